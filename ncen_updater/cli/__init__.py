@@ -1,0 +1,1 @@
+"""The two programs. Thin: parse, call, render."""

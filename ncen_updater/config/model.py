@@ -1,0 +1,236 @@
+"""The form of ``agent.toml``. What each setting means for operators: docs/configuration.md."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from ncen_updater.databases.base import Strategy
+from ncen_updater.release.manifest import Channel, Country, Identifier, ProductName
+
+__all__ = [
+    "AgentConfig",
+    "ApplicationSettings",
+    "DatabaseSettings",
+    "FeedSettings",
+    "PostgresSettings",
+    "SiteSettings",
+    "SoakSettings",
+    "SqliteSettings",
+]
+
+Seconds = Annotated[float, Field(gt=0, le=7 * 86_400)]
+# 63 bytes less "__next_" and the eight characters of a change id.
+PhysicalName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,47}$")]
+Argv = Annotated[tuple[str, ...], Field(min_length=1, max_length=100)]
+
+
+class Settings(BaseModel):
+    """Base of all tables: frozen, and strict about names it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SiteSettings(Settings):
+    """Who this site is, for audience and waves.
+
+    Attributes:
+        id: Any text that no other site has.
+        country: ISO 3166-1 alpha-2, upper case.
+    """
+
+    id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
+    country: Country
+    product: ProductName = "ncen"
+    channel: Channel = Channel.STABLE
+
+
+class FeedSettings(Settings):
+    """Where the signed feed is.
+
+    Attributes:
+        urls: Base addresses of the same feed, tried in order.
+        timeout_s: Seconds without a byte after which a server counts as dead.
+        minimum_bytes_per_s: Slower than this over half a minute counts as dead.
+        proxy: ``http://host:port`` of a proxy, if one is needed.
+        ca_file: Certificates of a private authority.
+        client_certificate: PEM file with certificate and key for mutual TLS.
+    """
+
+    urls: Annotated[
+        tuple[Annotated[str, StringConstraints(pattern=r"^https?://[!-~]+$")], ...],
+        Field(min_length=1),
+    ]
+    timeout_s: Seconds = 30.0
+    minimum_bytes_per_s: Annotated[int, Field(ge=1)] = 200
+    proxy: Annotated[str, StringConstraints(pattern=r"^https?://[!-~]+$")] | None = None
+    ca_file: Path | None = None
+    client_certificate: Path | None = None
+
+
+class PostgresSettings(Settings):
+    """How the agent reaches PostgreSQL.
+
+    Attributes:
+        host: Directory of the server's socket, or a host name.
+        user: The agent's role: CREATEDB and member of ``owner``, or a superuser.
+        password_file: A libpq password file (mode 0600) where the server asks for a password.
+        owner: The application's role; migrations run as it.
+        control_database: A small database of the agent's own; made at the first use.
+        bin_directory: Where ``pg_dump`` and ``pg_restore`` are; only for the dump as a way back.
+        copy_method: ``auto`` chooses by size.
+    """
+
+    host: str = "/var/run/postgresql"
+    port: Annotated[int, Field(ge=1, le=65_535)] = 5432
+    user: PhysicalName = "ncen_updater"
+    password_file: Path | None = None
+    owner: PhysicalName = "ncen"
+    control_database: PhysicalName = "ncen_updater"
+    bin_directory: Path | None = None
+    copy_method: Literal["auto", "file-copy", "wal-log"] = "auto"
+
+
+class SqliteSettings(Settings):
+    """Where the SQLite files are.
+
+    Attributes:
+        directory: Holds the sets; the application opens ``<directory>/live/<name>.sqlite``.
+    """
+
+    directory: Path
+
+
+class DatabaseSettings(Settings):
+    """The databases of the site.
+
+    Attributes:
+        strategy: ``copy``, or ``in-place`` where a copy will not do; only the operator chooses.
+        way_back: In-place only: what is kept to go back, a ``copy`` in the server, or a ``dump``
+            in ``dump_directory`` where the server has no room for a copy.
+        names: Logical name to the name in the server (PostgreSQL).
+    """
+
+    engine: Literal["postgresql", "sqlite"]
+    strategy: Strategy = Strategy.COPY
+    way_back: Literal["copy", "dump"] = "copy"
+    dump_directory: Path | None = None
+    names: Annotated[dict[Identifier, PhysicalName], Field(min_length=1)]
+    postgresql: PostgresSettings | None = None
+    sqlite: SqliteSettings | None = None
+
+    @model_validator(mode="after")
+    def _has_its_engine(self) -> DatabaseSettings:
+        if getattr(self, self.engine) is None:
+            raise ValueError(f"the table [databases.{self.engine}] is missing")
+        if len(set(self.names.values())) != len(self.names):
+            raise ValueError("two names lead to the same database")
+        if self.way_back == "dump" and self.dump_directory is None:
+            raise ValueError("'way_back = \"dump\"' needs a dump_directory")
+        return self
+
+
+class ApplicationSettings(Settings):
+    """How the application is run.
+
+    Attributes:
+        adapter: ``systemd`` (unit) or ``command`` (start, stop, status).
+        unit: Unit name for systemd.
+        start: Command that starts what ``current`` points at and returns.
+        stop: Command that returns when it has stopped.
+        status: Command with exit status 0 while it runs, 3 when it does not.
+        environment: Further variables of the three commands.
+        stop_timeout_s: After this a stop counts as failed.
+        health_url: Base address of the application's own port, not of the door.
+        health_path: End point that reports the version, as a JSON object.
+        version_field: Its field that holds the version.
+        schema_field: Its field that holds the release of the databases, if it has one.
+        write_probe_field: Its field that is true once every database took a write, if it has one.
+        health_timeout_s: How long it may take to become healthy after a start.
+        probe_timeout_s: How long one request may take.
+        door_file: While this file exists the web server in front shows the maintenance page.
+    """
+
+    adapter: Literal["command", "systemd"] = "systemd"
+    unit: str | None = None
+    start: Argv | None = None
+    stop: Argv | None = None
+    status: Argv | None = None
+    environment: Annotated[dict[str, str], Field(default_factory=dict)]
+    stop_timeout_s: Seconds = 60.0
+    health_url: Annotated[str, StringConstraints(pattern=r"^https?://[!-~]+$")]
+    health_path: Annotated[str, StringConstraints(pattern=r"^/[!-~]{0,300}$")] = "/healthz"
+    version_field: str = "version"
+    schema_field: str | None = None
+    write_probe_field: str | None = None
+    health_timeout_s: Seconds = 120.0
+    probe_timeout_s: Seconds = 10.0
+    door_file: Path
+
+    @model_validator(mode="after")
+    def _has_its_adapter(self) -> ApplicationSettings:
+        if self.adapter == "systemd" and not self.unit:
+            raise ValueError("the systemd adapter needs 'unit'")
+        if self.adapter == "command" and not (self.start and self.stop and self.status):
+            raise ValueError("the command adapter needs 'start', 'stop' and 'status'")
+        return self
+
+
+class SoakSettings(Settings):
+    """The watched time after the commit.
+
+    Attributes:
+        seconds: Its length.
+        interval_s: Time between two looks.
+        failures: So many bad looks in a row count as bad.
+        on_failure: ``report`` tells and waits for a person; ``rollback`` goes back keeping records,
+            where the release can.
+    """
+
+    seconds: Annotated[float, Field(ge=0, le=30 * 86_400)] = 3600.0
+    interval_s: Seconds = 10.0
+    failures: Annotated[int, Field(ge=1, le=1000)] = 3
+    on_failure: Literal["report", "rollback"] = "rollback"
+
+
+class KeepSettings(Settings):
+    """What is kept after a change was confirmed good.
+
+    Attributes:
+        previous_days: Days until the previous databases are dropped; 0 drops them at once.
+        slots: Number of slots kept besides the one in use.
+    """
+
+    previous_days: Annotated[float, Field(ge=0, le=3650)] = 7.0
+    slots: Annotated[int, Field(ge=1, le=100)] = 2
+
+
+class PathSettings(Settings):
+    """Places. Relative ones are below ``root``."""
+
+    root: Path = Path("/")
+    state: Path = Path("var/lib/ncen-updater")
+    slots: Path = Path("opt/ncen/slots")
+    current: Path = Path("opt/ncen/current")
+    trusted_root: Path = Path("etc/ncen-updater/trust/root.json")
+
+    def resolve(self, path: Path) -> Path:
+        """Return a place as an absolute path."""
+        return self.root / path
+
+
+class AgentConfig(Settings):
+    """``agent.toml``, whole."""
+
+    schema_: Annotated[Literal[1], Field(alias="schema")]
+    site: SiteSettings
+    paths: PathSettings = PathSettings()
+    feed: FeedSettings
+    databases: DatabaseSettings
+    application: ApplicationSettings
+    soak: SoakSettings = SoakSettings()
+    keep: KeepSettings = KeepSettings()
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)

@@ -1,0 +1,377 @@
+"""What the upgrade engine asks of a database engine.
+
+The interface speaks of the whole set, because the cut-over is one act: all databases of the site
+change their roles together or not at all. A third engine implements this and nothing else.
+
+Roles: *live* is what the application opens; a *candidate* (``<name>__next_<change>``) is a copy on
+its way to become live; a *previous* (``<name>__prev_<change>``) is what was live before the
+cut-over of that change, frozen. In the in-place strategy the copy is a previous from the start and
+the live database itself plays the candidate.
+
+Every act is idempotent: called again after a crash at any instant, with the same arguments, it ends
+in the same state. Acts raise; they never report failure by a value.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import ClassVar
+
+from ncen_updater.findings import Finding
+from ncen_updater.progress import Progress
+from ncen_updater.release.manifest import Migration, MigratorCommand
+
+__all__ = [
+    "AppliedMigration",
+    "ChangeRef",
+    "CopyPlan",
+    "DatabaseEngine",
+    "DatabaseFacts",
+    "Direction",
+    "Evidence",
+    "Marker",
+    "MigrationPlan",
+    "MigrationSet",
+    "PlannedMigration",
+    "Role",
+    "SqlMigration",
+    "Strategy",
+    "TableDigest",
+]
+
+
+class Strategy(StrEnum):
+    """How a change treats the originals."""
+
+    COPY = "copy"  # candidates are copies; the originals are not written before the cut-over
+    IN_PLACE = "in-place"  # the copy is the way back; the originals are migrated
+
+
+class Role(StrEnum):
+    """Which database of a name is meant."""
+
+    LIVE = "live"
+    CANDIDATE = "candidate"
+    PREVIOUS = "previous"
+
+
+class Direction(StrEnum):
+    """Which file of a migration runs."""
+
+    UP = "up"
+    DOWN = "down"
+
+
+@dataclass(frozen=True)
+class ChangeRef:
+    """What an engine needs to know of a change.
+
+    Attributes:
+        id: Eight characters a-z and 2-7; part of database names.
+        generation: The number that the databases carry after this change's cut-over.
+        strategy: Copy or in-place.
+        release: Version that the databases belong to after the cut-over.
+        source: Id of an earlier change whose *previous* databases are copied instead of the live
+            ones (going back to what was kept); None for the live ones.
+    """
+
+    id: str
+    generation: int
+    strategy: Strategy
+    release: str
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class DatabaseFacts:
+    """Facts of one live database, read without changing anything.
+
+    Attributes:
+        name: Logical name, as in the manifest.
+        physical: Name (or path) in the engine.
+        size_bytes: Bytes on the disk.
+        details: Engine-specific facts for the plan (owner, encoding, settings...).
+    """
+
+    name: str
+    physical: str
+    size_bytes: int
+    details: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Marker:
+    """What the catalogue says of the live set; written in the transaction of the cut-over."""
+
+    release: str
+    generation: int
+    change: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What exists for a change, seen in the catalogue; the recovery table reads nothing else.
+
+    Attributes:
+        swapped: Whether the cut-over transaction of this change has committed and was not undone.
+        fenced: Whether the live databases refuse sessions.
+        candidates: Logical names whose candidate exists, whole or not.
+        previous: Logical names whose previous of this change exists.
+        missing: Logical names whose live database is not there.
+    """
+
+    swapped: bool
+    fenced: bool
+    candidates: tuple[str, ...] = ()
+    previous: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CopyPlan:
+    """How each database will be copied; goes into the journal before the first byte is copied.
+
+    Attributes:
+        data: JSON-able, by logical name: engine-specific facts such as object id, method, size.
+    """
+
+    data: Mapping[str, Mapping[str, object]]
+
+
+@dataclass(frozen=True)
+class TableDigest:
+    """Rows of a table: their number and a digest that does not depend on their order."""
+
+    rows: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class AppliedMigration:
+    """One row of the ledger inside a database."""
+
+    id: str
+    direction: Direction
+    sha256: str
+    release: str
+    change: str
+    applied_at: str  # UTC, ISO 8601
+
+
+@dataclass(frozen=True)
+class SqlMigration:
+    """A migration with its files resolved in a verified slot."""
+
+    migration: Migration
+    up: Path
+    down: Path | None
+    verify: Path | None
+    up_sha256: str
+    down_sha256: str | None
+
+
+@dataclass(frozen=True)
+class MigrationSet:
+    """All migrations that lead to one release, as they lie in a verified slot.
+
+    Attributes:
+        databases: By logical name, in order, from the first release on.
+        command: The application's own migrator, instead of files.
+        slot: Directory of the release that holds the files.
+    """
+
+    release: str
+    slot: Path
+    databases: Mapping[str, Sequence[SqlMigration]]
+    command: MigratorCommand | None = None
+
+
+@dataclass(frozen=True)
+class PlannedMigration:
+    """One file that will run."""
+
+    database: str
+    direction: Direction
+    id: str
+    path: Path
+    sha256: str
+    sql: str
+
+
+@dataclass(frozen=True)
+class MigrationPlan:
+    """What :meth:`DatabaseEngine.migrate` will run, in order; empty for a command migrator.
+
+    Attributes:
+        irreversible: (database, migration id, reason) of every migration in the range that has no
+            way down; never empty for a command migrator.
+    """
+
+    steps: tuple[PlannedMigration, ...]
+    irreversible: tuple[tuple[str, str, str], ...] = ()
+
+
+class DatabaseEngine(abc.ABC):
+    """All databases of a site in one engine. See the module for the contract."""
+
+    kind: ClassVar[str]  # "postgresql" or "sqlite"; fills {engine} in manifests
+
+    @property
+    @abc.abstractmethod
+    def names(self) -> tuple[str, ...]:
+        """Logical names, in the order of the configuration."""
+
+    # ---- facts: nothing is written -------------------------------------------------------------
+
+    @abc.abstractmethod
+    def version(self) -> str:
+        """Version of the server or library, as PEP 440 text."""
+
+    @abc.abstractmethod
+    def describe(self) -> tuple[DatabaseFacts, ...]:
+        """Facts of each live database."""
+
+    @abc.abstractmethod
+    def blockers(self, change: ChangeRef, *, final: bool) -> tuple[Finding, ...]:
+        """What would stop this change, each with its remedy and figures.
+
+        Args:
+            change: The change that is planned.
+            final: True once the application is stopped: then sessions of others count too.
+        """
+
+    @abc.abstractmethod
+    def evidence(self, change: ChangeRef) -> Evidence:
+        """What exists for a change. Works whatever state a crash left."""
+
+    @abc.abstractmethod
+    def marker(self) -> Marker | None:
+        """What the live set says it is; None on a site that was never cut over by an agent.
+
+        Raises:
+            DatabaseError: If the databases of the set disagree.
+        """
+
+    @abc.abstractmethod
+    def leftovers(self) -> tuple[tuple[str, Role, str], ...]:
+        """Every (change id, role, logical name) of candidate or previous that exists."""
+
+    @abc.abstractmethod
+    def applied(self, role: Role, name: str, change: ChangeRef) -> tuple[AppliedMigration, ...]:
+        """The ledger of a database, oldest first; empty where there is none.
+
+        The live one of a fenced set cannot be asked; ask its candidate.
+        """
+
+    @abc.abstractmethod
+    def query(
+        self, role: Role, name: str, sql: str, change: ChangeRef, *, timeout_s: float = 3600.0
+    ) -> list[tuple[object, ...]]:
+        """Run one SELECT in a read-only transaction and return its rows."""
+
+    @abc.abstractmethod
+    def table_digests(self, role: Role, name: str, change: ChangeRef) -> dict[str, TableDigest]:
+        """Digest of every user table, without the agent's own tables."""
+
+    @abc.abstractmethod
+    def fingerprint(self, role: Role, name: str, change: ChangeRef) -> str:
+        """Digest of the schema: tables, columns, types, keys, indexes, constraints, views.
+
+        Independent of column order, of the agent's own tables and of parked rows.
+        """
+
+    @abc.abstractmethod
+    def lost_rows(self, change: ChangeRef) -> dict[str, dict[str, int]]:
+        """Rows of live whose key is not in previous of ``change.source``: database, table, count.
+
+        What going back to the kept databases would lose. Tables without a key are compared by their
+        number of rows. Tables with no loss are left out.
+        """
+
+    @abc.abstractmethod
+    def address(self, role: Role, name: str, change: ChangeRef) -> str:
+        """URL for an external migrator; holds no password (that goes by file or environment)."""
+
+    # ---- acts: idempotent ----------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def fence(self, change: ChangeRef) -> None:
+        """Bar every session but our own from the live set, in one act, and end those that stay."""
+
+    @abc.abstractmethod
+    def unfence(self, change: ChangeRef) -> None:
+        """Let sessions in again, exactly as before the fence."""
+
+    @abc.abstractmethod
+    def plan_copy(self, change: ChangeRef) -> CopyPlan:
+        """Decide method and object ids. Writes nothing."""
+
+    @abc.abstractmethod
+    def copy(self, change: ChangeRef, plan: CopyPlan, progress: Progress) -> None:
+        """Copy the whole set side by side from one quiet moment; the set must be fenced."""
+
+    @abc.abstractmethod
+    def copied(self, change: ChangeRef, plan: CopyPlan) -> bool:
+        """Whether every copy is there and whole."""
+
+    @abc.abstractmethod
+    def discard(self, change: ChangeRef, plan: CopyPlan) -> None:
+        """Remove candidates and whatever an interrupted copy left. Never touches live."""
+
+    @abc.abstractmethod
+    def plan_migrations(
+        self,
+        role: Role,
+        change: ChangeRef,
+        target: MigrationSet,
+        origin: MigrationSet | None,
+    ) -> MigrationPlan:
+        """Compare the ledgers with the migration sets and say what will run. Writes nothing.
+
+        Args:
+            role: Whose ledgers are read (live before the stop, candidate after).
+            change: The change.
+            target: Migrations of the release that will run.
+            origin: Migrations of the release that runs now; needed where the way leads down, since
+                only the newer release has the ``down`` files.
+
+        Raises:
+            MigrationRefused: An applied migration was edited, is unknown, or the order is broken.
+        """
+
+    @abc.abstractmethod
+    def migrate(
+        self,
+        change: ChangeRef,
+        target: MigrationSet,
+        origin: MigrationSet | None,
+        progress: Progress,
+    ) -> None:
+        """Bring every candidate to the target's schema, as the application's role, then analyze.
+
+        Each migration runs with its ledger row in one transaction, within its time-outs; ``verify``
+        files run after each ``up``. Marks release and generation inside each candidate.
+        """
+
+    @abc.abstractmethod
+    def cut_over(self, change: ChangeRef) -> None:
+        """Make the candidates live and the live ones previous: one transaction, with the marker.
+
+        Owner, grants, connection limit and settings are carried over. Live is open to sessions
+        afterwards (the application's door is still closed); previous is frozen.
+        """
+
+    @abc.abstractmethod
+    def cut_back(self, change: ChangeRef) -> None:
+        """Undo the cut-over exactly: previous becomes live, still fenced; what was live, candidate.
+
+        In the in-place strategy, also the way back from a half-migrated original.
+        """
+
+    @abc.abstractmethod
+    def drop_previous(self, change_id: str) -> None:
+        """Drop the previous databases of a change for good."""

@@ -1,0 +1,88 @@
+"""Writes that survive a power cut: temporary name, fsync, rename, fsync of the directory.
+
+Every file that the agent relies on after a crash is written through here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+__all__ = ["fsync_directory", "make_directory", "remove", "rename", "symlink", "write", "writing"]
+
+PARTIAL = ".partial-"
+
+
+def fsync_directory(path: Path) -> None:
+    """Flush a directory's entries to the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_directory(path: Path, mode: int = 0o755) -> None:
+    """Make a directory and its missing parents, each flushed into its parent."""
+    if path.is_dir():
+        return
+    make_directory(path.parent, mode)
+    path.mkdir(mode=mode, exist_ok=True)
+    fsync_directory(path.parent)
+
+
+@contextlib.contextmanager
+def writing(path: Path, mode: int = 0o644) -> Iterator[IO[bytes]]:
+    """Open a temporary file beside ``path`` that takes its place, whole, when the block ends well.
+
+    On an exception the temporary file is removed and ``path`` stays as it was.
+    """
+    temporary = path.with_name(f".{path.name}{PARTIAL}{secrets.token_hex(4)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    fsync_directory(path.parent)
+
+
+def write(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Replace a file's content in one step."""
+    with writing(path, mode) as stream:
+        stream.write(content)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Rename within one directory or between two, and flush both."""
+    source.rename(target)
+    fsync_directory(target.parent)
+    if source.parent != target.parent:
+        fsync_directory(source.parent)
+
+
+def symlink(target: Path | str, link: Path) -> None:
+    """Make or replace a symbolic link in one step."""
+    temporary = link.with_name(f".{link.name}{PARTIAL}{secrets.token_hex(4)}")
+    temporary.symlink_to(target)
+    try:
+        temporary.replace(link)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    fsync_directory(link.parent)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or link, if it is there, and flush its directory."""
+    path.unlink(missing_ok=True)
+    if path.parent.is_dir():
+        fsync_directory(path.parent)

@@ -1,0 +1,1 @@
+"""The Secretariat's side: build, lint, sign by several officers, publish."""

@@ -1,0 +1,21 @@
+"""One byte form for signed JSON: sorted keys, no spaces, UTF-8, a new line at the end."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+__all__ = ["canonical_json", "sha256_hex"]
+
+
+def canonical_json(value: object) -> bytes:
+    """Return the one byte form of a JSON value; refuses NaN and infinities."""
+    text = json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+    return text.encode() + b"\n"
+
+
+def sha256_hex(content: bytes) -> str:
+    """Return the SHA-256 digest in lower-case hexadecimal."""
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,151 @@
+"""The release document: the signed JSON that ties a manifest to its archive and tree.
+
+It is the TUF target ``releases/<product>/<version>.json``. The *offer* is the short form that
+travels inside the signed targets metadata (custom field ``ncen``), so that a site can decide what
+concerns it without a further request.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Literal
+
+from packaging.version import Version
+from pydantic import Field, StringConstraints, ValidationError
+
+from ncen_updater.release.canonical import canonical_json
+from ncen_updater.release.errors import BadRelease
+from ncen_updater.release.manifest import (
+    Channel,
+    Country,
+    Manifest,
+    Model,
+    ProductName,
+    SpecifierText,
+    Urgency,
+    VersionText,
+)
+
+__all__ = [
+    "Offer",
+    "ReleaseDocument",
+    "TargetRef",
+    "Withdrawal",
+    "archive_target",
+    "parse_release_document",
+    "release_target",
+    "tree_target",
+]
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+MAX_DOCUMENT_BYTES = 5_000_000
+
+
+def archive_target(product: str, version: str) -> str:
+    """Name of the full archive: flat, as a tufup client expects it."""
+    return f"{product}-{version}.tar.gz"
+
+
+def release_target(product: str, version: str) -> str:
+    """Name of the release document."""
+    return f"releases/{product}/{version}.json"
+
+
+def tree_target(product: str, version: str) -> str:
+    """Name of the compressed tree."""
+    return f"trees/{product}/{version}.json.zst"
+
+
+class TargetRef(Model):
+    """A TUF target that belongs to a release, pinned a second time by its digest."""
+
+    target: Annotated[str, StringConstraints(min_length=1, max_length=300)]
+    length: Annotated[int, Field(ge=0)]
+    sha256: Sha256
+
+
+class Withdrawal(Model):
+    """A release taken back: why, and what sites that have it should do."""
+
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+    advice: Annotated[str, StringConstraints(max_length=1000)] = ""
+
+
+class Offer(Model):
+    """What the signed metadata say of one release, enough to choose a path.
+
+    Attributes:
+        unpacked_bytes: Bytes of all files of the tree.
+        archive: The full archive.
+        withdrawn: Set when the Secretariat took the release back.
+    """
+
+    product: ProductName
+    version: VersionText
+    upgrade_from: SpecifierText
+    required: bool = False
+    channel: Channel = Channel.STABLE
+    urgency: Urgency = Urgency.ROUTINE
+    agent: SpecifierText = ">=0.1"
+    countries: tuple[Country, ...] = ()
+    archive: TargetRef
+    unpacked_bytes: Annotated[int, Field(ge=0)]
+    withdrawn: Withdrawal | None = None
+
+    @property
+    def release_version(self) -> Version:
+        """The version, parsed."""
+        return Version(self.version)
+
+
+class ReleaseDocument(Model):
+    """One release, whole.
+
+    Attributes:
+        tree: The compressed tree (zstd); ``tree_digest`` is that of its uncompressed byte form.
+        tree_bytes: Length of the uncompressed byte form, the most that may come out.
+        migrations: SHA-256 of every file that the manifest names, by its path in the tree.
+    """
+
+    schema_: Annotated[Literal[1], Field(alias="schema")]
+    manifest: Manifest
+    archive: TargetRef
+    tree: TargetRef
+    tree_digest: Sha256
+    tree_bytes: Annotated[int, Field(ge=0)]
+    unpacked_bytes: Annotated[int, Field(ge=0)]
+    migrations: dict[str, Sha256] = Field(default_factory=dict)
+
+    def canonical(self) -> bytes:
+        """Return the signed byte form."""
+        return canonical_json(self.model_dump(mode="json", by_alias=True, exclude_none=True))
+
+    def offer(self) -> Offer:
+        """Return the short form for the targets metadata."""
+        manifest = self.manifest
+        return Offer(
+            product=manifest.product,
+            version=manifest.version,
+            upgrade_from=manifest.upgrade_from,
+            required=manifest.required,
+            channel=manifest.channel,
+            urgency=manifest.urgency,
+            agent=manifest.agent,
+            countries=manifest.countries,
+            archive=self.archive,
+            unpacked_bytes=self.unpacked_bytes,
+        )
+
+
+def parse_release_document(content: bytes, source: str) -> ReleaseDocument:
+    """Read a release document from its byte form.
+
+    Raises:
+        BadRelease: If it is too large, not JSON, or breaks the schema.
+    """
+    if len(content) > MAX_DOCUMENT_BYTES:
+        raise BadRelease(source=source, detail=f"{len(content)} bytes, over {MAX_DOCUMENT_BYTES}")
+    try:
+        return ReleaseDocument.model_validate(json.loads(content))
+    except (ValidationError, ValueError, RecursionError) as error:
+        raise BadRelease(source=source, detail=str(error)[:500]) from error

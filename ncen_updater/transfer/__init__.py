@@ -1,0 +1,1 @@
+"""Downloads with resume and limits. Knows nothing of databases."""

@@ -1,0 +1,1 @@
+"""The TUF client and its fetchers. Knows nothing of databases or of the application."""

@@ -1,0 +1,1 @@
+"""The upgrade engine: plan (pure), steps, journal, runner, recovery (pure)."""

@@ -1,0 +1,1 @@
+"""What several test modules share: real servers, sites and releases made on the spot."""

@@ -1,0 +1,63 @@
+"""Errors of the application room. Codes 5001 to 5099."""
+
+from __future__ import annotations
+
+from ncen_updater.errors import UpdaterError
+from ncen_updater.i18n import N_
+
+__all__ = [
+    "ApplicationError",
+    "CommandFailed",
+    "DoorStuck",
+    "HealthSettingsWrong",
+    "StateUnknown",
+    "StopFailed",
+]
+
+
+class ApplicationError(UpdaterError):
+    """Base of what the application refuses or fails to do."""
+
+    code = "NU-5001"
+    what = N_("The application could not be controlled.")
+    remedy = N_("Try the commands of the table [application] by hand, and correct them.")
+
+
+class CommandFailed(ApplicationError):
+    """A command that ended badly, was not found, or did not end in time."""
+
+    code = "NU-5002"
+    what = N_("The command to {action} the application failed: {reason}")
+    remedy = N_("Run {command} by hand and read what it says.")
+
+
+class StopFailed(ApplicationError):
+    """An application that goes on running."""
+
+    code = "NU-5003"
+    what = N_("The application did not stop within {seconds} seconds.")
+    remedy = N_("Stop it by hand, find out what holds it, then try again.")
+
+
+class StateUnknown(ApplicationError):
+    """No answer to whether it runs; nothing may be concluded from that."""
+
+    code = "NU-5004"
+    what = N_("It is not known whether the application runs: {reason}")
+    remedy = N_("Run {command} by hand; it must say clearly whether the application runs.")
+
+
+class DoorStuck(ApplicationError):
+    """The file that keeps officers out could not be written or removed."""
+
+    code = "NU-5005"
+    what = N_("The file {path}, which keeps officers out, could not be changed.")
+    remedy = N_("Check that its directory exists and that the agent may write there.")
+
+
+class HealthSettingsWrong(ApplicationError):
+    """An address that nobody can ask."""
+
+    code = "NU-5006"
+    what = N_("The address {url} of the application's health cannot be used: {reason}")
+    remedy = N_("Correct health_url and health_path in the table [application].")

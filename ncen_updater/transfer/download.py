@@ -1,0 +1,271 @@
+"""One large file, fetched so that no interruption costs what already arrived.
+
+On the disk, beside the target ``x``:
+
+* ``.x.partial``: the bytes so far. Its start is hashed again before it is continued, so a tail that
+  a power cut left as zeros only costs a fresh start.
+* ``.x.partial.json``: length and digest that the partial file is meant for, and the entity tag of
+  the server it came from. A partial file for anything else is discarded.
+* ``x``: exists only whole, verified and flushed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from ncen_updater import durable
+from ncen_updater.i18n import N_, Text
+from ncen_updater.progress import Progress
+from ncen_updater.transfer.errors import DownloadDamaged, SpaceShort
+
+__all__ = ["LineBroken", "Open", "Part", "Wanted", "download", "is_whole", "require_space"]
+
+logger = logging.getLogger(__name__)
+
+BLOCK = 1 << 20
+MARGIN_BYTES = 16 << 20  # so that the journal beside it can still be written
+KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE of linux/falloc.h
+BREAKS_IN_A_ROW = 3
+WORTH_BYTES = 64 << 10  # a try that brought less does not count as progress
+
+
+class LineBroken(Exception):
+    """Raised by a source whose line failed midway; what came before it is good to keep."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """The bytes of a file from ``start`` on.
+
+    Attributes:
+        start: Where they begin; 0 from a server that knows no ranges.
+        chunks: The bytes; may raise :class:`LineBroken`.
+        origin: The server, so that entity tags of different servers are not compared.
+        etag: Its entity tag, if it gave one.
+        close: Ends the connection.
+    """
+
+    start: int
+    chunks: Iterator[bytes]
+    origin: str
+    etag: str | None
+    close: Callable[[], None]
+
+
+Open = Callable[[int], Part]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The file to fetch: a name for messages, its length in bytes, its SHA-256 in hexadecimal."""
+
+    name: str
+    length: int
+    sha256: str
+
+
+def require_space(directory: Path, needed: int) -> None:
+    """Refuse work that the disk has no room for.
+
+    Raises:
+        SpaceShort: With the figures.
+    """
+    free = shutil.disk_usage(directory).free
+    if needed + MARGIN_BYTES > free:
+        raise _short(directory, needed)
+
+
+def _short(directory: Path, needed: int) -> SpaceShort:
+    free = shutil.disk_usage(directory).free
+    total = needed + MARGIN_BYTES
+    return SpaceShort(path=directory, needed=total, free=free, missing=max(total - free, 1))
+
+
+def _reserve(stream: IO[bytes], directory: Path, length: int, have: int) -> None:
+    """Take the blocks of the whole file now, without changing its size."""
+    require_space(directory, length - have)
+    fallocate = getattr(ctypes.CDLL(None, use_errno=True), "fallocate64", None)
+    if fallocate is None or length == 0:
+        return
+    fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+    if fallocate(stream.fileno(), KEEP_SIZE, 0, length) != 0:
+        number = ctypes.get_errno()
+        if number == errno.ENOSPC:
+            raise _short(directory, length - have)
+        # A file system without it: ENOSPC is told when it comes, by the writes themselves.
+        logger.debug("space for %s not reserved: %s", directory, os.strerror(number))
+
+
+def is_whole(path: Path, wanted: Wanted) -> bool:
+    """Whether a file has the wanted length and digest; it is read and hashed now."""
+    try:
+        if path.is_symlink() or path.stat().st_size != wanted.length:
+            return False
+        digest = hashlib.sha256()
+        with path.open("rb") as stream:
+            while block := stream.read(BLOCK):
+                digest.update(block)
+    except FileNotFoundError:
+        return False
+    return digest.hexdigest() == wanted.sha256
+
+
+class _Partial:
+    """The partial file and what is known of it."""
+
+    def __init__(self, target: Path, wanted: Wanted) -> None:
+        self.path = target.with_name(f".{target.name}.partial")
+        self._note = target.with_name(f".{target.name}.partial.json")
+        self._wanted = wanted
+        self.origin: str | None = None
+        self.etag: str | None = None
+
+    def open(self) -> tuple[IO[bytes], int]:
+        """Open it for appending; return it and its useful length."""
+        have = self.path.stat().st_size if self._is_ours() else 0
+        if have == 0 or have > self._wanted.length:
+            self.discard()
+            have = 0
+            self._save()
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        stream = os.fdopen(os.open(self.path, flags, 0o644), "r+b")
+        return stream, have
+
+    def _is_ours(self) -> bool:
+        try:
+            note = json.loads(self._note.read_text("utf-8"))
+            self.origin, self.etag = note["origin"], note["etag"]
+            ours = (note["length"], note["sha256"]) == (self._wanted.length, self._wanted.sha256)
+        except FileNotFoundError:
+            return False
+        except (ValueError, KeyError, TypeError) as error:
+            logger.warning("note of %s is damaged, starting anew: %s", self.path, error)
+            return False
+        return ours and self.path.is_file() and not self.path.is_symlink()
+
+    def remember(self, part: Part) -> None:
+        """Keep where the bytes come from."""
+        if (part.origin, part.etag) != (self.origin, self.etag):
+            self.origin, self.etag = part.origin, part.etag
+            self._save()
+
+    def _save(self) -> None:
+        note = {
+            "etag": self.etag,
+            "length": self._wanted.length,
+            "origin": self.origin,
+            "sha256": self._wanted.sha256,
+        }
+        durable.write(self._note, json.dumps(note).encode())
+
+    def changed_since(self, part: Part) -> bool:
+        """Whether the same server now says that the file is another one."""
+        return (
+            part.origin == self.origin
+            and None not in (part.etag, self.etag)
+            and (part.etag != self.etag)
+        )
+
+    def discard(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self._note.unlink(missing_ok=True)
+        self.origin = self.etag = None
+
+    def finish(self, target: Path) -> None:
+        durable.rename(self.path, target)
+        durable.remove(self._note)
+
+
+def download(open_part: Open, target: Path, wanted: Wanted, progress: Progress) -> None:
+    """Fetch a file, going on where an earlier attempt stopped.
+
+    Args:
+        open_part: Opens the source from an offset; called again after a break.
+        target: Where the verified file will be; the directory is made.
+        wanted: What it must be.
+        progress: Told the bytes so far and in total.
+
+    Raises:
+        LineBroken: If the line broke three times without bringing anything; the partial file stays.
+        DownloadDamaged: If the bytes were wrong twice; the partial file is gone.
+        SpaceShort: If there is no room; nothing was fetched.
+    """
+    durable.make_directory(target.parent)
+    if is_whole(target, wanted):
+        return
+    for _ in range(2):
+        partial = _Partial(target, wanted)
+        try:
+            digest = _fill(partial, open_part, target.parent, wanted, progress)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise _short(target.parent, wanted.length) from error
+            raise
+        if digest == wanted.sha256:
+            partial.finish(target)
+            return
+        logger.warning("%s arrived with digest %s, not %s", wanted.name, digest, wanted.sha256)
+        partial.discard()
+    raise DownloadDamaged(name=wanted.name)
+
+
+def _fill(
+    partial: _Partial, open_part: Open, directory: Path, wanted: Wanted, progress: Progress
+) -> str:
+    """Bring the partial file to its length; return its digest."""
+    stream, have = partial.open()
+    with stream:
+        _reserve(stream, directory, wanted.length, have)
+        digest = hashlib.sha256()
+        while block := stream.read(min(BLOCK, have - stream.tell())):
+            digest.update(block)
+        breaks = 0
+        told = Text(N_("Downloading {name} (bytes)"), {"name": wanted.name})
+        while have < wanted.length:
+            before = have
+            try:
+                with contextlib.closing(_part_from(have, open_part, partial)) as part:
+                    if part.start != have:
+                        have, digest = 0, hashlib.sha256()
+                    partial.remember(part)
+                    stream.seek(have)
+                    stream.truncate()
+                    for chunk in part.chunks:
+                        take = chunk[: wanted.length - have]
+                        stream.write(take)
+                        digest.update(take)
+                        have += len(take)
+                        progress.tell(told, have, wanted.length)
+                        if len(take) < len(chunk):
+                            return "longer than signed"
+                if have < wanted.length:
+                    raise LineBroken(f"{wanted.name}: ended after {have} bytes")
+            except LineBroken:
+                stream.flush()
+                breaks = 0 if have - before >= WORTH_BYTES else breaks + 1
+                if breaks >= BREAKS_IN_A_ROW:
+                    os.fsync(stream.fileno())
+                    raise
+        stream.flush()
+        os.fsync(stream.fileno())
+    return digest.hexdigest()
+
+
+def _part_from(have: int, open_part: Open, partial: _Partial) -> Part:
+    """Open the source where we stand, or at 0 if the file there changed or ranges are unknown."""
+    part = open_part(have)
+    if part.start in (0, have) and not partial.changed_since(part):
+        return part
+    part.close()
+    return open_part(0)

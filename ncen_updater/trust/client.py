@@ -1,0 +1,370 @@
+"""The TUF client of the agent: ``tufup``'s, with every seam closed that lets a failure look well.
+
+What is changed, and why:
+
+* Errors. tufup turns an unreachable feed and a bad signature into "no update". Here every failure
+  of a public method is an :class:`~ncen_updater.errors.UpdaterError` (``mapping``).
+* Expiry is judged by :class:`~ncen_updater.trust.clock.TrustClock`; a grace, for media carried by
+  hand, moves it back for timestamp and snapshot only.
+* A missing or damaged local root is restored from the installed one; the chain is walked again.
+* Writes are flushed. The metadata directory is the protection against rollback: it is shared by all
+  versions of the agent and never emptied.
+* Delegated roles are listed, and only the paths that are delegated to them.
+* A role that two roles delegate to is verified under each of them.
+* Large files go through ``transfer.download``; nothing is spooled in TMPDIR.
+* Nothing is unpacked here: tufup would do so without a filter.
+
+One instance serves one cycle: after a failure make a new one. Only one process at a time may use a
+metadata directory; the caller holds the agent's lock.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import cast
+from urllib.parse import quote
+
+from tuf.api.exceptions import (
+    BadVersionNumberError,
+    ExpiredMetadataError,
+    LengthOrHashMismatchError,
+    RepositoryError,
+)
+from tuf.api.metadata import (  # type: ignore[attr-defined]  # exported in fact only
+    Metadata,
+    Root,
+    TargetFile,
+    Targets,
+)
+from tuf.ngclient.config import UpdaterConfig
+from tufup.client import Client
+from tufup.common import TargetMeta
+
+from ncen_updater import durable
+from ncen_updater.progress import Progress, Silent
+from ncen_updater.transfer.download import Wanted, download
+from ncen_updater.trust.clock import TrustClock
+from ncen_updater.trust.errors import ProductNotInFeed, RootChainBroken, TrustedRootMissing
+from ncen_updater.trust.fetcher import FEED_SCHEME, HttpFetcher
+from ncen_updater.trust.mapping import ExpiredRole, Facts, MixedRoles, plain_errors
+from ncen_updater.trust.names import (
+    ISSUED_FIELD,
+    METADATA_PREFIX,
+    ROOT_VERSION_FIELD,
+    TARGETS_PREFIX,
+)
+
+__all__ = ["TrustClient", "restore_root"]
+
+logger = logging.getLogger(__name__)
+
+MAX_ROOT_ROTATIONS = 1024
+
+
+def _root_version(path: Path) -> int | None:
+    """Version of a root that verifies by its own keys; None if there is no such file."""
+    try:
+        metadata = Metadata[Root].from_bytes(path.read_bytes())
+        if not isinstance(metadata.signed, Root):
+            return None
+        metadata.signed.verify_delegate("root", metadata.signed_bytes, metadata.signatures)
+    except (OSError, RepositoryError) as error:
+        logger.info("no usable root in %s: %s", path, error)
+        return None
+    return int(metadata.signed.version)
+
+
+def restore_root(directory: Path, trusted_root: Path) -> None:
+    """Make sure that the metadata directory holds a root to start from.
+
+    The stored root stays if it is whole and not older than the installed one.
+
+    Raises:
+        TrustedRootMissing: If neither can be used.
+    """
+    durable.make_directory(directory)
+    stored = directory / "root.json"
+    have, installed = _root_version(stored), _root_version(trusted_root)
+    if have is None and installed is None:
+        raise TrustedRootMissing(path=trusted_root)
+    if installed is not None and (have is None or installed > have):
+        logger.warning("root restored from %s (version %s, was %s)", trusted_root, installed, have)
+        durable.write(stored, trusted_root.read_bytes())
+
+
+class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
+    """Verified lists and files of one product.
+
+    Args:
+        product: The delegated role that is read.
+        metadata_directory: What was verified so far.
+        targets_directory: Where files of tufup's own interface are put.
+        trusted_root: The root that was installed with the agent.
+        fetcher: Brings files by their name in the feed.
+        clock: By which expiry is judged.
+        grace: How long timestamp and snapshot count beyond their expiry.
+        current_version: For tufup's own ``check_for_updates``.
+    """
+
+    def __init__(
+        self,
+        product: str,
+        *,
+        metadata_directory: Path,
+        targets_directory: Path,
+        trusted_root: Path,
+        fetcher: HttpFetcher,
+        clock: TrustClock,
+        grace: timedelta = timedelta(0),
+        current_version: str = "0",
+    ) -> None:
+        self.product = product
+        self._clock, self._grace = clock, grace
+        self._seen: set[tuple[str, str]] = set()
+        self._received: dict[str, bytes] = {}
+        self._refreshed = False
+        self._facts = Facts("root", clock.reference(), clock.now(), None, 0)
+        with plain_errors(self._facts):
+            restore_root(metadata_directory, trusted_root)
+            super().__init__(
+                app_name=product,
+                app_install_dir=targets_directory,
+                current_version=current_version,
+                metadata_dir=metadata_directory,
+                metadata_base_url=FEED_SCHEME + METADATA_PREFIX,
+                target_dir=targets_directory,
+                target_base_url=FEED_SCHEME + TARGETS_PREFIX,
+                config=UpdaterConfig(max_root_rotations=MAX_ROOT_ROTATIONS),
+            )
+        self._fetcher = fetcher  # tufup's constructor takes none; it has not used its own yet
+        self._set_reference()
+
+    # -- public --------------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Fetch and verify the top-level lists; a second call does nothing.
+
+        Raises:
+            UpdaterError: Of the trust or network family.
+        """
+        if self._refreshed:
+            return
+        with self._plain("root"):
+            super().refresh()
+            self._check_strictly("targets")
+            self._refreshed = True
+
+    def product_role(self) -> Targets:
+        """Return the verified list of the product.
+
+        Raises:
+            UpdaterError: Of the trust or network family.
+        """
+        self.refresh()
+        with self._plain(self.product):
+            delegations = self._trusted_set.targets.delegations
+            roles = delegations.roles if delegations is not None else None
+            if not roles or self.product not in roles:
+                raise ProductNotInFeed(product=self.product)
+            targets = self._load_targets(self.product, "targets")
+            self._check_strictly(self.product)
+            return targets
+
+    def product_targets(self) -> dict[str, TargetFile]:
+        """Return the files of the product's list that its role was allowed to name."""
+        role = self.product_role()
+        delegation = self._trusted_set.targets.delegations.roles[self.product]
+        allowed = {p: t for p, t in role.targets.items() if delegation.is_delegated_path(p)}
+        for path in role.targets.keys() - allowed.keys():
+            logger.warning("role %s names %r outside its delegation: left out", self.product, path)
+        return allowed
+
+    @property
+    def expires_at(self) -> datetime:
+        """When the timestamp lapses."""
+        return cast("datetime", self._trusted_set.timestamp.expires)
+
+    def fetch_target(self, target: TargetFile, path: Path, progress: Progress) -> None:
+        """Download and verify a file, going on where an earlier attempt stopped.
+
+        Raises:
+            UpdaterError: Of the trust, network or transfer family.
+        """
+        wanted = Wanted(target.path, target.length, str(target.hashes.get("sha256", "")))
+        directory, _, base = target.path.rpartition("/")
+        if self._trusted_set.root.consistent_snapshot:
+            base = f"{next(iter(target.hashes.values()))}.{base}"
+        name = f"{directory}/{base}" if directory else base
+        url = f"{FEED_SCHEME}{TARGETS_PREFIX}{name}"
+        with self._plain(target.path):
+            if not wanted.sha256:
+                raise LengthOrHashMismatchError("signed without a SHA-256 digest")
+            download(lambda offset: self._fetcher.open(url, offset), path, wanted, progress)
+
+    # -- tufup's own interface -----------------------------------------------------------------
+
+    def check_for_updates(
+        self, pre: str | None = None, patch: bool = False, ignore_required: bool = False
+    ) -> TargetMeta | None:
+        """As tufup's, but a failure is raised and patches are not used unless asked for."""
+        self.refresh()  # before tufup's own call, which would turn errors into "no update"
+        with self._plain(self.product):
+            return super().check_for_updates(pre, patch, ignore_required)
+
+    def get_targetinfo(self, target_path: str | TargetMeta) -> TargetFile | None:
+        """As tuf's, by the order of the delegations; failures are errors for people."""
+        self.refresh()
+        with self._plain(str(target_path)):
+            return cast("TargetFile | None", super().get_targetinfo(target_path))
+
+    @property
+    def trusted_target_metas(self) -> list[TargetMeta]:
+        """The product's archives, as tufup sorts them."""
+        metas = []
+        for path, target in self.product_targets().items():
+            if "/" not in path and self.get_targetinfo(path) is not None:
+                metas.append(TargetMeta(target_path=path, custom=target.custom))
+        return metas
+
+    def download_target(
+        self,
+        targetinfo: TargetFile,
+        filepath: str | None = None,
+        target_base_url: str | None = None,
+    ) -> str:
+        """As tuf's, but resumable and beside the target."""
+        path = filepath or self._generate_target_file_path(targetinfo)
+        self.fetch_target(targetinfo, Path(path), Silent())
+        return path
+
+    def _apply_updates(
+        self, install: Callable[..., None], skip_confirmation: bool, **kwargs: object
+    ) -> None:
+        """Hash the archive again and hand it to ``install(archive=..., **kwargs)``, packed."""
+        del skip_confirmation  # nobody is asked anything here
+        with self._plain(self.product):
+            path = Path(self.new_archive_local_path)
+            with path.open("rb") as stream:
+                self.new_archive_info.verify_length_and_hashes(stream)
+        install(archive=path, **kwargs)
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def _plain(self, name: str) -> AbstractContextManager[Facts]:
+        facts = self._facts
+        facts.name = name
+        facts.server = getattr(self._fetcher, "server_date", None)
+        return plain_errors(facts)
+
+    def _set_reference(self) -> None:
+        now = self._clock.reference()
+        self._facts.now, self._facts.system = now, self._clock.now()
+        self._trusted_set.reference_time = now - self._grace
+
+    def _check_strictly(self, name: str) -> None:
+        """Judge again after loading: without grace, and with the floor that the list raised."""
+        trusted = self._trusted_set
+        signed = trusted[name]
+        self._raise_floor(signed)
+        self._set_reference()
+        now = self._facts.now
+        for role in ("root", "targets", name):
+            if trusted[role].is_expired(now):
+                raise ExpiredRole(role, trusted[role].expires)
+        for role in ("timestamp", "snapshot"):
+            if trusted[role].is_expired(trusted.reference_time):
+                raise ExpiredRole(role, trusted[role].expires)
+
+    def _raise_floor(self, signed: Targets) -> None:
+        text = signed.unrecognized_fields.get(ISSUED_FIELD)
+        if text is None:
+            return
+        try:
+            issued = datetime.fromisoformat(text).astimezone(UTC)
+        except (TypeError, ValueError, OverflowError) as error:
+            logger.warning("field %s cannot be read: %s", ISSUED_FIELD, error)
+            return
+        if issued < signed.expires:  # else a slip of the pen would lock every site out
+            self._clock.raise_floor(issued)
+
+    def _persist_metadata(self, rolename: str, data: bytes) -> None:
+        durable.write(Path(self._dir) / f"{quote(rolename, '')}.json", data)
+
+    def _download_metadata(self, rolename: str, length: int, version: int | None = None) -> bytes:
+        self._facts.name = rolename
+        try:
+            data = cast("bytes", super()._download_metadata(rolename, length, version))
+            self._received[rolename] = data
+            return data
+        finally:
+            self._facts.server = getattr(self._fetcher, "server_date", None)
+
+    def _load_root(self) -> None:
+        super()._load_root()
+        self._facts.root_version = self._trusted_set.root.version
+
+    def _load_timestamp(self) -> None:
+        try:
+            super()._load_timestamp()
+        except ExpiredMetadataError as error:
+            raise self._lapsed("root", "timestamp") or error from error
+        newest = self._trusted_set.timestamp.unrecognized_fields.get(ROOT_VERSION_FIELD)
+        have = self._trusted_set.root.version
+        if isinstance(newest, int) and newest > have:
+            raise RootChainBroken(version=have, detail=f"root {newest} is kept back")
+
+    def _load_snapshot(self) -> None:
+        try:
+            super()._load_snapshot()
+        except ExpiredMetadataError as error:
+            raise self._lapsed("timestamp", "snapshot") or error from error
+        except BadVersionNumberError as error:
+            wanted = self._trusted_set.timestamp.snapshot_meta.version
+            self._facts.name = "snapshot"
+            if Metadata.from_bytes(self._received["snapshot"]).signed.version != wanted:
+                raise MixedRoles(str(error)) from error
+            raise
+
+    def _lapsed(self, *roles: str) -> ExpiredRole | None:
+        trusted = self._trusted_set
+        for role in roles:
+            if role in trusted and trusted[role].is_expired(trusted.reference_time):
+                return ExpiredRole(role, trusted[role].expires)
+        return None
+
+    def _load_targets(self, role: str, parent_role: str) -> Targets:
+        trusted = self._trusted_set
+        # Not "role in trusted": another delegator may have loaded it under other keys.
+        if (role, parent_role) in self._seen:
+            return cast("Targets", trusted[role])
+        try:
+            targets = trusted.update_delegated_targets(
+                self._load_local_metadata(role), role, parent_role
+            )
+        except (OSError, RepositoryError) as error:
+            logger.debug("stored %s is not the current one: %s", role, error)
+            targets = self._fetch_role(role, parent_role)
+        self._seen.add((role, parent_role))
+        return cast("Targets", targets)
+
+    def _fetch_role(self, role: str, parent_role: str) -> Targets:
+        trusted = self._trusted_set
+        self._facts.name = role
+        meta = trusted.snapshot.meta.get(f"{role}.json")
+        if meta is None:
+            raise MixedRoles(f"snapshot does not name {role}")
+        version = meta.version if trusted.root.consistent_snapshot else None
+        data = self._download_metadata(role, meta.length or self.config.targets_max_length, version)
+        try:
+            targets = trusted.update_delegated_targets(data, role, parent_role)
+        except ExpiredMetadataError as error:
+            # Signatures, digest and version were verified before expiry was looked at.
+            raise ExpiredRole(role, Metadata.from_bytes(data).signed.expires) from error
+        except BadVersionNumberError as error:
+            raise MixedRoles(str(error)) from error
+        self._persist_metadata(role, data)
+        return cast("Targets", targets)

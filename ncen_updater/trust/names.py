@@ -1,0 +1,29 @@
+"""Names that the feed and its readers agree on; the publisher uses them too."""
+
+from __future__ import annotations
+
+__all__ = [
+    "ISSUED_FIELD",
+    "METADATA_PREFIX",
+    "OFFER_FIELD",
+    "RELEASES_PREFIX",
+    "ROOT_VERSION_FIELD",
+    "TARGETS_PREFIX",
+]
+
+#: Below the feed's address: signed metadata, and the files that they name.
+METADATA_PREFIX = "metadata/"
+TARGETS_PREFIX = "targets/"
+
+#: Custom field of a release document's target that holds the :class:`Offer`.
+OFFER_FIELD = "ncen"
+
+#: First part of the names of release documents.
+RELEASES_PREFIX = "releases/"
+
+#: Field of ``targets`` and product roles: when the officers signed (UTC, ISO 8601). The clock floor
+#: comes from here, never from an online role: whoever holds an online key could push it ahead.
+ISSUED_FIELD = "x-ncen-issued"
+
+#: Field of ``timestamp``: the newest root. A mirror that hides newer roots is found by it.
+ROOT_VERSION_FIELD = "x-ncen-root"

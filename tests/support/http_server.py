@@ -1,0 +1,170 @@
+"""A real web server on 127.0.0.1 over a directory, with a switch for each way a network fails."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+PORTAL = b"<!DOCTYPE html><html><body>Welcome to Airport Wi-Fi. Please log in.</body></html>"
+
+
+@dataclass
+class Fault:
+    """What goes wrong with requests whose path contains ``match``.
+
+    Attributes:
+        times: How often; for ever by default.
+        status: Answer with this status.
+        body: Answer with these bytes in place of the file's.
+        content_type: Of the answer.
+        cut_after: Break the connection after so many bytes of the body.
+        drip: Send one byte, then wait for the client to give up, one byte in each ``drip`` seconds.
+        endless: Go on sending after the end.
+        etag: The entity tag to tell.
+    """
+
+    match: str
+    times: int | None = None
+    status: int | None = None
+    body: bytes | None = None
+    content_type: str | None = None
+    cut_after: int | None = None
+    drip: float | None = None
+    endless: bool = False
+    etag: str | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Request:
+    """One request as it came."""
+
+    path: str
+    range: str | None
+
+
+class WebServer:
+    """Serves a directory until the block ends."""
+
+    def __init__(self, directory: Path, *, ranges: bool = True) -> None:
+        self.directory, self.ranges = directory, ranges
+        self.faults: list[Fault] = []
+        self.requests: list[Request] = []
+        self.date: str | None = None
+        self._ending = threading.Event()
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server.daemon_threads = False
+        self._server.block_on_close = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+
+    @property
+    def url(self) -> str:
+        """Base address."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}/"
+
+    def paths(self) -> list[str]:
+        """The paths asked for so far."""
+        return [request.path for request in self.requests]
+
+    def __enter__(self) -> WebServer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def fault_for(self, path: str) -> Fault | None:
+        """The fault for a request; uses it up where it is counted."""
+        for fault in self.faults:
+            if fault.match in path and fault.times != 0:
+                if fault.times is not None:
+                    fault.times -= 1
+                return fault
+        return None
+
+    def _handler(self) -> type[http.server.BaseHTTPRequestHandler]:
+        server = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            # HTTP/1.0: each connection ends with its answer, so that no thread stays behind.
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+            def date_time_string(self, timestamp: float | None = None) -> str:
+                return server.date or super().date_time_string(timestamp)
+
+            def do_GET(self) -> None:
+                server.requests.append(Request(self.path, self.headers.get("Range")))
+                fault = server.fault_for(self.path) or Fault("")
+                file = server.directory / self.path.lstrip("/")
+                if fault.status is not None:
+                    self.answer(fault.status, fault.body or b"no", 0, fault)
+                elif fault.body is not None:
+                    self.answer(200, fault.body, 0, fault)
+                elif not file.is_file():
+                    self.answer(404, b"not here", 0, fault)
+                else:
+                    self.file(file.read_bytes(), fault)
+
+            def file(self, content: bytes, fault: Fault) -> None:
+                span = self.headers.get("Range")
+                if span is None or not server.ranges:
+                    self.answer(200, content, 0, fault)
+                    return
+                start = int(span.removeprefix("bytes=").split("-")[0])
+                if start >= len(content):
+                    self.answer(416, b"", 0, fault)
+                    return
+                self.answer(206, content[start:], start, fault, len(content))
+
+            def answer(
+                self, status: int, body: bytes, start: int, fault: Fault, total: int = 0
+            ) -> None:
+                self.send_response(status)
+                for name, value in fault.headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Type", fault.content_type or "application/octet-stream")
+                if fault.etag:
+                    self.send_header("ETag", fault.etag)
+                if status == 206:
+                    self.send_header(
+                        "Content-Range", f"bytes {start}-{start + len(body) - 1}/{total}"
+                    )
+                if not fault.endless:
+                    self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                with contextlib.suppress(OSError):
+                    self.body(body, fault)
+
+            def body(self, body: bytes, fault: Fault) -> None:
+                if fault.drip is not None:
+                    for byte in body:
+                        self.wfile.write(bytes([byte]))
+                        if server._ending.wait(fault.drip):
+                            return
+                elif fault.cut_after is not None:
+                    self.wfile.write(body[: fault.cut_after])
+                    self.wfile.flush()
+                    self.connection.shutdown(socket.SHUT_RDWR)
+                else:
+                    self.wfile.write(body)
+                    while fault.endless and not server._ending.is_set():
+                        self.wfile.write(b" " * 65536)
+
+        return Handler
+
+
+@contextlib.contextmanager
+def serving(directory: Path, *, ranges: bool = True) -> Iterator[WebServer]:
+    """Serve a directory."""
+    with WebServer(directory, ranges=ranges) as server:
+        yield server

@@ -1,0 +1,273 @@
+"""A small feed, signed for real with keys made on the spot, that tests may bend at every joint."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import shutil
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from backports import zstd
+from securesystemslib.signer import CryptoSigner
+from tuf.api.metadata import (  # type: ignore[attr-defined]
+    DelegatedRole,
+    Delegations,
+    Metadata,
+    MetaFile,
+    Root,
+    Snapshot,
+    TargetFile,
+    Targets,
+    Timestamp,
+)
+
+from ncen_updater.release.canonical import sha256_hex
+from ncen_updater.release.document import (
+    ReleaseDocument,
+    TargetRef,
+    archive_target,
+    release_target,
+    tree_target,
+)
+from ncen_updater.release.manifest import parse_manifest
+from ncen_updater.release.tree import EntryType, Tree, scan
+
+TOP_ROLES = {"root": (3, 2), "targets": (2, 2), "snapshot": (1, 1), "timestamp": (1, 1)}
+PERIODS = {"root": 365, "targets": 365, "snapshot": 30, "timestamp": 7}
+PRODUCTS = ("ncen", "ncen-updater")
+
+
+def pack(tree: Tree, source: Path) -> bytes:
+    """Pack a directory as the publisher does: sorted, without owners and times."""
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for entry in tree.entries:
+            info = tarfile.TarInfo(entry.path)
+            info.mode = entry.mode
+            if entry.type is EntryType.DIRECTORY:
+                info.type = tarfile.DIRTYPE
+                tar.addfile(info)
+            elif entry.type is EntryType.SYMLINK:
+                info.type, info.linkname = tarfile.SYMTYPE, entry.target or ""
+                tar.addfile(info)
+            else:
+                info.size = entry.size
+                with (source / entry.path).open("rb") as stream:
+                    tar.addfile(info, stream)
+    return gzip.compress(raw.getvalue(), 1, mtime=0)
+
+
+def ref(target: str, content: bytes) -> TargetRef:
+    """Pin some bytes."""
+    return TargetRef(target=target, length=len(content), sha256=sha256_hex(content))
+
+
+@dataclass
+class Built:
+    """The files of a release, before they are signed."""
+
+    document: ReleaseDocument
+    files: dict[str, bytes]
+
+
+def build_release(
+    directory: Path,
+    version: str,
+    *,
+    product: str = "ncen",
+    content: dict[str, bytes] | None = None,
+    manifest: dict[str, object] | None = None,
+) -> Built:
+    """Make archive, tree and document of a small release."""
+    source = directory / f"source-{product}-{version}"
+    shutil.rmtree(source, ignore_errors=True)
+    for name, data in (content or {"bin/app": b"x" * 5000, "VERSION": version.encode()}).items():
+        path = source / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        path.chmod(0o644)
+    (source / "link").symlink_to(next(iter(sorted(p.name for p in source.iterdir()))))
+    for item in source.rglob("*"):
+        if item.is_dir() and not item.is_symlink():
+            item.chmod(0o755)
+    tree = scan(source)
+    archive, tree_file = pack(tree, source), zstd.compress(tree.canonical())
+    head: dict[str, object] = {"schema": 1, "product": product, "version": version}
+    document = ReleaseDocument.model_validate(
+        {
+            "schema": 1,
+            "manifest": parse_manifest({**head, **(manifest or {})}, "test"),
+            "archive": ref(archive_target(product, version), archive),
+            "tree": ref(tree_target(product, version), tree_file),
+            "tree_digest": tree.digest(),
+            "tree_bytes": len(tree.canonical()),
+            "unpacked_bytes": tree.total_bytes,
+        }
+    )
+    files = {
+        archive_target(product, version): archive,
+        tree_target(product, version): tree_file,
+        release_target(product, version): document.canonical(),
+    }
+    return Built(document, files)
+
+
+@dataclass
+class Feed:
+    """A feed in a directory: ``metadata/`` and ``targets/``.
+
+    Change ``roles`` (the ``signed`` parts), ``files`` or ``signers`` and call :meth:`publish`.
+    """
+
+    directory: Path
+    now: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
+    signers: dict[str, list[CryptoSigner]] = field(default_factory=dict)
+    roles: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
+    published: dict[str, bytes] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for role, (count, _) in {**TOP_ROLES, **dict.fromkeys(PRODUCTS, (2, 2))}.items():
+            self.signers[role] = [CryptoSigner.generate_ed25519() for _ in range(count)]
+        root = Root(consistent_snapshot=True, expires=self.expiry("root"))
+        for role, (_, threshold) in TOP_ROLES.items():
+            for signer in self.signers[role]:
+                root.add_key(signer.public_key, role)
+            root.roles[role].threshold = threshold
+        self.roles["root"] = root
+        targets = Targets(expires=self.expiry("targets"))
+        keys = {s.public_key.keyid: s.public_key for p in PRODUCTS for s in self.signers[p]}
+        targets.delegations = Delegations(
+            keys,
+            {
+                product: DelegatedRole(
+                    product,
+                    [s.public_key.keyid for s in self.signers[product]],
+                    2,
+                    True,
+                    paths=[f"{product}-[0-9]*", f"releases/{product}/*", f"trees/{product}/*"],
+                )
+                for product in PRODUCTS
+            },
+        )
+        self.roles["targets"] = targets
+        for product in PRODUCTS:
+            self.roles[product] = Targets(expires=self.expiry("targets"))
+        self.roles["snapshot"] = Snapshot(expires=self.expiry("snapshot"))
+        self.roles["timestamp"] = Timestamp(expires=self.expiry("timestamp"))
+        for role in self.roles.values():
+            role.version = 0  # raised to 1 by the first publication
+        self.publish()
+
+    def expiry(self, role: str) -> datetime:
+        """When a role signed now lapses."""
+        return self.now + timedelta(days=PERIODS.get(role, 365))
+
+    @property
+    def metadata(self) -> Path:
+        """Where the lists are served from."""
+        return self.directory / "metadata"
+
+    @property
+    def targets(self) -> Path:
+        """Where the files are served from."""
+        return self.directory / "targets"
+
+    def trusted_root(self, path: Path, version: int = 1) -> Path:
+        """Copy a root to where an agent has it installed."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes((self.metadata / f"{version}.root.json").read_bytes())
+        return path
+
+    def sign(self, role: str, signers: list[CryptoSigner] | None = None) -> bytes:
+        """Return a role's metadata, signed by its keys or by others."""
+        metadata = Metadata(self.roles[role])
+        for signer in self.signers[role] if signers is None else signers:
+            metadata.sign(signer, append=True)
+        return bytes(metadata.to_bytes())
+
+    def write(self, name: str, content: bytes) -> None:
+        """Put one file of metadata in its place."""
+        self.metadata.mkdir(parents=True, exist_ok=True)
+        (self.metadata / name).write_bytes(content)
+
+    def rotate_root(self) -> None:
+        """Sign and serve the next root as it now is."""
+        self.roles["root"].version += 1
+        self.write(f"{self.roles['root'].version}.root.json", self.sign("root"))
+
+    def publish(self, *roles: str, keep_expiry: bool = False) -> None:
+        """Raise the versions of the roles named (all but root by default) and serve them."""
+        if self.roles["root"].version == 0:
+            self.rotate_root()
+        for role in roles or ("targets", *PRODUCTS):
+            if role in ("snapshot", "timestamp"):
+                continue
+            signed = self.roles[role]
+            signed.version += 1
+            if not keep_expiry:
+                signed.expires = self.expiry(role)
+            self.write(f"{signed.version}.{role}.json", self.sign(role))
+            self.roles["snapshot"].meta[f"{role}.json"] = MetaFile(signed.version)
+        for role in ("snapshot", "timestamp"):
+            signed = self.roles[role]
+            signed.version += 1
+            if not keep_expiry:
+                signed.expires = self.expiry(role)
+        snapshot = self.roles["snapshot"]
+        self.write(f"{snapshot.version}.snapshot.json", self.sign("snapshot"))
+        self.roles["timestamp"].snapshot_meta = MetaFile(snapshot.version)
+        self.write("timestamp.json", self.sign("timestamp"))
+
+    def add_file(
+        self, role: str, name: str, content: bytes, custom: dict[str, object] | None = None
+    ) -> None:
+        """Name a file in a role and serve it."""
+        target = TargetFile.from_data(name, content, ["sha256"])
+        if custom is not None:
+            target.unrecognized_fields["custom"] = custom
+        self.roles[role].targets[name] = target
+        self.serve(name, content)
+
+    def serve(self, name: str, content: bytes, digest: str | None = None) -> Path:
+        """Put bytes where the file with this digest (their own by default) is asked for."""
+        directory, _, base = name.rpartition("/")
+        path = self.targets / directory / f"{digest or hashlib.sha256(content).hexdigest()}.{base}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        return path
+
+    def add_release(
+        self,
+        version: str,
+        *,
+        product: str = "ncen",
+        role: str | None = None,
+        change_offer: Callable[[dict[str, object]], None] | None = None,
+        content: dict[str, bytes] | None = None,
+        manifest: dict[str, object] | None = None,
+    ) -> Built:
+        """Build a release and name its files; call :meth:`publish` afterwards."""
+        built = build_release(
+            self.directory, version, product=product, content=content, manifest=manifest
+        )
+        offer = built.document.offer().model_dump(mode="json", exclude_none=True)
+        if change_offer is not None:
+            change_offer(offer)
+        for name, data in built.files.items():
+            custom: dict[str, object] | None = (
+                {"ncen": offer} if name.startswith("releases/") else None
+            )
+            self.add_file(role or product, name, data, custom)
+        return built
+
+    def served(self, target: TargetRef) -> Path:
+        """Where a file of a release is served from."""
+        directory, _, base = target.target.rpartition("/")
+        return self.targets / directory / f"{target.sha256}.{base}"

@@ -172,6 +172,7 @@ class SqlMigration:
     verify: Path | None
     up_sha256: str
     down_sha256: str | None
+    verify_sha256: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,327 @@
+"""What differs between engines when a migration runs. One object for one database.
+
+An engine's room makes a dialect from a way to open a connection as the application's role; the
+runner does the rest.
+"""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ncen_updater.databases.migrations import ledger
+from ncen_updater.databases.migrations.statements import Statement, split
+
+if TYPE_CHECKING:
+    import psycopg
+    import sqlalchemy
+
+__all__ = ["Dialect", "PostgresDialect", "SqliteDialect", "StatementFailed"]
+
+# Progress handler of SQLite: looks at the clock every so many of its virtual instructions.
+CLOCK_INSTRUCTIONS = 20_000
+
+
+class StatementFailed(Exception):
+    """A statement that the server refused; the runner adds database and migration."""
+
+    def __init__(self, message: str, line: int | None = None) -> None:
+        self.message = message if line is None else f"line {line}: {message}"
+        super().__init__(self.message)
+
+
+class Dialect(abc.ABC):
+    """The engine's side of the runner. *driver* is the driver's own connection."""
+
+    kind: ClassVar[str]
+    tables: ClassVar[ledger.Tables]
+
+    @abc.abstractmethod
+    def engine(self) -> sqlalchemy.Engine:
+        """Return an SQLAlchemy engine that opens connections as the application's role."""
+
+    @abc.abstractmethod
+    def is_error(self, error: Exception) -> bool:
+        """Whether an exception is the driver's own."""
+
+    @abc.abstractmethod
+    def prepare(self, driver: Any) -> None:  # noqa: ANN401 - drivers share no type
+        """Make the own tables and the place for parked rows, if missing, and commit."""
+
+    @abc.abstractmethod
+    def limits(self, driver: Any, lock_ms: int, statement_ms: int) -> None:  # noqa: ANN401
+        """Set the time-outs, for this transaction only where there is one."""
+
+    @abc.abstractmethod
+    def run_file(self, driver: Any, sql: str, statement_ms: int) -> None:  # noqa: ANN401
+        """Run every statement of a file inside the open transaction.
+
+        Raises:
+            StatementFailed: With the server's message and the line.
+        """
+
+    @abc.abstractmethod
+    def run_alone(
+        self,
+        driver: Any,  # noqa: ANN401
+        statement: Statement,
+        lock_ms: int,
+        statement_ms: int,
+    ) -> None:
+        """Run one statement outside any transaction.
+
+        Raises:
+            StatementFailed: With the server's message and the line.
+        """
+
+    @abc.abstractmethod
+    def transaction(self, driver: Any) -> str | None:  # noqa: ANN401
+        """Return what names the open transaction, None if there is none."""
+
+    def count(self, driver: Any, statement: Statement, statement_ms: int) -> int:  # noqa: ANN401
+        """Return the number of rows of a SELECT.
+
+        Raises:
+            StatementFailed: If it is none.
+        """
+        # The new lines keep a comment at the statement's end from swallowing the bracket.
+        wrapped = f"SELECT count(*) FROM (\n{statement.text}\n) AS found"  # noqa: S608 - signed
+        try:
+            with self.timed(driver, statement_ms):
+                row = driver.execute(wrapped).fetchone()
+        except Exception as error:
+            if not self.is_error(error):
+                raise
+            raise StatementFailed(str(error).strip(), statement.line) from error
+        return int(row[0])
+
+    @contextlib.contextmanager
+    def timed(self, driver: Any, statement_ms: int) -> Iterator[None]:  # noqa: ANN401
+        """Bound what runs inside, where the server does not do it by itself."""
+        del driver, statement_ms
+        yield
+
+
+class PostgresDialect(Dialect):
+    """PostgreSQL through psycopg.
+
+    Args:
+        connect: Opens a connection to the database, not in autocommit, already under ``SET ROLE``
+            of the application's role, committed: a SET ROLE that is rolled back is gone.
+    """
+
+    kind = "postgresql"
+    tables = ledger.POSTGRESQL
+
+    def __init__(self, connect: Callable[[], psycopg.Connection[Any]]) -> None:
+        self._connect = connect
+
+    def engine(self) -> sqlalchemy.Engine:
+        """Return an engine that asks ``connect`` for every connection."""
+        import sqlalchemy
+
+        return sqlalchemy.create_engine(
+            "postgresql+psycopg://", creator=self._connect, poolclass=sqlalchemy.pool.NullPool
+        )
+
+    def is_error(self, error: Exception) -> bool:
+        """Whether psycopg raised it."""
+        import psycopg
+
+        return isinstance(error, psycopg.Error)
+
+    def prepare(self, driver: Any) -> None:  # noqa: ANN401
+        """Make the schemas ``ncen_updater`` and ``ncen_kept`` and the tables."""
+        driver.rollback()
+        for statement in (*self.tables.create, f"CREATE SCHEMA IF NOT EXISTS {ledger.KEPT_SCHEMA}"):
+            driver.execute(statement)
+        driver.commit()
+
+    def limits(self, driver: Any, lock_ms: int, statement_ms: int) -> None:  # noqa: ANN401
+        """SET LOCAL: gone with the transaction."""
+        driver.execute(f"SET LOCAL lock_timeout = {lock_ms:d}")
+        driver.execute(f"SET LOCAL statement_timeout = {statement_ms:d}")
+        driver.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+
+    def run_file(self, driver: Any, sql: str, statement_ms: int) -> None:  # noqa: ANN401
+        """Without parameters the driver sends the text as it is: no ``%``, no ``:name``."""
+        del statement_ms  # the server counts it for each statement
+        with self._explained(sql):
+            driver.execute(sql)
+            driver.execute("SET CONSTRAINTS ALL IMMEDIATE")
+
+    def run_alone(
+        self,
+        driver: Any,  # noqa: ANN401
+        statement: Statement,
+        lock_ms: int,
+        statement_ms: int,
+    ) -> None:
+        """In autocommit, with the time-outs of the session set and put back."""
+        driver.commit()
+        driver.autocommit = True
+        try:
+            driver.execute(f"SET lock_timeout = {lock_ms:d}")
+            driver.execute(f"SET statement_timeout = {statement_ms:d}")
+            with self._explained(statement.text, statement.line - 1):
+                driver.execute(statement.text)
+            driver.execute("RESET lock_timeout")
+            driver.execute("RESET statement_timeout")
+        finally:
+            if not driver.closed:
+                driver.autocommit = False
+
+    def transaction(self, driver: Any) -> str | None:  # noqa: ANN401
+        """Return the transaction's own number, so that COMMIT followed by BEGIN is seen too."""
+        from psycopg.pq import TransactionStatus
+
+        if driver.info.transaction_status is not TransactionStatus.INTRANS:
+            return None
+        return str(driver.execute("SELECT pg_current_xact_id()").fetchone()[0])
+
+    @contextlib.contextmanager
+    def _explained(self, sql: str, lines_before: int = 0) -> Iterator[None]:
+        import psycopg
+
+        try:
+            yield
+        except psycopg.Error as error:
+            position = error.diag.statement_position
+            line = None
+            if position is not None:
+                line = lines_before + 1 + sql.count("\n", 0, int(position) - 1)
+            state = f" ({error.sqlstate})" if error.sqlstate else ""
+            raise StatementFailed(f"{str(error).strip()}{state}", line) from error
+
+
+class SqliteDialect(Dialect):
+    """SQLite through the standard library.
+
+    Args:
+        path: The database file, which must exist.
+        clock: Monotonic seconds, for the time-outs.
+    """
+
+    kind = "sqlite"
+    tables = ledger.SQLITE
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self._path = path
+        self._clock = clock
+
+    def engine(self) -> sqlalchemy.Engine:
+        """Return an engine whose transactions really begin with BEGIN, DDL included."""
+        import sqlalchemy
+
+        engine = sqlalchemy.create_engine(
+            "sqlite://", creator=self._open, poolclass=sqlalchemy.pool.NullPool
+        )
+
+        @sqlalchemy.event.listens_for(engine, "begin")
+        def _begin(connection: sqlalchemy.Connection) -> None:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+        return engine
+
+    def _open(self) -> sqlite3.Connection:
+        # isolation_level None: the driver begins and commits nothing by itself.
+        return sqlite3.connect(
+            f"{self._path.absolute().as_uri()}?mode=rw",
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+
+    def is_error(self, error: Exception) -> bool:
+        """Whether sqlite3 raised it."""
+        return isinstance(error, sqlite3.Error)
+
+    def prepare(self, driver: Any) -> None:  # noqa: ANN401
+        """Make the tables with the prefix ``ncen_updater_``."""
+        if driver.in_transaction:
+            driver.rollback()
+        driver.execute("PRAGMA synchronous = FULL")
+        driver.execute("BEGIN IMMEDIATE")
+        for statement in self.tables.create:
+            driver.execute(statement)
+        driver.commit()
+
+    def limits(self, driver: Any, lock_ms: int, statement_ms: int) -> None:  # noqa: ANN401
+        """How long to wait for the file's lock; the rest is :meth:`timed`."""
+        del statement_ms
+        driver.execute(f"PRAGMA busy_timeout = {lock_ms:d}")
+
+    def run_file(self, driver: Any, sql: str, statement_ms: int) -> None:  # noqa: ANN401
+        """One statement after the other: the driver's executescript would commit first."""
+        for statement in split(sql, self.kind):
+            self._run(driver, statement, statement_ms)
+
+    def run_alone(
+        self,
+        driver: Any,  # noqa: ANN401
+        statement: Statement,
+        lock_ms: int,
+        statement_ms: int,
+    ) -> None:
+        """Outside BEGIN the library commits each statement by itself."""
+        driver.commit()
+        self.limits(driver, lock_ms, statement_ms)
+        self._run(driver, statement, statement_ms)
+
+    def _run(self, driver: sqlite3.Connection, statement: Statement, statement_ms: int) -> None:
+        # VACUUM attaches a database and opens a transaction of its own; alone it can do no harm.
+        if statement.words != ("VACUUM",):
+            driver.set_authorizer(_allow)
+        try:
+            with self.timed(driver, statement_ms):
+                driver.execute(statement.text).fetchall()
+        except sqlite3.Error as error:
+            message = str(error)
+            if message == "interrupted":
+                message = f"stopped after {statement_ms} ms (statement time-out)"
+            raise StatementFailed(message, statement.line) from error
+        finally:
+            driver.set_authorizer(None)
+
+    def transaction(self, driver: Any) -> str | None:  # noqa: ANN401
+        """Return a constant: transaction control is refused by the library, see ``_allow``."""
+        return "open" if driver.in_transaction else None
+
+    @contextlib.contextmanager
+    def timed(self, driver: Any, statement_ms: int) -> Iterator[None]:  # noqa: ANN401
+        """Interrupt the statement once its time is over."""
+        deadline = self._clock() + statement_ms / 1000
+        driver.set_progress_handler(lambda: int(self._clock() > deadline), CLOCK_INSTRUCTIONS)
+        try:
+            yield
+        finally:
+            driver.set_progress_handler(None, 0)
+
+
+# Those that a migration may need; any other may change how the file is written or found.
+_PRAGMAS = frozenset(
+    {
+        "defer_foreign_keys", "foreign_key_check", "foreign_key_list", "index_info", "index_list",
+        "integrity_check", "legacy_alter_table", "quick_check", "table_info", "table_list",
+        "table_xinfo", "user_version",
+    }
+)  # fmt: skip
+_REFUSED: Sequence[int] = (
+    sqlite3.SQLITE_TRANSACTION,
+    sqlite3.SQLITE_SAVEPOINT,
+    sqlite3.SQLITE_ATTACH,
+    sqlite3.SQLITE_DETACH,
+)
+
+
+def _allow(action: int, one: str | None, *_: str | None) -> int:
+    if action in _REFUSED and not (action == sqlite3.SQLITE_ATTACH and not one):
+        return sqlite3.SQLITE_DENY
+    if action == sqlite3.SQLITE_PRAGMA and (one or "").lower() not in _PRAGMAS:
+        return sqlite3.SQLITE_DENY
+    return sqlite3.SQLITE_OK

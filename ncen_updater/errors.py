@@ -58,7 +58,7 @@ class UpdaterError(Exception):
     """
 
     code: ClassVar[str] = "NU-1000"
-    exit_code: ClassVar[ExitCode] = ExitCode.ERROR
+    exit_code: ExitCode = ExitCode.ERROR
     what: ClassVar[str] = N_("Something went wrong that has no name of its own.")
     remedy: ClassVar[str] = N_("Send the support bundle to the Secretariat.")
 

@@ -1,0 +1,201 @@
+"""Errors of the upgrade room. Codes 6001 to 6099."""
+
+from __future__ import annotations
+
+from ncen_updater.errors import ExitCode, UpdaterError
+from ncen_updater.i18n import N_
+
+__all__ = [
+    "Busy",
+    "ChangeFailed",
+    "ChecksFailed",
+    "GoingBackFailed",
+    "GuardBlocks",
+    "Interrupted",
+    "JournalExists",
+    "JournalMissing",
+    "JournalUnreadable",
+    "JournalUnwritable",
+    "NeedsPerson",
+    "NothingToConfirm",
+    "NothingToRollBack",
+    "OpenChange",
+    "RecordsWouldBeLost",
+    "ReleaseNotOnOffer",
+    "SoakFailed",
+    "StepDidNotHold",
+    "Unhealthy",
+]
+
+
+class JournalMissing(UpdaterError):
+    """No journal where one has to be."""
+
+    code = "NU-6001"
+    exit_code = ExitCode.NEEDS_PERSON
+    what = N_("There is no journal at {path}.")
+    remedy = N_(
+        "On a new site run 'ncen-updater adopt'. On a site that was upgraded before, "
+        "restore the journal from the backup; do not make a new one."
+    )
+
+
+class JournalUnreadable(UpdaterError):
+    """A journal that is damaged, altered, or of an unknown form."""
+
+    code = "NU-6002"
+    exit_code = ExitCode.NEEDS_PERSON
+    what = N_("The journal {path} cannot be trusted: {reason}")
+    remedy = N_(
+        "All automatic work has stopped. Keep the file, restore it from the backup, "
+        "and run 'ncen-updater doctor'."
+    )
+
+
+class JournalUnwritable(UpdaterError):
+    """A journal that cannot take a record; nothing may be done that it does not know of."""
+
+    code = "NU-6003"
+    what = N_("The journal {path} cannot be written: {reason}")
+    remedy = N_("Make room on the disk or mount it writable, then run 'ncen-updater resume'.")
+
+
+class Busy(UpdaterError):
+    """Another change holds the lock."""
+
+    code = "NU-6004"
+    exit_code = ExitCode.BUSY
+    what = N_("Another ncen-updater is at work here ({holder}).")
+    remedy = N_("Wait until it has finished; 'ncen-updater status' shows what it does.")
+
+
+class OpenChange(UpdaterError):
+    """A change that has not come to its end."""
+
+    code = "NU-6005"
+    exit_code = ExitCode.BUSY
+    what = N_("The change {change} ({kind} to {version}) has not come to its end.")
+    remedy = N_("Run 'ncen-updater resume' first.")
+
+
+class StepDidNotHold(UpdaterError):
+    """A step that ended well and whose effect is not there."""
+
+    code = "NU-6006"
+    what = N_("The step '{step}' ended, but what it should have done is not there.")
+    remedy = N_("Send the support bundle to the Secretariat.")
+
+
+class ChecksFailed(UpdaterError):
+    """Domain checks that do not hold on the migrated candidates."""
+
+    code = "NU-6007"
+    what = N_("The data do not check after the migrations: {problems}")
+    remedy = N_("Do not try this release again; send the support bundle to the Secretariat.")
+
+
+class Unhealthy(UpdaterError):
+    """An application that does not become healthy in time."""
+
+    code = "NU-6008"
+    what = N_("{product} {version} did not become healthy in {seconds} seconds: {problems}")
+    remedy = N_("Send the support bundle to the Secretariat.")
+
+
+class SoakFailed(UpdaterError):
+    """An application that turned bad after officers were let in."""
+
+    code = "NU-6009"
+    exit_code = ExitCode.ROLLED_BACK
+    what = N_("{product} {version} turned bad in the watched time: {problems}")
+    remedy = N_("Send the support bundle to the Secretariat.")
+
+
+class Interrupted(UpdaterError):
+    """A signal asked for an end while going back was still free."""
+
+    code = "NU-6010"
+    what = N_("The change was interrupted ({signal}).")
+    remedy = N_("Start it again when you are ready.")
+
+
+class ChangeFailed(UpdaterError):
+    """A change that failed and was undone; the cause is chained and shown first."""
+
+    code = "NU-6011"
+    exit_code = ExitCode.ROLLED_BACK
+    what = N_("The {kind} to {version} failed in the step '{step}' and was undone: {cause}")
+    remedy = N_("{cause_remedy}")
+
+
+class GoingBackFailed(UpdaterError):
+    """An undo that failed; the next resume tries again."""
+
+    code = "NU-6012"
+    exit_code = ExitCode.NEEDS_PERSON
+    what = N_("Going back stopped in the step '{step}': {cause}")
+    remedy = N_("Mend what is named, then run 'ncen-updater resume'. {cause_remedy}")
+
+
+class NeedsPerson(UpdaterError):
+    """Facts that contradict each other, or a recovery that failed too often."""
+
+    code = "NU-6013"
+    exit_code = ExitCode.NEEDS_PERSON
+    what = N_("The agent does not touch this site any more: {reason}")
+    remedy = N_(
+        "Keep the application as it is, run 'ncen-updater doctor', and call the Secretariat."
+    )
+
+
+class NothingToRollBack(UpdaterError):
+    """No earlier release to go back to."""
+
+    code = "NU-6014"
+    what = N_("There is no earlier release to go back to.")
+    remedy = N_("'ncen-updater history' shows what was done here.")
+
+
+class RecordsWouldBeLost(UpdaterError):
+    """A release without a way down; going back loses what was entered since."""
+
+    code = "NU-6015"
+    exit_code = ExitCode.APPROVAL_MISSING
+    what = N_("Going back to {version} would lose {count} records entered since: {tables}.")
+    remedy = N_(
+        "Release {current} cannot go back keeping them ({reason}). To go back all the same, "
+        "run 'ncen-updater rollback --accept-loss {count}'."
+    )
+
+
+class NothingToConfirm(UpdaterError):
+    """No change is in its soak."""
+
+    code = "NU-6016"
+    what = N_("No release is in its watched time.")
+    remedy = N_("'ncen-updater status' shows what runs.")
+
+
+class JournalExists(UpdaterError):
+    """A site that was taken over already."""
+
+    code = "NU-6017"
+    what = N_("This site already has a journal at {path}.")
+    remedy = N_("Nothing is to be done; 'ncen-updater status' shows the site.")
+
+
+class GuardBlocks(UpdaterError):
+    """Preflight findings that do not allow the change to begin or go on."""
+
+    code = "NU-6018"
+    exit_code = ExitCode.BLOCKED
+    what = N_("The preflight blocks this change: {problems}")
+    remedy = N_("{remedies}")
+
+
+class ReleaseNotOnOffer(UpdaterError):
+    """A release that the last verified list does not name, or that is not on the disk."""
+
+    code = "NU-6019"
+    what = N_("Release {version} is not on offer, or was not fetched whole.")
+    remedy = N_("Run 'ncen-updater check', then try again.")

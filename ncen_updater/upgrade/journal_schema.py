@@ -1,0 +1,90 @@
+"""The tables of the journal and the chain of its events.
+
+The file carries an application id and a schema number of its own; a newer agent may only add
+columns with defaults and tables, so that the previous agent can still read it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+__all__ = ["APPLICATION_ID", "FIRST_HASH", "SCHEMA", "SCHEMA_VERSION", "chain_hash"]
+
+APPLICATION_ID = 0x6E43454E  # "nCEN"
+SCHEMA_VERSION = 1
+FIRST_HASH = "0" * 64
+
+SCHEMA = """
+CREATE TABLE changes (
+    id TEXT PRIMARY KEY CHECK (length(id) = 8),
+    kind TEXT NOT NULL,
+    mode TEXT NOT NULL,
+    state TEXT NOT NULL,
+    product TEXT NOT NULL,
+    from_version TEXT NOT NULL,
+    to_version TEXT NOT NULL,
+    strategy TEXT NOT NULL,
+    generation INTEGER NOT NULL,
+    source TEXT,
+    created_at TEXT NOT NULL,
+    ended_at TEXT,
+    error_code TEXT,
+    attempts INTEGER NOT NULL DEFAULT 0
+) STRICT;
+-- One change at a time, held by the file itself and not only by the lock.
+CREATE UNIQUE INDEX one_open_change ON changes ((1)) WHERE state NOT IN ('finished', 'undone');
+CREATE TABLE steps (
+    change TEXT NOT NULL REFERENCES changes (id),
+    name TEXT NOT NULL,
+    state TEXT NOT NULL,
+    started_at TEXT NOT NULL,
+    ended_at TEXT,
+    PRIMARY KEY (change, name)
+) STRICT;
+CREATE TABLE facts (
+    change TEXT NOT NULL REFERENCES changes (id),
+    name TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (change, name)
+) STRICT;
+CREATE TABLE events (
+    number INTEGER PRIMARY KEY,
+    at TEXT NOT NULL,
+    change TEXT,
+    kind TEXT NOT NULL,
+    data TEXT NOT NULL,
+    hash TEXT NOT NULL
+) STRICT;
+CREATE TABLE bad_releases (
+    product TEXT NOT NULL,
+    version TEXT NOT NULL,
+    code TEXT NOT NULL,
+    times INTEGER NOT NULL,
+    last_at TEXT NOT NULL,
+    PRIMARY KEY (product, version)
+) STRICT;
+CREATE TABLE holds (
+    id INTEGER PRIMARY KEY,
+    reason TEXT NOT NULL,
+    by TEXT NOT NULL,
+    since TEXT NOT NULL,
+    until TEXT,
+    lifted_at TEXT,
+    lifted_by TEXT
+) STRICT;
+CREATE TABLE previous_sets (
+    change TEXT PRIMARY KEY REFERENCES changes (id),
+    since TEXT NOT NULL,
+    dropped_at TEXT
+) STRICT;
+"""
+
+
+def chain_hash(
+    previous: str, number: int, at: str, change: str | None, kind: str, data: Mapping[str, object]
+) -> str:
+    """Return the hash of an event: SHA-256 over the hash before it and the event's own fields."""
+    own = json.dumps([number, at, change, kind, data], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(f"{previous}\n{own}".encode()).hexdigest()

@@ -1,0 +1,149 @@
+"""The words of the upgrade room: changes, their states, their steps.
+
+On the path of ``status``: standard library only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+__all__ = [
+    "BEFORE_COMMIT",
+    "DOWNTIME",
+    "FORWARD",
+    "Change",
+    "ChangeKind",
+    "ChangeState",
+    "Mode",
+    "Phase",
+    "StepName",
+    "StepRecord",
+    "StepState",
+]
+
+
+class ChangeKind(StrEnum):
+    """What a change is for."""
+
+    UPGRADE = "upgrade"
+    ROLLBACK = "rollback"
+
+
+class Mode(StrEnum):
+    """How the databases get to the target's schema."""
+
+    MIGRATE = "migrate"  # up for an upgrade, down for a rollback; every record is kept
+    RESTORE = "restore"  # from what was kept at the upgrade; later records are lost
+
+
+class ChangeState(StrEnum):
+    """Where a change stands. The first three are open."""
+
+    RUNNING = "running"  # before the commit: everything can be undone exactly
+    UNDOING = "undoing"  # on the way back
+    COMMITTED = "committed"  # officers may be in: only forward
+    FINISHED = "finished"
+    UNDONE = "undone"
+    STUCK = "stuck"  # recovery failed too often; a person has to look
+
+    @property
+    def open(self) -> bool:
+        """Whether work is left."""
+        return self not in (ChangeState.FINISHED, ChangeState.UNDONE)
+
+
+class StepName(StrEnum):
+    """The steps, in the order in which they run."""
+
+    FETCH = "fetch"
+    BUILD_SLOT = "build-slot"
+    PREFLIGHT = "preflight"
+    CLOSE = "close"
+    STOP = "stop"
+    FENCE = "fence"
+    PREFLIGHT_AGAIN = "preflight-again"
+    COPY = "copy"
+    MIGRATE = "migrate"
+    CUT_OVER = "cut-over"
+    SWITCH = "switch"
+    START = "start"
+    HEALTH = "health"
+    COMMIT = "commit"
+    OPEN = "open"
+    SOAK = "soak"
+    COLLECT = "collect"
+
+
+_ORDER = tuple(StepName)
+_COMMIT = _ORDER.index(StepName.COMMIT)
+BEFORE_COMMIT = _ORDER[:_COMMIT]
+FORWARD = _ORDER[_COMMIT + 1 :]
+# Officers are out from the first of these until OPEN is done.
+DOWNTIME = _ORDER[_ORDER.index(StepName.CLOSE) : _ORDER.index(StepName.SOAK)]
+
+
+class StepState(StrEnum):
+    """What the journal knows of a step."""
+
+    INTENDED = "intended"  # its effect may be there, in part or whole
+    DONE = "done"
+    UNDOING = "undoing"
+    UNDONE = "undone"
+
+
+class Phase(StrEnum):
+    """Instants at which a fault can strike; the fault matrix is made of them."""
+
+    BEFORE_EFFECT = "before-effect"
+    AFTER_EFFECT = "after-effect"  # before the record
+    AFTER_RECORD = "after-record"
+    BEFORE_UNDO = "before-undo"
+    AFTER_UNDO = "after-undo"
+    AFTER_UNDO_RECORD = "after-undo-record"
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One step of a change, as the journal has it."""
+
+    name: StepName
+    state: StepState
+    started_at: datetime
+    ended_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Change:
+    """One journaled operation.
+
+    Attributes:
+        id: Eight characters a-z and 2-7.
+        source: Id of the change whose previous databases a restore copies.
+        error_code: Code of the failure that made it go back.
+        attempts: How often recovery began on it.
+        steps: By name; steps that were never intended are not there.
+    """
+
+    id: str
+    kind: ChangeKind
+    mode: Mode
+    state: ChangeState
+    product: str
+    from_version: str
+    to_version: str
+    strategy: str
+    generation: int
+    created_at: datetime
+    ended_at: datetime | None = None
+    source: str | None = None
+    error_code: str | None = None
+    attempts: int = 0
+    steps: Mapping[StepName, StepRecord] = field(default_factory=dict)
+
+    def step_state(self, name: StepName) -> StepState | None:
+        """State of a step, None if it was never intended."""
+        record = self.steps.get(name)
+        return record.state if record else None

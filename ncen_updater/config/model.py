@@ -15,6 +15,8 @@ __all__ = [
     "ApplicationSettings",
     "DatabaseSettings",
     "FeedSettings",
+    "KeepSettings",
+    "PathSettings",
     "PostgresSettings",
     "SiteSettings",
     "SoakSettings",

@@ -1,0 +1,74 @@
+"""Read ``agent.toml`` whole, or say every mistake in it at once.
+
+What comes out of here can be used: relative paths are already below the root.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ncen_updater.config.errors import ConfigInvalid
+from ncen_updater.config.locate import locate
+from ncen_updater.config.model import AgentConfig, PathSettings
+from ncen_updater.config.places import PATHS, check_places, root_of
+from ncen_updater.config.read import read_config
+from ncen_updater.config.words import mistake_for
+
+__all__ = ["load_config"]
+
+
+def load_config(path: Path, *, euid: int | None = None) -> AgentConfig:
+    """Read and check the configuration.
+
+    Args:
+        path: The file.
+        euid: Who reads; the process's own user by default.
+
+    Returns:
+        The configuration, every path absolute.
+
+    Raises:
+        ConfigUnreadable: If it is not there, not a file, or may not be read.
+        ConfigExposed: If root reads it and everybody may write it.
+        ConfigTooLarge: If it is larger than 1 MB.
+        ConfigNotToml: With line and column.
+        ConfigInvalid: With every mistake, its line and its remedy.
+    """
+    raw = read_config(path, euid=euid)
+    lines = locate(raw.text)
+    mistakes = []
+    config = None
+    try:
+        config = AgentConfig.model_validate(_absolute(raw.data))
+    except ValidationError as error:
+        mistakes += [
+            mistake_for(item, AgentConfig, lines) for item in error.errors(include_url=False)
+        ]
+    mistakes += check_places(raw.data, lines)
+    if config is None or mistakes:
+        raise ConfigInvalid(path, sorted(mistakes, key=lambda item: (item.line or 0, item.setting)))
+    return config
+
+
+def _absolute(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the data with every path below the root, default ones too."""
+    root = root_of(data)
+    result = _copy(data)
+    places = result.setdefault("paths", {})
+    if isinstance(places, dict):
+        for name, field in PathSettings.model_fields.items():
+            places.setdefault(name, str(field.default))
+    for *tables, name in PATHS:
+        table: Any = result
+        for part in tables:
+            table = table.get(part) if isinstance(table, dict) else None
+        if isinstance(table, dict) and isinstance(table.get(name), str):
+            table[name] = str(root / table[name])
+    return result
+
+
+def _copy(data: dict[str, Any]) -> dict[str, Any]:
+    return {k: _copy(v) if isinstance(v, dict) else v for k, v in data.items()}

@@ -1,0 +1,201 @@
+"""Find the line of each setting in a TOML text.
+
+``tomllib`` gives values without places. This reads the text a second time and only remembers where
+names stand; it expects text that ``tomllib`` has accepted, and where it still loses the thread it
+stops and keeps what it found: a mistake without a line is better than none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tomllib
+from collections.abc import Mapping
+
+__all__ = ["Path", "line_of", "locate"]
+
+Path = tuple[str | int, ...]
+
+_BLANK = " \t"
+_SPACE = " \t\n"
+_BARE_END = " \t\n.=]#\"',"
+_VALUE_END = " \t\n,]}#"
+
+
+def line_of(lines: Mapping[Path, int], path: Path) -> int | None:
+    """Return the line of a setting, or that of the nearest table around it.
+
+    Args:
+        lines: What :func:`locate` returned.
+        path: Names and list positions from the outermost table on.
+    """
+    for length in range(len(path), 0, -1):
+        if path[:length] in lines:
+            return lines[path[:length]]
+    return None
+
+
+def locate(text: str) -> dict[Path, int]:
+    """Return the line, from 1, of every table, key and list element."""
+    scanner = _Scanner(text)
+    # What was found up to there is kept.
+    with contextlib.suppress(IndexError, ValueError, RecursionError):
+        scanner.document()
+    return scanner.lines
+
+
+class _Scanner:
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._at = 0
+        self._line = 1
+        self._counted = 0
+        self.lines: dict[Path, int] = {}
+        self._arrays: dict[Path, int] = {}
+
+    # ---- places --------------------------------------------------------------------------------
+
+    def _mark(self, path: Path) -> None:
+        self._line += self._text.count("\n", self._counted, self._at)
+        self._counted = self._at
+        for length in range(1, len(path) + 1):
+            self.lines.setdefault(path[:length], self._line)
+
+    def _skip(self, characters: str) -> None:
+        while self._at < len(self._text) and self._text[self._at] in characters:
+            self._at += 1
+
+    def _skip_all(self) -> None:
+        """Skip spaces, line ends and comments."""
+        while True:
+            self._skip(_SPACE)
+            if not self._text.startswith("#", self._at):
+                return
+            end = self._text.find("\n", self._at)
+            self._at = len(self._text) if end == -1 else end
+
+    def _take(self, character: str) -> bool:
+        if self._text.startswith(character, self._at):
+            self._at += len(character)
+            return True
+        return False
+
+    # ---- grammar -------------------------------------------------------------------------------
+
+    def document(self) -> None:
+        table: Path = ()
+        while True:
+            self._skip_all()
+            if self._at >= len(self._text):
+                return
+            if self._take("[["):
+                table = self._within(self._key(), leave_last=True)
+                number = self._arrays.get(table, -1) + 1
+                self._arrays[table] = number
+                table = (*table, number)
+                self._mark(table)
+                self._skip(_BLANK + "]")
+            elif self._take("["):
+                table = self._within(self._key())
+                self._mark(table)
+                self._skip(_BLANK + "]")
+            else:
+                self._pair(table)
+
+    def _within(self, names: tuple[str, ...], *, leave_last: bool = False) -> Path:
+        """Insert the position of the newest element where a name is an array of tables."""
+        path: Path = ()
+        for index, name in enumerate(names):
+            path = (*path, name)
+            last = index == len(names) - 1
+            if path in self._arrays and not (last and leave_last):
+                path = (*path, self._arrays[path])
+        return path
+
+    def _pair(self, table: Path) -> None:
+        start = self._at
+        names = self._key()
+        end, self._at = self._at, start
+        path = (*table, *names)
+        self._mark(path)
+        self._at = end
+        if not self._take("="):
+            raise ValueError("no equals sign")
+        self._value(path)
+
+    def _key(self) -> tuple[str, ...]:
+        parts: list[str] = []
+        while True:
+            self._skip(_BLANK)
+            parts.append(self._name())
+            self._skip(_BLANK)
+            if not self._take("."):
+                return tuple(parts)
+
+    def _name(self) -> str:
+        start = self._at
+        if self._text[self._at] in "\"'":
+            self._string()
+            value = tomllib.loads(f"k = {self._text[start : self._at]}")["k"]
+            return str(value)
+        while self._text[self._at] not in _BARE_END:
+            self._at += 1
+        if self._at == start:
+            raise ValueError("no name")
+        return self._text[start : self._at]
+
+    def _value(self, path: Path) -> None:
+        self._skip(_BLANK)
+        character = self._text[self._at]
+        if character in "\"'":
+            self._string()
+        elif character == "[":
+            self._at += 1
+            self._array(path)
+        elif character == "{":
+            self._at += 1
+            self._inline_table(path)
+        else:
+            while self._at < len(self._text) and self._text[self._at] not in _VALUE_END:
+                self._at += 1
+
+    def _array(self, path: Path) -> None:
+        index = 0
+        while True:
+            self._skip_all()
+            if self._take("]"):
+                return
+            if self._take(","):
+                index += 1
+                continue
+            self._mark((*path, index))
+            before = self._at
+            self._value((*path, index))
+            if self._at == before:
+                raise ValueError("no value")
+
+    def _inline_table(self, path: Path) -> None:
+        while True:
+            self._skip_all()
+            if self._take("}"):
+                return
+            if not self._take(","):
+                self._pair(path)
+
+    def _string(self) -> None:
+        quote = self._text[self._at]
+        long = quote * 3
+        if self._take(long):
+            self._until(long, escapes=quote == '"')
+            # Up to two more quotes belong to the string.
+            self._skip(quote)
+        else:
+            self._at += 1
+            self._until(quote, escapes=quote == '"')
+
+    def _until(self, end: str, *, escapes: bool) -> None:
+        while not self._take(end):
+            if escapes and self._text[self._at] == "\\":
+                self._at += 1
+            self._at += 1
+            if self._at > len(self._text):
+                raise ValueError("a string without an end")

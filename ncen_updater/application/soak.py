@@ -88,6 +88,7 @@ def soak(
     clock: Callable[[], float],
     wait: Callable[[float], object],
     elapsed_s: float = 0.0,
+    confirmed: Callable[[], bool] = lambda: False,
 ) -> SoakResult:
     """Watch until the verdict is known.
 
@@ -99,12 +100,15 @@ def soak(
         clock: Monotonic seconds.
         wait: Waits so many seconds.
         elapsed_s: Seconds of this soak that passed before the agent was restarted.
+        confirmed: Whether a person has confirmed the release meanwhile, which ends the soak well.
     """
     begin = clock() - elapsed_s
     state, last = SoakState(), None
     while True:
         elapsed = clock() - begin
         verdict = judge(state, elapsed_s=elapsed, seconds=seconds, failures=failures)
+        if confirmed():
+            verdict = SoakVerdict.GOOD
         if verdict is not SoakVerdict.WATCH_ON:
             return SoakResult(verdict, state, last, elapsed)
         last = look()

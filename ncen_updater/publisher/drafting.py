@@ -1,0 +1,259 @@
+"""What goes into the drafts of a signing event: pure decisions over a feed's state.
+
+Each function returns the new versions, without signatures, and the title of the event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from tuf.api.metadata import Metadata, TargetFile, Targets  # type: ignore[attr-defined]
+
+from ncen_updater.publisher.ceremony import Ceremony, make_root, set_delegations
+from ncen_updater.publisher.errors import (
+    AlreadyPublished,
+    BuildRefused,
+    NothingToDo,
+    UnknownProduct,
+    UnknownRelease,
+)
+from ncen_updater.publisher.feed import FeedState, delegated_roles
+from ncen_updater.publisher.repository import FeedRepository
+from ncen_updater.publisher.roles import OFFLINE_TOP
+from ncen_updater.release.document import (
+    Offer,
+    ReleaseDocument,
+    TargetRef,
+    Withdrawal,
+    archive_target,
+    parse_release_document,
+    release_target,
+)
+from ncen_updater.trust.names import OFFER_FIELD, RELEASES_PREFIX
+
+__all__ = [
+    "Draft",
+    "draft_first",
+    "draft_keys",
+    "draft_releases",
+    "draft_renewal",
+    "draft_withdrawal",
+    "offers_of",
+]
+
+
+@dataclass(frozen=True)
+class Draft:
+    """New versions without signatures, and what they are about in one line."""
+
+    title: str
+    roles: Mapping[str, Metadata[Any]]
+
+
+def offers_of(targets: Targets) -> list[Offer]:
+    """The offers that a product's role carries, oldest version first."""
+    offers = [
+        Offer.model_validate(target.custom[OFFER_FIELD])
+        for name, target in targets.targets.items()
+        if name.startswith(RELEASES_PREFIX) and target.custom and OFFER_FIELD in target.custom
+    ]
+    return sorted(offers, key=lambda offer: offer.release_version)
+
+
+def draft_first(ceremony: Ceremony, now: datetime) -> Draft:
+    """The first versions of root, targets and every product's role."""
+    root = make_root(ceremony, 1, now)
+    repository = FeedRepository(None, ceremony.policy(), now)
+    with repository.edit_targets() as targets:
+        set_delegations(targets, ceremony)
+    for product in ceremony.products:
+        with repository.edit_targets(product):
+            pass
+    return Draft("A new feed", {"root": Metadata(root), **repository.changed})
+
+
+def draft_keys(state: FeedState, ceremony: Ceremony, now: datetime) -> Draft:
+    """Other keys, thresholds, periods or products.
+
+    Raises:
+        NothingToDo: If the ceremony says what the feed says already.
+    """
+    changed: dict[str, Metadata[Any]] = {}
+    root = make_root(ceremony, state.root.signed.version + 1, now)
+    old = state.root.signed
+    same = (root.keys, root.roles, root.unrecognized_fields["x-ncen-policy"]) == (
+        old.keys,
+        old.roles,
+        old.unrecognized_fields["x-ncen-policy"],
+    )
+    if not same:
+        changed["root"] = Metadata(root)
+    targets = deepcopy(state.targets.signed)
+    set_delegations(targets, ceremony)
+    repository = FeedRepository(state, ceremony.policy(), now)
+    if targets.delegations != state.targets.signed.delegations:
+        with repository.edit_targets() as edited:
+            set_delegations(edited, ceremony)
+    for product in ceremony.products:
+        if product not in state.delegated:
+            with repository.edit_targets(product):
+                pass
+    changed |= repository.changed
+    if not changed:
+        raise NothingToDo(reason="keys, thresholds and periods are as the ceremony says")
+    return Draft("Other keys, thresholds or periods", changed)
+
+
+def draft_renewal(state: FeedState, roles: Sequence[str], now: datetime) -> Draft:
+    """The same content with a new expiry date.
+
+    Raises:
+        UnknownProduct: If a role does not exist.
+        NothingToDo: If no role is named.
+    """
+    repository = FeedRepository(state, state.policy, now)
+    for role in roles:
+        if role not in OFFLINE_TOP and role not in state.delegated:
+            raise UnknownProduct(product=role)
+        with repository.edit(role):
+            pass
+    if not roles:
+        raise NothingToDo(reason="no role is named")
+    return Draft(f"Renewal of {', '.join(roles)}", repository.changed)
+
+
+def draft_releases(state: FeedState, staging: Path, now: datetime) -> Draft:
+    """Every release that lies in a staging directory and is not published yet.
+
+    Raises:
+        BuildRefused: If a file in it does not belong to one of its releases, or is not the one
+            that its release document names.
+        UnknownProduct: If a product has no role.
+        AlreadyPublished: If a name is taken by other content.
+        NothingToDo: If all of it is published.
+    """
+    root = staging / "targets"
+    files = sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
+    documents = {
+        name: parse_release_document((root / name).read_bytes(), str(root / name))
+        for name in files
+        if name.startswith(RELEASES_PREFIX)
+    }
+    if not documents:
+        raise NothingToDo(reason=f"no release document in {staging}")
+    repository = FeedRepository(state, state.policy, now)
+    titles: list[str] = []
+    claimed: set[str] = set()
+    for product in sorted({d.manifest.product for d in documents.values()}):
+        role = delegated_roles(state.targets.signed).get(product)
+        if role is None:
+            raise UnknownProduct(product=product)
+        names = [n for n in files if role.is_delegated_path(n)]
+        own = {n: d for n, d in documents.items() if d.manifest.product == product}
+        targets = [_target_file(root, staging, name, own) for name in names]
+        claimed.update(names)
+        if _add(repository, state, product, targets):
+            titles += [f"{product} {d.manifest.version}" for d in own.values()]
+    foreign = [name for name in files if name not in claimed]
+    if foreign:
+        raise BuildRefused(path=staging, reason=f"no role may sign {', '.join(foreign[:5])}")
+    if not repository.changed:
+        raise NothingToDo(reason="everything in the staging directory is published")
+    return Draft(f"Release of {', '.join(titles)}", repository.changed)
+
+
+def draft_withdrawal(
+    state: FeedState, product: str, version: str, withdrawal: Withdrawal, now: datetime
+) -> Draft:
+    """A release marked as withdrawn; its files stay, so that sites that have it can read of it.
+
+    Raises:
+        UnknownProduct: If the product has no role.
+        UnknownRelease: If the feed does not carry the version.
+    """
+    if product not in state.delegated:
+        raise UnknownProduct(product=product)
+    name = release_target(product, version)
+    if name not in state.delegated[product].signed.targets:
+        raise UnknownRelease(product=product, version=version)
+    repository = FeedRepository(state, state.policy, now)
+    with repository.edit_targets(product) as targets:
+        target = targets.targets[name]
+        offer = Offer.model_validate((target.custom or {})[OFFER_FIELD])
+        target.unrecognized_fields["custom"] = {
+            OFFER_FIELD: _offer_json(offer.model_copy(update={"withdrawn": withdrawal}))
+        }
+    archive = archive_target(product, version)
+    if archive in state.targets.signed.targets:
+        # A client that lists the top level only knows no withdrawal: what it does not see, it
+        # does not take.
+        with repository.edit_targets() as top:
+            del top.targets[archive]
+    return Draft(f"Withdrawal of {product} {version}", repository.changed)
+
+
+def _offer_json(offer: Offer) -> dict[str, Any]:
+    return offer.model_dump(mode="json", exclude_none=True)
+
+
+def _target_file(
+    root: Path, staging: Path, name: str, documents: Mapping[str, ReleaseDocument]
+) -> TargetFile:
+    target: TargetFile = TargetFile.from_file(name, str(root / name), ["sha256"])
+    document = documents.get(name)
+    if document is not None:
+        manifest = document.manifest
+        if name != release_target(manifest.product, manifest.version):
+            raise BuildRefused(path=staging, reason=f"{name} holds another release")
+        target.unrecognized_fields["custom"] = {OFFER_FIELD: _offer_json(document.offer())}
+        return target
+    for owner in documents.values():
+        for ref in (owner.archive, owner.tree):
+            if ref.target == name:
+                _compare(staging, target, ref)
+                if ref is owner.archive:
+                    target.unrecognized_fields["custom"] = _tufup_custom(owner)
+                return target
+    if name.startswith(("deltas/", "sbom/")):
+        return target
+    raise BuildRefused(path=staging, reason=f"{name} belongs to no release document")
+
+
+def _tufup_custom(document: ReleaseDocument) -> dict[str, Any]:
+    # Exactly these two keys: with any other beside them a tufup client looks for 'required' at the
+    # top and would walk past a required stop.
+    return {"user": {}, "tufup": {"required": document.manifest.required}}
+
+
+def _compare(staging: Path, target: TargetFile, ref: TargetRef) -> None:
+    if (target.length, target.hashes["sha256"]) != (ref.length, ref.sha256):
+        raise BuildRefused(
+            path=staging, reason=f"{ref.target} is not the file that its release document names"
+        )
+
+
+def _add(
+    repository: FeedRepository, state: FeedState, product: str, files: Sequence[TargetFile]
+) -> bool:
+    known = state.delegated[product].signed.targets if product in state.delegated else {}
+    fresh: list[TargetFile] = []
+    for target in files:
+        before = known.get(target.path)
+        if before is None:
+            fresh.append(target)
+        elif (before.length, before.hashes) != (target.length, target.hashes):
+            raise AlreadyPublished(product=product, version=target.path)
+    if not fresh:
+        return False
+    with repository.edit_targets(product) as targets:
+        targets.targets.update({target.path: target for target in fresh})
+    archives = [t for t in fresh if "/" not in t.path]
+    if product in state.policy.plain_tufup and archives:
+        with repository.edit_targets() as top:
+            top.targets.update({target.path: deepcopy(target) for target in archives})
+    return True

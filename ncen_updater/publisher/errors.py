@@ -1,0 +1,245 @@
+"""Errors of the publisher. Codes 7001 to 7099; findings of ``lint`` are 7101 to 7199."""
+
+from __future__ import annotations
+
+from ncen_updater.errors import ExitCode, UpdaterError
+from ncen_updater.i18n import N_
+
+__all__ = [
+    "AlreadyPublished",
+    "BadCeremony",
+    "BadEvent",
+    "BadKeyFile",
+    "BadPassphraseSource",
+    "BadSignature",
+    "BelowThreshold",
+    "BuildRefused",
+    "DigestMismatch",
+    "DuplicateKey",
+    "FeedBroken",
+    "FeedBusy",
+    "FeedExists",
+    "KeyNotAllowed",
+    "LintBlocked",
+    "NotAtomic",
+    "NothingToDo",
+    "PublisherError",
+    "RoleLapsed",
+    "StaleEvent",
+    "TargetMissing",
+    "UnknownProduct",
+    "UnknownRelease",
+    "WrongPassphrase",
+]
+
+
+class PublisherError(UpdaterError):
+    """Base of what the publisher refuses or fails to do."""
+
+    code = "NU-7001"
+    what = N_("The publisher could not do what was asked.")
+    remedy = N_("Read the detail; the published feed is as it was.")
+
+
+class BadKeyFile(PublisherError):
+    """A key file that cannot be used."""
+
+    code = "NU-7002"
+    what = N_("The key file {path} cannot be used.")
+    remedy = N_("Give a key file made by 'ncen-publisher keys new', unchanged.")
+
+
+class WrongPassphrase(PublisherError):
+    """A private key that does not open."""
+
+    code = "NU-7003"
+    exit_code = ExitCode.TRUST
+    what = N_("The private key {path} does not open with this passphrase.")
+    remedy = N_("Check that it is the right key and type its passphrase again.")
+
+
+class DuplicateKey(PublisherError):
+    """One public key under two names; it would count twice towards a threshold."""
+
+    code = "NU-7004"
+    exit_code = ExitCode.TRUST
+    what = N_("The same key stands twice for {role}: {first} and {second}.")
+    remedy = N_("Every officer makes a key of their own; take one of the two away.")
+
+
+class BadCeremony(PublisherError):
+    """A ceremony file that is not valid."""
+
+    code = "NU-7005"
+    exit_code = ExitCode.USAGE
+    what = N_("The ceremony file {path} is not valid.")
+    remedy = N_("Correct the places that are named; docs/release-officer.md shows an example.")
+
+
+class FeedBroken(PublisherError):
+    """A published feed that a client would refuse, or that has a hole."""
+
+    code = "NU-7006"
+    exit_code = ExitCode.TRUST
+    what = N_("The feed in {path} is not whole: {reason}")
+    remedy = N_("Restore the feed directory from its backup; never delete or edit its files.")
+
+
+class BadEvent(PublisherError):
+    """A signing event that cannot be read or does not agree with itself."""
+
+    code = "NU-7007"
+    what = N_("The signing event {path} is not valid.")
+    remedy = N_("Copy it again from the person who drafted it, or draft it anew.")
+
+
+class DigestMismatch(PublisherError):
+    """What lies on the disk is not what was agreed on."""
+
+    code = "NU-7008"
+    exit_code = ExitCode.TRUST
+    what = N_("The draft of {role} has the digest {found}, not {expected}.")
+    remedy = N_("Do not sign. Ask the person who drafted it which digest is right.")
+
+
+class KeyNotAllowed(PublisherError):
+    """A key that may not sign any of the drafts."""
+
+    code = "NU-7009"
+    exit_code = ExitCode.TRUST
+    what = N_("The key {key} may not sign {role}.")
+    remedy = N_("Sign with a key that 'show' lists for this role.")
+
+
+class BadSignature(PublisherError):
+    """A signature that does not verify."""
+
+    code = "NU-7010"
+    exit_code = ExitCode.TRUST
+    what = N_("The signature {path} does not fit the draft of {role}.")
+    remedy = N_("Delete this file and ask the officer to sign the draft again.")
+
+
+class BelowThreshold(PublisherError):
+    """Too few signatures."""
+
+    code = "NU-7011"
+    exit_code = ExitCode.APPROVAL_MISSING
+    what = N_("{role} is signed by {signed} of {threshold} officers that are needed.")
+    remedy = N_("Ask {missing} to sign, merge the signatures and publish again.")
+
+
+class StaleEvent(PublisherError):
+    """The feed moved on since the draft was made."""
+
+    code = "NU-7012"
+    what = N_("The feed changed since this event was drafted: {role} is at version {found}.")
+    remedy = N_("Draft the change again on top of the feed as it is now.")
+
+
+class AlreadyPublished(PublisherError):
+    """A release whose number was used before."""
+
+    code = "NU-7013"
+    what = N_("{product} {version} was published before.")
+    remedy = N_("Give the release a new version number; a published one never changes.")
+
+
+class TargetMissing(PublisherError):
+    """A file that the metadata name and that is not there, or is another."""
+
+    code = "NU-7014"
+    what = N_("The file {target} is missing or is not the one that was signed.")
+    remedy = N_("Give the staging directory that 'build' wrote, unchanged, with --staging.")
+
+
+class BuildRefused(PublisherError):
+    """A release directory that cannot be built."""
+
+    code = "NU-7015"
+    what = N_("The release in {path} cannot be built: {reason}")
+    remedy = N_("Correct it, run 'ncen-publisher lint' and build again.")
+
+
+class LintBlocked(PublisherError):
+    """Strict findings."""
+
+    code = "NU-7016"
+    exit_code = ExitCode.BLOCKED
+    what = N_("{count} findings forbid this release.")
+    remedy = N_("Correct them as described and run 'ncen-publisher lint' again.")
+
+
+class FeedBusy(PublisherError):
+    """Two publishers at once."""
+
+    code = "NU-7017"
+    exit_code = ExitCode.BUSY
+    what = N_("Another publisher is writing to {path}.")
+    remedy = N_("Wait until it has ended, then try again.")
+
+
+class UnknownRelease(PublisherError):
+    """A release that the feed does not carry."""
+
+    code = "NU-7018"
+    exit_code = ExitCode.USAGE
+    what = N_("The feed has no release {version} of {product}.")
+    remedy = N_("See 'ncen-publisher status' for the releases that it has.")
+
+
+class NothingToDo(PublisherError):
+    """A draft that would change nothing."""
+
+    code = "NU-7019"
+    exit_code = ExitCode.USAGE
+    what = N_("There is nothing to draft: {reason}")
+    remedy = N_("See 'ncen-publisher status' for what the feed holds.")
+
+
+class FeedExists(PublisherError):
+    """A ceremony over a feed that already lives."""
+
+    code = "NU-7020"
+    exit_code = ExitCode.USAGE
+    what = N_("There is something in {path} already.")
+    remedy = N_("Name an empty or new directory.")
+
+
+class NotAtomic(PublisherError):
+    """A change of keys that clients would see half of for a moment."""
+
+    code = "NU-7021"
+    exit_code = ExitCode.BLOCKED
+    what = N_("This change of keys cannot be published in one step: {reason}")
+    remedy = N_(
+        "Let the old keys sign the new versions as well. If they are lost or stolen, publish with"
+        " --accept-interruption: clients that ask in between fail once and try again."
+    )
+
+
+class BadPassphraseSource(PublisherError):
+    """A passphrase from a place that others can read."""
+
+    code = "NU-7022"
+    exit_code = ExitCode.USAGE
+    what = N_("The passphrase cannot be taken from {source}.")
+    remedy = N_("Use a file that only you may read (chmod 600), a descriptor, or the prompt.")
+
+
+class RoleLapsed(PublisherError):
+    """Metadata that no client would take any more."""
+
+    code = "NU-7023"
+    exit_code = ExitCode.FEED_STALE
+    what = N_("{role} expired on {expires}.")
+    remedy = N_("Draft a renewal of it, let the officers sign, and publish that first.")
+
+
+class UnknownProduct(PublisherError):
+    """A product without a role."""
+
+    code = "NU-7024"
+    exit_code = ExitCode.USAGE
+    what = N_("The feed has no role for the product {product}.")
+    remedy = N_("Add the product to the ceremony file and let the officers sign the change.")

@@ -1,0 +1,97 @@
+"""Which roles a feed has, which paths each may sign, and the policy kept in the signed root."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from tuf.api.metadata import Root, Signed  # type: ignore[attr-defined]
+
+from ncen_updater.trust.names import ISSUED_FIELD
+
+__all__ = [
+    "OFFLINE_DAYS",
+    "OFFLINE_TOP",
+    "ONLINE_DAYS",
+    "ONLINE_ROLES",
+    "POLICY",
+    "TOP_ROLES",
+    "FeedPolicy",
+    "delegation_order",
+    "issued_at",
+    "paths_of",
+    "policy_of",
+    "stamp",
+]
+
+POLICY: Final = "x-ncen-policy"
+OFFLINE_TOP: Final = ("root", "targets")
+ONLINE_ROLES: Final = ("snapshot", "timestamp")
+TOP_ROLES: Final = (*OFFLINE_TOP, *ONLINE_ROLES)
+OFFLINE_DAYS: Final = 365
+ONLINE_DAYS: Final = {"snapshot": 30, "timestamp": 7}
+
+Days = Annotated[int, Field(ge=1, le=3660)]
+
+
+class FeedPolicy(BaseModel):
+    """What the officers agreed on beside keys and thresholds; part of the signed root.
+
+    Attributes:
+        expiry_days: For each role, how many days a version is valid.
+        plain_tufup: Products whose archives are signed in the top-level targets role as well, for
+            clients that look nowhere else.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    expiry_days: dict[str, Days]
+    plain_tufup: tuple[str, ...] = ()
+
+
+def policy_of(root: Root) -> FeedPolicy:
+    """Read the policy of a root.
+
+    Raises:
+        ValueError: If it has none or it is not valid.
+    """
+    try:
+        return FeedPolicy.model_validate(root.unrecognized_fields[POLICY])
+    except (KeyError, ValidationError) as error:
+        raise ValueError(f"no valid policy in the root: {error}") from error
+
+
+def paths_of(product: str) -> list[str]:
+    """Patterns of the targets that a product's role may sign.
+
+    The archive's pattern asks for a digit after the name, so that ``ncen`` never covers an archive
+    of ``ncen-updater``, whatever the order of the delegations.
+    """
+    return [
+        f"{product}-[0-9]*.tar.gz",
+        f"releases/{product}/*",
+        f"trees/{product}/*",
+        f"deltas/{product}/*",
+        f"sbom/{product}/*",
+    ]
+
+
+def delegation_order(products: Iterable[str]) -> list[str]:
+    """Products in the order in which they are asked, the longest name first.
+
+    Terminating delegations are walked in order and the first that matches decides, so a product
+    whose name begins with another's has to be asked before it.
+    """
+    return sorted(products, key=lambda name: (-len(name), name))
+
+
+def stamp(signed: Signed, now: datetime) -> None:
+    """Note when a version was made."""
+    signed.unrecognized_fields[ISSUED_FIELD] = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def issued_at(signed: Signed) -> str:
+    """When a version was made, as it is written in it; empty if it does not say."""
+    return str(signed.unrecognized_fields.get(ISSUED_FIELD, ""))

@@ -1,0 +1,44 @@
+"""Small release directories, written on the spot."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ncen_updater.publisher.release_flow import KeyRing, make_keys
+
+PASSPHRASE = "correct horse battery"
+NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+
+
+def clock() -> datetime:
+    return NOW
+
+
+def ring(tmp_path: Path) -> KeyRing:
+    return make_keys(tmp_path / "keys", PASSPHRASE)
+
+
+def write_release(
+    directory: Path,
+    version: str = "3.3.0",
+    product: str = "ncen",
+    extra: str = "",
+    required: bool = False,
+) -> Path:
+    """A release with a program, a file, an empty directory and a link."""
+    (directory / "bin").mkdir(parents=True)
+    (directory / "empty").mkdir()
+    program = directory / "bin" / "app"
+    program.write_text(f"#!/bin/sh\necho {version}\n")
+    program.chmod(0o755)
+    (directory / "Zahl é.txt").write_text("x" * 5000)
+    (directory / "link").symlink_to("bin/app")
+    (directory / "manifest.toml").write_text(
+        f'schema = 1\nproduct = "{product}"\nversion = "{version}"\n'
+        f'upgrade_from = ">=3.2"\nrequired = {str(required).lower()}\n'
+        '[notes.en]\ntitle = "A release"\ntext = "Words."\n'
+        '[notes.fr]\ntitle = "Une version"\ntext = "Des mots."\n'
+        f"{extra}"
+    )
+    return directory

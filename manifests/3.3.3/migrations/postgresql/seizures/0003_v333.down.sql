@@ -1,0 +1,1 @@
+UPDATE ncen_release SET release = '3.3.0';

@@ -1,0 +1,8 @@
+-- Back to 3.2.4, keeping every record. What the old shape cannot hold is parked in ncen_kept.
+CREATE SCHEMA IF NOT EXISTS ncen_kept;
+CREATE TABLE ncen_kept.companies (company_ref text PRIMARY KEY, trade_name text);
+INSERT INTO ncen_kept.companies
+    SELECT company_ref, trade_name FROM companies WHERE trade_name IS NOT NULL;
+DROP INDEX companies_name;
+ALTER TABLE companies DROP COLUMN trade_name;
+UPDATE ncen_release SET release = '3.2.4';

@@ -1,0 +1,16 @@
+-- 3.3.0: better person search with its index, and the name in the person's own script.
+ALTER TABLE persons ADD COLUMN own_script_name text;
+ALTER TABLE persons ADD COLUMN search_name text GENERATED ALWAYS AS
+    (lower(family_name || ' ' || coalesce(given_names, ''))) STORED;
+CREATE INDEX persons_search_name ON persons (search_name text_pattern_ops);
+ALTER TABLE aliases ADD COLUMN search_alias text GENERATED ALWAYS AS (lower(alias)) STORED;
+CREATE INDEX aliases_search_alias ON aliases (search_alias text_pattern_ops);
+
+-- What an earlier way back had to park comes back.
+CREATE SCHEMA IF NOT EXISTS ncen_kept;
+CREATE TABLE IF NOT EXISTS ncen_kept.persons (person_ref text PRIMARY KEY, own_script_name text);
+UPDATE persons SET own_script_name = kept.own_script_name
+    FROM ncen_kept.persons kept WHERE kept.person_ref = persons.person_ref;
+DROP TABLE ncen_kept.persons;
+
+UPDATE ncen_release SET release = '3.3.0';

@@ -1,0 +1,10 @@
+-- Back to 3.2.4, keeping every record. What the old shape cannot hold is parked in tables named ncen_kept__*.
+CREATE TABLE ncen_kept__persons (person_ref text PRIMARY KEY, own_script_name text);
+INSERT INTO ncen_kept__persons
+    SELECT person_ref, own_script_name FROM persons WHERE own_script_name IS NOT NULL;
+DROP INDEX aliases_search_alias;
+ALTER TABLE aliases DROP COLUMN search_alias;
+DROP INDEX persons_search_name;
+ALTER TABLE persons DROP COLUMN search_name;
+ALTER TABLE persons DROP COLUMN own_script_name;
+UPDATE ncen_release SET release = '3.2.4';

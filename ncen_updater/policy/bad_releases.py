@@ -1,0 +1,70 @@
+"""The memory of releases that failed here, with growing delays before the next automatic try."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from packaging.version import Version
+
+__all__ = ["DELAYS", "BadRelease", "may_attempt", "next_attempt", "remember"]
+
+DELAYS = (
+    timedelta(hours=1),
+    timedelta(hours=6),
+    timedelta(days=1),
+    timedelta(days=3),
+    timedelta(days=7),
+)
+
+
+@dataclass(frozen=True)
+class BadRelease:
+    """A release that failed at this site.
+
+    Attributes:
+        version: Which one.
+        code: Code of the last failure.
+        times: How often it failed, from 1.
+        last_at: When it failed last.
+    """
+
+    version: Version
+    code: str
+    times: int
+    last_at: datetime
+
+    def __post_init__(self) -> None:
+        if self.times < 1:
+            raise ValueError("a bad release has failed at least once")
+
+
+def remember(
+    before: BadRelease | None, version: Version, code: str, failed_at: datetime
+) -> BadRelease:
+    """Count one more failure.
+
+    Args:
+        before: What is remembered of this release so far.
+        version: The release.
+        code: Code of the failure.
+        failed_at: When it failed.
+    """
+    times = before.times + 1 if before else 1
+    return BadRelease(version, code, times, failed_at)
+
+
+def next_attempt(bad: BadRelease) -> datetime:
+    """Return when the agent may try again by itself."""
+    return bad.last_at + DELAYS[min(bad.times, len(DELAYS)) - 1]
+
+
+def may_attempt(bad: BadRelease | None, now: datetime, *, by_hand: bool) -> bool:
+    """Whether a release may be tried now; a person may always.
+
+    Args:
+        bad: What is remembered of it; None if it never failed here.
+        now: The time.
+        by_hand: Whether an operator asked for it.
+    """
+    return by_hand or bad is None or now >= next_attempt(bad)

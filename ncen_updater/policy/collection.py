@@ -1,0 +1,104 @@
+"""Which old slots and which previous databases may go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from packaging.version import Version
+
+__all__ = ["Collection", "KeepRule", "NamedByJournal", "PreviousDatabases", "what_to_collect"]
+
+
+@dataclass(frozen=True)
+class KeepRule:
+    """What the operator wants to be kept.
+
+    Attributes:
+        previous_days: Days until previous databases go.
+        slots: Number of slots besides the one in use.
+    """
+
+    previous_days: float
+    slots: int
+
+
+@dataclass(frozen=True)
+class PreviousDatabases:
+    """The databases that were live before a change.
+
+    Attributes:
+        change: The change that made them previous.
+        since: When that change was confirmed good.
+        release: The release that they belong to, if it is known.
+    """
+
+    change: str
+    since: datetime
+    release: Version | None = None
+
+
+@dataclass(frozen=True)
+class NamedByJournal:
+    """What an open change, or a way back that was promised, still needs."""
+
+    slots: frozenset[Version] = field(default_factory=frozenset)
+    changes: frozenset[str] = field(default_factory=frozenset)
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What may go. Truthy when there is anything."""
+
+    slots: tuple[Version, ...] = ()
+    changes: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.slots or self.changes)
+
+
+def what_to_collect(
+    *,
+    slots: Iterable[Version],
+    current: Version | None,
+    came_from: Version | None,
+    previous: Iterable[PreviousDatabases],
+    named: NamedByJournal,
+    keep: KeepRule,
+    now: datetime,
+) -> Collection:
+    """Decide what goes.
+
+    Never goes: the slot in use, what the journal names, and the slot of previous databases that are
+    kept, since they are of no use without it. Of the others as many stay as the rule says: the one
+    that the site came from first, then the newest. Where it is not known what is in use, nothing
+    goes at all.
+
+    Args:
+        slots: All slots.
+        current: The slot in use.
+        came_from: The slot that was in use before.
+        previous: All previous databases.
+        named: What the journal names.
+        keep: The operator's rule.
+        now: The time; previous databases from a later time are kept.
+    """
+    if current is None:
+        return Collection()
+    age = timedelta(days=keep.previous_days)
+    sets = tuple(previous)
+    dropped = {
+        item.change for item in sets if item.change not in named.changes and now - item.since >= age
+    }
+    # One change's databases go together or not at all.
+    dropped -= {item.change for item in sets if now - item.since < age}
+    needed = {item.release for item in sets if item.change not in dropped}
+    others = sorted({v for v in slots if v != current}, key=lambda v: (v == came_from, v))
+    others.reverse()
+    gone = [
+        version
+        for version in others[max(0, keep.slots) :]
+        if version not in named.slots and version not in needed
+    ]
+    return Collection(tuple(sorted(gone)), tuple(sorted(dropped)))

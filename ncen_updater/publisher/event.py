@@ -185,9 +185,7 @@ class Event:
             DigestMismatch: If this is not the event that the officer was told of.
             KeyNotAllowed: If the key may sign none of the drafts.
         """
-        told = digest.replace(" ", "").lower()
-        if len(told) < MIN_DIGEST_PREFIX or not self.digest.startswith(told):
-            raise DigestMismatch(role=self.title, found=self.digest, expected=told or "-")
+        self.refuse_other_digest(digest)
         keyid = signer.public_key.keyid
         roles = [role for role in self.drafts if keyid in self.signers_of(role)]
         if not roles:
@@ -210,6 +208,16 @@ class Event:
             durable.write(path, canonical_json(answer.model_dump()))
             written.append(path)
         return written
+
+    def refuse_other_digest(self, digest: str) -> None:
+        """Compare the digest that a person was told; asked before the key is opened.
+
+        Raises:
+            DigestMismatch: If it is too short or another one.
+        """
+        told = digest.replace(" ", "").lower()
+        if len(told) < MIN_DIGEST_PREFIX or not self.digest.startswith(told):
+            raise DigestMismatch(role=self.title, found=self.digest, expected=told or "-")
 
     def merge(self, path: Path) -> DetachedSignature:
         """Take in one signature file from elsewhere after verifying it.

@@ -1,0 +1,242 @@
+"""The difference between published metadata and a draft, in words that an officer can read.
+
+Everything that differs is said: what is known in its own words, what is not known by its name. A
+key is shown with its owner and its fingerprint, because the owner's name is only what the key says
+of itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from securesystemslib.signer import Key
+from tuf.api.metadata import Metadata, Root, Targets  # type: ignore[attr-defined]
+
+from ncen_updater.i18n import N_, Text
+from ncen_updater.publisher.event import Event, digest_of
+from ncen_updater.publisher.keys import fingerprint, owner_of
+from ncen_updater.publisher.roles import issued_at
+from ncen_updater.trust.names import OFFER_FIELD
+
+__all__ = ["Line", "describe"]
+
+ENVELOPE = {"_type", "spec_version", "version", "expires", "x-ncen-issued"}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One sentence, and the same for programs.
+
+    Attributes:
+        role: The role that it is about; empty for the whole event.
+        text: The sentence.
+        heading: Whether the lines after it belong below it.
+    """
+
+    role: str
+    text: Text
+    heading: bool = False
+    figures: Mapping[str, object] = field(default_factory=dict)
+
+
+def describe(event: Event) -> list[Line]:
+    """Say everything that an event changes."""
+    lines = [
+        _line("", N_("{title}"), heading=True, title=event.title),
+        _line("", N_("Digest of the event: {digest}"), digest=_grouped(event.digest)),
+    ]
+    for role, draft in event.drafts.items():
+        lines += _role(event, role, draft)
+    return lines
+
+
+def _line(role: str, template: str, *, heading: bool = False, **values: object) -> Line:
+    return Line(role, Text(template, values), heading, values)
+
+
+def _grouped(digest: str) -> str:
+    return " ".join(digest[i : i + 8] for i in range(0, len(digest), 8))
+
+
+def _role(event: Event, role: str, draft: Metadata[Any]) -> Iterator[Line]:
+    before = event.base.get(role)
+    old = before.signed if before else None
+    new = draft.signed
+    yield _line(
+        role,
+        N_("{name}: version {old} becomes version {new}")
+        if old
+        else N_("{name}: first version, {new}"),
+        heading=True,
+        name=role,
+        old=old.version if old else 0,
+        new=new.version,
+    )
+    yield _line(role, N_("digest {digest}"), digest=_grouped(digest_of(draft)))
+    yield _line(
+        role,
+        N_("drafted {issued}, valid until {expires} (until now: {before})"),
+        issued=issued_at(new),
+        expires=f"{new.expires:%Y-%m-%d}",
+        before=f"{old.expires:%Y-%m-%d}" if old else "-",
+    )
+    names = sorted(owner_of(key) for key in event.signers_of(role).values())
+    yield _line(role, N_("may be signed by: {names}"), names=", ".join(names))
+    lines = list(
+        _root(role, old, new) if isinstance(new, Root) else _targets(role, old, new)
+    ) + list(_rest(role, old, new))
+    yield from lines or [_line(role, N_("nothing else changes"))]
+
+
+def _root(role: str, old: Root | None, new: Root) -> Iterator[Line]:
+    for name, holder in new.roles.items():
+        yield from _holders(
+            role,
+            name,
+            _keys(old.roles[name].keyids, old.keys) if old and name in old.roles else {},
+            _keys(holder.keyids, new.keys),
+            old.roles[name].threshold if old and name in old.roles else 0,
+            holder.threshold,
+        )
+    if not new.consistent_snapshot:
+        yield _line(role, N_("WARNING: consistent snapshots are switched off"))
+
+
+def _targets(role: str, old: Targets | None, new: Targets) -> Iterator[Line]:
+    was, now = _delegations(old), _delegations(new)
+    for name in was.keys() - now.keys():
+        yield _line(role, N_("the product {name} is taken out of the feed"), name=name)
+    for name, (holder, keys) in now.items():
+        old_holder, old_keys = was.get(name, (None, {}))
+        yield from _holders(
+            role, name, old_keys, keys, old_holder.threshold if old_holder else 0, holder.threshold
+        )
+        facts = ("paths", "terminating", "path_hash_prefixes")
+        for fact in facts:
+            value, before = getattr(holder, fact), getattr(old_holder, fact, None)
+            if value != before:
+                yield _line(
+                    role, N_("{name}: {fact} become {value}"), name=name, fact=fact, value=value
+                )
+    if was and list(was) != list(now):
+        yield _line(role, N_("order of the products: {order}"), order=", ".join(now))
+    yield from _files(role, old.targets if old else {}, new.targets)
+
+
+def _delegations(targets: Targets | None) -> dict[str, tuple[Any, dict[str, Key]]]:
+    if targets is None or targets.delegations is None:
+        return {}
+    delegations = targets.delegations
+    return {
+        name: (holder, _keys(holder.keyids, delegations.keys))
+        for name, holder in (delegations.roles or {}).items()
+    }
+
+
+def _keys(keyids: list[str], keys: Mapping[str, Key]) -> dict[str, Key]:
+    return {keyid: keys[keyid] for keyid in keyids if keyid in keys}
+
+
+def _holders(
+    role: str,
+    name: str,
+    old: Mapping[str, Key],
+    new: Mapping[str, Key],
+    old_threshold: int,
+    threshold: int,
+) -> Iterator[Line]:
+    for keyid in old.keys() - new.keys():
+        yield _line(
+            role, N_("{name}: {owner} may no longer sign"), name=name, owner=owner_of(old[keyid])
+        )
+    for keyid, key in new.items():
+        if keyid not in old:
+            yield _line(
+                role,
+                N_("{name}: {owner} may sign ({kind} key {fingerprint})"),
+                name=name,
+                owner=owner_of(key),
+                kind=key.keytype,
+                fingerprint=_grouped(fingerprint(key)),
+            )
+        elif old[keyid].to_dict() != key.to_dict():
+            yield _line(role, N_("WARNING: {name}: the key {key} changes"), name=name, key=keyid)
+    if (old_threshold, len(old)) != (threshold, len(new)):
+        yield _line(
+            role,
+            N_("{name}: {threshold} of {count} must sign (until now: {old} of {old_count})"),
+            name=name,
+            threshold=threshold,
+            count=len(new),
+            old=old_threshold,
+            old_count=len(old),
+        )
+
+
+def _files(role: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Line]:
+    for path in sorted(old.keys() - new.keys()):
+        yield _line(role, N_("removed: {path}"), path=path)
+    for path in sorted(new):
+        target, before = new[path], old.get(path)
+        if before is None:
+            yield _line(
+                role,
+                N_("added: {path}, {size} bytes, sha256 {digest}"),
+                path=path,
+                size=target.length,
+                digest=_grouped(target.hashes["sha256"]),
+            )
+        elif (before.length, before.hashes) != (target.length, target.hashes):
+            yield _line(
+                role,
+                N_("WARNING: replaced: {path}, {size} bytes, sha256 {digest}"),
+                path=path,
+                size=target.length,
+                digest=_grouped(target.hashes["sha256"]),
+            )
+        if before is None or before.custom != target.custom:
+            yield from _custom(role, path, (before.custom if before else None) or {}, target.custom)
+
+
+def _custom(role: str, path: str, old: Mapping[str, Any], new: Any) -> Iterator[Line]:  # noqa: ANN401 - JSON
+    new = new or {}
+    offer, before = new.get(OFFER_FIELD), old.get(OFFER_FIELD) or {}
+    if offer is None:
+        yield _line(role, N_("{path} says {value}"), path=path, value=_json(new))
+        return
+    for key, value in sorted(offer.items()):
+        if key in ("archive", "product", "version") and key not in before:
+            continue
+        if before.get(key) == value:
+            continue
+        if key == "withdrawn":
+            yield _line(
+                role,
+                N_("WITHDRAWN: {product} {version}: {reason} Advice: {advice}"),
+                product=offer.get("product"),
+                version=offer.get("version"),
+                reason=value.get("reason"),
+                advice=value.get("advice") or "-",
+            )
+        else:
+            yield _line(
+                role, N_("{path}: {key} is {value}"), path=path, key=key, value=_json(value)
+            )
+    for key in sorted(before.keys() - offer.keys()):
+        yield _line(role, N_("{path}: {key} is taken away"), path=path, key=key)
+
+
+def _rest(role: str, old: Any, new: Any) -> Iterator[Line]:  # noqa: ANN401 - any role
+    """Whatever the sentences above do not know."""
+    spoken = ENVELOPE | {"keys", "roles", "targets", "delegations", "consistent_snapshot"}
+    was, now = (old.to_dict() if old else {}), new.to_dict()
+    for key in sorted((was.keys() | now.keys()) - spoken):
+        if was.get(key) != now.get(key):
+            yield _line(role, N_("{key} becomes {value}"), key=key, value=_json(now.get(key)))
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)

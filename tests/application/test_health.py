@@ -338,3 +338,19 @@ def test_a_soak(
     )
     assert (result.verdict, result.state.looks, result.seconds) == (verdict, number, end)
     assert bool(result) is (verdict is SoakVerdict.GOOD)
+
+
+def test_a_person_ends_a_soak_but_not_one_that_is_bad_already() -> None:
+    for looks, number, verdict in (("+-", 2, SoakVerdict.GOOD), ("---", 3, SoakVerdict.BAD)):
+        time = Time(looks)
+        answers = iter([False] * number + [True])
+        result = soak(
+            time.look,
+            seconds=3600,
+            interval_s=10,
+            failures=3,
+            clock=time.clock,
+            wait=time.wait,
+            confirmed=lambda answers=answers: next(answers),  # type: ignore[misc]
+        )
+        assert (result.verdict, result.state.looks) == (verdict, number)

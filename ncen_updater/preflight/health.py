@@ -1,0 +1,42 @@
+"""Is the application well now?"""
+
+from __future__ import annotations
+
+from ncen_updater.application.base import Expectation
+from ncen_updater.findings import Finding
+from ncen_updater.i18n import N_
+from ncen_updater.preflight.base import Context, advisory
+
+__all__ = ["check_health"]
+
+
+def check_health(context: Context) -> tuple[Finding, ...]:
+    """NU-6309 where the application does not run, NU-6310 where it is not well. Advisory.
+
+    An upgrade may be just what a broken application needs; but whoever begins should know that it
+    was broken before.
+    """
+    if context.final:
+        return ()
+    if not context.application.running():
+        return (
+            advisory(
+                6309,
+                N_("The application does not run now."),
+                N_("Find out why before you upgrade, or go on if you know."),
+            ),
+        )
+    running = context.store.current()
+    if running is None:
+        return ()
+    health = context.application.health(Expectation(str(running)))
+    if health:
+        return ()
+    return (
+        advisory(
+            6310,
+            N_("The application is not well now: {problems}"),
+            N_("Find out why before you upgrade, or go on if you know."),
+            problems="; ".join(health.problems),
+        ),
+    )

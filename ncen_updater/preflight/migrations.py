@@ -1,0 +1,49 @@
+"""Do the migrations continue the history of the databases?
+
+The live ledgers are closed by a fence; they are asked before the stop only, and those of the
+candidates afterwards, by the migration itself.
+"""
+
+from __future__ import annotations
+
+from ncen_updater.databases.base import Role
+from ncen_updater.databases.errors import MigrationRefused
+from ncen_updater.findings import Finding
+from ncen_updater.i18n import N_
+from ncen_updater.preflight.base import Context, advisory, info, strict
+
+__all__ = ["check_migrations"]
+
+
+def check_migrations(context: Context) -> tuple[Finding, ...]:
+    """NU-6320 where ledger and release do not fit; NU-6321 for each migration with no way back."""
+    if context.final:
+        return ()
+    if context.target is None:
+        what = N_("The migrations are looked at once the release is fetched.")
+        return (info(6322, what, ""),)
+    try:
+        plan = context.engine.plan_migrations(
+            Role.LIVE, context.change, context.target, context.origin
+        )
+    except MigrationRefused as error:
+        return (
+            strict(
+                6320,
+                N_("The migrations do not continue the history of the databases: {reason}"),
+                N_("Do not upgrade; send the support bundle to the Secretariat."),
+                reason=str(error),
+                code=error.code,
+            ),
+        )
+    return tuple(
+        advisory(
+            6321,
+            N_("Migration {migration} of {database} has no way back that keeps records: {reason}"),
+            N_("Once officers are in again, going back would lose what they entered."),
+            database=database,
+            migration=migration,
+            reason=reason,
+        )
+        for database, migration, reason in plan.irreversible
+    )

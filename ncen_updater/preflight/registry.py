@@ -1,0 +1,42 @@
+"""All checks, in the order in which they are reported."""
+
+from __future__ import annotations
+
+from ncen_updater.preflight.agent_version import check_agent_version
+from ncen_updater.preflight.base import Check
+from ncen_updater.preflight.blockers import check_blockers
+from ncen_updater.preflight.clock import check_clock
+from ncen_updater.preflight.commands import check_commands
+from ncen_updater.preflight.current_slot import check_current_slot
+from ncen_updater.preflight.database_names import check_database_names
+from ncen_updater.preflight.database_version import check_database_version
+from ncen_updater.preflight.directories import check_directories
+from ncen_updater.preflight.health import check_health
+from ncen_updater.preflight.leftovers import check_leftovers
+from ncen_updater.preflight.migrations import check_migrations
+from ncen_updater.preflight.open_change import check_open_change
+from ncen_updater.preflight.path import check_path
+from ncen_updater.preflight.reboot import check_reboot
+from ncen_updater.preflight.reference_data import check_reference_data
+from ncen_updater.preflight.space import check_space
+
+__all__ = ["ALL_CHECKS"]
+
+ALL_CHECKS: tuple[Check, ...] = (
+    check_open_change,
+    check_path,
+    check_agent_version,
+    check_clock,
+    check_directories,
+    check_space,
+    check_commands,
+    check_health,
+    check_current_slot,
+    check_database_names,
+    check_database_version,
+    check_blockers,
+    check_migrations,
+    check_reference_data,
+    check_leftovers,
+    check_reboot,
+)

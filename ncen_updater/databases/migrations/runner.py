@@ -14,13 +14,11 @@ meaning of their own.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ncen_updater.databases.base import (
@@ -32,9 +30,9 @@ from ncen_updater.databases.base import (
     PlannedMigration,
     SqlMigration,
 )
-from ncen_updater.databases.errors import DatabaseError, MigrationFailed, VerifyFailed
+from ncen_updater.databases.errors import DatabaseError
 from ncen_updater.databases.migrations import ledger
-from ncen_updater.databases.migrations.dialect import Dialect, StatementFailed
+from ncen_updater.databases.migrations.dialect import Dialect
 from ncen_updater.databases.migrations.planner import (
     Reason,
     effective,
@@ -42,7 +40,7 @@ from ncen_updater.databases.migrations.planner import (
     refused,
     without_way_down,
 )
-from ncen_updater.databases.migrations.statements import forbidden, split
+from ncen_updater.databases.migrations.work import Revisions, Work, driver_of
 from ncen_updater.i18n import N_, Text
 from ncen_updater.progress import Progress
 
@@ -107,13 +105,13 @@ class Runner:
     def applied(self) -> tuple[AppliedMigration, ...]:
         """Return the ledger, oldest first; empty where there is none. Writes nothing."""
         with self._connected() as connection:
-            return self._ledger(_driver(connection))
+            return self._ledger(driver_of(connection))
 
     def state(self) -> Marker | None:
         """Return release, generation and change of the state row. Writes nothing."""
         tables = self._dialect.tables
         with self._connected() as connection:
-            driver = _driver(connection)
+            driver = driver_of(connection)
             if not driver.execute(tables.exists).fetchone():
                 return None
             return ledger.marker(driver.execute(tables.select_state).fetchall())
@@ -121,12 +119,34 @@ class Runner:
     def mark(self, change: ChangeRef) -> None:
         """Write the state row: release, generation, change; makes the own tables if missing."""
         with self._connected() as connection:
-            driver = _driver(connection)
+            driver = driver_of(connection)
             self._dialect.prepare(driver)
             connection.rollback()
             with connection.begin():
                 values = (change.release, change.generation, change.id)
-                _driver(connection).execute(self._dialect.tables.upsert_state, values)
+                driver_of(connection).execute(self._dialect.tables.upsert_state, values)
+
+    def baseline(self, change: ChangeRef, migrations: Sequence[SqlMigration]) -> None:
+        """Say that migrations were applied before there was a ledger; nothing if there is one."""
+        tables = self._dialect.tables
+        place = f"{tables.version_schema}." if tables.version_schema else ""
+        with self._connected() as connection:
+            driver = driver_of(connection)
+            if self._ledger(driver):
+                return
+            self._dialect.prepare(driver)
+            connection.rollback()
+            with connection.begin():
+                driver = driver_of(connection)
+                for item in migrations:
+                    values = (item.migration.id, Direction.UP.value, item.up_sha256)
+                    row = (*values, change.release, change.id, self._now())
+                    driver.execute(tables.insert, row)
+                version = f"{place}{tables.version_table}"
+                driver.execute(f"DELETE FROM {version}")  # noqa: S608 - a name of ours
+                for item in migrations[-1:]:
+                    insert = f"INSERT INTO {version} VALUES ('{item.migration.id}')"  # noqa: S608
+                    driver.execute(insert)
 
     def migrate(
         self,
@@ -175,17 +195,17 @@ class Runner:
         barred = without_way_down(plan)
         if barred:
             raise refused(self._database, Reason.NO_WAY_DOWN, barred[0][1])
-        work = _Work(self._dialect, self._database, change, self._now)
+        work = Work(self._dialect, self._database, change, self._now)
         steps = [step for step in plan.steps if step.database == self._database]
         with self._connected() as connection:
-            driver = _driver(connection)
+            driver = driver_of(connection)
             self._dialect.prepare(driver)
             stack = [row.id for row in effective(self._database, self._ledger(driver))]
             connection.rollback()
             _check_plan(self._database, stack, steps)
             if not steps:
                 return
-            revisions = _Revisions(stack, steps)
+            revisions = Revisions(stack, steps)
 
             def walk(heads: tuple[str, ...], _: object) -> Iterator[Any]:
                 if heads != tuple(stack[-1:]):
@@ -216,7 +236,7 @@ class Runner:
         self,
         connection: sqlalchemy.Connection,
         walk: Callable[..., Iterator[Any]],
-        work: _Work,
+        work: Work,
     ) -> None:
         from alembic.runtime.migration import MigrationContext
         from alembic.util import CommandError
@@ -277,149 +297,6 @@ class Runner:
             engine.dispose()
 
 
-class _Work:
-    """The content of one migration at a time, inside the transaction that Alembic holds."""
-
-    def __init__(
-        self, dialect: Dialect, database: str, change: ChangeRef, now: Callable[[], str]
-    ) -> None:
-        self._dialect = dialect
-        self._database = database
-        self._change = change
-        self._now = now
-        self._connection: Any = None
-        self._step: PlannedMigration | None = None
-        self._item: SqlMigration | None = None
-
-    def failed(self, detail: str) -> MigrationFailed:
-        """Return the error for the migration at hand."""
-        migration = self._step.id if self._step else "-"
-        return MigrationFailed(database=self._database, migration=migration, detail=detail)
-
-    def begin(
-        self, connection: sqlalchemy.Connection, step: PlannedMigration, item: SqlMigration
-    ) -> None:
-        """Take up a migration; one that refuses a transaction runs here, before it has one."""
-        self._connection, self._step, self._item = connection, step, item
-        self._check_digest(step)
-        limits = item.migration
-        statements = split(step.sql, self._dialect.kind)
-        for statement in statements:
-            word = forbidden(statement, transactional=limits.transactional)
-            if word:
-                raise self.failed(f"line {statement.line}: {word} is not allowed in a migration")
-        if limits.transactional:
-            return
-        if len(statements) != 1:
-            raise self.failed(f"{len(statements)} statements, where exactly one is allowed")
-        connection.commit()
-        try:
-            self._dialect.run_alone(
-                _driver(connection),
-                statements[0],
-                limits.lock_timeout_ms,
-                limits.statement_timeout_ms,
-            )
-        except StatementFailed as error:
-            raise self.failed(error.message) from error
-
-    def run(self) -> None:
-        """Run the file, look at the transaction, verify, write the ledger row."""
-        step, item = self._step, self._item
-        if step is None or item is None:
-            raise self.failed("no migration was taken up")
-        driver = _driver(self._connection)
-        limits = item.migration
-        self._dialect.limits(driver, limits.lock_timeout_ms, limits.statement_timeout_ms)
-        if limits.transactional:
-            before = self._dialect.transaction(driver)
-            try:
-                self._dialect.run_file(driver, step.sql, limits.statement_timeout_ms)
-            except StatementFailed as error:
-                raise self.failed(error.message) from error
-            if before is None or self._dialect.transaction(driver) != before:
-                raise self.failed("the file ended its own transaction")
-        if step.direction is Direction.UP and item.verify is not None:
-            self._verify(driver, item)
-        row = (
-            step.id,
-            step.direction.value,
-            step.sha256,
-            self._change.release,
-            self._change.id,
-            self._now(),
-        )
-        driver.execute(self._dialect.tables.insert, row)
-        log.info("migration ran", extra={"database": self._database, "migration": step.id})
-
-    def _check_digest(self, step: PlannedMigration) -> None:
-        try:
-            content = step.path.read_bytes()
-        except OSError as error:
-            raise self.failed(str(error)) from error
-        if hashlib.sha256(content).hexdigest() != step.sha256:
-            raise self.failed(f"{step.path.name} is not the file that was planned")
-        if content != step.sql.encode("utf-8"):
-            raise self.failed(f"the plan does not hold the text of {step.path.name}")
-
-    def _verify(self, driver: Any, item: SqlMigration) -> None:  # noqa: ANN401
-        path = item.verify
-        if path is None:
-            return
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise self.failed(str(error)) from error
-        if item.verify_sha256 and hashlib.sha256(content).hexdigest() != item.verify_sha256:
-            raise self.failed(f"{path.name} is not the file that was planned")
-        for statement in split(content.decode("utf-8"), self._dialect.kind):
-            try:
-                count = self._dialect.count(driver, statement, item.migration.statement_timeout_ms)
-            except StatementFailed as error:
-                raise self.failed(f"{path.name}: {error.message}") from error
-            if count:
-                raise VerifyFailed(
-                    database=self._database,
-                    migration=item.migration.id,
-                    count=count,
-                    detail=f"{path.name}, line {statement.line}",
-                )
-
-
-class _Revisions:
-    """Alembic's picture of a plan: revisions made in memory, one a migration."""
-
-    def __init__(self, stack: Sequence[str], steps: Sequence[PlannedMigration]) -> None:
-        from alembic.script.base import Script
-        from alembic.script.revision import RevisionMap
-
-        below: dict[str, str | None] = {}
-        top: str | None = None
-        for name in stack:
-            below[name], top = top, name
-        for step in steps:
-            if step.direction is Direction.DOWN:
-                top = below[step.id]
-            else:
-                below[step.id], top = top, step.id
-        self._scripts: dict[str, Any] = {}
-        for name, under in below.items():
-            module = ModuleType(f"migration_{name}")
-            module.__dict__["down_revision"] = under
-            self._scripts[name] = Script(module, name, f"{name}.sql")
-        self._map = RevisionMap(self._scripts.values)
-        log.debug("heads: %s", self._map.heads)  # the map is made, and checked, when first asked
-
-    def step(self, planned: PlannedMigration, run: Callable[[], None]) -> Any:  # noqa: ANN401
-        """Return Alembic's step for a planned migration."""
-        from alembic.runtime.migration import RevisionStep
-
-        script = self._scripts[planned.id]
-        going_up = planned.direction is Direction.UP
-        script.module.upgrade = script.module.downgrade = run
-        return RevisionStep(self._map, script, going_up)
-
-
 def _check_plan(database: str, stack: Sequence[str], steps: Sequence[PlannedMigration]) -> None:
     standing = list(stack)
     for step in steps:
@@ -431,9 +308,3 @@ def _check_plan(database: str, stack: Sequence[str], steps: Sequence[PlannedMigr
             raise refused(database, Reason.STALE_PLAN, step.id)
         else:
             standing.append(step.id)
-
-
-def _driver(connection: sqlalchemy.Connection) -> Any:  # noqa: ANN401 - drivers share no type
-    """Return the driver's own connection, inside SQLAlchemy's current transaction."""
-    connection.get_transaction() or connection.begin()
-    return connection.connection.driver_connection

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["Statement", "forbidden", "split"]
+__all__ = ["Statement", "forbidden", "lexemes", "split"]
 
 # Either something that is skipped whole, or a word, or one character.
 _COMMON = r"""--[^\n]*|'(?:[^']|'')*'|"(?:[^"]|"")*"|[^\W\d][\w$]*|\d\w*|\s+|."""
@@ -63,6 +63,19 @@ def _tokens(sql: str, engine: str) -> Iterator[tuple[int, int, str]]:
             yield start, place, "" if len(token) > 1 else token
         else:
             yield start, place, token.upper()
+
+
+def lexemes(sql: str, engine: str) -> list[str]:
+    """Return a text's tokens in one form: words upper case, strings as they are, no comments.
+
+    Quotes are taken from names that need none, so that ``"id"`` and ``id`` are the same.
+    """
+    found = []
+    for start, end, word in _tokens(sql, engine):
+        text = sql[start:end]
+        plain = len(text) > 2 and text[0] in '"`[' and text[1:-1].isidentifier()
+        found.append(text[1:-1].upper() if plain else word or text)
+    return found
 
 
 def _comment_end(sql: str, place: int) -> int:

@@ -1,0 +1,140 @@
+"""The application's own migrator, run as a child that cannot outlive the agent.
+
+The child is a supervisor of a few lines in its own session, and the migrator is in its process
+group. The supervisor's standard input is a pipe that only the agent holds open: when the agent
+ends, however it ends, the pipe ends, and the supervisor kills the whole group. (The kernel's
+parent-death signal would reach one process only, and also when merely a thread of the agent ends.)
+A process that leaves the group on purpose is out of reach.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+from ncen_updater.databases.errors import MigrationFailed
+from ncen_updater.databases.migrations.errors import MigratorMissing
+from ncen_updater.databases.migrations.runner import HEARTBEAT_SECONDS, heartbeat
+from ncen_updater.i18n import N_, Text
+from ncen_updater.progress import Progress
+from ncen_updater.release.manifest import MigratorCommand
+
+__all__ = ["run_command"]
+
+KEPT_OUTPUT_BYTES = 16_384
+SLOT_PLACE = "{slot}"
+
+_SUPERVISOR = """
+import os, signal, subprocess, sys, threading
+def watch():
+    os.read(0, 1)
+    os.killpg(0, signal.SIGKILL)
+threading.Thread(target=watch, daemon=True).start()
+child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
+code = child.wait()
+os._exit(code if code >= 0 else 128 - code)
+"""
+
+
+class _Tail:
+    """Reads a pipe to its end and keeps the last bytes."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._kept = b""
+        self._thread = threading.Thread(target=self._read, name="migrator-output", daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        while block := os.read(self._descriptor, 65_536):
+            self._kept = (self._kept + block)[-KEPT_OUTPUT_BYTES:]
+
+    def text(self) -> str:
+        """Return what was kept; waits a moment for the end, which an escaped process may hold."""
+        self._thread.join(5)
+        return self._kept.decode("utf-8", "replace").strip()
+
+
+def run_command(
+    command: MigratorCommand,
+    slot: Path,
+    environment: Mapping[str, str],
+    progress: Progress,
+    *,
+    heartbeat_s: float = HEARTBEAT_SECONDS,
+) -> str:
+    """Run the migrator and return the end of its output.
+
+    Args:
+        command: From the manifest; ``{slot}`` in an argument stands for the slot's directory, and a
+            program with a ``/`` in its name is looked for in the slot.
+        slot: Directory of the verified release, also the working directory.
+        environment: The child's whole environment: ``PATH``, ``NCEN_DB_<NAME>_URL`` and so on.
+        progress: Told every two seconds.
+        heartbeat_s: Seconds between two signs of life.
+
+    Raises:
+        MigratorMissing: The program is not there or may not be run.
+        MigrationFailed: It ended with another status than 0 or ran out of time; its whole group has
+            been ended and ``detail`` holds the end of its output.
+    """
+    argv = [part.replace(SLOT_PLACE, str(slot)) for part in command.argv]
+    if "/" in argv[0] and not argv[0].startswith("/"):
+        argv[0] = str(slot / argv[0])
+    if argv[0].startswith("/") and not os.access(argv[0], os.X_OK):
+        raise MigratorMissing(program=command.argv[0], database="-")
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", _SUPERVISOR, *argv],
+        cwd=slot,
+        env=dict(environment),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    stdin, stdout = process.stdin, process.stdout
+    if stdin is None or stdout is None:  # asked for above
+        raise MigratorMissing(program=command.argv[0], database="-")
+    tail = _Tail(stdout.fileno())
+
+    def tell(seconds: float) -> None:
+        what = N_("the application's migrator has been running for {seconds} s")
+        progress.tell(Text(what, {"seconds": round(seconds)}))
+
+    late = False
+    try:
+        with heartbeat(tell, heartbeat_s):
+            late = not _ended(process.pid, command.timeout_s)
+    finally:
+        # Before the leader is reaped its group's number cannot belong to anybody else.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        stdin.close()
+    output = tail.text()
+    stdout.close()
+    if late or process.returncode != 0:
+        how = f"no end after {command.timeout_s} s" if late else f"status {process.returncode}"
+        raise MigrationFailed(
+            database="-", migration=command.argv[0], detail=f"{how}: {output}" if output else how
+        )
+    return output
+
+
+def _ended(pid: int, timeout_s: float) -> bool:
+    """Whether a child ends in time; it is not reaped."""
+    descriptor = os.pidfd_open(pid)
+    try:
+        import select
+
+        ready = select.poll()
+        ready.register(descriptor, select.POLLIN)
+        return bool(ready.poll(timeout_s * 1000))
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,294 @@
+"""The SQLite adapter: see ``layout`` for what is on the disk, ``databases.base`` for the contract.
+
+Every act first makes what it needs beside the live set, flushes it, and then moves one link.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from pathlib import Path
+
+from ncen_updater import durable
+from ncen_updater.databases.base import (
+    ChangeRef,
+    CopyPlan,
+    Marker,
+    MigrationSet,
+    Role,
+    Strategy,
+)
+from ncen_updater.databases.errors import (
+    CopyFailed,
+    CutOverFailed,
+    DatabaseError,
+    FenceFailed,
+    MigrationFailed,
+)
+from ncen_updater.databases.sqlite.copying import backup, byte_copy, connect, settle
+from ncen_updater.databases.sqlite.processes import holders, locked
+from ncen_updater.databases.sqlite.reading import SqliteFacts
+from ncen_updater.i18n import N_, Text
+from ncen_updater.progress import Progress
+
+__all__ = ["SqliteEngine"]
+
+log = logging.getLogger(__name__)
+
+ADOPTED = "base"
+
+
+class SqliteEngine(SqliteFacts):
+    """All databases of a site as SQLite files in one directory; see :class:`SqliteFacts`."""
+
+    # ---- acts ----------------------------------------------------------------------------------
+
+    def adopt(self) -> None:
+        """Make a set of a site's plain ``live`` directory, once, while nobody has it open.
+
+        Raises:
+            FenceFailed: A process has the files open.
+        """
+        layout = self._layout
+        base = layout.sets / ADOPTED
+        if layout.live.is_dir() and not layout.live.is_symlink():
+            self._check_unused(layout.live)
+            durable.make_directory(layout.sets)
+            durable.rename(layout.live, base)
+        if not layout.live.is_symlink() and not layout.fence_links() and base.is_dir():
+            durable.symlink(Path("sets", ADOPTED), layout.live)
+
+    def fence(self, change: ChangeRef) -> None:
+        """Take ``live`` away and prove that no process has a file of it open."""
+        layout = self._layout
+        live = layout.live_set()
+        if layout.open():
+            durable.rename(layout.live, layout.fence_link(change.id))
+        self._check_unused(live)
+
+    def _check_unused(self, live: Path) -> None:
+        names = self._layout.names
+        found = holders([path for name in names for path in self._layout.files(live, name)])
+        if found:
+            who = ", ".join(f"{item.name} ({item.pid}): {item.file}" for item in found)
+            count = len({item.pid for item in found})
+            raise FenceFailed(database=live.name, count=count, detail=who)
+        for name in names:
+            path = self._layout.file(live, name)
+            if path.is_file() and locked(path):
+                raise FenceFailed(database=name, count=1, detail=f"{path.name} is locked")
+
+    def unfence(self, change: ChangeRef) -> None:
+        """Put ``live`` back, as it was."""
+        layout = self._layout
+        live = layout.live_set()
+        if not layout.open():
+            layout.thaw(live) if (live / "role.json").exists() else None
+            durable.symlink(Path("sets", live.name), layout.live)
+        for link in layout.fence_links():
+            durable.remove(link)
+        del change
+
+    def plan_copy(self, change: ChangeRef) -> CopyPlan:
+        """Sizes and places. Writes nothing."""
+        layout = self._layout
+        source = self._source(change)
+        target = self._copy_set(change)
+        data: dict[str, dict[str, object]] = {}
+        for name in self.names:
+            size = sum(path.stat().st_size for path in layout.files(source, name))
+            data[name] = {"from": source.name, "to": target.name, "size": size}
+        return CopyPlan(data)
+
+    def _copy_set(self, change: ChangeRef) -> Path:
+        keeping = change.strategy is Strategy.IN_PLACE
+        return self._layout.keep_set(change.id) if keeping else self._layout.next_set(change.id)
+
+    def copy(self, change: ChangeRef, plan: CopyPlan, progress: Progress) -> None:
+        """Copy all files into a new set; it gets its name when all are whole.
+
+        A set that is not fenced (a rehearsal) is copied through SQLite's backup.
+        """
+        layout = self._layout
+        target = self._copy_set(change)
+        if target.exists():
+            return
+        source = self._source(change)
+        online = layout.open() and source == layout.live_set()
+        partial = layout.partial(target)
+        layout.remove_set(partial)
+        durable.make_directory(layout.sets)
+        partial.mkdir()
+        if os.geteuid() == 0:
+            os.chown(partial, source.stat().st_uid, source.stat().st_gid)
+        total = sum(int(str(item.get("size", 0))) for item in plan.data.values())
+        done = 0
+
+        for name in self.names:
+
+            def told(count: int, name: str = name) -> None:
+                nonlocal done
+                done += count
+                progress.tell(Text(N_("copying {database}"), {"database": name}), done, total)
+
+            try:
+                if online:
+                    backup(layout.file(source, name), layout.file(partial, name), told)
+                else:
+                    for path in layout.files(source, name):
+                        if not path.name.endswith("-shm"):
+                            byte_copy(path, partial / path.name, told)
+                problem = settle(layout.file(partial, name))
+            except (OSError, sqlite3.Error) as error:
+                raise CopyFailed(database=name, detail=str(error)) from error
+            if problem:
+                raise CopyFailed(database=name, detail=problem)
+        self._give_modes(source, partial)
+        marker = layout.marker(source)
+        if marker:
+            layout.write_marker(partial, marker)
+        if change.strategy is Strategy.IN_PLACE:
+            layout.write_role(partial, Role.PREVIOUS, change.id)
+        durable.fsync_directory(partial)
+        durable.rename(partial, target)
+
+    def _give_modes(self, source: Path, partial: Path) -> None:
+        """A copy of a frozen set gets the modes that its files had before."""
+        frozen = dict(self._layout.roles()).get(source)
+        modes = frozen.modes if frozen else {".": source.stat().st_mode & 0o777}
+        for name, mode in modes.items():
+            path = partial / name
+            if path.exists():
+                path.chmod(mode)
+
+    def copied(self, change: ChangeRef, plan: CopyPlan) -> bool:
+        """Whether the new set has its name, which it gets last."""
+        del plan
+        target = self._copy_set(change)
+        return self._layout.present(target) == self.names
+
+    def discard(self, change: ChangeRef, plan: CopyPlan) -> None:
+        """Remove candidates and partial copies of a change; never the live set, never the kept."""
+        del plan
+        live = self._layout.live_or_none()
+        for path, role in self._layout.roles():
+            if role.role is Role.CANDIDATE and role.change == change.id and path != live:
+                self._layout.remove_set(path)
+
+    def migrate(
+        self,
+        change: ChangeRef,
+        target: MigrationSet,
+        origin: MigrationSet | None,
+        progress: Progress,
+    ) -> None:
+        """Bring every candidate to the target's schema; the live set in the in-place strategy."""
+        from ncen_updater.databases.migrations.command import run_command
+        from ncen_updater.databases.migrations.dialect import SqliteDialect
+        from ncen_updater.databases.migrations.runner import Runner
+
+        if change.strategy is Strategy.IN_PLACE and not self.copied(change, CopyPlan({})):
+            raise MigrationFailed(
+                database="-", migration="-", detail="there is no copy to go back to"
+            )
+        paths = {name: self._path(Role.CANDIDATE, name, change) for name in self.names}
+        runners = {name: Runner(SqliteDialect(path), name) for name, path in paths.items()}
+        if target.command is not None:
+            environment = dict(self._migrator_environment)
+            for name in self.names:
+                address = self.address(Role.CANDIDATE, name, change)
+                environment[f"NCEN_DB_{name.upper()}_URL"] = address
+            run_command(target.command, target.slot, environment, progress)
+        for name, runner in runners.items():
+            if target.command is None:
+                before = origin.databases.get(name, ()) if origin else None
+                runner.migrate(change, target.databases.get(name, ()), before, progress)
+            else:
+                runner.mark(change)
+            try:
+                with connect(paths[name], "rw") as database:
+                    database.execute("ANALYZE")
+                problem = settle(paths[name])
+            except sqlite3.Error as error:
+                raise DatabaseError(database=name, detail=str(error)) from error
+            if problem:
+                raise DatabaseError(database=name, detail=problem)
+
+    def baseline(self, change: ChangeRef, target: MigrationSet) -> None:
+        """Write the ledger of a release into live databases that have none.
+
+        A plain ``live`` directory is made a set first, see :meth:`adopt`.
+        """
+        from ncen_updater.databases.migrations.dialect import SqliteDialect
+        from ncen_updater.databases.migrations.runner import Runner
+
+        self.adopt()
+        for name in self.names:
+            path = self._path(Role.LIVE, name, change)
+            Runner(SqliteDialect(path), name).baseline(change, target.databases.get(name, ()))
+
+    def cut_over(self, change: ChangeRef) -> None:
+        """Write marker and role, then let ``live`` point at the new set, by one rename."""
+        layout = self._layout
+        live = layout.live_set()
+        fresh = Marker(change.release, change.generation, change.id)
+        if not self._swapped(change, live):
+            in_place = change.strategy is Strategy.IN_PLACE
+            target = live if in_place else layout.next_set(change.id)
+            if layout.open():
+                raise CutOverFailed(detail="the databases are not fenced")
+            self._check_complete(target, fresh)
+            if in_place:
+                layout.write_marker(live, fresh)
+            else:
+                layout.write_marker(target, fresh)
+                layout.write_role(live, Role.PREVIOUS, change.id)
+                durable.symlink(Path("sets", target.name), layout.live)
+        self.unfence(change)
+        kept = layout.previous_set(change.id)
+        if kept:
+            self._freeze(kept)
+
+    def _check_complete(self, target: Path, fresh: Marker) -> None:
+        for name in self.names:
+            path = self._layout.file(target, name)
+            if not path.is_file():
+                raise CutOverFailed(detail=f"{name} is missing in {target.name}")
+            inside = self._state(path, name)
+            if inside != fresh:
+                raise CutOverFailed(detail=f"{name} says {inside}, not {fresh}")
+
+    def _freeze(self, kept: Path) -> None:
+        """Set a previous aside: its journals are finished first, since frozen it is only read."""
+        if kept.stat().st_mode & 0o200:
+            for name in self._layout.present(kept):
+                try:
+                    problem = settle(self._layout.file(kept, name))
+                except sqlite3.Error as error:
+                    problem = str(error)
+                if problem:
+                    log.warning("previous %s of %s: %s", name, kept.name, problem)
+            self._layout.freeze(kept)
+
+    def cut_back(self, change: ChangeRef) -> None:
+        """Let the fence point at the previous set, then take ``live`` away: fenced, as it was."""
+        layout = self._layout
+        live = layout.live_set()
+        kept = layout.previous_set(change.id)
+        in_place = change.strategy is Strategy.IN_PLACE
+        if kept is None or not (in_place or self._swapped(change, live)):
+            return
+        layout.thaw(kept)
+        if in_place:
+            layout.write_role(live, Role.CANDIDATE, change.id)
+        durable.symlink(Path("sets", kept.name), layout.fence_link(change.id))
+        durable.remove(layout.live)
+        self._check_unused(live)
+
+    def drop_previous(self, change_id: str) -> None:
+        """Remove the set that a change put aside."""
+        kept = self._layout.previous_set(change_id)
+        if kept:
+            self._layout.remove_set(kept)
+        self._layout.remove_set(self._layout.partial(self._layout.sets / f"gone_{change_id}"))

@@ -1,0 +1,27 @@
+"""Errors of the SQLite adapter. Codes 4220 to 4239; findings use 4240 to 4259."""
+
+from __future__ import annotations
+
+from ncen_updater.databases.errors import DatabaseError
+from ncen_updater.errors import ExitCode
+from ncen_updater.i18n import N_
+
+__all__ = ["NotASet", "SetMissing"]
+
+
+class NotASet(DatabaseError):
+    """A live directory that no agent has made a set of."""
+
+    code = "NU-4220"
+    exit_code = ExitCode.BLOCKED
+    what = N_("{database} is a plain directory, not a link to a set of databases.")
+    remedy = N_("Stop the application and let the agent adopt the databases once, then try again.")
+
+
+class SetMissing(DatabaseError):
+    """A set of files that should be there and is not."""
+
+    code = "NU-4221"
+    exit_code = ExitCode.NEEDS_PERSON
+    what = N_("The databases {database} are not there.")
+    remedy = N_("Do not start the application; look for the files or restore the backup.")

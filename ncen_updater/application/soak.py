@@ -107,8 +107,6 @@ def soak(
     while True:
         elapsed = clock() - begin
         verdict = judge(state, elapsed_s=elapsed, seconds=seconds, failures=failures)
-        if verdict is SoakVerdict.WATCH_ON and confirmed():
-            verdict = SoakVerdict.GOOD
         if confirmed():
             verdict = SoakVerdict.GOOD
         if verdict is not SoakVerdict.WATCH_ON:

@@ -15,7 +15,6 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from packaging.version import Version
@@ -45,9 +44,6 @@ PARTIAL = ".partial"
 REMOVING = ".removing"
 SHOWN_DIFFERENCES = 5
 TELL_BYTES = 8 << 20
-# Flushes wait for the disk, not for the processor; side by side they share its journal's commits.
-FLUSH_THREADS = 8
-FLUSH_BATCH = 2_000
 
 
 @contextlib.contextmanager
@@ -350,23 +346,9 @@ def _delete(place: Path) -> None:
     durable.fsync_directory(place.parent)
 
 
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _seal(place: Path, entries: tuple[TreeEntry, ...]) -> None:
-    """Take the right to write from every file, and flush every file and directory."""
-    with ThreadPoolExecutor(FLUSH_THREADS) as pool:
-        for start in range(0, len(entries), FLUSH_BATCH):
-            batch = [
-                e for e in entries[start : start + FLUSH_BATCH] if e.type is not EntryType.SYMLINK
-            ]
-            for entry in batch:
-                (place / entry.path).chmod(sealed_mode(entry))
-            for _ in pool.map(_flush, (place / entry.path for entry in batch)):
-                pass
-    durable.fsync_directory(place)
+    """Take the right to write from every file, and flush everything."""
+    for entry in entries:
+        if entry.type is not EntryType.SYMLINK:
+            (place / entry.path).chmod(sealed_mode(entry))
+    durable.flush_filesystem(place)

@@ -6,12 +6,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from packaging.version import Version
 
+from ncen_updater.errors import UpdaterError
 from ncen_updater.progress import Silent
 from ncen_updater.release.tree import EntryType, Tree, TreeEntry
 from ncen_updater.slots.compare import Difference, DifferenceKind
@@ -488,3 +490,22 @@ def test_a_kill_at_any_instant_leaves_whole_slots_and_a_way_on(tmp_path: Path) -
 
 def test_difference_reads_as_a_line() -> None:
     assert str(Difference("a/b", DifferenceKind.EXTRA)) == "a/b: extra"
+
+
+def test_a_slot_is_built_from_a_real_archive(store: SlotStore, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    document, tree = make_release(source, "3.3.0")
+    archive = tmp_path / "ncen-3.3.0.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        for entry in tree.entries:
+            tar.add(source / entry.path, entry.path, recursive=False)
+    for _ in range(2):
+        store.build(document, tree, archive, Silent())
+        assert store.verify(NEW) == ()
+    other = tmp_path / "other.tar.gz"
+    other.write_bytes(archive.read_bytes()[:-20])
+    store.remove(NEW)
+    with pytest.raises(UpdaterError):
+        store.build(document, tree, other, Silent())
+    assert store.versions() == ()
+    assert store.leftovers() == ()

@@ -1,0 +1,186 @@
+"""The control database: what happened to the set, written in the transactions that did it.
+
+One cannot rename the database that one is connected to, so the cut-over needs a database outside
+the set; its rows and the renames commit together. It is made on the first act, never by a fact.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import psycopg
+
+from ncen_updater.databases.base import ChangeRef
+from ncen_updater.databases.postgresql.connection import (
+    FALLBACKS,
+    Connection,
+    Server,
+    rows,
+    run,
+)
+from ncen_updater.databases.postgresql.quoting import identifier
+
+__all__ = ["Control", "Event", "Fence", "Record", "read_fences", "read_record", "settled"]
+
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS public.cut_overs ("
+    " seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, change text NOT NULL,"
+    " direction text NOT NULL, generation bigint NOT NULL, release text NOT NULL,"
+    " fences jsonb NOT NULL, at timestamptz NOT NULL DEFAULT now())",
+    "CREATE TABLE IF NOT EXISTS public.fences ("
+    " database text PRIMARY KEY, change text NOT NULL, allow_connections boolean NOT NULL,"
+    " connection_limit integer NOT NULL, at timestamptz NOT NULL DEFAULT now())",
+)
+
+# A rename waits 5 s for sessions before it gives up, and then the dead agent's session ends.
+SETTLE_MS = 60_000
+
+
+class Event(StrEnum):
+    """What a row of the control database says."""
+
+    TOUCHED = "touched"  # in-place: from here on the original may be half-migrated
+    OVER = "over"
+    BACK = "back"
+
+
+@dataclass(frozen=True)
+class Fence:
+    """What to restore when a database is opened again."""
+
+    allow: bool
+    limit: int
+
+
+@dataclass(frozen=True)
+class Record:
+    """The last row of a change."""
+
+    event: Event
+    fences: Mapping[str, Fence]
+
+
+class Control:
+    """Opens the control database for acts.
+
+    Args:
+        server: The server.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._name = server.settings.control_database
+
+    def ensure(self) -> None:
+        """Make the database and its tables where they are missing."""
+        with self._server.facts() as connection:
+            if not _exists(connection, self._name):
+                self._create(connection)
+        with self._server.session(self._name, purpose="control") as connection:
+            for statement in _TABLES:
+                run(connection, statement)
+
+    @contextlib.contextmanager
+    def transaction(self, *, lock_s: float | None = None) -> Iterator[Connection]:
+        """One transaction that is on the disk when the block ends well; the driver's errors."""
+        connection = self._server.open(self._name, purpose="control")
+        try:
+            with connection.transaction():
+                run(connection, "SET LOCAL synchronous_commit = on")
+                # One writer at a time; whoever wants to know the truth waits for it (see settled).
+                run(connection, "LOCK TABLE public.cut_overs IN EXCLUSIVE MODE")
+                if lock_s is not None:
+                    run(connection, f"SET LOCAL lock_timeout = {int(lock_s * 1000)}")
+                yield connection
+        finally:
+            connection.close()
+
+    def write(self, connection: Connection, change: ChangeRef, event: Event) -> None:
+        """Add a row; the fences that stand now go into it."""
+        fences = {
+            database: [fence.allow, fence.limit]
+            for database, fence in read_fences(connection).items()
+        }
+        run(
+            connection,
+            "INSERT INTO public.cut_overs (change, direction, generation, release, fences)"
+            " VALUES (%s, %s, %s, %s, %s)",
+            [change.id, event.value, change.generation, change.release, json.dumps(fences)],
+        )
+
+    def _create(self, connection: Connection) -> None:
+        name = identifier(self._name)
+        # template0 has no sessions that could stand in the way.
+        with contextlib.suppress(psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
+            run(connection, f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'")
+        run(connection, f"REVOKE ALL ON DATABASE {name} FROM PUBLIC")
+
+
+def _exists(connection: Connection, name: str) -> bool:
+    return bool(rows(connection, "SELECT FROM pg_database WHERE datname = %s", [name]))
+
+
+def _has_tables(connection: Connection) -> bool:
+    if connection.info.dbname in FALLBACKS:
+        return False
+    found = rows(
+        connection,
+        "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
+        " AND tablename IN ('cut_overs', 'fences')",
+    )
+    return bool(found[0][0] == len(_TABLES))
+
+
+@contextlib.contextmanager
+def settled(server: Server) -> Iterator[Connection]:
+    """Open a session for reading, in one snapshot, once no transaction of an act is under way.
+
+    The server may still be working for an agent that was killed: what it is about to commit must
+    not be overlooked.
+    """
+    with server.facts() as connection, connection.transaction():
+        if _has_tables(connection):
+            run(connection, f"SET LOCAL lock_timeout = {SETTLE_MS}")
+            run(connection, "LOCK TABLE public.cut_overs IN SHARE MODE")
+        yield connection
+
+
+def read_record(
+    connection: Connection, change_id: str, events: Sequence[Event] = tuple(Event)
+) -> Record | None:
+    """Return the last row of a change; None where there is none, or no control database yet.
+
+    Args:
+        connection: A session of :meth:`Server.facts` or of :meth:`Control.transaction`.
+        change_id: The change.
+        events: Look at these only.
+    """
+    if not _has_tables(connection):
+        return None
+    found = rows(
+        connection,
+        "SELECT direction, fences FROM public.cut_overs WHERE change = %s"
+        " AND direction = ANY(%s) ORDER BY seq DESC LIMIT 1",
+        [change_id, [event.value for event in events]],
+    )
+    if not found:
+        return None
+    direction, fences = found[0]
+    return Record(
+        Event(direction),
+        {name: Fence(bool(pair[0]), int(pair[1])) for name, pair in fences.items()},
+    )
+
+
+def read_fences(connection: Connection) -> dict[str, Fence]:
+    """Return what is to be restored, by physical name; empty where nothing is fenced."""
+    if not _has_tables(connection):
+        return {}
+    found = rows(
+        connection, "SELECT database, allow_connections, connection_limit FROM public.fences"
+    )
+    return {name: Fence(allow, limit) for name, allow, limit in found}

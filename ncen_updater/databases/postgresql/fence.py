@@ -1,0 +1,146 @@
+"""Bar every session from the set, and let them in again exactly as before."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+
+import psycopg
+
+from ncen_updater.databases.base import ChangeRef
+from ncen_updater.databases.errors import FenceFailed
+from ncen_updater.databases.postgresql.catalogue import read_databases
+from ncen_updater.databases.postgresql.connection import (
+    Connection,
+    Server,
+    rows,
+    run,
+    translated,
+)
+from ncen_updater.databases.postgresql.control import Control, Fence, read_fences
+from ncen_updater.databases.postgresql.errors import PreparedTransactions, SetIncomplete
+from ncen_updater.databases.postgresql.quoting import identifier
+
+__all__ = ["Fencing", "end_sessions", "restore_statement", "set_fences"]
+
+logger = logging.getLogger(__name__)
+
+# Autovacuum gives way by itself, and only superusers may end it.
+_SESSIONS = (
+    "SELECT pid, coalesce(nullif(application_name, ''), backend_type), datname"
+    " FROM pg_stat_activity WHERE datname = ANY(%s) AND pid <> pg_backend_pid()"
+    " AND backend_type <> 'autovacuum worker'"
+)
+WAIT_MS = 2_000
+
+
+def end_sessions(connection: Connection, databases: Sequence[str], limit_s: float) -> None:
+    """End every session of some databases and wait until they are gone.
+
+    Raises:
+        FenceFailed: If some stay; their names are in the detail.
+    """
+    deadline = time.monotonic() + limit_s
+    reasons: dict[int, str] = {}
+    while found := rows(connection, _SESSIONS, [list(databases)]):
+        for pid, _name, _database in found:
+            try:
+                run(connection, "SELECT pg_terminate_backend(%s, %s)", [pid, WAIT_MS])
+            except psycopg.errors.InsufficientPrivilege as error:
+                reasons[pid] = str(error).strip()
+        left = rows(connection, _SESSIONS, [list(databases)])
+        hopeless = bool(left) and all(pid in reasons for pid, _name, _database in left)
+        if left and (hopeless or time.monotonic() > deadline):
+            detail = "; ".join(
+                f"{name} (process {pid}) {reasons.get(pid, '')}".strip() for pid, name, _ in left
+            )
+            names = ", ".join(sorted({database for _pid, _name, database in left}))
+            raise FenceFailed(count=len(left), database=names, detail=detail)
+
+
+def restore_statement(database: str, fence: Fence) -> str:
+    """Return the statement that opens a database again as it was."""
+    allow = "true" if fence.allow else "false"
+    return (
+        f"ALTER DATABASE {identifier(database)}"
+        f" WITH ALLOW_CONNECTIONS {allow} CONNECTION LIMIT {fence.limit}"
+    )
+
+
+def set_fences(connection: Connection, change: ChangeRef, fences: Mapping[str, Fence]) -> None:
+    """Replace what is to be restored for some databases."""
+    for database, fence in fences.items():
+        run(
+            connection,
+            "INSERT INTO public.fences (database, change, allow_connections, connection_limit)"
+            " VALUES (%s, %s, %s, %s) ON CONFLICT (database) DO UPDATE SET change ="
+            " excluded.change, allow_connections = excluded.allow_connections,"
+            " connection_limit = excluded.connection_limit",
+            [database, change.id, fence.allow, fence.limit],
+        )
+
+
+class Fencing:
+    """Fence and unfence of one set.
+
+    Args:
+        server: The server.
+        control: Where the originals are written.
+        databases: Physical names of the live set.
+    """
+
+    def __init__(self, server: Server, control: Control, databases: Sequence[str]) -> None:
+        self._server = server
+        self._control = control
+        self._databases = tuple(sorted(databases))
+
+    def fence(self, change: ChangeRef) -> None:
+        """See :meth:`DatabaseEngine.fence`."""
+        self._control.ensure()
+        with (
+            translated(", ".join(self._databases)),
+            self._control.transaction(lock_s=self._server.limits.lock_s) as connection,
+        ):
+            found = read_databases(connection)
+            for database in self._databases:
+                row = found.get(database)
+                if row is None or not row.valid:
+                    raise SetIncomplete(database=database)
+                # What stands in the table is older than this fence and is the true original.
+                run(
+                    connection,
+                    "INSERT INTO public.fences"
+                    " (database, change, allow_connections, connection_limit)"
+                    " VALUES (%s, %s, %s, %s) ON CONFLICT (database) DO NOTHING",
+                    [database, change.id, row.allow, row.limit],
+                )
+                run(connection, f"ALTER DATABASE {identifier(database)} ALLOW_CONNECTIONS false")
+        with self._server.facts() as connection:
+            end_sessions(connection, self._databases, self._server.limits.terminate_s)
+            prepared = rows(
+                connection,
+                "SELECT gid, database FROM pg_prepared_xacts WHERE database = ANY(%s)",
+                [list(self._databases)],
+            )
+        if prepared:
+            raise PreparedTransactions(
+                count=len(prepared),
+                database=", ".join(sorted({database for _gid, database in prepared})),
+                detail=", ".join(gid for gid, _database in prepared),
+            )
+
+    def unfence(self) -> None:
+        """See :meth:`DatabaseEngine.unfence`."""
+        with self._server.facts() as connection:
+            if not read_fences(connection):
+                return
+        with (
+            translated(", ".join(self._databases)),
+            self._control.transaction(lock_s=self._server.limits.lock_s) as connection,
+        ):
+            existing = read_databases(connection)
+            for database, fence in sorted(read_fences(connection).items()):
+                if database in self._databases and database in existing:
+                    run(connection, restore_statement(database, fence))
+                    run(connection, "DELETE FROM public.fences WHERE database = %s", [database])

@@ -1,0 +1,152 @@
+"""Migrations of the candidates, by files or by the application's own program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ncen_updater.databases.base import (
+    AppliedMigration,
+    ChangeRef,
+    Direction,
+    MigrationPlan,
+    MigrationSet,
+    Role,
+    SqlMigration,
+)
+from ncen_updater.databases.migrations.dialect import PostgresDialect
+from ncen_updater.databases.migrations.planner import plan_steps
+from ncen_updater.databases.migrations.runner import Runner, utc_now
+from ncen_updater.databases.postgresql.connection import Connection, Server, run, translated
+from ncen_updater.databases.postgresql.sessions import Sessions
+from ncen_updater.i18n import N_, Text
+from ncen_updater.progress import Progress
+
+__all__ = ["Migrating"]
+
+
+class Migrating:
+    """Plans and runs migrations of the set.
+
+    Args:
+        server: The server.
+        sessions: Opens the databases.
+        names: Logical to physical names.
+    """
+
+    def __init__(self, server: Server, sessions: Sessions, names: Mapping[str, str]) -> None:
+        self._server = server
+        self._sessions = sessions
+        self._names = names
+
+    def applied(self, role: Role, name: str, change: ChangeRef) -> tuple[AppliedMigration, ...]:
+        """See :meth:`DatabaseEngine.applied`."""
+
+        def connect() -> object:
+            connection = self._sessions.open(role, name, change, as_owner=True)
+            connection.autocommit = False
+            return connection
+
+        return Runner(PostgresDialect(connect), name).applied()  # type: ignore[arg-type]
+
+    def plan(
+        self,
+        role: Role,
+        change: ChangeRef,
+        target: MigrationSet,
+        origin: MigrationSet | None,
+    ) -> MigrationPlan:
+        """See :meth:`DatabaseEngine.plan_migrations`."""
+        if target.command is not None:
+            reason = target.command.no_way_back
+            return MigrationPlan((), tuple((name, "*", reason) for name in self._names))
+        plans = [
+            plan_steps(
+                name,
+                self.applied(role, name, change),
+                target.databases.get(name, ()),
+                origin.databases.get(name, ()) if origin else None,
+            )
+            for name in self._names
+        ]
+        return MigrationPlan(
+            tuple(step for plan in plans for step in plan.steps),
+            tuple(item for plan in plans for item in plan.irreversible),
+        )
+
+    def migrate(
+        self,
+        change: ChangeRef,
+        target: MigrationSet,
+        origin: MigrationSet | None,
+        progress: Progress,
+    ) -> None:
+        """Migrate every candidate, mark it, and analyze it."""
+        if target.command is not None:
+            self._run_command(change, target, progress)
+        for name in self._names:
+            runner = self._runner(name, change)
+            if target.command is None:
+                old = origin.databases.get(name, ()) if origin else None
+                runner.migrate(change, target.databases.get(name, ()), old, progress)
+            else:
+                runner.mark(change)
+            progress.tell(Text(N_("{database}: updating the statistics"), {"database": name}))
+            with self._sessions.session(
+                Role.CANDIDATE, name, change, statement_s=self._server.limits.long_s
+            ) as connection:
+                # A copy begins without counters, so autovacuum would not do it soon.
+                run(connection, "ANALYZE")
+
+    def baseline(self, change: ChangeRef, target: MigrationSet) -> None:
+        """Write the ledger of a release into live databases that have none."""
+        for name in self._names:
+            if self.applied(Role.LIVE, name, change):
+                continue
+            connection = self._sessions.open(Role.LIVE, name, change, as_owner=True)
+            try:
+                connection.autocommit = False
+                with translated(name):
+                    _write_baseline(connection, change, target.databases.get(name, ()))
+            finally:
+                connection.close()
+
+    def _runner(self, name: str, change: ChangeRef) -> Runner:
+        return Runner(
+            PostgresDialect(lambda: self._sessions.connect_for_migrations(name, change)), name
+        )
+
+    def _run_command(self, change: ChangeRef, target: MigrationSet, progress: Progress) -> None:
+        from ncen_updater.databases.migrations.command import run_command
+
+        if target.command is None:
+            return
+        environment = self._server.environment()
+        for name in self._names:
+            url = self._server.url(self._sessions.physical(Role.CANDIDATE, name, change))
+            environment[f"NCEN_DB_{name.upper().replace('-', '_')}_URL"] = url
+        with self._sessions.opened(change):
+            run_command(target.command, target.slot, environment, progress)
+
+
+def _write_baseline(
+    connection: Connection, change: ChangeRef, migrations: Sequence[SqlMigration]
+) -> None:
+    """Write ledger, Alembic's version and state in one transaction."""
+    tables = PostgresDialect.tables
+    PostgresDialect(lambda: connection).prepare(connection)
+    for item in migrations:
+        row = (
+            item.migration.id,
+            Direction.UP.value,
+            item.up_sha256,
+            change.release,
+            change.id,
+            utc_now(),
+        )
+        run(connection, tables.insert, row)
+    version = f"{tables.version_schema}.{tables.version_table}"
+    run(connection, f"DELETE FROM {version}")  # noqa: S608 - a constant
+    for item in migrations[-1:]:
+        run(connection, f"INSERT INTO {version} VALUES (%s)", [item.migration.id])  # noqa: S608
+    run(connection, tables.upsert_state, (change.release, change.generation, change.id))
+    connection.commit()

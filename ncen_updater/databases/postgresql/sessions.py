@@ -1,0 +1,119 @@
+"""Sessions in the databases of a change: by role, and as the application's role where asked."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+
+import psycopg
+
+from ncen_updater.databases.base import ChangeRef, Role
+from ncen_updater.databases.postgresql.connection import (
+    Connection,
+    Server,
+    Visitor,
+    rows,
+    run,
+    translated,
+)
+from ncen_updater.databases.postgresql.naming import database_name, in_place
+
+__all__ = ["Sessions"]
+
+# SET ROLE does not bring the role's own settings, but its SQL was written under this one.
+_SEARCH_PATH = """
+SELECT split_part(c, '=', 2) FROM pg_db_role_setting s, unnest(s.setconfig) c
+WHERE c LIKE 'search\\_path=%%'
+  AND s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+  AND s.setrole IN (0, (SELECT oid FROM pg_roles WHERE rolname = %s))
+ORDER BY (s.setrole <> 0 AND s.setdatabase <> 0) DESC, s.setrole <> 0 DESC LIMIT 1
+"""
+
+
+class Sessions:
+    """Opens sessions in live, candidate and previous databases.
+
+    Args:
+        server: The server.
+        names: Logical to physical names.
+    """
+
+    def __init__(self, server: Server, names: Mapping[str, str]) -> None:
+        self._server = server
+        self._visitor = Visitor(server)
+        self._names = names
+
+    def physical(self, role: Role, name: str, change: ChangeRef) -> str:
+        """Return the name in the server."""
+        return database_name(role, self._names[name], change)
+
+    def open(
+        self,
+        role: Role,
+        name: str,
+        change: ChangeRef,
+        *,
+        as_owner: bool,
+        statement_s: float | None = None,
+    ) -> Connection:
+        """Open a session in autocommit mode; the caller closes it.
+
+        A live database is entered only while it is open to all.
+        """
+        database = self.physical(role, name, change)
+        taken = self._server.settings.owner if as_owner else None
+        if role is Role.LIVE:
+            connection = self._server.open(database, statement_s=statement_s, role=taken)
+        else:
+            connection = self._visitor.open(
+                database,
+                guard=role is Role.CANDIDATE and in_place(change),
+                purpose=change.id,
+                statement_s=statement_s,
+                role=taken,
+            )
+        if as_owner:
+            try:
+                self._take_search_path(connection, database)
+            except BaseException:
+                connection.close()
+                raise
+        return connection
+
+    @contextlib.contextmanager
+    def session(
+        self,
+        role: Role,
+        name: str,
+        change: ChangeRef,
+        *,
+        as_owner: bool = False,
+        statement_s: float | None = None,
+    ) -> Iterator[Connection]:
+        """Open a session for a block; the driver's errors become ours."""
+        connection = self.open(role, name, change, as_owner=as_owner, statement_s=statement_s)
+        try:
+            with translated(self.physical(role, name, change)):
+                yield connection
+        finally:
+            connection.close()
+
+    def connect_for_migrations(self, name: str, change: ChangeRef) -> Connection:
+        """Open a session in the candidate as the application's role, with transactions."""
+        connection = self.open(Role.CANDIDATE, name, change, as_owner=True)
+        connection.autocommit = False
+        return connection
+
+    @contextlib.contextmanager
+    def opened(self, change: ChangeRef) -> Iterator[None]:
+        """Keep every candidate open for a program of its own, which connects as it likes."""
+        with contextlib.ExitStack() as stack:
+            for name in self._names:
+                database = self.physical(Role.CANDIDATE, name, change)
+                stack.enter_context(self._visitor.opened(database, guard=in_place(change)))
+            yield
+
+    def _take_search_path(self, connection: Connection, database: str) -> None:
+        with translated(database), contextlib.suppress(psycopg.errors.InsufficientPrivilege):
+            for (path,) in rows(connection, _SEARCH_PATH, [self._server.settings.owner]):
+                run(connection, "SELECT set_config('search_path', %s, false)", [path])

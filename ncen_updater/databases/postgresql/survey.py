@@ -1,0 +1,232 @@
+"""A look at the server for :mod:`blockers`: facts only, nothing is judged here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ncen_updater.databases.base import ChangeRef
+from ncen_updater.databases.postgresql.catalogue import (
+    DatabaseRow,
+    read_databases,
+    server_major,
+)
+from ncen_updater.databases.postgresql.connection import Connection, Server, rows
+from ncen_updater.databases.postgresql.datadir import find_data_directory
+from ncen_updater.databases.postgresql.naming import prev_name
+from ncen_updater.databases.postgresql.planning import choose_method
+
+__all__ = ["Rights", "Space", "Survey", "survey"]
+
+
+@dataclass(frozen=True)
+class Rights:
+    """What the agent's role may do.
+
+    Attributes:
+        lacking: Owner roles that it cannot act as.
+        unset: (database, role, setting) that it may not write.
+        owner_exists: Whether the application's role is there.
+    """
+
+    superuser: bool
+    createdb: bool
+    signal: bool
+    owner_exists: bool = True
+    lacking: tuple[str, ...] = ()
+    unset: tuple[tuple[str, str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Space:
+    """Room on the disks in bytes.
+
+    Attributes:
+        data: Free where the databases are; None where it cannot be seen.
+        wal: Free where the log is, None where that is the same disk.
+        dump: Free in the dump directory, None where it is not used.
+    """
+
+    data: int | None
+    wal: int | None = None
+    dump: int | None = None
+
+
+@dataclass(frozen=True)
+class Survey:
+    """All that was seen. Databases by physical name unless said otherwise.
+
+    Attributes:
+        sizes: Bytes, by logical name, of those that exist.
+        methods: How each would be copied, by logical name.
+        sessions: (database, application, number).
+        prepared: (database, name of the transaction).
+        slots: (database, slot).
+        subscriptions: (database, subscription).
+        collations: (database, version stored, version of the library).
+    """
+
+    major: int
+    version: str
+    databases: Mapping[str, DatabaseRow]
+    rights: Rights
+    space: Space
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    methods: Mapping[str, str] = field(default_factory=dict)
+    sessions: Sequence[tuple[str, str, int]] = ()
+    prepared: Sequence[tuple[str, str]] = ()
+    slots: Sequence[tuple[str, str]] = ()
+    subscriptions: Sequence[tuple[str, str]] = ()
+    collations: Sequence[tuple[str, str, str]] = ()
+
+
+_SESSIONS = (
+    "SELECT datname, coalesce(nullif(application_name, ''), backend_type), count(*)::int"
+    " FROM pg_stat_activity WHERE datname = ANY(%s) AND pid <> pg_backend_pid()"
+    " AND backend_type NOT LIKE 'autovacuum%%' GROUP BY 1, 2 ORDER BY 1, 2"
+)
+_UNSET_ROLES = (
+    "SELECT d.datname, r.rolname, split_part(c, '=', 1) FROM pg_db_role_setting s"
+    " JOIN pg_database d ON d.oid = s.setdatabase JOIN pg_roles r ON r.oid = s.setrole,"
+    " unnest(s.setconfig) c"
+    " WHERE d.datname = ANY(%s) AND r.rolname <> current_user AND NOT ("
+    " (SELECT rolcreaterole FROM pg_roles WHERE rolname = current_user) AND NOT r.rolsuper"
+    " AND ({admin}))"
+)
+_UNSET_PARAMETERS = (
+    "SELECT d.datname, '', split_part(c, '=', 1) FROM pg_db_role_setting s"
+    " JOIN pg_database d ON d.oid = s.setdatabase, unnest(s.setconfig) c"
+    " LEFT JOIN pg_settings p ON p.name = split_part(c, '=', 1)"
+    # A name that the server does not know (an application's own) takes a superuser, too.
+    " WHERE d.datname = ANY(%s) AND coalesce(p.context = 'superuser', true) AND NOT {granted}"
+)
+
+
+def survey(
+    server: Server,
+    change: ChangeRef,
+    names: Mapping[str, str],
+    *,
+    way_back: str,
+    dump_directory: Path | None,
+) -> Survey:
+    """Look at everything that may stand in the way of a change.
+
+    Args:
+        server: The server.
+        change: The change.
+        names: Logical to physical names.
+        way_back: ``copy`` or ``dump``.
+        dump_directory: Where dumps would go.
+    """
+    live = list(names.values())
+    with server.facts() as connection:
+        major = server_major(connection)
+        databases = read_databases(connection)
+        sources = {n: prev_name(p, change.source) if change.source else p for n, p in names.items()}
+        sizes = {
+            name: int(
+                rows(connection, "SELECT pg_database_size(%s::oid)", [databases[s].oid])[0][0]
+            )
+            for name, s in sources.items()
+            if s in databases and databases[s].valid
+        }
+        wanted = server.settings.copy_method
+        dump = dump_directory if way_back == "dump" else None
+        return Survey(
+            major=major,
+            version=connection.info.parameter_status("server_version") or str(major),
+            databases=databases,
+            rights=_rights(connection, server.settings.owner, databases, live),
+            space=_space(server, connection, dump),
+            sizes=sizes,
+            methods={n: choose_method(major, size, wanted) for n, size in sizes.items()},
+            sessions=_all(connection, _SESSIONS, live),
+            prepared=_all(
+                connection,
+                "SELECT database, gid FROM pg_prepared_xacts WHERE database = ANY(%s) ORDER BY 2",
+                live,
+            ),
+            slots=_all(
+                connection,
+                "SELECT database, slot_name FROM pg_replication_slots"
+                " WHERE database = ANY(%s) ORDER BY 2",
+                live,
+            ),
+            subscriptions=_all(
+                connection,
+                "SELECT d.datname, s.subname FROM pg_subscription s"
+                " JOIN pg_database d ON d.oid = s.subdbid WHERE d.datname = ANY(%s) ORDER BY 2",
+                live,
+            ),
+            collations=_collations(connection, major, live),
+        )
+
+
+def _all(connection: Connection, sql: str, live: list[str]) -> list[tuple[Any, ...]]:
+    return rows(connection, sql, [live])
+
+
+def _collations(connection: Connection, major: int, live: list[str]) -> list[tuple[str, str, str]]:
+    if major < 15:  # databases have no recorded version there
+        return []
+    return _all(
+        connection,
+        "SELECT datname, datcollversion, pg_database_collation_actual_version(oid)"
+        " FROM pg_database WHERE datname = ANY(%s) AND datcollversion IS NOT NULL"
+        " AND datcollversion IS DISTINCT FROM pg_database_collation_actual_version(oid)",
+        live,
+    )
+
+
+def _rights(
+    connection: Connection,
+    owner: str,
+    databases: Mapping[str, DatabaseRow],
+    live: list[str],
+) -> Rights:
+    superuser, createdb, signal = rows(
+        connection,
+        "SELECT rolsuper, rolcreatedb, pg_has_role(current_user, 'pg_signal_backend', 'USAGE')"
+        " FROM pg_roles WHERE rolname = current_user",
+    )[0]
+    exists = bool(rows(connection, "SELECT FROM pg_roles WHERE rolname = %s", [owner]))
+    if superuser:
+        return Rights(True, True, True, exists)
+    major = server_major(connection)
+    owners = {databases[name].owner for name in live if name in databases}
+    owners |= {owner} if exists else set()
+    # 16 and later tell apart the right to use a role's privileges and the right to become it.
+    become = "pg_has_role(current_user, %s, 'SET')" if major >= 16 else "true"
+    lacking = []
+    for name in sorted(owners):
+        use = f"SELECT pg_has_role(current_user, %s, 'USAGE') AND {become}"
+        arguments = [name, name] if major >= 16 else [name]
+        if not rows(connection, use, arguments)[0][0]:
+            lacking.append(name)
+    admin = "pg_has_role(current_user, r.oid, 'USAGE WITH ADMIN OPTION')"
+    roles = _UNSET_ROLES.format(admin=admin if major >= 16 else "true")
+    granted = "has_parameter_privilege(split_part(c, '=', 1), 'SET')" if major >= 15 else "false"
+    unset = _all(connection, roles, live)
+    unset += _all(connection, _UNSET_PARAMETERS.format(granted=granted), live)
+    return Rights(superuser, createdb, signal, exists, tuple(lacking), tuple(sorted(unset)))
+
+
+def _space(server: Server, connection: Connection, dump: Path | None) -> Space:
+    dump_free = None
+    if dump is not None:
+        place = dump
+        while not place.exists():
+            place = place.parent
+        usage = os.statvfs(place)
+        dump_free = usage.f_bavail * usage.f_frsize
+    directory = find_data_directory(server, connection)
+    if directory is None:
+        return Space(None, None, dump_free)
+    data = directory.places[0]
+    same = data.stat().st_dev == directory.wal.stat().st_dev
+    wal_free = None if same else directory.free_bytes(directory.wal)
+    return Space(directory.free_bytes(data), wal_free, dump_free)

@@ -1,0 +1,233 @@
+"""The cut-over and the way back: one transaction for the whole set, decided from the catalogue."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+
+import psycopg
+
+from ncen_updater.databases.base import ChangeRef
+from ncen_updater.databases.errors import (
+    CutOverFailed,
+    DatabaseError,
+    DatabaseUnreachable,
+    FenceFailed,
+)
+from ncen_updater.databases.postgresql.attributes import carry_over, read_attributes
+from ncen_updater.databases.postgresql.catalogue import DatabaseRow, read_databases
+from ncen_updater.databases.postgresql.connection import Connection, Server, run
+from ncen_updater.databases.postgresql.control import (
+    Control,
+    Event,
+    Fence,
+    Record,
+    read_fences,
+    read_record,
+    settled,
+)
+from ncen_updater.databases.postgresql.errors import SetIncomplete, WayBackMissing
+from ncen_updater.databases.postgresql.fence import (
+    Fencing,
+    end_sessions,
+    restore_statement,
+    set_fences,
+)
+from ncen_updater.databases.postgresql.naming import (
+    in_place,
+    live_comment,
+    next_name,
+    original_comment,
+    prev_name,
+)
+from ncen_updater.databases.postgresql.quoting import identifier, literal
+
+__all__ = ["Swap"]
+
+logger = logging.getLogger(__name__)
+
+ATTEMPTS = 5
+OPEN = Fence(allow=True, limit=-1)
+_SWAPS = (Event.TOUCHED, Event.OVER, Event.BACK)
+_RETRIED = (psycopg.errors.ObjectInUse, psycopg.errors.LockNotAvailable)
+
+
+class Swap:
+    """Renames, attributes, comments and the control row, together or not at all.
+
+    Args:
+        server: The server.
+        control: The control database.
+        fencing: To keep sessions out.
+        names: Logical to physical names.
+    """
+
+    def __init__(
+        self, server: Server, control: Control, fencing: Fencing, names: Mapping[str, str]
+    ) -> None:
+        self._server = server
+        self._control = control
+        self._fencing = fencing
+        self._names = names
+
+    def state(self, change: ChangeRef) -> Record | None:
+        """Return the last row of the control database about the change's swap."""
+        with settled(self._server) as connection:
+            return read_record(connection, change.id, _SWAPS)
+
+    def touch(self, change: ChangeRef) -> None:
+        """Write that the originals are being migrated: from now on going back needs the copies."""
+        self._control.ensure()
+        with self._control.transaction() as connection:
+            record = read_record(connection, change.id, _SWAPS)
+            if record is None or record.event is Event.BACK:
+                self._control.write(connection, change, Event.TOUCHED)
+
+    def cut_over(self, change: ChangeRef) -> None:
+        """See :meth:`DatabaseEngine.cut_over`."""
+        self._control.ensure()
+        record = self.state(change)
+        if record is not None and record.event is Event.OVER:
+            return
+        self._fencing.fence(change)
+        act = self._over_in_place if in_place(change) else self._over
+        self._commit(change, Event.OVER, act)
+
+    def cut_back(self, change: ChangeRef) -> None:
+        """See :meth:`DatabaseEngine.cut_back`."""
+        record = self.state(change)
+        if record is None or record.event is Event.BACK:
+            return
+        self._fencing.fence(change)
+        self._commit(change, Event.BACK, self._back)
+
+    # ---- inside the transaction ------------------------------------------------------------------
+
+    def _over(self, connection: Connection, change: ChangeRef) -> None:
+        found = read_databases(connection)
+        fences = read_fences(connection)
+        for _name, live in sorted(self._names.items()):
+            candidate, previous = next_name(live, change.id), prev_name(live, change.id)
+            _require(found, live)
+            _require(found, candidate)
+            if previous in found:
+                raise CutOverFailed(detail=f"{previous} exists already")
+            fence = fences.get(live, OPEN)
+            attributes = read_attributes(connection, live)
+            comment = live_comment(found[live].comment, change)
+            # Frozen with the limit it had, so that going back finds it as it was.
+            frozen = Fence(allow=False, limit=fence.limit)
+            run(connection, restore_statement(live, frozen))
+            _rename(connection, live, previous)
+            _rename(connection, candidate, live)
+            carry_over(connection, attributes, live)
+            run(connection, restore_statement(live, fence))
+            _comment(connection, live, comment)
+
+    def _over_in_place(self, connection: Connection, change: ChangeRef) -> None:
+        found = read_databases(connection)
+        fences = read_fences(connection)
+        for _name, live in sorted(self._names.items()):
+            row = _require(found, live)
+            run(connection, restore_statement(live, fences.get(live, OPEN)))
+            _comment(connection, live, live_comment(row.comment, change))
+
+    def _back(self, connection: Connection, change: ChangeRef) -> None:
+        found = read_databases(connection)
+        record = read_record(connection, change.id, _SWAPS)
+        fences = dict(read_fences(connection))
+        if record is not None and record.event is Event.OVER:
+            fences.update(record.fences)
+        for _name, live in sorted(self._names.items()):
+            candidate, previous = next_name(live, change.id), prev_name(live, change.id)
+            _require(found, live)
+            kept = found.get(previous)
+            if kept is None or not kept.valid:
+                raise WayBackMissing(database=live)
+            if candidate in found:
+                raise CutOverFailed(detail=f"{candidate} exists already")
+            fence = fences.get(live, OPEN)
+            if in_place(change):
+                carry_over(connection, read_attributes(connection, live), previous)
+            _rename(connection, live, candidate)
+            _rename(connection, previous, live)
+            run(connection, restore_statement(live, Fence(allow=False, limit=fence.limit)))
+            _comment(connection, live, original_comment(kept.comment))
+            set_fences(connection, change, {live: fence})
+
+    # ---- around it -------------------------------------------------------------------------------
+
+    def _commit(
+        self,
+        change: ChangeRef,
+        event: Event,
+        act: Callable[[Connection, ChangeRef], None],
+    ) -> None:
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                self._end_all(change)
+                with self._control.transaction(lock_s=self._server.limits.lock_s) as connection:
+                    record = read_record(connection, change.id, _SWAPS)
+                    if record is not None and record.event is event:
+                        return
+                    act(connection, change)
+                    self._control.write(connection, change, event)
+                    if event is Event.OVER:
+                        run(
+                            connection,
+                            "DELETE FROM public.fences WHERE database = ANY(%s)",
+                            [list(self._names.values())],
+                        )
+            except (*_RETRIED, FenceFailed) as error:
+                if attempt == ATTEMPTS:
+                    raise CutOverFailed(detail=str(error).strip()) from error
+                logger.warning("cut-over, attempt %d: %s", attempt, str(error).strip())
+            except (psycopg.OperationalError, DatabaseUnreachable) as error:
+                # The answer to COMMIT may have been lost: only the server knows.
+                logger.warning("the server went away in the cut-over: %s", str(error).strip())
+                if self._came_true(change, event):
+                    return
+                raise CutOverFailed(detail=str(error).strip()) from error
+            except psycopg.Error as error:
+                raise CutOverFailed(detail=str(error).strip()) from error
+            else:
+                return
+
+    def _end_all(self, change: ChangeRef) -> None:
+        databases = [
+            name
+            for live in self._names.values()
+            for name in (live, next_name(live, change.id), prev_name(live, change.id))
+        ]
+        with self._server.facts() as connection:
+            end_sessions(connection, databases, self._server.limits.terminate_s)
+
+    def _came_true(self, change: ChangeRef, event: Event) -> bool:
+        deadline = time.monotonic() + self._server.limits.recover_s
+        while True:
+            try:
+                record = self.state(change)
+            except DatabaseError:  # not up yet, or just going down
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+            else:
+                return record is not None and record.event is event
+
+
+def _require(found: Mapping[str, DatabaseRow], name: str) -> DatabaseRow:
+    row = found.get(name)
+    # A database whose DROP was interrupted can still be renamed, but never opened.
+    if row is None or not row.valid:
+        raise SetIncomplete(database=name)
+    return row
+
+
+def _rename(connection: Connection, old: str, new: str) -> None:
+    run(connection, f"ALTER DATABASE {identifier(old)} RENAME TO {identifier(new)}")
+
+
+def _comment(connection: Connection, name: str, comment: str | None) -> None:
+    text = "NULL" if comment is None else literal(comment)
+    run(connection, f"COMMENT ON DATABASE {identifier(name)} IS {text}")

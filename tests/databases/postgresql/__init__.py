@@ -1,0 +1,1 @@
+"""PostgreSQL, on every version that can be found."""

@@ -1,0 +1,188 @@
+"""The whole way: fence, copy, cut over, and back, to the last grant and row."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from ncen_updater.databases.base import ChangeRef, Evidence, Marker, Role, Strategy
+from ncen_updater.databases.errors import DatabaseUnreachable, MarkersDisagree
+from ncen_updater.databases.postgresql.naming import live_comment, next_name, prev_name
+from ncen_updater.progress import Silent
+from tests.databases.postgresql.site import CHANGE, IN_PLACE, Site, quoted
+
+NAMES = ("seizure", "suspect")
+
+
+def test_over_and_back_is_exact(any_site: Site) -> None:
+    site, engine = any_site, any_site.engine()
+    before = site.snapshot()
+    assert engine.evidence(CHANGE) == Evidence(swapped=False, fenced=False)
+    assert "t_control" not in str(site.sql("postgres", "SELECT datname FROM pg_database"))
+
+    engine.fence(CHANGE)
+    assert engine.evidence(CHANGE).fenced
+    with pytest.raises(psycopg.OperationalError, match="not currently accepting"):
+        site.sql("t_seizure", "SELECT 1")
+    plan = engine.plan_copy(CHANGE)
+    assert not engine.copied(CHANGE, plan)
+    engine.copy(CHANGE, plan, Silent())
+    assert engine.copied(CHANGE, plan)
+    assert engine.evidence(CHANGE) == Evidence(False, True, NAMES)
+    for logical, physical in site.names.items():
+        candidate = next_name(physical, CHANGE.id)
+        assert engine.table_digests(Role.CANDIDATE, logical, CHANGE) == before[physical][4]
+        closed = f"SELECT has_database_privilege('public', {lit(candidate)}, 'CONNECT')"
+        assert site.sql("postgres", closed) == [(False,)]
+        assert engine.query(Role.CANDIDATE, logical, "SELECT count(*) FROM cases", CHANGE) == [
+            (500,)
+        ]
+    engine.cut_over(CHANGE)
+    engine.cut_over(CHANGE)
+    after = site.snapshot()
+    for physical, (attributes, limit, allow, comment, digests) in before.items():
+        assert after[physical] == (attributes, limit, allow, live_comment(comment, CHANGE), digests)
+    assert engine.evidence(CHANGE) == Evidence(True, False, (), NAMES)
+    assert engine.marker() == Marker("3.3.0", 2, CHANGE.id)
+    with pytest.raises(psycopg.OperationalError, match="not currently accepting"):
+        site.sql(prev_name("t_seizure", CHANGE.id), "SELECT 1")
+
+    site.sql("t_seizure", "DELETE FROM cases", "CREATE TABLE new (a int)")
+    engine.cut_back(CHANGE)
+    engine.cut_back(CHANGE)
+    assert engine.evidence(CHANGE) == Evidence(False, True, NAMES)
+    engine.discard(CHANGE, plan)
+    engine.discard(CHANGE, plan)
+    engine.unfence(CHANGE)
+    engine.unfence(CHANGE)
+    assert engine.evidence(CHANGE) == Evidence(False, False)
+    assert site.snapshot() == before
+    assert site.databases() == set(site.names.values())
+    assert engine.marker() is None
+
+
+def test_again_after_going_back(site: Site) -> None:
+    engine = site.engine()
+    engine.fence(CHANGE)
+    plan = engine.plan_copy(CHANGE)
+    engine.copy(CHANGE, plan, Silent())
+    engine.cut_over(CHANGE)
+    over = site.snapshot()
+    engine.cut_back(CHANGE)
+    engine.cut_over(CHANGE)
+    assert site.snapshot() == over
+    engine.drop_previous(CHANGE.id)
+    engine.drop_previous(CHANGE.id)
+    assert site.databases() == set(site.names.values())
+
+
+def test_back_to_what_was_kept(site: Site) -> None:
+    engine = site.engine()
+    before = site.snapshot()
+    engine.fence(CHANGE)
+    engine.copy(CHANGE, engine.plan_copy(CHANGE), Silent())
+    engine.cut_over(CHANGE)
+    site.sql(
+        "t_seizure",
+        "INSERT INTO cases SELECT i, 'n', NULL FROM generate_series(501, 507) i",
+        "DELETE FROM cases WHERE id = 1",
+        "INSERT INTO loose VALUES ('y')",
+        "CREATE TABLE later (a int)",
+        "INSERT INTO later VALUES (1), (2)",
+    )
+    back = ChangeRef("bbbbbbbb", 3, Strategy.COPY, "3.2.4", source=CHANGE.id)
+    assert engine.lost_rows(back) == {"seizure": {"cases": 7, "loose": 1, "later": 2}}
+    engine.fence(back)
+    engine.copy(back, engine.plan_copy(back), Silent())
+    engine.cut_over(back)
+    after = site.snapshot()
+    assert {name: seen[4] for name, seen in after.items()} == {
+        name: seen[4] for name, seen in before.items()
+    }
+    assert {name: seen[:3] for name, seen in after.items()} == {
+        name: seen[:3] for name, seen in before.items()
+    }
+    assert engine.marker() == Marker("3.2.4", 3, "bbbbbbbb")
+    assert engine.leftovers() == (
+        ("abcdefgh", Role.PREVIOUS, "seizure"),
+        ("abcdefgh", Role.PREVIOUS, "suspect"),
+        ("bbbbbbbb", Role.PREVIOUS, "seizure"),
+        ("bbbbbbbb", Role.PREVIOUS, "suspect"),
+    )
+
+
+def test_the_set_must_agree(site: Site) -> None:
+    marked = lit(live_comment(None, CHANGE))
+    site.sql("postgres", f"COMMENT ON DATABASE t_seizure IS {marked}")
+    with pytest.raises(MarkersDisagree):
+        site.engine().marker()
+    site.sql("postgres", "ALTER DATABASE t_seizure RENAME TO away")
+    with pytest.raises(MarkersDisagree, match="seizure is missing"):
+        site.engine().marker()
+    assert site.engine().evidence(CHANGE).missing == ("seizure",)
+
+
+def test_the_fence_ends_sessions_and_a_fenced_live_is_not_entered(site: Site) -> None:
+    engine = site.engine()
+    with psycopg.connect(site.server.conninfo("t_seizure"), autocommit=True) as officer:
+        officer.execute("SELECT 1")
+        engine.fence(CHANGE)
+        with pytest.raises(psycopg.OperationalError):
+            officer.execute("SELECT 1")
+    with pytest.raises(DatabaseUnreachable):
+        engine.query(Role.LIVE, "seizure", "SELECT 1", CHANGE)
+    site.engine().fence(ChangeRef("cccccccc", 3, Strategy.COPY, "3.3.1"))
+    site.engine().unfence(CHANGE)
+    assert site.sql("t_seizure", "SELECT datconnlimit FROM pg_database WHERE datname ="
+                    " 't_seizure'") == [(40,)]  # fmt: skip
+
+
+@pytest.mark.parametrize("way_back", ["copy", "dump"])
+def test_in_place_back_from_a_half_migrated_original(
+    any_site: Site, way_back: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    site = any_site
+    engine = site.engine(way_back=way_back, dump_directory=tmp_path_factory.mktemp("dumps"))
+    before = site.snapshot()
+    engine.fence(IN_PLACE)
+    plan = engine.plan_copy(IN_PLACE)
+    assert not engine.copied(IN_PLACE, plan)
+    engine.copy(IN_PLACE, plan, Silent())
+    engine.copy(IN_PLACE, plan, Silent())
+    assert engine.copied(IN_PLACE, plan)
+    engine.cut_back(IN_PLACE)  # nothing was touched, so there is nothing to undo
+    assert engine.evidence(IN_PLACE).missing == ()
+    engine._swap.touch(IN_PLACE)
+    with engine._sessions.session(Role.CANDIDATE, "seizure", IN_PLACE, as_owner=True) as inside:
+        inside.execute("DELETE FROM cases WHERE id > 7")
+        with pytest.raises(psycopg.OperationalError):
+            site.sql("t_seizure", "SELECT 1", user="ncen")
+    engine.cut_back(IN_PLACE)
+    engine.discard(IN_PLACE, plan)
+    engine.unfence(IN_PLACE)
+    assert site.snapshot() == before
+    assert site.databases() == set(site.names.values())
+
+
+def test_in_place_over(any_site: Site) -> None:
+    site, engine = any_site, any_site.engine()
+    before = site.snapshot()
+    engine.fence(IN_PLACE)
+    engine.copy(IN_PLACE, engine.plan_copy(IN_PLACE), Silent())
+    engine._swap.touch(IN_PLACE)
+    engine.cut_over(IN_PLACE)
+    after = site.snapshot()
+    for physical, (attributes, limit, allow, comment, digests) in before.items():
+        expected = (attributes, limit, allow, live_comment(comment, IN_PLACE), digests)
+        assert after[physical] == expected
+    assert engine.evidence(IN_PLACE) == Evidence(True, False, (), NAMES)
+    engine.cut_back(IN_PLACE)
+    engine.unfence(IN_PLACE)
+    assert site.snapshot() == before
+
+
+def lit(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+__all__ = ["quoted"]

@@ -359,6 +359,14 @@ class DatabaseEngine(abc.ABC):
         """
 
     @abc.abstractmethod
+    def baseline(self, change: ChangeRef, target: MigrationSet) -> None:
+        """Write the ledger of a release into live databases that were made without an agent.
+
+        Runs no migration: the operator and the fingerprints vouch for the schema. Only where a
+        database has no ledger yet; the rows carry the id of the change.
+        """
+
+    @abc.abstractmethod
     def cut_over(self, change: ChangeRef) -> None:
         """Make the candidates live and the live ones previous: one transaction, with the marker.
 

@@ -27,6 +27,7 @@ __all__ = [
     "OfferInvalid",
     "OfferWithdrawn",
     "ProductNotInFeed",
+    "ReaderFailed",
     "RoleExpired",
     "RollbackRefused",
     "RootChainBroken",
@@ -281,3 +282,12 @@ class FeedTooLong(TrustError):
     code = "NU-2108"
     what = N_("The feed sent more bytes for '{name}' than are allowed; the rest was not read.")
     remedy = MIRROR
+
+
+class ReaderFailed(TrustError):
+    """The process that reads the feed died or said nothing that can be understood."""
+
+    code = "NU-2020"
+    exit_code = ExitCode.ERROR
+    what = N_("The process that reads the feed ended without an answer.")
+    remedy = N_("Try again; if it stays so, send the support bundle to the Secretariat.")

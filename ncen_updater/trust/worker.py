@@ -1,0 +1,73 @@
+"""The process that talks to the network: one order on stdin, JSON lines on stdout.
+
+Started by :mod:`ncen_updater.trust.child` alone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from ncen_updater.config.loader import load_config
+from ncen_updater.errors import UpdaterError
+from ncen_updater.i18n import Text
+from ncen_updater.trust.child import error_to_json
+from ncen_updater.trust.errors import TargetMissing
+from ncen_updater.trust.source import TufReleaseSource
+
+__all__ = ["main"]
+
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+
+
+def _say(message: dict[str, object]) -> None:
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
+
+
+class _Teller:
+    def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
+        values = {key: str(value) for key, value in what.values.items()}
+        _say({"tell": what.template, "values": values, "at": done, "total": total})
+
+
+def _work(config_path: Path, order: dict[str, object]) -> None:
+    config = load_config(config_path)
+    paths = config.paths
+    source = TufReleaseSource.from_settings(
+        config.site.product,
+        config.feed,
+        state=paths.resolve(paths.state),
+        trusted_root=paths.resolve(paths.trusted_root),
+    )
+    if order["act"] == "refresh":
+        source.refresh()
+        return
+    view = source.last_view()
+    offers = [o for o in view.offers if o.version == order["version"]] if view else []
+    if not offers:
+        raise TargetMissing(name=order["version"])
+    source.fetch(offers[0], _Teller())
+
+
+def main() -> int:
+    """Do one order; return the exit status."""
+    # Die with the agent: a download without a reader is nobody's.
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() == 1:
+        return 1
+    try:
+        _work(Path(sys.argv[1]), json.loads(sys.stdin.read()))
+    except UpdaterError as error:
+        _say({"error": error_to_json(error)})
+        return 1
+    _say({"done": True})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""Take over a site whose release was installed by hand: once, before the first upgrade."""
+
+from __future__ import annotations
+
+from packaging.version import Version
+
+from ncen_updater.databases.base import ChangeRef, Role, Strategy
+from ncen_updater.feed.source import FetchedRelease
+from ncen_updater.progress import Progress
+from ncen_updater.upgrade.context import Site
+from ncen_updater.upgrade.errors import JournalExists, ReleaseNotOnOffer
+from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.lock import change_lock
+from ncen_updater.upgrade.operations import JOURNAL, LOCK
+from ncen_updater.upgrade.verifying import ADOPTED
+
+__all__ = ["ADOPTION_ID", "adopt"]
+
+ADOPTION_ID = "adopted2"  # a legal id that is never given to a change
+
+
+def adopt(site: Site, version: Version, progress: Progress) -> None:
+    """Build the slot of the release that runs, write the ledgers, and make the journal.
+
+    The release is fetched from the feed and verified like any other. A directory that stands where
+    its slot belongs is compared with the signed tree and made the slot; otherwise the slot is
+    built. The journal is made last: until then the adoption can be repeated.
+
+    Raises:
+        JournalExists: If the site was taken over before.
+        ReleaseNotOnOffer: If the feed does not name this release.
+        UpdaterError: If what is installed is not what was signed.
+    """
+    journal_path = site.state / JOURNAL
+    if journal_path.exists():
+        raise JournalExists(path=journal_path)
+    with change_lock(site.state / LOCK, "adopt"):
+        fetched = _fetch(site, version, progress)
+        if site.slots.path(version).is_dir() and version not in site.slots.versions():
+            site.slots.adopt(version, fetched.document, fetched.tree)
+        else:
+            site.slots.build(fetched.document, fetched.tree, fetched.archive, progress)
+        if site.slots.current() is None:
+            site.slots.switch(version)
+        reference = ChangeRef(
+            ADOPTION_ID, 0, Strategy(site.config.databases.strategy), str(version)
+        )
+        migrations = site.migrations(version)
+        if migrations.command is None:
+            site.engine.baseline(reference, migrations)
+        fingerprints = {
+            name: site.engine.fingerprint(Role.LIVE, name, reference) for name in site.engine.names
+        }
+        with Journal.create(journal_path, now=site.clock.now) as journal:
+            journal.note(ADOPTED, None, release=str(version), fingerprints=fingerprints)
+
+
+def _fetch(site: Site, version: Version, progress: Progress) -> FetchedRelease:
+    for offer in site.source.refresh().offers:
+        if offer.release_version == version:
+            return site.source.fetch(offer, progress)
+    raise ReleaseNotOnOffer(version=version)

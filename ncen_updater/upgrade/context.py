@@ -1,0 +1,146 @@
+"""What a change acts on, and what each step is given."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from packaging.version import Version
+
+from ncen_updater.databases.base import ChangeRef, CopyPlan, DatabaseEngine, MigrationSet, Strategy
+from ncen_updater.databases.migrations.loader import load_migrations
+from ncen_updater.progress import Progress
+from ncen_updater.release.document import Offer, ReleaseDocument
+from ncen_updater.upgrade.errors import NeedsPerson
+from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.memory import Memory
+from ncen_updater.upgrade.model import Change
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ncen_updater.application.base import Application
+    from ncen_updater.config.model import AgentConfig
+    from ncen_updater.feed.source import ReleaseSource
+    from ncen_updater.slots.store import SlotStore
+
+__all__ = ["Clock", "Site", "StepContext"]
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Time, passed in: the wall's for records, the monotonic for deadlines, and waiting."""
+
+    now: Callable[[], datetime] = _now
+    monotonic: Callable[[], float] = time.monotonic
+    wait: Callable[[float], None] = time.sleep
+
+
+@dataclass(frozen=True)
+class Site:
+    """One national instance with everything that a change may touch."""
+
+    config: AgentConfig
+    engine: DatabaseEngine
+    slots: SlotStore
+    application: Application
+    source: ReleaseSource
+    state: Path
+    agent_version: Version
+    clock: Clock = field(default_factory=Clock)
+
+    def migrations(self, version: Version) -> MigrationSet:
+        """The migrations of a release, as they lie in its slot."""
+        document = self.slots.document(version)
+        return load_migrations(
+            document.manifest, self.slots.path(version), self.engine.kind, document.migrations
+        )
+
+
+@dataclass
+class StepContext:
+    """What a step may use: the site, the journal, and its change.
+
+    Attributes:
+        at_boot: Whether the system starts the application once we have ended. Then a step must not
+            order it: the system would wait for us, and we for it.
+    """
+
+    site: Site
+    journal: Journal
+    change: Change
+    progress: Progress
+    at_boot: bool = False
+
+    @property
+    def target_version(self) -> Version:
+        """The version that this change leads to."""
+        return Version(self.change.to_version)
+
+    @property
+    def origin_version(self) -> Version:
+        """The version that ran when the change began."""
+        return Version(self.change.from_version)
+
+    @property
+    def memory(self) -> Memory:
+        """What the site remembers beyond this change."""
+        return Memory(self.journal)
+
+    @property
+    def ref(self) -> ChangeRef:
+        """The change as the databases know it."""
+        return ChangeRef(
+            id=self.change.id,
+            generation=self.change.generation,
+            strategy=Strategy(self.change.strategy),
+            release=self.change.to_version,
+            source=self.change.source,
+        )
+
+    def facts(self) -> Mapping[str, object]:
+        """Facts of this change, fresh from the journal."""
+        return self.journal.facts(self.change.id)
+
+    def copy_plan(self) -> CopyPlan:
+        """The plan that was journaled before the copy began.
+
+        Raises:
+            NeedsPerson: If the journal does not hold it.
+        """
+        data = self.facts().get("copy")
+        if not isinstance(data, dict):
+            raise NeedsPerson(reason="the plan of the copy is not in the journal")
+        return CopyPlan(data)
+
+    def offer(self) -> Offer | None:
+        """The signed offer of the target release, as last verified."""
+        view = self.site.source.last_view()
+        for offer in view.offers if view else ():
+            if offer.version == self.change.to_version:
+                return offer
+        return None
+
+    def target(self) -> ReleaseDocument:
+        """The release that this change leads to; its slot must be built."""
+        return self.site.slots.document(self.target_version)
+
+    def origin(self) -> ReleaseDocument:
+        """The release that ran when the change began."""
+        return self.site.slots.document(self.origin_version)
+
+    def newer(self) -> ReleaseDocument:
+        """The newer of the two: the one whose checks and ways down count."""
+        return self.target() if self.leads_up else self.origin()
+
+    @property
+    def leads_up(self) -> bool:
+        """Whether the change leads to a newer release."""
+        return self.target_version > self.origin_version

@@ -1,0 +1,321 @@
+"""What an operator asks for: upgrade, roll back, resume, confirm. One change at a time.
+
+Each function of :class:`Operations` takes the lock, opens the journal, looks at reality against the
+journal, and only then begins.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from packaging.version import Version
+
+from ncen_updater.databases.base import Marker
+from ncen_updater.feed.path import NoPath, UpgradePath, choose_path
+from ncen_updater.progress import Progress
+from ncen_updater.release.document import Offer
+from ncen_updater.upgrade.context import Site
+from ncen_updater.upgrade.errors import (
+    NeedsPerson,
+    NothingToConfirm,
+    NothingToRollBack,
+    OpenChange,
+    RecordsWouldBeLost,
+    SoakFailed,
+)
+from ncen_updater.upgrade.interruption import Interruption
+from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.lock import change_lock
+from ncen_updater.upgrade.memory import Memory
+from ncen_updater.upgrade.model import Change, ChangeKind, ChangeState, Mode
+from ncen_updater.upgrade.outcome import Outcome, outcome_of
+from ncen_updater.upgrade.recovery import Action, Decision, decide
+from ncen_updater.upgrade.runner import Checkpoint, Runner, no_checkpoint
+from ncen_updater.upgrade.situation import look
+from ncen_updater.upgrade.ways import Way, way_back
+
+__all__ = ["JOURNAL", "LOCK", "Operations", "Result", "new_change_id"]
+
+JOURNAL = "journal.sqlite"
+LOCK = "change.lock"
+ID_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+
+
+def new_change_id() -> str:
+    """Return a fresh id: eight characters of the base32 alphabet, safe in a database's name."""
+    return "".join(secrets.choice(ID_ALPHABET) for _ in range(8))
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an operation came to.
+
+    Attributes:
+        outcomes: One a change, in order.
+        path: The path that was chosen, for an upgrade.
+        decision: What recovery decided, for a resume.
+    """
+
+    outcomes: tuple[Outcome, ...] = ()
+    path: UpgradePath | NoPath | None = None
+    decision: Decision | None = None
+
+
+class Operations:
+    """The operations on one site.
+
+    Args:
+        site: What is acted on.
+        progress: Told what is being done.
+        interruption: Where signals may end a step.
+        checkpoint: For trials, see :mod:`ncen_updater.upgrade.runner`.
+        new_id: Gives ids of changes.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        progress: Progress,
+        *,
+        interruption: Interruption | None = None,
+        checkpoint: Checkpoint = no_checkpoint,
+        new_id: Callable[[], str] = new_change_id,
+    ) -> None:
+        self._site = site
+        self._progress = progress
+        self._interruption = interruption or Interruption()
+        self._checkpoint = checkpoint
+        self._new_id = new_id
+
+    # ---- the operations ------------------------------------------------------------------------
+
+    def path(self, target: Version | None = None, *, retry: bool = False) -> UpgradePath | NoPath:
+        """Refresh the list and choose a path. Changes nothing at the site.
+
+        Raises:
+            UpdaterError: Of the trust, network or path family.
+        """
+        view = self._site.source.refresh()
+        with Journal.open(self._site.state / JOURNAL, read_only=True) as journal:
+            return self._choose(view.offers, journal, target, retry=retry)
+
+    def upgrade(self, target: Version | None = None, *, retry: bool = False) -> Result:
+        """Walk the path to a release, one change a hop.
+
+        Args:
+            target: The release that a person named; the newest by default.
+            retry: Try releases again that failed here.
+
+        Raises:
+            ChangeFailed: A hop failed and was undone; earlier hops stay.
+            SoakFailed: A hop turned bad after its commit and, if so configured, was rolled back.
+            UpdaterError: Nothing was begun.
+        """
+        with self._at_work("upgrade") as journal:
+            self._require_nothing_open(journal)
+            offers = self._site.source.refresh().offers
+            path = self._choose(offers, journal, target, retry=retry)
+            outcomes = []
+            hops = path.hops if isinstance(path, UpgradePath) else ()
+            for offer in hops:
+                change = self._new_change(
+                    ChangeKind.UPGRADE, self._running(), offer.release_version
+                )
+                journal.begin(change, {"path": [hop.version for hop in hops]})
+                self._finish(journal, change.id, lambda r, c: r.run(c))
+                outcomes.append(outcome_of(journal, change.id))
+            return Result(tuple(outcomes), path)
+
+    def way_back(self, *, accept_loss: int | None = None) -> Way:
+        """Say how a rollback would go. Changes nothing.
+
+        Raises:
+            NothingToRollBack: If there is no earlier release here.
+            RecordsWouldBeLost: If it loses records and the loss was not accepted.
+        """
+        with Journal.open(self._site.state / JOURNAL, read_only=True) as journal:
+            return self._way_back(journal, accept_loss)
+
+    def rollback(self, *, accept_loss: int | None = None) -> Result:
+        """Go back to the release before, keeping every record where the release can.
+
+        Args:
+            accept_loss: The number of records that a person agreed to lose.
+
+        Raises:
+            NothingToRollBack: If there is no earlier release here.
+            RecordsWouldBeLost: If it loses records and that many were not accepted.
+            ChangeFailed: The rollback failed and was undone; the newer release runs.
+        """
+        with self._at_work("rollback") as journal:
+            change = journal.open_change()
+            if change is not None and change.state is not ChangeState.COMMITTED:
+                raise OpenChange(change=change.id, kind=change.kind, version=change.to_version)
+            way = self._way_back(journal, accept_loss)
+            outcome = self._roll_back(journal, way, closes=change.id if change else None)
+            return Result((outcome,))
+
+    def resume(self, *, by_person: bool, at_boot: bool = False) -> Result:
+        """Bring the site to one whole version after whatever happened.
+
+        Args:
+            by_person: Whether a person ordered it; they may try as often as they wish.
+            at_boot: Whether the system starts the application after us: then we neither start it
+                nor watch it.
+
+        Raises:
+            NeedsPerson: If the facts contradict each other or recovery failed too often.
+            GoingBackFailed: If going back failed once more.
+        """
+        with self._at_work("resume") as journal:
+            change = journal.open_change()
+            decision = decide(look(self._site, change, by_person=by_person))
+            if decision.action is Action.NOTHING:
+                return Result(decision=decision)
+            if decision.action is Action.STOP or change is None:
+                raise self._stopped(journal, change, decision)
+            journal.attempt(change.id)
+            if decision.action is Action.GO_BACK:
+                self._runner(journal, at_boot=at_boot).back(change.id)
+            elif at_boot:
+                self._runner(journal, at_boot=True).open_only(change.id)
+            else:
+                self._finish(journal, change.id, lambda r, c: r.forward(c))
+            return Result((outcome_of(journal, change.id),), decision=decision)
+
+    def confirm(self, by: str) -> Change:
+        """End the soak of the release in use; the process that watches sees it, or a resume does.
+
+        Raises:
+            NothingToConfirm: If no change is committed and open.
+        """
+        with Journal.open(self._site.state / JOURNAL) as journal:
+            change = journal.open_change()
+            if change is None or change.state is not ChangeState.COMMITTED:
+                raise NothingToConfirm
+            journal.fact(change.id, "confirmed_by", by)
+            journal.note("confirmed", change.id, by=by)
+            return change
+
+    # ---- parts ---------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _at_work(self, what: str) -> Iterator[Journal]:
+        with (
+            change_lock(self._site.state / LOCK, what),
+            Journal.open(self._site.state / JOURNAL, now=self._site.clock.now) as journal,
+        ):
+            yield journal
+
+    def _runner(self, journal: Journal, *, at_boot: bool = False) -> Runner:
+        return Runner(
+            self._site,
+            journal,
+            self._progress,
+            interruption=self._interruption,
+            checkpoint=self._checkpoint,
+            at_boot=at_boot,
+        )
+
+    def _require_nothing_open(self, journal: Journal) -> None:
+        change = journal.open_change()
+        if change is not None:
+            raise OpenChange(change=change.id, kind=change.kind, version=change.to_version)
+        decision = decide(look(self._site, None, by_person=True))
+        if decision.action is not Action.NOTHING:
+            raise NeedsPerson(reason=decision.reason)
+
+    def _running(self) -> Version:
+        version = self._site.slots.current()
+        if version is None:
+            raise NeedsPerson(reason="no release was ever chosen here")
+        return version
+
+    def _choose(
+        self, offers: tuple[Offer, ...], journal: Journal, target: Version | None, *, retry: bool
+    ) -> UpgradePath | NoPath:
+        site = self._site.config.site
+        bad = [Version(row.version) for row in Memory(journal).bad_releases()]
+        return choose_path(
+            self._running(),
+            offers,
+            country=site.country,
+            channel=site.channel,
+            agent=self._site.agent_version,
+            bad=bad,
+            allow_bad=retry,
+            target=target,
+        )
+
+    def _new_change(
+        self,
+        kind: ChangeKind,
+        origin: Version,
+        target: Version,
+        mode: Mode = Mode.MIGRATE,
+        source: str | None = None,
+    ) -> Change:
+        marker: Marker | None = self._site.engine.marker()
+        return Change(
+            id=self._new_id(),
+            kind=kind,
+            mode=mode,
+            state=ChangeState.RUNNING,
+            product=self._site.config.site.product,
+            from_version=str(origin),
+            to_version=str(target),
+            strategy=self._site.config.databases.strategy,
+            generation=(marker.generation if marker else 0) + 1,
+            created_at=self._site.clock.now(),
+            source=source,
+        )
+
+    def _way_back(self, journal: Journal, accept_loss: int | None) -> Way:
+        way = way_back(self._site, journal, self._running())
+        if way is None:
+            raise NothingToRollBack
+        loses = way.mode is Mode.RESTORE
+        if loses and (accept_loss is None or accept_loss < way.lost_total):
+            raise RecordsWouldBeLost(
+                version=way.target,
+                current=way.origin,
+                count=way.lost_total,
+                tables=way.lost_words,
+                reason=way.reason,
+                lost=way.lost,
+            )
+        return way
+
+    def _roll_back(self, journal: Journal, way: Way, closes: str | None) -> Outcome:
+        change = self._new_change(ChangeKind.ROLLBACK, way.origin, way.target, way.mode, way.source)
+        journal.begin(change, {"accepted_loss": way.lost_total}, closes=closes)
+        self._finish(journal, change.id, lambda r, c: r.run(c))
+        return outcome_of(journal, change.id)
+
+    def _finish(
+        self, journal: Journal, change_id: str, work: Callable[[Runner, str], None]
+    ) -> None:
+        try:
+            work(self._runner(journal), change_id)
+        except SoakFailed as error:
+            self._after_bad_soak(journal, journal.change(change_id), error)
+            raise
+
+    def _after_bad_soak(self, journal: Journal, change: Change, error: SoakFailed) -> None:
+        """Remember the release, and go back by itself only where that keeps every record."""
+        if change.kind is not ChangeKind.UPGRADE:
+            return
+        Memory(journal).remember_bad(change.product, change.to_version, error.code, change.id)
+        way = way_back(self._site, journal, self._running())
+        keeps_all = way is not None and way.mode is Mode.MIGRATE
+        if self._site.config.soak.on_failure == "rollback" and way is not None and keeps_all:
+            outcome = self._roll_back(journal, way, closes=change.id)
+            error.values["rolled_back_to"] = outcome.change.to_version
+
+    def _stopped(self, journal: Journal, change: Change | None, decision: Decision) -> NeedsPerson:
+        if change is not None and change.state is not ChangeState.STUCK:
+            journal.state(change.id, ChangeState.STUCK, reason=str(decision.reason))
+        return NeedsPerson(reason=decision.reason)

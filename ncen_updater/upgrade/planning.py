@@ -1,0 +1,253 @@
+"""The plan: what an upgrade will do here, in figures, before anyone agrees to it.
+
+Making a plan downloads and builds the slots of the path (that costs no downtime and is work done
+once), since the migrations are in them. It changes nothing that runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from packaging.version import Version
+
+from ncen_updater.databases.base import (
+    AppliedMigration,
+    ChangeRef,
+    CopyPlan,
+    DatabaseFacts,
+    Direction,
+    MigrationPlan,
+    MigrationSet,
+    PlannedMigration,
+    Role,
+    Strategy,
+)
+from ncen_updater.databases.migrations.planner import plan_steps
+from ncen_updater.databases.migrations.render import render_sql
+from ncen_updater.feed.path import UpgradePath
+from ncen_updater.findings import Finding, Severity
+from ncen_updater.i18n import N_, Text
+from ncen_updater.progress import Progress
+from ncen_updater.release.canonical import canonical_json, sha256_hex
+from ncen_updater.release.document import Offer, ReleaseDocument
+from ncen_updater.upgrade.context import Site
+from ncen_updater.upgrade.guard import preflight_findings
+from ncen_updater.upgrade.model import DOWNTIME, StepName
+from ncen_updater.upgrade.steps import all_steps
+
+__all__ = ["HopPlan", "Plan", "PlannedStep", "make_plan", "planned_steps"]
+
+PLAN_ID = "planned2"  # stands for the change that does not exist yet
+NOT_YET: dict[str, Text] = {
+    "rehearse": Text(N_("no rehearsal on copies of your own data in this version")),
+    "wait": Text(N_("no approval and no window in this version: the upgrade begins at once")),
+}
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """One line of the plan.
+
+    Attributes:
+        downtime: Whether officers are out while it runs.
+        note: Why it will not run; None if it will.
+    """
+
+    name: str
+    title: Text
+    downtime: bool
+    note: Text | None = None
+
+
+def planned_steps() -> tuple[PlannedStep, ...]:
+    """Every step in order, with the places of those that come with later versions; pure."""
+    lines: list[PlannedStep] = []
+    for name, step in all_steps().items():
+        if name is StepName.CLOSE:
+            lines += [PlannedStep(key, note, False, note) for key, note in NOT_YET.items()]
+        lines.append(PlannedStep(name.value, step.title, name in DOWNTIME))
+    return tuple(lines)
+
+
+@dataclass(frozen=True)
+class HopPlan:
+    """One change of the path.
+
+    Attributes:
+        migrations: What will run, in order, and what has no way down.
+        copy: How each database will be copied; only known for the first hop.
+        findings: What the preflight says now; only for the first hop.
+        keeps_records: Whether a rollback after the commit keeps every record.
+    """
+
+    origin: Version
+    offer: Offer
+    document: ReleaseDocument
+    migrations: MigrationPlan
+    target: MigrationSet
+    databases: Sequence[DatabaseFacts]
+    copy: CopyPlan | None
+    findings: Sequence[Finding]
+
+    @property
+    def keeps_records(self) -> bool:
+        """Whether a rollback after the commit keeps every record."""
+        return not self.migrations.irreversible
+
+    def facts(self) -> dict[str, object]:
+        """JSON-able facts; the digest of the plan is made of them."""
+        manifest = self.document.manifest
+        return {
+            "from": str(self.origin),
+            "to": manifest.version,
+            "required": manifest.required,
+            "urgency": manifest.urgency.value,
+            "archive": {"bytes": self.offer.archive.length, "sha256": self.offer.archive.sha256},
+            "unpacked_bytes": self.offer.unpacked_bytes,
+            "tree_digest": self.document.tree_digest,
+            "migrations": [
+                {
+                    "database": step.database,
+                    "id": step.id,
+                    "direction": step.direction.value,
+                    "sha256": step.sha256,
+                }
+                for step in self.migrations.steps
+            ],
+            "command": list(manifest.migrator.argv) if manifest.migrator else None,
+            "irreversible": [
+                {"database": database, "id": id_, "reason": reason}
+                for database, id_, reason in self.migrations.irreversible
+            ],
+            "rollback_keeps_records": self.keeps_records,
+        }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The whole path. Begin with :attr:`blocked`, then read it from the top."""
+
+    strategy: Strategy
+    engine: str
+    hops: tuple[HopPlan, ...]
+    steps: tuple[PlannedStep, ...]
+
+    @property
+    def digest(self) -> str:
+        """What an approval binds to: strategy, releases and every migration by digest."""
+        facts = {"strategy": self.strategy.value, "hops": [hop.facts() for hop in self.hops]}
+        return sha256_hex(canonical_json(facts))
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Every finding of the preflight."""
+        return tuple(finding for hop in self.hops for finding in hop.findings)
+
+    @property
+    def blocked(self) -> bool:
+        """Whether a strict finding stands."""
+        return any(finding.severity is Severity.STRICT for finding in self.findings)
+
+    def sql(self) -> str:
+        """Every statement that will run, in order, for the database administrator."""
+        parts = []
+        for hop in self.hops:
+            parts.append(f"-- {hop.origin} -> {hop.offer.version}\n")
+            parts.append(render_sql(hop.migrations, self.engine, hop.target))
+        return "\n".join(parts)
+
+    def as_json(self) -> dict[str, object]:
+        """The plan for programs."""
+        return {
+            "digest": self.digest,
+            "strategy": self.strategy.value,
+            "blocked": self.blocked,
+            "hops": [
+                {
+                    **hop.facts(),
+                    "databases": [
+                        {"name": f.name, "physical": f.physical, "bytes": f.size_bytes}
+                        for f in hop.databases
+                    ],
+                    "copy": {k: dict(v) for k, v in hop.copy.data.items()} if hop.copy else None,
+                    "findings": [
+                        {
+                            "code": f.code,
+                            "severity": f.severity.value,
+                            "what": str(f.what),
+                            "remedy": str(f.remedy),
+                            "figures": dict(f.figures),
+                        }
+                        for f in hop.findings
+                    ],
+                }
+                for hop in self.hops
+            ],
+            "steps": [
+                {
+                    "name": step.name,
+                    "title": str(step.title),
+                    "downtime": step.downtime,
+                    "runs": step.note is None,
+                }
+                for step in self.steps
+            ],
+        }
+
+
+def make_plan(site: Site, current: Version, path: UpgradePath, progress: Progress) -> Plan:
+    """Prepare the slots of a path and say what each hop will do.
+
+    Raises:
+        UpdaterError: If a release cannot be fetched, or its migrations do not continue the ledger.
+    """
+    hops: list[HopPlan] = []
+    origin = current
+    for number, offer in enumerate(path.hops):
+        document = _prepare(site, offer, progress)
+        target = site.migrations(offer.release_version)
+        before = site.migrations(origin)
+        reference = ChangeRef(
+            PLAN_ID, 0, Strategy(site.config.databases.strategy), str(offer.version)
+        )
+        if number == 0:
+            migrations = site.engine.plan_migrations(Role.LIVE, reference, target, before)
+            findings = preflight_findings(site, reference, origin, progress)
+            copy: CopyPlan | None = site.engine.plan_copy(reference)
+        else:
+            migrations, findings, copy = _after(before, target), (), None
+        databases = site.engine.describe()
+        hops.append(HopPlan(origin, offer, document, migrations, target, databases, copy, findings))
+        origin = offer.release_version
+    return Plan(
+        Strategy(site.config.databases.strategy), site.engine.kind, tuple(hops), planned_steps()
+    )
+
+
+def _prepare(site: Site, offer: Offer, progress: Progress) -> ReleaseDocument:
+    version = offer.release_version
+    if version in site.slots.versions():
+        document = site.slots.document(version)
+        if document.archive.sha256 == offer.archive.sha256:
+            return document
+    fetched = site.source.fetch(offer, progress)
+    site.slots.build(fetched.document, fetched.tree, fetched.archive, progress)
+    return fetched.document
+
+
+def _after(before: MigrationSet, target: MigrationSet) -> MigrationPlan:
+    """What runs on a later hop: the ledger will hold all of the release before; pure."""
+    steps: list[PlannedMigration] = []
+    irreversible: list[tuple[str, str, str]] = []
+    for database, migrations in target.databases.items():
+        applied = [
+            AppliedMigration(m.migration.id, Direction.UP, m.up_sha256, before.release, "", "")
+            for m in before.databases.get(database, ())
+        ]
+        plan = plan_steps(database, applied, migrations, before.databases.get(database, ()))
+        steps += plan.steps
+        irreversible += plan.irreversible
+    if target.command is not None:
+        irreversible.append(("*", "migrator", target.command.no_way_back))
+    return MigrationPlan(tuple(steps), tuple(irreversible))

@@ -1,0 +1,211 @@
+"""Runs the steps of a change, forwards and back, with every intent journaled before its effect."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+
+from ncen_updater.databases.errors import MigrationFailed
+from ncen_updater.errors import UpdaterError
+from ncen_updater.i18n import Text
+from ncen_updater.progress import Progress
+from ncen_updater.upgrade.context import Site, StepContext
+from ncen_updater.upgrade.errors import (
+    ChangeFailed,
+    ChecksFailed,
+    GoingBackFailed,
+    JournalUnwritable,
+    SoakFailed,
+    StepDidNotHold,
+    Unhealthy,
+)
+from ncen_updater.upgrade.interruption import Interruption
+from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.model import (
+    BEFORE_COMMIT,
+    DOWNTIME,
+    FORWARD,
+    ChangeKind,
+    ChangeState,
+    Phase,
+    StepName,
+    StepState,
+)
+from ncen_updater.upgrade.steps import Step, all_steps
+
+__all__ = ["Checkpoint", "Runner", "blames_release", "no_checkpoint"]
+
+logger = logging.getLogger(__name__)
+
+Checkpoint = Callable[[StepName, Phase], None]
+
+
+def no_checkpoint(_step: StepName, _phase: Phase) -> None:
+    """Let every instant pass. Trials give a function that dies or fails here."""
+
+
+def blames_release(error: BaseException) -> bool:
+    """Whether a failure is the release's own fault, so that it is not tried again by itself.
+
+    Power cuts, full disks, unreachable servers and interruptions are nobody's release.
+    """
+    return isinstance(error, MigrationFailed | ChecksFailed | Unhealthy | SoakFailed)
+
+
+class Runner:
+    """Runs one change after the other on one site.
+
+    Args:
+        site: What is acted on.
+        journal: Open for writing.
+        progress: Told what is being done.
+        interruption: Where signals may end a step.
+        checkpoint: Called at every instant of :class:`Phase`; for trials.
+        steps: The steps by name.
+        at_boot: The system starts the application when we have ended; we must not.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        journal: Journal,
+        progress: Progress,
+        *,
+        interruption: Interruption | None = None,
+        checkpoint: Checkpoint = no_checkpoint,
+        steps: Mapping[StepName, Step] | None = None,
+        at_boot: bool = False,
+    ) -> None:
+        self._site = site
+        self._journal = journal
+        self._progress = progress
+        self._interruption = interruption or Interruption()
+        self._checkpoint = checkpoint
+        self._steps = steps or all_steps()
+        self._at_boot = at_boot
+
+    def context(self, change_id: str) -> StepContext:
+        """What the steps of a change are given."""
+        change = self._journal.change(change_id)
+        return StepContext(self._site, self._journal, change, self._progress, at_boot=self._at_boot)
+
+    def run(self, change_id: str) -> None:
+        """Run a change from its beginning to its end.
+
+        Raises:
+            UpdaterError: Its cause, where it failed before officers were kept out.
+            ChangeFailed: Where it failed later and was undone.
+            GoingBackFailed: Where undoing it failed too.
+            JournalUnwritable: At once and with nothing undone, since nothing could be recorded.
+        """
+        for name in (*BEFORE_COMMIT, StepName.COMMIT):
+            try:
+                self._do(name, change_id)
+            except JournalUnwritable:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever it is, the site goes back
+                logger.warning("step failed", extra={"step": name, "change": change_id})
+                self._fail(change_id, name, error)
+                break
+        self.forward(change_id)
+
+    def forward(self, change_id: str) -> None:
+        """Bring a committed change to its end.
+
+        Raises:
+            SoakFailed: If the release turned bad; the change stays open for what comes next.
+            UpdaterError: If a step fails; the change stays open and is resumed later.
+        """
+        for name in FORWARD:
+            if self._journal.change(change_id).step_state(name) is not StepState.DONE:
+                self._do(name, change_id)
+        self._journal.state(change_id, ChangeState.FINISHED)
+
+    def open_only(self, change_id: str) -> None:
+        """Let officers in after a committed change and leave the watching to a later resume."""
+        if self._journal.change(change_id).step_state(StepName.OPEN) is not StepState.DONE:
+            self._do(StepName.OPEN, change_id)
+
+    def back(self, change_id: str, *, error_code: str | None = None) -> None:
+        """Undo everything that was intended, last first.
+
+        Raises:
+            GoingBackFailed: If an undo fails; calling again goes on where it stopped.
+        """
+        self._journal.state(change_id, ChangeState.UNDOING, error_code=error_code)
+        for name in reversed(BEFORE_COMMIT):
+            state = self._journal.change(change_id).step_state(name)
+            if state not in (None, StepState.UNDONE):
+                self._undo(name, change_id)
+        self._journal.state(change_id, ChangeState.UNDONE)
+
+    def _do(self, name: StepName, change_id: str) -> None:
+        step = self._steps[name]
+        context = self.context(change_id)
+        self._progress.tell(step.title)
+        self._journal.step(change_id, name, StepState.INTENDED, step.prepare(context))
+        self._checkpoint(name, Phase.BEFORE_EFFECT)
+        with self._interruption.allowed() if name is not StepName.COMMIT else nullcontext():
+            facts = step.do(context)
+        if not step.check(context):
+            raise StepDidNotHold(step=name)
+        self._checkpoint(name, Phase.AFTER_EFFECT)
+        self._journal.step(change_id, name, StepState.DONE, facts)
+        self._checkpoint(name, Phase.AFTER_RECORD)
+
+    def _undo(self, name: StepName, change_id: str) -> None:
+        step = self._steps[name]
+        context = self.context(change_id)
+        self._progress.tell(Text("going back: {step}", {"step": step.title}))
+        self._journal.step(change_id, name, StepState.UNDOING)
+        try:
+            self._checkpoint(name, Phase.BEFORE_UNDO)
+            step.undo(context)
+            if not step.undone(context):
+                raise StepDidNotHold(step=name)
+            self._checkpoint(name, Phase.AFTER_UNDO)
+            self._journal.step(change_id, name, StepState.UNDONE)
+            self._checkpoint(name, Phase.AFTER_UNDO_RECORD)
+        except JournalUnwritable:
+            raise
+        except Exception as error:
+            raise GoingBackFailed(
+                step=name,
+                cause=_what(error),
+                cause_remedy=_remedy(error),
+                detail=getattr(error, "detail", None),
+            ) from error
+
+    def _fail(self, change_id: str, name: StepName, error: Exception) -> None:
+        """Go back and raise; return only where the commit is in the journal all the same."""
+        change = self._journal.change(change_id)
+        code = error.code if isinstance(error, UpdaterError) else UpdaterError.code
+        self._journal.note("step-failed", change_id, step=name, code=code, error=str(error)[:2000])
+        if change.step_state(StepName.COMMIT) is StepState.DONE:
+            return
+        self.back(change_id, error_code=code)
+        if change.kind is ChangeKind.UPGRADE and blames_release(error):
+            self.context(change_id).memory.remember_bad(
+                change.product, change.to_version, code, change_id
+            )
+        if name not in DOWNTIME and isinstance(error, UpdaterError):
+            raise error
+        raise ChangeFailed(
+            kind=change.kind,
+            version=change.to_version,
+            step=name,
+            cause=_what(error),
+            cause_code=code,
+            cause_remedy=_remedy(error),
+            detail=getattr(error, "detail", None),
+        ) from error
+
+
+def _what(error: Exception) -> Text:
+    return error.what_text if isinstance(error, UpdaterError) else Text("{e}", {"e": repr(error)})
+
+
+def _remedy(error: Exception) -> Text:
+    remedied = error if isinstance(error, UpdaterError) else UpdaterError()
+    return remedied.remedy_text

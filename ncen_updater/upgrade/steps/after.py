@@ -1,0 +1,129 @@
+"""After the commit: watch, then collect what is no longer needed. These steps only go forward."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from packaging.version import Version
+
+from ncen_updater.application.base import Expectation
+from ncen_updater.application.soak import soak
+from ncen_updater.i18n import N_, Text
+from ncen_updater.policy.collection import (
+    Collection,
+    KeepRule,
+    NamedByJournal,
+    PreviousDatabases,
+    what_to_collect,
+)
+from ncen_updater.upgrade.context import StepContext
+from ncen_updater.upgrade.errors import SoakFailed
+from ncen_updater.upgrade.model import StepName
+from ncen_updater.upgrade.steps.base import Facts, Step
+
+__all__ = ["Collect", "Commit", "Soak"]
+
+
+class Commit(Step):
+    """The record itself is the effect; the runner writes it with the state of the change."""
+
+    name = StepName.COMMIT
+    title = Text(N_("committing"))
+
+    def do(self, context: StepContext) -> Facts:
+        """Write the commit."""
+        context.journal.commit(context.change.id)
+        return {}
+
+
+class Soak(Step):
+    """Watch the health of the release while officers use it."""
+
+    name = StepName.SOAK
+    title = Text(N_("watching the release"))
+
+    def prepare(self, context: StepContext) -> Facts:
+        """The first beginning counts: a restart of the agent does not make the soak longer."""
+        began = context.facts().get("soak_began", context.site.clock.now().isoformat())
+        return {"soak_began": began}
+
+    def do(self, context: StepContext) -> Facts:
+        """Watch for what is left of the time, unless a person confirmed the release."""
+        site, settings = context.site, context.site.config.soak
+        manifest = context.target().manifest
+        facts = context.facts()
+        if "soak_failed" in facts and "confirmed_by" not in facts:
+            raise self._failed(context, str(facts["soak_failed"]))
+        expectation = Expectation(manifest.version, manifest.health)
+        result = soak(
+            lambda: site.application.health(expectation),
+            seconds=settings.seconds,
+            interval_s=settings.interval_s,
+            failures=settings.failures,
+            clock=site.clock.monotonic,
+            wait=site.clock.wait,
+            elapsed_s=self._elapsed(context),
+            confirmed=lambda: "confirmed_by" in context.facts(),
+        )
+        if not result:
+            problems = "; ".join(result.last.problems) if result.last else ""
+            # Kept before anything else happens: a crash from here on must not forgive it.
+            context.journal.fact(context.change.id, "soak_failed", problems)
+            raise self._failed(context, problems)
+        return {"soak_looks": result.state.looks, "soak_bad_looks": result.state.bad}
+
+    def _failed(self, context: StepContext, problems: str) -> SoakFailed:
+        return SoakFailed(
+            product=context.change.product, version=context.change.to_version, problems=problems
+        )
+
+    def _elapsed(self, context: StepContext) -> float:
+        """Seconds of the soak before this beginning; leaves time enough for a verdict."""
+        settings = context.site.config.soak
+        began = datetime.fromisoformat(str(context.facts()["soak_began"]))
+        passed = (context.site.clock.now() - began).total_seconds()
+        # A clock that was set, or a night without power, must not be taken for a good soak.
+        at_most = max(settings.seconds - settings.failures * settings.interval_s, 0.0)
+        return min(max(passed, 0.0), at_most)
+
+
+class Collect(Step):
+    """Drop previous databases and old slots by policy; never what the journal names."""
+
+    name = StepName.COLLECT
+    title = Text(N_("collecting what is no longer needed"))
+
+    def do(self, context: StepContext) -> Facts:
+        """Drop, one thing after the other; what is gone already does not matter."""
+        site = context.site
+        decision = self._decide(context)
+        for change in decision.changes:
+            site.engine.drop_previous(change)
+            context.memory.previous_dropped(change)
+        for version in decision.slots:
+            site.slots.remove(version)
+        offer = context.offer()
+        if offer is not None:
+            site.source.discard(offer)
+        return {
+            "dropped_changes": list(decision.changes),
+            "dropped_slots": [str(version) for version in decision.slots],
+        }
+
+    def _decide(self, context: StepContext) -> Collection:
+        site, keep = context.site, context.site.config.keep
+        releases = {change.id: change.from_version for change in context.journal.changes()}
+        previous = [
+            PreviousDatabases(kept.change, kept.since, Version(releases[kept.change]))
+            for kept in context.memory.previous_sets()
+            if kept.dropped_at is None
+        ]
+        return what_to_collect(
+            slots=site.slots.versions(),
+            current=site.slots.current(),
+            came_from=context.origin_version,
+            previous=previous,
+            named=NamedByJournal(slots=frozenset({context.target_version})),
+            keep=KeepRule(keep.previous_days, keep.slots),
+            now=site.clock.now(),
+        )

@@ -1,0 +1,57 @@
+"""The looks before anything is touched, and once more when the application stands still."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ncen_updater.findings import Finding, Severity
+from ncen_updater.i18n import N_, Text
+from ncen_updater.upgrade.context import StepContext
+from ncen_updater.upgrade.errors import GuardBlocks
+from ncen_updater.upgrade.guard import preflight_findings
+from ncen_updater.upgrade.model import StepName
+from ncen_updater.upgrade.steps.base import Facts, Step
+
+__all__ = ["Preflight", "PreflightAgain", "refuse_strict"]
+
+
+def refuse_strict(findings: Sequence[Finding]) -> None:
+    """Raise if any finding is strict.
+
+    Raises:
+        GuardBlocks: With every strict finding and its remedy.
+    """
+    strict = [finding for finding in findings if finding.severity is Severity.STRICT]
+    if strict:
+        raise GuardBlocks(
+            problems="; ".join(f"{f.code} {f.what}" for f in strict),
+            remedies=" ".join(str(f.remedy) for f in strict),
+            findings=[f.code for f in strict],
+        )
+
+
+class Preflight(Step):
+    """Space, versions, configuration, health, unmapped data: everything that may stop us later."""
+
+    name = StepName.PREFLIGHT
+    title = Text(N_("looking over the site"))
+
+    def do(self, context: StepContext) -> Facts:
+        """Run every check; strict ones block."""
+        findings = preflight_findings(
+            context.site, context.ref, context.origin_version, context.progress
+        )
+        refuse_strict(findings)
+        return {"advisories": [f"{f.code} {f.what}" for f in findings]}
+
+
+class PreflightAgain(Step):
+    """What blocks the copy, now that every session should be gone."""
+
+    name = StepName.PREFLIGHT_AGAIN
+    title = Text(N_("looking over the databases once more"))
+
+    def do(self, context: StepContext) -> Facts:
+        """Ask the databases; strict findings block."""
+        refuse_strict(context.site.engine.blockers(context.ref, final=True))
+        return {}

@@ -1,0 +1,146 @@
+"""Does reality match the journal? Slots, schemas, migrations and markers against what was recorded.
+
+Reads only, and changes nothing that it finds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from packaging.version import Version
+
+from ncen_updater.databases.base import ChangeRef, Role, Strategy
+from ncen_updater.errors import UpdaterError
+from ncen_updater.findings import Finding, Severity
+from ncen_updater.i18n import N_, Text
+from ncen_updater.progress import Progress
+from ncen_updater.upgrade.context import Site
+from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.model import Change, StepName, StepState
+from ncen_updater.upgrade.recovery import Action, decide
+from ncen_updater.upgrade.situation import look
+
+__all__ = ["ADOPTED", "last_committed", "verify_site"]
+
+ADOPTED = "adopted"
+CALL = Text(N_("Do not upgrade; send the support bundle to the Secretariat."))
+
+
+def last_committed(journal: Journal) -> Change | None:
+    """The change that brought what runs now; None on a site that was only adopted."""
+    for change in journal.changes():
+        if change.step_state(StepName.COMMIT) is StepState.DONE:
+            return change
+    return None
+
+
+def verify_site(site: Site, journal: Journal, progress: Progress) -> tuple[Finding, ...]:
+    """Compare what is there with what was recorded.
+
+    Returns:
+        Strict findings for what differs; advisory ones for what is only untidy. Empty when all
+        is as recorded.
+
+    Raises:
+        JournalUnreadable: If the chain of the journal does not close.
+        UpdaterError: If a fact cannot be had.
+    """
+    journal.verify_chain()
+    found: list[Finding] = []
+    current = site.slots.current()
+    if current is None:
+        return (_differs("NU-6101", N_("no release was ever chosen here")),)
+    found += _change(site, journal)
+    found += _slots(site, current, progress)
+    found += _databases(site, journal, current)
+    return tuple(found)
+
+
+def _differs(code: str, template: str, **values: object) -> Finding:
+    figures = {key: str(value) for key, value in values.items()}
+    return Finding(code, Severity.STRICT, Text(template, values), CALL, figures)
+
+
+def _change(site: Site, journal: Journal) -> Iterator[Finding]:
+    change = journal.open_change()
+    decision = decide(look(site, change, by_person=True))
+    if decision.action is Action.STOP:
+        yield _differs("NU-6102", N_("Contradiction: {reason}."), reason=decision.reason)
+    elif change is not None and decision.action is not Action.NOTHING:
+        yield Finding(
+            "NU-6103",
+            Severity.ADVISORY,
+            Text(N_("The change {change} has not come to its end."), {"change": change.id}),
+            Text(N_("Run 'ncen-updater resume'.")),
+        )
+
+
+def _slots(site: Site, current: Version, progress: Progress) -> Iterator[Finding]:
+    for version in site.slots.versions():
+        differences = site.slots.verify(version, progress)
+        if differences:
+            yield Finding(
+                "NU-6104",
+                Severity.STRICT if version == current else Severity.ADVISORY,
+                Text(
+                    N_("{count} paths of slot {version} are not as signed, first: {path}"),
+                    {"count": len(differences), "version": version, "path": differences[0].path},
+                ),
+                CALL,
+                {"version": str(version), "paths": [d.path for d in differences[:100]]},
+            )
+
+
+def _databases(site: Site, journal: Journal, current: Version) -> Iterator[Finding]:
+    committed = last_committed(journal)
+    expected: object = None
+    if committed is not None:
+        expected = journal.facts(committed.id).get("fingerprints")
+        marker = site.engine.marker()
+        if marker is None or Version(marker.release) != current:
+            yield _differs(
+                "NU-6105",
+                N_("The code is {current}, the databases are marked {marker}."),
+                current=current,
+                marker=marker.release if marker else "-",
+            )
+    else:
+        adopted = [event for event in journal.events() if event.kind == ADOPTED]
+        expected = adopted[-1].data.get("fingerprints") if adopted else None
+    reference = ChangeRef(
+        committed.id if committed else "idle2222",
+        committed.generation if committed else 0,
+        Strategy(site.config.databases.strategy),
+        str(current),
+    )
+    yield from _schemas(site, reference, expected)
+    yield from _migrations(site, reference, current)
+
+
+def _schemas(site: Site, reference: ChangeRef, expected: object) -> Iterator[Finding]:
+    known = expected if isinstance(expected, dict) else {}
+    for name in site.engine.names:
+        if name in known and site.engine.fingerprint(Role.LIVE, name, reference) != known[name]:
+            yield _differs(
+                "NU-6106",
+                N_("The schema of {database} was changed since it was migrated."),
+                database=name,
+            )
+
+
+def _migrations(site: Site, reference: ChangeRef, current: Version) -> Iterator[Finding]:
+    migrations = site.migrations(current)
+    if migrations.command is not None:
+        return
+    try:
+        plan = site.engine.plan_migrations(Role.LIVE, reference, migrations, None)
+    except UpdaterError as error:
+        yield Finding(error.code, Severity.STRICT, error.what_text, CALL)
+        return
+    for step in plan.steps:
+        yield _differs(
+            "NU-6107",
+            N_("Migration {migration} of {database} belongs to this release and is not applied."),
+            migration=step.id,
+            database=step.database,
+        )

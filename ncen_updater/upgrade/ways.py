@@ -1,0 +1,103 @@
+"""How a site can go back: keeping every record where it can, else with the loss counted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from packaging.version import Version
+
+from ncen_updater.databases.base import ChangeRef, Role, Strategy
+from ncen_updater.upgrade.context import Site
+from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.memory import Memory, PreviousSet
+from ncen_updater.upgrade.model import Change, ChangeKind, Mode, StepName, StepState
+
+__all__ = ["Way", "last_upgrade", "way_back"]
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way back.
+
+    Attributes:
+        mode: Migrate down, keeping every record, or restore what was kept.
+        source: For a restore, the change whose previous databases are used.
+        reason: Why records cannot be kept.
+        lost: Rows by database and table that a restore loses.
+    """
+
+    origin: Version
+    target: Version
+    mode: Mode
+    source: str | None = None
+    reason: str = ""
+    lost: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+    @property
+    def lost_total(self) -> int:
+        """All lost rows together."""
+        return sum(sum(tables.values()) for tables in self.lost.values())
+
+    @property
+    def lost_words(self) -> str:
+        """The loss for a person: table and count."""
+        return ", ".join(
+            f"{database}.{table} {count}"
+            for database, tables in self.lost.items()
+            for table, count in tables.items()
+        )
+
+
+def last_upgrade(changes: Sequence[Change], current: Version) -> Change | None:
+    """The committed upgrade that brought the release in use, newest first; pure.
+
+    A rollback takes its upgrade out of the count, so that going back twice goes back two releases.
+    """
+    for change in changes:
+        committed = change.step_state(StepName.COMMIT) is StepState.DONE
+        if (
+            committed
+            and change.kind is ChangeKind.UPGRADE
+            and Version(change.to_version) == current
+        ):
+            return change
+    return None
+
+
+def _kept(sets: Sequence[PreviousSet], change: Change) -> bool:
+    return any(kept.change == change.id and kept.dropped_at is None for kept in sets)
+
+
+def way_back(site: Site, journal: Journal, current: Version) -> Way | None:
+    """Find the way back from the release in use. Reads only.
+
+    Returns:
+        None if there is no earlier release, or neither ways down nor kept databases.
+    """
+    upgrade = last_upgrade(journal.changes(), current)
+    if upgrade is None or Version(upgrade.from_version) not in site.slots.versions():
+        return None
+    target = Version(upgrade.from_version)
+    reference = ChangeRef(
+        upgrade.id,
+        upgrade.generation,
+        Strategy(upgrade.strategy),
+        str(target),
+        source=upgrade.id,
+    )
+    plan = site.engine.plan_migrations(
+        Role.LIVE, reference, site.migrations(target), site.migrations(current)
+    )
+    if not plan.irreversible:
+        return Way(current, target, Mode.MIGRATE)
+    if not _kept(Memory(journal).previous_sets(), upgrade):
+        return None
+    return Way(
+        current,
+        target,
+        Mode.RESTORE,
+        source=upgrade.id,
+        reason="; ".join(f"{name} {id_}: {why}" for name, id_, why in plan.irreversible),
+        lost=site.engine.lost_rows(reference),
+    )

@@ -21,7 +21,7 @@ def check_path(context: Context) -> tuple[Finding, ...]:
             N_("Release {release} can be installed over {accepted}; this site runs {running}."),
             N_("Install the releases between first; 'ncen-updater plan' shows the way."),
             release=manifest.version,
-            accepted=manifest.upgrade_from or "nothing",
+            accepted=manifest.upgrade_from,
             running=str(running) if running else "nothing",
         ),
     )

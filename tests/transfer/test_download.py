@@ -1,0 +1,217 @@
+"""Large files over a real connection that breaks, lies, and knows no ranges."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.errors import ExitCode
+from ncen_updater.i18n import Text
+from ncen_updater.progress import Silent
+from ncen_updater.transfer.download import LineBroken, Part, Wanted, download, is_whole
+from ncen_updater.transfer.errors import DownloadDamaged, SpaceShort
+from ncen_updater.trust.fetcher import FEED_SCHEME, HttpFetcher
+from tests.support.http_server import Fault, WebServer, serving
+
+CONTENT = random.Random(7).randbytes(400_000)
+WANTED = Wanted("big", len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[WebServer]:
+    served = tmp_path / "served"
+    served.mkdir()
+    (served / "big").write_bytes(CONTENT)
+    with serving(served) as server:
+        yield server
+
+
+@pytest.fixture
+def opener(server: WebServer) -> Iterator[Callable[[int], Part]]:
+    fetcher = HttpFetcher((server.url,), timeout_s=5, attempts=1, sleep=lambda _: None)
+    yield lambda offset: fetcher.open(f"{FEED_SCHEME}big", offset)
+    fetcher.close()
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "site" / "big"
+
+
+def _left(target: Path) -> list[str]:
+    return sorted(path.name for path in target.parent.iterdir())
+
+
+def test_fetches_and_leaves_only_the_file(
+    opener: Callable[[int], Part], target: Path, server: WebServer
+) -> None:
+    told: list[tuple[int | None, int | None]] = []
+
+    class Listener:
+        def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
+            assert what.render() == "Downloading big (bytes)"
+            told.append((done, total))
+
+    download(opener, target, WANTED, Listener())
+    assert target.read_bytes() == CONTENT
+    assert _left(target) == ["big"]
+    assert told[-1] == (len(CONTENT), len(CONTENT))
+    assert [done for done, _ in told] == sorted(done or 0 for done, _ in told)
+    asked = len(server.requests)
+    download(opener, target, WANTED, Silent())
+    assert len(server.requests) == asked, "a whole file is not fetched again"
+
+
+def test_goes_on_after_a_break(
+    opener: Callable[[int], Part], target: Path, server: WebServer
+) -> None:
+    server.faults = [Fault("big", cut_after=150_000, times=2)]
+    download(opener, target, WANTED, Silent())
+    assert target.read_bytes() == CONTENT
+    assert [r.range for r in server.requests] == [None, "bytes=150000-", "bytes=300000-"]
+
+
+def test_gives_up_when_nothing_comes_and_keeps_what_came(
+    opener: Callable[[int], Part], target: Path, server: WebServer
+) -> None:
+    server.faults = [Fault("big", cut_after=100_000, times=1), Fault("big", cut_after=0)]
+    with pytest.raises(LineBroken):
+        download(opener, target, WANTED, Silent())
+    assert len(server.requests) == 4
+    assert _left(target) == [".big.partial", ".big.partial.json"]
+    server.faults.clear()
+    server.requests.clear()
+    download(opener, target, WANTED, Silent())
+    assert [r.range for r in server.requests] == ["bytes=100000-"]
+    assert _left(target) == ["big"]
+
+
+def test_starts_anew_where_the_server_knows_no_ranges(
+    opener: Callable[[int], Part], target: Path, server: WebServer
+) -> None:
+    server.ranges = False
+    server.faults = [Fault("big", cut_after=150_000, times=1)]
+    download(opener, target, WANTED, Silent())
+    assert target.read_bytes() == CONTENT
+
+
+def test_starts_anew_where_the_file_changed(
+    opener: Callable[[int], Part], target: Path, server: WebServer
+) -> None:
+    server.faults = [
+        Fault("big", cut_after=150_000, times=1, etag='"old"'),
+        Fault("big", etag='"new"'),
+    ]
+    download(opener, target, WANTED, Silent())
+    assert target.read_bytes() == CONTENT
+    assert [r.range for r in server.requests] == [None, "bytes=150000-", None]
+
+
+def test_wrong_bytes_twice_are_refused_and_removed(
+    opener: Callable[[int], Part], target: Path, server: WebServer
+) -> None:
+    server.faults = [Fault("big", body=b"!" * len(CONTENT))]
+    with pytest.raises(DownloadDamaged) as caught:
+        download(opener, target, WANTED, Silent())
+    assert caught.value.exit_code is ExitCode.TRUST
+    assert len(server.requests) == 2
+    assert _left(target) == []
+
+
+def test_more_bytes_than_signed_are_not_read(
+    opener: Callable[[int], Part], target: Path, server: WebServer
+) -> None:
+    server.faults = [Fault("big", endless=True)]
+    with pytest.raises(DownloadDamaged):
+        download(opener, target, WANTED, Silent())
+    assert _left(target) == []
+
+
+@pytest.mark.parametrize("damage", ["tail", "too long", "other", "note", "link"])
+def test_a_damaged_partial_file_costs_a_fresh_start_only(
+    opener: Callable[[int], Part], target: Path, server: WebServer, damage: str
+) -> None:
+    server.faults = [Fault("big", cut_after=100_000, times=1), Fault("big", cut_after=0)]
+    with pytest.raises(LineBroken):
+        download(opener, target, WANTED, Silent())
+    server.faults.clear()
+    partial, note = target.with_name(".big.partial"), target.with_name(".big.partial.json")
+    outside = target.parent.parent / "outside"
+    outside.write_bytes(b"mine")
+    if damage == "tail":
+        partial.write_bytes(CONTENT[:90_000] + bytes(10_000))
+    elif damage == "too long":
+        partial.write_bytes(CONTENT + b"more")
+    elif damage == "other":
+        note.write_text(json.dumps({**json.loads(note.read_text()), "sha256": "0" * 64}))
+    elif damage == "note":
+        note.write_text("{")
+    else:
+        partial.unlink()
+        partial.symlink_to(outside)
+    download(opener, target, WANTED, Silent())
+    assert target.read_bytes() == CONTENT
+    assert outside.read_bytes() == b"mine"
+    assert _left(target) == ["big"]
+
+
+def test_asks_for_space_before_it_asks_for_bytes(
+    opener: Callable[[int], Part], target: Path, server: WebServer
+) -> None:
+    with pytest.raises(SpaceShort) as caught:
+        download(opener, target, Wanted("big", 1 << 60, "0" * 64), Silent())
+    assert caught.value.exit_code is ExitCode.SPACE
+    figures = caught.value.values
+    assert isinstance(figures["needed"], int)
+    assert isinstance(figures["free"], int)
+    assert figures["missing"] == figures["needed"] - figures["free"]
+    assert server.requests == []
+
+
+def test_a_killed_download_goes_on(target: Path, server: WebServer) -> None:
+    """SIGKILL in the middle: the next process continues with the bytes that are there."""
+    server.faults = [Fault("big", drip=0.0005, times=1)]
+    code = (
+        "import sys, pathlib\n"
+        "from ncen_updater.transfer.download import Wanted, download\n"
+        "from ncen_updater.trust.fetcher import HttpFetcher\n"
+        "fetcher = HttpFetcher((sys.argv[1],), minimum_bytes_per_s=1)\n"
+        "class Told:\n"
+        "    def tell(self, what, done=None, total=None):\n"
+        "        if done > 2000: print('going', flush=True)\n"
+        "download(lambda o: fetcher.open('ncen-feed:/big', o), pathlib.Path(sys.argv[2]),\n"
+        "         Wanted('big', int(sys.argv[3]), sys.argv[4]), Told())\n"
+    )
+    argv = [sys.executable, "-c", code, server.url, str(target), str(WANTED.length), WANTED.sha256]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"going\n"
+        process.kill()
+    assert process.returncode == -9
+    assert not target.exists()
+    fetcher = HttpFetcher((server.url,), timeout_s=5)
+    download(lambda o: fetcher.open(f"{FEED_SCHEME}big", o), target, WANTED, Silent())
+    fetcher.close()
+    assert target.read_bytes() == CONTENT
+    assert _left(target) == ["big"]
+
+
+def test_whole_means_length_and_digest(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    assert not is_whole(path, WANTED)
+    path.write_bytes(CONTENT)
+    assert is_whole(path, WANTED)
+    path.write_bytes(CONTENT[:-1])
+    assert not is_whole(path, WANTED)
+    path.write_bytes(CONTENT[:-1] + b"?")
+    assert not is_whole(path, WANTED)
+    (tmp_path / "link").symlink_to(path)
+    path.write_bytes(CONTENT)
+    assert not is_whole(tmp_path / "link", WANTED)

@@ -1,0 +1,236 @@
+"""Makes release directories of Kinto from the package index, as its Secretariat would."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+__all__ = ["NEW", "OLD", "SCHEMAS", "Fault", "PackageIndexUnreachable", "assemble"]
+
+HERE = Path(__file__).parent
+REPOSITORY = HERE.parent.parent
+CACHE = REPOSITORY / ".venv/kinto-cache"  # ignored by git, as all of .venv
+
+OLD = "23.1.0"
+NEW = "26.5.0"
+SCHEMAS = {OLD: 23, NEW: 26}  # of the storage; that of the permissions is 2 in both
+
+# What pip writes about the installation, and what only helps at an installation.
+NOISE = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
+
+
+class Fault(enum.Enum):
+    """A release of the new version with one mistake; the value is the version it has.
+
+    Attributes:
+        MIGRATOR: A migration of the permissions that the server refuses, after that of the storage
+            was committed: Kinto's migrator ends with a traceback and 1.
+        HEALTH: A setting in the release leaves the server without a thread: it starts, takes
+            connections, and never answers.
+    """
+
+    MIGRATOR = f"{NEW}.post1"
+    HEALTH = f"{NEW}.post2"
+
+
+class PackageIndexUnreachable(Exception):
+    """The packages are not in the cache and cannot be fetched."""
+
+
+def assemble(version: str, destination: Path, fault: Fault | None = None) -> Path:
+    """Make the directory of a release: ``manifest.toml`` and the tree beside it.
+
+    The same version gives the same bytes for one interpreter and platform; wheels with compiled
+    parts bind a release to both.
+
+    Args:
+        version: ``OLD`` or ``NEW``; which packages.
+        destination: Made; must not exist.
+        fault: A mistake to build in (``NEW`` only). The release gets a version of its own.
+
+    Raises:
+        PackageIndexUnreachable: With the end of pip's message.
+    """
+    shutil.copytree(_packages(version), destination / "app/site", symlinks=True)
+    shutil.copytree(HERE / "tree", destination, dirs_exist_ok=True, ignore=_no_caches)
+    program = destination / "bin/release.py"
+    body = program.read_text("utf-8").split("\n", 1)[1]
+    program.write_text(f"#!{_interpreter()} -ISB\n{body}", "utf-8")
+    program.chmod(0o755)
+    if fault is not None:
+        _break(destination, fault)
+    release = fault.value if fault else version
+    (destination / "manifest.toml").write_text(_manifest(release, SCHEMAS[version]), "utf-8")
+    return destination
+
+
+def assemble_or_skip(version: str, destination: Path, fault: Fault | None = None) -> Path:
+    """Like :func:`assemble`, and skips the test with the reason when the index is out of reach."""
+    try:
+        return assemble(version, destination, fault)
+    except PackageIndexUnreachable as error:
+        pytest.skip(
+            f"Kinto {version} is not cached and the package index is not reachable: {error}"
+        )
+
+
+def _interpreter() -> str:
+    # Not that of the virtual environment: a release knows nothing of the agent's directories.
+    return str(Path(getattr(sys, "_base_executable", sys.executable)).resolve())
+
+
+def _no_caches(_: str, names: list[str]) -> set[str]:
+    return {name for name in names if name == "__pycache__" or name.endswith(".pyc")}
+
+
+def _packages(version: str) -> Path:
+    lock = HERE / f"{version}.txt"
+    digest = hashlib.sha256(lock.read_bytes() + b"1").hexdigest()[:12]
+    tag = f"{version}-{sys.implementation.cache_tag}-{platform.machine()}-{digest}"
+    place = CACHE / tag
+    if place.is_dir():
+        return place
+    partial = CACHE / f"{tag}.{os.getpid()}"
+    argv = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    argv += ["--target", str(partial), "--no-deps", "--require-hashes", "--only-binary", ":all:"]
+    argv += ["--no-compile", "--cache-dir", str(CACHE / "pip"), "-r", str(lock)]
+    try:
+        ended = subprocess.run(argv, capture_output=True, text=True, timeout=600, check=False)
+        if ended.returncode != 0:
+            if "THESE PACKAGES DO NOT MATCH THE HASHES" in ended.stderr:
+                raise ValueError(ended.stderr)
+            raise PackageIndexUnreachable(ended.stderr.strip()[-500:])
+        _clean(partial)
+        partial.rename(place)
+    except subprocess.TimeoutExpired as error:
+        raise PackageIndexUnreachable("no answer within ten minutes") from error
+    except OSError:
+        if not place.is_dir():  # else another run was faster
+            raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return place
+
+
+def _clean(place: Path) -> None:
+    shutil.rmtree(place / "bin", ignore_errors=True)  # start scripts that name our interpreter
+    for path in sorted(place.rglob("*")):
+        if path.name in NOISE and path.parent.name.endswith(".dist-info"):
+            path.unlink()
+        elif path.suffix == ".pth" and path.parent == place:
+            path.unlink()  # not read with -S
+        elif path.name == "__pycache__":
+            shutil.rmtree(path)
+
+
+def _break(release: Path, fault: Fault) -> None:
+    if fault is Fault.HEALTH:
+        ini = release / "app/kinto.ini"
+        ini.write_text(ini.read_text("utf-8").replace("threads = 4", "threads = 0"), "utf-8")
+        return
+    backend = release / "app/site/kinto/core/permission/postgresql"
+    source = (backend / "__init__.py").read_text("utf-8")
+    broken = source.replace("schema_version = 2\n", "schema_version = 3\n")
+    if broken == source:
+        raise ValueError("the release does not have the expected line")
+    (backend / "__init__.py").write_text(broken, "utf-8")
+    migration = "ALTER TABLE access_control_entries ADD COLUMN granted_at no_such_type;\n"
+    (backend / "migrations/migration_002_003.sql").write_text(migration, "utf-8")
+
+
+# A text of one line that stands for all rows, whatever the order they lie in.
+RECORDS_DIGEST = (
+    "SELECT coalesce(md5(string_agg(md5(concat_ws('|', parent_id, id, last_modified, deleted,"
+    " data)), '' ORDER BY resource_name, parent_id, id)), '') FROM objects"
+)
+GRANTS_DIGEST = (
+    "SELECT coalesce(md5(string_agg(md5(concat_ws('|', object_id, permission, principal)), '' "
+    "ORDER BY object_id, permission, principal)), '') FROM access_control_entries"
+)
+
+
+def _schema(name: str) -> str:
+    return f"SELECT max(value::int) FROM metadata WHERE name = '{name}_schema_version'"
+
+
+def _manifest(version: str, schema: int) -> str:
+    # "23.1.0" is the first release of the trial; it is installed over nothing.
+    upgrade_from = "" if version == OLD else f">={OLD},<{version}"
+    return f'''schema = 1
+product = "kinto"
+version = "{version}"
+upgrade_from = "{upgrade_from}"
+
+[needs]
+postgresql = ">=14,<19"
+
+[[databases]]
+name = "storage"
+
+[[databases]]
+name = "permission"
+
+[[databases]]
+name = "cache"
+
+[migrator]
+argv = ["bin/release.py", "migrate"]
+timeout_s = 3600
+no_way_back = "Kinto's own migrator only goes forward"
+
+[[checks]]
+name = "records before = records after"
+database = "storage"
+sql = "SELECT count(*) FROM objects WHERE resource_name = 'record' AND NOT deleted"
+compare = "equal"
+
+[[checks]]
+name = "content of all objects is unchanged"
+database = "storage"
+sql = "{RECORDS_DIGEST}"
+compare = "equal"
+
+[[checks]]
+name = "grants are unchanged"
+database = "permission"
+sql = "{GRANTS_DIGEST}"
+compare = "equal"
+
+[[checks]]
+name = "entries of the cache are kept"
+database = "cache"
+sql = "SELECT count(*) FROM cache"
+compare = "equal"
+
+[[checks]]
+name = "the storage has the schema of this release"
+database = "storage"
+sql = "{_schema("storage")}"
+when = "after"
+expect = {schema}
+
+[[checks]]
+name = "the permissions have the schema of this release"
+database = "permission"
+sql = "{_schema("permission")}"
+when = "after"
+expect = 2
+
+[[health]]
+name = "all back ends can be written"
+path = "/v1/__heartbeat__"
+status = 200
+expect = {{ storage = true, permission = true, cache = true }}
+
+[notes.en]
+title = "Kinto {version}"
+text = "The release of the Kinto project, with what it needs."
+'''

@@ -1,0 +1,173 @@
+"""A Kinto site for the tests: three databases, the overlay, the commands, a client of the API."""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import psycopg
+from psycopg import sql
+
+from ncen_updater.demo.embedded_postgres import EmbeddedPostgres
+
+__all__ = ["DATABASES", "KintoSite", "url"]
+
+OWNER = "kinto"
+DATABASES = {name: f"kinto_{name}" for name in ("storage", "permission", "cache")}
+CONTROL = Path(__file__).parent / "control.py"
+HEALTHY_S = 60.0
+
+
+def url(server: EmbeddedPostgres, database: str) -> str:
+    """Address of a database as the application opens it."""
+    return f"postgresql://{OWNER}@/{database}?host={quote(str(server.host), '')}&port={server.port}"
+
+
+@dataclass(frozen=True)
+class KintoSite:
+    """One site below ``home``; ``current`` is moved by whoever tests."""
+
+    server: EmbeddedPostgres
+    home: Path
+    port: int
+
+    @classmethod
+    def make(cls, server: EmbeddedPostgres, home: Path) -> KintoSite:
+        """Make the role, three empty databases and the overlay."""
+        with psycopg.connect(server.conninfo(), autocommit=True) as connection:
+            found = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (OWNER,))
+            if found.fetchone() is None:
+                connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(OWNER)))
+            for name in DATABASES.values():
+                place, owner = sql.Identifier(name), sql.Identifier(OWNER)
+                connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(place, owner))
+                # Kinto warns of every other time zone; a copy must carry the setting over.
+                connection.execute(sql.SQL("ALTER DATABASE {} SET timezone = 'UTC'").format(place))
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        home.mkdir(parents=True)
+        site = cls(server, home, port)
+        lines = ["[server:main]", "host = 127.0.0.1", f"port = {port}", "", "[app:main]"]
+        lines += [f"kinto.{name}_url = {url(server, db)}" for name, db in DATABASES.items()]
+        lines += ["kinto.userid_hmac_secret = the-secret-of-this-site"]
+        site.overlay.write_text("\n".join(lines) + "\n", "utf-8")
+        site.overlay.chmod(0o600)
+        return site
+
+    @property
+    def overlay(self) -> Path:
+        """What the country owns."""
+        return self.home / "overlay.ini"
+
+    @property
+    def current(self) -> Path:
+        """The link to the release in use."""
+        return self.home / "current"
+
+    def drop(self) -> None:
+        """Stop everything and drop the databases."""
+        self.control("stop")
+        with psycopg.connect(self.server.conninfo(), autocommit=True) as connection:
+            for name in DATABASES.values():
+                connection.execute(
+                    sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
+                )
+
+    def command(self, word: str) -> list[str]:
+        """The command line for the agent's configuration."""
+        return [sys.executable, str(CONTROL), "--home", str(self.home), word]
+
+    def control(self, word: str) -> int:
+        """Run start, stop or status."""
+        return subprocess.run(self.command(word), check=False, timeout=60).returncode
+
+    def migrate(
+        self, release: Path, databases: Mapping[str, str], *, more: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the release's own migrator on these databases, as the agent does."""
+        environment = {
+            f"NCEN_DB_{name.upper()}_URL": url(self.server, database)
+            for name, database in databases.items()
+        }
+        return subprocess.run(
+            [str(release / "bin/release.py"), "migrate"],
+            env={"PATH": "/usr/bin:/bin", **environment, **(more or {})},
+            cwd="/",
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        user: str | None = "officer",
+        timeout: float = 10.0,
+    ) -> tuple[int, dict[str, object]]:
+        """One request to the REST API; status and JSON."""
+        headers = {"Content-Type": "application/json"}
+        if user is not None:
+            headers["Authorization"] = (
+                "Basic " + base64.b64encode(f"{user}:secret".encode()).decode()
+            )
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}/v1{path}", data, headers, method=method
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=timeout) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.loads(error.read() or b"{}")
+
+    def wait_healthy(self) -> dict[str, object]:
+        """Wait until the heartbeat is good; the front page's fields."""
+        deadline = time.monotonic() + HEALTHY_S
+        while True:
+            try:
+                status, beat = self.request("GET", "/__heartbeat__", user=None)
+                if status == 200 and all(beat.values()):
+                    return self.request("GET", "/", user=None)[1]
+                reason = f"{status} {beat}"
+            except OSError as error:
+                reason = str(error)
+            if time.monotonic() > deadline:
+                log = (self.home / "run/log").read_text("utf-8", "replace")[-3000:]
+                raise AssertionError(f"not healthy: {reason}\n{log}")
+            time.sleep(0.05)  # between two looks
+
+    def fill(self, records: Sequence[Mapping[str, object]]) -> None:
+        """An account, a bucket, a collection and these records, through the API."""
+        account = {"data": {"password": "secret"}}
+        assert self.request("PUT", "/accounts/officer", account, user=None)[0] == 201
+        assert self.request("PUT", "/buckets/cites")[0] == 201
+        assert self.request("PUT", "/buckets/cites/collections/seizures")[0] == 201
+        for record in records:
+            path = "/buckets/cites/collections/seizures/records"
+            assert self.request("POST", path, {"data": record})[0] == 201
+
+    def records(self) -> list[dict[str, object]]:
+        """All records, through the API."""
+        status, answer = self.request(
+            "GET", "/buckets/cites/collections/seizures/records?_sort=number"
+        )
+        assert status == 200, answer
+        data = answer["data"]
+        assert isinstance(data, list)
+        return data

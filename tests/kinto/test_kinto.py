@@ -1,0 +1,225 @@
+"""Kinto by hand, without the agent: what the end-to-end test stands on."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from packaging.version import Version
+from psycopg import sql
+
+from ncen_updater.demo.embedded_postgres import EmbeddedPostgres
+from ncen_updater.release.manifest import Check, Manifest, load_manifest
+from ncen_updater.release.tree import scan
+from tests.kinto.build import NEW, OLD, SCHEMAS, Fault, assemble_or_skip
+from tests.kinto.site import DATABASES, KintoSite
+from tests.support.postgres import FAST_SETTINGS, available
+
+RECORDS = [{"number": number, "note": "50 % élan", "list": [1, None]} for number in range(20)]
+CANDIDATES = {name: f"{database}__next_handmade" for name, database in DATABASES.items()}
+Answers = dict[str, object]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[EmbeddedPostgres]:
+    """The newest server only: what differs between versions is tested with the databases."""
+    found = available()
+    if not found:
+        pytest.skip("no PostgreSQL server was found")
+    with (
+        tempfile.TemporaryDirectory(prefix="nu-test-") as directory,
+        EmbeddedPostgres(found[-1], Path(directory), FAST_SETTINGS) as running,
+    ):
+        yield running
+
+
+@pytest.fixture(scope="module")
+def old(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The older release."""
+    return assemble_or_skip(OLD, tmp_path_factory.mktemp("old") / "release")
+
+
+@pytest.fixture(scope="module")
+def new(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The newer release."""
+    return assemble_or_skip(NEW, tmp_path_factory.mktemp("new") / "release")
+
+
+@pytest.fixture
+def site(server: EmbeddedPostgres, old: Path, tmp_path: Path) -> Iterator[KintoSite]:
+    """A site of the older release with records in it, stopped."""
+    made = KintoSite.make(server, tmp_path / "home")
+    try:
+        created = made.migrate(old, DATABASES)
+        assert created.returncode == 0, created.stderr
+        made.current.symlink_to(old)
+        assert made.control("start") == 0
+        made.wait_healthy()
+        made.fill(RECORDS)
+        assert made.control("stop") == 0
+        yield made
+    finally:
+        made.drop()
+        _each(server, CANDIDATES, "DROP DATABASE IF EXISTS {name}")
+
+
+def _each(server: EmbeddedPostgres, databases: dict[str, str], statement: str) -> None:
+    with psycopg.connect(server.conninfo(), autocommit=True) as connection:
+        for name, database in databases.items():
+            places = {"name": sql.Identifier(database), "live": sql.Identifier(DATABASES[name])}
+            connection.execute(sql.SQL(statement).format(**places))
+
+
+def _copy(server: EmbeddedPostgres) -> None:
+    _each(server, CANDIDATES, "CREATE DATABASE {name} TEMPLATE {live} OWNER kinto")
+
+
+def _ask(site: KintoSite, databases: dict[str, str], checks: tuple[Check, ...]) -> Answers:
+    answers: Answers = {}
+    for check in checks:
+        conninfo = site.server.conninfo(databases[check.database])
+        with psycopg.connect(conninfo) as connection:
+            row = connection.execute(check.sql.encode()).fetchone()
+            assert row is not None
+            answers[check.name] = row[0]
+    return answers
+
+
+def _schema(site: KintoSite, database: str) -> tuple[set[object], int]:
+    """Names of the indexes, and the schema's number."""
+    with psycopg.connect(site.server.conninfo(database)) as connection:
+        indexes = connection.execute("SELECT indexname FROM pg_indexes WHERE tablename = 'objects'")
+        number = connection.execute(
+            "SELECT max(value::int) FROM metadata WHERE name = 'storage_schema_version'"
+        ).fetchone()
+        assert number is not None
+        return {row[0] for row in indexes}, number[0]
+
+
+def _compared(manifest: Manifest) -> tuple[Check, ...]:
+    return tuple(check for check in manifest.checks if check.compare)
+
+
+def _switch(site: KintoSite, release: Path) -> None:
+    site.current.unlink()
+    site.current.symlink_to(release)
+
+
+def test_new_version_serves_the_migrated_copies(site: KintoSite, old: Path, new: Path) -> None:
+    manifest = load_manifest(new / "manifest.toml")
+    before = _ask(site, DATABASES, _compared(manifest))
+    indexes, number = _schema(site, DATABASES["storage"])
+    _copy(site.server)
+
+    migrated = site.migrate(new, CANDIDATES)
+
+    assert migrated.returncode == 0, migrated.stderr
+    assert _ask(site, CANDIDATES, _compared(manifest)) == before
+    assert before["records before = records after"] == len(RECORDS)
+    for check in manifest.checks:
+        if check.expect is not None:
+            assert _ask(site, CANDIDATES, (check,)) == {check.name: check.expect}
+    # The original was not touched, and the schemas do differ in what a fingerprint sees.
+    assert _schema(site, DATABASES["storage"]) == (indexes, number)
+    assert (number, _schema(site, CANDIDATES["storage"])[1]) == (SCHEMAS[OLD], SCHEMAS[NEW])
+    assert _schema(site, CANDIDATES["storage"])[0] > indexes
+
+    _each(site.server, DATABASES, "DROP DATABASE {name}")
+    _each(site.server, CANDIDATES, "ALTER DATABASE {name} RENAME TO {live}")
+    trees = [scan(release) for release in (old, new)]
+    _switch(site, new)
+    assert site.control("start") == 0
+    assert site.wait_healthy()["project_version"] == NEW
+    found = site.records()
+    assert [{key: record[key] for key in RECORDS[0]} for record in found] == RECORDS
+    # Neither serving nor migrating writes into a release.
+    assert [scan(release) for release in (old, new)] == trees
+
+
+def test_control_is_idempotent_and_waits(site: KintoSite) -> None:
+    assert site.control("status") == 3
+    assert site.control("stop") == 0
+    assert (site.control("start"), site.control("start")) == (0, 0)
+    assert site.control("status") == 0
+    assert site.wait_healthy()["project_version"] == OLD
+    assert site.control("stop") == 0
+    assert site.control("status") == 3
+    with psycopg.connect(site.server.conninfo()) as connection:
+        left = connection.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE usename = 'kinto'"
+        ).fetchone()
+    assert left == (0,)
+
+
+def test_control_says_when_it_cannot_start(site: KintoSite) -> None:
+    site.current.unlink()
+    assert site.control("start") == 1
+    assert site.control("status") == 3
+
+
+def test_migrator_takes_no_other_address(site: KintoSite, new: Path) -> None:
+    """Kinto reads its own variables first; the release's script must not let it."""
+    _copy(site.server)
+    live = f"postgresql://kinto@/kinto_storage?host={site.server.host}"
+    migrated = site.migrate(new, CANDIDATES, more={"KINTO_STORAGE_URL": live, "STORAGE_URL": live})
+    assert migrated.returncode == 0, migrated.stderr
+    assert _schema(site, DATABASES["storage"])[1] == SCHEMAS[OLD]
+    assert _schema(site, CANDIDATES["storage"])[1] == SCHEMAS[NEW]
+
+
+def test_migrator_refuses_to_guess(site: KintoSite, new: Path) -> None:
+    two = {name: database for name, database in CANDIDATES.items() if name != "cache"}
+    refused = site.migrate(new, two)
+    assert refused.returncode == 1
+    assert "no address given for: cache" in refused.stderr
+
+
+def test_failing_migrator_leaves_one_database_migrated(site: KintoSite, tmp_path: Path) -> None:
+    broken = assemble_or_skip(NEW, tmp_path / "broken", Fault.MIGRATOR)
+    _copy(site.server)
+    failed = site.migrate(broken, CANDIDATES)
+    assert failed.returncode == 1
+    assert "no_such_type" in failed.stderr
+    assert _schema(site, CANDIDATES["storage"])[1] == SCHEMAS[NEW]
+    assert _schema(site, DATABASES["storage"])[1] == SCHEMAS[OLD]
+    # The site goes on as it was.
+    assert site.control("start") == 0
+    assert site.wait_healthy()["project_version"] == OLD
+    assert len(site.records()) == len(RECORDS)
+
+
+def test_never_healthy_release_migrates_and_can_be_stopped(site: KintoSite, tmp_path: Path) -> None:
+    broken = assemble_or_skip(NEW, tmp_path / "broken", Fault.HEALTH)
+    _copy(site.server)
+    assert site.migrate(broken, CANDIDATES).returncode == 0
+    _switch(site, broken)
+    assert site.control("start") == 0
+    with pytest.raises(OSError, match=r"timed out|refused"):
+        site.request("GET", "/", user=None, timeout=1.0)
+    assert site.control("status") == 0
+    assert site.control("stop") == 0
+    assert site.control("status") == 3
+
+
+def test_same_release_twice_is_the_same_tree(new: Path, tmp_path: Path) -> None:
+    again = assemble_or_skip(NEW, tmp_path / "again")
+    assert scan(again) == scan(new)
+    names = {path.name for path in again.rglob("*")}
+    assert not names & {"__pycache__", "RECORD", "direct_url.json", "INSTALLER"}
+    assert (again / "bin/release.py").read_text().startswith("#!/")
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"), [(Fault.MIGRATOR, "post1"), (Fault.HEALTH, "post2")]
+)
+def test_faulty_releases_have_a_version_of_their_own(
+    fault: Fault, expected: str, tmp_path: Path
+) -> None:
+    release = assemble_or_skip(NEW, tmp_path / "release", fault)
+    manifest = load_manifest(release / "manifest.toml")
+    assert manifest.version == f"{NEW}.{expected}"
+    assert manifest.migrator is not None
+    assert manifest.accepts(Version(OLD))

@@ -194,7 +194,11 @@ class HttpFetcher(FetcherInterface):
             try:
                 return self._again(base, action)
             except DownloadError as error:
-                logger.warning("feed address failed: %s", error)
+                missing = isinstance(error, DownloadHTTPError) and error.status_code == 404
+                # Each refresh ends its walk of the roots at one that is not there yet.
+                logger.log(
+                    logging.DEBUG if missing else logging.WARNING, "feed address failed: %s", error
+                )
                 failures.append(error)
                 self._to_the_end(base)
         told = next((e for e in failures if isinstance(e, DownloadHTTPError)), failures[0])

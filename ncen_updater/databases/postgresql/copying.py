@@ -129,7 +129,7 @@ class Copying:
         try:
             run(connection, create_statement(copy, source.owner))
         except psycopg.errors.InvalidParameterValue as error:
-            if copy.oid and str(copy.oid) in str(error):
+            if copy.oid and "directory" in str(error):
                 raise OrphanDirectory(
                     database=copy.source, oid=copy.oid, detail=str(error).strip()
                 ) from error

@@ -104,6 +104,7 @@ def select(connection: Connection, database: str, sql: str) -> list[tuple[object
     run(connection, "BEGIN READ ONLY")
     try:
         # Prepared: the server then takes one statement only, so that none can end the transaction.
+        connection.prepare_threshold = 0
         cursor = connection.execute(sql.encode(), prepare=True)
         return [tuple(row) for row in cursor.fetchall()]
     except psycopg.Error as error:

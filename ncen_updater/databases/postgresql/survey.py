@@ -127,13 +127,12 @@ def survey(
         major = server_major(connection)
         databases = read_databases(connection)
         sources = {n: prev_name(p, change.source) if change.source else p for n, p in names.items()}
-        sizes = {
-            name: int(
-                rows(connection, "SELECT pg_database_size(%s::oid)", [databases[s].oid])[0][0]
-            )
-            for name, s in sources.items()
-            if s in databases and databases[s].valid
-        }
+        sizes: dict[str, int] = {}
+        for name, source in sources.items():
+            row = databases.get(source)
+            size = _size(connection, row) if row is not None and row.valid else None
+            if size is not None:
+                sizes[name] = size
         wanted = server.settings.copy_method
         dump = dump_directory if way_back == "dump" else None
         return Survey(
@@ -164,6 +163,17 @@ def survey(
             ),
             collations=_collations(connection, major, live),
         )
+
+
+def _size(connection: Connection, row: DatabaseRow) -> int | None:
+    """Return the bytes of a database, None where we may not know them."""
+    found = rows(
+        connection,
+        "SELECT CASE WHEN has_database_privilege(%s::oid, 'CONNECT')"
+        " OR pg_has_role('pg_read_all_stats', 'USAGE') THEN pg_database_size(%s::oid) END",
+        [row.oid, row.oid],
+    )
+    return None if found[0][0] is None else int(found[0][0])
 
 
 def _all(connection: Connection, sql: str, live: list[str]) -> list[tuple[Any, ...]]:

@@ -99,6 +99,8 @@ class Swap:
         record = self.state(change)
         if record is None or record.event is Event.BACK:
             return
+        if record.event is Event.TOUCHED and not in_place(change):
+            return
         self._fencing.fence(change)
         self._commit(change, Event.BACK, self._back)
 
@@ -126,6 +128,10 @@ class Swap:
             _comment(connection, live, comment)
 
     def _over_in_place(self, connection: Connection, change: ChangeRef) -> None:
+        record = read_record(connection, change.id, _SWAPS)
+        if record is None or record.event is not Event.TOUCHED:
+            # After the way back the migrated ones are candidates to be dropped, not live.
+            raise CutOverFailed(detail="the originals were not migrated in this change")
         found = read_databases(connection)
         fences = read_fences(connection)
         for _name, live in sorted(self._names.items()):

@@ -1,0 +1,131 @@
+"""Candidates are migrated as the application's role, marked and analyzed; live is not touched."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.databases.base import MigrationSet, Role, SqlMigration
+from ncen_updater.databases.errors import DatabaseError, MigrationFailed, QueryFailed
+from ncen_updater.databases.postgresql import PostgresEngine
+from ncen_updater.progress import Silent
+from ncen_updater.release.manifest import Migration, MigratorCommand
+from tests.databases.postgresql.site import CHANGE, IN_PLACE, Site
+
+UP = "ALTER TABLE cases ADD COLUMN grade text; UPDATE cases SET grade = 'a';"
+DOWN = "ALTER TABLE cases DROP COLUMN grade;"
+
+
+def release(slot: Path, up: str = UP, **more: object) -> MigrationSet:
+    (slot / "up.sql").write_text(up)
+    (slot / "down.sql").write_text(DOWN)
+    migration = SqlMigration(
+        migration=Migration(id="0001_grade", up="up.sql", down="down.sql"),
+        up=slot / "up.sql",
+        down=slot / "down.sql",
+        verify=None,
+        up_sha256=hashlib.sha256(up.encode()).hexdigest(),
+        down_sha256=hashlib.sha256(DOWN.encode()).hexdigest(),
+    )
+    return MigrationSet("3.3.0", slot, {"seizure": (migration,), "suspect": ()})
+
+
+def fenced_copies(engine: PostgresEngine) -> None:
+    engine.fence(CHANGE)
+    engine.copy(CHANGE, engine.plan_copy(CHANGE), Silent())
+
+
+def test_files(any_site: Site, tmp_path: Path) -> None:
+    site, engine = any_site, any_site.engine()
+    before = site.snapshot()
+    target = release(tmp_path)
+    shape = engine.fingerprint(Role.LIVE, "seizure", CHANGE)
+    plan = engine.plan_migrations(Role.LIVE, CHANGE, target, None)
+    assert [step.id for step in plan.steps] == ["0001_grade"]
+    fenced_copies(engine)
+    assert engine.fingerprint(Role.CANDIDATE, "seizure", CHANGE) == shape
+    engine.migrate(CHANGE, target, None, Silent())
+    engine.migrate(CHANGE, target, None, Silent())
+    assert [row.id for row in engine.applied(Role.CANDIDATE, "seizure", CHANGE)] == ["0001_grade"]
+    assert engine.fingerprint(Role.CANDIDATE, "seizure", CHANGE) != shape
+    engine.cut_over(CHANGE)
+    # As the application's own role: what the agent made is the application's.
+    assert site.sql("t_seizure", "SELECT count(grade) FROM cases", user="ncen") == [(500,)]
+    analyzed = "SELECT count(*) FROM pg_statistic WHERE starelid = 'cases'::regclass"
+    assert site.sql("t_seizure", analyzed) == [(4,)]
+    state = "SELECT release, generation, change FROM ncen_updater.state"
+    for physical in site.names.values():
+        assert site.sql(physical, state, user="ncen") == [("3.3.0", 2, CHANGE.id)]
+    engine.cut_back(CHANGE)
+    engine.unfence(CHANGE)
+    assert site.snapshot() == before
+
+
+def test_down_keeps_the_shape(site: Site, tmp_path: Path) -> None:
+    engine = site.engine()
+    target = release(tmp_path)
+    shape = engine.fingerprint(Role.LIVE, "seizure", CHANGE)
+    fenced_copies(engine)
+    engine.migrate(CHANGE, target, None, Silent())
+    old = MigrationSet("3.2.4", tmp_path, {"seizure": (), "suspect": ()})
+    engine.migrate(CHANGE, old, target, Silent())
+    assert engine.fingerprint(Role.CANDIDATE, "seizure", CHANGE) == shape
+
+
+def test_a_failed_migration_leaves_the_candidate_as_it_was(site: Site, tmp_path: Path) -> None:
+    engine = site.engine()
+    fenced_copies(engine)
+    digests = engine.table_digests(Role.CANDIDATE, "seizure", CHANGE)
+    with pytest.raises(MigrationFailed, match="nowhere"):
+        engine.migrate(CHANGE, release(tmp_path, UP + "SELECT * FROM nowhere;"), None, Silent())
+    assert engine.table_digests(Role.CANDIDATE, "seizure", CHANGE) == digests
+    assert site.sql("postgres", "SELECT count(*) FROM pg_stat_activity WHERE datname ~ '__'") == [
+        (0,)
+    ]
+
+
+@pytest.mark.parametrize("change", [CHANGE, IN_PLACE], ids=["copy", "in-place"])
+def test_a_program_of_the_application(any_site: Site, tmp_path: Path, change: object) -> None:
+    site, engine = any_site, any_site.engine()
+    assert change in (CHANGE, IN_PLACE)
+    change = CHANGE if change is CHANGE else IN_PLACE
+    tmp_path.joinpath("migrate.py").write_text(
+        "import os, psycopg\n"
+        "for name in ('SEIZURE', 'SUSPECT'):\n"
+        "    with psycopg.connect(os.environ[f'NCEN_DB_{name}_URL']) as connection:\n"
+        "        connection.execute('CREATE TABLE made (a int)')\n"
+    )
+    command = MigratorCommand(argv=(sys.executable, "migrate.py"), timeout_s=60)
+    target = MigrationSet("3.3.0", tmp_path, {}, command)
+    assert engine.plan_migrations(Role.LIVE, change, target, None).irreversible
+    engine.fence(change)
+    engine.copy(change, engine.plan_copy(change), Silent())
+    engine.migrate(change, target, None, Silent())
+    engine.cut_over(change)
+    owner = "SELECT tableowner FROM pg_tables WHERE tablename = 'made'"
+    for physical in site.names.values():
+        assert site.sql(physical, owner) == [("ncen",)]
+
+
+def test_baseline(site: Site, tmp_path: Path) -> None:
+    engine = site.engine()
+    target = release(tmp_path)
+    engine.baseline(CHANGE, target)
+    engine.baseline(CHANGE, target)
+    assert [row.id for row in engine.applied(Role.LIVE, "seizure", CHANGE)] == ["0001_grade"]
+    assert engine.plan_migrations(Role.LIVE, CHANGE, target, None).steps == ()
+
+
+def test_questions_are_one_select_that_writes_nothing(site: Site) -> None:
+    engine = site.engine()
+    assert engine.query(Role.LIVE, "seizure", "SELECT '%', current_user", CHANGE) == [("%", "ncen")]
+    for sql in ("DELETE FROM cases", "SELECT 1; COMMIT; DELETE FROM cases", "SELECT * FROM none"):
+        with pytest.raises(QueryFailed):
+            engine.query(Role.LIVE, "seizure", sql, CHANGE)
+    with pytest.raises(QueryFailed, match="timeout"):
+        engine.query(Role.LIVE, "seizure", "SELECT pg_sleep(9)", CHANGE, timeout_s=0.1)
+    with pytest.raises(DatabaseError):
+        engine.query(Role.CANDIDATE, "seizure", "SELECT 1", CHANGE)

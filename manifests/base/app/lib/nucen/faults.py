@@ -1,4 +1,4 @@
-"""What the releases made to go wrong do wrong, from ``app/fault.toml``. A good one has no such file."""
+"""What a release made to go wrong does wrong (``app/fault.toml``; a good one has none)."""
 
 import tomllib
 from pathlib import Path

@@ -98,7 +98,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     site: Site
 
-    def log_message(self, format, *args):  # noqa: A002
+    def log_message(self, format, *args):
         pass
 
     def answer(self, status, body, kind="application/json"):
@@ -111,7 +111,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def closed_to_officers(self, query):
-        """Keep officers out. The agent's probes (?probe=1) only read, and only from this machine."""
+        """Keep officers out; the agent's probes (?probe=1) read, from this machine."""
         if not self.site.door_closed():
             return False
         if "probe" in query and self.command == "GET" and self.client_address[0] == "127.0.0.1":

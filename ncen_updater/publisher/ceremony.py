@@ -173,7 +173,7 @@ def make_root(ceremony: Ceremony, version: int, now: datetime) -> Root:
         consistent_snapshot=True,
     )
     root.unrecognized_fields[POLICY] = ceremony.policy().model_dump(mode="json")
-    stamp(root, now)
+    stamp(root, "root", now)
     return root
 
 

@@ -18,12 +18,12 @@ from tuf.api.metadata import Metadata, Root, Targets  # type: ignore[attr-define
 from ncen_updater.i18n import N_, Text
 from ncen_updater.publisher.event import Event, digest_of
 from ncen_updater.publisher.keys import fingerprint, owner_of
-from ncen_updater.publisher.roles import issued_at
-from ncen_updater.trust.names import OFFER_FIELD
+from ncen_updater.publisher.roles import ROLE_FIELD, issued_at
+from ncen_updater.trust.names import ISSUED_FIELD, OFFER_FIELD
 
 __all__ = ["Line", "describe"]
 
-ENVELOPE = {"_type", "spec_version", "version", "expires", "x-ncen-issued"}
+ENVELOPE = {"_type", "spec_version", "version", "expires", ISSUED_FIELD, ROLE_FIELD}
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+
 from ncen_updater.errors import ExitCode, UpdaterError
-from ncen_updater.i18n import N_
+from ncen_updater.i18n import N_, Text
 
 __all__ = [
     "AlreadyPublished",
@@ -29,6 +31,7 @@ __all__ = [
     "TargetMissing",
     "UnknownProduct",
     "UnknownRelease",
+    "WriteFailed",
     "WrongPassphrase",
 ]
 
@@ -243,3 +246,19 @@ class UnknownProduct(PublisherError):
     exit_code = ExitCode.USAGE
     what = N_("The feed has no role for the product {product}.")
     remedy = N_("Add the product to the ceremony file and let the officers sign the change.")
+
+
+class WriteFailed(PublisherError):
+    """The disk or the file system under the feed."""
+
+    code = "NU-7025"
+    what = N_("The feed could not be written to the end.")
+    remedy = N_("Make room or repair the disk, then run the same command again; it completes.")
+
+    def __init__(self, cause: OSError) -> None:
+        super().__init__(
+            state=Text(N_("Clients see the feed as it was, or the whole new one.")),
+            detail=str(cause),
+        )
+        if cause.errno == errno.ENOSPC:
+            self.exit_code = ExitCode.SPACE

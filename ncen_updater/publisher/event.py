@@ -35,6 +35,7 @@ from ncen_updater.publisher.errors import (
 )
 from ncen_updater.publisher.feed import FeedState, delegated_roles
 from ncen_updater.publisher.keys import owner_of
+from ncen_updater.publisher.roles import ROLE_FIELD
 from ncen_updater.release.canonical import canonical_json, sha256_hex
 
 __all__ = ["DetachedSignature", "DraftRef", "Event", "digest_of"]
@@ -311,7 +312,10 @@ def _load(directory: Path, folder: str, role: str, ref: DraftRef) -> Metadata[An
         metadata: Metadata[Any] = Metadata.from_bytes(_read(path))
     except (OSError, ValueError, RepositoryError) as error:
         raise BadEvent(path=path, detail=str(error)) from error
-    if not isinstance(metadata.signed, Root if role == "root" else Targets):
+    if (
+        not isinstance(metadata.signed, Root if role == "root" else Targets)
+        or metadata.signed.unrecognized_fields.get(ROLE_FIELD) != role
+    ):
         raise BadEvent(path=path, detail="it holds another role")
     if digest_of(metadata) != ref.digest:
         raise DigestMismatch(role=role, found=digest_of(metadata), expected=ref.digest)

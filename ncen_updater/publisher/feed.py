@@ -29,7 +29,7 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]
 
 from ncen_updater import durable
 from ncen_updater.publisher.errors import FeedBroken, FeedBusy
-from ncen_updater.publisher.roles import FeedPolicy, policy_of
+from ncen_updater.publisher.roles import ROLE_FIELD, FeedPolicy, policy_of
 
 __all__ = [
     "DurableWriter",
@@ -259,7 +259,9 @@ class Feed:
             metadata: Metadata[Any] = Metadata.from_bytes(path.read_bytes())
         except (OSError, RepositoryError) as error:
             raise self._broken(f"{name} cannot be read: {error}") from error
-        if not isinstance(metadata.signed, kind):
+        role = name.removesuffix(".json").rpartition(".")[2]
+        said = metadata.signed.unrecognized_fields.get(ROLE_FIELD)
+        if not isinstance(metadata.signed, kind) or said != role:
             raise self._broken(f"{name} holds another role")
         if version is not None and metadata.signed.version != version:
             raise self._broken(f"{name} holds version {metadata.signed.version}")

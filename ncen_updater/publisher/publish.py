@@ -34,6 +34,7 @@ from ncen_updater.publisher.errors import (
     RoleLapsed,
     StaleEvent,
     TargetMissing,
+    WriteFailed,
 )
 from ncen_updater.publisher.event import Event, digest_of
 from ncen_updater.publisher.feed import (
@@ -282,6 +283,18 @@ class Publisher:
         )
 
     def _write(
+        self,
+        drafts: Mapping[str, Metadata[Any]],
+        online_roles: Mapping[str, Metadata[Any]],
+        files: Sequence[tuple[TargetFile, Path]],
+        root_last: bool,
+    ) -> None:
+        try:
+            self._write_in_order(drafts, online_roles, files, root_last)
+        except OSError as error:
+            raise WriteFailed(error) from error
+
+    def _write_in_order(
         self,
         drafts: Mapping[str, Metadata[Any]],
         online_roles: Mapping[str, Metadata[Any]],

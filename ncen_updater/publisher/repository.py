@@ -69,7 +69,7 @@ class FeedRepository(Repository):
         md.signed.version = (before.signed.version if before else 0) + 1
         days = self._policy.expiry_days[role]
         md.signed.expires = self._now + timedelta(days=days)
-        stamp(md.signed, self._now)
+        stamp(md.signed, role, self._now)
         md.signatures.clear()
         for signer in self._signers.get(role, ()):
             signature = md.sign(signer, append=True)

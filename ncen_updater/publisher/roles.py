@@ -17,6 +17,7 @@ __all__ = [
     "ONLINE_DAYS",
     "ONLINE_ROLES",
     "POLICY",
+    "ROLE_FIELD",
     "TOP_ROLES",
     "FeedPolicy",
     "delegation_order",
@@ -27,6 +28,9 @@ __all__ = [
 ]
 
 POLICY: Final = "x-ncen-policy"
+# The format of targets does not say which role a file is for: where the same officers hold two
+# roles, their signature under one would fit the other as well.
+ROLE_FIELD: Final = "x-ncen-role"
 OFFLINE_TOP: Final = ("root", "targets")
 ONLINE_ROLES: Final = ("snapshot", "timestamp")
 TOP_ROLES: Final = (*OFFLINE_TOP, *ONLINE_ROLES)
@@ -87,8 +91,9 @@ def delegation_order(products: Iterable[str]) -> list[str]:
     return sorted(products, key=lambda name: (-len(name), name))
 
 
-def stamp(signed: Signed, now: datetime) -> None:
-    """Note when a version was made."""
+def stamp(signed: Signed, role: str, now: datetime) -> None:
+    """Note what role a version is for and when it was made."""
+    signed.unrecognized_fields[ROLE_FIELD] = role
     signed.unrecognized_fields[ISSUED_FIELD] = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

@@ -1,0 +1,186 @@
+"""The seams of tufup that the client closes, and that they are still where they were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from email.utils import format_datetime
+from pathlib import Path
+
+import pytest
+from securesystemslib.signer import CryptoSigner
+from tuf.api.metadata import DelegatedRole  # type: ignore[attr-defined]
+from tufup.client import Client
+
+from ncen_updater.errors import UpdaterError
+from ncen_updater.trust.client import TrustClient
+from ncen_updater.trust.clock import TrustClock
+from ncen_updater.trust.errors import BadSignature, FeedUnreachable, RoleExpired, WrongDigest
+from ncen_updater.trust.fetcher import HttpFetcher
+from tests.support.http_server import WebServer
+from tests.support.tuf_repository import Feed
+from tests.trust.conftest import Agent
+
+DAYS = timedelta(days=1)
+
+
+class Clients:
+    """Makes clients of one site."""
+
+    def __init__(self, agent: Agent, url: str) -> None:
+        self.agent, self.url = agent, url
+        self.fetchers: list[HttpFetcher] = []
+
+    def __call__(
+        self, url: str | None = None, grace: timedelta = timedelta(0), version: str = "3.2.4"
+    ) -> TrustClient:
+        self.fetchers.append(HttpFetcher((url or self.url,), attempts=1, timeout_s=5))
+        targets = self.agent.state / "targets"
+        targets.mkdir(parents=True, exist_ok=True)
+        return TrustClient(
+            "ncen",
+            metadata_directory=self.agent.state / "metadata",
+            targets_directory=targets,
+            trusted_root=self.agent.trusted_root,
+            fetcher=self.fetchers[-1],
+            clock=TrustClock(self.agent.state / "clock.json", self.agent.now),
+            grace=grace,
+            current_version=version,
+        )
+
+
+@pytest.fixture
+def clients(agent: Agent, server: WebServer) -> Iterator[Clients]:
+    clients = Clients(agent, server.url)
+    yield clients
+    for fetcher in clients.fetchers:
+        fetcher.close()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "_apply_updates",
+        "_download_metadata",
+        "_generate_target_file_path",
+        "_load_local_metadata",
+        "_load_root",
+        "_load_snapshot",
+        "_load_targets",
+        "_load_timestamp",
+        "_persist_metadata",
+    ],
+)
+def test_the_private_seams_exist(name: str) -> None:
+    """Loud where a new tuf or tufup renames what the client overrides or calls."""
+    assert callable(getattr(Client, name))
+
+
+def test_refresh_twice_asks_once(clients: Clients, server: WebServer) -> None:
+    client = clients()
+    client.refresh()
+    asked = len(server.requests)
+    client.refresh()
+    client.check_for_updates()
+    client.check_for_updates()
+    assert [p for p in server.paths()[asked:] if "timestamp" in p or "root" in p] == []
+
+
+def test_tufup_lists_and_installs_from_the_product_role(clients: Clients, feed: Feed) -> None:
+    client = clients()
+    found = client.check_for_updates()
+    assert found is not None
+    assert str(found.version) == "3.3.0"
+    got: list[bytes] = []
+    client.download_and_apply_update(
+        skip_confirmation=True, install=lambda archive: got.append(archive.read_bytes())
+    )
+    assert [len(content) for content in got] == [
+        feed.roles["ncen"].targets["ncen-3.3.0.tar.gz"].length
+    ]
+    assert clients(version="3.3.0").check_for_updates() is None
+
+
+def test_archive_changed_after_its_download_is_not_handed_over(clients: Clients) -> None:
+    client = clients()
+    client.check_for_updates()
+    client._download_updates(progress_hook=None)
+    Path(client.new_archive_local_path).write_bytes(b"other")
+    with pytest.raises(WrongDigest):
+        client._apply_updates(
+            install=lambda archive: pytest.fail("installed"), skip_confirmation=True
+        )
+
+
+def test_tufup_interface_never_says_no_update_instead_of_a_failure(
+    clients: Clients, feed: Feed
+) -> None:
+    with pytest.raises(FeedUnreachable):
+        clients("http://127.0.0.1:9/").check_for_updates()
+    feed.signers["timestamp"] = [CryptoSigner.generate_ed25519()]
+    feed.publish("ncen")
+    with pytest.raises(BadSignature):
+        clients().check_for_updates()
+
+
+def test_grace_is_for_timestamp_and_snapshot_only(
+    clients: Clients, feed: Feed, server: WebServer
+) -> None:
+    clients.agent.offset = 60 * DAYS
+    server.date = format_datetime(clients.agent.now())
+    with pytest.raises(RoleExpired, match="timestamp"):
+        clients().refresh()
+    clients(grace=90 * DAYS).refresh()
+    with pytest.raises(RoleExpired, match="timestamp"):
+        clients(grace=30 * DAYS).refresh()
+    for role, asked in (("ncen", "ncen"), ("targets", "targets"), ("root", "root")):
+        before = feed.roles[role].expires
+        feed.roles[role].expires = feed.now + 10 * DAYS
+        if role == "root":
+            feed.rotate_root()
+        else:
+            feed.publish(role, keep_expiry=True)
+        with pytest.raises(RoleExpired, match=f"'{asked}'"):
+            clients(grace=90 * DAYS).product_role()
+        feed.roles[role].expires = before
+        if role != "root":
+            feed.publish(role, keep_expiry=True)
+
+
+def test_a_role_of_two_delegators_is_verified_under_each(clients: Clients, feed: Feed) -> None:
+    """'shared' is delegated by both products, with other keys by the second."""
+    good, other = CryptoSigner.generate_ed25519(), CryptoSigner.generate_ed25519()
+    from tuf.api.metadata import Delegations, Targets  # type: ignore[attr-defined]
+
+    feed.roles["shared"], feed.signers["shared"] = Targets(expires=feed.expiry("targets")), [good]
+    feed.roles["shared"].version = 0
+    for product, signer, path in (("ncen", good, "x/a*"), ("ncen-updater", other, "x/b*")):
+        keyid = signer.public_key.keyid
+        feed.roles[product].delegations = Delegations(
+            {keyid: signer.public_key},
+            {"shared": DelegatedRole("shared", [keyid], 1, False, paths=[path])},
+        )
+        top = feed.roles["targets"].delegations.roles[product]
+        top.paths, top.terminating = [*top.paths, path], False
+    feed.publish("shared", "targets", "ncen", "ncen-updater")
+    client = clients()
+    assert client.get_targetinfo("x/absent") is None
+    assert client.get_targetinfo("x/a") is None
+    with pytest.raises(BadSignature):
+        client.get_targetinfo("x/b")
+
+
+def test_metadata_directory_is_kept_whole(clients: Clients) -> None:
+    clients().product_role()
+    names = sorted(path.name for path in (clients.agent.state / "metadata").iterdir())
+    assert names == ["ncen.json", "root.json", "snapshot.json", "targets.json", "timestamp.json"]
+
+
+def test_a_disk_that_refuses_is_told_as_that(clients: Clients) -> None:
+    metadata = clients.agent.state / "metadata"
+    clients().refresh()
+    (metadata / "timestamp.json").unlink()
+    (metadata / "timestamp.json").mkdir()
+    with pytest.raises(UpdaterError) as caught:
+        clients().refresh()
+    assert caught.value.code == "NU-2019"

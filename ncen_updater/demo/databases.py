@@ -186,7 +186,6 @@ def _create_postgres(place: PostgresPlace) -> None:
                 "ALTER DATABASE {database} SET timezone = 'UTC'",
                 "ALTER DATABASE {database} SET search_path = public",
                 "ALTER DATABASE {database} CONNECTION LIMIT 60",
-                "ALTER ROLE {owner} IN DATABASE {database} SET work_mem = '8MB'",
                 "COMMENT ON DATABASE {database} IS 'Stand-in nCEN'",
             ):
                 connection.execute(sql.SQL(statement).format(database=database, **names))

@@ -155,18 +155,23 @@ class EmbeddedPostgres:
         self._reap()
 
     def kill(self) -> None:
-        """SIGKILL the server and every process of it, as a power cut would."""
+        """SIGKILL the server and every process of it, as a power cut would; returns when all ended.
+
+        The children are listed before the server dies: afterwards nothing tells whose they were.
+        """
         pid = self.pid()
         if pid is None:
             return
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(pid, signal.SIGKILL)
-        for child in _children(pid):
+        os.kill(pid, signal.SIGSTOP)
+        processes = [pid, *_children(pid)]
+        for process in processes:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(child, signal.SIGKILL)
+                os.kill(process, signal.SIGKILL)
         self._reap()
-        deadline = time.monotonic() + 10
-        while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        deadline = time.monotonic() + START_SECONDS
+        while any(_alive(process) for process in processes):
+            if time.monotonic() > deadline:
+                raise PostgresUnavailable(reason="it does not die")
             time.sleep(0.01)
 
     def pid(self) -> int | None:
@@ -221,6 +226,14 @@ class EmbeddedPostgres:
                 time.sleep(0.05)
             else:
                 return
+
+
+def _alive(pid: int) -> bool:
+    """Whether a process still runs; one that only waits to be reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def _children(pid: int) -> list[int]:

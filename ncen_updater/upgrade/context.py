@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ncen_updater.feed.source import ReleaseSource
     from ncen_updater.slots.store import SlotStore
 
-__all__ = ["Clock", "Site", "StepContext"]
+__all__ = ["Clock", "Site", "StepContext", "reference"]
 
 
 def _now() -> datetime:
@@ -64,6 +64,17 @@ class Site:
         )
 
 
+def reference(change: Change) -> ChangeRef:
+    """The change as the databases know it."""
+    return ChangeRef(
+        id=change.id,
+        generation=change.generation,
+        strategy=Strategy(change.strategy),
+        release=change.to_version,
+        source=change.source,
+    )
+
+
 @dataclass
 class StepContext:
     """What a step may use: the site, the journal, and its change.
@@ -97,13 +108,7 @@ class StepContext:
     @property
     def ref(self) -> ChangeRef:
         """The change as the databases know it."""
-        return ChangeRef(
-            id=self.change.id,
-            generation=self.change.generation,
-            strategy=Strategy(self.change.strategy),
-            release=self.change.to_version,
-            source=self.change.source,
-        )
+        return reference(self.change)
 
     def facts(self) -> Mapping[str, object]:
         """Facts of this change, fresh from the journal."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from packaging.version import Version
 
 from ncen_updater.databases.base import ChangeRef, Strategy
-from ncen_updater.upgrade.context import Site
+from ncen_updater.upgrade.context import Site, reference
 from ncen_updater.upgrade.model import Change, StepName, StepState
 from ncen_updater.upgrade.recovery import Situation, SlotSeen
 
@@ -30,10 +30,7 @@ def look(site: Site, change: Change | None, *, by_person: bool) -> Situation:
         idle = ChangeRef(NO_CHANGE, 0, Strategy(site.config.databases.strategy), "0")
         evidence = site.engine.evidence(idle)
         return Situation(None, fenced=evidence.fenced, missing=bool(evidence.missing))
-    reference = ChangeRef(
-        change.id, change.generation, Strategy(change.strategy), change.to_version, change.source
-    )
-    evidence = site.engine.evidence(reference)
+    evidence = site.engine.evidence(reference(change))
     return Situation(
         state=change.state,
         committed=change.step_state(StepName.COMMIT) is StepState.DONE,

@@ -8,6 +8,7 @@ from packaging.version import Version
 
 from ncen_updater.application.base import Expectation
 from ncen_updater.application.soak import soak
+from ncen_updater.databases.base import CopyPlan, Role
 from ncen_updater.i18n import N_, Text
 from ncen_updater.policy.collection import (
     Collection,
@@ -16,7 +17,7 @@ from ncen_updater.policy.collection import (
     PreviousDatabases,
     what_to_collect,
 )
-from ncen_updater.upgrade.context import StepContext
+from ncen_updater.upgrade.context import StepContext, reference
 from ncen_updater.upgrade.errors import SoakFailed
 from ncen_updater.upgrade.model import StepName
 from ncen_updater.upgrade.steps.base import Facts, Step
@@ -102,6 +103,7 @@ class Collect(Step):
             context.memory.previous_dropped(change)
         for version in decision.slots:
             site.slots.remove(version)
+        self._discard_leftovers(context)
         offer = context.offer()
         if offer is not None:
             site.source.discard(offer)
@@ -109,6 +111,15 @@ class Collect(Step):
             "dropped_changes": list(decision.changes),
             "dropped_slots": [str(version) for version in decision.slots],
         }
+
+    def _discard_leftovers(self, context: StepContext) -> None:
+        """Remove candidates of closed changes; the journal has the plans of their copies."""
+        journal, engine = context.journal, context.site.engine
+        closed = {change.id: change for change in journal.changes() if not change.state.open}
+        for change_id in {c for c, role, _ in engine.leftovers() if role is Role.CANDIDATE}:
+            plan = journal.facts(change_id).get("copy") if change_id in closed else None
+            if isinstance(plan, dict):
+                engine.discard(reference(closed[change_id]), CopyPlan(plan))
 
     def _decide(self, context: StepContext) -> Collection:
         site, keep = context.site, context.site.config.keep

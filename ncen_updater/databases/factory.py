@@ -1,0 +1,43 @@
+"""From the site's configuration to its database engine; the adapter is imported when it is used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ncen_updater.databases.errors import DatabaseError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ncen_updater.config.model import DatabaseSettings
+    from ncen_updater.databases.base import DatabaseEngine
+
+__all__ = ["make_engine"]
+
+
+def make_engine(config: DatabaseSettings, root: Path | None = None) -> DatabaseEngine:
+    """Return the adapter for the engine that the site uses. Connects to nothing.
+
+    Args:
+        config: The table ``[databases]`` of the agent's configuration.
+        root: Directory that relative paths are below.
+
+    Raises:
+        DatabaseError: The engine's own table is missing, which the configuration's model refuses.
+    """
+    if config.engine == "sqlite" and config.sqlite is not None:
+        from ncen_updater.databases.sqlite.engine import SqliteEngine
+
+        directory = config.sqlite.directory
+        return SqliteEngine(root / directory if root else directory, tuple(config.names))
+    if config.engine == "postgresql" and config.postgresql is not None:
+        from ncen_updater.databases.postgresql.engine import PostgresEngine
+
+        dumps = config.dump_directory
+        return PostgresEngine(
+            config.postgresql,
+            config.names,
+            way_back=config.way_back,
+            dump_directory=root / dumps if root and dumps else dumps,
+        )
+    raise DatabaseError(database=config.engine, detail="no adapter for this engine")

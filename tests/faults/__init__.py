@@ -1,0 +1,1 @@
+"""The fault matrix: every step, every instant, every fault, on real databases."""

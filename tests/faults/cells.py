@@ -1,0 +1,81 @@
+"""The cells of the matrix, generated from the steps. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+
+from ncen_updater.upgrade.model import BEFORE_COMMIT, FORWARD, Phase, StepName
+
+__all__ = ["Cell", "Fault", "Strike", "all_cells", "undo_cells"]
+
+FORWARD_PHASES = (Phase.BEFORE_EFFECT, Phase.AFTER_EFFECT, Phase.AFTER_RECORD)
+UNDO_PHASES = (Phase.BEFORE_UNDO, Phase.AFTER_UNDO, Phase.AFTER_UNDO_RECORD)
+
+
+class Fault(StrEnum):
+    """What strikes."""
+
+    EXCEPTION = "exception"
+    SIGKILL = "sigkill"
+    DISK_FULL = "disk-full"  # from then on no file of the process can grow (RLIMIT_FSIZE)
+    READ_ONLY = "read-only"  # from then on no file can be opened for writing (Landlock)
+    HANG = "hang"  # the process stands still with its lock until it is killed
+
+
+@dataclass(frozen=True)
+class Strike:
+    """One fault at one instant."""
+
+    step: StepName
+    phase: Phase
+    fault: Fault
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What happens to one change.
+
+    Attributes:
+        operation: ``upgrade`` or ``rollback``.
+        strikes: In order; the second one hits the way back of the first.
+    """
+
+    operation: str
+    strikes: tuple[Strike, ...]
+
+    @property
+    def id(self) -> str:
+        """Name of the cell in reports."""
+        return "/".join([self.operation, *(f"{s.step}.{s.phase}.{s.fault}" for s in self.strikes)])
+
+    def encode(self) -> str:
+        """For the trial's process."""
+        return json.dumps([asdict(strike) for strike in self.strikes])
+
+
+def decode(text: str) -> tuple[Strike, ...]:
+    """Read what :meth:`Cell.encode` wrote."""
+    return tuple(
+        Strike(StepName(row["step"]), Phase(row["phase"]), Fault(row["fault"]))
+        for row in json.loads(text)
+    )
+
+
+def all_cells(operation: str = "upgrade") -> Iterator[Cell]:
+    """Every step x instant x fault on the way forward."""
+    for step in (*BEFORE_COMMIT, StepName.COMMIT, *FORWARD):
+        for phase in FORWARD_PHASES:
+            for fault in Fault:
+                yield Cell(operation, (Strike(step, phase, fault),))
+
+
+def undo_cells(operation: str = "upgrade") -> Iterator[Cell]:
+    """Every undo x instant x fault, on the way back from a failed health check."""
+    cause = Strike(StepName.HEALTH, Phase.BEFORE_EFFECT, Fault.EXCEPTION)
+    for step in BEFORE_COMMIT:
+        for phase in UNDO_PHASES:
+            for fault in Fault:
+                yield Cell(operation, (cause, Strike(step, phase, fault)))

@@ -1,0 +1,82 @@
+"""A feed over real HTTP and a stand-in site that follows it."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import shutil
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ncen_updater.composition import build_site
+from ncen_updater.config.loader import load_config
+from ncen_updater.demo.releases import assemble
+from ncen_updater.demo.site import DemoSite
+from ncen_updater.publisher.release_flow import KeyRing, make_feed, make_keys, publish_release
+from ncen_updater.trust.source import TufReleaseSource
+from ncen_updater.upgrade.context import Site
+from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.operations import JOURNAL
+
+__all__ = ["TrialFeed", "connect", "serve", "site_in_process"]
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class TrialFeed:
+    """A feed that is signed by two of three officers, in a directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory / "feed"
+        self.keys: KeyRing = make_keys(directory / "keys", "a long pass phrase")
+        self._sources = directory / "sources"
+        make_feed(self.directory, self.keys, _now)
+
+    @property
+    def root(self) -> Path:
+        """The trusted root that a site is given."""
+        return self.directory / "metadata" / "1.root.json"
+
+    def publish(self, versions: Sequence[str]) -> None:
+        """Build, sign and publish releases of the stand-in."""
+        sources = [assemble(version, self._sources / version) for version in versions]
+        publish_release(self.directory, sources, self.keys, _now)
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
+        pass
+
+
+@contextmanager
+def serve(directory: Path) -> Iterator[str]:
+    """Serve a directory on a free port; yields its address."""
+    handler = functools.partial(_Quiet, directory=str(directory))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}/"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def connect(site: DemoSite, feed: TrialFeed) -> None:
+    """Give a laid-out site its trusted root and an empty journal."""
+    shutil.copyfile(feed.root, site.trusted_root)
+    Journal.create(site.state / JOURNAL).close()
+
+
+def site_in_process(demo: DemoSite) -> Site:
+    """The agent's view of a stand-in site, with the feed read in this process."""
+    config = load_config(demo.config_path)
+    source = TufReleaseSource.from_settings(
+        config.site.product, config.feed, state=demo.state, trusted_root=demo.trusted_root
+    )
+    return build_site(config, demo.config_path, source=source)

@@ -1,0 +1,93 @@
+"""The program ``ncen-updater``. Light: everything that costs time is imported by its command."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from ncen_updater.cli.lazy import LazyGroup, global_options, session_of
+from ncen_updater.cli.program import run_program
+from ncen_updater.cli.session import DEFAULT_CONFIG, AgentSession
+from ncen_updater.errors import UpdaterError
+from ncen_updater.i18n import N_, Text
+
+__all__ = ["COMMANDS", "main", "run"]
+
+_AT = "ncen_updater.cli.commands."
+COMMANDS = {
+    "status": (f"{_AT}status", N_("What runs here, and what the agent is doing.")),
+    "check": (f"{_AT}check", N_("Ask the feed whether an upgrade is available.")),
+    "plan": (f"{_AT}plan", N_("Say what an upgrade would do here, and change nothing.")),
+    "upgrade": (f"{_AT}upgrade", N_("Upgrade the application.")),
+    "confirm": (f"{_AT}confirm", N_("End the watched time: the new release is good.")),
+    "rollback": (f"{_AT}rollback", N_("Go back to the release before.")),
+    "resume": (f"{_AT}resume", N_("Bring an interrupted change to its end.")),
+    "history": (f"{_AT}history", N_("What was done here.")),
+    "verify": (f"{_AT}verify", N_("Compare what is there with what was recorded.")),
+    "doctor": (f"{_AT}doctor", N_("Look for everything that would stand in the way.")),
+    "hold": (f"{_AT}hold", N_("Forbid upgrades, with a reason.")),
+    "unhold": (f"{_AT}hold", N_("Allow upgrades again.")),
+    "adopt": (f"{_AT}adopt", N_("Take over a site that was installed by hand.")),
+}
+
+
+def _show_version(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if not value or context.resilient_parsing:
+        return
+    from importlib.metadata import version
+
+    session = session_of(context)
+    session.show(f"{session.program} {version('ncen-updater')}")
+    session.finish({"program": session.program, "version": version("ncen-updater")})
+    context.exit()
+
+
+cli = LazyGroup(
+    "ncen-updater",
+    lazy=COMMANDS,
+    params=[
+        *global_options(),
+        click.Option(
+            ["--version"], is_flag=True, expose_value=False, callback=_show_version,
+            help=N_("Show the version of this program."),
+        ),
+    ],
+    help=N_("Upgrade a national nCEN instance, whole or not at all."),
+)  # fmt: skip
+
+
+def _state_now(session: AgentSession, error: UpdaterError) -> Sequence[Text]:
+    from ncen_updater.cli.state import look_deeply, look_lightly, sentences
+    from ncen_updater.config.errors import ConfigError
+
+    if isinstance(error, ConfigError):
+        return [Text(N_("The site was not looked at, and nothing was changed."))]
+    facts = look_lightly(session.config)
+    # A command that never had the site cannot have changed it.
+    before = None if session.adopting else session.before or facts
+    if session.site is not None:
+        facts = look_deeply(facts, session.site)
+    said = sentences(facts, before)
+    if session.adopting and facts.journal is False:
+        said.append(Text(N_("The site was not taken over; 'adopt' may be repeated.")))
+    return said
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line and return its exit code."""
+    config = os.environ.get("NCEN_CONFIG_FILE")
+    session = AgentSession("ncen-updater", Path(config) if config else DEFAULT_CONFIG)
+    return run_program(cli, session, arguments, lambda error: _state_now(session, error))
+
+
+def main() -> None:
+    """Be the program."""
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

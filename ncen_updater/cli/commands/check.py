@@ -1,0 +1,38 @@
+"""``check``: read and verify the signed list, and say whether there is something for this site."""
+
+from __future__ import annotations
+
+import click
+
+from ncen_updater.cli.commands.common import agent_session, path_document, show_path
+from ncen_updater.cli.lazy import Command
+from ncen_updater.errors import ExitCode
+from ncen_updater.i18n import N_, Text
+
+__all__ = ["check"]
+
+
+@click.command("check", cls=Command, help=N_("Ask the feed whether an upgrade is available."))
+@click.option("--exit-code", is_flag=True, help=N_("Exit with 10 when an upgrade is available."))
+@click.pass_context
+def check(context: click.Context, exit_code: bool) -> ExitCode:
+    from ncen_updater.upgrade.operations import Operations
+
+    session = agent_session(context)
+    site = session.open_site()
+    with session.progress() as progress:
+        progress.tell(Text(N_("reading the signed list")))
+        path = Operations(site, progress).path()
+    current = str(site.slots.current())
+    view = site.source.last_view()
+    show_path(session, site.config.site.product, current, path)
+    session.finish(
+        {
+            "product": site.config.site.product,
+            "current": current,
+            **path_document(path, session.language),
+            "checked_at": view.checked_at if view else None,
+            "expires_at": view.expires_at if view else None,
+        }
+    )
+    return ExitCode.AVAILABLE if exit_code and path else ExitCode.OK

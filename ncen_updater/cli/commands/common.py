@@ -1,0 +1,206 @@
+"""What several commands need: parsing words, and showing paths and outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, cast
+
+import click
+from packaging.version import InvalidVersion, Version
+
+from ncen_updater.cli.errors import NOTHING_CHANGED, BadVersion, Held
+from ncen_updater.cli.lazy import session_of
+from ncen_updater.cli.render import format_duration, format_time
+from ncen_updater.cli.session import AgentSession
+from ncen_updater.i18n import N_, Text
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ncen_updater.feed.path import NoPath, UpgradePath
+    from ncen_updater.upgrade.memory import HoldRecord
+    from ncen_updater.upgrade.model import Change
+    from ncen_updater.upgrade.operations import Result
+    from ncen_updater.upgrade.outcome import Outcome
+
+__all__ = [
+    "JOURNAL",
+    "agent_session",
+    "change_document",
+    "in_force",
+    "parse_version",
+    "path_document",
+    "require_no_hold",
+    "result_document",
+    "show_path",
+    "show_result",
+]
+
+JOURNAL = "journal.sqlite"  # as upgrade/operations.py has it, which is too heavy for status
+
+
+def agent_session(context: click.Context) -> AgentSession:
+    """Return the session of a run of the agent."""
+    return cast("AgentSession", session_of(context))
+
+
+def parse_version(text: str | None) -> Version | None:
+    """Read a version that a person typed.
+
+    Raises:
+        BadVersion: If it is none.
+    """
+    if text is None:
+        return None
+    try:
+        return Version(text)
+    except InvalidVersion as error:
+        raise BadVersion(text=text, state=NOTHING_CHANGED) from error
+
+
+def in_force(
+    holds: tuple[HoldRecord, ...], now: Callable[[], datetime] = lambda: datetime.now(UTC)
+) -> tuple[HoldRecord, ...]:
+    """Return the holds that forbid an upgrade now."""
+    from ncen_updater.policy.holds import Hold, active_holds
+
+    by_hold = {Hold(h.reason, h.by, h.since, h.until): h for h in holds}
+    return tuple(by_hold[hold] for hold in active_holds(by_hold, now()))
+
+
+def require_no_hold(state: Path) -> None:
+    """Refuse while a hold is in force.
+
+    Raises:
+        Held: With the reason and who set it.
+    """
+    from ncen_updater.upgrade.journal import Journal
+    from ncen_updater.upgrade.memory import Memory
+
+    with Journal.open(state / JOURNAL, read_only=True) as journal:
+        holds = in_force(Memory(journal).holds())
+    if holds:
+        first = holds[0]
+        raise Held(reason=first.reason, by=first.by, since=format_time(first.since))
+
+
+def path_document(path: UpgradePath | NoPath, language: str) -> dict[str, object]:
+    """Return a path as JSON has it."""
+    hops = getattr(path, "hops", ())
+    return {
+        "available": bool(hops),
+        "hops": [
+            {
+                "version": offer.version,
+                "required": offer.required,
+                "urgency": offer.urgency.value,
+                "bytes": offer.archive.length,
+            }
+            for offer in hops
+        ],
+        "rejected": [
+            {
+                "version": rejection.offer.version,
+                "reason": rejection.reason.value,
+                "words": rejection.text.render(language),
+            }
+            for rejection in path.rejected
+            if rejection.reason.value != "not-newer"
+        ],
+    }
+
+
+def show_path(
+    session: AgentSession, product: str, current: str, path: UpgradePath | NoPath
+) -> None:
+    """Show where the site would go, and what is not for it."""
+    from ncen_updater.cli.render import format_bytes
+
+    hops = getattr(path, "hops", ())
+    values: dict[str, object] = {"product": product, "current": current}
+    if not hops:
+        text = N_("{product} {current} is the newest release for this site.")
+        session.show(Text(text, values))
+    for offer in hops:
+        size = format_bytes(offer.archive.length)
+        more = {"version": offer.version, "urgency": offer.urgency.value, "size": size}
+        text = (
+            N_("Available: {product} {version}, a required stop ({urgency}, {size})")
+            if offer.required
+            else N_("Available: {product} {version} ({urgency}, {size})")
+        )
+        session.show(Text(text, {**values, **more}))
+    for rejection in path.rejected:
+        if rejection.reason.value != "not-newer":
+            text = N_("Not for this site now: {version}, since {reason}")
+            session.show(Text(text, {"version": rejection.offer.version, "reason": rejection.text}))
+
+
+def change_document(change: Change) -> dict[str, object]:
+    """Return a change as JSON has it."""
+    from ncen_updater.upgrade.outcome import stop_seconds
+
+    return {
+        "id": change.id,
+        "kind": change.kind.value,
+        "mode": change.mode.value,
+        "state": change.state.value,
+        "product": change.product,
+        "from": change.from_version,
+        "to": change.to_version,
+        "strategy": change.strategy,
+        "created_at": change.created_at,
+        "ended_at": change.ended_at,
+        "stop_s": stop_seconds(change),
+        "error_code": change.error_code,
+        "attempts": change.attempts,
+    }
+
+
+def _outcome_document(outcome: Outcome) -> dict[str, object]:
+    return {
+        **change_document(outcome.change),
+        "step_s": dict(outcome.step_s),
+        "facts": dict(outcome.facts),
+    }
+
+
+def result_document(result: Result, language: str) -> dict[str, object]:
+    """Return what an operation came to as JSON has it."""
+    document: dict[str, object] = {
+        "changes": [_outcome_document(outcome) for outcome in result.outcomes]
+    }
+    if result.path is not None:
+        document["path"] = path_document(result.path, language)
+    if result.decision is not None:
+        document["decision"] = {
+            "action": result.decision.action.value,
+            "reason": result.decision.reason.render(language),
+        }
+    return document
+
+
+_WORDS = {
+    "finished": N_("{kind}: {product} {origin} -> {version}, finished (change {id})"),
+    "undone": N_("{kind}: {product} {origin} -> {version} was undone wholly (change {id})"),
+    "committed": N_(
+        "{kind}: {product} {origin} -> {version}, committed and in its watched time (change {id})"
+    ),
+}
+_OTHER = N_("{kind}: {product} {origin} -> {version}, state {state} (change {id})")
+
+
+def show_result(session: AgentSession, result: Result) -> None:
+    """Show what an operation came to."""
+    for outcome in result.outcomes:
+        change = outcome.change
+        values = {
+            "kind": change.kind.value, "product": change.product, "id": change.id,
+            "origin": change.from_version, "version": change.to_version,
+            "state": change.state.value,
+        }  # fmt: skip
+        session.show(Text(_WORDS.get(change.state.value, _OTHER), values))
+        if outcome.stop_s is not None:
+            stop = {"stop": format_duration(outcome.stop_s)}
+            session.show(Text(N_("  officers were kept out for {stop}"), stop))

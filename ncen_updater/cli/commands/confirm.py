@@ -1,0 +1,31 @@
+"""``confirm``: a person ends the watched time."""
+
+from __future__ import annotations
+
+import click
+
+from ncen_updater.cli.commands.common import agent_session, change_document
+from ncen_updater.cli.lazy import Command
+from ncen_updater.cli.program import user_name
+from ncen_updater.errors import ExitCode
+from ncen_updater.i18n import N_, Text
+
+__all__ = ["confirm"]
+
+
+@click.command("confirm", cls=Command, help=N_("End the watched time: the new release is good."))
+@click.pass_context
+def confirm(context: click.Context) -> ExitCode:
+    from ncen_updater.upgrade.operations import Operations
+
+    session = agent_session(context)
+    site = session.open_site()
+    with session.progress() as progress:
+        change = Operations(site, progress).confirm(user_name())
+    values = {"product": change.product, "version": change.to_version, "change": change.id}
+    session.show(Text(N_("{product} {version} is confirmed (change {change})."), values))
+    session.show(
+        Text(N_("If no upgrade is at work now, 'ncen-updater resume' ends the change at once."))
+    )
+    session.finish({"confirmed": True, "change": change_document(change)})
+    return ExitCode.OK

@@ -1,0 +1,113 @@
+"""``history``: what was done here, from the journal alone."""
+
+from __future__ import annotations
+
+import click
+
+from ncen_updater.cli.commands.common import JOURNAL, agent_session, change_document
+from ncen_updater.cli.errors import NOTHING_CHANGED, UnknownChange
+from ncen_updater.cli.lazy import Command
+from ncen_updater.cli.render import clean, format_duration, format_time, table
+from ncen_updater.cli.session import AgentSession
+from ncen_updater.config.paths import load_places
+from ncen_updater.errors import ExitCode
+from ncen_updater.i18n import N_, Text
+from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.model import Change
+from ncen_updater.upgrade.outcome import stop_seconds
+
+__all__ = ["history"]
+
+
+@click.command("history", cls=Command, help=N_("What was done here; with an id, one change whole."))
+@click.argument("change", required=False)
+@click.option(
+    "--limit", type=click.IntRange(1, 10_000), default=50, help=N_("At most this many changes.")
+)
+@click.pass_context
+def history(context: click.Context, change: str | None, limit: int) -> ExitCode:
+    session = agent_session(context)
+    places = load_places(session.config)
+    with Journal.open(places.state / JOURNAL, read_only=True) as journal:
+        if change is None:
+            _list(session, journal.changes(limit))
+        else:
+            _one(session, journal, change)
+    return ExitCode.OK
+
+
+def _list(session: AgentSession, changes: tuple[Change, ...]) -> None:
+    rows = [
+        [
+            session.text(heading)
+            for heading in (
+                N_("change"), N_("what"), N_("from"), N_("to"), N_("came to"), N_("stop"),
+                N_("code"), N_("begun"),
+            )
+        ]
+    ]  # fmt: skip
+    for change in changes:
+        stop = stop_seconds(change)
+        rows.append(
+            [
+                change.id,
+                change.kind.value,
+                change.from_version,
+                change.to_version,
+                change.state.value,
+                "-" if stop is None else format_duration(stop),
+                change.error_code or "-",
+                format_time(change.created_at),
+            ]
+        )
+    if changes:
+        for line in table(rows):
+            session.show(line)
+    else:
+        session.show(Text(N_("No change was ever begun here.")))
+    session.finish({"changes": [change_document(change) for change in changes]})
+
+
+def _one(session: AgentSession, journal: Journal, change_id: str) -> None:
+    try:
+        change = journal.change(change_id)
+    except KeyError as error:
+        raise UnknownChange(change=change_id, state=NOTHING_CHANGED) from error
+    events = journal.events(change=change_id)
+    values = {"kind": change.kind.value, "origin": change.from_version, "id": change.id,
+              "version": change.to_version, "state": change.state.value}  # fmt: skip
+    session.show(Text(N_("{kind} {origin} -> {version} (change {id}): {state}"), values))
+    steps = [
+        {
+            "name": record.name.value,
+            "state": record.state.value,
+            "started_at": record.started_at,
+            "ended_at": record.ended_at,
+            "seconds": (record.ended_at - record.started_at).total_seconds()
+            if record.ended_at
+            else None,
+        }
+        for record in sorted(change.steps.values(), key=lambda r: r.started_at)
+    ]
+    for record in sorted(change.steps.values(), key=lambda r: r.started_at):
+        took = (
+            format_duration((record.ended_at - record.started_at).total_seconds())
+            if record.ended_at
+            else "-"
+        )
+        session.show(f"  {record.name.value:16} {record.state.value:9} {took}")
+    for event in events:
+        words = ", ".join(
+            f"{key} {value}" for key, value in event.data.items() if value is not None
+        )
+        session.show(clean(f"  {format_time(event.at)}  {event.kind}  {words}".rstrip()))
+    session.finish(
+        {
+            **change_document(change),
+            "steps": steps,
+            "facts": journal.facts(change_id),
+            "events": [
+                {"number": e.number, "at": e.at, "kind": e.kind, "data": e.data} for e in events
+            ],
+        }
+    )

@@ -1,0 +1,124 @@
+"""``plan``: what an upgrade would do here. Fetches the release; changes nothing that runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+from packaging.version import Version
+
+from ncen_updater.cli.commands.common import agent_session, parse_version, path_document, show_path
+from ncen_updater.cli.lazy import Command
+from ncen_updater.cli.render import finding_document, finding_lines, format_bytes
+from ncen_updater.cli.session import AgentSession
+from ncen_updater.errors import ExitCode
+from ncen_updater.i18n import N_, Text
+
+if TYPE_CHECKING:
+    from ncen_updater.feed.path import NoPath, UpgradePath
+    from ncen_updater.upgrade.context import Site
+    from ncen_updater.upgrade.planning import Plan
+
+__all__ = ["plan", "plan_document", "plan_for", "show_plan"]
+
+
+@click.command(
+    "plan", cls=Command, help=N_("Say what an upgrade would do here, and change nothing.")
+)
+@click.argument("version", required=False)
+@click.option(
+    "--sql", is_flag=True, help=N_("Print every statement that will run, in order, and only that.")
+)
+@click.option("--retry", is_flag=True, help=N_("Take releases too that failed here before."))
+@click.pass_context
+def plan(context: click.Context, version: str | None, sql: bool, retry: bool) -> ExitCode:
+    session = agent_session(context)
+    target = parse_version(version)
+    site = session.open_site()
+    return run_plan(session, site, target, sql=sql, retry=retry)
+
+
+def run_plan(
+    session: AgentSession, site: Site, target: Version | None, *, sql: bool, retry: bool
+) -> ExitCode:
+    """Make a plan and show it; the exit code says whether it is blocked."""
+    path, made = plan_for(session, site, target, retry=retry)
+    current = str(site.slots.current())
+    if made is None:
+        show_path(session, site.config.site.product, current, path)
+        session.finish(path_document(path, session.language))
+        return ExitCode.OK
+    if sql:
+        statements = made.sql()
+        session.show(statements)
+        session.finish({"digest": made.digest, "sql": statements})
+        return ExitCode.OK
+    show_path(session, site.config.site.product, current, path)
+    show_plan(session, made)
+    session.finish(plan_document(session, path, made))
+    return ExitCode.BLOCKED if made.blocked else ExitCode.OK
+
+
+def plan_for(
+    session: AgentSession, site: Site, target: Version | None, *, retry: bool
+) -> tuple[UpgradePath | NoPath, Plan | None]:
+    """Choose a path and plan it; no plan where there is nothing to install."""
+    from ncen_updater.feed.path import UpgradePath
+    from ncen_updater.upgrade.operations import Operations
+    from ncen_updater.upgrade.planning import make_plan
+
+    with session.progress() as progress:
+        progress.tell(Text(N_("reading the signed list")))
+        path = Operations(site, progress).path(target, retry=retry)
+        current = site.slots.current()
+        if not isinstance(path, UpgradePath) or current is None:
+            return path, None
+        return path, make_plan(site, current, path, progress)
+
+
+def plan_document(
+    session: AgentSession, path: UpgradePath | NoPath, made: Plan
+) -> dict[str, object]:
+    """Return a plan as JSON has it."""
+    findings = [finding_document(finding, session.language) for finding in made.findings]
+    return {**path_document(path, session.language), "plan": made.as_json(), "findings": findings}
+
+
+def show_plan(session: AgentSession, made: Plan) -> None:
+    """Show a plan to people."""
+    for hop in made.hops:
+        session.show()
+        session.show(
+            Text(
+                N_("{origin} -> {version}: strategy {strategy}"),
+                {
+                    "origin": hop.origin, "version": hop.offer.version,
+                    "strategy": made.strategy.value,
+                },
+            )
+        )  # fmt: skip
+        for facts in hop.databases:
+            values = {"name": facts.name, "physical": facts.physical,
+                      "size": format_bytes(facts.size_bytes)}  # fmt: skip
+            session.show(Text(N_("  database {name} ({physical}), {size}"), values))
+        for step in hop.migrations.steps:
+            migration = {"database": step.database, "id": step.id}
+            session.show(Text(N_("  migration {id} of {database}"), migration))
+        session.show(
+            Text(
+                N_("  a later rollback keeps every record")
+                if hop.keeps_records
+                else N_("  a later rollback loses what was entered since; it will be counted first")
+            )
+        )
+    session.show()
+    session.show(Text(N_("Steps; those marked * run while officers are out:")))
+    for number, line in enumerate(made.steps, 1):
+        mark = "*" if line.downtime else " "
+        session.show(f"  {number:2} {mark} {line.title.render(session.language)}")
+    session.show()
+    session.show(Text(N_("Digest of the plan: {digest}"), {"digest": made.digest}))
+    for text in finding_lines(made.findings, session.language):
+        session.show(text)
+    if made.blocked:
+        session.show(Text(N_("The upgrade cannot begin while something blocks.")))

@@ -1,0 +1,45 @@
+"""``resume``: bring the site to one whole version after whatever happened."""
+
+from __future__ import annotations
+
+import click
+
+from ncen_updater.cli.commands.common import agent_session, result_document, show_result
+from ncen_updater.cli.lazy import Command
+from ncen_updater.errors import ExitCode
+from ncen_updater.i18n import N_, Text
+
+__all__ = ["resume"]
+
+
+@click.command("resume", cls=Command, help=N_("Bring an interrupted change to its end."))
+@click.option(
+    "--boot",
+    is_flag=True,
+    help=N_("For the start of the machine: count the tries, and leave the start to the system."),
+)
+@click.option("--dry-run", is_flag=True, help=N_("Say what would be done, and change nothing."))
+@click.pass_context
+def resume(context: click.Context, boot: bool, dry_run: bool) -> ExitCode:  # fmt: skip
+    from ncen_updater.upgrade.interruption import Interruption
+    from ncen_updater.upgrade.journal import Journal
+    from ncen_updater.upgrade.operations import JOURNAL, Operations, Result
+    from ncen_updater.upgrade.recovery import decide
+    from ncen_updater.upgrade.situation import look
+
+    session = agent_session(context)
+    site = session.open_site()
+    if dry_run:
+        with Journal.open(site.state / JOURNAL, read_only=True) as journal:
+            result = Result(decision=decide(look(site, journal.open_change(), by_person=not boot)))
+    else:
+        interruption = Interruption()
+        with session.progress() as progress, interruption.handled():
+            operations = Operations(site, progress, interruption=interruption)
+            result = operations.resume(by_person=not boot, at_boot=boot)
+    if result.decision is not None:
+        values = {"action": result.decision.action.value, "reason": result.decision.reason}
+        session.show(Text(N_("{action}: {reason}"), values))
+    show_result(session, result)
+    session.finish(result_document(result, session.language))
+    return ExitCode.OK

@@ -1,0 +1,62 @@
+"""``rollback``: go back to the release before, keeping every record where the release can."""
+
+from __future__ import annotations
+
+import click
+
+from ncen_updater.cli.commands.common import agent_session, result_document, show_result
+from ncen_updater.cli.lazy import Command
+from ncen_updater.errors import ExitCode
+from ncen_updater.i18n import N_, Text
+
+__all__ = ["rollback"]
+
+
+@click.command("rollback", cls=Command, help=N_("Go back to the release before."))
+@click.option(
+    "--accept-loss",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help=N_("Agree to lose this many records, as the refusal counted them."),
+)
+@click.option("--yes", is_flag=True, help=N_("Do not ask. Nothing that blocks is passed over."))
+@click.option("--dry-run", is_flag=True, help=N_("Say how it would go, and change nothing."))
+@click.pass_context
+def rollback(
+    context: click.Context, accept_loss: int | None, yes: bool, dry_run: bool
+) -> ExitCode:  # fmt: skip
+    from ncen_updater.upgrade.interruption import Interruption
+    from ncen_updater.upgrade.operations import Operations
+
+    session = agent_session(context)
+    site = session.open_site()
+    interruption = Interruption()
+    if dry_run or not yes:
+        with session.progress() as progress:
+            progress.tell(Text(N_("looking for the way back")))
+            way = Operations(site, progress).way_back(accept_loss=accept_loss)
+        values = {"origin": way.origin, "target": way.target, "count": way.lost_total,
+                  "tables": way.lost_words}  # fmt: skip
+        session.show(
+            Text(
+                N_("{origin} -> {target}, losing {count} records: {tables}")
+                if way.lost_total
+                else N_("{origin} -> {target}, keeping every record"),
+                values,
+            )
+        )
+        if dry_run:
+            session.finish(
+                {
+                    "from": way.origin, "to": way.target, "mode": way.mode.value,
+                    "lost": way.lost, "lost_total": way.lost_total, "reason": way.reason,
+                }
+            )  # fmt: skip
+            return ExitCode.OK
+        session.agree(Text(N_("Go back to {target} now?"), values), yes=False)
+    with session.progress() as progress, interruption.handled():
+        operations = Operations(site, progress, interruption=interruption)
+        result = operations.rollback(accept_loss=accept_loss)
+    show_result(session, result)
+    session.finish(result_document(result, session.language))
+    return ExitCode.OK

@@ -1,0 +1,65 @@
+"""``upgrade``: walk the path to a release."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from ncen_updater.cli.commands.common import (
+    agent_session,
+    parse_version,
+    path_document,
+    require_no_hold,
+    result_document,
+    show_path,
+    show_result,
+)
+from ncen_updater.cli.commands.plan import plan_for, run_plan, show_plan
+from ncen_updater.cli.errors import NOTHING_CHANGED, NeedsYes
+from ncen_updater.cli.lazy import Command
+from ncen_updater.errors import ExitCode
+from ncen_updater.i18n import N_, Text
+
+__all__ = ["upgrade"]
+
+
+@click.command("upgrade", cls=Command, help=N_("Upgrade the application."))
+@click.argument("version", required=False)
+@click.option("--retry", is_flag=True, help=N_("Try releases again that failed here before."))
+@click.option("--yes", is_flag=True, help=N_("Do not ask. Nothing that blocks is passed over."))
+@click.option("--dry-run", is_flag=True, help=N_("Show the plan and change nothing."))
+@click.pass_context
+def upgrade(
+    context: click.Context, version: str | None, retry: bool, yes: bool, dry_run: bool
+) -> ExitCode:
+    from ncen_updater.upgrade.interruption import Interruption
+    from ncen_updater.upgrade.operations import Operations
+
+    session = agent_session(context)
+    target = parse_version(version)
+    site = session.open_site()
+    if dry_run:
+        return run_plan(session, site, target, sql=False, retry=retry)
+    require_no_hold(site.state)
+    product = site.config.site.product
+    if not yes:
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise NeedsYes(state=NOTHING_CHANGED)
+        path, made = plan_for(session, site, target, retry=retry)
+        show_path(session, product, str(site.slots.current()), path)
+        if made is None:
+            session.finish(path_document(path, session.language))
+            return ExitCode.OK
+        show_plan(session, made)
+        question = Text(N_("Upgrade {product} now?"), {"product": product})
+        session.agree(question, yes=False)
+    interruption = Interruption()
+    with session.progress() as progress, interruption.handled():
+        operations = Operations(site, progress, interruption=interruption)
+        result = operations.upgrade(target, retry=retry)
+    if not result.outcomes and result.path is not None:
+        show_path(session, product, str(site.slots.current()), result.path)
+    show_result(session, result)
+    session.finish(result_document(result, session.language))
+    return ExitCode.OK

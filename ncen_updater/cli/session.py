@@ -1,0 +1,141 @@
+"""What one run of a command line knows: its options, where it writes, and how it asks."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ncen_updater.cli.errors import NOTHING_CHANGED, Declined, NeedsYes
+from ncen_updater.cli.render import jsonable
+from ncen_updater.i18n import DEFAULT_LANGUAGE, N_, Text
+
+if TYPE_CHECKING:
+    from ncen_updater.cli.state import SiteFacts
+    from ncen_updater.cli.terminal import Heartbeat
+    from ncen_updater.upgrade.context import Site
+
+__all__ = ["DEFAULT_CONFIG", "AgentSession", "Session"]
+
+DEFAULT_CONFIG = Path("/etc/ncen-updater/agent.toml")
+
+
+@dataclass
+class Session:
+    """Options that every command has, and the two streams.
+
+    Attributes:
+        program: Name of the program, for advice.
+        config: The configuration file.
+        as_json: Whether stdout is one JSON document.
+        language: Two letters.
+        quiet: Whether progress is left out.
+        verbose: Whether the log and traces are shown.
+    """
+
+    program: str
+    config: Path = DEFAULT_CONFIG
+    as_json: bool = False
+    language: str = DEFAULT_LANGUAGE
+    quiet: bool = False
+    verbose: bool = False
+    _lines: list[str] = field(default_factory=list)
+
+    def text(self, template: str, **values: object) -> str:
+        """Return a sentence in the language of this run."""
+        return Text(template, values).render(self.language)
+
+    def show(self, line: str | Text = "") -> None:
+        """Keep one line of data for people; shown at :meth:`finish`, and not at all as JSON."""
+        self._lines.append(line.render(self.language) if isinstance(line, Text) else line)
+
+    def finish(self, document: Mapping[str, object]) -> None:
+        """Write the data: the document, or the lines that were kept."""
+        lines, self._lines = self._lines, []
+        if self.as_json:
+            self.write(json.dumps(jsonable(document, self.language), indent=2, ensure_ascii=False))
+        elif lines:
+            self.write("\n".join(lines))
+
+    def write(self, data: str) -> None:
+        """Write to stdout. A reader who has gone away does not change what the command came to."""
+        try:
+            click.echo(data)
+        except BrokenPipeError:
+            # Python would flush once more at its end, and complain there.
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    def say(self, line: str | Text) -> None:
+        """Write one line for people to stderr, now."""
+        with suppress(BrokenPipeError):
+            click.echo(line.render(self.language) if isinstance(line, Text) else line, err=True)
+
+    def agree(self, question: Text, *, yes: bool) -> None:
+        """Ask before something is changed.
+
+        Args:
+            question: One that is answered with yes or no.
+            yes: Whether it was answered beforehand.
+
+        Raises:
+            NeedsYes: If nobody can be asked.
+            Declined: If the answer is no.
+        """
+        if yes:
+            return
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise NeedsYes(state=NOTHING_CHANGED)
+        lines, self._lines = self._lines, []
+        for line in lines:  # what is asked about has to be read first
+            self.say(line)
+        answer = click.prompt(
+            self.text(N_("{question} Type yes to agree"), question=question),
+            default=self.text(N_("no")),
+            err=True,
+        )
+        if str(answer).strip().lower() not in ("yes", "y", self.text(N_("yes")).lower()):
+            raise Declined(state=NOTHING_CHANGED)
+
+    def progress(self) -> Heartbeat:
+        """Return the listener of this run, a context manager."""
+        from ncen_updater.cli.terminal import make_progress
+
+        return make_progress(quiet=self.quiet, language=self.language)
+
+
+@dataclass
+class AgentSession(Session):
+    """A run of ``ncen-updater``.
+
+    Attributes:
+        site: The site, once a command needed it.
+        before: What was known of it before the command touched it.
+        adopting: Whether the command changes what no journal knows of yet.
+    """
+
+    site: Site | None = None
+    before: SiteFacts | None = None
+    adopting: bool = False
+
+    def open_site(self) -> Site:
+        """Read the whole configuration and put the site together.
+
+        Raises:
+            ConfigError: If the configuration has mistakes.
+        """
+        from ncen_updater.cli.state import look_lightly
+        from ncen_updater.composition import build_site
+        from ncen_updater.config.loader import load_config
+
+        config = load_config(self.config)
+        self.before = look_lightly(self.config)
+        self.site = build_site(config, self.config)
+        return self.site

@@ -1,0 +1,180 @@
+"""A process that acts on the sets is killed at every kind of instant; the evidence must suffice.
+
+A child is forked and kills itself at its n-th file operation (an audit hook counts them), or is
+killed from outside after a seeded random time, which also falls into the middle of SQL. Afterwards
+a fresh engine looks at the evidence and completes what was swapped or undoes what was not.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.databases.base import ChangeRef, Evidence, Marker, Role, TableDigest
+from ncen_updater.databases.sqlite.engine import SqliteEngine
+from tests.databases.sqlite.site import (
+    NAMES,
+    build,
+    contents,
+    go_back,
+    new_release,
+    reference,
+    upgrade,
+)
+
+FILE_ACTS = {
+    "fcntl.ioctl", "fcntl.lockf", "open", "os.chmod", "os.mkdir", "os.remove", "os.rename",
+    "os.rmdir", "os.symlink", "shutil.rmtree", "sqlite3.connect",
+}  # fmt: skip
+KILLS = 24
+TIMED_KILLS = 12
+
+Act = Callable[[], object]
+Whole = dict[str, tuple[str, dict[str, TableDigest]]]
+
+
+def run(act: Act, kill_at: int = 0, kill_after_s: float | None = None) -> tuple[int, int, float]:
+    """Run an act in a forked child; return (wait status, file operations, seconds)."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.close(read)
+            count = 0
+
+            def hook(event: str, _: object) -> None:
+                nonlocal count
+                if event in FILE_ACTS:
+                    count += 1
+                    if count == kill_at:
+                        os.kill(os.getpid(), signal.SIGKILL)
+
+            sys.addaudithook(hook)
+            began = time.monotonic()
+            os.write(write, b".")
+            act()
+            os.write(write, f"{count} {time.monotonic() - began}".encode())
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(write)
+    os.read(read, 1)
+    if kill_after_s is not None:
+        time.sleep(kill_after_s)
+        os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    said = os.read(read, 100).decode().split()
+    os.close(read)
+    return status, int(said[0]) if said else 0, float(said[1]) if said else 0.0
+
+
+def whole(engine: SqliteEngine, change: ChangeRef) -> Whole:
+    return {
+        name: (
+            engine.fingerprint(Role.LIVE, name, change),
+            engine.table_digests(Role.LIVE, name, change),
+        )
+        for name in NAMES
+    }
+
+
+def recover(directory: Path, change: ChangeRef) -> bool:
+    """What the recovery does before the commit, from the evidence; True when the new set stands."""
+    engine = SqliteEngine(directory, NAMES)
+    if engine.evidence(change).swapped:
+        engine.cut_over(change)
+        return True
+    go_back(engine, change)
+    return False
+
+
+def check(directory: Path, change: ChangeRef, before: dict[str, str], after: Whole) -> bool:
+    fresh = recover(directory, change)
+    engine = SqliteEngine(directory, NAMES)
+    evidence = engine.evidence(change)
+    if fresh:
+        assert evidence == Evidence(swapped=True, fenced=False, previous=NAMES)
+        assert engine.marker() == Marker("2.0", 1, change.id)
+        assert whole(engine, change) == after
+        go_back(engine, change)  # the old ones are still there, whole
+    else:
+        assert (evidence.swapped, evidence.fenced, evidence.candidates) == (False, False, ())
+        assert evidence.missing == ()
+        assert engine.marker() is None
+    assert contents(directory) == before
+    return fresh
+
+
+@pytest.fixture(params=["copy", "in-place"])
+def strategy(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def after(tmp_path: Path, strategy: str) -> Whole:
+    """The new set as an undisturbed upgrade makes it."""
+    engine = build(tmp_path / "model")
+    change = reference(strategy)
+    upgrade(engine, change, new_release(tmp_path / "slot"))
+    return whole(engine, change)
+
+
+def test_killed_at_a_file_operation_of_an_upgrade(
+    tmp_path: Path, strategy: str, after: Whole
+) -> None:
+    change, target = reference(strategy), new_release(tmp_path / "slot")
+    model = build(tmp_path / "count")
+    _, total, _ = run(lambda: upgrade(model, change, target))
+    assert total > KILLS
+    fresh = 0
+    # The last ones are the cut-over itself, so all of them; of the others a seeded choice.
+    chosen = random.Random(1).sample(range(1, total - 10), KILLS - 10)
+    for kill_at in [*chosen, *range(total - 9, total + 1)]:
+        site = tmp_path / f"site{kill_at}"
+        engine = build(site)
+        before = contents(site)
+        status, _, _ = run(lambda e=engine: upgrade(e, change, target), kill_at)  # type: ignore[misc]
+        assert os.WIFSIGNALED(status), kill_at
+        fresh += check(site, change, before, after)
+    assert 0 < fresh < KILLS
+
+
+def test_killed_at_a_file_operation_of_the_way_back(
+    tmp_path: Path, strategy: str, after: Whole
+) -> None:
+    change, target = reference(strategy), new_release(tmp_path / "slot")
+    model = build(tmp_path / "count")
+    upgrade(model, change, target)
+    _, total, _ = run(lambda: go_back(model, change))
+    for kill_at in range(1, total + 1):
+        site = tmp_path / f"site{kill_at}"
+        engine = build(site)
+        before = contents(site)
+        upgrade(engine, change, target)
+        status, _, _ = run(lambda e=engine: go_back(e, change), kill_at)  # type: ignore[misc]
+        assert os.WIFSIGNALED(status), kill_at
+        check(site, change, before, after)
+
+
+def test_killed_from_outside_at_a_random_time(tmp_path: Path, strategy: str, after: Whole) -> None:
+    change, target = reference(strategy), new_release(tmp_path / "slot")
+    model = build(tmp_path / "count")
+    _, _, seconds = run(lambda: upgrade(model, change, target))
+    clock = random.Random(2)
+    for number in range(TIMED_KILLS):
+        site = tmp_path / f"site{number}"
+        engine = build(site)
+        before = contents(site)
+        run(
+            lambda e=engine: upgrade(e, change, target),  # type: ignore[misc]
+            kill_after_s=clock.uniform(0, seconds),
+        )
+        check(site, change, before, after)

@@ -206,3 +206,16 @@ def test_what_is_needed_never_goes(
         assert len(slots - gone - {current}) >= keep.slots
     # Collecting again at once finds nothing.
     assert collect(NOW, slots - gone, kept_sets) == Collection()
+
+
+def test_the_databases_of_one_change_go_together_or_not_at_all() -> None:
+    result = what_to_collect(
+        slots=(),
+        current=Version("3"),
+        came_from=None,
+        previous=[PreviousDatabases("abc", NOW - 9 * DAY), PreviousDatabases("abc", NOW)],
+        named=NamedByJournal(),
+        keep=KeepRule(7, 1),
+        now=NOW,
+    )
+    assert result == Collection()

@@ -1,0 +1,126 @@
+"""The program from the first key to a withdrawal, as officers type it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ncen_updater.cli.publisher import main
+from tests.publisher.releases import PASSPHRASE, write_release
+
+
+class Officer:
+    """Runs commands; returns exit code, output and errors."""
+
+    def __init__(self, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.work, self._capsys = work, capsys
+        self.secret = work / "secret"
+        self.secret.write_text(PASSPHRASE + "\n")
+        self.secret.chmod(0o600)
+
+    def run(self, *arguments: object) -> tuple[int, str, str]:
+        code = 0
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as leave:
+            code = int(leave.code or 0)
+        captured = self._capsys.readouterr()
+        return code, captured.out, captured.err
+
+    def json(self, *arguments: object) -> Any:
+        code, out, err = self.run(*arguments, "--json")
+        assert code == 0, err
+        return json.loads(out)
+
+    def sign_and_publish(self, event: Path, *more: object) -> None:
+        digest = self.json("show", event)["digest"]
+        for name in ("amina", "bo"):
+            key = self.work / f"keys/{name}.pem"
+            self.json("sign", event, "--key", key, "--digest", digest, *self.pass_file)
+        self.json("publish", self.work / "feed", "--event", event, *more, *self.online)
+
+    @property
+    def pass_file(self) -> tuple[object, ...]:
+        return ("--passphrase-file", self.secret)
+
+    @property
+    def online(self) -> tuple[object, ...]:
+        keys = self.work / "keys"
+        return (
+            "--snapshot-key",
+            keys / "snapshot.pem",
+            "--timestamp-key",
+            keys / "timestamp.pem",
+            *self.pass_file,
+        )
+
+
+@pytest.fixture
+def officer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Officer:
+    person = Officer(tmp_path, capsys)
+    for name in ("amina", "bo", "chen", "snapshot", "timestamp"):
+        person.json("keys", "new", name, "--directory", tmp_path / "keys", *person.pass_file)
+    officers = [f"keys/{name}.pub.json" for name in ("amina", "bo", "chen")]
+    roles = "".join(
+        f"[roles.{role}]\nkeys = {officers}\nthreshold = 2\n"
+        for role in ("root", "targets", "ncen", "ncen-updater")
+    ) + "".join(
+        f'[roles.{role}]\nkeys = ["keys/{role}.pub.json"]\nthreshold = 1\n'
+        for role in ("snapshot", "timestamp")
+    )
+    (tmp_path / "ceremony.toml").write_text(roles)
+    return person
+
+
+def test_from_init_to_withdraw(officer: Officer) -> None:
+    work, feed = officer.work, officer.work / "feed"
+    officer.json("init", work / "ceremony.toml", "--event", work / "e1")
+    officer.sign_and_publish(work / "e1")
+    extra = '[[health]]\nname = "answers"\npath = "/"\n'
+    release = write_release(work / "r", extra=extra)
+    assert officer.json("lint", release, "--feed", feed)["findings"] == []
+    assert officer.json("build", release, "--staging", work / "s")["version"] == "3.3.0"
+    shown = officer.json("draft", "--feed", feed, "--staging", work / "s", "--event", work / "e2")
+    assert {change["role"] for change in shown["changes"]} == {"", "ncen"}
+    code, out, err = officer.run("publish", feed, "--event", work / "e2", *officer.online)
+    assert (code, out) == (4, "")
+    assert all(word in err for word in ("NU-7011", "0 of 2", "amina, bo, chen", "as it was"))
+    officer.sign_and_publish(work / "e2", "--staging", work / "s")
+    officer.json("refresh", feed, *officer.online)
+    reason = ("--reason", "loses cases", "--feed", feed)
+    code, out, _ = officer.run("withdraw", "3.3.0", *reason, "--event", work / "e3")
+    assert code == 0
+    assert "WITHDRAWN: ncen 3.3.0: loses cases" in out
+    officer.sign_and_publish(work / "e3")
+    status = officer.json("status", feed)
+    assert [release["withdrawn"] for release in status["releases"]] == ["loses cases"]
+    assert {role["role"]: role["version"] for role in status["roles"]}["ncen"] == 3
+
+
+def test_exit_codes_and_errors(officer: Officer) -> None:
+    work = officer.work
+    bad = write_release(work / "r")
+    (bad / "manifest.toml").write_text("schema = 1")
+    code, out, _ = officer.run("lint", bad)
+    assert (code, "NU-7101" in out) == (3, True)
+    code, out, _ = officer.run("status", work / "nowhere", "--json")
+    assert (code, json.loads(out)["error"]["code"]) == (6, "NU-7006")
+    assert officer.run("sign")[0] == 2
+    assert officer.run("--nonsense")[0] == 2
+    officer.secret.chmod(0o640)
+    code, _, err = officer.run("keys", "new", "x", "--directory", work, *officer.pass_file)
+    assert (code, "NU-7022" in err) == (2, True)
+    assert not (work / "x.pem").exists()
+
+
+def test_a_passphrase_from_a_descriptor(officer: Officer) -> None:
+    read, write = os.pipe()
+    os.write(write, f"{PASSPHRASE}\n".encode())
+    os.close(write)
+    made = officer.json("keys", "new", "y", "--directory", officer.work, "--passphrase-fd", read)
+    os.close(read)
+    assert Path(made["private"]).exists()

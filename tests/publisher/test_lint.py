@@ -1,0 +1,119 @@
+"""Each rule finds its mistake, and a good release has none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.publisher.build import build_release
+from ncen_updater.publisher.lint import lint_release
+from ncen_updater.publisher.sqltext import is_single_select, statements, transaction_control
+from tests.publisher.releases import write_release
+
+GOOD = """
+[[databases]]
+name = "cases"
+[[databases.migrations]]
+id = "001"
+up = "m/001.up.sql"
+down = "m/001.down.sql"
+verify = "m/001.verify.sql"
+[[checks]]
+name = "cases stay"
+database = "cases"
+sql = "SELECT count(*) FROM cases"
+compare = "equal"
+[[health]]
+name = "answers"
+path = "/health"
+"""
+
+
+def good(directory: Path, extra: str = GOOD, version: str = "3.3.0") -> Path:
+    release = write_release(directory, version, extra=extra)
+    (release / "m").mkdir()
+    (release / "m/001.up.sql").write_text("-- COMMIT;\nALTER TABLE a ADD b text DEFAULT 'BEGIN;'")
+    (release / "m/001.down.sql").write_text("ALTER TABLE a DROP b")
+    (release / "m/001.verify.sql").write_text("SELECT * FROM a WHERE b IS NULL")
+    return release
+
+
+def codes(release: Path, severity: str | None = None) -> set[str]:
+    found = lint_release(release)
+    return {f.code[3:] for f in found if severity in (None, f.severity.value)}
+
+
+def test_a_good_release(tmp_path: Path) -> None:
+    assert lint_release(good(tmp_path / "r")) == []
+
+
+@pytest.mark.parametrize(
+    ("expected", "old", "new"),
+    [
+        ("7101", "schema = 1", "schema = 2"),
+        ("7101", 'down = "m/001.down.sql"\n', ""),
+        ("7105", "m/001.verify.sql", "m/002.verify.sql"),
+        ("7109", "[notes.fr]", "[notes.es]"),
+        ("7117", "SELECT count(*) FROM cases", "SELECT 1; DELETE FROM cases"),
+        ("7120", '[[health]]\nname = "answers"\npath = "/health"\n', ""),
+    ],
+)
+def test_mistakes_in_the_manifest(tmp_path: Path, expected: str, old: str, new: str) -> None:
+    release = good(tmp_path / "r")
+    manifest = release / "manifest.toml"
+    text = manifest.read_text()
+    assert old in text
+    manifest.write_text(text.replace(old, new))
+    assert expected in codes(release, "strict")
+
+
+@pytest.mark.parametrize(
+    ("expected", "sql"),
+    [
+        ("7111", "UPDATE a SET b = 1; COMMIT; SELECT 1"),
+        ("7111", "/* x */ begin; select 1"),
+        ("7112", "CREATE INDEX CONCURRENTLY i ON a (b)"),
+        ("7112", "VACUUM a"),
+        ("7114", "-- nothing"),
+    ],
+)
+def test_mistakes_in_a_migration(tmp_path: Path, expected: str, sql: str) -> None:
+    release = good(tmp_path / "r")
+    (release / "m/001.up.sql").write_text(sql)
+    assert codes(release, "strict") == {expected}
+
+
+def test_mistakes_in_the_tree(tmp_path: Path) -> None:
+    release = good(tmp_path / "r")
+    (release / "BIN").mkdir()
+    (release / "server.pem").write_text("x")
+    assert codes(release) == {"7110", "7121"}
+    (release / "out").symlink_to("../..")
+    assert codes(release) == {"7102"}
+
+
+def test_history_against_the_published_release(tmp_path: Path) -> None:
+    published = build_release(good(tmp_path / "r"), tmp_path / "s").document
+
+    def found(release: Path) -> set[str]:
+        return {f.code[3:] for f in lint_release(release, published) if f.severity == "strict"}
+
+    assert found(good(tmp_path / "next", version="3.4.0")) == set()
+    assert found(good(tmp_path / "same")) == {"7103"}
+    edited = good(tmp_path / "edited", version="3.4.0")
+    (edited / "m/001.up.sql").write_text("ALTER TABLE a ADD c text")
+    assert found(edited) == {"7106"}
+    gone = good(tmp_path / "gone", GOOD.replace('"001"', '"000"'), version="3.4.0")
+    assert found(gone) == {"7107", "7108"}
+
+
+def test_reading_of_sql() -> None:
+    body = "CREATE FUNCTION f() RETURNS void AS $x$ BEGIN; COMMIT; $x$ LANGUAGE plpgsql; SELECT 2"
+    assert len(statements(body)) == 2
+    assert transaction_control(body) == []
+    trigger = "CREATE TRIGGER t AFTER INSERT ON a BEGIN UPDATE b SET c = 1; END; SELECT 1"
+    assert len(statements(trigger)) == 2
+    assert transaction_control(trigger) == []
+    assert is_single_select("WITH x AS (SELECT ';') SELECT * FROM x -- ; DROP")
+    assert not is_single_select("DELETE FROM a")

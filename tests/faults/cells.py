@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from ncen_updater.upgrade.model import BEFORE_COMMIT, FORWARD, Phase, StepName
 
-__all__ = ["Cell", "Fault", "Strike", "all_cells", "undo_cells"]
+__all__ = ["Cell", "Fault", "Strike", "all_cells", "decode", "expected_versions", "undo_cells"]
 
 FORWARD_PHASES = (Phase.BEFORE_EFFECT, Phase.AFTER_EFFECT, Phase.AFTER_RECORD)
 UNDO_PHASES = (Phase.BEFORE_UNDO, Phase.AFTER_UNDO, Phase.AFTER_UNDO_RECORD)
@@ -79,3 +79,27 @@ def undo_cells(operation: str = "upgrade") -> Iterator[Cell]:
         for phase in UNDO_PHASES:
             for fault in Fault:
                 yield Cell(operation, (cause, Strike(step, phase, fault)))
+
+
+def expected_versions(cell: Cell, old: str, new: str) -> set[str]:
+    """Which whole versions a cell may end on.
+
+    A disk that fails lets the change go on where nothing has to be written, so the commit may be
+    reached; a process that dies or fails before the commit always ends on what ran before.
+    """
+    before, after = (old, new) if cell.operation == "upgrade" else (new, old)
+    last = cell.strikes[-1]
+    if len(cell.strikes) > 1:
+        return {before}
+    if last.step in FORWARD:
+        return {after}
+    if last.step is StepName.COMMIT:
+        if last.phase is Phase.BEFORE_EFFECT and last.fault not in (
+            Fault.DISK_FULL,
+            Fault.READ_ONLY,
+        ):
+            return {before}
+        return {after} if last.phase is not Phase.BEFORE_EFFECT else {before, after}
+    if last.fault in (Fault.DISK_FULL, Fault.READ_ONLY):
+        return {before, after}
+    return {before}

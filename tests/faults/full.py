@@ -1,0 +1,171 @@
+"""The whole fault matrix and the random kills, as a command of its own.
+
+``python -m tests.faults.full [--engine sqlite|postgresql|both] [--matrix] [--agent-kills N]
+[--server-kills N] [--seed S] [--report FILE]``. Exits 1 if any promise was broken. Takes about an
+hour and a half for all of it on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from ncen_updater.demo.embedded_postgres import EmbeddedPostgres
+from tests.faults.cells import all_cells, expected_versions, undo_cells
+from tests.faults.trial import NEW, OLD, Trial, trial
+from tests.support.postgres import FAST_SETTINGS, available
+
+RESULT = dict[str, object]
+
+
+@contextlib.contextmanager
+def prepared(engine: str) -> Iterator[Trial]:
+    """A trial on an engine."""
+    with contextlib.ExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="nu-faults-"))
+        server = None
+        if engine == "postgresql":
+            data = stack.enter_context(tempfile.TemporaryDirectory(prefix="nu-faults-pg-"))
+            server = stack.enter_context(
+                EmbeddedPostgres(available()[-1], Path(data), FAST_SETTINGS)
+            )
+        yield stack.enter_context(trial(Path(directory), server))
+
+
+class Report:
+    """Counts cells, and prints what was broken at once."""
+
+    def __init__(self) -> None:
+        self.rows: list[RESULT] = []
+
+    def add(self, engine: str, kind: str, cell: str, problem: str = "", version: str = "") -> None:
+        """Keep one result."""
+        self.rows.append(
+            {"engine": engine, "kind": kind, "cell": cell, "problem": problem, "version": version}
+        )
+        if problem:
+            print(f"BROKEN {engine} {kind} {cell}: {problem}", flush=True)
+        elif len(self.rows) % 50 == 0:
+            print(f"{len(self.rows)} trials", flush=True)
+
+    def summary(self) -> dict[str, object]:
+        """Numbers by engine and kind."""
+        found: dict[str, dict[str, int]] = {}
+        for row in self.rows:
+            entry = found.setdefault(f"{row['engine']} {row['kind']}", {"trials": 0, "broken": 0})
+            entry["trials"] += 1
+            entry["broken"] += bool(row["problem"])
+            if row["version"]:
+                key = f"ended on {row['version']}"
+                entry[key] = entry.get(key, 0) + 1
+        return {"broken": sum(bool(row["problem"]) for row in self.rows), **found}
+
+
+def matrix(made: Trial, engine: str, report: Report) -> None:
+    """Every cell, on the way up and on the way down."""
+    for operation in ("upgrade", "rollback"):
+        cells = (*all_cells(operation), *undo_cells(operation))
+        for cell in cells:
+            kind = f"matrix {operation}"
+            try:
+                outcome = made.run(cell)
+            except Exception as error:  # noqa: BLE001 - one cell must not end the run
+                report.add(engine, kind, cell.id, repr(error)[:2000])
+                continue
+            wrong = outcome.version not in expected_versions(cell, OLD, NEW)
+            problem = "did not strike" if not outcome.struck else "wrong version" if wrong else ""
+            report.add(engine, kind, cell.id, problem, outcome.version)
+
+
+def agent_kills(made: Trial, engine: str, report: Report, number: int, seed: int) -> None:
+    """SIGKILL the agent at random instants of upgrades and rollbacks, and of their recoveries."""
+    chance = random.Random(seed)
+    for trial_number in range(number):
+        operation = "rollback" if trial_number % 3 == 2 else "upgrade"
+        delays = [chance.uniform(0.3, 3.5)]
+        while chance.random() < 0.3:
+            delays.append(chance.uniform(0.3, 1.5))
+        name = f"{trial_number} {operation} after {[round(d, 3) for d in delays]} s"
+        try:
+            made.reset(NEW if operation == "rollback" else OLD)
+            for delay in delays:
+                _kill_after(made, operation, delay)
+                operation = "resume-auto"
+            version, _ = made.settle()
+        except Exception as error:  # noqa: BLE001 - one trial must not end the run
+            report.add(engine, "agent kills", name, repr(error)[:2000])
+        else:
+            report.add(engine, "agent kills", name, "", version)
+
+
+def _kill_after(made: Trial, operation: str, delay: float) -> None:
+    with made.start(operation) as process:
+        timer = threading.Timer(delay, lambda: os.killpg(process.pid, signal.SIGKILL))
+        timer.start()
+        process.communicate(timeout=180)
+        timer.cancel()
+
+
+def server_kills(made: Trial, engine: str, report: Report, number: int, seed: int) -> None:
+    """SIGKILL every process of the database server at random instants, and start it again."""
+    chance = random.Random(seed)
+    server = made.server
+    if server is None:
+        return
+    for trial_number in range(number):
+        delay = chance.uniform(0.5, 3.0)
+        name = f"{trial_number} server after {delay:.3f} s"
+        try:
+            made.reset(OLD)
+            with made.start("upgrade") as process:
+                time.sleep(delay)
+                server.kill()
+                # Half of the time the server is back while the agent still goes back.
+                if chance.random() < 0.5:
+                    server.start()
+                process.communicate(timeout=180)
+            if server.pid() is None:
+                server.start()
+            version, _ = made.settle()
+        except Exception as error:  # noqa: BLE001 - one trial must not end the run
+            report.add(engine, "server kills", name, repr(error)[:2000])
+        else:
+            report.add(engine, "server kills", name, "", version)
+
+
+def main() -> int:
+    """Run what was asked for; print the summary as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--engine", choices=("sqlite", "postgresql", "both"), default="both")
+    parser.add_argument("--matrix", action="store_true")
+    parser.add_argument("--agent-kills", type=int, default=0)
+    parser.add_argument("--server-kills", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--report", type=Path)
+    options = parser.parse_args()
+    report = Report()
+    engines = ("sqlite", "postgresql") if options.engine == "both" else (options.engine,)
+    for engine in engines:
+        with prepared(engine) as made:
+            if options.matrix:
+                matrix(made, engine, report)
+            agent_kills(made, engine, report, options.agent_kills, options.seed)
+            server_kills(made, engine, report, options.server_kills, options.seed)
+    if options.report:
+        options.report.write_text(json.dumps(report.rows, indent=1), "utf-8")
+    print(json.dumps(report.summary()))
+    return 1 if report.summary()["broken"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

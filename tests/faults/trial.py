@@ -1,0 +1,297 @@
+"""One site on which cells are tried one after the other, and what must be true after each.
+
+The old release's databases are the originals throughout: where a change was committed, the kept
+previous databases are put back by hand, so that every cell begins from the very same objects.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ncen_updater.databases.base import Role
+from ncen_updater.demo.databases import PostgresPlace, SqlitePlace
+from ncen_updater.demo.embedded_postgres import EmbeddedPostgres
+from ncen_updater.demo.site import DemoSite, SiteOptions, digests, version_of
+from ncen_updater.findings import Severity
+from ncen_updater.progress import Silent
+from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.lock import lock_holder
+from ncen_updater.upgrade.model import StepName, StepState
+from ncen_updater.upgrade.operations import JOURNAL, LOCK
+from ncen_updater.upgrade.verifying import verify_site
+from tests.faults.cells import Cell, Strike
+from tests.support.sites import TrialFeed, connect, serve, site_in_process
+
+if TYPE_CHECKING:
+    import psycopg
+
+__all__ = ["NEW", "OLD", "Broken", "Outcome", "Trial", "trial"]
+
+OLD, NEW = "3.2.4", "3.3.0"
+MOST_RESUMES = 6
+DEADLINE_S = 180
+
+
+class Broken(AssertionError):
+    """A promise that was not kept."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a cell ended.
+
+    Attributes:
+        version: The one whole version that runs.
+        resumes: How many resumes it took.
+        struck: Whether the (last) fault struck at all.
+    """
+
+    version: str
+    resumes: int
+    struck: bool
+
+
+class Trial:
+    """A site, its feed, and the expected rows of both releases."""
+
+    def __init__(self, demo: DemoSite, server: EmbeddedPostgres | None) -> None:
+        self.demo = demo
+        self.server = server
+        self._saved = demo.root.with_name("saved")
+        self._open_process: subprocess.Popen[str] | None = None
+        self._save()
+        self.expected = {OLD: digests(demo)}
+        self.attributes = self._attributes()
+        self.run(Cell("upgrade", ()))
+        self.expected[NEW] = digests(demo)
+        if self.expected[NEW] == self.expected[OLD]:
+            raise Broken("the releases do not differ in their rows: the trial would show nothing")
+
+    # ---- one cell ------------------------------------------------------------------------------
+
+    def run(self, cell: Cell) -> Outcome:
+        """Try one cell from a fresh site.
+
+        Raises:
+            Broken: If a promise was not kept; the message names it.
+        """
+        self.reset(NEW if cell.operation == "rollback" else OLD)
+        output = self.operate(cell.operation, cell.strikes)
+        struck = output.count("strike ") == len(cell.strikes)
+        return Outcome(*self.settle(), struck)
+
+    def operate(self, operation: str, strikes: tuple[Strike, ...] = ()) -> str:
+        """Run one operation in a process of its own; kill it where it hangs. Returns its output."""
+        with self.start(operation, strikes) as process:
+            lines: list[str] = []
+            if process.stdout is None:
+                raise Broken("no output")
+            for line in process.stdout:
+                lines.append(line)
+                if line.startswith("strike hang"):
+                    if lock_holder(self.demo.state / LOCK) is None:
+                        raise Broken("a process at work does not hold the lock")
+                    process.kill()
+            process.wait(DEADLINE_S)
+        return "".join(lines) + f"exit {process.returncode}\n"
+
+    def start(self, operation: str, strikes: tuple[Strike, ...] = ()) -> subprocess.Popen[str]:
+        """Start one operation in a process of its own."""
+        argv = [str(self.demo.config_path), operation, Cell(operation, strikes).encode()]
+        return subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.worker", *argv],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            cwd=Path(__file__).parents[2],
+        )
+
+    def settle(self) -> tuple[str, int]:
+        """Resume until nothing is open, then look whether every promise was kept."""
+        resumes = 0
+        while True:
+            output = self.operate("resume-auto")
+            if output.endswith("exit 0\n") and not self._is_open():
+                break
+            resumes += 1
+            if resumes >= MOST_RESUMES:
+                raise Broken(f"recovery does not come to an end: {output}")
+        return self.judge(), resumes
+
+    def judge(self) -> str:
+        """Return the one whole version that the site runs, with every record.
+
+        Raises:
+            Broken: If it is not so.
+        """
+        seen = version_of(self.demo)
+        if seen.whole is None or seen.reported is None:
+            raise Broken(f"a mixture, or nothing that runs: {seen}")
+        rows = digests(self.demo)
+        if rows != self.expected.get(seen.whole, rows):
+            different = {k for k in rows if rows[k] != self.expected[seen.whole].get(k)}
+            raise Broken(f"rows of {seen.whole} differ in {sorted(different)}")
+        if self.demo.door_file.exists():
+            raise Broken("officers are kept out")
+        site = site_in_process(self.demo)
+        candidates = [row for row in site.engine.leftovers() if row[1] is Role.CANDIDATE]
+        if candidates:
+            raise Broken(f"copies were left: {candidates}")
+        with Journal.open(self.demo.state / JOURNAL) as journal:
+            strict = [
+                f for f in verify_site(site, journal, Silent()) if f.severity is Severity.STRICT
+            ]
+            committed = [
+                change.to_version
+                for change in journal.changes()
+                if change.step_state(StepName.COMMIT) is StepState.DONE
+            ]
+        if strict:
+            raise Broken(f"verify finds {[f'{f.code} {f.what}' for f in strict]}")
+        should = committed[0] if committed else self._began
+        if seen.whole != should:
+            raise Broken(f"the journal committed {should}, the site runs {seen.whole}")
+        if self._attributes() != self.attributes:
+            raise Broken(f"owner, grants or settings differ: {self._attributes()}")
+        self._no_orphans()
+        return seen.whole
+
+    def _is_open(self) -> bool:
+        with Journal.open(self.demo.state / JOURNAL, read_only=True) as journal:
+            return journal.open_change() is not None
+
+    # ---- from the same beginning ---------------------------------------------------------------
+
+    def _save(self) -> None:
+        shutil.copytree(self.demo.state, self._saved / "state")
+        if isinstance(self.demo.databases, SqlitePlace):
+            shutil.copytree(self.demo.databases.directory, self._saved / "sqlite", symlinks=True)
+
+    def reset(self, version: str = OLD) -> None:
+        """Bring the site back to a fresh old release, or to one that was upgraded well."""
+        if self.server is not None and self.server.pid() is None:
+            self.server.start()
+        self._began = OLD
+        if version_of_code(self.demo) != OLD or not self.demo.app_running():
+            self.demo.stop_app()
+        self._reset_databases()
+        shutil.rmtree(self.demo.state)
+        shutil.copytree(self._saved / "state", self.demo.state)
+        self.demo.door_file.unlink(missing_ok=True)
+        for item in self.demo.slots.iterdir():
+            if item.name not in (OLD, ".records"):
+                subprocess.run(["chmod", "-R", "u+w", str(item)], check=True)
+                shutil.rmtree(item)
+        shutil.rmtree(self.demo.slots / ".records" / NEW, ignore_errors=True)
+        self.demo.current.unlink()
+        self.demo.current.symlink_to(self.demo.slots / OLD)
+        if not self.demo.app_running():
+            self.demo.start_app()
+        if version == NEW:
+            output = self.operate("upgrade")
+            if not output.endswith("exit 0\n"):
+                raise Broken(f"a plain upgrade failed: {output}")
+            self._began = NEW
+
+    def _reset_databases(self) -> None:
+        place = self.demo.databases
+        if isinstance(place, SqlitePlace):
+            shutil.rmtree(place.directory)
+            shutil.copytree(self._saved / "sqlite", place.directory, symlinks=True)
+            return
+        with self._superuser() as connection:
+            for physical in place.names.values():
+                rows = connection.execute(
+                    "SELECT datname FROM pg_database WHERE datname LIKE %s",
+                    (physical.replace("_", r"\_") + r"\_\_prev\_%",),
+                ).fetchall()
+                # The oldest kept set is the original one.
+                kept = [name for (name,) in rows]
+                if kept:
+                    connection.execute(f'DROP DATABASE IF EXISTS "{physical}" WITH (FORCE)')
+                    original = self._originals[physical]
+                    row = connection.execute(
+                        "SELECT datname FROM pg_database WHERE oid = %s", (original,)
+                    ).fetchone()
+                    if row is None:
+                        raise Broken(f"the original of {physical} is gone")
+                    connection.execute(f'ALTER DATABASE "{row[0]}" ALLOW_CONNECTIONS true')
+                    connection.execute(f'ALTER DATABASE "{row[0]}" RENAME TO "{physical}"')
+            rows = connection.execute(
+                "SELECT datname FROM pg_database WHERE datname LIKE %s OR datname = %s",
+                (r"%\_\_%", f"{place.prefix}control"),
+            ).fetchall()
+            for (name,) in rows:
+                connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+    # ---- PostgreSQL ----------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _superuser(self) -> Iterator[psycopg.Connection[Any]]:
+        import psycopg
+
+        if self.server is None:
+            raise Broken("no server")
+        with psycopg.connect(self.server.conninfo(), autocommit=True) as connection:
+            yield connection
+
+    def _attributes(self) -> object:
+        """Owner, grants, limits, settings of the live databases; object ids the first time."""
+        place = self.demo.databases
+        if not isinstance(place, PostgresPlace):
+            return None
+        with self._superuser() as connection:
+            rows = connection.execute(
+                "SELECT d.datname, d.oid, r.rolname, d.datacl::text, d.datconnlimit,"
+                " d.datallowconn, array(SELECT setconfig::text FROM pg_db_role_setting s"
+                " WHERE s.setdatabase = d.oid ORDER BY 1)"
+                " FROM pg_database d JOIN pg_roles r ON r.oid = d.datdba"
+                " WHERE d.datname = ANY(%s) ORDER BY 1",
+                (list(place.names.values()),),
+            ).fetchall()
+        if not hasattr(self, "_originals"):
+            self._originals = {row[0]: row[1] for row in rows}
+        return [(row[0], *row[2:]) for row in rows]
+
+    def _no_orphans(self) -> None:
+        if self.server is None:
+            return
+        with self._superuser() as connection:
+            known = {str(oid) for (oid,) in connection.execute("SELECT oid FROM pg_database")}
+        there = {item.name for item in (self.server.data / "base").iterdir()}
+        orphans = {name for name in there if name.isdigit()} - known
+        if orphans:
+            raise Broken(f"directories of interrupted copies were left: {orphans}")
+
+
+def version_of_code(demo: DemoSite) -> str:
+    """The version that ``current`` leads to."""
+    release = json.loads((demo.current / "app" / "release.json").read_text("utf-8"))
+    return str(release["version"])
+
+
+@contextlib.contextmanager
+def trial(
+    directory: Path, server: EmbeddedPostgres | None, *, prefix: str = "ncen_", cases: int = 20
+) -> Iterator[Trial]:
+    """Lay out a site on a server, or on SQLite files where there is none."""
+    feed = TrialFeed(directory)
+    feed.publish([OLD, NEW])
+    place = PostgresPlace(str(server.host), prefix=prefix) if server else None
+    with serve(feed.directory) as url:
+        options = SiteOptions(
+            feed_urls=(url,), cases=cases, icomm=False, soak_s=0.2, soak_interval_s=0.1
+        )
+        with DemoSite(directory / "site", place, options) as demo:
+            connect(demo, feed)
+            demo.start_app()
+            yield Trial(demo, server)

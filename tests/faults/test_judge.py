@@ -1,0 +1,65 @@
+"""The judge of the trials finds what it is there to find: each broken promise is seen once."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+
+import pytest
+
+from ncen_updater.demo.site import version_of
+from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.operations import JOURNAL
+from tests.faults.full import prepared
+from tests.faults.trial import OLD, Broken, Trial
+
+
+@pytest.fixture(scope="module")
+def made() -> Iterator[Trial]:
+    with prepared("sqlite") as trial:
+        yield trial
+
+
+@pytest.fixture(autouse=True)
+def fresh(made: Trial) -> None:
+    made.reset(OLD)
+    assert made.judge() == OLD
+
+
+def _sql(made: Trial, name: str, sql: str) -> None:
+    path = made.demo.databases.address(name)
+    with sqlite3.connect(path) as connection:
+        connection.execute(sql)
+    connection.close()
+
+
+def test_a_lost_row(made: Trial) -> None:
+    _sql(made, "seizures", "DELETE FROM photographs WHERE rowid = 1")
+    with pytest.raises(Broken, match="rows of"):
+        made.judge()
+
+
+def test_a_mixture(made: Trial) -> None:
+    _sql(made, "suspects", "UPDATE ncen_release SET release = '3.3.0'")
+    assert version_of(made.demo).whole is None
+    with pytest.raises(Broken, match="mixture"):
+        made.judge()
+
+
+def test_officers_kept_out(made: Trial) -> None:
+    made.demo.door_file.write_text("{}")
+    with pytest.raises(Broken, match="kept out"):
+        made.judge()
+
+
+def test_an_application_that_does_not_run(made: Trial) -> None:
+    made.demo.stop_app()
+    with pytest.raises(Broken, match="nothing that runs"):
+        made.judge()
+
+
+def test_a_changed_schema(made: Trial) -> None:
+    _sql(made, "companies", "CREATE INDEX of_nobody ON companies (name)")
+    with pytest.raises(Broken, match="verify"), Journal.open(made.demo.state / JOURNAL) as journal:
+        journal.note("adopted", None, fingerprints={"companies": "another"})
+        made.judge()

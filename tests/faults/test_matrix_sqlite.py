@@ -1,0 +1,29 @@
+"""A part of the fault matrix on SQLite; all of it: ``python -m tests.faults.full``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.cells import Cell, all_cells, expected_versions, undo_cells
+from tests.faults.full import prepared
+from tests.faults.trial import NEW, OLD, Trial
+
+# Every n-th cell: no divisor of the number of faults, so that each step meets different ones.
+FORWARD = list(all_cells())[::6]
+BACK = list(undo_cells())[::11]
+ROLLBACK = [*all_cells("rollback"), *undo_cells("rollback")][::37]
+
+
+@pytest.fixture(scope="module")
+def made() -> Iterator[Trial]:
+    with prepared("sqlite") as trial:
+        yield trial
+
+
+@pytest.mark.parametrize("cell", [*FORWARD, *BACK, *ROLLBACK], ids=lambda cell: cell.id)
+def test_the_site_ends_whole_with_every_record(made: Trial, cell: Cell) -> None:
+    outcome = made.run(cell)
+    assert outcome.struck
+    assert outcome.version in expected_versions(cell, OLD, NEW)

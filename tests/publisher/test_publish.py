@@ -31,6 +31,7 @@ from ncen_updater.publisher.errors import (
     BelowThreshold,
     DigestMismatch,
     DuplicateKey,
+    FeedBroken,
     FeedBusy,
     KeyNotAllowed,
     NotAtomic,
@@ -259,10 +260,12 @@ def _kill_in_child(run: Callable[[], object]) -> int:
     """Run in a forked process that may be killed; return how it ended."""
     child = os.fork()
     if child == 0:
+        code = 1
         try:
             run()
+            code = 0
         finally:
-            os._exit(0)
+            os._exit(code)
     return os.waitpid(child, 0)[1]
 
 
@@ -398,6 +401,39 @@ def test_a_new_root_needs_the_old_officers(feed: Path, tmp_path: Path, keys: Key
     assert contents(feed) == before
 
 
+def test_only_the_old_root_is_missing(feed: Path, tmp_path: Path, keys: KeyRing) -> None:
+    """Everything else verifies: the new officers hold the root alone, and they all signed it."""
+    new = tuple(fresh_signer(tmp_path / "new", name) for name in ("dia", "eva", "fu"))
+    online = {role: signers[0] for role, signers in keys.online.items()}
+    roles = dict(_ceremony(keys.officers, online).roles)
+    roles["root"] = RoleHolders(tuple(signer.public_key for signer in new), 2, 365)
+    draft = draft_keys(Feed(feed).state(), Ceremony(roles), NOW)
+    assert list(draft.roles) == ["root"]
+    before = contents(feed)
+    with pytest.raises(BelowThreshold):
+        publish_draft(feed, draft, replace(keys, officers=new, threshold=3), clock)
+    mixed = (*keys.officers[:1], *new)
+    with pytest.raises(BelowThreshold):
+        publish_draft(feed, draft, replace(keys, officers=mixed, threshold=4), clock)
+    only_old = replace(keys, threshold=3)
+    with pytest.raises(BelowThreshold):
+        publish_draft(feed, draft, only_old, clock)
+    assert contents(feed) == before
+    both = replace(keys, officers=(*keys.officers[:2], *new[:2]), threshold=4)
+    assert publish_draft(feed, draft, both, clock).versions["root"] == 2
+    assert client_sees(feed, tmp_path / "site", feed / "metadata/1.root.json") == "3.3.0"
+
+
+def test_one_role_in_the_place_of_another(tmp_path: Path, keys: KeyRing) -> None:
+    """The same officers hold both, so the signatures alone would fit."""
+    feed = tmp_path / "feed"
+    make_feed(feed, keys, clock)
+    metadata = feed / "metadata"
+    shutil.copy(metadata / "1.ncen.json", metadata / "1.ncen-updater.json")
+    with pytest.raises(FeedBroken):
+        Feed(feed).state()
+
+
 def test_other_online_keys_with_and_without_the_old(
     feed: Path, tmp_path: Path, keys: KeyRing
 ) -> None:
@@ -426,9 +462,11 @@ def test_other_online_keys_with_and_without_the_old(
         )
         assert client_sees(copy, tmp_path / "site", trusted) == "3.3.0"
         if not os.WIFSIGNALED(status):
-            ends += 1
+            assert status == 0
+            assert Feed(copy).state().root.signed.version == 2
+            ends = at
             break
-    assert ends == 1
+    assert ends == 3  # snapshot, timestamp, and the root last
     accepted = Publisher(Feed(feed), clock).publish(event, [], only_new, accept_interruption=True)
     assert accepted.versions["root"] == 2
     assert client_sees(feed, tmp_path / "site", tmp_path / "copy0/metadata/1.root.json") == "3.3.0"

@@ -1,8 +1,8 @@
 """The whole fault matrix and the random kills, as a command of its own.
 
 ``python -m tests.faults.full [--engine sqlite|postgresql|both] [--matrix]
-[--operation upgrade|rollback|both] [--agent-kills N] [--server-kills N] [--seed S] [--report FILE]``. Exits 1 if any promise was broken. All of it takes
-some hours on two cores.
+[--operation upgrade|rollback|both] [--agent-kills N] [--server-kills N] [--seed S]
+[--report FILE]``. Exits 1 if any promise was broken. All of it takes some hours on two cores.
 """
 
 from __future__ import annotations

@@ -16,21 +16,24 @@ from typing import Any
 
 import click
 
+from ncen_updater.cli.errors import Stopped, Unexpected
+from ncen_updater.cli.program import run_program
 from ncen_updater.cli.publisher_support import (
     common_options,
     passphrase_options,
     passphrases,
-    report_error,
     show,
     show_event,
     show_findings,
     show_roles,
     show_signatures,
 )
+from ncen_updater.cli.session import Session
 from ncen_updater.errors import ExitCode, UpdaterError
-from ncen_updater.i18n import N_
+from ncen_updater.findings import Severity
+from ncen_updater.i18n import N_, Text
 
-__all__ = ["main", "program"]
+__all__ = ["main", "program", "run"]
 
 DIRECTORY = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
@@ -97,18 +100,16 @@ def init(ceremony: Path, event: Path) -> None:
 @click.argument("directory", type=DIRECTORY)
 @click.option("--feed", type=DIRECTORY, help="Published feed, to compare migrations with.")
 @common_options
-def lint(directory: Path, feed: Path | None) -> None:
+def lint(directory: Path, feed: Path | None) -> int:
     """Say what is wrong with the release in DIRECTORY before anybody signs it."""
-    from ncen_updater.publisher.errors import LintBlocked
     from ncen_updater.publisher.feed import Feed
     from ncen_updater.publisher.lint import last_release, lint_release
 
     previous = last_release(Feed(feed), directory) if feed else None
     findings = lint_release(directory, previous)
     show_findings(findings)
-    strict = sum(finding.severity == "strict" for finding in findings)
-    if strict:
-        raise LintBlocked(count=strict)
+    strict = any(finding.severity is Severity.STRICT for finding in findings)
+    return ExitCode.BLOCKED if strict else ExitCode.OK
 
 
 @program.command()
@@ -173,7 +174,10 @@ def withdraw(version: str, feed: Path, event: Path, product: str, reason: str, a
     from ncen_updater.publisher.drafting import draft_withdrawal
     from ncen_updater.release.document import Withdrawal
 
-    taken = Withdrawal(reason=reason, advice=advice)
+    try:
+        taken = Withdrawal(reason=reason, advice=advice)
+    except ValueError as error:
+        raise click.BadParameter("1 to 1000 characters", param_hint="--reason, --advice") from error
     _draft(feed, event, lambda state: draft_withdrawal(state, product, version, taken, _now()))
 
 
@@ -332,16 +336,17 @@ def status(feed: Path) -> None:
     show_roles(roles, releases)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point: run a command and leave with the exit code of the design."""
-    argv = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        program.main(argv, prog_name="ncen-publisher", standalone_mode=False)
-    except UpdaterError as error:
-        sys.exit(report_error(error, argv))
-    except click.ClickException as error:
-        error.show()
-        sys.exit(ExitCode.USAGE)
-    except click.Abort:
-        click.echo("Interrupted; nothing was published.", err=True)
-        sys.exit(ExitCode.ERROR)
+def _state_now(error: UpdaterError) -> Sequence[Text]:
+    if isinstance(error, Unexpected | Stopped):
+        return [Text(N_("Clients see the feed as it was, or the whole new one."))]
+    return [Text(N_("Nothing was published; the feed is as it was."))]
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line and return its exit code."""
+    return run_program(program, Session("ncen-publisher"), arguments, _state_now)
+
+
+def main() -> None:
+    """Be the program."""
+    sys.exit(run(sys.argv[1:]))

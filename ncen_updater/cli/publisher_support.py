@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ncen_updater.errors import UpdaterError
+from ncen_updater.cli.render import clean, finding_document, finding_lines
 from ncen_updater.findings import Finding
-from ncen_updater.i18n import DEFAULT_LANGUAGE, N_, Text, language_from_environment, translate
+from ncen_updater.i18n import N_, Text, translate
 from ncen_updater.publisher.errors import BadPassphraseSource
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ __all__ = [
     "common_options",
     "passphrase_options",
     "passphrases",
-    "report_error",
     "show",
     "show_event",
     "show_findings",
@@ -34,36 +33,20 @@ __all__ = [
 ]
 
 MAX_PASSPHRASE_BYTES = 10_000
-JSON_KEY, LANGUAGE_KEY = "ncen.json", "ncen.language"
 
 
-def _remember(key: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
-    def callback(context: click.Context, _: click.Parameter, value: Any) -> Any:  # noqa: ANN401
-        context.meta[key] = value
-        return value
-
-    return callback
-
-
-def common_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add ``--json`` and ``--lang``."""
-    command = click.option(
-        "--json",
-        is_flag=True,
-        expose_value=False,
-        callback=_remember(JSON_KEY),
-        help="Write the result as JSON.",
-    )(command)
-    return click.option(
-        "--lang",
-        default=None,
-        expose_value=False,
-        callback=_remember(LANGUAGE_KEY),
-        help="Language of the words, such as fr.",
-    )(command)
+def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that every command has; they are read before the command line is parsed."""
+    for name, kind, words in (
+        ("--verbose", True, "Show the log, and traces of mistakes."),
+        ("--lang", False, "Language of the words: en or fr."),
+        ("--json", True, "Write the result as JSON."),
+    ):
+        command = click.option(name, is_flag=kind, expose_value=False, help=words)(command)
+    return command
 
 
-def passphrase_options(command: Callable[..., None]) -> Callable[..., None]:
+def passphrase_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the places that a passphrase may come from; the command line is none of them."""
     command = click.option(
         "--passphrase-fd",
@@ -133,13 +116,17 @@ def _read_descriptor(descriptor: int) -> bytes:
 
 
 def _context() -> tuple[bool, str]:
-    meta = click.get_current_context().meta
-    language = meta.get(LANGUAGE_KEY) or language_from_environment()
-    return bool(meta.get(JSON_KEY)), str(language)
+    session = click.get_current_context().obj
+    return session.as_json, session.language
 
 
 def _emit_json(value: object) -> None:
     click.echo(json.dumps(value, ensure_ascii=False, sort_keys=True))
+
+
+def _line(text: str) -> None:
+    # A draft comes from somebody else: it must not be able to hide a line from its reader.
+    click.echo(clean(text).replace("\n", " "))
 
 
 def show(data: Mapping[str, object], sentence: str, *lines: str) -> None:
@@ -149,9 +136,9 @@ def show(data: Mapping[str, object], sentence: str, *lines: str) -> None:
         _emit_json(data)
         return
     plain = {k: ", ".join(map(str, v)) if isinstance(v, tuple) else v for k, v in data.items()}
-    click.echo(Text(sentence, plain).render(language))
+    _line(Text(sentence, plain).render(language))
     for line in lines:
-        click.echo(f"  {line}")
+        _line(f"  {line}")
 
 
 def show_event(event: Event) -> None:
@@ -177,7 +164,7 @@ def show_event(event: Event) -> None:
         )
         return
     for line in lines:
-        click.echo(f"{'' if line.heading else '  '}{line.text.render(language)}")
+        _line(f"{'' if line.heading else '  '}{line.text.render(language)}")
     _signature_lines(signatures, language)
 
 
@@ -201,28 +188,17 @@ def _signature_lines(signatures: Sequence[SignatureStatus], language: str) -> No
             "threshold": item.threshold,
             "open": ", ".join(item.missing) or "-",
         }
-        click.echo(Text(complete if item.complete else lacking, values).render(language))
+        _line(Text(complete if item.complete else lacking, values).render(language))
 
 
 def show_findings(findings: Sequence[Finding]) -> None:
     """Show what lint found."""
     as_json, language = _context()
     if as_json:
-        rows = [
-            {
-                "code": finding.code,
-                "severity": finding.severity.value,
-                "what": finding.what.render(language),
-                "remedy": finding.remedy.render(language),
-                "figures": dict(finding.figures),
-            }
-            for finding in findings
-        ]
-        _emit_json({"findings": rows})
+        _emit_json({"findings": [finding_document(finding, language) for finding in findings]})
         return
-    for finding in findings:
-        click.echo(f"{finding.code} {finding.severity.value}: {finding.what.render(language)}")
-        click.echo(f"  {finding.remedy.render(language)}")
+    for line in finding_lines(findings, language):
+        click.echo(line)
     if not findings:
         click.echo(translate(N_("Nothing found."), language))
 
@@ -242,37 +218,10 @@ def show_roles(roles: Sequence[RoleStatus], releases: Sequence[ReleaseLine]) -> 
         "{role}: version {version}, {signed} of {threshold} signatures, {days_left} days left"
     )
     for role in roles:
-        click.echo(Text(line, dataclasses.asdict(role)).render(language))
+        _line(Text(line, dataclasses.asdict(role)).render(language))
     offer = N_("{product} {version} ({channel})")
     stop = N_("{product} {version} ({channel}), required stop")
     gone = N_("{product} {version} ({channel}), withdrawn: {withdrawn}")
     for release in releases:
         template = gone if release.withdrawn else stop if release.required else offer
-        click.echo(Text(template, dataclasses.asdict(release)).render(language))
-
-
-def report_error(error: UpdaterError, arguments: Sequence[str]) -> int:
-    """Show an error with its four facts and return its exit code."""
-    language = language_from_environment()
-    for position, argument in enumerate(arguments):
-        if argument.startswith("--lang="):
-            language = argument.partition("=")[2]
-        elif argument == "--lang" and position + 1 < len(arguments):
-            language = arguments[position + 1]
-    state = error.state or Text(N_("Nothing was published; the feed is as it was."))
-    facts = {
-        "code": error.code,
-        "what": error.what_text.render(language or DEFAULT_LANGUAGE),
-        "detail": error.detail,
-        "state": state.render(language),
-        "remedy": error.remedy_text.render(language),
-    }
-    if "--json" in arguments:
-        values = {key: str(value) for key, value in error.values.items()}
-        _emit_json({"error": {**facts, "values": values, "exit_code": int(error.exit_code)}})
-    click.echo(f"{facts['code']}: {facts['what']}", err=True)
-    if error.detail:
-        click.echo(f"  {error.detail}", err=True)
-    click.echo(f"  {facts['state']}", err=True)
-    click.echo(f"  {facts['remedy']}", err=True)
-    return int(error.exit_code)
+        _line(Text(template, dataclasses.asdict(release)).render(language))

@@ -22,7 +22,6 @@ __all__ = [
     "FeedBusy",
     "FeedExists",
     "KeyNotAllowed",
-    "LintBlocked",
     "NotAtomic",
     "NothingToDo",
     "PublisherError",
@@ -162,15 +161,6 @@ class BuildRefused(PublisherError):
     code = "NU-7015"
     what = N_("The release in {path} cannot be built: {reason}")
     remedy = N_("Correct it, run 'ncen-publisher lint' and build again.")
-
-
-class LintBlocked(PublisherError):
-    """Strict findings."""
-
-    code = "NU-7016"
-    exit_code = ExitCode.BLOCKED
-    what = N_("{count} findings forbid this release.")
-    remedy = N_("Correct them as described and run 'ncen-publisher lint' again.")
 
 
 class FeedBusy(PublisherError):

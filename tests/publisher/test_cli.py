@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.cli.publisher import main
+from ncen_updater.cli.publisher import run
 from tests.publisher.releases import PASSPHRASE, write_release
 
 
@@ -23,11 +23,7 @@ class Officer:
         self.secret.chmod(0o600)
 
     def run(self, *arguments: object) -> tuple[int, str, str]:
-        code = 0
-        try:
-            main([str(argument) for argument in arguments])
-        except SystemExit as leave:
-            code = int(leave.code or 0)
+        code = run([str(argument) for argument in arguments])
         captured = self._capsys.readouterr()
         return code, captured.out, captured.err
 
@@ -110,6 +106,8 @@ def test_exit_codes_and_errors(officer: Officer) -> None:
     code, out, _ = officer.run("status", work / "nowhere", "--json")
     assert (code, json.loads(out)["error"]["code"]) == (6, "NU-7006")
     assert officer.run("sign")[0] == 2
+    code, out, _ = officer.run("lint", bad, "--json")
+    assert (code, len(json.loads(out)["findings"])) == (3, 1)
     assert officer.run("--nonsense")[0] == 2
     officer.secret.chmod(0o640)
     code, _, err = officer.run("keys", "new", "x", "--directory", work, *officer.pass_file)
@@ -124,3 +122,18 @@ def test_a_passphrase_from_a_descriptor(officer: Officer) -> None:
     made = officer.json("keys", "new", "y", "--directory", officer.work, "--passphrase-fd", read)
     os.close(read)
     assert Path(made["private"]).exists()
+
+
+def test_a_draft_cannot_write_on_the_officers_terminal(officer: Officer) -> None:
+    work = officer.work
+    officer.run("init", work / "ceremony.toml", "--event", work / "e1")
+    officer.sign_and_publish(work / "e1")
+    reason = ("--reason", "loses\x1b[2K\x1b[1A cases", "--feed", work / "feed")
+    release = write_release(work / "r")
+    officer.json("build", release, "--staging", work / "s")
+    officer.run("draft", "--feed", work / "feed", "--staging", work / "s", "--event", work / "e2")
+    officer.sign_and_publish(work / "e2", "--staging", work / "s")
+    code, out, _ = officer.run("withdraw", "3.3.0", *reason, "--event", work / "e3")
+    assert code == 0
+    assert "WITHDRAWN" in out
+    assert "\x1b" not in out

@@ -128,7 +128,7 @@ def test_a_draft_cannot_write_on_the_officers_terminal(officer: Officer) -> None
     work = officer.work
     officer.run("init", work / "ceremony.toml", "--event", work / "e1")
     officer.sign_and_publish(work / "e1")
-    reason = ("--reason", "loses\x1b[2K\x1b[1A cases", "--feed", work / "feed")
+    reason = ("--reason", "loses\r\u202ecases\nncen: nothing", "--feed", work / "feed")
     release = write_release(work / "r")
     officer.json("build", release, "--staging", work / "s")
     officer.run("draft", "--feed", work / "feed", "--staging", work / "s", "--event", work / "e2")
@@ -136,4 +136,5 @@ def test_a_draft_cannot_write_on_the_officers_terminal(officer: Officer) -> None
     code, out, _ = officer.run("withdraw", "3.3.0", *reason, "--event", work / "e3")
     assert code == 0
     assert "WITHDRAWN" in out
-    assert "\x1b" not in out
+    assert not {"\r", "\u202e"} & set(out)
+    assert "\nncen: nothing" not in out

@@ -9,11 +9,21 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
-__all__ = ["NEW", "OLD", "SCHEMAS", "Fault", "PackageIndexUnreachable", "assemble"]
+__all__ = [
+    "NEW",
+    "OLD",
+    "SCHEMAS",
+    "Fault",
+    "PackageIndexUnreachable",
+    "assemble",
+    "assemble_or_skip",
+    "stage_or_skip",
+]
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parent.parent
@@ -34,7 +44,7 @@ class Fault(enum.Enum):
         MIGRATOR: A migration of the permissions that the server refuses, after that of the storage
             was committed: Kinto's migrator ends with a traceback and 1.
         HEALTH: A setting in the release leaves the server without a thread: it starts, takes
-            connections, and never answers.
+            connections, and never answers. Nothing else is wrong with it.
     """
 
     MIGRATOR = f"{NEW}.post1"
@@ -70,6 +80,47 @@ def assemble(version: str, destination: Path, fault: Fault | None = None) -> Pat
     release = fault.value if fault else version
     (destination / "manifest.toml").write_text(_manifest(release, SCHEMAS[version]), "utf-8")
     return destination
+
+
+def stage_or_skip() -> Path:
+    """Build both releases and both faulty ones, as the publisher does, once for all runs.
+
+    Compressing takes longer than all tests, and the same releases give the same archives: they are
+    kept until a release or any program that builds them is another.
+
+    Returns:
+        A staging directory of the publisher; must not be written.
+    """
+    from ncen_updater.publisher.build import build_release
+
+    package = REPOSITORY / "ncen_updater"
+    programs = [package / f"publisher/{name}.py" for name in ("archive", "build")]
+    programs += sorted((package / "release").glob("*.py"))
+    ours = [path for path in sorted(HERE.rglob("*")) if path.suffix in (".txt", ".ini")]
+    ours += [HERE / "build.py", HERE / "tree/bin/release.py"]
+    digest = hashlib.sha256(f"{_interpreter()} {platform.machine()}".encode())
+    for path in (*programs, *ours):
+        digest.update(path.read_bytes())
+    place = CACHE / f"staging-{sys.implementation.cache_tag}-{digest.hexdigest()[:12]}"
+    if place.is_dir():
+        return place
+    partial = CACHE / f"{place.name}.{os.getpid()}"
+    try:
+        with tempfile.TemporaryDirectory(prefix="nu-kinto-") as directory:
+            for number, (version, fault) in enumerate(
+                ((OLD, None), (NEW, None), (NEW, Fault.MIGRATOR), (NEW, Fault.HEALTH))
+            ):
+                release = assemble_or_skip(version, Path(directory) / str(number), fault)
+                build_release(release, partial)
+        for earlier in CACHE.glob(f"staging-{sys.implementation.cache_tag}-????????????"):
+            shutil.rmtree(earlier, ignore_errors=True)
+        partial.rename(place)
+    except OSError:
+        if not place.is_dir():  # else another run was faster
+            raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return place
 
 
 def assemble_or_skip(version: str, destination: Path, fault: Fault | None = None) -> Path:
@@ -132,10 +183,15 @@ def _clean(place: Path) -> None:
 
 
 def _break(release: Path, fault: Fault) -> None:
+    ini = release / "app/kinto.ini"
+    # Else Kinto reports the version of its package, and that alone would be a fault.
+    settings = ini.read_text("utf-8").replace(
+        "use = egg:kinto\n", f"use = egg:kinto\nkinto.project_version = {fault.value}\n"
+    )
     if fault is Fault.HEALTH:
-        ini = release / "app/kinto.ini"
-        ini.write_text(ini.read_text("utf-8").replace("threads = 4", "threads = 0"), "utf-8")
+        ini.write_text(settings.replace("threads = 4", "threads = 0"), "utf-8")
         return
+    ini.write_text(settings, "utf-8")
     backend = release / "app/site/kinto/core/permission/postgresql"
     source = (backend / "__init__.py").read_text("utf-8")
     broken = source.replace("schema_version = 2\n", "schema_version = 3\n")

@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import psycopg
@@ -20,17 +21,42 @@ from psycopg import sql
 
 from ncen_updater.demo.embedded_postgres import EmbeddedPostgres
 
-__all__ = ["DATABASES", "KintoSite", "url"]
+__all__ = [
+    "AGENT",
+    "CONTROL_DATABASE",
+    "DATABASES",
+    "FILLED",
+    "OWNER",
+    "RECORDS",
+    "KintoSite",
+    "url",
+]
 
 OWNER = "kinto"
+AGENT = "ncen_updater"
+CONTROL_DATABASE = "ncen_updater"
 DATABASES = {name: f"kinto_{name}" for name in ("storage", "permission", "cache")}
+# Filled once; sites are copied from them.
+FILLED = {name: f"filled_{name}" for name in DATABASES}
 CONTROL = Path(__file__).parent / "control.py"
 HEALTHY_S = 60.0
+RECORDS = [{"number": number, "note": "50 % élan", "list": [1, None]} for number in range(20)]
 
 
 def url(server: EmbeddedPostgres, database: str) -> str:
     """Address of a database as the application opens it."""
     return f"postgresql://{OWNER}@/{database}?host={quote(str(server.host), '')}&port={server.port}"
+
+
+def _make_roles(connection: psycopg.Connection[Any]) -> None:
+    """The application's role and the agent's, which is no superuser."""
+    for role, options in ((OWNER, "LOGIN"), (AGENT, "LOGIN CREATEDB")):
+        found = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,))
+        if found.fetchone() is None:
+            statement = sql.SQL("CREATE ROLE {} " + options)
+            connection.execute(statement.format(sql.Identifier(role)))
+    statement = sql.SQL("GRANT {}, pg_signal_backend TO {}")
+    connection.execute(statement.format(sql.Identifier(OWNER), sql.Identifier(AGENT)))
 
 
 @dataclass(frozen=True)
@@ -42,17 +68,28 @@ class KintoSite:
     port: int
 
     @classmethod
-    def make(cls, server: EmbeddedPostgres, home: Path) -> KintoSite:
-        """Make the role, three empty databases and the overlay."""
+    def make(cls, server: EmbeddedPostgres, home: Path, *, filled: bool = False) -> KintoSite:
+        """Make the roles, three databases and the overlay.
+
+        Args:
+            server: Where the databases are.
+            home: Made; must not exist.
+            filled: Copy the databases that :meth:`keep_as_filled` kept, instead of empty ones.
+        """
         with psycopg.connect(server.conninfo(), autocommit=True) as connection:
-            found = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (OWNER,))
-            if found.fetchone() is None:
-                connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(OWNER)))
-            for name in DATABASES.values():
-                place, owner = sql.Identifier(name), sql.Identifier(OWNER)
-                connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(place, owner))
-                # Kinto warns of every other time zone; a copy must carry the setting over.
-                connection.execute(sql.SQL("ALTER DATABASE {} SET timezone = 'UTC'").format(place))
+            _make_roles(connection)
+            for name, database in DATABASES.items():
+                places = {
+                    "database": sql.Identifier(database),
+                    "owner": sql.Identifier(OWNER),
+                    "template": sql.Identifier(FILLED[name] if filled else "template1"),
+                }
+                for statement in (
+                    "CREATE DATABASE {database} OWNER {owner} TEMPLATE {template}",
+                    # Kinto warns of every other time zone; a copy must carry the setting over.
+                    "ALTER DATABASE {database} SET timezone = 'UTC'",
+                ):
+                    connection.execute(sql.SQL(statement).format(**places))
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = int(probe.getsockname()[1])
@@ -76,13 +113,39 @@ class KintoSite:
         return self.home / "current"
 
     def drop(self) -> None:
-        """Stop everything and drop the databases."""
+        """Stop everything and drop the databases, also those that an agent made."""
         self.control("stop")
         with psycopg.connect(self.server.conninfo(), autocommit=True) as connection:
-            for name in DATABASES.values():
-                connection.execute(
-                    sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
-                )
+            found = connection.execute(
+                "SELECT datname FROM pg_database WHERE datname LIKE 'kinto\\_%%' OR datname = %s",
+                (CONTROL_DATABASE,),
+            )
+            for (name,) in found.fetchall():
+                statement = sql.SQL("DROP DATABASE {} WITH (FORCE)")
+                connection.execute(statement.format(sql.Identifier(name)))
+
+    def keep_as_filled(self) -> None:
+        """Keep the databases of this stopped site for others to be copied from."""
+        with psycopg.connect(self.server.conninfo(), autocommit=True) as connection:
+            for name, database in DATABASES.items():
+                statement = sql.SQL("ALTER DATABASE {} RENAME TO {}")
+                places = (sql.Identifier(database), sql.Identifier(FILLED[name]))
+                connection.execute(statement.format(*places))
+
+    def dumps(self) -> dict[str, str]:
+        """The whole content of each database as text: schema and rows, without the agent's."""
+        return {name: self._dump(database) for name, database in DATABASES.items()}
+
+    def _dump(self, database: str) -> str:
+        program = self.server.binaries.program("pg_dump")
+        argv = [program, "-h", str(self.server.host), "-p", str(self.server.port)]
+        argv += ["-U", self.server.user, "--exclude-schema=ncen_*", database]
+        ended = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
+        # Newer programs write a random word into these two lines.
+        lines = ended.stdout.splitlines()
+        return "\n".join(
+            line for line in lines if not line.startswith(("\\restrict ", "\\unrestrict "))
+        )
 
     def command(self, word: str) -> list[str]:
         """The command line for the agent's configuration."""
@@ -136,6 +199,19 @@ class KintoSite:
             with error:
                 return error.code, json.loads(error.read() or b"{}")
 
+    def wait_listening(self) -> None:
+        """Wait until the port takes connections, whether or not anybody answers."""
+        deadline = time.monotonic() + HEALTHY_S
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)  # between two looks
+            else:
+                return
+
     def wait_healthy(self) -> dict[str, object]:
         """Wait until the heartbeat is good; the front page's fields."""
         deadline = time.monotonic() + HEALTHY_S
@@ -158,9 +234,18 @@ class KintoSite:
         assert self.request("PUT", "/accounts/officer", account, user=None)[0] == 201
         assert self.request("PUT", "/buckets/cites")[0] == 201
         assert self.request("PUT", "/buckets/cites/collections/seizures")[0] == 201
+        self.enter(records)
+
+    def enter(self, records: Sequence[Mapping[str, object]]) -> None:
+        """Enter records, through the API."""
         for record in records:
             path = "/buckets/cites/collections/seizures/records"
             assert self.request("POST", path, {"data": record})[0] == 201
+
+    def ids(self) -> list[str]:
+        """Keys of all objects in the live database, whatever they are."""
+        with psycopg.connect(self.server.conninfo(DATABASES["storage"])) as connection:
+            return [str(row[0]) for row in connection.execute("SELECT id FROM objects")]
 
     def records(self) -> list[dict[str, object]]:
         """All records, through the API."""

@@ -1,0 +1,165 @@
+"""The agent upgrades Kinto, an application that nobody here wrote, and goes back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from packaging.version import Version
+
+from ncen_updater.upgrade.errors import ChangeFailed, RecordsWouldBeLost
+from ncen_updater.upgrade.model import ChangeKind, ChangeState, Mode, Phase, StepName, StepState
+from tests.kinto.agent import KintoAgent, make_kinto_feed
+from tests.kinto.build import NEW, OLD, SCHEMAS, Fault, stage_or_skip
+from tests.kinto.site import RECORDS, KintoSite
+from tests.support.sites import serve
+
+# Between these two no process of the application runs: its heartbeat writes, too.
+STOPPED = (StepName.STOP, Phase.AFTER_EFFECT)
+WENT_BACK = (StepName.FENCE, Phase.AFTER_UNDO)
+CUT_OVER = (StepName.START, Phase.BEFORE_EFFECT)
+ENTERED = [{"number": number, "note": "after the upgrade"} for number in (101, 102, 103)]
+
+
+@pytest.fixture(scope="module")
+def feed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A feed with the older, the newer and both faulty releases."""
+    return make_kinto_feed(tmp_path_factory.mktemp("feed"), stage_or_skip())
+
+
+@pytest.fixture(scope="module")
+def address(feed: Path) -> Iterator[str]:
+    """Where the feed is served."""
+    with serve(feed) as url:
+        yield url
+
+
+@pytest.fixture
+def agent(site: KintoSite, feed: Path, address: str) -> KintoAgent:
+    """The agent of a site of the older release that runs."""
+    site.current.unlink()  # nothing was installed the agent's way yet
+    taken = KintoAgent.take_over(
+        site, feed, address, OLD, frozenset({STOPPED, WENT_BACK, CUT_OVER})
+    )
+    assert site.control("start") == 0
+    site.wait_healthy()
+    return taken
+
+
+def _versions(agent: KintoAgent) -> tuple[str, object]:
+    """Of the code, and what the running application reports."""
+    return str(agent.site.slots.current()), agent.kinto.wait_healthy()["project_version"]
+
+
+def _rows(dump: str) -> list[str]:
+    """The lines of a dump that are rows: what follows each COPY."""
+    found, inside = [], False
+    for line in dump.splitlines():
+        if line.startswith("COPY "):
+            # The number of the schema is what a migration is to change.
+            inside = "public.metadata " not in line
+        elif line == "\\.":
+            inside = False
+        elif inside:
+            found.append(line)
+    return sorted(found)
+
+
+def test_upgrade_and_way_back(agent: KintoAgent) -> None:
+    kinto = agent.kinto
+    records = kinto.records()
+    assert agent.verify() == ()
+
+    (outcome,) = agent.operations().upgrade(Version(NEW)).outcomes
+
+    assert outcome.change.state is ChangeState.FINISHED
+    assert _versions(agent) == (NEW, NEW)
+    assert kinto.records() == records
+    assert [{key: record[key] for key in RECORDS[0]} for record in records] == RECORDS
+    before, after = agent.dumps[STOPPED], agent.dumps[CUT_OVER]
+    assert {name: _rows(dump) for name, dump in after.items()} == {
+        name: _rows(dump) for name, dump in before.items()
+    }
+    assert len(_rows(before["storage"])) > len(RECORDS)
+    schema = f"storage_schema_version\t{SCHEMAS[NEW]}"
+    assert schema in after["storage"]
+    assert schema not in before["storage"]
+    assert agent.verify() == ()
+    assert all(record.state is StepState.DONE for record in outcome.change.steps.values())
+    assert set(outcome.change.steps) == set(StepName)
+    assert outcome.facts["checks_before"] != {}
+    kept = agent.site.engine.leftovers()
+    assert {change for change, _role, _name in kept} == {outcome.change.id}
+
+    kinto.enter(ENTERED)
+    # Kinto has no way down: the agent counts what would go, table by table, and changes nothing.
+    with pytest.raises(RecordsWouldBeLost) as asked:
+        agent.operations().rollback()
+    lost = asked.value.values["lost"]
+    assert isinstance(lost, dict)
+    ids = kinto.ids()
+    assert lost["storage"]["objects"] == sum(one not in before["storage"] for one in ids)
+    # One more for each record in the log that Kinto keeps; its heartbeat leaves some, too.
+    assert lost["storage"]["objects"] >= len(ENTERED) * 2
+    assert f"storage.objects {lost['storage']['objects']}" in str(asked.value.what_text)
+    assert "Kinto's own migrator only goes forward" in str(asked.value.remedy_text)
+    count = asked.value.values["count"]
+    assert count == sum(number for tables in lost.values() for number in tables.values())
+    assert isinstance(count, int)
+    with pytest.raises(RecordsWouldBeLost):
+        agent.operations().rollback(accept_loss=count - 1)
+    assert kinto.request("GET", "/", user=None)[1]["project_version"] == NEW
+    assert len(kinto.records()) == len(RECORDS) + len(ENTERED)
+    assert len(agent.history()) == 1
+
+    (back,) = agent.operations().rollback(accept_loss=count).outcomes
+
+    assert (back.change.kind, back.change.mode) == (ChangeKind.ROLLBACK, Mode.RESTORE)
+    assert back.change.state is ChangeState.FINISHED
+    assert agent.dumps[CUT_OVER] == before
+    assert _versions(agent) == (OLD, OLD)
+    assert kinto.records() == records
+    assert agent.verify() == ()
+    assert [(c.kind, c.from_version, c.to_version) for c in agent.history()] == [
+        (ChangeKind.ROLLBACK, NEW, OLD),
+        (ChangeKind.UPGRADE, OLD, NEW),
+    ]
+
+
+def _went_back(agent: KintoAgent, error: ChangeFailed, step: StepName, fault: Fault) -> None:
+    assert error.values["step"] == step
+    # Schema and rows of all three, byte for byte, before the application wrote anything again.
+    assert agent.dumps[WENT_BACK] == agent.dumps[STOPPED]
+    assert CUT_OVER not in agent.dumps or step is StepName.HEALTH
+    assert _versions(agent) == (OLD, OLD)
+    assert not agent.site.application.door_closed()
+    assert agent.site.engine.leftovers() == ()
+    assert agent.verify() == ()
+    (change,) = agent.history()
+    assert (change.state, change.to_version) == (ChangeState.UNDONE, fault.value)
+    # It is not tried again by itself: the newest that is left is the other one.
+    others = {Fault.MIGRATOR: Fault.HEALTH.value, Fault.HEALTH: Fault.MIGRATOR.value}
+    path = agent.operations().path()
+    assert [hop.version for hop in getattr(path, "hops", ())] == [others[fault]]
+
+
+def test_migrator_that_fails_half_way(agent: KintoAgent) -> None:
+    """One database was migrated, the next refused it."""
+    records = agent.kinto.records()
+    with pytest.raises(ChangeFailed) as failed:
+        agent.operations().upgrade(Version(Fault.MIGRATOR.value))
+    assert "no_such_type" in str(failed.value.detail)
+    _went_back(agent, failed.value, StepName.MIGRATE, Fault.MIGRATOR)
+    assert agent.kinto.records() == records
+
+
+def test_release_that_never_answers(agent: KintoAgent) -> None:
+    """All databases were migrated and cut over; they are cut back."""
+    records = agent.kinto.records()
+    with pytest.raises(ChangeFailed) as failed:
+        agent.operations().upgrade(Version(Fault.HEALTH.value))
+    assert "did not answer within 2 seconds" in str(failed.value.what_text)
+    assert agent.dumps[CUT_OVER]["storage"] != agent.dumps[STOPPED]["storage"]
+    _went_back(agent, failed.value, StepName.HEALTH, Fault.HEALTH)
+    assert agent.kinto.records() == records

@@ -18,7 +18,14 @@ from pathlib import Path
 
 from ncen_updater.demo.databases import DATABASES, PostgresPlace, SiteDatabases, SqlitePlace
 
-__all__ = ["SiteVersion", "case_references", "database_digests", "parked_rows", "site_version"]
+__all__ = [
+    "SiteVersion",
+    "case_references",
+    "database_digests",
+    "parked_rows",
+    "select",
+    "site_version",
+]
 
 REPORT_TIMEOUT_S = 10.0
 TABLES_POSTGRES = """
@@ -56,7 +63,7 @@ def site_version(place: SiteDatabases, current: Path, port: int) -> SiteVersion:
     """Look at code, databases and application, each for itself."""
     release = json.loads((current / "app" / "release.json").read_text("utf-8"))
     schemas = {
-        name: str(_rows(place, name, "SELECT release FROM ncen_release")[0][0])
+        name: str(select(place, name, "SELECT release FROM ncen_release")[0][0])
         for name in DATABASES
     }
     return SiteVersion(str(release["version"]), schemas, _reported(port))
@@ -71,27 +78,27 @@ def database_digests(place: SiteDatabases) -> dict[str, str]:
     found = {}
     for name in DATABASES:
         if isinstance(place, PostgresPlace):
-            for schema, table in _rows(place, name, TABLES_POSTGRES):
+            for schema, table in select(place, name, TABLES_POSTGRES):
                 # Names come from the catalogue of a site that we made ourselves.
                 query = f'SELECT md5(t::text) FROM "{schema}"."{table}" t'  # noqa: S608
                 prefix = "" if schema == "public" else f"{schema}."
-                found[f"{name}.{prefix}{table}"] = _digest(_rows(place, name, query))
+                found[f"{name}.{prefix}{table}"] = _digest(select(place, name, query))
         else:
-            for (table,) in _rows(place, name, TABLES_SQLITE):
+            for (table,) in select(place, name, TABLES_SQLITE):
                 query = f'SELECT * FROM "{table}"'  # noqa: S608
-                found[f"{name}.{table}"] = _digest(_rows(place, name, query))
+                found[f"{name}.{table}"] = _digest(select(place, name, query))
     return found
 
 
 def case_references(place: SiteDatabases) -> dict[str, set[str]]:
     """References of cases by where they are: the cases themselves, and links from the others."""
     return {
-        "seizures": {str(r[0]) for r in _rows(place, "seizures", "SELECT case_ref FROM cases")},
+        "seizures": {str(r[0]) for r in select(place, "seizures", "SELECT case_ref FROM cases")},
         "suspects": {
-            str(r[0]) for r in _rows(place, "suspects", "SELECT case_ref FROM case_links")
+            str(r[0]) for r in select(place, "suspects", "SELECT case_ref FROM case_links")
         },
         "companies": {
-            str(r[0]) for r in _rows(place, "companies", "SELECT case_ref FROM case_links")
+            str(r[0]) for r in select(place, "companies", "SELECT case_ref FROM case_links")
         },
     }
 
@@ -115,7 +122,8 @@ def _digest(rows: list[tuple[object, ...]]) -> str:
     return f"{len(rows)}:{digest.hexdigest()}"
 
 
-def _rows(place: SiteDatabases, name: str, query: str) -> list[tuple[object, ...]]:
+def select(place: SiteDatabases, name: str, query: str) -> list[tuple[object, ...]]:
+    """Read rows of a live database by its logical name; the query is trusted."""
     if isinstance(place, SqlitePlace):
         address = f"file:{place.address(name)}?mode=ro"
         with contextlib.closing(sqlite3.connect(address, uri=True, timeout=30)) as connection:

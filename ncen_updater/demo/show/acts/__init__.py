@@ -1,0 +1,1 @@
+"""The acts, one a module; each has ``play(stage)``."""

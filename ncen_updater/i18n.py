@@ -11,6 +11,7 @@ import gettext
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
 
@@ -61,12 +62,16 @@ class Text:
     values: Mapping[str, object] = field(default_factory=dict)
 
     def render(self, language: str = DEFAULT_LANGUAGE) -> str:
-        """Return the sentence in a language; a value that is itself a Text is rendered too."""
-        values = {
-            key: value.render(language) if isinstance(value, Text) else value
-            for key, value in self.values.items()
-        }
+        """Return the sentence in a language; values that are a Text or a word of ours too."""
+        values = {key: _in_language(value, language) for key, value in self.values.items()}
         return translate(self.template, language).format_map(values)
 
     def __str__(self) -> str:
         return self.render()
+
+
+def _in_language(value: object, language: str) -> object:
+    if isinstance(value, Text):
+        return value.render(language)
+    # The words of our own enumerations ("upgrade", "undone") are in the catalogues as they stand.
+    return translate(value.value, language) if isinstance(value, StrEnum) else value

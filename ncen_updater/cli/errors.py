@@ -11,7 +11,6 @@ __all__ = [
     "BadUsage",
     "BadVersion",
     "Declined",
-    "Held",
     "NeedsYes",
     "Stopped",
     "Unexpected",
@@ -73,15 +72,6 @@ class UnknownChange(UpdaterError):
     exit_code = ExitCode.USAGE
     what = N_("The journal knows no change '{change}'.")
     remedy = N_("'ncen-updater history' lists every change with its id.")
-
-
-class Held(UpdaterError):
-    """An operator's hold forbids upgrades."""
-
-    code = "NU-1107"
-    exit_code = ExitCode.HELD
-    what = N_("Upgrades are on hold since {since}, set by {by}: {reason}")
-    remedy = N_("Speak with {by}; 'ncen-updater unhold' lifts the hold.")
 
 
 class Stopped(UpdaterError):

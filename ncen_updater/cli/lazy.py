@@ -29,18 +29,9 @@ def _set(context: click.Context, parameter: click.Parameter, value: Any) -> None
     setattr(session_of(context), parameter.name, value)
 
 
-class _Option(click.Option):
-    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        record = super().get_help_record(ctx)
-        if record is None or self.help is None:
-            return record
-        said = translate(self.help, session_of(ctx).language)
-        return record[0], record[1].replace(self.help, said)
-
-
-def option(*declarations: str, **settings: Any) -> _Option:  # noqa: ANN401
-    """Return an option that goes to the session and whose help is translated."""
-    return _Option(list(declarations), expose_value=False, callback=_set, **settings)
+def option(*declarations: str, **settings: Any) -> click.Option:  # noqa: ANN401
+    """Return an option that goes to the session."""
+    return click.Option(list(declarations), expose_value=False, callback=_set, **settings)
 
 
 def global_options(*, config: bool = True) -> list[click.Parameter]:
@@ -69,21 +60,52 @@ def global_options(*, config: bool = True) -> list[click.Parameter]:
     ]  # fmt: skip
 
 
-class Command(click.Command):
-    """A command with the global options and a translated help."""
+class _Translated(click.Command):
+    """Help in the language of the run, click's own words too."""
+
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the usage line."""
+        prefix = translate(N_("Usage:"), session_of(ctx).language)
+        pieces = " ".join(self.collect_usage_pieces(ctx))
+        formatter.write_usage(ctx.command_path, pieces, prefix=f"{prefix} ")
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write what the command is for."""
+        formatter.write_paragraph()
+        with formatter.indentation():
+            formatter.write_text(translate(self.help or "", session_of(ctx).language))
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the options."""
+        language = session_of(ctx).language
+        rows = []
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                words = getattr(parameter, "help", None) or ""
+                said = record[1].replace(words, translate(words, language))
+                required = translate(N_("required"), language)
+                rows.append((record[0], said.replace("[required]", f"[{required}]")))
+        with formatter.section(translate(N_("Options"), language)):
+            formatter.write_dl(rows)
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        """Return click's option with our words."""
+        found = super().get_help_option(ctx)
+        if found is not None:
+            found.help = N_("Show this message and exit.")
+        return found
+
+
+class Command(_Translated):
+    """A command with the global options."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:  # noqa: ANN401
         super().__init__(*args, **settings)
         self.params += global_options()
 
-    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the text in the language of the run."""
-        formatter.write_paragraph()
-        with formatter.indentation():
-            formatter.write_text(translate(self.help or "", session_of(ctx).language))
 
-
-class LazyGroup(click.Group):
+class LazyGroup(_Translated, click.Group):
     """A group whose commands are imported when they are run.
 
     Args:
@@ -114,6 +136,11 @@ class LazyGroup(click.Group):
         )
         assert isinstance(found, click.Command), cmd_name  # noqa: S101
         return found
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the options and the commands."""
+        super().format_options(ctx, formatter)
+        self.format_commands(ctx, formatter)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing one."""

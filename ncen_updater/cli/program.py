@@ -111,6 +111,9 @@ def _before_parsing(session: Session, arguments: Sequence[str]) -> None:
         logging.basicConfig(
             level=logging.DEBUG, format="%(asctime)s %(levelname)s %(name)s %(message)s"
         )
+    elif not logging.getLogger().handlers:
+        # Else Python writes warnings bare to stderr, between the sentences for people.
+        logging.getLogger().addHandler(logging.NullHandler())
 
 
 @contextlib.contextmanager

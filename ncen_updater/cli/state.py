@@ -20,6 +20,7 @@ from ncen_updater.slots.link import current_version
 from ncen_updater.upgrade.errors import JournalMissing
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.model import Change, ChangeState, StepName
+from ncen_updater.upgrade.names import JOURNAL
 
 if TYPE_CHECKING:
     from ncen_updater.upgrade.context import Site
@@ -103,7 +104,7 @@ def _current(facts: SiteFacts, places: Places) -> SiteFacts:
 
 def _journal(facts: SiteFacts, places: Places) -> SiteFacts:
     try:
-        with Journal.open(places.state / "journal.sqlite", read_only=True) as journal:
+        with Journal.open(places.state / JOURNAL, read_only=True) as journal:
             changes = journal.changes(1)
     except JournalMissing:
         return dataclasses.replace(facts, journal=False)
@@ -190,7 +191,7 @@ def _change(facts: SiteFacts, before: SiteFacts | None) -> Text | None:
         return _unchanged(change)
     if change is None:
         return None
-    values = {"kind": change.kind.value, "change": change.id, "version": change.to_version,
+    values = {"kind": change.kind, "change": change.id, "version": change.to_version,
               "origin": change.from_version}  # fmt: skip
     return Text(_OF_STATE[change.state] if not _untouched(change) else _UNTOUCHED, values)
 

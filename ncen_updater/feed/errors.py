@@ -69,7 +69,7 @@ class TargetBad(PathError):
 
     code = "NU-2207"
     what = N_("Release {version} failed at this site before.")
-    remedy = N_("Read 'ncen-updater history'; name the release and say 'retry' to try it again.")
+    remedy = N_("Read 'ncen-updater history'; to try it again, run 'ncen-updater upgrade {version} --retry'.")
 
 
 class TargetNotNewer(PathError):

@@ -2,21 +2,56 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+
 from packaging.version import Version
 
 from ncen_updater.databases.base import ChangeRef, Role, Strategy
 from ncen_updater.feed.source import FetchedRelease
 from ncen_updater.progress import Progress
+from ncen_updater.release.document import Offer
 from ncen_updater.upgrade.context import Site
 from ncen_updater.upgrade.errors import JournalExists, ReleaseNotOnOffer
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.lock import change_lock
-from ncen_updater.upgrade.operations import JOURNAL, LOCK
+from ncen_updater.upgrade.names import JOURNAL, LOCK
 from ncen_updater.upgrade.verifying import ADOPTED
 
-__all__ = ["ADOPTION_ID", "adopt"]
+__all__ = ["ADOPTION_ID", "Adoption", "adopt", "look"]
 
 ADOPTION_ID = "adopted2"  # a legal id that is never given to a change
+
+
+@dataclass(frozen=True)
+class Adoption:
+    """What an adoption would do.
+
+    Attributes:
+        offer: The release on the signed list.
+        slot: Where its slot is or would be.
+        in_place: Whether a directory stands there that would be compared and taken.
+        switches: Whether ``current`` would be set.
+    """
+
+    offer: Offer
+    slot: Path
+    in_place: bool
+    switches: bool
+
+
+def look(site: Site, version: Version) -> Adoption:
+    """Say what an adoption would do. Reads the feed and changes nothing.
+
+    Raises:
+        JournalExists: If the site was taken over before.
+        ReleaseNotOnOffer: If the feed does not name this release.
+    """
+    if (site.state / JOURNAL).exists():
+        raise JournalExists(path=site.state / JOURNAL)
+    offer = _offer(site, version)
+    slot = site.slots.path(version)
+    return Adoption(offer, slot, slot.is_dir(), site.slots.current() is None)
 
 
 def adopt(site: Site, version: Version, progress: Progress) -> None:
@@ -51,12 +86,21 @@ def adopt(site: Site, version: Version, progress: Progress) -> None:
         fingerprints = {
             name: site.engine.fingerprint(Role.LIVE, name, reference) for name in site.engine.names
         }
-        with Journal.create(journal_path, now=site.clock.now) as journal:
-            journal.note(ADOPTED, None, release=str(version), fingerprints=fingerprints)
+        marker = site.engine.marker()  # there, where the journal of an upgraded site was lost
+        facts = {
+            "release": str(version),
+            "fingerprints": fingerprints,
+            "generation": marker.generation if marker else 0,
+        }
+        Journal.create(journal_path, now=site.clock.now, first=(ADOPTED, facts)).close()
 
 
 def _fetch(site: Site, version: Version, progress: Progress) -> FetchedRelease:
+    return site.source.fetch(_offer(site, version), progress)
+
+
+def _offer(site: Site, version: Version) -> Offer:
     for offer in site.source.refresh().offers:
         if offer.release_version == version:
-            return site.source.fetch(offer, progress)
+            return offer
     raise ReleaseNotOnOffer(version=version)

@@ -16,7 +16,7 @@ from ncen_updater.trust.lastview import read_last_view, view_path
 from ncen_updater.upgrade.context import Site
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.lock import lock_holder
-from ncen_updater.upgrade.operations import JOURNAL, LOCK
+from ncen_updater.upgrade.names import JOURNAL, LOCK
 from ncen_updater.upgrade.verifying import verify_site
 
 __all__ = ["diagnose"]

@@ -11,6 +11,7 @@ __all__ = [
     "ChecksFailed",
     "GoingBackFailed",
     "GuardBlocks",
+    "Held",
     "Interrupted",
     "JournalExists",
     "JournalMissing",
@@ -199,3 +200,12 @@ class ReleaseNotOnOffer(UpdaterError):
     code = "NU-6019"
     what = N_("Release {version} is not on offer, or was not fetched whole.")
     remedy = N_("Run 'ncen-updater check', then try again.")
+
+
+class Held(UpdaterError):
+    """An operator's hold forbids upgrades."""
+
+    code = "NU-6020"
+    exit_code = ExitCode.HELD
+    what = N_("Upgrades are on hold since {since}, set by {by}: {reason}")
+    remedy = N_("Speak with {by}; 'ncen-updater unhold' lifts the hold.")

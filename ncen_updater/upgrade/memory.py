@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from ncen_updater.policy.holds import Hold
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.journal_rows import optional_time
 
@@ -101,6 +102,14 @@ class Memory:
             )
             for row in rows
         )  # fmt: skip
+
+    def holds_in_force(self, at: datetime) -> tuple[HoldRecord, ...]:
+        """Holds that forbid an upgrade at this time."""
+        return tuple(
+            row
+            for row in self.holds()
+            if Hold(row.reason, row.by, row.since, row.until).active_at(at)
+        )
 
     def previous_sets(self) -> tuple[PreviousSet, ...]:
         """Every set of previous databases that a change kept, oldest first."""

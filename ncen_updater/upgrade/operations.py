@@ -19,6 +19,7 @@ from ncen_updater.progress import Progress
 from ncen_updater.release.document import Offer
 from ncen_updater.upgrade.context import Site
 from ncen_updater.upgrade.errors import (
+    Held,
     NeedsPerson,
     NothingToConfirm,
     NothingToRollBack,
@@ -30,17 +31,23 @@ from ncen_updater.upgrade.interruption import Interruption
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.lock import change_lock
 from ncen_updater.upgrade.memory import Memory
-from ncen_updater.upgrade.model import Change, ChangeKind, ChangeState, Mode
+from ncen_updater.upgrade.model import (
+    Change,
+    ChangeKind,
+    ChangeState,
+    Mode,
+    StepName,
+    StepState,
+)
+from ncen_updater.upgrade.names import JOURNAL, LOCK
 from ncen_updater.upgrade.outcome import Outcome, outcome_of
 from ncen_updater.upgrade.recovery import Action, Decision, decide
 from ncen_updater.upgrade.runner import Checkpoint, Runner, no_checkpoint
-from ncen_updater.upgrade.situation import look
+from ncen_updater.upgrade.situation import contradiction, look
 from ncen_updater.upgrade.ways import Way, way_back
 
 __all__ = ["JOURNAL", "LOCK", "Operations", "Result", "new_change_id"]
 
-JOURNAL = "journal.sqlite"
-LOCK = "change.lock"
 ID_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 
 
@@ -110,17 +117,20 @@ class Operations:
             retry: Try releases again that failed here.
 
         Raises:
+            Held: An operator's hold is in force; asked again before each hop.
             ChangeFailed: A hop failed and was undone; earlier hops stay.
             SoakFailed: A hop turned bad after its commit and, if so configured, was rolled back.
             UpdaterError: Nothing was begun.
         """
         with self._at_work("upgrade") as journal:
             self._require_nothing_open(journal)
+            self._require_no_hold(journal)
             offers = self._site.source.refresh().offers
             path = self._choose(offers, journal, target, retry=retry)
             outcomes = []
             hops = path.hops if isinstance(path, UpgradePath) else ()
             for offer in hops:
+                self._require_no_hold(journal)
                 change = self._new_change(
                     ChangeKind.UPGRADE, self._running(), offer.release_version
                 )
@@ -152,8 +162,9 @@ class Operations:
         """
         with self._at_work("rollback") as journal:
             change = journal.open_change()
-            if change is not None and change.state is not ChangeState.COMMITTED:
+            if change is not None and not change.committed:
                 raise OpenChange(change=change.id, kind=change.kind, version=change.to_version)
+            self._require_whole(journal, change)
             way = self._way_back(journal, accept_loss)
             outcome = self._roll_back(journal, way, closes=change.id if change else None)
             return Result((outcome,))
@@ -174,10 +185,14 @@ class Operations:
             change = journal.open_change()
             decision = decide(look(self._site, change, by_person=by_person))
             if decision.action is Action.NOTHING:
+                self._require_whole(journal, None)
                 return Result(decision=decision)
             if decision.action is Action.STOP or change is None:
                 raise self._stopped(journal, change, decision)
-            journal.attempt(change.id)
+            if change.step_state(StepName.OPEN) is StepState.DONE:
+                journal.note("recovery", change.id)  # a restart in the soak; nothing had failed
+            else:
+                journal.attempt(change.id)
             if decision.action is Action.GO_BACK:
                 self._runner(journal, at_boot=at_boot).back(change.id)
             elif at_boot:
@@ -186,6 +201,24 @@ class Operations:
                 self._finish(journal, change.id, lambda r, c: r.forward(c))
             return Result((outcome_of(journal, change.id),), decision=decision)
 
+    def require_no_hold(self) -> None:
+        """Ask about holds before a person is asked anything; :meth:`upgrade` asks again.
+
+        Raises:
+            Held: If one is in force.
+        """
+        with Journal.open(self._site.state / JOURNAL, read_only=True) as journal:
+            self._require_no_hold(journal)
+
+    def in_soak(self) -> Change:
+        """Return the change that :meth:`confirm` would end the soak of. Changes nothing.
+
+        Raises:
+            NothingToConfirm: If no change is committed and open.
+        """
+        with Journal.open(self._site.state / JOURNAL, read_only=True) as journal:
+            return _in_soak(journal)
+
     def confirm(self, by: str) -> Change:
         """End the soak of the release in use; the process that watches sees it, or a resume does.
 
@@ -193,9 +226,7 @@ class Operations:
             NothingToConfirm: If no change is committed and open.
         """
         with Journal.open(self._site.state / JOURNAL) as journal:
-            change = journal.open_change()
-            if change is None or change.state is not ChangeState.COMMITTED:
-                raise NothingToConfirm
+            change = _in_soak(journal)
             journal.fact(change.id, "confirmed_by", by)
             journal.note("confirmed", change.id, by=by)
             return change
@@ -224,9 +255,20 @@ class Operations:
         change = journal.open_change()
         if change is not None:
             raise OpenChange(change=change.id, kind=change.kind, version=change.to_version)
-        decision = decide(look(self._site, None, by_person=True))
-        if decision.action is not Action.NOTHING:
+        self._require_whole(journal, None)
+
+    def _require_whole(self, journal: Journal, change: Change | None) -> None:
+        """Refuse where reality is not what the journal says: nothing open, or one committed."""
+        decision = decide(look(self._site, change, by_person=True))
+        if decision.action is not (Action.NOTHING if change is None else Action.GO_FORWARD):
             raise NeedsPerson(reason=decision.reason)
+        reason = contradiction(self._site, journal)
+        if reason is not None:
+            raise NeedsPerson(reason=reason)
+
+    def _require_no_hold(self, journal: Journal) -> None:
+        for hold in Memory(journal).holds_in_force(self._site.clock.now()):
+            raise Held(reason=hold.reason, by=hold.by, since=f"{hold.since:%Y-%m-%d %H:%M} UTC")
 
     def _running(self) -> Version:
         version = self._site.slots.current()
@@ -291,7 +333,8 @@ class Operations:
 
     def _roll_back(self, journal: Journal, way: Way, closes: str | None) -> Outcome:
         change = self._new_change(ChangeKind.ROLLBACK, way.origin, way.target, way.mode, way.source)
-        journal.begin(change, {"accepted_loss": way.lost_total}, closes=closes)
+        facts = {"accepted_loss": way.lost_total, **_taken_over(journal, closes)}
+        journal.begin(change, facts, closes=closes)
         self._finish(journal, change.id, lambda r, c: r.run(c))
         return outcome_of(journal, change.id)
 
@@ -319,3 +362,18 @@ class Operations:
         if change is not None and change.state is not ChangeState.STUCK:
             journal.state(change.id, ChangeState.STUCK, reason=str(decision.reason))
         return NeedsPerson(reason=decision.reason)
+
+
+def _in_soak(journal: Journal) -> Change:
+    change = journal.open_change()
+    if change is None or not change.committed:
+        raise NothingToConfirm
+    return change
+
+
+def _taken_over(journal: Journal, closes: str | None) -> dict[str, object]:
+    """What a rollback must know of a change that was torn before it let officers in again."""
+    if closes is None or journal.change(closes).step_state(StepName.OPEN) is StepState.DONE:
+        return {}
+    door = journal.facts(closes).get("door_was_closed", False)
+    return {"door_was_closed": door, "was_running": True}

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 
 from ncen_updater.databases.errors import MigrationFailed
 from ncen_updater.errors import UpdaterError
-from ncen_updater.i18n import Text
+from ncen_updater.i18n import N_, Text
 from ncen_updater.progress import Progress
 from ncen_updater.upgrade.context import Site, StepContext
 from ncen_updater.upgrade.errors import (
@@ -26,6 +26,7 @@ from ncen_updater.upgrade.model import (
     BEFORE_COMMIT,
     DOWNTIME,
     FORWARD,
+    UNINTERRUPTED,
     ChangeKind,
     ChangeState,
     Phase,
@@ -37,6 +38,8 @@ from ncen_updater.upgrade.steps import Step, all_steps
 __all__ = ["Checkpoint", "Runner", "blames_release", "no_checkpoint"]
 
 logger = logging.getLogger(__name__)
+
+GOING_BACK = N_("going back: {step}")
 
 Checkpoint = Callable[[StepName, Phase], None]
 
@@ -146,7 +149,7 @@ class Runner:
         self._progress.tell(step.title)
         self._journal.step(change_id, name, StepState.INTENDED, step.prepare(context))
         self._checkpoint(name, Phase.BEFORE_EFFECT)
-        with self._interruption.allowed() if name is not StepName.COMMIT else nullcontext():
+        with nullcontext() if name in UNINTERRUPTED else self._interruption.allowed():
             facts = step.do(context)
         if not step.check(context):
             raise StepDidNotHold(step=name)
@@ -157,7 +160,7 @@ class Runner:
     def _undo(self, name: StepName, change_id: str) -> None:
         step = self._steps[name]
         context = self.context(change_id)
-        self._progress.tell(Text("going back: {step}", {"step": step.title}))
+        self._progress.tell(Text(GOING_BACK, {"step": step.title}))
         self._journal.step(change_id, name, StepState.UNDOING)
         try:
             self._checkpoint(name, Phase.BEFORE_UNDO)
@@ -184,11 +187,12 @@ class Runner:
         self._journal.note("step-failed", change_id, step=name, code=code, error=str(error)[:2000])
         if change.step_state(StepName.COMMIT) is StepState.DONE:
             return
-        self.back(change_id, error_code=code)
         if change.kind is ChangeKind.UPGRADE and blames_release(error):
+            # Before going back: that may be torn, and nobody would know any more.
             self.context(change_id).memory.remember_bad(
                 change.product, change.to_version, code, change_id
             )
+        self.back(change_id, error_code=code)
         if name not in DOWNTIME and isinstance(error, UpdaterError):
             raise error
         raise ChangeFailed(

@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
 
 import click
 from packaging.version import InvalidVersion, Version
 
-from ncen_updater.cli.errors import NOTHING_CHANGED, BadVersion, Held
+from ncen_updater.cli.errors import NOTHING_CHANGED, BadVersion
 from ncen_updater.cli.lazy import session_of
-from ncen_updater.cli.render import format_duration, format_time
+from ncen_updater.cli.render import format_duration
 from ncen_updater.cli.session import AgentSession
 from ncen_updater.i18n import N_, Text
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ncen_updater.feed.path import NoPath, UpgradePath
-    from ncen_updater.upgrade.memory import HoldRecord
     from ncen_updater.upgrade.model import Change
     from ncen_updater.upgrade.operations import Result
     from ncen_updater.upgrade.outcome import Outcome
 
 __all__ = [
-    "JOURNAL",
     "agent_session",
     "change_document",
-    "in_force",
     "parse_version",
     "path_document",
-    "require_no_hold",
     "result_document",
     "show_path",
     "show_result",
 ]
-
-JOURNAL = "journal.sqlite"  # as upgrade/operations.py has it, which is too heavy for status
 
 
 def agent_session(context: click.Context) -> AgentSession:
@@ -57,32 +47,6 @@ def parse_version(text: str | None) -> Version | None:
         return Version(text)
     except InvalidVersion as error:
         raise BadVersion(text=text, state=NOTHING_CHANGED) from error
-
-
-def in_force(
-    holds: tuple[HoldRecord, ...], now: Callable[[], datetime] = lambda: datetime.now(UTC)
-) -> tuple[HoldRecord, ...]:
-    """Return the holds that forbid an upgrade now."""
-    from ncen_updater.policy.holds import Hold, active_holds
-
-    by_hold = {Hold(h.reason, h.by, h.since, h.until): h for h in holds}
-    return tuple(by_hold[hold] for hold in active_holds(by_hold, now()))
-
-
-def require_no_hold(state: Path) -> None:
-    """Refuse while a hold is in force.
-
-    Raises:
-        Held: With the reason and who set it.
-    """
-    from ncen_updater.upgrade.journal import Journal
-    from ncen_updater.upgrade.memory import Memory
-
-    with Journal.open(state / JOURNAL, read_only=True) as journal:
-        holds = in_force(Memory(journal).holds())
-    if holds:
-        first = holds[0]
-        raise Held(reason=first.reason, by=first.by, since=format_time(first.since))
 
 
 def path_document(path: UpgradePath | NoPath, language: str) -> dict[str, object]:
@@ -124,7 +88,7 @@ def show_path(
         session.show(Text(text, values))
     for offer in hops:
         size = format_bytes(offer.archive.length)
-        more = {"version": offer.version, "urgency": offer.urgency.value, "size": size}
+        more = {"version": offer.version, "urgency": offer.urgency, "size": size}
         text = (
             N_("Available: {product} {version}, a required stop ({urgency}, {size})")
             if offer.required
@@ -196,9 +160,9 @@ def show_result(session: AgentSession, result: Result) -> None:
     for outcome in result.outcomes:
         change = outcome.change
         values = {
-            "kind": change.kind.value, "product": change.product, "id": change.id,
+            "kind": change.kind, "product": change.product, "id": change.id,
             "origin": change.from_version, "version": change.to_version,
-            "state": change.state.value,
+            "state": change.state,
         }  # fmt: skip
         session.show(Text(_WORDS.get(change.state.value, _OTHER), values))
         if outcome.stop_s is not None:

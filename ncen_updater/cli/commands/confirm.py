@@ -14,15 +14,22 @@ __all__ = ["confirm"]
 
 
 @click.command("confirm", cls=Command, help=N_("End the watched time: the new release is good."))
+@click.option("--dry-run", is_flag=True, help=N_("Say what would be done, and change nothing."))
 @click.pass_context
-def confirm(context: click.Context) -> ExitCode:
+def confirm(context: click.Context, dry_run: bool) -> ExitCode:
     from ncen_updater.upgrade.operations import Operations
 
     session = agent_session(context)
     site = session.open_site()
     with session.progress() as progress:
-        change = Operations(site, progress).confirm(user_name())
+        operations = Operations(site, progress)
+        change = operations.in_soak() if dry_run else operations.confirm(user_name())
     values = {"product": change.product, "version": change.to_version, "change": change.id}
+    if dry_run:
+        text = N_("{product} {version} would be confirmed (change {change}).")
+        session.show(Text(text, values))
+        session.finish({"confirmed": False, "change": change_document(change)})
+        return ExitCode.OK
     session.show(Text(N_("{product} {version} is confirmed (change {change})."), values))
     session.show(
         Text(N_("If no upgrade is at work now, 'ncen-updater resume' ends the change at once."))

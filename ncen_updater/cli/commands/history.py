@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ncen_updater.cli.commands.common import JOURNAL, agent_session, change_document
+from ncen_updater.cli.commands.common import agent_session, change_document
 from ncen_updater.cli.errors import NOTHING_CHANGED, UnknownChange
 from ncen_updater.cli.lazy import Command
 from ncen_updater.cli.render import clean, format_duration, format_time, table
@@ -14,6 +14,7 @@ from ncen_updater.errors import ExitCode
 from ncen_updater.i18n import N_, Text
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.model import Change
+from ncen_updater.upgrade.names import JOURNAL
 from ncen_updater.upgrade.outcome import stop_seconds
 
 __all__ = ["history"]
@@ -51,10 +52,10 @@ def _list(session: AgentSession, changes: tuple[Change, ...]) -> None:
         rows.append(
             [
                 change.id,
-                change.kind.value,
+                session.text(change.kind.value),
                 change.from_version,
                 change.to_version,
-                change.state.value,
+                session.text(change.state.value),
                 "-" if stop is None else format_duration(stop),
                 change.error_code or "-",
                 format_time(change.created_at),
@@ -74,8 +75,8 @@ def _one(session: AgentSession, journal: Journal, change_id: str) -> None:
     except KeyError as error:
         raise UnknownChange(change=change_id, state=NOTHING_CHANGED) from error
     events = journal.events(change=change_id)
-    values = {"kind": change.kind.value, "origin": change.from_version, "id": change.id,
-              "version": change.to_version, "state": change.state.value}  # fmt: skip
+    values = {"kind": change.kind, "origin": change.from_version, "id": change.id,
+              "version": change.to_version, "state": change.state}  # fmt: skip
     session.show(Text(N_("{kind} {origin} -> {version} (change {id}): {state}"), values))
     steps = [
         {

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import click
 
-from ncen_updater.cli.commands.common import JOURNAL, agent_session
+from ncen_updater.cli.commands.common import agent_session
 from ncen_updater.cli.errors import NOTHING_CHANGED, BadTime
 from ncen_updater.cli.lazy import Command
 from ncen_updater.cli.program import user_name
@@ -16,6 +16,7 @@ from ncen_updater.errors import ExitCode
 from ncen_updater.i18n import N_, Text
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.memory import Memory
+from ncen_updater.upgrade.names import JOURNAL
 
 __all__ = ["hold", "parse_until", "unhold"]
 
@@ -44,8 +45,9 @@ def parse_until(text: str | None, now: datetime) -> datetime | None:
 @click.option(
     "--until", metavar="TIME", help=N_("When it ends by itself; without end if left out.")
 )
+@click.option("--dry-run", is_flag=True, help=N_("Say what would be done, and change nothing."))
 @click.pass_context
-def hold(context: click.Context, reason: str, until: str | None) -> ExitCode:
+def hold(context: click.Context, reason: str, until: str | None, dry_run: bool) -> ExitCode:
     session = agent_session(context)
     places = load_places(session.config)
     reason = clean(reason).replace("\n", " ").strip()[:MAX_REASON]
@@ -53,32 +55,41 @@ def hold(context: click.Context, reason: str, until: str | None) -> ExitCode:
         raise click.BadParameter("empty", context, param_hint="--reason")
     end = parse_until(until, datetime.now(UTC))
     by = user_name()
-    with Journal.open(places.state / JOURNAL) as journal:
-        Memory(journal).hold(reason, by, end)
+    with Journal.open(places.state / JOURNAL, read_only=dry_run) as journal:
+        if not dry_run:
+            Memory(journal).hold(reason, by, end)
     values = {"by": by, "reason": reason, "until": format_time(end) if end else "-"}
-    session.show(
-        Text(
-            N_("Upgrades are on hold until {until}: {reason}")
-            if end
-            else N_("Upgrades are on hold, without end: {reason}"),
-            values,
+    until_then, for_good = (
+        (
+            N_("Upgrades would be on hold until {until}: {reason}"),
+            N_("Upgrades would be on hold, without end: {reason}"),
+        )
+        if dry_run
+        else (
+            N_("Upgrades are on hold until {until}: {reason}"),
+            N_("Upgrades are on hold, without end: {reason}"),
         )
     )
-    session.finish({"held": True, "reason": reason, "by": by, "until": end})
+    session.show(Text(until_then if end else for_good, values))
+    session.finish({"held": not dry_run, "reason": reason, "by": by, "until": end})
     return ExitCode.OK
 
 
 @click.command("unhold", cls=Command, help=N_("Allow upgrades again."))
+@click.option("--dry-run", is_flag=True, help=N_("Say what would be done, and change nothing."))
 @click.pass_context
-def unhold(context: click.Context) -> ExitCode:
+def unhold(context: click.Context, dry_run: bool) -> ExitCode:
     session = agent_session(context)
     places = load_places(session.config)
-    with Journal.open(places.state / JOURNAL) as journal:
-        lifted = Memory(journal).lift_holds(user_name())
-    session.show(
-        Text(N_("Holds lifted: {count}."), {"count": lifted})
-        if lifted
-        else Text(N_("There was no hold."))
-    )
-    session.finish({"held": False, "lifted": lifted})
+    with Journal.open(places.state / JOURNAL, read_only=dry_run) as journal:
+        memory = Memory(journal)
+        count = len(memory.holds()) if dry_run else memory.lift_holds(user_name())
+    if not count:
+        text = N_("There was no hold.")
+    elif dry_run:
+        text = N_("Holds that would be lifted: {count}.")
+    else:
+        text = N_("Holds lifted: {count}.")
+    session.show(Text(text, {"count": count}))
+    session.finish({"held": dry_run and count > 0, "lifted": 0 if dry_run else count})
     return ExitCode.OK

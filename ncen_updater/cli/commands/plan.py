@@ -93,7 +93,7 @@ def show_plan(session: AgentSession, made: Plan) -> None:
                 N_("{origin} -> {version}: strategy {strategy}"),
                 {
                     "origin": hop.origin, "version": hop.offer.version,
-                    "strategy": made.strategy.value,
+                    "strategy": made.strategy,
                 },
             )
         )  # fmt: skip
@@ -112,9 +112,9 @@ def show_plan(session: AgentSession, made: Plan) -> None:
             )
         )
     session.show()
-    session.show(Text(N_("Steps; those marked * run while officers are out:")))
+    session.show(Text(N_("Steps (*: officers are out, -: comes in a later version):")))
     for number, line in enumerate(made.steps, 1):
-        mark = "*" if line.downtime else " "
+        mark = "*" if line.downtime else "-" if line.note else " "
         session.show(f"  {number:2} {mark} {line.title.render(session.language)}")
     session.show()
     session.show(Text(N_("Digest of the plan: {digest}"), {"digest": made.digest}))

@@ -23,7 +23,8 @@ __all__ = ["resume"]
 def resume(context: click.Context, boot: bool, dry_run: bool) -> ExitCode:  # fmt: skip
     from ncen_updater.upgrade.interruption import Interruption
     from ncen_updater.upgrade.journal import Journal
-    from ncen_updater.upgrade.operations import JOURNAL, Operations, Result
+    from ncen_updater.upgrade.names import JOURNAL
+    from ncen_updater.upgrade.operations import Operations, Result
     from ncen_updater.upgrade.recovery import decide
     from ncen_updater.upgrade.situation import look
 
@@ -38,7 +39,7 @@ def resume(context: click.Context, boot: bool, dry_run: bool) -> ExitCode:  # fm
             operations = Operations(site, progress, interruption=interruption)
             result = operations.resume(by_person=not boot, at_boot=boot)
     if result.decision is not None:
-        values = {"action": result.decision.action.value, "reason": result.decision.reason}
+        values = {"action": result.decision.action, "reason": result.decision.reason}
         session.show(Text(N_("{action}: {reason}"), values))
     show_result(session, result)
     session.finish(result_document(result, session.language))

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import click
 
-from ncen_updater.cli.commands.common import JOURNAL, agent_session, change_document, in_force
+from ncen_updater.cli.commands.common import agent_session, change_document
 from ncen_updater.cli.lazy import Command
 from ncen_updater.cli.program import show_error
 from ncen_updater.cli.render import clean, error_document, format_duration, format_time
@@ -22,11 +22,11 @@ from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.lock import lock_holder
 from ncen_updater.upgrade.memory import Memory
 from ncen_updater.upgrade.model import Change, StepName, StepState
+from ncen_updater.upgrade.names import JOURNAL, LOCK
 
 __all__ = ["status"]
 
 Document = dict[str, object]
-LOCK = "change.lock"
 
 
 @click.command("status", cls=Command, help=N_("What runs here, and what the agent is doing."))
@@ -105,7 +105,7 @@ def _journal(session: AgentSession, places: Places, now: datetime) -> Document:
         change = journal.open_change()
         recent = journal.changes(1)
         memory = Memory(journal)
-        holds = in_force(memory.holds(), lambda: now)
+        holds = memory.holds_in_force(now)
         bad = memory.bad_releases()
     if change is not None:
         _show_open(session, change, now, at_work=holder is not None)
@@ -156,10 +156,10 @@ def _open_document(change: Change) -> Document:
 def _show_open(session: AgentSession, change: Change, now: datetime, *, at_work: bool) -> None:
     step = _step(change)
     values = {
-        "kind": change.kind.value, "version": change.to_version, "change": change.id,
-        "state": change.state.value, "since": format_time(change.created_at),
+        "kind": change.kind, "version": change.to_version, "change": change.id,
+        "state": change.state, "since": format_time(change.created_at),
         "age": format_duration(max(0.0, (now - change.created_at).total_seconds())),
-        "step": step[0].value if step else "-", "step_state": step[1].value if step else "-",
+        "step": step[0] if step else "-", "step_state": step[1] if step else "-",
     }  # fmt: skip
     session.show(
         Text(
@@ -174,7 +174,7 @@ def _show_open(session: AgentSession, change: Change, now: datetime, *, at_work:
 
 def _show_last(session: AgentSession, change: Change) -> None:
     values = {
-        "kind": change.kind.value, "version": change.to_version, "state": change.state.value,
+        "kind": change.kind, "version": change.to_version, "state": change.state,
         "at": format_time(change.ended_at or change.created_at), "change": change.id,
     }  # fmt: skip
     session.show(Text(N_("Last: {kind} to {version}, {state} {at} (change {change})."), values))

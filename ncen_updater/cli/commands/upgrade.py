@@ -10,7 +10,6 @@ from ncen_updater.cli.commands.common import (
     agent_session,
     parse_version,
     path_document,
-    require_no_hold,
     result_document,
     show_path,
     show_result,
@@ -41,7 +40,8 @@ def upgrade(
     site = session.open_site()
     if dry_run:
         return run_plan(session, site, target, sql=False, retry=retry)
-    require_no_hold(site.state)
+    with session.progress() as progress:
+        Operations(site, progress).require_no_hold()
     product = site.config.site.product
     if not yes:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):

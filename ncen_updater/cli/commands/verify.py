@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ncen_updater.cli.commands.common import JOURNAL, agent_session
+from ncen_updater.cli.commands.common import agent_session
 from ncen_updater.cli.lazy import Command
 from ncen_updater.cli.render import finding_document, finding_lines
 from ncen_updater.errors import ExitCode
@@ -18,6 +18,7 @@ __all__ = ["verify"]
 @click.pass_context
 def verify(context: click.Context) -> ExitCode:
     from ncen_updater.upgrade.journal import Journal
+    from ncen_updater.upgrade.names import JOURNAL
     from ncen_updater.upgrade.verifying import verify_site
 
     session = agent_session(context)

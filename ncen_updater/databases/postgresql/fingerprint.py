@@ -48,7 +48,8 @@ _QUERIES = (
     " s.seqincrement::text, s.seqmax::text, s.seqmin::text, s.seqcycle::text"
     " FROM pg_sequence s JOIN pg_class c ON c.oid = s.seqrelid"
     f" JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {_USER} AND {_RELATION}",
-    "SELECT 'trigger', n.nspname, c.relname, pg_get_triggerdef(t.oid)"
+    "SELECT 'trigger', n.nspname, c.relname, t.tgenabled::text,"
+    " pg_get_triggerdef(t.oid)"
     " FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid"
     f" JOIN pg_namespace n ON n.oid = c.relnamespace WHERE NOT t.tgisinternal AND {_USER}",
     "SELECT 'function', n.nspname, pg_get_functiondef(p.oid)"

@@ -1,0 +1,5 @@
+"""What is promised in figures, measured: see ``docs/benchmarks.md``.
+
+Each module is a program: ``.venv/bin/python -m benchmarks.NAME``. It measures both sides of a
+comparison in one run, takes turns between them, and ends with one line of JSON.
+"""

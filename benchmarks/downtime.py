@@ -1,0 +1,248 @@
+"""The stop of an upgrade against the classical way, and the way back against a restore.
+
+The agent's side is the product itself: a real site, a real feed, every step as the journal timed
+it. Each turn walks to a release that migrates well and never becomes healthy, so that one change
+shows both the way there and the way back, and the site is as before for the next turn. At the end
+one good upgrade is made, and one of a SQLite site of the same size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.version import Version
+
+from benchmarks.classical import Classical
+from benchmarks.report import finish, median, say
+from benchmarks.sites import RECORDS_SHARE, Trial, checkpoint, server, trial_site
+from benchmarks.timeline import Timeline, timeline
+from ncen_updater.demo.databases import PostgresPlace
+from ncen_updater.demo.embedded_postgres import PostgresBinaries
+from ncen_updater.i18n import Text
+from ncen_updater.upgrade.context import Site
+from ncen_updater.upgrade.errors import ChangeFailed
+from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.model import StepName
+from ncen_updater.upgrade.operations import JOURNAL, Operations
+from tests.support.sites import site_in_process
+
+GOOD, BAD = "3.3.0", "3.3.4"
+# Officers are out during these; stopping and starting the application and migrating count apart.
+OURS = (
+    StepName.CLOSE, StepName.FENCE, StepName.PREFLIGHT_AGAIN, StepName.COPY, StepName.CUT_OVER,
+    StepName.SWITCH, StepName.COMMIT, StepName.OPEN,
+)  # fmt: skip
+BACK = (StepName.SWITCH, StepName.CUT_OVER, StepName.MIGRATE)
+BACK_WHOLE = (*BACK, StepName.COPY, StepName.PREFLIGHT_AGAIN, StepName.FENCE, StepName.CLOSE)
+AIMS = {"stop": 0.35, "cut_over_s": 0.05, "back": 0.02}
+
+
+class Stopwatch:
+    """A listener that keeps when the statistics of the copies were updated."""
+
+    def __init__(self) -> None:
+        self.analyze_s = 0.0
+        self._since: float | None = None
+
+    def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
+        """End what was being timed, and begin again at the statistics of a database."""
+        now = time.monotonic()
+        if self._since is not None:
+            self.analyze_s += now - self._since
+        self._since = now if "statistics" in what.template else None
+
+
+class SwapWatch(logging.Handler):
+    """Keeps the seconds of the transactions that rename the databases, as the product logs them."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.seconds: dict[str, float] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the newest of each direction."""
+        if record.msg == "databases renamed":
+            self.seconds[str(vars(record)["event"])] = vars(record)["seconds"]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One turn: both ways on the same data, seconds.
+
+    Attributes:
+        stop: Ours without stopping and starting the application and without migrating.
+        cut_over: The transaction that renames all databases.
+        cut_over_act: With the sessions, looks and fences around it.
+        back: Taking back cut-over and code.
+        back_whole: With dropping the copies and opening the databases.
+    """
+
+    dump: float
+    restore: float
+    stop: float
+    cut_over: float
+    cut_over_act: float
+    back: float
+    back_whole: float
+    migrate: float
+    steps: Timeline
+
+
+def _turn(trial: Trial, site: Site, classical: Classical, watch: SwapWatch) -> Turn:
+    trial.site.stop_app()
+    checkpoint(classical.place)
+    dump = classical.dump()
+    restore = classical.restore()
+    classical.clean()
+    checkpoint(classical.place)
+    trial.site.start_app()
+    try:
+        Operations(site, Stopwatch()).upgrade(Version(BAD), retry=True)
+    except ChangeFailed as error:
+        if error.values["step"] != StepName.HEALTH:
+            raise
+    steps, facts = _last(site)
+    return Turn(
+        dump=dump,
+        restore=restore,
+        stop=steps.sum(OURS),
+        cut_over=watch.seconds["over"],
+        cut_over_act=float(str(facts["cut_over_s"])),
+        back=steps.sum_back(BACK),
+        back_whole=steps.sum_back(BACK_WHOLE),
+        migrate=steps.there["migrate"],
+        steps=steps,
+    )
+
+
+def _last(site: Site) -> tuple[Timeline, dict[str, object]]:
+    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
+        change = journal.changes(1)[0]
+        return timeline(journal.events(change=change.id), change.id), journal.facts(change.id)
+
+
+def _good(site: Site) -> dict[str, object]:
+    watch = Stopwatch()
+    outcome = Operations(site, watch).upgrade(Version(GOOD)).outcomes[0]
+    steps, _ = _last(site)
+    return {
+        "stop_s": outcome.stop_s,
+        "analyze_s": round(watch.analyze_s, 3),
+        "steps_s": {name: round(value, 3) for name, value in steps.there.items()},
+    }
+
+
+def _postgres(
+    place: PostgresPlace,
+    binaries: PostgresBinaries,
+    size: int,
+    turns: int,
+    records: float,
+) -> dict[str, object]:
+    with (
+        tempfile.TemporaryDirectory(prefix="nu-bench-dump-") as scratch,
+        trial_site(place, size, [GOOD, BAD], records=records, health_timeout_s=1.0) as trial,
+    ):
+        site = site_in_process(trial.site)
+        classical = Classical(place, binaries, Path(scratch) / "dumps")
+        watch, done = SwapWatch(), []
+        swaps = logging.getLogger("ncen_updater.databases.postgresql.swap")
+        swaps.setLevel(logging.INFO)
+        swaps.addHandler(watch)
+        for number in range(turns):
+            turn = _turn(trial, site, classical, watch)
+            done.append(turn)
+            say(
+                f"  turn {number + 1}: dump {turn.dump:.2f} s, restore {turn.restore:.2f} s;"
+                f" stop {turn.stop:.3f} s, cut-over {turn.cut_over * 1000:.1f} ms"
+                f" ({turn.cut_over_act * 1000:.0f} ms with all around it),"
+                f" back {turn.back:.3f} s"
+            )
+            say(f"    there {_shown(turn.steps.there)}")
+            say(f"    back  {_shown(turn.steps.back)}")
+    with trial_site(
+        place_of(place, "good_"), size, [GOOD], records=records, health_timeout_s=20.0
+    ) as trial:
+        good = _good(site_in_process(trial.site))
+        say(f"  good: stop {good['stop_s']} s {good['steps_s']}")
+    return {
+        "database_bytes": trial.database_bytes,
+        "dump_s": median([t.dump for t in done]),
+        "restore_s": median([t.restore for t in done]),
+        "stop_s": median([t.stop for t in done]),
+        "cut_over_s": median([t.cut_over for t in done]),
+        "cut_over_act_s": median([t.cut_over_act for t in done]),
+        "back_s": median([t.back for t in done]),
+        "back_whole_s": median([t.back_whole for t in done]),
+        "migrate_s": median([t.migrate for t in done]),
+        "stop_ratio": round(statistics.median(t.stop / t.dump for t in done), 4),
+        "back_ratio": round(statistics.median(t.back / t.restore for t in done), 4),
+        "back_whole_ratio": round(statistics.median(t.back_whole / t.restore for t in done), 4),
+        "good": good,
+    }
+
+
+def place_of(place: PostgresPlace, prefix: str) -> PostgresPlace:
+    """Return another set of databases on the same server."""
+    return PostgresPlace(place.host, place.port, prefix=prefix)
+
+
+def _sqlite(size: int, records: float) -> dict[str, object]:
+    with trial_site(None, size, [GOOD], records=records, health_timeout_s=20.0) as trial:
+        good = _good(site_in_process(trial.site))
+        say(f"  SQLite: stop {good['stop_s']} s {good['steps_s']}")
+        return {"database_bytes": trial.database_bytes, **good}
+
+
+def _shown(seconds: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in seconds.items())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run, and print one line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", default="0.01,0.1,1", help="GB in total, with commas")
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument(
+        "--records", type=float, default=RECORDS_SHARE, help="part that is records, not photos"
+    )
+    parser.add_argument("--postgresql", type=int, default=17, help="major version of the server")
+    chosen = parser.parse_args(arguments)
+    results: dict[str, object] = {}
+    sqlite: dict[str, object] = {}
+    ratios: dict[str, object] = {}
+    for gigabytes in chosen.sizes.split(","):
+        size = int(float(gigabytes) * 1e9)
+        with server(chosen.postgresql) as (running, binaries):
+            place = PostgresPlace(str(running.host), prefix="bench_")
+            figures = _postgres(place, binaries, size, chosen.turns, chosen.records)
+        results[gigabytes] = figures
+        sqlite[gigabytes] = _sqlite(size, chosen.records)
+        ratios[gigabytes] = {
+            "stop": figures["stop_ratio"],
+            "back": figures["back_ratio"],
+            "cut_over_s": figures["cut_over_s"],
+        }
+    finish(
+        "downtime",
+        {
+            "postgresql": chosen.postgresql,
+            "turns": chosen.turns,
+            "records": round(chosen.records, 2),
+            "gb": results,
+            "sqlite": sqlite,
+            "ratios": ratios,
+            "aims": AIMS,
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

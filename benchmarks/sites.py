@@ -1,0 +1,168 @@
+"""Stand-in sites of a wanted size, with a feed: what the benchmarks upgrade."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks.report import say
+from ncen_updater.demo.databases import DATABASES, PostgresPlace, SiteDatabases, SqlitePlace
+from ncen_updater.demo.embedded_postgres import EmbeddedPostgres, PostgresBinaries, find_binaries
+from ncen_updater.demo.releases import assemble
+from ncen_updater.demo.site import DemoSite, SiteOptions
+from ncen_updater.publisher.release_flow import publish_release
+from tests.support.sites import TrialFeed, connect, serve
+
+__all__ = ["RECORDS_SHARE", "Trial", "checkpoint", "place_size", "server", "trial_site"]
+
+PHOTO_BYTES = 60_000
+# A generated case with everything that hangs on it, tables and indexes, on PostgreSQL.
+CASE_BYTES = 2_800
+RECORDS_SHARE = 1 / 3  # the rest is photos, which are made faster
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A running site and what it was made of.
+
+    Attributes:
+        content_bytes: What was asked for, over three empty databases.
+        database_bytes: What the databases take up.
+    """
+
+    site: DemoSite
+    feed: TrialFeed
+    content_bytes: int
+    database_bytes: int
+
+
+@contextlib.contextmanager
+def server(major: int | None = None) -> Iterator[tuple[EmbeddedPostgres, PostgresBinaries]]:
+    """Run a PostgreSQL server with its default settings, fsync included."""
+    found = [b for b in find_binaries() if major is None or b.major == major]
+    if not found:
+        raise SystemExit(f"no PostgreSQL {major or ''} found: script/bootstrap demo")
+    binaries = found[-1]
+    with (
+        tempfile.TemporaryDirectory(prefix="nu-bench-pg-") as directory,
+        EmbeddedPostgres(binaries, Path(directory)) as running,
+    ):
+        yield running, binaries
+
+
+@contextlib.contextmanager
+def trial_site(
+    place: PostgresPlace | None,
+    content_bytes: int,
+    versions: Sequence[str],
+    *,
+    records: float = RECORDS_SHARE,
+    health_timeout_s: float = 10.0,
+    change: Callable[[Path], None] = lambda _: None,
+) -> Iterator[Trial]:
+    """Lay out a site of 3.2.4 with databases of a size, and a feed; the application runs.
+
+    Args:
+        place: Where the databases shall be; SQLite by default.
+        content_bytes: Bytes of records and photos over three empty databases.
+        versions: What the feed offers.
+        records: The part of it that is records; the rest is photos.
+        health_timeout_s: How long the application may take to become healthy.
+        change: May add files to the source of each release before it is built.
+    """
+    cases = int(content_bytes * records / CASE_BYTES)
+    with contextlib.ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nu-bench-")))
+        feed = TrialFeed(directory)
+        sources = [assemble(version, directory / "sources" / version) for version in versions]
+        for source in sources:
+            change(source)
+        publish_release(feed.directory, sources, feed.keys, _now)
+        url = stack.enter_context(serve(feed.directory))
+        options = SiteOptions(
+            feed_urls=(url,), cases=cases, soak_s=0.0, health_timeout_s=health_timeout_s
+        )
+        site = stack.enter_context(DemoSite(directory / "site", place, options))
+        connect(site, feed)
+        empty = place_size(site.databases, cases)
+        _add_photos(site.databases, max(0, content_bytes - empty))
+        size = place_size(site.databases, 0)
+        say(f"{site.databases.kind}: {size / 1e6:.0f} MB, {cases} cases")
+        if isinstance(site.databases, PostgresPlace):
+            checkpoint(site.databases)
+        site.start_app()
+        yield Trial(site, feed, content_bytes, size)
+
+
+def checkpoint(place: PostgresPlace) -> None:
+    """Write out what is dirty, so that neither side pays for what came before it."""
+    import psycopg
+
+    with psycopg.connect(
+        place.conninfo("postgres", place.superuser), autocommit=True
+    ) as connection:
+        connection.execute("CHECKPOINT")
+
+
+def place_size(place: SiteDatabases, cases: int) -> int:
+    """Bytes of all databases; with ``cases``, an estimate of what the records alone take up."""
+    if cases:
+        return cases * CASE_BYTES
+    if isinstance(place, SqlitePlace):
+        return sum(Path(place.address(name)).stat().st_size for name in DATABASES)
+    import psycopg
+
+    total = 0
+    with psycopg.connect(place.conninfo("postgres", place.superuser)) as connection:
+        for physical in place.names.values():
+            row = connection.execute("SELECT pg_database_size(%s)", (physical,)).fetchone()
+            total += int(row[0]) if row else 0
+    return total
+
+
+def _add_photos(place: SiteDatabases, size: int) -> None:
+    """Add a table of random bytes, a third to each database."""
+    count = size // len(DATABASES) // PHOTO_BYTES
+    for name in DATABASES:
+        if isinstance(place, PostgresPlace):
+            _photos_postgres(place, name, count)
+        else:
+            _photos_sqlite(place, name, count)
+
+
+def _photos_postgres(place: PostgresPlace, name: str, count: int) -> None:
+    import psycopg
+
+    with psycopg.connect(place.address(name), autocommit=True) as connection:
+        with connection.transaction():
+            connection.execute(
+                "CREATE TABLE photo_files (id bigint PRIMARY KEY, content bytea NOT NULL)"
+            )
+            cursor = connection.cursor()
+            with cursor.copy("COPY photo_files FROM STDIN (FORMAT BINARY)") as copy:
+                copy.set_types(["int8", "bytea"])
+                for number in range(count):
+                    copy.write_row((number, os.urandom(PHOTO_BYTES)))
+        connection.execute("ANALYZE")
+
+
+def _photos_sqlite(place: SqlitePlace, name: str, count: int) -> None:
+    connection = sqlite3.connect(place.address(name))
+    with contextlib.closing(connection), connection:
+        connection.execute(
+            "CREATE TABLE photo_files (id integer PRIMARY KEY, content blob NOT NULL)"
+        )
+        connection.executemany(
+            "INSERT INTO photo_files VALUES (?, ?)",
+            ((number, os.urandom(PHOTO_BYTES)) for number in range(count)),
+        )

@@ -6,13 +6,16 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ncen_updater.demo.embedded_postgres import PostgresBinaries
+from ncen_updater.demo.show.commands import ended
 from ncen_updater.demo.show.proof import lost_rows
 from ncen_updater.demo.show.report import Row, broken_rows, report_lines
 from ncen_updater.demo.show.server import by_preference
@@ -34,25 +37,32 @@ def processes_with(text: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("engine", ["postgresql", "sqlite"])
-def test_a_short_run_keeps_every_promise_and_leaves_nothing(engine: str, tmp_path: Path) -> None:
-    more = ("--sqlite",) if engine == "sqlite" else ()
-    ended = subprocess.run(
-        [*DEMO, "--quick", "--cases", "60", *more],
-        env={**os.environ, "TMPDIR": str(_temporary(tmp_path))},
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory that every user may enter: as root the server runs as nobody."""
+    with tempfile.TemporaryDirectory(prefix="nu-show-") as directory:
+        path = Path(directory)
+        path.chmod(0o755)
+        yield path
+
+
+def test_a_short_run_keeps_every_promise_and_leaves_nothing(place: Path) -> None:
+    run = subprocess.run(
+        [*DEMO, "--quick", "--cases", "60"],
+        env={**os.environ, "TMPDIR": str(place)},
         capture_output=True,
         text=True,
         timeout=240,
         check=False,
     )
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "BROKEN" not in ended.stdout
-    assert "one of three" in ended.stdout
-    assert "SIGKILL to the agent's process" in ended.stdout
-    assert "\x1b" not in ended.stdout
-    assert ended.stderr == ""
-    assert list(_temporary(tmp_path).iterdir()) == []
-    assert processes_with(str(tmp_path)) == []
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "BROKEN" not in run.stdout
+    assert "one of three" in run.stdout
+    assert "SIGKILL to the agent's process" in run.stdout
+    assert "\x1b" not in run.stdout
+    assert run.stderr == ""
+    assert list(place.iterdir()) == []
+    assert processes_with(str(place)) == []
 
 
 def test_an_interrupted_run_ends_its_processes(tmp_path: Path) -> None:
@@ -62,25 +72,21 @@ def test_an_interrupted_run_ends_its_processes(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         text=True,
     )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "ncen-updater adopt" in line:
-            break
-    assert processes_with(str(kept))
-    process.send_signal(signal.SIGTERM)
-    rest, _ = process.communicate(timeout=60)
+    with ended(process):
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "ncen-updater adopt" in line:
+                break
+        assert processes_with(str(kept))
+        process.send_signal(signal.SIGTERM)
+        rest = process.stdout.read()
+        process.wait(60)
     assert process.returncode == 130, rest
     assert "Interrupted" in rest
     deadline = time.monotonic() + 10
     while processes_with(str(kept)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert processes_with(str(kept)) == []
-
-
-def _temporary(tmp_path: Path) -> Path:
-    place = tmp_path / "temporary"
-    place.mkdir(exist_ok=True)
-    return place
 
 
 def test_lost_and_altered_rows_are_counted() -> None:

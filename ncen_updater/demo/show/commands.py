@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import AnyStr
 
 from ncen_updater.demo.show.narrator import Narrator
 from ncen_updater.i18n import N_, Text
@@ -96,7 +97,7 @@ class Commands:
 
 
 @contextmanager
-def ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+def ended(process: subprocess.Popen[AnyStr]) -> Iterator[subprocess.Popen[AnyStr]]:
     """See to it that a process has ended after the block, gently first."""
     try:
         yield process

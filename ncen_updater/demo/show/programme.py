@@ -55,10 +55,10 @@ QUICK: tuple[Act, ...] = (
     keys.play,
     publish.play,
     take_over.play,
+    killed_agent.play,
     upgrade.play,
     bad_releases.play,
     rollback.play,
-    killed_agent.play,
 )
 
 
@@ -145,7 +145,7 @@ def _set(options: Options, narrator: Narrator, stack: contextlib.ExitStack) -> S
                 # Mail that is sent would change old rows, and each of them is compared.
                 icomm=False,
                 health_timeout_s=8.0,
-                soak_s=2.0,
+                soak_s=0.5 if options.quick else 2.0,
             ),
         )
         stack.callback(site.close)

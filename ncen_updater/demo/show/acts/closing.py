@@ -47,5 +47,10 @@ def play(stage: Stage, keep: Path | None) -> None:
     )
     if keep is not None:
         narrator.say(
-            N_("The site is kept: export NCEN_CONFIG_FILE={config}"), config=site.config_path
+            N_(
+                "Everything is kept in {directory}; the database server is the demonstration's own "
+                "and ends with it. For ncen-updater: export NCEN_CONFIG_FILE={config}"
+            ),
+            directory=keep,
+            config=site.config_path,
         )

@@ -27,7 +27,8 @@ def play(stage: Stage) -> None:
     )
     for version in VERSIONS:
         assemble(version, stage.places.sources / version)
-    run("ncen-publisher", "lint", "sources/3.3.0", limit=4)
+    if not stage.quick:
+        run("ncen-publisher", "lint", "sources/3.3.0", limit=4)
     for version in VERSIONS:
         run("ncen-publisher", "build", f"sources/{version}", "--staging", "staging", limit=1)
     say(N_("A second officer builds on another day; the bytes have to be the same:"))
@@ -43,7 +44,8 @@ def play(stage: Stage) -> None:
     broken = list(sign_and_publish(stage, EVENT, digest, ("bo", "chen"), ("staging",)))
     if not same:
         broken.append(Text(N_("Building twice gave different bytes.")))
-    run("ncen-publisher", "status", "feed")
+    if not stage.quick:
+        run("ncen-publisher", "status", "feed")
     stage.judge(
         Row(
             Text(N_("publish 3.2.4 and 3.3.0, signed by one of three")),

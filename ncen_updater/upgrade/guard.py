@@ -9,17 +9,23 @@ from ncen_updater.findings import Finding
 from ncen_updater.preflight.agent_version import check_agent_version
 from ncen_updater.preflight.base import Context, run
 from ncen_updater.preflight.clock import check_clock
+from ncen_updater.preflight.current_slot import check_current_slot
 from ncen_updater.preflight.path import check_path
 from ncen_updater.preflight.reference_data import check_reference_data
 from ncen_updater.preflight.registry import ALL_CHECKS
 from ncen_updater.progress import Progress, Silent
 from ncen_updater.trust.clock import TrustClock
 from ncen_updater.upgrade.context import Site
+from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.names import JOURNAL
 
 __all__ = ["preflight_findings"]
 
-# The way back must not be barred by what only concerns a newer release, nor by a wrong clock.
-ONLY_FORWARD = frozenset({check_path, check_reference_data, check_agent_version, check_clock})
+# The way back must not be barred by what only concerns a newer release, nor by a wrong clock, nor by
+# damage to the very release that is to be left.
+ONLY_FORWARD = frozenset(
+    {check_path, check_reference_data, check_agent_version, check_clock, check_current_slot}
+)
 CLOCK = "clock.json"
 
 
@@ -54,9 +60,16 @@ def preflight_findings(
         target=site.migrations(target),
         origin=site.migrations(origin),
         fetched=True,
+        open_change=_open_change(site),
         full=full,
         progress=progress or Silent(),
     )
     leads_up = target > origin
     checks = [check for check in ALL_CHECKS if leads_up or check not in ONLY_FORWARD]
     return run(checks, context).findings
+
+
+def _open_change(site: Site) -> str | None:
+    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
+        change = journal.open_change()
+        return change.id if change else None

@@ -78,8 +78,19 @@ class Journal:
     # ---- opening -------------------------------------------------------------------------------
 
     @classmethod
-    def create(cls, path: Path, *, now: Now = _utc_now) -> Journal:
+    def create(
+        cls,
+        path: Path,
+        *,
+        now: Now = _utc_now,
+        first: tuple[str, Mapping[str, object]] | None = None,
+    ) -> Journal:
         """Make the journal of a site that never had one.
+
+        Args:
+            path: The file.
+            now: Gives the time of records.
+            first: Kind and data of the first event, there from the very beginning of the file.
 
         Raises:
             JournalExists: If there is a file already, whatever it holds.
@@ -89,11 +100,14 @@ class Journal:
         durable.make_directory(path.parent, 0o750)
         temporary = path.with_name(f".{path.name}{durable.PARTIAL}new")
         temporary.unlink(missing_ok=True)
-        connection = sqlite3.connect(temporary)
+        connection = sqlite3.connect(temporary, isolation_level=None)
         connection.executescript(
             f"PRAGMA synchronous=EXTRA; PRAGMA application_id={APPLICATION_ID};"
             f"PRAGMA user_version={SCHEMA_VERSION}; BEGIN; {SCHEMA} COMMIT;"
         )
+        if first is not None:
+            kind, data = first
+            cls(temporary, connection, now).note(kind, None, **data)
         connection.close()
         durable.rename(temporary, path)
         return cls.open(path, now=now)
@@ -232,7 +246,7 @@ class Journal:
         Args:
             change: The new change; its state is taken as running.
             facts: What is known from the start.
-            closes: Id of a committed change that ends with this one.
+            closes: Id of a committed change that ends with this one, stuck or not.
 
         Raises:
             OpenChange: If another one is open.
@@ -241,10 +255,11 @@ class Journal:
             with self.transaction() as connection:
                 if closes is not None:
                     connection.execute(
-                        "UPDATE changes SET state = ?, ended_at = ? WHERE id = ? AND state = ?",
+                        "UPDATE changes SET state = ?, ended_at = ? WHERE id = ? AND EXISTS ("
+                        "SELECT 1 FROM steps WHERE change = ?3 AND name = ? AND state = ?)",
                         (
                             ChangeState.FINISHED, self._now().isoformat(), closes,
-                            ChangeState.COMMITTED,
+                            StepName.COMMIT, StepState.DONE,
                         ),
                     )  # fmt: skip
                     self.event("change-finished", closes, taken_over_by=change.id)

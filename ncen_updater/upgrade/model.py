@@ -14,6 +14,7 @@ __all__ = [
     "BEFORE_COMMIT",
     "DOWNTIME",
     "FORWARD",
+    "UNINTERRUPTED",
     "Change",
     "ChangeKind",
     "ChangeState",
@@ -77,6 +78,18 @@ class StepName(StrEnum):
     COLLECT = "collect"
 
 
+# A signal waits until these have ended: each is short, and half of one is worth nothing. A command
+# that was given to the application would go on without us, and officers stay out until OPEN.
+UNINTERRUPTED = frozenset(
+    {
+        StepName.STOP,
+        StepName.CUT_OVER,
+        StepName.SWITCH,
+        StepName.START,
+        StepName.COMMIT,
+        StepName.OPEN,
+    }
+)
 _ORDER = tuple(StepName)
 _COMMIT = _ORDER.index(StepName.COMMIT)
 BEFORE_COMMIT = _ORDER[:_COMMIT]
@@ -142,6 +155,11 @@ class Change:
     error_code: str | None = None
     attempts: int = 0
     steps: Mapping[StepName, StepRecord] = field(default_factory=dict)
+
+    @property
+    def committed(self) -> bool:
+        """Whether it is open and its commit is written, also where recovery gave up on it."""
+        return self.state.open and self.step_state(StepName.COMMIT) is StepState.DONE
 
     def step_state(self, name: StepName) -> StepState | None:
         """State of a step, None if it was never intended."""

@@ -5,11 +5,15 @@ from __future__ import annotations
 from packaging.version import Version
 
 from ncen_updater.databases.base import ChangeRef, Strategy
+from ncen_updater.i18n import N_, Text
 from ncen_updater.upgrade.context import Site, reference
+from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.model import Change, StepName, StepState
 from ncen_updater.upgrade.recovery import Situation, SlotSeen
 
-__all__ = ["look"]
+__all__ = ["ADOPTED", "contradiction", "last_committed", "look"]
+
+ADOPTED = "adopted"
 
 NO_CHANGE = "idle2222"  # a legal id that is never given
 
@@ -44,3 +48,44 @@ def look(site: Site, change: Change | None, *, by_person: bool) -> Situation:
         attempts=change.attempts,
         by_person=by_person,
     )
+
+
+def last_committed(journal: Journal) -> Change | None:
+    """The change that brought what runs now; None on a site that was only adopted."""
+    for change in journal.changes():
+        if change.step_state(StepName.COMMIT) is StepState.DONE:
+            return change
+    return None
+
+
+def contradiction(site: Site, journal: Journal) -> Text | None:
+    """Say what code, databases and journal of a whole site disagree about; None if nothing.
+
+    A journal from a backup is a good journal of another time: only the databases know.
+
+    Raises:
+        UpdaterError: If a fact cannot be had.
+    """
+    marker = site.engine.marker()
+    current = site.slots.current()
+    if marker is not None and current != Version(marker.release):
+        return Text(
+            N_("the code is of release {code}, the databases are of release {databases}"),
+            {"code": current or "-", "databases": marker.release},
+        )
+    change = last_committed(journal)
+    known = change.generation if change else _adopted_generation(journal)
+    found = marker.generation if marker else 0
+    if found > known:
+        return Text(
+            N_("the databases know of a later change than the journal, which is an old one")
+        )
+    if found < known:
+        return Text(N_("the journal knows of a later change than the databases"))
+    return None
+
+
+def _adopted_generation(journal: Journal) -> int:
+    adopted = [event for event in journal.events() if event.kind == ADOPTED]
+    generation = adopted[-1].data.get("generation") if adopted else None
+    return generation if isinstance(generation, int) else 0

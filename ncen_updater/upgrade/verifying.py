@@ -16,22 +16,12 @@ from ncen_updater.i18n import N_, Text
 from ncen_updater.progress import Progress
 from ncen_updater.upgrade.context import Site
 from ncen_updater.upgrade.journal import Journal
-from ncen_updater.upgrade.model import Change, StepName, StepState
 from ncen_updater.upgrade.recovery import Action, decide
-from ncen_updater.upgrade.situation import look
+from ncen_updater.upgrade.situation import ADOPTED, contradiction, last_committed, look
 
 __all__ = ["ADOPTED", "last_committed", "verify_site"]
 
-ADOPTED = "adopted"
 CALL = Text(N_("Do not upgrade; send the support bundle to the Secretariat."))
-
-
-def last_committed(journal: Journal) -> Change | None:
-    """The change that brought what runs now; None on a site that was only adopted."""
-    for change in journal.changes():
-        if change.step_state(StepName.COMMIT) is StepState.DONE:
-            return change
-    return None
 
 
 def verify_site(site: Site, journal: Journal, progress: Progress) -> tuple[Finding, ...]:
@@ -66,6 +56,8 @@ def _change(site: Site, journal: Journal) -> Iterator[Finding]:
     decision = decide(look(site, change, by_person=True))
     if decision.action is Action.STOP:
         yield _differs("NU-6102", N_("Contradiction: {reason}."), reason=decision.reason)
+    elif change is None and (reason := contradiction(site, journal)) is not None:
+        yield _differs("NU-6102", N_("Contradiction: {reason}."), reason=reason)
     elif change is not None and decision.action is not Action.NOTHING:
         yield Finding(
             "NU-6103",

@@ -134,7 +134,10 @@ class Collect(Step):
             current=site.slots.current(),
             came_from=context.origin_version,
             previous=previous,
-            named=NamedByJournal(slots=frozenset({context.target_version})),
+            named=NamedByJournal(
+                slots=frozenset({context.target_version}),
+                changes=frozenset({context.change.id}),
+            ),
             keep=KeepRule(keep.previous_days, keep.slots),
             now=site.clock.now(),
         )

@@ -38,6 +38,11 @@ def require_health(site: Site, document: ReleaseDocument) -> float:
     return waited.seconds
 
 
+def _door_as_it_was(context: StepContext) -> bool:
+    was_closed = bool(context.facts().get("door_was_closed"))
+    return was_closed or not context.site.application.door_closed()
+
+
 class Close(Step):
     """Keep officers out."""
 
@@ -45,8 +50,13 @@ class Close(Step):
     title = Text(N_("showing officers the maintenance page"))
 
     def prepare(self, context: StepContext) -> Facts:
-        """An operator may have closed the door for reasons of their own."""
-        return {"door_was_closed": context.site.application.door_closed()}
+        """An operator may have closed the door for reasons of their own.
+
+        Where a change takes over from one that had not let officers in again, that one knew.
+        """
+        known = context.facts().get("door_was_closed")
+        closed = context.site.application.door_closed() if known is None else known
+        return {"door_was_closed": closed}
 
     def do(self, context: StepContext) -> Facts:
         """Close the door."""
@@ -63,10 +73,8 @@ class Close(Step):
             context.site.application.open_door()
 
     def undone(self, context: StepContext) -> bool:
-        """The door is as it was."""
-        return context.site.application.door_closed() == bool(
-            context.facts().get("door_was_closed")
-        )
+        """The door is not closed by us; an operator may have opened their own meanwhile."""
+        return _door_as_it_was(context)
 
 
 class Stop(Step):
@@ -76,8 +84,12 @@ class Stop(Step):
     title = Text(N_("stopping the application"))
 
     def prepare(self, context: StepContext) -> Facts:
-        """An application that did not run is not started by going back."""
-        return {"was_running": context.site.application.running()}
+        """An application that did not run is not started by going back.
+
+        Where a change takes over from one that was torn after its commit, it had to run.
+        """
+        known = context.facts().get("was_running")
+        return {"was_running": context.site.application.running() if known is None else known}
 
     def do(self, context: StepContext) -> Facts:
         """Stop it."""
@@ -101,8 +113,13 @@ class Start(Step):
     name = StepName.START
     title = Text(N_("starting the application"))
 
+    def prepare(self, context: StepContext) -> Facts:
+        """An operator who opened their own door meanwhile wants it open at the end."""
+        return {} if context.site.application.door_closed() else {"door_was_closed": False}
+
     def do(self, context: StepContext) -> Facts:
-        """Start what ``current`` points at."""
+        """Start what ``current`` points at; the door must be closed until the commit."""
+        context.site.application.close_door()
         context.site.application.start()
         return {}
 
@@ -145,7 +162,5 @@ class Open(Step):
         return {}
 
     def check(self, context: StepContext) -> bool:
-        """The door is as it was before the change."""
-        return context.site.application.door_closed() == bool(
-            context.facts().get("door_was_closed")
-        )
+        """The door is not closed by us."""
+        return _door_as_it_was(context)

@@ -12,12 +12,15 @@ __all__ = ["BuildSlot", "Fetch"]
 
 
 def _slot_is_ready(context: StepContext) -> bool:
-    """Whether the slot was built from the very archive that the feed offers."""
+    """Whether the slot was built from the very archive that the feed offers.
+
+    The way back asks no feed: there the slot is what its own record says.
+    """
     if context.target_version not in context.site.slots.versions():
         return False
     document = context.target()
     offer = context.offer()
-    same = offer is None or offer.archive.sha256 == document.archive.sha256
+    same = not context.leads_up or offer is None or offer.archive.sha256 == document.archive.sha256
     return same and context.site.slots.built(context.target_version, document.tree_digest)
 
 
@@ -28,12 +31,13 @@ class Fetch(Step):
     title = Text(N_("downloading and verifying the release"))
 
     def do(self, context: StepContext) -> Facts:
-        """Fetch unless the slot stands already, untouched since it was built."""
-        if _slot_is_ready(context):
-            if not context.site.slots.verify(context.target_version, context.progress):
-                return {"fetched": False}
-            # Never the one in use: the path leads to another version.
-            context.site.slots.remove(context.target_version)
+        """Fetch unless the slot stands already, untouched since it was built.
+
+        One that was touched stays until there is another to take its place.
+        """
+        slots = context.site.slots
+        if _slot_is_ready(context) and not slots.verify(context.target_version, context.progress):
+            return {"fetched": False}
         offer = context.offer()
         if offer is None:
             raise ReleaseNotOnOffer(version=context.change.to_version)
@@ -50,12 +54,12 @@ class BuildSlot(Step):
     title = Text(N_("building the slot of the release"))
 
     def prepare(self, context: StepContext) -> Facts:
-        """Remember whether the slot was there before, so that going back leaves it."""
-        return {"slot_was_there": _slot_is_ready(context)}
+        """Remember whether a slot was there before, so that going back leaves it."""
+        return {"slot_was_there": context.target_version in context.site.slots.versions()}
 
     def do(self, context: StepContext) -> Facts:
-        """Build unless the slot stands already."""
-        if _slot_is_ready(context):
+        """Build unless the slot stands already, untouched."""
+        if not context.facts().get("fetched"):
             return {}
         offer = context.offer()
         fetched = context.site.source.fetched(offer) if offer else None
@@ -74,6 +78,6 @@ class BuildSlot(Step):
             context.site.slots.remove(context.target_version)
 
     def undone(self, context: StepContext) -> bool:
-        """The slot is as it was before."""
+        """No slot of ours is left; one that was there before is not for us to judge."""
         was_there = bool(context.facts().get("slot_was_there"))
-        return was_there == _slot_is_ready(context)
+        return was_there or context.target_version not in context.site.slots.versions()

@@ -1,0 +1,258 @@
+"""What operators and accidents do around a change, on a whole site."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.demo.site import digests, version_of
+from ncen_updater.errors import UpdaterError
+from ncen_updater.progress import Silent
+from ncen_updater.upgrade.errors import (
+    ChangeFailed,
+    Interrupted,
+    NeedsPerson,
+)
+from ncen_updater.upgrade.interruption import Interruption
+from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.memory import Memory
+from ncen_updater.upgrade.model import Phase, StepName
+from ncen_updater.upgrade.operations import JOURNAL, Operations
+from ncen_updater.upgrade.recovery import MAX_ATTEMPTS
+from tests.faults.full import prepared
+from tests.faults.trial import NEW, OLD, Trial
+from tests.support.sites import site_in_process
+
+
+class Killed(BaseException):
+    """The end of the process, for a runner that only handles exceptions."""
+
+
+At = tuple[StepName, Phase]
+
+
+def at(instants: dict[At, Callable[[], None]]) -> Callable[[StepName, Phase], None]:
+    """Act once at each of these instants."""
+    left = dict(instants)
+
+    def checkpoint(step: StepName, phase: Phase) -> None:
+        act = left.pop((step, phase), None)
+        if act is not None:
+            act()
+
+    return checkpoint
+
+
+def kill() -> None:
+    raise Killed
+
+
+def fail() -> None:
+    raise RuntimeError("a fault")
+
+
+@pytest.fixture(scope="module")
+def module_trial() -> Iterator[Trial]:
+    with prepared("sqlite") as trial:
+        yield trial
+
+
+@pytest.fixture
+def trial(module_trial: Trial) -> Trial:
+    module_trial.reset()
+    return module_trial
+
+
+def operations(
+    trial: Trial,
+    instants: dict[At, Callable[[], None]] | None = None,
+    interruption: Interruption | None = None,
+) -> Operations:
+    return Operations(
+        site_in_process(trial.demo), Silent(), checkpoint=at(instants or {}),
+        interruption=interruption,
+    )  # fmt: skip
+
+
+def back_at_old(trial: Trial) -> bool:
+    """Whether the old release runs with its every row; what is parked comes on top."""
+    rows = digests(trial.demo)
+    expected = trial.expected[OLD]
+    return version_of(trial.demo).whole == OLD and rows == {**rows, **expected}
+
+
+def killed_upgrade(trial: Trial, step: StepName, phase: Phase) -> None:
+    with pytest.raises(Killed):
+        operations(trial, {(step, phase): kill}).upgrade()
+
+
+def test_a_rollback_right_after_a_torn_commit_lets_officers_in(trial: Trial) -> None:
+    killed_upgrade(trial, StepName.COMMIT, Phase.AFTER_RECORD)
+    operations(trial).rollback()
+    assert not trial.demo.door_file.exists()
+    assert back_at_old(trial)
+
+
+def test_a_failed_rollback_after_a_torn_commit_starts_the_application(trial: Trial) -> None:
+    killed_upgrade(trial, StepName.COMMIT, Phase.AFTER_RECORD)
+    trial.demo.stop_app()
+    with pytest.raises(ChangeFailed):
+        operations(trial, {(StepName.COPY, Phase.BEFORE_EFFECT): fail}).rollback()
+    assert trial.settle()[0] == NEW
+
+
+def test_a_signal_after_the_commit_does_not_leave_officers_outside(trial: Trial) -> None:
+    interruption = Interruption()
+
+    def signalled() -> None:
+        interruption._on_signal(signal.SIGTERM, None)
+
+    with pytest.raises(Interrupted):
+        operations(trial, {(StepName.COMMIT, Phase.AFTER_RECORD): signalled},
+                   interruption).upgrade()  # fmt: skip
+    assert not trial.demo.door_file.exists()
+
+
+def test_restarts_in_the_soak_do_not_count_as_failed_recoveries(trial: Trial) -> None:
+    killed_upgrade(trial, StepName.OPEN, Phase.AFTER_RECORD)
+    for _ in range(MAX_ATTEMPTS + 1):
+        operations(trial).resume(by_person=False, at_boot=True)
+    assert trial.settle()[0] == NEW
+
+
+def stuck_after_commit(trial: Trial) -> None:
+    killed_upgrade(trial, StepName.OPEN, Phase.BEFORE_EFFECT)
+    for _ in range(MAX_ATTEMPTS):
+        with pytest.raises(Killed):
+            operations(trial, {(StepName.OPEN, Phase.BEFORE_EFFECT): kill}).resume(by_person=False)
+    with pytest.raises(NeedsPerson):
+        operations(trial).resume(by_person=False)
+
+
+def test_a_committed_change_that_is_stuck_can_be_rolled_back(trial: Trial) -> None:
+    stuck_after_commit(trial)
+    operations(trial).rollback()
+    assert back_at_old(trial)
+
+
+def test_a_committed_change_that_is_stuck_can_be_confirmed(trial: Trial) -> None:
+    stuck_after_commit(trial)
+    operations(trial).confirm("a person")
+    operations(trial).resume(by_person=True)
+    assert trial.judge() == NEW
+
+
+@contextlib.contextmanager
+def damaged(file: Path) -> Iterator[None]:
+    """One byte too many while the block runs."""
+    content, mode = file.read_bytes(), file.stat().st_mode
+    file.chmod(0o644)
+    file.write_bytes(content + b" ")
+    try:
+        yield
+    finally:
+        if file.parent.is_dir():
+            file.write_bytes(content)
+            file.chmod(mode)
+
+
+def test_a_damaged_old_slot_is_not_thrown_away_before_there_is_another(trial: Trial) -> None:
+    operations(trial).upgrade()
+    release = trial.demo.slots / OLD / "app" / "release.json"
+    with damaged(release):
+        site = site_in_process(trial.demo)
+        site.source.fetch = lambda *_: fail()  # type: ignore[method-assign,assignment]
+        with pytest.raises((UpdaterError, RuntimeError)):
+            Operations(site, Silent()).rollback()
+        assert release.exists()
+    operations(trial).rollback()
+    assert back_at_old(trial)
+
+
+def test_a_new_slot_that_is_deleted_meanwhile_does_not_bar_the_way_back(trial: Trial) -> None:
+    def delete() -> None:
+        slot = trial.demo.slots / NEW
+        for path in (slot, *slot.rglob("*")):
+            if path.is_dir():
+                path.chmod(0o755)
+        shutil.rmtree(slot)
+
+    with pytest.raises(Killed):
+        operations(trial, {(StepName.PREFLIGHT, Phase.BEFORE_EFFECT): kill}).upgrade()
+    operations(trial).resume(by_person=True)
+    site = site_in_process(trial.demo)
+    offer = next(o for o in site.source.refresh().offers if o.version == NEW)
+    fetched = site.source.fetch(offer, Silent())
+    site.slots.build(fetched.document, fetched.tree, fetched.archive, Silent())
+    with pytest.raises(ChangeFailed):
+        operations(trial, {(StepName.SWITCH, Phase.BEFORE_EFFECT): delete}).upgrade()
+    assert trial.settle()[0] == OLD
+
+
+@pytest.mark.parametrize("ends", ["well", "badly"])
+def test_an_operator_opens_their_own_door_in_the_middle(trial: Trial, ends: str) -> None:
+    trial.demo.door_file.write_text("an operator")
+    instants: dict[At, Callable[[], None]] = {
+        (StepName.MIGRATE, Phase.BEFORE_EFFECT): trial.demo.door_file.unlink
+    }
+    if ends == "badly":
+        instants[StepName.CUT_OVER, Phase.BEFORE_EFFECT] = fail
+        with pytest.raises(ChangeFailed):
+            operations(trial, instants).upgrade()
+    else:
+        operations(trial, instants).upgrade()
+    trial.demo.door_file.unlink(missing_ok=True)
+    assert trial.settle()[0] == (NEW if ends == "well" else OLD)
+
+
+def test_a_rollback_looks_at_reality_first(trial: Trial) -> None:
+    killed_upgrade(trial, StepName.OPEN, Phase.AFTER_RECORD)
+    trial.demo.current.unlink()
+    trial.demo.current.symlink_to(trial.demo.slots / OLD)
+    with pytest.raises(NeedsPerson):
+        operations(trial).rollback()
+
+
+def test_code_and_databases_of_two_releases_stop_everything(trial: Trial) -> None:
+    operations(trial).upgrade()
+    trial.demo.current.unlink()
+    trial.demo.current.symlink_to(trial.demo.slots / OLD)
+    with pytest.raises(NeedsPerson):
+        operations(trial).upgrade()
+    with pytest.raises(NeedsPerson):
+        operations(trial).rollback()
+
+
+def test_a_journal_from_before_the_last_change_is_noticed(trial: Trial) -> None:
+    old = trial.demo.root / "old-journal"
+    shutil.copy(trial.demo.state / JOURNAL, old)
+    operations(trial).upgrade()
+    shutil.copy(old, trial.demo.state / JOURNAL)
+    with pytest.raises(NeedsPerson):
+        operations(trial).resume(by_person=True)
+
+
+def test_a_bad_release_is_remembered_although_going_back_was_torn(trial: Trial) -> None:
+    from ncen_updater.databases.errors import MigrationFailed
+
+    def broken() -> None:
+        raise MigrationFailed(database="cases", migration="1")
+
+    with pytest.raises(Killed):
+        operations(trial, {(StepName.MIGRATE, Phase.BEFORE_EFFECT): broken,
+                           (StepName.COPY, Phase.BEFORE_UNDO): kill}).upgrade()  # fmt: skip
+    assert trial.settle()[0] == OLD
+    with Journal.open(trial.demo.state / JOURNAL) as journal:
+        assert [bad.version for bad in Memory(journal).bad_releases()] == [NEW]
+
+
+def test_a_damaged_release_can_be_left(trial: Trial) -> None:
+    operations(trial).upgrade()
+    with damaged(trial.demo.slots / NEW / "app" / "bin" / "ncenctl"):
+        operations(trial).rollback()
+    assert back_at_old(trial)

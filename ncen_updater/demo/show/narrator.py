@@ -15,7 +15,7 @@ from ncen_updater.i18n import Text, translate
 __all__ = ["Narrator"]
 
 WIDTH = 92
-LABEL = re.compile(r"[^:]{3,20}:\s{2,}|\s{12,}")
+LABEL = re.compile(r"[^:]{3,20}:\s+|\s{12,}")
 
 
 class Narrator:
@@ -85,6 +85,9 @@ class Narrator:
         return Heartbeat(self.stream, rich=self.rich, language=self.language)
 
     def _wrap(self, line: str) -> None:
+        if len(line.split()) < 2:
+            self._write(f"    {line}")
+            return
         # What follows the label of an error stays in its column.
         label = LABEL.match(line)
         indent = " " * (4 + (label.end() if label else len(line) - len(line.lstrip()) + 2))

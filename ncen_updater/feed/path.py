@@ -34,7 +34,7 @@ from ncen_updater.feed.errors import (
 )
 from ncen_updater.i18n import N_, Text
 from ncen_updater.release.document import Offer
-from ncen_updater.release.manifest import Channel
+from ncen_updater.release.manifest import Channel, accepts
 
 __all__ = ["NoPath", "Reason", "Rejection", "UpgradePath", "choose_path"]
 
@@ -86,7 +86,7 @@ class Rejection:
             "channel": offer.channel.value,
             "countries": ", ".join(offer.countries),
             "stop": self.stop,
-            "upgrade_from": offer.upgrade_from,
+            "upgrade_from": offer.upgrade_from or "-",
             "why": offer.withdrawn.reason if offer.withdrawn else "",
         }
         return Text(WORDS[self.reason], values)
@@ -146,7 +146,7 @@ class _Site:
 
 
 def _accepts(offer: Offer, version: Version) -> bool:
-    return SpecifierSet(offer.upgrade_from, prereleases=True).contains(version)
+    return accepts(offer.upgrade_from, version)
 
 
 def _stop_between(stops: Iterable[Version], low: Version, high: Version) -> Version | None:

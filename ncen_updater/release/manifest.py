@@ -36,6 +36,7 @@ __all__ = [
     "ReferenceMap",
     "Urgency",
     "When",
+    "accepts",
     "load_manifest",
     "parse_manifest",
     "path_for",
@@ -303,7 +304,18 @@ class Manifest(Model):
 
     def accepts(self, version: Version) -> bool:
         """Whether this release may be installed over ``version``."""
-        return SpecifierSet(self.upgrade_from, prereleases=True).contains(version)
+        return accepts(self.upgrade_from, version)
+
+
+def accepts(upgrade_from: str, version: Version) -> bool:
+    """Whether an ``upgrade_from`` lets a release be installed over ``version``.
+
+    An empty one names no release: such a release is only for a first installation. (An empty
+    specifier would hold for every version, which nobody who left it out can have meant.)
+    """
+    return bool(upgrade_from.strip()) and SpecifierSet(upgrade_from, prereleases=True).contains(
+        version
+    )
 
 
 def path_for(engine: str, path: str) -> str:

@@ -21,8 +21,8 @@ from ncen_updater.upgrade.names import JOURNAL
 
 __all__ = ["preflight_findings"]
 
-# The way back must not be barred by what only concerns a newer release, nor by a wrong clock, nor by
-# damage to the very release that is to be left.
+# The way back must not be barred by what only concerns a newer release, nor by a wrong clock, nor
+# by damage to the very release that is to be left.
 ONLY_FORWARD = frozenset(
     {check_path, check_reference_data, check_agent_version, check_clock, check_current_slot}
 )

@@ -30,7 +30,7 @@ ARCHIVE = TargetRef(target="x", length=1, sha256="0" * 64)
 V = Version
 
 
-def offer(version: str, upgrade_from: str = "", **more: object) -> Offer:
+def offer(version: str, upgrade_from: str = ">=0", **more: object) -> Offer:
     fields = {"product": "ncen", "version": version, "upgrade_from": upgrade_from}
     return Offer.model_validate({**fields, "archive": ARCHIVE, "unpacked_bytes": 1, **more})
 
@@ -305,3 +305,11 @@ def test_order_of_the_offers_does_not_matter(feed: list[Offer], current: str) ->
         return choose_path(V(current), offers, country="SN", channel=Channel.STABLE, agent=V("1"))
 
     assert choose(feed) == choose(feed[::-1])
+
+
+def test_a_release_that_names_no_earlier_one_is_for_a_first_installation_only() -> None:
+    path = choose_path(
+        V("3.2.4"), [offer("3.3.0", "")], country="MU", channel=Channel.STABLE, agent=V("1")
+    )
+    assert not path
+    assert [row.reason for row in path.rejected] == [Reason.UPGRADE_FROM]

@@ -78,6 +78,8 @@ class Control:
     def ensure(self) -> None:
         """Make the database and its tables where they are missing."""
         with self._server.facts() as connection:
+            if connection.info.dbname == self._name and _has_tables(connection):
+                return
             if not _exists(connection, self._name):
                 self._create(connection)
         with self._server.session(self._name, purpose="control") as connection:

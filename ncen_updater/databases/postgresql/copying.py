@@ -91,11 +91,17 @@ class Copying:
         with self._server.facts(statement_s=self._server.limits.long_s) as connection:
             for target in targets:
                 self._end_creation(connection, target)
-            for target in targets:
-                drop_database(connection, target, self._server.limits.terminate_s)
+            # Side by side the drops share the checkpoint that each of them waits for.
+            with ThreadPoolExecutor(max_workers=max(1, len(targets))) as pool:
+                for dropped in [pool.submit(self._drop, target) for target in targets]:
+                    dropped.result()
             directory = find_data_directory(self._server, connection)
             if directory is not None:
                 self._remove_orphans(connection, directory, plan)
+
+    def _drop(self, target: str) -> None:
+        with self._server.facts(statement_s=self._server.limits.long_s) as connection:
+            drop_database(connection, target, self._server.limits.terminate_s)
 
     # ---- one copy -------------------------------------------------------------------------------
 

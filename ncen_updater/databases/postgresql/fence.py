@@ -97,6 +97,10 @@ class Fencing:
 
     def fence(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.fence`."""
+        with self._server.facts() as connection:
+            if self._stands(connection):
+                self._clear(connection)
+                return
         self._control.ensure()
         with (
             translated(", ".join(self._databases)),
@@ -117,12 +121,23 @@ class Fencing:
                 )
                 run(connection, f"ALTER DATABASE {identifier(database)} ALLOW_CONNECTIONS false")
         with self._server.facts() as connection:
-            end_sessions(connection, self._databases, self._server.limits.terminate_s)
-            prepared = rows(
-                connection,
-                "SELECT gid, database FROM pg_prepared_xacts WHERE database = ANY(%s)",
-                [list(self._databases)],
-            )
+            self._clear(connection)
+
+    def _stands(self, connection: Connection) -> bool:
+        """Whether all are closed and it is written how to open them: the cut-over asks again."""
+        found, fences = read_databases(connection), read_fences(connection)
+        live = [found.get(database) for database in self._databases]
+        closed = all(row is not None and row.valid and not row.allow for row in live)
+        return closed and all(database in fences for database in self._databases)
+
+    def _clear(self, connection: Connection) -> None:
+        """End the sessions that are left; refuse prepared transactions, which outlive them."""
+        end_sessions(connection, self._databases, self._server.limits.terminate_s)
+        prepared = rows(
+            connection,
+            "SELECT gid, database FROM pg_prepared_xacts WHERE database = ANY(%s)",
+            [list(self._databases)],
+        )
         if prepared:
             raise PreparedTransactions(
                 count=len(prepared),

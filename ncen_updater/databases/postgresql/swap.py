@@ -86,7 +86,6 @@ class Swap:
 
     def cut_over(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.cut_over`."""
-        self._control.ensure()
         record = self.state(change)
         if record is not None and record.event is Event.OVER:
             return
@@ -174,6 +173,7 @@ class Swap:
             try:
                 self._end_all(change)
                 with self._control.transaction(lock_s=self._server.limits.lock_s) as connection:
+                    begin = time.monotonic()
                     record = read_record(connection, change.id, _SWAPS)
                     if record is not None and record.event is event:
                         return
@@ -198,6 +198,8 @@ class Swap:
             except psycopg.Error as error:
                 raise CutOverFailed(detail=str(error).strip()) from error
             else:
+                seconds = time.monotonic() - begin
+                logger.info("databases renamed", extra={"event": event, "seconds": seconds})
                 return
 
     def _end_all(self, change: ChangeRef) -> None:

@@ -205,6 +205,7 @@ def _fill(archive: Path, tree: Tree, destination: Path, progress: Progress) -> N
     if len(wanted) != len(tree.entries):
         raise _Refused("the tree names a path twice")
     told, total = Text(N_("Unpacking {archive} (bytes)"), {"archive": archive.name}), 0
+    expected = tree.total_bytes  # a sum over all entries: once, not at every file
     with (
         contextlib.closing(_Directory(destination)) as directory,
         archive.open("rb") as packed,
@@ -223,7 +224,7 @@ def _fill(archive: Path, tree: Tree, destination: Path, progress: Progress) -> N
                 else:
                     _write(tar, member, entry, directory)
                     total += entry.size
-                    progress.tell(told, total, tree.total_bytes)
+                    progress.tell(told, total, expected)
         while metered.read(BLOCK):  # to the end, where gzip's own check sum is
             pass
         if wanted:

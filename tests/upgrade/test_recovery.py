@@ -92,6 +92,14 @@ def test_the_table(situation: Situation, action: Action) -> None:
     assert decide(situation).action is action
 
 
+def test_recovery_by_itself_tries_five_times_and_counts_from_nothing() -> None:
+    assert Situation(RUNNING).attempts == 0
+    assert [decide(Situation(RUNNING, attempts=n)).action for n in (4, 5)] == [
+        Action.GO_BACK,
+        Action.STOP,
+    ]
+
+
 def test_every_row_is_reached_by_the_examples() -> None:
     assert {decide(situation).row for _, situation, _ in EXPECTED} == {row.name for row in TABLE}
 

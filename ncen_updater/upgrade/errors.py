@@ -17,6 +17,7 @@ __all__ = [
     "JournalMissing",
     "JournalUnreadable",
     "JournalUnwritable",
+    "LockUnusable",
     "NeedsPerson",
     "NothingToConfirm",
     "NothingToRollBack",
@@ -209,3 +210,13 @@ class Held(UpdaterError):
     exit_code = ExitCode.HELD
     what = N_("Upgrades are on hold since {since}, set by {by}: {reason}")
     remedy = N_("Speak with {by}; 'ncen-updater unhold' lifts the hold.")
+
+
+class LockUnusable(UpdaterError):
+    """A state directory that takes no lock; without it two agents could be at work."""
+
+    code = "NU-6021"
+    what = N_("The lock {path} cannot be taken: {reason}")
+    remedy = N_(
+        "Make room on the disk, or give the agent's user its state directory; then try again."
+    )

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ncen_updater import durable
-from ncen_updater.upgrade.errors import Busy
+from ncen_updater.upgrade.errors import Busy, LockUnusable
 
 __all__ = ["change_lock", "lock_holder"]
 
@@ -24,20 +24,27 @@ def change_lock(path: Path, what: str) -> Iterator[None]:
 
     Raises:
         Busy: If another process holds it.
+        LockUnusable: If the state directory takes no lock: full, read-only, or not ours.
     """
-    durable.make_directory(path.parent, 0o750)
-    # Not inherited: a child that outlives us must not keep the site locked.
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    try:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            durable.make_directory(path.parent, 0o750)
+            # Not inherited: a child that outlives us must not keep the site locked.
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            stack.callback(os.close, descriptor)
+            directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.callback(os.close, directory)
+            # The directory too: whoever cleans up the file must not let a second one in.
+            for locked in (descriptor, directory):
+                fcntl.flock(locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{what}, process {os.getpid()}".encode(), 0)
         except BlockingIOError as error:
-            raise Busy(holder=os.pread(descriptor, 200, 0).decode("utf-8", "replace")) from error
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{what}, process {os.getpid()}".encode(), 0)
+            holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace")
+            raise Busy(holder=holder or "?") from error
+        except OSError as error:
+            raise LockUnusable(path=path, reason=error.strerror or str(error)) from error
         yield
-    finally:
-        os.close(descriptor)
 
 
 def lock_holder(path: Path) -> str | None:

@@ -202,3 +202,22 @@ def test_remembers_bad_releases_and_holds(journal: Journal) -> None:
     assert memory.lift_holds("amina") == 2
     assert memory.holds() == ()
     assert journal.verify_chain() == 5
+
+
+def test_the_first_event_is_there_from_the_very_beginning(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A journal without it would be one that nobody may make again, and that knows nothing."""
+
+    def torn(source: Path, _target: Path) -> None:
+        with Journal.open(source) as journal:
+            assert [event.kind for event in journal.events()] == ["adopted"]
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("ncen_updater.durable.rename", torn)
+        with pytest.raises(KeyboardInterrupt):
+            Journal.create(path, first=("adopted", {"release": "3.2.4"}))
+    assert not path.exists()
+    with Journal.create(path, first=("adopted", {"release": "3.2.4"})) as journal:
+        assert journal.events()[0]["release"] == "3.2.4"

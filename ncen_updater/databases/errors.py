@@ -11,11 +11,14 @@ __all__ = [
     "DatabaseError",
     "DatabaseUnreachable",
     "FenceFailed",
+    "FencedByOther",
     "MarkersDisagree",
     "MigrationFailed",
     "MigrationRefused",
     "QueryFailed",
+    "ReferencesBroken",
     "VerifyFailed",
+    "WayBackNeeded",
 ]
 
 
@@ -98,3 +101,28 @@ class QueryFailed(DatabaseError):
     code = "NU-4010"
     what = N_("A question to {database} could not be answered: {sql}")
     remedy = N_("Send the support bundle to the Secretariat.")
+
+
+class ReferencesBroken(MigrationFailed):
+    """Rows that point at rows that are not there, and did not before the migration."""
+
+    code = "NU-4011"
+    what = N_("Migration {migration} of {database} left {count} rows that refer to nothing.")
+
+
+class FencedByOther(DatabaseError):
+    """A fence that belongs to another change than the one that wants to open it."""
+
+    code = "NU-4012"
+    exit_code = ExitCode.NEEDS_PERSON
+    what = N_("The databases are closed by the change {other}, so {change} does not open them.")
+    remedy = N_("Bring the change {other} to its end first (ncen-updater resume).")
+
+
+class WayBackNeeded(DatabaseError):
+    """A copy that must not be dropped, because the original was already written."""
+
+    code = "NU-4013"
+    exit_code = ExitCode.NEEDS_PERSON
+    what = N_("The kept copy of {database} is the only way back and is not dropped.")
+    remedy = N_("Go back first (ncen-updater resume), then it will be removed.")

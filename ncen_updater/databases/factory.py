@@ -20,7 +20,7 @@ def make_engine(config: DatabaseSettings, root: Path | None = None) -> DatabaseE
 
     Args:
         config: The table ``[databases]`` of the agent's configuration.
-        root: Directory that relative paths are below.
+        root: Directory that relative paths are below; absolute ones stay as they are.
 
     Raises:
         DatabaseError: The engine's own table is missing, which the configuration's model refuses.

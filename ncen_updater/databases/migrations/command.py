@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ncen_updater.databases.errors import MigrationFailed
-from ncen_updater.databases.migrations.errors import MigratorMissing
+from ncen_updater.databases.migrations.errors import MigratorFailed, MigratorMissing
 from ncen_updater.databases.migrations.runner import HEARTBEAT_SECONDS, heartbeat
 from ncen_updater.i18n import N_, Text
 from ncen_updater.progress import Progress
@@ -66,6 +66,7 @@ def run_command(
     slot: Path,
     environment: Mapping[str, str],
     progress: Progress,
+    databases: Sequence[str],
     *,
     heartbeat_s: float = HEARTBEAT_SECONDS,
 ) -> str:
@@ -77,18 +78,22 @@ def run_command(
         slot: Directory of the verified release, also the working directory.
         environment: The child's whole environment: ``PATH``, ``NCEN_DB_<NAME>_URL`` and so on.
         progress: Told every two seconds.
+        databases: Logical names of those that it works on, for the words of an error.
         heartbeat_s: Seconds between two signs of life.
 
     Raises:
         MigratorMissing: The program is not there or may not be run.
-        MigrationFailed: It ended with another status than 0 or ran out of time; its whole group has
+        MigratorFailed: It ended with another status than 0 or ran out of time; its whole group has
             been ended and ``detail`` holds the end of its output.
     """
     argv = [part.replace(SLOT_PLACE, str(slot)) for part in command.argv]
     if "/" in argv[0] and not argv[0].startswith("/"):
         argv[0] = str(slot / argv[0])
-    if argv[0].startswith("/") and not os.access(argv[0], os.X_OK):
-        raise MigratorMissing(program=command.argv[0], database="-")
+    named = ", ".join(databases)
+    program = shutil.which(argv[0], path=environment.get("PATH", os.defpath))
+    if program is None:
+        raise MigratorMissing(program=command.argv[0], database=named)
+    argv[0] = program
     process = subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", _SUPERVISOR, *argv],
         cwd=slot,
@@ -99,8 +104,8 @@ def run_command(
         start_new_session=True,
     )
     stdin, stdout = process.stdin, process.stdout
-    if stdin is None or stdout is None:  # asked for above
-        raise MigratorMissing(program=command.argv[0], database="-")
+    assert stdin is not None  # noqa: S101 - asked for above
+    assert stdout is not None  # noqa: S101
     tail = _Tail(stdout.fileno())
 
     def tell(seconds: float) -> None:
@@ -120,9 +125,17 @@ def run_command(
     output = tail.text()
     stdout.close()
     if late or process.returncode != 0:
-        how = f"no end after {command.timeout_s} s" if late else f"status {process.returncode}"
-        raise MigrationFailed(
-            database="-", migration=command.argv[0], detail=f"{how}: {output}" if output else how
+        how = (
+            Text(N_("it had not ended after {seconds} s."), {"seconds": command.timeout_s})
+            if late
+            else Text(N_("it ended with status {status}."), {"status": process.returncode})
+        )
+        raise MigratorFailed(
+            database=named,
+            migration=command.argv[0],
+            program=command.argv[0],
+            how=how,
+            detail=output or None,
         )
     return output
 

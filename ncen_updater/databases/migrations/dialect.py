@@ -10,6 +10,7 @@ import abc
 import contextlib
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -50,8 +51,25 @@ class Dialect(abc.ABC):
         """Whether an exception is the driver's own."""
 
     @abc.abstractmethod
-    def prepare(self, driver: Any) -> None:  # noqa: ANN401 - drivers share no type
-        """Make the own tables and the place for parked rows, if missing, and commit."""
+    def prepare(self, driver: Any, lock_ms: int) -> None:  # noqa: ANN401 - drivers share no type
+        """Make the own tables and the place for parked rows, if missing, and commit.
+
+        Args:
+            driver: The driver's own connection.
+            lock_ms: Milliseconds to wait for a lock.
+        """
+
+    def wait_for(self, driver: Any, lock_ms: int) -> None:  # noqa: ANN401
+        """Say how long the next transaction may wait for the lock that it begins with, if any."""
+        del driver, lock_ms
+
+    def dangling(self, driver: Any) -> Counter[tuple[str, str]]:  # noqa: ANN401
+        """Count the rows that break a foreign key, by table and table referred to.
+
+        Empty where the server itself refuses such rows.
+        """
+        del driver
+        return Counter()
 
     @abc.abstractmethod
     def limits(self, driver: Any, lock_ms: int, statement_ms: int) -> None:  # noqa: ANN401
@@ -135,9 +153,10 @@ class PostgresDialect(Dialect):
 
         return isinstance(error, psycopg.Error)
 
-    def prepare(self, driver: Any) -> None:  # noqa: ANN401
+    def prepare(self, driver: Any, lock_ms: int) -> None:  # noqa: ANN401
         """Make the schemas ``ncen_updater`` and ``ncen_kept`` and the tables."""
         driver.rollback()
+        driver.execute(f"SET LOCAL lock_timeout = {lock_ms:d}")
         for statement in (*self.tables.create, f"CREATE SCHEMA IF NOT EXISTS {ledger.KEPT_SCHEMA}"):
             driver.execute(statement)
         driver.commit()
@@ -230,21 +249,46 @@ class SqliteDialect(Dialect):
 
     def _open(self) -> sqlite3.Connection:
         # isolation_level None: the driver begins and commits nothing by itself.
-        return sqlite3.connect(
+        driver = sqlite3.connect(
             f"{self._path.absolute().as_uri()}?mode=rw",
             uri=True,
             isolation_level=None,
             check_same_thread=False,
         )
+        # Whatever the library was built with: a table that is made anew is dropped in between,
+        # which would delete the rows that refer to it. They are counted instead, see dangling.
+        driver.execute("PRAGMA foreign_keys = OFF")
+        return driver
 
     def is_error(self, error: Exception) -> bool:
         """Whether sqlite3 raised it."""
         return isinstance(error, sqlite3.Error)
 
-    def prepare(self, driver: Any) -> None:  # noqa: ANN401
+    def wait_for(self, driver: Any, lock_ms: int) -> None:  # noqa: ANN401
+        """Every transaction begins with the file's lock, so it must be said before."""
+        driver.execute(f"PRAGMA busy_timeout = {lock_ms:d}")
+
+    def dangling(self, driver: Any) -> Counter[tuple[str, str]]:  # noqa: ANN401
+        """Ask ``PRAGMA foreign_key_check``, a table at a time."""
+        found: Counter[tuple[str, str]] = Counter()
+        tables = "SELECT name FROM sqlite_master WHERE type = 'table'"
+        for (table,) in driver.execute(tables).fetchall():
+            name = str(table).replace('"', '""')
+            try:
+                for row in driver.execute(f'PRAGMA foreign_key_check("{name}")'):
+                    found[str(table), str(row[2])] += 1
+            except sqlite3.OperationalError as error:
+                # A key that refers to columns which are not unique: its rows cannot be checked.
+                if "foreign key mismatch" not in str(error):
+                    raise
+                found[str(table), str(error)] += 1
+        return found
+
+    def prepare(self, driver: Any, lock_ms: int) -> None:  # noqa: ANN401
         """Make the tables with the prefix ``ncen_updater_``."""
         if driver.in_transaction:
             driver.rollback()
+        self.wait_for(driver, lock_ms)
         driver.execute("PRAGMA synchronous = FULL")
         driver.execute("BEGIN IMMEDIATE")
         for statement in self.tables.create:
@@ -254,7 +298,7 @@ class SqliteDialect(Dialect):
     def limits(self, driver: Any, lock_ms: int, statement_ms: int) -> None:  # noqa: ANN401
         """How long to wait for the file's lock; the rest is :meth:`timed`."""
         del statement_ms
-        driver.execute(f"PRAGMA busy_timeout = {lock_ms:d}")
+        self.wait_for(driver, lock_ms)
 
     def run_file(self, driver: Any, sql: str, statement_ms: int) -> None:  # noqa: ANN401
         """One statement after the other: the driver's executescript would commit first."""

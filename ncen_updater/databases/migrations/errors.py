@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ncen_updater.databases.errors import DatabaseError
+from ncen_updater.databases.errors import DatabaseError, MigrationFailed
 from ncen_updater.errors import ExitCode
 from ncen_updater.i18n import N_
 
-__all__ = ["CheckMisshapen", "MigrationFileBad", "MigratorMissing"]
+__all__ = ["CheckMisshapen", "MigrationFileBad", "MigratorFailed", "MigratorMissing"]
 
 
 class MigrationFileBad(DatabaseError):
@@ -32,3 +32,10 @@ class MigratorMissing(DatabaseError):
     code = "NU-4202"
     what = N_("The application's migrator {program} cannot be started.")
     remedy = N_("Build the release's directory again from the feed, then try again.")
+
+
+class MigratorFailed(MigrationFailed):
+    """The application's own migrator that failed or was ended."""
+
+    code = "NU-4203"
+    what = N_("The application's own migrator {program} failed on {database}: {how}")

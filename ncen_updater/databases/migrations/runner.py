@@ -30,7 +30,7 @@ from ncen_updater.databases.base import (
     PlannedMigration,
     SqlMigration,
 )
-from ncen_updater.databases.errors import DatabaseError
+from ncen_updater.databases.errors import DatabaseError, MigrationFailed
 from ncen_updater.databases.migrations import ledger
 from ncen_updater.databases.migrations.dialect import Dialect
 from ncen_updater.databases.migrations.planner import (
@@ -40,18 +40,20 @@ from ncen_updater.databases.migrations.planner import (
     refused,
     without_way_down,
 )
-from ncen_updater.databases.migrations.work import Revisions, Work, driver_of
+from ncen_updater.databases.migrations.work import Revisions, Work, driver_of, raw_driver
 from ncen_updater.i18n import N_, Text
 from ncen_updater.progress import Progress
 
 if TYPE_CHECKING:
     import sqlalchemy
 
-__all__ = ["HEARTBEAT_SECONDS", "Runner", "heartbeat", "utc_now"]
+__all__ = ["HEARTBEAT_SECONDS", "LOCK_MS", "Runner", "heartbeat", "utc_now"]
 
 log = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 2.0
+# Waiting for a lock outside the migrations, whose authors say how long.
+LOCK_MS = 5_000
 
 
 def utc_now() -> str:
@@ -105,13 +107,13 @@ class Runner:
     def applied(self) -> tuple[AppliedMigration, ...]:
         """Return the ledger, oldest first; empty where there is none. Writes nothing."""
         with self._connected() as connection:
-            return self._ledger(driver_of(connection))
+            return self._ledger(raw_driver(connection))
 
     def state(self) -> Marker | None:
         """Return release, generation and change of the state row. Writes nothing."""
         tables = self._dialect.tables
         with self._connected() as connection:
-            driver = driver_of(connection)
+            driver = raw_driver(connection)
             if not driver.execute(tables.exists).fetchone():
                 return None
             return ledger.marker(driver.execute(tables.select_state).fetchall())
@@ -119,9 +121,7 @@ class Runner:
     def mark(self, change: ChangeRef) -> None:
         """Write the state row: release, generation, change; makes the own tables if missing."""
         with self._connected() as connection:
-            driver = driver_of(connection)
-            self._dialect.prepare(driver)
-            connection.rollback()
+            self._dialect.prepare(raw_driver(connection), LOCK_MS)
             with connection.begin():
                 values = (change.release, change.generation, change.id)
                 driver_of(connection).execute(self._dialect.tables.upsert_state, values)
@@ -131,11 +131,10 @@ class Runner:
         tables = self._dialect.tables
         place = f"{tables.version_schema}." if tables.version_schema else ""
         with self._connected() as connection:
-            driver = driver_of(connection)
+            driver = raw_driver(connection)
             if self._ledger(driver):
                 return
-            self._dialect.prepare(driver)
-            connection.rollback()
+            self._dialect.prepare(driver, LOCK_MS)
             with connection.begin():
                 driver = driver_of(connection)
                 for item in migrations:
@@ -198,10 +197,15 @@ class Runner:
         work = Work(self._dialect, self._database, change, self._now)
         steps = [step for step in plan.steps if step.database == self._database]
         with self._connected() as connection:
-            driver = driver_of(connection)
-            self._dialect.prepare(driver)
-            stack = [row.id for row in effective(self._database, self._ledger(driver))]
-            connection.rollback()
+            driver = raw_driver(connection)
+            first = steps[0] if steps else None
+            item = migrations[first.direction, first.id] if first else None
+            lock_ms = item.migration.lock_timeout_ms if item else LOCK_MS
+            with self._failing(first.id if first else "-"):
+                self._dialect.prepare(driver, lock_ms)
+                rows = self._ledger(driver)
+            driver.rollback()
+            stack = [row.id for row in effective(self._database, rows)]
             _check_plan(self._database, stack, steps)
             if not steps:
                 return
@@ -272,6 +276,18 @@ class Runner:
             progress.tell(what)
 
         return tell
+
+    @contextlib.contextmanager
+    def _failing(self, migration: str) -> Iterator[None]:
+        """What the driver refuses inside is the failure of a migration."""
+        try:
+            yield
+        except Exception as error:
+            if not self._dialect.is_error(error):
+                raise
+            raise MigrationFailed(
+                database=self._database, migration=migration, detail=str(error).strip()
+            ) from error
 
     def _ledger(self, driver: Any) -> tuple[AppliedMigration, ...]:  # noqa: ANN401
         tables = self._dialect.tables

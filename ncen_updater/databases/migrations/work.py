@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -14,16 +15,26 @@ from ncen_updater.databases.base import (
     PlannedMigration,
     SqlMigration,
 )
-from ncen_updater.databases.errors import MigrationFailed, VerifyFailed
+from ncen_updater.databases.errors import MigrationFailed, ReferencesBroken, VerifyFailed
 from ncen_updater.databases.migrations.dialect import Dialect, StatementFailed
 from ncen_updater.databases.migrations.statements import forbidden, split
 
 if TYPE_CHECKING:
     import sqlalchemy
 
-__all__ = ["Revisions", "Work", "driver_of"]
+__all__ = ["Revisions", "Work", "driver_of", "raw_driver", "tell_dangling"]
 
 log = logging.getLogger(__name__)
+
+
+def tell_dangling(found: Mapping[tuple[str, str], int]) -> str:
+    """Return table, table referred to, and number of rows, for the detail of an error."""
+    return "; ".join(f"{table} -> {to}: {count}" for (table, to), count in sorted(found.items()))
+
+
+def raw_driver(connection: sqlalchemy.Connection) -> Any:  # noqa: ANN401 - drivers share no type
+    """Return the driver's own connection, without a transaction of SQLAlchemy's: for reading."""
+    return connection.connection.driver_connection
 
 
 def driver_of(connection: sqlalchemy.Connection) -> Any:  # noqa: ANN401 - drivers share no type
@@ -45,6 +56,7 @@ class Work:
         self._connection: Any = None
         self._step: PlannedMigration | None = None
         self._item: SqlMigration | None = None
+        self._dangling: Counter[tuple[str, str]] | None = None
 
     def failed(self, detail: str) -> MigrationFailed:
         """Return the error for the migration at hand."""
@@ -58,6 +70,10 @@ class Work:
         self._connection, self._step, self._item = connection, step, item
         self._check_digest(step)
         limits = item.migration
+        driver = raw_driver(connection)
+        self._dialect.wait_for(driver, limits.lock_timeout_ms)
+        if self._dangling is None:
+            self._dangling = self._dialect.dangling(driver)
         statements = split(step.sql, self._dialect.kind)
         for statement in statements:
             word = forbidden(statement, transactional=limits.transactional)
@@ -94,6 +110,7 @@ class Work:
                 raise self.failed(error.message) from error
             if before is None or self._dialect.transaction(driver) != before:
                 raise self.failed("the file ended its own transaction")
+        self._check_references(driver)
         if step.direction is Direction.UP and item.verify is not None:
             self._verify(driver, item)
         row = (
@@ -106,6 +123,19 @@ class Work:
         )
         driver.execute(self._dialect.tables.insert, row)
         log.info("migration ran", extra={"database": self._database, "migration": step.id})
+
+    def _check_references(self, driver: Any) -> None:  # noqa: ANN401
+        """Refuse rows that refer to nothing; those that a site had before are left to it."""
+        now = self._dialect.dangling(driver)
+        more = now - (self._dangling or Counter())
+        if more:
+            raise ReferencesBroken(
+                database=self._database,
+                migration=self._step.id if self._step else "-",
+                count=more.total(),
+                detail=tell_dangling(more),
+            )
+        self._dangling = now
 
     def _check_digest(self, step: PlannedMigration) -> None:
         try:

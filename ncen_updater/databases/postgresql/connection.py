@@ -229,8 +229,15 @@ class Visitor:
             statement_s: As for :meth:`Server.open`.
             role: As for :meth:`Server.open`.
         """
-        with self._lock, self.opened(database, guard=guard):
-            return self._server.open(database, purpose=purpose, statement_s=statement_s, role=role)
+        with contextlib.ExitStack() as undo:
+            with self._lock, self.opened(database, guard=guard):
+                connection = self._server.open(
+                    database, purpose=purpose, statement_s=statement_s, role=role
+                )
+                undo.callback(connection.close)
+            # Only once the door is closed behind us; where that fails the session ends too.
+            undo.pop_all()
+            return connection
 
     @contextlib.contextmanager
     def opened(self, database: str, *, guard: bool) -> Iterator[None]:

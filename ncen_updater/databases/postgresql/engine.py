@@ -20,6 +20,7 @@ from ncen_updater.databases.base import (
     Role,
     TableDigest,
 )
+from ncen_updater.databases.errors import WayBackNeeded
 from ncen_updater.databases.postgresql import evidence as evidences
 from ncen_updater.databases.postgresql import reading
 from ncen_updater.databases.postgresql.attributes import read_attributes
@@ -36,7 +37,7 @@ from ncen_updater.databases.postgresql.control import (
 from ncen_updater.databases.postgresql.copying import Copying, drop_database
 from ncen_updater.databases.postgresql.datadir import find_data_directory
 from ncen_updater.databases.postgresql.dump import Dumps
-from ncen_updater.databases.postgresql.errors import SetIncomplete, WayBackNeeded
+from ncen_updater.databases.postgresql.errors import SetIncomplete
 from ncen_updater.databases.postgresql.fence import Fencing
 from ncen_updater.databases.postgresql.fingerprint import fingerprint
 from ncen_updater.databases.postgresql.migrating import Migrating

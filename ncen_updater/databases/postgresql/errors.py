@@ -13,7 +13,6 @@ __all__ = [
     "PreparedTransactions",
     "SetIncomplete",
     "WayBackMissing",
-    "WayBackNeeded",
 ]
 
 
@@ -49,15 +48,6 @@ class WayBackMissing(DatabaseError):
     exit_code = ExitCode.NEEDS_PERSON
     what = N_("The kept copy of {database} that leads back is not there.")
     remedy = N_("Restore {database} from the site's own backup; ask the database administrator.")
-
-
-class WayBackNeeded(DatabaseError):
-    """A copy that must not be dropped, because the original was already written."""
-
-    code = "NU-4105"
-    exit_code = ExitCode.NEEDS_PERSON
-    what = N_("The kept copy of {database} is the only way back and is not dropped.")
-    remedy = N_("Go back first (ncen-updater resume), then it will be removed.")
 
 
 class DumpFailed(CopyFailed):

@@ -15,7 +15,7 @@ from ncen_updater.databases.base import (
 )
 from ncen_updater.databases.migrations.dialect import PostgresDialect
 from ncen_updater.databases.migrations.planner import plan_steps
-from ncen_updater.databases.migrations.runner import Runner, utc_now
+from ncen_updater.databases.migrations.runner import LOCK_MS, Runner, utc_now
 from ncen_updater.databases.postgresql.connection import Connection, Server, run, translated
 from ncen_updater.databases.postgresql.sessions import Sessions
 from ncen_updater.i18n import N_, Text
@@ -125,7 +125,7 @@ class Migrating:
             url = self._server.url(self._sessions.physical(Role.CANDIDATE, name, change))
             environment[f"NCEN_DB_{name.upper().replace('-', '_')}_URL"] = url
         with self._sessions.opened(change):
-            run_command(target.command, target.slot, environment, progress)
+            run_command(target.command, target.slot, environment, progress, tuple(self._names))
 
 
 def _write_baseline(
@@ -133,7 +133,7 @@ def _write_baseline(
 ) -> None:
     """Write ledger, Alembic's version and state in one transaction."""
     tables = PostgresDialect.tables
-    PostgresDialect(lambda: connection).prepare(connection)
+    PostgresDialect(lambda: connection).prepare(connection, LOCK_MS)
     for item in migrations:
         row = (
             item.migration.id,

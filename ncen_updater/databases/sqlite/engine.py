@@ -5,9 +5,9 @@ Every act first makes what it needs beside the live set, flushes it, and then mo
 
 from __future__ import annotations
 
-import logging
 import os
 import sqlite3
+from collections import Counter
 from pathlib import Path
 
 from ncen_updater import durable
@@ -23,18 +23,21 @@ from ncen_updater.databases.errors import (
     CopyFailed,
     CutOverFailed,
     DatabaseError,
+    FencedByOther,
     FenceFailed,
     MigrationFailed,
+    ReferencesBroken,
+    WayBackNeeded,
 )
 from ncen_updater.databases.sqlite.copying import backup, byte_copy, connect, settle
+from ncen_updater.databases.sqlite.errors import SetMissing
+from ncen_updater.databases.sqlite.layout import FENCED
 from ncen_updater.databases.sqlite.processes import holders, locked
 from ncen_updater.databases.sqlite.reading import SqliteFacts
 from ncen_updater.i18n import N_, Text
 from ncen_updater.progress import Progress
 
 __all__ = ["SqliteEngine"]
-
-log = logging.getLogger(__name__)
 
 ADOPTED = "base"
 
@@ -60,11 +63,16 @@ class SqliteEngine(SqliteFacts):
             durable.symlink(Path("sets", ADOPTED), layout.live)
 
     def fence(self, change: ChangeRef) -> None:
-        """Take ``live`` away and prove that no process has a file of it open."""
+        """Take ``live`` away and prove that no process has a file of it open.
+
+        A fence that another change left becomes this one's: who fenced last opens.
+        """
         layout = self._layout
         live = layout.live_set()
-        if layout.open():
-            durable.rename(layout.live, layout.fence_link(change.id))
+        ours = layout.fence_link(change.id)
+        for link in (layout.live,) if layout.open() else layout.fence_links():
+            if link != ours:
+                durable.rename(link, ours)
         self._check_unused(live)
 
     def _check_unused(self, live: Path) -> None:
@@ -80,15 +88,21 @@ class SqliteEngine(SqliteFacts):
                 raise FenceFailed(database=name, count=1, detail=f"{path.name} is locked")
 
     def unfence(self, change: ChangeRef) -> None:
-        """Put ``live`` back, as it was."""
+        """Put ``live`` back, as it was.
+
+        Raises:
+            FencedByOther: Another change keeps everybody out.
+        """
         layout = self._layout
         live = layout.live_set()
+        ours = layout.fence_link(change.id)
         if not layout.open():
-            layout.thaw(live) if (live / "role.json").exists() else None
+            if not ours.is_symlink():
+                others = (link.name.removeprefix(FENCED) for link in layout.fence_links())
+                raise FencedByOther(change=change.id, other=", ".join(others))
+            layout.settle_role(live)
             durable.symlink(Path("sets", live.name), layout.live)
-        for link in layout.fence_links():
-            durable.remove(link)
-        del change
+        durable.remove(ours)
 
     def plan_copy(self, change: ChangeRef) -> CopyPlan:
         """Sizes and places. Writes nothing."""
@@ -166,15 +180,38 @@ class SqliteEngine(SqliteFacts):
         """Whether the new set has its name, which it gets last."""
         del plan
         target = self._copy_set(change)
-        return self._layout.present(target) == self.names
+        # Once it has become live again, the copy of an in-place change leads back to nothing.
+        used = change.strategy is Strategy.IN_PLACE and target == self._layout.live_or_none()
+        return self._layout.present(target) == self.names and not used
 
     def discard(self, change: ChangeRef, plan: CopyPlan) -> None:
-        """Remove candidates and partial copies of a change; never the live set, never the kept."""
+        """Remove candidates and partial copies of a change; never the live set.
+
+        The copy of an in-place change goes too, while the original is still what was copied.
+
+        Raises:
+            WayBackNeeded: In-place, after the original was touched and before the way back.
+        """
         del plan
         live = self._layout.live_or_none()
+        if change.strategy is Strategy.IN_PLACE and live is not None:
+            self._discard_copy(change, live)
         for path, role in self._layout.roles():
             if role.role is Role.CANDIDATE and role.change == change.id and path != live:
                 self._layout.remove_set(path)
+
+    def _discard_copy(self, change: ChangeRef, live: Path) -> None:
+        layout = self._layout
+        kept = layout.keep_set(change.id)
+        self._check_touched(change.id, live)
+        if live != kept and kept.exists() and layout.marker(kept) == layout.marker(live):
+            layout.remove_set(kept)
+
+    def _check_touched(self, change_id: str, live: Path) -> None:
+        marker = self._layout.marker(live)
+        over = marker is not None and marker.change == change_id
+        if self._layout.touched(live) == change_id and not over:
+            raise WayBackNeeded(database=live.name)
 
     def migrate(
         self,
@@ -187,23 +224,39 @@ class SqliteEngine(SqliteFacts):
         from ncen_updater.databases.migrations.command import run_command
         from ncen_updater.databases.migrations.dialect import SqliteDialect
         from ncen_updater.databases.migrations.runner import Runner
+        from ncen_updater.databases.migrations.work import tell_dangling
 
-        if change.strategy is Strategy.IN_PLACE and not self.copied(change, CopyPlan({})):
-            raise MigrationFailed(
-                database="-", migration="-", detail="there is no copy to go back to"
-            )
+        if change.strategy is Strategy.IN_PLACE:
+            if not self.copied(change, CopyPlan({})):
+                raise MigrationFailed(
+                    database=", ".join(self.names),
+                    migration=target.release,
+                    detail="there is no copy to go back to",
+                )
+            self._layout.touch(self._layout.live_set(), change.id)
         paths = {name: self._path(Role.CANDIDATE, name, change) for name in self.names}
         runners = {name: Runner(SqliteDialect(path), name) for name, path in paths.items()}
         if target.command is not None:
             environment = dict(self._migrator_environment)
             for name in self.names:
                 address = self.address(Role.CANDIDATE, name, change)
-                environment[f"NCEN_DB_{name.upper()}_URL"] = address
-            run_command(target.command, target.slot, environment, progress)
+                key = name.upper().replace("-", "_")
+                environment[f"NCEN_DB_{key}_URL"] = address
+            before = {name: self._dangling(paths[name]) for name in self.names}
+            run_command(target.command, target.slot, environment, progress, self.names)
+            for name in self.names:
+                more = self._dangling(paths[name]) - before[name]
+                if more:
+                    raise ReferencesBroken(
+                        database=name,
+                        migration=target.command.argv[0],
+                        count=more.total(),
+                        detail=tell_dangling(more),
+                    )
         for name, runner in runners.items():
             if target.command is None:
-                before = origin.databases.get(name, ()) if origin else None
-                runner.migrate(change, target.databases.get(name, ()), before, progress)
+                old = origin.databases.get(name, ()) if origin else None
+                runner.migrate(change, target.databases.get(name, ()), old, progress)
             else:
                 runner.mark(change)
             try:
@@ -214,6 +267,13 @@ class SqliteEngine(SqliteFacts):
                 raise DatabaseError(database=name, detail=str(error)) from error
             if problem:
                 raise DatabaseError(database=name, detail=problem)
+
+    @staticmethod
+    def _dangling(path: Path) -> Counter[tuple[str, str]]:
+        from ncen_updater.databases.migrations.dialect import SqliteDialect
+
+        with connect(path, "ro") as database:
+            return SqliteDialect(path).dangling(database)
 
     def baseline(self, change: ChangeRef, target: MigrationSet) -> None:
         """Write the ledger of a release into live databases that have none.
@@ -242,13 +302,18 @@ class SqliteEngine(SqliteFacts):
             if in_place:
                 layout.write_marker(live, fresh)
             else:
+                # All that can fail comes first: afterwards the old ones are only made read-only.
+                self._finish_journals(live)
                 layout.write_marker(target, fresh)
                 layout.write_role(live, Role.PREVIOUS, change.id)
                 durable.symlink(Path("sets", target.name), layout.live)
         self.unfence(change)
         kept = layout.previous_set(change.id)
-        if kept:
-            self._freeze(kept)
+        if kept and kept.stat().st_mode & 0o200:
+            try:
+                layout.freeze(kept)
+            except OSError as error:
+                raise CutOverFailed(detail=f"{kept.name}: {error}") from error
 
     def _check_complete(self, target: Path, fresh: Marker) -> None:
         for name in self.names:
@@ -259,26 +324,37 @@ class SqliteEngine(SqliteFacts):
             if inside != fresh:
                 raise CutOverFailed(detail=f"{name} says {inside}, not {fresh}")
 
-    def _freeze(self, kept: Path) -> None:
-        """Set a previous aside: its journals are finished first, since frozen it is only read."""
-        if kept.stat().st_mode & 0o200:
-            for name in self._layout.present(kept):
-                try:
-                    problem = settle(self._layout.file(kept, name))
-                except sqlite3.Error as error:
-                    problem = str(error)
-                if problem:
-                    log.warning("previous %s of %s: %s", name, kept.name, problem)
-            self._layout.freeze(kept)
+    def _finish_journals(self, live: Path) -> None:
+        """Finish what the application did not finish writing, as it would at its next start.
+
+        A file with a journal beside it cannot be read once it is frozen. No row changes by this.
+        """
+        for name in self.names:
+            path = self._layout.file(live, name)
+            beside = [item for item in self._layout.files(live, name) if item != path]
+            if not any(item.stat().st_size for item in beside):
+                continue
+            try:
+                problem = settle(path)
+            except sqlite3.Error as error:
+                raise CutOverFailed(detail=f"{name} in {live.name}: {error}") from error
+            if problem:
+                raise CutOverFailed(detail=f"{name} in {live.name}: {problem}")
 
     def cut_back(self, change: ChangeRef) -> None:
-        """Let the fence point at the previous set, then take ``live`` away: fenced, as it was."""
+        """Let the fence point at the previous set, then take ``live`` away: fenced, as it was.
+
+        In place, nothing is done while the original was not touched.
+        """
         layout = self._layout
         live = layout.live_set()
         kept = layout.previous_set(change.id)
         in_place = change.strategy is Strategy.IN_PLACE
-        if kept is None or not (in_place or self._swapped(change, live)):
+        touched = in_place and layout.touched(live) == change.id
+        if not (touched or self._swapped(change, live)):
             return
+        if kept is None:
+            raise SetMissing(database=f"previous of {change.id}")
         layout.thaw(kept)
         if in_place:
             layout.write_role(live, Role.CANDIDATE, change.id)
@@ -287,7 +363,14 @@ class SqliteEngine(SqliteFacts):
         self._check_unused(live)
 
     def drop_previous(self, change_id: str) -> None:
-        """Remove the set that a change put aside."""
+        """Remove the set that a change put aside.
+
+        Raises:
+            WayBackNeeded: In-place, where the originals are half-migrated.
+        """
+        live = self._layout.live_or_none()
+        if live is not None:
+            self._check_touched(change_id, live)
         kept = self._layout.previous_set(change_id)
         if kept:
             self._layout.remove_set(kept)

@@ -6,10 +6,11 @@
 ``sets/next_<id>``    the copies that the change <id> made; keeps its name when it becomes live
 ``sets/keep_<id>``    the way back of an in-place change
 ``sets/base``         the files of a site that was adopted
-``<set>.partial``     a copy that has not come to its end
+``<set>.partial``     a copy that has not come to its end, or a set that is being removed
 ====================  ==========================================================================
 
-In a set, ``marker.json`` says what the set is (release, generation, change), and ``role.json`` says
+In a set, ``touched.json`` says that its files are being migrated in place, and by which change;
+``marker.json`` says what the set is (release, generation, change), and ``role.json`` says
 for which change it was set aside, and how its files' modes were. A role counts only while the set
 is not live, so it can be written before the link moves. While both links exist, ``live`` counts:
 that is the instant after a cut-over, and the one before the end of a cut-back.
@@ -174,6 +175,13 @@ class Layout:
             return None
         return Marker(str(data["release"]), int(data["generation"]), str(data["change"]))
 
+    def touched(self, set_path: Path) -> str | None:
+        """The change that began to migrate a set's files in place, None if none did."""
+        try:
+            return str(json.loads((set_path / "touched.json").read_bytes())["change"])
+        except FileNotFoundError:
+            return None
+
     # ---- writes --------------------------------------------------------------------------------
 
     def write_marker(self, set_path: Path, marker: Marker) -> None:
@@ -190,6 +198,20 @@ class Layout:
         modes["."] = stat.S_IMODE(set_path.stat().st_mode)
         data = {"role": role.value, "change": change, "modes": modes}
         durable.write(set_path / "role.json", json.dumps(data).encode())
+
+    def touch(self, set_path: Path, change: str) -> None:
+        """Say that a set's files are about to be migrated in place."""
+        durable.write(set_path / "touched.json", json.dumps({"change": change}).encode())
+
+    def settle_role(self, set_path: Path) -> None:
+        """Take a set that is live again as it was before it was set aside, and forget the role.
+
+        Without the record a later change of the modes is not taken back by the next fence.
+        """
+        record = set_path / "role.json"
+        if record.exists():
+            self.thaw(set_path)
+            durable.remove(record)
 
     def freeze(self, set_path: Path) -> None:
         """Make a set read-only."""

@@ -17,7 +17,6 @@ import pytest
 
 from ncen_updater.databases.base import Direction, Marker, SqlMigration
 from ncen_updater.databases.errors import (
-    DatabaseError,
     MigrationFailed,
     MigrationRefused,
     VerifyFailed,
@@ -214,7 +213,7 @@ class Cases:
         thread.start()
         locked.wait(60)
         try:
-            with pytest.raises(DatabaseError, match="lock"):
+            with pytest.raises(MigrationFailed, match="lock"):
                 database.runner().migrate(CHANGE, target, None, Silent())
         finally:
             over.set()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from packaging.version import Version
 
+from ncen_updater.application.door import DoorNote
 from ncen_updater.application.factory import make_application
 from ncen_updater.config.model import AgentConfig
 from ncen_updater.databases.factory import make_engine
@@ -13,8 +14,16 @@ from ncen_updater.feed.source import ReleaseSource
 from ncen_updater.slots.store import SlotStore
 from ncen_updater.trust.child import ChildSource
 from ncen_updater.upgrade.context import Clock, Site
+from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.model import Change, ChangeKind
+from ncen_updater.upgrade.names import JOURNAL
 
-__all__ = ["agent_version", "build_site"]
+__all__ = ["agent_version", "build_site", "note_of"]
+
+REASONS = {
+    ChangeKind.UPGRADE: "The application is being upgraded.",
+    ChangeKind.ROLLBACK: "The application is going back to an earlier release.",
+}
 
 
 def agent_version() -> Version:
@@ -22,6 +31,13 @@ def agent_version() -> Version:
     from importlib.metadata import version
 
     return Version(version("ncen-updater"))
+
+
+def note_of(change: Change | None) -> DoorNote:
+    """What the maintenance page may say of a change; pure."""
+    if change is None:
+        return DoorNote()
+    return DoorNote(REASONS[change.kind], change.id, change.to_version)
 
 
 def build_site(
@@ -41,13 +57,19 @@ def build_site(
     """
     paths = config.paths
     current = paths.resolve(paths.current)
+    state = paths.resolve(paths.state)
+
+    def door_note() -> DoorNote:
+        with Journal.open(state / JOURNAL, read_only=True) as journal:
+            return note_of(journal.open_change())
+
     return Site(
         config=config,
         engine=make_engine(config.databases),
         slots=SlotStore(paths.resolve(paths.slots), current),
-        application=make_application(config.application, current),
+        application=make_application(config.application, current, door_note=door_note),
         source=source or ChildSource(config, config_path),
-        state=paths.resolve(paths.state),
+        state=state,
         agent_version=agent_version(),
         clock=clock or Clock(),
     )

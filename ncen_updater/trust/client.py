@@ -92,7 +92,9 @@ def restore_root(directory: Path, trusted_root: Path) -> None:
     if have is None and installed is None:
         raise TrustedRootMissing(path=trusted_root)
     if installed is not None and (have is None or installed > have):
-        logger.warning("root restored from %s (version %s, was %s)", trusted_root, installed, have)
+        # The first use of a new site is not worth a warning; a root that vanished later is.
+        level = logging.WARNING if any(directory.iterdir()) else logging.INFO
+        logger.log(level, "root from %s: version %s, was %s", trusted_root, installed, have)
         durable.write(stored, trusted_root.read_bytes())
 
 

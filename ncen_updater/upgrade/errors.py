@@ -163,10 +163,14 @@ class RecordsWouldBeLost(UpdaterError):
 
     code = "NU-6015"
     exit_code = ExitCode.APPROVAL_MISSING
-    what = N_("Going back to {version} would lose {count} records entered since: {tables}.")
+    what = N_(
+        "Going back to {version} would lose {count} records entered since ({tables}), "
+        "and what was changed since in older records."
+    )
     remedy = N_(
         "Release {current} cannot go back keeping them ({reason}). To go back all the same, "
-        "run 'ncen-updater rollback --accept-loss {count}'."
+        "run 'ncen-updater rollback --accept-loss {count}', with a larger number "
+        "while officers are still entering records."
     )
 
 

@@ -7,6 +7,7 @@ journal, and only then begins.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -329,11 +330,11 @@ class Operations:
                 reason=way.reason,
                 lost=way.lost,
             )
-        return way
+        return dataclasses.replace(way, accepted=accept_loss or 0)
 
     def _roll_back(self, journal: Journal, way: Way, closes: str | None) -> Outcome:
         change = self._new_change(ChangeKind.ROLLBACK, way.origin, way.target, way.mode, way.source)
-        facts = {"accepted_loss": way.lost_total, **_taken_over(journal, closes)}
+        facts = {"accepted_loss": way.accepted, **_taken_over(journal, closes)}
         journal.begin(change, facts, closes=closes)
         self._finish(journal, change.id, lambda r, c: r.run(c))
         return outcome_of(journal, change.id)

@@ -13,7 +13,36 @@ from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.memory import Memory, PreviousSet
 from ncen_updater.upgrade.model import Change, ChangeKind, Mode, StepName, StepState
 
-__all__ = ["Way", "last_upgrade", "way_back"]
+__all__ = ["Way", "entered_since", "last_upgrade", "lost_words", "records_lost", "way_back"]
+
+
+def entered_since(
+    lost: Mapping[str, Mapping[str, int]], made: Mapping[str, Mapping[str, int]]
+) -> dict[str, dict[str, int]]:
+    """Take what a release itself put in (new codes of a reference table) out of a loss; pure."""
+    found: dict[str, dict[str, int]] = {}
+    for database, tables in lost.items():
+        for table, count in tables.items():
+            entered = count - made.get(database, {}).get(table, 0)
+            if entered > 0:
+                found.setdefault(database, {})[table] = entered
+    return found
+
+
+def records_lost(site: Site, journal: Journal, reference: ChangeRef) -> dict[str, dict[str, int]]:
+    """Count the records that going back to the kept databases of ``reference.source`` loses."""
+    made = journal.facts(reference.source or "").get("made_by_release")
+    known = made if isinstance(made, dict) else {}
+    return entered_since(site.engine.lost_rows(reference), known)
+
+
+def lost_words(lost: Mapping[str, Mapping[str, int]]) -> str:
+    """Say a loss: table and count."""
+    return ", ".join(
+        f"{database}.{table} {count}"
+        for database, tables in lost.items()
+        for table, count in tables.items()
+    )
 
 
 @dataclass(frozen=True)
@@ -25,6 +54,7 @@ class Way:
         source: For a restore, the change whose previous databases are used.
         reason: Why records cannot be kept.
         lost: Rows by database and table that a restore loses.
+        accepted: So many a person agreed to lose.
     """
 
     origin: Version
@@ -33,6 +63,7 @@ class Way:
     source: str | None = None
     reason: str = ""
     lost: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    accepted: int = 0
 
     @property
     def lost_total(self) -> int:
@@ -42,11 +73,7 @@ class Way:
     @property
     def lost_words(self) -> str:
         """The loss for a person: table and count."""
-        return ", ".join(
-            f"{database}.{table} {count}"
-            for database, tables in self.lost.items()
-            for table, count in tables.items()
-        )
+        return lost_words(self.lost)
 
 
 def last_upgrade(changes: Sequence[Change], current: Version) -> Change | None:
@@ -99,5 +126,5 @@ def way_back(site: Site, journal: Journal, current: Version) -> Way | None:
         Mode.RESTORE,
         source=upgrade.id,
         reason="; ".join(f"{name} {id_}: {why}" for name, id_, why in plan.irreversible),
-        lost=site.engine.lost_rows(reference),
+        lost=records_lost(site, journal, reference),
     )

@@ -1,8 +1,9 @@
 """The whole fault matrix and the random kills, as a command of its own.
 
 ``python -m tests.faults.full [--engine sqlite|postgresql|both] [--matrix]
-[--operation upgrade|rollback|both] [--agent-kills N] [--server-kills N] [--seed S]
-[--report FILE]``. Exits 1 if any promise was broken. All of it takes some hours on two cores.
+[--operation upgrade|rollback|both] [--part I/N] [--agent-kills N] [--server-kills N]
+[--seed S] [--report FILE]``. Exits 1 if any promise was broken. All of
+it takes some hours on two cores.
 """
 
 from __future__ import annotations
@@ -71,11 +72,13 @@ class Report:
         return {"broken": sum(bool(row["problem"]) for row in self.rows), **found}
 
 
-def matrix(made: Trial, engine: str, report: Report, operations: tuple[str, ...]) -> None:
-    """Every cell of these operations."""
+def matrix(
+    made: Trial, engine: str, report: Report, operations: tuple[str, ...], part: tuple[int, int]
+) -> None:
+    """Every cell of these operations, or every n-th beginning with the i-th."""
     for operation in operations:
         cells = (*all_cells(operation), *undo_cells(operation))
-        for cell in cells:
+        for cell in cells[part[0] - 1 :: part[1]]:
             kind = f"matrix {operation}"
             try:
                 outcome = made.run(cell)
@@ -149,6 +152,7 @@ def main() -> int:
     parser.add_argument("--engine", choices=("sqlite", "postgresql", "both"), default="both")
     parser.add_argument("--matrix", action="store_true")
     parser.add_argument("--operation", choices=("upgrade", "rollback", "both"), default="both")
+    parser.add_argument("--part", default="1/1", help="i/n: so that n processes share the work")
     parser.add_argument("--agent-kills", type=int, default=0)
     parser.add_argument("--server-kills", type=int, default=0)
     parser.add_argument("--seed", type=int, default=1)
@@ -156,12 +160,14 @@ def main() -> int:
     options = parser.parse_args()
     report = Report()
     engines = ("sqlite", "postgresql") if options.engine == "both" else (options.engine,)
+    number, _, parts = options.part.partition("/")
+    part = (int(number), int(parts))
     both = ("upgrade", "rollback")
     operations = both if options.operation == "both" else (options.operation,)
     for engine in engines:
         with prepared(engine) as made:
             if options.matrix:
-                matrix(made, engine, report, operations)
+                matrix(made, engine, report, operations, part)
             agent_kills(made, engine, report, options.agent_kills, options.seed)
             server_kills(made, engine, report, options.server_kills, options.seed)
     if options.report:

@@ -5,15 +5,18 @@ In the in-place strategy the copy is the way back, so the undo of *migrate* alre
 
 from __future__ import annotations
 
+import dataclasses
+
 from ncen_updater.databases.base import Role, Strategy
 from ncen_updater.databases.migrations.checks import ask, compare
 from ncen_updater.i18n import N_, Text
 from ncen_updater.release.manifest import When
 from ncen_updater.upgrade.context import StepContext
-from ncen_updater.upgrade.errors import ChecksFailed
-from ncen_updater.upgrade.model import Mode, StepName
+from ncen_updater.upgrade.errors import ChecksFailed, RecordsWouldBeLost
+from ncen_updater.upgrade.model import ChangeKind, Mode, StepName
 from ncen_updater.upgrade.reverse import reversed_checks
 from ncen_updater.upgrade.steps.base import Facts, Step
+from ncen_updater.upgrade.ways import lost_words, records_lost
 
 __all__ = ["Copy", "CutOver", "Fence", "Migrate"]
 
@@ -23,6 +26,26 @@ class Fence(Step):
 
     name = StepName.FENCE
     title = Text(N_("closing the databases to every session"))
+
+    def prepare(self, context: StepContext) -> Facts:
+        """Count once more what a restore loses, now that officers are out.
+
+        Raises:
+            RecordsWouldBeLost: If more was entered than a person agreed to lose.
+        """
+        if context.change.mode is not Mode.RESTORE:
+            return {}
+        lost = records_lost(context.site, context.journal, context.ref)
+        total = sum(sum(tables.values()) for tables in lost.values())
+        if total > int(str(context.facts().get("accepted_loss", 0))):
+            raise RecordsWouldBeLost(
+                version=context.change.to_version,
+                current=context.change.from_version,
+                count=total,
+                tables=lost_words(lost),
+                reason=Text(N_("records were entered after the question was asked")),
+            )
+        return {"lost": total}
 
     def do(self, context: StepContext) -> Facts:
         """Fence."""
@@ -84,12 +107,12 @@ class Migrate(Step):
         if not context.leads_up:
             checks = reversed_checks(checks)
         before = ask(site.engine, Role.CANDIDATE, ref, checks, When.BEFORE)
-        site.engine.migrate(
-            ref,
+        target, origin = (
             site.migrations(context.target_version),
             site.migrations(context.origin_version),
-            context.progress,
         )
+        plan = site.engine.plan_migrations(Role.CANDIDATE, ref, target, origin)
+        site.engine.migrate(ref, target, origin, context.progress)
         after = ask(site.engine, Role.CANDIDATE, ref, checks, When.AFTER)
         failures = compare(checks, before, after)
         if failures:
@@ -101,6 +124,7 @@ class Migrate(Step):
             "checks_before": dict(before),
             "checks_after": dict(after),
             "fingerprints": fingerprints,
+            "one_way": bool(plan.irreversible),
         }
 
     def check(self, context: StepContext) -> bool:
@@ -131,7 +155,12 @@ class CutOver(Step):
         clock = context.site.clock.monotonic
         begin = clock()
         context.site.engine.cut_over(context.ref)
-        return {"cut_over_s": round(clock() - begin, 6)}
+        facts: dict[str, object] = {"cut_over_s": round(clock() - begin, 6)}
+        if context.facts().get("one_way") and context.change.kind is ChangeKind.UPGRADE:
+            # Rows that the release itself made must not count as records that officers would lose.
+            own = dataclasses.replace(context.ref, source=context.ref.id)
+            facts["made_by_release"] = context.site.engine.lost_rows(own)
+        return facts
 
     def check(self, context: StepContext) -> bool:
         """The catalogue carries the marker."""

@@ -148,7 +148,7 @@ def _postgres(
 ) -> dict[str, object]:
     with (
         tempfile.TemporaryDirectory(prefix="nu-bench-dump-") as scratch,
-        trial_site(place, size, [GOOD, BAD], records=records, health_timeout_s=1.0) as trial,
+        trial_site(place, size, [GOOD, BAD], records=records, health_timeout_s=5.0) as trial,
     ):
         site = site_in_process(trial.site)
         classical = Classical(place, binaries, Path(scratch) / "dumps")

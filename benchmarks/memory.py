@@ -21,17 +21,17 @@ from benchmarks.sites import server, trial_site
 from ncen_updater.demo.databases import PostgresPlace
 
 AIM_MB = 120
-SAMPLE_S = 0.02
+SAMPLE_S = 0.03
 LARGE_FILES, SMALL_FILES = 5, 20_000
 # Programs of the agent by words of their command line.
-OURS = ("ncen-updater", "ncen_updater.trust.worker", "pg_dump", "pg_restore")
+OURS = ("ncen_updater.trust.worker", "pg_dump", "pg_restore", "ncen-updater")
 
 
 @dataclass
 class Peaks:
     """What was seen, bytes: by process its own highest mark, and the highest sum at one instant.
 
-    The sum counts what is shared between processes once for each (RSS), so it errs upwards.
+    The sum is of proportional set sizes: what two processes share counts half for each.
     """
 
     highest: dict[str, int] = field(default_factory=dict)
@@ -45,10 +45,9 @@ class Peaks:
             seen = _memory(pid)
             if seen is None:
                 continue
-            name, resident, high = seen
-            key = f"{name}"
-            self.highest[key] = max(self.highest.get(key, 0), high)
-            now[key] = now.get(key, 0) + resident
+            name, own, high = seen
+            self.highest[name] = max(self.highest.get(name, 0), high)
+            now[name] = now.get(name, 0) + own
         if sum(now.values()) > self.total:
             self.total, self.at_total = sum(now.values()), now
 
@@ -71,13 +70,15 @@ def _memory(pid: int) -> tuple[str, int, int] | None:
     try:
         words = (place / "cmdline").read_bytes().decode("utf-8", "replace")
         status = (place / "status").read_text("utf-8")
+        rollup = (place / "smaps_rollup").read_text("utf-8")
     except OSError:
         return None
     name = next((word for word in OURS if word in words), None)
-    fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
-    if name is None or "VmHWM" not in fields or "ncenctl" in words:
+    lines = (status + rollup).splitlines()
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    if name is None or "VmHWM" not in fields or "Pss" not in fields or "ncenctl" in words:
         return None
-    return name, _kilobytes(fields["VmRSS"]), _kilobytes(fields["VmHWM"])
+    return name, _kilobytes(fields["Pss"]), _kilobytes(fields["VmHWM"])
 
 
 def _kilobytes(value: str) -> int:

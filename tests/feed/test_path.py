@@ -128,6 +128,12 @@ ROWS = (
         bad=("3.4.0",),
     ),
     Row("retry of a bad one", (offer("3.3.0"),), ("3.3.0",), bad=("3.3.0",), allow_bad=True),
+    Row(
+        "fits only over a newer one",
+        (offer("3.4.0", ">=3.5"), offer("3.5.0")),
+        ("3.5.0",),
+        {"3.4.0": Reason.UPGRADE_FROM},
+    ),
     Row("does not fit", (offer("3.3.0", ">=3.2.5"),), (), {"3.3.0": Reason.UPGRADE_FROM}),
 )
 
@@ -172,6 +178,22 @@ def test_words_of_a_rejection() -> None:
         "the required release 3.3.0 comes first and cannot be installed",
         "it was withdrawn: loses photographs",
     ]
+
+
+def test_the_stop_that_is_named_is_the_next_one_and_not_one_that_can_be_walked() -> None:
+    offers = (STOP, offer("3.4.0", required=True, agent=">=9"), offer("3.5.0", ">=3.2"))
+    path = choose_path(V("3.2.4"), offers, country="SN", channel=Channel.STABLE, agent=V("0.1.0"))
+    assert {r.offer.version: r.stop for r in path.rejected} == {"3.4.0": None, "3.5.0": V("3.4.0")}
+
+
+def test_an_agent_that_is_a_release_candidate_counts() -> None:
+    assert choose_path(
+        V("3.2.4"),
+        (offer("3.3.0", agent=">=0.1"),),
+        country="SN",
+        channel=Channel.STABLE,
+        agent=V("0.2.0rc1"),
+    )
 
 
 FEED = (
@@ -223,6 +245,7 @@ def test_named_target(target: str, outcome: tuple[str, ...] | type[PathError]) -
             choose()
         assert type(caught.value) is outcome
         assert target in str(caught.value)
+        assert (GONE.reason in str(caught.value)) is (outcome is TargetWithdrawn)
 
 
 def test_the_current_version_is_never_a_path_even_if_nobody_offers_it() -> None:
@@ -313,3 +336,4 @@ def test_a_release_that_names_no_earlier_one_is_for_a_first_installation_only() 
     )
     assert not path
     assert [row.reason for row in path.rejected] == [Reason.UPGRADE_FROM]
+    assert path.rejected[0].text.render() == "it can only be installed over -"

@@ -11,7 +11,12 @@ from hypothesis import strategies as st
 
 from ncen_updater.databases.base import AppliedMigration, Direction, SqlMigration
 from ncen_updater.databases.errors import MigrationRefused
-from ncen_updater.databases.migrations.planner import effective, plan_steps, without_way_down
+from ncen_updater.databases.migrations.planner import (
+    by_id,
+    effective,
+    plan_steps,
+    without_way_down,
+)
 from tests.databases.migrations.making import make, row
 
 SLOT = Path(tempfile.gettempdir())
@@ -81,6 +86,39 @@ def test_plan(case: Case) -> None:
         assert "{" not in str(caught.value)
     else:
         assert plan() == case.steps
+
+
+@pytest.mark.parametrize(
+    ("applied", "target", "named"),
+    [([A, C], [A, B, C], "0002"), ([A, B, C], [A, C], "0002"), ([A, D], [A, B], "0004")],
+    ids=["hole", "out of order", "unknown"],
+)
+def test_a_refusal_names_the_migration_to_look_at(
+    applied: list[SqlMigration], target: list[SqlMigration], named: str
+) -> None:
+    ledger = [row(migration) for migration in applied]
+    with pytest.raises(MigrationRefused) as caught:
+        plan_steps("cases", ledger, target, [A, B, C], read=str)
+    assert caught.value.values["migration"] == named
+
+
+def test_the_reason_for_no_way_down_is_told_on_both_ways() -> None:
+    reason = ONE_WAY.migration.irreversible
+    assert reason
+    up = plan_steps("cases", [], [ONE_WAY], None, read=str)
+    down = plan_steps("cases", [row(ONE_WAY)], [], [ONE_WAY], read=str)
+    assert up.irreversible == down.irreversible == (("cases", "0005", reason),)
+
+
+def test_the_text_that_runs_is_that_of_the_file(tmp_path: Path) -> None:
+    migration = make(tmp_path, "0001", "SELECT 'é';", "SELECT 2;")
+    (step,) = plan_steps("cases", [], [migration], None).steps
+    assert step.sql == "SELECT 'é';"
+
+
+def test_by_id_takes_both_releases_and_prefers_the_target() -> None:
+    assert by_id([A, EDITED_B], [B, C]) == {"0001": A, "0002": EDITED_B, "0003": C}
+    assert by_id([A], None) == {"0001": A}
 
 
 def after(applied: Sequence[AppliedMigration], plan: Sequence[object]) -> list[AppliedMigration]:

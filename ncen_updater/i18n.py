@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gettext
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -19,6 +20,9 @@ __all__ = ["DEFAULT_LANGUAGE", "N_", "Text", "language_from_environment", "trans
 
 DEFAULT_LANGUAGE = "en"
 DOMAIN = "ncen_updater"
+# Names alone: a template of another process, or one that a translator broke, reaches no attribute
+# and sets no width.
+PLACE = re.compile(r"\{([A-Za-z_]\w*)\}")
 LOCALE_DIR = Path(__file__).parent / "locale"
 
 
@@ -62,16 +66,29 @@ class Text:
     values: Mapping[str, object] = field(default_factory=dict)
 
     def render(self, language: str = DEFAULT_LANGUAGE) -> str:
-        """Return the sentence in a language; values that are a Text or a word of ours too."""
-        values = {key: _in_language(value, language) for key, value in self.values.items()}
-        return translate(self.template, language).format_map(values)
+        """Return the sentence in a language; values that are a Text or a word of ours too.
+
+        Never fails: a place without a value is shown as it stands in the template.
+        """
+
+        def fill(place: re.Match[str]) -> str:
+            if place[1] not in self.values:
+                return place[0]
+            return _shown(self.values[place[1]], language)
+
+        return PLACE.sub(fill, translate(self.template, language))
 
     def __str__(self) -> str:
         return self.render()
 
 
-def _in_language(value: object, language: str) -> object:
+def _shown(value: object, language: str) -> str:
     if isinstance(value, Text):
         return value.render(language)
-    # The words of our own enumerations ("upgrade", "undone") are in the catalogues as they stand.
-    return translate(value.value, language) if isinstance(value, StrEnum) else value
+    if isinstance(value, StrEnum):
+        # Words of our own enumerations ("upgrade", "undone") are in the catalogues as they stand.
+        return translate(value.value, language)
+    try:
+        return str(value)
+    except (ValueError, RecursionError):  # a number too long for Python to write, a list in itself
+        return type(value).__name__

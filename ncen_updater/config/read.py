@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ncen_updater.bounded import parse_toml
 from ncen_updater.config.errors import (
     ConfigExposed,
     ConfigNotToml,
@@ -56,6 +57,8 @@ def read_config(path: Path, *, euid: int | None = None) -> RawConfig:
             content = stream.read(MAX_BYTES + 1)
     except OSError as error:
         raise ConfigUnreadable(path=path, detail=error.strerror or str(error)) from error
+    except ValueError as error:  # a zero character, or half a character, in the name
+        raise ConfigUnreadable(path=path, detail=str(error)) from error
     if len(content) > MAX_BYTES:
         raise ConfigTooLarge(path=path, limit=MAX_BYTES)
     try:
@@ -66,11 +69,9 @@ def read_config(path: Path, *, euid: int | None = None) -> RawConfig:
         place = f"line {line}, column {column}"
         raise ConfigNotToml(path=path, place=place, detail="not UTF-8 text") from error
     try:
-        data = tomllib.loads(text)
+        data = parse_toml(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigNotToml(path=path, place=_place(str(error), text), detail=str(error)) from error
-    except RecursionError as error:
-        raise ConfigNotToml(path=path, place="a value", detail="nested too deeply") from error
     return RawConfig(path, text, data)
 
 
@@ -78,5 +79,7 @@ def _place(message: str, text: str) -> str:
     match = re.search(r"line (\d+), column (\d+)", message)
     if match:
         return f"line {match[1]}, column {match[2]}"
+    if "(at a value)" in message:
+        return "a value"
     lines = text.split("\n")
     return f"line {len(lines)}, column {len(lines[-1]) + 1}"

@@ -1,0 +1,92 @@
+"""Reading what others wrote: whole, of a known kind, and never more than a limit.
+
+Nothing here waits for ever, fills the memory, or raises anything but the errors that are named: a
+pipe, device or directory in the place of a file is refused, and so is text that costs the parser
+more than it is worth. Standard library alone: this module is on the path of ``status``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import tomllib
+from pathlib import Path
+from typing import Any
+
+__all__ = ["NotReadable", "TooLarge", "parse_json", "parse_toml", "read_file"]
+
+# tomllib takes the square of the number of parts of a name; ours have at most four.
+_TOO_MANY_PARTS = re.compile(
+    r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){100}"""
+)
+
+
+class NotReadable(OSError):
+    """Something that is no regular file."""
+
+
+class TooLarge(OSError):
+    """A file with more bytes than may be read."""
+
+
+def read_file(path: Path, limit: int) -> bytes:
+    """Read a regular file.
+
+    Args:
+        path: The file; a link to one is followed.
+        limit: The most bytes that it may have.
+
+    Raises:
+        NotReadable: If it is something else, or the name cannot be one.
+        TooLarge: If it has more bytes.
+        OSError: If it is not there or may not be read.
+    """
+    try:
+        # Opening a pipe would wait for its writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except ValueError as error:  # a zero character, or half a character, in the name
+        raise NotReadable(f"not the name of a file: {error}") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotReadable("not a regular file")
+    with os.fdopen(descriptor, "rb") as stream:
+        content = stream.read(limit + 1)
+    if len(content) > limit:
+        raise TooLarge(f"more than {limit} bytes")
+    return content
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Read TOML.
+
+    Raises:
+        tomllib.TOMLDecodeError: If it is none, is nested too deeply, or holds a number that is too
+            long.
+    """
+    deep = _TOO_MANY_PARTS.search(text)
+    if deep:
+        line = text.count("\n", 0, deep.start()) + 1
+        column = deep.start() - text.rfind("\n", 0, deep.start())
+        raise tomllib.TOMLDecodeError(f"nested too deeply (at line {line}, column {column})")
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except RecursionError as error:
+        raise tomllib.TOMLDecodeError("nested too deeply (at a value)") from error
+    except (ValueError, OverflowError) as error:  # such as a number of thousands of digits
+        raise tomllib.TOMLDecodeError(f"{error} (at a value)") from error
+
+
+def parse_json(content: bytes | str) -> Any:  # noqa: ANN401 - JSON of any form
+    """Read JSON.
+
+    Raises:
+        ValueError: If it is none, is nested too deeply, or holds a number that is too long.
+    """
+    try:
+        return json.loads(content)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error

@@ -1,0 +1,1 @@
+"""Bad input of every kind: a typed error with its four facts, and nothing changed."""

@@ -1,0 +1,140 @@
+"""Every error of the package can be shown, whatever it was given."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import pkgutil
+import string
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import ncen_updater
+from ncen_updater.errors import UpdaterError
+from ncen_updater.i18n import Text
+from tests.badinput.hostile import has_four_facts
+
+PACKAGE = Path(ncen_updater.__file__).parent
+
+
+def _all(kind: type[UpdaterError]) -> Iterator[type[UpdaterError]]:
+    for below in kind.__subclasses__():
+        yield below
+        yield from _all(below)
+
+
+def error_classes() -> dict[str, type[UpdaterError]]:
+    for module in pkgutil.walk_packages(ncen_updater.__path__, "ncen_updater."):
+        if module.name.rpartition(".")[2] != "__main__":
+            importlib.import_module(module.name)
+    return {
+        f"{kind.__module__}.{kind.__name__}": kind
+        for kind in _all(UpdaterError)
+        if kind.__module__[:5] == "ncen_"
+    }
+
+
+CLASSES = error_classes()
+
+
+def places(kind: type[UpdaterError]) -> set[str]:
+    found = set()
+    for template in (kind.what, kind.remedy):
+        found |= {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
+    return found
+
+
+def _known_names(path: Path) -> dict[str, type[UpdaterError]]:
+    """Error classes by the names that a module knows them by; two rooms may share a name."""
+    parts = ("ncen_updater", *path.relative_to(PACKAGE).with_suffix("").parts)
+    if parts[-1] == "__main__":
+        return {}
+    module = importlib.import_module(".".join(parts).removesuffix(".__init__"))
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, UpdaterError)
+    }
+
+
+def _imported(node: ast.Module) -> dict[str, type[UpdaterError]]:
+    """Error classes that a function of the module imports for itself."""
+    found = {}
+    for item in ast.walk(node):
+        if isinstance(item, ast.ImportFrom) and item.module and "errors" in item.module:
+            module = importlib.import_module(item.module)
+            for alias in item.names:
+                value = getattr(module, alias.name)
+                if isinstance(value, type) and issubclass(value, UpdaterError):
+                    found[alias.asname or alias.name] = value
+    return found
+
+
+def raise_sites() -> Iterator[tuple[str, type[UpdaterError], set[str]]]:
+    """Every place of the package that makes an error by its name with plain keywords."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        tree = ast.parse(path.read_text("utf-8"))
+        known = {**_imported(tree), **_known_names(path)}
+        for node in ast.walk(tree):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
+                continue
+            kind = known.get(node.func.id)
+            if kind is None or any(word.arg is None for word in node.keywords):
+                continue
+            if kind.__init__ is UpdaterError.__init__:
+                where = f"{path.relative_to(PACKAGE)}:{node.lineno}"
+                yield where, kind, {word.arg for word in node.keywords if word.arg}
+
+
+def test_every_raise_site_fills_every_place() -> None:
+    sites = list(raise_sites())
+    assert len(sites) > 150
+    missing = [
+        f"{where}: {kind.__name__} lacks {sorted(places(kind) - given)}"
+        for where, kind, given in sites
+        if places(kind) - given
+    ]
+    assert not missing
+
+
+def test_codes_are_used_once() -> None:
+    by_code: dict[str, set[str]] = {}
+    for name, kind in CLASSES.items():
+        if "code" in vars(kind):
+            by_code.setdefault(kind.code, set()).add(name)
+    assert {code: names for code, names in by_code.items() if len(names) > 1} == {}
+
+
+@pytest.mark.parametrize("name", sorted(CLASSES))
+def test_an_error_without_its_values_is_still_shown(name: str) -> None:
+    kind = CLASSES[name]
+    error = kind.__new__(kind)
+    UpdaterError.__init__(error)
+    has_four_facts(error)
+
+
+@pytest.mark.parametrize(
+    ("template", "shown"),
+    {
+        "a place that nobody filled": ("{missing} is gone", "{missing} is gone"),
+        "a place that is an attribute": ("{a.__class__}", "{a.__class__}"),
+        "a place that is an item": ("{a[0]}", "{a[0]}"),
+        "a width that fills the memory": ("{a:>99999999999}", "{a:>99999999999}"),
+        "a brace without its other": ("{a", "{a"),
+        "a brace too many": ("a}", "a}"),
+        "a number": ("{0} {}", "{0} {}"),
+        "all is well": ("{a} and {a}", "1 and 1"),
+    }.values(),
+)
+def test_no_template_fails(template: str, shown: str) -> None:
+    assert Text(template, {"a": 1}).render() == shown
+
+
+def test_a_value_that_looks_like_a_place_is_left_alone() -> None:
+    assert Text("{a} {b}", {"a": "{b}", "b": 2}).render() == "{b} 2"
+
+
+def test_a_number_too_long_to_be_shown_is_shown_in_short() -> None:
+    assert Text("{a}", {"a": 10**5000}).render()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ncen_updater.cli.agent import COMMANDS
+from ncen_updater.cli.agent import COMMANDS, run
 from ncen_updater.progress import Silent
 from ncen_updater.upgrade.errors import Held
 from ncen_updater.upgrade.journal import Journal
@@ -17,9 +17,10 @@ from ncen_updater.upgrade.memory import Memory
 from ncen_updater.upgrade.names import JOURNAL
 from ncen_updater.upgrade.operations import Operations
 from tests.cli.live import PROGRAM, LiveSite, live_site, wait_for
+from tests.cli.terminal_run import run_on_terminal
 from tests.support.sites import site_in_process
 
-VERSIONS = ("3.2.4", "3.3.0", "3.3.1", "3.3.4")
+VERSIONS = ("3.2.4", "3.3.0", "3.3.1")
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +57,22 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveSite]:
         (["nonsense"], 2, "NU-1101"),
     ],
 )
-def test_refusals(site: LiveSite, arguments: list[str], exit_code: int, code: str) -> None:
+def test_refusals(
+    site: LiveSite,
+    arguments: list[str],
+    exit_code: int,
+    code: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     plain = site.run(*arguments)
     assert (plain.returncode, plain.stdout) == (exit_code, "")
     for label in ("What happened:", "State now:", "What to do:", code):
         assert label in plain.stderr
-    document = json.loads(site.run(*arguments, "--json").stdout)
+    for name, value in site.environment().items():
+        monkeypatch.setenv(name, value)
+    assert run([*arguments, "--json"]) == exit_code  # in this process, which saves its start
+    document = json.loads(capsys.readouterr().out)
     assert document["error"]["code"] == code
     assert document["error"]["state"]
 
@@ -168,7 +179,8 @@ def test_a_killed_upgrade_is_resumed_at_boot_and_by_hand(site: LiveSite) -> None
     assert site.run("verify").returncode == 0
 
 
-def test_up_and_back_with_a_confirmation(site: LiveSite) -> None:
+@pytest.mark.parametrize("broken_off", [False, True])
+def test_up_and_back_with_a_confirmation(site: LiveSite, broken_off: bool) -> None:
     before = site.facts()
     config = site.demo.config_path
     text = config.read_text()
@@ -176,12 +188,23 @@ def test_up_and_back_with_a_confirmation(site: LiveSite) -> None:
     try:
         with site.started("upgrade", "3.3.0", "--yes", "--json") as process:
             wait_for(process, "watching the release")
+            if broken_off:
+                process.send_signal(signal.SIGINT)
+                out, _ = process.communicate(timeout=60)
+                assert process.returncode == 1
+                error = json.loads(out)["error"]
+                assert error["code"] == "NU-6010" and "in its watched time" in error["state"]
             assert "would be confirmed" in site.run("confirm", "--dry-run").stdout
             assert site.run("confirm").returncode == 0
-            out, _ = process.communicate(timeout=60)
+            if broken_off:
+                done = site.run("resume", "--json")
+                out, exit_code = done.stdout, done.returncode
+            else:
+                out, _ = process.communicate(timeout=60)
+                exit_code = process.returncode
     finally:
         config.write_text(text)
-    assert process.returncode == 0
+    assert exit_code == 0
     assert json.loads(out)["changes"][0]["state"] == "finished"
     assert site.facts()[0] == "3.3.0"
     assert "keeping every record" in site.run("rollback", "--dry-run").stdout
@@ -191,7 +214,7 @@ def test_up_and_back_with_a_confirmation(site: LiveSite) -> None:
     assert "finished" in back.stdout and "were kept out for" in back.stdout
     assert site.facts()[0] == before[0]
     with Journal.open(site.demo.state / JOURNAL, read_only=True) as journal:
-        assert {row.version for row in Memory(journal).bad_releases()} == {"3.3.1"}
+        assert "3.3.0" not in {row.version for row in Memory(journal).bad_releases()}
 
 
 def test_a_reader_who_goes_away_changes_nothing(site: LiveSite) -> None:
@@ -205,3 +228,42 @@ def test_a_reader_who_goes_away_changes_nothing(site: LiveSite) -> None:
     process.stderr.close()
     assert process.wait(timeout=60) == 0
     assert "Traceback" not in err and "BrokenPipe" not in err
+
+
+def test_progress_is_redrawn_on_a_terminal_only(site: LiveSite) -> None:
+    command = [*PROGRAM, "check"]
+    exit_code, shown = run_on_terminal(command, site.environment())
+    assert exit_code == 0
+    assert "\r\x1b[K" in shown and "Available: ncen 3.3.0" in shown
+    for refusal in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
+        plain = run_on_terminal(command, site.environment(**refusal))[1]
+        assert "\x1b" not in plain
+        assert "reading the signed list" in plain
+    assert "\x1b" not in site.run("check").stderr
+
+
+@pytest.mark.parametrize(("answer", "language"), [("no", "en"), ("", "en"), ("non", "fr")])
+def test_a_question_that_is_not_agreed_to_begins_nothing(
+    site: LiveSite, answer: str, language: str
+) -> None:
+    before, history = site.facts(), site.run("history", "--json").stdout
+    question = {"en": "Upgrade ncen now?", "fr": "Mettre ncen"}[language]
+    exit_code, shown = run_on_terminal(
+        [*PROGRAM, "upgrade", "3.3.0", "--lang", language], site.environment(), {question: answer}
+    )
+    assert (exit_code, "NU-1103" in shown) == (4, True)
+    assert "0002_v330" in shown.partition(question)[0]  # the plan was read first
+    assert site.facts() == before
+    assert site.run("history", "--json").stdout == history
+
+
+def test_a_question_that_is_agreed_to(site: LiveSite) -> None:
+    before = site.facts()
+    exit_code, shown = run_on_terminal(
+        [*PROGRAM, "upgrade", "3.3.1", "--retry", "--lang", "fr"],
+        site.environment(),
+        {"Mettre ncen": "oui"},
+    )
+    assert (exit_code, "NU-6011" in shown) == (11, True)
+    assert "Ce qui s'est passé" in shown
+    assert site.facts() == before

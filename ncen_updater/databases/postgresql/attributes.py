@@ -47,31 +47,25 @@ class Attributes:
 
 def read_attributes(connection: Connection, database: str) -> Attributes:
     """Read the attributes of one database; default privileges are spelt out."""
-    oid, owner, template = rows(
+    # One question, since the cut-over asks it several times with everybody waiting.
+    owner, template, grants, settings = rows(
         connection,
-        "SELECT oid::int8, pg_get_userbyid(datdba), datistemplate FROM pg_database"
-        " WHERE datname = %s",
+        "SELECT pg_get_userbyid(d.datdba), d.datistemplate,"
+        " (SELECT json_agg(json_build_array(g.grantee, g.privilege, g.grantable)) FROM"
+        "  (SELECT CASE WHEN a.grantee = 0 THEN '' ELSE pg_get_userbyid(a.grantee) END AS grantee,"
+        "   a.privilege_type AS privilege, bool_or(a.is_grantable) AS grantable"
+        "   FROM aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a GROUP BY 1, 2) g),"
+        " (SELECT json_agg(json_build_array("
+        "   CASE WHEN s.setrole = 0 THEN '' ELSE pg_get_userbyid(s.setrole) END, c))"
+        "  FROM pg_db_role_setting s, unnest(s.setconfig) c WHERE s.setdatabase = d.oid)"
+        " FROM pg_database d WHERE d.datname = %s",
         [database],
     )[0]
-    grants = rows(
-        connection,
-        "SELECT CASE WHEN a.grantee = 0 THEN '' ELSE pg_get_userbyid(a.grantee) END,"
-        " a.privilege_type, bool_or(a.is_grantable)"
-        " FROM pg_database d, aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a"
-        " WHERE d.datname = %s GROUP BY 1, 2",
-        [database],
-    )
-    settings = rows(
-        connection,
-        "SELECT CASE WHEN s.setrole = 0 THEN '' ELSE pg_get_userbyid(s.setrole) END, c"
-        " FROM pg_db_role_setting s, unnest(s.setconfig) c WHERE s.setdatabase = %s::oid",
-        [oid],
-    )
     return Attributes(
         owner,
         template,
-        tuple(sorted(Grant(*grant) for grant in grants)),
-        tuple(sorted(Setting(role, *config.split("=", 1)) for role, config in settings)),
+        tuple(sorted(Grant(*grant) for grant in grants or ())),
+        tuple(sorted(Setting(role, *config.split("=", 1)) for role, config in settings or ())),
     )
 
 

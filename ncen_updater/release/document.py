@@ -16,6 +16,7 @@ from pydantic import Field, StringConstraints, ValidationError
 from ncen_updater.release.canonical import canonical_json
 from ncen_updater.release.errors import BadRelease
 from ncen_updater.release.manifest import (
+    ByteCount,
     Channel,
     Country,
     Manifest,
@@ -60,7 +61,7 @@ class TargetRef(Model):
     """A TUF target that belongs to a release, pinned a second time by its digest."""
 
     target: Annotated[str, StringConstraints(min_length=1, max_length=300)]
-    length: Annotated[int, Field(ge=0)]
+    length: ByteCount
     sha256: Sha256
 
 
@@ -89,7 +90,7 @@ class Offer(Model):
     agent: SpecifierText = ">=0.1"
     countries: tuple[Country, ...] = ()
     archive: TargetRef
-    unpacked_bytes: Annotated[int, Field(ge=0)]
+    unpacked_bytes: ByteCount
     withdrawn: Withdrawal | None = None
 
     @property
@@ -112,8 +113,8 @@ class ReleaseDocument(Model):
     archive: TargetRef
     tree: TargetRef
     tree_digest: Sha256
-    tree_bytes: Annotated[int, Field(ge=0)]
-    unpacked_bytes: Annotated[int, Field(ge=0)]
+    tree_bytes: ByteCount
+    unpacked_bytes: ByteCount
     migrations: dict[str, Sha256] = Field(default_factory=dict)
 
     def canonical(self) -> bytes:

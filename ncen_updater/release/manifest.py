@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from ncen_updater.bounded import parse_toml, read_file
 from ncen_updater.release.errors import BadManifest
 
 __all__ = [
@@ -68,6 +69,14 @@ def _inside(value: str) -> str:
     parts = value.split("/")
     if value.startswith("/") or "\\" in value or any(p in ("", ".", "..") for p in parts):
         raise ValueError("not a plain path inside the release")
+    if any(character < " " for character in value):
+        raise ValueError("a path holds no control characters")
+    return value
+
+
+def _no_zero(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("it holds a zero character")
     return value
 
 
@@ -77,7 +86,10 @@ Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,40}$")
 ProductName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,40}$")]
 Country = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
 PathInside = Annotated[str, StringConstraints(max_length=400), AfterValidator(_inside)]
-Sql = Annotated[str, StringConstraints(min_length=1, max_length=20_000)]
+Sql = Annotated[str, StringConstraints(min_length=1, max_length=20_000), AfterValidator(_no_zero)]
+Argument = Annotated[str, AfterValidator(_no_zero)]
+# What a disk can hold, and every database, file and program can write down.
+ByteCount = Annotated[int, Field(ge=0, lt=2**63)]
 Milliseconds = Annotated[int, Field(ge=1, le=86_400_000)]
 
 
@@ -127,7 +139,7 @@ class Needs(Model):
         sqlite: Accepted library versions, if the site uses SQLite.
     """
 
-    disk_bytes: Annotated[int, Field(ge=0)] = 0
+    disk_bytes: ByteCount = 0
     postgresql: SpecifierText = ">=14,<19"
     sqlite: SpecifierText = ">=3.35"
 
@@ -245,7 +257,7 @@ class MigratorCommand(Model):
         no_way_back: The reason why the migrations cannot be undone keeping records.
     """
 
-    argv: Annotated[tuple[str, ...], Field(min_length=1, max_length=40)]
+    argv: Annotated[tuple[Argument, ...], Field(min_length=1, max_length=40)]
     timeout_s: Annotated[int, Field(ge=1, le=86_400)] = 3_600
     no_way_back: Annotated[str, StringConstraints(min_length=10, max_length=500)] = (
         "the application's own migrator only goes forward"
@@ -347,10 +359,7 @@ def load_manifest(path: Path) -> Manifest:
         BadManifest: If it cannot be read, is too large, is not TOML, or breaks the schema.
     """
     try:
-        size = path.stat().st_size
-        if size > MAX_MANIFEST_BYTES:
-            raise BadManifest(source=path, detail=f"{size} bytes, over {MAX_MANIFEST_BYTES}")
-        data = tomllib.loads(path.read_text("utf-8"))
+        data = parse_toml(read_file(path, MAX_MANIFEST_BYTES).decode("utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise BadManifest(source=path, detail=str(error)) from error
     return parse_manifest(data, str(path))

@@ -41,7 +41,7 @@ class TreeEntry(BaseModel):
     path: Annotated[str, StringConstraints(min_length=1, max_length=1000)]
     type: EntryType
     mode: Annotated[int, Field(ge=0, le=0o777)]
-    size: Annotated[int, Field(ge=0)] = 0
+    size: Annotated[int, Field(ge=0, lt=2**63)] = 0
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
     target: Annotated[str, StringConstraints(min_length=1, max_length=1000)] | None = None
 
@@ -143,38 +143,17 @@ def scan(root: Path, on_bytes: Callable[[int], None] | None = None) -> Tree:
     """Build the tree of a directory as it is on the disk, hashing every file.
 
     Raises:
-        BadTree: If it holds anything but files, directories and inner links.
+        BadTree: If it holds anything but files, directories and inner links with names of a
+            release, or cannot be read.
     """
     entries: list[TreeEntry] = []
-
-    def walk(directory: Path, prefix: str) -> None:
-        for item in sorted(directory.iterdir(), key=lambda p: p.name):
-            path = f"{prefix}{item.name}"
-            info = item.lstat()
-            mode = stat.S_IMODE(info.st_mode) & 0o777
-            if stat.S_ISLNK(info.st_mode):
-                target = str(item.readlink())
-                entries.append(
-                    TreeEntry(path=path, type=EntryType.SYMLINK, mode=0o777, target=target)
-                )
-            elif stat.S_ISDIR(info.st_mode):
-                entries.append(TreeEntry(path=path, type=EntryType.DIRECTORY, mode=mode))
-                walk(item, f"{path}/")
-            elif stat.S_ISREG(info.st_mode):
-                entries.append(
-                    TreeEntry(
-                        path=path,
-                        type=EntryType.FILE,
-                        mode=mode,
-                        size=info.st_size,
-                        sha256=hash_file(item, on_bytes),
-                    )
-                )
-            else:
-                raise BadTree(source=root, detail=f"{path!r}: not a file, directory or link")
-
-    walk(root, "")
-    tree = Tree(entries=tuple(entries))
+    try:
+        _walk(root, "", entries, on_bytes)
+        tree = Tree(entries=tuple(entries))
+    except RecursionError as error:
+        raise BadTree(source=root, detail="directories are nested too deeply") from error
+    except (OSError, ValidationError) as error:
+        raise BadTree(source=root, detail=_printable(str(error))[:500]) from error
     seen: dict[str, EntryType] = {}
     for entry in tree.entries:
         problem = _problem(entry, seen)
@@ -182,3 +161,38 @@ def scan(root: Path, on_bytes: Callable[[int], None] | None = None) -> Tree:
             raise BadTree(source=root, detail=f"{entry.path!r}: {problem}")
         seen[entry.path] = entry.type
     return tree
+
+
+def _printable(text: str) -> str:
+    """Names on the disk need not be UTF-8; what people read must be."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _walk(
+    directory: Path,
+    prefix: str,
+    entries: list[TreeEntry],
+    on_bytes: Callable[[int], None] | None,
+) -> None:
+    for item in sorted(directory.iterdir(), key=lambda p: p.name):
+        path = f"{prefix}{item.name}"
+        info = item.lstat()
+        mode = stat.S_IMODE(info.st_mode) & 0o777
+        if stat.S_ISLNK(info.st_mode):
+            target = str(item.readlink())
+            entries.append(TreeEntry(path=path, type=EntryType.SYMLINK, mode=0o777, target=target))
+        elif stat.S_ISDIR(info.st_mode):
+            entries.append(TreeEntry(path=path, type=EntryType.DIRECTORY, mode=mode))
+            _walk(item, f"{path}/", entries, on_bytes)
+        elif stat.S_ISREG(info.st_mode):
+            entries.append(
+                TreeEntry(
+                    path=path,
+                    type=EntryType.FILE,
+                    mode=mode,
+                    size=info.st_size,
+                    sha256=hash_file(item, on_bytes),
+                )
+            )
+        else:
+            raise BadTree(source=directory, detail=f"{path!r}: not a file, directory or link")

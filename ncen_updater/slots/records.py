@@ -17,9 +17,14 @@ from packaging.version import Version
 from pydantic import ValidationError
 
 from ncen_updater import durable
+from ncen_updater.bounded import NotReadable, read_file
 from ncen_updater.errors import UpdaterError
-from ncen_updater.release.document import ReleaseDocument, parse_release_document
-from ncen_updater.release.tree import Tree, TreeEntry, parse_tree
+from ncen_updater.release.document import (
+    MAX_DOCUMENT_BYTES,
+    ReleaseDocument,
+    parse_release_document,
+)
+from ncen_updater.release.tree import MAX_TREE_BYTES, Tree, TreeEntry, parse_tree
 from ncen_updater.slots.errors import RecordUnusable
 
 __all__ = ["Records"]
@@ -74,7 +79,7 @@ class Records:
         """
         place = self.path(version) / DOCUMENT
         try:
-            document = parse_release_document(place.read_bytes(), str(place))
+            document = parse_release_document(read_file(place, MAX_DOCUMENT_BYTES), str(place))
         except (OSError, UpdaterError) as error:
             raise RecordUnusable(version=version, path=place.parent, detail=str(error)) from error
         if document.manifest.version != str(version):
@@ -91,7 +96,7 @@ class Records:
         place = self.path(version) / TREE
         expected = self.document(version).tree_digest
         try:
-            content = place.read_bytes()
+            content = read_file(place, MAX_TREE_BYTES)
             if hashlib.sha256(content).hexdigest() != expected:
                 raise RecordUnusable(
                     version=version, path=place.parent, detail=f"{TREE}: wrong digest"
@@ -122,6 +127,8 @@ def _stream(place: Path, expected: str) -> Iterator[TreeEntry]:
     utf8 = codecs.getincrementaldecoder("utf-8")()
     parse = json.JSONDecoder().raw_decode
     text, position = "", 0
+    if not place.is_file():
+        raise NotReadable("not a regular file")
     with place.open("rb") as stream:
 
         def more() -> bool:

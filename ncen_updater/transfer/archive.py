@@ -22,6 +22,8 @@ import gzip
 import hashlib
 import os
 import shutil
+import stat
+import struct
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -155,6 +157,8 @@ def unpack(archive: Path, tree: Tree, destination: Path, progress: Progress) -> 
         SpaceShort: If there is no room.
         OSError: If the disk fails in another way.
     """
+    if not _is_file(archive):
+        raise ArchiveDamaged(archive=archive.name, detail="not a regular file")
     made = not destination.is_symlink() and not destination.exists()
     if not made and (not _is_directory(destination) or any(destination.iterdir())):
         raise DestinationInUse(path=destination)
@@ -166,6 +170,15 @@ def unpack(archive: Path, tree: Tree, destination: Path, progress: Progress) -> 
     except BaseException:
         _empty(destination, made)
         raise
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        return True  # said when it is opened
+    except OSError:  # a link that leads to itself, for one
+        return False
 
 
 def _is_directory(path: Path) -> bool:
@@ -212,9 +225,9 @@ def _fill(archive: Path, tree: Tree, destination: Path, progress: Progress) -> N
         gzip.GzipFile(fileobj=packed, mode="rb") as plain,
     ):
         metered = _Metered(plain)
-        with tarfile.open(fileobj=metered, mode="r|", errorlevel=2) as tar:  # type: ignore[call-overload]
-            while (member := tar.next()) is not None:
-                tar.members = []  # tarfile would keep every header
+        with _open(metered) as tar:
+            while (member := _next(tar)) is not None:
+                tar.members = []  # type: ignore[attr-defined] # tarfile would keep every header
                 entry = _checked(member, wanted.pop(member.name, None))
                 metered.allowed += MEMBER_BYTES + member.size
                 if entry.type is EntryType.DIRECTORY:
@@ -233,6 +246,28 @@ def _fill(archive: Path, tree: Tree, destination: Path, progress: Progress) -> N
             if entry.type is EntryType.DIRECTORY:
                 directory.set_mode(entry.path, entry.mode)
         directory.flush(tree)
+
+
+@contextlib.contextmanager
+def _headers() -> Iterator[None]:
+    """Around the reading of a header: hostile ones make tarfile fail in ways it does not name."""
+    try:
+        yield
+    except (
+        ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError,
+        MemoryError, struct.error,
+    ) as error:  # fmt: skip
+        raise tarfile.ReadError(f"a header cannot be read: {error}"[:500]) from error
+
+
+def _open(stream: _Metered) -> tarfile.TarFile:
+    with _headers():  # the first is read at once
+        return tarfile.open(fileobj=stream, mode="r|", errorlevel=2)  # type: ignore[call-overload, no-any-return]
+
+
+def _next(tar: tarfile.TarFile) -> tarfile.TarInfo | None:
+    with _headers():
+        return tar.next()
 
 
 def _checked(member: tarfile.TarInfo, entry: TreeEntry | None) -> TreeEntry:

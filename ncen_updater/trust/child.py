@@ -10,11 +10,15 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
+from ncen_updater.bounded import parse_json
 from ncen_updater.config.model import AgentConfig
 from ncen_updater.errors import UpdaterError
 from ncen_updater.feed.source import FeedView, FetchedRelease, ReleaseSource
@@ -28,6 +32,9 @@ __all__ = ["ChildSource", "error_from_json", "error_to_json"]
 
 # Proxies come from the configuration, never from the environment; PG* must not leak.
 KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "TZ", "HOME", "PYTHONPATH", "COVERAGE_PROCESS_START")
+# Where errors of this package may be defined; nothing else is imported by a name from outside.
+MODULE = re.compile(r"ncen_updater(\.[a-z_]+)*\.errors")
+MAX_LINE = 1_000_000
 
 
 def error_to_json(error: UpdaterError) -> dict[str, object]:
@@ -46,22 +53,37 @@ def _plain(value: object) -> object:
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
-def error_from_json(data: Mapping[str, object]) -> UpdaterError:
+def error_from_json(data: object) -> UpdaterError:
     """Read an error of another process of ours.
 
-    Only error classes of this package are accepted.
+    Only error classes of this package are accepted; anything else is an error of the process.
     """
-    module, name = str(data["module"]), str(data["name"])
-    if not module.startswith("ncen_updater."):
-        raise ValueError(f"not an error of this program: {module}")
-    kind = getattr(importlib.import_module(module), name)
-    if not (isinstance(kind, type) and issubclass(kind, UpdaterError)):
-        raise TypeError(f"not an error: {module}.{name}")
-    values = data["values"]
-    detail = data["detail"]
-    error = kind(**(values if isinstance(values, dict) else {}))
-    error.detail = str(detail) if detail is not None else None
+    if not isinstance(data, dict):
+        return ReaderFailed(detail="it reported an error that cannot be understood")
+    kind = _error_class(data.get("module"), data.get("name"))
+    values, detail = data.get("values"), data.get("detail")
+    if kind is None or not isinstance(values, dict):
+        return ReaderFailed(detail="it reported an error that cannot be understood")
+    # Some classes have a constructor of their own, which the values went through already.
+    error = kind.__new__(kind)
+    UpdaterError.__init__(error)
+    error.values = {str(key): _plain(value) for key, value in values.items()}
+    error.detail = _printable(str(detail)) if detail is not None else None
     return error
+
+
+def _error_class(module: object, name: object) -> type[UpdaterError] | None:
+    if not (isinstance(module, str) and isinstance(name, str) and MODULE.fullmatch(module)):
+        return None
+    try:
+        kind = getattr(importlib.import_module(module), name, None)
+    except (ImportError, ValueError):
+        return None
+    return kind if isinstance(kind, type) and issubclass(kind, UpdaterError) else None
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 class ChildSource(ReleaseSource):
@@ -113,40 +135,61 @@ class ChildSource(ReleaseSource):
 
     def _run(self, order: Mapping[str, object], progress: Progress | None) -> None:
         environment = {k: os.environ[k] for k in KEPT_VARIABLES if k in os.environ}
-        with subprocess.Popen(
-            [sys.executable, "-m", "ncen_updater.trust.worker", str(self._config_path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment,
-            start_new_session=True,
-            text=True,
-        ) as child:
-            try:
-                self._talk(child, order, progress)
-            except BaseException:
-                child.kill()
-                raise
+        # Files and not pipes: neither can the child stop by what we do not read, nor we by what it
+        # does not read.
+        with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as stderr:
+            stdin.write(json.dumps(order).encode())
+            stdin.seek(0)
+            with subprocess.Popen(
+                [sys.executable, "-m", "ncen_updater.trust.worker", str(self._config_path)],
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                env=environment,
+                start_new_session=True,
+            ) as child:
+                try:
+                    self._talk(child, stderr, progress)
+                except BaseException:
+                    child.kill()
+                    raise
 
     def _talk(
-        self,
-        child: subprocess.Popen[str],
-        order: Mapping[str, object],
-        progress: Progress | None,
+        self, child: subprocess.Popen[bytes], stderr: IO[bytes], progress: Progress | None
     ) -> None:
-        if child.stdin is None or child.stdout is None or child.stderr is None:
-            raise ReaderFailed(detail="no pipes")
-        child.stdin.write(json.dumps(order))
-        child.stdin.close()
+        if child.stdout is None:
+            raise ReaderFailed(detail="no pipe")
         done = False
-        for line in child.stdout:
-            message = json.loads(line)
+        while line := child.stdout.readline(MAX_LINE):
+            message = _message(line)
             if "error" in message:
                 raise error_from_json(message["error"])
-            done = done or bool(message.get("done"))
+            done = done or message.get("done") is True
             if progress and "tell" in message:
-                progress.tell(
-                    Text(message["tell"], message["values"]), message["at"], message["total"]
-                )
+                progress.tell(*_told(message))
         if child.wait() != 0 or not done:
-            raise ReaderFailed(detail=child.stderr.read()[-2000:])
+            stderr.seek(max(0, stderr.seek(0, os.SEEK_END) - 2000))
+            raise ReaderFailed(detail=stderr.read().decode("utf-8", "backslashreplace"))
+
+
+def _message(line: bytes) -> dict[str, object]:
+    try:
+        message = parse_json(line) if len(line) < MAX_LINE else None
+    except ValueError as error:
+        raise ReaderFailed(detail=f"it said what is no JSON: {error}"[:500]) from error
+    if not isinstance(message, dict):
+        raise ReaderFailed(detail="it said what cannot be understood")
+    return message
+
+
+def _told(message: Mapping[str, object]) -> tuple[Text, int | None, int | None]:
+    template, values = message["tell"], message.get("values", {})
+    at, total = message.get("at"), message.get("total")
+    if not (
+        isinstance(template, str)
+        and isinstance(values, dict)
+        and isinstance(at, int | None)
+        and isinstance(total, int | None)
+    ):
+        raise ReaderFailed(detail="it told what cannot be understood")
+    return Text(template, values), at, total

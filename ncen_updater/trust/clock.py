@@ -9,10 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ncen_updater import durable
+from ncen_updater.bounded import NotReadable, TooLarge, parse_json, read_file
+from ncen_updater.trust.errors import LocalStoreFailed
 
 __all__ = ["TrustClock", "system_now"]
 
 logger = logging.getLogger(__name__)
+
+MAX_FLOOR_BYTES = 10_000
 
 
 def system_now() -> datetime:
@@ -41,16 +45,23 @@ class TrustClock:
 
         A damaged file counts as none: the next verified list, whose signed time is compared again
         after it was loaded, restores the floor.
+
+        Raises:
+            LocalStoreFailed: If the file is there and may not be read.
         """
         try:
-            text = json.loads(self._path.read_text("utf-8"))["floor"]
+            text = parse_json(read_file(self._path, MAX_FLOOR_BYTES))["floor"]
             moment = datetime.fromisoformat(text)
             return moment.astimezone(UTC)
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError, OverflowError) as error:
+        except (
+            ValueError, KeyError, TypeError, OverflowError, NotReadable, TooLarge,
+        ) as error:  # fmt: skip
             logger.warning("clock floor %s is damaged and counts as absent: %s", self._path, error)
             return None
+        except OSError as error:
+            raise LocalStoreFailed(detail=str(error)) from error
 
     def reference(self) -> datetime:
         """The time by which expiry is judged."""

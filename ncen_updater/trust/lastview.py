@@ -5,11 +5,11 @@ The whole list is read by ``source``; this module neither parses offers nor impo
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ncen_updater.bounded import parse_json, read_file
 from ncen_updater.trust.errors import ViewDamaged
 
 __all__ = ["LastView", "parse_moment", "read_last_view", "read_raw", "view_path"]
@@ -61,12 +61,10 @@ def read_raw(path: Path) -> dict[str, object] | None:
         ViewDamaged: If it is there and cannot be read.
     """
     try:
-        if path.stat().st_size > MAX_VIEW_BYTES:
-            raise ViewDamaged(path=path, detail="too large")
-        data = json.loads(path.read_bytes())
+        data = parse_json(read_file(path, MAX_VIEW_BYTES))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise ViewDamaged(path=path, detail=str(error)) from error
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         raise ViewDamaged(path=path, detail="not in the expected form")

@@ -103,6 +103,10 @@ def bounded(seconds: int = 10) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+def nothing(path: Path) -> None:
+    """Leave a place empty."""
+
+
 def _fifo(path: Path) -> None:
     os.mkfifo(path)
 
@@ -115,14 +119,10 @@ def _device(path: Path) -> None:
     path.symlink_to("/dev/zero")
 
 
-def _dangling(path: Path) -> None:
-    path.symlink_to("nowhere")
-
-
 #: What may stand in the place of a file and is none.
 NO_FILES: dict[str, Callable[[Path], None]] = {
     "directory": Path.mkdir,
     "pipe": _fifo,
     "link loop": _loop,
-    "endless device": _device,
+    "device": _device,
 }

@@ -69,10 +69,12 @@ class _Files:
         path = self._slot / inside
         try:
             info = path.lstat()
-            outside = not path.resolve().is_relative_to(self._slot.resolve())
-        except OSError as error:
+            # A link is not resolved: one that leads to itself would end in an error of its own.
+            plain = stat.S_ISREG(info.st_mode)
+            outside = plain and not path.resolve().is_relative_to(self._slot.resolve())
+        except (OSError, ValueError) as error:
             raise self._bad(inside, N_("it is missing."), str(error)) from error
-        if outside or not stat.S_ISREG(info.st_mode):
+        if outside or not plain:
             raise self._bad(inside, N_("it is not a plain file inside the release."))
         if info.st_size > MAX_FILE_BYTES:
             raise self._bad(inside, N_("it is too large."), f"{info.st_size} > {MAX_FILE_BYTES}")

@@ -1,0 +1,201 @@
+"""The kept list, the clock's floor, and the process that reads the feed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+
+from ncen_updater.config.errors import ConfigInvalid, Mistake
+from ncen_updater.errors import UpdaterError
+from ncen_updater.i18n import Text
+from ncen_updater.trust.child import ChildSource, error_from_json, error_to_json
+from ncen_updater.trust.clock import TrustClock
+from ncen_updater.trust.errors import ReaderFailed, ViewDamaged, WrongDigest
+from ncen_updater.trust.lastview import read_last_view
+from ncen_updater.trust.offers import load_view
+from tests.badinput.hostile import (
+    DEEP,
+    FEW,
+    HUGE,
+    NO_FILES,
+    bounded,
+    has_four_facts,
+    json_values,
+    spoilt,
+    typed,
+)
+
+VIEW = {
+    "schema": 1,
+    "checked_at": "2026-01-01T00:00:00+00:00",
+    "expires_at": "2026-02-01T00:00:00+00:00",
+    "version": 3,
+    "versions": ["3.3.0"],
+    "withdrawn": [],
+    "offers": [
+        {
+            "product": "ncen",
+            "version": "3.3.0",
+            "upgrade_from": ">=3.2",
+            "archive": {"target": "ncen-3.3.0.tar.gz", "length": 1, "sha256": "a" * 64},
+            "unpacked_bytes": 1,
+        }
+    ],
+}
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("kind", NO_FILES)
+def test_what_is_no_list(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "ncen.json"
+    NO_FILES[kind](path)
+    with bounded():
+        assert isinstance(typed(lambda: read_last_view(path)), ViewDamaged)
+
+
+@FEW
+@given(content=spoilt(json.dumps(VIEW).encode()))
+def test_spoilt_lists(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "ncen.json"
+    path.write_bytes(content)
+    typed(lambda: read_last_view(path))
+    typed(lambda: load_view(path))
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("name", VIEW)
+@FEW
+@given(value=json_values())
+def test_lists_with_other_values(tmp_path: Path, name: str, value: object) -> None:
+    path = tmp_path / "ncen.json"
+    path.write_text(json.dumps({**VIEW, name: value}))
+    typed(lambda: read_last_view(path))
+    typed(lambda: load_view(path))
+
+
+@pytest.mark.parametrize("kind", NO_FILES)
+def test_a_floor_that_is_no_file_counts_as_none(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "floor.json"
+    NO_FILES[kind](path)
+    with bounded():
+        typed(lambda: TrustClock(path, lambda: NOW).reference())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[" * DEEP,
+        b"\xff",
+        b'{"floor": ' + HUGE.encode() + b"}",
+        b'{"floor": "0001-01-01T00:00:00+23:59"}',
+        b'{"floor": []}',
+        b"[]",
+        b"null",
+    ],
+    ids=range(7),
+)
+def test_a_damaged_floor_counts_as_none(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "floor.json"
+    path.write_bytes(content)
+    assert TrustClock(path, lambda: NOW).reference() == NOW
+
+
+# ---- what the reading process says -------------------------------------------------------------
+
+
+def test_an_error_with_a_constructor_of_its_own_comes_through() -> None:
+    mistake = Mistake(1, "site.id", Text("is wrong."), Text("Correct it."))
+    data = json.loads(json.dumps(error_to_json(ConfigInvalid(Path("x"), [mistake]))))
+    error = error_from_json(data)
+    assert isinstance(error, ConfigInvalid)
+    has_four_facts(error)
+    assert error.values["count"] == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"module": "os"},
+        {"module": "ncen_updater.nowhere"},
+        {"module": "ncen_updater.cli.agent"},
+        {"module": "ncen_updater..os"},
+        {"module": 3},
+        {"name": "Nothing"},
+        {"name": "__all__"},
+        {"name": "\ud800"},
+        {"name": None},
+        {"values": {}},
+        {"values": None},
+        {"values": {"state": "x", "detail": [], "self": 1, "name": "y"}},
+        {"values": {"name": {"a": [1]}}},
+        {"detail": [1]},
+        {"detail": "\ud800"},
+    ],
+    ids=str,
+)
+def test_errors_that_are_none(change: dict[str, object]) -> None:
+    data = {**error_to_json(WrongDigest(name="x")), **change}
+    has_four_facts(error_from_json(data))
+
+
+def test_an_error_that_is_only_a_part() -> None:
+    parts: tuple[object, ...] = ({}, {"module": "ncen_updater.trust.errors"}, [], "x", None)
+    for data in parts:
+        has_four_facts(error_from_json(data))
+
+
+@FEW
+@given(data=json_values())
+def test_any_error(data: object) -> None:
+    has_four_facts(error_from_json(data))
+
+
+WORKERS = {
+    "no line": "",
+    "no JSON": "print('hello')",
+    "a list": "print('[]')",
+    "a number": "print('1')",
+    "not UTF-8": "sys.stdout.buffer.write(b'\\xff\\n')",
+    "zero bytes": "sys.stdout.buffer.write(b'\\0\\0\\n')",
+    "nested": "print('[' * 100000)",
+    "a number too long": "print('9' * 5000)",
+    "an error that is none": "print('{\"error\": 3}')",
+    "an error of elsewhere": 'print(\'{"error": {"module": "os", "name": "x"}}\')',
+    "a sentence that is none": "print('{\"tell\": 3}'); print('{\"done\": true}'); sys.exit(1)",
+    "a sentence without figures": 'print(\'{"tell": "x {y.z}"}\'); sys.exit(1)',
+    "an endless line": "[sys.stdout.write('x' * 100000) for _ in range(10**6)]",
+    "ends before it reads": "os._exit(3)",
+    "much on stderr, and no answer": "sys.stderr.write('x' * 1000000); sys.exit(1)",
+    "a stderr that is not UTF-8": "sys.stderr.buffer.write(b'\\xff'); sys.exit(1)",
+    "done, and failed": "print('{\"done\": true}'); sys.exit(1)",
+}
+
+
+class _Listener:
+    def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
+        what.render()
+        assert done is None or isinstance(done, int)
+        assert total is None or isinstance(total, int)
+
+
+@pytest.mark.parametrize("name", WORKERS)
+def test_a_reader_that_says_anything(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "worker"
+    python = sys.executable
+    script.write_text(f"#!{python} -S\nimport os, sys\n{WORKERS[name]}\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    source = ChildSource.__new__(ChildSource)
+    source._config_path = tmp_path / "agent.toml"
+    order = {"act": "refresh", "more": "x" * 200_000}  # more than a pipe holds
+    with bounded(20):
+        error = typed(lambda: source._run(order, _Listener()))
+    assert isinstance(error, ReaderFailed)
+    assert isinstance(error, UpdaterError)

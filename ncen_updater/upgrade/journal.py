@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -47,6 +48,9 @@ from ncen_updater.upgrade.model import (
 )
 
 __all__ = ["Journal", "Now"]
+
+# A reader (a backup, a person with a database browser) must not look like a broken disk.
+BUSY_S = 60.0
 
 
 class Now(Protocol):
@@ -125,11 +129,13 @@ class Journal:
             JournalMissing: If there is none.
             JournalUnreadable: If it is damaged, altered, or of a newer form.
         """
-        if not path.is_file():
+        if not os.path.lexists(path):
             raise JournalMissing(path=path)
+        if not path.is_file():
+            raise JournalUnreadable(path=path, reason="it is not a plain file")
         uri = f"{path.resolve().as_uri()}?mode={'ro' if read_only else 'rw'}"
         try:
-            connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10)
+            connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_S)
             try:
                 connection.execute("PRAGMA synchronous=EXTRA")
                 connection.execute("PRAGMA foreign_keys=ON")

@@ -163,7 +163,7 @@ class Operations:
         """
         with self._at_work("rollback") as journal:
             change = journal.open_change()
-            if change is not None and not change.committed:
+            if change is not None and not _may_be_left(journal, change):
                 raise OpenChange(change=change.id, kind=change.kind, version=change.to_version)
             self._require_whole(journal, change)
             way = self._way_back(journal, accept_loss)
@@ -378,3 +378,14 @@ def _taken_over(journal: Journal, closes: str | None) -> dict[str, object]:
         return {}
     door = journal.facts(closes).get("door_was_closed", False)
     return {"door_was_closed": door, "was_running": True}
+
+
+def _may_be_left(journal: Journal, change: Change) -> bool:
+    """Whether a rollback may take over from an open change.
+
+    A rollback in its soak may not, unless it turned bad: typed twice, the command would go back two
+    releases.
+    """
+    if change.kind is ChangeKind.ROLLBACK and "soak_failed" not in journal.facts(change.id):
+        return False
+    return change.committed

@@ -17,6 +17,7 @@ from ncen_updater.upgrade.errors import (
     ChangeFailed,
     Interrupted,
     NeedsPerson,
+    OpenChange,
 )
 from ncen_updater.upgrade.interruption import Interruption
 from ncen_updater.upgrade.journal import Journal
@@ -256,3 +257,12 @@ def test_a_damaged_release_can_be_left(trial: Trial) -> None:
     with damaged(trial.demo.slots / NEW / "app" / "bin" / "ncenctl"):
         operations(trial).rollback()
     assert back_at_old(trial)
+
+
+def test_a_rollback_typed_twice_goes_back_once(trial: Trial) -> None:
+    operations(trial).upgrade()
+    with pytest.raises(Killed):
+        operations(trial, {(StepName.SOAK, Phase.BEFORE_EFFECT): kill}).rollback()
+    with pytest.raises(OpenChange):
+        operations(trial).rollback()
+    assert trial.settle()[0] == OLD

@@ -137,8 +137,12 @@ class Trial:
         if seen.whole is None or seen.reported is None:
             raise Broken(f"a mixture, or nothing that runs: {seen}")
         rows = digests(self.demo)
-        if rows != self.expected.get(seen.whole, rows):
-            different = {k for k in rows if rows[k] != self.expected[seen.whole].get(k)}
+        expected = self.expected.get(seen.whole, rows)
+        if seen.whole == OLD:
+            # What a way down parks comes on top of every row of the old release.
+            rows = {key: digest for key, digest in rows.items() if key in expected}
+        if rows != expected:
+            different = {k for k in rows if rows[k] != expected.get(k)}
             raise Broken(f"rows of {seen.whole} differ in {sorted(different)}")
         if self.demo.door_file.exists():
             raise Broken("officers are kept out")

@@ -99,6 +99,16 @@ def test_open_never_creates(path: Path) -> None:
     assert not path.exists()
 
 
+def test_what_is_not_a_plain_file_is_refused(tmp_path: Path) -> None:
+    directory, fifo, astray = (tmp_path / name for name in ("directory", "fifo", "astray"))
+    directory.mkdir()
+    os.mkfifo(fifo)
+    astray.symlink_to(tmp_path / "nowhere")
+    for path in (directory, fifo, astray):
+        with pytest.raises(JournalUnreadable):
+            Journal.open(path)
+
+
 def _edit(path: Path, sql: str) -> None:
     with sqlite3.connect(path) as connection:
         connection.execute(sql)

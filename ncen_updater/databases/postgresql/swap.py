@@ -16,6 +16,7 @@ from ncen_updater.databases.errors import (
     FenceFailed,
 )
 from ncen_updater.databases.postgresql.attributes import carry_over, read_attributes
+from ncen_updater.databases.postgresql.barring import bar, unbar
 from ncen_updater.databases.postgresql.catalogue import DatabaseRow, read_databases
 from ncen_updater.databases.postgresql.connection import Connection, Server, run
 from ncen_updater.databases.postgresql.control import (
@@ -83,6 +84,7 @@ class Swap:
             record = read_record(connection, change.id, _SWAPS)
             if record is None or record.event is Event.BACK:
                 self._control.write(connection, change, Event.TOUCHED)
+                bar(connection, change, self._names.values())
 
     def cut_over(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.cut_over`."""
@@ -133,6 +135,7 @@ class Swap:
             raise CutOverFailed(detail="the originals were not migrated in this change")
         found = read_databases(connection)
         fences = read_fences(connection)
+        unbar(connection, self._names.values())
         for _name, live in sorted(self._names.items()):
             row = _require(found, live)
             run(connection, restore_statement(live, fences.get(live, OPEN)))
@@ -144,6 +147,8 @@ class Swap:
         fences = dict(read_fences(connection))
         if record is not None and record.event is Event.OVER:
             fences.update(record.fences)
+        if in_place(change):
+            unbar(connection, self._names.values())
         for _name, live in sorted(self._names.items()):
             candidate, previous = next_name(live, change.id), prev_name(live, change.id)
             _require(found, live)

@@ -27,6 +27,7 @@ from ncen_updater.databases.migrations.runner import Runner
 from ncen_updater.demo.embedded_postgres import EmbeddedPostgres
 from ncen_updater.progress import Silent
 from tests.databases.migrations.making import CHANGE, Told, make
+from tests.databases.postgresql.site import NEWEST
 
 numbers = itertools.count()
 
@@ -348,7 +349,19 @@ class TestSqlite(Cases):
         return on_sqlite(tmp_path / "cases.sqlite")
 
 
+@NEWEST
 class TestPostgresql(Cases):
     @pytest.fixture
     def database(self, postgres: EmbeddedPostgres) -> Iterator[Database]:
         yield from on_postgres(postgres)
+
+
+class TestEveryPostgresql:
+    """What rests on the server's own account of transactions, on every version."""
+
+    @pytest.fixture
+    def database(self, postgres: EmbeddedPostgres) -> Iterator[Database]:
+        yield from on_postgres(postgres)
+
+    test_up_down_and_up_again = Cases.test_up_down_and_up_again
+    test_hidden_transaction_control_is_found = Cases.test_hidden_transaction_control_is_found

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
+import pytest
 
 from ncen_updater.config.model import PostgresSettings
 from ncen_updater.databases.base import ChangeRef, Role, Strategy, TableDigest
@@ -14,7 +15,12 @@ from ncen_updater.databases.postgresql import PostgresEngine
 from ncen_updater.databases.postgresql.attributes import Attributes, read_attributes
 from ncen_updater.databases.postgresql.connection import Limits
 from ncen_updater.demo.embedded_postgres import EmbeddedPostgres
+from tests.support.postgres import available
 
+# For what no version does differently: on the newest server alone, so that the suite stays fast.
+NEWEST = pytest.mark.parametrize(
+    "postgres", available()[-1:], indirect=True, ids=lambda binaries: f"pg{binaries.major}"
+)
 AGENT = "agent"
 OWNER = "ncen"
 LIMITS = Limits(connect_s=5, lock_s=8, statement_s=30, long_s=60, terminate_s=10, recover_s=30)
@@ -38,7 +44,7 @@ class Site:
         """Run statements as the server's superuser; rows of the last one."""
         rows: list[Any] = []
         with psycopg.connect(
-            self.server.conninfo(user=user), dbname=database, autocommit=True
+            self.server.conninfo(), dbname=database, user=user, autocommit=True
         ) as connection:
             for statement in statements:
                 cursor = connection.execute(statement.encode())

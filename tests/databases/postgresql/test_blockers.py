@@ -11,7 +11,7 @@ from ncen_updater.databases.base import ChangeRef
 from ncen_updater.databases.postgresql.naming import next_name
 from ncen_updater.findings import Finding, Severity
 from ncen_updater.progress import Silent
-from tests.databases.postgresql.site import AGENT, CHANGE, IN_PLACE, Site
+from tests.databases.postgresql.site import AGENT, CHANGE, IN_PLACE, NEWEST, Site
 
 
 def look(site: Site, change: ChangeRef = CHANGE, *, final: bool = False) -> Mapping[str, Finding]:
@@ -27,6 +27,7 @@ def test_none(any_site: Site) -> None:
     assert all(finding.severity is Severity.ADVISORY for finding in found.values())
 
 
+@NEWEST
 def test_sessions(site: Site) -> None:
     conninfo = site.server.conninfo("t_seizure")
     with psycopg.connect(conninfo, application_name="reports"):
@@ -35,6 +36,7 @@ def test_sessions(site: Site) -> None:
     assert "reports (1)" in str(after.what)
 
 
+@NEWEST
 def test_what_a_copy_would_not_take_along(site: Site) -> None:
     site.sql(
         "t_seizure",
@@ -69,6 +71,7 @@ def test_missing_rights(site: Site) -> None:
     assert not {"NU-4126", "NU-4127", "NU-4128", "NU-4135"} & set(look(site))
 
 
+@NEWEST
 def test_leftovers_and_missing_ones(site: Site) -> None:
     engine = site.engine()
     engine.fence(CHANGE)

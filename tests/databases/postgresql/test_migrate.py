@@ -13,7 +13,7 @@ from ncen_updater.databases.errors import DatabaseError, MigrationFailed, QueryF
 from ncen_updater.databases.postgresql import PostgresEngine
 from ncen_updater.progress import Silent
 from ncen_updater.release.manifest import Migration, MigratorCommand
-from tests.databases.postgresql.site import CHANGE, IN_PLACE, Site
+from tests.databases.postgresql.site import CHANGE, IN_PLACE, NEWEST, Site
 
 UP = "ALTER TABLE cases ADD COLUMN grade text; UPDATE cases SET grade = 'a';"
 DOWN = "ALTER TABLE cases DROP COLUMN grade;"
@@ -64,6 +64,7 @@ def test_files(any_site: Site, tmp_path: Path) -> None:
     assert site.snapshot() == before
 
 
+@NEWEST
 def test_down_keeps_the_shape(site: Site, tmp_path: Path) -> None:
     engine = site.engine()
     target = release(tmp_path)
@@ -75,6 +76,7 @@ def test_down_keeps_the_shape(site: Site, tmp_path: Path) -> None:
     assert engine.fingerprint(Role.CANDIDATE, "seizure", CHANGE) == shape
 
 
+@NEWEST
 def test_a_failed_migration_leaves_the_candidate_as_it_was(site: Site, tmp_path: Path) -> None:
     engine = site.engine()
     fenced_copies(engine)
@@ -87,6 +89,7 @@ def test_a_failed_migration_leaves_the_candidate_as_it_was(site: Site, tmp_path:
     ]
 
 
+@NEWEST
 @pytest.mark.parametrize("change", [CHANGE, IN_PLACE], ids=["copy", "in-place"])
 def test_a_program_of_the_application(any_site: Site, tmp_path: Path, change: object) -> None:
     site, engine = any_site, any_site.engine()
@@ -110,6 +113,7 @@ def test_a_program_of_the_application(any_site: Site, tmp_path: Path, change: ob
         assert site.sql(physical, owner) == [("ncen",)]
 
 
+@NEWEST
 def test_baseline(site: Site, tmp_path: Path) -> None:
     engine = site.engine()
     target = release(tmp_path)
@@ -119,6 +123,7 @@ def test_baseline(site: Site, tmp_path: Path) -> None:
     assert engine.plan_migrations(Role.LIVE, CHANGE, target, None).steps == ()
 
 
+@NEWEST
 def test_questions_are_one_select_that_writes_nothing(site: Site) -> None:
     engine = site.engine()
     assert engine.query(Role.LIVE, "seizure", "SELECT '%', current_user", CHANGE) == [("%", "ncen")]

@@ -134,6 +134,8 @@ def found(*rows: DatabaseRow) -> dict[str, DatabaseRow]:
 
 
 LIVE = (row("phys_a"), row("phys_b"))
+OTHER = replace(CHANGE, id="bbbbbbbb")
+OTHERS = tuple(row(p, comment=live_comment(None, OTHER)) for p in NAMES.values())
 MARKED = tuple(row(p, comment=live_comment(None, CHANGE)) for p in NAMES.values())
 
 
@@ -146,6 +148,7 @@ MARKED = tuple(row(p, comment=live_comment(None, CHANGE)) for p in NAMES.values(
         (LIVE, (), Event.TOUCHED, Evidence(False, False)),
         (MARKED, (), None, Evidence(True, False)),
         (MARKED, (), Event.BACK, Evidence(False, False)),
+        (OTHERS, (), None, Evidence(False, False)),
         ((MARKED[0], LIVE[1]), (), None, Evidence(False, False)),
         (LIVE, ("phys_a",), None, Evidence(False, True)),
         ((row("phys_a", allow=False), LIVE[1]), (), None, Evidence(False, True)),

@@ -19,6 +19,7 @@ from ncen_updater.databases.base import CopyPlan, Evidence, MigrationSet, Role
 from ncen_updater.databases.errors import (
     CutOverFailed,
     FencedByOther,
+    FenceFailed,
     MigrationFailed,
     ReferencesBroken,
     WayBackNeeded,
@@ -298,3 +299,33 @@ def test_a_program_of_the_application_is_asked_for_its_references_too(
     engine.migrate(COPY, MigrationSet("2.0", tmp_path, {}, command), None, Silent())
     engine.cut_over(COPY)
     assert engine.evidence(COPY).swapped
+
+
+def test_a_second_change_in_place_is_taken_back_to_the_first(site: Path, tmp_path: Path) -> None:
+    engine = build(site)
+    upgrade(engine, IN_PLACE, new_release(tmp_path / "slot"))
+    first = engine.marker()
+    second = reference("in-place", "bcdefgha", 2)
+    engine.fence(second)
+    engine.copy(second, engine.plan_copy(second), Silent())
+    engine.discard(second, CopyPlan({}))  # untouched, so its copy goes
+    assert engine.evidence(second).previous == ()
+    engine.copy(second, engine.plan_copy(second), Silent())
+    engine.migrate(second, new_release(tmp_path / "slot"), None, Silent())
+    engine.cut_back(second)
+    engine.discard(second, CopyPlan({}))
+    engine.unfence(second)
+    assert engine.marker() == first
+
+
+def test_the_way_back_waits_for_those_who_have_the_new_ones_open(
+    site: Path, tmp_path: Path
+) -> None:
+    engine = build(site)
+    upgrade(engine, COPY, new_release(tmp_path / "slot"))
+    with locked(site / "live" / "cases.sqlite", "BEGIN IMMEDIATE"), pytest.raises(FenceFailed):
+        engine.cut_back(COPY)
+    engine.cut_back(COPY)
+    engine.discard(COPY, CopyPlan({}))
+    engine.unfence(COPY)
+    assert engine.marker() is None

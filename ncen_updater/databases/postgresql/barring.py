@@ -1,0 +1,78 @@
+"""Who may connect while originals are migrated in place by an agent that is not a superuser.
+
+A database is open for the moments in which the agent's own sessions begin, and for as long as the
+application's own migrator runs. A superuser shuts everybody else out by a connection limit of 0;
+any other agent would lock itself out by that. So CONNECT is taken from everybody but the agent, in
+the transaction that says that the originals are touched, and what was granted is kept beside it and
+given back in the transaction of the cut-over or of the way back.
+
+What is left: superusers get in, and so do members of the agent's own role; the owner may grant
+itself CONNECT again. Where somebody else than the owner had granted, the owner is the grantor
+afterwards. Sessions of any kind are ended before the cut-over.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import astuple, replace
+
+from ncen_updater.databases.base import ChangeRef
+from ncen_updater.databases.postgresql.attributes import Grant, carry_over, read_attributes
+from ncen_updater.databases.postgresql.connection import Connection, rows, run
+from ncen_updater.databases.postgresql.quoting import identifier
+
+__all__ = ["bar", "unbar"]
+
+_TABLE = (
+    "CREATE TABLE IF NOT EXISTS public.barred ("
+    " database text PRIMARY KEY, change text NOT NULL, grants jsonb NOT NULL)"
+)
+
+
+def bar(connection: Connection, change: ChangeRef, databases: Iterable[str]) -> None:
+    """Take CONNECT from everybody but the agent; nothing where the agent is a superuser.
+
+    Args:
+        connection: In the transaction of the control database that writes the touch.
+        change: The change.
+        databases: Physical names of the originals.
+    """
+    ((agent, superuser),) = rows(
+        connection, "SELECT rolname, rolsuper FROM pg_roles WHERE rolname = current_user"
+    )
+    if superuser:
+        return
+    run(connection, _TABLE)
+    for database in sorted(databases):
+        grants = read_attributes(connection, database).grants
+        # What stands in the table is older than this act and is the true original.
+        run(
+            connection,
+            "INSERT INTO public.barred VALUES (%s, %s, %s) ON CONFLICT (database) DO NOTHING",
+            [database, change.id, json.dumps([astuple(grant) for grant in grants])],
+        )
+        name = identifier(database)
+        for grantee in sorted({g.grantee for g in grants if g.privilege == "CONNECT"}):
+            whom = identifier(grantee) if grantee else "PUBLIC"
+            run(connection, f"REVOKE CONNECT ON DATABASE {name} FROM {whom} CASCADE")
+        run(connection, f"GRANT CONNECT ON DATABASE {name} TO {identifier(agent)}")
+
+
+def unbar(connection: Connection, databases: Iterable[str]) -> None:
+    """Give back what was granted, and look whether it is there.
+
+    Raises:
+        AttributesDiffer: If it is not; the transaction must not be committed.
+    """
+    if rows(connection, "SELECT to_regclass('public.barred') IS NULL")[0][0]:
+        return
+    for database, kept in rows(
+        connection,
+        "SELECT database, grants FROM public.barred WHERE database = ANY(%s) ORDER BY 1",
+        [list(databases)],
+    ):
+        grants = tuple(Grant(*item) for item in kept)
+        wanted = replace(read_attributes(connection, database), grants=grants)
+        carry_over(connection, wanted, database)
+        run(connection, "DELETE FROM public.barred WHERE database = %s", [database])

@@ -212,6 +212,9 @@ def finding_lines(
         colour = "red" if finding.severity is Severity.STRICT else "yellow"
         mark = coloured(f"[{word}]", colour, rich=rich)
         lines.append(f"{mark} {finding.code} {clean(finding.what.render(language))}")
+        detail = finding.figures.get("detail")
+        if isinstance(detail, str):
+            lines += [f"    {line}" for line in clean(detail).splitlines()]
         remedy = clean(finding.remedy.render(language))
         if remedy:
             lines.append(f"    {remedy}")

@@ -22,6 +22,11 @@ class LiveSite:
     """A site under trial."""
 
     demo: DemoSite
+    feed: Path
+
+    def config(self) -> str:
+        """Text of the configuration."""
+        return self.demo.config_path.read_text("utf-8")
 
     def environment(self, **more: str) -> dict[str, str]:
         kept = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
@@ -77,4 +82,4 @@ def live_site(directory: Path, versions: Sequence[str], soak_s: float) -> Iterat
         demo = stack.enter_context(DemoSite(directory / "site", None, options))
         shutil.copyfile(feed.root, demo.trusted_root)
         demo.start_app()
-        yield LiveSite(demo)
+        yield LiveSite(demo, feed.directory)

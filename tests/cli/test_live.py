@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -20,7 +22,7 @@ from tests.cli.live import PROGRAM, LiveSite, live_site, wait_for
 from tests.cli.terminal_run import run_on_terminal
 from tests.support.sites import site_in_process
 
-VERSIONS = ("3.2.4", "3.3.0", "3.3.1")
+VERSIONS = ("3.2.4", "3.3.0", "3.3.1", "3.3.6", "3.3.7", "3.3.8")
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +49,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveSite]:
         (["adopt", "3.2.4"], 1, "NU-6017"),
         (["plan", "9.9.9"], 3, "NU-2202"),
         (["plan", "x"], 2, "NU-1104"),
+        (["upgrade", "3.3.7", "--yes"], 3, "NU-6018"),
+        (["upgrade", "3.3.8", "--yes"], 3, "NU-2203"),
         (["upgrade", "3.2.4", "--yes"], 3, "NU-2208"),
         (["upgrade"], 2, "NU-1102"),
         (["upgrade", "--nonsense"], 2, "NU-1101"),
@@ -149,6 +153,40 @@ def test_a_bad_release_is_undone_and_remembered(site: LiveSite) -> None:
     assert "3.3.1 failed here" in site.run("status").stdout
 
 
+def test_a_release_that_turns_bad_is_rolled_back_and_says_why(site: LiveSite) -> None:
+    config = site.demo.config_path
+    text = config.read_text()
+    config.write_text(text.replace("seconds = 0.3", "seconds = 30.0"))
+    try:
+        done = site.run("upgrade", "3.3.6", "--yes", "--json")
+    finally:
+        config.write_text(text)
+    assert done.returncode == 11
+    error = json.loads(done.stdout)["error"]
+    assert error["code"] == "NU-6009"
+    assert "status 503" in error["values"]["problems"]
+    assert site.facts()[0] == "3.2.4"
+
+
+def test_no_line_and_an_altered_list(site: LiveSite, tmp_path: Path) -> None:
+    before = site.facts()
+    away = tmp_path / "agent.toml"
+    away.write_text(re.sub(r"urls = .*", 'urls = ["http://127.0.0.1:9/"]', site.config()))
+    away.chmod(0o600)
+    for arguments in (["check"], ["upgrade", "--yes"]):
+        done = site.run(*arguments, "--json", NCEN_CONFIG_FILE=str(away))
+        assert done.returncode == 7
+        assert json.loads(done.stdout)["error"]["code"] == "NU-2102"
+    timestamp = site.feed / "metadata" / "timestamp.json"
+    signed = timestamp.read_bytes()
+    timestamp.write_bytes(signed.replace(b'"version":', b'"version": 1'))
+    try:
+        assert site.run("check").returncode == 6
+    finally:
+        timestamp.write_bytes(signed)
+    assert site.facts() == before
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_in_the_middle_ends_whole(site: LiveSite, number: signal.Signals) -> None:
     before = site.facts()
@@ -234,7 +272,7 @@ def test_progress_is_redrawn_on_a_terminal_only(site: LiveSite) -> None:
     command = [*PROGRAM, "check"]
     exit_code, shown = run_on_terminal(command, site.environment())
     assert exit_code == 0
-    assert "\r\x1b[K" in shown and "Available: ncen 3.3.0" in shown
+    assert "\r\x1b[K" in shown and "Available: ncen 3.3.7" in shown
     for refusal in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
         plain = run_on_terminal(command, site.environment(**refusal))[1]
         assert "\x1b" not in plain

@@ -94,6 +94,11 @@ def test_what_blocks_stands_first() -> None:
     assert finding_lines([note, strict]) == ["[blocks] NU-2 s", "[note] NU-1 n", "    r"]
 
 
+def test_what_a_lower_layer_said_of_a_finding_is_shown() -> None:
+    found = Finding("NU-1", Severity.STRICT, Text("w"), Text("r"), {"detail": "line 1\nline 2"})
+    assert finding_lines([found]) == ["[blocks] NU-1 w", "    line 1", "    line 2", "    r"]
+
+
 class _Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True

@@ -67,7 +67,7 @@ class Soak(Step):
             confirmed=lambda: "confirmed_by" in context.facts(),
         )
         if not result:
-            problems = "; ".join(result.last.problems) if result.last else ""
+            problems = "; ".join(result.last.problems) if result.last is not None else ""
             # Kept before anything else happens: a crash from here on must not forgive it.
             context.journal.fact(context.change.id, "soak_failed", problems)
             raise self._failed(context, problems)

@@ -249,10 +249,11 @@ def test_named_target(target: str, outcome: tuple[str, ...] | type[PathError]) -
 
 
 def test_the_current_version_is_never_a_path_even_if_nobody_offers_it() -> None:
-    with pytest.raises(TargetNotNewer):
+    with pytest.raises(TargetNotNewer) as caught:
         choose_path(
             V("3.2.4"), (), country="SN", channel=Channel.STABLE, agent=V("1"), target=V("3.2.4")
         )
+    assert caught.value.values == {"version": V("3.2.4"), "current": V("3.2.4")}
 
 
 versions = st.sampled_from([f"3.{minor}.{patch}" for minor in range(6) for patch in range(2)])

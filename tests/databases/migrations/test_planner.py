@@ -26,7 +26,7 @@ UP, DOWN = Direction.UP, Direction.DOWN
 def item(name: str, *, way_down: bool = True) -> SqlMigration:
     """A migration of which no file exists; the planner is given a reader."""
     with tempfile.TemporaryDirectory() as directory:
-        return make(Path(directory), name, f"-- {name}", f"-- {name}" if way_down else None)
+        return make(Path(directory), name, f"-- {name}", f"-- not {name}" if way_down else None)
 
 
 A, B, C, D = (item(f"000{i}") for i in range(1, 5))
@@ -77,12 +77,18 @@ def test_plan(case: Case) -> None:
         assert " ".join(entry[1][-1] for entry in made.irreversible) == case.irreversible
         assert bool(without_way_down(made)) is case.barred
         assert all(s.sql == s.path.name and s.direction in s.sql for s in made.steps)
+        assert all(s.database == "cases" for s in made.steps)
+        known = {(UP, m.migration.id): m.up_sha256 for m in case.target}
+        known |= {(DOWN, m.migration.id): str(m.down_sha256) for m in case.origin or ()}
+        assert all(s.sha256 == known[s.direction, s.id] for s in made.steps)
         return " ".join(f"{'+' if s.direction is UP else '-'}{s.id[-1]}" for s in made.steps)
 
     if case.refused:
         with pytest.raises(MigrationRefused) as caught:
             plan()
         assert caught.value.values["kind"] == case.refused
+        assert caught.value.values["database"] == "cases"
+        assert caught.value.values["migration"]
         assert "{" not in str(caught.value)
     else:
         assert plan() == case.steps

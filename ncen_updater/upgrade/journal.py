@@ -32,7 +32,7 @@ from ncen_updater.upgrade.errors import (
     JournalUnwritable,
     OpenChange,
 )
-from ncen_updater.upgrade.journal_rows import Event, change_from_rows
+from ncen_updater.upgrade.journal_rows import Event, change_from_rows, reading
 from ncen_updater.upgrade.journal_schema import (
     APPLICATION_ID,
     FIRST_HASH,
@@ -99,7 +99,7 @@ class Journal:
         Raises:
             JournalExists: If there is a file already, whatever it holds.
         """
-        if path.exists():
+        if path.exists() or path.is_symlink():  # also one that leads to a disk that is away
             raise JournalExists(path=path)
         durable.make_directory(path.parent, 0o750)
         temporary = path.with_name(f".{path.name}{durable.PARTIAL}new")
@@ -144,7 +144,7 @@ class Journal:
             except BaseException:
                 connection.close()
                 raise
-        except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
+        except (sqlite3.Error, ValueError, LookupError, TypeError, RecursionError) as error:
             raise JournalUnreadable(path=path, reason=str(error)) from error
         return journal
 
@@ -155,6 +155,12 @@ class Journal:
         version = one("PRAGMA user_version").fetchone()[0]
         if version != SCHEMA_VERSION:
             raise JournalUnreadable(path=self.path, reason=f"it has the unknown form {version}")
+        if one("SELECT 1 FROM sqlite_master WHERE type IN ('trigger', 'view')").fetchone():
+            raise JournalUnreadable(path=self.path, reason="it holds triggers or views")
+        if not one("SELECT 1 FROM sqlite_master WHERE name = 'one_open_change'").fetchone():
+            raise JournalUnreadable(path=self.path, reason="its guard against two changes is gone")
+        if one("PRAGMA journal_mode").fetchone()[0] != "delete":
+            raise JournalUnreadable(path=self.path, reason="it keeps its records in another file")
         if full:
             result = one("PRAGMA integrity_check(1)").fetchone()[0]
             if result != "ok":
@@ -373,15 +379,19 @@ class Journal:
 
     def facts(self, change: str) -> dict[str, object]:
         """All facts of a change."""
-        rows = self._connection.execute("SELECT name, value FROM facts WHERE change = ?", (change,))
-        return {row["name"]: json.loads(row["value"]) for row in rows}
+        with reading(self.path):
+            rows = self._connection.execute(
+                "SELECT name, value FROM facts WHERE change = ?", (change,)
+            )
+            return {row["name"]: json.loads(row["value"]) for row in rows}
 
     def open_change(self) -> Change | None:
         """The change that has not come to its end, if there is one."""
-        row = self._connection.execute(
-            "SELECT id FROM changes WHERE state NOT IN ('finished', 'undone')"
-        ).fetchone()
-        return self.change(row["id"]) if row else None
+        with reading(self.path):
+            row = self._connection.execute(
+                "SELECT id FROM changes WHERE state NOT IN ('finished', 'undone')"
+            ).fetchone()
+            return self.change(row["id"]) if row else None
 
     def change(self, change_id: str) -> Change:
         """One change with its steps.
@@ -399,15 +409,18 @@ class Journal:
 
     def changes(self, limit: int = 1000) -> tuple[Change, ...]:
         """Changes, newest first."""
-        rows = self._connection.execute(
-            "SELECT id FROM changes ORDER BY created_at DESC, rowid DESC LIMIT ?", (limit,)
-        ).fetchall()
-        return tuple(self.change(row["id"]) for row in rows)
+        with reading(self.path):
+            rows = self._connection.execute(
+                "SELECT id FROM changes ORDER BY created_at DESC, rowid DESC LIMIT ?", (limit,)
+            ).fetchall()
+            return tuple(self.change(row["id"]) for row in rows)
 
     def events(self, after: int = 0, change: str | None = None) -> tuple[Event, ...]:
         """Events, oldest first, after a number."""
-        rows = self._connection.execute(
-            "SELECT * FROM events WHERE number > ? AND (?2 IS NULL OR change = ?2) ORDER BY number",
-            (after, change),
-        )
-        return tuple(Event(row) for row in rows)
+        with reading(self.path):
+            rows = self._connection.execute(
+                "SELECT * FROM events WHERE number > ? AND (?2 IS NULL OR change = ?2)"
+                " ORDER BY number",
+                (after, change),
+            )
+            return tuple(Event(row) for row in rows)

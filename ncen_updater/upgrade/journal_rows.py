@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from pathlib import Path
 
+from ncen_updater.upgrade.errors import JournalUnreadable
 from ncen_updater.upgrade.model import (
     Change,
     ChangeKind,
@@ -17,7 +20,22 @@ from ncen_updater.upgrade.model import (
     StepState,
 )
 
-__all__ = ["Event", "change_from_rows", "optional_time"]
+__all__ = ["Event", "change_from_rows", "optional_time", "reading"]
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Around whatever reads rows: what the agent never wrote makes the journal unreadable.
+
+    Raises:
+        JournalUnreadable: In place of anything that odd rows, tables or values lead to.
+    """
+    try:
+        yield
+    except (sqlite3.Error, ValueError, TypeError, LookupError, ArithmeticError) as error:
+        raise JournalUnreadable(path=path, reason=str(error)[:500]) from error
+    except RecursionError as error:
+        raise JournalUnreadable(path=path, reason="a value is nested too deeply") from error
 
 
 class Event(Mapping[str, object]):
@@ -29,6 +47,8 @@ class Event(Mapping[str, object]):
         self.change: str | None = row["change"]
         self.kind: str = row["kind"]
         self.data: dict[str, object] = json.loads(row["data"])
+        if not isinstance(self.data, dict):
+            raise TypeError(f"event {self.number} is no table of values")
 
     def __getitem__(self, key: str) -> object:
         return self.data[key]

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from ncen_updater.policy.holds import Hold
 from ncen_updater.upgrade.journal import Journal
-from ncen_updater.upgrade.journal_rows import optional_time
+from ncen_updater.upgrade.journal_rows import optional_time, reading
 
 __all__ = ["BadReleaseRecord", "HoldRecord", "Memory", "PreviousSet"]
 
@@ -63,14 +63,15 @@ class Memory:
 
     def bad_releases(self) -> tuple[BadReleaseRecord, ...]:
         """Every release that failed here."""
-        rows = self._journal.rows("SELECT * FROM bad_releases ORDER BY product, version")
-        return tuple(
-            BadReleaseRecord(
-                row["product"], row["version"], row["code"], row["times"],
-                datetime.fromisoformat(row["last_at"]),
-            )
-            for row in rows
-        )  # fmt: skip
+        with reading(self._journal.path):
+            rows = self._journal.rows("SELECT * FROM bad_releases ORDER BY product, version")
+            return tuple(
+                BadReleaseRecord(
+                    row["product"], row["version"], row["code"], row["times"],
+                    datetime.fromisoformat(row["last_at"]),
+                )
+                for row in rows
+            )  # fmt: skip
 
     def hold(self, reason: str, by: str, until: datetime | None) -> None:
         """Refuse changes from now on."""
@@ -94,14 +95,15 @@ class Memory:
 
     def holds(self) -> tuple[HoldRecord, ...]:
         """Holds that nobody lifted; whether their time has passed is the policy's to say."""
-        rows = self._journal.rows("SELECT * FROM holds WHERE lifted_at IS NULL ORDER BY id")
-        return tuple(
-            HoldRecord(
-                row["id"], row["reason"], row["by"], datetime.fromisoformat(row["since"]),
-                optional_time(row["until"]),
-            )
-            for row in rows
-        )  # fmt: skip
+        with reading(self._journal.path):
+            rows = self._journal.rows("SELECT * FROM holds WHERE lifted_at IS NULL ORDER BY id")
+            return tuple(
+                HoldRecord(
+                    row["id"], row["reason"], row["by"], datetime.fromisoformat(row["since"]),
+                    optional_time(row["until"]),
+                )
+                for row in rows
+            )  # fmt: skip
 
     def holds_in_force(self, at: datetime) -> tuple[HoldRecord, ...]:
         """Holds that forbid an upgrade at this time."""
@@ -113,15 +115,16 @@ class Memory:
 
     def previous_sets(self) -> tuple[PreviousSet, ...]:
         """Every set of previous databases that a change kept, oldest first."""
-        rows = self._journal.rows("SELECT * FROM previous_sets ORDER BY since")
-        return tuple(
-            PreviousSet(
-                row["change"],
-                datetime.fromisoformat(row["since"]),
-                optional_time(row["dropped_at"]),
+        with reading(self._journal.path):
+            rows = self._journal.rows("SELECT * FROM previous_sets ORDER BY since")
+            return tuple(
+                PreviousSet(
+                    row["change"],
+                    datetime.fromisoformat(row["since"]),
+                    optional_time(row["dropped_at"]),
+                )
+                for row in rows
             )
-            for row in rows
-        )
 
     def previous_dropped(self, change: str) -> None:
         """Record that the previous databases of a change are gone for good."""

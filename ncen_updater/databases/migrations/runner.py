@@ -221,7 +221,7 @@ class Runner:
                         {
                             "database": self._database,
                             "migration": step.id,
-                            "direction": step.direction.value,
+                            "direction": step.direction,
                             "number": number + 1,
                             "total": len(steps),
                         },

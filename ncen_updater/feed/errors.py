@@ -69,7 +69,10 @@ class TargetBad(PathError):
 
     code = "NU-2207"
     what = N_("Release {version} failed at this site before.")
-    remedy = N_("Read 'ncen-updater history'; to try it again, run 'ncen-updater upgrade {version} --retry'.")
+    remedy = N_(
+        "Read 'ncen-updater history'; to try it again, "
+        "run 'ncen-updater upgrade {version} --retry'."
+    )
 
 
 class TargetNotNewer(PathError):

@@ -60,7 +60,7 @@ class UpdaterError(Exception):
     code: ClassVar[str] = "NU-1000"
     exit_code: ExitCode = ExitCode.ERROR
     what: ClassVar[str] = N_("Something went wrong that has no name of its own.")
-    remedy: ClassVar[str] = N_("Send the support bundle to the Secretariat.")
+    remedy: ClassVar[str] = N_("Send the Secretariat what 'ncen-updater doctor' and 'history' say.")
 
     def __init__(
         self, *, state: Text | None = None, detail: str | None = None, **values: object

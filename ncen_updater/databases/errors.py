@@ -60,7 +60,9 @@ class MigrationRefused(DatabaseError):
     code = "NU-4005"
     exit_code = ExitCode.BLOCKED
     what = N_("The migrations of {database} do not continue its history: {reason}")
-    remedy = N_("Do not upgrade; send the support bundle to the Secretariat.")
+    remedy = N_(
+        "Do not upgrade; send the Secretariat what 'ncen-updater doctor' and 'history' say."
+    )
 
 
 class MigrationFailed(DatabaseError):
@@ -68,7 +70,10 @@ class MigrationFailed(DatabaseError):
 
     code = "NU-4006"
     what = N_("Migration {migration} of {database} failed.")
-    remedy = N_("Send the support bundle to the Secretariat; the site can go on working.")
+    remedy = N_(
+        "Send the Secretariat what 'ncen-updater doctor' and 'history' say; "
+        "the site can go on working."
+    )
 
 
 class VerifyFailed(MigrationFailed):
@@ -100,7 +105,7 @@ class QueryFailed(DatabaseError):
 
     code = "NU-4010"
     what = N_("A question to {database} could not be answered: {sql}")
-    remedy = N_("Send the support bundle to the Secretariat.")
+    remedy = N_("Send the Secretariat what 'ncen-updater doctor' and 'history' say.")
 
 
 class ReferencesBroken(MigrationFailed):

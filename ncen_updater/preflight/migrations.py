@@ -31,7 +31,10 @@ def check_migrations(context: Context) -> tuple[Finding, ...]:
             strict(
                 6320,
                 N_("The migrations do not continue the history of the databases: {reason}"),
-                N_("Do not upgrade; send the support bundle to the Secretariat."),
+                N_(
+                    "Do not upgrade; send the Secretariat what 'ncen-updater doctor' and "
+                    "'history' say."
+                ),
                 reason=str(error),
                 code=error.code,
             ),

@@ -48,7 +48,10 @@ class RecordUnusable(SlotError):
     code = "NU-3203"
     exit_code = ExitCode.NEEDS_PERSON
     what = N_("The record of release {version} in {path} is missing or damaged.")
-    remedy = N_("Restore the record from a backup, or send the support bundle to the Secretariat.")
+    remedy = N_(
+        "Restore the record from a backup, or send the Secretariat what "
+        "'ncen-updater doctor' and 'history' say."
+    )
 
 
 class SlotInUse(SlotError):

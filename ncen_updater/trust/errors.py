@@ -290,4 +290,7 @@ class ReaderFailed(TrustError):
     code = "NU-2020"
     exit_code = ExitCode.ERROR
     what = N_("The process that reads the feed ended without an answer.")
-    remedy = N_("Try again; if it stays so, send the support bundle to the Secretariat.")
+    remedy = N_(
+        "Try again; if it stays so, send the Secretariat what 'ncen-updater "
+        "doctor' and 'history' say."
+    )

@@ -85,7 +85,7 @@ class StepDidNotHold(UpdaterError):
 
     code = "NU-6006"
     what = N_("The step '{step}' ended, but what it should have done is not there.")
-    remedy = N_("Send the support bundle to the Secretariat.")
+    remedy = N_("Send the Secretariat what 'ncen-updater doctor' and 'history' say.")
 
 
 class ChecksFailed(UpdaterError):
@@ -93,7 +93,10 @@ class ChecksFailed(UpdaterError):
 
     code = "NU-6007"
     what = N_("The data do not check after the migrations: {problems}")
-    remedy = N_("Do not try this release again; send the support bundle to the Secretariat.")
+    remedy = N_(
+        "Do not try this release again; send the Secretariat what "
+        "'ncen-updater doctor' and 'history' say."
+    )
 
 
 class Unhealthy(UpdaterError):
@@ -101,7 +104,7 @@ class Unhealthy(UpdaterError):
 
     code = "NU-6008"
     what = N_("{product} {version} did not become healthy in {seconds} seconds: {problems}")
-    remedy = N_("Send the support bundle to the Secretariat.")
+    remedy = N_("Send the Secretariat what 'ncen-updater doctor' and 'history' say.")
 
 
 class SoakFailed(UpdaterError):
@@ -110,7 +113,7 @@ class SoakFailed(UpdaterError):
     code = "NU-6009"
     exit_code = ExitCode.ROLLED_BACK
     what = N_("{product} {version} turned bad in the watched time: {problems}")
-    remedy = N_("Send the support bundle to the Secretariat.")
+    remedy = N_("Send the Secretariat what 'ncen-updater doctor' and 'history' say.")
 
 
 class Interrupted(UpdaterError):

@@ -21,7 +21,9 @@ from ncen_updater.upgrade.situation import ADOPTED, contradiction, last_committe
 
 __all__ = ["ADOPTED", "last_committed", "verify_site"]
 
-CALL = Text(N_("Do not upgrade; send the support bundle to the Secretariat."))
+CALL = Text(
+    N_("Do not upgrade; send the Secretariat what 'ncen-updater doctor' and 'history' say.")
+)
 
 
 def verify_site(site: Site, journal: Journal, progress: Progress) -> tuple[Finding, ...]:

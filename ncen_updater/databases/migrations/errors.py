@@ -23,7 +23,10 @@ class CheckMisshapen(DatabaseError):
 
     code = "NU-4201"
     what = N_("The check '{check}' on {database} answered {shape} values instead of one.")
-    remedy = N_("Send the support bundle to the Secretariat: the release's check is wrong.")
+    remedy = N_(
+        "Send the Secretariat what 'ncen-updater doctor' and 'history' say: "
+        "the release's check is wrong."
+    )
 
 
 class MigratorMissing(DatabaseError):

@@ -12,6 +12,7 @@ __all__ = [
     "DatabaseUnreachable",
     "FenceFailed",
     "FencedByOther",
+    "LedgerUnreadable",
     "MarkersDisagree",
     "MigrationFailed",
     "MigrationRefused",
@@ -131,3 +132,14 @@ class WayBackNeeded(DatabaseError):
     exit_code = ExitCode.NEEDS_PERSON
     what = N_("The kept copy of {database} is the only way back and is not dropped.")
     remedy = N_("Go back first (ncen-updater resume), then it will be removed.")
+
+
+class LedgerUnreadable(DatabaseError):
+    """The agent's own tables inside a database hold what no agent wrote."""
+
+    code = "NU-4014"
+    exit_code = ExitCode.NEEDS_PERSON
+    what = N_("The record of migrations inside a database cannot be understood: {reason}.")
+    remedy = N_(
+        "Do not upgrade; send the Secretariat what 'ncen-updater doctor' and 'history' say."
+    )

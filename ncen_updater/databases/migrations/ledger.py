@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ncen_updater.databases.base import AppliedMigration, Direction, Marker
+from ncen_updater.databases.errors import LedgerUnreadable
 
 __all__ = ["KEPT_SCHEMA", "OWN_SCHEMA", "POSTGRESQL", "SQLITE", "Tables", "applied_rows", "marker"]
 
@@ -89,18 +90,35 @@ SQLITE = _tables(
 
 
 def applied_rows(rows: Iterable[Sequence[object]]) -> tuple[AppliedMigration, ...]:
-    """Return the ledger from the rows of ``Tables.select``."""
-    return tuple(
-        AppliedMigration(
-            str(row[0]), Direction(str(row[1])), str(row[2]), str(row[3]), str(row[4]), str(row[5])
-        )
-        for row in rows
+    """Return the ledger from the rows of ``Tables.select``.
+
+    Raises:
+        LedgerUnreadable: If a row holds what no agent writes.
+    """
+    return tuple(_applied(row) for row in rows)
+
+
+def _applied(row: Sequence[object]) -> AppliedMigration:
+    try:
+        direction = Direction(str(row[1]))
+    except ValueError as error:
+        raise LedgerUnreadable(reason=f"{str(row[0])[:80]}: {str(row[1])[:80]!r}") from error
+    return AppliedMigration(
+        str(row[0]), direction, str(row[2]), str(row[3]), str(row[4]), str(row[5])
     )
 
 
 def marker(rows: Sequence[Sequence[object]]) -> Marker | None:
-    """Return the state from the rows of ``Tables.select_state``."""
+    """Return the state from the rows of ``Tables.select_state``.
+
+    Raises:
+        LedgerUnreadable: If it holds what no agent writes.
+    """
     if not rows:
         return None
     release, generation, change = rows[0]
-    return Marker(str(release), int(str(generation)), str(change))
+    try:
+        number = int(str(generation))
+    except ValueError as error:
+        raise LedgerUnreadable(reason=f"generation {str(generation)[:80]!r}") from error
+    return Marker(str(release), number, str(change))

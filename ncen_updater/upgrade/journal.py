@@ -419,8 +419,8 @@ class Journal:
         """Events, oldest first, after a number."""
         with reading(self.path):
             rows = self._connection.execute(
-                "SELECT * FROM events WHERE number > ? AND (?2 IS NULL OR change = ?2)"
+                "SELECT * FROM events WHERE number > ? AND (? IS NULL OR change = ?)"
                 " ORDER BY number",
-                (after, change),
+                (after, change, change),
             )
             return tuple(Event(row) for row in rows)

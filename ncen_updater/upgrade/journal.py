@@ -268,7 +268,7 @@ class Journal:
                 if closes is not None:
                     connection.execute(
                         "UPDATE changes SET state = ?, ended_at = ? WHERE id = ? AND EXISTS ("
-                        "SELECT 1 FROM steps WHERE change = ?3 AND name = ? AND state = ?)",
+                        "SELECT 1 FROM steps WHERE change = changes.id AND name = ? AND state = ?)",
                         (
                             ChangeState.FINISHED, self._now().isoformat(), closes,
                             StepName.COMMIT, StepState.DONE,

@@ -176,7 +176,11 @@ def _create_postgres(place: PostgresPlace) -> None:
                 connection.execute(
                     sql.SQL("CREATE ROLE {} " + options).format(sql.Identifier(role))
                 )
-        connection.execute(sql.SQL("GRANT {owner}, pg_signal_backend TO {agent}").format(**names))
+        connection.execute(
+            sql.SQL("GRANT {owner}, pg_signal_backend, pg_read_all_settings TO {agent}").format(
+                **names
+            )
+        )
         for physical in place.names.values():
             database = sql.Identifier(physical)
             for statement in (

@@ -231,11 +231,28 @@ class Trial:
                     connection.execute(f'ALTER DATABASE "{row[0]}" ALLOW_CONNECTIONS true')
                     connection.execute(f'ALTER DATABASE "{row[0]}" RENAME TO "{physical}"')
             rows = connection.execute(
-                "SELECT datname FROM pg_database WHERE datname LIKE %s OR datname = %s",
-                (r"%\_\_%", f"{place.prefix}control"),
+                "SELECT datname FROM pg_database WHERE datname LIKE %s", (r"%\_\_%",)
             ).fetchall()
             for (name,) in rows:
                 connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+        self._empty_control(f"{place.prefix}control")
+
+    def _empty_control(self, name: str) -> None:
+        """Empty the control database: a real site makes it once and keeps it."""
+        import psycopg
+
+        if self.server is None:
+            return
+        try:
+            connection = psycopg.connect(self.server.conninfo(name), autocommit=True)
+        except psycopg.OperationalError:
+            return  # not made yet: the very first change makes it
+        with connection:
+            tables = connection.execute(
+                "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+            ).fetchall()
+            for (table,) in tables:
+                connection.execute(f'TRUNCATE public."{table}"')
 
     # ---- PostgreSQL ----------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from ncen_updater.config.service import ServiceSettings
 from ncen_updater.databases.base import Strategy
 from ncen_updater.release.manifest import Channel, Country, Identifier, ProductName
 
@@ -234,5 +235,6 @@ class AgentConfig(Settings):
     application: ApplicationSettings
     soak: SoakSettings = SoakSettings()
     keep: KeepSettings = KeepSettings()
+    service: ServiceSettings = ServiceSettings()
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)

@@ -30,6 +30,7 @@ PATHS: tuple[tuple[str, ...], ...] = (
     ("databases", "postgresql", "bin_directory"),
     ("databases", "sqlite", "directory"),
     ("application", "door_file"),
+    ("service", "socket"),
 )
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 

@@ -28,6 +28,9 @@ FORMS: Mapping[str, str] = {
     "feed.proxy": N_("Write it as http://host:port."),
     "application.health_url": N_("Begin with http:// or https:// and leave no spaces."),
     "application.health_path": N_("Begin with / and leave no spaces."),
+    "service.read_group": N_("Use the name of a group of this machine."),
+    "service.operate_group": N_("Use the name of a group of this machine."),
+    "service.approve_group": N_("Use the name of a group of this machine."),
     "databases.names": N_(
         "Use letters, digits, dashes and underscores, beginning with a letter; at most 48."
     ),

@@ -8,6 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from ncen_updater.config.model import AgentConfig
+from ncen_updater.policy.windows import Day
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,6 +49,10 @@ def test_every_setting_is_explained_with_its_default(
     shown = row.split("|")[2].strip().strip("`").strip('"')
     if default == "required" or default is None:
         assert shown == ("required" if default == "required" else "none")
+    elif isinstance(default, bool):
+        assert shown == str(default).lower()
+    elif default == tuple(Day):
+        assert shown == "every day"
     elif isinstance(default, float):
         assert float(shown) == default
     elif default is not ... and not callable(default):

@@ -32,6 +32,7 @@ from ncen_updater.upgrade.errors import (
     JournalUnwritable,
     OpenChange,
 )
+from ncen_updater.upgrade.journal_additions import add_missing
 from ncen_updater.upgrade.journal_rows import Event, change_from_rows, reading
 from ncen_updater.upgrade.journal_schema import (
     APPLICATION_ID,
@@ -128,6 +129,7 @@ class Journal:
         Raises:
             JournalMissing: If there is none.
             JournalUnreadable: If it is damaged, altered, or of a newer form.
+            JournalUnwritable: If it is of an older form and takes no table.
         """
         if not os.path.lexists(path):
             raise JournalMissing(path=path)
@@ -141,6 +143,8 @@ class Journal:
                 connection.execute("PRAGMA foreign_keys=ON")
                 journal = cls(path, connection, now)
                 journal._inspect(full=not read_only)
+                if not read_only:
+                    journal._add_missing()
             except BaseException:
                 connection.close()
                 raise
@@ -168,6 +172,12 @@ class Journal:
             self.verify_chain()
         for row in one("SELECT id FROM changes WHERE state NOT IN ('finished', 'undone')"):
             self.change(row["id"])
+
+    def _add_missing(self) -> None:
+        try:
+            add_missing(self._connection)
+        except sqlite3.Error as error:
+            raise JournalUnwritable(path=self.path, reason=str(error)) from error
 
     def verify_chain(self) -> int:
         """Check the chain of all events and return their number.

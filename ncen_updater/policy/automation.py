@@ -1,0 +1,230 @@
+"""What the service does next by itself, and why. Pure: facts in, one act out.
+
+The order of the rules is the order of the code below:
+
+1. A change that is stuck waits for a person; nothing else is begun beside it.
+2. A change that is open is brought to its end at once, whatever the hour: that is recovery, and the
+   only way to let officers back in.
+3. What a person ordered comes before what the service would do by itself.
+4. The feed is asked when its time has come, also while upgrades are on hold.
+5. The agent renews itself before it touches the application.
+6. A hold, the mode ``notify``, and a release that failed here lately each end the matter.
+7. A release is prepared and rehearsed ahead, at the hours for that.
+8. People approve, a chosen time and a window come, and then it is installed.
+
+Whatever was tried by itself and failed is tried again after growing delays only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, tzinfo
+from enum import StrEnum
+
+from ncen_updater.i18n import N_, Text
+from ncen_updater.policy.windows import Window, next_opening
+
+__all__ = ["Act", "Automation", "Deed", "Facts", "Failure", "Rehearsed", "decide"]
+
+#: Waits before the second, third... try of an act that failed; the last one stays.
+DELAYS = (
+    timedelta(minutes=10),
+    timedelta(hours=1),
+    timedelta(hours=6),
+    timedelta(days=1),
+)
+#: How long the service sleeps at most: it looks again even where nothing is known to come.
+LONGEST_SLEEP = timedelta(hours=24)
+
+
+class Automation(StrEnum):
+    """How much the service does by itself."""
+
+    NOTIFY = "notify"
+    APPROVE = "approve"
+    AUTOMATIC = "automatic"
+
+
+class Deed(StrEnum):
+    """What can be done next."""
+
+    WAIT = "wait"
+    RESUME = "resume"
+    ORDER = "order"
+    CHECK = "check"
+    SELF_UPDATE = "self-update"
+    PREPARE = "prepare"
+    REHEARSE = "rehearse"
+    UPGRADE = "upgrade"
+
+
+class Rehearsed(StrEnum):
+    """What is known of a rehearsal of the release on offer."""
+
+    MISSING = "missing"
+    PASSED = "passed"
+    FAILED = "failed"
+    VOID = "void"
+    NOT_WANTED = "not-wanted"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Automatic tries of one deed that failed in a row."""
+
+    at: datetime
+    times: int
+
+    def again_at(self) -> datetime:
+        """When the deed may be tried again by itself."""
+        return self.at + DELAYS[min(self.times, len(DELAYS)) - 1]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything that the decision depends on.
+
+    Attributes:
+        now: The time, UTC.
+        mode: How much is done by itself.
+        zone: Zone of the windows.
+        windows: When a cut-over may begin; none means at any time.
+        fetch_windows: When downloads and rehearsals may run; none means at any time.
+        next_check: When the feed is to be asked again.
+        open_change: Whether a change has not come to its end.
+        stuck: Whether it waits for a person.
+        ordered: Whether a person's order waits.
+        held: The reason of a hold in force.
+        agent: Version of a newer agent on offer that has not failed here.
+        target: The release that comes next.
+        bad_until: Until when the target is not tried by itself, since it failed here.
+        prepared: Whether its slot stands.
+        rehearsed: What is known of its rehearsal.
+        missing_approvals: How many people have yet to approve.
+        not_before: The time that a person chose.
+        failures: Deeds that failed when they were last tried by themselves.
+    """
+
+    now: datetime
+    mode: Automation
+    zone: tzinfo
+    next_check: datetime
+    windows: tuple[Window, ...] = ()
+    fetch_windows: tuple[Window, ...] = ()
+    open_change: bool = False
+    stuck: bool = False
+    ordered: bool = False
+    held: str | None = None
+    agent: str | None = None
+    target: str | None = None
+    bad_until: datetime | None = None
+    prepared: bool = False
+    rehearsed: Rehearsed = Rehearsed.MISSING
+    missing_approvals: int = 0
+    not_before: datetime | None = None
+    failures: Mapping[Deed, Failure] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Act:
+    """What comes next.
+
+    Attributes:
+        deed: What is done.
+        why: The reason in words.
+        until: For a wait, when to look again at the latest; for an upgrade, when the window closes
+            in which the cut-over has to begin.
+    """
+
+    deed: Deed
+    why: Text
+    until: datetime | None = None
+
+
+def decide(facts: Facts) -> Act:
+    """Return what the service does next."""
+    if facts.stuck:
+        return _wait(facts, None, N_("a change is stuck: a person has to look at it"))
+    if facts.open_change:
+        return _do(facts, Deed.RESUME, N_("a change has not come to its end"))
+    if facts.ordered:
+        return Act(Deed.ORDER, Text(N_("somebody asked for it")))
+    if facts.now >= facts.next_check:
+        return Act(Deed.CHECK, Text(N_("it is time to ask the feed")))
+    if facts.agent is not None:
+        act = _at_hours(facts, Deed.SELF_UPDATE, N_("agent {version} is on offer"), facts.agent)
+        if act.deed is not Deed.WAIT:
+            return act
+    return _release(facts)
+
+
+def _release(facts: Facts) -> Act:
+    """Rules 6 to 8."""
+    if facts.held is not None:
+        return _wait(facts, None, N_("upgrades are on hold: {reason}"), reason=facts.held)
+    target = facts.target
+    if target is None:
+        return _wait(facts, None, N_("nothing is on offer for this site"))
+    if facts.mode is Automation.NOTIFY:
+        words = N_("release {version} is on offer; this site is only told of it")
+        return _wait(facts, None, words, version=target)
+    if facts.bad_until is not None and facts.now < facts.bad_until:
+        words = N_("release {version} failed here; it is tried again later")
+        return _wait(facts, facts.bad_until, words, version=target)
+    if not facts.prepared:
+        return _at_hours(facts, Deed.PREPARE, N_("release {version} is not here yet"), target)
+    if facts.rehearsed in (Rehearsed.MISSING, Rehearsed.VOID):
+        return _at_hours(
+            facts, Deed.REHEARSE, N_("release {version} was not rehearsed yet"), target
+        )
+    if facts.rehearsed is Rehearsed.FAILED:
+        words = N_("the rehearsal of release {version} failed; a person has to look at it")
+        return _wait(facts, None, words, version=target)
+    return _install(facts, target)
+
+
+def _install(facts: Facts, target: str) -> Act:
+    if facts.mode is Automation.APPROVE and facts.missing_approvals:
+        words = N_("release {version} waits for approval: {count} more")
+        return _wait(facts, None, words, version=target, count=facts.missing_approvals)
+    if facts.not_before is not None and facts.now < facts.not_before:
+        words = N_("the upgrade to {version} was scheduled for later")
+        return _wait(facts, facts.not_before, words, version=target)
+    closes = None
+    if facts.windows:
+        opening = next_opening(facts.windows, facts.now, facts.zone)
+        if opening is None or not opening.holds(facts.now):
+            words = N_("release {version} waits for the window")
+            return _wait(facts, opening.start if opening else None, words, version=target)
+        closes = opening.end
+    return _do(facts, Deed.UPGRADE, N_("release {version} is ready"), closes, version=target)
+
+
+def _at_hours(facts: Facts, deed: Deed, words: str, version: str) -> Act:
+    if facts.fetch_windows:
+        opening = next_opening(facts.fetch_windows, facts.now, facts.zone)
+        if opening is None or not opening.holds(facts.now):
+            later = N_("release {version} waits for the hours of downloads")
+            return _wait(facts, opening.start if opening else None, later, version=version)
+    return _do(facts, deed, words, version=version)
+
+
+def _do(
+    facts: Facts, deed: Deed, words: str, closes: datetime | None = None, **values: object
+) -> Act:
+    failure = facts.failures.get(deed)
+    if failure is not None and facts.now < failure.again_at():
+        later = N_("'{deed}' failed; it is tried again later")
+        return _wait(facts, failure.again_at(), later, deed=deed.value)
+    return Act(deed, Text(words, values), closes)
+
+
+def _wait(facts: Facts, until: datetime | None, words: str, **values: object) -> Act:
+    """Wait until a time, but never past the next question to the feed, nor for very long."""
+    ends = [facts.now + LONGEST_SLEEP]
+    if not (facts.stuck or facts.open_change):
+        ends.append(facts.next_check)
+    if until is not None:
+        ends.append(until)
+    return Act(Deed.WAIT, Text(words, values), min(ends))

@@ -32,7 +32,7 @@ from ncen_updater.upgrade.errors import (
     JournalUnwritable,
     OpenChange,
 )
-from ncen_updater.upgrade.journal_additions import add_missing
+from ncen_updater.upgrade.journal_additions import add_missing, has_table
 from ncen_updater.upgrade.journal_rows import Event, change_from_rows, reading
 from ncen_updater.upgrade.journal_schema import (
     APPLICATION_ID,
@@ -386,6 +386,10 @@ class Journal:
     def rows(self, sql: str) -> list[sqlite3.Row]:
         """Rows of one query without parameters, for this room's own readers."""
         return self._connection.execute(sql).fetchall()
+
+    def has_table(self, name: str) -> bool:
+        """Whether a table that came later is there; an older journal may lack it."""
+        return has_table(self._connection, name)
 
     def facts(self, change: str) -> dict[str, object]:
         """All facts of a change."""

@@ -1,0 +1,120 @@
+"""Rehearsals of releases on copies, as the journal remembers them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.journal_rows import optional_time, reading
+
+__all__ = ["RehearsalRecord", "RehearsalState", "Rehearsals"]
+
+
+class RehearsalState(StrEnum):
+    """Where a rehearsal stands."""
+
+    RUNNING = "running"
+    PASSED = "passed"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class RehearsalRecord:
+    """One rehearsal.
+
+    Attributes:
+        basis: What it was made on, as :func:`~ncen_updater.upgrade.basis.basis_to_json` writes it.
+        report: What it found, JSON.
+    """
+
+    id: str
+    from_version: str
+    to_version: str
+    state: RehearsalState
+    started_at: datetime
+    ended_at: datetime | None = None
+    error_code: str | None = None
+    basis: Mapping[str, object] | None = None
+    report: Mapping[str, object] | None = None
+
+    @property
+    def mark(self) -> str:
+        """What names this rehearsal with its report, for a binding."""
+        content = json.dumps(self.report, sort_keys=True, separators=(",", ":")).encode()
+        return f"{self.id}:{hashlib.sha256(content).hexdigest()}"
+
+
+class Rehearsals:
+    """Reads and writes rehearsals through the journal."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def begin(self, number: str, from_version: str, to_version: str) -> None:
+        """Write that a rehearsal begins, before its first copy."""
+        with self._journal.transaction() as connection:
+            connection.execute(
+                "INSERT INTO rehearsals (id, from_version, to_version, state, started_at)"
+                " VALUES (?,?,?,?,?)",
+                (number, from_version, to_version, RehearsalState.RUNNING,
+                 self._journal.now().isoformat()),
+            )  # fmt: skip
+            self._journal.event(
+                "rehearsal-begun", None, rehearsal=number, from_version=from_version,
+                to_version=to_version,
+            )  # fmt: skip
+
+    def end(
+        self,
+        number: str,
+        state: RehearsalState,
+        *,
+        basis: Mapping[str, object] | None = None,
+        report: Mapping[str, object] | None = None,
+        error_code: str | None = None,
+    ) -> None:
+        """Write what a rehearsal came to, after its last copy is gone."""
+        with self._journal.transaction() as connection:
+            connection.execute(
+                "UPDATE rehearsals SET state = ?, ended_at = ?, error_code = ?, basis = ?,"
+                " report = ? WHERE id = ?",
+                (
+                    state, self._journal.now().isoformat(), error_code,
+                    json.dumps(basis, sort_keys=True) if basis is not None else None,
+                    json.dumps(report, sort_keys=True) if report is not None else None, number,
+                ),
+            )  # fmt: skip
+            self._journal.event(f"rehearsal-{state}", None, rehearsal=number, error_code=error_code)
+
+    def all(self, limit: int = 100) -> tuple[RehearsalRecord, ...]:
+        """Rehearsals, newest first."""
+        if not self._journal.has_table("rehearsals"):
+            return ()
+        with reading(self._journal.path):
+            rows = self._journal.rows(
+                f"SELECT * FROM rehearsals ORDER BY started_at DESC, rowid DESC LIMIT {int(limit)}"  # noqa: S608
+            )
+            return tuple(
+                RehearsalRecord(
+                    row["id"], row["from_version"], row["to_version"],
+                    RehearsalState(row["state"]), datetime.fromisoformat(row["started_at"]),
+                    optional_time(row["ended_at"]), row["error_code"],
+                    json.loads(row["basis"]) if row["basis"] else None,
+                    json.loads(row["report"]) if row["report"] else None,
+                )
+                for row in rows
+            )  # fmt: skip
+
+    def last(self, from_version: str, to_version: str) -> RehearsalRecord | None:
+        """The newest rehearsal of one way."""
+        wanted = (from_version, to_version)
+        return next((r for r in self.all() if (r.from_version, r.to_version) == wanted), None)
+
+    def torn(self) -> tuple[RehearsalRecord, ...]:
+        """Rehearsals that never ended: what they made is to be removed."""
+        return tuple(r for r in self.all() if r.state is RehearsalState.RUNNING)

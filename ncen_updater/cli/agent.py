@@ -7,9 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import click
-
-from ncen_updater.cli.lazy import LazyGroup, global_options, session_of
+from ncen_updater.cli.lazy import LazyGroup, global_options, version_option
 from ncen_updater.cli.program import run_program
 from ncen_updater.cli.session import DEFAULT_CONFIG, AgentSession
 from ncen_updater.errors import UpdaterError
@@ -35,29 +33,15 @@ COMMANDS = {
 }
 
 
-def _show_version(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
-    if not value or context.resilient_parsing:
-        return
-    from importlib.metadata import version
-
-    session = session_of(context)
-    session.show(f"{session.program} {version('ncen-updater')}")
-    session.finish({"program": session.program, "version": version("ncen-updater")})
-    context.exit()
-
-
 cli = LazyGroup(
     "ncen-updater",
     lazy=COMMANDS,
     params=[
         *global_options(),
-        click.Option(
-            ["--version"], is_flag=True, expose_value=False, callback=_show_version,
-            help=N_("Show the version of this program."),
-        ),
+        version_option(),
     ],
     help=N_("Upgrade a national nCEN instance, whole or not at all."),
-)  # fmt: skip
+)
 
 
 def _state_now(session: AgentSession, error: UpdaterError) -> Sequence[Text]:

@@ -5,14 +5,21 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 
 from ncen_updater.cli.session import Session
 from ncen_updater.i18n import N_, translate
 
-__all__ = ["Command", "LazyGroup", "global_options", "session_of"]
+__all__ = [
+    "Command",
+    "LazyGroup",
+    "PublisherCommand",
+    "global_options",
+    "session_of",
+    "version_option",
+]
 
 
 def session_of(context: click.Context) -> Session:
@@ -60,6 +67,25 @@ def global_options(*, config: bool = True) -> list[click.Parameter]:
     ]  # fmt: skip
 
 
+def _show_version(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if not value or context.resilient_parsing:
+        return
+    from importlib.metadata import version
+
+    session = session_of(context)
+    session.show(f"{session.program} {version('ncen-updater')}")
+    session.finish({"program": session.program, "version": version("ncen-updater")})
+    context.exit()
+
+
+def version_option() -> click.Option:
+    """Return the option that shows the version; it stands before a command's name only."""
+    return click.Option(
+        ["--version"], is_flag=True, expose_value=False, callback=_show_version,
+        help=N_("Show the version of this program."),
+    )  # fmt: skip
+
+
 class _Translated(click.Command):
     """Help in the language of the run, click's own words too."""
 
@@ -81,7 +107,7 @@ class _Translated(click.Command):
         rows = []
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
-            if record is not None:
+            if record is not None and isinstance(parameter, click.Option):
                 words = getattr(parameter, "help", None) or ""
                 said = record[1].replace(words, translate(words, language))
                 required = translate(N_("required"), language)
@@ -100,9 +126,17 @@ class _Translated(click.Command):
 class Command(_Translated):
     """A command with the global options."""
 
+    has_config: ClassVar[bool] = True
+
     def __init__(self, *args: Any, **settings: Any) -> None:  # noqa: ANN401
         super().__init__(*args, **settings)
-        self.params += global_options()
+        self.params += global_options(config=self.has_config)
+
+
+class PublisherCommand(Command):
+    """A command of the program that has no configuration file."""
+
+    has_config = False
 
 
 class LazyGroup(_Translated, click.Group):

@@ -26,6 +26,8 @@ from typing import Any
 from securesystemslib.signer import Signer
 from tuf.api.metadata import Metadata, Root, TargetFile, VerificationResult  # type: ignore[attr-defined]
 
+from ncen_updater.i18n import N_, Text
+from ncen_updater.progress import Progress, Silent
 from ncen_updater.publisher.errors import (
     BelowThreshold,
     FeedBroken,
@@ -81,13 +83,19 @@ class Publisher:
         feed: Where to.
         clock: The time (UTC).
         writer: How files are written; tests put one in its place that stops half-way.
+        progress: Told what is being written.
     """
 
     def __init__(
-        self, feed: Feed, clock: Callable[[], datetime], writer: FeedWriter | None = None
+        self,
+        feed: Feed,
+        clock: Callable[[], datetime],
+        writer: FeedWriter | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self._feed = feed
         self._clock = clock
+        self._progress = progress or Silent()
         self._writer = writer or DurableWriter()
 
     def publish(
@@ -116,6 +124,7 @@ class Publisher:
             FeedBroken, FeedBusy: If the feed cannot be built on.
         """
         with self._feed.lock():
+            self._progress.tell(Text(N_("verifying the signatures and the feed")))
             drafts = event.signed()
             base = self._base(event, drafts)
             state = _overlay(base, drafts)
@@ -301,8 +310,11 @@ class Publisher:
         files: Sequence[tuple[TargetFile, Path]],
         root_last: bool,
     ) -> None:
-        for target, source in files:
+        for number, (target, source) in enumerate(files):
+            words = Text(N_("copying {target}"), {"target": target.path})
+            self._progress.tell(words, number + 1, len(files))
             self._writer.copy(self._feed.target_path(target), source)
+        self._progress.tell(Text(N_("writing the signed list")))
         order = [r for r in drafts if r not in ("root", "targets")] + ["targets", "snapshot"]
         order += ["timestamp", "root"] if root_last else ["root", "timestamp"]
         for role in order:

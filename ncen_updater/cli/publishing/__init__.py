@@ -1,0 +1,1 @@
+"""The commands of ``ncen-publisher``, one module a family."""

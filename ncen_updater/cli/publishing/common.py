@@ -1,0 +1,188 @@
+"""What the publisher's commands share: places, passphrases, and showing results."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import stat
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ncen_updater.cli.render import clean
+from ncen_updater.i18n import N_, Text
+from ncen_updater.publisher.errors import BadPassphraseSource
+
+if TYPE_CHECKING:
+    from ncen_updater.cli.session import Session
+    from ncen_updater.publisher.event import Event
+    from ncen_updater.publisher.status import SignatureStatus
+
+__all__ = [
+    "DIRECTORY",
+    "FILE",
+    "event_option",
+    "feed_option",
+    "now",
+    "passphrase_options",
+    "passphrases",
+    "show_event",
+    "show_line",
+    "show_result",
+    "show_signatures",
+]
+
+DIRECTORY = click.Path(path_type=Path, file_okay=False)
+FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
+MAX_PASSPHRASE_BYTES = 10_000
+
+feed_option = click.option("--feed", type=DIRECTORY, required=True, help=N_("The published feed."))
+event_option = click.option(
+    "--event", type=DIRECTORY, required=True, help=N_("New directory of the signing event.")
+)
+
+
+def now() -> datetime:
+    """The time (UTC)."""
+    return datetime.now(UTC)
+
+
+def passphrase_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the places that a passphrase may come from; the command line is none of them."""
+    command = click.option(
+        "--passphrase-fd",
+        type=int,
+        default=None,
+        help=N_("Read passphrases from this descriptor: one line for all keys, or one a key."),
+    )(command)
+    return click.option(
+        "--passphrase-file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        default=None,
+        help=N_("Read them from a file that only you may read."),
+    )(command)
+
+
+def passphrases(
+    session: Session, descriptor: int | None, file: Path | None, *, new: bool = False
+) -> Callable[[Path], str]:
+    """Return what asks for the passphrase of a key.
+
+    Raises:
+        BadPassphraseSource: If the place cannot be read, or can be read by others.
+    """
+    if descriptor is not None and file is not None:
+        raise BadPassphraseSource(source=file, detail="give one place, not two")
+    if descriptor is None and file is None:
+        return lambda path: _prompt(session, path, confirm=new)
+    source = str(file) if file is not None else f"descriptor {descriptor}"
+    try:
+        content = _read_file(file) if file is not None else _read_descriptor(descriptor or 0)
+        lines = content.decode().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadPassphraseSource(source=source, detail=str(error)) from error
+    if not lines or not all(lines):
+        raise BadPassphraseSource(source=source, detail="empty")
+    remaining = iter(lines)
+
+    def next_line(path: Path) -> str:
+        if len(lines) == 1:
+            return lines[0]
+        try:
+            return next(remaining)
+        except StopIteration:
+            raise BadPassphraseSource(source=source, detail=f"no line for {path}") from None
+
+    return next_line
+
+
+def _prompt(session: Session, path: Path, *, confirm: bool) -> str:
+    value: str = click.prompt(
+        session.text(N_("Passphrase of {name}"), name=path.name),
+        hide_input=True,
+        confirmation_prompt=session.text(N_("Once more")) if confirm else False,
+        err=True,
+    )
+    return value
+
+
+def _read_file(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        info = os.fstat(stream.fileno())
+        if info.st_mode & (stat.S_IRWXG | stat.S_IRWXO) or info.st_uid not in (0, os.geteuid()):
+            raise BadPassphraseSource(source=path, detail="others may read it")
+        return stream.read(MAX_PASSPHRASE_BYTES)
+
+
+def _read_descriptor(descriptor: int) -> bytes:
+    with os.fdopen(os.dup(descriptor), "rb") as stream:
+        return stream.read(MAX_PASSPHRASE_BYTES)
+
+
+def show_line(session: Session, text: Text | str, indent: str = "") -> None:
+    """Keep one line for people, whatever it holds.
+
+    A draft comes from somebody else: it must not be able to hide a line from its reader.
+    """
+    said = text.render(session.language) if isinstance(text, Text) else text
+    session.show(indent + clean(said).replace("\n", " "))
+
+
+def show_result(session: Session, data: Mapping[str, object], sentence: str, *lines: str) -> None:
+    """Show a result: as JSON, or as a sentence and lines below it."""
+    plain = {k: ", ".join(map(str, v)) if isinstance(v, tuple) else v for k, v in data.items()}
+    show_line(session, Text(sentence, plain))
+    for line in lines:
+        show_line(session, line, "  ")
+    session.finish(data)
+
+
+def show_event(session: Session, event: Event) -> None:
+    """Show what an event changes and who has signed."""
+    from ncen_updater.publisher.describe import describe
+    from ncen_updater.publisher.status import signature_status
+
+    lines, signatures = describe(event), signature_status(event)
+    for line in lines:
+        show_line(session, line.text, "" if line.heading else "  ")
+    _signature_lines(session, signatures)
+    changes = [
+        {
+            "role": line.role,
+            "text": line.text.render(session.language),
+            "figures": dict(line.figures),
+        }
+        for line in lines
+    ]
+    session.finish(
+        {
+            "event": str(event.directory),
+            "title": event.title,
+            "digest": event.digest,
+            "changes": changes,
+            "signatures": [dataclasses.asdict(item) for item in signatures],
+        }
+    )
+
+
+def show_signatures(session: Session, signatures: Sequence[SignatureStatus]) -> None:
+    """Show who has signed and who is missing."""
+    _signature_lines(session, signatures)
+    session.finish({"signatures": [dataclasses.asdict(item) for item in signatures]})
+
+
+def _signature_lines(session: Session, signatures: Sequence[SignatureStatus]) -> None:
+    complete = N_("{role} version {version}: signed by {names}; enough")
+    lacking = N_("{role} version {version}: signed by {names}; {threshold} needed, open: {open}")
+    for item in signatures:
+        values = {
+            "role": item.role,
+            "version": item.version,
+            "names": ", ".join(item.signed) or "-",
+            "threshold": item.threshold,
+            "open": ", ".join(item.missing) or "-",
+        }
+        show_line(session, Text(complete if item.complete else lacking, values))

@@ -1,0 +1,60 @@
+"""``keys``: keys of officers and machines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ncen_updater.cli.lazy import LazyGroup, PublisherCommand, global_options, session_of
+from ncen_updater.cli.publishing.common import (
+    DIRECTORY,
+    passphrase_options,
+    passphrases,
+    show_result,
+)
+from ncen_updater.i18n import N_
+
+__all__ = ["COMMANDS", "keys", "new"]
+
+COMMANDS = {
+    "new": (__name__, N_("Make an encrypted key NAME.pem and its public half NAME.pub.json.")),
+}
+
+keys = LazyGroup(
+    "keys",
+    lazy=COMMANDS,
+    params=global_options(config=False),
+    help=N_("Keys of officers and machines."),
+)
+
+
+@click.command("new", cls=PublisherCommand, help=COMMANDS["new"][1])
+@click.argument("name")
+@click.option("--directory", type=DIRECTORY, default=Path(), help=N_("Where the two files go."))
+@click.option(
+    "--algorithm",
+    type=click.Choice(["ed25519", "ecdsa-p256"]),
+    default="ed25519",
+    help=N_("Kind of key; ed25519 unless another is asked for."),
+)
+@passphrase_options
+@click.pass_context
+def new(
+    context: click.Context,
+    name: str,
+    directory: Path,
+    algorithm: str,
+    passphrase_fd: int | None,
+    passphrase_file: Path | None,
+) -> None:
+    from ncen_updater.publisher.keys import Algorithm, new_key
+
+    session = session_of(context)
+    ask = passphrases(session, passphrase_fd, passphrase_file, new=True)
+    pair = new_key(directory, name, ask(directory / f"{name}.pem"), Algorithm(algorithm))
+    show_result(
+        session,
+        {"private": str(pair.private), "public": str(pair.public), "keyid": pair.keyid},
+        N_("Made {private} (keep it) and {public} (give it to the ceremony)."),
+    )

@@ -1,0 +1,145 @@
+"""``lint``, ``build``, ``draft``, ``withdraw``: what the feed carries."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from ncen_updater.cli.lazy import PublisherCommand, session_of
+from ncen_updater.cli.publishing.common import (
+    DIRECTORY,
+    event_option,
+    feed_option,
+    now,
+    show_event,
+    show_line,
+    show_result,
+)
+from ncen_updater.cli.render import finding_document, finding_lines
+from ncen_updater.errors import ExitCode
+from ncen_updater.findings import Severity
+from ncen_updater.i18n import N_, Text
+
+__all__ = ["build", "draft", "lint", "withdraw"]
+
+
+@click.command(
+    "lint",
+    cls=PublisherCommand,
+    help=N_("Say what is wrong with the release in DIRECTORY before anybody signs it."),
+)
+@click.argument("directory", type=DIRECTORY)
+@click.option("--feed", type=DIRECTORY, help=N_("The published feed, to compare migrations with."))
+@click.pass_context
+def lint(context: click.Context, directory: Path, feed: Path | None) -> ExitCode:
+    from ncen_updater.publisher.feed import Feed
+    from ncen_updater.publisher.lint import last_release, lint_release
+
+    session = session_of(context)
+    previous = last_release(Feed(feed), directory) if feed else None
+    findings = lint_release(directory, previous)
+    for line in finding_lines(findings, session.language):
+        session.show(line)
+    if not findings:
+        show_line(session, Text(N_("Nothing found.")))
+    session.finish(
+        {"findings": [finding_document(finding, session.language) for finding in findings]}
+    )
+    strict = any(finding.severity is Severity.STRICT for finding in findings)
+    return ExitCode.BLOCKED if strict else ExitCode.OK
+
+
+@click.command(
+    "build",
+    cls=PublisherCommand,
+    help=N_("Build the release in DIRECTORY into TUF targets, the same bytes every time."),
+)
+@click.argument("directory", type=DIRECTORY)
+@click.option("--staging", type=DIRECTORY, required=True, help=N_("Where the targets are written."))
+@click.pass_context
+def build(context: click.Context, directory: Path, staging: Path) -> None:
+    from ncen_updater.publisher.archive import DEFAULT_EPOCH
+    from ncen_updater.publisher.build import build_release
+
+    session = session_of(context)
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    with session.progress() as progress:
+        done = 0
+
+        def count(read: int) -> None:
+            nonlocal done
+            done += read
+            progress.tell(building, done)
+
+        building = Text(N_("packing {directory}, bytes read"), {"directory": directory})
+        progress.tell(building)
+        built = build_release(
+            directory, staging, int(epoch) if epoch.isdigit() else DEFAULT_EPOCH, count
+        )
+    manifest = built.document.manifest
+    show_result(
+        session,
+        {
+            "product": manifest.product,
+            "version": manifest.version,
+            "targets": [ref.model_dump() for ref in built.targets],
+            "unpacked_bytes": built.document.unpacked_bytes,
+        },
+        N_("Built {product} {version}."),
+        *(f"{ref.sha256}  {ref.target}  ({ref.length} bytes)" for ref in built.targets),
+    )
+
+
+@click.command(
+    "draft",
+    cls=PublisherCommand,
+    help=N_("Draft the publication of every release in a staging directory."),
+)
+@feed_option
+@event_option
+@click.option("--staging", type=DIRECTORY, required=True, help=N_("What 'build' wrote."))
+@click.pass_context
+def draft(context: click.Context, feed: Path, event: Path, staging: Path) -> None:
+    from ncen_updater.publisher.drafting import draft_releases
+    from ncen_updater.publisher.event import Event
+    from ncen_updater.publisher.feed import Feed
+
+    session = session_of(context)
+    with session.progress() as progress:
+        progress.tell(Text(N_("reading the feed and the staging directory")))
+        state = Feed(feed).state()
+        made = draft_releases(state, staging, now())
+    show_event(session, Event.create(event, made.title, made.roles, state))
+
+
+@click.command("withdraw", cls=PublisherCommand, help=N_("Draft the withdrawal of VERSION."))
+@click.argument("version")
+@feed_option
+@event_option
+@click.option("--product", default="ncen", help=N_("The product; ncen unless another is named."))
+@click.option("--reason", required=True, help=N_("Why, for operators."))
+@click.option("--advice", default="", help=N_("What sites that have it should do."))
+@click.pass_context
+def withdraw(
+    context: click.Context,
+    version: str,
+    feed: Path,
+    event: Path,
+    product: str,
+    reason: str,
+    advice: str,
+) -> None:
+    from ncen_updater.publisher.drafting import draft_withdrawal
+    from ncen_updater.publisher.event import Event
+    from ncen_updater.publisher.feed import Feed
+    from ncen_updater.release.document import Withdrawal
+
+    try:
+        taken = Withdrawal(reason=reason, advice=advice)
+    except ValueError as error:
+        raise click.BadParameter("1 to 1000 characters", param_hint="--reason, --advice") from error
+    state = Feed(feed).state()
+    made = draft_withdrawal(state, product, version, taken, now())
+    show_event(session_of(context), Event.create(event, made.title, made.roles, state))

@@ -1,0 +1,82 @@
+"""``show``, ``sign``, ``merge``: what officers do with an event, away from the network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ncen_updater.cli.lazy import PublisherCommand, session_of
+from ncen_updater.cli.publishing.common import (
+    DIRECTORY,
+    FILE,
+    passphrase_options,
+    passphrases,
+    show_event,
+    show_result,
+    show_signatures,
+)
+from ncen_updater.i18n import N_
+
+__all__ = ["merge", "show", "sign"]
+
+
+@click.command(
+    "show",
+    cls=PublisherCommand,
+    help=N_("Say in words what EVENT changes, and who has signed."),
+)
+@click.argument("event", type=DIRECTORY)
+@click.pass_context
+def show(context: click.Context, event: Path) -> None:
+    from ncen_updater.publisher.event import Event
+
+    show_event(session_of(context), Event.load(event))
+
+
+@click.command(
+    "sign",
+    cls=PublisherCommand,
+    help=N_("Sign EVENT after reading it with 'show'. Needs no network."),
+)
+@click.argument("event", type=DIRECTORY)
+@click.option("--key", type=FILE, required=True, help=N_("Your private key, NAME.pem."))
+@click.option("--digest", required=True, help=N_("Digest of the event as you were told it."))
+@passphrase_options
+@click.pass_context
+def sign(
+    context: click.Context,
+    event: Path,
+    key: Path,
+    digest: str,
+    passphrase_fd: int | None,
+    passphrase_file: Path | None,
+) -> None:
+    from ncen_updater.publisher.event import Event
+    from ncen_updater.publisher.keys import open_signer
+
+    session = session_of(context)
+    loaded = Event.load(event)
+    loaded.refuse_other_digest(digest)
+    signer = open_signer(key, passphrases(session, passphrase_fd, passphrase_file))
+    written = loaded.sign(signer, digest)
+    files = [str(path) for path in written]
+    show_result(session, {"files": files}, N_("Signed; send back:"), *files)
+
+
+@click.command(
+    "merge",
+    cls=PublisherCommand,
+    help=N_("Take SIGNATURES of officers into EVENT and say what is still missing."),
+)
+@click.argument("event", type=DIRECTORY)
+@click.argument("signatures", type=FILE, nargs=-1)
+@click.pass_context
+def merge(context: click.Context, event: Path, signatures: tuple[Path, ...]) -> None:
+    from ncen_updater.publisher.event import Event
+    from ncen_updater.publisher.status import signature_status
+
+    loaded = Event.load(event)
+    for path in signatures:
+        loaded.merge(path)
+    show_signatures(session_of(context), signature_status(loaded))

@@ -16,7 +16,6 @@ with the same type, permissions, size and link target, and each file is hashed w
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import gzip
 import hashlib
@@ -33,6 +32,7 @@ from ncen_updater import durable
 from ncen_updater.i18n import N_, Text
 from ncen_updater.progress import Progress
 from ncen_updater.release.tree import EntryType, Tree, TreeEntry
+from ncen_updater.transfer.below import Below
 from ncen_updater.transfer.download import require_space
 from ncen_updater.transfer.errors import (
     ArchiveDamaged,
@@ -46,8 +46,6 @@ __all__ = ["unpack"]
 BLOCK = 1 << 20
 HEADERS_BYTES = 1 << 20  # what may be read beyond the signed bytes seen so far
 MEMBER_BYTES = 8 << 10  # header, long names and padding of one member
-DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class _Refused(Exception):
@@ -67,78 +65,6 @@ class _Metered:
         if self._read > self.allowed:
             raise _Refused(f"more than {self.allowed} bytes came out")
         return block
-
-
-class _Directory:
-    """Creates entries below one directory without ever following a link."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = os.open(root, DIRECTORY)
-        self._parent: tuple[str, int] | None = None
-
-    def close(self) -> None:
-        self._forget()
-        os.close(self._root)
-
-    def _forget(self) -> None:
-        if self._parent is not None:
-            os.close(self._parent[1])
-            self._parent = None
-
-    def _enter(self, path: str) -> tuple[int, str]:
-        """Return a descriptor of the directory of a path, and the last part of the path."""
-        directory, _, name = path.rpartition("/")
-        if self._parent is None or self._parent[0] != directory:
-            self._forget()
-            self._parent = (directory, self._walk(directory))
-        return self._parent[1], name
-
-    def _walk(self, directory: str) -> int:
-        here = os.dup(self._root)
-        for part in directory.split("/") if directory else ():
-            try:
-                below = os.open(part, DIRECTORY, dir_fd=here)
-            finally:
-                os.close(here)
-            here = below
-        return here
-
-    def make(self, path: str) -> None:
-        parent, name = self._enter(path)
-        os.mkdir(name, 0o700, dir_fd=parent)
-
-    def link(self, path: str, target: str) -> None:
-        parent, name = self._enter(path)
-        os.symlink(target, name, dir_fd=parent)
-
-    def create(self, path: str) -> int:
-        parent, name = self._enter(path)
-        return os.open(name, NEW_FILE, 0o600, dir_fd=parent)
-
-    def set_mode(self, path: str, mode: int) -> None:
-        """Give a directory its permissions, once everything is in it."""
-        descriptor = self._walk(path)
-        try:
-            os.fchmod(descriptor, mode)
-        finally:
-            os.close(descriptor)
-
-    def flush(self, tree: Tree) -> None:
-        syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
-        if syncfs is not None:
-            if syncfs(self._root) != 0:
-                number = ctypes.get_errno()
-                raise OSError(number, os.strerror(number))
-            return
-        for entry in tree.entries:
-            if entry.type is not EntryType.SYMLINK:
-                parent, name = self._enter(entry.path)
-                descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=parent)
-                try:
-                    os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
-        os.fsync(self._root)
 
 
 def unpack(archive: Path, tree: Tree, destination: Path, progress: Progress) -> None:
@@ -220,7 +146,7 @@ def _fill(archive: Path, tree: Tree, destination: Path, progress: Progress) -> N
     told, total = Text(N_("Unpacking {archive} (bytes)"), {"archive": archive.name}), 0
     expected = tree.total_bytes  # a sum over all entries: once, not at every file
     with (
-        contextlib.closing(_Directory(destination)) as directory,
+        contextlib.closing(Below(destination)) as directory,
         archive.open("rb") as packed,
         gzip.GzipFile(fileobj=packed, mode="rb") as plain,
     ):
@@ -295,7 +221,7 @@ def _checked(member: tarfile.TarInfo, entry: TreeEntry | None) -> TreeEntry:
 
 
 def _write(
-    tar: tarfile.TarFile, member: tarfile.TarInfo, entry: TreeEntry, directory: _Directory
+    tar: tarfile.TarFile, member: tarfile.TarInfo, entry: TreeEntry, directory: Below
 ) -> None:
     source = tar.extractfile(member)
     if source is None:

@@ -10,6 +10,7 @@ __all__ = [
     "PathError",
     "TargetBad",
     "TargetForOtherCountry",
+    "TargetHalted",
     "TargetNeedsNewerAgent",
     "TargetNotNewer",
     "TargetOtherChannel",
@@ -88,3 +89,12 @@ class NoPathToTarget(PathError):
 
     code = "NU-2209"
     what = N_("There is no way from {current} to release {version}: {reason}")
+
+
+class TargetHalted(PathError):
+    """No further site shall begin with it."""
+
+    code = "NU-2210"
+    exit_code = ExitCode.HELD
+    what = N_("Release {version} was halted by the Secretariat: {reason}")
+    remedy = N_("Wait until it is opened again; 'ncen-updater check' says when that is so.")

@@ -3,11 +3,12 @@
 Rules:
 
 1. An offer is *eligible* if it is newer, not withdrawn, for this country and channel, accepts this
-   agent, and is not remembered as bad (unless a person asks for a retry).
+   agent, is not halted, is open to this site (or a person named where to go), and is not remembered
+   as bad (unless a person asks for a retry).
 2. A step from ``a`` to ``b`` is allowed if ``b`` may be installed over ``a`` and no required stop
    lies strictly between.
 3. A required stop that is meant for this site stands in the way even where it cannot be installed
-   now (remembered as bad, agent too old): a stop that failed must not be jumped over.
+   now (remembered as bad, agent too old, halted, not open yet): it must not be jumped over.
 4. The path leads to the newest release that can be reached, or to the one that was named, in the
    fewest steps; among equals through the newest releases.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 from packaging.specifiers import SpecifierSet
@@ -26,12 +28,14 @@ from ncen_updater.feed.errors import (
     PathError,
     TargetBad,
     TargetForOtherCountry,
+    TargetHalted,
     TargetNeedsNewerAgent,
     TargetNotNewer,
     TargetOtherChannel,
     TargetUnknown,
     TargetWithdrawn,
 )
+from ncen_updater.feed.waves import is_open
 from ncen_updater.i18n import N_, Text
 from ncen_updater.release.document import Offer
 from ncen_updater.release.manifest import Channel, accepts
@@ -47,6 +51,8 @@ class Reason(StrEnum):
     OTHER_COUNTRY = "other-country"
     OTHER_CHANNEL = "other-channel"
     AGENT = "agent"
+    HALTED = "halted"
+    WAVE = "wave"
     BAD = "remembered-as-bad"
     UPGRADE_FROM = "upgrade-from"
     REQUIRED_STOP = "required-stop"
@@ -58,10 +64,14 @@ WORDS: Mapping[Reason, str] = {
     Reason.OTHER_COUNTRY: N_("it is for other countries: {countries}"),
     Reason.OTHER_CHANNEL: N_("it is in the channel '{channel}'"),
     Reason.AGENT: N_("it needs an agent {agent}"),
+    Reason.HALTED: N_("it was halted by the Secretariat: {why}"),
+    Reason.WAVE: N_("it opens for this site on {opens}"),
     Reason.BAD: N_("it failed at this site before"),
     Reason.UPGRADE_FROM: N_("it can only be installed over {upgrade_from}"),
     Reason.REQUIRED_STOP: N_("the required release {stop} comes first and cannot be installed"),
 }
+
+NO_DAY_YET = N_("it is opened in waves, and the day for this site is not set yet")
 
 #: With these a required stop is not meant for the site, and may be passed.
 NOT_MEANT = frozenset(
@@ -71,23 +81,33 @@ NOT_MEANT = frozenset(
 
 @dataclass(frozen=True)
 class Rejection:
-    """An offer that is not on the path, and why."""
+    """An offer that is not on the path, and why.
+
+    Attributes:
+        stop: The required release that comes first.
+        opens: When the offer opens to this site, if that is set.
+    """
 
     offer: Offer
     reason: Reason
     stop: Version | None = None
+    opens: datetime | None = None
 
     @property
     def text(self) -> Text:
         """The reason in words."""
         offer = self.offer
+        if self.reason is Reason.WAVE and self.opens is None:
+            return Text(NO_DAY_YET)
+        why = offer.withdrawn or offer.halted
         values: dict[str, object] = {
             "agent": offer.agent,
             "channel": offer.channel.value,
             "countries": ", ".join(offer.countries),
+            "opens": f"{self.opens:%Y-%m-%d %H:%M} UTC" if self.opens else "-",
             "stop": self.stop,
             "upgrade_from": offer.upgrade_from or "-",
-            "why": offer.withdrawn.reason if offer.withdrawn else "",
+            "why": why.reason if why else "",
         }
         return Text(WORDS[self.reason], values)
 
@@ -124,12 +144,24 @@ class NoPath:
 @dataclass(frozen=True)
 class _Site:
     current: Version
+    id: str
     country: str
     channel: Channel
     agent: Version
     bad: frozenset[Version]
+    now: datetime
+    named: bool
 
-    def rejects(self, offer: Offer) -> Reason | None:
+    def judge(self, offer: Offer) -> Rejection | None:
+        reason = self._reason(offer)
+        if reason is not None:
+            return Rejection(offer, reason)
+        opened, opens = is_open(offer, self.id, self.country, self.now)
+        if not opened and not self.named:
+            return Rejection(offer, Reason.WAVE, opens=opens)
+        return None
+
+    def _reason(self, offer: Offer) -> Reason | None:
         if offer.release_version <= self.current:
             return Reason.NOT_NEWER
         if offer.withdrawn is not None:
@@ -140,6 +172,8 @@ class _Site:
             return Reason.OTHER_CHANNEL
         if not SpecifierSet(offer.agent, prereleases=True).contains(self.agent):
             return Reason.AGENT
+        if offer.halted is not None:
+            return Reason.HALTED
         if offer.release_version in self.bad:
             return Reason.BAD
         return None
@@ -185,9 +219,11 @@ def choose_path(
     current: Version,
     offers: Iterable[Offer],
     *,
+    site: str,
     country: str,
     channel: Channel,
     agent: Version,
+    now: datetime,
     bad: Collection[Version] = (),
     allow_bad: bool = False,
     target: Version | None = None,
@@ -197,12 +233,15 @@ def choose_path(
     Args:
         current: What runs now.
         offers: All offers of one product, in any order.
+        site: The site's id; its place in the waves is reckoned from it.
         country: The site's country, ISO 3166-1 alpha-2.
         channel: ``preview`` sites are offered stable releases too.
         agent: Version of this agent.
+        now: The time by which signed dates are judged (UTC).
         bad: Releases that failed here.
         allow_bad: A person asked for another try of those.
-        target: The release that a person named; the newest that can be reached by default.
+        target: The release that a person named, which opens it and the stops before it to this
+            site, whatever the waves; the newest that can be reached by default.
 
     Returns:
         The path, or, only where no target was named, the reasons why there is none.
@@ -210,23 +249,24 @@ def choose_path(
     Raises:
         PathError: Of the kind that says why the named target may not be installed.
     """
-    site = _Site(current, country, channel, agent, frozenset() if allow_bad else frozenset(bad))
+    known = frozenset() if allow_bad else frozenset(bad)
+    here = _Site(current, site, country, channel, agent, known, now, named=target is not None)
     ordered = sorted(offers, key=lambda offer: offer.release_version)
-    reasons = [(offer, site.rejects(offer)) for offer in ordered]
-    eligible = [offer for offer, reason in reasons if reason is None]
+    judged = [(offer, here.judge(offer)) for offer in ordered]
+    eligible = [offer for offer, rejection in judged if rejection is None]
     stops = [
         offer.release_version
-        for offer, reason in reasons
-        if offer.required and (reason is None or reason not in NOT_MEANT)
+        for offer, rejection in judged
+        if offer.required and (rejection is None or rejection.reason not in NOT_MEANT)
     ]
     paths = _shortest(current, eligible, stops)
     rejected = tuple(
-        Rejection(offer, reason) if reason is not None else _unreachable(offer, paths.keys(), stops)
-        for offer, reason in reasons
-        if reason is not None or offer.release_version not in paths
+        rejection or _unreachable(offer, paths.keys(), stops)
+        for offer, rejection in judged
+        if rejection is not None or offer.release_version not in paths
     )
     if target is not None and target not in paths:
-        raise _refusal(target, site, rejected)
+        raise _refusal(target, here, rejected)
     if target == current:
         raise TargetNotNewer(version=target, current=current)
     hops = paths[max(paths) if target is None else target]
@@ -253,6 +293,9 @@ def _refusal(target: Version, site: _Site, rejected: tuple[Rejection, ...]) -> P
             return TargetOtherChannel(version=target, channel=offer.channel.value)
         case Reason.AGENT:
             return TargetNeedsNewerAgent(version=target, agent=offer.agent)
+        case Reason.HALTED:
+            why = offer.halted.reason if offer.halted else ""
+            return TargetHalted(version=target, reason=why)
         case Reason.BAD:
             return TargetBad(version=target)
         case _:

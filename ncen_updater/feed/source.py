@@ -44,6 +44,13 @@ class ReleaseSource(abc.ABC):
     """A source of signed releases. Only implementations know of the network or of TUF."""
 
     @abc.abstractmethod
+    def now(self) -> datetime:
+        """The time by which signed dates are judged (UTC).
+
+        Never earlier than the newest time that officers signed, whatever the system clock shows.
+        """
+
+    @abc.abstractmethod
     def refresh(self) -> FeedView:
         """Fetch and verify the list.
 

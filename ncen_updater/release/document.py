@@ -26,8 +26,10 @@ from ncen_updater.release.manifest import (
     Urgency,
     VersionText,
 )
+from ncen_updater.release.rollout import MAX_WAVES, Halt, Wave
 
 __all__ = [
+    "STEERING",
     "Offer",
     "ReleaseDocument",
     "TargetRef",
@@ -40,6 +42,8 @@ __all__ = [
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 MAX_DOCUMENT_BYTES = 5_000_000
+#: Fields of an offer that officers may sign anew while the release stays what it is.
+STEERING = ("channel", "countries", "waves", "halted", "withdrawn")
 
 
 def archive_target(product: str, version: str) -> str:
@@ -78,6 +82,8 @@ class Offer(Model):
     Attributes:
         unpacked_bytes: Bytes of all files of the tree.
         archive: The full archive.
+        waves: When it opens to which sites; to all of them at once if there is none.
+        halted: Set while no further site shall begin with it.
         withdrawn: Set when the Secretariat took the release back.
     """
 
@@ -91,12 +97,18 @@ class Offer(Model):
     countries: tuple[Country, ...] = ()
     archive: TargetRef
     unpacked_bytes: ByteCount
+    waves: Annotated[tuple[Wave, ...], Field(max_length=MAX_WAVES)] = ()
+    halted: Halt | None = None
     withdrawn: Withdrawal | None = None
 
     @property
     def release_version(self) -> Version:
         """The version, parsed."""
         return Version(self.version)
+
+    def same_release(self, other: Offer) -> bool:
+        """Whether both name the same release, whatever was signed since of who may have it."""
+        return self.model_copy(update={name: getattr(other, name) for name in STEERING}) == other
 
 
 class ReleaseDocument(Model):

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import IO
 
@@ -104,6 +105,10 @@ class ChildSource(ReleaseSource):
             state=paths.resolve(paths.state),
             trusted_root=paths.resolve(paths.trusted_root),
         )
+
+    def now(self) -> datetime:
+        """The system clock, but never earlier than what officers signed."""
+        return self._local.now()
 
     def refresh(self) -> FeedView:
         """Fetch and verify the list in the child, then read what it left."""

@@ -24,6 +24,7 @@ __all__ = [
     "MetadataDamaged",
     "MixedVersions",
     "OfferChanged",
+    "OfferHalted",
     "OfferInvalid",
     "OfferWithdrawn",
     "ProductNotInFeed",
@@ -163,6 +164,15 @@ class OfferChanged(TrustError):
     code = "NU-2013"
     what = N_("Release {version} is no longer offered as it was.")
     remedy = N_("Make the plan again.")
+
+
+class OfferHalted(TrustError):
+    """Halted between choice and download."""
+
+    code = "NU-2041"
+    exit_code = ExitCode.HELD
+    what = N_("Release {version} was halted by the Secretariat: {reason}")
+    remedy = N_("Wait until it is opened again; 'ncen-updater check' says when that is so.")
 
 
 class OfferWithdrawn(TrustError):

@@ -5,17 +5,26 @@ The whole list is read by ``source``; this module neither parses offers nor impo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ncen_updater.bounded import parse_json, read_file
 from ncen_updater.trust.errors import ViewDamaged
 
-__all__ = ["LastView", "parse_moment", "read_last_view", "read_raw", "view_path"]
+__all__ = ["LastView", "Notice", "parse_moment", "read_last_view", "read_raw", "view_path"]
 
 SCHEMA = 1
 MAX_VIEW_BYTES = 20_000_000
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What the officers say to sites that have a release which they took back."""
+
+    reason: str
+    advice: str
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,7 @@ class LastView:
         version: Version of the signed list.
         versions: Releases that are offered, oldest first; withdrawn ones are left out.
         withdrawn: Releases that were taken back.
+        notices: Why, and what to do, by version.
     """
 
     checked_at: datetime
@@ -35,6 +45,7 @@ class LastView:
     version: int
     versions: tuple[str, ...]
     withdrawn: tuple[str, ...]
+    notices: Mapping[str, Notice] = field(default_factory=dict)
 
     def stale(self, now: datetime) -> bool:
         """Whether the list has lapsed."""
@@ -87,6 +98,7 @@ def read_last_view(path: Path) -> LastView | None:
             version=_number(data["version"]),
             versions=_texts(data["versions"]),
             withdrawn=_texts(data["withdrawn"]),
+            notices=_notices(data.get("notices", {})),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ViewDamaged(path=path, detail=str(error)) from error
@@ -102,6 +114,15 @@ def _number(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError("not a number")
     return value
+
+
+def _notices(value: object) -> dict[str, Notice]:
+    if not isinstance(value, dict):
+        raise TypeError("not a table of notices")
+    return {
+        str(version): Notice(_text(notice["reason"]), _text(notice["advice"]))
+        for version, notice in value.items()
+    }
 
 
 def _texts(value: object) -> tuple[str, ...]:

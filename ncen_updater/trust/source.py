@@ -31,6 +31,7 @@ from ncen_updater.progress import Progress
 from ncen_updater.release.canonical import sha256_hex
 from ncen_updater.release.document import (
     MAX_DOCUMENT_BYTES,
+    STEERING,
     Offer,
     ReleaseDocument,
     TargetRef,
@@ -47,6 +48,7 @@ from ncen_updater.trust.errors import (
     DocumentMismatch,
     FeedError,
     OfferChanged,
+    OfferHalted,
     OfferWithdrawn,
     TargetMissing,
     TreeMismatch,
@@ -126,6 +128,14 @@ class TufReleaseSource(ReleaseSource):
         """Close connections."""
         if self._fetcher is not None:
             self._fetcher.close()
+
+    def now(self) -> datetime:
+        """The system clock, but never earlier than what officers signed.
+
+        A clock that is ahead by more than the timestamp is valid makes the list a lapsed one; it
+        opens no wave.
+        """
+        return self._clock.reference()
 
     # -- the list ------------------------------------------------------------------------------
 
@@ -229,7 +239,9 @@ class TufReleaseSource(ReleaseSource):
         current = next((o for o in offers if o.version == offer.version), None)
         if current is not None and current.withdrawn is not None:
             raise OfferWithdrawn(version=offer.version, reason=current.withdrawn.reason)
-        if current is None or current != offer:
+        if current is not None and current.halted is not None:
+            raise OfferHalted(version=offer.version, reason=current.halted.reason)
+        if current is None or not offer.same_release(current):
             raise OfferChanged(version=offer.version)
 
     def fetched(self, offer: Offer) -> FetchedRelease | None:
@@ -278,10 +290,12 @@ class TufReleaseSource(ReleaseSource):
     def _document(self, offer: Offer, place: Path) -> ReleaseDocument:
         name = release_target(self._product, offer.version)
         document = parse_release_document((place / DOCUMENT).read_bytes(), name)
-        says = document.offer().model_copy(update={"withdrawn": offer.withdrawn})
-        if says != offer:
+        says = document.offer()
+        if not says.same_release(offer):
             different = [
-                key for key in Offer.model_fields if getattr(says, key) != getattr(offer, key)
+                key
+                for key in Offer.model_fields
+                if key not in STEERING and getattr(says, key) != getattr(offer, key)
             ]
             raise DocumentMismatch(version=offer.version, detail=", ".join(different))
         names = (document.archive.target, document.tree.target)

@@ -285,9 +285,11 @@ class Operations:
         return choose_path(
             self._running(),
             offers,
+            site=site.id,
             country=site.country,
             channel=site.channel,
             agent=self._site.agent_version,
+            now=self._site.source.now(),
             bad=bad,
             allow_bad=retry,
             target=target,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import pairwise
 
 import pytest
@@ -26,6 +27,7 @@ from ncen_updater.feed.path import NoPath, Reason, UpgradePath, choose_path
 from ncen_updater.release.document import Offer, TargetRef, Withdrawal
 from ncen_updater.release.manifest import Channel
 
+NOW = datetime(2026, 12, 1, 8, tzinfo=UTC)
 ARCHIVE = TargetRef(target="x", length=1, sha256="0" * 64)
 V = Version
 
@@ -143,6 +145,8 @@ def test_table(row: Row) -> None:
     path = choose_path(
         V("3.2.4"),
         row.offers,
+        site="dakar",
+        now=NOW,
         country="SN",
         channel=row.channel,
         agent=V("0.1.0"),
@@ -168,6 +172,8 @@ def test_words_of_a_rejection() -> None:
             offer("3.4.0", ">=3.2"),
             offer("3.5.0", withdrawn=GONE),
         ),
+        site="dakar",
+        now=NOW,
         country="SN",
         channel=Channel.STABLE,
         agent=V("1"),
@@ -182,7 +188,15 @@ def test_words_of_a_rejection() -> None:
 
 def test_the_stop_that_is_named_is_the_next_one_and_not_one_that_can_be_walked() -> None:
     offers = (STOP, offer("3.4.0", required=True, agent=">=9"), offer("3.5.0", ">=3.2"))
-    path = choose_path(V("3.2.4"), offers, country="SN", channel=Channel.STABLE, agent=V("0.1.0"))
+    path = choose_path(
+        V("3.2.4"),
+        offers,
+        site="dakar",
+        now=NOW,
+        country="SN",
+        channel=Channel.STABLE,
+        agent=V("0.1.0"),
+    )
     assert {r.offer.version: r.stop for r in path.rejected} == {"3.4.0": None, "3.5.0": V("3.4.0")}
 
 
@@ -190,6 +204,8 @@ def test_an_agent_that_is_a_release_candidate_counts() -> None:
     assert choose_path(
         V("3.2.4"),
         (offer("3.3.0", agent=">=0.1"),),
+        site="dakar",
+        now=NOW,
         country="SN",
         channel=Channel.STABLE,
         agent=V("0.2.0rc1"),
@@ -229,6 +245,8 @@ def test_named_target(target: str, outcome: tuple[str, ...] | type[PathError]) -
         return choose_path(
             V("3.2.4"),
             FEED,
+            site="dakar",
+            now=NOW,
             country="SN",
             channel=Channel.STABLE,
             agent=V("1"),
@@ -251,7 +269,14 @@ def test_named_target(target: str, outcome: tuple[str, ...] | type[PathError]) -
 def test_the_current_version_is_never_a_path_even_if_nobody_offers_it() -> None:
     with pytest.raises(TargetNotNewer) as caught:
         choose_path(
-            V("3.2.4"), (), country="SN", channel=Channel.STABLE, agent=V("1"), target=V("3.2.4")
+            V("3.2.4"),
+            (),
+            site="dakar",
+            now=NOW,
+            country="SN",
+            channel=Channel.STABLE,
+            agent=V("1"),
+            target=V("3.2.4"),
         )
     assert caught.value.values == {"version": V("3.2.4"), "current": V("3.2.4")}
 
@@ -289,6 +314,8 @@ def test_never_proposes_a_forbidden_path(
         path = choose_path(
             V(current),
             feed,
+            site="dakar",
+            now=NOW,
             country="SN",
             channel=channel,
             agent=V("1"),
@@ -326,14 +353,28 @@ def test_never_proposes_a_forbidden_path(
 @given(feed=st.lists(offers_, unique_by=lambda o: o.version, max_size=8), current=versions)
 def test_order_of_the_offers_does_not_matter(feed: list[Offer], current: str) -> None:
     def choose(offers: list[Offer]) -> UpgradePath | NoPath:
-        return choose_path(V(current), offers, country="SN", channel=Channel.STABLE, agent=V("1"))
+        return choose_path(
+            V(current),
+            offers,
+            site="dakar",
+            now=NOW,
+            country="SN",
+            channel=Channel.STABLE,
+            agent=V("1"),
+        )
 
     assert choose(feed) == choose(feed[::-1])
 
 
 def test_a_release_that_names_no_earlier_one_is_for_a_first_installation_only() -> None:
     path = choose_path(
-        V("3.2.4"), [offer("3.3.0", "")], country="MU", channel=Channel.STABLE, agent=V("1")
+        V("3.2.4"),
+        [offer("3.3.0", "")],
+        site="port-louis",
+        now=NOW,
+        country="MU",
+        channel=Channel.STABLE,
+        agent=V("1"),
     )
     assert not path
     assert [row.reason for row in path.rejected] == [Reason.UPGRADE_FROM]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ncen_updater.cli.commands.common import agent_session, path_document, show_path
+from ncen_updater.cli.commands.common import agent_session, path_document, show_notice, show_path
 from ncen_updater.cli.lazy import Command
 from ncen_updater.errors import ExitCode
 from ncen_updater.i18n import N_, Text
@@ -25,12 +25,17 @@ def check(context: click.Context, exit_code: bool) -> ExitCode:
         path = Operations(site, progress).path()
     current = str(site.slots.current())
     view = site.source.last_view()
-    show_path(session, site.config.site.product, current, path)
+    product = site.config.site.product
+    show_path(session, product, current, path)
+    gone = next((o.withdrawn for o in view.offers if o.version == current), None) if view else None
+    if gone is not None:
+        show_notice(session, product, current, gone.reason, gone.advice)
     session.finish(
         {
-            "product": site.config.site.product,
+            "product": product,
             "current": current,
-            **path_document(path, session.language),
+            **path_document(path, session.language, current),
+            "running_withdrawn": gone.model_dump() if gone else None,
             "checked_at": view.checked_at if view else None,
             "expires_at": view.expires_at if view else None,
         }

@@ -9,7 +9,7 @@ from packaging.version import InvalidVersion, Version
 
 from ncen_updater.cli.errors import NOTHING_CHANGED, BadVersion
 from ncen_updater.cli.lazy import session_of
-from ncen_updater.cli.render import format_duration
+from ncen_updater.cli.render import clean, format_duration
 from ncen_updater.cli.session import AgentSession
 from ncen_updater.i18n import N_, Text
 
@@ -25,6 +25,7 @@ __all__ = [
     "parse_version",
     "path_document",
     "result_document",
+    "show_notice",
     "show_path",
     "show_result",
 ]
@@ -49,9 +50,12 @@ def parse_version(text: str | None) -> Version | None:
         raise BadVersion(text=text, state=NOTHING_CHANGED) from error
 
 
-def path_document(path: UpgradePath | NoPath, language: str) -> dict[str, object]:
-    """Return a path as JSON has it."""
+def path_document(
+    path: UpgradePath | NoPath, language: str, current: str | None = None
+) -> dict[str, object]:
+    """Return a path as JSON has it; ``current`` is where it begins."""
     hops = getattr(path, "hops", ())
+    origins = (current, *(offer.version for offer in hops))
     return {
         "available": bool(hops),
         "hops": [
@@ -60,8 +64,9 @@ def path_document(path: UpgradePath | NoPath, language: str) -> dict[str, object
                 "required": offer.required,
                 "urgency": offer.urgency.value,
                 "bytes": offer.archive.length,
+                "download_bytes": offer.download_bytes(origin),
             }
-            for offer in hops
+            for offer, origin in zip(hops, origins, strict=False)
         ],
         "rejected": [
             {
@@ -86,8 +91,8 @@ def show_path(
     if not hops:
         text = N_("{product} {current} is the newest release for this site.")
         session.show(Text(text, values))
-    for offer in hops:
-        size = format_bytes(offer.archive.length)
+    for offer, origin in zip(hops, (current, *(o.version for o in hops)), strict=False):
+        size = format_bytes(offer.download_bytes(origin))
         more = {"version": offer.version, "urgency": offer.urgency, "size": size}
         text = (
             N_("Available: {product} {version}, a required stop ({urgency}, {size})")
@@ -99,6 +104,19 @@ def show_path(
         if rejection.reason.value != "not-newer":
             text = N_("Not for this site now: {version}, since {reason}")
             session.show(Text(text, {"version": rejection.offer.version, "reason": rejection.text}))
+
+
+def show_notice(
+    session: AgentSession, product: str, version: str, reason: str, advice: str
+) -> None:
+    """Say that the release in use here was taken back, and what the officers advise."""
+    values = {
+        "product": product, "version": version, "reason": clean(reason), "advice": clean(advice),
+    }  # fmt: skip
+    text = N_("WITHDRAWN by the Secretariat: {product} {version}, in use here: {reason}")
+    session.show(Text(text, values))
+    if advice:
+        session.show(Text(N_("  what to do: {advice}"), values))
 
 
 def change_document(change: Change) -> dict[str, object]:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import click
 
-from ncen_updater.cli.commands.common import agent_session, change_document
+from ncen_updater.cli.commands.common import agent_session, change_document, show_notice
 from ncen_updater.cli.lazy import Command
 from ncen_updater.cli.program import show_error
 from ncen_updater.cli.render import clean, error_document, format_duration, format_time
@@ -191,6 +191,10 @@ def _feed(session: AgentSession, places: Places, now: datetime) -> Document | No
         "checked": format_time(view.checked_at), "expires": format_time(view.expires_at),
     }  # fmt: skip
     session.show(Text(N_("On the signed list: up to {newest}, read {checked}."), values))
+    running = current_version(places.slots, places.current)
+    notice = view.notices.get(str(running))
+    if notice is not None:
+        show_notice(session, places.product, str(running), notice.reason, notice.advice)
     if stale:
         session.show(
             Text(
@@ -205,4 +209,5 @@ def _feed(session: AgentSession, places: Places, now: datetime) -> Document | No
         "version": view.version,
         "versions": list(view.versions),
         "withdrawn": list(view.withdrawn),
+        "running_withdrawn": notice,
     }

@@ -1,0 +1,48 @@
+"""When a site asks the feed next: pure.
+
+Every site has its own place in the interval, reckoned from its name, so ten thousand of them come
+one after the other without anybody telling them when. What must not happen is that they fall into
+step: after a long outage of the feed, or where machines are switched on at eight every morning.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+
+__all__ = ["CATCH_UP", "next_check"]
+
+#: Who missed a check asks within this part of the interval, and not all at once.
+CATCH_UP = 0.05
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _share(site: str, purpose: str) -> float:
+    """A number from 0 up to 1 that is always the same for one site."""
+    digest = hashlib.sha256(f"{purpose}\n{site}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def next_check(now: datetime, last: datetime | None, interval: timedelta, site: str) -> datetime:
+    """Return the moment of the next check; ask once after each check and once at the start.
+
+    Args:
+        now: The time.
+        last: When the feed was asked last, whether it answered or not; None if never. A time after
+            ``now`` (the clock was set back) counts as now.
+        interval: Time between two checks, above zero.
+        site: Id of the site.
+
+    Returns:
+        The site's next place after ``last``; where that has passed already, a moment soon after
+        ``now``. Never earlier than ``now``, never later than one interval after it.
+    """
+    if interval <= timedelta(0):
+        raise ValueError("the interval between two checks is above zero")
+    soon = now + interval * CATCH_UP * _share(site, "catch-up")
+    if last is None:
+        return soon
+    place = interval * _share(site, "place")
+    rounds = (min(last, now) - _EPOCH - place) // interval
+    regular = _EPOCH + place + (rounds + 1) * interval
+    return regular if regular >= now else soon

@@ -5,7 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from ncen_updater.config.service import ServiceSettings
 from ncen_updater.databases.base import Strategy
@@ -54,7 +62,9 @@ class FeedSettings(Settings):
     """Where the signed feed is.
 
     Attributes:
-        urls: Base addresses of the same feed, tried in order.
+        offline: Whether releases come by imported bundles alone, and no address is ever asked.
+        urls: Base addresses of the same feed, tried in order; at least one unless offline.
+        offline_grace_days: How long the lists of an imported bundle count beyond their expiry.
         timeout_s: Seconds without a byte after which a server counts as dead.
         minimum_bytes_per_s: Slower than this over half a minute counts as dead.
         proxy: ``http://host:port`` of a proxy, if one is needed.
@@ -62,15 +72,24 @@ class FeedSettings(Settings):
         client_certificate: PEM file with certificate and key for mutual TLS.
     """
 
+    offline: Annotated[bool, Field(strict=True)] = False
     urls: Annotated[
         tuple[Annotated[str, StringConstraints(pattern=r"^https?://[!-~]+$")], ...],
-        Field(min_length=1),
-    ]
+        Field(validate_default=True),
+    ] = ()
+    offline_grace_days: Annotated[int, Field(ge=0, le=180)] = 90
     timeout_s: Seconds = 30.0
     minimum_bytes_per_s: Annotated[int, Field(ge=1)] = 200
     proxy: Annotated[str, StringConstraints(pattern=r"^https?://[!-~]+$")] | None = None
     ca_file: Path | None = None
     client_certificate: Path | None = None
+
+    @field_validator("urls")
+    @classmethod
+    def _has_a_way(cls, urls: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if not urls and not info.data.get("offline", False):
+            raise ValueError("missing or empty: give at least one address, or say 'offline = true'")
+        return urls
 
 
 class PostgresSettings(Settings):

@@ -53,6 +53,8 @@ def test_every_setting_is_explained_with_its_default(
         assert shown == str(default).lower()
     elif default == tuple(Day):
         assert shown == "every day"
+    elif default == ():
+        assert shown == "[]"
     elif isinstance(default, float):
         assert float(shown) == default
     elif default is not ... and not callable(default):

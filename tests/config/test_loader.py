@@ -102,6 +102,9 @@ MISTAKES: dict[str, ROW] = {
     "port fraction": ("5433", "1.5", 14, "databases.postgresql.port", "whole number"),
     "list expected": ('["https://example.org/"]', '"x"', 8, "feed.urls", "list"),
     "list empty": ('["https://example.org/"]', "[]", 8, "feed.urls", "at least one"),
+    "offline form": ("[feed]", '[feed]\noffline = "yes"', 8, "feed.offline", "true or false"),
+    "grace over the cap": ("[feed]", "[feed]\noffline_grace_days = 181", 8,
+                           "feed.offline_grace_days", "at most 180"),
     "url": ("https://example.org/", "ftp://example.org/", 8, "feed.urls[0]", "http"),
     "choice": ('"postgresql"\n', '"oracle"\n', 10, "databases.engine", "'postgresql' or 'sqlite'"),
     "engine without table": ('"postgresql"\n', '"sqlite"\n', 9, "databases", "[databases.sqlite]"),
@@ -119,6 +122,14 @@ MISTAKES: dict[str, ROW] = {
     "not a number": ("[feed]", "[feed]\ntimeout_s = nan", 8, "feed.timeout_s", ""),
     "zero in a path": ('"door"', '"a\\u0000b"', 18, "application.door_file", "zero"),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("urls", ["", "urls = []\n", 'urls = ["https://example.org/"]\n'])
+def test_a_site_without_a_network_needs_no_address(tmp_path: Path, urls: str) -> None:
+    text = GOOD.replace('urls = ["https://example.org/"]\n', f"offline = true\n{urls}")
+    feed = load_config(write(tmp_path, text)).feed
+    assert feed.offline
+    assert feed.offline_grace_days == 90
 
 
 @pytest.mark.parametrize("name", MISTAKES)

@@ -25,17 +25,14 @@ from tuf.api.exceptions import (
     DownloadLengthMismatchError,
     SlowRetrievalError,
 )
-from tuf.ngclient.fetcher import FetcherInterface
 
 from ncen_updater.transfer.download import LineBroken, Part
+from ncen_updater.trust.fetching import FEED_SCHEME, FeedFetcher
 
 __all__ = ["FEED_SCHEME", "Failure", "HttpFetcher", "MirrorFailure", "MirrorRefused", "TooSlow"]
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
-
-#: Stands for the address of whichever mirror is tried.
-FEED_SCHEME = "ncen-feed:/"
 BLOCK = 1 << 16
 HTTP_OK, HTTP_PARTIAL, HTTP_RANGE = 200, 206, 416
 RETRY_STATUS = frozenset({429, 500, 502, 503, 504})
@@ -86,7 +83,7 @@ class _Pace:
             self._since, self._bytes = now, 0
 
 
-class HttpFetcher(FetcherInterface):
+class HttpFetcher(FeedFetcher):
     """Fetches by name from the first address that gives the file.
 
     Args:

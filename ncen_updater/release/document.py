@@ -30,11 +30,13 @@ from ncen_updater.release.rollout import MAX_WAVES, Halt, Wave
 
 __all__ = [
     "STEERING",
+    "DeltaRef",
     "Offer",
     "ReleaseDocument",
     "TargetRef",
     "Withdrawal",
     "archive_target",
+    "delta_target",
     "parse_release_document",
     "release_target",
     "tree_target",
@@ -61,12 +63,42 @@ def tree_target(product: str, version: str) -> str:
     return f"trees/{product}/{version}.json.zst"
 
 
+def delta_target(product: str, origin: str, version: str) -> str:
+    """Name of the delta pack that leads from one release straight to another."""
+    return f"deltas/{product}/{origin}--{version}"
+
+
 class TargetRef(Model):
     """A TUF target that belongs to a release, pinned a second time by its digest."""
 
     target: Annotated[str, StringConstraints(min_length=1, max_length=300)]
     length: ByteCount
     sha256: Sha256
+
+
+class DeltaRef(TargetRef):
+    """A delta pack: how the tree of an earlier release becomes that of this one.
+
+    What a pack may do to the machine that applies it is signed here and enforced there.
+
+    Attributes:
+        from_version: The earlier release, for people and for the name.
+        from_tree: Digest of its tree; the pack fits no other.
+        out_bytes: Bytes of all files of the tree that comes out.
+        out_files: Number of its entries.
+        max_memory_bytes: The most memory that applying it asks for.
+        needs: Capabilities that the agent must have.
+    """
+
+    from_version: VersionText
+    from_tree: Sha256
+    out_bytes: ByteCount
+    out_files: ByteCount
+    max_memory_bytes: ByteCount
+    needs: Annotated[
+        tuple[Annotated[str, StringConstraints(pattern=r"^[a-z0-9.-]{1,60}$")], ...],
+        Field(max_length=20),
+    ] = ()
 
 
 class Withdrawal(Model):
@@ -82,6 +114,7 @@ class Offer(Model):
     Attributes:
         unpacked_bytes: Bytes of all files of the tree.
         archive: The full archive.
+        deltas: Bytes of each delta pack, by the version that it starts from.
         waves: When it opens to which sites; to all of them at once if there is none.
         halted: Set while no further site shall begin with it.
         withdrawn: Set when the Secretariat took the release back.
@@ -97,6 +130,9 @@ class Offer(Model):
     countries: tuple[Country, ...] = ()
     archive: TargetRef
     unpacked_bytes: ByteCount
+    deltas: Annotated[dict[VersionText, ByteCount], Field(max_length=100)] = Field(
+        default_factory=dict
+    )
     waves: Annotated[tuple[Wave, ...], Field(max_length=MAX_WAVES)] = ()
     halted: Halt | None = None
     withdrawn: Withdrawal | None = None
@@ -110,6 +146,10 @@ class Offer(Model):
         """Whether both name the same release, whatever was signed since of who may have it."""
         return self.model_copy(update={name: getattr(other, name) for name in STEERING}) == other
 
+    def download_bytes(self, origin: str | None) -> int:
+        """Bytes of the smallest file that brings it to a site that runs ``origin``, whole."""
+        return min(self.archive.length, self.deltas.get(origin or "", self.archive.length))
+
 
 class ReleaseDocument(Model):
     """One release, whole.
@@ -118,6 +158,7 @@ class ReleaseDocument(Model):
         tree: The compressed tree (zstd); ``tree_digest`` is that of its uncompressed byte form.
         tree_bytes: Length of the uncompressed byte form, the most that may come out.
         migrations: SHA-256 of every file that the manifest names, by its path in the tree.
+        deltas: The delta packs that lead here. A site that uses one does not fetch the tree.
     """
 
     schema_: Annotated[Literal[1], Field(alias="schema")]
@@ -128,6 +169,7 @@ class ReleaseDocument(Model):
     tree_bytes: ByteCount
     unpacked_bytes: ByteCount
     migrations: dict[str, Sha256] = Field(default_factory=dict)
+    deltas: Annotated[tuple[DeltaRef, ...], Field(max_length=100)] = ()
 
     def canonical(self) -> bytes:
         """Return the signed byte form."""
@@ -147,6 +189,7 @@ class ReleaseDocument(Model):
             countries=manifest.countries,
             archive=self.archive,
             unpacked_bytes=self.unpacked_bytes,
+            deltas={ref.from_version: ref.length for ref in self.deltas},
         )
 
 

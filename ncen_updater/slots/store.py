@@ -194,6 +194,21 @@ class SlotStore:
 
         See :meth:`build`; the files are checked here, whatever ``fill`` promises.
         """
+
+        def known(place: Path) -> Tree:
+            fill(place)
+            return tree
+
+        self.derive(document, known, progress)
+
+    def derive(
+        self, document: ReleaseDocument, fill: Callable[[Path], Tree], progress: Progress
+    ) -> None:
+        """Build a slot whose tree is only known once it is filled.
+
+        See :meth:`build`. ``fill`` is given an empty directory and returns the tree that it made;
+        the tree is compared with the document's digest, and then every file with the tree.
+        """
         version = document.manifest.release_version
         place = self.path(version)
         partial = self._slots / f"{version}{PARTIAL}"
@@ -204,7 +219,9 @@ class SlotStore:
             _delete(partial)
             try:
                 partial.mkdir()
-                fill(partial)
+                tree = fill(partial)
+                if tree.digest() != document.tree_digest:
+                    raise SlotDiffers(path=place, version=version, count=1, detail="another tree")
                 self._accept(version, partial, tree.entries, progress, sealed=False)
                 _seal(partial, tree.entries)
                 self._records.write(version, document, tree)

@@ -29,7 +29,16 @@ from ncen_updater.i18n import N_, Text
 from ncen_updater.progress import Progress
 from ncen_updater.transfer.errors import DownloadDamaged, SpaceShort
 
-__all__ = ["LineBroken", "Open", "Part", "Wanted", "download", "is_whole", "require_space"]
+__all__ = [
+    "LineBroken",
+    "Open",
+    "Part",
+    "Wanted",
+    "arrived",
+    "download",
+    "is_whole",
+    "require_space",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -121,6 +130,19 @@ def is_whole(path: Path, wanted: Wanted) -> bool:
     return digest.hexdigest() == wanted.sha256
 
 
+def arrived(path: Path, length: int, sha256: str) -> int:
+    """How many bytes of a file lie on the disk, whole or in part; nothing is hashed."""
+    for place in (path, path.with_name(f".{path.name}.partial")):
+        try:
+            size = place.stat().st_size
+        except OSError:
+            continue
+        if place != path and not _Partial(path, Wanted(path.name, length, sha256)).is_ours():
+            continue
+        return min(size, length)
+    return 0
+
+
 class _Partial:
     """The partial file and what is known of it."""
 
@@ -133,7 +155,7 @@ class _Partial:
 
     def open(self) -> tuple[IO[bytes], int]:
         """Open it for appending; return it and its useful length."""
-        have = self.path.stat().st_size if self._is_ours() else 0
+        have = self.path.stat().st_size if self.is_ours() else 0
         if have == 0 or have > self._wanted.length:
             self.discard()
             have = 0
@@ -142,7 +164,8 @@ class _Partial:
         stream = os.fdopen(os.open(self.path, flags, 0o644), "r+b")
         return stream, have
 
-    def _is_ours(self) -> bool:
+    def is_ours(self) -> bool:
+        """Whether there is one and it is meant for this very file."""
         try:
             note = json.loads(self._note.read_text("utf-8"))
             self.origin, self.etag = note["origin"], note["etag"]

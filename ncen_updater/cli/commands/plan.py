@@ -46,7 +46,7 @@ def run_plan(
     current = str(site.slots.current())
     if made is None:
         show_path(session, site.config.site.product, current, path)
-        session.finish(path_document(path, session.language))
+        session.finish(path_document(path, session.language, current))
         return ExitCode.OK
     if sql:
         statements = made.sql()
@@ -80,8 +80,13 @@ def plan_document(
     session: AgentSession, path: UpgradePath | NoPath, made: Plan
 ) -> dict[str, object]:
     """Return a plan as JSON has it."""
+    origin = str(made.hops[0].origin) if made.hops else None
     findings = [finding_document(finding, session.language) for finding in made.findings]
-    return {**path_document(path, session.language), "plan": made.as_json(), "findings": findings}
+    return {
+        **path_document(path, session.language, origin),
+        "plan": made.as_json(),
+        "findings": findings,
+    }
 
 
 def show_plan(session: AgentSession, made: Plan) -> None:

@@ -29,6 +29,7 @@ COMMANDS = {
     "doctor": (f"{_AT}doctor", N_("Look for everything that would stand in the way.")),
     "hold": (f"{_AT}hold", N_("Forbid upgrades, with a reason.")),
     "unhold": (f"{_AT}hold", N_("Allow upgrades again.")),
+    "serve": (f"{_AT}serve", N_("Be the service of this site.")),
     "adopt": (f"{_AT}adopt", N_("Take over a site that was installed by hand.")),
 }
 

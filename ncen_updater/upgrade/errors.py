@@ -6,6 +6,7 @@ from ncen_updater.errors import ExitCode, UpdaterError
 from ncen_updater.i18n import N_
 
 __all__ = [
+    "ApprovalMissing",
     "Busy",
     "ChangeFailed",
     "ChecksFailed",
@@ -19,14 +20,17 @@ __all__ = [
     "JournalUnwritable",
     "LockUnusable",
     "NeedsPerson",
+    "NotRehearsed",
     "NothingToConfirm",
     "NothingToRollBack",
     "OpenChange",
     "RecordsWouldBeLost",
+    "RehearsalOutdated",
     "ReleaseNotOnOffer",
     "SoakFailed",
     "StepDidNotHold",
     "Unhealthy",
+    "WindowClosed",
 ]
 
 
@@ -217,6 +221,42 @@ class Held(UpdaterError):
     exit_code = ExitCode.HELD
     what = N_("Upgrades are on hold since {since}, set by {by}: {reason}")
     remedy = N_("Speak with {by}; 'ncen-updater unhold' lifts the hold.")
+
+
+class WindowClosed(UpdaterError):
+    """A scheduled upgrade that could not keep officers out before the window closed."""
+
+    code = "NU-6022"
+    exit_code = ExitCode.HELD
+    what = N_("The cut-over had to begin before {until}; it was not ready in time.")
+    remedy = N_("Nothing to do: the service tries again in the next window.")
+
+
+class ApprovalMissing(UpdaterError):
+    """An upgrade that not enough people have approved."""
+
+    code = "NU-6023"
+    exit_code = ExitCode.APPROVAL_MISSING
+    what = N_("Release {version} has to be approved by {missing} more (of {needed}).")
+    remedy = N_("Let them read the plan and approve it, then try again.")
+
+
+class NotRehearsed(UpdaterError):
+    """An upgrade that was not rehearsed here, or whose rehearsal failed."""
+
+    code = "NU-6024"
+    exit_code = ExitCode.REHEARSAL_STALE
+    what = N_("Release {version} has passed no rehearsal at this site.")
+    remedy = N_("Rehearse it, and read what the rehearsal says.")
+
+
+class RehearsalOutdated(UpdaterError):
+    """What was rehearsed or approved is not what would be done now."""
+
+    code = "NU-6025"
+    exit_code = ExitCode.REHEARSAL_STALE
+    what = N_("What was rehearsed or approved for {version} no longer holds: {reasons}")
+    remedy = N_("Rehearse it, and let it be approved again.")
 
 
 class LockUnusable(UpdaterError):

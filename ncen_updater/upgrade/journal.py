@@ -429,6 +429,12 @@ class Journal:
             ).fetchall()
             return tuple(self.change(row["id"]) for row in rows)
 
+    def last_event(self) -> int:
+        """Number of the newest event; 0 where there is none."""
+        with reading(self.path):
+            row = self._connection.execute("SELECT MAX(number) AS last FROM events").fetchone()
+            return int(row["last"] or 0)
+
     def events(self, after: int = 0, change: str | None = None) -> tuple[Event, ...]:
         """Events, oldest first, after a number."""
         with reading(self.path):

@@ -18,9 +18,12 @@ __all__ = ["resume"]
     is_flag=True,
     help=N_("For the start of the machine: count the tries, and leave the start to the system."),
 )
+@click.option(
+    "--unattended", is_flag=True, help=N_("For the service: count the tries, and start it.")
+)
 @click.option("--dry-run", is_flag=True, help=N_("Say what would be done, and change nothing."))
 @click.pass_context
-def resume(context: click.Context, boot: bool, dry_run: bool) -> ExitCode:  # fmt: skip
+def resume(context: click.Context, boot: bool, unattended: bool, dry_run: bool) -> ExitCode:
     from ncen_updater.upgrade.interruption import Interruption
     from ncen_updater.upgrade.journal import Journal
     from ncen_updater.upgrade.names import JOURNAL
@@ -30,14 +33,16 @@ def resume(context: click.Context, boot: bool, dry_run: bool) -> ExitCode:  # fm
 
     session = agent_session(context)
     site = session.open_site()
+    by_person = not (boot or unattended)
     if dry_run:
         with Journal.open(site.state / JOURNAL, read_only=True) as journal:
-            result = Result(decision=decide(look(site, journal.open_change(), by_person=not boot)))
+            decision = decide(look(site, journal.open_change(), by_person=by_person))
+            result = Result(decision=decision)
     else:
         interruption = Interruption()
         with session.progress() as progress, interruption.handled():
             operations = Operations(site, progress, interruption=interruption)
-            result = operations.resume(by_person=not boot, at_boot=boot)
+            result = operations.resume(by_person=by_person, at_boot=boot)
     if result.decision is not None:
         values = {"action": result.decision.action, "reason": result.decision.reason}
         session.show(Text(N_("{action}: {reason}"), values))

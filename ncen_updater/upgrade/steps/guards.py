@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from ncen_updater.findings import Finding, Severity
 from ncen_updater.i18n import N_, Text
 from ncen_updater.upgrade.context import StepContext
-from ncen_updater.upgrade.errors import GuardBlocks
+from ncen_updater.upgrade.errors import GuardBlocks, WindowClosed
 from ncen_updater.upgrade.guard import preflight_findings
 from ncen_updater.upgrade.model import StepName
 from ncen_updater.upgrade.steps.base import Facts, Step
@@ -30,6 +31,13 @@ def refuse_strict(findings: Sequence[Finding]) -> None:
         )
 
 
+def _refuse_late(context: StepContext) -> None:
+    """Refuse a change whose window has closed: the next step keeps officers out."""
+    until = context.facts().get("begin_before")
+    if until is not None and context.site.clock.now() >= datetime.fromisoformat(str(until)):
+        raise WindowClosed(until=until)
+
+
 class Preflight(Step):
     """Space, versions, configuration, health, unmapped data: everything that may stop us later."""
 
@@ -42,6 +50,7 @@ class Preflight(Step):
             context.site, context.ref, context.origin_version, context.progress
         )
         refuse_strict(findings)
+        _refuse_late(context)
         return {"advisories": [f"{f.code} {f.what}" for f in findings]}
 
 

@@ -1,0 +1,29 @@
+"""``serve``: be the service of this site, until a signal ends it."""
+
+from __future__ import annotations
+
+import logging
+
+import click
+
+from ncen_updater.cli.commands.common import agent_session
+from ncen_updater.cli.lazy import Command
+from ncen_updater.errors import ExitCode
+from ncen_updater.i18n import N_
+
+__all__ = ["serve"]
+
+
+@click.command("serve", cls=Command, help=N_("Be the service of this site."))
+@click.pass_context
+def serve(context: click.Context) -> ExitCode:
+    from ncen_updater.service.serve import serve as be_the_service
+
+    session = agent_session(context)
+    logging.basicConfig(
+        level=logging.DEBUG if session.verbose else logging.INFO,
+        format="%(levelname)s %(name)s %(message)s",
+        force=True,
+    )
+    be_the_service(session.config)
+    return ExitCode.OK

@@ -1,0 +1,130 @@
+"""What stands between a site and its next release: run as a child, one JSON document on stdout.
+
+Reads the last verified list, the slots, the journal and the live databases; changes nothing and
+talks to no network.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from packaging.version import Version
+
+from ncen_updater.errors import UpdaterError
+from ncen_updater.policy.automation import Rehearsed
+from ncen_updater.policy.bad_releases import BadRelease, next_attempt
+from ncen_updater.service.knowledge import Assessment
+from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.memory import Memory
+from ncen_updater.upgrade.names import JOURNAL
+from ncen_updater.upgrade.standing import Standing, standing_for
+
+if TYPE_CHECKING:
+    from ncen_updater.feed.path import UpgradePath
+    from ncen_updater.release.document import Offer
+    from ncen_updater.upgrade.context import Site
+
+__all__ = ["assess", "main"]
+
+
+def assess(site: Site) -> Assessment:
+    """Find out what is next for a site.
+
+    Raises:
+        UpdaterError: If something cannot be read.
+    """
+    current = site.slots.current()
+    view = site.source.last_view()
+    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
+        event = journal.last_event()
+        bad = {
+            record.version: record
+            for record in Memory(journal).bad_releases()
+            if record.product == site.config.site.product
+        }
+        if current is None or view is None:
+            return Assessment(event=event, current=str(current) if current else None)
+        path = _path(site, current, view.offers, frozenset(map(Version, bad)))
+        if path is None:
+            return Assessment(event=event, current=str(current))
+        target = path.target.version
+        worst = [bad[hop.version] for hop in path.hops if hop.version in bad]
+        again = [
+            next_attempt(BadRelease(Version(row.version), row.code, row.times, row.last_at))
+            for row in worst
+        ]
+        standing = _standing(site, journal, path)
+    return Assessment(
+        event=event,
+        current=str(current),
+        target=target,
+        prepared=standing is not None,
+        rehearsed=standing.rehearsed if standing else Rehearsed.MISSING,
+        binding=standing.basis.binding() if standing and standing.basis else "",
+        bad_until=max(again, default=None),
+        voids=tuple(str(void.text) for void in standing.voids) if standing else (),
+    )
+
+
+def _path(
+    site: Site, current: Version, offers: tuple[Offer, ...], bad: frozenset[Version]
+) -> UpgradePath | None:
+    """The path that the service takes: around releases that failed here, where there is one."""
+    from ncen_updater.feed.path import UpgradePath, choose_path
+
+    for allow_bad in (False, True):
+        path = choose_path(
+            current,
+            offers,
+            site=site.config.site.id,
+            country=site.config.site.country,
+            channel=site.config.site.channel,
+            agent=site.agent_version,
+            now=site.source.now(),
+            bad=bad,
+            allow_bad=allow_bad,
+        )
+        if isinstance(path, UpgradePath):
+            return path
+    return None
+
+
+def _standing(site: Site, journal: Journal, path: UpgradePath) -> Standing | None:
+    """Where the path stands; None while a slot of it is still to be built."""
+    from ncen_updater.progress import Silent
+    from ncen_updater.upgrade.planning import make_plan
+
+    current = site.slots.current()
+    if current is None or not all(_built(site, hop) for hop in path.hops):
+        return None
+    plan = make_plan(site, current, path, Silent())
+    return standing_for(site, journal, plan.digest, path.target.version)
+
+
+def _built(site: Site, hop: Offer) -> bool:
+    """Whether the slot of an offer stands, so that a plan of it needs no network."""
+    if hop.release_version not in site.slots.versions():
+        return False
+    return site.slots.document(hop.release_version).archive.sha256 == hop.archive.sha256
+
+
+def main() -> int:
+    """Assess the site of a configuration file; return the exit status."""
+    from ncen_updater.composition import build_site
+    from ncen_updater.config.loader import load_config
+
+    config_path = Path(sys.argv[1])
+    try:
+        found = assess(build_site(load_config(config_path), config_path))
+    except UpdaterError as error:
+        sys.stdout.write(json.dumps({"error": {"code": error.code, "what": str(error)}}) + "\n")
+        return int(error.exit_code)
+    sys.stdout.write(json.dumps(found.to_json()) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

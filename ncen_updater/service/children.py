@@ -1,0 +1,118 @@
+"""The processes that do the work: the agent's own command line, one at a time."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Protocol
+
+__all__ = ["Finished", "ProcessRunner", "Runner"]
+
+logger = logging.getLogger(__name__)
+
+MAX_DOCUMENT_BYTES = 16_000_000
+SLICE_S = 1.0
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a command came to.
+
+    Attributes:
+        exit_code: Its exit code; 128 plus the number of the signal that ended it.
+        document: What it wrote with ``--json``; empty where that could not be read.
+    """
+
+    exit_code: int
+    document: Mapping[str, object]
+
+    @property
+    def error_code(self) -> str | None:
+        """The stable code of its error, if it ended with one."""
+        error = self.document.get("error")
+        code = error.get("code") if isinstance(error, dict) else None
+        return code if isinstance(code, str) else None
+
+
+class Runner(Protocol):
+    """Runs commands of the agent."""
+
+    def run(self, words: Sequence[str]) -> Finished:
+        """Run ``ncen-updater`` with these words and wait for its end."""
+
+    def assess(self) -> Finished:
+        """Let a child find out what stands between the site and its next release."""
+
+
+class ProcessRunner:
+    """Runs each command as a child of this process.
+
+    The child dies as any command does when the machine stops: what it left is brought to its end by
+    the next ``resume``. When the service is stopped it is asked to end too, and goes back where
+    going back is free.
+
+    Args:
+        config: The configuration file.
+        alive: Called about once a second while a child works.
+        asked_to_stop: Whether the service is to end.
+    """
+
+    def __init__(
+        self, config: Path, alive: Callable[[], None], asked_to_stop: Callable[[], bool]
+    ) -> None:
+        self._config, self._alive, self._asked = config, alive, asked_to_stop
+
+    def run(self, words: Sequence[str]) -> Finished:
+        """Run a command; its progress goes where the service's own log goes."""
+        return self._run(
+            ["ncen_updater.cli.agent", "--config", str(self._config), "--json", "--quiet", *words]
+        )
+
+    def assess(self) -> Finished:
+        """Run the module that assesses."""
+        return self._run(["ncen_updater.service.assess", str(self._config)])
+
+    def _run(self, words: Sequence[str]) -> Finished:
+        with tempfile.TemporaryFile() as output:
+            # A session of its own: a signal from a terminal reaches it through us, once.
+            child = subprocess.Popen(
+                [sys.executable, "-m", *words],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                start_new_session=True,
+                env={**os.environ, "NO_COLOR": "1"},
+            )
+            code = self._wait(child)
+            return Finished(code if code >= 0 else 128 - code, _document(output))
+
+    def _wait(self, child: subprocess.Popen[bytes]) -> int:
+        told = False
+        while True:
+            try:
+                return child.wait(SLICE_S)
+            except subprocess.TimeoutExpired:
+                self._alive()
+            if self._asked() and not told:
+                child.send_signal(signal.SIGTERM)
+                told = True
+
+
+def _document(output: IO[bytes]) -> Mapping[str, object]:
+    size = output.seek(0, os.SEEK_END)
+    if not 0 < size <= MAX_DOCUMENT_BYTES:
+        return {}
+    output.seek(0)
+    try:
+        data = json.loads(output.read())
+    except (ValueError, RecursionError) as error:
+        logger.warning("a command wrote what is no JSON: %s", error)
+        return {}
+    return data if isinstance(data, dict) else {}

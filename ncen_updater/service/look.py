@@ -1,0 +1,84 @@
+"""The light look at the journal: what may have changed while nobody told the service."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from ncen_updater.policy.approval import standing_of
+from ncen_updater.upgrade.consent import Consent
+from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.memory import Memory
+from ncen_updater.upgrade.model import ChangeState
+from ncen_updater.upgrade.orders import Order, Orders
+
+__all__ = ["Look", "Looker"]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the journal says now.
+
+    Attributes:
+        event: Number of its last event.
+        held: The reason of a hold in force.
+        order: The oldest order that waits.
+        missing_approvals: How many more people have to approve the binding that was asked about.
+        not_before: The time that a person chose for it.
+    """
+
+    event: int
+    open_change: bool = False
+    stuck: bool = False
+    held: str | None = None
+    order: Order | None = None
+    missing_approvals: int = 0
+    not_before: datetime | None = None
+
+
+class Looker:
+    """Looks at the journal of a site.
+
+    Args:
+        journal: The file.
+        now: Gives the time.
+    """
+
+    def __init__(self, journal: Path, now: Callable[[], datetime]) -> None:
+        self._journal, self._now = journal, now
+
+    def changed_at(self) -> int:
+        """When the file was last written, nanoseconds; 0 where it is not there."""
+        try:
+            return self._journal.stat().st_mtime_ns
+        except FileNotFoundError:
+            return 0
+
+    def look(self, binding: str, approvals: int) -> Look:
+        """Read what the service needs.
+
+        Args:
+            binding: What approvals and a chosen time have to carry.
+            approvals: How many people have to approve.
+
+        Raises:
+            UpdaterError: If the journal is missing or unreadable.
+        """
+        with Journal.open(self._journal, read_only=True) as journal:
+            change = journal.open_change()
+            holds = Memory(journal).holds_in_force(self._now())
+            consent = Consent(journal)
+            scheduled = consent.scheduled(binding)
+            return Look(
+                event=journal.last_event(),
+                open_change=change is not None,
+                stuck=change is not None and change.state is ChangeState.STUCK,
+                held=holds[0].reason if holds else None,
+                order=Orders(journal).waiting(),
+                missing_approvals=standing_of(
+                    consent.approvals(binding), binding, approvals
+                ).missing,
+                not_before=scheduled.not_before if scheduled else None,
+            )

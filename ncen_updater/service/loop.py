@@ -1,0 +1,300 @@
+"""The loop: look, decide, do one thing, look again.
+
+Nothing here is remembered that could not be found out again, so that the service may be killed at
+any instant; and nothing is done here but starting a child.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from ncen_updater.config.service import ServiceSettings
+from ncen_updater.errors import ExitCode, UpdaterError
+from ncen_updater.i18n import Text
+from ncen_updater.policy.automation import Act, Automation, Deed, Facts, Rehearsed, decide
+from ncen_updater.service.children import Finished, Runner
+from ncen_updater.service.knowledge import Assessment, Knowledge
+from ncen_updater.service.look import Look
+from ncen_updater.upgrade.orders import Order, OrderKind
+
+__all__ = ["Happening", "Keeper", "Looking", "Schedule", "Service", "words_of"]
+
+logger = logging.getLogger(__name__)
+
+#: How long to wait where the journal cannot be read: a person has to come.
+UNREADABLE_S = 600.0
+#: Exit codes after which a deed counts as done.
+DONE: Mapping[Deed, frozenset[int]] = {
+    Deed.PREPARE: frozenset({ExitCode.OK, ExitCode.BLOCKED}),
+}
+
+
+@dataclass(frozen=True)
+class Happening:
+    """Something that people may want to be told.
+
+    Attributes:
+        kind: A stable word.
+        values: Plain values; never data of the application.
+    """
+
+    kind: str
+    values: Mapping[str, object]
+
+
+class Looking(Protocol):
+    """Looks at the journal; see :class:`~ncen_updater.service.look.Looker`."""
+
+    def look(self, binding: str, approvals: int) -> Look:
+        """Read what the service needs."""
+
+
+class Keeper(Protocol):
+    """Keeps what the service knows; see :class:`~ncen_updater.service.knowledge.KnowledgeFile`."""
+
+    def load(self) -> Knowledge:
+        """Read it."""
+
+    def save(self, knowledge: Knowledge) -> None:
+        """Write it."""
+
+
+class OrderBook(Protocol):
+    """Where orders are marked as begun and ended."""
+
+    def take(self, number: int) -> None:
+        """Mark an order as begun."""
+
+    def end(self, number: int, result: Mapping[str, object]) -> None:
+        """Mark an order as ended."""
+
+
+#: Gives the next time to ask the feed, from now and whether the last question was answered.
+Schedule = Callable[[datetime, bool], datetime]
+
+
+class Service:
+    """One site's service.
+
+    Args:
+        settings: The table ``[service]``; replaced by :meth:`reload`.
+        looking: Reads the journal.
+        keeper: Keeps what is known.
+        orders: Marks orders.
+        runner: Runs children.
+        schedule: Spreads the questions to the feed.
+        now: The wall clock.
+        tell: Called with what happens.
+    """
+
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        *,
+        looking: Looking,
+        keeper: Keeper,
+        orders: OrderBook,
+        runner: Runner,
+        schedule: Schedule,
+        now: Callable[[], datetime],
+        tell: Callable[[Happening], None],
+    ) -> None:
+        self._settings = settings
+        self._looking, self._keeper, self._orders = looking, keeper, orders
+        self._runner, self._schedule, self._now, self._tell = runner, schedule, now, tell
+        self._knowledge = keeper.load()
+        self._said: str | None = None
+
+    def reload(self, settings: ServiceSettings) -> None:
+        """Go on with other settings."""
+        self._settings = settings
+        self._keep(_outdated(self._knowledge))
+
+    @property
+    def knowledge(self) -> Knowledge:
+        """What is known now."""
+        return self._knowledge
+
+    def step(self) -> Act:
+        """Look, decide, and do it. Returns what was done; a wait is the caller's to keep."""
+        try:
+            look = self._look()
+        except UpdaterError as error:
+            return self._blind(error)
+        if not look.open_change and not self._assessed(look):
+            look = self._assess(look)
+        act = decide(self._facts(look))
+        self._say(act)
+        if act.deed is Deed.ORDER and look.order is not None:
+            self._order(look.order)
+        elif act.deed is not Deed.WAIT:
+            self._do(act)
+        return act
+
+    # ---- looking -------------------------------------------------------------------------------
+
+    def _look(self) -> Look:
+        assessment = self._knowledge.assessment
+        binding = assessment.binding if assessment else ""
+        return self._looking.look(binding, self._settings.approvals)
+
+    def _blind(self, error: UpdaterError) -> Act:
+        until = self._now() + timedelta(seconds=UNREADABLE_S)
+        act = Act(Deed.WAIT, Text("{error}", {"error": error.what_text}), until)
+        if self._said != error.code:
+            self._said = error.code
+            self._tell(Happening("needs-person", {"code": error.code, "what": str(error)}))
+        return act
+
+    def _assessed(self, look: Look) -> bool:
+        assessment = self._knowledge.assessment
+        return assessment is not None and assessment.event == look.event
+
+    def _assess(self, look: Look) -> Look:
+        """Let a child find out what is next; where it cannot, only the feed is asked."""
+        before = self._knowledge.assessment
+        finished = self._runner.assess()
+        try:
+            found = Assessment.from_json(finished.document)
+        except (ValueError, KeyError, TypeError) as error:
+            logger.warning("no assessment (exit code %s): %s", finished.exit_code, error)
+            found = Assessment(event=look.event)
+        knowledge = replace(self._knowledge, assessment=found)
+        if before is None or before.target != found.target:
+            for deed in (Deed.PREPARE, Deed.REHEARSE, Deed.UPGRADE):
+                # What failed before was another release.
+                knowledge = knowledge.succeeded(deed) if before else knowledge
+        self._keep(knowledge)
+        if found.target is not None and (before is None or before.target != found.target):
+            self._tell(Happening("available", {"version": found.target}))
+        if found.voids and (before is None or before.voids != found.voids):
+            self._tell(Happening("approval-void", {"reasons": list(found.voids)}))
+        return self._look()
+
+    def _facts(self, look: Look) -> Facts:
+        knowledge, settings = self._knowledge, self._settings
+        found = knowledge.assessment or Assessment(event=0)
+        return Facts(
+            now=self._now(),
+            mode=Automation(settings.mode),
+            zone=settings.zone(),
+            next_check=knowledge.next_check or self._now(),
+            windows=tuple(item.window() for item in settings.windows),
+            fetch_windows=tuple(item.window() for item in settings.fetch_windows),
+            open_change=look.open_change,
+            stuck=look.stuck,
+            ordered=look.order is not None,
+            held=look.held,
+            agent=found.agent,
+            target=found.target,
+            bad_until=found.bad_until,
+            prepared=found.prepared,
+            rehearsed=found.rehearsed if settings.rehearse else Rehearsed.NOT_WANTED,
+            missing_approvals=look.missing_approvals,
+            not_before=look.not_before,
+            failures=knowledge.failures,
+        )
+
+    # ---- doing ---------------------------------------------------------------------------------
+
+    def _do(self, act: Act) -> None:
+        finished = self._runner.run(words_of(act, self._knowledge.assessment))
+        done = finished.exit_code in DONE.get(act.deed, frozenset({ExitCode.OK}))
+        self._after(act.deed, finished, done=done)
+
+    def _order(self, order: Order) -> None:
+        self._orders.take(order.id)
+        finished = self._runner.run(words_of_order(order))
+        result = {"exit_code": finished.exit_code, "document": dict(finished.document)}
+        self._orders.end(order.id, result)
+        deed = Deed.CHECK if order.kind is OrderKind.CHECK else Deed.ORDER
+        self._after(deed, finished, done=finished.exit_code == ExitCode.OK)
+
+    def _after(self, deed: Deed, finished: Finished, *, done: bool) -> None:
+        now = self._now()
+        knowledge = self._knowledge.succeeded(deed) if done else self._knowledge.failed(deed, now)
+        if deed is Deed.CHECK:
+            knowledge = replace(
+                knowledge,
+                checked_at=now if done else knowledge.checked_at,
+                next_check=self._schedule(now, done),
+            )
+        # A child may have changed anything: what was known before it is not known any more.
+        self._keep(_outdated(knowledge))
+        values: dict[str, object] = {"deed": deed.value, "exit_code": finished.exit_code}
+        if not done:
+            values["code"] = finished.error_code
+        self._tell(Happening("done" if done else "failed", values))
+
+    def _keep(self, knowledge: Knowledge) -> None:
+        self._knowledge = knowledge
+        self._keeper.save(knowledge)
+
+    def _say(self, act: Act) -> None:
+        """Log what comes next, once as long as it stays the same."""
+        why = act.why.render()
+        if why != self._said:
+            self._said = why
+            logger.info("%s: %s", act.deed, why, extra={"deed": act.deed.value})
+            self._tell(Happening("next", {"deed": act.deed.value, "why": why}))
+
+
+def _outdated(knowledge: Knowledge) -> Knowledge:
+    """Return it with an assessment that is made anew before the next decision."""
+    before = knowledge.assessment
+    return replace(knowledge, assessment=replace(before, event=-1) if before else None)
+
+
+def words_of(act: Act, assessment: Assessment | None) -> tuple[str, ...]:
+    """Return the command that does an act; pure."""
+    target = assessment.target if assessment and assessment.target else None
+    # Its time has come again, or there would be nothing to do.
+    retry = ("--retry",) if assessment and assessment.bad_until else ()
+    match act.deed:
+        case Deed.RESUME:
+            return ("resume", "--unattended")
+        case Deed.CHECK:
+            return ("check",)
+        case Deed.SELF_UPDATE:
+            return ("self-update",)
+        case Deed.PREPARE:
+            return ("plan", *_named(target), *retry)
+        case Deed.REHEARSE:
+            return ("rehearse", *_named(target), *retry)
+        case Deed.UPGRADE:
+            before = ("--begin-before", act.until.isoformat()) if act.until else ()
+            return ("upgrade", *_named(target), "--yes", "--scheduled", *retry, *before)
+        case _:
+            raise ValueError(f"nothing to run for {act.deed}")
+
+
+def words_of_order(order: Order) -> tuple[str, ...]:
+    """Return the command that does what a person ordered; pure."""
+    version = order.data.get("version")
+    named = _named(version if isinstance(version, str) else None)
+    match order.kind:
+        case OrderKind.CHECK:
+            return ("check",)
+        case OrderKind.PREPARE:
+            return ("plan", *named)
+        case OrderKind.REHEARSE:
+            return ("rehearse", *named)
+        case OrderKind.UPGRADE:
+            retry = ("--retry",) if order.data.get("retry") is True else ()
+            return ("upgrade", *named, "--yes", *retry)
+        case OrderKind.ROLLBACK:
+            loss = order.data.get("accept_loss")
+            accepted = ("--accept-loss", str(loss)) if type(loss) is int else ()
+            return ("rollback", "--yes", *accepted)
+        case OrderKind.RESUME:
+            return ("resume",)
+        case OrderKind.CONFIRM:
+            return ("confirm",)
+
+
+def _named(version: str | None) -> tuple[str, ...]:
+    return (version,) if version is not None else ()

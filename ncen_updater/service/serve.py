@@ -1,0 +1,164 @@
+"""The process of the service: puts the loop together and keeps it going until it is told to end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from ncen_updater.config.loader import load_config
+from ncen_updater.config.model import AgentConfig
+from ncen_updater.errors import UpdaterError
+from ncen_updater.policy.automation import Deed, Failure
+from ncen_updater.policy.schedule import next_check
+from ncen_updater.service.children import ProcessRunner
+from ncen_updater.service.knowledge import KnowledgeFile
+from ncen_updater.service.look import Looker
+from ncen_updater.service.loop import Happening, Schedule, Service
+from ncen_updater.service.notify import SystemdNotifier
+from ncen_updater.service.waiting import Waker
+from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.lock import change_lock
+from ncen_updater.upgrade.names import JOURNAL
+from ncen_updater.upgrade.orders import Orders
+
+__all__ = ["KNOWLEDGE", "SERVICE_LOCK", "schedule_for", "serve"]
+
+logger = logging.getLogger(__name__)
+
+#: Files of the service in a directory of its own below the state directory.
+DIRECTORY = "service"
+KNOWLEDGE = f"{DIRECTORY}/known.json"
+SERVICE_LOCK = f"{DIRECTORY}/service.lock"
+
+#: Between two acts, so that no mistake can make the service spin.
+PAUSE_S = 0.5
+
+Listener = Callable[[Happening], None]
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def schedule_for(config: AgentConfig) -> Schedule:
+    """Return when the feed is asked next, for one site.
+
+    A question that was not answered is repeated after the delay of a first failure; the site's own
+    place in the interval keeps thousands of sites apart all the same.
+    """
+
+    def schedule(now: datetime, answered: bool) -> datetime:
+        interval = timedelta(hours=config.service.check_hours)
+        regular = next_check(now, now, interval, config.site.id)
+        return regular if answered else min(regular, Failure(now, 1).again_at())
+
+    return schedule
+
+
+class _JournalOrders:
+    """Marks orders; opens the journal for each mark, so that it is never held open."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def take(self, number: int) -> None:
+        with Journal.open(self._path) as journal:
+            Orders(journal).take(number)
+
+    def end(self, number: int, result: Mapping[str, object]) -> None:
+        with Journal.open(self._path) as journal:
+            Orders(journal).end(number, result)
+
+    def end_torn(self) -> None:
+        """End the orders that a killed service had begun; what they did is in the journal."""
+        with Journal.open(self._path) as journal:
+            orders = Orders(journal)
+            for order in orders.torn():
+                orders.end(order.id, {"exit_code": None, "torn": True})
+
+
+def serve(
+    config_path: Path,
+    *,
+    listeners: tuple[Listener, ...] = (),
+    on_start: Callable[[AgentConfig, Waker], Callable[[], None]] | None = None,
+) -> None:
+    """Be the service until a signal ends it.
+
+    Args:
+        config_path: The configuration file; read again at SIGHUP.
+        listeners: Told what happens; one that fails is logged and does not stop the service.
+        on_start: Starts what runs beside the loop, and returns what ends it.
+
+    Raises:
+        UpdaterError: If the configuration cannot be used, or another service runs.
+    """
+    config = load_config(config_path)
+    state = config.paths.resolve(config.paths.state)
+    notifier = SystemdNotifier()
+    looker = Looker(state / JOURNAL, _now)
+    waker = Waker(notifier.alive, looker.changed_at)
+    runner = ProcessRunner(config_path, notifier.alive, lambda: waker.stopping)
+    orders = _JournalOrders(state / JOURNAL)
+
+    def tell(happening: Happening) -> None:
+        for listener in listeners:
+            try:
+                listener(happening)
+            except Exception:
+                logger.exception("a listener failed", extra={"happening": happening.kind})
+
+    with change_lock(state / SERVICE_LOCK, "service"), waker.handling_signals():
+        service = Service(
+            config.service,
+            looking=looker,
+            keeper=KnowledgeFile(state / KNOWLEDGE),
+            orders=orders,
+            runner=runner,
+            schedule=schedule_for(config),
+            now=_now,
+            tell=tell,
+        )
+        _end_torn(orders)
+        stop_beside = on_start(config, waker) if on_start else None
+        try:
+            notifier.ready()
+            tell(Happening("started", {}))
+            _loop(service, waker, notifier, config_path)
+        finally:
+            notifier.stopping()
+            if stop_beside is not None:
+                stop_beside()
+            waker.close()
+
+
+def _end_torn(orders: _JournalOrders) -> None:
+    try:
+        orders.end_torn()
+    except UpdaterError as error:
+        logger.warning("orders that were torn stay so for now: %s", error)
+
+
+def _loop(service: Service, waker: Waker, notifier: SystemdNotifier, config_path: Path) -> None:
+    while not waker.stopping:
+        if waker.take_reload():
+            notifier.reloading()
+            _reload(service, config_path)
+            notifier.ready()
+        notifier.alive()
+        act = service.step()
+        notifier.status(act.why.render())
+        waits = act.deed is Deed.WAIT and act.until is not None
+        waker.sleep((act.until - _now()).total_seconds() if waits and act.until else PAUSE_S)
+
+
+def _reload(service: Service, config_path: Path) -> None:
+    """Go on with a new configuration, or with the old one, and say why."""
+    try:
+        service.reload(load_config(config_path).service)
+    except UpdaterError as error:
+        logger.error("the old configuration stays in force: %s", error)
+    else:
+        logger.info("the configuration was read again")

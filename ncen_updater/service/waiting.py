@@ -1,0 +1,102 @@
+"""Waiting that signals, orders and a changed journal end at once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+__all__ = ["Waker"]
+
+SLICE_S = 20.0
+
+
+class Waker:
+    """The service's sleep, and what ends it.
+
+    Args:
+        alive: Called before each slice of sleep: a sign of life for the watchdog.
+        changed_at: When the journal was last written; a change ends the sleep.
+        slice_s: Longest time without a look, seconds.
+    """
+
+    def __init__(
+        self,
+        alive: Callable[[], None],
+        changed_at: Callable[[], int],
+        slice_s: float = SLICE_S,
+    ) -> None:
+        self._alive, self._changed_at, self._slice = alive, changed_at, slice_s
+        self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._stop = self._reload = False
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the service is to end."""
+        return self._stop
+
+    def stop(self) -> None:
+        """Ask the service to end."""
+        self._stop = True
+        self.wake()
+
+    def wake(self) -> None:
+        """End a sleep; safe in a signal handler and from any thread."""
+        # A full pipe has woken the sleeper already.
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._writer, b"x")
+
+    def take_reload(self) -> bool:
+        """Whether the configuration is to be read again; asked once."""
+        asked, self._reload = self._reload, False
+        return asked
+
+    @contextlib.contextmanager
+    def handling_signals(self) -> Iterator[None]:
+        """Take SIGTERM and SIGINT for an end, SIGHUP for reading the configuration again."""
+
+        def on_signal(number: int, _frame: FrameType | None) -> None:
+            if number == signal.SIGHUP:
+                self._reload = True
+            else:
+                self._stop = True
+            self.wake()
+
+        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        before = {number: signal.signal(number, on_signal) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep until the time has passed, somebody wakes us, or the journal changes.
+
+        Deadlines are monotonic within a slice and slices are short, so that a wall clock that is
+        set while we sleep costs one slice.
+        """
+        until = time.monotonic() + seconds
+        seen = self._changed_at()
+        while not (self._stop or self._reload):
+            self._alive()
+            left = until - time.monotonic()
+            if left <= 0 or self._changed_at() != seen:
+                return
+            if select.select([self._reader], [], [], min(left, self._slice))[0]:
+                self._drain()
+                return
+
+    def close(self) -> None:
+        """Close the pipe."""
+        os.close(self._reader)
+        os.close(self._writer)
+
+    def _drain(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self._reader, 4096):
+                pass

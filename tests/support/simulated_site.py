@@ -1,0 +1,184 @@
+"""A site that exists only in memory, with a clock that jumps: for the service's decisions.
+
+A stand-in for everything below the service: the journal, the children that work, the feed. It keeps
+a diary of what was done when, so that whoever runs it can judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from packaging.version import Version
+
+from ncen_updater.errors import ExitCode
+from ncen_updater.policy.automation import Rehearsed
+from ncen_updater.policy.bad_releases import BadRelease, next_attempt, remember
+from ncen_updater.service.children import Finished
+from ncen_updater.service.knowledge import Assessment, Knowledge
+from ncen_updater.service.look import Look
+from ncen_updater.upgrade.orders import Order
+
+__all__ = ["Entry", "SimulatedSite"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One thing that was done."""
+
+    at: datetime
+    words: tuple[str, ...]
+    exit_code: int
+
+
+@dataclass
+class SimulatedSite:
+    """The site: facts that a trial may change between two steps, and what a child does to them.
+
+    Attributes:
+        now: The clock, UTC.
+        current: The release in use.
+        offered: What the feed offers, oldest first.
+        seen: What the site knows of it.
+        feed_up: Whether the feed answers.
+        lapsed: Whether its lists have lapsed.
+        failing: Releases that fail at the cut-over.
+        minutes: How long an act takes, by its command.
+        approve_after: So long after the rehearsal people approve; None for never.
+    """
+
+    now: datetime
+    current: str = "1.0"
+    offered: list[str] = field(default_factory=list)
+    seen: list[str] = field(default_factory=list)
+    feed_up: bool = True
+    lapsed: bool = False
+    failing: set[str] = field(default_factory=set)
+    minutes: dict[str, float] = field(default_factory=dict)
+    approve_after: timedelta | None = timedelta(hours=20)
+    held: str | None = None
+    stuck: bool = False
+    open_change: bool = False
+    order: Order | None = None
+    not_before: datetime | None = None
+    event: int = 1
+    slots: set[str] = field(default_factory=set)
+    rehearsed_at: dict[str, datetime] = field(default_factory=dict)
+    bad: dict[str, BadRelease] = field(default_factory=dict)
+    diary: list[Entry] = field(default_factory=list)
+    kept: Knowledge = field(default_factory=Knowledge)
+
+    # ---- what the service is given ---------------------------------------------------------------
+
+    def look(self, binding: str, approvals: int) -> Look:
+        """The journal's part."""
+        return Look(
+            event=self.event,
+            open_change=self.open_change,
+            stuck=self.stuck,
+            held=self.held,
+            order=self.order,
+            missing_approvals=0 if self._approved(binding) else approvals,
+            not_before=self.not_before,
+        )
+
+    def load(self) -> Knowledge:
+        """The file's part."""
+        return self.kept
+
+    def save(self, knowledge: Knowledge) -> None:
+        """The file's part, through its own form."""
+        self.kept = Knowledge.from_json(knowledge.to_json())
+
+    def take(self, number: int) -> None:
+        """The order book's part."""
+        assert self.order is not None
+        assert self.order.id == number
+        self.event += 1
+
+    def end(self, number: int, result: object) -> None:
+        """The order book's part."""
+        del result
+        assert self.order is not None
+        assert self.order.id == number
+        self.order = None
+        self.event += 1
+
+    def assess(self) -> Finished:
+        """The assessing child's part."""
+        target = self._target()
+        found = Assessment(event=self.event, current=self.current)
+        if target is not None:
+            rehearsed = Rehearsed.PASSED if target in self.rehearsed_at else Rehearsed.MISSING
+            bad = self.bad.get(target)
+            found = replace(
+                found,
+                target=target,
+                prepared=target in self.slots,
+                rehearsed=rehearsed,
+                binding=target if rehearsed is Rehearsed.PASSED else "",
+                bad_until=next_attempt(bad) if bad else None,
+            )
+        return Finished(0, found.to_json())
+
+    def run(self, words: Sequence[str]) -> Finished:
+        """The working child's part."""
+        began = self.now
+        code = self._act(words[0], tuple(words[1:]))
+        self.now += timedelta(minutes=self.minutes.get(words[0], 1))
+        self.diary.append(Entry(began, tuple(words), code))
+        return Finished(code, {"error": {"code": "NU-0000"}} if code else {})
+
+    # ---- how it behaves --------------------------------------------------------------------------
+
+    def _act(self, what: str, more: tuple[str, ...]) -> int:
+        match what:
+            case "check":
+                if not self.feed_up:
+                    return ExitCode.NETWORK
+                if self.lapsed:
+                    return ExitCode.FEED_STALE
+                self.seen = list(self.offered)
+                return ExitCode.OK
+            case "plan":
+                if not self.feed_up:
+                    return ExitCode.NETWORK
+                self.slots.add(more[0])
+                return ExitCode.OK
+            case "rehearse":
+                self.event += 1
+                self.rehearsed_at[more[0]] = self.now
+                return ExitCode.OK
+            case "resume":
+                self.event += 1
+                self.open_change = False
+                return ExitCode.OK
+            case "upgrade":
+                return self._upgrade(more[0])
+            case _:
+                raise AssertionError(f"no such command: {what}")
+
+    def _upgrade(self, version: str) -> int:
+        self.event += 2
+        if version in self.failing:
+            self.bad[version] = remember(
+                self.bad.get(version), Version(version), "NU-6008", self.now
+            )
+            return ExitCode.ROLLED_BACK
+        self.current = version
+        self.rehearsed_at.clear()
+        return ExitCode.OK
+
+    def _target(self) -> str | None:
+        newer = [v for v in self.seen if Version(v) > Version(self.current)]
+        good = [v for v in newer if v not in self.bad]
+        return max(good or newer, key=Version, default=None)
+
+    def _approved(self, binding: str) -> bool:
+        at = self.rehearsed_at.get(binding)
+        return (
+            at is not None
+            and self.approve_after is not None
+            and self.now >= at + self.approve_after
+        )

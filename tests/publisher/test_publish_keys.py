@@ -1,0 +1,86 @@
+"""New keys are published only with the old ones behind them."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.publisher.ceremony import Ceremony, RoleHolders
+from ncen_updater.publisher.drafting import (
+    draft_keys,
+)
+from ncen_updater.publisher.errors import (
+    BelowThreshold,
+    DuplicateKey,
+    FeedBroken,
+)
+from ncen_updater.publisher.feed import Feed
+from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_draft
+from tests.publisher.feeds import (
+    ceremony_of,
+    client_sees,
+    contents,
+    fresh_signer,
+)
+from tests.publisher.releases import NOW, clock
+
+
+def test_the_same_key_under_two_ids(tmp_path: Path, keys: KeyRing) -> None:
+    first = keys.officers[0].public_key
+    data = first.to_dict() | {"x-ncen-keyowner": "twin"}
+    twin = type(first).from_dict("f" * 64, data)
+    officers = RoleHolders((first, twin), 2, 365)
+    online = {r: RoleHolders((keys.online[r][0].public_key,), 1, 7) for r in keys.online}
+    with pytest.raises(DuplicateKey):
+        Ceremony({"root": officers, "targets": officers, "ncen": officers, **online})
+
+
+def test_a_new_root_needs_the_old_officers(feed: Path, tmp_path: Path, keys: KeyRing) -> None:
+    """A root that only its own new officers signed, though enough of them, is not published."""
+    new = tuple(fresh_signer(tmp_path / "new", name) for name in ("dia", "eva", "fu"))
+    online = {role: signers[0] for role, signers in keys.online.items()}
+    state = Feed(feed).state()
+    draft = draft_keys(state, ceremony_of(new, online), NOW)
+    root_only = replace(draft, roles={"root": draft.roles["root"]})
+    before = contents(feed)
+    with pytest.raises(BelowThreshold):
+        publish_draft(feed, root_only, replace(keys, officers=new), clock)
+    with pytest.raises(BelowThreshold):
+        publish_draft(feed, root_only, replace(keys, officers=(new[0], keys.officers[0])), clock)
+    assert contents(feed) == before
+
+
+def test_only_the_old_root_is_missing(feed: Path, tmp_path: Path, keys: KeyRing) -> None:
+    """Everything else verifies: the new officers hold the root alone, and they all signed it."""
+    new = tuple(fresh_signer(tmp_path / "new", name) for name in ("dia", "eva", "fu"))
+    online = {role: signers[0] for role, signers in keys.online.items()}
+    roles = dict(ceremony_of(keys.officers, online).roles)
+    roles["root"] = RoleHolders(tuple(signer.public_key for signer in new), 2, 365)
+    draft = draft_keys(Feed(feed).state(), Ceremony(roles), NOW)
+    assert list(draft.roles) == ["root"]
+    before = contents(feed)
+    with pytest.raises(BelowThreshold):
+        publish_draft(feed, draft, replace(keys, officers=new, threshold=3), clock)
+    mixed = (*keys.officers[:1], *new)
+    with pytest.raises(BelowThreshold):
+        publish_draft(feed, draft, replace(keys, officers=mixed, threshold=4), clock)
+    only_old = replace(keys, threshold=3)
+    with pytest.raises(BelowThreshold):
+        publish_draft(feed, draft, only_old, clock)
+    assert contents(feed) == before
+    both = replace(keys, officers=(*keys.officers[:2], *new[:2]), threshold=4)
+    assert publish_draft(feed, draft, both, clock).versions["root"] == 2
+    assert client_sees(feed, tmp_path / "site", feed / "metadata/1.root.json") == "3.3.0"
+
+
+def test_one_role_in_the_place_of_another(tmp_path: Path, keys: KeyRing) -> None:
+    """The same officers hold both, so the signatures alone would fit."""
+    feed = tmp_path / "feed"
+    make_feed(feed, keys, clock)
+    metadata = feed / "metadata"
+    shutil.copy(metadata / "1.ncen.json", metadata / "1.ncen-updater.json")
+    with pytest.raises(FeedBroken):
+        Feed(feed).state()

@@ -1,0 +1,180 @@
+"""A publication that is killed or meets a full disk leaves a whole feed."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.publisher.ceremony import Ceremony, RoleHolders
+from ncen_updater.publisher.drafting import (
+    draft_first,
+    draft_keys,
+)
+from ncen_updater.publisher.errors import (
+    NotAtomic,
+    StaleEvent,
+    WriteFailed,
+)
+from ncen_updater.publisher.event import Event
+from ncen_updater.publisher.feed import Feed
+from ncen_updater.publisher.publish import Publisher
+from ncen_updater.publisher.release_flow import KeyRing
+from tests.publisher.feeds import (
+    Stops,
+    ceremony_of,
+    client_sees,
+    contents,
+    die,
+    drafted,
+    fresh_signer,
+    kill_in_child,
+)
+from tests.publisher.releases import NOW, clock
+
+
+def test_killed_at_every_write(feed: Path, staged: Path, tmp_path: Path, keys: KeyRing) -> None:
+    """Before each write: the old feed. After the last: the new one. The same call completes."""
+    event = drafted(feed, staged, tmp_path / "event")
+    for officer in keys.officers[:2]:
+        event.sign(officer, event.digest)
+    trusted = feed / "metadata/1.root.json"
+    seen = []
+    for at in range(20):
+        copy = tmp_path / f"feed{at}"
+        shutil.copytree(feed, copy)
+        status = kill_in_child(
+            lambda copy=copy, at=at: Publisher(Feed(copy), clock, Stops(at, die)).publish(  # type: ignore[misc]
+                event, [staged], keys.online
+            )
+        )
+        seen.append(client_sees(copy, tmp_path / "site", trusted))
+        if not os.WIFSIGNALED(status):
+            break
+        Publisher(Feed(copy), clock).publish(event, [staged], keys.online)
+        assert client_sees(copy, tmp_path / "site", trusted) == "3.4.0"
+    assert seen == ["3.3.0"] * 6 + ["3.4.0"]  # three targets, role, snapshot, timestamp
+
+
+def test_killed_at_random_system_calls(
+    feed: Path, staged: Path, tmp_path: Path, keys: KeyRing
+) -> None:
+    """SIGKILL wherever a line of the writing code happens to be; seeded."""
+    event = drafted(feed, staged, tmp_path / "event")
+    for officer in keys.officers[:2]:
+        event.sign(officer, event.digest)
+    trusted = feed / "metadata/1.root.json"
+    chance = random.Random(7299)
+    outcomes = set()
+    for _ in range(25):
+        copy = tmp_path / "copy"
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(feed, copy)
+        left = chance.randrange(400)
+
+        def run(copy: Path = copy, left: int = left) -> None:
+            import sys
+
+            count = [left]
+
+            def trace(frame: object, *_: object) -> object:
+                name = getattr(getattr(frame, "f_code", None), "co_filename", "")
+                if name.endswith(("durable.py", "publish.py", "feed.py")):
+                    count[0] -= 1
+                    if count[0] <= 0:
+                        die()
+                return trace
+
+            sys.settrace(trace)  # type: ignore[arg-type]
+            Publisher(Feed(copy), clock).publish(event, [staged], keys.online)
+
+        status = kill_in_child(run)
+        outcome = client_sees(copy, tmp_path / "site", trusted)
+        assert outcome in ("3.3.0", "3.4.0")
+        outcomes.add((outcome, os.WIFSIGNALED(status)))
+        Publisher(Feed(copy), clock).publish(event, [staged], keys.online)
+        assert client_sees(copy, tmp_path / "site", trusted) == "3.4.0"
+    assert ("3.3.0", True) in outcomes
+
+
+def test_a_first_publication_that_was_killed(tmp_path: Path, keys: KeyRing) -> None:
+    feed = tmp_path / "feed"
+    public = tuple(s.public_key for s in keys.officers)
+    roles = {n: RoleHolders(public, 2, 365) for n in ("root", "targets", "ncen")}
+    roles |= {r: RoleHolders((keys.online[r][0].public_key,), 1, 7) for r in keys.online}
+    draft = draft_first(Ceremony(roles), NOW)
+    event = Event.create(tmp_path / "event", draft.title, draft.roles, None)
+    for officer in keys.officers[:2]:
+        event.sign(officer, event.digest)
+    for at in range(5):
+        shutil.rmtree(feed, ignore_errors=True)
+        status = kill_in_child(
+            lambda at=at: Publisher(Feed(feed), clock, Stops(at, die)).publish(  # type: ignore[misc]
+                event, [], keys.online
+            )
+        )
+        assert os.WIFSIGNALED(status)
+        assert not Feed(feed).exists
+    other = draft_first(Ceremony(roles), NOW + timedelta(seconds=5))
+    foreign = Event.create(tmp_path / "foreign", other.title, other.roles, None)
+    for officer in keys.officers[:2]:
+        foreign.sign(officer, foreign.digest)
+    with pytest.raises(StaleEvent):
+        Publisher(Feed(feed), clock).publish(foreign, [], keys.online)
+    Publisher(Feed(feed), clock).publish(event, [], keys.online)
+    assert client_sees(feed, tmp_path / "site", feed / "metadata/1.root.json") == "none"
+
+
+def test_a_full_disk(feed: Path, staged: Path, tmp_path: Path, keys: KeyRing) -> None:
+    def full() -> None:
+        raise OSError(28, "No space left on device")
+
+    event = drafted(feed, staged, tmp_path / "event")
+    for officer in keys.officers[:2]:
+        event.sign(officer, event.digest)
+    with pytest.raises(WriteFailed) as caught:
+        Publisher(Feed(feed), clock, Stops(4, full)).publish(event, [staged], keys.online)
+    assert caught.value.exit_code == 8
+    assert client_sees(feed, tmp_path / "site", feed / "metadata/1.root.json") == "3.3.0"
+
+
+def test_other_online_keys_with_and_without_the_old(
+    feed: Path, tmp_path: Path, keys: KeyRing
+) -> None:
+    """Killed at every write while the online keys change, a client always finds a valid feed."""
+    fresh = {role: fresh_signer(tmp_path / "new", f"{role}-2") for role in keys.online}
+    state = Feed(feed).state()
+    draft = draft_keys(state, ceremony_of(keys.officers, fresh), NOW)
+    event = Event.create(tmp_path / "event", draft.title, draft.roles, state)
+    for officer in keys.officers[:2]:
+        event.sign(officer, event.digest)
+    only_new = {role: (signer,) for role, signer in fresh.items()}
+    both = {role: (*keys.online[role], signer) for role, signer in fresh.items()}
+    before = contents(feed)
+    with pytest.raises(NotAtomic):
+        Publisher(Feed(feed), clock).publish(event, [], only_new)
+    assert contents(feed) == before
+    trusted = feed / "metadata/1.root.json"
+    ends = 0
+    for at in range(10):
+        copy = tmp_path / f"copy{at}"
+        shutil.copytree(feed, copy)
+        status = kill_in_child(
+            lambda copy=copy, at=at: Publisher(Feed(copy), clock, Stops(at, die)).publish(  # type: ignore[misc]
+                event, [], both
+            )
+        )
+        assert client_sees(copy, tmp_path / "site", trusted) == "3.3.0"
+        if not os.WIFSIGNALED(status):
+            assert status == 0
+            assert Feed(copy).state().root.signed.version == 2
+            ends = at
+            break
+    assert ends == 3  # snapshot, timestamp, and the root last
+    accepted = Publisher(Feed(feed), clock).publish(event, [], only_new, accept_interruption=True)
+    assert accepted.versions["root"] == 2
+    assert client_sees(feed, tmp_path / "site", tmp_path / "copy0/metadata/1.root.json") == "3.3.0"

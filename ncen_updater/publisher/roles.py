@@ -9,7 +9,7 @@ from typing import Annotated, Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tuf.api.metadata import Root, Signed  # type: ignore[attr-defined]
 
-from ncen_updater.trust.names import ISSUED_FIELD
+from ncen_updater.trust.names import ISSUED_FIELD, ROLE_FIELD
 
 __all__ = [
     "OFFLINE_DAYS",
@@ -28,9 +28,6 @@ __all__ = [
 ]
 
 POLICY: Final = "x-ncen-policy"
-# The format of targets does not say which role a file is for: where the same officers hold two
-# roles, their signature under one would fit the other as well.
-ROLE_FIELD: Final = "x-ncen-role"
 OFFLINE_TOP: Final = ("root", "targets")
 ONLINE_ROLES: Final = ("snapshot", "timestamp")
 TOP_ROLES: Final = (*OFFLINE_TOP, *ONLINE_ROLES)

@@ -11,6 +11,7 @@ What is changed, and why:
   versions of the agent and never emptied.
 * Delegated roles are listed, and only the paths that are delegated to them.
 * A role that two roles delegate to is verified under each of them.
+* A list that was signed for another role is refused, though its signatures fit.
 * Large files go through ``transfer.download``; nothing is spooled in TMPDIR.
 * Nothing is unpacked here: tufup would do so without a filter.
 
@@ -37,6 +38,7 @@ from tuf.api.exceptions import (
 from tuf.api.metadata import (  # type: ignore[attr-defined]  # exported in fact only
     Metadata,
     Root,
+    Signed,
     TargetFile,
     Targets,
 )
@@ -48,7 +50,7 @@ from ncen_updater import durable
 from ncen_updater.progress import Progress, Silent
 from ncen_updater.transfer.download import Wanted, download
 from ncen_updater.trust.clock import TrustClock
-from ncen_updater.trust.errors import ProductNotInFeed, RootChainBroken, TrustedRootMissing
+from ncen_updater.trust.errors import ProductNotInFeed, RootsHidden
 from ncen_updater.trust.fetcher import FEED_SCHEME, HttpFetcher
 from ncen_updater.trust.mapping import ExpiredRole, Facts, MixedRoles, plain_errors
 from ncen_updater.trust.names import (
@@ -57,45 +59,13 @@ from ncen_updater.trust.names import (
     ROOT_VERSION_FIELD,
     TARGETS_PREFIX,
 )
+from ncen_updater.trust.signed import require_role, restore_root, unverified
 
-__all__ = ["TrustClient", "restore_root"]
+__all__ = ["TrustClient"]
 
 logger = logging.getLogger(__name__)
 
 MAX_ROOT_ROTATIONS = 1024
-
-
-def _root_version(path: Path) -> int | None:
-    """Version of a root that verifies by its own keys; None if there is no such file."""
-    try:
-        metadata = Metadata[Root].from_bytes(path.read_bytes())
-        if not isinstance(metadata.signed, Root):
-            return None
-        metadata.signed.verify_delegate("root", metadata.signed_bytes, metadata.signatures)
-    except (OSError, RepositoryError) as error:
-        logger.info("no usable root in %s: %s", path, error)
-        return None
-    return int(metadata.signed.version)
-
-
-def restore_root(directory: Path, trusted_root: Path) -> None:
-    """Make sure that the metadata directory holds a root to start from.
-
-    The stored root stays if it is whole and not older than the installed one.
-
-    Raises:
-        TrustedRootMissing: If neither can be used.
-    """
-    durable.make_directory(directory)
-    stored = directory / "root.json"
-    have, installed = _root_version(stored), _root_version(trusted_root)
-    if have is None and installed is None:
-        raise TrustedRootMissing(path=trusted_root)
-    if installed is not None and (have is None or installed > have):
-        # The first use of a new site is not worth a warning; a root that vanished later is.
-        level = logging.WARNING if any(directory.iterdir()) else logging.INFO
-        logger.log(level, "root from %s: version %s, was %s", trusted_root, installed, have)
-        durable.write(stored, trusted_root.read_bytes())
 
 
 class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
@@ -270,8 +240,8 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
     def _check_strictly(self, name: str) -> None:
         """Judge again after loading: without grace, and with the floor that the list raised."""
         trusted = self._trusted_set
-        signed = trusted[name]
-        self._raise_floor(signed)
+        for role in ("root", "targets", name):
+            self._raise_floor(trusted[role])
         self._set_reference()
         now = self._facts.now
         for role in ("root", "targets", name):
@@ -281,7 +251,7 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
             if trusted[role].is_expired(trusted.reference_time):
                 raise ExpiredRole(role, trusted[role].expires)
 
-    def _raise_floor(self, signed: Targets) -> None:
+    def _raise_floor(self, signed: Root | Targets) -> None:
         text = signed.unrecognized_fields.get(ISSUED_FIELD)
         if text is None:
             return
@@ -313,11 +283,19 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
         try:
             super()._load_timestamp()
         except ExpiredMetadataError as error:
-            raise self._lapsed("root", "timestamp") or error from error
-        newest = self._trusted_set.timestamp.unrecognized_fields.get(ROOT_VERSION_FIELD)
-        have = self._trusted_set.root.version
-        if isinstance(newest, int) and newest > have:
-            raise RootChainBroken(version=have, detail=f"root {newest} is kept back")
+            lapsed = self._lapsed("root", "timestamp")
+            if lapsed is not None and lapsed.role == "root":
+                # A gap in the chain looks like a lapsed root. The list was not verified and cannot
+                # be: it only chooses between two refusals.
+                self._require_newest_root(unverified(self._received["timestamp"]))
+            raise lapsed or error from error
+        self._require_newest_root(self._trusted_set.timestamp)
+
+    def _require_newest_root(self, timestamp: Signed | None) -> None:
+        fields = timestamp.unrecognized_fields if timestamp is not None else {}
+        newest, have = fields.get(ROOT_VERSION_FIELD), self._trusted_set.root.version
+        if isinstance(newest, int) and newest > have:  # a feed of an older publisher has no field
+            raise RootsHidden(version=have, newest=newest)
 
     def _load_snapshot(self) -> None:
         try:
@@ -347,6 +325,7 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
             targets = trusted.update_delegated_targets(
                 self._load_local_metadata(role), role, parent_role
             )
+            require_role(targets, role)
         except (OSError, RepositoryError) as error:
             logger.debug("stored %s is not the current one: %s", role, error)
             targets = self._fetch_role(role, parent_role)
@@ -368,5 +347,6 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
             raise ExpiredRole(role, Metadata.from_bytes(data).signed.expires) from error
         except BadVersionNumberError as error:
             raise MixedRoles(str(error)) from error
+        require_role(targets, role)
         self._persist_metadata(role, data)
         return cast("Targets", targets)

@@ -15,6 +15,7 @@ __all__ = [
     "DocumentMismatch",
     "FeedCut",
     "FeedError",
+    "FeedProxy",
     "FeedRefused",
     "FeedTls",
     "FeedTooLong",
@@ -27,17 +28,21 @@ __all__ = [
     "OfferHalted",
     "OfferInvalid",
     "OfferWithdrawn",
+    "OfficersRoleExpired",
     "ProductNotInFeed",
     "ReaderFailed",
     "RoleExpired",
     "RollbackRefused",
     "RootChainBroken",
+    "RootsHidden",
     "TargetMissing",
     "TreeMismatch",
     "TrustError",
     "TrustedRootMissing",
     "ViewDamaged",
     "WrongDigest",
+    "WrongProduct",
+    "WrongRole",
 ]
 
 ASK = N_("Nothing was changed. Tell the Secretariat, and try again later.")
@@ -100,17 +105,31 @@ class WrongDigest(TrustError):
 
 
 class RoleExpired(TrustError):
-    """A role that its office did not sign again in time."""
+    """A list that the Secretariat's server renews by itself, and did not."""
 
     code = "NU-2007"
     exit_code = ExitCode.FEED_STALE
     what = N_(
-        "The list '{role}' of the feed lapsed on {since}: it was not signed again in time, "
-        "or this site is shown an old copy."
+        "The list '{role}' of the feed lapsed on {since}: the Secretariat's server did not renew "
+        "it in time, or this site is shown an old copy."
     )
     remedy = N_(
-        "Nothing was changed and the site goes on working. Tell the Secretariat that '{role}' "
-        "has lapsed; check also that this server's date, {now}, is right."
+        "Nothing was changed and the site goes on working. Tell the Secretariat that its server "
+        "has to renew '{role}'; check also that this server's date, {now}, is right."
+    )
+
+
+class OfficersRoleExpired(RoleExpired):
+    """A list that officers sign by hand, and did not sign again in time."""
+
+    code = "NU-2023"
+    what = N_(
+        "The list '{role}' of the feed lapsed on {since}: the officers of the Secretariat did not "
+        "sign it again in time."
+    )
+    remedy = N_(
+        "Nothing was changed and the site goes on working. Tell the Secretariat that its officers "
+        "have to sign '{role}' again; check also that this server's date, {now}, is right."
     )
 
 
@@ -140,6 +159,24 @@ class RootChainBroken(TrustError):
     remedy = MIRROR
 
 
+class RootsHidden(RootChainBroken):
+    """The feed says that there is a newer root, and does not give it."""
+
+    code = "NU-2021"
+    what = N_(
+        "The feed keeps back trusted roots: its newest is {newest}, and {version} is the last "
+        "that it gave."
+    )
+
+
+class WrongRole(TrustError):
+    """Good signatures on a list that was signed for another role."""
+
+    code = "NU-2022"
+    what = N_("In place of the list '{role}' the feed gave the list '{other}'.")
+    remedy = MIRROR
+
+
 class ProductNotInFeed(TrustError):
     """No delegation for the product of this site."""
 
@@ -156,6 +193,14 @@ class OfferInvalid(TrustError):
     remedy = N_(
         "Nothing was changed. If the agent is old, update it; otherwise tell the Secretariat."
     )
+
+
+class WrongProduct(OfferInvalid):
+    """An offer of one product in the list of another."""
+
+    code = "NU-2024"
+    what = N_("The feed's entry '{name}' is for the product '{found}', not for '{product}'.")
+    remedy = ASK
 
 
 class OfferChanged(TrustError):
@@ -292,6 +337,17 @@ class FeedTooLong(TrustError):
     code = "NU-2108"
     what = N_("The feed sent more bytes for '{name}' than are allowed; the rest was not read.")
     remedy = MIRROR
+
+
+class FeedProxy(FeedError):
+    """The proxy of the configuration did not let us through."""
+
+    code = "NU-2109"
+    what = N_("The proxy did not give a way to the feed ('{name}').")
+    remedy = N_(
+        "Check 'proxy' in the agent's configuration, and that the proxy lets this server reach "
+        "the feed."
+    )
 
 
 class ReaderFailed(TrustError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import random
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -23,19 +24,29 @@ from tuf.api.exceptions import (
     DownloadError,
     DownloadHTTPError,
     DownloadLengthMismatchError,
-    SlowRetrievalError,
 )
 
 from ncen_updater.transfer.download import LineBroken, Part
 from ncen_updater.trust.fetching import FEED_SCHEME, FeedFetcher
+from ncen_updater.trust.pace import (
+    LONGEST_PAUSE_S,
+    Pace,
+    Throttle,
+    TooSlow,
+    asked_pause_s,
+    growing_pause_s,
+)
 
 __all__ = ["FEED_SCHEME", "Failure", "HttpFetcher", "MirrorFailure", "MirrorRefused", "TooSlow"]
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
-BLOCK = 1 << 16
 HTTP_OK, HTTP_PARTIAL, HTTP_RANGE = 200, 206, 416
 RETRY_STATUS = frozenset({429, 500, 502, 503, 504})
+#: With one of these the walk of the roots ends; the timestamp says whether it ended too early.
+NO_NEWER_ROOT = frozenset({403, 404})
+MAY_PASS = frozenset({"unreachable", "cut"})
+WORTH_BYTES = 1 << 16  # a connection that brought less counts as a failed try
 
 
 class Failure(StrEnum):
@@ -45,6 +56,7 @@ class Failure(StrEnum):
     TLS = "tls"
     PORTAL = "portal"
     CUT = "cut"
+    PROXY = "proxy"
 
 
 class MirrorFailure(DownloadError, LineBroken):
@@ -56,31 +68,15 @@ class MirrorFailure(DownloadError, LineBroken):
 
 
 class MirrorRefused(DownloadHTTPError):
-    """A mirror that answered with a status."""
+    """A mirror that answered with a status.
 
+    Attributes:
+        pause_s: How long it asks us to wait, seconds; None if it does not say.
+    """
 
-class TooSlow(SlowRetrievalError, LineBroken):
-    """A mirror that drips."""
-
-
-class _Pace:
-    """Raises when less than the smallest rate came within a window, or the deadline passed."""
-
-    def __init__(self, minimum: int, window_s: float, deadline_s: float, name: str) -> None:
-        self._minimum, self._window, self._name = minimum, window_s, name
-        self._begun = self._since = time.monotonic()
-        self._deadline, self._bytes = deadline_s, 0
-
-    def count(self, size: int) -> None:
-        now = time.monotonic()
-        self._bytes += size
-        if now - self._begun > self._deadline:
-            raise TooSlow(f"{self._name}: not finished after {self._deadline:.0f} s")
-        if now - self._since >= self._window:
-            rate = self._bytes / (now - self._since)
-            if rate < self._minimum:
-                raise TooSlow(f"{self._name}: {rate:.0f} bytes/s, at least {self._minimum} needed")
-            self._since, self._bytes = now, 0
+    def __init__(self, message: str, status: int, pause_s: float | None = None) -> None:
+        super().__init__(message, status)
+        self.pause_s = pause_s
 
 
 class HttpFetcher(FeedFetcher):
@@ -94,11 +90,16 @@ class HttpFetcher(FeedFetcher):
         metadata_deadline_s: How long one signed list may take.
         target_deadline_s: How long one connection may last; a download goes on with the next.
         attempts: Tries for one address when it does not answer or says "later".
-        backoff_s: Seconds before the second try; doubled each time.
+        backoff_s: Seconds before the second try, in the middle; doubled each time. A server that
+            asks for another pause gets it, up to two minutes.
         proxy: ``http://host:port``.
         ca_file: Certificates of a private authority.
         client_certificate: PEM file with certificate and key.
+        limit: The rate, bytes a second, that may not be passed at this moment; None for none.
         sleep: Waits between tries.
+        clock: A monotonic clock, seconds.
+        chance: A number from 0 to 1, another one each time.
+        now: The time, UTC.
     """
 
     def __init__(
@@ -115,13 +116,20 @@ class HttpFetcher(FeedFetcher):
         proxy: str | None = None,
         ca_file: Path | None = None,
         client_certificate: Path | None = None,
+        limit: Callable[[], int | None] = lambda: None,
         sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._order = [url if url.endswith("/") else f"{url}/" for url in urls]
         self._timeout = timeout_s
         self._minimum, self._window = minimum_bytes_per_s, window_s
         self._metadata_deadline, self._target_deadline = metadata_deadline_s, target_deadline_s
         self._attempts, self._backoff, self._sleep = attempts, backoff_s, sleep
+        self._clock, self._chance, self._now = clock, chance, now
+        self._throttle = Throttle(limit, sleep, clock)
+        self._cuts = 0  # connections in a row that broke with next to nothing
         self._session = requests.Session()
         self._session.trust_env = False  # the agent's configuration decides, nothing else
         self._session.max_redirects = 5
@@ -171,7 +179,8 @@ class HttpFetcher(FeedFetcher):
                 raise MirrorFailure(f"{base}: a web page", Failure.PORTAL)
             return bytes(content)
 
-        return self._from_any(read)
+        root = url.endswith(".root.json")
+        return self._from_any(read, NO_NEWER_ROOT if root else frozenset())
 
     @contextlib.contextmanager
     def download_file(self, url: str, max_length: int) -> Iterator[IO[bytes]]:
@@ -182,10 +191,15 @@ class HttpFetcher(FeedFetcher):
 
     def open(self, url: str, offset: int) -> Part:
         """Open a file from an offset; large files go on from there after a break."""
+        if self._cuts >= self.mirrors:  # each has broken the line: more of the same does not help
+            self._sleep(growing_pause_s(self._cuts - self.mirrors, self._backoff, self._chance()))
         return self._from_any(lambda base: self._open(base, url, offset, self._target_deadline))
 
-    def _from_any(self, action: Callable[[str], T]) -> T:
-        """Do something with the first address that lets us; raise what says most if none does."""
+    def _from_any(self, action: Callable[[str], T], final: frozenset[int] = frozenset()) -> T:
+        """Do something with the first address that lets us; raise what says most if none does.
+
+        A status in ``final`` is an answer, and no other address is asked.
+        """
         failures: list[DownloadError] = []
         for base in tuple(self._order):
             try:
@@ -196,6 +210,8 @@ class HttpFetcher(FeedFetcher):
                 logger.log(
                     logging.DEBUG if missing else logging.WARNING, "feed address failed: %s", error
                 )
+                if isinstance(error, DownloadHTTPError) and error.status_code in final:
+                    raise
                 failures.append(error)
                 self._to_the_end(base)
         told = next((e for e in failures if isinstance(e, DownloadHTTPError)), failures[0])
@@ -208,16 +224,22 @@ class HttpFetcher(FeedFetcher):
         for attempt in range(self._attempts):
             try:
                 return action(base)
-            except MirrorFailure as error:
-                if error.kind not in (Failure.UNREACHABLE, Failure.CUT):
+            except (MirrorFailure, MirrorRefused) as error:
+                pause_s = self._pause_s(error, attempt)
+                if pause_s is None or attempt + 1 == self._attempts:
                     raise
-                if attempt + 1 == self._attempts:
-                    raise
-            except MirrorRefused as error:
-                if error.status_code not in RETRY_STATUS or attempt + 1 == self._attempts:
-                    raise
-            self._sleep(self._backoff * 2**attempt)
+                self._sleep(pause_s)
         raise AssertionError("unreachable")
+
+    def _pause_s(self, error: MirrorFailure | MirrorRefused, attempt: int) -> float | None:
+        """Seconds before the same address is asked again; None where that cannot help."""
+        pause_s = growing_pause_s(attempt, self._backoff, self._chance())
+        if isinstance(error, MirrorFailure):
+            return pause_s if error.kind in MAY_PASS else None
+        if error.status_code not in RETRY_STATUS:
+            return None
+        asked_s = error.pause_s or 0.0
+        return max(pause_s, asked_s) if asked_s <= LONGEST_PAUSE_S else None
 
     def _to_the_end(self, base: str) -> None:
         self._order.remove(base)
@@ -233,6 +255,8 @@ class HttpFetcher(FeedFetcher):
             response = self._session.get(
                 address, stream=True, timeout=self._timeout, headers=headers
             )
+        except requests.exceptions.ProxyError as error:
+            raise MirrorFailure(f"{address}: {error}", Failure.PROXY) from error
         except requests.exceptions.SSLError as error:
             raise MirrorFailure(f"{address}: {error}", Failure.TLS) from error
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
@@ -243,7 +267,7 @@ class HttpFetcher(FeedFetcher):
         except BaseException:
             response.close()
             raise
-        pace = _Pace(self._minimum, self._window, deadline_s, address)
+        pace = Pace(self._minimum, self._window, deadline_s, address, self._clock)
         return Part(
             start=start,
             chunks=self._chunks(response, base, address, pace),
@@ -259,14 +283,15 @@ class HttpFetcher(FeedFetcher):
             return  # only a hint; its absence changes nothing
         self.server_date = moment.astimezone(UTC)
 
-    @staticmethod
-    def _judge(response: requests.Response, address: str, offset: int) -> int:
+    def _judge(self, response: requests.Response, address: str, offset: int) -> int:
         """Return where the answer's bytes begin, or raise what is wrong with it."""
         status = response.status_code
         if status == HTTP_RANGE and offset:
             raise MirrorFailure(f"{address}: no bytes from {offset} on", Failure.CUT)
         if status not in (HTTP_OK, HTTP_PARTIAL):
-            raise MirrorRefused(f"{address}: status {status}", status)
+            pause_s = asked_pause_s(response.headers.get("Retry-After"), self._now())
+            wait = f", come back in {pause_s:.0f} s" if pause_s is not None else ""
+            raise MirrorRefused(f"{address}: status {status}{wait}", status, pause_s)
         if address.startswith("https:") and not response.url.startswith("https:"):
             raise MirrorFailure(f"{address}: led to an open connection", Failure.TLS)
         if response.headers.get("Content-Type", "").lower().startswith("text/html"):
@@ -282,22 +307,27 @@ class HttpFetcher(FeedFetcher):
         return offset
 
     def _chunks(
-        self, response: requests.Response, base: str, address: str, pace: _Pace
+        self, response: requests.Response, base: str, address: str, pace: Pace
     ) -> Iterator[bytes]:
         # read1 returns what is there: a drip is seen at each byte, not after a whole block.
         expected = response.headers.get("Content-Length", "")
         count = 0
         try:
-            while chunk := response.raw.read1(BLOCK):
+            while chunk := response.raw.read1(self._throttle.block()):
                 pace.count(len(chunk))
                 count += len(chunk)
+                pace.rested(self._throttle.took(len(chunk)))
                 yield chunk
-        except TooSlow:
-            self._to_the_end(base)
+            if expected.isdigit() and count < int(expected):
+                raise MirrorFailure(f"{address}: ended after {count} bytes", Failure.CUT)
+            self._cuts = 0
+        except (MirrorFailure, TooSlow):
+            self._broke(base, count)
             raise
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            self._to_the_end(base)
+            self._broke(base, count)
             raise MirrorFailure(f"{address}: {error}", Failure.CUT) from error
-        if expected.isdigit() and count < int(expected):
-            self._to_the_end(base)
-            raise MirrorFailure(f"{address}: ended after {count} bytes", Failure.CUT)
+
+    def _broke(self, base: str, count: int) -> None:
+        self._to_the_end(base)
+        self._cuts = self._cuts + 1 if count < WORTH_BYTES else 0

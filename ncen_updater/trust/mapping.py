@@ -29,6 +29,7 @@ from ncen_updater.trust.errors import (
     CaptivePortal,
     ClockWrong,
     FeedCut,
+    FeedProxy,
     FeedRefused,
     FeedTls,
     FeedTooLong,
@@ -37,16 +38,19 @@ from ncen_updater.trust.errors import (
     LocalStoreFailed,
     MetadataDamaged,
     MixedVersions,
+    OfficersRoleExpired,
     RoleExpired,
     RollbackRefused,
     RootChainBroken,
     TrustError,
     WrongDigest,
+    WrongRole,
 )
 from ncen_updater.trust.fetcher import Failure, MirrorFailure
 
-__all__ = ["ExpiredRole", "Facts", "MixedRoles", "plain_errors"]
+__all__ = ["ExpiredRole", "Facts", "MixedRoles", "OtherRole", "plain_errors"]
 
+ONLINE_ROLES = ("snapshot", "timestamp")
 CLOCK_DOUBT = timedelta(days=1)
 
 
@@ -60,6 +64,14 @@ class ExpiredRole(ExpiredMetadataError):
 
 class MixedRoles(RepositoryError):
     """A role of another moment than the list that names it."""
+
+
+class OtherRole(RepositoryError):
+    """A list whose officers meant it for another role."""
+
+    def __init__(self, role: str, other: str) -> None:
+        super().__init__(f"{role}: signed for {other}")
+        self.role, self.other = role, other
 
 
 @dataclass
@@ -90,9 +102,8 @@ def _expired(error: ExpiredRole, facts: Facts) -> UpdaterError:
     ahead = server is not None and server < error.expires
     if server is not None and ahead and facts.system - server > CLOCK_DOUBT:
         return ClockWrong(now=_day(facts.system), server=_day(server), detail=str(error))
-    return RoleExpired(
-        role=error.role, since=_day(error.expires), now=_day(facts.system), detail=None
-    )
+    kind = RoleExpired if error.role in ONLINE_ROLES else OfficersRoleExpired
+    return kind(role=error.role, since=_day(error.expires), now=_day(facts.system), detail=None)
 
 
 def _download(error: DownloadError, facts: Facts, detail: str) -> UpdaterError:
@@ -108,6 +119,7 @@ def _download(error: DownloadError, facts: Facts, detail: str) -> UpdaterError:
         Failure.PORTAL: CaptivePortal,
         Failure.TLS: FeedTls,
         Failure.CUT: FeedCut,
+        Failure.PROXY: FeedProxy,
         Failure.UNREACHABLE: FeedUnreachable,
     }[kind]
     return family(name=name, detail=detail)
@@ -118,6 +130,8 @@ def _repository(error: RepositoryError, facts: Facts, detail: str) -> UpdaterErr
         return _expired(error, facts)
     if isinstance(error, MixedRoles):
         return MixedVersions(role=facts.name, detail=detail)
+    if isinstance(error, OtherRole):
+        return WrongRole(role=error.role, other=error.other)
     if isinstance(error, UnsignedMetadataError):
         return BadSignature(role=facts.name, detail=detail)
     if isinstance(error, BadVersionNumberError):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 __all__ = [
+    "DELTAS_PREFIX",
     "ISSUED_FIELD",
     "METADATA_PREFIX",
     "OFFER_FIELD",
     "RELEASES_PREFIX",
+    "ROLE_FIELD",
     "ROOT_VERSION_FIELD",
     "TARGETS_PREFIX",
 ]
@@ -18,8 +20,9 @@ TARGETS_PREFIX = "targets/"
 #: Custom field of a release document's target that holds the :class:`Offer`.
 OFFER_FIELD = "ncen"
 
-#: First part of the names of release documents.
+#: First part of the names of release documents, and of delta packs.
 RELEASES_PREFIX = "releases/"
+DELTAS_PREFIX = "deltas/"
 
 #: Field of ``targets`` and product roles: when the officers signed (UTC, ISO 8601). The clock floor
 #: comes from here, never from an online role: whoever holds an online key could push it ahead.
@@ -27,3 +30,7 @@ ISSUED_FIELD = "x-ncen-issued"
 
 #: Field of ``timestamp``: the newest root. A mirror that hides newer roots is found by it.
 ROOT_VERSION_FIELD = "x-ncen-root"
+
+#: Field of every role: its own name. The format of targets does not say which role a file is for:
+#: where the same officers hold two roles, their signature under one would fit the other as well.
+ROLE_FIELD = "x-ncen-role"

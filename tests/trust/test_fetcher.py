@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from tuf.api.exceptions import DownloadError, DownloadHTTPError, DownloadLengthMismatchError
 
-from ncen_updater.trust.fetcher import FEED_SCHEME, Failure, HttpFetcher, MirrorFailure, TooSlow
+from ncen_updater.trust.fetcher import FEED_SCHEME, Failure, HttpFetcher, MirrorFailure
+from ncen_updater.trust.pace import TooSlow
 from tests.support.http_server import PORTAL, Fault, WebServer, serving
 
 NAME = f"{FEED_SCHEME}metadata/x.json"
@@ -32,7 +33,12 @@ def make() -> object:
     made: list[HttpFetcher] = []
 
     def make(*urls: str, **settings: object) -> HttpFetcher:
-        base: dict[str, object] = {"timeout_s": 5.0, "attempts": 1, "sleep": lambda _: None}
+        base: dict[str, object] = {
+            "timeout_s": 5.0,
+            "attempts": 1,
+            "sleep": lambda _: None,
+            "chance": lambda: 0.5,
+        }
         made.append(HttpFetcher(urls, **{**base, **settings}))  # type: ignore[arg-type]
         return made[-1]
 

@@ -141,7 +141,7 @@ def test_another_release_under_the_same_version(
 @pytest.mark.parametrize(
     ("change", "detail"),
     [
-        ({"product": "other"}, "other 3.3.0"),
+        ({"product": "other"}, "product 'other'"),
         ({"version": "3.3.1"}, "ncen 3.3.1"),
         ({"upgrade_from": "nonsense"}, "specifier"),
         ({"surprise": 1}, "surprise"),

@@ -1,0 +1,78 @@
+"""Signed lists looked at by themselves: the root to start from, and which role a list is for."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import cast
+
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import (  # type: ignore[attr-defined]  # exported in fact only
+    Metadata,
+    Root,
+    Signed,
+    Targets,
+)
+from tuf.api.serialization import DeserializationError
+
+from ncen_updater import durable
+from ncen_updater.trust.errors import TrustedRootMissing
+from ncen_updater.trust.mapping import OtherRole
+from ncen_updater.trust.names import ROLE_FIELD
+
+__all__ = ["require_role", "restore_root", "unverified"]
+
+logger = logging.getLogger(__name__)
+
+
+def _root_version(path: Path) -> int | None:
+    """Version of a root that verifies by its own keys; None if there is no such file."""
+    try:
+        metadata = Metadata[Root].from_bytes(path.read_bytes())
+        if not isinstance(metadata.signed, Root):
+            return None
+        metadata.signed.verify_delegate("root", metadata.signed_bytes, metadata.signatures)
+    except (OSError, RepositoryError) as error:
+        logger.info("no usable root in %s: %s", path, error)
+        return None
+    return int(metadata.signed.version)
+
+
+def restore_root(directory: Path, trusted_root: Path) -> None:
+    """Make sure that the metadata directory holds a root to start from.
+
+    The stored root stays if it is whole and not older than the installed one.
+
+    Raises:
+        TrustedRootMissing: If neither can be used.
+    """
+    durable.make_directory(directory)
+    stored = directory / "root.json"
+    have, installed = _root_version(stored), _root_version(trusted_root)
+    if have is None and installed is None:
+        raise TrustedRootMissing(path=trusted_root)
+    if installed is not None and (have is None or installed > have):
+        # The first use of a new site is not worth a warning; a root that vanished later is.
+        level = logging.WARNING if any(directory.iterdir()) else logging.INFO
+        logger.log(level, "root from %s: version %s, was %s", trusted_root, installed, have)
+        durable.write(stored, trusted_root.read_bytes())
+
+
+def unverified(data: bytes) -> Signed | None:
+    """Read a list whose signatures nobody has looked at; None if it is none."""
+    try:
+        return cast("Signed", Metadata.from_bytes(data).signed)
+    except DeserializationError as error:
+        logger.info("not metadata: %s", error)
+        return None
+
+
+def require_role(signed: Targets, role: str) -> None:
+    """Refuse a list that its officers meant for another role, though its signatures fit.
+
+    Raises:
+        OtherRole: If it says so.
+    """
+    says = signed.unrecognized_fields.get(ROLE_FIELD, role)  # absent in feeds of older publishers
+    if says != role:
+        raise OtherRole(role, str(says))

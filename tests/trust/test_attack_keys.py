@@ -1,0 +1,88 @@
+"""The chain of roots, stolen keys, and the way back from both."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+
+import pytest
+from securesystemslib.signer import CryptoSigner
+
+from ncen_updater.errors import UpdaterError
+from ncen_updater.trust.names import ROOT_VERSION_FIELD
+from tests.support.http_server import WebServer
+from tests.support.tuf_repository import Feed
+from tests.trust.conftest import Agent
+
+DAYS = timedelta(days=1)
+
+
+def test_root_chain_is_walked_after_years(agent: Agent, server: WebServer, feed: Feed) -> None:
+    """60 roots later, all but the last expired, with every key replaced on the way."""
+    root = feed.roles["root"]
+    for step in range(60):
+        root.expires = feed.now - DAYS if step < 59 else feed.expiry("root")
+        if step % 20 == 10:
+            old, new = feed.signers["root"][step // 20], CryptoSigner.generate_ed25519()
+            root.revoke_key(old.public_key.keyid, "root")
+            root.add_key(new.public_key, "root")
+            feed.signers["root"] = [*feed.signers["root"], new]
+        feed.rotate_root()
+    feed.publish()
+    assert agent.source(server.url).refresh().offers
+    stored = json.loads((agent.state / "metadata/root.json").read_text())
+    assert stored["signed"]["version"] == 61
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "says"),
+    [(True, "NU-2021", "its newest is 5, and 2 is the last"), (False, "NU-2023", "'root'")],
+    ids=["feed-says-its-newest-root", "older-feed"],
+)
+def test_root_chain_with_a_gap_is_an_error(
+    agent: Agent, server: WebServer, feed: Feed, said: bool, code: str, says: str
+) -> None:
+    feed.roles["root"].expires = feed.now - DAYS
+    feed.rotate_root()
+    feed.roles["root"].expires = feed.expiry("root")
+    for _ in range(3):
+        feed.rotate_root()
+    (feed.metadata / "3.root.json").unlink()
+    if said:
+        feed.roles["timestamp"].unrecognized_fields[ROOT_VERSION_FIELD] = 5
+        feed.publish("ncen")
+    with pytest.raises(UpdaterError) as caught:
+        agent.source(server.url).refresh()
+    assert caught.value.code == code
+    assert says in str(caught.value)
+
+
+def test_recovers_from_a_fast_forward(agent: Agent, server: WebServer, feed: Feed) -> None:
+    """A thief of the online keys jumped ahead; new keys in a new root undo it."""
+    feed.roles["timestamp"].version = feed.roles["snapshot"].version = 999_999
+    feed.publish("ncen")
+    agent.source(server.url).refresh()
+    feed.roles["timestamp"].version = feed.roles["snapshot"].version = 3
+    feed.publish("ncen")
+    with pytest.raises(UpdaterError) as caught:
+        agent.source(server.url).refresh()
+    assert caught.value.code == "NU-2004"
+    root = feed.roles["root"]
+    for role in ("timestamp", "snapshot"):
+        root.revoke_key(feed.signers[role][0].public_key.keyid, role)
+        feed.signers[role] = [CryptoSigner.generate_ed25519()]
+        root.add_key(feed.signers[role][0].public_key, role)
+    feed.rotate_root()
+    feed.publish("ncen")
+    assert agent.source(server.url).refresh().offers
+
+
+def test_newer_installed_root_helps_over_a_gap(agent: Agent, server: WebServer, feed: Feed) -> None:
+    agent.source(server.url).refresh()
+    for _ in range(3):
+        feed.rotate_root()
+    (feed.metadata / "2.root.json").unlink()
+    feed.trusted_root(agent.trusted_root, 4)
+    agent.source(server.url).refresh()
+    stored = json.loads((agent.state / "metadata/root.json").read_text())
+    assert stored["signed"]["version"] == 4

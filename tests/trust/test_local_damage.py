@@ -1,0 +1,59 @@
+"""Damaged files of the agent's own: each heals, and none ever reads as "up to date"."""
+
+from __future__ import annotations
+
+import pytest
+
+from ncen_updater.errors import UpdaterError
+from ncen_updater.release.canonical import canonical_json
+from tests.support.http_server import WebServer
+from tests.support.tuf_repository import Feed
+from tests.trust.conftest import Agent
+
+DAMAGES: dict[str, bytes | None] = {
+    "missing": None,
+    "empty": b"",
+    "cut": b'{"signatures": [',
+    "other": canonical_json({"signed": {}, "signatures": []}),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "metadata/root.json",
+        "metadata/timestamp.json",
+        "metadata/snapshot.json",
+        "metadata/targets.json",
+        "metadata/ncen.json",
+        "clock.json",
+    ],
+)
+def test_damaged_stored_files_heal_and_never_read_as_up_to_date(
+    agent: Agent, server: WebServer, feed: Feed, name: str, damage: str
+) -> None:
+    feed.roles["ncen"].unrecognized_fields["x-ncen-issued"] = feed.now.isoformat()
+    feed.rotate_root()
+    feed.publish()
+    agent.source(server.url).refresh()
+    path, content = agent.state / name, DAMAGES[damage]
+    good = path.read_bytes()
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content)
+    with pytest.raises(UpdaterError) as caught:
+        agent.source("http://127.0.0.1:9/").refresh()
+    assert caught.value.code == "NU-2102"
+    assert agent.source(server.url).refresh().offers
+    assert path.read_bytes() == good
+
+
+def test_without_any_root_nothing_is_trusted(agent: Agent, server: WebServer) -> None:
+    agent.trusted_root.write_bytes(b"{")
+    with pytest.raises(UpdaterError) as caught:
+        agent.source(server.url).refresh()
+    assert caught.value.code == "NU-2002"
+    assert server.requests == []
+    assert not agent.state.joinpath("metadata/root.json").exists()

@@ -18,6 +18,7 @@ from tuf.api.metadata import Metadata, Root, Targets  # type: ignore[attr-define
 from ncen_updater.i18n import N_, Text
 from ncen_updater.publisher.event import Event, digest_of
 from ncen_updater.publisher.keys import fingerprint, owner_of
+from ncen_updater.publisher.offer_words import STEERED, steering_words
 from ncen_updater.publisher.roles import ROLE_FIELD, issued_at
 from ncen_updater.trust.names import ISSUED_FIELD, OFFER_FIELD
 
@@ -207,7 +208,11 @@ def _custom(role: str, path: str, old: Mapping[str, Any], new: Any) -> Iterator[
     if offer is None:
         yield _line(role, N_("{path} says {value}"), path=path, value=_json(new))
         return
+    for text in steering_words(before, offer):
+        yield Line(role, text, figures=text.values)
     for key, value in sorted(offer.items()):
+        if key in STEERED:
+            continue
         if key in ("archive", "product", "version") and key not in before:
             continue
         if before.get(key) == value:
@@ -225,7 +230,7 @@ def _custom(role: str, path: str, old: Mapping[str, Any], new: Any) -> Iterator[
             yield _line(
                 role, N_("{path}: {key} is {value}"), path=path, key=key, value=_json(value)
             )
-    for key in sorted(before.keys() - offer.keys()):
+    for key in sorted(before.keys() - offer.keys() - set(STEERED)):
         yield _line(role, N_("{path}: {key} is taken away"), path=path, key=key)
 
 

@@ -34,6 +34,7 @@ from ncen_updater.release.document import (
     parse_release_document,
     release_target,
 )
+from ncen_updater.release.rollout import Wave
 from ncen_updater.trust.names import OFFER_FIELD, RELEASES_PREFIX
 
 __all__ = [
@@ -43,7 +44,9 @@ __all__ = [
     "draft_releases",
     "draft_renewal",
     "draft_withdrawal",
+    "offer_json",
     "offers_of",
+    "plain",
 ]
 
 
@@ -127,8 +130,16 @@ def draft_renewal(state: FeedState, roles: Sequence[str], now: datetime) -> Draf
     return Draft(f"Renewal of {', '.join(roles)}", repository.changed)
 
 
-def draft_releases(state: FeedState, staging: Path, now: datetime) -> Draft:
+def draft_releases(
+    state: FeedState, staging: Path, now: datetime, waves: Sequence[Wave] = ()
+) -> Draft:
     """Every release that lies in a staging directory and is not published yet.
+
+    Args:
+        state: The published feed.
+        staging: What ``build`` wrote.
+        now: Moment of the draft (UTC).
+        waves: When they open to which sites; to all at once if there is none.
 
     Raises:
         BuildRefused: If a file in it does not belong to one of its releases, or is not the one
@@ -155,9 +166,9 @@ def draft_releases(state: FeedState, staging: Path, now: datetime) -> Draft:
             raise UnknownProduct(product=product)
         names = [n for n in files if role.is_delegated_path(n)]
         own = {n: d for n, d in documents.items() if d.manifest.product == product}
-        targets = [_target_file(root, staging, name, own) for name in names]
+        targets = [_target_file(root, staging, name, own, waves) for name in names]
         claimed.update(names)
-        if _add(repository, state, product, targets):
+        if _add(repository, state, product, targets, listed=not waves):
             titles += [f"{product} {d.manifest.version}" for d in own.values()]
     foreign = [name for name in files if name not in claimed]
     if foreign:
@@ -186,7 +197,7 @@ def draft_withdrawal(
         target = targets.targets[name]
         offer = Offer.model_validate((target.custom or {})[OFFER_FIELD])
         target.unrecognized_fields["custom"] = {
-            OFFER_FIELD: _offer_json(offer.model_copy(update={"withdrawn": withdrawal}))
+            OFFER_FIELD: offer_json(offer.model_copy(update={"withdrawn": withdrawal}))
         }
     archive = archive_target(product, version)
     if archive in state.targets.signed.targets:
@@ -197,12 +208,23 @@ def draft_withdrawal(
     return Draft(f"Withdrawal of {product} {version}", repository.changed)
 
 
-def _offer_json(offer: Offer) -> dict[str, Any]:
-    return offer.model_dump(mode="json", exclude_none=True)
+def offer_json(offer: Offer) -> dict[str, Any]:
+    """An offer as it is signed: what is empty is left out, the list is fetched by every site."""
+    dumped = offer.model_dump(mode="json", exclude_none=True)
+    return {key: value for key, value in dumped.items() if value not in ([], {})}
+
+
+def plain(offer: Offer) -> bool:
+    """Whether a client that reads nothing but names of archives may be shown a release."""
+    return not (offer.waves or offer.halted or offer.withdrawn)
 
 
 def _target_file(
-    root: Path, staging: Path, name: str, documents: Mapping[str, ReleaseDocument]
+    root: Path,
+    staging: Path,
+    name: str,
+    documents: Mapping[str, ReleaseDocument],
+    waves: Sequence[Wave],
 ) -> TargetFile:
     target: TargetFile = TargetFile.from_file(name, str(root / name), ["sha256"])
     document = documents.get(name)
@@ -210,7 +232,8 @@ def _target_file(
         manifest = document.manifest
         if name != release_target(manifest.product, manifest.version):
             raise BuildRefused(path=staging, reason=f"{name} holds another release")
-        target.unrecognized_fields["custom"] = {OFFER_FIELD: _offer_json(document.offer())}
+        offer = document.offer().model_copy(update={"waves": tuple(waves)})
+        target.unrecognized_fields["custom"] = {OFFER_FIELD: offer_json(offer)}
         return target
     for owner in documents.values():
         for ref in (owner.archive, owner.tree):
@@ -238,7 +261,12 @@ def _compare(staging: Path, target: TargetFile, ref: TargetRef) -> None:
 
 
 def _add(
-    repository: FeedRepository, state: FeedState, product: str, files: Sequence[TargetFile]
+    repository: FeedRepository,
+    state: FeedState,
+    product: str,
+    files: Sequence[TargetFile],
+    *,
+    listed: bool,
 ) -> bool:
     known = state.delegated[product].signed.targets if product in state.delegated else {}
     fresh: list[TargetFile] = []
@@ -253,7 +281,7 @@ def _add(
     with repository.edit_targets(product) as targets:
         targets.targets.update({target.path: target for target in fresh})
     archives = [t for t in fresh if "/" not in t.path]
-    if product in state.policy.plain_tufup and archives:
+    if product in state.policy.plain_tufup and archives and listed:
         with repository.edit_targets() as top:
             top.targets.update({target.path: deepcopy(target) for target in archives})
     return True

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ncen_updater.cli.session import Session
     from ncen_updater.publisher.event import Event
     from ncen_updater.publisher.status import SignatureStatus
+    from ncen_updater.release.rollout import Wave
 
 __all__ = [
     "DIRECTORY",
@@ -27,6 +28,7 @@ __all__ = [
     "event_option",
     "feed_option",
     "now",
+    "parse_wave",
     "passphrase_options",
     "passphrases",
     "show_event",
@@ -48,6 +50,29 @@ event_option = click.option(
 def now() -> datetime:
     """The time (UTC)."""
     return datetime.now(UTC)
+
+
+def parse_wave(text: str) -> Wave:
+    """Read ``TIME=PERCENT`` or ``TIME=PERCENT:COUNTRY,COUNTRY``.
+
+    Raises:
+        click.BadParameter: If it is neither.
+    """
+    from ncen_updater.release.rollout import Wave
+
+    opens, _, rest = text.partition("=")
+    percent, _, countries = rest.partition(":")
+    try:
+        return Wave.model_validate(
+            {
+                "opens": opens,
+                "percent": int(percent) if percent.isascii() and percent.isdigit() else percent,
+                "countries": [part for part in countries.split(",") if part],
+            }
+        )
+    except ValueError as error:
+        hint = "write it as 2026-12-01T08:00:00Z=10 or 2026-12-01T08:00:00Z=100:SN,MU"
+        raise click.BadParameter(f"{text}: {hint}", param_hint="WAVE") from error
 
 
 def passphrase_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -13,6 +13,7 @@ from ncen_updater.cli.publishing.common import (
     event_option,
     feed_option,
     now,
+    parse_wave,
     show_event,
     show_line,
     show_result,
@@ -100,17 +101,27 @@ def build(context: click.Context, directory: Path, staging: Path) -> None:
 @feed_option
 @event_option
 @click.option("--staging", type=DIRECTORY, required=True, help=N_("What 'build' wrote."))
+@click.option(
+    "--wave",
+    "waves",
+    multiple=True,
+    metavar="WAVE",
+    help=N_("When it opens to which sites, as for 'wave'; to all at once if none is given."),
+)
 @click.pass_context
-def draft(context: click.Context, feed: Path, event: Path, staging: Path) -> None:
+def draft(
+    context: click.Context, feed: Path, event: Path, staging: Path, waves: tuple[str, ...]
+) -> None:
     from ncen_updater.publisher.drafting import draft_releases
     from ncen_updater.publisher.event import Event
     from ncen_updater.publisher.feed import Feed
 
     session = session_of(context)
+    schedule = [parse_wave(text) for text in waves]
     with session.progress() as progress:
         progress.tell(Text(N_("reading the feed and the staging directory")))
         state = Feed(feed).state()
-        made = draft_releases(state, staging, now())
+        made = draft_releases(state, staging, now(), schedule)
     show_event(session, Event.create(event, made.title, made.roles, state))
 
 

@@ -1,0 +1,82 @@
+"""Waves, halts, channels and countries as officers type them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.publisher.releases import write_release
+from tests.publisher.test_cli import Officer, officer
+
+__all__ = ["officer"]
+
+
+@pytest.fixture
+def at_work(officer: Officer) -> Officer:
+    """An officer of a feed with one release, drafted with its first wave."""
+    work = officer.work
+    officer.json("init", work / "ceremony.toml", "--event", work / "e1")
+    officer.sign_and_publish(work / "e1")
+    officer.json("build", write_release(work / "r"), "--staging", work / "s")
+    shown = officer.json(
+        "draft", "--feed", work / "feed", "--staging", work / "s", "--event", work / "e2",
+        "--wave", "2026-12-01T08:00:00Z=10",
+    )  # fmt: skip
+    texts = [change["text"] for change in shown["changes"]]
+    assert "ncen 3.3.0 opens 2026-12-01T08:00:00Z to 10 % of all sites" in texts
+    officer.sign_and_publish(work / "e2", "--staging", work / "s")
+    return officer
+
+
+def drafted(officer: Officer, place: Path, *arguments: object) -> str:
+    code, out, err = officer.run(*arguments, "--feed", officer.work / "feed", "--event", place)
+    assert code == 0, err
+    return out
+
+
+def test_every_command_drafts_an_event(at_work: Officer) -> None:
+    work = at_work.work
+    first = "2026-12-01T08:00:00Z=10"
+    out = drafted(at_work, work / "a", "wave", "3.3.0", "--add", "2026-12-03T08:00:00Z=100:SN,MU")
+    assert "opens 2026-12-03T08:00:00Z to 100 % in SN, MU" in out
+    assert "opens 2026-12-01T08:00:00Z to 10 % of all sites" in out
+    out = drafted(at_work, work / "b", "halt", "3.3.0", "--reason", "prints blank permits")
+    assert "HALTED: ncen 3.3.0: prints blank permits" in out
+    at_work.sign_and_publish(work / "b")
+    assert "is no longer halted" in drafted(at_work, work / "c", "resume-wave", "3.3.0")
+    out = drafted(at_work, work / "d", "wave", "3.3.0", "--at-once")
+    assert "open to every site at once" in out
+    assert "channel 'preview'" in drafted(at_work, work / "e", "channel", "3.3.0", "preview")
+    assert "only for MU, SN" in drafted(at_work, work / "f", "audience", "3.3.0", "SN", "MU")
+    french = drafted(at_work, work / "g", "--lang", "fr", "wave", "3.3.0", first)
+    assert "digest" in french or "empreinte" in french.lower()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("wave", "3.3.0"),
+        ("wave", "3.3.0", "--at-once", "2026-12-01T08:00:00Z=10"),
+        ("wave", "3.3.0", "2026-12-01=10"),
+        ("wave", "3.3.0", "2026-12-01T08:00:00Z=0"),
+        ("wave", "3.3.0", "2026-12-01T08:00:00Z"),
+        ("wave", "3.3.0", "2026-12-01T08:00:00Z=10:Senegal"),
+        ("halt", "3.3.0"),
+        ("halt", "3.3.0", "--reason", ""),
+        ("channel", "3.3.0", "beta"),
+        ("audience", "3.3.0"),
+        ("audience", "3.3.0", "Senegal"),
+        ("audience", "3.3.0", "SN", "--all"),
+        ("audience", "3.3.0", "--all"),
+        ("resume-wave", "3.3.0"),
+        ("halt", "9.9.9", "--reason", "x"),
+    ],
+)
+def test_mistakes_of_usage_draft_nothing(arguments: tuple[str, ...], at_work: Officer) -> None:
+    place = at_work.work / "bad"
+    code, out, err = at_work.run(
+        *arguments, "--feed", at_work.work / "feed", "--event", place
+    )  # fmt: skip
+    assert (code, out) == (2, ""), err
+    assert not place.exists()

@@ -1,0 +1,281 @@
+"""Waves, halts, channels and countries: as signing events, in words, and as a site sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from packaging.version import Version
+
+from ncen_updater.errors import UpdaterError
+from ncen_updater.feed.path import NoPath, Reason, UpgradePath, choose_path
+from ncen_updater.progress import Silent
+from ncen_updater.publisher.build import build_release
+from ncen_updater.publisher.describe import describe
+from ncen_updater.publisher.drafting import Draft, draft_releases, draft_withdrawal
+from ncen_updater.publisher.errors import NothingToDo, UnknownProduct, UnknownRelease
+from ncen_updater.publisher.event import Event
+from ncen_updater.publisher.feed import Feed, FeedState
+from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_draft, publish_release
+from ncen_updater.publisher.steering import (
+    draft_audience,
+    draft_channel,
+    draft_halt,
+    draft_resumption,
+    draft_waves,
+    offer_of,
+)
+from ncen_updater.release.document import Withdrawal
+from ncen_updater.release.manifest import Channel
+from ncen_updater.release.rollout import Halt, Wave
+from ncen_updater.trust.errors import OfferHalted
+from ncen_updater.trust.fetcher import HttpFetcher
+from ncen_updater.trust.lastview import read_last_view, view_path
+from ncen_updater.trust.source import TufReleaseSource
+from tests.publisher.releases import NOW, clock, ring, write_release
+from tests.support.http_server import WebServer
+
+TOMORROW = NOW + timedelta(days=1)
+FIRST, SECOND = Wave(opens=NOW, percent=1), Wave(opens=TOMORROW, percent=100)
+HALT = Halt(reason="prints blank permits")
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> KeyRing:
+    return ring(tmp_path)
+
+
+@pytest.fixture
+def feed(tmp_path: Path, keys: KeyRing) -> Path:
+    """A feed with 3.3.0, open to all, that plain tufup clients are shown too."""
+    make_feed(tmp_path / "feed", keys, clock, plain_tufup=["ncen"])
+    publish_release(tmp_path / "feed", [write_release(tmp_path / "r1")], keys, clock)
+    return tmp_path / "feed"
+
+
+def words(feed: Path, place: Path, draft: Draft) -> list[str]:
+    event = Event.create(place, draft.title, draft.roles, Feed(feed).state())
+    return [str(line.text) for line in describe(event) if line.role == "ncen"][4:]
+
+
+class Site:
+    """A real client of the feed over HTTP, whose clock can be set."""
+
+    def __init__(self, place: Path, feed: Path, url: str, name: str = "dakar") -> None:
+        self.now = NOW
+        self.url, self.name = url, name
+        self.state = place
+        self.source = TufReleaseSource(
+            "ncen",
+            state=place,
+            trusted_root=feed / "metadata" / "1.root.json",
+            make_fetcher=lambda: HttpFetcher((url,)),
+            now=lambda: self.now,
+        )
+
+    def path(self, target: str | None = None) -> UpgradePath | NoPath:
+        return choose_path(
+            Version("3.2.4"),
+            self.source.refresh().offers,
+            site=self.name,
+            country="SN",
+            channel=Channel.STABLE,
+            agent=Version("1"),
+            now=self.source.now(),
+            target=Version(target) if target else None,
+        )
+
+    def reasons(self) -> list[Reason]:
+        path = self.path()
+        return [] if path else [rejection.reason for rejection in path.rejected]
+
+
+@pytest.fixture
+def site(tmp_path: Path, feed: Path) -> Iterator[Site]:
+    with WebServer(feed) as server:
+        site = Site(tmp_path / "site", feed, server.url)
+        yield site
+        site.source.close()
+
+
+def test_a_release_opens_halts_and_goes_on(
+    site: Site, feed: Path, keys: KeyRing, tmp_path: Path
+) -> None:
+    def publish(draft: Draft) -> None:
+        publish_draft(feed, draft, keys, clock)
+
+    assert site.reasons() == []
+    publish(draft_waves(Feed(feed).state(), "ncen", "3.3.0", [FIRST, SECOND], NOW))
+    assert site.reasons() == [Reason.WAVE]
+    named = site.path("3.3.0")
+    assert named
+    site.now = TOMORROW
+    assert site.reasons() == []
+    chosen = site.path()
+    assert isinstance(chosen, UpgradePath)
+    publish(draft_halt(Feed(feed).state(), "ncen", "3.3.0", HALT, NOW))
+    with pytest.raises(OfferHalted) as caught:
+        Site(tmp_path / "late", feed, site.url).source.fetch(chosen.target, Silent())
+    assert HALT.reason in str(caught.value)
+    assert site.reasons() == [Reason.HALTED]
+    publish(draft_resumption(Feed(feed).state(), "ncen", "3.3.0", NOW))
+    assert site.reasons() == []
+    site.now = NOW
+    assert site.reasons() == [Reason.WAVE]
+    publish(draft_waves(Feed(feed).state(), "ncen", "3.3.0", [], NOW))
+    assert site.reasons() == []
+    # What was signed of the release itself still fits, and is fetched whole.
+    assert site.source.fetch(site.source.refresh().offers[0], Silent()).archive.is_file()
+
+
+def test_the_floor_of_the_clock_counts(site: Site, feed: Path, keys: KeyRing) -> None:
+    publish_draft(
+        feed, draft_waves(Feed(feed).state(), "ncen", "3.3.0", [SECOND], NOW), keys, clock
+    )
+    assert site.reasons() == [Reason.WAVE]
+    # Officers sign something the day after: from then on it is that day, whatever a clock shows.
+    later: Callable[[], datetime] = lambda: TOMORROW  # noqa: E731
+    publish_draft(
+        feed, draft_channel(Feed(feed).state(), "ncen", "3.3.0", Channel.PREVIEW, TOMORROW),
+        keys, later,
+    )  # fmt: skip
+    publish_draft(
+        feed, draft_channel(Feed(feed).state(), "ncen", "3.3.0", Channel.STABLE, TOMORROW),
+        keys, later,
+    )  # fmt: skip
+    assert site.now == NOW
+    assert site.reasons() == []
+    # A clock that is far ahead opens nothing: the list has lapsed by then.
+    site.now = NOW + timedelta(days=400)
+    with pytest.raises(UpdaterError) as caught:
+        site.path()
+    assert caught.value.code in ("NU-2007", "NU-2008", "NU-2023")
+
+
+def test_channel_and_countries_may_change(site: Site, feed: Path, keys: KeyRing) -> None:
+    def publish(draft: Draft) -> None:
+        publish_draft(feed, draft, keys, clock)
+
+    publish(draft_channel(Feed(feed).state(), "ncen", "3.3.0", Channel.PREVIEW, NOW))
+    assert site.reasons() == [Reason.OTHER_CHANNEL]
+    publish(draft_channel(Feed(feed).state(), "ncen", "3.3.0", Channel.STABLE, NOW))
+    publish(draft_audience(Feed(feed).state(), "ncen", "3.3.0", ["NO"], NOW))
+    assert site.reasons() == [Reason.OTHER_COUNTRY]
+    publish(draft_audience(Feed(feed).state(), "ncen", "3.3.0", ["SN", "NO", "SN"], NOW))
+    assert site.source.refresh().offers[0].countries == ("NO", "SN")
+    assert site.source.fetch(site.source.refresh().offers[0], Silent()).archive.is_file()
+
+
+def test_a_new_release_is_drafted_with_its_waves(feed: Path, tmp_path: Path) -> None:
+    build_release(write_release(tmp_path / "r2", "3.4.0"), tmp_path / "staging")
+    draft = draft_releases(Feed(feed).state(), tmp_path / "staging", NOW, [FIRST, SECOND])
+    shown = words(feed, tmp_path / "event", draft)
+    assert "ncen 3.4.0 opens 2026-11-24T12:00:00Z to 1 % of all sites" in shown
+    assert set(draft.roles) == {"ncen"}  # not in the list of plain clients, who know no waves
+
+
+def test_plain_clients_see_what_is_open_to_all(feed: Path, keys: KeyRing) -> None:
+    def listed(draft: Draft | None) -> bool:
+        if draft is not None:
+            publish_draft(feed, draft, keys, clock)
+        return "ncen-3.3.0.tar.gz" in Feed(feed).state().targets.signed.targets
+
+    def state() -> FeedState:
+        return Feed(feed).state()
+
+    assert listed(None)
+    assert not listed(draft_halt(state(), "ncen", "3.3.0", HALT, NOW))
+    assert not listed(draft_waves(state(), "ncen", "3.3.0", [SECOND], NOW))
+    assert not listed(draft_halt(state(), "ncen", "3.3.0", HALT, NOW))
+    assert not listed(draft_resumption(state(), "ncen", "3.3.0", NOW))
+    assert listed(draft_waves(state(), "ncen", "3.3.0", [], NOW))
+    assert not listed(draft_withdrawal(state(), "ncen", "3.3.0", Withdrawal(reason="x"), NOW))
+
+
+Make = Callable[[FeedState], Draft]
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (
+            lambda s: draft_waves(
+                s, "ncen", "3.3.0", [Wave(opens=NOW, percent=5, countries=("SN", "MU"))], NOW
+            ),
+            ["ncen 3.3.0 opens 2026-11-24T12:00:00Z to 5 % in SN, MU"],
+        ),
+        (
+            lambda s: draft_halt(s, "ncen", "3.3.0", HALT, NOW),
+            ["HALTED: ncen 3.3.0: prints blank permits"],
+        ),
+        (
+            lambda s: draft_channel(s, "ncen", "3.3.0", Channel.PREVIEW, NOW),
+            ["ncen 3.3.0: channel 'preview' (until now: 'stable')"],
+        ),
+        (
+            lambda s: draft_audience(s, "ncen", "3.3.0", ["NO"], NOW),
+            ["ncen 3.3.0: only for NO (until now: for all)"],
+        ),
+    ],
+)
+def test_words_of_a_draft(make: Make, expected: list[str], feed: Path, tmp_path: Path) -> None:
+    assert words(feed, tmp_path / "event", make(Feed(feed).state())) == expected
+
+
+def test_words_of_taking_something_away(feed: Path, keys: KeyRing, tmp_path: Path) -> None:
+    def state() -> FeedState:
+        return Feed(feed).state()
+
+    publish_draft(feed, draft_waves(state(), "ncen", "3.3.0", [FIRST, SECOND], NOW), keys, clock)
+    publish_draft(feed, draft_halt(state(), "ncen", "3.3.0", HALT, NOW), keys, clock)
+    assert words(feed, tmp_path / "a", draft_resumption(state(), "ncen", "3.3.0", NOW)) == [
+        "ncen 3.3.0 is no longer halted"
+    ]
+    assert words(feed, tmp_path / "b", draft_waves(state(), "ncen", "3.3.0", [], NOW)) == [
+        "ncen 3.3.0 is no longer halted",
+        "ncen 3.3.0 is open to every site at once, without waves",
+        "WARNING: ncen 3.3.0: the wave of 2026-11-24T12:00:00Z, 1 %, is gone",
+        "WARNING: ncen 3.3.0: the wave of 2026-11-25T12:00:00Z, 100 %, is gone",
+    ]
+    wider = [Wave(opens=NOW, percent=20)]
+    draft = draft_waves(state(), "ncen", "3.3.0", wider, NOW, add=True)
+    assert "WARNING" not in "".join(words(feed, tmp_path / "c", draft))
+    signed = draft.roles["ncen"].signed.targets["releases/ncen/3.3.0.json"].custom["ncen"]
+    assert [w["percent"] for w in signed["waves"]] == [1, 20, 100]
+    assert "halted" not in signed
+
+
+def test_what_is_refused(feed: Path, keys: KeyRing) -> None:
+    state = Feed(feed).state()
+    cases: tuple[tuple[type[UpdaterError], Callable[[], Draft]], ...] = (
+        (NothingToDo, lambda: draft_resumption(state, "ncen", "3.3.0", NOW)),
+        (NothingToDo, lambda: draft_audience(state, "ncen", "3.3.0", [], NOW)),
+        (UnknownRelease, lambda: draft_halt(state, "ncen", "9.9.9", HALT, NOW)),
+        (UnknownProduct, lambda: draft_halt(state, "zebra", "3.3.0", HALT, NOW)),
+    )
+    for error, make in cases:
+        with pytest.raises(error):
+            make()
+    gone = draft_withdrawal(state, "ncen", "3.3.0", Withdrawal(reason="loses cases"), NOW)
+    publish_draft(feed, gone, keys, clock)
+    with pytest.raises(NothingToDo) as caught:
+        draft_waves(Feed(feed).state(), "ncen", "3.3.0", [SECOND], NOW)
+    assert "withdrawn" in str(caught.value)
+    assert offer_of(Feed(feed).state(), "ncen", "3.3.0").waves == ()
+
+
+def test_sites_that_have_a_withdrawn_release_read_the_advice(
+    site: Site, feed: Path, keys: KeyRing
+) -> None:
+    taken = Withdrawal(reason="loses cases", advice="go back to 3.2.4")
+    publish_draft(
+        feed, draft_withdrawal(Feed(feed).state(), "ncen", "3.3.0", taken, NOW), keys, clock
+    )
+    site.source.refresh()
+    view = read_last_view(view_path(site.state, "ncen"))
+    assert view is not None
+    notice = view.notices["3.3.0"]
+    assert (notice.reason, notice.advice) == ("loses cases", "go back to 3.2.4")
+    assert UTC is view.checked_at.tzinfo

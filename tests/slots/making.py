@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+from packaging.version import Version
+
+from ncen_updater.progress import Silent
 from ncen_updater.release.document import ReleaseDocument, TargetRef
 from ncen_updater.release.tree import Tree, scan
+from ncen_updater.slots.store import SlotStore
 
+OLD, NEW = Version("3.2.4"), Version("3.3.0")
 NOTHING = TargetRef(target="x", length=0, sha256="0" * 64)
 
 
@@ -50,3 +57,20 @@ def make_release(place: Path, version: str) -> tuple[ReleaseDocument, Tree]:
     write_application(place, version)
     tree = scan(place)
     return document_for(version, tree), tree
+
+
+def copier(source: Path) -> Callable[[Path], None]:
+    """Fill a slot with a copy of a directory."""
+
+    def fill(place: Path) -> None:
+        shutil.copytree(source, place, symlinks=True, dirs_exist_ok=True)
+
+    return fill
+
+
+def build(store: SlotStore, tmp_path: Path, version: Version) -> Path:
+    """Make a release and build its slot."""
+    source = tmp_path / f"source-{version}"
+    document, tree = make_release(source, str(version))
+    store.assemble(document, tree, copier(source), Silent())
+    return store.path(version)

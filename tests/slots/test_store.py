@@ -1,13 +1,11 @@
+"""Slots are built whole, adopted and removed."""
+
 from __future__ import annotations
 
 import errno
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import tarfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,10 +14,7 @@ from packaging.version import Version
 from ncen_updater.errors import UpdaterError
 from ncen_updater.progress import Silent
 from ncen_updater.release.tree import EntryType, Tree, TreeEntry
-from ncen_updater.slots.compare import Difference, DifferenceKind
 from ncen_updater.slots.errors import (
-    CurrentAstray,
-    RecordUnusable,
     SlotDiffers,
     SlotError,
     SlotInUse,
@@ -28,28 +23,15 @@ from ncen_updater.slots.errors import (
     SlotNotWritten,
 )
 from ncen_updater.slots.store import SlotStore
-from tests.slots.making import document_for, make_release, write_application
-
-OLD, NEW = Version("3.2.4"), Version("3.3.0")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> SlotStore:
-    return SlotStore(tmp_path / "slots", tmp_path / "current")
-
-
-def copier(source: Path) -> Callable[[Path], None]:
-    def fill(place: Path) -> None:
-        shutil.copytree(source, place, symlinks=True, dirs_exist_ok=True)
-
-    return fill
-
-
-def build(store: SlotStore, tmp_path: Path, version: Version) -> Path:
-    source = tmp_path / f"source-{version}"
-    document, tree = make_release(source, str(version))
-    store.assemble(document, tree, copier(source), Silent())
-    return store.path(version)
+from tests.slots.making import (
+    NEW,
+    OLD,
+    build,
+    copier,
+    document_for,
+    make_release,
+    write_application,
+)
 
 
 def again(store: SlotStore, tmp_path: Path, version: Version) -> None:
@@ -167,183 +149,6 @@ def test_a_disk_that_refuses_is_named_and_leaves_nothing(
     assert store.versions() == ()
 
 
-def _truncate(path: Path) -> None:
-    path.chmod(0o644)
-    path.write_text("")
-    path.chmod(0o444)
-
-
-def _flip(path: Path) -> None:
-    path.chmod(0o644)
-    path.write_bytes(path.read_bytes()[:-1] + b"!")
-    path.chmod(0o444)
-
-
-def _to_link(path: Path) -> None:
-    path.unlink()
-    path.symlink_to("/etc/passwd")
-
-
-def _to_fifo(path: Path) -> None:
-    path.unlink()
-    os.mkfifo(path)
-
-
-def _retarget(path: Path) -> None:
-    path.unlink()
-    path.symlink_to("run")
-
-
-TAMPERINGS: dict[str, tuple[str, Callable[[Path], object], DifferenceKind, bool]] = {
-    # what is done to which path, how it is called, whether a quick look sees it
-    "deleted": ("app/main.py", Path.unlink, DifferenceKind.MISSING, True),
-    "emptied": ("app/main.py", _truncate, DifferenceKind.CONTENT, True),
-    "same size": ("app/main.py", _flip, DifferenceKind.CONTENT, False),
-    "writable": ("app/main.py", lambda p: p.chmod(0o644), DifferenceKind.MODE, True),
-    "setuid": ("app/run", lambda p: p.chmod(0o4555), DifferenceKind.MODE, True),
-    "link for file": ("VERSION", _to_link, DifferenceKind.TYPE, True),
-    "pipe for file": ("VERSION", _to_fifo, DifferenceKind.TYPE, True),
-    "link elsewhere": ("app/latest", _retarget, DifferenceKind.TARGET, True),
-    "extra": ("app/new", lambda p: p.write_text("x"), DifferenceKind.EXTRA, True),
-    "directory mode": ("empty", lambda p: p.chmod(0o777), DifferenceKind.MODE, True),
-    "no directory": ("empty", Path.rmdir, DifferenceKind.MISSING, True),
-}
-
-
-@pytest.mark.parametrize("name", TAMPERINGS)
-def test_every_tampering_is_seen(store: SlotStore, tmp_path: Path, name: str) -> None:
-    path, tamper, kind, seen_quickly = TAMPERINGS[name]
-    place = build(store, tmp_path, NEW)
-    tamper(place / path)
-    assert [(d.path, d.kind) for d in store.verify(NEW)] == [(path, kind)]
-    quick = store.verify(NEW, full=False)
-    assert [(d.path, d.kind) for d in quick] == ([(path, kind)] if seen_quickly else [])
-
-
-def test_a_missing_slot_cannot_be_verified(store: SlotStore) -> None:
-    with pytest.raises(SlotMissing):
-        store.verify(NEW)
-
-
-@pytest.mark.parametrize("content", [b"", b"{}", b'{"entries":[', b"\xff\xfe", None])
-@pytest.mark.parametrize("name", ["release.json", "tree.json"])
-def test_a_damaged_record_is_an_error_and_never_an_empty_one(
-    store: SlotStore, tmp_path: Path, name: str, content: bytes | None
-) -> None:
-    build(store, tmp_path, NEW)
-    record = store.directory / ".records" / "3.3.0" / name
-    record.write_bytes(content) if content is not None else record.unlink()
-    for ask in (store.verify, store.tree):
-        with pytest.raises(RecordUnusable):
-            ask(NEW)
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [(b"\n", b"\n "), (b'"mode":493', b'"mode":492'), (b"]", b"]]"), (b"VERSION", b"VERSIoN")],
-)
-def test_an_edited_tree_is_refused(
-    store: SlotStore, tmp_path: Path, old: bytes, new: bytes
-) -> None:
-    build(store, tmp_path, NEW)
-    record = store.directory / ".records" / "3.3.0" / "tree.json"
-    record.write_bytes(record.read_bytes().replace(old, new))
-    with pytest.raises(RecordUnusable):
-        store.verify(NEW)
-    with pytest.raises(RecordUnusable):
-        store.tree(NEW)
-
-
-def test_a_record_of_another_version_is_refused(store: SlotStore, tmp_path: Path) -> None:
-    build(store, tmp_path, NEW)
-    shutil.copytree(store.directory / ".records" / "3.3.0", store.directory / ".records" / "3.2.4")
-    with pytest.raises(RecordUnusable):
-        store.document(OLD)
-
-
-@pytest.mark.parametrize("block", [1, 7, 64, 1 << 16])
-def test_entries_come_out_whole_wherever_the_blocks_end(
-    store: SlotStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
-) -> None:
-    build(store, tmp_path, NEW)
-    monkeypatch.setattr("ncen_updater.slots.records.BLOCK", block)
-    assert tuple(store._records.entries(NEW)) == store.tree(NEW).entries
-
-
-def test_switch_is_a_link_in_one_step(store: SlotStore, tmp_path: Path) -> None:
-    build(store, tmp_path, OLD)
-    build(store, tmp_path, NEW)
-    for version in (OLD, OLD, NEW, OLD):
-        store.switch(version)
-        assert store.current() == version
-        assert (store.link / "VERSION").read_text() == str(version)
-    assert store.link.readlink() == Path("slots/3.2.4")
-    assert [p.name for p in tmp_path.iterdir() if "partial" in p.name] == []
-
-
-def test_switch_to_what_is_not_there_changes_nothing(store: SlotStore, tmp_path: Path) -> None:
-    build(store, tmp_path, OLD)
-    store.switch(OLD)
-    with pytest.raises(SlotMissing):
-        store.switch(NEW)
-    assert store.current() == OLD
-
-
-def test_switch_to_a_directory_without_a_record_is_refused(
-    store: SlotStore, tmp_path: Path
-) -> None:
-    place = build(store, tmp_path, OLD)
-    shutil.copytree(place, store.path(NEW), symlinks=True)
-    with pytest.raises(SlotMissing):
-        store.switch(NEW)
-
-
-def test_a_link_far_from_the_slots_is_absolute(tmp_path: Path) -> None:
-    store = SlotStore(tmp_path / "deep" / "slots", tmp_path / "current")
-    build(store, tmp_path, OLD)
-    store.switch(OLD)
-    assert store.link.readlink() == tmp_path / "deep" / "slots" / "3.2.4"
-    assert store.current() == OLD
-
-
-def test_slots_behind_a_link_are_the_same_slots(tmp_path: Path) -> None:
-    (tmp_path / "disk2").mkdir()
-    (tmp_path / "slots").symlink_to("disk2")
-    store = SlotStore(tmp_path / "slots", tmp_path / "current")
-    build(store, tmp_path, OLD)
-    (tmp_path / "current").symlink_to(tmp_path / "disk2" / "3.2.4")
-    assert store.current() == OLD
-
-
-@pytest.mark.parametrize(
-    "target",
-    ["/etc", "slots", "slots/../3.2.4", "slots/3.2.4/app", "slots/03.2.4", "slots/.records", "."],
-)
-def test_a_link_that_leads_elsewhere_is_an_error(
-    store: SlotStore, tmp_path: Path, target: str
-) -> None:
-    build(store, tmp_path, OLD)
-    store.link.symlink_to(target)
-    with pytest.raises(CurrentAstray):
-        store.current()
-
-
-@pytest.mark.parametrize("make", [Path.mkdir, Path.touch])
-def test_something_in_place_of_the_link_is_an_error(
-    store: SlotStore, tmp_path: Path, make: Callable[[Path], None]
-) -> None:
-    build(store, tmp_path, OLD)
-    make(store.link)
-    for act in (store.current, lambda: store.switch(OLD)):
-        with pytest.raises(CurrentAstray):
-            act()
-
-
-def test_a_link_to_a_slot_that_has_gone_still_names_it(store: SlotStore) -> None:
-    store.link.symlink_to("slots/3.2.4")
-    assert store.current() == OLD
-
-
 def test_remove_takes_slot_and_record(store: SlotStore, tmp_path: Path) -> None:
     build(store, tmp_path, OLD)
     build(store, tmp_path, NEW)
@@ -394,102 +199,6 @@ def test_slots_that_are_not_a_directory_are_an_error(store: SlotStore) -> None:
     store.directory.write_text("x")
     with pytest.raises(SlotError):
         store.versions()
-
-
-def test_the_link_can_be_read_without_pydantic(store: SlotStore, tmp_path: Path) -> None:
-    build(store, tmp_path, OLD)
-    store.switch(OLD)
-    program = (
-        "import sys, pathlib; from ncen_updater.slots.link import current_version as c; "
-        "print(c(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])), 'pydantic' in sys.modules)"
-    )
-    out = subprocess.run(
-        [sys.executable, "-c", program, str(store.directory), str(store.link)],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    assert out == "3.2.4 False\n"
-
-
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-import ncen_updater.durable as durable, shutil
-from ncen_updater.progress import Silent
-from ncen_updater.slots import store as module
-from tests.slots.test_store import copier
-from tests.slots.making import make_release
-root, stop_at = Path(sys.argv[1]), int(sys.argv[2])
-count = 0
-def counting(owner, name):
-    real = getattr(owner, name)
-    def wrapped(*args, **kwargs):
-        global count
-        for _ in range(2):
-            count += 1
-            if count == stop_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-            if _ == 0:
-                result = real(*args, **kwargs)
-        return result
-    setattr(owner, name, wrapped)
-for owner, name in ((durable, "write"), (durable, "rename"), (durable, "symlink"),
-                    (durable, "remove"), (durable, "make_directory"), (module, "_seal"),
-                    (module, "_delete"), (shutil, "rmtree"), (module, "point_to")):
-    counting(owner, name)
-store = module.SlotStore(root / "slots", root / "current")
-from tests.slots.test_store import scenario
-scenario(store, root)
-print(count)
-"""
-
-
-def scenario(store: SlotStore, root: Path) -> None:
-    """Build the new release, go to it, and remove the old one."""
-    source = root / "source-3.3.0"
-    from ncen_updater.release.tree import scan
-
-    tree = scan(source)
-    store.assemble(document_for("3.3.0", tree), tree, copier(source), Silent())
-    store.switch(NEW)
-    store.remove(OLD)
-
-
-def test_a_kill_at_any_instant_leaves_whole_slots_and_a_way_on(tmp_path: Path) -> None:
-    instant = 0
-    while True:
-        instant += 1
-        root = tmp_path / str(instant)
-        root.mkdir()
-        store = SlotStore(root / "slots", root / "current")
-        build(store, root, OLD)
-        store.switch(OLD)
-        make_release(root / "source-3.3.0", "3.3.0")
-        ended = subprocess.run(
-            [sys.executable, "-c", KILLED, str(root), str(instant)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        current = store.current()
-        assert current is not None
-        assert store.verify(current) == ()
-        for version in store.versions():
-            assert store.verify(version) == ()
-        scenario(store, root)
-        assert store.versions() == (NEW,)
-        assert store.current() == NEW
-        assert store.leftovers() == ()
-        assert [p.name for p in (store.directory / ".records").iterdir()] == ["3.3.0"]
-        if ended.returncode == 0:
-            break
-        assert ended.returncode == -signal.SIGKILL, ended.stderr
-    assert instant > 15
-
-
-def test_difference_reads_as_a_line() -> None:
-    assert str(Difference("a/b", DifferenceKind.EXTRA)) == "a/b: extra"
 
 
 def test_a_slot_is_built_from_a_real_archive(store: SlotStore, tmp_path: Path) -> None:

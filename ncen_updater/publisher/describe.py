@@ -19,12 +19,11 @@ from ncen_updater.i18n import N_, Text
 from ncen_updater.publisher.event import Event, digest_of
 from ncen_updater.publisher.keys import fingerprint, owner_of
 from ncen_updater.publisher.offer_words import STEERED, steering_words
-from ncen_updater.publisher.roles import ROLE_FIELD, issued_at
-from ncen_updater.trust.names import ISSUED_FIELD, OFFER_FIELD
+from ncen_updater.publisher.roles import issued_at
+from ncen_updater.publisher.unspoken import leftovers
+from ncen_updater.trust.names import DELTAS_PREFIX, OFFER_FIELD
 
 __all__ = ["Line", "describe"]
-
-ENVELOPE = {"_type", "spec_version", "version", "expires", ISSUED_FIELD, ROLE_FIELD}
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,15 @@ def describe(event: Event) -> list[Line]:
         _line("", N_("{title}"), heading=True, title=event.title),
         _line("", N_("Digest of the event: {digest}"), digest=_grouped(event.digest)),
     ]
+    if event.roots:
+        lines.append(
+            _line(
+                "",
+                N_("stands on root version {version}, digest {digest}"),
+                version=event.roots[-1].signed.version,
+                digest=_grouped(digest_of(event.roots[-1])),
+            )
+        )
     for role, draft in event.drafts.items():
         lines += _role(event, role, draft)
     return lines
@@ -182,7 +190,20 @@ def _files(role: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterato
         yield _line(role, N_("removed: {path}"), path=path)
     for path in sorted(new):
         target, before = new[path], old.get(path)
-        if before is None:
+        pack = _pack(path)
+        if before is None and pack is not None:
+            yield _line(
+                role,
+                N_(
+                    "added: delta pack from {origin} straight to {version}, {size} bytes, "
+                    "sha256 {digest}"
+                ),
+                origin=pack[0],
+                version=pack[1],
+                size=target.length,
+                digest=_grouped(target.hashes["sha256"]),
+            )
+        elif before is None:
             yield _line(
                 role,
                 N_("added: {path}, {size} bytes, sha256 {digest}"),
@@ -202,6 +223,14 @@ def _files(role: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterato
             yield from _custom(role, path, (before.custom if before else None) or {}, target.custom)
 
 
+def _pack(path: str) -> tuple[str, str] | None:
+    """The two versions of a delta pack's name."""
+    if not path.startswith(DELTAS_PREFIX):
+        return None
+    origin, _, version = path.rpartition("/")[2].partition("--")
+    return (origin, version) if origin and version else None
+
+
 def _custom(role: str, path: str, old: Mapping[str, Any], new: Any) -> Iterator[Line]:  # noqa: ANN401 - JSON
     new = new or {}
     offer, before = new.get(OFFER_FIELD), old.get(OFFER_FIELD) or {}
@@ -215,7 +244,7 @@ def _custom(role: str, path: str, old: Mapping[str, Any], new: Any) -> Iterator[
             continue
         if key in ("archive", "product", "version") and key not in before:
             continue
-        if before.get(key) == value:
+        if before.get(key) == value or (key == "deltas" and not value and key not in before):
             continue
         if key == "withdrawn":
             yield _line(
@@ -225,6 +254,14 @@ def _custom(role: str, path: str, old: Mapping[str, Any], new: Any) -> Iterator[
                 version=offer.get("version"),
                 reason=value.get("reason"),
                 advice=value.get("advice") or "-",
+            )
+        elif key == "deltas" and isinstance(value, dict):
+            yield _line(
+                role,
+                N_("{product} {version} has delta packs from: {origins}"),
+                product=offer.get("product"),
+                version=offer.get("version"),
+                origins=", ".join(f"{origin} ({size} bytes)" for origin, size in value.items()),
             )
         else:
             yield _line(
@@ -236,11 +273,8 @@ def _custom(role: str, path: str, old: Mapping[str, Any], new: Any) -> Iterator[
 
 def _rest(role: str, old: Any, new: Any) -> Iterator[Line]:  # noqa: ANN401 - any role
     """Whatever the sentences above do not know."""
-    spoken = ENVELOPE | {"keys", "roles", "targets", "delegations", "consistent_snapshot"}
-    was, now = (old.to_dict() if old else {}), new.to_dict()
-    for key in sorted((was.keys() | now.keys()) - spoken):
-        if was.get(key) != now.get(key):
-            yield _line(role, N_("{key} becomes {value}"), key=key, value=_json(now.get(key)))
+    for place, value in leftovers(old.to_dict() if old else {}, new.to_dict()):
+        yield _line(role, N_("{key} becomes {value}"), key=place, value=_json(value))
 
 
 def _json(value: object) -> str:

@@ -17,12 +17,13 @@ from tuf.api.metadata import Metadata, TargetFile, Targets  # type: ignore[attr-
 from ncen_updater.publisher.ceremony import Ceremony, make_root, set_delegations
 from ncen_updater.publisher.errors import (
     AlreadyPublished,
+    BadCeremony,
     BuildRefused,
     NothingToDo,
     UnknownProduct,
     UnknownRelease,
 )
-from ncen_updater.publisher.feed import FeedState, delegated_roles
+from ncen_updater.publisher.feed import FeedState, delegated_roles, verification
 from ncen_updater.publisher.repository import FeedRepository
 from ncen_updater.publisher.roles import OFFLINE_TOP
 from ncen_updater.release.document import (
@@ -83,8 +84,12 @@ def draft_first(ceremony: Ceremony, now: datetime) -> Draft:
 def draft_keys(state: FeedState, ceremony: Ceremony, now: datetime) -> Draft:
     """Other keys, thresholds, periods or products.
 
+    Roles whose present signatures are too few under the new keys are drafted anew as they stand, so
+    that the whole change is one event.
+
     Raises:
         NothingToDo: If the ceremony says what the feed says already.
+        BadCeremony: If a product comes back that was taken out before.
     """
     changed: dict[str, Metadata[Any]] = {}
     root = make_root(ceremony, state.root.signed.version + 1, now)
@@ -104,12 +109,37 @@ def draft_keys(state: FeedState, ceremony: Ceremony, now: datetime) -> Draft:
             set_delegations(edited, ceremony)
     for product in ceremony.products:
         if product not in state.delegated:
+            _refuse_return(state, ceremony, product)
             with repository.edit_targets(product):
                 pass
     changed |= repository.changed
     if not changed:
         raise NothingToDo(reason="keys, thresholds and periods are as the ceremony says")
+    changed |= _short_of_signatures(state, changed, repository)
     return Draft("Other keys, thresholds or periods", changed)
+
+
+def _refuse_return(state: FeedState, ceremony: Ceremony, product: str) -> None:
+    """A product that was taken out stays out: clients remember its last version for ever."""
+    if state.snapshot is not None and f"{product}.json" in state.snapshot.signed.meta:
+        raise BadCeremony(
+            path=ceremony.source,
+            detail=f"the product '{product}' was in the feed before; give it another name",
+        )
+
+
+def _short_of_signatures(
+    state: FeedState, changed: Mapping[str, Metadata[Any]], repository: FeedRepository
+) -> Mapping[str, Metadata[Any]]:
+    """Roles that stay as they are, but whose signatures do not reach the new threshold."""
+    whole = state.with_changes(changed)
+    kept = delegated_roles(whole.targets.signed)
+    for role in ("targets", *state.delegated):
+        stays = role not in changed and (role == "targets" or role in kept)
+        if stays and not verification(whole, role):
+            with repository.edit(role):
+                pass
+    return repository.changed
 
 
 def draft_renewal(state: FeedState, roles: Sequence[str], now: datetime) -> Draft:
@@ -236,13 +266,13 @@ def _target_file(
         target.unrecognized_fields["custom"] = {OFFER_FIELD: offer_json(offer)}
         return target
     for owner in documents.values():
-        for ref in (owner.archive, owner.tree):
+        for ref in (owner.archive, owner.tree, *owner.deltas):
             if ref.target == name:
                 _compare(staging, target, ref)
                 if ref is owner.archive:
                     target.unrecognized_fields["custom"] = _tufup_custom(owner)
                 return target
-    if name.startswith(("deltas/", "sbom/")):
+    if name.startswith("sbom/"):
         return target
     raise BuildRefused(path=staging, reason=f"{name} belongs to no release document")
 

@@ -10,6 +10,7 @@ from ncen_updater.i18n import N_, Text
 __all__ = [
     "AlreadyPublished",
     "BadCeremony",
+    "BadDates",
     "BadEvent",
     "BadKeyFile",
     "BadPassphraseSource",
@@ -30,6 +31,8 @@ __all__ = [
     "TargetMissing",
     "UnknownProduct",
     "UnknownRelease",
+    "UnsoundDraft",
+    "UntrustedBase",
     "WriteFailed",
     "WrongPassphrase",
 ]
@@ -226,7 +229,10 @@ class RoleLapsed(PublisherError):
     code = "NU-7023"
     exit_code = ExitCode.FEED_STALE
     what = N_("{role} expired on {expires}.")
-    remedy = N_("Draft a renewal of it, let the officers sign, and publish that first.")
+    remedy = N_(
+        "Draft one renewal of all that is named ('ncen-publisher renew'), let the officers sign,"
+        " and publish that first."
+    )
 
 
 class UnknownProduct(PublisherError):
@@ -252,3 +258,30 @@ class WriteFailed(PublisherError):
         )
         if cause.errno == errno.ENOSPC:
             self.exit_code = ExitCode.SPACE
+
+
+class UnsoundDraft(PublisherError):
+    """A draft that breaks a rule which no signature may lift."""
+
+    code = "NU-7040"
+    exit_code = ExitCode.TRUST
+    what = N_("The draft of {role} is not sound: {reason}")
+    remedy = N_("Do not sign. Show it to the Secretariat, and draft the change anew.")
+
+
+class BadDates(PublisherError):
+    """A draft that would last too long, or that would push the clocks of all sites ahead."""
+
+    code = "NU-7041"
+    exit_code = ExitCode.TRUST
+    what = N_("The draft of {role} has dates that were not agreed on: {reason}")
+    remedy = N_("Do not sign. Compare the clock of this machine, and draft the change anew.")
+
+
+class UntrustedBase(PublisherError):
+    """An event that stands on metadata which the officers never signed."""
+
+    code = "NU-7042"
+    exit_code = ExitCode.TRUST
+    what = N_("The event stands on a feed that is not the one you know: {reason}")
+    remedy = N_("Do not sign. Get the event anew, from the feed that sites read.")

@@ -5,24 +5,30 @@ It is a directory that travels on a USB stick::
     event.json                   what is drafted: version and digest of each role
     draft/<role>.json            the drafts, without signatures
     base/<role>.json             the published versions they were drafted from
+    roots/<n>.root.json          all published roots, from the first
     sig/<role>.<keyid>.json      one file for each signature
 
-An officer's answer is the signature file alone. The digest of the event is the SHA-256 over the
-roles, versions and digests of all drafts: the one number that officers read to each other.
+An officer's answer is the signature file alone. The digest of the event is the SHA-256 over its
+title and the roles, versions and digests of all drafts and of what they stand on: the one number
+that officers read to each other.
+
+Nothing in the directory is believed because it is there: the base must carry the signatures of the
+roots beside it, and an officer compares these with a root of their own (:meth:`Event.anchor`), else
+a drafter could show the difference to a feed that never was.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from securesystemslib.exceptions import UnverifiedSignatureError
 from securesystemslib.signer import Key, Signature, Signer
-from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Role, Root, Targets  # type: ignore[attr-defined]
 
 from ncen_updater import durable
@@ -32,16 +38,22 @@ from ncen_updater.publisher.errors import (
     DigestMismatch,
     FeedExists,
     KeyNotAllowed,
+    UntrustedBase,
+)
+from ncen_updater.publisher.eventfiles import (
+    numbered_roots,
+    plain_folders,
+    read_metadata,
+    read_plain,
 )
 from ncen_updater.publisher.feed import FeedState, delegated_roles
 from ncen_updater.publisher.keys import owner_of
-from ncen_updater.publisher.roles import ROLE_FIELD
+from ncen_updater.publisher.rules import refuse_other_dates, refuse_unsound
 from ncen_updater.release.canonical import canonical_json, sha256_hex
 
 __all__ = ["DetachedSignature", "DraftRef", "Event", "digest_of"]
 
 MIN_DIGEST_PREFIX = 16
-MAX_FILE_BYTES = 10_000_000
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 RoleName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,40}$")]
@@ -61,8 +73,8 @@ class _EventFile(BaseModel):
 
     schema_: Annotated[Literal[1], Field(alias="schema")] = 1
     title: Annotated[str, StringConstraints(max_length=500)]
-    drafts: Annotated[dict[RoleName, DraftRef], Field(min_length=1)]
-    base: dict[RoleName, DraftRef]
+    drafts: Annotated[dict[RoleName, DraftRef], Field(min_length=1, max_length=50)]
+    base: Annotated[dict[RoleName, DraftRef], Field(max_length=50)]
 
 
 class DetachedSignature(BaseModel):
@@ -91,12 +103,14 @@ class Event:
         title: What it is about, in one line.
         drafts: New versions without signatures, by role.
         base: What they were drafted from; empty for the first event of a feed.
+        roots: All published roots; empty for the first event of a feed.
     """
 
     directory: Path
     title: str
     drafts: Mapping[str, Metadata[Any]]
     base: Mapping[str, Metadata[Any]]
+    roots: Sequence[Metadata[Root]] = ()
 
     @classmethod
     def create(
@@ -121,6 +135,10 @@ class Event:
             durable.make_directory(directory / folder)
             for role, metadata in contents.items():
                 durable.write(directory / folder / f"{role}.json", metadata.to_bytes())
+        durable.make_directory(directory / "roots")
+        for root in base.chain if base is not None else ():
+            name = f"{root.signed.version}.root.json"
+            durable.write(directory / "roots" / name, root.to_bytes())
         durable.make_directory(directory / "sig")
         record = _EventFile(title=title, drafts=_refs(drafts), base=_refs(known))
         durable.write(
@@ -135,27 +153,68 @@ class Event:
         Raises:
             BadEvent: If it cannot be read or does not agree with itself.
             DigestMismatch: If a draft was changed after it was made.
+            UntrustedBase: If what it stands on is not signed by its officers.
+            UnsoundDraft, BadDates, DuplicateKey, KeyNotAllowed: If a draft breaks a rule.
         """
+        plain_folders(directory)
         try:
-            record = _EventFile.model_validate(json.loads(_read(directory / "event.json")))
+            record = _EventFile.model_validate(json.loads(read_plain(directory / "event.json")))
         except (OSError, ValueError, RecursionError) as error:
-            raise BadEvent(path=directory, detail=str(error)) from error
+            raise BadEvent(path=directory, detail=str(error)[:500]) from error
         drafts = {r: _load(directory, "draft", r, ref) for r, ref in record.drafts.items()}
         base = {r: _load(directory, "base", r, ref) for r, ref in record.base.items()}
         for role, metadata in drafts.items():
             expected = base[role].signed.version + 1 if role in base else 1
             if metadata.signed.version != expected:
                 raise BadEvent(path=directory, detail=f"{role} should be version {expected}")
-        event = cls(directory, record.title, drafts, base)
-        if event._root() is None or event._targets() is None:
+        event = cls(directory, record.title, drafts, base, numbered_roots(directory))
+        root, targets = event._root(), event._targets()
+        if root is None or targets is None or bool(base) != ({"root", "targets"} <= base.keys()):
             raise BadEvent(path=directory, detail="it holds no root or no targets")
+        event._verify_base()
+        refuse_unsound(root, targets, drafts)
+        refuse_other_dates(root, drafts)
         return event
+
+    def _verify_base(self) -> None:
+        newest = digest_of(self.roots[-1]) if self.roots else None
+        if newest != (digest_of(self.base["root"]) if self.base else None):
+            raise UntrustedBase(reason="its base is not the last of the roots that it carries")
+        for role, metadata in self.base.items():
+            delegator = self.base["root" if role in ("root", "targets") else "targets"].signed
+            try:
+                counted = delegator.get_verification_result(
+                    role, metadata.signed_bytes, metadata.signatures
+                )
+            except ValueError as error:
+                raise UntrustedBase(reason=str(error)) from error
+            if not counted:
+                raise UntrustedBase(reason=f"{role} in its base has too few signatures")
+
+    def anchor(self, trusted: Metadata[Root] | None) -> None:
+        """Compare what the event stands on with a root that the officer has from elsewhere.
+
+        Args:
+            trusted: Any root of the feed, the first or a later one; None if the officer has none.
+
+        Raises:
+            UntrustedBase: If the event does not lead from it, or nothing was given to compare.
+        """
+        if trusted is None:
+            if self.roots:
+                raise UntrustedBase(reason="no root was given to compare it with")
+            return
+        number = trusted.signed.version
+        if number > len(self.roots):
+            raise UntrustedBase(reason=f"it does not reach root {number}")
+        if digest_of(self.roots[number - 1]) != digest_of(trusted):
+            raise UntrustedBase(reason=f"its root {number} is another one")
 
     @property
     def digest(self) -> str:
         """The number that officers compare."""
-        refs = {role: ref.model_dump() for role, ref in _refs(self.drafts).items()}
-        return sha256_hex(canonical_json(refs))
+        record = _EventFile(title=self.title, drafts=_refs(self.drafts), base=_refs(self.base))
+        return sha256_hex(canonical_json(record.model_dump(mode="json", by_alias=True)))
 
     def newest(self, role: str) -> Metadata[Any] | None:
         """The draft of a role, else what it stood at."""
@@ -220,6 +279,16 @@ class Event:
         if len(told) < MIN_DIGEST_PREFIX or not self.digest.startswith(told):
             raise DigestMismatch(role=self.title, found=self.digest, expected=told or "-")
 
+    def refuse_future(self, now: datetime) -> None:
+        """Refuse drafts whose issue time this machine has not reached.
+
+        Raises:
+            BadDates: Naming the role.
+        """
+        root = self._root()
+        assert root is not None, "load refuses an event without one"  # noqa: S101
+        refuse_other_dates(root, self.drafts, now)
+
     def merge(self, path: Path) -> DetachedSignature:
         """Take in one signature file from elsewhere after verifying it.
 
@@ -251,9 +320,9 @@ class Event:
 
     def _check(self, path: Path) -> tuple[DetachedSignature, Signature]:
         try:
-            answer = DetachedSignature.model_validate(json.loads(_read(path)))
+            answer = DetachedSignature.model_validate(json.loads(read_plain(path)))
         except (OSError, ValueError, RecursionError) as error:
-            raise BadEvent(path=path, detail=str(error)) from error
+            raise BadEvent(path=path, detail=str(error)[:500]) from error
         draft = self.drafts.get(answer.role)
         if draft is None:
             raise BadEvent(path=path, detail=f"the event has no draft of {answer.role}")
@@ -300,23 +369,9 @@ def _role_keys(delegator: Root | Targets, role: str) -> dict[str, Key]:
     return {keyid: keys[keyid] for keyid in (holder.keyids if holder else ()) if keyid in keys}
 
 
-def _read(path: Path) -> bytes:
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise ValueError(f"{path.name} is over {MAX_FILE_BYTES} bytes")
-    return path.read_bytes()
-
-
 def _load(directory: Path, folder: str, role: str, ref: DraftRef) -> Metadata[Any]:
     path = directory / folder / f"{role}.json"
-    try:
-        metadata: Metadata[Any] = Metadata.from_bytes(_read(path))
-    except (OSError, ValueError, RepositoryError) as error:
-        raise BadEvent(path=path, detail=str(error)) from error
-    if (
-        not isinstance(metadata.signed, Root if role == "root" else Targets)
-        or metadata.signed.unrecognized_fields.get(ROLE_FIELD) != role
-    ):
-        raise BadEvent(path=path, detail="it holds another role")
+    metadata = read_metadata(path, role)
     if digest_of(metadata) != ref.digest:
         raise DigestMismatch(role=role, found=digest_of(metadata), expected=ref.digest)
     if folder == "draft" and metadata.signatures:

@@ -29,7 +29,8 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]
 
 from ncen_updater import durable
 from ncen_updater.publisher.errors import FeedBroken, FeedBusy
-from ncen_updater.publisher.roles import ROLE_FIELD, FeedPolicy, policy_of
+from ncen_updater.publisher.roles import FeedPolicy, policy_of
+from ncen_updater.trust.names import ROLE_FIELD
 
 __all__ = [
     "DurableWriter",
@@ -54,6 +55,7 @@ class FeedState:
         targets: The top-level targets that the snapshot names.
         delegated: One role for each product that was published at least once.
         snapshot: None before the first publication, as is ``timestamp``.
+        chain: All published roots, from the first to the newest.
     """
 
     root: Metadata[Root]
@@ -61,6 +63,7 @@ class FeedState:
     delegated: Mapping[str, Metadata[Targets]] = field(default_factory=dict)
     snapshot: Metadata[Snapshot] | None = None
     timestamp: Metadata[Timestamp] | None = None
+    chain: tuple[Metadata[Root], ...] = ()
 
     def get(self, role: str) -> Metadata[Any] | None:
         """Metadata of a role, or None if it has none yet."""
@@ -69,11 +72,16 @@ class FeedState:
         return self.delegated.get(role)
 
     def with_changes(self, changed: Mapping[str, Metadata[Any]]) -> FeedState:
-        """The same with other versions of some roles; the originals stay as they are."""
-        top = {
+        """The same with other versions of some roles; the originals stay as they are.
+
+        A product that new targets no longer delegate to is gone.
+        """
+        top: dict[str, Any] = {
             k: v for k, v in changed.items() if k in ("root", "targets", "snapshot", "timestamp")
         }
+        known = delegated_roles(changed.get("targets", self.targets).signed)
         delegated = {**self.delegated, **{k: v for k, v in changed.items() if k not in top}}
+        delegated = {role: metadata for role, metadata in delegated.items() if role in known}
         return replace(self, delegated=delegated, **top)
 
     @property
@@ -212,7 +220,7 @@ class Feed:
         Raises:
             FeedBroken: Naming what is missing or wrong.
         """
-        root = self.roots()[-1]
+        chain = tuple(self.roots())
         timestamp: Metadata[Timestamp] = self._read("timestamp.json", Timestamp, None)
         number = timestamp.signed.snapshot_meta.version
         snapshot: Metadata[Snapshot] = self._read(f"{number}.snapshot.json", Snapshot, number)
@@ -228,7 +236,7 @@ class Feed:
         targets = loaded.pop("targets")
         known = delegated_roles(targets.signed)
         delegated = {role: loaded[role] for role in known if role in loaded}
-        state = FeedState(root, targets, delegated, snapshot, timestamp)
+        state = FeedState(chain[-1], targets, delegated, snapshot, timestamp, chain)
         for role in ("timestamp", "snapshot", "targets", *delegated) if verify else ():
             result = verification(state, role)
             if not result:

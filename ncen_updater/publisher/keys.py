@@ -34,6 +34,7 @@ __all__ = [
     "KeyPair",
     "Passphrase",
     "PemSigner",
+    "computed_keyid",
     "fingerprint",
     "load_public_key",
     "new_key",
@@ -72,6 +73,11 @@ class KeyPair:
 
 def _keyid(key: Mapping[str, Any]) -> str:
     return sha256_hex(canonical_json(dict(key)))
+
+
+def computed_keyid(key: Key) -> str:
+    """The id that belongs to a key's content."""
+    return _keyid(key.to_dict())
 
 
 def _named_key(public_key: Any, owner: str) -> Key:  # noqa: ANN401 - a union of the library's

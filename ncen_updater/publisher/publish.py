@@ -24,16 +24,14 @@ from pathlib import Path
 from typing import Any
 
 from securesystemslib.signer import Signer
-from tuf.api.metadata import Metadata, Root, TargetFile, VerificationResult  # type: ignore[attr-defined]
+from tuf.api.metadata import Metadata, Root, TargetFile  # type: ignore[attr-defined]
 
 from ncen_updater.i18n import N_, Text
 from ncen_updater.progress import Progress, Silent
 from ncen_updater.publisher.errors import (
-    BelowThreshold,
     FeedBroken,
     KeyNotAllowed,
     NotAtomic,
-    RoleLapsed,
     StaleEvent,
     TargetMissing,
     WriteFailed,
@@ -48,9 +46,16 @@ from ncen_updater.publisher.feed import (
     target_file_name,
     verification,
 )
-from ncen_updater.publisher.keys import owner_of, refuse_duplicates
+from ncen_updater.publisher.keys import owner_of
 from ncen_updater.publisher.repository import FeedRepository
 from ncen_updater.publisher.roles import ONLINE_ROLES
+from ncen_updater.publisher.rules import (
+    enough,
+    refuse_lapsed,
+    refuse_other_dates,
+    refuse_unsound,
+    require_signatures,
+)
 from ncen_updater.release.canonical import sha256_hex
 from ncen_updater.release.tree import hash_file
 from ncen_updater.trust.names import ROOT_VERSION_FIELD
@@ -192,33 +197,13 @@ class Publisher:
         now: datetime,
     ) -> None:
         root = state.root.signed
-        if "root" in drafts:
-            chain = self._feed.roots() if base is not None else []
-            previous: Root | None = chain[root.version - 2].signed if root.version > 1 else None
-            result = root.get_root_verification_result(
-                previous, state.root.signed_bytes, state.root.signatures
-            )
-            _enough("root", result.first)
-            _enough("root", result.second)
-        state.policy  # noqa: B018 - read for its check
-        refuse_duplicates("root", root.keys.values())
-        delegations = state.targets.signed.delegations
-        offline = list(delegations.keys.values()) if delegations else []
-        refuse_duplicates("targets", offline)
-        online = {k: root.keys[k] for n in ONLINE_ROLES for k in root.roles[n].keyids}
-        officers = {k.keyid for k in offline} | {
-            k for n in ("root", "targets") for k in root.roles[n].keyids
-        }
-        for keyid in officers & set(online):
-            raise KeyNotAllowed(key=owner_of(online[keyid]), role="targets")
-        for role in state.offline_roles():
-            _require(state, role)
-            metadata = state.get(role)
-            if metadata is not None and metadata.signed.is_expired(now):
-                raise RoleLapsed(role=role, expires=f"{metadata.signed.expires:%Y-%m-%d}")
-        for role in delegated_roles(state.targets.signed):
-            if role not in state.delegated:
-                raise BelowThreshold(role=role, signed=0, threshold=1, missing="-")
+        refuse_unsound(root, state.targets.signed, drafts)
+        refuse_other_dates(root, drafts, now)
+        previous: Root | None = None
+        if "root" in drafts and base is not None and root.version > 1:
+            previous = self._feed.roots()[root.version - 2].signed
+        require_signatures(state, previous, state.offline_roles())
+        refuse_lapsed(state, now)
 
     def _find_targets(
         self,
@@ -334,18 +319,8 @@ def _overlay(base: FeedState | None, drafts: Mapping[str, Metadata[Any]]) -> Fee
     return FeedState(drafts["root"], drafts["targets"], rest)
 
 
-def _enough(role: str, result: VerificationResult) -> None:
-    if not result:
-        raise BelowThreshold(
-            role=role,
-            signed=len(result.signed),
-            threshold=result.threshold,
-            missing=", ".join(sorted(owner_of(key) for key in result.unsigned.values())),
-        )
-
-
 def _require(state: FeedState, role: str) -> None:
-    _enough(role, verification(state, role))
+    enough(role, verification(state, role))
 
 
 def _verifies(state: FeedState) -> bool:

@@ -17,7 +17,6 @@ __all__ = [
     "ONLINE_DAYS",
     "ONLINE_ROLES",
     "POLICY",
-    "ROLE_FIELD",
     "TOP_ROLES",
     "FeedPolicy",
     "delegation_order",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,15 +12,25 @@ from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_rele
 from tests.publisher.releases import clock, ring, write_release
 
 
-@pytest.fixture
-def keys(tmp_path: Path) -> KeyRing:
-    return ring(tmp_path)
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, KeyRing]:
+    """Keys and a feed, made once: opening encrypted keys is slow on purpose."""
+    work = tmp_path_factory.mktemp("made")
+    keys = ring(work)
+    make_feed(work / "feed", keys, clock)
+    publish_release(work / "feed", [write_release(work / "r1", "3.3.0")], keys, clock)
+    return work, keys
 
 
 @pytest.fixture
-def feed(tmp_path: Path, keys: KeyRing) -> Path:
-    make_feed(tmp_path / "feed", keys, clock)
-    publish_release(tmp_path / "feed", [write_release(tmp_path / "r1", "3.3.0")], keys, clock)
+def keys(tmp_path: Path, made: tuple[Path, KeyRing]) -> KeyRing:
+    shutil.copytree(made[0] / "keys", tmp_path / "keys")
+    return made[1]
+
+
+@pytest.fixture
+def feed(tmp_path: Path, made: tuple[Path, KeyRing]) -> Path:
+    shutil.copytree(made[0] / "feed", tmp_path / "feed")
     return tmp_path / "feed"
 
 

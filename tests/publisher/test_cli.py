@@ -34,9 +34,11 @@ class Officer:
 
     def sign_and_publish(self, event: Path, *more: object) -> None:
         digest = self.json("show", event)["digest"]
+        first = self.work / "feed" / "metadata" / "1.root.json"
+        root = ("--root", first) if first.exists() else ()
         for name in ("amina", "bo"):
             key = self.work / f"keys/{name}.pem"
-            self.json("sign", event, "--key", key, "--digest", digest, *self.pass_file)
+            self.json("sign", event, "--key", key, "--digest", digest, *root, *self.pass_file)
         self.json("publish", self.work / "feed", "--event", event, *more, *self.online)
 
     @property

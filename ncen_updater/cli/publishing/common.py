@@ -25,12 +25,14 @@ if TYPE_CHECKING:
 __all__ = [
     "DIRECTORY",
     "FILE",
+    "anchor",
     "event_option",
     "feed_option",
     "now",
     "parse_wave",
     "passphrase_options",
     "passphrases",
+    "root_option",
     "show_event",
     "show_line",
     "show_result",
@@ -40,10 +42,19 @@ __all__ = [
 DIRECTORY = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 MAX_PASSPHRASE_BYTES = 10_000
+UNANCHORED = N_(
+    "WARNING: not compared with a root of yours (--root): the changes are those against what the"
+    " drafter says is published."
+)
 
 feed_option = click.option("--feed", type=DIRECTORY, required=True, help=N_("The published feed."))
 event_option = click.option(
     "--event", type=DIRECTORY, required=True, help=N_("New directory of the signing event.")
+)
+root_option = click.option(
+    "--root",
+    type=FILE,
+    help=N_("A root of the feed that you have from elsewhere, such as 1.root.json."),
 )
 
 
@@ -165,14 +176,33 @@ def show_result(session: Session, data: Mapping[str, object], sentence: str, *li
     session.finish(data)
 
 
-def show_event(session: Session, event: Event) -> None:
-    """Show what an event changes and who has signed."""
+def anchor(event: Event, root: Path | None) -> None:
+    """Compare an event with the officer's own root.
+
+    Raises:
+        UntrustedBase, BadEvent: If it does not lead from it, or the file is no root.
+    """
+    from ncen_updater.publisher.eventfiles import read_metadata
+
+    event.anchor(read_metadata(root, "root") if root is not None else None)
+
+
+def show_event(session: Session, event: Event, *, anchored: bool = True) -> None:
+    """Show what an event changes and who has signed.
+
+    Args:
+        session: Where it is shown.
+        event: The event.
+        anchored: Whether it was made here from the feed, or compared with a root of the reader.
+    """
     from ncen_updater.publisher.describe import describe
     from ncen_updater.publisher.status import signature_status
 
     lines, signatures = describe(event), signature_status(event)
     for line in lines:
         show_line(session, line.text, "" if line.heading else "  ")
+    if not anchored:
+        show_line(session, Text(UNANCHORED))
     _signature_lines(session, signatures)
     changes = [
         {
@@ -187,6 +217,7 @@ def show_event(session: Session, event: Event) -> None:
             "event": str(event.directory),
             "title": event.title,
             "digest": event.digest,
+            "anchored": anchored,
             "changes": changes,
             "signatures": [dataclasses.asdict(item) for item in signatures],
         }

@@ -10,8 +10,11 @@ from ncen_updater.cli.lazy import PublisherCommand, session_of
 from ncen_updater.cli.publishing.common import (
     DIRECTORY,
     FILE,
+    anchor,
+    now,
     passphrase_options,
     passphrases,
+    root_option,
     show_event,
     show_result,
     show_signatures,
@@ -27,11 +30,15 @@ __all__ = ["merge", "show", "sign"]
     help=N_("Say in words what EVENT changes, and who has signed."),
 )
 @click.argument("event", type=DIRECTORY)
+@root_option
 @click.pass_context
-def show(context: click.Context, event: Path) -> None:
+def show(context: click.Context, event: Path, root: Path | None) -> None:
     from ncen_updater.publisher.event import Event
 
-    show_event(session_of(context), Event.load(event))
+    loaded = Event.load(event)
+    if root is not None:
+        anchor(loaded, root)
+    show_event(session_of(context), loaded, anchored=root is not None or not loaded.roots)
 
 
 @click.command(
@@ -42,6 +49,7 @@ def show(context: click.Context, event: Path) -> None:
 @click.argument("event", type=DIRECTORY)
 @click.option("--key", type=FILE, required=True, help=N_("Your private key, NAME.pem."))
 @click.option("--digest", required=True, help=N_("Digest of the event as you were told it."))
+@root_option
 @passphrase_options
 @click.pass_context
 def sign(
@@ -49,6 +57,7 @@ def sign(
     event: Path,
     key: Path,
     digest: str,
+    root: Path | None,
     passphrase_fd: int | None,
     passphrase_file: Path | None,
 ) -> None:
@@ -58,6 +67,8 @@ def sign(
     session = session_of(context)
     loaded = Event.load(event)
     loaded.refuse_other_digest(digest)
+    anchor(loaded, root)
+    loaded.refuse_future(now())
     signer = open_signer(key, passphrases(session, passphrase_fd, passphrase_file))
     written = loaded.sign(signer, digest)
     files = [str(path) for path in written]

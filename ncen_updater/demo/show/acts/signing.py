@@ -28,7 +28,8 @@ def sign_and_publish(
     """
     say, run = stage.narrator.say, stage.commands.run
     broken = []
-    sign = ("ncen-publisher", "sign", event, "--digest", digest[:16])
+    sign = ("ncen-publisher", "sign", event, "--digest", digest[:16],
+            "--root", "feed/metadata/1.root.json")  # fmt: skip
     publish = ["ncen-publisher", "publish", "feed", "--event", event,
                "--snapshot-key", "keys/snapshot.pem", "--timestamp-key", "keys/timestamp.pem",
                "--passphrase-file", "passphrase"]  # fmt: skip

@@ -178,11 +178,12 @@ class Service:
     def _facts(self, look: Look) -> Facts:
         knowledge, settings = self._knowledge, self._settings
         found = knowledge.assessment or Assessment(event=0)
+        now = self._now()
         return Facts(
-            now=self._now(),
+            now=now,
             mode=Automation(settings.mode),
             zone=settings.zone(),
-            next_check=knowledge.next_check or self._now(),
+            next_check=knowledge.next_check or now,
             windows=tuple(item.window() for item in settings.windows),
             fetch_windows=tuple(item.window() for item in settings.fetch_windows),
             open_change=look.open_change,

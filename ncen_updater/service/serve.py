@@ -151,7 +151,8 @@ def _loop(service: Service, waker: Waker, notifier: SystemdNotifier, config_path
         act = service.step()
         notifier.status(act.why.render())
         waits = act.deed is Deed.WAIT and act.until is not None
-        waker.sleep((act.until - _now()).total_seconds() if waits and act.until else PAUSE_S)
+        left = (act.until - _now()).total_seconds() if waits and act.until else 0.0
+        waker.sleep(max(left, PAUSE_S))
 
 
 def _reload(service: Service, config_path: Path) -> None:

@@ -160,6 +160,21 @@ def test_words_of_orders(kind: OrderKind, data: dict[str, object], words: tuple[
     assert words_of_order(Order(1, kind, data, Person("amina", 1001), MORNING)) == words
 
 
+def test_the_feed_is_asked_at_the_first_start_although_the_clock_goes_on(trial: Trial) -> None:
+    class Ticking(SimulatedSite):
+        @property
+        def now(self) -> datetime:  # type: ignore[override]
+            self.time += timedelta(microseconds=1)
+            return self.time
+
+        @now.setter
+        def now(self, value: datetime) -> None:
+            self.time = value
+
+    ticking = Trial(Ticking(MORNING, offered=["1.1"]))
+    assert ticking.service.step().deed is Deed.CHECK
+
+
 def test_a_feed_that_is_away_is_asked_again_and_breaks_nothing(trial: Trial) -> None:
     trial.site.feed_up = False
     trial.until(MORNING + timedelta(hours=5))

@@ -22,7 +22,7 @@ from ncen_updater.publisher.keys import new_key, open_signer
 from tests.publisher.releases import NOW, PASSPHRASE
 
 
-class _Files(FetcherInterface):
+class FeedFiles(FetcherInterface):
     """The feed directory as a client fetches it."""
 
     def __init__(self, feed: Path) -> None:
@@ -46,7 +46,7 @@ def client_sees(feed: Path, site: Path, trusted: Path) -> str:
         metadata_base_url="file:///metadata/",
         target_dir=str(site / "targets"),
         target_base_url="file:///targets/",
-        fetcher=_Files(feed),
+        fetcher=FeedFiles(feed),
     )
     updater._trusted_set.reference_time = NOW
     updater.refresh()

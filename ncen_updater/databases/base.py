@@ -122,6 +122,8 @@ class Evidence:
         candidates: Logical names whose candidate exists, whole or not.
         previous: Logical names whose previous of this change exists.
         missing: Logical names whose live database is not there.
+        committed: Whether the databases say that this change was committed.
+        later: Whether the live set was brought by a later change.
     """
 
     swapped: bool
@@ -129,6 +131,8 @@ class Evidence:
     candidates: tuple[str, ...] = ()
     previous: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    committed: bool = False
+    later: bool = False
 
 
 @dataclass(frozen=True)
@@ -301,11 +305,19 @@ class DatabaseEngine(abc.ABC):
 
     @abc.abstractmethod
     def fence(self, change: ChangeRef) -> None:
-        """Bar every session but our own from the live set, in one act, and end those that stay."""
+        """Bar every session but our own from the live set, in one act, and end those that stay.
+
+        Raises:
+            FencedByOther: Another change keeps everybody out.
+        """
 
     @abc.abstractmethod
     def unfence(self, change: ChangeRef) -> None:
-        """Let sessions in again, exactly as before the fence."""
+        """Let sessions in again, exactly as before the fence.
+
+        Raises:
+            FencedByOther: Another change keeps everybody out.
+        """
 
     @abc.abstractmethod
     def plan_copy(self, change: ChangeRef) -> CopyPlan:
@@ -375,10 +387,20 @@ class DatabaseEngine(abc.ABC):
         """
 
     @abc.abstractmethod
+    def record_commit(self, change: ChangeRef) -> None:
+        """Write into the databases that the change is committed, before officers are let in.
+
+        Afterwards nothing cuts them back, not even a journal from an old backup.
+        """
+
+    @abc.abstractmethod
     def cut_back(self, change: ChangeRef) -> None:
         """Undo the cut-over exactly: previous becomes live, still fenced; what was live, candidate.
 
         In the in-place strategy, also the way back from a half-migrated original.
+
+        Raises:
+            OfficersWereIn: The databases say committed, or were brought by a later change.
         """
 
     @abc.abstractmethod

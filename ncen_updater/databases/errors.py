@@ -16,6 +16,7 @@ __all__ = [
     "MarkersDisagree",
     "MigrationFailed",
     "MigrationRefused",
+    "OfficersWereIn",
     "QueryFailed",
     "ReferencesBroken",
     "VerifyFailed",
@@ -121,8 +122,20 @@ class FencedByOther(DatabaseError):
 
     code = "NU-4012"
     exit_code = ExitCode.NEEDS_PERSON
-    what = N_("The databases are closed by the change {other}, so {change} does not open them.")
-    remedy = N_("Bring the change {other} to its end first (ncen-updater resume).")
+    what = N_("The databases are closed by the change {other}, so {change} does not touch them.")
+    remedy = N_("Bring the change {other} to its end first, with the agent that began it.")
+
+
+class OfficersWereIn(DatabaseError):
+    """A change that must not be taken back, because records may have been entered since."""
+
+    code = "NU-4015"
+    exit_code = ExitCode.NEEDS_PERSON
+    what = N_("The change {change} was committed, so the databases are not cut back.")
+    remedy = N_(
+        "The journal is older than the databases; send the Secretariat what "
+        "'ncen-updater doctor' and 'history' say."
+    )
 
 
 class WayBackNeeded(DatabaseError):

@@ -194,6 +194,8 @@ class Operations:
                 journal.note("recovery", change.id)  # a restart in the soak; nothing had failed
             else:
                 journal.attempt(change.id)
+            if decision.action is Action.GO_FORWARD and not change.committed:
+                journal.commit(change.id)  # the databases remember it, the journal did not
             if decision.action is Action.GO_BACK:
                 self._runner(journal, at_boot=at_boot).back(change.id)
             elif at_boot:

@@ -55,6 +55,8 @@ class Situation:
         slot: Where ``current`` points.
         attempts: Recoveries begun on this change without coming to an end.
         by_person: Whether a person ordered this recovery; they may try as often as they wish.
+        recorded: Whether the databases say that this change was committed.
+        later: Whether the databases were brought by a later change.
     """
 
     state: ChangeState | None
@@ -68,6 +70,8 @@ class Situation:
     slot: SlotSeen = SlotSeen.OLD
     attempts: int = 0
     by_person: bool = False
+    recorded: bool = False
+    later: bool = False
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,12 @@ TABLE: tuple[Row, ...] = (
         Text(N_("recovery failed too often")),
     ),
     Row(
+        "a later change",
+        lambda s: s.later,
+        Action.STOP,
+        Text(N_("the databases know of a later change than the journal, which is an old one")),
+    ),
+    Row(
         "current points at a third release",
         lambda s: s.slot is SlotSeen.OTHER,
         Action.STOP,
@@ -151,6 +161,24 @@ TABLE: tuple[Row, ...] = (
         lambda s: s.swapped and s.cut_over in (None, StepState.UNDONE),
         Action.STOP,
         Text(N_("the databases are cut over although the journal does not intend it")),
+    ),
+    Row(
+        "committed, as the databases say, while going back",
+        lambda s: s.recorded and s.state is ChangeState.UNDOING,
+        Action.STOP,
+        Text(N_("the databases say committed, the journal says that the change is undone")),
+    ),
+    Row(
+        "committed, as the databases say, but not whole",
+        lambda s: s.recorded and not (s.swapped and s.slot is SlotSeen.NEW),
+        Action.STOP,
+        Text(N_("the databases say committed, code or databases are the old ones")),
+    ),
+    Row(
+        "committed, as the databases say",
+        lambda s: s.recorded,
+        Action.GO_FORWARD,
+        Text(N_("the databases say committed: the journal is an old one and is brought up to it")),
     ),
     Row(
         "switched without intent",

@@ -47,6 +47,8 @@ def look(site: Site, change: Change | None, *, by_person: bool) -> Situation:
         slot=_slot_seen(site.slots.current(), change),
         attempts=change.attempts,
         by_person=by_person,
+        recorded=evidence.committed,
+        later=evidence.later,
     )
 
 

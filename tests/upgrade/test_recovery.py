@@ -67,6 +67,37 @@ EXPECTED = [
         Situation(COMMITTED, committed=True, cut_over=DONE, swapped=True, slot=OLD),
         Action.STOP,
     ),
+    (
+        "committed, as the databases say",
+        Situation(RUNNING, cut_over=DONE, switch=DONE, swapped=True, slot=NEW, recorded=True),
+        Action.GO_FORWARD,
+    ),
+    (
+        "committed, as the databases say; the journal is of the cut-over",
+        Situation(RUNNING, cut_over=INTENDED, swapped=True, slot=NEW, recorded=True),
+        Action.GO_FORWARD,
+    ),
+    (
+        "committed, as the databases say, old code",
+        Situation(RUNNING, cut_over=DONE, swapped=True, slot=OLD, recorded=True),
+        Action.STOP,
+    ),
+    (
+        "committed, as the databases say, old databases",
+        Situation(RUNNING, cut_over=DONE, slot=NEW, switch=DONE, recorded=True),
+        Action.STOP,
+    ),
+    (
+        "committed, as the databases say, half undone",
+        Situation(UNDOING, cut_over=DONE, switch=DONE, swapped=True, slot=NEW, recorded=True),
+        Action.STOP,
+    ),
+    ("a later change", Situation(RUNNING, cut_over=DONE, swapped=True, later=True), Action.STOP),
+    (
+        "committed, and a later change",
+        Situation(COMMITTED, committed=True, cut_over=DONE, swapped=True, slot=NEW, later=True),
+        Action.STOP,
+    ),
     ("swapped, never intended", Situation(RUNNING, swapped=True), Action.STOP),
     ("swapped, was undone", Situation(UNDOING, cut_over=UNDONE, swapped=True), Action.STOP),
     ("switched, never intended", Situation(RUNNING, slot=NEW), Action.STOP),
@@ -112,7 +143,7 @@ def _all_situations() -> list[Situation]:
         Situation(*values)
         for values in itertools.product(
             states, flags, [None, DONE], steps, steps, flags, flags, flags, SlotSeen,
-            [0, MAX_ATTEMPTS], flags,
+            [0, MAX_ATTEMPTS], flags, flags, flags,
         )
     ]  # fmt: skip
 
@@ -121,11 +152,14 @@ def test_total_and_safe_over_every_situation() -> None:
     for situation in _all_situations():
         decision = decide(situation)
         if decision.action is Action.GO_FORWARD:
-            assert situation.committed
+            assert situation.committed or situation.recorded
+            assert not situation.later
             assert situation.swapped
             assert situation.slot is NEW
         if decision.action is Action.GO_BACK:
             assert not situation.committed
+            assert not situation.recorded
+            assert not situation.later
             assert situation.state is not None
         if decision.action is Action.NOTHING:
             assert situation.state is None

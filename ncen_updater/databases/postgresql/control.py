@@ -24,7 +24,16 @@ from ncen_updater.databases.postgresql.connection import (
 )
 from ncen_updater.databases.postgresql.quoting import identifier
 
-__all__ = ["Control", "Event", "Fence", "Record", "read_fences", "read_record", "settled"]
+__all__ = [
+    "Control",
+    "Event",
+    "Fence",
+    "Record",
+    "is_recorded",
+    "read_fences",
+    "read_record",
+    "settled",
+]
 
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS public.cut_overs ("
@@ -46,14 +55,16 @@ class Event(StrEnum):
     TOUCHED = "touched"  # in-place: from here on the original may be half-migrated
     OVER = "over"
     BACK = "back"
+    COMMITTED = "committed"  # officers may be in; nothing is cut back any more
 
 
 @dataclass(frozen=True)
 class Fence:
-    """What to restore when a database is opened again."""
+    """What to restore when a database is opened again, and the change that closed it."""
 
     allow: bool
     limit: int
+    change: str = ""
 
 
 @dataclass(frozen=True)
@@ -178,11 +189,19 @@ def read_record(
     )
 
 
+def is_recorded(connection: Connection, change_id: str) -> bool:
+    """Whether the last word on a change that was cut over is its commit."""
+    events = (Event.OVER, Event.BACK, Event.COMMITTED)
+    record = read_record(connection, change_id, events)
+    return record is not None and record.event is Event.COMMITTED
+
+
 def read_fences(connection: Connection) -> dict[str, Fence]:
     """Return what is to be restored, by physical name; empty where nothing is fenced."""
     if not _has_tables(connection):
         return {}
     found = rows(
-        connection, "SELECT database, allow_connections, connection_limit FROM public.fences"
+        connection,
+        "SELECT database, allow_connections, connection_limit, change FROM public.fences",
     )
-    return {name: Fence(allow, limit) for name, allow, limit in found}
+    return {name: Fence(allow, limit, change) for name, allow, limit, change in found}

@@ -30,6 +30,7 @@ from ncen_updater.databases.postgresql.connection import Limits, Server, rows, r
 from ncen_updater.databases.postgresql.control import (
     Control,
     Event,
+    is_recorded,
     read_fences,
     read_record,
     settled,
@@ -162,7 +163,8 @@ class PostgresEngine(DatabaseEngine):
             fences = read_fences(connection)
             events = (Event.TOUCHED, Event.OVER, Event.BACK)
             record = read_record(connection, change.id, events)
-        return evidences.decide(change, self._physical, found, fences, record)
+            committed = is_recorded(connection, change.id)
+        return evidences.decide(change, self._physical, found, fences, record, committed=committed)
 
     def marker(self) -> Marker | None:
         """See :meth:`DatabaseEngine.marker`."""
@@ -234,7 +236,7 @@ class PostgresEngine(DatabaseEngine):
 
     def unfence(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.unfence`."""
-        self._fencing.unfence()
+        self._fencing.unfence(change)
 
     def plan_copy(self, change: ChangeRef) -> CopyPlan:
         """See :meth:`DatabaseEngine.plan_copy`."""
@@ -320,6 +322,10 @@ class PostgresEngine(DatabaseEngine):
     def cut_over(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.cut_over`."""
         self._swap.cut_over(change)
+
+    def record_commit(self, change: ChangeRef) -> None:
+        """See :meth:`DatabaseEngine.record_commit`."""
+        self._swap.record_commit(change)
 
     def cut_back(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.cut_back`."""

@@ -9,6 +9,7 @@ from ncen_updater.databases.errors import MarkersDisagree
 from ncen_updater.databases.postgresql.catalogue import DatabaseRow
 from ncen_updater.databases.postgresql.control import Event, Record
 from ncen_updater.databases.postgresql.naming import (
+    is_committed,
     next_name,
     parse_marker,
     parse_name,
@@ -16,7 +17,7 @@ from ncen_updater.databases.postgresql.naming import (
 )
 from ncen_updater.i18n import N_, Text
 
-__all__ = ["decide", "leftovers", "set_marker"]
+__all__ = ["decide", "is_later", "leftovers", "set_marker"]
 
 
 def decide(
@@ -25,6 +26,8 @@ def decide(
     found: Mapping[str, DatabaseRow],
     fenced: Collection[str],
     record: Record | None,
+    *,
+    committed: bool = False,
 ) -> Evidence:
     """Return the evidence.
 
@@ -34,13 +37,15 @@ def decide(
         found: All databases of the server.
         fenced: Physical names that the control database wants restored.
         record: The control database's last word on the change's swap.
+        committed: Whether the control database says that the change was committed.
     """
     live = {name: found.get(physical) for name, physical in names.items()}
+    comments = [row.comment for row in live.values() if row is not None]
+    marks = [parse_marker(comment) for comment in comments]
     if record is not None:
         swapped = record.event is Event.OVER
     else:
         # The control database is gone or was never there: the comments were written with it.
-        marks = [parse_marker(row.comment) for row in live.values() if row is not None]
         swapped = bool(marks) and all(mark and mark.change == change.id for mark in marks)
     return Evidence(
         swapped=swapped,
@@ -50,7 +55,15 @@ def decide(
         candidates=tuple(n for n, p in names.items() if next_name(p, change.id) in found),
         previous=tuple(n for n, p in names.items() if prev_name(p, change.id) in found),
         missing=tuple(name for name, row in live.items() if row is None or not row.valid),
+        # Either word is enough: one that is lost must not let officers' records be cut away.
+        committed=committed or any(is_committed(comment, change.id) for comment in comments),
+        later=any(mark is not None and is_later(mark, change) for mark in marks),
     )
+
+
+def is_later(mark: Marker, change: ChangeRef) -> bool:
+    """Whether a marker is that of a change that came after this one."""
+    return mark.change != change.id and mark.generation >= change.generation
 
 
 def set_marker(names: Mapping[str, str], found: Mapping[str, DatabaseRow]) -> Marker | None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import psycopg
 
 from ncen_updater.databases.base import ChangeRef
-from ncen_updater.databases.errors import FenceFailed
+from ncen_updater.databases.errors import FencedByOther, FenceFailed
 from ncen_updater.databases.postgresql.catalogue import read_databases
 from ncen_updater.databases.postgresql.connection import (
     Connection,
@@ -98,6 +98,7 @@ class Fencing:
     def fence(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.fence`."""
         with self._server.facts() as connection:
+            self._require_ours(connection, change)
             if self._stands(connection):
                 self._clear(connection)
                 return
@@ -106,12 +107,13 @@ class Fencing:
             translated(", ".join(self._databases)),
             self._control.transaction(lock_s=self._server.limits.lock_s) as connection,
         ):
+            self._require_ours(connection, change)
             found = read_databases(connection)
             for database in self._databases:
                 row = found.get(database)
                 if row is None or not row.valid:
                     raise SetIncomplete(database=database)
-                # What stands in the table is older than this fence and is the true original.
+                # What stands in the table is older than this act and is the true original.
                 run(
                     connection,
                     "INSERT INTO public.fences"
@@ -122,6 +124,14 @@ class Fencing:
                 run(connection, f"ALTER DATABASE {identifier(database)} ALLOW_CONNECTIONS false")
         with self._server.facts() as connection:
             self._clear(connection)
+
+    def _require_ours(self, connection: Connection, change: ChangeRef) -> None:
+        """Refuse a fence of another change: its agent may be at work, and would let officers in."""
+        fences = read_fences(connection)
+        others = {fences[name].change for name in self._databases if name in fences}
+        others -= {change.id}
+        if others:
+            raise FencedByOther(change=change.id, other=", ".join(sorted(others)))
 
     def _stands(self, connection: Connection) -> bool:
         """Whether all are closed and it is written how to open them: the cut-over asks again."""
@@ -145,7 +155,7 @@ class Fencing:
                 detail=", ".join(gid for gid, _database in prepared),
             )
 
-    def unfence(self) -> None:
+    def unfence(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.unfence`."""
         with self._server.facts() as connection:
             if not read_fences(connection):
@@ -154,6 +164,7 @@ class Fencing:
             translated(", ".join(self._databases)),
             self._control.transaction(lock_s=self._server.limits.lock_s) as connection,
         ):
+            self._require_ours(connection, change)
             existing = read_databases(connection)
             for database, fence in sorted(read_fences(connection).items()):
                 if database in self._databases and database in existing:

@@ -9,9 +9,11 @@ from ncen_updater.databases.base import ChangeRef, Marker, Role, Strategy
 
 __all__ = [
     "MAX_NAME_BYTES",
+    "committed_comment",
     "copied_comment",
     "database_name",
     "in_place",
+    "is_committed",
     "is_copy_of",
     "live_comment",
     "next_name",
@@ -26,7 +28,7 @@ MAX_NAME_BYTES = 63  # NAMEDATALEN - 1; the server cuts a longer name with no mo
 _NAME = re.compile(r"^(?P<physical>.+)__(?P<role>next|prev)_(?P<change>[a-z2-7]{8})$")
 _MARKER = re.compile(
     r"\n?\[ncen-updater release=(?P<release>\S+) generation=(?P<generation>\d+) "
-    r"change=(?P<change>\S+)\]$"
+    r"change=(?P<change>\S+?)(?P<committed> committed)?\]$"
 )
 _COPY = re.compile(r"\n?\[ncen-updater copy change=(?P<change>\S+)\]$")
 
@@ -90,6 +92,20 @@ def live_comment(comment: str | None, change: ChangeRef) -> str:
         f"[ncen-updater release={change.release} generation={change.generation} change={change.id}]"
     )
     return f"{own}\n{marker}" if own else marker
+
+
+def committed_comment(comment: str | None) -> str | None:
+    """Return the comment with a marker that says committed; as it was where there is no marker."""
+    match = _MARKER.search(comment or "")
+    if comment is None or match is None or match["committed"]:
+        return comment
+    return comment[:-1] + " committed]"
+
+
+def is_committed(comment: str | None, change_id: str) -> bool:
+    """Whether the comment says that this change was committed."""
+    match = _MARKER.search(comment or "")
+    return match is not None and match["change"] == change_id and bool(match["committed"])
 
 
 def copied_comment(comment: str | None, change_id: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import psycopg
 
@@ -14,21 +14,24 @@ from ncen_updater.databases.errors import (
     DatabaseError,
     DatabaseUnreachable,
     FenceFailed,
+    OfficersWereIn,
 )
 from ncen_updater.databases.postgresql.attributes import carry_over, read_attributes
 from ncen_updater.databases.postgresql.barring import bar, unbar
 from ncen_updater.databases.postgresql.catalogue import DatabaseRow, read_databases
-from ncen_updater.databases.postgresql.connection import Connection, Server, run
+from ncen_updater.databases.postgresql.connection import Connection, Server, run, translated
 from ncen_updater.databases.postgresql.control import (
     Control,
     Event,
     Fence,
     Record,
+    is_recorded,
     read_fences,
     read_record,
     settled,
 )
 from ncen_updater.databases.postgresql.errors import SetIncomplete, WayBackMissing
+from ncen_updater.databases.postgresql.evidence import is_later
 from ncen_updater.databases.postgresql.fence import (
     Fencing,
     end_sessions,
@@ -36,10 +39,13 @@ from ncen_updater.databases.postgresql.fence import (
     set_fences,
 )
 from ncen_updater.databases.postgresql.naming import (
+    committed_comment,
     in_place,
+    is_committed,
     live_comment,
     next_name,
     original_comment,
+    parse_marker,
     prev_name,
 )
 from ncen_updater.databases.postgresql.quoting import identifier, literal
@@ -83,6 +89,7 @@ class Swap:
         with self._control.transaction() as connection:
             record = read_record(connection, change.id, _SWAPS)
             if record is None or record.event is Event.BACK:
+                _require_earlier(read_databases(connection), self._names.values(), change)
                 self._control.write(connection, change, Event.TOUCHED)
                 bar(connection, change, self._names.values())
 
@@ -94,6 +101,26 @@ class Swap:
         self._fencing.fence(change)
         act = self._over_in_place if in_place(change) else self._over
         self._commit(change, Event.OVER, act)
+
+    def record_commit(self, change: ChangeRef) -> None:
+        """See :meth:`DatabaseEngine.record_commit`: a row and the comments, in one transaction."""
+        self._control.ensure()
+        with (
+            translated(", ".join(self._names.values())),
+            self._control.transaction(lock_s=self._server.limits.lock_s) as connection,
+        ):
+            record = read_record(connection, change.id, _SWAPS)
+            found = read_databases(connection)
+            rows = [_require(found, live) for live in sorted(self._names.values())]
+            marks = [parse_marker(row.comment) for row in rows]
+            # Without a row the control database was lost: the comments were written with it.
+            said = all(mark is not None and mark.change == change.id for mark in marks)
+            if not (said if record is None else record.event is Event.OVER):
+                raise CutOverFailed(detail=f"{change.id} is not cut over")
+            for row in rows:
+                _comment(connection, row.name, committed_comment(row.comment))
+            if not is_recorded(connection, change.id):
+                self._control.write(connection, change, Event.COMMITTED)
 
     def cut_back(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.cut_back`."""
@@ -109,6 +136,7 @@ class Swap:
 
     def _over(self, connection: Connection, change: ChangeRef) -> None:
         found = read_databases(connection)
+        _require_earlier(found, self._names.values(), change)
         fences = read_fences(connection)
         for _name, live in sorted(self._names.items()):
             candidate, previous = next_name(live, change.id), prev_name(live, change.id)
@@ -143,6 +171,7 @@ class Swap:
 
     def _back(self, connection: Connection, change: ChangeRef) -> None:
         found = read_databases(connection)
+        _require_uncommitted(connection, found, self._names.values(), change)
         record = read_record(connection, change.id, _SWAPS)
         fences = dict(read_fences(connection))
         if record is not None and record.event is Event.OVER:
@@ -235,6 +264,32 @@ def _require(found: Mapping[str, DatabaseRow], name: str) -> DatabaseRow:
     if row is None or not row.valid:
         raise SetIncomplete(database=name)
     return row
+
+
+def _require_earlier(
+    found: Mapping[str, DatabaseRow], live: Iterable[str], change: ChangeRef
+) -> None:
+    """Refuse where another change came first: its records are not in our copies."""
+    marks = [parse_marker(found[name].comment) for name in live if name in found]
+    others = [mark.change for mark in marks if mark is not None and is_later(mark, change)]
+    if others:
+        raise CutOverFailed(detail=f"the change {others[0]} was cut over meanwhile")
+
+
+def _require_uncommitted(
+    connection: Connection,
+    found: Mapping[str, DatabaseRow],
+    live: Iterable[str],
+    change: ChangeRef,
+) -> None:
+    comments = [found[name].comment for name in live if name in found]
+    marks = [parse_marker(comment) for comment in comments]
+    if (
+        is_recorded(connection, change.id)
+        or any(is_committed(comment, change.id) for comment in comments)
+        or any(mark is not None and is_later(mark, change) for mark in marks)
+    ):
+        raise OfficersWereIn(change=change.id)
 
 
 def _rename(connection: Connection, old: str, new: str) -> None:

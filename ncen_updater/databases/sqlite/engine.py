@@ -26,6 +26,7 @@ from ncen_updater.databases.errors import (
     FencedByOther,
     FenceFailed,
     MigrationFailed,
+    OfficersWereIn,
     ReferencesBroken,
     WayBackNeeded,
 )
@@ -65,15 +66,21 @@ class SqliteEngine(SqliteFacts):
     def fence(self, change: ChangeRef) -> None:
         """Take ``live`` away and prove that no process has a file of it open.
 
-        A fence that another change left becomes this one's: who fenced last opens.
+        Raises:
+            FencedByOther: Another change keeps everybody out; its agent may be at work.
         """
         layout = self._layout
         live = layout.live_set()
         ours = layout.fence_link(change.id)
-        for link in (layout.live,) if layout.open() else layout.fence_links():
-            if link != ours:
-                durable.rename(link, ours)
+        if layout.open():
+            durable.rename(layout.live, ours)
+        elif not ours.is_symlink():
+            raise self._fenced_by_other(change)
         self._check_unused(live)
+
+    def _fenced_by_other(self, change: ChangeRef) -> FencedByOther:
+        others = (link.name.removeprefix(FENCED) for link in self._layout.fence_links())
+        return FencedByOther(change=change.id, other=", ".join(others))
 
     def _check_unused(self, live: Path) -> None:
         names = self._layout.names
@@ -98,8 +105,7 @@ class SqliteEngine(SqliteFacts):
         ours = layout.fence_link(change.id)
         if not layout.open():
             if not ours.is_symlink():
-                others = (link.name.removeprefix(FENCED) for link in layout.fence_links())
-                raise FencedByOther(change=change.id, other=", ".join(others))
+                raise self._fenced_by_other(change)
             layout.settle_role(live)
             durable.symlink(Path("sets", live.name), layout.live)
         durable.remove(ours)
@@ -294,6 +300,8 @@ class SqliteEngine(SqliteFacts):
         live = layout.live_set()
         fresh = Marker(change.release, change.generation, change.id)
         if not self._swapped(change, live):
+            if self._is_later(change, live):
+                raise CutOverFailed(detail=f"{layout.marker(live)} was cut over meanwhile")
             in_place = change.strategy is Strategy.IN_PLACE
             target = live if in_place else layout.next_set(change.id)
             if layout.open():
@@ -341,6 +349,17 @@ class SqliteEngine(SqliteFacts):
             if problem:
                 raise CutOverFailed(detail=f"{name} in {live.name}: {problem}")
 
+    def record_commit(self, change: ChangeRef) -> None:
+        """Write it beside the files of the live set.
+
+        Raises:
+            CutOverFailed: The change is not cut over.
+        """
+        live = self._layout.live_set()
+        if not self._swapped(change, live):
+            raise CutOverFailed(detail=f"{change.id} is not cut over")
+        self._layout.write_committed(live, change.id)
+
     def cut_back(self, change: ChangeRef) -> None:
         """Let the fence point at the previous set, then take ``live`` away: fenced, as it was.
 
@@ -353,6 +372,8 @@ class SqliteEngine(SqliteFacts):
         touched = in_place and layout.touched(live) == change.id
         if not (touched or self._swapped(change, live)):
             return
+        if layout.committed(live) == change.id or self._is_later(change, live):
+            raise OfficersWereIn(change=change.id)
         if kept is None:
             raise SetMissing(database=f"previous of {change.id}")
         layout.thaw(kept)

@@ -10,8 +10,9 @@
 ====================  ==========================================================================
 
 In a set, ``touched.json`` says that its files are being migrated in place, and by which change;
-``marker.json`` says what the set is (release, generation, change), and ``role.json`` says
-for which change it was set aside, and how its files' modes were. A role counts only while the set
+``marker.json`` says what the set is (release, generation, change), ``committed.json`` says that
+officers were let in to it by a change and it must not be cut back, and ``role.json`` says for which
+change it was set aside, and how its files' modes were. A role counts only while the set
 is not live, so it can be written before the link moves. While both links exist, ``live`` counts:
 that is the instant after a cut-over, and the one before the end of a cut-back.
 """
@@ -182,6 +183,13 @@ class Layout:
         except FileNotFoundError:
             return None
 
+    def committed(self, set_path: Path) -> str | None:
+        """The change whose commit a set records, None if none."""
+        try:
+            return str(json.loads((set_path / "committed.json").read_bytes())["change"])
+        except FileNotFoundError:
+            return None
+
     # ---- writes --------------------------------------------------------------------------------
 
     def write_marker(self, set_path: Path, marker: Marker) -> None:
@@ -202,6 +210,10 @@ class Layout:
     def touch(self, set_path: Path, change: str) -> None:
         """Say that a set's files are about to be migrated in place."""
         durable.write(set_path / "touched.json", json.dumps({"change": change}).encode())
+
+    def write_committed(self, set_path: Path, change: str) -> None:
+        """Say that officers are let in to a set by a change."""
+        durable.write(set_path / "committed.json", json.dumps({"change": change}).encode())
 
     def settle_role(self, set_path: Path) -> None:
         """Take a set that is live again as it was before it was set aside, and forget the role.

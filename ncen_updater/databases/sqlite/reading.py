@@ -112,6 +112,16 @@ class SqliteFacts(DatabaseEngine):
             candidates=tuple(name for name in self.names if name in candidates),
             previous=layout.present(kept) if kept else (),
             missing=tuple(name for name in self.names if name not in present),
+            committed=live is not None and layout.committed(live) == change.id,
+            later=live is not None and self._is_later(change, live),
+        )
+
+    def _is_later(self, change: ChangeRef, live: Path) -> bool:
+        marker = self._layout.marker(live)
+        return (
+            marker is not None
+            and marker.change != change.id
+            and marker.generation >= change.generation
         )
 
     def _swapped(self, change: ChangeRef, live: Path) -> bool:

@@ -152,8 +152,11 @@ class Open(Step):
     def do(self, context: StepContext) -> Facts:
         """Open the door, unless an operator had closed it before the change.
 
-        After a power cut the application that was healthy may have to be started again.
+        The databases get to know of the commit first: once an officer is in, nothing may cut them
+        back, not even a recovery by a journal that was restored from before the commit. After a
+        power cut the application that was healthy may have to be started again.
         """
+        context.site.engine.record_commit(context.ref)
         if not context.at_boot and not context.site.application.running():
             context.site.application.start()
             require_health(context.site, context.target())

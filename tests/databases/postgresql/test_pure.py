@@ -13,7 +13,9 @@ from ncen_updater.databases.postgresql.catalogue import DatabaseRow
 from ncen_updater.databases.postgresql.control import Event, Record
 from ncen_updater.databases.postgresql.evidence import decide
 from ncen_updater.databases.postgresql.naming import (
+    committed_comment,
     copied_comment,
+    is_committed,
     is_copy_of,
     live_comment,
     next_name,
@@ -136,6 +138,12 @@ def found(*rows: DatabaseRow) -> dict[str, DatabaseRow]:
 LIVE = (row("phys_a"), row("phys_b"))
 OTHER = replace(CHANGE, id="bbbbbbbb")
 OTHERS = tuple(row(p, comment=live_comment(None, OTHER)) for p in NAMES.values())
+LATER = tuple(
+    row(p, comment=live_comment(None, replace(OTHER, generation=3))) for p in NAMES.values()
+)
+COMMITTED = tuple(
+    row(p, comment=committed_comment(live_comment("theirs", CHANGE))) for p in NAMES.values()
+)
 MARKED = tuple(row(p, comment=live_comment(None, CHANGE)) for p in NAMES.values())
 
 
@@ -148,7 +156,10 @@ MARKED = tuple(row(p, comment=live_comment(None, CHANGE)) for p in NAMES.values(
         (LIVE, (), Event.TOUCHED, Evidence(False, False)),
         (MARKED, (), None, Evidence(True, False)),
         (MARKED, (), Event.BACK, Evidence(False, False)),
-        (OTHERS, (), None, Evidence(False, False)),
+        (OTHERS, (), None, Evidence(False, False, later=True)),
+        (LATER, (), Event.OVER, Evidence(True, False, later=True)),
+        (COMMITTED, (), None, Evidence(True, False, committed=True)),
+        ((COMMITTED[0], LIVE[1]), (), Event.OVER, Evidence(True, False, committed=True)),
         ((MARKED[0], LIVE[1]), (), None, Evidence(False, False)),
         (LIVE, ("phys_a",), None, Evidence(False, True)),
         ((row("phys_a", allow=False), LIVE[1]), (), None, Evidence(False, True)),
@@ -164,6 +175,24 @@ def test_evidence(
 ) -> None:
     record = Record(event, {}) if event else None
     assert decide(CHANGE, NAMES, found(*rows), fences, record) == expected
+
+
+def test_the_word_of_the_control_database_is_enough() -> None:
+    record = Record(Event.OVER, {})
+    seen = decide(CHANGE, NAMES, found(*MARKED), (), record, committed=True)
+    assert seen == Evidence(True, False, committed=True)
+
+
+def test_a_commit_in_the_comment() -> None:
+    plain = live_comment("theirs", CHANGE)
+    said = committed_comment(plain)
+    assert said is not None
+    assert (is_committed(plain, CHANGE.id), is_committed(said, CHANGE.id)) == (False, True)
+    assert not is_committed(said, OTHER.id)
+    assert parse_marker(said) == parse_marker(plain)
+    assert committed_comment(said) == said
+    assert live_comment(said, CHANGE) == plain  # the next change begins without
+    assert committed_comment("theirs") == "theirs"
 
 
 def test_lost_keys() -> None:

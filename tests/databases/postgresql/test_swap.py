@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import psycopg
 import pytest
 
 from ncen_updater.databases.base import ChangeRef, Evidence, Marker, Role, Strategy
-from ncen_updater.databases.errors import DatabaseUnreachable, MarkersDisagree
+from ncen_updater.databases.errors import (
+    CutOverFailed,
+    DatabaseError,
+    DatabaseUnreachable,
+    FencedByOther,
+    MarkersDisagree,
+    OfficersWereIn,
+)
 from ncen_updater.databases.postgresql.naming import live_comment, next_name, prev_name
 from ncen_updater.progress import Silent
 from tests.databases.postgresql.site import CHANGE, IN_PLACE, NEWEST, Site, quoted
@@ -77,6 +86,55 @@ def test_again_after_going_back(site: Site) -> None:
     assert site.databases() == set(site.names.values())
 
 
+@pytest.mark.parametrize("forgotten", ["nothing", "control", "comments"])
+@NEWEST
+def test_what_is_committed_is_not_cut_back(site: Site, forgotten: str) -> None:
+    engine = site.engine()
+    engine.fence(CHANGE)
+    with pytest.raises(DatabaseError):
+        engine.record_commit(replace(CHANGE, id="cccccccc"))
+    engine.copy(CHANGE, engine.plan_copy(CHANGE), Silent())
+    engine.cut_over(CHANGE)
+    assert not engine.evidence(CHANGE).committed
+    engine.record_commit(CHANGE)
+    engine.record_commit(CHANGE)
+    if forgotten == "control":
+        site.sql("t_control", "DELETE FROM cut_overs WHERE direction = 'committed'")
+    elif forgotten == "comments":
+        for physical in site.names.values():
+            site.sql("postgres", f"COMMENT ON DATABASE {quoted(physical)} IS NULL")
+    assert engine.evidence(CHANGE).committed
+    site.sql("t_seizure", "INSERT INTO cases VALUES (501, 'an officer', NULL)")
+    before = site.snapshot()
+    with pytest.raises(OfficersWereIn):
+        engine.cut_back(CHANGE)
+    engine.unfence(CHANGE)
+    assert site.snapshot() == before
+
+
+@NEWEST
+def test_a_change_does_not_replace_or_take_back_a_later_one(site: Site) -> None:
+    first, second = CHANGE, replace(CHANGE, id="bbbbbbbb")
+    engine = site.engine()
+    engine.fence(first)
+    engine.copy(first, engine.plan_copy(first), Silent())
+    engine.copy(second, engine.plan_copy(second), Silent())
+    engine.cut_over(first)
+    with pytest.raises(CutOverFailed, match=first.id):
+        engine.cut_over(second)
+    engine.unfence(second)
+    later = replace(CHANGE, id="cccccccc", generation=3)
+    engine.fence(later)
+    engine.copy(later, engine.plan_copy(later), Silent())
+    engine.cut_over(later)
+    assert engine.evidence(first).later
+    before = site.snapshot()
+    with pytest.raises(OfficersWereIn):
+        engine.cut_back(first)
+    engine.unfence(first)
+    assert site.snapshot() == before
+
+
 @NEWEST
 def test_back_to_what_was_kept(site: Site) -> None:
     engine = site.engine()
@@ -135,7 +193,13 @@ def test_the_fence_ends_sessions_and_a_fenced_live_is_not_entered(site: Site) ->
             officer.execute("SELECT 1")
     with pytest.raises(DatabaseUnreachable):
         engine.query(Role.LIVE, "seizure", "SELECT 1", CHANGE)
-    site.engine().fence(ChangeRef("cccccccc", 3, Strategy.COPY, "3.3.1"))
+    other = ChangeRef("cccccccc", 3, Strategy.COPY, "3.3.1")
+    closed = site.sql("t_control", "SELECT * FROM fences ORDER BY 1")
+    for act in (engine.fence, engine.unfence, engine.cut_over):
+        with pytest.raises(FencedByOther, match=CHANGE.id):
+            act(other)
+    assert site.sql("t_control", "SELECT * FROM fences ORDER BY 1") == closed
+    assert engine.evidence(CHANGE).fenced
     site.engine().unfence(CHANGE)
     assert site.sql("t_seizure", "SELECT datconnlimit FROM pg_database WHERE datname ="
                     " 't_seizure'") == [(40,)]  # fmt: skip

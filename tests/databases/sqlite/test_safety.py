@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from ncen_updater.databases.errors import (
     FencedByOther,
     FenceFailed,
     MigrationFailed,
+    OfficersWereIn,
     ReferencesBroken,
     WayBackNeeded,
 )
@@ -51,17 +53,35 @@ def copied(engine: SqliteEngine) -> None:
 # ---- the fence -----------------------------------------------------------------------------------
 
 
-def test_only_the_change_that_fenced_last_opens(site: Path) -> None:
+def test_only_the_change_that_fenced_opens(site: Path) -> None:
     engine = build(site)
     engine.fence(COPY)
-    engine.fence(OTHER)
-    with pytest.raises(FencedByOther, match=OTHER.id):
-        engine.unfence(COPY)
+    with pytest.raises(FencedByOther, match=COPY.id):
+        engine.fence(OTHER)
+    with pytest.raises(FencedByOther, match=COPY.id):
+        engine.unfence(OTHER)
     assert engine.evidence(COPY).fenced
-    engine.unfence(OTHER)
-    engine.unfence(OTHER)
-    engine.unfence(COPY)  # open already
+    engine.unfence(COPY)
+    engine.unfence(COPY)
+    engine.unfence(OTHER)  # open already
     assert not engine.evidence(COPY).fenced
+
+
+def test_a_committed_set_is_not_cut_back(site: Path, tmp_path: Path) -> None:
+    engine = build(site)
+    with pytest.raises(CutOverFailed):
+        engine.record_commit(COPY)
+    upgrade(engine, COPY, new_release(tmp_path / "slot"))
+    assert not engine.evidence(COPY).committed
+    engine.record_commit(COPY)
+    engine.record_commit(COPY)
+    before = contents(site)
+    with pytest.raises(OfficersWereIn):
+        engine.cut_back(COPY)
+    assert contents(site) == before
+    assert engine.evidence(COPY).committed
+    assert engine.evidence(replace(OTHER, generation=COPY.generation)).later
+    assert not engine.evidence(OTHER).later
     assert sorted(p.name for p in site.iterdir()) == ["live", "sets"]
 
 

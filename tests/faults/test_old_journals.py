@@ -1,0 +1,129 @@
+"""A journal from a backup of an earlier instant: officers worked since, and nothing is taken away.
+
+The databases themselves know of the commit; the journal need not.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+import psycopg
+import pytest
+
+from ncen_updater.demo.databases import PostgresPlace
+from ncen_updater.demo.site import digests, version_of
+from ncen_updater.progress import Silent
+from ncen_updater.upgrade.errors import NeedsPerson
+from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.model import Phase, StepName, StepState
+from ncen_updater.upgrade.operations import JOURNAL, Operations
+from ncen_updater.upgrade.recovery import Action
+from tests.faults.full import prepared
+from tests.faults.trial import NEW, OLD, Trial
+from tests.support.sites import site_in_process
+
+At = tuple[StepName, Phase]
+PERSON = (
+    "INSERT INTO persons (person_ref, family_name, workflow_state) VALUES ('LATER', 'x', 'new')"
+)
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def module_trial(request: pytest.FixtureRequest) -> Iterator[Trial]:
+    with prepared(request.param) as trial:
+        yield trial
+
+
+@pytest.fixture
+def trial(module_trial: Trial) -> Trial:
+    module_trial.reset()
+    return module_trial
+
+
+def operations(
+    trial: Trial, instant: At | None = None, act: Callable[[], object] = int
+) -> Operations:
+    def checkpoint(step: StepName, phase: Phase) -> None:
+        if (step, phase) == instant:
+            act()
+
+    return Operations(site_in_process(trial.demo), Silent(), checkpoint=checkpoint)
+
+
+def upgraded_with_a_journal_of(trial: Trial, instant: At) -> dict[str, str]:
+    """Upgrade, let an officer work, bring the journal of an instant back; return the digests."""
+    journal, old = trial.demo.state / JOURNAL, trial.demo.root / "old-journal"
+    operations(trial, instant, lambda: shutil.copy(journal, old)).upgrade()
+    enter_person(trial)
+    shutil.copy(old, journal)
+    return digests(trial.demo)
+
+
+def enter_person(trial: Trial) -> None:
+    place = trial.demo.databases
+    if isinstance(place, PostgresPlace):
+        with psycopg.connect(place.conninfo(place.names["suspects"], place.owner)) as connection:
+            connection.execute(PERSON)
+    else:
+        with closing(sqlite3.connect(place.address("suspects"))) as database, database:
+            database.execute(PERSON)
+
+
+@pytest.mark.parametrize(
+    "instant",
+    [
+        (StepName.CUT_OVER, Phase.AFTER_EFFECT),
+        (StepName.SWITCH, Phase.BEFORE_EFFECT),
+        (StepName.HEALTH, Phase.AFTER_RECORD),
+        (StepName.COMMIT, Phase.BEFORE_EFFECT),
+        (StepName.COMMIT, Phase.AFTER_RECORD),
+    ],
+    ids=".".join,
+)
+def test_from_between_cut_over_and_open_it_is_brought_up_to_the_databases(
+    trial: Trial, instant: At
+) -> None:
+    entered = upgraded_with_a_journal_of(trial, instant)
+    result = operations(trial).resume(by_person=False)
+    assert result.decision is not None
+    assert result.decision.action is Action.GO_FORWARD
+    assert digests(trial.demo) == entered
+    assert version_of(trial.demo).whole == NEW
+    assert not trial.demo.door_file.exists()
+    with Journal.open(trial.demo.state / JOURNAL) as journal:
+        change, *_ = journal.changes()
+        assert change.step_state(StepName.COMMIT) is StepState.DONE
+        assert not change.state.open
+    operations(trial).rollback()
+    assert version_of(trial.demo).whole == OLD
+    number, _, _ = entered["suspects.persons"].partition(":")
+    assert digests(trial.demo)["suspects.persons"].startswith(f"{number}:")
+
+
+def test_from_before_the_cut_over_a_person_has_to_look(trial: Trial) -> None:
+    entered = upgraded_with_a_journal_of(trial, (StepName.FENCE, Phase.AFTER_RECORD))
+    for by_person in (False, True):
+        with pytest.raises(NeedsPerson):
+            operations(trial).resume(by_person=by_person)
+    assert digests(trial.demo) == entered
+    assert version_of(trial.demo).whole == NEW
+
+
+def test_from_before_a_later_change_nothing_is_cut_back(trial: Trial) -> None:
+    """Cut over, rolled back, upgraded again: the old journal knows of the first only."""
+    journal, old = trial.demo.state / JOURNAL, trial.demo.root / "old-journal"
+    instant = (StepName.COMMIT, Phase.BEFORE_EFFECT)
+    operations(trial, instant, lambda: shutil.copy(journal, old)).upgrade()
+    operations(trial).rollback()
+    operations(trial).upgrade()
+    enter_person(trial)
+    entered = digests(trial.demo)
+    shutil.copy(old, journal)
+    for by_person in (False, True):
+        with pytest.raises(NeedsPerson, match="later change"):
+            operations(trial).resume(by_person=by_person)
+    assert digests(trial.demo) == entered
+    assert version_of(trial.demo).whole == NEW

@@ -27,6 +27,7 @@ from ncen_updater.publisher.roles import (
     TOP_ROLES,
     Days,
     FeedPolicy,
+    default_window,
     delegation_order,
     paths_of,
     stamp,
@@ -46,11 +47,13 @@ class RoleHolders:
         keys: Public keys, each of another person or machine.
         threshold: How many of them must sign.
         expiry_days: How long a version of the role's metadata is valid.
+        signing_days: How long before its expiry it is to be signed anew; a usual time if None.
     """
 
     keys: tuple[Key, ...]
     threshold: int
     expiry_days: int
+    signing_days: int | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,8 @@ class Ceremony:
                 found.append(f"{name}: a key is named twice")
             if not 1 <= holders.threshold <= len(distinct):
                 found.append(f"{name}: {holders.threshold} of {len(distinct)} keys cannot be met")
+            if (holders.signing_days or 0) > holders.expiry_days:
+                found.append(f"{name}: signing_days is more than expiry_days")
         online = {k.keyid: k for n in ONLINE_ROLES if n in self.roles for k in self.roles[n].keys}
         for name, holders in self.roles.items():
             if name not in ONLINE_ROLES:
@@ -107,6 +112,11 @@ class Ceremony:
         """The part that is kept in the root beside keys and thresholds."""
         return FeedPolicy(
             expiry_days={name: self.roles[name].expiry_days for name in sorted(self.roles)},
+            signing_days={
+                name: self.roles[name].signing_days
+                or default_window(name, self.roles[name].expiry_days)
+                for name in sorted(self.roles)
+            },
             plain_tufup=self.plain_tufup,
         )
 
@@ -116,6 +126,7 @@ class _RoleModel(BaseModel):
     keys: Annotated[list[str], Field(min_length=1, max_length=50)]
     threshold: Annotated[int, Field(ge=1, le=50)]
     expiry_days: Days | None = None
+    signing_days: Days | None = None
 
 
 class _CeremonyModel(BaseModel):
@@ -150,6 +161,7 @@ def load_ceremony(path: Path) -> Ceremony:
             keys=tuple(load_public_key(path.parent / key) for key in role.keys),
             threshold=role.threshold,
             expiry_days=role.expiry_days or ONLINE_DAYS.get(name, OFFLINE_DAYS),
+            signing_days=role.signing_days,
         )
         for name, role in model.roles.items()
     }

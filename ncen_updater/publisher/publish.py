@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -149,21 +149,43 @@ class Publisher:
             return _published(whole, [*drafts, *online_roles], [t.path for t, _ in new_files])
 
     def refresh(self, online: OnlineSigners) -> Published:
-        """Sign a new timestamp, and a new snapshot when half of its time has passed.
+        """Sign the online roles that are due, and write nothing if none is.
+
+        A role is due when its signing window has begun, when its signatures are not those that the
+        newest root asks for (a change of keys was interrupted), or when it does not name the newest
+        version of what it points to.
+
+        Returns:
+            What is served now; ``new_roles`` is empty if nothing was due.
 
         Raises:
             FeedBroken, FeedBusy: If the feed cannot be built on.
             BelowThreshold, KeyNotAllowed: If the online keys are not those of the root.
         """
         with self._feed.lock():
-            state = self._feed.state()
+            state = self._feed.state(verify=False)
+            for role in state.offline_roles():
+                _require(state, role)
+            for role in ONLINE_ROLES:
+                self._require_once_signed(state, role)
             now = self._clock()
+            self._refuse_other_keys(state, state, online)
+            if not (self._snapshot_due(state, state, now) or self._timestamp_due(state, now)):
+                return _published(state, [])
             online_roles = self._sign_online(state, state, online, now)
             whole = state.with_changes(online_roles)
             for role in ONLINE_ROLES:
                 _require(whole, role)
             self._write({}, online_roles, [], root_last=False)
             return _published(whole, list(online_roles))
+
+    def _require_once_signed(self, state: FeedState, role: str) -> None:
+        """What neither the newest root nor the one before vouches for may be anybody's."""
+        if not any(verification(replace(state, root=root), role) for root in state.chain[-2:]):
+            raise FeedBroken(
+                path=self._feed.directory,
+                reason=f"{role} has no valid signatures of the last two roots",
+            )
 
     # What is published stands on what is there.
 
@@ -240,12 +262,7 @@ class Publisher:
         now: datetime,
         root_seen: int | None = None,
     ) -> dict[str, Metadata[Any]]:
-        for role in ONLINE_ROLES:
-            allowed = set(state.root.signed.roles[role].keyids)
-            allowed |= set(base.root.signed.roles[role].keyids) if base else set()
-            for signer in online.get(role, ()):
-                if signer.public_key.keyid not in allowed:
-                    raise KeyNotAllowed(key=owner_of(signer.public_key), role=role)
+        self._refuse_other_keys(state, base, online)
         repository = FeedRepository(state, state.policy, now, online)
         repository.do_snapshot(force=self._snapshot_due(state, base, now))
         with repository.edit_timestamp() as timestamp:
@@ -255,12 +272,30 @@ class Publisher:
             )
         return repository.changed
 
+    def _refuse_other_keys(
+        self, state: FeedState, base: FeedState | None, online: OnlineSigners
+    ) -> None:
+        for role in ONLINE_ROLES:
+            allowed = set(state.root.signed.roles[role].keyids)
+            allowed |= set(base.root.signed.roles[role].keyids) if base else set()
+            for signer in online.get(role, ()):
+                if signer.public_key.keyid not in allowed:
+                    raise KeyNotAllowed(key=owner_of(signer.public_key), role=role)
+
     def _snapshot_due(self, state: FeedState, base: FeedState | None, now: datetime) -> bool:
         if base is None or state.snapshot is None or not verification(state, "snapshot"):
             return True
-        half = timedelta(days=state.policy.expiry_days["snapshot"]) / 2
         expires: datetime = state.snapshot.signed.expires
-        return expires - now < half
+        return expires - now < state.policy.window("snapshot")
+
+    def _timestamp_due(self, state: FeedState, now: datetime) -> bool:
+        if state.timestamp is None or not verification(state, "timestamp"):
+            return True
+        signed = state.timestamp.signed
+        named = signed.unrecognized_fields.get(ROOT_VERSION_FIELD)
+        expires: datetime = signed.expires
+        left = expires - now
+        return named != state.root.signed.version or left < state.policy.window("timestamp")
 
     def _root_last(self, base: FeedState | None, whole: FeedState, accept: bool) -> bool:
         if base is None or whole.root.signed.version == base.root.signed.version:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -19,6 +19,7 @@ __all__ = [
     "POLICY",
     "TOP_ROLES",
     "FeedPolicy",
+    "default_window",
     "delegation_order",
     "issued_at",
     "paths_of",
@@ -41,6 +42,7 @@ class FeedPolicy(BaseModel):
 
     Attributes:
         expiry_days: For each role, how many days a version is valid.
+        signing_days: For each role, how many days before its expiry it is to be signed anew.
         plain_tufup: Products whose archives are signed in the top-level targets role as well, for
             clients that look nowhere else.
     """
@@ -48,7 +50,26 @@ class FeedPolicy(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     expiry_days: dict[str, Days]
+    signing_days: dict[str, Days] = Field(default_factory=dict)
     plain_tufup: tuple[str, ...] = ()
+
+    def window(self, role: str) -> timedelta:
+        """How long before its expiry a role is to be signed anew; never longer than it is valid."""
+        days = self.expiry_days[role]
+        return timedelta(days=min(days, self.signing_days.get(role) or default_window(role, days)))
+
+
+def default_window(role: str, days: int) -> int:
+    """Days before the expiry at which a role is signed anew where the officers said nothing.
+
+    The timestamp after one day, so that a week of standstill is noticed and survived; the snapshot
+    at half time; what officers sign with time to bring them together.
+    """
+    if role == "timestamp":
+        return max(1, days - 1)
+    if role == "snapshot":
+        return (days + 1) // 2
+    return max(1, min(90 if role == "root" else 60, days // 2))
 
 
 def policy_of(root: Root) -> FeedPolicy:

@@ -28,7 +28,7 @@ from ncen_updater.publisher.errors import (
 from ncen_updater.publisher.event import Event
 from ncen_updater.publisher.feed import Feed
 from ncen_updater.publisher.publish import Publisher
-from ncen_updater.publisher.release_flow import KeyRing, publish_draft
+from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_draft
 from tests.publisher.feeds import (
     client_sees,
     contents,
@@ -143,11 +143,37 @@ def test_a_lapsed_role_and_a_second_publisher(feed: Path, keys: KeyRing) -> None
         Publisher(Feed(feed), clock).refresh(keys.online)
 
 
-def test_refresh_signs_a_timestamp_and_later_a_snapshot(feed: Path, keys: KeyRing) -> None:
-    publisher = Publisher(Feed(feed), lambda: NOW + timedelta(days=3))
-    assert publisher.refresh(keys.online).new_roles == ("timestamp",)
-    later = Publisher(Feed(feed), lambda: NOW + timedelta(days=20))
-    assert later.refresh(keys.online).new_roles == ("snapshot", "timestamp")
+@pytest.mark.parametrize(
+    ("hours", "roles"),
+    [
+        (0, ()),
+        (23, ()),
+        (25, ("timestamp",)),
+        (24 * 14, ("timestamp",)),
+        (24 * 15 + 1, ("snapshot", "timestamp")),
+        (24 * 300, ("snapshot", "timestamp")),
+    ],
+)
+def test_refresh_signs_what_is_due(
+    feed: Path, keys: KeyRing, hours: int, roles: tuple[str, ...]
+) -> None:
+    later = NOW + timedelta(hours=hours)
+    before = contents(feed)
+    publisher = Publisher(Feed(feed), lambda: later)
+    assert publisher.refresh(keys.online).new_roles == roles
+    assert (contents(feed) == before) is not bool(roles)
+    after = contents(feed)
+    assert publisher.refresh(keys.online).new_roles == ()
+    assert contents(feed) == after
     wrong = {role: (CryptoSigner.generate_ed25519(),) for role in keys.online}
     with pytest.raises(KeyNotAllowed):
-        later.refresh(wrong)
+        publisher.refresh(wrong)
+
+
+def test_periods_are_signed(tmp_path: Path, keys: KeyRing) -> None:
+    make_feed(tmp_path / "own", keys, clock, expiry_days={"timestamp": 3, "snapshot": 9})
+    policy = Feed(tmp_path / "own").state().policy
+    assert policy.expiry_days["timestamp"] == 3
+    assert [policy.window(role).days for role in ("timestamp", "snapshot", "root", "ncen")] == [
+        2, 5, 90, 60,
+    ]  # fmt: skip

@@ -111,7 +111,7 @@ def publish_signed(
 
 
 TOO_FEW = [("amina",), ("amina", "bo"), ("amina", "dia"), ("bo", "dia"), ("bo", "chen")]
-ACTS = {
+ACTS: dict[str, tuple[tuple[str, ...], int, tuple[str, ...], list[tuple[str, ...]]]] = {
     # name: (officers, threshold, who is enough, who is not)
     "bo leaves, dia comes": (("amina", "chen", "dia"), 2, ("amina", "chen"), TOO_FEW),
     "chen lost the key": (("amina", "bo", "eva"), 2, ("amina", "bo"), [("amina", "eva")]),
@@ -259,6 +259,29 @@ def test_a_lapsed_feed_comes_back_in_one_event(
     everything = draft_renewal(Feed(feed).state(), OFFLINE, later)
     publish_draft(feed, everything, keys, lambda: later)
     assert site.look(now=later)["root"] == 2
+
+
+def test_a_change_of_online_keys_that_was_cut_off_is_completed_by_refresh(
+    feed: Path, tmp_path: Path, site: Site, keys: KeyRing, people: Mapping[str, Signer]
+) -> None:
+    """The new root is out, the timestamp is still that of the old key."""
+    new = {role: [fresh_signer(tmp_path / "new", f"{role}-2")] for role in DAYS}
+    everybody = {**people, **{f"{role}-2": signers[0] for role, signers in new.items()}}
+    agreed = ceremony(everybody, online={role: f"{role}-2" for role in DAYS})
+    draft = draft_keys(Feed(feed).state(), agreed, NOW)
+    old = (feed / "metadata" / "timestamp.json").read_bytes()
+    publish_signed(feed, draft, keys.officers[:2], new, tmp_path / "event", accept=True)
+    (feed / "metadata" / "timestamp.json").write_bytes(old)
+    with pytest.raises(RepositoryError):
+        site.look()
+    assert "timestamp" in Publisher(Feed(feed), clock).refresh(new).new_roles
+    assert site.look()["root"] == 2
+    forged = Metadata.from_bytes((feed / "metadata" / "timestamp.json").read_bytes())
+    forged.signatures.clear()
+    forged.sign(people["eva"])
+    (feed / "metadata" / "timestamp.json").write_bytes(forged.to_bytes())
+    with pytest.raises(FeedBroken, match="last two roots"):
+        Publisher(Feed(feed), clock).refresh(new)
 
 
 def test_no_root_is_missing(feed: Path, keys: KeyRing) -> None:

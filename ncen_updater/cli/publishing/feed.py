@@ -100,7 +100,7 @@ def publish(
 @click.command(
     "refresh",
     cls=PublisherCommand,
-    help=N_("Sign a new timestamp (and snapshot where due), so that the feed does not lapse."),
+    help=N_("Sign timestamp and snapshot anew where that is due, so that the feed does not lapse."),
 )
 @click.argument("feed", type=DIRECTORY)
 @_online_options
@@ -120,7 +120,8 @@ def refresh(
     session = session_of(context)
     online = _online(session, snapshot_key, timestamp_key, passphrase_fd, passphrase_file)
     done = Publisher(Feed(feed), now).refresh(online)
-    show_result(session, dataclasses.asdict(done), N_("Signed anew: {new_roles}"))
+    due = N_("Signed anew: {new_roles}") if done.new_roles else N_("Nothing was due.")
+    show_result(session, dataclasses.asdict(done), due)
 
 
 @click.command(

@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from ncen_updater.config.service import ServiceSettings
+from ncen_updater.config.service import ServiceSettings, WindowSettings
 from ncen_updater.databases.base import Strategy
 from ncen_updater.release.manifest import Channel, Country, Identifier, ProductName
 
@@ -67,6 +67,8 @@ class FeedSettings(Settings):
         offline_grace_days: How long the lists of an imported bundle count beyond their expiry.
         timeout_s: Seconds without a byte after which a server counts as dead.
         minimum_bytes_per_s: Slower than this over half a minute counts as dead.
+        max_bytes_per_s: The most that the agent takes of the line; no limit by default.
+        full_speed_windows: Hours in which that limit does not hold.
         proxy: ``http://host:port`` of a proxy, if one is needed.
         ca_file: Certificates of a private authority.
         client_certificate: PEM file with certificate and key for mutual TLS.
@@ -80,6 +82,8 @@ class FeedSettings(Settings):
     offline_grace_days: Annotated[int, Field(ge=0, le=180)] = 90
     timeout_s: Seconds = 30.0
     minimum_bytes_per_s: Annotated[int, Field(ge=1)] = 200
+    max_bytes_per_s: Annotated[int, Field(ge=1024)] | None = None
+    full_speed_windows: tuple[WindowSettings, ...] = ()
     proxy: Annotated[str, StringConstraints(pattern=r"^https?://[!-~]+$")] | None = None
     ca_file: Path | None = None
     client_certificate: Path | None = None

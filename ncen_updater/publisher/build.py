@@ -15,6 +15,7 @@ from typing import Final
 
 from ncen_updater import durable
 from ncen_updater.publisher.archive import DEFAULT_EPOCH, normalised, write_archive
+from ncen_updater.publisher.chunks import chunks_of
 from ncen_updater.publisher.errors import BuildRefused
 from ncen_updater.release.canonical import sha256_hex
 from ncen_updater.release.document import (
@@ -130,6 +131,7 @@ def build_release(
             "schema": 1,
             "manifest": manifest,
             "archive": archive,
+            "archive_chunks": chunks_of(targets / archive.target, archive.length),
             "tree": tree_ref,
             "tree_digest": sha256_hex(content),
             "tree_bytes": len(content),

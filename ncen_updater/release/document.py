@@ -11,7 +11,7 @@ import json
 from typing import Annotated, Literal
 
 from packaging.version import Version
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from ncen_updater.release.canonical import canonical_json
 from ncen_updater.release.errors import BadRelease
@@ -30,12 +30,14 @@ from ncen_updater.release.rollout import MAX_WAVES, Halt, Wave
 
 __all__ = [
     "STEERING",
+    "Chunks",
     "DeltaRef",
     "Offer",
     "ReleaseDocument",
     "TargetRef",
     "Withdrawal",
     "archive_target",
+    "chunk_bytes_for",
     "delta_target",
     "parse_release_document",
     "release_target",
@@ -44,6 +46,7 @@ __all__ = [
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 MAX_DOCUMENT_BYTES = 5_000_000
+SMALLEST_CHUNK, MOST_CHUNKS = 4 << 20, 32
 #: Fields of an offer that officers may sign anew while the release stays what it is.
 STEERING = ("channel", "countries", "waves", "halted", "withdrawn")
 
@@ -74,6 +77,29 @@ class TargetRef(Model):
     target: Annotated[str, StringConstraints(min_length=1, max_length=300)]
     length: ByteCount
     sha256: Sha256
+
+
+class Chunks(Model):
+    """Digests of the parts of a large file: wrong bytes on the way cost a part and not the file.
+
+    Attributes:
+        size: Bytes of each part but the last.
+        sha256: Of each part, in their order.
+    """
+
+    size: Annotated[int, Field(ge=1, lt=2**63)]
+    sha256: Annotated[tuple[Sha256, ...], Field(max_length=1000)]
+
+
+def chunk_bytes_for(length: int) -> int:
+    """Size of the parts of a file: 4 MiB, doubled until there are at most 32 of them.
+
+    So the digests stay below 2.2 kB in the release document, whatever the size of the file.
+    """
+    size = SMALLEST_CHUNK
+    while size * MOST_CHUNKS < length:
+        size *= 2
+    return size
 
 
 class DeltaRef(TargetRef):
@@ -159,6 +185,7 @@ class ReleaseDocument(Model):
         tree_bytes: Length of the uncompressed byte form, the most that may come out.
         migrations: SHA-256 of every file that the manifest names, by its path in the tree.
         deltas: The delta packs that lead here. A site that uses one does not fetch the tree.
+        archive_chunks: Digests of the parts of the archive; a small one has none.
     """
 
     schema_: Annotated[Literal[1], Field(alias="schema")]
@@ -170,6 +197,14 @@ class ReleaseDocument(Model):
     unpacked_bytes: ByteCount
     migrations: dict[str, Sha256] = Field(default_factory=dict)
     deltas: Annotated[tuple[DeltaRef, ...], Field(max_length=100)] = ()
+    archive_chunks: Chunks | None = None
+
+    @model_validator(mode="after")
+    def _chunks_cover_the_archive(self) -> ReleaseDocument:
+        chunks = self.archive_chunks
+        if chunks and len(chunks.sha256) != -(-self.archive.length // chunks.size):
+            raise ValueError("the digests of the archive's parts do not cover it")
+        return self
 
     def canonical(self) -> bytes:
         """Return the signed byte form."""

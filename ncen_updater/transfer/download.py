@@ -2,8 +2,8 @@
 
 On the disk, beside the target ``x``:
 
-* ``.x.partial``: the bytes so far. Its start is hashed again before it is continued, so a tail that
-  a power cut left as zeros only costs a fresh start.
+* ``.x.partial``: the bytes so far. They are hashed again before they are continued, so a tail that
+  a power cut left as zeros costs no more than the parts that it touches.
 * ``.x.partial.json``: length and digest that the partial file is meant for, and the entity tag of
   the server it came from. A partial file for anything else is discarded.
 * ``x``: exists only whole, verified and flushed.
@@ -19,6 +19,7 @@ import json
 import logging
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from ncen_updater import durable
 from ncen_updater.i18n import N_, Text
 from ncen_updater.progress import Progress
 from ncen_updater.transfer.errors import DownloadDamaged, SpaceShort
+from ncen_updater.transfer.parts import Parts
 
 __all__ = [
     "LineBroken",
@@ -77,11 +79,21 @@ Open = Callable[[int], Part]
 
 @dataclass(frozen=True)
 class Wanted:
-    """The file to fetch: a name for messages, its length in bytes, its SHA-256 in hexadecimal."""
+    """The file to fetch.
+
+    Attributes:
+        name: For messages.
+        length: Bytes.
+        sha256: Of the whole file, hexadecimal.
+        chunk_bytes: Length of each part but the last.
+        chunks: SHA-256 of each part; empty where they were not signed.
+    """
 
     name: str
     length: int
     sha256: str
+    chunk_bytes: int = 0
+    chunks: tuple[str, ...] = ()
 
 
 def require_space(directory: Path, needed: int) -> None:
@@ -210,85 +222,134 @@ class _Partial:
         durable.remove(self._note)
 
 
-def download(open_part: Open, target: Path, wanted: Wanted, progress: Progress) -> None:
+def download(
+    open_part: Open,
+    target: Path,
+    wanted: Wanted,
+    progress: Progress,
+    *,
+    sources: int = 1,
+    distrust: Callable[[], None] = lambda: None,
+) -> None:
     """Fetch a file, going on where an earlier attempt stopped.
+
+    Wrong bytes are fetched again: one part where the digests of parts are known, else all.
 
     Args:
         open_part: Opens the source from an offset; called again after a break.
         target: Where the verified file will be; the directory is made.
         wanted: What it must be.
         progress: Told the bytes so far and in total.
+        sources: How many servers there are behind ``open_part``.
+        distrust: Called when bytes were wrong: the next ones should come from another server.
 
     Raises:
         LineBroken: If the line broke three times without bringing anything; the partial file stays.
-        DownloadDamaged: If the bytes were wrong twice; the partial file is gone.
+        DownloadDamaged: If the same bytes were wrong once more often than there are sources; of the
+            partial file those parts stay that are right.
         SpaceShort: If there is no room; nothing was fetched.
     """
     durable.make_directory(target.parent)
     if is_whole(target, wanted):
         return
-    for _ in range(2):
-        partial = _Partial(target, wanted)
-        try:
-            digest = _fill(partial, open_part, target.parent, wanted, progress)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise _short(target.parent, wanted.length) from error
-            raise
-        if digest == wanted.sha256:
-            partial.finish(target)
-            return
-        logger.warning("%s arrived with digest %s, not %s", wanted.name, digest, wanted.sha256)
-        partial.discard()
-    raise DownloadDamaged(name=wanted.name)
+    partial = _Partial(target, wanted)
+    fill = _Fill(partial, open_part, wanted, progress)
+    try:
+        sound = fill.run(target.parent, sources, distrust)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _short(target.parent, wanted.length) from error
+        raise
+    if not sound:
+        if fill.parts.have == 0:
+            partial.discard()
+        raise DownloadDamaged(name=wanted.name)
+    partial.finish(target)
 
 
-def _fill(
-    partial: _Partial, open_part: Open, directory: Path, wanted: Wanted, progress: Progress
-) -> str:
-    """Bring the partial file to its length; return its digest."""
-    stream, have = partial.open()
-    with stream:
-        _reserve(stream, directory, wanted.length, have)
-        digest = hashlib.sha256()
-        while block := stream.read(min(BLOCK, have - stream.tell())):
-            digest.update(block)
-        breaks = 0
-        told = Text(N_("Downloading {name} (bytes)"), {"name": wanted.name})
-        while have < wanted.length:
-            before = have
-            try:
-                with contextlib.closing(_part_from(have, open_part, partial)) as part:
-                    if part.start != have:
-                        have, digest = 0, hashlib.sha256()
-                    partial.remember(part)
-                    stream.seek(have)
-                    stream.truncate()
-                    for chunk in part.chunks:
-                        take = chunk[: wanted.length - have]
-                        stream.write(take)
-                        digest.update(take)
-                        have += len(take)
-                        progress.tell(told, have, wanted.length)
-                        if len(take) < len(chunk):
-                            return "longer than signed"
-                if have < wanted.length:
-                    raise LineBroken(f"{wanted.name}: ended after {have} bytes")
-            except LineBroken:
-                stream.flush()
-                breaks = 0 if have - before >= WORTH_BYTES else breaks + 1
-                if breaks >= BREAKS_IN_A_ROW:
-                    os.fsync(stream.fileno())
-                    raise
-        stream.flush()
-        os.fsync(stream.fileno())
-    return digest.hexdigest()
+class _Fill:
+    """Brings a partial file to its length."""
+
+    def __init__(
+        self, partial: _Partial, open_part: Open, wanted: Wanted, progress: Progress
+    ) -> None:
+        self._partial, self._open_part = partial, open_part
+        self._wanted, self._progress = wanted, progress
+        self._told = Text(N_("Downloading {name} (bytes)"), {"name": wanted.name})
+        self.parts = Parts(wanted)
+
+    def run(self, directory: Path, sources: int, distrust: Callable[[], None]) -> bool:
+        """Return whether the file is whole and right; what is left on the disk is flushed."""
+        stream, stored = self._partial.open()
+        parts, length = self.parts, self._wanted.length
+        with stream:
+            _reserve(stream, directory, length, stored)
+            while block := stream.read(min(BLOCK, stored - stream.tell())):
+                if not parts.take(block):
+                    break  # what follows on the disk cannot be told from it
+            breaks, wrong = 0, Counter[int]()
+            while parts.have < length:
+                before = parts.have
+                try:
+                    right = self._receive(stream)
+                except LineBroken:
+                    breaks = 0 if parts.have - before >= WORTH_BYTES else breaks + 1
+                    if breaks >= BREAKS_IN_A_ROW:
+                        _flush(stream, parts.have)
+                        raise
+                    continue
+                if right:
+                    continue
+                if parts.have < stored:  # it began on our own disk: no server is to blame
+                    stored = parts.have
+                    continue
+                logger.warning("%s: wrong bytes from %d on", self._wanted.name, parts.have)
+                distrust()
+                wrong[parts.have] += 1
+                if wrong[parts.have] > sources:
+                    _flush(stream, parts.have)
+                    return False
+            _flush(stream, parts.have)
+        if parts.sha256() == self._wanted.sha256:
+            return True
+        parts.restart()
+        return False
+
+    def _receive(self, stream: IO[bytes]) -> bool:
+        """Take what one connection brings; return whether it was right as far as can be told."""
+        parts, length = self.parts, self._wanted.length
+        with contextlib.closing(self._part_from(parts.have)) as part:
+            if part.start != parts.have:
+                parts.restart()
+            self._partial.remember(part)
+            stream.seek(parts.have)
+            stream.truncate()
+            for chunk in part.chunks:
+                take = chunk[: length - parts.have]
+                stream.write(take)
+                if not parts.take(take):
+                    return False
+                self._progress.tell(self._told, parts.have, length)
+                if len(take) < len(chunk):
+                    logger.warning("%s: longer than signed", self._wanted.name)
+                    parts.restart()
+                    return False
+        if parts.have < length:
+            raise LineBroken(f"{self._wanted.name}: ended after {parts.have} bytes")
+        return True
+
+    def _part_from(self, have: int) -> Part:
+        """Open the source where we stand, or at 0 if the file changed or ranges are unknown."""
+        part = self._open_part(have)
+        # Digests of parts tell a changed file by themselves, and at a smaller price.
+        changed = not self._wanted.chunks and self._partial.changed_since(part)
+        if part.start in (0, have) and not changed:
+            return part
+        part.close()
+        return self._open_part(0)
 
 
-def _part_from(have: int, open_part: Open, partial: _Partial) -> Part:
-    """Open the source where we stand, or at 0 if the file there changed or ranges are unknown."""
-    part = open_part(have)
-    if part.start in (0, have) and not partial.changed_since(part):
-        return part
-    part.close()
-    return open_part(0)
+def _flush(stream: IO[bytes], length: int) -> None:
+    stream.truncate(length)
+    stream.flush()
+    os.fsync(stream.fileno())

@@ -48,10 +48,11 @@ from tufup.common import TargetMeta
 
 from ncen_updater import durable
 from ncen_updater.progress import Progress, Silent
+from ncen_updater.release.document import Chunks
 from ncen_updater.transfer.download import Wanted, download
 from ncen_updater.trust.clock import TrustClock
 from ncen_updater.trust.errors import ProductNotInFeed, RootsHidden
-from ncen_updater.trust.fetcher import FEED_SCHEME, HttpFetcher
+from ncen_updater.trust.fetching import FEED_SCHEME, FeedFetcher
 from ncen_updater.trust.mapping import ExpiredRole, Facts, MixedRoles, plain_errors
 from ncen_updater.trust.names import (
     ISSUED_FIELD,
@@ -89,7 +90,7 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
         metadata_directory: Path,
         targets_directory: Path,
         trusted_root: Path,
-        fetcher: HttpFetcher,
+        fetcher: FeedFetcher,
         clock: TrustClock,
         grace: timedelta = timedelta(0),
         current_version: str = "0",
@@ -160,13 +161,23 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
         """When the timestamp lapses."""
         return cast("datetime", self._trusted_set.timestamp.expires)
 
-    def fetch_target(self, target: TargetFile, path: Path, progress: Progress) -> None:
+    def fetch_target(
+        self, target: TargetFile, path: Path, progress: Progress, chunks: Chunks | None = None
+    ) -> None:
         """Download and verify a file, going on where an earlier attempt stopped.
+
+        Args:
+            target: What the signed list says of it.
+            path: Where it will be.
+            progress: Told the bytes.
+            chunks: Digests of its parts, if they were signed.
 
         Raises:
             UpdaterError: Of the trust, network or transfer family.
         """
-        wanted = Wanted(target.path, target.length, str(target.hashes.get("sha256", "")))
+        digest = str(target.hashes.get("sha256", ""))
+        parts = (chunks.size, chunks.sha256) if chunks else (0, ())
+        wanted = Wanted(target.path, target.length, digest, *parts)
         directory, _, base = target.path.rpartition("/")
         if self._trusted_set.root.consistent_snapshot:
             base = f"{next(iter(target.hashes.values()))}.{base}"
@@ -175,7 +186,14 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
         with self._plain(target.path):
             if not wanted.sha256:
                 raise LengthOrHashMismatchError("signed without a SHA-256 digest")
-            download(lambda offset: self._fetcher.open(url, offset), path, wanted, progress)
+            download(
+                lambda offset: self._fetcher.open(url, offset),
+                path,
+                wanted,
+                progress,
+                sources=self._fetcher.mirrors,
+                distrust=self._fetcher.demote,
+            )
 
     # -- tufup's own interface -----------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from ncen_updater import durable
 from ncen_updater.feed.source import FeedView
 from ncen_updater.release.canonical import canonical_json
 from ncen_updater.release.document import Offer, TargetRef, archive_target, release_target
-from ncen_updater.trust.errors import OfferInvalid, ViewDamaged
+from ncen_updater.trust.errors import OfferInvalid, ViewDamaged, WrongProduct
 from ncen_updater.trust.lastview import SCHEMA, read_last_view, read_raw
 from ncen_updater.trust.names import OFFER_FIELD, RELEASES_PREFIX
 
@@ -60,7 +60,9 @@ def _offer(product: str, name: str, files: Mapping[str, SignedFile]) -> Offer:
         offer = Offer.model_validate(custom[OFFER_FIELD])
     except (ValidationError, ValueError, RecursionError) as error:
         raise OfferInvalid(name=name, detail=str(error)[:500]) from error
-    if offer.product != product or release_target(product, offer.version) != name:
+    if offer.product != product:
+        raise WrongProduct(name=name, found=offer.product, product=product)
+    if release_target(product, offer.version) != name:
         raise OfferInvalid(name=name, detail=f"it says {offer.product} {offer.version}")
     if offer.archive.target != archive_target(product, offer.version):
         raise OfferInvalid(name=name, detail=f"its archive is {offer.archive.target}")

@@ -20,13 +20,14 @@ import logging
 import shutil
 import sys
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ncen_updater import durable
 from ncen_updater.config.model import FeedSettings
 from ncen_updater.feed.source import FeedView, FetchedRelease, ReleaseSource
+from ncen_updater.policy.bandwidth import limit_at
 from ncen_updater.progress import Progress
 from ncen_updater.release.canonical import sha256_hex
 from ncen_updater.release.document import (
@@ -105,8 +106,10 @@ class TufReleaseSource(ReleaseSource):
         state: Path,
         trusted_root: Path,
         now: Callable[[], datetime] = system_now,
+        zone: tzinfo = UTC,
     ) -> TufReleaseSource:
-        """Make a source from the agent's configuration."""
+        """Make a source from the agent's configuration; hours are wall times of the zone."""
+        full_speed = tuple(window.window() for window in feed.full_speed_windows)
 
         def make_fetcher() -> HttpFetcher:
             from ncen_updater.trust.fetcher import HttpFetcher
@@ -118,6 +121,7 @@ class TufReleaseSource(ReleaseSource):
                 proxy=feed.proxy,
                 ca_file=feed.ca_file,
                 client_certificate=feed.client_certificate,
+                limit=lambda: limit_at(feed.max_bytes_per_s, full_speed, now(), zone),
             )
 
         return cls(

@@ -43,6 +43,7 @@ def _work(config_path: Path, order: dict[str, object]) -> None:
         config.feed,
         state=paths.resolve(paths.state),
         trusted_root=paths.resolve(paths.trusted_root),
+        zone=config.service.zone(),
     )
     if order["act"] == "refresh":
         source.refresh()

@@ -1,0 +1,69 @@
+"""The parts of a file as it arrives, each with its digest: wrong bytes cost one of them."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ncen_updater.transfer.download import Wanted
+
+__all__ = ["Parts"]
+
+
+class Parts:
+    """Judges bytes in their order.
+
+    A file that was signed without digests of its parts is one part.
+
+    Attributes:
+        have: How many bytes count so far, the unfinished part among them.
+    """
+
+    def __init__(self, wanted: Wanted) -> None:
+        self._size = wanted.chunk_bytes if wanted.chunks else max(wanted.length, 1)
+        self._digests = wanted.chunks or (wanted.sha256,)
+        self._length = wanted.length
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget everything."""
+        self.have = 0
+        self._whole = hashlib.sha256()
+        self._begin()
+
+    def back(self) -> None:
+        """Forget the unfinished part."""
+        self.have = self._start
+        self._whole = self._before
+        self._begin()
+
+    def take(self, data: bytes) -> bool:
+        """Judge more bytes.
+
+        Returns:
+            Whether every part that they finish is right; if not, the first wrong part is forgotten
+            together with what came after it.
+        """
+        view = memoryview(data)
+        while view:
+            end = min(self._start + self._size, self._length)
+            piece, view = view[: end - self.have], view[end - self.have :]
+            self._part.update(piece)
+            self._whole.update(piece)
+            self.have += len(piece)
+            if self.have == end:
+                if self._part.hexdigest() != self._digests[self._start // self._size]:
+                    self.back()
+                    return False
+                self._begin()
+        return True
+
+    def sha256(self) -> str:
+        """Digest of everything that counts."""
+        return self._whole.hexdigest()
+
+    def _begin(self) -> None:
+        self._start = self.have
+        self._before = self._whole.copy()
+        self._part = hashlib.sha256()

@@ -137,6 +137,7 @@ class DatabaseSettings(Settings):
         way_back: In-place only: what is kept to go back, a ``copy`` in the server, or a ``dump``
             in ``dump_directory`` where the server has no room for a copy.
         names: Logical name to the name in the server (PostgreSQL).
+        migrator_environment: Further variables of an application's own migrator.
     """
 
     engine: Literal["postgresql", "sqlite"]
@@ -144,6 +145,7 @@ class DatabaseSettings(Settings):
     way_back: Literal["copy", "dump"] = "copy"
     dump_directory: Path | None = None
     names: Annotated[dict[Identifier, PhysicalName], Field(min_length=1)]
+    migrator_environment: Annotated[dict[str, str], Field(default_factory=dict)]
     postgresql: PostgresSettings | None = None
     sqlite: SqliteSettings | None = None
 

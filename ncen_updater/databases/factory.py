@@ -29,7 +29,11 @@ def make_engine(config: DatabaseSettings, root: Path | None = None) -> DatabaseE
         from ncen_updater.databases.sqlite.engine import SqliteEngine
 
         directory = config.sqlite.directory
-        return SqliteEngine(root / directory if root else directory, tuple(config.names))
+        return SqliteEngine(
+            root / directory if root else directory,
+            tuple(config.names),
+            config.migrator_environment,
+        )
     if config.engine == "postgresql" and config.postgresql is not None:
         from ncen_updater.databases.postgresql.engine import PostgresEngine
 
@@ -39,5 +43,6 @@ def make_engine(config: DatabaseSettings, root: Path | None = None) -> DatabaseE
             config.names,
             way_back=config.way_back,
             dump_directory=root / dumps if root and dumps else dumps,
+            migrator_environment=config.migrator_environment,
         )
     raise DatabaseError(database=config.engine, detail="no adapter for this engine")

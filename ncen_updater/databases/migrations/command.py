@@ -25,10 +25,12 @@ from ncen_updater.i18n import N_, Text
 from ncen_updater.progress import Progress
 from ncen_updater.release.manifest import MigratorCommand
 
-__all__ = ["run_command"]
+__all__ = ["migrator_environment", "run_command"]
 
 KEPT_OUTPUT_BYTES = 16_384
 SLOT_PLACE = "{slot}"
+INHERITED = frozenset({"HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "TMPDIR", "TZ", "USER"})
+INHERITED_PREFIX = "PGSSL"
 
 _SUPERVISOR = """
 import os, signal, subprocess, sys, threading
@@ -59,6 +61,23 @@ class _Tail:
         """Return what was kept; waits a moment for the end, which an escaped process may hold."""
         self._thread.join(5)
         return self._kept.decode("utf-8", "replace").strip()
+
+
+def migrator_environment(own: Mapping[str, str], configured: Mapping[str, str]) -> dict[str, str]:
+    """Return what a migrator inherits: programs, language, time zone, TLS of the server. Pure.
+
+    Nothing that could lead it to a live database, and no secret of the agent's.
+
+    Args:
+        own: The agent's variables.
+        configured: The operator's, which win.
+    """
+    kept = {
+        name: value
+        for name, value in own.items()
+        if name in INHERITED or name.startswith(INHERITED_PREFIX)
+    }
+    return {"PATH": os.defpath, **kept, **configured}
 
 
 def run_command(

@@ -13,17 +13,28 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 
+from packaging.version import Version
+
 from ncen_updater.databases.base import (
     AppliedMigration,
     Direction,
     MigrationPlan,
+    MigrationSet,
     PlannedMigration,
     SqlMigration,
 )
 from ncen_updater.databases.errors import MigrationRefused
 from ncen_updater.i18n import N_, Text
 
-__all__ = ["Reason", "by_id", "effective", "plan_steps", "read_sql", "without_way_down"]
+__all__ = [
+    "Reason",
+    "by_id",
+    "command_without_way_back",
+    "effective",
+    "plan_steps",
+    "read_sql",
+    "without_way_down",
+]
 
 
 class Reason(StrEnum):
@@ -163,6 +174,23 @@ def _step(
     read: Callable[[Path], str],
 ) -> PlannedMigration:
     return PlannedMigration(database, direction, item.migration.id, path, sha256, read(path))
+
+
+def command_without_way_back(
+    names: Sequence[str], target: MigrationSet, origin: MigrationSet | None
+) -> tuple[tuple[str, str, str], ...]:
+    """Say that an application's own migrator, run or to be undone, has no way back.
+
+    What the ledger says does not count here: a program writes no row into it, so that the ledger of
+    the release before the program looks as if nothing had to be undone.
+
+    Returns:
+        As :attr:`MigrationPlan.irreversible`; empty where files alone lead from one to the other.
+    """
+    undone = origin is not None and Version(origin.release) > Version(target.release)
+    command = origin.command if undone and origin is not None else target.command
+    command = command or target.command
+    return tuple((name, command.argv[0], command.no_way_back) for name in names) if command else ()
 
 
 def without_way_down(plan: MigrationPlan) -> tuple[tuple[str, str, str], ...]:

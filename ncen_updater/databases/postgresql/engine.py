@@ -62,6 +62,7 @@ class PostgresEngine(DatabaseEngine):
         way_back: In-place only: what is kept, a ``copy`` in the server or a ``dump``.
         dump_directory: Where dumps go.
         limits: Time-outs of our own statements.
+        migrator_environment: Further variables of the application's own migrator.
     """
 
     kind = "postgresql"
@@ -74,6 +75,7 @@ class PostgresEngine(DatabaseEngine):
         way_back: Literal["copy", "dump"] = "copy",
         dump_directory: Path | None = None,
         limits: Limits | None = None,
+        migrator_environment: Mapping[str, str] | None = None,
     ) -> None:
         self._settings = settings
         self._physical = dict(names)
@@ -86,7 +88,9 @@ class PostgresEngine(DatabaseEngine):
         self._copying = Copying(self._server, self._control)
         self._swap = Swap(self._server, self._control, self._fencing, self._physical)
         self._sessions = Sessions(self._server, self._physical)
-        self._migrating = Migrating(self._server, self._sessions, self._physical)
+        self._migrating = Migrating(
+            self._server, self._sessions, self._physical, migrator_environment
+        )
         self._dumps = Dumps(self._server, self._control, self._sessions, dump_directory)
 
     @property

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from ncen_updater.databases.base import (
     AppliedMigration,
@@ -14,7 +16,7 @@ from ncen_updater.databases.base import (
     SqlMigration,
 )
 from ncen_updater.databases.migrations.dialect import PostgresDialect
-from ncen_updater.databases.migrations.planner import plan_steps
+from ncen_updater.databases.migrations.planner import command_without_way_back, plan_steps
 from ncen_updater.databases.migrations.runner import LOCK_MS, Runner, utc_now
 from ncen_updater.databases.postgresql.connection import Connection, Server, run, translated
 from ncen_updater.databases.postgresql.sessions import Sessions
@@ -31,9 +33,17 @@ class Migrating:
         server: The server.
         sessions: Opens the databases.
         names: Logical to physical names.
+        environment: Further variables of the application's own migrator.
     """
 
-    def __init__(self, server: Server, sessions: Sessions, names: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        server: Server,
+        sessions: Sessions,
+        names: Mapping[str, str],
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._environment = dict(environment or {})
         self._server = server
         self._sessions = sessions
         self._names = names
@@ -56,9 +66,9 @@ class Migrating:
         origin: MigrationSet | None,
     ) -> MigrationPlan:
         """See :meth:`DatabaseEngine.plan_migrations`."""
+        command = command_without_way_back(tuple(self._names), target, origin)
         if target.command is not None:
-            reason = target.command.no_way_back
-            return MigrationPlan((), tuple((name, "*", reason) for name in self._names))
+            return MigrationPlan((), command)
         plans = [
             plan_steps(
                 name,
@@ -70,7 +80,7 @@ class Migrating:
         ]
         return MigrationPlan(
             tuple(step for plan in plans for step in plan.steps),
-            tuple(item for plan in plans for item in plan.irreversible),
+            (*command, *(item for plan in plans for item in plan.irreversible)),
         )
 
     def migrate(
@@ -90,12 +100,18 @@ class Migrating:
                 runner.migrate(change, target.databases.get(name, ()), old, progress)
             else:
                 runner.mark(change)
-            progress.tell(Text(N_("{database}: updating the statistics"), {"database": name}))
-            with self._sessions.session(
-                Role.CANDIDATE, name, change, statement_s=self._server.limits.long_s
-            ) as connection:
-                # A copy begins without counters, so autovacuum would not do it soon.
-                run(connection, "ANALYZE")
+        progress.tell(Text(N_("updating the statistics of the databases")))
+        # Officers are out meanwhile: side by side it takes as long as the largest one.
+        with ThreadPoolExecutor(max_workers=max(1, len(self._names))) as pool:
+            for done in [pool.submit(self._analyze, name, change) for name in self._names]:
+                done.result()
+
+    def _analyze(self, name: str, change: ChangeRef) -> None:
+        with self._sessions.session(
+            Role.CANDIDATE, name, change, statement_s=self._server.limits.long_s
+        ) as connection:
+            # A copy begins without counters, so autovacuum would not do it soon.
+            run(connection, "ANALYZE")
 
     def baseline(self, change: ChangeRef, target: MigrationSet) -> None:
         """Write the ledger of a release into live databases that have none."""
@@ -116,11 +132,11 @@ class Migrating:
         )
 
     def _run_command(self, change: ChangeRef, target: MigrationSet, progress: Progress) -> None:
-        from ncen_updater.databases.migrations.command import run_command
+        from ncen_updater.databases.migrations.command import migrator_environment, run_command
 
         if target.command is None:
             return
-        environment = self._server.environment()
+        environment = self._server.environment(migrator_environment(os.environ, self._environment))
         for name in self._names:
             url = self._server.url(self._sessions.physical(Role.CANDIDATE, name, change))
             environment[f"NCEN_DB_{name.upper().replace('-', '_')}_URL"] = url

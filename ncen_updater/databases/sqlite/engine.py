@@ -227,7 +227,7 @@ class SqliteEngine(SqliteFacts):
         progress: Progress,
     ) -> None:
         """Bring every candidate to the target's schema; the live set in the in-place strategy."""
-        from ncen_updater.databases.migrations.command import run_command
+        from ncen_updater.databases.migrations.command import migrator_environment, run_command
         from ncen_updater.databases.migrations.dialect import SqliteDialect
         from ncen_updater.databases.migrations.runner import Runner
         from ncen_updater.databases.migrations.work import tell_dangling
@@ -243,7 +243,7 @@ class SqliteEngine(SqliteFacts):
         paths = {name: self._path(Role.CANDIDATE, name, change) for name in self.names}
         runners = {name: Runner(SqliteDialect(path), name) for name, path in paths.items()}
         if target.command is not None:
-            environment = dict(self._migrator_environment)
+            environment = migrator_environment(os.environ, self._migrator_environment)
             for name in self.names:
                 address = self.address(Role.CANDIDATE, name, change)
                 key = name.upper().replace("-", "_")

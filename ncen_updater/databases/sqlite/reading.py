@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 from collections.abc import Mapping, Sequence
@@ -46,7 +45,7 @@ class SqliteFacts(DatabaseEngine):
     Args:
         directory: Holds ``live`` and ``sets``; on one file system.
         names: Logical names; the file is ``<name>.sqlite``.
-        migrator_environment: Variables for the application's own migrator, beside the addresses.
+        migrator_environment: Further variables of the application's own migrator.
     """
 
     kind = "sqlite"
@@ -58,7 +57,7 @@ class SqliteFacts(DatabaseEngine):
         migrator_environment: Mapping[str, str] | None = None,
     ) -> None:
         self._layout = Layout(directory.absolute(), tuple(names))
-        self._migrator_environment = dict(migrator_environment or {"PATH": os.defpath})
+        self._migrator_environment = dict(migrator_environment or {})
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -211,13 +210,12 @@ class SqliteFacts(DatabaseEngine):
         origin: MigrationSet | None,
     ) -> MigrationPlan:
         """Compare the ledgers with the releases; for a command, what is known of it."""
-        from ncen_updater.databases.migrations.planner import plan_steps
+        from ncen_updater.databases.migrations.planner import command_without_way_back, plan_steps
 
         steps: list[PlannedMigration] = []
-        barred: list[tuple[str, str, str]] = []
+        barred = list(command_without_way_back(self.names, target, origin))
         if target.command is not None:
-            reason = target.command.no_way_back
-            return MigrationPlan((), tuple((n, target.command.argv[0], reason) for n in self.names))
+            return MigrationPlan((), tuple(barred))
         for name in self.names:
             plan = plan_steps(
                 name,

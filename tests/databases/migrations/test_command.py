@@ -12,7 +12,11 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.databases.migrations.command import KEPT_OUTPUT_BYTES, run_command
+from ncen_updater.databases.migrations.command import (
+    KEPT_OUTPUT_BYTES,
+    migrator_environment,
+    run_command,
+)
 from ncen_updater.databases.migrations.errors import MigratorFailed, MigratorMissing
 from ncen_updater.progress import Silent
 from ncen_updater.release.manifest import MigratorCommand
@@ -60,6 +64,19 @@ def listen(slot: Path) -> tuple[Path, list[int], threading.Thread]:
     thread = threading.Thread(target=lambda: found.extend(map(int, pipe.read_text().split())))
     thread.start()
     return pipe, found, thread
+
+
+def test_a_migrator_inherits_nothing_that_leads_elsewhere() -> None:
+    own = {
+        "PATH": "/bin", "HOME": "/root", "LANG": "fr", "TZ": "UTC", "PGSSLROOTCERT": "ca.pem",
+        "PGPASSWORD": "secret", "PGHOST": "live", "PGDATABASE": "live", "STORAGE_URL": "live",
+        "NCEN_CONFIG": "live", "LD_PRELOAD": "x", "PYTHONPATH": "x",
+    }  # fmt: skip
+    assert migrator_environment(own, {"TZ": "Africa/Dakar", "MODE": "1"}) == {
+        "PATH": "/bin", "HOME": "/root", "LANG": "fr", "TZ": "Africa/Dakar", "MODE": "1",
+        "PGSSLROOTCERT": "ca.pem",
+    }  # fmt: skip
+    assert migrator_environment({}, {}) == {"PATH": os.defpath}
 
 
 def test_it_runs_in_the_slot_with_its_environment_alone(tmp_path: Path) -> None:

@@ -56,6 +56,7 @@ def test_files(any_site: Site, tmp_path: Path) -> None:
     assert site.sql("t_seizure", "SELECT count(grade) FROM cases", user="ncen") == [(500,)]
     analyzed = "SELECT count(*) FROM pg_statistic WHERE starelid = 'cases'::regclass"
     assert site.sql("t_seizure", analyzed) == [(4,)]
+    assert site.sql('T"suspect', analyzed) == [(3,)]
     state = "SELECT release, generation, change FROM ncen_updater.state"
     for physical in site.names.values():
         assert site.sql(physical, state, user="ncen") == [("3.3.0", 2, CHANGE.id)]
@@ -91,12 +92,16 @@ def test_a_failed_migration_leaves_the_candidate_as_it_was(site: Site, tmp_path:
 
 @NEWEST
 @pytest.mark.parametrize("change", [CHANGE, IN_PLACE], ids=["copy", "in-place"])
-def test_a_program_of_the_application(any_site: Site, tmp_path: Path, change: object) -> None:
-    site, engine = any_site, any_site.engine()
+def test_a_program_of_the_application(
+    any_site: Site, tmp_path: Path, change: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STORAGE_URL", "postgresql:///live")
+    site, engine = any_site, any_site.engine(migrator_environment={"MODE": "x"})
     assert change in (CHANGE, IN_PLACE)
     change = CHANGE if change is CHANGE else IN_PLACE
     tmp_path.joinpath("migrate.py").write_text(
         "import os, psycopg\n"
+        "assert 'STORAGE_URL' not in os.environ and os.environ['MODE'] == 'x'\n"
         "for name in ('SEIZURE', 'SUSPECT'):\n"
         "    with psycopg.connect(os.environ[f'NCEN_DB_{name}_URL']) as connection:\n"
         "        connection.execute('CREATE TABLE made (a int)')\n"
@@ -108,6 +113,9 @@ def test_a_program_of_the_application(any_site: Site, tmp_path: Path, change: ob
     engine.copy(change, engine.plan_copy(change), Silent())
     engine.migrate(change, target, None, Silent())
     engine.cut_over(change)
+    # The ledger of the release before looks as if nothing had to be undone.
+    before = MigrationSet("3.2.4", tmp_path, {})
+    assert engine.plan_migrations(Role.LIVE, change, before, target).irreversible
     owner = "SELECT tableowner FROM pg_tables WHERE tablename = 'made'"
     for physical in site.names.values():
         assert site.sql(physical, owner) == [("ncen",)]

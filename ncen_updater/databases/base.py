@@ -328,6 +328,22 @@ class DatabaseEngine(abc.ABC):
         """Copy the whole set side by side from one quiet moment; the set must be fenced."""
 
     @abc.abstractmethod
+    def copy_online(self, change: ChangeRef, plan: CopyPlan, progress: Progress) -> None:
+        """Fill the candidates from a backup of the live set while it is in use: for a rehearsal.
+
+        Each database is one consistent state; the set is not from one moment. Called again it
+        begins anew; :meth:`discard` removes what it made.
+        """
+
+    @abc.abstractmethod
+    def copy_again(self, change: ChangeRef, again: ChangeRef, progress: Progress) -> CopyPlan:
+        """Copy the candidates of a rehearsal the way :meth:`copy` copies the live set.
+
+        So that the copy can be timed without officers being out. The copies are candidates of
+        ``again``; :meth:`discard` with the plan that is returned removes them.
+        """
+
+    @abc.abstractmethod
     def copied(self, change: ChangeRef, plan: CopyPlan) -> bool:
         """Whether every copy is there and whole."""
 

@@ -125,7 +125,7 @@ class Copying:
                     self._remove_orphan(connection, directory, copy.oid)
                 end_sessions(connection, [copy.source], self._server.limits.terminate_s)
                 self._create(connection, copy, source)
-            self._finish(connection, change, copy)
+            self.finish(connection, change, copy)
         finally:
             connection.close()
 
@@ -143,7 +143,7 @@ class Copying:
         run(connection, f"SET lock_timeout = {int(self._server.limits.lock_s * 1000)}")
 
     @staticmethod
-    def _finish(connection: Connection, change: ChangeRef, copy: Copy) -> None:
+    def finish(connection: Connection, change: ChangeRef, copy: Copy) -> None:
         """Give the copy what hangs on the source, and mark it whole: one transaction."""
         with connection.transaction():
             run(connection, "SET LOCAL synchronous_commit = on")

@@ -25,7 +25,7 @@ from ncen_updater.databases.postgresql.sessions import Sessions
 from ncen_updater.i18n import N_, Text
 from ncen_updater.progress import Progress
 
-__all__ = ["Dumps"]
+__all__ = ["Dumps", "create_empty"]
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ class Dumps:
                 if not self._is_complete(place):
                     raise WayBackMissing(database=physical, detail=str(place))
                 drop_database(connection, target, self._server.limits.terminate_s)
-                self._create_empty(connection, physical, target)
+                create_empty(connection, physical, target)
                 self._run("pg_restore", target, "-Fd", JOBS, "--exit-on-error", str(place))
                 comment = json.loads((place / COMPLETE).read_bytes())["comment"]
                 quoted = identifier(target)
@@ -171,32 +171,41 @@ class Dumps:
             detail = done.stderr.decode("utf-8", "replace").strip()[-2000:]
             raise DumpFailed(program=program, database=database, detail=detail)
 
-    @staticmethod
-    def _create_empty(connection: Connection, like: str, target: str) -> None:
-        """Make an empty database with encoding, locale and tablespace of another."""
-        major = server_major(connection)
-        locale = "NULL"
-        provider = "'c'"
-        if major >= 15:
-            locale = "d.datlocale" if major >= 17 else "d.daticulocale"
-            provider = "d.datlocprovider::text"
-        owner, encoding, collate, ctype, tablespace, kind, name = rows(
-            connection,
-            "SELECT pg_get_userbyid(d.datdba), pg_encoding_to_char(d.encoding), d.datcollate,"  # noqa: S608
-            f" d.datctype, t.spcname, {provider}, {locale}::text FROM pg_database d"
-            " JOIN pg_tablespace t ON t.oid = d.dattablespace WHERE d.datname = %s",
-            [like],
-        )[0]
-        parts = [
-            f"CREATE DATABASE {identifier(target)} WITH TEMPLATE template0",
-            f"OWNER {identifier(owner)} ENCODING {literal(encoding)}",
-            f"LC_COLLATE {literal(collate)} LC_CTYPE {literal(ctype)}",
-        ]
-        if tablespace != "pg_default":  # to name the default takes a right that copies do not need
-            parts.append(f"TABLESPACE {identifier(tablespace)}")
-        if kind == "i":
-            parts.append(f"LOCALE_PROVIDER icu ICU_LOCALE {literal(name)}")
-        elif kind == "b":
-            parts.append(f"LOCALE_PROVIDER builtin BUILTIN_LOCALE {literal(name)}")
-        run(connection, " ".join(parts))
-        run(connection, f"REVOKE ALL ON DATABASE {identifier(target)} FROM PUBLIC")
+
+def create_empty(connection: Connection, like: str, target: str, *, oid: int = 0) -> None:
+    """Make an empty database with encoding, locale and tablespace of another.
+
+    Args:
+        connection: In autocommit mode.
+        like: The database whose form it gets.
+        target: Its name.
+        oid: Its object id; 0 lets the server choose.
+    """
+    major = server_major(connection)
+    locale = "NULL"
+    provider = "'c'"
+    if major >= 15:
+        locale = "d.datlocale" if major >= 17 else "d.daticulocale"
+        provider = "d.datlocprovider::text"
+    owner, encoding, collate, ctype, tablespace, kind, name = rows(
+        connection,
+        "SELECT pg_get_userbyid(d.datdba), pg_encoding_to_char(d.encoding), d.datcollate,"  # noqa: S608
+        f" d.datctype, t.spcname, {provider}, {locale}::text FROM pg_database d"
+        " JOIN pg_tablespace t ON t.oid = d.dattablespace WHERE d.datname = %s",
+        [like],
+    )[0]
+    parts = [
+        f"CREATE DATABASE {identifier(target)} WITH TEMPLATE template0",
+        f"OWNER {identifier(owner)} ENCODING {literal(encoding)}",
+        f"LC_COLLATE {literal(collate)} LC_CTYPE {literal(ctype)}",
+    ]
+    if tablespace != "pg_default":  # to name the default takes a right that copies do not need
+        parts.append(f"TABLESPACE {identifier(tablespace)}")
+    if kind == "i":
+        parts.append(f"LOCALE_PROVIDER icu ICU_LOCALE {literal(name)}")
+    elif kind == "b":
+        parts.append(f"LOCALE_PROVIDER builtin BUILTIN_LOCALE {literal(name)}")
+    if oid:
+        parts.append(f"OID {oid}")
+    run(connection, " ".join(parts))
+    run(connection, f"REVOKE ALL ON DATABASE {identifier(target)} FROM PUBLIC")

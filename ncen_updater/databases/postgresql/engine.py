@@ -44,6 +44,7 @@ from ncen_updater.databases.postgresql.fingerprint import fingerprint
 from ncen_updater.databases.postgresql.migrating import Migrating
 from ncen_updater.databases.postgresql.naming import in_place, next_name, prev_name
 from ncen_updater.databases.postgresql.planning import make_plan
+from ncen_updater.databases.postgresql.rehearsing import Rehearsing
 from ncen_updater.databases.postgresql.sessions import Sessions
 from ncen_updater.databases.postgresql.survey import survey
 from ncen_updater.databases.postgresql.swap import Swap
@@ -91,6 +92,7 @@ class PostgresEngine(DatabaseEngine):
         self._migrating = Migrating(
             self._server, self._sessions, self._physical, migrator_environment
         )
+        self._rehearsing = Rehearsing(self._server, self._copying, self._sessions)
         self._dumps = Dumps(self._server, self._control, self._sessions, dump_directory)
 
     @property
@@ -274,6 +276,17 @@ class PostgresEngine(DatabaseEngine):
             self._dumps.dump(change, plan, progress)
         else:
             self._copying.copy(change, plan, progress)
+
+    def copy_online(self, change: ChangeRef, plan: CopyPlan, progress: Progress) -> None:
+        """See :meth:`DatabaseEngine.copy_online`."""
+        self._control.ensure()
+        self._rehearsing.copy_online(change, plan, progress)
+
+    def copy_again(self, change: ChangeRef, again: ChangeRef, progress: Progress) -> CopyPlan:
+        """See :meth:`DatabaseEngine.copy_again`."""
+        plan = self._rehearsing.plan_again(change, self.plan_copy(again))
+        self._copying.copy(again, plan, progress)
+        return plan
 
     def copied(self, change: ChangeRef, plan: CopyPlan) -> bool:
         """See :meth:`DatabaseEngine.copied`."""

@@ -35,6 +35,7 @@ from ncen_updater.databases.sqlite.errors import SetMissing
 from ncen_updater.databases.sqlite.layout import FENCED
 from ncen_updater.databases.sqlite.processes import holders, locked
 from ncen_updater.databases.sqlite.reading import SqliteFacts
+from ncen_updater.databases.sqlite.rehearsing import copy_set
 from ncen_updater.i18n import N_, Text
 from ncen_updater.progress import Progress
 
@@ -172,6 +173,20 @@ class SqliteEngine(SqliteFacts):
             layout.write_role(partial, Role.PREVIOUS, change.id)
         durable.fsync_directory(partial)
         durable.rename(partial, target)
+
+    def copy_online(self, change: ChangeRef, plan: CopyPlan, progress: Progress) -> None:
+        """Copy an open set through SQLite's backup."""
+        self.discard(change, plan)
+        self.copy(change, plan, progress)
+
+    def copy_again(self, change: ChangeRef, again: ChangeRef, progress: Progress) -> CopyPlan:
+        """Copy the files of a rehearsal's candidates, as those of a fenced set are copied."""
+        return copy_set(
+            self._layout,
+            self._layout.next_set(change.id),
+            self._layout.next_set(again.id),
+            progress,
+        )
 
     def _give_modes(self, source: Path, partial: Path) -> None:
         """A copy of a frozen set gets the modes that its files had before."""

@@ -1,0 +1,46 @@
+"""The copy of a copy: what a rehearsal times in place of the copy of the live set."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from ncen_updater import durable
+from ncen_updater.databases.base import CopyPlan
+from ncen_updater.databases.errors import CopyFailed
+from ncen_updater.databases.sqlite.copying import byte_copy, settle
+from ncen_updater.databases.sqlite.layout import Layout
+from ncen_updater.i18n import N_, Text
+from ncen_updater.progress import Progress
+
+__all__ = ["copy_set"]
+
+
+def copy_set(layout: Layout, source: Path, target: Path, progress: Progress) -> CopyPlan:
+    """Copy the files of a set as those of a fenced live set are copied.
+
+    Raises:
+        CopyFailed: If a file cannot be copied, or the copy is not whole.
+    """
+    partial = layout.partial(target)
+    layout.remove_set(partial)
+    layout.remove_set(target)
+    partial.mkdir()
+    for name in layout.names:
+
+        def told(count: int, name: str = name) -> None:
+            del count
+            progress.tell(Text(N_("copying {database}"), {"database": name}))
+
+        try:
+            for path in layout.files(source, name):
+                if not path.name.endswith("-shm"):
+                    byte_copy(path, partial / path.name, told)
+            problem = settle(layout.file(partial, name))
+        except (OSError, sqlite3.Error) as error:
+            raise CopyFailed(database=name, detail=str(error)) from error
+        if problem:
+            raise CopyFailed(database=name, detail=problem)
+    durable.fsync_directory(partial)
+    durable.rename(partial, target)
+    return CopyPlan({name: {"from": source.name, "to": target.name} for name in layout.names})

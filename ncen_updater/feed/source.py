@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from ncen_updater.errors import UpdaterError
+from ncen_updater.i18n import N_, Text
 from ncen_updater.progress import Progress
-from ncen_updater.release.document import Offer, ReleaseDocument
+from ncen_updater.release.document import DeltaRef, Offer, ReleaseDocument
 from ncen_updater.release.tree import Tree
 
-__all__ = ["FeedView", "FetchedRelease", "ReleaseSource"]
+__all__ = ["FeedView", "FetchedPack", "FetchedRelease", "ReleaseSource", "not_used"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,24 @@ class FetchedRelease:
     document: ReleaseDocument
     tree: Tree
     archive: Path
+
+
+@dataclass(frozen=True)
+class FetchedPack:
+    """A release whose document and one delta pack lie verified on the disk.
+
+    The pack turns the tree ``ref.from_tree`` into that of the document, and no other.
+    """
+
+    document: ReleaseDocument
+    ref: DeltaRef
+    path: Path
+
+
+def not_used(ref: DeltaRef, error: UpdaterError) -> Text:
+    """Say that a pack failed and that the archive takes its place."""
+    values = {"name": ref.target, "code": error.code, "what": error.what_text}
+    return Text(N_("{name} is not used ({code}: {what}); fetching the whole archive"), values)
 
 
 class ReleaseSource(abc.ABC):
@@ -72,6 +93,32 @@ class ReleaseSource(abc.ABC):
     @abc.abstractmethod
     def fetched(self, offer: Offer) -> FetchedRelease | None:
         """A release that lies whole on the disk, hashed again; None if it does not."""
+
+    @abc.abstractmethod
+    def fetch_smallest(
+        self, offer: Offer, have: Collection[str], progress: Progress
+    ) -> FetchedRelease | FetchedPack:
+        """Download and verify a release by the way that needs the fewest bytes from here.
+
+        Args:
+            offer: The release.
+            have: Digests of the trees that the site has a slot of.
+            progress: Told the bytes.
+        """
+
+    @abc.abstractmethod
+    def fetched_smallest(
+        self, offer: Offer, have: Collection[str]
+    ) -> FetchedRelease | FetchedPack | None:
+        """What :meth:`fetch_smallest` left, hashed again; None if nothing of it is whole."""
+
+    @abc.abstractmethod
+    def refuse_pack(self, offer: Offer, pack: DeltaRef, error: UpdaterError) -> None:
+        """Remember that a pack did not give the release, so that it is not used again."""
+
+    @abc.abstractmethod
+    def refused_packs(self, offer: Offer) -> Mapping[str, str]:
+        """Code of the failure of every pack of a release that failed here, by its name."""
 
     @abc.abstractmethod
     def discard(self, offer: Offer) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ncen_updater import durable
 from ncen_updater.publisher.archive import DEFAULT_EPOCH, normalised, write_archive
@@ -19,6 +19,7 @@ from ncen_updater.publisher.chunks import chunks_of
 from ncen_updater.publisher.errors import BuildRefused
 from ncen_updater.release.canonical import sha256_hex
 from ncen_updater.release.document import (
+    DeltaRef,
     ReleaseDocument,
     TargetRef,
     archive_target,
@@ -28,6 +29,9 @@ from ncen_updater.release.document import (
 from ncen_updater.release.errors import BadTree
 from ncen_updater.release.manifest import Manifest, Migration, load_manifest, path_for
 from ncen_updater.release.tree import EntryType, Tree, scan
+
+if TYPE_CHECKING:
+    from ncen_updater.publisher.deltas import DeltaMaker
 
 __all__ = [
     "ENGINES",
@@ -96,6 +100,7 @@ def build_release(
     staging: Path,
     epoch: int = DEFAULT_EPOCH,
     on_bytes: Callable[[int], None] | None = None,
+    deltas: DeltaMaker | None = None,
 ) -> BuiltRelease:
     """Build a release; twice the same bytes.
 
@@ -104,6 +109,7 @@ def build_release(
         staging: Where ``targets/`` is written.
         epoch: Seconds since 1970 for all members of the archive.
         on_bytes: Told the bytes of each block read; every file is read twice.
+        deltas: Makes the delta packs; None for none.
 
     Raises:
         BadManifest: If the manifest is not valid.
@@ -123,6 +129,8 @@ def build_release(
         epoch,
         on_bytes,
     )
+    packs = deltas.make(directory, tree, manifest, archive, targets) if deltas else ()
+    _remove_old_packs(targets, manifest, packs)
     content = tree.canonical()
     packed = compress_tree(content)
     tree_ref = _write(targets, tree_target(product, version), packed)
@@ -137,10 +145,19 @@ def build_release(
             "tree_bytes": len(content),
             "unpacked_bytes": tree.total_bytes,
             "migrations": digests,
+            "deltas": packs,
         }
     )
     document_ref = _write(targets, release_target(product, version), document.canonical())
-    return BuiltRelease(staging, document, (archive, document_ref, tree_ref))
+    return BuiltRelease(staging, document, (archive, document_ref, tree_ref, *packs))
+
+
+def _remove_old_packs(targets: Path, manifest: Manifest, packs: tuple[DeltaRef, ...]) -> None:
+    """Packs of an earlier build of the same version lead to another tree."""
+    made = {targets / ref.target for ref in packs}
+    for path in (targets / "deltas" / manifest.product).glob(f"*--{manifest.version}"):
+        if path not in made:
+            durable.remove(path)
 
 
 def compress_tree(content: bytes) -> bytes:

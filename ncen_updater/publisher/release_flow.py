@@ -14,8 +14,10 @@ from pathlib import Path
 
 from securesystemslib.signer import Signer
 
+from ncen_updater.progress import Silent
 from ncen_updater.publisher.build import build_release
 from ncen_updater.publisher.ceremony import Ceremony, RoleHolders
+from ncen_updater.publisher.deltas import DeltaMaker
 from ncen_updater.publisher.drafting import (
     Draft,
     draft_first,
@@ -129,6 +131,8 @@ def publish_release(
     keys: KeyRing,
     clock: Callable[[], datetime],
     staging: Path | None = None,
+    *,
+    packs: bool = False,
 ) -> Published:
     """Build release directories, draft, sign and publish them as one event.
 
@@ -138,6 +142,7 @@ def publish_release(
         keys: As many officers sign as the threshold asks for.
         clock: The time (UTC).
         staging: Where targets are built and kept; a temporary directory by default.
+        packs: Make delta packs from the releases that are published already.
 
     Raises:
         PublisherError, BadManifest: As the single steps do.
@@ -145,7 +150,8 @@ def publish_release(
     with tempfile.TemporaryDirectory(prefix="nu-staging-") as folder:
         place = staging or Path(folder)
         for release in releases:
-            build_release(release, place)
+            maker = DeltaMaker(Feed(directory), Silent()) if packs else None
+            build_release(release, place, deltas=maker)
         draft = draft_releases(Feed(directory).state(), place, clock())
         return publish_draft(directory, draft, keys, clock, [place])
 

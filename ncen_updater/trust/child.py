@@ -14,18 +14,18 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from ncen_updater.bounded import parse_json
 from ncen_updater.config.model import AgentConfig
 from ncen_updater.errors import UpdaterError
-from ncen_updater.feed.source import FeedView, FetchedRelease, ReleaseSource
+from ncen_updater.feed.source import FeedView, FetchedPack, FetchedRelease, ReleaseSource
 from ncen_updater.i18n import Text
 from ncen_updater.progress import Progress
-from ncen_updater.release.document import Offer
+from ncen_updater.release.document import DeltaRef, Offer
 from ncen_updater.trust.errors import ReaderFailed
 from ncen_updater.trust.source import TufReleaseSource
 
@@ -134,11 +134,49 @@ class ChildSource(ReleaseSource):
         """A release that lies whole on the disk, hashed again."""
         return self._local.fetched(offer)
 
+    def fetch_smallest(
+        self, offer: Offer, have: Collection[str], progress: Progress
+    ) -> FetchedRelease | FetchedPack:
+        """Download in the child, then hash here what it left."""
+        self._run({"act": "fetch", "version": offer.version, "have": sorted(have)}, progress)
+        fetched = self._local.fetched_smallest(offer, have)
+        if fetched is None:
+            raise ReaderFailed(detail=f"release {offer.version} was not left whole")
+        return fetched
+
+    def fetched_smallest(
+        self, offer: Offer, have: Collection[str]
+    ) -> FetchedRelease | FetchedPack | None:
+        """A release or a pack that lies whole on the disk, hashed again."""
+        return self._local.fetched_smallest(offer, have)
+
+    def refuse_pack(self, offer: Offer, pack: DeltaRef, error: UpdaterError) -> None:
+        """Remember that a pack did not give the release."""
+        self._local.refuse_pack(offer, pack, error)
+
+    def refused_packs(self, offer: Offer) -> Mapping[str, str]:
+        """Every pack of a release that failed here."""
+        return self._local.refused_packs(offer)
+
     def discard(self, offer: Offer) -> None:
         """Delete what was downloaded of a release."""
         self._local.discard(offer)
 
-    def _run(self, order: Mapping[str, object], progress: Progress | None) -> None:
+    def ask(
+        self, order: Mapping[str, object], progress: Progress | None = None
+    ) -> Mapping[str, object]:
+        """Let the child do something else that needs the network or reads a medium.
+
+        Args:
+            order: What, with ``act`` and the act's own values.
+            progress: Told what the child tells.
+
+        Returns:
+            What the child reported; empty if it only did what it was told.
+        """
+        return self._run(order, progress)
+
+    def _run(self, order: Mapping[str, object], progress: Progress | None) -> Mapping[str, object]:
         environment = {k: os.environ[k] for k in KEPT_VARIABLES if k in os.environ}
         # Files and not pipes: neither can the child stop by what we do not read, nor we by what it
         # does not read.
@@ -154,27 +192,31 @@ class ChildSource(ReleaseSource):
                 start_new_session=True,
             ) as child:
                 try:
-                    self._talk(child, stderr, progress)
+                    return self._talk(child, stderr, progress)
                 except BaseException:
                     child.kill()
                     raise
 
     def _talk(
         self, child: subprocess.Popen[bytes], stderr: IO[bytes], progress: Progress | None
-    ) -> None:
+    ) -> Mapping[str, object]:
         if child.stdout is None:
             raise ReaderFailed(detail="no pipe")
         done = False
+        report: Mapping[str, object] = {}
         while line := child.stdout.readline(MAX_LINE):
             message = _message(line)
             if "error" in message:
                 raise error_from_json(message["error"])
             done = done or message.get("done") is True
+            if isinstance(message.get("report"), dict):
+                report = cast("dict[str, object]", message["report"])
             if progress and "tell" in message:
                 progress.tell(*_told(message))
         if child.wait() != 0 or not done:
             stderr.seek(max(0, stderr.seek(0, os.SEEK_END) - 2000))
             raise ReaderFailed(detail=stderr.read().decode("utf-8", "backslashreplace"))
+        return report
 
 
 def _message(line: bytes) -> dict[str, object]:

@@ -20,8 +20,10 @@ TARGETS_PREFIX = "targets/"
 #: Custom field of a release document's target that holds the :class:`Offer`.
 OFFER_FIELD = "ncen"
 
-#: First part of the names of release documents, and of delta packs.
+#: First part of the names of release documents.
 RELEASES_PREFIX = "releases/"
+
+#: First part of the names of delta packs.
 DELTAS_PREFIX = "deltas/"
 
 #: Field of ``targets`` and product roles: when the officers signed (UTC, ISO 8601). The clock floor

@@ -7,7 +7,9 @@ In the state directory::
     feed/<product>.json           the last verified list, for reading without the feed
     downloads/<product>/<version>/
         release.json  tree.json.zst  <product>-<version>.tar.gz
+        <from>--<version>         a delta pack, in place of tree and archive
         verified.json             what the signed list said of release.json
+        refused.json              delta packs that failed here
 
 ``verified.json`` is written after the release document was verified. From then on the release can
 be used however old the lists are: every file is hashed again against the chain that begins there.
@@ -15,58 +17,63 @@ be used however old the lists are: every file is hashed again against the chain 
 
 from __future__ import annotations
 
-import json
 import logging
-import shutil
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ncen_updater import durable
+from ncen_updater.bundle.errors import NothingImported
 from ncen_updater.config.model import FeedSettings
-from ncen_updater.feed.source import FeedView, FetchedRelease, ReleaseSource
+from ncen_updater.errors import UpdaterError
+from ncen_updater.feed.source import FeedView, FetchedPack, FetchedRelease, ReleaseSource, not_used
 from ncen_updater.policy.bandwidth import limit_at
 from ncen_updater.progress import Progress
-from ncen_updater.release.canonical import sha256_hex
 from ncen_updater.release.document import (
     MAX_DOCUMENT_BYTES,
-    STEERING,
+    DeltaRef,
     Offer,
     ReleaseDocument,
     TargetRef,
-    archive_target,
-    parse_release_document,
     release_target,
-    tree_target,
 )
 from ncen_updater.release.errors import BadRelease
-from ncen_updater.release.tree import MAX_TREE_BYTES, Tree, parse_tree
-from ncen_updater.transfer.download import Wanted, is_whole
+from ncen_updater.transfer.errors import DownloadDamaged
 from ncen_updater.trust.clock import TrustClock, system_now
+from ncen_updater.trust.downloaded import (
+    DOCUMENT,
+    read_tree,
+    write_record,
+)
+from ncen_updater.trust.downloads import TREE, Downloads
 from ncen_updater.trust.errors import (
     DocumentMismatch,
     FeedError,
+    FeedRefused,
     OfferChanged,
     OfferHalted,
     OfferWithdrawn,
     TargetMissing,
-    TreeMismatch,
     TrustError,
 )
 from ncen_updater.trust.lastview import view_path
 from ncen_updater.trust.offers import load_view, matches, offers_of, save_view
+from ncen_updater.trust.packs import (
+    pack_place,
+)
 
 if TYPE_CHECKING:  # both import requests and tuf, which reading the last list does not need
+    from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
+
     from ncen_updater.trust.client import TrustClient
     from ncen_updater.trust.fetcher import HttpFetcher
+    from ncen_updater.trust.fetching import FeedFetcher
 
 __all__ = ["TufReleaseSource"]
 
 logger = logging.getLogger(__name__)
 
-DOCUMENT, TREE, RECORD = "release.json", "tree.json.zst", "verified.json"
+GONE = (403, 404, 410)  # a feed address that does not have the pack; anything else may pass
 
 
 class TufReleaseSource(ReleaseSource):
@@ -78,7 +85,8 @@ class TufReleaseSource(ReleaseSource):
         trusted_root: The root that was installed with the agent.
         make_fetcher: Makes the fetcher at the first use of the network.
         now: The system clock.
-        grace: How long timestamp and snapshot count beyond their expiry; for media only.
+        offline: Whether no feed is ever asked, and what was imported is the list.
+        grace: How long timestamp and snapshot of an imported list count beyond their expiry.
     """
 
     def __init__(
@@ -87,14 +95,16 @@ class TufReleaseSource(ReleaseSource):
         *,
         state: Path,
         trusted_root: Path,
-        make_fetcher: Callable[[], HttpFetcher],
+        make_fetcher: Callable[[], FeedFetcher],
         now: Callable[[], datetime] = system_now,
+        offline: bool = False,
         grace: timedelta = timedelta(0),
     ) -> None:
         self._product, self._state, self._trusted_root = product, state, trusted_root
-        self._make_fetcher, self._grace = make_fetcher, grace
+        self._make_fetcher, self._offline, self._grace = make_fetcher, offline, grace
         self._clock = TrustClock(state / "clock.json", now)
-        self._fetcher: HttpFetcher | None = None
+        self._downloads = Downloads(product, state / "downloads" / product)
+        self._fetcher: FeedFetcher | None = None
         self._client: TrustClient | None = None
 
     @classmethod
@@ -125,7 +135,13 @@ class TufReleaseSource(ReleaseSource):
             )
 
         return cls(
-            product, state=state, trusted_root=trusted_root, make_fetcher=make_fetcher, now=now
+            product,
+            state=state,
+            trusted_root=trusted_root,
+            make_fetcher=make_fetcher,
+            now=now,
+            offline=feed.offline,
+            grace=timedelta(days=feed.offline_grace_days),
         )
 
     def close(self) -> None:
@@ -146,14 +162,47 @@ class TufReleaseSource(ReleaseSource):
     def refresh(self) -> FeedView:
         """Fetch and verify the list; where it does not verify, the next address is asked.
 
+        Where no address answers, or there is none, the list that was imported last is verified
+        again, as long as nothing newer was seen since.
+
         Raises:
             UpdaterError: Of the trust or network family: of the first address that answered.
         """
+        from ncen_updater.trust.kept import finish_import, lists_lock
+
+        finish_import(self._state)
+        with lists_lock(self._state, alone=False):
+            if self._offline:
+                return self._refresh_kept(NothingImported())
+            try:
+                return self._refresh_from_feed()
+            except FeedError as error:
+                return self._refresh_kept(error)
+
+    def _refresh_kept(self, otherwise: UpdaterError) -> FeedView:
+        from ncen_updater.trust.kept import KeptFetcher, read_import
+
+        record = read_import(self._state)
+        if record is None or record.product != self._product:
+            raise otherwise
+        if isinstance(otherwise, FeedError):
+            logger.warning("the list that was imported last is used: %s", otherwise)
+        view = self._refresh_once(
+            KeptFetcher(self._state / "metadata"), self._grace, record.imported_at
+        )
+        if self._client is None or self._client.timestamp_version != record.timestamp:
+            raise otherwise
+        save_view(view_path(self._state, self._product), view)
+        return view
+
+    def _refresh_from_feed(self) -> FeedView:
         fetcher = self._network()
         first: TrustError | None = None
         for _ in range(fetcher.mirrors):
             try:
-                return self._refresh_once(fetcher)
+                view = self._refresh_once(fetcher, timedelta(0), None)
+                save_view(view_path(self._state, self._product), view)
+                return view
             except TrustError as error:
                 logger.warning("the list of the first feed address was refused: %s", error)
                 first = first or error
@@ -164,7 +213,9 @@ class TufReleaseSource(ReleaseSource):
             raise TrustError(detail="no feed address is configured")
         raise first
 
-    def _refresh_once(self, fetcher: HttpFetcher) -> FeedView:
+    def _refresh_once(
+        self, fetcher: FeedFetcher, grace: timedelta, checked_at: datetime | None
+    ) -> FeedView:
         from ncen_updater.trust.client import TrustClient
 
         self._client = None
@@ -175,16 +226,15 @@ class TufReleaseSource(ReleaseSource):
             trusted_root=self._trusted_root,
             fetcher=fetcher,
             clock=self._clock,
-            grace=self._grace,
+            grace=grace,
         )
         role = client.product_role()
         view = FeedView(
             offers=offers_of(self._product, client.product_targets()),
-            checked_at=self._clock.now(),
-            expires_at=client.expires_at,
+            checked_at=checked_at or self._clock.now(),
+            expires_at=client.usable_until() if grace else client.expires_at,
             version=role.version,
         )
-        save_view(view_path(self._state, self._product), view)
         self._client = client
         return view
 
@@ -196,7 +246,7 @@ class TufReleaseSource(ReleaseSource):
         """
         return load_view(view_path(self._state, self._product))
 
-    def _network(self) -> HttpFetcher:
+    def _network(self) -> FeedFetcher:
         if self._fetcher is None:
             self._fetcher = self._make_fetcher()
         return self._fetcher
@@ -212,32 +262,79 @@ class TufReleaseSource(ReleaseSource):
         ready = self.fetched(offer)
         if ready is not None:
             return ready
-        if self._client is None:
-            self.refresh()
-        client = self._client
-        if client is None:
-            raise TrustError(detail="no verified list")
-        files = client.product_targets()
+        return self._fetch_whole(self._fetch_document(offer, progress), offer, progress)
+
+    def fetch_smallest(
+        self, offer: Offer, have: Collection[str], progress: Progress
+    ) -> FetchedRelease | FetchedPack:
+        """Download and verify a release by the way that needs the fewest bytes from here.
+
+        A pack that cannot be had as it was signed is remembered, and the archive fetched.
+
+        Raises:
+            UpdaterError: Of the trust, network, transfer or release family.
+        """
+        ready = self.fetched_smallest(offer, have)
+        if ready is not None:
+            return ready
+        document = self._fetch_document(offer, progress)
+        ref = self._downloads.choose_pack(document, offer, have)
+        if ref is not None:
+            try:
+                path = pack_place(self._downloads.place(offer), ref)
+                self._fetch_file(ref, path, offer, progress)
+                return FetchedPack(document, ref, path)
+            except (DownloadDamaged, DocumentMismatch, FeedRefused, TargetMissing) as error:
+                if isinstance(error, FeedRefused) and error.values.get("status") not in GONE:
+                    raise
+                logger.warning("%s is not used: %s", ref.target, error)
+                self.refuse_pack(offer, ref, error)
+                progress.tell(not_used(ref, error))
+        return self.fetch(offer, progress)
+
+    def _fetch_document(self, offer: Offer, progress: Progress) -> ReleaseDocument:
+        client, files = self._verified_list()
         self._still_offered(offer, offers_of(self._product, files))
-        place = self._place(offer)
+        place = self._downloads.place(offer)
         name = release_target(self._product, offer.version)
         signed = files[name]
         if signed.length > MAX_DOCUMENT_BYTES:
             raise BadRelease(source=name, detail=f"{signed.length} bytes")
         client.fetch_target(signed, place / DOCUMENT, progress)
-        record = {"length": signed.length, "sha256": signed.hashes["sha256"]}
-        durable.write(place / RECORD, json.dumps(record).encode())
-        document = self._document(offer, place)
-        for ref, local in ((document.tree, place / TREE), (document.archive, None)):
-            file = files.get(ref.target)
-            if file is None:
-                raise TargetMissing(name=ref.target)
-            if not matches(file, ref):
-                raise DocumentMismatch(version=offer.version, detail=ref.target)
-            client.fetch_target(file, local or place / document.archive.target, progress)
-        return FetchedRelease(
-            document, self._tree(document, place), place / document.archive.target
-        )
+        write_record(place, signed.length, signed.hashes["sha256"])
+        return self._downloads.document(offer)
+
+    def _fetch_whole(
+        self, document: ReleaseDocument, offer: Offer, progress: Progress
+    ) -> FetchedRelease:
+        place = self._downloads.place(offer)
+        archive = place / document.archive.target
+        self._fetch_file(document.tree, place / TREE, offer, progress)
+        self._fetch_file(document.archive, archive, offer, progress, document.archive_chunks)
+        return FetchedRelease(document, read_tree(document, place / TREE), archive)
+
+    def _fetch_file(
+        self,
+        ref: TargetRef,
+        path: Path,
+        offer: Offer,
+        progress: Progress,
+        chunks: Chunks | None = None,
+    ) -> None:
+        client, files = self._verified_list()
+        file = files.get(ref.target)
+        if file is None:
+            raise TargetMissing(name=ref.target)
+        if not matches(file, ref):
+            raise DocumentMismatch(version=offer.version, detail=ref.target)
+        client.fetch_target(file, path, progress, chunks)
+
+    def _verified_list(self) -> tuple[TrustClient, dict[str, TargetFile]]:
+        if self._client is None:
+            self.refresh()
+        if self._client is None:
+            raise TrustError(detail="no verified list")
+        return self._client, self._client.product_targets()
 
     def _still_offered(self, offer: Offer, offers: tuple[Offer, ...]) -> None:
         current = next((o for o in offers if o.version == offer.version), None)
@@ -249,97 +346,23 @@ class TufReleaseSource(ReleaseSource):
             raise OfferChanged(version=offer.version)
 
     def fetched(self, offer: Offer) -> FetchedRelease | None:
-        """A release that lies whole on the disk, hashed again; needs no network.
+        """A release that lies whole on the disk, hashed again; needs no network."""
+        return self._downloads.fetched(offer)
 
-        Raises:
-            TrustError: If the files are whole and contradict each other or the offer.
-        """
-        place = self._place(offer)
-        record = self._record(place)
-        if record is None or not is_whole(place / DOCUMENT, record):
-            return None
-        document = self._document(offer, place)
-        archive = place / document.archive.target
-        if not is_whole(place / TREE, _wanted(document.tree)):
-            return None
-        if not is_whole(archive, _wanted(document.archive)):
-            return None
-        return FetchedRelease(document, self._tree(document, place), archive)
+    def fetched_smallest(
+        self, offer: Offer, have: Collection[str]
+    ) -> FetchedRelease | FetchedPack | None:
+        """A release, or a pack that leads to it from here, that lies whole on the disk."""
+        return self._downloads.fetched_smallest(offer, have)
+
+    def refuse_pack(self, offer: Offer, pack: DeltaRef, error: UpdaterError) -> None:
+        """Remember that a pack did not give the release, so that it is not used again."""
+        self._downloads.refuse_pack(offer, pack, error)
+
+    def refused_packs(self, offer: Offer) -> Mapping[str, str]:
+        """Code of the failure of every pack of a release that failed here, by its name."""
+        return self._downloads.refused_packs(offer)
 
     def discard(self, offer: Offer) -> None:
-        """Delete what was downloaded of a release, partial files too."""
-        place = self._place(offer)
-        if place.exists():
-            # Without its record nothing of it counts, whatever an interruption leaves.
-            durable.remove(place / RECORD)
-            shutil.rmtree(place)
-            durable.fsync_directory(place.parent)
-
-    # -- inside --------------------------------------------------------------------------------
-
-    def _place(self, offer: Offer) -> Path:
-        return self._state / "downloads" / self._product / offer.version
-
-    @staticmethod
-    def _record(place: Path) -> Wanted | None:
-        try:
-            data = json.loads((place / RECORD).read_bytes())
-            return Wanted(DOCUMENT, int(data["length"]), str(data["sha256"]))
-        except FileNotFoundError:
-            return None
-        except (ValueError, KeyError, TypeError) as error:
-            logger.warning("%s is damaged, the release will be fetched anew: %s", place, error)
-            return None
-
-    def _document(self, offer: Offer, place: Path) -> ReleaseDocument:
-        name = release_target(self._product, offer.version)
-        document = parse_release_document((place / DOCUMENT).read_bytes(), name)
-        says = document.offer()
-        if not says.same_release(offer):
-            different = [
-                key
-                for key in Offer.model_fields
-                if key not in STEERING and getattr(says, key) != getattr(offer, key)
-            ]
-            raise DocumentMismatch(version=offer.version, detail=", ".join(different))
-        names = (document.archive.target, document.tree.target)
-        wanted = (
-            archive_target(self._product, offer.version),
-            tree_target(self._product, offer.version),
-        )
-        if names != wanted:
-            raise DocumentMismatch(version=offer.version, detail=f"it names {names}")
-        return document
-
-    def _tree(self, document: ReleaseDocument, place: Path) -> Tree:
-        version = document.manifest.version
-        content = _decompressed(place / TREE, document.tree_bytes, version)
-        if sha256_hex(content) != document.tree_digest:
-            raise TreeMismatch(version=version, detail="its digest")
-        tree = parse_tree(content, document.tree.target)
-        if tree.total_bytes != document.unpacked_bytes:
-            raise TreeMismatch(version=version, detail="the sum of its sizes")
-        return tree
-
-
-def _wanted(ref: TargetRef) -> Wanted:
-    return Wanted(ref.target, ref.length, ref.sha256)
-
-
-def _decompressed(path: Path, length: int, version: str) -> bytes:
-    """Return exactly ``length`` bytes; one more is refused before it is kept."""
-    if sys.version_info >= (3, 14):
-        from compression import zstd
-    else:
-        from backports import zstd
-
-    if length > MAX_TREE_BYTES:
-        raise TreeMismatch(version=version, detail=f"{length} bytes, over {MAX_TREE_BYTES}")
-    try:
-        with zstd.open(path, "rb") as stream:
-            content = stream.read(length + 1)
-    except (zstd.ZstdError, EOFError) as error:
-        raise TreeMismatch(version=version, detail=str(error)) from error
-    if len(content) != length:
-        raise TreeMismatch(version=version, detail=f"not {length} bytes")
-    return bytes(content)
+        """Delete what was downloaded of a release, packs and partial files too."""
+        self._downloads.discard(offer)

@@ -34,6 +34,7 @@ from ncen_updater.release.document import Offer, ReleaseDocument
 from ncen_updater.upgrade.context import Site
 from ncen_updater.upgrade.guard import preflight_findings
 from ncen_updater.upgrade.model import DOWNTIME, StepName
+from ncen_updater.upgrade.obtaining import build, held_trees
 from ncen_updater.upgrade.steps import all_steps
 
 __all__ = ["HopPlan", "Plan", "PlannedStep", "make_plan", "planned_steps"]
@@ -231,8 +232,9 @@ def _prepare(site: Site, offer: Offer, progress: Progress) -> ReleaseDocument:
         document = site.slots.document(version)
         if document.archive.sha256 == offer.archive.sha256:
             return document
-    fetched = site.source.fetch(offer, progress)
-    site.slots.build(fetched.document, fetched.tree, fetched.archive, progress)
+    held = held_trees(site.slots)
+    fetched = site.source.fetch_smallest(offer, held, progress)
+    build(site.slots, site.source, offer, fetched, held, progress)
     return fetched.document
 
 

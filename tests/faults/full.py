@@ -1,7 +1,7 @@
 """The whole fault matrix and the random kills, as a command of its own.
 
 ``python -m tests.faults.full [--engine sqlite|postgresql|both] [--matrix]
-[--operation upgrade|rollback|both] [--part I/N] [--agent-kills N] [--server-kills N]
+[--operation upgrade|rollback|both] [--packs] [--part I/N] [--agent-kills N] [--server-kills N]
 [--seed S] [--report FILE]``. Exits 1 if any promise was broken. All of
 it takes some hours on two cores.
 """
@@ -30,8 +30,8 @@ RESULT = dict[str, object]
 
 
 @contextlib.contextmanager
-def prepared(engine: str) -> Iterator[Trial]:
-    """A trial on an engine."""
+def prepared(engine: str, *, packs: bool = False) -> Iterator[Trial]:
+    """A trial on an engine, if wished with a delta pack to the new release."""
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="nu-faults-"))
         server = None
@@ -40,7 +40,7 @@ def prepared(engine: str) -> Iterator[Trial]:
             server = stack.enter_context(
                 EmbeddedPostgres(available()[-1], Path(data), FAST_SETTINGS)
             )
-        yield stack.enter_context(trial(Path(directory), server))
+        yield stack.enter_context(trial(Path(directory), server, packs=packs))
 
 
 class Report:
@@ -152,6 +152,7 @@ def main() -> int:
     parser.add_argument("--engine", choices=("sqlite", "postgresql", "both"), default="both")
     parser.add_argument("--matrix", action="store_true")
     parser.add_argument("--operation", choices=("upgrade", "rollback", "both"), default="both")
+    parser.add_argument("--packs", action="store_true", help="the release comes by a delta pack")
     parser.add_argument("--part", default="1/1", help="i/n: so that n processes share the work")
     parser.add_argument("--agent-kills", type=int, default=0)
     parser.add_argument("--server-kills", type=int, default=0)
@@ -165,7 +166,7 @@ def main() -> int:
     both = ("upgrade", "rollback")
     operations = both if options.operation == "both" else (options.operation,)
     for engine in engines:
-        with prepared(engine) as made:
+        with prepared(engine, packs=options.packs) as made:
             if options.matrix:
                 matrix(made, engine, report, operations, part)
             agent_kills(made, engine, report, options.agent_kills, options.seed)

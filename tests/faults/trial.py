@@ -302,11 +302,28 @@ def version_of_code(demo: DemoSite) -> str:
 
 @contextlib.contextmanager
 def trial(
-    directory: Path, server: EmbeddedPostgres | None, *, prefix: str = "ncen_", cases: int = 20
+    directory: Path,
+    server: EmbeddedPostgres | None,
+    *,
+    prefix: str = "ncen_",
+    cases: int = 20,
+    packs: bool = False,
 ) -> Iterator[Trial]:
-    """Lay out a site on a server, or on SQLite files where there is none."""
+    """Lay out a site on a server, or on SQLite files where there is none.
+
+    Args:
+        directory: Where.
+        server: The database server.
+        prefix: Of the names of the databases.
+        cases: How many the stand-in has.
+        packs: Whether the new release can be had by a delta pack.
+    """
     feed = TrialFeed(directory)
-    feed.publish([OLD, NEW])
+    if packs:
+        feed.publish([OLD])
+        feed.publish([NEW], packs=True)
+    else:
+        feed.publish([OLD, NEW])
     place = PostgresPlace(str(server.host), prefix=prefix) if server else None
     with serve(feed.directory) as url:
         options = SiteOptions(

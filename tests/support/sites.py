@@ -43,10 +43,10 @@ class TrialFeed:
         """The trusted root that a site is given."""
         return self.directory / "metadata" / "1.root.json"
 
-    def publish(self, versions: Sequence[str]) -> None:
-        """Build, sign and publish releases of the stand-in."""
+    def publish(self, versions: Sequence[str], *, packs: bool = False) -> None:
+        """Build, sign and publish releases of the stand-in, if wished with delta packs."""
         sources = [assemble(version, self._sources / version) for version in versions]
-        publish_release(self.directory, sources, self.keys, _now)
+        publish_release(self.directory, sources, self.keys, _now, packs=packs)
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):

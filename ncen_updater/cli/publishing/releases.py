@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -22,6 +23,10 @@ from ncen_updater.cli.render import finding_document, finding_lines
 from ncen_updater.errors import ExitCode
 from ncen_updater.findings import Severity
 from ncen_updater.i18n import N_, Text
+
+NOT_KEPT = N_(
+    "no delta pack from {from_version}: it has {pack_bytes} bytes, the archive {archive_bytes}"
+)
 
 __all__ = ["build", "draft", "lint", "withdraw"]
 
@@ -59,11 +64,31 @@ def lint(context: click.Context, directory: Path, feed: Path | None) -> ExitCode
 )
 @click.argument("directory", type=DIRECTORY)
 @click.option("--staging", type=DIRECTORY, required=True, help=N_("Where the targets are written."))
+@click.option(
+    "--feed", type=DIRECTORY, help=N_("The published feed, to make delta packs from its releases.")
+)
+@click.option(
+    "--delta-from",
+    "origins",
+    multiple=True,
+    metavar="VERSION",
+    help=N_("Make a delta pack from this release; by default from the last five that fit."),
+)
 @click.pass_context
-def build(context: click.Context, directory: Path, staging: Path) -> None:
+def build(
+    context: click.Context,
+    directory: Path,
+    staging: Path,
+    feed: Path | None,
+    origins: tuple[str, ...],
+) -> None:
     from ncen_updater.publisher.archive import DEFAULT_EPOCH
     from ncen_updater.publisher.build import build_release
+    from ncen_updater.publisher.deltas import DeltaMaker
+    from ncen_updater.publisher.feed import Feed
 
+    if origins and feed is None:
+        raise click.UsageError("--delta-from needs --feed")
     session = session_of(context)
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
     with session.progress() as progress:
@@ -76,9 +101,11 @@ def build(context: click.Context, directory: Path, staging: Path) -> None:
 
         building = Text(N_("packing {directory}, bytes read"), {"directory": directory})
         progress.tell(building)
+        maker = DeltaMaker(Feed(feed), progress, origins or None) if feed else None
         built = build_release(
-            directory, staging, int(epoch) if epoch.isdigit() else DEFAULT_EPOCH, count
+            directory, staging, int(epoch) if epoch.isdigit() else DEFAULT_EPOCH, count, maker
         )
+    dropped = tuple(maker.dropped) if maker else ()
     manifest = built.document.manifest
     show_result(
         session,
@@ -87,9 +114,11 @@ def build(context: click.Context, directory: Path, staging: Path) -> None:
             "version": manifest.version,
             "targets": [ref.model_dump() for ref in built.targets],
             "unpacked_bytes": built.document.unpacked_bytes,
+            "dropped_packs": [dataclasses.asdict(item) for item in dropped],
         },
         N_("Built {product} {version}."),
         *(f"{ref.sha256}  {ref.target}  ({ref.length} bytes)" for ref in built.targets),
+        *(Text(NOT_KEPT, dataclasses.asdict(item)).render(session.language) for item in dropped),
     )
 
 

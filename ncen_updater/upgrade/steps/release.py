@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ncen_updater.i18n import N_, Text
 from ncen_updater.upgrade.context import StepContext
 from ncen_updater.upgrade.errors import ReleaseNotOnOffer
 from ncen_updater.upgrade.model import StepName
+from ncen_updater.upgrade.obtaining import build, held_trees, name_of
 from ncen_updater.upgrade.steps.base import Facts, Step
 
 __all__ = ["BuildSlot", "Fetch"]
@@ -22,6 +25,14 @@ def _slot_is_ready(context: StepContext) -> bool:
     offer = context.offer()
     same = not context.leads_up or offer is None or offer.archive.sha256 == document.archive.sha256
     return same and context.site.slots.built(context.target_version, document.tree_digest)
+
+
+def _note_refusals(
+    context: StepContext, before: Mapping[str, str], after: Mapping[str, str]
+) -> None:
+    """Let the history say which packs failed; the archive took their place."""
+    for name in sorted(after.keys() - before.keys()):
+        context.journal.note("pack-refused", context.change.id, pack=name, code=after[name])
 
 
 class Fetch(Step):
@@ -41,14 +52,17 @@ class Fetch(Step):
         offer = context.offer()
         if offer is None:
             raise ReleaseNotOnOffer(version=context.change.to_version)
-        context.site.source.fetch(offer, context.progress)
-        return {"fetched": True}
+        source = context.site.source
+        before = source.refused_packs(offer)
+        fetched = source.fetch_smallest(offer, held_trees(context.site.slots), context.progress)
+        _note_refusals(context, before, source.refused_packs(offer))
+        return {"fetched": True, "fetched_as": name_of(fetched)}
 
-    # No check of its own: the next step hashes the whole archive again before it is used.
+    # No check of its own: the next step hashes all that was fetched again before it is used.
 
 
 class BuildSlot(Step):
-    """Assemble the slot from the verified archive."""
+    """Assemble the slot from the verified pack or archive."""
 
     name = StepName.BUILD_SLOT
     title = Text(N_("building the slot of the release"))
@@ -62,11 +76,20 @@ class BuildSlot(Step):
         if not context.facts().get("fetched"):
             return {}
         offer = context.offer()
-        fetched = context.site.source.fetched(offer) if offer else None
+        if offer is None:
+            raise ReleaseNotOnOffer(version=context.change.to_version)
+        source = context.site.source
+        slots = context.site.slots
+        held = held_trees(slots)
+        fetched = source.fetched_smallest(offer, held)
         if fetched is None:
             raise ReleaseNotOnOffer(version=context.change.to_version)
-        context.site.slots.build(fetched.document, fetched.tree, fetched.archive, context.progress)
-        return {}
+        before = source.refused_packs(offer)
+        try:
+            built_from = build(slots, source, offer, fetched, held, context.progress)
+        finally:
+            _note_refusals(context, before, source.refused_packs(offer))
+        return {"built_from": built_from}
 
     def check(self, context: StepContext) -> bool:
         """The slot stands, whole."""

@@ -1,0 +1,108 @@
+"""Pairs of real consecutive releases, downloaded from PyPI and unpacked."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.report import say
+
+__all__ = ["PAIRS", "Pair", "unpacked"]
+
+PROGRAM = 0o111
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two consecutive releases of a package.
+
+    Attributes:
+        name: The package; also the name of the product in either feed.
+        kind: What its files are like.
+        top: The directory of the package that is taken; all of it if empty.
+    """
+
+    name: str
+    old: str
+    new: str
+    kind: str
+    top: str = ""
+
+
+PAIRS = (
+    Pair("jupyterlab", "4.6.5", "4.6.6", "front-end assets with hashes in their names"),
+    Pair("mlflow", "3.17.2", "3.18.0", "text and front-end assets"),
+    Pair("scipy", "1.17.0", "1.17.1", "compiled binaries"),
+    Pair("ruff", "0.17.5", "0.17.6", "one binary"),
+    Pair("openapi-generator-cli", "7.25.0", "7.26.0", "one jar"),
+    Pair("h2o", "3.46.0.11", "3.46.0.12", "one jar of 280 MB", top="h2o"),
+    Pair("pyspark", "4.1.3", "4.1.4", "many jars, versions in their names"),
+)
+
+
+def unpacked(pair: Pair, cache: Path) -> tuple[Path, Path]:
+    """Return the directories of the old and the new release; download and unpack what is missing.
+
+    Args:
+        pair: Which.
+        cache: Where downloads and directories are kept between runs.
+    """
+    return _one(pair, pair.old, cache), _one(pair, pair.new, cache)
+
+
+def _one(pair: Pair, version: str, cache: Path) -> Path:
+    place = cache / "trees" / f"{pair.name}-{version}"
+    if place.is_dir():
+        return place
+    downloads = cache / "downloads" / f"{pair.name}-{version}"
+    if not (downloads.is_dir() and any(downloads.iterdir())):
+        say(f"downloading {pair.name} {version}")
+        downloads.mkdir(parents=True, exist_ok=True)
+        # Wheels of one platform, so that another machine compares the same files.
+        subprocess.run(
+            [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(downloads),
+             f"{pair.name}=={version}"],
+            check=True, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+    (file,) = downloads.iterdir()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place.parent) as folder:
+        _unpack(file, Path(folder) / "all")
+        _plain(Path(folder) / "all")
+        shutil.move(_root(Path(folder) / "all", file, pair.top), place)
+    return place
+
+
+def _unpack(file: Path, place: Path) -> None:
+    if file.suffix == ".whl":
+        with zipfile.ZipFile(file) as wheel:
+            wheel.extractall(place)
+            for member in wheel.infolist():
+                if member.external_attr >> 16 & PROGRAM:
+                    (place / member.filename).chmod(0o755)
+    else:
+        with tarfile.open(file) as archive:
+            archive.extractall(place, filter="data")
+
+
+def _plain(place: Path) -> None:
+    """Modes of two kinds, as either publisher would have them."""
+    for directory, _, names in os.walk(place):
+        Path(directory).chmod(0o755)
+        for name in names:
+            path = Path(directory, name)
+            if not path.is_symlink():
+                path.chmod(0o755 if path.stat().st_mode & PROGRAM else 0o644)
+
+
+def _root(place: Path, file: Path, top: str) -> Path:
+    if file.suffix != ".whl":
+        (place,) = place.iterdir()  # a source archive holds one directory
+    return place / top

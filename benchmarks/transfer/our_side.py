@@ -1,0 +1,154 @@
+"""Ours: the product's publisher, its delta pack, its client.
+
+Tasks of processes of their own: ``make`` (the pack, with its proof) and ``update`` (signed lists
+and pack over HTTP, the new slot assembled and verified).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks.transfer.measure import cost_of_this_process
+
+MANIFEST = """schema = 1
+product = "{name}"
+version = "{version}"
+upgrade_from = ">=0"
+[notes.en]
+title = "{name} {version}"
+text = "A release of a package index, for a measurement."
+[notes.fr]
+title = "{name} {version}"
+text = "Une version d'un index de paquets, pour une mesure."
+"""
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def publish(order: dict[str, Any]) -> dict[str, object]:
+    """Publish the old and the new release, the latter with a pack from the former.
+
+    Args:
+        order: ``name``, ``old`` and ``new`` (version and release directory with its manifest), and
+            ``place`` (empty directory).
+    """
+    from ncen_updater.progress import Silent
+    from ncen_updater.publisher.build import build_release
+    from ncen_updater.publisher.deltas import DeltaMaker
+    from ncen_updater.publisher.drafting import draft_releases
+    from ncen_updater.publisher.feed import Feed
+    from ncen_updater.publisher.release_flow import make_feed, make_keys, publish_draft
+
+    place = Path(order["place"])
+    keys = make_keys(place / "keys", "a long pass phrase")
+    feed = Feed(place / "feed")
+    make_feed(feed.directory, keys, _now, products=(order["name"],))
+    packs: list[dict[str, object]] = []
+    archive_bytes = 0
+    maker = DeltaMaker(feed, Silent(), scratch=place)
+    made = maker.make
+    spent = {"cpu_s": 0.0}
+
+    def timed(*args: Any) -> Any:  # noqa: ANN401 - passed on
+        before = cost_of_this_process().cpu_s
+        result = made(*args)
+        spent["cpu_s"] = cost_of_this_process().cpu_s - before
+        return result
+
+    maker.make = timed  # type: ignore[method-assign,assignment] # only looks at the clock
+    for side in ("old", "new"):
+        staging = place / f"staging-{side}"
+        built = build_release(
+            Path(order[side][1]), staging, deltas=maker if side == "new" else None
+        )
+        draft = draft_releases(feed.state(), staging, _now())
+        publish_draft(feed.directory, draft, keys, _now, [staging])
+        packs = [ref.model_dump() for ref in built.document.deltas]
+        archive_bytes = built.document.archive.length
+    (pack,) = packs
+    whole = cost_of_this_process()
+    return {
+        "pack_bytes": pack["length"],
+        "archive_bytes": archive_bytes,
+        "cpu_s": round(spent["cpu_s"], 2),
+        "peak_mb": round(whole.peak_mb, 1),
+        "whole_cpu_s": round(whole.cpu_s, 2),
+    }
+
+
+def update(order: dict[str, Any]) -> dict[str, object]:
+    """Fetch the signed lists and the pack, and assemble the slot of the new release.
+
+    Args:
+        order: ``name``, ``old`` and ``new`` version, ``url``, ``place`` with ``root.json`` and
+            ``slots`` (the slot of the old release, built).
+    """
+    from ncen_updater.feed.source import FetchedPack
+    from ncen_updater.progress import Silent
+    from ncen_updater.slots.store import SlotStore
+    from ncen_updater.trust.fetcher import HttpFetcher
+    from ncen_updater.trust.source import TufReleaseSource
+    from ncen_updater.upgrade.obtaining import apply_pack
+
+    place = Path(order["place"])
+    source = TufReleaseSource(
+        order["name"],
+        state=place / "state",
+        trusted_root=place / "root.json",
+        make_fetcher=lambda: HttpFetcher((order["url"],)),
+    )
+    store = SlotStore(place / "slots", place / "current")
+    held = {store.document(version).tree_digest: version for version in store.versions()}
+    (offer,) = [o for o in source.refresh().offers if o.version == order["new"]]
+    fetched = source.fetch_smallest(offer, held, Silent())
+    if not isinstance(fetched, FetchedPack):
+        raise TypeError("our client did not choose the pack")
+    apply_pack(store, fetched, held, Silent())
+    source.close()
+    return dict(cost_of_this_process().as_dict())
+
+
+def install_old(order: dict[str, Any]) -> dict[str, object]:
+    """Install the old release, as an earlier upgrade left it; not measured."""
+    from ncen_updater.progress import Silent
+    from ncen_updater.slots.store import SlotStore
+    from ncen_updater.trust.fetcher import HttpFetcher
+    from ncen_updater.trust.source import TufReleaseSource
+
+    place = Path(order["place"])
+    source = TufReleaseSource(
+        order["name"],
+        state=place / "state-before",
+        trusted_root=place / "root.json",
+        make_fetcher=lambda: HttpFetcher((order["url"],)),
+    )
+    store = SlotStore(place / "slots", place / "current")
+    (offer,) = [o for o in source.refresh().offers if o.version == order["old"]]
+    got = source.fetch(offer, Silent())
+    store.build(got.document, got.tree, got.archive, Silent())
+    store.switch(offer.release_version)
+    source.discard(offer)
+    return {}
+
+
+def verify(order: dict[str, Any]) -> dict[str, object]:
+    """Hash every file of the new slot once more; not measured."""
+    from packaging.version import Version
+
+    from ncen_updater.slots.store import SlotStore
+
+    place = Path(order["place"])
+    found = SlotStore(place / "slots", place / "current").verify(Version(order["new"]))
+    return {"differences": [str(item) for item in found]}
+
+
+TASKS = {"publish": publish, "install_old": install_old, "update": update, "verify": verify}
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(TASKS[sys.argv[1]](json.loads(sys.argv[2]))) + "\n")

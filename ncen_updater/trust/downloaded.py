@@ -1,0 +1,79 @@
+"""What lies on the disk of a release: the record of its document, and its signed tree."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+
+from ncen_updater import durable
+from ncen_updater.release.canonical import sha256_hex
+from ncen_updater.release.document import ReleaseDocument
+from ncen_updater.release.tree import MAX_TREE_BYTES, Tree, parse_tree
+from ncen_updater.transfer.download import Wanted
+from ncen_updater.trust.errors import TreeMismatch
+
+__all__ = ["DOCUMENT", "read_record", "read_tree", "remove_record", "write_record"]
+
+logger = logging.getLogger(__name__)
+
+DOCUMENT, RECORD = "release.json", "verified.json"
+
+
+def write_record(place: Path, length: int, sha256: str) -> None:
+    """Keep what the signed list said of the release document."""
+    durable.write(place / RECORD, json.dumps({"length": length, "sha256": sha256}).encode())
+
+
+def read_record(place: Path) -> Wanted | None:
+    """What the signed list said of the release document; None where nothing counts."""
+    try:
+        data = json.loads((place / RECORD).read_bytes())
+        return Wanted(DOCUMENT, int(data["length"]), str(data["sha256"]))
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        logger.warning("%s is damaged, the release will be fetched anew: %s", place, error)
+        return None
+
+
+def remove_record(place: Path) -> None:
+    """From now on nothing that lies there counts, whatever an interruption leaves."""
+    durable.remove(place / RECORD)
+
+
+def read_tree(document: ReleaseDocument, path: Path) -> Tree:
+    """Unpack and check the tree that a release document names.
+
+    Raises:
+        TreeMismatch: If it is another one.
+        BadTree: If it names what no release may hold.
+    """
+    version = document.manifest.version
+    content = _decompressed(path, document.tree_bytes, version)
+    if sha256_hex(content) != document.tree_digest:
+        raise TreeMismatch(version=version, detail="its digest")
+    tree = parse_tree(content, document.tree.target)
+    if tree.total_bytes != document.unpacked_bytes:
+        raise TreeMismatch(version=version, detail="the sum of its sizes")
+    return tree
+
+
+def _decompressed(path: Path, length: int, version: str) -> bytes:
+    """Return exactly ``length`` bytes; one more is refused before it is kept."""
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+
+    if length > MAX_TREE_BYTES:
+        raise TreeMismatch(version=version, detail=f"{length} bytes, over {MAX_TREE_BYTES}")
+    try:
+        with zstd.open(path, "rb") as stream:
+            content = stream.read(length + 1)
+    except (zstd.ZstdError, EOFError) as error:
+        raise TreeMismatch(version=version, detail=str(error)) from error
+    if len(content) != length:
+        raise TreeMismatch(version=version, detail=f"not {length} bytes")
+    return bytes(content)

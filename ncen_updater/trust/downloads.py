@@ -1,0 +1,165 @@
+"""What was downloaded of releases and lies on the disk; nothing here needs the network.
+
+Every file is hashed when it is asked for, against the chain that begins with ``verified.json``.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from ncen_updater import durable
+from ncen_updater.errors import UpdaterError
+from ncen_updater.feed.source import FetchedPack, FetchedRelease
+from ncen_updater.release.document import (
+    STEERING,
+    DeltaRef,
+    Offer,
+    ReleaseDocument,
+    TargetRef,
+    archive_target,
+    delta_target,
+    parse_release_document,
+    release_target,
+    tree_target,
+)
+from ncen_updater.transfer.delta.model import capabilities
+from ncen_updater.transfer.download import Wanted, is_whole
+from ncen_updater.trust.downloaded import DOCUMENT, read_record, read_tree, remove_record
+from ncen_updater.trust.errors import DocumentMismatch
+from ncen_updater.trust.packs import (
+    choose_pack,
+    pack_place,
+    refusals,
+    refuse,
+    remaining_bytes,
+    usable_packs,
+)
+
+__all__ = ["TREE", "Downloads"]
+
+TREE = "tree.json.zst"
+
+
+class Downloads:
+    """The downloads of one product.
+
+    Args:
+        product: The product.
+        directory: Where they lie, a directory for each version.
+    """
+
+    def __init__(self, product: str, directory: Path) -> None:
+        self._product, self._directory = product, directory
+
+    def place(self, offer: Offer) -> Path:
+        """Where the files of a release lie."""
+        return self._directory / offer.version
+
+    def fetched(self, offer: Offer) -> FetchedRelease | None:
+        """A release that lies whole on the disk, hashed again; needs no network.
+
+        Raises:
+            TrustError: If the files are whole and contradict each other or the offer.
+        """
+        place = self.place(offer)
+        document = self._whole_document(offer)
+        if document is None:
+            return None
+        archive = place / document.archive.target
+        if not is_whole(place / TREE, _wanted(document.tree)):
+            return None
+        if not is_whole(archive, _wanted(document.archive)):
+            return None
+        return FetchedRelease(document, read_tree(document, place / TREE), archive)
+
+    def fetched_smallest(
+        self, offer: Offer, have: Collection[str]
+    ) -> FetchedRelease | FetchedPack | None:
+        """A release, or a pack that leads to it from here, that lies whole on the disk.
+
+        Raises:
+            TrustError: If the files are whole and contradict each other or the offer.
+        """
+        place = self.place(offer)
+        document = self._whole_document(offer)
+        if document is None:
+            return None
+        for ref in usable_packs(document, have, capabilities(), refusals(place)):
+            if is_whole(pack_place(place, ref), _wanted(ref)):
+                return FetchedPack(document, ref, pack_place(place, ref))
+        return self.fetched(offer)
+
+    def choose_pack(
+        self, document: ReleaseDocument, offer: Offer, have: Collection[str]
+    ) -> DeltaRef | None:
+        """The pack to fetch; None where the archive is fewer bytes from here."""
+        place = self.place(offer)
+        packs = usable_packs(document, have, capabilities(), refusals(place))
+        return choose_pack(document, packs, lambda ref: remaining_bytes(_local(place, ref), ref))
+
+    def refuse_pack(self, offer: Offer, pack: DeltaRef, error: UpdaterError) -> None:
+        """Remember that a pack did not give the release, so that it is not used again."""
+        refuse(self.place(offer), pack, error)
+
+    def refused_packs(self, offer: Offer) -> Mapping[str, str]:
+        """Code of the failure of every pack of a release that failed here, by its name."""
+        known = refusals(self.place(offer))
+        document = self._whole_document(offer) if known else None
+        refs = document.deltas if document else ()
+        return {ref.target: known[ref.sha256] for ref in refs if ref.sha256 in known}
+
+    def discard(self, offer: Offer) -> None:
+        """Delete what was downloaded of a release, packs and partial files too."""
+        place = self.place(offer)
+        if place.exists():
+            remove_record(place)
+            shutil.rmtree(place)
+            durable.fsync_directory(place.parent)
+
+    def _whole_document(self, offer: Offer) -> ReleaseDocument | None:
+        place = self.place(offer)
+        record = read_record(place)
+        if record is None or not is_whole(place / DOCUMENT, record):
+            return None
+        return self.document(offer)
+
+    def document(self, offer: Offer) -> ReleaseDocument:
+        """The release document that lies there, compared with the offer.
+
+        Raises:
+            DocumentMismatch: If they contradict each other.
+            BadRelease: If it cannot be read.
+        """
+        name = release_target(self._product, offer.version)
+        document = parse_release_document((self.place(offer) / DOCUMENT).read_bytes(), name)
+        says = document.offer()
+        if not says.same_release(offer):
+            different = [
+                key
+                for key in Offer.model_fields
+                if key not in STEERING and getattr(says, key) != getattr(offer, key)
+            ]
+            raise DocumentMismatch(version=offer.version, detail=", ".join(different))
+        names = (document.archive.target, document.tree.target)
+        wanted = (
+            archive_target(self._product, offer.version),
+            tree_target(self._product, offer.version),
+        )
+        if names != wanted:
+            raise DocumentMismatch(version=offer.version, detail=f"it names {names}")
+        for ref in document.deltas:
+            if ref.target != delta_target(self._product, ref.from_version, offer.version):
+                raise DocumentMismatch(version=offer.version, detail=f"it names {ref.target}")
+        return document
+
+
+def _wanted(ref: TargetRef) -> Wanted:
+    return Wanted(ref.target, ref.length, ref.sha256)
+
+
+def _local(place: Path, ref: TargetRef) -> Path:
+    if isinstance(ref, DeltaRef):
+        return pack_place(place, ref)
+    return place / (TREE if ref.target.endswith(".zst") else ref.target)

@@ -1,0 +1,113 @@
+"""An upgrade by a delta pack, struck while it is fetched and while the slot is built of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.model import StepName
+from ncen_updater.upgrade.obtaining import ARCHIVE
+from ncen_updater.upgrade.operations import JOURNAL
+from tests.faults.cells import Cell, all_cells, expected_versions, undo_cells
+from tests.faults.full import prepared
+from tests.faults.trial import NEW, OLD, Trial
+
+PACK = f"deltas/ncen/{OLD}--{NEW}"
+STRUCK = (StepName.FETCH, StepName.BUILD_SLOT)
+CELLS = [c for c in (*all_cells(), *undo_cells()) if c.strikes[-1].step in STRUCK][::2]
+
+
+@pytest.fixture(scope="module")
+def made() -> Iterator[Trial]:
+    with prepared("sqlite", packs=True) as trial:
+        yield trial
+
+
+def last_facts(trial: Trial) -> dict[str, object]:
+    """Facts of the newest change."""
+    with Journal.open(trial.demo.state / JOURNAL, read_only=True) as journal:
+        return dict(journal.facts(journal.changes()[0].id))
+
+
+def kinds(trial: Trial) -> list[str]:
+    """Kinds of the events of the newest change."""
+    with Journal.open(trial.demo.state / JOURNAL, read_only=True) as journal:
+        return [event.kind for event in journal.events(change=journal.changes()[0].id)]
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.id)
+def test_the_site_ends_whole_with_every_record(made: Trial, cell: Cell) -> None:
+    outcome = made.run(cell)
+    assert outcome.struck
+    assert outcome.version in expected_versions(cell, OLD, NEW)
+
+
+def test_the_slot_is_built_from_the_pack(made: Trial) -> None:
+    assert made.run(Cell("upgrade", ())).version == NEW
+    assert last_facts(made)["built_from"] == PACK
+    assert "pack-refused" not in kinds(made)
+
+
+def test_an_altered_slot_costs_the_archive_and_the_history_says_so(made: Trial) -> None:
+    made.reset()
+    altered = made.demo.slots / OLD / "app" / "release.json"
+    content, mode = altered.read_bytes(), altered.stat().st_mode
+    altered.chmod(0o644)
+    altered.write_bytes(content + b" ")
+    try:
+        made.operate("upgrade")
+        with Journal.open(made.demo.state / JOURNAL, read_only=True) as journal:
+            change = journal.changes()[0].id
+            (said,) = [e for e in journal.events(change=change) if e.kind == "pack-refused"]
+            assert said.data == {"pack": PACK, "code": "NU-3157"}
+            assert journal.facts(change)["built_from"] == ARCHIVE
+    finally:
+        altered.write_bytes(content)
+        altered.chmod(mode)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tests.faults.worker import main
+import ncen_updater.transfer.delta.apply as apply
+
+right = apply.apply_delta
+
+
+def struck(pack, old, tree, place, *rest):
+    made = right(pack, old, tree, place, *rest)
+    # Half of what was written, as where the process dies in the middle.
+    for path in sorted(place.rglob("*"))[::2]:
+        if path.is_file():
+            path.unlink()
+    print("struck", flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+apply.apply_delta = struck
+main([sys.argv[1], "upgrade", "[]"])
+"""
+
+
+def test_a_kill_in_the_middle_of_applying_leaves_nothing_that_counts(made: Trial) -> None:
+    made.reset()
+    root = Path(__file__).parents[2]
+    argv = [sys.executable, "-c", KILLED, str(made.demo.config_path)]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    ended = subprocess.run(
+        argv, cwd=root, env=environment, check=False, stdout=subprocess.PIPE, text=True
+    )
+    assert (ended.returncode, "struck" in ended.stdout) == (-signal.SIGKILL, True)
+    assert (made.demo.slots / f"{NEW}.partial").exists()
+    assert not (made.demo.slots / NEW).exists()
+    assert made.settle()[0] == OLD
+    assert made.operate("upgrade").endswith("exit 0\n")
+    assert last_facts(made)["built_from"] == PACK
+    assert made.judge() == NEW

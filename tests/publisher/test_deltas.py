@@ -1,0 +1,162 @@
+"""Which packs a release gets, that they are proved, and what officers read of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.progress import Silent
+from ncen_updater.publisher.build import BuiltRelease, build_release
+from ncen_updater.publisher.deltas import DeltaMaker, bases
+from ncen_updater.publisher.describe import describe
+from ncen_updater.publisher.drafting import draft_releases
+from ncen_updater.publisher.errors import BuildRefused, FeedBroken, UnknownRelease
+from ncen_updater.publisher.event import Event
+from ncen_updater.publisher.feed import Feed
+from ncen_updater.release.document import Offer, TargetRef, Withdrawal
+from ncen_updater.release.manifest import Manifest
+from tests.support.packs import FIRST, SECOND, THIRD, PackFeed, write_large
+
+
+@pytest.fixture
+def feed(tmp_path: Path) -> PackFeed:
+    return PackFeed(tmp_path)
+
+
+def built(tmp_path: Path, feed: PackFeed, *wanted: str) -> tuple[BuiltRelease, DeltaMaker]:
+    maker = DeltaMaker(Feed(feed.directory), Silent(), wanted or None, scratch=tmp_path)
+    source = tmp_path / "third"
+    if not source.exists():
+        write_large(source, THIRD)
+    return build_release(source, tmp_path / "staging", deltas=maker), maker
+
+
+def offer(version: str, *, withdrawn: bool = False) -> Offer:
+    return Offer(
+        product="ncen",
+        version=version,
+        upgrade_from=">=0",
+        archive=TargetRef(target=f"ncen-{version}.tar.gz", length=1, sha256="0" * 64),
+        unpacked_bytes=1,
+        withdrawn=Withdrawal(reason="wrong") if withdrawn else None,
+    )
+
+
+def manifest(upgrade_from: str) -> Manifest:
+    data = {"schema": 1, "product": "ncen", "version": "4.0", "upgrade_from": upgrade_from}
+    return Manifest.model_validate(data)
+
+
+OFFERS = [*(offer(f"3.{n}") for n in range(1, 9)), offer("3.9", withdrawn=True), offer("3.10rc1")]
+
+
+@pytest.mark.parametrize(
+    ("upgrade_from", "wanted", "expected"),
+    [
+        (">=3", None, ["3.10rc1", "3.8", "3.7", "3.6", "3.5"]),
+        (">=3.1,<3.4", None, ["3.3", "3.2", "3.1"]),
+        ("<3", None, []),
+        (">=3", ["3.2", "3.1", "3.2"], ["3.2", "3.1"]),
+    ],
+)
+def test_the_newest_five_that_it_may_be_installed_over(
+    upgrade_from: str, wanted: list[str] | None, expected: list[str]
+) -> None:
+    assert [o.version for o in bases(OFFERS, manifest(upgrade_from), wanted)] == expected
+
+
+@pytest.mark.parametrize("version", ["2.0", "3.9"])
+def test_a_release_that_is_not_on_offer_is_refused(version: str) -> None:
+    with pytest.raises(UnknownRelease):
+        bases(OFFERS, manifest(">=3"), [version])
+
+
+def test_a_release_that_may_not_be_upgraded_from_is_refused() -> None:
+    with pytest.raises(BuildRefused):
+        bases(OFFERS, manifest(">=3.5"), ["3.2"])
+
+
+def test_each_earlier_release_gets_a_pack_straight_to_the_new_one(
+    tmp_path: Path, feed: PackFeed
+) -> None:
+    release, maker = built(tmp_path, feed)
+    assert [ref.from_version for ref in release.document.deltas] == [SECOND, FIRST]
+    assert not maker.dropped
+    for ref in release.document.deltas:
+        pack = tmp_path / "staging" / "targets" / ref.target
+        assert pack.stat().st_size == ref.length < release.document.archive.length / 5
+        assert ref.out_bytes == release.document.unpacked_bytes
+    assert release.document.offer().deltas == {
+        ref.from_version: ref.length for ref in release.document.deltas
+    }
+    assert release.document.offer().download_bytes(FIRST) < 50_000
+    assert release.document.offer().download_bytes("1.0") == release.document.archive.length
+    assert not list(tmp_path.glob("nu-delta-*"))
+
+
+def test_twice_the_same_bytes(tmp_path: Path, feed: PackFeed) -> None:
+    first, _ = built(tmp_path, feed)
+    again, _ = built(tmp_path, feed)
+    assert first.targets == again.targets
+
+
+def test_a_pack_that_saves_too_little_is_not_kept(tmp_path: Path, feed: PackFeed) -> None:
+    source = write_large(tmp_path / "third", THIRD)
+    import os
+
+    (source / "app" / "data.bin").write_bytes(os.urandom(400_000))
+    release, maker = built(tmp_path, feed)
+    assert release.document.deltas == ()
+    assert [item.from_version for item in maker.dropped] == [SECOND, FIRST]
+    assert all(item.pack_bytes > item.archive_bytes * 0.8 for item in maker.dropped)
+    assert not list((tmp_path / "staging" / "targets" / "deltas").rglob("*--*"))
+
+
+def test_an_altered_archive_of_the_feed_is_not_a_base(tmp_path: Path, feed: PackFeed) -> None:
+    archive = feed.served(f"ncen-{FIRST}.tar.gz")
+    archive.write_bytes(archive.read_bytes()[:-1] + b"?")
+    with pytest.raises(FeedBroken) as caught:
+        built(tmp_path, feed)
+    assert f"ncen-{FIRST}.tar.gz" in str(caught.value)
+
+
+def test_officers_read_of_the_packs_that_they_sign(tmp_path: Path, feed: PackFeed) -> None:
+    release, _ = built(tmp_path, feed)
+    state = Feed(feed.directory).state()
+    from datetime import UTC, datetime
+
+    draft = draft_releases(state, tmp_path / "staging", datetime.now(UTC))
+    event = Event.create(tmp_path / "event", draft.title, draft.roles, state)
+    words = "\n".join(line.text.render() for line in describe(event))
+    for ref in release.document.deltas:
+        said = f"added: delta pack from {ref.from_version} straight to {THIRD}, {ref.length} bytes"
+        assert said in words
+    assert f"ncen {THIRD} has delta packs from: " in words
+    assert "deltas is" not in words
+
+
+def test_a_pack_that_no_document_names_is_not_signed(tmp_path: Path, feed: PackFeed) -> None:
+    from datetime import UTC, datetime
+
+    built(tmp_path, feed)
+    stray = tmp_path / "staging" / "targets" / "deltas" / "ncen" / f"1.0--{THIRD}"
+    stray.write_bytes(b"anything")
+    state = Feed(feed.directory).state()
+    with pytest.raises(BuildRefused, match=r"1\.0--"):
+        draft_releases(state, tmp_path / "staging", datetime.now(UTC))
+    release, _ = built(tmp_path, feed)
+    assert not stray.exists()
+    pack = tmp_path / "staging" / "targets" / release.document.deltas[0].target
+    pack.write_bytes(pack.read_bytes() + b"?")
+    with pytest.raises(BuildRefused, match="is not the file that its release document names"):
+        draft_releases(state, tmp_path / "staging", datetime.now(UTC))
+
+
+def test_a_document_without_packs_can_still_be_read(tmp_path: Path) -> None:
+    """Documents of before there were packs have no such field."""
+    release = build_release(write_large(tmp_path / "r", FIRST), tmp_path / "staging")
+    data = json.loads(release.document.canonical())
+    del data["deltas"]
+    assert type(release.document).model_validate(data) == release.document

@@ -1,0 +1,67 @@
+"""Releases that are worth a delta pack, on a signed feed."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ncen_updater.publisher.release_flow import KeyRing, make_feed, make_keys, publish_release
+
+__all__ = ["FIRST", "SECOND", "THIRD", "PackFeed", "write_large"]
+
+FIRST, SECOND, THIRD = "3.2.4", "3.3.0", "3.3.1"
+BYTES = 200_000
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def write_large(directory: Path, version: str) -> Path:
+    """A release with a large file of which each version changes a little, and its manifest."""
+    chance = random.Random(7)  # the same in every version
+    content = bytearray(chance.randbytes(BYTES))
+    content[BYTES // 2 : BYTES // 2 + 5] = version.encode()
+    (directory / "app").mkdir(parents=True)
+    (directory / "empty").mkdir()
+    (directory / "app" / "data.bin").write_bytes(content)
+    (directory / "app" / f"same-{version}.txt").write_bytes(chance.randbytes(30_000))
+    (directory / "link").symlink_to("app/data.bin")
+    program = directory / "app" / "run"
+    program.write_text(f"#!/bin/sh\necho {version}\n")
+    program.chmod(0o755)
+    (directory / "manifest.toml").write_text(
+        f'schema = 1\nproduct = "ncen"\nversion = "{version}"\nupgrade_from = ">=3.2"\n'
+        '[notes.en]\ntitle = "A release"\ntext = "Words."\n'
+        '[notes.fr]\ntitle = "Une version"\ntext = "Des mots."\n',
+        "utf-8",
+    )
+    return directory
+
+
+class PackFeed:
+    """A feed on which each release is published with packs from those before it."""
+
+    def __init__(self, directory: Path, versions: tuple[str, ...] = (FIRST, SECOND)) -> None:
+        self.directory = directory / "feed"
+        self._sources = directory / "sources"
+        self.keys: KeyRing = make_keys(directory / "keys", "a long pass phrase")
+        make_feed(self.directory, self.keys, _now)
+        for version in versions:
+            self.publish(version)
+
+    @property
+    def root(self) -> Path:
+        """What a site trusts first."""
+        return self.directory / "metadata" / "1.root.json"
+
+    def publish(self, version: str) -> None:
+        """Publish one release."""
+        source = write_large(self._sources / version, version)
+        publish_release(self.directory, [source], self.keys, _now, packs=True)
+
+    def served(self, name: str) -> Path:
+        """The file that is served under the (last part of the) name of a target."""
+        (found,) = (self.directory / "targets").rglob(f"*.{name}")
+        return found

@@ -203,13 +203,14 @@ class PartAltered(BundleError):
 
 
 class NotImported(UpdaterError):
-    """A release that is on the list and not on the disk, at a site without a network."""
+    """A file of a release that is on the list and not on the disk, and no feed to ask."""
 
     code = "NU-2319"
     exit_code = ExitCode.NETWORK
-    what = N_("Release {version} is on the list, but was not imported, and this site has no feed.")
+    what = N_("'{name}' was not imported, and there is no feed that could be asked.")
     remedy = N_(
-        "Import a bundle that holds it, or name one of the releases that were imported: {ready}."
+        "Import a bundle that holds this release, or name one that was imported; "
+        "'ncen-updater history' shows them."
     )
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "encode",
     "plan_members",
     "read_members",
+    "target_member",
 ]
 
 #: What is in the bundle, for people; nothing believes it.
@@ -150,6 +151,12 @@ def _directory(members: Sequence[Member]) -> bytes:
     few = min(count, _FULL16)
     end = struct.pack(_END_FORM, _END, 0, 0, few, few, size, min(begins, _FULL32), 0)
     return entries + wide + end
+
+
+def target_member(path: str, sha256: str) -> str:
+    """Name of the member that holds a signed file, as in a feed with consistent snapshots."""
+    directory, _, base = path.rpartition("/")
+    return f"targets/{directory}/{sha256}.{base}" if directory else f"targets/{sha256}.{base}"
 
 
 # -- writing -----------------------------------------------------------------------------------

@@ -184,6 +184,8 @@ def opened(files: Sequence[Path]) -> Iterator[Opened]:
     Raises:
         BundleError: If the files are not that.
     """
+    if not files:
+        raise NotABundle(path="-")
     with contextlib.ExitStack() as stack:
         pieces: list[tuple[_File, PartHeader | None]] = []
         for path in files:

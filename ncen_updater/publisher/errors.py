@@ -17,24 +17,31 @@ __all__ = [
     "BadSignature",
     "BelowThreshold",
     "BuildRefused",
+    "BundleExists",
     "DigestMismatch",
     "DuplicateKey",
     "FeedBroken",
     "FeedBusy",
     "FeedExists",
     "KeyNotAllowed",
+    "MediaTooSmall",
+    "NoTokenSupport",
     "NotAtomic",
     "NothingToDo",
+    "NothingToExport",
     "PublisherError",
     "RoleLapsed",
     "StaleEvent",
     "TargetMissing",
+    "TokenUnusable",
     "UnknownProduct",
     "UnknownRelease",
     "UnsoundDraft",
     "UntrustedBase",
+    "UnusableBundle",
     "WriteFailed",
     "WrongPassphrase",
+    "WrongPin",
 ]
 
 
@@ -285,3 +292,72 @@ class UntrustedBase(PublisherError):
     exit_code = ExitCode.TRUST
     what = N_("The event stands on a feed that is not the one you know: {reason}")
     remedy = N_("Do not sign. Get the event anew, from the feed that sites read.")
+
+
+class BundleExists(PublisherError):
+    """A file with the name of the bundle."""
+
+    code = "NU-7050"
+    exit_code = ExitCode.USAGE
+    what = N_("{path} is there already.")
+    remedy = N_("Give another name, or remove it.")
+
+
+class NothingToExport(PublisherError):
+    """A site that would not go anywhere."""
+
+    code = "NU-7051"
+    exit_code = ExitCode.BLOCKED
+    what = N_("The feed holds no release for {site} after {origin}.")
+    remedy = N_("Check country, site, channel and release of the site with its operator.")
+
+
+class MediaTooSmall(PublisherError):
+    """More parts than anybody would carry."""
+
+    code = "NU-7052"
+    exit_code = ExitCode.USAGE
+    what = N_("A bundle of {bytes} bytes does not fit on media of {media} bytes.")
+    remedy = N_("Give larger media; a bundle has at most 999 parts.")
+
+
+class UnusableBundle(PublisherError):
+    """A bundle that a site would refuse."""
+
+    code = "NU-7053"
+    exit_code = ExitCode.TRUST
+    what = N_("The bundle would be refused by {site} ({code}: {why}), so it was not kept.")
+    remedy = N_(
+        "Renew what has lapsed ('ncen-publisher status'), or correct what was asked for, and "
+        "export again."
+    )
+
+
+class TokenUnusable(PublisherError):
+    """A token, its driver or its key that cannot be used."""
+
+    code = "NU-7043"
+    what = N_("The token '{label}' cannot be used.")
+    remedy = N_(
+        "Check that it is plugged in, its label and the id of the key; with two tokens of the same"
+        " label, unplug one. Tokens sign with ECDSA P-256 or P-384 only."
+    )
+
+
+class WrongPin(PublisherError):
+    """A token that refuses the PIN; never tried again, since it would lock itself."""
+
+    code = "NU-7044"
+    exit_code = ExitCode.TRUST
+    what = N_("The token '{label}' refuses the PIN.")
+    remedy = N_(
+        "It was tried once. Be sure of the PIN before you try again: the token locks itself."
+    )
+
+
+class NoTokenSupport(PublisherError):
+    """A program without the libraries for tokens."""
+
+    code = "NU-7045"
+    what = N_("This installation cannot use tokens.")
+    remedy = N_("Install the extra 'hsm' of ncen-updater (PyKCS11 and asn1crypto).")

@@ -161,6 +161,31 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
         """When the timestamp lapses."""
         return cast("datetime", self._trusted_set.timestamp.expires)
 
+    @property
+    def timestamp_version(self) -> int:
+        """Version of the timestamp."""
+        return int(self._trusted_set.timestamp.version)
+
+    @property
+    def root_version(self) -> int:
+        """Number of the newest root."""
+        return int(self._trusted_set.root.version)
+
+    def products(self) -> tuple[str, ...]:
+        """Products that have a list, in the order of the delegations."""
+        delegations = self._trusted_set.targets.delegations
+        named = self._trusted_set.snapshot.meta
+        roles = (delegations.roles or {}) if delegations is not None else {}
+        return tuple(name for name in roles if f"{name}.json" in named)
+
+    def usable_until(self) -> datetime:
+        """When the first of the lists lapses; timestamp and snapshot with their grace."""
+        trusted = self._trusted_set
+        roles = ["root", "targets", *([self.product] if self.product in trusted else [])]
+        strict = [trusted[role].expires for role in roles]
+        online = [trusted[role].expires + self._grace for role in ("timestamp", "snapshot")]
+        return cast("datetime", min(strict + online))
+
     def fetch_target(
         self, target: TargetFile, path: Path, progress: Progress, chunks: Chunks | None = None
     ) -> None:

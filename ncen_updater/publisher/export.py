@@ -1,0 +1,368 @@
+"""Bundles for sites without a network: what they need on their path, and nothing else.
+
+No key is needed: a bundle holds the published lists as they are. It is written beside its place,
+imported by the agent's own client into an empty site for each destination, and only then named.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from packaging.version import Version
+from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
+
+from ncen_updater import durable
+from ncen_updater.bundle.form import INDEX, Source, plan_members, target_member
+from ncen_updater.bundle.parts import part_names, write_bundle
+from ncen_updater.errors import UpdaterError
+from ncen_updater.feed.path import UpgradePath, choose_path
+from ncen_updater.i18n import N_, Text
+from ncen_updater.progress import Progress, Silent
+from ncen_updater.publisher.errors import (
+    BundleExists,
+    FeedBroken,
+    MediaTooSmall,
+    NothingToExport,
+    UnknownProduct,
+    UnusableBundle,
+)
+from ncen_updater.publisher.feed import Feed, FeedState
+from ncen_updater.release.canonical import canonical_json
+from ncen_updater.release.document import (
+    Offer,
+    ReleaseDocument,
+    TargetRef,
+    parse_release_document,
+    release_target,
+)
+from ncen_updater.release.manifest import Channel
+from ncen_updater.trust.offers import offers_of
+
+__all__ = ["USUAL_GRACE", "Destination", "Exported", "Order", "export_bundle"]
+
+#: What sites grant the short-lived lists of a bundle unless they are configured otherwise.
+USUAL_GRACE = timedelta(days=90)
+BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Destination:
+    """A site that the bundle is for.
+
+    Attributes:
+        country: ISO 3166-1 alpha-2.
+        site: Its id, by which the waves are reckoned.
+    """
+
+    country: str
+    site: str
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a bundle shall hold.
+
+    Attributes:
+        product: The product.
+        destinations: The sites; at least one.
+        origin: The release that runs there.
+        target: Where to; the newest that each of them may have by default.
+        channel: The channel that they follow.
+        agent: Version of their agent.
+        archives: Whether the whole archive goes in where a delta pack would do.
+        with_origin: Whether ``origin`` goes in too, so that a site can be taken over from it.
+    """
+
+    product: str
+    destinations: tuple[Destination, ...]
+    origin: Version
+    target: Version | None
+    channel: Channel
+    agent: Version
+    archives: bool = False
+    with_origin: bool = False
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A bundle that was written and tried.
+
+    Attributes:
+        files: Its file, or its parts.
+        bytes: Of the bundle, without the headers of parts.
+        releases: Version to how it is in it: ``delta`` or ``archive``.
+        lapses: When the first of its lists lapses.
+        usable_until: Until when sites with the usual grace take it.
+    """
+
+    files: tuple[Path, ...]
+    bytes: int
+    releases: dict[str, str]
+    lapses: datetime
+    usable_until: datetime
+
+
+def export_bundle(
+    feed: Feed,
+    order: Order,
+    output: Path,
+    *,
+    media_bytes: int | None,
+    clock: Callable[[], datetime],
+    progress: Progress,
+) -> Exported:
+    """Write a bundle.
+
+    Args:
+        feed: The published feed; read only.
+        order: What it shall hold.
+        output: The file; parts are named after it.
+        media_bytes: The most that one file may have; None for one file.
+        clock: The time (UTC).
+        progress: Told what is done.
+
+    Raises:
+        BundleExists: If there is such a file already.
+        NothingToExport: If there is no release for one of the sites.
+        PathError: If the named target may not be installed at one of them.
+        MediaTooSmall: If it does not fit on 999 media.
+        UnusableBundle: If a site would refuse it; nothing was written.
+        FeedBroken, FeedBusy: If the feed cannot be read.
+    """
+    with feed.lock():
+        state = feed.state()
+        role = state.delegated.get(order.product)
+        if role is None:
+            raise UnknownProduct(product=order.product)
+        listed = role.signed.targets
+        hops = _hops(order, offers_of(order.product, listed), clock())
+        wanted, releases = _wanted(feed, order, hops, listed)
+        progress.tell(Text(N_("reading the feed")))
+        sources = [*_metadata(feed, state), *_targets(feed, listed, wanted)]
+        lapses, usable_until = _dates(state, order.product)
+        index = {
+            "format": "ncen-bundle",
+            "schema": 1,
+            "product": order.product,
+            "from": str(order.origin),
+            "for": [f"{place.country}/{place.site}" for place in order.destinations],
+            "releases": releases,
+            "lapses": f"{lapses:%Y-%m-%dT%H:%M:%SZ}",
+            "usable_until": f"{usable_until:%Y-%m-%dT%H:%M:%SZ}",
+            "files": {source.name: source.size for source in sources},
+        }
+        sources.insert(0, _source(INDEX, canonical_json(index)))
+        _, total, _ = plan_members(sources)
+        try:
+            names = part_names(output, total, media_bytes)
+        except ValueError as error:
+            raise MediaTooSmall(bytes=total, media=media_bytes) from error
+        for name in (output, *names):
+            if name.exists():
+                raise BundleExists(path=name)
+        progress.tell(Text(N_("writing and trying the bundle")))
+        files = _write(output, sources, media_bytes, feed, order, clock)
+    return Exported(tuple(files), total, releases, lapses, usable_until)
+
+
+def _hops(
+    order: Order, offers: Sequence[Offer], now: datetime
+) -> list[tuple[Version | None, Offer]]:
+    """The releases on the paths of all destinations, each with the one before it, oldest first."""
+    found: dict[tuple[Version | None, str], Offer] = {}
+    for place in order.destinations:
+        path = choose_path(
+            order.origin,
+            offers,
+            site=place.site,
+            country=place.country,
+            channel=order.channel,
+            agent=order.agent,
+            now=now,
+            target=order.target,
+        )
+        if not isinstance(path, UpgradePath):
+            reasons = "; ".join(f"{row.offer.version}: {row.text}" for row in path.rejected)
+            raise NothingToExport(
+                site=f"{place.country}/{place.site}", origin=order.origin, detail=reasons or None
+            )
+        before = order.origin
+        for hop in path.hops:
+            found[before, hop.version] = hop
+            before = hop.release_version
+    if order.with_origin:
+        own = next((o for o in offers if o.release_version == order.origin), None)
+        if own is None:
+            raise NothingToExport(site="-", origin=order.origin, detail="it is not in the feed")
+        found[None, own.version] = own
+    return sorted(
+        ((before, hop) for (before, _), hop in found.items()),
+        key=lambda pair: (pair[1].release_version, str(pair[0])),
+    )
+
+
+def _wanted(
+    feed: Feed,
+    order: Order,
+    hops: Sequence[tuple[Version | None, Offer]],
+    listed: dict[str, TargetFile],
+) -> tuple[list[str], dict[str, str]]:
+    """The targets that go in, and how each release is in the bundle."""
+    wanted: set[str] = set()
+    releases: dict[str, str] = {}
+    for before, hop in hops:
+        name = release_target(order.product, hop.version)
+        wanted.add(name)
+        document = _document(feed, listed[name], name)
+        refs = [] if order.archives else _pack(order, before, document, listed)
+        if refs:
+            releases.setdefault(hop.version, "delta")
+        else:
+            refs = [document.tree, document.archive]
+            releases[hop.version] = "archive"
+        wanted.update(ref.target for ref in refs)
+    return sorted(wanted), releases
+
+
+def _pack(
+    order: Order,
+    before: Version | None,
+    document: ReleaseDocument,
+    listed: dict[str, TargetFile],
+) -> list[TargetRef]:
+    """The delta pack from what runs at the site now.
+
+    From the second release of a path on the whole archive is taken: the release before it is not
+    there yet when its upgrade is planned.
+    """
+    if before != order.origin:
+        return []
+    return [
+        ref
+        for ref in document.deltas
+        if Version(ref.from_version) == before and ref.target in listed
+    ]
+
+
+def _document(feed: Feed, target: TargetFile, name: str) -> ReleaseDocument:
+    try:
+        content = feed.target_path(target).read_bytes()
+    except OSError as error:
+        raise FeedBroken(path=feed.directory, reason=f"{name}: {error}") from error
+    return parse_release_document(content, name)
+
+
+def _source(name: str, content: bytes) -> Source:
+    return Source(name, len(content), zlib.crc32(content), lambda: io.BytesIO(content))
+
+
+def _metadata(feed: Feed, state: FeedState) -> Iterator[Source]:
+    numbered = {f"{root.signed.version}.root": root.signed.version for root in feed.roots()}
+    names = [f"{name}.json" for name in numbered]
+    names.append("timestamp.json")
+    if state.snapshot is None:
+        raise FeedBroken(path=feed.directory, reason="it has no snapshot")
+    names.append(f"{state.snapshot.signed.version}.snapshot.json")
+    for role, meta in sorted(state.snapshot.signed.meta.items()):
+        names.append(f"{meta.version}.{role}")
+    for name in names:
+        try:
+            content = (feed.metadata_directory / name).read_bytes()
+        except OSError as error:
+            raise FeedBroken(path=feed.directory, reason=f"{name}: {error}") from error
+        yield _source(f"metadata/{name}", content)
+
+
+def _targets(feed: Feed, listed: dict[str, TargetFile], wanted: Sequence[str]) -> Iterator[Source]:
+    for name in wanted:
+        target = listed[name]
+        path = feed.target_path(target)
+        digest, crc, size = hashlib.sha256(), 0, 0
+        try:
+            with path.open("rb") as stream:
+                while block := stream.read(BLOCK):
+                    digest.update(block)
+                    crc, size = zlib.crc32(block, crc), size + len(block)
+        except OSError as error:
+            raise FeedBroken(path=feed.directory, reason=f"{name}: {error}") from error
+        if digest.hexdigest() != target.hashes["sha256"]:
+            raise FeedBroken(path=feed.directory, reason=f"{name} is not what was signed")
+        member = target_member(name, digest.hexdigest())
+
+        def reader(place: Path = path) -> io.BufferedReader:
+            return place.open("rb")
+
+        yield Source(member, size, crc, reader)
+
+
+def _dates(state: FeedState, product: str) -> tuple[datetime, datetime]:
+    strict = [state.get(role) for role in ("root", "targets", product)]
+    online = [state.get(role) for role in ("timestamp", "snapshot")]
+    late = [metadata.signed.expires for metadata in strict if metadata is not None]
+    early = [metadata.signed.expires for metadata in online if metadata is not None]
+    return min(late + early), min(late + [moment + USUAL_GRACE for moment in early])
+
+
+def _write(
+    output: Path,
+    sources: Sequence[Source],
+    media_bytes: int | None,
+    feed: Feed,
+    order: Order,
+    clock: Callable[[], datetime],
+) -> list[Path]:
+    """Write beside the output, try it, and only then give it its name."""
+    durable.make_directory(output.parent)
+    with tempfile.TemporaryDirectory(prefix=f".{output.stem}-", dir=output.parent) as folder:
+        written = write_bundle(Path(folder) / output.name, sources, media_bytes)
+        for number, place in enumerate(order.destinations):
+            _try(written, Path(folder) / f"site-{number}", place, feed, order, clock)
+        finished = [output.parent / path.name for path in written]
+        for path, final in zip(written, finished, strict=True):
+            durable.rename(path, final)
+    return finished
+
+
+def _try(
+    files: Sequence[Path],
+    state: Path,
+    place: Destination,
+    feed: Feed,
+    order: Order,
+    clock: Callable[[], datetime],
+) -> None:
+    """Import the bundle into an empty site, with no grace at all."""
+    from ncen_updater.trust.importing import BundleImport, Importer
+
+    site = Importer(
+        product=order.product,
+        site=place.site,
+        country=place.country,
+        channel=order.channel,
+        current=order.origin,
+        agent=order.agent,
+        grace=timedelta(0),
+    )
+    root = feed.metadata_directory / "1.root.json"
+    try:
+        record = BundleImport(state, root, site, clock).run(files, Silent(), dry_run=True)
+    except UpdaterError as error:
+        raise UnusableBundle(
+            site=f"{place.country}/{place.site}", code=error.code, why=error.what_text,
+            detail=error.detail,
+        ) from error  # fmt: skip
+    finally:
+        shutil.rmtree(state, ignore_errors=True)
+    if record.reaches is None:
+        raise UnusableBundle(
+            site=f"{place.country}/{place.site}", code="-", why=json.dumps(record.releases)
+        )

@@ -1,0 +1,355 @@
+"""Importing a bundle: verified whole in a copy of the lists, then put in its places at one instant.
+
+The client is the one that reads the feed, over a copy of the same metadata directory, so that a
+bundle and the feed protect each other against older lists. Whatever is refused, the copy is thrown
+away and nothing else was touched.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from packaging.version import Version
+from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
+
+from ncen_updater import durable
+from ncen_updater.bundle.errors import (
+    BundleDoesNotFit,
+    BundleIncomplete,
+    BundleOtherCountry,
+    BundleOtherProduct,
+)
+from ncen_updater.bundle.form import Member, check_sums, read_members, target_member
+from ncen_updater.bundle.parts import Opened, opened
+from ncen_updater.feed.errors import PathError
+from ncen_updater.feed.path import UpgradePath, choose_path
+from ncen_updater.feed.source import FeedView
+from ncen_updater.i18n import N_, Text
+from ncen_updater.progress import Progress
+from ncen_updater.release.document import (
+    MAX_DOCUMENT_BYTES,
+    DeltaRef,
+    Offer,
+    ReleaseDocument,
+    TargetRef,
+    parse_release_document,
+    release_target,
+)
+from ncen_updater.release.errors import BadRelease
+from ncen_updater.release.manifest import Channel
+from ncen_updater.transfer.download import require_space
+from ncen_updater.trust.bundled import BundleFetcher, in_words_of_bundles, require_roots
+from ncen_updater.trust.client import TrustClient
+from ncen_updater.trust.clock import TrustClock, system_now
+from ncen_updater.trust.downloaded import DOCUMENT, read_tree, write_record
+from ncen_updater.trust.downloads import TREE
+from ncen_updater.trust.errors import DocumentMismatch
+from ncen_updater.trust.kept import (
+    PARTIAL,
+    READY,
+    ImportRecord,
+    lists_lock,
+    put_in_place,
+    tidy,
+    write_import,
+)
+from ncen_updater.trust.lastview import view_path
+from ncen_updater.trust.offers import matches, offers_of, save_view
+from ncen_updater.trust.packs import pack_place
+
+__all__ = ["BundleImport", "Importer"]
+
+RELEASES = "targets/releases/"
+
+
+@dataclass(frozen=True)
+class Importer:
+    """The site that a bundle has to fit.
+
+    Attributes:
+        product: What it runs.
+        site: Its id.
+        country: Its country.
+        channel: Its channel.
+        current: What runs there; None before it was taken over.
+        agent: Version of the agent.
+        grace: How long timestamp and snapshot count beyond their expiry.
+    """
+
+    product: str
+    site: str
+    country: str
+    channel: Channel
+    current: Version | None
+    agent: Version
+    grace: timedelta
+
+
+class BundleImport:
+    """Imports into one state directory.
+
+    Args:
+        state: The agent's state directory.
+        trusted_root: The root that was installed with the agent.
+        importer: The site.
+        now: The system clock.
+    """
+
+    def __init__(
+        self,
+        state: Path,
+        trusted_root: Path,
+        importer: Importer,
+        now: Callable[[], datetime] = system_now,
+    ) -> None:
+        self._state, self._trusted_root, self._site = state, trusted_root, importer
+        self._now = now
+
+    def run(
+        self, files: Sequence[Path], progress: Progress, *, dry_run: bool = False
+    ) -> ImportRecord:
+        """Verify a bundle whole, and keep it.
+
+        Args:
+            files: One file, or all parts of a bundle.
+            progress: Told the bytes.
+            dry_run: Verify, and keep nothing.
+
+        Raises:
+            UpdaterError: Of the bundle, trust, path or transfer family; nothing was kept.
+        """
+        with lists_lock(self._state, alone=True):
+            tidy(self._state)
+            try:
+                with opened(files) as bundle, in_words_of_bundles(bundle, self._site.grace):
+                    record = self._verified(bundle, progress)
+                if not dry_run:
+                    durable.flush_filesystem(self._state)
+                    durable.rename(self._state / PARTIAL, self._state / READY)
+                    put_in_place(self._state)
+            finally:
+                # Once it is renamed nothing is left here: what was verified is not thrown away.
+                shutil.rmtree(self._state / PARTIAL, ignore_errors=True)
+            return record
+
+    # -- what is in it ---------------------------------------------------------------------------
+
+    def _verified(self, bundle: Opened, progress: Progress) -> ImportRecord:
+        members = read_members(bundle)
+        require_roots(members)
+        told = Text(N_("Reading the bundle (bytes)"))
+        check_sums(bundle, members.values(), lambda done: progress.tell(told, done, bundle.size))
+        durable.make_directory(self._state)
+        require_space(self._state, sum(member.size for member in members.values()))
+        staging = self._copy_of_lists()
+        fetcher = BundleFetcher(bundle, members)
+        # By itself first: a list that this site has already is not read from the bundle again.
+        self._client(staging, "alone", fetcher).product_role()
+        shutil.rmtree(staging / "alone")
+        client = self._client(staging, "metadata", fetcher)
+        client.refresh()
+        self._require_product(members)
+        role, listed = client.product_role(), client.product_targets()
+        view = FeedView(
+            offers=offers_of(self._site.product, listed),
+            checked_at=self._now(),
+            expires_at=client.usable_until(),
+            version=role.version,
+        )
+        contents = _Contents(client, members, listed, staging, self._site.product, progress)
+        brought = self._releases(view.offers, contents)
+        reaches = self._reaches(view.offers, brought, contents)
+        for offer in brought:
+            contents.take_files(offer)
+        save_view(view_path(staging, self._site.product), view)
+        record = ImportRecord(
+            imported_at=view.checked_at,
+            usable_until=client.usable_until(),
+            timestamp=client.timestamp_version,
+            product=self._site.product,
+            releases=tuple(offer.version for offer in brought),
+            reaches=reaches,
+            files=tuple(path.name for path in bundle.paths),
+        )
+        write_import(staging, record)
+        return record
+
+    def _client(self, staging: Path, lists: str, fetcher: BundleFetcher) -> TrustClient:
+        return TrustClient(
+            self._site.product,
+            metadata_directory=staging / lists,
+            targets_directory=staging / "downloads",
+            trusted_root=self._trusted_root,
+            fetcher=fetcher,
+            clock=TrustClock(staging / "clock.json", self._now),
+            grace=self._site.grace,
+        )
+
+    def _copy_of_lists(self) -> Path:
+        staging = self._state / PARTIAL
+        durable.make_directory(staging / "metadata")
+        for file in (self._state / "metadata").glob("*.json"):
+            shutil.copyfile(file, staging / "metadata" / file.name)
+        floor = self._state / "clock.json"
+        if floor.exists():
+            shutil.copyfile(floor, staging / floor.name)
+        return staging
+
+    def _require_product(self, members: Mapping[str, Member]) -> None:
+        products = {
+            name.removeprefix(RELEASES).split("/")[0]
+            for name in members
+            if name.startswith(RELEASES)
+        }
+        if products and self._site.product not in products:
+            names = ", ".join(sorted(products))
+            raise BundleOtherProduct(products=names, product=self._site.product)
+
+    def _releases(self, offers: Sequence[Offer], contents: _Contents) -> list[Offer]:
+        """The releases that are in the bundle, for this country, with their documents read."""
+        inside = [offer for offer in offers if contents.has_document(offer)]
+        country = self._site.country
+        meant = [o for o in inside if not o.countries or country in o.countries]
+        if inside and not meant:
+            named = sorted({name for offer in inside for name in offer.countries})
+            raise BundleOtherCountry(countries=", ".join(named), country=country)
+        for offer in meant:
+            contents.take_document(offer)
+        return meant
+
+    def _reaches(
+        self, offers: Sequence[Offer], brought: Sequence[Offer], contents: _Contents
+    ) -> str | None:
+        """The newest release that can be reached with what is in the bundle and on the disk.
+
+        Raises:
+            BundleDoesNotFit: If there are newer ones in it and none can be reached.
+            PathError: If none of them may be installed here at all.
+        """
+        current = self._site.current
+        if current is None:
+            return None
+        newer = [offer for offer in brought if offer.release_version > current]
+        refusal: PathError | BundleDoesNotFit | None = None
+        for offer in reversed(newer):
+            try:
+                path = choose_path(
+                    current,
+                    offers,
+                    site=self._site.site,
+                    country=self._site.country,
+                    channel=self._site.channel,
+                    agent=self._site.agent,
+                    now=self._now(),
+                    target=offer.release_version,
+                )
+            except PathError as error:
+                refusal = refusal or error
+                continue
+            missing = self._missing(current, path, contents)
+            if not missing:
+                return offer.version
+            refusal = BundleDoesNotFit(
+                current=current, version=offer.version, missing=", ".join(missing)
+            )
+        if refusal is not None:
+            raise refusal
+        return None
+
+    def _missing(
+        self, current: Version, path: UpgradePath | object, contents: _Contents
+    ) -> list[str]:
+        hops = path.hops if isinstance(path, UpgradePath) else ()
+        missing = []
+        origin = current
+        for hop in hops:
+            on_disk = self._state / "downloads" / self._site.product / hop.version / DOCUMENT
+            if not (contents.leads(origin, hop) or on_disk.exists()):
+                missing.append(hop.version)
+            origin = hop.release_version
+        return missing
+
+
+class _Contents:
+    """The releases in a bundle, and their files on the way to the disk."""
+
+    def __init__(
+        self,
+        client: TrustClient,
+        members: Mapping[str, Member],
+        listed: Mapping[str, TargetFile],
+        staging: Path,
+        product: str,
+        progress: Progress,
+    ) -> None:
+        self._client, self._members, self._listed = client, members, listed
+        self._staging, self._product, self._progress = staging, product, progress
+        self._documents: dict[str, ReleaseDocument] = {}
+
+    def _place(self, offer: Offer) -> Path:
+        return self._staging / "downloads" / self._product / offer.version
+
+    def has_document(self, offer: Offer) -> bool:
+        """Whether the document of a release is in the bundle."""
+        name = release_target(self._product, offer.version)
+        return target_member(name, str(self._listed[name].hashes["sha256"])) in self._members
+
+    def _has(self, ref: TargetRef) -> bool:
+        return target_member(ref.target, ref.sha256) in self._members
+
+    def take_document(self, offer: Offer) -> None:
+        """Bring a release's document.
+
+        Raises:
+            DocumentMismatch: If it says something else than the signed list.
+        """
+        name = release_target(self._product, offer.version)
+        signed = self._listed[name]
+        if signed.length > MAX_DOCUMENT_BYTES:
+            raise BadRelease(source=name, detail=f"{signed.length} bytes")
+        place = self._place(offer)
+        self._client.fetch_target(signed, place / DOCUMENT, self._progress)
+        write_record(place, signed.length, signed.hashes["sha256"])
+        document = parse_release_document((place / DOCUMENT).read_bytes(), name)
+        if not document.offer().same_release(offer):
+            raise DocumentMismatch(version=offer.version, detail=name)
+        self._documents[offer.version] = document
+
+    def leads(self, origin: Version, hop: Offer) -> bool:
+        """Whether the bundle can build a release at a site that runs ``origin`` then."""
+        document = self._documents.get(hop.version)
+        if document is None:
+            return False
+        packs = [ref for ref in document.deltas if Version(ref.from_version) == origin]
+        return self._whole(document) or any(self._has(ref) for ref in packs)
+
+    def _whole(self, document: ReleaseDocument) -> bool:
+        return self._has(document.tree) and self._has(document.archive)
+
+    def take_files(self, offer: Offer) -> None:
+        """Bring the files of a release that are there.
+
+        Raises:
+            BundleIncomplete: If neither the whole release nor a pack is.
+        """
+        document, place = self._documents[offer.version], self._place(offer)
+        packs = [ref for ref in document.deltas if self._has(ref)]
+        whole = [document.tree, document.archive] if self._whole(document) else []
+        if not whole and not packs:
+            raise BundleIncomplete(name=document.archive.target)
+        for ref in (*whole, *packs):
+            signed = self._listed.get(ref.target)
+            if signed is None or not matches(signed, ref):
+                raise DocumentMismatch(version=offer.version, detail=ref.target)
+            path = (
+                pack_place(place, ref)
+                if isinstance(ref, DeltaRef)
+                else place / (TREE if ref is document.tree else ref.target)
+            )
+            self._client.fetch_target(signed, path, self._progress)
+        if whole:
+            read_tree(document, place / TREE)

@@ -19,12 +19,7 @@ from ncen_updater.progress import Progress
 from ncen_updater.release.tree import EntryType, Tree, TreeEntry
 from ncen_updater.transfer.below import Below
 from ncen_updater.transfer.delta.codec import View
-from ncen_updater.transfer.delta.container import (
-    TooLarge,
-    check_end,
-    read_header,
-    read_index,
-)
+from ncen_updater.transfer.delta.container import check_end, read_header, read_index
 from ncen_updater.transfer.delta.errors import (
     DeltaDamaged,
     DeltaForAnotherBase,
@@ -42,7 +37,7 @@ from ncen_updater.transfer.delta.model import (
     deflate_name,
 )
 from ncen_updater.transfer.delta.names import PathRefused
-from ncen_updater.transfer.delta.numbers import Malformed, OutOfRange
+from ncen_updater.transfer.delta.numbers import Malformed, OutOfRange, TooLarge
 from ncen_updater.transfer.delta.origin import GroupReference, Origin
 from ncen_updater.transfer.delta.rebuilding import rebuilt
 from ncen_updater.transfer.delta.sharing import Sharing
@@ -120,11 +115,11 @@ def _understood(descriptor: int, pack: Path, old: Tree, limits: DeltaLimits) -> 
         raise DeltaForAnotherBase(pack=pack.name)
     if old.digest() != limits.from_tree:
         raise DeltaForAnotherBase(pack=pack.name, detail="the record of the slot differs")
-    plan = read_plan(read_index(descriptor, header), old, header.streams_start)
+    index = read_index(descriptor, header)
+    plan = read_plan(index, old, header.streams_start, limits.out_files)
     check_end(descriptor, header, plan)
     total = sum(old.entries[e].size if isinstance(e, int) else e.size for e in plan.entries)
     for name, found, most in (
-        ("files", len(plan.entries), limits.out_files),
         ("bytes", total, limits.out_bytes),
         ("bytes of memory", plan.memory_bytes, limits.max_memory_bytes),
     ):

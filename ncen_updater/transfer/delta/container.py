@@ -18,18 +18,14 @@ import struct
 from dataclasses import dataclass
 
 from ncen_updater.transfer.delta.layout import Plan
-from ncen_updater.transfer.delta.numbers import Malformed
+from ncen_updater.transfer.delta.numbers import Malformed, TooLarge
 from ncen_updater.transfer.delta.streams import Extent, LzmaReader, pack_stream
 
-__all__ = ["Header", "TooLarge", "check_end", "read_header", "read_index", "write_header"]
+__all__ = ["Header", "check_end", "read_header", "read_index", "write_header"]
 
 MAGIC = b"NCENDLT1"
 HEAD = struct.Struct("<8s32s32s2I")
-MAX_INDEX_BYTES = 64 << 20
-
-
-class TooLarge(ValueError):
-    """More than any pack may have."""
+MAX_INDEX_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,31 @@ from __future__ import annotations
 from enum import IntEnum
 
 from ncen_updater.release.tree import EntryType, Tree, TreeEntry
-from ncen_updater.transfer.delta.layout import Fresh, Group, Op, OpKind, Plan, Recipe, Ref
+from ncen_updater.transfer.delta.layout import (
+    COVER_BYTES,
+    Fresh,
+    Group,
+    Op,
+    OpKind,
+    Plan,
+    Recipe,
+    Ref,
+)
 from ncen_updater.transfer.delta.names import PathRules, check_link, check_name
-from ncen_updater.transfer.delta.numbers import Malformed, OutOfRange, Reader, put_number
+from ncen_updater.transfer.delta.numbers import (
+    Malformed,
+    OutOfRange,
+    Reader,
+    TooLarge,
+    put_number,
+)
 from ncen_updater.transfer.delta.streams import Extent
 
 __all__ = ["Columns", "Step", "read_columns", "read_plan"]
 
 MAX_GROUPS = 100_000
 MAX_MEMBERS = 1_000_000
-MAX_OPS = 4_000_000
+MAX_OPS = 1_000_000
 MAX_COVERS = 1 << 31
 TEXT_BYTES = 4000
 NAMES = ("steps", "modes", "depths", "origins", "names", "sizes", "links", "groups", "recipes")
@@ -78,25 +93,28 @@ def read_columns(content: bytes) -> dict[str, Reader]:
 # ---- reading ---------------------------------------------------------------------------------
 
 
-def read_plan(content: bytes, old: Tree, streams_start: int) -> Plan:
+def read_plan(content: bytes, old: Tree, streams_start: int, most: int) -> Plan:
     """Understand an index.
 
     Args:
         content: The index, unpacked.
         old: The tree that it starts from.
         streams_start: Offset in the pack of the first stream.
+        most: How many entries the new tree may have.
 
     Raises:
         Malformed: If it is not an index.
         OutOfRange: If it is not one for this tree.
         PathRefused: If it names a path that no release may have.
+        TooLarge: If it has more entries than were signed, or more of anything than any pack has.
     """
-    return _PlanReader(read_columns(content), old).read(streams_start)
+    return _PlanReader(read_columns(content), old, most).read(streams_start)
 
 
 class _PlanReader:
-    def __init__(self, columns: dict[str, Reader], old: Tree) -> None:
-        self._columns, self._old = columns, old.entries
+    def __init__(self, columns: dict[str, Reader], old: Tree, most: int) -> None:
+        self._columns, self._old, self._most = columns, old.entries, most
+        self._refs_left = self._ops_left = self._members_left = 0
         self._cursor = self._origin = 0
         self._plan = Plan()
         self._rules = PathRules()
@@ -110,6 +128,9 @@ class _PlanReader:
         if self._cursor != len(self._old):
             raise OutOfRange("not every old entry is spoken of")
         built = sum(1 for entry in self._plan.entries if isinstance(entry, Fresh) and entry.built)
+        # What one number can stand for many of is counted over the whole pack.
+        self._refs_left = built + len(self._changed)
+        self._ops_left, self._members_left = MAX_OPS, MAX_MEMBERS
         groups, at = self._columns["groups"], streams_start
         for _ in range(groups.number(MAX_GROUPS)):
             group, at = self._group(groups, at)
@@ -150,6 +171,8 @@ class _PlanReader:
         self._plan.entries.append(entry)
 
     def _see(self, path: str, kind: EntryType) -> None:
+        if len(self._plan.entries) >= self._most:
+            raise TooLarge(f"more than {self._most} entries")
         self._rules.see(path, is_directory=kind is EntryType.DIRECTORY)
         self._last = (path, kind is EntryType.DIRECTORY)
 
@@ -210,7 +233,10 @@ class _PlanReader:
                 raise Malformed("an empty stream is not empty")
             extents.append(Extent(at, packed, plain))
             at += packed
-        return Group(files, refs, recipes, view, covers, *extents), at
+        control, differences, literals = extents
+        if control.plain != covers * COVER_BYTES or differences.plain + literals.plain != view:
+            raise OutOfRange("the streams of a group have other lengths than its files")
+        return Group(files, refs, recipes, view, covers, control, differences, literals), at
 
     def _refs(self, groups: Reader) -> tuple[Ref, ...]:
         chosen: list[int] = []
@@ -218,6 +244,9 @@ class _PlanReader:
         for _ in range(groups.number(len(self._changed))):
             at += groups.number(len(self._changed) - at)
             count = groups.number(len(self._changed) - at)
+            self._refs_left -= count
+            if self._refs_left < 0:
+                raise TooLarge("more references than files")
             chosen += self._changed[at : at + count]
             at += count
         members: dict[int, tuple[int, ...]] = {}
@@ -237,8 +266,9 @@ class _PlanReader:
         for _ in range(recipes.number(MAX_MEMBERS)):
             at += recipes.number(MAX_MEMBERS)
             count = recipes.number(MAX_MEMBERS)
-            if at + count > MAX_MEMBERS:
-                raise OutOfRange("an archive has too many members")
+            self._members_left -= count
+            if at + count > MAX_MEMBERS or self._members_left < 0:
+                raise TooLarge("too many members of archives")
             chosen += range(at, at + count)
             at += count
         return tuple(chosen)
@@ -251,17 +281,20 @@ class _PlanReader:
             at += recipes.number(files)
             if at >= files:
                 raise OutOfRange("there are fewer files in the group")
-            source = recipes.number(refs - 1) if refs else 0
-            found.append(Recipe(at, source, self._ops(recipes)))
             if not refs:
                 raise OutOfRange("an archive is rebuilt from nothing")
+            found.append(Recipe(at, recipes.number(refs - 1), self._ops(recipes)))
             at += 1
         return tuple(found)
 
     def _ops(self, recipes: Reader) -> tuple[Op, ...]:
         ops = []
         member = 0
-        for _ in range(recipes.number(MAX_OPS)):
+        count_of_ops = recipes.number(MAX_OPS)
+        self._ops_left -= count_of_ops
+        if self._ops_left < 0:
+            raise TooLarge("archives of too many pieces")
+        for _ in range(count_of_ops):
             kind = OpKind(recipes.number(OpKind.DEFLATE))
             count = recipes.number()
             argument = 0

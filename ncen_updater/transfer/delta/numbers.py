@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Malformed", "OutOfRange", "Reader", "put_number", "put_signed", "put_text"]
+__all__ = ["Malformed", "OutOfRange", "Reader", "TooLarge", "put_number", "put_signed", "put_text"]
 
 MAX_BITS = 63
 
@@ -35,6 +35,10 @@ def put_text(column: bytearray, text: str) -> None:
 
 class OutOfRange(ValueError):
     """A reference to what does not exist: outside a file, of no member, or not adding up."""
+
+
+class TooLarge(ValueError):
+    """More than was signed, or than any pack may have."""
 
 
 class Reader:

@@ -17,7 +17,7 @@ from ncen_updater.release.tree import Tree, TreeEntry
 from ncen_updater.transfer.below import Below
 from ncen_updater.transfer.delta.errors import OldFileAltered
 from ncen_updater.transfer.delta.layout import Ref
-from ncen_updater.transfer.delta.numbers import OutOfRange
+from ncen_updater.transfer.delta.numbers import OutOfRange, TooLarge
 from ncen_updater.transfer.delta.zips import NotAnArchive, Table, view_pieces
 
 __all__ = ["GroupReference", "Origin"]
@@ -26,6 +26,7 @@ BLOCK = 1 << 20
 OPEN_FILES = 64
 WINDOW = 128 << 10
 SPOOL_BYTES = 4 << 20
+MOST_SPOOLED = 2 << 30
 
 
 class Origin:
@@ -193,6 +194,8 @@ class GroupReference:
             self.tables[at] = table = Table(descriptor)
             for piece in view_pieces(table, descriptor, members):
                 self._spool.write(piece)
+                if self._spool.tell() > MOST_SPOOLED:
+                    raise TooLarge(f"over {MOST_SPOOLED} bytes of members at once")
         except NotAnArchive as error:
             raise OutOfRange(
                 f"an old file is not the archive that it is taken for: {error}"

@@ -193,7 +193,11 @@ class Trial:
         self.demo.door_file.unlink(missing_ok=True)
         for item in self.demo.slots.iterdir():
             if item.name not in (OLD, ".records"):
-                subprocess.run(["chmod", "-R", "u+w", str(item)], check=True)
+                # Directories only: files may be links to those of the other slot.
+                subprocess.run(
+                    ["find", str(item), "-type", "d", "-exec", "chmod", "u+w", "{}", "+"],
+                    check=True,
+                )
                 shutil.rmtree(item)
         shutil.rmtree(self.demo.slots / ".records" / NEW, ignore_errors=True)
         self.demo.current.unlink()

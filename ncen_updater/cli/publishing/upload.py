@@ -1,0 +1,53 @@
+"""``upload``: a copy of the feed where sites reach it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import click
+
+from ncen_updater.cli.lazy import PublisherCommand, session_of
+from ncen_updater.cli.publishing.common import DIRECTORY, show_result
+from ncen_updater.i18n import N_
+
+__all__ = ["upload"]
+
+
+@click.command(
+    "upload",
+    cls=PublisherCommand,
+    help=N_(
+        "Copy the directory FEED to PLACE, another directory or s3://BUCKET/PREFIX, in an order in "
+        "which clients see the old feed or the new one. Run it again after an interruption."
+    ),
+)
+@click.argument("feed", type=DIRECTORY)
+@click.argument("place")
+@click.option("--endpoint", help=N_("Address of an object store that is not Amazon's."))
+@click.option(
+    "--accept-interruption",
+    is_flag=True,
+    help=N_("For lost or stolen keys: clients that ask in between fail once."),
+)
+@click.pass_context
+def upload(
+    context: click.Context,
+    feed: Path,
+    place: str,
+    endpoint: str | None,
+    accept_interruption: bool,
+) -> None:
+    from ncen_updater.publisher.feed import Feed
+    from ncen_updater.publisher.places import open_place
+    from ncen_updater.publisher.upload import upload as copy
+
+    session = session_of(context)
+    with session.progress() as progress:
+        done = copy(Feed(feed), open_place(place, endpoint), progress, accept_interruption)
+    show_result(
+        session,
+        {"place": place, **dataclasses.asdict(done)},
+        N_("{place} serves timestamp {timestamp}; {kept} files were there already."),
+        *done.written,
+    )

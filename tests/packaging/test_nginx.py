@@ -1,0 +1,136 @@
+"""The nginx configuration that we hand out, with a real nginx and the agent's real client."""
+
+from __future__ import annotations
+
+import http.client
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from ncen_updater.i18n import Text
+from ncen_updater.progress import Silent
+from ncen_updater.publisher.places import CHANGING, FIXED
+from ncen_updater.publisher.release_flow import make_feed, publish_release
+from ncen_updater.trust.fetcher import HttpFetcher
+from ncen_updater.trust.source import TufReleaseSource
+from tests.publisher.releases import clock, ring, write_release
+from tests.support.nginx import Nginx, find_nginx, nginx
+
+PROGRAM = find_nginx()
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason="nginx is not installed")
+LARGE = 6_000_000
+
+
+@pytest.fixture(scope="module")
+def feed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    work = tmp_path_factory.mktemp("feed")
+    keys = ring(work)
+    make_feed(work / "feed", keys, clock)
+    release = write_release(work / "r1")
+    (release / "photographs").write_bytes(random.Random(1).randbytes(LARGE))
+    publish_release(work / "feed", [release], keys, clock)
+    (work / "feed" / "metadata" / ".9.root.json.partial-1").write_text("unfinished")
+    (work / "feed" / "notes.txt").write_text("not for sites")
+    return work / "feed"
+
+
+@pytest.fixture(scope="module")
+def server(feed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
+    with nginx(str(PROGRAM), feed, tmp_path_factory.mktemp("nginx")) as running:
+        yield running
+
+
+def ask(
+    server: Nginx, path: str, method: str = "GET", **headers: str
+) -> tuple[int, dict[str, str], bytes]:
+    address = urlsplit(server.url)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=10)
+    try:
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, path, headers=sent)
+        answer = connection.getresponse()
+        return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
+    finally:
+        connection.close()
+
+
+def source(feed: Path, state: Path, server: Nginx) -> TufReleaseSource:
+    return TufReleaseSource(
+        "ncen",
+        state=state,
+        trusted_root=feed / "metadata" / "1.root.json",
+        make_fetcher=lambda: HttpFetcher((server.url,)),
+        now=clock,
+    )
+
+
+def test_a_site_fetches_and_goes_on_where_it_was_cut(
+    feed: Path, server: Nginx, tmp_path: Path
+) -> None:
+    class LineBreaks(Exception):
+        pass
+
+    class Cuts(Silent):
+        def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
+            if done and done > LARGE / 3 and total and total > LARGE / 2:
+                raise LineBreaks
+
+    agent = source(feed, tmp_path / "site", server)
+    offer = agent.refresh().offers[0]
+    with pytest.raises(LineBreaks):
+        agent.fetch(offer, Cuts())
+    agent.close()
+    again = source(feed, tmp_path / "site", server)
+    again.refresh()
+    release = again.fetch(offer, Silent())
+    again.close()
+    assert release.archive.stat().st_size == offer.archive.length
+    served = [line.split() for line in server.log.read_text().splitlines() if "tar.gz" in line]
+    assert served[-1][0] == "206"
+    assert int(served[-1][1]) < offer.archive.length * 0.9
+
+
+def test_headers(feed: Path, server: Nginx) -> None:
+    archive = next(feed.rglob("*.tar.gz")).relative_to(feed).as_posix()
+    for path, cache, kind in (
+        ("metadata/timestamp.json", CHANGING, "application/json"),
+        ("metadata/1.root.json", FIXED, "application/json"),
+        ("metadata/2.ncen.json", FIXED, "application/json"),
+        (archive, FIXED, "application/octet-stream"),
+    ):
+        status, headers, body = ask(server, f"/{path}", Accept_Encoding="gzip, br")
+        assert (status, body) == (200, (feed / path).read_bytes()), path
+        assert headers["cache-control"] == cache, path
+        assert headers["content-type"] == kind, path
+        assert headers["accept-ranges"] == "bytes", path
+        assert "content-encoding" not in headers, path
+        assert "etag" in headers, path
+    status, headers, body = ask(server, f"/{archive}", Range="bytes=10-19")
+    assert (status, headers["content-range"].split("/")[0]) == (206, "bytes 10-19")
+    assert body == (feed / archive).read_bytes()[10:20]
+    status, headers, _ = ask(server, "/metadata/timestamp.json", "HEAD")
+    assert (status, headers["cache-control"]) == (200, CHANGING)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/metadata/2.root.json", "/metadata/", "/targets/", "/", "/notes.txt", "/metadata",
+     "/metadata/.9.root.json.partial-1", "/targets/../notes.txt"],
+)  # fmt: skip
+def test_what_is_not_there(path: str, server: Nginx) -> None:
+    status, headers, body = ask(server, path)
+    assert status in (403, 404)
+    assert status == 404 or path in ("/metadata/", "/targets/")
+    assert "immutable" not in headers.get("cache-control", "")
+    assert b"1.root.json" not in body
+    if status == 404:
+        assert headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+def test_nobody_writes(method: str, server: Nginx) -> None:
+    for path in ("/metadata/timestamp.json", "/metadata/1.root.json", "/targets/x"):
+        assert ask(server, path, method)[0] in (403, 405)

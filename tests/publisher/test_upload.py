@@ -1,0 +1,300 @@
+"""A copy of the feed in a directory or an object store: old or new for clients, never half."""
+
+from __future__ import annotations
+
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.progress import Silent
+from ncen_updater.publisher.errors import NotAtomic
+from ncen_updater.publisher.feed import Feed
+from ncen_updater.publisher.placeerrors import (
+    OtherFeed,
+    PlaceAhead,
+    PlaceDiffers,
+    PlaceFailed,
+    PlaceInvalid,
+)
+from ncen_updater.publisher.places import (
+    CHANGING,
+    FIXED,
+    DirectoryPlace,
+    ObjectStore,
+    Place,
+    open_place,
+)
+from ncen_updater.publisher.publish import Publisher
+from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_release
+from ncen_updater.publisher.upload import upload, upload_order
+from ncen_updater.trust.fetcher import HttpFetcher
+from ncen_updater.trust.source import TufReleaseSource
+from tests.publisher.releases import NOW, clock, ring, write_release
+from tests.support.http_server import WebServer
+from tests.support.object_store import object_store
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> KeyRing:
+    return ring(tmp_path)
+
+
+@pytest.fixture
+def feed(tmp_path: Path, keys: KeyRing) -> Path:
+    make_feed(tmp_path / "feed", keys, clock)
+    publish_release(tmp_path / "feed", [write_release(tmp_path / "r1")], keys, clock)
+    return tmp_path / "feed"
+
+
+def publish_next(feed: Path, keys: KeyRing, work: Path, version: str = "3.4.0") -> None:
+    publish_release(feed, [write_release(work / f"r-{version}", version)], keys, clock)
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    with object_store(monkeypatch) as url:
+        yield url
+
+
+def site_sees(work: Path, feed: Path, url: str) -> str:
+    """The newest release that a new site finds at an address, fetched whole."""
+    state = work / "site"
+    shutil.rmtree(state, ignore_errors=True)
+    source = TufReleaseSource(
+        "ncen",
+        state=state,
+        trusted_root=feed / "metadata" / "1.root.json",
+        make_fetcher=lambda: HttpFetcher((url,)),
+        now=clock,
+    )
+    try:
+        offers = source.refresh().offers
+        for offer in offers:
+            source.fetch(offer, Silent())
+        return offers[-1].version if offers else "none"
+    finally:
+        source.close()
+
+
+class Breaks:
+    """A place whose line breaks before or after its n-th write."""
+
+    def __init__(self, place: Place, at: int, *, after: bool) -> None:
+        self._place, self._at, self._after = place, at, after
+        self.name = place.name
+        self.writes = 0
+
+    def sizes(self) -> Mapping[str, int]:
+        return self._place.sizes()
+
+    def get(self, name: str) -> bytes:
+        return self._place.get(name)
+
+    def sha256(self, name: str) -> str:
+        return self._place.sha256(name)
+
+    def put(self, name: str, source: Path) -> None:
+        self.writes += 1
+        if self.writes == self._at and not self._after:
+            raise PlaceFailed(place=self.name, detail="the line broke")
+        self._place.put(name, source)
+        if self.writes == self._at:
+            raise PlaceFailed(place=self.name, detail="the line broke")
+
+
+def test_a_store_interrupted_at_each_object(
+    feed: Path, keys: KeyRing, tmp_path: Path, store: str
+) -> None:
+    place, url = ObjectStore("s3://releases/ncen", store), f"{store}/releases/ncen"
+    first = upload(Feed(feed), place, Silent())
+    assert first.written[-1] == "metadata/timestamp.json"
+    assert site_sees(tmp_path, feed, url) == "3.3.0"
+    publish_next(feed, keys, tmp_path)
+    at = 0
+    while True:
+        at += 1
+        broken = Breaks(place, at, after=at % 2 == 0)
+        try:
+            done = upload(Feed(feed), broken, Silent())
+            break
+        except PlaceFailed:
+            seen = site_sees(tmp_path, feed, url)
+            # The last object is the timestamp; a line that breaks after it has done its work.
+            assert seen in ("3.3.0", "3.4.0")
+            assert (seen == "3.4.0") == ("metadata/timestamp.json" in _new(place, feed))
+        # What was written stays, so each attempt comes at least one object further.
+        assert at < 20
+    assert site_sees(tmp_path, feed, url) == "3.4.0"
+    assert set(done.written) <= set(upload_order(place.sizes(), root_last=False))
+    again = upload(Feed(feed), place, Silent())
+    assert again.written == ()
+    assert again.kept == len(place.sizes())
+
+
+def _new(place: Place, feed: Path) -> list[str]:
+    name = "metadata/timestamp.json"
+    return [name] if place.get(name) == (feed / name).read_bytes() else []
+
+
+def test_a_store_stopped_once_at_every_object(
+    feed: Path, keys: KeyRing, tmp_path: Path, store: str
+) -> None:
+    """From the same beginning each time, so that every prefix of the order is seen by a client."""
+    old = tmp_path / "old"
+    shutil.copytree(feed, old)
+    publish_next(feed, keys, tmp_path)
+    fresh = len(list(feed.rglob("*.*"))) - len(list(old.rglob("*.*"))) + 1  # and the timestamp
+    for at in range(1, fresh + 1):
+        place = ObjectStore(f"s3://releases/{at}", store)
+        upload(Feed(old), place, Silent())
+        with pytest.raises(PlaceFailed):
+            upload(Feed(feed), Breaks(place, at, after=True), Silent())
+        seen = site_sees(tmp_path, feed, f"{store}/releases/{at}")
+        assert seen == ("3.4.0" if at == fresh else "3.3.0")
+
+
+def test_headers_of_a_store(feed: Path, store: str) -> None:
+    upload(Feed(feed), ObjectStore("s3://releases/ncen", store), Silent())
+
+    def headers(name: str) -> dict[str, str]:
+        with urllib.request.urlopen(f"{store}/releases/ncen/{name}", timeout=10) as answer:
+            return {key.lower(): value for key, value in answer.headers.items()}
+
+    changing, fixed = headers("metadata/timestamp.json"), headers("metadata/1.root.json")
+    assert (changing["cache-control"], changing["content-type"]) == (CHANGING, "application/json")
+    assert fixed["cache-control"] == FIXED
+    archive = next(p for p in feed.rglob("*.tar.gz")).relative_to(feed)
+    assert headers(str(archive))["cache-control"] == FIXED
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        headers("metadata/2.root.json")
+    with caught.value as answer:
+        assert answer.code == 404
+
+
+def test_a_store_that_is_not_there(feed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with object_store(monkeypatch) as url:
+        nowhere = ObjectStore("s3://no-such-bucket/ncen", url)
+        with pytest.raises(PlaceFailed) as caught:
+            upload(Feed(feed), nowhere, Silent())
+        assert "no-such-bucket" in str(caught.value)
+
+
+def test_a_directory(feed: Path, keys: KeyRing, tmp_path: Path) -> None:
+    mirror = tmp_path / "mirror"
+    place = DirectoryPlace(mirror)
+    upload(Feed(feed), place, Silent())
+    with WebServer(mirror) as server:
+        assert site_sees(tmp_path, feed, server.url) == "3.3.0"
+        publish_next(feed, keys, tmp_path)
+        done = upload(Feed(feed), place, Silent())
+        assert site_sees(tmp_path, feed, server.url) == "3.4.0"
+    assert [name.rpartition(".")[0] for name in done.written if "metadata" in name] == [
+        "metadata/3.ncen", "metadata/3.snapshot", "metadata/timestamp",
+    ]  # fmt: skip
+    assert done.timestamp == 3
+
+
+def test_what_must_not_be_written_over(feed: Path, keys: KeyRing, tmp_path: Path) -> None:
+    place = DirectoryPlace(tmp_path / "mirror")
+    upload(Feed(feed), place, Silent())
+    old = tmp_path / "old"
+    shutil.copytree(feed, old)
+    publish_next(feed, keys, tmp_path)
+    upload(Feed(feed), place, Silent())
+    before = {name: place.get(name) for name in place.sizes()}
+    with pytest.raises(PlaceAhead):
+        upload(Feed(old), place, Silent())
+    other = ring(tmp_path / "others")
+    make_feed(tmp_path / "foreign", other, clock)
+    with pytest.raises(OtherFeed):
+        upload(Feed(tmp_path / "foreign"), place, Silent())
+    fork = tmp_path / "fork"
+    shutil.copytree(old, fork)
+    publish_next(fork, keys, tmp_path, "3.5.0")
+    with pytest.raises(PlaceAhead):
+        upload(Feed(fork), place, Silent())
+    assert {name: place.get(name) for name in place.sizes()} == before
+
+
+def test_a_place_that_changes_what_it_is_given(feed: Path, keys: KeyRing, tmp_path: Path) -> None:
+    place = DirectoryPlace(tmp_path / "mirror")
+    upload(Feed(feed), place, Silent())
+    publish_next(feed, keys, tmp_path)
+
+    class Compresses(DirectoryPlace):
+        def put(self, name: str, source: Path) -> None:
+            super().put(name, source)
+            if name.endswith(".json"):
+                path = tmp_path / "mirror" / name
+                path.write_bytes(path.read_bytes() + b" ")
+
+    with pytest.raises(PlaceDiffers):
+        upload(Feed(feed), Compresses(tmp_path / "mirror"), Silent())
+    with WebServer(tmp_path / "mirror") as server:
+        assert site_sees(tmp_path, feed, server.url) == "3.3.0"
+        upload(Feed(feed), place, Silent())
+        assert site_sees(tmp_path, feed, server.url) == "3.4.0"
+
+
+def test_keys_of_the_online_roles_change(feed: Path, keys: KeyRing, tmp_path: Path) -> None:
+    """Both keys have signed: the timestamp goes before the root. One has not: nothing is safe."""
+    from ncen_updater.publisher.ceremony import Ceremony, RoleHolders
+    from ncen_updater.publisher.drafting import draft_keys
+    from ncen_updater.publisher.release_flow import make_keys, publish_draft
+    from tests.publisher.releases import PASSPHRASE
+
+    fresh = make_keys(tmp_path / "new-keys", PASSPHRASE).online
+    state = Feed(feed).state()
+    public = tuple(signer.public_key for signer in keys.officers)
+    roles = {r: RoleHolders(public, 2, 365) for r in ("root", "targets", "ncen", "ncen-updater")}
+    for role, signers in fresh.items():
+        days = state.policy.expiry_days[role]
+        roles[role] = RoleHolders(tuple(s.public_key for s in signers), 1, days)
+    place = DirectoryPlace(tmp_path / "mirror")
+    upload(Feed(feed), place, Silent())
+    behind = DirectoryPlace(tmp_path / "behind")
+    upload(Feed(feed), behind, Silent())
+    both = {role: (*keys.online[role], *fresh[role]) for role in fresh}
+    publish_draft(feed, draft_keys(state, Ceremony(roles), NOW), replace(keys, online=both), clock)
+    with WebServer(tmp_path / "mirror") as server:
+        for at in range(1, 4):
+            with pytest.raises(PlaceFailed):
+                upload(Feed(feed), Breaks(place, 1, after=True), Silent())
+            assert site_sees(tmp_path, feed, server.url) == "3.3.0", at
+        assert upload(Feed(feed), place, Silent()).written == ()
+        assert site_sees(tmp_path, feed, server.url) == "3.3.0"
+    # The other place missed that step, and the newest timestamp knows the new key only.
+    later: Callable[[], object] = lambda: NOW + timedelta(hours=1)  # noqa: E731
+    Publisher(Feed(feed), later).refresh(fresh)  # type: ignore[arg-type]
+    with pytest.raises(NotAtomic):
+        upload(Feed(feed), behind, Silent())
+    upload(Feed(feed), behind, Silent(), accept_interruption=True)
+
+
+def test_the_order() -> None:
+    names = [
+        "metadata/timestamp.json", "metadata/10.root.json", "metadata/2.root.json",
+        "metadata/3.snapshot.json", "metadata/4.targets.json", "metadata/7.ncen.json",
+        "metadata/12.ncen-updater.json", "targets/a", "targets/b/c.json", "index.html",
+        "metadata/x.root.json", "metadata/1.timestamp.json", "metadata/.1.root.json.partial",
+    ]  # fmt: skip
+    expected = [
+        "targets/a", "targets/b/c.json", "metadata/7.ncen.json", "metadata/12.ncen-updater.json",
+        "metadata/4.targets.json", "metadata/3.snapshot.json", "metadata/2.root.json",
+        "metadata/10.root.json", "metadata/timestamp.json",
+    ]  # fmt: skip
+    assert upload_order(names, root_last=False) == expected
+    last = [*expected[:6], "metadata/timestamp.json", *expected[6:8]]
+    assert upload_order(names, root_last=True) == last
+
+
+@pytest.mark.parametrize("address", ["", "s3://", "s3:///", "ftp://host/x", "https://host/x"])
+def test_addresses_that_are_none(address: str) -> None:
+    with pytest.raises(PlaceInvalid):
+        open_place(address)

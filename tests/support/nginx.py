@@ -1,0 +1,95 @@
+"""A real nginx on 127.0.0.1 with the configuration that we hand out."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["CONFIGURATION", "Nginx", "find_nginx", "nginx"]
+
+CONFIGURATION = Path(__file__).parents[2] / "packaging" / "nginx" / "feed.conf"
+
+
+@dataclass(frozen=True)
+class Nginx:
+    """A server that runs.
+
+    Attributes:
+        url: Its address.
+        log: One line a request: status, bytes sent, method, path.
+    """
+
+    url: str
+    log: Path
+
+
+def find_nginx() -> str | None:
+    """Where the program is; it is often outside of an ordinary user's path."""
+    return shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def nginx(
+    program: str, feed: Path, work: Path, configuration: str | None = None
+) -> Iterator[Nginx]:
+    """Serve a feed until the block ends.
+
+    Args:
+        program: See :func:`find_nginx`.
+        feed: The directory.
+        work: For configuration, log and temporary files.
+        configuration: In place of ours.
+    """
+    port = _free_port()
+    rules = configuration or CONFIGURATION.read_text("utf-8")
+    for given, here in (("listen 80;", f"listen 127.0.0.1:{port};"), ("/srv/ncen-feed", str(feed))):
+        if given not in rules:
+            raise ValueError(f"the configuration has no {given!r}")
+        rules = rules.replace(given, here)
+    work.mkdir(parents=True, exist_ok=True)
+    (work / "feed.conf").write_text(rules)
+    # Workers of a server that root starts would be nobody, who may not enter a test's directory.
+    user = "user root;" if os.geteuid() == 0 else ""
+    bodies = " ".join(
+        f"{kind}_temp_path {work}/{kind};"
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    (work / "nginx.conf").write_text(
+        f"{user} worker_processes 1; daemon off;\n"
+        f"pid {work}/nginx.pid; error_log {work}/error.log;\n"
+        "events { worker_connections 2048; }\n"
+        f"http {{ {bodies} sendfile on; keepalive_requests 1000000;\n"
+        "log_format short '$status $body_bytes_sent $request_method $uri';\n"
+        f"access_log {work}/access.log short; include {work}/feed.conf; }}\n"
+    )
+    with subprocess.Popen(
+        [program, "-p", str(work), "-e", str(work / "error.log"), "-c", str(work / "nginx.conf")]
+    ) as process:
+        try:
+            _wait(process, port, work)
+            yield Nginx(f"http://127.0.0.1:{port}", work / "access.log")
+        finally:
+            process.terminate()
+
+
+def _wait(process: subprocess.Popen[bytes], port: int, work: Path) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.02)  # between two questions, not in place of an answer
+    raise RuntimeError(f"nginx did not come up: {(work / 'error.log').read_text()}")

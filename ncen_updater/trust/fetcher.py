@@ -41,7 +41,7 @@ __all__ = ["FEED_SCHEME", "Failure", "HttpFetcher", "MirrorFailure", "MirrorRefu
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
-HTTP_OK, HTTP_PARTIAL, HTTP_RANGE = 200, 206, 416
+HTTP_OK, HTTP_PARTIAL, HTTP_PROXY, HTTP_RANGE = 200, 206, 407, 416
 RETRY_STATUS = frozenset({429, 500, 502, 503, 504})
 #: With one of these the walk of the roots ends; the timestamp says whether it ended too early.
 NO_NEWER_ROOT = frozenset({403, 404})
@@ -288,6 +288,8 @@ class HttpFetcher(FeedFetcher):
         status = response.status_code
         if status == HTTP_RANGE and offset:
             raise MirrorFailure(f"{address}: no bytes from {offset} on", Failure.CUT)
+        if status == HTTP_PROXY:
+            raise MirrorFailure(f"{address}: the proxy answered {status}", Failure.PROXY)
         if status not in (HTTP_OK, HTTP_PARTIAL):
             pause_s = asked_pause_s(response.headers.get("Retry-After"), self._now())
             wait = f", come back in {pause_s:.0f} s" if pause_s is not None else ""

@@ -31,6 +31,7 @@ from ncen_updater.policy.bandwidth import limit_at
 from ncen_updater.progress import Progress
 from ncen_updater.release.document import (
     MAX_DOCUMENT_BYTES,
+    Chunks,
     DeltaRef,
     Offer,
     ReleaseDocument,

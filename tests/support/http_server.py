@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.server
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -52,8 +53,11 @@ class Request:
 class WebServer:
     """Serves a directory until the block ends."""
 
-    def __init__(self, directory: Path, *, ranges: bool = True) -> None:
+    def __init__(
+        self, directory: Path, *, ranges: bool = True, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.directory, self.ranges = directory, ranges
+        self._scheme = "https" if tls else "http"
         self.faults: list[Fault] = []
         self.requests: list[Request] = []
         self.date: str | None = None
@@ -61,12 +65,16 @@ class WebServer:
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = False
         self._server.block_on_close = True
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
 
     @property
     def url(self) -> str:
         """Base address."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}/"
+        return f"{self._scheme}://127.0.0.1:{self._server.server_address[1]}/"
 
     def paths(self) -> list[str]:
         """The paths asked for so far."""
@@ -95,12 +103,23 @@ class WebServer:
         server = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
+            timeout = 10
+
             # HTTP/1.0: each connection ends with its answer, so that no thread stays behind.
             def log_message(self, format: str, *args: Any) -> None:
                 pass
 
             def date_time_string(self, timestamp: float | None = None) -> str:
                 return server.date or super().date_time_string(timestamp)
+
+            def handle(self) -> None:
+                # A client that breaks off, or whose certificate is refused, is no error of ours.
+                with contextlib.suppress(OSError):
+                    super().handle()
+
+            def finish(self) -> None:
+                with contextlib.suppress(OSError):
+                    super().finish()
 
             def do_GET(self) -> None:
                 server.requests.append(Request(self.path, self.headers.get("Range")))
@@ -164,7 +183,9 @@ class WebServer:
 
 
 @contextlib.contextmanager
-def serving(directory: Path, *, ranges: bool = True) -> Iterator[WebServer]:
+def serving(
+    directory: Path, *, ranges: bool = True, tls: ssl.SSLContext | None = None
+) -> Iterator[WebServer]:
     """Serve a directory."""
-    with WebServer(directory, ranges=ranges) as server:
+    with WebServer(directory, ranges=ranges, tls=tls) as server:
         yield server

@@ -138,7 +138,11 @@ def test_a_damaged_partial_file_costs_what_follows_and_blames_nobody(
     fetch()
     assert (tmp_path / "site/big").read_bytes() == CONTENT
     asked = [request.range for server in served for request in server.requests]
-    again = {10: [None], 120_000: ["bytes=100000-"], 270_000: ["bytes=280000-", "bytes=200000-"]}
+    again: dict[int, list[str | None]] = {
+        10: [None],
+        120_000: ["bytes=100000-"],
+        270_000: ["bytes=280000-", "bytes=200000-"],
+    }
     assert sorted(map(str, asked)) == sorted(map(str, again[damaged]))
 
 

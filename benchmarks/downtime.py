@@ -9,6 +9,7 @@ one good upgrade is made, and one of a SQLite site of the same size.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 import statistics
 import tempfile
@@ -191,7 +192,7 @@ def _postgres(
 
 def place_of(place: PostgresPlace, prefix: str) -> PostgresPlace:
     """Return another set of databases on the same server."""
-    return PostgresPlace(place.host, place.port, prefix=prefix)
+    return dataclasses.replace(place, prefix=prefix)
 
 
 def _sqlite(size: int, records: float) -> dict[str, object]:
@@ -221,7 +222,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for gigabytes in chosen.sizes.split(","):
         size = int(float(gigabytes) * 1e9)
         with server(chosen.postgresql) as (running, binaries):
-            place = PostgresPlace(str(running.host), prefix="bench_")
+            place = PostgresPlace(
+                str(running.host), prefix="bench_", programs=running.binaries.directory
+            )
             figures = _postgres(place, binaries, size, chosen.turns, chosen.records)
         results[gigabytes] = figures
         sqlite[gigabytes] = _sqlite(size, chosen.records)

@@ -129,7 +129,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     size = int(chosen.databases_gb * 1e9)
     with server(chosen.postgresql) as (running, _):
-        place = PostgresPlace(str(running.host), prefix="bench_")
+        place = PostgresPlace(
+            str(running.host), prefix="bench_", programs=running.binaries.directory
+        )
         with trial_site(
             place,
             size,

@@ -20,6 +20,7 @@ COMMANDS = {
     "status": (f"{_AT}status", N_("What runs here, and what the agent is doing.")),
     "check": (f"{_AT}check", N_("Ask the feed whether an upgrade is available.")),
     "plan": (f"{_AT}plan", N_("Say what an upgrade would do here, and change nothing.")),
+    "rehearse": (f"{_AT}rehearse", N_("Try a release on copies of your own data.")),
     "upgrade": (f"{_AT}upgrade", N_("Upgrade the application.")),
     "confirm": (f"{_AT}confirm", N_("End the watched time: the new release is good.")),
     "rollback": (f"{_AT}rollback", N_("Go back to the release before.")),

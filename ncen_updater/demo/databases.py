@@ -56,6 +56,7 @@ class PostgresPlace:
         prefix: Begins the physical names, so that several sites fit on one server.
         owner: Role of the application.
         agent: Role of the agent.
+        programs: Directory of ``pg_dump`` and ``pg_restore``; those of the path by default.
     """
 
     host: str
@@ -64,6 +65,7 @@ class PostgresPlace:
     prefix: str = "ncen_"
     owner: str = OWNER_ROLE
     agent: str = AGENT_ROLE
+    programs: Path | None = None
 
     kind = "postgresql"
 

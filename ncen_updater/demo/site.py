@@ -174,6 +174,8 @@ class DemoSite:
                 "owner": self.databases.owner,
                 "control_database": f"{self.databases.prefix}control",
             }
+            if self.databases.programs is not None:
+                databases["postgresql"]["bin_directory"] = str(self.databases.programs)
         else:
             databases["sqlite"] = {"directory": str(self.databases.directory)}
         return {

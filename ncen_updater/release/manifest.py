@@ -238,12 +238,14 @@ class ReferenceMap(Model):
         name: In plain words.
         database: Where the rows are.
         unmapped: SELECT of the rows without a target: code and count; run before anything begins.
+        affected: SELECT of the number of rows that get another code; a rehearsal tells it.
         strict: Whether such rows block the upgrade.
     """
 
     name: Annotated[str, StringConstraints(min_length=3, max_length=200)]
     database: Identifier
     unmapped: Sql
+    affected: Sql | None = None
     strict: bool = False
 
 

@@ -10,9 +10,11 @@ from pathlib import Path
 from ncen_updater.policy.approval import standing_of
 from ncen_updater.upgrade.consent import Consent
 from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.lock import lock_holder
 from ncen_updater.upgrade.memory import Memory
 from ncen_updater.upgrade.model import ChangeState
 from ncen_updater.upgrade.orders import Order, Orders
+from ncen_updater.upgrade.rehearsals import Rehearsals
 
 __all__ = ["Look", "Looker"]
 
@@ -23,6 +25,7 @@ class Look:
 
     Attributes:
         event: Number of its last event.
+        open_change: Whether something was begun that has not come to its end.
         held: The reason of a hold in force.
         order: The oldest order that waits.
         missing_approvals: How many more people have to approve the binding that was asked about.
@@ -43,11 +46,12 @@ class Looker:
 
     Args:
         journal: The file.
+        lock: The lock of changes.
         now: Gives the time.
     """
 
-    def __init__(self, journal: Path, now: Callable[[], datetime]) -> None:
-        self._journal, self._now = journal, now
+    def __init__(self, journal: Path, lock: Path, now: Callable[[], datetime]) -> None:
+        self._journal, self._lock, self._now = journal, lock, now
 
     def changed_at(self) -> int:
         """When the file was last written, nanoseconds; 0 where it is not there."""
@@ -55,6 +59,10 @@ class Looker:
             return self._journal.stat().st_mtime_ns
         except FileNotFoundError:
             return 0
+
+    def _torn(self, journal: Journal) -> bool:
+        """Whether a rehearsal was torn; one that runs holds the lock."""
+        return bool(Rehearsals(journal).torn()) and lock_holder(self._lock) is None
 
     def look(self, binding: str, approvals: int) -> Look:
         """Read what the service needs.
@@ -73,7 +81,7 @@ class Looker:
             scheduled = consent.scheduled(binding)
             return Look(
                 event=journal.last_event(),
-                open_change=change is not None,
+                open_change=change is not None or self._torn(journal),
                 stuck=change is not None and change.state is ChangeState.STUCK,
                 held=holds[0].reason if holds else None,
                 order=Orders(journal).waiting(),

@@ -20,7 +20,7 @@ from ncen_updater.service.notify import SystemdNotifier
 from ncen_updater.service.waiting import Waker
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.lock import change_lock
-from ncen_updater.upgrade.names import JOURNAL
+from ncen_updater.upgrade.names import JOURNAL, LOCK
 from ncen_updater.upgrade.orders import Orders
 
 __all__ = ["KNOWLEDGE", "SERVICE_LOCK", "schedule_for", "serve"]
@@ -98,7 +98,7 @@ def serve(
     config = load_config(config_path)
     state = config.paths.resolve(config.paths.state)
     notifier = SystemdNotifier()
-    looker = Looker(state / JOURNAL, _now)
+    looker = Looker(state / JOURNAL, state / LOCK, _now)
     waker = Waker(notifier.alive, looker.changed_at)
     runner = ProcessRunner(config_path, notifier.alive, lambda: waker.stopping)
     orders = _JournalOrders(state / JOURNAL)

@@ -25,6 +25,7 @@ __all__ = [
     "NothingToRollBack",
     "OpenChange",
     "RecordsWouldBeLost",
+    "RehearsalFailed",
     "RehearsalOutdated",
     "ReleaseNotOnOffer",
     "SoakFailed",
@@ -247,7 +248,19 @@ class NotRehearsed(UpdaterError):
     code = "NU-6024"
     exit_code = ExitCode.REHEARSAL_STALE
     what = N_("Release {version} has passed no rehearsal at this site.")
-    remedy = N_("Rehearse it, and read what the rehearsal says.")
+    remedy = N_("Run 'ncen-updater rehearse' and read what it says.")
+
+
+class RehearsalFailed(UpdaterError):
+    """A rehearsal that did not come to its end; its copies are gone."""
+
+    code = "NU-6026"
+    exit_code = ExitCode.BLOCKED
+    what = N_("The rehearsal of {version} failed: {cause} ({cause_code})")
+    remedy = N_(
+        "Nothing of the site was touched. Read the cause; if it is the release, tell the"
+        " Secretariat, else mend it and rehearse again."
+    )
 
 
 class RehearsalOutdated(UpdaterError):
@@ -256,7 +269,7 @@ class RehearsalOutdated(UpdaterError):
     code = "NU-6025"
     exit_code = ExitCode.REHEARSAL_STALE
     what = N_("What was rehearsed or approved for {version} no longer holds: {reasons}")
-    remedy = N_("Rehearse it, and let it be approved again.")
+    remedy = N_("Run 'ncen-updater rehearse', and let it be approved again.")
 
 
 class LockUnusable(UpdaterError):

@@ -55,6 +55,7 @@ ADDITIONS = {
         change TEXT PRIMARY KEY REFERENCES changes (id),
         rehearsal TEXT NOT NULL,
         low_s REAL NOT NULL,
+        likely_s REAL NOT NULL,
         high_s REAL NOT NULL,
         real_s REAL
     ) STRICT""",

@@ -11,6 +11,7 @@ import dataclasses
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 
 from packaging.version import Version
 
@@ -42,6 +43,7 @@ from ncen_updater.upgrade.model import (
 )
 from ncen_updater.upgrade.names import JOURNAL, LOCK
 from ncen_updater.upgrade.outcome import Outcome, outcome_of
+from ncen_updater.upgrade.predictions import expect, settle
 from ncen_updater.upgrade.recovery import Action, Decision, decide
 from ncen_updater.upgrade.runner import Checkpoint, Runner, no_checkpoint
 from ncen_updater.upgrade.situation import contradiction, look
@@ -110,12 +112,21 @@ class Operations:
         with Journal.open(self._site.state / JOURNAL, read_only=True) as journal:
             return self._choose(view.offers, journal, target, retry=retry)
 
-    def upgrade(self, target: Version | None = None, *, retry: bool = False) -> Result:
+    def upgrade(
+        self,
+        target: Version | None = None,
+        *,
+        retry: bool = False,
+        begin_before: datetime | None = None,
+        agree: Callable[[Journal, UpgradePath], None] | None = None,
+    ) -> Result:
         """Walk the path to a release, one change a hop.
 
         Args:
             target: The release that a person named; the newest by default.
             retry: Try releases again that failed here.
+            begin_before: When the window closes in which officers may be kept out.
+            agree: Asked once, under the lock and before the first hop; raises to refuse.
 
         Raises:
             Held: An operator's hold is in force; asked again before each hop.
@@ -130,13 +141,18 @@ class Operations:
             path = self._choose(offers, journal, target, retry=retry)
             outcomes = []
             hops = path.hops if isinstance(path, UpgradePath) else ()
+            if agree is not None and isinstance(path, UpgradePath):
+                agree(journal, path)
+            until = {"begin_before": begin_before.isoformat()} if begin_before else {}
             for offer in hops:
                 self._require_no_hold(journal)
                 change = self._new_change(
                     ChangeKind.UPGRADE, self._running(), offer.release_version
                 )
-                journal.begin(change, {"path": [hop.version for hop in hops]})
+                journal.begin(change, {"path": [hop.version for hop in hops], **until})
+                expect(journal, change)
                 self._finish(journal, change.id, lambda r, c: r.run(c))
+                settle(journal, change.id)
                 outcomes.append(outcome_of(journal, change.id))
             return Result(tuple(outcomes), path)
 
@@ -182,11 +198,14 @@ class Operations:
             NeedsPerson: If the facts contradict each other or recovery failed too often.
             GoingBackFailed: If going back failed once more.
         """
+        from ncen_updater.upgrade.rehearsing import clean_torn
+
         with self._at_work("resume") as journal:
             change = journal.open_change()
             decision = decide(look(self._site, change, by_person=by_person))
             if decision.action is Action.NOTHING:
                 self._require_whole(journal, None)
+                clean_torn(self._site, journal)
                 return Result(decision=decision)
             if decision.action is Action.STOP or change is None:
                 raise self._stopped(journal, change, decision)
@@ -233,6 +252,24 @@ class Operations:
             journal.fact(change.id, "confirmed_by", by)
             journal.note("confirmed", change.id, by=by)
             return change
+
+    @contextlib.contextmanager
+    def between_changes(self, what: str) -> Iterator[Journal]:
+        """Hold the lock while nothing is open, for work that is no change of the site.
+
+        Raises:
+            Busy, OpenChange, NeedsPerson: If that is not so.
+        """
+        with self._at_work(what) as journal:
+            self._require_nothing_open(journal)
+            yield journal
+
+    def known_path(
+        self, journal: Journal, target: Version | None = None, *, retry: bool = False
+    ) -> UpgradePath | NoPath:
+        """Choose a path from the last verified list, without the network."""
+        view = self._site.source.last_view()
+        return self._choose(view.offers if view else (), journal, target, retry=retry)
 
     # ---- parts ---------------------------------------------------------------------------------
 

@@ -29,7 +29,8 @@ class RehearsalRecord:
 
     Attributes:
         basis: What it was made on, as :func:`~ncen_updater.upgrade.basis.basis_to_json` writes it.
-        report: What it found, JSON.
+        report: What it found, JSON; of one that runs where its copies are, of one that failed
+            whether the release is to blame.
     """
 
     id: str
@@ -55,14 +56,23 @@ class Rehearsals:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
-    def begin(self, number: str, from_version: str, to_version: str) -> None:
-        """Write that a rehearsal begins, before its first copy."""
+    def begin(
+        self, number: str, from_version: str, to_version: str, plans: Mapping[str, object]
+    ) -> None:
+        """Write that a rehearsal begins, before its first copy.
+
+        Args:
+            number: Its id.
+            from_version: The release in use.
+            to_version: The release that is tried.
+            plans: Where the copies will be, to remove them after a crash.
+        """
         with self._journal.transaction() as connection:
             connection.execute(
-                "INSERT INTO rehearsals (id, from_version, to_version, state, started_at)"
-                " VALUES (?,?,?,?,?)",
+                "INSERT INTO rehearsals (id, from_version, to_version, state, started_at, report)"
+                " VALUES (?,?,?,?,?,?)",
                 (number, from_version, to_version, RehearsalState.RUNNING,
-                 self._journal.now().isoformat()),
+                 self._journal.now().isoformat(), json.dumps(plans, sort_keys=True)),
             )  # fmt: skip
             self._journal.event(
                 "rehearsal-begun", None, rehearsal=number, from_version=from_version,

@@ -12,7 +12,11 @@ from ncen_updater.policy.automation import Rehearsed
 from ncen_updater.progress import Progress
 from ncen_updater.upgrade.basis import basis_from_json, basis_now
 from ncen_updater.upgrade.consent import Consent
-from ncen_updater.upgrade.errors import ApprovalMissing, NotRehearsed, RehearsalOutdated
+from ncen_updater.upgrade.errors import (
+    ApprovalMissing,
+    NotRehearsed,
+    RehearsalOutdated,
+)
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.rehearsals import RehearsalRecord, Rehearsals, RehearsalState
 
@@ -61,7 +65,7 @@ def standing_for(site: Site, journal: Journal, plan: str, target: str) -> Standi
         return Standing(
             Rehearsed.NOT_WANTED, None, basis, _since_approval(journal, target, basis, now)
         )
-    if record is None or record.state is RehearsalState.RUNNING:
+    if record is None or record.state is RehearsalState.RUNNING or _nobodys_fault(record):
         return Standing(Rehearsed.MISSING, None, None, ())
     if record.state is RehearsalState.FAILED or record.basis is None:
         return Standing(Rehearsed.FAILED, record, None, ())
@@ -72,6 +76,11 @@ def standing_for(site: Site, journal: Journal, plan: str, target: str) -> Standi
         return Standing(Rehearsed.VOID, record, None, found)
     bound = basis_now(site, plan, record.mark, then.at)
     return Standing(Rehearsed.PASSED, record, bound, _since_approval(journal, target, bound, now))
+
+
+def _nobodys_fault(record: RehearsalRecord) -> bool:
+    """Whether a rehearsal failed for a reason that may be gone at the next try."""
+    return record.state is RehearsalState.FAILED and not (record.report or {}).get("blamed")
 
 
 def _since_approval(journal: Journal, target: str, basis: Basis, now: datetime) -> tuple[Void, ...]:

@@ -49,7 +49,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SiteDataba
         yield found
         return
     server: EmbeddedPostgres = request.getfixturevalue("server")
-    found = PostgresPlace(str(server.host), prefix="way_")
+    found = PostgresPlace(str(server.host), prefix="way_", programs=server.binaries.directory)
     try:
         create_site_databases(found)
         yield found

@@ -163,7 +163,7 @@ def test_words_of_orders(kind: OrderKind, data: dict[str, object], words: tuple[
 def test_the_feed_is_asked_at_the_first_start_although_the_clock_goes_on(trial: Trial) -> None:
     class Ticking(SimulatedSite):
         @property
-        def now(self) -> datetime:  # type: ignore[override]
+        def now(self) -> datetime:
             self.time += timedelta(microseconds=1)
             return self.time
 

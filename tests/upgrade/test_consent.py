@@ -107,10 +107,10 @@ def test_orders_are_taken_in_turn_and_never_twice(journal: Journal) -> None:
 def test_the_newest_rehearsal_of_a_way_counts(journal: Journal) -> None:
     rehearsals = Rehearsals(journal)
     assert rehearsals.last("3.2.4", "3.3.0") is None
-    rehearsals.begin("aaaaaaaa", "3.2.4", "3.3.0")
+    rehearsals.begin("aaaaaaaa", "3.2.4", "3.3.0", {"copy": {}})
     assert [record.id for record in rehearsals.torn()] == ["aaaaaaaa"]
     rehearsals.end("aaaaaaaa", RehearsalState.FAILED, error_code="NU-4012")
-    rehearsals.begin("bbbbbbbb", "3.2.4", "3.3.0")
+    rehearsals.begin("bbbbbbbb", "3.2.4", "3.3.0", {})
     rehearsals.end(
         "bbbbbbbb", RehearsalState.PASSED, basis=basis_to_json(BASIS), report={"stop_s": [1, 2]}
     )
@@ -159,7 +159,7 @@ def test_odd_rows_make_the_journal_unreadable(
     Consent(journal).approve(BINDING, "3.3.0", basis_to_json(BASIS), AMINA)
     Consent(journal).schedule(BINDING, "3.3.0", NOW, AMINA)
     Orders(journal).give(OrderKind.CHECK, {}, AMINA)
-    Rehearsals(journal).begin("aaaaaaaa", "3.2.4", "3.3.0")
+    Rehearsals(journal).begin("aaaaaaaa", "3.2.4", "3.3.0", {"copy": {}})
     with journal.transaction() as connection:
         connection.execute(f"UPDATE {table} SET {column} = {value}")
 

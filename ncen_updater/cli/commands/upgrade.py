@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 
 import click
 
@@ -14,6 +15,7 @@ from ncen_updater.cli.commands.common import (
     show_path,
     show_result,
 )
+from ncen_updater.cli.commands.hold import parse_until
 from ncen_updater.cli.commands.plan import plan_for, run_plan, show_plan
 from ncen_updater.cli.errors import NOTHING_CHANGED, NeedsYes
 from ncen_updater.cli.lazy import Command
@@ -27,16 +29,32 @@ __all__ = ["upgrade"]
 @click.argument("version", required=False)
 @click.option("--retry", is_flag=True, help=N_("Try releases again that failed here before."))
 @click.option("--yes", is_flag=True, help=N_("Do not ask. Nothing that blocks is passed over."))
+@click.option(
+    "--scheduled", is_flag=True, help=N_("For the service: only as it was rehearsed and approved.")
+)
+@click.option(
+    "--begin-before",
+    metavar="TIME",
+    help=N_("Begin nothing that keeps officers out from this time on."),
+)
 @click.option("--dry-run", is_flag=True, help=N_("Show the plan and change nothing."))
 @click.pass_context
 def upgrade(
-    context: click.Context, version: str | None, retry: bool, yes: bool, dry_run: bool
+    context: click.Context,
+    version: str | None,
+    retry: bool,
+    yes: bool,
+    scheduled: bool,
+    begin_before: str | None,
+    dry_run: bool,
 ) -> ExitCode:
     from ncen_updater.upgrade.interruption import Interruption
     from ncen_updater.upgrade.operations import Operations
+    from ncen_updater.upgrade.standing import consent_required, require_consent
 
     session = agent_session(context)
     target = parse_version(version)
+    closes = parse_until(begin_before, datetime.now(UTC))
     site = session.open_site()
     if dry_run:
         return run_plan(session, site, target, sql=False, retry=retry)
@@ -49,7 +67,7 @@ def upgrade(
         path, made = plan_for(session, site, target, retry=retry)
         show_path(session, product, str(site.slots.current()), path)
         if made is None:
-            session.finish(path_document(path, session.language))
+            session.finish(path_document(path, session.language, str(site.slots.current())))
             return ExitCode.OK
         show_plan(session, made)
         question = Text(N_("Upgrade {product} now?"), {"product": product})
@@ -57,7 +75,9 @@ def upgrade(
     interruption = Interruption()
     with session.progress() as progress, interruption.handled():
         operations = Operations(site, progress, interruption=interruption)
-        result = operations.upgrade(target, retry=retry)
+        needed = consent_required(site, scheduled=scheduled)
+        agree = None if needed is None else require_consent(site, progress, approvals=needed)
+        result = operations.upgrade(target, retry=retry, begin_before=closes, agree=agree)
     if not result.outcomes and result.path is not None:
         show_path(session, product, str(site.slots.current()), result.path)
     show_result(session, result)

@@ -6,6 +6,7 @@ restored is worth knowing by itself. It goes from one program to the other witho
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import threading
 from collections.abc import Mapping
@@ -112,10 +113,12 @@ class Rehearsing:
                         program="pg_dump", database=copy.source, detail=str(error)
                     ) from error
                 raise
-        # A restore that ended ends the dump too; what the restore said is then the cause.
-        for program, code in (("pg_restore", restored), ("pg_dump", dumped)):
-            if code:
-                raise DumpFailed(program=program, database=copy.source, detail=said[program].text())
+        # A restore that ended early ends the dump by a broken pipe: then it is not the cause.
+        codes = {"pg_dump": dumped if dumped != -signal.SIGPIPE else 0, "pg_restore": restored}
+        failed = [program for program, code in codes.items() if code]
+        if failed:
+            detail = "; ".join(said[program].text() for program in failed)
+            raise DumpFailed(program=failed[0], database=copy.source, detail=detail)
 
     def _start(
         self,

@@ -138,7 +138,7 @@ def _set(options: Options, narrator: Narrator, stack: contextlib.ExitStack) -> S
         url = stack.enter_context(serve(places.feed))
         site = DemoSite(
             directory / "site",
-            PostgresPlace(str(server.host)) if server else None,
+            PostgresPlace(str(server.host), programs=server.binaries.directory) if server else None,
             SiteOptions(
                 cases=options.cases,
                 feed_urls=(url,),

@@ -1,0 +1,135 @@
+"""``rehearse``: try a release on copies of the site's own data, while officers work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ncen_updater.cli.commands.common import agent_session, parse_version, path_document, show_path
+from ncen_updater.cli.lazy import Command
+from ncen_updater.cli.render import format_bytes, format_duration
+from ncen_updater.cli.session import AgentSession
+from ncen_updater.errors import ExitCode
+from ncen_updater.i18n import N_, Text
+
+if TYPE_CHECKING:
+    from ncen_updater.upgrade.rehearsals import RehearsalRecord
+
+__all__ = ["rehearsal_document", "rehearse", "show_rehearsal"]
+
+
+@click.command("rehearse", cls=Command, help=N_("Try a release on copies of your own data."))
+@click.argument("version", required=False)
+@click.option("--retry", is_flag=True, help=N_("Take releases too that failed here."))
+@click.option("--dry-run", is_flag=True, help=N_("Say what would be done, and change nothing."))
+@click.pass_context
+def rehearse(context: click.Context, version: str | None, retry: bool, dry_run: bool) -> ExitCode:
+    from ncen_updater.feed.path import UpgradePath
+    from ncen_updater.upgrade.interruption import Interruption
+    from ncen_updater.upgrade.journal import Journal
+    from ncen_updater.upgrade.names import JOURNAL
+    from ncen_updater.upgrade.operations import Operations, new_change_id
+    from ncen_updater.upgrade.rehearsing import Rehearser
+
+    session = agent_session(context)
+    target = parse_version(version)
+    site = session.open_site()
+    interruption = Interruption()
+    with session.progress() as progress, interruption.handled():
+        operations = Operations(site, progress)
+        if dry_run:
+            with Journal.open(site.state / JOURNAL, read_only=True) as journal:
+                path = operations.known_path(journal, target, retry=retry)
+            record = None
+        else:
+            with operations.between_changes("rehearse") as journal:
+                path = operations.known_path(journal, target, retry=retry)
+                record = (
+                    Rehearser(site, journal, progress, new_change_id, interruption).run(path)
+                    if isinstance(path, UpgradePath)
+                    else None
+                )
+    current = str(site.slots.current())
+    if record is None:
+        show_path(session, site.config.site.product, current, path)
+        session.finish({"rehearsal": None, **path_document(path, session.language, current)})
+        return ExitCode.OK
+    show_rehearsal(session, record)
+    session.finish({"rehearsal": rehearsal_document(record)})
+    return ExitCode.OK
+
+
+def rehearsal_document(record: RehearsalRecord) -> dict[str, object]:
+    """Return a rehearsal as JSON has it."""
+    return {
+        "id": record.id,
+        "from": record.from_version,
+        "to": record.to_version,
+        "state": record.state.value,
+        "started_at": record.started_at,
+        "ended_at": record.ended_at,
+        "error_code": record.error_code,
+        "report": record.report,
+    }
+
+
+def show_rehearsal(session: AgentSession, record: RehearsalRecord) -> None:
+    """Show what a rehearsal found to people."""
+    report: Mapping[str, Any] = record.report or {}
+    values: dict[str, object] = {"origin": record.from_version, "version": record.to_version}
+    session.show(Text(N_("Rehearsed {origin} -> {version} on copies of your data."), values))
+    backup = {
+        "size": format_bytes(sum(report["sizes"].values())),
+        "seconds": format_duration(report["backup_s"]),
+    }
+    session.show(Text(N_("  a backup of {size} was made and restored in {seconds}"), backup))
+    for hop in report["hops"]:
+        _show_hop(session, hop)
+
+
+def _show_hop(session: AgentSession, hop: Mapping[str, Any]) -> None:
+    stop = hop["stop_s"]
+    values: dict[str, object] = {
+        "origin": hop["from"], "version": hop["to"],
+        "low": format_duration(stop["low"]), "high": format_duration(stop["high"]),
+    }  # fmt: skip
+    session.show()
+    session.show(Text(N_("{origin} -> {version}: officers are out for {low} to {high}"), values))
+    for item in hop["maps"]:
+        _show_map(session, item)
+    for database, tables in hop["tables"].items():
+        for table, (before, after) in tables.items():
+            rows = {"table": f"{database}.{table}", "before": before, "after": after}
+            session.show(Text(_words_of(before, after), rows))
+    session.show(Text(N_("  {count} checks of the data hold"), {"count": len(hop["checks"])}))
+    if hop["back_s"] is None:
+        session.show(Text(N_("  there is no way back that keeps new records")))
+        return
+    seconds = {"seconds": format_duration(hop["back_s"])}
+    session.show(Text(N_("  the way back was tried too, in {seconds}"), seconds))
+    if hop["back_differs"]:
+        tables = {"tables": ", ".join(hop["back_differs"])}
+        session.show(Text(N_("  after it these tables are not as before: {tables}"), tables))
+
+
+def _show_map(session: AgentSession, item: Mapping[str, Any]) -> None:
+    without = sum(count for _, count in item["unmapped"])
+    values = {"name": item["name"], "count": item["affected"], "without": without}
+    if item["affected"] is not None:
+        session.show(Text(N_("  {name}: {count} rows get a new code"), values))
+    if without:
+        codes = ", ".join(f"{code} ({count})" for code, count in item["unmapped"][:20])
+        values["codes"] = codes
+        session.show(Text(N_("  {name}: {without} rows have no target: {codes}"), values))
+
+
+def _words_of(before: int, after: int) -> str:
+    if before < 0:
+        return N_("  new table {table}, {after} rows")
+    if after < 0:
+        return N_("  table {table} goes, {before} rows")
+    if before == after:
+        return N_("  table {table}: rows change, {after} before and after")
+    return N_("  table {table}: {before} rows before, {after} after")

@@ -1,0 +1,80 @@
+"""Predicted stops and real ones: what a rehearsal said of a change, and what it took."""
+
+from __future__ import annotations
+
+from ncen_updater.policy.prediction import Past
+from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.journal_rows import reading
+from ncen_updater.upgrade.model import Change, ChangeKind, ChangeState
+from ncen_updater.upgrade.outcome import outcome_of, stop_seconds
+from ncen_updater.upgrade.rehearsals import Rehearsals, RehearsalState
+
+__all__ = ["expect", "history", "past", "settle"]
+
+#: So many changes back are looked at.
+REMEMBERED = 10
+
+
+def expect(journal: Journal, change: Change) -> None:
+    """Keep what the last rehearsal that passed predicted for a change that begins."""
+    for record in Rehearsals(journal).all(REMEMBERED):
+        if record.state is not RehearsalState.PASSED or record.report is None:
+            continue
+        hops = record.report.get("hops")
+        for hop in hops if isinstance(hops, list) else ():
+            if (hop["from"], hop["to"]) != (change.from_version, change.to_version):
+                continue
+            stop = hop["stop_s"]
+            with journal.transaction() as connection:
+                connection.execute(
+                    "INSERT OR REPLACE INTO predictions (change, rehearsal, low_s, likely_s,"
+                    " high_s) VALUES (?,?,?,?,?)",
+                    (change.id, record.id, stop["low"], stop["likely"], stop["high"]),
+                )
+                journal.event(
+                    "predicted", change.id, rehearsal=record.id, low_s=stop["low"],
+                    high_s=stop["high"],
+                )  # fmt: skip
+            return
+
+
+def settle(journal: Journal, change_id: str) -> None:
+    """Compare a change that ended well with what was predicted of it."""
+    if not journal.has_table("predictions"):
+        return
+    real = stop_seconds(journal.change(change_id))
+    if real is None:
+        return
+    with journal.transaction() as connection:
+        row = connection.execute(
+            "SELECT low_s, high_s FROM predictions WHERE change = ?", (change_id,)
+        ).fetchone()
+        if row is None:
+            return
+        connection.execute("UPDATE predictions SET real_s = ? WHERE change = ?", (real, change_id))
+        journal.event(
+            "stop-compared", change_id, real_s=real, held=row["low_s"] <= real <= row["high_s"],
+            low_s=row["low_s"], high_s=row["high_s"],
+        )  # fmt: skip
+
+
+def past(journal: Journal) -> tuple[Past, ...]:
+    """What was expected of earlier changes and what they took, newest first."""
+    if not journal.has_table("predictions"):
+        return ()
+    with reading(journal.path):
+        rows = journal.rows(
+            "SELECT likely_s, real_s FROM predictions WHERE real_s IS NOT NULL ORDER BY rowid DESC"
+        )
+        known = [Past(float(row["likely_s"]), float(row["real_s"])) for row in rows]
+        return tuple(known[:REMEMBERED])
+
+
+def history(journal: Journal) -> tuple[dict[str, float], ...]:
+    """Seconds of each step of earlier upgrades, newest first."""
+    found = [
+        change
+        for change in journal.changes(REMEMBERED * 2)
+        if change.kind is ChangeKind.UPGRADE and change.state is ChangeState.FINISHED
+    ]
+    return tuple(dict(outcome_of(journal, change.id).step_s) for change in found[:REMEMBERED])

@@ -1,0 +1,315 @@
+"""A rehearsal: the real migrations on copies of the site's own data, while officers work.
+
+The copies are a backup of each database, restored, so that every rehearsal also proves that a
+backup can be restored. They are candidates of a change that will never be; whatever happens they
+are removed, and one that was torn is cleaned up by the next rehearsal or resume.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from packaging.version import Version
+
+from ncen_updater.databases.base import ChangeRef, CopyPlan, Role, Strategy, TableDigest
+from ncen_updater.databases.migrations.checks import Value, ask, compare, unmapped
+from ncen_updater.errors import UpdaterError
+from ncen_updater.feed.path import UpgradePath
+from ncen_updater.i18n import N_, Text
+from ncen_updater.policy.prediction import Measured, predict
+from ncen_updater.progress import Progress
+from ncen_updater.release.manifest import Manifest, When
+from ncen_updater.upgrade.basis import basis_now, basis_to_json
+from ncen_updater.upgrade.context import Site
+from ncen_updater.upgrade.errors import ChecksFailed, NeedsPerson, RehearsalFailed
+from ncen_updater.upgrade.interruption import Interruption
+from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.planning import HopPlan, Plan, make_plan
+from ncen_updater.upgrade.predictions import history, past
+from ncen_updater.upgrade.rehearsals import RehearsalRecord, Rehearsals, RehearsalState
+from ncen_updater.upgrade.reverse import reversed_checks
+from ncen_updater.upgrade.runner import blames_release
+from ncen_updater.upgrade.steps.guards import refuse_strict
+
+__all__ = ["Rehearser", "clean_torn"]
+
+logger = logging.getLogger(__name__)
+
+#: Where ``down`` files park what the old shape cannot hold: a schema, or a prefix where there is none.
+PARKED = "ncen_kept"
+
+Digests = dict[str, dict[str, TableDigest]]
+
+
+def _reference(number: str, release: str) -> ChangeRef:
+    # The copy strategy whatever the site's own is: a rehearsal never touches an original.
+    return ChangeRef(number, 0, Strategy.COPY, release)
+
+
+def clean_torn(site: Site, journal: Journal) -> int:
+    """Remove what rehearsals left that never came to their end; return how many there were.
+
+    Raises:
+        UpdaterError: If something of them cannot be removed.
+    """
+    rehearsals = Rehearsals(journal)
+    torn = rehearsals.torn()
+    for record in torn:
+        plans = record.report or {}
+        for name in ("again", "copy"):
+            plan = plans.get(name)
+            number = str(plans.get("again_id")) if name == "again" else record.id
+            if isinstance(plan, dict):
+                site.engine.discard(_reference(number, record.to_version), CopyPlan(plan))
+        rehearsals.end(record.id, RehearsalState.FAILED, error_code="NU-6010")
+    return len(torn)
+
+
+@dataclass
+class _Hop:
+    """What was found of one hop."""
+
+    plan: HopPlan
+    copy_s: float = 0.0
+    migrate_s: float = 0.0
+    back_s: float | None = None
+    checks: dict[str, tuple[Value, Value]] = field(default_factory=dict)
+    maps: list[dict[str, object]] = field(default_factory=list)
+    tables: dict[str, dict[str, list[int]]] = field(default_factory=dict)
+    back_differs: list[str] = field(default_factory=list)
+
+
+class Rehearser:
+    """Rehearses a path on one site.
+
+    Args:
+        site: The site.
+        journal: Open for writing, under the lock of changes.
+        progress: Told what is being done.
+        new_id: Gives ids.
+        interruption: Where signals may end the work.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        journal: Journal,
+        progress: Progress,
+        new_id: Callable[[], str],
+        interruption: Interruption | None = None,
+    ) -> None:
+        self._site, self._journal, self._progress = site, journal, progress
+        self._new_id = new_id
+        self._interruption = interruption or Interruption()
+        self._clock = site.clock.monotonic
+
+    def run(self, path: UpgradePath) -> RehearsalRecord:
+        """Rehearse a path and return what is in the journal of it.
+
+        Raises:
+            RehearsalFailed: With its cause; the copies are gone.
+            UpdaterError: Nothing was begun.
+        """
+        site, journal = self._site, self._journal
+        current = site.slots.current()
+        if current is None:
+            raise NeedsPerson(reason="no release was ever chosen here")
+        clean_torn(site, journal)
+        plan = make_plan(site, current, path, self._progress)
+        number, again = self._new_id(), self._new_id()
+        target = path.target.version
+        reference = _reference(number, target)
+        refuse_strict(
+            [
+                f
+                for f in site.engine.blockers(reference, final=False)
+                if "missing_bytes" in f.figures
+            ]
+        )
+        copy = site.engine.plan_copy(reference)
+        second = site.engine.plan_copy(_reference(again, target))
+        rehearsals = Rehearsals(journal)
+        rehearsals.begin(
+            number, str(current), target,
+            {"copy": dict(copy.data), "again": dict(second.data), "again_id": again},
+        )  # fmt: skip
+        started = site.clock.now()
+        try:
+            with self._interruption.allowed():
+                basis = basis_now(site, plan.digest, "", started)
+                report = self._perform(plan, reference, copy, _reference(again, target))
+        except BaseException as error:
+            self._clear(reference, copy, again, second)
+            code = error.code if isinstance(error, UpdaterError) else UpdaterError.code
+            rehearsals.end(
+                number, RehearsalState.FAILED, error_code=code,
+                report={"blamed": blames_release(error)},
+            )  # fmt: skip
+            if isinstance(error, UpdaterError):
+                raise RehearsalFailed(
+                    version=target, cause=error.what_text, cause_code=code, detail=error.detail
+                ) from error
+            raise
+        self._clear(reference, copy, again, second)
+        rehearsals.end(number, RehearsalState.PASSED, basis=basis_to_json(basis), report=report)
+        found = rehearsals.last(str(current), target)
+        assert found is not None  # noqa: S101 - written just now
+        return found
+
+    # ---- parts ---------------------------------------------------------------------------------
+
+    def _clear(self, reference: ChangeRef, copy: CopyPlan, again: str, second: CopyPlan) -> None:
+        self._tell(N_("removing the copies of the rehearsal"))
+        self._site.engine.discard(_reference(again, reference.release), second)
+        self._site.engine.discard(reference, copy)
+
+    def _tell(self, words: str, **values: object) -> None:
+        self._progress.tell(Text(words, values))
+
+    def _timed(self, act: Callable[[], object]) -> float:
+        begin = self._clock()
+        act()
+        return round(self._clock() - begin, 3)
+
+    def _perform(
+        self, plan: Plan, reference: ChangeRef, copy: CopyPlan, again: ChangeRef
+    ) -> dict[str, object]:
+        engine = self._site.engine
+        self._tell(N_("backing up and restoring the databases beside the live ones"))
+        backup_s = self._timed(lambda: engine.copy_online(reference, copy, self._progress))
+        self._tell(N_("timing a copy as an upgrade makes it"))
+        made: list[CopyPlan] = []
+        copy_s = self._timed(
+            lambda: made.append(engine.copy_again(reference, again, self._progress))
+        )
+        engine.discard(again, made[0])
+        before = self._digests(reference)
+        hops = [_Hop(hop, copy_s=copy_s) for hop in plan.hops]
+        digests = [before]
+        for hop in hops:
+            self._up(hop, reference)
+            digests.append(self._digests(reference))
+            hop.tables = _tables(digests[-2], digests[-1])
+        for number in range(len(hops) - 1, -1, -1):
+            if not hops[number].plan.keeps_records:
+                break  # and with it every hop before: there is no way back over it
+            self._back(hops[number], reference)
+            hops[number].back_differs = _differences(digests[number], self._digests(reference))
+        return {
+            "plan": plan.digest,
+            "backup_s": backup_s,
+            "sizes": {facts.name: facts.size_bytes for facts in engine.describe()},
+            "hops": [self._report(hop) for hop in hops],
+        }
+
+    def _digests(self, reference: ChangeRef) -> Digests:
+        engine = self._site.engine
+        return {n: engine.table_digests(Role.CANDIDATE, n, reference) for n in engine.names}
+
+    def _up(self, hop: _Hop, reference: ChangeRef) -> None:
+        """What the step *migrate* does, in its order, and what a manifest says of its data."""
+        site, engine = self._site, self._site.engine
+        manifest = hop.plan.document.manifest
+        step = _reference(reference.id, manifest.version)
+        self._tell(N_("rehearsing the migrations to {version}"), version=manifest.version)
+        hop.maps = self._maps(manifest, step)
+        begin = self._clock()
+        before = ask(engine, Role.CANDIDATE, step, manifest.checks, When.BEFORE)
+        origin = site.migrations(hop.plan.origin)
+        engine.migrate(step, hop.plan.target, origin, self._progress)
+        after = ask(engine, Role.CANDIDATE, step, manifest.checks, When.AFTER)
+        failures = compare(manifest.checks, before, after)
+        for name in engine.names:
+            engine.fingerprint(Role.CANDIDATE, name, step)
+        hop.migrate_s = round(self._clock() - begin, 3)
+        hop.checks = {name: (before.get(name), after.get(name)) for name in (*before, *after)}
+        if failures:
+            raise ChecksFailed(problems="; ".join(str(failure.what) for failure in failures))
+
+    def _back(self, hop: _Hop, reference: ChangeRef) -> None:
+        site, engine = self._site, self._site.engine
+        manifest = hop.plan.document.manifest
+        step = _reference(reference.id, str(hop.plan.origin))
+        self._tell(N_("rehearsing the way back to {version}"), version=hop.plan.origin)
+        checks = reversed_checks(manifest.checks)
+        before = ask(engine, Role.CANDIDATE, step, checks, When.BEFORE)
+        target = site.migrations(Version(str(hop.plan.origin)))
+        hop.back_s = self._timed(
+            lambda: engine.migrate(step, target, hop.plan.target, self._progress)
+        )
+        after = ask(engine, Role.CANDIDATE, step, checks, When.AFTER)
+        failures = compare(checks, before, after)
+        if failures:
+            raise ChecksFailed(problems="; ".join(str(failure.what) for failure in failures))
+
+    def _maps(self, manifest: Manifest, step: ChangeRef) -> list[dict[str, object]]:
+        engine = self._site.engine
+        without = {
+            item.name: item.rows
+            for item in unmapped(engine, Role.CANDIDATE, step, manifest.reference_maps)
+        }
+        found: list[dict[str, object]] = []
+        for item in manifest.reference_maps:
+            affected = None
+            if item.affected is not None:
+                rows = engine.query(Role.CANDIDATE, item.database, item.affected, step)
+                affected = int(str(rows[0][0])) if rows and rows[0] else 0
+            found.append(
+                {
+                    "name": item.name,
+                    "database": item.database,
+                    "affected": affected,
+                    "unmapped": [list(row) for row in without.get(item.name, ())],
+                }
+            )
+        return found
+
+    def _report(self, hop: _Hop) -> dict[str, object]:
+        prediction = predict(
+            Measured(hop.copy_s, hop.migrate_s), history(self._journal), past(self._journal)
+        )
+        return {
+            "from": str(hop.plan.origin),
+            "to": hop.plan.document.manifest.version,
+            "copy_s": hop.copy_s,
+            "migrate_s": hop.migrate_s,
+            "back_s": hop.back_s,
+            "back_differs": hop.back_differs,
+            "keeps_records": hop.plan.keeps_records,
+            "checks": {name: list(values) for name, values in hop.checks.items()},
+            "maps": hop.maps,
+            "tables": hop.tables,
+            "stop_s": {
+                "low": round(prediction.low_s, 2),
+                "likely": round(prediction.likely_s, 2),
+                "high": round(prediction.high_s, 2),
+                "learnt": prediction.learnt,
+            },
+        }
+
+
+def _tables(before: Digests, after: Digests) -> dict[str, dict[str, list[int]]]:
+    """Tables whose rows changed: rows before and after; -1 where the table is not there."""
+    found: dict[str, dict[str, list[int]]] = {}
+    for database in after:
+        old, new = before.get(database, {}), after[database]
+        for table in sorted(old.keys() | new.keys()):
+            if old.get(table) != new.get(table):
+                rows = [side[table].rows if table in side else -1 for side in (old, new)]
+                found.setdefault(database, {})[table] = rows
+    return found
+
+
+def _differences(before: Digests, after: Digests) -> list[str]:
+    """Tables that the way back did not bring to what they were.
+
+    What it parks for the next upgrade is meant to be there.
+    """
+    return [
+        f"{database}.{table}"
+        for database, tables in _tables(before, after).items()
+        for table in tables
+        if not table.startswith(PARKED)
+    ]

@@ -1,0 +1,266 @@
+"""Rehearsals on real databases while the application works, and what hangs on them."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from packaging.version import Version
+
+from ncen_updater.databases.base import ChangeRef, Role, Strategy
+from ncen_updater.demo.databases import PostgresPlace, SqlitePlace
+from ncen_updater.demo.embedded_postgres import EmbeddedPostgres
+from ncen_updater.demo.evidence import database_digests
+from ncen_updater.demo.site import DemoSite, SiteOptions
+from ncen_updater.errors import ExitCode
+from ncen_updater.feed.path import UpgradePath
+from ncen_updater.policy.automation import Rehearsed
+from ncen_updater.progress import Silent
+from ncen_updater.service.assess import assess
+from ncen_updater.upgrade.basis import basis_to_json
+from ncen_updater.upgrade.consent import Consent, Person
+from ncen_updater.upgrade.context import Site
+from ncen_updater.upgrade.errors import (
+    ApprovalMissing,
+    NotRehearsed,
+    RehearsalFailed,
+    RehearsalOutdated,
+)
+from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.names import JOURNAL
+from ncen_updater.upgrade.operations import Operations, new_change_id
+from ncen_updater.upgrade.planning import make_plan
+from ncen_updater.upgrade.predictions import past
+from ncen_updater.upgrade.rehearsals import RehearsalRecord, Rehearsals, RehearsalState
+from ncen_updater.upgrade.rehearsing import Rehearser, clean_torn
+from ncen_updater.upgrade.standing import require_consent, standing_for
+from tests.support.postgres import FAST_SETTINGS, available
+from tests.support.sites import TrialFeed, connect, serve, site_in_process
+
+ANY = ChangeRef("aaaaaaaa", 0, Strategy.COPY, "0")
+AMINA, BO = Person("amina", 1001), Person("bo", 1002)
+
+
+@pytest.fixture(scope="module")
+def feed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TrialFeed, str]]:
+    made = TrialFeed(tmp_path_factory.mktemp("feed"))
+    made.publish(["3.3.0", "3.3.1", "3.3.3", "3.3.9"])
+    with serve(made.directory) as url:
+        yield made, url
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[EmbeddedPostgres]:
+    with (
+        tempfile.TemporaryDirectory(prefix="nu-test-") as directory,
+        EmbeddedPostgres(available()[-1], Path(directory), FAST_SETTINGS) as running,
+    ):
+        yield running
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def demo(
+    request: pytest.FixtureRequest, tmp_path: Path, feed: tuple[TrialFeed, str]
+) -> Iterator[DemoSite]:
+    place: PostgresPlace | SqlitePlace | None = None
+    if request.param == "postgresql":
+        running: EmbeddedPostgres = request.getfixturevalue("server")
+        place = PostgresPlace(
+            str(running.host), prefix=f"reh{len(request.node.name)}_",
+            programs=running.binaries.directory,
+        )  # fmt: skip
+    options = SiteOptions(feed_urls=(feed[1],), cases=60, icomm=False, soak_s=0.0)
+    with DemoSite(tmp_path / "site", place, options) as site:
+        connect(site, feed[0])
+        site.start_app()
+        yield site
+        site.stop_app()
+    if isinstance(place, PostgresPlace):
+        with psycopg.connect(place.conninfo("postgres", "postgres"), autocommit=True) as admin:
+            names = [
+                row[0]
+                for row in admin.execute("SELECT datname FROM pg_database WHERE NOT datistemplate")
+            ]
+            for name in names:
+                if str(name).startswith(place.prefix):
+                    admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+
+
+@pytest.fixture
+def site(demo: DemoSite) -> Site:
+    found = site_in_process(demo)
+    found.source.refresh()
+    return found
+
+
+def rehearse(site: Site, version: str) -> RehearsalRecord:
+    operations = Operations(site, Silent())
+    with operations.between_changes("rehearse") as journal:
+        path = operations.known_path(journal, Version(version))
+        assert isinstance(path, UpgradePath)
+        return Rehearser(site, journal, Silent(), new_change_id).run(path)
+
+
+def hops(record: RehearsalRecord) -> Sequence[dict[str, Any]]:
+    assert record.report is not None
+    found = record.report["hops"]
+    assert isinstance(found, list)
+    return found
+
+
+def test_it_says_what_will_change_and_leaves_nothing(demo: DemoSite, site: Site) -> None:
+    before = database_digests(demo.databases)
+    record = rehearse(site, "3.3.0")
+    assert record.state is RehearsalState.PASSED
+    (hop,) = hops(record)
+    (mapped,) = hop["maps"]
+    assert mapped["affected"] > 0
+    assert [code for code, _ in mapped["unmapped"]] == ["C10"]
+    assert hop["back_s"] is not None
+    assert hop["back_differs"] == []
+    assert hop["keeps_records"] is True
+    assert hop["tables"]["seizures"]["cultural_objects"][0] == -1
+    stop = hop["stop_s"]
+    assert 0 <= stop["low"] <= stop["likely"] <= stop["high"]
+    assert database_digests(demo.databases) == before
+    assert site.engine.leftovers() == ()
+
+
+@pytest.mark.parametrize("version", ["3.3.1", "3.3.3"])
+def test_a_bad_release_is_found_before_anybody_is_out(
+    demo: DemoSite, site: Site, version: str
+) -> None:
+    before = database_digests(demo.databases)
+    with pytest.raises(RehearsalFailed) as caught:
+        rehearse(site, version)
+    assert caught.value.exit_code is ExitCode.BLOCKED
+    assert database_digests(demo.databases) == before
+    assert site.engine.leftovers() == ()
+    with Journal.open(site.state / JOURNAL) as journal:
+        record = Rehearsals(journal).last("3.2.4", version)
+        assert record is not None
+        assert record.state is RehearsalState.FAILED
+        assert standing_for(site, journal, "plan", version).rehearsed is Rehearsed.FAILED
+
+
+def test_without_a_way_down_none_is_tried(site: Site) -> None:
+    record = rehearse(site, "3.3.9")
+    assert hops(record)[-1]["back_s"] is None
+    assert hops(record)[-1]["keeps_records"] is False
+
+
+def test_people_approve_what_was_rehearsed_and_nothing_else(demo: DemoSite, site: Site) -> None:
+    target = Version("3.3.0")
+    agree = require_consent(site, Silent(), approvals=2)
+    operations = Operations(site, Silent())
+    with pytest.raises(NotRehearsed) as missing:
+        operations.upgrade(target, agree=agree)
+    assert missing.value.exit_code is ExitCode.REHEARSAL_STALE
+    rehearse(site, "3.3.0")
+    with pytest.raises(ApprovalMissing) as lacking:
+        operations.upgrade(target, agree=agree)
+    assert lacking.value.exit_code is ExitCode.APPROVAL_MISSING
+    found = assess(site)
+    approve(site, target, AMINA)
+    with pytest.raises(ApprovalMissing):
+        operations.upgrade(target, agree=agree)
+    approve(site, target, BO)
+    result = operations.upgrade(target, agree=agree)
+    assert [outcome.change.to_version for outcome in result.outcomes] == ["3.3.0"]
+    assert found.current == "3.2.4"
+    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
+        compared = [e for e in journal.events() if e.kind == "stop-compared"]
+        assert len(compared) == 1
+        assert len(past(journal)) == 1
+
+
+def approve(site: Site, target: Version, person: Person) -> None:
+    operations = Operations(site, Silent())
+    with Journal.open(site.state / JOURNAL) as journal:
+        path = operations.known_path(journal, target)
+        current = site.slots.current()
+        assert isinstance(path, UpgradePath)
+        assert current is not None
+        plan = make_plan(site, current, path, Silent())
+        standing = standing_for(site, journal, plan.digest, str(target))
+        assert standing.basis is not None
+        basis = standing.basis
+        Consent(journal).approve(basis.binding(), str(target), basis_to_json(basis), person)
+
+
+def test_a_changed_schema_voids_what_was_approved(demo: DemoSite, site: Site) -> None:
+    target = Version("3.3.0")
+    rehearse(site, "3.3.0")
+    approve(site, target, AMINA)
+    address = demo.databases.address("suspects")
+    if isinstance(demo.databases, PostgresPlace):
+        with psycopg.connect(address) as connection:
+            connection.execute("ALTER TABLE persons ADD COLUMN nickname text")
+    else:
+        database = sqlite3.connect(address)
+        database.execute("ALTER TABLE persons ADD COLUMN nickname text")
+        database.commit()
+        database.close()
+    with pytest.raises(RehearsalOutdated) as caught:
+        Operations(site, Silent()).upgrade(
+            target, agree=require_consent(site, Silent(), approvals=1)
+        )
+    assert caught.value.exit_code is ExitCode.REHEARSAL_STALE
+    assert "suspects" in str(caught.value)
+
+
+def test_an_old_rehearsal_no_longer_counts(site: Site) -> None:
+    rehearse(site, "3.3.0")
+    with Journal.open(site.state / JOURNAL) as journal:
+        record = Rehearsals(journal).last("3.2.4", "3.3.0")
+        assert record is not None
+        assert record.basis is not None
+        plan = str(record.basis["plan"])
+        assert standing_for(site, journal, plan, "3.3.0").rehearsed is Rehearsed.PASSED
+        late = timedelta(days=site.config.service.rehearsal_days, minutes=1)
+        with journal.transaction() as connection:
+            basis = dict(record.basis)
+            basis["at"] = (record.started_at - late).isoformat()
+            connection.execute("UPDATE rehearsals SET basis = ?", (json.dumps(basis),))
+        assert standing_for(site, journal, plan, "3.3.0").rehearsed is Rehearsed.VOID
+
+
+def test_a_killed_rehearsal_is_cleaned_up(demo: DemoSite, site: Site) -> None:
+    """SIGKILL as soon as a copy is there."""
+    before = database_digests(demo.databases)
+    operations = Operations(site, Silent())
+    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
+        path = operations.known_path(journal, Version("3.3.0"))
+        assert isinstance(path, UpgradePath)
+    current = site.slots.current()
+    assert current is not None
+    make_plan(site, current, path, Silent())
+    child = subprocess.Popen(
+        [sys.executable, "-m", "ncen_updater.cli.agent", "--config", str(demo.config_path),
+         "rehearse", "3.3.0"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    while child.poll() is None and not site.engine.leftovers():
+        time.sleep(0.01)
+    killed = child.poll() is None
+    child.kill()
+    child.wait()
+    with Journal.open(site.state / JOURNAL) as journal:
+        assert len(Rehearsals(journal).torn()) == int(killed)
+        assert killed, "it was over before it could be killed"
+        clean_torn(site, journal)
+        assert Rehearsals(journal).torn() == ()
+    assert site.engine.leftovers() == ()
+    assert {role for _, role, _ in site.engine.leftovers()} <= {Role.PREVIOUS}
+    assert database_digests(demo.databases) == before
+    assert rehearse(site, "3.3.0").state is RehearsalState.PASSED

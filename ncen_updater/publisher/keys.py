@@ -37,12 +37,14 @@ __all__ = [
     "computed_keyid",
     "fingerprint",
     "load_public_key",
+    "name_key",
     "new_key",
     "open_signer",
     "owner_of",
     "private_key_uri",
     "public_path",
     "refuse_duplicates",
+    "write_public_key",
 ]
 
 KEY_OWNER: Final = "x-ncen-keyowner"
@@ -80,11 +82,35 @@ def computed_keyid(key: Key) -> str:
     return _keyid(key.to_dict())
 
 
-def _named_key(public_key: Any, owner: str) -> Key:  # noqa: ANN401 - a union of the library's
-    key = SSlibKey.from_crypto(public_key)
+def name_key(key: Key, owner: str) -> Key:
+    """Write the owner's name into a key; its id changes with it."""
     key.unrecognized_fields[KEY_OWNER] = owner
-    key.keyid = _keyid(key.to_dict())
+    key.keyid = computed_keyid(key)
     return key
+
+
+def _named_key(public_key: Any, owner: str) -> Key:  # noqa: ANN401 - a union of the library's
+    return name_key(SSlibKey.from_crypto(public_key), owner)
+
+
+def _refuse_name(path: Path, name: str) -> None:
+    if "/" in name or name.startswith(".") or not name or not name.isprintable():
+        raise BadKeyFile(path=path, detail="a name without slashes is needed")
+
+
+def write_public_key(directory: Path, name: str, key: Key) -> Path:
+    """Write a public key file, never over an existing one.
+
+    Raises:
+        BadKeyFile: If a file of that name exists or the name cannot be one.
+    """
+    path = directory / f"{name}{PUBLIC_SUFFIX}"
+    _refuse_name(path, name)
+    if path.exists():
+        raise BadKeyFile(path=path, detail="it exists already; keys are never written over")
+    durable.make_directory(directory, 0o700)
+    durable.write(path, _public_bytes(key))
+    return path
 
 
 def owner_of(key: Key) -> str:
@@ -118,8 +144,7 @@ def new_key(
     """
     private = directory / f"{name}{PRIVATE_SUFFIX}"
     public = public_path(private)
-    if "/" in name or name.startswith(".") or not name:
-        raise BadKeyFile(path=private, detail="a name without slashes is needed")
+    _refuse_name(private, name)
     if len(passphrase) < MIN_PASSPHRASE:
         raise BadKeyFile(path=private, detail=f"passphrase under {MIN_PASSPHRASE} characters")
     for path in (private, public):

@@ -32,11 +32,13 @@ __all__ = [
     "parse_wave",
     "passphrase_options",
     "passphrases",
+    "pin",
     "root_option",
     "show_event",
     "show_line",
     "show_result",
     "show_signatures",
+    "token_options",
 ]
 
 DIRECTORY = click.Path(path_type=Path, file_okay=False)
@@ -56,6 +58,21 @@ root_option = click.option(
     type=FILE,
     help=N_("A root of the feed that you have from elsewhere, such as 1.root.json."),
 )
+
+
+def token_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what names a key on a token, beside its label."""
+    command = click.option(
+        "--module",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help=N_("PKCS#11 driver of the token, one that the system installed."),
+    )(command)
+    return click.option(
+        "--key-id",
+        type=click.IntRange(1, 255),
+        default=2,
+        help=N_("Id of the key on the token; 2, the signature slot, unless another is named."),
+    )(command)
 
 
 def now() -> datetime:
@@ -133,6 +150,20 @@ def passphrases(
             raise BadPassphraseSource(source=source, detail=f"no line for {path}") from None
 
     return next_line
+
+
+def pin(session: Session, descriptor: int | None, file: Path | None, label: str) -> str:
+    """Ask for the PIN of a token, at the places of a passphrase.
+
+    Raises:
+        BadPassphraseSource: If the place cannot be read, or can be read by others.
+    """
+    if descriptor is None and file is None:
+        value: str = click.prompt(
+            session.text(N_("PIN of the token {label}"), label=label), hide_input=True, err=True
+        )
+        return value
+    return passphrases(session, descriptor, file)(Path(label))
 
 
 def _prompt(session: Session, path: Path, *, confirm: bool) -> str:

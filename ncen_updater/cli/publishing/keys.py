@@ -12,13 +12,18 @@ from ncen_updater.cli.publishing.common import (
     passphrase_options,
     passphrases,
     show_result,
+    token_options,
 )
 from ncen_updater.i18n import N_
 
-__all__ = ["COMMANDS", "keys", "new"]
+__all__ = ["COMMANDS", "import_token", "keys", "new"]
 
 COMMANDS = {
     "new": (__name__, N_("Make an encrypted key NAME.pem and its public half NAME.pub.json.")),
+    "import-token": (
+        __name__,
+        N_("Write the public half of a key on the token LABEL as NAME.pub.json."),
+    ),
 }
 
 keys = LazyGroup(
@@ -57,4 +62,29 @@ def new(
         session,
         {"private": str(pair.private), "public": str(pair.public), "keyid": pair.keyid},
         N_("Made {private} (keep it) and {public} (give it to the ceremony)."),
+    )
+
+
+@click.command("import-token", cls=PublisherCommand, help=COMMANDS["import-token"][1])
+@click.argument("label")
+@click.argument("name")
+@click.option("--directory", type=DIRECTORY, default=Path(), help=N_("Where the file goes."))
+@token_options
+@click.pass_context
+def import_token(
+    context: click.Context,
+    label: str,
+    name: str,
+    directory: Path,
+    key_id: int,
+    module: Path | None,
+) -> None:
+    from ncen_updater.publisher import tokens
+
+    token = tokens.Token(label, key_id, tokens.find_module(module))
+    path, key = tokens.import_token(token, directory, name)
+    show_result(
+        session_of(context),
+        {"public": str(path), "keyid": key.keyid, "token": label, "key_id": key_id},
+        N_("Made {public} (give it to the ceremony)."),
     )

@@ -14,10 +14,12 @@ from ncen_updater.cli.publishing.common import (
     now,
     passphrase_options,
     passphrases,
+    pin,
     root_option,
     show_event,
     show_result,
     show_signatures,
+    token_options,
 )
 from ncen_updater.i18n import N_
 
@@ -47,7 +49,9 @@ def show(context: click.Context, event: Path, root: Path | None) -> None:
     help=N_("Sign EVENT after reading it with 'show'. Needs no network."),
 )
 @click.argument("event", type=DIRECTORY)
-@click.option("--key", type=FILE, required=True, help=N_("Your private key, NAME.pem."))
+@click.option("--key", type=FILE, help=N_("Your private key, NAME.pem."))
+@click.option("--token", help=N_("Label of the token with your key, in place of --key."))
+@token_options
 @click.option("--digest", required=True, help=N_("Digest of the event as you were told it."))
 @root_option
 @passphrase_options
@@ -55,7 +59,10 @@ def show(context: click.Context, event: Path, root: Path | None) -> None:
 def sign(
     context: click.Context,
     event: Path,
-    key: Path,
+    key: Path | None,
+    token: str | None,
+    key_id: int,
+    module: Path | None,
     digest: str,
     root: Path | None,
     passphrase_fd: int | None,
@@ -65,11 +72,23 @@ def sign(
     from ncen_updater.publisher.keys import open_signer
 
     session = session_of(context)
+    if (key is None) == (token is None):
+        raise click.UsageError("one of --key and --token is needed", context)
     loaded = Event.load(event)
     loaded.refuse_other_digest(digest)
     anchor(loaded, root)
     loaded.refuse_future(now())
-    signer = open_signer(key, passphrases(session, passphrase_fd, passphrase_file))
+    if key is not None:
+        signer = open_signer(key, passphrases(session, passphrase_fd, passphrase_file))
+    else:
+        from ncen_updater.publisher import tokens
+
+        label = token or ""
+        signer = tokens.open_token(
+            tokens.Token(label, key_id, tokens.find_module(module)),
+            [known for role in loaded.drafts for known in loaded.signers_of(role).values()],
+            lambda: pin(session, passphrase_fd, passphrase_file, label),
+        )
     written = loaded.sign(signer, digest)
     files = [str(path) for path in written]
     show_result(session, {"files": files}, N_("Signed; send back:"), *files)

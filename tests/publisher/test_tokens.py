@@ -1,0 +1,197 @@
+"""Keys on tokens, with SoftHSM as a real PKCS#11 driver.
+
+The token's own state is read back with pkcs11-tool, so that "the PIN was tried once" is a fact.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ncen_updater.publisher.ceremony import Ceremony, RoleHolders
+from ncen_updater.publisher.drafting import draft_first
+from ncen_updater.publisher.errors import TokenUnusable
+from ncen_updater.publisher.event import Event
+from ncen_updater.publisher.feed import Feed
+from ncen_updater.publisher.keys import load_public_key, owner_of
+from ncen_updater.publisher.publish import Publisher
+from ncen_updater.publisher.release_flow import KeyRing
+from ncen_updater.publisher.tokens import MODULES, Token, find_module
+from tests.publisher.releases import NOW, clock
+
+DRIVER = next((p for p in MODULES if "softhsm" in p and Path(p).is_file()), None)
+MISSING = [word for word in ("softhsm2-util", "pkcs11-tool") if shutil.which(word) is None] + (
+    [] if DRIVER else ["libsofthsm2.so"]
+)
+pytestmark = pytest.mark.skipif(
+    bool(MISSING), reason=f"not installed (Debian: softhsm2, opensc): {', '.join(MISSING)}"
+)
+
+PIN, OTHER_PIN = "123456", "654321"
+
+
+class Tokens:
+    """A set of software tokens of our own."""
+
+    def __init__(self, work: Path) -> None:
+        self.work = work
+        (work / "tokens").mkdir(parents=True)
+        conf = work / "softhsm2.conf"
+        conf.write_text(f"directories.tokendir = {work}/tokens\nobjectstore.backend = file\n")
+        self.environment = {**os.environ, "SOFTHSM2_CONF": str(conf)}
+        self.pin = work / "pin"
+        self.pin.write_text(f"{PIN}\n")
+        self.pin.chmod(0o600)
+
+    def tool(self, *words: str) -> str:
+        done = subprocess.run(
+            words, env=self.environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def add(self, label: str) -> None:
+        self.tool(
+            "softhsm2-util", "--init-token", "--free", "--label", label,
+            "--so-pin", "4321", "--pin", PIN,
+        )  # fmt: skip
+
+    def add_key(self, label: str, number: int, kind: str = "EC:prime256v1") -> None:
+        self.tool(
+            "pkcs11-tool", "--module", str(DRIVER), "--token-label", label, "--login",
+            "--pin", PIN, "--keypairgen", "--key-type", kind, "--id", f"{number:02x}",
+            "--label", "officer", "--usage-sign",
+        )  # fmt: skip
+
+    def run(self, *words: object, secret: str | None = None) -> tuple[int, Any]:
+        """Run the program in a process of its own: a driver is loaded once a process."""
+        command = (
+            "import sys; from ncen_updater.cli.publisher import run; sys.exit(run(sys.argv[1:]))"
+        )
+        read = None
+        if secret is not None:
+            read, write = os.pipe()
+            os.write(write, secret.encode())
+            os.close(write)
+            words = (*words, "--passphrase-fd", read)
+        done = subprocess.run(
+            [sys.executable, "-c", command, *map(str, words), "--module", str(DRIVER), "--json"],
+            env=self.environment, capture_output=True, text=True, check=False,
+            pass_fds=[read] if read is not None else [],
+        )  # fmt: skip
+        if read is not None:
+            os.close(read)
+        return done.returncode, json.loads(done.stdout)
+
+
+@pytest.fixture
+def tokens(tmp_path: Path) -> Tokens:
+    made = Tokens(tmp_path / "hsm")
+    made.add("wco-a")
+    made.add_key("wco-a", 2)
+    return made
+
+
+def _event(place: Path, keys: KeyRing, public: Path) -> Event:
+    """The ceremony of a feed with one officer on a token and two with files."""
+    officers = (load_public_key(public), *(s.public_key for s in keys.officers[:2]))
+    roles = {n: RoleHolders(officers, 2, 365) for n in ("root", "targets", "ncen")}
+    for role, signers in keys.online.items():
+        roles[role] = RoleHolders((signers[0].public_key,), 1, 7)
+    draft = draft_first(Ceremony(roles), NOW)
+    return Event.create(place, draft.title, draft.roles, None)
+
+
+def test_a_token_and_a_file_reach_the_threshold(
+    tokens: Tokens, tmp_path: Path, keys: KeyRing
+) -> None:
+    tokens.add("wco-b")  # a second token is plugged in; the label chooses
+    tokens.add_key("wco-b", 2, "EC:secp384r1")
+    code, made = tokens.run("keys", "import-token", "wco-a", "dia", "--directory", tmp_path / "k")
+    assert code == 0
+    public = Path(made["public"])
+    assert owner_of(load_public_key(public)) == "dia"
+    event = _event(tmp_path / "event", keys, public)
+    sign = ("sign", event.directory, "--token", "wco-a", "--digest", event.digest[:16])
+    code, said = tokens.run(*sign, "--passphrase-file", tokens.pin)
+    assert code == 0, said
+    assert len(said["files"]) == 3
+    event = Event.load(event.directory)
+    event.sign(keys.officers[0], event.digest)
+    Publisher(Feed(tmp_path / "own"), clock).publish(event, [], keys.online)
+    assert Feed(tmp_path / "own").state().root.signed.version == 1
+
+
+def test_a_pin_is_tried_once(tokens: Tokens, tmp_path: Path, keys: KeyRing) -> None:
+    """Three drafts wait for a signature; the wrong PIN still reaches the token only once."""
+    _, made = tokens.run("keys", "import-token", "wco-a", "dia", "--directory", tmp_path / "k")
+    event = _event(tmp_path / "event", keys, Path(made["public"]))
+    sign = ("sign", event.directory, "--token", "wco-a", "--digest", event.digest)
+    code, said = tokens.run(*sign, secret=f"{OTHER_PIN}\n")
+    assert (code, said["error"]["code"]) == (6, "NU-7044")
+    assert not list((event.directory / "sig").iterdir())
+    assert OTHER_PIN not in json.dumps(said)
+    slots = tokens.tool("pkcs11-tool", "--module", str(DRIVER), "--list-token-slots")
+    assert "user PIN count low" in slots
+    assert "final user PIN try" not in slots
+    assert tokens.run(*sign, secret=f"{PIN}\n")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("label", "number", "kind"),
+    [("nobody", 2, None), ("wco-a", 3, None), ("wco-a", 4, "rsa:2048"), ("wco-a", 2, "twice")],
+)
+def test_a_token_that_cannot_be_used(
+    tokens: Tokens, tmp_path: Path, label: str, number: int, kind: str | None
+) -> None:
+    if kind == "twice":
+        tokens.add("wco-a")
+    elif kind:
+        tokens.add_key("wco-a", number, kind)
+    code, said = tokens.run(
+        "keys", "import-token", label, "dia", "--key-id", number, "--directory", tmp_path / "k"
+    )
+    assert (code, said["error"]["code"]) == (1, "NU-7043")
+    assert not (tmp_path / "k").exists()
+
+
+def test_a_key_of_no_officer_is_not_asked_for_its_pin(
+    tokens: Tokens, tmp_path: Path, keys: KeyRing
+) -> None:
+    _, made = tokens.run("keys", "import-token", "wco-a", "dia", "--directory", tmp_path / "k")
+    event = _event(tmp_path / "event", keys, Path(made["public"]))
+    tokens.add_key("wco-a", 9)
+    sign = ("sign", event.directory, "--token", "wco-a", "--key-id", 9, "--digest", event.digest)
+    code, said = tokens.run(*sign, secret=f"{OTHER_PIN}\n")
+    assert (code, said["error"]["code"]) == (1, "NU-7043")
+    slots = tokens.tool("pkcs11-tool", "--module", str(DRIVER), "--list-token-slots")
+    assert "user PIN count low" not in slots
+
+
+def test_only_drivers_of_the_system_are_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert DRIVER is not None
+    own = tmp_path / "evil.so"
+    shutil.copy(DRIVER, own)
+    link = tmp_path / "link.so"
+    link.symlink_to(DRIVER)
+    for path in (own, Path("softhsm2.so"), Path("/usr/lib/nothing.so"), Path("/usr/lib")):
+        with pytest.raises(TokenUnusable):
+            find_module(path)
+    assert find_module(link) == Path(DRIVER).resolve()
+    monkeypatch.setenv("NCEN_PKCS11_MODULE", str(own))
+    with pytest.raises(TokenUnusable):
+        find_module(None)
+    monkeypatch.delenv("NCEN_PKCS11_MODULE")
+    with pytest.raises(TokenUnusable):
+        find_module(None, candidates=())
+    with pytest.raises(TokenUnusable):
+        Token("wco-a", 256, own)

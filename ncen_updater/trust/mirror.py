@@ -321,8 +321,8 @@ class Mirror:
             client.fetch_target(target, self._path(target), progress)
         lists = self._directory / LISTS
         durable.make_directory(lists)
-        for leftover in lists.glob(f".*{durable.PARTIAL}*"):
-            durable.remove(leftover)
+        for leftover in self._directory.rglob(".*.partial*"):
+            durable.remove(leftover)  # of a run that was killed
         verified = {path.stem: path.read_bytes() for path in (self._staging / LISTS).glob("*.json")}
         timestamp = verified.pop("timestamp")
         verified.pop("root")

@@ -11,9 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from ncen_updater.composition import build_site
+from ncen_updater.config.loader import load_config
+from ncen_updater.feed.source import FetchedPack
+from ncen_updater.progress import Silent
+from ncen_updater.trust.child import ChildSource
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.model import StepName
-from ncen_updater.upgrade.obtaining import ARCHIVE
+from ncen_updater.upgrade.obtaining import ARCHIVE, held_trees
 from ncen_updater.upgrade.operations import JOURNAL
 from tests.faults.cells import Cell, all_cells, expected_versions, undo_cells
 from tests.faults.full import prepared
@@ -53,6 +58,23 @@ def test_the_slot_is_built_from_the_pack(made: Trial) -> None:
     assert made.run(Cell("upgrade", ())).version == NEW
     assert last_facts(made)["built_from"] == PACK
     assert "pack-refused" not in kinds(made)
+
+
+def test_the_process_that_has_the_network_fetches_the_pack_and_no_more(made: Trial) -> None:
+    made.reset()
+    config = load_config(made.demo.config_path)
+    site = build_site(config, made.demo.config_path)
+    assert isinstance(site.source, ChildSource)
+    (offer,) = [offer for offer in site.source.refresh().offers if offer.version == NEW]
+    held = held_trees(site.slots)
+    fetched = site.source.fetch_smallest(offer, held, Silent())
+    assert isinstance(fetched, FetchedPack)
+    assert fetched.ref.target == PACK
+    assert not list(fetched.path.parent.glob("*.tar.gz"))
+    assert not list(fetched.path.parent.glob("tree*"))
+    assert site.source.fetched_smallest(offer, held) == fetched
+    site.source.discard(offer)
+    assert not fetched.path.parent.exists()
 
 
 def test_an_altered_slot_costs_the_archive_and_the_history_says_so(made: Trial) -> None:

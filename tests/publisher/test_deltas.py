@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from ncen_updater.cli.publisher import run
 from ncen_updater.progress import Silent
 from ncen_updater.publisher.build import BuiltRelease, build_release
 from ncen_updater.publisher.deltas import DeltaMaker, bases
@@ -104,8 +107,6 @@ def test_twice_the_same_bytes(tmp_path: Path, feed: PackFeed) -> None:
 
 def test_a_pack_that_saves_too_little_is_not_kept(tmp_path: Path, feed: PackFeed) -> None:
     source = write_large(tmp_path / "third", THIRD)
-    import os
-
     (source / "app" / "data.bin").write_bytes(os.urandom(400_000))
     release, maker = built(tmp_path, feed)
     assert release.document.deltas == ()
@@ -125,8 +126,6 @@ def test_an_altered_archive_of_the_feed_is_not_a_base(tmp_path: Path, feed: Pack
 def test_officers_read_of_the_packs_that_they_sign(tmp_path: Path, feed: PackFeed) -> None:
     release, _ = built(tmp_path, feed)
     state = Feed(feed.directory).state()
-    from datetime import UTC, datetime
-
     draft = draft_releases(state, tmp_path / "staging", datetime.now(UTC))
     event = Event.create(tmp_path / "event", draft.title, draft.roles, state)
     words = "\n".join(line.text.render() for line in describe(event))
@@ -138,8 +137,6 @@ def test_officers_read_of_the_packs_that_they_sign(tmp_path: Path, feed: PackFee
 
 
 def test_a_pack_that_no_document_names_is_not_signed(tmp_path: Path, feed: PackFeed) -> None:
-    from datetime import UTC, datetime
-
     built(tmp_path, feed)
     stray = tmp_path / "staging" / "targets" / "deltas" / "ncen" / f"1.0--{THIRD}"
     stray.write_bytes(b"anything")
@@ -160,3 +157,23 @@ def test_a_document_without_packs_can_still_be_read(tmp_path: Path) -> None:
     data = json.loads(release.document.canonical())
     del data["deltas"]
     assert type(release.document).model_validate(data) == release.document
+
+
+def test_the_program_makes_packs_and_says_which_it_did_not_keep(
+    tmp_path: Path, feed: PackFeed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_large(tmp_path / "third", THIRD)
+    argv = ["build", str(source), "--staging", str(tmp_path / "s")]
+    assert run([*argv, "--delta-from", FIRST]) == 2
+    capsys.readouterr()
+    argv += ["--feed", str(feed.directory)]
+    assert run([*argv, "--delta-from", FIRST, "--json"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    packs = [ref["target"] for ref in made["targets"] if ref["target"].startswith("deltas/")]
+    assert packs == [f"deltas/ncen/{FIRST}--{THIRD}"]
+    assert made["dropped_packs"] == []
+    assert run([*argv, "--delta-from", "1.0"]) == 2
+    assert "1.0" in capsys.readouterr().err
+    (source / "app" / "data.bin").write_bytes(os.urandom(400_000))
+    assert run(argv) == 0
+    assert f"no delta pack from {FIRST}: it has " in capsys.readouterr().out

@@ -15,6 +15,7 @@ import pytest
 from ncen_updater.publisher.release_flow import make_feed, make_keys, publish_release, withdraw
 from ncen_updater.release.document import Withdrawal
 from tests.publisher.releases import PASSPHRASE, write_release
+from tests.support.packs import write_large
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
@@ -92,6 +93,21 @@ def test_updates_through_a_required_release(served: tuple[Path, str], tmp_path: 
         assert program.stat().st_mode & 0o111
     assert seen == ["3.3.0", "3.4.0"]
     assert client(feed, url, tmp_path / "site", "3.4.0").check_for_updates() is None
+
+
+def test_delta_packs_do_not_disturb_it(served: tuple[Path, str], tmp_path: Path) -> None:
+    """They are targets with names that it does not know; it takes the archive."""
+    feed, url = served
+    keys = make_keys(tmp_path / "keys", PASSPHRASE)
+    make_feed(feed, keys, now, plain_tufup=("ncen",))
+    for version in ("3.2.4", "3.3.0"):
+        source = write_large(tmp_path / version, version)
+        publish_release(feed, [source], keys, now, packs=True)
+    assert list((feed / "targets" / "deltas").rglob("*.3.2.4--3.3.0"))
+    updater = client(feed, url, tmp_path / "site", "3.2.4")
+    assert str(updater.check_for_updates().version) == "3.3.0"
+    updater.download_and_apply_update(skip_confirmation=True, install=install)
+    assert "3.3.0" in (tmp_path / "site" / "install" / "app" / "run").read_text()
 
 
 def test_a_withdrawn_release_is_not_seen(served: tuple[Path, str], tmp_path: Path) -> None:

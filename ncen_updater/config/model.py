@@ -65,6 +65,7 @@ class FeedSettings(Settings):
         offline: Whether releases come by imported bundles alone, and no address is ever asked.
         urls: Base addresses of the same feed, tried in order; at least one unless offline.
         offline_grace_days: How long the lists of an imported bundle count beyond their expiry.
+        mirror_grace_days: The same for ``urls``; for sites behind a mirror that media renew.
         timeout_s: Seconds without a byte after which a server counts as dead.
         minimum_bytes_per_s: Slower than this over half a minute counts as dead.
         max_bytes_per_s: The most that the agent takes of the line; no limit by default.
@@ -80,6 +81,7 @@ class FeedSettings(Settings):
         Field(validate_default=True),
     ] = ()
     offline_grace_days: Annotated[int, Field(ge=0, le=180)] = 90
+    mirror_grace_days: Annotated[int, Field(ge=0, le=180)] = 0
     timeout_s: Seconds = 30.0
     minimum_bytes_per_s: Annotated[int, Field(ge=1)] = 200
     max_bytes_per_s: Annotated[int, Field(ge=1024)] | None = None

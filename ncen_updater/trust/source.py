@@ -70,11 +70,29 @@ if TYPE_CHECKING:  # both import requests and tuf, which reading the last list d
     from ncen_updater.trust.fetcher import HttpFetcher
     from ncen_updater.trust.fetching import FeedFetcher
 
-__all__ = ["TufReleaseSource"]
+__all__ = ["TufReleaseSource", "http_fetcher"]
 
 logger = logging.getLogger(__name__)
 
 GONE = (403, 404, 410)  # a feed address that does not have the pack; anything else may pass
+
+
+def http_fetcher(
+    feed: FeedSettings, *, now: Callable[[], datetime] = system_now, zone: tzinfo = UTC
+) -> HttpFetcher:
+    """Make a fetcher from the agent's configuration; hours are wall times of the zone."""
+    from ncen_updater.trust.fetcher import HttpFetcher
+
+    full_speed = tuple(window.window() for window in feed.full_speed_windows)
+    return HttpFetcher(
+        feed.urls,
+        timeout_s=feed.timeout_s,
+        minimum_bytes_per_s=feed.minimum_bytes_per_s,
+        proxy=feed.proxy,
+        ca_file=feed.ca_file,
+        client_certificate=feed.client_certificate,
+        limit=lambda: limit_at(feed.max_bytes_per_s, full_speed, now(), zone),
+    )
 
 
 class TufReleaseSource(ReleaseSource):
@@ -88,6 +106,7 @@ class TufReleaseSource(ReleaseSource):
         now: The system clock.
         offline: Whether no feed is ever asked, and what was imported is the list.
         grace: How long timestamp and snapshot of an imported list count beyond their expiry.
+        feed_grace: The same for lists that the feed itself gives.
     """
 
     def __init__(
@@ -100,9 +119,11 @@ class TufReleaseSource(ReleaseSource):
         now: Callable[[], datetime] = system_now,
         offline: bool = False,
         grace: timedelta = timedelta(0),
+        feed_grace: timedelta = timedelta(0),
     ) -> None:
         self._product, self._state, self._trusted_root = product, state, trusted_root
-        self._make_fetcher, self._offline, self._grace = make_fetcher, offline, grace
+        self._make_fetcher, self._offline = make_fetcher, offline
+        self._grace, self._feed_grace = grace, feed_grace
         self._clock = TrustClock(state / "clock.json", now)
         self._downloads = Downloads(product, state / "downloads" / product)
         self._fetcher: FeedFetcher | None = None
@@ -120,29 +141,15 @@ class TufReleaseSource(ReleaseSource):
         zone: tzinfo = UTC,
     ) -> TufReleaseSource:
         """Make a source from the agent's configuration; hours are wall times of the zone."""
-        full_speed = tuple(window.window() for window in feed.full_speed_windows)
-
-        def make_fetcher() -> HttpFetcher:
-            from ncen_updater.trust.fetcher import HttpFetcher
-
-            return HttpFetcher(
-                feed.urls,
-                timeout_s=feed.timeout_s,
-                minimum_bytes_per_s=feed.minimum_bytes_per_s,
-                proxy=feed.proxy,
-                ca_file=feed.ca_file,
-                client_certificate=feed.client_certificate,
-                limit=lambda: limit_at(feed.max_bytes_per_s, full_speed, now(), zone),
-            )
-
         return cls(
             product,
             state=state,
             trusted_root=trusted_root,
-            make_fetcher=make_fetcher,
+            make_fetcher=lambda: http_fetcher(feed, now=now, zone=zone),
             now=now,
             offline=feed.offline,
             grace=timedelta(days=feed.offline_grace_days),
+            feed_grace=timedelta(days=feed.mirror_grace_days),
         )
 
     def close(self) -> None:
@@ -201,7 +208,7 @@ class TufReleaseSource(ReleaseSource):
         first: TrustError | None = None
         for _ in range(fetcher.mirrors):
             try:
-                view = self._refresh_once(fetcher, timedelta(0), None)
+                view = self._refresh_once(fetcher, self._feed_grace, None)
                 save_view(view_path(self._state, self._product), view)
                 return view
             except TrustError as error:

@@ -10,18 +10,11 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
-from datetime import timedelta
 from pathlib import Path
-from typing import cast
-
-from packaging.version import Version
 
 from ncen_updater.config.loader import load_config
-from ncen_updater.config.model import AgentConfig
 from ncen_updater.errors import UpdaterError
 from ncen_updater.i18n import Text
-from ncen_updater.progress import Progress
 from ncen_updater.trust.child import error_to_json
 from ncen_updater.trust.errors import TargetMissing
 from ncen_updater.trust.source import TufReleaseSource
@@ -44,7 +37,9 @@ class _Teller:
 
 def _work(config_path: Path, order: dict[str, object]) -> None:
     config = load_config(config_path)
-    if order["act"] in ACTS:
+    if order["act"] in ("import", "mirror"):
+        from ncen_updater.trust.media import ACTS
+
         _say({"report": ACTS[str(order["act"])](config, order, _Teller())})
         return
     paths = config.paths
@@ -67,32 +62,6 @@ def _work(config_path: Path, order: dict[str, object]) -> None:
         source.fetch_smallest(offers[0], [str(digest) for digest in have], _Teller())
     else:
         source.fetch(offers[0], _Teller())
-
-
-def _import(
-    config: AgentConfig, order: Mapping[str, object], progress: Progress
-) -> dict[str, object]:
-    from ncen_updater.trust.importing import BundleImport, Importer
-
-    current = order.get("current")
-    site = Importer(
-        product=config.site.product,
-        site=config.site.id,
-        country=config.site.country,
-        channel=config.site.channel,
-        current=Version(str(current)) if current is not None else None,
-        agent=Version(str(order["agent"])),
-        grace=timedelta(days=config.feed.offline_grace_days),
-    )
-    paths = config.paths
-    work = BundleImport(paths.resolve(paths.state), paths.resolve(paths.trusted_root), site)
-    files = [Path(str(file)) for file in cast("list[object]", order["files"])]
-    return work.run(files, progress, dry_run=order.get("dry_run") is True).to_json()
-
-
-ACTS: Mapping[str, Callable[[AgentConfig, Mapping[str, object], Progress], dict[str, object]]] = {
-    "import": _import,
-}
 
 
 def main() -> int:

@@ -1,0 +1,86 @@
+"""What the process that reads foreign bytes does besides reading the feed: imports and mirrors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import cast
+
+from packaging.version import Version
+
+from ncen_updater.bundle.errors import NothingImported
+from ncen_updater.bundle.form import check_sums, read_members
+from ncen_updater.bundle.parts import opened
+from ncen_updater.config.model import AgentConfig
+from ncen_updater.i18n import N_, Text
+from ncen_updater.progress import Progress
+from ncen_updater.trust.bundled import BundleFetcher, in_words_of_bundles, require_roots
+from ncen_updater.trust.importing import BundleImport, Importer
+from ncen_updater.trust.mirror import Mirror
+from ncen_updater.trust.source import http_fetcher
+
+__all__ = ["ACTS"]
+
+Order = Mapping[str, object]
+
+
+def _files(order: Order) -> list[Path]:
+    return [Path(str(file)) for file in cast("list[object]", order["files"])]
+
+
+def _import(config: AgentConfig, order: Order, progress: Progress) -> dict[str, object]:
+    current = order.get("current")
+    site = Importer(
+        product=config.site.product,
+        site=config.site.id,
+        country=config.site.country,
+        channel=config.site.channel,
+        current=Version(str(current)) if current is not None else None,
+        agent=Version(str(order["agent"])),
+        grace=timedelta(days=config.feed.offline_grace_days),
+    )
+    paths = config.paths
+    work = BundleImport(paths.resolve(paths.state), paths.resolve(paths.trusted_root), site)
+    return work.run(_files(order), progress, dry_run=order.get("dry_run") is True).to_json()
+
+
+def _mirror(config: AgentConfig, order: Order, progress: Progress) -> dict[str, object]:
+    paths = config.paths
+    mirror = Mirror(
+        Path(str(order["directory"])),
+        state=paths.resolve(paths.state),
+        trusted_root=paths.resolve(paths.trusted_root),
+    )
+    keep = cast("int | None", order["keep"])
+    dry_run = order.get("dry_run") is True
+    files = _files(order)
+    if files:
+        grace = timedelta(days=config.feed.offline_grace_days)
+        with opened(files) as bundle, in_words_of_bundles(bundle, grace):
+            members = read_members(bundle)
+            require_roots(members)
+            told = Text(N_("Reading the bundle (bytes)"))
+            check_sums(bundle, members.values(), lambda n: progress.tell(told, n, bundle.size))
+            return mirror.renew(
+                BundleFetcher(bundle, members),
+                progress,
+                keep=keep,
+                grace=grace,
+                available=members.__contains__,
+                dry_run=dry_run,
+            ).to_json()
+    if config.feed.offline:
+        raise NothingImported
+    fetcher = http_fetcher(config.feed, zone=config.service.zone())
+    try:
+        grace = timedelta(days=config.feed.mirror_grace_days)
+        return mirror.renew(fetcher, progress, keep=keep, grace=grace, dry_run=dry_run).to_json()
+    finally:
+        fetcher.close()
+
+
+ACTS: Mapping[str, Callable[[AgentConfig, Order, Progress], dict[str, object]]] = {
+    "import": _import,
+    "mirror": _mirror,
+}

@@ -37,6 +37,7 @@ COMMANDS = {
     "sign": (f"{_AT}signing", N_("Sign an event, offline.")),
     "merge": (f"{_AT}signing", N_("Take signatures of officers into an event.")),
     "publish": (f"{_AT}feed", N_("Publish a signed event.")),
+    "inspect": (f"{_AT}inspect", N_("Check SBOM and provenance of a published release.")),
     "upload": (f"{_AT}upload", N_("Copy a feed to where sites reach it.")),
     "refresh": (f"{_AT}feed", N_("Sign the online roles anew, so that the feed does not lapse.")),
     "status": (f"{_AT}feed", N_("What a feed holds, and when its roles lapse.")),

@@ -17,6 +17,7 @@ from ncen_updater import durable
 from ncen_updater.publisher.archive import DEFAULT_EPOCH, normalised, write_archive
 from ncen_updater.publisher.chunks import chunks_of
 from ncen_updater.publisher.errors import BuildRefused
+from ncen_updater.publisher.papers import PaperMaker
 from ncen_updater.release.canonical import sha256_hex
 from ncen_updater.release.document import (
     DeltaRef,
@@ -101,6 +102,7 @@ def build_release(
     epoch: int = DEFAULT_EPOCH,
     on_bytes: Callable[[int], None] | None = None,
     deltas: DeltaMaker | None = None,
+    papers: PaperMaker | None = None,
 ) -> BuiltRelease:
     """Build a release; twice the same bytes.
 
@@ -110,6 +112,7 @@ def build_release(
         epoch: Seconds since 1970 for all members of the archive.
         on_bytes: Told the bytes of each block read; every file is read twice.
         deltas: Makes the delta packs; None for none.
+        papers: Makes SBOM and provenance; none of either by default.
 
     Raises:
         BadManifest: If the manifest is not valid.
@@ -134,6 +137,10 @@ def build_release(
     content = tree.canonical()
     packed = compress_tree(content)
     tree_ref = _write(targets, tree_target(product, version), packed)
+    maker = papers or PaperMaker()
+    sbom = maker.make_sbom(directory, tree, manifest, targets, epoch)
+    built = tuple(ref for ref in (archive, tree_ref, sbom, *packs) if ref is not None)
+    provenance = maker.make_provenance(manifest, built, targets, epoch)
     document = ReleaseDocument.model_validate(
         {
             "schema": 1,
@@ -146,10 +153,14 @@ def build_release(
             "unpacked_bytes": tree.total_bytes,
             "migrations": digests,
             "deltas": packs,
+            "sbom": sbom,
+            "provenance": provenance,
         }
     )
     document_ref = _write(targets, release_target(product, version), document.canonical())
-    return BuiltRelease(staging, document, (archive, document_ref, tree_ref, *packs))
+    return BuiltRelease(
+        staging, document, (document_ref, *built, *([provenance] if provenance else []))
+    )
 
 
 def _remove_old_packs(targets: Path, manifest: Manifest, packs: tuple[DeltaRef, ...]) -> None:

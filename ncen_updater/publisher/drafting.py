@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from securesystemslib.signer import Key
 from tuf.api.metadata import Metadata, TargetFile, Targets  # type: ignore[attr-defined]
 
 from ncen_updater.publisher.ceremony import Ceremony, make_root, set_delegations
@@ -24,6 +25,7 @@ from ncen_updater.publisher.errors import (
     UnknownRelease,
 )
 from ncen_updater.publisher.feed import FeedState, delegated_roles, verification
+from ncen_updater.publisher.papers import check_papers
 from ncen_updater.publisher.repository import FeedRepository
 from ncen_updater.publisher.roles import OFFLINE_TOP
 from ncen_updater.release.document import (
@@ -161,7 +163,11 @@ def draft_renewal(state: FeedState, roles: Sequence[str], now: datetime) -> Draf
 
 
 def draft_releases(
-    state: FeedState, staging: Path, now: datetime, waves: Sequence[Wave] = ()
+    state: FeedState,
+    staging: Path,
+    now: datetime,
+    waves: Sequence[Wave] = (),
+    builder: Key | None = None,
 ) -> Draft:
     """Every release that lies in a staging directory and is not published yet.
 
@@ -170,12 +176,14 @@ def draft_releases(
         staging: What ``build`` wrote.
         now: Moment of the draft (UTC).
         waves: When they open to which sites; to all at once if there is none.
+        builder: The key of whoever built them, to check their provenance with.
 
     Raises:
         BuildRefused: If a file in it does not belong to one of its releases, or is not the one
             that its release document names.
         UnknownProduct: If a product has no role.
         AlreadyPublished: If a name is taken by other content.
+        PublisherError: If SBOM or provenance of a release do not hold.
         NothingToDo: If all of it is published.
     """
     root = staging / "targets"
@@ -187,6 +195,8 @@ def draft_releases(
     }
     if not documents:
         raise NothingToDo(reason=f"no release document in {staging}")
+    for document in documents.values():
+        check_papers(document, {name: root / name for name in files}, builder)
     repository = FeedRepository(state, state.policy, now)
     titles: list[str] = []
     claimed: set[str] = set()
@@ -266,15 +276,19 @@ def _target_file(
         target.unrecognized_fields["custom"] = {OFFER_FIELD: offer_json(offer)}
         return target
     for owner in documents.values():
-        for ref in (owner.archive, owner.tree, *owner.deltas):
+        for ref in _refs_of(owner):
             if ref.target == name:
                 _compare(staging, target, ref)
                 if ref is owner.archive:
                     target.unrecognized_fields["custom"] = _tufup_custom(owner)
                 return target
-    if name.startswith("sbom/"):
-        return target
     raise BuildRefused(path=staging, reason=f"{name} belongs to no release document")
+
+
+def _refs_of(document: ReleaseDocument) -> list[TargetRef]:
+    papers = (document.sbom, document.provenance)
+    refs = [document.archive, document.tree, *document.deltas]
+    return [*refs, *(ref for ref in papers if ref is not None)]
 
 
 def _tufup_custom(document: ReleaseDocument) -> dict[str, Any]:

@@ -96,6 +96,7 @@ def paths_of(product: str) -> list[str]:
         f"trees/{product}/*",
         f"deltas/{product}/*",
         f"sbom/{product}/*",
+        f"provenance/{product}/*",
     ]
 
 

@@ -40,7 +40,9 @@ __all__ = [
     "chunk_bytes_for",
     "delta_target",
     "parse_release_document",
+    "provenance_target",
     "release_target",
+    "sbom_target",
     "tree_target",
 ]
 
@@ -69,6 +71,16 @@ def tree_target(product: str, version: str) -> str:
 def delta_target(product: str, origin: str, version: str) -> str:
     """Name of the delta pack that leads from one release straight to another."""
     return f"deltas/{product}/{origin}--{version}"
+
+
+def sbom_target(product: str, version: str) -> str:
+    """Name of the list of parts (CycloneDX)."""
+    return f"sbom/{product}/{version}.cdx.json"
+
+
+def provenance_target(product: str, version: str) -> str:
+    """Name of the builder's statement (in-toto)."""
+    return f"provenance/{product}/{version}.intoto.json"
 
 
 class TargetRef(Model):
@@ -186,6 +198,8 @@ class ReleaseDocument(Model):
         migrations: SHA-256 of every file that the manifest names, by its path in the tree.
         deltas: The delta packs that lead here. A site that uses one does not fetch the tree.
         archive_chunks: Digests of the parts of the archive; a small one has none.
+        sbom: The list of parts, for auditors; sites do not fetch it.
+        provenance: The builder's statement, likewise.
     """
 
     schema_: Annotated[Literal[1], Field(alias="schema")]
@@ -198,6 +212,8 @@ class ReleaseDocument(Model):
     migrations: dict[str, Sha256] = Field(default_factory=dict)
     deltas: Annotated[tuple[DeltaRef, ...], Field(max_length=100)] = ()
     archive_chunks: Chunks | None = None
+    sbom: TargetRef | None = None
+    provenance: TargetRef | None = None
 
     @model_validator(mode="after")
     def _chunks_cover_the_archive(self) -> ReleaseDocument:

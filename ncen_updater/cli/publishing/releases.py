@@ -11,10 +11,13 @@ import click
 from ncen_updater.cli.lazy import PublisherCommand, session_of
 from ncen_updater.cli.publishing.common import (
     DIRECTORY,
+    FILE,
     event_option,
     feed_option,
     now,
     parse_wave,
+    passphrase_options,
+    passphrases,
     show_event,
     show_line,
     show_result,
@@ -74,6 +77,22 @@ def lint(context: click.Context, directory: Path, feed: Path | None) -> ExitCode
     metavar="VERSION",
     help=N_("Make a delta pack from this release; by default from the last five that fit."),
 )
+@click.option(
+    "--sbom",
+    metavar="FILE|auto",
+    help=N_("The list of parts (CycloneDX): a file, or 'auto' for what names itself in the tree."),
+)
+@click.option(
+    "--provenance",
+    "builder_key",
+    type=FILE,
+    metavar="KEY",
+    help=N_("Write the builder's statement (in-toto), signed with the builder's private key."),
+)
+@click.option("--builder", help=N_("Address of the builder, for the statement."))
+@click.option("--source", help=N_("Where the source lies, for the statement."))
+@click.option("--commit", default="", help=N_("Git commit of the source, for the statement."))
+@passphrase_options
 @click.pass_context
 def build(
     context: click.Context,
@@ -81,15 +100,35 @@ def build(
     staging: Path,
     feed: Path | None,
     origins: tuple[str, ...],
+    sbom: str | None,
+    builder_key: Path | None,
+    builder: str | None,
+    source: str | None,
+    commit: str,
+    passphrase_fd: int | None,
+    passphrase_file: Path | None,
 ) -> None:
     from ncen_updater.publisher.archive import DEFAULT_EPOCH
     from ncen_updater.publisher.build import build_release
     from ncen_updater.publisher.deltas import DeltaMaker
     from ncen_updater.publisher.feed import Feed
+    from ncen_updater.publisher.keys import open_signer
+    from ncen_updater.publisher.papers import PaperMaker
+    from ncen_updater.publisher.provenance import Source
 
+    if builder_key is not None and not (builder and source):
+        raise click.UsageError("--provenance needs --builder and --source")
     if origins and feed is None:
         raise click.UsageError("--delta-from needs --feed")
     session = session_of(context)
+    signer = None
+    if builder_key is not None:
+        signer = open_signer(builder_key, passphrases(session, passphrase_fd, passphrase_file))
+    papers = PaperMaker(
+        sbom=Path(sbom) if sbom and sbom != "auto" else sbom,
+        source=Source(builder, source, commit) if builder and source else None,
+        signer=signer,
+    )
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
     with session.progress() as progress:
         done = 0
@@ -103,7 +142,12 @@ def build(
         progress.tell(building)
         maker = DeltaMaker(Feed(feed), progress, origins or None) if feed else None
         built = build_release(
-            directory, staging, int(epoch) if epoch.isdigit() else DEFAULT_EPOCH, count, maker
+            directory,
+            staging,
+            int(epoch) if epoch.isdigit() else DEFAULT_EPOCH,
+            count,
+            maker,
+            papers,
         )
     dropped = tuple(maker.dropped) if maker else ()
     manifest = built.document.manifest
@@ -137,20 +181,29 @@ def build(
     metavar="WAVE",
     help=N_("When it opens to which sites, as for 'wave'; to all at once if none is given."),
 )
+@click.option("--builder-key", type=FILE, help=N_("Public file of the builder, NAME.pub.json."))
 @click.pass_context
 def draft(
-    context: click.Context, feed: Path, event: Path, staging: Path, waves: tuple[str, ...]
+    context: click.Context,
+    feed: Path,
+    event: Path,
+    staging: Path,
+    waves: tuple[str, ...],
+    builder_key: Path | None,
 ) -> None:
     from ncen_updater.publisher.drafting import draft_releases
     from ncen_updater.publisher.event import Event
     from ncen_updater.publisher.feed import Feed
 
     session = session_of(context)
+    from ncen_updater.publisher.keys import load_public_key
+
     schedule = [parse_wave(text) for text in waves]
+    builder = load_public_key(builder_key) if builder_key else None
     with session.progress() as progress:
         progress.tell(Text(N_("reading the feed and the staging directory")))
         state = Feed(feed).state()
-        made = draft_releases(state, staging, now(), schedule)
+        made = draft_releases(state, staging, now(), schedule, builder)
     show_event(session, Event.create(event, made.title, made.roles, state))
 
 

@@ -1,0 +1,244 @@
+"""SBOM and provenance: the same bytes every time, checked before anybody signs."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+from securesystemslib.signer import Signer
+
+from ncen_updater.publisher.build import build_release, scan_release
+from ncen_updater.publisher.drafting import draft_releases
+from ncen_updater.publisher.errors import BuildRefused, TargetMissing, UnknownRelease
+from ncen_updater.publisher.feed import Feed
+from ncen_updater.publisher.keys import new_key, open_signer
+from ncen_updater.publisher.papers import PaperMaker, inspect_release
+from ncen_updater.publisher.provenance import Source
+from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_draft
+from ncen_updater.publisher.sbom import Part, check_sbom, find_parts
+from ncen_updater.publisher.sbomerrors import BuilderKeyMissing, ProvenanceInvalid, SbomInvalid
+from ncen_updater.release.canonical import canonical_json
+from ncen_updater.release.manifest import load_manifest
+from tests.publisher.releases import NOW, PASSPHRASE, clock, ring, write_release
+
+SOURCE = Source("https://build.example.org/ncen", "git+https://git.example.org/ncen", "ab" * 20)
+SBOM, PROVENANCE = "sbom/ncen/3.3.0.cdx.json", "provenance/ncen/3.3.0.intoto.json"
+
+
+def signer(place: Path, name: str) -> Signer:
+    pair = new_key(place, name, PASSPHRASE)
+    return open_signer(pair.private, lambda _: PASSPHRASE)
+
+
+@pytest.fixture
+def builder(tmp_path: Path) -> Signer:
+    return signer(tmp_path / "builder", "builder")
+
+
+@pytest.fixture
+def release(tmp_path: Path) -> Path:
+    """A release with one part of each kind, some twice, and some that only look like parts."""
+    place = write_release(tmp_path / "release")
+    lib = place / "lib"
+    (lib / "Some_Pkg-1.2.dist-info").mkdir(parents=True)
+    (lib / "Some_Pkg-1.2.dist-info/METADATA").write_text(
+        "Metadata-Version: 2.1\nName: Some_Pkg\nVersion: 1.2\n\nName: not this\n"
+    )
+    with zipfile.ZipFile(lib / "other-2.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("other-2.0.dist-info/METADATA", "Name: other\nVersion: 2.0\n")
+    for jar in ("a.jar", "b.jar"):
+        with zipfile.ZipFile(lib / jar, "w") as archive:
+            archive.writestr(
+                "META-INF/maven/org.example/tool/pom.properties",
+                "#Generated\nversion=4.1\ngroupId=org.example\nartifactId=tool\n",
+            )
+    (lib / "package-lock.json").write_text(
+        json.dumps(
+            {
+                "packages": {
+                    "": {"name": "app", "version": "1"},
+                    "node_modules/@scope/thing": {"version": "5.0.1"},
+                    "node_modules/x/node_modules/deep": {"version": "0.1.0"},
+                    "node_modules/tester": {"version": "9.9.9", "dev": True},
+                    "node_modules/odd": {"version": 3},
+                }
+            }
+        )
+    )
+    (lib / "broken.jar").write_bytes(b"PK\x05\x06" + b"\0" * 18 + b"x")
+    (lib / "text.whl").write_text("not a wheel")
+    return place
+
+
+EXPECTED = [
+    Part("maven", "org.example", "tool", "4.1", "lib/a.jar"),
+    Part("npm", "", "deep", "0.1.0", "lib/package-lock.json"),
+    Part("npm", "@scope", "thing", "5.0.1", "lib/package-lock.json"),
+    Part("pypi", "", "other", "2.0", "lib/other-2.0-py3-none-any.whl"),
+    Part("pypi", "", "some-pkg", "1.2", "lib/Some_Pkg-1.2.dist-info/METADATA"),
+]
+
+
+def test_what_names_itself_is_found(release: Path) -> None:
+    assert find_parts(release, scan_release(release)) == EXPECTED
+
+
+def test_the_same_bytes_twice(release: Path, builder: Signer, tmp_path: Path) -> None:
+    maker = PaperMaker("auto", SOURCE, builder)
+    for place in ("one", "two"):
+        build_release(release, tmp_path / place, papers=maker)
+    for name in (SBOM, PROVENANCE, "releases/ncen/3.3.0.json"):
+        one, two = (tmp_path / place / "targets" / name for place in ("one", "two"))
+        assert one.read_bytes() == two.read_bytes(), name
+    content = (tmp_path / "one/targets" / SBOM).read_bytes()
+    assert check_sbom(content, SBOM, load_manifest(release / "manifest.toml")) == len(EXPECTED)
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(content.decode()) is None
+    urls = [component["purl"] for component in json.loads(content)["components"]]
+    assert "pkg:npm/%40scope/thing@5.0.1" in urls
+    assert "pkg:maven/org.example/tool@4.1" in urls
+    # Built again without papers, the old ones do not stay behind.
+    build_release(release, tmp_path / "one")
+    assert not (tmp_path / "one/targets" / SBOM).exists()
+    assert not (tmp_path / "one/targets" / PROVENANCE).exists()
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> KeyRing:
+    return ring(tmp_path)
+
+
+@pytest.fixture
+def feed(tmp_path: Path, keys: KeyRing) -> Path:
+    make_feed(tmp_path / "feed", keys, clock)
+    return tmp_path / "feed"
+
+
+def test_from_the_build_to_the_auditor(
+    release: Path, builder: Signer, feed: Path, keys: KeyRing, tmp_path: Path
+) -> None:
+    staging = tmp_path / "staging"
+    build_release(release, staging, papers=PaperMaker("auto", SOURCE, builder))
+    with pytest.raises(BuilderKeyMissing):
+        draft_releases(Feed(feed).state(), staging, NOW)
+    with pytest.raises(ProvenanceInvalid):
+        draft_releases(Feed(feed).state(), staging, NOW, builder=keys.officers[0].public_key)
+    draft = draft_releases(Feed(feed).state(), staging, NOW, builder=builder.public_key)
+    assert {SBOM, PROVENANCE} <= draft.roles["ncen"].signed.targets.keys()
+    publish_draft(feed, draft, keys, clock, [staging])
+    document, checked = inspect_release(Feed(feed), "ncen", "3.3.0", builder.public_key)
+    assert document.sbom is not None
+    assert checked.parts == len(EXPECTED)
+    assert checked.provenance is not None
+    assert checked.provenance["runDetails"]["builder"]["id"] == SOURCE.builder
+    with pytest.raises(UnknownRelease):
+        inspect_release(Feed(feed), "ncen", "3.4.0", builder.public_key)
+    served = next((feed / "targets/sbom").rglob("*.cdx.json"))
+    served.write_bytes(served.read_bytes()[:-1] + b" ")
+    with pytest.raises(TargetMissing):
+        inspect_release(Feed(feed), "ncen", "3.3.0", builder.public_key)
+
+
+def test_a_paper_that_no_release_names(release: Path, feed: Path, tmp_path: Path) -> None:
+    build_release(release, tmp_path / "s")
+    stray = tmp_path / "s/targets" / SBOM
+    stray.parent.mkdir(parents=True)
+    stray.write_text("{}")
+    with pytest.raises(BuildRefused):
+        draft_releases(Feed(feed).state(), tmp_path / "s", NOW)
+
+
+Change = Callable[[dict[str, Any]], None]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s: s["metadata"]["component"].update(version="3.3.1"),
+        lambda s: s["metadata"].pop("component"),
+        lambda s: s.update(specVersion="1.2"),
+        lambda s: s.update(specVersion=["1.6"]),
+        lambda s: s.update(components="none"),
+        lambda s: s.update(unknown=1),
+        lambda s: s.pop("bomFormat"),
+        lambda s: s.update(metadata="x"),
+    ],
+)
+def test_lists_of_parts_that_are_refused(change: Change, release: Path, tmp_path: Path) -> None:
+    build_release(release, tmp_path / "s", papers=PaperMaker("auto"))
+    document = json.loads((tmp_path / "s/targets" / SBOM).read_bytes())
+    handed = tmp_path / "handed.json"
+    handed.write_text(json.dumps(document))
+    build_release(release, tmp_path / "t", papers=PaperMaker(handed))
+    change(document)
+    handed.write_text(json.dumps(document))
+    with pytest.raises(SbomInvalid):
+        build_release(release, tmp_path / "t", papers=PaperMaker(handed))
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"\xff{", b"{" * 100_000, b'{"specVersion": 1e999}']
+)
+def test_files_that_are_no_list(content: bytes, release: Path, tmp_path: Path) -> None:
+    handed = tmp_path / "handed.json"
+    handed.write_bytes(content)
+    for path in (handed, tmp_path / "nowhere"):
+        with pytest.raises(SbomInvalid):
+            build_release(release, tmp_path / "t", papers=PaperMaker(path))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda e: e.update(payload=e["payload"][:-8]),
+        lambda e: e.update(payloadType="text/plain"),
+        lambda e: e.update(signatures=[]),
+        lambda e: e["signatures"][0].update(sig="AAAA"),
+        lambda e: e["signatures"][0].update(sig=3),
+        lambda e: e.pop("payload"),
+        lambda e: e.update(signatures=None),
+    ],
+)
+def test_statements_that_are_refused(
+    change: Change, release: Path, builder: Signer, feed: Path, tmp_path: Path
+) -> None:
+    staging = tmp_path / "s"
+    build_release(release, staging, papers=PaperMaker(None, SOURCE, builder))
+    path = staging / "targets" / PROVENANCE
+    envelope = json.loads(path.read_bytes())
+    change(envelope)
+    _replace(staging, path, canonical_json(envelope))
+    with pytest.raises(ProvenanceInvalid):
+        draft_releases(Feed(feed).state(), staging, NOW, builder=builder.public_key)
+
+
+def test_a_statement_about_another_archive(
+    release: Path, builder: Signer, feed: Path, tmp_path: Path
+) -> None:
+    """The builder signed it, but over other bytes than those that are about to be published."""
+    staging, other = tmp_path / "s", tmp_path / "o"
+    maker = PaperMaker(None, SOURCE, builder)
+    build_release(release, staging, papers=maker)
+    (release / "bin/app").write_text("#!/bin/sh\necho stolen\n")
+    build_release(release, other, papers=maker)
+    content = (other / "targets" / PROVENANCE).read_bytes()
+    _replace(staging, staging / "targets" / PROVENANCE, content)
+    with pytest.raises(ProvenanceInvalid) as caught:
+        draft_releases(Feed(feed).state(), staging, NOW, builder=builder.public_key)
+    assert "ncen-3.3.0.tar.gz" in str(caught.value)
+
+
+def _replace(staging: Path, path: Path, content: bytes) -> None:
+    """Put another statement in place, and let the release document name it."""
+    from ncen_updater.release.canonical import sha256_hex
+
+    path.write_bytes(content)
+    name = staging / "targets/releases/ncen/3.3.0.json"
+    document = json.loads(name.read_bytes())
+    document["provenance"] |= {"length": len(content), "sha256": sha256_hex(content)}
+    name.write_bytes(canonical_json(document))

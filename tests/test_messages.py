@@ -39,6 +39,29 @@ def test_sentences_of_every_form_are_found(messages: dict[str, Any], tmp_path: P
     assert set(source.findings) == {"NU-6999", "NU-6301"}
 
 
+def test_the_sentence_of_a_finding_is_found_behind_a_variable(
+    messages: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "m.py").write_text(
+        "class ExitCode:\n    ERROR = 1\n"
+        'class UpdaterError:\n    code = "NU-1000"\n'
+        'class E(UpdaterError):\n    code = "NU-1"\n    what = N_("gone")\n'
+        'def f():\n    what = N_("first")\n    g(strict(6301, what, N_("remedy")))\n'
+        '    what = N_("second")\n    g(info(6302, what, ""))\n'
+        "    try:\n        g()\n    except E as error:\n"
+        '        Finding("NU-6999", STRICT, error.what_text, error.remedy_text)\n'
+    )
+    table = messages["render_table"](messages["read_source"](tmp_path / "p"))
+    for line in ("| NU-6301 | first |", "| NU-6302 | second |", "| NU-6999 | gone |"):
+        assert line in table
+
+
+def test_no_finding_is_without_words(messages: dict[str, Any]) -> None:
+    lines = messages["render_table"](messages["read_source"]()).splitlines()
+    assert [line for line in lines if line.endswith("|  |")] == []
+
+
 def test_a_code_for_two_things_is_found(messages: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "p").mkdir()
     (tmp_path / "p" / "m.py").write_text(

@@ -15,6 +15,7 @@ __all__ = [
     "Stopped",
     "Unexpected",
     "UnknownChange",
+    "Unwritten",
 ]
 
 NOTHING_CHANGED = Text(N_("Nothing was changed."))
@@ -80,6 +81,14 @@ class Stopped(UpdaterError):
     code = "NU-1108"
     what = N_("The command was stopped ({signal}).")
     remedy = N_("Run it again when you are ready.")
+
+
+class Unwritten(UpdaterError):
+    """Data that stdout did not take, such as a file on a full disk."""
+
+    code = "NU-1109"
+    what = N_("What the command had to say could not be written: {reason}")
+    remedy = N_("Make room where the output goes, then ask again with 'status' or 'history'.")
 
 
 class Unexpected(UpdaterError):

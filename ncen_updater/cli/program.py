@@ -12,15 +12,16 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from types import FrameType
 
 import click
 
-from ncen_updater.cli.errors import NOTHING_CHANGED, BadUsage, Stopped, Unexpected
+from ncen_updater.cli.errors import NOTHING_CHANGED, BadUsage, Stopped, Unexpected, Unwritten
 from ncen_updater.cli.render import error_document, error_lines, is_rich
-from ncen_updater.cli.session import Session
+from ncen_updater.cli.session import Session, silence
 from ncen_updater.errors import ExitCode, UpdaterError
-from ncen_updater.i18n import Text, language_from_environment
+from ncen_updater.i18n import N_, Text, language_from_environment
 
 __all__ = ["StateNow", "run_program"]
 
@@ -39,7 +40,18 @@ def run_program(
         arguments: The words after the program's name.
         state_now: Called for the second of the four facts.
     """
+    _open_streams()
     _before_parsing(session, arguments)
+    code = _run(group, session, arguments, state_now)
+    lost = session.lost or _flush()
+    if lost is not None and code == ExitCode.OK:
+        return _unwritten(session, lost)
+    return code
+
+
+def _run(
+    group: click.Group, session: Session, arguments: Sequence[str], state_now: StateNow
+) -> int:
     try:
         with _signals():
             result = group.main(
@@ -57,6 +69,9 @@ def run_program(
     except BrokenPipeError:
         return ExitCode.ERROR
     except Exception as error:
+        if isinstance(error, OSError) and _while_showing(error):
+            silence(sys.stdout)
+            return _unwritten(session, error)
         logging.getLogger(__name__).debug("unexpected", exc_info=True)
         failure = _unexpected(error, session)
     return show_error(session, failure, state_now)
@@ -71,6 +86,45 @@ def show_error(session: Session, error: UpdaterError, state_now: StateNow) -> in
         session.finish({})  # what was already known is shown before the error
         lines = error_lines(error, state, session.language, rich=is_rich(sys.stderr))
         session.say("\n".join(lines))
+    return int(error.exit_code)
+
+
+def _open_streams() -> None:
+    """Let a standard stream that the caller closed lead nowhere.
+
+    Else Python has none, and the next file that is opened gets its number and the words for people.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
+            setattr(sys, name, os.fdopen(number, mode))
+
+
+def _flush() -> OSError | None:
+    """Write what stdout still holds; return why it was lost."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        silence(sys.stdout)
+    except OSError as error:
+        silence(sys.stdout)
+        return error
+    return None
+
+
+def _while_showing(error: OSError) -> bool:
+    """Whether stdout did not take words of click's own, such as those of --help."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return Path(frames[-1].filename).is_relative_to(Path(click.__file__).parent)
+
+
+def _unwritten(session: Session, lost: OSError) -> int:
+    """Say on stderr that the data were lost; what the command did is not changed by that."""
+    error = Unwritten(reason=os.strerror(lost.errno or 0))
+    state = [Text(N_("The command itself came to its end."))]
+    session.say("\n".join(error_lines(error, state, session.language, rich=is_rich(sys.stderr))))
     return int(error.exit_code)
 
 

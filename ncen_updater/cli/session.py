@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -22,9 +22,17 @@ if TYPE_CHECKING:
     from ncen_updater.cli.terminal import Heartbeat
     from ncen_updater.upgrade.context import Site
 
-__all__ = ["DEFAULT_CONFIG", "AgentSession", "Session"]
+__all__ = ["DEFAULT_CONFIG", "AgentSession", "Session", "silence"]
 
 DEFAULT_CONFIG = Path("/etc/ncen-updater/agent.toml")
+
+
+def silence(stream: TextIO) -> None:
+    """Let a stream that takes nothing lead nowhere: Python flushes it at its end, and complains."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 @dataclass
@@ -38,6 +46,7 @@ class Session:
         language: Two letters.
         quiet: Whether progress is left out.
         verbose: Whether the log and traces are shown.
+        lost: Why stdout did not take the data, where it did not.
     """
 
     program: str
@@ -46,6 +55,7 @@ class Session:
     language: str = DEFAULT_LANGUAGE
     quiet: bool = False
     verbose: bool = False
+    lost: OSError | None = None
     _lines: list[str] = field(default_factory=list)
 
     def text(self, template: str, **values: object) -> str:
@@ -69,14 +79,17 @@ class Session:
         try:
             click.echo(data)
         except BrokenPipeError:
-            # Python would flush once more at its end, and complain there.
-            with suppress(OSError, ValueError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            silence(sys.stdout)
+        except OSError as error:
+            self.lost = error
+            silence(sys.stdout)
 
     def say(self, line: str | Text) -> None:
         """Write one line for people to stderr, now."""
-        with suppress(BrokenPipeError):
+        try:
             click.echo(line.render(self.language) if isinstance(line, Text) else line, err=True)
+        except OSError:  # nobody reads it, or its disk is full; the exit code still tells
+            silence(sys.stderr)
 
     def agree(self, question: Text, *, yes: bool) -> None:
         """Ask before something is changed.

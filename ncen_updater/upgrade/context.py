@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packaging.version import Version
@@ -16,12 +17,11 @@ from ncen_updater.progress import Progress
 from ncen_updater.release.document import Offer, ReleaseDocument
 from ncen_updater.upgrade.errors import NeedsPerson
 from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.journal_rows import reading
 from ncen_updater.upgrade.memory import Memory
 from ncen_updater.upgrade.model import Change
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ncen_updater.application.base import Application
     from ncen_updater.config.model import AgentConfig
     from ncen_updater.feed.source import ReleaseSource
@@ -30,16 +30,27 @@ if TYPE_CHECKING:
 __all__ = ["Clock", "Site", "StepContext", "reference"]
 
 
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
 def _now() -> datetime:
     return datetime.now(UTC)
 
 
+def _boot() -> str:
+    return BOOT_ID.read_text("ascii").strip()
+
+
 @dataclass(frozen=True)
 class Clock:
-    """Time, passed in: the wall's for records, the monotonic for deadlines, and waiting."""
+    """Time, passed in: the wall's for records, the monotonic for deadlines, and waiting.
+
+    The monotonic time is that of the machine, comparable between processes within one boot.
+    """
 
     now: Callable[[], datetime] = _now
     monotonic: Callable[[], float] = time.monotonic
+    boot: Callable[[], str] = _boot
     wait: Callable[[float], None] = time.sleep
 
 
@@ -113,6 +124,30 @@ class StepContext:
     def facts(self) -> Mapping[str, object]:
         """Facts of this change, fresh from the journal."""
         return self.journal.facts(self.change.id)
+
+    def time_of(self, name: str) -> datetime | None:
+        """A fact that is a time with its zone; None where it was never kept.
+
+        Raises:
+            JournalUnreadable: If it is something else.
+        """
+        value = self.facts().get(name)
+        if value is None:
+            return None
+        with reading(self.journal.path):
+            found = datetime.fromisoformat(str(value))
+            if found.tzinfo is None:
+                raise ValueError(f"the fact {name} is a time without a zone")
+            return found
+
+    def count_of(self, name: str) -> int:
+        """A fact that is a number; 0 where it was never kept.
+
+        Raises:
+            JournalUnreadable: If it is something else.
+        """
+        with reading(self.journal.path):
+            return int(str(self.facts().get(name, 0)))
 
     def copy_plan(self) -> CopyPlan:
         """The plan that was journaled before the copy began.

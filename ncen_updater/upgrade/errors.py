@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ncen_updater.errors import ExitCode, UpdaterError
 from ncen_updater.i18n import N_
 
@@ -18,6 +20,7 @@ __all__ = [
     "JournalMissing",
     "JournalUnreadable",
     "JournalUnwritable",
+    "LaterHopFailed",
     "LockUnusable",
     "NeedsPerson",
     "NotRehearsed",
@@ -136,6 +139,25 @@ class ChangeFailed(UpdaterError):
     exit_code = ExitCode.ROLLED_BACK
     what = N_("The {kind} to {version} failed in the step '{step}' and was undone: {cause}")
     remedy = N_("{cause_remedy}")
+
+
+class LaterHopFailed(ChangeFailed):
+    """A change further on the path that failed and was undone; the hops before it stay.
+
+    Args:
+        failed: What became of the change.
+        stays: The release that the last hop before it reached.
+    """
+
+    code = "NU-6026"
+    what = N_(
+        "The {kind} to {version} failed in the step '{step}' and was undone; "
+        "release {stays}, reached before it, stays: {cause}"
+    )
+
+    def __init__(self, failed: ChangeFailed, stays: str) -> None:
+        values: dict[str, Any] = {**failed.values, "stays": stays}
+        super().__init__(detail=failed.detail, **values)
 
 
 class GoingBackFailed(UpdaterError):

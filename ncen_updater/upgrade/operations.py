@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,7 +20,9 @@ from ncen_updater.progress import Progress
 from ncen_updater.release.document import Offer
 from ncen_updater.upgrade.context import Site
 from ncen_updater.upgrade.errors import (
+    ChangeFailed,
     Held,
+    LaterHopFailed,
     NeedsPerson,
     NothingToConfirm,
     NothingToRollBack,
@@ -29,6 +30,7 @@ from ncen_updater.upgrade.errors import (
     RecordsWouldBeLost,
     SoakFailed,
 )
+from ncen_updater.upgrade.ids import new_change_id
 from ncen_updater.upgrade.interruption import Interruption
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.lock import change_lock
@@ -50,13 +52,6 @@ from ncen_updater.upgrade.situation import contradiction, look
 from ncen_updater.upgrade.ways import Way, way_back
 
 __all__ = ["JOURNAL", "LOCK", "Operations", "Result", "new_change_id"]
-
-ID_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
-
-
-def new_change_id() -> str:
-    """Return a fresh id: eight characters of the base32 alphabet, safe in a database's name."""
-    return "".join(secrets.choice(ID_ALPHABET) for _ in range(8))
 
 
 @dataclass(frozen=True)
@@ -130,7 +125,8 @@ class Operations:
 
         Raises:
             Held: An operator's hold is in force; asked again before each hop.
-            ChangeFailed: A hop failed and was undone; earlier hops stay.
+            ChangeFailed: The first hop failed and was undone.
+            LaterHopFailed: A later one did; the hops before it stay.
             SoakFailed: A hop turned bad after its commit and, if so configured, was rolled back.
             UpdaterError: Nothing was begun.
         """
@@ -139,7 +135,7 @@ class Operations:
             self._require_no_hold(journal)
             offers = self._site.source.refresh().offers
             path = self._choose(offers, journal, target, retry=retry)
-            outcomes = []
+            outcomes: list[Outcome] = []
             hops = path.hops if isinstance(path, UpgradePath) else ()
             if agree is not None and isinstance(path, UpgradePath):
                 agree(journal, path)
@@ -151,7 +147,12 @@ class Operations:
                 )
                 journal.begin(change, {"path": [hop.version for hop in hops], **until})
                 expect(journal, change)
-                self._finish(journal, change.id, lambda r, c: r.run(c))
+                try:
+                    self._finish(journal, change.id, lambda r, c: r.run(c))
+                except ChangeFailed as error:
+                    if outcomes:
+                        raise LaterHopFailed(error, outcomes[-1].change.to_version) from error
+                    raise
                 settle(journal, change.id)
                 outcomes.append(outcome_of(journal, change.id))
             return Result(tuple(outcomes), path)

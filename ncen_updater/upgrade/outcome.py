@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.model import Change, StepName, StepState
 
-__all__ = ["Outcome", "outcome_of", "stop_seconds"]
+__all__ = ["Outcome", "outcome_of", "seconds_between", "stop_seconds"]
 
 
 @dataclass(frozen=True)
@@ -27,26 +28,46 @@ class Outcome:
     facts: Mapping[str, object]
 
 
-def stop_seconds(change: Change) -> float | None:
-    """Seconds from the closing of the door until it opened again, on either way."""
+def stop_seconds(change: Change, facts: Mapping[str, object]) -> float | None:
+    """Seconds from the closing of the door until it opened again, on either way.
+
+    Measured where the machine was not restarted between; else by the times of the records, which is
+    not known where the clock was set back meanwhile.
+
+    Args:
+        change: The change.
+        facts: What its steps kept.
+    """
+    measured = facts.get("stop_s")
+    if isinstance(measured, int | float):
+        return float(measured)
     close = change.steps.get(StepName.CLOSE)
     if close is None:
         return None
     opened = change.steps.get(StepName.OPEN)
     ended = close.ended_at if close.state is StepState.UNDONE else opened and opened.ended_at
-    return (ended - close.started_at).total_seconds() if ended else None
+    return seconds_between(close.started_at, ended) if ended else None
+
+
+def seconds_between(start: datetime, end: datetime) -> float | None:
+    """Seconds from one record to a later one; None where the clock was set back between them."""
+    seconds = (end - start).total_seconds()
+    return seconds if seconds >= 0 else None
 
 
 def outcome_of(journal: Journal, change_id: str) -> Outcome:
     """Read a change with its figures from the journal."""
     change = journal.change(change_id)
+    facts = journal.facts(change_id)
     return Outcome(
         change=change,
-        stop_s=stop_seconds(change),
+        stop_s=stop_seconds(change, facts),
         step_s={
-            name.value: round((record.ended_at - record.started_at).total_seconds(), 3)
+            name.value: round(seconds, 3)
             for name, record in change.steps.items()
-            if record.ended_at is not None and record.state is StepState.DONE
+            if record.ended_at is not None
+            and record.state is StepState.DONE
+            and (seconds := seconds_between(record.started_at, record.ended_at)) is not None
         },
-        facts=journal.facts(change_id),
+        facts=facts,
     )

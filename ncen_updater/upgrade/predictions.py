@@ -42,7 +42,7 @@ def settle(journal: Journal, change_id: str) -> None:
     """Compare a change that ended well with what was predicted of it."""
     if not journal.has_table("predictions"):
         return
-    real = stop_seconds(journal.change(change_id))
+    real = stop_seconds(journal.change(change_id), journal.facts(change_id))
     if real is None:
         return
     with journal.transaction() as connection:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 
+from ncen_updater.application.errors import CommandFailed
 from ncen_updater.databases.errors import MigrationFailed
 from ncen_updater.errors import UpdaterError
 from ncen_updater.i18n import N_, Text
@@ -48,11 +49,14 @@ def no_checkpoint(_step: StepName, _phase: Phase) -> None:
     """Let every instant pass. Trials give a function that dies or fails here."""
 
 
-def blames_release(error: BaseException) -> bool:
+def blames_release(error: BaseException, step: StepName | None = None) -> bool:
     """Whether a failure is the release's own fault, so that it is not tried again by itself.
 
-    Power cuts, full disks, unreachable servers and interruptions are nobody's release.
+    Power cuts, full disks, unreachable servers and interruptions are nobody's release. A start that
+    failed is: the same command has just stopped the release before.
     """
+    if step is StepName.START and isinstance(error, CommandFailed):
+        return True
     return isinstance(error, MigrationFailed | ChecksFailed | Unhealthy | SoakFailed)
 
 
@@ -187,7 +191,7 @@ class Runner:
         self._journal.note("step-failed", change_id, step=name, code=code, error=str(error)[:2000])
         if change.step_state(StepName.COMMIT) is StepState.DONE:
             return
-        if change.kind is ChangeKind.UPGRADE and blames_release(error):
+        if change.kind is ChangeKind.UPGRADE and blames_release(error, name):
             # Before going back: that may be torn, and nobody would know any more.
             self.context(change_id).memory.remember_bad(
                 change.product, change.to_version, code, change_id

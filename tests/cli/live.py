@@ -29,7 +29,11 @@ class LiveSite:
         return self.demo.config_path.read_text("utf-8")
 
     def environment(self, **more: str) -> dict[str, str]:
-        kept = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
+        kept = {
+            key: value
+            for key, value in os.environ.items()
+            if key in ("PATH", "HOME") or key.startswith("COVERAGE_")
+        }
         config = str(self.demo.config_path)
         return {**kept, "NCEN_CONFIG_FILE": config, "LANG": "C.UTF-8", "TERM": "xterm", **more}
 

@@ -64,7 +64,11 @@ class TrialSite:
         return self.state / "journal.sqlite"
 
     def environment(self, **more: str) -> dict[str, str]:
-        kept = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
+        kept = {
+            key: value
+            for key, value in os.environ.items()
+            if key in ("PATH", "HOME") or key.startswith("COVERAGE_")
+        }
         return {**kept, "NCEN_CONFIG_FILE": str(self.config), "LANG": "C.UTF-8", **more}
 
     def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,17 +15,20 @@ import pytest
 from ncen_updater.demo.site import digests, version_of
 from ncen_updater.errors import UpdaterError
 from ncen_updater.progress import Silent
+from ncen_updater.upgrade.context import Clock
 from ncen_updater.upgrade.errors import (
     ChangeFailed,
     Interrupted,
+    JournalUnreadable,
     NeedsPerson,
     OpenChange,
 )
 from ncen_updater.upgrade.interruption import Interruption
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.memory import Memory
-from ncen_updater.upgrade.model import Phase, StepName
+from ncen_updater.upgrade.model import ChangeState, Phase, StepName
 from ncen_updater.upgrade.operations import JOURNAL, Operations
+from ncen_updater.upgrade.outcome import outcome_of
 from ncen_updater.upgrade.recovery import MAX_ATTEMPTS
 from tests.faults.full import prepared
 from tests.faults.trial import NEW, OLD, Trial
@@ -257,6 +262,47 @@ def test_a_damaged_release_can_be_left(trial: Trial) -> None:
     with damaged(trial.demo.slots / NEW / "app" / "bin" / "ncenctl"):
         operations(trial).rollback()
     assert back_at_old(trial)
+
+
+@pytest.mark.parametrize("ends", ["well", "badly"])
+def test_a_clock_that_is_set_back_makes_no_negative_stop(trial: Trial, ends: str) -> None:
+    """The stop is measured all the same; what only the records tell is not known."""
+    back = timedelta()
+
+    def set_back() -> None:
+        nonlocal back
+        back = timedelta(days=1)
+
+    instants: dict[At, Callable[[], None]] = {(StepName.COPY, Phase.BEFORE_EFFECT): set_back}
+    if ends == "badly":
+        instants[StepName.CUT_OVER, Phase.BEFORE_EFFECT] = fail
+    clock = Clock(now=lambda: datetime.now(UTC) - back)
+    site = dataclasses.replace(site_in_process(trial.demo), clock=clock)
+    with contextlib.suppress(ChangeFailed):
+        Operations(site, Silent(), checkpoint=at(instants)).upgrade()
+    with Journal.open(trial.demo.state / JOURNAL) as journal:
+        outcome = outcome_of(journal, journal.changes(1)[0].id)
+    assert outcome.change.state is (ChangeState.FINISHED if ends == "well" else ChangeState.UNDONE)
+    assert outcome.stop_s is not None and 0 < outcome.stop_s < 3600
+    assert "copy" not in outcome.step_s
+    assert all(seconds >= 0 for seconds in outcome.step_s.values())
+
+
+@pytest.mark.parametrize("odd", ["yesterday", 7, None, "2026-01-01T00:00:00", []])
+def test_a_journal_with_an_odd_beginning_of_the_soak_is_unreadable(
+    trial: Trial, odd: object
+) -> None:
+    killed_upgrade(trial, StepName.SOAK, Phase.BEFORE_EFFECT)
+    with Journal.open(trial.demo.state / JOURNAL) as journal:
+        change = journal.changes(1)[0].id
+        good = journal.facts(change)["soak_began"]
+        journal.fact(change, "soak_began", odd)
+    if odd is not None:
+        with pytest.raises(JournalUnreadable):
+            operations(trial).resume(by_person=True)
+        with Journal.open(trial.demo.state / JOURNAL) as journal:
+            journal.fact(change, "soak_began", good)
+    assert trial.settle()[0] == NEW
 
 
 def test_a_rollback_typed_twice_goes_back_once(trial: Trial) -> None:

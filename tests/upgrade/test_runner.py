@@ -9,6 +9,7 @@ from typing import Any, ClassVar, cast
 
 import pytest
 
+from ncen_updater.application.errors import CommandFailed
 from ncen_updater.databases.errors import MigrationFailed
 from ncen_updater.errors import ExitCode, UpdaterError
 from ncen_updater.i18n import Text
@@ -206,6 +207,18 @@ def test_only_the_releases_own_faults_are_remembered(
     with pytest.raises(ChangeFailed):
         trial.runner().run(CHANGE.id)
     assert bool(Memory(trial.journal).bad_releases()) is bad
+
+
+@pytest.mark.parametrize(
+    ("step", "bad"), [(StepName.START, True), (StepName.STOP, False), (StepName.CLOSE, False)]
+)
+def test_a_start_that_fails_is_the_releases_fault_and_a_stop_is_not(
+    trial: Trial, step: StepName, bad: bool
+) -> None:
+    trial.steps[step].do_error = CommandFailed(action="x", reason="status 1", command="ctl")
+    with pytest.raises(ChangeFailed):
+        trial.runner().run(CHANGE.id)
+    assert [row.code for row in Memory(trial.journal).bad_releases()] == ["NU-5002"] * bad
 
 
 @pytest.mark.parametrize("phase", [Phase.AFTER_EFFECT, Phase.AFTER_RECORD])

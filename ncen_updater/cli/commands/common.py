@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
 import click
@@ -119,8 +120,8 @@ def show_notice(
         session.show(Text(N_("  what to do: {advice}"), values))
 
 
-def change_document(change: Change) -> dict[str, object]:
-    """Return a change as JSON has it."""
+def change_document(change: Change, facts: Mapping[str, object] | None = None) -> dict[str, object]:
+    """Return a change, with what its steps kept, as JSON has it."""
     from ncen_updater.upgrade.outcome import stop_seconds
 
     return {
@@ -134,7 +135,7 @@ def change_document(change: Change) -> dict[str, object]:
         "strategy": change.strategy,
         "created_at": change.created_at,
         "ended_at": change.ended_at,
-        "stop_s": stop_seconds(change),
+        "stop_s": stop_seconds(change, facts or {}),
         "error_code": change.error_code,
         "attempts": change.attempts,
     }
@@ -142,7 +143,7 @@ def change_document(change: Change) -> dict[str, object]:
 
 def _outcome_document(outcome: Outcome) -> dict[str, object]:
     return {
-        **change_document(outcome.change),
+        **change_document(outcome.change, outcome.facts),
         "step_s": dict(outcome.step_s),
         "facts": dict(outcome.facts),
     }

@@ -13,9 +13,9 @@ from ncen_updater.config.paths import load_places
 from ncen_updater.errors import ExitCode
 from ncen_updater.i18n import N_, Text
 from ncen_updater.upgrade.journal import Journal
-from ncen_updater.upgrade.model import Change
+from ncen_updater.upgrade.model import Change, StepRecord
 from ncen_updater.upgrade.names import JOURNAL
-from ncen_updater.upgrade.outcome import stop_seconds
+from ncen_updater.upgrade.outcome import seconds_between, stop_seconds
 
 __all__ = ["history"]
 
@@ -31,13 +31,14 @@ def history(context: click.Context, change: str | None, limit: int) -> ExitCode:
     places = load_places(session.config)
     with Journal.open(places.state / JOURNAL, read_only=True) as journal:
         if change is None:
-            _list(session, journal.changes(limit))
+            _list(session, journal, journal.changes(limit))
         else:
             _one(session, journal, change)
     return ExitCode.OK
 
 
-def _list(session: AgentSession, changes: tuple[Change, ...]) -> None:
+def _list(session: AgentSession, journal: Journal, changes: tuple[Change, ...]) -> None:
+    facts = {change.id: journal.facts(change.id) for change in changes}
     rows = [
         [
             session.text(heading)
@@ -48,7 +49,7 @@ def _list(session: AgentSession, changes: tuple[Change, ...]) -> None:
         ]
     ]  # fmt: skip
     for change in changes:
-        stop = stop_seconds(change)
+        stop = stop_seconds(change, facts[change.id])
         rows.append(
             [
                 change.id,
@@ -66,7 +67,11 @@ def _list(session: AgentSession, changes: tuple[Change, ...]) -> None:
             session.show(line)
     else:
         session.show(Text(N_("No change was ever begun here.")))
-    session.finish({"changes": [change_document(change) for change in changes]})
+    session.finish({"changes": [change_document(change, facts[change.id]) for change in changes]})
+
+
+def _seconds(record: StepRecord) -> float | None:
+    return seconds_between(record.started_at, record.ended_at) if record.ended_at else None
 
 
 def _one(session: AgentSession, journal: Journal, change_id: str) -> None:
@@ -84,29 +89,25 @@ def _one(session: AgentSession, journal: Journal, change_id: str) -> None:
             "state": record.state.value,
             "started_at": record.started_at,
             "ended_at": record.ended_at,
-            "seconds": (record.ended_at - record.started_at).total_seconds()
-            if record.ended_at
-            else None,
+            "seconds": _seconds(record),
         }
         for record in sorted(change.steps.values(), key=lambda r: r.started_at)
     ]
     for record in sorted(change.steps.values(), key=lambda r: r.started_at):
-        took = (
-            format_duration((record.ended_at - record.started_at).total_seconds())
-            if record.ended_at
-            else "-"
-        )
+        seconds = _seconds(record)
+        took = "-" if seconds is None else format_duration(seconds)
         session.show(f"  {record.name.value:16} {record.state.value:9} {took}")
     for event in events:
         words = ", ".join(
             f"{key} {value}" for key, value in event.data.items() if value is not None
         )
         session.show(clean(f"  {format_time(event.at)}  {event.kind}  {words}".rstrip()))
+    facts = journal.facts(change_id)
     session.finish(
         {
-            **change_document(change),
+            **change_document(change, facts),
             "steps": steps,
-            "facts": journal.facts(change_id),
+            "facts": facts,
             "events": [
                 {"number": e.number, "at": e.at, "kind": e.kind, "data": e.data} for e in events
             ],

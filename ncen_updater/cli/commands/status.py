@@ -104,6 +104,7 @@ def _journal(session: AgentSession, places: Places, now: datetime) -> Document:
     with Journal.open(places.state / JOURNAL, read_only=True) as journal:
         change = journal.open_change()
         recent = journal.changes(1)
+        facts = journal.facts(recent[0].id) if recent else {}
         memory = Memory(journal)
         holds = memory.holds_in_force(now)
         bad = memory.bad_releases()
@@ -125,7 +126,7 @@ def _journal(session: AgentSession, places: Places, now: datetime) -> Document:
     return {
         "at_work": holder,
         "open_change": _open_document(change) if change else None,
-        "last_change": change_document(recent[0]) if recent else None,
+        "last_change": change_document(recent[0], facts) if recent else None,
         "holds": list(holds),
         "bad_releases": list(bad),
     }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from packaging.version import Version
 
 from ncen_updater.application.base import Expectation
@@ -81,8 +79,8 @@ class Soak(Step):
     def _elapsed(self, context: StepContext) -> float:
         """Seconds of the soak before this beginning; leaves time enough for a verdict."""
         settings = context.site.config.soak
-        began = datetime.fromisoformat(str(context.facts()["soak_began"]))
-        passed = (context.site.clock.now() - began).total_seconds()
+        now = context.site.clock.now()
+        passed = (now - (context.time_of("soak_began") or now)).total_seconds()
         # A clock that was set, or a night without power, must not be taken for a good soak.
         at_most = max(settings.seconds - settings.failures * settings.interval_s, 0.0)
         return min(max(passed, 0.0), at_most)

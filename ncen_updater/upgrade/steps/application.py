@@ -8,6 +8,7 @@ from ncen_updater.i18n import N_, Text
 from ncen_updater.release.document import ReleaseDocument
 from ncen_updater.upgrade.context import Site, StepContext
 from ncen_updater.upgrade.errors import Unhealthy
+from ncen_updater.upgrade.journal_rows import reading
 from ncen_updater.upgrade.model import StepName
 from ncen_updater.upgrade.steps.base import Facts, Step
 
@@ -43,6 +44,16 @@ def _door_as_it_was(context: StepContext) -> bool:
     return was_closed or not context.site.application.door_closed()
 
 
+def _stop(context: StepContext) -> Facts:
+    """How long officers were kept out, by a clock that nobody sets; not known after a reboot."""
+    closed_at = context.facts().get("closed_at")
+    clock = context.site.clock
+    if not isinstance(closed_at, dict) or closed_at.get("boot") != clock.boot():
+        return {}
+    with reading(context.journal.path):
+        return {"stop_s": round(clock.monotonic() - float(closed_at["s"]), 3)}
+
+
 class Close(Step):
     """Keep officers out."""
 
@@ -56,7 +67,11 @@ class Close(Step):
         """
         known = context.facts().get("door_was_closed")
         closed = context.site.application.door_closed() if known is None else known
-        return {"door_was_closed": closed}
+        clock = context.site.clock
+        return {
+            "door_was_closed": closed,
+            "closed_at": {"boot": clock.boot(), "s": clock.monotonic()},
+        }
 
     def do(self, context: StepContext) -> Facts:
         """Close the door."""
@@ -71,6 +86,8 @@ class Close(Step):
         """Open the door, unless it was closed before."""
         if not context.facts().get("door_was_closed"):
             context.site.application.open_door()
+        for name, seconds in _stop(context).items():
+            context.journal.fact(context.change.id, name, seconds)
 
     def undone(self, context: StepContext) -> bool:
         """The door is not closed by us; an operator may have opened their own meanwhile."""
@@ -162,7 +179,7 @@ class Open(Step):
             require_health(context.site, context.target())
         if not context.facts().get("door_was_closed"):
             context.site.application.open_door()
-        return {}
+        return _stop(context)
 
     def check(self, context: StepContext) -> bool:
         """The door is not closed by us."""

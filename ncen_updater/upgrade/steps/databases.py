@@ -37,7 +37,7 @@ class Fence(Step):
             return {}
         lost = records_lost(context.site, context.journal, context.ref)
         total = sum(sum(tables.values()) for tables in lost.values())
-        if total > int(str(context.facts().get("accepted_loss", 0))):
+        if total > context.count_of("accepted_loss"):
             raise RecordsWouldBeLost(
                 version=context.change.to_version,
                 current=context.change.from_version,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 
 from ncen_updater.findings import Finding, Severity
 from ncen_updater.i18n import N_, Text
@@ -33,8 +32,8 @@ def refuse_strict(findings: Sequence[Finding]) -> None:
 
 def _refuse_late(context: StepContext) -> None:
     """Refuse a change whose window has closed: the next step keeps officers out."""
-    until = context.facts().get("begin_before")
-    if until is not None and context.site.clock.now() >= datetime.fromisoformat(str(until)):
+    until = context.time_of("begin_before")
+    if until is not None and context.site.clock.now() >= until:
         raise WindowClosed(until=until)
 
 

@@ -1,0 +1,14 @@
+"""Ids of changes."""
+
+from __future__ import annotations
+
+import secrets
+
+__all__ = ["new_change_id"]
+
+ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+
+
+def new_change_id() -> str:
+    """Return a fresh id: eight characters of the base32 alphabet, safe in a database's name."""
+    return "".join(secrets.choice(ALPHABET) for _ in range(8))

@@ -40,7 +40,9 @@ COMMANDS = {
     "inspect": (f"{_AT}inspect", N_("Check SBOM and provenance of a published release.")),
     "upload": (f"{_AT}upload", N_("Copy a feed to where sites reach it.")),
     "refresh": (f"{_AT}feed", N_("Sign the online roles anew, so that the feed does not lapse.")),
+    "export": (f"{_AT}airgap", N_("Write a bundle for sites without a network.")),
     "status": (f"{_AT}feed", N_("What a feed holds, and when its roles lapse.")),
+    "monitor": (f"{_AT}monitor", N_("Look at the public feed as a site does.")),
 }
 
 cli = LazyGroup(

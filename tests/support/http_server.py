@@ -61,6 +61,7 @@ class WebServer:
         self.faults: list[Fault] = []
         self.requests: list[Request] = []
         self.date: str | None = None
+        self.head = True
         self._ending = threading.Event()
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = False
@@ -134,6 +135,12 @@ class WebServer:
                 else:
                     self.file(file.read_bytes(), fault)
 
+            def do_HEAD(self) -> None:
+                if server.head:
+                    self.do_GET()
+                else:
+                    self.send_error(501)
+
             def file(self, content: bytes, fault: Fault) -> None:
                 span = self.headers.get("Range")
                 if span is None or not server.ranges:
@@ -165,6 +172,8 @@ class WebServer:
                     self.body(body, fault)
 
             def body(self, body: bytes, fault: Fault) -> None:
+                if self.command == "HEAD":
+                    return
                 if fault.drip is not None:
                     for byte in body:
                         self.wfile.write(bytes([byte]))

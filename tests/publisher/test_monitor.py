@@ -1,0 +1,232 @@
+"""The look at the public feed, over real HTTP: each thing that breaks feeds is said before it does.
+
+The program runs by the real clock, so the feeds here are made for it: a feed that will lapse is one
+whose officers agreed on short periods.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from ncen_updater.cli.lazy import LazyGroup
+from ncen_updater.cli.publisher import cli, run
+from ncen_updater.publisher.drafting import draft_renewal
+from ncen_updater.publisher.feed import Feed
+from ncen_updater.publisher.publish import Publisher
+from ncen_updater.publisher.release_flow import (
+    KeyRing,
+    make_feed,
+    publish_draft,
+    publish_release,
+)
+from tests.publisher.releases import write_release
+from tests.support.http_server import PORTAL, Fault, WebServer, serving
+
+PACKAGING = Path(__file__).parents[2] / "packaging" / "publisher"
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Public:
+    """A feed that is served, and the program that looks at it."""
+
+    def __init__(
+        self, work: Path, keys: KeyRing, capsys: pytest.CaptureFixture[str], server: WebServer
+    ) -> None:
+        self.feed, self.root = work / "public", work / "trusted.json"
+        self.work, self.keys, self.server, self._capsys = work, keys, server, capsys
+
+    def make(
+        self,
+        days: Mapping[str, int] | None = None,
+        made: Callable[[], datetime] = _now,
+        release: bool = True,
+    ) -> None:
+        make_feed(self.feed, self.keys, made, expiry_days=days)
+        if release:
+            publish_release(self.feed, [write_release(self.work / "r")], self.keys, made)
+        self.root.write_bytes((self.feed / "metadata" / "1.root.json").read_bytes())
+
+    def look(self, *more: object) -> tuple[int, Any, set[str]]:
+        words = ("monitor", self.server.url, "--root", self.root, *more, "--json")
+        code = run([str(word) for word in words])
+        said = json.loads(self._capsys.readouterr().out)
+        assert said["exit_code"] == code
+        return code, said, {f["code"] for f in said["findings"] if f["severity"] == "strict"}
+
+
+@pytest.fixture
+def public(
+    tmp_path: Path, made: tuple[Path, KeyRing], capsys: pytest.CaptureFixture[str]
+) -> Iterator[Public]:
+    (tmp_path / "public").mkdir()
+    with serving(tmp_path / "public") as server:
+        yield Public(tmp_path, made[1], capsys, server)
+
+
+def test_a_feed_that_is_well(public: Public) -> None:
+    public.make()
+    before = sorted(public.work.rglob("*"))
+    code, said, strict = public.look("--feed", public.feed, "--deep")
+    assert (code, strict) == (0, set()), said
+    assert {role["role"] for role in said["roles"]} == {
+        "root", "targets", "snapshot", "timestamp", "ncen", "ncen-updater",
+    }  # fmt: skip
+    assert said["targets"] == 3
+    assert sorted(public.work.rglob("*")) == before
+    public.server.head = False
+    assert public.look()[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("role", "days", "refused"),
+    [
+        ("timestamp", 2, "NU-7202"),
+        ("timestamp", 4, None),
+        ("snapshot", 2, "NU-7202"),
+        ("root", 59, "NU-7202"),
+        ("targets", 59, "NU-7202"),
+        ("ncen", 59, "NU-7202"),
+        ("ncen-updater", 59, "NU-7202"),
+        ("ncen", 62, None),
+    ],
+)
+def test_a_role_that_will_lapse(public: Public, role: str, days: int, refused: str | None) -> None:
+    public.make({role: days}, release=False)
+    code, said, strict = public.look()
+    assert strict == ({refused} if refused else set()), said
+    assert code == (14 if refused else 0)
+    assert not refused or role in json.dumps(said["findings"])
+    assert public.look("--ahead", 0, "--offline-ahead", 0)[0] == 0
+
+
+@pytest.mark.parametrize("role", ["timestamp", "targets", "ncen"])
+def test_a_role_that_has_lapsed(public: Public, role: str) -> None:
+    public.make({role: 3}, lambda: _now() - timedelta(days=4), release=False)
+    if role != "timestamp":
+        Publisher(Feed(public.feed), _now).refresh(public.keys.online)
+    code, said, strict = public.look()
+    assert (code, strict, said["roles"]) == (14, {"NU-7201"}, [])
+
+
+def test_what_is_due_is_said_before_it_is_urgent(public: Public) -> None:
+    public.make({"ncen": 120}, lambda: _now() - timedelta(days=61), release=False)
+    Publisher(Feed(public.feed), _now).refresh(public.keys.online)
+    code, said, _ = public.look("--offline-ahead", 30)
+    due = [f for f in said["findings"] if f["code"] == "NU-7204"]
+    assert (code, [f["figures"]["role"] for f in due]) == (0, ["ncen"])
+
+
+def test_a_public_copy_that_is_behind(public: Public) -> None:
+    """A cache keeps the old timestamp; the site is well, and the Secretariat's feed is newer."""
+    public.make()
+    old = (public.feed / "metadata" / "timestamp.json").read_bytes()
+    renewal = draft_renewal(Feed(public.feed).state(), ["ncen"], _now())
+    publish_draft(public.feed, renewal, public.keys, _now)
+    public.server.faults.append(Fault("timestamp.json", body=old))
+    assert public.look()[0] == 0
+    code, said, strict = public.look("--feed", public.feed)
+    assert (code, strict) == (14, {"NU-7203"})
+    behind = {f["figures"]["role"] for f in said["findings"] if f["code"] == "NU-7203"}
+    assert behind == {"ncen", "snapshot", "timestamp"}
+
+
+A_DAY = {"Cache-Control": "public, max-age=86400"}
+FAULTS = [
+    # what the server does, the finding, whether only --deep sees it
+    (Fault("timestamp.json", headers={"Cache-Control": "public, max-age=86400"}), "NU-7216", False),
+    (
+        Fault("2.root.json", status=404, headers={"Cache-Control": "max-age=86400"}),
+        "NU-7218",
+        False,
+    ),
+    (Fault("ncen-3.3.0.tar.gz", status=404), "NU-7212", False),
+    (Fault("releases/ncen", status=500), "NU-7212", False),
+    (Fault("ncen-3.3.0.tar.gz", body=b"short"), "NU-7213", False),
+    (Fault("trees/ncen", cut_after=3), "NU-7211", True),
+]
+
+
+@pytest.mark.parametrize(("fault", "code", "deep"), FAULTS)
+def test_what_a_server_or_a_cache_does(public: Public, fault: Fault, code: str, deep: bool) -> None:
+    public.make()
+    assert public.look("--deep")[2] == set()
+    public.server.faults.append(fault)
+    status, said, strict = public.look(*(["--deep"] if deep else []))
+    assert (status, strict) == (1, {code}), said
+    if deep:
+        assert public.look()[2] == set()
+
+
+def test_an_altered_file_of_the_right_length(public: Public) -> None:
+    public.make()
+    archive = next((public.feed / "targets").glob("*.tar.gz"))
+    content = bytearray(archive.read_bytes())
+    content[-1] ^= 1
+    archive.write_bytes(content)
+    assert public.look()[2] == set()
+    assert public.look("--deep")[2] == {"NU-7214"}
+
+
+@pytest.mark.parametrize(
+    "fault", [Fault("metadata", status=500), Fault("", body=PORTAL, content_type="text/html")]
+)
+def test_a_server_that_is_no_feed(public: Public, fault: Fault) -> None:
+    public.make(release=False)
+    public.server.faults.append(fault)
+    assert public.look()[::2] == (14, {"NU-7201"})
+
+
+def test_a_server_without_parts_of_files(
+    tmp_path: Path, made: tuple[Path, KeyRing], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "public").mkdir()
+    with serving(tmp_path / "public", ranges=False) as server:
+        public = Public(tmp_path, made[1], capsys, server)
+        public.make()
+        code, said, _ = public.look()
+    assert code == 0
+    assert "NU-7215" in {finding["code"] for finding in said["findings"]}
+
+
+def test_words_for_people(public: Public, capsys: pytest.CaptureFixture[str]) -> None:
+    public.make({"timestamp": 2}, release=False)
+    words = ["monitor", public.server.url, "--root", str(public.root), "--lang", "fr"]
+    assert run(words) == 14
+    out = capsys.readouterr().out
+    assert "Dans 3 jours" in out
+    assert "timestamp" in out
+    assert run(["monitor", "ftp://x/", "--root", str(public.root)]) == 2
+    assert run(["monitor", public.server.url]) == 2
+
+
+@pytest.mark.parametrize("unit", sorted(PACKAGING.glob("*.service")), ids=lambda p: p.stem)
+def test_units_call_what_is_there(unit: Path) -> None:
+    """Every option in the example units exists, and every one that is required is given."""
+    text = unit.read_text().replace("\\\n", " ")
+    line = next(row for row in text.splitlines() if row.startswith("ExecStart="))
+    program, name, *words = shlex.split(line.removeprefix("ExecStart="))
+    assert program.endswith("/ncen-publisher")
+    assert isinstance(cli, LazyGroup)
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    given = {word for word in words if word.startswith("--")}
+    known = {option for parameter in command.params for option in parameter.opts}
+    assert given <= known
+    required = {
+        parameter.opts[0]
+        for parameter in command.params
+        if isinstance(parameter, click.Option) and parameter.required
+    }
+    assert required <= given
+    assert unit.with_suffix(".timer").is_file()

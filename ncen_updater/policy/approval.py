@@ -16,7 +16,7 @@ from enum import StrEnum
 
 from ncen_updater.i18n import N_, Text
 
-__all__ = ["Approval", "Basis", "Standing", "Void", "VoidReason", "standing_of", "voids"]
+__all__ = ["Approval", "ApprovalCount", "Basis", "Void", "VoidReason", "count_approvals", "voids"]
 
 
 class VoidReason(StrEnum):
@@ -135,7 +135,7 @@ class Approval:
 
 
 @dataclass(frozen=True)
-class Standing:
+class ApprovalCount:
     """How many have said yes to one binding."""
 
     given: tuple[Approval, ...]
@@ -151,10 +151,10 @@ class Standing:
         return self.missing == 0
 
 
-def standing_of(approvals: Iterable[Approval], binding: str, needed: int) -> Standing:
+def count_approvals(approvals: Iterable[Approval], binding: str, needed: int) -> ApprovalCount:
     """Count the people who approved a binding; each counts once."""
     people: dict[int, Approval] = {}
     for approval in approvals:
         if approval.binding == binding:
             people.setdefault(approval.uid, approval)
-    return Standing(tuple(people.values()), needed)
+    return ApprovalCount(tuple(people.values()), needed)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from ncen_updater.policy.approval import standing_of
+from ncen_updater.policy.approval import count_approvals
 from ncen_updater.upgrade.consent import Consent
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.lock import lock_holder
@@ -85,7 +85,7 @@ class Looker:
                 stuck=change is not None and change.state is ChangeState.STUCK,
                 held=holds[0].reason if holds else None,
                 order=Orders(journal).waiting(),
-                missing_approvals=standing_of(
+                missing_approvals=count_approvals(
                     consent.approvals(binding), binding, approvals
                 ).missing,
                 not_before=scheduled.not_before if scheduled else None,

@@ -24,6 +24,7 @@ __all__ = [
     "LockUnusable",
     "NeedsPerson",
     "NotRehearsed",
+    "NothingToApprove",
     "NothingToConfirm",
     "NothingToRollBack",
     "OpenChange",
@@ -271,6 +272,14 @@ class NotRehearsed(UpdaterError):
     exit_code = ExitCode.REHEARSAL_STALE
     what = N_("Release {version} has passed no rehearsal at this site.")
     remedy = N_("Run 'ncen-updater rehearse' and read what it says.")
+
+
+class NothingToApprove(UpdaterError):
+    """No release on offer that could be approved."""
+
+    code = "NU-6027"
+    what = N_("Nothing is on offer that could be approved; {current} runs here.")
+    remedy = N_("Run 'ncen-updater check'.")
 
 
 class RehearsalFailed(UpdaterError):

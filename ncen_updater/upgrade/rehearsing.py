@@ -37,7 +37,7 @@ __all__ = ["Rehearser", "clean_torn"]
 
 logger = logging.getLogger(__name__)
 
-#: Where ``down`` files park what the old shape cannot hold: a schema, or a prefix where there is none.
+#: Where ``down`` files park what the old shape cannot hold: a schema, or the prefix of a table.
 PARKED = "ncen_kept"
 
 Digests = dict[str, dict[str, TableDigest]]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from ncen_updater.policy.approval import Basis, Void, standing_of, voids
+from ncen_updater.policy.approval import Basis, Void, count_approvals, voids
 from ncen_updater.policy.automation import Rehearsed
 from ncen_updater.progress import Progress
 from ncen_updater.upgrade.basis import basis_from_json, basis_now
@@ -119,7 +119,7 @@ def require_consent(
         if standing.basis is None:
             raise NotRehearsed(version=target)
         binding = standing.basis.binding()
-        people = standing_of(Consent(journal).approvals(binding), binding, approvals)
+        people = count_approvals(Consent(journal).approvals(binding), binding, approvals)
         if not people and standing.voids:
             raise RehearsalOutdated(version=target, reasons=reasons)
         if not people:

@@ -11,7 +11,7 @@ from ncen_updater.policy.approval import (
     Approval,
     Basis,
     VoidReason,
-    standing_of,
+    count_approvals,
     voids,
 )
 
@@ -117,6 +117,6 @@ def yes(who: str, uid: int, binding: str = "b") -> Approval:
     ],
 )
 def test_who_counts(approvals: tuple[Approval, ...], needed: int, missing: int) -> None:
-    standing = standing_of(approvals, "b", needed)
+    standing = count_approvals(approvals, "b", needed)
     assert standing.missing == missing
     assert bool(standing) is (missing == 0)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.policy.approval import Basis, standing_of
+from ncen_updater.policy.approval import Basis, count_approvals
 from ncen_updater.upgrade.basis import basis_from_json, basis_to_json
 from ncen_updater.upgrade.consent import Consent, Person
 from ncen_updater.upgrade.errors import JournalUnreadable
@@ -45,9 +45,9 @@ def test_two_people_approve_and_one_takes_it_back(journal: Journal) -> None:
     consent = Consent(journal)
     assert consent.approve(BINDING, "3.3.0", basis_to_json(BASIS), AMINA)
     assert not consent.approve(BINDING, "3.3.0", basis_to_json(BASIS), AMINA)
-    assert standing_of(consent.approvals(BINDING), BINDING, 2).missing == 1
+    assert count_approvals(consent.approvals(BINDING), BINDING, 2).missing == 1
     assert consent.approve(BINDING, "3.3.0", basis_to_json(BASIS), BO)
-    assert standing_of(consent.approvals(BINDING), BINDING, 2)
+    assert count_approvals(consent.approvals(BINDING), BINDING, 2)
     assert consent.approvals("0" * 64) == ()
     assert consent.withdraw(BINDING, BO) == 1
     assert consent.withdraw(BINDING, BO) == 0

@@ -35,8 +35,10 @@ from ncen_updater.upgrade.errors import (
     NotRehearsed,
     RehearsalFailed,
     RehearsalOutdated,
+    WindowClosed,
 )
 from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.model import StepName
 from ncen_updater.upgrade.names import JOURNAL
 from ncen_updater.upgrade.operations import Operations, new_change_id
 from ncen_updater.upgrade.planning import make_plan
@@ -233,6 +235,21 @@ def test_an_old_rehearsal_no_longer_counts(site: Site) -> None:
             basis["at"] = (record.started_at - late).isoformat()
             connection.execute("UPDATE rehearsals SET basis = ?", (json.dumps(basis),))
         assert standing_for(site, journal, plan, "3.3.0").rehearsed is Rehearsed.VOID
+
+
+def test_nothing_keeps_officers_out_once_the_window_has_closed(demo: DemoSite, site: Site) -> None:
+    before = database_digests(demo.databases)
+    operations = Operations(site, Silent())
+    with pytest.raises(WindowClosed) as caught:
+        operations.upgrade(Version("3.3.0"), begin_before=site.clock.now())
+    assert caught.value.exit_code is ExitCode.HELD
+    assert database_digests(demo.databases) == before
+    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
+        (change,) = journal.changes()
+        assert StepName.CLOSE not in change.steps
+        assert not change.state.open
+    in_time = site.clock.now() + timedelta(hours=1)
+    assert operations.upgrade(Version("3.3.0"), begin_before=in_time).outcomes
 
 
 def test_a_killed_rehearsal_is_cleaned_up(demo: DemoSite, site: Site) -> None:

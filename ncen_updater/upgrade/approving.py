@@ -1,0 +1,104 @@
+"""Approving a path as it stands now, and choosing its time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from packaging.version import Version
+
+from ncen_updater.feed.path import NoPath, UpgradePath
+from ncen_updater.policy.approval import ApprovalCount, count_approvals
+from ncen_updater.progress import Progress
+from ncen_updater.upgrade.basis import basis_to_json
+from ncen_updater.upgrade.consent import Consent, Person, ScheduleRecord
+from ncen_updater.upgrade.context import Site
+from ncen_updater.upgrade.errors import NothingToApprove, NotRehearsed, RehearsalOutdated
+from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.operations import Operations
+from ncen_updater.upgrade.planning import Plan, make_plan
+from ncen_updater.upgrade.standing import Standing, standing_for
+
+__all__ = ["Subject", "approve", "schedule", "subject", "withdraw"]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What can be approved now.
+
+    Attributes:
+        target: Where the path leads.
+        plan: The plan.
+        standing: Its rehearsal and what an approval is bound to.
+        people: Who approved it.
+        scheduled: The time that somebody chose.
+    """
+
+    target: str
+    plan: Plan
+    standing: Standing
+    people: ApprovalCount
+    scheduled: ScheduleRecord | None
+
+    @property
+    def binding(self) -> str:
+        """What approvals carry; empty where nothing can be approved yet."""
+        return self.standing.basis.binding() if self.standing.basis else ""
+
+
+def subject(
+    site: Site, journal: Journal, progress: Progress, target: Version | None = None
+) -> Subject:
+    """Say what can be approved, from what is here already; asks no feed.
+
+    Raises:
+        NothingToApprove: If nothing is on offer.
+        UpdaterError: If a database or a slot cannot be read.
+    """
+    path: UpgradePath | NoPath = Operations(site, progress).known_path(journal, target)
+    current = site.slots.current()
+    if not isinstance(path, UpgradePath) or current is None:
+        raise NothingToApprove(current=str(current))
+    plan = make_plan(site, current, path, progress)
+    name = path.target.version
+    standing = standing_for(site, journal, plan.digest, name)
+    consent = Consent(journal)
+    binding = standing.basis.binding() if standing.basis else ""
+    people = count_approvals(consent.approvals(binding), binding, site.config.service.approvals)
+    return Subject(name, plan, standing, people, consent.scheduled(binding))
+
+
+def _require_basis(found: Subject) -> None:
+    if found.standing.basis is not None:
+        return
+    if found.standing.voids:
+        reasons = "; ".join(str(void.text) for void in found.standing.voids)
+        raise RehearsalOutdated(version=found.target, reasons=reasons)
+    raise NotRehearsed(version=found.target)
+
+
+def approve(journal: Journal, found: Subject, person: Person) -> bool:
+    """Write a person's approval; False where they had given it.
+
+    Raises:
+        NotRehearsed, RehearsalOutdated: If there is nothing that holds.
+    """
+    _require_basis(found)
+    basis = found.standing.basis
+    assert basis is not None  # noqa: S101 - required above
+    return Consent(journal).approve(found.binding, found.target, basis_to_json(basis), person)
+
+
+def withdraw(journal: Journal, found: Subject, person: Person) -> int:
+    """Take a person's approval back; return how many there were."""
+    return Consent(journal).withdraw(found.binding, person) if found.binding else 0
+
+
+def schedule(journal: Journal, found: Subject, not_before: datetime, person: Person) -> None:
+    """Choose when the upgrade may begin; it still waits for approvals and the window.
+
+    Raises:
+        NotRehearsed, RehearsalOutdated: If there is nothing that holds.
+    """
+    _require_basis(found)
+    Consent(journal).schedule(found.binding, found.target, not_before, person)

@@ -14,6 +14,8 @@ DAMAGES: dict[str, bytes | None] = {
     "missing": None,
     "empty": b"",
     "cut": b'{"signatures": [',
+    "zeros": bytes(3000),
+    "half": b"half",
     "other": canonical_json({"signed": {}, "signatures": []}),
 }
 
@@ -39,6 +41,8 @@ def test_damaged_stored_files_heal_and_never_read_as_up_to_date(
     agent.source(server.url).refresh()
     path, content = agent.state / name, DAMAGES[damage]
     good = path.read_bytes()
+    if damage == "half":
+        content = good[: len(good) // 2]
     if content is None:
         path.unlink()
     else:
@@ -57,3 +61,24 @@ def test_without_any_root_nothing_is_trusted(agent: Agent, server: WebServer) ->
     assert caught.value.code == "NU-2002"
     assert server.requests == []
     assert not agent.state.joinpath("metadata/root.json").exists()
+
+
+@pytest.mark.parametrize("role", ["timestamp", "snapshot", "targets", "ncen"])
+def test_a_damaged_list_does_not_open_the_way_back_of_the_others(
+    agent: Agent, server: WebServer, feed: Feed, role: str
+) -> None:
+    """A mirror that shows an old feed cannot wait for one damaged file, but for the timestamp's.
+
+    The version of the timestamp stands nowhere else; its snapshot's version is then what counts.
+    """
+    old = {path: path.read_bytes() for path in feed.metadata.iterdir()}
+    feed.publish()
+    agent.source(server.url).refresh()
+    for path in feed.metadata.iterdir():
+        path.unlink()
+    for path, content in old.items():
+        path.write_bytes(content)
+    (agent.state / "metadata" / f"{role}.json").write_bytes(b"")
+    with pytest.raises(UpdaterError) as caught:
+        agent.source(server.url).refresh()
+    assert caught.value.code == "NU-2004"

@@ -51,6 +51,7 @@ class SiteOptions:
         soak_s: Seconds of the soak.
         soak_interval_s: Seconds between two looks in the soak.
         health_timeout_s: How long the application may take to become healthy.
+        strategy: ``copy`` or ``in-place``.
         settings: Further tables for ``agent.toml``: they replace those of the same name.
     """
 
@@ -64,6 +65,7 @@ class SiteOptions:
     soak_s: float = 3.0
     soak_interval_s: float = 0.2
     health_timeout_s: float = 10.0
+    strategy: str = "copy"
     settings: Mapping[str, Mapping[str, Any]] | None = None
 
 
@@ -164,6 +166,7 @@ class DemoSite:
         control = [sys.executable, "-B", str(self.current / "app/bin/ncenctl")]
         databases: dict[str, Any] = {
             "engine": self.databases.kind,
+            "strategy": options.strategy,
             "names": dict(self.databases.names),
         }
         if isinstance(self.databases, PostgresPlace):

@@ -1,7 +1,8 @@
 """The whole fault matrix and the random kills, as a command of its own.
 
 ``python -m tests.faults.full [--engine sqlite|postgresql|both] [--matrix]
-[--operation upgrade|rollback|both] [--packs] [--part I/N] [--agent-kills N] [--server-kills N]
+[--strategy copy|in-place|both] [--operation upgrade|rollback|both] [--packs] [--part I/N]
+[--agent-kills N] [--server-kills N]
 [--seed S] [--report FILE]``. Exits 1 if any promise was broken. All of
 it takes some hours on two cores.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -30,8 +32,8 @@ RESULT = dict[str, object]
 
 
 @contextlib.contextmanager
-def prepared(engine: str, *, packs: bool = False) -> Iterator[Trial]:
-    """A trial on an engine, if wished with a delta pack to the new release."""
+def prepared(engine: str, strategy: str = "copy", *, packs: bool = False) -> Iterator[Trial]:
+    """A trial with copies or in place, if wished with a delta pack to the new release."""
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="nu-faults-"))
         server = None
@@ -40,7 +42,8 @@ def prepared(engine: str, *, packs: bool = False) -> Iterator[Trial]:
             server = stack.enter_context(
                 EmbeddedPostgres(available()[-1], Path(data), FAST_SETTINGS)
             )
-        yield stack.enter_context(trial(Path(directory), server, packs=packs))
+        made = trial(Path(directory), server, packs=packs, strategy=strategy)
+        yield stack.enter_context(made)
 
 
 class Report:
@@ -153,6 +156,7 @@ def main() -> int:
     parser.add_argument("--matrix", action="store_true")
     parser.add_argument("--operation", choices=("upgrade", "rollback", "both"), default="both")
     parser.add_argument("--packs", action="store_true", help="the release comes by a delta pack")
+    parser.add_argument("--strategy", choices=("copy", "in-place", "both"), default="both")
     parser.add_argument("--part", default="1/1", help="i/n: so that n processes share the work")
     parser.add_argument("--agent-kills", type=int, default=0)
     parser.add_argument("--server-kills", type=int, default=0)
@@ -165,12 +169,14 @@ def main() -> int:
     part = (int(number), int(parts))
     both = ("upgrade", "rollback")
     operations = both if options.operation == "both" else (options.operation,)
-    for engine in engines:
-        with prepared(engine, packs=options.packs) as made:
+    strategies = ("copy", "in-place") if options.strategy == "both" else (options.strategy,)
+    for engine, strategy in itertools.product(engines, strategies):
+        named = f"{engine} {strategy}"
+        with prepared(engine, strategy, packs=options.packs) as made:
             if options.matrix:
-                matrix(made, engine, report, operations, part)
-            agent_kills(made, engine, report, options.agent_kills, options.seed)
-            server_kills(made, engine, report, options.server_kills, options.seed)
+                matrix(made, named, report, operations, part)
+            agent_kills(made, named, report, options.agent_kills, options.seed)
+            server_kills(made, named, report, options.server_kills, options.seed)
     if options.report:
         options.report.write_text(json.dumps(report.rows, indent=1), "utf-8")
     print(json.dumps(report.summary()))

@@ -1,7 +1,8 @@
 """One site on which cells are tried one after the other, and what must be true after each.
 
 The old release's databases are the originals throughout: where a change was committed, the kept
-previous databases are put back by hand, so that every cell begins from the very same objects.
+previous databases are put back by hand, so that every cell begins from the very same objects. In
+place the originals are migrated, so every cell begins from copies of spare ones.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ncen_updater.databases.base import Role
+from ncen_updater.databases.postgresql.attributes import Attributes, carry_over, read_attributes
 from ncen_updater.demo.databases import PostgresPlace, SqlitePlace
 from ncen_updater.demo.embedded_postgres import EmbeddedPostgres
 from ncen_updater.demo.site import DemoSite, SiteOptions, digests, version_of
@@ -67,7 +69,9 @@ class Trial:
         self.server = server
         self._saved = demo.root.with_name("saved")
         self._open_process: subprocess.Popen[str] | None = None
+        self._spares: dict[str, Attributes] = {}
         self._save()
+        self._make_spares()
         self.expected = {OLD: digests(demo)}
         self.attributes = self._attributes()
         self.run(Cell("upgrade", ()))
@@ -216,6 +220,10 @@ class Trial:
             shutil.rmtree(place.directory)
             shutil.copytree(self._saved / "sqlite", place.directory, symlinks=True)
             return
+        if self.demo.options.strategy == "in-place":
+            self._restore_spares(place)
+            self._empty_control(f"{place.prefix}control")
+            return
         with self._superuser() as connection:
             for physical in place.names.values():
                 rows = connection.execute(
@@ -240,6 +248,31 @@ class Trial:
             for (name,) in rows:
                 connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
         self._empty_control(f"{place.prefix}control")
+
+    def _make_spares(self) -> None:
+        place = self.demo.databases
+        if not isinstance(place, PostgresPlace) or self.demo.options.strategy != "in-place":
+            return
+        self.demo.stop_app()
+        with self._superuser() as connection:
+            for physical in place.names.values():
+                self._spares[physical] = read_attributes(connection, physical)
+                connection.execute(f'CREATE DATABASE "spare_{physical}" TEMPLATE "{physical}"')
+        self.demo.start_app()
+
+    def _restore_spares(self, place: PostgresPlace) -> None:
+        with self._superuser() as connection:
+            found = connection.execute("SELECT datname FROM pg_database").fetchall()
+            for (name,) in found:
+                if name in self._spares or "__" in name:
+                    connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+            limits = {row[0]: row[3] for row in self.attributes}
+            for physical, attributes in self._spares.items():
+                connection.execute(
+                    f'CREATE DATABASE "{physical}" TEMPLATE "spare_{physical}"'
+                    f" CONNECTION LIMIT {limits[physical]}"
+                )
+                carry_over(connection, attributes, physical)
 
     def _empty_control(self, name: str) -> None:
         """Empty the control database: a real site makes it once and keeps it."""
@@ -269,11 +302,11 @@ class Trial:
         with psycopg.connect(self.server.conninfo(), autocommit=True) as connection:
             yield connection
 
-    def _attributes(self) -> object:
+    def _attributes(self) -> list[tuple[Any, ...]]:
         """Owner, grants, limits, settings of the live databases; object ids the first time."""
         place = self.demo.databases
         if not isinstance(place, PostgresPlace):
-            return None
+            return []
         with self._superuser() as connection:
             rows = connection.execute(
                 "SELECT d.datname, d.oid, r.rolname, d.datacl::text, d.datconnlimit,"
@@ -312,6 +345,7 @@ def trial(
     prefix: str = "ncen_",
     cases: int = 20,
     packs: bool = False,
+    strategy: str = "copy",
 ) -> Iterator[Trial]:
     """Lay out a site on a server, or on SQLite files where there is none.
 
@@ -321,6 +355,7 @@ def trial(
         prefix: Of the names of the databases.
         cases: How many the stand-in has.
         packs: Whether the new release can be had by a delta pack.
+        strategy: Copies, or in place.
     """
     feed = TrialFeed(directory)
     if packs:
@@ -331,8 +366,9 @@ def trial(
     place = PostgresPlace(str(server.host), prefix=prefix) if server else None
     with serve(feed.directory) as url:
         options = SiteOptions(
-            feed_urls=(url,), cases=cases, icomm=False, soak_s=0.2, soak_interval_s=0.1
-        )
+            feed_urls=(url,), cases=cases, icomm=False, soak_s=0.2, soak_interval_s=0.1,
+            strategy=strategy,
+        )  # fmt: skip
         with DemoSite(directory / "site", place, options) as demo:
             connect(demo, feed)
             demo.start_app()

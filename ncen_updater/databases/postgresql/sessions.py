@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 
-import psycopg
-
 from ncen_updater.databases.base import ChangeRef, Role
 from ncen_updater.databases.postgresql.connection import (
     Connection,
@@ -114,6 +112,7 @@ class Sessions:
             yield
 
     def _take_search_path(self, connection: Connection, database: str) -> None:
-        with translated(database), contextlib.suppress(psycopg.errors.InsufficientPrivilege):
+        # Without it a migration might find other tables than it was written for: no suppressing.
+        with translated(database):
             for (path,) in rows(connection, _SEARCH_PATH, [self._server.settings.owner]):
                 run(connection, "SELECT set_config('search_path', %s, false)", [path])

@@ -214,8 +214,9 @@ class SqliteEngine(SqliteFacts):
             WayBackNeeded: In-place, after the original was touched and before the way back.
         """
         del plan
-        live = self._layout.live_or_none()
-        if change.strategy is Strategy.IN_PLACE and live is not None:
+        # Where nobody can say which set is live, it might be the one that is to be removed.
+        live = self._layout.live_set()
+        if change.strategy is Strategy.IN_PLACE:
             self._discard_copy(change, live)
         for path, role in self._layout.roles():
             if role.role is Role.CANDIDATE and role.change == change.id and path != live:
@@ -404,9 +405,8 @@ class SqliteEngine(SqliteFacts):
         Raises:
             WayBackNeeded: In-place, where the originals are half-migrated.
         """
-        live = self._layout.live_or_none()
-        if live is not None:
-            self._check_touched(change_id, live)
+        # Where nobody can say which set is live, it might be the one that is to be removed.
+        self._check_touched(change_id, self._layout.live_set())
         kept = self._layout.previous_set(change_id)
         if kept:
             self._layout.remove_set(kept)

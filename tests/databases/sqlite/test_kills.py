@@ -17,8 +17,18 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.databases.base import ChangeRef, Evidence, Marker, Role, TableDigest
+from ncen_updater.databases.base import (
+    AppliedMigration,
+    ChangeRef,
+    Evidence,
+    Marker,
+    Role,
+    Strategy,
+    TableDigest,
+)
 from ncen_updater.databases.sqlite.engine import SqliteEngine
+from ncen_updater.progress import Silent
+from tests.databases.migrations.making import release
 from tests.databases.sqlite.site import (
     NAMES,
     build,
@@ -178,3 +188,138 @@ def test_killed_from_outside_at_a_random_time(tmp_path: Path, strategy: str, aft
             kill_after_s=clock.uniform(0, seconds),
         )
         check(site, change, before, after)
+
+
+def every_kill(
+    tmp_path: Path,
+    prepare: Callable[[Path], SqliteEngine],
+    act: Callable[[SqliteEngine], object],
+    judge: Callable[[Path, SqliteEngine], object],
+) -> None:
+    """Kill an act at each of its file operations, then let a fresh engine do it again and judge."""
+    model = prepare(tmp_path / "count")
+    _, total, _ = run(lambda: act(model))
+    assert total > 1
+    for kill_at in range(1, total + 1):
+        site = tmp_path / f"site{kill_at}"
+        engine = prepare(site)
+        status, _, _ = run(lambda e=engine: act(e), kill_at)  # type: ignore[misc]
+        assert os.WIFSIGNALED(status), kill_at
+        engine = SqliteEngine(site, NAMES)
+        act(engine)
+        judge(site, engine)
+
+
+def test_killed_while_a_plain_directory_is_adopted(tmp_path: Path) -> None:
+    expected = contents_of_a_fresh_site(tmp_path)
+
+    def judge(site: Path, engine: SqliteEngine) -> None:
+        assert contents(site) == expected
+        assert engine.evidence(reference("copy")) == Evidence(swapped=False, fenced=False)
+        # A temporary name of the link may be left; nobody ever looks at it.
+        left = {path.name for path in site.iterdir() if ".partial-" not in path.name}
+        assert left == {"live", "sets"}
+
+    every_kill(tmp_path, plain_site, SqliteEngine.adopt, judge)
+
+
+def test_killed_while_the_ledger_is_written(tmp_path: Path) -> None:
+    target = new_release(tmp_path / "slot")
+    model = plain_site(tmp_path / "model")
+    model.baseline(reference("copy"), target)
+    expected = [[row.id for row in ledger(model, name)] for name in NAMES]
+    rows = model.table_digests(Role.LIVE, NAMES[0], reference("copy"))
+
+    def judge(_site: Path, engine: SqliteEngine) -> None:
+        assert [[row.id for row in ledger(engine, name)] for name in NAMES] == expected
+        assert engine.table_digests(Role.LIVE, NAMES[0], reference("copy")) == rows
+        assert engine.marker() is None or engine.marker() == model.marker()
+
+    every_kill(tmp_path, plain_site, lambda e: e.baseline(reference("copy"), target), judge)
+
+
+def test_killed_while_the_kept_set_is_dropped(tmp_path: Path, strategy: str) -> None:
+    change, target = reference(strategy), new_release(tmp_path / "slot")
+
+    def upgraded(site: Path) -> SqliteEngine:
+        engine = build(site)
+        upgrade(engine, change, target)
+        return engine
+
+    expected = whole(upgraded(tmp_path / "model"), change)
+
+    def judge(site: Path, engine: SqliteEngine) -> None:
+        assert whole(engine, change) == expected
+        assert engine.evidence(change) == Evidence(swapped=True, fenced=False)
+        assert engine.leftovers() == ()
+        assert len(list((site / "sets").iterdir())) == 1
+
+    every_kill(tmp_path, upgraded, lambda e: e.drop_previous(change.id), judge)
+
+
+def test_killed_while_the_commit_is_recorded(tmp_path: Path, strategy: str) -> None:
+    change, target = reference(strategy), new_release(tmp_path / "slot")
+
+    def upgraded(site: Path) -> SqliteEngine:
+        engine = build(site)
+        upgrade(engine, change, target)
+        return engine
+
+    def judge(_site: Path, engine: SqliteEngine) -> None:
+        assert engine.evidence(change) == Evidence(True, False, previous=NAMES, committed=True)
+
+    every_kill(tmp_path, upgraded, lambda e: e.record_commit(change), judge)
+
+
+def test_killed_while_going_back_to_what_was_kept(tmp_path: Path) -> None:
+    """A restore: the copies are taken from the kept set; the live one stays until the cut-over."""
+    change, target = reference("copy"), new_release(tmp_path / "slot")
+    back = ChangeRef("bcdefgha", 2, Strategy.COPY, "1.0", source=change.id)
+    old = release(tmp_path / "slot", "1.0")
+
+    def restore(engine: SqliteEngine) -> None:
+        engine.fence(back)
+        engine.copy(back, engine.plan_copy(back), Silent())
+        engine.migrate(back, old, None, Silent())
+        engine.cut_over(back)
+
+    def upgraded(site: Path) -> SqliteEngine:
+        engine = build(site)
+        upgrade(engine, change, target)
+        return engine
+
+    model = upgraded(tmp_path / "model")
+    new = whole(model, change)
+    restore(model)
+    restored = whole(model, back)
+    assert restored != new
+    counted = upgraded(tmp_path / "count")
+    _, total, _ = run(lambda: restore(counted))
+    for kill_at in [*random.Random(3).sample(range(1, total - 10), 10), *range(total - 9, total)]:
+        site = tmp_path / f"site{kill_at}"
+        engine = upgraded(site)
+        status, _, _ = run(lambda e=engine: restore(e), kill_at)  # type: ignore[misc]
+        assert os.WIFSIGNALED(status), kill_at
+        fresh = recover(site, back)
+        engine = SqliteEngine(site, NAMES)
+        assert whole(engine, back) == (restored if fresh else new), kill_at
+        assert engine.evidence(change).previous == NAMES
+        assert engine.evidence(back).missing == ()
+
+
+def plain_site(directory: Path) -> SqliteEngine:
+    """A site as it is before an agent takes it over: ``live`` is a plain directory."""
+    engine = build(directory)
+    (directory / "live").unlink()
+    (directory / "sets" / "base").rename(directory / "live")
+    (directory / "sets").rmdir()
+    return engine
+
+
+def contents_of_a_fresh_site(tmp_path: Path) -> dict[str, str]:
+    build(tmp_path / "fresh")
+    return contents(tmp_path / "fresh")
+
+
+def ledger(engine: SqliteEngine, name: str) -> tuple[AppliedMigration, ...]:
+    return engine.applied(Role.LIVE, name, reference("copy"))

@@ -67,6 +67,20 @@ def test_only_the_change_that_fenced_opens(site: Path) -> None:
     assert not engine.evidence(COPY).fenced
 
 
+def test_nothing_is_removed_while_nobody_knows_which_set_is_live(
+    site: Path, tmp_path: Path
+) -> None:
+    engine = build(site)
+    upgrade(engine, COPY, new_release(tmp_path / "slot"))
+    (site / "live").unlink()
+    there = sorted(site.rglob("*"))
+    with pytest.raises(SetMissing):
+        engine.drop_previous(COPY.id)
+    with pytest.raises(SetMissing):
+        engine.discard(COPY, CopyPlan({}))
+    assert sorted(site.rglob("*")) == there
+
+
 def test_a_committed_set_is_not_cut_back(site: Path, tmp_path: Path) -> None:
     engine = build(site)
     with pytest.raises(CutOverFailed):

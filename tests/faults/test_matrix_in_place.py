@@ -1,0 +1,33 @@
+"""A part of the in-place matrix on both engines; all of it: ``python -m tests.faults.full``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from ncen_updater.upgrade.model import StepName
+from tests.faults.cells import Cell, all_cells, expected_versions, undo_cells
+from tests.faults.full import prepared
+from tests.faults.trial import NEW, OLD, Trial
+
+# The steps that differ from those of the strategy with copies.
+STEPS = {StepName.COPY, StepName.MIGRATE, StepName.CUT_OVER, StepName.COMMIT}
+CELLS = [
+    cell
+    for cell in (*all_cells(), *undo_cells(), *all_cells("rollback"), *undo_cells("rollback"))
+    if cell.strikes[-1].step in STEPS
+][::37]
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def made(request: pytest.FixtureRequest) -> Iterator[Trial]:
+    with prepared(request.param, "in-place") as trial:
+        yield trial
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.id)
+def test_the_site_ends_whole_with_every_record(made: Trial, cell: Cell) -> None:
+    outcome = made.run(cell)
+    assert outcome.struck
+    assert outcome.version in expected_versions(cell, OLD, NEW)

@@ -23,7 +23,8 @@ class Nginx:
 
     Attributes:
         url: Its address.
-        log: One line a request: status, bytes sent, method, path.
+        log: One line a request: status, bytes of the body, method, path, bytes of the whole request
+            and of the whole answer.
     """
 
     url: str
@@ -73,7 +74,8 @@ def nginx(
         f"pid {work}/nginx.pid; error_log {work}/error.log;\n"
         "events { worker_connections 2048; }\n"
         f"http {{ {bodies} sendfile on; keepalive_requests 1000000;\n"
-        "log_format short '$status $body_bytes_sent $request_method $uri';\n"
+        "log_format short '$status $body_bytes_sent $request_method $uri"
+        " $request_length $bytes_sent';\n"
         f"access_log {work}/access.log short; include {work}/feed.conf; }}\n"
     )
     with subprocess.Popen(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import keyword
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -165,9 +166,10 @@ class LazyGroup(_Translated, click.Group):
         del ctx
         if cmd_name not in self._lazy:
             return None
-        found = getattr(
-            importlib.import_module(self._lazy[cmd_name][0]), cmd_name.replace("-", "_")
-        )
+        name = cmd_name.replace("-", "_")
+        if keyword.iskeyword(name):
+            name += "_"
+        found = getattr(importlib.import_module(self._lazy[cmd_name][0]), name)
         assert isinstance(found, click.Command), cmd_name  # noqa: S101
         return found
 

@@ -119,6 +119,7 @@ def export_bundle(
     media_bytes: int | None,
     clock: Callable[[], datetime],
     progress: Progress,
+    dry_run: bool = False,
 ) -> Exported:
     """Write a bundle.
 
@@ -129,6 +130,7 @@ def export_bundle(
         media_bytes: The most that one file may have; None for one file.
         clock: The time (UTC).
         progress: Told what is done.
+        dry_run: Make and try it, and throw it away.
 
     Raises:
         BundleExists: If there is such a file already.
@@ -170,7 +172,7 @@ def export_bundle(
             if name.exists():
                 raise BundleExists(path=name)
         progress.tell(Text(N_("writing and trying the bundle")))
-        files = _write(output, sources, media_bytes, feed, order, clock)
+        files = _write(output, sources, media_bytes, feed, order, clock, dry_run=dry_run)
     return Exported(tuple(files), total, releases, lapses, usable_until)
 
 
@@ -319,6 +321,8 @@ def _write(
     feed: Feed,
     order: Order,
     clock: Callable[[], datetime],
+    *,
+    dry_run: bool,
 ) -> list[Path]:
     """Write beside the output, try it, and only then give it its name."""
     durable.make_directory(output.parent)
@@ -327,7 +331,7 @@ def _write(
         for number, place in enumerate(order.destinations):
             _try(written, Path(folder) / f"site-{number}", place, feed, order, clock)
         finished = [output.parent / path.name for path in written]
-        for path, final in zip(written, finished, strict=True):
+        for path, final in zip(written, finished, strict=True) if not dry_run else ():
             durable.rename(path, final)
     return finished
 

@@ -19,11 +19,11 @@ from ncen_updater.trust.kept import ImportRecord
 from ncen_updater.upgrade.context import Site
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.lock import change_lock
-from ncen_updater.upgrade.names import JOURNAL, LOCK
+from ncen_updater.upgrade.names import IMPORT_REFUSED, IMPORTED, JOURNAL, LOCK
 
-__all__ = ["IMPORTED", "import_bundle"]
+__all__ = ["import_bundle"]
 
-BEGUN, IMPORTED, REFUSED = "import-begun", "imported", "import-refused"
+BEGUN = "import-begun"
 
 
 def import_bundle(
@@ -84,5 +84,5 @@ def _told(site: Site, files: Sequence[Path], by: str) -> Iterator[Journal | None
         try:
             yield journal
         except UpdaterError as error:
-            journal.note(REFUSED, by=by, files=names, code=error.code)
+            journal.note(IMPORT_REFUSED, by=by, files=names, code=error.code)
             raise

@@ -1,10 +1,12 @@
-"""Names of files in the state directory. Imports nothing: ``status`` needs them too."""
+"""Names of files in the state directory, and of events. Imports nothing: ``status`` needs them."""
 
 from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["JOURNAL", "LOCK"]
+__all__ = ["IMPORTED", "IMPORT_REFUSED", "JOURNAL", "LOCK"]
 
 JOURNAL: Final = "journal.sqlite"
 LOCK: Final = "change.lock"
+IMPORTED: Final = "imported"
+IMPORT_REFUSED: Final = "import-refused"

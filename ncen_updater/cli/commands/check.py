@@ -6,6 +6,7 @@ import click
 
 from ncen_updater.cli.commands.common import agent_session, path_document, show_notice, show_path
 from ncen_updater.cli.lazy import Command
+from ncen_updater.cli.render import format_time
 from ncen_updater.errors import ExitCode
 from ncen_updater.i18n import N_, Text
 
@@ -16,6 +17,7 @@ __all__ = ["check"]
 @click.option("--exit-code", is_flag=True, help=N_("Exit with 10 when an upgrade is available."))
 @click.pass_context
 def check(context: click.Context, exit_code: bool) -> ExitCode:
+    from ncen_updater.trust.kept import read_import
     from ncen_updater.upgrade.operations import Operations
 
     session = agent_session(context)
@@ -26,6 +28,21 @@ def check(context: click.Context, exit_code: bool) -> ExitCode:
     current = str(site.slots.current())
     view = site.source.last_view()
     product = site.config.site.product
+    record = read_import(site.state)
+    by_medium = record is not None and view is not None and view.checked_at == record.imported_at
+    if by_medium and record is not None:
+        values = {"at": format_time(record.imported_at), "until": format_time(record.usable_until)}
+        session.show(
+            Text(
+                N_("By the lists that were imported at {at}; they may be used until {until}.")
+                if site.config.feed.offline
+                else N_(
+                    "The feed cannot be reached. By the lists that were imported at {at}; they may "
+                    "be used until {until}."
+                ),
+                values,
+            )
+        )
     show_path(session, product, current, path)
     gone = next((o.withdrawn for o in view.offers if o.version == current), None) if view else None
     if gone is not None:
@@ -36,6 +53,7 @@ def check(context: click.Context, exit_code: bool) -> ExitCode:
             "current": current,
             **path_document(path, session.language, current),
             "running_withdrawn": gone.model_dump() if gone else None,
+            "imported": by_medium,
             "checked_at": view.checked_at if view else None,
             "expires_at": view.expires_at if view else None,
         }

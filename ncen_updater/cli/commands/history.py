@@ -13,8 +13,9 @@ from ncen_updater.config.paths import load_places
 from ncen_updater.errors import ExitCode
 from ncen_updater.i18n import N_, Text
 from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.journal_rows import Event
 from ncen_updater.upgrade.model import Change, StepRecord
-from ncen_updater.upgrade.names import JOURNAL
+from ncen_updater.upgrade.names import IMPORT_REFUSED, IMPORTED, JOURNAL
 from ncen_updater.upgrade.outcome import seconds_between, stop_seconds
 
 __all__ = ["history"]
@@ -31,13 +32,41 @@ def history(context: click.Context, change: str | None, limit: int) -> ExitCode:
     places = load_places(session.config)
     with Journal.open(places.state / JOURNAL, read_only=True) as journal:
         if change is None:
-            _list(session, journal, journal.changes(limit))
+            _list(session, journal, journal.changes(limit), _imports(journal, limit))
         else:
             _one(session, journal, change)
     return ExitCode.OK
 
 
-def _list(session: AgentSession, journal: Journal, changes: tuple[Change, ...]) -> None:
+def _imports(journal: Journal, limit: int) -> list[Event]:
+    """Imports that ended, refused ones too, newest first."""
+    ended = [event for event in journal.events() if event.kind in (IMPORTED, IMPORT_REFUSED)]
+    return ended[::-1][:limit]
+
+
+def _texts(value: object) -> str:
+    return clean(", ".join(map(str, value))) if isinstance(value, list) else "-"
+
+
+def _show_import(session: AgentSession, event: Event) -> None:
+    values = {
+        "at": format_time(event.at),
+        "by": event.data.get("by"),
+        "code": event.data.get("code"),
+        "files": _texts(event.data.get("files")),
+        "releases": _texts(event.data.get("releases")),
+    }
+    line = (
+        N_("{at}: imported {releases} from {files}, by {by}")
+        if event.kind == IMPORTED
+        else N_("{at}: refused to import {files} ({code}), by {by}")
+    )
+    session.show(Text(line, values))
+
+
+def _list(
+    session: AgentSession, journal: Journal, changes: tuple[Change, ...], imports: list[Event]
+) -> None:
     facts = {change.id: journal.facts(change.id) for change in changes}
     rows = [
         [
@@ -67,7 +96,14 @@ def _list(session: AgentSession, journal: Journal, changes: tuple[Change, ...]) 
             session.show(line)
     else:
         session.show(Text(N_("No change was ever begun here.")))
-    session.finish({"changes": [change_document(change, facts[change.id]) for change in changes]})
+    for event in imports:
+        _show_import(session, event)
+    session.finish(
+        {
+            "changes": [change_document(change, facts[change.id]) for change in changes],
+            "imports": [{"at": e.at, "kind": e.kind, **e.data} for e in imports],
+        }
+    )
 
 
 def _seconds(record: StepRecord) -> float | None:

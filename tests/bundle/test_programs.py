@@ -1,0 +1,158 @@
+"""Both programs as their users call them: from a bundle to an upgrade and back, with no network."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.demo.site import DemoSite, SiteOptions
+from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.names import JOURNAL
+from tests.cli.live import LiveSite
+from tests.support.http_server import serving
+from tests.support.sites import TrialFeed
+
+PUBLISHER = (sys.executable, "-m", "ncen_updater.cli.publisher")
+
+
+def publisher(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*PUBLISHER, *arguments], capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def feed(tmp_path_factory: pytest.TempPathFactory) -> TrialFeed:
+    feed = TrialFeed(tmp_path_factory.mktemp("airgap"))
+    feed.publish(["3.2.4", "3.3.1"])
+    return feed
+
+
+@pytest.fixture
+def live(tmp_path: Path, feed: TrialFeed) -> Iterator[LiveSite]:
+    """A running site that nobody has taken over; its feed cannot be reached."""
+    options = SiteOptions(cases=20, icomm=False, soak_s=0.5, health_timeout_s=10)
+    with DemoSite(tmp_path / "site", None, options) as demo:
+        shutil.copyfile(feed.root, demo.trusted_root)
+        demo.start_app()
+        yield LiveSite(demo, feed.directory)
+
+
+def export(feed: TrialFeed, output: Path, *more: str) -> dict[str, object]:
+    arguments = ("--for-site", "MU/mu-national", "--from", "3.2.4", "--output", str(output))
+    done = publisher("export", str(feed.directory), *arguments, *more, "--json")
+    assert done.returncode == 0, done.stderr
+    report: dict[str, object] = json.loads(done.stdout)
+    return report
+
+
+def test_taken_over_upgraded_and_rolled_back_without_a_network(
+    live: LiveSite, feed: TrialFeed, tmp_path: Path
+) -> None:
+    report = export(feed, tmp_path / "mu.ncen", "--with-origin", "--media-size", "20kB")
+    parts = [str(path) for path in report["files"]]  # type: ignore[attr-defined]
+    assert len(parts) > 1
+    assert live.run("adopt", "3.2.4").returncode == 7
+    before = live.run("import", *parts, "--dry-run", "--json")
+    assert json.loads(before.stdout)["kept"] is False
+    done = live.run("import", *reversed(parts), "--lang", "fr")
+    assert done.returncode == 0, done.stderr
+    assert "3.3.1" in done.stdout
+    assert live.run("adopt", "3.2.4").returncode == 0
+    assert live.run("import", *parts).returncode == 0
+    checked = live.run("check", "--exit-code")
+    assert checked.returncode == 10, checked.stderr
+    assert "The feed cannot be reached" in checked.stdout
+    assert live.run("plan").returncode == 0
+    _, records = live.facts()
+    upgraded = live.run("upgrade", "--yes")
+    assert upgraded.returncode == 0, upgraded.stderr
+    assert live.facts()[0] == "3.3.1"
+    back = live.run("rollback", "--yes")
+    assert back.returncode == 0, back.stderr
+    assert live.facts() == ("3.2.4", records)
+    history = json.loads(live.run("history", "--json").stdout)
+    assert [entry["kind"] for entry in history["imports"]] == ["imported"]
+
+
+def test_an_offline_site_is_told_what_it_lacks(
+    live: LiveSite, feed: TrialFeed, tmp_path: Path
+) -> None:
+    config = live.demo.config_path
+    config.write_text(config.read_text().replace("[feed]", "[feed]\noffline = true"))
+    nothing = live.run("adopt", "3.2.4", "--json")
+    assert json.loads(nothing.stdout)["error"]["code"] == "NU-2320"
+    export(feed, tmp_path / "later.ncen")
+    assert live.run("import", str(tmp_path / "later.ncen")).returncode == 0
+    lacking = live.run("adopt", "3.2.4", "--json")
+    assert json.loads(lacking.stdout)["error"]["code"] == "NU-2319"
+
+
+def test_a_refusal_is_in_the_history(live: LiveSite, feed: TrialFeed, tmp_path: Path) -> None:
+    Journal.create(live.demo.state / JOURNAL).close()
+    bad = tmp_path / "bad.ncen"
+    export(feed, bad)
+    bad.write_bytes(bad.read_bytes()[:-100])
+    refused = live.run("import", str(bad), "--json")
+    assert refused.returncode == 6
+    assert json.loads(refused.stdout)["error"]["code"] == "NU-2303"
+    with Journal.open(live.demo.state / JOURNAL, read_only=True) as journal:
+        kinds = [event.kind for event in journal.events()][-2:]
+        code = journal.events()[-1].data["code"]
+    assert kinds == ["import-begun", "import-refused"]
+    assert code == "NU-2303"
+    assert "bad.ncen" in live.run("history").stdout
+
+
+def test_a_mirror_by_the_program(live: LiveSite, feed: TrialFeed, tmp_path: Path) -> None:
+    export(feed, tmp_path / "mu.ncen", "--with-origin")
+    served = tmp_path / "www"
+    order = ("mirror", str(served), "--from-bundle", str(tmp_path / "mu.ncen"), "--json")
+    dry = live.run(*order, "--dry-run")
+    assert json.loads(dry.stdout)["changed"] is False
+    assert not served.exists()
+    made = live.run(*order)
+    assert made.returncode == 0, made.stderr
+    assert json.loads(made.stdout)["releases"]["ncen"] == ["3.2.4", "3.3.1"]
+    with serving(served) as server:
+        config = live.demo.config_path
+        config.write_text(config.read_text().replace("http://127.0.0.1:9/", server.url))
+        assert live.run("adopt", "3.2.4").returncode == 0
+        assert json.loads(live.run("check", "--json").stdout)["available"] is True
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "number"),
+    [
+        (["--for-site", "Kenya"], 2, "NU-1101"),
+        (["--from", "3.3.1"], 3, "NU-7051"),
+        (["--from", "x"], 2, "NU-1104"),
+        (["--to", "9.9.9"], 3, "NU-2202"),
+        (["--media-size", "4XB"], 2, "NU-1101"),
+        (["--media-size", "1kB"], 2, "NU-7052"),
+        (["--product", "other"], 2, "NU-7024"),
+        (["--agent", "0.0.1"], 3, "NU-7051"),
+    ],
+)
+def test_what_export_refuses(
+    feed: TrialFeed, tmp_path: Path, more: list[str], code: int, number: str
+) -> None:
+    usual = {"--for-site": "MU/mu-national", "--from": "3.2.4", "--output": str(tmp_path / "x")}
+    usual.update(dict(zip(more[::2], more[1::2], strict=True)))
+    words = [word for pair in usual.items() for word in pair]
+    done = publisher("export", str(feed.directory), *words, "--json")
+    assert json.loads(done.stdout)["error"]["code"] == number
+    assert done.returncode == code
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_of_export_leaves_nothing(feed: TrialFeed, tmp_path: Path) -> None:
+    report = export(feed, tmp_path / "x.ncen", "--dry-run")
+    assert report["written"] is False
+    assert not list(tmp_path.iterdir())

@@ -28,8 +28,9 @@ def sign_and_publish(
     """
     say, run = stage.narrator.say, stage.commands.run
     broken = []
-    sign = ("ncen-publisher", "sign", event, "--digest", digest[:16],
-            "--root", "feed/metadata/1.root.json")  # fmt: skip
+    sign = ["ncen-publisher", "sign", event, "--digest", digest[:16]]
+    if (stage.places.feed / "metadata" / "1.root.json").exists():  # not before the first event
+        sign += ["--root", "feed/metadata/1.root.json"]
     publish = ["ncen-publisher", "publish", "feed", "--event", event,
                "--snapshot-key", "keys/snapshot.pem", "--timestamp-key", "keys/timestamp.pem",
                "--passphrase-file", "passphrase"]  # fmt: skip

@@ -239,6 +239,8 @@ class ReferenceMap(Model):
         database: Where the rows are.
         unmapped: SELECT of the rows without a target: code and count; run before anything begins.
         affected: SELECT of the number of rows that get another code; a rehearsal tells it.
+        codes: Every old code, from the list that was in force; ``lint`` refuses a release whose
+            migrations do not name one of them.
         strict: Whether such rows block the upgrade.
     """
 
@@ -246,6 +248,10 @@ class ReferenceMap(Model):
     database: Identifier
     unmapped: Sql
     affected: Sql | None = None
+    codes: Annotated[
+        tuple[Annotated[str, StringConstraints(pattern=r"^[^'\\\s]{1,100}$")], ...],
+        Field(max_length=10_000),
+    ] = ()
     strict: bool = False
 
 

@@ -7,9 +7,13 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.publisher.build import build_release
-from ncen_updater.publisher.lint import lint_release
+from ncen_updater.publisher.errors import FeedBroken
+from ncen_updater.publisher.feed import Feed
+from ncen_updater.publisher.lint import last_release, lint_release
+from ncen_updater.publisher.release_flow import KeyRing, withdraw
 from ncen_updater.publisher.sqltext import is_single_select, statements, transaction_control
-from tests.publisher.releases import write_release
+from ncen_updater.release.document import Withdrawal
+from tests.publisher.releases import clock, write_release
 
 GOOD = """
 [[databases]]
@@ -91,6 +95,41 @@ def test_mistakes_in_the_tree(tmp_path: Path) -> None:
     assert codes(release) == {"7110", "7121"}
     (release / "out").symlink_to("../..")
     assert codes(release) == {"7102"}
+
+
+def test_names_that_differ_in_how_accents_are_written(tmp_path: Path) -> None:
+    release = good(tmp_path / "r")
+    (release / "pie\u0300ce").write_text("x")
+    (release / "pi\u00e8ce").write_text("x")
+    assert codes(release) == {"7110"}
+
+
+def test_a_class_that_no_migration_maps(tmp_path: Path) -> None:
+    mapped = GOOD + (
+        '[[reference_maps]]\nname = "classes"\ndatabase = "cases"\nstrict = true\n'
+        "unmapped = \"SELECT code, count(*) FROM a WHERE code = '' GROUP BY code\"\n"
+        'codes = ["I-A", "II-B", "I"]\n'
+    )
+    release = good(tmp_path / "r", mapped)
+    (release / "m/001.up.sql").write_text("UPDATE a SET b = '1' WHERE b IN ('I-A', 'II-B', 'I')")
+    assert codes(release) == set()
+    (release / "m/001.up.sql").write_text("UPDATE a SET b = '1' WHERE b IN ('I-A', 'II-B')")
+    assert codes(release, "strict") == {"7123"}
+
+
+def test_what_is_published_counts_though_it_was_withdrawn(
+    feed: Path, tmp_path: Path, keys: KeyRing
+) -> None:
+    withdraw(feed, "ncen", "3.3.0", Withdrawal(reason="bad"), keys, clock)
+    last = last_release(Feed(feed), write_release(tmp_path / "next", "3.4.0"))
+    assert last is not None
+    assert last.manifest.version == "3.3.0"
+
+
+def test_a_feed_with_a_gap_is_no_base(feed: Path, tmp_path: Path) -> None:
+    (feed / "metadata" / "1.root.json").rename(feed / "metadata" / "2.root.json")
+    with pytest.raises(FeedBroken, match="roots 1 to N"):
+        last_release(Feed(feed), write_release(tmp_path / "next", "3.4.0"))
 
 
 def test_history_against_the_published_release(tmp_path: Path) -> None:

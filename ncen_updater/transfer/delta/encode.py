@@ -109,9 +109,14 @@ def encode(
 def _matched(
     reference: Concatenation, view: Concatenation, likely: list[tuple[int, int]], window: int
 ) -> Iterator[Cover]:
-    """Covers of the whole; where it does not fit the window, of piece after piece."""
-    for start in range(0, view.size, window):
-        new = view.read(start, window)
+    """Covers of the whole, or of one piece after the other where it does not fit the window.
+
+    A piece of the new files is half as long as that of the old ones, which reaches a quarter of the
+    window before and after the place where its pair stands.
+    """
+    step = window if reference.size <= window else window // 2
+    for start in range(0, view.size, step):
+        new = view.read(start, step)
         first = 0
         if reference.size > window:
             expected = start

@@ -32,7 +32,8 @@ def pair(old: Tree, new: Tree) -> Plan:
         DeltaNotPossible: If the new tree has a path that no pack may name.
     """
     _check(new)
-    return Plan([_Pairs(old, new).entry(entry) for entry in new.entries])
+    pairs = _Pairs(old, new)
+    return Plan([pairs.entry(entry) for entry in new.entries])
 
 
 def _check(new: Tree) -> None:

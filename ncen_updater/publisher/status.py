@@ -20,6 +20,8 @@ class RoleStatus:
 
     Attributes:
         days_left: Whole days until it expires; negative when it has.
+        holders: Who may sign it.
+        due: Whether it is to be signed anew by now.
     """
 
     role: str
@@ -29,16 +31,28 @@ class RoleStatus:
     days_left: int
     signed: int
     threshold: int
+    holders: tuple[str, ...]
+    due: bool
 
 
 @dataclass(frozen=True)
 class ReleaseLine:
-    """One release that the feed offers."""
+    """One release that the feed offers.
+
+    Attributes:
+        countries: For which it is; for all if there is none.
+        waves: How many waves open it.
+        halted: Why no further site shall begin with it.
+        withdrawn: Why it was taken back.
+    """
 
     product: str
     version: str
     channel: str
     required: bool
+    countries: tuple[str, ...]
+    waves: int
+    halted: str | None
     withdrawn: str | None
 
 
@@ -78,6 +92,10 @@ def feed_status(state: FeedState, now: datetime) -> tuple[list[RoleStatus], list
                 days_left=(expires - now).days,
                 signed=len(result.signed),
                 threshold=result.threshold,
+                holders=tuple(
+                    sorted(owner_of(k) for k in (result.signed | result.unsigned).values())
+                ),
+                due=expires - now < state.policy.window(role),
             )
         )
     releases = [
@@ -86,6 +104,9 @@ def feed_status(state: FeedState, now: datetime) -> tuple[list[RoleStatus], list
             offer.version,
             offer.channel.value,
             offer.required,
+            offer.countries,
+            len(offer.waves),
+            offer.halted.reason if offer.halted else None,
             offer.withdrawn.reason if offer.withdrawn else None,
         )
         for metadata in state.delegated.values()

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
-from ncen_updater.cli.publisher import run
+from ncen_updater.cli.publisher import COMMANDS, cli, run
+from ncen_updater.i18n import translate
 from tests.publisher.releases import PASSPHRASE, write_release
 
 
@@ -97,6 +101,13 @@ def test_from_init_to_withdraw(officer: Officer) -> None:
     status = officer.json("status", feed)
     assert [release["withdrawn"] for release in status["releases"]] == ["loses cases"]
     assert {role["role"]: role["version"] for role in status["roles"]}["ncen"] == 3
+    assert {role["due"] for role in status["roles"]} == {False}
+    code, out, _ = officer.run("status", feed)
+    rows = [line.split() for line in out.splitlines()]
+    assert rows[0][:3] == ["role", "version", "signatures"]
+    assert rows[1][:5] == ["root", "1", "2", "of", "2"]
+    assert rows[1][-3:] == ["amina,", "bo,", "chen"]
+    assert rows[-1] == ["ncen", "3.3.0", "stable", "all", "withdrawn:", "loses", "cases"]
 
 
 def test_exit_codes_and_errors(officer: Officer) -> None:
@@ -140,3 +151,65 @@ def test_a_draft_cannot_write_on_the_officers_terminal(officer: Officer) -> None
     assert "WITHDRAWN" in out
     assert not {"\r", "\u202e"} & set(out)
     assert "\nncen: nothing" not in out
+
+
+def test_help_and_options_on_either_side(officer: Officer) -> None:
+    assert officer.run("--lang", "fr", "publish", "--help") == officer.run(
+        "publish", "--lang", "fr", "--help"
+    )
+    code, out, _ = officer.run("publish", "--help", "--lang", "fr")
+    assert code == 0
+    assert "Publier un événement signé" in out
+    code, out, err = officer.run("--json", "status", officer.work / "nowhere")
+    assert (code, json.loads(out)["error"]["code"], err) == (6, "NU-7006", "")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_word_of_the_help_is_french(name: str) -> None:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    words = [command.help, *(o.help for o in command.params if isinstance(o, click.Option))]
+    for text in words:
+        assert text
+        assert translate(text, "fr") != text
+
+
+def test_the_program_starts_light() -> None:
+    """Nothing heavy is imported to show the help."""
+    code = (
+        "import sys; from ncen_updater.cli.publisher import COMMANDS, cli, run; run(['--help']);"
+        "heavy = {'tuf', 'tufup', 'pydantic', 'cryptography', 'requests'} & set(sys.modules);"
+        "sys.exit(', '.join(heavy) if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_building_and_publishing_say_what_they_do(officer: Officer) -> None:
+    work = officer.work
+    release = write_release(work / "r")
+    _, _, err = officer.run("build", release, "--staging", work / "s")
+    assert "packing" in err
+    _, _, err = officer.run("build", release, "--staging", work / "s2", "--quiet")
+    assert err == ""
+    officer.json("init", work / "ceremony.toml", "--event", work / "e1")
+    _, _, err = officer.run("publish", work / "feed", "--event", work / "e1", *officer.online)
+    assert "verifying the signatures" in err
+
+
+def test_signing_needs_a_root_of_ones_own(officer: Officer) -> None:
+    work, feed = officer.work, officer.work / "feed"
+    officer.json("init", work / "ceremony.toml", "--event", work / "e1")
+    officer.sign_and_publish(work / "e1")
+    assert officer.json("renew", "root", "--feed", feed, "--event", work / "e2")["anchored"]
+    digest = officer.json("show", work / "e2")["digest"]
+    sign = ("sign", work / "e2", "--key", work / "keys/amina.pem", "--digest", digest)
+    code, _, err = officer.run(*sign, *officer.pass_file)
+    assert (code, "NU-7042" in err) == (6, True)
+    code, out, _ = officer.run("show", work / "e2")
+    assert "WARNING: not compared with a root of yours" in out
+    root = ("--root", feed / "metadata" / "1.root.json")
+    code, out, _ = officer.run("show", work / "e2", *root)
+    assert "WARNING" not in out
+    assert officer.run(*sign, *root, *officer.pass_file)[0] == 0
+    assert officer.run(*sign[:2], "--digest", digest)[0] == 2

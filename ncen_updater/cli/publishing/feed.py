@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +19,14 @@ from ncen_updater.cli.publishing.common import (
     show_line,
     show_result,
 )
+from ncen_updater.cli.render import clean, table
 from ncen_updater.i18n import N_, Text
 
 if TYPE_CHECKING:
     from securesystemslib.signer import Signer
 
     from ncen_updater.cli.session import Session
+    from ncen_updater.publisher.status import ReleaseLine, RoleStatus
 
 __all__ = ["publish", "refresh", "status"]
 
@@ -137,20 +139,67 @@ def status(context: click.Context, feed: Path) -> None:
 
     session = session_of(context)
     roles, releases = feed_status(Feed(feed).state(), now())
-    line = N_(
-        "{role}: version {version}, {signed} of {threshold} signatures, {days_left} days left"
-    )
-    for role in roles:
-        show_line(session, Text(line, dataclasses.asdict(role)))
-    offer = N_("{product} {version} ({channel})")
-    stop = N_("{product} {version} ({channel}), required stop")
-    gone = N_("{product} {version} ({channel}), withdrawn: {withdrawn}")
-    for release in releases:
-        template = gone if release.withdrawn else stop if release.required else offer
-        show_line(session, Text(template, dataclasses.asdict(release)))
+    for line in table(_role_rows(session, roles)):
+        show_line(session, line)
+    show_line(session, "")
+    if not releases:
+        show_line(session, Text(N_("The feed offers no release yet.")))
+    for line in table(_release_rows(session, releases)) if releases else ():
+        show_line(session, line)
     session.finish(
         {
             "roles": [dataclasses.asdict(role) for role in roles],
             "releases": [dataclasses.asdict(release) for release in releases],
         }
     )
+
+
+def _role_rows(session: Session, roles: Sequence[RoleStatus]) -> list[list[str]]:
+    heads = (
+        N_("role"), N_("version"), N_("signatures"), N_("valid until"), N_("days left"),
+        N_("may be signed by"),
+    )  # fmt: skip
+    rows = [[session.text(head) for head in heads]]
+    for role in roles:
+        due = session.text(N_("sign anew")) if role.due else ""
+        left = session.text(N_("lapsed")) if role.days_left < 0 else str(role.days_left)
+        count = session.text(
+            N_("{signed} of {threshold}"), signed=role.signed, threshold=role.threshold
+        )
+        rows.append(
+            [
+                role.role,
+                str(role.version),
+                count,
+                role.expires[:10],
+                f"{left}  {due}".rstrip(),
+                ", ".join(role.holders),
+            ]
+        )
+    return rows
+
+
+def _release_rows(session: Session, releases: Sequence[ReleaseLine]) -> list[list[str]]:
+    heads = (
+        N_("product"), N_("version"), N_("channel"), N_("countries"), N_("required stop"),
+        N_("waves"), N_("state"),
+    )  # fmt: skip
+    rows = [[session.text(head) for head in heads]]
+    for release in releases:
+        state = ""
+        if release.withdrawn:
+            state = session.text(N_("withdrawn: {reason}"), reason=release.withdrawn)
+        elif release.halted:
+            state = session.text(N_("halted: {reason}"), reason=release.halted)
+        rows.append(
+            [
+                release.product,
+                release.version,
+                release.channel,
+                ", ".join(release.countries) or session.text(N_("all")),
+                session.text(N_("yes")) if release.required else "",
+                str(release.waves or ""),
+                clean(state),
+            ]
+        )
+    return rows

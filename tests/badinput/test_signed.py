@@ -6,7 +6,7 @@ import copy
 import json
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -94,7 +94,7 @@ def file_of(feed: Feed, role: str) -> Path:
 def fields(value: Any, at: tuple[object, ...] = ()) -> Iterator[tuple[object, ...]]:
     """Every place in a JSON value."""
     yield at
-    inner = value.items() if isinstance(value, dict) else ()
+    inner: Iterable[tuple[object, Any]] = value.items() if isinstance(value, dict) else ()
     inner = enumerate(value) if isinstance(value, list) else inner
     for key, item in inner:
         yield from fields(item, (*at, key))

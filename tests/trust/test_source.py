@@ -11,6 +11,7 @@ import pytest
 
 from ncen_updater.errors import UpdaterError
 from ncen_updater.progress import Silent
+from ncen_updater.release.document import TargetRef
 from ncen_updater.trust.errors import (
     DocumentMismatch,
     FeedUnreachable,
@@ -222,3 +223,40 @@ def test_resumes_after_a_restart(agent: Agent, server: WebServer, feed: Feed) ->
     assert release.archive.stat().st_size == offer.archive.length
     ranges = [r.range for r in server.requests if r.path.endswith(".tar.gz")]
     assert ranges == ["bytes=100000-"]
+
+
+def test_what_a_check_asks_for(agent: Agent, server: WebServer, feed: Feed) -> None:
+    """Nothing new: two questions, and the only answer is a small list."""
+    agent.source(server.url).refresh()
+    server.requests.clear()
+    agent.source(server.url).refresh()
+    assert server.paths() == ["/metadata/2.root.json", "/metadata/timestamp.json"]
+    assert (feed.metadata / "timestamp.json").stat().st_size < 1500
+    feed.add_release("3.4.0")
+    feed.publish("ncen")
+    server.requests.clear()
+    assert len(agent.source(server.url).refresh().offers) == 2
+    snapshot, product = feed.roles["snapshot"].version, feed.roles["ncen"].version
+    assert server.paths() == [
+        "/metadata/2.root.json",
+        "/metadata/timestamp.json",
+        f"/metadata/{snapshot}.snapshot.json",
+        f"/metadata/{product}.ncen.json",
+    ]
+
+
+def test_only_what_was_signed_is_asked_for(agent: Agent, server: WebServer, feed: Feed) -> None:
+    """Extraneous dependencies: whatever else lies on the server, a release is what was signed."""
+    feed.serve("ncen-3.3.0-extra.tar.gz", b"more")
+    source = agent.source(server.url)
+    offer = source.refresh().offers[0]
+    server.requests.clear()
+    source.fetch(offer, Silent())
+    signed = {
+        f"/targets/{feed.served(ref).relative_to(feed.targets)}"
+        for ref in (
+            TargetRef(target=name, length=file.length, sha256=file.hashes["sha256"])
+            for name, file in feed.roles["ncen"].targets.items()
+        )
+    }
+    assert set(server.paths()) == signed

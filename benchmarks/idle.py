@@ -1,0 +1,267 @@
+"""What one check of the feed costs, with nothing new and after one new release.
+
+Side by side: the agent's client, and tufup's own on a feed that lists its archives for it. Each
+check is a process of its own over a real web server on this machine, as it runs at a site. Bytes
+are all bytes of HTTP both ways, without TLS and TCP.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import http.server
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import partial
+from io import BufferedIOBase
+from pathlib import Path
+
+from benchmarks.report import finish, say
+from ncen_updater.publisher.release_flow import make_feed, make_keys, publish_release
+from tests.publisher.releases import PASSPHRASE, write_release
+
+__all__ = ["Cost", "CountingServer", "counting", "measure_check"]
+
+AIM_REQUESTS, AIM_BYTES = 2, 3000
+CLIENTS = ("ours", "tufup")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one check took.
+
+    Attributes:
+        requests: HTTP requests.
+        sent_bytes: From the site to the server.
+        received_bytes: From the server to the site.
+        cpu_s: User and system time of the whole process, its start included.
+        peak_mb: Its largest resident memory.
+    """
+
+    requests: int
+    sent_bytes: int
+    received_bytes: int
+    cpu_s: float
+    peak_mb: float
+
+
+class _Counted:
+    """A stream that counts what passes."""
+
+    def __init__(self, stream: BufferedIOBase, add: Callable[[int], None]) -> None:
+        self._stream, self._add = stream, add
+
+    def readline(self, limit: int = -1) -> bytes:
+        line = self._stream.readline(limit)
+        self._add(len(line))
+        return line
+
+    def write(self, data: bytes) -> int:
+        self._add(len(data))
+        return self._stream.write(data)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
+
+
+class CountingServer(http.server.ThreadingHTTPServer):
+    """Serves a feed as a plain web server does, with connections that stay open.
+
+    Attributes:
+        requests: Requests since the last reset.
+        received: Bytes that came in since then.
+        sent: Bytes that went out since then.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, feed: Path) -> None:
+        super().__init__(("127.0.0.1", 0), partial(_Handler, directory=str(feed)))
+        self._lock = threading.Lock()
+        self.reset()
+
+    @property
+    def url(self) -> str:
+        """Base address."""
+        return f"http://127.0.0.1:{self.server_port}/"
+
+    def reset(self) -> None:
+        """Count from nought."""
+        self.requests = self.received = self.sent = 0
+
+    def add(self, *, requests: int = 0, received: int = 0, sent: int = 0) -> None:
+        """Count more."""
+        with self._lock:
+            self.requests += requests
+            self.received += received
+            self.sent += sent
+
+
+class _Handler(http.server.SimpleHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: CountingServer
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile = _Counted(self.rfile, lambda n: self.server.add(received=n))  # type: ignore[assignment]
+        self.wfile = _Counted(self.wfile, lambda n: self.server.add(sent=n))  # type: ignore[assignment]
+
+    def do_GET(self) -> None:
+        self.server.add(requests=1)
+        super().do_GET()
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        del message, explain
+        self.send_response(code)  # as short as the documented configuration of nginx
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
+@contextlib.contextmanager
+def counting(feed: Path) -> Iterator[CountingServer]:
+    """Serve a feed until the block ends."""
+    with CountingServer(feed) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def measure_check(server: CountingServer, client: str, site: Path, root: Path) -> Cost:
+    """Let a client look once, in a process of its own.
+
+    Args:
+        server: The feed.
+        client: ``ours`` or ``tufup``.
+        site: What this client keeps; made when it is not there.
+        root: The trusted root that it starts from.
+
+    Raises:
+        SystemExit: If the check failed.
+    """
+    server.reset()
+    argv = [sys.executable, "-m", "benchmarks.idle", "--look", client, server.url, site, root]
+    with subprocess.Popen([str(word) for word in argv]) as child:
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode != 0:
+        raise SystemExit(f"the check of {client} ended with status {child.returncode}")
+    return Cost(
+        server.requests,
+        server.received,
+        server.sent,
+        round(usage.ru_utime + usage.ru_stime, 3),
+        round(usage.ru_maxrss / 1000, 1),
+    )
+
+
+def _look(client: str, url: str, site: Path, root: Path) -> None:
+    if client == "ours":
+        from ncen_updater.config.model import FeedSettings
+        from ncen_updater.trust.source import TufReleaseSource
+
+        source = TufReleaseSource.from_settings(
+            "ncen", FeedSettings(urls=(url,)), state=site, trusted_root=root
+        )
+        source.refresh()
+        source.close()
+        return
+    from tufup.client import Client
+
+    for name in ("metadata", "targets", "install"):
+        (site / name).mkdir(parents=True, exist_ok=True)
+    if not (site / "metadata/root.json").exists():
+        shutil.copy(root, site / "metadata/root.json")
+    found = Client(
+        app_name="ncen",
+        app_install_dir=site / "install",
+        current_version="3.2.0",
+        metadata_dir=site / "metadata",
+        metadata_base_url=f"{url}metadata/",
+        target_dir=site / "targets",
+        target_base_url=f"{url}targets/",
+        refresh_required=True,
+    ).check_for_updates(patch=False)
+    if found is None:
+        raise SystemExit("tufup found nothing")
+
+
+def _middle(costs: Sequence[Cost]) -> dict[str, float]:
+    rows = [asdict(cost) for cost in costs]
+    return {name: statistics.median(row[name] for row in rows) for name in rows[0]}
+
+
+def _measure(client: str, directory: Path, runs: int) -> dict[str, dict[str, float]]:
+    feed, site = directory / "feed", directory / "site"
+    feed.mkdir(parents=True)
+    keys = make_keys(directory / "keys", PASSPHRASE)
+    plain = ("ncen",) if client == "tufup" else ()
+    make_feed(feed, keys, lambda: datetime.now(UTC), plain_tufup=plain)
+
+    def publish(version: str) -> None:
+        source = write_release(directory / version, version)
+        publish_release(feed, [source], keys, lambda: datetime.now(UTC))
+
+    for minor in range(5):
+        publish(f"3.3.{minor}")
+    root = feed / "metadata" / "1.root.json"
+    with counting(feed) as server:
+        first = [measure_check(server, client, site, root)]
+        idle = [measure_check(server, client, site, root) for _ in range(runs)]
+        after = []
+        for number in range(runs):
+            publish(f"3.4.{number}")
+            after.append(measure_check(server, client, site, root))
+    return {"first": _middle(first), "nothing_new": _middle(idle), "one_release": _middle(after)}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run, and print one line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--look", nargs=4, metavar=("CLIENT", "URL", "SITE", "ROOT"))
+    chosen = parser.parse_args(arguments)
+    if chosen.look:
+        client, url, site, root = chosen.look
+        _look(client, url, Path(site), Path(root))
+        return
+    figures = {}
+    for client in CLIENTS:
+        with tempfile.TemporaryDirectory(prefix="nu-bench-") as directory:
+            figures[client] = _measure(client, Path(directory), chosen.runs)
+        for name, cost in figures[client].items():
+            say(f"{client}, {name}: {cost}")
+    ours, theirs = figures["ours"]["nothing_new"], figures["tufup"]["nothing_new"]
+    total = ours["sent_bytes"] + ours["received_bytes"]
+    finish(
+        "idle",
+        {
+            "runs": chosen.runs,
+            **figures,
+            "ratios": {
+                "requests": round(ours["requests"] / AIM_REQUESTS, 3),
+                "bytes": round(total / AIM_BYTES, 3),
+                "cpu_to_tufup": round(ours["cpu_s"] / theirs["cpu_s"], 3),
+                "memory_to_tufup": round(ours["peak_mb"] / theirs["peak_mb"], 3),
+            },
+            "aims": {"requests": AIM_REQUESTS, "bytes": AIM_BYTES},
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -43,7 +43,9 @@ class Subject:
 
 SUBJECTS = (
     Subject("ncen_updater.upgrade.recovery", "tests/upgrade/test_recovery.py"),
-    Subject("ncen_updater.feed.path", "tests/feed/test_path.py"),
+    Subject("ncen_updater.feed.path", "tests/feed"),
+    Subject("ncen_updater.feed.waves", "tests/feed/test_waves.py"),
+    Subject("ncen_updater.policy.schedule", "tests/policy/test_schedule.py"),
     Subject(
         "ncen_updater.databases.migrations.planner", "tests/databases/migrations/test_planner.py"
     ),

@@ -92,6 +92,24 @@ def test_a_fresh_list(site: TrialSite) -> None:
     assert (feed["stale"], feed["checked_at"]) == (False, "2026-01-01T00:00:00Z")
 
 
+def test_a_site_with_a_withdrawn_release_reads_the_advice(site: TrialSite) -> None:
+    _write_view(site, datetime.now(UTC) + timedelta(days=1))
+    path = site.state / "feed" / "ncen.json"
+    view = json.loads(path.read_bytes())
+    notice = {"reason": "loses\x1b[2J cases", "advice": "go back to 3.2.3"}
+    path.write_text(json.dumps({**view, "notices": {"3.3.0": notice}}))
+    assert "WITHDRAWN" not in site.run("status").stdout
+    path.write_text(json.dumps({**view, "notices": {"3.2.4": notice}}))
+    said = site.run("status").stdout
+    assert "WITHDRAWN by the Secretariat: ncen 3.2.4, in use here: loses" in said
+    assert "what to do: go back to 3.2.3" in said
+    assert "\x1b" not in said
+    feed = json.loads(site.run("status", "--json").stdout)["feed"]
+    assert feed["running_withdrawn"]["advice"] == "go back to 3.2.3"
+    path.write_text(json.dumps({**view, "notices": {"3.2.4": "x"}}))
+    assert "NU-2017" in site.run("status").stderr
+
+
 @pytest.mark.parametrize(
     ("damage", "code"),
     [(b"not a journal at all" * 100, "NU-6002"), (b"", "NU-6002"), (None, "NU-6001")],

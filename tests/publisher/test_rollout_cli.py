@@ -80,3 +80,33 @@ def test_mistakes_of_usage_draft_nothing(arguments: tuple[str, ...], at_work: Of
     )  # fmt: skip
     assert (code, out) == (2, ""), err
     assert not place.exists()
+
+
+def test_papers_and_a_copy_as_they_are_typed(officer: Officer) -> None:
+    work, feed = officer.work, officer.work / "feed"
+    officer.json("init", work / "ceremony.toml", "--event", work / "e1")
+    officer.sign_and_publish(work / "e1")
+    officer.json("keys", "new", "builder", "--directory", work / "keys", *officer.pass_file)
+    statement = ("--provenance", work / "keys/builder.pem", *officer.pass_file)
+    build = ("build", write_release(work / "r"), "--staging", work / "s", "--sbom", "auto")
+    assert officer.run(*build, *statement)[0] == 2
+    where = ("--builder", "https://build.example.org", "--source", "git+https://git.example.org/x")
+    built = officer.json(*build, *statement, *where, "--commit", "4f2a")
+    names = {target["target"] for target in built["targets"]}
+    assert {"sbom/ncen/3.3.0.cdx.json", "provenance/ncen/3.3.0.intoto.json"} <= names
+    draft = ("draft", "--feed", feed, "--staging", work / "s", "--event", work / "e2")
+    code, _, err = officer.run(*draft)
+    assert (code, "NU-7072" in err) == (2, True)
+    public = ("--builder-key", work / "keys/builder.pub.json")
+    officer.json(*draft, *public)
+    officer.sign_and_publish(work / "e2", "--staging", work / "s")
+    code, out, _ = officer.run("inspect", feed, "3.3.0", *public)
+    assert code == 0
+    assert "Built by https://build.example.org from git+https://git.example.org/x" in out
+    assert officer.json("inspect", feed, "3.3.0", *public)["parts"] == 0
+    assert officer.run("inspect", feed, "3.3.0")[0] == 2
+    copied = officer.json("upload", feed, work / "copy")
+    assert copied["written"][-1] == "metadata/timestamp.json"
+    assert (work / "copy/metadata/timestamp.json").exists()
+    code, _, err = officer.run("upload", feed, "ftp://example.org/feed")
+    assert (code, "NU-7060" in err) == (2, True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
 from ncen_updater.cli.lazy import PublisherCommand, session_of
-from ncen_updater.cli.publishing.common import DIRECTORY, FILE, show_line, show_result
+from ncen_updater.cli.publishing.common import DIRECTORY, FILE, show_result
 from ncen_updater.i18n import N_, Text
 
 __all__ = ["inspect"]
@@ -33,29 +35,32 @@ def inspect(
     session = session_of(context)
     key = load_public_key(builder_key) if builder_key else None
     document, checked = inspect_release(Feed(feed), product, version, key)
-    named = {"product": product, "version": version}
+    lines = [
+        Text(N_("It has no SBOM."))
+        if checked.parts is None
+        else Text(N_("Its SBOM lists {count} parts."), {"count": checked.parts}),
+        _built(checked.provenance) if checked.provenance else Text(N_("It has no provenance.")),
+    ]
     show_result(
         session,
         {
-            **named,
+            "product": product,
+            "version": version,
             "archive": document.archive.model_dump(),
             "sbom": document.sbom.model_dump() if document.sbom else None,
             "parts": checked.parts,
             "provenance": dict(checked.provenance) if checked.provenance else None,
         },
         N_("{product} {version} is in the feed, signed by its officers."),
+        *(line.render(session.language) for line in lines),
     )
-    if checked.parts is None:
-        show_line(session, Text(N_("It has no SBOM.")))
-    else:
-        show_line(session, Text(N_("Its SBOM lists {count} parts."), {"count": checked.parts}))
-    if checked.provenance is None:
-        show_line(session, Text(N_("It has no provenance.")))
-        return
-    sources = checked.provenance["buildDefinition"].get("resolvedDependencies") or [{}]
+
+
+def _built(predicate: Mapping[str, Any]) -> Text:
+    sources = predicate["buildDefinition"].get("resolvedDependencies") or [{}]
     values = {
-        "builder": checked.provenance["runDetails"]["builder"]["id"],
+        "builder": predicate["runDetails"]["builder"]["id"],
         "source": sources[0].get("uri", "-"),
         "commit": (sources[0].get("digest") or {}).get("gitCommit", "-"),
     }
-    show_line(session, Text(N_("Built by {builder} from {source}, commit {commit}."), values))
+    return Text(N_("Built by {builder} from {source}, commit {commit}."), values)

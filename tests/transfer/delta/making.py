@@ -86,7 +86,7 @@ def there(
     info = make_delta(place / "old", old_tree, place / "new", new_tree, pack, Silent(), options)
     out = place / "out"
     out.mkdir()
-    tree = apply_delta(pack, place / "old", old_tree, out, facts(info), Silent())
+    tree = apply_delta(pack, place / "old", old_tree, out, facts(info), Silent(), Linking.COPY)
     assert tree == new_tree
     assert tree.digest() == info.to_tree
     assert scan(out) == new_tree

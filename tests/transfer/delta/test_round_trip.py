@@ -257,7 +257,7 @@ def _consistent(files: dict[str, Content]) -> dict[str, Content]:
 RELEASES = st.dictionaries(PATHS, CONTENTS, max_size=12).map(_consistent)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(old=RELEASES, new=RELEASES, keep=st.booleans())
 def test_any_release_from_any_other(
     old: dict[str, Content], new: dict[str, Content], keep: bool

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.transfer.measure import cost_of_this_process
+from benchmarks.transfer.measure import cost_of_this_process, hide_publisher
 
 MANIFEST = """schema = 1
 product = "{name}"
@@ -89,6 +89,7 @@ def update(order: dict[str, Any]) -> dict[str, object]:
         order: ``name``, ``old`` and ``new`` version, ``url``, ``place`` with ``root.json`` and
             ``slots`` (the slot of the old release, built).
     """
+    hide_publisher()
     from ncen_updater.feed.source import FetchedPack
     from ncen_updater.progress import Silent
     from ncen_updater.slots.store import SlotStore

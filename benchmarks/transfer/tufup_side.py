@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.transfer.measure import cost_of_this_process
+from benchmarks.transfer.measure import cost_of_this_process, hide_publisher
 
 ROLES = ("root", "targets", "snapshot", "timestamp")
 DAYS = 3650  # a repository that is kept between runs must not lapse
@@ -78,6 +78,7 @@ def update(order: dict[str, Any]) -> dict[str, object]:
         order: ``name``, ``version`` (the installed one), ``url``, ``place`` with ``metadata``,
             ``targets`` (the archive of the installed release), and ``install``.
     """
+    hide_publisher()
     from tufup.client import Client
 
     place = Path(order["place"])

@@ -199,16 +199,28 @@ class SlotStore:
             fill(place)
             return tree
 
-        self.derive(document, known, progress)
+        self._assemble(document, known, progress, full=True)
 
     def derive(
         self, document: ReleaseDocument, fill: Callable[[Path], Tree], progress: Progress
     ) -> None:
         """Build a slot whose tree is only known once it is filled.
 
-        See :meth:`build`. ``fill`` is given an empty directory and returns the tree that it made;
-        the tree is compared with the document's digest, and then every file with the tree.
+        See :meth:`build`. ``fill`` is given an empty directory and returns the tree that it made,
+        with the digests of the bytes that it wrote or took over. The tree is compared with the
+        document's digest, then types, sizes, modes and links on the disk with the tree; no file is
+        read and hashed a second time.
         """
+        self._assemble(document, fill, progress, full=False)
+
+    def _assemble(
+        self,
+        document: ReleaseDocument,
+        fill: Callable[[Path], Tree],
+        progress: Progress,
+        *,
+        full: bool,
+    ) -> None:
         version = document.manifest.release_version
         place = self.path(version)
         partial = self._slots / f"{version}{PARTIAL}"
@@ -222,7 +234,7 @@ class SlotStore:
                 tree = fill(partial)
                 if tree.digest() != document.tree_digest:
                     raise SlotDiffers(path=place, version=version, count=1, detail="another tree")
-                self._accept(version, partial, tree.entries, progress, sealed=False)
+                self._accept(version, partial, tree.entries, progress, full=full)
                 _seal(partial, tree.entries)
                 self._records.write(version, document, tree)
             except BaseException:
@@ -250,7 +262,7 @@ class SlotStore:
         if not place.is_dir():
             raise SlotMissing(version=version, slots=self._slots)
         with _disk_errors(version, place):
-            self._accept(version, place, tree.entries, Silent(), sealed=False)
+            self._accept(version, place, tree.entries, Silent(), full=True)
             _seal(place, tree.entries)
             self._records.write(version, document, tree)
 
@@ -318,10 +330,10 @@ class SlotStore:
         entries: Iterable[TreeEntry],
         progress: Progress,
         *,
-        sealed: bool,
+        full: bool,
     ) -> None:
         counter = _teller(progress, N_("Checking release {version}"), version, None)
-        found = tuple(compare(place, entries, sealed=sealed, on_bytes=counter))
+        found = tuple(compare(place, entries, full=full, sealed=False, on_bytes=counter))
         if found:
             raise SlotDiffers(path=place, version=version, count=len(found), detail=_shown(found))
 

@@ -11,6 +11,7 @@ from ncen_updater.databases.errors import MigrationFailed
 from ncen_updater.errors import UpdaterError
 from ncen_updater.i18n import N_, Text
 from ncen_updater.progress import Progress
+from ncen_updater.upgrade import reserve
 from ncen_updater.upgrade.context import Site, StepContext
 from ncen_updater.upgrade.errors import (
     ChangeFailed,
@@ -104,13 +105,23 @@ class Runner:
             UpdaterError: Its cause, where it failed before officers were kept out.
             ChangeFailed: Where it failed later and was undone.
             GoingBackFailed: Where undoing it failed too.
-            JournalUnwritable: At once and with nothing undone, since nothing could be recorded.
+            JournalUnwritable: At once and with nothing undone, since nothing could be recorded, not
+                even in the room that is kept for the journal.
         """
+        try:
+            reserve.keep(self._journal.path)
+        except OSError as error:
+            full = JournalUnwritable(path=self._journal.path, reason=str(error))
+            self._fail(change_id, BEFORE_COMMIT[0], full)
         for name in (*BEFORE_COMMIT, StepName.COMMIT):
             try:
                 self._do(name, change_id)
-            except JournalUnwritable:
-                raise
+            except JournalUnwritable as error:
+                # With the room that was kept for it the change can go back as from any failure.
+                if not reserve.give_up(self._journal.path):
+                    raise
+                self._fail(change_id, name, error)
+                break
             except Exception as error:  # noqa: BLE001 - whatever it is, the site goes back
                 logger.warning("step failed", extra={"step": name, "change": change_id})
                 self._fail(change_id, name, error)

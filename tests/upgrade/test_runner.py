@@ -14,6 +14,7 @@ from ncen_updater.databases.errors import MigrationFailed
 from ncen_updater.errors import ExitCode, UpdaterError
 from ncen_updater.i18n import Text
 from ncen_updater.progress import Silent
+from ncen_updater.upgrade import reserve
 from ncen_updater.upgrade.context import Site, StepContext
 from ncen_updater.upgrade.errors import (
     ChangeFailed,
@@ -173,8 +174,12 @@ def test_a_failed_undo_stops_and_goes_on_where_it_stopped(trial: Trial, how: str
 
 def test_without_a_journal_nothing_is_touched(trial: Trial) -> None:
     trial.steps[StepName.COPY].do_error = JournalUnwritable(path="x", reason="full")
+
+    def lose_the_reserve(step: StepName, phase: Phase) -> None:
+        reserve.place(trial.journal.path).unlink(missing_ok=True)
+
     with pytest.raises(JournalUnwritable):
-        trial.runner().run(CHANGE.id)
+        trial.runner(checkpoint=lose_the_reserve).run(CHANGE.id)
     assert not [call for call in trial.calls if call.startswith("undo")]
     assert trial.state() is ChangeState.RUNNING
 

@@ -14,6 +14,7 @@ from ncen_updater.policy.schedule import CATCH_UP, next_check
 
 HOUR = timedelta(hours=1)
 NOW = datetime(2026, 12, 1, 8, tzinfo=UTC)
+PLACE_OF_DAKAR = "2026-12-02T08:41:32.464849+00:00"
 SITES = [f"site-{number}" for number in range(2000)]
 
 moments = st.datetimes(datetime(2020, 1, 1), datetime(2040, 1, 1)).map(  # noqa: DTZ001
@@ -72,3 +73,10 @@ def test_a_clock_that_was_set_back_does_not_stop_the_checks() -> None:
 def test_an_interval_of_nothing_is_a_mistake() -> None:
     with pytest.raises(ValueError, match="above zero"):
         next_check(NOW, None, timedelta(0), "dakar")
+
+
+def test_a_site_keeps_its_place_whatever_agent_it_runs() -> None:
+    assert next_check(NOW, NOW, 6 * HOUR, "dakar").isoformat() == "2026-12-01T08:40:53.547891+00:00"
+    # An interval that does not divide a day counts from one fixed moment.
+    week = next_check(NOW, NOW, 100 * HOUR, "dakar")
+    assert week.isoformat() == PLACE_OF_DAKAR

@@ -15,13 +15,11 @@ from datetime import datetime
 from packaging.version import Version
 
 from ncen_updater.databases.base import Marker
-from ncen_updater.feed.path import NoPath, UpgradePath, choose_path
+from ncen_updater.feed.path import NoPath, UpgradePath
 from ncen_updater.progress import Progress
-from ncen_updater.release.document import Offer
 from ncen_updater.upgrade.context import Site
 from ncen_updater.upgrade.errors import (
     ChangeFailed,
-    Held,
     LaterHopFailed,
     NeedsPerson,
     NothingToConfirm,
@@ -47,8 +45,15 @@ from ncen_updater.upgrade.names import JOURNAL, LOCK
 from ncen_updater.upgrade.outcome import Outcome, outcome_of
 from ncen_updater.upgrade.predictions import expect, settle
 from ncen_updater.upgrade.recovery import Action, Decision, decide
+from ncen_updater.upgrade.requiring import (
+    choose,
+    require_no_hold,
+    require_nothing_open,
+    require_whole,
+    running_version,
+)
 from ncen_updater.upgrade.runner import Checkpoint, Runner, no_checkpoint
-from ncen_updater.upgrade.situation import contradiction, look
+from ncen_updater.upgrade.situation import look
 from ncen_updater.upgrade.ways import Way, way_back
 
 __all__ = ["JOURNAL", "LOCK", "Operations", "Result", "new_change_id"]
@@ -105,7 +110,7 @@ class Operations:
         """
         view = self._site.source.refresh()
         with Journal.open(self._site.state / JOURNAL, read_only=True) as journal:
-            return self._choose(view.offers, journal, target, retry=retry)
+            return choose(self._site, view.offers, journal, target, retry=retry)
 
     def upgrade(
         self,
@@ -131,19 +136,19 @@ class Operations:
             UpdaterError: Nothing was begun.
         """
         with self._at_work("upgrade") as journal:
-            self._require_nothing_open(journal)
-            self._require_no_hold(journal)
+            require_nothing_open(self._site, journal)
+            require_no_hold(self._site, journal)
             offers = self._site.source.refresh().offers
-            path = self._choose(offers, journal, target, retry=retry)
+            path = choose(self._site, offers, journal, target, retry=retry)
             outcomes: list[Outcome] = []
             hops = path.hops if isinstance(path, UpgradePath) else ()
             if agree is not None and isinstance(path, UpgradePath):
                 agree(journal, path)
             until = {"begin_before": begin_before.isoformat()} if begin_before else {}
             for offer in hops:
-                self._require_no_hold(journal)
+                require_no_hold(self._site, journal)
                 change = self._new_change(
-                    ChangeKind.UPGRADE, self._running(), offer.release_version
+                    ChangeKind.UPGRADE, running_version(self._site), offer.release_version
                 )
                 journal.begin(change, {"path": [hop.version for hop in hops], **until})
                 expect(journal, change)
@@ -182,7 +187,7 @@ class Operations:
             change = journal.open_change()
             if change is not None and not _may_be_left(journal, change):
                 raise OpenChange(change=change.id, kind=change.kind, version=change.to_version)
-            self._require_whole(journal, change)
+            require_whole(self._site, journal, change)
             way = self._way_back(journal, accept_loss)
             outcome = self._roll_back(journal, way, closes=change.id if change else None)
             return Result((outcome,))
@@ -205,7 +210,7 @@ class Operations:
             change = journal.open_change()
             decision = decide(look(self._site, change, by_person=by_person))
             if decision.action is Action.NOTHING:
-                self._require_whole(journal, None)
+                require_whole(self._site, journal, None)
                 clean_torn(self._site, journal)
                 return Result(decision=decision)
             if decision.action is Action.STOP or change is None:
@@ -231,7 +236,7 @@ class Operations:
             Held: If one is in force.
         """
         with Journal.open(self._site.state / JOURNAL, read_only=True) as journal:
-            self._require_no_hold(journal)
+            require_no_hold(self._site, journal)
 
     def in_soak(self) -> Change:
         """Return the change that :meth:`confirm` would end the soak of. Changes nothing.
@@ -262,7 +267,7 @@ class Operations:
             Busy, OpenChange, NeedsPerson: If that is not so.
         """
         with self._at_work(what) as journal:
-            self._require_nothing_open(journal)
+            require_nothing_open(self._site, journal)
             yield journal
 
     def known_path(
@@ -270,7 +275,7 @@ class Operations:
     ) -> UpgradePath | NoPath:
         """Choose a path from the last verified list, without the network."""
         view = self._site.source.last_view()
-        return self._choose(view.offers if view else (), journal, target, retry=retry)
+        return choose(self._site, view.offers if view else (), journal, target, retry=retry)
 
     # ---- parts ---------------------------------------------------------------------------------
 
@@ -290,49 +295,6 @@ class Operations:
             interruption=self._interruption,
             checkpoint=self._checkpoint,
             at_boot=at_boot,
-        )
-
-    def _require_nothing_open(self, journal: Journal) -> None:
-        change = journal.open_change()
-        if change is not None:
-            raise OpenChange(change=change.id, kind=change.kind, version=change.to_version)
-        self._require_whole(journal, None)
-
-    def _require_whole(self, journal: Journal, change: Change | None) -> None:
-        """Refuse where reality is not what the journal says: nothing open, or one committed."""
-        decision = decide(look(self._site, change, by_person=True))
-        if decision.action is not (Action.NOTHING if change is None else Action.GO_FORWARD):
-            raise NeedsPerson(reason=decision.reason)
-        reason = contradiction(self._site, journal)
-        if reason is not None:
-            raise NeedsPerson(reason=reason)
-
-    def _require_no_hold(self, journal: Journal) -> None:
-        for hold in Memory(journal).holds_in_force(self._site.clock.now()):
-            raise Held(reason=hold.reason, by=hold.by, since=f"{hold.since:%Y-%m-%d %H:%M} UTC")
-
-    def _running(self) -> Version:
-        version = self._site.slots.current()
-        if version is None:
-            raise NeedsPerson(reason="no release was ever chosen here")
-        return version
-
-    def _choose(
-        self, offers: tuple[Offer, ...], journal: Journal, target: Version | None, *, retry: bool
-    ) -> UpgradePath | NoPath:
-        site = self._site.config.site
-        bad = [Version(row.version) for row in Memory(journal).bad_releases()]
-        return choose_path(
-            self._running(),
-            offers,
-            site=site.id,
-            country=site.country,
-            channel=site.channel,
-            agent=self._site.agent_version,
-            now=self._site.source.now(),
-            bad=bad,
-            allow_bad=retry,
-            target=target,
         )
 
     def _new_change(
@@ -359,7 +321,7 @@ class Operations:
         )
 
     def _way_back(self, journal: Journal, accept_loss: int | None) -> Way:
-        way = way_back(self._site, journal, self._running())
+        way = way_back(self._site, journal, running_version(self._site))
         if way is None:
             raise NothingToRollBack
         loses = way.mode is Mode.RESTORE
@@ -395,7 +357,7 @@ class Operations:
         if change.kind is not ChangeKind.UPGRADE:
             return
         Memory(journal).remember_bad(change.product, change.to_version, error.code, change.id)
-        way = way_back(self._site, journal, self._running())
+        way = way_back(self._site, journal, running_version(self._site))
         keeps_all = way is not None and way.mode is Mode.MIGRATE
         if self._site.config.soak.on_failure == "rollback" and way is not None and keeps_all:
             outcome = self._roll_back(journal, way, closes=change.id)

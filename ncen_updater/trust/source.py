@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ncen_updater.bundle.errors import NothingImported
-from ncen_updater.config.model import FeedSettings
 from ncen_updater.errors import UpdaterError
 from ncen_updater.feed.source import FeedView, FetchedPack, FetchedRelease, ReleaseSource, not_used
 from ncen_updater.policy.bandwidth import limit_at
@@ -63,9 +62,10 @@ from ncen_updater.trust.packs import (
     pack_place,
 )
 
-if TYPE_CHECKING:  # both import requests and tuf, which reading the last list does not need
+if TYPE_CHECKING:  # what reading the last list does not need: requests, tuf, the configuration
     from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
 
+    from ncen_updater.config.model import FeedSettings
     from ncen_updater.trust.client import TrustClient
     from ncen_updater.trust.fetcher import HttpFetcher
     from ncen_updater.trust.fetching import FeedFetcher

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,6 +16,7 @@ from enum import StrEnum
 import psycopg
 
 from ncen_updater.databases.base import ChangeRef
+from ncen_updater.databases.postgresql.catalogue import read_databases, server_major
 from ncen_updater.databases.postgresql.connection import (
     FALLBACKS,
     Connection,
@@ -22,6 +24,8 @@ from ncen_updater.databases.postgresql.connection import (
     rows,
     run,
 )
+from ncen_updater.databases.postgresql.datadir import find_data_directory
+from ncen_updater.databases.postgresql.planning import choose_oid
 from ncen_updater.databases.postgresql.quoting import identifier
 
 __all__ = [
@@ -35,6 +39,8 @@ __all__ = [
     "settled",
 ]
 
+logger = logging.getLogger(__name__)
+
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS public.cut_overs ("
     " seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, change text NOT NULL,"
@@ -47,6 +53,9 @@ _TABLES = (
 
 # A rename waits 5 s for sessions before it gives up, and then the dead agent's session ends.
 SETTLE_MS = 60_000
+
+
+NUMBERS = 5  # tried for the control database before the server chooses one
 
 
 class Event(StrEnum):
@@ -128,9 +137,45 @@ class Control:
     def _create(self, connection: Connection) -> None:
         name = identifier(self._name)
         # template0 has no sessions that could stand in the way.
+        statement = f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'"
+        # Another agent may have been faster.
         with contextlib.suppress(psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
-            run(connection, f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'")
+            if server_major(connection) < 15:
+                run(connection, statement)
+            else:
+                self._create_numbered(connection, statement)
         run(connection, f"REVOKE ALL ON DATABASE {name} FROM PUBLIC")
+
+    def _create_numbered(self, connection: Connection, statement: str) -> None:
+        """Make it under a number that can be foretold, and remove what a killed server left of it.
+
+        Out of the agent's sight such a directory stays, of some megabytes, and the next number is
+        taken.
+        """
+        taken = {row.oid for row in read_databases(connection).values()}
+        directory = find_data_directory(self._server, connection)
+        for _ in range(NUMBERS):
+            oid = choose_oid("control", self._name, taken)
+            if directory is not None and not _being_made(connection, oid):
+                directory.remove(oid)
+            try:
+                run(connection, f"{statement} OID {oid}")
+            except psycopg.errors.InvalidParameterValue as error:
+                logger.warning("base/%d is in the way: %s", oid, str(error).strip())
+                taken.add(oid)
+            else:
+                return
+        run(connection, statement)
+
+
+def _being_made(connection: Connection, oid: int) -> bool:
+    found = rows(
+        connection,
+        "SELECT FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND state = 'active'"
+        " AND query LIKE 'CREATE DATABASE %%' AND query LIKE %s",
+        [f"% OID {oid}%"],
+    )
+    return bool(found)
 
 
 def _exists(connection: Connection, name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import psycopg
@@ -16,7 +17,9 @@ from ncen_updater.databases.errors import (
     MarkersDisagree,
     OfficersWereIn,
 )
+from ncen_updater.databases.postgresql import control
 from ncen_updater.databases.postgresql.naming import live_comment, next_name, prev_name
+from ncen_updater.databases.postgresql.planning import choose_oid
 from ncen_updater.progress import Silent
 from tests.databases.postgresql.site import CHANGE, IN_PLACE, NEWEST, Site, quoted
 
@@ -133,6 +136,31 @@ def test_a_change_does_not_replace_or_take_back_a_later_one(site: Site) -> None:
         engine.cut_back(first)
     engine.unfence(first)
     assert site.snapshot() == before
+
+
+@pytest.mark.parametrize("seen", [True, False])
+@NEWEST
+def test_what_a_killed_server_left_of_the_control_database(
+    site: Site, seen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A directory without a row: what the server leaves when it is killed in CREATE DATABASE."""
+    number = choose_oid("control", "t_control", ())
+    left = site.server.data / "base" / str(number)
+    left.mkdir()
+    (left / "left").write_bytes(b"left")
+    shutil.chown(left, (site.server.data / "base").stat().st_uid)
+    if not seen:
+        monkeypatch.setattr(control, "find_data_directory", lambda *_: None)
+    try:
+        site.engine().fence(CHANGE)
+        ((found,),) = site.sql("t_control", "SELECT oid::int8 FROM pg_database WHERE datname ="
+                               " 't_control'")  # fmt: skip
+        assert found == (number if seen else number + 1)
+        assert (left / "left").exists() is not seen
+    finally:
+        site.engine().unfence(CHANGE)
+        if not seen:
+            shutil.rmtree(left)
 
 
 @NEWEST

@@ -26,7 +26,7 @@ from tests.faults.trial import NEW, OLD, Trial
 
 PACK = f"deltas/ncen/{OLD}--{NEW}"
 STRUCK = (StepName.FETCH, StepName.BUILD_SLOT)
-CELLS = [c for c in (*all_cells(), *undo_cells()) if c.strikes[-1].step in STRUCK][::2]
+CELLS = [c for c in (*all_cells(), *undo_cells()) if c.strikes[-1].step in STRUCK][::3]
 
 
 @pytest.fixture(scope="module")

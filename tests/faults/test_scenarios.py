@@ -22,6 +22,7 @@ from ncen_updater.upgrade.errors import (
     JournalUnreadable,
     NeedsPerson,
     OpenChange,
+    SoakFailed,
 )
 from ncen_updater.upgrade.interruption import Interruption
 from ncen_updater.upgrade.journal import Journal
@@ -303,6 +304,28 @@ def test_a_journal_with_an_odd_beginning_of_the_soak_is_unreadable(
         with Journal.open(trial.demo.state / JOURNAL) as journal:
             journal.fact(change, "soak_began", good)
     assert trial.settle()[0] == NEW
+
+
+def test_a_soak_that_failed_is_not_forgiven_by_a_kill(trial: Trial) -> None:
+    killed_upgrade(trial, StepName.SOAK, Phase.BEFORE_EFFECT)
+    with Journal.open(trial.demo.state / JOURNAL) as journal:
+        journal.fact(journal.changes(1)[0].id, "soak_failed", "status 503")
+    with pytest.raises(SoakFailed, match="status 503"):
+        operations(trial).resume(by_person=True)
+    assert back_at_old(trial)
+
+
+def test_previous_databases_go_when_their_days_are_over(trial: Trial) -> None:
+    operations(trial).upgrade()
+    later = Clock(now=lambda: datetime.now(UTC) + timedelta(days=30))
+    site = dataclasses.replace(site_in_process(trial.demo), clock=later)
+    Operations(site, Silent()).rollback()
+    with Journal.open(trial.demo.state / JOURNAL) as journal:
+        rollback, upgrade = journal.changes(2)
+        kept = {row.change: row.dropped_at is None for row in Memory(journal).previous_sets()}
+    assert kept == {upgrade.id: False, rollback.id: True}
+    assert {change for change, _, _ in site.engine.leftovers()} == {rollback.id}
+    assert back_at_old(trial)
 
 
 def test_a_rollback_typed_twice_goes_back_once(trial: Trial) -> None:

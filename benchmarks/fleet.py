@@ -23,6 +23,7 @@ from pathlib import Path
 
 from benchmarks.report import finish, say
 from ncen_updater.feed.waves import bucket_of, opens_at
+from ncen_updater.policy.automation import Failure
 from ncen_updater.policy.schedule import next_check
 from ncen_updater.publisher.release_flow import KeyRing, make_feed, make_keys, publish_release
 from ncen_updater.release.rollout import Wave
@@ -144,6 +145,7 @@ def simulate(sites: int, idle: Cost, changed: Cost) -> tuple[Tally, dict[str, da
     knew: dict[str, datetime] = {}
     versions: dict[str, int] = {}
     last: dict[str, datetime] = {}
+    misses: Counter[int] = Counter()
     events: list[tuple[datetime, int]] = []
     for number in range(sites):
         name = f"site-{number}"
@@ -164,18 +166,22 @@ def simulate(sites: int, idle: Cost, changed: Cost) -> tuple[Tally, dict[str, da
         version = 1 if moment < PUBLISHED else 2
         away = OUTAGE[0] <= moment < OUTAGE[1]
         cost = changed if versions.get(name, 1) != version else idle
-        tally.checks[second] += 1
-        tally.requests[second] += cost.requests
         if away:
             tally.failed += 1
         else:
+            tally.checks[second] += 1
+            tally.requests[second] += cost.requests
             tally.bytes += cost.bytes
             versions[name] = version
             opens = opens_at(WAVES, bucket_of(name, *RELEASE), "SN")
             if version == 2 and opens is not None and opens <= moment:
                 knew.setdefault(name, moment)
         last[name] = moment
-        heapq.heappush(events, (next_check(moment, moment, INTERVAL, name), number))
+        regular = next_check(moment, moment, INTERVAL, name)
+        # As the service does: a question that was not answered is repeated sooner.
+        misses[number] = misses[number] + 1 if away else 0
+        again = min(regular, Failure(moment, misses[number]).again_at()) if away else regular
+        heapq.heappush(events, (again, number))
     return tally, knew
 
 

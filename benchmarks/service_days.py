@@ -80,9 +80,9 @@ class Trial:
             keeper=site,
             orders=site,
             runner=site,
-            schedule=lambda now, answered: min(
+            schedule=lambda now, failure: min(
                 next_check(now, now, timedelta(hours=6), f"site-{self.zone.key}"),
-                now + timedelta(hours=6 if answered else 1),
+                now + timedelta(hours=1 if failure else 6),
             ),
             now=lambda: site.now,
             tell=lambda _: None,

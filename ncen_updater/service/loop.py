@@ -15,7 +15,7 @@ from typing import Protocol
 from ncen_updater.config.service import ServiceSettings
 from ncen_updater.errors import ExitCode, UpdaterError
 from ncen_updater.i18n import Text
-from ncen_updater.policy.automation import Act, Automation, Deed, Facts, Rehearsed, decide
+from ncen_updater.policy.automation import Act, Automation, Deed, Facts, Failure, Rehearsed, decide
 from ncen_updater.service.children import Finished, Runner
 from ncen_updater.service.knowledge import Assessment, Knowledge
 from ncen_updater.service.look import Look
@@ -73,8 +73,8 @@ class OrderBook(Protocol):
         """Mark an order as ended."""
 
 
-#: Gives the next time to ask the feed, from now and whether the last question was answered.
-Schedule = Callable[[datetime, bool], datetime]
+#: Gives the next time to ask the feed, from now and the failure of the last question, if it failed.
+Schedule = Callable[[datetime, Failure | None], datetime]
 
 
 class Service:
@@ -222,7 +222,7 @@ class Service:
             knowledge = replace(
                 knowledge,
                 checked_at=now if done else knowledge.checked_at,
-                next_check=self._schedule(now, done),
+                next_check=self._schedule(now, knowledge.failures.get(Deed.CHECK)),
             )
         # A child may have changed anything: what was known before it is not known any more.
         self._keep(_outdated(knowledge))

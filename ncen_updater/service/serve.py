@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from ncen_updater.errors import UpdaterError
 from ncen_updater.policy.automation import Deed, Failure
 from ncen_updater.policy.schedule import next_check
 from ncen_updater.service.children import ProcessRunner
-from ncen_updater.service.knowledge import KnowledgeFile
+from ncen_updater.service.knowledge import Knowledge, KnowledgeFile
 from ncen_updater.service.look import Looker
 from ncen_updater.service.loop import Happening, Schedule, Service
 from ncen_updater.service.notify import SystemdNotifier
@@ -23,7 +24,7 @@ from ncen_updater.upgrade.lock import change_lock
 from ncen_updater.upgrade.names import JOURNAL, LOCK
 from ncen_updater.upgrade.orders import Orders
 
-__all__ = ["KNOWLEDGE", "SERVICE_LOCK", "schedule_for", "serve"]
+__all__ = ["KNOWLEDGE", "SERVICE_LOCK", "caught_up", "schedule_for", "serve"]
 
 logger = logging.getLogger(__name__)
 
@@ -45,16 +46,28 @@ def _now() -> datetime:
 def schedule_for(config: AgentConfig) -> Schedule:
     """Return when the feed is asked next, for one site.
 
-    A question that was not answered is repeated after the delay of a first failure; the site's own
-    place in the interval keeps thousands of sites apart all the same.
+    A question that was not answered is repeated after delays that grow, so that a feed that is away
+    for half a day does not meet every site every ten minutes; the site's own place in the interval
+    keeps thousands of sites apart all the same.
     """
 
-    def schedule(now: datetime, answered: bool) -> datetime:
+    def schedule(now: datetime, failure: Failure | None) -> datetime:
         interval = timedelta(hours=config.service.check_hours)
         regular = next_check(now, now, interval, config.site.id)
-        return regular if answered else min(regular, Failure(now, 1).again_at())
+        return min(regular, failure.again_at()) if failure else regular
 
     return schedule
+
+
+def caught_up(knowledge: Knowledge, config: AgentConfig, now: datetime) -> Knowledge:
+    """Return it with a question that was missed put a little off, for each site by another time.
+
+    Many machines may be switched on at eight, or come back together after a power cut. Pure.
+    """
+    if knowledge.next_check is None or knowledge.next_check > now:
+        return knowledge
+    interval = timedelta(hours=config.service.check_hours)
+    return replace(knowledge, next_check=next_check(now, None, interval, config.site.id))
 
 
 class _JournalOrders:
@@ -111,10 +124,13 @@ def serve(
                 logger.exception("a listener failed", extra={"happening": happening.kind})
 
     with change_lock(state / SERVICE_LOCK, "service"), waker.handling_signals():
+        keeper = KnowledgeFile(state / KNOWLEDGE)
+        # Written down, so that a service that is started again and again does ask in the end.
+        keeper.save(caught_up(keeper.load(), config, _now()))
         service = Service(
             config.service,
             looking=looker,
-            keeper=KnowledgeFile(state / KNOWLEDGE),
+            keeper=keeper,
             orders=orders,
             runner=runner,
             schedule=schedule_for(config),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -210,6 +210,13 @@ def test_what_must_not_be_written_over(feed: Path, keys: KeyRing, tmp_path: Path
     before = {name: place.get(name) for name in place.sizes()}
     with pytest.raises(PlaceAhead):
         upload(Feed(old), place, Silent())
+    stale = tmp_path / "stale"
+    shutil.copytree(feed, stale)
+    Publisher(Feed(feed), lambda: NOW + timedelta(hours=1)).refresh(keys.online)
+    upload(Feed(feed), place, Silent())
+    before = {name: place.get(name) for name in place.sizes()}
+    with pytest.raises(PlaceAhead):  # nothing but the timestamp is older
+        upload(Feed(stale), place, Silent())
     other = ring(tmp_path / "others")
     make_feed(tmp_path / "foreign", other, clock)
     with pytest.raises(OtherFeed):
@@ -270,8 +277,7 @@ def test_keys_of_the_online_roles_change(feed: Path, keys: KeyRing, tmp_path: Pa
         assert upload(Feed(feed), place, Silent()).written == ()
         assert site_sees(tmp_path, feed, server.url) == "3.3.0"
     # The other place missed that step, and the newest timestamp knows the new key only.
-    later: Callable[[], object] = lambda: NOW + timedelta(hours=1)  # noqa: E731
-    Publisher(Feed(feed), later).refresh(fresh)  # type: ignore[arg-type]
+    Publisher(Feed(feed), lambda: NOW + timedelta(hours=1)).refresh(fresh)
     with pytest.raises(NotAtomic):
         upload(Feed(feed), behind, Silent())
     upload(Feed(feed), behind, Silent(), accept_interruption=True)

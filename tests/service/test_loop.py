@@ -37,7 +37,7 @@ class Trial:
             keeper=self.site,
             orders=self.site,
             runner=self.site,
-            schedule=lambda now, answered: now + timedelta(hours=6 if answered else 1),
+            schedule=lambda now, failure: now + timedelta(hours=1 if failure else 6),
             now=lambda: self.site.now,
             tell=self.told.append,
         )

@@ -41,13 +41,27 @@ MAX_LINE = 1_000_000
 def error_to_json(error: UpdaterError) -> dict[str, object]:
     """Write an error so that another process can raise it again."""
     kind = type(error)
-    values = {key: _plain(value) for key, value in error.values.items()}
+    values = {key: _carried(value) for key, value in error.values.items()}
     return {
         "module": kind.__module__,
         "name": kind.__qualname__,
         "detail": error.detail,
         "values": values,
     }
+
+
+def _carried(value: object) -> object:
+    """A sentence travels as its template: it is translated where it is shown."""
+    if isinstance(value, Text):
+        return {"text": value.template, "values": {k: _plain(v) for k, v in value.values.items()}}
+    return _plain(value)
+
+
+def _received(value: object) -> object:
+    if isinstance(value, dict) and isinstance(value.get("text"), str):
+        values = value.get("values")
+        return Text(value["text"], values if isinstance(values, dict) else {})
+    return _plain(value)
 
 
 def _plain(value: object) -> object:
@@ -68,7 +82,7 @@ def error_from_json(data: object) -> UpdaterError:
     # Some classes have a constructor of their own, which the values went through already.
     error = kind.__new__(kind)
     UpdaterError.__init__(error)
-    error.values = {str(key): _plain(value) for key, value in values.items()}
+    error.values = {str(key): _received(value) for key, value in values.items()}
     error.detail = _printable(str(detail)) if detail is not None else None
     return error
 

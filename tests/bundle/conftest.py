@@ -52,12 +52,18 @@ class Publication:
         return self.directory / "metadata/1.root.json"
 
     def publish(
-        self, version: str, product: str = "ncen", extra: str = "", required: bool = False
+        self,
+        version: str,
+        product: str = "ncen",
+        extra: str = "",
+        required: bool = False,
+        data_of: str | None = None,
+        packs: bool = False,
     ) -> None:
         place = self.sources / f"{product}-{version}"
         write_release(place, version, product, extra, required)
-        (place / "data").write_bytes(random.Random(version).randbytes(20_000))
-        publish_release(self.directory, [place], self.keys, self.clock)
+        (place / "data").write_bytes(random.Random(data_of or version).randbytes(20_000))
+        publish_release(self.directory, [place], self.keys, self.clock, packs=packs)
 
     def refresh(self) -> None:
         Publisher(Feed(self.directory), self.clock).refresh(self.keys.online)

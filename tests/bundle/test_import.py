@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
+import pytest
+from packaging.version import Version
+
+from ncen_updater.bundle.errors import BundleDoesNotFit, NothingImported, NotImported
+from ncen_updater.feed.source import FetchedPack
 from ncen_updater.progress import Silent
+from ncen_updater.publisher.export import Order
+from ncen_updater.trust.errors import FeedUnreachable
 from tests.bundle.conftest import OfflineSite, Publication
+from tests.support.http_server import serving
+
+NOBODY = "http://127.0.0.1:9/"
 
 
 def test_a_bundle_brings_the_path_and_needs_no_network(bundle: Path, site: OfflineSite) -> None:
@@ -32,3 +46,71 @@ def test_the_same_feed_gives_the_same_bytes(
 ) -> None:
     shared.export(tmp_path / "again.ncen")
     assert (tmp_path / "again.ncen").read_bytes() == bundle.read_bytes()
+
+
+def test_a_delta_pack_is_taken_where_it_leads_on_from_what_runs_there(
+    publication: Publication, site: OfflineSite, order: Callable[..., Order], tmp_path: Path
+) -> None:
+    publication.publish("3.5.0", data_of="3.4.0", packs=True)
+    late = order(origin=Version("3.4.0"))
+    small = publication.export(tmp_path / "small.ncen", late)
+    large = publication.export(tmp_path / "large.ncen", replace(late, archives=True))
+    assert (small.releases, large.releases) == ({"3.5.0": "delta"}, {"3.5.0": "archive"})
+    assert small.bytes < large.bytes - 15_000
+    ours = replace(site, root=publication.root, current="3.4.0")
+    assert ours.take(*small.files).reaches == "3.5.0"
+    source, offer = ours.source(), ours.refresh().offers[-1]
+    document = json.loads((ours.state / "downloads/ncen/3.5.0/release.json").read_bytes())
+    tree = next(r["from_tree"] for r in document["deltas"] if r["from_version"] == "3.4.0")
+    pack = source.fetched_smallest(offer, [tree])
+    assert isinstance(pack, FetchedPack)
+    other = replace(ours, state=tmp_path / "other", current="3.3.0")
+    with pytest.raises(BundleDoesNotFit):
+        other.take(*small.files)
+    assert other.take(*large.files).reaches == "3.5.0"
+    # What the archive would be needed for is told as that.
+    with pytest.raises(NotImported, match=r"3\.5\.0"):
+        source.fetch(offer, Silent())
+
+
+def test_a_feed_that_cannot_be_reached_leaves_the_imported_list(
+    bundle: Path, site: OfflineSite
+) -> None:
+    cut_off = replace(site, urls=(NOBODY,))
+    with pytest.raises(FeedUnreachable):
+        cut_off.refresh()
+    cut_off.take(bundle)
+    view = replace(cut_off, at=site.at + timedelta(days=30)).refresh()
+    assert view.offers[-1].version == "3.4.0"
+    assert view.checked_at == site.at  # it is no fresher than the import
+
+
+def test_a_newer_list_by_cable_ends_the_grace_of_the_imported_one(
+    publication: Publication, site: OfflineSite, tmp_path: Path
+) -> None:
+    bundle = publication.export(tmp_path / "ke.ncen").files[0]
+    ours = replace(site, root=publication.root, urls=(NOBODY,))
+    ours.take(bundle)
+    publication.at += timedelta(days=1)
+    publication.publish("3.5.0")
+    with serving(publication.directory) as server:
+        online = replace(ours, urls=(server.url,), at=publication.at)
+        assert online.refresh().offers[-1].version == "3.5.0"
+    with pytest.raises(FeedUnreachable):
+        replace(ours, at=publication.at).refresh()
+
+
+def test_without_feed_and_import_there_is_no_list(site: OfflineSite) -> None:
+    with pytest.raises(NothingImported):
+        site.refresh()
+
+
+def test_a_site_that_was_not_taken_over_keeps_all_of_it(
+    shared: Publication, site: OfflineSite, order: Callable[..., Order], tmp_path: Path
+) -> None:
+    shared.export(tmp_path / "whole.ncen", order(with_origin=True))
+    new = replace(site, current=None)
+    record = new.take(tmp_path / "whole.ncen")
+    assert record.releases == ("3.2.0", "3.3.0", "3.4.0")
+    assert record.reaches is None
+    assert new.source().fetch(new.refresh().offers[0], Silent()).archive.is_file()

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from ncen_updater.trust.bundled import BundleFetcher, in_words_of_bundles
 from ncen_updater.trust.errors import RoleExpired, RollbackRefused, TrustError
 from ncen_updater.trust.fetcher import HttpFetcher
 from ncen_updater.trust.mirror import Mirror, MirrorReport
+from ncen_updater.trust.source import TufReleaseSource
 from tests.bundle.conftest import OfflineSite, Publication, contents
 from tests.bundle.forging import members, well_formed
 from tests.support.http_server import serving
@@ -157,6 +159,31 @@ def test_lists_lapse_unless_a_grace_is_given(home: Home, tmp_path: Path) -> None
     assert home.from_bundle(bundle).releases["ncen"] == ("3.3.0", "3.4.0")
     with pytest.raises(RoleExpired):
         home.from_feed()
+
+
+def test_readers_of_a_mirror_of_bundles_may_be_given_a_grace(
+    home: Home, site: OfflineSite, tmp_path: Path
+) -> None:
+    home.from_bundle(home.publication.export(tmp_path / "ke.ncen").files[0])
+    late = home.publication.at + 20 * DAYS
+    with serving(home.served) as server:
+        server.date = format_datetime(late, usegmt=True)
+        for grace, expected in ((0, RoleExpired), (30, None)):
+            fetcher = HttpFetcher((server.url,), timeout_s=5.0, attempts=1)
+            source = TufReleaseSource(
+                "ncen",
+                state=site.state,
+                trusted_root=home.publication.root,
+                make_fetcher=lambda fetcher=fetcher: fetcher,  # type: ignore[misc]
+                now=lambda: late,
+                feed_grace=grace * DAYS,
+            )
+            if expected is not None:
+                with pytest.raises(expected):
+                    source.refresh()
+            else:
+                assert source.refresh().offers[-1].version == "3.4.0"
+            source.close()
 
 
 def test_keep_removes_older_releases_but_no_required_stop(

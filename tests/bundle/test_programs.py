@@ -14,8 +14,8 @@ import pytest
 from ncen_updater.demo.site import DemoSite, SiteOptions
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.names import JOURNAL
+from tests.bundle.forging import add, odd
 from tests.cli.live import LiveSite
-from tests.support.http_server import serving
 from tests.support.sites import TrialFeed
 
 PUBLISHER = (sys.executable, "-m", "ncen_updater.cli.publisher")
@@ -36,11 +36,10 @@ def feed(tmp_path_factory: pytest.TempPathFactory) -> TrialFeed:
 
 @pytest.fixture
 def live(tmp_path: Path, feed: TrialFeed) -> Iterator[LiveSite]:
-    """A running site that nobody has taken over; its feed cannot be reached."""
+    """A site that nobody has taken over and that does not run; its feed cannot be reached."""
     options = SiteOptions(cases=20, icomm=False, soak_s=0.5, health_timeout_s=10)
     with DemoSite(tmp_path / "site", None, options) as demo:
         shutil.copyfile(feed.root, demo.trusted_root)
-        demo.start_app()
         yield LiveSite(demo, feed.directory)
 
 
@@ -60,6 +59,7 @@ def records_of(live: LiveSite) -> dict[str, str]:
 def test_taken_over_upgraded_and_rolled_back_without_a_network(
     live: LiveSite, feed: TrialFeed, tmp_path: Path
 ) -> None:
+    live.demo.start_app()
     report = export(feed, tmp_path / "mu.ncen", "--with-origin", "--media-size", "20kB")
     parts = [str(path) for path in report["files"]]  # type: ignore[attr-defined]
     assert len(parts) > 1
@@ -112,6 +112,12 @@ def test_a_refusal_is_in_the_history(live: LiveSite, feed: TrialFeed, tmp_path: 
     assert "bad.ncen" in live.run("history").stdout
 
 
+def test_reasons_are_in_the_language_of_the_operator(live: LiveSite, tmp_path: Path) -> None:
+    bad = odd(tmp_path / "bad.ncen", {}, add("targets/x", compressed=True))
+    refused = live.run("import", str(bad), "--lang", "fr")
+    assert "il est compressé" in refused.stderr
+
+
 def test_a_mirror_by_the_program(live: LiveSite, feed: TrialFeed, tmp_path: Path) -> None:
     export(feed, tmp_path / "mu.ncen", "--with-origin")
     served = tmp_path / "www"
@@ -122,11 +128,6 @@ def test_a_mirror_by_the_program(live: LiveSite, feed: TrialFeed, tmp_path: Path
     made = live.run(*order)
     assert made.returncode == 0, made.stderr
     assert json.loads(made.stdout)["releases"]["ncen"] == ["3.2.4", "3.3.0"]
-    with serving(served) as server:
-        config = live.demo.config_path
-        config.write_text(config.read_text().replace("http://127.0.0.1:9/", server.url))
-        assert live.run("adopt", "3.2.4").returncode == 0
-        assert json.loads(live.run("check", "--json").stdout)["available"] is True
 
 
 @pytest.mark.parametrize(

@@ -284,6 +284,16 @@ def test_a_change_of_online_keys_that_was_cut_off_is_completed_by_refresh(
         Publisher(Feed(feed), clock).refresh(new)
 
 
+def test_a_timestamp_that_does_not_name_the_newest_root_is_due(feed: Path, keys: KeyRing) -> None:
+    """Killed between the new root and the timestamp: both verify, and a mirror could hide one."""
+    timestamp = feed / "metadata" / "timestamp.json"
+    old = timestamp.read_bytes()
+    publish_draft(feed, draft_renewal(Feed(feed).state(), ["root"], NOW), keys, clock)
+    timestamp.write_bytes(old)
+    assert Publisher(Feed(feed), clock).refresh(keys.online).new_roles == ("timestamp",)
+    assert b'"x-ncen-root":2' in timestamp.read_bytes()
+
+
 def test_no_root_is_missing(feed: Path, keys: KeyRing) -> None:
     for _ in range(2):
         publish_draft(feed, draft_renewal(Feed(feed).state(), ["root"], NOW), keys, clock)

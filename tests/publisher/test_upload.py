@@ -212,7 +212,7 @@ def test_what_must_not_be_written_over(feed: Path, keys: KeyRing, tmp_path: Path
         upload(Feed(old), place, Silent())
     stale = tmp_path / "stale"
     shutil.copytree(feed, stale)
-    Publisher(Feed(feed), lambda: NOW + timedelta(hours=1)).refresh(keys.online)
+    Publisher(Feed(feed), lambda: NOW + timedelta(days=2)).refresh(keys.online)
     upload(Feed(feed), place, Silent())
     before = {name: place.get(name) for name in place.sizes()}
     with pytest.raises(PlaceAhead):  # nothing but the timestamp is older

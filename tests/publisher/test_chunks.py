@@ -1,0 +1,88 @@
+"""Digests of the parts of an archive: made by the publisher, used by a site between two mirrors."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.progress import Silent
+from ncen_updater.publisher.chunks import chunks_of
+from ncen_updater.publisher.release_flow import make_feed, make_keys, publish_release
+from ncen_updater.release.document import chunk_bytes_for, parse_release_document
+from ncen_updater.release.errors import BadRelease
+from ncen_updater.trust.fetcher import HttpFetcher
+from ncen_updater.trust.source import TufReleaseSource
+from tests.publisher.releases import PASSPHRASE, write_release
+from tests.support.http_server import serving
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("length", "size"),
+    [
+        (0, 4 * MIB),
+        (4 * MIB, 4 * MIB),
+        (128 * MIB, 4 * MIB),
+        (128 * MIB + 1, 8 * MIB),
+        (1 << 30, 32 * MIB),
+        (10**10, 512 * MIB),
+    ],
+)
+def test_there_are_at_most_32_parts_of_at_least_4_mib(length: int, size: int) -> None:
+    assert chunk_bytes_for(length) == size
+    assert -(-length // size) <= 32
+
+
+def test_a_small_file_has_no_parts_and_a_large_one_all(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(bytes(4 * MIB))
+    assert chunks_of(path, 4 * MIB) is None
+    content = random.Random(1).randbytes(9 * MIB + 5)
+    path.write_bytes(content)
+    found = chunks_of(path, len(content))
+    assert found is not None
+    assert found.size == 4 * MIB
+    assert list(found.sha256) == [
+        hashlib.sha256(content[start : start + 4 * MIB]).hexdigest()
+        for start in range(0, len(content), 4 * MIB)
+    ]
+
+
+def test_a_wrong_byte_of_a_mirror_costs_a_part_of_the_archive(tmp_path: Path) -> None:
+    feed, keys = tmp_path / "feed", make_keys(tmp_path / "keys", PASSPHRASE)
+    feed.mkdir()
+    source = write_release(tmp_path / "release", "3.3.0")
+    (source / "large.bin").write_bytes(random.Random(2).randbytes(9 * MIB))
+    make_feed(feed, keys, lambda: datetime.now(UTC))
+    publish_release(feed, [source], keys, lambda: datetime.now(UTC))
+    bad = tmp_path / "bad"
+    shutil.copytree(feed, bad)
+    (archive,) = (bad / "targets").glob("*.tar.gz")
+    with archive.open("r+b") as stream:
+        stream.seek(5 * MIB)
+        byte = stream.read(1)[0]
+        stream.seek(5 * MIB)
+        stream.write(bytes([byte ^ 1]))
+    with serving(bad) as one, serving(feed) as two:
+        site = TufReleaseSource(
+            "ncen",
+            state=tmp_path / "state",
+            trusted_root=feed / "metadata" / "1.root.json",
+            make_fetcher=lambda: HttpFetcher((one.url, two.url), sleep=lambda _: None),
+        )
+        release = site.fetch(site.refresh().offers[0], Silent())
+        site.close()
+    asked = [[r.range for r in s.requests if r.path.endswith(".tar.gz")] for s in (one, two)]
+    assert asked == [[None], [f"bytes={4 * MIB}-"]]
+    content = release.document.canonical()
+    short = content.replace(release.document.archive_chunks.sha256[0].encode(), b"")  # type: ignore[union-attr]
+    for wrong in (short.replace(b'"",', b""), content.replace(b'"size":4194304', b'"size":1')):
+        assert wrong != content
+        with pytest.raises(BadRelease):
+            parse_release_document(wrong, "x")

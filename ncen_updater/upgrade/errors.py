@@ -150,7 +150,7 @@ class LaterHopFailed(ChangeFailed):
         stays: The release that the last hop before it reached.
     """
 
-    code = "NU-6026"
+    code = "NU-6028"
     what = N_(
         "The {kind} to {version} failed in the step '{step}' and was undone; "
         "release {stays}, reached before it, stays: {cause}"

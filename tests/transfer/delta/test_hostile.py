@@ -226,6 +226,7 @@ def _covers(*numbers: tuple[int, int, int]) -> bytes:
         (2**32 - 1, 0, 1),
         (0, 2**32 - 1, 1),
         (0, 0, 2**32 - 1),
+        (2 * 100 - 1, 100, 1),  # back again after a gap that the new file has no room for
     ],
 )
 def test_covers_outside_the_old_file(forge: Forge, numbers: tuple[int, int, int]) -> None:
@@ -262,6 +263,15 @@ def test_streams_that_are_none(forge: Forge, part: str, packed: bytes) -> None:
     with pytest.raises(DeltaDamaged) as caught:
         forge.apply()
     assert (caught.value.code, caught.value.exit_code) == ("NU-3151", ExitCode.TRUST)
+
+
+def test_streams_with_bytes_after_their_end(forge: Forge) -> None:
+    made, streams = group(b"ab")
+    extent = Extent(0, made.literals.packed + 3, 2)
+    longer = Group(1, (), (), 2, 0, made.control, made.differences, extent)
+    forge.plan([0, 1, _file("new", 2)], longer, streams=streams + b"abc")
+    with pytest.raises(DeltaDamaged):
+        forge.apply()
 
 
 def test_lengths_that_do_not_add_up(forge: Forge) -> None:

@@ -353,6 +353,10 @@ def test_deflating_must_be_signed(tmp_path: Path) -> None:
     made = Group(
         1, part.refs, (recipe,), part.view, 0, part.control, part.differences, part.literals
     )
+    for wrong in (3, 5):
+        forge.plan([_file("new", wrong)], made, streams=streams)
+        with pytest.raises(DeltaRangeRefused):
+            forge.apply()
     forge.plan([_file("new", 4)], made, streams=streams)
     forge.apply()
     with pytest.raises(DeltaOverLimit):

@@ -8,6 +8,7 @@ of a code is never used twice and never changes its meaning. The thousands say w
 2xxx  trust and the feed              6xxx  the upgrade, journal and recovery
 3xxx  releases, transfer and slots    7xxx  the publisher
 4xxx  databases and migrations        8xxx  the stand-in and the demonstration
+                                      9xxx  the service and the agent itself
 ====  ==============================  ====  =================================
 
 This module is on the path of ``ncen-updater status`` and imports nothing heavy.

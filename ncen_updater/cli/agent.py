@@ -28,6 +28,7 @@ COMMANDS = {
     "rollback": (f"{_AT}rollback", N_("Go back to the release before.")),
     "resume": (f"{_AT}resume", N_("Bring an interrupted change to its end.")),
     "history": (f"{_AT}history", N_("What was done here.")),
+    "collect": (f"{_AT}collect", N_("Drop what is kept longer than its days.")),
     "verify": (f"{_AT}verify", N_("Compare what is there with what was recorded.")),
     "doctor": (f"{_AT}doctor", N_("Look for everything that would stand in the way.")),
     "import": (f"{_AT}media", N_("Take releases from a bundle that came on a medium.")),
@@ -35,6 +36,7 @@ COMMANDS = {
     "hold": (f"{_AT}hold", N_("Forbid upgrades, with a reason.")),
     "unhold": (f"{_AT}hold", N_("Allow upgrades again.")),
     "serve": (f"{_AT}serve", N_("Be the service of this site.")),
+    "self-update": (f"{_AT}self_update", N_("Renew the agent itself.")),
     "adopt": (f"{_AT}adopt", N_("Take over a site that was installed by hand.")),
 }
 

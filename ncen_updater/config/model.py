@@ -245,6 +245,7 @@ class PathSettings(Settings):
     slots: Path = Path("opt/ncen/slots")
     current: Path = Path("opt/ncen/current")
     trusted_root: Path = Path("etc/ncen-updater/trust/root.json")
+    agent: Path = Path("opt/ncen-updater")
 
     def resolve(self, path: Path) -> Path:
         """Return a place as an absolute path."""

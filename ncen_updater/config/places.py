@@ -23,6 +23,7 @@ PATHS: tuple[tuple[str, ...], ...] = (
     ("paths", "slots"),
     ("paths", "current"),
     ("paths", "trusted_root"),
+    ("paths", "agent"),
     ("feed", "ca_file"),
     ("feed", "client_certificate"),
     ("databases", "dump_directory"),

@@ -75,6 +75,8 @@ class ServiceSettings(BaseModel):
         read_group: Members may look.
         operate_group: Members may hold, rehearse and schedule, too.
         approve_group: Members may approve, too.
+        self_update: Whether the agent renews itself, at the hours of downloads.
+        confirm_agent_s: Seconds that a new agent has to run before it may confirm itself.
         runner: ``process`` runs work as a child; ``systemd`` starts the units that split privilege.
     """
 
@@ -93,6 +95,8 @@ class ServiceSettings(BaseModel):
     read_group: GroupName = "ncen-updater"
     operate_group: GroupName = "ncen-updater"
     approve_group: GroupName = "ncen-approver"
+    self_update: bool = True
+    confirm_agent_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
     runner: Literal["process", "systemd"] = "process"
 
     @field_validator("timezone")

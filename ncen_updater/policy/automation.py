@@ -5,12 +5,14 @@ The order of the rules is the order of the code below:
 1. A change that is stuck waits for a person; nothing else is begun beside it.
 2. A change that is open is brought to its end at once, whatever the hour: that is recovery, and the
    only way to let officers back in.
-3. What a person ordered comes before what the service would do by itself.
-4. The feed is asked when its time has come, also while upgrades are on hold.
-5. The agent renews itself before it touches the application.
-6. A hold, the mode ``notify``, and a release that failed here lately each end the matter.
-7. A release is prepared and rehearsed ahead, at the hours for that.
-8. People approve, a chosen time and a window come, and then it is installed.
+3. A new agent that has not confirmed itself begins nothing else.
+4. What a person ordered comes before what the service would do by itself.
+5. The feed is asked when its time has come, also while upgrades are on hold.
+6. What is kept longer than its days is dropped; the room may be needed for what follows. Then the
+   agent renews itself, before it touches the application.
+7. A hold, the mode ``notify``, and a release that failed here lately each end the matter.
+8. A release is prepared and rehearsed ahead, at the hours for that.
+9. People approve, a chosen time and a window come, and then it is installed.
 
 Whatever was tried by itself and failed is tried again after growing delays only.
 """
@@ -57,6 +59,7 @@ class Deed(StrEnum):
     PREPARE = "prepare"
     REHEARSE = "rehearse"
     UPGRADE = "upgrade"
+    COLLECT = "collect"
 
 
 class Rehearsed(StrEnum):
@@ -94,6 +97,7 @@ class Facts:
         next_check: When the feed is to be asked again.
         open_change: Whether a change has not come to its end.
         stuck: Whether it waits for a person.
+        on_trial: Whether this agent is new and has not confirmed itself.
         ordered: Whether a person's order waits.
         held: The reason of a hold in force.
         agent: Version of a newer agent on offer that has not failed here.
@@ -103,6 +107,7 @@ class Facts:
         rehearsed: What is known of its rehearsal.
         missing_approvals: How many people have yet to approve.
         not_before: The time that a person chose.
+        collect_at: When the days of something that is kept are over.
         failures: Deeds that failed when they were last tried by themselves.
     """
 
@@ -114,6 +119,7 @@ class Facts:
     fetch_windows: tuple[Window, ...] = ()
     open_change: bool = False
     stuck: bool = False
+    on_trial: bool = False
     ordered: bool = False
     held: str | None = None
     agent: str | None = None
@@ -123,6 +129,7 @@ class Facts:
     rehearsed: Rehearsed = Rehearsed.MISSING
     missing_approvals: int = 0
     not_before: datetime | None = None
+    collect_at: datetime | None = None
     failures: Mapping[Deed, Failure] = field(default_factory=dict)
 
 
@@ -148,10 +155,16 @@ def decide(facts: Facts) -> Act:
         return _wait(facts, None, N_("a change is stuck: a person has to look at it"))
     if facts.open_change:
         return _do(facts, Deed.RESUME, N_("a change has not come to its end"))
+    if facts.on_trial:
+        words = N_("this agent is new: it begins nothing until it has confirmed itself")
+        return Act(Deed.WAIT, Text(words), facts.now + LONGEST_SLEEP)
     if facts.ordered:
         return Act(Deed.ORDER, Text(N_("somebody asked for it")))
     if facts.now >= facts.next_check:
         return Act(Deed.CHECK, Text(N_("it is time to ask the feed")))
+    collect_at = _collect_at(facts)
+    if collect_at is not None and facts.now >= collect_at:
+        return Act(Deed.COLLECT, Text(N_("the days of what was kept are over")))
     if facts.agent is not None:
         act = _at_hours(facts, Deed.SELF_UPDATE, N_("agent {version} is on offer"), facts.agent)
         if act.deed is not Deed.WAIT:
@@ -160,7 +173,7 @@ def decide(facts: Facts) -> Act:
 
 
 def _release(facts: Facts) -> Act:
-    """Rules 6 to 8."""
+    """Rules 7 to 9."""
     if facts.held is not None:
         return _wait(facts, None, N_("upgrades are on hold: {reason}"), reason=facts.held)
     target = facts.target
@@ -220,11 +233,22 @@ def _do(
     return Act(deed, Text(words, values), closes)
 
 
+def _collect_at(facts: Facts) -> datetime | None:
+    """When to collect; a collection that failed holds nothing else up."""
+    failure = facts.failures.get(Deed.COLLECT)
+    if facts.collect_at is None or failure is None:
+        return facts.collect_at
+    return max(facts.collect_at, failure.again_at())
+
+
 def _wait(facts: Facts, until: datetime | None, words: str, **values: object) -> Act:
     """Wait until a time, but never past the next question to the feed, nor for very long."""
     ends = [facts.now + LONGEST_SLEEP]
     if not (facts.stuck or facts.open_change):
         ends.append(facts.next_check)
+        collect_at = _collect_at(facts)
+        if collect_at is not None:
+            ends.append(collect_at)
     if until is not None:
         ends.append(until)
     return Act(Deed.WAIT, Text(words, values), min(ends))

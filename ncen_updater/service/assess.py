@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from ncen_updater.errors import UpdaterError
 from ncen_updater.policy.automation import Rehearsed
 from ncen_updater.policy.bad_releases import BadRelease, next_attempt
 from ncen_updater.service.knowledge import Assessment
+from ncen_updater.upgrade.collecting import due_at
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.memory import Memory
 from ncen_updater.upgrade.names import JOURNAL
@@ -30,8 +32,12 @@ if TYPE_CHECKING:
 __all__ = ["assess", "main"]
 
 
-def assess(site: Site) -> Assessment:
+def assess(site: Site, agent: str | None = None) -> Assessment:
     """Find out what is next for a site.
+
+    Args:
+        site: The site.
+        agent: The agent that is on offer, if any.
 
     Raises:
         UpdaterError: If something cannot be read.
@@ -45,11 +51,15 @@ def assess(site: Site) -> Assessment:
             for record in Memory(journal).bad_releases()
             if record.product == site.config.site.product
         }
-        if current is None or view is None:
-            return Assessment(event=event, current=str(current) if current else None)
+        if current is None:
+            return Assessment(event, agent=agent)
+        collect_at = due_at(journal, site.config.keep.previous_days)
+        here = Assessment(event, str(current), agent=agent, collect_at=collect_at)
+        if view is None:
+            return here
         path = _path(site, current, view.offers, frozenset(map(Version, bad)))
         if path is None:
-            return Assessment(event=event, current=str(current))
+            return here
         target = path.target.version
         worst = [bad[hop.version] for hop in path.hops if hop.version in bad]
         again = [
@@ -57,9 +67,8 @@ def assess(site: Site) -> Assessment:
             for row in worst
         ]
         standing = _standing(site, journal, path)
-    return Assessment(
-        event=event,
-        current=str(current),
+    return replace(
+        here,
         target=target,
         prepared=standing is not None,
         rehearsed=standing.rehearsed if standing else Rehearsed.MISSING,
@@ -115,10 +124,12 @@ def main() -> int:
     """Assess the site of a configuration file; return the exit status."""
     from ncen_updater.composition import build_site
     from ncen_updater.config.loader import load_config
+    from ncen_updater.selfupdate.renewing import agent_on_offer
 
     config_path = Path(sys.argv[1])
     try:
-        found = assess(build_site(load_config(config_path), config_path))
+        site = build_site(load_config(config_path), config_path)
+        found = assess(site, agent_on_offer(site, config_path))
     except UpdaterError as error:
         sys.stdout.write(json.dumps({"error": {"code": error.code, "what": str(error)}}) + "\n")
         return int(error.exit_code)

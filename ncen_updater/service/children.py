@@ -78,7 +78,14 @@ class ProcessRunner:
 
     def assess(self) -> Finished:
         """Run the module that assesses."""
-        return self._run(["ncen_updater.service.assess", str(self._config)])
+        return self._module("ncen_updater.service.assess")
+
+    def in_reach(self) -> bool:
+        """Whether a child reaches journal, lists and databases."""
+        return self._module("ncen_updater.selfupdate.reach").exit_code == 0
+
+    def _module(self, name: str) -> Finished:
+        return self._run([name, str(self._config)])
 
     def _run(self, words: Sequence[str]) -> Finished:
         with tempfile.TemporaryFile() as output:

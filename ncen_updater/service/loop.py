@@ -89,6 +89,7 @@ class Service:
         schedule: Spreads the questions to the feed.
         now: The wall clock.
         tell: Called with what happens.
+        on_trial: Whether this agent is new and has not confirmed itself.
     """
 
     def __init__(
@@ -102,8 +103,9 @@ class Service:
         schedule: Schedule,
         now: Callable[[], datetime],
         tell: Callable[[Happening], None],
+        on_trial: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._settings = settings
+        self._settings, self._on_trial = settings, on_trial
         self._looking, self._keeper, self._orders = looking, keeper, orders
         self._runner, self._schedule, self._now, self._tell = runner, schedule, now, tell
         self._knowledge = keeper.load()
@@ -190,13 +192,15 @@ class Service:
             stuck=look.stuck,
             ordered=look.order is not None,
             held=look.held,
-            agent=found.agent,
+            on_trial=self._on_trial(),
+            agent=found.agent if settings.self_update else None,
             target=found.target,
             bad_until=found.bad_until,
             prepared=found.prepared,
             rehearsed=found.rehearsed if settings.rehearse else Rehearsed.NOT_WANTED,
             missing_approvals=look.missing_approvals,
             not_before=look.not_before,
+            collect_at=found.collect_at,
             failures=knowledge.failures,
         )
 
@@ -260,6 +264,8 @@ def words_of(act: Act, assessment: Assessment | None) -> tuple[str, ...]:
             return ("resume", "--unattended")
         case Deed.CHECK:
             return ("check",)
+        case Deed.COLLECT:
+            return ("collect",)
         case Deed.SELF_UPDATE:
             return ("self-update",)
         case Deed.PREPARE:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 
 from ncen_updater.config.loader import load_config
@@ -13,6 +15,9 @@ from ncen_updater.config.model import AgentConfig
 from ncen_updater.errors import UpdaterError
 from ncen_updater.policy.automation import Deed, Failure
 from ncen_updater.policy.schedule import next_check
+from ncen_updater.selfupdate.keeping import SYSTEM_PYTHON, collect_slots, renew_failsafe
+from ncen_updater.selfupdate.probation import Probation
+from ncen_updater.selfupdate.sequence import SequenceFile
 from ncen_updater.service.children import ProcessRunner
 from ncen_updater.service.knowledge import Knowledge, KnowledgeFile
 from ncen_updater.service.look import Looker
@@ -21,7 +26,7 @@ from ncen_updater.service.notify import SystemdNotifier
 from ncen_updater.service.waiting import Waker
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.lock import change_lock
-from ncen_updater.upgrade.names import JOURNAL, LOCK
+from ncen_updater.upgrade.names import AGENT_CONFIRMED, JOURNAL, LOCK
 from ncen_updater.upgrade.orders import Orders
 
 __all__ = ["KNOWLEDGE", "SERVICE_LOCK", "caught_up", "schedule_for", "serve"]
@@ -106,7 +111,8 @@ def serve(
         on_start: Starts what runs beside the loop, and returns what ends it.
 
     Raises:
-        UpdaterError: If the configuration cannot be used, or another service runs.
+        UpdaterError: If the configuration cannot be used, another service runs, or this agent is
+            new and could not confirm itself.
     """
     config = load_config(config_path)
     state = config.paths.resolve(config.paths.state)
@@ -115,6 +121,7 @@ def serve(
     waker = Waker(notifier.alive, looker.changed_at)
     runner = ProcessRunner(config_path, notifier.alive, lambda: waker.stopping)
     orders = _JournalOrders(state / JOURNAL)
+    probation = _probation(config, runner)
 
     def tell(happening: Happening) -> None:
         for listener in listeners:
@@ -136,13 +143,14 @@ def serve(
             schedule=schedule_for(config),
             now=_now,
             tell=tell,
+            on_trial=lambda: probation.on_trial,
         )
         _end_torn(orders)
         stop_beside = on_start(config, waker) if on_start else None
         try:
             notifier.ready()
             tell(Happening("started", {}))
-            _loop(service, waker, notifier, config_path)
+            _loop(service, waker, notifier, probation, config_path)
         finally:
             notifier.stopping()
             if stop_beside is not None:
@@ -157,7 +165,41 @@ def _end_torn(orders: _JournalOrders) -> None:
         logger.warning("orders that were torn stay so for now: %s", error)
 
 
-def _loop(service: Service, waker: Waker, notifier: SystemdNotifier, config_path: Path) -> None:
+def _probation(config: AgentConfig, runner: ProcessRunner) -> Probation:
+    directory = config.paths.resolve(config.paths.agent)
+    journal_path = config.paths.resolve(config.paths.state) / JOURNAL
+    agent = version("ncen-updater")
+
+    def note() -> None:
+        with Journal.open(journal_path) as journal:
+            journal.note(AGENT_CONFIRMED, version=agent)
+
+    def tidy() -> None:
+        try:
+            renew_failsafe(directory, SYSTEM_PYTHON)
+            collect_slots(directory)
+        except (OSError, UpdaterError) as error:
+            logger.warning("the agent's directory is not tidy: %s", error)
+
+    return Probation(
+        SequenceFile(directory),
+        agent,
+        config.service.confirm_agent_s,
+        in_reach=runner.in_reach,
+        confirmed=note,
+        after=tidy,
+        monotonic=time.monotonic,
+        now=_now,
+    )
+
+
+def _loop(
+    service: Service,
+    waker: Waker,
+    notifier: SystemdNotifier,
+    probation: Probation,
+    config_path: Path,
+) -> None:
     while not waker.stopping:
         if waker.take_reload():
             notifier.reloading()
@@ -168,6 +210,11 @@ def _loop(service: Service, waker: Waker, notifier: SystemdNotifier, config_path
         notifier.status(act.why.render())
         waits = act.deed is Deed.WAIT and act.until is not None
         left = (act.until - _now()).total_seconds() if waits and act.until else 0.0
+        verdict = probation.after_step()
+        if verdict.leave:
+            return
+        if verdict.again_s is not None:
+            left = min(left, verdict.again_s)
         waker.sleep(max(left, PAUSE_S))
 
 

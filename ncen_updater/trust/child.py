@@ -107,14 +107,16 @@ class ChildSource(ReleaseSource):
     Args:
         config: The configuration.
         config_path: Its file; the child reads it again.
+        product: Whose releases; those of the site's product by default.
     """
 
-    def __init__(self, config: AgentConfig, config_path: Path) -> None:
+    def __init__(self, config: AgentConfig, config_path: Path, product: str | None = None) -> None:
         self._config_path = config_path
+        self._product = product or config.site.product
         paths = config.paths
         # Used for what lies on the disk; never opens a connection.
         self._local = TufReleaseSource.from_settings(
-            config.site.product,
+            self._product,
             config.feed,
             state=paths.resolve(paths.state),
             trusted_root=paths.resolve(paths.trusted_root),
@@ -195,7 +197,7 @@ class ChildSource(ReleaseSource):
         # Files and not pipes: neither can the child stop by what we do not read, nor we by what it
         # does not read.
         with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as stderr:
-            stdin.write(json.dumps(order).encode())
+            stdin.write(json.dumps({"product": self._product, **order}).encode())
             stdin.seek(0)
             with subprocess.Popen(
                 [sys.executable, "-m", "ncen_updater.trust.worker", str(self._config_path)],

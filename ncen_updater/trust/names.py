@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "AGENT_PRODUCT",
     "DELTAS_PREFIX",
     "ISSUED_FIELD",
     "METADATA_PREFIX",
@@ -16,6 +17,9 @@ __all__ = [
 #: Below the feed's address: signed metadata, and the files that they name.
 METADATA_PREFIX = "metadata/"
 TARGETS_PREFIX = "targets/"
+
+#: The product that the agent itself is; a feed may carry it beside the application.
+AGENT_PRODUCT = "ncen-updater"
 
 #: Custom field of a release document's target that holds the :class:`Offer`.
 OFFER_FIELD = "ncen"

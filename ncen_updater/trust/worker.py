@@ -16,7 +16,8 @@ from ncen_updater.config.loader import load_config
 from ncen_updater.errors import UpdaterError
 from ncen_updater.i18n import Text
 from ncen_updater.trust.child import error_to_json
-from ncen_updater.trust.errors import TargetMissing
+from ncen_updater.trust.errors import ProductNotInFeed, TargetMissing
+from ncen_updater.trust.names import AGENT_PRODUCT
 from ncen_updater.trust.source import TufReleaseSource
 
 __all__ = ["main"]
@@ -43,8 +44,11 @@ def _work(config_path: Path, order: dict[str, object]) -> None:
         _say({"report": ACTS[str(order["act"])](config, order, _Teller())})
         return
     paths = config.paths
+    product = str(order.get("product", config.site.product))
+    if product not in (config.site.product, AGENT_PRODUCT):
+        raise ProductNotInFeed(product=product)
     source = TufReleaseSource.from_settings(
-        config.site.product,
+        product,
         config.feed,
         state=paths.resolve(paths.state),
         trusted_root=paths.resolve(paths.trusted_root),

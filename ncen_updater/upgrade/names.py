@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["IMPORTED", "IMPORT_REFUSED", "JOURNAL", "LOCK"]
+__all__ = ["AGENT_CHOSEN", "AGENT_CONFIRMED", "IMPORTED", "IMPORT_REFUSED", "JOURNAL", "LOCK"]
 
 JOURNAL: Final = "journal.sqlite"
 LOCK: Final = "change.lock"
 IMPORTED: Final = "imported"
 IMPORT_REFUSED: Final = "import-refused"
+AGENT_CHOSEN: Final = "agent-chosen"
+AGENT_CONFIRMED: Final = "agent-confirmed"

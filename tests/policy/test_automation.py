@@ -57,6 +57,17 @@ ROWS = (
         Deed.RESUME,
     ),
     Row(
+        "a new agent begins nothing",
+        replace(READY, on_trial=True, ordered=True, next_check=NOW, agent="2.0"),
+        Deed.WAIT,
+        NOW + 24 * HOUR,
+    ),
+    Row(
+        "but ends what is open",
+        replace(READY, on_trial=True, open_change=True),
+        Deed.RESUME,
+    ),
+    Row(
         "an open change outside the window",
         replace(READY, open_change=True, windows=(NIGHT,)),
         Deed.RESUME,

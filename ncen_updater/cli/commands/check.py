@@ -17,6 +17,7 @@ __all__ = ["check"]
 @click.option("--exit-code", is_flag=True, help=N_("Exit with 10 when an upgrade is available."))
 @click.pass_context
 def check(context: click.Context, exit_code: bool) -> ExitCode:
+    from ncen_updater.selfupdate.renewing import agent_on_offer, refresh_agents
     from ncen_updater.trust.kept import read_import
     from ncen_updater.upgrade.operations import Operations
 
@@ -25,6 +26,8 @@ def check(context: click.Context, exit_code: bool) -> ExitCode:
     with session.progress() as progress:
         progress.tell(Text(N_("reading the signed list")))
         path = Operations(site, progress).path()
+        agents_error = refresh_agents(site, session.config)
+    agent = agent_on_offer(site, session.config)
     current = str(site.slots.current())
     view = site.source.last_view()
     product = site.config.site.product
@@ -47,10 +50,13 @@ def check(context: click.Context, exit_code: bool) -> ExitCode:
     gone = next((o.withdrawn for o in view.offers if o.version == current), None) if view else None
     if gone is not None:
         show_notice(session, product, current, gone.reason, gone.advice)
+    if agent is not None:
+        session.show(Text(N_("Agent {version} is on offer: 'self-update'."), {"version": agent}))
     session.finish(
         {
             "product": product,
             "current": current,
+            "agent": {"version": agent, "error": agents_error.code if agents_error else None},
             **path_document(path, session.language, current),
             "running_withdrawn": gone.model_dump() if gone else None,
             "imported": by_medium,

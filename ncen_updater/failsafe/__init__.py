@@ -1,0 +1,1 @@
+"""The one file that starts the agent; `install` copies it out of the package."""

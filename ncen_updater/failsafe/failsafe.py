@@ -1,0 +1,343 @@
+#!/usr/bin/python3
+"""Starts the agent from the slot that was chosen, and goes back where a new one does not work.
+
+Run by the system's Python as what the service starts::
+
+    /usr/bin/python3 -I /opt/ncen-updater/failsafe.py serve
+
+It lies beside the slots and imports the standard library alone: an agent that is broken in any way
+cannot break it. ``--check`` as first word says what would be started, and changes nothing.
+
+The rules, over ``sequence.json`` beside it (whose fields are declared again here, on purpose):
+
+1. Each start is counted on the disk before it is made. The agent takes the count back: a new one
+   when it confirms itself, a confirmed one after it has run for a while.
+2. A new agent (``trying``) that was started twice and has not confirmed itself is given up: the
+   previous one is chosen in one step, the new one is remembered as bad.
+3. A confirmed agent (``good``) is not given up for a crash. It is given up where it died early five
+   times in a row and there is another.
+4. A slot that cannot be started is passed over.
+5. Where the file is missing or damaged, the slot that the link ``current`` leads to is started, and
+   has to confirm itself like a new one.
+6. Where a start cannot be counted (a full disk), a new agent is not started: the previous one is.
+7. Where no slot can be started, it says so and ends with 1.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+FILE, LINK, LOCK = "sequence.json", "current", "sequence.lock"
+TRYING, GOOD = "trying", "good"
+#: So many starts of a new agent, and so many early deaths in a row of a confirmed one.
+TRIES, DEATHS = 2, 5
+MAX_BYTES = 100_000
+LOCK_S = 10.0
+NAME = re.compile(r"[0-9][0-9A-Za-z.+!]{0,63}")
+
+
+@dataclass(frozen=True)
+class State:
+    """What ``sequence.json`` holds.
+
+    Attributes:
+        bad: Versions that were given up here: how often, and when last.
+    """
+
+    current: str
+    previous: str | None = None
+    state: str = GOOD
+    attempts: int = 0
+    bad: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is started.
+
+    Attributes:
+        start: The version; None where nothing can be.
+        state: What is written before.
+        why: In words, where it is not the usual.
+    """
+
+    start: str | None
+    state: State | None
+    why: str = ""
+
+
+def newest(versions: Sequence[str]) -> str | None:
+    """Return the version with the highest numbers."""
+    return max(
+        versions, key=lambda v: [int(part) for part in re.findall(r"[0-9]+", v)], default=None
+    )
+
+
+def choose(
+    state: State | None,
+    link: str | None,
+    usable: Sequence[str],
+    now: str,
+) -> Choice:
+    """Decide what is started; pure.
+
+    Args:
+        state: What the file says; None where it is missing or damaged.
+        link: The version that the link leads to.
+        usable: Slots that can be started.
+        now: The time, for the memory of bad versions.
+    """
+    if state is None:
+        return _without_file(link, usable)
+    there = state.current in usable
+    limit = TRIES if state.state == TRYING else DEATHS
+    if there and state.attempts < limit:
+        return Choice(state.current, replace(state, attempts=state.attempts + 1))
+    other = _other(state, usable)
+    if other is None and there:
+        why = f"agent {state.current} does not keep running, and there is no other to go back to"
+        return Choice(state.current, replace(state, attempts=state.attempts + 1), why)
+    why = (
+        f"agent {state.current} was started {state.attempts} times and did not keep running"
+        if there
+        else f"the slot of agent {state.current} is missing or cannot be started"
+    )
+    if other is None:
+        return Choice(None, None, f"{why}, and there is no other to go back to")
+    bad = dict(state.bad)
+    if there or state.state == TRYING:  # a slot that was lost says nothing against its release
+        times = bad[state.current]["times"] if state.current in bad else 0
+        bad[state.current] = {"times": times + 1, "at": now}
+    return Choice(other, State(other, None, GOOD, 1, bad), f"{why}: going back to agent {other}")
+
+
+def _without_file(link: str | None, usable: Sequence[str]) -> Choice:
+    start = link if link in usable else newest(usable)
+    if start is None:
+        return Choice(None, None, f"{FILE} cannot be read, and no slot can be started")
+    other = newest([version for version in usable if version != start])
+    why = f"{FILE} is missing or damaged: agent {start} is started and has to confirm itself"
+    return Choice(start, State(start, other, TRYING, 1), why)
+
+
+def _other(state: State, usable: Sequence[str]) -> str | None:
+    """Where to go back to: the previous one, else the newest that is not known as bad."""
+    if state.previous in usable and state.previous != state.current:
+        return state.previous
+    return newest([v for v in usable if v != state.current and v not in state.bad])
+
+
+# ---- the disk ------------------------------------------------------------------------------------
+
+
+def read_state(directory: Path) -> State | None:
+    """Read the file; None where it is missing or is not what it should be."""
+    try:
+        with (directory / FILE).open("rb") as stream:
+            data = json.loads(stream.read(MAX_BYTES))
+        state = State(
+            data["current"], data["previous"], data["state"], data["attempts"], data["bad"]
+        )
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    fits = (
+        is_version(state.current)
+        and (state.previous is None or is_version(state.previous))
+        and state.state in (TRYING, GOOD)
+        and type(state.attempts) is int
+        and state.attempts >= 0
+        and isinstance(state.bad, dict)
+        and all(is_version(version) and _is_row(row) for version, row in state.bad.items())
+    )
+    return state if fits else None
+
+
+def _is_row(row: object) -> bool:
+    if not isinstance(row, dict) or type(row.get("times")) is not int:
+        return False
+    try:
+        datetime.fromisoformat(row["at"])
+    except (KeyError, TypeError, ValueError):
+        return False
+    return True
+
+
+def is_version(value: object) -> bool:
+    """Whether a value can be the name of a slot."""
+    return isinstance(value, str) and NAME.fullmatch(value) is not None
+
+
+def write_state(directory: Path, state: State) -> None:
+    """Replace the file in one step that survives a power cut.
+
+    Raises:
+        OSError: If the disk does not take it; the file is as it was.
+    """
+    data = {
+        "schema": 1,
+        "current": state.current,
+        "previous": state.previous,
+        "state": state.state,
+        "attempts": state.attempts,
+        "bad": dict(state.bad),
+    }
+    partial = directory / f".{FILE}.failsafe"
+    with partial.open("wb") as stream:
+        stream.write(json.dumps(data, indent=1, sort_keys=True).encode())
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(directory / FILE)
+    flush(directory)
+
+
+def point_to(directory: Path, version: str) -> None:
+    """Let the link ``current`` lead to a slot, in one step; does nothing where it does.
+
+    Raises:
+        OSError: If the disk does not take it.
+    """
+    if read_link(directory) == version:
+        return
+    partial = directory / f".{LINK}.failsafe"
+    partial.unlink(missing_ok=True)
+    partial.symlink_to(version)
+    partial.replace(directory / LINK)
+    flush(directory)
+
+
+def flush(directory: Path) -> None:
+    """Flush a directory's entries to the disk."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_link(directory: Path) -> str | None:
+    """Return the version that the link leads to."""
+    try:
+        name = (directory / LINK).readlink().name
+    except OSError:
+        return None
+    return name if is_version(name) else None
+
+
+def usable_slots(directory: Path) -> list[str]:
+    """Slots with a program and an interpreter that can be run."""
+    try:
+        names = [item.name for item in directory.iterdir() if is_version(item.name)]
+    except OSError:
+        return []
+    return sorted(
+        name
+        for name in names
+        if all(
+            os.access(part, os.X_OK) and part.is_file()
+            for part in (program(directory, name), directory / name / "bin" / "python")
+        )
+    )
+
+
+def program(directory: Path, version: str) -> Path:
+    """The program in a slot."""
+    return directory / version / "bin" / "ncen-updater"
+
+
+def say(text: str) -> None:
+    """Say a sentence where the service's log goes."""
+    sys.stderr.write(f"failsafe: {text}\n")
+    sys.stderr.flush()
+
+
+def hold_lock(directory: Path) -> int | None:
+    """Keep the agent from changing the file meanwhile; go on without after ten seconds."""
+    try:
+        descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    except OSError:
+        return None
+    until = time.monotonic() + LOCK_S
+    while time.monotonic() < until:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return descriptor
+    say("somebody holds the lock; going on without it")
+    return descriptor
+
+
+def record(directory: Path, choice: Choice, usable: Sequence[str]) -> str | None:
+    """Write what was chosen; return what is started, which is another if it cannot be written."""
+    state = choice.state
+    if choice.start is None or state is None:
+        return None
+    try:
+        if (directory / FILE).exists() and read_state(directory) is None:
+            (directory / FILE).replace(directory / f"{FILE}.damaged")
+        write_state(directory, state)
+    except OSError as error:
+        say(f"the start cannot be counted ({error.strerror})")
+        if state.state == TRYING and state.previous in usable:
+            say(f"agent {state.current} is not tried without: starting agent {state.previous}")
+            return state.previous
+        return choice.start
+    try:
+        point_to(directory, choice.start)
+    except OSError as error:
+        say(f"the link {LINK} cannot be changed ({error.strerror}); going on all the same")
+    return choice.start
+
+
+def start(directory: Path, words: Sequence[str]) -> int:
+    """Choose, count, and become the agent. Returns only where nothing can be started."""
+    broken: set[str] = set()
+    while True:
+        descriptor = hold_lock(directory)
+        usable = [name for name in usable_slots(directory) if name not in broken]
+        now = datetime.now(UTC).isoformat()
+        choice = choose(read_state(directory), read_link(directory), usable, now)
+        if choice.why:
+            say(choice.why)
+        version = record(directory, choice, usable)
+        if descriptor is not None:
+            os.close(descriptor)
+        if version is None:
+            say(f"make a slot anew: run {directory}/VERSION/release/install")
+            return 1
+        path = program(directory, version)
+        try:
+            os.execv(path, [str(path), *words])  # noqa: S606 - it becomes the agent
+        except OSError as error:
+            say(f"{path} cannot be started ({error.strerror})")
+            broken.add(version)
+
+
+def check(directory: Path) -> int:
+    """Say what would be started."""
+    choice = choose(read_state(directory), read_link(directory), usable_slots(directory), "-")
+    sys.stdout.write(json.dumps({"start": choice.start, "why": choice.why}) + "\n")
+    return 0 if choice.start is not None else 1
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Be the program; the slots lie where this file lies."""
+    directory = Path(__file__).resolve().parent
+    if arguments and arguments[0] == "--check":
+        return check(directory)
+    return start(directory, arguments or ["serve"])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

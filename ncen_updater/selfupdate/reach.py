@@ -1,0 +1,50 @@
+"""Whether this agent reaches what it works with: run as a child while a new agent is on trial.
+
+Reads the journal, the last list of releases and the catalogue of every database; changes nothing
+and talks to no network.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from ncen_updater.composition import build_site
+from ncen_updater.config.loader import load_config
+from ncen_updater.errors import UpdaterError
+from ncen_updater.upgrade.context import Site
+from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.memory import Memory
+from ncen_updater.upgrade.names import JOURNAL
+
+__all__ = ["look_over", "main"]
+
+
+def look_over(site: Site) -> None:
+    """Look at journal, list and databases.
+
+    Raises:
+        UpdaterError: If one of them cannot be read.
+    """
+    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
+        journal.changes()
+        journal.open_change()
+        Memory(journal).bad_releases()
+    site.source.last_view()
+    site.slots.current()
+    site.engine.describe()
+
+
+def main() -> int:
+    """Look at the site of a configuration file; return the exit status."""
+    path = Path(sys.argv[1])
+    try:
+        look_over(build_site(load_config(path), path))
+    except UpdaterError as error:
+        sys.stderr.write(f"{error}\n")
+        return int(error.exit_code)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

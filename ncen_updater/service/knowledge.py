@@ -36,6 +36,7 @@ class Assessment:
         binding: What an approval would have to carry.
         bad_until: Until when the target is not tried by itself.
         voids: Why an earlier approval no longer holds, in words.
+        collect_at: When the days of something that is kept are over.
     """
 
     event: int
@@ -47,6 +48,7 @@ class Assessment:
     binding: str = ""
     bad_until: datetime | None = None
     voids: tuple[str, ...] = ()
+    collect_at: datetime | None = None
 
     def to_json(self) -> dict[str, object]:
         """Return it as the child writes it."""
@@ -60,6 +62,7 @@ class Assessment:
             "binding": self.binding,
             "bad_until": self.bad_until.isoformat() if self.bad_until else None,
             "voids": list(self.voids),
+            "collect_at": self.collect_at.isoformat() if self.collect_at else None,
         }
 
     @classmethod
@@ -82,6 +85,7 @@ class Assessment:
             binding=str(data["binding"]),
             bad_until=optional_time(_text(data["bad_until"])),
             voids=tuple(str(void) for void in voids),
+            collect_at=optional_time(_text(data.get("collect_at"))),
         )
 
 

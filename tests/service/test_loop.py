@@ -74,6 +74,17 @@ def test_a_release_is_prepared_rehearsed_approved_and_installed_at_night(trial: 
     assert trial.site.current == "1.1"
 
 
+def test_what_an_upgrade_kept_is_dropped_days_later(trial: Trial) -> None:
+    trial.site.keep_for = timedelta(days=7)
+    trial.until(MORNING + timedelta(days=12))
+    assert trial.done("check") == ["plan", "rehearse", "upgrade", "collect"]
+    installed, dropped = (
+        next(e.at for e in trial.site.diary if e.words[0] == word)
+        for word in ("upgrade", "collect")
+    )
+    assert timedelta(days=7) <= dropped - installed < timedelta(days=7, minutes=5)
+
+
 def test_without_approval_nothing_is_installed(trial: Trial) -> None:
     trial.site.approve_after = None
     trial.until(MORNING + timedelta(days=30))

@@ -45,6 +45,7 @@ class SimulatedSite:
         lapsed: Whether its lists have lapsed.
         failing: Releases that fail at the cut-over.
         minutes: How long an act takes, by its command.
+        keep_for: So long is kept what an upgrade put aside; None for nothing to drop.
         approve_after: So long after the rehearsal people approve; None for never.
     """
 
@@ -57,6 +58,8 @@ class SimulatedSite:
     failing: set[str] = field(default_factory=set)
     minutes: dict[str, float] = field(default_factory=dict)
     approve_after: timedelta | None = timedelta(hours=20)
+    keep_for: timedelta | None = None
+    collect_at: datetime | None = None
     held: str | None = None
     stuck: bool = False
     open_change: bool = False
@@ -108,7 +111,7 @@ class SimulatedSite:
     def assess(self) -> Finished:
         """The assessing child's part."""
         target = self._target()
-        found = Assessment(event=self.event, current=self.current)
+        found = Assessment(event=self.event, current=self.current, collect_at=self.collect_at)
         if target is not None:
             rehearsed = Rehearsed.PASSED if target in self.rehearsed_at else Rehearsed.MISSING
             bad = self.bad.get(target)
@@ -154,6 +157,10 @@ class SimulatedSite:
                 self.event += 1
                 self.open_change = False
                 return ExitCode.OK
+            case "collect":
+                self.event += 2
+                self.collect_at = None
+                return ExitCode.OK
             case "upgrade":
                 return self._upgrade(more[0])
             case _:
@@ -168,6 +175,7 @@ class SimulatedSite:
             return ExitCode.ROLLED_BACK
         self.current = version
         self.rehearsed_at.clear()
+        self.collect_at = self.now + self.keep_for if self.keep_for else None
         return ExitCode.OK
 
     def _target(self) -> str | None:

@@ -6,11 +6,9 @@ import json
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -18,10 +16,9 @@ import pytest
 from packaging.version import Version
 
 from ncen_updater.databases.base import ChangeRef, Role, Strategy
-from ncen_updater.demo.databases import PostgresPlace, SqlitePlace
-from ncen_updater.demo.embedded_postgres import EmbeddedPostgres
+from ncen_updater.demo.databases import PostgresPlace
 from ncen_updater.demo.evidence import database_digests
-from ncen_updater.demo.site import DemoSite, SiteOptions
+from ncen_updater.demo.site import DemoSite
 from ncen_updater.errors import ExitCode
 from ncen_updater.feed.path import UpgradePath
 from ncen_updater.policy.automation import Rehearsed
@@ -46,63 +43,9 @@ from ncen_updater.upgrade.predictions import past
 from ncen_updater.upgrade.rehearsals import RehearsalRecord, Rehearsals, RehearsalState
 from ncen_updater.upgrade.rehearsing import Rehearser, clean_torn
 from ncen_updater.upgrade.standing import require_consent, standing_for
-from tests.support.postgres import FAST_SETTINGS, available
-from tests.support.sites import TrialFeed, connect, serve, site_in_process
 
 ANY = ChangeRef("aaaaaaaa", 0, Strategy.COPY, "0")
 AMINA, BO = Person("amina", 1001), Person("bo", 1002)
-
-
-@pytest.fixture(scope="module")
-def feed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TrialFeed, str]]:
-    made = TrialFeed(tmp_path_factory.mktemp("feed"))
-    made.publish(["3.3.0", "3.3.1", "3.3.3", "3.3.9"])
-    with serve(made.directory) as url:
-        yield made, url
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[EmbeddedPostgres]:
-    with (
-        tempfile.TemporaryDirectory(prefix="nu-test-") as directory,
-        EmbeddedPostgres(available()[-1], Path(directory), FAST_SETTINGS) as running,
-    ):
-        yield running
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def demo(
-    request: pytest.FixtureRequest, tmp_path: Path, feed: tuple[TrialFeed, str]
-) -> Iterator[DemoSite]:
-    place: PostgresPlace | SqlitePlace | None = None
-    if request.param == "postgresql":
-        running: EmbeddedPostgres = request.getfixturevalue("server")
-        place = PostgresPlace(
-            str(running.host), prefix=f"reh{len(request.node.name)}_",
-            programs=running.binaries.directory,
-        )  # fmt: skip
-    options = SiteOptions(feed_urls=(feed[1],), cases=60, icomm=False, soak_s=0.0)
-    with DemoSite(tmp_path / "site", place, options) as site:
-        connect(site, feed[0])
-        site.start_app()
-        yield site
-        site.stop_app()
-    if isinstance(place, PostgresPlace):
-        with psycopg.connect(place.conninfo("postgres", "postgres"), autocommit=True) as admin:
-            names = [
-                row[0]
-                for row in admin.execute("SELECT datname FROM pg_database WHERE NOT datistemplate")
-            ]
-            for name in names:
-                if str(name).startswith(place.prefix):
-                    admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
-
-
-@pytest.fixture
-def site(demo: DemoSite) -> Site:
-    found = site_in_process(demo)
-    found.source.refresh()
-    return found
 
 
 def rehearse(site: Site, version: str) -> RehearsalRecord:

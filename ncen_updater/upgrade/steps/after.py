@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from packaging.version import Version
-
 from ncen_updater.application.base import Expectation
 from ncen_updater.application.soak import soak
 from ncen_updater.databases.base import CopyPlan, Role
 from ncen_updater.i18n import N_, Text
-from ncen_updater.policy.collection import (
-    Collection,
-    KeepRule,
-    NamedByJournal,
-    PreviousDatabases,
-    what_to_collect,
-)
+from ncen_updater.policy.collection import NamedByJournal
+from ncen_updater.upgrade.collecting import may_go
 from ncen_updater.upgrade.context import StepContext, reference
 from ncen_updater.upgrade.errors import SoakFailed
 from ncen_updater.upgrade.model import StepName
@@ -95,7 +88,15 @@ class Collect(Step):
     def do(self, context: StepContext) -> Facts:
         """Drop, one thing after the other; what is gone already does not matter."""
         site = context.site
-        decision = self._decide(context)
+        decision = may_go(
+            site,
+            context.journal,
+            came_from=context.origin_version,
+            named=NamedByJournal(
+                slots=frozenset({context.target_version}),
+                changes=frozenset({context.change.id}),
+            ),
+        )
         for change in decision.changes:
             site.engine.drop_previous(change)
             context.memory.previous_dropped(change)
@@ -118,24 +119,3 @@ class Collect(Step):
             plan = journal.facts(change_id).get("copy") if change_id in closed else None
             if isinstance(plan, dict):
                 engine.discard(reference(closed[change_id]), CopyPlan(plan))
-
-    def _decide(self, context: StepContext) -> Collection:
-        site, keep = context.site, context.site.config.keep
-        releases = {change.id: change.from_version for change in context.journal.changes()}
-        previous = [
-            PreviousDatabases(kept.change, kept.since, Version(releases[kept.change]))
-            for kept in context.memory.previous_sets()
-            if kept.dropped_at is None
-        ]
-        return what_to_collect(
-            slots=site.slots.versions(),
-            current=site.slots.current(),
-            came_from=context.origin_version,
-            previous=previous,
-            named=NamedByJournal(
-                slots=frozenset({context.target_version}),
-                changes=frozenset({context.change.id}),
-            ),
-            keep=KeepRule(keep.previous_days, keep.slots),
-            now=site.clock.now(),
-        )

@@ -238,10 +238,16 @@ class KeepSettings(Settings):
 
 
 class PathSettings(Settings):
-    """Places. Relative ones are below ``root``."""
+    """Places. Relative ones are below ``root``.
+
+    Attributes:
+        received: Lists and downloads, where what talks to the network is another user, who may not
+            write beside the journal; in ``state`` by default.
+    """
 
     root: Path = Path("/")
     state: Path = Path("var/lib/ncen-updater")
+    received: Path | None = None
     slots: Path = Path("opt/ncen/slots")
     current: Path = Path("opt/ncen/current")
     trusted_root: Path = Path("etc/ncen-updater/trust/root.json")
@@ -250,6 +256,11 @@ class PathSettings(Settings):
     def resolve(self, path: Path) -> Path:
         """Return a place as an absolute path."""
         return self.root / path
+
+    @property
+    def received_directory(self) -> Path:
+        """Where lists and downloads lie, as an absolute path."""
+        return self.resolve(self.state if self.received is None else self.received)
 
 
 class AgentConfig(Settings):

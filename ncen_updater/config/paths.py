@@ -38,7 +38,8 @@ class Places:
     """Where the site is, and who.
 
     Attributes:
-        state: Journal, metadata, downloads.
+        state: Journal.
+        received: Lists and downloads.
         slots: The slots.
         current: The link to the slot in use.
         product: What the site runs.
@@ -47,6 +48,7 @@ class Places:
     """
 
     state: Path
+    received: Path
     slots: Path
     current: Path
     product: str
@@ -77,10 +79,12 @@ def load_places(path: Path) -> Places:
         mistakes.append(
             _mistake(raw, ("paths", "root"), Text(N_("is not an absolute path.")), remedy)
         )
+    received = _text(raw, ("paths", "received"), texts["state"], mistakes)
     if mistakes:
         raise ConfigInvalid(path, mistakes)
     return Places(
         state=root / texts["state"],
+        received=root / received,
         slots=root / texts["slots"],
         current=root / texts["current"],
         product=site["product"],

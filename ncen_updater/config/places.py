@@ -20,6 +20,7 @@ __all__ = ["PATHS", "check_places", "root_of"]
 # Every setting that is a path, besides the root itself; relative ones are below the root.
 PATHS: tuple[tuple[str, ...], ...] = (
     ("paths", "state"),
+    ("paths", "received"),
     ("paths", "slots"),
     ("paths", "current"),
     ("paths", "trusted_root"),
@@ -32,6 +33,8 @@ PATHS: tuple[tuple[str, ...], ...] = (
     ("databases", "sqlite", "directory"),
     ("application", "door_file"),
     ("service", "socket"),
+    ("service", "fetch_socket"),
+    ("service", "apply_socket"),
 )
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 

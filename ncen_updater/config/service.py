@@ -78,6 +78,8 @@ class ServiceSettings(BaseModel):
         self_update: Whether the agent renews itself, at the hours of downloads.
         confirm_agent_s: Seconds that a new agent has to run before it may confirm itself.
         runner: ``process`` runs work as a child; ``systemd`` starts the units that split privilege.
+        fetch_socket: Where systemd waits to start what talks to the network.
+        apply_socket: Where systemd waits to start what works on the site.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -98,6 +100,8 @@ class ServiceSettings(BaseModel):
     self_update: bool = True
     confirm_agent_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
     runner: Literal["process", "systemd"] = "process"
+    fetch_socket: Path = Path("run/ncen-updater/fetch.sock")
+    apply_socket: Path = Path("run/ncen-updater/apply.sock")
 
     @field_validator("timezone")
     @classmethod

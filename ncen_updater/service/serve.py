@@ -23,6 +23,7 @@ from ncen_updater.service.knowledge import Knowledge, KnowledgeFile
 from ncen_updater.service.look import Looker
 from ncen_updater.service.loop import Happening, Schedule, Service
 from ncen_updater.service.notify import SystemdNotifier
+from ncen_updater.service.units import UnitRunner
 from ncen_updater.service.waiting import Waker
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.lock import change_lock
@@ -119,7 +120,12 @@ def serve(
     notifier = SystemdNotifier()
     looker = Looker(state / JOURNAL, state / LOCK, _now)
     waker = Waker(notifier.alive, looker.changed_at)
-    runner = ProcessRunner(config_path, notifier.alive, lambda: waker.stopping)
+    runner: ProcessRunner | UnitRunner
+    if config.service.runner == "systemd":
+        where = config.paths.resolve(config.service.apply_socket)
+        runner = UnitRunner(where, notifier.alive, lambda: waker.stopping)
+    else:
+        runner = ProcessRunner(config_path, notifier.alive, lambda: waker.stopping)
     orders = _JournalOrders(state / JOURNAL)
     probation = _probation(config, runner)
 
@@ -165,7 +171,7 @@ def _end_torn(orders: _JournalOrders) -> None:
         logger.warning("orders that were torn stay so for now: %s", error)
 
 
-def _probation(config: AgentConfig, runner: ProcessRunner) -> Probation:
+def _probation(config: AgentConfig, runner: ProcessRunner | UnitRunner) -> Probation:
     directory = config.paths.resolve(config.paths.agent)
     journal_path = config.paths.resolve(config.paths.state) / JOURNAL
     agent = version("ncen-updater")

@@ -1,4 +1,4 @@
-"""The feed, read by a process of its own.
+"""The feed, read by a process of its own: a child, or one that systemd starts.
 
 The part that talks to the network gets no variable, descriptor or connection of the part that
 reaches the databases, and its libraries never share memory with it. What it leaves on the disk is
@@ -26,8 +26,9 @@ from ncen_updater.feed.source import FeedView, FetchedPack, FetchedRelease, Rele
 from ncen_updater.i18n import Text
 from ncen_updater.progress import Progress
 from ncen_updater.release.document import DeltaRef, Offer
-from ncen_updater.trust.errors import ReaderFailed
+from ncen_updater.trust.errors import LocalStoreFailed, ReaderFailed
 from ncen_updater.trust.source import TufReleaseSource
+from ncen_updater.trust.unit import asked
 
 __all__ = ["ChildSource", "error_from_json", "error_to_json"]
 
@@ -36,6 +37,8 @@ KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "TZ", "HOME", "PYTHONPATH", "COVERAG
 # Where errors of this package may be defined; nothing else is imported by a name from outside.
 MODULE = re.compile(r"ncen_updater(\.[a-z_]+)*\.errors")
 MAX_LINE = 1_000_000
+# What talks to the network; the rest reads a medium of the person who types the command.
+NETWORK_ACTS = ("refresh", "fetch")
 
 
 def error_to_json(error: UpdaterError) -> dict[str, object]:
@@ -102,7 +105,10 @@ def _printable(text: str) -> str:
 
 
 class ChildSource(ReleaseSource):
-    """A source that asks a child process for everything that needs the network.
+    """A source that asks another process for everything that needs the network.
+
+    It is a child, or one that systemd starts, as ``service.runner`` says. A child of root works as
+    the user to whom the directory of lists and downloads belongs.
 
     Args:
         config: The configuration.
@@ -113,12 +119,14 @@ class ChildSource(ReleaseSource):
     def __init__(self, config: AgentConfig, config_path: Path, product: str | None = None) -> None:
         self._config_path = config_path
         self._product = product or config.site.product
-        paths = config.paths
+        paths, service = config.paths, config.service
+        self._received = paths.received_directory
+        self._unit = paths.resolve(service.fetch_socket) if service.runner == "systemd" else None
         # Used for what lies on the disk; never opens a connection.
         self._local = TufReleaseSource.from_settings(
             self._product,
             config.feed,
-            state=paths.resolve(paths.state),
+            state=paths.received_directory,
             trusted_root=paths.resolve(paths.trusted_root),
         )
 
@@ -193,46 +201,88 @@ class ChildSource(ReleaseSource):
         return self._run(order, progress)
 
     def _run(self, order: Mapping[str, object], progress: Progress | None) -> Mapping[str, object]:
+        line = json.dumps({"product": self._product, **order}).encode() + b"\n"
+        if self._unit is not None and order["act"] in NETWORK_ACTS:
+            with asked(self._unit, line) as answer:
+                done, report = _listen(answer, progress)
+            if not done:
+                raise ReaderFailed(detail="see 'journalctl --unit ncen-updater-fetch@*'")
+            return report
         environment = {k: os.environ[k] for k in KEPT_VARIABLES if k in os.environ}
         # Files and not pipes: neither can the child stop by what we do not read, nor we by what it
         # does not read.
         with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as stderr:
-            stdin.write(json.dumps({"product": self._product, **order}).encode())
+            stdin.write(line)
             stdin.seek(0)
-            with subprocess.Popen(
-                [sys.executable, "-m", "ncen_updater.trust.worker", str(self._config_path)],
-                stdin=stdin,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                env=environment,
-                start_new_session=True,
-            ) as child:
+            with self._child(environment, stdin, stderr) as child:
                 try:
-                    return self._talk(child, stderr, progress)
+                    return _talk(child, stderr, progress)
                 except BaseException:
                     child.kill()
                     raise
 
-    def _talk(
-        self, child: subprocess.Popen[bytes], stderr: IO[bytes], progress: Progress | None
-    ) -> Mapping[str, object]:
-        if child.stdout is None:
-            raise ReaderFailed(detail="no pipe")
-        done = False
-        report: Mapping[str, object] = {}
-        while line := child.stdout.readline(MAX_LINE):
-            message = _message(line)
-            if "error" in message:
-                raise error_from_json(message["error"])
-            done = done or message.get("done") is True
-            if isinstance(message.get("report"), dict):
-                report = cast("dict[str, object]", message["report"])
-            if progress and "tell" in message:
-                progress.tell(*_told(message))
-        if child.wait() != 0 or not done:
-            stderr.seek(max(0, stderr.seek(0, os.SEEK_END) - 2000))
-            raise ReaderFailed(detail=stderr.read().decode("utf-8", "backslashreplace"))
-        return report
+    def _child(
+        self, environment: Mapping[str, str], stdin: IO[bytes], stderr: IO[bytes]
+    ) -> subprocess.Popen[bytes]:
+        user, group = self._user()
+        return subprocess.Popen(
+            [sys.executable, "-m", "ncen_updater.trust.worker", str(self._config_path)],
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            env=environment,
+            start_new_session=True,
+            user=user,
+            group=group,
+            extra_groups=None if user is None else [],
+        )
+
+    def _user(self) -> tuple[int | None, int | None]:
+        """Whose rights the child has: the owner's of the directory, where we may choose."""
+        try:
+            owner = self._received.stat()
+        except FileNotFoundError:
+            return None, None
+        except OSError as error:
+            raise LocalStoreFailed(detail=str(error)) from error
+        if os.geteuid() != 0 or owner.st_uid == 0:
+            return None, None
+        return owner.st_uid, owner.st_gid
+
+
+def _talk(
+    child: subprocess.Popen[bytes], stderr: IO[bytes], progress: Progress | None
+) -> Mapping[str, object]:
+    if child.stdout is None:
+        raise ReaderFailed(detail="no pipe")
+    done, report = _listen(child.stdout, progress)
+    if child.wait() != 0 or not done:
+        stderr.seek(max(0, stderr.seek(0, os.SEEK_END) - 2000))
+        raise ReaderFailed(detail=stderr.read().decode("utf-8", "backslashreplace"))
+    return report
+
+
+def _listen(answer: IO[bytes], progress: Progress | None) -> tuple[bool, Mapping[str, object]]:
+    """Read to the end; return whether the process said that it is done, and what it reported."""
+    done = False
+    report: Mapping[str, object] = {}
+    while line := _line(answer):
+        message = _message(line)
+        if "error" in message:
+            raise error_from_json(message["error"])
+        done = done or message.get("done") is True
+        if isinstance(message.get("report"), dict):
+            report = cast("dict[str, object]", message["report"])
+        if progress and "tell" in message:
+            progress.tell(*_told(message))
+    return done, report
+
+
+def _line(answer: IO[bytes]) -> bytes:
+    try:
+        return answer.readline(MAX_LINE)
+    except ConnectionError as error:
+        raise ReaderFailed(detail=str(error)) from error
 
 
 def _message(line: bytes) -> dict[str, object]:

@@ -31,6 +31,7 @@ __all__ = [
     "OfficersRoleExpired",
     "ProductNotInFeed",
     "ReaderFailed",
+    "ReaderUnitAway",
     "RoleExpired",
     "RollbackRefused",
     "RootChainBroken",
@@ -359,4 +360,15 @@ class ReaderFailed(TrustError):
     remedy = N_(
         "Try again; if it stays so, send the Secretariat what 'ncen-updater "
         "doctor' and 'history' say."
+    )
+
+
+class ReaderUnitAway(UpdaterError):
+    """systemd does not wait at the socket of the process that reads the feed."""
+
+    code = "NU-9501"
+    what = N_("The unit that reads the feed cannot be reached at {path}.")
+    remedy = N_(
+        "Run 'systemctl status ncen-updater-fetch.socket' and 'systemctl start "
+        "ncen-updater-fetch.socket'. The site goes on working."
     )

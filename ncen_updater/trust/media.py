@@ -41,7 +41,7 @@ def _import(config: AgentConfig, order: Order, progress: Progress) -> dict[str, 
         grace=timedelta(days=config.feed.offline_grace_days),
     )
     paths = config.paths
-    work = BundleImport(paths.resolve(paths.state), paths.resolve(paths.trusted_root), site)
+    work = BundleImport(paths.received_directory, paths.resolve(paths.trusted_root), site)
     return work.run(_files(order), progress, dry_run=order.get("dry_run") is True).to_json()
 
 
@@ -49,7 +49,7 @@ def _mirror(config: AgentConfig, order: Order, progress: Progress) -> dict[str, 
     paths = config.paths
     mirror = Mirror(
         Path(str(order["directory"])),
-        state=paths.resolve(paths.state),
+        state=paths.received_directory,
         trusted_root=paths.resolve(paths.trusted_root),
     )
     keep = cast("int | None", order["keep"])

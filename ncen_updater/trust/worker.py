@@ -1,6 +1,6 @@
 """The process that talks to the network: one order on stdin, JSON lines on stdout.
 
-Started by :mod:`ncen_updater.trust.child` alone.
+Started by :mod:`ncen_updater.trust.child`, or by systemd for each connection to a socket.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from ncen_updater.trust.child import error_to_json
 from ncen_updater.trust.errors import ProductNotInFeed, TargetMissing
 from ncen_updater.trust.names import AGENT_PRODUCT
 from ncen_updater.trust.source import TufReleaseSource
+from ncen_updater.trust.unit import end_with_asker, is_connection
 
 __all__ = ["main"]
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+MAX_ORDER = 10_000_000
 
 
 def _say(message: dict[str, object]) -> None:
@@ -50,7 +52,7 @@ def _work(config_path: Path, order: dict[str, object]) -> None:
     source = TufReleaseSource.from_settings(
         product,
         config.feed,
-        state=paths.resolve(paths.state),
+        state=paths.received_directory,
         trusted_root=paths.resolve(paths.trusted_root),
         zone=config.service.zone(),
     )
@@ -71,11 +73,16 @@ def _work(config_path: Path, order: dict[str, object]) -> None:
 def main() -> int:
     """Do one order; return the exit status."""
     # Die with the agent: a download without a reader is nobody's.
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() == 1:
-        return 1
+    by_unit = is_connection(0)
+    if not by_unit:
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() == 1:
+            return 1
     try:
-        _work(Path(sys.argv[1]), json.loads(sys.stdin.read()))
+        order = json.loads(sys.stdin.readline(MAX_ORDER))
+        if by_unit:
+            end_with_asker(0)
+        _work(Path(sys.argv[1]), order)
     except UpdaterError as error:
         _say({"error": error_to_json(error)})
         return 1

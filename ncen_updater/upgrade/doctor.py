@@ -123,7 +123,7 @@ def _application(site: Site) -> Iterator[Finding]:
 
 
 def _list(site: Site) -> Iterator[Finding]:
-    view = read_last_view(view_path(site.state, site.config.site.product))
+    view = read_last_view(view_path(site.config.paths.received_directory, site.config.site.product))
     if view is None or view.stale(site.clock.now()):
         yield Finding(
             "NU-6126",

@@ -56,7 +56,7 @@ def preflight_findings(
         application=site.application,
         agent_version=site.agent_version,
         now=site.clock.now(),
-        newest_signed_time=TrustClock(site.state / CLOCK).floor,
+        newest_signed_time=TrustClock(site.config.paths.received_directory / CLOCK).floor,
         target=site.migrations(target),
         origin=site.migrations(origin),
         fetched=True,

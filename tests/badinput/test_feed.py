@@ -193,7 +193,8 @@ def test_a_reader_that_says_anything(
     script.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(script))
     source = ChildSource.__new__(ChildSource)
-    source._config_path = tmp_path / "agent.toml"
+    source._config_path, source._received = tmp_path / "agent.toml", tmp_path / "received"
+    source._unit, source._product = None, "ncen"
     order = {"act": "refresh", "more": "x" * 200_000}  # more than a pipe holds
     with bounded(20):
         error = typed(lambda: source._run(order, _Listener()))

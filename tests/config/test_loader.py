@@ -80,7 +80,9 @@ def test_the_example_is_accepted(tmp_path: Path, commented: bool) -> None:
         assert config.paths == PathSettings(
             root=tmp_path,
             **{
-                n: tmp_path / p.default for n, p in PathSettings.model_fields.items() if n != "root"
+                name: tmp_path / (field.default or "var/lib/ncen-updater/received")
+                for name, field in PathSettings.model_fields.items()
+                if name != "root"
             },
         )
         assert config.databases.sqlite is not None

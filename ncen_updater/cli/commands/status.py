@@ -182,7 +182,7 @@ def _show_last(session: AgentSession, change: Change) -> None:
 
 
 def _feed(session: AgentSession, places: Places, now: datetime) -> Document | None:
-    view = read_last_view(view_path(places.state, places.product))
+    view = read_last_view(view_path(places.received, places.product))
     if view is None:
         session.show(Text(N_("The feed was never read here; run 'ncen-updater check'.")))
         return None

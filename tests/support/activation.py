@@ -1,0 +1,36 @@
+"""systemd's own activator of sockets, so that units are tried without a machine run by systemd.
+
+It starts one process for each connection, as a socket unit with ``Accept=yes`` does. What it does
+not do is give the process another user or a sandbox.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+__all__ = ["ACTIVATOR", "activated"]
+
+ACTIVATOR = shutil.which("systemd-socket-activate")
+
+
+@contextlib.contextmanager
+def activated(path: Path, words: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a command for each connection to a socket until the block ends."""
+    passed = [f"-E{name}" for name in ("PATH", "PYTHONPATH", "HOME") if name in os.environ]
+    argv = [str(ACTIVATOR), "--listen", str(path), "--accept", "--inetd", *passed, *words]
+    with log.open("wb") as stream, subprocess.Popen(argv, stderr=stream) as process:
+        try:
+            deadline = time.monotonic() + 20
+            while f"Listening on {path}" not in log.read_text():
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"nobody waits at {path}: {log.read_text()}")
+                time.sleep(0.02)  # between two looks, not in place of an answer
+            yield process
+        finally:
+            process.terminate()

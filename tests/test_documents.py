@@ -1,0 +1,89 @@
+"""What documents say of the repository is true: rooms, dependencies, and how they are found."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[1]
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+def unlinked(root: Path) -> list[str]:
+    """Documents that nobody finds from the README."""
+    linked = set(LINK.findall((root / "README.md").read_text("utf-8")))
+    return [
+        path.name
+        for path in sorted((root / "docs").glob("*.md"))
+        if f"docs/{path.name}" not in linked
+    ]
+
+
+def unlisted_rooms(root: Path) -> list[str]:
+    """Packages that the list of rooms in docs/architecture.md leaves out."""
+    text = (root / "docs/architecture.md").read_text("utf-8")
+    return [
+        path.parent.name
+        for path in sorted((root / "ncen_updater").glob("*/__init__.py"))
+        if f"\n  {path.parent.name}/ " not in text
+    ]
+
+
+def unexplained(root: Path) -> list[str]:
+    """Dependencies without a line in the tables of docs/dependencies.md."""
+    project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = project["optional-dependencies"].values()
+    lines = [*project["dependencies"], *(line for extra in extras for line in extra)]
+    asked = {Requirement(line).name for line in lines} - {project["name"]}
+    rows = re.findall(r"^\|.*", (root / "docs/dependencies.md").read_text("utf-8"), re.MULTILINE)
+    told = set(re.findall(r"[\w.-]+", " ".join(rows).lower()))
+    return sorted(name for name in asked if name.lower() not in told)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A repository with one mistake of each kind."""
+    for room in ("docs", "ncen_updater/right", "ncen_updater/forgotten"):
+        (tmp_path / room).mkdir(parents=True)
+    for room in ("right", "forgotten"):
+        (tmp_path / "ncen_updater" / room / "__init__.py").touch()
+    (tmp_path / "README.md").write_text("[a](docs/architecture.md) [d](docs/dependencies.md)\n")
+    (tmp_path / "docs/architecture.md").write_text("```\n  right/  good\n```\n")
+    (tmp_path / "docs/dependencies.md").write_text("another is not in a row\n\n| one | why |\n")
+    (tmp_path / "docs/alone.md").touch()
+    (tmp_path / "pyproject.toml").write_text(
+        '[project]\nname = "p"\ndependencies = ["One>=1"]\n'
+        '[project.optional-dependencies]\ndev = ["p[x]", "another<2"]\n'
+    )
+    return tmp_path
+
+
+def test_every_document_is_found_from_the_readme(repository: Path) -> None:
+    assert unlinked(repository) == ["alone.md"]
+    assert unlinked(ROOT) == []
+
+
+def test_every_room_is_in_the_architecture(repository: Path) -> None:
+    assert unlisted_rooms(repository) == ["forgotten"]
+    assert unlisted_rooms(ROOT) == []
+
+
+def test_every_dependency_has_a_reason(repository: Path) -> None:
+    assert unexplained(repository) == ["another"]
+    assert unexplained(ROOT) == []
+
+
+def test_the_version_has_an_entry_in_the_changelog() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    heads = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert heads[0] == version
+    assert len(heads) == len(set(heads))
+
+
+def test_decisions_are_numbered_one_by_one() -> None:
+    names = sorted(path.name for path in (ROOT / "docs/decisions").glob("0*.md"))
+    assert [name[:4] for name in names] == [f"{number:04}" for number in range(1, len(names) + 1)]

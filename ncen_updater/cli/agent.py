@@ -38,6 +38,8 @@ COMMANDS = {
     "serve": (f"{_AT}serve", N_("Be the service of this site.")),
     "self-update": (f"{_AT}self_update", N_("Renew the agent itself.")),
     "adopt": (f"{_AT}adopt", N_("Take over a site that was installed by hand.")),
+    "install": (f"{_AT}install", N_("Install the agent on this server.")),
+    "uninstall": (f"{_AT}install", N_("Take the agent away; the application stays.")),
 }
 
 

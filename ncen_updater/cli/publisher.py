@@ -25,6 +25,10 @@ COMMANDS = {
     "rekey": (f"{_AT}ceremony", N_("Draft other keys, thresholds, periods or products.")),
     "renew": (f"{_AT}ceremony", N_("Draft the same roles with a new expiry date.")),
     "lint": (f"{_AT}releases", N_("Say what is wrong with a release before anybody signs it.")),
+    "agent-release": (
+        f"{_AT}agent_release",
+        N_("Make the release directory of the agent itself."),
+    ),
     "build": (f"{_AT}releases", N_("Build a release into TUF targets.")),
     "draft": (f"{_AT}releases", N_("Draft the publication of releases.")),
     "withdraw": (f"{_AT}releases", N_("Draft the withdrawal of a release.")),

@@ -111,7 +111,7 @@ class AgentSlots:
             AgentReleaseUnusable: If what ``fill`` brought is no release of the agent.
         """
         place, partial = self.path(version), self.directory / f"{version}{PARTIAL}"
-        if self.made_from(version) == digest and self._works(place, version):
+        if self.made_from(version) == digest and self.works(version):
             return
         if version in in_use:
             raise AgentSlotFailed(
@@ -194,9 +194,10 @@ class AgentSlots:
             )
         self._run(version, [python, "-I", "-m", TRY_IMPORTS])
 
-    def _works(self, place: Path, version: str) -> bool:
+    def works(self, version: str) -> bool:
+        """Whether the slot's agent says who it is, and imports all that it needs."""
         try:
-            self._try(place, version)
+            self._try(self.path(version), version)
         except AgentSlotFailed as error:
             logger.warning("the slot is made anew: %s", error)
             return False

@@ -1,0 +1,96 @@
+"""``python -m benchmarks.selfupdate``: trials over all kinds of broken agents and random kills.
+
+Exits with 1 if one ended without a working agent. The kind that fills its disk needs a small
+disk, and so a mount namespace; where there is none, it is left out, and that is said.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.report import finish, say
+from benchmarks.selfupdate.agents import Kind
+from benchmarks.selfupdate.trial import DISK, Outcome, run_trial
+
+INSIDE = "NU_BENCH_NAMESPACE"
+
+
+def enter_namespace() -> bool:
+    """Go on in a mount namespace of our own; return whether we are in one."""
+    if os.environ.get(INSIDE):
+        return True
+    words = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+    try:
+        tried = subprocess.run(
+            [*words, "mount", "-t", "tmpfs", "-o", DISK, "tmpfs", "/mnt"],
+            capture_output=True, check=False,
+        )  # fmt: skip
+    except FileNotFoundError:
+        return False
+    if tried.returncode == 0:
+        again = [*words, sys.executable, "-m", "benchmarks.selfupdate", *sys.argv[1:]]
+        os.execvpe(words[0], again, {**os.environ, INSIDE: "1"})
+    return False
+
+
+def trial(kind: Kind, seed: int, kills: int) -> Outcome:
+    """Run one trial in a directory of its own; on a small disk where it is to be filled."""
+    with tempfile.TemporaryDirectory(prefix="nu-self-") as directory:
+        place = Path(directory) / "site"
+        place.mkdir()
+        if kind is not Kind.FILLS:
+            return run_trial(place, kind, seed, kills)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", DISK, "tmpfs", str(place)], check=True)
+        try:
+            return run_trial(place, kind, seed, kills)
+        finally:
+            subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run, and print one line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=108)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--no-kills", action="store_true")
+    chosen = parser.parse_args(arguments)
+    kinds = [kind for kind in Kind if kind is not Kind.FILLS or enter_namespace()]
+    begin, outcomes = time.monotonic(), []
+    for number in range(chosen.trials):
+        kind = kinds[number % len(kinds)]
+        # The first of each kind is left alone; then zero to three kills.
+        kills = 0 if chosen.no_kills else number // len(kinds) % 4
+        outcome = trial(kind, chosen.seed * 100_000 + number, kills)
+        outcomes.append(outcome)
+        words = outcome.problem or f"agent {outcome.agent} works"
+        say(f"{number + 1:4}  {kind}, {outcome.kills} kills, {outcome.starts} starts: {words}")
+    broken = [o for o in outcomes if o.problem]
+    finish(
+        "selfupdate",
+        {
+            "trials": len(outcomes),
+            "seed": chosen.seed,
+            "kills": sum(o.kills for o in outcomes),
+            "starts": sum(o.starts for o in outcomes),
+            "without_a_working_agent": len(broken),
+            "by_kind": dict(Counter(o.kind.value for o in outcomes)),
+            "new_agent_kept": sum(o.agent == "2.0" for o in outcomes),
+            "left_out": [k.value for k in Kind if k not in kinds],
+            "seconds": round(time.monotonic() - begin),
+            "problems": [json.dumps([o.kind.value, o.problem]) for o in broken][:20],
+        },
+    )
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

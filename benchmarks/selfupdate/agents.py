@@ -1,0 +1,115 @@
+"""An agent in miniature: the real trial of a new agent around a service that does nothing.
+
+Started by a slot's program: ``python -m benchmarks.selfupdate.agents KIND VERSION DIRECTORY``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+
+from ncen_updater.errors import UpdaterError
+from ncen_updater.selfupdate.probation import Probation
+from ncen_updater.selfupdate.sequence import SequenceFile, State
+from ncen_updater.service.notify import SystemdNotifier
+from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.names import AGENT_CONFIRMED
+
+__all__ = ["CONFIRM_S", "FILLER", "JOURNAL", "Kind"]
+
+#: In place of the minute that a real agent has to run.
+CONFIRM_S = 0.4
+TICK_S = 0.05
+JOURNAL, FILLER = "journal.sqlite", "filler"
+
+
+class Kind(StrEnum):
+    """What is wrong with a new agent."""
+
+    GOOD = "good"
+    EXITS = "exits at once"
+    HANGS_EARLY = "hangs before it is ready"
+    HANGS_LATE = "gives no more signs of life"
+    CRASHES = "crashes before it may confirm"
+    NO_JOURNAL = "cannot read the journal"
+    FILLS = "fills the disk"
+    FAILS_LATER = "confirms, and fails ever after"
+    NO_PROGRAM = "cannot be executed"
+
+
+def main() -> int:
+    """Be the agent."""
+    kind, version, directory = Kind(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
+    file = SequenceFile(directory / "agent")
+    notifier = SystemdNotifier()
+    confirmed = False
+    if kind is Kind.EXITS:
+        return 3
+    if kind is Kind.HANGS_EARLY:
+        _hang()
+    if kind is Kind.FILLS:
+        _fill(directory / FILLER)
+    if kind is Kind.FAILS_LATER:
+        found = file.load()
+        if found is not None and found.state is State.GOOD:
+            return 3
+
+    def in_reach() -> bool:
+        if kind is Kind.NO_JOURNAL:
+            return False
+        with Journal.open(directory / JOURNAL, read_only=True) as journal:
+            journal.changes()
+        return True
+
+    def note() -> None:
+        with Journal.open(directory / JOURNAL) as journal:
+            journal.note(AGENT_CONFIRMED, version=version)
+
+    def after() -> None:
+        nonlocal confirmed
+        confirmed = True
+
+    probation = Probation(
+        file, version, CONFIRM_S, in_reach=in_reach, confirmed=note, after=after,
+        monotonic=time.monotonic, now=lambda: datetime.now(UTC),
+    )  # fmt: skip
+    began = time.monotonic()
+    notifier.ready()
+    if kind is Kind.HANGS_LATE:
+        _hang()
+    while True:
+        if kind is Kind.CRASHES and time.monotonic() - began > CONFIRM_S / 2:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        try:
+            if probation.after_step().leave:
+                return 0
+        except UpdaterError as error:
+            sys.stderr.write(f"{error}\n")
+            return int(error.exit_code)
+        if kind is Kind.FAILS_LATER and confirmed:
+            return 3
+        notifier.alive()
+        notifier.status(f"agent {version}")
+        time.sleep(TICK_S)
+
+
+def _hang() -> None:
+    while True:
+        time.sleep(1000)
+
+
+def _fill(path: Path) -> None:
+    block = b"x" * 4096
+    with contextlib.suppress(OSError), path.open("ab", buffering=0) as stream:
+        while True:
+            stream.write(block)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,163 @@
+"""One trial: a new agent of some kind is chosen on a working site, and processes are killed."""
+
+from __future__ import annotations
+
+import os
+import random
+import shlex
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.selfupdate.agents import FILLER, JOURNAL, Kind
+from benchmarks.selfupdate.supervisor import Supervisor, python_words
+from ncen_updater.failsafe import failsafe
+from ncen_updater.failsafe.failsafe import GOOD
+from ncen_updater.selfupdate.keeping import failsafe_content
+from ncen_updater.selfupdate.sequence import Sequence, SequenceFile
+from ncen_updater.upgrade.journal import Journal
+
+__all__ = ["Outcome", "run_trial"]
+
+OLD, NEW = "1.0", "2.0"
+TRIAL_S = 150.0
+#: So long an agent has to go on working before it counts.
+STAYS_S = 1.0
+DISK = "size=2m,mode=0700"
+PACKAGE = Path(__file__).resolve().parents[2]
+CHOOSE = f"""
+import sys
+from pathlib import Path
+from ncen_updater.selfupdate.sequence import SequenceFile, begin_trial
+SequenceFile(Path(sys.argv[1])).update(lambda before: begin_trial(before, {NEW!r}))
+"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a trial came to.
+
+    Attributes:
+        agent: The agent that works in the end; None for none.
+        starts: How often something was started.
+        kills: Processes killed from outside.
+        problem: What was not as promised; empty if all was.
+    """
+
+    kind: Kind
+    agent: str | None
+    starts: int
+    kills: int
+    problem: str
+
+
+class Site:
+    """Two slots, the failsafe and a journal below a directory."""
+
+    def __init__(self, directory: Path, kind: Kind) -> None:
+        self.directory, self.kind = directory, kind
+        self.agent = directory / "agent"
+        self.agent.mkdir()
+        (self.agent / "failsafe.py").write_bytes(failsafe_content())
+        self._slot(OLD, Kind.GOOD)
+        self._slot(NEW, kind)
+        self.file = SequenceFile(self.agent)
+        self.file.update(lambda _: Sequence(OLD))
+        Journal.create(directory / JOURNAL).close()
+
+    def _slot(self, version: str, kind: Kind) -> None:
+        place = self.agent / version / "bin"
+        place.mkdir(parents=True)
+        (place / "python").symlink_to(sys.executable)
+        words = [sys.executable, "-m", "benchmarks.selfupdate.agents", kind.value, version]
+        line = " ".join(shlex.quote(word) for word in (*words, str(self.directory)))
+        shell = "/no/such/shell" if kind is Kind.NO_PROGRAM else "/bin/sh"
+        (place / "ncen-updater").write_text(f"#!{shell}\nexec {line}\n")
+        (place / "ncen-updater").chmod(0o755)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": str(PACKAGE)}
+
+    def choose_new(self, chance: random.Random) -> int:
+        """Choose the new agent in a process that may be killed on the way; return the kills."""
+        kills = 0
+        while True:
+            process = subprocess.Popen(
+                [sys.executable, "-c", CHOOSE, str(self.agent)], env=self.environment
+            )
+            if kills < 3 and chance.random() < 0.3:
+                try:
+                    process.wait(chance.uniform(0.05, 0.6))
+                except subprocess.TimeoutExpired:
+                    process.send_signal(signal.SIGKILL)
+                    kills += 1
+            process.wait()
+            found = failsafe.read_state(self.agent)
+            if found is not None and found.current == NEW:
+                return kills
+
+    def settled(self) -> str | None:
+        """The agent that was confirmed and runs without starts to be taken back."""
+        found = failsafe.read_state(self.agent)
+        good = found is not None and found.state == GOOD and found.attempts == 0
+        return found.current if good and found is not None else None
+
+
+def run_trial(directory: Path, kind: Kind, seed: int, kills: int) -> Outcome:
+    """Run one trial.
+
+    Args:
+        directory: Empty; on a small disk of its own for the kind that fills it.
+        kind: Of the new agent.
+        seed: Of everything that is random.
+        kills: So many processes are killed at random instants.
+    """
+    chance = random.Random(seed)
+    site = Site(directory, kind)
+    done = site.choose_new(chance)
+    with Supervisor(
+        python_words(site.agent / "failsafe.py"), directory.parent, site.environment
+    ) as supervisor:
+        for _ in range(kills):
+            supervisor.run(lambda: False, chance.uniform(0.0, 2.5))
+            supervisor.kill()
+            done += 1
+        problem = _problem(site, supervisor)
+        said = supervisor.said.removeprefix("agent ") if supervisor.ready else None
+        return Outcome(kind, said or None, supervisor.starts, done, problem)
+
+
+def _problem(site: Site, supervisor: Supervisor) -> str:
+    """Wait until an agent works; say what is wrong."""
+
+    def works() -> bool:
+        return supervisor.ready and supervisor.said == f"agent {site.settled()}"
+
+    if site.kind is Kind.FILLS:
+        # While the disk is full the old agent cannot write that it runs; that it runs is enough.
+        if not supervisor.run(lambda: supervisor.said == f"agent {OLD}", TRIAL_S):
+            return f"agent {OLD} does not run on the full disk ({supervisor.said or 'silence'})"
+        (site.directory / FILLER).unlink(missing_ok=True)
+    end = time.monotonic() + TRIAL_S
+    while True:
+        if not supervisor.run(works, end - time.monotonic()):
+            return f"no agent works in the end; {failsafe.read_state(site.agent)}"
+        if not supervisor.run(lambda: not works(), STAYS_S):
+            break
+    settled = site.settled()
+    if settled == NEW and site.kind is not Kind.GOOD:
+        return f"the agent that {site.kind} is left in place"
+    if settled == NEW and (site.agent / "current").resolve().name != NEW:
+        return "the link does not follow"
+    return _journal_problem(site.directory / JOURNAL)
+
+
+def _journal_problem(path: Path) -> str:
+    with sqlite3.connect(path) as connection:
+        verdict = connection.execute("PRAGMA integrity_check").fetchone()[0]
+    return "" if verdict == "ok" else f"the journal: {verdict}"

@@ -1,0 +1,71 @@
+"""A first ``agent.toml``, from a few answers. What it does not ask has a default."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+__all__ = ["Answers", "settings_text"]
+
+DATABASES = {"cases": "ncen_cases", "reference": "ncen_reference", "messages": "ncen_messages"}
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a person has to say of a site.
+
+    Attributes:
+        databases: Name in the releases to name in the server.
+        sqlite_directory: Where the files are, with SQLite.
+        unit: The application's unit.
+        health_url: The application's own address.
+    """
+
+    site: str
+    country: str
+    feed: tuple[str, ...]
+    engine: Literal["postgresql", "sqlite"] = "postgresql"
+    databases: tuple[tuple[str, str], ...] = tuple(DATABASES.items())
+    sqlite_directory: str = "srv/ncen/databases"
+    unit: str = "ncen.service"
+    health_url: str = "http://127.0.0.1:8000"
+
+
+def settings_text(answers: Answers, root: Path) -> str:
+    """Return the text of the configuration; pure."""
+    quoted = json.dumps  # strings and arrays of JSON are TOML's too
+    lines = [
+        "# Made by 'ncen-updater install'. Every setting: docs/configuration.md",
+        "schema = 1",
+        "",
+        "[site]",
+        f"id = {quoted(answers.site)}",
+        f"country = {quoted(answers.country)}",
+        "",
+        "[paths]",
+        f"root = {quoted(str(root))}",
+        "",
+        "[feed]",
+        f"urls = {quoted(list(answers.feed))}" if answers.feed else "offline = true",
+        "",
+        "[databases]",
+        f"engine = {quoted(answers.engine)}",
+        "",
+        "[databases.names]",
+        *(f"{name} = {quoted(physical)}" for name, physical in answers.databases),
+        "",
+        f"[databases.{answers.engine}]",
+    ]
+    if answers.engine == "sqlite":
+        lines.append(f"directory = {quoted(answers.sqlite_directory)}")
+    lines += [
+        "",
+        "[application]",
+        f"unit = {quoted(answers.unit)}",
+        f"health_url = {quoted(answers.health_url)}",
+        'door_file = "run/ncen/door-closed"',
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,102 @@
+"""The release directory of the agent: what is in it, and what is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.cli.publisher import run
+from ncen_updater.publisher.agentrelease import make_agent_release, parse_lock
+from ncen_updater.publisher.build import build_release
+from ncen_updater.selfupdate.errors import WheelsUnusable
+from tests.selfupdate.making import agent_wheel, wheel
+
+HELPER = wheel("some_helper", "1.4", {"some_helper.py": "x = 1\n"})
+DIGEST = hashlib.sha256(HELPER).hexdigest()
+LOCK = f"""\
+# made by a program
+some-helper==1.4 \\
+    --hash=sha256:{DIGEST} \\
+    --hash=sha256:{"0" * 64}
+    # via nobody
+for-windows==2 ; sys_platform == 'win32' \\
+    --hash=sha256:{"1" * 64}
+"""
+
+
+@pytest.fixture
+def wheels(tmp_path: Path) -> Path:
+    place = tmp_path / "wheels"
+    place.mkdir()
+    (place / "ncen_updater-0.9.0-py3-none-any.whl").write_bytes(agent_wheel("0.9.0"))
+    (place / "some_helper-1.4-py3-none-any.whl").write_bytes(HELPER)
+    (tmp_path / "lock.txt").write_text(LOCK)
+    return place
+
+
+def test_a_lock_is_read_with_its_markers() -> None:
+    locked = parse_lock(LOCK)
+    assert locked["some-helper"].wanted
+    assert locked["some-helper"].digests == {DIGEST, "0" * 64}
+    assert not locked["for-windows"].wanted
+
+
+def test_it_is_a_release_that_can_be_built(
+    wheels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    units = tmp_path / "units"
+    units.mkdir()
+    (units / "a.service").write_text("[Unit]\n")
+    place = tmp_path / "release"
+    arguments = ["agent-release", str(place), "--wheels", str(wheels), "--lock"]
+    assert run([*arguments, str(tmp_path / "lock.txt"), "--units", str(units), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["wheels"] == 2
+    names = {str(p.relative_to(place)) for p in place.rglob("*") if p.is_file()}
+    assert names == {
+        "manifest.toml", "requirements.txt", "install", "units/a.service",
+        "wheels/ncen_updater-0.9.0-py3-none-any.whl", "wheels/some_helper-1.4-py3-none-any.whl",
+    }  # fmt: skip
+    assert os.access(place / "install", os.X_OK)
+    subprocess.run(["sh", "-n", place / "install"], check=True)
+    built = build_release(place, tmp_path / "staging")
+    assert built.document.manifest.product == "ncen-updater"
+    assert built.document.manifest.accepts(built.document.manifest.release_version)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("some_helper-1.4-py3-none-any.whl", b"another", "not in the lock file"),
+        ("some_helper-1.5-py3-none-any.whl", HELPER, "not in the lock file"),
+        ("stranger-1.0-py3-none-any.whl", HELPER, "not in the lock file"),
+        ("ncen_updater-0.9.1-py3-none-any.whl", HELPER, "2 wheels of ncen-updater"),
+        ("nonsense.whl", HELPER, "not the name of a wheel"),
+        ("some_helper-1.4-py3-none-any.whl", None, "no wheel of some-helper"),
+        ("ncen_updater-0.9.0-py3-none-any.whl", None, "0 wheels of ncen-updater"),
+    ],
+)
+def test_what_the_lock_does_not_name_is_refused(
+    wheels: Path, tmp_path: Path, name: str, content: bytes | None, reason: str
+) -> None:
+    if content is None:
+        (wheels / name).unlink()
+    else:
+        (wheels / name).write_bytes(content)
+    with pytest.raises(WheelsUnusable) as caught:
+        make_agent_release(wheels, tmp_path / "lock.txt", tmp_path / "release")
+    assert reason in str(caught.value)
+    assert not (tmp_path / "release").exists()
+
+
+@pytest.mark.parametrize(
+    "text", ["some-helper>=1 --hash=sha256:00\n", "some-helper==1\n", "-r x\n"]
+)
+def test_a_lock_that_does_not_pin_is_refused(wheels: Path, tmp_path: Path, text: str) -> None:
+    (tmp_path / "lock.txt").write_text(text)
+    with pytest.raises(WheelsUnusable):
+        make_agent_release(wheels, tmp_path / "lock.txt", tmp_path / "release")

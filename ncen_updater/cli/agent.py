@@ -23,6 +23,7 @@ COMMANDS = {
     "rehearse": (f"{_AT}rehearse", N_("Try a release on copies of your own data.")),
     "approve": (f"{_AT}approve", N_("Say yes to what was rehearsed.")),
     "schedule": (f"{_AT}approve", N_("Choose when an approved upgrade may begin.")),
+    "dossier": (f"{_AT}dossier", N_("Make a page on the upgrade for people to sign.")),
     "upgrade": (f"{_AT}upgrade", N_("Upgrade the application.")),
     "confirm": (f"{_AT}confirm", N_("End the watched time: the new release is good.")),
     "rollback": (f"{_AT}rollback", N_("Go back to the release before.")),

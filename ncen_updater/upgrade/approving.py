@@ -8,7 +8,7 @@ from datetime import datetime
 from packaging.version import Version
 
 from ncen_updater.feed.path import NoPath, UpgradePath
-from ncen_updater.policy.approval import ApprovalCount, count_approvals
+from ncen_updater.policy.approval import ApprovalCount, Basis, count_approvals
 from ncen_updater.progress import Progress
 from ncen_updater.upgrade.basis import basis_to_json
 from ncen_updater.upgrade.consent import Consent, Person, ScheduleRecord
@@ -19,7 +19,7 @@ from ncen_updater.upgrade.operations import Operations
 from ncen_updater.upgrade.planning import Plan, make_plan
 from ncen_updater.upgrade.standing import Standing, standing_for
 
-__all__ = ["Subject", "approve", "schedule", "subject", "withdraw"]
+__all__ = ["Subject", "approve", "require_basis", "schedule", "subject", "withdraw"]
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,14 @@ def subject(
     return Subject(name, plan, standing, people, consent.scheduled(binding))
 
 
-def _require_basis(found: Subject) -> None:
+def require_basis(found: Subject) -> Basis:
+    """Return what an approval would be bound to.
+
+    Raises:
+        NotRehearsed, RehearsalOutdated: If there is nothing that holds.
+    """
     if found.standing.basis is not None:
-        return
+        return found.standing.basis
     if found.standing.voids:
         reasons = "; ".join(str(void.text) for void in found.standing.voids)
         raise RehearsalOutdated(version=found.target, reasons=reasons)
@@ -83,9 +88,7 @@ def approve(journal: Journal, found: Subject, person: Person) -> bool:
     Raises:
         NotRehearsed, RehearsalOutdated: If there is nothing that holds.
     """
-    _require_basis(found)
-    basis = found.standing.basis
-    assert basis is not None  # noqa: S101 - required above
+    basis = require_basis(found)
     return Consent(journal).approve(found.binding, found.target, basis_to_json(basis), person)
 
 
@@ -100,5 +103,5 @@ def schedule(journal: Journal, found: Subject, not_before: datetime, person: Per
     Raises:
         NotRehearsed, RehearsalOutdated: If there is nothing that holds.
     """
-    _require_basis(found)
+    require_basis(found)
     Consent(journal).schedule(found.binding, found.target, not_before, person)

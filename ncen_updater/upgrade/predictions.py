@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from ncen_updater.policy.prediction import Past
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.journal_rows import reading
@@ -9,10 +11,20 @@ from ncen_updater.upgrade.model import Change, ChangeKind, ChangeState
 from ncen_updater.upgrade.outcome import outcome_of, stop_seconds
 from ncen_updater.upgrade.rehearsals import Rehearsals, RehearsalState
 
-__all__ = ["expect", "history", "past", "settle"]
+__all__ = ["Compared", "compared", "expect", "history", "past", "settle"]
 
 #: So many changes back are looked at.
 REMEMBERED = 10
+
+
+@dataclass(frozen=True)
+class Compared:
+    """An upgrade whose stop was predicted, and what it was; seconds."""
+
+    version: str
+    low_s: float
+    high_s: float
+    real_s: float
 
 
 def expect(journal: Journal, change: Change) -> None:
@@ -78,3 +90,19 @@ def history(journal: Journal) -> tuple[dict[str, float], ...]:
         if change.kind is ChangeKind.UPGRADE and change.state is ChangeState.FINISHED
     ]
     return tuple(dict(outcome_of(journal, change.id).step_s) for change in found[:REMEMBERED])
+
+
+def compared(journal: Journal) -> tuple[Compared, ...]:
+    """Earlier predictions and what came of them, newest first."""
+    if not journal.has_table("predictions"):
+        return ()
+    with reading(journal.path):
+        rows = journal.rows(
+            "SELECT changes.to_version AS version, low_s, high_s, real_s FROM predictions"
+            " JOIN changes ON changes.id = predictions.change WHERE real_s IS NOT NULL"
+            " ORDER BY predictions.rowid DESC"
+        )
+        return tuple(
+            Compared(row["version"], row["low_s"], row["high_s"], row["real_s"])
+            for row in rows[:REMEMBERED]
+        )

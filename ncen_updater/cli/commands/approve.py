@@ -34,6 +34,7 @@ __all__ = ["approve", "schedule"]
 def approve(
     context: click.Context, version: str | None, withdraw: bool, yes: bool, dry_run: bool
 ) -> ExitCode:
+    from ncen_updater.cli.dossier.kept import keep_dossiers
     from ncen_updater.upgrade import approving
     from ncen_updater.upgrade.journal import Journal
     from ncen_updater.upgrade.names import JOURNAL
@@ -53,6 +54,7 @@ def approve(
                 question = Text(N_("Approve the upgrade to {version}?"), {"version": found.target})
                 session.agree(question, yes=yes)
                 approving.approve(journal, found, person())
+            keep_dossiers(site, journal, found.target)
             with session.progress() as progress:
                 found = approving.subject(site, journal, progress, target)
     _show(session, found)
@@ -98,6 +100,8 @@ def _show(session: AgentSession, found: Subject) -> None:
     for approval in found.people.given:
         values: dict[str, object] = {"who": approval.who, "at": format_time(approval.at)}
         session.show(Text(N_("Approved by {who}, {at}"), values))
+    if found.binding:
+        session.show(Text(N_("Digest of what is approved: {digest}"), {"digest": found.binding}))
     missing = {"version": found.target, "count": found.people.missing}
     if found.people.missing:
         session.show(Text(N_("{version} needs {count} more approval(s)."), missing))

@@ -15,6 +15,8 @@ from ncen_updater.errors import ExitCode
 from ncen_updater.i18n import N_, Text
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ncen_updater.upgrade.rehearsals import RehearsalRecord
 
 __all__ = ["rehearsal_document", "rehearse", "show_rehearsal"]
@@ -26,6 +28,7 @@ __all__ = ["rehearsal_document", "rehearse", "show_rehearsal"]
 @click.option("--dry-run", is_flag=True, help=N_("Say what would be done, and change nothing."))
 @click.pass_context
 def rehearse(context: click.Context, version: str | None, retry: bool, dry_run: bool) -> ExitCode:
+    from ncen_updater.cli.dossier.kept import keep_dossiers
     from ncen_updater.feed.path import UpgradePath
     from ncen_updater.upgrade.interruption import Interruption
     from ncen_updater.upgrade.journal import Journal
@@ -37,6 +40,7 @@ def rehearse(context: click.Context, version: str | None, retry: bool, dry_run: 
     target = parse_version(version)
     site = session.open_site()
     interruption = Interruption()
+    pages: tuple[Path, ...] = ()
     with session.progress() as progress, interruption.handled():
         operations = Operations(site, progress)
         if dry_run:
@@ -51,13 +55,18 @@ def rehearse(context: click.Context, version: str | None, retry: bool, dry_run: 
                     if isinstance(path, UpgradePath)
                     else None
                 )
+                pages = keep_dossiers(site, journal, record.to_version) if record else ()
     current = str(site.slots.current())
     if record is None:
         show_path(session, site.config.site.product, current, path)
         session.finish({"rehearsal": None, **path_document(path, session.language, current)})
         return ExitCode.OK
     show_rehearsal(session, record)
-    session.finish({"rehearsal": rehearsal_document(record)})
+    for path in pages:
+        session.show(Text(N_("The dossier is in {path}."), {"path": path}))
+    session.finish(
+        {"rehearsal": rehearsal_document(record), "dossiers": [str(path) for path in pages]}
+    )
     return ExitCode.OK
 
 

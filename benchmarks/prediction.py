@@ -1,0 +1,163 @@
+"""How often the predicted range holds the real stop of an upgrade, and how wide the range is.
+
+Real sites of several sizes, SQLite and PostgreSQL, a real feed, every upgrade rehearsed as the
+service does it and then made. A site walks up release by release and is rolled back to where it
+began, so that its history grows as that of a real site does; each site begins with none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import count
+
+from packaging.version import Version
+
+from benchmarks.report import finish, say
+from benchmarks.sites import server, trial_site
+from ncen_updater.demo.databases import PostgresPlace
+from ncen_updater.feed.path import UpgradePath
+from ncen_updater.policy.prediction import Measured
+from ncen_updater.progress import Silent
+from ncen_updater.upgrade.context import Site
+from ncen_updater.upgrade.operations import Operations, new_change_id
+from ncen_updater.upgrade.predictions import history, past
+from ncen_updater.upgrade.rehearsing import Rehearser
+from tests.support.sites import site_in_process
+
+START = "3.2.4"
+#: Upgrades of one round, each from the release before; then the site goes back to the first.
+ROUND = ("3.3.0", "3.3.10", "3.4.0")
+AIMS = {"held": 0.9}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One upgrade: what was predicted of it and what it took, seconds.
+
+    Attributes:
+        site: Engine and megabytes.
+        number: How many upgrades the site had before.
+        known: What the prediction was made of, to try another rule on the same figures.
+    """
+
+    site: str
+    number: int
+    to_version: str
+    low: float
+    likely: float
+    high: float
+    real: float
+    learnt: bool
+    known: dict[str, object]
+
+    @property
+    def held(self) -> bool:
+        """Whether the range held the real stop."""
+        return self.low <= self.real <= self.high
+
+
+def _trial(site: Site, name: str, number: int, target: str) -> Trial:
+    site.source.refresh()
+    operations = Operations(site, Silent())
+    with operations.between_changes("rehearse") as journal:
+        path = operations.known_path(journal, Version(target))
+        if not isinstance(path, UpgradePath):
+            raise SystemExit(f"no way to {target}")
+        steps, before = history(journal), past(journal)
+        record = Rehearser(site, journal, Silent(), new_change_id).run(path)
+    hops = (record.report or {})["hops"]
+    assert isinstance(hops, list)
+    (hop,) = hops
+    outcome = operations.upgrade(Version(target)).outcomes[0]
+    stop = hop["stop_s"]
+    return Trial(
+        name, number, target, stop["low"], stop["likely"], stop["high"],
+        round(outcome.stop_s or 0.0, 2), stop["learnt"],
+        {
+            "measured": asdict(Measured(hop["copy_s"], hop["migrate_s"])),
+            "history": [dict(row) for row in steps],
+            "past": [asdict(row) for row in before],
+            "steps": dict(outcome.step_s),
+        },
+    )  # fmt: skip
+
+
+def _walk(site: Site, name: str, upgrades: int) -> Iterator[Trial]:
+    numbers = count()
+    while True:
+        for target in ROUND:
+            number = next(numbers)
+            if number == upgrades:
+                return
+            trial = _trial(site, name, number, target)
+            say(
+                f"  {name} {number}: {trial.low} <= {trial.real} <= {trial.high}"
+                f" ({'held' if trial.held else 'MISSED'}, likely {trial.likely})"
+            )
+            yield trial
+        while str(site.slots.current()) != START:
+            Operations(site, Silent()).rollback()
+
+
+def _site(place: PostgresPlace | None, megabytes: float, upgrades: int) -> list[Trial]:
+    name = f"{'postgresql' if place else 'sqlite'} {megabytes:g} MB"
+    with trial_site(place, int(megabytes * 1e6), ROUND, health_timeout_s=30.0) as trial:
+        return list(_walk(site_in_process(trial.site), name, upgrades))
+
+
+def _figures(trials: Sequence[Trial]) -> dict[str, object]:
+    floors = [t for t in trials if t.low > 0]
+    return {
+        "upgrades": len(trials),
+        "held": round(sum(t.held for t in trials) / len(trials), 3),
+        "too_short": sum(t.real > t.high for t in trials),
+        "too_long": sum(t.real < t.low for t in trials),
+        "high_to_low": round(statistics.median(t.high / t.low for t in floors), 2)
+        if floors
+        else None,
+        "high_to_likely": round(statistics.median(t.high / t.likely for t in trials), 2),
+        "high_to_real": round(statistics.median(t.high / t.real for t in trials), 2),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run, and print one line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sqlite", default="1,20,100,300", help="MB, with commas")
+    parser.add_argument("--postgresql", default="1,50,300", help="MB, with commas")
+    parser.add_argument("--upgrades", type=int, default=6, help="of each site")
+    parser.add_argument("--all", action="store_true", help="every upgrade with all its figures")
+    chosen = parser.parse_args(arguments)
+    trials: list[Trial] = []
+    for size in filter(None, chosen.sqlite.split(",")):
+        trials += _site(None, float(size), chosen.upgrades)
+    with server() as (running, _):
+        for number, size in enumerate(filter(None, chosen.postgresql.split(","))):
+            place = PostgresPlace(
+                str(running.host), prefix=f"p{number}_", programs=running.binaries.directory
+            )
+            trials += _site(place, float(size), chosen.upgrades)
+    first = [t for t in trials if not t.learnt]
+    learnt = [t for t in trials if t.learnt]
+    finish(
+        "prediction",
+        {
+            **_figures(trials),
+            "without_history": _figures(first) if first else None,
+            "learnt": _figures(learnt) if learnt else None,
+            "missed": [
+                f"{t.site} #{t.number} {t.to_version}: {t.low} <= {t.real} <= {t.high}"
+                for t in trials
+                if not t.held
+            ],
+            **({"all": [asdict(t) for t in trials]} if chosen.all else {}),
+            "aims": AIMS,
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

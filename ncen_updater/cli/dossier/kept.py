@@ -1,0 +1,64 @@
+"""Dossiers that are kept at the site: one in each language for what was rehearsed or approved."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from packaging.version import Version
+
+from ncen_updater import durable
+from ncen_updater.cli.dossier.page import page
+from ncen_updater.errors import UpdaterError
+from ncen_updater.i18n import DEFAULT_LANGUAGE, LOCALE_DIR
+from ncen_updater.progress import Silent
+from ncen_updater.upgrade import approving
+from ncen_updater.upgrade.consent import Consent
+from ncen_updater.upgrade.context import Site
+from ncen_updater.upgrade.dossier import gather
+from ncen_updater.upgrade.journal import Journal
+
+__all__ = ["DIRECTORY", "keep_dossiers"]
+
+logger = logging.getLogger(__name__)
+
+#: Below the state directory; a page is named by its binding and its language.
+DIRECTORY = "dossiers"
+
+
+def keep_dossiers(site: Site, journal: Journal, target: str) -> tuple[Path, ...]:
+    """Write the pages on a release anew; those that nobody approved and nobody can, go.
+
+    A page can be made again at any time, so that a rehearsal or an approval does not fail for it.
+
+    Args:
+        site: The site.
+        journal: Its journal.
+        target: The release.
+
+    Returns:
+        The pages; none where they could not be written, which is logged.
+    """
+    try:
+        return _keep(site, journal, target)
+    except (UpdaterError, OSError) as error:
+        logger.warning("the dossier on %s was not written: %s", target, error)
+        return ()
+
+
+def _keep(site: Site, journal: Journal, target: str) -> tuple[Path, ...]:
+    found = approving.subject(site, journal, Silent(), Version(target))
+    facts = gather(site, journal, found)
+    directory = site.state / DIRECTORY
+    durable.make_directory(directory, 0o750)
+    catalogues = sorted(item.name for item in LOCALE_DIR.iterdir() if item.is_dir())
+    kept = []
+    for language in (DEFAULT_LANGUAGE, *catalogues):
+        path = directory / f"{found.binding}.{language}.html"
+        durable.write(path, page(facts, language), 0o640)
+        kept.append(path)
+    consent = Consent(journal)
+    for old in directory.glob("*.*.html"):
+        if old not in kept and not consent.approvals(old.name.partition(".")[0]):
+            durable.remove(old)
+    return tuple(kept)

@@ -1,0 +1,132 @@
+"""The units that we hand out, judged by systemd's own programs; no service manager is needed."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.config.model import PathSettings
+from ncen_updater.config.service import ServiceSettings
+
+PACKAGING = Path(__file__).resolve().parents[2] / "packaging"
+UNITS = sorted([*PACKAGING.glob("*/*.service"), *PACKAGING.glob("*/*.socket")])
+SERVICES = [path for path in UNITS if path.suffix == ".service"]
+#: Ten times the exposure that systemd-analyze reckons; 100 is the worst.
+WORST = 25
+
+
+def program(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        pytest.skip(f"{name} is not installed")
+    return found
+
+
+def settings(path: Path, name: str) -> list[str]:
+    """Values of a setting, in their order."""
+    return re.findall(rf"^{name}=(.*)$", path.read_text("utf-8"), re.MULTILINE)
+
+
+def ids(path: Path) -> str:
+    return path.name
+
+
+def test_every_unit_is_judged() -> None:
+    assert {path.name for path in SERVICES} >= {
+        "ncen-updater.service",
+        "ncen-updater-fetch@.service",
+        "ncen-updater-apply@.service",
+        "ncen-updater-resume.service",
+        "ncen-publisher-refresh.service",
+        "ncen-publisher-monitor.service",
+    }
+
+
+@pytest.mark.parametrize("path", SERVICES, ids=ids)
+def test_little_is_exposed(path: Path) -> None:
+    ended = subprocess.run(
+        [
+            program("systemd-analyze"), "security", "--offline=true", "--no-pager",
+            f"--threshold={WORST}", str(path),
+        ],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "Overall exposure level" in ended.stdout, ended.stderr
+    assert ended.returncode == 0, ended.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize("path", UNITS, ids=ids)
+def test_systemd_understands_every_line(path: Path, tmp_path: Path) -> None:
+    """The programs of a unit are not on this machine; everything else is as handed out."""
+    for unit in path.parent.iterdir():
+        if unit.suffix in (".service", ".socket", ".timer"):
+            text = re.sub(r"^(Exec\w+=)\S+", r"\1/bin/true", unit.read_text("utf-8"), flags=re.M)
+            (tmp_path / unit.name).write_text(text, "utf-8")
+    ended = subprocess.run(
+        [program("systemd-analyze"), "verify", "--man=no", str(tmp_path / path.name)],
+        capture_output=True, text=True, check=False,
+        env={**os.environ, "SYSTEMD_LOG_LEVEL": "warning", "SYSTEMD_UNIT_PATH": f"{tmp_path}:"},
+    )  # fmt: skip
+    said = [line for line in ended.stderr.splitlines() if "ncen" in line]
+    assert not said
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_sockets_are_where_the_agent_looks() -> None:
+    where, names = PACKAGING / "systemd", ServiceSettings.model_fields
+    for unit, name in (("fetch", "fetch_socket"), ("apply", "apply_socket")):
+        [path] = settings(where / f"ncen-updater-{unit}.socket", "ListenStream")
+        assert path == f"/{names[name].default}"
+        assert settings(where / f"ncen-updater-{unit}.socket", "SocketMode") == ["0600"]
+
+
+def test_who_has_the_network_cannot_reach_the_databases() -> None:
+    where = PACKAGING / "systemd"
+    fetch, apply = where / "ncen-updater-fetch@.service", where / "ncen-updater-apply@.service"
+    assert settings(fetch, "User") == ["ncen-updater-fetch"]
+    hidden = " ".join(settings(fetch, "InaccessiblePaths"))
+    for place in ("/run/postgresql", "/run/ncen-updater/apply.sock", "journal.sqlite", "/run/dbus"):
+        assert place in hidden
+    assert settings(apply, "IPAddressDeny") == ["any"]
+    assert settings(apply, "IPAddressAllow") == ["localhost"]
+    assert "-/run/postgresql" in settings(where / "ncen-updater.service", "InaccessiblePaths")[0]
+
+
+def test_what_the_apply_unit_writes_to_is_what_the_configuration_names() -> None:
+    paths = PathSettings()
+    for name in ("ncen-updater-apply@.service", "ncen-updater-resume.service"):
+        [writable] = settings(PACKAGING / "systemd" / name, "ReadWritePaths")
+        for place in (paths.state, paths.slots, paths.current, paths.agent):
+            assert any(
+                paths.resolve(place).is_relative_to(word.lstrip("-")) for word in writable.split()
+            )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give directories an owner")
+def test_users_and_directories(tmp_path: Path) -> None:
+    where = PACKAGING / "systemd"
+    (tmp_path / "etc").mkdir()
+    for words in (
+        ["systemd-sysusers", f"--root={tmp_path}", str(where / "ncen-updater.sysusers")],
+        [
+            "systemd-tmpfiles",
+            f"--root={tmp_path}",
+            "--create",
+            str(where / "ncen-updater.tmpfiles"),
+        ],
+    ):
+        words[0] = program(words[0])
+        subprocess.run(words, check=True, capture_output=True)
+    lines = (tmp_path / "etc/passwd").read_text().splitlines()
+    users = {line.split(":")[0]: line.split(":") for line in lines}
+    assert users["ncen-updater-fetch"][6].endswith("nologin")
+    state, received = tmp_path / "var/lib/ncen-updater", tmp_path / "var/lib/ncen-updater/received"
+    assert state.stat().st_mode & 0o777 == 0o751
+    assert state.stat().st_uid == 0
+    assert str(received.stat().st_uid) == users["ncen-updater-fetch"][2]
+    assert received.stat().st_mode & 0o777 == 0o750

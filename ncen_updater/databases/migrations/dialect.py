@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import abc
 import contextlib
-import sqlite3
-import time
+import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ncen_updater.databases.migrations import ledger
@@ -22,10 +20,19 @@ if TYPE_CHECKING:
     import psycopg
     import sqlalchemy
 
-__all__ = ["Dialect", "PostgresDialect", "SqliteDialect", "StatementFailed"]
+__all__ = ["Dialect", "PostgresDialect", "StatementFailed"]
 
-# Progress handler of SQLite: looks at the clock every so many of its virtual instructions.
-CLOCK_INSTRUCTIONS = 20_000
+
+# A file that outlives its time-outs by this is ended from outside.
+GRACE_S = 5.0
+_SURROUNDINGS = """
+SELECT current_user, session_user,
+  (SELECT md5(string_agg(concat_ws('|', d.oid, d.datname, d.datallowconn, d.datconnlimit,
+     d.datistemplate, d.datacl, shobj_description(d.oid, 'pg_database'),
+     (SELECT string_agg(s::text, ',' ORDER BY s.setrole)
+        FROM pg_db_role_setting s WHERE s.setdatabase = d.oid)), ';' ORDER BY d.oid))
+   FROM pg_database d JOIN pg_roles r ON r.oid = d.datdba WHERE r.rolname = current_user)
+"""
 
 
 class StatementFailed(Exception):
@@ -101,6 +108,11 @@ class Dialect(abc.ABC):
     def transaction(self, driver: Any) -> str | None:  # noqa: ANN401
         """Return what names the open transaction, None if there is none."""
 
+    def surroundings(self, driver: Any) -> str:  # noqa: ANN401
+        """Return what lies outside a migration's own database and it must leave as it is."""
+        del driver
+        return ""
+
     def count(self, driver: Any, statement: Statement, statement_ms: int) -> int:  # noqa: ANN401
         """Return the number of rows of a SELECT.
 
@@ -131,13 +143,20 @@ class PostgresDialect(Dialect):
     Args:
         connect: Opens a connection to the database, not in autocommit, already under ``SET ROLE``
             of the application's role, committed: a SET ROLE that is rolled back is gone.
+        end: Ends the session with a process number from outside: a file can put off or catch what
+            the server does about time, but not that.
     """
 
     kind = "postgresql"
     tables = ledger.POSTGRESQL
 
-    def __init__(self, connect: Callable[[], psycopg.Connection[Any]]) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], psycopg.Connection[Any]],
+        end: Callable[[int], None] | None = None,
+    ) -> None:
         self._connect = connect
+        self._end = end
 
     def engine(self) -> sqlalchemy.Engine:
         """Return an engine that asks ``connect`` for every connection."""
@@ -169,8 +188,9 @@ class PostgresDialect(Dialect):
 
     def run_file(self, driver: Any, sql: str, statement_ms: int) -> None:  # noqa: ANN401
         """Without parameters the driver sends the text as it is: no ``%``, no ``:name``."""
-        del statement_ms  # the server counts it for each statement
-        with self._explained(sql):
+        # The server counts the time-out for each statement.
+        whole_ms = statement_ms * max(1, len(split(sql, self.kind)))
+        with self._explained(sql), self.timed(driver, whole_ms):
             driver.execute(sql)
             driver.execute("SET CONSTRAINTS ALL IMMEDIATE")
 
@@ -187,7 +207,10 @@ class PostgresDialect(Dialect):
         try:
             driver.execute(f"SET lock_timeout = {lock_ms:d}")
             driver.execute(f"SET statement_timeout = {statement_ms:d}")
-            with self._explained(statement.text, statement.line - 1):
+            with (
+                self._explained(statement.text, statement.line - 1),
+                self.timed(driver, statement_ms),
+            ):
                 driver.execute(statement.text)
             driver.execute("RESET lock_timeout")
             driver.execute("RESET statement_timeout")
@@ -203,6 +226,36 @@ class PostgresDialect(Dialect):
             return None
         return str(driver.execute("SELECT pg_current_xact_id()").fetchone()[0])
 
+    def surroundings(self, driver: Any) -> str:  # noqa: ANN401
+        """Role, and the role's databases as others see them: live ones are fenced by that."""
+        return str(driver.execute(_SURROUNDINGS).fetchone())
+
+    @contextlib.contextmanager
+    def timed(self, driver: Any, statement_ms: int) -> Iterator[None]:  # noqa: ANN401
+        """End the session a little after the server should have stopped the statement."""
+        end = self._end
+        if end is None:
+            yield
+            return
+        ended = threading.Event()
+
+        def stop(process: int) -> None:
+            ended.set()
+            end(process)
+
+        seconds = statement_ms / 1000 + GRACE_S
+        timer = threading.Timer(seconds, stop, [driver.info.backend_pid])
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        except Exception as error:
+            if ended.is_set() and self.is_error(error):
+                raise StatementFailed(f"ended after {seconds:g} s (statement time-out)") from error
+            raise
+        finally:
+            timer.cancel()
+
     @contextlib.contextmanager
     def _explained(self, sql: str, lines_before: int = 0) -> Iterator[None]:
         import psycopg
@@ -216,156 +269,3 @@ class PostgresDialect(Dialect):
                 line = lines_before + 1 + sql.count("\n", 0, int(position) - 1)
             state = f" ({error.sqlstate})" if error.sqlstate else ""
             raise StatementFailed(f"{str(error).strip()}{state}", line) from error
-
-
-class SqliteDialect(Dialect):
-    """SQLite through the standard library.
-
-    Args:
-        path: The database file, which must exist.
-        clock: Monotonic seconds, for the time-outs.
-    """
-
-    kind = "sqlite"
-    tables = ledger.SQLITE
-
-    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
-        self._path = path
-        self._clock = clock
-
-    def engine(self) -> sqlalchemy.Engine:
-        """Return an engine whose transactions really begin with BEGIN, DDL included."""
-        import sqlalchemy
-
-        engine = sqlalchemy.create_engine(
-            "sqlite://", creator=self._open, poolclass=sqlalchemy.pool.NullPool
-        )
-
-        @sqlalchemy.event.listens_for(engine, "begin")
-        def _begin(connection: sqlalchemy.Connection) -> None:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-        return engine
-
-    def _open(self) -> sqlite3.Connection:
-        # isolation_level None: the driver begins and commits nothing by itself.
-        driver = sqlite3.connect(
-            f"{self._path.absolute().as_uri()}?mode=rw",
-            uri=True,
-            isolation_level=None,
-            check_same_thread=False,
-        )
-        # Whatever the library was built with: a table that is made anew is dropped in between,
-        # which would delete the rows that refer to it. They are counted instead, see dangling.
-        driver.execute("PRAGMA foreign_keys = OFF")
-        return driver
-
-    def is_error(self, error: Exception) -> bool:
-        """Whether sqlite3 raised it."""
-        return isinstance(error, sqlite3.Error)
-
-    def wait_for(self, driver: Any, lock_ms: int) -> None:  # noqa: ANN401
-        """Every transaction begins with the file's lock, so it must be said before."""
-        driver.execute(f"PRAGMA busy_timeout = {lock_ms:d}")
-
-    def dangling(self, driver: Any) -> Counter[tuple[str, str]]:  # noqa: ANN401
-        """Ask ``PRAGMA foreign_key_check``, a table at a time."""
-        found: Counter[tuple[str, str]] = Counter()
-        tables = "SELECT name FROM sqlite_master WHERE type = 'table'"
-        for (table,) in driver.execute(tables).fetchall():
-            name = str(table).replace('"', '""')
-            try:
-                for row in driver.execute(f'PRAGMA foreign_key_check("{name}")'):
-                    found[str(table), str(row[2])] += 1
-            except sqlite3.OperationalError as error:
-                # A key that refers to columns which are not unique: its rows cannot be checked.
-                if "foreign key mismatch" not in str(error):
-                    raise
-                found[str(table), str(error)] += 1
-        return found
-
-    def prepare(self, driver: Any, lock_ms: int) -> None:  # noqa: ANN401
-        """Make the tables with the prefix ``ncen_updater_``."""
-        if driver.in_transaction:
-            driver.rollback()
-        self.wait_for(driver, lock_ms)
-        driver.execute("PRAGMA synchronous = FULL")
-        driver.execute("BEGIN IMMEDIATE")
-        for statement in self.tables.create:
-            driver.execute(statement)
-        driver.commit()
-
-    def limits(self, driver: Any, lock_ms: int, statement_ms: int) -> None:  # noqa: ANN401
-        """How long to wait for the file's lock; the rest is :meth:`timed`."""
-        del statement_ms
-        self.wait_for(driver, lock_ms)
-
-    def run_file(self, driver: Any, sql: str, statement_ms: int) -> None:  # noqa: ANN401
-        """One statement after the other: the driver's executescript would commit first."""
-        for statement in split(sql, self.kind):
-            self._run(driver, statement, statement_ms)
-
-    def run_alone(
-        self,
-        driver: Any,  # noqa: ANN401
-        statement: Statement,
-        lock_ms: int,
-        statement_ms: int,
-    ) -> None:
-        """Outside BEGIN the library commits each statement by itself."""
-        driver.commit()
-        self.limits(driver, lock_ms, statement_ms)
-        self._run(driver, statement, statement_ms)
-
-    def _run(self, driver: sqlite3.Connection, statement: Statement, statement_ms: int) -> None:
-        # VACUUM attaches a database and opens a transaction of its own; alone it can do no harm.
-        if statement.words != ("VACUUM",):
-            driver.set_authorizer(_allow)
-        try:
-            with self.timed(driver, statement_ms):
-                driver.execute(statement.text).fetchall()
-        except sqlite3.Error as error:
-            message = str(error)
-            if message == "interrupted":
-                message = f"stopped after {statement_ms} ms (statement time-out)"
-            raise StatementFailed(message, statement.line) from error
-        finally:
-            driver.set_authorizer(None)
-
-    def transaction(self, driver: Any) -> str | None:  # noqa: ANN401
-        """Return a constant: transaction control is refused by the library, see ``_allow``."""
-        return "open" if driver.in_transaction else None
-
-    @contextlib.contextmanager
-    def timed(self, driver: Any, statement_ms: int) -> Iterator[None]:  # noqa: ANN401
-        """Interrupt the statement once its time is over."""
-        deadline = self._clock() + statement_ms / 1000
-        driver.set_progress_handler(lambda: int(self._clock() > deadline), CLOCK_INSTRUCTIONS)
-        try:
-            yield
-        finally:
-            driver.set_progress_handler(None, 0)
-
-
-# Those that a migration may need; any other may change how the file is written or found.
-_PRAGMAS = frozenset(
-    {
-        "defer_foreign_keys", "foreign_key_check", "foreign_key_list", "index_info", "index_list",
-        "integrity_check", "legacy_alter_table", "quick_check", "table_info", "table_list",
-        "table_xinfo", "user_version",
-    }
-)  # fmt: skip
-_REFUSED: Sequence[int] = (
-    sqlite3.SQLITE_TRANSACTION,
-    sqlite3.SQLITE_SAVEPOINT,
-    sqlite3.SQLITE_ATTACH,
-    sqlite3.SQLITE_DETACH,
-)
-
-
-def _allow(action: int, one: str | None, *_: str | None) -> int:
-    if action in _REFUSED and not (action == sqlite3.SQLITE_ATTACH and not one):
-        return sqlite3.SQLITE_DENY
-    if action == sqlite3.SQLITE_PRAGMA and (one or "").lower() not in _PRAGMAS:
-        return sqlite3.SQLITE_DENY
-    return sqlite3.SQLITE_OK

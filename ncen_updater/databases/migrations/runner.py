@@ -261,7 +261,8 @@ class Runner:
             with context.begin_transaction():
                 context.run_migrations()
         except (SQLAlchemyError, CommandError) as error:
-            raise work.failed(str(error)) from error
+            # Where the session is gone, the rollback fails too and hides the reason.
+            raise _first(error) or work.failed(str(error)) from error
         except Exception as error:
             if self._dialect.is_error(error):
                 raise work.failed(str(error)) from error
@@ -311,6 +312,14 @@ class Runner:
             raise
         finally:
             engine.dispose()
+
+
+def _first(error: BaseException) -> MigrationFailed | None:
+    """Return the failure of a migration in whose wake an error came."""
+    came: BaseException | None = error
+    while came is not None and not isinstance(came, MigrationFailed):
+        came = came.__context__
+    return came
 
 
 def _check_plan(database: str, stack: Sequence[str], steps: Sequence[PlannedMigration]) -> None:

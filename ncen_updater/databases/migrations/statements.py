@@ -145,8 +145,14 @@ def forbidden(statement: Statement, *, transactional: bool) -> str | None:
     head = words[0].lower() if words else ""
     if head in _TRANSACTION or words[:2] in (("START", "TRANSACTION"), ("PREPARE", "TRANSACTION")):
         return words[0]
-    if words[:2] in (("SET", "ROLE"), ("RESET", "ROLE")) or "AUTHORIZATION" in words[1:4]:
-        return " ".join(words[:2]) if head in ("set", "reset") else None
+    if head in ("set", "reset") and ("ROLE" in words[1:3] or "AUTHORIZATION" in words[1:4]):
+        return " ".join(words[:2])
+    if head in ("create", "alter", "drop") and words[1:2] in (("DATABASE",), ("SYSTEM",)):
+        return " ".join(words[:2])
+    if words[:3] == ("COMMENT", "ON", "DATABASE"):
+        return "COMMENT ON DATABASE"
+    if head == "copy" and "PROGRAM" in words:
+        return "PROGRAM"
     if head in ("attach", "detach"):
         return words[0]
     if transactional and "CONCURRENTLY" in words:

@@ -104,12 +104,15 @@ class Work:
         self._dialect.limits(driver, limits.lock_timeout_ms, limits.statement_timeout_ms)
         if limits.transactional:
             before = self._dialect.transaction(driver)
+            around = self._dialect.surroundings(driver)
             try:
                 self._dialect.run_file(driver, step.sql, limits.statement_timeout_ms)
             except StatementFailed as error:
                 raise self.failed(error.message) from error
             if before is None or self._dialect.transaction(driver) != before:
                 raise self.failed("the file ended its own transaction")
+            if self._dialect.surroundings(driver) != around:
+                raise self.failed("the file changed its role, or databases from outside")
         self._check_references(driver)
         if step.direction is Direction.UP and item.verify is not None:
             self._verify(driver, item)

@@ -146,22 +146,28 @@ class Server:
             connection.close()
 
     @contextlib.contextmanager
-    def facts(self, *, statement_s: float | None = None) -> Iterator[Connection]:
+    def facts(
+        self, *, statement_s: float | None = None, control: bool = True
+    ) -> Iterator[Connection]:
         """Open a session outside the set, for reading: in the control database, else elsewhere.
+
+        Args:
+            statement_s: As for :meth:`open`.
+            control: False to leave the control database out.
 
         Raises:
             DatabaseUnreachable: If there is none to be had.
         """
-        connection = self._facts(statement_s)
+        connection = self._facts(statement_s, control)
         try:
             with translated(connection.info.dbname):
                 yield connection
         finally:
             connection.close()
 
-    def _facts(self, statement_s: float | None) -> Connection:
+    def _facts(self, statement_s: float | None, control: bool) -> Connection:
         first: DatabaseUnreachable | None = None
-        for database in (self.settings.control_database, *FALLBACKS):
+        for database in (*([self.settings.control_database] if control else []), *FALLBACKS):
             try:
                 return self.open(database, purpose="facts", statement_s=statement_s)
             except DatabaseUnreachable as error:

@@ -56,6 +56,8 @@ SETTLE_MS = 60_000
 
 
 NUMBERS = 5  # tried for the control database before the server chooses one
+# One agent at a time makes the control database: "ncen-upd" as a number.
+MAKING = 0x6E63656E2D757064
 
 
 class Event(StrEnum):
@@ -100,11 +102,24 @@ class Control:
         with self._server.facts() as connection:
             if connection.info.dbname == self._name and _has_tables(connection):
                 return
+        # Asked anew: another agent may have made it meanwhile, and what it made is no orphan.
+        with self._making() as connection:
             if not _exists(connection, self._name):
                 self._create(connection)
-        with self._server.session(self._name, purpose="control") as connection:
-            for statement in _TABLES:
-                run(connection, statement)
+            with self._server.session(self._name, purpose="control") as control:
+                for statement in _TABLES:
+                    run(control, statement)
+
+    @contextlib.contextmanager
+    def _making(self) -> Iterator[Connection]:
+        """Hold what only one agent on this server may hold; it ends with the session.
+
+        The lock is kept by a server that still works for an agent that was killed.
+        """
+        with self._server.facts(control=False) as connection:
+            run(connection, f"SET lock_timeout = {SETTLE_MS}")
+            run(connection, "SELECT pg_advisory_lock(%s)", [MAKING])
+            yield connection
 
     @contextlib.contextmanager
     def transaction(self, *, lock_s: float | None = None) -> Iterator[Connection]:

@@ -97,11 +97,8 @@ class Fencing:
 
     def fence(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.fence`."""
-        with self._server.facts() as connection:
-            self._require_ours(connection, change)
-            if self._stands(connection):
-                self._clear(connection)
-                return
+        if self.stands(change):
+            return
         self._control.ensure()
         with (
             translated(", ".join(self._databases)),
@@ -124,6 +121,20 @@ class Fencing:
                 run(connection, f"ALTER DATABASE {identifier(database)} ALLOW_CONNECTIONS false")
         with self._server.facts() as connection:
             self._clear(connection)
+
+    def stands(self, change: ChangeRef) -> bool:
+        """Whether the change's fence stands; then sessions that are left are ended.
+
+        Raises:
+            FencedByOther: See :meth:`DatabaseEngine.fence`.
+            PreparedTransactions: If some are open.
+        """
+        with self._server.facts() as connection:
+            self._require_ours(connection, change)
+            if not self._stands(connection):
+                return False
+            self._clear(connection)
+            return True
 
     def _require_ours(self, connection: Connection, change: ChangeRef) -> None:
         """Refuse a fence of another change: its agent may be at work, and would let officers in."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from ncen_updater.databases.base import (
     Role,
     SqlMigration,
 )
+from ncen_updater.databases.errors import DatabaseError
 from ncen_updater.databases.migrations.dialect import PostgresDialect
 from ncen_updater.databases.migrations.planner import command_without_way_back, plan_steps
 from ncen_updater.databases.migrations.runner import LOCK_MS, Runner, utc_now
@@ -24,6 +26,8 @@ from ncen_updater.i18n import N_, Text
 from ncen_updater.progress import Progress
 
 __all__ = ["Migrating"]
+
+logger = logging.getLogger(__name__)
 
 
 class Migrating:
@@ -128,8 +132,19 @@ class Migrating:
 
     def _runner(self, name: str, change: ChangeRef) -> Runner:
         return Runner(
-            PostgresDialect(lambda: self._sessions.connect_for_migrations(name, change)), name
+            PostgresDialect(
+                lambda: self._sessions.connect_for_migrations(name, change), self._end_session
+            ),
+            name,
         )
+
+    def _end_session(self, process: int) -> None:
+        try:
+            with self._server.facts() as connection:
+                run(connection, "SELECT pg_terminate_backend(%s)", [process])
+        except DatabaseError as error:
+            # In a thread of its own: a server that is gone has ended the session as well.
+            logger.warning("a migration outlived its time: %s", error.detail or error)
 
     def _run_command(self, change: ChangeRef, target: MigrationSet, progress: Progress) -> None:
         from ncen_updater.databases.migrations.command import migrator_environment, run_command

@@ -42,6 +42,7 @@ from ncen_updater.databases.postgresql.naming import (
     committed_comment,
     in_place,
     is_committed,
+    is_copy_of,
     live_comment,
     next_name,
     original_comment,
@@ -98,9 +99,17 @@ class Swap:
         record = self.state(change)
         if record is not None and record.event is Event.OVER:
             return
-        self._fencing.fence(change)
-        act = self._over_in_place if in_place(change) else self._over
-        self._commit(change, Event.OVER, act)
+        if in_place(change):
+            self._fencing.fence(change)
+            self._commit(change, Event.OVER, self._over_in_place)
+            return
+        with self._server.facts() as connection:
+            _require_earlier(read_databases(connection), self._names.values(), change)
+        # Not closed again: whoever got in since the copy may have entered what the copy has not.
+        if not self._fencing.stands(change):
+            names = ", ".join(self._names.values())
+            raise CutOverFailed(detail=f"opened or replaced since they were copied: {names}")
+        self._commit(change, Event.OVER, self._over)
 
     def record_commit(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.record_commit`: a row and the comments, in one transaction."""
@@ -140,11 +149,14 @@ class Swap:
         fences = read_fences(connection)
         for _name, live in sorted(self._names.items()):
             candidate, previous = next_name(live, change.id), prev_name(live, change.id)
-            _require(found, live)
-            _require(found, candidate)
+            row = _require(found, live)
+            if not _is_ours(_require(found, candidate), change):
+                raise CutOverFailed(detail=f"{candidate} is not the copy that was made")
             if previous in found:
                 raise CutOverFailed(detail=f"{previous} exists already")
-            fence = fences.get(live, OPEN)
+            if row.allow or live not in fences:
+                raise CutOverFailed(detail=f"{live} was opened or replaced since it was copied")
+            fence = fences[live]
             attributes = read_attributes(connection, live)
             comment = live_comment(found[live].comment, change)
             # Frozen with the limit it had, so that going back finds it as it was.
@@ -264,6 +276,12 @@ def _require(found: Mapping[str, DatabaseRow], name: str) -> DatabaseRow:
     if row is None or not row.valid:
         raise SetIncomplete(database=name)
     return row
+
+
+def _is_ours(row: DatabaseRow, change: ChangeRef) -> bool:
+    """Whether the change made it: as a copy, or as what was live until the way back."""
+    mark = parse_marker(row.comment)
+    return is_copy_of(row.comment, change.id) or (mark is not None and mark.change == change.id)
 
 
 def _require_earlier(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections import Counter
 from pathlib import Path
 
 from ncen_updater import durable
@@ -22,17 +21,16 @@ from ncen_updater.databases.base import (
 from ncen_updater.databases.errors import (
     CopyFailed,
     CutOverFailed,
-    DatabaseError,
     FencedByOther,
     FenceFailed,
     MigrationFailed,
     OfficersWereIn,
-    ReferencesBroken,
     WayBackNeeded,
 )
-from ncen_updater.databases.sqlite.copying import backup, byte_copy, connect, settle
+from ncen_updater.databases.sqlite.copying import backup, byte_copy, settle
 from ncen_updater.databases.sqlite.errors import SetMissing
 from ncen_updater.databases.sqlite.layout import FENCED
+from ncen_updater.databases.sqlite.migrating import migrate_files
 from ncen_updater.databases.sqlite.processes import holders, locked
 from ncen_updater.databases.sqlite.reading import SqliteFacts
 from ncen_updater.databases.sqlite.rehearsing import copy_set
@@ -243,11 +241,6 @@ class SqliteEngine(SqliteFacts):
         progress: Progress,
     ) -> None:
         """Bring every candidate to the target's schema; the live set in the in-place strategy."""
-        from ncen_updater.databases.migrations.command import migrator_environment, run_command
-        from ncen_updater.databases.migrations.dialect import SqliteDialect
-        from ncen_updater.databases.migrations.runner import Runner
-        from ncen_updater.databases.migrations.work import tell_dangling
-
         if change.strategy is Strategy.IN_PLACE:
             if not self.copied(change, CopyPlan({})):
                 raise MigrationFailed(
@@ -257,53 +250,15 @@ class SqliteEngine(SqliteFacts):
                 )
             self._layout.touch(self._layout.live_set(), change.id)
         paths = {name: self._path(Role.CANDIDATE, name, change) for name in self.names}
-        runners = {name: Runner(SqliteDialect(path), name) for name, path in paths.items()}
-        if target.command is not None:
-            environment = migrator_environment(os.environ, self._migrator_environment)
-            for name in self.names:
-                address = self.address(Role.CANDIDATE, name, change)
-                key = name.upper().replace("-", "_")
-                environment[f"NCEN_DB_{key}_URL"] = address
-            before = {name: self._dangling(paths[name]) for name in self.names}
-            run_command(target.command, target.slot, environment, progress, self.names)
-            for name in self.names:
-                more = self._dangling(paths[name]) - before[name]
-                if more:
-                    raise ReferencesBroken(
-                        database=name,
-                        migration=target.command.argv[0],
-                        count=more.total(),
-                        detail=tell_dangling(more),
-                    )
-        for name, runner in runners.items():
-            if target.command is None:
-                old = origin.databases.get(name, ()) if origin else None
-                runner.migrate(change, target.databases.get(name, ()), old, progress)
-            else:
-                runner.mark(change)
-            try:
-                with connect(paths[name], "rw") as database:
-                    database.execute("ANALYZE")
-                problem = settle(paths[name])
-            except sqlite3.Error as error:
-                raise DatabaseError(database=name, detail=str(error)) from error
-            if problem:
-                raise DatabaseError(database=name, detail=problem)
-
-    @staticmethod
-    def _dangling(path: Path) -> Counter[tuple[str, str]]:
-        from ncen_updater.databases.migrations.dialect import SqliteDialect
-
-        with connect(path, "ro") as database:
-            return SqliteDialect(path).dangling(database)
+        migrate_files(paths, change, target, origin, self._migrator_environment, progress)
 
     def baseline(self, change: ChangeRef, target: MigrationSet) -> None:
         """Write the ledger of a release into live databases that have none.
 
         A plain ``live`` directory is made a set first, see :meth:`adopt`.
         """
-        from ncen_updater.databases.migrations.dialect import SqliteDialect
         from ncen_updater.databases.migrations.runner import Runner
+        from ncen_updater.databases.migrations.sqlite_dialect import SqliteDialect
 
         self.adopt()
         for name in self.names:

@@ -7,10 +7,10 @@ from contextlib import closing
 from pathlib import Path
 
 from ncen_updater.databases.base import MigrationPlan, MigrationSet
-from ncen_updater.databases.migrations.dialect import SqliteDialect
 from ncen_updater.databases.migrations.planner import plan_steps
 from ncen_updater.databases.migrations.render import render_sql
 from ncen_updater.databases.migrations.runner import LOCK_MS
+from ncen_updater.databases.migrations.sqlite_dialect import SqliteDialect
 from ncen_updater.release.manifest import MigratorCommand
 from tests.databases.migrations.making import make, release, row
 

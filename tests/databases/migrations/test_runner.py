@@ -21,9 +21,10 @@ from ncen_updater.databases.errors import (
     MigrationRefused,
     VerifyFailed,
 )
-from ncen_updater.databases.migrations.dialect import Dialect, PostgresDialect, SqliteDialect
+from ncen_updater.databases.migrations.dialect import Dialect, PostgresDialect
 from ncen_updater.databases.migrations.planner import plan_steps
 from ncen_updater.databases.migrations.runner import Runner
+from ncen_updater.databases.migrations.sqlite_dialect import SqliteDialect
 from ncen_updater.demo.embedded_postgres import EmbeddedPostgres
 from ncen_updater.progress import Silent
 from tests.databases.migrations.making import CHANGE, Told, make

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,11 +20,11 @@ UP = "ALTER TABLE cases ADD COLUMN grade text; UPDATE cases SET grade = 'a';"
 DOWN = "ALTER TABLE cases DROP COLUMN grade;"
 
 
-def release(slot: Path, up: str = UP, **more: object) -> MigrationSet:
+def release(slot: Path, up: str = UP, **more: Any) -> MigrationSet:
     (slot / "up.sql").write_text(up)
     (slot / "down.sql").write_text(DOWN)
     migration = SqlMigration(
-        migration=Migration(id="0001_grade", up="up.sql", down="down.sql"),
+        migration=Migration(id="0001_grade", up="up.sql", down="down.sql", **more),
         up=slot / "up.sql",
         down=slot / "down.sql",
         verify=None,

@@ -26,8 +26,8 @@ from ncen_updater.databases.errors import (
     ReferencesBroken,
     WayBackNeeded,
 )
-from ncen_updater.databases.migrations.dialect import SqliteDialect
 from ncen_updater.databases.migrations.runner import LOCK_MS, Runner
+from ncen_updater.databases.migrations.sqlite_dialect import SqliteDialect
 from ncen_updater.databases.sqlite.engine import SqliteEngine
 from ncen_updater.databases.sqlite.errors import SetMissing
 from ncen_updater.progress import Silent

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ncen_updater.progress import Silent
-from ncen_updater.release.tree import Tree, scan
+from ncen_updater.release.tree import EntryType, Tree, scan
 from ncen_updater.transfer.delta.apply import apply_delta
+from ncen_updater.transfer.delta.codec import split_planes
 from ncen_updater.transfer.delta.container import write_header
 from ncen_updater.transfer.delta.index_writer import write_index
 from ncen_updater.transfer.delta.layout import Fresh, Group, Plan, Ref
@@ -160,3 +161,13 @@ def group(
         literals=extents[2],
     )
     return made, b"".join(packed for packed, _ in parts)
+
+
+def fresh(path: str, size: int) -> Fresh:
+    """A file that comes out of a group."""
+    return Fresh(path, EntryType.FILE, 0o644, size)
+
+
+def covers(*numbers: tuple[int, int, int]) -> bytes:
+    """Covers of an old file, as a stream has them."""
+    return b"".join(split_planes(list(column)) for column in zip(*numbers, strict=True))

@@ -2,47 +2,31 @@
 
 from __future__ import annotations
 
-import os
 import tracemalloc
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from ncen_updater.errors import ExitCode
-from ncen_updater.progress import Silent
-from ncen_updater.release.tree import EntryType, Tree
-from ncen_updater.transfer.delta.apply import apply_delta
-from ncen_updater.transfer.delta.codec import split_planes
+from ncen_updater.release.tree import EntryType
 from ncen_updater.transfer.delta.container import HEAD, MAGIC, MAX_INDEX_BYTES
 from ncen_updater.transfer.delta.errors import (
     DeltaDamaged,
-    DeltaError,
-    DeltaForAnotherBase,
     DeltaOverLimit,
     DeltaPathRefused,
     DeltaRangeRefused,
     DeltaUnsupported,
-    OldFileAltered,
 )
 from ncen_updater.transfer.delta.index import Columns, Step
 from ncen_updater.transfer.delta.layout import Fresh, Group, Op, OpKind, Recipe, Ref
-from ncen_updater.transfer.delta.make import make_delta
-from ncen_updater.transfer.delta.model import DeltaLimits, Linking
 from ncen_updater.transfer.delta.numbers import put_number, put_text
 from ncen_updater.transfer.delta.streams import Extent, pack_stream
-from tests.transfer.delta.making import Forge, facts, group, jar, write
+from tests.transfer.delta.making import Forge, covers, fresh, group, jar
 
 
 @pytest.fixture
 def forge(tmp_path: Path) -> Forge:
     return Forge(tmp_path / "site")
-
-
-def _file(path: str, size: int) -> Fresh:
-    return Fresh(path, EntryType.FILE, 0o644, size)
 
 
 def _named(*names: bytes, step: Step = Step.NEW, depths: tuple[int, ...] = ()) -> bytes:
@@ -68,7 +52,7 @@ def _named(*names: bytes, step: Step = Step.NEW, depths: tuple[int, ...] = ()) -
 
 def test_the_forge_makes_good_packs_too(forge: Forge) -> None:
     made, streams = group(b"ab")
-    forge.plan([0, 1, _file("new", 2)], made, streams=streams)
+    forge.plan([0, 1, fresh("new", 2)], made, streams=streams)
     tree = forge.apply()
     assert [entry.path for entry in tree.entries] == ["dir", "dir/old.txt", "new"]
     assert (forge.out / "new").read_bytes() == b"ab"
@@ -145,7 +129,7 @@ def test_links_are_made_last_and_never_followed(forge: Forge) -> None:
     entries: list[int | Fresh] = [
         Fresh("a", EntryType.SYMLINK, 0o777, target="dir/new"),
         0,
-        _file("dir/new", 2),
+        fresh("dir/new", 2),
         Fresh("loop", EntryType.SYMLINK, 0o777, target="loop"),
     ]
     made, streams = group(b"ab")
@@ -168,7 +152,7 @@ def test_links_are_made_last_and_never_followed(forge: Forge) -> None:
 )
 def test_more_than_was_signed(forge: Forge, change: dict[str, int]) -> None:
     made, streams = group(b"ab")
-    forge.plan([0, 1, _file("new", 2)], made, streams=streams)
+    forge.plan([0, 1, fresh("new", 2)], made, streams=streams)
     with pytest.raises(DeltaOverLimit) as caught:
         forge.apply(forge.limits.model_copy(update=change))
     assert caught.value.code == "NU-3154"
@@ -194,7 +178,7 @@ def test_a_bomb_costs_nothing(forge: Forge) -> None:
     bomb = pack_stream(bytes(30 << 20))
     made, _ = group(b"")
     lying = Group(1, (), (), 2, 0, made.control, made.differences, Extent(0, len(bomb), 2))
-    forge.plan([0, 1, _file("new", 2)], lying, streams=bomb)
+    forge.plan([0, 1, fresh("new", 2)], lying, streams=bomb)
     tracemalloc.start()
     try:
         with pytest.raises(DeltaDamaged):
@@ -208,13 +192,9 @@ def test_a_bomb_costs_nothing(forge: Forge) -> None:
 @pytest.mark.parametrize("size", [1, 3, 0])
 def test_files_that_come_out_with_another_size(forge: Forge, size: int) -> None:
     made, streams = group(b"ab")
-    forge.plan([0, 1, _file("new", size)], made, streams=streams)
+    forge.plan([0, 1, fresh("new", size)], made, streams=streams)
     with pytest.raises(DeltaRangeRefused):
         forge.apply()
-
-
-def _covers(*numbers: tuple[int, int, int]) -> bytes:
-    return b"".join(split_planes(list(column)) for column in zip(*numbers, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -230,8 +210,8 @@ def _covers(*numbers: tuple[int, int, int]) -> bytes:
     ],
 )
 def test_covers_outside_the_old_file(forge: Forge, numbers: tuple[int, int, int]) -> None:
-    made, streams = group(b"", refs=[Ref(1)], control=_covers(numbers), differences=bytes(23))
-    forge.plan([0, _file("dir/new", 23)], made, streams=streams)
+    made, streams = group(b"", refs=[Ref(1)], control=covers(numbers), differences=bytes(23))
+    forge.plan([0, fresh("dir/new", 23)], made, streams=streams)
     with pytest.raises(DeltaRangeRefused) as caught:
         forge.apply()
     assert caught.value.code == "NU-3155"
@@ -239,9 +219,9 @@ def test_covers_outside_the_old_file(forge: Forge, numbers: tuple[int, int, int]
 
 def test_a_cover_of_the_whole_old_file_is_good(forge: Forge) -> None:
     made, streams = group(
-        b"!", refs=[Ref(1)], control=_covers((0, 0, 20)), differences=b"\1" + bytes(19)
+        b"!", refs=[Ref(1)], control=covers((0, 0, 20)), differences=b"\1" + bytes(19)
     )
-    forge.plan([0, _file("dir/new", 21)], made, streams=streams)
+    forge.plan([0, fresh("dir/new", 21)], made, streams=streams)
     forge.apply()
     assert (forge.out / "dir/new").read_bytes() == b"xhat was there befor!"
 
@@ -249,7 +229,7 @@ def test_a_cover_of_the_whole_old_file_is_good(forge: Forge) -> None:
 @pytest.mark.parametrize("part", ["control", "differences", "literals"])
 @pytest.mark.parametrize("packed", [b"\0", bytes(9), b"\1", b"\xe0" * 40, b"\1\0\0a"])
 def test_streams_that_are_none(forge: Forge, part: str, packed: bytes) -> None:
-    made, streams = group(b"a", refs=[Ref(1)], control=_covers((0, 0, 20)), differences=bytes(20))
+    made, streams = group(b"a", refs=[Ref(1)], control=covers((0, 0, 20)), differences=bytes(20))
     parts, at = {}, 0
     content = b""
     for name in ("control", "differences", "literals"):
@@ -259,7 +239,7 @@ def test_streams_that_are_none(forge: Forge, part: str, packed: bytes) -> None:
         content += piece
         at += extent.packed
     bad = Group(1, made.refs, (), made.view, made.covers, **parts)
-    forge.plan([0, _file("dir/new", 21)], bad, streams=content)
+    forge.plan([0, fresh("dir/new", 21)], bad, streams=content)
     with pytest.raises(DeltaDamaged) as caught:
         forge.apply()
     assert (caught.value.code, caught.value.exit_code) == ("NU-3151", ExitCode.TRUST)
@@ -269,25 +249,25 @@ def test_streams_with_bytes_after_their_end(forge: Forge) -> None:
     made, streams = group(b"ab")
     extent = Extent(0, made.literals.packed + 3, 2)
     longer = Group(1, (), (), 2, 0, made.control, made.differences, extent)
-    forge.plan([0, 1, _file("new", 2)], longer, streams=streams + b"abc")
+    forge.plan([0, 1, fresh("new", 2)], longer, streams=streams + b"abc")
     with pytest.raises(DeltaDamaged):
         forge.apply()
 
 
 def test_lengths_that_do_not_add_up(forge: Forge) -> None:
     made, streams = group(b"ab", view=3)
-    forge.plan([0, 1, _file("new", 2)], made, streams=streams)
+    forge.plan([0, 1, fresh("new", 2)], made, streams=streams)
     with pytest.raises(DeltaRangeRefused):
         forge.apply()
     made, streams = group(b"ab")
-    forge.plan([0, 1, _file("new", 2)], made, streams=streams + b"x")
+    forge.plan([0, 1, fresh("new", 2)], made, streams=streams + b"x")
     with pytest.raises(DeltaDamaged):
         forge.apply()
-    forge.plan([0, 1, _file("new", 2)])  # no group builds it
+    forge.plan([0, 1, fresh("new", 2)])  # no group builds it
     with pytest.raises(DeltaRangeRefused):
         forge.apply()
     made, streams = group(b"ab", files=2)
-    forge.plan([0, 1, _file("new", 2)], made, streams=streams)
+    forge.plan([0, 1, fresh("new", 2)], made, streams=streams)
     with pytest.raises(DeltaRangeRefused):
         forge.apply()
 
@@ -295,7 +275,7 @@ def test_lengths_that_do_not_add_up(forge: Forge) -> None:
 def test_a_number_that_stands_for_too_many(forge: Forge) -> None:
     part, content = group(b"a", refs=[Ref(1)])
     groups = [part] * 8
-    entries = [_file(f"dir/{n}", 1) for n in range(8)]
+    entries = [fresh(f"dir/{n}", 1) for n in range(8)]
     forge.plan([0, *entries], *groups, streams=content * 8)  # as many as files, and the old ones
     forge.apply()
     empty, _ = group(b"", files=0, refs=[Ref(1)])
@@ -341,7 +321,7 @@ def test_archives_from_members_that_are_not_there(
     made = Group(
         1, part.refs, (recipe,), part.view, 0, part.control, part.differences, part.literals
     )
-    forge.plan([_file("new", 1000)], made, streams=streams)
+    forge.plan([fresh("new", 1000)], made, streams=streams)
     with pytest.raises(DeltaRangeRefused):
         forge.apply()
 
@@ -354,10 +334,10 @@ def test_deflating_must_be_signed(tmp_path: Path) -> None:
         1, part.refs, (recipe,), part.view, 0, part.control, part.differences, part.literals
     )
     for wrong in (3, 5):
-        forge.plan([_file("new", wrong)], made, streams=streams)
+        forge.plan([fresh("new", wrong)], made, streams=streams)
         with pytest.raises(DeltaRangeRefused):
             forge.apply()
-    forge.plan([_file("new", 4)], made, streams=streams)
+    forge.plan([fresh("new", 4)], made, streams=streams)
     forge.apply()
     with pytest.raises(DeltaOverLimit):
         forge.apply(forge.limits.model_copy(update={"needs": ()}))
@@ -371,149 +351,3 @@ def test_what_this_machine_cannot_do(forge: Forge) -> None:
     assert caught.value.code == "NU-3156"
     assert "brotli-11" in str(caught.value)
     assert "zlib" not in str(caught.value)
-
-
-# ---- another base -----------------------------------------------------------------------------
-
-
-def test_a_pack_for_another_base(forge: Forge) -> None:
-    forge.plan([0, 1, 2])
-    for change in ({"from_tree": "2" * 64}, {"to_tree": "2" * 64}):
-        with pytest.raises(DeltaForAnotherBase) as caught:
-            forge.apply(forge.limits.model_copy(update=change))
-        assert caught.value.code == "NU-3152"
-    forge.tree = Tree(entries=forge.tree.entries[:2])  # the record of the slot is another
-    with pytest.raises(DeltaForAnotherBase):
-        forge.apply()
-
-
-def _rewritten(path: Path) -> None:
-    path.write_bytes(b"W" + path.read_bytes()[1:])
-
-
-def _replaced(path: Path) -> None:
-    path.unlink()
-    path.symlink_to("/etc/hostname")
-
-
-def _behind_a_link(path: Path) -> None:
-    path.parent.rename(path.parent.with_name("elsewhere"))
-    path.parent.symlink_to("elsewhere")
-
-
-def _pipe(path: Path) -> None:
-    path.unlink()
-    os.mkfifo(path)
-
-
-@pytest.mark.parametrize(
-    "alter",
-    [
-        _rewritten,
-        _replaced,
-        _behind_a_link,
-        _pipe,
-        Path.unlink,
-        lambda p: p.write_bytes(b""),
-        lambda p: p.write_bytes(p.read_bytes() + b"x"),
-    ],
-)
-@pytest.mark.parametrize("used", ["kept", "referred"])
-def test_an_old_file_that_was_altered_is_named(
-    forge: Forge, alter: Callable[[Path], None], used: str
-) -> None:
-    if used == "kept":
-        forge.plan([0, 1, 2])
-    else:
-        part, streams = group(
-            b"!", refs=[Ref(1)], control=_covers((0, 0, 20)), differences=bytes(20)
-        )
-        forge.plan([0, _file("dir/new", 21)], part, streams=streams)
-    alter(forge.old / "dir/old.txt")
-    with pytest.raises(OldFileAltered) as caught:
-        forge.apply()
-    assert caught.value.code == "NU-3157"
-    assert "dir/old.txt" in str(caught.value)
-
-
-# ---- cut and altered --------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def honest(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Tree, DeltaLimits, bytes]:
-    """A release, and a real pack from it to another, with every kind of entry."""
-    place = tmp_path_factory.mktemp("honest")
-    text = b"".join(b"line %d\n" % n for n in range(300))
-    members = {f"m{n}": text[n:] for n in range(5)}
-    old = write(place / "old", {"d/a": text, "j-1.jar": jar(members), "k": b"k", "m": b"m" * 50})
-    members["m2"] += b"new"
-    files = {"d/a": text[:900] + b"!" + text[900:], "d/n": b"new" * 9, "j-2.jar": jar(members)}
-    new = write(place / "new", {**files, "k": b"k", "moved": b"m" * 50, "e/f": None})
-    info = make_delta(place / "old", old, place / "new", new, place / "pack", Silent())
-    return place / "old", old, facts(info), (place / "pack").read_bytes()
-
-
-def _outcome(
-    honest: tuple[Path, Tree, DeltaLimits, bytes], content: bytes, place: Path
-) -> str | None:
-    """The digest that comes out; None if the pack was refused. No other error may come."""
-    old, tree, limits, _ = honest
-    pack = place / "pack"
-    pack.write_bytes(content)
-    (place / "out").mkdir()
-    try:
-        made = apply_delta(pack, old, tree, place / "out", limits, Silent(), Linking.COPY)
-        return made.digest()
-    except DeltaError:
-        return None
-
-
-def test_cut_anywhere(tmp_path: Path, honest: tuple[Path, Tree, DeltaLimits, bytes]) -> None:
-    content = honest[3]
-    (tmp_path / "whole").mkdir()
-    assert _outcome(honest, content, tmp_path / "whole") == honest[2].to_tree
-    for length in range(len(content)):
-        place = tmp_path / str(length)
-        place.mkdir()
-        assert _outcome(honest, content[:length], place) is None
-
-
-def test_bits_turned_everywhere(
-    tmp_path: Path, honest: tuple[Path, Tree, DeltaLimits, bytes]
-) -> None:
-    content = honest[3]
-    for bit in range(0, len(content) * 8, 7):
-        altered = bytearray(content)
-        altered[bit // 8] ^= 1 << bit % 8
-        place = tmp_path / str(bit)
-        place.mkdir()
-        assert _outcome(honest, bytes(altered), place) != honest[2].to_tree
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(data=st.data())
-def test_pieces_altered(
-    tmp_path_factory: pytest.TempPathFactory,
-    honest: tuple[Path, Tree, DeltaLimits, bytes],
-    data: st.DataObject,
-) -> None:
-    content = honest[3]
-    start = data.draw(st.integers(0, len(content)))
-    end = data.draw(st.integers(start, min(len(content), start + 60)))
-    altered = content[:start] + data.draw(st.binary(max_size=60)) + content[end:]
-    outcome = _outcome(honest, altered, tmp_path_factory.mktemp("altered"))
-    assert altered == content or outcome != honest[2].to_tree
-
-
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.binary(max_size=120), st.booleans())
-def test_any_index(
-    tmp_path_factory: pytest.TempPathFactory, content: bytes, in_columns: bool
-) -> None:
-    forge = Forge(tmp_path_factory.mktemp("any") / "site")
-    if in_columns:  # so that more than the first check is reached
-        pieces = [content[n::9] for n in range(9)]
-        content = b"".join(bytes([len(piece)]) + piece for piece in pieces)
-    forge.index(content)
-    with pytest.raises(DeltaError):
-        forge.apply()

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benchmarks.report import finish, say
@@ -42,16 +43,16 @@ def enter_namespace() -> bool:
     return False
 
 
-def trial(kind: Kind, seed: int, kills: int) -> Outcome:
+def trial(kind: Kind, seed: int, kills: int, patience_s: float) -> Outcome:
     """Run one trial in a directory of its own; on a small disk where it is to be filled."""
     with tempfile.TemporaryDirectory(prefix="nu-self-") as directory:
         place = Path(directory) / "site"
         place.mkdir()
         if kind is not Kind.FILLS:
-            return run_trial(place, kind, seed, kills)
+            return run_trial(place, kind, seed, kills, patience_s)
         subprocess.run(["mount", "-t", "tmpfs", "-o", DISK, "tmpfs", str(place)], check=True)
         try:
-            return run_trial(place, kind, seed, kills)
+            return run_trial(place, kind, seed, kills, patience_s)
         finally:
             subprocess.run(["umount", "--lazy", str(place)], check=True)
 
@@ -61,18 +62,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=108)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--no-kills", action="store_true")
+    parser.add_argument("--patience", type=float, default=8.0, help="seconds, for a silent agent")
+    parser.add_argument("--jobs", type=int, default=2, help="trials at the same time")
     chosen = parser.parse_args(arguments)
     kinds = [kind for kind in Kind if kind is not Kind.FILLS or enter_namespace()]
-    begin, outcomes = time.monotonic(), []
-    for number in range(chosen.trials):
+    begin = time.monotonic()
+
+    def one(number: int) -> Outcome:
         kind = kinds[number % len(kinds)]
-        # The first of each kind is left alone; then zero to three kills.
-        kills = 0 if chosen.no_kills else number // len(kinds) % 4
-        outcome = trial(kind, chosen.seed * 100_000 + number, kills)
-        outcomes.append(outcome)
+        # Some of each kind are left alone; the others have one to three kills.
+        kills = (number // len(kinds) + chosen.seed) % 4
+        outcome = trial(kind, chosen.seed * 100_000 + number, kills, chosen.patience)
         words = outcome.problem or f"agent {outcome.agent} works"
         say(f"{number + 1:4}  {kind}, {outcome.kills} kills, {outcome.starts} starts: {words}")
+        return outcome
+
+    # Most of a trial is waiting.
+    with ThreadPoolExecutor(chosen.jobs) as pool:
+        outcomes = list(pool.map(one, range(chosen.trials)))
     broken = [o for o in outcomes if o.problem]
     finish(
         "selfupdate",

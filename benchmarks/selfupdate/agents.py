@@ -24,7 +24,7 @@ from ncen_updater.upgrade.names import AGENT_CONFIRMED
 __all__ = ["CONFIRM_S", "FILLER", "JOURNAL", "Kind"]
 
 #: In place of the minute that a real agent has to run.
-CONFIRM_S = 0.4
+CONFIRM_S = 0.3
 TICK_S = 0.05
 JOURNAL, FILLER = "journal.sqlite", "filler"
 

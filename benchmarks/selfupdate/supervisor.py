@@ -19,8 +19,6 @@ from types import TracebackType
 
 __all__ = ["Supervisor"]
 
-READY_S = 8.0
-WATCHDOG_S = 8.0
 RESTART_S = 0.05
 SLICE_S = 0.05
 
@@ -32,6 +30,7 @@ class Supervisor:
         words: What is started.
         place: A directory for the socket and the log; its path must be short.
         environment: Variables of the service.
+        patience_s: Seconds until it has to be ready, and between two signs of life.
 
     Attributes:
         starts: How often it was started.
@@ -39,14 +38,16 @@ class Supervisor:
         said: The last status that it gave.
     """
 
-    def __init__(self, words: list[str], place: Path, environment: dict[str, str]) -> None:
-        self._words, self._log = words, place / "log"
+    def __init__(
+        self, words: list[str], place: Path, environment: dict[str, str], patience_s: float
+    ) -> None:
+        self._words, self._log, self._patience = words, place / "log", patience_s
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(str(place / "notify"))
         self._environment = {
             **environment,
             "NOTIFY_SOCKET": str(place / "notify"),
-            "WATCHDOG_USEC": str(int(WATCHDOG_S * 1e6)),
+            "WATCHDOG_USEC": str(int(patience_s * 1e6)),
         }
         self._process: subprocess.Popen[bytes] | None = None
         self._sign = self._next = 0.0
@@ -101,10 +102,6 @@ class Supervisor:
             self._next = time.monotonic() + RESTART_S
         else:
             self.kill()
-
-    @property
-    def _patience(self) -> float:
-        return WATCHDOG_S if self.ready else READY_S
 
     def _start(self) -> None:
         with self._log.open("ab") as log:

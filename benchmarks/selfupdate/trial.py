@@ -108,7 +108,7 @@ class Site:
         return found.current if good and found is not None else None
 
 
-def run_trial(directory: Path, kind: Kind, seed: int, kills: int) -> Outcome:
+def run_trial(directory: Path, kind: Kind, seed: int, kills: int, patience_s: float) -> Outcome:
     """Run one trial.
 
     Args:
@@ -116,12 +116,13 @@ def run_trial(directory: Path, kind: Kind, seed: int, kills: int) -> Outcome:
         kind: Of the new agent.
         seed: Of everything that is random.
         kills: So many processes are killed at random instants.
+        patience_s: How long the supervisor waits for a sign of life.
     """
     chance = random.Random(seed)
     site = Site(directory, kind)
     done = site.choose_new(chance)
     with Supervisor(
-        python_words(site.agent / "failsafe.py"), directory.parent, site.environment
+        python_words(site.agent / "failsafe.py"), directory.parent, site.environment, patience_s
     ) as supervisor:
         for _ in range(kills):
             supervisor.run(lambda: False, chance.uniform(0.0, 2.5))

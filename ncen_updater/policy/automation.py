@@ -2,7 +2,8 @@
 
 The order of the rules is the order of the code below:
 
-1. A change that is stuck waits for a person; nothing else is begun beside it.
+0. Nothing is begun beside another process that is at work: what it has open is not torn.
+1. A change that is stuck waits for a person, and for what they order; nothing else is begun.
 2. A change that is open is brought to its end at once, whatever the hour: that is recovery, and the
    only way to let officers back in.
 3. A new agent that has not confirmed itself begins nothing else.
@@ -38,6 +39,8 @@ DELAYS = (
 )
 #: How long the service sleeps at most: it looks again even where nothing is known to come.
 LONGEST_SLEEP = timedelta(hours=24)
+#: When to look again whether another process still works on the site.
+BUSY_WAIT = timedelta(seconds=15)
 
 
 class Automation(StrEnum):
@@ -97,6 +100,7 @@ class Facts:
         next_check: When the feed is to be asked again.
         open_change: Whether a change has not come to its end.
         stuck: Whether it waits for a person.
+        busy: Whether another process works on the site now, such as a person's command.
         on_trial: Whether this agent is new and has not confirmed itself.
         ordered: Whether a person's order waits.
         held: The reason of a hold in force.
@@ -119,6 +123,7 @@ class Facts:
     fetch_windows: tuple[Window, ...] = ()
     open_change: bool = False
     stuck: bool = False
+    busy: bool = False
     on_trial: bool = False
     ordered: bool = False
     held: str | None = None
@@ -151,6 +156,8 @@ class Act:
 
 def decide(facts: Facts) -> Act:
     """Return what the service does next."""
+    if facts.busy:
+        return Act(Deed.WAIT, Text(N_("somebody is at work here")), facts.now + BUSY_WAIT)
     if facts.stuck:
         return _wait(facts, None, N_("a change is stuck: a person has to look at it"))
     if facts.open_change:

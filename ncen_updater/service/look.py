@@ -26,6 +26,8 @@ class Look:
     Attributes:
         event: Number of its last event.
         open_change: Whether something was begun that has not come to its end.
+        stuck: Whether it waits for a person.
+        busy: Whether another process holds the lock of changes.
         held: The reason of a hold in force.
         order: The oldest order that waits.
         missing_approvals: How many more people have to approve the binding that was asked about.
@@ -35,6 +37,7 @@ class Look:
     event: int
     open_change: bool = False
     stuck: bool = False
+    busy: bool = False
     held: str | None = None
     order: Order | None = None
     missing_approvals: int = 0
@@ -60,10 +63,6 @@ class Looker:
         except FileNotFoundError:
             return 0
 
-    def _torn(self, journal: Journal) -> bool:
-        """Whether a rehearsal was torn; one that runs holds the lock."""
-        return bool(Rehearsals(journal).torn()) and lock_holder(self._lock) is None
-
     def look(self, binding: str, approvals: int) -> Look:
         """Read what the service needs.
 
@@ -81,8 +80,9 @@ class Looker:
             scheduled = consent.scheduled(binding)
             return Look(
                 event=journal.last_event(),
-                open_change=change is not None or self._torn(journal),
+                open_change=change is not None or bool(Rehearsals(journal).torn()),
                 stuck=change is not None and change.state is ChangeState.STUCK,
+                busy=lock_holder(self._lock) is not None,
                 held=holds[0].reason if holds else None,
                 order=Orders(journal).waiting(),
                 missing_approvals=count_approvals(

@@ -127,7 +127,7 @@ class Service:
             look = self._look()
         except UpdaterError as error:
             return self._blind(error)
-        if not look.open_change and not self._assessed(look):
+        if not (look.open_change or look.busy or self._assessed(look)):
             look = self._assess(look)
         act = decide(self._facts(look))
         self._say(act)
@@ -191,6 +191,7 @@ class Service:
             open_change=look.open_change,
             stuck=look.stuck,
             ordered=look.order is not None,
+            busy=look.busy,
             held=look.held,
             on_trial=self._on_trial(),
             agent=found.agent if settings.self_update else None,

@@ -84,6 +84,12 @@ ROWS = (
         Deed.WAIT,
         NOW + 24 * HOUR,
     ),
+    Row(
+        "somebody is at work",
+        replace(READY, busy=True, open_change=True, ordered=True, next_check=NOW, collect_at=NOW),
+        Deed.WAIT,
+        NOW + timedelta(seconds=15),
+    ),
     Row("an order", replace(READY, ordered=True, next_check=NOW, held="x"), Deed.ORDER),
     Row("a newer agent comes first", replace(READY, agent="0.2.0"), Deed.SELF_UPDATE),
     Row(

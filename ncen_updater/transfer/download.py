@@ -84,16 +84,18 @@ class Wanted:
     Attributes:
         name: For messages.
         length: Bytes.
-        sha256: Of the whole file, hexadecimal.
+        digest: Of the whole file, hexadecimal.
         chunk_bytes: Length of each part but the last.
-        chunks: SHA-256 of each part; empty where they were not signed.
+        chunks: Digest of each part; empty where they were not signed.
+        algorithm: Of all digests.
     """
 
     name: str
     length: int
-    sha256: str
+    digest: str
     chunk_bytes: int = 0
     chunks: tuple[str, ...] = ()
+    algorithm: str = "sha256"
 
 
 def require_space(directory: Path, needed: int) -> None:
@@ -133,13 +135,13 @@ def is_whole(path: Path, wanted: Wanted) -> bool:
     try:
         if path.is_symlink() or path.stat().st_size != wanted.length:
             return False
-        digest = hashlib.sha256()
+        digest = hashlib.new(wanted.algorithm)
         with path.open("rb") as stream:
             while block := stream.read(BLOCK):
                 digest.update(block)
     except FileNotFoundError:
         return False
-    return digest.hexdigest() == wanted.sha256
+    return digest.hexdigest() == wanted.digest
 
 
 def arrived(path: Path, length: int, sha256: str) -> int:
@@ -181,7 +183,8 @@ class _Partial:
         try:
             note = json.loads(self._note.read_text("utf-8"))
             self.origin, self.etag = note["origin"], note["etag"]
-            ours = (note["length"], note["sha256"]) == (self._wanted.length, self._wanted.sha256)
+            wanted = self._wanted
+            ours = (note["length"], note[wanted.algorithm]) == (wanted.length, wanted.digest)
         except FileNotFoundError:
             return False
         except (ValueError, KeyError, TypeError) as error:
@@ -200,7 +203,7 @@ class _Partial:
             "etag": self.etag,
             "length": self._wanted.length,
             "origin": self.origin,
-            "sha256": self._wanted.sha256,
+            self._wanted.algorithm: self._wanted.digest,
         }
         durable.write(self._note, json.dumps(note).encode())
 
@@ -287,13 +290,14 @@ class _Fill:
             while block := stream.read(min(BLOCK, stored - stream.tell())):
                 if not parts.take(block):
                     break  # what follows on the disk cannot be told from it
-            breaks, wrong = 0, Counter[int]()
+            breaks, wrong, furthest = 0, Counter[int](), parts.have
             while parts.have < length:
-                before = parts.have
                 try:
                     right = self._receive(stream)
                 except LineBroken:
-                    breaks = 0 if parts.have - before >= WORTH_BYTES else breaks + 1
+                    # Not what this try brought: a server that begins anew each time brings nothing.
+                    breaks = 0 if parts.have - furthest >= WORTH_BYTES else breaks + 1
+                    furthest = max(furthest, parts.have)
                     if breaks >= BREAKS_IN_A_ROW:
                         _flush(stream, parts.have)
                         raise
@@ -310,7 +314,7 @@ class _Fill:
                     _flush(stream, parts.have)
                     return False
             _flush(stream, parts.have)
-        if parts.sha256() == self._wanted.sha256:
+        if parts.digest() == self._wanted.digest:
             return True
         parts.restart()
         return False

@@ -22,14 +22,15 @@ class Parts:
 
     def __init__(self, wanted: Wanted) -> None:
         self._size = wanted.chunk_bytes if wanted.chunks else max(wanted.length, 1)
-        self._digests = wanted.chunks or (wanted.sha256,)
+        self._digests = wanted.chunks or (wanted.digest,)
+        self._algorithm = wanted.algorithm
         self._length = wanted.length
         self.restart()
 
     def restart(self) -> None:
         """Forget everything."""
         self.have = 0
-        self._whole = hashlib.sha256()
+        self._whole = hashlib.new(self._algorithm)
         self._begin()
 
     def back(self) -> None:
@@ -59,11 +60,11 @@ class Parts:
                 self._begin()
         return True
 
-    def sha256(self) -> str:
-        """Digest of everything that counts."""
+    def digest(self) -> str:
+        """Digest of everything that counts, hexadecimal."""
         return self._whole.hexdigest()
 
     def _begin(self) -> None:
         self._start = self.have
         self._before = self._whole.copy()
-        self._part = hashlib.sha256()
+        self._part = hashlib.new(self._algorithm)

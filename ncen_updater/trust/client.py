@@ -24,7 +24,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import cast
 from urllib.parse import quote
@@ -32,12 +32,10 @@ from urllib.parse import quote
 from tuf.api.exceptions import (
     BadVersionNumberError,
     ExpiredMetadataError,
-    LengthOrHashMismatchError,
     RepositoryError,
 )
 from tuf.api.metadata import (  # type: ignore[attr-defined]  # exported in fact only
     Metadata,
-    Root,
     Signed,
     TargetFile,
     Targets,
@@ -55,12 +53,17 @@ from ncen_updater.trust.errors import ProductNotInFeed, RootsHidden
 from ncen_updater.trust.fetching import FEED_SCHEME, FeedFetcher
 from ncen_updater.trust.mapping import ExpiredRole, Facts, MixedRoles, plain_errors
 from ncen_updater.trust.names import (
-    ISSUED_FIELD,
     METADATA_PREFIX,
     ROOT_VERSION_FIELD,
     TARGETS_PREFIX,
 )
-from ncen_updater.trust.signed import require_role, restore_root, unverified
+from ncen_updater.trust.signed import (
+    digest_of,
+    issued_at,
+    require_role,
+    restore_root,
+    unverified,
+)
 
 __all__ = ["TrustClient"]
 
@@ -200,17 +203,15 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
         Raises:
             UpdaterError: Of the trust, network or transfer family.
         """
-        digest = str(target.hashes.get("sha256", ""))
-        parts = (chunks.size, chunks.sha256) if chunks else (0, ())
-        wanted = Wanted(target.path, target.length, digest, *parts)
-        directory, _, base = target.path.rpartition("/")
-        if self._trusted_set.root.consistent_snapshot:
-            base = f"{next(iter(target.hashes.values()))}.{base}"
-        name = f"{directory}/{base}" if directory else base
-        url = f"{FEED_SCHEME}{TARGETS_PREFIX}{name}"
         with self._plain(target.path):
-            if not wanted.sha256:
-                raise LengthOrHashMismatchError("signed without a SHA-256 digest")
+            algorithm, digest = digest_of(target)
+            parts = (chunks.size, chunks.sha256) if chunks else (0, ())
+            wanted = Wanted(target.path, target.length, digest, *parts, algorithm=algorithm)
+            directory, _, base = target.path.rpartition("/")
+            if self._trusted_set.root.consistent_snapshot:
+                base = f"{digest}.{base}"
+            name = f"{directory}/{base}" if directory else base
+            url = f"{FEED_SCHEME}{TARGETS_PREFIX}{name}"
             download(
                 lambda offset: self._fetcher.open(url, offset),
                 path,
@@ -275,17 +276,22 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
         facts.server = getattr(self._fetcher, "server_date", None)
         return plain_errors(facts)
 
-    def _set_reference(self) -> None:
-        now = self._clock.reference()
+    def _set_reference(self, signed: datetime | None = None) -> None:
+        reference = self._clock.reference()
+        now = reference if signed is None else max(reference, signed)
         self._facts.now, self._facts.system = now, self._clock.now()
         self._trusted_set.reference_time = now - self._grace
 
     def _check_strictly(self, name: str) -> None:
-        """Judge again after loading: without grace, and with the floor that the list raised."""
+        """Judge again after loading: without grace, and by the time that officers signed.
+
+        That time becomes the clock's floor only if the lists hold under it: else officers whose
+        clocks were ahead would shut this site out until that day, whatever they sign meanwhile.
+        """
         trusted = self._trusted_set
-        for role in ("root", "targets", name):
-            self._raise_floor(trusted[role])
-        self._set_reference()
+        times = [issued_at(trusted[role]) for role in ("root", "targets", name)]
+        signed = max((time for time in times if time is not None), default=None)
+        self._set_reference(signed)
         now = self._facts.now
         for role in ("root", "targets", name):
             if trusted[role].is_expired(now):
@@ -293,18 +299,8 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
         for role in ("timestamp", "snapshot"):
             if trusted[role].is_expired(trusted.reference_time):
                 raise ExpiredRole(role, trusted[role].expires)
-
-    def _raise_floor(self, signed: Root | Targets) -> None:
-        text = signed.unrecognized_fields.get(ISSUED_FIELD)
-        if text is None:
-            return
-        try:
-            issued = datetime.fromisoformat(text).astimezone(UTC)
-        except (TypeError, ValueError, OverflowError) as error:
-            logger.warning("field %s cannot be read: %s", ISSUED_FIELD, error)
-            return
-        if issued < signed.expires:  # else a slip of the pen would lock every site out
-            self._clock.raise_floor(issued)
+        if signed is not None:
+            self._clock.raise_floor(signed)
 
     def _persist_metadata(self, rolename: str, data: bytes) -> None:
         durable.write(Path(self._dir) / f"{quote(rolename, '')}.json", data)

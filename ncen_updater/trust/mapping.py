@@ -99,11 +99,14 @@ def _day(moment: datetime) -> str:
 
 def _expired(error: ExpiredRole, facts: Facts) -> UpdaterError:
     server = facts.server
-    ahead = server is not None and server < error.expires
-    if server is not None and ahead and facts.system - server > CLOCK_DOUBT:
+    lasts = server is not None and server < error.expires
+    if server is not None and lasts and facts.system - server > CLOCK_DOUBT:
         return ClockWrong(now=_day(facts.system), server=_day(server), detail=str(error))
     kind = RoleExpired if error.role in ONLINE_ROLES else OfficersRoleExpired
-    return kind(role=error.role, since=_day(error.expires), now=_day(facts.system), detail=None)
+    # Where this clock alone would still take it, say what it was judged by.
+    ahead = facts.system < error.expires
+    detail = f"by the time that officers signed, {_day(facts.now)}" if ahead else None
+    return kind(role=error.role, since=_day(error.expires), now=_day(facts.system), detail=detail)
 
 
 def _download(error: DownloadError, facts: Facts, detail: str) -> UpdaterError:

@@ -36,6 +36,7 @@ from ncen_updater.trust.errors import RootChainBroken
 from ncen_updater.trust.fetching import FEED_SCHEME, FeedFetcher, NotThere
 from ncen_updater.trust.mapping import Facts, plain_errors
 from ncen_updater.trust.offers import offers_of
+from ncen_updater.trust.signed import digest_of
 
 __all__ = ["Mirror", "MirrorReport", "names_of"]
 
@@ -85,7 +86,7 @@ def names_of(offer: Offer, listed: Mapping[str, TargetFile]) -> list[str]:
         for name in listed
         if name in exact
         or (name.startswith(f"deltas/{product}/") and name.endswith(f"--{version}"))
-        or (name.startswith(f"sbom/{product}/{version}.") and name.split("/")[-1] != "")
+        or name.startswith((f"sbom/{product}/{version}.", f"provenance/{product}/{version}."))
     )
     return [*found, document]
 
@@ -341,7 +342,7 @@ class Mirror:
 
 
 def _served(target: TargetFile) -> str:
-    return target_member(target.path, str(target.hashes["sha256"]))
+    return target_member(target.path, digest_of(target)[1])
 
 
 def _put(path: Path, content: bytes) -> None:

@@ -54,6 +54,8 @@ def offers_of(product: str, files: Mapping[str, SignedFile]) -> tuple[Offer, ...
 
 def _offer(product: str, name: str, files: Mapping[str, SignedFile]) -> Offer:
     custom = files[name].custom
+    if "sha256" not in files[name].hashes:  # by which releases are named everywhere
+        raise OfferInvalid(name=name, detail="no SHA-256")
     try:
         if not isinstance(custom, dict) or OFFER_FIELD not in custom:
             raise OfferInvalid(name=name, detail=f"no field '{OFFER_FIELD}'")

@@ -1,16 +1,18 @@
-"""Signed lists looked at by themselves: the root to start from, and which role a list is for."""
+"""Signed lists looked at by themselves: the root to start from, what a list says of itself."""
 
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
-from tuf.api.exceptions import RepositoryError
+from tuf.api.exceptions import LengthOrHashMismatchError, RepositoryError
 from tuf.api.metadata import (  # type: ignore[attr-defined]  # exported in fact only
     Metadata,
     Root,
     Signed,
+    TargetFile,
     Targets,
 )
 from tuf.api.serialization import DeserializationError
@@ -18,9 +20,9 @@ from tuf.api.serialization import DeserializationError
 from ncen_updater import durable
 from ncen_updater.trust.errors import TrustedRootMissing
 from ncen_updater.trust.mapping import OtherRole
-from ncen_updater.trust.names import ROLE_FIELD
+from ncen_updater.trust.names import ISSUED_FIELD, ROLE_FIELD
 
-__all__ = ["require_role", "restore_root", "unverified"]
+__all__ = ["digest_of", "issued_at", "require_role", "restore_root", "unverified"]
 
 logger = logging.getLogger(__name__)
 
@@ -76,3 +78,30 @@ def require_role(signed: Targets, role: str) -> None:
     says = signed.unrecognized_fields.get(ROLE_FIELD, role)  # absent in feeds of older publishers
     if says != role:
         raise OtherRole(role, str(says))
+
+
+def issued_at(signed: Root | Targets) -> datetime | None:
+    """When officers signed a list; None if it does not say so in a way that can be believed."""
+    text = signed.unrecognized_fields.get(ISSUED_FIELD)
+    if text is None:
+        return None
+    try:
+        issued = datetime.fromisoformat(text).astimezone(UTC)
+    except (TypeError, ValueError, OverflowError) as error:
+        logger.warning("field %s cannot be read: %s", ISSUED_FIELD, error)
+        return None
+    return issued if issued < signed.expires else None  # else a slip of the pen
+
+
+def digest_of(target: TargetFile) -> tuple[str, str]:
+    """The algorithm that a file is judged by, and its digest.
+
+    Releases are signed with SHA-256 throughout; other publishers may use SHA-512 alone.
+
+    Raises:
+        LengthOrHashMismatchError: If it was signed with neither.
+    """
+    for algorithm in ("sha256", "sha512"):
+        if algorithm in target.hashes:
+            return algorithm, str(target.hashes[algorithm])
+    raise LengthOrHashMismatchError("signed with neither SHA-256 nor SHA-512")

@@ -16,8 +16,11 @@ from ncen_updater.bundle.form import read_members
 from ncen_updater.bundle.parts import opened
 from ncen_updater.errors import UpdaterError
 from ncen_updater.progress import Silent
-from ncen_updater.publisher.drafting import draft_renewal
+from ncen_updater.publisher.build import build_release
+from ncen_updater.publisher.drafting import draft_releases, draft_renewal
 from ncen_updater.publisher.feed import Feed
+from ncen_updater.publisher.papers import PaperMaker, inspect_release
+from ncen_updater.publisher.provenance import Source
 from ncen_updater.publisher.release_flow import publish_draft
 from ncen_updater.trust.bundled import BundleFetcher, in_words_of_bundles
 from ncen_updater.trust.errors import RoleExpired, RollbackRefused, TrustError
@@ -26,6 +29,8 @@ from ncen_updater.trust.mirror import Mirror, MirrorReport
 from ncen_updater.trust.source import TufReleaseSource
 from tests.bundle.conftest import OfflineSite, Publication, contents
 from tests.bundle.forging import members, well_formed
+from tests.publisher.feeds import fresh_signer
+from tests.publisher.releases import write_release
 from tests.support.http_server import serving
 from tests.support.killing import killed_at
 
@@ -99,6 +104,22 @@ def test_a_site_follows_a_mirror_of_the_feed(home: Home, reader: Callable[[], st
     assert home.from_feed().releases["ncen"][-1] == "3.5.0"
     assert reader() == "3.5.0"
     assert not list(home.state.glob("mirror-*"))
+
+
+def test_everything_that_was_signed_of_a_release_is_there(home: Home, tmp_path: Path) -> None:
+    """Auditors read the papers of a release in any copy of the feed."""
+    feed, at = home.publication.directory, home.publication.clock
+    release, staging = tmp_path / "3.5.0", tmp_path / "staging"
+    write_release(release, "3.5.0")
+    builder = fresh_signer(tmp_path / "builder", "builder")
+    source = Source("https://build.example.org", "git+https://git.example.org/ncen")
+    build_release(release, staging, papers=PaperMaker("auto", source, builder))
+    draft = draft_releases(Feed(feed).state(), staging, at(), builder=builder.public_key)
+    publish_draft(feed, draft, home.publication.keys, at, [staging])
+    home.from_feed()
+    _, checked = inspect_release(Feed(home.served), "ncen", "3.5.0", builder.public_key)
+    assert checked.parts is not None
+    assert checked.provenance is not None
 
 
 def test_a_second_run_brings_nothing(home: Home) -> None:

@@ -189,7 +189,7 @@ def test_a_killed_download_goes_on(target: Path, server: WebServer) -> None:
         "download(lambda o: fetcher.open('ncen-feed:/big', o), pathlib.Path(sys.argv[2]),\n"
         "         Wanted('big', int(sys.argv[3]), sys.argv[4]), Told())\n"
     )
-    argv = [sys.executable, "-c", code, server.url, str(target), str(WANTED.length), WANTED.sha256]
+    argv = [sys.executable, "-c", code, server.url, str(target), str(WANTED.length), WANTED.digest]
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"going\n"
@@ -215,3 +215,34 @@ def test_whole_means_length_and_digest(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(path)
     path.write_bytes(CONTENT)
     assert not is_whole(tmp_path / "link", WANTED)
+
+
+def test_a_server_that_goes_back_each_time_is_given_up(target: Path) -> None:
+    """Two connections bring a part, the third begins anew: it would never end."""
+    asked: list[int] = []
+
+    def opener(offset: int) -> Part:
+        asked.append(offset)
+        assert len(asked) < 50, "it goes on for ever"
+        start = 0 if len(asked) % 2 else offset
+
+        def chunks() -> Iterator[bytes]:
+            yield CONTENT[start : start + 100_000]
+            raise LineBroken("cut")
+
+        return Part(start, chunks(), "one", None, lambda: None)
+
+    with pytest.raises(LineBroken):
+        download(opener, target, WANTED, Silent())
+    assert len(asked) < 10
+
+
+def test_other_digests_than_those_of_releases(target: Path) -> None:
+    def opener(offset: int) -> Part:
+        return Part(offset, iter([CONTENT[offset:]]), "one", None, lambda: None)
+
+    right, wrong = hashlib.sha512(CONTENT).hexdigest(), hashlib.sha512(b"").hexdigest()
+    with pytest.raises(DownloadDamaged):
+        download(opener, target, Wanted("big", len(CONTENT), wrong, algorithm="sha512"), Silent())
+    download(opener, target, Wanted("big", len(CONTENT), right, algorithm="sha512"), Silent())
+    assert target.read_bytes() == CONTENT

@@ -59,7 +59,7 @@ def test_however_the_bytes_come_the_first_wrong_part_is_found(
             refused = True
             assert parts.have == wrong // size * size
     assert refused
-    assert parts.sha256() == hashlib.sha256(content).hexdigest()
+    assert parts.digest() == hashlib.sha256(content).hexdigest()
 
 
 @pytest.fixture

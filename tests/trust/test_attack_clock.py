@@ -80,3 +80,20 @@ def test_a_slip_in_the_signed_time_locks_nobody_out(
     feed.publish()
     agent.source(server.url).refresh()
     assert not (agent.state / "clock.json").exists()
+
+
+def test_a_time_signed_ahead_is_not_remembered(agent: Agent, server: WebServer, feed: Feed) -> None:
+    """Officers whose clocks were ahead: refused, and over as soon as they have signed again."""
+    signed = feed.roles["ncen"]
+    signed.expires = feed.now + 365 * DAYS
+    signed.unrecognized_fields["x-ncen-issued"] = (feed.now + 300 * DAYS).isoformat()
+    feed.publish("ncen", keep_expiry=True)
+    with pytest.raises(UpdaterError) as caught:
+        agent.source(server.url).refresh()
+    assert caught.value.code == "NU-2007"
+    assert "signed" in str(caught.value.detail)
+    signed.unrecognized_fields["x-ncen-issued"] = feed.now.isoformat()
+    feed.publish("ncen", keep_expiry=True)
+    agent.source(server.url).refresh()
+    floor = json.loads((agent.state / "clock.json").read_text())["floor"]
+    assert floor == feed.now.isoformat()

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 from securesystemslib.signer import CryptoSigner
-from tuf.api.metadata import DelegatedRole  # type: ignore[attr-defined]
+from tuf.api.metadata import DelegatedRole, TargetFile  # type: ignore[attr-defined]
 from tufup.client import Client
 
 from ncen_updater.errors import UpdaterError
+from ncen_updater.transfer.errors import DownloadDamaged
 from ncen_updater.trust.client import TrustClient
 from ncen_updater.trust.clock import TrustClock
 from ncen_updater.trust.errors import BadSignature, FeedUnreachable, RoleExpired, WrongDigest
@@ -184,3 +185,30 @@ def test_a_disk_that_refuses_is_told_as_that(clients: Clients) -> None:
     with pytest.raises(UpdaterError) as caught:
         clients().refresh()
     assert caught.value.code == "NU-2019"
+
+
+@pytest.mark.parametrize(("digest", "refused"), [(None, False), ("0" * 128, True)])
+def test_a_file_signed_with_sha512_alone(
+    clients: Clients, feed: Feed, digest: str | None, refused: bool, tmp_path: Path
+) -> None:
+    target = TargetFile.from_data("sbom/ncen/x.json", b"content", ["sha512"])
+    target.hashes["sha512"] = digest or target.hashes["sha512"]
+    feed.roles["ncen"].targets[target.path] = target
+    feed.serve(target.path, b"content", target.hashes["sha512"])
+    feed.publish()
+    client, place = clients(), tmp_path / "x.json"
+    client.refresh()
+    if refused:
+        with pytest.raises(DownloadDamaged):
+            client.download_target(target, str(place))
+        assert not place.exists()
+    else:
+        client.download_target(target, str(place))
+        assert place.read_bytes() == b"content"
+
+
+def test_a_file_signed_with_no_digest_that_counts(clients: Clients, tmp_path: Path) -> None:
+    client = clients()
+    client.refresh()
+    with pytest.raises(WrongDigest, match="SHA-512"):
+        client.download_target(TargetFile(1, {"md5": "0" * 32}, "x"), str(tmp_path / "x"))

@@ -160,6 +160,14 @@ def test_offer_that_contradicts_the_list(
     assert agent.source(server.url).last_view() is None
 
 
+def test_a_release_is_named_by_sha256(agent: Agent, server: WebServer, feed: Feed) -> None:
+    signed = feed.roles["ncen"].targets["releases/ncen/3.3.0.json"]
+    signed.hashes = {"sha512": "0" * 128}
+    feed.publish()
+    with pytest.raises(OfferInvalid, match="SHA-256"):
+        agent.source(server.url).refresh()
+
+
 def test_document_that_contradicts_the_offer(agent: Agent, server: WebServer, feed: Feed) -> None:
     feed.add_release("3.3.0", change_offer=lambda offer: offer.update(upgrade_from=">=1"))
     feed.publish()

@@ -79,6 +79,8 @@ def _run(
 
 def show_error(session: Session, error: UpdaterError, state_now: StateNow) -> int:
     """Show the four facts, in JSON on stdout or plainly on stderr; return the exit code."""
+    # Without the detail, which may quote a row of a database.
+    logging.getLogger(__name__).error("%s", error.what_text, extra={"code": error.code})
     state = [error.state] if error.state is not None else _state(error, state_now)
     if session.as_json:
         session.finish({"error": error_document(error, state, session.language)})
@@ -161,6 +163,18 @@ def _before_parsing(session: Session, arguments: Sequence[str]) -> None:
             value = words[number + 1]
         if value in ("en", "fr"):
             session.language = value
+    _begin_log(session)
+
+
+def _begin_log(session: Session) -> None:
+    """Show the log where it was asked for; under systemd it goes to the journal, with fields."""
+    if "JOURNAL_STREAM" in os.environ:
+        from ncen_updater.telling.journald import install
+
+        level = logging.DEBUG if session.verbose else logging.INFO
+        session.masking = install(level, always=False, program=session.program)
+        if session.masking is not None:
+            return
     if session.verbose:
         logging.basicConfig(
             level=logging.DEBUG, format="%(asctime)s %(levelname)s %(name)s %(message)s"

@@ -20,6 +20,7 @@ from ncen_updater.i18n import DEFAULT_LANGUAGE, N_, Text
 if TYPE_CHECKING:
     from ncen_updater.cli.state import SiteFacts
     from ncen_updater.cli.terminal import Heartbeat
+    from ncen_updater.telling.journald import Masking
     from ncen_updater.upgrade.context import Site
 
 __all__ = ["DEFAULT_CONFIG", "AgentSession", "Session", "silence"]
@@ -49,6 +50,7 @@ class Session:
         lost: Why stdout did not take the data, where it did not.
     """
 
+        masking: Takes secrets out of the log, where there is one for systemd's journal.
     program: str
     config: Path = DEFAULT_CONFIG
     as_json: bool = False
@@ -60,6 +62,7 @@ class Session:
 
     def text(self, template: str, **values: object) -> str:
         """Return a sentence in the language of this run."""
+    masking: Masking | None = None
         return Text(template, values).render(self.language)
 
     def show(self, line: str | Text = "") -> None:
@@ -145,6 +148,14 @@ class AgentSession(Session):
             ConfigError: If the configuration has mistakes.
         """
         from ncen_updater.cli.state import look_lightly
+    def learn_secrets(self) -> None:
+        """Keep what the configuration has of passwords out of the log."""
+        if self.masking is not None:
+            from ncen_updater.config.read import read_config
+            from ncen_updater.config.secrets import secrets_of
+
+            self.masking.learn(secrets_of(read_config(self.config).data))
+
         from ncen_updater.composition import build_site
         from ncen_updater.config.loader import load_config
 
@@ -152,3 +163,4 @@ class AgentSession(Session):
         self.before = look_lightly(self.config)
         self.site = build_site(config, self.config)
         return self.site
+        self.learn_secrets()

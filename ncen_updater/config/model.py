@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from ncen_updater.config.service import ServiceSettings, WindowSettings
+from ncen_updater.config.telling import MetricsSettings, NotifySettings
 from ncen_updater.databases.base import Strategy
 from ncen_updater.release.manifest import Channel, Country, Identifier, ProductName
 
@@ -275,5 +276,7 @@ class AgentConfig(Settings):
     soak: SoakSettings = SoakSettings()
     keep: KeepSettings = KeepSettings()
     service: ServiceSettings = ServiceSettings()
+    notify: NotifySettings = NotifySettings()
+    metrics: MetricsSettings = MetricsSettings()
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)

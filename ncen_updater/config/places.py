@@ -35,7 +35,14 @@ PATHS: tuple[tuple[str, ...], ...] = (
     ("service", "socket"),
     ("service", "fetch_socket"),
     ("service", "apply_socket"),
+    ("notify", "mail", "password_file"),
+    ("notify", "mail", "ca_file"),
+    ("notify", "webhook", "secret_file"),
+    ("notify", "webhook", "ca_file"),
+    ("metrics", "file"),
 )
+# What [notify] names is looked at when something is sent: a mail password that is missing must not
+# keep a change from being brought to its end.
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 

@@ -131,6 +131,7 @@ class Service:
             look = self._assess(look)
         act = decide(self._facts(look))
         self._say(act)
+        self._tell(Happening("looked", {"deed": act.deed.value}))
         if act.deed is Deed.ORDER and look.order is not None:
             self._order(look.order)
         elif act.deed is not Deed.WAIT:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -34,6 +35,8 @@ from ncen_updater.upgrade.journal_schema import (
 )
 
 __all__ = ["JournalFile", "Now"]
+
+logger = logging.getLogger(__name__)
 
 # A reader (a backup, a person with a database browser) must not look like a broken disk.
 BUSY_S = 60.0
@@ -64,6 +67,7 @@ class JournalFile:
         self._connection = connection
         self._connection.row_factory = sqlite3.Row
         self._now = now
+        self._events: list[tuple[str, Mapping[str, object]]] = []
 
     # ---- opening -------------------------------------------------------------------------------
 
@@ -209,9 +213,11 @@ class JournalFile:
                 yield self._connection
                 self._connection.execute("COMMIT")
             except BaseException:
+                self._events.clear()
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
+            self._log()
         except sqlite3.IntegrityError:
             raise
         except sqlite3.Error as error:
@@ -237,6 +243,15 @@ class JournalFile:
                 chain_hash(previous, number, at, change, kind, data),
             ),
         )
+        # The log gets stable words alone; what else an event holds stays in the journal.
+        code = data.get("code") or data.get("error_code")
+        fields = {"event": number, "change": change, "step": data.get("step"), "code": code}
+        self._events.append((kind, {k: v for k, v in fields.items() if v is not None}))
+
+    def _log(self) -> None:
+        events, self._events = self._events, []
+        for kind, fields in events:
+            logger.info("%s", " ".join([kind, *map(str, list(fields.values())[1:])]), extra=fields)
 
     def note(self, kind: str, change: str | None = None, **data: object) -> None:
         """Write an event that changes nothing else."""

@@ -17,13 +17,18 @@ __all__ = ["serve"]
 @click.command("serve", cls=Command, help=N_("Be the service of this site."))
 @click.pass_context
 def serve(context: click.Context) -> ExitCode:
+    from ncen_updater.service.serve import KNOWLEDGE
     from ncen_updater.service.serve import serve as be_the_service
+    from ncen_updater.telling.beside import Beside
+    from ncen_updater.telling.journald import install
 
     session = agent_session(context)
-    logging.basicConfig(
-        level=logging.DEBUG if session.verbose else logging.INFO,
-        format="%(levelname)s %(name)s %(message)s",
-        force=True,
-    )
-    be_the_service(session.config)
+    level = logging.DEBUG if session.verbose else logging.INFO
+    session.masking = install(level, always=True)
+    session.learn_secrets()
+    beside = Beside(session.config, KNOWLEDGE)
+    try:
+        be_the_service(session.config, listeners=(beside.listen,))
+    finally:
+        beside.stop()
     return ExitCode.OK

@@ -1,0 +1,49 @@
+"""Values of the configuration that are nobody else's business. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+__all__ = ["secrets_of"]
+
+#: Tables whose values may be anything, passwords too.
+FREE_TABLES = frozenset({"environment", "migrator_environment"})
+#: Shorter ones ("1", "en", "yes") are no secrets, and would mask half of every line.
+LEAST = 6
+
+
+def secrets_of(data: Mapping[str, Any]) -> frozenset[str]:
+    """Return the texts that must not appear in logs and bundles.
+
+    Args:
+        data: The configuration as the file has it: passwords in addresses, and every value of a
+            table of environment variables.
+    """
+    return frozenset(text for text in _found(data, free=False) if len(text) >= LEAST)
+
+
+def _found(value: object, *, free: bool) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _found(inner, free=free or name in FREE_TABLES)
+    elif isinstance(value, str):
+        if free:
+            yield value
+        yield from _in_address(value)
+    elif isinstance(value, Sequence):
+        for inner in value:
+            yield from _found(inner, free=free)
+
+
+def _in_address(text: str) -> Iterator[str]:
+    if "://" not in text or "@" not in text:
+        return
+    try:
+        password = urlsplit(text).password
+    except ValueError:
+        return
+    if password:
+        yield password
+        yield unquote(password)

@@ -1,0 +1,93 @@
+"""How often people are told: a few messages an hour, several news in one, urgent ones first. Pure.
+
+* What is urgent goes at once, and takes along whatever else waits.
+* What is not urgent waits a while for others, and leaves the last message of the hour to what is
+  urgent (where there is more than one an hour).
+* A message that could not be delivered is tried again after delays that grow to an hour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+__all__ = ["MOST_IN_ONE", "Pace", "Send", "Wait", "Waiting", "pace", "retry_at"]
+
+HOUR = timedelta(hours=1)
+#: So many news go into one message.
+MOST_IN_ONE = 50
+FIRST_DELAY = timedelta(minutes=1)
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """News that has not been told."""
+
+    id: str
+    at: datetime
+    urgent: bool
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How often may be told.
+
+    Attributes:
+        per_hour: The most messages in any hour.
+        gather: What is not urgent waits so long for others.
+    """
+
+    per_hour: int
+    gather: timedelta
+
+
+@dataclass(frozen=True)
+class Send:
+    """Send these now, in this order."""
+
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Send nothing before this time."""
+
+    until: datetime
+
+
+def pace(
+    waiting: Sequence[Waiting], sent: Iterable[datetime], now: datetime, limits: Pace
+) -> Send | Wait | None:
+    """Decide what is sent on one way.
+
+    Args:
+        waiting: What has not been told on this way.
+        sent: When messages were sent on it; a time that has not come yet counts as now.
+        now: The time.
+        limits: How often may be told.
+
+    Returns:
+        What to send, until when to wait, or None where there is nothing to tell.
+    """
+    if not waiting:
+        return None
+    recent = sorted(at for at in (min(at, now) for at in sent) if at > now - HOUR)
+    urgent = any(item.urgent for item in waiting)
+    reserved = 0 if urgent or limits.per_hour == 1 else 1
+    # So many have to be older than an hour before one more may go.
+    too_many = len(recent) - (limits.per_hour - reserved) + 1
+    if too_many > 0:
+        return Wait(recent[too_many - 1] + HOUR)
+    if not urgent:
+        ready = min(min(item.at, now) for item in waiting) + limits.gather
+        if ready > now:
+            return Wait(ready)
+    order = sorted(waiting, key=lambda item: (not item.urgent, item.at, item.id))
+    return Send(tuple(item.id for item in order[:MOST_IN_ONE]))
+
+
+def retry_at(last: datetime, failures: int) -> datetime:
+    """Return when a message is tried again after so many failures in a row, at least one."""
+    delay: timedelta = FIRST_DELAY * 2 ** min(failures - 1, 10)
+    return last + min(HOUR, delay)

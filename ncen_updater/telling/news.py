@@ -1,0 +1,177 @@
+"""What is told, and which values may be in it: an allow-list, so that no case data gets out.
+
+A value that is not named for its kind, or does not have its form, is left out. Error messages are
+never told, since a database's message may quote a row; their stable code is, and the sentence that
+belongs to it. Pure; standard library only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+__all__ = ["ALLOWED", "URGENT", "Kind", "News", "allowed"]
+
+
+class Kind(StrEnum):
+    """What can be told."""
+
+    AVAILABLE = "available"
+    REHEARSED = "rehearsed"
+    REHEARSAL_FAILED = "rehearsal-failed"
+    WAITS = "waits-for-approval"
+    APPROVED = "approved"
+    APPROVAL_VOID = "approval-void"
+    SCHEDULED = "scheduled"
+    WINDOW = "window-coming"
+    UPGRADED = "upgraded"
+    FAILED = "failed"  # before or after the stop; the release of before runs
+    WENT_BACK = "went-back"  # a rollback after an upgrade that had been committed
+    NEEDS_PERSON = "needs-person"
+    FEED_LAPSING = "feed-lapsing"
+    FEED_STALE = "feed-stale"
+    WITHDRAWN = "release-withdrawn"
+    AGENT_RENEWED = "agent-renewed"
+    AGENT_RETURNED = "agent-returned"
+    DISK = "disk-filling"
+
+
+URGENT = frozenset(
+    {Kind.FAILED, Kind.WENT_BACK, Kind.NEEDS_PERSON, Kind.WITHDRAWN, Kind.AGENT_RETURNED}
+)
+
+VERSION = re.compile(r"\d+(\.\d+){0,5}((a|b|rc|\.post|\.dev)\d+)*")
+CODE = re.compile(r"NU-\d{4}")
+CHANGE = re.compile(r"[a-z2-7]{8}")
+LOGIN = re.compile(r"[a-z_][a-z0-9_.-]{0,31}|uid \d{1,10}")
+MAX_TEXT = 64
+
+
+def _matches(pattern: re.Pattern[str], value: object) -> bool:
+    return isinstance(value, str) and len(value) <= MAX_TEXT and bool(pattern.fullmatch(value))
+
+
+def _version(value: object) -> bool:
+    return _matches(VERSION, value)
+
+
+def _code(value: object) -> bool:
+    return _matches(CODE, value)
+
+
+def _change(value: object) -> bool:
+    return _matches(CHANGE, value)
+
+
+def _login(value: object) -> bool:
+    return _matches(LOGIN, value)
+
+
+def _number(value: object) -> bool:
+    return type(value) in (int, float) and abs(float(str(value))) < 1e15
+
+
+def _moment(value: object) -> bool:
+    if not isinstance(value, str) or len(value) > MAX_TEXT:
+        return False
+    try:
+        return datetime.fromisoformat(value).tzinfo is not None
+    except ValueError:
+        return False
+
+
+_STOP = {"low_s": _number, "high_s": _number}
+_CHANGE = {"change": _change, "from": _version, "version": _version}
+
+#: The values that each kind may carry, and their form.
+ALLOWED = {
+    Kind.AVAILABLE: {"version": _version, "from": _version},
+    Kind.REHEARSED: {
+        "from": _version, "version": _version, **_STOP,
+        "mapped": _number, "unmapped": _number, "checks": _number,
+    },
+    Kind.REHEARSAL_FAILED: {"from": _version, "version": _version, "code": _code},
+    Kind.WAITS: {"version": _version, "missing": _number},
+    Kind.APPROVED: {"version": _version, "by": _login},
+    Kind.APPROVAL_VOID: {"version": _version},
+    Kind.SCHEDULED: {"version": _version, "at": _moment, "by": _login},
+    Kind.WINDOW: {"version": _version, "at": _moment, **_STOP},
+    Kind.UPGRADED: {**_CHANGE, **_STOP, "stop_s": _number},
+    Kind.FAILED: {**_CHANGE, "code": _code, "stop_s": _number},
+    Kind.WENT_BACK: {**_CHANGE, "code": _code, "stop_s": _number},
+    Kind.NEEDS_PERSON: {**_CHANGE, "code": _code},
+    Kind.FEED_LAPSING: {"at": _moment, "days": _number},
+    Kind.FEED_STALE: {"at": _moment},
+    Kind.WITHDRAWN: {"version": _version},
+    Kind.AGENT_RENEWED: {"version": _version},
+    Kind.AGENT_RETURNED: {"version": _version},
+    Kind.DISK: {"free_percent": _number},
+}  # fmt: skip
+
+
+def allowed(kind: Kind, values: Mapping[str, object]) -> dict[str, object]:
+    """Return the values that may be told, and nothing else."""
+    forms = ALLOWED[kind]
+    return {name: value for name, value in values.items() if name in forms and forms[name](value)}
+
+
+@dataclass(frozen=True)
+class News:
+    """One thing that is told.
+
+    Attributes:
+        id: The same for the same thing, also after a crash.
+        kind: What happened.
+        at: When, UTC.
+        values: What may be said of it.
+    """
+
+    id: str
+    kind: Kind
+    at: datetime
+    values: Mapping[str, object]
+
+    @classmethod
+    def of(cls, number: str, kind: Kind, at: datetime, **values: object) -> News:
+        """Make one; values that may not be told are left out.
+
+        Args:
+            number: Its id.
+            kind: What happened.
+            at: When.
+            **values: What to say of it; ``from_`` and ``at_`` stand for ``from`` and ``at``.
+        """
+        given = {name.removesuffix("_"): value for name, value in values.items()}
+        return cls(number, kind, at.astimezone(UTC), allowed(kind, given))
+
+    @property
+    def urgent(self) -> bool:
+        """Whether it does not wait for others."""
+        return self.kind in URGENT
+
+    def to_json(self) -> dict[str, object]:
+        """Return it as files and messages have it."""
+        return {
+            "id": self.id,
+            "kind": self.kind.value,
+            "at": self.at.isoformat(),
+            "urgent": self.urgent,
+            "values": dict(self.values),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, object]) -> News:
+        """Read one; what may not be told is left out here too.
+
+        Raises:
+            ValueError, KeyError, TypeError: If it is none.
+        """
+        values = data["values"]
+        if not isinstance(values, dict):
+            raise TypeError("no values")
+        kind = Kind(str(data["kind"]))
+        at = datetime.fromisoformat(str(data["at"])).astimezone(UTC)
+        return cls(str(data["id"])[:100], kind, at, allowed(kind, values))

@@ -32,9 +32,10 @@ from ncen_updater.release.document import (
 from ncen_updater.release.manifest import Manifest
 from ncen_updater.release.tree import Tree, hash_file
 from ncen_updater.transfer.archive import unpack
+from ncen_updater.transfer.delta.errors import DeltaNotMade, DeltaNotProved
 from ncen_updater.transfer.download import Wanted, is_whole
 
-__all__ = ["MOST_BASES", "WORTH", "DeltaMaker", "Dropped", "bases"]
+__all__ = ["MOST_BASES", "WORTH", "DeltaMaker", "Dropped", "NotMade", "bases"]
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +86,19 @@ def bases(
     return tuple(known[version] for version in dict.fromkeys(wanted))
 
 
+@dataclass(frozen=True)
+class NotMade:
+    """A pack that cannot be made; sites fetch the archive.
+
+    Attributes:
+        from_version: The release that it would start from.
+        error: Why.
+    """
+
+    from_version: str
+    error: DeltaNotMade
+
+
 @dataclass
 class DeltaMaker:
     """Makes the packs of one release.
@@ -95,6 +109,7 @@ class DeltaMaker:
         wanted: As for :func:`bases`.
         scratch: Where releases are unpacked; the system's own place by default.
         dropped: Filled while it works: what was not worth keeping.
+        not_made: Likewise: what could not be made.
     """
 
     feed: Feed
@@ -102,6 +117,7 @@ class DeltaMaker:
     wanted: Sequence[str] | None = None
     scratch: Path | None = None
     dropped: list[Dropped] = field(default_factory=list)
+    not_made: list[NotMade] = field(default_factory=list)
 
     def make(
         self, directory: Path, tree: Tree, manifest: Manifest, archive: TargetRef, targets: Path
@@ -118,7 +134,8 @@ class DeltaMaker:
         Raises:
             UnknownRelease, BuildRefused: As :func:`bases`.
             FeedBroken: If the feed does not hold what it lists.
-            UpdaterError: If a pack cannot be made, or does not give the tree.
+            DeltaNotProved: If a pack does not give the tree: releases change while they are read,
+                or the program errs, and neither may be passed over.
         """
         from ncen_updater.publisher.drafting import offers_of
 
@@ -127,7 +144,14 @@ class DeltaMaker:
         offers = offers_of(role.signed) if role else []
         made = []
         for offer in bases(offers, manifest, self.wanted):
-            ref = self._one(state, offer, directory, tree, manifest, targets)
+            try:
+                ref = self._one(state, offer, directory, tree, manifest, targets)
+            except DeltaNotProved:
+                raise
+            except DeltaNotMade as error:
+                logger.warning("no delta pack from %s: %s", offer.version, error)
+                self.not_made.append(NotMade(offer.version, error))
+                continue
             if ref.length < archive.length * WORTH:
                 made.append(ref)
             else:

@@ -25,6 +25,8 @@ from ncen_updater.trust.names import DELTAS_PREFIX, OFFER_FIELD
 
 __all__ = ["Line", "describe"]
 
+BACK = N_("WARNING: {product} {version} is no longer withdrawn")
+
 
 @dataclass(frozen=True)
 class Line:
@@ -246,7 +248,9 @@ def _custom(role: str, path: str, old: Mapping[str, Any], new: Any) -> Iterator[
             continue
         if before.get(key) == value or (key == "deltas" and not value and key not in before):
             continue
-        if key == "withdrawn":
+        if key == "withdrawn" and value is None:
+            yield _line(role, BACK, product=offer.get("product"), version=offer.get("version"))
+        elif key == "withdrawn":
             yield _line(
                 role,
                 N_("WITHDRAWN: {product} {version}: {reason} Advice: {advice}"),
@@ -268,6 +272,9 @@ def _custom(role: str, path: str, old: Mapping[str, Any], new: Any) -> Iterator[
                 role, N_("{path}: {key} is {value}"), path=path, key=key, value=_json(value)
             )
     for key in sorted(before.keys() - offer.keys() - set(STEERED)):
+        if key == "withdrawn" and before[key] is not None:
+            yield _line(role, BACK, product=offer.get("product"), version=offer.get("version"))
+            continue
         yield _line(role, N_("{path}: {key} is taken away"), path=path, key=key)
 
 

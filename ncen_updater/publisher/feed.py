@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -37,6 +37,7 @@ __all__ = [
     "Feed",
     "FeedState",
     "FeedWriter",
+    "SourceChanged",
     "delegated_roles",
     "target_file_name",
     "verification",
@@ -125,14 +126,22 @@ def target_file_name(target: TargetFile) -> str:
     return f"{directory}/{hashed}" if directory else hashed
 
 
+class SourceChanged(Exception):
+    """A file that is not what it was when it was looked at."""
+
+
 class FeedWriter(Protocol):
     """Where files of the feed go. Each call leaves the old file, or the new one, and durably."""
 
     def put(self, path: Path, content: bytes) -> None:
         """Write or replace a small file."""
 
-    def copy(self, path: Path, source: Path) -> None:
-        """Copy a large one."""
+    def copy(self, path: Path, source: Path, sha256: str) -> None:
+        """Copy a large one.
+
+        Raises:
+            SourceChanged: If it is not the one with this digest; nothing was written.
+        """
 
 
 class DurableWriter:
@@ -143,11 +152,16 @@ class DurableWriter:
         durable.make_directory(path.parent)
         durable.write(path, content)
 
-    def copy(self, path: Path, source: Path) -> None:
-        """Copy a large one in blocks of 1 MiB."""
+    def copy(self, path: Path, source: Path, sha256: str) -> None:
+        """Copy a large one in blocks of 1 MiB; what is written is what was hashed."""
         durable.make_directory(path.parent)
+        digest = hashlib.sha256()
         with source.open("rb") as reader, durable.writing(path) as stream:
-            shutil.copyfileobj(reader, stream, COPY_BLOCK)
+            while block := reader.read(COPY_BLOCK):
+                digest.update(block)
+                stream.write(block)
+            if digest.hexdigest() != sha256:
+                raise SourceChanged(source)
 
 
 class Feed:

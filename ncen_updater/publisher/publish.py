@@ -42,6 +42,7 @@ from ncen_updater.publisher.feed import (
     Feed,
     FeedState,
     FeedWriter,
+    SourceChanged,
     delegated_roles,
     target_file_name,
     verification,
@@ -333,7 +334,10 @@ class Publisher:
         for number, (target, source) in enumerate(files):
             words = Text(N_("copying {target}"), {"target": target.path})
             self._progress.tell(words, number + 1, len(files))
-            self._writer.copy(self._feed.target_path(target), source)
+            try:
+                self._writer.copy(self._feed.target_path(target), source, target.hashes["sha256"])
+            except SourceChanged as error:
+                raise TargetMissing(target=target.path, detail=str(error)) from error
         self._progress.tell(Text(N_("writing the signed list")))
         order = [r for r in drafts if r not in ("root", "targets")] + ["targets", "snapshot"]
         order += ["timestamp", "root"] if root_last else ["root", "timestamp"]

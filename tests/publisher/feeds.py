@@ -86,9 +86,9 @@ class Stops(DurableWriter):
         self._count()
         super().put(path, content)
 
-    def copy(self, path: Path, source: Path) -> None:
+    def copy(self, path: Path, source: Path, sha256: str) -> None:
         self._count()
-        super().copy(path, source)
+        super().copy(path, source, sha256)
 
     def _count(self) -> None:
         if self._left == 0:

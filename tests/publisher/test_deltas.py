@@ -20,6 +20,9 @@ from ncen_updater.publisher.event import Event
 from ncen_updater.publisher.feed import Feed
 from ncen_updater.release.document import Offer, TargetRef, Withdrawal
 from ncen_updater.release.manifest import Manifest
+from ncen_updater.release.tree import Tree
+from ncen_updater.transfer.delta import make
+from ncen_updater.transfer.delta.errors import DeltaNotProved
 from tests.support.packs import FIRST, SECOND, THIRD, PackFeed, write_large
 
 
@@ -177,3 +180,26 @@ def test_the_program_makes_packs_and_says_which_it_did_not_keep(
     (source / "app" / "data.bin").write_bytes(os.urandom(400_000))
     assert run(argv) == 0
     assert f"no delta pack from {FIRST}: it has " in capsys.readouterr().out
+
+
+def test_a_release_that_no_pack_can_lead_to_is_built_without(
+    tmp_path: Path, feed: PackFeed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_large(tmp_path / "third", THIRD)
+    (source / "app" / "e\u0301.txt").write_text("a name that is not composed")
+    argv = ["build", str(source), "--staging", str(tmp_path / "s"), "--feed", str(feed.directory)]
+    assert run(argv) == 0
+    assert f"no delta pack from {FIRST}: No delta pack can lead" in capsys.readouterr().out
+    assert run([*argv, "--json", "--lang", "fr"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert [item["code"] for item in made["packs_not_made"]] == ["NU-3161", "NU-3161"]
+    assert all("NFC" in item["detail"] for item in made["packs_not_made"])
+    assert not [ref for ref in made["targets"] if ref["target"].startswith("deltas/")]
+
+
+def test_a_pack_that_does_not_give_the_release_stops_the_build(
+    tmp_path: Path, feed: PackFeed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(make, "apply_delta", lambda *_: Tree(entries=()))
+    with pytest.raises(DeltaNotProved):
+        built(tmp_path, feed)

@@ -31,8 +31,9 @@ from ncen_updater.publisher.event import Event, digest_of
 from ncen_updater.publisher.feed import Feed
 from ncen_updater.publisher.keys import computed_keyid
 from ncen_updater.publisher.publish import Publisher
-from ncen_updater.publisher.release_flow import KeyRing, make_feed
+from ncen_updater.publisher.release_flow import KeyRing, make_feed, withdraw
 from ncen_updater.publisher.status import signature_status
+from ncen_updater.release.document import Withdrawal
 from tests.publisher.feeds import contents, drafted, fresh_signer
 from tests.publisher.releases import NOW, clock
 
@@ -197,6 +198,17 @@ def test_nothing_is_signed_unseen(feed: Path, tmp_path: Path, hidden: str) -> No
 
     event = event_with(feed, tmp_path / "event", change, "root", "ncen")
     assert "HIDDEN" in "\n".join(line.text.render() for line in describe(event))
+
+
+def test_a_withdrawal_that_is_taken_back_is_said(feed: Path, tmp_path: Path, keys: KeyRing) -> None:
+    withdraw(feed, "ncen", "3.3.0", Withdrawal(reason="loses cases"), keys, clock)
+
+    def change(drafts: Roles) -> None:
+        drafts["ncen"].signed.targets["releases/ncen/3.3.0.json"].custom["ncen"]["withdrawn"] = None
+
+    event = event_with(feed, tmp_path / "event", change, "ncen")
+    words = "\n".join(line.text.render() for line in describe(event))
+    assert "WARNING: ncen 3.3.0 is no longer withdrawn" in words
 
 
 def test_a_renewal_says_that_nothing_else_changes(feed: Path, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from ncen_updater.publisher.errors import (
     TargetMissing,
 )
 from ncen_updater.publisher.event import Event
-from ncen_updater.publisher.feed import Feed
+from ncen_updater.publisher.feed import DurableWriter, Feed
 from ncen_updater.publisher.publish import Publisher
 from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_draft
 from tests.publisher.feeds import (
@@ -131,6 +131,25 @@ def test_target_files_are_hashed_again(
         Publisher(Feed(feed), clock).publish(event, [staged], keys.online)
     with pytest.raises(TargetMissing):
         Publisher(Feed(feed), clock).publish(event, [], keys.online)
+    assert contents(feed) == before
+
+
+def test_a_target_that_changes_while_it_is_copied(
+    feed: Path, staged: Path, tmp_path: Path, keys: KeyRing
+) -> None:
+    """After the look at the staging directory, before the copy."""
+    event = drafted(feed, staged, tmp_path / "event")
+    for officer in keys.officers[:2]:
+        event.sign(officer, event.digest)
+
+    class Changes(DurableWriter):
+        def copy(self, path: Path, source: Path, sha256: str) -> None:
+            source.write_bytes(b"!" * source.stat().st_size)
+            super().copy(path, source, sha256)
+
+    before = contents(feed)
+    with pytest.raises(TargetMissing):
+        Publisher(Feed(feed), clock, Changes()).publish(event, [staged], keys.online)
     assert contents(feed) == before
 
 

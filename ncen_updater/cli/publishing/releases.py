@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -27,9 +28,13 @@ from ncen_updater.errors import ExitCode
 from ncen_updater.findings import Severity
 from ncen_updater.i18n import N_, Text
 
+if TYPE_CHECKING:
+    from ncen_updater.publisher.deltas import NotMade
+
 NOT_KEPT = N_(
     "no delta pack from {from_version}: it has {pack_bytes} bytes, the archive {archive_bytes}"
 )
+NOT_MADE = N_("no delta pack from {from_version}: {reason} ({detail})")
 
 __all__ = ["build", "draft", "lint", "withdraw"]
 
@@ -150,6 +155,7 @@ def build(
             papers,
         )
     dropped = tuple(maker.dropped) if maker else ()
+    not_made = maker.not_made if maker else []
     manifest = built.document.manifest
     show_result(
         session,
@@ -159,11 +165,27 @@ def build(
             "targets": [ref.model_dump() for ref in built.targets],
             "unpacked_bytes": built.document.unpacked_bytes,
             "dropped_packs": [dataclasses.asdict(item) for item in dropped],
+            "packs_not_made": [
+                {
+                    "from_version": item.from_version,
+                    "code": item.error.code,
+                    "reason": item.error.what_text.render(session.language),
+                    "detail": item.error.detail,
+                }
+                for item in not_made
+            ],
         },
         N_("Built {product} {version}."),
         *(f"{ref.sha256}  {ref.target}  ({ref.length} bytes)" for ref in built.targets),
         *(Text(NOT_KEPT, dataclasses.asdict(item)).render(session.language) for item in dropped),
+        *(_not_made(item).render(session.language) for item in not_made),
     )
+
+
+def _not_made(item: NotMade) -> Text:
+    error = item.error
+    values = {"from_version": item.from_version, "reason": error.what_text}
+    return Text(NOT_MADE, {**values, "detail": error.detail or error.code})
 
 
 @click.command(

@@ -126,11 +126,22 @@ class DatabaseEngine(abc.ABC):
 
     @abc.abstractmethod
     def lost_rows(self, change: ChangeRef) -> dict[str, dict[str, int]]:
-        """Rows of live whose key is not in previous of ``change.source``: database, table, count.
+        """Rows entered or changed since the cut-over of ``change.source``: database, table, count.
 
-        What going back to the kept databases would lose. Tables without a key are compared by their
-        number of rows. Tables with no loss are left out.
+        What going back to the kept databases would lose. An engine that cannot tell since when a
+        row is there compares the live set with the kept one, by key; then the rows that the release
+        itself made or changed are in the count, the caller takes out what was counted at the
+        cut-over, and a change to one of them is not seen. Rows that were deleted since are not
+        counted. Tables with no loss are left out.
         """
+
+    def orphans(self, plan: CopyPlan) -> tuple[Finding, ...]:
+        """What a torn copy left, or may have left, of which :meth:`leftovers` cannot know.
+
+        Empty for an engine whose copies cannot leave such a thing.
+        """
+        del plan
+        return ()
 
     @abc.abstractmethod
     def address(self, role: Role, name: str, change: ChangeRef) -> str:

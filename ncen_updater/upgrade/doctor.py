@@ -17,6 +17,7 @@ from ncen_updater.upgrade.context import Site
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.lock import lock_holder
 from ncen_updater.upgrade.names import JOURNAL, LOCK
+from ncen_updater.upgrade.torn import torn_copies
 from ncen_updater.upgrade.verifying import verify_site
 
 __all__ = ["diagnose"]
@@ -78,6 +79,8 @@ def _journal(site: Site, progress: Progress) -> Iterator[Finding]:
                     {"path": site.config.application.door_file},
                 ),
             )
+        for plan in torn_copies(journal):
+            yield from site.engine.orphans(plan)
         known = {change.id for change in journal.changes()}
         for change, role, name in site.engine.leftovers():
             if role is Role.CANDIDATE and change not in known:

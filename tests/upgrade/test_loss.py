@@ -50,19 +50,30 @@ def enter_person(demo: DemoSite, number: int) -> None:
     connection.close()
 
 
+def change_document(demo: DemoSite) -> None:
+    with sqlite3.connect(demo.databases.address("suspects")) as connection:
+        changed = connection.execute(
+            "UPDATE identity_documents SET number = 'changed later'"
+            " WHERE id = (SELECT min(id) FROM identity_documents)"
+        )
+        assert changed.rowcount == 1
+    connection.close()
+
+
 def test_the_loss_is_counted_asked_and_accepted(demo: DemoSite) -> None:
     before = digests(demo)
     operations(demo).upgrade()
     enter_person(demo, 1)
     enter_person(demo, 2)
+    change_document(demo)
     with pytest.raises(RecordsWouldBeLost) as caught:
         operations(demo).rollback()
-    assert caught.value.values["count"] == 2
-    assert "suspects.persons 2" in str(caught.value)
+    assert caught.value.values["count"] == 3
+    assert "suspects.identity_documents 1, suspects.persons 2" in str(caught.value)
     with pytest.raises(RecordsWouldBeLost):
-        operations(demo).rollback(accept_loss=1)
+        operations(demo).rollback(accept_loss=2)
     assert version_of(demo).whole == ONE_WAY
-    operations(demo).rollback(accept_loss=2)
+    operations(demo).rollback(accept_loss=3)
     assert version_of(demo).whole == OLD
     assert digests(demo) == before
 

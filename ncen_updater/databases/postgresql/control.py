@@ -35,6 +35,7 @@ __all__ = [
     "Record",
     "is_recorded",
     "read_fences",
+    "read_moment",
     "read_record",
     "settled",
 ]
@@ -49,6 +50,11 @@ _TABLES = (
     "CREATE TABLE IF NOT EXISTS public.fences ("
     " database text PRIMARY KEY, change text NOT NULL, allow_connections boolean NOT NULL,"
     " connection_limit integer NOT NULL, at timestamptz NOT NULL DEFAULT now())",
+)
+
+# By the number of its cut-over's transaction, rows that are younger than a change can be told.
+_MOMENTS = (
+    "CREATE TABLE IF NOT EXISTS public.moments (change text PRIMARY KEY, transaction xid8 NOT NULL)"
 )
 
 # A rename waits 5 s for sessions before it gives up, and then the dead agent's session ends.
@@ -148,6 +154,14 @@ class Control:
             " VALUES (%s, %s, %s, %s, %s)",
             [change.id, event.value, change.generation, change.release, json.dumps(fences)],
         )
+        if event is Event.OVER:
+            run(connection, _MOMENTS)
+            run(
+                connection,
+                "INSERT INTO public.moments VALUES (%s, pg_current_xact_id())"
+                " ON CONFLICT (change) DO UPDATE SET transaction = excluded.transaction",
+                [change.id],
+            )
 
     def _create(self, connection: Connection) -> None:
         name = identifier(self._name)
@@ -247,6 +261,20 @@ def read_record(
         Event(direction),
         {name: Fence(bool(pair[0]), int(pair[1])) for name, pair in fences.items()},
     )
+
+
+def read_moment(connection: Connection, change_id: str) -> int | None:
+    """Return the number of the transaction of a change's last cut-over; None if it is not known."""
+    if not _has_tables(connection):
+        return None
+    if rows(connection, "SELECT to_regclass('public.moments') IS NULL")[0][0]:
+        return None
+    found = rows(
+        connection,
+        "SELECT transaction::text::bigint FROM public.moments WHERE change = %s",
+        [change_id],
+    )
+    return int(found[0][0]) if found else None
 
 
 def is_recorded(connection: Connection, change_id: str) -> bool:

@@ -32,6 +32,7 @@ from ncen_updater.databases.postgresql.control import (
     Event,
     is_recorded,
     read_fences,
+    read_moment,
     read_record,
     settled,
 )
@@ -43,6 +44,7 @@ from ncen_updater.databases.postgresql.fence import Fencing
 from ncen_updater.databases.postgresql.fingerprint import fingerprint
 from ncen_updater.databases.postgresql.migrating import Migrating
 from ncen_updater.databases.postgresql.naming import in_place, next_name, prev_name
+from ncen_updater.databases.postgresql.orphans import find_orphans
 from ncen_updater.databases.postgresql.planning import make_plan
 from ncen_updater.databases.postgresql.rehearsing import Rehearsing
 from ncen_updater.databases.postgresql.sessions import Sessions
@@ -210,10 +212,12 @@ class PostgresEngine(DatabaseEngine):
             return fingerprint(connection)
 
     def lost_rows(self, change: ChangeRef) -> dict[str, dict[str, int]]:
-        """See :meth:`DatabaseEngine.lost_rows`; keys are read in order, a few at a time."""
+        """See :meth:`DatabaseEngine.lost_rows`; each table is read once."""
         kept_change = ChangeRef(
             change.source or change.id, change.generation, change.strategy, change.release
         )
+        with self._server.facts() as connection:
+            moment = read_moment(connection, kept_change.id)
         result: dict[str, dict[str, int]] = {}
         long_s = self._limits.long_s
         for name in self._physical:
@@ -225,10 +229,16 @@ class PostgresEngine(DatabaseEngine):
             ):
                 reading.read_only(live)
                 reading.read_only(kept)
-                lost = reading.lost_by_table(live, kept)
+                lost = reading.younger_by_table(live, moment)
+                if lost is None:
+                    lost = reading.lost_by_table(live, kept)
             if lost:
                 result[name] = lost
         return result
+
+    def orphans(self, plan: CopyPlan) -> tuple[Finding, ...]:
+        """See :meth:`DatabaseEngine.orphans`."""
+        return tuple(find_orphans(self._server, plan))
 
     def address(self, role: Role, name: str, change: ChangeRef) -> str:
         """See :meth:`DatabaseEngine.address`; sessions take on the application's role at once."""

@@ -22,6 +22,7 @@ __all__ = [
     "read_only",
     "select",
     "user_tables",
+    "younger_by_table",
 ]
 
 _TABLES = """
@@ -49,6 +50,8 @@ _TEXT_FORM = (
     "SET LOCAL row_security = off",
 )
 FETCH = 5_000
+# Half the numbers of rows' transactions, from which on older and younger are mixed up.
+MOST_TRANSACTIONS = 2**31 - 1
 
 
 class Table(tuple[str, str, tuple[str, ...]]):
@@ -134,6 +137,34 @@ def count_lost(live: Iterator[bytes], kept: Iterator[bytes]) -> int:
             other = next(kept, None)
         lost += other != key
     return lost
+
+
+def younger_by_table(live: Connection, moment: int | None) -> dict[str, int] | None:
+    """Return by table how many rows were written after a transaction, or None if it cannot be told.
+
+    A row's xmin is the low half of the number of the transaction that wrote it as it is. It cannot
+    be told after a move to another server, or after two thousand million transactions. A table that
+    was rewritten as a whole, other than by VACUUM FULL or CLUSTER, counts whole.
+
+    Args:
+        live: A session in the live database, in the transaction of :func:`read_only`.
+        moment: Number of the transaction.
+    """
+    if moment is None:
+        return None
+    now = int(rows(live, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")[0][0])
+    if not 0 < now - moment < MOST_TRANSACTIONS:
+        return None
+    began = f"age('{moment % 2**32}'::xid)"
+    found: dict[str, int] = {}
+    for table in user_tables(live):
+        # 0 and less: rows frozen so long ago that their number has come round again.
+        younger = f"age(xmin) > 0 AND age(xmin) < {began}"
+        sql = f"SELECT count(*) FROM ONLY {table.quoted} WHERE {younger}"  # noqa: S608 - quoted
+        number = int(rows(live, sql)[0][0])
+        if number:
+            found[table.label] = number
+    return found
 
 
 def lost_by_table(live: Connection, kept: Connection) -> dict[str, int]:

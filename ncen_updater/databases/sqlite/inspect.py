@@ -155,8 +155,21 @@ def _key(database: sqlite3.Connection, table: str, schema: str) -> list[str]:
     return [str(c[0]) for c in sorted(columns, key=lambda c: int(str(c[4])))]
 
 
+def _shared(database: sqlite3.Connection, table: str) -> list[str]:
+    """Columns that a table has in ``main`` and in ``kept``, those of the key first."""
+    kept = {str(c[0]) for c in _columns(database, table, "kept")}
+    key = _key(database, table, "main")
+    names = [str(c[0]) for c in _columns(database, table)]
+    return [*key, *(name for name in names if name in kept and name not in key)]
+
+
 def lost_rows(database: sqlite3.Connection) -> dict[str, int]:
-    """Count rows of ``main`` whose key is not in the attached ``kept``, by table."""
+    """Count rows of ``main`` that are not, or not so, in the attached ``kept``, by table.
+
+    Only columns that both have are compared, so a row is found in its place by its key although the
+    release has other columns. A table without a key that only gets the same rows once more is
+    compared by number.
+    """
     found: dict[str, int] = {}
     older = set(tables(database, "kept"))
     for table in tables(database):
@@ -168,13 +181,20 @@ def lost_rows(database: sqlite3.Connection) -> dict[str, int]:
         if table not in older:
             lost = int(database.execute(total).fetchone()[0])
         elif key and key == _key(database, table, "kept"):
-            same = " AND ".join(f"k.{quoted(c)} IS m.{quoted(c)}" for c in key)
+            same = " AND ".join(f"k.{quoted(c)} IS m.{quoted(c)}" for c in _shared(database, table))
             absent = f"NOT EXISTS (SELECT 1 FROM kept.{name} AS k WHERE {same})"  # noqa: S608
             lost = int(database.execute(f"{total} AS m WHERE {absent}").fetchone()[0])
         else:
             kept = f"SELECT count(*) FROM kept.{name}"  # noqa: S608 - a quoted name
-            now, then = (int(database.execute(sql).fetchone()[0]) for sql in (total, kept))
-            lost = max(0, now - then)
+            listed = ", ".join(quoted(c) for c in _shared(database, table)) or "NULL"
+            other = (
+                f"SELECT count(*) FROM (SELECT {listed} FROM main.{name}"  # noqa: S608 - quoted
+                f" EXCEPT SELECT {listed} FROM kept.{name})"
+            )
+            now, then, changed = (
+                int(database.execute(sql).fetchone()[0]) for sql in (total, kept, other)
+            )
+            lost = max(now - then, changed)
         if lost:
             found[table] = lost
     return found

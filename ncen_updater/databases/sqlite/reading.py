@@ -185,7 +185,7 @@ class SqliteFacts(DatabaseEngine):
             return inspect.fingerprint(database)
 
     def lost_rows(self, change: ChangeRef) -> dict[str, dict[str, int]]:
-        """Rows of live whose key is not in previous of ``change.source``."""
+        """See :meth:`DatabaseEngine.lost_rows`: rows that are not so in the kept set."""
         live = self._layout.live_set()
         kept = self._source(change)
         found: dict[str, dict[str, int]] = {}

@@ -119,13 +119,17 @@ def test_own_tables_are_left_out(database: sqlite3.Connection) -> None:
     assert list(table_digests(database)) == ['b"c']
 
 
-def test_lost_rows_by_key_and_by_number(database: sqlite3.Connection) -> None:
+def test_lost_rows(database: sqlite3.Connection) -> None:
     database.execute("ATTACH ':memory:' AS kept")
     database.executescript(
         "CREATE TABLE main.keyed (a INTEGER, b INTEGER, note, PRIMARY KEY (a, b));"
         "CREATE TABLE kept.keyed (a INTEGER, b INTEGER, note, PRIMARY KEY (a, b));"
-        "INSERT INTO main.keyed VALUES (1, 1, 'x'), (1, 2, 'x'), (2, 1, 'x');"
-        "INSERT INTO kept.keyed VALUES (1, 1, 'other'), (3, 1, 'x'), (4, 1, 'x');"
+        "ALTER TABLE main.keyed ADD COLUMN new DEFAULT 'n';"
+        "INSERT INTO main.keyed VALUES (1, 1, 'y', 1), (1, 2, 'x', 1), (2, 1, 'x', 1),"
+        " (3, 1, NULL, 1);"
+        "INSERT INTO kept.keyed VALUES (1, 1, 'other'), (3, 1, NULL), (4, 1, 'x');"
+        "CREATE TABLE main.edited (a); CREATE TABLE kept.edited (a);"
+        "INSERT INTO main.edited VALUES (1), (3); INSERT INTO kept.edited VALUES (1), (2);"
         "CREATE TABLE main.loose (a); CREATE TABLE kept.loose (a);"
         "INSERT INTO main.loose VALUES (1), (2), (3); INSERT INTO kept.loose VALUES (9);"
         "CREATE TABLE main.fewer (a); CREATE TABLE kept.fewer (a);"
@@ -133,4 +137,4 @@ def test_lost_rows_by_key_and_by_number(database: sqlite3.Connection) -> None:
         "CREATE TABLE main.later (a); INSERT INTO main.later VALUES (1);"
         "CREATE TABLE main.ncen_kept__x (a); INSERT INTO main.ncen_kept__x VALUES (1);"
     )
-    assert lost_rows(database) == {"keyed": 2, "loose": 2, "later": 1}
+    assert lost_rows(database) == {"edited": 1, "keyed": 3, "loose": 3, "later": 1}

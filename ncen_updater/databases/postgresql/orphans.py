@@ -1,0 +1,55 @@
+"""What an interrupted copy may have left where the agent cannot see it. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ncen_updater.databases.base import CopyPlan
+from ncen_updater.databases.postgresql.blockers import Kind
+from ncen_updater.databases.postgresql.catalogue import read_databases
+from ncen_updater.databases.postgresql.connection import Server
+from ncen_updater.databases.postgresql.datadir import find_data_directory
+from ncen_updater.databases.postgresql.planning import copies
+from ncen_updater.findings import Finding, Severity
+from ncen_updater.i18n import N_
+
+__all__ = ["find_orphans"]
+
+LEFT = Kind(
+    "NU-4138",
+    Severity.ADVISORY,
+    N_("An interrupted copy of {database} left the directory base/{oid} in the server."),
+    N_("Run 'ncen-updater resume'. If it stays, remove it: no database has this number."),
+)
+UNSEEN = Kind(
+    "NU-4139",
+    Severity.ADVISORY,
+    N_(
+        "An interrupted copy of {database} may have left the directory base/{oid} in the server, "
+        "where the agent cannot look."
+    ),
+    N_(
+        "Let the database administrator look below the data directory and its tablespaces. "
+        "If a directory {oid} is there and pg_database has no such oid, remove it: "
+        "it only takes up room."
+    ),
+)
+
+
+def find_orphans(server: Server, plan: CopyPlan) -> Iterator[Finding]:
+    """Yield a finding for each directory that is, or may be, left of a copy that was torn.
+
+    Args:
+        server: The server.
+        plan: Copies of which at least one was not finished.
+    """
+    with server.facts() as connection:
+        taken = {row.oid for row in read_databases(connection).values()}
+        directory = find_data_directory(server, connection)
+    for copy in copies(plan):
+        if not copy.oid or copy.oid in taken:
+            continue
+        if directory is None:
+            yield UNSEEN.found(database=copy.source, oid=copy.oid)
+        elif directory.directories(copy.oid):
+            yield LEFT.found(database=copy.source, oid=copy.oid)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ from typing import Any
 
 from packaging.version import Version
 
+from ncen_updater import durable
 from ncen_updater.demo.databases import (
     PostgresPlace,
     SiteDatabases,
@@ -145,8 +147,17 @@ class DemoSite:
         }
         text = json.dumps(overlay, indent=2, ensure_ascii=False)
         (self.overlay / "ncen.json").write_text(text, "utf-8")
-        self.config_path.write_text(_toml(self._settings()), "utf-8")
-        self.config_path.chmod(0o600)
+        self.configure(self.options.settings or {})
+
+    def configure(self, settings: Mapping[str, Mapping[str, Any]]) -> None:
+        """Write ``agent.toml`` anew, in one step: a service may be reading it.
+
+        Args:
+            settings: Tables that replace those of the same name.
+        """
+        self.options = dataclasses.replace(self.options, settings=settings)
+        content = _toml(self._settings()).encode()
+        durable.write(self.config_path, content, 0o600)
 
     def _build_slot(self, version: str) -> None:
         """Build the slot as the agent would, from an archive as the publisher would make it."""
@@ -339,10 +350,17 @@ def _toml(tables: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _table(name: str, table: Mapping[str, Any]) -> list[str]:
-    # JSON's strings, numbers, booleans and arrays are TOML's too.
-    plain = [f"{k} = {json.dumps(v)}" for k, v in table.items() if not isinstance(v, Mapping)]
+    plain = [f"{k} = {_inline(v)}" for k, v in table.items() if not isinstance(v, Mapping)]
     lines = [f"[{name}]", *plain, ""]
     for key, value in table.items():
         if isinstance(value, Mapping):
             lines += _table(f"{name}.{key}", value)
     return lines
+
+
+def _inline(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{key} = {_inline(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_inline, value)) + "]"
+    return json.dumps(value)  # JSON's strings, numbers and booleans are TOML's too

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -54,8 +55,33 @@ def be(monkeypatch: pytest.MonkeyPatch, name: str, uid: int) -> None:
     monkeypatch.setenv("SUDO_UID", str(uid))
 
 
-def test_two_people_approve_what_was_rehearsed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def the_dossier_of_it(desk: Desk, directory: Path, binding: str) -> None:
+    """The page says who approved what; one in each language is kept."""
+    kept = directory / "site/var/lib/ncen-updater/dossiers"
+    assert sorted(path.name for path in kept.iterdir()) == [
+        f"{binding}.en.html", f"{binding}.fr.html",
+    ]  # fmt: skip
+    assert "amina" in (kept / f"{binding}.fr.html").read_text("utf-8")
+    output = directory / "page.html"
+    said = desk.json("dossier", "3.3.0", "--output", str(output))
+    assert (said["binding"], said["html"]) == (binding, None)
+    content = output.read_bytes()
+    assert said["sha256"] == hashlib.sha256(content).hexdigest()
+    assert output.stat().st_mode & 0o777 == 0o640
+    assert b"CITES" in content
+    assert b"amina" in content
+    nowhere = desk.json("dossier", "--output", str(directory / "no/page.html"), code=1)
+    assert nowhere["error"]["code"] == "NU-9201"
+    _, out, _ = desk.run("dossier", "--lang", "fr")
+    assert out.startswith("<!DOCTYPE html>")
+    assert "mise à niveau" in out
+
+
+def test_two_people_approve_what_was_rehearsed(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     assert desk.json("approve", "--yes", code=13)["error"]["code"] == "NU-6024"
+    assert desk.json("dossier", code=13)["error"]["code"] == "NU-6024"
     dry = desk.json("rehearse", "--dry-run")
     assert dry["rehearsal"] is None
     assert dry["available"] is True
@@ -68,6 +94,7 @@ def test_two_people_approve_what_was_rehearsed(desk: Desk, monkeypatch: pytest.M
     assert (seen["missing"], seen["approvals"]) == (2, [])
     first = desk.json("approve", "--yes")
     assert [a["who"] for a in first["approvals"]] == ["amina"]
+    the_dossier_of_it(desk, tmp_path, first["binding"])
     again = desk.json("approve", "--yes")
     assert again["missing"] == 1
     assert desk.json("upgrade", "--yes", code=4)["error"]["code"] == "NU-6023"

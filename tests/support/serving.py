@@ -1,0 +1,250 @@
+"""The real service on a real stand-in site: started, told, killed, and judged from outside."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from packaging.version import Version
+
+from ncen_updater.composition import build_site
+from ncen_updater.config.loader import load_config
+from ncen_updater.config.service import WindowSettings
+from ncen_updater.demo.evidence import case_references, database_digests
+from ncen_updater.demo.site import DemoSite, version_of
+from ncen_updater.policy.windows import opening_at
+from ncen_updater.progress import Silent
+from ncen_updater.service.knowledge import Knowledge, KnowledgeFile
+from ncen_updater.service.serve import KNOWLEDGE
+from ncen_updater.upgrade import approving
+from ncen_updater.upgrade.consent import Person
+from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.lock import lock_holder
+from ncen_updater.upgrade.memory import Memory
+from ncen_updater.upgrade.model import StepName
+from ncen_updater.upgrade.names import JOURNAL, LOCK
+from ncen_updater.upgrade.orders import OrderKind, Orders
+from ncen_updater.upgrade.rehearsals import Rehearsals
+
+__all__ = ["AMINA", "BO", "Records", "ServedSite", "closed_hours", "open_hours"]
+
+AMINA, BO = Person("amina", 1001), Person("bo", 1002)
+PATIENCE_S = 120.0
+
+
+def open_hours(now: datetime | None = None) -> dict[str, str]:
+    """A window that is open for some hours."""
+    now = now or datetime.now(UTC)
+    return _hours(now - timedelta(hours=1), now + timedelta(hours=3))
+
+
+def closed_hours(now: datetime | None = None) -> dict[str, str]:
+    """A window that opens in some hours."""
+    now = now or datetime.now(UTC)
+    return _hours(now + timedelta(hours=4), now + timedelta(hours=8))
+
+
+def _hours(start: datetime, end: datetime) -> dict[str, str]:
+    return {"start": f"{start:%H:%M}", "end": f"{end:%H:%M}"}
+
+
+@dataclass(frozen=True)
+class Records:
+    """What officers have entered, and everything that the databases hold."""
+
+    cases: Mapping[str, set[str]]
+    digests: Mapping[str, str]
+
+
+class ServedSite:
+    """A stand-in site with the service, as a process of its own.
+
+    Args:
+        demo: A laid-out site that runs and has a journal and a trusted root.
+    """
+
+    def __init__(self, demo: DemoSite) -> None:
+        self.demo = demo
+        self.log = demo.root / "service.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    # ---- the process -----------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the service."""
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "ncen_updater.cli.agent", "--config",
+                 str(self.demo.config_path), "serve"],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+
+    def tell(self, number: signal.Signals) -> None:
+        """Send the service a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def stop(self) -> int:
+        """End the service as systemd does; returns its exit status."""
+        if self._process is None:
+            return 0
+        self.tell(signal.SIGTERM)
+        try:
+            return self._process.wait(PATIENCE_S)
+        finally:
+            self._process.kill()
+            self._process = None
+
+    def kill(self, *, service: bool = True, children: bool = True) -> None:
+        """SIGKILL to the service, to what it started, or to both at once."""
+        assert self._process is not None
+        found = self.children() if children else []
+        if service:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+        for child in found:
+            with contextlib.suppress(ProcessLookupError):  # it may just have ended
+                os.kill(child, signal.SIGKILL)
+
+    def children(self) -> list[int]:
+        """What the service has started and what that has started, but not the application."""
+        if self._process is None:
+            return []
+        found, todo = [], [self._process.pid]
+        while todo:
+            parent = todo.pop()
+            try:
+                listed = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+            except OSError:
+                continue
+            mine = [int(pid) for pid in listed if not _is_application(int(pid))]
+            found += mine
+            todo += mine
+        return found
+
+    def said(self, words: str) -> bool:
+        """Whether the service has logged these words."""
+        return words in self.log.read_text("utf-8", "replace")
+
+    def until(self, what: str, holds: Callable[[], bool], seconds: float = PATIENCE_S) -> None:
+        """Wait for something that the service does.
+
+        Raises:
+            AssertionError: If it does not, with the end of the service's log.
+        """
+        deadline = time.monotonic() + seconds
+        while not holds():
+            ended = self._process is None or self._process.poll() is not None
+            if ended or time.monotonic() > deadline:
+                tail = self.log.read_text("utf-8", "replace")[-3000:]
+                raise AssertionError(f"never: {what}\n{tail}")
+            time.sleep(0.05)
+
+    # ---- what is known of the site -------------------------------------------------------------
+
+    def journal(self) -> Journal:
+        """The journal, to read."""
+        return Journal.open(self.demo.state / JOURNAL, read_only=True)
+
+    def kinds(self) -> list[str]:
+        """Kinds of all events."""
+        with self.journal() as journal:
+            return [event.kind for event in journal.events()]
+
+    def knowledge(self) -> Knowledge:
+        """What the service keeps."""
+        return KnowledgeFile(self.demo.state / KNOWLEDGE).load()
+
+    def current(self) -> str:
+        """The release that the link chooses."""
+        return self.demo.current.resolve().name
+
+    def at_rest(self) -> bool:
+        """Whether nothing is open, torn or at work."""
+        with self.journal() as journal:
+            open_work = journal.open_change() is not None or Rehearsals(journal).torn()
+        busy = lock_holder(self.demo.state / LOCK) is not None
+        return not (open_work or busy or self.children())
+
+    def records(self) -> Records:
+        """What the databases hold now."""
+        place = self.demo.databases
+        return Records(case_references(place), database_digests(place))
+
+    def judge(self, before: Records, start: str) -> list[str]:
+        """Say what is wrong with the site; empty where it is one whole version with all records."""
+        found, now = [], self.records()
+        whole = version_of(self.demo).whole
+        if whole is None:
+            found.append(f"a mixture: {version_of(self.demo)}")
+        if self.demo.door_file.exists():
+            found.append("officers are kept out")
+        if now.cases != before.cases:
+            found.append("records are missing, or there are new ones")
+        if whole == start and now.digests != before.digests:
+            found.append("the release before, with other data")
+        return found
+
+    def outside(self, hours: Mapping[str, str], since: datetime) -> list[str]:
+        """Changes since a time that kept officers out outside of the window."""
+        window = WindowSettings.model_validate(dict(hours)).window()
+        with self.journal() as journal:
+            closes = [
+                (change.id, change.steps[StepName.CLOSE].started_at)
+                for change in journal.changes()
+                if StepName.CLOSE in change.steps and change.created_at >= since
+            ]
+        return [name for name, at in closes if opening_at([window], at, UTC) is None]
+
+    # ---- what people do --------------------------------------------------------------------------
+
+    def configure(self, **tables: Mapping[str, Any]) -> None:
+        """Write tables of the configuration anew; the others stay."""
+        self.demo.configure({**(self.demo.options.settings or {}), **tables})
+
+    def approve(self, person: Person, version: str | None = None) -> int:
+        """Approve what was rehearsed; returns how many more have to."""
+        site = build_site(load_config(self.demo.config_path), self.demo.config_path)
+        target = Version(version) if version else None
+        with Journal.open(site.state / JOURNAL) as journal:
+            found = approving.subject(site, journal, Silent(), target)
+            approving.approve(journal, found, person)
+            return approving.subject(site, journal, Silent(), target).people.missing
+
+    def order(self, kind: OrderKind, **data: object) -> int:
+        """Order something."""
+        with Journal.open(self.demo.state / JOURNAL) as journal:
+            return Orders(journal).give(kind, data, AMINA)
+
+    def result(self, number: int) -> Mapping[str, Any] | None:
+        """What came of an order, once it has ended."""
+        with self.journal() as journal:
+            order = Orders(journal).order(number)
+        return order.result if order else None
+
+    def hold(self, reason: str) -> None:
+        """Forbid upgrades."""
+        with Journal.open(self.demo.state / JOURNAL) as journal:
+            Memory(journal).hold(reason, AMINA.who, None)
+
+    def unhold(self) -> None:
+        """Allow them again."""
+        with Journal.open(self.demo.state / JOURNAL) as journal:
+            Memory(journal).lift_holds(AMINA.who)
+
+
+def _is_application(pid: int) -> bool:
+    try:
+        return b"ncen_updater" not in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return True

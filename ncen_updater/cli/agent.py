@@ -25,6 +25,7 @@ COMMANDS = {
     "schedule": (f"{_AT}approve", N_("Choose when an approved upgrade may begin.")),
     "dossier": (f"{_AT}dossier", N_("Make a page on the upgrade for people to sign.")),
     "upgrade": (f"{_AT}upgrade", N_("Upgrade the application.")),
+    "watch": (f"{_AT}watch", N_("Follow what the service does.")),
     "confirm": (f"{_AT}confirm", N_("End the watched time: the new release is good.")),
     "rollback": (f"{_AT}rollback", N_("Go back to the release before.")),
     "resume": (f"{_AT}resume", N_("Bring an interrupted change to its end.")),
@@ -32,15 +33,19 @@ COMMANDS = {
     "collect": (f"{_AT}collect", N_("Drop what is kept longer than its days.")),
     "verify": (f"{_AT}verify", N_("Compare what is there with what was recorded.")),
     "doctor": (f"{_AT}doctor", N_("Look for everything that would stand in the way.")),
+    "support-bundle": (
+        f"{_AT}support_bundle",
+        N_("Gather what the Secretariat needs to help."),
+    ),
     "import": (f"{_AT}media", N_("Take releases from a bundle that came on a medium.")),
     "mirror": (f"{_AT}media", N_("Make or renew a copy of the feed for this country.")),
     "hold": (f"{_AT}hold", N_("Forbid upgrades, with a reason.")),
     "unhold": (f"{_AT}hold", N_("Allow upgrades again.")),
     "serve": (f"{_AT}serve", N_("Be the service of this site.")),
     "self-update": (f"{_AT}self_update", N_("Renew the agent itself.")),
-    "adopt": (f"{_AT}adopt", N_("Take over a site that was installed by hand.")),
     "install": (f"{_AT}install", N_("Install the agent on this server.")),
     "uninstall": (f"{_AT}install", N_("Take the agent away; the application stays.")),
+    "adopt": (f"{_AT}adopt", N_("Take over a site that was installed by hand.")),
 }
 
 

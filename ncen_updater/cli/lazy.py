@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import click
 
 from ncen_updater.cli.session import Session
-from ncen_updater.i18n import N_, translate
+from ncen_updater.i18n import N_, languages, translate
 
 __all__ = [
     "Command",
@@ -60,8 +60,20 @@ def global_options(*, config: bool = True) -> list[click.Parameter]:
         *options,
         option("--json", "as_json", is_flag=True, help=N_("Write one JSON document to stdout.")),
         option(
-            "--lang", "language", type=click.Choice(["en", "fr"]),
+            "--lang", "language", type=click.Choice(languages()),
             help=N_("Language of what is said."),
+        ),
+        option(
+            "--words", is_flag=True, help=N_("With --json: the lines for people, too, as 'words'.")
+        ),
+        *(
+            [
+                option(
+                    "--alone", is_flag=True, help=N_("Do it here, also where the service runs.")
+                )
+            ]
+            if config
+            else []
         ),
         option("--quiet", is_flag=True, help=N_("Leave out the progress.")),
         option("--verbose", is_flag=True, help=N_("Show the log, and traces of mistakes.")),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from typing import TextIO
 
+from ncen_updater.documents import error_document, jsonable
 from ncen_updater.errors import UpdaterError
 from ncen_updater.findings import Finding, Severity
 from ncen_updater.i18n import DEFAULT_LANGUAGE, N_, Text, translate
@@ -117,53 +117,6 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def jsonable(value: object, language: str = DEFAULT_LANGUAGE) -> object:
-    """Return a value in the forms that JSON has; times in UTC, everything unknown as its text."""
-    if isinstance(value, Text):
-        return value.render(language)
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    if isinstance(value, str):
-        return str(value)
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            field.name: jsonable(getattr(value, field.name), language)
-            for field in dataclasses.fields(value)
-        }
-    if isinstance(value, Mapping):
-        return {str(key): jsonable(item, language) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [jsonable(item, language) for item in value]
-    return str(value)
-
-
-def _state_text(state: Sequence[Text], language: str) -> str:
-    # Whole sentences one after the other; none is built from parts.
-    return " ".join(sentence.render(language) for sentence in state)
-
-
-def error_document(
-    error: UpdaterError, state: Sequence[Text], language: str = DEFAULT_LANGUAGE
-) -> dict[str, object]:
-    """Return an error as JSON has it.
-
-    Args:
-        error: What happened.
-        state: The state now, whole sentences.
-        language: Of the sentences.
-    """
-    return {
-        "code": error.code,
-        "what": error.what_text.render(language),
-        "state": _state_text(state, language),
-        "remedy": error.remedy_text.render(language),
-        "detail": error.detail,
-        "values": jsonable(error.values, language),
-    }
-
-
 def error_lines(
     error: UpdaterError,
     state: Sequence[Text],
@@ -172,17 +125,18 @@ def error_lines(
     rich: bool = False,
 ) -> list[str]:
     """Return an error for people: what happened, the state now, what to do, the code."""
+    document = error_document(error, state, language)
     parts = [
-        (WHAT, error.what_text.render(language), error.detail),
-        (STATE, _state_text(state, language), None),
-        (REMEDY, error.remedy_text.render(language), None),
+        (WHAT, document["what"], error.detail),
+        (STATE, document["state"], None),
+        (REMEDY, document["remedy"], None),
         (CODE, error.code, None),
     ]
     labels = {label: translate(label, language) for label, _, _ in parts}
     width = max(len(label) for label in labels.values()) + 1
     lines = []
     for label, text, detail in parts:
-        first, *more = clean(text).splitlines() or [""]
+        first, *more = clean(str(text)).splitlines() or [""]
         colour = "red" if label == WHAT else "bold"
         lines.append(f"{coloured(labels[label].ljust(width), colour, rich=rich)}{first}")
         more += clean(detail).splitlines() if detail else []

@@ -47,22 +47,26 @@ class Session:
         language: Two letters.
         quiet: Whether progress is left out.
         verbose: Whether the log and traces are shown.
+        words: Whether a JSON document holds the lines for people, too.
+        alone: Whether the service is left out.
         lost: Why stdout did not take the data, where it did not.
+        masking: Takes secrets out of the log, where there is one for systemd's journal.
     """
 
-        masking: Takes secrets out of the log, where there is one for systemd's journal.
     program: str
     config: Path = DEFAULT_CONFIG
     as_json: bool = False
     language: str = DEFAULT_LANGUAGE
     quiet: bool = False
     verbose: bool = False
+    words: bool = False
+    alone: bool = False
     lost: OSError | None = None
+    masking: Masking | None = None
     _lines: list[str] = field(default_factory=list)
 
     def text(self, template: str, **values: object) -> str:
         """Return a sentence in the language of this run."""
-    masking: Masking | None = None
         return Text(template, values).render(self.language)
 
     def show(self, line: str | Text = "") -> None:
@@ -73,7 +77,8 @@ class Session:
         """Write the data: the document, or the lines that were kept."""
         lines, self._lines = self._lines, []
         if self.as_json:
-            self.write(json.dumps(jsonable(document, self.language), indent=2, ensure_ascii=False))
+            whole = {**document, "words": lines} if self.words else document
+            self.write(json.dumps(jsonable(whole, self.language), indent=2, ensure_ascii=False))
         elif lines:
             self.write("\n".join(lines))
 
@@ -123,8 +128,10 @@ class Session:
     def progress(self) -> Heartbeat:
         """Return the listener of this run, a context manager."""
         from ncen_updater.cli.terminal import make_progress
+        from ncen_updater.relay import relay_from_environment
 
-        return make_progress(quiet=self.quiet, language=self.language)
+        relay = relay_from_environment()
+        return make_progress(quiet=self.quiet, language=self.language, relay=relay)
 
 
 @dataclass
@@ -141,13 +148,6 @@ class AgentSession(Session):
     before: SiteFacts | None = None
     adopting: bool = False
 
-    def open_site(self) -> Site:
-        """Read the whole configuration and put the site together.
-
-        Raises:
-            ConfigError: If the configuration has mistakes.
-        """
-        from ncen_updater.cli.state import look_lightly
     def learn_secrets(self) -> None:
         """Keep what the configuration has of passwords out of the log."""
         if self.masking is not None:
@@ -156,11 +156,18 @@ class AgentSession(Session):
 
             self.masking.learn(secrets_of(read_config(self.config).data))
 
+    def open_site(self) -> Site:
+        """Read the whole configuration and put the site together.
+
+        Raises:
+            ConfigError: If the configuration has mistakes.
+        """
+        from ncen_updater.cli.state import look_lightly
         from ncen_updater.composition import build_site
         from ncen_updater.config.loader import load_config
 
         config = load_config(self.config)
+        self.learn_secrets()
         self.before = look_lightly(self.config)
         self.site = build_site(config, self.config)
         return self.site
-        self.learn_secrets()

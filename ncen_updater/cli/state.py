@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ncen_updater.config.paths import Places, load_places
-from ncen_updater.config.read import read_config
 from ncen_updater.errors import UpdaterError
 from ncen_updater.i18n import N_, Text
+from ncen_updater.service.report import door_closed
 from ncen_updater.slots.link import current_version
 from ncen_updater.upgrade.errors import JournalMissing
 from ncen_updater.upgrade.journal import Journal
@@ -25,7 +25,7 @@ from ncen_updater.upgrade.names import JOURNAL
 if TYPE_CHECKING:
     from ncen_updater.upgrade.context import Site
 
-__all__ = ["UNKNOWN", "SiteFacts", "door_closed", "look_deeply", "look_lightly", "sentences"]
+__all__ = ["UNKNOWN", "SiteFacts", "look_deeply", "look_lightly", "sentences"]
 
 UNKNOWN = N_("The state of the site could not be found out: {why}")
 
@@ -55,21 +55,6 @@ class SiteFacts:
     journal: bool | None = None
     last: Change | None = None
     why: tuple[str, ...] = ()
-
-
-def door_closed(config: Path) -> bool | None:
-    """Whether the door's file is there; None if the configuration names none."""
-    data = read_config(config).data
-    paths, application = data.get("paths", {}), data.get("application", {})
-    name = application.get("door_file") if isinstance(application, dict) else None
-    root = paths.get("root", "/") if isinstance(paths, dict) else None
-    if not isinstance(name, str) or not isinstance(root, str):
-        return None
-    try:
-        (Path(root) / name).lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return True
 
 
 def look_lightly(config: Path) -> SiteFacts:

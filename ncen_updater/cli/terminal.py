@@ -134,19 +134,39 @@ class Heartbeat:
 
 
 class _Quiet(Heartbeat):
-    """A listener that says nothing, where a context manager is wanted."""
+    """A listener that shows nothing, where a context manager is wanted.
 
-    def __init__(self) -> None:
+    Args:
+        relay: Where it passes on what it is told, if anywhere.
+    """
+
+    def __init__(self, relay: Progress | None) -> None:
         super().__init__(sys.stderr, rich=False, language="en")
+        self._relay = relay
 
     def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
-        """Say nothing."""
+        """Pass it on."""
+        if self._relay is not None:
+            self._relay.tell(what, done, total)
 
 
-def make_progress(*, quiet: bool, language: str, stream: TextIO | None = None) -> Heartbeat:
-    """Return the listener that fits the stream (stderr by default)."""
+def make_progress(
+    *,
+    quiet: bool,
+    language: str,
+    stream: TextIO | None = None,
+    relay: Progress | None = None,
+) -> Heartbeat:
+    """Return the listener that fits the stream (stderr by default).
+
+    Args:
+        quiet: Whether nothing is shown.
+        language: Of the sentences.
+        stream: Where they are shown.
+        relay: Who is told instead, where nothing is shown.
+    """
     if quiet:
-        return _Quiet()
+        return _Quiet(relay)
     stream = stream or sys.stderr
     return Heartbeat(stream, rich=is_rich(stream), language=language)
 

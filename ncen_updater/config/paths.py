@@ -16,7 +16,7 @@ from ncen_updater.config.locate import line_of, locate
 from ncen_updater.config.read import RawConfig, read_config
 from ncen_updater.i18n import N_, Text
 
-__all__ = ["Places", "load_places"]
+__all__ = ["DEFAULT_SOCKET", "Places", "load_places", "service_socket"]
 
 # The same as in model.py, which cannot be imported here; a test compares them.
 DEFAULTS = {
@@ -31,6 +31,7 @@ PATTERNS = {
     "product": r"[a-z][a-z0-9-]{0,40}",
 }
 DEFAULT_PRODUCT = "ncen"
+DEFAULT_SOCKET = "run/ncen-updater/api.sock"
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,21 @@ def load_places(path: Path) -> Places:
         site=site["id"],
         country=site["country"],
     )
+
+
+def service_socket(path: Path) -> Path:
+    """Return where the service of a site listens.
+
+    Raises:
+        ConfigError: As :func:`ncen_updater.config.loader.load_config`, for what is read here.
+    """
+    raw = read_config(path)
+    mistakes: list[Mistake] = []
+    root = _text(raw, ("paths", "root"), DEFAULTS["root"], mistakes)
+    place = _text(raw, ("service", "socket"), DEFAULT_SOCKET, mistakes)
+    if mistakes:
+        raise ConfigInvalid(path, mistakes)
+    return Path(root) / place
 
 
 def _text(

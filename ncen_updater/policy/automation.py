@@ -159,6 +159,8 @@ def decide(facts: Facts) -> Act:
     if facts.busy:
         return Act(Deed.WAIT, Text(N_("somebody is at work here")), facts.now + BUSY_WAIT)
     if facts.stuck:
+        if facts.ordered:
+            return Act(Deed.ORDER, Text(N_("somebody asked for it")))
         return _wait(facts, None, N_("a change is stuck: a person has to look at it"))
     if facts.open_change:
         return _do(facts, Deed.RESUME, N_("a change has not come to its end"))

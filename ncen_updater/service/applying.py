@@ -7,14 +7,17 @@ the commands of :data:`COMMANDS` are run here, on the configuration that the uni
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
 from ncen_updater.bounded import parse_json
+from ncen_updater.relay import Told
 from ncen_updater.service.children import Finished, ProcessRunner
 
 __all__ = ["COMMANDS", "LOOKS", "apply", "main", "words_of_line"]
@@ -60,7 +63,7 @@ def apply(config: Path, orders: IO[bytes], results: IO[bytes]) -> int:
     Args:
         config: The configuration file.
         orders: One line with ``words``; a further line asks the work to end.
-        results: Takes one line with ``exit_code`` and ``document``.
+        results: Takes lines that tell of the work, then one with ``exit_code`` and ``document``.
 
     Returns:
         The exit status of this process.
@@ -78,7 +81,8 @@ def apply(config: Path, orders: IO[bytes], results: IO[bytes]) -> int:
             stop.set()
 
     threading.Thread(target=listen, daemon=True).start()
-    finished = _run(ProcessRunner(config, lambda: None, stop.is_set), words)
+    teller = _Teller(results)
+    finished = _run(ProcessRunner(config, lambda: None, stop.is_set, teller), words)
     result = {"exit_code": finished.exit_code, "document": dict(finished.document)}
     try:
         results.write(json.dumps(result).encode() + b"\n")
@@ -86,6 +90,25 @@ def apply(config: Path, orders: IO[bytes], results: IO[bytes]) -> int:
     except ConnectionError as error:
         logger.warning("the service has gone, and the result with it: %s", error)
     return 0
+
+
+class _Teller:
+    """Passes on what the work says of itself; a service that has gone is not told."""
+
+    def __init__(self, results: IO[bytes]) -> None:
+        self._results = results
+
+    def began(self, words: Sequence[str]) -> None:
+        """Nothing: the service knows."""
+
+    def told(self, told: Told) -> None:
+        """Pass it on."""
+        with contextlib.suppress(ConnectionError):
+            self._results.write(told.line())
+            self._results.flush()
+
+    def ended(self) -> None:
+        """Nothing: the result tells."""
 
 
 def _run(runner: ProcessRunner, words: tuple[str, ...]) -> Finished:

@@ -18,6 +18,7 @@ from ncen_updater.errors import UpdaterError
 from ncen_updater.policy.automation import Rehearsed
 from ncen_updater.policy.bad_releases import BadRelease, next_attempt
 from ncen_updater.service.knowledge import Assessment
+from ncen_updater.upgrade.basis import basis_to_json
 from ncen_updater.upgrade.collecting import due_at
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.memory import Memory
@@ -73,6 +74,7 @@ def assess(site: Site, agent: str | None = None) -> Assessment:
         prepared=standing is not None,
         rehearsed=standing.rehearsed if standing else Rehearsed.MISSING,
         binding=standing.basis.binding() if standing and standing.basis else "",
+        basis=basis_to_json(standing.basis) if standing and standing.basis else None,
         bad_until=max(again, default=None),
         voids=tuple(str(void.text) for void in standing.voids) if standing else (),
     )

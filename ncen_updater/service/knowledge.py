@@ -34,6 +34,7 @@ class Assessment:
         prepared: Whether the target's slot stands.
         rehearsed: What is known of its rehearsal.
         binding: What an approval would have to carry.
+        basis: The document whose digest the binding is.
         bad_until: Until when the target is not tried by itself.
         voids: Why an earlier approval no longer holds, in words.
         collect_at: When the days of something that is kept are over.
@@ -46,6 +47,7 @@ class Assessment:
     prepared: bool = False
     rehearsed: Rehearsed = Rehearsed.MISSING
     binding: str = ""
+    basis: Mapping[str, object] | None = None
     bad_until: datetime | None = None
     voids: tuple[str, ...] = ()
     collect_at: datetime | None = None
@@ -60,6 +62,7 @@ class Assessment:
             "prepared": self.prepared,
             "rehearsed": self.rehearsed.value,
             "binding": self.binding,
+            "basis": dict(self.basis) if self.basis is not None else None,
             "bad_until": self.bad_until.isoformat() if self.bad_until else None,
             "voids": list(self.voids),
             "collect_at": self.collect_at.isoformat() if self.collect_at else None,
@@ -72,8 +75,8 @@ class Assessment:
         Raises:
             ValueError, KeyError, TypeError: If it is none.
         """
-        voids, event = data["voids"], data["event"]
-        if not isinstance(voids, list) or type(event) is not int:
+        voids, event, basis = data["voids"], data["event"], data.get("basis")
+        if not (isinstance(voids, list) and type(event) is int and isinstance(basis, dict | None)):
             raise TypeError("not an assessment")
         return cls(
             event=event,
@@ -83,6 +86,7 @@ class Assessment:
             prepared=data["prepared"] is True,
             rehearsed=Rehearsed(str(data["rehearsed"])),
             binding=str(data["binding"]),
+            basis=basis,
             bad_until=optional_time(_text(data["bad_until"])),
             voids=tuple(str(void) for void in voids),
             collect_at=optional_time(_text(data.get("collect_at"))),

@@ -191,8 +191,8 @@ class Service:
             fetch_windows=tuple(item.window() for item in settings.fetch_windows),
             open_change=look.open_change,
             stuck=look.stuck,
-            ordered=look.order is not None,
             busy=look.busy,
+            ordered=look.order is not None,
             held=look.held,
             on_trial=self._on_trial(),
             agent=found.agent if settings.self_update else None,
@@ -285,24 +285,27 @@ def words_of_order(order: Order) -> tuple[str, ...]:
     """Return the command that does what a person ordered; pure."""
     version = order.data.get("version")
     named = _named(version if isinstance(version, str) else None)
+    retry = ("--retry",) if order.data.get("retry") is True else ()
+    said = ("--lang", "fr") if order.data.get("language") == "fr" else ()
     match order.kind:
         case OrderKind.CHECK:
-            return ("check",)
+            return ("check", *said)
         case OrderKind.PREPARE:
-            return ("plan", *named)
+            return ("plan", *named, *retry, *said)
         case OrderKind.REHEARSE:
-            return ("rehearse", *named)
+            return ("rehearse", *named, *retry, *said)
         case OrderKind.UPGRADE:
-            retry = ("--retry",) if order.data.get("retry") is True else ()
-            return ("upgrade", *named, "--yes", *retry)
+            # Who may approve agrees by the order; anybody else needs the approvals of others.
+            agreed = () if order.data.get("by_approver") is True else ("--scheduled",)
+            return ("upgrade", *named, "--yes", *agreed, *retry, *said)
         case OrderKind.ROLLBACK:
             loss = order.data.get("accept_loss")
             accepted = ("--accept-loss", str(loss)) if type(loss) is int else ()
-            return ("rollback", "--yes", *accepted)
+            return ("rollback", "--yes", *accepted, *said)
         case OrderKind.RESUME:
-            return ("resume",)
+            return ("resume", *said)
         case OrderKind.CONFIRM:
-            return ("confirm",)
+            return ("confirm", *said)
 
 
 def _named(version: str | None) -> tuple[str, ...]:

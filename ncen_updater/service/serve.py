@@ -18,6 +18,8 @@ from ncen_updater.policy.schedule import next_check
 from ncen_updater.selfupdate.keeping import SYSTEM_PYTHON, collect_slots, renew_failsafe
 from ncen_updater.selfupdate.probation import Probation
 from ncen_updater.selfupdate.sequence import SequenceFile
+from ncen_updater.service.api.server import start_api
+from ncen_updater.service.board import Board
 from ncen_updater.service.children import ProcessRunner
 from ncen_updater.service.knowledge import Knowledge, KnowledgeFile
 from ncen_updater.service.look import Looker
@@ -102,14 +104,12 @@ def serve(
     config_path: Path,
     *,
     listeners: tuple[Listener, ...] = (),
-    on_start: Callable[[AgentConfig, Waker], Callable[[], None]] | None = None,
 ) -> None:
     """Be the service until a signal ends it.
 
     Args:
         config_path: The configuration file; read again at SIGHUP.
         listeners: Told what happens; one that fails is logged and does not stop the service.
-        on_start: Starts what runs beside the loop, and returns what ends it.
 
     Raises:
         UpdaterError: If the configuration cannot be used, another service runs, or this agent is
@@ -120,17 +120,18 @@ def serve(
     notifier = SystemdNotifier()
     looker = Looker(state / JOURNAL, state / LOCK, _now)
     waker = Waker(notifier.alive, looker.changed_at)
+    board = Board(config.service, _now)
     runner: ProcessRunner | UnitRunner
     if config.service.runner == "systemd":
         where = config.paths.resolve(config.service.apply_socket)
-        runner = UnitRunner(where, notifier.alive, lambda: waker.stopping)
+        runner = UnitRunner(where, notifier.alive, lambda: waker.stopping, board)
     else:
-        runner = ProcessRunner(config_path, notifier.alive, lambda: waker.stopping)
+        runner = ProcessRunner(config_path, notifier.alive, lambda: waker.stopping, board)
     orders = _JournalOrders(state / JOURNAL)
     probation = _probation(config, runner)
 
     def tell(happening: Happening) -> None:
-        for listener in listeners:
+        for listener in (board.tell, *listeners):
             try:
                 listener(happening)
             except Exception:
@@ -152,15 +153,16 @@ def serve(
             on_trial=lambda: probation.on_trial,
         )
         _end_torn(orders)
-        stop_beside = on_start(config, waker) if on_start else None
+        stop_api = start_api(
+            config_path, config, board=board, keeper=keeper, wake=waker.wake, now=_now
+        )
         try:
             notifier.ready()
             tell(Happening("started", {}))
-            _loop(service, waker, notifier, probation, config_path)
+            _loop(service, waker, notifier, probation, board, config_path)
         finally:
             notifier.stopping()
-            if stop_beside is not None:
-                stop_beside()
+            stop_api()
             waker.close()
 
 
@@ -204,12 +206,13 @@ def _loop(
     waker: Waker,
     notifier: SystemdNotifier,
     probation: Probation,
+    board: Board,
     config_path: Path,
 ) -> None:
     while not waker.stopping:
         if waker.take_reload():
             notifier.reloading()
-            _reload(service, config_path)
+            _reload(service, board, config_path)
             notifier.ready()
         notifier.alive()
         act = service.step()
@@ -224,10 +227,12 @@ def _loop(
         waker.sleep(max(left, PAUSE_S))
 
 
-def _reload(service: Service, config_path: Path) -> None:
+def _reload(service: Service, board: Board, config_path: Path) -> None:
     """Go on with a new configuration, or with the old one, and say why."""
     try:
-        service.reload(load_config(config_path).service)
+        settings = load_config(config_path).service
+        service.reload(settings)
+        board.reconfigure(settings)
     except UpdaterError as error:
         logger.error("the old configuration stays in force: %s", error)
     else:

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ncen_updater.bounded import parse_json
-from ncen_updater.service.children import MAX_DOCUMENT_BYTES, SLICE_S, Finished
+from ncen_updater.relay import Told
+from ncen_updater.service.children import MAX_DOCUMENT_BYTES, SLICE_S, Finished, Watcher
 
 __all__ = ["UnitRunner"]
 
@@ -27,16 +28,26 @@ class UnitRunner:
         path: The socket at which systemd waits.
         alive: Called about once a second while the work goes on.
         asked_to_stop: Whether the service is to end.
+        watcher: Told of commands and of their progress.
     """
 
     def __init__(
-        self, path: Path, alive: Callable[[], None], asked_to_stop: Callable[[], bool]
+        self,
+        path: Path,
+        alive: Callable[[], None],
+        asked_to_stop: Callable[[], bool],
+        watcher: Watcher,
     ) -> None:
         self._path, self._alive, self._asked = path, alive, asked_to_stop
+        self._watcher = watcher
 
     def run(self, words: Sequence[str]) -> Finished:
         """Run a command."""
-        return self._ask(words)
+        self._watcher.began(words)
+        try:
+            return self._ask(words)
+        finally:
+            self._watcher.ended()
 
     def assess(self) -> Finished:
         """Run what assesses."""
@@ -73,10 +84,22 @@ class UnitRunner:
                 if not piece:
                     break
                 said += piece
+                said = self._pass_on(said)
             if self._asked() and not told:
                 connection.sendall(b"stop\n")
                 told = True
         return bytes(said)
+
+    def _pass_on(self, said: bytearray) -> bytearray:
+        """Tell the watcher what whole lines say of the work; return the rest."""
+        kept = bytearray()
+        for line in said.splitlines(keepends=True):
+            told = Told.from_line(bytes(line)) if line.endswith(b"\n") else None
+            if told is None:
+                kept += line
+            else:
+                self._watcher.told(told)
+        return kept
 
 
 def _finished(said: bytes) -> Finished:

@@ -203,12 +203,14 @@ class Journal(JournalFile):
             row = self._connection.execute("SELECT MAX(number) AS last FROM events").fetchone()
             return int(row["last"] or 0)
 
-    def events(self, after: int = 0, change: str | None = None) -> tuple[Event, ...]:
-        """Events, oldest first, after a number."""
+    def events(
+        self, after: int = 0, change: str | None = None, limit: int = -1
+    ) -> tuple[Event, ...]:
+        """Events, oldest first, after a number; all of them where there is no limit."""
         with reading(self.path):
             rows = self._connection.execute(
                 "SELECT * FROM events WHERE number > ? AND (? IS NULL OR change = ?)"
-                " ORDER BY number",
-                (after, change, change),
+                " ORDER BY number LIMIT ?",
+                (after, change, change, limit),
             )
             return tuple(Event(row) for row in rows)

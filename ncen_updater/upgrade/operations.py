@@ -17,12 +17,12 @@ from packaging.version import Version
 from ncen_updater.databases.base import Marker
 from ncen_updater.feed.path import NoPath, UpgradePath
 from ncen_updater.progress import Progress
+from ncen_updater.upgrade import soaking
 from ncen_updater.upgrade.context import Site
 from ncen_updater.upgrade.errors import (
     ChangeFailed,
     LaterHopFailed,
     NeedsPerson,
-    NothingToConfirm,
     NothingToRollBack,
     OpenChange,
     RecordsWouldBeLost,
@@ -245,7 +245,7 @@ class Operations:
             NothingToConfirm: If no change is committed and open.
         """
         with Journal.open(self._site.state / JOURNAL, read_only=True) as journal:
-            return _in_soak(journal)
+            return soaking.in_soak(journal)
 
     def confirm(self, by: str) -> Change:
         """End the soak of the release in use; the process that watches sees it, or a resume does.
@@ -254,10 +254,7 @@ class Operations:
             NothingToConfirm: If no change is committed and open.
         """
         with Journal.open(self._site.state / JOURNAL) as journal:
-            change = _in_soak(journal)
-            journal.fact(change.id, "confirmed_by", by)
-            journal.note("confirmed", change.id, by=by)
-            return change
+            return soaking.confirm(journal, by)
 
     @contextlib.contextmanager
     def between_changes(self, what: str) -> Iterator[Journal]:
@@ -367,13 +364,6 @@ class Operations:
         if change is not None and change.state is not ChangeState.STUCK:
             journal.state(change.id, ChangeState.STUCK, reason=str(decision.reason))
         return NeedsPerson(reason=decision.reason)
-
-
-def _in_soak(journal: Journal) -> Change:
-    change = journal.open_change()
-    if change is None or not change.committed:
-        raise NothingToConfirm
-    return change
 
 
 def _taken_over(journal: Journal, closes: str | None) -> dict[str, object]:

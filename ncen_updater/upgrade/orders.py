@@ -107,6 +107,14 @@ class Orders:
         """One order."""
         return next((o for o in self._select(f"id = {int(number)}") if o.id == number), None)
 
+    def newest(self, limit: int) -> tuple[Order, ...]:
+        """Orders of any state, newest first."""
+        return self._select(f"TRUE ORDER BY id DESC LIMIT {int(limit)}")
+
+    def unended(self) -> tuple[Order, ...]:
+        """Orders that wait or are being carried out, oldest first."""
+        return self._all(limit=100)
+
     def _all(self, limit: int) -> tuple[Order, ...]:
         return self._select(f"ended_at IS NULL ORDER BY id LIMIT {int(limit)}")
 

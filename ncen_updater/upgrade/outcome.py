@@ -9,7 +9,7 @@ from datetime import datetime
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.model import Change, StepName, StepState
 
-__all__ = ["Outcome", "outcome_of", "seconds_between", "stop_seconds"]
+__all__ = ["Outcome", "change_document", "outcome_of", "seconds_between", "stop_seconds"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,25 @@ def seconds_between(start: datetime, end: datetime) -> float | None:
     """Seconds from one record to a later one; None where the clock was set back between them."""
     seconds = (end - start).total_seconds()
     return seconds if seconds >= 0 else None
+
+
+def change_document(change: Change, facts: Mapping[str, object] | None = None) -> dict[str, object]:
+    """Return a change, with what its steps kept, as JSON has it."""
+    return {
+        "id": change.id,
+        "kind": change.kind.value,
+        "mode": change.mode.value,
+        "state": change.state.value,
+        "product": change.product,
+        "from": change.from_version,
+        "to": change.to_version,
+        "strategy": change.strategy,
+        "created_at": change.created_at,
+        "ended_at": change.ended_at,
+        "stop_s": stop_seconds(change, facts or {}),
+        "error_code": change.error_code,
+        "attempts": change.attempts,
+    }
 
 
 def outcome_of(journal: Journal, change_id: str) -> Outcome:

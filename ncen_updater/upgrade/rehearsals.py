@@ -12,7 +12,7 @@ from enum import StrEnum
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.journal_rows import optional_time, reading
 
-__all__ = ["RehearsalRecord", "RehearsalState", "Rehearsals"]
+__all__ = ["RehearsalRecord", "RehearsalState", "Rehearsals", "rehearsal_document"]
 
 
 class RehearsalState(StrEnum):
@@ -48,6 +48,20 @@ class RehearsalRecord:
         """What names this rehearsal with its report, for a binding."""
         content = json.dumps(self.report, sort_keys=True, separators=(",", ":")).encode()
         return f"{self.id}:{hashlib.sha256(content).hexdigest()}"
+
+
+def rehearsal_document(record: RehearsalRecord) -> dict[str, object]:
+    """Return a rehearsal as JSON has it."""
+    return {
+        "id": record.id,
+        "from": record.from_version,
+        "to": record.to_version,
+        "state": record.state.value,
+        "started_at": record.started_at,
+        "ended_at": record.ended_at,
+        "error_code": record.error_code,
+        "report": record.report,
+    }
 
 
 class Rehearsals:

@@ -157,9 +157,9 @@ def test_an_order_is_done_once_and_ended(trial: Trial) -> None:
         (
             OrderKind.UPGRADE,
             {"version": "3.3.0", "retry": True},
-            ("upgrade", "3.3.0", "--yes", "--retry"),
+            ("upgrade", "3.3.0", "--yes", "--scheduled", "--retry"),
         ),
-        (OrderKind.UPGRADE, {"version": 3, "retry": "x"}, ("upgrade", "--yes")),
+        (OrderKind.UPGRADE, {"version": 3, "retry": "x"}, ("upgrade", "--yes", "--scheduled")),
         (OrderKind.ROLLBACK, {}, ("rollback", "--yes")),
         (OrderKind.ROLLBACK, {"accept_loss": 12}, ("rollback", "--yes", "--accept-loss", "12")),
         (OrderKind.ROLLBACK, {"accept_loss": True}, ("rollback", "--yes")),

@@ -15,9 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from ncen_updater.config.service import ServiceSettings
 from ncen_updater.i18n import Text
 from ncen_updater.policy.automation import Act, Deed
 from ncen_updater.service.applying import COMMANDS, LOOKS, apply, words_of_line
+from ncen_updater.service.board import Board
 from ncen_updater.service.children import Finished
 from ncen_updater.service.loop import words_of, words_of_order
 from ncen_updater.service.units import AWAY, UnitRunner
@@ -86,7 +88,7 @@ def unit(directory: Path, *words: str) -> Iterator[Path]:
 
 
 def runner(path: Path, asked: Callable[[], bool] = lambda: False) -> UnitRunner:
-    return UnitRunner(path, lambda: None, asked)
+    return UnitRunner(path, lambda: None, asked, Board(ServiceSettings(), lambda: NOW))
 
 
 @needs_activator
@@ -150,7 +152,7 @@ def test_a_second_line_asks_the_work_to_end(
     begun = threading.Event()
     monkeypatch.setattr(
         "ncen_updater.service.applying.ProcessRunner",
-        lambda _config, _alive, asked: _Runner(asked, begun),
+        lambda _config, _alive, asked, _watcher: _Runner(asked, begun),
     )
     ours, theirs = socket.socketpair()
     with ours, theirs, ours.makefile("rb") as orders, ours.makefile("wb") as results:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,15 +13,24 @@ from ncen_updater.cli.commands.hold import parse_until
 from ncen_updater.cli.commands.rehearse import show_rehearsal
 from ncen_updater.cli.lazy import Command
 from ncen_updater.cli.person import person
-from ncen_updater.cli.render import format_time
+from ncen_updater.cli.remote import service_for
+from ncen_updater.cli.render import format_time, jsonable
 from ncen_updater.cli.session import AgentSession
 from ncen_updater.errors import ExitCode
 from ncen_updater.i18n import N_, Text
+from ncen_updater.service.errors import NotNext
+from ncen_updater.upgrade.errors import NothingToApprove, NotRehearsed, RehearsalOutdated
+from ncen_updater.upgrade.rehearsals import rehearsal_document
 
 if TYPE_CHECKING:
+    from packaging.version import Version
+
+    from ncen_updater.service.client import Client
     from ncen_updater.upgrade.approving import Subject
 
 __all__ = ["approve", "schedule"]
+
+Document = Mapping[str, Any]
 
 
 @click.command("approve", cls=Command, help=N_("Say yes to what was rehearsed."))
@@ -41,12 +51,15 @@ def approve(
 
     session = agent_session(context)
     target = parse_version(version)
+    service = service_for(session)
+    if service is not None:
+        return _approve_there(session, service, target, withdraw=withdraw, yes=yes, dry_run=dry_run)
     site = session.open_site()
     with Journal.open(site.state / JOURNAL, read_only=dry_run) as journal:
         with session.progress() as progress:
             found = approving.subject(site, journal, progress, target)
         if found.standing.rehearsal is not None and not withdraw:
-            show_rehearsal(session, found.standing.rehearsal)
+            show_rehearsal(session, rehearsal_document(found.standing.rehearsal))
         if not dry_run:
             if withdraw:
                 approving.withdraw(journal, found, person())
@@ -57,7 +70,7 @@ def approve(
             keep_dossiers(site, journal, found.target)
             with session.progress() as progress:
                 found = approving.subject(site, journal, progress, target)
-    _show(session, found)
+    _show(session, _standing_here(session, found))
     return ExitCode.OK
 
 
@@ -80,6 +93,16 @@ def schedule(
         raise click.UsageError("give a TIME, or --cancel", context)
     moment = parse_until(time, datetime.now(UTC))
     target = parse_version(version)
+    service = service_for(session)
+    if service is not None:
+        seen = _outlook(service, target)
+        if cancel and not dry_run:
+            service.call("DELETE", "/v1/schedule")
+        elif moment is not None and not dry_run:
+            body = {"binding": _binding(seen), "not_before": moment.isoformat()}
+            service.call("PUT", "/v1/schedule", body)
+        _show(session, _standing_of(_outlook(service, target)))
+        return ExitCode.OK
     site = session.open_site()
     with Journal.open(site.state / JOURNAL, read_only=dry_run) as journal:
         if cancel and not dry_run:
@@ -89,36 +112,112 @@ def schedule(
             if moment is not None and not dry_run:
                 approving.schedule(journal, found, moment, person())
                 found = approving.subject(site, journal, progress, target)
-    _show(session, found)
+    _show(session, _standing_here(session, found))
     return ExitCode.OK
 
 
-def _show(session: AgentSession, found: Subject) -> None:
+def _approve_there(
+    session: AgentSession,
+    service: Client,
+    target: Version | None,
+    *,
+    withdraw: bool,
+    yes: bool,
+    dry_run: bool,
+) -> ExitCode:
+    """Let the service write it down: it asks the kernel who says so."""
+    seen = _outlook(service, target)
+    rehearsal = seen["rehearsal"]
+    if rehearsal is not None and rehearsal["state"] == "passed" and not withdraw:
+        show_rehearsal(session, rehearsal)
+    if withdraw and not dry_run and seen["binding"] is not None:
+        service.call("DELETE", f"/v1/approvals/{seen['binding']}")
+    elif not withdraw and not dry_run:
+        binding = _binding(seen)
+        question = Text(N_("Approve the upgrade to {version}?"), {"version": seen["target"]})
+        session.agree(question, yes=yes)
+        service.call("POST", "/v1/approvals", {"binding": binding})
+    _show(session, _standing_of(_outlook(service, target)))
+    return ExitCode.OK
+
+
+def _outlook(service: Client, target: Version | None) -> Document:
+    """Return what comes next.
+
+    Raises:
+        NothingToApprove: If nothing does.
+        NotNext: If it is another release than the one that was named.
+    """
+    seen = service.get("/v1/outlook")
+    if seen["target"] is None:
+        raise NothingToApprove(current=str(seen["current"]))
+    if target is not None and str(target) != seen["target"]:
+        raise NotNext(version=target, target=seen["target"])
+    return seen
+
+
+def _binding(seen: Document) -> str:
+    """Return what is approved.
+
+    Raises:
+        NotRehearsed, RehearsalOutdated: If there is nothing that holds.
+    """
+    if isinstance(seen["binding"], str):
+        return seen["binding"]
+    if seen["voids"]:
+        raise RehearsalOutdated(version=seen["target"], reasons="; ".join(seen["voids"]))
+    raise NotRehearsed(version=seen["target"])
+
+
+def _standing_of(seen: Document) -> Document:
+    """Return where an approval stands, as the service sees it."""
+    scheduled = seen["scheduled"] or {}
+    names = ("binding", "plan", "rehearsed", "approvals", "missing", "voids")
+    return {
+        "version": seen["target"],
+        **{name: seen[name] for name in names},
+        "scheduled": scheduled.get("not_before"),
+        "scheduled_by": scheduled.get("who"),
+    }
+
+
+def _standing_here(session: AgentSession, found: Subject) -> Document:
+    """Return where an approval stands, as this process sees it."""
+    scheduled = found.scheduled
+    document = {
+        "version": found.target,
+        "binding": found.binding or None,
+        "plan": found.plan.digest,
+        "rehearsed": found.standing.rehearsed.value,
+        "approvals": [{"who": a.who, "uid": a.uid, "at": a.at} for a in found.people.given],
+        "missing": found.people.missing,
+        "voids": [void.text for void in found.standing.voids],
+        "scheduled": scheduled.not_before if scheduled else None,
+        "scheduled_by": scheduled.who if scheduled else None,
+    }
+    return {key: jsonable(value, session.language) for key, value in document.items()}
+
+
+def _when(text: str) -> str:
+    return format_time(datetime.fromisoformat(text))
+
+
+def _show(session: AgentSession, standing: Document) -> None:
     """Show where an approval stands."""
-    for void in found.standing.voids:
-        session.show(Text(N_("No longer what was approved: {reason}"), {"reason": void.text}))
-    for approval in found.people.given:
-        values: dict[str, object] = {"who": approval.who, "at": format_time(approval.at)}
+    for void in standing["voids"]:
+        session.show(Text(N_("No longer what was approved: {reason}"), {"reason": void}))
+    for approval in standing["approvals"]:
+        values: dict[str, object] = {"who": approval["who"], "at": _when(approval["at"])}
         session.show(Text(N_("Approved by {who}, {at}"), values))
-    if found.binding:
-        session.show(Text(N_("Digest of what is approved: {digest}"), {"digest": found.binding}))
-    missing = {"version": found.target, "count": found.people.missing}
-    if found.people.missing:
+    if standing["binding"]:
+        digest = {"digest": standing["binding"]}
+        session.show(Text(N_("Digest of what is approved: {digest}"), digest))
+    missing = {"version": standing["version"], "count": standing["missing"]}
+    if standing["missing"]:
         session.show(Text(N_("{version} needs {count} more approval(s)."), missing))
     else:
         session.show(Text(N_("{version} is approved."), missing))
-    if found.scheduled is not None:
-        chosen = {"at": format_time(found.scheduled.not_before), "who": found.scheduled.who}
+    if standing["scheduled"] is not None:
+        chosen = {"at": _when(standing["scheduled"]), "who": standing["scheduled_by"]}
         session.show(Text(N_("It begins at the earliest {at}, as {who} chose."), chosen))
-    session.finish(
-        {
-            "version": found.target,
-            "binding": found.binding or None,
-            "plan": found.plan.digest,
-            "rehearsed": found.standing.rehearsed.value,
-            "approvals": [{"who": a.who, "uid": a.uid, "at": a.at} for a in found.people.given],
-            "missing": found.people.missing,
-            "scheduled": found.scheduled.not_before if found.scheduled else None,
-            "voids": [str(void.text) for void in found.standing.voids],
-        }
-    )
+    session.finish(standing)

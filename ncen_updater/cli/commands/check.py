@@ -6,6 +6,7 @@ import click
 
 from ncen_updater.cli.commands.common import agent_session, path_document, show_notice, show_path
 from ncen_updater.cli.lazy import Command
+from ncen_updater.cli.remote import order, service_for, show_document
 from ncen_updater.cli.render import format_time
 from ncen_updater.errors import ExitCode
 from ncen_updater.i18n import N_, Text
@@ -22,6 +23,12 @@ def check(context: click.Context, exit_code: bool) -> ExitCode:
     from ncen_updater.upgrade.operations import Operations
 
     session = agent_session(context)
+    service = service_for(session)
+    if service is not None:
+        code, document = order(session, service, "check")
+        show_document(session, document)
+        available = exit_code and code == ExitCode.OK and document.get("available") is True
+        return ExitCode.AVAILABLE if available else code
     site = session.open_site()
     with session.progress() as progress:
         progress.tell(Text(N_("reading the signed list")))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
 import click
@@ -13,10 +12,10 @@ from ncen_updater.cli.lazy import session_of
 from ncen_updater.cli.render import clean, format_duration
 from ncen_updater.cli.session import AgentSession
 from ncen_updater.i18n import N_, Text
+from ncen_updater.upgrade.outcome import change_document
 
 if TYPE_CHECKING:
     from ncen_updater.feed.path import NoPath, UpgradePath
-    from ncen_updater.upgrade.model import Change
     from ncen_updater.upgrade.operations import Result
     from ncen_updater.upgrade.outcome import Outcome
 
@@ -118,27 +117,6 @@ def show_notice(
     session.show(Text(text, values))
     if advice:
         session.show(Text(N_("  what to do: {advice}"), values))
-
-
-def change_document(change: Change, facts: Mapping[str, object] | None = None) -> dict[str, object]:
-    """Return a change, with what its steps kept, as JSON has it."""
-    from ncen_updater.upgrade.outcome import stop_seconds
-
-    return {
-        "id": change.id,
-        "kind": change.kind.value,
-        "mode": change.mode.value,
-        "state": change.state.value,
-        "product": change.product,
-        "from": change.from_version,
-        "to": change.to_version,
-        "strategy": change.strategy,
-        "created_at": change.created_at,
-        "ended_at": change.ended_at,
-        "stop_s": stop_seconds(change, facts or {}),
-        "error_code": change.error_code,
-        "attempts": change.attempts,
-    }
 
 
 def _outcome_document(outcome: Outcome) -> dict[str, object]:

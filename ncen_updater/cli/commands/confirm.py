@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import click
 
-from ncen_updater.cli.commands.common import agent_session, change_document
+from ncen_updater.cli.commands.common import agent_session
 from ncen_updater.cli.lazy import Command
 from ncen_updater.cli.program import user_name
+from ncen_updater.cli.remote import service_for
 from ncen_updater.errors import ExitCode
 from ncen_updater.i18n import N_, Text
+from ncen_updater.upgrade.outcome import change_document
 
 __all__ = ["confirm"]
 
@@ -17,22 +19,27 @@ __all__ = ["confirm"]
 @click.option("--dry-run", is_flag=True, help=N_("Say what would be done, and change nothing."))
 @click.pass_context
 def confirm(context: click.Context, dry_run: bool) -> ExitCode:
-    from ncen_updater.upgrade.operations import Operations
-
     session = agent_session(context)
-    site = session.open_site()
-    with session.progress() as progress:
-        operations = Operations(site, progress)
-        change = operations.in_soak() if dry_run else operations.confirm(user_name())
-    values = {"product": change.product, "version": change.to_version, "change": change.id}
+    service = None if dry_run else service_for(session)
+    if service is not None:
+        found = service.call("POST", "/v1/confirmation")["change"]
+    else:
+        from ncen_updater.upgrade.operations import Operations
+
+        site = session.open_site()
+        with session.progress() as progress:
+            operations = Operations(site, progress)
+            change = operations.in_soak() if dry_run else operations.confirm(user_name())
+        found = change_document(change)
+    values = {"product": found["product"], "version": found["to"], "change": found["id"]}
     if dry_run:
         text = N_("{product} {version} would be confirmed (change {change}).")
         session.show(Text(text, values))
-        session.finish({"confirmed": False, "change": change_document(change)})
+        session.finish({"confirmed": False, "change": found})
         return ExitCode.OK
     session.show(Text(N_("{product} {version} is confirmed (change {change})."), values))
     session.show(
         Text(N_("If no upgrade is at work now, 'ncen-updater resume' ends the change at once."))
     )
-    session.finish({"confirmed": True, "change": change_document(change)})
+    session.finish({"confirmed": True, "change": found})
     return ExitCode.OK

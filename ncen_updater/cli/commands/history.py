@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ncen_updater.cli.commands.common import agent_session, change_document
+from ncen_updater.cli.commands.common import agent_session
 from ncen_updater.cli.errors import NOTHING_CHANGED, UnknownChange
 from ncen_updater.cli.lazy import Command
 from ncen_updater.cli.render import clean, format_duration, format_time, table
@@ -12,11 +12,12 @@ from ncen_updater.cli.session import AgentSession
 from ncen_updater.config.paths import load_places
 from ncen_updater.errors import ExitCode
 from ncen_updater.i18n import N_, Text
+from ncen_updater.service.report import change_report, step_seconds
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.journal_rows import Event
-from ncen_updater.upgrade.model import Change, StepRecord
+from ncen_updater.upgrade.model import Change
 from ncen_updater.upgrade.names import IMPORT_REFUSED, IMPORTED, JOURNAL
-from ncen_updater.upgrade.outcome import seconds_between, stop_seconds
+from ncen_updater.upgrade.outcome import change_document, stop_seconds
 
 __all__ = ["history"]
 
@@ -106,46 +107,22 @@ def _list(
     )
 
 
-def _seconds(record: StepRecord) -> float | None:
-    return seconds_between(record.started_at, record.ended_at) if record.ended_at else None
-
-
 def _one(session: AgentSession, journal: Journal, change_id: str) -> None:
     try:
-        change = journal.change(change_id)
+        report = change_report(journal, change_id)
     except KeyError as error:
         raise UnknownChange(change=change_id, state=NOTHING_CHANGED) from error
-    events = journal.events(change=change_id)
+    change = journal.change(change_id)
     values = {"kind": change.kind, "origin": change.from_version, "id": change.id,
               "version": change.to_version, "state": change.state}  # fmt: skip
     session.show(Text(N_("{kind} {origin} -> {version} (change {id}): {state}"), values))
-    steps = [
-        {
-            "name": record.name.value,
-            "state": record.state.value,
-            "started_at": record.started_at,
-            "ended_at": record.ended_at,
-            "seconds": _seconds(record),
-        }
-        for record in sorted(change.steps.values(), key=lambda r: r.started_at)
-    ]
     for record in sorted(change.steps.values(), key=lambda r: r.started_at):
-        seconds = _seconds(record)
+        seconds = step_seconds(record)
         took = "-" if seconds is None else format_duration(seconds)
         session.show(f"  {record.name.value:16} {record.state.value:9} {took}")
-    for event in events:
+    for event in journal.events(change=change_id):
         words = ", ".join(
             f"{key} {value}" for key, value in event.data.items() if value is not None
         )
         session.show(clean(f"  {format_time(event.at)}  {event.kind}  {words}".rstrip()))
-    facts = journal.facts(change_id)
-    session.finish(
-        {
-            **change_document(change, facts),
-            "steps": steps,
-            "facts": facts,
-            "events": [
-                {"number": e.number, "at": e.at, "kind": e.kind, "data": e.data} for e in events
-            ],
-        }
-    )
+    session.finish(report)

@@ -10,6 +10,7 @@ from ncen_updater.cli.commands.common import agent_session
 from ncen_updater.cli.errors import NOTHING_CHANGED, BadTime
 from ncen_updater.cli.lazy import Command
 from ncen_updater.cli.program import user_name
+from ncen_updater.cli.remote import service_for
 from ncen_updater.cli.render import clean, format_time
 from ncen_updater.config.paths import load_places
 from ncen_updater.errors import ExitCode
@@ -49,15 +50,20 @@ def parse_until(text: str | None, now: datetime) -> datetime | None:
 @click.pass_context
 def hold(context: click.Context, reason: str, until: str | None, dry_run: bool) -> ExitCode:
     session = agent_session(context)
-    places = load_places(session.config)
     reason = clean(reason).replace("\n", " ").strip()[:MAX_REASON]
     if not reason:
         raise click.BadParameter("empty", context, param_hint="--reason")
     end = parse_until(until, datetime.now(UTC))
-    by = user_name()
-    with Journal.open(places.state / JOURNAL, read_only=dry_run) as journal:
-        if not dry_run:
-            Memory(journal).hold(reason, by, end)
+    service = None if dry_run else service_for(session)
+    if service is not None:
+        until_text = end.isoformat() if end else None
+        by = service.call("POST", "/v1/holds", {"reason": reason, "until": until_text})["by"]
+    else:
+        by = user_name()
+        places = load_places(session.config)
+        with Journal.open(places.state / JOURNAL, read_only=dry_run) as journal:
+            if not dry_run:
+                Memory(journal).hold(reason, by, end)
     values = {"by": by, "reason": reason, "until": format_time(end) if end else "-"}
     until_then, for_good = (
         (
@@ -80,10 +86,14 @@ def hold(context: click.Context, reason: str, until: str | None, dry_run: bool) 
 @click.pass_context
 def unhold(context: click.Context, dry_run: bool) -> ExitCode:
     session = agent_session(context)
-    places = load_places(session.config)
-    with Journal.open(places.state / JOURNAL, read_only=dry_run) as journal:
-        memory = Memory(journal)
-        count = len(memory.holds()) if dry_run else memory.lift_holds(user_name())
+    service = None if dry_run else service_for(session)
+    if service is not None:
+        count = service.call("DELETE", "/v1/holds")["lifted"]
+    else:
+        places = load_places(session.config)
+        with Journal.open(places.state / JOURNAL, read_only=dry_run) as journal:
+            memory = Memory(journal)
+            count = len(memory.holds()) if dry_run else memory.lift_holds(user_name())
     if not count:
         text = N_("There was no hold.")
     elif dry_run:

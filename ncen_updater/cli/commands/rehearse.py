@@ -9,17 +9,17 @@ import click
 
 from ncen_updater.cli.commands.common import agent_session, parse_version, path_document, show_path
 from ncen_updater.cli.lazy import Command
+from ncen_updater.cli.remote import carry_out, service_for
 from ncen_updater.cli.render import format_bytes, format_duration
 from ncen_updater.cli.session import AgentSession
 from ncen_updater.errors import ExitCode
 from ncen_updater.i18n import N_, Text
+from ncen_updater.upgrade.rehearsals import rehearsal_document
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ncen_updater.upgrade.rehearsals import RehearsalRecord
-
-__all__ = ["rehearsal_document", "rehearse", "show_rehearsal"]
+__all__ = ["rehearse", "show_rehearsal"]
 
 
 @click.command("rehearse", cls=Command, help=N_("Try a release on copies of your own data."))
@@ -38,6 +38,10 @@ def rehearse(context: click.Context, version: str | None, retry: bool, dry_run: 
 
     session = agent_session(context)
     target = parse_version(version)
+    service = None if dry_run else service_for(session)
+    if service is not None:
+        named = str(target) if target else None
+        return carry_out(session, service, "rehearse", version=named, retry=retry)
     site = session.open_site()
     interruption = Interruption()
     pages: tuple[Path, ...] = ()
@@ -61,33 +65,23 @@ def rehearse(context: click.Context, version: str | None, retry: bool, dry_run: 
         show_path(session, site.config.site.product, current, path)
         session.finish({"rehearsal": None, **path_document(path, session.language, current)})
         return ExitCode.OK
-    show_rehearsal(session, record)
-    for path in pages:
-        session.show(Text(N_("The dossier is in {path}."), {"path": path}))
-    session.finish(
-        {"rehearsal": rehearsal_document(record), "dossiers": [str(path) for path in pages]}
-    )
+    found = rehearsal_document(record)
+    show_rehearsal(session, found)
+    for kept in pages:
+        session.show(Text(N_("The dossier is in {path}."), {"path": kept}))
+    session.finish({"rehearsal": found, "dossiers": [str(kept) for kept in pages]})
     return ExitCode.OK
 
 
-def rehearsal_document(record: RehearsalRecord) -> dict[str, object]:
-    """Return a rehearsal as JSON has it."""
-    return {
-        "id": record.id,
-        "from": record.from_version,
-        "to": record.to_version,
-        "state": record.state.value,
-        "started_at": record.started_at,
-        "ended_at": record.ended_at,
-        "error_code": record.error_code,
-        "report": record.report,
-    }
+def show_rehearsal(session: AgentSession, found: Mapping[str, Any]) -> None:
+    """Show what a rehearsal found to people.
 
-
-def show_rehearsal(session: AgentSession, record: RehearsalRecord) -> None:
-    """Show what a rehearsal found to people."""
-    report: Mapping[str, Any] = record.report or {}
-    values: dict[str, object] = {"origin": record.from_version, "version": record.to_version}
+    Args:
+        session: Where.
+        found: The rehearsal as :func:`rehearsal_document` returns it.
+    """
+    report: Mapping[str, Any] = found["report"] or {}
+    values: dict[str, object] = {"origin": found["from"], "version": found["to"]}
     session.show(Text(N_("Rehearsed {origin} -> {version} on copies of your data."), values))
     backup = {
         "size": format_bytes(sum(report["sizes"].values())),

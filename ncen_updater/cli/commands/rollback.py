@@ -6,6 +6,7 @@ import click
 
 from ncen_updater.cli.commands.common import agent_session, result_document, show_result
 from ncen_updater.cli.lazy import Command
+from ncen_updater.cli.remote import carry_out, service_for
 from ncen_updater.errors import ExitCode
 from ncen_updater.i18n import N_, Text
 
@@ -29,6 +30,10 @@ def rollback(
     from ncen_updater.upgrade.operations import Operations
 
     session = agent_session(context)
+    service = None if dry_run else service_for(session)
+    if service is not None:
+        session.agree(Text(N_("Go back to the release before now?")), yes=yes)
+        return carry_out(session, service, "rollback", accept_loss=accept_loss)
     site = session.open_site()
     interruption = Interruption()
     if dry_run or not yes:

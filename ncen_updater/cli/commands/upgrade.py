@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,8 +20,15 @@ from ncen_updater.cli.commands.hold import parse_until
 from ncen_updater.cli.commands.plan import plan_for, run_plan, show_plan
 from ncen_updater.cli.errors import NOTHING_CHANGED, NeedsYes
 from ncen_updater.cli.lazy import Command
+from ncen_updater.cli.remote import carry_out, order, service_for, show_document
+from ncen_updater.cli.session import AgentSession
 from ncen_updater.errors import ExitCode
 from ncen_updater.i18n import N_, Text
+
+if TYPE_CHECKING:
+    from packaging.version import Version
+
+    from ncen_updater.service.client import Client
 
 __all__ = ["upgrade"]
 
@@ -55,6 +63,9 @@ def upgrade(
     session = agent_session(context)
     target = parse_version(version)
     closes = parse_until(begin_before, datetime.now(UTC))
+    service = None if dry_run or scheduled or closes else service_for(session)
+    if service is not None:
+        return _ordered(session, service, target, retry=retry, yes=yes)
     site = session.open_site()
     if dry_run:
         return run_plan(session, site, target, sql=False, retry=retry)
@@ -83,3 +94,21 @@ def upgrade(
     show_result(session, result)
     session.finish(result_document(result, session.language))
     return ExitCode.OK
+
+
+def _ordered(
+    session: AgentSession, service: Client, target: Version | None, *, retry: bool, yes: bool
+) -> ExitCode:
+    """Let the service upgrade, after a person has seen what it would do."""
+    version = str(target) if target else None
+    if not yes:
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise NeedsYes(state=NOTHING_CHANGED)
+        code, plan = order(session, service, "prepare", version=version, retry=retry)
+        if code != ExitCode.OK or plan.get("available") is not True:
+            show_document(session, plan)
+            return code
+        for line in plan.get("words", ()):
+            session.show(str(line))
+        session.agree(Text(N_("Upgrade now?")), yes=False)
+    return carry_out(session, service, "upgrade", version=version, retry=retry)

@@ -1,0 +1,42 @@
+"""Addresses of Unix sockets of any length: the kernel takes 107 bytes, places may be deeper."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["address_of", "connect"]
+
+
+@contextlib.contextmanager
+def address_of(path: Path) -> Iterator[str]:
+    """Yield a short address of a socket, good while the block runs.
+
+    Raises:
+        OSError: If its directory cannot be reached.
+    """
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{directory}/{path.name}"
+    finally:
+        os.close(directory)
+
+
+def connect(path: Path, timeout_s: float) -> socket.socket:
+    """Return a connection to whoever listens at a place.
+
+    Raises:
+        OSError: If nobody does, or they may not be spoken with.
+    """
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        connection.settimeout(timeout_s)
+        with address_of(path) as address:
+            connection.connect(address)
+    except BaseException:
+        connection.close()
+        raise
+    return connection

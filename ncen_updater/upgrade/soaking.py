@@ -1,0 +1,33 @@
+"""The watched time after a commit, and how a person ends it. Light: the service uses it too."""
+
+from __future__ import annotations
+
+from ncen_updater.upgrade.errors import NothingToConfirm
+from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.model import Change
+
+__all__ = ["confirm", "in_soak"]
+
+
+def in_soak(journal: Journal) -> Change:
+    """Return the change whose release is watched.
+
+    Raises:
+        NothingToConfirm: If no change is committed and open.
+    """
+    change = journal.open_change()
+    if change is None or not change.committed:
+        raise NothingToConfirm
+    return change
+
+
+def confirm(journal: Journal, by: str) -> Change:
+    """Write that the release is good; the process that watches sees it, or a resume does.
+
+    Raises:
+        NothingToConfirm: If no change is committed and open.
+    """
+    change = in_soak(journal)
+    journal.fact(change.id, "confirmed_by", by)
+    journal.note("confirmed", change.id, by=by)
+    return change

@@ -1,0 +1,148 @@
+"""The service as a process of its own beside a stand-in site, and people who speak with it."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from ncen_updater.service.client import Client, StreamEvent
+
+__all__ = ["PROGRAM", "Served", "group_of", "served"]
+
+PROGRAM = (sys.executable, "-m", "ncen_updater.cli.agent")
+SOCKET = "run/ncen-updater/api.sock"
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Served:
+    """A service that runs."""
+
+    def __init__(self, config: Path, root: Path) -> None:
+        self.config, self.root = config, root
+        self.client = Client(root / SOCKET, "en")
+        self._process: subprocess.Popen[bytes] | None = None
+        self.log = root / "service.log"
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*PROGRAM, "--config", str(self.config), "serve"],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment(),
+            )  # fmt: skip
+        self._until(self.client.reachable)
+
+    def _until(self, holds: Callable[[], bool]) -> None:
+        assert self._process is not None
+        while not holds():
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(0.05)
+                raise AssertionError(self.log.read_text("utf-8"))
+
+    @property
+    def number(self) -> int:
+        """Number of the process."""
+        assert self._process is not None
+        return self._process.pid
+
+    def send(self, number: int) -> None:
+        """Send it a signal."""
+        os.kill(self.number, number)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """End it and return its exit status."""
+        if self._process is None:
+            return 0
+        self._process.send_signal(number)
+        try:
+            return self._process.wait(60)
+        finally:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def kill_all(self) -> None:
+        """SIGKILL to it and to what it started, as systemd does to a unit."""
+        children = Path(f"/proc/{self.number}/task/{self.number}/children").read_text().split()
+        self.send(signal.SIGSTOP)  # nothing new is begun meanwhile
+        for child in children:
+            with suppress(ProcessLookupError):
+                os.killpg(int(child), signal.SIGKILL)
+        self.stop(signal.SIGKILL)
+
+    def until_logged(self, words: str) -> None:
+        """Wait until its log has these words."""
+        self._until(lambda: words in self.log.read_text("utf-8"))
+
+    def until(self, kind: str, after: int = 0, **values: object) -> StreamEvent:
+        """Wait for an event of the journal with these values."""
+        for event in self.client.stream(after):
+            data = event.data.get("data", {})
+            if event.kind == kind and all(data.get(key) == value for key, value in values.items()):
+                return event
+        raise AssertionError("the stream ended")
+
+    def until_outlook(self, holds: Callable[[Mapping[str, Any]], bool]) -> Mapping[str, Any]:
+        """Wait until what comes next is so; looked at whenever something happens."""
+        for _ in self.client.stream(0):
+            found = self.client.get("/v1/outlook")
+            if holds(found):
+                return found
+        raise AssertionError("the stream ended")
+
+    def _environment(self) -> dict[str, str]:
+        kept = {
+            key: value
+            for key, value in os.environ.items()
+            if key in ("PATH", "HOME") or key.startswith("COVERAGE_")
+        }
+        return {**kept, "LANG": "C.UTF-8", "PYTHONPATH": str(ROOT)}
+
+    def run(
+        self, *words: str, user: str | None = None, groups: Sequence[str] = ()
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command as some user, to its end."""
+        return subprocess.run(
+            [*PROGRAM, "--config", str(self.config), *words],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False,
+            env=self._environment(), **_as(user, groups),
+        )  # fmt: skip
+
+    def started(self, *words: str, **environment: str) -> subprocess.Popen[str]:
+        """Start a command."""
+        return subprocess.Popen(
+            [*PROGRAM, "--config", str(self.config), *words],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={**self._environment(), **environment},
+        )  # fmt: skip
+
+
+def group_of(user: str) -> str:
+    """Name of a user's own group."""
+    import grp
+
+    return grp.getgrgid(pwd.getpwnam(user).pw_gid).gr_name
+
+
+def _as(user: str | None, groups: Sequence[str]) -> dict[str, Any]:
+    if user is None:
+        return {}
+    return {"user": user, "group": group_of(user), "extra_groups": list(groups)}
+
+
+@contextmanager
+def served(config: Path, root: Path) -> Iterator[Served]:
+    """Run the service beside a site; it is ended, whatever happens."""
+    service = Served(config, root)
+    try:
+        service.start()
+        yield service
+    finally:
+        service.stop(signal.SIGKILL)

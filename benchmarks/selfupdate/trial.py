@@ -141,7 +141,8 @@ def _problem(site: Site, supervisor: Supervisor) -> str:
 
     if site.kind is Kind.FILLS:
         # While the disk is full the old agent cannot write that it runs; that it runs is enough.
-        if not supervisor.run(lambda: supervisor.said == f"agent {OLD}", TRIAL_S):
+        runs = f"agent {OLD}"
+        if not supervisor.run(lambda: supervisor.ready and supervisor.said == runs, TRIAL_S):
             return f"agent {OLD} does not run on the full disk ({supervisor.said or 'silence'})"
         (site.directory / FILLER).unlink(missing_ok=True)
     end = time.monotonic() + TRIAL_S

@@ -50,6 +50,7 @@ __all__ = [
     "offer_json",
     "offers_of",
     "plain",
+    "refs_of",
 ]
 
 
@@ -276,7 +277,7 @@ def _target_file(
         target.unrecognized_fields["custom"] = {OFFER_FIELD: offer_json(offer)}
         return target
     for owner in documents.values():
-        for ref in _refs_of(owner):
+        for ref in refs_of(owner):
             if ref.target == name:
                 _compare(staging, target, ref)
                 if ref is owner.archive:
@@ -285,7 +286,8 @@ def _target_file(
     raise BuildRefused(path=staging, reason=f"{name} belongs to no release document")
 
 
-def _refs_of(document: ReleaseDocument) -> list[TargetRef]:
+def refs_of(document: ReleaseDocument) -> list[TargetRef]:
+    """Every file that a release document names."""
     papers = (document.sbom, document.provenance)
     refs = [document.archive, document.tree, *document.deltas]
     return [*refs, *(ref for ref in papers if ref is not None)]

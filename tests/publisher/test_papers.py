@@ -13,9 +13,11 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from securesystemslib.signer import Signer
 
+from ncen_updater.cli.publisher import run
 from ncen_updater.publisher.build import build_release, scan_release
 from ncen_updater.publisher.drafting import draft_releases
 from ncen_updater.publisher.errors import BuildRefused, TargetMissing, UnknownRelease
+from ncen_updater.publisher.event import Event
 from ncen_updater.publisher.feed import Feed
 from ncen_updater.publisher.keys import new_key, open_signer
 from ncen_updater.publisher.papers import PaperMaker, inspect_release
@@ -23,6 +25,7 @@ from ncen_updater.publisher.provenance import Source
 from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_draft
 from ncen_updater.publisher.sbom import Part, check_sbom, find_parts
 from ncen_updater.publisher.sbomerrors import BuilderKeyMissing, ProvenanceInvalid, SbomInvalid
+from ncen_updater.publisher.staged import compare_files
 from ncen_updater.release.canonical import canonical_json
 from ncen_updater.release.manifest import load_manifest
 from tests.publisher.releases import NOW, PASSPHRASE, clock, ring, write_release
@@ -142,6 +145,47 @@ def test_from_the_build_to_the_auditor(
     served.write_bytes(served.read_bytes()[:-1] + b" ")
     with pytest.raises(TargetMissing):
         inspect_release(Feed(feed), "ncen", "3.3.0", builder.public_key)
+
+
+def test_an_officer_compares_the_files_with_what_is_to_be_signed(
+    release: Path, builder: Signer, feed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    staging = tmp_path / "staging"
+    build_release(release, staging, papers=PaperMaker("auto", SOURCE, builder))
+    state = Feed(feed).state()
+    draft = draft_releases(state, staging, NOW, builder=builder.public_key)
+    event = Event.create(tmp_path / "event", draft.title, draft.roles, state)
+    argv = ["show", str(event.directory), "--staging", str(staging)]
+    assert run([*argv, "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "NU-7072"
+    argv += ["--builder-key", str(tmp_path / "builder/builder.pub.json")]
+    assert run(argv) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "ncen 3.3.0: its 5 files are there, as the event names them." in said
+    assert f"Its SBOM lists {len(EXPECTED)} parts. Built by {SOURCE.builder} from" in said
+    assert run([*argv, "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)["releases"]
+    assert [(item["version"], item["papers"]["parts"]) for item in shown] == [
+        ("3.3.0", len(EXPECTED))
+    ]
+    archive = staging / "targets/ncen-3.3.0.tar.gz"
+    archive.write_bytes(archive.read_bytes()[:-1] + b"?")
+    assert run([*argv, "--json"]) == 1
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert "ncen-3.3.0.tar.gz" in error["what"]
+
+
+def test_a_document_that_the_lists_contradict(release: Path, feed: Path, tmp_path: Path) -> None:
+    """Sites would refuse it; an officer is told before signing."""
+    staging = tmp_path / "staging"
+    build_release(release, staging)
+    state = Feed(feed).state()
+    draft = draft_releases(state, staging, NOW)
+    offer = draft.roles["ncen"].signed.targets["releases/ncen/3.3.0.json"].custom["ncen"]
+    offer["upgrade_from"] = ">=0"
+    event = Event.create(tmp_path / "event", draft.title, draft.roles, state)
+    with pytest.raises(BuildRefused, match="another release"):
+        compare_files(event, staging, None)
 
 
 def test_a_paper_that_no_release_names(release: Path, feed: Path, tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from ncen_updater.publisher.errors import BadPassphraseSource
 if TYPE_CHECKING:
     from ncen_updater.cli.session import Session
     from ncen_updater.publisher.event import Event
+    from ncen_updater.publisher.papers import Checked
+    from ncen_updater.publisher.staged import Compared
     from ncen_updater.publisher.status import SignatureStatus
     from ncen_updater.release.rollout import Wave
 
@@ -26,9 +28,11 @@ __all__ = [
     "DIRECTORY",
     "FILE",
     "anchor",
+    "builder_option",
     "event_option",
     "feed_option",
     "now",
+    "paper_lines",
     "parse_wave",
     "passphrase_options",
     "passphrases",
@@ -48,6 +52,7 @@ UNANCHORED = N_(
     "WARNING: not compared with a root of yours (--root): the changes are those against what the"
     " drafter says is published."
 )
+COMPARED = N_("{product} {version}: its {files} files are there, as the event names them.")
 
 feed_option = click.option("--feed", type=DIRECTORY, required=True, help=N_("The published feed."))
 event_option = click.option(
@@ -57,6 +62,10 @@ root_option = click.option(
     "--root",
     type=FILE,
     help=N_("A root of the feed that you have from elsewhere, such as 1.root.json."),
+)
+
+builder_option = click.option(
+    "--builder-key", type=FILE, help=N_("Public file of the builder, NAME.pub.json.")
 )
 
 
@@ -218,13 +227,37 @@ def anchor(event: Event, root: Path | None) -> None:
     event.anchor(read_metadata(root, "root") if root is not None else None)
 
 
-def show_event(session: Session, event: Event, *, anchored: bool = True) -> None:
+def paper_lines(papers: Checked) -> list[Text]:
+    """What the papers of a release say, in sentences."""
+    parts = Text(N_("It has no SBOM."))
+    if papers.parts is not None:
+        parts = Text(N_("Its SBOM lists {count} parts."), {"count": papers.parts})
+    if papers.provenance is None:
+        return [parts, Text(N_("It has no provenance."))]
+    predicate = papers.provenance
+    sources = predicate["buildDefinition"].get("resolvedDependencies") or [{}]
+    values = {
+        "builder": predicate["runDetails"]["builder"]["id"],
+        "source": sources[0].get("uri", "-"),
+        "commit": (sources[0].get("digest") or {}).get("gitCommit", "-"),
+    }
+    return [parts, Text(N_("Built by {builder} from {source}, commit {commit}."), values)]
+
+
+def show_event(
+    session: Session,
+    event: Event,
+    *,
+    anchored: bool = True,
+    releases: Sequence[Compared] = (),
+) -> None:
     """Show what an event changes and who has signed.
 
     Args:
         session: Where it is shown.
         event: The event.
         anchored: Whether it was made here from the feed, or compared with a root of the reader.
+        releases: Releases whose files were compared with it.
     """
     from ncen_updater.publisher.describe import describe
     from ncen_updater.publisher.status import signature_status
@@ -232,6 +265,10 @@ def show_event(session: Session, event: Event, *, anchored: bool = True) -> None
     lines, signatures = describe(event), signature_status(event)
     for line in lines:
         show_line(session, line.text, "" if line.heading else "  ")
+    for release in releases:
+        show_line(session, Text(COMPARED, vars(release)))
+        for text in paper_lines(release.papers):
+            show_line(session, text, "  ")
     if not anchored:
         show_line(session, Text(UNANCHORED))
     _signature_lines(session, signatures)
@@ -250,6 +287,7 @@ def show_event(session: Session, event: Event, *, anchored: bool = True) -> None
             "digest": event.digest,
             "anchored": anchored,
             "changes": changes,
+            "releases": [dataclasses.asdict(release) for release in releases],
             "signatures": [dataclasses.asdict(item) for item in signatures],
         }
     )

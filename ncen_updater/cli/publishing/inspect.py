@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import click
 
 from ncen_updater.cli.lazy import PublisherCommand, session_of
-from ncen_updater.cli.publishing.common import DIRECTORY, FILE, show_result
-from ncen_updater.i18n import N_, Text
+from ncen_updater.cli.publishing.common import (
+    DIRECTORY,
+    builder_option,
+    paper_lines,
+    show_result,
+)
+from ncen_updater.i18n import N_
 
 __all__ = ["inspect"]
 
@@ -23,7 +26,7 @@ __all__ = ["inspect"]
 @click.argument("feed", type=DIRECTORY)
 @click.argument("version")
 @click.option("--product", default="ncen", help=N_("The product; ncen unless another is named."))
-@click.option("--builder-key", type=FILE, help=N_("Public file of the builder, NAME.pub.json."))
+@builder_option
 @click.pass_context
 def inspect(
     context: click.Context, feed: Path, version: str, product: str, builder_key: Path | None
@@ -35,12 +38,6 @@ def inspect(
     session = session_of(context)
     key = load_public_key(builder_key) if builder_key else None
     document, checked = inspect_release(Feed(feed), product, version, key)
-    lines = [
-        Text(N_("It has no SBOM."))
-        if checked.parts is None
-        else Text(N_("Its SBOM lists {count} parts."), {"count": checked.parts}),
-        _built(checked.provenance) if checked.provenance else Text(N_("It has no provenance.")),
-    ]
     show_result(
         session,
         {
@@ -52,15 +49,5 @@ def inspect(
             "provenance": dict(checked.provenance) if checked.provenance else None,
         },
         N_("{product} {version} is in the feed, signed by its officers."),
-        *(line.render(session.language) for line in lines),
+        *(line.render(session.language) for line in paper_lines(checked)),
     )
-
-
-def _built(predicate: Mapping[str, Any]) -> Text:
-    sources = predicate["buildDefinition"].get("resolvedDependencies") or [{}]
-    values = {
-        "builder": predicate["runDetails"]["builder"]["id"],
-        "source": sources[0].get("uri", "-"),
-        "commit": (sources[0].get("digest") or {}).get("gitCommit", "-"),
-    }
-    return Text(N_("Built by {builder} from {source}, commit {commit}."), values)

@@ -13,6 +13,7 @@ from ncen_updater.cli.lazy import PublisherCommand, session_of
 from ncen_updater.cli.publishing.common import (
     DIRECTORY,
     FILE,
+    builder_option,
     event_option,
     feed_option,
     now,
@@ -203,7 +204,7 @@ def _not_made(item: NotMade) -> Text:
     metavar="WAVE",
     help=N_("When it opens to which sites, as for 'wave'; to all at once if none is given."),
 )
-@click.option("--builder-key", type=FILE, help=N_("Public file of the builder, NAME.pub.json."))
+@builder_option
 @click.pass_context
 def draft(
     context: click.Context,

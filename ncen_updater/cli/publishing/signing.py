@@ -11,6 +11,7 @@ from ncen_updater.cli.publishing.common import (
     DIRECTORY,
     FILE,
     anchor,
+    builder_option,
     now,
     passphrase_options,
     passphrases,
@@ -33,14 +34,34 @@ __all__ = ["merge", "show", "sign"]
 )
 @click.argument("event", type=DIRECTORY)
 @root_option
+@click.option(
+    "--staging",
+    type=DIRECTORY,
+    help=N_("The files of the release: hash them, and say what its papers say."),
+)
+@builder_option
 @click.pass_context
-def show(context: click.Context, event: Path, root: Path | None) -> None:
+def show(
+    context: click.Context,
+    event: Path,
+    root: Path | None,
+    staging: Path | None,
+    builder_key: Path | None,
+) -> None:
     from ncen_updater.publisher.event import Event
 
     loaded = Event.load(event)
     if root is not None:
         anchor(loaded, root)
-    show_event(session_of(context), loaded, anchored=root is not None or not loaded.roots)
+    releases = []
+    if staging is not None:
+        from ncen_updater.publisher.keys import load_public_key
+        from ncen_updater.publisher.staged import compare_files
+
+        builder = load_public_key(builder_key) if builder_key else None
+        releases = compare_files(loaded, staging, builder)
+    anchored = root is not None or not loaded.roots
+    show_event(session_of(context), loaded, anchored=anchored, releases=releases)
 
 
 @click.command(

@@ -30,6 +30,7 @@ from ncen_updater.upgrade.model import StepName, StepState
 from ncen_updater.upgrade.operations import JOURNAL, LOCK
 from ncen_updater.upgrade.verifying import verify_site
 from tests.faults.cells import Cell, Strike
+from tests.faults.nursery import Nursery
 from tests.support.sites import TrialFeed, connect, serve, site_in_process
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ __all__ = ["NEW", "OLD", "Broken", "Outcome", "Trial", "trial"]
 
 OLD, NEW = "3.2.4", "3.3.0"
 MOST_RESUMES = 6
-DEADLINE_S = 180
 
 
 class Broken(AssertionError):
@@ -64,11 +64,11 @@ class Outcome:
 class Trial:
     """A site, its feed, and the expected rows of both releases."""
 
-    def __init__(self, demo: DemoSite, server: EmbeddedPostgres | None) -> None:
+    def __init__(self, demo: DemoSite, server: EmbeddedPostgres | None, nursery: Nursery) -> None:
         self.demo = demo
         self.server = server
+        self._nursery = nursery
         self._saved = demo.root.with_name("saved")
-        self._open_process: subprocess.Popen[str] | None = None
         self._spares: dict[str, Attributes] = {}
         self._save()
         self._make_spares()
@@ -94,24 +94,22 @@ class Trial:
 
     def operate(self, operation: str, strikes: tuple[Strike, ...] = ()) -> str:
         """Run one operation in a process of its own; kill it where it hangs. Returns its output."""
-        with self.start(operation, strikes) as process:
-            lines: list[str] = []
-            if process.stdout is None:
-                raise Broken("no output")
-            for line in process.stdout:
-                lines.append(line)
-                if line.startswith("strike hang"):
-                    if lock_holder(self.demo.state / LOCK) is None:
-                        raise Broken("a process at work does not hold the lock")
-                    process.kill()
-            process.wait(DEADLINE_S)
-        return "".join(lines) + f"exit {process.returncode}\n"
+        lines: list[str] = []
+        for line in self._nursery.run(self._argv(operation, strikes)):
+            lines.append(line)
+            if line.startswith("strike hang"):
+                if lock_holder(self.demo.state / LOCK) is None:
+                    raise Broken("a process at work does not hold the lock")
+                self._nursery.kill()
+        return "".join(lines) + f"exit {self._nursery.returncode}\n"
 
-    def start(self, operation: str, strikes: tuple[Strike, ...] = ()) -> subprocess.Popen[str]:
-        """Start one operation in a process of its own."""
-        argv = [str(self.demo.config_path), operation, Cell(operation, strikes).encode()]
+    def _argv(self, operation: str, strikes: tuple[Strike, ...] = ()) -> list[str]:
+        return [str(self.demo.config_path), operation, Cell(operation, strikes).encode()]
+
+    def start(self, operation: str) -> subprocess.Popen[str]:
+        """Start one operation in an interpreter of its own."""
         return subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.worker", *argv],
+            [sys.executable, "-m", "tests.faults.worker", *self._argv(operation)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -369,7 +367,7 @@ def trial(
             feed_urls=(url,), cases=cases, icomm=False, soak_s=0.2, soak_interval_s=0.1,
             strategy=strategy,
         )  # fmt: skip
-        with DemoSite(directory / "site", place, options) as demo:
+        with DemoSite(directory / "site", place, options) as demo, Nursery() as nursery:
             connect(demo, feed)
             demo.start_app()
-            yield Trial(demo, server)
+            yield Trial(demo, server, nursery)

@@ -8,13 +8,14 @@ comes from their own ratios of real to predicted and not from the guesses below.
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 __all__ = ["GUESSES", "Measured", "Past", "Prediction", "predict"]
 
-#: Seconds of the short steps at a site that has no history: likely, and at most.
+#: Seconds of the short steps at a site that has no history: likely, and so many more at most.
 GUESSES: Mapping[str, tuple[float, float]] = {
     "close": (0.01, 0.5),
     "stop": (1.0, 15.0),
@@ -90,18 +91,21 @@ def predict(
         past: What was expected of earlier changes, and what they took, newest first.
     """
     parts = {"copy": measured.copy_s, "migrate": measured.migrate_s}
-    low = measured.copy_s * COPY_SPREAD[0] + measured.migrate_s * MIGRATE_SPREAD[0]
-    high = measured.copy_s * COPY_SPREAD[1] + measured.migrate_s * MIGRATE_SPREAD[1]
-    for step, (likely, most) in GUESSES.items():
+    least = {"copy": measured.copy_s * COPY_SPREAD[0]}
+    most = {"copy": measured.copy_s * COPY_SPREAD[1]}
+    least["migrate"] = measured.migrate_s * MIGRATE_SPREAD[0]
+    most["migrate"] = measured.migrate_s * MIGRATE_SPREAD[1]
+    for step, (likely, beyond) in GUESSES.items():
         known = [seconds[step] for seconds in history if step in seconds]
         if known:
             parts[step] = statistics.median(known)
-            low += min(known) * HISTORY_SPREAD[0]
-            high += max(known) * HISTORY_SPREAD[1]
+            least[step] = min(known) * HISTORY_SPREAD[0]
+            most[step] = max(known) * HISTORY_SPREAD[1]
         else:
-            parts[step] = likely
-            high += most
+            parts[step], least[step], most[step] = likely, 0.0, likely + beyond
     likely_s = sum(parts.values())
+    low = likely_s - _together(parts[step] - least[step] for step in parts)
+    high = likely_s + _together(most[step] - parts[step] for step in parts)
     ratios = [row.real_s / row.likely_s for row in past if row.likely_s > 0]
     learnt = len(ratios) >= ENOUGH
     if learnt:
@@ -115,3 +119,13 @@ def predict(
         parts=parts,
         learnt=learnt,
     )
+
+
+def _together(spreads: Iterable[float]) -> float:
+    """How far a sum may be off whose parts may be so far off.
+
+    Between parts that know nothing of each other (their squares add up) and a machine that is slow
+    in all of them at once: halfway. Measured in ``benchmarks/prediction.py``.
+    """
+    found = tuple(spreads)
+    return (sum(found) + math.sqrt(sum(spread**2 for spread in found))) / 2

@@ -43,6 +43,8 @@ from ncen_updater.upgrade.names import JOURNAL, LOCK
 __all__ = ["Order", "check_root", "install_parts", "nothing_at_work", "uninstall_parts"]
 
 UNITS = "units"
+#: Where the system looks for what comes in ``units``, by the end of its name.
+UNIT_PLACES = {".sysusers": Path("etc/sysusers.d"), ".tmpfiles": Path("etc/tmpfiles.d")}
 UNITS_PLACE = Path("etc/systemd/system")
 PROGRAM_PLACE = Path("usr/local/bin") / PROGRAM
 
@@ -248,14 +250,23 @@ def _units(order: Order) -> Iterator[Part]:
     units = sorted((order.release / UNITS).glob("*")) if (order.release / UNITS).is_dir() else []
     changed = []
     for unit in units:
-        place = order.root / UNITS_PLACE / unit.name
-        what = Text(N_("the unit {name}"), {"name": unit.name})
+        place = unit_place(order.root, unit)
+        what = Text(N_("the unit {name}"), {"name": place.name})
         made = part.file(what, place, unit.read_bytes(), 0o644)
         changed.append(made.is_there())
         yield made
     if order.system and not all(changed):
-        words = ["systemctl", "daemon-reload"]
-        yield part.command(Text(N_("systemd reads its units again")), words, lambda: False)
+        what = Text(N_("systemd reads its units again"))
+        for words in (["systemd-sysusers"], ["systemd-tmpfiles", "--create"],
+                      ["systemctl", "daemon-reload"]):  # fmt: skip
+            yield part.command(what, words, lambda: False)
+
+
+def unit_place(root: Path, unit: Path) -> Path:
+    """Where a file of ``units`` goes."""
+    if unit.suffix in UNIT_PLACES:
+        return root / UNIT_PLACES[unit.suffix] / f"{unit.stem}.conf"
+    return root / UNITS_PLACE / unit.name
 
 
 # ---- taking it away ------------------------------------------------------------------------------
@@ -297,7 +308,7 @@ def uninstall_parts(root: Path, config: Path, *, purge: bool) -> tuple[Part, ...
     paths = load_config(config).paths if config.exists() else PathSettings(root=root)
     agent = paths.resolve(paths.agent)
     units = sorted((agent / "current/release" / UNITS).glob("*"))
-    gone = [root / UNITS_PLACE / unit.name for unit in units]
+    gone = [unit_place(root, unit) for unit in units]
     gone.append(root / PROGRAM_PLACE)
     if purge:
         gone += [paths.resolve(paths.state), config.parent]

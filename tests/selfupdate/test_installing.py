@@ -86,6 +86,7 @@ def make_server(directory: Path) -> Server:
         **agent_release(VERSION),
         "manifest.toml": f'schema = 1\nproduct = "ncen-updater"\nversion = "{VERSION}"\n'.encode(),
         "units/ncen-updater.service": b"[Unit]\n",
+        "units/ncen-updater.tmpfiles": b"d /run/ncen\n",
         "install": b"#!/bin/sh\n",
     }
     for name, content in files.items():
@@ -134,6 +135,7 @@ def test_everything_is_there(installed: Server) -> None:
     assert SequenceFile(installed.agent).load() == Sequence(VERSION)
     assert (installed.agent / "failsafe.py").read_bytes() == failsafe_content()
     assert (root / "etc/systemd/system/ncen-updater.service").is_file()
+    assert (root / "etc/tmpfiles.d/ncen-updater.conf").is_file()
     said = subprocess.run(
         [root / "usr/local/bin/ncen-updater", "--version"], capture_output=True, text=True,
         check=True, timeout=60,
@@ -233,12 +235,13 @@ def test_the_agent_goes_and_the_application_stays(copied: Server) -> None:
     Journal.create(copied.state / "journal.sqlite").close()
     before = set(copied.everything())
     code, document = copied.uninstall("--dry-run")
-    assert (code, len(document["parts"])) == (0, 3)
+    assert (code, len(document["parts"])) == (0, 4)
     assert set(copied.everything()) >= before
     assert copied.uninstall()[0] == 0
     assert not copied.agent.exists()
     assert not (copied.root / "usr/local/bin/ncen-updater").is_symlink()
     assert not (copied.root / "etc/systemd/system/ncen-updater.service").exists()
+    assert not (copied.root / "etc/tmpfiles.d/ncen-updater.conf").exists()
     assert (copied.root / "opt/ncen/slots/3.2.4").is_dir()
     assert (copied.state / "journal.sqlite").is_file()
     assert copied.uninstall("--purge")[0] == 0

@@ -1,0 +1,94 @@
+"""The real service on trial: it confirms itself, gives itself up, and leaves its place."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.composition import agent_version
+from ncen_updater.demo.site import DemoSite, SiteOptions
+from ncen_updater.errors import ExitCode
+from ncen_updater.selfupdate.keeping import SYSTEM_PYTHON, failsafe_content
+from ncen_updater.selfupdate.sequence import Sequence, SequenceFile, State
+from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.names import AGENT_CONFIRMED, JOURNAL
+
+MINE = str(agent_version())
+TRYING = Sequence(MINE, "0.0.1", State.TRYING, 1)
+
+
+class Place:
+    def __init__(self, demo: DemoSite) -> None:
+        self.demo = demo
+        self.file = SequenceFile(demo.root / "opt/ncen-updater")
+        self.file.update(lambda _: TRYING)
+
+    @property
+    def sequence(self) -> Sequence | None:
+        return self.file.load()
+
+    @contextmanager
+    def service(self) -> Iterator[subprocess.Popen[bytes]]:
+        kept = {k: v for k, v in os.environ.items() if k == "PATH" or k.startswith("COVERAGE_")}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ncen_updater.cli.agent", "serve"],
+            env={**kept, "NCEN_CONFIG_FILE": str(self.demo.config_path)},
+        )
+        with process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+
+def until(holds: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + 120
+    while not holds():
+        assert process.poll() is None, "the service ended"
+        assert time.monotonic() < end, "it never came to that"
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    settings = {"service": {"confirm_agent_s": 0.5, "mode": "notify"}}
+    with DemoSite(tmp_path, options=SiteOptions(cases=2, settings=settings)) as demo:
+        Journal.create(demo.state / JOURNAL).close()
+        yield Place(demo)
+
+
+def test_it_confirms_itself_and_later_leaves_its_place(place: Place) -> None:
+    other = place.file.directory / "9.9"
+    other.mkdir()
+    (other / "slot.json").write_text("{}")
+    for name in ("bin/python", "bin/ncen-updater"):
+        (place.file.directory / MINE / name).parent.mkdir(parents=True, exist_ok=True)
+        (place.file.directory / MINE / name).write_text("#!/bin/sh\n")
+        (place.file.directory / MINE / name).chmod(0o755)
+    with place.service() as process:
+        until(lambda: place.sequence == Sequence(MINE, "0.0.1"), process)
+        until(lambda: not other.exists(), process)
+        with Journal.open(place.demo.state / JOURNAL, read_only=True) as journal:
+            told = [event.data for event in journal.events() if event.kind == AGENT_CONFIRMED]
+        assert told == [{"version": MINE}]
+        if SYSTEM_PYTHON.exists():
+            assert (place.file.directory / "failsafe.py").read_bytes() == failsafe_content()
+        place.file.update(lambda _: Sequence("9.9", MINE, State.TRYING))
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(60) == ExitCode.OK
+
+
+def test_without_its_databases_it_gives_itself_up(place: Place) -> None:
+    for path in place.demo.root.glob("srv/ncen/databases/**/*.sqlite"):
+        path.unlink()
+    with place.service() as process:
+        assert process.wait(120) == ExitCode.ERROR
+    assert place.sequence == TRYING

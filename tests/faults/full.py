@@ -1,7 +1,7 @@
 """The whole fault matrix and the random kills, as a command of its own.
 
 ``python -m tests.faults.full [--engine sqlite|postgresql|both] [--matrix]
-[--strategy copy|in-place|both] [--operation upgrade|rollback|both] [--packs] [--part I/N]
+[--strategy copy|in-place|both] [--operation upgrade|rollback|both] [--soak] [--packs] [--part I/N]
 [--agent-kills N] [--server-kills N]
 [--seed S] [--report FILE]``. Exits 1 if any promise was broken. All of
 it takes some hours on two cores.
@@ -25,6 +25,7 @@ from pathlib import Path
 
 from ncen_updater.demo.embedded_postgres import EmbeddedPostgres
 from tests.faults.cells import all_cells, expected_versions, undo_cells
+from tests.faults.soak import after_bad_soak, expected_after_bad_soak, soak_strikes
 from tests.faults.trial import NEW, OLD, Trial, trial
 from tests.support.postgres import FAST_SETTINGS, available
 
@@ -93,6 +94,20 @@ def matrix(
             report.add(engine, kind, cell.id, problem, outcome.version)
 
 
+def bad_soaks(made: Trial, engine: str, report: Report, part: tuple[int, int]) -> None:
+    """The rollback after a bad soak, killed at every instant, or every n-th."""
+    for strike in [*soak_strikes()][part[0] - 1 :: part[1]]:
+        name = f"{strike.step}.{strike.phase}"
+        try:
+            outcome = after_bad_soak(made, strike)
+        except Exception as error:  # noqa: BLE001 - one trial must not end the run
+            report.add(engine, "bad soak", name, repr(error)[:2000])
+            continue
+        wrong = outcome.version != expected_after_bad_soak(strike)
+        problem = "did not strike" if not outcome.struck else "wrong version" if wrong else ""
+        report.add(engine, "bad soak", name, problem, outcome.version)
+
+
 def agent_kills(made: Trial, engine: str, report: Report, number: int, seed: int) -> None:
     """SIGKILL the agent at random instants of upgrades and rollbacks, and of their recoveries."""
     chance = random.Random(seed)
@@ -155,6 +170,7 @@ def main() -> int:
     parser.add_argument("--engine", choices=("sqlite", "postgresql", "both"), default="both")
     parser.add_argument("--matrix", action="store_true")
     parser.add_argument("--operation", choices=("upgrade", "rollback", "both"), default="both")
+    parser.add_argument("--soak", action="store_true", help="kill the rollback after a bad soak")
     parser.add_argument("--packs", action="store_true", help="the release comes by a delta pack")
     parser.add_argument("--strategy", choices=("copy", "in-place", "both"), default="both")
     parser.add_argument("--part", default="1/1", help="i/n: so that n processes share the work")
@@ -175,6 +191,8 @@ def main() -> int:
         with prepared(engine, strategy, packs=options.packs) as made:
             if options.matrix:
                 matrix(made, named, report, operations, part)
+            if options.soak:
+                bad_soaks(made, named, report, part)
             agent_kills(made, named, report, options.agent_kills, options.seed)
             server_kills(made, named, report, options.server_kills, options.seed)
     if options.report:

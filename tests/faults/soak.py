@@ -1,0 +1,48 @@
+"""The rollback that an agent makes by itself after a bad soak, killed at each instant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.model import BEFORE_COMMIT, FORWARD, Phase, StepName
+from ncen_updater.upgrade.operations import JOURNAL
+from tests.faults.cells import FORWARD_PHASES, Fault, Strike
+from tests.faults.trial import NEW, OLD, Broken, Outcome, Trial
+
+__all__ = ["after_bad_soak", "expected_after_bad_soak", "soak_strikes"]
+
+
+def soak_strikes() -> Iterator[Strike]:
+    """Every instant of the rollback at which its process is killed."""
+    for step in (*BEFORE_COMMIT, StepName.COMMIT, *FORWARD):
+        for phase in FORWARD_PHASES:
+            yield Strike(step, phase, Fault.SIGKILL)
+
+
+def expected_after_bad_soak(strike: Strike) -> str:
+    """The version that must run: a rollback that was killed before its commit is undone.
+
+    The soak is reached by the upgrade first, whose failure is then found again.
+    """
+    before = strike.step in BEFORE_COMMIT or (
+        strike.step is StepName.COMMIT and strike.phase is Phase.BEFORE_EFFECT
+    )
+    return NEW if before else OLD
+
+
+def after_bad_soak(trial: Trial, strike: Strike) -> Outcome:
+    """Let a soak turn bad, kill the rollback that follows, and resume until nothing is open.
+
+    Raises:
+        Broken: A promise was not kept, see :meth:`Trial.settle`.
+    """
+    trial.reset(OLD)
+    trial.operate("upgrade", (Strike(StepName.SOAK, Phase.BEFORE_EFFECT, Fault.SIGKILL),))
+    with Journal.open(trial.demo.state / JOURNAL) as journal:
+        change = journal.open_change()
+        if change is None or not change.committed:
+            raise Broken("the upgrade did not come to its soak")
+        journal.fact(change.id, "soak_failed", "status 503")
+    output = trial.operate("resume-auto", (strike,))
+    return Outcome(*trial.settle(), output.count("strike ") == 1)

@@ -124,7 +124,9 @@ def _run(runner: ProcessRunner, words: tuple[str, ...]) -> Finished:
 def main() -> int:
     """Do what the service asks for on the connection that systemd gave."""
     logging.basicConfig(format="%(levelname)s %(name)s %(message)s")
-    return apply(Path(sys.argv[1]), sys.stdin.buffer, sys.stdout.buffer)
+    # Without a buffer: a thread that waits in one would not let the process end.
+    with open(0, "rb", buffering=0, closefd=False) as orders:
+        return apply(Path(sys.argv[1]), orders, sys.stdout.buffer)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -131,6 +132,21 @@ def test_the_request_to_end_arrives(tmp_path: Path) -> None:
     with unit(tmp_path, "sh", "-c", answer) as path:
         finished = runner(path, lambda: True).run(["upgrade"])
     assert finished == Finished(11, {"w": "stop"})
+
+
+def test_ends_well_while_the_service_still_listens(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        words = [
+            sys.executable,
+            "-m",
+            "ncen_updater.service.applying",
+            str(tmp_path / "agent.toml"),
+        ]
+        with subprocess.Popen(words, stdin=theirs, stdout=theirs) as process:
+            ours.sendall(b'{"words": ["assess"]}\n')
+            assert b"exit_code" in ours.recv(10_000)
+            assert process.wait(20) == 0
 
 
 class _Runner:

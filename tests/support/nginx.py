@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,19 +45,25 @@ def _free_port() -> int:
 
 @contextlib.contextmanager
 def nginx(
-    program: str, feed: Path, work: Path, configuration: str | None = None
+    program: str,
+    feed: Path,
+    work: Path,
+    configuration: str | None = None,
+    places: Mapping[str, str] | None = None,
 ) -> Iterator[Nginx]:
-    """Serve a feed until the block ends.
+    """Serve a feed, or something else, until the block ends.
 
     Args:
         program: See :func:`find_nginx`.
         feed: The directory.
         work: For configuration, log and temporary files.
         configuration: In place of ours.
+        places: What stands for what in the configuration; the feed's directory by default.
     """
     port = _free_port()
     rules = configuration or CONFIGURATION.read_text("utf-8")
-    for given, here in (("listen 80;", f"listen 127.0.0.1:{port};"), ("/srv/ncen-feed", str(feed))):
+    places = {"/srv/ncen-feed": str(feed)} if places is None else places
+    for given, here in {"listen 80;": f"listen 127.0.0.1:{port};", **places}.items():
         if given not in rules:
             raise ValueError(f"the configuration has no {given!r}")
         rules = rules.replace(given, here)

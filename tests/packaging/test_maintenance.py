@@ -1,0 +1,120 @@
+"""The maintenance page that we hand out, with a real nginx and the agent's real door."""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from ncen_updater.application.door import Door
+from tests.support.http_server import WebServer, serving
+from tests.support.nginx import Nginx, find_nginx, nginx
+
+PROGRAM = find_nginx()
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason="nginx is not installed")
+PACKAGING = Path(__file__).parents[2] / "packaging" / "nginx"
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("site")
+    (made / "cases").write_text("the application")
+    return made
+
+
+@pytest.fixture(scope="module")
+def application(directory: Path) -> Iterator[WebServer]:
+    with serving(directory) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def server(directory: Path, application: WebServer) -> Iterator[Nginx]:
+    places = {
+        "/run/ncen/maintenance": str(directory / "door"),
+        "http://127.0.0.1:8080": application.url.rstrip("/"),
+        "/usr/share/ncen-updater/maintenance/": f"{PACKAGING}/maintenance/",
+    }
+    rules = (PACKAGING / "ncen.conf").read_text("utf-8")
+    with nginx(str(PROGRAM), directory, directory / "nginx", rules, places) as running:
+        yield running
+
+
+@pytest.fixture
+def door(directory: Path) -> Iterator[Door]:
+    made = Door(directory / "door")
+    yield made
+    made.open()
+
+
+def ask(
+    server: Nginx, path: str = "/cases", method: str = "GET", language: str | None = None
+) -> tuple[int, dict[str, str], str]:
+    address = urlsplit(server.url)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=10)
+    try:
+        headers = {} if language is None else {"Accept-Language": language}
+        connection.request(method, path, headers=headers)
+        answer = connection.getresponse()
+        named = {name.lower(): value for name, value in answer.getheaders()}
+        return answer.status, named, answer.read().decode()
+    finally:
+        connection.close()
+
+
+def test_open_closed_and_open_again(server: Nginx, door: Door, application: WebServer) -> None:
+    assert ask(server)[0::2] == (200, "the application")
+    door.close()
+    asked = len(application.requests)
+    status, headers, body = ask(server)
+    assert status == 503
+    assert headers["retry-after"] == "120"
+    assert headers["cache-control"] == "no-store"
+    assert headers["content-type"] == "text/html; charset=utf-8"
+    assert "nCEN is being upgraded" in body
+    assert len(application.requests) == asked, "an officer came through"
+    door.open()
+    assert ask(server)[0::2] == (200, "the application")
+
+
+@pytest.mark.parametrize(
+    ("language", "expected"),
+    [
+        (None, "en"),
+        ("en-GB,en;q=0.9", "en"),
+        ("fr", "fr"),
+        ("fr-MU,fr;q=0.9,en;q=0.5", "fr"),
+        ("FR", "fr"),
+        ("en,fr;q=0.5", "en"),
+        ("de", "en"),
+    ],
+)
+def test_in_the_officers_language(
+    server: Nginx, door: Door, language: str | None, expected: str
+) -> None:
+    door.close()
+    status, headers, body = ask(server, language=language)
+    assert (status, headers["content-language"]) == (503, expected)
+    assert f'<html lang="{expected}">' in body
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "HEAD", "OPTIONS"])
+def test_whatever_is_asked(server: Nginx, door: Door, method: str) -> None:
+    door.close()
+    status, headers, _ = ask(server, "/api/cases", method)
+    assert (status, headers["retry-after"]) == (503, "120")
+
+
+def test_the_page_itself_is_nothing_to_ask_for(server: Nginx) -> None:
+    assert ask(server, "/.maintenance/en.html")[0] == 404
+
+
+@pytest.mark.parametrize("language", ["en", "fr"])
+def test_the_page_needs_nothing_else(language: str) -> None:
+    """Whatever it asked for would be answered with 503."""
+    page = (PACKAGING / "maintenance" / f"{language}.html").read_text("utf-8")
+    for reference in ("src=", "href=", "url(", "@import"):
+        assert reference not in page

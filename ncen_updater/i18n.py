@@ -2,21 +2,34 @@
 
 An error or an event is kept as a template and its values, so that the journal of a site that works
 in French can still be read by a Secretariat that works in English. Catalogues are gettext files
-under ``locale/``; English is the template itself.
+under ``locale/``, and in a directory of the site's own, which comes first; English is the template
+itself, and stands in for every sentence that a catalogue does not have.
 """
 
 from __future__ import annotations
 
 import gettext
+import logging
 import os
 import re
-from collections.abc import Mapping
+import struct
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
 
-__all__ = ["DEFAULT_LANGUAGE", "N_", "Text", "language_from_environment", "translate"]
+__all__ = [
+    "DEFAULT_LANGUAGE",
+    "N_",
+    "Text",
+    "catalogue_texts",
+    "language_from_environment",
+    "languages",
+    "translate",
+]
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_LANGUAGE = "en"
 DOMAIN = "ncen_updater"
@@ -24,6 +37,9 @@ DOMAIN = "ncen_updater"
 # and sets no width.
 PLACE = re.compile(r"\{([A-Za-z_]\w*)\}")
 LOCALE_DIR = Path(__file__).parent / "locale"
+#: Catalogues of the site's own; ``NCEN_LOCALE_DIR`` names another place.
+SITE_LOCALE_DIR = "/etc/ncen-updater/locale"
+LANGUAGE = re.compile(r"[a-z]{2,3}")
 
 
 def N_(template: str) -> str:  # noqa: N802 - the gettext name, which its tools look for
@@ -31,20 +47,64 @@ def N_(template: str) -> str:  # noqa: N802 - the gettext name, which its tools 
     return template
 
 
-@lru_cache(maxsize=8)
-def _catalogue(language: str) -> gettext.NullTranslations:
-    return gettext.translation(DOMAIN, LOCALE_DIR, [language], fallback=True)
+def _directories() -> tuple[Path, ...]:
+    return Path(os.environ.get("NCEN_LOCALE_DIR") or SITE_LOCALE_DIR), LOCALE_DIR
+
+
+def _file(directory: Path, language: str) -> Path:
+    return directory / language / "LC_MESSAGES" / f"{DOMAIN}.mo"
+
+
+def languages() -> tuple[str, ...]:
+    """Return the languages of which there is a catalogue, English first."""
+    found = set()
+    for directory in _directories():
+        try:
+            names = os.listdir(directory)  # noqa: PTH208 - names are all that is needed
+        except OSError:
+            continue
+        found |= {n for n in names if LANGUAGE.fullmatch(n) and _file(directory, n).is_file()}
+    return (DEFAULT_LANGUAGE, *sorted(found - {DEFAULT_LANGUAGE}))
+
+
+@lru_cache(maxsize=16)
+def _catalogue(language: str, directories: tuple[Path, ...]) -> gettext.NullTranslations:
+    """Every catalogue of a language: what the first does not have, the next one may."""
+    whole = gettext.NullTranslations()
+    for directory in reversed(directories):
+        try:
+            with _file(directory, language).open("rb") as stream:
+                made = gettext.GNUTranslations(stream)
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, struct.error, LookupError, RuntimeError) as error:
+            logger.warning("the catalogue %s in %s is left out: %s", language, directory, error)
+            continue
+        made.add_fallback(whole)
+        whole = made
+    return whole
+
+
+def catalogue_texts() -> Iterator[str]:
+    """Yield every sentence of this program, in every language that it came with."""
+    for language in languages():
+        if _file(LOCALE_DIR, language).is_file():
+            with _file(LOCALE_DIR, language).open("rb") as stream:
+                known = gettext.GNUTranslations(stream)._catalog  # type: ignore[attr-defined]
+            for template, said in known.items():
+                yield str(template)
+                yield str(said)
 
 
 def translate(template: str, language: str = DEFAULT_LANGUAGE) -> str:
     """Return the template in a language, or unchanged where the catalogue has no entry."""
     if language == DEFAULT_LANGUAGE or not template:
         return template
-    return _catalogue(language).gettext(template)
+    return _catalogue(language, _directories()).gettext(template)
 
 
 def language_from_environment(environment: Mapping[str, str] | None = None) -> str:
-    """Return the two-letter language that the locale variables ask for, English if none is known.
+    """Return the language that the locale variables ask for, English if none is known.
 
     Args:
         environment: Variables to read; the process's own by default.
@@ -53,8 +113,7 @@ def language_from_environment(environment: Mapping[str, str] | None = None) -> s
     for variable in ("NCEN_LANG", "LC_ALL", "LC_MESSAGES", "LANG"):
         value = env.get(variable, "").split(".")[0].split("_")[0].lower()
         if value and value not in ("c", "posix"):
-            known = value == DEFAULT_LANGUAGE or (LOCALE_DIR / value).is_dir()
-            return value if known else DEFAULT_LANGUAGE
+            return value if value in languages() else DEFAULT_LANGUAGE
     return DEFAULT_LANGUAGE
 
 

@@ -21,7 +21,7 @@ from ncen_updater.cli.errors import NOTHING_CHANGED, BadUsage, Stopped, Unexpect
 from ncen_updater.cli.render import error_document, error_lines, is_rich
 from ncen_updater.cli.session import Session, silence
 from ncen_updater.errors import ExitCode, UpdaterError
-from ncen_updater.i18n import N_, Text, language_from_environment
+from ncen_updater.i18n import N_, Text, language_from_environment, languages
 
 __all__ = ["StateNow", "run_program"]
 
@@ -161,7 +161,7 @@ def _before_parsing(session: Session, arguments: Sequence[str]) -> None:
         value = word.partition("=")[2] if word.startswith("--lang=") else ""
         if word == "--lang" and number + 1 < len(words):
             value = words[number + 1]
-        if value in ("en", "fr"):
+        if value in languages():
             session.language = value
     _begin_log(session)
 

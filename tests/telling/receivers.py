@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from email.message import EmailMessage
-from typing import Any, cast
+from typing import Any
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
@@ -51,7 +51,7 @@ class MailBox:
         if self.refuse:
             return self.refuse
         made = email.message_from_bytes(envelope.content, policy=email.policy.default)
-        self.mails.append(cast("EmailMessage", made))
+        self.mails.append(made)
         return "250 OK"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from ncen_updater.errors import ExitCode, UpdaterError
 from ncen_updater.i18n import N_, Text
+from ncen_updater.upgrade.errors import NothingToApprove, NothingToConfirm
 
 __all__ = [
     "STATUS",
@@ -201,6 +202,8 @@ STATUS: Mapping[ExitCode, int] = {
     ExitCode.NEEDS_PERSON: 503,
 }
 _EXACTLY: Mapping[type[UpdaterError], int] = {
+    NothingToApprove: 409,
+    NothingToConfirm: 409,
     NoSuchThing: 404,
     MethodNotAllowed: 405,
     TooLarge: 413,

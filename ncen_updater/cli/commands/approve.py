@@ -151,7 +151,7 @@ def _outlook(service: Client, target: Version | None) -> Document:
     seen = service.get("/v1/outlook")
     if seen["target"] is None:
         raise NothingToApprove(current=str(seen["current"]))
-    if target is not None and str(target) != seen["target"]:
+    if target is not None and target != type(target)(seen["target"]):
         raise NotNext(version=target, target=seen["target"])
     return seen
 

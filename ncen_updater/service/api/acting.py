@@ -5,6 +5,8 @@ What takes longer than that is an order, which the service carries out.
 
 from __future__ import annotations
 
+from packaging.version import Version
+
 from ncen_updater.service.api.desk import Desk
 from ncen_updater.service.api.forms import ApprovalForm, HoldForm, OrderForm, ScheduleForm
 from ncen_updater.service.api.people import Role
@@ -68,7 +70,7 @@ def _seen(desk: Desk, binding: str, version: str | None) -> tuple[Assessment, st
         raise NotAssessed
     if found.target is None:
         raise NothingToApprove(current=str(found.current))
-    if version is not None and version != found.target:
+    if version is not None and Version(version) != Version(found.target):
         raise NotNext(version=version, target=found.target)
     if not found.binding or found.basis is None:
         raise NotRehearsed(version=found.target)

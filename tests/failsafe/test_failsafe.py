@@ -177,6 +177,13 @@ def test_a_new_agent_has_two_starts_and_then_the_previous_one_comes_back(place: 
     assert "going back to agent 1.0" in ended[2].stderr
 
 
+def test_the_file_is_replaced_and_never_written_into(place: Place) -> None:
+    place.choose(TRIED)
+    with (place.directory / "sequence.json").open("rb") as before:
+        place.choose(State("1.0"))
+        assert json.load(before)["current"] == "2.0"
+
+
 def test_words_go_to_the_agent(place: Place) -> None:
     place.choose(State("1.0"))
     place.run("--config", "/etc/x", "serve")

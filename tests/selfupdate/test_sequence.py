@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -106,6 +107,14 @@ def test_the_link_follows_also_where_the_file_is_right(tmp_path: Path) -> None:
     (tmp_path / "current").unlink()
     file.update(lambda before: before or Sequence("0.1"))
     assert (tmp_path / "current").readlink() == Path("1.0")
+
+
+def test_the_file_is_replaced_and_never_written_into(tmp_path: Path) -> None:
+    file = SequenceFile(tmp_path)
+    file.update(lambda _: Sequence("1.0"))
+    with file.path.open("rb") as before:
+        file.update(lambda _: Sequence("2.0"))
+        assert json.load(before)["current"] == "1.0"
 
 
 def test_none_and_damaged_are_not_the_same(tmp_path: Path) -> None:

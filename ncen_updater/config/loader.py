@@ -60,7 +60,8 @@ def _absolute(data: dict[str, Any]) -> dict[str, Any]:
     places = result.setdefault("paths", {})
     if isinstance(places, dict):
         for name, field in PathSettings.model_fields.items():
-            places.setdefault(name, str(field.default))
+            if field.default is not None:
+                places.setdefault(name, str(field.default))
     for *tables, name in PATHS:
         table: Any = result
         for part in tables:

@@ -88,6 +88,12 @@ def test_the_example_is_accepted(tmp_path: Path, commented: bool) -> None:
         assert config.databases.sqlite is not None
 
 
+def test_a_place_without_a_default_is_left_out(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, GOOD))
+    assert config.paths.received is None
+    assert config.paths.received_directory == tmp_path / "var/lib/ncen-updater"
+
+
 ROW = tuple[str, str, int | None, str, str]
 # (what is changed, into what, line, setting, words)
 MISTAKES: dict[str, ROW] = {

@@ -38,7 +38,7 @@ def check(context: click.Context, exit_code: bool) -> ExitCode:
     current = str(site.slots.current())
     view = site.source.last_view()
     product = site.config.site.product
-    record = read_import(site.state)
+    record = read_import(site.config.paths.received_directory)
     by_medium = record is not None and view is not None and view.checked_at == record.imported_at
     if by_medium and record is not None:
         values = {"at": format_time(record.imported_at), "until": format_time(record.usable_until)}

@@ -41,8 +41,8 @@ __all__ = ["HopPlan", "Plan", "PlannedStep", "make_plan", "planned_steps"]
 
 PLAN_ID = "planned2"  # stands for the change that does not exist yet
 NOT_YET: dict[str, Text] = {
-    "rehearse": Text(N_("no rehearsal on copies of your own data in this version")),
-    "wait": Text(N_("no approval and no window in this version: the upgrade begins at once")),
+    "rehearse": Text(N_("the rehearsal, with a command of its own: rehearse")),
+    "wait": Text(N_("approvals and the window: the service waits for them")),
 }
 
 
@@ -62,7 +62,7 @@ class PlannedStep:
 
 
 def planned_steps() -> tuple[PlannedStep, ...]:
-    """Every step in order, with the places of those that come with later versions; pure."""
+    """Every step in order, with the places of what this command does not do; pure."""
     lines: list[PlannedStep] = []
     for name, step in all_steps().items():
         if name is StepName.CLOSE:

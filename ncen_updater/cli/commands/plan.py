@@ -117,7 +117,7 @@ def show_plan(session: AgentSession, made: Plan) -> None:
             )
         )
     session.show()
-    session.show(Text(N_("Steps (*: officers are out, -: comes in a later version):")))
+    session.show(Text(N_("Steps (*: officers are out, -: not done by the command upgrade):")))
     for number, line in enumerate(made.steps, 1):
         mark = "*" if line.downtime else "-" if line.note else " "
         session.show(f"  {number:2} {mark} {line.title.render(session.language)}")

@@ -1,0 +1,53 @@
+"""The wall clock is set while a change is under way: nothing that is needed is thrown away."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from ncen_updater.databases.base import Role
+from ncen_updater.progress import Silent
+from ncen_updater.upgrade.context import Clock
+from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.model import ChangeState, Phase, StepName
+from ncen_updater.upgrade.operations import JOURNAL, Operations
+from ncen_updater.upgrade.outcome import outcome_of
+from tests.faults.full import prepared
+from tests.faults.trial import NEW, OLD, Trial
+from tests.support.sites import site_in_process
+
+
+@pytest.fixture(scope="module")
+def trial() -> Iterator[Trial]:
+    with prepared("sqlite") as made:
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("step", "days"), [(StepName.COPY, -400), (StepName.COPY, 400), (StepName.COLLECT, 400)]
+)
+def test_the_clock_is_set(trial: Trial, step: StepName, days: int) -> None:
+    trial.reset()
+    jump = timedelta()
+
+    def checkpoint(at: StepName, phase: Phase) -> None:
+        nonlocal jump
+        if (at, phase) == (step, Phase.BEFORE_EFFECT):
+            jump = timedelta(days=days)
+
+    clock = Clock(now=lambda: datetime.now(UTC) + jump)
+    site = dataclasses.replace(site_in_process(trial.demo), clock=clock)
+    Operations(site, Silent(), checkpoint=checkpoint).upgrade()
+    with Journal.open(trial.demo.state / JOURNAL) as journal:
+        outcome = outcome_of(journal, journal.changes(1)[0].id)
+    assert outcome.change.state is ChangeState.FINISHED
+    assert outcome.stop_s is not None and 0 < outcome.stop_s < 3600
+    kept = {(change, role) for change, role, _name in site.engine.leftovers()}
+    assert kept == {(outcome.change.id, Role.PREVIOUS)}
+    assert trial.settle()[0] == NEW
+    # The clock is right again, and the way back is open.
+    Operations(site_in_process(trial.demo), Silent()).rollback()
+    assert trial.settle()[0] == OLD

@@ -21,7 +21,7 @@ Whatever was tried by itself and failed is tried again after growing delays only
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, tzinfo
 from enum import StrEnum
 
@@ -178,6 +178,10 @@ def decide(facts: Facts) -> Act:
         act = _at_hours(facts, Deed.SELF_UPDATE, N_("agent {version} is on offer"), facts.agent)
         if act.deed is not Deed.WAIT:
             return act
+        release = _release(facts)
+        if release.deed is Deed.WAIT and act.until and release.until:
+            return replace(release, until=min(act.until, release.until))
+        return release
     return _release(facts)
 
 

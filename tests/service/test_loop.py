@@ -249,3 +249,22 @@ def test_what_is_known_survives_its_form() -> None:
     assert again == knowledge
     assert again.failures[Deed.CHECK].times == 2
     assert again.succeeded(Deed.CHECK).failures == {}
+
+
+def test_the_agent_renews_itself_before_it_touches_the_application(trial: Trial) -> None:
+    trial.site.agent, trial.site.held = "0.2.0", "audit"
+    trial.until(MORNING + timedelta(hours=1))
+    assert trial.done() == ["check", "self-update"]
+
+
+def test_an_agent_that_cannot_be_made_keeps_no_release_away(trial: Trial) -> None:
+    trial.site.agent, trial.site.agent_fails = "0.2.0", True
+    trial.until(MORNING + timedelta(hours=2))
+    assert trial.done("check") == ["self-update", "plan", "rehearse", "self-update", "self-update"]
+
+
+def test_a_site_may_renew_its_agent_by_hand_alone() -> None:
+    site = SimulatedSite(MORNING, agent="0.2.0")
+    trial = Trial(site, SETTINGS.model_copy(update={"self_update": False}))
+    trial.until(MORNING + timedelta(hours=1))
+    assert trial.done() == ["check"]

@@ -46,6 +46,7 @@ class SimulatedSite:
         failing: Releases that fail at the cut-over.
         minutes: How long an act takes, by its command.
         keep_for: So long is kept what an upgrade put aside; None for nothing to drop.
+        agent: A newer agent that is on offer; ``agent_fails`` where its slot cannot be made.
         approve_after: So long after the rehearsal people approve; None for never.
     """
 
@@ -60,6 +61,8 @@ class SimulatedSite:
     approve_after: timedelta | None = timedelta(hours=20)
     keep_for: timedelta | None = None
     collect_at: datetime | None = None
+    agent: str | None = None
+    agent_fails: bool = False
     held: str | None = None
     stuck: bool = False
     open_change: bool = False
@@ -111,7 +114,7 @@ class SimulatedSite:
     def assess(self) -> Finished:
         """The assessing child's part."""
         target = self._target()
-        found = Assessment(event=self.event, current=self.current, collect_at=self.collect_at)
+        found = Assessment(self.event, self.current, agent=self.agent, collect_at=self.collect_at)
         if target is not None:
             rehearsed = Rehearsed.PASSED if target in self.rehearsed_at else Rehearsed.MISSING
             bad = self.bad.get(target)
@@ -160,6 +163,12 @@ class SimulatedSite:
             case "collect":
                 self.event += 2
                 self.collect_at = None
+                return ExitCode.OK
+            case "self-update":
+                if self.agent_fails:
+                    return ExitCode.ERROR
+                self.event += 1
+                self.agent = None
                 return ExitCode.OK
             case "upgrade":
                 return self._upgrade(more[0])

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ncen_updater.cli.dossier.html import Child, element, grid
+from ncen_updater.cli.dossier.html import ARROW, Child, element, grid
 from ncen_updater.i18n import N_, Text
 from ncen_updater.upgrade.dossier import Dossier, DossierHop
 
 __all__ = ["data_section"]
 
+#: Where ``down`` files keep what the old shape cannot hold; no table of the application.
+PARKED = "ncen_kept"
 #: So many codes without a target are listed; the rest is counted.
 SHOWN_CODES = 20
 
@@ -23,7 +25,7 @@ def data_section(dossier: Dossier, language: str) -> list[Child]:
 
     parts: list[Child] = [element("h2", say(N_("What changes in your data")))]
     for hop in dossier.hops:
-        parts.append(element("h3", f"{hop.origin} -> {hop.version}"))
+        parts.append(element("h3", f"{hop.origin} {ARROW} {hop.version}"))
         if hop.report is None:
             parts.append(element("p", say(N_("Not known: it was not rehearsed."))))
             continue
@@ -34,6 +36,7 @@ def data_section(dossier: Dossier, language: str) -> list[Child]:
             (f"{database}.{table}", _rows(before), _rows(after), say(_verb(before, after)))
             for database, tables in hop.report["tables"].items()
             for table, (before, after) in tables.items()
+            if not table.startswith(PARKED)
         ]
         if rows:
             heading = N_("Table"), N_("Rows before"), N_("Rows after"), N_("What happens")

@@ -7,9 +7,10 @@ from xml.etree import ElementTree as Tree
 
 from ncen_updater.cli.render import clean
 
-__all__ = ["Child", "element", "grid", "pairs", "paragraphs", "write"]
+__all__ = ["ARROW", "Child", "element", "grid", "pairs", "paragraphs", "write"]
 
 Child = Tree.Element | str
+ARROW = "\u2192"
 DOCTYPE = b"<!DOCTYPE html>\n"
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from xml.etree import ElementTree as Tree
 
 from ncen_updater.cli.dossier.data import data_section
-from ncen_updater.cli.dossier.html import Child, element, grid, pairs, paragraphs, write
+from ncen_updater.cli.dossier.html import ARROW, Child, element, grid, pairs, paragraphs, write
 from ncen_updater.cli.dossier.risks import risks
 from ncen_updater.cli.dossier.style import STYLE
 from ncen_updater.cli.render import SEVERITIES, format_bytes, format_duration, format_time
@@ -20,6 +20,8 @@ __all__ = ["page"]
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 #: A digest is read aloud and compared in groups of so many characters.
 GROUP = 8
+#: A stop that may be shorter than this has no lower end worth reading.
+NO_TIME_S = 1.0
 
 
 def page(dossier: Dossier, language: str = DEFAULT_LANGUAGE) -> bytes:
@@ -85,6 +87,8 @@ class _Writer:
         if stop is None:
             return self.say(N_("not known: it was not rehearsed"))
         low, likely, high = map(format_duration, stop)
+        if stop[0] < NO_TIME_S:
+            return self.say(N_("up to {high}, most likely {likely}"), high=high, likely=likely)
         return self.say(N_("{low} to {high}, most likely {likely}"), low=low, high=high,
                         likely=likely)  # fmt: skip
 
@@ -158,7 +162,7 @@ class _Writer:
         dossier = self._dossier
         parts: list[Child] = [element("h2", self.say(N_("How long officers are out")))]
         rows = [
-            (f"{hop.origin} -> {hop.version}", self._range(hop.stop_s),
+            (f"{hop.origin} {ARROW} {hop.version}", self._range(hop.stop_s),
              format_duration(hop.report["copy_s"]), format_duration(hop.report["migrate_s"]))
             for hop in dossier.hops
             if hop.report

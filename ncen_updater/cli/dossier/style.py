@@ -26,9 +26,13 @@ tr { break-inside: avoid; }
 .risk { margin: 0; padding-left: 5mm; }
 .risk li { margin-bottom: 1.5mm; }
 .sign td { height: 16mm; }
+.sign th { width: 18%; }
+.sign th:first-child, .sign th:last-child { width: 30%; }
 .sign { break-inside: avoid; }
 .last { break-inside: avoid; }
 code { font: 9.5pt/1.4 "Liberation Mono", "DejaVu Sans Mono", monospace; overflow-wrap: anywhere; }
+.last .pairs th { width: 22%; }
+.last .pairs code { font-size: 8.5pt; }
 .digest { font-size: 11pt; letter-spacing: 0.2pt; }
 @media screen and (max-width: 190mm) { body { padding: 4mm; } }
 """

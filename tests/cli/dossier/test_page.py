@@ -25,7 +25,8 @@ REPORT: dict[str, Any] = {
     "copy_s": 2.0, "migrate_s": 4.0, "back_s": 3.0, "back_differs": [],
     "checks": {"cases": [200, 200], "persons": [90, 90]},
     "maps": [{"name": "CITES class", "affected": 212, "unmapped": [["C10", 3]]}],
-    "tables": {"seizures": {"items": [200, 212], "objects": [-1, 0], "old": [7, -1]}},
+    "tables": {"seizures": {"items": [200, 212], "objects": [-1, 0], "old": [7, -1],
+                            "ncen_kept__objects": [-1, 4]}},
     "stop_s": {"low": 5.0, "likely": 9.0, "high": 75.0, "learnt": True},
 }  # fmt: skip
 HOP = DossierHop(
@@ -150,11 +151,18 @@ def test_it_says_what_a_director_has_to_know() -> None:
         "ncen-updater approve 3.3.0 --dry-run",
     ):
         assert words in text, words
+    assert "ncen_kept" not in text, "no table of the application"
     digest = DOSSIER.basis.binding()
     assert digest in text.replace(" ", "")
     french = Reader(page(DOSSIER, "fr")).text
     assert "Nouvelles classes CITES" in french
     assert "New CITES classes" not in french
+
+
+def test_a_stop_without_a_lower_end() -> None:
+    stop = {**REPORT["stop_s"], "low": 0.4}
+    facts = replace(DOSSIER, hops=(replace(HOP, report={**REPORT, "stop_s": stop}),))
+    assert "up to 1 min 15 s, most likely 9.0 s" in Reader(page(facts)).text
 
 
 def test_french_has_no_english_sentence_left() -> None:

@@ -11,9 +11,9 @@ from tests.faults.full import prepared
 from tests.faults.trial import NEW, OLD, Trial
 
 # Every n-th cell: no divisor of the number of faults, so that each step meets different ones.
-FORWARD = list(all_cells())[::8]
-BACK = list(undo_cells())[::14]
-ROLLBACK = [*all_cells("rollback"), *undo_cells("rollback")][::37]
+FORWARD = list(all_cells())[::11]
+BACK = list(undo_cells())[::17]
+ROLLBACK = [*all_cells("rollback"), *undo_cells("rollback")][::47]
 
 
 @pytest.fixture(scope="module")

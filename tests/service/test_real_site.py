@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -97,6 +99,31 @@ def test_a_release_that_fails_is_taken_back_and_remembered(
     served.until("went around it", lambda: served.current() == "3.3.0")
     served.until("at rest", served.at_rest)
     assert "release-bad" in served.kinds()
+    assert served.judge(before, "3.2.4") == []
+
+
+def test_a_machine_that_died_in_an_upgrade_starts_with_one_whole_version(
+    served: ServedSite,
+) -> None:
+    """The stand-in for a power cut: service, child and application are killed together."""
+    before = served.records()
+    served.configure(service={"timezone": "UTC", "mode": "automatic", "windows": [open_hours()]})
+    served.start()
+    served.until("officers are out", served.demo.door_file.exists)
+    served.kill()
+    served.demo.stop_app()
+    ended = subprocess.run(
+        [sys.executable, "-m", "ncen_updater.cli.agent", "--config",
+         str(served.demo.config_path), "resume", "--boot"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    assert not served.demo.app_running(), "the system starts it, after us"
+    served.demo.start_app()
+    assert served.judge(before, "3.2.4") == []
+    served.start()
+    served.until("upgraded after all", lambda: served.current() == "3.3.0")
+    served.until("at rest", served.at_rest)
     assert served.judge(before, "3.2.4") == []
 
 

@@ -15,7 +15,8 @@ The rules, over ``sequence.json`` beside it (whose fields are declared again her
 2. A new agent (``trying``) that was started twice and has not confirmed itself is given up: the
    previous one is chosen in one step, the new one is remembered as bad.
 3. A confirmed agent (``good``) is not given up for a crash. It is given up where it died early five
-   times in a row and there is another.
+   times in a row and there is another; what it says is not its fault (a configuration with a
+   mistake) it takes back from the count.
 4. A slot that cannot be started is passed over.
 5. Where the file is missing or damaged, the slot that the link ``current`` leads to is started, and
    has to confirm itself like a new one.
@@ -42,6 +43,8 @@ TRYING, GOOD = "trying", "good"
 #: So many starts of a new agent, and so many early deaths in a row of a confirmed one.
 TRIES, DEATHS = 2, 5
 MAX_BYTES = 100_000
+#: Variable that tells the agent where its choice is, also where it cannot read its configuration.
+STARTED_BY = "NCEN_FAILSAFE_DIRECTORY"
 LOCK_S = 10.0
 NAME = re.compile(r"[0-9][0-9A-Za-z.+!]{0,63}")
 
@@ -317,6 +320,7 @@ def start(directory: Path, words: Sequence[str]) -> int:
             say(f"make a slot anew: run {directory}/VERSION/release/install")
             return 1
         path = program(directory, version)
+        os.environ[STARTED_BY] = str(directory)
         try:
             os.execv(path, [str(path), *words])  # noqa: S606 - it becomes the agent
         except OSError as error:

@@ -190,6 +190,13 @@ def test_words_go_to_the_agent(place: Place) -> None:
     assert place.started == ["1.0 --config /etc/x serve"]
 
 
+def test_the_agent_is_told_where_its_choice_is(place: Place) -> None:
+    place.slot("3.0", '#!/bin/sh\necho "$NCEN_FAILSAFE_DIRECTORY" >> {s}\n')
+    place.choose(State("3.0"))
+    place.run()
+    assert place.started == [str(place.directory)]
+
+
 def test_the_link_follows_what_was_chosen(place: Place) -> None:
     (place.directory / "current").symlink_to("1.0")
     place.choose(TRIED)

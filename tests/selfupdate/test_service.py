@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,12 @@ import pytest
 from ncen_updater.composition import agent_version
 from ncen_updater.demo.site import DemoSite, SiteOptions
 from ncen_updater.errors import ExitCode
+from ncen_updater.failsafe import failsafe
+from ncen_updater.selfupdate.excuse import STARTED_BY
 from ncen_updater.selfupdate.keeping import SYSTEM_PYTHON, failsafe_content
 from ncen_updater.selfupdate.sequence import Sequence, SequenceFile, State
 from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.lock import change_lock
 from ncen_updater.upgrade.names import AGENT_CONFIRMED, JOURNAL
 
 MINE = str(agent_version())
@@ -40,7 +44,11 @@ class Place:
         kept = {k: v for k, v in os.environ.items() if k == "PATH" or k.startswith("COVERAGE_")}
         process = subprocess.Popen(
             [sys.executable, "-m", "ncen_updater.cli.agent", "serve"],
-            env={**kept, "NCEN_CONFIG_FILE": str(self.demo.config_path)},
+            env={
+                **kept,
+                "NCEN_CONFIG_FILE": str(self.demo.config_path),
+                STARTED_BY: str(self.file.directory),
+            },
         )
         with process:
             try:
@@ -92,3 +100,30 @@ def test_without_its_databases_it_gives_itself_up(place: Place) -> None:
     with place.service() as process:
         assert process.wait(120) == ExitCode.ERROR
     assert place.sequence == TRYING
+
+
+@pytest.mark.parametrize("state", State)
+def test_a_mistake_in_the_configuration_is_no_fault_of_a_confirmed_agent(
+    place: Place, state: State
+) -> None:
+    before = replace(TRYING, state=state, attempts=4)
+    place.file.update(lambda _: before)
+    text = place.demo.config_path.read_text()
+    place.demo.config_path.write_text(text.replace("confirm_agent_s", "confirm_agnet_s"))
+    with place.service() as process:
+        assert process.wait(60) == ExitCode.ERROR
+    left = 0 if state is State.GOOD else 4
+    assert place.sequence == replace(before, attempts=left)
+
+
+def test_another_service_is_no_fault_either(place: Place) -> None:
+    before = replace(TRYING, state=State.GOOD, attempts=4)
+    place.file.update(lambda _: before)
+    lock = place.demo.state / "service/service.lock"
+    with change_lock(lock, "service"), place.service() as process:
+        assert process.wait(60) == ExitCode.BUSY
+    assert place.sequence == replace(before, attempts=0)
+
+
+def test_both_programs_call_the_variable_the_same() -> None:
+    assert failsafe.STARTED_BY == STARTED_BY

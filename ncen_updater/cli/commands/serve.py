@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 
 import click
 
 from ncen_updater.cli.commands.common import agent_session
 from ncen_updater.cli.lazy import Command
+from ncen_updater.cli.session import AgentSession
 from ncen_updater.errors import ExitCode
 from ncen_updater.i18n import N_
 
@@ -17,12 +19,20 @@ __all__ = ["serve"]
 @click.command("serve", cls=Command, help=N_("Be the service of this site."))
 @click.pass_context
 def serve(context: click.Context) -> ExitCode:
+    from ncen_updater.selfupdate.excuse import excused
+
+    session = agent_session(context)
+    with excused(os.environ):
+        _serve(session)
+    return ExitCode.OK
+
+
+def _serve(session: AgentSession) -> None:
     from ncen_updater.service.serve import KNOWLEDGE
     from ncen_updater.service.serve import serve as be_the_service
     from ncen_updater.telling.beside import Beside
     from ncen_updater.telling.journald import install
 
-    session = agent_session(context)
     level = logging.DEBUG if session.verbose else logging.INFO
     session.masking = install(level, always=True)
     session.learn_secrets()
@@ -31,4 +41,3 @@ def serve(context: click.Context) -> ExitCode:
         be_the_service(session.config, listeners=(beside.listen,))
     finally:
         beside.stop()
-    return ExitCode.OK

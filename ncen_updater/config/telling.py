@@ -116,7 +116,7 @@ class MetricsSettings(_Settings):
 
     Attributes:
         file: Text file for the node exporter's textfile collector, such as
-            ``var/lib/prometheus/node-exporter/ncen_updater.prom``; none means none is written.
+            ``run/ncen-updater/ncen_updater.prom``; none means none is written.
     """
 
     file: Annotated[Path, Field(strict=False)] | None = None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import Counter
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -27,7 +28,7 @@ __all__ = ["Beside"]
 logger = logging.getLogger(__name__)
 
 #: How often the journal's file is looked at, and the shortest time between two rounds.
-SLICE_S, PAUSE_S = 10.0, 1.0
+SLICE_S, PAUSE_S = 10.0, 0.5
 #: What does not end in this time at the end of the service ends with the process.
 PATIENCE_S = 3.0
 
@@ -64,8 +65,7 @@ class Beside:
             deed, code = happening.values.get("deed"), happening.values.get("exit_code")
             if isinstance(deed, str) and isinstance(code, int):
                 self._runs[(deed, code)] += 1
-        if happening.kind != "looked":
-            self._woken.set()
+        self._woken.set()
 
     def stop(self) -> None:
         """End; a message that is under way goes again with the next start."""
@@ -109,8 +109,15 @@ class Beside:
             pause = max(PAUSE_S, min(left, SLICE_S))
             woken = self._woken.wait(pause)
             slept += pause
+            if woken:
+                # What a command writes in quick succession is looked at once.
+                self._pause()
             if woken or left <= pause or _changed_at(journal) != seen:
                 return
+
+    def _pause(self) -> None:
+        if not self._ending:
+            time.sleep(PAUSE_S)
 
     def _write(self, config: AgentConfig, site: Situation, outbox: Outbox) -> None:
         path = config.metrics.file

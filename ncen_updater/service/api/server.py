@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cheroot import wsgi
+from cheroot.server import HTTPConnection
 
 from ncen_updater.config.model import AgentConfig
 from ncen_updater.config.paths import load_places
@@ -21,6 +22,7 @@ from ncen_updater.service.api.listening import BACKLOG, listening
 from ncen_updater.service.api.people import group_id
 from ncen_updater.service.board import Board
 from ncen_updater.service.knowledge import KnowledgeFile
+from ncen_updater.unix_socket import connect
 
 __all__ = ["start_api"]
 
@@ -47,8 +49,16 @@ class _Gateway(wsgi.Gateway_10):
         return environ
 
 
+class _Connection(HTTPConnection):
+    """A connection that is given a thread when it says something, and not before."""
+
+    waited_for = False
+
+
 class _Server(wsgi.Server):
     """A server on a socket that is there already."""
+
+    ConnectionClass = _Connection
 
     expiration_interval = LOOK_S
     max_request_header_size = MAX_HEADERS
@@ -74,6 +84,17 @@ class _Server(wsgi.Server):
         """Take the socket that was made for us, with its rights and its lock."""
         del bind_addr
         self.socket = self._listener
+
+    def process_conn(self, conn: _Connection) -> None:
+        """Give it to a thread; one that is new waits among the idle ones for its first word.
+
+        So those that connect and say nothing take no thread from anybody, and their time ends, too.
+        """
+        if conn.waited_for:
+            super().process_conn(conn)  # type: ignore[no-untyped-call]
+        else:
+            conn.waited_for = True
+            self.put_conn(conn)  # type: ignore[no-untyped-call]
 
     def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
         """Say it in the service's log."""
@@ -108,7 +129,11 @@ def start_api(
     def stop() -> None:
         with held:
             board.close()
-            server.stop()
+            ending = threading.Thread(target=server.stop)
+            ending.start()
+            with contextlib.suppress(OSError):  # somebody who connects ends its sleep
+                connect(path, LOOK_S).close()
+            ending.join()
             thread.join()
 
     return stop

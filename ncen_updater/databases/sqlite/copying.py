@@ -13,7 +13,10 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["backup", "byte_copy", "connect", "settle", "uri"]
+from ncen_updater.databases.errors import CopyFailed
+from ncen_updater.databases.sqlite.layout import Layout
+
+__all__ = ["backup", "byte_copy", "connect", "copy_database", "settle", "uri"]
 
 FICLONE = 0x4004_9409  # linux/fs.h: share the blocks of a whole file
 BLOCK = 4 << 20
@@ -100,3 +103,39 @@ def settle(path: Path) -> str | None:
         os.fsync(stream.fileno())
     problems = [str(row[0]) for row in said if row[0] != "ok"]
     return "; ".join(problems) or None
+
+
+def copy_database(
+    layout: Layout,
+    name: str,
+    source: Path,
+    target: Path,
+    told: Callable[[int], None],
+    *,
+    online: bool = False,
+) -> None:
+    """Copy one database of a set into another set, whole and flushed.
+
+    Args:
+        layout: Where files of a set lie.
+        name: Of the database.
+        source: The set.
+        target: The directory of the other set.
+        told: Told the bytes of each block.
+        online: Whether the database may be in use.
+
+    Raises:
+        CopyFailed: If a file cannot be copied, or the copy is not whole.
+    """
+    try:
+        if online:
+            backup(layout.file(source, name), layout.file(target, name), told)
+        else:
+            for path in layout.files(source, name):
+                if not path.name.endswith("-shm"):
+                    byte_copy(path, target / path.name, told)
+        problem = settle(layout.file(target, name))
+    except (OSError, sqlite3.Error) as error:
+        raise CopyFailed(database=name, detail=str(error)) from error
+    if problem:
+        raise CopyFailed(database=name, detail=problem)

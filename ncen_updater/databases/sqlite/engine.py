@@ -19,7 +19,6 @@ from ncen_updater.databases.base import (
     Strategy,
 )
 from ncen_updater.databases.errors import (
-    CopyFailed,
     CutOverFailed,
     FencedByOther,
     FenceFailed,
@@ -27,7 +26,7 @@ from ncen_updater.databases.errors import (
     OfficersWereIn,
     WayBackNeeded,
 )
-from ncen_updater.databases.sqlite.copying import backup, byte_copy, settle
+from ncen_updater.databases.sqlite.copying import copy_database, settle
 from ncen_updater.databases.sqlite.errors import SetMissing
 from ncen_updater.databases.sqlite.layout import FENCED
 from ncen_updater.databases.sqlite.migrating import migrate_files
@@ -151,18 +150,7 @@ class SqliteEngine(SqliteFacts):
                 done += count
                 progress.tell(Text(N_("copying {database}"), {"database": name}), done, total)
 
-            try:
-                if online:
-                    backup(layout.file(source, name), layout.file(partial, name), told)
-                else:
-                    for path in layout.files(source, name):
-                        if not path.name.endswith("-shm"):
-                            byte_copy(path, partial / path.name, told)
-                problem = settle(layout.file(partial, name))
-            except (OSError, sqlite3.Error) as error:
-                raise CopyFailed(database=name, detail=str(error)) from error
-            if problem:
-                raise CopyFailed(database=name, detail=problem)
+            copy_database(layout, name, source, partial, told, online=online)
         self._give_modes(source, partial)
         marker = layout.marker(source)
         if marker:

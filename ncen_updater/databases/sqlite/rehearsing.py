@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 
 from ncen_updater import durable
 from ncen_updater.databases.base import CopyPlan
-from ncen_updater.databases.errors import CopyFailed
-from ncen_updater.databases.sqlite.copying import byte_copy, settle
+from ncen_updater.databases.sqlite.copying import copy_database
 from ncen_updater.databases.sqlite.layout import Layout
 from ncen_updater.i18n import N_, Text
 from ncen_updater.progress import Progress
@@ -32,15 +30,7 @@ def copy_set(layout: Layout, source: Path, target: Path, progress: Progress) -> 
             del count
             progress.tell(Text(N_("copying {database}"), {"database": name}))
 
-        try:
-            for path in layout.files(source, name):
-                if not path.name.endswith("-shm"):
-                    byte_copy(path, partial / path.name, told)
-            problem = settle(layout.file(partial, name))
-        except (OSError, sqlite3.Error) as error:
-            raise CopyFailed(database=name, detail=str(error)) from error
-        if problem:
-            raise CopyFailed(database=name, detail=problem)
+        copy_database(layout, name, source, partial, told)
     durable.fsync_directory(partial)
     durable.rename(partial, target)
     return CopyPlan({name: {"from": source.name, "to": target.name} for name in layout.names})

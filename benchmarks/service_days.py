@@ -33,6 +33,7 @@ ZONES = (
     "Africa/Cairo",
     "Africa/Nairobi",
 )
+KEEP = timedelta(days=7)
 START, END = time(22, 30), time(2, 30)
 
 
@@ -43,6 +44,7 @@ class Judge:
     outside: list[str] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
     while_held: list[str] = field(default_factory=list)
+    kept_too_long: list[str] = field(default_factory=list)
     upgrades: int = 0
     openings: int = 0
     ready: int = 0
@@ -61,6 +63,7 @@ class Trial:
         self.zone, self.random, self.judge = ZoneInfo(zone), random.Random(seed), judge
         self.site = SimulatedSite(
             datetime(2026, 1, 1, 6, tzinfo=UTC),
+            keep_for=KEEP,
             minutes={"plan": 20, "rehearse": 45, "upgrade": 12, "resume": 5},
         )
         self.settings = ServiceSettings(
@@ -187,6 +190,8 @@ class Trial:
 
     def _read_diary(self, since: int) -> None:
         for entry in self.site.diary[since:]:
+            if entry.words[0] == "collect":
+                self.judge.count("collection")
             if entry.words[0] != "upgrade":
                 continue
             self.judge.upgrades += 1
@@ -194,6 +199,9 @@ class Trial:
                 self.judge.outside.append(f"{self.zone.key} {entry.at:%Y-%m-%d %H:%M}")
             if self.site.held:
                 self.judge.while_held.append(f"{self.zone.key} {entry.at:%Y-%m-%d}")
+        due = self.site.collect_at
+        if due is not None and self.site.now - due > timedelta(hours=1):
+            self.judge.kept_too_long.append(f"{self.zone.key} {due:%Y-%m-%d}")
         del self.site.diary[:]
 
 
@@ -235,6 +243,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "outside_a_window": judge.outside,
             "missed_windows": judge.missed,
             "while_held": judge.while_held,
+            "kept_too_long": judge.kept_too_long,
             "memory_growth_kb": round(growth / 1000, 1),
             "resident_mb": [round(kb / 1000, 1) for kb in (resident[0], resident[-1])],
             "ratios": {"missed": len(judge.missed), "outside": len(judge.outside)},

@@ -10,7 +10,7 @@ from packaging.version import Version
 from ncen_updater import durable
 from ncen_updater.cli.dossier.page import page
 from ncen_updater.errors import UpdaterError
-from ncen_updater.i18n import DEFAULT_LANGUAGE, LOCALE_DIR
+from ncen_updater.i18n import languages
 from ncen_updater.progress import Silent
 from ncen_updater.upgrade import approving
 from ncen_updater.upgrade.consent import Consent
@@ -51,9 +51,8 @@ def _keep(site: Site, journal: Journal, target: str) -> tuple[Path, ...]:
     facts = gather(site, journal, found)
     directory = site.state / DIRECTORY
     durable.make_directory(directory, 0o750)
-    catalogues = sorted(item.name for item in LOCALE_DIR.iterdir() if item.is_dir())
     kept = []
-    for language in (DEFAULT_LANGUAGE, *catalogues):
+    for language in languages():
         path = directory / f"{found.binding}.{language}.html"
         durable.write(path, page(facts, language), 0o640)
         kept.append(path)

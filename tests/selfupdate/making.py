@@ -43,12 +43,10 @@ def wheel(name: str, version: str, files: dict[str, str]) -> bytes:
     return raw.getvalue()
 
 
-def agent_release(
-    version: str, content: bytes | None = None, *, digest: str | None = None
-) -> dict[str, bytes]:
+def agent_release(version: str, content: bytes | None = None) -> dict[str, bytes]:
     """Return the files of a release of the agent, by their paths."""
     content = content or agent_wheel(version)
-    digest = digest or hashlib.sha256(content).hexdigest()
+    digest = hashlib.sha256(content).hexdigest()
     return {
         f"wheels/ncen_updater-{version}-py3-none-any.whl": content,
         "requirements.txt": f"ncen-updater=={version} --hash=sha256:{digest}\n".encode(),

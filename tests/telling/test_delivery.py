@@ -224,6 +224,7 @@ class Refusal:
         Refusal("an error of the receiver", 503, "NU-9607"),
         Refusal("not allowed", 403, "NU-9607"),
         Refusal("led elsewhere", 302, "NU-9607"),
+        Refusal("led elsewhere with all of it", 307, "NU-9607"),
     ],
     ids=lambda row: row.name,
 )

@@ -130,3 +130,25 @@ def test_users_and_directories(tmp_path: Path) -> None:
     assert state.stat().st_uid == 0
     assert str(received.stat().st_uid) == users["ncen-updater-fetch"][2]
     assert received.stat().st_mode & 0o777 == 0o750
+
+
+def test_logrotate_takes_the_log_and_nothing_else(tmp_path: Path) -> None:
+    log, state = tmp_path / "log/ncen-updater", tmp_path / "lib/ncen-updater"
+    log.mkdir(parents=True)
+    state.mkdir(parents=True)
+    (log / "service.log").write_text("a line\n")
+    (state / "journal.sqlite").write_bytes(b"the chain")
+    rules = (PACKAGING / "logrotate" / "ncen-updater").read_text("utf-8")
+    assert "/var/lib" not in re.sub(r"^#.*$", "", rules, flags=re.MULTILINE)
+    rules = rules.replace("/var/log/", f"{tmp_path}/log/").replace("    su root root\n", "")
+    (tmp_path / "rules").write_text(rules)
+    (tmp_path / "rules").chmod(0o644)
+    logrotate = shutil.which("logrotate", path=os.environ.get("PATH", "") + ":/usr/sbin")
+    if logrotate is None:
+        pytest.skip("logrotate is not installed")
+    words = [logrotate, "--force", "--state", str(tmp_path / "status"), str(tmp_path / "rules")]
+    subprocess.run(words, check=True, capture_output=True)
+    assert (log / "service.log").read_text() == ""
+    assert (log / "service.log.1").read_text() == "a line\n"
+    assert [path.name for path in state.iterdir()] == ["journal.sqlite"]
+    assert (state / "journal.sqlite").read_bytes() == b"the chain"

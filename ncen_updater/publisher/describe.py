@@ -221,8 +221,9 @@ def _files(role: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterato
                 size=target.length,
                 digest=_grouped(target.hashes["sha256"]),
             )
-        if before is None or before.custom != target.custom:
-            yield from _custom(role, path, (before.custom if before else None) or {}, target.custom)
+        said = (before.custom if before else None) or {}
+        if said != (target.custom or {}):
+            yield from _custom(role, path, said, target.custom)
 
 
 def _pack(path: str) -> tuple[str, str] | None:

@@ -209,8 +209,8 @@ def draft_releases(
         own = {n: d for n, d in documents.items() if d.manifest.product == product}
         targets = [_target_file(root, staging, name, own, waves) for name in names]
         claimed.update(names)
-        if _add(repository, state, product, targets, listed=not waves):
-            titles += [f"{product} {d.manifest.version}" for d in own.values()]
+        fresh = _add(repository, state, product, targets, listed=not waves)
+        titles += [f"{product} {d.manifest.version}" for n, d in own.items() if n in fresh]
     foreign = [name for name in files if name not in claimed]
     if foreign:
         raise BuildRefused(path=staging, reason=f"no role may sign {', '.join(foreign[:5])}")
@@ -313,7 +313,8 @@ def _add(
     files: Sequence[TargetFile],
     *,
     listed: bool,
-) -> bool:
+) -> set[str]:
+    """Add what is not published yet; return its names."""
     known = state.delegated[product].signed.targets if product in state.delegated else {}
     fresh: list[TargetFile] = []
     for target in files:
@@ -323,11 +324,11 @@ def _add(
         elif (before.length, before.hashes) != (target.length, target.hashes):
             raise AlreadyPublished(product=product, version=target.path)
     if not fresh:
-        return False
+        return set()
     with repository.edit_targets(product) as targets:
         targets.targets.update({target.path: target for target in fresh})
     archives = [t for t in fresh if "/" not in t.path]
     if product in state.policy.plain_tufup and archives and listed:
         with repository.edit_targets() as top:
             top.targets.update({target.path: deepcopy(target) for target in archives})
-    return True
+    return {target.path for target in fresh}

@@ -137,6 +137,17 @@ def test_officers_read_of_the_packs_that_they_sign(tmp_path: Path, feed: PackFee
         assert said in words
     assert f"ncen {THIRD} has delta packs from: " in words
     assert "deltas is" not in words
+    assert "says {}" not in words
+
+
+def test_the_title_names_what_is_new_and_nothing_else(tmp_path: Path, feed: PackFeed) -> None:
+    """A staging directory keeps what was published before; officers are not asked about it."""
+    for version in (FIRST, THIRD):
+        source = write_large(tmp_path / f"again-{version}", version)
+        build_release(source, tmp_path / "both")
+    state = Feed(feed.directory).state()
+    draft = draft_releases(state, tmp_path / "both", datetime.now(UTC))
+    assert draft.title == f"Release of ncen {THIRD}"
 
 
 def test_a_pack_that_no_document_names_is_not_signed(tmp_path: Path, feed: PackFeed) -> None:

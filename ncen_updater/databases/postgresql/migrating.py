@@ -29,6 +29,20 @@ __all__ = ["Migrating"]
 
 logger = logging.getLogger(__name__)
 
+# The server writes a sequence ahead of its use, 32 values at a time, and keeps in the sequence how
+# many are left of them. A copy by WAL_LOG takes that count over without what was written ahead:
+# after a crash its sequences would give values once more that are in the tables already. One that
+# is set to the value that it has is written anew. Those of other roles are theirs to set.
+_ANCHOR_SEQUENCES = """
+SELECT setval(found.oid::regclass, found.last, true)
+FROM (SELECT own.seqrelid AS oid, pg_sequence_last_value(own.seqrelid) AS last
+      FROM (SELECT seqrelid FROM pg_sequence
+            WHERE has_sequence_privilege(seqrelid, 'SELECT')
+              AND has_sequence_privilege(seqrelid, 'UPDATE') OFFSET 0) AS own
+      OFFSET 0) AS found
+WHERE found.last IS NOT NULL
+"""
+
 
 class Migrating:
     """Plans and runs migrations of the set.
@@ -95,6 +109,8 @@ class Migrating:
         progress: Progress,
     ) -> None:
         """Migrate every candidate, mark it, and analyze it."""
+        for name in self._names:
+            self._anchor_sequences(name, change)
         if target.command is not None:
             self._run_command(change, target, progress)
         for name in self._names:
@@ -109,6 +125,10 @@ class Migrating:
         with ThreadPoolExecutor(max_workers=max(1, len(self._names))) as pool:
             for done in [pool.submit(self._analyze, name, change) for name in self._names]:
                 done.result()
+
+    def _anchor_sequences(self, name: str, change: ChangeRef) -> None:
+        with self._sessions.session(Role.CANDIDATE, name, change, as_owner=True) as connection:
+            run(connection, _ANCHOR_SEQUENCES)
 
     def _analyze(self, name: str, change: ChangeRef) -> None:
         with self._sessions.session(

@@ -222,3 +222,28 @@ def test_a_server_that_finishes_what_a_dead_agent_began(doomed: Site) -> None:
         recover(engine, CHANGE, plan)
         no_orphans(doomed)
         assert doomed.snapshot() == before
+
+
+@pytest.mark.parametrize("method", ["wal-log", "file-copy"])
+def test_no_number_is_given_twice_after_a_killed_server(
+    doomed: Site, tmp_path: Path, method: str
+) -> None:
+    """A copy's sequences are as durable as its rows."""
+    doomed.sql(
+        "t_seizure",
+        "CREATE TABLE numbered (n bigserial PRIMARY KEY)",
+        "ALTER TABLE numbered OWNER TO ncen",
+        "INSERT INTO numbered DEFAULT VALUES",
+    )
+    engine = doomed.engine(copy_method=method)
+    engine.fence(CHANGE)
+    engine.copy(CHANGE, engine.plan_copy(CHANGE), Silent())
+    target = release(tmp_path, "INSERT INTO numbered DEFAULT VALUES")
+    engine.migrate(CHANGE, target, None, Silent())
+    engine.cut_over(CHANGE)
+    kill_whole(doomed.server)
+    doomed.server.start()
+    engine.unfence(CHANGE)
+    insert = "INSERT INTO numbered DEFAULT VALUES RETURNING n"
+    [(number,)] = doomed.sql("t_seizure", insert, user="ncen")
+    assert number > 2  # after a crash the server leaves out what it had written ahead

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import grp
 import os
-import pwd
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,6 +45,7 @@ UNITS = "units"
 #: Where the system looks for what comes in ``units``, by the end of its name.
 UNIT_PLACES = {".sysusers": Path("etc/sysusers.d"), ".tmpfiles": Path("etc/tmpfiles.d")}
 UNITS_PLACE = Path("etc/systemd/system")
+SYSTEMD_RUNS = Path("/run/systemd/system")  # sd_booted(3)
 PROGRAM_PLACE = Path("usr/local/bin") / PROGRAM
 
 
@@ -116,7 +116,7 @@ def install_parts(order: Order, progress: Progress) -> tuple[Part, ...]:
     paths = order.paths()
     agent = paths.resolve(paths.agent)
     return (
-        *(_people() if order.system else ()),
+        *(_groups() if order.system else ()),
         *_places(order, paths),
         *_root(order, paths),
         *_settings(order),
@@ -132,24 +132,17 @@ def install_parts(order: Order, progress: Progress) -> tuple[Part, ...]:
     )
 
 
-def _people() -> Iterator[Part]:
+def _groups() -> Iterator[Part]:
+    """The groups of the configuration; users of units come with these."""
     service = ServiceSettings()
-    groups = {service.read_group, service.operate_group, service.approve_group}
-    for name in sorted(groups):
+    for name in sorted({service.read_group, service.operate_group, service.approve_group}):
         what = Text(N_("the group {name}"), {"name": name})
-        yield part.command(
-            what, ["groupadd", "--system", name], partial(_known, grp.getgrnam, name)
-        )
-    user = service.read_group
-    words = ["useradd", "--system", "--gid", user, "--no-create-home",
-             "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin", user]  # fmt: skip
-    what = Text(N_("the user {name}"), {"name": user})
-    yield part.command(what, words, partial(_known, pwd.getpwnam, user))
+        yield part.command(what, ["groupadd", "--system", name], partial(_known, name))
 
 
-def _known(find: object, name: str) -> bool:
+def _known(group: str) -> bool:
     try:
-        find(name)  # type: ignore[operator]
+        grp.getgrnam(group)
     except KeyError:
         return False
     return True
@@ -257,9 +250,11 @@ def _units(order: Order) -> Iterator[Part]:
         yield made
     if order.system and not all(changed):
         what = Text(N_("systemd reads its units again"))
-        for words in (["systemd-sysusers"], ["systemd-tmpfiles", "--create"],
-                      ["systemctl", "daemon-reload"]):  # fmt: skip
-            yield part.command(what, words, lambda: False)
+        for words in (["systemd-sysusers"], ["systemd-tmpfiles", "--create"]):
+            if shutil.which(words[0]):
+                yield part.command(what, words, lambda: False)
+        if SYSTEMD_RUNS.is_dir():
+            yield part.command(what, ["systemctl", "daemon-reload"], lambda: False)
 
 
 def unit_place(root: Path, unit: Path) -> Path:

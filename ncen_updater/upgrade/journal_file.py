@@ -94,6 +94,8 @@ class JournalFile:
         durable.make_directory(path.parent, 0o750)
         temporary = path.with_name(f".{path.name}{durable.PARTIAL}new")
         temporary.unlink(missing_ok=True)
+        # SQLite gives its companions the rights of the file; others may pass through the directory.
+        temporary.touch(0o640)
         connection = sqlite3.connect(temporary, isolation_level=None)
         connection.executescript(
             f"PRAGMA synchronous=EXTRA; PRAGMA application_id={APPLICATION_ID};"

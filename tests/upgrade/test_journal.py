@@ -87,6 +87,10 @@ def test_a_rollback_takes_over_from_a_bad_soak_in_one_transaction(journal: Journ
     assert open_change.id == OTHER.id
 
 
+def test_others_do_not_read_it(journal: Journal, path: Path) -> None:
+    assert path.stat().st_mode & 0o027 == 0
+
+
 def test_create_never_replaces(journal: Journal, path: Path) -> None:
     journal.begin(CHANGE, {})
     with pytest.raises(JournalExists):

@@ -104,7 +104,8 @@ def test_the_journal_explains_every_code_in_both_languages(made: Path, tmp_path:
     ids = re.findall(r"^-- ([0-9a-f]{32})( fr)?$", catalogue, re.MULTILINE)
     assert len(set(ids)) == len(ids)
     assert {i for i, language in ids if language} == {i for i, language in ids if not language}
-    for kind in (ReaderUnitAway, *_kinds(UpdaterError)):
+    kinds: list[type[UpdaterError]] = [ReaderUnitAway, *_kinds(UpdaterError)]
+    for kind in kinds:
         assert (message_id(kind.code), " fr") in ids, kind
     directory = tmp_path / "usr/lib/systemd/catalog"
     directory.mkdir(parents=True)

@@ -143,7 +143,7 @@ def test_ends_well_while_the_service_still_listens(tmp_path: Path) -> None:
             "ncen_updater.service.applying",
             str(tmp_path / "agent.toml"),
         ]
-        with subprocess.Popen(words, stdin=theirs, stdout=theirs) as process:
+        with subprocess.Popen(words, stdin=theirs.fileno(), stdout=theirs.fileno()) as process:
             ours.sendall(b'{"words": ["assess"]}\n')
             assert b"exit_code" in ours.recv(10_000)
             assert process.wait(20) == 0

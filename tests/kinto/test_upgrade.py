@@ -99,7 +99,8 @@ def test_upgrade_and_way_back(agent: KintoAgent) -> None:
     lost = asked.value.values["lost"]
     assert isinstance(lost, dict)
     ids = kinto.ids()
-    assert lost["storage"]["objects"] == sum(one not in before["storage"] for one in ids)
+    # What was changed since counts as well.
+    assert lost["storage"]["objects"] >= sum(one not in before["storage"] for one in ids)
     # One more for each record in the log that Kinto keeps; its heartbeat leaves some, too.
     assert lost["storage"]["objects"] >= len(ENTERED) * 2
     assert f"storage.objects {lost['storage']['objects']}" in str(asked.value.what_text)

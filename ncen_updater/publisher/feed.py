@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]
 )
 
 from ncen_updater import durable
+from ncen_updater.bounded import read_file
 from ncen_updater.publisher.errors import FeedBroken, FeedBusy
 from ncen_updater.publisher.roles import FeedPolicy, policy_of
 from ncen_updater.trust.names import ROLE_FIELD
@@ -209,7 +211,7 @@ class Feed:
         numbers = sorted(
             int(path.name.split(".")[0])
             for path in self.metadata_directory.glob("*.root.json")
-            if path.name.split(".")[0].isdigit()
+            if re.fullmatch(r"[0-9]{1,9}", path.name.split(".")[0])
         )
         if not numbers or numbers != list(range(1, len(numbers) + 1)):
             raise self._broken(f"roots 1 to N must all be there, found {numbers}")
@@ -276,9 +278,7 @@ class Feed:
     def _read(self, name: str, kind: type[Any], version: int | None) -> Metadata[Any]:
         path = self.metadata_directory / name
         try:
-            if path.stat().st_size > MAX_METADATA_BYTES:
-                raise self._broken(f"{name} is over {MAX_METADATA_BYTES} bytes")
-            metadata: Metadata[Any] = Metadata.from_bytes(path.read_bytes())
+            metadata: Metadata[Any] = Metadata.from_bytes(read_file(path, MAX_METADATA_BYTES))
         except (OSError, RepositoryError) as error:
             raise self._broken(f"{name} cannot be read: {error}") from error
         role = name.removesuffix(".json").rpartition(".")[2]

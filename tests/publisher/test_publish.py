@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from ncen_updater.publisher.errors import (
     BadSignature,
     BelowThreshold,
     DigestMismatch,
+    FeedBroken,
     FeedBusy,
     KeyNotAllowed,
     PublisherError,
@@ -151,6 +154,25 @@ def test_a_target_that_changes_while_it_is_copied(
     with pytest.raises(TargetMissing):
         Publisher(Feed(feed), clock, Changes()).publish(event, [staged], keys.online)
     assert contents(feed) == before
+
+
+@pytest.mark.parametrize("name", ["timestamp.json", "1.root.json"])
+def test_a_pipe_in_a_copy_of_the_feed_is_refused(feed: Path, name: str) -> None:
+    """Reading it would wait for ever."""
+    path = feed / "metadata" / name
+    path.unlink()
+    os.mkfifo(path)
+    signal.alarm(20)
+    try:
+        with pytest.raises(FeedBroken, match="regular"):
+            Feed(feed).state()
+    finally:
+        signal.alarm(0)
+
+
+def test_a_root_with_a_number_of_another_kind_is_no_root(feed: Path) -> None:
+    (feed / "metadata" / "\u00b2.root.json").write_bytes(b"{}")
+    assert len(Feed(feed).roots()) == 1
 
 
 def test_a_lapsed_role_and_a_second_publisher(feed: Path, keys: KeyRing) -> None:

@@ -150,7 +150,7 @@ def build(
         built = build_release(
             directory,
             staging,
-            int(epoch) if epoch.isdigit() else DEFAULT_EPOCH,
+            int(epoch) if epoch.isascii() and epoch.isdigit() else DEFAULT_EPOCH,
             count,
             maker,
             papers,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.i18n import Text, language_from_environment, languages, translate
-from tests.cli.site import TrialSite, make_site
+from tests.cli.site import AT, TrialSite, make_site
 
 ROOT = Path(__file__).parents[1]
 HELD = "Upgrades are on hold, without end: {reason}"
@@ -93,6 +93,17 @@ def test_the_real_program_speaks_it(tmp_path: Path, directory: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "Imesimamishwa: x\n")
     # Help in it too, and what it does not have in English.
     assert "Forbid upgrades" in run(site, directory, "--help", "--lang", "sw").stdout
+
+
+def test_an_order_to_the_service_takes_it(directory: Path) -> None:
+    from ncen_updater.service.loop import words_of_order
+    from ncen_updater.upgrade.consent import Person
+    from ncen_updater.upgrade.orders import Order, OrderKind
+
+    order = Order(1, OrderKind.CHECK, {"language": "sw"}, Person("amina", 1001), AT)
+    assert words_of_order(order) == ("check",)
+    add(directory, "sw", {})
+    assert words_of_order(order) == ("check", "--lang", "sw")
 
 
 def test_notifications_take_it(tmp_path: Path, directory: Path) -> None:

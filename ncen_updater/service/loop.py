@@ -14,7 +14,7 @@ from typing import Protocol
 
 from ncen_updater.config.service import ServiceSettings
 from ncen_updater.errors import ExitCode, UpdaterError
-from ncen_updater.i18n import Text
+from ncen_updater.i18n import Text, languages
 from ncen_updater.policy.automation import Act, Automation, Deed, Facts, Failure, Rehearsed, decide
 from ncen_updater.service.children import Finished, Runner
 from ncen_updater.service.knowledge import Assessment, Knowledge
@@ -286,7 +286,8 @@ def words_of_order(order: Order) -> tuple[str, ...]:
     version = order.data.get("version")
     named = _named(version if isinstance(version, str) else None)
     retry = ("--retry",) if order.data.get("retry") is True else ()
-    said = ("--lang", "fr") if order.data.get("language") == "fr" else ()
+    language = order.data.get("language")
+    said = ("--lang", str(language)) if language in languages()[1:] else ()
     match order.kind:
         case OrderKind.CHECK:
             return ("check", *said)

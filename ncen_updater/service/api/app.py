@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from ncen_updater.documents import error_document, jsonable
 from ncen_updater.errors import UpdaterError
-from ncen_updater.i18n import Text
+from ncen_updater.i18n import DEFAULT_LANGUAGE, Text, languages
 from ncen_updater.service.api.desk import Desk
 from ncen_updater.service.api.forms import MAX_BODY, Form, query_of, read_form
 from ncen_updater.service.api.openapi import description
@@ -155,7 +155,7 @@ def _body(environ: Environ, form: type[Form] | None) -> Form | None:
 def _language(accepted: str) -> str:
     """Return the first language that is asked for and that we speak."""
     for part in accepted.split(","):
-        word = part.partition(";")[0].strip()[:2].lower()
-        if word in ("en", "fr"):
+        word = part.partition(";")[0].strip().partition("-")[0].lower()
+        if word in languages():
             return word
-    return "en"
+    return DEFAULT_LANGUAGE

@@ -20,6 +20,7 @@ from pydantic import (
     ValidationError,
 )
 
+from ncen_updater.i18n import DEFAULT_LANGUAGE, languages
 from ncen_updater.service.errors import BadRequest
 
 __all__ = ["MAX_BODY", "ApprovalForm", "Form", "HoldForm", "OrderForm", "ScheduleForm", "query_of",
@@ -112,6 +113,16 @@ class ScheduleForm(Form):
     version: ReleaseName | None = None
 
 
+def _spoken(language: str) -> str:
+    if language not in languages():
+        raise ValueError("no catalogue of this language is installed")
+    return language
+
+
+def _with_languages(schema: dict[str, Any]) -> None:
+    schema["enum"] = list(languages())
+
+
 class OrderForm(Form):
     """Something that the service is to do.
 
@@ -127,7 +138,9 @@ class OrderForm(Form):
     version: ReleaseName | None = None
     retry: bool = False
     accept_loss: Annotated[int, Field(ge=0, le=MAX_NUMBER)] | None = None
-    language: Literal["en", "fr"] = "en"
+    language: Annotated[str, AfterValidator(_spoken), Field(json_schema_extra=_with_languages)] = (
+        DEFAULT_LANGUAGE
+    )
 
 
 AnyForm = TypeVar("AnyForm", bound=Form)

@@ -139,10 +139,9 @@ class ProcessRunner:
             if select.select([progress], [], [], SLICE_S)[0]:
                 content = progress.read(READ_BYTES)
                 left = self._pass_on(left + (content or b""))
-                if content:
-                    continue
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    return child.wait(SLICE_S)
+                if not content:
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        return child.wait(SLICE_S)
             code = child.poll()
             if code is not None:
                 return code

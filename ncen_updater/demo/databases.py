@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from ncen_updater.databases.base import ChangeRef, Direction, Strategy
 from ncen_updater.databases.migrations.dialect import Dialect, PostgresDialect
-from ncen_updater.databases.migrations.sqlite_dialect import SqliteDialect
 from ncen_updater.databases.migrations.loader import load_migrations
 from ncen_updater.databases.migrations.planner import plan_steps
 from ncen_updater.databases.migrations.runner import Runner
+from ncen_updater.databases.migrations.sqlite_dialect import SqliteDialect
 from ncen_updater.demo.releases import assemble
 from ncen_updater.progress import Silent
 from ncen_updater.release.manifest import load_manifest

@@ -21,6 +21,7 @@ class Answers:
         sqlite_directory: Where the files are, with SQLite.
         unit: The application's unit.
         health_url: The application's own address.
+        runner: ``systemd`` where the units come along that split privilege.
     """
 
     site: str
@@ -31,6 +32,7 @@ class Answers:
     sqlite_directory: str = "srv/ncen/databases"
     unit: str = "ncen.service"
     health_url: str = "http://127.0.0.1:8000"
+    runner: Literal["process", "systemd"] = "process"
 
 
 def settings_text(answers: Answers, root: Path) -> str:
@@ -66,6 +68,9 @@ def settings_text(answers: Answers, root: Path) -> str:
         f"unit = {quoted(answers.unit)}",
         f"health_url = {quoted(answers.health_url)}",
         'door_file = "run/ncen/door-closed"',
+        "",
+        "[service]",
+        f"runner = {quoted(answers.runner)}",
         "",
     ]
     return "\n".join(lines)

@@ -8,13 +8,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ncen_updater.config.errors import ConfigError
 from ncen_updater.config.loader import load_config
 from ncen_updater.errors import ExitCode
 from ncen_updater.selfupdate.errors import (
@@ -25,6 +26,7 @@ from ncen_updater.selfupdate.errors import (
 )
 from ncen_updater.selfupdate.keeping import collect_slots, failsafe_content, renew_failsafe
 from ncen_updater.selfupdate.sequence import Sequence, SequenceFile, State
+from ncen_updater.selfupdate.settings import Answers, settings_text
 from ncen_updater.upgrade.errors import Busy
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.lock import change_lock
@@ -265,3 +267,25 @@ def test_it_does_not_go_while_a_change_is_open_or_the_service_runs(copied: Serve
         code, document = copied.uninstall()
     assert (code, document["error"]["code"]) == (ExitCode.BUSY, Busy.code)
     assert copied.agent.is_dir()
+
+
+def test_every_answer_goes_into_a_configuration_that_is_valid(tmp_path: Path) -> None:
+    answers = Answers(
+        site='a "site"', country="KE", feed=("http://a/", "http://b/"), engine="sqlite",
+        databases=(("cases", "ncen_cases"),), sqlite_directory="srv/db", unit="app.service",
+        health_url="http://127.0.0.1:9000", runner="systemd",
+    )  # fmt: skip
+    (tmp_path / "run/ncen").mkdir(parents=True)
+    (tmp_path / "agent.toml").write_text(settings_text(replace(answers, site="a-site"), tmp_path))
+    config = load_config(tmp_path / "agent.toml")
+    assert (config.site.id, config.site.country) == ("a-site", "KE")
+    assert config.feed.urls == answers.feed
+    assert config.databases.sqlite is not None
+    assert config.databases.sqlite.directory == tmp_path / "srv/db"
+    assert config.databases.names == dict(answers.databases)
+    assert config.application.unit == "app.service"
+    assert config.application.health_url == "http://127.0.0.1:9000"
+    assert config.service.runner == "systemd"
+    (tmp_path / "agent.toml").write_text(settings_text(answers, tmp_path))
+    with pytest.raises(ConfigError):
+        load_config(tmp_path / "agent.toml")

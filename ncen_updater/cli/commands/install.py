@@ -65,6 +65,7 @@ def install(
     session.adopting = True
     root = root.absolute()
     config = _config(session, root)
+    release = release or Path(sys.prefix) / "release"
     text = None
     if not config.exists() and settings is not None:
         text = settings.read_text("utf-8")
@@ -76,9 +77,10 @@ def install(
             engine=cast("Literal['postgresql', 'sqlite']", engine),
             unit=unit,
             health_url=health_url,
+            runner="systemd" if root == Path("/") and (release / "units").is_dir() else "process",
         )
         text = settings_text(answers, root)
-    order = Order(root, config, release or Path(sys.prefix) / "release", trusted_root, text)
+    order = Order(root, config, release, trusted_root, text)
     with session.progress() as progress:
         parts = install_parts(order, progress)
         done = missing(parts) if dry_run else apply(parts, progress)

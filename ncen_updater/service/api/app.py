@@ -73,6 +73,8 @@ class Application:
     def _answer(
         self, environ: Environ, start_response: StartResponse, language: str
     ) -> Iterable[bytes]:
+        # First of all: who is refused before has not said everything yet, and hears nothing.
+        content = _content(environ)
         asks = caller(self._uid_of(environ), self._desk.board.settings)
         if not asks.roles:
             raise NotAllowed(who=asks.person.who, role="read")
@@ -80,7 +82,7 @@ class Application:
         route, names = match(environ["REQUEST_METHOD"], path)
         asks.require(route.role)
         query = query_of(environ.get("QUERY_STRING", ""), route.query)
-        form = _body(environ, route.form)
+        form = _form(route.form, content, environ.get("CONTENT_TYPE", ""))
         request = Request(
             asks, path, names, query, form, language, environ.get("HTTP_LAST_EVENT_ID")
         )
@@ -128,11 +130,11 @@ def _json(
     return [content]
 
 
-def _body(environ: Environ, form: type[Form] | None) -> Form | None:
+def _content(environ: Environ) -> bytes:
     """Read the body, which has to say how long it is.
 
     Raises:
-        TooLarge, BadRequest: If it is not what the form wants, or is there where none is wanted.
+        TooLarge, BadRequest: If it does not, or is longer than any that is wanted.
     """
     length = environ.get("CONTENT_LENGTH") or "0"
     if "HTTP_TRANSFER_ENCODING" in environ:
@@ -142,14 +144,23 @@ def _body(environ: Environ, form: type[Form] | None) -> Form | None:
     size = int(length)
     if size > MAX_BODY:
         raise TooLarge(limit=MAX_BODY)
-    content = environ["wsgi.input"].read(size) if size else b""
+    content: bytes = environ["wsgi.input"].read(size) if size else b""
     if len(content) != size:
         raise BadRequest(reason="the body is shorter than it says")
-    if form is None:
-        if content:
-            raise BadRequest(reason="a body where none is wanted")
-        return None
-    return read_form(form, content, environ.get("CONTENT_TYPE", ""))
+    return content
+
+
+def _form(kind: type[Form] | None, content: bytes, content_type: str) -> Form | None:
+    """Return what the body says.
+
+    Raises:
+        BadRequest: If it is not what the form wants, or is there where none is wanted.
+    """
+    if kind is not None:
+        return read_form(kind, content, content_type)
+    if content:
+        raise BadRequest(reason="a body where none is wanted")
+    return None
 
 
 def _language(accepted: str) -> str:

@@ -44,16 +44,16 @@ Document = Mapping[str, Any]
 def approve(
     context: click.Context, version: str | None, withdraw: bool, yes: bool, dry_run: bool
 ) -> ExitCode:
-    from ncen_updater.cli.dossier.kept import keep_dossiers
-    from ncen_updater.upgrade import approving
-    from ncen_updater.upgrade.journal import Journal
-    from ncen_updater.upgrade.names import JOURNAL
-
     session = agent_session(context)
     target = parse_version(version)
     service = service_for(session)
     if service is not None:
         return _approve_there(session, service, target, withdraw=withdraw, yes=yes, dry_run=dry_run)
+    from ncen_updater.cli.dossier.kept import keep_dossiers
+    from ncen_updater.upgrade import approving
+    from ncen_updater.upgrade.journal import Journal
+    from ncen_updater.upgrade.names import JOURNAL
+
     site = session.open_site()
     with Journal.open(site.state / JOURNAL, read_only=dry_run) as journal:
         with session.progress() as progress:
@@ -83,11 +83,6 @@ def approve(
 def schedule(
     context: click.Context, time: str | None, version: str | None, cancel: bool, dry_run: bool
 ) -> ExitCode:
-    from ncen_updater.upgrade import approving
-    from ncen_updater.upgrade.consent import Consent
-    from ncen_updater.upgrade.journal import Journal
-    from ncen_updater.upgrade.names import JOURNAL
-
     session = agent_session(context)
     if (time is None) is not cancel:
         raise click.UsageError("give a TIME, or --cancel", context)
@@ -103,6 +98,11 @@ def schedule(
             service.call("PUT", "/v1/schedule", body)
         _show(session, _standing_of(_outlook(service, target)))
         return ExitCode.OK
+    from ncen_updater.upgrade import approving
+    from ncen_updater.upgrade.consent import Consent
+    from ncen_updater.upgrade.journal import Journal
+    from ncen_updater.upgrade.names import JOURNAL
+
     site = session.open_site()
     with Journal.open(site.state / JOURNAL, read_only=dry_run) as journal:
         if cancel and not dry_run:

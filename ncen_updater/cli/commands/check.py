@@ -18,10 +18,6 @@ __all__ = ["check"]
 @click.option("--exit-code", is_flag=True, help=N_("Exit with 10 when an upgrade is available."))
 @click.pass_context
 def check(context: click.Context, exit_code: bool) -> ExitCode:
-    from ncen_updater.selfupdate.renewing import agent_on_offer, refresh_agents
-    from ncen_updater.trust.kept import read_import
-    from ncen_updater.upgrade.operations import Operations
-
     session = agent_session(context)
     service = service_for(session)
     if service is not None:
@@ -29,6 +25,10 @@ def check(context: click.Context, exit_code: bool) -> ExitCode:
         show_document(session, document)
         available = exit_code and code == ExitCode.OK and document.get("available") is True
         return ExitCode.AVAILABLE if available else code
+    from ncen_updater.selfupdate.renewing import agent_on_offer, refresh_agents
+    from ncen_updater.trust.kept import read_import
+    from ncen_updater.upgrade.operations import Operations
+
     site = session.open_site()
     with session.progress() as progress:
         progress.tell(Text(N_("reading the signed list")))

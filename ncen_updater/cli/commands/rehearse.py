@@ -28,6 +28,12 @@ __all__ = ["rehearse", "show_rehearsal"]
 @click.option("--dry-run", is_flag=True, help=N_("Say what would be done, and change nothing."))
 @click.pass_context
 def rehearse(context: click.Context, version: str | None, retry: bool, dry_run: bool) -> ExitCode:
+    session = agent_session(context)
+    target = parse_version(version)
+    service = None if dry_run else service_for(session)
+    if service is not None:
+        named = str(target) if target else None
+        return carry_out(session, service, "rehearse", version=named, retry=retry)
     from ncen_updater.cli.dossier.kept import keep_dossiers
     from ncen_updater.feed.path import UpgradePath
     from ncen_updater.upgrade.interruption import Interruption
@@ -36,12 +42,6 @@ def rehearse(context: click.Context, version: str | None, retry: bool, dry_run: 
     from ncen_updater.upgrade.operations import Operations, new_change_id
     from ncen_updater.upgrade.rehearsing import Rehearser
 
-    session = agent_session(context)
-    target = parse_version(version)
-    service = None if dry_run else service_for(session)
-    if service is not None:
-        named = str(target) if target else None
-        return carry_out(session, service, "rehearse", version=named, retry=retry)
     site = session.open_site()
     interruption = Interruption()
     pages: tuple[Path, ...] = ()

@@ -26,14 +26,14 @@ __all__ = ["rollback"]
 def rollback(
     context: click.Context, accept_loss: int | None, yes: bool, dry_run: bool
 ) -> ExitCode:  # fmt: skip
-    from ncen_updater.upgrade.interruption import Interruption
-    from ncen_updater.upgrade.operations import Operations
-
     session = agent_session(context)
     service = None if dry_run else service_for(session)
     if service is not None:
         session.agree(Text(N_("Go back to the release before now?")), yes=yes)
         return carry_out(session, service, "rollback", accept_loss=accept_loss)
+    from ncen_updater.upgrade.interruption import Interruption
+    from ncen_updater.upgrade.operations import Operations
+
     site = session.open_site()
     interruption = Interruption()
     if dry_run or not yes:

@@ -56,16 +56,16 @@ def upgrade(
     begin_before: str | None,
     dry_run: bool,
 ) -> ExitCode:
-    from ncen_updater.upgrade.interruption import Interruption
-    from ncen_updater.upgrade.operations import Operations
-    from ncen_updater.upgrade.standing import consent_required, require_consent
-
     session = agent_session(context)
     target = parse_version(version)
     closes = parse_until(begin_before, datetime.now(UTC))
     service = None if dry_run or scheduled or closes else service_for(session)
     if service is not None:
         return _ordered(session, service, target, retry=retry, yes=yes)
+    from ncen_updater.upgrade.interruption import Interruption
+    from ncen_updater.upgrade.operations import Operations
+    from ncen_updater.upgrade.standing import consent_required, require_consent
+
     site = session.open_site()
     if dry_run:
         return run_plan(session, site, target, sql=False, retry=retry)

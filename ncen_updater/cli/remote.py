@@ -56,11 +56,11 @@ def require_service(session: AgentSession) -> Client:
 def carry_out(session: AgentSession, client: Client, kind: str, **data: object) -> ExitCode:
     """Give an order, follow it to its end, and show what it came to."""
     code, document = order(session, client, kind, **data)
-    show_document(session, document)
+    show_document(session, code, document)
     return code
 
 
-def show_document(session: AgentSession, document: Document) -> None:
+def show_document(session: AgentSession, code: ExitCode, document: Document) -> None:
     """Show what a command came to that somebody else carried out.
 
     Raises:
@@ -70,7 +70,7 @@ def show_document(session: AgentSession, document: Document) -> None:
         session.show(str(line))
     error = document.get("error")
     if isinstance(error, dict):
-        raise refusal(error)
+        raise refusal({**error, "exit_code": int(code)})
     session.finish({key: value for key, value in document.items() if key != "words"})
 
 

@@ -22,7 +22,7 @@ def check(context: click.Context, exit_code: bool) -> ExitCode:
     service = service_for(session)
     if service is not None:
         code, document = order(session, service, "check")
-        show_document(session, document)
+        show_document(session, code, document)
         available = exit_code and code == ExitCode.OK and document.get("available") is True
         return ExitCode.AVAILABLE if available else code
     from ncen_updater.selfupdate.renewing import agent_on_offer, refresh_agents

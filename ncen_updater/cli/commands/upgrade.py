@@ -106,7 +106,7 @@ def _ordered(
             raise NeedsYes(state=NOTHING_CHANGED)
         code, plan = order(session, service, "prepare", version=version, retry=retry)
         if code != ExitCode.OK or plan.get("available") is not True:
-            show_document(session, plan)
+            show_document(session, code, plan)
             return code
         for line in plan.get("words", ()):
             session.show(str(line))

@@ -80,9 +80,14 @@ ROWS = (
     ),
     Row(
         "a stuck change",
-        replace(READY, open_change=True, stuck=True, ordered=True, next_check=NOW),
+        replace(READY, open_change=True, stuck=True, next_check=NOW),
         Deed.WAIT,
         NOW + 24 * HOUR,
+    ),
+    Row(
+        "a stuck change, and what a person orders",
+        replace(READY, open_change=True, stuck=True, ordered=True, next_check=NOW),
+        Deed.ORDER,
     ),
     Row(
         "somebody is at work",
@@ -285,4 +290,4 @@ def test_what_never_happens(facts: Facts) -> None:
         assert act.until is not None
         assert NOW < act.until <= NOW + timedelta(hours=24)
     if facts.stuck:
-        assert act.deed is Deed.WAIT
+        assert act.deed is (Deed.ORDER if facts.ordered else Deed.WAIT)

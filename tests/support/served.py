@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import signal
 import subprocess
 import sys
@@ -12,9 +11,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from ncen_updater.demo.site import DemoSite
 from ncen_updater.service.client import Client, StreamEvent
 
-__all__ = ["PROGRAM", "Served", "group_of", "served"]
+__all__ = ["PROGRAM", "Served", "served"]
 
 PROGRAM = (sys.executable, "-m", "ncen_updater.cli.agent")
 SOCKET = "run/ncen-updater/api.sock"
@@ -23,6 +23,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 class Served:
     """A service that runs."""
+
+    demo: DemoSite
 
     def __init__(self, config: Path, root: Path) -> None:
         self.config, self.root = config, root
@@ -109,10 +111,13 @@ class Served:
         self, *words: str, user: str | None = None, groups: Sequence[str] = ()
     ) -> subprocess.CompletedProcess[str]:
         """Run a command as some user, to its end."""
+        program = PROGRAM
+        if user is not None:
+            program = (sys.executable, "-m", "tests.support.as_user", user, ",".join(groups))
         return subprocess.run(
-            [*PROGRAM, "--config", str(self.config), *words],
+            [*program, "--config", str(self.config), *words],
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False,
-            env=self._environment(), **_as(user, groups),
+            env=self._environment(),
         )  # fmt: skip
 
     def started(self, *words: str, **environment: str) -> subprocess.Popen[str]:
@@ -122,19 +127,6 @@ class Served:
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             env={**self._environment(), **environment},
         )  # fmt: skip
-
-
-def group_of(user: str) -> str:
-    """Name of a user's own group."""
-    import grp
-
-    return grp.getgrgid(pwd.getpwnam(user).pw_gid).gr_name
-
-
-def _as(user: str | None, groups: Sequence[str]) -> dict[str, Any]:
-    if user is None:
-        return {}
-    return {"user": user, "group": group_of(user), "extra_groups": list(groups)}
 
 
 @contextmanager

@@ -25,7 +25,7 @@ def chosen(before: Sequence | None, version: str, *, present: bool) -> Sequence:
     if before is not None and present and Version(before.current) > Version(version):
         return before
     if before is not None and not present and before.current != version:
-        # Its slot went with the old package: only what "previous" says is left to go back to.
+        # Its slot went with the old package: nothing is left to go back to but what 'previous' says
         return Sequence(version, None, bad=before.bad)
     return first(before, version)
 

@@ -24,7 +24,7 @@ from tests.support.sites import TrialFeed, connect, serve
 READER, OPERATOR, APPROVER = "daemon", "bin", "mail"
 
 
-def settings(**more: object) -> dict[str, object]:
+def settings(**more: object) -> dict[str, dict[str, object]]:
     rights = {"read_group": READER, "operate_group": OPERATOR, "approve_group": APPROVER}
     return {"service": {"timezone": "UTC", **(rights if os.getuid() == 0 else {}), **more}}
 

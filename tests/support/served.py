@@ -111,7 +111,7 @@ class Served:
         self, *words: str, user: str | None = None, groups: Sequence[str] = ()
     ) -> subprocess.CompletedProcess[str]:
         """Run a command as some user, to its end."""
-        program = PROGRAM
+        program: tuple[str, ...] = PROGRAM
         if user is not None:
             program = (sys.executable, "-m", "tests.support.as_user", user, ",".join(groups))
         return subprocess.run(

@@ -91,10 +91,10 @@ class _Server(wsgi.Server):
         So those that connect and say nothing take no thread from anybody, and their time ends, too.
         """
         if conn.waited_for:
-            super().process_conn(conn)  # type: ignore[no-untyped-call]
+            super().process_conn(conn)
         else:
             conn.waited_for = True
-            self.put_conn(conn)  # type: ignore[no-untyped-call]
+            self.put_conn(conn)
 
     def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
         """Say it in the service's log."""

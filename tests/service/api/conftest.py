@@ -27,7 +27,7 @@ NOW = datetime(2026, 11, 24, 6, tzinfo=UTC)
 LATER = (NOW + timedelta(days=1)).isoformat()
 BINDING = "ab" * 32
 OTHER = "cd" * 32
-BASIS = {
+BASIS: dict[str, object] = {
     "plan": "p",
     "schemas": {},
     "configuration": "c",
@@ -89,7 +89,7 @@ class Counter:
         self.keeper.save(Knowledge(assessment))
 
     def ask(
-        self, method: str, path: str, body: object = None, user: str | int = 0, **environ: object
+        self, method: str, path: str, body: object = None, user: str | int = 0, **environ: Any
     ) -> Answer:
         content = body if isinstance(body, bytes) else b""
         if body is not None and not isinstance(body, bytes):

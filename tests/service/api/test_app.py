@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from ncen_updater.service.api.forms import MAX_BODY
@@ -166,10 +168,10 @@ def test_what_is_refused_changes_nothing(
     ],
 )
 def test_bodies_that_lie_about_themselves(
-    counter: Counter, environ: dict[str, object], code: str
+    counter: Counter, environ: dict[str, Any], code: str
 ) -> None:
     before = counter.rows()
-    assert counter.ask("POST", "/v1/holds", HOLD, **environ).code == code
+    assert counter.ask("POST", "/v1/holds", HOLD, 0, **environ).code == code
     assert counter.rows() == before
 
 

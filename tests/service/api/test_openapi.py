@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -69,7 +70,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[requests.Sessi
     suppress_health_check=list(HealthCheck),
 )
 def test_the_server_keeps_to_its_description(
-    case: schemathesis.Case, session: requests.Session
+    case: schemathesis.Case[Any], session: requests.Session
 ) -> None:
     case.call_and_validate(base_url="http://localhost", session=session, checks=CHECKS)
 

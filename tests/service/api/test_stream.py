@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -128,5 +127,5 @@ def test_few_places_and_each_is_given_back(counter: Counter) -> None:
 
 def test_over_http_it_says_what_it_is(counter: Counter) -> None:
     counter.board.close()
-    answer = counter.ask("GET", "/v1/events", **{"wsgi.input": io.BytesIO()})
+    answer = counter.ask("GET", "/v1/events")
     assert answer.headers["Content-Type"] == "text/event-stream"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -122,9 +121,14 @@ class JournalFile:
             JournalUnreadable: If it is damaged, altered, or of a newer form.
             JournalUnwritable: If it is of an older form and takes no table.
         """
-        if not os.path.lexists(path):
-            raise JournalMissing(path=path)
-        if not path.is_file():
+        try:
+            path.lstat()
+            plain = path.is_file()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise JournalMissing(path=path) from error
+        except OSError as error:  # such as a directory that this user may not enter
+            raise JournalUnreadable(path=path, reason=str(error)) from error
+        if not plain:
             raise JournalUnreadable(path=path, reason="it is not a plain file")
         uri = f"{path.resolve().as_uri()}?mode={'ro' if read_only else 'rw'}"
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from ncen_updater import durable
 from ncen_updater.upgrade.errors import Busy, LockUnusable
 
 __all__ = ["change_lock", "lock_holder"]
+
+#: Whoever looks whether it is taken holds it for an instant (:func:`lock_holder`).
+LOOKS, LOOK_S = 4, 0.02
 
 
 @contextlib.contextmanager
@@ -36,7 +40,7 @@ def change_lock(path: Path, what: str) -> Iterator[None]:
             stack.callback(os.close, directory)
             # The directory too: whoever cleans up the file must not let a second one in.
             for locked in (descriptor, directory):
-                fcntl.flock(locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _take(locked)
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{what}, process {os.getpid()}".encode(), 0)
         except BlockingIOError as error:
@@ -45,6 +49,19 @@ def change_lock(path: Path, what: str) -> Iterator[None]:
         except OSError as error:
             raise LockUnusable(path=path, reason=error.strerror or str(error)) from error
         yield
+
+
+def _take(descriptor: int) -> None:
+    """Take the lock, or find it taken for longer than somebody's look at it lasts.
+
+    Raises:
+        BlockingIOError: If another process holds it.
+    """
+    for _ in range(LOOKS):
+        with contextlib.suppress(BlockingIOError):
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(LOOK_S)
+    return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def lock_holder(path: Path) -> str | None:

@@ -84,7 +84,7 @@ def test_people_without_any_right_to_the_journal(service: Served) -> None:
     reader, operator, approver = (
         functools.partial(somebody, service, user) for user in (READER, OPERATOR, APPROVER)
     )
-    assert code_of(reader("history").stdout) == "NU-6001"  # it works alone, and may not
+    assert code_of(reader("history").stdout) == "NU-6002"  # it works alone, and may not
     assert json.loads(reader("status").stdout)["you"]["roles"] == ["read"]
     assert code_of(reader("hold", "--reason", "x").stdout) == "NU-9314"
     assert code_of(operator("approve", "--yes").stdout) == "NU-9314"

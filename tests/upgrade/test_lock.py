@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
 import signal
@@ -26,6 +27,20 @@ def test_one_at_a_time(path: Path) -> None:
     assert lock_holder(path) is None
     with change_lock(path, "again"):
         pass
+
+
+def test_somebodys_look_is_no_holder(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, refused = fcntl.flock, []
+
+    def flock(descriptor: int, operation: int) -> None:
+        if len(refused) < 2:
+            refused.append(operation)
+            raise BlockingIOError
+        real(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with change_lock(path, "upgrade"):
+        assert len(refused) == 2
 
 
 def test_a_deleted_file_lets_no_second_one_in(path: Path) -> None:

@@ -30,7 +30,8 @@ def test_one_at_a_time(path: Path) -> None:
 
 
 def test_somebodys_look_is_no_holder(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, refused = fcntl.flock, []
+    real = fcntl.flock
+    refused: list[int] = []
 
     def flock(descriptor: int, operation: int) -> None:
         if len(refused) < 2:

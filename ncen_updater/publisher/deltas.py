@@ -33,7 +33,8 @@ from ncen_updater.release.manifest import Manifest
 from ncen_updater.release.tree import Tree, hash_file
 from ncen_updater.transfer.archive import unpack
 from ncen_updater.transfer.delta.errors import DeltaNotMade, DeltaNotProved
-from ncen_updater.transfer.download import Wanted, is_whole
+from ncen_updater.transfer.download import is_whole
+from ncen_updater.transfer.parts import Wanted
 
 __all__ = ["MOST_BASES", "WORTH", "DeltaMaker", "Dropped", "NotMade", "bases"]
 

@@ -29,13 +29,12 @@ from ncen_updater import durable
 from ncen_updater.i18n import N_, Text
 from ncen_updater.progress import Progress
 from ncen_updater.transfer.errors import DownloadDamaged, SpaceShort
-from ncen_updater.transfer.parts import Parts
+from ncen_updater.transfer.parts import Parts, Wanted
 
 __all__ = [
     "LineBroken",
     "Open",
     "Part",
-    "Wanted",
     "arrived",
     "download",
     "is_whole",
@@ -75,27 +74,6 @@ class Part:
 
 
 Open = Callable[[int], Part]
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """The file to fetch.
-
-    Attributes:
-        name: For messages.
-        length: Bytes.
-        digest: Of the whole file, hexadecimal.
-        chunk_bytes: Length of each part but the last.
-        chunks: Digest of each part; empty where they were not signed.
-        algorithm: Of all digests.
-    """
-
-    name: str
-    length: int
-    digest: str
-    chunk_bytes: int = 0
-    chunks: tuple[str, ...] = ()
-    algorithm: str = "sha256"
 
 
 def require_space(directory: Path, needed: int) -> None:

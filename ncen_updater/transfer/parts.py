@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
-if TYPE_CHECKING:
-    from ncen_updater.transfer.download import Wanted
+__all__ = ["Parts", "Wanted"]
 
-__all__ = ["Parts"]
+
+@dataclass(frozen=True)
+class Wanted:
+    """The file to fetch.
+
+    Attributes:
+        name: For messages.
+        length: Bytes.
+        digest: Of the whole file, hexadecimal.
+        chunk_bytes: Length of each part but the last.
+        chunks: Digest of each part; empty where they were not signed.
+        algorithm: Of all digests.
+    """
+
+    name: str
+    length: int
+    digest: str
+    chunk_bytes: int = 0
+    chunks: tuple[str, ...] = ()
+    algorithm: str = "sha256"
 
 
 class Parts:

@@ -47,7 +47,8 @@ from tufup.common import TargetMeta
 from ncen_updater import durable
 from ncen_updater.progress import Progress, Silent
 from ncen_updater.release.document import Chunks
-from ncen_updater.transfer.download import Wanted, download
+from ncen_updater.transfer.download import download
+from ncen_updater.transfer.parts import Wanted
 from ncen_updater.trust.clock import TrustClock
 from ncen_updater.trust.errors import ProductNotInFeed, RootsHidden
 from ncen_updater.trust.fetching import FEED_SCHEME, FeedFetcher

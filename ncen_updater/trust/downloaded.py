@@ -11,7 +11,7 @@ from ncen_updater import durable
 from ncen_updater.release.canonical import sha256_hex
 from ncen_updater.release.document import ReleaseDocument
 from ncen_updater.release.tree import MAX_TREE_BYTES, Tree, parse_tree
-from ncen_updater.transfer.download import Wanted
+from ncen_updater.transfer.parts import Wanted
 from ncen_updater.trust.errors import TreeMismatch
 
 __all__ = ["DOCUMENT", "read_record", "read_tree", "remove_record", "write_record"]

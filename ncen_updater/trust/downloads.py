@@ -25,7 +25,8 @@ from ncen_updater.release.document import (
     tree_target,
 )
 from ncen_updater.transfer.delta.model import capabilities
-from ncen_updater.transfer.download import Wanted, is_whole
+from ncen_updater.transfer.download import is_whole
+from ncen_updater.transfer.parts import Wanted
 from ncen_updater.trust.downloaded import DOCUMENT, read_record, read_tree, remove_record
 from ncen_updater.trust.errors import DocumentMismatch
 from ncen_updater.trust.packs import (

@@ -15,8 +15,9 @@ import pytest
 from ncen_updater.errors import ExitCode
 from ncen_updater.i18n import Text
 from ncen_updater.progress import Silent
-from ncen_updater.transfer.download import LineBroken, Part, Wanted, download, is_whole
+from ncen_updater.transfer.download import LineBroken, Part, download, is_whole
 from ncen_updater.transfer.errors import DownloadDamaged, SpaceShort
+from ncen_updater.transfer.parts import Wanted
 from ncen_updater.trust.fetcher import FEED_SCHEME, HttpFetcher
 from tests.support.http_server import Fault, WebServer, serving
 
@@ -180,7 +181,8 @@ def test_a_killed_download_goes_on(target: Path, server: WebServer) -> None:
     server.faults = [Fault("big", drip=0.0005, times=1)]
     code = (
         "import sys, pathlib\n"
-        "from ncen_updater.transfer.download import Wanted, download\n"
+        "from ncen_updater.transfer.download import download\n"
+        "from ncen_updater.transfer.parts import Wanted\n"
         "from ncen_updater.trust.fetcher import HttpFetcher\n"
         "fetcher = HttpFetcher((sys.argv[1],), minimum_bytes_per_s=1)\n"
         "class Told:\n"

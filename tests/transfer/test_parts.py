@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ncen_updater.progress import Silent
-from ncen_updater.transfer.download import LineBroken, Wanted, download
+from ncen_updater.transfer.download import LineBroken, download
 from ncen_updater.transfer.errors import DownloadDamaged
-from ncen_updater.transfer.parts import Parts
+from ncen_updater.transfer.parts import Parts, Wanted
 from ncen_updater.trust.fetcher import FEED_SCHEME, HttpFetcher
 from tests.support.http_server import Fault, WebServer, serving
 

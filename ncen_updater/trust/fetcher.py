@@ -36,6 +36,7 @@ from ncen_updater.trust.pace import (
     asked_pause_s,
     growing_pause_s,
 )
+from ncen_updater.trust.wire import Patience, bounded_session, next_place
 
 __all__ = ["FEED_SCHEME", "Failure", "HttpFetcher", "MirrorFailure", "MirrorRefused", "TooSlow"]
 
@@ -47,6 +48,8 @@ RETRY_STATUS = frozenset({429, 500, 502, 503, 504})
 NO_NEWER_ROOT = frozenset({403, 404})
 MAY_PASS = frozenset({"unreachable", "cut"})
 WORTH_BYTES = 1 << 16  # a connection that brought less counts as a failed try
+MOST_REDIRECTIONS = 5
+LENGTH_DIGITS = 18
 
 
 class Failure(StrEnum):
@@ -84,7 +87,8 @@ class HttpFetcher(FeedFetcher):
 
     Args:
         urls: Base addresses of the same feed, tried in order; one that failed goes to the end.
-        timeout_s: Seconds without a byte after which a server counts as dead.
+        timeout_s: Seconds without a byte after which a server counts as dead. Bytes that are none
+            of the file keep it alive no longer than this and the window together.
         minimum_bytes_per_s: Slower than this over the window counts as dead.
         window_s: Length of that window, seconds.
         metadata_deadline_s: How long one signed list may take.
@@ -130,9 +134,8 @@ class HttpFetcher(FeedFetcher):
         self._clock, self._chance, self._now = clock, chance, now
         self._throttle = Throttle(limit, sleep, clock)
         self._cuts = 0  # connections in a row that broke with next to nothing
-        self._session = requests.Session()
-        self._session.trust_env = False  # the agent's configuration decides, nothing else
-        self._session.max_redirects = 5
+        self._patience = Patience(timeout_s + window_s, clock)
+        self._session = bounded_session(self._patience)
         if proxy is not None:
             self._session.proxies = {"http": proxy, "https": proxy}
         if ca_file is not None:
@@ -251,16 +254,7 @@ class HttpFetcher(FeedFetcher):
         headers = {"Accept-Encoding": "identity"}
         if offset:
             headers["Range"] = f"bytes={offset}-"
-        try:
-            response = self._session.get(
-                address, stream=True, timeout=self._timeout, headers=headers
-            )
-        except requests.exceptions.ProxyError as error:
-            raise MirrorFailure(f"{address}: {error}", Failure.PROXY) from error
-        except requests.exceptions.SSLError as error:
-            raise MirrorFailure(f"{address}: {error}", Failure.TLS) from error
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise MirrorFailure(f"{address}: {error}", Failure.UNREACHABLE) from error
+        response = self._answer(address, headers)
         try:
             self._note_date(response)
             start = self._judge(response, address, offset)
@@ -276,12 +270,43 @@ class HttpFetcher(FeedFetcher):
             close=response.close,
         )
 
+    def _answer(self, address: str, headers: dict[str, str]) -> requests.Response:
+        """Ask, and follow where the answers lead."""
+        place = address
+        for _ in range(MOST_REDIRECTIONS + 1):
+            try:
+                response = self._session.get(
+                    place, stream=True, timeout=self._timeout, headers=headers
+                )
+            except requests.exceptions.ProxyError as error:
+                raise MirrorFailure(f"{address}: {error}", Failure.PROXY) from error
+            except requests.exceptions.SSLError as error:
+                raise MirrorFailure(f"{address}: {error}", Failure.TLS) from error
+            except (
+                requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError,
+            ) as error:  # fmt: skip
+                raise MirrorFailure(f"{address}: {error}", Failure.UNREACHABLE) from error
+            try:
+                led = next_place(response)
+            except ValueError as error:
+                response.close()
+                raise MirrorFailure(f"{address}: {error}", Failure.UNREACHABLE) from error
+            if led is None:
+                return response
+            response.close()
+            if place.startswith("https:") and not led.lower().startswith("https:"):
+                raise MirrorFailure(f"{address}: led to an open connection", Failure.TLS)
+            place = led
+        raise MirrorFailure(
+            f"{address}: led on more than {MOST_REDIRECTIONS} times", Failure.UNREACHABLE
+        )
+
     def _note_date(self, response: requests.Response) -> None:
         try:
             moment = parsedate_to_datetime(response.headers.get("Date", ""))
-        except ValueError:
+            self.server_date = moment.astimezone(UTC)
+        except (ValueError, OverflowError):
             return  # only a hint; its absence changes nothing
-        self.server_date = moment.astimezone(UTC)
 
     def _judge(self, response: requests.Response, address: str, offset: int) -> int:
         """Return where the answer's bytes begin, or raise what is wrong with it."""
@@ -294,8 +319,6 @@ class HttpFetcher(FeedFetcher):
             pause_s = asked_pause_s(response.headers.get("Retry-After"), self._now())
             wait = f", come back in {pause_s:.0f} s" if pause_s is not None else ""
             raise MirrorRefused(f"{address}: status {status}{wait}", status, pause_s)
-        if address.startswith("https:") and not response.url.startswith("https:"):
-            raise MirrorFailure(f"{address}: led to an open connection", Failure.TLS)
         if response.headers.get("Content-Type", "").lower().startswith("text/html"):
             raise MirrorFailure(f"{address}: a web page", Failure.PORTAL)
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
@@ -312,23 +335,31 @@ class HttpFetcher(FeedFetcher):
         self, response: requests.Response, base: str, address: str, pace: Pace
     ) -> Iterator[bytes]:
         # read1 returns what is there: a drip is seen at each byte, not after a whole block.
-        expected = response.headers.get("Content-Length", "")
+        text = response.headers.get("Content-Length", "")
+        sized = text.isascii() and text.isdigit() and len(text) <= LENGTH_DIGITS
+        expected = int(text) if sized else 0
         count = 0
         try:
-            while chunk := response.raw.read1(self._throttle.block()):
+            while chunk := self._read(response):
                 pace.count(len(chunk))
                 count += len(chunk)
                 pace.rested(self._throttle.took(len(chunk)))
                 yield chunk
-            if expected.isdigit() and count < int(expected):
+            if count < expected:
                 raise MirrorFailure(f"{address}: ended after {count} bytes", Failure.CUT)
             self._cuts = 0
         except (MirrorFailure, TooSlow):
             self._broke(base, count)
             raise
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+        except (
+            requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError,
+        ) as error:  # fmt: skip
             self._broke(base, count)
             raise MirrorFailure(f"{address}: {error}", Failure.CUT) from error
+
+    def _read(self, response: requests.Response) -> bytes:
+        self._patience.begin()
+        return bytes(response.raw.read1(self._throttle.block()))
 
     def _broke(self, base: str, count: int) -> None:
         self._to_the_end(base)

@@ -1,4 +1,4 @@
-"""Dropping what an upgrade kept, once its days are over, while no change is open.
+"""Dropping what an upgrade kept, once its days are over: in a change's last step, or without one.
 
 Previous databases are marked as gone before the first of them is dropped: a way back must never
 lean on a set of which a part is missing. What a crash leaves between the two is found by its name
@@ -7,11 +7,11 @@ and dropped by the next collection.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from packaging.version import Version
 
-from ncen_updater.databases.base import Role
 from ncen_updater.i18n import N_, Text
 from ncen_updater.policy.collection import (
     Collection,
@@ -26,7 +26,7 @@ from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.memory import Memory
 from ncen_updater.upgrade.ways import last_upgrade
 
-__all__ = ["collect", "collectable", "due_at", "may_go"]
+__all__ = ["collect", "collectable", "drop_sets", "due_at", "may_go", "torn_sets"]
 
 BEGUN, ENDED = "collect-begun", "collect-ended"
 
@@ -81,13 +81,39 @@ def collectable(site: Site, journal: Journal) -> Collection:
         came_from=came_from,
         named=NamedByJournal(slots=frozenset(needed | ({came_from} if came_from else set()))),
     )
-    dropped = {kept.change for kept in Memory(journal).previous_sets() if kept.dropped_at}
-    torn = {
-        change
-        for change, role, _ in site.engine.leftovers()
-        if role is Role.PREVIOUS and change in dropped
-    }
-    return Collection(decided.slots, tuple(sorted({*decided.changes, *torn})))
+    return Collection(decided.slots, tuple(sorted({*decided.changes, *torn_sets(site, journal)})))
+
+
+def torn_sets(site: Site, journal: Journal) -> set[str]:
+    """Changes of which a part of the databases is there that are marked as gone. Reads only.
+
+    In whatever role: a SQLite set that is half removed looks like one that was never finished.
+    """
+    gone = _marked(Memory(journal))
+    return {change for change, _, _ in site.engine.leftovers() if change in gone}
+
+
+def drop_sets(site: Site, journal: Journal, changes: Iterable[str], progress: Progress) -> None:
+    """Drop what was live before these changes, each set marked as gone before its first database.
+
+    Args:
+        site: The site.
+        journal: Open for writing, under the lock of changes.
+        changes: Which; those that a crash left half dropped as well.
+        progress: Told what is being done.
+    """
+    memory = Memory(journal)
+    gone = _marked(memory)
+    for change in changes:
+        progress.tell(Text(N_("dropping the databases from before change {change}"),
+                           {"change": change}))  # fmt: skip
+        if change not in gone:
+            memory.previous_dropped(change)
+        site.engine.drop_previous(change)
+
+
+def _marked(memory: Memory) -> set[str]:
+    return {kept.change for kept in memory.previous_sets() if kept.dropped_at is not None}
 
 
 def collect(site: Site, journal: Journal, what: Collection, progress: Progress) -> None:
@@ -106,16 +132,9 @@ def collect(site: Site, journal: Journal, what: Collection, progress: Progress) 
         if _torn(journal):
             journal.note(ENDED, changes=[], slots=[])  # it had dropped its last before it died
         return
-    memory = Memory(journal)
     names = [str(version) for version in what.slots]
     journal.note(BEGUN, changes=list(what.changes), slots=names)
-    gone = {kept.change for kept in memory.previous_sets() if kept.dropped_at}
-    for change in what.changes:
-        progress.tell(Text(N_("dropping the databases from before change {change}"),
-                           {"change": change}))  # fmt: skip
-        if change not in gone:
-            memory.previous_dropped(change)
-        site.engine.drop_previous(change)
+    drop_sets(site, journal, what.changes, progress)
     for version in what.slots:
         progress.tell(Text(N_("removing the slot of {version}"), {"version": version}))
         site.slots.remove(version)

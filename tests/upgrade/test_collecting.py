@@ -30,26 +30,50 @@ from ncen_updater.upgrade.operations import Operations
 
 DAYS = 7.0
 KILLED = """
-import os, sys
+import os, shutil, sys
 from pathlib import Path
 from ncen_updater.composition import build_site
 from ncen_updater.config.loader import load_config
+from ncen_updater.databases.postgresql import engine as postgresql
+from ncen_updater.databases.sqlite import layout as sqlite
 from ncen_updater.progress import Silent
 from ncen_updater.upgrade.collecting import collect, collectable
 from ncen_updater.upgrade.operations import Operations
 
 path = Path(sys.argv[1])
 site = build_site(load_config(path), path)
-drop = site.engine.drop_previous
+drop, drop_one = site.engine.drop_previous, postgresql.drop_database
 
 def killed(change):
     if sys.argv[2] == "after":
         drop(change)
     os.kill(os.getpid(), 9)
 
-site.engine.drop_previous = killed
-with Operations(site, Silent()).between_changes("collect") as journal:
-    collect(site, journal, collectable(site, journal), Silent())
+def killed_after_one(*arguments):
+    drop_one(*arguments)
+    os.kill(os.getpid(), 9)
+
+def killed_after_one_file(place):
+    next(place.glob("*.sqlite")).unlink()
+    os.kill(os.getpid(), 9)
+
+def strike():
+    if sys.argv[2] != "middle":
+        site.engine.drop_previous = killed
+        return
+    postgresql.drop_database = killed_after_one
+    sqlite.shutil.rmtree = killed_after_one_file
+
+def at(step, phase):
+    if (step, phase) == ("collect", "before-effect"):
+        strike()
+
+if sys.argv[3] == "rollback":
+    Operations(site, Silent(), checkpoint=at).rollback()
+else:
+    strike()
+    with Operations(site, Silent()).between_changes("collect") as journal:
+        collect(site, journal, collectable(site, journal), Silent())
 """
 
 
@@ -62,6 +86,11 @@ def let_days_pass(site: Site, days: float) -> None:
     with Journal.open(site.state / JOURNAL) as journal, journal.transaction() as connection:
         since = (site.clock.now() - timedelta(days=days)).isoformat()
         connection.execute("UPDATE previous_sets SET since = ?", (since,))
+
+
+def left(site: Site) -> set[str]:
+    """Changes of which anything is there, in whatever role."""
+    return {change for change, _, _ in site.engine.leftovers()}
 
 
 def previous(site: Site) -> set[str]:
@@ -117,19 +146,23 @@ def test_what_is_kept_goes_when_its_days_are_over_and_not_before(
     assert Operations(site, Silent()).rollback().outcomes[0].change.to_version == "3.2.4"
 
 
-@pytest.mark.parametrize("instant", ["before", "after"])
+def killed(demo: DemoSite, instant: str, operation: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(KILLED), str(demo.config_path), instant, operation],
+        check=False,
+    )
+    assert ended.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("instant", ["before", "middle", "after"])
 def test_a_killed_collection_is_due_again_and_comes_to_its_end(
     demo: DemoSite, site: Site, instant: str
 ) -> None:
     change = upgraded(site)
     before = database_digests(demo.databases)
     let_days_pass(site, DAYS)
-    ended = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(KILLED), str(demo.config_path), instant],
-        check=False,
-    )
-    assert ended.returncode == -signal.SIGKILL
-    assert previous(site) == ({change} if instant == "before" else set())
+    killed(demo, instant, "collect")
+    assert bool(left(site)) == (instant != "after")
     with Journal.open(site.state / JOURNAL, read_only=True) as journal:
         (kept,) = Memory(journal).previous_sets()
         assert kept.dropped_at is not None, "no way back leans on a set that may be half gone"
@@ -137,7 +170,28 @@ def test_a_killed_collection_is_due_again_and_comes_to_its_end(
         assert due is not None
         assert due <= site.clock.now()
     with Operations(site, Silent()).between_changes("collect") as journal:
+        assert collectable(site, journal).changes == (() if instant == "after" else (change,))
         collect(site, journal, collectable(site, journal), Silent())
         assert due_at(journal, DAYS) is None
-    assert previous(site) == set()
+    assert left(site) == set()
+    assert database_digests(demo.databases) == before
+
+
+@pytest.mark.parametrize("instant", ["before", "middle", "after"])
+def test_a_change_that_is_killed_while_it_collects_drops_the_whole_set(
+    demo: DemoSite, site: Site, instant: str
+) -> None:
+    upgrade = upgraded(site)
+    let_days_pass(site, DAYS)
+    killed(demo, instant, "rollback")
+    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
+        kept = {kept.change: kept.dropped_at for kept in Memory(journal).previous_sets()}
+        rollback = journal.changes()[0]
+    assert kept[upgrade] is not None, "no way back leans on a set that may be half gone"
+    assert kept[rollback.id] is None
+    assert (upgrade in left(site)) == (instant != "after")
+    before = database_digests(demo.databases)
+    (outcome,) = Operations(site, Silent()).resume(by_person=False).outcomes
+    assert outcome.change.state is ChangeState.FINISHED
+    assert left(site) == {rollback.id}
     assert database_digests(demo.databases) == before

@@ -18,7 +18,12 @@ from ncen_updater.databases.postgresql.connection import Connection, Server, row
 from ncen_updater.databases.postgresql.control import Control
 from ncen_updater.databases.postgresql.copying import drop_database
 from ncen_updater.databases.postgresql.errors import DumpFailed, SetIncomplete, WayBackMissing
-from ncen_updater.databases.postgresql.naming import copied_comment, is_copy_of, prev_name
+from ncen_updater.databases.postgresql.naming import (
+    copied_comment,
+    is_change_id,
+    is_copy_of,
+    prev_name,
+)
 from ncen_updater.databases.postgresql.planning import copies
 from ncen_updater.databases.postgresql.quoting import identifier, literal
 from ncen_updater.databases.postgresql.sessions import Sessions
@@ -119,6 +124,13 @@ class Dumps:
         if self._directory is not None and (self._directory / change_id).is_dir():
             shutil.rmtree(self._directory / change_id)
             durable.fsync_directory(self._directory)
+
+    def kept(self) -> tuple[str, ...]:
+        """Changes of which there is a dump, whole or not."""
+        if self._directory is None or not self._directory.is_dir():
+            return ()
+        found = (path.name for path in self._directory.iterdir() if path.is_dir())
+        return tuple(sorted(name for name in found if is_change_id(name)))
 
     # ---- one dump --------------------------------------------------------------------------------
 

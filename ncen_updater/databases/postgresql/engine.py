@@ -182,7 +182,9 @@ class PostgresEngine(DatabaseEngine):
     def leftovers(self) -> tuple[tuple[str, Role, str], ...]:
         """See :meth:`DatabaseEngine.leftovers`."""
         with self._server.facts() as connection:
-            return evidences.leftovers(self._physical, read_databases(connection))
+            return evidences.leftovers(
+                self._physical, read_databases(connection), self._dumps.kept()
+            )
 
     def applied(self, role: Role, name: str, change: ChangeRef) -> tuple[AppliedMigration, ...]:
         """See :meth:`DatabaseEngine.applied`."""
@@ -339,6 +341,8 @@ class PostgresEngine(DatabaseEngine):
     ) -> None:
         """See :meth:`DatabaseEngine.migrate`."""
         if in_place(change):
+            if self._way_back == "copy":
+                self._migrating.anchor_kept(change)
             self._swap.touch(change)
         self._migrating.migrate(change, target, origin, progress)
 

@@ -88,8 +88,15 @@ def set_marker(names: Mapping[str, str], found: Mapping[str, DatabaseRow]) -> Ma
 
 
 def leftovers(
-    names: Mapping[str, str], found: Mapping[str, DatabaseRow]
+    names: Mapping[str, str], found: Mapping[str, DatabaseRow], dumped: Collection[str] = ()
 ) -> tuple[tuple[str, Role, str], ...]:
-    """Return every candidate and previous of the set."""
+    """Return every candidate and previous of the set.
+
+    Args:
+        names: Logical to physical names.
+        found: All databases of the server.
+        dumped: Changes of which dumps are kept; these count as previous databases.
+    """
     parsed = (parse_name(datname, names) for datname in found)
-    return tuple(sorted(item for item in parsed if item is not None))
+    dumps = {(change, Role.PREVIOUS, name) for change in dumped for name in names}
+    return tuple(sorted({item for item in parsed if item is not None} | dumps))

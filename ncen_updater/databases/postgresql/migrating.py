@@ -21,6 +21,7 @@ from ncen_updater.databases.migrations.dialect import PostgresDialect
 from ncen_updater.databases.migrations.planner import command_without_way_back, plan_steps
 from ncen_updater.databases.migrations.runner import LOCK_MS, Runner, utc_now
 from ncen_updater.databases.postgresql.connection import Connection, Server, run, translated
+from ncen_updater.databases.postgresql.sequences import anchor, mend_ledger
 from ncen_updater.databases.postgresql.sessions import Sessions
 from ncen_updater.i18n import N_, Text
 from ncen_updater.progress import Progress
@@ -28,20 +29,6 @@ from ncen_updater.progress import Progress
 __all__ = ["Migrating"]
 
 logger = logging.getLogger(__name__)
-
-# The server writes a sequence ahead of its use, 32 values at a time, and keeps in the sequence how
-# many are left of them. A copy by WAL_LOG takes that count over without what was written ahead:
-# after a crash its sequences would give values once more that are in the tables already. One that
-# is set to the value that it has is written anew. Those of other roles are theirs to set.
-_ANCHOR_SEQUENCES = """
-SELECT setval(found.oid::regclass, found.last, true)
-FROM (SELECT own.seqrelid AS oid, pg_sequence_last_value(own.seqrelid) AS last
-      FROM (SELECT seqrelid FROM pg_sequence
-            WHERE has_sequence_privilege(seqrelid, 'SELECT')
-              AND has_sequence_privilege(seqrelid, 'UPDATE') OFFSET 0) AS own
-      OFFSET 0) AS found
-WHERE found.last IS NOT NULL
-"""
 
 
 class Migrating:
@@ -110,7 +97,9 @@ class Migrating:
     ) -> None:
         """Migrate every candidate, mark it, and analyze it."""
         for name in self._names:
-            self._anchor_sequences(name, change)
+            with self._sessions.session(Role.CANDIDATE, name, change, as_owner=True) as connection:
+                mend_ledger(connection)
+                anchor(connection)
         if target.command is not None:
             self._run_command(change, target, progress)
         for name in self._names:
@@ -126,9 +115,11 @@ class Migrating:
             for done in [pool.submit(self._analyze, name, change) for name in self._names]:
                 done.result()
 
-    def _anchor_sequences(self, name: str, change: ChangeRef) -> None:
-        with self._sessions.session(Role.CANDIDATE, name, change, as_owner=True) as connection:
-            run(connection, _ANCHOR_SEQUENCES)
+    def anchor_kept(self, change: ChangeRef) -> None:
+        """Make the sequences of copies durable that may have to be live again."""
+        for name in self._names:
+            with self._sessions.session(Role.PREVIOUS, name, change, as_owner=True) as connection:
+                anchor(connection)
 
     def _analyze(self, name: str, change: ChangeRef) -> None:
         with self._sessions.session(

@@ -13,6 +13,7 @@ __all__ = [
     "copied_comment",
     "database_name",
     "in_place",
+    "is_change_id",
     "is_committed",
     "is_copy_of",
     "live_comment",
@@ -25,7 +26,8 @@ __all__ = [
 
 MAX_NAME_BYTES = 63  # NAMEDATALEN - 1; the server cuts a longer name with no more than a notice
 
-_NAME = re.compile(r"^(?P<physical>.+)__(?P<role>next|prev)_(?P<change>[a-z2-7]{8})$")
+_CHANGE = "[a-z2-7]{8}"
+_NAME = re.compile(rf"^(?P<physical>.+)__(?P<role>next|prev)_(?P<change>{_CHANGE})$")
 _MARKER = re.compile(
     r"\n?\[ncen-updater release=(?P<release>\S+) generation=(?P<generation>\d+) "
     r"change=(?P<change>\S+?)(?P<committed> committed)?\]$"
@@ -41,6 +43,11 @@ def next_name(physical: str, change_id: str) -> str:
 def prev_name(physical: str, change_id: str) -> str:
     """Name of the previous database."""
     return f"{physical}__prev_{change_id}"
+
+
+def is_change_id(text: str) -> bool:
+    """Whether a text has the form of a change's id."""
+    return re.fullmatch(_CHANGE, text) is not None
 
 
 def in_place(change: ChangeRef) -> bool:

@@ -7,7 +7,7 @@ from ncen_updater.application.soak import soak
 from ncen_updater.databases.base import CopyPlan, Role
 from ncen_updater.i18n import N_, Text
 from ncen_updater.policy.collection import NamedByJournal
-from ncen_updater.upgrade.collecting import may_go
+from ncen_updater.upgrade.collecting import drop_sets, may_go, torn_sets
 from ncen_updater.upgrade.context import StepContext, reference
 from ncen_updater.upgrade.errors import SoakFailed
 from ncen_updater.upgrade.model import StepName
@@ -97,9 +97,9 @@ class Collect(Step):
                 changes=frozenset({context.change.id}),
             ),
         )
-        for change in decision.changes:
-            site.engine.drop_previous(change)
-            context.memory.previous_dropped(change)
+        # A crash in this step leaves sets that are marked as gone and of which a part is there.
+        changes = sorted({*decision.changes, *torn_sets(site, context.journal)})
+        drop_sets(site, context.journal, changes, context.progress)
         for version in decision.slots:
             site.slots.remove(version)
         self._discard_leftovers(context)
@@ -107,7 +107,7 @@ class Collect(Step):
         if offer is not None:
             site.source.discard(offer)
         return {
-            "dropped_changes": list(decision.changes),
+            "dropped_changes": changes,
             "dropped_slots": [str(version) for version in decision.slots],
         }
 

@@ -10,7 +10,14 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.databases.base import MigrationSet, Role, SqlMigration
+from ncen_updater.databases.base import (
+    ChangeRef,
+    Direction,
+    MigrationSet,
+    Role,
+    SqlMigration,
+    Strategy,
+)
 from ncen_updater.databases.errors import DatabaseError, MigrationFailed, QueryFailed
 from ncen_updater.databases.postgresql import PostgresEngine
 from ncen_updater.progress import Silent
@@ -38,6 +45,23 @@ def release(slot: Path, up: str = UP, **more: Any) -> MigrationSet:
 def fenced_copies(engine: PostgresEngine) -> None:
     engine.fence(CHANGE)
     engine.copy(CHANGE, engine.plan_copy(CHANGE), Silent())
+
+
+def test_a_ledger_whose_numbers_are_behind_is_mended(any_site: Site, tmp_path: Path) -> None:
+    """As a server left it that was killed after a change of an agent that did not anchor them."""
+    site, engine = any_site, any_site.engine()
+    fenced_copies(engine)
+    engine.migrate(CHANGE, release(tmp_path), None, Silent())
+    engine.cut_over(CHANGE)
+    behind = "SELECT setval(pg_get_serial_sequence('ncen_updater.ledger', 'seq'), 1, false)"
+    site.sql("t_seizure", behind)
+    again = ChangeRef("bcdefghi", 3, Strategy.COPY, "3.3.1")
+    engine.fence(again)
+    engine.copy(again, engine.plan_copy(again), Silent())
+    nothing = MigrationSet("3.3.1", tmp_path, {"seizure": (), "suspect": ()})
+    engine.migrate(again, nothing, release(tmp_path), Silent())
+    found = [(row.id, row.direction) for row in engine.applied(Role.CANDIDATE, "seizure", again)]
+    assert found == [("0001_grade", Direction.UP), ("0001_grade", Direction.DOWN)]
 
 
 def test_files(any_site: Site, tmp_path: Path) -> None:

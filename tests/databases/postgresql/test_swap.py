@@ -280,6 +280,7 @@ def test_in_place_back_from_a_half_migrated_original(
     engine.copy(IN_PLACE, plan, Silent())
     engine.copy(IN_PLACE, plan, Silent())
     assert engine.copied(IN_PLACE, plan)
+    assert engine.leftovers() == tuple((IN_PLACE.id, Role.PREVIOUS, name) for name in NAMES)
     engine.cut_back(IN_PLACE)  # nothing was touched, so there is nothing to undo
     assert engine.evidence(IN_PLACE).missing == ()
     engine._swap.touch(IN_PLACE)
@@ -299,6 +300,7 @@ def test_in_place_back_from_a_half_migrated_original(
     engine.unfence(IN_PLACE)
     assert site.snapshot() == before
     assert site.databases() == set(site.names.values())
+    assert engine.leftovers() == ()
 
 
 def test_in_place_over(any_site: Site) -> None:

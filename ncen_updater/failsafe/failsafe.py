@@ -7,6 +7,7 @@ Run by the system's Python as what the service starts::
 
 It lies beside the slots and imports the standard library alone: an agent that is broken in any way
 cannot break it. ``--check`` as first word says what would be started, and changes nothing.
+``resume`` as first word is for the start of the machine, see rule 8.
 
 The rules, over ``sequence.json`` beside it (whose fields are declared again here, on purpose):
 
@@ -22,6 +23,9 @@ The rules, over ``sequence.json`` beside it (whose fields are declared again her
    has to confirm itself like a new one.
 6. Where a start cannot be counted (a full disk), a new agent is not started: the previous one is.
 7. Where no slot can be started, it says so and ends with 1.
+8. The application waits for ``resume``, so no agent that is on trial may stand before it. The
+   proven agent does it, then the other one where that one does not work. Nothing is counted, and
+   nothing is chosen: what is open was begun by an agent that had confirmed itself.
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ import fcntl
 import json
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -42,6 +47,9 @@ FILE, LINK, LOCK = "sequence.json", "current", "sequence.lock"
 TRYING, GOOD = "trying", "good"
 #: So many starts of a new agent, and so many early deaths in a row of a confirmed one.
 TRIES, DEATHS = 2, 5
+#: What an agent ends with that did not get so far as to say what stands in the way (1 too, as that
+#: is Python's own word for a crash); so does one that a signal ended.
+UNSAID = frozenset({1, 2, 126, 127})
 MAX_BYTES = 100_000
 #: Variable that tells the agent where its choice is, also where it cannot read its configuration.
 STARTED_BY = "NCEN_FAILSAFE_DIRECTORY"
@@ -138,6 +146,24 @@ def _other(state: State, usable: Sequence[str]) -> str | None:
     if state.previous in usable and state.previous != state.current:
         return state.previous
     return newest([v for v in usable if v != state.current and v not in state.bad])
+
+
+def in_turn(state: State | None, link: str | None, usable: Sequence[str]) -> list[str]:
+    """Return who is asked to resume, the proven agent first; pure.
+
+    Args:
+        state: What the file says; None where it is missing or damaged.
+        link: The version that the link leads to.
+        usable: Slots that can be started.
+    """
+    if state is None:
+        wanted = [link, newest([version for version in usable if version != link])]
+    elif state.state == TRYING:
+        wanted = [_other(state, usable), state.current]
+    else:
+        wanted = [state.current, _other(state, usable)]
+    found = [version for version in wanted if version in usable]
+    return [version for version in found if version is not None]
 
 
 # ---- the disk ------------------------------------------------------------------------------------
@@ -286,21 +312,22 @@ def record(directory: Path, choice: Choice, usable: Sequence[str]) -> str | None
     state = choice.state
     if choice.start is None or state is None:
         return None
+    version = choice.start
     try:
         if (directory / FILE).exists() and read_state(directory) is None:
             (directory / FILE).replace(directory / f"{FILE}.damaged")
         write_state(directory, state)
     except OSError as error:
         say(f"the start cannot be counted ({error.strerror})")
-        if state.state == TRYING and state.previous in usable:
+        if state.state == TRYING and state.previous is not None and state.previous in usable:
             say(f"agent {state.current} is not tried without: starting agent {state.previous}")
-            return state.previous
-        return choice.start
+            version = state.previous
     try:
-        point_to(directory, choice.start)
+        # Also where it could not be written: the other units start what the link leads to.
+        point_to(directory, version)
     except OSError as error:
         say(f"the link {LINK} cannot be changed ({error.strerror}); going on all the same")
-    return choice.start
+    return version
 
 
 def start(directory: Path, words: Sequence[str]) -> int:
@@ -328,6 +355,29 @@ def start(directory: Path, words: Sequence[str]) -> int:
             broken.add(version)
 
 
+def resume(directory: Path, words: Sequence[str]) -> int:
+    """Let the proven agent bring an open change to its end; return the exit status."""
+    # Told to end, this waits for the agent, which was told too. A handler is not inherited.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    status = 1
+    versions = in_turn(read_state(directory), read_link(directory), usable_slots(directory))
+    for version in versions:
+        path = str(program(directory, version))
+        try:
+            child = os.posix_spawn(path, [path, *words], os.environ)
+        except OSError as error:
+            say(f"{path} cannot be started ({error.strerror})")
+            continue
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if status >= 0 and status not in UNSAID:
+            return status
+        say(f"agent {version} ended with {status} and may not have done it")
+    if not versions:
+        say(f"no slot can be started: run {directory}/VERSION/release/install")
+    return status if status > 0 else 128 - status
+
+
 def check(directory: Path) -> int:
     """Say what would be started."""
     choice = choose(read_state(directory), read_link(directory), usable_slots(directory), "-")
@@ -340,6 +390,8 @@ def main(arguments: Sequence[str]) -> int:
     directory = Path(__file__).resolve().parent
     if arguments and arguments[0] == "--check":
         return check(directory)
+    if arguments and arguments[0] == "resume":
+        return resume(directory, arguments)
     return start(directory, arguments or ["serve"])
 
 

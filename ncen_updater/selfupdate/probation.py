@@ -23,6 +23,7 @@ from ncen_updater.selfupdate.sequence import (
     confirm,
     give_up,
     steady,
+    uncount,
 )
 
 __all__ = ["Duty", "Probation", "duty_of"]
@@ -131,6 +132,16 @@ class Probation:
                 return self._write(lambda before: give_up(before, self._version, self._now()))
             case _:
                 return Verdict()
+
+    def told_to_end(self) -> None:
+        """Take back the count of this start: an order to end says nothing against the agent.
+
+        Without this, a machine that is switched off early a few times, or a person who restarts the
+        service while they try settings, would have a good agent given up.
+        """
+        found = self._load()
+        if found is not None and found.current == self._version and found.attempts:
+            self._write(lambda before: uncount(before, self._version))
 
     def _confirm(self, age: float) -> Verdict:
         if age < self._confirm_s:

@@ -144,6 +144,8 @@ def renew(
     if offer is None or dry_run:
         return Renewal(sequence.current, offer.version if offer else None)
     with _alone(site) as journal:
+        # Another renewal may have been at work before this one had the lock.
+        sequence = _settled(file, str(site.agent_version))
         look_over(site)
         _build(slots, source, offer, sequence, progress)
 

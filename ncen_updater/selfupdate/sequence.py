@@ -31,6 +31,7 @@ __all__ = [
     "forget",
     "give_up",
     "steady",
+    "uncount",
 ]
 
 FILE, LINK, LOCK = "sequence.json", "current", "sequence.lock"
@@ -125,8 +126,12 @@ def first(before: Sequence | None, version: str) -> Sequence:
 
 
 def begin_trial(before: Sequence, version: str) -> Sequence:
-    """Choose a new agent, with the present one to go back to."""
-    return replace(before, current=version, previous=before.current, state=State.TRYING, attempts=0)
+    """Choose a new agent, with the present one to go back to.
+
+    One that has not confirmed itself is nothing to go back to: then it is the one before it.
+    """
+    proven = before.current if before.state is State.GOOD else before.previous or before.current
+    return replace(before, current=version, previous=proven, state=State.TRYING, attempts=0)
 
 
 def confirm(before: Sequence, version: str) -> Sequence:
@@ -138,6 +143,13 @@ def steady(before: Sequence, version: str) -> Sequence:
     """Take back the count of starts, if a confirmed agent has run for a while."""
     good = before.current == version and before.state is State.GOOD
     return replace(before, attempts=0) if good else before
+
+
+def uncount(before: Sequence, version: str) -> Sequence:
+    """Take back one start of the chosen agent, if it is this one: it was told to end."""
+    if before.current != version:
+        return before
+    return replace(before, attempts=max(0, before.attempts - 1))
 
 
 def give_up(before: Sequence, version: str, now: datetime) -> Sequence:

@@ -209,6 +209,7 @@ def _loop(
     board: Board,
     config_path: Path,
 ) -> None:
+    went_round = False
     while not waker.stopping:
         if waker.take_reload():
             notifier.reloading()
@@ -224,7 +225,10 @@ def _loop(
             return
         if verdict.again_s is not None:
             left = min(left, verdict.again_s)
+        went_round = True
         waker.sleep(max(left, PAUSE_S))
+    if went_round:
+        probation.told_to_end()
 
 
 def _reload(service: Service, board: Board, config_path: Path) -> None:

@@ -8,6 +8,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.failsafe import failsafe
-from ncen_updater.failsafe.failsafe import DEATHS, GOOD, TRIES, TRYING, State, choose
+from ncen_updater.failsafe.failsafe import DEATHS, GOOD, TRIES, TRYING, State, choose, in_turn
 from ncen_updater.selfupdate.keeping import failsafe_content
 
 NOW = "2026-11-24T12:00:00+00:00"
@@ -269,6 +270,8 @@ def test_a_start_that_cannot_be_counted_is_made_with_the_previous_agent(place: P
     assert os.strerror(errno.EFBIG) in ended.stderr
     assert place.started == ["1.0 serve"]
     assert place.state == TRIED
+    # What the other units start, too.
+    assert (place.directory / "current").readlink() == Path("1.0")
 
 
 _IGNORING_SIGXFSZ = """
@@ -285,3 +288,85 @@ def test_check_says_what_would_be_started_and_changes_nothing(place: Place) -> N
     assert json.loads(ended.stdout)["start"] == "1.0"
     assert (place.directory / "sequence.json").read_bytes() == before
     assert not place.started
+
+
+# ---- at the start of the machine -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("state", "link", "usable", "wanted"),
+    [
+        (TRIED, "2.0", BOTH, ["1.0", "2.0"]),
+        (State("2.0", "1.0", TRYING, TRIES), "2.0", BOTH, ["1.0", "2.0"]),
+        (State("2.0", "1.0", TRYING), "2.0", ("0.9", "2.0"), ["0.9", "2.0"]),
+        (State("2.0", "1.0"), "2.0", BOTH, ["2.0", "1.0"]),
+        (State("2.0", "1.0"), "2.0", ("1.0",), ["1.0"]),
+        (State("2.0", None, GOOD, 0, {"1.0": ONCE}), "2.0", BOTH, ["2.0"]),
+        (None, "1.0", BOTH, ["1.0", "2.0"]),
+        (None, None, BOTH, ["2.0"]),
+        (TRIED, "2.0", (), []),
+    ],
+)
+def test_who_is_asked_to_resume(
+    state: State | None, link: str | None, usable: tuple[str, ...], wanted: list[str]
+) -> None:
+    assert in_turn(state, link, usable) == wanted
+
+
+SAYS = '#!/bin/sh\necho {{v}} "$@" >> {{s}}\n{end}\n'
+
+
+@pytest.mark.parametrize(
+    ("end", "status", "started"),
+    [
+        ("exit 0", 0, ["3.0"]),
+        ("exit 9", 9, ["3.0"]),
+        ("exit 12", 12, ["3.0"]),
+        ("exit 1", 0, ["3.0", "2.0"]),
+        ("kill -SEGV $$", 0, ["3.0", "2.0"]),
+    ],
+)
+def test_a_confirmed_agent_resumes_and_the_other_where_it_does_not_work(
+    place: Place, end: str, status: int, started: list[str]
+) -> None:
+    place.slot("3.0", SAYS.format(end=end))
+    chosen = State("3.0", "2.0", GOOD, 1)
+    place.choose(chosen)
+    ended = place.run("resume", "--boot")
+    assert ended.returncode == status
+    assert place.started == [f"{version} resume --boot" for version in started]
+    assert place.state == chosen
+
+
+def test_an_agent_on_trial_does_not_stand_before_the_application(place: Place) -> None:
+    place.slot("3.0", SAYS.format(end="exec sleep 1000"))
+    chosen = State("3.0", "2.0", TRYING, 1)
+    place.choose(chosen)
+    assert place.run("resume", "--boot").returncode == 0
+    assert place.started == ["2.0 resume --boot"]
+    assert place.state == chosen
+
+
+def test_where_nobody_can_resume_it_says_so(place: Place) -> None:
+    for version in ("3.0", "4.0"):
+        place.slot(version, SAYS.format(end="exit 1"))
+    place.choose(State("4.0", "3.0"))
+    assert place.run("resume", "--boot").returncode == 1
+    for version in ("1.0", "2.0", "3.0", "4.0"):
+        shutil.rmtree(place.directory / version)
+    ended = place.run("resume", "--boot")
+    assert ended.returncode == 1
+    assert "no slot can be started" in ended.stderr
+
+
+def test_told_to_end_it_waits_for_the_agent(place: Place) -> None:
+    place.slot("3.0", "#!/bin/sh\ntrap 'exit 12' TERM\necho ready\nwhile :; do :; done\n")
+    place.choose(State("3.0", "2.0"))
+    words = [sys.executable, "-I", str(place.directory / "failsafe.py"), "resume"]
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, start_new_session=True, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        os.killpg(process.pid, signal.SIGTERM)
+        assert process.wait(60) == 12

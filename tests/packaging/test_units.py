@@ -107,6 +107,13 @@ def test_what_the_apply_unit_writes_to_is_what_the_configuration_names() -> None
             )
 
 
+def test_no_agent_on_trial_stands_before_the_application() -> None:
+    where = PACKAGING / "systemd"
+    [resumes] = settings(where / "ncen-updater-resume.service", "ExecStart")
+    [serves] = settings(where / "ncen-updater.service", "ExecStart")
+    assert resumes == serves.replace(" serve", " resume --boot")
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give directories an owner")
 def test_users_and_directories(tmp_path: Path) -> None:
     where = PACKAGING / "systemd"

@@ -125,6 +125,19 @@ def test_a_choice_that_cannot_be_written_is_no_confirmation(trial: Trial) -> Non
     assert trial.state is State.GOOD
 
 
+@pytest.mark.parametrize("state", State)
+def test_an_order_to_end_says_nothing_against_it(tmp_path: Path, state: State) -> None:
+    trial = Trial(tmp_path, replace(TRYING, state=state, attempts=2))
+    trial.probation.told_to_end()
+    assert trial.file.load() == replace(TRYING, state=state, attempts=1)
+
+
+def test_an_agent_that_runs_from_no_slot_chooses_none_at_its_end(tmp_path: Path) -> None:
+    trial = Trial(tmp_path, None)
+    trial.probation.told_to_end()
+    assert trial.file.load() is None
+
+
 def test_a_confirmed_agent_takes_its_starts_back_when_it_has_run_for_a_while(
     tmp_path: Path,
 ) -> None:

@@ -16,6 +16,7 @@ from ncen_updater.composition import agent_version, build_site
 from ncen_updater.config.loader import load_config
 from ncen_updater.demo.site import DemoSite, SiteOptions
 from ncen_updater.errors import ExitCode
+from ncen_updater.feed.source import FeedView
 from ncen_updater.progress import Silent
 from ncen_updater.selfupdate.errors import AgentNotFromSlot, AgentOnTrial, AgentSlotFailed
 from ncen_updater.selfupdate.renewing import (
@@ -190,6 +191,25 @@ def test_nothing_is_done_beside_a_change(place: Place) -> None:
             part.unlink()
         journal_path.write_bytes(content)
     assert place.sequence == Sequence(MINE)
+
+
+def test_of_two_renewals_at_once_the_second_finds_an_agent_on_trial(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looked before the first one had chosen, and has the lock after it."""
+    place.offer(NEXT)
+    chosen = Sequence(NEXT, MINE, State.TRYING)
+    source = agent_source(place.site, place.demo.config_path)
+    ask = source.refresh
+
+    def slowly() -> FeedView:
+        place.file.update(lambda _: chosen)
+        return ask()
+
+    monkeypatch.setattr(source, "refresh", slowly)
+    with pytest.raises(AgentOnTrial):
+        renew(place.site, source, place.slots, Silent(), by="me")
+    assert place.sequence == chosen
 
 
 def test_an_agent_that_was_given_up_is_not_offered_again(place: Place) -> None:

@@ -80,6 +80,19 @@ def test_a_trial_keeps_the_way_back_and_what_is_bad() -> None:
     assert begun == Sequence("2.0", "1.0", State.TRYING, 0, {"1.5": Bad(1, NOW)})
 
 
+def test_what_has_not_confirmed_itself_is_nothing_to_go_back_to() -> None:
+    assert sequence.begin_trial(TRYING, "3.0") == Sequence("3.0", "1.0", State.TRYING)
+    lone = Sequence("2.0", None, State.TRYING)
+    assert sequence.begin_trial(lone, "3.0") == Sequence("3.0", "2.0", State.TRYING)
+
+
+def test_one_start_is_taken_back() -> None:
+    begun = Sequence("2.0", "1.0", State.TRYING, 2)
+    assert sequence.uncount(begun, "2.0") == replace(begun, attempts=1)
+    assert sequence.uncount(replace(begun, attempts=0), "2.0").attempts == 0
+    assert sequence.uncount(begun, "1.0") == begun
+
+
 def test_only_a_confirmed_agent_is_steady() -> None:
     good = Sequence("1.0", None, State.GOOD, 3)
     assert sequence.steady(good, "1.0").attempts == 0

@@ -21,6 +21,7 @@ from ncen_updater.failsafe import failsafe
 from ncen_updater.selfupdate.excuse import STARTED_BY
 from ncen_updater.selfupdate.keeping import SYSTEM_PYTHON, failsafe_content
 from ncen_updater.selfupdate.sequence import Sequence, SequenceFile, State
+from ncen_updater.service.serve import KNOWLEDGE
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.lock import change_lock
 from ncen_updater.upgrade.names import AGENT_CONFIRMED, JOURNAL
@@ -100,6 +101,20 @@ def test_without_its_databases_it_gives_itself_up(place: Place) -> None:
     with place.service() as process:
         assert process.wait(120) == ExitCode.ERROR
     assert place.sequence == TRYING
+
+
+@pytest.mark.parametrize(("end", "left"), [(signal.SIGTERM, 2), (signal.SIGKILL, 3)])
+def test_an_order_to_end_is_no_early_death(place: Place, end: signal.Signals, left: int) -> None:
+    """Or a person who restarts the service a few times would have lost a good agent."""
+    place.demo.configure({"service": {"confirm_agent_s": 1000, "mode": "notify"}})
+    before = Sequence(MINE, "0.0.1", State.GOOD, 3)
+    place.file.update(lambda _: before)
+    known = place.demo.state / KNOWLEDGE
+    with place.service() as process:
+        until(lambda: known.exists() and b"event" in known.read_bytes(), process)
+        process.send_signal(end)
+        process.wait(60)
+    assert place.sequence == replace(before, attempts=left)
 
 
 @pytest.mark.parametrize("state", State)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -108,11 +109,33 @@ def test_whatever_is_asked(server: Nginx, door: Door, method: str) -> None:
     assert (status, headers["retry-after"]) == (503, "120")
 
 
+@pytest.mark.parametrize(
+    ("language", "words"), [("en", "does not answer"), ("fr", "ne répond pas")]
+)
+def test_after_a_power_cut_no_application_and_no_door(
+    directory: Path, tmp_path: Path, language: str, words: str
+) -> None:
+    """The door is on a disk that does not survive, and the application waits for the agent."""
+    rules = (PACKAGING / "ncen.conf").read_text("utf-8")
+    with socket.socket() as taken:  # bound, and listening to nobody
+        taken.bind(("127.0.0.1", 0))
+        places = {
+            "/run/ncen/maintenance": str(directory / "door"),
+            "http://127.0.0.1:8080": f"http://127.0.0.1:{taken.getsockname()[1]}",
+            "/usr/share/ncen-updater/maintenance/": f"{PACKAGING}/maintenance/",
+        }
+        with nginx(str(PROGRAM), directory, tmp_path / "nginx", rules, places) as running:
+            status, headers, body = ask(running, language=language)
+    assert (status, headers["retry-after"]) == (503, "120")
+    assert (headers["cache-control"], headers["content-language"]) == ("no-store", language)
+    assert words in body
+
+
 def test_the_page_itself_is_nothing_to_ask_for(server: Nginx) -> None:
     assert ask(server, "/.maintenance/en.html")[0] == 404
 
 
-@pytest.mark.parametrize("language", ["en", "fr"])
+@pytest.mark.parametrize("language", ["en", "fr", "away-en", "away-fr"])
 def test_the_page_needs_nothing_else(language: str) -> None:
     """Whatever it asked for would be answered with 503."""
     page = (PACKAGING / "maintenance" / f"{language}.html").read_text("utf-8")

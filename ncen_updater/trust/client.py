@@ -40,7 +40,6 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]  # exported in fact
     TargetFile,
     Targets,
 )
-from tuf.ngclient.config import UpdaterConfig
 from tufup.client import Client
 from tufup.common import TargetMeta
 
@@ -59,8 +58,11 @@ from ncen_updater.trust.names import (
     TARGETS_PREFIX,
 )
 from ncen_updater.trust.signed import (
+    LIMITS,
     digest_of,
+    is_plain,
     issued_at,
+    most_bytes,
     require_role,
     restore_root,
     unverified,
@@ -69,8 +71,6 @@ from ncen_updater.trust.signed import (
 __all__ = ["TrustClient"]
 
 logger = logging.getLogger(__name__)
-
-MAX_ROOT_ROTATIONS = 1024
 
 
 class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
@@ -115,7 +115,7 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
                 metadata_base_url=FEED_SCHEME + METADATA_PREFIX,
                 target_dir=targets_directory,
                 target_base_url=FEED_SCHEME + TARGETS_PREFIX,
-                config=UpdaterConfig(max_root_rotations=MAX_ROOT_ROTATIONS),
+                config=LIMITS,
             )
         self._fetcher = fetcher  # tufup's constructor takes none; it has not used its own yet
         self._set_reference()
@@ -155,9 +155,13 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
         """Return the files of the product's list that its role was allowed to name."""
         role = self.product_role()
         delegation = self._trusted_set.targets.delegations.roles[self.product]
-        allowed = {p: t for p, t in role.targets.items() if delegation.is_delegated_path(p)}
+        allowed = {
+            path: target
+            for path, target in role.targets.items()
+            if delegation.is_delegated_path(path) and is_plain(path)
+        }
         for path in role.targets.keys() - allowed.keys():
-            logger.warning("role %s names %r outside its delegation: left out", self.product, path)
+            logger.warning("role %s may not name %r: left out", self.product, path)
         return allowed
 
     @property
@@ -308,8 +312,9 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
 
     def _download_metadata(self, rolename: str, length: int, version: int | None = None) -> bytes:
         self._facts.name = rolename
+        most = min(length, most_bytes(rolename))
         try:
-            data = cast("bytes", super()._download_metadata(rolename, length, version))
+            data = cast("bytes", super()._download_metadata(rolename, most, version))
             self._received[rolename] = data
             return data
         finally:

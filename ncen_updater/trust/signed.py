@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
-from tuf.api.exceptions import LengthOrHashMismatchError, RepositoryError
+from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import (  # type: ignore[attr-defined]  # exported in fact only
     Metadata,
     Root,
@@ -16,15 +17,33 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]  # exported in fact
     Targets,
 )
 from tuf.api.serialization import DeserializationError
+from tuf.ngclient.config import UpdaterConfig
 
 from ncen_updater import durable
-from ncen_updater.trust.errors import TrustedRootMissing
+from ncen_updater.trust.errors import OfferInvalid, TrustedRootMissing
 from ncen_updater.trust.mapping import OtherRole
 from ncen_updater.trust.names import ISSUED_FIELD, ROLE_FIELD
 
-__all__ = ["digest_of", "issued_at", "require_role", "restore_root", "unverified"]
+__all__ = [
+    "LIMITS", "digest_of", "is_plain", "issued_at", "most_bytes", "require_role", "restore_root",
+    "unverified",
+]  # fmt: skip
 
 logger = logging.getLogger(__name__)
+
+#: The walk of the roots has no bound of ours: each was signed by the officers of the one before it
+#: and is kept at once, and only the newest is held. An interrupted walk goes on where it stopped.
+LIMITS = UpdaterConfig(max_root_rotations=1 << 31)
+DIGITS = {"sha256": 64, "sha512": 128}
+
+
+def most_bytes(role: str) -> int:
+    """The most bytes of a list, whatever the list says that names it: one key alone signs that."""
+    return {
+        "root": LIMITS.root_max_length,
+        "timestamp": LIMITS.timestamp_max_length,
+        "snapshot": LIMITS.snapshot_max_length,
+    }.get(role, LIMITS.targets_max_length)
 
 
 def _root_version(path: Path) -> int | None:
@@ -99,9 +118,17 @@ def digest_of(target: TargetFile) -> tuple[str, str]:
     Releases are signed with SHA-256 throughout; other publishers may use SHA-512 alone.
 
     Raises:
-        LengthOrHashMismatchError: If it was signed with neither.
+        OfferInvalid: If it was signed with neither, or with what cannot be one: it becomes a name.
     """
-    for algorithm in ("sha256", "sha512"):
+    for algorithm, digits in DIGITS.items():
         if algorithm in target.hashes:
-            return algorithm, str(target.hashes[algorithm])
-    raise LengthOrHashMismatchError("signed with neither SHA-256 nor SHA-512")
+            digest = str(target.hashes[algorithm])
+            if not re.fullmatch(rf"[0-9a-f]{{{digits}}}", digest):
+                raise OfferInvalid(name=target.path, detail=f"{digest[:80]!r} is no {algorithm}")
+            return algorithm, digest
+    raise OfferInvalid(name=target.path, detail="signed with neither SHA-256 nor SHA-512")
+
+
+def is_plain(path: str) -> bool:
+    """Whether the name of a file in a list leads nowhere but to a place below the feed."""
+    return not ({"", ".", ".."} & set(path.split("/")) or "\\" in path or "\0" in path)

@@ -95,6 +95,25 @@ def pinned_digest(feed: Feed, _: WebServer) -> None:
     feed.write("timestamp.json", feed.sign("timestamp"))
 
 
+def announced_length(role: str) -> Attack:
+    """The thief of an online key allows a list a gigabyte; the mirror sends what is too much."""
+
+    def attack(feed: Feed, server: WebServer) -> None:
+        feed.publish("ncen")
+        if role == "snapshot":
+            feed.roles["timestamp"].snapshot_meta.length = 1 << 30
+        else:
+            feed.roles["snapshot"].version += 1
+            feed.roles["snapshot"].meta[f"{role}.json"].length = 1 << 30
+            feed.write(f"{feed.roles['snapshot'].version}.snapshot.json", feed.sign("snapshot"))
+            feed.roles["timestamp"].snapshot_meta = MetaFile(feed.roles["snapshot"].version)
+        feed.roles["timestamp"].version += 1
+        feed.write("timestamp.json", feed.sign("timestamp"))
+        server.faults = [Fault(f".{role}.json", body=b"{" + b" " * (6 << 20))]
+
+    return attack
+
+
 def wrong_root(feed: Feed, _: WebServer) -> None:
     feed.write("2.root.json", (feed.metadata / "1.root.json").read_bytes())
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
 
 from ncen_updater.errors import UpdaterError
 from ncen_updater.progress import Silent
+from ncen_updater.trust.errors import OfferInvalid
+from ncen_updater.trust.mirror import Mirror
+from tests.badinput.test_signed import Directory
 from tests.support.http_server import PORTAL, Fault, WebServer, serving
 from tests.support.tuf_repository import Feed
 from tests.trust import attacks
@@ -70,3 +74,16 @@ def test_a_bad_mirror_can_only_deny(agent: Agent, server: WebServer, feed: Feed)
         with pytest.raises(UpdaterError) as caught:
             agent.source(liar.url, "http://127.0.0.1:9/").refresh()
     assert caught.value.code == "NU-2005", "that a list was refused weighs more than silence"
+
+
+def test_no_mirror_is_made_of_a_file_that_nothing_pins(agent: Agent, feed: Feed) -> None:
+    feed.roles["targets"].delegations.roles["ncen"].paths.append("sbom/ncen/*")
+    name = "sbom/ncen/3.3.0.cdx.json"
+    feed.roles["ncen"].targets[name] = TargetFile(1, {"md5": "0" * 32}, name)
+    feed.publish()
+    directory = agent.state.parent / "www"
+    mirror = Mirror(directory, state=agent.state, trusted_root=agent.trusted_root)
+    with pytest.raises(OfferInvalid) as caught:
+        mirror.renew(Directory(feed.directory), Silent())
+    assert caught.value.values["name"] == name
+    assert list(directory.iterdir()) == []

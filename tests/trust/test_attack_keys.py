@@ -10,6 +10,8 @@ from securesystemslib.signer import CryptoSigner
 
 from ncen_updater.errors import UpdaterError
 from ncen_updater.trust.names import ROOT_VERSION_FIELD
+from ncen_updater.trust.source import TufReleaseSource
+from tests.badinput.test_signed import Directory
 from tests.support.http_server import WebServer
 from tests.support.tuf_repository import Feed
 from tests.trust.conftest import Agent
@@ -32,6 +34,23 @@ def test_root_chain_is_walked_after_years(agent: Agent, server: WebServer, feed:
     assert agent.source(server.url).refresh().offers
     stored = json.loads((agent.state / "metadata/root.json").read_text())
     assert stored["signed"]["version"] == 61
+
+
+def test_no_number_of_roots_strands_a_site(agent: Agent, feed: Feed) -> None:
+    """More than the bound that a walk once had; from the disk, since a server would add nothing."""
+    root = feed.roles["root"]
+    for step in range(1030):
+        root.expires = feed.now - DAYS if step < 1029 else feed.expiry("root")
+        feed.rotate_root()
+    source = TufReleaseSource(
+        "ncen",
+        state=agent.state,
+        trusted_root=agent.trusted_root,
+        make_fetcher=lambda: Directory(feed.directory),
+    )
+    assert source.refresh().offers
+    stored = json.loads((agent.state / "metadata/root.json").read_text())
+    assert stored["signed"]["version"] == 1031
 
 
 @pytest.mark.parametrize(

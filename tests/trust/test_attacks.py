@@ -65,6 +65,13 @@ ROWS = (
         "endless timestamp", attacks.fault(match="timestamp", endless=True), "NU-2108", "timestamp"
     ),
     Row("endless root", attacks.fault(match="root", body=b"{", endless=True), "NU-2108", "root"),
+    Row(
+        "a snapshot as long as it likes",
+        attacks.announced_length("snapshot"),
+        "NU-2108",
+        "snapshot",
+    ),
+    Row("a product as long as it likes", attacks.announced_length("ncen"), "NU-2108", "ncen"),
     Row("portal", attacks.fault(match="", body=PORTAL), "NU-2104", "", NETWORK),
     Row(
         "portal that says HTML",

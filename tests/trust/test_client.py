@@ -16,7 +16,13 @@ from ncen_updater.errors import UpdaterError
 from ncen_updater.transfer.errors import DownloadDamaged
 from ncen_updater.trust.client import TrustClient
 from ncen_updater.trust.clock import TrustClock
-from ncen_updater.trust.errors import BadSignature, FeedUnreachable, RoleExpired, WrongDigest
+from ncen_updater.trust.errors import (
+    BadSignature,
+    FeedUnreachable,
+    OfferInvalid,
+    RoleExpired,
+    WrongDigest,
+)
 from ncen_updater.trust.fetcher import HttpFetcher
 from tests.support.http_server import WebServer
 from tests.support.tuf_repository import Feed
@@ -207,8 +213,30 @@ def test_a_file_signed_with_sha512_alone(
         assert place.read_bytes() == b"content"
 
 
-def test_a_file_signed_with_no_digest_that_counts(clients: Clients, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "hashes",
+    [{"md5": "0" * 32}, {"sha256": "../../../x"}, {"sha256": "A" * 64}, {"sha512": "0" * 64}],
+    ids=str,
+)
+def test_a_file_signed_with_no_digest_that_counts(
+    clients: Clients, tmp_path: Path, hashes: dict[str, str]
+) -> None:
     client = clients()
     client.refresh()
-    with pytest.raises(WrongDigest, match="SHA-512"):
-        client.download_target(TargetFile(1, {"md5": "0" * 32}, "x"), str(tmp_path / "x"))
+    with pytest.raises(OfferInvalid, match=r"SHA-512|is no sha"):
+        client.download_target(TargetFile(1, hashes, "x"), str(tmp_path / "x"))
+    assert list(tmp_path.glob(".x*")) == []
+
+
+@pytest.mark.parametrize(
+    "path", ["sbom/../../x", "/etc/x", "sbom//x", "sbom/./x", "sbom\\..\\x", "sbom/x\0y", ""]
+)
+def test_names_that_lead_elsewhere_are_left_out(clients: Clients, feed: Feed, path: str) -> None:
+    """Whatever a delegation allows, as one by digests of names does."""
+    delegation = feed.roles["targets"].delegations.roles["ncen"]
+    delegation.paths, delegation.path_hash_prefixes = None, list("0123456789abcdef")
+    feed.roles["ncen"].targets[path] = TargetFile(1, {"sha256": "0" * 64}, path)
+    feed.publish()
+    found = clients().product_targets()
+    assert path not in found
+    assert "ncen-3.3.0.tar.gz" in found

@@ -15,12 +15,15 @@ from packaging.version import Version
 
 from ncen_updater.databases.migrations.errors import MigrationFileBad
 from ncen_updater.databases.migrations.loader import load_migrations
+from ncen_updater.release.canonical import sha256_hex
 from ncen_updater.release.document import parse_release_document
 from ncen_updater.release.errors import BadManifest, BadRelease, BadTree
 from ncen_updater.release.manifest import Manifest, load_manifest, parse_manifest
 from ncen_updater.release.tree import parse_tree, scan
 from ncen_updater.slots.errors import RecordUnusable
 from ncen_updater.slots.records import Records
+from ncen_updater.transfer.download import Wanted
+from ncen_updater.transfer.parts import Parts
 from tests.badinput.hostile import (
     DEEP,
     FEW,
@@ -64,6 +67,22 @@ DOCUMENT: dict[str, object] = {
     "tree_bytes": 10,
     "unpacked_bytes": 10,
     "migrations": {"up.sql": DIGEST},
+    "deltas": [
+        {
+            "target": "deltas/ncen/3.2.4--3.3.0",
+            "length": 10,
+            "sha256": DIGEST,
+            "from_version": "3.2.4",
+            "from_tree": DIGEST,
+            "out_bytes": 10,
+            "out_files": 3,
+            "max_memory_bytes": 10,
+            "needs": ["deflate-zlib-6.8"],
+        }
+    ],
+    "archive_chunks": {"size": 4, "sha256": [DIGEST] * 3},
+    "sbom": {"target": "sbom/ncen/3.3.0.cdx.json", "length": 10, "sha256": DIGEST},
+    "provenance": {"target": "provenance/ncen/3.3.0.intoto.json", "length": 10, "sha256": DIGEST},
 }
 TOML = """schema = 1
 product = "ncen"
@@ -205,6 +224,61 @@ def test_values_that_no_tree_has(place: tuple[object, ...], value: object) -> No
 @given(data=altered(DOCUMENT))
 def test_altered_documents(data: object) -> None:
     typed(lambda: parse_release_document(json.dumps(data).encode(), "document"))
+
+
+def test_every_field_of_a_document() -> None:
+    """Each place once with each value that is wrong, or wrong in most places."""
+    values: tuple[object, ...] = (
+        None, True, -1, 0, 10**400, 1.5, "", "\ud800", "a\0b", "../..", [], {}, [[]], "x" * 3000,
+    )  # fmt: skip
+    for place in _places(DOCUMENT):
+        for value in values:
+            content = json.dumps(replaced(DOCUMENT, place, value)).encode()
+            typed(lambda content=content: parse_release_document(content, "document"))  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        {"size": 0, "sha256": [DIGEST]},
+        {"size": -4, "sha256": [DIGEST] * 3},
+        {"size": 4, "sha256": []},
+        {"size": 4, "sha256": [DIGEST] * 2},
+        {"size": 4, "sha256": [DIGEST] * 4},
+        {"size": 4, "sha256": [DIGEST, DIGEST, "0" * 63]},
+        {"size": 4, "sha256": [DIGEST, DIGEST, "A" * 64]},
+        {"size": 2**63, "sha256": [DIGEST]},
+        {"size": 4.5, "sha256": [DIGEST] * 3},
+        {"size": 1, "sha256": [DIGEST] * 1001},
+        {"size": 4},
+        {"sha256": [DIGEST] * 3},
+    ],
+    ids=lambda chunks: str(chunks)[:40],
+)
+def test_parts_that_no_archive_has(chunks: dict[str, object]) -> None:
+    content = json.dumps({**DOCUMENT, "archive_chunks": chunks}).encode()
+    assert isinstance(typed(lambda: parse_release_document(content, "document")), BadRelease)
+
+
+@FEW
+@given(
+    content=st.binary(max_size=40),
+    size=st.integers(1, 50) | st.sampled_from([2**62, 2**63 - 1]),
+    wrong=st.sets(st.integers(0, 40), max_size=3),
+    cuts=st.lists(st.integers(0, 40), max_size=6),
+)
+def test_any_digests_of_parts(content: bytes, size: int, wrong: set[int], cuts: list[int]) -> None:
+    """However it is cut, nothing is taken but what every digest fits, and the whole's too."""
+    good = [
+        sha256_hex(content[at : at + size]) for at in range(0, len(content), min(size, 1 << 20))
+    ]
+    said = tuple(DIGEST if at in wrong else digest for at, digest in enumerate(good))
+    parts = Parts(Wanted("x", len(content), sha256_hex(content), size, said))
+    ends = sorted({min(cut, len(content)) for cut in cuts} | {len(content)})
+    fits = all(parts.take(content[start:end]) for start, end in zip([0, *ends], ends, strict=False))
+    assert fits == (said == tuple(good))
+    assert parts.have <= len(content)
+    assert fits == (parts.digest() == sha256_hex(content)) or not content
 
 
 @FEW

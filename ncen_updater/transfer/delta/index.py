@@ -236,6 +236,8 @@ class _PlanReader:
         control, differences, literals = extents
         if control.plain != covers * COVER_BYTES or differences.plain + literals.plain != view:
             raise OutOfRange("the streams of a group have other lengths than its files")
+        if covers > differences.plain:  # thousands of millions of them pack to nothing
+            raise OutOfRange("covers of no bytes")
         return Group(files, refs, recipes, view, covers, control, differences, literals), at
 
     def _refs(self, groups: Reader) -> tuple[Ref, ...]:

@@ -80,6 +80,7 @@ class ServiceSettings(BaseModel):
         runner: ``process`` runs work as a child; ``systemd`` starts the units that split privilege.
         fetch_socket: Where systemd waits to start what talks to the network.
         apply_socket: Where systemd waits to start what works on the site.
+        send_socket: Where systemd waits to start what sends a message.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -102,6 +103,7 @@ class ServiceSettings(BaseModel):
     runner: Literal["process", "systemd"] = "process"
     fetch_socket: Path = Path("run/ncen-updater/fetch.sock")
     apply_socket: Path = Path("run/ncen-updater/apply.sock")
+    send_socket: Path = Path("run/ncen-updater/send.sock")
 
     @field_validator("timezone")
     @classmethod

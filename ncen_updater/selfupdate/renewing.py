@@ -147,6 +147,7 @@ def renew(
         # Another renewal may have been at work before this one had the lock.
         sequence = _settled(file, str(site.agent_version))
         look_over(site)
+        _make_room(slots, sequence, offer.version)
         _build(slots, source, offer, sequence, progress)
 
         def choose(before: Sequence | None) -> Sequence:
@@ -179,6 +180,14 @@ def _alone(site: Site) -> Iterator[Journal]:
         if change is not None:
             raise OpenChange(change=change.id, kind=change.kind, version=change.to_version)
         yield journal
+
+
+def _make_room(slots: AgentSlots, sequence: Sequence, wanted: str) -> None:
+    """Remove the slots of agents that were given up: nobody goes back to them."""
+    needed = {sequence.current, sequence.previous, wanted}
+    for version in slots.versions():
+        if version in sequence.bad and version not in needed:
+            slots.remove(version)
 
 
 def _build(

@@ -18,7 +18,7 @@ from ncen_updater.config.model import AgentConfig
 from ncen_updater.service.loop import Happening
 from ncen_updater.telling.metrics import collect, write_metrics
 from ncen_updater.telling.outbox import Outbox
-from ncen_updater.telling.sending import Sender, send_by_child
+from ncen_updater.telling.sending import Sender, sender_for
 from ncen_updater.telling.situation import Situation
 from ncen_updater.telling.teller import Teller
 from ncen_updater.upgrade.names import JOURNAL
@@ -43,12 +43,12 @@ class Beside:
     Args:
         config_path: The configuration file.
         knowledge: Where the service keeps what it knows, below the state directory.
-        send: Sends one message; a child process by default.
+        send: Sends one message; as the configuration says by default.
     """
 
     def __init__(self, config_path: Path, knowledge: str, send: Sender | None = None) -> None:
         self._path, self._knowledge = config_path, knowledge
-        self._send = send or send_by_child(config_path)
+        self._send = send
         self._woken = threading.Event()
         self._ending = False
         self._thread: threading.Thread | None = None
@@ -81,7 +81,7 @@ class Beside:
             self._path,
             config,
             knowledge=state / self._knowledge,
-            send=self._send,
+            send=self._send or sender_for(self._path, config),
             now=_now,
             seen=self._write,
         )

@@ -100,7 +100,7 @@ def _target(now: Situation, limits: Limits) -> Iterator[Lasting]:
     ready = found.binding and found.rehearsed in (Rehearsed.PASSED, Rehearsed.NOT_WANTED)
     if not ready or now.held or now.change is not None or not limits.self_starting:
         return
-    if now.missing_approvals and not limits.automatic:
+    if now.missing_approvals and (found.left or not limits.automatic):
         values = {**version, "missing": now.missing_approvals}
         yield Lasting(Kind.WAITS, f"{found.binding} {now.missing_approvals}", values)
         return

@@ -1,6 +1,7 @@
 """The process that sends: one message on stdin, what came of it on stdout, as JSON.
 
-It talks to the network, and to no database. Started by :mod:`ncen_updater.telling.sending` alone.
+It talks to the network, and to no database. Started by :mod:`ncen_updater.telling.sending`, or by
+systemd for a connection to a socket that only root may open.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from ncen_updater.telling.mail import send_mail
 from ncen_updater.telling.news import News
 from ncen_updater.telling.reasons import reason
 from ncen_updater.telling.webhook import post
+from ncen_updater.trust.unit import end_with_asker, is_connection
 
 __all__ = ["main", "send"]
 
@@ -58,10 +60,13 @@ def send(config_path: Path, order: Mapping[str, Any]) -> int:
 
 def main() -> int:
     """Send one message; return the exit status."""
-    # Die with the service: nobody would write down that the message was taken.
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    # End with the service: nobody would write down that the message was taken.
+    if is_connection(0):
+        end_with_asker(0)
+    else:
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     try:
-        order = parse_json(sys.stdin.buffer.read(MAX_ORDER))
+        order = parse_json(sys.stdin.buffer.readline(MAX_ORDER))
         if not isinstance(order, dict):
             raise BadOrder
         refused = send(Path(sys.argv[1]), order)

@@ -42,6 +42,7 @@ def test_every_unit_is_judged() -> None:
         "ncen-updater-fetch@.service",
         "ncen-updater-apply@.service",
         "ncen-updater-resume.service",
+        "ncen-updater-send@.service",
         "ncen-publisher-refresh.service",
         "ncen-publisher-monitor.service",
     }
@@ -79,7 +80,8 @@ def test_systemd_understands_every_line(path: Path, tmp_path: Path) -> None:
 
 def test_sockets_are_where_the_agent_looks() -> None:
     where, names = PACKAGING / "systemd", ServiceSettings.model_fields
-    for unit, name in (("fetch", "fetch_socket"), ("apply", "apply_socket")):
+    for unit in ("fetch", "apply", "send"):
+        name = f"{unit}_socket"
         [path] = settings(where / f"ncen-updater-{unit}.socket", "ListenStream")
         assert path == f"/{names[name].default}"
         assert settings(where / f"ncen-updater-{unit}.socket", "SocketMode") == ["0600"]
@@ -95,6 +97,26 @@ def test_who_has_the_network_cannot_reach_the_databases() -> None:
     assert settings(apply, "IPAddressDeny") == ["any"]
     assert settings(apply, "IPAddressAllow") == ["localhost"]
     assert "-/run/postgresql" in settings(where / "ncen-updater.service", "InaccessiblePaths")[0]
+    send = where / "ncen-updater-send@.service"
+    assert settings(send, "CapabilityBoundingSet") == [""]
+    assert settings(send, "ReadWritePaths") == []
+    hidden = " ".join(settings(send, "InaccessiblePaths"))
+    for place in ("/run/postgresql", "/var/lib/ncen-updater", "/run/ncen-updater", "/opt/ncen"):
+        assert f"-{place}" in hidden.split()
+
+
+def test_the_service_itself_is_on_no_network() -> None:
+    service = PACKAGING / "systemd" / "ncen-updater.service"
+    assert settings(service, "PrivateNetwork") == ["yes"]
+    assert settings(service, "RestrictAddressFamilies") == ["AF_UNIX"]
+    assert "ncen-updater-send.socket" in settings(service, "Wants")[0].split()
+
+
+def test_the_package_knows_every_socket() -> None:
+    names = {path.name for path in (PACKAGING / "systemd").glob("*.socket")}
+    for script in ("postinst", "prerm", "postrm"):
+        words = (PACKAGING / "debian" / script).read_text("utf-8")
+        assert {name for name in names if name not in words} == set()
 
 
 def test_what_the_apply_unit_writes_to_is_what_the_configuration_names() -> None:

@@ -224,6 +224,18 @@ def test_an_agent_that_was_given_up_is_not_offered_again(place: Place) -> None:
     assert agent_on_offer(place.site, place.demo.config_path) == NEXT
 
 
+def test_slots_of_agents_that_were_given_up_make_room(place: Place) -> None:
+    for version in ("0.0.7", "0.0.8"):
+        (place.slots.path(version)).mkdir()
+        (place.slots.path(version) / "slot.json").write_text("{}")
+    bad = {"0.0.7": Bad(1, datetime(2026, 1, 1, tzinfo=UTC))}
+    place.file.update(lambda _: Sequence(MINE, bad=bad))
+    place.offer(NEXT)
+    assert place.renew().chosen
+    assert "0.0.7" not in place.slots.versions()
+    assert "0.0.8" in place.slots.versions()
+
+
 def test_an_agent_on_trial_looks_for_no_other(place: Place) -> None:
     place.offer(NEXT)
     refresh_agents(place.site, place.demo.config_path)

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
+import socket
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from ncen_updater.config.loader import load_config
 from ncen_updater.errors import UpdaterError
 from ncen_updater.telling import sender
 from ncen_updater.telling.news import Kind, News
-from ncen_updater.telling.sending import send_by_child
+from ncen_updater.telling.sending import send_by_child, send_by_unit, sender_for
 from tests.cli.site import TrialSite
+from tests.support.activation import ACTIVATOR, activated
 from tests.support.tls import Authority
 from tests.telling.receivers import dead_port, hook_server, mail_server
 
@@ -296,3 +301,75 @@ def test_a_credential_of_systemd_serves_as_the_secret(
 def test_an_order_that_is_none_is_refused(site: TrialSite, bad: dict[str, object]) -> None:
     told = send(site, bad) if bad else send_by_process(site, bad)
     assert told == "NU-9611"
+
+
+# ---- by a unit of systemd ------------------------------------------------------------------------
+
+needs_activator = pytest.mark.skipif(
+    ACTIVATOR is None, reason="systemd-socket-activate is not installed"
+)
+
+
+def words(site: TrialSite) -> list[str]:
+    return [sys.executable, "-m", "ncen_updater.telling.sender", str(site.config)]
+
+
+def in_units(site: TrialSite, path: Path) -> None:
+    table = f'[service]\nrunner = "systemd"\nsend_socket = "{path}"\n'
+    site.config.write_text(site.config.read_text("utf-8") + table)
+
+
+@needs_activator
+def test_a_unit_sends_and_says_what_came_of_it(site: TrialSite, tmp_path: Path) -> None:
+    path = tmp_path / "send.sock"
+    with mail_server() as box:
+        by_mail(site, box.port)
+        with activated(path, words(site), tmp_path / "unit.log"):
+            assert send_by_unit(path)(order("mail", UPGRADED)) is None
+            assert send_by_unit(path)({"way": "pigeon"}) == "NU-9611"
+    assert len(box.mails) == 1
+    with activated(path, words(site), tmp_path / "unit.log"):
+        assert send_by_unit(path)(order("mail", UPGRADED)) == "NU-9602"
+
+
+@needs_activator
+def test_a_unit_that_gives_no_answer_is_not_waited_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "send.sock"
+    with activated(path, ["sleep", "1000"], tmp_path / "unit.log"):
+        assert send_by_unit(path, limit_s=0.5)(order("mail", UPGRADED)) == "NU-9610"
+    assert "not delivered in time" in caplog.text
+
+
+@needs_activator
+def test_a_unit_ends_with_who_asked(site: TrialSite, tmp_path: Path) -> None:
+    """Nobody would write down that the message was taken."""
+    path = tmp_path / "send.sock"
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(60)
+        by_mail(site, silent.getsockname()[1])
+        with activated(path, words(site), tmp_path / "unit.log"):
+            with socket.socket(socket.AF_UNIX) as asker:
+                asker.connect(str(path))
+                asker.sendall(json.dumps(order("mail", UPGRADED)).encode() + b"\n")
+                connection, _ = silent.accept()
+            with connection:
+                connection.settimeout(20)
+                assert connection.recv(1) == b""
+
+
+def test_a_site_with_units_sends_by_one_where_there_is_one(
+    site: TrialSite, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "send.sock"
+    with mail_server() as box:
+        by_mail(site, box.port)
+        in_units(site, path)
+        send = sender_for(site.config, load_config(site.config))
+        # The units of an older package have no such socket, and leave the service its network.
+        assert send(order("mail", UPGRADED)) is None
+        path.touch()
+        assert send(order("mail", UPGRADED)) == "NU-9610"
+    assert len(box.mails) == 1
+    assert "ncen-updater-send.socket" in caplog.text

@@ -32,7 +32,7 @@ from ncen_updater.transfer.delta.numbers import Malformed, Reader, put_number, p
 from ncen_updater.transfer.delta.streams import Extent, LzmaReader, pack_stream
 from ncen_updater.transfer.delta.zips import NotAnArchive, Table, inflate
 from tests.badinput.hostile import FEW, bounded
-from tests.transfer.delta.making import Forge, Link, Mode, facts, fresh, group, jar, write
+from tests.transfer.delta.making import Files, Forge, Link, Mode, facts, fresh, group, jar, write
 
 MANY = settings(FEW, max_examples=150)
 
@@ -79,11 +79,11 @@ class Honest:
 def _honest(place: Path, version: int) -> Honest:
     text = b"".join(b"line %d\n" % n for n in range(300))
     members = {f"m{n}": text[n:] for n in range(5)}
-    old = {
+    old: Files = {
         "d/a": text, "j-1.jar": jar(members), "k": b"k", "m": b"m" * 50, "l": Link("k"), "s": b"s",
     }  # fmt: skip
     members["m2"] += b"new %d" % version
-    new = {
+    new: Files = {
         "d/a": text[:900] + b"%d!" % version + text[900:], "d/n": b"new" * 9, "j-2.jar":
         jar(members), "k": b"k", "moved": b"m" * 50, "e/f": None, "l2": Link("d/n"),
         "x": Mode(b"x", 0o755),

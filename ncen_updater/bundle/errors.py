@@ -21,9 +21,11 @@ __all__ = [
     "ListsBusy",
     "MirrorBusy",
     "MirrorNotOurs",
+    "NoFeedToMirror",
     "NotABundle",
     "NotImported",
     "NothingImported",
+    "PackUnusable",
     "PartAltered",
     "PartCut",
     "PartForeign",
@@ -212,6 +214,31 @@ class NotImported(UpdaterError):
         "Import a bundle that holds this release, or name one that was imported; "
         "'ncen-updater history' shows them."
     )
+
+
+class PackUnusable(UpdaterError):
+    """A release that came as a delta pack only, which did not give it here."""
+
+    code = "NU-2324"
+    exit_code = ExitCode.NETWORK
+    what = N_(
+        "Release {version} was imported as a delta pack only, and that cannot be used here"
+        " ({code})."
+    )
+    remedy = N_(
+        "If 'ncen-updater verify' names files of the installed release, restore them as they were"
+        " released, import the bundle again, and try again. Else ask the Secretariat for a bundle"
+        " with whole archives."
+    )
+
+
+class NoFeedToMirror(UpdaterError):
+    """A site without a feed is told to copy it."""
+
+    code = "NU-2325"
+    exit_code = ExitCode.NETWORK
+    what = N_("This site has no feed that could be copied.")
+    remedy = N_("Name a bundle with --from-bundle; the mirror then holds what is in it.")
 
 
 class NothingImported(UpdaterError):

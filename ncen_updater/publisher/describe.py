@@ -19,7 +19,7 @@ from ncen_updater.i18n import N_, Text
 from ncen_updater.publisher.event import Event, digest_of
 from ncen_updater.publisher.keys import fingerprint, owner_of
 from ncen_updater.publisher.offer_words import STEERED, steering_words
-from ncen_updater.publisher.roles import issued_at
+from ncen_updater.publisher.roles import POLICY, issued_at
 from ncen_updater.publisher.unspoken import leftovers
 from ncen_updater.trust.names import DELTAS_PREFIX, OFFER_FIELD
 
@@ -112,8 +112,42 @@ def _root(role: str, old: Root | None, new: Root) -> Iterator[Line]:
             old.roles[name].threshold if old and name in old.roles else 0,
             holder.threshold,
         )
+    yield from _periods(role, old, new)
     if not new.consistent_snapshot:
         yield _line(role, N_("WARNING: consistent snapshots are switched off"))
+
+
+def _periods(role: str, old: Root | None, new: Root) -> Iterator[Line]:
+    before, after = _days_of(old), _days_of(new)
+    for name in sorted(before.keys() | after.keys()):
+        if before.get(name) != after.get(name):
+            days, signing = after.get(name, ("-", "-"))
+            old_days, old_signing = before.get(name, ("-", "-"))
+            yield _line(
+                role,
+                N_(
+                    "{name}: valid for {days} days, to be signed anew in the last {signing} (until"
+                    " now: {old_days}, {old_signing})"
+                ),
+                name=name,
+                days=days,
+                signing=signing,
+                old_days=old_days,
+                old_signing=old_signing,
+            )
+
+
+def _days_of(root: Root | None) -> dict[str, tuple[object, object]]:
+    policy = root.unrecognized_fields.get(POLICY) if root is not None else None
+    if not isinstance(policy, dict):
+        return {}
+    days, signing = (policy.get(key) for key in ("expiry_days", "signing_days"))
+    if not isinstance(days, dict) or not isinstance(signing, dict):
+        return {}
+    return {
+        name: (days.get(name, "-"), signing.get(name, "-"))
+        for name in sorted(days.keys() | signing.keys())
+    }
 
 
 def _targets(role: str, old: Targets | None, new: Targets) -> Iterator[Line]:
@@ -125,13 +159,16 @@ def _targets(role: str, old: Targets | None, new: Targets) -> Iterator[Line]:
         yield from _holders(
             role, name, old_keys, keys, old_holder.threshold if old_holder else 0, holder.threshold
         )
-        facts = ("paths", "terminating", "path_hash_prefixes")
-        for fact in facts:
+        facts = {
+            "paths": N_("{name}: the names of its files: {value}"),
+            "terminating": N_("{name}: no other product may use these names: {value}"),
+            "path_hash_prefixes": N_("{name}: the digests of its names begin with: {value}"),
+        }
+        for fact, words in facts.items():
             value, before = getattr(holder, fact), getattr(old_holder, fact, None)
             if value != before:
-                yield _line(
-                    role, N_("{name}: {fact} become {value}"), name=name, fact=fact, value=value
-                )
+                said = ", ".join(map(str, value)) if isinstance(value, list) else _json(value)
+                yield _line(role, words, name=name, value=said)
     if was and list(was) != list(now):
         yield _line(role, N_("order of the products: {order}"), order=", ".join(now))
     yield from _files(role, old.targets if old else {}, new.targets)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from ncen_updater.publisher.errors import (
 from ncen_updater.publisher.feed import FeedState, delegated_roles, verification
 from ncen_updater.publisher.papers import check_papers
 from ncen_updater.publisher.repository import FeedRepository
-from ncen_updater.publisher.roles import OFFLINE_TOP
+from ncen_updater.publisher.roles import OFFLINE_TOP, ONLINE_ROLES
 from ncen_updater.release.document import (
     Offer,
     ReleaseDocument,
@@ -56,10 +56,18 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Draft:
-    """New versions without signatures, and what they are about in one line."""
+    """New versions without signatures.
+
+    Attributes:
+        title: What they are about, in one line.
+        roles: The new versions, by role.
+        papers: Documents and papers of the releases that are added, by SHA-256: what an officer
+            reads besides the lists.
+    """
 
     title: str
     roles: Mapping[str, Metadata[Any]]
+    papers: Mapping[str, Path] = field(default_factory=dict)
 
 
 def offers_of(targets: Targets) -> list[Offer]:
@@ -150,10 +158,12 @@ def draft_renewal(state: FeedState, roles: Sequence[str], now: datetime) -> Draf
 
     Raises:
         UnknownProduct: If a role does not exist.
-        NothingToDo: If no role is named.
+        NothingToDo: If no role is named, or one that no officer signs.
     """
     repository = FeedRepository(state, state.policy, now)
     for role in roles:
+        if role in ONLINE_ROLES:
+            raise NothingToDo(reason=f"{role} is signed anew by 'ncen-publisher refresh'")
         if role not in OFFLINE_TOP and role not in state.delegated:
             raise UnknownProduct(product=role)
         with repository.edit(role):
@@ -201,6 +211,7 @@ def draft_releases(
     repository = FeedRepository(state, state.policy, now)
     titles: list[str] = []
     claimed: set[str] = set()
+    papers: dict[str, Path] = {}
     for product in sorted({d.manifest.product for d in documents.values()}):
         role = delegated_roles(state.targets.signed).get(product)
         if role is None:
@@ -210,13 +221,27 @@ def draft_releases(
         targets = [_target_file(root, staging, name, own, waves) for name in names]
         claimed.update(names)
         fresh = _add(repository, state, product, targets, listed=not waves)
-        titles += [f"{product} {d.manifest.version}" for n, d in own.items() if n in fresh]
+        added = {n: d for n, d in own.items() if n in fresh}
+        titles += [f"{product} {d.manifest.version}" for d in added.values()]
+        papers |= _papers(root, added, targets)
     foreign = [name for name in files if name not in claimed]
     if foreign:
         raise BuildRefused(path=staging, reason=f"no role may sign {', '.join(foreign[:5])}")
     if not repository.changed:
         raise NothingToDo(reason="everything in the staging directory is published")
-    return Draft(f"Release of {', '.join(titles)}", repository.changed)
+    return Draft(f"Release of {', '.join(titles)}", repository.changed, papers)
+
+
+def _papers(
+    root: Path, documents: Mapping[str, ReleaseDocument], targets: Sequence[TargetFile]
+) -> dict[str, Path]:
+    """What an officer reads of releases: their documents, their SBOM and provenance."""
+    found = {t.hashes["sha256"]: root / t.path for t in targets if t.path in documents}
+    for document in documents.values():
+        for ref in (document.sbom, document.provenance):
+            if ref is not None:
+                found[ref.sha256] = root / ref.target
+    return found
 
 
 def draft_withdrawal(

@@ -6,6 +6,7 @@ It is a directory that travels on a USB stick::
     draft/<role>.json            the drafts, without signatures
     base/<role>.json             the published versions they were drafted from
     roots/<n>.root.json          all published roots, from the first
+    papers/<sha256>              document, SBOM and provenance of each release that is added
     sig/<role>.<keyid>.json      one file for each signature
 
 An officer's answer is the signature file alone. The digest of the event is the SHA-256 over its
@@ -45,6 +46,7 @@ from ncen_updater.publisher.eventfiles import (
     plain_folders,
     read_metadata,
     read_plain,
+    write_papers,
 )
 from ncen_updater.publisher.feed import FeedState, delegated_roles
 from ncen_updater.publisher.keys import owner_of
@@ -119,11 +121,20 @@ class Event:
         title: str,
         drafts: Mapping[str, Metadata[Any]],
         base: FeedState | None,
+        papers: Mapping[str, Path] | None = None,
     ) -> Event:
         """Write a new event; ``event.json`` last, so that a half-written one is none.
 
+        Args:
+            directory: A new one.
+            title: What it is about, in one line.
+            drafts: New versions without signatures, by role.
+            base: What they were drafted from; None for the first event of a feed.
+            papers: Files that an officer reads besides, by SHA-256.
+
         Raises:
             FeedExists: If the directory is not empty.
+            TargetMissing: If one of the papers is not what it was a moment ago.
         """
         if directory.exists() and any(directory.iterdir()):
             raise FeedExists(path=directory)
@@ -139,6 +150,7 @@ class Event:
         for root in base.chain if base is not None else ():
             name = f"{root.signed.version}.root.json"
             durable.write(directory / "roots" / name, root.to_bytes())
+        write_papers(directory, papers or {})
         durable.make_directory(directory / "sig")
         record = _EventFile(title=title, drafts=_refs(drafts), base=_refs(known))
         durable.write(

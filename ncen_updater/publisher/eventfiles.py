@@ -8,20 +8,35 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root, Targets  # type: ignore[attr-defined]
 
-from ncen_updater.publisher.errors import BadEvent
+from ncen_updater import durable
+from ncen_updater.publisher.errors import BadEvent, TargetMissing
+from ncen_updater.release.canonical import sha256_hex
 from ncen_updater.trust.names import ROLE_FIELD
 
-__all__ = ["FOLDERS", "numbered_roots", "plain_folders", "read_metadata", "read_plain"]
+__all__ = [
+    "FOLDERS",
+    "MAX_PAPER_BYTES",
+    "PAPERS",
+    "numbered_roots",
+    "plain_folders",
+    "read_metadata",
+    "read_plain",
+    "write_papers",
+]
 
 MAX_FILE_BYTES: Final = 10_000_000
 MAX_ENTRIES: Final = 5_000
-FOLDERS: Final = ("draft", "base", "roots", "sig")
+MAX_PAPER_BYTES: Final = 50_000_000
+#: Release documents and papers, each named by its SHA-256.
+PAPERS: Final = "papers"
+FOLDERS: Final = ("draft", "base", "roots", "sig", PAPERS)
 _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -110,3 +125,24 @@ def numbered_roots(directory: Path) -> list[Metadata[Root]]:
             raise BadEvent(path=path, detail="it does not follow from the root before it")
         chain.append(root)
     return chain
+
+
+def write_papers(directory: Path, papers: Mapping[str, Path]) -> None:
+    """Copy what an officer reads besides the lists into a new event.
+
+    Args:
+        directory: The event.
+        papers: The files, by the SHA-256 that the lists name.
+
+    Raises:
+        TargetMissing: If one is not what it was when the lists were made.
+    """
+    durable.make_directory(directory / PAPERS)
+    for sha256, path in papers.items():
+        try:
+            content = read_plain(path, MAX_PAPER_BYTES)
+        except (OSError, ValueError) as error:
+            raise TargetMissing(target=path.name, detail=str(error)) from error
+        if sha256_hex(content) != sha256:
+            raise TargetMissing(target=path.name)
+        durable.write(directory / PAPERS / sha256, content)

@@ -13,7 +13,7 @@ a page of a proxy in the place of a file. Three looks:
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -27,11 +27,13 @@ from ncen_updater.i18n import N_, Text
 from ncen_updater.progress import Progress
 from ncen_updater.publisher.event import digest_of
 from ncen_updater.publisher.feed import FeedState, delegated_roles, target_file_name
-from ncen_updater.publisher.probe import Probe
+from ncen_updater.publisher.probe import Probe, said_once
 from ncen_updater.publisher.roles import ONLINE_ROLES, TOP_ROLES, policy_of
+from ncen_updater.transfer.download import Part
 from ncen_updater.trust.client import TrustClient
 from ncen_updater.trust.clock import TrustClock
 from ncen_updater.trust.fetcher import HttpFetcher
+from ncen_updater.trust.fetching import FeedFetcher
 from ncen_updater.trust.names import METADATA_PREFIX, TARGETS_PREFIX
 
 __all__ = ["Look", "Monitor", "RoleSeen", "exit_code"]
@@ -40,6 +42,7 @@ AHEAD_DAYS: Final = 3
 OFFLINE_AHEAD_DAYS: Final = 60
 FAILED: Final = "NU-7201"
 WILL_FAIL: Final = "NU-7202"
+MAX_LIST_BYTES: Final = 5_000_000
 BEHIND: Final = "NU-7203"
 DUE: Final = "NU-7204"
 LAPSES: Final = frozenset({FAILED, WILL_FAIL, BEHIND})
@@ -127,13 +130,13 @@ class Monitor:
         findings: list[Finding] = []
         self._progress.tell(Text(N_("reading the feed as a site does")))
         try:
-            seen = self._read(now, timedelta(0))
+            seen = self._read(now, timedelta(0), self._make_fetcher())
         except UpdaterError as error:
             return Look((), 0, 0, (_failed(error),))
         for days, grace in ((ahead, timedelta(0)), (offline_ahead, timedelta(days=offline_ahead))):
             self._progress.tell(Text(N_("looking {days} days ahead"), {"days": days}))
             try:
-                self._read(now + timedelta(days=days), grace)
+                self._read(now + timedelta(days=days), grace, _Undated(self._make_fetcher()))
             except UpdaterError as error:
                 findings.append(_will_fail(error, days))
         findings += _due(seen, now)
@@ -145,6 +148,7 @@ class Monitor:
             self._progress.tell(Text(N_("asking for every file")), number + 1, len(targets))
             name = TARGETS_PREFIX + target_file_name(target)
             findings += self._probe.target(name, target.length, target.hashes["sha256"], deep)
+        findings = said_once(findings)
         return Look(
             tuple(_seen(role, metadata, now) for role, metadata in seen.items()),
             len(targets),
@@ -152,12 +156,13 @@ class Monitor:
             tuple(findings),
         )
 
-    def _read(self, now: datetime, grace: timedelta) -> dict[str, Metadata[Any]]:
+    def _read(
+        self, now: datetime, grace: timedelta, fetcher: HttpFetcher | _Undated
+    ) -> dict[str, Metadata[Any]]:
         """Let the real client verify the whole feed at a moment, from nothing but the root."""
         with tempfile.TemporaryDirectory(prefix="nu-monitor-") as folder:
             directory = Path(folder) / "metadata"
             clock = TrustClock(Path(folder) / "clock.json", lambda: now)
-            fetcher = self._make_fetcher()
 
             def client(product: str) -> TrustClient:
                 return TrustClient(
@@ -179,6 +184,28 @@ class Monitor:
             finally:
                 fetcher.close()
             return seen
+
+
+class _Undated(FeedFetcher):
+    """A feed whose server says no time: at a later moment it would only seem to be wrong."""
+
+    def __init__(self, inner: HttpFetcher) -> None:
+        self._inner = inner
+
+    def _fetch(self, url: str) -> Iterator[bytes]:
+        yield self.download_bytes(url, MAX_LIST_BYTES)
+
+    def download_bytes(self, url: str, max_length: int) -> bytes:
+        """Return a list."""
+        return self._inner.download_bytes(url, max_length)
+
+    def open(self, url: str, offset: int) -> Part:
+        """Open a file from an offset."""
+        return self._inner.open(url, offset)
+
+    def close(self) -> None:
+        """Close connections."""
+        self._inner.close()
 
 
 def _stored(directory: Path, role: str) -> Metadata[Any]:

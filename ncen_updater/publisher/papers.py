@@ -38,10 +38,12 @@ class Checked:
     Attributes:
         parts: How many parts the SBOM lists; None if there is none.
         provenance: The predicate of the builder's statement; None if there is none.
+        unread: Whether there is a statement that was not compared with a key.
     """
 
     parts: int | None
     provenance: Mapping[str, Any] | None
+    unread: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,11 @@ class PaperMaker:
 
 
 def check_papers(
-    document: ReleaseDocument, files: Mapping[str, Path], builder: Key | None
+    document: ReleaseDocument,
+    files: Mapping[str, Path],
+    builder: Key | None,
+    *,
+    unread: bool = False,
 ) -> Checked:
     """Check the papers of a release against it.
 
@@ -100,6 +106,7 @@ def check_papers(
         document: The release.
         files: Where each target lies, by its name.
         builder: The builder's public key.
+        unread: Leave a provenance alone where no key is given, and say so.
 
     Raises:
         TargetMissing: If one is not there, or is another file.
@@ -111,6 +118,8 @@ def check_papers(
         content = _pinned(document.sbom, files)
         parts = check_sbom(content, document.sbom.target, document.manifest)
     if document.provenance is not None:
+        if builder is None and unread:
+            return Checked(parts, None, unread=True)
         if builder is None:
             raise BuilderKeyMissing(path=document.provenance.target)
         wanted = [document.archive, document.tree, *([document.sbom] if document.sbom else [])]

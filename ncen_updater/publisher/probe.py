@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from typing import Final
 
 import requests
@@ -16,7 +17,7 @@ import requests
 from ncen_updater.findings import Finding, Severity
 from ncen_updater.i18n import N_, Text
 
-__all__ = ["Probe"]
+__all__ = ["Probe", "said_once"]
 
 TIMEOUT_S: Final = (20.0, 60.0)
 BLOCK: Final = 1 << 16
@@ -24,6 +25,7 @@ BLOCK: Final = 1 << 16
 TIMESTAMP_MAX_AGE_S: Final = 600
 #: Sites ask for the next root at every check, and must see it soon after it is there.
 ABSENT_MAX_AGE_S: Final = 600
+NO_RANGES: Final = "NU-7215"
 OK, PARTIAL, FORBIDDEN, NOT_FOUND, GONE = 200, 206, 403, 404, 410
 #: Servers that answer so may still give the file.
 NO_HEAD: Final = frozenset({405, 501})
@@ -178,25 +180,36 @@ def _altered(name: str) -> Finding:
     )
 
 
-def _no_ranges(name: str) -> Finding:
+def _no_ranges(name: str, count: int = 1) -> Finding:
+    values = {"name": name, "count": count}
     return Finding(
-        "NU-7215",
+        NO_RANGES,
         Severity.ADVISORY,
-        Text(N_("The server sends no parts of '{name}'."), {"name": name}),
+        Text(N_("The server sends no parts of files ({count} of them, such as '{name}')."), values),
         Text(N_("Let it answer Range requests, or a broken download begins again from nothing.")),
-        {"name": name},
+        values,
     )
+
+
+def said_once(findings: Sequence[Finding]) -> list[Finding]:
+    """Say once of all files together that the server sends no parts: it is so of every file."""
+    parts = [finding for finding in findings if finding.code == NO_RANGES]
+    others = [finding for finding in findings if finding.code != NO_RANGES]
+    return [*others, *([_no_ranges(str(parts[0].figures["name"]), len(parts))] if parts else [])]
 
 
 def _kept(name: str, age: int | None) -> Finding:
     values = {"name": name, "age": "-" if age is None else age, "most": TIMESTAMP_MAX_AGE_S}
+    words = N_("Caches may keep '{name}' for {age} seconds; {most} is the most that is good.")
+    if age is None:
+        words = N_(
+            "The server does not say how long caches may keep '{name}'; {most} seconds is the most"
+            " that is good."
+        )
     return Finding(
         "NU-7216",
         Severity.ADVISORY if age is None else Severity.STRICT,
-        Text(
-            N_("Caches may keep '{name}' for {age} seconds; {most} is the most that is good."),
-            values,
-        ),
+        Text(words, values),
         Text(N_("Send it with 'Cache-Control: no-cache, max-age=60'.")),
         values,
     )

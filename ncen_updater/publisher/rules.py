@@ -105,6 +105,7 @@ def _problems(
                 yield from ((role, text) for text in _offer_problems(path, metadata.signed))
                 if role in products and not products[role].is_delegated_path(path):
                     yield role, f"it may not name {path!r}"
+            yield from (("targets", text) for text in _twice(role, metadata.signed, targets))
 
 
 def _key_problems(keys: Mapping[str, Key]) -> Iterator[str]:
@@ -131,6 +132,14 @@ def _target_problems(path: str, target: TargetFile) -> Iterator[str]:
     digest = target.hashes.get("sha256", "")
     if not re.fullmatch(r"[0-9a-f]{64}", str(digest)) or target.length < 0:
         yield f"{path!r} has no digest or no length"
+
+
+def _twice(role: str, product: Targets, top: Targets) -> Iterator[str]:
+    """Archives that plain tufup clients find at the top have to be the product's own."""
+    for path in product.targets.keys() & top.targets.keys():
+        one, other = product.targets[path], top.targets[path]
+        if (one.length, one.hashes) != (other.length, other.hashes):
+            yield f"{path!r} is another file than {role} names"
 
 
 def _offer_problems(path: str, targets: Targets) -> Iterator[str]:

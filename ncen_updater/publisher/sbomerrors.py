@@ -6,7 +6,7 @@ from ncen_updater.errors import ExitCode
 from ncen_updater.i18n import N_
 from ncen_updater.publisher.errors import PublisherError
 
-__all__ = ["BuilderKeyMissing", "ProvenanceInvalid", "SbomInvalid"]
+__all__ = ["BuilderKeyMissing", "PapersMissing", "ProvenanceInvalid", "SbomInvalid"]
 
 
 class SbomInvalid(PublisherError):
@@ -33,3 +33,15 @@ class BuilderKeyMissing(PublisherError):
     exit_code = ExitCode.USAGE
     what = N_("{path} is signed by a builder, and no builder's key was given to compare it with.")
     remedy = N_("Give the builder's public file, NAME.pub.json, with --builder-key.")
+
+
+class PapersMissing(PublisherError):
+    """An event that an officer cannot read to the end."""
+
+    code = "NU-7073"
+    exit_code = ExitCode.TRUST
+    what = N_("The event does not hold {name} as it would be signed.")
+    remedy = N_(
+        "Do not sign. Get the event anew from whoever drafted it, whole; or give the files of the"
+        " release with --staging."
+    )

@@ -1,12 +1,13 @@
-"""Comparing the files of a release with the lists that an officer is asked to sign.
+"""Comparing what a release is made of with the lists that an officer is asked to sign.
 
-An event holds digests alone. An officer who is given the files too can let their own program hash
-them, and read what the papers of the release say, before signing.
+An event holds the lists, and of each release that it adds the small files: its document and its
+papers, by their digests. An officer's program reads these before it signs. An officer who is given
+the staging directory too can let it hash every file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,38 +17,42 @@ from tuf.api.metadata import TargetFile, Targets  # type: ignore[attr-defined]
 from ncen_updater.publisher.drafting import refs_of
 from ncen_updater.publisher.errors import BuildRefused, NothingToDo, TargetMissing
 from ncen_updater.publisher.event import Event
+from ncen_updater.publisher.eventfiles import MAX_PAPER_BYTES, PAPERS, read_plain
 from ncen_updater.publisher.papers import Checked, check_papers
+from ncen_updater.publisher.sbomerrors import PapersMissing
+from ncen_updater.release.canonical import sha256_hex
 from ncen_updater.release.document import (
     MAX_DOCUMENT_BYTES,
     Offer,
     ReleaseDocument,
+    TargetRef,
     parse_release_document,
 )
 from ncen_updater.release.tree import hash_file
 from ncen_updater.trust.names import OFFER_FIELD, RELEASES_PREFIX
 
-__all__ = ["Compared", "compare_files"]
+__all__ = ["Compared", "compare_carried", "compare_files"]
 
 
 @dataclass(frozen=True)
 class Compared:
-    """A release whose files are those of an event.
+    """A release that is what an event says of it.
 
     Attributes:
         product: What it is of.
         version: Its version.
-        files: How many files were hashed.
+        files: How many files were hashed; None where only what the event carries was read.
         papers: What its papers say.
     """
 
     product: str
     version: str
-    files: int
+    files: int | None
     papers: Checked
 
 
 def compare_files(event: Event, staging: Path, builder: Key | None) -> list[Compared]:
-    """Hash every file that an event adds, and check the papers of its releases.
+    """Hash every file of the releases that an event adds, and check their papers.
 
     Args:
         event: The event.
@@ -60,17 +65,64 @@ def compare_files(event: Event, staging: Path, builder: Key | None) -> list[Comp
         NothingToDo: If the event adds no release.
         SbomInvalid, ProvenanceInvalid, BuilderKeyMissing: As :func:`check_papers`.
     """
-    found = []
-    for role in event.drafts:
-        added = _added(event, role)
-        for name in [name for name in added if name.startswith(RELEASES_PREFIX)]:
-            found.append(_release(name, added, staging, builder))
+    root, found = staging / "targets", []
+    for name, added in _releases(event):
+        content = _read(root / name, added[name])
+        document = _agreed(content, name, added, staging)
+        refs = refs_of(document)
+        for ref in refs:
+            _require(root, added[ref.target])
+        files = {ref.target: root / ref.target for ref in refs}
+        found.append(_compared(document, len(files) + 1, check_papers(document, files, builder)))
     if not found:
         raise NothingToDo(reason="the event adds no release")
     return found
 
 
-def _added(event: Event, role: str) -> dict[str, TargetFile]:
+def compare_carried(event: Event, builder: Key | None, *, unread: bool = False) -> list[Compared]:
+    """Check the documents and papers that an event carries against its lists.
+
+    Args:
+        event: The event.
+        builder: The builder's public key, where a release has a provenance.
+        unread: Leave a provenance alone where no key is given; only to show, never to sign.
+
+    Returns:
+        The releases that it adds; none for an event about something else.
+
+    Raises:
+        PapersMissing: If the event does not carry one of them, or carries another file.
+        BuildRefused: If a document says something else than the lists.
+        SbomInvalid, ProvenanceInvalid, BuilderKeyMissing: As :func:`check_papers`.
+    """
+    found = []
+    for name, added in _releases(event):
+        content = _carried(event, name, added[name].hashes["sha256"], MAX_DOCUMENT_BYTES)
+        document = _agreed(content, name, added, event.directory)
+        papers = [ref for ref in (document.sbom, document.provenance) if ref is not None]
+        for ref in papers:
+            _carried(event, ref.target, ref.sha256, MAX_PAPER_BYTES)
+        files = {ref.target: event.directory / PAPERS / ref.sha256 for ref in papers}
+        checked = check_papers(document, files, builder, unread=unread)
+        found.append(_compared(document, None, checked))
+    return found
+
+
+def _compared(document: ReleaseDocument, files: int | None, papers: Checked) -> Compared:
+    manifest = document.manifest
+    return Compared(manifest.product, manifest.version, files, papers)
+
+
+def _releases(event: Event) -> Iterator[tuple[str, Mapping[str, TargetFile]]]:
+    """The release documents that an event adds, each with all that its role adds."""
+    for role in event.drafts:
+        added = _added(event, role)
+        for name in added:
+            if name.startswith(RELEASES_PREFIX):
+                yield name, added
+
+
+def _added(event: Event, role: str) -> Mapping[str, TargetFile]:
     new = event.drafts[role].signed
     if not isinstance(new, Targets):
         return {}
@@ -82,36 +134,47 @@ def _added(event: Event, role: str) -> dict[str, TargetFile]:
     }
 
 
-def _release(
-    name: str, added: dict[str, TargetFile], staging: Path, builder: Key | None
-) -> Compared:
-    root = staging / "targets"
-    if added[name].length > MAX_DOCUMENT_BYTES:
-        raise BuildRefused(path=staging, reason=f"{name} has over {MAX_DOCUMENT_BYTES} bytes")
-    _require(root, added[name])
-    document = parse_release_document((root / name).read_bytes(), str(root / name))
-    offer = Offer.model_validate(added[name].custom[OFFER_FIELD])
+def _agreed(
+    content: bytes, name: str, added: Mapping[str, TargetFile], place: Path
+) -> ReleaseDocument:
+    """Read a document; refuse one that says something else than the lists."""
+    document = parse_release_document(content, name)
+    offer = Offer.model_validate((added[name].custom or {})[OFFER_FIELD])
     if not document.offer().same_release(offer):
-        raise BuildRefused(path=staging, reason=f"{name} offers another release than its document")
-    files = {name: root / name}
-    for target in _files(document, added, staging):
-        _require(root, target)
-        files[target.path] = root / target.path
-    papers = check_papers(document, files, builder)
-    manifest = document.manifest
-    return Compared(manifest.product, manifest.version, len(files), papers)
-
-
-def _files(
-    document: ReleaseDocument, added: dict[str, TargetFile], staging: Path
-) -> Iterator[TargetFile]:
+        raise BuildRefused(path=place, reason=f"{name} offers another release than its document")
     for ref in refs_of(document):
-        target = added.get(ref.target)
-        if target is None or (target.length, target.hashes["sha256"]) != (ref.length, ref.sha256):
+        if not _same(added.get(ref.target), ref):
             raise BuildRefused(
-                path=staging, reason=f"the event does not add {ref.target} as its document names it"
+                path=place, reason=f"the event does not add {ref.target} as its document names it"
             )
-        yield target
+    return document
+
+
+def _same(target: TargetFile | None, ref: TargetRef) -> bool:
+    return target is not None and (target.length, target.hashes["sha256"]) == (
+        ref.length,
+        ref.sha256,
+    )
+
+
+def _carried(event: Event, name: str, sha256: str, limit: int) -> bytes:
+    try:
+        content = read_plain(event.directory / PAPERS / sha256, limit)
+    except (OSError, ValueError) as error:
+        raise PapersMissing(name=name, detail=str(error)) from error
+    if sha256_hex(content) != sha256:
+        raise PapersMissing(name=name, detail=f"{PAPERS}/{sha256} is another file")
+    return content
+
+
+def _read(path: Path, target: TargetFile) -> bytes:
+    try:
+        content = read_plain(path, MAX_DOCUMENT_BYTES)
+    except (OSError, ValueError) as error:
+        raise TargetMissing(target=target.path, detail=str(error)) from error
+    if sha256_hex(content) != target.hashes["sha256"]:
+        raise TargetMissing(target=target.path)
+    return content
 
 
 def _require(root: Path, target: TargetFile) -> None:

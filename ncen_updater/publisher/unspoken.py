@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from ncen_updater.publisher.keys import KEY_OWNER
+from ncen_updater.publisher.roles import POLICY
 from ncen_updater.trust.names import ISSUED_FIELD, OFFER_FIELD, ROLE_FIELD
 
 __all__ = ["leftovers"]
@@ -22,6 +23,7 @@ SCHEMES: Final = {
     ("ecdsa", "ecdsa-sha2-nistp256"),
     ("ecdsa", "ecdsa-sha2-nistp384"),
 }
+PERIODS: Final = {"expiry_days", "signing_days"}
 GONE: Final = None
 
 Place = tuple[str, ...]
@@ -34,7 +36,8 @@ def leftovers(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[
         old: The published version as a dictionary, empty if there is none.
         new: The draft as a dictionary.
     """
-    was, now = dict(_leaves((), _by_name(old))), dict(_leaves((), _by_name(new)))
+    was = dict(_leaves((), _by_name(old))) if old else {}
+    now = dict(_leaves((), _by_name(new)))
     used = _used_keys(new) | _used_keys(old)
     for place in sorted(was.keys() | now.keys()):
         value = now.get(place, GONE)
@@ -78,6 +81,8 @@ def _spoken(place: Place, value: Any, new: Mapping[str, Any], used: set[str]) ->
             return keyid in used and _of_key(tuple(rest), value, place, new)
         case ("roles", _, fact):
             return fact in HOLDER
+        case (name, fact, _) if name == POLICY:
+            return fact in PERIODS
         case ("delegations", "roles", _, fact):
             return fact in DELEGATED
         case ("targets", path, *rest):

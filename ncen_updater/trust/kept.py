@@ -29,12 +29,14 @@ from ncen_updater.bundle.errors import ListsBusy, NotImported
 from ncen_updater.trust.downloaded import RECORD, remove_record
 from ncen_updater.trust.errors import LocalStoreFailed, ViewDamaged
 from ncen_updater.trust.fetching import LocalFetcher, NotThere
+from ncen_updater.trust.packs import forgive
 
 __all__ = [
     "PARTIAL", "READY", "ImportRecord", "KeptFetcher", "finish_import", "lists_lock",
     "put_in_place", "read_import", "tidy", "write_import",
 ]  # fmt: skip
 
+HISTORY = "root_history"
 LOCK, PARTIAL, READY = "lists.lock", "import.partial", "import.ready"
 MAX_RECORD_BYTES = 1_000_000
 MAX_LIST_BYTES = 10_000_000
@@ -178,10 +180,11 @@ def put_in_place(state: Path) -> None:
         durable.make_directory(target)
         if (place / RECORD).exists():
             remove_record(target)  # while files are exchanged, nothing there counts
+            forgive(target)  # what failed here before gets its turn once more
         for file in sorted(place.iterdir(), key=lambda path: path.name == RECORD):
             durable.rename(file, target / file.name)
     # The clock's floor first, the view of the list last: what is shown is what is there.
-    for folder in (".", "metadata", "feed"):
+    for folder in (".", f"metadata/{HISTORY}", "metadata", "feed"):
         for file in sorted((ready / folder).glob("*.json")):
             durable.make_directory(state / folder)
             durable.rename(file, state / folder / file.name)

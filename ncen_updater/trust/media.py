@@ -9,7 +9,7 @@ from typing import cast
 
 from packaging.version import Version
 
-from ncen_updater.bundle.errors import NothingImported
+from ncen_updater.bundle.errors import NoFeedToMirror
 from ncen_updater.bundle.form import check_sums, read_members
 from ncen_updater.bundle.parts import opened
 from ncen_updater.config.model import AgentConfig
@@ -71,7 +71,7 @@ def _mirror(config: AgentConfig, order: Order, progress: Progress) -> dict[str, 
                 dry_run=dry_run,
             ).to_json()
     if config.feed.offline:
-        raise NothingImported
+        raise NoFeedToMirror
     fetcher = http_fetcher(config.feed, zone=config.service.zone())
     try:
         grace = timedelta(days=config.feed.mirror_grace_days)

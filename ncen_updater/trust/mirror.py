@@ -14,11 +14,11 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root, TargetFile  # type: ignore[attr-defined]
@@ -42,6 +42,7 @@ __all__ = ["Mirror", "MirrorReport", "names_of"]
 
 MAX_ROOT_BYTES = 512_000
 LISTS, FILES = "metadata", "targets"
+TOP_ROLES: Final = ("root", "targets", "snapshot", "timestamp")
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class MirrorReport:
         releases: Versions that are there whole, by product, oldest first.
         timestamp: Version of its timestamp.
         root: Number of its newest root.
-        expires_at: When the first of its lists lapses (UTC).
+        expires_at: When the first of its lists lapses, without any grace (UTC).
         brought: Bytes of the files that were brought.
         removed: Files of older releases that were removed.
     """
@@ -238,7 +239,7 @@ class Mirror:
             releases=releases,
             timestamp=first.timestamp_version,
             root=first.root_version,
-            expires_at=min(client.usable_until() for client in (*clients.values(), first)),
+            expires_at=self._lapses(clients),
             brought=sum(target.length for target in missing),
             removed=len(self._older(wanted)) if keep is not None else 0,
         )
@@ -249,6 +250,12 @@ class Mirror:
                 for path in self._older(wanted):
                     durable.remove(path)
         return report
+
+    def _lapses(self, products: Iterable[str]) -> datetime:
+        lists = self._staging / LISTS
+        verified = [lists / f"{role}.json" for role in (*TOP_ROLES, *products)]
+        found = (Metadata.from_bytes(path.read_bytes()).signed.expires for path in verified)
+        return min(found)
 
     def _stage(self) -> None:
         """Give the client the lists of the mirror to compare with; never its roots."""

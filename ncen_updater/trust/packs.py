@@ -17,7 +17,15 @@ from ncen_updater.errors import UpdaterError
 from ncen_updater.release.document import DeltaRef, ReleaseDocument, TargetRef
 from ncen_updater.transfer.download import arrived
 
-__all__ = ["choose_pack", "pack_place", "refusals", "refuse", "remaining_bytes", "usable_packs"]
+__all__ = [
+    "choose_pack",
+    "forgive",
+    "pack_place",
+    "refusals",
+    "refuse",
+    "remaining_bytes",
+    "usable_packs",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +92,11 @@ def refusals(place: Path) -> Mapping[str, str]:
         logger.warning("%s is damaged and counts as empty", place / REFUSED)
         return {}
     return {str(key): str(value) for key, value in data.items()}
+
+
+def forgive(place: Path) -> None:
+    """Forget which packs failed here: they came anew, or the slot was put right."""
+    durable.remove(place / REFUSED)
 
 
 def refuse(place: Path, ref: DeltaRef, error: UpdaterError) -> None:

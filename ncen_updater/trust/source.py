@@ -23,7 +23,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ncen_updater.bundle.errors import NothingImported
+from ncen_updater.bundle.errors import NothingImported, NotImported, PackUnusable
 from ncen_updater.errors import UpdaterError
 from ncen_updater.feed.source import FeedView, FetchedPack, FetchedRelease, ReleaseSource, not_used
 from ncen_updater.policy.bandwidth import limit_at
@@ -107,6 +107,8 @@ class TufReleaseSource(ReleaseSource):
         offline: Whether no feed is ever asked, and what was imported is the list.
         grace: How long timestamp and snapshot of an imported list count beyond their expiry.
         feed_grace: The same for lists that the feed itself gives.
+        proved: Whether what lies on the disk is proved from the installed root before it is used,
+            since another process left it there.
     """
 
     def __init__(
@@ -120,12 +122,14 @@ class TufReleaseSource(ReleaseSource):
         offline: bool = False,
         grace: timedelta = timedelta(0),
         feed_grace: timedelta = timedelta(0),
+        proved: bool = False,
     ) -> None:
         self._product, self._state, self._trusted_root = product, state, trusted_root
         self._make_fetcher, self._offline = make_fetcher, offline
         self._grace, self._feed_grace = grace, feed_grace
         self._clock = TrustClock(state / "clock.json", now)
-        self._downloads = Downloads(product, state / "downloads" / product)
+        place = state / "downloads" / product
+        self._downloads = Downloads(product, place, self._prove if proved else None)
         self._fetcher: FeedFetcher | None = None
         self._client: TrustClient | None = None
 
@@ -139,6 +143,7 @@ class TufReleaseSource(ReleaseSource):
         trusted_root: Path,
         now: Callable[[], datetime] = system_now,
         zone: tzinfo = UTC,
+        proved: bool = False,
     ) -> TufReleaseSource:
         """Make a source from the agent's configuration; hours are wall times of the zone."""
         return cls(
@@ -150,6 +155,7 @@ class TufReleaseSource(ReleaseSource):
             offline=feed.offline,
             grace=timedelta(days=feed.offline_grace_days),
             feed_grace=timedelta(days=feed.mirror_grace_days),
+            proved=proved,
         )
 
     def close(self) -> None:
@@ -265,12 +271,23 @@ class TufReleaseSource(ReleaseSource):
         """Download and verify a release, resuming what is already there.
 
         Raises:
+            PackUnusable: If a pack is all that was imported, and it failed here.
             UpdaterError: Of the trust, network, transfer or release family.
         """
         ready = self.fetched(offer)
         if ready is not None:
             return ready
-        return self._fetch_whole(self._fetch_document(offer, progress), offer, progress)
+        document = self._fetch_document(offer, progress)
+        try:
+            return self._fetch_whole(document, offer, progress)
+        except NotImported as error:
+            refused = self.refused_packs(offer)
+            if not refused:
+                raise
+            codes = ", ".join(sorted(set(refused.values())))
+            raise PackUnusable(
+                version=offer.version, code=codes, detail=", ".join(refused)
+            ) from error
 
     def fetch_smallest(
         self, offer: Offer, have: Collection[str], progress: Progress
@@ -352,6 +369,11 @@ class TufReleaseSource(ReleaseSource):
             raise OfferHalted(version=offer.version, reason=current.halted.reason)
         if current is None or not offer.same_release(current):
             raise OfferChanged(version=offer.version)
+
+    def _prove(self, offer: Offer) -> tuple[int, str]:
+        from ncen_updater.trust.proof import prove_offer
+
+        return prove_offer(self._state, self._trusted_root, offer)
 
     def fetched(self, offer: Offer) -> FetchedRelease | None:
         """A release that lies whole on the disk, hashed again; needs no network."""

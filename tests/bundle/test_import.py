@@ -12,10 +12,16 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from ncen_updater.bundle.errors import BundleDoesNotFit, NothingImported, NotImported
+from ncen_updater.bundle.errors import (
+    BundleDoesNotFit,
+    NothingImported,
+    NotImported,
+    PackUnusable,
+)
 from ncen_updater.feed.source import FetchedPack
 from ncen_updater.progress import Silent
 from ncen_updater.publisher.export import Order
+from ncen_updater.transfer.delta.errors import OldFileAltered
 from ncen_updater.trust.errors import FeedUnreachable
 from tests.bundle.conftest import OfflineSite, Publication
 from tests.support.http_server import serving
@@ -71,6 +77,14 @@ def test_a_delta_pack_is_taken_where_it_leads_on_from_what_runs_there(
     # What the archive would be needed for is told as that.
     with pytest.raises(NotImported, match=r"3\.5\.0"):
         source.fetch(offer, Silent())
+    # A pack that failed, because a file of the slot was altered: told, and forgiven with the next
+    # import, or the medium would be worth nothing once the file was put right.
+    source.refuse_pack(offer, pack.ref, OldFileAltered(path="lib/cases.py"))
+    for _ in range(2):
+        with pytest.raises(PackUnusable, match="NU-3157"):
+            ours.source().fetch_smallest(offer, [tree], Silent())
+    ours.take(*small.files)
+    assert isinstance(ours.source().fetch_smallest(offer, [tree], Silent()), FetchedPack)
 
 
 def test_a_feed_that_cannot_be_reached_leaves_the_imported_list(

@@ -177,7 +177,9 @@ def test_lists_lapse_unless_a_grace_is_given(home: Home, tmp_path: Path) -> None
     with pytest.raises(UpdaterError, match="lapsed"):
         home.from_bundle(bundle)
     home.grace = 90 * DAYS
-    assert home.from_bundle(bundle).releases["ncen"] == ("3.3.0", "3.4.0")
+    report = home.from_bundle(bundle)
+    assert report.releases["ncen"] == ("3.3.0", "3.4.0")
+    assert report.expires_at < home.publication.at  # the grace is the mirror's, not its readers'
     with pytest.raises(RoleExpired):
         home.from_feed()
 

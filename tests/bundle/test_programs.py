@@ -128,6 +128,10 @@ def test_a_mirror_by_the_program(live: LiveSite, feed: TrialFeed, tmp_path: Path
     made = live.run(*order)
     assert made.returncode == 0, made.stderr
     assert json.loads(made.stdout)["releases"]["ncen"] == ["3.2.4", "3.3.0"]
+    # Without a feed there is nothing else to copy, whatever was imported here.
+    live.demo.configure({"feed": {"offline": True}})
+    refused = live.run("mirror", str(served), "--json")
+    assert (refused.returncode, json.loads(refused.stdout)["error"]["code"]) == (7, "NU-2325")
 
 
 @pytest.mark.parametrize(

@@ -40,9 +40,12 @@ class Officer:
         digest = self.json("show", event)["digest"]
         first = self.work / "feed" / "metadata" / "1.root.json"
         root = ("--root", first) if first.exists() else ()
+        public = self.work / "keys/builder.pub.json"
+        builder = ("--builder-key", public) if public.exists() else ()
         for name in ("amina", "bo"):
             key = self.work / f"keys/{name}.pem"
-            self.json("sign", event, "--key", key, "--digest", digest, *root, *self.pass_file)
+            told = ("--digest", digest, *root, *builder)
+            self.json("sign", event, "--key", key, *told, *self.pass_file)
         self.json("publish", self.work / "feed", "--event", event, *more, *self.online)
 
     @property

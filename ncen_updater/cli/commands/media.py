@@ -137,6 +137,7 @@ def mirror(
             values,
         )
     )
-    session.show(Text(N_("Renew it before {until}, when its lists lapse."), values))
+    lapse = N_("Its lists lapse {until} for readers without 'mirror_grace_days'; renew it before.")
+    session.show(Text(lapse, values))
     session.finish({"directory": str(directory), "changed": not dry_run, **report})
     return ExitCode.OK

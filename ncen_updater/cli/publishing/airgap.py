@@ -26,7 +26,8 @@ def parse_size(text: str) -> int:
     """
     found = re.fullmatch(r"([0-9]{1,15}) ?([A-Za-z]*)", text, re.ASCII)
     if not found or found[2] not in UNITS:
-        raise click.BadParameter(f"'{text}'", param_hint="--media-size")
+        hint = "write it as 700MB or 4GB"
+        raise click.BadParameter(f"'{text}': {hint}", param_hint="--media-size")
     return int(found[1]) * UNITS[found[2]]
 
 
@@ -38,7 +39,8 @@ def parse_site(text: str) -> tuple[str, str]:
     """
     found = re.fullmatch(r"([A-Z]{2})/([A-Za-z0-9._-]{1,100})", text, re.ASCII)
     if not found:
-        raise click.BadParameter(f"'{text}'", param_hint="--for-site")
+        hint = "write COUNTRY/SITE, such as KE/ke-national"
+        raise click.BadParameter(f"'{text}': {hint}", param_hint="--for-site")
     return found[1], found[2]
 
 

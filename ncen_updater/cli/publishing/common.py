@@ -29,6 +29,7 @@ __all__ = [
     "FILE",
     "anchor",
     "builder_option",
+    "compare_releases",
     "event_option",
     "feed_option",
     "now",
@@ -52,7 +53,9 @@ UNANCHORED = N_(
     "WARNING: not compared with a root of yours (--root): the changes are those against what the"
     " drafter says is published."
 )
+UNREAD = N_("WARNING: its provenance was not compared with a builder's key (--builder-key).")
 COMPARED = N_("{product} {version}: its {files} files are there, as the event names them.")
+CARRIED = N_("{product} {version}: its document says what the lists say.")
 
 feed_option = click.option("--feed", type=DIRECTORY, required=True, help=N_("The published feed."))
 event_option = click.option(
@@ -227,11 +230,36 @@ def anchor(event: Event, root: Path | None) -> None:
     event.anchor(read_metadata(root, "root") if root is not None else None)
 
 
+def compare_releases(
+    event: Event, staging: Path | None, builder_key: Path | None, *, unread: bool
+) -> list[Compared]:
+    """Compare the releases that an event adds with its lists.
+
+    Args:
+        event: The event.
+        staging: Their files; None to read only what the event carries.
+        builder_key: The builder's public file.
+        unread: As :func:`compare_carried` has it.
+
+    Raises:
+        PublisherError: As :func:`compare_files` and :func:`compare_carried`.
+    """
+    from ncen_updater.publisher.keys import load_public_key
+    from ncen_updater.publisher.staged import compare_carried, compare_files
+
+    builder = load_public_key(builder_key) if builder_key else None
+    if staging is not None:
+        return compare_files(event, staging, builder)
+    return compare_carried(event, builder, unread=unread)
+
+
 def paper_lines(papers: Checked) -> list[Text]:
     """What the papers of a release say, in sentences."""
     parts = Text(N_("It has no SBOM."))
     if papers.parts is not None:
         parts = Text(N_("Its SBOM lists {count} parts."), {"count": papers.parts})
+    if papers.unread:
+        return [parts, Text(UNREAD)]
     if papers.provenance is None:
         return [parts, Text(N_("It has no provenance."))]
     predicate = papers.provenance
@@ -257,7 +285,7 @@ def show_event(
         session: Where it is shown.
         event: The event.
         anchored: Whether it was made here from the feed, or compared with a root of the reader.
-        releases: Releases whose files were compared with it.
+        releases: Releases whose files, or documents and papers, were compared with it.
     """
     from ncen_updater.publisher.describe import describe
     from ncen_updater.publisher.status import signature_status
@@ -266,7 +294,8 @@ def show_event(
     for line in lines:
         show_line(session, line.text, "" if line.heading else "  ")
     for release in releases:
-        show_line(session, Text(COMPARED, vars(release)))
+        said = CARRIED if release.files is None else COMPARED
+        show_line(session, Text(said, vars(release)))
         for text in paper_lines(release.papers):
             show_line(session, text, "  ")
     if not anchored:

@@ -227,7 +227,8 @@ def draft(
         progress.tell(Text(N_("reading the feed and the staging directory")))
         state = Feed(feed).state()
         made = draft_releases(state, staging, now(), schedule, builder)
-    show_event(session, Event.create(event, made.title, made.roles, state))
+    drafted = Event.create(event, made.title, made.roles, state, made.papers)
+    show_event(session, drafted)
 
 
 @click.command("withdraw", cls=PublisherCommand, help=N_("Draft the withdrawal of VERSION."))

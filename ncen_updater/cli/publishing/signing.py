@@ -12,6 +12,7 @@ from ncen_updater.cli.publishing.common import (
     FILE,
     anchor,
     builder_option,
+    compare_releases,
     now,
     passphrase_options,
     passphrases,
@@ -26,6 +27,12 @@ from ncen_updater.i18n import N_
 
 __all__ = ["merge", "show", "sign"]
 
+staging_option = click.option(
+    "--staging",
+    type=DIRECTORY,
+    help=N_("The files of the release, where they travel along: hash every one of them."),
+)
+
 
 @click.command(
     "show",
@@ -34,11 +41,7 @@ __all__ = ["merge", "show", "sign"]
 )
 @click.argument("event", type=DIRECTORY)
 @root_option
-@click.option(
-    "--staging",
-    type=DIRECTORY,
-    help=N_("The files of the release: hash them, and say what its papers say."),
-)
+@staging_option
 @builder_option
 @click.pass_context
 def show(
@@ -53,13 +56,7 @@ def show(
     loaded = Event.load(event)
     if root is not None:
         anchor(loaded, root)
-    releases = []
-    if staging is not None:
-        from ncen_updater.publisher.keys import load_public_key
-        from ncen_updater.publisher.staged import compare_files
-
-        builder = load_public_key(builder_key) if builder_key else None
-        releases = compare_files(loaded, staging, builder)
+    releases = compare_releases(loaded, staging, builder_key, unread=True)
     anchored = root is not None or not loaded.roots
     show_event(session_of(context), loaded, anchored=anchored, releases=releases)
 
@@ -75,6 +72,8 @@ def show(
 @token_options
 @click.option("--digest", required=True, help=N_("Digest of the event as you were told it."))
 @root_option
+@staging_option
+@builder_option
 @passphrase_options
 @click.pass_context
 def sign(
@@ -86,6 +85,8 @@ def sign(
     module: Path | None,
     digest: str,
     root: Path | None,
+    staging: Path | None,
+    builder_key: Path | None,
     passphrase_fd: int | None,
     passphrase_file: Path | None,
 ) -> None:
@@ -99,6 +100,7 @@ def sign(
     loaded.refuse_other_digest(digest)
     anchor(loaded, root)
     loaded.refuse_future(now())
+    compare_releases(loaded, staging, builder_key, unread=False)
     if key is not None:
         signer = open_signer(key, passphrases(session, passphrase_fd, passphrase_file))
     else:

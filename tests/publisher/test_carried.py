@@ -1,0 +1,193 @@
+"""What an officer's program reads of a release before it signs: its document and its papers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
+
+from ncen_updater.cli.publisher import run
+from ncen_updater.publisher.build import build_release
+from ncen_updater.publisher.drafting import Draft, draft_releases
+from ncen_updater.publisher.errors import TargetMissing, UnsoundDraft
+from ncen_updater.publisher.event import Event
+from ncen_updater.publisher.eventfiles import PAPERS
+from ncen_updater.publisher.feed import Feed
+from ncen_updater.publisher.keys import load_public_key, new_key, open_signer
+from ncen_updater.publisher.papers import PaperMaker
+from ncen_updater.publisher.provenance import Source, make_provenance
+from ncen_updater.publisher.release_flow import make_feed
+from ncen_updater.release.canonical import canonical_json, sha256_hex
+from ncen_updater.release.document import TargetRef
+from tests.publisher.releases import PASSPHRASE, ring, write_release
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+SOURCE = Source("https://build.example.org/ncen", "git+https://git.example.org/ncen", "ab" * 20)
+DOCUMENT = "releases/ncen/3.3.0.json"
+SBOM, PROVENANCE = "sbom/ncen/3.3.0.cdx.json", "provenance/ncen/3.3.0.intoto.json"
+
+
+@dataclass
+class Desk:
+    """A release that is drafted, and an officer who is to sign it."""
+
+    place: Path
+    capsys: pytest.CaptureFixture[str]
+
+    @property
+    def targets(self) -> Path:
+        return self.place / "staging/targets"
+
+    def draft(self) -> Draft:
+        key = load_public_key(self.place / "builder/builder.pub.json")
+        return draft_releases(
+            Feed(self.place / "feed").state(), self.place / "staging", NOW, (), key
+        )
+
+    def event(self, draft: Draft) -> Event:
+        state = Feed(self.place / "feed").state()
+        return Event.create(self.place / "event", draft.title, draft.roles, state, draft.papers)
+
+    def sign(self, event: Event, *more: object, builder: str = "builder") -> str:
+        """Sign as an officer does; return the code of the error, or nothing."""
+        (self.place / "secret").write_text(PASSPHRASE)
+        (self.place / "secret").chmod(0o600)
+        words = ["sign", event.directory, "--key", self.place / "keys/amina.pem",
+                 "--digest", event.digest, "--root", self.place / "feed/metadata/1.root.json",
+                 "--passphrase-file", self.place / "secret", "--json", *more]  # fmt: skip
+        if builder:
+            words += ["--builder-key", self.place / f"builder/{builder}.pub.json"]
+        code = run([str(word) for word in words])
+        said = json.loads(self.capsys.readouterr().out)
+        signed = any((event.directory / "sig").iterdir())
+        assert (code == 0) == signed == ("error" not in said), said
+        return str(said["error"]["code"]) if code else ""
+
+
+@pytest.fixture
+def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Desk:
+    make_feed(tmp_path / "feed", ring(tmp_path), lambda: NOW, plain_tufup=("ncen",))
+    for name in ("builder", "stranger"):
+        new_key(tmp_path / "builder", name, PASSPHRASE)
+    signer = open_signer(tmp_path / "builder/builder.pem", lambda _: PASSPHRASE)
+    release = write_release(tmp_path / "release")
+    build_release(release, tmp_path / "staging", papers=PaperMaker("auto", SOURCE, signer))
+    return Desk(tmp_path, capsys)
+
+
+def test_what_holds_is_signed_without_the_files(desk: Desk) -> None:
+    event = desk.event(desk.draft())
+    assert len(list((event.directory / PAPERS).iterdir())) == 3
+    assert desk.sign(event, builder="") == "NU-7072"
+    assert desk.sign(event, builder="stranger") == "NU-7071"
+    assert desk.sign(event) == ""
+
+
+def test_show_says_what_was_not_compared(desk: Desk) -> None:
+    event = desk.event(desk.draft())
+    root = str(desk.place / "feed/metadata/1.root.json")
+    show = ["show", str(event.directory), "--root", root]
+    assert run(show) == 0
+    said = " ".join(desk.capsys.readouterr().out.split())
+    assert "ncen 3.3.0: its document says what the lists say. Its SBOM lists 0 parts." in said
+    assert "WARNING: its provenance was not compared" in said
+    assert run([*show, "--builder-key", str(desk.place / "builder/builder.pub.json")]) == 0
+    said = " ".join(desk.capsys.readouterr().out.split())
+    assert "WARNING" not in said
+    assert f"Built by {SOURCE.builder} from {SOURCE.uri}" in said
+
+
+def altered(event: Event, name: str) -> None:
+    path = event.directory / PAPERS / event.drafts["ncen"].signed.targets[name].hashes["sha256"]
+    path.write_bytes(path.read_bytes()[:-1] + b" ")
+
+
+def linked(event: Event, name: str) -> None:
+    path = event.directory / PAPERS / event.drafts["ncen"].signed.targets[name].hashes["sha256"]
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to("elsewhere")
+
+
+def away(event: Event, name: str) -> None:
+    digest = event.drafts["ncen"].signed.targets[name].hashes["sha256"]
+    (event.directory / PAPERS / digest).unlink()
+
+
+@pytest.mark.parametrize("name", [DOCUMENT, SBOM, PROVENANCE])
+@pytest.mark.parametrize("act", [altered, linked, away])
+def test_papers_that_were_changed_on_the_way(
+    act: Callable[[Event, str], None], name: str, desk: Desk
+) -> None:
+    event = desk.event(desk.draft())
+    act(event, name)
+    assert desk.sign(event) == "NU-7073"
+    # With the files at hand, what the event carries is not needed.
+    assert desk.sign(event, "--staging", desk.place / "staging") == ""
+
+
+def test_files_that_were_changed_between_show_and_sign(desk: Desk) -> None:
+    event = desk.event(desk.draft())
+    archive = desk.targets / "ncen-3.3.0.tar.gz"
+    archive.write_bytes(archive.read_bytes()[:-1] + b"?")
+    assert desk.sign(event, "--staging", desk.place / "staging") == "NU-7014"
+
+
+def replaced(desk: Desk, draft: Draft, name: str, content: bytes) -> Draft:
+    """A drafter who lets the lists and the document name another paper."""
+    targets = draft.roles["ncen"].signed.targets
+    document = json.loads((desk.targets / DOCUMENT).read_bytes())
+    named = document["sbom" if name == SBOM else "provenance"]
+    named |= {"length": len(content), "sha256": sha256_hex(content)}
+    for path, data in ((name, content), (DOCUMENT, canonical_json(document))):
+        (desk.targets / path).write_bytes(data)
+        new = TargetFile(len(data), {"sha256": sha256_hex(data)}, path)
+        new.unrecognized_fields = targets[path].unrecognized_fields
+        targets[path] = new
+    papers = {targets[path].hashes["sha256"]: desk.targets / path
+              for path in (DOCUMENT, SBOM, PROVENANCE)}  # fmt: skip
+    return Draft(draft.title, draft.roles, papers)
+
+
+def test_papers_of_something_else_are_not_signed(desk: Desk) -> None:
+    """The lists name them, every digest is right, and they speak of another release."""
+    other = json.loads((desk.targets / SBOM).read_bytes())
+    other["metadata"]["component"]["version"] = "3.2.9"
+    event = desk.event(replaced(desk, desk.draft(), SBOM, canonical_json(other)))
+    assert desk.sign(event) == "NU-7070"
+
+
+def test_a_statement_about_other_bytes_is_not_signed(desk: Desk) -> None:
+    signer = open_signer(desk.place / "builder/builder.pem", lambda _: PASSPHRASE)
+    name = "ncen-3.3.0.tar.gz"
+    subject = TargetRef(target=name, length=1, sha256=sha256_hex(b"other"))
+    content = make_provenance("ncen", "3.3.0", (subject,), SOURCE, 0, signer)
+    event = desk.event(replaced(desk, desk.draft(), PROVENANCE, content))
+    assert desk.sign(event) == "NU-7071"
+
+
+def test_a_document_that_the_lists_contradict_is_not_signed(desk: Desk) -> None:
+    draft = desk.draft()
+    draft.roles["ncen"].signed.targets[DOCUMENT].custom["ncen"]["upgrade_from"] = ">=0"
+    assert desk.sign(desk.event(draft)) == "NU-7015"
+
+
+def test_a_file_that_changes_while_it_is_drafted(desk: Desk) -> None:
+    draft = desk.draft()
+    (desk.targets / SBOM).write_text("{}")
+    with pytest.raises(TargetMissing):
+        desk.event(draft)
+    assert not (desk.place / "event/event.json").exists()
+
+
+def test_an_archive_of_its_own_for_plain_clients(desk: Desk) -> None:
+    """Plain tufup clients read the top alone; it may not name another archive."""
+    draft = desk.draft()
+    target = draft.roles["targets"].signed.targets["ncen-3.3.0.tar.gz"]
+    target.hashes["sha256"] = sha256_hex(b"another")
+    with pytest.raises(UnsoundDraft, match="another file"):
+        desk.event(draft)

@@ -1,0 +1,57 @@
+"""What officers read of a ceremony: everything in sentences, nothing raw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tuf.api.metadata import Metadata
+
+from ncen_updater.publisher.describe import describe
+from ncen_updater.publisher.drafting import draft_renewal
+from ncen_updater.publisher.errors import NothingToDo
+from ncen_updater.publisher.event import Event
+from ncen_updater.publisher.feed import Feed
+from ncen_updater.publisher.release_flow import KeyRing
+from ncen_updater.publisher.roles import POLICY
+from tests.publisher.releases import NOW
+
+
+def words(place: Path, drafts: Mapping[str, Metadata[Any]], feed: Path | None) -> list[str]:
+    state = Feed(feed).state() if feed is not None else None
+    event = Event.create(place, "Words", drafts, state)
+    return [line.text.render("en") for line in describe(event)]
+
+
+def test_a_first_event_is_said_whole(made: tuple[Path, KeyRing], tmp_path: Path) -> None:
+    state = Feed(made[0] / "feed").state()
+    roles: dict[str, Metadata[Any]] = {"root": state.root, "targets": state.targets}
+    first = {
+        role: Metadata(deepcopy(m.signed)) for role, m in (roles | {**state.delegated}).items()
+    }
+    for metadata in first.values():
+        metadata.signed.version = 1
+    said = words(tmp_path / "event", first, None)
+    raw = [line for line in said if " becomes " in line]
+    assert raw == [f"{POLICY}/plain_tufup becomes []"]
+    assert "timestamp: valid for 7 days, to be signed anew in the last 6 (until now: -, -)" in said
+    assert "ncen: no other product may use these names: true" in said
+
+
+def test_another_period_is_said(made: tuple[Path, KeyRing], tmp_path: Path) -> None:
+    root = deepcopy(Feed(made[0] / "feed").state().root.signed)
+    root.version += 1
+    root.unrecognized_fields[POLICY]["expiry_days"]["timestamp"] = 30
+    root.unrecognized_fields[POLICY]["signing_days"]["extra"] = 3
+    said = words(tmp_path / "event", {"root": Metadata(root)}, made[0] / "feed")
+    assert "timestamp: valid for 30 days, to be signed anew in the last 6 (until now: 7, 6)" in said
+    assert "extra: valid for - days, to be signed anew in the last 3 (until now: -, -)" in said
+    assert not [line for line in said if line.startswith("root: valid for")]
+
+
+def test_what_a_machine_signs_is_not_drafted(made: tuple[Path, KeyRing]) -> None:
+    with pytest.raises(NothingToDo, match="refresh"):
+        draft_renewal(Feed(made[0] / "feed").state(), ["ncen", "snapshot"], NOW)

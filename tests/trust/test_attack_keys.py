@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from securesystemslib.signer import CryptoSigner
 
 from ncen_updater.errors import UpdaterError
-from ncen_updater.trust.names import ROOT_VERSION_FIELD
+from ncen_updater.progress import Silent
+from ncen_updater.trust.names import ISSUED_FIELD, ROOT_VERSION_FIELD
 from ncen_updater.trust.source import TufReleaseSource
 from tests.badinput.test_signed import Directory
-from tests.support.http_server import WebServer
+from tests.support.http_server import WebServer, serving
 from tests.support.tuf_repository import Feed
 from tests.trust.conftest import Agent
 
@@ -105,3 +108,37 @@ def test_newer_installed_root_helps_over_a_gap(agent: Agent, server: WebServer, 
     agent.source(server.url).refresh()
     stored = json.loads((agent.state / "metadata/root.json").read_text())
     assert stored["signed"]["version"] == 4
+
+
+def test_a_new_ceremony_after_the_root_was_stolen(
+    agent: Agent, server: WebServer, feed: Feed, tmp_path: Path
+) -> None:
+    """As the guide says: no signature can mend a stolen root, and a few files at each site do.
+
+    The thief held every key: pushed the clocks of the sites ahead and their numbers up.
+    """
+    before = agent.source(server.url)
+    before.fetch(before.refresh().offers[-1], Silent())
+    feed.now += 3650 * DAYS
+    for role in ("targets", "ncen", "snapshot", "timestamp"):
+        feed.roles[role].version = 10_000
+        feed.roles[role].unrecognized_fields[ISSUED_FIELD] = f"{feed.now:%Y-%m-%dT%H:%M:%SZ}"
+    feed.roles["root"].expires = feed.expiry("root")
+    feed.rotate_root()
+    feed.publish()
+    agent.source(server.url).refresh()
+
+    anew = Feed(tmp_path / "anew")
+    anew.add_release("3.3.0", manifest={"upgrade_from": ">=3.2"})
+    anew.publish()
+    shutil.copy(anew.metadata / "1.root.json", agent.trusted_root)
+    with serving(anew.directory) as place:
+        with pytest.raises(UpdaterError):
+            agent.source(place.url).refresh()
+        shutil.move(agent.state / "metadata", tmp_path / "metadata")
+        with pytest.raises(UpdaterError, match="by the time that officers signed"):
+            agent.source(place.url).refresh()
+        shutil.move(agent.state / "clock.json", tmp_path / "clock.json")
+        source = agent.source(place.url)
+        offer = source.refresh().offers[-1]
+        assert source.fetch(offer, Silent()).archive.is_file()

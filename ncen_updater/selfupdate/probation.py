@@ -102,6 +102,7 @@ class Probation:
         self._began = monotonic()
         found = self._load()
         self._chosen = found.current if found else None
+        self._noted = False
         self._trying = duty_of(found, version) is Duty.CONFIRM
 
     @property
@@ -148,21 +149,21 @@ class Probation:
             return Verdict(self._confirm_s - age)
         try:
             ready = self._in_reach()
-            if ready:
+            if ready and not self._noted:
                 self._confirmed()
+                self._noted = True
         except UpdaterError as error:
             logger.warning("not confirmed: %s", error)
             ready = False
-        if not ready and age >= LONG * self._confirm_s:
-            raise AgentNotConfirmed(version=self._version, seconds=round(LONG * self._confirm_s))
-        if not ready:
-            return Verdict(self._confirm_s)
-        verdict = self._write(lambda before: confirm(before, self._version))
-        if verdict.again_s is None:
+        if ready and self._write(lambda before: confirm(before, self._version)).again_s is None:
             self._trying = False
             logger.info("agent %s has confirmed itself", self._version)
             self._done()
-        return verdict
+            return Verdict()
+        # Also one that filled the disk of its own choice, and runs on.
+        if age >= LONG * self._confirm_s:
+            raise AgentNotConfirmed(version=self._version, seconds=round(LONG * self._confirm_s))
+        return Verdict(self._confirm_s)
 
     def _write(self, change: Callable[[Sequence], Sequence]) -> Verdict:
         def changed(before: Sequence | None) -> Sequence:

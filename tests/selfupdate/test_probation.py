@@ -120,9 +120,21 @@ def test_a_choice_that_cannot_be_written_is_no_confirmation(trial: Trial) -> Non
     assert trial.step(60).again_s == 60.0
     assert trial.probation.on_trial
     assert partial_taken.read_bytes() == content
+    assert trial.step(60).again_s == 60.0
+    assert trial.said.count("confirmed") == 1  # the journal takes it once
     lock.rmdir()
     trial.step(60)
     assert trial.state is State.GOOD
+
+
+def test_one_that_filled_the_disk_and_runs_on_gives_itself_up(trial: Trial) -> None:
+    lock = trial.file.directory / "sequence.lock"
+    lock.unlink()
+    lock.mkdir()
+    trial.step(60)
+    with pytest.raises(AgentNotConfirmed):
+        trial.step(540)
+    assert trial.state is State.TRYING
 
 
 @pytest.mark.parametrize("state", State)

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from benchmarks.report import finish, say
 from ncen_updater.feed.waves import bucket_of, opens_at
-from ncen_updater.policy.automation import Failure
+from ncen_updater.policy.automation import Deed, Failure
 from ncen_updater.policy.schedule import next_check
 from ncen_updater.publisher.release_flow import KeyRing, make_feed, make_keys, publish_release
 from ncen_updater.release.rollout import Wave
@@ -180,7 +180,8 @@ def simulate(sites: int, idle: Cost, changed: Cost) -> tuple[Tally, dict[str, da
         regular = next_check(moment, moment, INTERVAL, name)
         # As the service does: a question that was not answered is repeated sooner.
         misses[number] = misses[number] + 1 if away else 0
-        again = min(regular, Failure(moment, misses[number]).again_at()) if away else regular
+        failure = Failure(moment, misses[number])
+        again = min(regular, failure.again_at(Deed.CHECK)) if away else regular
         heapq.heappush(events, (again, number))
     return tally, knew
 

@@ -16,7 +16,19 @@ from enum import StrEnum
 
 from ncen_updater.i18n import N_, Text
 
-__all__ = ["Approval", "ApprovalCount", "Basis", "Void", "VoidReason", "count_approvals", "voids"]
+__all__ = [
+    "ROOT",
+    "Approval",
+    "ApprovalCount",
+    "Basis",
+    "Void",
+    "VoidReason",
+    "count_approvals",
+    "voids",
+]
+
+#: Numbers of users that anybody may be who administers the machine.
+ROOT = frozenset({0})
 
 
 class VoidReason(StrEnum):
@@ -152,9 +164,13 @@ class ApprovalCount:
 
 
 def count_approvals(approvals: Iterable[Approval], binding: str, needed: int) -> ApprovalCount:
-    """Count the people who approved a binding; each counts once."""
+    """Count the people who approved a binding; each counts once.
+
+    Where two are needed, root counts as none: the first of the two may have typed ``sudo``.
+    """
     people: dict[int, Approval] = {}
+    nobody = ROOT if needed > 1 else frozenset()
     for approval in approvals:
-        if approval.binding == binding:
+        if approval.binding == binding and approval.uid not in nobody:
             people.setdefault(approval.uid, approval)
     return ApprovalCount(tuple(people.values()), needed)

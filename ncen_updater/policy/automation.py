@@ -5,7 +5,8 @@ The order of the rules is the order of the code below:
 0. Nothing is begun beside another process that is at work: what it has open is not torn.
 1. A change that is stuck waits for a person, and for what they order; nothing else is begun.
 2. A change that is open is brought to its end at once, whatever the hour: that is recovery, and the
-   only way to let officers back in.
+   only way to let officers back in. A release that turned bad, and was not taken back since that
+   was torn, is taken back then; until that may be tried again, the other rules hold.
 3. A new agent that has not confirmed itself begins nothing else.
 4. What a person ordered comes before what the service would do by itself.
 5. The feed is asked when its time has come, also while upgrades are on hold.
@@ -13,7 +14,8 @@ The order of the rules is the order of the code below:
    agent renews itself, before it touches the application.
 7. A hold, the mode ``notify``, and a release that failed here lately each end the matter.
 8. A release is prepared and rehearsed ahead, at the hours for that.
-9. People approve, a chosen time and a window come, and then it is installed.
+9. People approve, a chosen time and a window come, and then it is installed. Where nobody has to
+   approve, a release that people went back from waits for them all the same.
 
 Whatever was tried by itself and failed is tried again after growing delays only.
 """
@@ -36,6 +38,14 @@ DELAYS = (
     timedelta(hours=1),
     timedelta(hours=6),
     timedelta(days=1),
+)
+#: The same for bringing a change to its end: officers may be out meanwhile, and a database server
+#: that starts slowly after a power cut is no reason to leave them there for hours.
+RESUME_DELAYS = (
+    timedelta(minutes=1),
+    timedelta(minutes=5),
+    timedelta(minutes=20),
+    timedelta(hours=1),
 )
 #: How long the service sleeps at most: it looks again even where nothing is known to come.
 LONGEST_SLEEP = timedelta(hours=24)
@@ -82,9 +92,18 @@ class Failure:
     at: datetime
     times: int
 
-    def again_at(self) -> datetime:
+    def again_at(self, deed: Deed) -> datetime:
         """When the deed may be tried again by itself."""
-        return self.at + DELAYS[min(self.times, len(DELAYS)) - 1]
+        delays = RESUME_DELAYS if deed is Deed.RESUME else DELAYS
+        return self.at + delays[min(self.times, len(delays)) - 1]
+
+    def waits(self, now: datetime, deed: Deed) -> bool:
+        """Whether it is too early for another try.
+
+        A failure from the future was written by a clock that has been set back since; that is no
+        reason to wait until then.
+        """
+        return self.at <= now < self.again_at(deed)
 
 
 @dataclass(frozen=True)
@@ -104,6 +123,9 @@ class Facts:
         on_trial: Whether this agent is new and has not confirmed itself.
         ordered: Whether a person's order waits.
         held: The reason of a hold in force.
+        held_until: When the holds in force end by themselves; None if one of them does not.
+        owed: Whether a release that turned bad is to be taken back, and was not yet.
+        left: Whether people went back from a release on the way to the target.
         agent: Version of a newer agent on offer that has not failed here.
         target: The release that comes next.
         bad_until: Until when the target is not tried by itself, since it failed here.
@@ -127,6 +149,9 @@ class Facts:
     on_trial: bool = False
     ordered: bool = False
     held: str | None = None
+    held_until: datetime | None = None
+    owed: bool = False
+    left: bool = False
     agent: str | None = None
     target: str | None = None
     bad_until: datetime | None = None
@@ -167,6 +192,19 @@ def decide(facts: Facts) -> Act:
     if facts.on_trial:
         words = N_("this agent is new: it begins nothing until it has confirmed itself")
         return Act(Deed.WAIT, Text(words), facts.now + LONGEST_SLEEP)
+    if facts.owed:
+        act = _do(facts, Deed.RESUME, N_("a release that turned bad was not taken back yet"))
+        if act.deed is not Deed.WAIT:
+            return act
+        other = _at_rest(facts)
+        if other.deed is Deed.WAIT and act.until and other.until:
+            return replace(other, until=min(act.until, other.until))
+        return other
+    return _at_rest(facts)
+
+
+def _at_rest(facts: Facts) -> Act:
+    """Rules 4 to 9."""
     if facts.ordered:
         return Act(Deed.ORDER, Text(N_("somebody asked for it")))
     if facts.now >= facts.next_check:
@@ -188,7 +226,8 @@ def decide(facts: Facts) -> Act:
 def _release(facts: Facts) -> Act:
     """Rules 7 to 9."""
     if facts.held is not None:
-        return _wait(facts, None, N_("upgrades are on hold: {reason}"), reason=facts.held)
+        words = N_("upgrades are on hold: {reason}")
+        return _wait(facts, facts.held_until, words, reason=facts.held)
     target = facts.target
     if target is None:
         return _wait(facts, None, N_("nothing is on offer for this site"))
@@ -211,7 +250,8 @@ def _release(facts: Facts) -> Act:
 
 
 def _install(facts: Facts, target: str) -> Act:
-    if facts.mode is Automation.APPROVE and facts.missing_approvals:
+    asked = facts.left or facts.mode is Automation.APPROVE
+    if asked and facts.missing_approvals:
         words = N_("release {version} waits for approval: {count} more")
         return _wait(facts, None, words, version=target, count=facts.missing_approvals)
     if facts.not_before is not None and facts.now < facts.not_before:
@@ -240,18 +280,18 @@ def _do(
     facts: Facts, deed: Deed, words: str, closes: datetime | None = None, **values: object
 ) -> Act:
     failure = facts.failures.get(deed)
-    if failure is not None and facts.now < failure.again_at():
+    if failure is not None and failure.waits(facts.now, deed):
         later = N_("'{deed}' failed; it is tried again later")
-        return _wait(facts, failure.again_at(), later, deed=deed.value)
+        return _wait(facts, failure.again_at(deed), later, deed=deed.value)
     return Act(deed, Text(words, values), closes)
 
 
 def _collect_at(facts: Facts) -> datetime | None:
     """When to collect; a collection that failed holds nothing else up."""
     failure = facts.failures.get(Deed.COLLECT)
-    if facts.collect_at is None or failure is None:
+    if facts.collect_at is None or failure is None or not failure.waits(facts.now, Deed.COLLECT):
         return facts.collect_at
-    return max(facts.collect_at, failure.again_at())
+    return max(facts.collect_at, failure.again_at(Deed.COLLECT))
 
 
 def _wait(facts: Facts, until: datetime | None, words: str, **values: object) -> Act:

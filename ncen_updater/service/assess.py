@@ -23,6 +23,7 @@ from ncen_updater.upgrade.collecting import due_at
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.memory import Memory
 from ncen_updater.upgrade.names import JOURNAL
+from ncen_updater.upgrade.owed import left_behind
 from ncen_updater.upgrade.standing import Standing, standing_for
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def assess(site: Site, agent: str | None = None) -> Assessment:
             for row in worst
         ]
         standing = _standing(site, journal, path)
+        left = left_behind(journal) & {hop.version for hop in path.hops}
     return replace(
         here,
         target=target,
@@ -77,6 +79,7 @@ def assess(site: Site, agent: str | None = None) -> Assessment:
         basis=basis_to_json(standing.basis) if standing and standing.basis else None,
         bad_until=max(again, default=None),
         voids=tuple(str(void.text) for void in standing.voids) if standing else (),
+        left=bool(left),
     )
 
 

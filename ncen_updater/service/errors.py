@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ncen_updater.errors import ExitCode, UpdaterError
 from ncen_updater.i18n import N_, Text
-from ncen_updater.upgrade.errors import NothingToApprove, NothingToConfirm
+from ncen_updater.upgrade.errors import NothingToApprove, NothingToConfirm, RootIsNobody
 
 __all__ = [
     "STATUS",
@@ -19,6 +19,7 @@ __all__ = [
     "NotAllowed",
     "NotAssessed",
     "NotNext",
+    "OrderTooOld",
     "OrderTorn",
     "ServiceSilent",
     "SocketTaken",
@@ -78,6 +79,15 @@ class OrderTorn(UpdaterError):
     code = "NU-9305"
     what = N_("The service was stopped by force while it carried out order {order}.")
     remedy = N_("What it left was brought to its end; 'ncen-updater history' shows how it ended.")
+
+
+class OrderTooOld(UpdaterError):
+    """An order that waited for so long that nobody can expect it any more."""
+
+    code = "NU-9321"
+    exit_code = ExitCode.BUSY
+    what = N_("Order {order} waited for more than {hours} hours and was not carried out.")
+    remedy = N_("Nothing was changed. Give the order again if it is still wanted.")
 
 
 class Refused(UpdaterError):
@@ -208,6 +218,7 @@ _EXACTLY: Mapping[type[UpdaterError], int] = {
     MethodNotAllowed: 405,
     TooLarge: 413,
     NotAllowed: 403,
+    RootIsNobody: 403,
     TooManyOrders: 429,
     TooManyStreams: 503,
 }

@@ -38,6 +38,7 @@ class Assessment:
         bad_until: Until when the target is not tried by itself.
         voids: Why an earlier approval no longer holds, in words.
         collect_at: When the days of something that is kept are over.
+        left: Whether people went back from a release on the way to the target.
     """
 
     event: int
@@ -51,6 +52,7 @@ class Assessment:
     bad_until: datetime | None = None
     voids: tuple[str, ...] = ()
     collect_at: datetime | None = None
+    left: bool = False
 
     def to_json(self) -> dict[str, object]:
         """Return it as the child writes it."""
@@ -66,6 +68,7 @@ class Assessment:
             "bad_until": self.bad_until.isoformat() if self.bad_until else None,
             "voids": list(self.voids),
             "collect_at": self.collect_at.isoformat() if self.collect_at else None,
+            "left": self.left,
         }
 
     @classmethod
@@ -90,6 +93,7 @@ class Assessment:
             bad_until=optional_time(_text(data["bad_until"])),
             voids=tuple(str(void) for void in voids),
             collect_at=optional_time(_text(data.get("collect_at"))),
+            left=data.get("left") is True,
         )
 
 

@@ -14,6 +14,7 @@ from ncen_updater.upgrade.lock import lock_holder
 from ncen_updater.upgrade.memory import Memory
 from ncen_updater.upgrade.model import ChangeState
 from ncen_updater.upgrade.orders import Order, Orders
+from ncen_updater.upgrade.owed import owed_rollback
 from ncen_updater.upgrade.rehearsals import Rehearsals
 
 __all__ = ["Look", "Looker"]
@@ -32,6 +33,8 @@ class Look:
         order: The oldest order that waits.
         missing_approvals: How many more people have to approve the binding that was asked about.
         not_before: The time that a person chose for it.
+        held_until: When the last hold in force ends by itself, if all do.
+        owed: Whether a release that turned bad is to be taken back, and was not yet.
     """
 
     event: int
@@ -42,6 +45,8 @@ class Look:
     order: Order | None = None
     missing_approvals: int = 0
     not_before: datetime | None = None
+    held_until: datetime | None = None
+    owed: bool = False
 
 
 class Looker:
@@ -78,6 +83,8 @@ class Looker:
             holds = Memory(journal).holds_in_force(self._now())
             consent = Consent(journal)
             scheduled = consent.scheduled(binding)
+            ends = [hold.until for hold in holds if hold.until is not None]
+            owed = owed_rollback(journal)
             return Look(
                 event=journal.last_event(),
                 open_change=change is not None or bool(Rehearsals(journal).torn()),
@@ -89,4 +96,6 @@ class Looker:
                     consent.approvals(binding), binding, approvals
                 ).missing,
                 not_before=scheduled.not_before if scheduled else None,
+                held_until=max(ends) if ends and len(ends) == len(holds) else None,
+                owed=owed is not None and owed.by_itself,
             )

@@ -13,20 +13,25 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from ncen_updater.config.service import ServiceSettings
+from ncen_updater.documents import error_document
 from ncen_updater.errors import ExitCode, UpdaterError
 from ncen_updater.i18n import Text, languages
 from ncen_updater.policy.automation import Act, Automation, Deed, Facts, Failure, Rehearsed, decide
 from ncen_updater.service.children import Finished, Runner
+from ncen_updater.service.errors import OrderTooOld
 from ncen_updater.service.knowledge import Assessment, Knowledge
 from ncen_updater.service.look import Look
 from ncen_updater.upgrade.orders import Order, OrderKind
 
-__all__ = ["Happening", "Keeper", "Looking", "Schedule", "Service", "words_of"]
+__all__ = ["Happening", "Keeper", "Looking", "Schedule", "Service", "keep", "words_of"]
 
 logger = logging.getLogger(__name__)
 
 #: How long to wait where the journal cannot be read: a person has to come.
 UNREADABLE_S = 600.0
+#: An order that waited for longer is not carried out: who gave it has gone home, and does not
+#: expect it in the middle of another day.
+ORDER_HOLDS = timedelta(hours=12)
 #: Exit codes after which a deed counts as done.
 DONE: Mapping[Deed, frozenset[int]] = {
     Deed.PREPARE: frozenset({ExitCode.OK, ExitCode.BLOCKED}),
@@ -186,7 +191,7 @@ class Service:
             now=now,
             mode=Automation(settings.mode),
             zone=settings.zone(),
-            next_check=knowledge.next_check or now,
+            next_check=_due(knowledge.next_check, now, timedelta(hours=settings.check_hours)),
             windows=tuple(item.window() for item in settings.windows),
             fetch_windows=tuple(item.window() for item in settings.fetch_windows),
             open_change=look.open_change,
@@ -194,6 +199,9 @@ class Service:
             busy=look.busy,
             ordered=look.order is not None,
             held=look.held,
+            held_until=look.held_until,
+            owed=look.owed,
+            left=found.left,
             on_trial=self._on_trial(),
             agent=found.agent if settings.self_update else None,
             target=found.target,
@@ -215,7 +223,11 @@ class Service:
 
     def _order(self, order: Order) -> None:
         self._orders.take(order.id)
-        finished = self._runner.run(words_of_order(order))
+        if self._now() - order.at > ORDER_HOLDS:
+            error = OrderTooOld(order=order.id, hours=ORDER_HOLDS // timedelta(hours=1))
+            finished = Finished(error.exit_code, {"error": error_document(error, [])})
+        else:
+            finished = self._runner.run(words_of_order(order))
         result = {"exit_code": finished.exit_code, "document": dict(finished.document)}
         self._orders.end(order.id, result)
         deed = Deed.CHECK if order.kind is OrderKind.CHECK else Deed.ORDER
@@ -239,7 +251,7 @@ class Service:
 
     def _keep(self, knowledge: Knowledge) -> None:
         self._knowledge = knowledge
-        self._keeper.save(knowledge)
+        keep(self._keeper, knowledge)
 
     def _say(self, act: Act) -> None:
         """Log what comes next, once as long as it stays the same."""
@@ -248,6 +260,19 @@ class Service:
             self._said = why
             logger.info("%s: %s", act.deed, why, extra={"deed": act.deed.value})
             self._tell(Happening("next", {"deed": act.deed.value, "why": why}))
+
+
+def keep(keeper: Keeper, knowledge: Knowledge) -> None:
+    """Write down what is known; where that cannot be done, the service knows it all the same."""
+    try:
+        keeper.save(knowledge)
+    except OSError as error:
+        logger.warning("what the service knows was not written down: %s", error)
+
+
+def _due(next_check: datetime | None, now: datetime, interval: timedelta) -> datetime:
+    """When to ask the feed; a time further off was written by a clock that was set back since."""
+    return now if next_check is None or next_check - now > interval else next_check
 
 
 def _outdated(knowledge: Knowledge) -> Knowledge:

@@ -21,6 +21,7 @@ from ncen_updater.upgrade.memory import Memory
 from ncen_updater.upgrade.model import Change, StepName, StepRecord, StepState
 from ncen_updater.upgrade.names import JOURNAL, LOCK
 from ncen_updater.upgrade.outcome import change_document, seconds_between
+from ncen_updater.upgrade.owed import owed_rollback
 
 __all__ = ["change_report", "door_closed", "site_report", "step_seconds"]
 
@@ -93,10 +94,16 @@ def _journal(places: Places, now: datetime) -> Document:
         change = journal.open_change()
         recent = journal.changes(1)
         facts = journal.facts(recent[0].id) if recent else {}
-        memory = Memory(journal)
+        memory, owed = Memory(journal), owed_rollback(journal)
         return {
             "at_work": holder,
             "open_change": _open_document(change) if change else None,
+            "owed_rollback": owed
+            and {
+                "version": owed.change.to_version,
+                "tries": owed.tries,
+                "by_itself": owed.by_itself,
+            },
             "last_change": change_document(recent[0], facts) if recent else None,
             "holds": list(memory.holds_in_force(now)),
             "bad_releases": list(memory.bad_releases()),

@@ -13,7 +13,8 @@ from pathlib import Path
 from ncen_updater.config.loader import load_config
 from ncen_updater.config.model import AgentConfig
 from ncen_updater.errors import UpdaterError
-from ncen_updater.policy.automation import Deed, Failure
+from ncen_updater.i18n import N_, Text
+from ncen_updater.policy.automation import Act, Deed, Failure
 from ncen_updater.policy.schedule import next_check
 from ncen_updater.selfupdate.keeping import SYSTEM_PYTHON, collect_slots, renew_failsafe
 from ncen_updater.selfupdate.probation import Probation
@@ -23,7 +24,7 @@ from ncen_updater.service.board import Board
 from ncen_updater.service.children import ProcessRunner
 from ncen_updater.service.knowledge import Knowledge, KnowledgeFile
 from ncen_updater.service.look import Looker
-from ncen_updater.service.loop import Happening, Schedule, Service
+from ncen_updater.service.loop import Happening, Schedule, Service, keep
 from ncen_updater.service.notify import SystemdNotifier
 from ncen_updater.service.units import UnitRunner
 from ncen_updater.service.waiting import Waker
@@ -43,6 +44,8 @@ SERVICE_LOCK = f"{DIRECTORY}/service.lock"
 
 #: Between two acts, so that no mistake can make the service spin.
 PAUSE_S = 0.5
+#: How long to wait where the machine refused what a step needs, such as room on a disk.
+AGAIN_S = 60
 
 Listener = Callable[[Happening], None]
 
@@ -62,7 +65,7 @@ def schedule_for(config: AgentConfig) -> Schedule:
     def schedule(now: datetime, failure: Failure | None) -> datetime:
         interval = timedelta(hours=config.service.check_hours)
         regular = next_check(now, now, interval, config.site.id)
-        return min(regular, failure.again_at()) if failure else regular
+        return min(regular, failure.again_at(Deed.CHECK)) if failure else regular
 
     return schedule
 
@@ -140,7 +143,7 @@ def serve(
     with change_lock(state / SERVICE_LOCK, "service"), waker.handling_signals():
         keeper = KnowledgeFile(state / KNOWLEDGE)
         # Written down, so that a service that is started again and again does ask in the end.
-        keeper.save(caught_up(keeper.load(), config, _now()))
+        keep(keeper, caught_up(keeper.load(), config, _now()))
         service = Service(
             config.service,
             looking=looker,
@@ -159,7 +162,7 @@ def serve(
         try:
             notifier.ready()
             tell(Happening("started", {}))
-            _loop(service, waker, notifier, probation, board, config_path)
+            _loop(service, waker, notifier, probation, board, orders, config_path)
         finally:
             notifier.stopping()
             stop_api()
@@ -207,6 +210,7 @@ def _loop(
     notifier: SystemdNotifier,
     probation: Probation,
     board: Board,
+    orders: _JournalOrders,
     config_path: Path,
 ) -> None:
     went_round = False
@@ -216,7 +220,7 @@ def _loop(
             _reload(service, board, config_path)
             notifier.ready()
         notifier.alive()
-        act = service.step()
+        act = _step(service, orders)
         notifier.status(act.why.render())
         waits = act.deed is Deed.WAIT and act.until is not None
         left = (act.until - _now()).total_seconds() if waits and act.until else 0.0
@@ -229,6 +233,20 @@ def _loop(
         waker.sleep(max(left, PAUSE_S))
     if went_round:
         probation.told_to_end()
+
+
+def _step(service: Service, orders: _JournalOrders) -> Act:
+    """Do one thing, or wait where that cannot be done now: a full disk must not end the service.
+
+    What was begun is in the journal; the next step finds it there.
+    """
+    try:
+        return service.step()
+    except (OSError, UpdaterError) as error:
+        logger.error("the service goes on in %s s: %s", AGAIN_S, error)
+        _end_torn(orders)
+        words = Text(N_("the service could not work: {error}"), {"error": str(error)})
+        return Act(Deed.WAIT, words, _now() + timedelta(seconds=AGAIN_S))
 
 
 def _reload(service: Service, board: Board, config_path: Path) -> None:

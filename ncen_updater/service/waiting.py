@@ -13,6 +13,8 @@ from types import FrameType
 __all__ = ["Waker"]
 
 SLICE_S = 20.0
+#: So far may wall clock and monotonic clock drift apart in one sleep before it counts as a jump.
+JUMP_S = 5.0
 
 
 class Waker:
@@ -22,6 +24,7 @@ class Waker:
         alive: Called before each slice of sleep: a sign of life for the watchdog.
         changed_at: When the journal was last written; a change ends the sleep.
         slice_s: Longest time without a look, seconds.
+        wall: The wall clock, seconds.
     """
 
     def __init__(
@@ -29,7 +32,9 @@ class Waker:
         alive: Callable[[], None],
         changed_at: Callable[[], int],
         slice_s: float = SLICE_S,
+        wall: Callable[[], float] = time.time,
     ) -> None:
+        self._wall = wall
         self._alive, self._changed_at, self._slice = alive, changed_at, slice_s
         self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._stop = self._reload = False
@@ -77,15 +82,17 @@ class Waker:
     def sleep(self, seconds: float) -> None:
         """Sleep until the time has passed, somebody wakes us, or the journal changes.
 
-        Deadlines are monotonic within a slice and slices are short, so that a wall clock that is
-        set while we sleep costs one slice.
+        So does a wall clock that was set, or that went on while the machine slept: what is waited
+        for may have come. It is noticed within a slice.
         """
-        until = time.monotonic() + seconds
+        began = time.monotonic()
+        until, apart = began + seconds, self._wall() - began
         seen = self._changed_at()
         while not (self._stop or self._reload):
             self._alive()
-            left = until - time.monotonic()
-            if left <= 0 or self._changed_at() != seen:
+            now = time.monotonic()
+            left, jumped = until - now, abs(self._wall() - now - apart) > JUMP_S
+            if left <= 0 or jumped or self._changed_at() != seen:
                 return
             if select.select([self._reader], [], [], min(left, self._slice))[0]:
                 self._drain()

@@ -47,7 +47,7 @@ class _News:
                 {**self._some("version", "by"), "at_": self._event.get("not_before")},
             ),
             "step-done": self._step,
-            "change-undone": lambda: (Kind.FAILED, self._change()),
+            "change-undone": self._undone,
             AGENT_CONFIRMED: lambda: (Kind.AGENT_RENEWED, self._some("version")),
         }
         rule = rules.get(self._event.kind)
@@ -99,6 +99,11 @@ class _News:
             return Kind.WENT_BACK, {**self._change(), "code": self._cause(change)}
         low, high = predicted_stop(self._journal, change.id) or (None, None)
         return Kind.UPGRADED, {**self._change(), "low_s": low, "high_s": high}
+
+    def _undone(self) -> tuple[Kind, dict[str, Any]]:
+        change = self._journal.change(self._event.change or "")
+        upgrade = change.kind is ChangeKind.UPGRADE
+        return Kind.FAILED if upgrade else Kind.ROLLBACK_FAILED, self._change()
 
     def _change(self) -> dict[str, Any]:
         change = self._journal.change(self._event.change or "")

@@ -75,10 +75,18 @@ def _person(now: Situation, limits: Limits) -> Iterator[Lasting]:
     if now.journal_code is not None:
         yield Lasting(Kind.NEEDS_PERSON, now.journal_code, {"code": now.journal_code})
         return
+    owed = now.owed
+    if owed is not None and not owed.by_itself:
+        bad = owed.change
+        values: dict[str, object] = {
+            "change": bad.id, "from": bad.from_version, "version": bad.to_version,
+            "code": now.bad_releases.get(bad.to_version),
+        }  # fmt: skip
+        yield Lasting(Kind.NEEDS_PERSON, f"bad {bad.id}", values)
     change = now.change
     if change is None:
         return
-    values: dict[str, object] = {
+    values = {
         "change": change.id, "from": change.from_version, "version": change.to_version,
     }  # fmt: skip
     if change.state is ChangeState.STUCK:

@@ -30,6 +30,7 @@ class Kind(StrEnum):
     UPGRADED = "upgraded"
     FAILED = "failed"  # before or after the stop; the release of before runs
     WENT_BACK = "went-back"  # a rollback after an upgrade that had been committed
+    ROLLBACK_FAILED = "rollback-failed"  # the newer release runs
     NEEDS_PERSON = "needs-person"
     FEED_LAPSING = "feed-lapsing"
     FEED_STALE = "feed-stale"
@@ -40,7 +41,14 @@ class Kind(StrEnum):
 
 
 URGENT = frozenset(
-    {Kind.FAILED, Kind.WENT_BACK, Kind.NEEDS_PERSON, Kind.WITHDRAWN, Kind.AGENT_RETURNED}
+    {
+        Kind.FAILED,
+        Kind.WENT_BACK,
+        Kind.ROLLBACK_FAILED,
+        Kind.NEEDS_PERSON,
+        Kind.WITHDRAWN,
+        Kind.AGENT_RETURNED,
+    }
 )
 
 VERSION = re.compile(r"\d+(\.\d+){0,5}((a|b|rc|\.post|\.dev)\d+)*")
@@ -102,6 +110,7 @@ ALLOWED = {
     Kind.UPGRADED: {**_CHANGE, **_STOP, "stop_s": _number},
     Kind.FAILED: {**_CHANGE, "code": _code, "stop_s": _number},
     Kind.WENT_BACK: {**_CHANGE, "code": _code, "stop_s": _number},
+    Kind.ROLLBACK_FAILED: {**_CHANGE, "code": _code, "stop_s": _number},
     Kind.NEEDS_PERSON: {**_CHANGE, "code": _code},
     Kind.FEED_LAPSING: {"at": _moment, "days": _number},
     Kind.FEED_STALE: {"at": _moment},

@@ -29,6 +29,7 @@ from ncen_updater.upgrade.memory import Memory
 from ncen_updater.upgrade.model import Change, ChangeState
 from ncen_updater.upgrade.names import JOURNAL
 from ncen_updater.upgrade.outcome import stop_seconds
+from ncen_updater.upgrade.owed import Owed, owed_rollback
 from ncen_updater.upgrade.rehearsals import RehearsalRecord, Rehearsals, RehearsalState
 
 __all__ = ["LastStop", "Situation", "Surveyor", "predicted_stop", "stop_range"]
@@ -59,6 +60,7 @@ class Situation:
         current: The release in use.
         change: The open change.
         last_stop: The newest stop.
+        owed: A release that turned bad and was not taken back.
         held: Whether a hold is in force.
         bad_releases: Releases that failed here and are remembered, to the code of the failure.
         assessment: What the service found to be next.
@@ -78,6 +80,7 @@ class Situation:
     current: str | None = None
     change: Change | None = None
     last_stop: LastStop | None = None
+    owed: Owed | None = None
     held: bool = False
     bad_releases: Mapping[str, str] = field(default_factory=dict)
     assessment: Assessment | None = None
@@ -151,6 +154,7 @@ class Surveyor:
             event=journal.last_event(),
             change=journal.open_change(),
             last_stop=_last_stop(journal),
+            owed=owed_rollback(journal),
             held=bool(Memory(journal).holds_in_force(found.now)),
             bad_releases={r.version: r.code for r in Memory(journal).bad_releases()},
             missing_approvals=missing,

@@ -11,7 +11,7 @@ from ncen_updater.feed.path import NoPath, UpgradePath
 from ncen_updater.policy.approval import ApprovalCount, Basis, count_approvals
 from ncen_updater.progress import Progress
 from ncen_updater.upgrade.basis import basis_to_json
-from ncen_updater.upgrade.consent import Consent, Person, ScheduleRecord
+from ncen_updater.upgrade.consent import Consent, Person, ScheduleRecord, require_somebody
 from ncen_updater.upgrade.context import Site
 from ncen_updater.upgrade.errors import NothingToApprove, NotRehearsed, RehearsalOutdated
 from ncen_updater.upgrade.journal import Journal
@@ -87,8 +87,10 @@ def approve(journal: Journal, found: Subject, person: Person) -> bool:
 
     Raises:
         NotRehearsed, RehearsalOutdated: If there is nothing that holds.
+        RootIsNobody: If it could be anybody's, where two people have to approve.
     """
     basis = require_basis(found)
+    require_somebody(person, found.people.needed)
     return Consent(journal).approve(found.binding, found.target, basis_to_json(basis), person)
 
 

@@ -8,11 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from ncen_updater.policy.approval import Approval
+from ncen_updater.policy.approval import ROOT, Approval
+from ncen_updater.upgrade.errors import RootIsNobody
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.journal_rows import reading
 
-__all__ = ["Consent", "Person", "ScheduleRecord"]
+__all__ = ["Consent", "Person", "ScheduleRecord", "require_somebody"]
+
+#: Before the id of a change, in the place of who took an approval back; no user has such a name.
+SPENT_BY = "change "
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,21 @@ class ScheduleRecord:
     to_version: str
     not_before: datetime
     who: str
+
+
+def require_somebody(person: Person, needed: int, nobody: frozenset[int] = ROOT) -> None:
+    """Refuse an approval that could be anybody's, where two people have to approve.
+
+    Args:
+        person: Who says yes.
+        needed: How many people have to.
+        nobody: Numbers of users that many people may act as.
+
+    Raises:
+        RootIsNobody: If so.
+    """
+    if needed > 1 and person.uid in nobody:
+        raise RootIsNobody(who=person.who)
 
 
 class Consent:
@@ -77,6 +96,42 @@ class Consent:
                     "approval-withdrawn", None, binding=binding, by=person.who, uid=person.uid
                 )
         return count
+
+    def spend(self, change: str) -> int:
+        """Use up every approval and chosen time: one yes is for one stop of the officers.
+
+        Args:
+            change: The upgrade that is about to keep officers out.
+
+        Returns:
+            How many approvals there were.
+        """
+        at, by = self._journal.now().isoformat(), f"{SPENT_BY}{change}"
+        with self._journal.transaction() as connection:
+            count = connection.execute(
+                "UPDATE approvals SET withdrawn_at = ?, withdrawn_by = ?"
+                " WHERE withdrawn_at IS NULL",
+                (at, by),
+            ).rowcount
+            chosen = connection.execute(
+                "UPDATE schedules SET cancelled_at = ?, cancelled_by = ?"
+                " WHERE cancelled_at IS NULL",
+                (at, by),
+            ).rowcount
+            if count or chosen:
+                self._journal.event("approvals-spent", change, count=count)
+        return count
+
+    def spent(self, binding: str) -> bool:
+        """Whether an upgrade was begun on approvals of a binding."""
+        if not self._journal.has_table("approvals"):
+            return False
+        with reading(self._journal.path):
+            rows = self._journal.rows("SELECT binding, withdrawn_by FROM approvals")
+            return any(
+                row["binding"] == binding and str(row["withdrawn_by"]).startswith(SPENT_BY)
+                for row in rows
+            )
 
     def approvals(self, binding: str) -> tuple[Approval, ...]:
         """Approvals of a binding in force, in the order in which they came."""

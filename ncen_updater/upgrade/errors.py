@@ -32,6 +32,7 @@ __all__ = [
     "RehearsalFailed",
     "RehearsalOutdated",
     "ReleaseNotOnOffer",
+    "RootIsNobody",
     "SoakFailed",
     "StepDidNotHold",
     "Unhealthy",
@@ -310,4 +311,16 @@ class LockUnusable(UpdaterError):
     what = N_("The lock {path} cannot be taken: {reason}")
     remedy = N_(
         "Make room on the disk, or give the agent's user its state directory; then try again."
+    )
+
+
+class RootIsNobody(UpdaterError):
+    """An approval by root where two people have to approve."""
+
+    code = "NU-6029"
+    exit_code = ExitCode.APPROVAL_MISSING
+    what = N_("Two people have to approve here, and {who} may be any of them.")
+    remedy = N_(
+        "Approve as yourself: without sudo, from your own account, as a member of the group of "
+        "approvers."
     )

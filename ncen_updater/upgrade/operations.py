@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -16,6 +16,7 @@ from packaging.version import Version
 
 from ncen_updater.databases.base import Marker
 from ncen_updater.feed.path import NoPath, UpgradePath
+from ncen_updater.i18n import N_, Text
 from ncen_updater.progress import Progress
 from ncen_updater.upgrade import soaking
 from ncen_updater.upgrade.context import Site
@@ -43,6 +44,7 @@ from ncen_updater.upgrade.model import (
 )
 from ncen_updater.upgrade.names import JOURNAL, LOCK
 from ncen_updater.upgrade.outcome import Outcome, outcome_of
+from ncen_updater.upgrade.owed import SOAK_OF, may_be_left, owed_rollback, taken_over
 from ncen_updater.upgrade.predictions import expect, settle
 from ncen_updater.upgrade.recovery import Action, Decision, decide
 from ncen_updater.upgrade.requiring import (
@@ -118,7 +120,7 @@ class Operations:
         *,
         retry: bool = False,
         begin_before: datetime | None = None,
-        agree: Callable[[Journal, UpgradePath], None] | None = None,
+        agree: Callable[[Journal, UpgradePath], Mapping[str, object]] | None = None,
     ) -> Result:
         """Walk the path to a release, one change a hop.
 
@@ -126,7 +128,8 @@ class Operations:
             target: The release that a person named; the newest by default.
             retry: Try releases again that failed here.
             begin_before: When the window closes in which officers may be kept out.
-            agree: Asked once, under the lock and before the first hop; raises to refuse.
+            agree: Asked once, under the lock and before the first hop; raises to refuse, and
+                returns what the first change has to know of the agreement.
 
         Raises:
             Held: An operator's hold is in force; asked again before each hop.
@@ -142,15 +145,18 @@ class Operations:
             path = choose(self._site, offers, journal, target, retry=retry)
             outcomes: list[Outcome] = []
             hops = path.hops if isinstance(path, UpgradePath) else ()
+            agreed: Mapping[str, object] = {}
             if agree is not None and isinstance(path, UpgradePath):
-                agree(journal, path)
+                agreed = agree(journal, path)
             until = {"begin_before": begin_before.isoformat()} if begin_before else {}
             for offer in hops:
                 require_no_hold(self._site, journal)
                 change = self._new_change(
                     ChangeKind.UPGRADE, running_version(self._site), offer.release_version
                 )
-                journal.begin(change, {"path": [hop.version for hop in hops], **until})
+                facts = {"path": [hop.version for hop in hops], **until, **agreed}
+                agreed = {}
+                journal.begin(change, facts)
                 expect(journal, change)
                 try:
                     self._finish(journal, change.id, lambda r, c: r.run(c))
@@ -185,7 +191,7 @@ class Operations:
         """
         with self._at_work("rollback") as journal:
             change = journal.open_change()
-            if change is not None and not _may_be_left(journal, change):
+            if change is not None and not may_be_left(journal, change):
                 raise OpenChange(change=change.id, kind=change.kind, version=change.to_version)
             require_whole(self._site, journal, change)
             way = self._way_back(journal, accept_loss)
@@ -212,7 +218,7 @@ class Operations:
             if decision.action is Action.NOTHING:
                 require_whole(self._site, journal, None)
                 clean_torn(self._site, journal)
-                return Result(decision=decision)
+                return self._take_back(journal, decision, by_person=by_person, at_boot=at_boot)
             if decision.action is Action.STOP or change is None:
                 raise self._stopped(journal, change, decision)
             if change.step_state(StepName.OPEN) is StepState.DONE:
@@ -221,13 +227,15 @@ class Operations:
                 journal.attempt(change.id)
             if decision.action is Action.GO_FORWARD and not change.committed:
                 journal.commit(change.id)  # the databases remember it, the journal did not
+            owed = Result()
             if decision.action is Action.GO_BACK:
                 self._runner(journal, at_boot=at_boot).back(change.id)
+                owed = self._take_back(journal, decision, by_person=by_person, at_boot=at_boot)
             elif at_boot:
                 self._runner(journal, at_boot=True).open_only(change.id)
             else:
                 self._finish(journal, change.id, lambda r, c: r.forward(c))
-            return Result((outcome_of(journal, change.id),), decision=decision)
+            return Result((outcome_of(journal, change.id), *owed.outcomes), decision=decision)
 
     def require_no_hold(self) -> None:
         """Ask about holds before a person is asked anything; :meth:`upgrade` asks again.
@@ -333,9 +341,31 @@ class Operations:
             )
         return dataclasses.replace(way, accepted=accept_loss or 0)
 
-    def _roll_back(self, journal: Journal, way: Way, closes: str | None) -> Outcome:
+    def _take_back(
+        self, journal: Journal, decision: Decision, *, by_person: bool, at_boot: bool
+    ) -> Result:
+        """Go back from a release that turned bad, where the rollback for that was torn.
+
+        Not while the machine starts: the application has to run, and the system starts it after us.
+        """
+        owed = owed_rollback(journal)
+        if owed is None or at_boot or not (by_person or owed.by_itself):
+            return Result(decision=decision)
+        way = way_back(self._site, journal, running_version(self._site))
+        if way is None or way.mode is not Mode.MIGRATE:
+            words = N_("release {version} turned bad, and there is no way back that keeps records")
+            raise NeedsPerson(reason=Text(words, {"version": owed.change.to_version}))
+        outcome = self._roll_back(journal, way, closes=None, soak_of=owed.change.id)
+        reason = Text(N_("the release turned bad, and is taken back"))
+        return Result((outcome,), decision=Decision(Action.GO_BACK, "owed", reason))
+
+    def _roll_back(
+        self, journal: Journal, way: Way, closes: str | None, soak_of: str | None = None
+    ) -> Outcome:
         change = self._new_change(ChangeKind.ROLLBACK, way.origin, way.target, way.mode, way.source)
-        facts = {"accepted_loss": way.accepted, **_taken_over(journal, closes)}
+        facts = {"accepted_loss": way.accepted, **taken_over(journal, closes)}
+        if soak_of is not None:
+            facts[SOAK_OF] = soak_of
         journal.begin(change, facts, closes=closes)
         self._finish(journal, change.id, lambda r, c: r.run(c))
         return outcome_of(journal, change.id)
@@ -357,29 +387,10 @@ class Operations:
         way = way_back(self._site, journal, running_version(self._site))
         keeps_all = way is not None and way.mode is Mode.MIGRATE
         if self._site.config.soak.on_failure == "rollback" and way is not None and keeps_all:
-            outcome = self._roll_back(journal, way, closes=change.id)
+            outcome = self._roll_back(journal, way, closes=change.id, soak_of=change.id)
             error.values["rolled_back_to"] = outcome.change.to_version
 
     def _stopped(self, journal: Journal, change: Change | None, decision: Decision) -> NeedsPerson:
         if change is not None and change.state is not ChangeState.STUCK:
             journal.state(change.id, ChangeState.STUCK, reason=str(decision.reason))
         return NeedsPerson(reason=decision.reason)
-
-
-def _taken_over(journal: Journal, closes: str | None) -> dict[str, object]:
-    """What a rollback must know of a change that was torn before it let officers in again."""
-    if closes is None or journal.change(closes).step_state(StepName.OPEN) is StepState.DONE:
-        return {}
-    door = journal.facts(closes).get("door_was_closed", False)
-    return {"door_was_closed": door, "was_running": True}
-
-
-def _may_be_left(journal: Journal, change: Change) -> bool:
-    """Whether a rollback may take over from an open change.
-
-    A rollback in its soak may not, unless it turned bad: typed twice, the command would go back two
-    releases.
-    """
-    if change.kind is ChangeKind.ROLLBACK and "soak_failed" not in journal.facts(change.id):
-        return False
-    return change.committed

@@ -5,16 +5,20 @@ from __future__ import annotations
 from ncen_updater.upgrade.errors import NothingToConfirm
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.model import Change
+from ncen_updater.upgrade.owed import owed_rollback
 
 __all__ = ["confirm", "in_soak"]
 
 
 def in_soak(journal: Journal) -> Change:
-    """Return the change whose release is watched.
+    """Return the change whose release is watched, or is to be taken back and was not yet.
 
     Raises:
-        NothingToConfirm: If no change is committed and open.
+        NothingToConfirm: If there is none.
     """
+    owed = owed_rollback(journal)
+    if owed is not None:
+        return owed.change
     change = journal.open_change()
     if change is None or not change.committed:
         raise NothingToConfirm
@@ -25,7 +29,7 @@ def confirm(journal: Journal, by: str) -> Change:
     """Write that the release is good; the process that watches sees it, or a resume does.
 
     Raises:
-        NothingToConfirm: If no change is committed and open.
+        NothingToConfirm: If there is nothing to confirm.
     """
     change = in_soak(journal)
     journal.fact(change.id, "confirmed_by", by)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from ncen_updater.upgrade.errors import (
     RehearsalOutdated,
 )
 from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.owed import left_behind
 from ncen_updater.upgrade.rehearsals import RehearsalRecord, Rehearsals, RehearsalState
 
 if TYPE_CHECKING:
@@ -95,21 +96,25 @@ def _since_approval(journal: Journal, target: str, basis: Basis, now: datetime) 
 
 def require_consent(
     site: Site, progress: Progress, *, approvals: int
-) -> Callable[[Journal, UpgradePath], None]:
+) -> Callable[[Journal, UpgradePath], Mapping[str, object]]:
     """Return what refuses a path that people have not approved as it is now.
+
+    It returns the binding and how many had to approve: facts for the change that begins, which asks
+    once more just before it keeps officers out.
 
     Args:
         site: The site.
         progress: Told what is being done.
-        approvals: How many people have to approve; 0 where only the rehearsal counts.
+        approvals: How many people have to approve; 0 where only the rehearsal counts. A release
+            that people went back from waits for approvals all the same.
     """
 
-    def agree(journal: Journal, path: UpgradePath) -> None:
+    def agree(journal: Journal, path: UpgradePath) -> Mapping[str, object]:
         from ncen_updater.upgrade.planning import make_plan
 
         current = site.slots.current()
         if current is None:
-            return  # what follows refuses a site that never chose a release
+            return {}  # what follows refuses a site that never chose a release
         plan = make_plan(site, current, path, progress)
         target = path.target.version
         standing = standing_for(site, journal, plan.digest, target)
@@ -119,11 +124,14 @@ def require_consent(
         if standing.basis is None:
             raise NotRehearsed(version=target)
         binding = standing.basis.binding()
-        people = count_approvals(Consent(journal).approvals(binding), binding, approvals)
+        left = left_behind(journal) & {hop.version for hop in path.hops}
+        needed = approvals or (site.config.service.approvals if left else 0)
+        people = count_approvals(Consent(journal).approvals(binding), binding, needed)
         if not people and standing.voids:
             raise RehearsalOutdated(version=target, reasons=reasons)
         if not people:
             raise ApprovalMissing(version=target, missing=people.missing, needed=people.needed)
+        return {"binding": binding, "approvals": needed}
 
     return agree
 

@@ -51,6 +51,7 @@ def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Desk]:
 def be(monkeypatch: pytest.MonkeyPatch, name: str, uid: int) -> None:
     """Be a person behind sudo."""
     monkeypatch.setattr("os.getuid", lambda: 0)
+    monkeypatch.setattr("ncen_updater.cli.person.LOGIN", Path("/nowhere"))
     monkeypatch.setenv("SUDO_USER", name)
     monkeypatch.setenv("SUDO_UID", str(uid))
 
@@ -98,6 +99,8 @@ def test_two_people_approve_what_was_rehearsed(
     again = desk.json("approve", "--yes")
     assert again["missing"] == 1
     assert desk.json("upgrade", "--yes", code=4)["error"]["code"] == "NU-6023"
+    be(monkeypatch, "root", 0)
+    assert desk.json("approve", "--yes", code=4)["error"]["code"] == "NU-6029"
     be(monkeypatch, "bo", 1002)
     assert desk.json("approve", "--yes")["missing"] == 0
     assert desk.json("approve", "--withdraw")["missing"] == 1

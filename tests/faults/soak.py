@@ -8,9 +8,9 @@ from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.model import BEFORE_COMMIT, FORWARD, Phase, StepName
 from ncen_updater.upgrade.operations import JOURNAL
 from tests.faults.cells import FORWARD_PHASES, Fault, Strike
-from tests.faults.trial import NEW, OLD, Broken, Outcome, Trial
+from tests.faults.trial import OLD, Broken, Outcome, Trial
 
-__all__ = ["after_bad_soak", "expected_after_bad_soak", "soak_strikes"]
+__all__ = ["after_bad_soak", "soak_strikes"]
 
 
 def soak_strikes() -> Iterator[Strike]:
@@ -20,19 +20,10 @@ def soak_strikes() -> Iterator[Strike]:
             yield Strike(step, phase, Fault.SIGKILL)
 
 
-def expected_after_bad_soak(strike: Strike) -> str:
-    """The version that must run: a rollback that was killed before its commit is undone.
-
-    The soak is reached by the upgrade first, whose failure is then found again.
-    """
-    before = strike.step in BEFORE_COMMIT or (
-        strike.step is StepName.COMMIT and strike.phase is Phase.BEFORE_EFFECT
-    )
-    return NEW if before else OLD
-
-
 def after_bad_soak(trial: Trial, strike: Strike) -> Outcome:
     """Let a soak turn bad, kill the rollback that follows, and resume until nothing is open.
+
+    The old version has to run then: what was killed is taken up again, or goes on.
 
     Raises:
         Broken: A promise was not kept, see :meth:`Trial.settle`.

@@ -74,9 +74,52 @@ ROWS = (
     ),
     Row(
         "an open change that failed to resume",
-        replace(READY, open_change=True, failures=failed(Deed.RESUME, 5)),
+        replace(READY, open_change=True, failures=failed(Deed.RESUME, 1, times=2)),
         Deed.WAIT,
-        NOW + timedelta(minutes=5),
+        NOW + timedelta(minutes=4),
+    ),
+    Row(
+        "officers may be out: the next try is soon",
+        replace(READY, open_change=True, failures=failed(Deed.RESUME, 1)),
+        Deed.RESUME,
+    ),
+    Row(
+        "a release that turned bad is taken back",
+        replace(READY, owed=True, ordered=True, next_check=NOW),
+        Deed.RESUME,
+    ),
+    Row(
+        "taking back failed: an order comes first",
+        replace(READY, owed=True, ordered=True, failures=failed(Deed.RESUME, 1, times=2)),
+        Deed.ORDER,
+    ),
+    Row(
+        "taking back failed: it is tried again soon",
+        replace(QUIET, owed=True, failures=failed(Deed.RESUME, 1, times=2)),
+        Deed.WAIT,
+        NOW + timedelta(minutes=4),
+    ),
+    Row(
+        "people left it: they are asked also where nobody is",
+        replace(READY, mode=Automation.AUTOMATIC, left=True, missing_approvals=1),
+        Deed.WAIT,
+        NOW + 6 * HOUR,
+    ),
+    Row(
+        "the hold ends before anything else",
+        replace(READY, held="audit", held_until=NOW + HOUR),
+        Deed.WAIT,
+        NOW + HOUR,
+    ),
+    Row(
+        "a failure from a time that has not come yet",
+        replace(READY, failures=failed(Deed.UPGRADE, -600)),
+        Deed.UPGRADE,
+    ),
+    Row(
+        "the same of a collection",
+        replace(QUIET, collect_at=NOW, failures=failed(Deed.COLLECT, -600)),
+        Deed.COLLECT,
     ),
     Row(
         "a stuck change",

@@ -268,3 +268,47 @@ def test_a_site_may_renew_its_agent_by_hand_alone() -> None:
     trial = Trial(site, SETTINGS.model_copy(update={"self_update": False}))
     trial.until(MORNING + timedelta(hours=1))
     assert trial.done() == ["check"]
+
+
+def test_a_full_disk_keeps_the_service_from_nothing(trial: Trial) -> None:
+    trial.site.full = True
+    trial.until(MORNING + timedelta(days=2))
+    assert trial.done("check") == ["plan", "rehearse", "upgrade"]
+
+
+def test_a_clock_that_was_set_back_does_not_silence_the_service(trial: Trial) -> None:
+    trial.site.now = MORNING + timedelta(days=3000)
+    trial.service.step()
+    trial.site.feed_up = False
+    trial.service.step()
+    trial.site.now, trial.site.feed_up = MORNING, True
+    trial.site.diary.clear()
+    trial.until(MORNING + timedelta(days=2))
+    assert trial.done("check") == ["plan", "rehearse", "upgrade"]
+
+
+def test_an_order_that_nobody_can_expect_any_more_is_not_carried_out(trial: Trial) -> None:
+    trial.service.reload(SETTINGS.model_copy(update={"mode": "notify"}))
+    person = Person("amina", 1001)
+    trial.site.order = Order(1, OrderKind.UPGRADE, {}, person, MORNING - timedelta(hours=13))
+    trial.until(MORNING + timedelta(hours=1))
+    assert trial.site.order is None
+    assert "upgrade" not in trial.done()
+
+
+def test_the_end_of_a_hold_is_not_slept_through(trial: Trial) -> None:
+    trial.until(MORNING + timedelta(days=1, hours=12))
+    trial.site.held, trial.site.held_until = "audit", MORNING + timedelta(days=1, hours=17)
+    trial.site.event += 1
+
+    def until(end: datetime) -> None:
+        while trial.site.now < end:
+            act = trial.service.step()
+            if trial.site.held_until and trial.site.now >= trial.site.held_until:
+                trial.site.held = None
+            if act.deed is Deed.WAIT and act.until is not None:
+                trial.site.now = min(act.until, end)
+
+    until(MORNING + timedelta(days=1, hours=18))
+    upgrade = next(e for e in trial.site.diary if e.words[0] == "upgrade")
+    assert upgrade.at == MORNING + timedelta(days=1, hours=17)

@@ -6,6 +6,7 @@ a diary of what was done when, so that whoever runs it can judge.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -47,6 +48,7 @@ class SimulatedSite:
         minutes: How long an act takes, by its command.
         keep_for: So long is kept what an upgrade put aside; None for nothing to drop.
         agent: A newer agent that is on offer; ``agent_fails`` where its slot cannot be made.
+        full: Whether the disk of the service's notes is full.
         approve_after: So long after the rehearsal people approve; None for never.
     """
 
@@ -68,6 +70,8 @@ class SimulatedSite:
     open_change: bool = False
     order: Order | None = None
     not_before: datetime | None = None
+    held_until: datetime | None = None
+    full: bool = False
     event: int = 1
     slots: set[str] = field(default_factory=set)
     rehearsed_at: dict[str, datetime] = field(default_factory=dict)
@@ -87,6 +91,7 @@ class SimulatedSite:
             order=self.order,
             missing_approvals=0 if self._approved(binding) else approvals,
             not_before=self.not_before,
+            held_until=self.held_until,
         )
 
     def load(self) -> Knowledge:
@@ -95,6 +100,8 @@ class SimulatedSite:
 
     def save(self, knowledge: Knowledge) -> None:
         """The file's part, through its own form."""
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
         self.kept = Knowledge.from_json(knowledge.to_json())
 
     def take(self, number: int) -> None:

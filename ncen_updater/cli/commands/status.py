@@ -96,6 +96,14 @@ def _show_journal(session: AgentSession, document: Document, part: Document) -> 
         _show_open(session, change, _when_now(document), at_work=holder is not None)
     elif last is not None:
         _show_last(session, last)
+    owed = part.get("owed_rollback")  # a service of an older agent says nothing of it
+    if owed is not None:
+        text = (
+            N_("{version} turned bad and was not taken back yet; 'ncen-updater resume' does it.")
+            if owed["by_itself"]
+            else N_("{version} turned bad and could not be taken back: run 'ncen-updater doctor'.")
+        )
+        session.show(Text(text, {"version": owed["version"]}))
     for hold in part["holds"]:
         values = {"by": hold["by"], "since": _when(hold["since"]), "reason": clean(hold["reason"])}
         session.show(Text(N_("Upgrades are on hold since {since}, set by {by}: {reason}"), values))

@@ -58,6 +58,7 @@ def _keep(site: Site, journal: Journal, target: str) -> tuple[Path, ...]:
         kept.append(path)
     consent = Consent(journal)
     for old in directory.glob("*.*.html"):
-        if old not in kept and not consent.approvals(old.name.partition(".")[0]):
+        binding = old.name.partition(".")[0]
+        if old not in kept and not (consent.approvals(binding) or consent.spent(binding)):
             durable.remove(old)
     return tuple(kept)

@@ -5,8 +5,11 @@ What takes longer than that is an order, which the service carries out.
 
 from __future__ import annotations
 
+import os
+
 from packaging.version import Version
 
+from ncen_updater.policy.approval import ROOT
 from ncen_updater.service.api.desk import Desk
 from ncen_updater.service.api.forms import ApprovalForm, HoldForm, OrderForm, ScheduleForm
 from ncen_updater.service.api.people import Role
@@ -20,7 +23,7 @@ from ncen_updater.service.errors import (
     TooManyOrders,
 )
 from ncen_updater.service.knowledge import Assessment
-from ncen_updater.upgrade.consent import Consent
+from ncen_updater.upgrade.consent import Consent, require_somebody
 from ncen_updater.upgrade.errors import Held, NothingToApprove, NotRehearsed, OpenChange
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.memory import Memory
@@ -94,6 +97,7 @@ def approve(desk: Desk, request: Request) -> tuple[int, Document]:
     with desk.writing() as journal:
         found, target = _seen(desk, form.binding, form.version)
         _nothing_open(journal)
+        require_somebody(person, desk.board.settings.approvals, ROOT | {os.geteuid()})
         given = Consent(journal).approve(found.binding, target, found.basis or {}, person)
     desk.wake()
     return (201 if given else 200), {"given": given, "version": target, "binding": found.binding}

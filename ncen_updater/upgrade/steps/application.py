@@ -6,10 +6,11 @@ from ncen_updater.application.base import Expectation
 from ncen_updater.application.waiting import wait_until_healthy
 from ncen_updater.i18n import N_, Text
 from ncen_updater.release.document import ReleaseDocument
+from ncen_updater.upgrade.consent import Consent
 from ncen_updater.upgrade.context import Site, StepContext
 from ncen_updater.upgrade.errors import Unhealthy
 from ncen_updater.upgrade.journal_rows import reading
-from ncen_updater.upgrade.model import StepName
+from ncen_updater.upgrade.model import ChangeKind, StepName
 from ncen_updater.upgrade.steps.base import Facts, Step
 
 __all__ = ["Close", "HealthCheck", "Open", "Start", "Stop", "require_health"]
@@ -74,7 +75,9 @@ class Close(Step):
         }
 
     def do(self, context: StepContext) -> Facts:
-        """Close the door."""
+        """Close the door. What people approved is used up by that, whatever comes of it."""
+        if context.change.kind is ChangeKind.UPGRADE:
+            Consent(context.journal).spend(context.change.id)
         context.site.application.close_door()
         return {}
 

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 
 from ncen_updater.findings import Finding, Severity
 from ncen_updater.i18n import N_, Text
+from ncen_updater.policy.approval import count_approvals
+from ncen_updater.upgrade.consent import Consent
 from ncen_updater.upgrade.context import StepContext
-from ncen_updater.upgrade.errors import GuardBlocks, WindowClosed
+from ncen_updater.upgrade.errors import ApprovalMissing, GuardBlocks, WindowClosed
 from ncen_updater.upgrade.guard import preflight_findings
-from ncen_updater.upgrade.model import StepName
+from ncen_updater.upgrade.model import ChangeKind, StepName
+from ncen_updater.upgrade.requiring import require_no_hold
 from ncen_updater.upgrade.steps.base import Facts, Step
 
 __all__ = ["Preflight", "PreflightAgain", "refuse_strict"]
@@ -37,6 +40,22 @@ def _refuse_late(context: StepContext) -> None:
         raise WindowClosed(until=until)
 
 
+def _refuse_unwanted(context: StepContext) -> None:
+    """Refuse an upgrade that somebody held or no longer approves since it began.
+
+    Downloading and building may take hours, and nobody is out yet.
+    """
+    if context.change.kind is not ChangeKind.UPGRADE:
+        return
+    require_no_hold(context.site, context.journal)
+    needed, binding = context.count_of("approvals"), str(context.facts().get("binding", ""))
+    people = count_approvals(Consent(context.journal).approvals(binding), binding, needed)
+    if not people:
+        raise ApprovalMissing(
+            version=context.change.to_version, missing=people.missing, needed=people.needed
+        )
+
+
 class Preflight(Step):
     """Space, versions, configuration, health, unmapped data: everything that may stop us later."""
 
@@ -50,6 +69,7 @@ class Preflight(Step):
         )
         refuse_strict(findings)
         _refuse_late(context)
+        _refuse_unwanted(context)
         return {"advisories": [f"{f.code} {f.what}" for f in findings]}
 
 

@@ -23,7 +23,7 @@ from ncen_updater.service.api.openapi import ANSWERS, description
 from ncen_updater.service.api.routes import ROUTES, STREAM
 from ncen_updater.upgrade.model import StepName
 from tests.cli.site import CHANGE
-from tests.service.api.conftest import BINDING, LATER, NEXT, SETTINGS, Counter
+from tests.service.api.conftest import APPROVER, BINDING, LATER, NEXT, SETTINGS, Counter
 from tests.service.api.conftest import NOW as MORNING
 from tests.service.api.serving import UnixAdapter, answering
 
@@ -53,7 +53,8 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[requests.Sessi
         ("PUT", "/v1/schedule", {"binding": BINDING, "not_before": LATER}),
         ("POST", "/v1/orders", {"kind": "check"}),
     ):
-        assert counter.ask(method, path, body).status < 300
+        user = APPROVER if path == "/v1/approvals" else 0
+        assert counter.ask(method, path, body, user).status < 300
     site.open_change(StepName.FETCH, StepName.COPY)
     with answering(counter) as socket, requests.Session() as found:
         found.mount("http://", UnixAdapter(socket))

@@ -12,39 +12,37 @@ import json
 import shutil
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from packaging.version import Version
 from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
 
 from ncen_updater import durable
 from ncen_updater.bundle.form import INDEX, Source, plan_members, target_member
 from ncen_updater.bundle.parts import part_names, write_bundle
 from ncen_updater.errors import UpdaterError
-from ncen_updater.feed.path import UpgradePath, choose_path
 from ncen_updater.i18n import N_, Text
 from ncen_updater.progress import Progress, Silent
 from ncen_updater.publisher.errors import (
     BundleExists,
     FeedBroken,
     MediaTooSmall,
-    NothingToExport,
     UnknownProduct,
     UnusableBundle,
 )
+from ncen_updater.publisher.export_choice import (
+    Destination,
+    Order,
+    hops_of,
+    wanted_targets,
+    ways_of_agents,
+    whole_targets,
+)
 from ncen_updater.publisher.feed import Feed, FeedState
 from ncen_updater.release.canonical import canonical_json
-from ncen_updater.release.document import (
-    Offer,
-    ReleaseDocument,
-    TargetRef,
-    parse_release_document,
-    release_target,
-)
-from ncen_updater.release.manifest import Channel
+from ncen_updater.trust.names import AGENT_PRODUCT
 from ncen_updater.trust.offers import offers_of
 
 __all__ = ["USUAL_GRACE", "Destination", "Exported", "Order", "export_bundle"]
@@ -52,44 +50,6 @@ __all__ = ["USUAL_GRACE", "Destination", "Exported", "Order", "export_bundle"]
 #: What sites grant the short-lived lists of a bundle unless they are configured otherwise.
 USUAL_GRACE = timedelta(days=90)
 BLOCK = 1 << 20
-
-
-@dataclass(frozen=True)
-class Destination:
-    """A site that the bundle is for.
-
-    Attributes:
-        country: ISO 3166-1 alpha-2.
-        site: Its id, by which the waves are reckoned.
-    """
-
-    country: str
-    site: str
-
-
-@dataclass(frozen=True)
-class Order:
-    """What a bundle shall hold.
-
-    Attributes:
-        product: The product.
-        destinations: The sites; at least one.
-        origin: The release that runs there.
-        target: Where to; the newest that each of them may have by default.
-        channel: The channel that they follow.
-        agent: Version of their agent.
-        archives: Whether the whole archive goes in where a delta pack would do.
-        with_origin: Whether ``origin`` goes in too, so that a site can be taken over from it.
-    """
-
-    product: str
-    destinations: tuple[Destination, ...]
-    origin: Version
-    target: Version | None
-    channel: Channel
-    agent: Version
-    archives: bool = False
-    with_origin: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,6 +62,7 @@ class Exported:
         releases: Version to how it is in it: ``delta`` or ``archive``.
         lapses: When the first of its lists lapses.
         usable_until: Until when sites with the usual grace take it.
+        agents: Versions of the agent that are in it, oldest first.
     """
 
     files: tuple[Path, ...]
@@ -109,6 +70,7 @@ class Exported:
     releases: dict[str, str]
     lapses: datetime
     usable_until: datetime
+    agents: tuple[str, ...] = ()
 
 
 def export_bundle(
@@ -146,11 +108,18 @@ def export_bundle(
         if role is None:
             raise UnknownProduct(product=order.product)
         listed = role.signed.targets
-        hops = _hops(order, offers_of(order.product, listed), clock())
-        wanted, releases = _wanted(feed, order, hops, listed)
+        now = clock()
+        ways = ways_of_agents(order, state, now) if order.with_agent else {}
+        hops = hops_of(order, offers_of(order.product, listed), ways, now)
+        wanted, releases = wanted_targets(feed, order, hops, listed)
         progress.tell(Text(N_("reading the feed")))
         sources = [*_metadata(feed, state), *_targets(feed, listed, wanted)]
-        lapses, usable_until = _dates(state, order.product)
+        agents = sorted({hop.release_version for way in ways.values() for hop in way})
+        if agents:
+            known = state.delegated[AGENT_PRODUCT].signed.targets
+            sources += _targets(feed, known, whole_targets(feed, known, agents))
+        products = (order.product, AGENT_PRODUCT) if agents else (order.product,)
+        lapses, usable_until = _dates(state, products)
         index = {
             "format": "ncen-bundle",
             "schema": 1,
@@ -158,6 +127,7 @@ def export_bundle(
             "from": str(order.origin),
             "for": [f"{place.country}/{place.site}" for place in order.destinations],
             "releases": releases,
+            "agents": [str(version) for version in agents],
             "lapses": f"{lapses:%Y-%m-%dT%H:%M:%SZ}",
             "usable_until": f"{usable_until:%Y-%m-%dT%H:%M:%SZ}",
             "files": {source.name: source.size for source in sources},
@@ -173,94 +143,7 @@ def export_bundle(
                 raise BundleExists(path=name)
         progress.tell(Text(N_("writing and trying the bundle")))
         files = _write(output, sources, media_bytes, feed, order, clock, dry_run=dry_run)
-    return Exported(tuple(files), total, releases, lapses, usable_until)
-
-
-def _hops(
-    order: Order, offers: Sequence[Offer], now: datetime
-) -> list[tuple[Version | None, Offer]]:
-    """The releases on the paths of all destinations, each with the one before it, oldest first."""
-    found: dict[tuple[Version | None, str], Offer] = {}
-    for place in order.destinations:
-        path = choose_path(
-            order.origin,
-            offers,
-            site=place.site,
-            country=place.country,
-            channel=order.channel,
-            agent=order.agent,
-            now=now,
-            target=order.target,
-        )
-        if not isinstance(path, UpgradePath):
-            reasons = "; ".join(f"{row.offer.version}: {row.text}" for row in path.rejected)
-            raise NothingToExport(
-                site=f"{place.country}/{place.site}", origin=order.origin, detail=reasons or None
-            )
-        before = order.origin
-        for hop in path.hops:
-            found[before, hop.version] = hop
-            before = hop.release_version
-    if order.with_origin:
-        own = next((o for o in offers if o.release_version == order.origin), None)
-        if own is None:
-            raise NothingToExport(site="-", origin=order.origin, detail="it is not in the feed")
-        found[None, own.version] = own
-    return sorted(
-        ((before, hop) for (before, _), hop in found.items()),
-        key=lambda pair: (pair[1].release_version, str(pair[0])),
-    )
-
-
-def _wanted(
-    feed: Feed,
-    order: Order,
-    hops: Sequence[tuple[Version | None, Offer]],
-    listed: dict[str, TargetFile],
-) -> tuple[list[str], dict[str, str]]:
-    """The targets that go in, and how each release is in the bundle."""
-    wanted: set[str] = set()
-    releases: dict[str, str] = {}
-    for before, hop in hops:
-        name = release_target(order.product, hop.version)
-        wanted.add(name)
-        document = _document(feed, listed[name], name)
-        refs = [] if order.archives else _pack(order, before, document, listed)
-        if refs:
-            releases.setdefault(hop.version, "delta")
-        else:
-            refs = [document.tree, document.archive]
-            releases[hop.version] = "archive"
-        wanted.update(ref.target for ref in refs)
-    return sorted(wanted), releases
-
-
-def _pack(
-    order: Order,
-    before: Version | None,
-    document: ReleaseDocument,
-    listed: dict[str, TargetFile],
-) -> list[TargetRef]:
-    """The delta pack from what runs at the site now.
-
-    From the second release of a path on the whole archive is taken: the release before it is not
-    there yet when its upgrade is planned.
-    """
-    if before != order.origin:
-        return []
-    return [
-        ref
-        for ref in document.deltas
-        if Version(ref.from_version) == before and ref.target in listed
-    ]
-
-
-def _document(feed: Feed, target: TargetFile, name: str) -> ReleaseDocument:
-    try:
-        content = feed.target_path(target).read_bytes()
-    except OSError as error:
-        raise FeedBroken(path=feed.directory, reason=f"{name}: {error}") from error
-    return parse_release_document(content, name)
+    return Exported(tuple(files), total, releases, lapses, usable_until, tuple(map(str, agents)))
 
 
 def _source(name: str, content: bytes) -> Source:
@@ -306,8 +189,8 @@ def _targets(feed: Feed, listed: dict[str, TargetFile], wanted: Sequence[str]) -
         yield Source(member, size, crc, reader)
 
 
-def _dates(state: FeedState, product: str) -> tuple[datetime, datetime]:
-    strict = [state.get(role) for role in ("root", "targets", product)]
+def _dates(state: FeedState, products: Iterable[str]) -> tuple[datetime, datetime]:
+    strict = [state.get(role) for role in ("root", "targets", *products)]
     online = [state.get(role) for role in ("timestamp", "snapshot")]
     late = [metadata.signed.expires for metadata in strict if metadata is not None]
     early = [metadata.signed.expires for metadata in online if metadata is not None]

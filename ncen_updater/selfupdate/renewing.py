@@ -88,7 +88,8 @@ def refresh_agents(site: Site, config_path: Path) -> UpdaterError | None:
 def agent_on_offer(site: Site, config_path: Path) -> str | None:
     """The agent that comes next, by the last list on the disk; None where there is none.
 
-    None too where this agent does not run from a slot that was chosen, or one is on trial.
+    None too where this agent does not run from a slot that was chosen, or one is on trial, and for
+    one that no bundle brought to a site without a network.
     """
     try:
         sequence = SequenceFile(agent_directory(site)).load()
@@ -99,6 +100,8 @@ def agent_on_offer(site: Site, config_path: Path) -> str | None:
         if view is None or sequence.current != str(site.agent_version):
             return None
         offer = next_agent(sequence, view.offers, site.config.site, source.now())
+        if offer is not None and site.config.feed.offline and source.fetched(offer) is None:
+            offer = None  # no bundle brought it
     except UpdaterError as error:
         logger.warning("no agent is looked for: %s", error)
         return None

@@ -3,6 +3,8 @@
 The client is the one that reads the feed, over a copy of the same metadata directory, so that a
 bundle and the feed protect each other against older lists. Whatever is refused, the copy is thrown
 away and nothing else was touched.
+
+A bundle may bring releases of the agent, too: a site without a network has no other way to them.
 """
 
 from __future__ import annotations
@@ -14,16 +16,14 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from packaging.version import Version
-from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
 
 from ncen_updater import durable
 from ncen_updater.bundle.errors import (
     BundleDoesNotFit,
-    BundleIncomplete,
     BundleOtherCountry,
     BundleOtherProduct,
 )
-from ncen_updater.bundle.form import Member, check_sums, read_members, target_member
+from ncen_updater.bundle.form import Member, check_sums, read_members
 from ncen_updater.bundle.parts import Opened, opened
 from ncen_updater.feed.errors import PathError
 from ncen_updater.feed.path import UpgradePath, choose_path
@@ -31,23 +31,15 @@ from ncen_updater.feed.source import FeedView
 from ncen_updater.i18n import N_, Text
 from ncen_updater.progress import Progress
 from ncen_updater.release.document import (
-    MAX_DOCUMENT_BYTES,
-    DeltaRef,
     Offer,
-    ReleaseDocument,
-    TargetRef,
-    parse_release_document,
-    release_target,
 )
-from ncen_updater.release.errors import BadRelease
 from ncen_updater.release.manifest import Channel
 from ncen_updater.transfer.download import require_space
 from ncen_updater.trust.bundled import BundleFetcher, in_words_of_bundles, require_roots
 from ncen_updater.trust.client import TrustClient
 from ncen_updater.trust.clock import TrustClock, system_now
-from ncen_updater.trust.downloaded import DOCUMENT, read_tree, write_record
-from ncen_updater.trust.downloads import TREE
-from ncen_updater.trust.errors import DocumentMismatch
+from ncen_updater.trust.contents import Contents
+from ncen_updater.trust.downloaded import DOCUMENT
 from ncen_updater.trust.kept import (
     PARTIAL,
     READY,
@@ -58,8 +50,8 @@ from ncen_updater.trust.kept import (
     write_import,
 )
 from ncen_updater.trust.lastview import view_path
-from ncen_updater.trust.offers import matches, offers_of, save_view
-from ncen_updater.trust.packs import pack_place
+from ncen_updater.trust.names import AGENT_PRODUCT, ROOT_HISTORY
+from ncen_updater.trust.offers import offers_of, save_view
 
 __all__ = ["BundleImport", "Importer"]
 
@@ -153,16 +145,11 @@ class BundleImport:
         client = self._client(staging, "metadata", fetcher)
         client.refresh()
         self._require_product(members)
-        role, listed = client.product_role(), client.product_targets()
-        view = FeedView(
-            offers=offers_of(self._site.product, listed),
-            checked_at=self._now(),
-            expires_at=client.usable_until(),
-            version=role.version,
-        )
-        contents = _Contents(client, members, listed, staging, self._site.product, progress)
+        view = self._view(client)
+        contents = Contents(client, members, staging, self._site.product, progress)
         brought = self._releases(view.offers, contents)
-        reaches = self._reaches(view.offers, brought, contents)
+        agents, agent = self._agents(staging, members, fetcher, progress)
+        reaches = self._reaches(view.offers, brought, contents, agent or self._site.agent)
         for offer in brought:
             contents.take_files(offer)
         save_view(view_path(staging, self._site.product), view)
@@ -174,13 +161,25 @@ class BundleImport:
             releases=tuple(offer.version for offer in brought),
             reaches=reaches,
             files=tuple(path.name for path in bundle.paths),
+            agents=tuple(offer.version for offer in agents),
+            agent=None if agent is None else str(agent),
         )
         write_import(staging, record)
         return record
 
-    def _client(self, staging: Path, lists: str, fetcher: BundleFetcher) -> TrustClient:
+    def _view(self, client: TrustClient) -> FeedView:
+        return FeedView(
+            offers=offers_of(client.product, client.product_targets()),
+            checked_at=self._now(),
+            expires_at=client.usable_until(),
+            version=client.product_role().version,
+        )
+
+    def _client(
+        self, staging: Path, lists: str, fetcher: BundleFetcher, product: str | None = None
+    ) -> TrustClient:
         return TrustClient(
-            self._site.product,
+            product or self._site.product,
             metadata_directory=staging / lists,
             targets_directory=staging / "downloads",
             trusted_root=self._trusted_root,
@@ -194,6 +193,9 @@ class BundleImport:
         durable.make_directory(staging / "metadata")
         for file in (self._state / "metadata").glob("*.json"):
             shutil.copyfile(file, staging / "metadata" / file.name)
+        roots = self._state / "metadata" / ROOT_HISTORY
+        if roots.exists():
+            shutil.copytree(roots, staging / "metadata" / ROOT_HISTORY)
         floor = self._state / "clock.json"
         if floor.exists():
             shutil.copyfile(floor, staging / floor.name)
@@ -205,11 +207,61 @@ class BundleImport:
             for name in members
             if name.startswith(RELEASES)
         }
-        if products and self._site.product not in products:
+        if self._site.product not in products and products - {AGENT_PRODUCT}:
             names = ", ".join(sorted(products))
             raise BundleOtherProduct(products=names, product=self._site.product)
 
-    def _releases(self, offers: Sequence[Offer], contents: _Contents) -> list[Offer]:
+    def _agents(
+        self,
+        staging: Path,
+        members: Mapping[str, Member],
+        fetcher: BundleFetcher,
+        progress: Progress,
+    ) -> tuple[list[Offer], Version | None]:
+        """Bring the agents that are in the bundle; return them, and which of them this one reaches.
+
+        Where there are any, their list has to verify as strictly as that of the product.
+        """
+        inside = any(name.startswith(f"{RELEASES}{AGENT_PRODUCT}/") for name in members)
+        if not inside or self._site.product == AGENT_PRODUCT:
+            return [], None
+        client = self._client(staging, "metadata", fetcher, AGENT_PRODUCT)
+        view = self._view(client)
+        contents = Contents(client, members, staging, AGENT_PRODUCT, progress)
+        brought = [
+            offer
+            for offer in view.offers
+            if contents.has_document(offer)
+            and (not offer.countries or self._site.country in offer.countries)
+        ]
+        for offer in brought:
+            contents.take_document(offer)
+            contents.take_files(offer)
+        save_view(view_path(staging, AGENT_PRODUCT), view)
+        path = self._path(self._site.agent, view.offers, self._site.agent)
+        whole = isinstance(path, UpgradePath) and all(hop in brought for hop in path.hops)
+        reached = path.target.release_version if whole and isinstance(path, UpgradePath) else None
+        return brought, reached
+
+    def _path(
+        self,
+        current: Version,
+        offers: Sequence[Offer],
+        agent: Version,
+        target: Version | None = None,
+    ) -> object:
+        return choose_path(
+            current,
+            offers,
+            site=self._site.site,
+            country=self._site.country,
+            channel=self._site.channel,
+            agent=agent,
+            now=self._now(),
+            target=target,
+        )
+
+    def _releases(self, offers: Sequence[Offer], contents: Contents) -> list[Offer]:
         """The releases that are in the bundle, for this country, with their documents read."""
         inside = [offer for offer in offers if contents.has_document(offer)]
         country = self._site.country
@@ -222,7 +274,11 @@ class BundleImport:
         return meant
 
     def _reaches(
-        self, offers: Sequence[Offer], brought: Sequence[Offer], contents: _Contents
+        self,
+        offers: Sequence[Offer],
+        brought: Sequence[Offer],
+        contents: Contents,
+        agent: Version,
     ) -> str | None:
         """The newest release that can be reached with what is in the bundle and on the disk.
 
@@ -237,16 +293,7 @@ class BundleImport:
         refusal: PathError | BundleDoesNotFit | None = None
         for offer in reversed(newer):
             try:
-                path = choose_path(
-                    current,
-                    offers,
-                    site=self._site.site,
-                    country=self._site.country,
-                    channel=self._site.channel,
-                    agent=self._site.agent,
-                    now=self._now(),
-                    target=offer.release_version,
-                )
+                path = self._path(current, offers, agent, offer.release_version)
             except PathError as error:
                 refusal = refusal or error
                 continue
@@ -261,7 +308,7 @@ class BundleImport:
         return None
 
     def _missing(
-        self, current: Version, path: UpgradePath | object, contents: _Contents
+        self, current: Version, path: UpgradePath | object, contents: Contents
     ) -> list[str]:
         hops = path.hops if isinstance(path, UpgradePath) else ()
         missing = []
@@ -272,84 +319,3 @@ class BundleImport:
                 missing.append(hop.version)
             origin = hop.release_version
         return missing
-
-
-class _Contents:
-    """The releases in a bundle, and their files on the way to the disk."""
-
-    def __init__(
-        self,
-        client: TrustClient,
-        members: Mapping[str, Member],
-        listed: Mapping[str, TargetFile],
-        staging: Path,
-        product: str,
-        progress: Progress,
-    ) -> None:
-        self._client, self._members, self._listed = client, members, listed
-        self._staging, self._product, self._progress = staging, product, progress
-        self._documents: dict[str, ReleaseDocument] = {}
-
-    def _place(self, offer: Offer) -> Path:
-        return self._staging / "downloads" / self._product / offer.version
-
-    def has_document(self, offer: Offer) -> bool:
-        """Whether the document of a release is in the bundle."""
-        name = release_target(self._product, offer.version)
-        return target_member(name, str(self._listed[name].hashes["sha256"])) in self._members
-
-    def _has(self, ref: TargetRef) -> bool:
-        return target_member(ref.target, ref.sha256) in self._members
-
-    def take_document(self, offer: Offer) -> None:
-        """Bring a release's document.
-
-        Raises:
-            DocumentMismatch: If it says something else than the signed list.
-        """
-        name = release_target(self._product, offer.version)
-        signed = self._listed[name]
-        if signed.length > MAX_DOCUMENT_BYTES:
-            raise BadRelease(source=name, detail=f"{signed.length} bytes")
-        place = self._place(offer)
-        self._client.fetch_target(signed, place / DOCUMENT, self._progress)
-        write_record(place, signed.length, signed.hashes["sha256"])
-        document = parse_release_document((place / DOCUMENT).read_bytes(), name)
-        if not document.offer().same_release(offer):
-            raise DocumentMismatch(version=offer.version, detail=name)
-        self._documents[offer.version] = document
-
-    def leads(self, origin: Version, hop: Offer) -> bool:
-        """Whether the bundle can build a release at a site that runs ``origin`` then."""
-        document = self._documents.get(hop.version)
-        if document is None:
-            return False
-        packs = [ref for ref in document.deltas if Version(ref.from_version) == origin]
-        return self._whole(document) or any(self._has(ref) for ref in packs)
-
-    def _whole(self, document: ReleaseDocument) -> bool:
-        return self._has(document.tree) and self._has(document.archive)
-
-    def take_files(self, offer: Offer) -> None:
-        """Bring the files of a release that are there.
-
-        Raises:
-            BundleIncomplete: If neither the whole release nor a pack is.
-        """
-        document, place = self._documents[offer.version], self._place(offer)
-        packs = [ref for ref in document.deltas if self._has(ref)]
-        whole = [document.tree, document.archive] if self._whole(document) else []
-        if not whole and not packs:
-            raise BundleIncomplete(name=document.archive.target)
-        for ref in (*whole, *packs):
-            signed = self._listed.get(ref.target)
-            if signed is None or not matches(signed, ref):
-                raise DocumentMismatch(version=offer.version, detail=ref.target)
-            path = (
-                pack_place(place, ref)
-                if isinstance(ref, DeltaRef)
-                else place / (TREE if ref is document.tree else ref.target)
-            )
-            self._client.fetch_target(signed, path, self._progress)
-        if whole:
-            read_tree(document, place / TREE)

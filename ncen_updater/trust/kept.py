@@ -29,6 +29,7 @@ from ncen_updater.bundle.errors import ListsBusy, NotImported
 from ncen_updater.trust.downloaded import RECORD, remove_record
 from ncen_updater.trust.errors import LocalStoreFailed, ViewDamaged
 from ncen_updater.trust.fetching import LocalFetcher, NotThere
+from ncen_updater.trust.names import ROOT_HISTORY
 from ncen_updater.trust.packs import forgive
 
 __all__ = [
@@ -36,7 +37,6 @@ __all__ = [
     "put_in_place", "read_import", "tidy", "write_import",
 ]  # fmt: skip
 
-HISTORY = "root_history"
 LOCK, PARTIAL, READY = "lists.lock", "import.partial", "import.ready"
 MAX_RECORD_BYTES = 1_000_000
 MAX_LIST_BYTES = 10_000_000
@@ -54,6 +54,8 @@ class ImportRecord:
         releases: Versions of the releases that lie on the disk now, oldest first.
         reaches: The release that an upgrade can go to with these; None if to no newer one.
         files: Names of the files that it came in.
+        agents: Versions of the agent that it brought, oldest first.
+        agent: The one of them to which the agent can renew itself; None if to no newer one.
     """
 
     imported_at: datetime
@@ -63,6 +65,8 @@ class ImportRecord:
     releases: tuple[str, ...]
     reaches: str | None
     files: tuple[str, ...]
+    agents: tuple[str, ...] = ()
+    agent: str | None = None
 
     def to_json(self) -> dict[str, object]:
         """Return it as JSON has it."""
@@ -83,6 +87,8 @@ class ImportRecord:
             if not isinstance(data, dict):
                 raise TypeError("not a table")
             reaches = data["reaches"]
+            # An agent of before wrote nothing of agents.
+            agent = data.get("agent")
             return cls(
                 imported_at=_moment(data["imported_at"]),
                 usable_until=_moment(data["usable_until"]),
@@ -91,6 +97,8 @@ class ImportRecord:
                 releases=tuple(str(item) for item in data["releases"]),
                 reaches=None if reaches is None else str(reaches),
                 files=tuple(str(item) for item in data["files"]),
+                agents=tuple(str(item) for item in data.get("agents", ())),
+                agent=None if agent is None else str(agent),
             )
         except (KeyError, TypeError, OverflowError) as error:
             raise ValueError(f"not the record of an import: {error}") from error
@@ -184,7 +192,7 @@ def put_in_place(state: Path) -> None:
         for file in sorted(place.iterdir(), key=lambda path: path.name == RECORD):
             durable.rename(file, target / file.name)
     # The clock's floor first, the view of the list last: what is shown is what is there.
-    for folder in (".", f"metadata/{HISTORY}", "metadata", "feed"):
+    for folder in (".", f"metadata/{ROOT_HISTORY}", "metadata", "feed"):
         for file in sorted((ready / folder).glob("*.json")):
             durable.make_directory(state / folder)
             durable.rename(file, state / folder / file.name)

@@ -224,6 +224,20 @@ def test_an_agent_that_was_given_up_is_not_offered_again(place: Place) -> None:
     assert agent_on_offer(place.site, place.demo.config_path) == NEXT
 
 
+def test_without_a_network_only_what_a_bundle_brought_is_on_offer(place: Place) -> None:
+    place.offer(NEXT)
+    refresh_agents(place.site, place.demo.config_path)
+    feed = place.site.config.feed.model_copy(update={"offline": True})
+    offline = replace(place.site, config=place.site.config.model_copy(update={"feed": feed}))
+    source = agent_source(place.site, place.demo.config_path)
+    [offer] = source.refresh().offers
+    source.discard(offer)
+    assert agent_on_offer(offline, place.demo.config_path) is None
+    assert agent_on_offer(place.site, place.demo.config_path) == NEXT
+    source.fetch(offer, Silent())
+    assert agent_on_offer(offline, place.demo.config_path) == NEXT
+
+
 def test_slots_of_agents_that_were_given_up_make_room(place: Place) -> None:
     for version in ("0.0.7", "0.0.8"):
         (place.slots.path(version)).mkdir()

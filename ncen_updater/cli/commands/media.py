@@ -58,8 +58,20 @@ def _show_import(session: AgentSession, record: ImportRecord, *, dry_run: bool) 
         "releases": ", ".join(record.releases),
         "reaches": record.reaches,
         "until": format_time(record.usable_until),
+        "agents": ", ".join(record.agents),
+        "agent": record.agent,
     }
-    if not record.releases:
+    if record.agents:
+        told = (
+            N_("The bundle holds agent {agents}.") if dry_run else N_("Imported: agent {agents}.")
+        )
+        session.show(Text(told, values))
+    if record.agent is not None and not dry_run:
+        hint = N_("The service renews itself to {agent}; without it: 'ncen-updater self-update'.")
+        session.show(Text(hint, values))
+    if record.agents and not record.releases:
+        done = N_("It holds no release of {product}.")
+    elif not record.releases:
         done = N_("The bundle is whole and holds newer lists, but no release.")
     elif dry_run:
         done = N_("The bundle is whole and holds {product} {releases}. Nothing was kept.")

@@ -95,6 +95,11 @@ def parse_site(text: str) -> tuple[str, str]:
     is_flag=True,
     help=N_("Take the release that runs there too, to take a site over without a network."),
 )
+@click.option(
+    "--with-agent",
+    is_flag=True,
+    help=N_("Take the newer agents for these sites too; without a network they get none else."),
+)
 @click.option("--dry-run", is_flag=True, help=N_("Make and try the bundle, and throw it away."))
 @click.pass_context
 def export(
@@ -110,6 +115,7 @@ def export(
     agent: str | None,
     archives: bool,
     with_origin: bool,
+    with_agent: bool,
     dry_run: bool,
 ) -> None:
     from importlib.metadata import version
@@ -131,6 +137,7 @@ def export(
         agent=own,
         archives=archives,
         with_origin=with_origin,
+        with_agent=with_agent,
     )
     media = parse_size(media_size) if media_size else None
     with session.progress() as progress:
@@ -148,6 +155,7 @@ def export(
         "size": format_bytes(done.bytes),
         "sites": ", ".join(sites),
         "origin": origin,
+        "agent": own,
         "lapses": f"{done.lapses:%Y-%m-%d %H:%M} UTC",
         "until": f"{done.usable_until:%Y-%m-%d %H:%M} UTC",
     }
@@ -157,6 +165,10 @@ def export(
     for release, how in done.releases.items():
         line = N_("{release} as a delta pack") if how == "delta" else N_("{release} whole")
         show_line(session, Text(line, {"release": release}), "  ")
+    for release in done.agents:
+        show_line(session, Text(N_("agent {version}"), {"version": release}), "  ")
+    if with_agent and not done.agents:
+        show_line(session, Text(N_("No agent for them is newer than {agent}."), values))
     show_line(
         session,
         Text(
@@ -169,6 +181,7 @@ def export(
             "files": [str(path) for path in done.files],
             "bytes": done.bytes,
             "releases": done.releases,
+            "agents": list(done.agents),
             "lapses": done.lapses,
             "usable_until": done.usable_until,
             "written": not dry_run,

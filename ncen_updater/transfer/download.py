@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import IO
 
 from ncen_updater import durable
+from ncen_updater.bounded import NotReadable, TooLarge, parse_json, read_file
 from ncen_updater.i18n import N_, Text
 from ncen_updater.progress import Progress
 from ncen_updater.transfer.errors import DownloadDamaged, SpaceShort
@@ -44,6 +45,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 BLOCK = 1 << 20
+MAX_NOTE_BYTES = 100_000
 MARGIN_BYTES = 16 << 20  # so that the journal beside it can still be written
 KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE of linux/falloc.h
 BREAKS_IN_A_ROW = 3
@@ -159,13 +161,13 @@ class _Partial:
     def is_ours(self) -> bool:
         """Whether there is one and it is meant for this very file."""
         try:
-            note = json.loads(self._note.read_text("utf-8"))
+            note = parse_json(read_file(self._note, MAX_NOTE_BYTES))
             self.origin, self.etag = note["origin"], note["etag"]
             wanted = self._wanted
             ours = (note["length"], note[wanted.algorithm]) == (wanted.length, wanted.digest)
         except FileNotFoundError:
             return False
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, NotReadable, TooLarge) as error:
             logger.warning("note of %s is damaged, starting anew: %s", self.path, error)
             return False
         return ours and self.path.is_file() and not self.path.is_symlink()

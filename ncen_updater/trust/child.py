@@ -128,6 +128,7 @@ class ChildSource(ReleaseSource):
             config.feed,
             state=paths.received_directory,
             trusted_root=paths.resolve(paths.trusted_root),
+            proved=True,
         )
 
     def now(self) -> datetime:

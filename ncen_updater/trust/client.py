@@ -29,17 +29,9 @@ from pathlib import Path
 from typing import cast
 from urllib.parse import quote
 
-from tuf.api.exceptions import (
-    BadVersionNumberError,
-    ExpiredMetadataError,
-    RepositoryError,
-)
-from tuf.api.metadata import (  # type: ignore[attr-defined]  # exported in fact only
-    Metadata,
-    Signed,
-    TargetFile,
-    Targets,
-)
+from tuf.api.exceptions import BadVersionNumberError, ExpiredMetadataError, RepositoryError
+from tuf.api.metadata import Metadata, Signed, TargetFile, Targets  # type: ignore[attr-defined]
+from tuf.ngclient.config import UpdaterConfig
 from tufup.client import Client
 from tufup.common import TargetMeta
 
@@ -57,8 +49,8 @@ from ncen_updater.trust.names import (
     ROOT_VERSION_FIELD,
     TARGETS_PREFIX,
 )
+from ncen_updater.trust.proof import RootChain
 from ncen_updater.trust.signed import (
-    LIMITS,
     digest_of,
     is_plain,
     issued_at,
@@ -71,6 +63,10 @@ from ncen_updater.trust.signed import (
 __all__ = ["TrustClient"]
 
 logger = logging.getLogger(__name__)
+
+#: No bound of ours: each root was signed by the officers of the one before it and is kept at once,
+#: and only the newest is held. An interrupted walk goes on where it stopped.
+MAX_ROOT_ROTATIONS = 1 << 31
 
 
 class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
@@ -115,8 +111,9 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
                 metadata_base_url=FEED_SCHEME + METADATA_PREFIX,
                 target_dir=targets_directory,
                 target_base_url=FEED_SCHEME + TARGETS_PREFIX,
-                config=LIMITS,
+                config=UpdaterConfig(MAX_ROOT_ROTATIONS),
             )
+        self._roots = RootChain(trusted_root, metadata_directory)
         self._fetcher = fetcher  # tufup's constructor takes none; it has not used its own yet
         self._set_reference()
 
@@ -133,6 +130,7 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
         with self._plain("root"):
             super().refresh()
             self._check_strictly("targets")
+            self._roots.complete(self.root_version, self._root)
             self._refreshed = True
 
     def product_role(self) -> Targets:
@@ -307,7 +305,12 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
         if signed is not None:
             self._clock.raise_floor(signed)
 
+    def _root(self, version: int) -> bytes:
+        return self._download_metadata("root", most_bytes("root"), version)
+
     def _persist_metadata(self, rolename: str, data: bytes) -> None:
+        if rolename == "root":
+            self._roots.keep(self.root_version, data)
         durable.write(Path(self._dir) / f"{quote(rolename, '')}.json", data)
 
     def _download_metadata(self, rolename: str, length: int, version: int | None = None) -> bytes:

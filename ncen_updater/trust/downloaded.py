@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from ncen_updater import durable
+from ncen_updater.bounded import NotReadable, TooLarge, parse_json, read_file
 from ncen_updater.release.canonical import sha256_hex
 from ncen_updater.release.document import ReleaseDocument
 from ncen_updater.release.tree import MAX_TREE_BYTES, Tree, parse_tree
@@ -18,6 +19,7 @@ __all__ = ["DOCUMENT", "read_record", "read_tree", "remove_record", "write_recor
 
 logger = logging.getLogger(__name__)
 
+MAX_RECORD_BYTES = 10_000
 DOCUMENT, RECORD = "release.json", "verified.json"
 
 
@@ -29,11 +31,11 @@ def write_record(place: Path, length: int, sha256: str) -> None:
 def read_record(place: Path) -> Wanted | None:
     """What the signed list said of the release document; None where nothing counts."""
     try:
-        data = json.loads((place / RECORD).read_bytes())
+        data = parse_json(read_file(place / RECORD, MAX_RECORD_BYTES))
         return Wanted(DOCUMENT, int(data["length"]), str(data["sha256"]))
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, NotReadable, TooLarge) as error:
         logger.warning("%s is damaged, the release will be fetched anew: %s", place, error)
         return None
 

@@ -6,13 +6,16 @@ Every file is hashed when it is asked for, against the chain that begins with ``
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from ncen_updater import durable
+from ncen_updater.bounded import NotReadable, TooLarge, read_file
 from ncen_updater.errors import UpdaterError
 from ncen_updater.feed.source import FetchedPack, FetchedRelease
+from ncen_updater.release.canonical import sha256_hex
 from ncen_updater.release.document import (
+    MAX_DOCUMENT_BYTES,
     STEERING,
     DeltaRef,
     Offer,
@@ -49,10 +52,17 @@ class Downloads:
     Args:
         product: The product.
         directory: Where they lie, a directory for each version.
+        prove: Follows the signatures to a release and returns length and SHA-256 of its document,
+            for whoever uses what another process left there.
     """
 
-    def __init__(self, product: str, directory: Path) -> None:
-        self._product, self._directory = product, directory
+    def __init__(
+        self,
+        product: str,
+        directory: Path,
+        prove: Callable[[Offer], tuple[int, str]] | None = None,
+    ) -> None:
+        self._product, self._directory, self._prove = product, directory, prove
 
     def place(self, offer: Offer) -> Path:
         """Where the files of a release lie."""
@@ -120,21 +130,41 @@ class Downloads:
             durable.fsync_directory(place.parent)
 
     def _whole_document(self, offer: Offer) -> ReleaseDocument | None:
-        place = self.place(offer)
-        record = read_record(place)
-        if record is None or not is_whole(place / DOCUMENT, record):
+        record = read_record(self.place(offer))
+        if record is None:
             return None
-        return self.document(offer)
+        if self._prove is not None:
+            record = Wanted(DOCUMENT, *self._prove(offer))
+        content = self._content(offer)
+        if content is None or (len(content), sha256_hex(content)) != (record.length, record.digest):
+            return None
+        return self._understood(content, offer)
+
+    def _content(self, offer: Offer) -> bytes | None:
+        """The document's bytes, read once: what was hashed is what is understood."""
+        try:
+            return read_file(self.place(offer) / DOCUMENT, MAX_DOCUMENT_BYTES)
+        except (FileNotFoundError, NotReadable, TooLarge):
+            return None
 
     def document(self, offer: Offer) -> ReleaseDocument:
-        """The release document that lies there, compared with the offer.
+        """The release document that was just brought, compared with the offer.
+
+        Raises:
+            DocumentMismatch: If they contradict each other.
+            BadRelease: If it cannot be read.
+        """
+        return self._understood((self.place(offer) / DOCUMENT).read_bytes(), offer)
+
+    def _understood(self, content: bytes, offer: Offer) -> ReleaseDocument:
+        """Read a document and compare it with the offer.
 
         Raises:
             DocumentMismatch: If they contradict each other.
             BadRelease: If it cannot be read.
         """
         name = release_target(self._product, offer.version)
-        document = parse_release_document((self.place(offer) / DOCUMENT).read_bytes(), name)
+        document = parse_release_document(content, name)
         says = document.offer()
         if not says.same_release(offer):
             different = [

@@ -24,6 +24,7 @@ __all__ = [
     "LocalStoreFailed",
     "MetadataDamaged",
     "MixedVersions",
+    "NotProved",
     "OfferChanged",
     "OfferHalted",
     "OfferInvalid",
@@ -260,6 +261,21 @@ class TargetMissing(TrustError):
     code = "NU-2018"
     what = N_("'{name}' is not in the signed list of the product.")
     remedy = ASK
+
+
+class NotProved(TrustError):
+    """No chain of signatures leads from the installed root to what the reading process left."""
+
+    code = "NU-2042"
+    what = N_(
+        "What was downloaded of release {version} does not follow from the root that was installed "
+        "with the agent; it is not used."
+    )
+    remedy = N_(
+        "Nothing was changed. Run 'ncen-updater check', then try again. If it stays so, have this "
+        "server examined, since what talks to the network may have been tampered with, and tell "
+        "the Secretariat."
+    )
 
 
 class LocalStoreFailed(TrustError):

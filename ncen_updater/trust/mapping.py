@@ -47,8 +47,9 @@ from ncen_updater.trust.errors import (
     WrongRole,
 )
 from ncen_updater.trust.fetcher import Failure, MirrorFailure
+from ncen_updater.trust.signed import OtherRole
 
-__all__ = ["ExpiredRole", "Facts", "MixedRoles", "OtherRole", "plain_errors"]
+__all__ = ["ExpiredRole", "Facts", "MixedRoles", "plain_errors"]
 
 ONLINE_ROLES = ("snapshot", "timestamp")
 CLOCK_DOUBT = timedelta(days=1)
@@ -64,14 +65,6 @@ class ExpiredRole(ExpiredMetadataError):
 
 class MixedRoles(RepositoryError):
     """A role of another moment than the list that names it."""
-
-
-class OtherRole(RepositoryError):
-    """A list whose officers meant it for another role."""
-
-    def __init__(self, role: str, other: str) -> None:
-        super().__init__(f"{role}: signed for {other}")
-        self.role, self.other = role, other
 
 
 @dataclass

@@ -10,6 +10,7 @@ __all__ = [
     "OFFER_FIELD",
     "RELEASES_PREFIX",
     "ROLE_FIELD",
+    "ROOT_HISTORY",
     "ROOT_VERSION_FIELD",
     "TARGETS_PREFIX",
 ]
@@ -20,6 +21,9 @@ TARGETS_PREFIX = "targets/"
 
 #: The product that the agent itself is; a feed may carry it beside the application.
 AGENT_PRODUCT = "ncen-updater"
+
+#: Below the directory of the lists: every root since the installed one.
+ROOT_HISTORY = "root_history"
 
 #: Custom field of a release document's target that holds the :class:`Offer`.
 OFFER_FIELD = "ncen"

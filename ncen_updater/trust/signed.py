@@ -1,4 +1,7 @@
-"""Signed lists looked at by themselves: the root to start from, what a list says of itself."""
+"""Signed lists looked at by themselves: the root to start from, what a list says of itself.
+
+Whoever uses a release looks at them too, so nothing here may import what speaks HTTP.
+"""
 
 from __future__ import annotations
 
@@ -17,33 +20,33 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]  # exported in fact
     Targets,
 )
 from tuf.api.serialization import DeserializationError
-from tuf.ngclient.config import UpdaterConfig
 
 from ncen_updater import durable
 from ncen_updater.trust.errors import OfferInvalid, TrustedRootMissing
-from ncen_updater.trust.mapping import OtherRole
 from ncen_updater.trust.names import ISSUED_FIELD, ROLE_FIELD
 
 __all__ = [
-    "LIMITS", "digest_of", "is_plain", "issued_at", "most_bytes", "require_role", "restore_root",
-    "unverified",
+    "OtherRole", "digest_of", "is_plain", "issued_at", "most_bytes",
+    "require_role", "restore_root", "unverified",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
-#: The walk of the roots has no bound of ours: each was signed by the officers of the one before it
-#: and is kept at once, and only the newest is held. An interrupted walk goes on where it stopped.
-LIMITS = UpdaterConfig(max_root_rotations=1 << 31)
+MOST_BYTES = {"root": 512_000, "timestamp": 16_384, "snapshot": 2_000_000, "targets": 5_000_000}
 DIGITS = {"sha256": 64, "sha512": 128}
+
+
+class OtherRole(RepositoryError):
+    """A list whose officers meant it for another role."""
+
+    def __init__(self, role: str, other: str) -> None:
+        super().__init__(f"{role}: signed for {other}")
+        self.role, self.other = role, other
 
 
 def most_bytes(role: str) -> int:
     """The most bytes of a list, whatever the list says that names it: one key alone signs that."""
-    return {
-        "root": LIMITS.root_max_length,
-        "timestamp": LIMITS.timestamp_max_length,
-        "snapshot": LIMITS.snapshot_max_length,
-    }.get(role, LIMITS.targets_max_length)
+    return MOST_BYTES.get(role, MOST_BYTES["targets"])
 
 
 def _root_version(path: Path) -> int | None:

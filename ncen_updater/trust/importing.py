@@ -50,7 +50,6 @@ from ncen_updater.trust.kept import (
     write_import,
 )
 from ncen_updater.trust.lastview import view_path
-from ncen_updater.trust.names import ROOT_HISTORY
 from ncen_updater.trust.names import AGENT_PRODUCT, ROOT_HISTORY
 from ncen_updater.trust.offers import offers_of, save_view
 

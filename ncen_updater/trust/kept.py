@@ -30,7 +30,6 @@ from ncen_updater.trust.downloaded import RECORD, remove_record
 from ncen_updater.trust.errors import LocalStoreFailed, ViewDamaged
 from ncen_updater.trust.fetching import LocalFetcher, NotThere
 from ncen_updater.trust.names import ROOT_HISTORY
-from ncen_updater.trust.names import ROOT_HISTORY
 from ncen_updater.trust.packs import forgive
 
 __all__ = [

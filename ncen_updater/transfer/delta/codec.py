@@ -1,26 +1,22 @@
 """Turning streams into the files of a group: covers of old bytes, corrected, between literals.
 
-A cover says: go on in the reference at *o*, after *g* literal bytes, for *l* bytes. The numbers
-stand in batches, each in four planes of bytes (all lowest bytes first), which compresses better
-than anything cleverer and is put together again without a loop.
+A cover says: go on in the reference at *o*, after *g* literal bytes, for *l* bytes.
 """
 
 from __future__ import annotations
 
-import sys
-from array import array
 from collections.abc import Iterator
 from typing import Protocol
 
 from ncen_updater.transfer.delta.arithmetic import BLOCK_BYTES, add
-from ncen_updater.transfer.delta.layout import COVER_BYTES, Group
+from ncen_updater.transfer.delta.layout import Group
 from ncen_updater.transfer.delta.numbers import OutOfRange
+from ncen_updater.transfer.delta.planes import BATCH, PLANES, join_planes
+from ncen_updater.transfer.delta.runs import expanded
 from ncen_updater.transfer.delta.streams import LzmaReader
 
-__all__ = ["BATCH", "PLANES", "Reference", "View", "join_planes", "split_planes"]
+__all__ = ["Reference", "View"]
 
-BATCH = 16384
-PLANES = COVER_BYTES // 3
 ZEROS = bytes(BLOCK_BYTES)
 
 
@@ -35,27 +31,6 @@ class Reference(Protocol):
         """Return exactly these bytes, which are within ``size``."""
 
 
-def split_planes(numbers: list[int]) -> bytes:
-    """Return 32-bit numbers as four planes."""
-    values = array("I", numbers)
-    if sys.byteorder == "big":
-        values.byteswap()
-    content = values.tobytes()
-    return b"".join(content[plane::PLANES] for plane in range(PLANES))
-
-
-def join_planes(content: bytes) -> array[int]:
-    """Put the numbers together again."""
-    count = len(content) // PLANES
-    mixed = bytearray(len(content))
-    for plane in range(PLANES):
-        mixed[plane::PLANES] = content[plane * count : (plane + 1) * count]
-    values = array("I", bytes(mixed))
-    if sys.byteorder == "big":
-        values.byteswap()
-    return values
-
-
 class View:
     """The bytes of a group's files one after the other, made as they are read.
 
@@ -68,7 +43,11 @@ class View:
     def __init__(self, descriptor: int, group: Group, reference: Reference) -> None:
         self._group, self._reference = group, reference
         self._control = LzmaReader(descriptor, group.control)
+        self._zeros = LzmaReader(descriptor, group.zeros)
         self._differences = LzmaReader(descriptor, group.differences)
+        self._corrections = _Pieces(
+            expanded(group.runs, self._zeros.read, self._differences.read, group.covered)
+        )
         self._literals = LzmaReader(descriptor, group.literals)
         self._blocks = self._make()
         self._buffer, self._at = b"", 0
@@ -101,7 +80,7 @@ class View:
         """
         if self._at != len(self._buffer) or next(self._blocks, b""):
             raise OutOfRange("a group is longer than its files")
-        for stream in (self._control, self._differences, self._literals):
+        for stream in (self._control, self._zeros, self._differences, self._literals):
             stream.end()
 
     def _make(self) -> Iterator[bytes]:
@@ -115,7 +94,7 @@ class View:
                 size = min(length - done, BLOCK_BYTES - have)
                 if covered:
                     parts.append(self._reference.read(start + done, size))
-                    corrections.append(self._differences.read(size))
+                    corrections.append(self._corrections.read(size))
                 else:
                     parts.append(self._literals.read(size))
                     corrections.append(ZEROS[:size])
@@ -137,6 +116,8 @@ class View:
             jumps = join_planes(self._control.read(PLANES * count))
             gaps = join_planes(self._control.read(PLANES * count))
             lengths = join_planes(self._control.read(PLANES * count))
+            if 0 in lengths:  # so that each takes us further, however many there are
+                raise OutOfRange("a cover of no bytes")
             for jump, gap, length in zip(jumps, gaps, lengths, strict=True):
                 there += gap + ((jump >> 1) ^ -(jump & 1))
                 here += gap + length
@@ -148,6 +129,36 @@ class View:
                 yield True, there, length
                 there += length
         yield False, 0, self._group.view - here
+
+
+class _Pieces:
+    """Reads pieces of any length as one string of bytes."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces, self._buffer, self._at = pieces, b"", 0
+
+    def read(self, size: int) -> bytes:
+        """Return exactly ``size`` bytes.
+
+        Raises:
+            OutOfRange: If there are fewer.
+        """
+        end = self._at + size
+        if end <= len(self._buffer):
+            piece = self._buffer[self._at : end]
+            self._at = end
+            return piece
+        parts = [self._buffer[self._at :]]
+        have = len(parts[0])
+        while have < size:
+            self._buffer = next(self._pieces, b"")
+            if not self._buffer:
+                raise OutOfRange("covers are longer than what is said of them")
+            parts.append(self._buffer)
+            have += len(self._buffer)
+        self._at = len(self._buffer) - (have - size)
+        parts[-1] = self._buffer[: self._at]
+        return b"".join(parts)
 
 
 def _corrected(parts: list[bytes], corrections: list[bytes]) -> bytes:

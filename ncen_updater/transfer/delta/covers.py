@@ -79,7 +79,8 @@ class _Diff:
             old += -distance if back else distance
             new += self._number()
             length = self._number()
-            yield Cover(old, new, length)
+            if length:
+                yield Cover(old, new, length)
             old += length
             new += length
         if self._at != end:

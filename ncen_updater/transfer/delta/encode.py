@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import IO
 
 from ncen_updater.transfer.delta.arithmetic import BLOCK_BYTES, subtract
-from ncen_updater.transfer.delta.codec import BATCH, split_planes
 from ncen_updater.transfer.delta.covers import Cover, find_covers, have_finder
+from ncen_updater.transfer.delta.planes import BATCH, split_planes
+from ncen_updater.transfer.delta.runs import RUN_BYTES, Squeezer
 from ncen_updater.transfer.delta.streams import Extent, Packer
 
 __all__ = ["Concatenation", "Streams", "encode"]
@@ -56,7 +57,9 @@ class Streams:
     """What was written of a group."""
 
     covers: int
+    runs: int
     control: Extent
+    zeros: Extent
     differences: Extent
     literals: Extent
 
@@ -84,6 +87,7 @@ def encode(
     view: Concatenation,
     likely: list[tuple[int, int]],
     window: int,
+    scratch: Concatenation,
     out: IO[bytes],
 ) -> Streams:
     """Append the streams of a group to a pack.
@@ -93,6 +97,7 @@ def encode(
         view: The new ones.
         likely: Where the pairs are: (offset in the view, offset in the reference), ascending.
         window: The match finder is given so many old and new bytes at once.
+        scratch: An empty one, for the differences until their length is known.
         out: The pack.
     """
     covers = _Covers()
@@ -100,10 +105,12 @@ def encode(
         for cover in _matched(reference, view, likely, window):
             covers.add(cover)
     control = _stream(out, len(covers) * 12, _control(covers))
-    covered = sum(covers.length)
-    differences = _stream(out, covered, _differences(covers, reference, view))
-    literals = _stream(out, view.size - covered, _literals(covers, view), literal=True)
-    return Streams(len(covers), control, differences, literals)
+    runs = Squeezer()
+    scratch.add(map(runs.squeeze, _differences(covers, reference, view)))
+    zeros = _stream(out, len(runs) * RUN_BYTES, runs.content())
+    differences = _stream(out, scratch.size, _range(scratch, 0, scratch.size))
+    literals = _stream(out, view.size - sum(covers.length), _literals(covers, view), literal=True)
+    return Streams(len(covers), len(runs), control, zeros, differences, literals)
 
 
 def _matched(

@@ -29,6 +29,7 @@ from ncen_updater.transfer.delta.numbers import (
     TooLarge,
     put_number,
 )
+from ncen_updater.transfer.delta.runs import RUN_BYTES
 from ncen_updater.transfer.delta.streams import Extent
 
 __all__ = ["Columns", "Step", "read_columns", "read_plan"]
@@ -225,20 +226,23 @@ class _PlanReader:
         files = groups.number(len(self._plan.entries))
         refs = self._refs(groups)
         recipes = self._recipes(files, len(refs))
-        view, covers = groups.number(), groups.number(MAX_COVERS)
+        view, covers, runs = groups.number(), groups.number(MAX_COVERS), groups.number(MAX_COVERS)
         extents = []
-        for _ in range(3):
+        for _ in range(4):
             packed, plain = groups.number(), groups.number()
             if (packed == 0) != (plain == 0):
                 raise Malformed("an empty stream is not empty")
             extents.append(Extent(at, packed, plain))
             at += packed
-        control, differences, literals = extents
-        if control.plain != covers * COVER_BYTES or differences.plain + literals.plain != view:
+        group = Group(files, refs, recipes, view, covers, runs, *extents)
+        if (group.control.plain, group.zeros.plain) != (covers * COVER_BYTES, runs * RUN_BYTES):
+            raise OutOfRange("the streams of a group have other lengths than its numbers")
+        if not 0 <= group.differences.plain <= group.covered or (group.covered and not covers):
             raise OutOfRange("the streams of a group have other lengths than its files")
-        if covers > differences.plain:  # thousands of millions of them pack to nothing
-            raise OutOfRange("covers of no bytes")
-        return Group(files, refs, recipes, view, covers, control, differences, literals), at
+        # Thousands of millions of them pack to nothing.
+        if covers > group.covered or runs > group.covered - group.differences.plain:
+            raise OutOfRange("covers or runs of no bytes")
+        return group, at
 
     def _refs(self, groups: Reader) -> tuple[Ref, ...]:
         chosen: list[int] = []

@@ -164,7 +164,8 @@ def _write_group(columns: Columns, group: Group, candidates: dict[int, int]) -> 
     _write_recipes(columns.recipes, group.recipes)
     put_number(out, group.view)
     put_number(out, group.covers)
-    for extent in (group.control, group.differences, group.literals):
+    put_number(out, group.runs)
+    for extent in (group.control, group.zeros, group.differences, group.literals):
         put_number(out, extent.packed)
         put_number(out, extent.plain)
 

@@ -104,8 +104,10 @@ class Group:
         recipes: For those of the files that are archives to be rebuilt.
         view: Bytes of all files together, archives as the recipes see them.
         covers: Number of places that are taken from the reference.
-        control: Where they are: see ``codec``.
-        differences: What is added to the bytes of the reference.
+        runs: Number of places where nothing is added to many of these bytes in a row.
+        control: Where the covers are: see ``codec``.
+        zeros: Where these runs are: see ``runs``.
+        differences: What is added to the bytes of the reference, without the runs.
         literals: What is in no cover.
     """
 
@@ -114,14 +116,21 @@ class Group:
     recipes: tuple[Recipe, ...]
     view: int
     covers: int
+    runs: int
     control: Extent
+    zeros: Extent
     differences: Extent
     literals: Extent
 
     @property
+    def covered(self) -> int:
+        """Bytes of the view that are in covers."""
+        return self.view - self.literals.plain
+
+    @property
     def memory_bytes(self) -> int:
         """What building it takes: a dictionary a stream, and buffers."""
-        streams = (self.control, self.differences, self.literals)
+        streams = (self.control, self.zeros, self.differences, self.literals)
         return BUFFER_BYTES + sum(dictionary_bytes(s.plain) for s in streams if s.packed)
 
 

@@ -221,6 +221,7 @@ class _Maker:
         with (
             closing(Concatenation(self._work / "reference")) as reference,
             closing(Concatenation(self._work / "view")) as view,
+            closing(Concatenation(self._work / "differences")) as scratch,
         ):
             for ref in refs:
                 reference.add(self._old_pieces(ref))
@@ -232,7 +233,7 @@ class _Maker:
                 for i, entry in enumerate(batch.files)
                 if entry.like in at
             ]
-            made = encode(reference, view, likely, self._options.window_bytes, out)
+            made = encode(reference, view, likely, self._options.window_bytes, scratch, out)
             number = {ref.origin: i for i, ref in enumerate(refs)}
             return Group(
                 files=len(batch.files),
@@ -244,7 +245,9 @@ class _Maker:
                 ),
                 view=view.size,
                 covers=made.covers,
+                runs=made.runs,
                 control=made.control,
+                zeros=made.zeros,
                 differences=made.differences,
                 literals=made.literals,
             )

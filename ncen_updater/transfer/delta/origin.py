@@ -24,7 +24,7 @@ __all__ = ["GroupReference", "Origin"]
 
 BLOCK = 1 << 20
 OPEN_FILES = 64
-WINDOW = 128 << 10
+PAGE, PAGES = 16 << 10, 256  # covers jump to and fro: a few MiB of what was read last are kept
 SPOOL_BYTES = 4 << 20
 MOST_SPOOLED = 2 << 30
 
@@ -115,7 +115,7 @@ class GroupReference:
         )
         self._spooled: dict[int, int] = {}
         self._starts = [0]
-        self._window, self._window_start = b"", 0
+        self._pages: list[tuple[int, bytes]] = [(-1, b"")] * PAGES
         try:
             for at, ref in enumerate(refs):
                 with origin.verified(ref.origin) as descriptor:
@@ -162,9 +162,16 @@ class GroupReference:
 
     def read(self, start: int, length: int) -> bytes:
         """Return exactly these bytes."""
-        skip = start - self._window_start
-        if skip >= 0 and skip + length <= len(self._window):
-            return self._window[skip : skip + length]
+        page, skip = divmod(start, PAGE)
+        if skip + length > PAGE:
+            return self._gather(start, length)
+        known, content = self._pages[page % PAGES]
+        if known != page:
+            content = self._gather(page * PAGE, min(PAGE, self.size - page * PAGE))
+            self._pages[page % PAGES] = page, content
+        return content[skip : skip + length]
+
+    def _gather(self, start: int, length: int) -> bytes:
         parts: list[bytes] = []
         while length:
             at = bisect_right(self._starts, start) - 1
@@ -176,17 +183,14 @@ class GroupReference:
 
     def _load(self, at: int, start: int, size: int) -> bytes:
         inside = start - self._starts[at]
-        most = self._starts[at + 1] - start
-        wanted = min(most, max(size, WINDOW))
         if at in self._spooled:
             self._spool.seek(self._spooled[at] + inside)
-            window = self._spool.read(wanted)
+            content = self._spool.read(size)
         else:
-            window = os.pread(self.descriptor(at), wanted, inside)
-        if len(window) != wanted:
+            content = os.pread(self.descriptor(at), size, inside)
+        if len(content) != size:
             raise OldFileAltered(path=self._origin.entry(self._refs[at].origin).path)
-        self._window, self._window_start = window, start
-        return window[:size]
+        return content
 
     def _unpack(self, at: int, descriptor: int, members: tuple[int, ...]) -> int:
         self._spooled[at] = start = self._spool.tell()

@@ -12,12 +12,13 @@ from pathlib import Path
 from ncen_updater.progress import Silent
 from ncen_updater.release.tree import EntryType, Tree, scan
 from ncen_updater.transfer.delta.apply import apply_delta
-from ncen_updater.transfer.delta.codec import split_planes
 from ncen_updater.transfer.delta.container import write_header
 from ncen_updater.transfer.delta.index_writer import write_index
 from ncen_updater.transfer.delta.layout import Fresh, Group, Plan, Ref
 from ncen_updater.transfer.delta.make import MakeOptions, make_delta
 from ncen_updater.transfer.delta.model import DeltaInfo, DeltaLimits, Linking
+from ncen_updater.transfer.delta.planes import split_planes
+from ncen_updater.transfer.delta.runs import RUN_BYTES
 from ncen_updater.transfer.delta.streams import Extent, pack_stream
 
 
@@ -144,11 +145,13 @@ def group(
     files: int = 1,
     refs: Sequence[Ref] = (),
     control: bytes = b"",
+    zeros: bytes = b"",
     differences: bytes = b"",
     view: int | None = None,
 ) -> tuple[Group, bytes]:
-    """A group, and its streams."""
-    parts = [(pack_stream(content), len(content)) for content in (control, differences, literals)]
+    """A group, and its streams; without ``view`` it has no runs of zeros."""
+    contents = (control, zeros, differences, literals)
+    parts = [(pack_stream(content), len(content)) for content in contents]
     extents = [Extent(0, len(packed), plain) for packed, plain in parts]
     made = Group(
         files=files,
@@ -156,9 +159,11 @@ def group(
         recipes=(),
         view=len(differences) + len(literals) if view is None else view,
         covers=len(control) // 12,
+        runs=len(zeros) // RUN_BYTES,
         control=extents[0],
-        differences=extents[1],
-        literals=extents[2],
+        zeros=extents[1],
+        differences=extents[2],
+        literals=extents[3],
     )
     return made, b"".join(packed for packed, _ in parts)
 
@@ -168,6 +173,6 @@ def fresh(path: str, size: int) -> Fresh:
     return Fresh(path, EntryType.FILE, 0o644, size)
 
 
-def covers(*numbers: tuple[int, int, int]) -> bytes:
-    """Covers of an old file, as a stream has them."""
-    return b"".join(split_planes(list(column)) for column in zip(*numbers, strict=True))
+def planes(*numbers: tuple[int, ...]) -> bytes:
+    """Covers of an old file, or runs of zeros, as a stream has them."""
+    return b"".join(split_planes(column) for column in zip(*numbers, strict=True))

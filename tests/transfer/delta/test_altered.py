@@ -21,7 +21,7 @@ from ncen_updater.transfer.delta.errors import (
 from ncen_updater.transfer.delta.layout import Ref
 from ncen_updater.transfer.delta.make import make_delta
 from ncen_updater.transfer.delta.model import DeltaLimits, Linking
-from tests.transfer.delta.making import Forge, covers, facts, fresh, group, jar, write
+from tests.transfer.delta.making import Forge, facts, fresh, group, jar, planes, write
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_an_old_file_that_was_altered_is_named(
         forge.plan([0, 1, 2])
     else:
         part, streams = group(
-            b"!", refs=[Ref(1)], control=covers((0, 0, 20)), differences=bytes(20)
+            b"!", refs=[Ref(1)], control=planes((0, 0, 20)), differences=bytes(20)
         )
         forge.plan([0, fresh("dir/new", 21)], part, streams=streams)
     alter(forge.old / "dir/old.txt")

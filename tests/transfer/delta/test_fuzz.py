@@ -11,7 +11,7 @@ import os
 import tempfile
 import tracemalloc
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +24,7 @@ from ncen_updater.transfer.delta.apply import apply_delta
 from ncen_updater.transfer.delta.container import read_header, read_index, write_header
 from ncen_updater.transfer.delta.errors import DeltaError, DeltaRangeRefused
 from ncen_updater.transfer.delta.index import NAMES
-from ncen_updater.transfer.delta.layout import Group, Ref
+from ncen_updater.transfer.delta.layout import Ref
 from ncen_updater.transfer.delta.make import make_delta
 from ncen_updater.transfer.delta.model import DeltaLimits, Linking
 from ncen_updater.transfer.delta.names import PathRefused, PathRules, check_link, check_name
@@ -197,10 +197,7 @@ def test_thousands_of_millions_of_covers_of_nothing(tmp_path: Path) -> None:
     covers = 1 << 31
     made, streams = group(b"ab", refs=[Ref(1)])
     # The control stream packs to nothing; what stands here is never read.
-    bad = Group(
-        1, made.refs, (), made.view, covers, Extent(0, 1, covers * 12), made.differences,
-        made.literals,
-    )  # fmt: skip
+    bad = replace(made, covers=covers, control=Extent(0, 1, covers * 12))
     forge.limits = forge.limits.model_copy(update={"max_memory_bytes": 1 << 40})
     forge.plan([0, fresh("dir/new", 2), 2], bad, streams=b"\1" + streams)
     with pytest.raises(DeltaRangeRefused, match="covers"), bounded(5):

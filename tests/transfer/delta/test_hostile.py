@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,12 @@ from ncen_updater.transfer.delta.errors import (
     DeltaUnsupported,
 )
 from ncen_updater.transfer.delta.index import Columns, Step
-from ncen_updater.transfer.delta.layout import Fresh, Group, Op, OpKind, Recipe, Ref
+from ncen_updater.transfer.delta.layout import Fresh, Op, OpKind, Recipe, Ref
 from ncen_updater.transfer.delta.numbers import put_number, put_text
 from ncen_updater.transfer.delta.streams import Extent, pack_stream
-from tests.transfer.delta.making import Forge, covers, fresh, group, jar
+from tests.transfer.delta.making import Forge, fresh, group, jar, planes
+
+STREAMS = ("control", "zeros", "differences", "literals")
 
 
 @pytest.fixture
@@ -177,7 +180,7 @@ def test_an_index_that_unpacks_to_more_than_it_says(forge: Forge) -> None:
 def test_a_bomb_costs_nothing(forge: Forge) -> None:
     bomb = pack_stream(bytes(30 << 20))
     made, _ = group(b"")
-    lying = Group(1, (), (), 2, 0, made.control, made.differences, Extent(0, len(bomb), 2))
+    lying = replace(made, view=2, literals=Extent(0, len(bomb), 2))
     forge.plan([0, 1, fresh("new", 2)], lying, streams=bomb)
     tracemalloc.start()
     try:
@@ -206,11 +209,12 @@ def test_files_that_come_out_with_another_size(forge: Forge, size: int) -> None:
         (2**32 - 1, 0, 1),
         (0, 2**32 - 1, 1),
         (0, 0, 2**32 - 1),
+        (0, 0, 0),  # of nothing
         (2 * 100 - 1, 100, 1),  # back again after a gap that the new file has no room for
     ],
 )
 def test_covers_outside_the_old_file(forge: Forge, numbers: tuple[int, int, int]) -> None:
-    made, streams = group(b"", refs=[Ref(1)], control=covers(numbers), differences=bytes(23))
+    made, streams = group(b"", refs=[Ref(1)], control=planes(numbers), differences=bytes(23))
     forge.plan([0, fresh("dir/new", 23)], made, streams=streams)
     with pytest.raises(DeltaRangeRefused) as caught:
         forge.apply()
@@ -219,36 +223,106 @@ def test_covers_outside_the_old_file(forge: Forge, numbers: tuple[int, int, int]
 
 def test_a_cover_of_the_whole_old_file_is_good(forge: Forge) -> None:
     made, streams = group(
-        b"!", refs=[Ref(1)], control=covers((0, 0, 20)), differences=b"\1" + bytes(19)
+        b"!", refs=[Ref(1)], control=planes((0, 0, 20)), differences=b"\1" + bytes(19)
     )
     forge.plan([0, fresh("dir/new", 21)], made, streams=streams)
     forge.apply()
     assert (forge.out / "dir/new").read_bytes() == b"xhat was there befor!"
 
 
-@pytest.mark.parametrize("part", ["control", "differences", "literals"])
+@pytest.mark.parametrize("part", STREAMS)
 @pytest.mark.parametrize("packed", [b"\0", bytes(9), b"\1", b"\xe0" * 40, b"\1\0\0a"])
 def test_streams_that_are_none(forge: Forge, part: str, packed: bytes) -> None:
-    made, streams = group(b"a", refs=[Ref(1)], control=covers((0, 0, 20)), differences=bytes(20))
-    parts, at = {}, 0
+    made, streams = group(
+        b"a", refs=[Ref(1)], control=planes((0, 0, 20)), zeros=planes((3, 16)),
+        differences=bytes(4), view=21,
+    )  # fmt: skip
+    at = 0
     content = b""
-    for name in ("control", "differences", "literals"):
+    for name in STREAMS:
         extent: Extent = getattr(made, name)
         piece = packed if name == part else streams[at : at + extent.packed]
-        parts[name] = Extent(0, len(piece), extent.plain)
+        made = replace(made, **{name: Extent(0, len(piece), extent.plain)})  # type: ignore[arg-type]
         content += piece
         at += extent.packed
-    bad = Group(1, made.refs, (), made.view, made.covers, **parts)
-    forge.plan([0, fresh("dir/new", 21)], bad, streams=content)
+    forge.plan([0, fresh("dir/new", 21)], made, streams=content)
     with pytest.raises(DeltaDamaged) as caught:
         forge.apply()
     assert (caught.value.code, caught.value.exit_code) == ("NU-3151", ExitCode.TRUST)
 
 
+@pytest.mark.parametrize(
+    ("runs", "differences"),
+    [
+        ([(0, 20)], b""),
+        ([(2, 18)], b"ab"),
+        ([(2, 10), (0, 7)], b"abc"),
+        ([(1, 2), (0, 3)], b"a" * 15),  # as unusual as it is, it adds up
+    ],
+)
+def test_runs_of_zeros_that_are_good(
+    forge: Forge, runs: list[tuple[int, int]], differences: bytes
+) -> None:
+    made, streams = group(
+        b"!", refs=[Ref(1)], control=planes((0, 0, 20)), zeros=planes(*runs),
+        differences=differences, view=21,
+    )  # fmt: skip
+    forge.plan([0, fresh("dir/new", 21)], made, streams=streams)
+    forge.apply()
+    expected, at, value = bytearray(b"what was there befor!"), 0, 0
+    for kept, zeros in [*runs, (len(differences) - sum(k for k, _ in runs), 0)]:
+        for _ in range(kept):
+            expected[at] = (expected[at] + differences[value]) % 256
+            at, value = at + 1, value + 1
+        at += zeros
+    assert (forge.out / "dir/new").read_bytes() == bytes(expected)
+
+
+@pytest.mark.parametrize(
+    "runs",
+    [
+        [(0, 17)],  # more zeros than are left out
+        [(0, 15)],
+        [(5, 16)],  # after more than there is
+        [(2**32 - 1, 2**32 - 1)],
+        [(0, 2**32 - 1)],
+        [(2**32 - 1, 1)],
+        [(0, 8), (0, 9)],
+        [(0, 0), (0, 16)],
+        [(3, 0)] * 16 + [(0, 16)],  # more runs than bytes
+    ],
+)
+def test_runs_of_zeros_that_do_not_add_up(forge: Forge, runs: list[tuple[int, int]]) -> None:
+    made, streams = group(
+        b"!", refs=[Ref(1)], control=planes((0, 0, 20)), zeros=planes(*runs),
+        differences=b"abcd", view=21,
+    )  # fmt: skip
+    forge.plan([0, fresh("dir/new", 21)], made, streams=streams)
+    with pytest.raises((DeltaRangeRefused, DeltaDamaged)):
+        forge.apply()
+
+
+def test_a_run_of_zeros_of_any_length_takes_no_memory(tmp_path: Path) -> None:
+    size = 30 << 20
+    forge = Forge(tmp_path / "site", {"old": bytes(size)})
+    made, streams = group(
+        b"", refs=[Ref(0)], control=planes((0, 0, size)), zeros=planes((0, size)), view=size
+    )
+    forge.plan([fresh("new", size)], made, streams=streams)
+    tracemalloc.start()
+    try:
+        forge.apply(forge.limits.model_copy(update={"out_bytes": size}))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 << 20
+    assert (forge.out / "new").read_bytes() == bytes(size)
+
+
 def test_streams_with_bytes_after_their_end(forge: Forge) -> None:
     made, streams = group(b"ab")
     extent = Extent(0, made.literals.packed + 3, 2)
-    longer = Group(1, (), (), 2, 0, made.control, made.differences, extent)
+    longer = replace(made, literals=extent)
     forge.plan([0, 1, fresh("new", 2)], longer, streams=streams + b"abc")
     with pytest.raises(DeltaDamaged):
         forge.apply()
@@ -318,9 +392,7 @@ def test_archives_from_members_that_are_not_there(
     forge = Forge(tmp_path / "site", {"a.jar": jar({"m": b"m" * 900, "n": b"n"}), "b": b"plain"})
     part, streams = group(b"ab", refs=refs)
     recipe = Recipe(0, 0, tuple(ops))
-    made = Group(
-        1, part.refs, (recipe,), part.view, 0, part.control, part.differences, part.literals
-    )
+    made = replace(part, recipes=(recipe,))
     forge.plan([fresh("new", 1000)], made, streams=streams)
     with pytest.raises(DeltaRangeRefused):
         forge.apply()
@@ -330,9 +402,7 @@ def test_deflating_must_be_signed(tmp_path: Path) -> None:
     forge = Forge(tmp_path / "site", {"a.jar": jar({"m": b"m" * 900})})
     part, streams = group(b"ab", refs=[Ref(0, ())])
     recipe = Recipe(0, 0, (Op(OpKind.DEFLATE, 2, 6),))
-    made = Group(
-        1, part.refs, (recipe,), part.view, 0, part.control, part.differences, part.literals
-    )
+    made = replace(part, recipes=(recipe,))
     for wrong in (3, 5):
         forge.plan([fresh("new", wrong)], made, streams=streams)
         with pytest.raises(DeltaRangeRefused):

@@ -1,0 +1,94 @@
+"""What the package asks before it goes: the script that dpkg runs, over real journals."""
+
+from __future__ import annotations
+
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.lock import change_lock
+from ncen_updater.upgrade.model import Change, ChangeKind, ChangeState, Mode
+from ncen_updater.upgrade.names import JOURNAL, LOCK
+
+SCRIPT = Path(__file__).resolve().parents[2] / "packaging" / "debian" / "prerm"
+SYSTEM_PYTHON = Path("/usr/bin/python3")
+pytestmark = pytest.mark.skipif(
+    not SYSTEM_PYTHON.exists(), reason="there is no /usr/bin/python3, which the script runs"
+)
+CHANGE = Change(
+    id="abcdefgh", kind=ChangeKind.UPGRADE, mode=Mode.MIGRATE, state=ChangeState.RUNNING,
+    product="ncen", from_version="3.2.4", to_version="3.3.0", strategy="copy", generation=1,
+    created_at=datetime(2026, 1, 1, tzinfo=UTC),
+)  # fmt: skip
+
+
+class Package:
+    """The script with this machine's places exchanged, and the site that it looks at."""
+
+    def __init__(self, root: Path) -> None:
+        self.state = root / "srv/elsewhere"
+        self.config = root / "agent.toml"
+        self.config.write_text(f'[paths]\nroot = "{root}"\nstate = "srv/elsewhere"\n')
+        text = SCRIPT.read_text("utf-8")
+        for place, other in (
+            ("/etc/ncen-updater/agent.toml", self.config),
+            ("/run/systemd/system", root / "no-systemd"),
+        ):
+            assert place in text
+            text = text.replace(place, str(other))
+        self._script = root / "prerm"
+        self._script.write_text(text)
+
+    def ask(self, act: str = "remove") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["/bin/sh", str(self._script), act, "0.2.0"], capture_output=True, text=True,
+            check=False, timeout=60,
+        )  # fmt: skip
+
+    def open_change(self) -> None:
+        with Journal.open(self.state / JOURNAL) as journal:
+            journal.begin(CHANGE, {})
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Package:
+    made = Package(tmp_path)
+    made.state.mkdir(parents=True)
+    Journal.create(made.state / JOURNAL).close()
+    return made
+
+
+@pytest.mark.parametrize("act", ["remove", "upgrade", "deconfigure"])
+def test_it_goes_where_nothing_is_open_and_stays_where_something_is(
+    package: Package, act: str
+) -> None:
+    before = package.ask(act)
+    assert before.returncode == 0, before.stderr
+    package.open_change()
+    ended = package.ask(act)
+    assert ended.returncode == 1
+    assert "a change of the site is open" in ended.stderr
+
+
+def test_a_site_that_was_never_taken_over(package: Package) -> None:
+    (package.state / JOURNAL).unlink()
+    assert package.ask().returncode == 0
+    package.config.unlink()
+    assert package.ask().returncode == 0
+
+
+def test_somebody_at_work(package: Package) -> None:
+    with change_lock(package.state / LOCK, "test"):
+        assert package.ask().returncode == 1
+    assert package.ask().returncode == 0
+
+
+def test_what_cannot_be_told_keeps_the_agent_but_not_from_being_mended(package: Package) -> None:
+    (package.state / JOURNAL).write_bytes(b"no journal" * 1000)
+    ended = package.ask()
+    assert ended.returncode == 1
+    assert "cannot be told" in ended.stderr
+    assert package.ask("upgrade").returncode == 0

@@ -26,7 +26,7 @@ from ncen_updater import durable
 from ncen_updater.bounded import NotReadable, TooLarge, read_file
 from ncen_updater.errors import UpdaterError
 from ncen_updater.release.document import Offer, release_target
-from ncen_updater.trust.errors import NotProved
+from ncen_updater.trust.errors import NotProved, TrustedRootMissing
 from ncen_updater.trust.names import ROOT_HISTORY
 from ncen_updater.trust.offers import offers_of
 from ncen_updater.trust.signed import is_plain, most_bytes, require_role
@@ -53,11 +53,13 @@ class RootChain:
         """The last root that each one before it leads to.
 
         Raises:
-            RepositoryError: If the installed root is none.
-            OSError: If it cannot be read.
+            TrustedRootMissing: If the installed root cannot be used.
         """
-        root = _root(read_file(self._trusted_root, most_bytes("root")))
-        root.signed.verify_delegate("root", root.signed_bytes, root.signatures)
+        try:
+            root = _root(read_file(self._trusted_root, most_bytes("root")))
+            root.signed.verify_delegate("root", root.signed_bytes, root.signatures)
+        except (OSError, RepositoryError) as error:
+            raise TrustedRootMissing(path=self._trusted_root, detail=str(error)) from error
         newest = root.signed
         while (later := self._after(newest)) is not None:
             newest = later
@@ -134,6 +136,7 @@ def prove_offer(received: Path, trusted_root: Path, offer: Offer) -> tuple[int, 
 
     Raises:
         NotProved: If they do not lead there.
+        TrustedRootMissing: If there is no installed root to begin at.
     """
     lists = received / LISTS
     product, version = offer.product, offer.version
@@ -153,7 +156,7 @@ def prove_offer(received: Path, trusted_root: Path, offer: Offer) -> tuple[int, 
             raise NotProved(version=version, detail="no signed list names it so")
         file = files[release_target(product, version)]
         return int(file.length), str(file.hashes["sha256"])
-    except NotProved:
+    except (NotProved, TrustedRootMissing):
         raise
     except (RepositoryError, UpdaterError, NotReadable, TooLarge, OSError, ValueError) as error:
         raise NotProved(version=version, detail=str(error)) from error

@@ -68,14 +68,14 @@ def restore_root(directory: Path, trusted_root: Path) -> None:
     The stored root stays if it is whole and not older than the installed one.
 
     Raises:
-        TrustedRootMissing: If neither can be used.
+        TrustedRootMissing: If the installed one cannot be used: nothing could be proved by it.
     """
     durable.make_directory(directory)
     stored = directory / "root.json"
     have, installed = _root_version(stored), _root_version(trusted_root)
-    if have is None and installed is None:
+    if installed is None:
         raise TrustedRootMissing(path=trusted_root)
-    if installed is not None and (have is None or installed > have):
+    if have is None or installed > have:
         # The first use of a new site is not worth a warning; a root that vanished later is.
         level = logging.WARNING if any(directory.iterdir()) else logging.INFO
         logger.log(level, "root from %s: version %s, was %s", trusted_root, installed, have)

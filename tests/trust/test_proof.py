@@ -25,7 +25,7 @@ from ncen_updater.progress import Silent
 from ncen_updater.release.canonical import sha256_hex
 from ncen_updater.release.document import Offer
 from ncen_updater.trust.child import ChildSource
-from ncen_updater.trust.errors import NotProved
+from ncen_updater.trust.errors import NotProved, TrustedRootMissing
 from ncen_updater.trust.source import TufReleaseSource
 from tests.badinput.hostile import typed
 from tests.badinput.test_signed import Directory
@@ -216,11 +216,15 @@ def test_roots_that_cannot_be_had_again_stop_no_check(
     assert not (agent.state / "metadata/root_history").exists()
 
 
-def test_no_installed_root(agent: Agent, left: FetchedRelease, user: User) -> None:
+def test_no_installed_root(
+    agent: Agent, server: WebServer, left: FetchedRelease, user: User
+) -> None:
     for content in (b"{", (agent.state / "metadata/targets.json").read_bytes()):
         agent.trusted_root.write_bytes(content)
         error = typed(lambda: user().fetched(left.document.offer()))
-        assert isinstance(error, NotProved)
+        assert isinstance(error, TrustedRootMissing)
+        error = typed(lambda: agent.source(server.url).refresh())
+        assert isinstance(error, TrustedRootMissing)
 
 
 def test_the_process_of_the_site_proves_what_its_reader_left(

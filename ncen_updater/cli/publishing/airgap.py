@@ -76,13 +76,12 @@ def parse_site(text: str) -> tuple[str, str]:
 @click.option(
     "--media-size", metavar="SIZE", help=N_("Cut it into parts of at most this size, such as 4GB.")
 )
-@click.option("--product", default="ncen", show_default=True, help=N_("The product."))
+@click.option("--product", default="ncen", help=N_("The product; ncen unless another is named."))
 @click.option(
     "--channel",
     type=click.Choice(["stable", "preview"]),
     default="stable",
-    show_default=True,
-    help=N_("The channel that the sites follow."),
+    help=N_("The channel that the sites follow; stable unless another is named."),
 )
 @click.option(
     "--agent", metavar="VERSION", help=N_("Version of their agent; this program's if left out.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -300,6 +301,43 @@ def test_runs_of_zeros_that_do_not_add_up(forge: Forge, runs: list[tuple[int, in
     forge.plan([0, fresh("dir/new", 21)], made, streams=streams)
     with pytest.raises((DeltaRangeRefused, DeltaDamaged)):
         forge.apply()
+
+
+def test_more_runs_than_zeros_are_seen_before_anything_is_written(forge: Forge) -> None:
+    made, streams = group(
+        b"!", refs=[Ref(1)], control=planes((0, 0, 20)), zeros=planes(*[(0, 1)] * 17),
+        differences=b"abcd", view=21,
+    )  # fmt: skip
+    forge.plan([0, fresh("dir/new", 21)], made, streams=streams)
+    with pytest.raises(DeltaRangeRefused):
+        forge.apply()
+    assert list(forge.out.iterdir()) == []
+
+
+def test_covers_of_more_bytes_than_there_are_differences(forge: Forge) -> None:
+    made, streams = group(b"!!", refs=[Ref(1)], control=planes((0, 0, 20)), differences=bytes(19))
+    forge.plan([0, fresh("dir/new", 21)], made, streams=streams)
+    with pytest.raises(DeltaRangeRefused):
+        forge.apply()
+
+
+def test_covers_all_over_a_large_old_file(tmp_path: Path) -> None:
+    """What was read last is kept by its place; no place is taken for another."""
+    old = random.Random(5).randbytes(9 << 20)
+    forge = Forge(tmp_path / "site", {"old": old})
+    places = [0, 4 << 20, 8 << 20, 100, (4 << 20) + 16_380, 8_000_000, 5, (9 << 20) - 200, 16_300]
+    lengths = [200, 200, 200, 16_384, 8, 100_000, 200, 200, 300]
+    numbers, there = [], 0
+    for place, length in zip(places, lengths, strict=True):
+        jump = place - there
+        numbers.append((2 * jump if jump >= 0 else -2 * jump - 1, 0, length))
+        there = place + length
+    size = sum(lengths)
+    made, streams = group(b"", refs=[Ref(0)], control=planes(*numbers), differences=bytes(size))
+    forge.plan([fresh("new", size)], made, streams=streams)
+    forge.apply()
+    expected = b"".join(old[p : p + n] for p, n in zip(places, lengths, strict=True))
+    assert (forge.out / "new").read_bytes() == expected
 
 
 def test_a_run_of_zeros_of_any_length_takes_no_memory(tmp_path: Path) -> None:

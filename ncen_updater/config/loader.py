@@ -5,10 +5,12 @@ What comes out of here can be used: relative paths are already below the root.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from ncen_updater.config.errors import ConfigInvalid
 from ncen_updater.config.locate import locate
@@ -18,6 +20,8 @@ from ncen_updater.config.read import read_config
 from ncen_updater.config.words import mistake_for
 
 __all__ = ["load_config"]
+
+logger = logging.getLogger(__name__)
 
 
 def load_config(path: Path, *, euid: int | None = None) -> AgentConfig:
@@ -41,16 +45,44 @@ def load_config(path: Path, *, euid: int | None = None) -> AgentConfig:
     lines = locate(raw.text)
     mistakes = []
     config = None
+    data = _absolute(raw.data)
     try:
-        config = AgentConfig.model_validate(_absolute(raw.data))
+        config = AgentConfig.model_validate(data)
     except ValidationError as error:
-        mistakes += [
-            mistake_for(item, AgentConfig, lines) for item in error.errors(include_url=False)
-        ]
+        problems = error.errors(include_url=False)
+        unknown = [item["loc"] for item in problems if item["type"] == "extra_forbidden"]
+        if unknown:
+            config, problems = _outgrown(data, unknown, problems)
+        mistakes += [mistake_for(item, AgentConfig, lines) for item in problems]
     mistakes += check_places(raw.data, lines)
     if config is None or mistakes:
         raise ConfigInvalid(path, sorted(mistakes, key=lambda item: (item.line or 0, item.setting)))
     return config
+
+
+def _outgrown(
+    data: dict[str, Any], unknown: list[tuple[int | str, ...]], problems: list[ErrorDetails]
+) -> tuple[AgentConfig | None, list[ErrorDetails]]:
+    """Pass unknown settings over where a newer agent than this one was in use here."""
+    from ncen_updater.config.outgrown import newer_agent
+    from ncen_updater.release.lenient import without
+
+    paths = data.get("paths")
+    place = paths.get("agent") if isinstance(paths, dict) else None
+    newer = newer_agent(Path(place)) if isinstance(place, str) else None
+    if newer is None:
+        return None, problems
+    names = ", ".join(".".join(map(str, place)) for place in unknown)
+    try:
+        config = AgentConfig.model_validate(without(data, unknown))
+    except ValidationError as error:
+        return None, error.errors(include_url=False)
+    logger.warning(
+        "settings that are not known are passed over, since agent %s was in use here: %s",
+        newer,
+        names,
+    )
+    return config, []
 
 
 def _absolute(data: dict[str, Any]) -> dict[str, Any]:

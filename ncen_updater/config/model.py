@@ -108,7 +108,8 @@ class PostgresSettings(Settings):
         password_file: A libpq password file (mode 0600) where the server asks for a password.
         owner: The application's role; migrations run as it.
         control_database: A small database of the agent's own; made at the first use.
-        bin_directory: Where ``pg_dump`` and ``pg_restore`` are; only for the dump as a way back.
+        bin_directory: Where ``pg_dump`` and ``pg_restore`` are; by default those of the server's
+            version where packages put them.
         copy_method: ``auto`` chooses by size.
     """
 

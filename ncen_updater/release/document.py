@@ -15,6 +15,7 @@ from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from ncen_updater.release.canonical import canonical_json
 from ncen_updater.release.errors import BadRelease
+from ncen_updater.release.lenient import understood
 from ncen_updater.release.manifest import (
     ByteCount,
     Channel,
@@ -244,8 +245,15 @@ class ReleaseDocument(Model):
         )
 
 
-def parse_release_document(content: bytes, source: str) -> ReleaseDocument:
+def parse_release_document(
+    content: bytes, source: str, *, lenient: bool = False
+) -> ReleaseDocument:
     """Read a release document from its byte form.
+
+    Args:
+        content: The bytes.
+        source: Where they are from, for words.
+        lenient: Whether names that are not known are passed over, as sites do.
 
     Raises:
         BadRelease: If it is too large, not JSON, or breaks the schema.
@@ -253,6 +261,9 @@ def parse_release_document(content: bytes, source: str) -> ReleaseDocument:
     if len(content) > MAX_DOCUMENT_BYTES:
         raise BadRelease(source=source, detail=f"{len(content)} bytes, over {MAX_DOCUMENT_BYTES}")
     try:
-        return ReleaseDocument.model_validate(json.loads(content))
+        data = json.loads(content)
+        if lenient:
+            return understood(ReleaseDocument, data)
+        return ReleaseDocument.model_validate(data)
     except (ValidationError, ValueError, RecursionError) as error:
         raise BadRelease(source=source, detail=str(error)[:500]) from error

@@ -79,7 +79,8 @@ class Records:
         """
         place = self.path(version) / DOCUMENT
         try:
-            document = parse_release_document(read_file(place, MAX_DOCUMENT_BYTES), str(place))
+            content = read_file(place, MAX_DOCUMENT_BYTES)
+            document = parse_release_document(content, str(place), lenient=True)
         except (OSError, UpdaterError) as error:
             raise RecordUnusable(version=version, path=place.parent, detail=str(error)) from error
         if document.manifest.version != str(version):

@@ -79,7 +79,7 @@ class Contents:
         place = self._place(offer)
         self._client.fetch_target(signed, place / DOCUMENT, self._progress)
         write_record(place, signed.length, signed.hashes["sha256"])
-        document = parse_release_document((place / DOCUMENT).read_bytes(), name)
+        document = parse_release_document((place / DOCUMENT).read_bytes(), name, lenient=True)
         if not document.offer().same_release(offer):
             raise DocumentMismatch(version=offer.version, detail=name)
         self._documents[offer.version] = document

@@ -164,7 +164,7 @@ class Downloads:
             BadRelease: If it cannot be read.
         """
         name = release_target(self._product, offer.version)
-        document = parse_release_document(content, name)
+        document = parse_release_document(content, name, lenient=True)
         says = document.offer()
         if not says.same_release(offer):
             different = [

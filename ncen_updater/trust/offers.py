@@ -12,6 +12,7 @@ from ncen_updater import durable
 from ncen_updater.feed.source import FeedView
 from ncen_updater.release.canonical import canonical_json
 from ncen_updater.release.document import Offer, TargetRef, archive_target, release_target
+from ncen_updater.release.lenient import understood
 from ncen_updater.trust.errors import OfferInvalid, ViewDamaged, WrongProduct
 from ncen_updater.trust.lastview import SCHEMA, read_last_view, read_raw
 from ncen_updater.trust.names import OFFER_FIELD, RELEASES_PREFIX
@@ -42,7 +43,8 @@ def matches(signed: SignedFile | None, ref: TargetRef) -> bool:
 def offers_of(product: str, files: Mapping[str, SignedFile]) -> tuple[Offer, ...]:
     """Return the offers of a product's list, oldest first.
 
-    An entry that cannot be understood stops the whole list: it may be a required stop.
+    Names that are not known are passed over (:mod:`~ncen_updater.release.lenient`). An entry that
+    cannot be understood stops the whole list: it may be a required stop.
 
     Raises:
         OfferInvalid: If an entry does not have the agreed form or contradicts the list.
@@ -59,7 +61,7 @@ def _offer(product: str, name: str, files: Mapping[str, SignedFile]) -> Offer:
     try:
         if not isinstance(custom, dict) or OFFER_FIELD not in custom:
             raise OfferInvalid(name=name, detail=f"no field '{OFFER_FIELD}'")
-        offer = Offer.model_validate(custom[OFFER_FIELD])
+        offer = understood(Offer, custom[OFFER_FIELD])
     except (ValidationError, ValueError, RecursionError) as error:
         raise OfferInvalid(name=name, detail=str(error)[:500]) from error
     if offer.product != product:
@@ -107,7 +109,7 @@ def load_view(path: Path) -> FeedView | None:
         if not isinstance(offers, list):
             raise ViewDamaged(path=path, detail="no list of offers")
         return FeedView(
-            offers=tuple(Offer.model_validate(offer) for offer in offers),
+            offers=tuple(understood(Offer, offer) for offer in offers),
             checked_at=summary.checked_at,
             expires_at=summary.expires_at,
             version=summary.version,

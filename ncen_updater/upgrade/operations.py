@@ -45,7 +45,7 @@ from ncen_updater.upgrade.model import (
 from ncen_updater.upgrade.names import JOURNAL, LOCK
 from ncen_updater.upgrade.outcome import Outcome, outcome_of
 from ncen_updater.upgrade.owed import SOAK_OF, may_be_left, owed_rollback, taken_over
-from ncen_updater.upgrade.predictions import expect, settle
+from ncen_updater.upgrade.predictions import expect, expected, settle
 from ncen_updater.upgrade.recovery import Action, Decision, decide
 from ncen_updater.upgrade.requiring import (
     choose,
@@ -156,8 +156,9 @@ class Operations:
                 )
                 facts = {"path": [hop.version for hop in hops], **until, **agreed}
                 agreed = {}
+                predicted = expected(journal, change.from_version, change.to_version)
                 journal.begin(change, facts)
-                expect(journal, change)
+                expect(journal, change, predicted)
                 try:
                     self._finish(journal, change.id, lambda r, c: r.run(c))
                 except ChangeFailed as error:

@@ -11,7 +11,7 @@ from ncen_updater.upgrade.model import Change, ChangeKind, ChangeState
 from ncen_updater.upgrade.outcome import outcome_of, stop_seconds
 from ncen_updater.upgrade.rehearsals import Rehearsals, RehearsalState
 
-__all__ = ["Compared", "compared", "expect", "history", "past", "settle"]
+__all__ = ["Compared", "Expected", "compared", "expect", "expected", "history", "past", "settle"]
 
 #: So many changes back are looked at.
 REMEMBERED = 10
@@ -27,27 +27,52 @@ class Compared:
     real_s: float
 
 
-def expect(journal: Journal, change: Change) -> None:
-    """Keep what the last rehearsal that passed predicted for a change that begins."""
-    for record in Rehearsals(journal).all(REMEMBERED):
-        if record.state is not RehearsalState.PASSED or record.report is None:
-            continue
-        hops = record.report.get("hops")
-        for hop in hops if isinstance(hops, list) else ():
-            if (hop["from"], hop["to"]) != (change.from_version, change.to_version):
+@dataclass(frozen=True)
+class Expected:
+    """What the last rehearsal that passed predicted for a change; seconds."""
+
+    rehearsal: str
+    low_s: float
+    likely_s: float
+    high_s: float
+
+
+def expected(journal: Journal, origin: str, version: str) -> Expected | None:
+    """Return what was predicted for a change, before it begins; None where nothing was.
+
+    Raises:
+        JournalUnreadable: If a report in the journal is none.
+    """
+    with reading(journal.path):
+        for record in Rehearsals(journal).all(REMEMBERED):
+            if record.state is not RehearsalState.PASSED or record.report is None:
                 continue
-            stop = hop["stop_s"]
-            with journal.transaction() as connection:
-                connection.execute(
-                    "INSERT OR REPLACE INTO predictions (change, rehearsal, low_s, likely_s,"
-                    " high_s) VALUES (?,?,?,?,?)",
-                    (change.id, record.id, stop["low"], stop["likely"], stop["high"]),
-                )
-                journal.event(
-                    "predicted", change.id, rehearsal=record.id, low_s=stop["low"],
-                    high_s=stop["high"],
-                )  # fmt: skip
-            return
+            hops = record.report.get("hops")
+            for hop in hops if isinstance(hops, list) else ():
+                if (hop["from"], hop["to"]) == (origin, version):
+                    stop = hop["stop_s"]
+                    low, likely, high = (float(stop[n]) for n in ("low", "likely", "high"))
+                    return Expected(record.id, low, likely, high)
+    return None
+
+
+def expect(journal: Journal, change: Change, predicted: Expected | None) -> None:
+    """Keep what was predicted for a change that begins."""
+    if predicted is None:
+        return
+    with journal.transaction() as connection:
+        connection.execute(
+            "INSERT OR REPLACE INTO predictions (change, rehearsal, low_s, likely_s,"
+            " high_s) VALUES (?,?,?,?,?)",
+            (
+                change.id, predicted.rehearsal, predicted.low_s, predicted.likely_s,
+                predicted.high_s,
+            ),
+        )  # fmt: skip
+        journal.event(
+            "predicted", change.id, rehearsal=predicted.rehearsal, low_s=predicted.low_s,
+            high_s=predicted.high_s,
+        )  # fmt: skip
 
 
 def settle(journal: Journal, change_id: str) -> None:

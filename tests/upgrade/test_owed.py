@@ -12,7 +12,12 @@ from ncen_updater.demo.site import DemoSite, version_of
 from ncen_updater.progress import Silent
 from ncen_updater.upgrade.consent import Consent
 from ncen_updater.upgrade.context import Site
-from ncen_updater.upgrade.errors import ApprovalMissing, ChangeFailed, Held
+from ncen_updater.upgrade.errors import (
+    ApprovalMissing,
+    ChangeFailed,
+    Held,
+    JournalUnreadable,
+)
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.memory import Memory
 from ncen_updater.upgrade.model import ChangeKind, Phase, StepName
@@ -184,3 +189,16 @@ def test_what_fails_again_and_again_is_left_to_a_person(demo: DemoSite, site: Si
     assert not owed.by_itself
     assert Operations(site, Silent()).resume(by_person=True).outcomes
     assert version_of(demo).whole == "3.2.4"
+
+
+@pytest.mark.parametrize(
+    "report", ['{"hops": [7]}', '{"hops": [{"from": "3.2.4", "to": "3.3.0"}]}']
+)
+def test_a_prediction_that_is_none_is_found_before_anything_begins(site: Site, report: str) -> None:
+    rehearse(site, "3.3.0")
+    with Journal.open(site.state / JOURNAL) as journal, journal.transaction() as connection:
+        connection.execute("UPDATE rehearsals SET report = ?", (report,))
+    with pytest.raises(JournalUnreadable):
+        Operations(site, Silent()).upgrade(TARGET)
+    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
+        assert journal.changes() == ()

@@ -139,7 +139,9 @@ def test_no_agent_on_trial_stands_before_the_application() -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give directories an owner")
 def test_users_and_directories(tmp_path: Path) -> None:
     where = PACKAGING / "systemd"
-    (tmp_path / "etc").mkdir()
+    config = tmp_path / "etc/ncen-updater/agent.toml"
+    config.parent.mkdir(parents=True)
+    config.touch(0o600)
     for words in (
         ["systemd-sysusers", f"--root={tmp_path}", str(where / "ncen-updater.sysusers")],
         [
@@ -154,6 +156,17 @@ def test_users_and_directories(tmp_path: Path) -> None:
     lines = (tmp_path / "etc/passwd").read_text().splitlines()
     users = {line.split(":")[0]: line.split(":") for line in lines}
     assert users["ncen-updater-fetch"][6].endswith("nologin")
+    assert config.stat().st_mode & 0o777 == 0o640
+    groups = {
+        line.split(":")[0]: line.split(":")[2]
+        for line in (tmp_path / "etc/group").read_text().splitlines()
+    }
+    assert str(config.stat().st_gid) == groups[ServiceSettings().read_group]
+    # Names in access lists are those of this machine, where that user is not: the line alone.
+    lines = (where / "ncen-updater.tmpfiles").read_text("utf-8").splitlines()
+    assert ["a+", "/etc/ncen-updater/agent.toml", "-", "-", "-", "-", "u:ncen-updater-fetch:r"] in [
+        line.split() for line in lines
+    ]
     state, received = tmp_path / "var/lib/ncen-updater", tmp_path / "var/lib/ncen-updater/received"
     assert state.stat().st_mode & 0o777 == 0o751
     assert state.stat().st_uid == 0

@@ -15,6 +15,7 @@ from typing import IO
 __all__ = [
     "flush_filesystem",
     "fsync_directory",
+    "is_leftover",
     "make_directory",
     "remove",
     "rename",
@@ -83,6 +84,11 @@ def writing(path: Path, mode: int = 0o644) -> Iterator[IO[bytes]]:
         temporary.unlink(missing_ok=True)
         raise
     fsync_directory(path.parent)
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether a file is what a write that was killed left under its temporary name."""
+    return path.name.startswith(".") and PARTIAL in path.name
 
 
 def write(path: Path, content: bytes, mode: int = 0o644) -> None:

@@ -15,6 +15,8 @@ from typing import Any
 from securesystemslib.signer import Key
 from tuf.api.metadata import Metadata, TargetFile, Targets  # type: ignore[attr-defined]
 
+from ncen_updater import durable
+from ncen_updater.bounded import read_file
 from ncen_updater.publisher.ceremony import Ceremony, make_root, set_delegations
 from ncen_updater.publisher.errors import (
     AlreadyPublished,
@@ -29,6 +31,7 @@ from ncen_updater.publisher.papers import check_papers
 from ncen_updater.publisher.repository import FeedRepository
 from ncen_updater.publisher.roles import OFFLINE_TOP, ONLINE_ROLES
 from ncen_updater.release.document import (
+    MAX_DOCUMENT_BYTES,
     Offer,
     ReleaseDocument,
     TargetRef,
@@ -190,17 +193,17 @@ def draft_releases(
         builder: The key of whoever built them, to check their provenance with.
 
     Raises:
-        BuildRefused: If a file in it does not belong to one of its releases, or is not the one
-            that its release document names.
+        BuildRefused: If a file in it does not belong to one of its releases, is not the one that
+            its release document names, or is a link.
         UnknownProduct: If a product has no role.
         AlreadyPublished: If a name is taken by other content.
         PublisherError: If SBOM or provenance of a release do not hold.
         NothingToDo: If all of it is published.
     """
     root = staging / "targets"
-    files = sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
+    files = _staged(root)
     documents = {
-        name: parse_release_document((root / name).read_bytes(), str(root / name))
+        name: parse_release_document(_document(root / name), str(root / name))
         for name in files
         if name.startswith(RELEASES_PREFIX)
     }
@@ -230,6 +233,24 @@ def draft_releases(
     if not repository.changed:
         raise NothingToDo(reason="everything in the staging directory is published")
     return Draft(f"Release of {', '.join(titles)}", repository.changed, papers)
+
+
+def _staged(root: Path) -> list[str]:
+    """Names of all files, without what a build that was killed left half-written."""
+    found = []
+    for path in root.rglob("*"):
+        if path.is_symlink():
+            raise BuildRefused(path=root, reason=f"{path.relative_to(root)} is a link")
+        if path.is_file() and not durable.is_leftover(path):
+            found.append(path.relative_to(root).as_posix())
+    return sorted(found)
+
+
+def _document(path: Path) -> bytes:
+    try:
+        return read_file(path, MAX_DOCUMENT_BYTES)
+    except (OSError, ValueError) as error:
+        raise BuildRefused(path=path, reason=str(error)) from error
 
 
 def _papers(

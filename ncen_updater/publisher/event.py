@@ -50,7 +50,7 @@ from ncen_updater.publisher.eventfiles import (
 )
 from ncen_updater.publisher.feed import FeedState, delegated_roles
 from ncen_updater.publisher.keys import owner_of
-from ncen_updater.publisher.rules import refuse_other_dates, refuse_unsound
+from ncen_updater.publisher.rules import refuse_backdated, refuse_other_dates, refuse_unsound
 from ncen_updater.release.canonical import canonical_json, sha256_hex
 
 __all__ = ["DetachedSignature", "DraftRef", "Event", "digest_of"]
@@ -186,6 +186,7 @@ class Event:
         event._verify_base()
         refuse_unsound(root, targets, drafts)
         refuse_other_dates(root, drafts)
+        refuse_backdated(base, drafts)
         return event
 
     def _verify_base(self) -> None:

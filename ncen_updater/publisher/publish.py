@@ -12,7 +12,8 @@ old metadata invalid under the new root, the timestamp goes first, if the new me
 under the old root as well (old and new keys have both signed). Where neither holds, there is no
 safe order, and nothing is written unless that is accepted explicitly.
 
-A publication that was killed is completed by the same call. Nothing is ever deleted.
+A publication that was killed is completed by the same call. Nothing that was published is ever
+deleted; what was left half-written is, by the next call that writes.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import Any
 from securesystemslib.signer import Signer
 from tuf.api.metadata import Metadata, Root, TargetFile  # type: ignore[attr-defined]
 
+from ncen_updater import durable
 from ncen_updater.i18n import N_, Text
 from ncen_updater.progress import Progress, Silent
 from ncen_updater.publisher.errors import (
@@ -320,9 +322,16 @@ class Publisher:
         root_last: bool,
     ) -> None:
         try:
+            self._remove_leftovers()
             self._write_in_order(drafts, online_roles, files, root_last)
         except OSError as error:
             raise WriteFailed(error) from error
+
+    def _remove_leftovers(self) -> None:
+        """What a publication that was killed left half-written; nobody else writes meanwhile."""
+        for path in self._feed.directory.rglob(".*"):
+            if path.is_file() and durable.is_leftover(path):
+                durable.remove(path)
 
     def _write_in_order(
         self,

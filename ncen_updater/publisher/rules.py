@@ -30,6 +30,7 @@ from ncen_updater.trust.names import OFFER_FIELD, RELEASES_PREFIX
 
 __all__ = [
     "enough",
+    "refuse_backdated",
     "refuse_lapsed",
     "refuse_other_dates",
     "refuse_unsound",
@@ -176,16 +177,43 @@ def refuse_other_dates(
     periods = policy_of(root).expiry_days
     for role, metadata in drafts.items():
         text = issued_at(metadata.signed)
-        try:
-            issued = datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
-        except ValueError as error:
-            raise BadDates(role=role, reason=f"the issue time {text!r} cannot be read") from error
+        issued = _moment(role, text)
         if role not in periods:
             raise BadDates(role=role, reason=f"{POLICY} gives it no period")
         if metadata.signed.expires - issued > timedelta(days=periods[role]):
             raise BadDates(role=role, reason=f"it would last longer than {periods[role]} days")
         if now is not None and issued - now > CLOCK_TOLERANCE:
             raise BadDates(role=role, reason=f"it was drafted in the future ({text})")
+
+
+def refuse_backdated(
+    base: Mapping[str, Metadata[Any]], drafts: Mapping[str, Metadata[Any]]
+) -> None:
+    """Refuse drafts that are older than what they replace: the drafter's clock is behind.
+
+    They would lapse as much earlier than was agreed.
+
+    Args:
+        base: What is published, by role.
+        drafts: The new versions.
+
+    Raises:
+        BadDates: Naming the role.
+    """
+    for role, metadata in drafts.items():
+        before = issued_at(base[role].signed) if role in base else ""
+        text = issued_at(metadata.signed)
+        if before and _moment(role, before) - _moment(role, text) > CLOCK_TOLERANCE:
+            raise BadDates(
+                role=role, reason=f"it was drafted ({text}) before what it replaces ({before})"
+            )
+
+
+def _moment(role: str, text: str) -> datetime:
+    try:
+        return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    except ValueError as error:
+        raise BadDates(role=role, reason=f"the issue time {text!r} cannot be read") from error
 
 
 def enough(role: str, result: VerificationResult) -> None:

@@ -101,6 +101,21 @@ def test_killed_at_random_system_calls(
     assert ("3.3.0", True) in outcomes
 
 
+def test_what_was_left_half_written_is_removed(
+    feed: Path, staged: Path, tmp_path: Path, keys: KeyRing
+) -> None:
+    """Large files that are copied again and again, each time from the beginning, fill a disk."""
+    left = [feed / "targets/.a.tar.gz.partial-0011aabb", feed / "metadata/.x.json.partial-0011aabb"]
+    other = feed / "targets/.htaccess"
+    for path in (*left, other):
+        path.write_bytes(b"half")
+    event = drafted(feed, staged, tmp_path / "event")
+    for officer in keys.officers[:2]:
+        event.sign(officer, event.digest)
+    Publisher(Feed(feed), clock).publish(event, [staged], keys.online)
+    assert [path for path in (*left, other) if path.exists()] == [other]
+
+
 def test_a_first_publication_that_was_killed(tmp_path: Path, keys: KeyRing) -> None:
     feed = tmp_path / "feed"
     public = tuple(s.public_key for s in keys.officers)

@@ -1,0 +1,57 @@
+"""What lies in a staging directory besides a release, and a drafter whose clock is wrong."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.publisher.drafting import draft_releases, draft_renewal
+from ncen_updater.publisher.errors import BadDates, BuildRefused
+from ncen_updater.publisher.event import Event
+from ncen_updater.publisher.feed import Feed
+from ncen_updater.release.document import MAX_DOCUMENT_BYTES
+from tests.publisher.releases import NOW
+
+
+def test_what_a_killed_build_left_is_no_file_of_the_release(feed: Path, staged: Path) -> None:
+    (staged / "targets/.ncen-3.4.0.tar.gz.partial-0011aabb").write_bytes(b"half")
+    draft = draft_releases(Feed(feed).state(), staged, NOW)
+    assert not [name for name in draft.roles["ncen"].signed.targets if "partial" in name]
+
+
+def link(place: Path) -> None:
+    place.symlink_to("/etc/hostname")
+
+
+def loop(place: Path) -> None:
+    place.symlink_to(place.parent)
+
+
+def huge(place: Path) -> None:
+    with place.open("wb") as stream:
+        os.truncate(stream.fileno(), MAX_DOCUMENT_BYTES + 1)
+
+
+@pytest.mark.parametrize("make", [link, loop, huge])
+def test_what_no_build_writes_is_refused(feed: Path, staged: Path, make: object) -> None:
+    assert callable(make)
+    make(staged / "targets/releases/ncen/3.5.0.json")
+    with pytest.raises(BuildRefused):
+        draft_releases(Feed(feed).state(), staged, NOW)
+
+
+@pytest.mark.parametrize(("days", "refused"), [(1, False), (3, True), (4000, True)])
+def test_a_drafter_whose_clock_is_behind(
+    feed: Path, tmp_path: Path, days: int, refused: bool
+) -> None:
+    """What is drafted would lapse as much earlier; each officer's program refuses it."""
+    state = Feed(feed).state()
+    draft = draft_renewal(state, ["ncen"], NOW - timedelta(days=days))
+    if refused:
+        with pytest.raises(BadDates, match="before what it replaces"):
+            Event.create(tmp_path / "event", draft.title, draft.roles, state)
+    else:
+        Event.create(tmp_path / "event", draft.title, draft.roles, state)

@@ -191,7 +191,12 @@ def _prompt(session: Session, path: Path, *, confirm: bool) -> str:
 def _read_file(path: Path) -> bytes:
     with path.open("rb") as stream:
         info = os.fstat(stream.fileno())
-        if info.st_mode & (stat.S_IRWXG | stat.S_IRWXO) or info.st_uid not in (0, os.geteuid()):
+        others = stat.S_IRWXG | stat.S_IRWXO
+        directory = os.environ.get("CREDENTIALS_DIRECTORY")
+        if directory and path.parent == Path(directory):
+            # systemd gives a credential to one user, with an access list that shows as a group's.
+            others &= ~stat.S_IRGRP
+        if info.st_mode & others or info.st_uid not in (0, os.geteuid()):
             raise BadPassphraseSource(source=path, detail="others may read it")
         return stream.read(MAX_PASSPHRASE_BYTES)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,17 +36,28 @@ class Package:
         text = SCRIPT.read_text("utf-8")
         for place, other in (
             ("/etc/ncen-updater/agent.toml", self.config),
-            ("/run/systemd/system", root / "no-systemd"),
+            ("/run/systemd/system", root / "systemd"),
         ):
             assert place in text
             text = text.replace(place, str(other))
         self._script = root / "prerm"
         self._script.write_text(text)
 
+    def with_systemd(self, at_stop: str) -> Path:
+        """Let a stand-in for its program do something and write down how it was called."""
+        (self.config.parent / "systemd").mkdir()
+        calls = self.config.parent / "calls"
+        program = self.config.parent / "bin/deb-systemd-invoke"
+        program.parent.mkdir()
+        program.write_text(f'#!/bin/sh\necho "$@" >> {calls}\n{at_stop}\n')
+        program.chmod(0o755)
+        return calls
+
     def ask(self, act: str = "remove") -> subprocess.CompletedProcess[str]:
+        path = f"{self.config.parent}/bin:/usr/bin:/bin"
         return subprocess.run(
             ["/bin/sh", str(self._script), act, "0.2.0"], capture_output=True, text=True,
-            check=False, timeout=60,
+            check=False, timeout=60, env={"PATH": path},
         )  # fmt: skip
 
     def open_change(self) -> None:
@@ -84,6 +96,32 @@ def test_somebody_at_work(package: Package) -> None:
     with change_lock(package.state / LOCK, "test"):
         assert package.ask().returncode == 1
     assert package.ask().returncode == 0
+
+
+@pytest.mark.parametrize("act", ["remove", "upgrade"])
+def test_the_service_is_stopped_where_nothing_is_open(package: Package, act: str) -> None:
+    calls = package.with_systemd("")
+    assert package.ask(act).returncode == 0
+    assert calls.read_text().splitlines()[0] == "stop ncen-updater.service"
+    calls.unlink()
+    package.open_change()
+    assert package.ask(act).returncode == 1
+    assert not calls.exists(), "told to end, it would have called the change back"
+
+
+def test_a_change_that_begins_just_then(package: Package, tmp_path: Path) -> None:
+    """Between the look and the end of the service."""
+    empty, begun = package.state / JOURNAL, tmp_path / "begun"
+    content = empty.read_bytes()
+    package.open_change()
+    shutil.copytree(package.state, begun)
+    for left in package.state.iterdir():
+        left.unlink()
+    empty.write_bytes(content)
+    package.with_systemd(f"cp {begun}/* {package.state}/")
+    ended = package.ask("upgrade")
+    assert ended.returncode == 1
+    assert "is open" in ended.stderr
 
 
 def test_what_cannot_be_told_keeps_the_agent_but_not_from_being_mended(package: Package) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import subprocess
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
@@ -71,8 +72,12 @@ def _chooses_well(trial: Path, directory: Path, python: Path) -> bool:
     return chosen is None or start == chosen.current
 
 
-def collect_slots(directory: Path) -> tuple[str, ...]:
+def collect_slots(directory: Path, alive: Callable[[], None]) -> tuple[str, ...]:
     """Remove the slots that nobody goes back to; the chosen and the previous one always stay.
+
+    Args:
+        directory: Where the slots are.
+        alive: Called before each removal: a sign of life for who watches.
 
     Raises:
         OSError: If the disk refuses.
@@ -81,4 +86,4 @@ def collect_slots(directory: Path) -> tuple[str, ...]:
     sequence = SequenceFile(directory).load()
     if sequence is None or sequence.previous is None:
         return ()  # without a previous one the failsafe looks among all that are there
-    return AgentSlots(directory).collect({sequence.current, sequence.previous})
+    return AgentSlots(directory).collect({sequence.current, sequence.previous}, alive)

@@ -152,12 +152,21 @@ class AgentSlots:
             durable.rename(place, partial)
         _delete(partial)
 
-    def collect(self, keep: Collection[str]) -> tuple[str, ...]:
-        """Remove every slot but these, and what interrupted builds left; return what went."""
+    def collect(
+        self, keep: Collection[str], alive: Callable[[], None] = lambda: None
+    ) -> tuple[str, ...]:
+        """Remove every slot but these, and what interrupted builds left; return what went.
+
+        Args:
+            keep: Versions that stay.
+            alive: Called before each removal, which may take a while on a slow disk.
+        """
         gone = tuple(version for version in self.versions() if version not in keep)
         for version in gone:
+            alive()
             self.remove(version)
         for left in self.directory.glob(f"*{PARTIAL}"):
+            alive()
             _delete(left)
         return gone
 

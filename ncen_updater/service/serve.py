@@ -131,7 +131,7 @@ def serve(
     else:
         runner = ProcessRunner(config_path, notifier.alive, lambda: waker.stopping, board)
     orders = _JournalOrders(state / JOURNAL)
-    probation = _probation(config, runner)
+    probation = _probation(config, runner, notifier.alive)
 
     def tell(happening: Happening) -> None:
         for listener in (board.tell, *listeners):
@@ -176,7 +176,9 @@ def _end_torn(orders: _JournalOrders) -> None:
         logger.warning("orders that were torn stay so for now: %s", error)
 
 
-def _probation(config: AgentConfig, runner: ProcessRunner | UnitRunner) -> Probation:
+def _probation(
+    config: AgentConfig, runner: ProcessRunner | UnitRunner, alive: Callable[[], None]
+) -> Probation:
     directory = config.paths.resolve(config.paths.agent)
     journal_path = config.paths.resolve(config.paths.state) / JOURNAL
     agent = version("ncen-updater")
@@ -188,7 +190,7 @@ def _probation(config: AgentConfig, runner: ProcessRunner | UnitRunner) -> Proba
     def tidy() -> None:
         try:
             renew_failsafe(directory, SYSTEM_PYTHON)
-            collect_slots(directory)
+            collect_slots(directory, alive)
         except (OSError, UpdaterError) as error:
             logger.warning("the agent's directory is not tidy: %s", error)
 

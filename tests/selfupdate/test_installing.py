@@ -186,9 +186,12 @@ def test_slots_that_nobody_goes_back_to_are_collected(copied: Server) -> None:
         (copied.agent / version).mkdir()
         (copied.agent / version / "slot.json").write_text("{}")
     (copied.agent / "1.0.partial").mkdir()
-    assert collect_slots(copied.agent) == ()
+    alive: list[None] = []
+    assert collect_slots(copied.agent, lambda: alive.append(None)) == ()
+    assert not alive
     SequenceFile(copied.agent).update(lambda _: Sequence(VERSION, "0.8.0"))
-    assert collect_slots(copied.agent) == ("0.7.0",)
+    assert collect_slots(copied.agent, lambda: alive.append(None)) == ("0.7.0",)
+    assert alive, "whoever watches would have ended the service on a slow disk"
     assert sorted(p.name for p in copied.agent.glob("[01]*")) == ["0.8.0", VERSION]
 
 

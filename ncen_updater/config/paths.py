@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import tzinfo
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ncen_updater.config.errors import ConfigInvalid, Mistake
 from ncen_updater.config.locate import line_of, locate
 from ncen_updater.config.read import RawConfig, read_config
 from ncen_updater.i18n import N_, Text
 
-__all__ = ["DEFAULT_SOCKET", "Places", "load_places", "service_socket"]
+__all__ = ["DEFAULT_SOCKET", "Places", "load_places", "service_socket", "site_zone"]
 
 # The same as in model.py, which cannot be imported here; a test compares them.
 DEFAULTS = {
@@ -107,6 +109,28 @@ def service_socket(path: Path) -> Path:
     if mistakes:
         raise ConfigInvalid(path, mistakes)
     return Path(root) / place
+
+
+def site_zone(path: Path) -> tzinfo | None:
+    """Return the zone in which people of a site speak of hours; None for the machine's own.
+
+    Raises:
+        ConfigError: As :func:`ncen_updater.config.loader.load_config`, for what is read here.
+    """
+    raw = read_config(path)
+    mistakes: list[Mistake] = []
+    name = _text(raw, ("service", "timezone"), "", mistakes)
+    if not name or mistakes:
+        if mistakes:
+            raise ConfigInvalid(path, mistakes)
+        return None
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        problem = Text(N_("is no time zone that this machine knows."))
+        remedy = Text(N_("Write a name such as Indian/Mauritius."))
+        mistake = _mistake(raw, ("service", "timezone"), problem, remedy)
+        raise ConfigInvalid(path, [mistake]) from error
 
 
 def _text(

@@ -1,8 +1,8 @@
 """What systemd starts for each piece of work of the service: one order on stdin, one result after.
 
-The service lets people in at its socket and cannot reach the databases; this process can, and is not
-on the network. So that the one is no way to the other, only the commands of :data:`COMMANDS` are run
-here, on the configuration that the unit names.
+The service lets people in at its socket and cannot reach the databases; this process can, and is
+not on the network. So that the one is no way to the other, only the commands of :data:`COMMANDS`
+are run here, on the configuration that the unit names.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What stands between a site and its next release: run as a child, one JSON document on stdout.
 
-Reads the last verified list, the slots, the journal and the live databases; changes nothing and
-talks to no network.
+Reads the last verified list, the slots, the journal and the live databases; talks to no network,
+and changes nothing but the dossiers that are kept of it.
 """
 
 from __future__ import annotations
@@ -127,6 +127,7 @@ def _built(site: Site, hop: Offer) -> bool:
 
 def main() -> int:
     """Assess the site of a configuration file; return the exit status."""
+    from ncen_updater.cli.dossier.kept import renew_dossiers
     from ncen_updater.composition import build_site
     from ncen_updater.config.loader import load_config
     from ncen_updater.selfupdate.renewing import agent_on_offer
@@ -135,6 +136,7 @@ def main() -> int:
     try:
         site = build_site(load_config(config_path), config_path)
         found = assess(site, agent_on_offer(site, config_path))
+        renew_dossiers(site, found.target, found.binding)
     except UpdaterError as error:
         sys.stdout.write(json.dumps({"error": {"code": error.code, "what": str(error)}}) + "\n")
         return int(error.exit_code)

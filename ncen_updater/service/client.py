@@ -27,6 +27,13 @@ MAX_LINE = 1_000_000
 Document = dict[str, Any]
 
 
+class _Object(dict[str, Any]):
+    """An object of an answer; what is missing in it is the fault of who answered."""
+
+    def __missing__(self, name: str) -> Any:  # noqa: ANN401 - never returns
+        raise ServiceSilent(reason=f"its answer has no '{name}'")
+
+
 class _Connection(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
@@ -138,7 +145,7 @@ class Client:
 def _document(response: http.client.HTTPResponse) -> Document:
     content = response.read(MAX_BYTES + 1)
     try:
-        document = json.loads(content) if len(content) <= MAX_BYTES else None
+        document = json.loads(content, object_hook=_Object) if len(content) <= MAX_BYTES else None
     except (ValueError, RecursionError) as error:
         raise ServiceSilent(reason="it answered what is no JSON") from error
     if not isinstance(document, dict):
@@ -167,7 +174,7 @@ def _events(response: http.client.HTTPResponse) -> Iterator[tuple[int | None, St
         elif not text and "data" in fields:
             number = fields.get("id", "")
             with contextlib.suppress(ValueError, RecursionError):
-                data = json.loads(fields["data"])
+                data = json.loads(fields["data"], object_hook=_Object)
                 if isinstance(data, dict):
                     event = StreamEvent(fields.get("event", "message"), data)
                     yield int(number) if number.isdigit() else None, event

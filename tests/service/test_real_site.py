@@ -59,6 +59,10 @@ def rehearsed(served: ServedSite) -> bool:
     return assessment is not None and assessment.rehearsed is Rehearsed.PASSED
 
 
+def dossiers(served: ServedSite) -> list[str]:
+    return [path.read_text("utf-8") for path in (served.demo.state / "dossiers").iterdir()]
+
+
 def test_from_a_release_on_offer_to_one_that_is_kept(served: ServedSite) -> None:
     before, began = served.records(), datetime.now(UTC)
     served.start()
@@ -66,6 +70,7 @@ def test_from_a_release_on_offer_to_one_that_is_kept(served: ServedSite) -> None
     assert len(list((served.demo.state / "dossiers").iterdir())) == 2
     assert served.approve(AMINA) == 1
     served.until("one more has to approve", lambda: served.said("waits for approval: 1 more"))
+    served.until("on paper, too", lambda: all("amina" in page for page in dossiers(served)))
     assert served.approve(BO) == 0
     served.until("waits for the window", lambda: served.said("waits for the window"))
     served.hold("audit")
@@ -80,6 +85,7 @@ def test_from_a_release_on_offer_to_one_that_is_kept(served: ServedSite) -> None
     served.until("collected", lambda: "collect-ended" in served.kinds())
     served.until("at rest", served.at_rest)
     assert served.judge(before, "3.2.4") == []
+    assert all("bo" in page for page in dossiers(served)), "what was approved stays on paper"
     assert served.outside(open_hours(), began) == []
     kinds = served.kinds()
     for kind in ("rehearsal-passed", "approved", "predicted", "stop-compared", "collect-ended"):

@@ -16,6 +16,7 @@ from ncen_updater.cli.person import person
 from ncen_updater.cli.remote import service_for
 from ncen_updater.cli.render import format_time, jsonable
 from ncen_updater.cli.session import AgentSession
+from ncen_updater.config.paths import site_zone
 from ncen_updater.errors import ExitCode
 from ncen_updater.i18n import N_, Text
 from ncen_updater.service.errors import NotNext
@@ -86,7 +87,7 @@ def schedule(
     session = agent_session(context)
     if (time is None) is not cancel:
         raise click.UsageError("give a TIME, or --cancel", context)
-    moment = parse_until(time, datetime.now(UTC))
+    moment = parse_until(time, datetime.now(UTC), site_zone(session.config))
     target = parse_version(version)
     service = service_for(session)
     if service is not None:
@@ -198,8 +199,8 @@ def _standing_here(session: AgentSession, found: Subject) -> Document:
     return {key: jsonable(value, session.language) for key, value in document.items()}
 
 
-def _when(text: str) -> str:
-    return format_time(datetime.fromisoformat(text))
+def _when(session: AgentSession, text: str) -> str:
+    return format_time(datetime.fromisoformat(text), site_zone(session.config))
 
 
 def _show(session: AgentSession, standing: Document) -> None:
@@ -207,7 +208,7 @@ def _show(session: AgentSession, standing: Document) -> None:
     for void in standing["voids"]:
         session.show(Text(N_("No longer what was approved: {reason}"), {"reason": void}))
     for approval in standing["approvals"]:
-        values: dict[str, object] = {"who": approval["who"], "at": _when(approval["at"])}
+        values: dict[str, object] = {"who": approval["who"], "at": _when(session, approval["at"])}
         session.show(Text(N_("Approved by {who}, {at}"), values))
     if standing["binding"]:
         digest = {"digest": standing["binding"]}
@@ -218,6 +219,6 @@ def _show(session: AgentSession, standing: Document) -> None:
     else:
         session.show(Text(N_("{version} is approved."), missing))
     if standing["scheduled"] is not None:
-        chosen = {"at": _when(standing["scheduled"]), "who": standing["scheduled_by"]}
+        chosen = {"at": _when(session, standing["scheduled"]), "who": standing["scheduled_by"]}
         session.show(Text(N_("It begins at the earliest {at}, as {who} chose."), chosen))
     session.finish(standing)

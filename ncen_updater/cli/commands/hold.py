@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 
 import click
 
@@ -12,7 +12,7 @@ from ncen_updater.cli.lazy import Command
 from ncen_updater.cli.program import user_name
 from ncen_updater.cli.remote import service_for
 from ncen_updater.cli.render import clean, format_time
-from ncen_updater.config.paths import load_places
+from ncen_updater.config.paths import load_places, site_zone
 from ncen_updater.errors import ExitCode
 from ncen_updater.i18n import N_, Text
 from ncen_updater.upgrade.journal import Journal
@@ -24,8 +24,13 @@ __all__ = ["hold", "parse_until", "unhold"]
 MAX_REASON = 500
 
 
-def parse_until(text: str | None, now: datetime) -> datetime | None:
-    """Read the end of a hold: a date (its first instant) or a time, local unless it says otherwise.
+def parse_until(text: str | None, now: datetime, zone: tzinfo | None = None) -> datetime | None:
+    """Read a date (its first instant) or a time, at the site's hours unless it says otherwise.
+
+    Args:
+        text: What a person wrote.
+        now: The time.
+        zone: Zone of the site, as its windows are reckoned; that of the machine by default.
 
     Raises:
         BadTime: If it cannot be read or has passed.
@@ -33,7 +38,9 @@ def parse_until(text: str | None, now: datetime) -> datetime | None:
     if text is None:
         return None
     try:
-        moment = datetime.fromisoformat(text).astimezone(UTC)
+        written = datetime.fromisoformat(text)
+        local = written.replace(tzinfo=written.tzinfo or zone)
+        moment = local.astimezone(UTC)
     except (ValueError, OverflowError, OSError) as error:
         raise BadTime(text=text, state=NOTHING_CHANGED) from error
     if moment <= now:
@@ -53,7 +60,8 @@ def hold(context: click.Context, reason: str, until: str | None, dry_run: bool) 
     reason = clean(reason).replace("\n", " ").strip()[:MAX_REASON]
     if not reason:
         raise click.BadParameter("empty", context, param_hint="--reason")
-    end = parse_until(until, datetime.now(UTC))
+    zone = site_zone(session.config)
+    end = parse_until(until, datetime.now(UTC), zone)
     service = None if dry_run else service_for(session)
     if service is not None:
         until_text = end.isoformat() if end else None
@@ -64,7 +72,7 @@ def hold(context: click.Context, reason: str, until: str | None, dry_run: bool) 
         with Journal.open(places.state / JOURNAL, read_only=dry_run) as journal:
             if not dry_run:
                 Memory(journal).hold(reason, by, end)
-    values = {"by": by, "reason": reason, "until": format_time(end) if end else "-"}
+    values = {"by": by, "reason": reason, "until": format_time(end, zone) if end else "-"}
     until_then, for_good = (
         (
             N_("Upgrades would be on hold until {until}: {reason}"),

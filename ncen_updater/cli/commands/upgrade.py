@@ -81,6 +81,7 @@ def upgrade(
             session.finish(path_document(path, session.language, str(site.slots.current())))
             return ExitCode.OK
         show_plan(session, made)
+        target = made.hops[-1].offer.release_version  # what was agreed to, whatever comes meanwhile
         question = Text(N_("Upgrade {product} now?"), {"product": product})
         session.agree(question, yes=False)
     interruption = Interruption()
@@ -111,4 +112,5 @@ def _ordered(
         for line in plan.get("words", ()):
             session.show(str(line))
         session.agree(Text(N_("Upgrade now?")), yes=False)
+        version = plan["hops"][-1]["version"]  # what was agreed to, whatever comes meanwhile
     return carry_out(session, service, "upgrade", version=version, retry=retry)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable
+from datetime import datetime
 from xml.etree import ElementTree as Tree
 
 from ncen_updater.cli.render import clean
+from ncen_updater.policy.approval import Approval
 
-__all__ = ["ARROW", "Child", "element", "grid", "pairs", "paragraphs", "write"]
+__all__ = ["ARROW", "Child", "element", "grid", "mark", "pairs", "paragraphs", "write"]
 
 Child = Tree.Element | str
 ARROW = "\u2192"
@@ -33,6 +37,13 @@ def element(tag: str, *children: Child, **attributes: str) -> Tree.Element:
         else:
             last.tail = (last.tail or "") + clean(child)
     return made
+
+
+def mark(approvals: Iterable[Approval], not_before: datetime | None) -> str:
+    """Return what tells a page with other approvals or another time from this one; pure."""
+    rows = [[a.who, a.uid, a.at.isoformat()] for a in approvals]
+    content = json.dumps([rows, not_before.isoformat() if not_before else None]).encode()
+    return hashlib.sha256(content).hexdigest()
 
 
 def paragraphs(text: str) -> list[Tree.Element]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from packaging.version import Version
 
 from ncen_updater import durable
+from ncen_updater.cli.dossier.html import mark
 from ncen_updater.cli.dossier.page import page
 from ncen_updater.errors import UpdaterError
 from ncen_updater.i18n import languages
@@ -17,13 +18,16 @@ from ncen_updater.upgrade.consent import Consent
 from ncen_updater.upgrade.context import Site
 from ncen_updater.upgrade.dossier import gather
 from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.names import JOURNAL
 
-__all__ = ["DIRECTORY", "keep_dossiers"]
+__all__ = ["DIRECTORY", "keep_dossiers", "renew_dossiers"]
 
 logger = logging.getLogger(__name__)
 
 #: Below the state directory; a page is named by its binding and its language.
 DIRECTORY = "dossiers"
+#: Within so many bytes of a page its head says which approvals it shows.
+HEAD_BYTES = 4096
 
 
 def keep_dossiers(site: Site, journal: Journal, target: str) -> tuple[Path, ...]:
@@ -44,6 +48,27 @@ def keep_dossiers(site: Site, journal: Journal, target: str) -> tuple[Path, ...]
     except (UpdaterError, OSError) as error:
         logger.warning("the dossier on %s was not written: %s", target, error)
         return ()
+
+
+def renew_dossiers(site: Site, target: str | None, binding: str) -> None:
+    """Write the pages anew where people approved, or chose a time, since they were written.
+
+    Requests only write down what people said; the pages follow when the service looks next.
+    """
+    if target is None or not binding:
+        return
+    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
+        consent = Consent(journal)
+        chosen = consent.scheduled(binding)
+        now = mark(consent.approvals(binding), chosen.not_before if chosen else None)
+        path = site.state / DIRECTORY / f"{binding}.{languages()[0]}.html"
+        try:
+            with path.open("rb") as page_of_it:
+                shown = now.encode() in page_of_it.read(HEAD_BYTES)
+        except OSError:
+            shown = False
+        if not shown:
+            keep_dossiers(site, journal, target)
 
 
 def _keep(site: Site, journal: Journal, target: str) -> tuple[Path, ...]:

@@ -7,7 +7,16 @@ from datetime import datetime
 from xml.etree import ElementTree as Tree
 
 from ncen_updater.cli.dossier.data import data_section
-from ncen_updater.cli.dossier.html import ARROW, Child, element, grid, pairs, paragraphs, write
+from ncen_updater.cli.dossier.html import (
+    ARROW,
+    Child,
+    element,
+    grid,
+    mark,
+    pairs,
+    paragraphs,
+    write,
+)
 from ncen_updater.cli.dossier.risks import risks
 from ncen_updater.cli.dossier.style import STYLE
 from ncen_updater.cli.render import SEVERITIES, format_bytes, format_duration, format_time
@@ -36,6 +45,7 @@ def page(dossier: Dossier, language: str = DEFAULT_LANGUAGE) -> bytes:
         element("meta", charset="utf-8"),
         element("meta", **{"http-equiv": "Content-Security-Policy", "content": POLICY}),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="shows", content=mark(dossier.approvals, dossier.not_before)),
         element("title", title),
         _style(),
     )

@@ -52,6 +52,28 @@ def test_a_server_that_nobody_vouches_for_is_told_as_tls(
     assert server.requests == []
 
 
+def test_no_variable_makes_an_authority_a_proxy_or_a_password(
+    tmp_path: Path, authority: Authority, agent: Agent, feed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What ``requests`` would take from the environment decides nothing here."""
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.setenv(name, str(authority.file))
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login site password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    context = authority.server_context(authority.certify("server"))
+    with serving(feed.directory, tls=context) as server, proxying() as proxy:
+        for name in ("https_proxy", "HTTPS_PROXY", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy.url)
+        with pytest.raises(FeedTls):
+            agent.source(server.url).refresh()
+        assert agent.source(server.url, ca_file=authority.file).refresh().offers
+        assert proxy.seen == []
+    with proxying() as proxy, serving(feed.directory) as server:
+        assert agent.source(server.url, proxy=proxy.url).refresh().offers
+        assert "secret" not in "".join(proxy.headers)
+        assert not [line for line in proxy.headers if line.lower().startswith("authorization")]
+
+
 @pytest.mark.parametrize("how", ["none", "of another authority"])
 def test_a_client_that_the_server_does_not_know_is_told_as_such(
     tmp_path: Path, authority: Authority, agent: Agent, feed: Feed, how: str

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -151,28 +149,3 @@ def test_ends_with_who_asked(config: Path) -> None:
             _wait_for(lambda: not _workers(config))
         for connection in accepted:
             connection.close()
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a child another user")
-def test_a_child_of_root_works_as_the_owner_of_what_it_writes(
-    server: WebServer, feed: Feed
-) -> None:
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as name:  # pytest's own is closed to others
-        root = Path(name)
-        root.chmod(0o755)
-        feed.trusted_root(root / "root.json").chmod(0o644)
-        config = root / "agent.toml"
-        config.write_text(
-            CONFIG.format(url=server.url, root=root).replace('"systemd"', '"process"')
-        )
-        try:
-            subprocess.run([sys.executable, "-c", "import ncen_updater"], user=65534, check=True)
-        except (OSError, subprocess.CalledProcessError):
-            pytest.skip(f"another user may not run {sys.executable}")
-        received = root / "received"
-        received.mkdir()
-        os.chown(received, 65534, 65534)
-        ChildSource(load_config(config), config).refresh()
-        left = list(received.rglob("*"))
-        assert left
-        assert {path.stat().st_uid for path in left} == {65534}

@@ -339,8 +339,8 @@ class TokenUnusable(PublisherError):
     code = "NU-7043"
     what = N_("The token '{label}' cannot be used.")
     remedy = N_(
-        "Check that it is plugged in, its label and the id of the key; with two tokens of the same"
-        " label, unplug one. Tokens sign with ECDSA P-256 or P-384 only."
+        "Check that it is plugged in, its label, the id of the key, and the driver (--module); with"
+        " two tokens of the same label, unplug one. Tokens sign with ECDSA P-256 or P-384 only."
     )
 
 

@@ -100,7 +100,7 @@ def _our_errors(token: Token) -> Iterator[None]:
         text = str(error)
         if "CKR_PIN" in text:
             raise WrongPin(label=token.label, detail=text) from error
-        raise TokenUnusable(label=token.label, detail=text) from error
+        raise TokenUnusable(label=token.label, detail=f"{text}; driver {token.module}") from error
 
 
 def _public_key(token: Token) -> Key:

@@ -52,6 +52,12 @@ def test_a_good_release(tmp_path: Path) -> None:
     assert lint_release(good(tmp_path / "r")) == []
 
 
+def test_an_agent_is_not_asked_for_a_probe(tmp_path: Path) -> None:
+    for product, expected in (("ncen", {"7120"}), ("ncen-updater", set())):
+        release = write_release(tmp_path / product, product=product)
+        assert codes(release) & {"7120"} == expected
+
+
 @pytest.mark.parametrize(
     ("expected", "old", "new"),
     [

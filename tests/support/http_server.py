@@ -61,7 +61,7 @@ class WebServer:
         self.faults: list[Fault] = []
         self.requests: list[Request] = []
         self.date: str | None = None
-        self.head = True
+        self.no_head: int | None = None
         self._ending = threading.Event()
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = False
@@ -136,10 +136,10 @@ class WebServer:
                     self.file(file.read_bytes(), fault)
 
             def do_HEAD(self) -> None:
-                if server.head:
+                if server.no_head is None:
                     self.do_GET()
                 else:
-                    self.send_error(501)
+                    self.send_error(server.no_head)
 
             def file(self, content: bytes, fault: Fault) -> None:
                 span = self.headers.get("Range")

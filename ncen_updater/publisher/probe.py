@@ -27,7 +27,7 @@ TIMESTAMP_MAX_AGE_S: Final = 600
 ABSENT_MAX_AGE_S: Final = 600
 NO_RANGES: Final = "NU-7215"
 OK, PARTIAL, FORBIDDEN, NOT_FOUND, GONE = 200, 206, 403, 404, 410
-#: Servers that answer a HEAD so may still give the file; some stores want a right of its own for it.
+#: Servers that answer a HEAD so may still give the file; some stores want a right of its own.
 NO_HEAD: Final = frozenset({403, 405, 501})
 
 

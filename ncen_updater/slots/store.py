@@ -379,5 +379,5 @@ def _seal(place: Path, entries: tuple[TreeEntry, ...]) -> None:
     """Take the right to write from every file, and flush everything."""
     for entry in entries:
         if entry.type is not EntryType.SYMLINK:
-            (place / entry.path).chmod(sealed_mode(entry))
+            os.chmod(f"{place}/{entry.path}", sealed_mode(entry))  # noqa: PTH101 - there are many
     durable.flush_filesystem(place)

@@ -32,8 +32,6 @@ from urllib.parse import quote
 from tuf.api.exceptions import BadVersionNumberError, ExpiredMetadataError, RepositoryError
 from tuf.api.metadata import Metadata, Signed, TargetFile, Targets  # type: ignore[attr-defined]
 from tuf.ngclient.config import UpdaterConfig
-from tufup.client import Client
-from tufup.common import TargetMeta
 
 from ncen_updater import durable
 from ncen_updater.progress import Progress, Silent
@@ -59,6 +57,7 @@ from ncen_updater.trust.signed import (
     restore_root,
     unverified,
 )
+from ncen_updater.trust.stock import Client, TargetMeta
 
 __all__ = ["TrustClient"]
 

@@ -232,14 +232,28 @@ class _Builder:
 
     def _write(self, entry: Fresh, pieces: Iterator[bytes]) -> str:
         digest, left = hashlib.sha256(), entry.size
-        with os.fdopen(self._below.create(entry.path), "wb", PIECE) as stream:
-            for piece in pieces:
-                left -= len(piece)
+        with os.fdopen(self._below.create(entry.path), "wb") as stream:
+            for block in _blocks(pieces):
+                left -= len(block)
                 if left < 0:
                     break
-                digest.update(piece)
-                stream.write(piece)
+                digest.update(block)
+                stream.write(block)
             os.fchmod(stream.fileno(), entry.mode)
         if left:
             raise OutOfRange(f"{entry.path!r} does not come out with its {entry.size} bytes")
         return digest.hexdigest()
+
+
+def _blocks(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Pieces put together: an archive has a hundred thousand of a few bytes."""
+    parts: list[bytes] = []
+    have = 0
+    for piece in pieces:
+        parts.append(piece)
+        have += len(piece)
+        if have >= PIECE:
+            yield b"".join(parts)
+            parts, have = [], 0
+    if have:
+        yield b"".join(parts)

@@ -6,9 +6,9 @@ archive, compressed as they were.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
+from ncen_updater.transfer.delta.ahead import Ahead
 from ncen_updater.transfer.delta.codec import View
 from ncen_updater.transfer.delta.layout import Op, OpKind, Recipe
 from ncen_updater.transfer.delta.model import deflated
@@ -16,8 +16,6 @@ from ncen_updater.transfer.delta.numbers import OutOfRange
 from ncen_updater.transfer.delta.origin import GroupReference
 
 __all__ = ["rebuilt"]
-
-PIECE = 256 << 10
 
 
 def rebuilt(view: View, recipe: Recipe, reference: GroupReference) -> Iterator[bytes]:
@@ -43,14 +41,14 @@ def _members(view: View, op: Op, source: int, reference: GroupReference) -> Iter
     table = reference.table(source)
     if op.argument + op.count > len(table):
         raise OutOfRange("the old archive has fewer members")
+    ahead = Ahead(lambda: reference.descriptor(source))
     for index in range(op.argument, op.argument + op.count):
         if index > op.argument:
             yield from view.pieces(table.gap(index)[1])
         member = table[index]
         at = member.start
         while at < member.end:
-            descriptor = reference.descriptor(source)
-            piece = os.pread(descriptor, min(PIECE, member.end - at), at)
+            piece = ahead.read(at, member.end - at)
             if not piece:
                 raise OutOfRange("the old archive is cut off")
             at += len(piece)

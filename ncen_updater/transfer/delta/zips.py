@@ -14,6 +14,8 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from ncen_updater.transfer.delta.ahead import Ahead
+
 __all__ = ["DEFLATED", "MAX_MEMBERS", "STORED", "Member", "NotAnArchive", "Table", "inflate"]
 
 MAX_MEMBERS = 1_000_000
@@ -102,12 +104,13 @@ class Table:
         count, start, length = self._directory()
         if count > MAX_MEMBERS or length > MAX_DIRECTORY or start + length > self.size:
             raise NotAnArchive("the central directory is too large or not in the file")
+        ahead = Ahead(lambda: self._file)
         rows = sorted(self._rows(os.pread(self._file, length, start), count, names))
         end = 0
         for header, packed, plain, check, method, name in rows:
             if header < end:
                 raise NotAnArchive("members overlap")
-            data = self._data_start(header)
+            data = _data_start(ahead, header)
             end = data + packed
             if end > start:
                 raise NotAnArchive("a member is not before the central directory")
@@ -166,11 +169,12 @@ class Table:
         if at != len(directory):
             raise NotAnArchive("the central directory has another length")
 
-    def _data_start(self, header: int) -> int:
-        fields = LOCAL.unpack(os.pread(self._file, LOCAL.size, header))
-        if fields[0] != b"PK\3\4":
-            raise NotAnArchive("a member without its header")
-        return header + LOCAL.size + int(fields[9]) + int(fields[10])
+
+def _data_start(ahead: Ahead, header: int) -> int:
+    fields = LOCAL.unpack(ahead.whole(header, LOCAL.size))
+    if fields[0] != b"PK\3\4":
+        raise NotAnArchive("a member without its header")
+    return header + LOCAL.size + int(fields[9]) + int(fields[10])
 
 
 def inflate(descriptor: int, member: Member) -> Iterator[bytes]:
@@ -217,12 +221,12 @@ def view_pieces(table: Table, descriptor: int, members: Sequence[int]) -> Iterat
     """
     if members and members[-1] >= len(table):
         raise NotAnArchive("there are fewer members")
-    chosen = iter(members)
+    ahead, chosen = Ahead(lambda: descriptor), iter(members)
     wanted = next(chosen, None)
     for index in range(len(table) + 1):
         at, length = table.gap(index)
         while length:
-            piece = os.pread(descriptor, min(PIECE, length), at)
+            piece = ahead.read(at, length)
             if not piece:
                 raise NotAnArchive("the file is cut off")
             at += len(piece)

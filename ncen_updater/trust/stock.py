@@ -1,0 +1,33 @@
+"""tufup's client, without the rest of tufup.
+
+The first file of that package imports its publisher's side, and with it setuptools: a fifth of the
+time and a tenth of the memory of a check of the feed. So its client is imported without that file.
+Whoever imports ``tufup`` by itself, before or later, gets it whole.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from importlib.util import find_spec, module_from_spec
+from typing import Any
+
+__all__ = ["Client", "TargetMeta"]
+
+PACKAGE = "tufup"
+
+
+def _parts() -> tuple[Any, Any]:
+    """Return the modules ``tufup.client`` and ``tufup.common``."""
+    spec = None if PACKAGE in sys.modules else find_spec(PACKAGE)
+    if spec is not None:
+        sys.modules[PACKAGE] = module_from_spec(spec)  # knows where its parts are, and is not run
+    try:
+        return import_module(f"{PACKAGE}.client"), import_module(f"{PACKAGE}.common")
+    finally:
+        if spec is not None:
+            del sys.modules[PACKAGE]
+
+
+_client, _common = _parts()
+Client, TargetMeta = _client.Client, _common.TargetMeta

@@ -13,7 +13,7 @@ from ncen_updater.release.canonical import sha256_hex
 from ncen_updater.release.document import ReleaseDocument
 from ncen_updater.release.tree import MAX_TREE_BYTES, Tree, parse_tree
 from ncen_updater.transfer.parts import Wanted
-from ncen_updater.trust.errors import TreeMismatch
+from ncen_updater.trust.errors import LocalStoreFailed, TreeMismatch
 
 __all__ = ["DOCUMENT", "read_record", "read_tree", "remove_record", "write_record"]
 
@@ -29,7 +29,11 @@ def write_record(place: Path, length: int, sha256: str) -> None:
 
 
 def read_record(place: Path) -> Wanted | None:
-    """What the signed list said of the release document; None where nothing counts."""
+    """What the signed list said of the release document; None where nothing counts.
+
+    Raises:
+        LocalStoreFailed: If it is there and may not be read.
+    """
     try:
         data = parse_json(read_file(place / RECORD, MAX_RECORD_BYTES))
         return Wanted(DOCUMENT, int(data["length"]), str(data["sha256"]))
@@ -38,6 +42,8 @@ def read_record(place: Path) -> Wanted | None:
     except (ValueError, KeyError, TypeError, OverflowError, NotReadable, TooLarge) as error:
         logger.warning("%s is damaged, the release will be fetched anew: %s", place, error)
         return None
+    except OSError as error:
+        raise LocalStoreFailed(detail=str(error)) from error
 
 
 def remove_record(place: Path) -> None:

@@ -22,8 +22,7 @@ from ncen_updater.release.manifest import Manifest, load_manifest, parse_manifes
 from ncen_updater.release.tree import parse_tree, scan
 from ncen_updater.slots.errors import RecordUnusable
 from ncen_updater.slots.records import Records
-from ncen_updater.transfer.download import Wanted
-from ncen_updater.transfer.parts import Parts
+from ncen_updater.transfer.parts import Parts, Wanted
 from tests.badinput.hostile import (
     DEEP,
     FEW,

@@ -1,0 +1,209 @@
+"""Files beside the lists and downloads, and bundles: any bytes in their place."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ncen_updater.bundle.errors import BundleError
+from ncen_updater.bundle.form import Member, Source, encode, read_members
+from ncen_updater.bundle.parts import HEADER_BYTES, PartHeader, opened, write_bundle
+from ncen_updater.progress import Silent
+from ncen_updater.transfer.download import Part, download
+from ncen_updater.transfer.parts import Wanted
+from ncen_updater.trust.downloaded import read_record
+from ncen_updater.trust.errors import LocalStoreFailed, ViewDamaged
+from ncen_updater.trust.kept import read_import
+from tests.badinput.hostile import DEEP, FEW, NO_FILES, bounded, json_values, spoilt, typed
+
+CONTENT = b"what was signed"
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+IMPORT: dict[str, object] = {
+    "imported_at": "2026-01-01T00:00:00+00:00", "usable_until": "2026-02-01T00:00:00+00:00",
+    "timestamp": 3, "product": "ncen", "releases": ["3.3.0"], "reaches": "3.3.0",
+    "files": ["a.ncen"],
+}  # fmt: skip
+RECORD: dict[str, object] = {"length": 10, "sha256": DIGEST}
+ODD = [b"[" * DEEP, b"\xff", b"[]", b"null", b"1", b"", bytes(10)]
+
+
+@FEW
+@given(content=spoilt(json.dumps(IMPORT).encode()))
+def test_any_record_of_an_import(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "feed").mkdir(exist_ok=True)
+    (tmp_path / "feed/import.json").write_bytes(content)
+    error = typed(lambda: read_import(tmp_path))
+    assert error is None or isinstance(error, ViewDamaged)
+
+
+@pytest.mark.parametrize("name", IMPORT)
+@FEW
+@given(value=json_values())
+def test_a_record_of_an_import_with_other_values(tmp_path: Path, name: str, value: object) -> None:
+    (tmp_path / "feed").mkdir(exist_ok=True)
+    (tmp_path / "feed/import.json").write_text(json.dumps({**IMPORT, name: value}))
+    error = typed(lambda: read_import(tmp_path))
+    assert error is None or isinstance(error, ViewDamaged)
+
+
+@FEW
+@given(content=spoilt(json.dumps(RECORD).encode()) | st.sampled_from(ODD))
+def test_any_record_of_a_document(tmp_path: Path, content: bytes) -> None:
+    """Damaged, it counts as none: the release is fetched anew."""
+    (tmp_path / "verified.json").write_bytes(content)
+    read_record(tmp_path)
+
+
+@FEW
+@given(value=json_values(), name=st.sampled_from(sorted(RECORD)))
+def test_a_record_of_a_document_with_other_values(tmp_path: Path, value: object, name: str) -> None:
+    (tmp_path / "verified.json").write_text(json.dumps({**RECORD, name: value}))
+    read_record(tmp_path)
+
+
+@pytest.mark.parametrize("kind", sorted(NO_FILES))
+def test_what_is_no_record(tmp_path: Path, kind: str) -> None:
+    NO_FILES[kind](tmp_path / "verified.json")
+    read: list[Wanted | None] = []
+    with bounded():
+        error = typed(lambda: read.append(read_record(tmp_path)))
+    assert read == [None] or isinstance(error, LocalStoreFailed)
+
+
+NOTE: dict[str, object] = {
+    "etag": None, "origin": None, "length": len(CONTENT), "sha256": DIGEST,
+}  # fmt: skip
+
+
+def _fetch(place: Path) -> bytes:
+    wanted = Wanted("x", len(CONTENT), DIGEST)
+
+    def source(offset: int) -> Part:
+        return Part(offset, iter([CONTENT[offset:]]), "here", None, lambda: None)
+
+    download(source, place / "x", wanted, Silent())
+    content = (place / "x").read_bytes()
+    (place / "x").unlink()
+    return content
+
+
+@FEW
+@given(
+    note=spoilt(json.dumps(NOTE).encode()) | st.sampled_from(ODD),
+    partial=st.binary(max_size=30) | st.just(CONTENT[:7]),
+)
+def test_any_note_and_any_partial_file(tmp_path: Path, note: bytes, partial: bytes) -> None:
+    (tmp_path / ".x.partial.json").write_bytes(note)
+    (tmp_path / ".x.partial").write_bytes(partial)
+    assert _fetch(tmp_path) == CONTENT
+
+
+@FEW
+@given(value=json_values(), name=st.sampled_from(sorted(NOTE)))
+def test_a_note_with_other_values(tmp_path: Path, value: object, name: str) -> None:
+    (tmp_path / ".x.partial.json").write_text(json.dumps({**NOTE, name: value}))
+    (tmp_path / ".x.partial").write_bytes(CONTENT[:7])
+    assert _fetch(tmp_path) == CONTENT
+
+
+# ---- bundles -----------------------------------------------------------------------------------
+
+
+def _source(name: str, content: bytes) -> Source:
+    return Source(name, len(content), zlib.crc32(content), lambda: io.BytesIO(content))
+
+
+SOURCES = [
+    _source("index.json", b"{}"),
+    _source("metadata/1.root.json", b"root"),
+    _source("targets/a/b.tar.gz", b"archive"),
+]
+BUNDLE = b"".join(encode(SOURCES))
+DIRECTORY = BUNDLE.index(b"PK\1\2")
+
+
+def _read(path: Path) -> dict[str, Member] | None:
+    found: list[dict[str, Member]] = []
+
+    def read() -> None:
+        with opened([path]) as bundle:
+            found.append(dict(read_members(bundle)))
+
+    error = typed(read)
+    assert error is None or isinstance(error, BundleError)
+    return found[0] if found else None
+
+
+def test_the_good_bundle_is_good(tmp_path: Path) -> None:
+    path = tmp_path / "x.ncen"
+    path.write_bytes(BUNDLE)
+    assert list(_read(path) or ()) == [source.name for source in SOURCES]
+
+
+@FEW
+@given(
+    content=spoilt(BUNDLE) | spoilt(BUNDLE[DIRECTORY:]).map(lambda tail: BUNDLE[:DIRECTORY] + tail)
+)
+def test_any_bundle(tmp_path: Path, content: bytes) -> None:
+    """What is read lies inside the file, in places of its own, under names of bundles."""
+    path = tmp_path / "x.ncen"
+    path.write_bytes(content)
+    with bounded():
+        members = _read(path) or {}
+    ends = 0
+    for name, member in members.items():
+        assert name == member.name
+        assert ".." not in name.split("/")
+        assert not name.startswith("/")
+        assert ends <= member.offset <= member.begins <= member.ends <= len(content)
+        ends = member.ends
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    place = tmp_path_factory.mktemp("parts") / "x.ncen"
+    return write_bundle(place, [*SOURCES, _source("targets/c", bytes(9000))], HEADER_BYTES + 5000)
+
+
+@FEW
+@given(data=st.data())
+def test_any_header_of_a_part(parts: list[Path], data: st.DataObject) -> None:
+    assert len(parts) == 2
+    good = parts[0].read_bytes()
+    head = data.draw(spoilt(good[:HEADER_BYTES]))
+    parts[0].write_bytes(head + good[HEADER_BYTES:])
+
+    def read() -> None:
+        with opened(parts) as bundle:
+            read_members(bundle)
+
+    try:
+        with bounded():
+            error = typed(read)
+    finally:
+        parts[0].write_bytes(good)
+    assert error is None or isinstance(error, BundleError)
+    assert head == good[:HEADER_BYTES] or error is not None
+
+
+@FEW
+@given(
+    values=st.fixed_dictionaries(
+        {
+            name: json_values()
+            for name in ("bundle", "part", "parts", "offset", "length", "sha256", "total")
+        }
+    )
+)
+def test_a_header_of_a_part_with_any_values(tmp_path: Path, values: dict[str, object]) -> None:
+    text = b"NCEN-BUNDLE-PART 1\n" + json.dumps(values).encode()
+    content = (text + b"\n").ljust(HEADER_BYTES - 1, b" ") + b"\n"
+    error = typed(lambda: PartHeader.parse(content, tmp_path))
+    assert error is None or isinstance(error, BundleError)

@@ -14,6 +14,7 @@ import pytest
 
 from ncen_updater.cli.publisher import COMMANDS, cli, run
 from ncen_updater.i18n import translate
+from tests.publisher.described import undescribed
 from tests.publisher.releases import PASSPHRASE, write_release
 
 
@@ -34,7 +35,10 @@ class Officer:
     def json(self, *arguments: object) -> Any:
         code, out, err = self.run(*arguments, "--json")
         assert code == 0, err
-        return json.loads(out)
+        document = json.loads(out)
+        name = " ".join(map(str, arguments[: 2 if arguments[0] == "keys" else 1]))
+        assert not undescribed(name, document), "keys that docs/publisher.md does not name"
+        return document
 
     def sign_and_publish(self, event: Path, *more: object) -> None:
         digest = self.json("show", event)["digest"]

@@ -33,11 +33,11 @@ class SpaceShort(TransferError):
 
 
 class DownloadDamaged(TransferError):
-    """Twice the wrong bytes; the partial file was removed."""
+    """The wrong bytes from every address; what was right of them is kept."""
 
     code = "NU-3102"
     exit_code = ExitCode.TRUST
-    what = N_("'{name}' arrived twice with other bytes than were signed.")
+    what = N_("'{name}' arrived again and again with other bytes than were signed.")
     remedy = N_("Try another feed address or a medium, and tell the Secretariat.")
 
 
@@ -56,7 +56,9 @@ class ArchiveDamaged(TransferError):
     code = "NU-3104"
     exit_code = ExitCode.TRUST
     what = N_("The archive {archive} is damaged.")
-    remedy = N_("Try again; it will be fetched anew.")
+    remedy = N_(
+        "Try again; it is fetched anew. If it stays so, tell the Secretariat which release it is."
+    )
 
 
 class DestinationInUse(TransferError):

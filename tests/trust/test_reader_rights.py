@@ -139,7 +139,11 @@ def test_a_child_of_root_reaches_nothing_but_its_own_directory(
         monkeypatch.setenv("PYTHONPATH", f"{probe}:{_packages()}")
         for name in ("PGPASSWORD", "PGPASSFILE", "CREDENTIALS_DIRECTORY", "LD_PRELOAD_X"):
             monkeypatch.setenv(name, "secret")
-        ChildSource(load_config(root / "agent.toml"), root / "agent.toml").refresh()
+        before = os.umask(0)  # whatever the service was started with
+        try:
+            ChildSource(load_config(root / "agent.toml"), root / "agent.toml").refresh()
+        finally:
+            os.umask(before)
         report: dict[str, Any] = json.loads(places["report"].read_text())
         left = [path for path in (root / "received").rglob("*") if path != places["report"]]
         assert left

@@ -33,6 +33,7 @@ from ncen_updater.transfer.errors import DownloadDamaged, SpaceShort
 from ncen_updater.transfer.parts import Parts, Wanted
 
 __all__ = [
+    "DOWNLOADING",
     "LineBroken",
     "Open",
     "Part",
@@ -44,6 +45,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+DOWNLOADING = N_("Downloading {name} (bytes)")
 BLOCK = 1 << 20
 MAX_NOTE_BYTES = 100_000
 MARGIN_BYTES = 16 << 20  # so that the journal beside it can still be written
@@ -258,7 +260,7 @@ class _Fill:
     ) -> None:
         self._partial, self._open_part = partial, open_part
         self._wanted, self._progress = wanted, progress
-        self._told = Text(N_("Downloading {name} (bytes)"), {"name": wanted.name})
+        self._told = Text(DOWNLOADING, {"name": wanted.name})
         self.parts = Parts(wanted)
 
     def run(self, directory: Path, sources: int, distrust: Callable[[], None]) -> bool:

@@ -15,6 +15,7 @@ from ncen_updater.bundle.parts import opened
 from ncen_updater.config.model import AgentConfig
 from ncen_updater.i18n import N_, Text
 from ncen_updater.progress import Progress
+from ncen_updater.transfer.download import DOWNLOADING
 from ncen_updater.trust.bundled import BundleFetcher, in_words_of_bundles, require_roots
 from ncen_updater.trust.importing import BundleImport, Importer
 from ncen_updater.trust.mirror import Mirror
@@ -27,6 +28,19 @@ Order = Mapping[str, object]
 
 def _files(order: Order) -> list[Path]:
     return [Path(str(file)) for file in cast("list[object]", order["files"])]
+
+
+class _FromMedium:
+    """Says of files that come from a medium that they are read, not downloaded."""
+
+    def __init__(self, inner: Progress) -> None:
+        self._inner = inner
+
+    def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
+        """Pass it on in other words."""
+        if what.template == DOWNLOADING:
+            what = Text(N_("Taking {name} out of the bundle (bytes)"), what.values)
+        self._inner.tell(what, done, total)
 
 
 def _import(config: AgentConfig, order: Order, progress: Progress) -> dict[str, object]:
@@ -42,7 +56,8 @@ def _import(config: AgentConfig, order: Order, progress: Progress) -> dict[str, 
     )
     paths = config.paths
     work = BundleImport(paths.received_directory, paths.resolve(paths.trusted_root), site)
-    return work.run(_files(order), progress, dry_run=order.get("dry_run") is True).to_json()
+    told = _FromMedium(progress)
+    return work.run(_files(order), told, dry_run=order.get("dry_run") is True).to_json()
 
 
 def _mirror(config: AgentConfig, order: Order, progress: Progress) -> dict[str, object]:
@@ -64,7 +79,7 @@ def _mirror(config: AgentConfig, order: Order, progress: Progress) -> dict[str, 
             check_sums(bundle, members.values(), lambda n: progress.tell(told, n, bundle.size))
             return mirror.renew(
                 BundleFetcher(bundle, members),
-                progress,
+                _FromMedium(progress),
                 keep=keep,
                 grace=grace,
                 available=members.__contains__,

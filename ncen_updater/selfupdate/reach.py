@@ -1,7 +1,7 @@
 """Whether this agent reaches what it works with: run as a child while a new agent is on trial.
 
-Reads the journal, the last list of releases and the catalogue of every database; changes nothing
-and talks to no network.
+Reads the journal, the last list of releases and the catalogue of every database, and looks whether
+the disks have room; changes nothing and talks to no network.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from ncen_updater.composition import build_site
 from ncen_updater.config.loader import load_config
 from ncen_updater.errors import UpdaterError
+from ncen_updater.transfer.download import require_space
 from ncen_updater.upgrade.context import Site
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.memory import Memory
@@ -21,11 +22,17 @@ __all__ = ["look_over", "main"]
 
 
 def look_over(site: Site) -> None:
-    """Look at journal, list and databases.
+    """Look at journal, list, databases and room.
 
     Raises:
-        UpdaterError: If one of them cannot be read.
+        UpdaterError: If one of them cannot be read, or a disk of the agent is full.
     """
+    paths = site.config.paths
+    for place in (site.state, paths.resolve(paths.agent)):
+        if place.is_dir():
+            # No more than is always kept free: an agent that fills the disk must not confirm itself
+            # with the last block.
+            require_space(place, 0)
     with Journal.open(site.state / JOURNAL, read_only=True) as journal:
         journal.changes()
         journal.open_change()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from ncen_updater.errors import ExitCode
 from ncen_updater.feed.source import FeedView
 from ncen_updater.progress import Silent
 from ncen_updater.selfupdate.errors import AgentNotFromSlot, AgentOnTrial, AgentSlotFailed
+from ncen_updater.selfupdate.reach import look_over
 from ncen_updater.selfupdate.renewing import (
     Renewal,
     agent_directory,
@@ -29,7 +31,7 @@ from ncen_updater.selfupdate.renewing import (
 )
 from ncen_updater.selfupdate.sequence import Bad, Sequence, SequenceFile, State
 from ncen_updater.selfupdate.slots import AgentSlots
-from ncen_updater.transfer.errors import DownloadDamaged
+from ncen_updater.transfer.errors import DownloadDamaged, SpaceShort
 from ncen_updater.upgrade.context import Site
 from ncen_updater.upgrade.errors import Busy, OpenChange
 from ncen_updater.upgrade.journal import Journal
@@ -236,6 +238,24 @@ def test_without_a_network_only_what_a_bundle_brought_is_on_offer(place: Place) 
     assert agent_on_offer(place.site, place.demo.config_path) == NEXT
     source.fetch(offer, Silent())
     assert agent_on_offer(offline, place.demo.config_path) == NEXT
+
+
+@pytest.mark.parametrize("full", ["state", "slots"])
+def test_a_full_disk_is_not_in_reach(
+    place: Place, monkeypatch: pytest.MonkeyPatch, full: str
+) -> None:
+    """Or an agent that fills it would confirm itself with the last block."""
+    look_over(place.site)
+    there = {"state": place.site.state, "slots": place.slots.directory}[full]
+    usage = shutil.disk_usage
+
+    def little(path: Path) -> object:
+        found = usage(path)
+        return found._replace(free=1_000_000) if Path(path) == there else found
+
+    monkeypatch.setattr(shutil, "disk_usage", little)
+    with pytest.raises(SpaceShort):
+        look_over(place.site)
 
 
 def test_slots_of_agents_that_were_given_up_make_room(place: Place) -> None:

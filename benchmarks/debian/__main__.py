@@ -1,0 +1,135 @@
+"""``python -m benchmarks.debian``: every kind of broken agent, under systemd; see the package."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks.debian.agents import BREAKS, make_release
+from benchmarks.debian.container import Container, wait_for
+from benchmarks.debian.site import lay_out, running, sequence
+from benchmarks.report import finish, say
+from ncen_updater.demo.releases import assemble
+from ncen_updater.publisher.release_flow import KeyRing, make_feed, make_keys, publish_release
+
+DISK = "1800M"
+GOOD = "good"
+CUT = "can do nothing but say its version"
+
+
+def now() -> datetime:
+    """The time of the feed."""
+    return datetime.now(UTC)
+
+
+class Walk:
+    """One machine, led from agent to agent.
+
+    Args:
+        container: The machine.
+        work: Where releases are made; the feed is below ``pkg``.
+        sound: The release that the others are made of.
+        keys: Of the feed.
+    """
+
+    def __init__(self, container: Container, work: Path, sound: Path, keys: KeyRing) -> None:
+        self._container, self._work, self._sound, self._keys = container, work, sound, keys
+        self._number = 1
+        self.works = ""
+
+    def go(self, kind: str) -> dict[str, object]:
+        """Publish an agent of a kind, and see which agent the site ends with."""
+        self._number += 1
+        version = f"0.{self._number}.0"
+        expected = version if kind == GOOD else self.works
+        release = make_release(self._sound, self._work / version, version, kind)
+        publish_release(self._work / "pkg/feed", [release], self._keys, now)
+        shutil.rmtree(release)
+        began = time.monotonic()
+        self._container.run("ncen-updater", "check")
+        chosen = wait_for(lambda: sequence(self._container).get("current") == version or None)
+        at = time.monotonic()
+        if kind == CUT:  # while it is on trial
+            self._container.cut()
+            self._container.boot()
+        ended = wait_for(lambda: self._settled(expected), 300)
+        row: dict[str, object] = {
+            "kind": kind,
+            "chosen_s": round(at - began, 1) if chosen else None,
+            "settled_s": round(time.monotonic() - at, 1) if ended else None,
+            "agent": running(self._container),
+            "application": self._container.run("systemctl", "is-active", "ncen").stdout.strip(),
+            "as_it_should": bool(chosen and ended),
+        }
+        self._container.run("rm", "-f", "/opt/ncen-updater/filler")
+        wait_for(lambda: sequence(self._container).get("current") == expected or None, 60)
+        self.works = expected
+        return row
+
+    def _settled(self, expected: str) -> bool | None:
+        """Whether an agent runs, and one that knows the whole way to the databases."""
+        if running(self._container) != expected:
+            return None
+        if self._container.run("systemctl", "is-active", "ncen").stdout.strip() != "active":
+            return None
+        found = sequence(self._container)
+        full = self._container.run("test", "-e", "/opt/ncen-updater/filler").returncode == 0
+        # A full disk takes no record of it; the agent that runs writes it when there is room.
+        settled = full or (found.get("current") == expected and found.get("state") == "good")
+        return True if settled else None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run, and print one line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tree", type=Path, required=True, help="a Debian tree; it is not changed")
+    parser.add_argument("--package", type=Path, required=True)
+    parser.add_argument("--release", type=Path, required=True, help="of script/agent-release")
+    parser.add_argument("--kinds", nargs="*", default=[*BREAKS], choices=[*BREAKS])
+    chosen = parser.parse_args(arguments)
+    begin = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="nu-debian-", dir=chosen.tree.parent) as directory:
+        work = Path(directory)
+        tree, disk, shared = work / "tree", work / "disk", work / "pkg"
+        subprocess.run(["cp", "-a", str(chosen.tree), str(tree)], check=True)
+        subprocess.run(["truncate", "-s", DISK, str(disk)], check=True)
+        subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(disk)], check=True)
+        keys = make_keys(work / "keys", "correct horse battery")
+        make_feed(shared / "feed", keys, now)
+        source = assemble("3.2.4", work / "3.2.4")
+        publish_release(shared / "feed", [source], keys, now)
+        work.chmod(0o755)  # what serves the feed is nobody in particular
+        container = Container(tree, disk, shared)
+        try:
+            container.boot()
+            lay_out(container, shared, chosen.package)
+            walk = Walk(container, work, chosen.release, keys)
+            rows = []
+            for kind in (GOOD, *chosen.kinds, GOOD):
+                row = walk.go(kind)
+                say(json.dumps(row))
+                rows.append(row)
+        finally:
+            container.close()
+    finish(
+        "debian",
+        {
+            "trials": len(rows),
+            "without_a_working_agent": sum(not row["as_it_should"] for row in rows),
+            "rows": rows,
+            "seconds": round(time.monotonic() - begin),
+        },
+    )
+    return 0 if all(row["as_it_should"] for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

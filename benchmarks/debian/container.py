@@ -1,0 +1,154 @@
+"""A Debian tree that is booted by its own systemd, in namespaces of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+__all__ = ["Container", "wait_for"]
+
+#: Run in the new namespaces. Arguments: the tree, the image of a small disk, the shared directory.
+BOOT = r"""
+set -e
+root=$0 disk=$1 shared=$2
+mount --make-rprivate /
+mount --bind "$root" "$root"
+mkdir -p "$root/pkg" "$root/opt/ncen-updater"
+mount -t proc proc "$root/proc"
+mount -t sysfs sysfs "$root/sys"
+mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
+mount -t tmpfs -o mode=755 dev "$root/dev"
+for name in null zero full random urandom tty; do
+  touch "$root/dev/$name"
+  mount --bind "/dev/$name" "$root/dev/$name"
+done
+mkdir "$root/dev/pts" "$root/dev/shm"
+mount -t devpts -o newinstance,ptmxmode=0666,mode=620 devpts "$root/dev/pts"
+ln -s pts/ptmx "$root/dev/ptmx"
+ln -s /proc/self/fd "$root/dev/fd"
+mount -t tmpfs -o mode=755 run "$root/run"
+mount -t tmpfs tmp "$root/tmp"
+mount --bind "$shared" "$root/pkg"
+mount -o loop "$disk" "$root/opt/ncen-updater"
+hostname ncen-site
+ip link set lo up
+cd "$root"
+mkdir -p old
+pivot_root . old
+umount -l /old
+mount --make-rshared /
+exec env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin \
+  /usr/lib/systemd/systemd --log-target=journal --show-status=no --unit=multi-user.target
+"""
+PATIENCE_S = 120.0
+T = TypeVar("T")
+
+
+def wait_for(look: Callable[[], T | None], seconds: float = PATIENCE_S) -> T | None:
+    """Look until there is something; None where there was nothing in that time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = look()
+        if found is not None:
+            return found
+        time.sleep(0.5)
+    return None
+
+
+class Container:
+    """One machine.
+
+    Args:
+        tree: The Debian system; changed by what is done in it.
+        disk: Image of the disk of the agent's slots.
+        shared: Seen as ``/pkg`` inside.
+    """
+
+    def __init__(self, tree: Path, disk: Path, shared: Path) -> None:
+        self._tree, self._disk, self._shared = tree, disk, shared
+        self._group = _unified() / f"ncen-trial-{os.getpid()}"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._first = 0
+
+    def boot(self) -> None:
+        """Start it, and wait until it is up.
+
+        Raises:
+            RuntimeError: If it does not come up.
+        """
+        self._group.mkdir(exist_ok=True)
+        spaces = ("--mount", "--pid", "--uts", "--ipc", "--net", "--cgroup")
+        inside = ["sh", "-c", BOOT, str(self._tree), str(self._disk), str(self._shared)]
+        # The group is entered first: it is what the new namespace sees as the root of all groups.
+        enter = f'echo 0 > {self._group}/cgroup.procs && exec "$@"'
+        self._process = subprocess.Popen(
+            ["sh", "-c", enter, "sh", "unshare", *spaces, "--fork", "--kill-child", *inside],
+            stdin=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        if wait_for(self._up) is None:
+            raise RuntimeError("the container does not come up")
+
+    def _up(self) -> bool | None:
+        process = self._process
+        if process is None or process.poll() is not None:
+            raise RuntimeError("the container ended")
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        if not children:
+            return None
+        self._first = int(children[0])
+        said = self.run("systemctl", "is-system-running").stdout.strip()
+        # A container has no modules to load, which systemd counts as a failed unit.
+        return True if said in ("running", "degraded") else None
+
+    def cut(self) -> None:
+        """Cut its power: every process dies at once."""
+        if self._process is not None:
+            os.kill(self._first, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a command inside."""
+        spaces = ("--mount", "--pid", "--uts", "--ipc", "--net", "--cgroup", "--root", "--wd")
+        variables = ("PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOME=/root")
+        return subprocess.run(
+            ["nsenter", f"--target={self._first}", *spaces, "env", "-i", *variables, *words],
+            capture_output=True, text=True, errors="replace", check=False, timeout=600,
+        )  # fmt: skip
+
+    def must(self, *words: str) -> str:
+        """Run a command that has to succeed; return what it said.
+
+        Raises:
+            RuntimeError: If it fails.
+        """
+        ended = self.run(*words)
+        if ended.returncode != 0:
+            raise RuntimeError(f"{' '.join(words)}: {ended.stdout}{ended.stderr}")
+        return ended.stdout
+
+    def close(self) -> None:
+        """End it, and leave nothing behind."""
+        self.cut()
+        if self._group.is_dir():
+            wait_for(lambda: True if _empty(self._group) else None)
+            for group in sorted(self._group.glob("**/"), reverse=True):
+                group.rmdir()
+
+
+def _empty(group: Path) -> bool:
+    return not any(path.read_text() for path in group.rglob("cgroup.procs"))
+
+
+def _unified() -> Path:
+    """Where the groups of version 2 are mounted."""
+    for line in Path("/proc/mounts").read_text().splitlines():
+        _, place, kind, *_ = line.split()
+        if kind == "cgroup2":
+            return Path(place)
+    raise RuntimeError("no cgroup2 is mounted here")

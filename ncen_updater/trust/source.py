@@ -40,11 +40,7 @@ from ncen_updater.release.document import (
 from ncen_updater.release.errors import BadRelease
 from ncen_updater.transfer.errors import DownloadDamaged
 from ncen_updater.trust.clock import TrustClock, system_now
-from ncen_updater.trust.downloaded import (
-    DOCUMENT,
-    read_tree,
-    write_record,
-)
+from ncen_updater.trust.downloaded import DOCUMENT, read_tree, write_record
 from ncen_updater.trust.downloads import TREE, Downloads
 from ncen_updater.trust.errors import (
     DocumentMismatch,
@@ -58,9 +54,7 @@ from ncen_updater.trust.errors import (
 )
 from ncen_updater.trust.lastview import view_path
 from ncen_updater.trust.offers import load_view, matches, offers_of, save_view
-from ncen_updater.trust.packs import (
-    pack_place,
-)
+from ncen_updater.trust.packs import pack_place
 
 if TYPE_CHECKING:  # what reading the last list does not need: requests, tuf, the configuration
     from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]

@@ -191,11 +191,9 @@ class TufReleaseSource(ReleaseSource):
         from ncen_updater.trust.kept import KeptFetcher, read_import
 
         record = read_import(self._state)
-        # A bundle brings the list of agents too, where it brings an agent.
-        known = record is not None and (
-            record.product == self._product or view_path(self._state, self._product).exists()
-        )
-        if record is None or not known:
+        # A bundle may bring the list of agents, too.
+        listed = view_path(self._state, self._product).exists()
+        if record is None or not (listed or record.product == self._product):
             raise otherwise
         if isinstance(otherwise, FeedError):
             logger.warning("the list that was imported last is used: %s", otherwise)

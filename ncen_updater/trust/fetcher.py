@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import random
+import re
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -52,6 +53,11 @@ MOST_REDIRECTIONS = 5
 LENGTH_DIGITS = 18
 
 
+def without_password(text: str) -> str:
+    """Leave out of addresses in a text who asks, and the password: for people and for the disk."""
+    return re.sub(r"(://)[^/\s]*@", r"\1", text)
+
+
 class Failure(StrEnum):
     """In what way a mirror failed."""
 
@@ -66,7 +72,7 @@ class MirrorFailure(DownloadError, LineBroken):
     """A mirror that did not give the file."""
 
     def __init__(self, message: str, kind: Failure) -> None:
-        super().__init__(message)
+        super().__init__(without_password(message))
         self.kind = kind
 
 
@@ -78,7 +84,7 @@ class MirrorRefused(DownloadHTTPError):
     """
 
     def __init__(self, message: str, status: int, pause_s: float | None = None) -> None:
-        super().__init__(message, status)
+        super().__init__(without_password(message), status)
         self.pause_s = pause_s
 
 
@@ -176,7 +182,7 @@ class HttpFetcher(FeedFetcher):
                     content += chunk
                     if len(content) > max_length:
                         raise DownloadLengthMismatchError(
-                            f"{url}: more than {max_length} bytes from {base}"
+                            f"{url}: more than {max_length} bytes from {without_password(base)}"
                         )
             if content[:200].lstrip().startswith(b"<"):
                 raise MirrorFailure(f"{base}: a web page", Failure.PORTAL)
@@ -261,11 +267,12 @@ class HttpFetcher(FeedFetcher):
         except BaseException:
             response.close()
             raise
-        pace = Pace(self._minimum, self._window, deadline_s, address, self._clock)
+        name = without_password(address)
+        pace = Pace(self._minimum, self._window, deadline_s, name, self._clock)
         return Part(
             start=start,
             chunks=self._chunks(response, base, address, pace),
-            origin=base,
+            origin=without_password(base),
             etag=response.headers.get("ETag"),
             close=response.close,
         )

@@ -41,6 +41,7 @@ from ncen_updater.transfer.delta.numbers import Malformed, OutOfRange, TooLarge
 from ncen_updater.transfer.delta.origin import GroupReference, Origin
 from ncen_updater.transfer.delta.rebuilding import rebuilt
 from ncen_updater.transfer.delta.sharing import Sharing
+from ncen_updater.transfer.download import require_space
 
 __all__ = ["apply_delta"]
 
@@ -79,6 +80,7 @@ def apply_delta(
         DeltaRangeRefused: If its parts do not add up.
         DeltaUnsupported: If this machine cannot do what it needs.
         OldFileAltered: If a file of the old slot is not as its record says.
+        SpaceShort: If the disk has no room for the files that are built and the scratch.
         OSError: If the disk fails.
     """
     missing = sorted(set(limits.needs) - capabilities())
@@ -149,6 +151,8 @@ class _Builder:
         self._sharing = Sharing(origin, below, linking)
         self._digests: dict[int, str] = {}
         self._built = [at for at, e in enumerate(plan.entries) if isinstance(e, Fresh) and e.built]
+        # Bytes that are still to be built.
+        self._left = sum(e.size for e in plan.entries if isinstance(e, Fresh) and e.built)
         self._done = self._told = 0
         self._total = sum(
             origin.entry(e).size if isinstance(e, int) else e.size for e in plan.entries
@@ -156,6 +160,7 @@ class _Builder:
 
     def build(self) -> Tree:
         """Write everything; directories get their permissions and links are made at the end."""
+        require_space(self._place, self._left)
         entries = self._plan.entries
         for entry in entries:
             if self._type(entry) is EntryType.DIRECTORY:
@@ -217,7 +222,9 @@ class _Builder:
 
     def _group(self, group: Group, files: list[int]) -> None:
         recipes = {recipe.target: recipe for recipe in group.recipes}
-        with closing(GroupReference(self._origin, group.refs, self._place)) as reference:
+        with closing(
+            GroupReference(self._origin, group.refs, self._place, self._left)
+        ) as reference:
             view = View(self._pack, group, reference)
             for number, at in enumerate(files):
                 entry = self._plan.entries[at]
@@ -227,6 +234,7 @@ class _Builder:
                     view.pieces(entry.size) if recipe is None else rebuilt(view, recipe, reference)
                 )
                 self._digests[at] = self._write(entry, pieces)
+                self._left -= entry.size
                 self._tell(entry.size)
             view.end()
 

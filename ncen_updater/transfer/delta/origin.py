@@ -18,7 +18,8 @@ from ncen_updater.transfer.below import Below
 from ncen_updater.transfer.delta.errors import OldFileAltered
 from ncen_updater.transfer.delta.layout import Ref
 from ncen_updater.transfer.delta.numbers import OutOfRange, TooLarge
-from ncen_updater.transfer.delta.zips import NotAnArchive, Table, view_pieces
+from ncen_updater.transfer.delta.zips import NotAnArchive, Table, view_bytes, view_pieces
+from ncen_updater.transfer.download import require_space
 
 __all__ = ["GroupReference", "Origin"]
 
@@ -104,10 +105,14 @@ class GroupReference:
         origin: The old slot.
         refs: The files.
         spool: Directory for the unpacked members of archives that do not fit into memory.
+        beside: Bytes that the same disk must have room for beside these.
+
+    Raises:
+        SpaceShort: If the disk has no room for the members.
     """
 
-    def __init__(self, origin: Origin, refs: tuple[Ref, ...], spool: Path) -> None:
-        self._origin, self._refs = origin, refs
+    def __init__(self, origin: Origin, refs: tuple[Ref, ...], spool: Path, beside: int = 0) -> None:
+        self._origin, self._refs, self._place, self._beside = origin, refs, spool, beside
         self._open: OrderedDict[int, int] = OrderedDict()
         self.tables: dict[int, Table] = {}
         self._spool: IO[bytes] = tempfile.SpooledTemporaryFile(  # noqa: SIM115
@@ -196,12 +201,14 @@ class GroupReference:
         self._spooled[at] = start = self._spool.tell()
         try:
             self.tables[at] = table = Table(descriptor)
-            for piece in view_pieces(table, descriptor, members):
-                self._spool.write(piece)
-                if self._spool.tell() > MOST_SPOOLED:
-                    raise TooLarge(f"over {MOST_SPOOLED} bytes of members at once")
+            size = view_bytes(table, members)
+            if start + size > MOST_SPOOLED:
+                raise TooLarge(f"over {MOST_SPOOLED} bytes of members at once")
+            if start + size > SPOOL_BYTES:
+                require_space(self._place, size + self._beside)
+            self._spool.writelines(view_pieces(table, descriptor, members))
         except NotAnArchive as error:
             raise OutOfRange(
                 f"an old file is not the archive that it is taken for: {error}"
             ) from error
-        return self._spool.tell() - start
+        return size

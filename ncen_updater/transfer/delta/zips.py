@@ -76,7 +76,7 @@ class Table:
         self.size = os.fstat(descriptor).st_size
         self.names: list[bytes] = []
         self.checks = array("I")
-        self._starts, self._packed, self._plain = array("Q"), array("Q"), array("Q")
+        self._starts, self.packed, self.plain = array("Q"), array("Q"), array("Q")
         self._methods = bytearray()
         try:
             self._read(names)
@@ -88,7 +88,7 @@ class Table:
 
     def __getitem__(self, index: int) -> Member:
         return Member(
-            self._starts[index], self._packed[index], self._plain[index], self._methods[index]
+            self._starts[index], self.packed[index], self.plain[index], self._methods[index]
         )
 
     def gap(self, index: int) -> tuple[int, int]:
@@ -96,7 +96,7 @@ class Table:
 
         For the index after the last member: what stands after all data.
         """
-        start = self._starts[index - 1] + self._packed[index - 1] if index else 0
+        start = self._starts[index - 1] + self.packed[index - 1] if index else 0
         end = self._starts[index] if index < len(self) else self.size
         return start, end - start
 
@@ -116,8 +116,8 @@ class Table:
                 raise NotAnArchive("a member is not before the central directory")
             if packed:
                 self._starts.append(data)
-                self._packed.append(packed)
-                self._plain.append(plain)
+                self.packed.append(packed)
+                self.plain.append(plain)
                 self._methods.append(method)
                 self.checks.append(check)
                 if names:
@@ -211,6 +211,17 @@ def inflate(descriptor: int, member: Member) -> Iterator[bytes]:
         yield piece
     if left or unpacker.unused_data or pending or at < member.end:
         raise NotAnArchive("a member is not what it says")
+
+
+def view_bytes(table: Table, members: Sequence[int]) -> int:
+    """How many bytes ``view_pieces`` yields.
+
+    Raises:
+        NotAnArchive: If there are fewer members.
+    """
+    if members and members[-1] >= len(table):
+        raise NotAnArchive("there are fewer members")
+    return table.size - sum(table.packed) + sum(table.plain[index] for index in members)
 
 
 def view_pieces(table: Table, descriptor: int, members: Sequence[int]) -> Iterator[bytes]:

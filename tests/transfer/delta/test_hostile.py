@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import shutil
 import tracemalloc
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +25,8 @@ from ncen_updater.transfer.delta.index import Columns, Step
 from ncen_updater.transfer.delta.layout import Fresh, Op, OpKind, Recipe, Ref
 from ncen_updater.transfer.delta.numbers import put_number, put_text
 from ncen_updater.transfer.delta.streams import Extent, pack_stream
+from ncen_updater.transfer.download import MARGIN_BYTES
+from ncen_updater.transfer.errors import SpaceShort
 from tests.transfer.delta.making import Forge, fresh, group, jar, planes
 
 STREAMS = ("control", "zeros", "differences", "literals")
@@ -459,3 +463,42 @@ def test_what_this_machine_cannot_do(forge: Forge) -> None:
     assert caught.value.code == "NU-3156"
     assert "brotli-11" in str(caught.value)
     assert "zlib" not in str(caught.value)
+
+
+# ---- the disk ----------------------------------------------------------------------------------
+
+
+def test_says_how_much_space_is_missing_before_anything_is_written(forge: Forge) -> None:
+    """As signed as it may be, there is no such disk."""
+    size = 1 << 60
+    made, _ = group(b"ab")
+    vast = replace(made, view=size, literals=Extent(0, 9, size))
+    forge.plan([0, 1, fresh("new", size)], vast, streams=bytes(9))
+    with pytest.raises(SpaceShort) as caught:
+        forge.apply(forge.limits.model_copy(update={"out_bytes": 2 * size}))
+    assert (caught.value.code, caught.value.exit_code) == ("NU-3101", ExitCode.SPACE)
+    assert str(size + MARGIN_BYTES) in str(caught.value)
+    assert list(forge.out.iterdir()) == []
+
+
+@pytest.mark.parametrize("spare", [-1, 0])
+def test_members_of_old_archives_need_room_beside_what_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spare: int
+) -> None:
+    content = bytes(5 << 20)
+    forge = Forge(tmp_path / "site", {"a.jar": jar({"m": content})})
+    old = forge.tree.entries[0].size
+    part, streams = group(b"ab", refs=[Ref(0, (0,))])
+    forge.plan([fresh("new", 2)], part, streams=streams)
+    member = zlib.compressobj(6, zlib.DEFLATED, -15, 8)
+    packed = len(member.compress(content) + member.flush())
+    needed = MARGIN_BYTES + old - packed + len(content) + 2
+    usage = shutil.disk_usage(tmp_path)
+    # Stands in for a disk of that size: a real one takes the right to mount.
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed + spare))
+    if spare < 0:
+        with pytest.raises(SpaceShort) as caught:
+            forge.apply()
+        assert caught.value.values["missing"] == -spare
+    else:
+        forge.apply()

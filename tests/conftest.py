@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,30 @@ from ncen_updater.demo.embedded_postgres import EmbeddedPostgres, PostgresBinari
 from tests.support.postgres import FAST_SETTINGS, available
 
 
-@pytest.fixture(scope="session", params=available(), ids=lambda b: f"pg{b.major}")
-def postgres(request: pytest.FixtureRequest) -> Iterator[EmbeddedPostgres]:
-    """A running server of each major version that can be found."""
-    binaries: PostgresBinaries = request.param
-    # Not below pytest's own directory: as root the server runs as nobody, who may not enter it.
-    with (
-        tempfile.TemporaryDirectory(prefix="nu-test-") as directory,
-        EmbeddedPostgres(binaries, Path(directory), FAST_SETTINGS) as server,
-    ):
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Callable[[PostgresBinaries], EmbeddedPostgres]]:
+    """Gives the one server of a major version, started when it is first asked for.
+
+    Whatever the order of the tests, none is made twice.
+    """
+    running: dict[int, EmbeddedPostgres] = {}
+    with contextlib.ExitStack() as stack:
+
+        def server(binaries: PostgresBinaries) -> EmbeddedPostgres:
+            if binaries.major not in running:
+                # Not below pytest's own directory: as root the server runs as nobody, who may
+                # not enter it.
+                directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="nu-test-"))
+                made = EmbeddedPostgres(binaries, Path(directory), FAST_SETTINGS)
+                running[binaries.major] = stack.enter_context(made)
+            return running[binaries.major]
+
         yield server
+
+
+@pytest.fixture(scope="session", params=available(), ids=lambda b: f"pg{b.major}")
+def postgres(
+    request: pytest.FixtureRequest, servers: Callable[[PostgresBinaries], EmbeddedPostgres]
+) -> EmbeddedPostgres:
+    """A running server of each major version that can be found."""
+    return servers(request.param)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from ncen_updater.databases.base import ChangeRef
 from ncen_updater.databases.postgresql.catalogue import DatabaseRow
+from ncen_updater.databases.postgresql.errors import ProgramsDiffer
 from ncen_updater.databases.postgresql.naming import (
     MAX_NAME_BYTES,
     in_place,
@@ -85,7 +86,10 @@ SUBSCRIPTIONS = Kind(
 NO_ROOM = Kind(
     "NU-4124",
     Severity.STRICT,
-    N_("The copies need {needed_bytes} bytes with log and margin, and {free_bytes} are free."),
+    N_(
+        "The copies need {needed_bytes} bytes with log and margin on the disk of {place}, and"
+        " {free_bytes} are free there."
+    ),
     N_(
         'Make {missing_bytes} bytes free, or choose strategy = "in-place" with way_back ='
         ' "dump": the originals are then migrated themselves. The price: a dump of about {dump_s}'
@@ -97,8 +101,8 @@ SPACE_UNSEEN = Kind(
     "NU-4125",
     Severity.ADVISORY,
     N_("The free space of the server cannot be seen from here; {needed_bytes} bytes are needed."),
-    N_("Ask the database administrator for the free space, or let the agent run as the server's"
-       " account."),
+    N_("Ask the database administrator for the free space. Where the server is on this machine: let"
+       " the agent reach it by its socket, and GRANT pg_read_all_settings TO {role};"),
 )  # fmt: skip
 NO_CREATEDB = Kind(
     "NU-4126",
@@ -174,6 +178,12 @@ NO_ROOM_DUMP = Kind(
     N_("The dumps may need {needed_bytes} bytes, and {free_bytes} are free in the dump directory."),
     N_("Make {missing_bytes} bytes free there, or choose another dump_directory."),
 )
+PROGRAM = Kind(
+    "NU-4140",
+    Severity.STRICT,
+    ProgramsDiffer.what,
+    ProgramsDiffer.remedy,
+)
 
 
 def margin(total: int) -> int:
@@ -219,7 +229,12 @@ def find_blockers(
     found += _names(seen, change, names)
     found += _rights(seen, role, owner)
     found += _contents(seen, change, final=final)
-    found += _room(seen, change, way_back)
+    found += _room(seen, change, way_back, role)
+    found += [
+        PROGRAM.found(program=program, found=version or "-", major=seen.major)
+        for program, version in seen.programs
+        if in_place(change) and version != seen.major
+    ]
     return tuple(found)
 
 
@@ -291,37 +306,45 @@ def _contents(seen: Survey, change: ChangeRef, *, final: bool) -> list[Finding]:
     return found
 
 
-def _room(seen: Survey, change: ChangeRef, way_back: str) -> list[Finding]:
+def _room(seen: Survey, change: ChangeRef, way_back: str, role: str) -> list[Finding]:
     total = sum(seen.sizes.values())
-    data, log = space_needed(seen.sizes, seen.methods)
     dump = in_place(change) and way_back == "dump"
-    if dump:
-        data, log = margin(total), 0
     found: list[Finding] = []
-    space = seen.space
-    if space.data is None:
-        found.append(SPACE_UNSEEN.found(needed_bytes=data + log))
-    else:
-        on_data = data + log if space.wal is None else data
-        pairs = [(on_data, space.data)] + ([(log, space.wal)] if space.wal is not None else [])
-        found += [
-            NO_ROOM.found(
-                needed_bytes=needed,
-                free_bytes=free,
-                missing_bytes=needed - free,
-                dump_s=_seconds(total, DUMP_BYTES_PER_S),
-                restore_s=_seconds(total, RESTORE_BYTES_PER_S),
+    for disk in seen.space.disks:
+        needed = _needed(seen, disk.names, dump=dump, log=disk.log)
+        if disk.free < needed:
+            found.append(
+                NO_ROOM.found(
+                    place=disk.place,
+                    needed_bytes=needed,
+                    free_bytes=disk.free,
+                    missing_bytes=needed - disk.free,
+                    dump_s=_seconds(total, DUMP_BYTES_PER_S),
+                    restore_s=_seconds(total, RESTORE_BYTES_PER_S),
+                )
             )
-            for needed, free in pairs
-            if free < needed
-        ]
-    if dump and space.dump is not None and space.dump < total:
-        found.append(
-            NO_ROOM_DUMP.found(
-                needed_bytes=total, free_bytes=space.dump, missing_bytes=total - space.dump
-            )
-        )
+    visible = {name for disk in seen.space.disks for name in disk.names}
+    unseen = [name for name in seen.sizes if name not in visible]
+    if unseen:
+        log = not any(disk.log for disk in seen.space.disks)
+        needed = _needed(seen, unseen, dump=dump, log=log)
+        found.append(SPACE_UNSEEN.found(needed_bytes=needed, role=role))
+    free = seen.space.dump
+    if dump and free is not None and free < total:
+        missing = total - free
+        found.append(NO_ROOM_DUMP.found(needed_bytes=total, free_bytes=free, missing_bytes=missing))
     return found
+
+
+def _needed(seen: Survey, names: Iterable[str], *, dump: bool, log: bool) -> int:
+    """Return the bytes that are needed where these databases are, or the log is."""
+    sizes = {name: seen.sizes[name] for name in names if name in seen.sizes}
+    total = sum(sizes.values())
+    room = margin(total) if sizes else 0
+    if dump:
+        return room
+    logged = space_needed(seen.sizes, seen.methods)[1] if log else 0
+    return total + room + logged
 
 
 def _seconds(size: int, speed: int) -> int:

@@ -68,11 +68,6 @@ class DataDirectory:
             fsync_directory(directory.parent)
         return bool(found)
 
-    def free_bytes(self, place: Path) -> int:
-        """Return the bytes that the server may still write at a place."""
-        usage = os.statvfs(place)
-        return usage.f_bavail * usage.f_frsize
-
 
 def find_data_directory(server: Server, connection: Connection) -> DataDirectory | None:
     """Return the server's data directory, None where it cannot be seen.

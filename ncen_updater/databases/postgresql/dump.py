@@ -25,6 +25,7 @@ from ncen_updater.databases.postgresql.naming import (
     prev_name,
 )
 from ncen_updater.databases.postgresql.planning import copies
+from ncen_updater.databases.postgresql.programs import program_for
 from ncen_updater.databases.postgresql.quoting import identifier, literal
 from ncen_updater.databases.postgresql.sessions import Sessions
 from ncen_updater.i18n import N_, Text
@@ -158,9 +159,8 @@ class Dumps:
 
     def _run(self, program: str, database: str, *arguments: str) -> None:
         settings = self._server.settings
-        path = settings.bin_directory / program if settings.bin_directory else Path(program)
         argv = [
-            str(path),
+            program_for(self._server, program),
             *arguments,
             f"--host={settings.host}",
             f"--port={settings.port}",

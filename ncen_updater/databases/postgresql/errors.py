@@ -11,6 +11,7 @@ __all__ = [
     "DumpFailed",
     "OrphanDirectory",
     "PreparedTransactions",
+    "ProgramsDiffer",
     "SetIncomplete",
     "WayBackMissing",
 ]
@@ -56,6 +57,17 @@ class DumpFailed(CopyFailed):
     code = "NU-4106"
     what = N_("The program {program} failed on {database}.")
     remedy = N_("Read its message; check bin_directory, dump_directory and the space left.")
+
+
+class ProgramsDiffer(CopyFailed):
+    """pg_dump or pg_restore of another version than the server's, or none."""
+
+    code = "NU-4108"
+    what = N_("The program {program} is of PostgreSQL {found}, the server is {major}.")
+    remedy = N_(
+        "Install the client programs of PostgreSQL {major} on this machine, or set bin_directory "
+        "to where they are."
+    )
 
 
 class OrphanDirectory(DatabaseError):

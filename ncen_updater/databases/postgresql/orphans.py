@@ -34,6 +34,24 @@ UNSEEN = Kind(
         "it only takes up room."
     ),
 )
+NUMBER_UNKNOWN = Kind(
+    "NU-4141",
+    Severity.ADVISORY,
+    N_("The directory {oid} of the server belongs to no database: an interrupted copy left it."),
+    N_(
+        "It only takes up room. PostgreSQL 14 chooses these numbers itself, so the agent does not "
+        "remove it: let the database administrator do so, while no database is being made."
+    ),
+)
+NUMBER_UNSEEN = Kind(
+    "NU-4142",
+    Severity.ADVISORY,
+    N_("An interrupted copy may have left a directory in the server, where the agent cannot look."),
+    N_(
+        "It would only take up room. Let the database administrator compare the directories below "
+        "base and the tablespaces with the object ids in pg_database."
+    ),
+)
 
 
 def find_orphans(server: Server, plan: CopyPlan) -> Iterator[Finding]:
@@ -46,6 +64,12 @@ def find_orphans(server: Server, plan: CopyPlan) -> Iterator[Finding]:
     with server.facts() as connection:
         taken = {row.oid for row in read_databases(connection).values()}
         directory = find_data_directory(server, connection)
+    if any(not copy.oid and copy.method != "dump" for copy in copies(plan)):  # 14
+        if directory is None:
+            yield NUMBER_UNSEEN.found()
+            return
+        for oid in sorted(directory.numbers() - taken):
+            yield NUMBER_UNKNOWN.found(oid=oid)
     for copy in copies(plan):
         if not copy.oid or copy.oid in taken:
             continue

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import threading
 from collections.abc import Mapping
-from pathlib import Path
 from typing import IO
 
 from ncen_updater.databases.base import ChangeRef, CopyPlan
@@ -22,6 +21,7 @@ from ncen_updater.databases.postgresql.dump import create_empty
 from ncen_updater.databases.postgresql.errors import DumpFailed, SetIncomplete
 from ncen_updater.databases.postgresql.naming import next_name
 from ncen_updater.databases.postgresql.planning import Copy, copies
+from ncen_updater.databases.postgresql.programs import DUMP_AND_RESTORE, program_for
 from ncen_updater.databases.postgresql.quoting import identifier
 from ncen_updater.databases.postgresql.sessions import Sessions
 from ncen_updater.i18n import N_, Text
@@ -49,8 +49,10 @@ class Rehearsing:
 
         Raises:
             DumpFailed: With the end of a program's message.
+            ProgramsDiffer: If there are no programs of the server's version.
             SetIncomplete: If a live database is not there.
         """
+        programs = {name: program_for(self._server, name) for name in DUMP_AND_RESTORE}
         for copy in copies(plan):
             with self._server.facts(statement_s=self._server.limits.long_s) as connection:
                 found = read_databases(connection)
@@ -65,7 +67,7 @@ class Rehearsing:
                 progress.tell(Text(N_("copying {database}, for {seconds} seconds"), values))
 
             with heartbeat(tell):
-                self._through(copy)
+                self._through(copy, programs)
             self._close(change, copy)
 
     @staticmethod
@@ -89,14 +91,15 @@ class Rehearsing:
             name = identifier(copy.target)
             run(connection, f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
 
-    def _through(self, copy: Copy) -> None:
+    def _through(self, copy: Copy, programs: Mapping[str, str]) -> None:
         """Run ``pg_dump`` into ``pg_restore``; both have to end well."""
+        dumper, restorer = (programs[name] for name in DUMP_AND_RESTORE)
         with (
             self._start(
-                "pg_dump", copy.source, "--format=custom", "--compress=0", stdout=subprocess.PIPE
+                dumper, copy.source, "--format=custom", "--compress=0", stdout=subprocess.PIPE
             ) as dump,
             self._start(
-                "pg_restore", copy.target, "--format=custom", "--exit-on-error", stdin=dump.stdout
+                restorer, copy.target, "--format=custom", "--exit-on-error", stdin=dump.stdout
             ) as restore,
         ):
             if dump.stdout is not None:
@@ -129,11 +132,15 @@ class Rehearsing:
         stdout: int = subprocess.DEVNULL,
     ) -> subprocess.Popen[bytes]:
         settings = self._server.settings
-        path = settings.bin_directory / program if settings.bin_directory else Path(program)
         argv = [
-            str(path), *arguments, f"--host={settings.host}", f"--port={settings.port}",
-            f"--username={settings.user}", "--no-password", f"--dbname={database}",
-        ]  # fmt: skip
+            program,
+            *arguments,
+            f"--host={settings.host}",
+            f"--port={settings.port}",
+            f"--username={settings.user}",
+            "--no-password",
+            f"--dbname={database}",
+        ]
         try:
             return subprocess.Popen(
                 argv,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +14,14 @@ from ncen_updater.databases.postgresql.catalogue import (
     server_major,
 )
 from ncen_updater.databases.postgresql.connection import Connection, Server, rows
-from ncen_updater.databases.postgresql.datadir import find_data_directory
+from ncen_updater.databases.postgresql.disks import Disk, free_bytes, read_disks
 from ncen_updater.databases.postgresql.naming import prev_name
 from ncen_updater.databases.postgresql.planning import choose_method
+from ncen_updater.databases.postgresql.programs import (
+    DUMP_AND_RESTORE,
+    find_program,
+    program_version,
+)
 
 __all__ = ["Rights", "Space", "Survey", "survey"]
 
@@ -42,16 +46,14 @@ class Rights:
 
 @dataclass(frozen=True)
 class Space:
-    """Room on the disks in bytes.
+    """Room on the disks that can be seen.
 
     Attributes:
-        data: Free where the databases are; None where it cannot be seen.
-        wal: Free where the log is, None where that is the same disk.
-        dump: Free in the dump directory, None where it is not used.
+        disks: Of the server; those of which nothing can be seen are not among them.
+        dump: Free bytes in the dump directory, None where it is not used.
     """
 
-    data: int | None
-    wal: int | None = None
+    disks: tuple[Disk, ...] = ()
     dump: int | None = None
 
 
@@ -67,6 +69,7 @@ class Survey:
         slots: (database, slot).
         subscriptions: (database, subscription).
         collations: (database, version stored, version of the library).
+        programs: (program, its major version or None); only where dumps are the way back.
     """
 
     major: int
@@ -81,6 +84,7 @@ class Survey:
     slots: Sequence[tuple[str, str]] = ()
     subscriptions: Sequence[tuple[str, str]] = ()
     collations: Sequence[tuple[str, str, str]] = ()
+    programs: Sequence[tuple[str, int | None]] = ()
 
 
 _SESSIONS = (
@@ -140,7 +144,10 @@ def survey(
             version=connection.info.parameter_status("server_version") or str(major),
             databases=databases,
             rights=_rights(connection, server.settings.owner, databases, live),
-            space=_space(server, connection, dump),
+            space=Space(
+                read_disks(server, connection, {n: databases[sources[n]].oid for n in sizes}),
+                _free(dump),
+            ),
             sizes=sizes,
             methods={n: choose_method(major, size, wanted) for n, size in sizes.items()},
             sessions=_all(connection, _SESSIONS, live),
@@ -162,6 +169,7 @@ def survey(
                 live,
             ),
             collations=_collations(connection, major, live),
+            programs=[] if dump is None else _programs(major, server.settings.bin_directory),
         )
 
 
@@ -225,18 +233,14 @@ def _rights(
     return Rights(superuser, createdb, signal, exists, tuple(lacking), tuple(sorted(unset)))
 
 
-def _space(server: Server, connection: Connection, dump: Path | None) -> Space:
-    dump_free = None
-    if dump is not None:
-        place = dump
-        while not place.exists():
-            place = place.parent
-        usage = os.statvfs(place)
-        dump_free = usage.f_bavail * usage.f_frsize
-    directory = find_data_directory(server, connection)
-    if directory is None:
-        return Space(None, None, dump_free)
-    data = directory.places[0]
-    same = data.stat().st_dev == directory.wal.stat().st_dev
-    wal_free = None if same else directory.free_bytes(directory.wal)
-    return Space(directory.free_bytes(data), wal_free, dump_free)
+def _programs(major: int, bin_directory: Path | None) -> list[tuple[str, int | None]]:
+    found = (find_program(name, major, bin_directory) for name in DUMP_AND_RESTORE)
+    return [(str(program), program_version(program)) for program in found]
+
+
+def _free(dump: Path | None) -> int | None:
+    if dump is None:
+        return None
+    while not dump.exists():
+        dump = dump.parent
+    return free_bytes(dump)

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Mapping
 
 import psycopg
+import pytest
 
 from ncen_updater.databases.base import ChangeRef
 from ncen_updater.databases.postgresql.naming import next_name
@@ -22,9 +23,13 @@ def look(site: Site, change: ChangeRef = CHANGE, *, final: bool = False) -> Mapp
 
 def test_none(any_site: Site) -> None:
     found = look(any_site, final=True)
-    # Only the server's own account and superusers can see the disk.
+    # Where the data are is told to superusers and to those who may read all settings.
     assert set(found) == (set() if any_site.user != AGENT else {"NU-4125"})
     assert all(finding.severity is Severity.ADVISORY for finding in found.values())
+    if any_site.user == AGENT:
+        assert f"GRANT pg_read_all_settings TO {AGENT}" in str(found["NU-4125"].remedy)
+        any_site.sql("postgres", f"GRANT pg_read_all_settings TO {AGENT}")
+        assert look(any_site, final=True) == {}
 
 
 @NEWEST
@@ -83,18 +88,12 @@ def test_leftovers_and_missing_ones(site: Site) -> None:
 
 
 def test_collation_and_invalid(site: Site) -> None:
+    if site.server.binaries.major < 15:
+        pytest.skip("PostgreSQL 14 records no version of a database's collation")
     site.sql(
         "postgres",
         "UPDATE pg_database SET datcollversion = '0.1' WHERE datname = 't_seizure'",
         "UPDATE pg_database SET datconnlimit = -2 WHERE datname LIKE 'T%suspect'",
     )
     found = look(site)
-    assert "NU-4131" in found
-    # The C library's "C" rules have no version; a database with one is needed to see it.
-    actual = site.sql(
-        "postgres",
-        "SELECT pg_database_collation_actual_version(oid) FROM pg_database"
-        " WHERE datname = 't_seizure'",
-    )
-    assert actual is not None
-    assert "NU-4129" in found
+    assert {"NU-4129", "NU-4131"} <= set(found)

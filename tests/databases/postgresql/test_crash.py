@@ -68,7 +68,14 @@ def recover(engine: PostgresEngine, change: ChangeRef, plan: CopyPlan) -> Eviden
 def no_orphans(site: Site) -> None:
     rows = site.sql("postgres", "CHECKPOINT", "SELECT oid::int8 FROM pg_database")
     on_disk = {int(p.name) for p in (site.server.data / "base").glob("[0-9]*")}
-    assert on_disk == {oid for (oid,) in rows}
+    known = {oid for (oid,) in rows}
+    if site.server.binaries.major < 15:
+        # It chooses the numbers itself, so what a killed one leaves is told and not removed.
+        engine = site.engine()
+        found = engine.orphans(engine.plan_copy(CHANGE))
+        assert {oid.figures["oid"] for oid in found} == on_disk - known
+    else:
+        assert on_disk == known
 
 
 def work(agent: PostgresEngine, change: ChangeRef, plan: CopyPlan) -> None:

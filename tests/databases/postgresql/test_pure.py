@@ -11,6 +11,7 @@ from ncen_updater.databases.postgresql.attributes import Attributes, Grant, Sett
 from ncen_updater.databases.postgresql.blockers import find_blockers, margin, space_needed
 from ncen_updater.databases.postgresql.catalogue import DatabaseRow
 from ncen_updater.databases.postgresql.control import Event, Record
+from ncen_updater.databases.postgresql.disks import Disk
 from ncen_updater.databases.postgresql.evidence import decide
 from ncen_updater.databases.postgresql.naming import (
     committed_comment,
@@ -202,7 +203,19 @@ def test_lost_keys() -> None:
 
 
 ALL = Rights(True, True, True)
-QUIET = Survey(15, "15.20", found(*LIVE), ALL, Space(10**12), {"a": 10, "b": 20}, {"a": "wal-log"})
+ROOM = Space((Disk("/data", 10**12, ("a", "b"), log=True),))
+QUIET = Survey(15, "15.20", found(*LIVE), ALL, ROOM, {"a": 10, "b": 20}, {"a": "wal-log"})
+LARGE = replace(QUIET, sizes={"a": 10**10, "b": 10**9}, methods={"a": "wal-log"})
+
+
+def disks(**free: int) -> Space:
+    """Disks by what is on them: ``a_b`` has two databases, ``log`` is the log's."""
+    made = []
+    for what, number in free.items():
+        names = what.split("_")
+        databases = tuple(name for name in names if name != "log")
+        made.append(Disk(f"/{what}", number, databases, log="log" in names))
+    return Space(tuple(made))
 
 
 @pytest.mark.parametrize(
@@ -211,9 +224,18 @@ QUIET = Survey(15, "15.20", found(*LIVE), ALL, Space(10**12), {"a": 10, "b": 20}
         (QUIET, CHANGE, []),
         (replace(QUIET, major=13), CHANGE, ["NU-4133"]),
         (replace(QUIET, major=19), CHANGE, ["NU-4133"]),
-        (replace(QUIET, space=Space(None)), CHANGE, ["NU-4125"]),
-        (replace(QUIET, space=Space(10**12, wal=5)), CHANGE, ["NU-4124"]),
-        (replace(QUIET, space=Space(10)), CHANGE, ["NU-4124"]),
+        (replace(QUIET, space=Space()), CHANGE, ["NU-4125"]),
+        (replace(QUIET, space=disks(a_b=10**12, log=5)), CHANGE, ["NU-4124"]),
+        (replace(QUIET, space=disks(a_b_log=10)), CHANGE, ["NU-4124"]),
+        (replace(QUIET, space=disks(a_log=10**12, b=10)), CHANGE, ["NU-4124"]),
+        (replace(QUIET, space=disks(a_log=10, b=10)), CHANGE, ["NU-4124", "NU-4124"]),
+        (replace(QUIET, space=disks(a=10**12)), CHANGE, ["NU-4125"]),
+        (replace(LARGE, space=disks(a=12 * 10**9, b_log=11_268_435_455)), CHANGE, ["NU-4124"]),
+        (replace(LARGE, space=disks(a=12 * 10**9, b_log=11_268_435_456)), CHANGE, []),
+        (replace(LARGE, space=disks(a=12 * 10**9 - 1, b_log=10**12)), CHANGE, ["NU-4124"]),
+        (replace(QUIET, programs=[("pg_dump", 17)]), CHANGE, []),
+        (replace(QUIET, programs=[("pg_dump", 17), ("x", None), ("y", 15)]), IN_PLACE,
+         ["NU-4140", "NU-4140"]),
         (replace(QUIET, databases=found(LIVE[0])), CHANGE, ["NU-4134"]),
         (QUIET, ChangeRef("abcdefgh", 2, Strategy.COPY, "1", source="bbbbbbbb"),
          ["NU-4134", "NU-4134"]),
@@ -242,7 +264,8 @@ def test_slots_are_said_with_the_price_of_the_other_strategy() -> None:
 
 
 def test_a_dump_needs_room_of_its_own() -> None:
-    seen = replace(QUIET, sizes={"a": 10**9}, space=Space(4 * 10**8, None, 10**8))
+    place = Disk("/data", 4 * 10**8, ("a",), log=True)
+    seen = replace(QUIET, sizes={"a": 10**9}, space=Space((place,), 10**8))
     codes = [f.code for f in find_blockers(seen, IN_PLACE, NAMES, final=False, way_back="dump")]
     assert codes == ["NU-4137"]
     assert margin(10**10) == 2 * 10**9

@@ -21,7 +21,14 @@ from ncen_updater.databases.postgresql import control, orphans
 from ncen_updater.databases.postgresql.naming import live_comment, next_name, prev_name
 from ncen_updater.databases.postgresql.planning import choose_oid
 from ncen_updater.progress import Silent
-from tests.databases.postgresql.site import CHANGE, IN_PLACE, NEWEST, Site, quoted
+from tests.databases.postgresql.site import (
+    CHANGE,
+    IN_PLACE,
+    NEWEST,
+    Site,
+    need_chosen_numbers,
+    quoted,
+)
 
 NAMES = ("seizure", "suspect")
 
@@ -144,6 +151,7 @@ def test_what_a_killed_server_left_of_the_control_database(
     site: Site, seen: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A directory without a row: what the server leaves when it is killed in CREATE DATABASE."""
+    need_chosen_numbers(site)
     number = choose_oid("control", "t_control", ())
     left = site.server.data / "base" / str(number)
     left.mkdir()
@@ -167,6 +175,7 @@ def test_what_a_killed_server_left_of_the_control_database(
 def test_a_directory_that_a_torn_copy_left_is_told(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    need_chosen_numbers(site)
     engine = site.engine()
     plan = engine.plan_copy(CHANGE)
     numbers = {str(item["source"]): item["oid"] for item in plan.data.values()}

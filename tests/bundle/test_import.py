@@ -20,9 +20,13 @@ from ncen_updater.bundle.errors import (
 )
 from ncen_updater.feed.source import FetchedPack
 from ncen_updater.progress import Silent
+from ncen_updater.publisher.drafting import draft_renewal
 from ncen_updater.publisher.export import Order
+from ncen_updater.publisher.feed import Feed
+from ncen_updater.publisher.release_flow import publish_draft
 from ncen_updater.transfer.delta.errors import OldFileAltered
-from ncen_updater.trust.errors import FeedUnreachable
+from ncen_updater.trust.errors import FeedUnreachable, NotProved
+from ncen_updater.trust.source import TufReleaseSource
 from tests.bundle.conftest import OfflineSite, Publication
 from tests.support.http_server import serving
 
@@ -128,3 +132,32 @@ def test_a_site_that_was_not_taken_over_keeps_all_of_it(
     assert record.releases == ("3.2.0", "3.3.0", "3.4.0")
     assert record.reaches is None
     assert new.source().fetch(new.refresh().offers[0], Silent()).archive.is_file()
+
+
+def test_what_was_imported_is_proved_over_all_roots(
+    publication: Publication, site: OfflineSite, tmp_path: Path
+) -> None:
+    """Who uses an imported release begins at the installed root, as with one that was fetched."""
+    for number in range(2):
+        state = Feed(publication.directory).state()
+        draft = draft_renewal(state, ["root"], publication.at)
+        publish_draft(publication.directory, draft, publication.keys, publication.clock)
+        ours = replace(site, root=publication.root, at=publication.at)
+        ours.take(publication.export(tmp_path / f"{number}.ncen").files[0])
+        kept = sorted(path.name for path in (site.state / "metadata/root_history").iterdir())
+        assert kept == [f"{later}.root.json" for later in range(2, number + 3)]
+    user = TufReleaseSource(
+        "ncen",
+        state=site.state,
+        trusted_root=publication.root,
+        make_fetcher=ours.source,  # type: ignore[arg-type]  # never called
+        proved=True,
+    )
+    view = user.last_view()
+    assert view is not None
+    assert user.fetched(view.offers[-1]) is not None
+    (site.state / "metadata/root_history/2.root.json").write_bytes(b"{}")
+    assert user.fetched(view.offers[-1]) is not None, "the keys of the first root sign still"
+    (site.state / "metadata/ncen.json").write_bytes(b"{}")
+    with pytest.raises(NotProved):
+        user.fetched(view.offers[-1])

@@ -8,7 +8,6 @@ from typing import TypeVar
 
 from ncen_updater.databases.base import ChangeRef
 from ncen_updater.databases.postgresql.catalogue import DatabaseRow
-from ncen_updater.databases.postgresql.errors import ProgramsDiffer
 from ncen_updater.databases.postgresql.naming import (
     MAX_NAME_BYTES,
     in_place,
@@ -181,8 +180,11 @@ NO_ROOM_DUMP = Kind(
 PROGRAM = Kind(
     "NU-4140",
     Severity.STRICT,
-    ProgramsDiffer.what,
-    ProgramsDiffer.remedy,
+    N_("The program {program} is of PostgreSQL {found}, the server is {major}."),
+    N_(
+        "Install the client programs of PostgreSQL {major} on this machine, or set bin_directory "
+        "to where they are."
+    ),
 )
 
 

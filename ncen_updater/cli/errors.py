@@ -63,7 +63,7 @@ class BadTime(UpdaterError):
     code = "NU-1105"
     exit_code = ExitCode.USAGE
     what = N_("'{text}' is not a time in the future.")
-    remedy = N_("Write it as 2027-01-31 or 2027-01-31T18:00, in the time of this machine.")
+    remedy = N_("Write it as 2027-01-31 or 2027-01-31T18:00, in the time of the site.")
 
 
 class UnknownChange(UpdaterError):

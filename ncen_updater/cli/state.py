@@ -17,7 +17,7 @@ from ncen_updater.errors import UpdaterError
 from ncen_updater.i18n import N_, Text
 from ncen_updater.service.report import door_closed
 from ncen_updater.slots.link import current_version
-from ncen_updater.upgrade.errors import JournalMissing
+from ncen_updater.upgrade.errors import JournalForbidden, JournalMissing
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.model import Change, ChangeState, StepName
 from ncen_updater.upgrade.names import JOURNAL
@@ -43,6 +43,7 @@ class SiteFacts:
         missing: Databases that are not there.
         journal: Whether there is a journal; None if it cannot be read.
         last: The newest change.
+        forbidden: That this user may not read the journal, where it is so.
     """
 
     product: str
@@ -54,6 +55,7 @@ class SiteFacts:
     missing: tuple[str, ...] = ()
     journal: bool | None = None
     last: Change | None = None
+    forbidden: str = ""
     why: tuple[str, ...] = ()
 
 
@@ -93,6 +95,8 @@ def _journal(facts: SiteFacts, places: Places) -> SiteFacts:
             changes = journal.changes(1)
     except JournalMissing:
         return dataclasses.replace(facts, journal=False)
+    except JournalForbidden as error:
+        return dataclasses.replace(facts, forbidden=str(error.what_text))
     return dataclasses.replace(facts, journal=True, last=changes[0] if changes else None)
 
 
@@ -169,6 +173,8 @@ def _databases(facts: SiteFacts) -> Text | None:
 
 
 def _change(facts: SiteFacts, before: SiteFacts | None) -> Text | None:
+    if facts.forbidden:
+        return Text("{why}", {"why": facts.forbidden})
     if facts.journal is None:
         return Text(N_("The journal cannot be read; all automatic work has stopped."))
     change = facts.last

@@ -235,8 +235,8 @@ def _release(facts: Facts) -> Act:
         words = N_("release {version} is on offer; this site is only told of it")
         return _wait(facts, None, words, version=target)
     if facts.bad_until is not None and facts.now < facts.bad_until:
-        words = N_("release {version} failed here; it is tried again later")
-        return _wait(facts, facts.bad_until, words, version=target)
+        words = N_("release {version} failed here; it is not tried again before {at}")
+        return _wait(facts, facts.bad_until, words, version=target, at=_at(facts, facts.bad_until))
     if not facts.prepared:
         return _at_hours(facts, Deed.PREPARE, N_("release {version} is not here yet"), target)
     if facts.rehearsed in (Rehearsed.MISSING, Rehearsed.VOID):
@@ -255,14 +255,18 @@ def _install(facts: Facts, target: str) -> Act:
         words = N_("release {version} waits for approval: {count} more")
         return _wait(facts, None, words, version=target, count=facts.missing_approvals)
     if facts.not_before is not None and facts.now < facts.not_before:
-        words = N_("the upgrade to {version} was scheduled for later")
-        return _wait(facts, facts.not_before, words, version=target)
+        words = N_("the upgrade to {version} was scheduled for {at}")
+        at = _at(facts, facts.not_before)
+        return _wait(facts, facts.not_before, words, version=target, at=at)
     closes = None
     if facts.windows:
         opening = next_opening(facts.windows, facts.now, facts.zone)
         if opening is None or not opening.holds(facts.now):
-            words = N_("release {version} waits for the window")
-            return _wait(facts, opening.start if opening else None, words, version=target)
+            if opening is None:
+                return _wait(facts, None, N_("no window ever opens here"))
+            words = N_("release {version} waits for the window: {at}")
+            at = _at(facts, opening.start)
+            return _wait(facts, opening.start, words, version=target, at=at)
         closes = opening.end
     return _do(facts, Deed.UPGRADE, N_("release {version} is ready"), closes, version=target)
 
@@ -281,8 +285,8 @@ def _do(
 ) -> Act:
     failure = facts.failures.get(deed)
     if failure is not None and failure.waits(facts.now, deed):
-        later = N_("'{deed}' failed; it is tried again later")
-        return _wait(facts, failure.again_at(deed), later, deed=deed.value)
+        later, again = N_("'{deed}' failed; it is tried again at {at}"), failure.again_at(deed)
+        return _wait(facts, again, later, deed=deed.value, at=_at(facts, again))
     return Act(deed, Text(words, values), closes)
 
 
@@ -292,6 +296,11 @@ def _collect_at(facts: Facts) -> datetime | None:
     if facts.collect_at is None or failure is None or not failure.waits(facts.now, Deed.COLLECT):
         return facts.collect_at
     return max(facts.collect_at, failure.again_at(Deed.COLLECT))
+
+
+def _at(facts: Facts, moment: datetime) -> str:
+    """Return a moment as the site's wall shows it."""
+    return f"{moment.astimezone(facts.zone):%Y-%m-%d %H:%M %z}"
 
 
 def _wait(facts: Facts, until: datetime | None, words: str, **values: object) -> Act:

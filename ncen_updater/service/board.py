@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from ncen_updater.config.service import ServiceSettings
+from ncen_updater.i18n import Text
 from ncen_updater.relay import Told
 from ncen_updater.service.loop import Happening
 
@@ -43,7 +44,7 @@ class Moment:
 
     number: int = 0
     deed: str | None = None
-    why: str | None = None
+    why: Text | None = None
     running: Running | None = None
     closed: bool = False
 
@@ -73,8 +74,7 @@ class Board:
     def tell(self, happening: Happening) -> None:
         """Take note of what comes next; a listener of the service."""
         if happening.kind == "next":
-            deed, why = str(happening.values["deed"]), str(happening.values["why"])
-            self._set(deed=deed, why=why)
+            self._set(deed=str(happening.values["deed"]), why=happening.values["why"])
 
     def began(self, words: Sequence[str]) -> None:
         """Take note of a command that begins."""

@@ -10,6 +10,7 @@ from ncen_updater.upgrade.errors import NothingToApprove, NothingToConfirm, Root
 
 __all__ = [
     "STATUS",
+    "UNCHANGED",
     "AlreadyOrdered",
     "BadRequest",
     "BindingChanged",
@@ -31,7 +32,8 @@ __all__ = [
     "status_of",
 ]
 
-_UNCHANGED = Text(N_("Nothing was changed."))
+UNCHANGED = Text(N_("Nothing was changed."))
+ASK = Text(N_("'ncen-updater status' says how the site is."))
 
 
 class SocketUnusable(UpdaterError):
@@ -95,7 +97,7 @@ class Refused(UpdaterError):
 
     def __init__(self, **values: object) -> None:
         detail = values.pop("detail", None)
-        super().__init__(state=_UNCHANGED, detail=str(detail) if detail else None, **values)
+        super().__init__(state=UNCHANGED, detail=str(detail) if detail else None, **values)
 
 
 class NoSuchThing(Refused):
@@ -247,7 +249,8 @@ def refusal(document: Mapping[str, object]) -> UpdaterError:
     more = dict(values) if isinstance(values, dict) else {}
     more.update(words=document.get("what"), advice=document.get("remedy"))
     error = kind(
-        state=Text("{said}", {"said": state}) if isinstance(state, str) and state else None,
+        # What this process may read of the site says less than the service knows.
+        state=Text("{said}", {"said": state}) if isinstance(state, str) and state else ASK,
         detail=detail if isinstance(detail, str) else None,
     )
     assert isinstance(error, UpdaterError)  # noqa: S101 - made so above

@@ -44,7 +44,7 @@ class Happening:
 
     Attributes:
         kind: A stable word.
-        values: Plain values; never data of the application.
+        values: Plain values and sentences; never data of the application.
     """
 
     kind: str
@@ -259,7 +259,7 @@ class Service:
         if why != self._said:
             self._said = why
             logger.info("%s: %s", act.deed, why, extra={"deed": act.deed.value})
-            self._tell(Happening("next", {"deed": act.deed.value, "why": why}))
+            self._tell(Happening("next", {"deed": act.deed.value, "why": act.why}))
 
 
 def keep(keeper: Keeper, knowledge: Knowledge) -> None:

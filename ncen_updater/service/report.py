@@ -19,11 +19,11 @@ from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.lock import lock_holder
 from ncen_updater.upgrade.memory import Memory
 from ncen_updater.upgrade.model import Change, StepName, StepRecord, StepState
-from ncen_updater.upgrade.names import JOURNAL, LOCK
+from ncen_updater.upgrade.names import IMPORT_REFUSED, IMPORTED, JOURNAL, LOCK
 from ncen_updater.upgrade.outcome import change_document, seconds_between
 from ncen_updater.upgrade.owed import owed_rollback
 
-__all__ = ["change_report", "door_closed", "site_report", "step_seconds"]
+__all__ = ["change_report", "door_closed", "history_report", "site_report", "step_seconds"]
 
 Document = dict[str, object]
 
@@ -149,8 +149,19 @@ def _open_document(change: Change) -> Document:
 
 
 def step_seconds(record: StepRecord) -> float | None:
-    """Seconds that a step took, None where it has not ended or that is not known."""
-    return seconds_between(record.started_at, record.ended_at) if record.ended_at else None
+    """Seconds that a step took, None where it has not ended, was undone, or that is not known."""
+    if record.ended_at is None or record.state is not StepState.DONE:
+        return None
+    return seconds_between(record.started_at, record.ended_at)
+
+
+def history_report(journal: Journal, limit: int) -> Document:
+    """Return changes and imports, each newest first."""
+    ended = [e for e in journal.events() if e.kind in (IMPORTED, IMPORT_REFUSED)]
+    return {
+        "changes": [change_document(c, journal.facts(c.id)) for c in journal.changes(limit)],
+        "imports": [{"at": e.at, "kind": e.kind, **e.data} for e in ended[::-1][:limit]],
+    }
 
 
 def change_report(journal: Journal, change_id: str) -> Document:

@@ -17,6 +17,7 @@ __all__ = [
     "Held",
     "Interrupted",
     "JournalExists",
+    "JournalForbidden",
     "JournalMissing",
     "JournalUnreadable",
     "JournalUnwritable",
@@ -62,6 +63,15 @@ class JournalUnreadable(UpdaterError):
         "All automatic work has stopped. Keep the file, restore it from the backup, "
         "and run 'ncen-updater doctor'."
     )
+
+
+class JournalForbidden(JournalUnreadable):
+    """A journal that this user may not read; nothing is wrong with it."""
+
+    code = "NU-6031"
+    exit_code = ExitCode.ERROR
+    what = N_("You may not read the journal {path}.")
+    remedy = N_("Use sudo; where the service runs, members of its group need no right to the file.")
 
 
 class JournalUnwritable(UpdaterError):

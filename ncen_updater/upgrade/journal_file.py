@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from typing import Protocol, Self
 from ncen_updater import durable
 from ncen_updater.upgrade.errors import (
     JournalExists,
+    JournalForbidden,
     JournalMissing,
     JournalUnreadable,
     JournalUnwritable,
@@ -126,10 +128,14 @@ class JournalFile:
             plain = path.is_file()
         except (FileNotFoundError, NotADirectoryError) as error:
             raise JournalMissing(path=path) from error
-        except OSError as error:  # such as a directory that this user may not enter
+        except PermissionError as error:  # a directory that this user may not enter
+            raise JournalForbidden(path=path) from error
+        except OSError as error:
             raise JournalUnreadable(path=path, reason=str(error)) from error
         if not plain:
             raise JournalUnreadable(path=path, reason="it is not a plain file")
+        if not os.access(path, os.R_OK, effective_ids=True):
+            raise JournalForbidden(path=path)
         uri = f"{path.resolve().as_uri()}?mode={'ro' if read_only else 'rw'}"
         try:
             connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_S)

@@ -173,7 +173,7 @@ def _binding(seen: Document) -> str:
 def _standing_of(seen: Document) -> Document:
     """Return where an approval stands, as the service sees it."""
     scheduled = seen["scheduled"] or {}
-    names = ("binding", "plan", "rehearsed", "approvals", "missing", "voids")
+    names = ("binding", "plan", "rehearsed", "approvals", "missing", "voids", "bad_until")
     return {
         "version": seen["target"],
         **{name: seen[name] for name in names},
@@ -193,6 +193,7 @@ def _standing_here(session: AgentSession, found: Subject) -> Document:
         "approvals": [{"who": a.who, "uid": a.uid, "at": a.at} for a in found.people.given],
         "missing": found.people.missing,
         "voids": [void.text for void in found.standing.voids],
+        "bad_until": None,  # one that failed here lately is nothing to approve
         "scheduled": scheduled.not_before if scheduled else None,
         "scheduled_by": scheduled.who if scheduled else None,
     }
@@ -218,6 +219,9 @@ def _show(session: AgentSession, standing: Document) -> None:
         session.show(Text(N_("{version} needs {count} more approval(s)."), missing))
     else:
         session.show(Text(N_("{version} is approved."), missing))
+    if standing["bad_until"] is not None:
+        again = {"version": standing["version"], "at": _when(session, standing["bad_until"])}
+        session.show(Text(N_("{version} failed here; it begins at the earliest {at}."), again))
     if standing["scheduled"] is not None:
         chosen = {"at": _when(session, standing["scheduled"]), "who": standing["scheduled_by"]}
         session.show(Text(N_("It begins at the earliest {at}, as {who} chose."), chosen))

@@ -1,25 +1,32 @@
-"""``history``: what was done here, from the journal alone."""
+"""``history``: what was done here, from the journal alone, or told by the service."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
 
 import click
 
 from ncen_updater.cli.commands.common import agent_session
 from ncen_updater.cli.errors import NOTHING_CHANGED, UnknownChange
 from ncen_updater.cli.lazy import Command
-from ncen_updater.cli.render import clean, format_duration, format_time, table
+from ncen_updater.cli.remote import service_for
+from ncen_updater.cli.render import clean, format_duration, format_time, jsonable, table
 from ncen_updater.cli.session import AgentSession
 from ncen_updater.config.paths import load_places
 from ncen_updater.errors import ExitCode
 from ncen_updater.i18n import N_, Text
-from ncen_updater.service.report import change_report, step_seconds
+from ncen_updater.service.report import change_report, history_report
+from ncen_updater.upgrade.errors import JournalForbidden
 from ncen_updater.upgrade.journal import Journal
-from ncen_updater.upgrade.journal_rows import Event
-from ncen_updater.upgrade.model import Change
-from ncen_updater.upgrade.names import IMPORT_REFUSED, IMPORTED, JOURNAL
-from ncen_updater.upgrade.outcome import change_document, stop_seconds
+from ncen_updater.upgrade.names import IMPORTED, JOURNAL
 
 __all__ = ["history"]
+
+Document = Mapping[str, Any]
+#: The service gives no more at once.
+MOST_ASKED = 1000
 
 
 @click.command("history", cls=Command, help=N_("What was done here; with an id, one change whole."))
@@ -30,45 +37,63 @@ __all__ = ["history"]
 @click.pass_context
 def history(context: click.Context, change: str | None, limit: int) -> ExitCode:
     session = agent_session(context)
-    places = load_places(session.config)
-    with Journal.open(places.state / JOURNAL, read_only=True) as journal:
-        if change is None:
-            _list(session, journal, journal.changes(limit), _imports(journal, limit))
-        else:
-            _one(session, journal, change)
+    found = _found(session, change, limit)
+    if change is None:
+        _list(session, found)
+    else:
+        _one(session, found)
+    session.finish(found)
     return ExitCode.OK
 
 
-def _imports(journal: Journal, limit: int) -> list[Event]:
-    """Imports that ended, refused ones too, newest first."""
-    ended = [event for event in journal.events() if event.kind in (IMPORTED, IMPORT_REFUSED)]
-    return ended[::-1][:limit]
+def _found(session: AgentSession, change: str | None, limit: int) -> Document:
+    """Read the journal; whoever may not asks the service, where one runs.
+
+    Raises:
+        UnknownChange: If there is none of this id.
+    """
+    places = load_places(session.config)
+    try:
+        with Journal.open(places.state / JOURNAL, read_only=True) as journal:
+            document = change_report(journal, change) if change else history_report(journal, limit)
+    except KeyError as error:
+        raise UnknownChange(change=change, state=NOTHING_CHANGED) from error
+    except JournalForbidden:
+        service = service_for(session)
+        if service is None:
+            raise
+        most = min(limit, MOST_ASKED)
+        return service.get(f"/v1/history/{change}" if change else f"/v1/history?limit={most}")
+    shown = jsonable(document, session.language)
+    assert isinstance(shown, dict)  # noqa: S101 - what a mapping becomes
+    return shown
 
 
 def _texts(value: object) -> str:
     return clean(", ".join(map(str, value))) if isinstance(value, list) else "-"
 
 
-def _show_import(session: AgentSession, event: Event) -> None:
+def _when(text: str) -> str:
+    return format_time(datetime.fromisoformat(text))
+
+
+def _show_import(session: AgentSession, event: Document) -> None:
     values = {
-        "at": format_time(event.at),
-        "by": event.data.get("by"),
-        "code": event.data.get("code"),
-        "files": _texts(event.data.get("files")),
-        "releases": _texts(event.data.get("releases")),
+        "at": _when(event["at"]),
+        "by": event.get("by"),
+        "code": event.get("code"),
+        "files": _texts(event.get("files")),
+        "releases": _texts(event.get("releases")),
     }
     line = (
         N_("{at}: imported {releases} from {files}, by {by}")
-        if event.kind == IMPORTED
+        if event["kind"] == IMPORTED
         else N_("{at}: refused to import {files} ({code}), by {by}")
     )
     session.show(Text(line, values))
 
 
-def _list(
-    session: AgentSession, journal: Journal, changes: tuple[Change, ...], imports: list[Event]
-) -> None:
-    facts = {change.id: journal.facts(change.id) for change in changes}
+def _list(session: AgentSession, found: Document) -> None:
     rows = [
         [
             session.text(heading)
@@ -78,51 +103,39 @@ def _list(
             )
         ]
     ]  # fmt: skip
-    for change in changes:
-        stop = stop_seconds(change, facts[change.id])
+    for change in found["changes"]:
+        stop = change["stop_s"]
         rows.append(
             [
-                change.id,
-                session.text(change.kind.value),
-                change.from_version,
-                change.to_version,
-                session.text(change.state.value),
+                change["id"],
+                session.text(change["kind"]),
+                change["from"],
+                change["to"],
+                session.text(change["state"]),
                 "-" if stop is None else format_duration(stop),
-                change.error_code or "-",
-                format_time(change.created_at),
+                change["error_code"] or "-",
+                _when(change["created_at"]),
             ]
         )
-    if changes:
+    if found["changes"]:
         for line in table(rows):
             session.show(line)
     else:
         session.show(Text(N_("No change was ever begun here.")))
-    for event in imports:
+    for event in found["imports"]:
         _show_import(session, event)
-    session.finish(
-        {
-            "changes": [change_document(change, facts[change.id]) for change in changes],
-            "imports": [{"at": e.at, "kind": e.kind, **e.data} for e in imports],
-        }
-    )
 
 
-def _one(session: AgentSession, journal: Journal, change_id: str) -> None:
-    try:
-        report = change_report(journal, change_id)
-    except KeyError as error:
-        raise UnknownChange(change=change_id, state=NOTHING_CHANGED) from error
-    change = journal.change(change_id)
-    values = {"kind": change.kind, "origin": change.from_version, "id": change.id,
-              "version": change.to_version, "state": change.state}  # fmt: skip
+def _one(session: AgentSession, report: Document) -> None:
+    values = {"kind": session.text(report["kind"]), "origin": report["from"], "id": report["id"],
+              "version": report["to"], "state": session.text(report["state"])}  # fmt: skip
     session.show(Text(N_("{kind} {origin} -> {version} (change {id}): {state}"), values))
-    for record in sorted(change.steps.values(), key=lambda r: r.started_at):
-        seconds = step_seconds(record)
+    for record in report["steps"]:
+        seconds = record["seconds"]
         took = "-" if seconds is None else format_duration(seconds)
-        session.show(f"  {record.name.value:16} {record.state.value:9} {took}")
-    for event in journal.events(change=change_id):
+        session.show(f"  {record['name']:16} {record['state']:9} {took}")
+    for event in report["events"]:
         words = ", ".join(
-            f"{key} {value}" for key, value in event.data.items() if value is not None
+            f"{key} {value}" for key, value in event["data"].items() if value is not None
         )
-        session.show(clean(f"  {format_time(event.at)}  {event.kind}  {words}".rstrip()))
-    session.finish(report)
+        session.show(clean(f"  {_when(event['at'])}  {event['kind']}  {words}".rstrip()))

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from ncen_updater.documents import error_document, jsonable
 from ncen_updater.errors import UpdaterError
-from ncen_updater.i18n import DEFAULT_LANGUAGE, Text, languages
+from ncen_updater.i18n import DEFAULT_LANGUAGE, N_, Text, languages
 from ncen_updater.service.api.desk import Desk
 from ncen_updater.service.api.forms import MAX_BODY, Form, query_of, read_form
 from ncen_updater.service.api.openapi import description
@@ -19,6 +19,7 @@ from ncen_updater.service.api.reading import Request
 from ncen_updater.service.api.routes import STREAM, match
 from ncen_updater.service.api.stream import Streams
 from ncen_updater.service.errors import (
+    UNCHANGED,
     BadRequest,
     MethodNotAllowed,
     NotAllowed,
@@ -68,7 +69,8 @@ class Application:
             return self._refuse(error, start_response, language)
         except Exception:
             logger.exception("a request met something unknown")
-            return self._refuse(UpdaterError(), start_response, language)
+            unknown = UpdaterError(state=Text(N_("It is not known whether anything was changed.")))
+            return self._refuse(unknown, start_response, language)
 
     def _answer(
         self, environ: Environ, start_response: StartResponse, language: str
@@ -101,7 +103,8 @@ class Application:
         self, error: UpdaterError, start_response: StartResponse, language: str
     ) -> Iterable[bytes]:
         status = status_of(error)
-        state = [error.state] if isinstance(error.state, Text) else []
+        # A refusal comes before anything is written, or takes it back.
+        state = [error.state if isinstance(error.state, Text) else UNCHANGED]
         document = {
             "error": {
                 **error_document(error, state, language),

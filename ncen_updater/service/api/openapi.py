@@ -99,7 +99,9 @@ ANSWERS: Mapping[tuple[str, str], Schema] = {
     ("GET", "/v1/holds"): _object(holds=_list(_named("Hold"))),
     ("POST", "/v1/holds"): _object(held=FLAG, reason=TEXT, by=TEXT, until=_or_null(TIME)),
     ("DELETE", "/v1/holds"): _object(held=FLAG, lifted=NUMBER),
-    ("GET", "/v1/history"): _object(changes=_list(_named("Change"))),
+    ("GET", "/v1/history"): _object(
+        changes=_list(_named("Change")), imports=_list(ANYTHING)
+    ),
     ("GET", "/v1/history/{id}"): _named("ChangeReport"),
     ("GET", "/v1/rehearsals"): _object(rehearsals=_list(_named("Rehearsal"))),
     ("POST", "/v1/approvals"): _object(given=FLAG, version=TEXT, binding=TEXT),

@@ -12,12 +12,11 @@ from ncen_updater.service.api.forms import Form, whole_number
 from ncen_updater.service.api.people import Caller
 from ncen_updater.service.board import Moment
 from ncen_updater.service.errors import NoSuchThing
-from ncen_updater.service.report import change_report, site_report
+from ncen_updater.service.report import change_report, history_report, site_report
 from ncen_updater.upgrade.consent import Consent
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.memory import Memory
 from ncen_updater.upgrade.orders import Order, Orders
-from ncen_updater.upgrade.outcome import change_document
 from ncen_updater.upgrade.rehearsals import RehearsalRecord, Rehearsals, rehearsal_document
 
 __all__ = [
@@ -81,12 +80,12 @@ def status(desk: Desk, request: Request) -> tuple[int, Document]:
         "uid": caller.person.uid,
         "roles": sorted(role.value for role in caller.roles),
     }
-    service = {"mode": settings.mode, **moment_document(desk.board.moment())}
+    service = {"mode": settings.mode, **moment_document(desk.board.moment(), request.language)}
     return 200, {**document, "service": service, "you": you}
 
 
-def moment_document(moment: Moment) -> dict[str, object]:
-    """Return what goes on just now as JSON has it."""
+def moment_document(moment: Moment, language: str) -> dict[str, object]:
+    """Return what goes on just now as JSON has it, with its reason in a language."""
     running = moment.running
     told = running.told if running else None
     progress = told and {
@@ -94,7 +93,7 @@ def moment_document(moment: Moment) -> dict[str, object]:
     }  # fmt: skip
     return {
         "deed": moment.deed,
-        "why": moment.why,
+        "why": moment.why and moment.why.render(language),
         "running": running
         and {"words": running.words, "since": running.since, "progress": progress},
     }
@@ -150,10 +149,9 @@ def holds(desk: Desk, request: Request) -> tuple[int, Document]:
 
 
 def history(desk: Desk, request: Request) -> tuple[int, Document]:
-    """Changes, newest first."""
+    """Changes, and imports of bundles, newest first."""
     with desk.reading() as journal:
-        changes = journal.changes(request.limit())
-        return 200, {"changes": [change_document(one, journal.facts(one.id)) for one in changes]}
+        return 200, history_report(journal, request.limit())
 
 
 def change(desk: Desk, request: Request) -> tuple[int, Document]:

@@ -69,7 +69,7 @@ class Streams:
         while True:
             moment = desk.board.moment()
             if moment.number != seen:
-                yield _message("service", moment_document(moment))
+                yield _message("service", moment_document(moment, language))
                 said_at = self._clock()
             if moment.closed:
                 return

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from ncen_updater.i18n import N_, Text
 from ncen_updater.service.api.forms import MAX_BODY
 from ncen_updater.service.knowledge import Assessment
+from ncen_updater.service.loop import Happening
 from ncen_updater.upgrade.consent import Consent, Person
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.memory import Memory
@@ -183,6 +185,13 @@ def test_a_method_that_is_not_taken_names_those_that_are(counter: Counter) -> No
 def test_refusals_in_french(counter: Counter) -> None:
     answer = counter.ask("GET", "/v1/nothing", HTTP_ACCEPT_LANGUAGE="de, fr-CH;q=0.8")
     assert answer.document["error"]["what"].startswith("Le service ne connaît rien")
+
+
+def test_what_the_service_does_is_told_in_the_language_that_is_asked_for(counter: Counter) -> None:
+    why = Text(N_("upgrades are on hold: {reason}"), {"reason": "salon"})
+    counter.board.tell(Happening("next", {"deed": "wait", "why": why}))
+    told = counter.ask("GET", "/v1/status", HTTP_ACCEPT_LANGUAGE="fr").document["service"]["why"]
+    assert told == why.render("fr") != why.render("en")
 
 
 def test_two_people_approve_and_one_takes_it_back(counter: Counter) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ncen_updater.i18n import Text
 from ncen_updater.relay import Told
 from ncen_updater.service.api.people import caller
 from ncen_updater.service.api.reading import Request
@@ -75,7 +76,7 @@ def test_progress_comes_as_it_is_told(counter: Counter) -> None:
     stream = messages(Streams(counter.desk).open(request("0")))
     assert next(stream) == ("service", {"deed": None, "why": None, "running": None})
     board = counter.board
-    board.tell(Happening("next", {"deed": "upgrade", "why": "because"}))
+    board.tell(Happening("next", {"deed": "upgrade", "why": Text("because")}))
     board.began(["upgrade"])
     board.told(Told("copying {name}", {"name": "cases"}, 3, 9))
     running = next(stream)[1]["running"]

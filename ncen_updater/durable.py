@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 __all__ = [
+    "PARTIAL",
     "flush_filesystem",
     "fsync_directory",
     "is_leftover",
@@ -24,6 +25,7 @@ __all__ = [
     "writing",
 ]
 
+#: Stands in the names of what is not finished.
 PARTIAL = ".partial-"
 
 

@@ -209,7 +209,10 @@ def _write(
 ) -> list[Path]:
     """Write beside the output, try it, and only then give it its name."""
     durable.make_directory(output.parent)
-    with tempfile.TemporaryDirectory(prefix=f".{output.stem}-", dir=output.parent) as folder:
+    prefix = f".{output.name}{durable.PARTIAL}"
+    for left in [path for path in output.parent.iterdir() if path.name.startswith(prefix)]:
+        shutil.rmtree(left)  # of an export that was killed: none runs while we hold the feed
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=output.parent) as folder:
         written = write_bundle(Path(folder) / output.name, sources, media_bytes)
         for number, place in enumerate(order.destinations):
             _try(written, Path(folder) / f"site-{number}", place, feed, order, clock)

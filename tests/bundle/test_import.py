@@ -58,6 +58,15 @@ def test_the_same_feed_gives_the_same_bytes(
     assert (tmp_path / "again.ncen").read_bytes() == bundle.read_bytes()
 
 
+def test_what_a_killed_export_left_is_removed(shared: Publication, tmp_path: Path) -> None:
+    """Gigabytes each time, under hidden names; what belongs to somebody else stays."""
+    for name in (".ke.ncen.partial-a1b2c3", ".ke-of-mine"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "ke.ncen").write_bytes(b"half")
+    shared.export(tmp_path / "ke.ncen")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".ke-of-mine", "ke.ncen"]
+
+
 def test_a_delta_pack_is_taken_where_it_leads_on_from_what_runs_there(
     publication: Publication, site: OfflineSite, order: Callable[..., Order], tmp_path: Path
 ) -> None:

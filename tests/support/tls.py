@@ -17,6 +17,13 @@ __all__ = ["Authority"]
 HOUR = datetime.timedelta(hours=1)
 
 
+_AUTHORITY_USAGE = x509.KeyUsage(
+    key_cert_sign=True, crl_sign=True, digital_signature=False, content_commitment=False,
+    key_encipherment=False, data_encipherment=False, key_agreement=False, encipher_only=False,
+    decipher_only=False,
+)  # fmt: skip
+
+
 def _name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
@@ -45,6 +52,7 @@ class Authority:
         certificate = (
             self._builder(self._name, self._key, datetime.datetime.now(datetime.UTC))
             .add_extension(constraints, critical=True)
+            .add_extension(_AUTHORITY_USAGE, critical=True)
             .sign(self._key, hashes.SHA256())
         )
         #: What a client trusts.
@@ -62,6 +70,14 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - HOUR)
             .not_valid_after(now + HOUR)
+            # Python 3.13 asks for both, as RFC 5280 does.
+            .add_extension(
+                x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
+            )
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),
+                critical=False,
+            )
         )
 
     def certify(self, name: str, *, ended: bool = False) -> Path:

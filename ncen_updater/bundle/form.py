@@ -269,8 +269,9 @@ def _parse(content: bytes, count: int) -> list[Member]:
         ends = at + _CENTRAL_SIZE + length + extra + comment
         if fields[0] != _CENTRAL or ends > len(content):
             raise BundleAltered(name="zip")
-        raw = content[at + _CENTRAL_SIZE :][:length]
-        wide = content[at + _CENTRAL_SIZE + length :][:extra]
+        name = at + _CENTRAL_SIZE
+        raw = content[name : name + length]
+        wide = content[name + length : name + length + extra]
         members.append(_member(raw, fields, wide))
         at = ends
     return members

@@ -1,0 +1,45 @@
+"""What the package leaves behind when it goes, by the script that dpkg runs."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+PACKAGING = Path(__file__).resolve().parents[2] / "packaging"
+UNITS = sorted(
+    path.name
+    for path in (PACKAGING / "systemd").iterdir()
+    if path.suffix == ".socket" or (path.suffix == ".service" and "@" not in path.name)
+)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_what_was_enabled_is_so_again_when_the_package_comes_back(
+    tmp_path: Path, enabled: bool
+) -> None:
+    """A stand-in for Debian's helper says what it is asked; what a person disabled stays so."""
+    calls = tmp_path / "calls"
+    helper = tmp_path / "deb-systemd-helper"
+    helper.write_text(
+        f'#!/bin/sh\nif [ "$2" = was-enabled ]; then exit {0 if enabled else 1}; fi\n'
+        f'echo "$@" >> {calls}\n'
+    )
+    helper.chmod(0o755)
+    calls.touch()
+    text = (PACKAGING / "debian" / "postrm").read_text("utf-8")
+    for place in ("/opt/ncen-updater", "/var/lib/ncen-updater", "/run/systemd/system"):
+        assert place in text
+        text = text.replace(place, f"{tmp_path}{place}")
+    script = tmp_path / "postrm"
+    script.write_text(text)
+    subprocess.run(
+        ["/bin/sh", str(script), "remove"], check=True, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    )
+    said = calls.read_text().splitlines()
+    for unit in UNITS:
+        # Without the second, Debian's helper takes it for one that a person disabled.
+        assert [line for line in said if line.endswith(f" {unit}")] == (
+            [f"disable {unit}", f"purge {unit}"] if enabled else []
+        )

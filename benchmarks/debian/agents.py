@@ -38,13 +38,13 @@ class Break:
 
 
 _SERVE, _AT_START = "cli/commands/serve.py", "    with excused(os.environ):\n"
-_LOOP, _IN_LOOP = "service/serve.py", "        notifier.alive()\n        act = service.step()"
+_LOOP, _IN_LOOP = "service/serve.py", "    while not waker.stopping:\n"
 
 #: By name; an agent of a kind that is not here is good.
 BREAKS: Mapping[str, tuple[Break, ...]] = {
     "exits at once": (Break(_SERVE, _AT_START, "    raise SystemExit(3)\n"),),
     "hangs before it is ready": (Break(_SERVE, _AT_START, "    __import__('time').sleep(1e6)\n"),),
-    "gives no more signs of life": (Break(_LOOP, _IN_LOOP, "        time.sleep(1e6)\n"),),
+    "gives no more signs of life": (Break(_LOOP, _IN_LOOP, "    time.sleep(1e6)\n"),),
     "crashes before it may confirm": (
         Break(
             _SERVE,

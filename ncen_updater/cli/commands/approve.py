@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from time import sleep
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +12,7 @@ import click
 from ncen_updater.cli.commands.common import agent_session, parse_version
 from ncen_updater.cli.commands.hold import parse_until
 from ncen_updater.cli.commands.rehearse import show_rehearsal
+from ncen_updater.cli.errors import NOTHING_CHANGED
 from ncen_updater.cli.lazy import Command
 from ncen_updater.cli.person import person
 from ncen_updater.cli.remote import service_for
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["approve", "schedule"]
 
 Document = Mapping[str, Any]
+#: How often, and how long after one another, the service is asked whether it has looked.
+LOOKS, LOOK_S = 60, 0.5
 
 
 @click.command("approve", cls=Command, help=N_("Say yes to what was rehearsed."))
@@ -91,13 +95,13 @@ def schedule(
     target = parse_version(version)
     service = service_for(session)
     if service is not None:
-        seen = _outlook(service, target)
+        seen = _outlook(session, service, target)
         if cancel and not dry_run:
             service.call("DELETE", "/v1/schedule")
         elif moment is not None and not dry_run:
             body = {"binding": _binding(seen), "not_before": moment.isoformat()}
             service.call("PUT", "/v1/schedule", body)
-        _show(session, _standing_of(_outlook(service, target)))
+        _show(session, _standing_of(_outlook(session, service, target)))
         return ExitCode.OK
     from ncen_updater.upgrade import approving
     from ncen_updater.upgrade.consent import Consent
@@ -127,7 +131,7 @@ def _approve_there(
     dry_run: bool,
 ) -> ExitCode:
     """Let the service write it down: it asks the kernel who says so."""
-    seen = _outlook(service, target)
+    seen = _outlook(session, service, target)
     rehearsal = seen["rehearsal"]
     if rehearsal is not None and rehearsal["state"] == "passed" and not withdraw:
         show_rehearsal(session, rehearsal)
@@ -138,20 +142,27 @@ def _approve_there(
         question = Text(N_("Approve the upgrade to {version}?"), {"version": seen["target"]})
         session.agree(question, yes=yes)
         service.call("POST", "/v1/approvals", {"binding": binding})
-    _show(session, _standing_of(_outlook(service, target)))
+    _show(session, _standing_of(_outlook(session, service, target)))
     return ExitCode.OK
 
 
-def _outlook(service: Client, target: Version | None) -> Document:
-    """Return what comes next.
+def _outlook(session: AgentSession, service: Client, target: Version | None) -> Document:
+    """Return what comes next, once the service has looked at what happened last.
 
     Raises:
         NothingToApprove: If nothing does.
         NotNext: If it is another release than the one that was named.
     """
     seen = service.get("/v1/outlook")
+    with session.progress() as progress:
+        for _ in range(LOOKS):
+            if seen["up_to_date"] or service.get("/v1/status")["service"]["running"]:
+                break
+            progress.tell(Text(N_("the service looks at the site")))
+            sleep(LOOK_S)
+            seen = service.get("/v1/outlook")
     if seen["target"] is None:
-        raise NothingToApprove(current=str(seen["current"]))
+        raise NothingToApprove(current=str(seen["current"]), state=NOTHING_CHANGED)
     if target is not None and target != type(target)(seen["target"]):
         raise NotNext(version=target, target=seen["target"])
     return seen
@@ -166,8 +177,9 @@ def _binding(seen: Document) -> str:
     if isinstance(seen["binding"], str):
         return seen["binding"]
     if seen["voids"]:
-        raise RehearsalOutdated(version=seen["target"], reasons="; ".join(seen["voids"]))
-    raise NotRehearsed(version=seen["target"])
+        reasons = "; ".join(seen["voids"])
+        raise RehearsalOutdated(version=seen["target"], reasons=reasons, state=NOTHING_CHANGED)
+    raise NotRehearsed(version=seen["target"], state=NOTHING_CHANGED)
 
 
 def _standing_of(seen: Document) -> Document:

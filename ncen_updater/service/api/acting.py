@@ -58,7 +58,7 @@ def unhold(desk: Desk, request: Request) -> tuple[int, Document]:
     return 200, {"held": False, "lifted": count}
 
 
-def _seen(desk: Desk, binding: str, version: str | None) -> tuple[Assessment, str]:
+def _seen(desk: Desk, binding: str, version: str | None, event: int) -> tuple[Assessment, str]:
     """Return what can be approved now, if it is what was seen.
 
     Databases are not asked: what is begun is compared with what was approved once more then.
@@ -76,6 +76,8 @@ def _seen(desk: Desk, binding: str, version: str | None) -> tuple[Assessment, st
     if version is not None and Version(version) != Version(found.target):
         raise NotNext(version=version, target=found.target)
     if not found.binding or found.basis is None:
+        if found.event != event:
+            raise NotAssessed  # something happened since, such as a rehearsal that passed
         raise NotRehearsed(version=found.target)
     if binding != found.binding:
         raise BindingChanged
@@ -95,7 +97,7 @@ def approve(desk: Desk, request: Request) -> tuple[int, Document]:
     form, person = request.form, request.caller.person
     assert isinstance(form, ApprovalForm)  # noqa: S101 - the table of routes says so
     with desk.writing() as journal:
-        found, target = _seen(desk, form.binding, form.version)
+        found, target = _seen(desk, form.binding, form.version, journal.last_event())
         _nothing_open(journal)
         require_somebody(person, desk.board.settings.approvals, ROOT | {os.geteuid()})
         given = Consent(journal).approve(found.binding, target, found.basis or {}, person)
@@ -118,7 +120,7 @@ def schedule(desk: Desk, request: Request) -> tuple[int, Document]:
     if form.not_before <= desk.now():
         raise BadRequest(reason="not_before has passed")
     with desk.writing() as journal:
-        found, target = _seen(desk, form.binding, form.version)
+        found, target = _seen(desk, form.binding, form.version, journal.last_event())
         _nothing_open(journal)
         person = request.caller.person
         Consent(journal).schedule(found.binding, target, form.not_before, person)

@@ -220,6 +220,7 @@ def test_two_people_approve_and_one_takes_it_back(counter: Counter) -> None:
         (None, 409, "NU-9316"),
         (Assessment(event=0, current="3.2.4"), 409, "NU-6027"),
         (Assessment(event=0, current="3.2.4", target="3.3.0"), 409, "NU-6024"),
+        (Assessment(event=-1, current="3.2.4", target="3.3.0"), 409, "NU-9316"),
     ],
 )
 def test_nothing_to_approve(

@@ -30,7 +30,8 @@ from ncen_updater.release.document import (
     release_target,
 )
 from ncen_updater.release.manifest import Manifest
-from ncen_updater.release.tree import Tree, hash_file
+from ncen_updater.release.tree import EntryType, Tree, hash_file
+from ncen_updater.slots.compare import sealed_mode
 from ncen_updater.transfer.archive import unpack
 from ncen_updater.transfer.delta.errors import DeltaNotMade, DeltaNotProved
 from ncen_updater.transfer.download import is_whole
@@ -202,6 +203,9 @@ class DeltaMaker:
         version = document.manifest.version
         archive = self._served(state, archive_target(document.manifest.product, version))
         unpack(archive, tree, place, self.progress)
+        for entry in tree.entries:  # read-only, so that the proof of a pack need not copy them
+            if entry.type is EntryType.FILE:
+                (place / entry.path).chmod(sealed_mode(entry))
         return tree
 
     def _served(self, state: FeedState, name: str) -> Path:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
+from ncen_updater.transfer.delta.ahead import Ahead
 from ncen_updater.transfer.delta.layout import Op, OpKind
 from ncen_updater.transfer.delta.model import deflated
 from ncen_updater.transfer.delta.pairing import stem
@@ -13,6 +16,7 @@ from ncen_updater.transfer.delta.zips import DEFLATED, Member, NotAnArchive, Tab
 
 __all__ = ["ArchivePlan", "looks_like_archive", "new_view", "plan_archive"]
 
+MOST_TRIED = 4  # old members of the same length and check sum
 LEVELS = (6, 9, 1)  # what makers of archives use, the usual one first
 PIECE = 256 << 10
 
@@ -55,17 +59,22 @@ class _Comparison:
     def __init__(self, old: int, new: int) -> None:
         self._old_file, self._new_file = old, new
         self._old, self._new = Table(old, names=True), Table(new, names=True)
+        self._old_ahead, self._new_ahead = Ahead(lambda: old), Ahead(lambda: new)
         self._ops: list[Op] = []
         self._members: set[int] = set()
         self._by_content: dict[tuple[int, int, int, int], list[int]] = {}
         self._by_name: dict[bytes, int] = {}
-        self._by_stem: dict[str, int] = {}
         for index in range(len(self._old)):
             member = self._old[index]
             self._by_content.setdefault(self._key(self._old, index, member), []).append(index)
-            name = self._old.names[index]
-            self._by_name.setdefault(name, index)
-            self._by_stem.setdefault(stem(name.decode("latin-1")), index)
+            self._by_name.setdefault(self._old.names[index], index)
+
+    @cached_property
+    def _by_stem(self) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for index, name in enumerate(self._old.names):
+            found.setdefault(stem(name.decode("latin-1")), index)
+        return found
 
     def plan(self) -> ArchivePlan | None:
         levels = list(LEVELS)
@@ -95,20 +104,24 @@ class _Comparison:
 
     def _same(self, index: int, member: Member) -> int | None:
         """An old member with the same packed bytes; the next in line if it is one of several."""
-        alike = self._by_content.get(self._key(self._new, index, member), ())
+        alike = self._by_content.get(self._key(self._new, index, member), [])
         last = self._ops[-1] if self._ops else None
         line = last.argument + last.count if last and last.kind is OpKind.MEMBERS else -1
-        for candidate in sorted(alike, key=lambda i: (i != line, i))[:4]:
+        at = bisect_left(alike, line)  # there may be thousands, of empty files for one
+        next_in_line = alike[at : at + 1] if alike[at : at + 1] == [line] else []
+        for candidate in (*next_in_line, *alike[:MOST_TRIED]):
             if self._equal(self._old[candidate], member):
                 return candidate
         return None
 
     def _equal(self, old: Member, new: Member) -> bool:
-        for at in range(0, new.packed, PIECE):
-            size = min(PIECE, new.packed - at)
-            one = os.pread(self._old_file, size, old.start + at)
-            if one != os.pread(self._new_file, size, new.start + at):
+        at = 0
+        while at < new.packed:
+            one = self._old_ahead.read(old.start + at, new.packed - at)
+            other = self._new_ahead.read(new.start + at, len(one))
+            if not other or not one.startswith(other):
                 return False
+            at += len(other)
         return True
 
     def _take(self, old: int, gap: int) -> None:

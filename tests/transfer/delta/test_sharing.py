@@ -7,11 +7,15 @@ import stat
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ncen_updater.progress import Silent
 from ncen_updater.release.tree import Tree
 from ncen_updater.transfer.below import Below
+from ncen_updater.transfer.delta import make
+from ncen_updater.transfer.delta.apply import apply_delta
 from ncen_updater.transfer.delta.errors import OldFileAltered
 from ncen_updater.transfer.delta.model import Linking
 from ncen_updater.transfer.delta.origin import Origin
@@ -148,3 +152,24 @@ def test_an_altered_file_never_comes_over(place: Place, linking: Linking) -> Non
     path.chmod(0o444)
     with pytest.raises(OldFileAltered):
         place.take(linking)
+
+
+def test_the_publishers_proof_shares_what_is_read_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _no_clones(monkeypatch)
+    trees = [
+        write(tmp_path / name, {**FILES, "new": name.encode() * 2000}) for name in ("old", "new")
+    ]
+    links: dict[str, int] = {}
+
+    def looked_at(pack: Path, old: Path, old_tree: Tree, place: Path, *rest: Any) -> Tree:
+        made = apply_delta(pack, old, old_tree, place, *rest)
+        links.update({path: (place / path).stat().st_nlink for path in ("d/a", "d/w", "new")})
+        return made
+
+    monkeypatch.setattr(make, "apply_delta", looked_at)
+    old, new = tmp_path / "old", tmp_path / "new"
+    make.make_delta(old, trees[0], new, trees[1], tmp_path / "pack", Silent())
+    assert links == {"d/a": 2, "d/w": 1, "new": 1}
+    assert (old / "d/a").stat().st_nlink == 1

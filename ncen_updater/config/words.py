@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-import types
 from collections.abc import Iterator, Mapping
-from typing import Union, get_args, get_origin
+from typing import get_args
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
@@ -15,7 +14,7 @@ from ncen_updater.config.errors import Mistake
 from ncen_updater.config.locate import Path, line_of
 from ncen_updater.i18n import N_, Text
 
-__all__ = ["mistake_for"]
+__all__ = ["mistake_for", "settings_of"]
 
 SEE = Text(N_("See docs/configuration.md for its form."))
 
@@ -117,25 +116,25 @@ def _name(path: Path) -> str:
 
 
 def _models(annotation: object) -> Iterator[type[BaseModel]]:
-    if get_origin(annotation) in (Union, types.UnionType):
+    if get_args(annotation):  # of a union, or of a list of tables
         for argument in get_args(annotation):
             yield from _models(argument)
     elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
 
 
-def _settings(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
+def settings_of(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Yield (table, name) of every setting below a model."""
     for field_name, field in model.model_fields.items():
         name = field.alias or field_name
         yield prefix, name
         for inner in _models(field.annotation):
-            yield from _settings(inner, f"{prefix}.{name}" if prefix else name)
+            yield from settings_of(inner, f"{prefix}.{name}" if prefix else name)
 
 
 def _suggestion(path: Path, model: type[BaseModel]) -> Text:
     table, wrong = _name(path[:-1]), str(path[-1])
-    known = list(_settings(model))
+    known = list(settings_of(model))
     here = [name for place, name in known if place == table]
     close = difflib.get_close_matches(wrong, here, n=1, cutoff=0.6)
     if close:

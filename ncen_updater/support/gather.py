@@ -19,6 +19,7 @@ from ncen_updater.config.loader import load_config
 from ncen_updater.config.model import AgentConfig
 from ncen_updater.config.read import read_config
 from ncen_updater.config.secrets import secrets_of
+from ncen_updater.config.words import settings_of
 from ncen_updater.errors import UpdaterError
 from ncen_updater.findings import Finding
 from ncen_updater.progress import Progress
@@ -265,7 +266,8 @@ class Gatherer:
     # ---- the machine -----------------------------------------------------------------------------
 
     def _settings(self) -> str:
-        return json_part(mask_settings(read_config(self._path).data))
+        known = frozenset(name for _, name in settings_of(AgentConfig))
+        return json_part(mask_settings(read_config(self._path).data, known=known))
 
     def _versions(self) -> str:
         found: dict[str, object] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 __all__ = ["MASK", "mask_settings", "mask_text"]
 
@@ -13,6 +13,10 @@ HIDDEN = frozenset(
     {"host", "sender", "to", "user", "url", "urls", "proxy", "health_url", "environment",
      "migrator_environment", "password_credential", "secret_credential"}
 )  # fmt: skip
+#: Tables whose names the site chooses.
+CHOSEN = frozenset({"names"})
+#: Command lines: an argument may be a password, the program is none.
+COMMANDS = frozenset({"start", "stop", "status"})
 ADDRESS = re.compile(r"\b(https?|postgres(?:ql)?|smtps?)://[^\s\"'<>]+")
 MAIL = re.compile(r"\b[\w.%+-]+@[\w-]+(\.[\w-]+)+")
 NUMERIC = re.compile(r"\b(?:\d{1,3}\.){3}\d{1,3}\b")
@@ -27,19 +31,27 @@ def mask_text(text: str, secrets: Iterable[str] = ()) -> str:
     return NUMERIC.sub(MASK, text)
 
 
-def mask_settings(value: object, name: str = "") -> object:
+def mask_settings(value: object, name: str = "", *, known: Set[str]) -> object:
     """Return a configuration without secrets and addresses; how many there are stays visible.
+
+    A name that is no setting may be one of a password, written wrongly: its text is hidden.
 
     Args:
         value: A table, a list or a value of the file.
         name: Name of the setting.
+        known: Names of settings.
     """
     if isinstance(value, Mapping):
         if name in HIDDEN:
             return {key: MASK for key in value}  # noqa: C420 - the keys stay in their order
-        return {key: mask_settings(inner, key) for key, inner in value.items()}
+        return {
+            key: mask_settings(inner, name if name in CHOSEN else key, known=known)
+            for key, inner in value.items()
+        }
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [mask_settings(inner, name) for inner in value]
+        if name in COMMANDS:
+            return [mask_text(str(word)) if not at else MASK for at, word in enumerate(value)]
+        return [mask_settings(inner, name, known=known) for inner in value]
     if isinstance(value, str):
-        return MASK if name in HIDDEN else mask_text(value)
+        return MASK if name in HIDDEN or name not in known else mask_text(value)
     return value

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from ncen_updater.cli.agent import run
+from ncen_updater.config.model import AgentConfig
+from ncen_updater.config.words import settings_of
 from ncen_updater.progress import Silent
 from ncen_updater.support.bundle import Bundle, make_bundle, write_bundle
 from ncen_updater.support.errors import BundleExists, BundleUnwritable, UnknownPart
@@ -213,7 +215,24 @@ def test_masking() -> None:
         "see http://*** *** and ***"
     )
     settings = {"feed": {"urls": ["http://h/"]}, "site": {"id": "ke-1"}, "n": 3}
-    assert mask_settings(settings) == {"feed": {"urls": ["***"]}, "site": {"id": "ke-1"}, "n": 3}
+    known = frozenset(name for _, name in settings_of(AgentConfig))
+    assert mask_settings(settings, known=known) == {
+        "feed": {"urls": ["***"]}, "site": {"id": "ke-1"}, "n": 3,
+    }  # fmt: skip
+    written = {
+        "databases": {"names": {"cases": "ncen_cases"}, "pasword": "geheim"},
+        "application": {"start": ["/bin/app", "--key", "geheim"]},
+        "service": {"windows": [{"days": ["sat"], "start": "22:00", "end": "04:00"}]},
+        "extra": {"nested": ["geheim"], "number": 7},
+    }
+    shown = mask_settings(written, known=known)
+    assert "geheim" not in repr(shown)
+    assert shown == {
+        "databases": {"names": {"cases": "ncen_cases"}, "pasword": "***"},
+        "application": {"start": ["/bin/app", "***", "***"]},
+        "service": written["service"],
+        "extra": {"nested": ["***"], "number": 7},
+    }
 
 
 def test_the_file_is_for_its_owner_and_replaces_nothing(site: TrialSite) -> None:

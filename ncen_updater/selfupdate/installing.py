@@ -24,6 +24,7 @@ from ncen_updater.progress import Progress
 from ncen_updater.release.canonical import sha256_hex
 from ncen_updater.release.manifest import load_manifest
 from ncen_updater.selfupdate import parts as part
+from ncen_updater.selfupdate.enabling import SYSTEMD_RUNS, disabling, enabling
 from ncen_updater.selfupdate.errors import (
     AgentReleaseUnusable,
     ChangeStillOpen,
@@ -45,7 +46,6 @@ UNITS = "units"
 #: Where the system looks for what comes in ``units``, by the end of its name.
 UNIT_PLACES = {".sysusers": Path("etc/sysusers.d"), ".tmpfiles": Path("etc/tmpfiles.d")}
 UNITS_PLACE = Path("etc/systemd/system")
-SYSTEMD_RUNS = Path("/run/systemd/system")  # sd_booted(3)
 PROGRAM_PLACE = Path("usr/local/bin") / PROGRAM
 
 
@@ -255,6 +255,8 @@ def _units(order: Order) -> Iterator[Part]:
                 yield part.command(what, words, lambda: False)
         if SYSTEMD_RUNS.is_dir():
             yield part.command(what, ["systemctl", "daemon-reload"], lambda: False)
+    if order.system and shutil.which("systemctl"):
+        yield from enabling(units)
 
 
 def unit_place(root: Path, unit: Path) -> Path:
@@ -308,4 +310,9 @@ def uninstall_parts(root: Path, config: Path, *, purge: bool) -> tuple[Part, ...
     if purge:
         gone += [paths.resolve(paths.state), config.parent]
     gone.append(agent)
-    return tuple(part.removal(Text(N_("remove {path}"), {"path": path}), path) for path in gone)
+    there = [unit_place(root, unit) for unit in units]
+    system = root == Path("/") and os.geteuid() == 0 and shutil.which("systemctl") is not None
+    return (
+        *(disabling(there) if system else ()),
+        *(part.removal(Text(N_("remove {path}"), {"path": path}), path) for path in gone),
+    )

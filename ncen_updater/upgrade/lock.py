@@ -16,6 +16,8 @@ __all__ = ["change_lock", "lock_holder"]
 
 #: Whoever looks whether it is taken holds it for an instant (:func:`lock_holder`).
 LOOKS, LOOK_S = 4, 0.02
+#: The name of the holder takes so many bytes, always the same.
+HOLDER_BYTES = 200
 
 
 @contextlib.contextmanager
@@ -41,11 +43,12 @@ def change_lock(path: Path, what: str) -> Iterator[None]:
             # The directory too: whoever cleans up the file must not let a second one in.
             for locked in (descriptor, directory):
                 _take(locked)
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{what}, process {os.getpid()}".encode(), 0)
+            # Over what was there, and never cut to nothing before: on a disk that is full by now
+            # that takes no room, and a resume has to be possible there.
+            holder = f"{what}, process {os.getpid()}".encode()[:HOLDER_BYTES]
+            os.pwrite(descriptor, holder.ljust(HOLDER_BYTES), 0)
         except BlockingIOError as error:
-            holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace")
-            raise Busy(holder=holder or "?") from error
+            raise Busy(holder=_holder(descriptor) or "?") from error
         except OSError as error:
             raise LockUnusable(path=path, reason=error.strerror or str(error)) from error
         yield
@@ -64,6 +67,10 @@ def _take(descriptor: int) -> None:
     return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+def _holder(descriptor: int) -> str:
+    return os.pread(descriptor, HOLDER_BYTES, 0).decode("utf-8", "replace").rstrip()
+
+
 def lock_holder(path: Path) -> str | None:
     """Say who holds the lock, None when nobody does. Never takes it for longer than the look."""
     try:
@@ -73,7 +80,7 @@ def lock_holder(path: Path) -> str | None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return os.pread(descriptor, 200, 0).decode("utf-8", "replace")
+        return _holder(descriptor)
     finally:
         os.close(descriptor)
     return None

@@ -6,6 +6,7 @@ import fcntl
 import os
 import resource
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,37 @@ def test_a_full_disk_is_told_plainly(path: Path) -> None:
 def test_what_fails_under_the_lock_is_told_as_it_is(path: Path) -> None:
     with pytest.raises(OSError, match="mine"), change_lock(path, "upgrade"):
         raise OSError("mine")
+
+
+def test_a_disk_that_was_filled_up_since_is_no_obstacle(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As root, on a disk that somebody keeps full: whoever takes the lock gives no room away."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small disk")
+    path.parent.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=32k", "none", str(path.parent)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if mounted.returncode:
+        pytest.skip(f"no small disk can be mounted: {mounted.stderr.strip()}")
+    try:
+        with change_lock(path, "upgrade with a long name"):
+            pass
+        with (path.parent / "filler").open("wb", buffering=0) as filler:
+            with pytest.raises(OSError, match="No space"):
+                while True:
+                    filler.write(bytes(4096))
+            write = os.pwrite
+
+            def after_others(descriptor: int, data: bytes, offset: int) -> int:
+                with pytest.raises(OSError, match="No space"):
+                    filler.write(bytes(4096))
+                return write(descriptor, data, offset)
+
+            monkeypatch.setattr(os, "pwrite", after_others)
+            with change_lock(path, "resume"):
+                assert lock_holder(path) == f"resume, process {os.getpid()}"
+    finally:
+        subprocess.run(["umount", "-l", str(path.parent)], check=True)

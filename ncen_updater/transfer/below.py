@@ -6,8 +6,11 @@ followed. Paths are relative, with ``/`` between parts; whether they are plain i
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import secrets
+import shutil
 from pathlib import Path
 
 from ncen_updater.release.tree import EntryType, Tree
@@ -97,6 +100,42 @@ class Below:
         """Remove a file."""
         parent, name = self._enter(path)
         os.unlink(name, dir_fd=parent)
+
+    def ensure(self, path: str) -> None:
+        """Make a directory, and those that it is in, where they are missing."""
+        here = os.dup(self._root)
+        try:
+            for part in path.split("/"):
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(part, 0o755, dir_fd=here)
+                    os.fsync(here)
+                below = os.open(part, DIRECTORY, dir_fd=here)
+                os.close(here)
+                here = below
+        finally:
+            os.close(here)
+
+    def replace(self, path: str, content: bytes) -> None:
+        """Write a file, or another in its place, in one step and flushed."""
+        parent, name = self._enter(path)
+        temporary = f".{name}.partial-{secrets.token_hex(4)}"
+        descriptor = os.open(temporary, NEW_FILE, 0o644, dir_fd=parent)
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+        except BaseException:
+            os.unlink(temporary, dir_fd=parent)
+            raise
+        os.fsync(parent)
+
+    def remove_tree(self, path: str) -> None:
+        """Remove a directory with all that is in it; links in it are removed, not followed."""
+        parent, name = self._enter(path)
+        shutil.rmtree(name, dir_fd=parent)
+        os.fsync(parent)
 
     def flush(self, tree: Tree) -> None:
         """Flush everything to the disk: one ``syncfs`` where the C library has it."""

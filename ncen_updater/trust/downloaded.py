@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from ncen_updater import durable
@@ -12,10 +14,19 @@ from ncen_updater.bounded import NotReadable, TooLarge, parse_json, read_file
 from ncen_updater.release.canonical import sha256_hex
 from ncen_updater.release.document import ReleaseDocument
 from ncen_updater.release.tree import MAX_TREE_BYTES, Tree, parse_tree
+from ncen_updater.transfer.below import Below
 from ncen_updater.transfer.parts import Wanted
 from ncen_updater.trust.errors import LocalStoreFailed, TreeMismatch
 
-__all__ = ["DOCUMENT", "read_record", "read_tree", "remove_record", "write_record"]
+__all__ = [
+    "DOCUMENT",
+    "discard",
+    "inside",
+    "read_record",
+    "read_tree",
+    "remove_record",
+    "write_record",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +60,44 @@ def read_record(place: Path) -> Wanted | None:
 def remove_record(place: Path) -> None:
     """From now on nothing that lies there counts, whatever an interruption leaves."""
     durable.remove(place / RECORD)
+
+
+@contextlib.contextmanager
+def inside(place: Path) -> Iterator[tuple[Below, str]]:
+    """Open the directory of lists and downloads, to change something in the downloads of a release.
+
+    That directory belongs to whoever reads the feed, and who changes something in it may have all
+    rights: nothing in it is believed to be what it is called, and no link in it is followed.
+
+    Args:
+        place: Where the release lies: ``downloads/<product>/<version>`` below that directory.
+
+    Yields:
+        The directory, and the place in it.
+
+    Raises:
+        LocalStoreFailed: If it is not as it was left, or the disk fails.
+    """
+    root = place.parents[2]
+    try:
+        with contextlib.closing(Below(root.resolve())) as below:
+            yield below, place.relative_to(root).as_posix()
+    except OSError as error:
+        raise LocalStoreFailed(detail=str(error)) from error
+
+
+def discard(place: Path) -> None:
+    """Delete what was downloaded of a release; does nothing where there is nothing.
+
+    Raises:
+        LocalStoreFailed: If something else is in its place, or the disk fails.
+    """
+    if not place.parents[2].exists():
+        return
+    with inside(place) as (below, name), contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError):
+            below.remove(f"{name}/{RECORD}")  # first: from now on nothing that lies there counts
+        below.remove_tree(name)
 
 
 def read_tree(document: ReleaseDocument, path: Path) -> Tree:

@@ -5,11 +5,9 @@ Every file is hashed when it is asked for, against the chain that begins with ``
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-from ncen_updater import durable
 from ncen_updater.bounded import NotReadable, TooLarge, read_file
 from ncen_updater.errors import UpdaterError
 from ncen_updater.feed.source import FetchedPack, FetchedRelease
@@ -30,7 +28,7 @@ from ncen_updater.release.document import (
 from ncen_updater.transfer.delta.model import capabilities
 from ncen_updater.transfer.download import is_whole
 from ncen_updater.transfer.parts import Wanted
-from ncen_updater.trust.downloaded import DOCUMENT, read_record, read_tree, remove_record
+from ncen_updater.trust.downloaded import DOCUMENT, discard, read_record, read_tree
 from ncen_updater.trust.errors import DocumentMismatch
 from ncen_updater.trust.packs import (
     choose_pack,
@@ -123,11 +121,7 @@ class Downloads:
 
     def discard(self, offer: Offer) -> None:
         """Delete what was downloaded of a release, packs and partial files too."""
-        place = self.place(offer)
-        if place.exists():
-            remove_record(place)
-            shutil.rmtree(place)
-            durable.fsync_directory(place.parent)
+        discard(self.place(offer))
 
     def _whole_document(self, offer: Offer) -> ReleaseDocument | None:
         record = read_record(self.place(offer))

@@ -6,6 +6,7 @@ give the signed tree, so that it is not fetched a second time. It goes with the 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from collections.abc import Callable, Collection, Mapping
@@ -16,6 +17,7 @@ from ncen_updater.bounded import NotReadable, TooLarge, parse_json, read_file
 from ncen_updater.errors import UpdaterError
 from ncen_updater.release.document import DeltaRef, ReleaseDocument, TargetRef
 from ncen_updater.transfer.download import arrived
+from ncen_updater.trust.downloaded import inside
 
 __all__ = [
     "choose_pack",
@@ -100,8 +102,14 @@ def forgive(place: Path) -> None:
 
 
 def refuse(place: Path, ref: DeltaRef, error: UpdaterError) -> None:
-    """Remember that a pack failed, and delete it."""
-    durable.make_directory(place)
+    """Remember that a pack failed, and delete it.
+
+    Raises:
+        LocalStoreFailed: If what lies there is not what was left, or the disk fails.
+    """
     known = {**refusals(place), ref.sha256: error.code}
-    durable.write(place / REFUSED, json.dumps(known, sort_keys=True).encode())
-    durable.remove(pack_place(place, ref))
+    with inside(place) as (below, name):
+        below.ensure(name)
+        below.replace(f"{name}/{REFUSED}", json.dumps(known, sort_keys=True).encode())
+        with contextlib.suppress(FileNotFoundError):
+            below.remove(f"{name}/{pack_place(place, ref).name}")

@@ -13,7 +13,12 @@ from ncen_updater.progress import Progress
 from ncen_updater.upgrade.basis import basis_to_json
 from ncen_updater.upgrade.consent import Consent, Person, ScheduleRecord, require_somebody
 from ncen_updater.upgrade.context import Site
-from ncen_updater.upgrade.errors import NothingToApprove, NotRehearsed, RehearsalOutdated
+from ncen_updater.upgrade.errors import (
+    NothingToApprove,
+    NotRehearsed,
+    OpenChange,
+    RehearsalOutdated,
+)
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.operations import Operations
 from ncen_updater.upgrade.planning import Plan, make_plan
@@ -88,10 +93,18 @@ def approve(journal: Journal, found: Subject, person: Person) -> bool:
     Raises:
         NotRehearsed, RehearsalOutdated: If there is nothing that holds.
         RootIsNobody: If it could be anybody's, where two people have to approve.
+        OpenChange: If a change is open: what it comes to is to be seen first.
     """
     basis = require_basis(found)
+    _nothing_open(journal)
     require_somebody(person, found.people.needed)
     return Consent(journal).approve(found.binding, found.target, basis_to_json(basis), person)
+
+
+def _nothing_open(journal: Journal) -> None:
+    change = journal.open_change()
+    if change is not None:
+        raise OpenChange(change=change.id, kind=change.kind, version=change.to_version)
 
 
 def withdraw(journal: Journal, found: Subject, person: Person) -> int:
@@ -104,6 +117,8 @@ def schedule(journal: Journal, found: Subject, not_before: datetime, person: Per
 
     Raises:
         NotRehearsed, RehearsalOutdated: If there is nothing that holds.
+        OpenChange: If a change is open.
     """
     require_basis(found)
+    _nothing_open(journal)
     Consent(journal).schedule(found.binding, found.target, not_before, person)

@@ -14,6 +14,7 @@ from ncen_updater.release.manifest import Notes
 from ncen_updater.upgrade.approving import Subject, require_basis
 from ncen_updater.upgrade.context import Site
 from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.owed import left_behind
 from ncen_updater.upgrade.predictions import Compared, compared
 
 __all__ = ["Dossier", "DossierHop", "gather"]
@@ -156,6 +157,7 @@ def gather(site: Site, journal: Journal, found: Subject) -> Dossier:
         )
         for hop in found.plan.hops
     )
+    left = left_behind(journal) & {hop.version for hop in hops}
     return Dossier(
         site=config.site.id,
         country=config.site.country,
@@ -177,7 +179,7 @@ def gather(site: Site, journal: Journal, found: Subject) -> Dossier:
         not_before=not_before,
         opens=opening.start if opening else None,
         closes=opening.end if opening else None,
-        by_itself=settings.mode == "automatic",
+        by_itself=settings.mode == "automatic" and not left,
         approvals=found.people.given,
         needed=found.people.needed,
         basis=basis,

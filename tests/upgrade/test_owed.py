@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from packaging.version import Version
@@ -10,6 +11,7 @@ from packaging.version import Version
 from ncen_updater.demo.evidence import database_digests
 from ncen_updater.demo.site import DemoSite, version_of
 from ncen_updater.progress import Silent
+from ncen_updater.upgrade import approving
 from ncen_updater.upgrade.consent import Consent
 from ncen_updater.upgrade.context import Site
 from ncen_updater.upgrade.errors import (
@@ -17,6 +19,7 @@ from ncen_updater.upgrade.errors import (
     ChangeFailed,
     Held,
     JournalUnreadable,
+    OpenChange,
 )
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.memory import Memory
@@ -202,3 +205,18 @@ def test_a_prediction_that_is_none_is_found_before_anything_begins(site: Site, r
         Operations(site, Silent()).upgrade(TARGET)
     with Journal.open(site.state / JOURNAL, read_only=True) as journal:
         assert journal.changes() == ()
+
+
+def test_nobody_approves_beside_a_change_that_is_open(site: Site) -> None:
+    rehearse(site, "3.3.0")
+    with Journal.open(site.state / JOURNAL) as journal:
+        found = approving.subject(site, journal, Silent(), TARGET)
+
+        def say_yes() -> None:
+            with pytest.raises(OpenChange):
+                approving.approve(journal, found, AMINA)
+            with pytest.raises(OpenChange):
+                approving.schedule(journal, found, site.clock.now() + timedelta(hours=1), AMINA)
+
+        checkpoint = at(StepName.FETCH, Phase.AFTER_EFFECT, say_yes)
+        Operations(site, Silent(), checkpoint=checkpoint).upgrade(TARGET)

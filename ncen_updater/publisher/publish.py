@@ -54,6 +54,7 @@ from ncen_updater.publisher.repository import FeedRepository
 from ncen_updater.publisher.roles import ONLINE_ROLES
 from ncen_updater.publisher.rules import (
     enough,
+    refuse_clock_behind,
     refuse_lapsed,
     refuse_other_dates,
     refuse_unsound,
@@ -137,6 +138,7 @@ class Publisher:
             base = self._base(event, drafts)
             state = _overlay(base, drafts)
             now = self._clock()
+            refuse_clock_behind(base, now)
             self._check(state, base, drafts, now)
             new_files = self._find_targets(state, base, drafts, staging)
             online_roles = self._sign_online(state, base, online, now)
@@ -164,6 +166,7 @@ class Publisher:
         Raises:
             FeedBroken, FeedBusy: If the feed cannot be built on.
             BelowThreshold, KeyNotAllowed: If the online keys are not those of the root.
+            BadDates: If this machine's clock is behind.
         """
         with self._feed.lock():
             state = self._feed.state(verify=False)
@@ -172,6 +175,7 @@ class Publisher:
             for role in ONLINE_ROLES:
                 self._require_once_signed(state, role)
             now = self._clock()
+            refuse_clock_behind(state, now)
             self._refuse_other_keys(state, state, online)
             if not (self._snapshot_due(state, state, now) or self._timestamp_due(state, now)):
                 return _published(state, [])

@@ -31,6 +31,7 @@ from ncen_updater.trust.names import OFFER_FIELD, RELEASES_PREFIX
 __all__ = [
     "enough",
     "refuse_backdated",
+    "refuse_clock_behind",
     "refuse_lapsed",
     "refuse_other_dates",
     "refuse_unsound",
@@ -206,6 +207,29 @@ def refuse_backdated(
         if before and _moment(role, before) - _moment(role, text) > CLOCK_TOLERANCE:
             raise BadDates(
                 role=role, reason=f"it was drafted ({text}) before what it replaces ({before})"
+            )
+
+
+def refuse_clock_behind(published: FeedState | None, now: datetime) -> None:
+    """Refuse to sign by a clock that has not reached what officers signed already.
+
+    What it signed would have lapsed for every site.
+
+    Args:
+        published: What is served; None before the first publication.
+        now: The time (UTC).
+
+    Raises:
+        BadDates: Naming the role.
+    """
+    if published is None:
+        return
+    for role in published.offline_roles():
+        metadata = published.get(role)
+        text = issued_at(metadata.signed) if metadata is not None else ""
+        if text and _moment(role, text) - now > CLOCK_TOLERANCE:
+            raise BadDates(
+                role=role, reason=f"{text} is published; this machine's clock says {now:%Y-%m-%d}"
             )
 
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from securesystemslib.signer import Signer
+from tuf.api.metadata import Metadata
 
 from ncen_updater.publisher.drafting import draft_releases, draft_renewal
 from ncen_updater.publisher.errors import BadDates, BuildRefused
 from ncen_updater.publisher.event import Event
 from ncen_updater.publisher.feed import Feed
+from ncen_updater.publisher.publish import Publisher
+from ncen_updater.publisher.release_flow import KeyRing
 from ncen_updater.release.document import MAX_DOCUMENT_BYTES
+from tests.publisher.feeds import contents
 from tests.publisher.releases import NOW
 
 
@@ -55,3 +60,29 @@ def test_a_drafter_whose_clock_is_behind(
             Event.create(tmp_path / "event", draft.title, draft.roles, state)
     else:
         Event.create(tmp_path / "event", draft.title, draft.roles, state)
+
+
+@pytest.mark.parametrize(("days", "refused"), [(1, False), (3, True), (4000, True)])
+def test_a_publishing_machine_whose_clock_is_behind(
+    feed: Path, keys: KeyRing, days: int, refused: bool
+) -> None:
+    """It would sign lists that have lapsed for every site."""
+    (feed / "metadata/timestamp.json").write_bytes(
+        _signed_anew(feed, keys.online["timestamp"][0], NOW - timedelta(days=days))
+    )
+    before = contents(feed)
+    publisher = Publisher(Feed(feed), lambda: NOW - timedelta(days=days))
+    if refused:
+        with pytest.raises(BadDates, match="clock says"):
+            publisher.refresh(keys.online)
+        assert contents(feed) == before
+    else:
+        publisher.refresh(keys.online)
+
+
+def _signed_anew(feed: Path, signer: Signer, expires: datetime) -> bytes:
+    """A timestamp that is due: it lapses just now."""
+    timestamp = Metadata.from_file(str(feed / "metadata/timestamp.json"))
+    timestamp.signed.expires = expires
+    timestamp.sign(signer)
+    return timestamp.to_bytes()

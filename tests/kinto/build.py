@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -32,6 +33,8 @@ CACHE = REPOSITORY / ".venv/kinto-cache"  # ignored by git, as all of .venv
 OLD = "23.1.0"
 NEW = "26.5.0"
 SCHEMAS = {OLD: 23, NEW: 26}  # of the storage; that of the permissions is 2 in both
+
+FAST = 1  # of gzip's levels
 
 # What pip writes about the installation, and what only helps at an installation.
 NOISE = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
@@ -85,12 +88,14 @@ def assemble(version: str, destination: Path, fault: Fault | None = None) -> Pat
 def stage_or_skip() -> Path:
     """Build both releases and both faulty ones, as the publisher does, once for all runs.
 
-    Compressing takes longer than all tests, and the same releases give the same archives: they are
-    kept until a release or any program that builds them is another.
+    Only compressed less: at the publisher's level that takes longer than all tests. The same
+    releases give the same archives: they are kept until a release or any program that builds them
+    is another.
 
     Returns:
         A staging directory of the publisher; must not be written.
     """
+    from ncen_updater.publisher import archive
     from ncen_updater.publisher.build import build_release
 
     package = REPOSITORY / "ncen_updater"
@@ -106,7 +111,10 @@ def stage_or_skip() -> Path:
         return place
     partial = CACHE / f"{place.name}.{os.getpid()}"
     try:
-        with tempfile.TemporaryDirectory(prefix="nu-kinto-") as directory:
+        with (
+            tempfile.TemporaryDirectory(prefix="nu-kinto-") as directory,
+            mock.patch.object(archive, "LEVEL", FAST),
+        ):
             for number, (version, fault) in enumerate(
                 ((OLD, None), (NEW, None), (NEW, Fault.MIGRATOR), (NEW, Fault.HEALTH))
             ):

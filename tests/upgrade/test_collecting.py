@@ -154,7 +154,11 @@ def killed(demo: DemoSite, instant: str, operation: str) -> None:
     assert ended.returncode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("instant", ["before", "middle", "after"])
+@pytest.mark.parametrize(
+    ("demo", "instant"),
+    [("sqlite", "before"), ("sqlite", "middle"), ("sqlite", "after"), ("postgresql", "middle")],
+    indirect=["demo"],
+)
 def test_a_killed_collection_is_due_again_and_comes_to_its_end(
     demo: DemoSite, site: Site, instant: str
 ) -> None:
@@ -177,7 +181,11 @@ def test_a_killed_collection_is_due_again_and_comes_to_its_end(
     assert database_digests(demo.databases) == before
 
 
-@pytest.mark.parametrize("instant", ["before", "middle", "after"])
+@pytest.mark.parametrize(
+    ("demo", "instant"),
+    [("sqlite", "before"), ("sqlite", "middle"), ("sqlite", "after"), ("postgresql", "middle")],
+    indirect=["demo"],
+)
 def test_a_change_that_is_killed_while_it_collects_drops_the_whole_set(
     demo: DemoSite, site: Site, instant: str
 ) -> None:

@@ -72,16 +72,34 @@ class Downloads:
         Raises:
             TrustError: If the files are whole and contradict each other or the offer.
         """
+        document = self.whole(offer)
+        return None if document is None else self.release(document, offer)
+
+    def whole(self, offer: Offer) -> ReleaseDocument | None:
+        """The document of a release that lies whole on the disk; its tree is not read yet.
+
+        Raises:
+            TrustError: If the document contradicts the offer.
+        """
         place = self.place(offer)
         document = self._whole_document(offer)
         if document is None:
             return None
-        archive = place / document.archive.target
         if not is_whole(place / TREE, _wanted(document.tree)):
             return None
-        if not is_whole(archive, _wanted(document.archive)):
+        if not is_whole(place / document.archive.target, _wanted(document.archive)):
             return None
-        return FetchedRelease(document, read_tree(document, place / TREE), archive)
+        return document
+
+    def release(self, document: ReleaseDocument, offer: Offer) -> FetchedRelease:
+        """A release whose files are known to be whole, with its tree.
+
+        Raises:
+            TrustError: If the tree is not that of the document.
+        """
+        place = self.place(offer)
+        tree = read_tree(document, place / TREE)
+        return FetchedRelease(document, tree, place / document.archive.target)
 
     def fetched_smallest(
         self, offer: Offer, have: Collection[str]
@@ -91,6 +109,15 @@ class Downloads:
         Raises:
             TrustError: If the files are whole and contradict each other or the offer.
         """
+        pack = self.pack(offer, have)
+        return pack if pack is not None else self.fetched(offer)
+
+    def pack(self, offer: Offer, have: Collection[str]) -> FetchedPack | None:
+        """A pack that leads to a release from here and lies whole on the disk.
+
+        Raises:
+            TrustError: If the document contradicts the offer.
+        """
         place = self.place(offer)
         document = self._whole_document(offer)
         if document is None:
@@ -98,7 +125,7 @@ class Downloads:
         for ref in usable_packs(document, have, capabilities(), refusals(place)):
             if is_whole(pack_place(place, ref), _wanted(ref)):
                 return FetchedPack(document, ref, pack_place(place, ref))
-        return self.fetched(offer)
+        return None
 
     def choose_pack(
         self, document: ReleaseDocument, offer: Offer, have: Collection[str]

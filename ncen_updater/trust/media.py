@@ -17,9 +17,9 @@ from ncen_updater.i18n import N_, Text
 from ncen_updater.progress import Progress
 from ncen_updater.transfer.download import DOWNLOADING
 from ncen_updater.trust.bundled import BundleFetcher, in_words_of_bundles, require_roots
+from ncen_updater.trust.connecting import http_fetcher
 from ncen_updater.trust.importing import BundleImport, Importer
 from ncen_updater.trust.mirror import Mirror
-from ncen_updater.trust.source import http_fetcher
 
 __all__ = ["ACTS"]
 

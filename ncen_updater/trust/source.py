@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING
 from ncen_updater.bundle.errors import NothingImported, NotImported, PackUnusable
 from ncen_updater.errors import UpdaterError
 from ncen_updater.feed.source import FeedView, FetchedPack, FetchedRelease, ReleaseSource, not_used
-from ncen_updater.policy.bandwidth import limit_at
 from ncen_updater.progress import Progress
 from ncen_updater.release.document import (
     MAX_DOCUMENT_BYTES,
@@ -40,7 +39,8 @@ from ncen_updater.release.document import (
 from ncen_updater.release.errors import BadRelease
 from ncen_updater.transfer.errors import DownloadDamaged
 from ncen_updater.trust.clock import TrustClock, system_now
-from ncen_updater.trust.downloaded import DOCUMENT, read_tree, write_record
+from ncen_updater.trust.connecting import http_fetcher
+from ncen_updater.trust.downloaded import DOCUMENT, write_record
 from ncen_updater.trust.downloads import TREE, Downloads
 from ncen_updater.trust.errors import (
     DocumentMismatch,
@@ -61,32 +61,13 @@ if TYPE_CHECKING:  # what reading the last list does not need: requests, tuf, th
 
     from ncen_updater.config.model import FeedSettings
     from ncen_updater.trust.client import TrustClient
-    from ncen_updater.trust.fetcher import HttpFetcher
     from ncen_updater.trust.fetching import FeedFetcher
 
-__all__ = ["TufReleaseSource", "http_fetcher"]
+__all__ = ["TufReleaseSource"]
 
 logger = logging.getLogger(__name__)
 
 GONE = (403, 404, 410)  # a feed address that does not have the pack; anything else may pass
-
-
-def http_fetcher(
-    feed: FeedSettings, *, now: Callable[[], datetime] = system_now, zone: tzinfo = UTC
-) -> HttpFetcher:
-    """Make a fetcher from the agent's configuration; hours are wall times of the zone."""
-    from ncen_updater.trust.fetcher import HttpFetcher
-
-    full_speed = tuple(window.window() for window in feed.full_speed_windows)
-    return HttpFetcher(
-        feed.urls,
-        timeout_s=feed.timeout_s,
-        minimum_bytes_per_s=feed.minimum_bytes_per_s,
-        proxy=feed.proxy,
-        ca_file=feed.ca_file,
-        client_certificate=feed.client_certificate,
-        limit=lambda: limit_at(feed.max_bytes_per_s, full_speed, now(), zone),
-    )
 
 
 class TufReleaseSource(ReleaseSource):
@@ -270,20 +251,7 @@ class TufReleaseSource(ReleaseSource):
             PackUnusable: If a pack is all that was imported, and it failed here.
             UpdaterError: Of the trust, network, transfer or release family.
         """
-        ready = self.fetched(offer)
-        if ready is not None:
-            return ready
-        document = self._fetch_document(offer, progress)
-        try:
-            return self._fetch_whole(document, offer, progress)
-        except NotImported as error:
-            refused = self.refused_packs(offer)
-            if not refused:
-                raise
-            codes = ", ".join(sorted(set(refused.values())))
-            raise PackUnusable(
-                version=offer.version, code=codes, detail=", ".join(refused)
-            ) from error
+        return self._downloads.release(self._leave_whole(offer, progress), offer)
 
     def fetch_smallest(
         self, offer: Offer, have: Collection[str], progress: Progress
@@ -295,7 +263,45 @@ class TufReleaseSource(ReleaseSource):
         Raises:
             UpdaterError: Of the trust, network, transfer or release family.
         """
-        ready = self.fetched_smallest(offer, have)
+        found = self._leave_smallest(offer, have, progress)
+        if isinstance(found, FetchedPack):
+            return found
+        return self._downloads.release(found, offer)
+
+    def leave(self, offer: Offer, have: Collection[str] | None, progress: Progress) -> None:
+        """As ``fetch_smallest``, or ``fetch`` where ``have`` is None, but only leave the files.
+
+        The tree is not read, which takes memory: that is for the process that uses it.
+        """
+        if have is None:
+            self._leave_whole(offer, progress)
+        else:
+            self._leave_smallest(offer, have, progress)
+
+    def _leave_whole(self, offer: Offer, progress: Progress) -> ReleaseDocument:
+        ready = self._downloads.whole(offer)
+        if ready is not None:
+            return ready
+        document = self._fetch_document(offer, progress)
+        place = self._downloads.place(offer)
+        archive = place / document.archive.target
+        try:
+            self._fetch_file(document.tree, place / TREE, offer, progress)
+            self._fetch_file(document.archive, archive, offer, progress, document.archive_chunks)
+        except NotImported as error:
+            refused = self.refused_packs(offer)
+            if not refused:
+                raise
+            codes = ", ".join(sorted(set(refused.values())))
+            raise PackUnusable(
+                version=offer.version, code=codes, detail=", ".join(refused)
+            ) from error
+        return document
+
+    def _leave_smallest(
+        self, offer: Offer, have: Collection[str], progress: Progress
+    ) -> ReleaseDocument | FetchedPack:
+        ready = self._downloads.pack(offer, have) or self._downloads.whole(offer)
         if ready is not None:
             return ready
         document = self._fetch_document(offer, progress)
@@ -311,7 +317,7 @@ class TufReleaseSource(ReleaseSource):
                 logger.warning("%s is not used: %s", ref.target, error)
                 self.refuse_pack(offer, ref, error)
                 progress.tell(not_used(ref, error))
-        return self.fetch(offer, progress)
+        return self._leave_whole(offer, progress)
 
     def _fetch_document(self, offer: Offer, progress: Progress) -> ReleaseDocument:
         client, files = self._verified_list()
@@ -324,15 +330,6 @@ class TufReleaseSource(ReleaseSource):
         client.fetch_target(signed, place / DOCUMENT, progress)
         write_record(place, signed.length, signed.hashes["sha256"])
         return self._downloads.document(offer)
-
-    def _fetch_whole(
-        self, document: ReleaseDocument, offer: Offer, progress: Progress
-    ) -> FetchedRelease:
-        place = self._downloads.place(offer)
-        archive = place / document.archive.target
-        self._fetch_file(document.tree, place / TREE, offer, progress)
-        self._fetch_file(document.archive, archive, offer, progress, document.archive_chunks)
-        return FetchedRelease(document, read_tree(document, place / TREE), archive)
 
     def _fetch_file(
         self,

@@ -64,10 +64,8 @@ def _work(config_path: Path, order: dict[str, object]) -> None:
     if not offers:
         raise TargetMissing(name=order["version"])
     have = order.get("have")
-    if isinstance(have, list):
-        source.fetch_smallest(offers[0], [str(digest) for digest in have], _Teller())
-    else:
-        source.fetch(offers[0], _Teller())
+    trees = [str(digest) for digest in have] if isinstance(have, list) else None
+    source.leave(offers[0], trees, _Teller())
 
 
 def main() -> int:

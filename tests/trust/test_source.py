@@ -5,13 +5,17 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+import tempfile
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from ncen_updater.errors import UpdaterError
 from ncen_updater.progress import Silent
 from ncen_updater.release.document import TargetRef
+from ncen_updater.transfer.archive import unpack
+from ncen_updater.trust import downloads
 from ncen_updater.trust.errors import (
     DocumentMismatch,
     FeedUnreachable,
@@ -68,6 +72,22 @@ def test_a_changed_file_is_fetched_again_and_only_that(agent: Agent, server: Web
     assert [path for path in server.paths() if "targets" in path] == [
         f"/targets/{offer.archive.sha256}.ncen-3.3.0.tar.gz"
     ]
+
+
+def test_who_only_brings_a_release_does_not_read_its_tree(
+    agent: Agent, server: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = agent.source(server.url)
+    offer = source.refresh().offers[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(downloads, "read_tree", lambda *_: pytest.fail("it takes memory"))
+        source.leave(offer, None, Silent())
+        asked = len(server.requests)
+        source.leave(offer, [], Silent())  # whole, and hashed again
+        assert len(server.requests) == asked
+    release = source.fetched(offer)
+    assert release is not None
+    assert release.tree.digest() == release.document.tree_digest
 
 
 def test_discard_leaves_nothing(agent: Agent, server: WebServer) -> None:
@@ -230,6 +250,17 @@ def test_resumes_after_a_restart(agent: Agent, server: WebServer, feed: Feed) ->
     assert release.archive.stat().st_size == offer.archive.length
     ranges = [r.range for r in server.requests if r.path.endswith(".tar.gz")]
     assert ranges == ["bytes=100000-"]
+
+
+def test_nothing_is_spooled_elsewhere(
+    agent: Agent, server: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TMPDIR may be small, in memory, or read by others: whatever goes there fails here."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    source = agent.source(server.url)
+    release = source.fetch(source.refresh().offers[0], Silent())
+    unpack(release.archive, release.tree, tmp_path / "slot", Silent())
+    assert (tmp_path / "slot/VERSION").is_file()
 
 
 def test_what_a_check_asks_for(agent: Agent, server: WebServer, feed: Feed) -> None:

@@ -309,7 +309,9 @@ class _Fill:
                 parts.restart()
             self._partial.remember(part)
             stream.seek(parts.have)
-            stream.truncate()
+            if os.fstat(stream.fileno()).st_size > parts.have:
+                stream.truncate()  # which also gives back what was reserved
+                _reserve(stream, self._partial.path.parent, length, parts.have)
             for chunk in part.chunks:
                 take = chunk[: length - parts.have]
                 stream.write(take)

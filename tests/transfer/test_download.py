@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 import subprocess
 import sys
@@ -174,6 +175,31 @@ def test_asks_for_space_before_it_asks_for_bytes(
     assert isinstance(figures["free"], int)
     assert figures["missing"] == figures["needed"] - figures["free"]
     assert server.requests == []
+
+
+def test_the_room_is_taken_before_the_bytes_come(
+    opener: Callable[[int], Part], target: Path, server: WebServer
+) -> None:
+    """What fills the disk meanwhile does not stop a download that has begun."""
+    server.faults = [Fault("big", cut_after=1000)]
+    with pytest.raises(LineBroken):
+        download(opener, target, WANTED, Silent())
+    partial = target.with_name(".big.partial")
+    with target.with_name("trial").open("wb") as trial:
+        try:
+            os.posix_fallocate(trial.fileno(), 0, 1 << 20)
+        except OSError as error:
+            pytest.skip(f"this file system reserves nothing: {error}")
+    assert partial.stat().st_size < WANTED.length
+    taken: list[int] = []
+
+    class Listener:
+        def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
+            taken.append(partial.stat().st_blocks * 512)
+
+    server.faults.clear()
+    download(opener, target, WANTED, Listener())
+    assert taken[0] >= WANTED.length
 
 
 def test_a_killed_download_goes_on(target: Path, server: WebServer) -> None:

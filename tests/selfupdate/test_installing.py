@@ -18,6 +18,7 @@ import pytest
 from ncen_updater.config.errors import ConfigError
 from ncen_updater.config.loader import load_config
 from ncen_updater.errors import ExitCode
+from ncen_updater.selfupdate import keeping
 from ncen_updater.selfupdate.errors import (
     AgentReleaseUnusable,
     ChangeStillOpen,
@@ -177,6 +178,33 @@ def test_a_failsafe_that_this_python_does_not_run_is_not_taken(copied: Server) -
     older = b"# older\n"
     (copied.agent / "failsafe.py").write_bytes(older)
     assert not renew_failsafe(copied.agent, Path("/bin/false"))
+    assert (copied.agent / "failsafe.py").read_bytes() == older
+    assert not list(copied.agent.glob(".failsafe*"))
+
+
+@pytest.mark.parametrize(
+    ("sound", "broken"),
+    [
+        ("            os.execv(path", "            sys.exit(0), os.execv(path"),
+        ("    return resume(directory", "    return 0 or len(words"),
+        ("write_state(directory, state)\n    except", "raise ValueError(state)\n    except"),
+        (
+            "        return Choice(state.current, replace(state, attempts",
+            "        return Choice(state.previous, replace(state, attempts",
+        ),
+    ],
+)
+def test_a_failsafe_that_does_not_do_its_work_is_not_taken(
+    copied: Server, monkeypatch: pytest.MonkeyPatch, sound: str, broken: str
+) -> None:
+    """It would be the end of every agent, and nobody could bring one back."""
+    older = failsafe_content() + b"# older\n"
+    (copied.agent / "failsafe.py").write_bytes(older)
+    text = failsafe_content().decode()
+    assert sound in text
+    content = text.replace(sound, broken).encode()
+    monkeypatch.setattr(keeping, "failsafe_content", lambda: content)
+    assert not renew_failsafe(copied.agent, Path(sys.executable))
     assert (copied.agent / "failsafe.py").read_bytes() == older
     assert not list(copied.agent.glob(".failsafe*"))
 

@@ -23,6 +23,7 @@ from ncen_updater.service.report import site_report
 __all__ = ["status"]
 
 Document = Mapping[str, Any]
+FAILED = N_("'{deed}' failed, tries in a row: {times}, last {at}; the log of the service says why.")
 
 
 @click.command("status", cls=Command, help=N_("What runs here, and what the agent is doing."))
@@ -34,6 +35,8 @@ def status(context: click.Context) -> ExitCode:
         found = service.get("/v1/status")
         _show(session, found)
         show_moment(session, found["service"])
+        for failure in found["service"].get("failures", ()):
+            session.show(Text(FAILED, {**failure, "at": _when(failure["at"])}))
         session.finish(found)
         return ExitCode.OK
     places = load_places(session.config)

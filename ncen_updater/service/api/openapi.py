@@ -78,6 +78,7 @@ SCHEMAS: Mapping[str, Schema] = {
         running=_or_null(
             _object(words=_list(TEXT), since=TIME, progress=_or_null(ANYTHING))
         ),
+        failures=_list(_object(deed=TEXT, times=NUMBER, at=TIME, again_at=TIME)),
     ),
 }  # fmt: skip
 #: What a success answers with, by method and address.

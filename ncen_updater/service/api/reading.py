@@ -80,7 +80,15 @@ def status(desk: Desk, request: Request) -> tuple[int, Document]:
         "uid": caller.person.uid,
         "roles": sorted(role.value for role in caller.roles),
     }
-    service = {"mode": settings.mode, **moment_document(desk.board.moment(), request.language)}
+    service = {
+        "mode": settings.mode,
+        **moment_document(desk.board.moment(), request.language),
+        "failures": [
+            {"deed": deed.value, "times": failure.times, "at": failure.at,
+             "again_at": failure.again_at(deed)}
+            for deed, failure in desk.knowledge().failures.items()
+        ],
+    }  # fmt: skip
     return 200, {**document, "service": service, "you": you}
 
 

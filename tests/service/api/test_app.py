@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from ncen_updater.i18n import N_, Text
+from ncen_updater.policy.automation import Deed, Failure
 from ncen_updater.service.api.forms import MAX_BODY
-from ncen_updater.service.knowledge import Assessment
+from ncen_updater.service.knowledge import Assessment, Knowledge
 from ncen_updater.service.loop import Happening
 from ncen_updater.upgrade.consent import Consent, Person
 from ncen_updater.upgrade.journal import Journal
@@ -23,6 +24,7 @@ from tests.service.api.conftest import (
     LATER,
     NEXT,
     NOBODY,
+    NOW,
     OPERATOR,
     OTHER,
     READER,
@@ -344,3 +346,13 @@ def test_a_mistake_of_ours_is_an_answer_too(
     answer = counter.ask("GET", "/v1/outlook")
     assert (answer.status, answer.code) == (500, "NU-1000")
     assert b"division" not in answer.content
+
+
+def test_what_failed_is_told(counter: Counter) -> None:
+    failure = Failure(NOW, 2)
+    counter.keeper.save(Knowledge(NEXT, failures={Deed.CHECK: failure}))
+    (told,) = counter.ask("GET", "/v1/status").document["service"]["failures"]
+    assert told == {
+        "deed": "check", "times": 2, "at": "2026-11-24T06:00:00Z",
+        "again_at": "2026-11-24T07:00:00Z",
+    }  # fmt: skip

@@ -5,7 +5,7 @@ Reads only, and changes nothing that it finds.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from packaging.version import Version
 
@@ -14,6 +14,7 @@ from ncen_updater.errors import UpdaterError
 from ncen_updater.findings import Finding, Severity
 from ncen_updater.i18n import N_, Text
 from ncen_updater.progress import Progress
+from ncen_updater.slots.compare import Difference
 from ncen_updater.upgrade.context import Site
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.recovery import Action, decide
@@ -21,6 +22,8 @@ from ncen_updater.upgrade.situation import ADOPTED, contradiction, last_committe
 
 __all__ = ["ADOPTED", "last_committed", "verify_site"]
 
+#: Paths that a person is told of.
+SHOWN = 10
 CALL = Text(
     N_("Do not upgrade; send the Secretariat what 'ncen-updater doctor' and 'history' say.")
 )
@@ -77,12 +80,18 @@ def _slots(site: Site, current: Version, progress: Progress) -> Iterator[Finding
                 "NU-6104",
                 Severity.STRICT if version == current else Severity.ADVISORY,
                 Text(
-                    N_("{count} paths of slot {version} are not as signed, first: {path}"),
-                    {"count": len(differences), "version": version, "path": differences[0].path},
+                    N_("{count} paths of slot {version} are not as signed: {paths}"),
+                    {"count": len(differences), "version": version, "paths": _some(differences)},
                 ),
                 CALL,
                 {"version": str(version), "paths": [d.path for d in differences[:100]]},
             )
+
+
+def _some(differences: Sequence[Difference]) -> str:
+    """The first paths, for people; programs get more of them."""
+    first = ", ".join(difference.path for difference in differences[:SHOWN])
+    return f"{first}, ..." if len(differences) > SHOWN else first
 
 
 def _databases(site: Site, journal: Journal, current: Version) -> Iterator[Finding]:

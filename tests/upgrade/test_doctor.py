@@ -87,6 +87,23 @@ def with_damaged_slot(trial: Trial) -> set[str]:
         file.chmod(mode)
 
 
+def test_every_altered_file_is_named(trial: Trial) -> None:
+    """Who is to put them back has to know which they are."""
+    slot = trial.demo.slots / OLD
+    files = sorted(path for path in (slot / "app").rglob("*") if path.is_file())[:5]
+    modes = {path: path.stat().st_mode for path in files}
+    for path in files:
+        path.chmod(0o666)
+    try:
+        found = diagnose(trial.demo.config_path, Silent())
+    finally:
+        for path, mode in modes.items():
+            path.chmod(mode)
+    (said,) = (finding.what.render("en") for finding in found if finding.code == "NU-6104")
+    assert len(files) == 5
+    assert all(path.relative_to(slot).as_posix() in said for path in files)
+
+
 @pytest.mark.parametrize(
     ("look", "expected"),
     [

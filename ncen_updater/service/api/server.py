@@ -32,6 +32,8 @@ THREADS = 10
 WAITING = 32
 TIMEOUT_S = 10
 SHUTDOWN_S = 5
+#: So long may a request take to arrive; the answer, such as a stream, may take longer.
+REQUEST_S = 20.0
 MAX_HEADERS = 16_384
 MAX_BODY = 1_000_000
 #: Between two looks for connections whose time is over; also how long an end may take.
@@ -53,6 +55,23 @@ class _Connection(HTTPConnection):
     """A connection that is given a thread when it says something, and not before."""
 
     waited_for = False
+
+    def communicate(self) -> bool:
+        """Answer one request, which has to be here whole in a limited time.
+
+        Who sends a byte now and then keeps each single time limit, and would keep the thread.
+        """
+        timer = threading.Timer(REQUEST_S, self._read_no_more)
+        timer.daemon = True
+        timer.start()
+        try:
+            return bool(super().communicate())  # type: ignore[no-untyped-call]
+        finally:
+            timer.cancel()
+
+    def _read_no_more(self) -> None:
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RD)
 
 
 class _Server(wsgi.Server):

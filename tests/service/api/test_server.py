@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.errors import UpdaterError
+from ncen_updater.service.api import server
 from ncen_updater.service.client import Client
 from ncen_updater.service.errors import ServiceSilent
 from ncen_updater.unix_socket import connect
@@ -123,3 +124,49 @@ def test_after_its_end_nobody_answers(counter: Counter) -> None:
     with pytest.raises(ServiceSilent):
         client.get("/v1/status")
     assert not path.exists()
+
+
+def test_those_who_send_a_byte_now_and_then_hold_nobody_up(
+    counter: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "REQUEST_S", 0.5)
+    over = threading.Event()
+
+    def drip(path: Path) -> None:
+        with connect(path, 30) as connection, contextlib.suppress(OSError):
+            while not over.wait(0.05):
+                connection.sendall(b"G")
+
+    with answering(counter) as path:
+        slow = [threading.Thread(target=drip, args=(path,)) for _ in range(server.THREADS + 2)]
+        for thread in slow:
+            thread.start()
+        try:
+            with contextlib.closing(connect(path, 30)) as connection:
+                connection.sendall(b"GET /v1/status HTTP/1.0\r\n\r\n")
+                assert connection.recv(12).startswith(b"HTTP/1.")
+        finally:
+            over.set()
+            for thread in slow:
+                thread.join()
+
+
+def test_a_stream_outlasts_the_time_for_its_request(
+    counter: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "REQUEST_S", 0.2)
+    with answering(counter) as path:
+        cut = threading.Event()
+        real = server._Connection._read_no_more
+
+        def noted(connection: server._Connection) -> None:
+            real(connection)
+            cut.set()
+
+        monkeypatch.setattr(server._Connection, "_read_no_more", noted)
+        events = Client(path, "en").stream(None)
+        assert next(events).kind == "service"
+        assert cut.wait(30)
+        with Journal.open(counter.site.journal) as journal:
+            journal.note("after-the-cut")
+        assert next(event.kind for event in events if event.kind != "service") == "after-the-cut"

@@ -195,18 +195,18 @@ def test_a_failsafe_that_this_python_does_not_run_is_not_taken(copied: Server) -
     ],
 )
 def test_a_failsafe_that_does_not_do_its_work_is_not_taken(
-    copied: Server, monkeypatch: pytest.MonkeyPatch, sound: str, broken: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sound: str, broken: str
 ) -> None:
     """It would be the end of every agent, and nobody could bring one back."""
     older = failsafe_content() + b"# older\n"
-    (copied.agent / "failsafe.py").write_bytes(older)
+    (tmp_path / "failsafe.py").write_bytes(older)
     text = failsafe_content().decode()
     assert sound in text
     content = text.replace(sound, broken).encode()
     monkeypatch.setattr(keeping, "failsafe_content", lambda: content)
-    assert not renew_failsafe(copied.agent, Path(sys.executable))
-    assert (copied.agent / "failsafe.py").read_bytes() == older
-    assert not list(copied.agent.glob(".failsafe*"))
+    assert not renew_failsafe(tmp_path, Path(sys.executable))
+    assert (tmp_path / "failsafe.py").read_bytes() == older
+    assert [path.name for path in tmp_path.iterdir()] == ["failsafe.py"]
 
 
 def test_slots_that_nobody_goes_back_to_are_collected(copied: Server) -> None:

@@ -5,19 +5,21 @@ A cover says: go on in the reference at *o*, after *g* literal bytes, for *l* by
 
 from __future__ import annotations
 
+import operator
+from array import array
+from bisect import bisect_right
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import Protocol
 
 from ncen_updater.transfer.delta.arithmetic import BLOCK_BYTES, add
 from ncen_updater.transfer.delta.layout import Group
 from ncen_updater.transfer.delta.numbers import OutOfRange
 from ncen_updater.transfer.delta.planes import BATCH, PLANES, join_planes
-from ncen_updater.transfer.delta.runs import expanded
+from ncen_updater.transfer.delta.runs import cut, expanded, in_blocks
 from ncen_updater.transfer.delta.streams import LzmaReader
 
 __all__ = ["Reference", "View"]
-
-ZEROS = bytes(BLOCK_BYTES)
 
 
 class Reference(Protocol):
@@ -84,32 +86,31 @@ class View:
             stream.end()
 
     def _make(self) -> Iterator[bytes]:
-        """Blocks of the view: the parts are gathered, and corrected all at once."""
-        parts: list[bytes] = []
-        corrections: list[bytes] = []
-        have = 0
-        for covered, start, length in self._runs():
-            done = 0
-            while done < length:
-                size = min(length - done, BLOCK_BYTES - have)
-                if covered:
-                    parts.append(self._reference.read(start + done, size))
-                    corrections.append(self._corrections.read(size))
+        """Blocks of the view, each of as many covers as fit into it."""
+        left = self._group.view
+        for gaps, starts, lengths in self._covers():
+            ends = list(accumulate(map(operator.add, gaps, lengths)))
+            left -= ends[-1]
+            if left < 0:
+                raise OutOfRange("covers are outside the new files")
+            at = passed = 0
+            while at < len(ends):
+                end = bisect_right(ends, passed + BLOCK_BYTES, at)
+                if end > at:
+                    yield self._together(gaps[at:end], starts[at:end], lengths[at:end])
                 else:
-                    parts.append(self._literals.read(size))
-                    corrections.append(ZEROS[:size])
-                done += size
-                have += size
-                if have == BLOCK_BYTES:
-                    yield _corrected(parts, corrections)
-                    parts, corrections, have = [], [], 0
-        if have:
-            yield _corrected(parts, corrections)
+                    end = at + 1
+                    yield from in_blocks(self._literals.read, gaps[at])
+                    yield from self._long(starts[at], lengths[at])
+                at, passed = end, ends[end - 1]
+        yield from in_blocks(self._literals.read, left)
 
-    def _runs(self) -> Iterator[tuple[bool, int, int]]:
-        """What the view consists of: (from the reference, where there, how long)."""
-        here = there = 0
-        left = self._group.covers
+    def _covers(self) -> Iterator[tuple[array[int], list[int], array[int]]]:
+        """Batches of covers: bytes of literals before each, where it is in the reference, length.
+
+        Each is in the reference and has bytes.
+        """
+        there, left = 0, self._group.covers
         while left:
             count = min(BATCH, left)
             left -= count
@@ -118,17 +119,28 @@ class View:
             lengths = join_planes(self._control.read(PLANES * count))
             if 0 in lengths:  # so that each takes us further, however many there are
                 raise OutOfRange("a cover of no bytes")
+            starts = []
             for jump, gap, length in zip(jumps, gaps, lengths, strict=True):
                 there += gap + ((jump >> 1) ^ -(jump & 1))
-                here += gap + length
-                if not 0 <= there <= there + length <= self._reference.size:
-                    raise OutOfRange("a cover is outside the old files")
-                if here > self._group.view:
-                    raise OutOfRange("covers are outside the new files")
-                yield False, 0, gap
-                yield True, there, length
+                starts.append(there)
                 there += length
-        yield False, 0, self._group.view - here
+            if min(starts) < 0 or max(map(operator.add, starts, lengths)) > self._reference.size:
+                raise OutOfRange("a cover is outside the old files")
+            yield gaps, starts, lengths
+
+    def _together(self, gaps: array[int], starts: list[int], lengths: array[int]) -> bytes:
+        """Many short covers at once, almost without a loop."""
+        old = b"".join(map(self._reference.read, starts, lengths))
+        parts = [b""] * (2 * len(starts))
+        parts[::2] = cut(self._literals.read(sum(gaps)), gaps)
+        parts[1::2] = cut(add(old, self._corrections.read(len(old))), lengths)
+        return b"".join(parts)
+
+    def _long(self, start: int, length: int) -> Iterator[bytes]:
+        """A cover that is longer than a block."""
+        for at in range(start, start + length, BLOCK_BYTES):
+            old = self._reference.read(at, min(BLOCK_BYTES, start + length - at))
+            yield add(old, self._corrections.read(len(old)))
 
 
 class _Pieces:
@@ -159,8 +171,3 @@ class _Pieces:
         self._at = len(self._buffer) - (have - size)
         parts[-1] = self._buffer[: self._at]
         return b"".join(parts)
-
-
-def _corrected(parts: list[bytes], corrections: list[bytes]) -> bytes:
-    block, correction = b"".join(parts), b"".join(corrections)
-    return block if correction == ZEROS[: len(block)] else add(block, correction)

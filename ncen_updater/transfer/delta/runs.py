@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate, pairwise
 from operator import add
 
@@ -18,7 +18,7 @@ from ncen_updater.transfer.delta.arithmetic import BLOCK_BYTES
 from ncen_updater.transfer.delta.numbers import OutOfRange
 from ncen_updater.transfer.delta.planes import BATCH, PLANES, join_planes, split_planes
 
-__all__ = ["RUN_BYTES", "Squeezer", "expanded"]
+__all__ = ["RUN_BYTES", "Squeezer", "cut", "expanded", "in_blocks"]
 
 RUN_BYTES = 2 * PLANES
 LONG = re.compile(rb"\0{16,}")  # a shorter run costs more beside the stream than in it
@@ -96,18 +96,16 @@ def expanded(
                 yield _together(read, kept[at:end], zeros[at:end])
             else:
                 end = at + 1
-                yield from _pieces(read, kept[at])
-                yield from _pieces(_zeros, zeros[at])
+                yield from in_blocks(read, kept[at])
+                yield from in_blocks(_zeros, zeros[at])
             at, passed = end, ends[end - 1]
-    yield from _pieces(read, left)
+    yield from in_blocks(read, left)
 
 
 def _together(read: Callable[[int], bytes], kept: array[int], zeros: array[int]) -> bytes:
     """Many short runs at once; without a loop, since there may be half a million."""
-    stops = list(accumulate(kept, initial=0))
-    content = read(stops[-1])
     parts = [b""] * (2 * len(kept))
-    parts[::2] = [content[start:stop] for start, stop in pairwise(stops)]
+    parts[::2] = cut(read(sum(kept)), kept)
     parts[1::2] = map(bytes, zeros)
     return b"".join(parts)
 
@@ -116,7 +114,13 @@ def _zeros(length: int) -> bytes:
     return ZEROS[:length]
 
 
-def _pieces(read: Callable[[int], bytes], length: int) -> Iterator[bytes]:
+def cut(content: bytes, lengths: Iterable[int]) -> list[bytes]:
+    """Return pieces of such lengths, one after the other."""
+    return [content[start:end] for start, end in pairwise(accumulate(lengths, initial=0))]
+
+
+def in_blocks(read: Callable[[int], bytes], length: int) -> Iterator[bytes]:
+    """Yield some bytes in pieces of at most ``BLOCK_BYTES``."""
     while length:
         size = min(BLOCK_BYTES, length)
         length -= size

@@ -10,8 +10,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from random import Random
 
 from benchmarks.debian.agents import BREAKS, make_release
 from benchmarks.debian.container import Container, wait_for
@@ -21,6 +23,8 @@ from ncen_updater.demo.releases import assemble
 from ncen_updater.publisher.release_flow import KeyRing, make_feed, make_keys, publish_release
 
 DISK = "1800M"
+#: The latest instant of a power cut, seconds after the service was asked to look.
+CUT_S = 45.0
 GOOD = "good"
 CUT = "can do nothing but say its version"
 
@@ -45,14 +49,45 @@ class Walk:
         self._number = 1
         self.works = ""
 
-    def go(self, kind: str) -> dict[str, object]:
-        """Publish an agent of a kind, and see which agent the site ends with."""
+    def _publish(self, kind: str) -> str:
         self._number += 1
         version = f"0.{self._number}.0"
-        expected = version if kind == GOOD else self.works
         release = make_release(self._sound, self._work / version, version, kind)
         publish_release(self._work / "pkg/feed", [release], self._keys, now)
         shutil.rmtree(release)
+        return version
+
+    def cut(self, after_s: float) -> dict[str, object]:
+        """Publish a good agent, and cut the power so long after the service was asked to look."""
+        version = self._publish(GOOD)
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(self._container.run, "ncen-updater", "check")
+            time.sleep(after_s)
+            before = sequence(self._container)
+            self._container.cut()
+            asked.result()
+        self._container.boot()
+        at = time.monotonic()
+        # It looks again by itself, a little later; whoever runs meanwhile has to work.
+        ended = wait_for(lambda: self._any(version), 300)
+        self.works = running(self._container) or ""
+        return {
+            "kind": "good, and a power cut",
+            "cut_after_s": round(after_s, 1),
+            "chosen_then": before.get("current"),
+            "settled_s": round(time.monotonic() - at, 1) if ended else None,
+            "agent": self.works,
+            "application": self._container.run("systemctl", "is-active", "ncen").stdout.strip(),
+            "as_it_should": bool(ended),
+        }
+
+    def _any(self, version: str) -> bool | None:
+        return self._settled(self.works) or self._settled(version)
+
+    def go(self, kind: str) -> dict[str, object]:
+        """Publish an agent of a kind, and see which agent the site ends with."""
+        version = self._publish(kind)
+        expected = version if kind == GOOD else self.works
         began = time.monotonic()
         self._container.run("ncen-updater", "check")
         chosen = wait_for(lambda: sequence(self._container).get("current") == version or None)
@@ -94,6 +129,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--package", type=Path, required=True)
     parser.add_argument("--release", type=Path, required=True, help="of script/agent-release")
     parser.add_argument("--kinds", nargs="*", default=[*BREAKS], choices=[*BREAKS])
+    parser.add_argument("--cuts", type=int, default=6, help="power cuts at random instants")
+    parser.add_argument("--seed", type=int, default=1)
     chosen = parser.parse_args(arguments)
     begin = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="nu-debian-", dir=chosen.tree.parent) as directory:
@@ -114,9 +151,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             walk = Walk(container, work, chosen.release, keys)
             rows = []
             for kind in (GOOD, *chosen.kinds, GOOD):
-                row = walk.go(kind)
-                say(json.dumps(row))
-                rows.append(row)
+                rows.append(walk.go(kind))
+                say(json.dumps(rows[-1]))
+            chance = Random(chosen.seed)
+            for _ in range(chosen.cuts):
+                rows.append(walk.cut(chance.uniform(0, CUT_S)))
+                say(json.dumps(rows[-1]))
         finally:
             container.close()
     finish(

@@ -96,9 +96,10 @@ def approve(journal: Journal, found: Subject, person: Person) -> bool:
         OpenChange: If a change is open: what it comes to is to be seen first.
     """
     basis = require_basis(found)
-    _nothing_open(journal)
     require_somebody(person, found.people.needed)
-    return Consent(journal).approve(found.binding, found.target, basis_to_json(basis), person)
+    return Consent(journal).approve(
+        found.binding, found.target, basis_to_json(basis), person, lambda: _nothing_open(journal)
+    )
 
 
 def _nothing_open(journal: Journal) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -59,11 +59,25 @@ class Consent:
         self._journal = journal
 
     def approve(
-        self, binding: str, to_version: str, basis: Mapping[str, object], person: Person
+        self,
+        binding: str,
+        to_version: str,
+        basis: Mapping[str, object],
+        person: Person,
+        guard: Callable[[], None] = lambda: None,
     ) -> bool:
-        """Write a person's approval; False where they had given it already."""
+        """Write a person's approval; False where they had given it already.
+
+        Args:
+            binding: What is approved.
+            to_version: Where it leads.
+            basis: The document of which the binding is the digest.
+            person: Who says yes.
+            guard: Raises to refuse; asked while nobody else writes.
+        """
         at = self._journal.now().isoformat()
         with self._journal.transaction() as connection:
+            guard()
             given = connection.execute(
                 "SELECT 1 FROM approvals WHERE binding = ? AND uid = ? AND withdrawn_at IS NULL",
                 (binding, person.uid),

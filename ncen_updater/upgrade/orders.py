@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -52,10 +52,24 @@ class Orders:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
-    def give(self, kind: OrderKind, data: Mapping[str, object], person: Person) -> int:
-        """Write an order down and return its number."""
+    def give(
+        self,
+        kind: OrderKind,
+        data: Mapping[str, object],
+        person: Person,
+        guard: Callable[[], None] = lambda: None,
+    ) -> int:
+        """Write an order down and return its number.
+
+        Args:
+            kind: What is ordered.
+            data: Details.
+            person: Who orders.
+            guard: Raises to refuse; asked while nobody else writes.
+        """
         at = self._journal.now().isoformat()
         with self._journal.transaction() as connection:
+            guard()
             number = connection.execute(
                 "INSERT INTO orders (kind, data, who, uid, at) VALUES (?,?,?,?,?)",
                 (kind, json.dumps(data, sort_keys=True), person.who, person.uid, at),

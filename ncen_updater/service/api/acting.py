@@ -98,9 +98,13 @@ def approve(desk: Desk, request: Request) -> tuple[int, Document]:
     assert isinstance(form, ApprovalForm)  # noqa: S101 - the table of routes says so
     with desk.writing() as journal:
         found, target = _seen(desk, form.binding, form.version, journal.last_event())
-        _nothing_open(journal)
-        require_somebody(person, desk.board.settings.approvals, ROOT | {os.geteuid()})
-        given = Consent(journal).approve(found.binding, target, found.basis or {}, person)
+
+        def guard() -> None:
+            _nothing_open(journal)
+            require_somebody(person, desk.board.settings.approvals, ROOT | {os.geteuid()})
+
+        basis = found.basis or {}
+        given = Consent(journal).approve(found.binding, target, basis, person, guard)
     desk.wake()
     return (201 if given else 200), {"given": given, "version": target, "binding": found.binding}
 
@@ -156,10 +160,13 @@ def give_order(desk: Desk, request: Request) -> tuple[int, Document]:
     if kind is OrderKind.UPGRADE and Role.APPROVE in caller.roles:
         data["by_approver"] = True
     with desk.writing() as journal:
-        _may_begin(desk, journal, kind)
-        _not_twice(journal, kind)
         orders = Orders(journal)
-        number = orders.give(kind, data, caller.person)
+
+        def guard() -> None:
+            _may_begin(desk, journal, kind)
+            _not_twice(journal, kind)
+
+        number = orders.give(kind, data, caller.person, guard)
         event = journal.last_event()
         given = orders.order(number)
     assert given is not None  # noqa: S101 - written above

@@ -130,10 +130,18 @@ def test_those_who_send_a_byte_now_and_then_hold_nobody_up(
     counter: Counter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "REQUEST_S", 0.5)
-    over = threading.Event()
+    over, busy = threading.Event(), threading.Semaphore(0)
+    answer = server._Connection.communicate
+
+    def counted(connection: server._Connection) -> bool:
+        busy.release()
+        return answer(connection)
+
+    monkeypatch.setattr(server._Connection, "communicate", counted)
 
     def drip(path: Path) -> None:
         with connect(path, 30) as connection, contextlib.suppress(OSError):
+            connection.sendall(b"G")
             while not over.wait(0.05):
                 connection.sendall(b"G")
 
@@ -142,6 +150,8 @@ def test_those_who_send_a_byte_now_and_then_hold_nobody_up(
         for thread in slow:
             thread.start()
         try:
+            for _ in range(server.THREADS):
+                assert busy.acquire(timeout=30), "each thread has somebody to wait for"
             with contextlib.closing(connect(path, 30)) as connection:
                 connection.sendall(b"GET /v1/status HTTP/1.0\r\n\r\n")
                 assert connection.recv(12).startswith(b"HTTP/1.")

@@ -104,6 +104,17 @@ def test_covers_outside_the_old_file(forge: Forge, numbers: tuple[int, int, int]
     assert caught.value.code == "NU-3155"
 
 
+@pytest.mark.parametrize("numbers", [(0, 0, 21), (2 * 21, 0, 1), (1, 0, 1)])
+def test_covers_are_compared_with_the_old_file_before_it_is_read(
+    forge: Forge, numbers: tuple[int, int, int]
+) -> None:
+    size = numbers[2]
+    made, streams = group(b"", refs=[Ref(1)], control=planes(numbers), differences=bytes(size))
+    forge.plan([0, fresh("dir/new", size)], made, streams=streams)
+    with pytest.raises(DeltaRangeRefused, match="outside the old files"):
+        forge.apply()
+
+
 def test_a_cover_of_the_whole_old_file_is_good(forge: Forge) -> None:
     made, streams = group(
         b"!", refs=[Ref(1)], control=planes((0, 0, 20)), differences=b"\1" + bytes(19)

@@ -104,7 +104,7 @@ def test_covers_outside_the_old_file(forge: Forge, numbers: tuple[int, int, int]
     assert caught.value.code == "NU-3155"
 
 
-@pytest.mark.parametrize("numbers", [(0, 0, 21), (2 * 21, 0, 1), (1, 0, 1)])
+@pytest.mark.parametrize("numbers", [(0, 0, 22), (2 * 21, 0, 1), (1, 0, 1)])
 def test_covers_are_compared_with_the_old_file_before_it_is_read(
     forge: Forge, numbers: tuple[int, int, int]
 ) -> None:

@@ -18,6 +18,7 @@ __all__ = [
     "fsync_directory",
     "is_leftover",
     "make_directory",
+    "readable_by_all",
     "remove",
     "rename",
     "symlink",
@@ -86,6 +87,19 @@ def writing(path: Path, mode: int = 0o644) -> Iterator[IO[bytes]]:
         temporary.unlink(missing_ok=True)
         raise
     fsync_directory(path.parent)
+
+
+@contextlib.contextmanager
+def readable_by_all() -> Iterator[None]:
+    """Let what is written in the block be read by all, whatever the mask of whoever runs this.
+
+    For what a web server serves. The mask is the process's: other threads must not write then.
+    """
+    before = os.umask(0o022)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def is_leftover(path: Path) -> bool:

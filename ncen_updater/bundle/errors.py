@@ -20,6 +20,7 @@ __all__ = [
     "BundleUnsafe",
     "ListsBusy",
     "MirrorBusy",
+    "MirrorForbidden",
     "MirrorNotOurs",
     "NoFeedToMirror",
     "NotABundle",
@@ -239,6 +240,17 @@ class NoFeedToMirror(UpdaterError):
     exit_code = ExitCode.NETWORK
     what = N_("This site has no feed that could be copied.")
     remedy = N_("Name a bundle with --from-bundle; the mirror then holds what is in it.")
+
+
+class MirrorForbidden(UpdaterError):
+    """A directory that the process which reads the feed may not write to."""
+
+    code = "NU-2326"
+    what = N_("The user {user} may not write to the mirror {path}.")
+    remedy = N_(
+        "The feed is read, and the mirror written, by a user of few rights: give the directory to"
+        " that user ('chown'), or name a new one, which is made for them."
+    )
 
 
 class NothingImported(UpdaterError):

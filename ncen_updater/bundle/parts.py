@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import stat
@@ -29,7 +30,15 @@ from ncen_updater.bundle.errors import (
 )
 from ncen_updater.bundle.form import BLOCK, Source, Span, encode, plan_members
 
-__all__ = ["HEADER_BYTES", "Opened", "PartHeader", "opened", "part_names", "write_bundle"]
+__all__ = [
+    "HEADER_BYTES",
+    "Opened",
+    "PartHeader",
+    "open_file",
+    "opened",
+    "part_names",
+    "write_bundle",
+]
 
 HEADER_BYTES = 4096
 MAX_PARTS = 999
@@ -90,17 +99,29 @@ class PartHeader:
         return header
 
 
+def open_file(path: Path) -> int:
+    """Open a file of a bundle for whoever is to read it; return the descriptor.
+
+    Raises:
+        BundleUnreadable: If it is not there, or may not be read.
+    """
+    try:
+        # Opening a pipe would wait for its writer.
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        raise BundleUnreadable(path=path, detail=str(error)) from error
+
+
 class _File:
     """One file, from ``skip`` on."""
 
-    def __init__(self, path: Path, stack: contextlib.ExitStack) -> None:
+    def __init__(self, path: Path, stack: contextlib.ExitStack, descriptor: int | None) -> None:
         self.path, self.skip = path, 0
+        self._descriptor = open_file(path) if descriptor is None else descriptor
         try:
-            # Opening a pipe would wait for its writer.
-            self._descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             stack.callback(os.close, self._descriptor)
             info = os.fstat(self._descriptor)
-        except (OSError, ValueError) as error:
+        except OSError as error:
             raise BundleUnreadable(path=path, detail=str(error)) from error
         if not stat.S_ISREG(info.st_mode):
             raise NotABundle(path=path)
@@ -178,8 +199,12 @@ class Opened:
 
 
 @contextlib.contextmanager
-def opened(files: Sequence[Path]) -> Iterator[Opened]:
+def opened(files: Sequence[Path], descriptors: Sequence[int] = ()) -> Iterator[Opened]:
     """Open a bundle: one whole file, or all parts of one, in any order.
+
+    Args:
+        files: Where they are.
+        descriptors: The same files, opened by a process that may read more; closed at the end.
 
     Raises:
         BundleError: If the files are not that.
@@ -188,8 +213,8 @@ def opened(files: Sequence[Path]) -> Iterator[Opened]:
         raise NotABundle(path="-")
     with contextlib.ExitStack() as stack:
         pieces: list[tuple[_File, PartHeader | None]] = []
-        for path in files:
-            file = _File(path, stack)
+        for path, descriptor in itertools.zip_longest(files, descriptors[: len(files)]):
+            file = _File(path, stack, descriptor)
             head = file.read_at(0, min(HEADER_BYTES, file.size))
             if not head.startswith(_MAGIC):
                 pieces.append((file, None))

@@ -1,12 +1,14 @@
 """The feed, read by a process of its own: a child, or one that systemd starts.
 
-The part that talks to the network gets no variable, descriptor or connection of the part that
-reaches the databases, and its libraries never share memory with it. What it leaves on the disk is
+The part that talks to the network gets no variable and no connection of the part that reaches the
+databases, no descriptor but those of the bundle that it is to read, and its libraries never share
+memory with it. What it leaves on the disk is
 hashed again here before it is used.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -14,12 +16,14 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import IO, cast
 
+from ncen_updater import durable
 from ncen_updater.bounded import parse_json
+from ncen_updater.bundle.parts import open_file
 from ncen_updater.config.model import AgentConfig
 from ncen_updater.errors import UpdaterError
 from ncen_updater.feed.source import FeedView, FetchedPack, FetchedRelease, ReleaseSource
@@ -193,15 +197,47 @@ class ChildSource(ReleaseSource):
         """Let the child do something else that needs the network or reads a medium.
 
         Args:
-            order: What, with ``act`` and the act's own values.
+            order: What, with ``act`` and the act's own values. Its ``files`` are opened here: the
+                person who names them may read more than the child.
             progress: Told what the child tells.
 
         Returns:
             What the child reported; empty if it only did what it was told.
-        """
-        return self._run(order, progress)
 
-    def _run(self, order: Mapping[str, object], progress: Progress | None) -> Mapping[str, object]:
+        Raises:
+            BundleUnreadable: If one of the files cannot be opened.
+        """
+        files = [Path(str(file)) for file in cast("list[object]", order.get("files", []))]
+        with contextlib.ExitStack() as stack:
+            descriptors = []
+            for file in files:
+                descriptors.append(open_file(file))
+                stack.callback(os.close, descriptors[-1])
+            return self._run({**order, "descriptors": descriptors}, progress, descriptors)
+
+    def give(self, directory: Path) -> None:
+        """Make a directory that is missing, for the child to write to.
+
+        Raises:
+            LocalStoreFailed: If it cannot be made.
+        """
+        if directory.exists():
+            return
+        user, group = self._user()
+        try:
+            with durable.readable_by_all():
+                durable.make_directory(directory)
+            if user is not None and group is not None:
+                os.chown(directory, user, group)
+        except OSError as error:
+            raise LocalStoreFailed(detail=str(error)) from error
+
+    def _run(
+        self,
+        order: Mapping[str, object],
+        progress: Progress | None,
+        descriptors: Sequence[int] = (),
+    ) -> Mapping[str, object]:
         line = json.dumps({"product": self._product, **order}).encode() + b"\n"
         if self._unit is not None and order["act"] in NETWORK_ACTS:
             with asked(self._unit, line) as answer:
@@ -215,7 +251,7 @@ class ChildSource(ReleaseSource):
         with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as stderr:
             stdin.write(line)
             stdin.seek(0)
-            with self._child(environment, stdin, stderr) as child:
+            with self._child(environment, stdin, stderr, descriptors) as child:
                 try:
                     return _talk(child, stderr, progress)
                 except BaseException:
@@ -223,7 +259,11 @@ class ChildSource(ReleaseSource):
                     raise
 
     def _child(
-        self, environment: Mapping[str, str], stdin: IO[bytes], stderr: IO[bytes]
+        self,
+        environment: Mapping[str, str],
+        stdin: IO[bytes],
+        stderr: IO[bytes],
+        descriptors: Sequence[int],
     ) -> subprocess.Popen[bytes]:
         user, group = self._user()
         return subprocess.Popen(
@@ -232,6 +272,7 @@ class ChildSource(ReleaseSource):
             stdout=subprocess.PIPE,
             stderr=stderr,
             env=environment,
+            pass_fds=descriptors,
             start_new_session=True,
             user=user,
             group=group,

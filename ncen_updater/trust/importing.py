@@ -102,7 +102,12 @@ class BundleImport:
         self._now = now
 
     def run(
-        self, files: Sequence[Path], progress: Progress, *, dry_run: bool = False
+        self,
+        files: Sequence[Path],
+        progress: Progress,
+        *,
+        dry_run: bool = False,
+        descriptors: Sequence[int] = (),
     ) -> ImportRecord:
         """Verify a bundle whole, and keep it.
 
@@ -110,6 +115,7 @@ class BundleImport:
             files: One file, or all parts of a bundle.
             progress: Told the bytes.
             dry_run: Verify, and keep nothing.
+            descriptors: The files, where another process opened them.
 
         Raises:
             UpdaterError: Of the bundle, trust, path or transfer family; nothing was kept.
@@ -117,7 +123,10 @@ class BundleImport:
         with lists_lock(self._state, alone=True):
             tidy(self._state)
             try:
-                with opened(files) as bundle, in_words_of_bundles(bundle, self._site.grace):
+                with (
+                    opened(files, descriptors) as bundle,
+                    in_words_of_bundles(bundle, self._site.grace),
+                ):
                     record = self._verified(bundle, progress)
                 if not dry_run:
                     durable.flush_filesystem(self._state)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -9,7 +11,8 @@ from typing import cast
 
 from packaging.version import Version
 
-from ncen_updater.bundle.errors import NoFeedToMirror
+from ncen_updater import durable
+from ncen_updater.bundle.errors import MirrorForbidden, NoFeedToMirror
 from ncen_updater.bundle.form import check_sums, read_members
 from ncen_updater.bundle.parts import opened
 from ncen_updater.config.model import AgentConfig
@@ -28,6 +31,11 @@ Order = Mapping[str, object]
 
 def _files(order: Order) -> list[Path]:
     return [Path(str(file)) for file in cast("list[object]", order["files"])]
+
+
+def _descriptors(order: Order) -> list[int]:
+    """The files as the agent opened them: a stick may be readable by its owner alone."""
+    return [int(str(number)) for number in cast("list[object]", order.get("descriptors", []))]
 
 
 class _FromMedium:
@@ -57,10 +65,23 @@ def _import(config: AgentConfig, order: Order, progress: Progress) -> dict[str, 
     paths = config.paths
     work = BundleImport(paths.received_directory, paths.resolve(paths.trusted_root), site)
     told = _FromMedium(progress)
-    return work.run(_files(order), told, dry_run=order.get("dry_run") is True).to_json()
+    dry_run = order.get("dry_run") is True
+    return work.run(_files(order), told, dry_run=dry_run, descriptors=_descriptors(order)).to_json()
 
 
 def _mirror(config: AgentConfig, order: Order, progress: Progress) -> dict[str, object]:
+    directory = Path(str(order["directory"]))
+    try:
+        if directory.exists() and not os.access(directory, os.W_OK | os.X_OK):
+            raise PermissionError(f"{directory} belongs to somebody else")
+        with durable.readable_by_all():
+            return _renew(config, order, progress)
+    except PermissionError as error:
+        user = pwd.getpwuid(os.geteuid()).pw_name
+        raise MirrorForbidden(user=user, path=directory, detail=str(error)) from error
+
+
+def _renew(config: AgentConfig, order: Order, progress: Progress) -> dict[str, object]:
     paths = config.paths
     mirror = Mirror(
         Path(str(order["directory"])),
@@ -72,7 +93,10 @@ def _mirror(config: AgentConfig, order: Order, progress: Progress) -> dict[str, 
     files = _files(order)
     if files:
         grace = timedelta(days=config.feed.offline_grace_days)
-        with opened(files) as bundle, in_words_of_bundles(bundle, grace):
+        with (
+            opened(files, _descriptors(order)) as bundle,
+            in_words_of_bundles(bundle, grace),
+        ):
             members = read_members(bundle)
             require_roots(members)
             told = Text(N_("Reading the bundle (bytes)"))

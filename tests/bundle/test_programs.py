@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 import shutil
 import subprocess
 import sys
@@ -11,7 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from ncen_updater.bundle.errors import MirrorForbidden
+from ncen_updater.config.loader import load_config
 from ncen_updater.demo.site import DemoSite, SiteOptions
+from ncen_updater.progress import Silent
+from ncen_updater.trust.child import ChildSource
+from ncen_updater.trust.media import ACTS
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.names import JOURNAL
 from tests.bundle.forging import add, odd
@@ -134,6 +141,67 @@ def test_a_mirror_by_the_program(live: LiveSite, feed: TrialFeed, tmp_path: Path
     live.demo.configure({"feed": {"offline": True}})
     refused = live.run("mirror", str(served), "--json")
     assert (refused.returncode, json.loads(refused.stdout)["error"]["code"]) == (7, "NU-2325")
+
+
+def test_the_agent_opens_the_files_that_a_person_names(
+    live: LiveSite, feed: TrialFeed, tmp_path: Path
+) -> None:
+    """A stick may be readable by its owner alone; the process that reads it has few rights.
+
+    The name leads to the file in this process only: a child that went by it would find nothing.
+    """
+    export(feed, tmp_path / "mu.ncen")
+    config = live.demo.config_path
+    descriptor = os.open(tmp_path / "mu.ncen", os.O_RDONLY)
+    try:
+        order = {
+            "act": "import", "files": [f"/proc/self/fd/{descriptor}"], "current": "3.2.4",
+            "agent": "0.1.0", "dry_run": True,
+        }  # fmt: skip
+        report = ChildSource(load_config(config), config).ask(order)
+    finally:
+        os.close(descriptor)
+    assert report["reaches"] == "3.3.0"
+
+
+def test_a_mirror_is_made_for_the_web_server(
+    live: LiveSite, feed: TrialFeed, tmp_path: Path
+) -> None:
+    """Whatever the mask of the person who makes it."""
+    export(feed, tmp_path / "mu.ncen")
+    served = tmp_path / "deep/www"
+    before = os.umask(0o077)
+    try:
+        made = live.run("mirror", str(served), "--from-bundle", str(tmp_path / "mu.ncen"))
+    finally:
+        os.umask(before)
+    assert made.returncode == 0, made.stderr
+    found = [served, *served.rglob("*")]
+    assert {path.stat().st_mode & 0o777 for path in found if path.is_dir()} == {0o755}
+    assert {path.stat().st_mode & 0o777 for path in found if path.is_file()} == {0o644}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_mirror_that_its_writer_may_not_write_to(
+    live: LiveSite, feed: TrialFeed, tmp_path: Path
+) -> None:
+    export(feed, tmp_path / "mu.ncen")
+    config = load_config(live.demo.config_path)
+    order: dict[str, object] = {"directory": str(tmp_path / "www"), "files": [], "keep": None}
+    (tmp_path / "www").mkdir()
+
+    def as_nobody() -> None:
+        os.setuid(pwd.getpwnam("nobody").pw_uid)
+        try:
+            ACTS["mirror"](config, order, Silent())
+        except MirrorForbidden as error:
+            os._exit(0 if "nobody" in str(error) else 3)
+        os._exit(4)
+
+    pid = os.fork()
+    if pid == 0:
+        as_nobody()
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 @pytest.mark.parametrize(

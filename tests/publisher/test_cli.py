@@ -117,6 +117,25 @@ def test_from_init_to_withdraw(officer: Officer) -> None:
     assert rows[-1] == ["ncen", "3.3.0", "stable", "all", "withdrawn:", "loses", "cases"]
 
 
+def test_what_is_published_can_be_read_by_the_web_server(officer: Officer) -> None:
+    """Whatever the mask of the officer who publishes."""
+    work, feed = officer.work, officer.work / "feed"
+    officer.json("build", write_release(work / "r"), "--staging", work / "s")
+    before = os.umask(0o077)
+    try:
+        officer.json("init", work / "ceremony.toml", "--event", work / "e1")
+        officer.sign_and_publish(work / "e1")
+        officer.json("draft", "--feed", feed, "--staging", work / "s", "--event", work / "e2")
+        officer.sign_and_publish(work / "e2", "--staging", work / "s")
+        officer.json("upload", feed, work / "place")
+    finally:
+        os.umask(before)
+    for place in (feed, work / "place"):
+        found = [place, *place.rglob("*")]
+        assert {path.stat().st_mode & 0o777 for path in found if path.is_dir()} == {0o755}
+        assert {path.stat().st_mode & 0o777 for path in found if path.is_file()} == {0o644}
+
+
 def test_exit_codes_and_errors(officer: Officer) -> None:
     work = officer.work
     bad = write_release(work / "r")

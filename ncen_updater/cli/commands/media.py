@@ -129,6 +129,8 @@ def mirror(
     }
     with session.progress() as progress:
         child = ChildSource(load_config(session.config), session.config)
+        if not dry_run:
+            child.give(directory.absolute())
         report = dict(child.ask(order, progress))
     releases = report["releases"]
     assert isinstance(releases, dict), "the child's own report"  # noqa: S101

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ncen_updater import durable
 from ncen_updater.cli.lazy import PublisherCommand, session_of
 from ncen_updater.cli.publishing.common import (
     DIRECTORY,
@@ -92,7 +93,7 @@ def publish(
 
     session = session_of(context)
     online = _online(session, snapshot_key, timestamp_key, passphrase_fd, passphrase_file)
-    with session.progress() as progress:
+    with session.progress() as progress, durable.readable_by_all():
         done = Publisher(Feed(feed), now, progress=progress).publish(
             Event.load(event), staging, online, accept_interruption
         )
@@ -121,7 +122,8 @@ def refresh(
 
     session = session_of(context)
     online = _online(session, snapshot_key, timestamp_key, passphrase_fd, passphrase_file)
-    done = Publisher(Feed(feed), now).refresh(online)
+    with durable.readable_by_all():
+        done = Publisher(Feed(feed), now).refresh(online)
     due = N_("Signed anew: {new_roles}") if done.new_roles else N_("Nothing was due.")
     show_result(session, dataclasses.asdict(done), due)
 

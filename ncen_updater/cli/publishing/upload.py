@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from ncen_updater import durable
 from ncen_updater.cli.lazy import PublisherCommand, session_of
 from ncen_updater.cli.publishing.common import DIRECTORY, show_result
 from ncen_updater.i18n import N_
@@ -43,7 +44,7 @@ def upload(
     from ncen_updater.publisher.upload import upload as copy
 
     session = session_of(context)
-    with session.progress() as progress:
+    with session.progress() as progress, durable.readable_by_all():
         done = copy(Feed(feed), open_place(place, endpoint), progress, accept_interruption)
     show_result(
         session,

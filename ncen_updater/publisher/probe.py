@@ -7,15 +7,19 @@ next root that a cache remembers, files that are compressed on the way.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import requests
+import urllib3
 
 from ncen_updater.findings import Finding, Severity
 from ncen_updater.i18n import N_, Text
+from ncen_updater.trust.pace import TooSlow
+from ncen_updater.trust.wire import BoundedSession
 
 __all__ = ["Probe", "said_once"]
 
@@ -39,7 +43,7 @@ class Probe:
         session: Proxy and certificates are set in it.
     """
 
-    def __init__(self, url: str, session: requests.Session) -> None:
+    def __init__(self, url: str, session: BoundedSession) -> None:
         self._url = url if url.endswith("/") else f"{url}/"
         self._session = session
 
@@ -93,10 +97,7 @@ class Probe:
         """A question whose body is never read."""
         headers = {"Accept-Encoding": "identity"} | ({"Range": wanted} if wanted else {})
         method = "GET" if wanted else "HEAD"
-        answer = self._session.request(
-            method, self._url + name, headers=headers, timeout=TIMEOUT_S, stream=True,
-            allow_redirects=True,
-        )  # fmt: skip
+        answer = self._answer(method, name, headers)
         answer.close()
         if method == "HEAD" and answer.status_code in NO_HEAD:
             return self._ask(name, "bytes=0-0")
@@ -105,12 +106,10 @@ class Probe:
     def _hash(self, name: str, length: int, sha256: str) -> list[Finding]:
         headers = {"Accept-Encoding": "identity"}
         digest, count = hashlib.sha256(), 0
-        with self._session.get(
-            self._url + name, headers=headers, timeout=TIMEOUT_S, stream=True
-        ) as answer:
+        with self._answer("GET", name, headers) as answer:
             if answer.status_code != OK:
                 return [_missing(name, answer.status_code)]
-            for block in answer.iter_content(BLOCK):
+            while block := self._block(answer):
                 digest.update(block)
                 count += len(block)
                 if count > length:
@@ -118,6 +117,25 @@ class Probe:
         if count != length:
             return [_other_length(name, count, length)]
         return [] if digest.hexdigest() == sha256 else [_altered(name)]
+
+    def _answer(self, method: str, name: str, headers: dict[str, str]) -> requests.Response:
+        with _in_one_family():
+            return self._session.ask(method, self._url + name, headers=headers, timeout=TIMEOUT_S)
+
+    def _block(self, answer: requests.Response) -> bytes:
+        with _in_one_family():
+            return self._session.read(answer, BLOCK)
+
+
+@contextlib.contextmanager
+def _in_one_family() -> Iterator[None]:
+    """Whatever way an answer fails in, one finding tells of it."""
+    try:
+        yield
+    except requests.RequestException:
+        raise
+    except (TooSlow, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+        raise requests.RequestException(str(error)) from error
 
 
 def _max_age(answer: requests.Response) -> int | None:

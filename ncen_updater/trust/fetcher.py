@@ -37,7 +37,7 @@ from ncen_updater.trust.pace import (
     asked_pause_s,
     growing_pause_s,
 )
-from ncen_updater.trust.wire import Patience, bounded_session, next_place
+from ncen_updater.trust.wire import Patience, bounded_session
 
 __all__ = ["FEED_SCHEME", "Failure", "HttpFetcher", "MirrorFailure", "MirrorRefused", "TooSlow"]
 
@@ -49,7 +49,6 @@ RETRY_STATUS = frozenset({429, 500, 502, 503, 504})
 NO_NEWER_ROOT = frozenset({403, 404})
 MAY_PASS = frozenset({"unreachable", "cut"})
 WORTH_BYTES = 1 << 16  # a connection that brought less counts as a failed try
-MOST_REDIRECTIONS = 5
 LENGTH_DIGITS = 18
 
 
@@ -140,8 +139,7 @@ class HttpFetcher(FeedFetcher):
         self._clock, self._chance, self._now = clock, chance, now
         self._throttle = Throttle(limit, sleep, clock)
         self._cuts = 0  # connections in a row that broke with next to nothing
-        self._patience = Patience(timeout_s + window_s, clock)
-        self._session = bounded_session(self._patience)
+        self._session = bounded_session(Patience(timeout_s + window_s, clock))
         if proxy is not None:
             self._session.proxies = {"http": proxy, "https": proxy}
         if ca_file is not None:
@@ -278,35 +276,16 @@ class HttpFetcher(FeedFetcher):
         )
 
     def _answer(self, address: str, headers: dict[str, str]) -> requests.Response:
-        """Ask, and follow where the answers lead."""
-        place = address
-        for _ in range(MOST_REDIRECTIONS + 1):
-            try:
-                response = self._session.get(
-                    place, stream=True, timeout=self._timeout, headers=headers
-                )
-            except requests.exceptions.ProxyError as error:
-                raise MirrorFailure(f"{address}: {error}", Failure.PROXY) from error
-            except requests.exceptions.SSLError as error:
-                raise MirrorFailure(f"{address}: {error}", Failure.TLS) from error
-            except (
-                requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError,
-            ) as error:  # fmt: skip
-                raise MirrorFailure(f"{address}: {error}", Failure.UNREACHABLE) from error
-            try:
-                led = next_place(response)
-            except ValueError as error:
-                response.close()
-                raise MirrorFailure(f"{address}: {error}", Failure.UNREACHABLE) from error
-            if led is None:
-                return response
-            response.close()
-            if place.startswith("https:") and not led.lower().startswith("https:"):
-                raise MirrorFailure(f"{address}: led to an open connection", Failure.TLS)
-            place = led
-        raise MirrorFailure(
-            f"{address}: led on more than {MOST_REDIRECTIONS} times", Failure.UNREACHABLE
-        )
+        try:
+            return self._session.ask("GET", address, headers=headers, timeout=self._timeout)
+        except requests.exceptions.ProxyError as error:
+            raise MirrorFailure(f"{address}: {error}", Failure.PROXY) from error
+        except requests.exceptions.SSLError as error:
+            raise MirrorFailure(f"{address}: {error}", Failure.TLS) from error
+        except (
+            requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError,
+        ) as error:  # fmt: skip
+            raise MirrorFailure(f"{address}: {error}", Failure.UNREACHABLE) from error
 
     def _note_date(self, response: requests.Response) -> None:
         try:
@@ -347,7 +326,7 @@ class HttpFetcher(FeedFetcher):
         expected = int(text) if sized else 0
         count = 0
         try:
-            while chunk := self._read(response):
+            while chunk := self._session.read(response, self._throttle.block()):
                 pace.count(len(chunk))
                 count += len(chunk)
                 pace.rested(self._throttle.took(len(chunk)))
@@ -363,10 +342,6 @@ class HttpFetcher(FeedFetcher):
         ) as error:  # fmt: skip
             self._broke(base, count)
             raise MirrorFailure(f"{address}: {error}", Failure.CUT) from error
-
-    def _read(self, response: requests.Response) -> bytes:
-        self._patience.begin()
-        return bytes(response.raw.read1(self._throttle.block()))
 
     def _broke(self, base: str, count: int) -> None:
         self._to_the_end(base)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import http.client
 import io
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http.cookiejar import DefaultCookiePolicy
 from typing import IO, Any
 from urllib.parse import urljoin
@@ -24,7 +24,9 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from ncen_updater.trust.pace import TooSlow
 
-__all__ = ["Patience", "bounded_session", "next_place"]
+__all__ = ["BoundedSession", "Patience", "bounded_session"]
+
+MOST_REDIRECTIONS = 5
 
 
 class Patience:
@@ -81,13 +83,58 @@ class _Side:
         return io.BufferedReader(_Line(self._socket.makefile("rb", 0), self._patience))
 
 
-class _Session(requests.Session):
+class BoundedSession(requests.Session):
+    """A session whose answers are bounded; nothing of the environment decides in it."""
+
+    patience: Patience
+
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """Nowhere: what asks, follows by itself, and reads no body on the way."""
+        """Nowhere: :meth:`ask` follows by itself, and reads no body on the way."""
+
+    def ask(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        timeout: float | tuple[float, float],
+    ) -> requests.Response:
+        """Ask, and follow where the answers lead, never out of TLS; the body is not read.
+
+        Raises:
+            requests.RequestException: Of whatever kind; ``SSLError`` if it leads out of TLS.
+            TooSlow: If the head of an answer does not come.
+            OSError: If the line fails in a way that ``requests`` does not name.
+            ValueError: If an answer or a place makes no sense.
+        """
+        for _ in range(MOST_REDIRECTIONS + 1):
+            response = self.request(method, url, headers=headers, timeout=timeout, stream=True)
+            try:
+                led = _next_place(response)
+            except ValueError:
+                response.close()
+                raise
+            if led is None:
+                return response
+            response.close()
+            if url.startswith("https:") and not led.lower().startswith("https:"):
+                raise requests.exceptions.SSLError("led to an open connection")
+            url = led
+        raise requests.TooManyRedirects(f"led on more than {MOST_REDIRECTIONS} times")
+
+    def read(self, response: requests.Response, most: int) -> bytes:
+        """Return what has come of a body, at most so many bytes; nothing at its end.
+
+        Raises:
+            TooSlow: If nothing comes, whatever else does.
+            urllib3.exceptions.HTTPError: If the line breaks.
+        """
+        self.patience.begin()
+        return bytes(response.raw.read1(most))
 
 
-def bounded_session(patience: Patience) -> requests.Session:
-    """Make a session whose answers are bounded; nothing of the environment decides in it."""
+def bounded_session(patience: Patience) -> BoundedSession:
+    """Make a session."""
 
     class Answer(http.client.HTTPResponse):
         def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
@@ -124,7 +171,8 @@ def bounded_session(patience: Patience) -> requests.Session:
             manager.pool_classes_by_scheme = pools
             return manager
 
-    session = _Session()
+    session = BoundedSession()
+    session.patience = patience
     session.trust_env = False  # the agent's configuration decides, nothing else
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     for scheme in pools:
@@ -132,7 +180,7 @@ def bounded_session(patience: Patience) -> requests.Session:
     return session
 
 
-def next_place(response: requests.Response) -> str | None:
+def _next_place(response: requests.Response) -> str | None:
     """Where an answer leads to; None if it is the last.
 
     Raises:

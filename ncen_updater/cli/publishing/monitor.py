@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from pathlib import Path
 
 import click
@@ -14,6 +15,8 @@ from ncen_updater.errors import ExitCode
 from ncen_updater.i18n import N_, Text
 
 __all__ = ["monitor"]
+
+WAIT_S = 80.0  # for the head of an answer, and from one piece of a file to the next
 
 
 @click.command(
@@ -56,12 +59,11 @@ def monitor(
     proxy: str | None,
     ca_file: Path | None,
 ) -> ExitCode:
-    import requests
-
     from ncen_updater.publisher.feed import Feed
     from ncen_updater.publisher.monitor import Monitor, exit_code
     from ncen_updater.publisher.probe import Probe
     from ncen_updater.trust.fetcher import HttpFetcher
+    from ncen_updater.trust.wire import Patience, bounded_session
 
     if not url.startswith(("https://", "http://")):
         raise click.BadParameter("an address that begins with https://", param_hint="URL")
@@ -71,8 +73,8 @@ def monitor(
     def fetcher() -> HttpFetcher:
         return HttpFetcher((url,), proxy=proxy, ca_file=ca_file)
 
-    with requests.Session() as asking, session.progress() as progress:
-        asking.trust_env = False
+    patience = Patience(WAIT_S, time.monotonic)
+    with bounded_session(patience) as asking, session.progress() as progress:
         if proxy is not None:
             asking.proxies = {"http": proxy, "https": proxy}
         if ca_file is not None:

@@ -1,0 +1,77 @@
+"""A public server that does harm: the monitor tells of it and ends."""
+
+from __future__ import annotations
+
+import hashlib
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.publisher.probe import Probe
+from ncen_updater.trust.wire import BoundedSession, Patience, bounded_session
+from tests.badinput.hostile import bounded
+from tests.support.http_server import Fault, serving
+from tests.trust.test_wire import (
+    CHUNKED,
+    CONTENT,
+    ENDLESS,
+    HEADERS,
+    OK,
+    PLACES,
+    Hostile,
+    Ticking,
+    once,
+)
+
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture
+def session() -> Iterator[BoundedSession]:
+    with bounded_session(Patience(80.0, Ticking())) as session:
+        yield session
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_what_never_ends_is_told(session: BoundedSession, name: str) -> None:
+    tracemalloc.start()
+    try:
+        with Hostile(ENDLESS[name]) as bad, bounded(20):
+            probe = Probe(bad.url, session)
+            assert probe.target("x", len(CONTENT), DIGEST, deep=True)
+            assert probe.target("x", len(CONTENT), DIGEST, deep=False)
+            assert probe.metadata("metadata/", 1, ["timestamp.json"])
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(OK + header + b"\r\nConnection: close\r\n\r\n" + CONTENT for header in HEADERS.values()),
+        *(b"HTTP/1.1 302 F\r\nLocation: " + place + b"\r\n\r\n" for place in PLACES.values()),
+        CHUNKED + b"zz",
+        b"\0\1\2\r\n\r\n",
+    ],
+    ids=range(len(HEADERS) + len(PLACES) + 2),
+)
+def test_whatever_an_answer_says_a_finding_or_nothing_comes_of_it(
+    session: BoundedSession, answer: bytes
+) -> None:
+    with Hostile(once(answer)) as bad, bounded(20):
+        probe = Probe(bad.url, session)
+        for deep in (True, False):
+            assert isinstance(probe.target("x", len(CONTENT), DIGEST, deep=deep), list)
+        assert isinstance(probe.metadata("metadata/", 1, ["timestamp.json"]), list)
+
+
+def test_a_feed_that_moved_is_followed(session: BoundedSession, tmp_path: Path) -> None:
+    (tmp_path / "metadata").mkdir()
+    (tmp_path / "metadata/x.json").write_bytes(CONTENT)
+    with serving(tmp_path) as moved, serving(tmp_path) as other:
+        moved.faults = [Fault("", status=301, headers={"Location": f"{other.url}metadata/x.json"})]
+        assert Probe(moved.url, session).target("x", len(CONTENT), DIGEST, deep=True) == []
+        assert Probe(moved.url, session).target("x", len(CONTENT), DIGEST, deep=False) == []

@@ -14,8 +14,9 @@ from typing import Any
 
 from benchmarks.report import finish, median, say
 from benchmarks.transfer.corpora import PAIRS, Pair, unpacked
-from benchmarks.transfer.measure import in_child, serving
+from benchmarks.transfer.measure import in_child
 from benchmarks.transfer.our_side import MANIFEST
+from benchmarks.transfer.serving import serving
 
 AIMS = {
     "bytes": 0.4,

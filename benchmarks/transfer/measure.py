@@ -1,20 +1,16 @@
-"""Costs of one task in a process of its own, and a web server that counts what it sends."""
+"""Costs of one task in a process of its own."""
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import http.server
 import json
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any, cast
 
-__all__ = ["Cost", "Counter", "cost_of_this_process", "hide_publisher", "in_child", "serving"]
+__all__ = ["Cost", "cost_of_this_process", "hide_publisher", "in_child"]
 
 ROOT = Path(__file__).parents[2]
 
@@ -54,7 +50,7 @@ def hide_publisher() -> None:
     Where they are there, securesystemslib imports these for kinds of keys that no client uses; for
     either side that is a third of the start.
     """
-    for name in ("boto3", "PyKCS11"):
+    for name in ("boto3", "PyKCS11", "asn1crypto"):
         sys.modules[name] = None  # type: ignore[assignment] # as if it were not installed
 
 
@@ -68,58 +64,3 @@ def in_child(module: str, task: str, order: Mapping[str, object]) -> dict[str, A
         stdout=subprocess.PIPE, check=True, cwd=ROOT,
     )  # fmt: skip
     return cast("dict[str, Any]", json.loads(ended.stdout.splitlines()[-1]))
-
-
-@dataclass
-class Counter:
-    """Bytes sent (headers and bodies) and requests answered."""
-
-    sent: int = 0
-    requests: int = 0
-
-
-class _CountingFile:
-    def __init__(self, stream: IO[bytes], counter: Counter) -> None:
-        self._stream, self._counter = stream, counter
-
-    def write(self, data: bytes) -> int:
-        self._counter.sent += len(data)
-        return self._stream.write(data)
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever a file has
-        return getattr(self._stream, name)
-
-
-class _Handler(http.server.SimpleHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def __init__(self, counter: Counter, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
-        self._counter = counter
-        super().__init__(*args, **kwargs)
-
-    def setup(self) -> None:
-        super().setup()
-        self.wfile = cast("Any", _CountingFile(cast("IO[bytes]", self.wfile), self._counter))
-
-    def parse_request(self) -> bool:
-        self._counter.requests += 1
-        return super().parse_request()
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-@contextlib.contextmanager
-def serving(directory: Path) -> Iterator[tuple[str, Counter]]:
-    """Serve a directory; yields its address and the counter."""
-    counter = Counter()
-    handler = functools.partial(_Handler, counter, directory=str(directory))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}/", counter
-        finally:
-            server.shutdown()
-            thread.join()

@@ -15,10 +15,10 @@ from typing import Protocol
 from ncen_updater.config.service import ServiceSettings
 from ncen_updater.documents import error_document
 from ncen_updater.errors import ExitCode, UpdaterError
-from ncen_updater.i18n import Text, languages
+from ncen_updater.i18n import DEFAULT_LANGUAGE, Text, languages
 from ncen_updater.policy.automation import Act, Automation, Deed, Facts, Failure, Rehearsed, decide
 from ncen_updater.service.children import Finished, Runner
-from ncen_updater.service.errors import OrderTooOld
+from ncen_updater.service.errors import UNCHANGED, OrderTooOld
 from ncen_updater.service.knowledge import Assessment, Knowledge
 from ncen_updater.service.look import Look
 from ncen_updater.upgrade.orders import Order, OrderKind
@@ -225,7 +225,10 @@ class Service:
         self._orders.take(order.id)
         if self._now() - order.at > ORDER_HOLDS:
             error = OrderTooOld(order=order.id, hours=ORDER_HOLDS // timedelta(hours=1))
-            finished = Finished(error.exit_code, {"error": error_document(error, [])})
+            asked = order.data.get("language")
+            language = str(asked) if asked in languages() else DEFAULT_LANGUAGE
+            document = {"error": error_document(error, [UNCHANGED], language)}
+            finished = Finished(error.exit_code, document)
         else:
             finished = self._runner.run(words_of_order(order))
         result = {"exit_code": finished.exit_code, "document": dict(finished.document)}

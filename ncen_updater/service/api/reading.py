@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ncen_updater.policy.approval import count_approvals
+from ncen_updater.policy.automation import Deed
 from ncen_updater.service.api.desk import Desk
 from ncen_updater.service.api.forms import Form, whole_number
 from ncen_updater.service.api.people import Caller
@@ -87,6 +88,7 @@ def status(desk: Desk, request: Request) -> tuple[int, Document]:
             {"deed": deed.value, "times": failure.times, "at": failure.at,
              "again_at": failure.again_at(deed)}
             for deed, failure in desk.knowledge().failures.items()
+            if deed is not Deed.ORDER  # whoever gave it was told
         ],
     }  # fmt: skip
     return 200, {**document, "service": service, "you": you}

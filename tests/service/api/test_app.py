@@ -350,7 +350,7 @@ def test_a_mistake_of_ours_is_an_answer_too(
 
 def test_what_failed_is_told(counter: Counter) -> None:
     failure = Failure(NOW, 2)
-    counter.keeper.save(Knowledge(NEXT, failures={Deed.CHECK: failure}))
+    counter.keeper.save(Knowledge(NEXT, failures={Deed.CHECK: failure, Deed.ORDER: failure}))
     (told,) = counter.ask("GET", "/v1/status").document["service"]["failures"]
     assert told == {
         "deed": "check", "times": 2, "at": "2026-11-24T06:00:00Z",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import shlex
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -53,6 +54,8 @@ def renew_failsafe(directory: Path, python: Path) -> bool:
     Raises:
         OSError: If the disk does not take it.
     """
+    for left in directory.glob(f".{FAILSAFE}.*"):  # by a trial that was cut off
+        shutil.rmtree(left) if left.is_dir() else durable.remove(left)
     content, place = failsafe_content(), directory / FAILSAFE
     if place.exists() and place.read_bytes() == content:
         return False

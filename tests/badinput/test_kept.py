@@ -72,7 +72,7 @@ def test_a_record_of_a_document_with_other_values(tmp_path: Path, value: object,
 def test_what_is_no_record(tmp_path: Path, kind: str) -> None:
     NO_FILES[kind](tmp_path / "verified.json")
     read: list[Wanted | None] = []
-    with bounded():
+    with bounded(60):
         error = typed(lambda: read.append(read_record(tmp_path)))
     assert read == [None] or isinstance(error, LocalStoreFailed)
 
@@ -155,7 +155,7 @@ def test_any_bundle(tmp_path: Path, content: bytes) -> None:
     """What is read lies inside the file, in places of its own, under names of bundles."""
     path = tmp_path / "x.ncen"
     path.write_bytes(content)
-    with bounded():
+    with bounded(60):
         members = _read(path) or {}
     ends = 0
     for name, member in members.items():
@@ -185,7 +185,7 @@ def test_any_header_of_a_part(parts: list[Path], data: st.DataObject) -> None:
             read_members(bundle)
 
     try:
-        with bounded():
+        with bounded(60):
             error = typed(read)
     finally:
         parts[0].write_bytes(good)

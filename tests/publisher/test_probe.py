@@ -38,7 +38,7 @@ def session() -> Iterator[BoundedSession]:
 def test_what_never_ends_is_told(session: BoundedSession, name: str) -> None:
     tracemalloc.start()
     try:
-        with Hostile(ENDLESS[name]) as bad, bounded(20):
+        with Hostile(ENDLESS[name]) as bad, bounded(60):
             probe = Probe(bad.url, session)
             assert probe.target("x", len(CONTENT), DIGEST, deep=True)
             assert probe.target("x", len(CONTENT), DIGEST, deep=False)
@@ -61,7 +61,7 @@ def test_what_never_ends_is_told(session: BoundedSession, name: str) -> None:
 def test_whatever_an_answer_says_a_finding_or_nothing_comes_of_it(
     session: BoundedSession, answer: bytes
 ) -> None:
-    with Hostile(once(answer)) as bad, bounded(20):
+    with Hostile(once(answer)) as bad, bounded(60):
         probe = Probe(bad.url, session)
         for deep in (True, False):
             assert isinstance(probe.target("x", len(CONTENT), DIGEST, deep=deep), list)

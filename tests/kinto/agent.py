@@ -67,6 +67,7 @@ class KintoAgent:
         address: str,
         version: str,
         watched: frozenset[Moment] = frozenset(),
+        health_s: int = 60,
     ) -> KintoAgent:
         """Write ``agent.toml`` and adopt the site, whose application may run or not.
 
@@ -76,6 +77,7 @@ class KintoAgent:
             address: Where the feed is served.
             version: What is installed.
             watched: Moments at which the databases are dumped.
+            health_s: How long a release may take until it is healthy, in seconds.
         """
         root = kinto.home
         config_path = root / "etc/ncen-updater/agent.toml"
@@ -83,7 +85,7 @@ class KintoAgent:
         for place in (trusted_root.parent, root / "var/lib/ncen-updater", root / "opt/kinto/slots"):
             place.mkdir(parents=True)
         shutil.copyfile(feed / "metadata/1.root.json", trusted_root)
-        config_path.write_text(_agent_toml(kinto, address), "utf-8")
+        config_path.write_text(_agent_toml(kinto, address, health_s), "utf-8")
         config_path.chmod(0o600)
         config = load_config(config_path)
         state = config.paths.resolve(config.paths.state)
@@ -118,7 +120,7 @@ class KintoAgent:
             return journal.facts(change.id)
 
 
-def _agent_toml(kinto: KintoSite, address: str) -> str:
+def _agent_toml(kinto: KintoSite, address: str, health_s: int) -> str:
     def command(word: str) -> str:
         return json.dumps(kinto.command(word))
 
@@ -160,7 +162,7 @@ stop_timeout_s = 30
 health_url = "http://127.0.0.1:{kinto.port}"
 health_path = "/v1/"
 version_field = "project_version"
-health_timeout_s = 12
+health_timeout_s = {health_s}
 probe_timeout_s = 2
 door_file = "{kinto.home}/door-closed"
 

@@ -36,12 +36,13 @@ def address(feed: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def agent(site: KintoSite, feed: Path, address: str) -> KintoAgent:
-    """The agent of a site of the older release that runs."""
+def agent(request: pytest.FixtureRequest, site: KintoSite, feed: Path, address: str) -> KintoAgent:
+    """The agent of a site of the older release that runs; patient, unless a test says how much."""
     site.current.unlink()  # nothing was installed the agent's way yet
     taken = KintoAgent.take_over(
-        site, feed, address, OLD, frozenset({STOPPED, WENT_BACK, CUT_OVER})
-    )
+        site, feed, address, OLD, frozenset({STOPPED, WENT_BACK, CUT_OVER}),
+        health_s=getattr(request, "param", 60),
+    )  # fmt: skip
     assert site.control("start") == 0
     site.wait_healthy()
     return taken
@@ -155,6 +156,7 @@ def test_migrator_that_fails_half_way(agent: KintoAgent) -> None:
     assert agent.kinto.records() == records
 
 
+@pytest.mark.parametrize("agent", [15], indirect=True)
 def test_release_that_never_answers(agent: KintoAgent) -> None:
     """All databases were migrated and cut over; they are cut back."""
     records = agent.kinto.records()

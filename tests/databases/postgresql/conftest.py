@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import pytest
 
+from ncen_updater.databases.postgresql import planning
 from ncen_updater.demo.embedded_postgres import EmbeddedPostgres
 from tests.databases.postgresql.site import AGENT, Site
+
+TURNS = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def fresh_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give each test object ids of its own, as each change of a site has.
+
+    Here all changes have the same id. A server (16.14 did) may refuse to drop a database whose
+    number it had before: "trying to drop stats entry already dropped".
+    """
+    monkeypatch.setattr(planning, "FIRST_OID", planning.FIRST_OID + 1000 * next(TURNS))
 
 
 @pytest.fixture

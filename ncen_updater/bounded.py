@@ -13,9 +13,9 @@ import re
 import stat
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-__all__ = ["NotReadable", "TooLarge", "parse_json", "parse_toml", "read_file"]
+__all__ = ["NotReadable", "TooLarge", "open_file", "parse_json", "parse_toml", "read_file"]
 
 # tomllib takes the square of the number of parts of a name; ours have at most four.
 _TOO_MANY_PARTS = re.compile(
@@ -31,6 +31,24 @@ class TooLarge(OSError):
     """A file with more bytes than may be read."""
 
 
+def open_file(path: Path) -> IO[bytes]:
+    """Open a regular file for reading; a link to one is followed.
+
+    Raises:
+        NotReadable: If it is something else, or the name cannot be one.
+        OSError: If it is not there or may not be read.
+    """
+    try:
+        # Opening a pipe would wait for its writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except ValueError as error:  # a zero character, or half a character, in the name
+        raise NotReadable(f"not the name of a file: {error}") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotReadable("not a regular file")
+    return os.fdopen(descriptor, "rb")
+
+
 def read_file(path: Path, limit: int) -> bytes:
     """Read a regular file.
 
@@ -43,15 +61,7 @@ def read_file(path: Path, limit: int) -> bytes:
         TooLarge: If it has more bytes.
         OSError: If it is not there or may not be read.
     """
-    try:
-        # Opening a pipe would wait for its writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except ValueError as error:  # a zero character, or half a character, in the name
-        raise NotReadable(f"not the name of a file: {error}") from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise NotReadable("not a regular file")
-    with os.fdopen(descriptor, "rb") as stream:
+    with open_file(path) as stream:
         content = stream.read(limit + 1)
     if len(content) > limit:
         raise TooLarge(f"more than {limit} bytes")

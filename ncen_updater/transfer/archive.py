@@ -29,6 +29,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ncen_updater import durable
+from ncen_updater.bounded import NotReadable, open_file
 from ncen_updater.i18n import N_, Text
 from ncen_updater.progress import Progress
 from ncen_updater.release.tree import EntryType, Tree, TreeEntry
@@ -127,7 +128,9 @@ def _told(archive: Path, destination: Path, tree: Tree) -> Iterator[None]:
         yield
     except _Refused as error:
         raise ArchiveMismatch(archive=archive.name, detail=str(error)) from error
-    except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error, UnicodeError) as error:
+    except (
+        tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error, UnicodeError, NotReadable,
+    ) as error:  # fmt: skip
         raise ArchiveDamaged(archive=archive.name, detail=str(error)) from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -147,7 +150,7 @@ def _fill(archive: Path, tree: Tree, destination: Path, progress: Progress) -> N
     expected = tree.total_bytes  # a sum over all entries: once, not at every file
     with (
         contextlib.closing(Below(destination)) as directory,
-        archive.open("rb") as packed,
+        open_file(archive) as packed,
         gzip.GzipFile(fileobj=packed, mode="rb") as plain,
     ):
         metered = _Metered(plain)

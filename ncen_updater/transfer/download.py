@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import IO
 
 from ncen_updater import durable
-from ncen_updater.bounded import NotReadable, TooLarge, parse_json, read_file
+from ncen_updater.bounded import NotReadable, TooLarge, open_file, parse_json, read_file
 from ncen_updater.i18n import N_, Text
 from ncen_updater.progress import Progress
 from ncen_updater.transfer.errors import DownloadDamaged, SpaceShort
@@ -113,17 +113,23 @@ def _reserve(stream: IO[bytes], directory: Path, length: int, have: int) -> None
 
 
 def is_whole(path: Path, wanted: Wanted) -> bool:
-    """Whether a file has the wanted length and digest; it is read and hashed now."""
+    """Whether a file has the wanted length and digest; it is read and hashed now.
+
+    Never waits and never reads on, whatever its owner puts in its place meanwhile.
+    """
+    digest, left = hashlib.new(wanted.algorithm), wanted.length
     try:
-        if path.is_symlink() or path.stat().st_size != wanted.length:
+        if path.is_symlink():
             return False
-        digest = hashlib.new(wanted.algorithm)
-        with path.open("rb") as stream:
-            while block := stream.read(BLOCK):
+        with open_file(path) as stream:
+            if os.fstat(stream.fileno()).st_size != left:
+                return False
+            while left and (block := stream.read(min(BLOCK, left))):
                 digest.update(block)
-    except FileNotFoundError:
+                left -= len(block)
+    except (FileNotFoundError, NotReadable):
         return False
-    return digest.hexdigest() == wanted.digest
+    return not left and digest.hexdigest() == wanted.digest
 
 
 def arrived(path: Path, length: int, sha256: str) -> int:

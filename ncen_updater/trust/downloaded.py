@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ncen_updater import durable
-from ncen_updater.bounded import NotReadable, TooLarge, parse_json, read_file
+from ncen_updater.bounded import NotReadable, TooLarge, open_file, parse_json, read_file
 from ncen_updater.release.canonical import sha256_hex
 from ncen_updater.release.document import ReleaseDocument
 from ncen_updater.release.tree import MAX_TREE_BYTES, Tree, parse_tree
@@ -127,9 +127,9 @@ def _decompressed(path: Path, length: int, version: str) -> bytes:
     if length > MAX_TREE_BYTES:
         raise TreeMismatch(version=version, detail=f"{length} bytes, over {MAX_TREE_BYTES}")
     try:
-        with zstd.open(path, "rb") as stream:
+        with open_file(path) as packed, zstd.open(packed, "rb") as stream:
             content = stream.read(length + 1)
-    except (zstd.ZstdError, EOFError) as error:
+    except (zstd.ZstdError, EOFError, NotReadable) as error:
         raise TreeMismatch(version=version, detail=str(error)) from error
     if len(content) != length:
         raise TreeMismatch(version=version, detail=f"not {length} bytes")

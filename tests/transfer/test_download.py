@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import random
@@ -20,6 +21,7 @@ from ncen_updater.transfer.download import LineBroken, Part, download, is_whole
 from ncen_updater.transfer.errors import DownloadDamaged, SpaceShort
 from ncen_updater.transfer.parts import Wanted
 from ncen_updater.trust.fetcher import FEED_SCHEME, HttpFetcher
+from tests.badinput.hostile import NO_FILES, bounded
 from tests.support.http_server import Fault, WebServer, serving
 
 CONTENT = random.Random(7).randbytes(400_000)
@@ -243,6 +245,31 @@ def test_whole_means_length_and_digest(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(path)
     path.write_bytes(CONTENT)
     assert not is_whole(tmp_path / "link", WANTED)
+
+
+@pytest.mark.parametrize("kind", NO_FILES)
+def test_what_is_no_file_is_not_whole_and_not_waited_for(tmp_path: Path, kind: str) -> None:
+    NO_FILES[kind](tmp_path / "x")
+    with bounded(60):
+        assert not is_whole(tmp_path / "x", Wanted("x", 0, hashlib.sha256(b"").hexdigest()))
+
+
+def test_a_file_that_grows_is_not_read_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"a" * 10)
+    with path.open("ab") as more:
+
+        class Growing(io.BufferedReader):
+            def read(self, size: int | None = -1) -> bytes:
+                more.write(b"a" * 10)
+                more.flush()
+                assert size is not None
+                assert 0 < size <= 10
+                return super().read(size)
+
+        monkeypatch.setattr(os, "fdopen", lambda fd, _: Growing(io.FileIO(fd)))
+        assert is_whole(path, Wanted("x", 10, hashlib.sha256(b"a" * 10).hexdigest()))
+    assert path.stat().st_size == 20, "read once"
 
 
 def test_a_server_that_goes_back_each_time_is_given_up(target: Path) -> None:

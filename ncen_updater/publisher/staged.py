@@ -7,7 +7,7 @@ the staging directory too can let it hash every file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from ncen_updater.publisher.errors import BuildRefused, NothingToDo, TargetMissi
 from ncen_updater.publisher.event import Event
 from ncen_updater.publisher.eventfiles import MAX_PAPER_BYTES, PAPERS, read_plain
 from ncen_updater.publisher.papers import Checked, check_papers
+from ncen_updater.publisher.roles import OFFLINE_TOP
 from ncen_updater.publisher.sbomerrors import PapersMissing
 from ncen_updater.release.canonical import sha256_hex
 from ncen_updater.release.document import (
@@ -66,14 +67,17 @@ def compare_files(event: Event, staging: Path, builder: Key | None) -> list[Comp
         SbomInvalid, ProvenanceInvalid, BuilderKeyMissing: As :func:`check_papers`.
     """
     root, found = staging / "targets", []
+    named: set[str] = set()
     for name, added in _releases(event):
         content = _read(root / name, added[name])
         document = _agreed(content, name, added, staging)
         refs = refs_of(document)
+        named |= {name, *(ref.target for ref in refs)}
         for ref in refs:
             _require(root, added[ref.target])
         files = {ref.target: root / ref.target for ref in refs}
         found.append(_compared(document, len(files) + 1, check_papers(document, files, builder)))
+    _refuse_strangers(event, named)
     if not found:
         raise NothingToDo(reason="the event adds no release")
     return found
@@ -92,20 +96,33 @@ def compare_carried(event: Event, builder: Key | None, *, unread: bool = False) 
 
     Raises:
         PapersMissing: If the event does not carry one of them, or carries another file.
-        BuildRefused: If a document says something else than the lists.
+        BuildRefused: If a document says something else than the lists, or names too little.
         SbomInvalid, ProvenanceInvalid, BuilderKeyMissing: As :func:`check_papers`.
     """
     found = []
+    named: set[str] = set()
     for name, added in _releases(event):
         content = _carried(event, name, added[name].hashes["sha256"], MAX_DOCUMENT_BYTES)
         document = _agreed(content, name, added, event.directory)
+        named |= {name, *(ref.target for ref in refs_of(document))}
         papers = [ref for ref in (document.sbom, document.provenance) if ref is not None]
         for ref in papers:
             _carried(event, ref.target, ref.sha256, MAX_PAPER_BYTES)
         files = {ref.target: event.directory / PAPERS / ref.sha256 for ref in papers}
         checked = check_papers(document, files, builder, unread=unread)
         found.append(_compared(document, None, checked))
+    _refuse_strangers(event, named)
     return found
+
+
+def _refuse_strangers(event: Event, named: Collection[str]) -> None:
+    """Refuse files that no release names; a client that knows no documents would install them."""
+    products = [d.signed.targets for role, d in event.drafts.items() if role not in OFFLINE_TOP]
+    for role in event.drafts:
+        for name in _added(event, role):
+            again = role == "targets" and any(name in targets for targets in products)
+            if name not in named and not again:
+                raise BuildRefused(path=event.directory, reason=f"no release names {name}")
 
 
 def _compared(document: ReleaseDocument, files: int | None, papers: Checked) -> Compared:

@@ -21,9 +21,11 @@ from ncen_updater.publisher.feed import Feed
 from ncen_updater.publisher.keys import load_public_key, new_key, open_signer
 from ncen_updater.publisher.papers import PaperMaker
 from ncen_updater.publisher.provenance import Source, make_provenance
-from ncen_updater.publisher.release_flow import make_feed
+from ncen_updater.publisher.release_flow import make_feed, publish_draft
+from ncen_updater.publisher.steering import draft_halt, draft_resumption
 from ncen_updater.release.canonical import canonical_json, sha256_hex
 from ncen_updater.release.document import TargetRef
+from ncen_updater.release.rollout import Halt
 from tests.publisher.releases import PASSPHRASE, ring, write_release
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -191,3 +193,26 @@ def test_an_archive_of_its_own_for_plain_clients(desk: Desk) -> None:
     target.hashes["sha256"] = sha256_hex(b"another")
     with pytest.raises(UnsoundDraft, match="another file"):
         desk.event(draft)
+
+
+@pytest.mark.parametrize("role", ["ncen", "targets"])
+@pytest.mark.parametrize("more", [(), ("--staging",)])
+def test_a_file_that_no_release_names(desk: Desk, role: str, more: tuple[str, ...]) -> None:
+    """A client that knows no documents, as plain tufup, would install it."""
+    draft = desk.draft()
+    stray = TargetFile(1, {"sha256": sha256_hex(b"x")}, "ncen-9.9.9.tar.gz")
+    draft.roles[role].signed.targets[stray.path] = stray
+    event = desk.event(draft)
+    assert desk.sign(event, *more, *([desk.place / "staging"] if more else [])) == "NU-7015"
+
+
+def test_an_archive_that_is_shown_again_after_a_halt(desk: Desk) -> None:
+    keys = ring(desk.place)
+    feed, staging = desk.place / "feed", desk.place / "staging"
+    publish_draft(feed, desk.draft(), keys, lambda: NOW, [staging])
+    halted = draft_halt(Feed(feed).state(), "ncen", "3.3.0", Halt(reason="a reason"), NOW)
+    publish_draft(feed, halted, keys, lambda: NOW)
+    assert not Feed(feed).state().targets.signed.targets
+    resumed = draft_resumption(Feed(feed).state(), "ncen", "3.3.0", NOW)
+    assert resumed.roles["targets"].signed.targets
+    assert desk.sign(desk.event(resumed), builder="") == ""

@@ -12,6 +12,7 @@ import hashlib
 import io
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Final
 
@@ -37,7 +38,7 @@ def normalised(tree: Tree, leave_out: frozenset[str]) -> Tree:
     """
     return Tree(
         entries=tuple(
-            entry.model_copy(update={"mode": _mode(entry)})
+            replace(entry, mode=_mode(entry))
             for entry in tree.entries
             if entry.path not in leave_out
         )

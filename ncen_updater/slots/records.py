@@ -24,7 +24,7 @@ from ncen_updater.release.document import (
     ReleaseDocument,
     parse_release_document,
 )
-from ncen_updater.release.tree import MAX_TREE_BYTES, Tree, TreeEntry, parse_tree
+from ncen_updater.release.tree import ENTRY, MAX_TREE_BYTES, Tree, TreeEntry, parse_tree
 from ncen_updater.slots.errors import RecordUnusable
 
 __all__ = ["Records"]
@@ -151,7 +151,7 @@ def _stream(place: Path, expected: str) -> Iterator[TreeEntry]:
                 if len(text) - position > MAX_ENTRY or not more():
                     raise ValueError("the tree breaks off") from error
                 continue
-            yield TreeEntry.model_validate(value)
+            yield ENTRY.validate_python(value)
             position = end
             if position == len(text):
                 more()

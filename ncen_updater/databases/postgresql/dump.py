@@ -17,7 +17,12 @@ from ncen_updater.databases.postgresql.catalogue import read_databases, server_m
 from ncen_updater.databases.postgresql.connection import Connection, Server, rows, run
 from ncen_updater.databases.postgresql.control import Control
 from ncen_updater.databases.postgresql.copying import drop_database
-from ncen_updater.databases.postgresql.errors import DumpFailed, SetIncomplete, WayBackMissing
+from ncen_updater.databases.postgresql.errors import (
+    DumpFailed,
+    DumpsUnreadable,
+    SetIncomplete,
+    WayBackMissing,
+)
 from ncen_updater.databases.postgresql.naming import (
     copied_comment,
     is_change_id,
@@ -127,10 +132,19 @@ class Dumps:
             durable.fsync_directory(self._directory)
 
     def kept(self) -> tuple[str, ...]:
-        """Changes of which there is a dump, whole or not."""
-        if self._directory is None or not self._directory.is_dir():
+        """Changes of which there is a dump, whole or not.
+
+        Raises:
+            DumpsUnreadable: If the directory cannot be looked into.
+        """
+        if self._directory is None:
             return ()
-        found = (path.name for path in self._directory.iterdir() if path.is_dir())
+        try:
+            found = [path.name for path in self._directory.iterdir() if path.is_dir()]
+        except FileNotFoundError:
+            return ()  # made at the first dump
+        except OSError as error:
+            raise DumpsUnreadable(path=self._directory, reason=error.strerror) from error
         return tuple(sorted(name for name in found if is_change_id(name)))
 
     # ---- one dump --------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from ncen_updater.i18n import N_
 __all__ = [
     "AttributesDiffer",
     "DumpFailed",
+    "DumpsUnreadable",
     "OrphanDirectory",
     "PreparedTransactions",
     "ProgramsDiffer",
@@ -68,6 +69,14 @@ class ProgramsDiffer(CopyFailed):
         "Install the client programs of PostgreSQL {major} on this machine, or set bin_directory "
         "to where they are."
     )
+
+
+class DumpsUnreadable(DatabaseError):
+    """The directory of the dumps cannot be looked into."""
+
+    code = "NU-4109"
+    what = N_("The directory of the dumps, {path}, cannot be read: {reason}.")
+    remedy = N_("See that its disk is there and that the agent's account may enter it.")
 
 
 class OrphanDirectory(DatabaseError):

@@ -25,7 +25,11 @@ from ncen_updater.databases.errors import (
 )
 from ncen_updater.databases.migrations import dialect
 from ncen_updater.databases.postgresql import PostgresEngine
-from ncen_updater.databases.postgresql.errors import SetIncomplete, WayBackMissing
+from ncen_updater.databases.postgresql.errors import (
+    DumpsUnreadable,
+    SetIncomplete,
+    WayBackMissing,
+)
 from ncen_updater.databases.postgresql.naming import next_name, prev_name
 from ncen_updater.progress import Silent
 from tests.databases.postgresql.site import CHANGE, NEWEST, Site
@@ -218,6 +222,14 @@ def test_migrations_that_never_end(
     with pytest.raises(MigrationFailed, match=r"statement time-?out"):
         engine.migrate(CHANGE, target, None, Silent())
     assert engine.applied(Role.CANDIDATE, "seizure", CHANGE) == ()
+
+
+@NEWEST
+def test_a_directory_of_dumps_that_cannot_be_read(site: Site, tmp_path: Path) -> None:
+    assert site.engine(dump_directory=tmp_path / "later").leftovers() == ()
+    (tmp_path / "file").touch()
+    with pytest.raises(DumpsUnreadable, match="Not a directory"):
+        site.engine(dump_directory=tmp_path / "file").leftovers()
 
 
 @NEWEST

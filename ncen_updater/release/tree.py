@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Final, Literal
@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass
 
-from ncen_updater.release.canonical import canonical_json, sha256_hex
+from ncen_updater.release.canonical import canonical_json
 from ncen_updater.release.errors import BadTree
 
 __all__ = ["ENTRY", "EntryType", "Tree", "TreeEntry", "hash_file", "parse_tree", "scan"]
@@ -30,6 +30,7 @@ __all__ = ["ENTRY", "EntryType", "Tree", "TreeEntry", "hash_file", "parse_tree",
 MAX_ENTRIES = 500_000
 MAX_TREE_BYTES = 200_000_000
 HASH_BLOCK = 1 << 20
+ENTRIES_AT_ONCE = 1000
 
 
 class EntryType(StrEnum):
@@ -56,6 +57,7 @@ class TreeEntry:
 
 
 ENTRY: Final = TypeAdapter(TreeEntry)
+ENTRIES: Final = TypeAdapter(tuple[TreeEntry, ...])
 
 
 class Tree(BaseModel):
@@ -67,12 +69,26 @@ class Tree(BaseModel):
     entries: Annotated[tuple[TreeEntry, ...], Field(max_length=MAX_ENTRIES)]
 
     def canonical(self) -> bytes:
-        """Return the signed byte form."""
-        return canonical_json(self.model_dump(mode="json", by_alias=True, exclude_none=True))
+        """Return the signed byte form: canonical JSON."""
+        return b"".join(self._pieces())
 
     def digest(self) -> str:
         """Return the SHA-256 of the byte form, hexadecimal."""
-        return sha256_hex(self.canonical())
+        digest = hashlib.sha256()
+        for piece in self._pieces():
+            digest.update(piece)
+        return digest.hexdigest()
+
+    def _pieces(self) -> Iterator[bytes]:
+        """The byte form, some entries at a time: a large tree in several forms takes memory."""
+        yield b'{"entries":['
+        for at in range(0, len(self.entries), ENTRIES_AT_ONCE):
+            some = self.entries[at : at + ENTRIES_AT_ONCE]
+            dumped = ENTRIES.dump_python(some, mode="json", exclude_none=True)
+            if at:
+                yield b","
+            yield canonical_json(dumped)[1:-2]  # without brackets and end of line
+        yield b'],"schema":%d}\n' % self.schema_
 
     @property
     def total_bytes(self) -> int:

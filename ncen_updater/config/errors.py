@@ -17,6 +17,7 @@ __all__ = [
     "ConfigTooLarge",
     "ConfigUnreadable",
     "Mistake",
+    "RunnerDoesNotFit",
 ]
 
 
@@ -109,3 +110,16 @@ class ConfigExposed(ConfigError):
     code = "NU-1006"
     what = N_("Every user of this machine may change the configuration {path}.")
     remedy = N_("Run: chmod o-w {path}")
+
+
+class RunnerDoesNotFit(ConfigError):
+    """A service that would do the work itself, in a unit that leaves it no way to."""
+
+    code = "NU-1007"
+    what = N_(
+        "The unit of this service has no network and no database, and {path} lets the service do"
+        " the work itself."
+    )
+    remedy = N_(
+        'Write runner = "systemd" below [service]: the units of the package do the work then.'
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -10,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 
+from ncen_updater.config.errors import RunnerDoesNotFit
 from ncen_updater.config.loader import load_config
 from ncen_updater.config.model import AgentConfig
 from ncen_updater.errors import UpdaterError
@@ -41,6 +43,9 @@ logger = logging.getLogger(__name__)
 DIRECTORY = "service"
 KNOWLEDGE = f"{DIRECTORY}/known.json"
 SERVICE_LOCK = f"{DIRECTORY}/service.lock"
+
+#: Variable with which the unit of the package says that others do the work.
+RUNNER = "NCEN_RUNNER"
 
 #: Between two acts, so that no mistake can make the service spin.
 PAUSE_S = 0.5
@@ -119,6 +124,8 @@ def serve(
             new and could not confirm itself.
     """
     config = load_config(config_path)
+    if config.service.runner == "process" and os.environ.get(RUNNER) == "systemd":
+        raise RunnerDoesNotFit(path=config_path)
     state = config.paths.resolve(config.paths.state)
     notifier = SystemdNotifier()
     looker = Looker(state / JOURNAL, state / LOCK, _now)

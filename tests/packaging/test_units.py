@@ -12,6 +12,7 @@ import pytest
 
 from ncen_updater.config.model import PathSettings
 from ncen_updater.config.service import ServiceSettings
+from ncen_updater.service.serve import RUNNER
 
 PACKAGING = Path(__file__).resolve().parents[2] / "packaging"
 UNITS = sorted([*PACKAGING.glob("*/*.service"), *PACKAGING.glob("*/*.socket")])
@@ -108,6 +109,7 @@ def test_who_has_the_network_cannot_reach_the_databases() -> None:
 def test_the_service_itself_is_on_no_network() -> None:
     service = PACKAGING / "systemd" / "ncen-updater.service"
     assert settings(service, "PrivateNetwork") == ["yes"]
+    assert f"{RUNNER}=systemd" in settings(service, "Environment")
     assert settings(service, "RestrictAddressFamilies") == ["AF_UNIX"]
     assert "ncen-updater-send.socket" in settings(service, "Wants")[0].split()
 

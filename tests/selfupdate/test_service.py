@@ -117,6 +117,23 @@ def test_an_order_to_end_is_no_early_death(place: Place, end: signal.Signals, le
     assert place.sequence == replace(before, attempts=left)
 
 
+def test_a_unit_without_a_network_and_a_configuration_that_needs_one(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = replace(TRYING, state=State.GOOD, attempts=4)
+    place.file.update(lambda _: before)
+    monkeypatch.setenv("NCEN_RUNNER", "systemd")
+    monkeypatch.setenv(STARTED_BY, str(place.file.directory))
+    said = subprocess.run(
+        [sys.executable, "-m", "ncen_updater.cli.agent", "--config", str(place.demo.config_path),
+         "serve"],
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert said.returncode == ExitCode.ERROR
+    assert "NU-1007" in said.stderr
+    assert place.sequence == replace(before, attempts=0)
+
+
 @pytest.mark.parametrize("state", State)
 def test_a_mistake_in_the_configuration_is_no_fault_of_a_confirmed_agent(
     place: Place, state: State

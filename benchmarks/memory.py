@@ -1,5 +1,6 @@
 """Peak memory of ``ncen-updater upgrade``: a tree of 300 MB, databases of 1 GB.
 
+Two upgrades, one after the other: from an archive, and by a delta pack from the release before.
 The real program runs as a process of its own; it and the processes that it starts for the feed are
 sampled from outside. The application's processes, which the agent orders to start, do not count,
 nor does the database server.
@@ -8,21 +9,30 @@ nor does the database server.
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import random
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from benchmarks.report import finish, say
-from benchmarks.sites import server, trial_site
+from benchmarks.sites import Trial, server, trial_site
 from ncen_updater.demo.databases import PostgresPlace
+from ncen_updater.demo.releases import assemble
+from ncen_updater.publisher.release_flow import publish_release
 
 AIM_MB = 120
 SAMPLE_S = 0.03
 LARGE_FILES, SMALL_FILES = 5, 20_000
+FIRST, SECOND = "3.3.0", "3.3.10"
+CHANGED_SHARE = 50  # one small file in so many is another one in the second release
 # Programs of the agent by words of their command line.
 OURS = ("ncen_updater.trust.worker", "pg_dump", "pg_restore", "ncen-updater")
 
@@ -85,17 +95,26 @@ def _kilobytes(value: str) -> int:
     return int(value.split(maxsplit=1)[0]) * 1024
 
 
-def fill_tree(app: Path, size: int) -> None:
-    """Add files to a release: a few large ones for two thirds of the bytes, many small ones."""
+def fill_tree(app: Path, size: int, *, second: bool = False) -> None:
+    """Add files to a release: a few large ones for two thirds of the bytes, many small ones.
+
+    In the second release a part of the small ones is other, and a word in each of the large ones.
+    """
     large = size * 2 // 3 // LARGE_FILES
     small = size // 3 // SMALL_FILES
     for number in range(LARGE_FILES):
+        chance = random.Random(number)
         with (_made(app / "data") / f"large-{number}.bin").open("wb") as stream:
             for _ in range(large >> 20):
-                stream.write(os.urandom(1 << 20))
+                stream.write(chance.randbytes(1 << 20))
+            if second:
+                stream.seek(large // 2)
+                stream.write(b"the second release")
     for number in range(SMALL_FILES):
+        other = second and number % CHANGED_SHARE == 0
+        content = random.Random(-number if other else SMALL_FILES + number).randbytes(small // 2)
         directory = _made(app / "static" / f"{number % 200:03}")
-        (directory / f"small-{number}.js").write_bytes(os.urandom(small // 2).hex().encode())
+        (directory / f"small-{number}.js").write_bytes(content.hex().encode())
 
 
 def _made(directory: Path) -> Path:
@@ -103,11 +122,22 @@ def _made(directory: Path) -> Path:
     return directory
 
 
-def _run(config: Path) -> tuple[Peaks, float]:
+def offer_second(trial: Trial, size: int) -> None:
+    """Publish the second release with a pack from the first, and without its archive."""
+    with tempfile.TemporaryDirectory(prefix="nu-bench-") as folder:
+        source = assemble(SECOND, Path(folder) / SECOND)
+        fill_tree(source / "app", size, second=True)
+        now = lambda: datetime.now(UTC)  # noqa: E731
+        publish_release(trial.feed.directory, [source], trial.feed.keys, now, packs=True)
+    for archive in trial.feed.directory.rglob(f"*ncen-{SECOND}.tar.gz"):
+        archive.unlink()  # so that the upgrade fails if the pack is not used
+
+
+def _run(config: Path, version: str) -> tuple[Peaks, float]:
     program = str(Path(sys.executable).parent / "ncen-updater")
     peaks, begin = Peaks(), time.monotonic()
     with subprocess.Popen(
-        [program, "upgrade", "3.3.0", "--yes"],
+        [program, "upgrade", version, "--yes"],
         env={**os.environ, "NCEN_CONFIG_FILE": str(config)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -120,6 +150,16 @@ def _run(config: Path) -> tuple[Peaks, float]:
     return peaks, time.monotonic() - begin
 
 
+def _case(peaks: Peaks, seconds: float) -> dict[str, Any]:
+    """What one upgrade took, MB."""
+    return {
+        "process_mb": {name: round(value / 1e6, 1) for name, value in peaks.highest.items()},
+        "together_mb": round(peaks.total / 1e6, 1),
+        "together_of": {name: round(value / 1e6, 1) for name, value in peaks.at_total.items()},
+        "seconds": round(seconds),
+    }
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run, and print one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -127,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--databases-gb", type=float, default=1.0)
     parser.add_argument("--postgresql", type=int, default=17, help="major version of the server")
     chosen = parser.parse_args(arguments)
-    size = int(chosen.databases_gb * 1e9)
+    size, tree_bytes = int(chosen.databases_gb * 1e9), chosen.tree_mb * 1_000_000
     with server(chosen.postgresql) as (running, _):
         place = PostgresPlace(
             str(running.host), prefix="bench_", programs=running.binaries.directory
@@ -135,25 +175,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with trial_site(
             place,
             size,
-            ["3.3.0"],
-            change=lambda source: fill_tree(source / "app", chosen.tree_mb * 1_000_000),
+            [FIRST],
+            change=lambda source: fill_tree(source / "app", tree_bytes),
         ) as trial:
-            peaks, seconds = _run(trial.site.config_path)
-    highest = {name: round(value / 1e6, 1) for name, value in peaks.highest.items()}
-    total = round(peaks.total / 1e6, 1)
-    say(f"highest of each process {highest} MB, together at the peak {total} MB, {seconds:.0f} s")
+            cases = {"archive": _case(*_run(trial.site.config_path, FIRST))}
+            offer_second(trial, tree_bytes)
+            cases["pack"] = _case(*_run(trial.site.config_path, SECOND))
+    for name, case in cases.items():
+        say(f"{name}: {json.dumps(case)}")
+    largest = max(mb for case in cases.values() for mb in case["process_mb"].values())
+    together = max(case["together_mb"] for case in cases.values())
     finish(
         "memory",
         {
             "tree_mb": chosen.tree_mb,
             "tree_files": LARGE_FILES + SMALL_FILES,
             "database_bytes": trial.database_bytes,
-            "process_mb": highest,
-            "together_mb": total,
-            "together_of": {n: round(v / 1e6, 1) for n, v in peaks.at_total.items()},
+            **cases,
             "ratios": {
-                "largest_process": round(max(highest.values()) / AIM_MB, 3),
-                "together": round(total / AIM_MB, 3),
+                "largest_process": round(largest / AIM_MB, 3),
+                "together": round(together / AIM_MB, 3),
             },
             "aims": {"mb": AIM_MB},
         },

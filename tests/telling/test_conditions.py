@@ -15,6 +15,7 @@ from ncen_updater.telling.news import Kind
 from ncen_updater.telling.situation import Situation
 from ncen_updater.trust.lastview import LastView
 from ncen_updater.upgrade.model import Change, ChangeState, StepName, StepRecord, StepState
+from ncen_updater.upgrade.owed import MOST_TRIES, Owed
 from tests.cli.site import CHANGE
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -104,6 +105,16 @@ ROWS = (
             bad_releases={"3.3.0": "NU-6030"},
         ),
         (),
+    ),
+    Row(
+        "what turned bad could not be taken back",
+        replace(CALM, owed=Owed(change(ChangeState.FINISHED), MOST_TRIES)), (Kind.NEEDS_PERSON,),
+    ),
+    Row("or is tried again", replace(CALM, owed=Owed(change(ChangeState.FINISHED), 1)), ()),
+    Row(
+        "people left it, so they are asked",
+        replace(CALM, assessment=replace(NEXT, left=True), missing_approvals=1),
+        (Kind.AVAILABLE, Kind.WAITS), Limits(automatic=True),
     ),
     Row(
         "an agent was given up",

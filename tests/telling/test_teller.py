@@ -181,6 +181,20 @@ def test_going_back_names_the_code_of_what_it_leaves(trial: Trial) -> None:
     assert item["urgent"] is True
 
 
+def test_going_back_that_was_undone_is_no_upgrade_that_failed(trial: Trial) -> None:
+    with trial.journal() as journal:
+        back = CHANGE.__class__(
+            **{**CHANGE.__dict__, "kind": "rollback", "from_version": "3.3.0",
+               "to_version": "3.2.4"}
+        )  # fmt: skip
+        journal.begin(back, {})
+        journal.state(back.id, ChangeState.UNDONE, error_code="NU-4150")
+    trial.teller().round()
+    item = trial.orders[0]["news"][0]
+    assert (item["kind"], item["urgent"]) == ("rollback-failed", True)
+    assert item["values"]["from"] == "3.3.0"
+
+
 @pytest.mark.parametrize("instant", ["before", "after"])
 def test_a_kill_while_sending_neither_loses_nor_renames_a_message(
     trial: Trial, instant: str

@@ -24,8 +24,9 @@ __all__ = [
 
 #: Fact of a rollback that nobody ordered: the upgrade whose release turned bad.
 SOAK_OF = "soak_of"
-#: So many rollbacks are tried by themselves; then a person has to come.
-MOST_TRIES = 5
+#: So many rollbacks are begun by themselves, and so many may fail that nobody tore: each keeps
+#: officers out once more. Then a person has to come.
+MOST_TRIES, MOST_FAILURES = 5, 2
 #: So many changes back are looked at.
 LOOKED_AT = 30
 
@@ -37,15 +38,17 @@ class Owed:
     Attributes:
         change: The upgrade that brought the release.
         tries: Rollbacks that were begun for it and undone.
+        failures: Those among them that failed, and were not only torn.
     """
 
     change: Change
     tries: int
+    failures: int = 0
 
     @property
     def by_itself(self) -> bool:
         """Whether it is tried again without a person."""
-        return self.tries < MOST_TRIES
+        return self.tries < MOST_TRIES and self.failures < MOST_FAILURES
 
 
 def _committed(change: Change) -> bool:
@@ -54,17 +57,19 @@ def _committed(change: Change) -> bool:
 
 def owed_rollback(journal: Journal) -> Owed | None:
     """Return the rollback that is owed; None where none is, or a change is open."""
-    tries = 0
+    tries = failures = 0
     for change in journal.changes(LOOKED_AT):
         if change.state.open:
             return None
         if not _committed(change):
-            tries += change.kind is ChangeKind.ROLLBACK and SOAK_OF in journal.facts(change.id)
+            if change.kind is ChangeKind.ROLLBACK and SOAK_OF in journal.facts(change.id):
+                tries += 1
+                failures += change.error_code is not None
             continue
         facts = journal.facts(change.id)
         turned_bad = "soak_failed" in facts and "confirmed_by" not in facts
         if tries and turned_bad and change.kind is ChangeKind.UPGRADE:
-            return Owed(change, tries)
+            return Owed(change, tries, failures)
         return None
     return None
 

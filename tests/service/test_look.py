@@ -43,12 +43,14 @@ def upgraded(journal: Journal, **facts: object) -> None:
     journal.state(UPGRADE.id, ChangeState.FINISHED)
 
 
-def back(journal: Journal, number: int, state: ChangeState, **facts: object) -> None:
+def back(
+    journal: Journal, number: int, state: ChangeState, code: str | None = None, **facts: object
+) -> None:
     change = dataclasses.replace(BACK, id=f"bbbbbbb{'abcdefgh'[number]}")
     journal.begin(change, facts)
     if state is ChangeState.FINISHED:
         journal.commit(change.id)
-    journal.state(change.id, state)
+    journal.state(change.id, state, error_code=code)
 
 
 def test_the_end_of_holds_is_known_where_all_of_them_end(journal: Journal, looker: Looker) -> None:
@@ -71,6 +73,13 @@ def test_a_rollback_is_owed_until_it_was_made_or_tried_too_often(
     back(journal, MOST_TRIES, ChangeState.FINISHED, **{SOAK_OF: UPGRADE.id})
     assert not looker.look("", 1).owed
     assert left_behind(journal) == frozenset()
+
+
+def test_one_that_fails_is_tried_once_more(journal: Journal, looker: Looker) -> None:
+    upgraded(journal, soak_failed="status 503")
+    for number, owed in enumerate((True, False)):
+        back(journal, number, ChangeState.UNDONE, "NU-6005", **{SOAK_OF: UPGRADE.id})
+        assert looker.look("", 1).owed is owed
 
 
 def test_what_people_confirmed_or_did_is_not_owed(journal: Journal, looker: Looker) -> None:

@@ -182,7 +182,7 @@ def test_a_person_may_keep_a_release_that_is_to_be_taken_back(demo: DemoSite, si
 def test_what_fails_again_and_again_is_left_to_a_person(demo: DemoSite, site: Site) -> None:
     torn_rollback(site)
     broken = Operations(site, Silent(), checkpoint=at(StepName.MIGRATE, Phase.BEFORE_EFFECT, fail))
-    for _ in range(4):
+    for _ in range(2):
         with pytest.raises(ChangeFailed):
             broken.resume(by_person=False)
     assert not broken.resume(by_person=False).outcomes

@@ -6,6 +6,7 @@ import pytest
 
 from ncen_updater.errors import UpdaterError
 from ncen_updater.release.canonical import canonical_json
+from ncen_updater.trust.names import ROLE_FIELD
 from tests.support.http_server import WebServer
 from tests.support.tuf_repository import Feed
 from tests.trust.conftest import Agent
@@ -82,3 +83,16 @@ def test_a_damaged_list_does_not_open_the_way_back_of_the_others(
     with pytest.raises(UpdaterError) as caught:
         agent.source(server.url).refresh()
     assert caught.value.code == "NU-2004"
+
+
+def test_a_stored_list_of_another_role_is_fetched_anew(
+    agent: Agent, server: WebServer, feed: Feed
+) -> None:
+    """The same officers hold both roles, so that their signatures fit."""
+    agent.source(server.url).refresh()
+    path = agent.state / "metadata/ncen.json"
+    good = path.read_bytes()
+    feed.roles["ncen"].unrecognized_fields[ROLE_FIELD] = "ncen-updater"
+    path.write_bytes(feed.sign("ncen"))
+    assert agent.source(server.url).refresh().offers
+    assert path.read_bytes() == good

@@ -17,6 +17,9 @@ from ncen_updater.release.document import Withdrawal
 from tests.publisher.releases import PASSPHRASE, write_release
 from tests.support.packs import write_large
 
+# It unpacks as it always did, which Python 3.12 and 3.13 remark upon.
+pytestmark = pytest.mark.filterwarnings("ignore:Python 3.14 will, by default:DeprecationWarning")
+
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:

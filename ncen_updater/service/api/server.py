@@ -69,6 +69,17 @@ class _Connection(HTTPConnection):
         finally:
             timer.cancel()
 
+    def close(self) -> None:
+        """Close it, and let go of what could not be sent.
+
+        Else that is tried once more when the stream is thrown away, which Python 3.13 complains of.
+        """
+        try:
+            super().close()
+        finally:
+            with contextlib.suppress(OSError):
+                self.wfile.close()
+
     def _read_no_more(self) -> None:
         with contextlib.suppress(OSError):
             self.socket.shutdown(socket.SHUT_RD)

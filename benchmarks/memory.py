@@ -51,7 +51,11 @@ class Peaks:
     def sample(self, root: int) -> None:
         """Look at a process and everything below it."""
         now: dict[str, int] = {}
+        own_words = _words(root)
         for pid in _family(root):
+            # A child that has not begun its program yet has the very memory of its parent.
+            if pid != root and _words(pid) == own_words:
+                continue
             seen = _memory(pid)
             if seen is None:
                 continue
@@ -75,10 +79,16 @@ def _family(root: int) -> list[int]:
     return found
 
 
-def _memory(pid: int) -> tuple[str, int, int] | None:
-    place = Path(f"/proc/{pid}")
+def _words(pid: int) -> str:
     try:
-        words = (place / "cmdline").read_bytes().decode("utf-8", "replace")
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _memory(pid: int) -> tuple[str, int, int] | None:
+    place, words = Path(f"/proc/{pid}"), _words(pid)
+    try:
         status = (place / "status").read_text("utf-8")
         rollup = (place / "smaps_rollup").read_text("utf-8")
     except OSError:

@@ -173,7 +173,7 @@ def test_a_damaged_old_slot_is_not_thrown_away_before_there_is_another(trial: Tr
     release = trial.demo.slots / OLD / "app" / "release.json"
     with damaged(release):
         site = site_in_process(trial.demo)
-        site.source.fetch = lambda *_: fail()  # type: ignore[method-assign,assignment]
+        site.source.fetch_smallest = lambda *_: fail()  # type: ignore[method-assign,assignment]
         with pytest.raises((UpdaterError, RuntimeError)):
             Operations(site, Silent()).rollback()
         assert release.exists()

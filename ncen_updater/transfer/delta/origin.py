@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from stat import S_ISREG
-from typing import IO
 
 from ncen_updater.release.tree import Tree, TreeEntry
 from ncen_updater.transfer.below import Below
@@ -115,7 +114,7 @@ class GroupReference:
         self._origin, self._refs, self._place, self._beside = origin, refs, spool, beside
         self._open: OrderedDict[int, int] = OrderedDict()
         self.tables: dict[int, Table] = {}
-        self._spool: IO[bytes] = tempfile.SpooledTemporaryFile(  # noqa: SIM115
+        self._spool = tempfile.SpooledTemporaryFile(  # noqa: SIM115
             SPOOL_BYTES, dir=str(spool)
         )
         self._spooled: dict[int, int] = {}
@@ -206,6 +205,8 @@ class GroupReference:
                 raise TooLarge(f"over {MOST_SPOOLED} bytes of members at once")
             if start + size > SPOOL_BYTES:
                 require_space(self._place, size + self._beside)
+                # Before it is written: up to Python 3.12 'writelines' looks at the end only.
+                self._spool.rollover()
             self._spool.writelines(view_pieces(table, descriptor, members))
         except NotAnArchive as error:
             raise OutOfRange(

@@ -44,6 +44,8 @@ from pathlib import Path
 from typing import Any
 
 FILE, LINK, LOCK = "sequence.json", "current", "sequence.lock"
+#: So ends the name of a slot that was not finished, or of which something is gone.
+PARTIAL = ".partial"
 TRYING, GOOD = "trying", "good"
 #: So many starts of a new agent, and so many early deaths in a row of a confirmed one.
 TRIES, DEATHS = 2, 5
@@ -268,6 +270,7 @@ def usable_slots(directory: Path) -> list[str]:
         names = [item.name for item in directory.iterdir() if is_version(item.name)]
     except OSError:
         return []
+    names = [name for name in names if not name.endswith(PARTIAL)]
     return sorted(
         name
         for name in names
@@ -357,9 +360,11 @@ def start(directory: Path, words: Sequence[str]) -> int:
 
 def resume(directory: Path, words: Sequence[str]) -> int:
     """Let the proven agent bring an open change to its end; return the exit status."""
-    # Told to end, this waits for the agent, which was told too. A handler is not inherited.
+    # Told to end, this waits for the agent, which was told too, and asks no other. A handler is not
+    # inherited.
+    told: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
+        signal.signal(number, lambda number, _: told.append(number))
     status = 1
     versions = in_turn(read_state(directory), read_link(directory), usable_slots(directory))
     for version in versions:
@@ -370,12 +375,12 @@ def resume(directory: Path, words: Sequence[str]) -> int:
             say(f"{path} cannot be started ({error.strerror})")
             continue
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        if status >= 0 and status not in UNSAID:
-            return status
+        if (status >= 0 and status not in UNSAID) or told:
+            break
         say(f"agent {version} ended with {status} and may not have done it")
     if not versions:
         say(f"no slot can be started: run {directory}/VERSION/release/install")
-    return status if status > 0 else 128 - status
+    return status if status >= 0 else 128 - status
 
 
 def check(directory: Path) -> int:

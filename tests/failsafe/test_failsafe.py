@@ -247,6 +247,13 @@ def test_a_slot_whose_interpreter_has_gone_is_passed_over(place: Place) -> None:
     assert place.started == ["1.0 serve"]
 
 
+def test_what_was_not_finished_is_no_slot(place: Place) -> None:
+    place.slot("3.0.partial")
+    place.choose(State("2.0", None, GOOD, DEATHS))
+    place.run()
+    assert place.started == ["1.0 serve"]
+
+
 def test_where_nothing_can_be_started_it_says_what_to_do(place: Place) -> None:
     place.choose(TRIED)
     shutil.rmtree(place.directory / "1.0")
@@ -359,8 +366,9 @@ def test_where_nobody_can_resume_it_says_so(place: Place) -> None:
     assert "no slot can be started" in ended.stderr
 
 
-def test_told_to_end_it_waits_for_the_agent(place: Place) -> None:
-    place.slot("3.0", "#!/bin/sh\ntrap 'exit 12' TERM\necho ready\nwhile :; do :; done\n")
+@pytest.mark.parametrize("status", [12, 1])
+def test_told_to_end_it_waits_for_the_agent_and_asks_no_other(place: Place, status: int) -> None:
+    place.slot("3.0", f"#!/bin/sh\ntrap 'exit {status}' TERM\necho ready\nwhile :; do :; done\n")
     place.choose(State("3.0", "2.0"))
     words = [sys.executable, "-I", str(place.directory / "failsafe.py"), "resume"]
     with subprocess.Popen(
@@ -369,4 +377,5 @@ def test_told_to_end_it_waits_for_the_agent(place: Place) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         os.killpg(process.pid, signal.SIGTERM)
-        assert process.wait(60) == 12
+        assert process.wait(60) == status
+    assert not place.started

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from packaging.version import Version
 
-from ncen_updater.selfupdate.sequence import Sequence, SequenceFile, first
+from ncen_updater import durable
+from ncen_updater.errors import UpdaterError
+from ncen_updater.selfupdate.errors import SequenceDamaged
+from ncen_updater.selfupdate.sequence import LINK, NAME, Sequence, SequenceFile, first
 
 __all__ = ["chosen", "main"]
 
@@ -33,13 +37,37 @@ def chosen(before: Sequence | None, version: str, *, present: bool) -> Sequence:
 def main() -> int:
     """Take the directory of the slots and the version as arguments."""
     directory, version = Path(sys.argv[1]), sys.argv[2]
+    file = SequenceFile(directory)
+
+    def there(name: str) -> bool:
+        return (directory / name / "bin/ncen-updater").exists()
 
     def change(before: Sequence | None) -> Sequence:
-        present = before is not None and (directory / before.current / "bin/ncen-updater").exists()
-        return chosen(before, version, present=present)
+        before = before or _by_link(directory / LINK, there)
+        return chosen(before, version, present=before is not None and there(before.current))
 
-    SequenceFile(directory).update(change)
+    try:
+        _set_aside_if_damaged(file)
+        file.update(change)
+    except (UpdaterError, OSError) as error:
+        sys.stderr.write(f"ncen-updater: {error}\n")
+        return 1
     return 0
+
+
+def _set_aside_if_damaged(file: SequenceFile) -> None:
+    """As the failsafe does; the package could never be set up otherwise."""
+    try:
+        file.load()
+    except SequenceDamaged as error:
+        sys.stderr.write(f"ncen-updater: {error}\n")
+        durable.rename(file.path, file.path.with_name(f"{file.path.name}.damaged"))
+
+
+def _by_link(link: Path, there: Callable[[str], bool]) -> Sequence | None:
+    """The agent that is in use where the file is lost; None where there is none."""
+    name = link.readlink().name if link.is_symlink() else ""
+    return Sequence(name) if NAME.fullmatch(name) and there(name) else None
 
 
 if __name__ == "__main__":

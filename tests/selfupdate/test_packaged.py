@@ -60,3 +60,31 @@ def test_the_file_and_the_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert main() == 0
         assert (tmp_path / "current").resolve() == tmp_path / version
     assert SequenceFile(tmp_path).load() == Sequence("0.2.0", "0.1.0", State.TRYING)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{", b'{"current": "../bin"}'])
+def test_a_choice_that_was_lost_goes_on_from_the_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
+) -> None:
+    for version in ("0.1.0", "0.2.0"):
+        (tmp_path / version / "bin").mkdir(parents=True)
+        (tmp_path / version / "bin/ncen-updater").touch()
+    (tmp_path / "current").symlink_to("0.1.0")
+    if content is not None:
+        (tmp_path / "sequence.json").write_bytes(content)
+    monkeypatch.setattr("sys.argv", ["packaged", str(tmp_path), "0.2.0"])
+    assert main() == 0
+    assert SequenceFile(tmp_path).load() == Sequence("0.2.0", "0.1.0", State.TRYING)
+    damaged = tmp_path / "sequence.json.damaged"
+    assert (damaged.read_bytes() if damaged.exists() else None) == content
+
+
+def test_a_disk_that_takes_nothing_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "sequence.json").write_bytes(b"{")
+    (tmp_path / "sequence.json.damaged").mkdir()
+    monkeypatch.setattr("sys.argv", ["packaged", str(tmp_path), "0.2.0"])
+    assert main() == 1
+    assert "NU-9401" in capsys.readouterr().err
+    assert (tmp_path / "sequence.json").read_bytes() == b"{"

@@ -160,7 +160,8 @@ def wanted_targets(
         name = release_target(order.product, hop.version)
         wanted.add(name)
         document = _document(feed, listed[name], name)
-        refs = [] if order.archives else _pack(order, before, document, listed)
+        whole = order.archives or order.product == AGENT_PRODUCT  # an agent's slot is made anew
+        refs = [] if whole else _pack(order, before, document, listed)
         if refs:
             releases.setdefault(hop.version, "delta")
         else:

@@ -9,6 +9,7 @@ A bundle may bring releases of the agent, too: a site without a network has no o
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from ncen_updater.bundle.errors import (
 )
 from ncen_updater.bundle.form import Member, check_sums, read_members
 from ncen_updater.bundle.parts import Opened, opened
+from ncen_updater.errors import UpdaterError
 from ncen_updater.feed.errors import PathError
 from ncen_updater.feed.path import UpgradePath, choose_path
 from ncen_updater.feed.source import FeedView
@@ -54,6 +56,8 @@ from ncen_updater.trust.names import AGENT_PRODUCT, ROOT_HISTORY
 from ncen_updater.trust.offers import offers_of, save_view
 
 __all__ = ["BundleImport", "Importer"]
+
+logger = logging.getLogger(__name__)
 
 RELEASES = "targets/releases/"
 
@@ -232,7 +236,10 @@ class BundleImport:
         Where there are any, their list has to verify as strictly as that of the product.
         """
         inside = any(name.startswith(f"{RELEASES}{AGENT_PRODUCT}/") for name in members)
-        if not inside or self._site.product == AGENT_PRODUCT:
+        if self._site.product == AGENT_PRODUCT:
+            return [], None
+        if not inside:
+            self._follow_list_of_agents(staging, fetcher)
             return [], None
         client = self._client(staging, "metadata", fetcher, AGENT_PRODUCT)
         view = self._view(client)
@@ -251,6 +258,16 @@ class BundleImport:
         whole = isinstance(path, UpgradePath) and all(hop in brought for hop in path.hops)
         reached = path.target.release_version if whole and isinstance(path, UpgradePath) else None
         return brought, reached
+
+    def _follow_list_of_agents(self, staging: Path, fetcher: BundleFetcher) -> None:
+        """Take the newer list of agents where one came before: the old one counts no more now."""
+        if not view_path(self._state, AGENT_PRODUCT).exists():
+            return
+        try:
+            client = self._client(staging, "metadata", fetcher, AGENT_PRODUCT)
+            save_view(view_path(staging, AGENT_PRODUCT), self._view(client))
+        except UpdaterError as error:
+            logger.warning("the list of agents stays as it was: %s", error)
 
     def _path(
         self,

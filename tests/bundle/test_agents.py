@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +29,9 @@ from tests.publisher.releases import write_release
 AGENT = "ncen-updater"
 
 
-def publish(publication: Publication, version: str, product: str, *more: str) -> None:
+def publish(
+    publication: Publication, version: str, product: str, *more: str, packs: bool = False
+) -> None:
     """Publish a release with other lines at the head of its manifest."""
     place = write_release(publication.sources / f"{product}-{version}", version, product)
     text = (place / "manifest.toml").read_text()
@@ -36,7 +39,11 @@ def publish(publication: Publication, version: str, product: str, *more: str) ->
     if "upgrade_from" in head:
         text = text.replace('upgrade_from = ">=3.2"\n', "")
     (place / "manifest.toml").write_text(text.replace("[notes.en]", f"{head}\n[notes.en]", 1))
-    publish_release(publication.directory, [place], publication.keys, publication.clock)
+    if packs:  # worth one
+        (place / "data").write_bytes(random.Random(product).randbytes(20_000))
+    publish_release(
+        publication.directory, [place], publication.keys, publication.clock, packs=packs
+    )
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +113,42 @@ def test_a_later_bundle_without_agents_leaves_those_that_came(
     assert ours.take(bundle_of_today).agents == ()
     offer = agents_of(ours).refresh().offers[-1]
     assert agents_of(ours).source().fetched(offer) is not None
+
+
+def test_agents_come_whole_though_there_is_a_pack(
+    publication: Publication, order: Callable[..., Order], tmp_path: Path
+) -> None:
+    for version in ("0.2.0", "0.3.0"):
+        publish(publication, version, AGENT, 'upgrade_from = ">=0.1"', packs=True)
+    assert any("--0.3.0" in path.name for path in publication.directory.rglob("*--*"))
+    done = publication.export(tmp_path / "a.ncen", order(product=AGENT, origin=Version("0.2.0")))
+    assert done.releases == {"0.3.0": "archive"}
+
+
+@pytest.mark.parametrize("forged", [False, True])
+def test_a_later_bundle_without_agents_brings_their_newer_list(
+    publication: Publication, order: Callable[..., Order], tmp_path: Path, forged: bool
+) -> None:
+    """The older one counts no more by then, and what came before could not be chosen any longer."""
+    publish(publication, "0.2.0", AGENT, 'upgrade_from = ">=0.1"')
+    site = OfflineSite(tmp_path / "offline", publication.root)
+    publication.export(tmp_path / "one.ncen", order(with_agent=True))
+    site.take(tmp_path / "one.ncen")
+    publish(publication, "0.3.0", AGENT, 'upgrade_from = ">=0.1"')
+    later = tmp_path / "two.ncen"
+    publication.export(later, order())
+    if forged:  # then the application's part is taken all the same
+        contents = members(later)
+        _forged(contents)
+        later = well_formed(tmp_path / "forged.ncen", contents)
+    assert site.take(later).releases == ("3.3.0", "3.4.0")
+    agents = agents_of(site)
+    view = agents.source().last_view()
+    assert view is not None
+    assert [offer.version for offer in view.offers] == ["0.2.0", "0.3.0"][: 1 if forged else 2]
+    assert agents.source().fetched(view.offers[0]) is not None
+    if not forged:
+        assert agents.refresh().offers == view.offers
 
 
 @pytest.fixture

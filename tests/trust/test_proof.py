@@ -216,6 +216,18 @@ def test_roots_that_cannot_be_had_again_stop_no_check(
     assert not (agent.state / "metadata/root_history").exists()
 
 
+def test_the_newest_root_lies_here_already(agent: Agent, server: WebServer, feed: Feed) -> None:
+    """As at a site without a network, whose agent before kept no older roots."""
+    feed.rotate_root()
+    agent.source(server.url).refresh()
+    history = agent.state / "metadata/root_history"
+    shutil.rmtree(history)
+    (feed.metadata / "2.root.json").unlink()
+    assert agent.source(server.url).refresh().offers
+    newest = (agent.state / "metadata/root.json").read_bytes()
+    assert (history / "2.root.json").read_bytes() == newest
+
+
 def test_no_installed_root(
     agent: Agent, server: WebServer, left: FetchedRelease, user: User
 ) -> None:

@@ -91,6 +91,8 @@ class _JournalOrders:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        #: Whether one may have been begun whose end is not written down.
+        self.torn = True
 
     def take(self, number: int) -> None:
         with Journal.open(self._path) as journal:
@@ -106,6 +108,7 @@ class _JournalOrders:
             orders = Orders(journal)
             for order in orders.torn():
                 orders.end(order.id, {"exit_code": None, "torn": True})
+        self.torn = False
 
 
 def serve(
@@ -249,11 +252,13 @@ def _step(service: Service, orders: _JournalOrders) -> Act:
 
     What was begun is in the journal; the next step finds it there.
     """
+    if orders.torn:
+        _end_torn(orders)
     try:
         return service.step()
     except (OSError, UpdaterError) as error:
         logger.error("the service goes on in %s s: %s", AGAIN_S, error)
-        _end_torn(orders)
+        orders.torn = True
         words = Text(N_("the service could not work: {error}"), {"error": str(error)})
         return Act(Deed.WAIT, words, _now() + timedelta(seconds=AGAIN_S))
 

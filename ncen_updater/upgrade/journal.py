@@ -190,10 +190,10 @@ class Journal(JournalFile):
         return change_from_rows(row, steps)
 
     def changes(self, limit: int = 1000) -> tuple[Change, ...]:
-        """Changes, newest first."""
+        """Changes, the one that was begun last first, whatever the clock said then."""
         with reading(self.path):
             rows = self._connection.execute(
-                "SELECT id FROM changes ORDER BY created_at DESC, rowid DESC LIMIT ?", (limit,)
+                "SELECT id FROM changes ORDER BY rowid DESC LIMIT ?", (limit,)
             ).fetchall()
             return tuple(self.change(row["id"]) for row in rows)
 

@@ -39,8 +39,6 @@ from ncen_updater.upgrade.model import (
     ChangeKind,
     ChangeState,
     Mode,
-    StepName,
-    StepState,
 )
 from ncen_updater.upgrade.names import JOURNAL, LOCK
 from ncen_updater.upgrade.outcome import Outcome, outcome_of
@@ -222,10 +220,7 @@ class Operations:
                 return self._take_back(journal, decision, by_person=by_person, at_boot=at_boot)
             if decision.action is Action.STOP or change is None:
                 raise self._stopped(journal, change, decision)
-            if change.step_state(StepName.OPEN) is StepState.DONE:
-                journal.note("recovery", change.id)  # a restart in the soak; nothing had failed
-            else:
-                journal.attempt(change.id)
+            self._runner(journal).resumed(change.id)
             if decision.action is Action.GO_FORWARD and not change.committed:
                 journal.commit(change.id)  # the databases remember it, the journal did not
             owed = Result()

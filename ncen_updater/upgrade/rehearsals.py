@@ -116,12 +116,12 @@ class Rehearsals:
             self._journal.event(f"rehearsal-{state}", None, rehearsal=number, error_code=error_code)
 
     def all(self, limit: int = 100) -> tuple[RehearsalRecord, ...]:
-        """Rehearsals, newest first."""
+        """Rehearsals, the one that was begun last first, whatever the clock said then."""
         if not self._journal.has_table("rehearsals"):
             return ()
         with reading(self._journal.path):
             rows = self._journal.rows(
-                f"SELECT * FROM rehearsals ORDER BY started_at DESC, rowid DESC LIMIT {int(limit)}"  # noqa: S608
+                f"SELECT * FROM rehearsals ORDER BY rowid DESC LIMIT {int(limit)}"  # noqa: S608
             )
             return tuple(
                 RehearsalRecord(

@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from ncen_updater import durable
+from ncen_updater.upgrade.errors import JournalUnwritable
 
-__all__ = ["RESERVE_BYTES", "give_up", "keep", "place"]
+__all__ = ["RESERVE_BYTES", "give_up", "keep", "place", "with_room"]
 
 logger = logging.getLogger(__name__)
+
+Done = TypeVar("Done")
 
 RESERVE_BYTES = 2 << 20  # going back writes some fifty records of at most a few pages each
 
@@ -50,3 +55,21 @@ def give_up(journal: Path) -> bool:
     durable.fsync_directory(path.parent)
     logger.warning("the disk is full: the journal's reserve was given up")
     return True
+
+
+def with_room(journal: Path, act: Callable[[], Done]) -> Done:
+    """Do what is recorded; where the disk is full, give the reserve up and do it once more.
+
+    Args:
+        journal: The journal.
+        act: What is done; it may be repeated from its beginning.
+
+    Raises:
+        JournalUnwritable: If there is no room even so.
+    """
+    try:
+        return act()
+    except JournalUnwritable:
+        if not give_up(journal):
+            raise
+        return act()

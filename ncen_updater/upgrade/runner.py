@@ -128,6 +128,19 @@ class Runner:
                 break
         self.forward(change_id)
 
+    def resumed(self, change_id: str) -> None:
+        """Count one more recovery; a restart in the soak is none, since nothing had failed."""
+        journal = self._journal
+        opened = journal.change(change_id).step_state(StepName.OPEN) is StepState.DONE
+
+        def count() -> None:
+            if opened:
+                journal.note("recovery", change_id)
+            else:
+                journal.attempt(change_id)
+
+        reserve.with_room(journal.path, count)
+
     def forward(self, change_id: str) -> None:
         """Bring a committed change to its end.
 
@@ -135,6 +148,9 @@ class Runner:
             SoakFailed: If the release turned bad; the change stays open for what comes next.
             UpdaterError: If a step fails; the change stays open and is resumed later.
         """
+        reserve.with_room(self._journal.path, lambda: self._forward(change_id))
+
+    def _forward(self, change_id: str) -> None:
         for name in FORWARD:
             if self._journal.change(change_id).step_state(name) is not StepState.DONE:
                 self._do(name, change_id)
@@ -143,7 +159,7 @@ class Runner:
     def open_only(self, change_id: str) -> None:
         """Let officers in after a committed change and leave the watching to a later resume."""
         if self._journal.change(change_id).step_state(StepName.OPEN) is not StepState.DONE:
-            self._do(StepName.OPEN, change_id)
+            reserve.with_room(self._journal.path, lambda: self._do(StepName.OPEN, change_id))
 
     def back(self, change_id: str, *, error_code: str | None = None) -> None:
         """Undo everything that was intended, last first.
@@ -151,6 +167,9 @@ class Runner:
         Raises:
             GoingBackFailed: If an undo fails; calling again goes on where it stopped.
         """
+        reserve.with_room(self._journal.path, lambda: self._back(change_id, error_code))
+
+    def _back(self, change_id: str, error_code: str | None) -> None:
         self._journal.state(change_id, ChangeState.UNDOING, error_code=error_code)
         for name in reversed(BEFORE_COMMIT):
             state = self._journal.change(change_id).step_state(name)
@@ -195,17 +214,26 @@ class Runner:
                 detail=getattr(error, "detail", None),
             ) from error
 
+    def _noted(self, change_id: str, name: StepName, code: str, error: str) -> None:
+        """Write a failure down: it may be that of a step that filled the disk."""
+        reserve.with_room(
+            self._journal.path,
+            lambda: self._journal.note("step-failed", change_id, step=name, code=code, error=error),
+        )
+
     def _fail(self, change_id: str, name: StepName, error: Exception) -> None:
         """Go back and raise; return only where the commit is in the journal all the same."""
         change = self._journal.change(change_id)
         code = error.code if isinstance(error, UpdaterError) else UpdaterError.code
-        self._journal.note("step-failed", change_id, step=name, code=code, error=str(error)[:2000])
+        self._noted(change_id, name, code, str(error)[:2000])
         if change.step_state(StepName.COMMIT) is StepState.DONE:
             return
         if change.kind is ChangeKind.UPGRADE and blames_release(error, name):
             # Before going back: that may be torn, and nobody would know any more.
-            self.context(change_id).memory.remember_bad(
-                change.product, change.to_version, code, change_id
+            memory = self.context(change_id).memory
+            reserve.with_room(
+                self._journal.path,
+                lambda: memory.remember_bad(change.product, change.to_version, code, change_id),
             )
         self.back(change_id, error_code=code)
         if name not in DOWNTIME and isinstance(error, UpdaterError):

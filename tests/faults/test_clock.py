@@ -51,3 +51,14 @@ def test_the_clock_is_set(trial: Trial, step: StepName, days: int) -> None:
     # The clock is right again, and the way back is open.
     Operations(site_in_process(trial.demo), Silent()).rollback()
     assert trial.settle()[0] == OLD
+
+
+def test_a_clock_that_was_set_back_between_two_changes_bars_no_third(trial: Trial) -> None:
+    trial.reset()
+    plain = site_in_process(trial.demo)
+    Operations(plain, Silent()).upgrade()
+    earlier = Clock(now=lambda: datetime.now(UTC) - timedelta(days=400))
+    Operations(dataclasses.replace(plain, clock=earlier), Silent()).rollback()
+    assert trial.settle()[0] == OLD
+    Operations(plain, Silent()).upgrade()
+    assert trial.settle()[0] == NEW

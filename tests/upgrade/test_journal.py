@@ -23,6 +23,7 @@ from ncen_updater.upgrade.errors import (
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.memory import Memory
 from ncen_updater.upgrade.model import Change, ChangeKind, ChangeState, Mode, StepName, StepState
+from ncen_updater.upgrade.rehearsals import Rehearsals, RehearsalState
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 CHANGE = Change(
@@ -66,6 +67,26 @@ def test_one_open_change_at_a_time(journal: Journal) -> None:
     journal.state(CHANGE.id, ChangeState.UNDONE)
     journal.begin(OTHER, {})
     assert [change.id for change in journal.changes()] == ["zzzzzzzz", "abcdefgh"]
+
+
+def test_the_newest_change_is_the_last_one_whatever_the_clock_said(journal: Journal) -> None:
+    journal.begin(OTHER, {})
+    journal.state(OTHER.id, ChangeState.UNDONE)
+    journal.begin(CHANGE, {})  # the clock was set back
+    assert [change.id for change in journal.changes()] == [CHANGE.id, OTHER.id]
+
+
+def test_the_newest_rehearsal_is_the_last_one_whatever_the_clock_said(path: Path) -> None:
+    times = [AT + timedelta(days=1), AT + timedelta(days=1)] * 2 + [AT] * 4
+    with Journal.create(path, now=lambda: times.pop(0)) as journal:
+        rehearsals = Rehearsals(journal)
+        rehearsals.begin("aaaaaaaa", "3.2.4", "3.3.0", {})
+        rehearsals.end("aaaaaaaa", RehearsalState.FAILED)
+        rehearsals.begin("bbbbbbbb", "3.2.4", "3.3.0", {})
+        rehearsals.end("bbbbbbbb", RehearsalState.PASSED)
+        found = rehearsals.last("3.2.4", "3.3.0")
+    assert found is not None
+    assert found.id == "bbbbbbbb", "or it would be rehearsed again and again"
 
 
 def test_the_commit_is_one_record(journal: Journal) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from ncen_updater.upgrade import reserve
 from ncen_updater.upgrade.errors import ChangeFailed, JournalUnwritable
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.model import ChangeState, Phase, StepName
+from ncen_updater.upgrade.steps.base import Facts
 from tests.upgrade.test_runner import CHANGE, Trial
 
 
@@ -59,6 +61,55 @@ def test_a_full_disk_in_the_downtime_goes_back(small_disk: Path, step: StepName)
         assert "undo close" in trial.calls
         assert not reserve.place(journal.path).exists()
         journal.verify_chain()
+
+
+def test_a_step_that_fills_the_disk_itself_goes_back(small_disk: Path) -> None:
+    with Journal.create(small_disk / "journal.sqlite") as journal:
+        trial = Trial(journal)
+        copy = trial.steps[StepName.COPY]
+
+        def copied(context: object) -> Facts:
+            fill(small_disk)
+            raise OSError(errno.ENOSPC, "no room for the copy")
+
+        copy.do = copied  # type: ignore[method-assign]
+        with pytest.raises(ChangeFailed, match="no room for the copy"):
+            trial.runner().run(CHANGE.id)
+        assert trial.state() is ChangeState.UNDONE
+        assert "undo close" in trial.calls
+
+
+def test_a_disk_that_is_full_after_the_commit_lets_officers_in(small_disk: Path) -> None:
+    with Journal.create(small_disk / "journal.sqlite") as journal:
+        trial = Trial(journal)
+
+        def strike(at: StepName, phase: Phase) -> None:
+            if (at, phase) == (StepName.COMMIT, Phase.AFTER_RECORD):
+                fill(small_disk)
+
+        trial.runner(checkpoint=strike).run(CHANGE.id)
+        assert trial.state() is ChangeState.FINISHED
+        assert StepName.OPEN in trial.calls
+
+
+def test_a_resume_on_a_full_disk_goes_back(small_disk: Path) -> None:
+    class Power(BaseException):
+        """Nothing is undone."""
+
+    def strike(at: StepName, phase: Phase) -> None:
+        if (at, phase) == (StepName.COPY, Phase.AFTER_EFFECT):
+            fill(small_disk)
+            raise Power
+
+    with Journal.create(small_disk / "journal.sqlite") as journal:
+        trial = Trial(journal)
+        with pytest.raises(Power):
+            trial.runner(checkpoint=strike).run(CHANGE.id)
+        runner = trial.runner()
+        runner.resumed(CHANGE.id)
+        assert journal.change(CHANGE.id).attempts == 1
+        runner.back(CHANGE.id)
+        assert trial.state() is ChangeState.UNDONE
 
 
 def test_a_change_does_not_begin_without_the_reserve(small_disk: Path) -> None:

@@ -130,3 +130,15 @@ def test_what_cannot_be_told_keeps_the_agent_but_not_from_being_mended(package: 
     assert ended.returncode == 1
     assert "cannot be told" in ended.stderr
     assert package.ask("upgrade").returncode == 0
+
+
+@pytest.mark.parametrize("text", ["[paths", "[paths]\nroot = 3\n", "paths = 3\n"])
+def test_a_configuration_that_does_not_say_where_the_journal_is(
+    package: Package, text: str
+) -> None:
+    package.open_change()
+    package.config.write_text(text)
+    ended = package.ask()
+    assert ended.returncode == 1
+    assert "cannot be told" in ended.stderr
+    assert package.ask("upgrade").returncode == 0

@@ -92,8 +92,10 @@ def _person(now: Situation, limits: Limits) -> Iterator[Lasting]:
     if change.state is ChangeState.STUCK:
         code = change.error_code
         yield Lasting(Kind.NEEDS_PERSON, f"stuck {change.id}", {**values, "code": code})
-    elif change.committed and limits.only_reports and change.to_version in now.bad_releases:
-        code = now.bad_releases[change.to_version]
+    elif change.committed and (
+        now.waits or (limits.only_reports and change.to_version in now.bad_releases)
+    ):
+        code = now.bad_releases.get(change.to_version)
         yield Lasting(Kind.NEEDS_PERSON, f"bad {change.id}", {**values, "code": code})
 
 

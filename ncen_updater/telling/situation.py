@@ -29,7 +29,7 @@ from ncen_updater.upgrade.memory import Memory
 from ncen_updater.upgrade.model import Change, ChangeState
 from ncen_updater.upgrade.names import JOURNAL
 from ncen_updater.upgrade.outcome import stop_seconds
-from ncen_updater.upgrade.owed import Owed, owed_rollback
+from ncen_updater.upgrade.owed import WAITS, Owed, owed_rollback
 from ncen_updater.upgrade.rehearsals import RehearsalRecord, Rehearsals, RehearsalState
 
 __all__ = ["LastStop", "Situation", "Surveyor", "predicted_stop", "stop_range"]
@@ -59,6 +59,7 @@ class Situation:
         event: Number of the journal's last event.
         current: The release in use.
         change: The open change.
+        waits: Whether its release turned bad and nobody takes it back by itself.
         last_stop: The newest stop.
         owed: A release that turned bad and was not taken back.
         held: Whether a hold is in force.
@@ -79,6 +80,7 @@ class Situation:
     event: int | None = None
     current: str | None = None
     change: Change | None = None
+    waits: bool = False
     last_stop: LastStop | None = None
     owed: Owed | None = None
     held: bool = False
@@ -149,10 +151,12 @@ class Surveyor:
             record = Rehearsals(journal).last(found.current or "", assessment.target)
             stop = stop_range(record)
             begins = self._begins(found.now, chosen.not_before if chosen else None)
+        change = journal.open_change()
         return _replaced(
             found,
             event=journal.last_event(),
-            change=journal.open_change(),
+            change=change,
+            waits=change is not None and WAITS in journal.facts(change.id),
             last_stop=_last_stop(journal),
             owed=owed_rollback(journal),
             held=bool(Memory(journal).holds_in_force(found.now)),

@@ -42,7 +42,7 @@ from ncen_updater.upgrade.model import (
 )
 from ncen_updater.upgrade.names import JOURNAL, LOCK
 from ncen_updater.upgrade.outcome import Outcome, outcome_of
-from ncen_updater.upgrade.owed import SOAK_OF, may_be_left, owed_rollback, taken_over
+from ncen_updater.upgrade.owed import SOAK_OF, WAITS, may_be_left, owed_rollback, taken_over
 from ncen_updater.upgrade.predictions import expect, expected, settle
 from ncen_updater.upgrade.recovery import Action, Decision, decide
 from ncen_updater.upgrade.requiring import (
@@ -378,6 +378,7 @@ class Operations:
     def _after_bad_soak(self, journal: Journal, change: Change, error: SoakFailed) -> None:
         """Remember the release, and go back by itself only where that keeps every record."""
         if change.kind is not ChangeKind.UPGRADE:
+            journal.fact(change.id, WAITS, True)
             return
         Memory(journal).remember_bad(change.product, change.to_version, error.code, change.id)
         way = way_back(self._site, journal, running_version(self._site))
@@ -385,6 +386,8 @@ class Operations:
         if self._site.config.soak.on_failure == "rollback" and way is not None and keeps_all:
             outcome = self._roll_back(journal, way, closes=change.id, soak_of=change.id)
             error.values["rolled_back_to"] = outcome.change.to_version
+        else:
+            journal.fact(change.id, WAITS, True)
 
     def _stopped(self, journal: Journal, change: Change | None, decision: Decision) -> NeedsPerson:
         if change is not None and change.state is not ChangeState.STUCK:

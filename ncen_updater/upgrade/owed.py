@@ -15,6 +15,7 @@ from ncen_updater.upgrade.model import Change, ChangeKind, StepName, StepState
 __all__ = [
     "MOST_TRIES",
     "SOAK_OF",
+    "WAITS",
     "Owed",
     "left_behind",
     "may_be_left",
@@ -24,6 +25,8 @@ __all__ = [
 
 #: Fact of a rollback that nobody ordered: the upgrade whose release turned bad.
 SOAK_OF = "soak_of"
+#: Fact of a change whose release turned bad and that nobody takes back by itself.
+WAITS = "waits_for_person"
 #: So many rollbacks are begun by themselves, and so many may fail that nobody tore: each keeps
 #: officers out once more. Then a person has to come.
 MOST_TRIES, MOST_FAILURES = 5, 2

@@ -107,6 +107,19 @@ ROWS = (
         (),
     ),
     Row(
+        "there is no way back that keeps records",
+        replace(
+            CALM, change=change(ChangeState.COMMITTED, steps=COMMIT), waits=True,
+            bad_releases={"3.3.0": "NU-6030"},
+        ),
+        (Kind.NEEDS_PERSON,),
+    ),
+    Row(
+        "a rollback turned bad",
+        replace(CALM, change=change(ChangeState.COMMITTED, steps=COMMIT), waits=True),
+        (Kind.NEEDS_PERSON,),
+    ),
+    Row(
         "what turned bad could not be taken back",
         replace(CALM, owed=Owed(change(ChangeState.FINISHED), MOST_TRIES)), (Kind.NEEDS_PERSON,),
     ),

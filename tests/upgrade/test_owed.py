@@ -20,13 +20,14 @@ from ncen_updater.upgrade.errors import (
     Held,
     JournalUnreadable,
     OpenChange,
+    SoakFailed,
 )
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.memory import Memory
 from ncen_updater.upgrade.model import ChangeKind, Phase, StepName
 from ncen_updater.upgrade.names import JOURNAL
 from ncen_updater.upgrade.operations import Operations
-from ncen_updater.upgrade.owed import left_behind, owed_rollback
+from ncen_updater.upgrade.owed import WAITS, left_behind, owed_rollback
 from ncen_updater.upgrade.recovery import Action
 from ncen_updater.upgrade.standing import require_consent
 from tests.upgrade.test_rehearsing import AMINA, BO, approve, rehearse
@@ -192,6 +193,23 @@ def test_what_fails_again_and_again_is_left_to_a_person(demo: DemoSite, site: Si
     assert not owed.by_itself
     assert Operations(site, Silent()).resume(by_person=True).outcomes
     assert version_of(demo).whole == "3.2.4"
+
+
+def test_what_turned_bad_without_a_way_back_waits_for_a_person(demo: DemoSite, site: Site) -> None:
+    def checkpoint(step: StepName, phase: Phase) -> None:
+        with Journal.open(site.state / JOURNAL) as journal:
+            change = journal.open_change()
+            assert change is not None
+            if change.to_version == "3.3.9" and step is StepName.SOAK:
+                journal.fact(change.id, "soak_failed", "status 503")
+
+    with pytest.raises(SoakFailed):
+        Operations(site, Silent(), checkpoint=checkpoint).upgrade(Version("3.3.9"))
+    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
+        change = journal.open_change()
+        assert change is not None
+        assert WAITS in journal.facts(change.id), "or nobody would be told"
+    assert version_of(demo).whole == "3.3.9"
 
 
 @pytest.mark.parametrize(

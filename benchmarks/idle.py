@@ -24,7 +24,7 @@ from functools import partial
 from io import BufferedIOBase
 from pathlib import Path
 
-from benchmarks.report import finish, say
+from benchmarks.report import compile_as_installed, finish, say
 from ncen_updater.publisher.release_flow import make_feed, make_keys, publish_release
 from tests.publisher.releases import PASSPHRASE, write_release
 
@@ -239,6 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         client, url, site, root = chosen.look
         _look(client, url, Path(site), Path(root))
         return
+    compile_as_installed()
     figures = {}
     for client in CLIENTS:
         with tempfile.TemporaryDirectory(prefix="nu-bench-") as directory:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import json
 import os
 import platform
@@ -10,13 +11,28 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-__all__ = ["finish", "machine", "median", "say"]
+__all__ = ["compile_as_installed", "finish", "machine", "median", "say"]
+
+PRODUCT = Path(__file__).parents[1] / "ncen_updater"
 
 
 def say(text: str) -> None:
     """Print one line for the person who waits."""
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
+
+
+def compile_as_installed() -> None:
+    """Compile the product to bytecode, as whatever installs it does.
+
+    Libraries in the environment are compiled already; a checkout whose Python writes no bytecode
+    would be compiled anew at every start.
+
+    Raises:
+        SyntaxError: If a module cannot be compiled.
+    """
+    if not compileall.compile_dir(PRODUCT, quiet=1):
+        raise SyntaxError("the product cannot be compiled")
 
 
 def median(values: Sequence[float]) -> float:

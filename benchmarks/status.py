@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.report import finish, median, say
+from benchmarks.report import compile_as_installed, finish, median, say
 from ncen_updater.demo.site import DemoSite, SiteOptions
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.operations import JOURNAL
@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=25)
     chosen = parser.parse_args(arguments)
+    compile_as_installed()
     program = str(Path(sys.executable).parent / "ncen-updater")
     with tempfile.TemporaryDirectory(prefix="nu-bench-") as directory:
         site = DemoSite(Path(directory) / "site", options=SiteOptions(cases=100))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import finish, median, say
+from benchmarks.report import compile_as_installed, finish, median, say
 from benchmarks.transfer.corpora import PAIRS, Pair, unpacked
 from benchmarks.transfer.measure import in_child
 from benchmarks.transfer.our_side import MANIFEST
@@ -171,6 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                         help="keeps downloads and what tufup made")  # fmt: skip
     parser.add_argument("--work", type=Path, help="where the work is done; needs 4 GB")
     chosen = parser.parse_args(arguments)
+    compile_as_installed()
     cache = chosen.cache.expanduser().absolute()
     rows: dict[str, tuple[Side, Side]] = {}
     for pair in (pair for pair in PAIRS if pair.name in chosen.pairs.split(",")):

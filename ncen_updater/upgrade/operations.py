@@ -34,15 +34,17 @@ from ncen_updater.upgrade.interruption import Interruption
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.lock import change_lock
 from ncen_updater.upgrade.memory import Memory
-from ncen_updater.upgrade.model import (
-    Change,
-    ChangeKind,
-    ChangeState,
-    Mode,
-)
+from ncen_updater.upgrade.model import Change, ChangeKind, ChangeState, Mode
 from ncen_updater.upgrade.names import JOURNAL, LOCK
 from ncen_updater.upgrade.outcome import Outcome, outcome_of
-from ncen_updater.upgrade.owed import SOAK_OF, WAITS, may_be_left, owed_rollback, taken_over
+from ncen_updater.upgrade.owed import (
+    SOAK_OF,
+    TAKEN_BACK,
+    WAITS,
+    may_be_left,
+    owed_rollback,
+    taken_over,
+)
 from ncen_updater.upgrade.predictions import expect, expected, settle
 from ncen_updater.upgrade.recovery import Action, Decision, decide
 from ncen_updater.upgrade.requiring import (
@@ -351,9 +353,10 @@ class Operations:
         if way is None or way.mode is not Mode.MIGRATE:
             words = N_("release {version} turned bad, and there is no way back that keeps records")
             raise NeedsPerson(reason=Text(words, {"version": owed.change.to_version}))
+        if owed_rollback(journal) is None:
+            return Result(decision=decision)  # confirmed while the way back was looked for
         outcome = self._roll_back(journal, way, closes=None, soak_of=owed.change.id)
-        reason = Text(N_("the release turned bad, and is taken back"))
-        return Result((outcome,), decision=Decision(Action.GO_BACK, "owed", reason))
+        return Result((outcome,), decision=Decision(Action.GO_BACK, "owed", TAKEN_BACK))
 
     def _roll_back(
         self, journal: Journal, way: Way, closes: str | None, soak_of: str | None = None
@@ -383,6 +386,8 @@ class Operations:
         Memory(journal).remember_bad(change.product, change.to_version, error.code, change.id)
         way = way_back(self._site, journal, running_version(self._site))
         keeps_all = way is not None and way.mode is Mode.MIGRATE
+        if "confirmed_by" in journal.facts(change.id):
+            return  # while the way back was looked for
         if self._site.config.soak.on_failure == "rollback" and way is not None and keeps_all:
             outcome = self._roll_back(journal, way, closes=change.id, soak_of=change.id)
             error.values["rolled_back_to"] = outcome.change.to_version

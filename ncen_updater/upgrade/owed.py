@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ncen_updater.i18n import N_, Text
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.model import Change, ChangeKind, StepName, StepState
 
 __all__ = [
     "MOST_TRIES",
     "SOAK_OF",
+    "TAKEN_BACK",
     "WAITS",
     "Owed",
     "left_behind",
@@ -25,6 +27,8 @@ __all__ = [
 
 #: Fact of a rollback that nobody ordered: the upgrade whose release turned bad.
 SOAK_OF = "soak_of"
+#: Why a resume goes back where no change is open.
+TAKEN_BACK = Text(N_("the release turned bad, and is taken back"))
 #: Fact of a change whose release turned bad and that nobody takes back by itself.
 WAITS = "waits_for_person"
 #: So many rollbacks are begun by themselves, and so many may fail that nobody tore: each keeps

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from packaging.version import Version
@@ -30,6 +33,7 @@ from ncen_updater.upgrade.operations import Operations
 from ncen_updater.upgrade.owed import WAITS, left_behind, owed_rollback
 from ncen_updater.upgrade.recovery import Action
 from ncen_updater.upgrade.standing import require_consent
+from ncen_updater.upgrade.ways import way_back
 from tests.upgrade.test_rehearsing import AMINA, BO, approve, rehearse
 
 TARGET = Version("3.3.0")
@@ -178,6 +182,58 @@ def test_a_person_may_keep_a_release_that_is_to_be_taken_back(demo: DemoSite, si
     Operations(site, Silent()).confirm("amina")
     assert not Operations(site, Silent()).resume(by_person=False).outcomes
     assert version_of(demo).whole == "3.3.0"
+
+
+def test_a_resume_that_would_go_back_says_so(demo: DemoSite, site: Site) -> None:
+    torn_rollback(site)
+    demo.stop_app()
+    Operations(site, Silent()).resume(by_person=False, at_boot=True)
+    demo.start_app()
+    words = ["--config", str(demo.config_path), "resume", "--dry-run"]
+    done = subprocess.run(
+        [sys.executable, "-m", "ncen_updater.cli.agent", *words],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert "is taken back" in done.stdout
+    assert version_of(demo).whole == "3.3.0"
+
+
+def test_who_confirms_while_the_way_back_is_looked_for_keeps_the_release(
+    demo: DemoSite, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def confirmed(*about: Any) -> Any:
+        Operations(site, Silent()).confirm("amina")
+        return way_back(*about)
+
+    torn_rollback(site)
+    demo.stop_app()
+    Operations(site, Silent()).resume(by_person=False, at_boot=True)
+    demo.start_app()
+    monkeypatch.setattr("ncen_updater.upgrade.operations.way_back", confirmed)
+    assert not Operations(site, Silent()).resume(by_person=False).outcomes
+    assert version_of(demo).whole == "3.3.0"
+
+
+def test_who_confirms_as_the_soak_turns_bad_keeps_the_release(
+    demo: DemoSite, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def confirmed(*about: Any) -> Any:
+        Operations(site, Silent()).confirm("amina")
+        return way_back(*about)
+
+    def turn_bad() -> None:
+        with Journal.open(site.state / JOURNAL) as journal:
+            journal.fact(journal.changes(1)[0].id, "soak_failed", "status 503")
+
+    bad = Operations(site, Silent(), checkpoint=at(StepName.SOAK, Phase.BEFORE_EFFECT, turn_bad))
+    with monkeypatch.context() as quick:
+        quick.setattr("ncen_updater.upgrade.operations.way_back", confirmed)
+        with pytest.raises(SoakFailed):
+            bad.upgrade(TARGET)
+    Operations(site, Silent()).resume(by_person=False)
+    assert version_of(demo).whole == "3.3.0"
+    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
+        assert [change.kind for change in journal.changes()] == [ChangeKind.UPGRADE]
 
 
 def test_what_fails_again_and_again_is_left_to_a_person(demo: DemoSite, site: Site) -> None:

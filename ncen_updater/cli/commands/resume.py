@@ -28,7 +28,8 @@ def resume(context: click.Context, boot: bool, unattended: bool, dry_run: bool) 
     from ncen_updater.upgrade.journal import Journal
     from ncen_updater.upgrade.names import JOURNAL
     from ncen_updater.upgrade.operations import Operations, Result
-    from ncen_updater.upgrade.recovery import decide
+    from ncen_updater.upgrade.owed import TAKEN_BACK, owed_rollback
+    from ncen_updater.upgrade.recovery import Action, Decision, decide
     from ncen_updater.upgrade.situation import look
 
     session = agent_session(context)
@@ -37,6 +38,10 @@ def resume(context: click.Context, boot: bool, unattended: bool, dry_run: bool) 
     if dry_run:
         with Journal.open(site.state / JOURNAL, read_only=True) as journal:
             decision = decide(look(site, journal.open_change(), by_person=by_person))
+            owed = owed_rollback(journal)
+            due = owed is not None and not boot and (by_person or owed.by_itself)
+            if due and decision.action is Action.NOTHING:
+                decision = Decision(Action.GO_BACK, "owed", TAKEN_BACK)
             result = Result(decision=decision)
     else:
         interruption = Interruption()

@@ -10,10 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ncen_updater.i18n import N_, Text
+from ncen_updater.upgrade.errors import Interrupted
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.model import Change, ChangeKind, StepName, StepState
 
 __all__ = [
+    "MOST_FAILURES",
     "MOST_TRIES",
     "SOAK_OF",
     "TAKEN_BACK",
@@ -71,7 +73,7 @@ def owed_rollback(journal: Journal) -> Owed | None:
         if not _committed(change):
             if change.kind is ChangeKind.ROLLBACK and SOAK_OF in journal.facts(change.id):
                 tries += 1
-                failures += change.error_code is not None
+                failures += change.error_code not in (None, Interrupted.code)
             continue
         facts = journal.facts(change.id)
         turned_bad = "soak_failed" in facts and "confirmed_by" not in facts

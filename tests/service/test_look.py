@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.service.look import Looker
+from ncen_updater.upgrade.errors import Interrupted
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.memory import Memory
 from ncen_updater.upgrade.model import Change, ChangeKind, ChangeState, Mode
-from ncen_updater.upgrade.owed import MOST_TRIES, SOAK_OF, left_behind
+from ncen_updater.upgrade.owed import MOST_FAILURES, MOST_TRIES, SOAK_OF, left_behind
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 UPGRADE = Change(
@@ -80,6 +81,13 @@ def test_one_that_fails_is_tried_once_more(journal: Journal, looker: Looker) -> 
     for number, owed in enumerate((True, False)):
         back(journal, number, ChangeState.UNDONE, "NU-6005", **{SOAK_OF: UPGRADE.id})
         assert looker.look("", 1).owed is owed
+
+
+def test_one_that_was_told_to_end_has_not_failed(journal: Journal, looker: Looker) -> None:
+    upgraded(journal, soak_failed="status 503")
+    for number in range(MOST_FAILURES + 1):
+        back(journal, number, ChangeState.UNDONE, Interrupted.code, **{SOAK_OF: UPGRADE.id})
+        assert looker.look("", 1).owed
 
 
 def test_what_people_confirmed_or_did_is_not_owed(journal: Journal, looker: Looker) -> None:

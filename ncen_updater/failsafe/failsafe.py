@@ -5,9 +5,8 @@ Run by the system's Python as what the service starts::
 
     /usr/bin/python3 -I /opt/ncen-updater/failsafe.py serve
 
-It lies beside the slots and imports the standard library alone: an agent that is broken in any way
-cannot break it. ``--check`` as first word says what would be started, and changes nothing.
-``resume`` as first word is for the start of the machine, see rule 8.
+It lies beside the slots and imports the standard library alone: a broken agent cannot break it.
+``--check`` as first word says what would be started; ``resume`` is for the machine's start (8).
 
 The rules, over ``sequence.json`` beside it (whose fields are declared again here, on purpose):
 
@@ -15,17 +14,15 @@ The rules, over ``sequence.json`` beside it (whose fields are declared again her
    when it confirms itself, a confirmed one after it has run for a while.
 2. A new agent (``trying``) that was started twice and has not confirmed itself is given up: the
    previous one is chosen in one step, the new one is remembered as bad.
-3. A confirmed agent (``good``) is not given up for a crash. It is given up where it died early five
-   times in a row and there is another; what it says is not its fault (a configuration with a
-   mistake) it takes back from the count.
+3. A confirmed agent (``good``) is given up only where it died early five times in a row and there is
+   another; what is not its fault (a configuration with a mistake) it takes back from the count.
 4. A slot that cannot be started is passed over.
 5. Where the file is missing or damaged, the slot that the link ``current`` leads to is started, and
    has to confirm itself like a new one.
 6. Where a start cannot be counted (a full disk), a new agent is not started: the previous one is.
 7. Where no slot can be started, it says so and ends with 1.
-8. The application waits for ``resume``, so no agent that is on trial may stand before it. The
-   proven agent does it, then the other one where that one does not work. Nothing is counted, and
-   nothing is chosen: what is open was begun by an agent that had confirmed itself.
+8. The application waits for ``resume``, so the proven agent does it, and one on trial only where that
+   does not work. Nothing is counted or chosen: a confirmed agent began what is open.
 """
 
 from __future__ import annotations
@@ -49,8 +46,7 @@ PARTIAL = ".partial"
 TRYING, GOOD = "trying", "good"
 #: So many starts of a new agent, and so many early deaths in a row of a confirmed one.
 TRIES, DEATHS = 2, 5
-#: What an agent ends with that did not get so far as to say what stands in the way (1 too, as that
-#: is Python's own word for a crash); so does one that a signal ended.
+#: What an agent ends with that could not say what stands in the way (1 is Python's for a crash).
 UNSAID = frozenset({1, 2, 126, 127})
 MAX_BYTES = 100_000
 #: Variable that tells the agent where its choice is, also where it cannot read its configuration.

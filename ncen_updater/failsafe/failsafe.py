@@ -14,15 +14,15 @@ The rules, over ``sequence.json`` beside it (whose fields are declared again her
    when it confirms itself, a confirmed one after it has run for a while.
 2. A new agent (``trying``) that was started twice and has not confirmed itself is given up: the
    previous one is chosen in one step, the new one is remembered as bad.
-3. A confirmed agent (``good``) is given up only where it died early five times in a row and there is
-   another; what is not its fault (a configuration with a mistake) it takes back from the count.
+3. A confirmed agent (``good``) is given up only where it died early five times in a row and there
+   is another; what is not its fault (a configuration with a mistake) it takes back from the count.
 4. A slot that cannot be started is passed over.
 5. Where the file is missing or damaged, the slot that the link ``current`` leads to is started, and
    has to confirm itself like a new one.
 6. Where a start cannot be counted (a full disk), a new agent is not started: the previous one is.
 7. Where no slot can be started, it says so and ends with 1.
-8. The application waits for ``resume``, so the proven agent does it, and one on trial only where that
-   does not work. Nothing is counted or chosen: a confirmed agent began what is open.
+8. The application waits for ``resume``, so the proven agent does it, and one on trial only where
+   that does not work. Nothing is counted or chosen: a confirmed agent began what is open.
 """
 
 from __future__ import annotations

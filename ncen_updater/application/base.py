@@ -86,5 +86,9 @@ class Application(abc.ABC):
         """Whether officers are kept out."""
 
     @abc.abstractmethod
+    def closed_by(self) -> str:
+        """The change whose agent closed the door; empty where it is open or people closed it."""
+
+    @abc.abstractmethod
     def health(self, expectation: Expectation) -> Health:
         """Look once, uncached, from outside the process, with a deadline on each request."""

@@ -99,6 +99,10 @@ class ControlledApplication(Application):
         """Whether officers are kept out."""
         return self._door.closed()
 
+    def closed_by(self) -> str:
+        """The change whose agent closed the door; empty where it is open or people closed it."""
+        return self._door.closed_by()
+
     def health(self, expectation: Expectation) -> Health:
         """Look once."""
         return self._prober.look(expectation)

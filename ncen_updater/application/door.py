@@ -99,10 +99,24 @@ class Door:
             raise DoorStuck(path=self._path, detail=str(error)) from error
         return True
 
+    def closed_by(self) -> str:
+        """The change that is named in the file; empty where there is no file or it names none.
+
+        Raises:
+            DoorStuck: If it cannot be read.
+        """
+        try:
+            return self._said("change") or ""
+        except OSError as error:
+            raise DoorStuck(path=self._path, detail=str(error)) from error
+
     def _since(self) -> str | None:
+        return self._said("since")
+
+    def _said(self, name: str) -> str | None:
         try:
             value = json.loads(self._path.read_bytes())
         except (FileNotFoundError, ValueError):
             return None
-        since = value.get("since") if isinstance(value, dict) else None
-        return since if isinstance(since, str) else None
+        said = value.get(name) if isinstance(value, dict) else None
+        return said if isinstance(said, str) else None

@@ -31,6 +31,10 @@ COMMANDS = {
     "resume": (f"{_AT}resume", N_("Bring an interrupted change to its end.")),
     "history": (f"{_AT}history", N_("What was done here.")),
     "collect": (f"{_AT}collect", N_("Drop what is kept longer than its days.")),
+    "accept-restore": (
+        f"{_AT}accept_restore",
+        N_("Take databases that were restored from a backup as those of a release."),
+    ),
     "verify": (f"{_AT}verify", N_("Compare what is there with what was recorded.")),
     "doctor": (f"{_AT}doctor", N_("Look for everything that would stand in the way.")),
     "support-bundle": (

@@ -92,6 +92,9 @@ class DatabaseEngine(abc.ABC):
     def marker(self) -> Marker | None:
         """What the live set says it is; None on a site that was never cut over by an agent.
 
+        Where a word of it was lost (a comment, a record file) and the others say the same, these
+        count; :meth:`heal_marker` writes it again.
+
         Raises:
             DatabaseError: If the databases of the set disagree.
         """
@@ -253,6 +256,29 @@ class DatabaseEngine(abc.ABC):
         """Write into the databases that the change is committed, before officers are let in.
 
         Afterwards nothing cuts them back, not even a journal from an old backup.
+        """
+
+    @abc.abstractmethod
+    def heal_marker(self) -> tuple[str, ...]:
+        """Write again what the live set lost of its marker; return where, empty if nowhere.
+
+        Raises:
+            DatabaseError: If the databases of the set disagree.
+        """
+
+    @abc.abstractmethod
+    def take_as(
+        self, change: ChangeRef, target: MigrationSet, closes: ChangeRef | None = None
+    ) -> None:
+        """Mark the live set, as it is, as that of a release: people restored it by hand.
+
+        Lets sessions in that any change had barred, writes a ledger where there is none, and says
+        that ``change`` brought the set and is committed. Runs no migration.
+
+        Args:
+            change: A new id and generation, and the release.
+            target: Migrations of that release.
+            closes: A change that never came to its end, and of which nothing is expected any more.
         """
 
     @abc.abstractmethod

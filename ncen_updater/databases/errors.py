@@ -99,7 +99,11 @@ class MarkersDisagree(DatabaseError):
     code = "NU-4009"
     exit_code = ExitCode.NEEDS_PERSON
     what = N_("The databases do not belong together: {reason}")
-    remedy = N_("Do not start the application; restore the set that belongs together.")
+    remedy = N_(
+        "Change nothing at the application. If these databases were restored from a backup on "
+        "purpose, 'ncen-updater accept-restore' takes them as the release that they belong to; if "
+        "not, ask the database administrator what was done to them."
+    )
 
 
 class QueryFailed(DatabaseError):

@@ -30,7 +30,7 @@ class PreviousDatabases:
 
     Attributes:
         change: The change that made them previous.
-        since: When that change was confirmed good.
+        since: From when on it is kept, by the time that has passed at the site.
         release: The release that they belong to, if it is known.
     """
 

@@ -54,6 +54,7 @@ class Context:
         origin: Migrations of the release that runs now, where they are known.
         fetched: Whether the archive lies verified on the disk already.
         open_change: Id of a change that is not finished, if it is not this one.
+        changes: Ids of all changes that the journal knows.
         final: The second look, once the application is stopped and the databases are fenced.
         full: Hash every file of the current slot; otherwise sizes, modes and types only.
         progress: Told of what takes long.
@@ -75,6 +76,7 @@ class Context:
     origin: MigrationSet | None = None
     fetched: bool = False
     open_change: str | None = None
+    changes: frozenset[str] = frozenset()
     final: bool = False
     full: bool = False
     progress: Progress = field(default_factory=Silent)

@@ -11,6 +11,7 @@ from ncen_updater.preflight.current_slot import check_current_slot
 from ncen_updater.preflight.database_names import check_database_names
 from ncen_updater.preflight.database_version import check_database_version
 from ncen_updater.preflight.directories import check_directories
+from ncen_updater.preflight.door import check_door
 from ncen_updater.preflight.health import check_health
 from ncen_updater.preflight.leftovers import check_leftovers
 from ncen_updater.preflight.migrations import check_migrations
@@ -24,6 +25,7 @@ __all__ = ["ALL_CHECKS"]
 
 ALL_CHECKS: tuple[Check, ...] = (
     check_open_change,
+    check_door,
     check_path,
     check_agent_version,
     check_clock,

@@ -55,7 +55,7 @@ def assess(site: Site, agent: str | None = None) -> Assessment:
         }
         if current is None:
             return Assessment(event, agent=agent)
-        collect_at = due_at(journal, site.config.keep.previous_days)
+        collect_at = due_at(journal, site.clock, site.config.keep.previous_days)
         here = Assessment(event, str(current), agent=agent, collect_at=collect_at)
         if view is None:
             return here

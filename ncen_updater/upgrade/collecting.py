@@ -21,7 +21,8 @@ from ncen_updater.policy.collection import (
     what_to_collect,
 )
 from ncen_updater.progress import Progress
-from ncen_updater.upgrade.context import Site
+from ncen_updater.upgrade.context import Clock, Site
+from ncen_updater.upgrade.elapsed import kept_for
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.memory import Memory
 from ncen_updater.upgrade.ways import last_upgrade
@@ -42,20 +43,21 @@ def may_go(
         came_from: The slot that was in use before.
         named: What is still needed.
     """
-    keep = site.config.keep
+    keep, now = site.config.keep, site.clock.now()
+    ages = kept_for(journal, site.clock)
     releases = {change.id: Version(change.from_version) for change in journal.changes()}
     return what_to_collect(
         slots=site.slots.versions(),
         current=site.slots.current(),
         came_from=came_from,
         previous=[
-            PreviousDatabases(kept.change, kept.since, releases.get(kept.change))
+            PreviousDatabases(kept.change, now - ages[kept.change], releases.get(kept.change))
             for kept in Memory(journal).previous_sets()
             if kept.dropped_at is None
         ],
         named=named,
         keep=KeepRule(keep.previous_days, keep.slots),
-        now=site.clock.now(),
+        now=now,
     )
 
 
@@ -141,15 +143,16 @@ def collect(site: Site, journal: Journal, what: Collection, progress: Progress) 
     journal.note(ENDED, changes=list(what.changes), slots=names)
 
 
-def due_at(journal: Journal, previous_days: float) -> datetime | None:
+def due_at(journal: Journal, clock: Clock, previous_days: float) -> datetime | None:
     """When the next collection is due; None where nothing is kept. Looks at the journal only.
 
     A collection that was torn is due at once.
     """
     if _torn(journal):
-        return journal.now()
-    kept = [item.since for item in Memory(journal).previous_sets() if item.dropped_at is None]
-    return min(kept) + timedelta(days=previous_days) if kept else None
+        return clock.now()
+    ages = kept_for(journal, clock)
+    kept = [ages[item.change] for item in Memory(journal).previous_sets() if not item.dropped_at]
+    return clock.now() + timedelta(days=previous_days) - max(kept) if kept else None
 
 
 def _torn(journal: Journal) -> bool:

@@ -69,7 +69,29 @@ def _lock(site: Site) -> Iterator[Finding]:
 def _journal(site: Site, progress: Progress) -> Iterator[Finding]:
     with Journal.open(site.state / JOURNAL, read_only=True) as journal:
         yield from verify_site(site, journal, progress)
-        if journal.open_change() is None and site.application.door_closed():
+        known = {change.id for change in journal.changes()}
+        other = site.application.closed_by()
+        if other and other not in known:
+            yield Finding(
+                "NU-6111",
+                Severity.STRICT,
+                Text(
+                    N_(
+                        "Officers are kept out by the change {change}, which this journal does "
+                        "not know."
+                    ),
+                    {"change": other},
+                ),
+                Text(
+                    N_(
+                        "Another agent is at work here, or this journal is an old one: let that "
+                        "agent finish with 'ncen-updater resume'. If there is none, remove the "
+                        "file {path}."
+                    ),
+                    {"path": site.config.application.door_file},
+                ),
+            )
+        elif journal.open_change() is None and site.application.door_closed():
             yield Finding(
                 "NU-6122",
                 Severity.ADVISORY,
@@ -81,7 +103,6 @@ def _journal(site: Site, progress: Progress) -> Iterator[Finding]:
             )
         for plan in torn_copies(journal):
             yield from site.engine.orphans(plan)
-        known = {change.id for change in journal.changes()}
         for change, role, name in site.engine.leftovers():
             if role is Role.CANDIDATE and change not in known:
                 yield Finding(

@@ -32,10 +32,13 @@ __all__ = [
     "RecordsWouldBeLost",
     "RehearsalFailed",
     "RehearsalOutdated",
+    "ReleaseNotHere",
     "ReleaseNotOnOffer",
+    "RestoredIsOther",
     "RootIsNobody",
     "SoakFailed",
     "StepDidNotHold",
+    "StopApplicationFirst",
     "Unhealthy",
     "WindowClosed",
 ]
@@ -334,3 +337,32 @@ class RootIsNobody(UpdaterError):
         "Approve as yourself: without sudo, from your own account, as a member of the group of "
         "approvers."
     )
+
+
+class ReleaseNotHere(UpdaterError):
+    """A release of which no whole slot is on this site's disk."""
+
+    code = "NU-6040"
+    what = N_("Release {version} is not on this site's disk, or not whole.")
+    remedy = N_("On the disk are: {versions}. Name the one that the databases belong to.")
+
+
+class RestoredIsOther(UpdaterError):
+    """Restored databases that are not those of the release that was named."""
+
+    code = "NU-6041"
+    exit_code = ExitCode.BLOCKED
+    what = N_("The database {database} is not one of release {version}: {reason}")
+    remedy = N_(
+        "Name the release that ran when the backup was made, or let all databases be restored "
+        "from one moment."
+    )
+
+
+class StopApplicationFirst(UpdaterError):
+    """An application that runs with the code of another release than the databases are of."""
+
+    code = "NU-6042"
+    exit_code = ExitCode.BLOCKED
+    what = N_("{product} {current} is running, and the databases are to be taken as {version}.")
+    remedy = N_("Stop the application, then run the command again.")

@@ -47,6 +47,9 @@ def preflight_findings(
         full: Hash every file of the slot in use.
     """
     target = Version(reference.release)
+    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
+        open_change = journal.open_change()
+        changes = frozenset(change.id for change in journal.changes())
     context = Context(
         config=site.config,
         change=reference,
@@ -60,16 +63,11 @@ def preflight_findings(
         target=site.migrations(target),
         origin=site.migrations(origin),
         fetched=True,
-        open_change=_open_change(site),
+        open_change=open_change.id if open_change else None,
+        changes=changes,
         full=full,
         progress=progress or Silent(),
     )
     leads_up = target > origin
     checks = [check for check in ALL_CHECKS if leads_up or check not in ONLY_FORWARD]
     return run(checks, context).findings
-
-
-def _open_change(site: Site) -> str | None:
-    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
-        change = journal.open_change()
-        return change.id if change else None

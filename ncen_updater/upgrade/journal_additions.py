@@ -71,6 +71,19 @@ ADDITIONS = {
         ended_at TEXT,
         result TEXT
     ) STRICT""",
+    # How much time has passed here, counted without trust in the wall clock.
+    "elapsed": """CREATE TABLE elapsed (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        boot TEXT NOT NULL,
+        monotonic_s REAL NOT NULL,
+        wall TEXT NOT NULL,
+        total_s REAL NOT NULL
+    ) STRICT""",
+    # How much had passed when a set of previous databases was first seen to be kept.
+    "kept_since": """CREATE TABLE kept_since (
+        change TEXT PRIMARY KEY REFERENCES previous_sets (change),
+        total_s REAL NOT NULL
+    ) STRICT""",
 }
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from ncen_updater import durable
 from ncen_updater.upgrade.errors import Busy, LockUnusable
 
-__all__ = ["change_lock", "lock_holder"]
+__all__ = ["change_lock", "door_lock", "lock_holder"]
 
 #: Whoever looks whether it is taken holds it for an instant (:func:`lock_holder`).
 LOOKS, LOOK_S = 4, 0.02
@@ -21,12 +21,31 @@ HOLDER_BYTES = 200
 
 
 @contextlib.contextmanager
-def change_lock(path: Path, what: str) -> Iterator[None]:
+def door_lock(door_file: Path, what: str) -> Iterator[None]:
+    """Hold the lock of an application while the block runs, beside the file of its door.
+
+    Two agents with a state directory each may look after one application by mistake; what they have
+    in common is its door. Where the directory of the door is not there no change begins at all.
+
+    Raises:
+        Busy: If another agent holds it.
+        LockUnusable: If its directory takes no lock.
+    """
+    if not door_file.parent.is_dir():
+        yield
+        return
+    with change_lock(door_file.with_name(f"{door_file.name}.lock"), what, whole=False):
+        yield
+
+
+@contextlib.contextmanager
+def change_lock(path: Path, what: str, *, whole: bool = True) -> Iterator[None]:
     """Hold the lock while the block runs.
 
     Args:
         path: The lock file; stays there, empty of meaning when nobody holds it.
         what: What the holder is doing, for whoever finds it taken.
+        whole: Lock the directory of the file, too, which then is ours alone.
 
     Raises:
         Busy: If another process holds it.
@@ -34,14 +53,15 @@ def change_lock(path: Path, what: str) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         try:
-            durable.make_directory(path.parent, 0o750)
+            if whole:
+                durable.make_directory(path.parent, 0o750)
             # Not inherited: a child that outlives us must not keep the site locked.
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
             stack.callback(os.close, descriptor)
             directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             stack.callback(os.close, directory)
             # The directory too: whoever cleans up the file must not let a second one in.
-            for locked in (descriptor, directory):
+            for locked in (descriptor, directory) if whole else (descriptor,):
                 _take(locked)
             # Over what was there, and never cut to nothing before: on a disk that is full by now
             # that takes no room, and a resume has to be possible there.

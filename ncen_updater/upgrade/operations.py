@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,8 +21,11 @@ from ncen_updater.i18n import N_, Text
 from ncen_updater.progress import Progress
 from ncen_updater.upgrade import soaking
 from ncen_updater.upgrade.context import Site
+from ncen_updater.upgrade.elapsed import witness
 from ncen_updater.upgrade.errors import (
     ChangeFailed,
+    JournalForbidden,
+    JournalUnwritable,
     LaterHopFailed,
     NeedsPerson,
     NothingToRollBack,
@@ -32,7 +36,7 @@ from ncen_updater.upgrade.errors import (
 from ncen_updater.upgrade.ids import new_change_id
 from ncen_updater.upgrade.interruption import Interruption
 from ncen_updater.upgrade.journal import Journal
-from ncen_updater.upgrade.lock import change_lock
+from ncen_updater.upgrade.lock import change_lock, door_lock
 from ncen_updater.upgrade.memory import Memory
 from ncen_updater.upgrade.model import Change, ChangeKind, ChangeState, Mode
 from ncen_updater.upgrade.names import JOURNAL, LOCK
@@ -59,6 +63,8 @@ from ncen_updater.upgrade.situation import look
 from ncen_updater.upgrade.ways import Way, way_back
 
 __all__ = ["JOURNAL", "LOCK", "Operations", "Result", "new_change_id"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -169,6 +175,17 @@ class Operations:
                 outcomes.append(outcome_of(journal, change.id))
             return Result(tuple(outcomes), path)
 
+    def look_at_clocks(self) -> None:
+        """Count the time that has passed, for what is kept for some days; see :mod:`.elapsed`.
+
+        Nothing comes of it where this user may not write the journal.
+        """
+        try:
+            with Journal.open(self._site.state / JOURNAL) as journal:
+                witness(journal, self._site.clock)
+        except (JournalForbidden, JournalUnwritable) as error:
+            logger.info("the time that has passed was not counted: %s", error)
+
     def way_back(self, *, accept_loss: int | None = None) -> Way:
         """Say how a rollback would go. Changes nothing.
 
@@ -263,6 +280,22 @@ class Operations:
             return soaking.confirm(journal, by)
 
     @contextlib.contextmanager
+    def reading(self) -> Iterator[Journal]:
+        """Open the journal to look into it."""
+        with Journal.open(self._site.state / JOURNAL, read_only=True) as journal:
+            yield journal
+
+    @contextlib.contextmanager
+    def alone(self, what: str) -> Iterator[Journal]:
+        """Hold the lock, whatever is open, for what looks itself at how the site stands.
+
+        Raises:
+            Busy: If somebody else holds it.
+        """
+        with self._at_work(what) as journal:
+            yield journal
+
+    @contextlib.contextmanager
     def between_changes(self, what: str) -> Iterator[Journal]:
         """Hold the lock while nothing is open, for work that is no change of the site.
 
@@ -286,8 +319,10 @@ class Operations:
     def _at_work(self, what: str) -> Iterator[Journal]:
         with (
             change_lock(self._site.state / LOCK, what),
+            door_lock(self._site.config.application.door_file, what),
             Journal.open(self._site.state / JOURNAL, now=self._site.clock.now) as journal,
         ):
+            witness(journal, self._site.clock)
             yield journal
 
     def _runner(self, journal: Journal, *, at_boot: bool = False) -> Runner:

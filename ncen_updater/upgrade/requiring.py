@@ -1,6 +1,6 @@
 """What has to hold at a site before an operation begins, and the path from where it stands.
 
-Looks and refuses; changes nothing.
+Looks and refuses; nothing is changed but a marker of the databases that was lost in part.
 """
 
 from __future__ import annotations
@@ -42,12 +42,17 @@ def require_nothing_open(site: Site, journal: Journal) -> None:
 def require_whole(site: Site, journal: Journal, change: Change | None) -> None:
     """Refuse where reality is not what the journal says: nothing open, or one committed.
 
+    A word of the databases that was lost and that the others make up for is written again.
+
     Raises:
         NeedsPerson: If so.
     """
     decision = decide(look(site, change, by_person=True))
     if decision.action is not (Action.NOTHING if change is None else Action.GO_FORWARD):
         raise NeedsPerson(reason=decision.reason)
+    healed = site.engine.heal_marker()
+    if healed:
+        journal.note("marker-healed", change.id if change else None, databases=list(healed))
     reason = contradiction(site, journal)
     if reason is not None:
         raise NeedsPerson(reason=reason)

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
 from packaging.version import Version
 
 from ncen_updater.databases.base import ChangeRef, Strategy
 from ncen_updater.i18n import N_, Text
 from ncen_updater.upgrade.context import Site, reference
 from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.journal_rows import Event
 from ncen_updater.upgrade.model import Change, StepName, StepState
 from ncen_updater.upgrade.recovery import Situation, SlotSeen
 
-__all__ = ["ADOPTED", "contradiction", "last_committed", "look"]
+__all__ = [
+    "ADOPTED",
+    "NO_CHANGE",
+    "RESTORED",
+    "Known",
+    "contradiction",
+    "fingerprints_of",
+    "known",
+    "last_committed",
+    "look",
+]
 
+#: Event: a site that was installed by hand was taken over.
 ADOPTED = "adopted"
+#: Event: databases that people restored were taken as those of a release.
+RESTORED = "restore-accepted"
 
 NO_CHANGE = "idle2222"  # a legal id that is never given
 
@@ -75,19 +92,81 @@ def contradiction(site: Site, journal: Journal) -> Text | None:
             N_("the code is of release {code}, the databases are of release {databases}"),
             {"code": current or "-", "databases": marker.release},
         )
-    change = last_committed(journal)
-    known = change.generation if change else _adopted_generation(journal)
+    generation = known(journal).generation
     found = marker.generation if marker else 0
-    if found > known:
+    if found > generation:
         return Text(
             N_("the databases know of a later change than the journal, which is an old one")
         )
-    if found < known:
-        return Text(N_("the journal knows of a later change than the databases"))
+    if found < generation:
+        return Text(
+            N_(
+                "the journal knows of a later change than the databases; if these were restored "
+                "from a backup on purpose, see 'ncen-updater accept-restore'"
+            )
+        )
     return None
 
 
-def _adopted_generation(journal: Journal) -> int:
-    adopted = [event for event in journal.events() if event.kind == ADOPTED]
-    generation = adopted[-1].data.get("generation") if adopted else None
-    return generation if isinstance(generation, int) else 0
+@dataclass(frozen=True)
+class Known:
+    """What the journal says of the databases, by its newest word.
+
+    Attributes:
+        generation: That they carry; 0 before the first cut-over of an agent.
+        change: The change that brought them; None where people did.
+        fingerprints: Of their schemas, by logical name, as far as they were kept.
+    """
+
+    generation: int = 0
+    change: Change | None = None
+    fingerprints: Mapping[str, object] = field(default_factory=dict)
+
+
+def known(journal: Journal) -> Known:
+    """Return what the journal says of the databases."""
+    change = last_committed(journal)
+    by_hand = _by_hand(journal)
+    if change is not None and (not by_hand or _committed_at(journal, change) > by_hand[-1].number):
+        return Known(
+            change.generation, change, _table(journal.facts(change.id).get("fingerprints"))
+        )
+    if not by_hand:
+        return Known()
+    data = by_hand[-1].data
+    generation = data.get("generation")
+    return Known(
+        generation if isinstance(generation, int) else 0, None, _table(data.get("fingerprints"))
+    )
+
+
+def fingerprints_of(journal: Journal, release: Version) -> Mapping[str, object]:
+    """Return the fingerprints that the databases of a release had here; empty where none are known.
+
+    Of several, the newest.
+    """
+    found: list[tuple[int, Mapping[str, object]]] = [
+        (event.number, _table(event.data.get("fingerprints")))
+        for event in _by_hand(journal)
+        if Version(str(event.data.get("release"))) == release
+    ]
+    found += [
+        (_committed_at(journal, change), _table(journal.facts(change.id).get("fingerprints")))
+        for change in journal.changes()
+        if Version(change.to_version) == release
+        and change.step_state(StepName.COMMIT) is StepState.DONE
+    ]
+    return max(found, key=lambda item: item[0])[1] if found else {}
+
+
+def _by_hand(journal: Journal) -> list[Event]:
+    return [event for event in journal.events() if event.kind in (ADOPTED, RESTORED)]
+
+
+def _committed_at(journal: Journal, change: Change) -> int:
+    numbers = [e.number for e in journal.events(change=change.id) if e.kind == "committed"]
+    return numbers[-1] if numbers else 0
+
+
+def _table(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, dict) else {}

@@ -5,7 +5,7 @@ Reads only, and changes nothing that it finds.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from packaging.version import Version
 
@@ -18,9 +18,9 @@ from ncen_updater.slots.compare import Difference
 from ncen_updater.upgrade.context import Site
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.recovery import Action, decide
-from ncen_updater.upgrade.situation import ADOPTED, contradiction, last_committed, look
+from ncen_updater.upgrade.situation import ADOPTED, NO_CHANGE, contradiction, known, look
 
-__all__ = ["ADOPTED", "last_committed", "verify_site"]
+__all__ = ["ADOPTED", "verify_site"]
 
 #: Paths that a person is told of.
 SHOWN = 10
@@ -95,10 +95,8 @@ def _some(differences: Sequence[Difference]) -> str:
 
 
 def _databases(site: Site, journal: Journal, current: Version) -> Iterator[Finding]:
-    committed = last_committed(journal)
-    expected: object = None
-    if committed is not None:
-        expected = journal.facts(committed.id).get("fingerprints")
+    said = known(journal)
+    if said.generation:
         marker = site.engine.marker()
         if marker is None or Version(marker.release) != current:
             yield _differs(
@@ -107,23 +105,21 @@ def _databases(site: Site, journal: Journal, current: Version) -> Iterator[Findi
                 current=current,
                 marker=marker.release if marker else "-",
             )
-    else:
-        adopted = [event for event in journal.events() if event.kind == ADOPTED]
-        expected = adopted[-1].data.get("fingerprints") if adopted else None
     reference = ChangeRef(
-        committed.id if committed else "idle2222",
-        committed.generation if committed else 0,
+        said.change.id if said.change else NO_CHANGE,
+        said.generation,
         Strategy(site.config.databases.strategy),
         str(current),
     )
-    yield from _schemas(site, reference, expected)
+    yield from _schemas(site, reference, said.fingerprints)
     yield from _migrations(site, reference, current)
 
 
-def _schemas(site: Site, reference: ChangeRef, expected: object) -> Iterator[Finding]:
-    known = expected if isinstance(expected, dict) else {}
+def _schemas(site: Site, reference: ChangeRef, expected: Mapping[str, object]) -> Iterator[Finding]:
     for name in site.engine.names:
-        if name in known and site.engine.fingerprint(Role.LIVE, name, reference) != known[name]:
+        if name not in expected:
+            continue
+        if site.engine.fingerprint(Role.LIVE, name, reference) != expected[name]:
             yield _differs(
                 "NU-6106",
                 N_("The schema of {database} was changed since it was migrated."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 import subprocess
@@ -20,7 +21,8 @@ from ncen_updater.demo.site import DemoSite
 from ncen_updater.progress import Silent
 from ncen_updater.service.assess import assess
 from ncen_updater.upgrade.collecting import collect, collectable, due_at
-from ncen_updater.upgrade.context import Site
+from ncen_updater.upgrade.context import Clock, Site
+from ncen_updater.upgrade.elapsed import kept_for, witness
 from ncen_updater.upgrade.errors import OpenChange
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.memory import Memory
@@ -83,9 +85,11 @@ def upgraded(site: Site, version: str = "3.3.0") -> str:
 
 def let_days_pass(site: Site, days: float) -> None:
     """Make what is kept older than it is."""
-    with Journal.open(site.state / JOURNAL) as journal, journal.transaction() as connection:
-        since = (site.clock.now() - timedelta(days=days)).isoformat()
-        connection.execute("UPDATE previous_sets SET since = ?", (since,))
+    with Journal.open(site.state / JOURNAL) as journal:
+        witness(journal, site.clock)
+        with journal.transaction() as connection:
+            sql = "UPDATE kept_since SET total_s = (SELECT total_s FROM elapsed) - ?"
+            connection.execute(sql, (days * 86_400,))
 
 
 def left(site: Site) -> set[str]:
@@ -170,13 +174,13 @@ def test_a_killed_collection_is_due_again_and_comes_to_its_end(
     with Journal.open(site.state / JOURNAL, read_only=True) as journal:
         (kept,) = Memory(journal).previous_sets()
         assert kept.dropped_at is not None, "no way back leans on a set that may be half gone"
-        due = due_at(journal, DAYS)
+        due = due_at(journal, site.clock, DAYS)
         assert due is not None
         assert due <= site.clock.now()
     with Operations(site, Silent()).between_changes("collect") as journal:
         assert collectable(site, journal).changes == (() if instant == "after" else (change,))
         collect(site, journal, collectable(site, journal), Silent())
-        assert due_at(journal, DAYS) is None
+        assert due_at(journal, site.clock, DAYS) is None
     assert left(site) == set()
     assert database_digests(demo.databases) == before
 
@@ -203,3 +207,43 @@ def test_a_change_that_is_killed_while_it_collects_drops_the_whole_set(
     assert outcome.change.state is ChangeState.FINISHED
     assert left(site) == {rollback.id}
     assert database_digests(demo.databases) == before
+
+
+YEARS = timedelta(days=5 * 365)
+
+
+def test_a_clock_that_jumps_ahead_drops_nothing(site: Site) -> None:
+    """Seen: with the clock five years ahead, the sets of earlier changes were gone at once."""
+    change = upgraded(site)
+    ahead = Clock(now=lambda: site.clock.now() + YEARS)
+    wrong = dataclasses.replace(site, clock=ahead)
+    with Operations(wrong, Silent()).between_changes("collect") as journal:
+        assert collectable(wrong, journal).changes == ()
+        due = due_at(journal, ahead, DAYS)
+    assert due is not None
+    assert due > ahead.now() + timedelta(days=DAYS - 1)
+    upgraded(wrong, "3.3.3")
+    assert change in previous(site)
+
+
+def test_a_clock_that_is_wrong_after_a_restart_drops_nothing(site: Site) -> None:
+    change = upgraded(site)
+    started = Clock(
+        now=lambda: site.clock.now() + YEARS, monotonic=lambda: 60.0, boot=lambda: "another"
+    )
+    with Journal.open(site.state / JOURNAL) as journal:
+        witness(journal, started)
+        assert timedelta(0) < kept_for(journal, started)[change] <= timedelta(days=1, minutes=2)
+    wrong = dataclasses.replace(site, clock=started)
+    with Operations(wrong, Silent()).between_changes("collect") as journal:
+        assert collectable(wrong, journal).changes == ()
+
+
+def test_a_set_of_a_journal_of_before_counts_from_the_first_look(site: Site) -> None:
+    change = upgraded(site)
+    with Journal.open(site.state / JOURNAL) as journal:
+        with journal.transaction() as connection:
+            connection.execute("DELETE FROM kept_since")
+            connection.execute("UPDATE previous_sets SET since = '2020-01-01T00:00:00+00:00'")
+        assert kept_for(journal, site.clock)[change] == timedelta(0)
+        assert collectable(site, journal).changes == ()

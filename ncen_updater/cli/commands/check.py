@@ -32,7 +32,9 @@ def check(context: click.Context, exit_code: bool) -> ExitCode:
     site = session.open_site()
     with session.progress() as progress:
         progress.tell(Text(N_("reading the signed list")))
-        path = Operations(site, progress).path()
+        operations = Operations(site, progress)
+        path = operations.path()
+        operations.look_at_clocks()
         agents_error = refresh_agents(site, session.config)
     agent = agent_on_offer(site, session.config)
     current = str(site.slots.current())

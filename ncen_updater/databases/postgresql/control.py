@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 import psycopg
 
-from ncen_updater.databases.base import ChangeRef
+from ncen_updater.databases.base import ChangeRef, Marker
 from ncen_updater.databases.postgresql.catalogue import read_databases, server_major
 from ncen_updater.databases.postgresql.connection import (
     FALLBACKS,
@@ -37,6 +37,7 @@ __all__ = [
     "read_fences",
     "read_moment",
     "read_record",
+    "read_standing",
     "settled",
 ]
 
@@ -142,11 +143,24 @@ class Control:
         finally:
             connection.close()
 
-    def write(self, connection: Connection, change: ChangeRef, event: Event) -> None:
-        """Add a row; the fences that stand now go into it."""
+    def write(
+        self,
+        connection: Connection,
+        change: ChangeRef,
+        event: Event,
+        opened: Mapping[str, Fence] | None = None,
+    ) -> None:
+        """Add a row; the fences that stand now go into it.
+
+        Args:
+            connection: In a transaction of :meth:`transaction`.
+            change: What was done.
+            event: The row's word.
+            opened: Databases that it is said of and that no fence names any more.
+        """
         fences = {
             database: [fence.allow, fence.limit]
-            for database, fence in read_fences(connection).items()
+            for database, fence in {**(opened or {}), **read_fences(connection)}.items()
         }
         run(
             connection,
@@ -275,6 +289,28 @@ def read_moment(connection: Connection, change_id: str) -> int | None:
         [change_id],
     )
     return int(found[0][0]) if found else None
+
+
+def read_standing(connection: Connection, databases: Collection[str]) -> Marker | None:
+    """Return what the last cut-over of a set that was not undone made of it; None if not known.
+
+    Other sets may have rows in the same control database: a row counts that names all of these.
+
+    Args:
+        connection: As for :func:`read_record`.
+        databases: Physical names of the set.
+    """
+    if not _has_tables(connection):
+        return None
+    found = rows(
+        connection,
+        "SELECT o.release, o.generation, o.change FROM public.cut_overs o"
+        " WHERE o.direction = %s AND o.fences ?& %s AND NOT EXISTS ("
+        " SELECT FROM public.cut_overs b WHERE b.change = o.change AND b.direction = %s"
+        " AND b.seq > o.seq) ORDER BY o.seq DESC LIMIT 1",
+        [Event.OVER.value, sorted(databases), Event.BACK.value],
+    )
+    return Marker(found[0][0], int(found[0][1]), found[0][2]) if found else None
 
 
 def is_recorded(connection: Connection, change_id: str) -> bool:

@@ -34,6 +34,7 @@ from ncen_updater.databases.postgresql.control import (
     read_fences,
     read_moment,
     read_record,
+    read_standing,
     settled,
 )
 from ncen_updater.databases.postgresql.copying import Copying, drop_database
@@ -43,7 +44,7 @@ from ncen_updater.databases.postgresql.errors import SetIncomplete
 from ncen_updater.databases.postgresql.fence import Fencing
 from ncen_updater.databases.postgresql.fingerprint import fingerprint
 from ncen_updater.databases.postgresql.migrating import Migrating
-from ncen_updater.databases.postgresql.naming import in_place, next_name, prev_name
+from ncen_updater.databases.postgresql.naming import in_place, next_name, parse_marker, prev_name
 from ncen_updater.databases.postgresql.orphans import find_orphans
 from ncen_updater.databases.postgresql.planning import make_plan
 from ncen_updater.databases.postgresql.rehearsing import Rehearsing
@@ -176,8 +177,16 @@ class PostgresEngine(DatabaseEngine):
 
     def marker(self) -> Marker | None:
         """See :meth:`DatabaseEngine.marker`."""
+        return self._marker()[0]
+
+    def _marker(self) -> tuple[Marker | None, bool]:
+        """Return the marker of the set, and whether every comment has it."""
         with settled(self._server) as connection:
-            return evidences.set_marker(self._physical, read_databases(connection))
+            found = read_databases(connection)
+            standing = read_standing(connection, self._physical.values())
+        marker = evidences.set_marker(self._physical, found, standing, self._migrating.state)
+        said = {parse_marker(found[physical].comment) for physical in self._physical.values()}
+        return marker, said == {marker}
 
     def leftovers(self) -> tuple[tuple[str, Role, str], ...]:
         """See :meth:`DatabaseEngine.leftovers`."""
@@ -353,6 +362,20 @@ class PostgresEngine(DatabaseEngine):
     def cut_over(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.cut_over`."""
         self._swap.cut_over(change)
+
+    def heal_marker(self) -> tuple[str, ...]:
+        """See :meth:`DatabaseEngine.heal_marker`."""
+        marker, everywhere = self._marker()
+        return () if marker is None or everywhere else self._swap.mark_again(marker)
+
+    def take_as(
+        self, change: ChangeRef, target: MigrationSet, closes: ChangeRef | None = None
+    ) -> None:
+        """See :meth:`DatabaseEngine.take_as`."""
+        self._control.ensure()
+        self._swap.reopen()
+        self._migrating.take_as(change, target)
+        self._swap.take_as(change, closes)
 
     def record_commit(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.record_commit`."""

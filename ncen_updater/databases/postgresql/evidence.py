@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from ncen_updater.databases.base import ChangeRef, Evidence, Marker, Role
 from ncen_updater.databases.errors import MarkersDisagree
@@ -66,8 +66,23 @@ def is_later(mark: Marker, change: ChangeRef) -> bool:
     return mark.change != change.id and mark.generation >= change.generation
 
 
-def set_marker(names: Mapping[str, str], found: Mapping[str, DatabaseRow]) -> Marker | None:
+def set_marker(
+    names: Mapping[str, str],
+    found: Mapping[str, DatabaseRow],
+    standing: Marker | None = None,
+    inside: Callable[[str], Marker | None] = lambda _name: None,
+) -> Marker | None:
     """Return what all live databases say.
+
+    A comment is easily lost: anybody's own takes its place, and a plain backup does not bring it
+    back. So what the control database says of the set counts for a database whose comment says
+    something else, where what lies inside that database says the same.
+
+    Args:
+        names: Logical to physical names.
+        found: All databases of the server.
+        standing: What the control database says of the set.
+        inside: Asked what lies in a database, by its logical name, where comments do not agree.
 
     Raises:
         MarkersDisagree: If one is missing or says something else.
@@ -78,13 +93,23 @@ def set_marker(names: Mapping[str, str], found: Mapping[str, DatabaseRow]) -> Ma
         if row is None or not row.valid:
             raise MarkersDisagree(reason=Text(N_("{database} is missing"), {"database": name}))
         marks[name] = parse_marker(row.comment)
-    if len(set(marks.values())) > 1:
-        said = "; ".join(
-            f"{name}: {mark.release} ({mark.generation})" if mark else f"{name}: -"
-            for name, mark in marks.items()
-        )
-        raise MarkersDisagree(reason=said)
-    return next(iter(marks.values()))
+    first = next(iter(marks.values()))
+    if set(marks.values()) == {first} and (first is not None or standing is None):
+        return first
+    if standing is not None:
+        states = {name: inside(name) for name in names}
+        if all(standing in (marks[name], states[name]) for name in names):
+            return standing
+        # Made anew under the old names, and never cut over since.
+        said_nothing = not any(marks.values())
+        if said_nothing and not any(mark and mark.generation for mark in states.values()):
+            return None
+    said = "; ".join(f"{name}: {_said(mark)}" for name, mark in marks.items())
+    raise MarkersDisagree(reason=said)
+
+
+def _said(mark: Marker | None) -> str:
+    return f"{mark.release} ({mark.generation})" if mark else "-"
 
 
 def leftovers(

@@ -11,10 +11,12 @@ from ncen_updater.databases.base import (
     AppliedMigration,
     ChangeRef,
     Direction,
+    Marker,
     MigrationPlan,
     MigrationSet,
     Role,
     SqlMigration,
+    Strategy,
 )
 from ncen_updater.databases.errors import DatabaseError
 from ncen_updater.databases.migrations.dialect import PostgresDialect
@@ -62,6 +64,26 @@ class Migrating:
             return connection
 
         return Runner(PostgresDialect(connect), name).applied()  # type: ignore[arg-type]
+
+    def state(self, name: str) -> Marker | None:
+        """Return what lies in a live database of release, generation and change."""
+        return self._live(name).state()
+
+    def take_as(self, change: ChangeRef, target: MigrationSet) -> None:
+        """Mark the live databases as those of a release, with a ledger where they have none."""
+        self.baseline(change, target)
+        for name in self._names:
+            self._live(name).mark(change)
+
+    def _live(self, name: str) -> Runner:
+        nobody = ChangeRef("", 0, Strategy.COPY, "")  # the name of a live database needs no change
+
+        def connect() -> Connection:
+            connection = self._sessions.open(Role.LIVE, name, nobody, as_owner=True)
+            connection.autocommit = False
+            return connection
+
+        return Runner(PostgresDialect(connect), name)
 
     def plan(
         self,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import psycopg
 
-from ncen_updater.databases.base import ChangeRef
+from ncen_updater.databases.base import ChangeRef, Marker, Strategy
 from ncen_updater.databases.errors import (
     CutOverFailed,
     DatabaseError,
@@ -28,6 +28,7 @@ from ncen_updater.databases.postgresql.control import (
     is_recorded,
     read_fences,
     read_record,
+    read_standing,
     settled,
 )
 from ncen_updater.databases.postgresql.errors import SetIncomplete, WayBackMissing
@@ -206,6 +207,64 @@ class Swap:
             run(connection, restore_statement(live, Fence(allow=False, limit=fence.limit)))
             _comment(connection, live, original_comment(kept.comment))
             set_fences(connection, change, {live: fence})
+
+    # ---- what people did by hand -----------------------------------------------------------------
+
+    def mark_again(self, standing: Marker) -> tuple[str, ...]:
+        """Write the marker into comments that lost it; return the names of these databases."""
+        change = ChangeRef(standing.change, standing.generation, Strategy.COPY, standing.release)
+        with (
+            translated(", ".join(self._names.values())),
+            self._control.transaction(lock_s=self._server.limits.lock_s) as connection,
+        ):
+            if read_standing(connection, self._names.values()) != standing:
+                return ()  # another agent was faster, and its marker is newer
+            found = read_databases(connection)
+            lost = [
+                live
+                for live in sorted(self._names.values())
+                if parse_marker(_require(found, live).comment) != standing
+            ]
+            for live in lost:
+                comment = live_comment(found[live].comment, change)
+                over = is_recorded(connection, change.id)
+                _comment(connection, live, committed_comment(comment) if over else comment)
+            return tuple(lost)
+
+    def reopen(self) -> None:
+        """Let sessions in whatever change had barred them, as they were let in before."""
+        with (
+            translated(", ".join(self._names.values())),
+            self._control.transaction(lock_s=self._server.limits.lock_s) as connection,
+        ):
+            found = read_databases(connection)
+            unbar(connection, self._names.values())
+            for database, fence in sorted(read_fences(connection).items()):
+                if database in self._names.values() and database in found:
+                    run(connection, restore_statement(database, fence))
+                    run(connection, "DELETE FROM public.fences WHERE database = %s", [database])
+
+    def take_as(self, change: ChangeRef, closes: ChangeRef | None) -> None:
+        """Say of the live databases, as they are, that a change brought them and is committed.
+
+        Args:
+            change: That change.
+            closes: One that had begun with the databases and never came to its end.
+        """
+        names = sorted(self._names.values())
+        with (
+            translated(", ".join(names)),
+            self._control.transaction(lock_s=self._server.limits.lock_s) as connection,
+        ):
+            found = read_databases(connection)
+            for live in names:
+                comment = live_comment(_require(found, live).comment, change)
+                _comment(connection, live, committed_comment(comment))
+            opened = {live: Fence(found[live].allow, found[live].limit) for live in names}
+            if closes is not None and read_record(connection, closes.id, _SWAPS) is not None:
+                self._control.write(connection, closes, Event.BACK, opened)
+            self._control.write(connection, change, Event.OVER, opened)
+            self._control.write(connection, change, Event.COMMITTED, opened)
 
     # ---- around it -------------------------------------------------------------------------------
 

@@ -319,6 +319,37 @@ class SqliteEngine(SqliteFacts):
             raise CutOverFailed(detail=f"{change.id} is not cut over")
         self._layout.write_committed(live, change.id)
 
+    def heal_marker(self) -> tuple[str, ...]:
+        """Write the record file again where the live set lost it."""
+        marker = self.marker()
+        live = self._layout.live_set()
+        if marker is None or self._layout.marker(live) is not None:
+            return ()
+        self._layout.write_marker(live, marker)
+        return (live.name,)
+
+    def take_as(
+        self, change: ChangeRef, target: MigrationSet, closes: ChangeRef | None = None
+    ) -> None:
+        """Let everybody in, then write state rows, marker and commit into the live set."""
+        from ncen_updater.databases.migrations.runner import Runner
+        from ncen_updater.databases.migrations.sqlite_dialect import SqliteDialect
+
+        layout = self._layout
+        self.baseline(change, target)
+        live = layout.live_set()
+        if not layout.open():
+            layout.settle_role(live)
+            durable.symlink(Path("sets", live.name), layout.live)
+        for link in layout.fence_links():
+            durable.remove(link)
+        for name in self.names:
+            Runner(SqliteDialect(layout.file(live, name)), name).mark(change)
+        layout.write_marker(live, Marker(change.release, change.generation, change.id))
+        layout.write_committed(live, change.id)
+        if closes is not None and layout.touched(live) == closes.id:
+            durable.remove(live / "touched.json")
+
     def cut_back(self, change: ChangeRef) -> None:
         """Let the fence point at the previous set, then take ``live`` away: fenced, as it was.
 

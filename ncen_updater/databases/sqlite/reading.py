@@ -130,16 +130,26 @@ class SqliteFacts(DatabaseEngine):
         return marker is not None and marker.change == change.id
 
     def marker(self) -> Marker | None:
-        """What the live set says it is; compared with the state row in every file."""
+        """What the live set says it is; compared with the state row in every file.
+
+        A record file that was lost (files of a set that were put elsewhere and back) is made up for
+        by the files, where the set bears the name of the change that they speak of.
+        """
         live = self._layout.live_set()
         marker = self._layout.marker(live)
+        states: dict[str, Marker | None] = {}
         for name in self.names:
             path = self._layout.file(live, name)
             if not path.is_file():
                 raise SetMissing(database=path)
-            inside = self._state(path, name)
-            if inside != marker:
-                raise MarkersDisagree(reason=f"{name}: {inside}; {live.name}: {marker}")
+            states[name] = self._state(path, name)
+        inside = next(iter(states.values()))
+        if marker is None and inside is not None and set(states.values()) == {inside}:
+            said = (live.name.removeprefix("next_"), self._layout.committed(live))
+            marker = inside if inside.change in said else None
+        for name, state in states.items():
+            if state != marker:
+                raise MarkersDisagree(reason=f"{name}: {state}; {live.name}: {marker}")
         return marker
 
     def leftovers(self) -> tuple[tuple[str, Role, str], ...]:

@@ -9,6 +9,7 @@ from ncen_updater.i18n import N_, Text
 from ncen_updater.policy.collection import NamedByJournal
 from ncen_updater.upgrade.collecting import drop_sets, may_go, torn_sets
 from ncen_updater.upgrade.context import StepContext, reference
+from ncen_updater.upgrade.elapsed import witness
 from ncen_updater.upgrade.errors import SoakFailed
 from ncen_updater.upgrade.model import StepName
 from ncen_updater.upgrade.steps.base import Facts, Step
@@ -88,6 +89,7 @@ class Collect(Step):
     def do(self, context: StepContext) -> Facts:
         """Drop, one thing after the other; what is gone already does not matter."""
         site = context.site
+        witness(context.journal, site.clock)
         decision = may_go(
             site,
             context.journal,

@@ -1,0 +1,53 @@
+"""How much time has passed at a site, whatever its clock was set to meanwhile. Pure.
+
+What is kept for some days must not go because a clock jumped ahead. So the days are counted by the
+clock of the machine that nobody sets, which begins anew with each start; over a restart, where only
+the wall clock tells anything, no more than a little counts. What is counted too low is kept longer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+__all__ = ["OFF_AT_MOST_S", "Seen", "advance"]
+
+#: So much counts for the time between the last look before a restart and the restart.
+OFF_AT_MOST_S = 86_400.0
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One look at the clocks.
+
+    Attributes:
+        boot: Which start of the machine it was.
+        monotonic_s: Seconds since that start.
+        wall: The time of day, UTC.
+        total_s: Seconds that have been counted up to here.
+    """
+
+    boot: str
+    monotonic_s: float
+    wall: datetime
+    total_s: float = 0.0
+
+
+def advance(last: Seen | None, boot: str, monotonic_s: float, wall: datetime) -> Seen:
+    """Return the next look.
+
+    Args:
+        last: The look before; None at the first.
+        boot: Which start of the machine it is.
+        monotonic_s: Seconds since that start.
+        wall: The time of day, UTC.
+    """
+    if last is None:
+        return Seen(boot, monotonic_s, wall)
+    if boot == last.boot and monotonic_s >= last.monotonic_s:
+        passed = monotonic_s - last.monotonic_s
+    else:
+        # Since the start at least that long, and before it what the wall clock says, up to a limit.
+        told = (wall - last.wall).total_seconds()
+        passed = min(max(told, monotonic_s), monotonic_s + OFF_AT_MOST_S)
+    return Seen(boot, monotonic_s, wall, last.total_s + max(passed, 0.0))

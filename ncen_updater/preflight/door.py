@@ -1,0 +1,32 @@
+"""Does somebody else keep officers out?"""
+
+from __future__ import annotations
+
+from ncen_updater.findings import Finding
+from ncen_updater.i18n import N_
+from ncen_updater.preflight.base import Context, strict
+
+__all__ = ["check_door"]
+
+
+def check_door(context: Context) -> tuple[Finding, ...]:
+    """NU-6336 where the door was closed by a change that this journal does not know.
+
+    Two agents with a journal each may look after one application by mistake. Whoever came second
+    would take the first one's door for one that people closed, and leave it closed at its end.
+    """
+    other = context.application.closed_by()
+    if not other or other in context.changes:
+        return ()
+    return (
+        strict(
+            6336,
+            N_("Officers are kept out by the change {change}, which this journal does not know."),
+            N_(
+                "Another agent is at work here, or this journal is an old one: let that agent "
+                "finish with 'ncen-updater resume'. If there is none, remove the file {path}."
+            ),
+            change=other,
+            path=str(context.config.application.door_file),
+        ),
+    )

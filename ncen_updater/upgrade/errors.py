@@ -24,6 +24,7 @@ __all__ = [
     "LaterHopFailed",
     "LockUnusable",
     "NeedsPerson",
+    "NotAsKept",
     "NotRehearsed",
     "NothingToApprove",
     "NothingToConfirm",
@@ -283,6 +284,21 @@ class NotRehearsed(UpdaterError):
     exit_code = ExitCode.REHEARSAL_STALE
     what = N_("Release {version} has passed no rehearsal at this site.")
     remedy = N_("Run 'ncen-updater rehearse' and read what it says.")
+
+
+class NotAsKept(UpdaterError):
+    """Kept databases whose schema is not the one that was recorded when they were put aside."""
+
+    code = "NU-6035"
+    exit_code = ExitCode.NEEDS_PERSON
+    what = N_(
+        "The structure of {database} as it would be restored is not the one that was recorded of"
+        " {version}."
+    )
+    remedy = N_(
+        "Nothing was cut over. Find out who changed the kept databases; send the Secretariat what"
+        " 'ncen-updater doctor' and 'history' say."
+    )
 
 
 class NothingToApprove(UpdaterError):

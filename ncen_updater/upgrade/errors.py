@@ -207,8 +207,8 @@ class RecordsWouldBeLost(UpdaterError):
     code = "NU-6015"
     exit_code = ExitCode.APPROVAL_MISSING
     what = N_(
-        "Going back to {version} would lose at least {count} records entered or changed since "
-        "({tables}); what was deleted since would come back."
+        "{way} It would lose at least {count} records entered or changed since ({tables}); what was"
+        " deleted since would come back."
     )
     remedy = N_(
         "Release {current} cannot go back keeping them ({reason}). To go back all the same, "

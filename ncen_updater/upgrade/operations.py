@@ -331,6 +331,7 @@ class Operations:
         loses = way.mode is Mode.RESTORE
         if loses and (accept_loss is None or accept_loss < way.lost_total):
             raise RecordsWouldBeLost(
+                way=way.words,
                 version=way.target,
                 current=way.origin,
                 count=way.lost_total,

@@ -27,6 +27,7 @@ from ncen_updater.upgrade.fingerprints import (
 from ncen_updater.upgrade.model import ChangeKind, Mode, StepName
 from ncen_updater.upgrade.reverse import reversed_checks
 from ncen_updater.upgrade.steps.base import Facts, Step
+from ncen_updater.upgrade.way_words import way_words
 from ncen_updater.upgrade.ways import BY_CODE, UNCHANGED, UNDOES, lost_words, records_lost
 
 __all__ = ["Copy", "CutOver", "Fence", "Migrate"]
@@ -49,9 +50,11 @@ class Fence(Step):
         lost = records_lost(context.site, context.journal, context.ref)
         total = sum(sum(tables.values()) for tables in lost.values())
         if total > context.count_of("accepted_loss"):
+            origin, target = context.change.from_version, context.change.to_version
             raise RecordsWouldBeLost(
-                version=context.change.to_version,
-                current=context.change.from_version,
+                way=way_words(Back.RESTORES, origin, target),
+                version=target,
+                current=origin,
                 count=total,
                 tables=lost_words(lost),
                 reason=Text(N_("records were entered after the question was asked")),

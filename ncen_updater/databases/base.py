@@ -228,11 +228,22 @@ class DatabaseEngine(abc.ABC):
         target: MigrationSet,
         origin: MigrationSet | None,
         progress: Progress,
-    ) -> None:
+    ) -> bool:
         """Bring every candidate to the target's schema, as the application's role, then analyze.
 
         Each migration runs with its ledger row in one transaction, within its time-outs; ``verify``
         files run after each ``up``. Marks release and generation inside each candidate.
+
+        Returns:
+            Whether anything ran that wrote to a candidate beyond the agent's own tables. A change
+            of the schema alone may be left out: the fingerprint tells that.
+        """
+
+    @abc.abstractmethod
+    def mark(self, change: ChangeRef) -> None:
+        """Mark release and generation inside each candidate, and run nothing of any release.
+
+        For a way back that leaves schema and rows as they were copied.
         """
 
     @abc.abstractmethod

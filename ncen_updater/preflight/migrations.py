@@ -16,7 +16,7 @@ __all__ = ["check_migrations"]
 
 
 def check_migrations(context: Context) -> tuple[Finding, ...]:
-    """NU-6320 where ledger and release do not fit; NU-6321 for each migration with no way back."""
+    """NU-6320 where ledger and release do not fit; NU-6321, 6324: no way back keeps records."""
     if context.final:
         return ()
     if context.target is None:
@@ -37,6 +37,19 @@ def check_migrations(context: Context) -> tuple[Finding, ...]:
                 ),
                 reason=str(error),
                 code=error.code,
+            ),
+        )
+    if context.target.command is not None:
+        reasons = {reason for _, _, reason in plan.irreversible}
+        return (
+            advisory(
+                6324,
+                N_(
+                    "The release migrates with a program of its own; unless it changes nothing in"
+                    " the databases, no way back keeps records: {reason}"
+                ),
+                N_("The rehearsal shows whether it changes anything."),
+                reason="; ".join(sorted(reasons)),
             ),
         )
     return tuple(

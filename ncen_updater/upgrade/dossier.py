@@ -8,6 +8,7 @@ from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
 from ncen_updater.findings import Finding
+from ncen_updater.i18n import Text
 from ncen_updater.policy.approval import Approval, Basis
 from ncen_updater.policy.windows import next_opening
 from ncen_updater.release.manifest import Notes
@@ -16,6 +17,7 @@ from ncen_updater.upgrade.context import Site
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.owed import left_behind
 from ncen_updater.upgrade.predictions import Compared, compared
+from ncen_updater.upgrade.way_words import Back, way_words
 
 __all__ = ["Dossier", "DossierHop", "gather"]
 
@@ -26,6 +28,7 @@ class DossierHop:
 
     Attributes:
         notes: What the Secretariat says of the release, by language.
+        way_back: The way back, with what the rehearsal showed of it.
         why_no_way_back: What cannot be undone keeping records: database, migration, reason.
         report: What the rehearsal found of it, as the journal has it; None without a rehearsal.
     """
@@ -35,7 +38,7 @@ class DossierHop:
     required: bool
     urgency: str
     notes: Mapping[str, Notes]
-    keeps_records: bool
+    way_back: Back
     why_no_way_back: Sequence[tuple[str, str, str]]
     migrations: int
     unpacked_bytes: int
@@ -48,6 +51,16 @@ class DossierHop:
             return None
         stop = self.report["stop_s"]
         return stop["low"], stop["likely"], stop["high"]
+
+    @property
+    def keeps_records(self) -> bool:
+        """Whether a rollback keeps what officers enter."""
+        return self.way_back is Back.KEEPS
+
+    @property
+    def way_words(self) -> Text:
+        """The way back in one sentence, as the rollback will say it."""
+        return way_words(self.way_back, self.version, self.origin)
 
     @property
     def unmapped(self) -> int:
@@ -149,13 +162,13 @@ def gather(site: Site, journal: Journal, found: Subject) -> Dossier:
             required=hop.document.manifest.required,
             urgency=hop.document.manifest.urgency.value,
             notes=hop.document.manifest.notes,
-            keeps_records=hop.keeps_records,
-            why_no_way_back=tuple(hop.migrations.irreversible),
+            way_back=hop.way.back,
+            why_no_way_back=tuple(hop.way.reasons),
             migrations=len(hop.migrations.steps),
             unpacked_bytes=hop.offer.unpacked_bytes,
             report=rehearsed.get((str(hop.origin), hop.document.manifest.version)),
         )
-        for hop in found.plan.hops
+        for hop in found.plan.learnt(report).hops
     )
     left = left_behind(journal) & {hop.version for hop in hops}
     return Dossier(

@@ -24,6 +24,7 @@ __all__ = [
     "LaterHopFailed",
     "LockUnusable",
     "NeedsPerson",
+    "NotAsKept",
     "NotRehearsed",
     "NothingToApprove",
     "NothingToConfirm",
@@ -209,8 +210,8 @@ class RecordsWouldBeLost(UpdaterError):
     code = "NU-6015"
     exit_code = ExitCode.APPROVAL_MISSING
     what = N_(
-        "Going back to {version} would lose at least {count} records entered or changed since "
-        "({tables}); what was deleted since would come back."
+        "{way} It would lose at least {count} records entered or changed since ({tables}); what was"
+        " deleted since would come back."
     )
     remedy = N_(
         "Release {current} cannot go back keeping them ({reason}). To go back all the same, "
@@ -286,6 +287,21 @@ class NotRehearsed(UpdaterError):
     exit_code = ExitCode.REHEARSAL_STALE
     what = N_("Release {version} has passed no rehearsal at this site.")
     remedy = N_("Run 'ncen-updater rehearse' and read what it says.")
+
+
+class NotAsKept(UpdaterError):
+    """Kept databases whose schema is not the one that was recorded when they were put aside."""
+
+    code = "NU-6035"
+    exit_code = ExitCode.NEEDS_PERSON
+    what = N_(
+        "The structure of {database} as it would be restored is not the one that was recorded of"
+        " {version}."
+    )
+    remedy = N_(
+        "Nothing was cut over. Find out who changed the kept databases; send the Secretariat what"
+        " 'ncen-updater doctor' and 'history' say."
+    )
 
 
 class NothingToApprove(UpdaterError):

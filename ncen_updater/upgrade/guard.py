@@ -10,6 +10,7 @@ from ncen_updater.preflight.agent_version import check_agent_version
 from ncen_updater.preflight.base import Context, run
 from ncen_updater.preflight.clock import check_clock
 from ncen_updater.preflight.current_slot import check_current_slot
+from ncen_updater.preflight.migrations import check_migrations
 from ncen_updater.preflight.path import check_path
 from ncen_updater.preflight.reference_data import check_reference_data
 from ncen_updater.preflight.registry import ALL_CHECKS
@@ -22,9 +23,17 @@ from ncen_updater.upgrade.names import JOURNAL
 __all__ = ["preflight_findings"]
 
 # The way back must not be barred by what only concerns a newer release, nor by a wrong clock, nor
-# by damage to the very release that is to be left.
+# by damage to the very release that is to be left. Which migrations are undone was planned with the
+# way itself; one to kept databases needs none, and no file of them.
 ONLY_FORWARD = frozenset(
-    {check_path, check_reference_data, check_agent_version, check_clock, check_current_slot}
+    {
+        check_path,
+        check_reference_data,
+        check_agent_version,
+        check_clock,
+        check_current_slot,
+        check_migrations,
+    }
 )
 CLOCK = "clock.json"
 
@@ -50,6 +59,7 @@ def preflight_findings(
     with Journal.open(site.state / JOURNAL, read_only=True) as journal:
         open_change = journal.open_change()
         changes = frozenset(change.id for change in journal.changes())
+    leads_up = target > origin
     context = Context(
         config=site.config,
         change=reference,
@@ -60,14 +70,13 @@ def preflight_findings(
         agent_version=site.agent_version,
         now=site.clock.now(),
         newest_signed_time=TrustClock(site.config.paths.received_directory / CLOCK).floor,
-        target=site.migrations(target),
-        origin=site.migrations(origin),
+        target=site.migrations(target) if leads_up else None,
+        origin=site.migrations(origin) if leads_up else None,
         fetched=True,
         open_change=open_change.id if open_change else None,
         changes=changes,
         full=full,
         progress=progress or Silent(),
     )
-    leads_up = target > origin
     checks = [check for check in ALL_CHECKS if leads_up or check not in ONLY_FORWARD]
     return run(checks, context).findings

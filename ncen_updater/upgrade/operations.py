@@ -15,7 +15,7 @@ from datetime import datetime
 
 from packaging.version import Version
 
-from ncen_updater.databases.base import Marker
+from ncen_updater.databases.base import Marker, Strategy
 from ncen_updater.feed.path import NoPath, UpgradePath
 from ncen_updater.i18n import N_, Text
 from ncen_updater.progress import Progress
@@ -60,7 +60,7 @@ from ncen_updater.upgrade.requiring import (
 )
 from ncen_updater.upgrade.runner import Checkpoint, Runner, no_checkpoint
 from ncen_updater.upgrade.situation import look
-from ncen_updater.upgrade.ways import Way, way_back
+from ncen_updater.upgrade.ways import BY_CODE, UNDOES, Way, way_back
 
 __all__ = ["JOURNAL", "LOCK", "Operations", "Result", "new_change_id"]
 
@@ -352,7 +352,8 @@ class Operations:
             product=self._site.config.site.product,
             from_version=str(origin),
             to_version=str(target),
-            strategy=self._site.config.databases.strategy,
+            # What was kept is copied, also where upgrades migrate in place.
+            strategy=Strategy.COPY.value if source else self._site.config.databases.strategy,
             generation=(marker.generation if marker else 0) + 1,
             created_at=self._site.clock.now(),
             source=source,
@@ -365,6 +366,7 @@ class Operations:
         loses = way.mode is Mode.RESTORE
         if loses and (accept_loss is None or accept_loss < way.lost_total):
             raise RecordsWouldBeLost(
+                way=way.words,
                 version=way.target,
                 current=way.origin,
                 count=way.lost_total,
@@ -397,7 +399,11 @@ class Operations:
         self, journal: Journal, way: Way, closes: str | None, soak_of: str | None = None
     ) -> Outcome:
         change = self._new_change(ChangeKind.ROLLBACK, way.origin, way.target, way.mode, way.source)
-        facts = {"accepted_loss": way.accepted, **taken_over(journal, closes)}
+        facts: dict[str, object] = {
+            "accepted_loss": way.accepted, UNDOES: way.undoes, **taken_over(journal, closes),
+        }  # fmt: skip
+        if way.by_code:
+            facts[BY_CODE] = True
         if soak_of is not None:
             facts[SOAK_OF] = soak_of
         journal.begin(change, facts, closes=closes)

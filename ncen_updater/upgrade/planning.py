@@ -6,8 +6,9 @@ once), since the migrations are in them. It changes nothing that runs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from packaging.version import Version
 
@@ -16,14 +17,18 @@ from ncen_updater.databases.base import (
     ChangeRef,
     CopyPlan,
     DatabaseFacts,
-    Direction,
     MigrationPlan,
     MigrationSet,
-    PlannedMigration,
     Role,
     Strategy,
 )
-from ncen_updater.databases.migrations.planner import plan_steps
+from ncen_updater.databases.migrations.planner import (
+    Back,
+    WayBack,
+    after_steps,
+    plan_set,
+    plan_way_back,
+)
 from ncen_updater.databases.migrations.render import render_sql
 from ncen_updater.feed.path import UpgradePath
 from ncen_updater.findings import Finding, Severity
@@ -36,10 +41,12 @@ from ncen_updater.upgrade.guard import preflight_findings
 from ncen_updater.upgrade.model import DOWNTIME, StepName
 from ncen_updater.upgrade.obtaining import build, held_trees
 from ncen_updater.upgrade.steps import all_steps
+from ncen_updater.upgrade.way_words import way_words
 
 __all__ = ["HopPlan", "Plan", "PlannedStep", "make_plan", "planned_steps"]
 
 PLAN_ID = "planned2"  # stands for the change that does not exist yet
+PLAN_DIGITS = "234567"  # the digits of ids, for the hops after it
 NOT_YET: dict[str, Text] = {
     "rehearse": Text(N_("the rehearsal, with a command of its own: rehearse")),
     "wait": Text(N_("approvals and the window: the service waits for them")),
@@ -79,7 +86,7 @@ class HopPlan:
         migrations: What will run, in order, and what has no way down.
         copy: How each database will be copied; only known for the first hop.
         findings: What the preflight says now; only for the first hop.
-        keeps_records: Whether a rollback after the commit keeps every record.
+        way: The way back after the commit, as a rollback will take it.
     """
 
     origin: Version
@@ -90,11 +97,17 @@ class HopPlan:
     databases: Sequence[DatabaseFacts]
     copy: CopyPlan | None
     findings: Sequence[Finding]
+    way: WayBack
 
     @property
     def keeps_records(self) -> bool:
-        """Whether a rollback after the commit keeps every record."""
-        return not self.migrations.irreversible
+        """Whether it is known now that a rollback after the commit keeps every record."""
+        return self.way.back is Back.KEEPS
+
+    @property
+    def way_words(self) -> Text:
+        """The way back in one sentence, as the rollback will say it."""
+        return way_words(self.way.back, self.offer.version, self.origin)
 
     def facts(self) -> dict[str, object]:
         """JSON-able facts; the digest of the plan is made of them."""
@@ -119,7 +132,7 @@ class HopPlan:
             "command": list(manifest.migrator.argv) if manifest.migrator else None,
             "irreversible": [
                 {"database": database, "id": id_, "reason": reason}
-                for database, id_, reason in self.migrations.irreversible
+                for database, id_, reason in self.way.reasons
             ],
             "rollback_keeps_records": self.keeps_records,
         }
@@ -133,12 +146,34 @@ class Plan:
     engine: str
     hops: tuple[HopPlan, ...]
     steps: tuple[PlannedStep, ...]
+    planned: str | None = None
 
     @property
     def digest(self) -> str:
-        """What an approval binds to: strategy, releases and every migration by digest."""
+        """What an approval binds to: strategy, releases and every migration by digest.
+
+        What a rehearsal showed since is not in it: the approval is bound to that by itself.
+        """
+        if self.planned is not None:
+            return self.planned
         facts = {"strategy": self.strategy.value, "hops": [hop.facts() for hop in self.hops]}
         return sha256_hex(canonical_json(facts))
+
+    def learnt(self, report: Mapping[str, Any] | None) -> Plan:
+        """Return the plan with what a rehearsal of it showed of the ways back; same digest.
+
+        Args:
+            report: The report of a rehearsal; one of another plan says nothing.
+        """
+        if report is None or report.get("plan") != self.digest:
+            return self
+        shown = {(hop["from"], hop["to"]): hop.get("unchanged") for hop in report["hops"]}
+        hops = []
+        for hop in self.hops:
+            unchanged = shown.get((str(hop.origin), hop.document.manifest.version))
+            way = hop.way if unchanged is None else hop.way.learnt(unchanged=bool(unchanged))
+            hops.append(replace(hop, way=way))
+        return replace(self, hops=tuple(hops), planned=self.digest)
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -167,6 +202,7 @@ class Plan:
             "hops": [
                 {
                     **hop.facts(),
+                    "way_back": hop.way.back.value,
                     "databases": [
                         {"name": f.name, "physical": f.physical, "bytes": f.size_bytes}
                         for f in hop.databases
@@ -205,21 +241,36 @@ def make_plan(site: Site, current: Version, path: UpgradePath, progress: Progres
     """
     hops: list[HopPlan] = []
     origin = current
+    engine = site.engine
+    live = ChangeRef(PLAN_ID, 0, Strategy(site.config.databases.strategy), str(current))
+    ledgers: Mapping[str, Sequence[AppliedMigration]] = {
+        name: engine.applied(Role.LIVE, name, live) for name in engine.names
+    }
     for number, offer in enumerate(path.hops):
         document = _prepare(site, offer, progress)
         target = site.migrations(offer.release_version)
         before = site.migrations(origin)
+        # Each hop has an id of its own: the rows that it adds to the ledgers are what a way back
+        # undoes.
         reference = ChangeRef(
-            PLAN_ID, 0, Strategy(site.config.databases.strategy), str(offer.version)
+            f"{PLAN_ID[:-1]}{PLAN_DIGITS[number % len(PLAN_DIGITS)]}",
+            0,
+            Strategy(site.config.databases.strategy),
+            str(offer.version),
         )
+        findings: Sequence[Finding] = ()
+        copy: CopyPlan | None = None
+        migrations = plan_set(engine.names, ledgers, target, before)
+        ledgers = after_steps(ledgers, migrations, reference)
+        way = plan_way_back(engine.names, ledgers, target, before, reference.id)
         if number == 0:
-            migrations = site.engine.plan_migrations(Role.LIVE, reference, target, before)
             findings = preflight_findings(site, reference, origin, progress)
-            copy: CopyPlan | None = site.engine.plan_copy(reference)
-        else:
-            migrations, findings, copy = _after(before, target), (), None
-        databases = site.engine.describe()
-        hops.append(HopPlan(origin, offer, document, migrations, target, databases, copy, findings))
+            copy = engine.plan_copy(reference)
+        hops.append(
+            HopPlan(
+                origin, offer, document, migrations, target, engine.describe(), copy, findings, way
+            )
+        )
         origin = offer.release_version
     return Plan(
         Strategy(site.config.databases.strategy), site.engine.kind, tuple(hops), planned_steps()
@@ -236,20 +287,3 @@ def _prepare(site: Site, offer: Offer, progress: Progress) -> ReleaseDocument:
     fetched = site.source.fetch_smallest(offer, held, progress)
     build(site.slots, site.source, offer, fetched, held, progress)
     return fetched.document
-
-
-def _after(before: MigrationSet, target: MigrationSet) -> MigrationPlan:
-    """What runs on a later hop: the ledger will hold all of the release before; pure."""
-    steps: list[PlannedMigration] = []
-    irreversible: list[tuple[str, str, str]] = []
-    for database, migrations in target.databases.items():
-        applied = [
-            AppliedMigration(m.migration.id, Direction.UP, m.up_sha256, before.release, "", "")
-            for m in before.databases.get(database, ())
-        ]
-        plan = plan_steps(database, applied, migrations, before.databases.get(database, ()))
-        steps += plan.steps
-        irreversible += plan.irreversible
-    if target.command is not None:
-        irreversible.append(("*", "migrator", target.command.no_way_back))
-    return MigrationPlan(tuple(steps), tuple(irreversible))

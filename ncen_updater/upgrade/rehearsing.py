@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
-
-from packaging.version import Version
+from dataclasses import dataclass, field, replace
 
 from ncen_updater.databases.base import ChangeRef, CopyPlan, Role, Strategy, TableDigest
 from ncen_updater.databases.migrations.checks import Value, ask, compare, unmapped
+from ncen_updater.databases.migrations.planner import Back, WayBack, way_target
 from ncen_updater.errors import UpdaterError
 from ncen_updater.feed.path import UpgradePath
 from ncen_updater.i18n import N_, Text
@@ -23,7 +22,8 @@ from ncen_updater.progress import Progress
 from ncen_updater.release.manifest import Manifest, When
 from ncen_updater.upgrade.basis import basis_now, basis_to_json
 from ncen_updater.upgrade.context import Site
-from ncen_updater.upgrade.errors import ChecksFailed, NeedsPerson, RehearsalFailed
+from ncen_updater.upgrade.errors import ChecksFailed, NeedsPerson, NotAsKept, RehearsalFailed
+from ncen_updater.upgrade.fingerprints import differing, fingerprints_of
 from ncen_updater.upgrade.interruption import Interruption
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.planning import HopPlan, Plan, make_plan
@@ -75,10 +75,24 @@ class _Hop:
     copy_s: float = 0.0
     migrate_s: float = 0.0
     back_s: float | None = None
+    restore_s: float | None = None
     checks: dict[str, tuple[Value, Value]] = field(default_factory=dict)
     maps: list[dict[str, object]] = field(default_factory=list)
     tables: dict[str, dict[str, list[int]]] = field(default_factory=dict)
     back_differs: list[str] = field(default_factory=list)
+    same_schema: bool = False
+    wrote: bool = True
+    stood: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether the migration changed neither schema nor rows."""
+        return self.same_schema and not self.wrote and not self.tables
+
+    @property
+    def way(self) -> WayBack:
+        """The way back, with what was seen here."""
+        return self.plan.way.learnt(unchanged=self.unchanged)
 
 
 class Rehearser:
@@ -184,6 +198,7 @@ class Rehearser:
         copy_s = self._timed(
             lambda: made.append(engine.copy_again(reference, again, self._progress))
         )
+        kept_s = self._as_kept(reference, again, str(plan.hops[0].origin))
         engine.discard(again, made[0])
         before = self._digests(reference)
         hops = [_Hop(hop, copy_s=copy_s) for hop in plan.hops]
@@ -192,8 +207,11 @@ class Rehearser:
             self._up(hop, reference)
             digests.append(self._digests(reference))
             hop.tables = _tables(digests[-2], digests[-1])
+        for hop in hops:
+            if hop.way.back is not Back.KEEPS:
+                hop.restore_s = round(copy_s + kept_s, 3)
         for number in range(len(hops) - 1, -1, -1):
-            if not hops[number].plan.keeps_records:
+            if hops[number].way.back is not Back.KEEPS:
                 break  # and with it every hop before: there is no way back over it
             self._back(hops[number], reference)
             hops[number].back_differs = _differences(digests[number], self._digests(reference))
@@ -203,6 +221,22 @@ class Rehearser:
             "sizes": {facts.name: facts.size_bytes for facts in engine.describe()},
             "hops": [self._report(hop) for hop in hops],
         }
+
+    def _as_kept(self, reference: ChangeRef, again: ChangeRef, release: str) -> float:
+        """Rehearse the way back to kept databases, on a copy of those from before; in seconds.
+
+        Raises:
+            NotAsKept: If a copy is not what it was copied from.
+        """
+        engine = self._site.engine
+        self._tell(N_("rehearsing the way back to kept databases"))
+        before = fingerprints_of(engine, Role.CANDIDATE, reference)
+        begin = self._clock()
+        differs = differing(before, fingerprints_of(engine, Role.CANDIDATE, again))
+        if differs:
+            raise NotAsKept(database=", ".join(differs), version=release)
+        engine.mark(again)
+        return round(self._clock() - begin, 3)
 
     def _digests(self, reference: ChangeRef) -> Digests:
         engine = self._site.engine
@@ -216,13 +250,14 @@ class Rehearser:
         self._tell(N_("rehearsing the migrations to {version}"), version=manifest.version)
         hop.maps = self._maps(manifest, step)
         begin = self._clock()
+        as_copied = fingerprints_of(engine, Role.CANDIDATE, step)
         before = ask(engine, Role.CANDIDATE, step, manifest.checks, When.BEFORE)
         origin = site.migrations(hop.plan.origin)
-        engine.migrate(step, hop.plan.target, origin, self._progress)
+        hop.stood = {n: len(engine.applied(Role.CANDIDATE, n, step)) for n in engine.names}
+        hop.wrote = engine.migrate(step, hop.plan.target, origin, self._progress)
         after = ask(engine, Role.CANDIDATE, step, manifest.checks, When.AFTER)
         failures = compare(manifest.checks, before, after)
-        for name in engine.names:
-            engine.fingerprint(Role.CANDIDATE, name, step)
+        hop.same_schema = fingerprints_of(engine, Role.CANDIDATE, step) == as_copied
         hop.migrate_s = round(self._clock() - begin, 3)
         hop.checks = {name: (before.get(name), after.get(name)) for name in (*before, *after)}
         if failures:
@@ -235,10 +270,21 @@ class Rehearser:
         self._tell(N_("rehearsing the way back to {version}"), version=hop.plan.origin)
         checks = reversed_checks(manifest.checks)
         before = ask(engine, Role.CANDIDATE, step, checks, When.BEFORE)
-        target = site.migrations(Version(str(hop.plan.origin)))
-        hop.back_s = self._timed(
-            lambda: engine.migrate(step, target, hop.plan.target, self._progress)
-        )
+        if hop.way.by_code:
+            hop.back_s = self._timed(lambda: engine.mark(step))
+        else:
+            names, newer = engine.names, hop.plan.target
+            # All hops are one change here: only the rows beyond those of before are this one's.
+            ledgers = {
+                name: [
+                    row if place >= hop.stood[name] else replace(row, change="")
+                    for place, row in enumerate(engine.applied(Role.CANDIDATE, name, step))
+                ]
+                for name in names
+            }
+            older = site.migrations(hop.plan.origin)
+            target = way_target(names, ledgers, newer, older, reference.id)
+            hop.back_s = self._timed(lambda: engine.migrate(step, target, newer, self._progress))
         after = ask(engine, Role.CANDIDATE, step, checks, When.AFTER)
         failures = compare(checks, before, after)
         if failures:
@@ -277,7 +323,10 @@ class Rehearser:
             "migrate_s": hop.migrate_s,
             "back_s": hop.back_s,
             "back_differs": hop.back_differs,
-            "keeps_records": hop.plan.keeps_records,
+            "restore_s": hop.restore_s,
+            "way_back": hop.way.back.value,
+            "unchanged": hop.unchanged,
+            "keeps_records": hop.way.back is Back.KEEPS,
             "checks": {name: list(values) for name, values in hop.checks.items()},
             "maps": hop.maps,
             "tables": hop.tables,

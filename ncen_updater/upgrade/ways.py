@@ -8,12 +8,32 @@ from dataclasses import dataclass, field
 from packaging.version import Version
 
 from ncen_updater.databases.base import ChangeRef, Role, Strategy
+from ncen_updater.databases.errors import LedgerUnreadable
+from ncen_updater.databases.migrations.planner import Back, WayBack, plan_way_back
+from ncen_updater.errors import UpdaterError
+from ncen_updater.i18n import N_, Text
 from ncen_updater.upgrade.context import Site
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.memory import Memory, PreviousSet
 from ncen_updater.upgrade.model import Change, ChangeKind, Mode, StepName, StepState
+from ncen_updater.upgrade.way_words import way_words
 
-__all__ = ["Way", "entered_since", "last_upgrade", "lost_words", "records_lost", "way_back"]
+__all__ = [
+    "BY_CODE",
+    "UNCHANGED",
+    "UNDOES",
+    "Way",
+    "entered_since",
+    "last_upgrade",
+    "lost_words",
+    "records_lost",
+    "way_back",
+]
+
+#: Fact of an upgrade: its migration changed neither schema nor rows of any database.
+UNCHANGED = "databases_unchanged"
+#: Facts of a rollback: the databases stay as they are; and the upgrade that is undone.
+BY_CODE, UNDOES = "by_code", "undoes"
 
 
 def entered_since(
@@ -52,6 +72,8 @@ class Way:
     Attributes:
         mode: Migrate down, keeping every record, or restore what was kept.
         source: For a restore, the change whose previous databases are used.
+        undoes: The upgrade that is undone.
+        by_code: Whether only the code goes back, since the upgrade changed no database.
         reason: Why records cannot be kept.
         lost: Rows by database and table that a restore loses.
         accepted: So many a person agreed to lose.
@@ -61,9 +83,17 @@ class Way:
     target: Version
     mode: Mode
     source: str | None = None
-    reason: str = ""
+    undoes: str = ""
+    by_code: bool = False
+    reason: str | Text = ""
     lost: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     accepted: int = 0
+
+    @property
+    def words(self) -> Text:
+        """The way in the words of the plan that was made before the upgrade."""
+        back = Back.KEEPS if self.mode is Mode.MIGRATE else Back.RESTORES
+        return way_words(back, self.origin, self.target)
 
     @property
     def lost_total(self) -> int:
@@ -106,18 +136,18 @@ def way_back(site: Site, journal: Journal, current: Version) -> Way | None:
     if upgrade is None or Version(upgrade.from_version) not in site.slots.versions():
         return None
     target = Version(upgrade.from_version)
+    # Kept databases are copied and cut over whatever the site's strategy is: the originals that an
+    # upgrade in place migrated are not what is gone back to.
     reference = ChangeRef(
         upgrade.id,
         upgrade.generation,
-        Strategy(upgrade.strategy),
+        Strategy.COPY,
         str(target),
         source=upgrade.id,
     )
-    plan = site.engine.plan_migrations(
-        Role.LIVE, reference, site.migrations(target), site.migrations(current)
-    )
-    if not plan.irreversible:
-        return Way(current, target, Mode.MIGRATE)
+    planned, reason = _planned(site, journal, upgrade, reference)
+    if planned.back is Back.KEEPS:
+        return Way(current, target, Mode.MIGRATE, undoes=upgrade.id, by_code=planned.by_code)
     if not _kept(Memory(journal).previous_sets(), upgrade):
         return None
     return Way(
@@ -125,6 +155,34 @@ def way_back(site: Site, journal: Journal, current: Version) -> Way | None:
         target,
         Mode.RESTORE,
         source=upgrade.id,
-        reason="; ".join(f"{name} {id_}: {why}" for name, id_, why in plan.irreversible),
+        undoes=upgrade.id,
+        reason=reason,
         lost=records_lost(site, journal, reference),
     )
+
+
+def _planned(
+    site: Site, journal: Journal, upgrade: Change, reference: ChangeRef
+) -> tuple[WayBack, str | Text]:
+    """Say which way it is, and why records are lost; what is not whole bars the ways down only."""
+    engine, ledgers = site.engine, {}
+    try:
+        newer = older = site.migrations(Version(upgrade.to_version))
+        if newer.command is None:
+            older = site.migrations(Version(upgrade.from_version))
+    except UpdaterError as error:
+        return _not_whole(error)
+    try:
+        if newer.command is None:
+            ledgers = {n: engine.applied(Role.LIVE, n, reference) for n in engine.names}
+    except LedgerUnreadable as error:
+        return _not_whole(error)
+    unchanged = journal.facts(upgrade.id).get(UNCHANGED) is True
+    way = plan_way_back(engine.names, ledgers, newer, older, upgrade.id, unchanged=unchanged)
+    return way, "; ".join(f"{name} {id_}: {why}" for name, id_, why in way.reasons)
+
+
+def _not_whole(error: UpdaterError) -> tuple[WayBack, Text]:
+    words = N_("the ways down cannot be used: {cause} ({code})")
+    values = {"cause": error.what_text, "code": error.code}
+    return WayBack(Back.RESTORES), Text(words, values)

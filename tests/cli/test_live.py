@@ -245,7 +245,7 @@ def test_up_and_back_with_a_confirmation(site: LiveSite, broken_off: bool) -> No
     assert exit_code == 0
     assert json.loads(out)["changes"][0]["state"] == "finished"
     assert site.facts()[0] == "3.3.0"
-    assert "keeping every record" in site.run("rollback", "--dry-run").stdout
+    assert "keeps every record" in site.run("rollback", "--dry-run").stdout
     assert site.run("rollback").returncode == 2  # a question, and nobody to answer
     back = site.run("rollback", "--yes")
     assert back.returncode == 0

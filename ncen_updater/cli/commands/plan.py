@@ -64,8 +64,11 @@ def plan_for(
 ) -> tuple[UpgradePath | NoPath, Plan | None]:
     """Choose a path and plan it; no plan where there is nothing to install."""
     from ncen_updater.feed.path import UpgradePath
+    from ncen_updater.upgrade.journal import Journal
+    from ncen_updater.upgrade.names import JOURNAL
     from ncen_updater.upgrade.operations import Operations
     from ncen_updater.upgrade.planning import make_plan
+    from ncen_updater.upgrade.rehearsals import Rehearsals, RehearsalState
 
     with session.progress() as progress:
         progress.tell(Text(N_("reading the signed list")))
@@ -73,7 +76,11 @@ def plan_for(
         current = site.slots.current()
         if not isinstance(path, UpgradePath) or current is None:
             return path, None
-        return path, make_plan(site, current, path, progress)
+        made = make_plan(site, current, path, progress)
+        with Journal.open(site.state / JOURNAL, read_only=True) as journal:
+            shown = Rehearsals(journal).last(str(current), path.target.version)
+        passed = shown is not None and shown.state is RehearsalState.PASSED
+        return path, made.learnt(shown.report if shown is not None and passed else None)
 
 
 def plan_document(
@@ -109,13 +116,7 @@ def show_plan(session: AgentSession, made: Plan) -> None:
         for step in hop.migrations.steps:
             migration = {"database": step.database, "id": step.id}
             session.show(Text(N_("  migration {id} of {database}"), migration))
-        session.show(
-            Text(
-                N_("  a later rollback keeps every record")
-                if hop.keeps_records
-                else N_("  a later rollback loses what was entered since; it will be counted first")
-            )
-        )
+        session.show(f"  {hop.way_words.render(session.language)}")
     session.show()
     session.show(Text(N_("Steps (*: officers are out, -: not done by the command upgrade):")))
     for number, line in enumerate(made.steps, 1):

@@ -15,6 +15,7 @@ from ncen_updater.cli.session import AgentSession
 from ncen_updater.errors import ExitCode
 from ncen_updater.i18n import N_, Text
 from ncen_updater.upgrade.rehearsals import rehearsal_document
+from ncen_updater.upgrade.way_words import Back, way_words
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,11 +108,21 @@ def _show_hop(session: AgentSession, hop: Mapping[str, Any]) -> None:
             rows = {"table": f"{database}.{table}", "before": before, "after": after}
             session.show(Text(_words_of(before, after), rows))
     session.show(Text(N_("  {count} checks of the data hold"), {"count": len(hop["checks"])}))
-    if hop["back_s"] is None:
-        session.show(Text(N_("  there is no way back that keeps new records")))
-        return
-    seconds = {"seconds": format_duration(hop["back_s"])}
-    session.show(Text(N_("  the way back was tried too, in {seconds}"), seconds))
+    _show_way_back(session, hop)
+
+
+def _show_way_back(session: AgentSession, hop: Mapping[str, Any]) -> None:
+    back = Back(hop.get("way_back") or (Back.KEEPS if hop["keeps_records"] else Back.RESTORES))
+    words = way_words(back, hop["to"], hop["from"])
+    session.show(f"  {words.render(session.language)}")
+    if hop["back_s"] is not None:
+        seconds = {"seconds": format_duration(hop["back_s"])}
+        session.show(Text(N_("  the way back was tried too, in {seconds}"), seconds))
+    elif hop.get("restore_s") is not None:
+        seconds = {"seconds": format_duration(hop["restore_s"])}
+        session.show(
+            Text(N_("  the databases of before were restored on trial, in {seconds}"), seconds)
+        )
     if hop["back_differs"]:
         tables = {"tables": ", ".join(hop["back_differs"])}
         session.show(Text(N_("  after it these tables are not as before: {tables}"), tables))

@@ -42,14 +42,11 @@ def rollback(
             way = Operations(site, progress).way_back(accept_loss=accept_loss)
         values = {"origin": way.origin, "target": way.target, "count": way.lost_total,
                   "tables": way.lost_words}  # fmt: skip
-        session.show(
-            Text(
-                N_("{origin} -> {target}, losing {count} records: {tables}")
-                if way.lost_total
-                else N_("{origin} -> {target}, keeping every record"),
-                values,
-            )
-        )
+        session.show(way.words)
+        if way.reason:
+            session.show(Text(N_("Why: {reason}"), {"reason": way.reason}))
+        if way.lost_total:
+            session.show(Text(N_("It would lose {count} records: {tables}"), values))
         if dry_run:
             session.finish(
                 {

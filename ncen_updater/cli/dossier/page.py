@@ -227,8 +227,18 @@ class _Writer:
         parts: list[Child] = [element("h2", self.say(N_("The way back")))]
         parts += [element("p", self.say(line, **values)) for line in lines]
         for hop in dossier.hops:
+            parts.append(element("p", hop.way_words.render(self._language)))
             way = {"origin": hop.origin, "version": hop.version}
             back = hop.report["back_s"] if hop.report else None
+            restored = hop.report.get("restore_s") if hop.report else None
+            if restored is not None:
+                tried = N_(
+                    "{version} back to {origin}: the databases of before were restored on trial,"
+                    " {seconds}."
+                )
+                parts.append(
+                    element("p", self.say(tried, seconds=format_duration(restored), **way))
+                )
             if back is not None:
                 tried = N_("{version} back to {origin}: tried in the rehearsal, {seconds}.")
                 parts.append(element("p", self.say(tried, seconds=format_duration(back), **way)))

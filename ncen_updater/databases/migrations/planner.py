@@ -9,14 +9,15 @@ edited file, an unknown migration, or one that is missing below another that is 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from packaging.version import Version
-
 from ncen_updater.databases.base import (
     AppliedMigration,
+    ChangeRef,
     Direction,
     MigrationPlan,
     MigrationSet,
@@ -24,17 +25,27 @@ from ncen_updater.databases.base import (
     SqlMigration,
 )
 from ncen_updater.databases.errors import MigrationRefused
+from ncen_updater.databases.ways import Back
 from ncen_updater.i18n import N_, Text
 
 __all__ = [
+    "Back",
     "Reason",
+    "WayBack",
+    "after_steps",
     "by_id",
-    "command_without_way_back",
     "effective",
+    "plan_set",
     "plan_steps",
+    "plan_way_back",
     "read_sql",
+    "way_target",
     "without_way_down",
 ]
+
+
+#: Database, migration or program, and the reason why it cannot be undone keeping records.
+Barred = tuple[str, str, str]
 
 
 class Reason(StrEnum):
@@ -176,21 +187,152 @@ def _step(
     return PlannedMigration(database, direction, item.migration.id, path, sha256, read(path))
 
 
-def command_without_way_back(
-    names: Sequence[str], target: MigrationSet, origin: MigrationSet | None
-) -> tuple[tuple[str, str, str], ...]:
-    """Say that an application's own migrator, run or to be undone, has no way back.
+def plan_set(
+    names: Sequence[str],
+    ledgers: Mapping[str, Sequence[AppliedMigration]],
+    target: MigrationSet,
+    origin: MigrationSet | None,
+    *,
+    read: Callable[[Path], str] = read_sql,
+) -> MigrationPlan:
+    """Say what runs to bring all databases of a site to a release.
 
-    What the ledger says does not count here: a program writes no row into it, so that the ledger of
-    the release before the program looks as if nothing had to be undone.
+    Args:
+        names: Logical names, in order.
+        ledgers: The ledger of each; not looked at where a program of the release's own runs.
+        target: The release to reach.
+        origin: The release that runs now.
+        read: Returns a file's text.
 
-    Returns:
-        As :attr:`MigrationPlan.irreversible`; empty where files alone lead from one to the other.
+    Raises:
+        MigrationRefused: If a ledger and the releases do not fit together.
     """
-    undone = origin is not None and Version(origin.release) > Version(target.release)
-    command = origin.command if undone and origin is not None else target.command
-    command = command or target.command
+    if target.command is not None:
+        return MigrationPlan((), _of_the_program(names, target))
+    plans = [
+        plan_steps(
+            name,
+            ledgers.get(name, ()),
+            target.databases.get(name, ()),
+            origin.databases.get(name, ()) if origin else None,
+            read=read,
+        )
+        for name in names
+    ]
+    return MigrationPlan(
+        tuple(step for plan in plans for step in plan.steps),
+        tuple(item for plan in plans for item in plan.irreversible),
+    )
+
+
+def _of_the_program(names: Sequence[str], release: MigrationSet) -> tuple[Barred, ...]:
+    command = release.command
     return tuple((name, command.argv[0], command.no_way_back) for name in names) if command else ()
+
+
+def after_steps(
+    ledgers: Mapping[str, Sequence[AppliedMigration]], plan: MigrationPlan, change: ChangeRef
+) -> dict[str, tuple[AppliedMigration, ...]]:
+    """Return the ledgers as they are once a plan has run as part of a change."""
+    found = {name: tuple(rows) for name, rows in ledgers.items()}
+    for step in plan.steps:
+        row = AppliedMigration(step.id, step.direction, step.sha256, change.release, change.id, "")
+        found[step.database] = (*found.get(step.database, ()), row)
+    return found
+
+
+@dataclass(frozen=True)
+class WayBack:
+    """The way back from a release to the one before it.
+
+    Attributes:
+        back: Which way.
+        reasons: (database, migration or program, reason) why records are not, or may not be, kept.
+        by_code: Whether the databases stay as they are, and only the code goes back.
+    """
+
+    back: Back
+    reasons: tuple[Barred, ...] = ()
+    by_code: bool = False
+
+    def learnt(self, *, unchanged: bool) -> WayBack:
+        """Return the way once it was seen whether the release's program changes anything."""
+        if self.back is not Back.DEPENDS:
+            return self
+        return BY_CODE if unchanged else dataclasses.replace(self, back=Back.RESTORES)
+
+
+BY_CODE = WayBack(Back.KEEPS, by_code=True)
+
+
+def way_target(
+    names: Sequence[str],
+    ledgers: Mapping[str, Sequence[AppliedMigration]],
+    newer: MigrationSet,
+    older: MigrationSet,
+    change: str,
+) -> MigrationSet:
+    """Return what going back brings the databases to: files only, never a program.
+
+    A release with a program of its own has no list of files: there the databases go back to the
+    migrations that stood before the change.
+
+    Raises:
+        MigrationRefused: If a ledger contradicts itself, or holds what the newer release does not.
+    """
+    if older.command is None:
+        return older
+    known = {n: {m.migration.id: m for m in newer.databases.get(n, ())} for n in names}
+    databases: dict[str, tuple[SqlMigration, ...]] = {}
+    for name in names:
+        stood = effective(name, [r for r in ledgers.get(name, ()) if r.change != change])
+        for row in stood:
+            if row.id not in known[name]:
+                raise refused(name, Reason.UNKNOWN, row.id)
+        databases[name] = tuple(known[name][row.id] for row in stood)
+    return dataclasses.replace(older, databases=databases, command=None)
+
+
+def plan_way_back(
+    names: Sequence[str],
+    ledgers: Mapping[str, Sequence[AppliedMigration]],
+    newer: MigrationSet,
+    older: MigrationSet,
+    change: str,
+    *,
+    unchanged: bool | None = None,
+    read: Callable[[Path], str] = read_sql,
+) -> WayBack:
+    """Say which way a rollback from a release to the one before it takes.
+
+    The one place where this is decided: for the plan before the upgrade, for what the upgrade keeps
+    in the journal, and for the rollback itself. It looks at what *undoing* takes, so the program of
+    the older release does not count: going back never runs it.
+
+    Args:
+        names: Logical names, in order.
+        ledgers: The ledgers as they are after the upgrade; not looked at where the newer release
+            has a program of its own, which writes no ledger.
+        newer: Migrations of the release that is left.
+        older: Migrations of the release that is gone back to.
+        change: Id of the upgrade, as its rows in the ledgers have it.
+        unchanged: Whether the newer release's program was seen to change neither schema nor rows
+            of any database; None where nobody has seen it run yet.
+        read: Returns a file's text.
+    """
+    if newer.command is not None:
+        way = WayBack(Back.DEPENDS, _of_the_program(names, newer))
+        return way if unchanged is None else way.learnt(unchanged=unchanged)
+    try:
+        target = way_target(names, ledgers, newer, older, change)
+        plan = plan_set(names, ledgers, target, newer, read=read)
+    except MigrationRefused as error:
+        reason = (str(error.values["database"]), str(error.values["migration"]), str(error))
+        return WayBack(Back.RESTORES, (reason,))
+    barred = without_way_down(plan)
+    if barred:
+        return WayBack(Back.RESTORES, barred)
+    return WayBack(Back.KEEPS, by_code=not plan.steps)
 
 
 def without_way_down(plan: MigrationPlan) -> tuple[tuple[str, str, str], ...]:

@@ -347,13 +347,22 @@ class PostgresEngine(DatabaseEngine):
         target: MigrationSet,
         origin: MigrationSet | None,
         progress: Progress,
-    ) -> None:
+    ) -> bool:
         """See :meth:`DatabaseEngine.migrate`."""
+        self._touch(change)
+        return self._migrating.migrate(change, target, origin, progress)
+
+    def mark(self, change: ChangeRef) -> None:
+        """See :meth:`DatabaseEngine.mark`."""
+        self._touch(change)
+        self._migrating.mark(change)
+
+    def _touch(self, change: ChangeRef) -> None:
+        """In place: make the way back durable before the originals are written."""
         if in_place(change):
             if self._way_back == "copy":
                 self._migrating.anchor_kept(change)
             self._swap.touch(change)
-        self._migrating.migrate(change, target, origin, progress)
 
     def baseline(self, change: ChangeRef, target: MigrationSet) -> None:
         """See :meth:`DatabaseEngine.baseline`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -20,9 +21,16 @@ from ncen_updater.databases.base import (
 )
 from ncen_updater.databases.errors import DatabaseError
 from ncen_updater.databases.migrations.dialect import PostgresDialect
-from ncen_updater.databases.migrations.planner import command_without_way_back, plan_steps
+from ncen_updater.databases.migrations.ledger import OWN_SCHEMA
+from ncen_updater.databases.migrations.planner import plan_set
 from ncen_updater.databases.migrations.runner import LOCK_MS, Runner, utc_now
-from ncen_updater.databases.postgresql.connection import Connection, Server, run, translated
+from ncen_updater.databases.postgresql.connection import (
+    Connection,
+    Server,
+    rows,
+    run,
+    translated,
+)
 from ncen_updater.databases.postgresql.sequences import anchor, mend_ledger
 from ncen_updater.databases.postgresql.sessions import Sessions
 from ncen_updater.i18n import N_, Text
@@ -31,6 +39,23 @@ from ncen_updater.progress import Progress
 __all__ = ["Migrating"]
 
 logger = logging.getLogger(__name__)
+
+#: Rows that were written to each table, and its file; with the tables of large objects.
+_WRITES = """
+SELECT s.schemaname, s.relname, s.n_tup_ins, s.n_tup_upd, s.n_tup_del,
+  pg_relation_filenode(s.relid)
+FROM pg_stat_all_tables s
+WHERE (s.schemaname NOT LIKE 'pg\\_%%' AND s.schemaname NOT IN ('information_schema', %s))
+  OR s.relid IN ('pg_largeobject'::regclass, 'pg_largeobject_metadata'::regclass)
+ORDER BY 1, 2
+"""
+#: Sessions of a program that has ended; the server counts what they wrote when they are gone.
+_STILL_THERE = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid()
+  AND coalesce(backend_type, 'client backend') = 'client backend'
+"""
+_GONE_S, _LOOK_S = 5.0, 0.01
 
 
 class Migrating:
@@ -93,22 +118,9 @@ class Migrating:
         origin: MigrationSet | None,
     ) -> MigrationPlan:
         """See :meth:`DatabaseEngine.plan_migrations`."""
-        command = command_without_way_back(tuple(self._names), target, origin)
-        if target.command is not None:
-            return MigrationPlan((), command)
-        plans = [
-            plan_steps(
-                name,
-                self.applied(role, name, change),
-                target.databases.get(name, ()),
-                origin.databases.get(name, ()) if origin else None,
-            )
-            for name in self._names
-        ]
-        return MigrationPlan(
-            tuple(step for plan in plans for step in plan.steps),
-            (*command, *(item for plan in plans for item in plan.irreversible)),
-        )
+        by_files = target.command is None
+        ledgers = {n: self.applied(role, n, change) for n in self._names} if by_files else {}
+        return plan_set(tuple(self._names), ledgers, target, origin)
 
     def migrate(
         self,
@@ -116,19 +128,20 @@ class Migrating:
         target: MigrationSet,
         origin: MigrationSet | None,
         progress: Progress,
-    ) -> None:
-        """Migrate every candidate, mark it, and analyze it."""
-        for name in self._names:
-            with self._sessions.session(Role.CANDIDATE, name, change, as_owner=True) as connection:
-                mend_ledger(connection)
-                anchor(connection)
+    ) -> bool:
+        """Migrate every candidate, mark it, and analyze it; returns whether rows may differ."""
+        self._anchor_candidates(change)
+        wrote = False
         if target.command is not None:
+            before = self._writes(change)
             self._run_command(change, target, progress)
+            wrote = before is None or self._writes(change) != before
         for name in self._names:
             runner = self._runner(name, change)
             if target.command is None:
                 old = origin.databases.get(name, ()) if origin else None
-                runner.migrate(change, target.databases.get(name, ()), old, progress)
+                ran = runner.migrate(change, target.databases.get(name, ()), old, progress)
+                wrote = wrote or bool(ran.steps)
             else:
                 runner.mark(change)
         progress.tell(Text(N_("updating the statistics of the databases")))
@@ -136,6 +149,38 @@ class Migrating:
         with ThreadPoolExecutor(max_workers=max(1, len(self._names))) as pool:
             for done in [pool.submit(self._analyze, name, change) for name in self._names]:
                 done.result()
+        return wrote
+
+    def mark(self, change: ChangeRef) -> None:
+        """Mark every candidate; its statistics came with the copy."""
+        self._anchor_candidates(change)
+        for name in self._names:
+            self._runner(name, change).mark(change)
+
+    def _anchor_candidates(self, change: ChangeRef) -> None:
+        for name in self._names:
+            with self._sessions.session(Role.CANDIDATE, name, change, as_owner=True) as connection:
+                mend_ledger(connection)
+                anchor(connection)
+
+    def _writes(self, change: ChangeRef) -> dict[str, list[tuple[object, ...]]] | None:
+        """Say what was written to each table so far; None where that cannot be known.
+
+        The server counts rows for itself, so that nothing has to be read while officers are out. A
+        table that was emptied or rewritten as a whole has another file.
+        """
+        found: dict[str, list[tuple[object, ...]]] = {}
+        for name in self._names:
+            with self._sessions.session(Role.CANDIDATE, name, change) as connection:
+                if rows(connection, "SHOW track_counts") != [("on",)]:
+                    return None
+                until = time.monotonic() + _GONE_S
+                while rows(connection, _STILL_THERE) != [(0,)]:
+                    if time.monotonic() > until:
+                        return None
+                    time.sleep(_LOOK_S)
+                found[name] = rows(connection, _WRITES, [OWN_SCHEMA])
+        return found
 
     def anchor_kept(self, change: ChangeRef) -> None:
         """Make the sequences of copies durable that may have to be live again."""

@@ -29,7 +29,7 @@ from ncen_updater.databases.errors import (
 from ncen_updater.databases.sqlite.copying import copy_database, settle
 from ncen_updater.databases.sqlite.errors import SetMissing
 from ncen_updater.databases.sqlite.layout import FENCED
-from ncen_updater.databases.sqlite.migrating import migrate_files
+from ncen_updater.databases.sqlite.migrating import mark_files, migrate_files
 from ncen_updater.databases.sqlite.processes import holders, locked
 from ncen_updater.databases.sqlite.reading import SqliteFacts
 from ncen_updater.databases.sqlite.rehearsing import copy_set
@@ -227,18 +227,27 @@ class SqliteEngine(SqliteFacts):
         target: MigrationSet,
         origin: MigrationSet | None,
         progress: Progress,
-    ) -> None:
+    ) -> bool:
         """Bring every candidate to the target's schema; the live set in the in-place strategy."""
+        paths = self._to_be_written(change)
+        environment = self._migrator_environment
+        return migrate_files(paths, change, target, origin, environment, progress)
+
+    def mark(self, change: ChangeRef) -> None:
+        """See :meth:`DatabaseEngine.mark`."""
+        mark_files(self._to_be_written(change), change)
+
+    def _to_be_written(self, change: ChangeRef) -> dict[str, Path]:
+        """Return the files of the candidates; in place only where there is a copy to go back to."""
         if change.strategy is Strategy.IN_PLACE:
             if not self.copied(change, CopyPlan({})):
                 raise MigrationFailed(
                     database=", ".join(self.names),
-                    migration=target.release,
+                    migration=change.release,
                     detail="there is no copy to go back to",
                 )
             self._layout.touch(self._layout.live_set(), change.id)
-        paths = {name: self._path(Role.CANDIDATE, name, change) for name in self.names}
-        migrate_files(paths, change, target, origin, self._migrator_environment, progress)
+        return {name: self._path(Role.CANDIDATE, name, change) for name in self.names}
 
     def baseline(self, change: ChangeRef, target: MigrationSet) -> None:
         """Write the ledger of a release into live databases that have none.

@@ -23,7 +23,7 @@ def migrate_files(
     origin: MigrationSet | None,
     environment: Mapping[str, str],
     progress: Progress,
-) -> None:
+) -> bool:
     """Bring files to the target's schema, mark, analyze and settle them.
 
     Args:
@@ -34,6 +34,9 @@ def migrate_files(
         environment: Further variables of the application's own migrator.
         progress: Told of each migration.
 
+    Returns:
+        Whether anything was written but the mark.
+
     Raises:
         MigrationFailed: See :meth:`DatabaseEngine.migrate`.
         DatabaseError: A file cannot be analyzed, or is not whole afterwards.
@@ -41,23 +44,68 @@ def migrate_files(
     from ncen_updater.databases.migrations.runner import Runner
     from ncen_updater.databases.migrations.sqlite_dialect import SqliteDialect
 
+    wrote = False
     if target.command is not None:
+        before = {path: _set_back(path) for path in paths.values()}
         _run_command(paths, target, environment, progress)
+        wrote = any(_written(path) != seen for path, seen in before.items())
     for name, path in paths.items():
         runner = Runner(SqliteDialect(path), name)
         if target.command is None:
             old = origin.databases.get(name, ()) if origin else None
-            runner.migrate(change, target.databases.get(name, ()), old, progress)
+            ran = runner.migrate(change, target.databases.get(name, ()), old, progress)
+            wrote = wrote or bool(ran.steps)
         else:
             runner.mark(change)
-        try:
+        _settle(name, path, analyze=True)
+    return wrote
+
+
+def mark_files(paths: Mapping[str, Path], change: ChangeRef) -> None:
+    """Mark files and settle them; nothing of a release runs.
+
+    Raises:
+        DatabaseError: A file is not whole afterwards.
+    """
+    from ncen_updater.databases.migrations.runner import Runner
+    from ncen_updater.databases.migrations.sqlite_dialect import SqliteDialect
+
+    for name, path in paths.items():
+        Runner(SqliteDialect(path), name).mark(change)
+        _settle(name, path, analyze=False)
+
+
+def _settle(name: str, path: Path, *, analyze: bool) -> None:
+    try:
+        if analyze:
             with connect(path, "rw") as database:
                 database.execute("ANALYZE")
-            problem = settle(path)
-        except sqlite3.Error as error:
-            raise DatabaseError(database=name, detail=str(error)) from error
-        if problem:
-            raise DatabaseError(database=name, detail=problem)
+        problem = settle(path)
+    except sqlite3.Error as error:
+        raise DatabaseError(database=name, detail=str(error)) from error
+    if problem:
+        raise DatabaseError(database=name, detail=problem)
+
+
+def _set_back(path: Path) -> tuple[int, ...] | None:
+    """Give a file a time of long ago, so that whatever is written next can be told, however soon.
+
+    Reading through SQLite does not change it, a committed row does, or is in the journal beside.
+
+    Returns:
+        As :func:`_written`; None where the file belongs to somebody else, so that nobody can tell.
+    """
+    try:
+        os.utime(path, ns=(0, 0))
+    except PermissionError:
+        return None
+    return _written(path)
+
+
+def _written(path: Path) -> tuple[int, ...]:
+    info = path.stat()
+    beside = path.with_name(path.name + "-wal")
+    return info.st_mtime_ns, info.st_size, beside.stat().st_size if beside.exists() else 0
 
 
 def _run_command(

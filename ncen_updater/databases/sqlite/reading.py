@@ -16,7 +16,6 @@ from ncen_updater.databases.base import (
     Marker,
     MigrationPlan,
     MigrationSet,
-    PlannedMigration,
     Role,
     Strategy,
     TableDigest,
@@ -220,22 +219,11 @@ class SqliteFacts(DatabaseEngine):
         origin: MigrationSet | None,
     ) -> MigrationPlan:
         """Compare the ledgers with the releases; for a command, what is known of it."""
-        from ncen_updater.databases.migrations.planner import command_without_way_back, plan_steps
+        from ncen_updater.databases.migrations.planner import plan_set
 
-        steps: list[PlannedMigration] = []
-        barred = list(command_without_way_back(self.names, target, origin))
-        if target.command is not None:
-            return MigrationPlan((), tuple(barred))
-        for name in self.names:
-            plan = plan_steps(
-                name,
-                self.applied(role, name, change),
-                target.databases.get(name, ()),
-                origin.databases.get(name, ()) if origin else None,
-            )
-            steps += plan.steps
-            barred += plan.irreversible
-        return MigrationPlan(tuple(steps), tuple(barred))
+        by_files = target.command is None
+        ledgers = {n: self.applied(role, n, change) for n in self.names} if by_files else {}
+        return plan_set(self.names, ledgers, target, origin)
 
     # ---- ways to a file ------------------------------------------------------------------------
 

@@ -6,17 +6,29 @@ In the in-place strategy the copy is the way back, so the undo of *migrate* alre
 from __future__ import annotations
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 
-from ncen_updater.databases.base import Role, Strategy
+from ncen_updater.databases.base import MigrationSet, Role, Strategy
 from ncen_updater.databases.migrations.checks import ask, compare
+from ncen_updater.databases.migrations.planner import Back, plan_way_back, way_target
 from ncen_updater.i18n import N_, Text
 from ncen_updater.release.manifest import When
 from ncen_updater.upgrade.context import StepContext
-from ncen_updater.upgrade.errors import ChecksFailed, RecordsWouldBeLost
+from ncen_updater.upgrade.errors import ChecksFailed, NotAsKept, RecordsWouldBeLost
+from ncen_updater.upgrade.fingerprints import (
+    AFTER,
+    BEFORE,
+    Known,
+    differing,
+    expected_before,
+    fingerprints_of,
+    taken_by,
+)
 from ncen_updater.upgrade.model import ChangeKind, Mode, StepName
 from ncen_updater.upgrade.reverse import reversed_checks
 from ncen_updater.upgrade.steps.base import Facts, Step
-from ncen_updater.upgrade.ways import lost_words, records_lost
+from ncen_updater.upgrade.way_words import way_words
+from ncen_updater.upgrade.ways import BY_CODE, UNCHANGED, UNDOES, lost_words, records_lost
 
 __all__ = ["Copy", "CutOver", "Fence", "Migrate"]
 
@@ -38,9 +50,11 @@ class Fence(Step):
         lost = records_lost(context.site, context.journal, context.ref)
         total = sum(sum(tables.values()) for tables in lost.values())
         if total > context.count_of("accepted_loss"):
+            origin, target = context.change.from_version, context.change.to_version
             raise RecordsWouldBeLost(
-                version=context.change.to_version,
-                current=context.change.from_version,
+                way=way_words(Back.RESTORES, origin, target),
+                version=target,
+                current=origin,
                 count=total,
                 tables=lost_words(lost),
                 reason=Text(N_("records were entered after the question was asked")),
@@ -94,43 +108,115 @@ class Copy(Step):
 
 
 class Migrate(Step):
-    """Bring the candidates to the target's schema and check what the data mean."""
+    """Bring the candidates to the target's schema and check what the data mean.
+
+    A way back never runs a program of the older release: it runs the ways down of the newer one or,
+    from kept databases and where nothing had changed, nothing at all.
+    """
 
     name = StepName.MIGRATE
     title = Text(N_("migrating the databases"))
 
     def do(self, context: StepContext) -> Facts:
-        """Ask the checks, migrate, ask them again, compare."""
+        """Ask the checks, migrate, ask them again, compare; or prove that nothing has to run."""
+        if context.change.mode is Mode.RESTORE:
+            return self._as_kept(context)
+        if context.facts().get(BY_CODE):
+            context.site.engine.mark(context.ref)
+            return self._seen(context)
         site, ref = context.site, context.ref
-        migrating = context.change.mode is Mode.MIGRATE
-        checks = context.newer().manifest.checks if migrating else ()
+        checks = context.newer().manifest.checks
         if not context.leads_up:
             checks = reversed_checks(checks)
-        before = ask(site.engine, Role.CANDIDATE, ref, checks, When.BEFORE)
-        target, origin = (
-            site.migrations(context.target_version),
-            site.migrations(context.origin_version),
-        )
-        plan = site.engine.plan_migrations(Role.CANDIDATE, ref, target, origin)
-        site.engine.migrate(ref, target, origin, context.progress)
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            # Beside the checks, since officers are out.
+            taken = pool.submit(fingerprints_of, site.engine, Role.CANDIDATE, ref)
+            before = ask(site.engine, Role.CANDIDATE, ref, checks, When.BEFORE)
+            as_copied = taken.result()
+        origin, target = site.migrations(context.origin_version), self._target(context)
+        wrote = site.engine.migrate(ref, target, origin, context.progress)
         after = ask(site.engine, Role.CANDIDATE, ref, checks, When.AFTER)
         failures = compare(checks, before, after)
         if failures:
             raise ChecksFailed(problems="; ".join(str(failure.what) for failure in failures))
-        fingerprints = {
-            name: site.engine.fingerprint(Role.CANDIDATE, name, ref) for name in site.engine.names
-        }
+        facts = dict(self._seen(context))
+        unchanged = not wrote and facts[AFTER] == as_copied
         return {
+            **facts,
             "checks_before": dict(before),
             "checks_after": dict(after),
-            "fingerprints": fingerprints,
-            "one_way": bool(plan.irreversible),
+            BEFORE: as_copied,
+            UNCHANGED: unchanged,
+            "one_way": self._is_one_way(context, target, origin, unchanged=unchanged),
         }
 
-    def check(self, context: StepContext) -> bool:
-        """Nothing is left to migrate."""
+    def _as_kept(self, context: StepContext) -> Facts:
+        """Prove that the copies are what the older release ran on, and mark them."""
+        engine, source = context.site.engine, context.change.source or ""
+        expected = expected_before(context.journal, source, engine)
+        found = fingerprints_of(engine, Role.CANDIDATE, context.ref)
+        differs = differing(expected.fingerprints, found)
+        if differs and expected.known is Known.BEFORE:
+            raise NotAsKept(database=", ".join(differs), version=context.change.to_version)
+        if differs:
+            words = N_("the structure of {databases} is not as when {version} came; going on")
+        elif expected.known is Known.NOTHING:
+            words = N_("nothing was recorded of the structure of {databases}; going on")
+        else:
+            words = N_("the structure of {databases} is as it was recorded")
+        names = ", ".join(differs or engine.names)
+        values = {"databases": names, "version": context.change.to_version}
+        context.progress.tell(Text(words, values))
+        engine.mark(context.ref)
+        return {
+            AFTER: found,
+            **taken_by(engine),
+            "compared_with": expected.known.value,
+            "differs": list(differs),
+            "one_way": False,
+        }
+
+    @staticmethod
+    def _seen(context: StepContext) -> Facts:
+        engine = context.site.engine
+        return {
+            AFTER: fingerprints_of(engine, Role.CANDIDATE, context.ref),
+            **taken_by(engine),
+            "one_way": False,
+        }
+
+    @staticmethod
+    def _target(context: StepContext) -> MigrationSet:
+        """What is migrated to; on the way back files only, never a program."""
         site = context.site
         target = site.migrations(context.target_version)
+        if context.change.kind is ChangeKind.UPGRADE:
+            return target
+        names = site.engine.names
+        ledgers = {n: site.engine.applied(Role.CANDIDATE, n, context.ref) for n in names}
+        newer = site.migrations(context.origin_version)
+        return way_target(names, ledgers, newer, target, str(context.facts().get(UNDOES, "")))
+
+    @staticmethod
+    def _is_one_way(
+        context: StepContext, target: MigrationSet, origin: MigrationSet, *, unchanged: bool
+    ) -> bool:
+        """Whether the way back from here loses what officers enter: as the rollback will find."""
+        if context.change.kind is not ChangeKind.UPGRADE:
+            return False
+        engine, ref = context.site.engine, context.ref
+        by_files = target.command is None
+        names = engine.names if by_files else ()
+        ledgers = {name: engine.applied(Role.CANDIDATE, name, ref) for name in names}
+        way = plan_way_back(engine.names, ledgers, target, origin, ref.id, unchanged=unchanged)
+        return way.back is not Back.KEEPS
+
+    def check(self, context: StepContext) -> bool:
+        """Nothing is left to migrate; where nothing had to run, that is so by itself."""
+        site = context.site
+        if context.change.mode is Mode.RESTORE or context.facts().get(BY_CODE):
+            return True
+        target = self._target(context)
         if target.command is not None:
             return True
         plan = site.engine.plan_migrations(
@@ -158,7 +244,7 @@ class CutOver(Step):
         facts: dict[str, object] = {"cut_over_s": round(clock() - begin, 6)}
         if context.facts().get("one_way") and context.change.kind is ChangeKind.UPGRADE:
             # Rows that the release itself made must not count as records that officers would lose.
-            own = dataclasses.replace(context.ref, source=context.ref.id)
+            own = dataclasses.replace(context.ref, source=context.ref.id, strategy=Strategy.COPY)
             facts["made_by_release"] = context.site.engine.lost_rows(own)
         return facts
 

@@ -13,6 +13,7 @@ import pytest
 
 from ncen_updater.cli.dossier import page
 from ncen_updater.cli.dossier.risks import risks
+from ncen_updater.databases.ways import Back
 from ncen_updater.findings import Finding, Severity
 from ncen_updater.i18n import Text
 from ncen_updater.policy.approval import Approval, Basis
@@ -35,7 +36,7 @@ HOP = DossierHop(
         "en": Notes(title="New CITES classes", text="First paragraph.\n\nSecond."),
         "fr": Notes(title="Nouvelles classes CITES", text="Premier alinéa."),
     },
-    keeps_records=True, why_no_way_back=(), migrations=5, unpacked_bytes=9_000_000, report=REPORT,
+    way_back=Back.KEEPS, why_no_way_back=(), migrations=5, unpacked_bytes=9_000_000, report=REPORT,
 )  # fmt: skip
 DOSSIER = Dossier(
     site="mu-port-louis", country="MU", product="ncen", agent="0.3.0", made_at=AT, zone=UTC,
@@ -100,7 +101,7 @@ def hostile(value: Any) -> Any:
         return Notes.model_construct(title=HOSTILE, text=HOSTILE)
     if is_dataclass(value) and not isinstance(value, type):
         names = [field.name for field in fields(value)]
-        kept = {"severity"}
+        kept = {"severity", "way_back"}
         return replace(
             value,
             **{name: hostile(getattr(value, name)) for name in names if name not in kept},
@@ -180,7 +181,7 @@ def test_french_has_no_english_sentence_left() -> None:
     [
         ("blocked", replace(DOSSIER, findings=(
             Finding("NU-6301", Severity.STRICT, Text("No room."), Text("")),)), "blocks"),
-        ("loses", replace(DOSSIER, hops=(replace(HOP, keeps_records=False),)), "loses"),
+        ("loses", replace(DOSSIER, hops=(replace(HOP, way_back=Back.RESTORES),)), "loses"),
         ("in place", replace(DOSSIER, strategy="in-place"), "in place"),
         ("not rehearsed", replace(DOSSIER, rehearsed_at=None,
                                   hops=(replace(HOP, report=None),)), "not rehearsed"),

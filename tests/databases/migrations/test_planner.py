@@ -9,16 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ncen_updater.databases.base import AppliedMigration, Direction, MigrationSet, SqlMigration
+from ncen_updater.databases.base import AppliedMigration, Direction, SqlMigration
 from ncen_updater.databases.errors import MigrationRefused
 from ncen_updater.databases.migrations.planner import (
     by_id,
-    command_without_way_back,
     effective,
     plan_steps,
     without_way_down,
 )
-from ncen_updater.release.manifest import MigratorCommand
 from tests.databases.migrations.making import make, row
 
 SLOT = Path(tempfile.gettempdir())
@@ -116,36 +114,6 @@ def test_the_reason_for_no_way_down_is_told_on_both_ways() -> None:
     up = plan_steps("cases", [], [ONE_WAY], None, read=str)
     down = plan_steps("cases", [row(ONE_WAY)], [], [ONE_WAY], read=str)
     assert up.irreversible == down.irreversible == (("cases", "0005", reason),)
-
-
-PROGRAM = MigratorCommand(argv=("bin/migrate",), no_way_back="it only goes forward")
-
-
-@pytest.mark.parametrize(
-    ("target", "origin", "barred"),
-    [
-        (("2.0", None), ("1.0", None), False),
-        (("2.0", PROGRAM), None, True),
-        (("2.0", PROGRAM), ("1.0", None), True),
-        (("2.0", None), ("1.0", PROGRAM), False),
-        (("1.0", None), ("2.0", PROGRAM), True),
-        (("1.9", None), ("1.10", PROGRAM), True),
-        (("1.0", PROGRAM), ("2.0", PROGRAM), True),
-        (("1.0", PROGRAM), ("2.0", None), True),
-        (("2.0", None), None, False),
-    ],
-)
-def test_a_program_is_not_undone_by_files(
-    target: tuple[str, MigratorCommand | None],
-    origin: tuple[str, MigratorCommand | None] | None,
-    barred: bool,
-) -> None:
-    def made(release: tuple[str, MigratorCommand | None]) -> MigrationSet:
-        return MigrationSet(release[0], Path("/"), {}, release[1])
-
-    found = command_without_way_back(("a", "b"), made(target), made(origin) if origin else None)
-    expected = tuple((name, "bin/migrate", "it only goes forward") for name in "ab")
-    assert found == (expected if barred else ())
 
 
 def test_the_text_that_runs_is_that_of_the_file(tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def _is_dead(pid: int) -> bool:
         return True
 
 
-def killed(site: Site, act: Callable[[], None], after_s: float) -> bool:
+def killed(site: Site, act: Callable[[], object], after_s: float) -> bool:
     """Run an act, kill the server in it, start it again; whether the act says it is done."""
     outcome: list[bool] = []
 

@@ -1,0 +1,15 @@
+"""Which way a rollback takes. Standard library only: commands that only show it load no engine."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+__all__ = ["Back"]
+
+
+class Back(StrEnum):
+    """Which way a rollback takes."""
+
+    KEEPS = "keeps"  # every record stays: by ways down, or because there is nothing to undo
+    RESTORES = "restores"  # what was kept at the upgrade; later records are lost
+    DEPENDS = "depends"  # restores, unless the release's program turns out to change nothing

@@ -91,10 +91,11 @@ class ControlledApplication(Application):
         problem = part.order_stop(timeout)
         while part.running():
             if problem or self._clock() >= deadline:
-                seconds, detail = f"{timeout:g}", problem or None
+                values: dict[str, object] = {"seconds": f"{timeout:g}", "detail": problem or None}
+                values["refused"] = bool(problem) and self._clock() < deadline
                 if part.name:
-                    raise PartStopFailed(part=part.name, seconds=seconds, detail=detail)
-                raise StopFailed(seconds=seconds, detail=detail)
+                    raise PartStopFailed(part=part.name, **values)
+                raise StopFailed(**values)
             self._wait(POLL_S)
         if problem:
             logger.warning("the application stopped, but its command said: %s", problem)

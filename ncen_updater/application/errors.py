@@ -36,7 +36,10 @@ class CommandFailed(ApplicationError):
 
 
 class StopFailed(ApplicationError):
-    """An application that goes on running."""
+    """An application that goes on running.
+
+    The value ``refused`` tells whether the order itself failed; else it may be on its way down.
+    """
 
     code = "NU-5003"
     what = N_("The application did not stop within {seconds} seconds.")

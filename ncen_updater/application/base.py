@@ -35,10 +35,19 @@ class ProbeResult:
 
 @dataclass(frozen=True)
 class Health:
-    """One uncached look. Truthy when every probe was as expected."""
+    """One uncached look. Truthy when everything was as expected.
+
+    Attributes:
+        results: Each request, and each part that does not run.
+        reported: The fields of the main end point.
+        answered: Whether the main end point answered anything at all.
+        missing: Parts that should run and do not; asked only where every request was well.
+    """
 
     results: tuple[ProbeResult, ...]
     reported: Mapping[str, object] = field(default_factory=dict)
+    answered: bool = True
+    missing: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return all(not result.problem for result in self.results)
@@ -59,7 +68,7 @@ class Application(abc.ABC):
 
     @abc.abstractmethod
     def stop(self) -> None:
-        """Stop it; returns when no process of it remains.
+        """Stop every part; returns when no process of it remains, nor an order to start one.
 
         Raises:
             ApplicationError: If it does not stop in time.
@@ -67,11 +76,26 @@ class Application(abc.ABC):
 
     @abc.abstractmethod
     def start(self) -> None:
-        """Start what ``current`` points at; returns once ordered, not when healthy."""
+        """Start what ``current`` points at; returns once ordered, not when healthy.
+
+        Parts that run are left alone, and so are those that wait until officers are in.
+        """
+
+    @abc.abstractmethod
+    def start_rest(self) -> None:
+        """Start the parts that wait until officers are in; those that run are left alone."""
 
     @abc.abstractmethod
     def running(self) -> bool:
-        """Whether any process of it runs."""
+        """Whether any process of any part runs."""
+
+    @abc.abstractmethod
+    def missing(self, *, opened: bool) -> tuple[str, ...]:
+        """Parts that do not run as they should, by name, without the one that is asked for health.
+
+        Args:
+            opened: Whether those that wait until officers are in should run too.
+        """
 
     @abc.abstractmethod
     def close_door(self) -> None:
@@ -90,5 +114,10 @@ class Application(abc.ABC):
         """The change whose agent closed the door; empty where it is open or people closed it."""
 
     @abc.abstractmethod
-    def health(self, expectation: Expectation) -> Health:
-        """Look once, uncached, from outside the process, with a deadline on each request."""
+    def health(self, expectation: Expectation, *, opened: bool = False) -> Health:
+        """Look once, uncached, from outside the process, with a deadline on each request.
+
+        Args:
+            expectation: What it must say of itself.
+            opened: Whether the parts that wait until officers are in should run too.
+        """

@@ -2,21 +2,83 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
-from ncen_updater.application.control import ControlledApplication, ending
-from ncen_updater.application.errors import CommandFailed, StateUnknown
+from ncen_updater.application.control import ControlledApplication, attempt, ending
+from ncen_updater.application.errors import CommandFailed, OrderUnderWay, StateUnknown
+from ncen_updater.application.parts import Part
+from ncen_updater.application.process import Ended, order, run
+from ncen_updater.config.model import ControlSettings
+from ncen_updater.supervised import Left
 
 __all__ = ["CommandApplication"]
 
 RUNS = 0
 STOPPED = 3  # as for init scripts: "program is not running"
 STATUS_TIMEOUT_S = 30.0
+OTHERS_TIMEOUT_S = 30.0
+LOOK_S = 0.05
+
+Alone = Callable[[], contextlib.AbstractContextManager[int]]
 
 
 class CommandApplication(ControlledApplication):
     """Start, stop and status by commands; see ``ApplicationSettings`` for what they promise."""
+
+    def _part(self, settings: ControlSettings, name: str, *, after_open: bool) -> Part:
+        return _CommandPart(name, after_open, settings, self._environment, self._alone)
+
+    def stop(self) -> None:
+        """Stop every part."""
+        # An agent that was killed while it started something: not before that start has ended, too.
+        with self._alone():
+            pass
+        super().stop()
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[int]:
+        """Hold the only right to order; what supervises a command holds it as long as that runs.
+
+        The lock is on the directory of the door file: nothing has to be written for it.
+        """
+        try:
+            directory = os.open(
+                self._settings.door_file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+            )
+        except (FileNotFoundError, NotADirectoryError):
+            yield -1  # then the door cannot be closed either, and no change gets this far
+            return
+        try:
+            deadline = self._clock() + OTHERS_TIMEOUT_S
+            while not _taken(directory):
+                if self._clock() >= deadline:
+                    raise OrderUnderWay(seconds=f"{OTHERS_TIMEOUT_S:g}")
+                self._wait(LOOK_S)
+            yield directory
+        finally:
+            os.close(directory)
+
+
+class _CommandPart(Part):
+    def __init__(
+        self,
+        name: str,
+        after_open: bool,
+        settings: ControlSettings,
+        environment: Mapping[str, str],
+        alone: Alone,
+    ) -> None:
+        super().__init__(name, after_open=after_open)
+        self._start: Sequence[str] = settings.start or ()
+        self._stop: Sequence[str] = settings.stop or ()
+        self._status: Sequence[str] = settings.status or ()
+        self._environment = environment
+        self._alone = alone
 
     def running(self) -> bool:
         """Whether any process of it runs.
@@ -24,27 +86,41 @@ class CommandApplication(ControlledApplication):
         Raises:
             StateUnknown: If the command says neither.
         """
-        argv = self._settings.status or ()
-        ended = self._run("look at", argv, STATUS_TIMEOUT_S)
+        look = partial(run, self._status, self._environment, STATUS_TIMEOUT_S)
+        ended = attempt("look at", self._status, look)
         if ended.status not in (RUNS, STOPPED):
             reason = ending(ended, STATUS_TIMEOUT_S)
-            raise StateUnknown(reason=reason, command=shlex.join(argv), detail=ended.output or None)
+            command = shlex.join(self._status)
+            raise StateUnknown(reason=reason, command=command, detail=ended.output or None)
         return ended.status == RUNS
 
-    def _order_stop(self, timeout_s: float) -> str:
-        argv: Sequence[str] = self._settings.stop or ()
-        ended = self._run("stop", argv, timeout_s)
+    def order_stop(self, timeout_s: float) -> str:
+        """Order the stop."""
+        ended = self._order("stop", self._stop, timeout_s, Left.ANYTHING)
         if ended.status == 0:
             return ""
         return f"{ending(ended, timeout_s)} {ended.output}".strip()
 
-    def _order_start(self, timeout_s: float) -> None:
-        argv = self._settings.start or ()
-        ended = self._run("start", argv, timeout_s)
+    def order_start(self, timeout_s: float) -> None:
+        """Order the start; of one that fails nothing is left."""
+        ended = self._order("start", self._start, timeout_s, Left.DAEMONS)
         if ended.status != 0:
             raise CommandFailed(
                 action="start",
                 reason=ending(ended, timeout_s),
-                command=shlex.join(argv),
+                command=shlex.join(self._start),
                 detail=ended.output or None,
             )
+
+    def _order(self, action: str, argv: Sequence[str], timeout_s: float, left: Left) -> Ended:
+        with self._alone() as kept:
+            give = partial(order, argv, self._environment, timeout_s, left=left, kept=kept)
+            return attempt(action, argv, give)
+
+
+def _taken(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,4 +1,4 @@
-"""What both adapters share: the door, the health, the environment, and waiting for the stop."""
+"""What both adapters share: the door, the health, the environment, the parts and their order."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ import logging
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from ncen_updater.application.base import Application, Expectation, Health
+from ncen_updater.application.base import Application, Expectation, Health, ProbeResult
 from ncen_updater.application.door import Door, DoorNote
-from ncen_updater.application.errors import CommandFailed, StopFailed
+from ncen_updater.application.errors import CommandFailed, PartStopFailed, StopFailed
 from ncen_updater.application.health import HealthProber
-from ncen_updater.application.process import Ended, minimal_environment, run
-from ncen_updater.config.model import ApplicationSettings
+from ncen_updater.application.parts import Part
+from ncen_updater.application.process import Ended, minimal_environment
+from ncen_updater.config.model import ApplicationSettings, ControlSettings
 
-__all__ = ["ControlledApplication"]
+__all__ = ["ControlledApplication", "attempt", "ending"]
 
 logger = logging.getLogger(__name__)
 
@@ -56,36 +58,61 @@ class ControlledApplication(Application):
             "NCEN_CURRENT": str(current),
             "NCEN_DOOR_FILE": str(settings.door_file),
         }
+        further = (self._part(p, p.name, after_open=p.after_open) for p in settings.parts)
+        self._parts = (self._part(settings, "", after_open=False), *further)
 
     @abc.abstractmethod
-    def _order_stop(self, timeout_s: float) -> str:
-        """Order the stop; return what went wrong with the order, empty if nothing did."""
+    def _part(self, settings: ControlSettings, name: str, *, after_open: bool) -> Part:
+        """Return one part; called once the environment is known."""
 
-    @abc.abstractmethod
-    def _order_start(self, timeout_s: float) -> None:
-        """Order the start."""
+    def running(self) -> bool:
+        """Whether any process of any part runs."""
+        return any(part.running() for part in self._parts)
+
+    def missing(self, *, opened: bool) -> tuple[str, ...]:
+        """Further parts that do not run as they should."""
+        return tuple(
+            part.name
+            for part in self._parts
+            if part.name and (opened or not part.after_open) and not part.well()
+        )
 
     def stop(self) -> None:
-        """Stop it; returns when no process of it remains."""
+        """Stop every part, the last one first; returns when no process of them remains."""
+        for part in reversed(self._parts):
+            self._stop(part)
+
+    def _stop(self, part: Part) -> None:
         timeout = self._settings.stop_timeout_s
         deadline = self._clock() + timeout
-        if not self.running():
+        if part.at_rest():
             return
-        logger.info("stopping the application")
-        problem = self._order_stop(timeout)
-        while self.running():
+        logger.info("stopping the application %s", part.name)
+        problem = part.order_stop(timeout)
+        while part.running():
             if problem or self._clock() >= deadline:
-                raise StopFailed(seconds=f"{timeout:g}", detail=problem or None)
+                values: dict[str, object] = {"seconds": f"{timeout:g}", "detail": problem or None}
+                values["refused"] = bool(problem) and self._clock() < deadline
+                if part.name:
+                    raise PartStopFailed(part=part.name, **values)
+                raise StopFailed(**values)
             self._wait(POLL_S)
         if problem:
             logger.warning("the application stopped, but its command said: %s", problem)
 
     def start(self) -> None:
         """Start what ``current`` points at, unless it runs."""
-        if self.running():
-            return
-        logger.info("starting the application")
-        self._order_start(self._settings.health_timeout_s)
+        self._start(after_open=False)
+
+    def start_rest(self) -> None:
+        """Start the parts that wait until officers are in."""
+        self._start(after_open=True)
+
+    def _start(self, *, after_open: bool) -> None:
+        for part in self._parts:
+            if part.after_open is after_open and not part.running():
+                logger.info("starting the application %s", part.name)
+                part.order_start(self._settings.health_timeout_s)
 
     def close_door(self) -> None:
         """Keep officers out and show them the maintenance page."""
@@ -103,20 +130,32 @@ class ControlledApplication(Application):
         """The change whose agent closed the door; empty where it is open or people closed it."""
         return self._door.closed_by()
 
-    def health(self, expectation: Expectation) -> Health:
+    def health(self, expectation: Expectation, *, opened: bool = False) -> Health:
         """Look once."""
-        return self._prober.look(expectation)
+        health = self._prober.look(expectation)
+        # Each look at a part is a command: none as long as the answer is known.
+        missing = self.missing(opened=opened) if health else ()
+        if not missing:
+            return health
+        results = tuple(ProbeResult(f"part {name}", "does not run") for name in missing)
+        return replace(health, results=(*health.results, *results), missing=missing)
 
-    def _run(self, action: str, argv: Sequence[str], timeout_s: float) -> Ended:
-        try:
-            return run(argv, self._environment, timeout_s)
-        except OSError as error:
-            raise CommandFailed(
-                action=action,
-                reason="it could not be started",
-                command=shlex.join(argv),
-                detail=str(error),
-            ) from error
+
+def attempt(action: str, argv: Sequence[str], run: Callable[[], Ended]) -> Ended:
+    """Run a command.
+
+    Raises:
+        CommandFailed: If it could not be started.
+    """
+    try:
+        return run()
+    except OSError as error:
+        raise CommandFailed(
+            action=action,
+            reason="it could not be started",
+            command=shlex.join(argv),
+            detail=str(error),
+        ) from error
 
 
 def ending(ended: Ended, timeout_s: float) -> str:

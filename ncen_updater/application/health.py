@@ -78,11 +78,13 @@ class HealthProber:
     def look(self, expectation: Expectation) -> Health:
         """Ask the main end point and every probe; never raises for an unhealthy application."""
         reported: dict[str, object] = {}
-        results = [self._result(MAIN, partial(self._main, expectation.version, reported))]
+        statuses: list[int] = []
+        ask_main = partial(self._main, expectation.version, reported, statuses)
+        results = [self._result(MAIN, ask_main)]
         for probe in expectation.probes:
             ask = partial(self._probe, probe.path, probe.status, probe.expect)
             results.append(self._result(probe.name, ask))
-        return Health(tuple(results), reported)
+        return Health(tuple(results), reported, answered=bool(statuses))
 
     def _result(self, name: str, ask: Callable[[], str]) -> ProbeResult:
         begin = self._clock()
@@ -92,9 +94,10 @@ class HealthProber:
             problem = str(error)
         return ProbeResult(name, problem, self._clock() - begin)
 
-    def _main(self, version: str, reported: dict[str, object]) -> str:
+    def _main(self, version: str, reported: dict[str, object], statuses: list[int]) -> str:
         settings = self._settings
         answer = self._get(settings.health_path)
+        statuses.append(answer.status)
         problems = [] if answer.status == 200 else [f"answered with status {answer.status}"]
         try:
             fields = _json_object(answer.body)

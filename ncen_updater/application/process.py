@@ -15,7 +15,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
 
-__all__ = ["Ended", "minimal_environment", "run"]
+from ncen_updater.supervised import Left, Supervised
+
+__all__ = ["Ended", "minimal_environment", "order", "run"]
 
 TAIL_BYTES = 4_000
 INHERITED = ("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "TMPDIR", "TZ", "USER", "XDG_RUNTIME_DIR")
@@ -75,6 +77,32 @@ def run(argv: Sequence[str], environment: Mapping[str, str], timeout_s: float) -
             if not isinstance(error, subprocess.TimeoutExpired):
                 raise
             status = None
+        return Ended(status, _tail(output))
+
+
+def order(
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    timeout_s: float,
+    *,
+    left: Left,
+    kept: int = -1,
+) -> Ended:
+    """Run a command that changes something; it ends when we end, with all that came of it.
+
+    Args:
+        argv: Program and arguments; no shell.
+        environment: All variables.
+        timeout_s: Seconds after which all of it is killed.
+        left: What may be left of it when it ended by itself.
+        kept: A descriptor that is held open as long as anything of it is at work.
+
+    Raises:
+        OSError: If it cannot be started.
+    """
+    with tempfile.TemporaryFile() as output:
+        with Supervised(argv, environment, left=left, output=output, kept=kept) as command:
+            status = command.wait(timeout_s)
         return Ended(status, _tail(output))
 
 

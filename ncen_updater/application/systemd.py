@@ -1,22 +1,26 @@
-"""The application as a systemd unit."""
+"""The application as one systemd unit or several."""
 
 from __future__ import annotations
 
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
-from ncen_updater.application.control import ControlledApplication, ending
+from ncen_updater.application.control import ControlledApplication, attempt, ending
 from ncen_updater.application.door import DoorNote
 from ncen_updater.application.errors import CommandFailed, StateUnknown
-from ncen_updater.config.model import ApplicationSettings
+from ncen_updater.application.parts import Part
+from ncen_updater.application.process import Ended, run
+from ncen_updater.config.model import ApplicationSettings, ControlSettings
 
 __all__ = ["SystemdApplication"]
 
 ORDER_TIMEOUT_S = 30.0
 STOPPED = frozenset({"inactive", "failed"})
 RUNS = frozenset({"active", "reloading", "activating", "deactivating", "refreshing", "maintenance"})
+WELL = frozenset({"active", "reloading", "refreshing"})
 
 
 class SystemdApplication(ControlledApplication):
@@ -43,6 +47,7 @@ class SystemdApplication(ControlledApplication):
         wait: Callable[[float], object] = time.sleep,
         systemctl: str = "systemctl",
     ) -> None:
+        self._systemctl = systemctl
         super().__init__(
             settings,
             current,
@@ -51,7 +56,25 @@ class SystemdApplication(ControlledApplication):
             clock=clock,
             wait=wait,
         )
+
+    def _part(self, settings: ControlSettings, name: str, *, after_open: bool) -> Part:
+        return _Unit(name, after_open, settings, self._environment, self._systemctl)
+
+
+class _Unit(Part):
+    def __init__(
+        self,
+        name: str,
+        after_open: bool,
+        settings: ControlSettings,
+        environment: Mapping[str, str],
+        systemctl: str,
+    ) -> None:
+        super().__init__(name, after_open=after_open)
+        self._unit = settings.unit or ""
+        self._environment = environment
         self._systemctl = systemctl
+        self._restarts: str | None = None
 
     def running(self) -> bool:
         """Whether the unit has processes, or is on its way up or down.
@@ -59,35 +82,54 @@ class SystemdApplication(ControlledApplication):
         Raises:
             StateUnknown: If systemd does not know the unit or gives no clear answer.
         """
-        return self._state() in RUNS
+        return self._facts()["ActiveState"] in RUNS
 
-    def _state(self) -> str:
-        argv = self._argv("show", "--property=LoadState,ActiveState")
+    def at_rest(self) -> bool:
+        """Whether it neither runs nor waits in systemd's queue: orders there outlive the agent."""
+        facts = self._facts()
+        return facts["ActiveState"] not in RUNS and facts.get("Job", "") in ("", "0")
+
+    def well(self) -> bool:
+        """Whether it is up, and systemd did not have to start it again since the first look.
+
+        A worker that dies at each start is up for an instant each time.
+        """
+        facts = self._facts()
+        restarts = facts.get("NRestarts", "0")
+        if self._restarts is None:
+            self._restarts = restarts
+        return facts["ActiveState"] in WELL and restarts == self._restarts
+
+    def _facts(self) -> Mapping[str, str]:
+        argv = self._argv("show", "--property=LoadState,ActiveState,Job,NRestarts")
         ended = self._run("look at", argv, ORDER_TIMEOUT_S)
         facts = dict(line.split("=", 1) for line in ended.output.splitlines() if "=" in line)
         state = facts.get("ActiveState", "")
         if ended.status != 0:
             reason = ending(ended, ORDER_TIMEOUT_S)
         elif facts.get("LoadState") == "not-found":
-            reason = f"systemd does not know the unit {self._settings.unit}"
+            reason = f"systemd does not know the unit {self._unit}"
         elif state not in RUNS | STOPPED:
             reason = f"its state is '{state}'"
         else:
-            return state
+            return facts
         raise StateUnknown(reason=reason, command=shlex.join(argv), detail=ended.output or None)
 
-    def _order_stop(self, timeout_s: float) -> str:
+    def order_stop(self, timeout_s: float) -> str:
+        """Order the stop; a start that waits in the queue is withdrawn by that."""
         ended = self._run("stop", self._argv("stop"), timeout_s)
         if ended.status == 0:
             return ""
         return f"{ending(ended, timeout_s)} {ended.output}".strip()
 
-    def _order_start(self, timeout_s: float) -> None:
+    def order_start(self, timeout_s: float) -> None:
+        """Order the start."""
         # A unit that failed too often is refused for a while; this start is not one of those.
-        if self._state() == "failed":
+        if self._facts()["ActiveState"] == "failed":
             self._order("start", self._argv("reset-failed"))
         # Whether it came up is for the health to say, with its own deadline.
         self._order("start", self._argv("start", "--no-block"))
+        self._restarts = "0"  # systemd counts from the last start that was ordered
 
     def _order(self, action: str, argv: Sequence[str]) -> None:
         ended = self._run(action, argv, ORDER_TIMEOUT_S)
@@ -99,5 +141,8 @@ class SystemdApplication(ControlledApplication):
                 detail=ended.output or None,
             )
 
+    def _run(self, action: str, argv: Sequence[str], timeout_s: float) -> Ended:
+        return attempt(action, argv, partial(run, argv, self._environment, timeout_s))
+
     def _argv(self, verb: str, *options: str) -> tuple[str, ...]:
-        return (self._systemctl, verb, *options, "--", self._settings.unit or "")
+        return (self._systemctl, verb, *options, "--", self._unit)

@@ -41,6 +41,7 @@ def wait_until_healthy(
     wait: Callable[[float], object],
     needed: int = NEEDED,
     interval_s: float = INTERVAL_S,
+    hopeless: Callable[[Health], bool] = lambda _health: False,
 ) -> Waited:
     """Look again and again until enough looks in a row were good, or time is up.
 
@@ -54,6 +55,7 @@ def wait_until_healthy(
         wait: Waits so many seconds.
         needed: Good looks in a row.
         interval_s: Seconds between two looks.
+        hopeless: Asked after a bad look whether waiting longer makes no sense.
     """
     begin = clock()
     good = looks = 0
@@ -62,6 +64,7 @@ def wait_until_healthy(
         looks += 1
         good = good + 1 if health else 0
         seconds = clock() - begin
-        if good >= needed or seconds + interval_s > timeout_s:
+        over = good >= needed or seconds + interval_s > timeout_s
+        if over or (not health and hopeless(health)):
             return Waited(health, good >= needed, seconds, looks)
         wait(interval_s)

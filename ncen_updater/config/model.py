@@ -23,9 +23,11 @@ from ncen_updater.release.manifest import Channel, Country, Identifier, ProductN
 __all__ = [
     "AgentConfig",
     "ApplicationSettings",
+    "ControlSettings",
     "DatabaseSettings",
     "FeedSettings",
     "KeepSettings",
+    "PartSettings",
     "PathSettings",
     "PostgresSettings",
     "SiteSettings",
@@ -164,15 +166,40 @@ class DatabaseSettings(Settings):
         return self
 
 
-class ApplicationSettings(Settings):
-    """How the application is run.
+class ControlSettings(Settings):
+    """How something is started, stopped and asked whether it runs.
 
     Attributes:
-        adapter: ``systemd`` (unit) or ``command`` (start, stop, status).
         unit: Unit name for systemd.
         start: Command that starts what ``current`` points at and returns.
         stop: Command that returns when it has stopped.
         status: Command with exit status 0 while it runs, 3 when it does not.
+    """
+
+    unit: str | None = None
+    start: Argv | None = None
+    stop: Argv | None = None
+    status: Argv | None = None
+
+
+class PartSettings(ControlSettings):
+    """A further part of the application: a worker, a scheduler, an import program.
+
+    Attributes:
+        name: For people, in messages.
+        after_open: Whether it is started only once officers are in: until then all that it does
+            could be undone.
+    """
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,47}$")]
+    after_open: Annotated[bool, Field(strict=True)] = False
+
+
+class ApplicationSettings(ControlSettings):
+    """How the application is run.
+
+    Attributes:
+        adapter: ``systemd`` (unit) or ``command`` (start, stop, status).
         environment: Further variables of the three commands.
         stop_timeout_s: After this a stop counts as failed.
         health_url: Base address of the application's own port, not of the door.
@@ -183,13 +210,10 @@ class ApplicationSettings(Settings):
         health_timeout_s: How long it may take to become healthy after a start.
         probe_timeout_s: How long one request may take.
         door_file: While this file exists the web server in front shows the maintenance page.
+        parts: What else belongs to it and is not asked for its health, in the order of starts.
     """
 
     adapter: Literal["command", "systemd"] = "systemd"
-    unit: str | None = None
-    start: Argv | None = None
-    stop: Argv | None = None
-    status: Argv | None = None
     environment: Annotated[dict[str, str], Field(default_factory=dict)]
     stop_timeout_s: Seconds = 60.0
     health_url: Annotated[str, StringConstraints(pattern=r"^https?://[!-~]+$")]
@@ -200,13 +224,22 @@ class ApplicationSettings(Settings):
     health_timeout_s: Seconds = 120.0
     probe_timeout_s: Seconds = 10.0
     door_file: Path
+    parts: Annotated[tuple[PartSettings, ...], Field(max_length=50)] = ()
 
     @model_validator(mode="after")
     def _has_its_adapter(self) -> ApplicationSettings:
-        if self.adapter == "systemd" and not self.unit:
-            raise ValueError("the systemd adapter needs 'unit'")
-        if self.adapter == "command" and not (self.start and self.stop and self.status):
-            raise ValueError("the command adapter needs 'start', 'stop' and 'status'")
+        controlled: tuple[ControlSettings, ...] = (self, *self.parts)
+        for item in controlled:
+            where = f" in the part '{item.name}'" if isinstance(item, PartSettings) else ""
+            if self.adapter == "systemd" and not item.unit:
+                raise ValueError(f"the systemd adapter needs 'unit'{where}")
+            if self.adapter == "command" and not (item.start and item.stop and item.status):
+                raise ValueError(f"the command adapter needs 'start', 'stop' and 'status'{where}")
+        names = [part.name for part in self.parts]
+        units = [item.unit for item in controlled if item.unit]
+        for kind, found in (("name", names), ("unit", units)):
+            if len(set(found)) != len(found):
+                raise ValueError(f"two parts of the application have the same {kind}")
         return self
 
 

@@ -1,20 +1,13 @@
-"""The application's own migrator, run as a child that cannot outlive the agent.
+"""The application's own migrator, run as a child that cannot outlive the agent, nor leave anything.
 
-The child is a supervisor of a few lines in its own session, and the migrator is in its process
-group. The supervisor's standard input is a pipe that only the agent holds open: when the agent
-ends, however it ends, the pipe ends, and the supervisor kills the whole group. (The kernel's
-parent-death signal would reach one process only, and also when merely a thread of the agent ends.)
-A process that leaves the group on purpose is out of reach.
+How that is made sure of: :mod:`ncen_updater.supervised`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,6 +17,7 @@ from ncen_updater.databases.migrations.runner import HEARTBEAT_SECONDS, heartbea
 from ncen_updater.i18n import N_, Text
 from ncen_updater.progress import Progress
 from ncen_updater.release.manifest import MigratorCommand
+from ncen_updater.supervised import Left, Supervised
 
 __all__ = ["migrator_environment", "run_command"]
 
@@ -31,17 +25,7 @@ KEPT_OUTPUT_BYTES = 16_384
 SLOT_PLACE = "{slot}"
 INHERITED = frozenset({"HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "TMPDIR", "TZ", "USER"})
 INHERITED_PREFIX = "PGSSL"
-
-_SUPERVISOR = """
-import os, signal, subprocess, sys, threading
-def watch():
-    os.read(0, 1)
-    os.killpg(0, signal.SIGKILL)
-threading.Thread(target=watch, daemon=True).start()
-child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
-code = child.wait()
-os._exit(code if code >= 0 else 128 - code)
-"""
+NOT_RUN = 126  # as a shell says that a program was found and could not be run
 
 
 class _Tail:
@@ -113,41 +97,31 @@ def run_command(
     if program is None:
         raise MigratorMissing(program=command.argv[0], database=named)
     argv[0] = program
-    process = subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", _SUPERVISOR, *argv],
-        cwd=slot,
-        env=dict(environment),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    stdin, stdout = process.stdin, process.stdout
-    assert stdin is not None  # noqa: S101 - asked for above
-    assert stdout is not None  # noqa: S101
+    migrator = Supervised(argv, environment, left=Left.NOTHING, cwd=slot, output=subprocess.PIPE)
+    stdout = migrator.stdout
+    assert stdout is not None  # noqa: S101 - asked for above
     tail = _Tail(stdout.fileno())
 
     def tell(seconds: float) -> None:
         what = N_("the application's migrator has been running for {seconds} s")
         progress.tell(Text(what, {"seconds": round(seconds)}))
 
-    late = False
-    try:
-        with heartbeat(tell, heartbeat_s):
-            late = not _ended(process.pid, command.timeout_s)
-    finally:
-        # Before the leader is reaped its group's number cannot belong to anybody else.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        stdin.close()
-    output = tail.text()
+    refused = ""
+    with migrator, heartbeat(tell, heartbeat_s):
+        try:
+            status = migrator.wait(command.timeout_s)
+        except OSError as error:
+            status, refused = NOT_RUN, str(error)
+    output = tail.text() or refused
     stdout.close()
-    if late or process.returncode != 0:
+    if status != 0:
         how = (
             Text(N_("it had not ended after {seconds} s."), {"seconds": command.timeout_s})
-            if late
-            else Text(N_("it ended with status {status}."), {"status": process.returncode})
+            if status is None
+            else Text(
+                N_("it ended with status {status}."),
+                {"status": status if status >= 0 else 128 - status},  # as a shell says it
+            )
         )
         raise MigratorFailed(
             database=named,
@@ -157,16 +131,3 @@ def run_command(
             detail=output or None,
         )
     return output
-
-
-def _ended(pid: int, timeout_s: float) -> bool:
-    """Whether a child ends in time; it is not reaped."""
-    descriptor = os.pidfd_open(pid)
-    try:
-        import select
-
-        ready = select.poll()
-        ready.register(descriptor, select.POLLIN)
-        return bool(ready.poll(timeout_s * 1000))
-    finally:
-        os.close(descriptor)

@@ -47,9 +47,14 @@ class Soak(Step):
         facts = context.facts()
         if "soak_failed" in facts and "confirmed_by" not in facts:
             raise self._failed(context, str(facts["soak_failed"]))
+        if "rest_failed" in facts and "confirmed_by" not in facts:
+            # Also where the soak has no time; but whoever started it by hand meanwhile is heard.
+            missing = site.application.missing(opened=True)
+            if missing:
+                raise self._failed_now(context, f"{', '.join(missing)}: {facts['rest_failed']}")
         expectation = Expectation(manifest.version, manifest.health)
         result = soak(
-            lambda: site.application.health(expectation),
+            lambda: site.application.health(expectation, opened=True),
             seconds=settings.seconds,
             interval_s=settings.interval_s,
             failures=settings.failures,
@@ -60,10 +65,13 @@ class Soak(Step):
         )
         if not result:
             problems = "; ".join(result.last.problems) if result.last is not None else ""
-            # Kept before anything else happens: a crash from here on must not forgive it.
-            context.journal.fact(context.change.id, "soak_failed", problems)
-            raise self._failed(context, problems)
+            raise self._failed_now(context, problems)
         return {"soak_looks": result.state.looks, "soak_bad_looks": result.state.bad}
+
+    def _failed_now(self, context: StepContext, problems: str) -> SoakFailed:
+        # Kept before anything else happens: a crash from here on must not forgive it.
+        context.journal.fact(context.change.id, "soak_failed", problems)
+        return self._failed(context, problems)
 
     def _failed(self, context: StepContext, problems: str) -> SoakFailed:
         return SoakFailed(

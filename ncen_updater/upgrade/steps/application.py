@@ -2,42 +2,25 @@
 
 from __future__ import annotations
 
+import logging
+
 from ncen_updater.application.base import Expectation
-from ncen_updater.application.waiting import wait_until_healthy
+from ncen_updater.application.errors import ApplicationError, CommandFailed
 from ncen_updater.i18n import N_, Text
-from ncen_updater.release.document import ReleaseDocument
 from ncen_updater.upgrade.consent import Consent
-from ncen_updater.upgrade.context import Site, StepContext
-from ncen_updater.upgrade.errors import Unhealthy
+from ncen_updater.upgrade.context import StepContext
 from ncen_updater.upgrade.journal_rows import reading
 from ncen_updater.upgrade.model import ChangeKind, StepName
 from ncen_updater.upgrade.steps.base import Facts, Step
+from ncen_updater.upgrade.steps.starting import (
+    require_nobody_answers,
+    require_well,
+    stop_if_it_can,
+)
 
-__all__ = ["Close", "HealthCheck", "Open", "Start", "Stop", "require_health"]
+__all__ = ["Close", "HealthCheck", "Open", "Start", "Stop"]
 
-
-def require_health(site: Site, document: ReleaseDocument) -> float:
-    """Wait until the application is healthy as this release; return the seconds it took.
-
-    Raises:
-        Unhealthy: If it is not within the configured time.
-    """
-    expectation = Expectation(document.manifest.version, document.manifest.health)
-    timeout = site.config.application.health_timeout_s
-    waited = wait_until_healthy(
-        lambda: site.application.health(expectation),
-        timeout_s=timeout,
-        clock=site.clock.monotonic,
-        wait=site.clock.wait,
-    )
-    if not waited:
-        raise Unhealthy(
-            product=document.manifest.product,
-            version=document.manifest.version,
-            seconds=round(timeout),
-            problems="; ".join(waited.health.problems),
-        )
-    return waited.seconds
+logger = logging.getLogger(__name__)
 
 
 def _door_as_it_was(context: StepContext) -> bool:
@@ -53,6 +36,21 @@ def _stop(context: StepContext) -> Facts:
         return {}
     with reading(context.journal.path):
         return {"stop_s": round(clock.monotonic() - float(closed_at["s"]), 3)}
+
+
+def _rest(context: StepContext) -> Facts:
+    """Start the parts that wait until officers are in; one that does not start keeps nobody out."""
+    application = context.site.application
+    try:
+        try:
+            application.start_rest()
+        except CommandFailed as error:
+            logger.warning("the start failed and is tried once more: %s", error)
+            application.start_rest()
+    except ApplicationError as error:
+        logger.warning("a part of the application does not start: %s", error)
+        return {"rest_failed": str(error)}
+    return {}
 
 
 class Close(Step):
@@ -121,10 +119,18 @@ class Stop(Step):
         return not context.site.application.running()
 
     def undo(self, context: StepContext) -> None:
-        """Start the old release and see it healthy before the door opens."""
+        """Start the old release and see it healthy before the door opens.
+
+        What runs by now is stopped first: it may be on its way down since :meth:`do`, or somebody
+        started it while the databases were closed to it.
+        """
         if context.facts().get("was_running") and not context.at_boot:
-            context.site.application.start()
-            require_health(context.site, context.origin())
+            application = context.site.application
+            stop_if_it_can(context.site)
+            application.start()
+            require_well(context.site, context.origin())
+            for name, problem in _rest(context).items():
+                context.journal.fact(context.change.id, name, problem)
 
 
 class Start(Step):
@@ -138,14 +144,27 @@ class Start(Step):
         return {} if context.site.application.door_closed() else {"door_was_closed": False}
 
     def do(self, context: StepContext) -> Facts:
-        """Start what ``current`` points at; the door must be closed until the commit."""
-        context.site.application.close_door()
-        context.site.application.start()
+        """Start what ``current`` points at; the door must be closed until the commit.
+
+        What runs already is not what we started, and is stopped. A start that fails is tried once
+        more: its command may have been killed.
+        """
+        application = context.site.application
+        application.close_door()
+        application.stop()
+        require_nobody_answers(context.site, context.target())
+        try:
+            application.start()
+        except CommandFailed as error:
+            logger.warning("the start failed and is tried once more: %s", error)
+            application.stop()
+            application.start()
         return {}
 
     def undo(self, context: StepContext) -> None:
-        """Stop it."""
-        context.site.application.stop()
+        """Stop it, and withdraw a start that was ordered; at boot that would be the system's."""
+        if not context.at_boot or context.site.application.running():
+            context.site.application.stop()
 
     def undone(self, context: StepContext) -> bool:
         """No process of it remains."""
@@ -160,7 +179,7 @@ class HealthCheck(Step):
 
     def do(self, context: StepContext) -> Facts:
         """Wait, and refuse what is not healthy in time."""
-        return {"healthy_after_s": round(require_health(context.site, context.target()), 3)}
+        return {"healthy_after_s": round(require_well(context.site, context.target()), 3)}
 
 
 class Open(Step):
@@ -174,15 +193,28 @@ class Open(Step):
 
         The databases get to know of the commit first: once an officer is in, nothing may cut them
         back, not even a recovery by a journal that was restored from before the commit. After a
-        power cut the application that was healthy may have to be started again.
+        power cut the application that was healthy may have to be started again, and after a kill
+        it may be another one that runs.
+
+        Parts that wait until officers are in follow. One that cannot be started keeps nobody out;
+        it is for the soak to judge.
         """
-        context.site.engine.record_commit(context.ref)
-        if not context.at_boot and not context.site.application.running():
-            context.site.application.start()
-            require_health(context.site, context.target())
+        site, application = context.site, context.site.application
+        site.engine.record_commit(context.ref)
+        if not context.at_boot:
+            if application.running() and context.change.attempts and not self._well(context):
+                stop_if_it_can(site)
+            if not application.running():
+                application.start()
+                require_well(site, context.target())
         if not context.facts().get("door_was_closed"):
-            context.site.application.open_door()
-        return _stop(context)
+            application.open_door()
+        facts = _stop(context)
+        return facts if context.at_boot else {**facts, **_rest(context)}
+
+    def _well(self, context: StepContext) -> bool:
+        manifest = context.target().manifest
+        return bool(context.site.application.health(Expectation(manifest.version, manifest.health)))
 
     def check(self, context: StepContext) -> bool:
         """The door is not closed by us."""

@@ -1,0 +1,48 @@
+"""A part of the application, as an adapter controls it. What is asked for health is one, too."""
+
+from __future__ import annotations
+
+import abc
+
+__all__ = ["Part"]
+
+
+class Part(abc.ABC):
+    """What is started and stopped together.
+
+    Args:
+        name: For people; empty for the one that is asked for its health.
+        after_open: Whether it is started only once officers are in.
+    """
+
+    def __init__(self, name: str = "", *, after_open: bool = False) -> None:
+        self.name = name
+        self.after_open = after_open
+
+    @abc.abstractmethod
+    def running(self) -> bool:
+        """Whether any process of it runs.
+
+        Raises:
+            StateUnknown: If that cannot be told.
+        """
+
+    def at_rest(self) -> bool:
+        """Whether none runs, and none is about to by an order that was given."""
+        return not self.running()
+
+    def well(self) -> bool:
+        """Whether it runs, and has done so without an end since it was looked at first."""
+        return self.running()
+
+    @abc.abstractmethod
+    def order_stop(self, timeout_s: float) -> str:
+        """Order the stop; return what went wrong with the order, empty if nothing did."""
+
+    @abc.abstractmethod
+    def order_start(self, timeout_s: float) -> None:
+        """Order the start.
+
+        Raises:
+            CommandFailed: If the order failed.
+        """

@@ -1,0 +1,210 @@
+"""Run a command that cannot outlive the agent, however the agent ends.
+
+Between the agent and the command stands a supervisor of a few lines, in a session of its own. Its
+standard input is a socket whose other end only the agent holds: when the agent ends, the socket
+ends, and the supervisor ends everything that came of the command. (The kernel's parent-death signal
+would reach one process only, and also when merely a thread of the agent ends.) Processes that left
+the group, or that became daemons, do not escape: the supervisor is their *subreaper*, so that
+whoever loses its parent becomes its own child. It ends its own children alone, which nobody else
+can have waited for, so that no number can stand for another process by then.
+
+A command that starts a daemon leaves it behind. That daemon lives on from the instant at which the
+agent was told that the command ended well (:attr:`Left.DAEMONS`), and not before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+__all__ = ["Left", "Supervised"]
+
+# Options of the supervisor come first: what is left, and a descriptor that it alone keeps or -1.
+_SUPERVISOR = """
+import ctypes, os, select, signal, sys
+left, kept, argv = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
+me = os.getpid()
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+if kept >= 0:
+    os.set_inheritable(kept, False)
+wake, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+signal.signal(signal.SIGCHLD, lambda *_: None)
+signal.set_wakeup_fd(woken)
+
+def children():
+    try:
+        with open(f"/proc/self/task/{me}/children") as file:
+            return [int(word) for word in file.read().split()]
+    except FileNotFoundError:  # a kernel without this list
+        found = []
+        for name in os.listdir("/proc"):
+            try:
+                with open(f"/proc/{int(name)}/stat", "rb") as file:
+                    if int(file.read().rsplit(b") ", 1)[1].split()[1]) == me:
+                        found.append(int(name))
+            except (OSError, ValueError):
+                pass
+        return found
+
+def end_all():
+    refused = set()
+    while True:
+        alive = [pid for pid in children() if pid not in refused]
+        if not alive:
+            return
+        for pid in alive:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except PermissionError:
+                refused.add(pid)
+        for pid in alive:
+            if pid not in refused:
+                os.waitpid(pid, 0)
+
+def tell(text):
+    try:
+        os.write(0, text.encode())
+    except OSError:  # nobody is there any more who could look after what was started
+        orphaned()
+
+def orphaned():
+    end_all()
+    os.killpg(0, signal.SIGKILL)
+
+signals = [signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD]
+nothing = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
+try:
+    command = os.posix_spawnp(
+        argv[0], argv, os.environ, file_actions=[nothing], setsigdef=signals
+    )
+except OSError as error:
+    tell(f"errno {error.errno}")
+    os._exit(0)
+poll = select.poll()
+poll.register(0, select.POLLIN)
+poll.register(wake, select.POLLIN)
+code = None
+while code is None:
+    for descriptor, _ in poll.poll():
+        if descriptor == 0:
+            orphaned()
+        os.read(wake, 512)
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            break
+        if pid == 0:
+            break
+        if pid == command:
+            code = os.waitstatus_to_exitcode(status)
+if left == "nothing" or (left == "daemons" and code != 0):
+    end_all()
+tell(f"ended {code}")
+os._exit(0)
+"""
+
+
+class Left(StrEnum):
+    """What may be left of a command that ended by itself."""
+
+    NOTHING = "nothing"
+    DAEMONS = "daemons"  # where it ended well; of one that failed nothing is left
+    ANYTHING = "anything"
+
+
+class Supervised:
+    """One command under its supervisor. As a context manager nothing unended is left at the end.
+
+    Args:
+        argv: Program and arguments; no shell. A program without ``/`` is looked for in the ``PATH``
+            of the environment.
+        environment: All variables.
+        left: What may be left when the command has ended by itself.
+        cwd: Working directory.
+        output: Where both its streams go.
+        kept: A descriptor that the supervisor holds open while it is at work, such as of a lock.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        left: Left,
+        cwd: Path | str = "/",
+        output: IO[bytes] | int,
+        kept: int = -1,
+    ) -> None:
+        self._program = argv[0]
+        self._left = left
+        self._status: int | None = None
+        self._socket, theirs = socket.socketpair()
+        with theirs:
+            self._process: subprocess.Popen[bytes] = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", _SUPERVISOR, left, str(kept), *argv],
+                cwd=cwd,
+                env=dict(environment),
+                stdin=theirs.fileno(),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=() if kept < 0 else (kept,),
+            )
+
+    @property
+    def stdout(self) -> IO[bytes] | None:
+        """The pipe, where ``output`` was one."""
+        return self._process.stdout
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.end()
+
+    def wait(self, timeout_s: float) -> int | None:
+        """Wait for the end of the command, not for what it may leave.
+
+        Returns:
+            Exit status, negative for a signal; None if it had not ended in time: then it goes on.
+
+        Raises:
+            OSError: If it could not be started.
+        """
+        ready = select.poll()
+        ready.register(self._socket, select.POLLIN)
+        if not ready.poll(timeout_s * 1000):
+            return None
+        word, _, number = self._socket.recv(100).decode("ascii").partition(" ")
+        if word == "errno":
+            raise OSError(int(number), os.strerror(int(number)), self._program)
+        # Without a word the supervisor itself was killed, and what it looked after is as good as.
+        self._status = int(number) if word == "ended" else -signal.SIGKILL
+        return self._status
+
+    def end(self) -> None:
+        """End what may not be left, and return when it is gone."""
+        self._socket.close()
+        # Not reaped before its group was ended, so that the number still stands for that group.
+        os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
+        lives_on = self._left is not Left.NOTHING and self._status is not None
+        if not lives_on or (self._left is Left.DAEMONS and self._status != 0):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()

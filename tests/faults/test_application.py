@@ -1,0 +1,360 @@
+"""What the application, and people who start and stop it, do in the middle of a change."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import http.server
+import os
+import select
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from ncen_updater.application.errors import AnotherAnswers, StopFailed
+from ncen_updater.progress import Silent
+from ncen_updater.upgrade.context import Clock
+from ncen_updater.upgrade.errors import ChangeFailed, SoakFailed
+from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.memory import Memory
+from ncen_updater.upgrade.model import Phase, StepName
+from ncen_updater.upgrade.operations import JOURNAL, Operations
+from tests.faults.full import prepared
+from tests.faults.test_scenarios import at, killed_upgrade, operations
+from tests.faults.trial import NEW, OLD, Trial
+from tests.support.sites import site_in_process
+
+
+@pytest.fixture(scope="module")
+def module_trial() -> Iterator[Trial]:
+    with prepared("sqlite") as trial:
+        yield trial
+
+
+@pytest.fixture
+def trial(module_trial: Trial) -> Iterator[Trial]:
+    module_trial.demo.configure({})
+    module_trial.reset()
+    yield module_trial
+    module_trial.demo.configure({})
+
+
+def configure(trial: Trial, **changes: object) -> None:
+    """Change settings of the table [application]."""
+    trial.demo.configure({})
+    settings = trial.demo._settings()["application"]
+    trial.demo.configure({"application": {**settings, **changes}})
+
+
+def script(trial: Trial, name: str, text: str) -> list[str]:
+    place = trial.demo.root / name
+    place.write_text(f"#!/bin/sh\n{text}\n")
+    place.chmod(0o755)
+    return [str(place)]
+
+
+def control(slot: str, act: str) -> str:
+    return f"{shlex.quote(sys.executable)} -B {slot}/app/bin/ncenctl {act}"
+
+
+def run_old(trial: Trial, act: str) -> None:
+    """As a person does who knows of no change: the old release, whatever 'current' says."""
+    subprocess.run(
+        [sys.executable, "-B", str(trial.demo.slots / OLD / "app/bin/ncenctl"), act],
+        env={**os.environ, **trial.demo.environment()},
+        check=True,
+    )
+
+
+def server_pid(trial: Trial) -> int:
+    return int((trial.demo.run / "ncen.pid").read_text().split()[0])
+
+
+def kill_server(trial: Trial) -> None:
+    """SIGKILL the application and wait until it is gone."""
+    process = os.pidfd_open(server_pid(trial))
+    signal.pidfd_send_signal(process, signal.SIGKILL)
+    select.select([process], [], [], 30)
+    os.close(process)
+
+
+def bad_releases(trial: Trial) -> list[str]:
+    with Journal.open(trial.demo.state / JOURNAL) as journal:
+        return [bad.version for bad in Memory(journal).bad_releases()]
+
+
+@pytest.mark.parametrize("manners", ["plain", "daemon"])
+def test_a_start_does_not_outlive_a_killed_agent(trial: Trial, manners: str) -> None:
+    """The start command takes its time and has resolved the link; the agent is killed meanwhile."""
+    told, gate = trial.demo.root / f"told-{manners}", trial.demo.root / f"gate-{manners}"
+    for pipe in (told, gate):
+        os.mkfifo(pipe)
+    waits = f"echo begun > {told}; read line < {gate}; {control('$slot', 'start')}"
+    if manners == "daemon":  # in a session of its own, and without a parent
+        late = f"slot=$slot setsid sh -c {shlex.quote(waits)} &\n  wait"
+    else:
+        late = waits
+    start = script(
+        trial,
+        "start",
+        f'slot=$(readlink -f "$NCEN_CURRENT")\n'
+        f"case $slot in *{NEW})\n  {late};;\n*) {control('$slot', 'start')};; esac",
+    )
+    configure(trial, start=start)
+    agent = trial.start("upgrade")
+    assert told.read_text() == "begun\n"
+    agent.kill()
+    agent.communicate()
+    assert trial.operate("resume-auto").endswith("exit 0\n")
+    # Nobody is left who would go through the gate.
+    with pytest.raises(OSError, match="No such device"):
+        os.close(os.open(gate, os.O_WRONLY | os.O_NONBLOCK))
+    assert trial.settle() == (OLD, 0)
+
+
+def test_an_old_application_that_somebody_starts_is_stopped_first(trial: Trial) -> None:
+    instants = {(StepName.START, Phase.BEFORE_EFFECT): lambda: run_old(trial, "start")}
+    operations(trial, instants).upgrade()
+    assert trial.judge() == NEW
+    assert bad_releases(trial) == []
+
+
+def test_an_old_application_in_place_of_the_new_one_is_not_held_against_it(trial: Trial) -> None:
+    def swap() -> None:
+        run_old(trial, "stop")
+        run_old(trial, "start")
+
+    operations(trial, {(StepName.HEALTH, Phase.BEFORE_EFFECT): swap}).upgrade()
+    assert trial.judge() == NEW
+    assert bad_releases(trial) == []
+
+
+def test_an_application_that_was_killed_is_started_once_more(trial: Trial) -> None:
+    instants = {(StepName.HEALTH, Phase.BEFORE_EFFECT): lambda: kill_server(trial)}
+    operations(trial, instants).upgrade()
+    assert trial.judge() == NEW
+    assert bad_releases(trial) == []
+
+
+def test_a_release_that_ends_at_each_start_is_called_bad(trial: Trial) -> None:
+    kills = f"kill -9 $(cut -d' ' -f1 {trial.demo.run}/ncen.pid)"
+    start = script(
+        trial,
+        "start",
+        f'slot=$(readlink -f "$NCEN_CURRENT")\n{control("$slot", "start")} || exit 1\n'
+        f"case $slot in *{NEW}) {kills};; esac",
+    )
+    configure(trial, start=start)
+    with pytest.raises(ChangeFailed):
+        operations(trial).upgrade()
+    assert trial.settle()[0] == OLD
+    assert bad_releases(trial) == [NEW]
+
+
+def test_a_start_command_that_was_killed_once_is_given_again(trial: Trial) -> None:
+    once = trial.demo.root / "once"
+    once.unlink(missing_ok=True)
+    start = script(
+        trial,
+        "start",
+        f'slot=$(readlink -f "$NCEN_CURRENT")\n'
+        f"case $slot in *{NEW}) test -e {once} || {{ touch {once}; kill -9 $$; }};; esac\n"
+        f"{control('$slot', 'start')}",
+    )
+    configure(trial, start=start)
+    operations(trial).upgrade()
+    assert trial.judge() == NEW
+
+
+class Stranger(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        body = b'{"version": "9.9.9"}'
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_a_stranger_at_the_address_is_told_and_no_release_blamed(trial: Trial) -> None:
+    found: list[http.server.HTTPServer] = []
+
+    def come() -> None:
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", trial.demo.app_port), Stranger)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        found.append(server)
+
+    def go() -> None:
+        found[0].shutdown()
+        found[0].server_close()
+
+    instants = {
+        (StepName.START, Phase.BEFORE_EFFECT): come,
+        (StepName.START, Phase.AFTER_UNDO): go,
+    }
+    with pytest.raises(ChangeFailed) as caught:
+        operations(trial, instants).upgrade()
+    assert isinstance(caught.value.__cause__, AnotherAnswers)
+    assert trial.settle() == (OLD, 0)
+    assert bad_releases(trial) == []
+
+
+def test_going_back_waits_for_a_slow_stop_and_then_starts(trial: Trial) -> None:
+    """The stop was ordered and takes longer than the agent waits; it ends while going back."""
+    configure(trial, stop=["true"], stop_timeout_s=0.5)
+    left: list[Callable[[], None]] = []
+
+    def wait(seconds: float) -> None:
+        if left:
+            left.pop()()
+        Clock().wait(seconds)
+
+    site = dataclasses.replace(site_in_process(trial.demo), clock=Clock(wait=wait))
+    instants = {
+        (StepName.STOP, Phase.BEFORE_UNDO): lambda: left.append(lambda: run_old(trial, "stop"))
+    }
+    before = server_pid(trial)
+    with pytest.raises(ChangeFailed) as caught:
+        Operations(site, Silent(), checkpoint=at(instants)).upgrade()
+    assert isinstance(caught.value.__cause__, StopFailed)
+    assert left == []
+    assert trial.settle() == (OLD, 0)
+    assert server_pid(trial) != before
+
+
+def test_an_application_that_refuses_to_stop_is_left_as_it_is(trial: Trial) -> None:
+    configure(trial, stop=["false"])
+    before = server_pid(trial)
+    with pytest.raises(ChangeFailed):
+        operations(trial).upgrade()
+    assert trial.settle() == (OLD, 0)
+    assert server_pid(trial) == before
+
+
+WORKER = """\
+import os, signal, subprocess, sys
+place, act = sys.argv[1:]
+def pid():
+    try:
+        number = int(open(place + "/pid").read())
+        with open(f"/proc/{number}/stat") as stat:
+            return None if stat.read().rsplit(") ", 1)[1][0] == "Z" else number
+    except (OSError, ValueError):
+        return None
+with open(place + "/said", "a") as said:
+    door = os.path.exists(os.environ["NCEN_DOOR_FILE"])
+    if act != "status":
+        slot = os.path.basename(os.path.realpath(os.environ["NCEN_CURRENT"]))
+        said.write(f"{act} {slot} {'closed' if door else 'open'}\\n")
+if act == "start":
+    argv = ["true"] if os.path.exists(place + "/broken") else ["sleep", "1000"]
+    child = subprocess.Popen(argv, start_new_session=True)
+    open(place + "/pid", "w").write(str(child.pid))
+elif act == "stop":
+    if pid():
+        handle = os.pidfd_open(pid())
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+        import select
+        select.select([handle], [], [], 30)
+else:
+    sys.exit(0 if pid() else 3)
+"""
+
+
+class Parts:
+    """A worker that health needs, and one that waits until officers are in."""
+
+    def __init__(self, trial: Trial) -> None:
+        self.trial = trial
+        self.places = {name: trial.demo.root / f"part-{name}" for name in ("import", "mail")}
+        program = trial.demo.root / "worker.py"
+        program.write_text(WORKER)
+        parts = []
+        for name, place in self.places.items():
+            place.mkdir(exist_ok=True)
+            for item in place.iterdir():
+                item.unlink()
+            part: dict[str, object] = {"name": name, "after_open": name == "mail"}
+            for act in ("start", "stop", "status"):
+                part[act] = [sys.executable, str(program), str(place), act]
+            parts.append(part)
+        configure(trial, parts=parts)
+        application = site_in_process(trial.demo).application
+        application.start()
+        application.start_rest()
+        for place in self.places.values():
+            (place / "said").unlink()
+
+    def said(self, name: str) -> list[str]:
+        return (self.places[name] / "said").read_text().splitlines()
+
+    def running(self) -> set[str]:
+        missing = site_in_process(self.trial.demo).application.missing(opened=True)
+        return set(self.places) - set(missing)
+
+    def stop(self) -> None:
+        for place in self.places.values():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                os.kill(int((place / "pid").read_text()), signal.SIGKILL)
+
+
+@pytest.fixture
+def parts(trial: Trial) -> Iterator[Parts]:
+    made = Parts(trial)
+    yield made
+    made.stop()
+
+
+def test_parts_are_stopped_and_started_and_some_only_once_officers_are_in(
+    trial: Trial, parts: Parts
+) -> None:
+    operations(trial).upgrade()
+    assert trial.judge() == NEW
+    assert parts.said("import") == [f"stop {OLD} closed", f"start {NEW} closed"]
+    assert parts.said("mail") == [f"stop {OLD} closed", f"start {NEW} open"]
+
+
+def test_a_worker_that_dies_at_each_start_is_no_success(trial: Trial, parts: Parts) -> None:
+    broken = parts.places["import"] / "broken"
+    instants = {
+        (StepName.START, Phase.BEFORE_EFFECT): broken.touch,
+        (StepName.SWITCH, Phase.BEFORE_UNDO): broken.unlink,
+    }
+    with pytest.raises(ChangeFailed, match="part import: does not run"):
+        operations(trial, instants).upgrade()
+    assert trial.settle() == (OLD, 0)
+    assert bad_releases(trial) == [NEW]
+    assert parts.running() == {"import", "mail"}
+    # Never started on what was thrown away.
+    assert parts.said("mail") == [f"stop {OLD} closed", f"start {OLD} closed"]
+
+
+def test_a_worker_of_after_the_opening_that_dies_is_seen_in_the_soak(
+    trial: Trial, parts: Parts
+) -> None:
+    broken = parts.places["mail"] / "broken"
+    left = at({(StepName.OPEN, Phase.BEFORE_EFFECT): broken.touch})
+
+    def checkpoint(step: StepName, phase: Phase) -> None:
+        left(step, phase)
+        if (step, phase) == (StepName.MIGRATE, Phase.BEFORE_EFFECT):
+            broken.unlink(missing_ok=True)  # for the rollback
+
+    with pytest.raises(SoakFailed, match="part mail: does not run"):
+        Operations(site_in_process(trial.demo), Silent(), checkpoint=checkpoint).upgrade()
+    assert trial.judge() == OLD
+    assert parts.running() == {"import", "mail"}
+
+
+def test_a_kill_before_the_rest_is_started_leaves_nothing_out(trial: Trial, parts: Parts) -> None:
+    killed_upgrade(trial, StepName.OPEN, Phase.BEFORE_EFFECT)
+    assert parts.running() == {"import"}
+    assert trial.settle() == (NEW, 0)
+    assert parts.running() == {"import", "mail"}

@@ -33,19 +33,19 @@ class AtWork:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._lock = threading.Lock()
-        self._sessions: dict[int, Connection] = {}
+        self._sessions: dict[int, Connection] | None = None
         self._ended = False
 
     @contextlib.contextmanager
     def begun(self) -> Iterator[None]:
-        """Take sessions in for a block."""
+        """Take sessions in for a block; outside of one nothing is taken in or ended."""
         with self._lock:
             self._sessions, self._ended = {}, False
         try:
             yield
         finally:
             with self._lock:
-                self._sessions, self._ended = {}, False
+                self._sessions, self._ended = None, False
 
     def add(self, connection: Connection) -> None:
         """Take a session in.
@@ -56,13 +56,15 @@ class AtWork:
         with self._lock:
             if self._ended:
                 raise DatabaseError(database=connection.info.dbname, detail="ended")
-            self._sessions[connection.info.backend_pid] = connection
+            if self._sessions is not None:
+                self._sessions[connection.info.backend_pid] = connection
 
     def end(self) -> None:
         """End every session that is at work, and let none begin."""
         with self._lock:
-            self._ended = True
-            found = [number for number, item in self._sessions.items() if not item.closed]
+            self._ended = self._sessions is not None
+            known = self._sessions or {}
+            found = [number for number, item in known.items() if not item.closed]
         if not found:
             return
         try:

@@ -11,6 +11,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 import psycopg
@@ -35,6 +36,7 @@ __all__ = [
     "Record",
     "is_recorded",
     "read_fences",
+    "read_last",
     "read_moment",
     "read_record",
     "settled",
@@ -275,6 +277,24 @@ def read_moment(connection: Connection, change_id: str) -> int | None:
         [change_id],
     )
     return int(found[0][0]) if found else None
+
+
+def read_last(connection: Connection, events: Sequence[Event]) -> datetime | None:
+    """Return when the last of some events was written, of whatever change; None where none was.
+
+    Args:
+        connection: As for :func:`read_record`.
+        events: Which.
+    """
+    if not _has_tables(connection):
+        return None
+    found = rows(
+        connection,
+        "SELECT max(at) FROM public.cut_overs WHERE direction = ANY(%s)",
+        [[event.value for event in events]],
+    )
+    last: datetime | None = found[0][0]
+    return last
 
 
 def is_recorded(connection: Connection, change_id: str) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -48,6 +49,7 @@ from ncen_updater.databases.postgresql.orphans import find_orphans
 from ncen_updater.databases.postgresql.planning import make_plan
 from ncen_updater.databases.postgresql.rehearsing import Rehearsing
 from ncen_updater.databases.postgresql.sessions import Sessions
+from ncen_updater.databases.postgresql.statistics import refresh_statistics
 from ncen_updater.databases.postgresql.survey import survey
 from ncen_updater.databases.postgresql.swap import Swap
 from ncen_updater.findings import Finding
@@ -210,8 +212,20 @@ class PostgresEngine(DatabaseEngine):
 
     def fingerprint(self, role: Role, name: str, change: ChangeRef) -> str:
         """See :meth:`DatabaseEngine.fingerprint`."""
-        with self._sessions.session(role, name, change) as connection:
+        with self._sessions.session(
+            role, name, change, as_owner=role is Role.CANDIDATE
+        ) as connection:
             return fingerprint(connection)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """See :meth:`DatabaseEngine.held`: one session a database."""
+        with self._sessions.held():
+            yield
+
+    def halt(self) -> None:
+        """See :meth:`DatabaseEngine.halt`."""
+        self._sessions.at_work.end()
 
     def lost_rows(self, change: ChangeRef) -> dict[str, dict[str, int]]:
         """See :meth:`DatabaseEngine.lost_rows`; each table is read once."""
@@ -349,6 +363,10 @@ class PostgresEngine(DatabaseEngine):
     def baseline(self, change: ChangeRef, target: MigrationSet) -> None:
         """See :meth:`DatabaseEngine.baseline`."""
         self._migrating.baseline(change, target)
+
+    def refresh_statistics(self, limit_s: float) -> dict[str, tuple[str, ...]]:
+        """See :meth:`DatabaseEngine.refresh_statistics`."""
+        return refresh_statistics(self._server, self._sessions.at_work, self._physical, limit_s)
 
     def cut_over(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.cut_over`."""

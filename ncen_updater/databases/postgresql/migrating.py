@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from ncen_updater.databases.base import (
     AppliedMigration,
@@ -17,13 +17,20 @@ from ncen_updater.databases.base import (
     SqlMigration,
 )
 from ncen_updater.databases.errors import DatabaseError
+from ncen_updater.databases.migrations import ledger
 from ncen_updater.databases.migrations.dialect import PostgresDialect
 from ncen_updater.databases.migrations.planner import command_without_way_back, plan_steps
 from ncen_updater.databases.migrations.runner import LOCK_MS, Runner, utc_now
-from ncen_updater.databases.postgresql.connection import Connection, Server, run, translated
+from ncen_updater.databases.postgresql.connection import (
+    Connection,
+    Server,
+    rows,
+    run,
+    translated,
+)
 from ncen_updater.databases.postgresql.sequences import anchor, mend_ledger
 from ncen_updater.databases.postgresql.sessions import Sessions
-from ncen_updater.i18n import N_, Text
+from ncen_updater.databases.side_by_side import side_by_side
 from ncen_updater.progress import Progress
 
 __all__ = ["Migrating"]
@@ -55,13 +62,11 @@ class Migrating:
 
     def applied(self, role: Role, name: str, change: ChangeRef) -> tuple[AppliedMigration, ...]:
         """See :meth:`DatabaseEngine.applied`."""
-
-        def connect() -> object:
-            connection = self._sessions.open(role, name, change, as_owner=True)
-            connection.autocommit = False
-            return connection
-
-        return Runner(PostgresDialect(connect), name).applied()  # type: ignore[arg-type]
+        tables = PostgresDialect.tables
+        with self._sessions.session(role, name, change, as_owner=True) as connection:
+            if not rows(connection, tables.exists):
+                return ()
+            return ledger.applied_rows(rows(connection, tables.select))
 
     def plan(
         self,
@@ -74,10 +79,15 @@ class Migrating:
         command = command_without_way_back(tuple(self._names), target, origin)
         if target.command is not None:
             return MigrationPlan((), command)
+        with self._sessions.held():
+            applied = side_by_side(
+                {name: partial(self.applied, role, name, change) for name in self._names},
+                halt=self._sessions.at_work.end,
+            )
         plans = [
             plan_steps(
                 name,
-                self.applied(role, name, change),
+                applied[name],
                 target.databases.get(name, ()),
                 origin.databases.get(name, ()) if origin else None,
             )
@@ -95,38 +105,37 @@ class Migrating:
         origin: MigrationSet | None,
         progress: Progress,
     ) -> None:
-        """Migrate every candidate, mark it, and analyze it."""
-        for name in self._names:
-            with self._sessions.session(Role.CANDIDATE, name, change, as_owner=True) as connection:
-                mend_ledger(connection)
-                anchor(connection)
-        if target.command is not None:
-            self._run_command(change, target, progress)
-        for name in self._names:
-            runner = self._runner(name, change)
-            if target.command is None:
+        """Migrate every candidate and mark it, each in a chain of its own."""
+        with self._sessions.held():
+            if target.command is not None:
+                self._all(lambda name: self._make_ready(name, change))
+                self._run_command(change, target, progress)
+                self._all(lambda name: self._runner(name, change).mark(change))
+                return
+
+            def chain(name: str) -> None:
+                self._make_ready(name, change)
                 old = origin.databases.get(name, ()) if origin else None
-                runner.migrate(change, target.databases.get(name, ()), old, progress)
-            else:
-                runner.mark(change)
-        progress.tell(Text(N_("updating the statistics of the databases")))
-        # Officers are out meanwhile: side by side it takes as long as the largest one.
-        with ThreadPoolExecutor(max_workers=max(1, len(self._names))) as pool:
-            for done in [pool.submit(self._analyze, name, change) for name in self._names]:
-                done.result()
+                new = target.databases.get(name, ())
+                self._runner(name, change).migrate(change, new, old, progress)
+
+            self._all(chain)
+
+    def _all(self, act: Callable[[str], None]) -> None:
+        """Do it to every database at once; a failure or a signal ends what the others do."""
+        acts = {name: partial(act, name) for name in self._names}
+        side_by_side(acts, halt=self._sessions.at_work.end)
+
+    def _make_ready(self, name: str, change: ChangeRef) -> None:
+        with self._sessions.session(Role.CANDIDATE, name, change, as_owner=True) as connection:
+            mend_ledger(connection)
+            anchor(connection)
 
     def anchor_kept(self, change: ChangeRef) -> None:
         """Make the sequences of copies durable that may have to be live again."""
         for name in self._names:
             with self._sessions.session(Role.PREVIOUS, name, change, as_owner=True) as connection:
                 anchor(connection)
-
-    def _analyze(self, name: str, change: ChangeRef) -> None:
-        with self._sessions.session(
-            Role.CANDIDATE, name, change, statement_s=self._server.limits.long_s
-        ) as connection:
-            # A copy begins without counters, so autovacuum would not do it soon.
-            run(connection, "ANALYZE")
 
     def baseline(self, change: ChangeRef, target: MigrationSet) -> None:
         """Write the ledger of a release into live databases that have none."""

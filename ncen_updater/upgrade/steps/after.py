@@ -11,6 +11,7 @@ from ncen_updater.upgrade.collecting import drop_sets, may_go, torn_sets
 from ncen_updater.upgrade.context import StepContext, reference
 from ncen_updater.upgrade.errors import SoakFailed
 from ncen_updater.upgrade.model import StepName
+from ncen_updater.upgrade.statistics import refreshing
 from ncen_updater.upgrade.steps.base import Facts, Step
 
 __all__ = ["Collect", "Commit", "Soak"]
@@ -40,29 +41,37 @@ class Soak(Step):
         return {"soak_began": began}
 
     def do(self, context: StepContext) -> Facts:
-        """Watch for what is left of the time, unless a person confirmed the release."""
+        """Watch for what is left of the time, unless a person confirmed the release.
+
+        What the planner knows is brought up to date meanwhile.
+        """
         site, settings = context.site, context.site.config.soak
         manifest = context.target().manifest
         facts = context.facts()
         if "soak_failed" in facts and "confirmed_by" not in facts:
             raise self._failed(context, str(facts["soak_failed"]))
         expectation = Expectation(manifest.version, manifest.health)
-        result = soak(
-            lambda: site.application.health(expectation),
-            seconds=settings.seconds,
-            interval_s=settings.interval_s,
-            failures=settings.failures,
-            clock=site.clock.monotonic,
-            wait=site.clock.wait,
-            elapsed_s=self._elapsed(context),
-            confirmed=lambda: "confirmed_by" in context.facts(),
-        )
-        if not result:
-            problems = "; ".join(result.last.problems) if result.last is not None else ""
-            # Kept before anything else happens: a crash from here on must not forgive it.
-            context.journal.fact(context.change.id, "soak_failed", problems)
-            raise self._failed(context, problems)
-        return {"soak_looks": result.state.looks, "soak_bad_looks": result.state.bad}
+        with refreshing(site, context.progress) as statistics:
+            result = soak(
+                lambda: site.application.health(expectation),
+                seconds=settings.seconds,
+                interval_s=settings.interval_s,
+                failures=settings.failures,
+                clock=site.clock.monotonic,
+                wait=site.clock.wait,
+                elapsed_s=self._elapsed(context),
+                confirmed=lambda: "confirmed_by" in context.facts(),
+            )
+            if not result:
+                problems = "; ".join(result.last.problems) if result.last is not None else ""
+                # Kept before anything else happens: a crash from here on must not forgive it.
+                context.journal.fact(context.change.id, "soak_failed", problems)
+                raise self._failed(context, problems)
+        return {
+            "soak_looks": result.state.looks,
+            "soak_bad_looks": result.state.bad,
+            "statistics": statistics.found,
+        }
 
     def _failed(self, context: StepContext, problems: str) -> SoakFailed:
         return SoakFailed(

@@ -6,9 +6,11 @@ In the in-place strategy the copy is the way back, so the undo of *migrate* alre
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 from ncen_updater.databases.base import Role, Strategy
 from ncen_updater.databases.migrations.checks import ask, compare
+from ncen_updater.databases.side_by_side import side_by_side
 from ncen_updater.i18n import N_, Text
 from ncen_updater.release.manifest import When
 from ncen_updater.upgrade.context import StepContext
@@ -100,7 +102,11 @@ class Migrate(Step):
     title = Text(N_("migrating the databases"))
 
     def do(self, context: StepContext) -> Facts:
-        """Ask the checks, migrate, ask them again, compare."""
+        """Ask the checks, migrate, ask them again, compare; the databases side by side."""
+        with context.site.engine.held():
+            return self._migrate(context)
+
+    def _migrate(self, context: StepContext) -> Facts:
         site, ref = context.site, context.ref
         migrating = context.change.mode is Mode.MIGRATE
         checks = context.newer().manifest.checks if migrating else ()
@@ -117,9 +123,13 @@ class Migrate(Step):
         failures = compare(checks, before, after)
         if failures:
             raise ChecksFailed(problems="; ".join(str(failure.what) for failure in failures))
-        fingerprints = {
-            name: site.engine.fingerprint(Role.CANDIDATE, name, ref) for name in site.engine.names
-        }
+        fingerprints = side_by_side(
+            {
+                n: partial(site.engine.fingerprint, Role.CANDIDATE, n, ref)
+                for n in site.engine.names
+            },
+            halt=site.engine.halt,
+        )
         return {
             "checks_before": dict(before),
             "checks_after": dict(after),

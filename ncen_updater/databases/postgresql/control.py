@@ -34,6 +34,7 @@ __all__ = [
     "Event",
     "Fence",
     "Record",
+    "being_made",
     "is_recorded",
     "read_fences",
     "read_last",
@@ -187,7 +188,7 @@ class Control:
         directory = find_data_directory(self._server, connection)
         for _ in range(NUMBERS):
             oid = choose_oid("control", self._name, taken)
-            if directory is not None and not _being_made(connection, oid):
+            if directory is not None and not being_made(connection, oid):
                 directory.remove(oid)
             try:
                 run(connection, f"{statement} OID {oid}")
@@ -199,7 +200,8 @@ class Control:
         run(connection, statement)
 
 
-def _being_made(connection: Connection, oid: int) -> bool:
+def being_made(connection: Connection, oid: int) -> bool:
+    """Whether the server is making a database under a number, maybe for a dead agent."""
     found = rows(
         connection,
         "SELECT FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND state = 'active'"

@@ -16,6 +16,7 @@ from ncen_updater.databases.errors import CopyFailed, DatabaseError
 from ncen_updater.databases.postgresql.at_work import AtWork
 from ncen_updater.databases.postgresql.attributes import carry_over, read_attributes
 from ncen_updater.databases.postgresql.catalogue import DatabaseRow, read_databases
+from ncen_updater.databases.postgresql.cloning import SET_CLONE
 from ncen_updater.databases.postgresql.connection import Connection, Server, rows, run
 from ncen_updater.databases.postgresql.control import Control
 from ncen_updater.databases.postgresql.datadir import DataDirectory, find_data_directory
@@ -141,6 +142,8 @@ class Copying:
     def _create(self, connection: Connection, copy: Copy, source: DatabaseRow) -> None:
         # Waiting for the source's lock is part of the work, not a sign of a deadlock.
         run(connection, "SET lock_timeout = 0")
+        if copy.method == "clone":
+            run(connection, SET_CLONE)
         try:
             run(connection, create_statement(copy, source.owner))
         except psycopg.errors.InvalidParameterValue as error:

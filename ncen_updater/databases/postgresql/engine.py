@@ -27,6 +27,7 @@ from ncen_updater.databases.postgresql import reading
 from ncen_updater.databases.postgresql.attributes import read_attributes
 from ncen_updater.databases.postgresql.blockers import find_blockers
 from ncen_updater.databases.postgresql.catalogue import read_databases, server_major
+from ncen_updater.databases.postgresql.cloning import Cloning
 from ncen_updater.databases.postgresql.connection import Limits, Server, rows, run
 from ncen_updater.databases.postgresql.control import (
     Control,
@@ -90,6 +91,7 @@ class PostgresEngine(DatabaseEngine):
         self._server = Server(settings, self._limits)
         self._control = Control(self._server)
         self._fencing = Fencing(self._server, self._control, tuple(self._physical.values()))
+        self._cloning = Cloning(self._server, self._physical)
         self._copying = Copying(self._server, self._control)
         self._swap = Swap(self._server, self._control, self._fencing, self._physical)
         self._sessions = Sessions(self._server, self._physical)
@@ -149,12 +151,15 @@ class PostgresEngine(DatabaseEngine):
 
     def blockers(self, change: ChangeRef, *, final: bool) -> tuple[Finding, ...]:
         """See :meth:`DatabaseEngine.blockers`."""
+        if not final:  # officers still work: the answer is known when the copy is planned
+            self._cloning.find_out(change)
         seen = survey(
             self._server,
             change,
             self._physical,
             way_back=self._way_back,
             dump_directory=self._dump_directory,
+            clone=self._cloning.known(change),
         )
         return find_blockers(
             seen,
@@ -294,6 +299,7 @@ class PostgresEngine(DatabaseEngine):
                 server_major(connection),
                 wanted=self._settings.copy_method,
                 way_back=self._way_back,
+                clone=self._cloning.known(change),
             )
 
     def copy(self, change: ChangeRef, plan: CopyPlan, progress: Progress) -> None:
@@ -335,6 +341,8 @@ class PostgresEngine(DatabaseEngine):
                 targets += [prev_name(physical, change.id) for physical in self._physical.values()]
                 self._dumps.remove(change.id)
         self._copying.discard(targets, change, plan)
+        with self._server.facts() as connection:
+            self._cloning.clear(connection)
 
     def plan_migrations(
         self,
@@ -397,6 +405,7 @@ class PostgresEngine(DatabaseEngine):
             raise WayBackNeeded(database=", ".join(self._physical.values()))
         with self._server.facts(statement_s=self._limits.long_s) as connection:
             run(connection, "SET lock_timeout = 0")
+            self._cloning.clear(connection)
             for physical in self._physical.values():
                 drop_database(connection, prev_name(physical, change_id), self._limits.terminate_s)
         self._dumps.remove(change_id)

@@ -20,7 +20,7 @@ __all__ = ["ControlledApplication"]
 
 logger = logging.getLogger(__name__)
 
-POLL_S = 0.2
+POLL_S = 0.05
 
 
 class ControlledApplication(Application):

@@ -47,13 +47,31 @@ from ncen_updater.progress import Progress
 if TYPE_CHECKING:
     import sqlalchemy
 
-__all__ = ["HEARTBEAT_SECONDS", "LOCK_MS", "Runner", "heartbeat", "utc_now"]
+__all__ = ["HEARTBEAT_SECONDS", "LOCK_MS", "Runner", "heartbeat", "preload", "utc_now"]
 
 log = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 2.0
 # Waiting for a lock outside the migrations, whose authors say how long.
 LOCK_MS = 5_000
+
+
+def preload(kind: str) -> None:
+    """Import what runs migrations, which takes a part of a second: before officers are out.
+
+    Args:
+        kind: Of the engine.
+    """
+    import importlib
+
+    drivers = {"postgresql": "postgresql.psycopg", "sqlite": "sqlite.pysqlite"}
+    for name in (
+        f"sqlalchemy.dialects.{drivers[kind]}" if kind in drivers else "sqlalchemy",
+        "alembic.runtime.migration",
+        "alembic.script.base",
+        "alembic.script.revision",
+    ):
+        importlib.import_module(name)
 
 
 def utc_now() -> str:

@@ -8,15 +8,20 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
 
+from ncen_updater.databases.base import MigrationSet, Role
+from ncen_updater.databases.errors import MigrationFailed
 from ncen_updater.databases.postgresql.errors import SetIncomplete
+from ncen_updater.i18n import Text
 from ncen_updater.progress import Silent
 from ncen_updater.upgrade.errors import Interrupted
 from ncen_updater.upgrade.interruption import Interruption
 from tests.databases.postgresql.site import CHANGE, NEWEST, Site
+from tests.databases.postgresql.test_migrate import UP, fenced_copies, release
 
 LONGEST_S = 30.0
 
@@ -60,6 +65,84 @@ def when_it_waits(site: Site, act: threading.Event) -> threading.Thread:
         os.kill(os.getpid(), signal.SIGTERM)
 
     return threading.Thread(target=ask)
+
+
+def two_releases(slot: Path, seizure: str, suspect: str) -> MigrationSet:
+    sets = {}
+    for name, up in (("seizure", seizure), ("suspect", suspect)):
+        place = slot / name
+        place.mkdir()
+        sets[name] = release(place, up).databases["seizure"]
+    return MigrationSet("3.3.0", slot, sets)
+
+
+class Meeting:
+    """A listener that lets the first migration of each database begin only beside the other's."""
+
+    def __init__(self) -> None:
+        self._barrier = threading.Barrier(2)
+        self.met: set[object] = set()
+
+    def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
+        if "migration" in what.values and what.values["database"] not in self.met:
+            self.met.add(what.values["database"])
+            self._barrier.wait(LONGEST_S)
+
+
+@NEWEST
+def test_databases_are_migrated_side_by_side(site: Site, tmp_path: Path) -> None:
+    engine, meeting = site.engine(), Meeting()
+    fenced_copies(engine)
+    engine.migrate(CHANGE, two_releases(tmp_path, UP, UP), None, meeting)
+    assert meeting.met == {"seizure", "suspect"}
+    for name in site.names:
+        assert [row.id for row in engine.applied(Role.CANDIDATE, name, CHANGE)] == ["0001_grade"]
+
+
+SLEEPS = "SELECT pg_sleep(3600);"
+SLEEPING = (
+    "SELECT count(*) FROM pg_stat_activity"
+    " WHERE query = 'SELECT pg_sleep(3600);' AND state = 'active'"
+)
+
+
+@NEWEST
+@pytest.mark.parametrize("held", [False, True])
+def test_a_migration_that_fails_ends_those_beside_it(
+    site: Site, tmp_path: Path, held: bool
+) -> None:
+    engine = site.engine()
+    fenced_copies(engine)
+    target = two_releases(tmp_path, SLEEPS, "SELECT * FROM nowhere")
+    with (
+        engine.held() if held else contextlib.nullcontext(),
+        pytest.raises(MigrationFailed, match="nowhere"),
+    ):
+        engine.migrate(CHANGE, target, None, Silent())
+    assert site.sql("postgres", SLEEPING) == [(0,)]
+    assert engine.applied(Role.CANDIDATE, "seizure", CHANGE) == ()
+
+
+@NEWEST
+def test_a_signal_ends_migrations(site: Site, tmp_path: Path) -> None:
+    engine, interruption, over = site.engine(), Interruption(), threading.Event()
+    fenced_copies(engine)
+    target = two_releases(tmp_path, SLEEPS, SLEEPS)
+
+    def ask() -> None:
+        until = time.monotonic() + LONGEST_S
+        while site.sql("postgres", SLEEPING) != [(2,)] and time.monotonic() < until:
+            over.wait(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    asking = threading.Thread(target=ask)
+    with interruption.handled(), pytest.raises(Interrupted), interruption.allowed():
+        asking.start()
+        engine.migrate(CHANGE, target, None, Silent())
+    asking.join()
+    assert site.sql("postgres", SLEEPING) == [(0,)]
+    engine.discard(CHANGE, engine.plan_copy(CHANGE))
+    engine.unfence(CHANGE)
 
 
 def test_a_copy_ends_without_having_been_made(any_site: Site) -> None:

@@ -4,19 +4,28 @@ The agent's side is the product itself: a real site, a real feed, every step as 
 it. Each turn walks to a release that migrates well and never becomes healthy, so that one change
 shows both the way there and the way back, and the site is as before for the next turn. At the end
 one good upgrade is made, and one of a SQLite site of the same size.
+
+With ``--before DIR``, a checkout of an earlier version (``git worktree add DIR COMMIT``), it
+measures the whole stop instead, as officers see it who enter cases all the time: of that version
+and of this one, in turns, on servers of their own.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import logging
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from packaging.version import Version
 
@@ -30,7 +39,7 @@ from ncen_updater.i18n import Text
 from ncen_updater.upgrade.context import Site
 from ncen_updater.upgrade.errors import ChangeFailed
 from ncen_updater.upgrade.journal import Journal
-from ncen_updater.upgrade.model import StepName
+from ncen_updater.upgrade.model import DOWNTIME, StepName
 from ncen_updater.upgrade.operations import JOURNAL, Operations
 from tests.support.sites import site_in_process
 
@@ -42,6 +51,8 @@ OURS = (
 )  # fmt: skip
 BACK = (StepName.SWITCH, StepName.CUT_OVER, StepName.MIGRATE)
 BACK_WHOLE = (*BACK, StepName.COPY, StepName.PREFLIGHT_AGAIN, StepName.FENCE, StepName.CLOSE)
+HERE = Path(__file__).parents[1]
+WHOLE_AIMS = {"ext4, 1 GB": 0.6, "PostgreSQL 18 with clone": 0.35}
 AIMS = {"stop": 0.35, "cut_over_s": 0.05, "back": 0.02}
 
 
@@ -206,6 +217,48 @@ def _shown(seconds: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.3f}" for name, value in seconds.items())
 
 
+def whole_stop(chosen: argparse.Namespace) -> None:
+    """Measure the whole stop of two versions, and print one line of JSON."""
+    results: dict[str, object] = {}
+    for gigabytes in chosen.sizes.split(","):
+        sides = {}
+        for side, checkout in (("before", chosen.before.resolve()), ("now", HERE)):
+            say(f"{gigabytes} GB, {side}")
+            sides[side] = _officers(checkout, float(gigabytes), chosen)
+        before, now = (sides[side]["stop_s"] for side in ("before", "now"))
+        ratio = round(now / before, 3)
+        say(f"{gigabytes} GB: {before} s before, {now} s now, {ratio}")
+        results[gigabytes] = {**sides, "ratio": ratio}
+    figures = {"postgresql": chosen.postgresql, "turns": chosen.turns, "gb": results}
+    finish("whole stop", {**figures, "aims": WHOLE_AIMS})
+
+
+def _officers(checkout: Path, gigabytes: float, chosen: argparse.Namespace) -> dict[str, Any]:
+    """Run one version's turns; medians of the whole stop and of its parts."""
+    argv = [
+        sys.executable, "-P", str(HERE / "benchmarks" / "officers.py"), f"--gb={gigabytes}",
+        f"--turns={chosen.turns}", f"--postgresql={chosen.postgresql}",
+        f"--records={chosen.records}",
+    ]  # fmt: skip
+    if chosen.directory is not None:
+        argv.append(f"--directory={chosen.directory}")
+    environment = {**os.environ, "PYTHONPATH": str(checkout)}
+    said = subprocess.run(argv, cwd=checkout, env=environment, stdout=subprocess.PIPE, check=True)
+    found = json.loads(said.stdout.splitlines()[-1])
+    turns = found["turns"]
+    parts = {
+        name: median([turn["parts"].get(name, 0.0) for turn in turns])
+        for name in DOWNTIME
+        if name in turns[0]["parts"]
+    }
+    return {
+        "database_bytes": found["database_bytes"],
+        "stop_s": median([turn["stop_s"] for turn in turns]),
+        "all_s": [turn["stop_s"] for turn in turns],
+        "parts_s": parts,
+    }
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run, and print one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -215,7 +268,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--records", type=float, default=RECORDS_SHARE, help="part that is records, not photos"
     )
     parser.add_argument("--postgresql", type=int, default=17, help="major version of the server")
+    parser.add_argument("--before", type=Path, help="checkout of an earlier version")
+    parser.add_argument("--directory", type=Path, help="of the servers, with --before")
     chosen = parser.parse_args(arguments)
+    if chosen.before is not None:
+        whole_stop(chosen)
+        return
     results: dict[str, object] = {}
     sqlite: dict[str, object] = {}
     ratios: dict[str, object] = {}

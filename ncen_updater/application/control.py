@@ -22,7 +22,7 @@ __all__ = ["ControlledApplication", "attempt", "ending"]
 
 logger = logging.getLogger(__name__)
 
-POLL_S = 0.2
+POLL_S = 0.05
 
 
 class ControlledApplication(Application):

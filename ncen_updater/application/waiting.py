@@ -11,6 +11,8 @@ __all__ = ["Waited", "wait_until_healthy"]
 
 NEEDED = 2
 INTERVAL_S = 0.5
+# Between the first looks: officers wait for each of them. From then on twice as long each time.
+FIRST_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,14 @@ def wait_until_healthy(
     wait: Callable[[float], object],
     needed: int = NEEDED,
     interval_s: float = INTERVAL_S,
+    first_s: float = FIRST_S,
     hopeless: Callable[[Health], bool] = lambda _health: False,
 ) -> Waited:
     """Look again and again until enough looks in a row were good, or time is up.
 
     The first good look may be the last breath of an application that is about to fall over; hence
-    more than one is needed. At least one look is made, however short the time.
+    more than one is needed. The looks are close to each other at first, since officers wait; who
+    falls over later is seen by the soak. At least one look is made, however short the time.
 
     Args:
         look: Makes one look.
@@ -54,17 +58,20 @@ def wait_until_healthy(
         clock: Monotonic seconds.
         wait: Waits so many seconds.
         needed: Good looks in a row.
-        interval_s: Seconds between two looks.
+        interval_s: Longest time between two looks, seconds.
+        first_s: Time between the first two.
         hopeless: Asked after a bad look whether waiting longer makes no sense.
     """
     begin = clock()
+    pause = min(first_s, interval_s)
     good = looks = 0
     while True:
         health = look()
         looks += 1
         good = good + 1 if health else 0
         seconds = clock() - begin
-        over = good >= needed or seconds + interval_s > timeout_s
+        over = good >= needed or seconds + pause > timeout_s
         if over or (not health and hopeless(health)):
             return Waited(health, good >= needed, seconds, looks)
-        wait(interval_s)
+        wait(pause)
+        pause = min(pause * 2, interval_s)

@@ -15,6 +15,8 @@ in the same state. Acts raise; they never report failure by a value.
 from __future__ import annotations
 
 import abc
+import contextlib
+from collections.abc import Iterator
 from typing import ClassVar
 
 from ncen_updater.databases.model import (
@@ -146,6 +148,21 @@ class DatabaseEngine(abc.ABC):
         del plan
         return ()
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep what is needed to ask the candidates from one question to the next, for a block.
+
+        The candidates may be migrated meanwhile. May be nested. In the block different databases
+        may be asked from different threads.
+        """
+        yield
+
+    def halt(self) -> None:  # noqa: B027 - not every engine can
+        """End what other threads are doing inside :meth:`held`, so that it fails at once.
+
+        Does nothing where that cannot be done; what they do is then waited for.
+        """
+
     @abc.abstractmethod
     def address(self, role: Role, name: str, change: ChangeRef) -> str:
         """URL for an external migrator; holds no password (that goes by file or environment)."""
@@ -229,7 +246,7 @@ class DatabaseEngine(abc.ABC):
         origin: MigrationSet | None,
         progress: Progress,
     ) -> bool:
-        """Bring every candidate to the target's schema, as the application's role, then analyze.
+        """Bring every candidate to the target's schema, as the application's role.
 
         Each migration runs with its ledger row in one transaction, within its time-outs; ``verify``
         files run after each ``up``. Marks release and generation inside each candidate.
@@ -253,6 +270,16 @@ class DatabaseEngine(abc.ABC):
         Runs no migration: the operator and the fingerprints vouch for the schema. Only where a
         database has no ledger yet; the rows carry the id of the change.
         """
+
+    def refresh_statistics(self, limit_s: float) -> dict[str, tuple[str, ...]]:
+        """Let the planner know what changed in the live databases; return the tables, by database.
+
+        For after officers were let in: no row changes, nobody waits for it, and what is not reached
+        within the time is left to the engine's own upkeep. Called again it does what is left.
+        Nothing for an engine that has that done by :meth:`migrate`.
+        """
+        del limit_s
+        return {}
 
     @abc.abstractmethod
     def cut_over(self, change: ChangeRef) -> None:

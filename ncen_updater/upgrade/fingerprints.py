@@ -7,13 +7,14 @@ on is proven by the fingerprint that the upgrade took of its copies before it mi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 from packaging.version import InvalidVersion, Version
 
 from ncen_updater.databases.base import ChangeRef, DatabaseEngine, Role
+from ncen_updater.databases.side_by_side import side_by_side
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.model import Change, StepName, StepState
 from ncen_updater.upgrade.situation import ADOPTED
@@ -40,9 +41,10 @@ FORM = 1
 
 def fingerprints_of(engine: DatabaseEngine, role: Role, change: ChangeRef) -> dict[str, str]:
     """Take the fingerprint of each database, side by side: officers may be out meanwhile."""
-    with ThreadPoolExecutor(max_workers=max(1, len(engine.names))) as pool:
-        taken = {name: pool.submit(engine.fingerprint, role, name, change) for name in engine.names}
-        return {name: future.result() for name, future in taken.items()}
+    return side_by_side(
+        {name: partial(engine.fingerprint, role, name, change) for name in engine.names},
+        halt=engine.halt,
+    )
 
 
 def taken_by(engine: DatabaseEngine) -> dict[str, object]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 
 from ncen_updater.application.errors import CommandFailed
+from ncen_updater.databases.base import Strategy
 from ncen_updater.databases.errors import MigrationFailed
 from ncen_updater.errors import UpdaterError
 from ncen_updater.i18n import N_, Text
@@ -35,12 +36,15 @@ from ncen_updater.upgrade.model import (
     StepName,
     StepState,
 )
+from ncen_updater.upgrade.statistics import Refreshing
 from ncen_updater.upgrade.steps import Step, all_steps
 
 __all__ = ["Checkpoint", "Runner", "blames_release", "no_checkpoint"]
 
 logger = logging.getLogger(__name__)
 
+#: For the statistics of originals that came back; the rest is left to the server.
+BACK_LIMIT_S = 60.0
 GOING_BACK = N_("going back: {step}")
 
 Checkpoint = Callable[[StepName, Phase], None]
@@ -176,6 +180,10 @@ class Runner:
             if state not in (None, StepState.UNDONE):
                 self._undo(name, change_id)
         self._journal.state(change_id, ChangeState.UNDONE)
+        in_place = self._journal.change(change_id).strategy == Strategy.IN_PLACE
+        if in_place and not self._at_boot:
+            # What came back from a dump has none. Officers are in: nobody waits for it.
+            Refreshing(self._site, self._progress, BACK_LIMIT_S).run()
 
     def _do(self, name: StepName, change_id: str) -> None:
         step = self._steps[name]

@@ -275,7 +275,7 @@ def test_waiting_until_healthy(
 ) -> None:
     time = Time(looks)
     waited = wait_until_healthy(
-        time.look, timeout_s=timeout, clock=time.clock, wait=time.wait, interval_s=1
+        time.look, timeout_s=timeout, clock=time.clock, wait=time.wait, interval_s=1, first_s=1
     )
     assert (bool(waited), waited.looks, waited.seconds) == (healthy, number, seconds)
     assert bool(waited.health) is (looks[number - 1] == "+")
@@ -283,8 +283,14 @@ def test_waiting_until_healthy(
 
 def test_slow_looks_count_into_the_time() -> None:
     time = Time("----", look_s=4)
-    waited = wait_until_healthy(time.look, timeout_s=8.9, clock=time.clock, wait=time.wait)
-    assert (waited.looks, waited.seconds) == (2, 8.5)
+    waited = wait_until_healthy(time.look, timeout_s=8.2, clock=time.clock, wait=time.wait)
+    assert (waited.looks, round(waited.seconds, 3)) == (2, 8.1)
+
+
+def test_the_first_looks_are_close_to_each_other() -> None:
+    time = Time("-----++")
+    wait_until_healthy(time.look, timeout_s=60, clock=time.clock, wait=time.wait)
+    assert time.waits == [0.1, 0.2, 0.4, 0.5, 0.5, 0.5]
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,15 @@ def show_plan(session: AgentSession, made: Plan) -> None:
             values = {"name": facts.name, "physical": facts.physical,
                       "size": format_bytes(facts.size_bytes)}  # fmt: skip
             session.show(Text(N_("  database {name} ({physical}), {size}"), values))
+        if hop.copy and any(item.get("method") == "clone" for item in hop.copy.data.values()):
+            session.show(
+                Text(
+                    N_(
+                        "  the copies share their blocks with the originals: made at once, but one "
+                        "bad sector harms both; they are no backup"
+                    )
+                )
+            )
         for step in hop.migrations.steps:
             migration = {"database": step.database, "id": step.id}
             session.show(Text(N_("  migration {id} of {database}"), migration))

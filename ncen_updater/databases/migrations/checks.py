@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from ncen_updater.databases.base import ChangeRef, DatabaseEngine, Role
 from ncen_updater.databases.migrations.errors import CheckMisshapen
+from ncen_updater.databases.side_by_side import side_by_side
 from ncen_updater.i18n import N_, Text
 from ncen_updater.release.manifest import Check, Compare, ReferenceMap, When
 
@@ -71,14 +73,32 @@ def ask(
         checks: The manifest's.
         side: BEFORE or AFTER; on AFTER ``sql_after`` is asked where there is one.
 
+    Databases are asked side by side, the checks of one database one after the other.
+
     Raises:
         QueryFailed: The server refused the question.
         CheckMisshapen: The answer is not one row with one value.
     """
+    asked = [check for check in checks if check.when in (side, When.BOTH)]
+    chains: dict[str, list[Check]] = {}
+    for check in asked:
+        chains.setdefault(check.database, []).append(check)
+    with engine.held():
+        found = side_by_side(
+            {
+                name: partial(_ask, engine, role, change, chain, side)
+                for name, chain in chains.items()
+            },
+            halt=engine.halt,
+        )
+    return {check.name: found[check.database][check.name] for check in asked}
+
+
+def _ask(
+    engine: DatabaseEngine, role: Role, change: ChangeRef, checks: Sequence[Check], side: When
+) -> dict[str, Value]:
     values: dict[str, Value] = {}
     for check in checks:
-        if check.when not in (side, When.BOTH):
-            continue
         sql = (check.sql_after or check.sql) if side is When.AFTER else check.sql
         rows = engine.query(role, check.database, sql, change)
         if len(rows) != 1 or len(rows[0]) != 1:

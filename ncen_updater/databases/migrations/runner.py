@@ -47,13 +47,31 @@ from ncen_updater.progress import Progress
 if TYPE_CHECKING:
     import sqlalchemy
 
-__all__ = ["HEARTBEAT_SECONDS", "LOCK_MS", "Runner", "heartbeat", "utc_now"]
+__all__ = ["HEARTBEAT_SECONDS", "LOCK_MS", "Runner", "heartbeat", "preload", "utc_now"]
 
 log = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 2.0
 # Waiting for a lock outside the migrations, whose authors say how long.
 LOCK_MS = 5_000
+
+
+def preload(kind: str) -> None:
+    """Import what runs migrations, which takes a part of a second: before officers are out.
+
+    Args:
+        kind: Of the engine.
+    """
+    import importlib
+
+    drivers = {"postgresql": "postgresql.psycopg", "sqlite": "sqlite.pysqlite"}
+    for name in (
+        f"sqlalchemy.dialects.{drivers[kind]}" if kind in drivers else "sqlalchemy",
+        "alembic.runtime.migration",
+        "alembic.script.base",
+        "alembic.script.revision",
+    ):
+        importlib.import_module(name)
 
 
 def utc_now() -> str:
@@ -121,10 +139,14 @@ class Runner:
     def mark(self, change: ChangeRef) -> None:
         """Write the state row: release, generation, change; makes the own tables if missing."""
         with self._connected() as connection:
-            self._dialect.prepare(raw_driver(connection), LOCK_MS)
-            with connection.begin():
-                values = (change.release, change.generation, change.id)
-                driver_of(connection).execute(self._dialect.tables.upsert_state, values)
+            self._mark(connection, change)
+
+    def _mark(self, connection: sqlalchemy.Connection, change: ChangeRef) -> None:
+        connection.rollback()
+        self._dialect.prepare(raw_driver(connection), LOCK_MS)
+        with connection.begin():
+            values = (change.release, change.generation, change.id)
+            driver_of(connection).execute(self._dialect.tables.upsert_state, values)
 
     def baseline(self, change: ChangeRef, migrations: Sequence[SqlMigration]) -> None:
         """Say that migrations were applied before there was a ledger; nothing if there is one."""
@@ -162,12 +184,15 @@ class Runner:
             MigrationRefused: See :func:`~ncen_updater.databases.migrations.planner.plan_steps`.
             MigrationFailed: Something of it failed; what ran before stays.
         """
-        plan = plan_steps(self._database, self.applied(), target, origin)
         migrations: dict[tuple[Direction, str], SqlMigration] = {}
         migrations.update({(Direction.DOWN, m.migration.id): m for m in origin or ()})
         migrations.update({(Direction.UP, m.migration.id): m for m in target})
-        self.run(plan, migrations, change, progress)
-        self.mark(change)
+        # One connection for all of it: to enter a database may take longer than its migrations.
+        with self._connected() as connection:
+            applied = self._ledger(raw_driver(connection))
+            plan = plan_steps(self._database, applied, target, origin)
+            self._run(connection, plan, migrations, change, progress)
+            self._mark(connection, change)
         return plan
 
     def run(
@@ -191,48 +216,58 @@ class Runner:
                 transaction, or ran out of time; ``detail`` names the line.
             VerifyFailed: The ``verify`` file found rows.
         """
+        with self._connected() as connection:
+            self._run(connection, plan, migrations, change, progress)
+
+    def _run(
+        self,
+        connection: sqlalchemy.Connection,
+        plan: MigrationPlan,
+        migrations: Mapping[tuple[Direction, str], SqlMigration],
+        change: ChangeRef,
+        progress: Progress,
+    ) -> None:
         barred = without_way_down(plan)
         if barred:
             raise refused(self._database, Reason.NO_WAY_DOWN, barred[0][1])
         work = Work(self._dialect, self._database, change, self._now)
         steps = [step for step in plan.steps if step.database == self._database]
-        with self._connected() as connection:
-            driver = raw_driver(connection)
-            first = steps[0] if steps else None
-            item = migrations[first.direction, first.id] if first else None
-            lock_ms = item.migration.lock_timeout_ms if item else LOCK_MS
-            with self._failing(first.id if first else "-"):
-                self._dialect.prepare(driver, lock_ms)
-                rows = self._ledger(driver)
-            driver.rollback()
-            stack = [row.id for row in effective(self._database, rows)]
-            _check_plan(self._database, stack, steps)
-            if not steps:
-                return
-            revisions = Revisions(stack, steps)
+        driver = raw_driver(connection)
+        first = steps[0] if steps else None
+        item = migrations[first.direction, first.id] if first else None
+        lock_ms = item.migration.lock_timeout_ms if item else LOCK_MS
+        with self._failing(first.id if first else "-"):
+            self._dialect.prepare(driver, lock_ms)
+            rows = self._ledger(driver)
+        driver.rollback()
+        stack = [row.id for row in effective(self._database, rows)]
+        _check_plan(self._database, stack, steps)
+        if not steps:
+            return
+        revisions = Revisions(stack, steps)
 
-            def walk(heads: tuple[str, ...], _: object) -> Iterator[Any]:
-                if heads != tuple(stack[-1:]):
-                    at = heads[0] if heads else stack[-1]
-                    raise refused(self._database, Reason.LEDGER_BROKEN, at)
-                for number, step in enumerate(steps):
-                    what = Text(
-                        N_("{database}: migration {migration} {direction} ({number} of {total})"),
-                        {
-                            "database": self._database,
-                            "migration": step.id,
-                            "direction": step.direction,
-                            "number": number + 1,
-                            "total": len(steps),
-                        },
-                    )
-                    progress.tell(what, number, len(steps))
-                    with heartbeat(self._beat(step, progress), self._heartbeat_s):
-                        work.begin(connection, step, migrations[step.direction, step.id])
-                        # Alembic runs the step while this generator waits, so the heart goes on.
-                        yield revisions.step(step, work.run)
+        def walk(heads: tuple[str, ...], _: object) -> Iterator[Any]:
+            if heads != tuple(stack[-1:]):
+                at = heads[0] if heads else stack[-1]
+                raise refused(self._database, Reason.LEDGER_BROKEN, at)
+            for number, step in enumerate(steps):
+                what = Text(
+                    N_("{database}: migration {migration} {direction} ({number} of {total})"),
+                    {
+                        "database": self._database,
+                        "migration": step.id,
+                        "direction": step.direction,
+                        "number": number + 1,
+                        "total": len(steps),
+                    },
+                )
+                progress.tell(what, number, len(steps))
+                with heartbeat(self._beat(step, progress), self._heartbeat_s):
+                    work.begin(connection, step, migrations[step.direction, step.id])
+                    # Alembic runs the step while this generator waits, so the heart goes on.
+                    yield revisions.step(step, work.run)
 
-            self._alembic(connection, walk, work)
+        self._alembic(connection, walk, work)
         done = Text(N_("{database}: all migrations have run"), {"database": self._database})
         progress.tell(done, len(steps), len(steps))
 

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import threading
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -215,7 +216,8 @@ class Visitor:
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._lock = threading.Lock()
+        # One a database: several are worked on side by side.
+        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def open(
         self,
@@ -236,7 +238,7 @@ class Visitor:
             role: As for :meth:`Server.open`.
         """
         with contextlib.ExitStack() as undo:
-            with self._lock, self.opened(database, guard=guard):
+            with self._locks[database], self.opened(database, guard=guard):
                 connection = self._server.open(
                     database, purpose=purpose, statement_s=statement_s, role=role
                 )

@@ -11,6 +11,7 @@ import json
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 import psycopg
@@ -33,8 +34,10 @@ __all__ = [
     "Event",
     "Fence",
     "Record",
+    "being_made",
     "is_recorded",
     "read_fences",
+    "read_last",
     "read_moment",
     "read_record",
     "read_standing",
@@ -199,7 +202,7 @@ class Control:
         directory = find_data_directory(self._server, connection)
         for _ in range(NUMBERS):
             oid = choose_oid("control", self._name, taken)
-            if directory is not None and not _being_made(connection, oid):
+            if directory is not None and not being_made(connection, oid):
                 directory.remove(oid)
             try:
                 run(connection, f"{statement} OID {oid}")
@@ -211,7 +214,8 @@ class Control:
         run(connection, statement)
 
 
-def _being_made(connection: Connection, oid: int) -> bool:
+def being_made(connection: Connection, oid: int) -> bool:
+    """Whether the server is making a database under a number, maybe for a dead agent."""
     found = rows(
         connection,
         "SELECT FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND state = 'active'"
@@ -311,6 +315,24 @@ def read_standing(connection: Connection, databases: Collection[str]) -> Marker 
         [Event.OVER.value, sorted(databases), Event.BACK.value],
     )
     return Marker(found[0][0], int(found[0][1]), found[0][2]) if found else None
+
+
+def read_last(connection: Connection, events: Sequence[Event]) -> datetime | None:
+    """Return when the last of some events was written, of whatever change; None where none was.
+
+    Args:
+        connection: As for :func:`read_record`.
+        events: Which.
+    """
+    if not _has_tables(connection):
+        return None
+    found = rows(
+        connection,
+        "SELECT max(at) FROM public.cut_overs WHERE direction = ANY(%s)",
+        [[event.value for event in events]],
+    )
+    last: datetime | None = found[0][0]
+    return last
 
 
 def is_recorded(connection: Connection, change_id: str) -> bool:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import psycopg
 
 from ncen_updater.databases.base import ChangeRef, CopyPlan
 from ncen_updater.databases.errors import CopyFailed, DatabaseError
+from ncen_updater.databases.postgresql.at_work import AtWork
 from ncen_updater.databases.postgresql.attributes import carry_over, read_attributes
 from ncen_updater.databases.postgresql.catalogue import DatabaseRow, read_databases
+from ncen_updater.databases.postgresql.cloning import SET_CLONE
 from ncen_updater.databases.postgresql.connection import Connection, Server, rows, run
 from ncen_updater.databases.postgresql.control import Control
 from ncen_updater.databases.postgresql.datadir import DataDirectory, find_data_directory
@@ -22,6 +25,7 @@ from ncen_updater.databases.postgresql.fence import end_sessions
 from ncen_updater.databases.postgresql.naming import copied_comment, in_place, is_copy_of
 from ncen_updater.databases.postgresql.planning import Copy, copies, create_statement
 from ncen_updater.databases.postgresql.quoting import identifier, literal
+from ncen_updater.databases.side_by_side import side_by_side
 from ncen_updater.i18n import N_, Text
 from ncen_updater.progress import Progress
 
@@ -48,6 +52,7 @@ class Copying:
         self._server = server
         self._control = control
         self._clock = clock
+        self._at_work = AtWork(server)
 
     def copy(self, change: ChangeRef, plan: CopyPlan, progress: Progress) -> None:
         """Make every copy of the plan that is not there yet.
@@ -60,15 +65,19 @@ class Copying:
         with self._server.facts() as connection:
             directory = find_data_directory(self._server, connection)
         started = self._clock()
-        with ThreadPoolExecutor(max_workers=max(1, len(todo))) as pool:
-            futures = {pool.submit(self._one, change, c, directory): c for c in todo}
-            self._heartbeat(futures, directory, progress, started)
-        for future, copy in futures.items():
-            error = future.exception()
-            if isinstance(error, psycopg.Error):
-                raise CopyFailed(database=copy.source, detail=str(error).strip()) from error
-            if error is not None:
-                raise error
+        with self._at_work.begun():
+            side_by_side(
+                {copy.name: partial(self._told, change, copy, directory) for copy in todo},
+                halt=self._at_work.end,
+                beat=partial(self._beat, todo, directory, progress, started),
+                beat_s=HEARTBEAT_S,
+            )
+
+    def _told(self, change: ChangeRef, copy: Copy, directory: DataDirectory | None) -> None:
+        try:
+            self._one(change, copy, directory)
+        except psycopg.Error as error:
+            raise CopyFailed(database=copy.source, detail=str(error).strip()) from error
 
     def copied(self, change: ChangeRef, plan: CopyPlan) -> bool:
         """Whether every copy is there, was finished, and is the one that was planned."""
@@ -111,6 +120,7 @@ class Copying:
             control, purpose=f"copy {change.id}", statement_s=self._server.limits.long_s
         )
         try:
+            self._at_work.add(connection)
             self._await_creation(connection, copy.target)
             found = read_databases(connection)
             present = found.get(copy.target)
@@ -132,6 +142,8 @@ class Copying:
     def _create(self, connection: Connection, copy: Copy, source: DatabaseRow) -> None:
         # Waiting for the source's lock is part of the work, not a sign of a deadlock.
         run(connection, "SET lock_timeout = 0")
+        if copy.method == "clone":
+            run(connection, SET_CLONE)
         try:
             run(connection, create_statement(copy, source.owner))
         except psycopg.errors.InvalidParameterValue as error:
@@ -212,25 +224,22 @@ class Copying:
 
     # ---- progress -------------------------------------------------------------------------------
 
-    def _heartbeat(
+    def _beat(
         self,
-        futures: dict[Future[None], Copy],
+        todo: Sequence[Copy],
         directory: DataDirectory | None,
         progress: Progress,
         started: float,
     ) -> None:
-        total = sum(copy.size_bytes for copy in futures.values())
-        pending = set(futures)
-        while pending:
-            if directory is not None and all(c.oid for c in futures.values()):
-                done = sum(directory.size(c.oid) for c in futures.values())
-                progress.tell(Text(N_("copying the databases")), min(done, total), total)
-            else:
-                seconds = int(self._clock() - started)
-                progress.tell(
-                    Text(N_("copying the databases, for {seconds} seconds"), {"seconds": seconds})
-                )
-            _done, pending = wait(pending, timeout=HEARTBEAT_S)
+        total = sum(copy.size_bytes for copy in todo)
+        if directory is not None and all(copy.oid for copy in todo):
+            done = sum(directory.size(copy.oid) for copy in todo)
+            progress.tell(Text(N_("copying the databases")), min(done, total), total)
+        else:
+            seconds = int(self._clock() - started)
+            progress.tell(
+                Text(N_("copying the databases, for {seconds} seconds"), {"seconds": seconds})
+            )
 
 
 def drop_database(connection: Connection, name: str, limit_s: float) -> None:

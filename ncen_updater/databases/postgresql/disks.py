@@ -20,7 +20,7 @@ import psycopg
 from ncen_updater.databases.postgresql.connection import Connection, Server, rows
 from ncen_updater.databases.postgresql.datadir import find_data_directory
 
-__all__ = ["Disk", "free_bytes", "read_disks"]
+__all__ = ["Disk", "database_places", "free_bytes", "read_disks"]
 
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
@@ -78,6 +78,27 @@ def read_disks(server: Server, connection: Connection, oids: Mapping[str, int]) 
         )
         for found in by_device.values()
     )
+
+
+def database_places(
+    server: Server, connection: Connection, oids: Mapping[str, int]
+) -> dict[str, Path]:
+    """Return where databases are, as far as it can be seen; by logical name.
+
+    Args:
+        server: The server.
+        connection: A session.
+        oids: As for :func:`read_disks`.
+    """
+    if not server.settings.host.startswith("/"):
+        return {}
+    data, _ = _data_and_log(server, connection)
+    listener = _listener(connection)
+    return {
+        name: place
+        for name, place in _places(connection, oids, data)
+        if name is not None and _device(place, listener) is not None
+    }
 
 
 def _data_and_log(server: Server, connection: Connection) -> tuple[Path | None, Path | None]:

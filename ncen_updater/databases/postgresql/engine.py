@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +27,7 @@ from ncen_updater.databases.postgresql import reading
 from ncen_updater.databases.postgresql.attributes import read_attributes
 from ncen_updater.databases.postgresql.blockers import find_blockers
 from ncen_updater.databases.postgresql.catalogue import read_databases, server_major
+from ncen_updater.databases.postgresql.cloning import Cloning
 from ncen_updater.databases.postgresql.connection import Limits, Server, rows, run
 from ncen_updater.databases.postgresql.control import (
     Control,
@@ -49,6 +51,7 @@ from ncen_updater.databases.postgresql.orphans import find_orphans
 from ncen_updater.databases.postgresql.planning import make_plan
 from ncen_updater.databases.postgresql.rehearsing import Rehearsing
 from ncen_updater.databases.postgresql.sessions import Sessions
+from ncen_updater.databases.postgresql.statistics import refresh_statistics
 from ncen_updater.databases.postgresql.survey import survey
 from ncen_updater.databases.postgresql.swap import Swap
 from ncen_updater.findings import Finding
@@ -89,6 +92,7 @@ class PostgresEngine(DatabaseEngine):
         self._server = Server(settings, self._limits)
         self._control = Control(self._server)
         self._fencing = Fencing(self._server, self._control, tuple(self._physical.values()))
+        self._cloning = Cloning(self._server, self._physical)
         self._copying = Copying(self._server, self._control)
         self._swap = Swap(self._server, self._control, self._fencing, self._physical)
         self._sessions = Sessions(self._server, self._physical)
@@ -148,12 +152,15 @@ class PostgresEngine(DatabaseEngine):
 
     def blockers(self, change: ChangeRef, *, final: bool) -> tuple[Finding, ...]:
         """See :meth:`DatabaseEngine.blockers`."""
+        if not final:  # officers still work: the answer is known when the copy is planned
+            self._cloning.find_out(change)
         seen = survey(
             self._server,
             change,
             self._physical,
             way_back=self._way_back,
             dump_directory=self._dump_directory,
+            clone=self._cloning.known(change),
         )
         return find_blockers(
             seen,
@@ -219,8 +226,20 @@ class PostgresEngine(DatabaseEngine):
 
     def fingerprint(self, role: Role, name: str, change: ChangeRef) -> str:
         """See :meth:`DatabaseEngine.fingerprint`."""
-        with self._sessions.session(role, name, change) as connection:
+        with self._sessions.session(
+            role, name, change, as_owner=role is Role.CANDIDATE
+        ) as connection:
             return fingerprint(connection)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """See :meth:`DatabaseEngine.held`: one session a database."""
+        with self._sessions.held():
+            yield
+
+    def halt(self) -> None:
+        """See :meth:`DatabaseEngine.halt`."""
+        self._sessions.at_work.end()
 
     def lost_rows(self, change: ChangeRef) -> dict[str, dict[str, int]]:
         """See :meth:`DatabaseEngine.lost_rows`; each table is read once."""
@@ -289,6 +308,7 @@ class PostgresEngine(DatabaseEngine):
                 server_major(connection),
                 wanted=self._settings.copy_method,
                 way_back=self._way_back,
+                clone=self._cloning.known(change),
             )
 
     def copy(self, change: ChangeRef, plan: CopyPlan, progress: Progress) -> None:
@@ -330,6 +350,8 @@ class PostgresEngine(DatabaseEngine):
                 targets += [prev_name(physical, change.id) for physical in self._physical.values()]
                 self._dumps.remove(change.id)
         self._copying.discard(targets, change, plan)
+        with self._server.facts() as connection:
+            self._cloning.clear(connection)
 
     def plan_migrations(
         self,
@@ -367,6 +389,10 @@ class PostgresEngine(DatabaseEngine):
     def baseline(self, change: ChangeRef, target: MigrationSet) -> None:
         """See :meth:`DatabaseEngine.baseline`."""
         self._migrating.baseline(change, target)
+
+    def refresh_statistics(self, limit_s: float) -> dict[str, tuple[str, ...]]:
+        """See :meth:`DatabaseEngine.refresh_statistics`."""
+        return refresh_statistics(self._server, self._sessions.at_work, self._physical, limit_s)
 
     def cut_over(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.cut_over`."""
@@ -411,6 +437,7 @@ class PostgresEngine(DatabaseEngine):
             raise WayBackNeeded(database=", ".join(self._physical.values()))
         with self._server.facts(statement_s=self._limits.long_s) as connection:
             run(connection, "SET lock_timeout = 0")
+            self._cloning.clear(connection)
             for physical in self._physical.values():
                 drop_database(connection, prev_name(physical, change_id), self._limits.terminate_s)
         self._dumps.remove(change_id)

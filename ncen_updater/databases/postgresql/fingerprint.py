@@ -78,6 +78,8 @@ def fingerprint(connection: Connection) -> str:
         connection: A session in the database; a read-only transaction is begun.
     """
     run(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    # The same for whoever asks: a candidate is asked as the application's role.
+    run(connection, "SET LOCAL ROLE NONE")
     # So that every name in a definition is written in full.
     run(connection, "SET LOCAL search_path = pg_catalog")
     lines: list[str] = []

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from ncen_updater.databases.base import (
     AppliedMigration,
@@ -20,6 +20,7 @@ from ncen_updater.databases.base import (
     Strategy,
 )
 from ncen_updater.databases.errors import DatabaseError
+from ncen_updater.databases.migrations import ledger
 from ncen_updater.databases.migrations.dialect import PostgresDialect
 from ncen_updater.databases.migrations.ledger import OWN_SCHEMA
 from ncen_updater.databases.migrations.planner import plan_set
@@ -33,7 +34,7 @@ from ncen_updater.databases.postgresql.connection import (
 )
 from ncen_updater.databases.postgresql.sequences import anchor, mend_ledger
 from ncen_updater.databases.postgresql.sessions import Sessions
-from ncen_updater.i18n import N_, Text
+from ncen_updater.databases.side_by_side import side_by_side
 from ncen_updater.progress import Progress
 
 __all__ = ["Migrating"]
@@ -52,7 +53,7 @@ ORDER BY 1, 2
 #: Sessions of a program that has ended; the server counts what they wrote when they are gone.
 _STILL_THERE = """
 SELECT count(*) FROM pg_stat_activity
-WHERE datname = current_database() AND pid <> pg_backend_pid()
+WHERE datname = current_database() AND pid <> ALL (%s)
   AND coalesce(backend_type, 'client backend') = 'client backend'
 """
 _GONE_S, _LOOK_S = 5.0, 0.01
@@ -82,13 +83,11 @@ class Migrating:
 
     def applied(self, role: Role, name: str, change: ChangeRef) -> tuple[AppliedMigration, ...]:
         """See :meth:`DatabaseEngine.applied`."""
-
-        def connect() -> object:
-            connection = self._sessions.open(role, name, change, as_owner=True)
-            connection.autocommit = False
-            return connection
-
-        return Runner(PostgresDialect(connect), name).applied()  # type: ignore[arg-type]
+        tables = PostgresDialect.tables
+        with self._sessions.session(role, name, change, as_owner=True) as connection:
+            if not rows(connection, tables.exists):
+                return ()
+            return ledger.applied_rows(rows(connection, tables.select))
 
     def state(self, name: str) -> Marker | None:
         """Return what lies in a live database of release, generation and change."""
@@ -118,8 +117,13 @@ class Migrating:
         origin: MigrationSet | None,
     ) -> MigrationPlan:
         """See :meth:`DatabaseEngine.plan_migrations`."""
-        by_files = target.command is None
-        ledgers = {n: self.applied(role, n, change) for n in self._names} if by_files else {}
+        ledgers: dict[str, tuple[AppliedMigration, ...]] = {}
+        if target.command is None:
+            with self._sessions.held():
+                ledgers = side_by_side(
+                    {name: partial(self.applied, role, name, change) for name in self._names},
+                    halt=self._sessions.at_work.end,
+                )
         return plan_set(tuple(self._names), ledgers, target, origin)
 
     def migrate(
@@ -129,39 +133,50 @@ class Migrating:
         origin: MigrationSet | None,
         progress: Progress,
     ) -> bool:
-        """Migrate every candidate, mark it, and analyze it; returns whether rows may differ."""
-        self._anchor_candidates(change)
-        wrote = False
-        if target.command is not None:
-            before = self._writes(change)
-            self._run_command(change, target, progress)
-            wrote = before is None or self._writes(change) != before
-        for name in self._names:
-            runner = self._runner(name, change)
-            if target.command is None:
+        """Migrate every candidate and mark it, each in a chain of its own.
+
+        Returns:
+            Whether rows may differ from those that were copied.
+        """
+        wrote: dict[str, bool] = {}
+        with self._sessions.held():
+            if target.command is not None:
+                self._all(lambda name: self._make_ready(name, change))
+                before = self._writes(change)
+                self._run_command(change, target, progress)
+                changed = before is None or self._writes(change) != before
+                self._all(lambda name: self._runner(name, change).mark(change))
+                return changed
+
+            def chain(name: str) -> None:
+                self._make_ready(name, change)
                 old = origin.databases.get(name, ()) if origin else None
-                ran = runner.migrate(change, target.databases.get(name, ()), old, progress)
-                wrote = wrote or bool(ran.steps)
-            else:
-                runner.mark(change)
-        progress.tell(Text(N_("updating the statistics of the databases")))
-        # Officers are out meanwhile: side by side it takes as long as the largest one.
-        with ThreadPoolExecutor(max_workers=max(1, len(self._names))) as pool:
-            for done in [pool.submit(self._analyze, name, change) for name in self._names]:
-                done.result()
-        return wrote
+                new = target.databases.get(name, ())
+                ran = self._runner(name, change).migrate(change, new, old, progress)
+                wrote[name] = bool(ran.steps)
+
+            self._all(chain)
+        return any(wrote.values())
 
     def mark(self, change: ChangeRef) -> None:
         """Mark every candidate; its statistics came with the copy."""
-        self._anchor_candidates(change)
-        for name in self._names:
+
+        def chain(name: str) -> None:
+            self._make_ready(name, change)
             self._runner(name, change).mark(change)
 
-    def _anchor_candidates(self, change: ChangeRef) -> None:
-        for name in self._names:
-            with self._sessions.session(Role.CANDIDATE, name, change, as_owner=True) as connection:
-                mend_ledger(connection)
-                anchor(connection)
+        with self._sessions.held():
+            self._all(chain)
+
+    def _all(self, act: Callable[[str], None]) -> None:
+        """Do it to every database at once; a failure or a signal ends what the others do."""
+        acts = {name: partial(act, name) for name in self._names}
+        side_by_side(acts, halt=self._sessions.at_work.end)
+
+    def _make_ready(self, name: str, change: ChangeRef) -> None:
+        with self._sessions.session(Role.CANDIDATE, name, change, as_owner=True) as connection:
+            mend_ledger(connection)
+            anchor(connection)
 
     def _writes(self, change: ChangeRef) -> dict[str, list[tuple[object, ...]]] | None:
         """Say what was written to each table so far; None where that cannot be known.
@@ -175,7 +190,9 @@ class Migrating:
                 if rows(connection, "SHOW track_counts") != [("on",)]:
                     return None
                 until = time.monotonic() + _GONE_S
-                while rows(connection, _STILL_THERE) != [(0,)]:
+                while rows(connection, _STILL_THERE, [self._sessions.processes(connection)]) != [
+                    (0,)
+                ]:
                     if time.monotonic() > until:
                         return None
                     time.sleep(_LOOK_S)
@@ -187,13 +204,6 @@ class Migrating:
         for name in self._names:
             with self._sessions.session(Role.PREVIOUS, name, change, as_owner=True) as connection:
                 anchor(connection)
-
-    def _analyze(self, name: str, change: ChangeRef) -> None:
-        with self._sessions.session(
-            Role.CANDIDATE, name, change, statement_s=self._server.limits.long_s
-        ) as connection:
-            # A copy begins without counters, so autovacuum would not do it soon.
-            run(connection, "ANALYZE")
 
     def baseline(self, change: ChangeRef, target: MigrationSet) -> None:
         """Write the ledger of a release into live databases that have none."""

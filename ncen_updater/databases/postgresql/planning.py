@@ -25,7 +25,7 @@ class Copy:
 
     Attributes:
         oid: Object id of the target; 0 where the server cannot be told (14).
-        method: ``file-copy``, ``wal-log``, ``template`` (14) or ``dump``.
+        method: ``clone``, ``file-copy``, ``wal-log``, ``template`` (14) or ``dump``.
     """
 
     name: str
@@ -36,18 +36,21 @@ class Copy:
     size_bytes: int
 
 
-def choose_method(major: int, size_bytes: int, wanted: str) -> str:
+def choose_method(major: int, size_bytes: int, wanted: str, *, clone: bool = False) -> str:
     """Return how a database of a size is copied.
 
     Args:
         major: Version of the server.
         size_bytes: Bytes on the disk.
         wanted: The setting ``copy_method``.
+        clone: Whether the copy can share its blocks with the original.
     """
     if major < 15:
         return "template"
     if wanted != "auto":
         return wanted
+    if clone:  # takes as long for every size
+        return "clone"
     return "file-copy" if size_bytes >= FILE_COPY_FROM_BYTES else "wal-log"
 
 
@@ -69,6 +72,7 @@ def make_plan(
     *,
     wanted: str,
     way_back: str,
+    clone: Collection[str] = (),
 ) -> CopyPlan:
     """Return the plan of a change.
 
@@ -80,6 +84,7 @@ def make_plan(
         major: Version of the server.
         wanted: The setting ``copy_method``.
         way_back: ``copy`` or ``dump``, for the in-place strategy.
+        clone: Logical names whose copies can share blocks with their originals.
     """
     busy = set(taken)
     data: dict[str, Mapping[str, object]] = {}
@@ -87,12 +92,13 @@ def make_plan(
         dump = in_place(change) and way_back == "dump"
         oid = 0 if major < 15 or dump else choose_oid(change.id, name, busy)
         busy.add(oid)
+        method = choose_method(major, sizes[name], wanted, clone=name in clone)
         target = prev_name if in_place(change) else next_name
         data[name] = {
             "source": prev_name(physical, change.source) if change.source else physical,
             "target": target(physical, change.id),
             "oid": oid,
-            "method": "dump" if dump else choose_method(major, sizes[name], wanted),
+            "method": "dump" if dump else method,
             "size_bytes": sizes[name],
         }
     return CopyPlan(data)
@@ -124,6 +130,7 @@ def create_statement(copy: Copy, owner: str) -> str:
     ]
     if copy.oid:
         parts.append(f"OID {copy.oid}")
-    if copy.method in ("file-copy", "wal-log"):
-        parts.append(f"STRATEGY {copy.method.replace('-', '_')}")
+    if copy.method in ("clone", "file-copy", "wal-log"):
+        strategy = "file-copy" if copy.method == "clone" else copy.method
+        parts.append(f"STRATEGY {strategy.replace('-', '_')}")
     return " ".join(parts)

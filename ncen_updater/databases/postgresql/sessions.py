@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import threading
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
 from ncen_updater.databases.base import ChangeRef, Role
+from ncen_updater.databases.postgresql.at_work import AtWork
 from ncen_updater.databases.postgresql.connection import (
     Connection,
     Server,
@@ -40,6 +43,9 @@ class Sessions:
         self._server = server
         self._visitor = Visitor(server)
         self._names = names
+        self.at_work = AtWork(server)
+        self._held: dict[tuple[str, bool], Connection] | None = None
+        self._locks: defaultdict[tuple[str, bool], threading.Lock] = defaultdict(threading.Lock)
 
     def physical(self, role: Role, name: str, change: ChangeRef) -> str:
         """Return the name in the server."""
@@ -70,12 +76,13 @@ class Sessions:
                 statement_s=statement_s,
                 role=taken,
             )
-        if as_owner:
-            try:
+        try:
+            self.at_work.add(connection)
+            if as_owner:
                 self._take_search_path(connection, database)
-            except BaseException:
-                connection.close()
-                raise
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     @contextlib.contextmanager
@@ -88,13 +95,68 @@ class Sessions:
         as_owner: bool = False,
         statement_s: float | None = None,
     ) -> Iterator[Connection]:
-        """Open a session for a block; the driver's errors become ours."""
+        """Open a session for a block; the driver's errors become ours.
+
+        In a block of :meth:`held` a candidate has one session for all questions and each side; what
+        a question leaves open in it is rolled back.
+        """
+        if role is Role.CANDIDATE and self._held is not None:
+            with self._held_session(name, change, as_owner, statement_s) as connection:
+                yield connection
+            return
         connection = self.open(role, name, change, as_owner=as_owner, statement_s=statement_s)
         try:
             with translated(self.physical(role, name, change)):
                 yield connection
         finally:
             connection.close()
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the sessions in candidates open from one question to the next, for a block.
+
+        To enter a closed database takes longer than most questions do.
+        """
+        if self._held is not None:
+            yield
+            return
+        self._held = {}
+        try:
+            with self.at_work.begun():
+                yield
+        finally:
+            held, self._held = self._held, None
+            for connection in held.values():
+                connection.close()
+
+    def processes(self, connection: Connection) -> list[int]:
+        """Return the numbers of a session and of those that are kept open, in the server."""
+        held = list((self._held or {}).values())
+        return [item.info.backend_pid for item in (connection, *held) if not item.closed]
+
+    @contextlib.contextmanager
+    def _held_session(
+        self, name: str, change: ChangeRef, as_owner: bool, statement_s: float | None
+    ) -> Iterator[Connection]:
+        held = self._held
+        assert held is not None  # noqa: S101 - looked at by the caller
+        database = self.physical(Role.CANDIDATE, name, change)
+        key = (database, as_owner)
+        with self._locks[key]:
+            connection = held.get(key)
+            if connection is None or connection.closed:
+                connection = self.open(Role.CANDIDATE, name, change, as_owner=as_owner)
+                held[key] = connection
+            with translated(database):
+                limit = self._server.limits.statement_s if statement_s is None else statement_s
+                run(connection, f"SET statement_timeout = {int(limit * 1000)}")
+                try:
+                    yield connection
+                finally:
+                    connection.prepare_threshold = None
+                    if not connection.closed:
+                        # With it go the prepared statements: a migration may change their form.
+                        connection.rollback()
 
     def connect_for_migrations(self, name: str, change: ChangeRef) -> Connection:
         """Open a session in the candidate as the application's role, with transactions."""

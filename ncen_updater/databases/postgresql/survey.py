@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -116,6 +116,7 @@ def survey(
     *,
     way_back: str,
     dump_directory: Path | None,
+    clone: Collection[str] = (),
 ) -> Survey:
     """Look at everything that may stand in the way of a change.
 
@@ -125,6 +126,7 @@ def survey(
         names: Logical to physical names.
         way_back: ``copy`` or ``dump``.
         dump_directory: Where dumps would go.
+        clone: Logical names whose copies can share blocks with their originals.
     """
     live = list(names.values())
     with server.facts() as connection:
@@ -149,7 +151,9 @@ def survey(
                 _free(dump),
             ),
             sizes=sizes,
-            methods={n: choose_method(major, size, wanted) for n, size in sizes.items()},
+            methods={
+                n: choose_method(major, size, wanted, clone=n in clone) for n, size in sizes.items()
+            },
             sessions=_all(connection, _SESSIONS, live),
             prepared=_all(
                 connection,

@@ -12,6 +12,7 @@ from ncen_updater.upgrade.context import StepContext, reference
 from ncen_updater.upgrade.elapsed import witness
 from ncen_updater.upgrade.errors import SoakFailed
 from ncen_updater.upgrade.model import StepName
+from ncen_updater.upgrade.statistics import refreshing
 from ncen_updater.upgrade.steps.base import Facts, Step
 
 __all__ = ["Collect", "Commit", "Soak"]
@@ -41,7 +42,10 @@ class Soak(Step):
         return {"soak_began": began}
 
     def do(self, context: StepContext) -> Facts:
-        """Watch for what is left of the time, unless a person confirmed the release."""
+        """Watch for what is left of the time, unless a person confirmed the release.
+
+        What the planner knows is brought up to date meanwhile.
+        """
         site, settings = context.site, context.site.config.soak
         manifest = context.target().manifest
         facts = context.facts()
@@ -53,20 +57,25 @@ class Soak(Step):
             if missing:
                 raise self._failed_now(context, f"{', '.join(missing)}: {facts['rest_failed']}")
         expectation = Expectation(manifest.version, manifest.health)
-        result = soak(
-            lambda: site.application.health(expectation, opened=True),
-            seconds=settings.seconds,
-            interval_s=settings.interval_s,
-            failures=settings.failures,
-            clock=site.clock.monotonic,
-            wait=site.clock.wait,
-            elapsed_s=self._elapsed(context),
-            confirmed=lambda: "confirmed_by" in context.facts(),
-        )
-        if not result:
-            problems = "; ".join(result.last.problems) if result.last is not None else ""
-            raise self._failed_now(context, problems)
-        return {"soak_looks": result.state.looks, "soak_bad_looks": result.state.bad}
+        with refreshing(site, context.progress) as statistics:
+            result = soak(
+                lambda: site.application.health(expectation, opened=True),
+                seconds=settings.seconds,
+                interval_s=settings.interval_s,
+                failures=settings.failures,
+                clock=site.clock.monotonic,
+                wait=site.clock.wait,
+                elapsed_s=self._elapsed(context),
+                confirmed=lambda: "confirmed_by" in context.facts(),
+            )
+            if not result:
+                problems = "; ".join(result.last.problems) if result.last is not None else ""
+                raise self._failed_now(context, problems)
+        return {
+            "soak_looks": result.state.looks,
+            "soak_bad_looks": result.state.bad,
+            "statistics": statistics.found,
+        }
 
     def _failed_now(self, context: StepContext, problems: str) -> SoakFailed:
         # Kept before anything else happens: a crash from here on must not forgive it.

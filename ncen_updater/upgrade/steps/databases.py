@@ -6,11 +6,13 @@ In the in-place strategy the copy is the way back, so the undo of *migrate* alre
 from __future__ import annotations
 
 import dataclasses
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from ncen_updater.databases.base import MigrationSet, Role, Strategy
-from ncen_updater.databases.migrations.checks import ask, compare
+from ncen_updater.databases.migrations.checks import Value, ask, compare
 from ncen_updater.databases.migrations.planner import Back, plan_way_back, way_target
+from ncen_updater.databases.side_by_side import side_by_side
 from ncen_updater.i18n import N_, Text
 from ncen_updater.release.manifest import When
 from ncen_updater.upgrade.context import StepContext
@@ -119,20 +121,26 @@ class Migrate(Step):
 
     def do(self, context: StepContext) -> Facts:
         """Ask the checks, migrate, ask them again, compare; or prove that nothing has to run."""
-        if context.change.mode is Mode.RESTORE:
-            return self._as_kept(context)
-        if context.facts().get(BY_CODE):
-            context.site.engine.mark(context.ref)
-            return self._seen(context)
+        with context.site.engine.held():
+            if context.change.mode is Mode.RESTORE:
+                return self._as_kept(context)
+            if context.facts().get(BY_CODE):
+                context.site.engine.mark(context.ref)
+                return self._seen(context)
+            return self._migrate(context)
+
+    def _migrate(self, context: StepContext) -> Facts:
         site, ref = context.site, context.ref
         checks = context.newer().manifest.checks
         if not context.leads_up:
             checks = reversed_checks(checks)
-        with ThreadPoolExecutor(max_workers=1) as pool:
+        acts: Mapping[str, Callable[[], Mapping[str, Value]]] = {
+            "checks": partial(ask, site.engine, Role.CANDIDATE, ref, checks, When.BEFORE),
             # Beside the checks, since officers are out.
-            taken = pool.submit(fingerprints_of, site.engine, Role.CANDIDATE, ref)
-            before = ask(site.engine, Role.CANDIDATE, ref, checks, When.BEFORE)
-            as_copied = taken.result()
+            "schemas": partial(fingerprints_of, site.engine, Role.CANDIDATE, ref),
+        }
+        asked = side_by_side(acts, halt=site.engine.halt)
+        before, as_copied = asked["checks"], asked["schemas"]
         origin, target = site.migrations(context.origin_version), self._target(context)
         wrote = site.engine.migrate(ref, target, origin, context.progress)
         after = ask(site.engine, Role.CANDIDATE, ref, checks, When.AFTER)

@@ -64,6 +64,9 @@ class Preflight(Step):
 
     def do(self, context: StepContext) -> Facts:
         """Run every check; strict ones block."""
+        from ncen_updater.databases.migrations.runner import preload
+
+        preload(context.site.engine.kind)
         findings = preflight_findings(
             context.site, context.ref, context.origin_version, context.progress
         )

@@ -105,15 +105,17 @@ def demo(
 ) -> Iterator[DemoSite]:
     """A site of the release with a program that does not bear to be run again."""
     place: PostgresPlace | SqlitePlace | None = None
-    if request.param == "postgresql":
+    engine, _, strategy = request.param.partition(" ")
+    if engine == "postgresql":
         running: EmbeddedPostgres = request.getfixturevalue("server")
         prefix = f"wb{abs(hash(request.node.name)) % 10_000}_"
         place = PostgresPlace(
             str(running.host), prefix=prefix, programs=running.binaries.directory
         )  # fmt: skip
     options = SiteOptions(
-        feed_urls=(feed[1],), cases=10, icomm=False, soak_s=0.2, soak_interval_s=0.1
-    )
+        feed_urls=(feed[1],), cases=10, icomm=False, soak_s=0.2, soak_interval_s=0.1,
+        strategy=strategy or "copy",
+    )  # fmt: skip
     with DemoSite(tmp_path / "site", place, options) as site:
         connect(site, feed[0])
         site.start_app()
@@ -325,14 +327,31 @@ def test_files_of_a_release_that_are_damaged_bar_only_the_ways_down(demo: DemoSi
     """3.2.6 goes back by what its files say; without them what was kept is restored."""
     operations(demo).upgrade(Version("3.2.6"))
     enter_person(demo)
-    damaged = next((demo.slots / "3.2.6" / "migrations").rglob("0001_schema.up.sql"))
     kind = "postgresql" if isinstance(demo.databases, PostgresPlace) else "sqlite"
     for damaged in (demo.slots / "3.2.6" / "migrations" / kind).rglob("0001_schema.up.sql"):
         damaged.chmod(0o644)
         damaged.write_text("-- something else", "utf-8")
     with pytest.raises(RecordsWouldBeLost) as caught:
         operations(demo).rollback()
-    assert "the ways down cannot be used" in str(caught.value)
+    assert "the ways down cannot be used" in str(caught.value.remedy_text)
     operations(demo).rollback(accept_loss=100)
     assert runs(demo) == OLD
     assert not is_there(demo)
+
+
+@pytest.mark.parametrize("demo", ["sqlite in-place", "postgresql in-place"], indirect=True)
+def test_in_place_what_was_kept_is_copied_and_not_the_originals(demo: DemoSite) -> None:
+    before = digests(demo)
+    operations(demo).upgrade(Version("3.2.8"))
+    enter_person(demo)
+    with pytest.raises(RecordsWouldBeLost) as caught:
+        operations(demo).rollback()
+    assert caught.value.values["count"] == 1
+    operations(demo).rollback(accept_loss=1)
+    assert runs(demo) == OLD
+    assert digests(demo) == before
+    operations(demo).upgrade(Version("3.2.7"))
+    enter_person(demo)
+    operations(demo).rollback()
+    assert runs(demo) == OLD
+    assert is_there(demo)

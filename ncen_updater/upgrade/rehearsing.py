@@ -10,11 +10,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from packaging.version import Version
 
 from ncen_updater.databases.base import ChangeRef, CopyPlan, Role, Strategy, TableDigest
 from ncen_updater.databases.migrations.checks import Value, ask, compare, unmapped
+from ncen_updater.databases.side_by_side import side_by_side
 from ncen_updater.errors import UpdaterError
 from ncen_updater.feed.path import UpgradePath
 from ncen_updater.i18n import N_, Text
@@ -181,6 +183,9 @@ class Rehearser:
         backup_s = self._timed(lambda: engine.copy_online(reference, copy, self._progress))
         self._tell(N_("timing a copy as an upgrade makes it"))
         made: list[CopyPlan] = []
+        if any(item.get("method") == "clone" for item in copy.data.values()):
+            # The first one also flushes all that was just restored, which no upgrade finds.
+            engine.discard(again, engine.copy_again(reference, again, self._progress))
         copy_s = self._timed(
             lambda: made.append(engine.copy_again(reference, again, self._progress))
         )
@@ -216,13 +221,16 @@ class Rehearser:
         self._tell(N_("rehearsing the migrations to {version}"), version=manifest.version)
         hop.maps = self._maps(manifest, step)
         begin = self._clock()
-        before = ask(engine, Role.CANDIDATE, step, manifest.checks, When.BEFORE)
-        origin = site.migrations(hop.plan.origin)
-        engine.migrate(step, hop.plan.target, origin, self._progress)
-        after = ask(engine, Role.CANDIDATE, step, manifest.checks, When.AFTER)
-        failures = compare(manifest.checks, before, after)
-        for name in engine.names:
-            engine.fingerprint(Role.CANDIDATE, name, step)
+        with engine.held():
+            before = ask(engine, Role.CANDIDATE, step, manifest.checks, When.BEFORE)
+            origin = site.migrations(hop.plan.origin)
+            engine.migrate(step, hop.plan.target, origin, self._progress)
+            after = ask(engine, Role.CANDIDATE, step, manifest.checks, When.AFTER)
+            failures = compare(manifest.checks, before, after)
+            side_by_side(
+                {n: partial(engine.fingerprint, Role.CANDIDATE, n, step) for n in engine.names},
+                halt=engine.halt,
+            )
         hop.migrate_s = round(self._clock() - begin, 3)
         hop.checks = {name: (before.get(name), after.get(name)) for name in (*before, *after)}
         if failures:

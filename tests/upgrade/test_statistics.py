@@ -36,7 +36,7 @@ class Engine:
 
 
 def site(engine: Engine) -> Site:
-    return cast(Site, SimpleNamespace(engine=cast(Any, engine), clock=Clock()))
+    return cast("Site", SimpleNamespace(engine=cast("Any", engine), clock=Clock()))
 
 
 def test_what_was_done_is_told() -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 from ncen_updater.databases.base import (
@@ -113,13 +114,35 @@ class Migrating:
                 self._all(lambda name: self._runner(name, change).mark(change))
                 return
 
-            def chain(name: str) -> None:
-                self._make_ready(name, change)
-                old = origin.databases.get(name, ()) if origin else None
-                new = target.databases.get(name, ())
-                self._runner(name, change).migrate(change, new, old, progress)
+            with self._entered(change) as entered:
 
-            self._all(chain)
+                def chain(name: str) -> None:
+                    old = origin.databases.get(name, ()) if origin else None
+                    new = target.databases.get(name, ())
+                    runner = self._runner(name, change, entered.pop(name))
+                    runner.migrate(change, new, old, progress)
+
+                self._all(chain)
+
+    @contextlib.contextmanager
+    def _entered(self, change: ChangeRef) -> Iterator[dict[str, Connection]]:
+        """Make every database ready, and open the session of its migrations.
+
+        All of them before the first migration: to enter a database opens it for a moment, and a
+        migration beside which a database was opened or closed is taken for the one who did it.
+        """
+        entered: dict[str, Connection] = {}
+
+        def enter(name: str) -> None:
+            self._make_ready(name, change)
+            entered[name] = self._sessions.connect_for_migrations(name, change)
+
+        try:
+            self._all(enter)
+            yield entered
+        finally:
+            for connection in entered.values():
+                connection.close()
 
     def _all(self, act: Callable[[str], None]) -> None:
         """Do it to every database at once; a failure or a signal ends what the others do."""
@@ -150,13 +173,15 @@ class Migrating:
             finally:
                 connection.close()
 
-    def _runner(self, name: str, change: ChangeRef) -> Runner:
-        return Runner(
-            PostgresDialect(
-                lambda: self._sessions.connect_for_migrations(name, change), self._end_session
-            ),
-            name,
-        )
+    def _runner(self, name: str, change: ChangeRef, entered: Connection | None = None) -> Runner:
+        first = [entered] if entered is not None else []
+
+        def connect() -> Connection:
+            if first:
+                return first.pop()
+            return self._sessions.connect_for_migrations(name, change)
+
+        return Runner(PostgresDialect(connect, self._end_session), name)
 
     def _end_session(self, process: int) -> None:
         try:

@@ -13,6 +13,7 @@ and of this one, in turns, on servers of their own.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import logging
@@ -22,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -221,41 +222,76 @@ def whole_stop(chosen: argparse.Namespace) -> None:
     """Measure the whole stop of two versions, and print one line of JSON."""
     results: dict[str, object] = {}
     for gigabytes in chosen.sizes.split(","):
-        sides = {}
-        for side, checkout in (("before", chosen.before.resolve()), ("now", HERE)):
-            say(f"{gigabytes} GB, {side}")
-            sides[side] = _officers(checkout, float(gigabytes), chosen)
-        before, now = (sides[side]["stop_s"] for side in ("before", "now"))
+        say(f"{gigabytes} GB: two sites are being made")
+        with contextlib.ExitStack() as stack:
+            checkouts = {"before": chosen.before.resolve(), "now": HERE}
+            sides = {
+                side: stack.enter_context(_officers(checkout, gigabytes, chosen))
+                for side, checkout in checkouts.items()
+            }
+            size = {side: _answer(process)["database_bytes"] for side, process in sides.items()}
+            turns: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
+            for number in range(chosen.turns):
+                for side, process in sides.items():
+                    turn = _answer(process, "turn")
+                    turns[side].append(turn)
+                    say(f"  turn {number + 1}, {side}: {turn['stop_s']} s {_shown(turn['parts'])}")
+        found = {side: _medians(size[side], turns[side]) for side in sides}
+        before, now = (found[side]["stop_s"] for side in ("before", "now"))
         ratio = round(now / before, 3)
         say(f"{gigabytes} GB: {before} s before, {now} s now, {ratio}")
-        results[gigabytes] = {**sides, "ratio": ratio}
+        results[gigabytes] = {**found, "ratio": ratio}
     figures = {"postgresql": chosen.postgresql, "turns": chosen.turns, "gb": results}
     finish("whole stop", {**figures, "aims": WHOLE_AIMS})
 
 
-def _officers(checkout: Path, gigabytes: float, chosen: argparse.Namespace) -> dict[str, Any]:
-    """Run one version's turns; medians of the whole stop and of its parts."""
+@contextlib.contextmanager
+def _officers(
+    checkout: Path, gigabytes: str, chosen: argparse.Namespace
+) -> Iterator[subprocess.Popen[str]]:
+    """Run a site of one version, which waits for its turns."""
     argv = [
         sys.executable, "-P", str(HERE / "benchmarks" / "officers.py"), f"--gb={gigabytes}",
-        f"--turns={chosen.turns}", f"--postgresql={chosen.postgresql}",
-        f"--records={chosen.records}",
+        f"--postgresql={chosen.postgresql}", f"--records={chosen.records}",
     ]  # fmt: skip
     if chosen.directory is not None:
         argv.append(f"--directory={chosen.directory}")
-    environment = {**os.environ, "PYTHONPATH": str(checkout)}
-    said = subprocess.run(argv, cwd=checkout, env=environment, stdout=subprocess.PIPE, check=True)
-    found = json.loads(said.stdout.splitlines()[-1])
-    turns = found["turns"]
-    parts = {
-        name: median([turn["parts"].get(name, 0.0) for turn in turns])
-        for name in DOWNTIME
-        if name in turns[0]["parts"]
-    }
+    with subprocess.Popen(
+        argv,
+        cwd=checkout,
+        env={**os.environ, "PYTHONPATH": str(checkout)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        yield process
+        # The end of its input is the end of its turns; it then takes its site away.
+        process.communicate()
+
+
+def _answer(process: subprocess.Popen[str], ask: str | None = None) -> dict[str, Any]:
+    if process.stdin is None or process.stdout is None:
+        raise SystemExit("a site cannot be talked to")
+    if ask is not None:
+        process.stdin.write(f"{ask}\n")
+        process.stdin.flush()
+    line = process.stdout.readline()
+    if not line:
+        raise SystemExit("a site ended before its turn")
+    found: dict[str, Any] = json.loads(line)
+    return found
+
+
+def _medians(size: int, turns: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Medians of the whole stop and of its parts."""
+    names = [name for name in DOWNTIME if name in turns[0]["parts"]]
     return {
-        "database_bytes": found["database_bytes"],
+        "database_bytes": size,
         "stop_s": median([turn["stop_s"] for turn in turns]),
         "all_s": [turn["stop_s"] for turn in turns],
-        "parts_s": parts,
+        "parts_s": {
+            name: median([turn["parts"].get(name, 0.0) for turn in turns]) for name in names
+        },
     }
 
 

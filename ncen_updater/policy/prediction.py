@@ -24,7 +24,7 @@ GUESSES: Mapping[str, tuple[float, float]] = {
     "cut-over": (0.1, 1.5),
     "switch": (0.01, 0.5),
     "start": (1.0, 15.0),
-    "health": (2.0, 30.0),
+    "health": (1.5, 30.0),
     "commit": (0.01, 0.5),
     "open": (0.05, 1.0),
 }
@@ -45,8 +45,9 @@ class Measured:
     """What a rehearsal took.
 
     Attributes:
-        copy_s: Copying as an upgrade copies, seconds.
-        migrate_s: Migrations, checks and statistics, seconds.
+        copy_s: Copying as an upgrade copies (blocks shared or not), seconds.
+        migrate_s: Migrations, checks and fingerprints, the databases side by side, seconds. The
+            statistics are no part of the stop.
     """
 
     copy_s: float

@@ -30,7 +30,7 @@ from ncen_updater.databases.postgresql.naming import (
     prev_name,
 )
 from ncen_updater.databases.postgresql.planning import copies
-from ncen_updater.databases.postgresql.programs import program_for
+from ncen_updater.databases.postgresql.programs import program_for, run_to_end
 from ncen_updater.databases.postgresql.quoting import identifier, literal
 from ncen_updater.databases.postgresql.sessions import Sessions
 from ncen_updater.i18n import N_, Text
@@ -183,18 +183,11 @@ class Dumps:
             f"--dbname={database}",
         ]
         try:
-            done = subprocess.run(
-                argv,
-                env=self._server.environment(),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=self._server.limits.long_s,
-                check=False,
-            )
+            status, said = run_to_end(argv, self._server.environment(), self._server.limits.long_s)
         except (OSError, subprocess.TimeoutExpired) as error:
             raise DumpFailed(program=program, database=database, detail=str(error)) from error
-        if done.returncode:
-            detail = done.stderr.decode("utf-8", "replace").strip()[-2000:]
+        if status:
+            detail = said.decode("utf-8", "replace").strip()[-2000:]
             raise DumpFailed(program=program, database=database, detail=detail)
 
 

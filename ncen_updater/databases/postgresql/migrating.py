@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 from ncen_updater.databases.base import (
@@ -148,14 +149,15 @@ class Migrating:
                 self._all(lambda name: self._runner(name, change).mark(change))
                 return changed
 
-            def chain(name: str) -> None:
-                self._make_ready(name, change)
-                old = origin.databases.get(name, ()) if origin else None
-                new = target.databases.get(name, ())
-                ran = self._runner(name, change).migrate(change, new, old, progress)
-                wrote[name] = bool(ran.steps)
+            with self._entered(change) as entered:
 
-            self._all(chain)
+                def chain(name: str) -> None:
+                    old = origin.databases.get(name, ()) if origin else None
+                    new = target.databases.get(name, ())
+                    runner = self._runner(name, change, entered.pop(name))
+                    wrote[name] = bool(runner.migrate(change, new, old, progress).steps)
+
+                self._all(chain)
         return any(wrote.values())
 
     def mark(self, change: ChangeRef) -> None:
@@ -167,6 +169,26 @@ class Migrating:
 
         with self._sessions.held():
             self._all(chain)
+
+    @contextlib.contextmanager
+    def _entered(self, change: ChangeRef) -> Iterator[dict[str, Connection]]:
+        """Make every database ready, and open the session of its migrations.
+
+        All of them before the first migration: to enter a database opens it for a moment, and a
+        migration beside which a database was opened or closed is taken for the one who did it.
+        """
+        entered: dict[str, Connection] = {}
+
+        def enter(name: str) -> None:
+            self._make_ready(name, change)
+            entered[name] = self._sessions.connect_for_migrations(name, change)
+
+        try:
+            self._all(enter)
+            yield entered
+        finally:
+            for connection in entered.values():
+                connection.close()
 
     def _all(self, act: Callable[[str], None]) -> None:
         """Do it to every database at once; a failure or a signal ends what the others do."""
@@ -218,13 +240,15 @@ class Migrating:
             finally:
                 connection.close()
 
-    def _runner(self, name: str, change: ChangeRef) -> Runner:
-        return Runner(
-            PostgresDialect(
-                lambda: self._sessions.connect_for_migrations(name, change), self._end_session
-            ),
-            name,
-        )
+    def _runner(self, name: str, change: ChangeRef, entered: Connection | None = None) -> Runner:
+        first = [entered] if entered is not None else []
+
+        def connect() -> Connection:
+            if first:
+                return first.pop()
+            return self._sessions.connect_for_migrations(name, change)
+
+        return Runner(PostgresDialect(connect, self._end_session), name)
 
     def _end_session(self, process: int) -> None:
         try:

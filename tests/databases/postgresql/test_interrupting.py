@@ -9,12 +9,15 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
 from ncen_updater.databases.base import MigrationSet, Role
 from ncen_updater.databases.errors import MigrationFailed
+from ncen_updater.databases.migrations.dialect import PostgresDialect
+from ncen_updater.databases.postgresql.connection import Visitor
 from ncen_updater.databases.postgresql.errors import SetIncomplete
 from ncen_updater.i18n import Text
 from ncen_updater.progress import Silent
@@ -97,6 +100,30 @@ def test_databases_are_migrated_side_by_side(site: Site, tmp_path: Path) -> None
     assert meeting.met == {"seizure", "suspect"}
     for name in site.names:
         assert [row.id for row in engine.applied(Role.CANDIDATE, name, CHANGE)] == ["0001_grade"]
+
+
+@NEWEST
+def test_no_database_is_opened_beside_a_migration(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The migration would be taken for the one who did it, and refused."""
+    engine, seen = site.engine(), []
+    fenced_copies(engine)
+    opened, surroundings = Visitor.opened, PostgresDialect.surroundings
+
+    def open_(self: Visitor, database: str, *, guard: bool) -> Any:
+        seen.append("opened")
+        return opened(self, database, guard=guard)
+
+    def look(self: PostgresDialect, driver: Any) -> str:
+        seen.append("looked")
+        return surroundings(self, driver)
+
+    monkeypatch.setattr(Visitor, "opened", open_)
+    monkeypatch.setattr(PostgresDialect, "surroundings", look)
+    engine.migrate(CHANGE, two_releases(tmp_path, UP, UP), None, Silent())
+    assert seen[:4] == ["opened"] * 4
+    assert set(seen[4:]) == {"looked"}
 
 
 SLEEPS = "SELECT pg_sleep(3600);"

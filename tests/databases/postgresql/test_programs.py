@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +14,15 @@ import pytest
 from ncen_updater.databases.postgresql import programs
 from ncen_updater.databases.postgresql.connection import Server
 from ncen_updater.databases.postgresql.errors import ProgramsDiffer
-from ncen_updater.databases.postgresql.programs import find_program, program_for, program_version
+from ncen_updater.databases.postgresql.programs import (
+    find_program,
+    program_for,
+    program_version,
+    run_to_end,
+)
 from ncen_updater.progress import Silent
+from ncen_updater.upgrade.errors import Interrupted
+from ncen_updater.upgrade.interruption import Interruption
 from tests.databases.postgresql.site import CHANGE, IN_PLACE, LIMITS, NEWEST, Site
 
 
@@ -55,3 +66,43 @@ def test_another_version_is_refused_before_anything_is_made(site: Site, tmp_path
     with pytest.raises(ProgramsDiffer, match="PostgreSQL 9"):
         engine.copy_online(replace(CHANGE, id="rehearse"), plan, Silent())
     assert site.databases() == set(site.names.values())
+
+
+def test_a_signal_ends_a_program_and_its_workers(tmp_path: Path) -> None:
+    numbers, interruption = tmp_path / "numbers", Interruption()
+    script = f"trap '' TERM; sleep 3600 & echo $$ $! > {numbers}.new;"
+    script += f" mv {numbers}.new {numbers}; wait; sleep 3600"
+
+    def ask() -> None:
+        until = time.monotonic() + 30
+        while not numbers.exists() and time.monotonic() < until:
+            threading.Event().wait(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    asking = threading.Thread(target=ask)
+    with interruption.handled(), pytest.raises(Interrupted), interruption.allowed():
+        asking.start()
+        run_to_end(["/bin/sh", "-c", script], dict(os.environ), 60)
+    asking.join()
+    leader, worker = (int(number) for number in numbers.read_text().split())
+    with pytest.raises(ProcessLookupError):
+        os.kill(leader, 0)
+    until = time.monotonic() + 30
+    while _alive(worker):  # it was killed; to be gone takes a moment
+        assert time.monotonic() < until, "the worker lives on"
+        asking.join(0.01)
+
+
+def _alive(number: int) -> bool:
+    try:
+        state = Path(f"/proc/{number}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"  # killed, and not yet reaped by whoever inherited it
+
+
+def test_what_a_program_says_is_kept() -> None:
+    assert run_to_end(["/bin/sh", "-c", "echo no >&2; exit 3"], dict(os.environ), 60) == (
+        3,
+        b"no\n",
+    )

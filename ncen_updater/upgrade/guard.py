@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from packaging.version import Version
 
 from ncen_updater.databases.base import ChangeRef
 from ncen_updater.findings import Finding
+from ncen_updater.policy.proof import Proof
 from ncen_updater.preflight.agent_version import check_agent_version
 from ncen_updater.preflight.base import Context, run
 from ncen_updater.preflight.clock import check_clock
@@ -13,18 +16,27 @@ from ncen_updater.preflight.current_slot import check_current_slot
 from ncen_updater.preflight.path import check_path
 from ncen_updater.preflight.reference_data import check_reference_data
 from ncen_updater.preflight.registry import ALL_CHECKS
+from ncen_updater.preflight.restore_proved import check_restore_proved
 from ncen_updater.progress import Progress, Silent
 from ncen_updater.trust.clock import TrustClock
 from ncen_updater.upgrade.context import Site
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.names import JOURNAL
+from ncen_updater.upgrade.rehearsals import Rehearsals
 
 __all__ = ["preflight_findings"]
 
 # The way back must not be barred by what only concerns a newer release, nor by a wrong clock, nor
-# by damage to the very release that is to be left.
+# by damage to the very release that is to be left, nor for want of a rehearsal: it has none.
 ONLY_FORWARD = frozenset(
-    {check_path, check_reference_data, check_agent_version, check_clock, check_current_slot}
+    {
+        check_path,
+        check_reference_data,
+        check_agent_version,
+        check_clock,
+        check_current_slot,
+        check_restore_proved,
+    }
 )
 CLOCK = "clock.json"
 
@@ -47,6 +59,7 @@ def preflight_findings(
         full: Hash every file of the slot in use.
     """
     target = Version(reference.release)
+    open_change, proof = _remembered(site)
     context = Context(
         config=site.config,
         change=reference,
@@ -60,8 +73,10 @@ def preflight_findings(
         target=site.migrations(target),
         origin=site.migrations(origin),
         fetched=True,
-        open_change=_open_change(site),
+        open_change=open_change,
         full=full,
+        proof=proof,
+        longest_proof=timedelta(days=site.config.service.rehearsal_days),
         progress=progress or Silent(),
     )
     leads_up = target > origin
@@ -69,7 +84,8 @@ def preflight_findings(
     return run(checks, context).findings
 
 
-def _open_change(site: Site) -> str | None:
+def _remembered(site: Site) -> tuple[str | None, Proof | None]:
+    """Return the change that is open, and the newest proof that a dump can be restored."""
     with Journal.open(site.state / JOURNAL, read_only=True) as journal:
         change = journal.open_change()
-        return change.id if change else None
+        return change.id if change else None, Rehearsals(journal).proof()

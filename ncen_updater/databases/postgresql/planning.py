@@ -25,7 +25,8 @@ class Copy:
 
     Attributes:
         oid: Object id of the target; 0 where the server cannot be told (14).
-        method: ``file-copy``, ``wal-log``, ``template`` (14) or ``dump``.
+        method: ``file-copy``, ``wal-log``, ``template`` (14), ``dump``, or ``restore``: from the
+            dump that the change kept which is gone back on.
     """
 
     name: str
@@ -69,6 +70,7 @@ def make_plan(
     *,
     wanted: str,
     way_back: str,
+    dumped: bool = False,
 ) -> CopyPlan:
     """Return the plan of a change.
 
@@ -80,6 +82,7 @@ def make_plan(
         major: Version of the server.
         wanted: The setting ``copy_method``.
         way_back: ``copy`` or ``dump``, for the in-place strategy.
+        dumped: Whether what the change goes back to is kept as a dump.
     """
     busy = set(taken)
     data: dict[str, Mapping[str, object]] = {}
@@ -88,11 +91,13 @@ def make_plan(
         oid = 0 if major < 15 or dump else choose_oid(change.id, name, busy)
         busy.add(oid)
         target = prev_name if in_place(change) else next_name
+        kept = change.source if change.source and not dumped else None
+        method = "dump" if dump else "restore" if dumped else None
         data[name] = {
-            "source": prev_name(physical, change.source) if change.source else physical,
+            "source": prev_name(physical, kept) if kept else physical,
             "target": target(physical, change.id),
             "oid": oid,
-            "method": "dump" if dump else choose_method(major, sizes[name], wanted),
+            "method": method or choose_method(major, sizes[name], wanted),
             "size_bytes": sizes[name],
         }
     return CopyPlan(data)

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
+from packaging.version import Version
 
-from ncen_updater.databases.postgresql.engine import PostgresEngine
 from ncen_updater.demo.databases import PostgresPlace
 from ncen_updater.demo.embedded_postgres import EmbeddedPostgres
 from ncen_updater.demo.evidence import database_digests
 from ncen_updater.demo.site import DemoSite, SiteOptions, version_of
+from ncen_updater.policy.automation import Rehearsed
 from ncen_updater.progress import Silent
-from ncen_updater.upgrade.errors import ChangeFailed, GuardBlocks, RecordsWouldBeLost
-from ncen_updater.upgrade.model import Phase, StepName
+from ncen_updater.upgrade.errors import (
+    ChangeFailed,
+    GuardBlocks,
+    RecordsWouldBeLost,
+    RehearsalFailed,
+    RehearsalLimited,
+)
+from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.model import StepName
+from ncen_updater.upgrade.names import JOURNAL
 from ncen_updater.upgrade.operations import Operations
+from ncen_updater.upgrade.rehearsals import Rehearsals, RehearsalState
+from ncen_updater.upgrade.standing import standing_for
 from tests.support.sites import TrialFeed, connect, site_in_process
 from tests.upgrade.test_rehearsing import rehearse
 
 OLD, ONE_WAY, FAILING = "3.2.4", "3.3.9", "3.3.1"
-SiteMaker = Callable[..., DemoSite]
 
 
 @pytest.fixture(params=["copy", "dump"])
@@ -50,9 +60,7 @@ def dumping(
 def in_place(
     way_back: str, directory: Path, feed: tuple[TrialFeed, str], server: EmbeddedPostgres
 ) -> Iterator[DemoSite]:
-    place = PostgresPlace(
-        str(server.host), prefix="inplace_", programs=server.binaries.directory
-    )
+    place = PostgresPlace(str(server.host), prefix="inplace_", programs=server.binaries.directory)
     options = SiteOptions(
         feed_urls=(feed[1],), cases=10, icomm=False, soak_s=0.0, strategy="in-place",
         way_back=way_back,
@@ -96,3 +104,70 @@ def test_to_a_release_without_a_way_back_and_back_again(demo: DemoSite) -> None:
     operations(demo).rollback(accept_loss=2)
     assert version_of(demo).whole == OLD
     assert database_digests(demo.databases) == before
+
+
+def test_a_failing_release_leads_back_to_the_same_rows(demo: DemoSite) -> None:
+    before = database_digests(demo.databases)
+    with pytest.raises(RehearsalFailed):
+        rehearse(site_in_process(demo), FAILING)  # which proves the backup all the same
+    with pytest.raises(ChangeFailed):
+        operations(demo).upgrade(Version(FAILING), retry=True)
+    assert version_of(demo).whole == OLD
+    assert version_of(demo).reported == OLD
+    assert not demo.door_file.exists()
+    assert database_digests(demo.databases) == before
+
+
+def test_nobody_is_out_before_a_restore_was_proved_here(dumping: DemoSite) -> None:
+    before = database_digests(dumping.databases)
+    target = Version(ONE_WAY)
+    with pytest.raises(GuardBlocks) as caught:
+        operations(dumping).upgrade(target)
+    assert caught.value.values["findings"] == ["NU-4161"]
+    rehearse(site_in_process(dumping), ONE_WAY)
+    # What was proved was proved of what was there.
+    with as_superuser(dumping, "seizures") as connection:
+        connection.execute("CREATE TABLE later (a int)")
+        connection.execute("ALTER TABLE later OWNER TO ncen")
+    with pytest.raises(GuardBlocks) as caught:
+        operations(dumping).upgrade(target)
+    assert caught.value.values["findings"] == ["NU-4161"]
+    assert "seizures" in str(caught.value)
+    with as_superuser(dumping, "seizures") as connection:
+        connection.execute("DROP TABLE later")
+        connection.execute("CREATE EXTENSION pg_stat_statements")
+    with pytest.raises(GuardBlocks) as caught:
+        operations(dumping).upgrade(target)
+    assert "NU-4160" in caught.value.values["findings"]
+    assert "extension pg_stat_statements" in str(caught.value)
+    with Journal.open(dumping.state / JOURNAL, read_only=True) as journal:
+        assert not any(StepName.CLOSE in change.steps for change in journal.changes())
+    assert database_digests(dumping.databases) == before
+
+
+def test_a_rehearsal_tells_what_it_did_not_prove_and_blames_no_release_for_it(
+    dumping: DemoSite,
+) -> None:
+    with as_superuser(dumping, "companies") as connection:
+        connection.execute("CREATE EXTENSION pg_stat_statements")
+    site = site_in_process(dumping)
+    record = rehearse(site, ONE_WAY)
+    assert record.state is RehearsalState.PASSED
+    assert record.report is not None
+    assert record.report["not_carried"] == {"companies": ["extension pg_stat_statements"]}
+    assert "proof" not in record.report
+    with pytest.raises(RehearsalLimited) as caught:
+        rehearse(site, FAILING)
+    assert "extension pg_stat_statements" in str(caught.value)
+    with Journal.open(dumping.state / JOURNAL, read_only=True) as journal:
+        assert standing_for(site, journal, "plan", FAILING).rehearsed is Rehearsed.MISSING
+        assert Rehearsals(journal).proof() is None
+
+
+@contextmanager
+def as_superuser(demo: DemoSite, name: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+    place = demo.databases
+    assert isinstance(place, PostgresPlace)
+    conninfo = place.conninfo(place.names[name], place.superuser)
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        yield connection

@@ -502,7 +502,8 @@ def kept_lines(contents: str, how: Limits, left: Left) -> str:
         catalogue, oid, entry = int(fields[0]), int(fields[1]), fields[2]
         gone = (catalogue, oid) in left.objects
         if catalogue == 0:  # rows and row security of a table have its number
-            gone = (_RELATIONS, oid) in left.objects
+            # What is left out takes its server with it, and with that every mapping.
+            gone = entry.startswith("USER MAPPING ") or (_RELATIONS, oid) in left.objects
             gone |= oid in how.rowless and not entry.startswith("TABLE DATA ")
             gone |= any(
                 entry.startswith(f"{kind} {schema} {name} ")

@@ -138,7 +138,7 @@ def test_nobody_is_out_before_a_restore_was_proved_here(dumping: DemoSite) -> No
         connection.execute("CREATE EXTENSION pg_stat_statements")
     with pytest.raises(GuardBlocks) as caught:
         operations(dumping).upgrade(target)
-    assert "NU-4160" in caught.value.values["findings"]
+    assert "NU-4160" in str(caught.value.values["findings"])
     assert "extension pg_stat_statements" in str(caught.value)
     with Journal.open(dumping.state / JOURNAL, read_only=True) as journal:
         assert not any(StepName.CLOSE in change.steps for change in journal.changes())

@@ -74,12 +74,15 @@ SLOTS = Kind(
 SUBSCRIPTIONS = Kind(
     "NU-4123",
     Severity.STRICT,
-    N_("{database} has subscriptions that a copy would not take along: {objects}."),
     N_(
-        'Drop the subscriptions, or choose strategy = "in-place": the original of {database} is'
-        " then migrated itself. The price: going back is no renaming of 4 milliseconds for free; it"
-        " needs the kept copy ({bytes} bytes) or a restore of about {restore_s} seconds, and the"
-        " subscriptions are lost if it is taken."
+        "{database} has subscriptions: {objects}. No copy takes them along, and the server drops no"
+        " database that has one, so that there is no way back in place either."
+    ),
+    N_(
+        "Drop the subscriptions for the change and make them anew afterwards. To keep the other"
+        " side's slot: ALTER SUBSCRIPTION ... DISABLE; ALTER SUBSCRIPTION ... SET (slot_name"
+        " = NONE); DROP SUBSCRIPTION ...; and later CREATE SUBSCRIPTION ... WITH (create_slot = false,"
+        " copy_data = false)."
     ),
 )
 NO_ROOM = Kind(
@@ -319,8 +322,9 @@ def _contents(seen: Survey, change: ChangeRef, *, final: bool) -> list[Finding]:
         gids = ", ".join(gid for _database, gid in prepared)
         found.append(PREPARED.found(database=database, count=len(prepared), transactions=gids))
     for kind, pairs in ((SLOTS, seen.slots), (SUBSCRIPTIONS, seen.subscriptions)):
-        # In place the database itself, and what hangs on it, goes on: said, not refused.
-        severity = Severity.ADVISORY if in_place(change) else Severity.STRICT
+        # In place the database itself, and its slots, go on: said, not refused.
+        going_on = in_place(change) and kind is SLOTS
+        severity = Severity.ADVISORY if going_on else Severity.STRICT
         for database, objects in _grouped(pairs).items():
             size = sum(seen.sizes.values())
             found.append(

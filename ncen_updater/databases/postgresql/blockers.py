@@ -81,8 +81,8 @@ SUBSCRIPTIONS = Kind(
     N_(
         "Drop the subscriptions for the change and make them anew afterwards. To keep the other"
         " side's slot: ALTER SUBSCRIPTION ... DISABLE; ALTER SUBSCRIPTION ... SET (slot_name"
-        " = NONE); DROP SUBSCRIPTION ...; and later CREATE SUBSCRIPTION ... WITH (create_slot = false,"
-        " copy_data = false)."
+        " = NONE); DROP SUBSCRIPTION ...; and later CREATE SUBSCRIPTION ... WITH (create_slot"
+        " = false, copy_data = false)."
     ),
 )
 NO_ROOM = Kind(

@@ -9,7 +9,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from ncen_updater.databases.base import Role
+from ncen_updater.databases.base import ChangeRef, Role, Strategy
+from ncen_updater.databases.postgresql import PostgresEngine
 from ncen_updater.databases.postgresql.carrying import (
     Contents,
     Fact,
@@ -22,11 +23,11 @@ from ncen_updater.databases.postgresql.carrying import (
     limits,
     survey_contents,
 )
-from ncen_updater.databases.postgresql.errors import NotCarried, RowsUnreadable
+from ncen_updater.databases.postgresql.errors import LossUnknown, NotCarried, RowsUnreadable
 from ncen_updater.demo.embedded_postgres import EmbeddedPostgres
 from ncen_updater.findings import Severity
 from ncen_updater.progress import Silent
-from tests.databases.postgresql.site import AGENT, CHANGE, IN_PLACE, Site
+from tests.databases.postgresql.site import AGENT, CHANGE, IN_PLACE, NEWEST, Site
 
 REHEARSAL = replace(CHANGE, id="rehearse")
 # What only a superuser puts in: statements, and what the catalogue has to name.
@@ -222,6 +223,77 @@ def test_rows_that_cannot_be_counted_are_said_to_be_so(agents: Site) -> None:
         engine.lost_rows(replace(CHANGE, source=CHANGE.id))
     assert "theirs" in str(caught.value)
     assert engine.made_by_release(CHANGE) == {}
+
+
+@NEWEST
+def test_going_back_to_a_kept_dump_loses_what_was_counted(agents: Site, tmp_path: Path) -> None:
+    site = agents
+    engine = site.engine(way_back="dump", dump_directory=tmp_path)
+    before = {physical: site.digests(physical) for physical in site.names.values()}
+    commit_in_place(site, engine)
+    site.sql("t_seizure", "INSERT INTO cases SELECT i, 'n' FROM generate_series(901, 907) i")
+    back = ChangeRef("bbbbbbbb", 3, Strategy.IN_PLACE, "3.2.4", source=IN_PLACE.id)
+    assert engine.lost_rows(back) == {"seizure": {"cases": 7}}
+    found = [finding.code for finding in engine.blockers(back, final=False)]
+    assert "NU-4162" in found
+    assert not {"NU-4134", "NU-4160"} & set(found)
+    engine.fence(back)
+    plan = engine.plan_copy(back)
+    assert {item["method"] for item in plan.data.values()} == {"restore"}
+    target = str(plan.data["seizure"]["target"])
+    # What a killed restore left is not taken for a whole one.
+    site.sql("postgres", f'CREATE DATABASE "{target}" OWNER ncen')
+    assert not engine.copied(back, plan)
+    engine.copy(back, plan, Silent())
+    engine.copy(back, plan, Silent())
+    assert engine.copied(back, plan)
+    engine.discard(back, plan)
+    assert not engine.copied(back, plan)
+    engine.copy(back, plan, Silent())
+    engine.cut_over(back)
+    engine.record_commit(back)
+    assert {physical: site.digests(physical) for physical in site.names.values()} == before
+    engine.drop_previous(IN_PLACE.id)
+    assert not list(tmp_path.iterdir())
+
+
+@NEWEST
+def test_a_loss_that_nobody_can_count_is_not_guessed(agents: Site, tmp_path: Path) -> None:
+    site = agents
+    engine = site.engine(way_back="dump", dump_directory=tmp_path)
+    commit_in_place(site, engine)
+    site.sql("t_control", "DROP TABLE moments")
+    with pytest.raises(LossUnknown) as caught:
+        engine.lost_rows(replace(IN_PLACE, id="bbbbbbbb", source=IN_PLACE.id))
+    assert str(tmp_path) in str(caught.value.remedy_text)
+
+
+@NEWEST
+def test_what_was_kept_leads_back_whatever_the_configuration_says_by_now(
+    agents: Site, tmp_path: Path
+) -> None:
+    site = agents
+    before = site.snapshot()
+    engine = site.engine(way_back="dump", dump_directory=tmp_path)
+    engine.fence(IN_PLACE)
+    plan = engine.plan_copy(IN_PLACE)
+    engine.copy(IN_PLACE, plan, Silent())
+    engine._swap.touch(IN_PLACE)
+    changed = site.engine(way_back="copy", dump_directory=tmp_path)
+    changed.cut_back(IN_PLACE)
+    changed.discard(IN_PLACE, plan)
+    changed.unfence(IN_PLACE)
+    assert site.snapshot() == before
+
+
+def commit_in_place(site: Site, engine: PostgresEngine) -> None:
+    engine.fence(IN_PLACE)
+    engine.copy(IN_PLACE, engine.plan_copy(IN_PLACE), Silent())
+    engine._swap.touch(IN_PLACE)
+    with engine._sessions.session(Role.CANDIDATE, "seizure", IN_PLACE, as_owner=True) as inside:
+        inside.execute("DELETE FROM cases WHERE id > 450")
+    engine.cut_over(IN_PLACE)
+    engine.record_commit(IN_PLACE)
 
 
 # ---- the decisions -----------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ncen_updater.databases.postgresql.catalogue import server_major
-from ncen_updater.databases.postgresql.connection import Connection, rows
+from ncen_updater.databases.postgresql.connection import Connection, rows, run
 
 __all__ = [
     "Contents",
@@ -298,6 +298,8 @@ def survey_contents(connection: Connection) -> Contents:
     Args:
         connection: A session in it, as the agent's role.
     """
+    # A long statement over few rows: to compile it takes longer than to run it.
+    run(connection, "SET jit = off")
     superuser = bool(
         rows(connection, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user")[0][0]
     )

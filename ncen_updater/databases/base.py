@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import abc
 import contextlib
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
 from ncen_updater.databases.model import (
@@ -140,6 +141,22 @@ class DatabaseEngine(abc.ABC):
         counted. Tables with no loss are left out.
         """
 
+    def made_by_release(self, change: ChangeRef) -> dict[str, dict[str, int]]:
+        """Rows that the release itself put in or changed: database, table, count.
+
+        Asked right after the cut-over of a release without a way back, while officers are out.
+        What :meth:`lost_rows` counts then, and :meth:`lost_rows` later counts again. An engine that
+        knows since when a row is there counts none of them, and answers at once.
+        """
+        return self.lost_rows(dataclasses.replace(change, source=change.id))
+
+    def proof_basis(self) -> str | None:
+        """What a proof that a dump of this site can be restored holds for, as a digest.
+
+        Another one, and what was proved holds no more. None where no change needs such a proof.
+        """
+        return None
+
     def orphans(self, plan: CopyPlan) -> tuple[Finding, ...]:
         """What a torn copy left, or may have left, of which :meth:`leftovers` cannot know.
 
@@ -194,11 +211,17 @@ class DatabaseEngine(abc.ABC):
         """Copy the whole set side by side from one quiet moment; the set must be fenced."""
 
     @abc.abstractmethod
-    def copy_online(self, change: ChangeRef, plan: CopyPlan, progress: Progress) -> None:
+    def copy_online(
+        self, change: ChangeRef, plan: CopyPlan, progress: Progress
+    ) -> Mapping[str, Sequence[str]]:
         """Fill the candidates from a backup of the live set while it is in use: for a rehearsal.
 
         Each database is one consistent state; the set is not from one moment. Called again it
         begins anew; :meth:`discard` removes what it made.
+
+        Returns:
+            By database what the backup does not carry, though :meth:`copy` would: objects in the
+            words of the engine. Databases of which it carries all are left out.
         """
 
     @abc.abstractmethod

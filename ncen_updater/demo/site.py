@@ -54,6 +54,7 @@ class SiteOptions:
         soak_interval_s: Seconds between two looks in the soak.
         health_timeout_s: How long the application may take to become healthy.
         strategy: ``copy`` or ``in-place``.
+        way_back: In place on PostgreSQL: ``copy`` or ``dump``.
         settings: Further tables for ``agent.toml``: they replace those of the same name.
     """
 
@@ -68,6 +69,7 @@ class SiteOptions:
     soak_interval_s: float = 0.2
     health_timeout_s: float = 10.0
     strategy: str = "copy"
+    way_back: str = "copy"
     settings: Mapping[str, Mapping[str, Any]] | None = None
 
 
@@ -180,6 +182,8 @@ class DemoSite:
             "strategy": options.strategy,
             "names": dict(self.databases.names),
         }
+        if options.way_back == "dump":
+            databases |= {"way_back": "dump", "dump_directory": str(self.root / "srv/ncen/dumps")}
         if isinstance(self.databases, PostgresPlace):
             databases["postgresql"] = {
                 "host": self.databases.host,

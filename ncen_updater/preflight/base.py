@@ -6,7 +6,7 @@ import logging
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from ncen_updater.databases.base import ChangeRef, DatabaseEngine, MigrationSet
 from ncen_updater.errors import UpdaterError
 from ncen_updater.findings import Finding, Severity
 from ncen_updater.i18n import Text
+from ncen_updater.policy.proof import Proof
 from ncen_updater.preflight.errors import PreflightBlocks
 from ncen_updater.progress import Progress, Silent
 from ncen_updater.release.document import ReleaseDocument
@@ -57,6 +58,8 @@ class Context:
         changes: Ids of all changes that the journal knows.
         final: The second look, once the application is stopped and the databases are fenced.
         full: Hash every file of the current slot; otherwise sizes, modes and types only.
+        proof: The newest proof that a dump can be restored.
+        longest_proof: So old may it become.
         progress: Told of what takes long.
         reboot_file: Exists where the system waits for a restart.
         free_bytes: Free bytes of the file system of an existing path.
@@ -79,6 +82,8 @@ class Context:
     changes: frozenset[str] = frozenset()
     final: bool = False
     full: bool = False
+    proof: Proof | None = None
+    longest_proof: timedelta = timedelta(days=14)
     progress: Progress = field(default_factory=Silent)
     reboot_file: Path = Path("/run/reboot-required")
     free_bytes: Callable[[Path], int] = _free_bytes

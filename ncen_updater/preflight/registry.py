@@ -19,6 +19,7 @@ from ncen_updater.preflight.open_change import check_open_change
 from ncen_updater.preflight.path import check_path
 from ncen_updater.preflight.reboot import check_reboot
 from ncen_updater.preflight.reference_data import check_reference_data
+from ncen_updater.preflight.restore_proved import check_restore_proved
 from ncen_updater.preflight.space import check_space
 
 __all__ = ["ALL_CHECKS"]
@@ -37,6 +38,7 @@ ALL_CHECKS: tuple[Check, ...] = (
     check_database_names,
     check_database_version,
     check_blockers,
+    check_restore_proved,
     check_migrations,
     check_reference_data,
     check_leftovers,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
@@ -88,6 +88,7 @@ class Dossier:
         keep_days: How long the databases from before are kept.
         soak_s: Seconds for which the new release is watched.
         rolls_back: Whether a release that turns bad while it is watched is taken back by itself.
+        not_carried: By database what that backup does not carry.
     """
 
     site: str
@@ -117,6 +118,7 @@ class Dossier:
     keep_days: float
     soak_s: float
     rolls_back: bool
+    not_carried: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def stop_s(self) -> tuple[float, float, float] | None:
@@ -188,6 +190,7 @@ def gather(site: Site, journal: Journal, found: Subject) -> Dossier:
         rehearsal=record.id if record else None,
         holds_until=_holds_until(basis, settings.rehearsal_days) if record else None,
         backup_s=report.get("backup_s"),
+        not_carried=report.get("not_carried") or {},
         earlier=compared(journal),
         not_before=not_before,
         opens=opening.start if opening else None,

@@ -32,6 +32,7 @@ __all__ = [
     "OpenChange",
     "RecordsWouldBeLost",
     "RehearsalFailed",
+    "RehearsalLimited",
     "RehearsalOutdated",
     "ReleaseNotHere",
     "ReleaseNotOnOffer",
@@ -321,6 +322,21 @@ class RehearsalFailed(UpdaterError):
     remedy = N_(
         "Nothing of the site was touched. Read the cause; if it is the release, tell the"
         " Secretariat, else mend it and rehearse again."
+    )
+
+
+class RehearsalLimited(RehearsalFailed):
+    """A rehearsal that failed on copies which lack something: it says nothing of the release."""
+
+    code = "NU-6032"
+    what = N_(
+        "The rehearsal of {version} failed, on copies without what a dump by the agent's role does"
+        " not carry ({objects}): {cause} ({cause_code})"
+    )
+    remedy = N_(
+        "Nothing of the site was touched, and the release is not called bad: an upgrade works on"
+        " whole copies. Read the cause. Where it is for want of these objects, let the agent"
+        " connect as a superuser and rehearse again, or set rehearse = false."
     )
 
 

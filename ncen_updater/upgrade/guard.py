@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from packaging.version import Version
 
 from ncen_updater.databases.base import ChangeRef
@@ -14,17 +16,20 @@ from ncen_updater.preflight.migrations import check_migrations
 from ncen_updater.preflight.path import check_path
 from ncen_updater.preflight.reference_data import check_reference_data
 from ncen_updater.preflight.registry import ALL_CHECKS
+from ncen_updater.preflight.restore_proved import check_restore_proved
 from ncen_updater.progress import Progress, Silent
 from ncen_updater.trust.clock import TrustClock
 from ncen_updater.upgrade.context import Site
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.names import JOURNAL
+from ncen_updater.upgrade.rehearsals import Rehearsals
 
 __all__ = ["preflight_findings"]
 
 # The way back must not be barred by what only concerns a newer release, nor by a wrong clock, nor
-# by damage to the very release that is to be left. Which migrations are undone was planned with the
-# way itself; one to kept databases needs none, and no file of them.
+# by damage to the very release that is to be left, nor for want of a rehearsal: it has none. Which
+# migrations are undone was planned with the way itself; one to kept databases needs none, and no
+# file of them.
 ONLY_FORWARD = frozenset(
     {
         check_path,
@@ -33,6 +38,7 @@ ONLY_FORWARD = frozenset(
         check_clock,
         check_current_slot,
         check_migrations,
+        check_restore_proved,
     }
 )
 CLOCK = "clock.json"
@@ -59,6 +65,7 @@ def preflight_findings(
     with Journal.open(site.state / JOURNAL, read_only=True) as journal:
         open_change = journal.open_change()
         changes = frozenset(change.id for change in journal.changes())
+        proof = Rehearsals(journal).proof()
     leads_up = target > origin
     context = Context(
         config=site.config,
@@ -76,6 +83,8 @@ def preflight_findings(
         open_change=open_change.id if open_change else None,
         changes=changes,
         full=full,
+        proof=proof,
+        longest_proof=timedelta(days=site.config.service.rehearsal_days),
         progress=progress or Silent(),
     )
     checks = [check for check in ALL_CHECKS if leads_up or check not in ONLY_FORWARD]

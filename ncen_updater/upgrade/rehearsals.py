@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from ncen_updater.policy.proof import Proof
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.journal_rows import optional_time, reading
 
@@ -138,6 +139,16 @@ class Rehearsals:
         """The newest rehearsal of one way."""
         wanted = (from_version, to_version)
         return next((r for r in self.all() if (r.from_version, r.to_version) == wanted), None)
+
+    def proof(self) -> Proof | None:
+        """The newest proof that a dump of this site can be restored, whatever came after it."""
+        for record in self.all():
+            with reading(self._journal.path):
+                ended = record.ended_at or record.started_at
+                proof = Proof.from_json(ended, (record.report or {}).get("proof"))
+            if proof is not None:
+                return proof
+        return None
 
     def torn(self) -> tuple[RehearsalRecord, ...]:
         """Rehearsals that never ended: what they made is to be removed."""

@@ -1,15 +1,17 @@
 """A rehearsal: the real migrations on copies of the site's own data, while officers work.
 
 The copies are a backup of each database, restored, so that every rehearsal also proves that a
-backup can be restored. They are candidates of a change that will never be; whatever happens they
+backup can be restored; what a backup by the agent's role does not carry is left out and told. They
+are candidates of a change that will never be; whatever happens they
 are removed, and one that was torn is cleaned up by the next rehearsal or resume.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ncen_updater.databases.base import ChangeRef, CopyPlan, Role, Strategy, TableDigest
 from ncen_updater.databases.migrations.checks import Value, ask, compare, unmapped
@@ -18,11 +20,18 @@ from ncen_updater.errors import UpdaterError
 from ncen_updater.feed.path import UpgradePath
 from ncen_updater.i18n import N_, Text
 from ncen_updater.policy.prediction import Measured, predict
+from ncen_updater.policy.proof import Proof
 from ncen_updater.progress import Progress
 from ncen_updater.release.manifest import Manifest, When
 from ncen_updater.upgrade.basis import basis_now, basis_to_json
 from ncen_updater.upgrade.context import Site
-from ncen_updater.upgrade.errors import ChecksFailed, NeedsPerson, NotAsKept, RehearsalFailed
+from ncen_updater.upgrade.errors import (
+    ChecksFailed,
+    NeedsPerson,
+    NotAsKept,
+    RehearsalFailed,
+    RehearsalLimited,
+)
 from ncen_updater.upgrade.fingerprints import differing, fingerprints_of
 from ncen_updater.upgrade.interruption import Interruption
 from ncen_updater.upgrade.journal import Journal
@@ -33,7 +42,7 @@ from ncen_updater.upgrade.reverse import reversed_checks
 from ncen_updater.upgrade.runner import blames_release
 from ncen_updater.upgrade.steps.guards import refuse_strict
 
-__all__ = ["Rehearser", "clean_torn"]
+__all__ = ["Rehearser", "clean_torn", "lacking_words"]
 
 logger = logging.getLogger(__name__)
 
@@ -118,6 +127,8 @@ class Rehearser:
         self._new_id = new_id
         self._interruption = interruption or Interruption()
         self._clock = site.clock.monotonic
+        self._lacking: dict[str, list[str]] = {}
+        self._proof: Proof | None = None
 
     def run(self, path: UpgradePath) -> RehearsalRecord:
         """Rehearse a path and return what is in the journal of it.
@@ -159,12 +170,19 @@ class Rehearser:
             code = error.code if isinstance(error, UpdaterError) else UpdaterError.code
             rehearsals.end(
                 number, RehearsalState.FAILED, error_code=code,
-                report={"blamed": blames_release(error)},
+                # What is not in the copies may be what it failed for.
+                report={"blamed": blames_release(error) and not self._lacking, **self._backup()},
             )  # fmt: skip
             if isinstance(error, UpdaterError):
-                raise RehearsalFailed(
-                    version=target, cause=error.what_text, cause_code=code, detail=error.detail
-                ) from error
+                values: dict[str, Any] = {
+                    "version": target, "cause": error.what_text, "cause_code": code,
+                    "detail": error.detail,
+                }  # fmt: skip
+                if self._lacking:
+                    raise RehearsalLimited(
+                        **values, objects=lacking_words(self._lacking)
+                    ) from error
+                raise RehearsalFailed(**values) from error
             raise
         self._clear(reference, copy, again, second)
         rehearsals.end(number, RehearsalState.PASSED, basis=basis_to_json(basis), report=report)
@@ -192,7 +210,7 @@ class Rehearser:
     ) -> dict[str, object]:
         engine = self._site.engine
         self._tell(N_("backing up and restoring the databases beside the live ones"))
-        backup_s = self._timed(lambda: engine.copy_online(reference, copy, self._progress))
+        backup_s = self._timed(lambda: self._copy(reference, copy))
         self._tell(N_("timing a copy as an upgrade makes it"))
         made: list[CopyPlan] = []
         if any(item.get("method") == "clone" for item in copy.data.values()):
@@ -208,6 +226,8 @@ class Rehearser:
         digests = [before]
         for hop in hops:
             self._up(hop, reference)
+            if self._proof is not None:
+                self._proof = replace(self._proof, schemas=self._fingerprints(reference))
             digests.append(self._digests(reference))
             hop.tables = _tables(digests[-2], digests[-1])
         for hop in hops:
@@ -221,6 +241,7 @@ class Rehearser:
         return {
             "plan": plan.digest,
             "backup_s": backup_s,
+            **self._backup(),
             "sizes": {facts.name: facts.size_bytes for facts in engine.describe()},
             "hops": [self._report(hop) for hop in hops],
         }
@@ -240,6 +261,30 @@ class Rehearser:
             raise NotAsKept(database=", ".join(differs), version=release)
         engine.mark(again)
         return round(self._clock() - begin, 3)
+
+    def _copy(self, reference: ChangeRef, copy: CopyPlan) -> None:
+        """Make the copies, and keep what that proves."""
+        engine = self._site.engine
+        basis = engine.proof_basis()
+        lacking = engine.copy_online(reference, copy, self._progress)
+        self._lacking = {name: list(objects) for name, objects in lacking.items()}
+        if basis is not None and basis == engine.proof_basis() and not lacking:
+            self._proof = Proof(self._site.clock.now(), basis, self._fingerprints(reference))
+
+    def _backup(self) -> dict[str, object]:
+        """What is known of the backup, also where the rest failed."""
+        found: dict[str, object] = {"not_carried": self._lacking} if self._lacking else {}
+        if self._proof is not None:
+            found["proof"] = self._proof.as_json()
+        return found
+
+    def _fingerprints(self, reference: ChangeRef) -> dict[str, tuple[str, ...]]:
+        """The schemas that the proof holds for, with those of the candidates now."""
+        engine, known = self._site.engine, self._proof.schemas if self._proof else {}
+        return {
+            name: (*known.get(name, ()), engine.fingerprint(Role.CANDIDATE, name, reference))
+            for name in engine.names
+        }
 
     def _digests(self, reference: ChangeRef) -> Digests:
         engine = self._site.engine
@@ -341,6 +386,11 @@ class Rehearser:
                 "learnt": prediction.learnt,
             },
         }
+
+
+def lacking_words(lacking: Mapping[str, Sequence[str]]) -> str:
+    """Say what a backup does not carry: database and objects."""
+    return "; ".join(f"{name}: {', '.join(objects)}" for name, objects in lacking.items())
 
 
 def _tables(before: Digests, after: Digests) -> dict[str, dict[str, list[int]]]:

@@ -1,8 +1,8 @@
 """The whole fault matrix and the random kills, as a command of its own.
 
 ``python -m tests.faults.full [--engine sqlite|postgresql|both] [--matrix]
-[--strategy copy|in-place|both] [--operation upgrade|rollback|both] [--soak] [--packs] [--part I/N]
-[--agent-kills N] [--server-kills N]
+[--strategy copy|in-place|both] [--way-back copy|dump] [--operation upgrade|rollback|both]
+[--soak] [--packs] [--part I/N] [--agent-kills N] [--server-kills N]
 [--seed S] [--report FILE]``. Exits 1 if any promise was broken. All of
 it takes some hours on two cores.
 """
@@ -33,7 +33,9 @@ RESULT = dict[str, object]
 
 
 @contextlib.contextmanager
-def prepared(engine: str, strategy: str = "copy", *, packs: bool = False) -> Iterator[Trial]:
+def prepared(
+    engine: str, strategy: str = "copy", *, packs: bool = False, way_back: str = "copy"
+) -> Iterator[Trial]:
     """A trial with copies or in place, if wished with a delta pack to the new release."""
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="nu-faults-"))
@@ -43,7 +45,7 @@ def prepared(engine: str, strategy: str = "copy", *, packs: bool = False) -> Ite
             server = stack.enter_context(
                 EmbeddedPostgres(available()[-1], Path(data), FAST_SETTINGS)
             )
-        made = trial(Path(directory), server, packs=packs, strategy=strategy)
+        made = trial(Path(directory), server, packs=packs, strategy=strategy, way_back=way_back)
         yield stack.enter_context(made)
 
 
@@ -173,6 +175,7 @@ def main() -> int:
     parser.add_argument("--soak", action="store_true", help="kill the rollback after a bad soak")
     parser.add_argument("--packs", action="store_true", help="the release comes by a delta pack")
     parser.add_argument("--strategy", choices=("copy", "in-place", "both"), default="both")
+    parser.add_argument("--way-back", choices=("copy", "dump"), default="copy", help="in place")
     parser.add_argument("--part", default="1/1", help="i/n: so that n processes share the work")
     parser.add_argument("--agent-kills", type=int, default=0)
     parser.add_argument("--server-kills", type=int, default=0)
@@ -188,7 +191,8 @@ def main() -> int:
     strategies = ("copy", "in-place") if options.strategy == "both" else (options.strategy,)
     for engine, strategy in itertools.product(engines, strategies):
         named = f"{engine} {strategy}"
-        with prepared(engine, strategy, packs=options.packs) as made:
+        way_back = options.way_back if (engine, strategy) == ("postgresql", "in-place") else "copy"
+        with prepared(engine, strategy, packs=options.packs, way_back=way_back) as made:
             if options.matrix:
                 matrix(made, named, report, operations, part)
             if options.soak:

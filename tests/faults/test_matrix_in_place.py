@@ -20,9 +20,10 @@ CELLS = [
 ][::37]
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(scope="module", params=["sqlite", "postgresql", "postgresql-dump"])
 def made(request: pytest.FixtureRequest) -> Iterator[Trial]:
-    with prepared(request.param, "in-place") as trial:
+    engine, _, way_back = request.param.partition("-")
+    with prepared(engine, "in-place", way_back=way_back or "copy") as trial:
         yield trial
 
 

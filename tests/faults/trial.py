@@ -17,17 +17,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from packaging.version import Version
+
 from ncen_updater.databases.base import Role
 from ncen_updater.databases.postgresql.attributes import Attributes, carry_over, read_attributes
 from ncen_updater.demo.databases import PostgresPlace, SqlitePlace
 from ncen_updater.demo.embedded_postgres import EmbeddedPostgres
 from ncen_updater.demo.site import DemoSite, SiteOptions, digests, version_of
+from ncen_updater.feed.path import UpgradePath
 from ncen_updater.findings import Severity
 from ncen_updater.progress import Silent
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.lock import lock_holder
 from ncen_updater.upgrade.model import StepName, StepState
-from ncen_updater.upgrade.operations import JOURNAL, LOCK
+from ncen_updater.upgrade.operations import JOURNAL, LOCK, Operations, new_change_id
+from ncen_updater.upgrade.rehearsing import Rehearser
 from ncen_updater.upgrade.verifying import verify_site
 from tests.faults.cells import Cell, Strike
 from tests.faults.nursery import Nursery
@@ -259,6 +263,7 @@ class Trial:
         self.demo.start_app()
 
     def _restore_spares(self, place: PostgresPlace) -> None:
+        shutil.rmtree(self.demo.root / "srv/ncen/dumps", ignore_errors=True)
         with self._superuser() as connection:
             found = connection.execute("SELECT datname FROM pg_database").fetchall()
             for (name,) in found:
@@ -335,6 +340,18 @@ def version_of_code(demo: DemoSite) -> str:
     return str(release["version"])
 
 
+def _prove(demo: DemoSite) -> None:
+    """Rehearse: without that nobody goes in place with a dump."""
+    site = site_in_process(demo)
+    site.source.refresh()
+    operations = Operations(site, Silent())
+    with operations.between_changes("rehearse") as journal:
+        path = operations.known_path(journal, Version(NEW))
+        if not isinstance(path, UpgradePath):
+            raise Broken("nothing to rehearse")
+        Rehearser(site, journal, Silent(), new_change_id).run(path)
+
+
 @contextlib.contextmanager
 def trial(
     directory: Path,
@@ -344,6 +361,7 @@ def trial(
     cases: int = 20,
     packs: bool = False,
     strategy: str = "copy",
+    way_back: str = "copy",
 ) -> Iterator[Trial]:
     """Lay out a site on a server, or on SQLite files where there is none.
 
@@ -354,6 +372,7 @@ def trial(
         cases: How many the stand-in has.
         packs: Whether the new release can be had by a delta pack.
         strategy: Copies, or in place.
+        way_back: In place: what is kept, a copy or a dump.
     """
     feed = TrialFeed(directory)
     if packs:
@@ -361,13 +380,19 @@ def trial(
         feed.publish([NEW], packs=True)
     else:
         feed.publish([OLD, NEW])
-    place = PostgresPlace(str(server.host), prefix=prefix) if server else None
+    place = (
+        PostgresPlace(str(server.host), prefix=prefix, programs=server.binaries.directory)
+        if server
+        else None
+    )
     with serve(feed.directory) as url:
         options = SiteOptions(
             feed_urls=(url,), cases=cases, icomm=False, soak_s=0.2, soak_interval_s=0.1,
-            strategy=strategy,
+            strategy=strategy, way_back=way_back,
         )  # fmt: skip
         with DemoSite(directory / "site", place, options) as demo, Nursery() as nursery:
             connect(demo, feed)
             demo.start_app()
+            if way_back == "dump":
+                _prove(demo)
             yield Trial(demo, server, nursery)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -89,8 +89,24 @@ def show_rehearsal(session: AgentSession, found: Mapping[str, Any]) -> None:
         "seconds": format_duration(report["backup_s"]),
     }
     session.show(Text(N_("  a backup of {size} was made and restored in {seconds}"), backup))
+    for database, objects in (report.get("not_carried") or {}).items():
+        _show_lacking(session, database, objects)
     for hop in report["hops"]:
         _show_hop(session, hop)
+
+
+def _show_lacking(session: AgentSession, database: str, objects: Sequence[str]) -> None:
+    """Show what the backup of a database does not carry, so that nothing was proved of it."""
+    values: dict[str, object] = {"database": database, "objects": ", ".join(objects)}
+    session.show(
+        Text(
+            N_(
+                "  not proved: a backup by the agent's role does not carry this of {database}, or"
+                " not as it is: {objects}"
+            ),
+            values,
+        )
+    )
 
 
 def _show_hop(session: AgentSession, hop: Mapping[str, Any]) -> None:

@@ -285,7 +285,16 @@ class _Writer:
         ]
         if dossier.backup_s is not None:
             backup = N_("A backup of everything was made and restored in {seconds}.")
+            if dossier.not_carried:
+                backup = N_("A backup was made and restored in {seconds}, but not of everything.")
             parts.append(element("p", self.say(backup, seconds=format_duration(dossier.backup_s))))
+        for database, objects in dossier.not_carried.items():
+            lacking = N_(
+                "Not proved: a backup by the agent's role does not carry this of {database}, or"
+                " not as it is: {objects}."
+            )
+            said = self.say(lacking, database=database, objects=", ".join(objects))
+            parts.append(element("p", said))
         return parts
 
     def _decision(self) -> list[Child]:

@@ -74,12 +74,15 @@ SLOTS = Kind(
 SUBSCRIPTIONS = Kind(
     "NU-4123",
     Severity.STRICT,
-    N_("{database} has subscriptions that a copy would not take along: {objects}."),
     N_(
-        'Drop the subscriptions, or choose strategy = "in-place": the original of {database} is'
-        " then migrated itself. The price: going back is no renaming of 4 milliseconds for free; it"
-        " needs the kept copy ({bytes} bytes) or a restore of about {restore_s} seconds, and the"
-        " subscriptions are lost if it is taken."
+        "{database} has subscriptions: {objects}. No copy takes them along, and the server drops no"
+        " database that has one, so that there is no way back in place either."
+    ),
+    N_(
+        "Drop the subscriptions for the change and make them anew afterwards. To keep the other"
+        " side's slot: ALTER SUBSCRIPTION ... DISABLE; ALTER SUBSCRIPTION ... SET (slot_name"
+        " = NONE); DROP SUBSCRIPTION ...; and later CREATE SUBSCRIPTION ... WITH (create_slot"
+        " = false, copy_data = false)."
     ),
 )
 NO_ROOM = Kind(
@@ -90,10 +93,9 @@ NO_ROOM = Kind(
         " {free_bytes} are free there."
     ),
     N_(
-        'Make {missing_bytes} bytes free, or choose strategy = "in-place" with way_back ='
-        ' "dump": the originals are then migrated themselves. The price: a dump of about {dump_s}'
-        " seconds in the stop, and going back is a restore of about {restore_s} seconds instead of"
-        " 4 milliseconds."
+        "Make {missing_bytes} bytes free there. In place with a dump needs the same room while it"
+        " goes back (a restore of about {restore_s} seconds after a dump of about {dump_s}); only"
+        " what is kept afterwards is elsewhere then."
     ),
 )
 SPACE_UNSEEN = Kind(
@@ -177,6 +179,21 @@ NO_ROOM_DUMP = Kind(
     N_("The dumps may need {needed_bytes} bytes, and {free_bytes} are free in the dump directory."),
     N_("Make {missing_bytes} bytes free there, or choose another dump_directory."),
 )
+UNCARRIED = Kind(
+    "NU-4160",
+    Severity.STRICT,
+    N_("A dump of {database} by the role {role} is to be the way back, and does not carry:"
+       " {objects}."),
+    N_('Choose way_back = "copy" or strategy = "copy": a copy in the server carries all. Or let the'
+       " agent connect as a superuser, or remove what is not needed."),
+)  # fmt: skip
+FROM_DUMP = Kind(
+    "NU-4162",
+    Severity.ADVISORY,
+    N_("What was kept is a dump of {bytes} bytes: officers wait about {restore_s} seconds until it"
+       " is restored."),
+    N_("Choose a time for that."),
+)  # fmt: skip
 PROGRAM = Kind(
     "NU-4140",
     Severity.STRICT,
@@ -213,6 +230,7 @@ def find_blockers(
     way_back: str,
     role: str = "ncen_updater",
     owner: str = "ncen",
+    dumped: bool = False,
 ) -> tuple[Finding, ...]:
     """Return the findings, most fundamental first.
 
@@ -224,30 +242,44 @@ def find_blockers(
         way_back: ``copy`` or ``dump``.
         role: The agent's role, for the remedies.
         owner: The application's role, for the remedies.
+        dumped: Whether the change goes back to a dump.
     """
     found: list[Finding] = []
     if not OLDEST <= seen.major <= NEWEST:
         found.append(VERSION.found(version=seen.version))
-    found += _names(seen, change, names)
+    found += _names(seen, change, names, dumped=dumped)
     found += _rights(seen, role, owner)
     found += _contents(seen, change, final=final)
     found += _room(seen, change, way_back, role)
     found += [
         PROGRAM.found(program=program, found=version or "-", major=seen.major)
         for program, version in seen.programs
-        if in_place(change) and version != seen.major
+        if (in_place(change) or dumped) and version != seen.major
     ]
+    found += [
+        UNCARRIED.found(
+            database=database, role=role, objects=", ".join(words for _database, words in objects)
+        )
+        for database, objects in _grouped(seen.uncarried).items()
+    ]
+    if dumped:
+        total = sum(seen.sizes.values())
+        seconds = _seconds(total, RESTORE_BYTES_PER_S)
+        found.append(FROM_DUMP.found(bytes=total, restore_s=seconds))
     return tuple(found)
 
 
-def _names(seen: Survey, change: ChangeRef, names: Mapping[str, str]) -> list[Finding]:
+def _names(
+    seen: Survey, change: ChangeRef, names: Mapping[str, str], *, dumped: bool
+) -> list[Finding]:
     found: list[Finding] = []
     for physical in names.values():
         copies = (next_name(physical, change.id), prev_name(physical, change.id))
         length = max(len(name.encode()) for name in copies)
         if length > MAX_NAME_BYTES:
             found.append(NAME_TOO_LONG.found(database=physical, length=length))
-        wanted = [physical] + ([prev_name(physical, change.source)] if change.source else [])
+        kept = None if dumped else change.source
+        wanted = [physical] + ([prev_name(physical, kept)] if kept else [])
         for name in wanted:
             row: DatabaseRow | None = seen.databases.get(name)
             if row is None:
@@ -290,8 +322,9 @@ def _contents(seen: Survey, change: ChangeRef, *, final: bool) -> list[Finding]:
         gids = ", ".join(gid for _database, gid in prepared)
         found.append(PREPARED.found(database=database, count=len(prepared), transactions=gids))
     for kind, pairs in ((SLOTS, seen.slots), (SUBSCRIPTIONS, seen.subscriptions)):
-        # In place the database itself, and what hangs on it, goes on: said, not refused.
-        severity = Severity.ADVISORY if in_place(change) else Severity.STRICT
+        # In place the database itself, and its slots, go on: said, not refused.
+        going_on = in_place(change) and kind is SLOTS
+        severity = Severity.ADVISORY if going_on else Severity.STRICT
         for database, objects in _grouped(pairs).items():
             size = sum(seen.sizes.values())
             found.append(
@@ -344,7 +377,8 @@ def _needed(seen: Survey, names: Iterable[str], *, dump: bool, log: bool) -> int
     total = sum(sizes.values())
     room = margin(total) if sizes else 0
     if dump:
-        return room
+        # Going back restores the dump beside the original: what has no room then has no way back.
+        return total + room
     logged = space_needed(seen.sizes, seen.methods)[1] if log else 0
     return total + room + logged
 

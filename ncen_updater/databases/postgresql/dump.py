@@ -7,20 +7,23 @@ import logging
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ncen_updater import durable
 from ncen_updater.databases.base import ChangeRef, CopyPlan
 from ncen_updater.databases.migrations.runner import heartbeat
+from ncen_updater.databases.postgresql.carrying import judge, survey_contents
 from ncen_updater.databases.postgresql.catalogue import read_databases, server_major
 from ncen_updater.databases.postgresql.connection import Connection, Server, rows, run
 from ncen_updater.databases.postgresql.control import Control
-from ncen_updater.databases.postgresql.copying import drop_database
+from ncen_updater.databases.postgresql.copying import Copying, drop_database
 from ncen_updater.databases.postgresql.errors import (
     DumpFailed,
     DumpsUnreadable,
+    NotCarried,
     SetIncomplete,
+    TablespaceClosed,
     WayBackMissing,
 )
 from ncen_updater.databases.postgresql.naming import (
@@ -68,6 +71,8 @@ class Dumps:
         """Dump every database that has no complete dump yet.
 
         Raises:
+            NotCarried: If somebody put something in, since officers went out, that a dump by the
+                agent's role does not carry.
             DumpFailed: With the end of the program's message.
         """
         self._control.ensure()
@@ -86,6 +91,7 @@ class Dumps:
                 progress.tell(Text(N_("dumping {database}, for {seconds} seconds"), values))
 
             with self._sessions.opened(change), heartbeat(tell):
+                self._require_carried(copy.source)
                 self._dump_one(copy.source, place)
             for path in sorted(place.iterdir()):
                 with path.open("rb") as stream:
@@ -98,8 +104,20 @@ class Dumps:
         """Whether every dump came to its end."""
         return all(self._is_complete(self._place(change.id) / c.name) for c in copies(plan))
 
-    def restore(self, change: ChangeRef, names: Mapping[str, str]) -> None:
-        """Bring every dump back as the previous database of its live one.
+    def holds(self, change_id: str, names: Iterable[str]) -> bool:
+        """Whether there is a whole dump of each of these databases, made by a change.
+
+        Args:
+            change_id: The change.
+            names: Logical names.
+        """
+        directory = self._directory
+        return directory is not None and all(
+            self._is_complete(directory / change_id / name) for name in names
+        )
+
+    def restore(self, change: ChangeRef, names: Mapping[str, str], progress: Progress) -> None:
+        """Bring every dump of a change back as the previous database of its live one.
 
         Raises:
             WayBackMissing: If a dump is not there or not complete.
@@ -113,17 +131,53 @@ class Dumps:
                 if row is not None and row.valid and is_copy_of(row.comment, change.id):
                     continue
                 place = self._place(change.id) / name
-                if not self._is_complete(place):
-                    raise WayBackMissing(database=physical, detail=str(place))
-                drop_database(connection, target, self._server.limits.terminate_s)
-                create_empty(connection, physical, target)
-                self._run("pg_restore", target, "-Fd", JOBS, "--exit-on-error", str(place))
+                self._restore_one(connection, place, physical, target, 0, progress)
                 comment = json.loads((place / COMPLETE).read_bytes())["comment"]
                 quoted = identifier(target)
                 marked = literal(copied_comment(comment, change.id))
                 with connection.transaction():
                     run(connection, f"ALTER DATABASE {quoted} ALLOW_CONNECTIONS false")
                     run(connection, f"COMMENT ON DATABASE {quoted} IS {marked}")
+
+    def restore_kept(self, change: ChangeRef, plan: CopyPlan, progress: Progress) -> None:
+        """Make the candidates of a change from the dumps of the one that it goes back on.
+
+        Raises:
+            WayBackMissing: If a dump is not there or not complete.
+            DumpFailed: With the end of the program's message.
+        """
+        self._control.ensure()
+        with self._server.facts(statement_s=self._server.limits.long_s) as connection:
+            run(connection, "SET lock_timeout = 0")
+            for copy in copies(plan):
+                row = read_databases(connection).get(copy.target)
+                if row is not None and row.valid and is_copy_of(row.comment, change.id):
+                    continue
+                place = self._place(change.source or change.id) / copy.name
+                self._restore_one(connection, place, copy.source, copy.target, copy.oid, progress)
+                run(connection, f"ALTER DATABASE {identifier(copy.target)} ALLOW_CONNECTIONS false")
+                Copying.finish(connection, change, copy)
+
+    def _restore_one(
+        self,
+        connection: Connection,
+        place: Path,
+        live: str,
+        target: str,
+        oid: int,
+        progress: Progress,
+    ) -> None:
+        if not self._is_complete(place):
+            raise WayBackMissing(database=live, detail=str(place))
+
+        def tell(seconds: float) -> None:
+            values = {"database": live, "seconds": int(seconds)}
+            progress.tell(Text(N_("restoring {database}, for {seconds} seconds"), values))
+
+        drop_database(connection, target, self._server.limits.terminate_s)
+        create_empty(connection, live, target, oid=oid)
+        with heartbeat(tell):
+            self._run("pg_restore", target, "-Fd", JOBS, "--exit-on-error", str(place))
 
     def remove(self, change_id: str) -> None:
         """Remove the dumps of a change, if there are any."""
@@ -157,6 +211,14 @@ class Dumps:
     @staticmethod
     def _is_complete(place: Path) -> bool:
         return (place / COMPLETE).is_file()
+
+    def _require_carried(self, database: str) -> None:
+        """Refuse a dump that would not lead back: nothing was touched yet."""
+        with self._server.session(database) as connection:
+            obstacles = judge(survey_contents(connection))
+        if obstacles:
+            words = ", ".join(obstacle.item.words for obstacle in obstacles)
+            raise NotCarried(database=database, objects=words, role=self._server.settings.user)
 
     def _dump_one(self, database: str, place: Path) -> None:
         for compression in COMPRESSIONS:
@@ -199,6 +261,9 @@ def create_empty(connection: Connection, like: str, target: str, *, oid: int = 0
         like: The database whose form it gets.
         target: Its name.
         oid: Its object id; 0 lets the server choose.
+
+    Raises:
+        TablespaceClosed: If the agent's role may make nothing where the other one is.
     """
     major = server_major(connection)
     locale = "NULL"
@@ -213,6 +278,11 @@ def create_empty(connection: Connection, like: str, target: str, *, oid: int = 0
         " JOIN pg_tablespace t ON t.oid = d.dattablespace WHERE d.datname = %s",
         [like],
     )[0]
+    if tablespace != "pg_default":
+        may = rows(connection, "SELECT has_tablespace_privilege(%s, 'CREATE')", [tablespace])
+        if not may[0][0]:
+            role = connection.info.user
+            raise TablespaceClosed(role=role, tablespace=tablespace, database=like)
     parts = [
         f"CREATE DATABASE {identifier(target)} WITH TEMPLATE template0",
         f"OWNER {identifier(owner)} ENCODING {literal(encoding)}",

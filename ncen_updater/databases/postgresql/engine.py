@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -26,9 +27,10 @@ from ncen_updater.databases.postgresql import evidence as evidences
 from ncen_updater.databases.postgresql import reading
 from ncen_updater.databases.postgresql.attributes import read_attributes
 from ncen_updater.databases.postgresql.blockers import find_blockers
+from ncen_updater.databases.postgresql.carrying import digest_of, survey_contents
 from ncen_updater.databases.postgresql.catalogue import read_databases, server_major
 from ncen_updater.databases.postgresql.cloning import Cloning
-from ncen_updater.databases.postgresql.connection import Limits, Server, rows, run
+from ncen_updater.databases.postgresql.connection import Connection, Limits, Server, rows, run
 from ncen_updater.databases.postgresql.control import (
     Control,
     Event,
@@ -42,20 +44,21 @@ from ncen_updater.databases.postgresql.control import (
 from ncen_updater.databases.postgresql.copying import Copying, drop_database
 from ncen_updater.databases.postgresql.datadir import find_data_directory
 from ncen_updater.databases.postgresql.dump import Dumps
-from ncen_updater.databases.postgresql.errors import SetIncomplete
+from ncen_updater.databases.postgresql.errors import LossUnknown, SetIncomplete
 from ncen_updater.databases.postgresql.fence import Fencing
 from ncen_updater.databases.postgresql.fingerprint import fingerprint
 from ncen_updater.databases.postgresql.migrating import Migrating
 from ncen_updater.databases.postgresql.naming import in_place, next_name, parse_marker, prev_name
 from ncen_updater.databases.postgresql.orphans import find_orphans
-from ncen_updater.databases.postgresql.planning import make_plan
+from ncen_updater.databases.postgresql.planning import copies, make_plan
+from ncen_updater.databases.postgresql.programs import DUMP_AND_RESTORE, program_for
 from ncen_updater.databases.postgresql.rehearsing import Rehearsing
 from ncen_updater.databases.postgresql.sessions import Sessions
 from ncen_updater.databases.postgresql.statistics import refresh_statistics
 from ncen_updater.databases.postgresql.survey import survey
 from ncen_updater.databases.postgresql.swap import Swap
 from ncen_updater.findings import Finding
-from ncen_updater.progress import Progress
+from ncen_updater.progress import Progress, Silent
 
 __all__ = ["PostgresEngine"]
 
@@ -154,6 +157,7 @@ class PostgresEngine(DatabaseEngine):
         """See :meth:`DatabaseEngine.blockers`."""
         if not final:  # officers still work: the answer is known when the copy is planned
             self._cloning.find_out(change)
+        dumped = self._kept_as_dump(change)
         seen = survey(
             self._server,
             change,
@@ -161,6 +165,9 @@ class PostgresEngine(DatabaseEngine):
             way_back=self._way_back,
             dump_directory=self._dump_directory,
             clone=self._cloning.known(change),
+            dumped=dumped,
+            # Once they are fenced, the dump itself looks once more.
+            inside=not final,
         )
         return find_blockers(
             seen,
@@ -170,6 +177,7 @@ class PostgresEngine(DatabaseEngine):
             way_back=self._way_back,
             role=self._settings.user,
             owner=self._settings.owner,
+            dumped=dumped,
         )
 
     def evidence(self, change: ChangeRef) -> Evidence:
@@ -241,8 +249,18 @@ class PostgresEngine(DatabaseEngine):
         """See :meth:`DatabaseEngine.halt`."""
         self._sessions.at_work.end()
 
+    def made_by_release(self, change: ChangeRef) -> dict[str, dict[str, int]]:
+        """None: what a release writes is older than the moment of its cut-over."""
+        del change
+        return {}
+
     def lost_rows(self, change: ChangeRef) -> dict[str, dict[str, int]]:
-        """See :meth:`DatabaseEngine.lost_rows`; each table is read once."""
+        """See :meth:`DatabaseEngine.lost_rows`; each table is read once.
+
+        Raises:
+            LossUnknown: If the moment of the cut-over is not known, and a dump was kept.
+            RowsUnreadable: If the agent's role may not read a table.
+        """
         kept_change = ChangeRef(
             change.source or change.id, change.generation, change.strategy, change.release
         )
@@ -251,20 +269,47 @@ class PostgresEngine(DatabaseEngine):
         result: dict[str, dict[str, int]] = {}
         long_s = self._limits.long_s
         for name in self._physical:
-            with (
-                self._sessions.session(Role.LIVE, name, change, statement_s=long_s) as live,
-                self._sessions.session(
-                    Role.PREVIOUS, name, kept_change, statement_s=long_s
-                ) as kept,
-            ):
+            with self._sessions.session(Role.LIVE, name, change, statement_s=long_s) as live:
                 reading.read_only(live)
-                reading.read_only(kept)
                 lost = reading.younger_by_table(live, moment)
                 if lost is None:
-                    lost = reading.lost_by_table(live, kept)
+                    lost = self._compared(name, live, kept_change)
             if lost:
                 result[name] = lost
         return result
+
+    def _compared(self, name: str, live: Connection, kept: ChangeRef) -> dict[str, int]:
+        """Compare a live database with the kept one: takes long, and only where it must be."""
+        if self._kept_as_dump(replace(kept, source=kept.id)):
+            path = f"{self._dump_directory}/{kept.id}/{name}"
+            raise LossUnknown(database=self._physical[name], path=path)
+        with self._sessions.session(
+            Role.PREVIOUS, name, kept, statement_s=self._limits.long_s
+        ) as other:
+            reading.read_only(other)
+            return reading.lost_by_table(live, other)
+
+    def proof_basis(self) -> str | None:
+        """See :meth:`DatabaseEngine.proof_basis`: only dumps are kept that have to be restored."""
+        if self._way_back != "dump":
+            return None
+        with self._server.facts() as connection:
+            server = str(connection.info.server_version)
+        seen = []
+        for physical in self._physical.values():
+            with self._server.session(physical) as connection:
+                seen.append(survey_contents(connection))
+        programs = [program_for(self._server, name) for name in DUMP_AND_RESTORE]
+        return digest_of([server, self._settings.user, self._settings.owner, programs], seen)
+
+    def _kept_as_dump(self, change: ChangeRef) -> bool:
+        """Whether what a change goes back to is kept outside the server."""
+        if change.source is None:
+            return False
+        with self._server.facts() as connection:
+            found = read_databases(connection)
+        inside = any(prev_name(p, change.source) in found for p in self._physical.values())
+        return not inside and self._dumps.holds(change.source, self._physical)
 
     def orphans(self, plan: CopyPlan) -> tuple[Finding, ...]:
         """See :meth:`DatabaseEngine.orphans`."""
@@ -286,12 +331,14 @@ class PostgresEngine(DatabaseEngine):
 
     def plan_copy(self, change: ChangeRef) -> CopyPlan:
         """See :meth:`DatabaseEngine.plan_copy`."""
+        dumped = self._kept_as_dump(change)
+        kept = None if dumped else change.source
         with self._server.facts() as connection:
             found = read_databases(connection)
             directory = find_data_directory(self._server, connection)
             sizes: dict[str, int] = {}
             for name, physical in self._physical.items():
-                source = prev_name(physical, change.source) if change.source else physical
+                source = prev_name(physical, kept) if kept else physical
                 if source not in found or not found[source].valid:
                     raise SetIncomplete(database=source)
                 sizes[name] = rows(
@@ -309,19 +356,24 @@ class PostgresEngine(DatabaseEngine):
                 wanted=self._settings.copy_method,
                 way_back=self._way_back,
                 clone=self._cloning.known(change),
+                dumped=dumped,
             )
 
     def copy(self, change: ChangeRef, plan: CopyPlan, progress: Progress) -> None:
         """See :meth:`DatabaseEngine.copy`."""
         if self._is_dump(plan):
             self._dumps.dump(change, plan, progress)
+        elif any(copy.method == "restore" for copy in copies(plan)):
+            self._dumps.restore_kept(change, plan, progress)
         else:
             self._copying.copy(change, plan, progress)
 
-    def copy_online(self, change: ChangeRef, plan: CopyPlan, progress: Progress) -> None:
+    def copy_online(
+        self, change: ChangeRef, plan: CopyPlan, progress: Progress
+    ) -> dict[str, tuple[str, ...]]:
         """See :meth:`DatabaseEngine.copy_online`."""
         self._control.ensure()
-        self._rehearsing.copy_online(change, plan, progress)
+        return self._rehearsing.copy_online(change, plan, progress)
 
     def copy_again(self, change: ChangeRef, again: ChangeRef, progress: Progress) -> CopyPlan:
         """See :meth:`DatabaseEngine.copy_again`."""
@@ -418,10 +470,14 @@ class PostgresEngine(DatabaseEngine):
 
     def cut_back(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.cut_back`."""
-        if in_place(change) and self._way_back == "dump":
+        if in_place(change):
             record = self._swap.state(change)
-            if record is not None and record.event is not Event.BACK:
-                self._dumps.restore(change, self._physical)
+            # What was kept counts, not what the configuration says by now.
+            dumped = self._way_back == "dump" or self._dumps.holds(change.id, self._physical)
+            if dumped and record is not None and record.event is not Event.BACK:
+                # A restore takes long: nobody writes meanwhile into what will be gone.
+                self._fencing.fence(change)
+                self._dumps.restore(change, self._physical, Silent())
         self._swap.cut_back(change)
 
     def drop_previous(self, change_id: str) -> None:
@@ -444,4 +500,4 @@ class PostgresEngine(DatabaseEngine):
 
     @staticmethod
     def _is_dump(plan: CopyPlan) -> bool:
-        return any(item["method"] == "dump" for item in plan.data.values())
+        return any(copy.method == "dump" for copy in copies(plan))

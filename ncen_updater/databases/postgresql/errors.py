@@ -1,4 +1,4 @@
-"""Errors of the PostgreSQL adapter. Codes 4101 to 4119; its findings have 4120 to 4149."""
+"""Errors of the PostgreSQL adapter. Codes 4101 to 4119 and 4025 to 4029; findings from 4120."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ __all__ = [
     "AttributesDiffer",
     "DumpFailed",
     "DumpsUnreadable",
+    "LossUnknown",
+    "NotCarried",
     "OrphanDirectory",
     "PreparedTransactions",
     "ProgramsDiffer",
+    "RowsUnreadable",
     "SetIncomplete",
+    "TablespaceClosed",
     "WayBackMissing",
 ]
 
@@ -88,3 +92,49 @@ class OrphanDirectory(DatabaseError):
         "Stop the server's administrator account from using it and remove the directory base/{oid}"
         " below the data directory; no database has this number."
     )
+
+
+class NotCarried(CopyFailed):
+    """Something in a database that a dump by the agent's role would not bring back."""
+
+    code = "NU-4025"
+    what = N_("A dump of {database} by the role {role} does not carry: {objects}.")
+    remedy = N_(
+        'Nothing was migrated. Choose way_back = "copy" or strategy = "copy", let the agent connect'
+        " as a superuser, or remove these objects."
+    )
+
+
+class LossUnknown(DatabaseError):
+    """A loss that nobody can count: the kept databases are a dump, and the server was changed."""
+
+    code = "NU-4026"
+    what = N_(
+        "What going back would lose in {database} cannot be counted: since when its rows are there"
+        " is not known any more, and what was kept is a dump."
+    )
+    remedy = N_(
+        "Nothing was changed. Let the database administrator restore the dump {path} beside the"
+        " live database, and compare; or go on with the release in use."
+    )
+
+
+class RowsUnreadable(DatabaseError):
+    """Rows that the agent's role may not read, and so cannot count."""
+
+    code = "NU-4027"
+    what = N_(
+        "The rows of {table} in {database} cannot be counted: the role {role} may not read it."
+    )
+    remedy = N_(
+        "Nothing was changed. Run as a superuser in {database}: GRANT SELECT ON {table} TO {role};"
+        " where row security hides rows, ALTER ROLE {role} BYPASSRLS; instead."
+    )
+
+
+class TablespaceClosed(DatabaseError):
+    """A tablespace in which the agent's role may not make the database anew."""
+
+    code = "NU-4028"
+    what = N_("The role {role} may make nothing in the tablespace {tablespace} of {database}.")
+    remedy = N_("Run as a superuser: GRANT CREATE ON TABLESPACE {tablespace} TO {role};")

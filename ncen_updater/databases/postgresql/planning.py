@@ -25,7 +25,8 @@ class Copy:
 
     Attributes:
         oid: Object id of the target; 0 where the server cannot be told (14).
-        method: ``clone``, ``file-copy``, ``wal-log``, ``template`` (14) or ``dump``.
+        method: ``clone``, ``file-copy``, ``wal-log``, ``template`` (14), ``dump``, or ``restore``:
+            from the dump that the change kept which is gone back on.
     """
 
     name: str
@@ -73,6 +74,7 @@ def make_plan(
     wanted: str,
     way_back: str,
     clone: Collection[str] = (),
+    dumped: bool = False,
 ) -> CopyPlan:
     """Return the plan of a change.
 
@@ -85,6 +87,7 @@ def make_plan(
         wanted: The setting ``copy_method``.
         way_back: ``copy`` or ``dump``, for the in-place strategy.
         clone: Logical names whose copies can share blocks with their originals.
+        dumped: Whether what the change goes back to is kept as a dump.
     """
     busy = set(taken)
     data: dict[str, Mapping[str, object]] = {}
@@ -92,13 +95,14 @@ def make_plan(
         dump = in_place(change) and way_back == "dump"
         oid = 0 if major < 15 or dump else choose_oid(change.id, name, busy)
         busy.add(oid)
-        method = choose_method(major, sizes[name], wanted, clone=name in clone)
         target = prev_name if in_place(change) else next_name
+        kept = change.source if change.source and not dumped else None
+        method = "dump" if dump else "restore" if dumped else None
         data[name] = {
-            "source": prev_name(physical, change.source) if change.source else physical,
+            "source": prev_name(physical, kept) if kept else physical,
             "target": target(physical, change.id),
             "oid": oid,
-            "method": "dump" if dump else method,
+            "method": method or choose_method(major, sizes[name], wanted, clone=name in clone),
             "size_bytes": sizes[name],
         }
     return CopyPlan(data)

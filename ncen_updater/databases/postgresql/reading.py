@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from ncen_updater.databases.base import TableDigest
 from ncen_updater.databases.errors import QueryFailed
 from ncen_updater.databases.migrations.ledger import KEPT_SCHEMA, OWN_SCHEMA
 from ncen_updater.databases.postgresql.connection import Connection, rows, run
+from ncen_updater.databases.postgresql.errors import RowsUnreadable
 from ncen_updater.databases.postgresql.quoting import identifier
 
 __all__ = [
@@ -149,6 +151,9 @@ def younger_by_table(live: Connection, moment: int | None) -> dict[str, int] | N
     Args:
         live: A session in the live database, in the transaction of :func:`read_only`.
         moment: Number of the transaction.
+
+    Raises:
+        RowsUnreadable: If the agent's role may not read a table.
     """
     if moment is None:
         return None
@@ -161,7 +166,8 @@ def younger_by_table(live: Connection, moment: int | None) -> dict[str, int] | N
         # 0 and less: rows frozen so long ago that their number has come round again.
         younger = f"age(xmin) > 0 AND age(xmin) < {began}"
         sql = f"SELECT count(*) FROM ONLY {table.quoted} WHERE {younger}"  # noqa: S608 - quoted
-        number = int(rows(live, sql)[0][0])
+        with _counting(live, table):
+            number = int(rows(live, sql)[0][0])
         if number:
             found[table.label] = number
     return found
@@ -173,20 +179,42 @@ def lost_by_table(live: Connection, kept: Connection) -> dict[str, int]:
     Args:
         live: A session in the live database, in the transaction of :func:`read_only`.
         kept: The same in the kept database.
+
+    Raises:
+        RowsUnreadable: If the agent's role may not read a table.
     """
     old = {table.label: table for table in user_tables(kept)}
     lost: dict[str, int] = {}
     for table in user_tables(live):
         other = old.get(table.label)
-        if other is None:
-            number = _count(live, table)
-        elif table.key and other.key == table.key:
-            number = count_lost(key_rows(live, table), key_rows(kept, other))
-        else:
-            number = max(0, _count(live, table) - _count(kept, other))
+        with _counting(live, table):
+            if other is None:
+                number = _count(live, table)
+            elif table.key and other.key == table.key:
+                number = count_lost(key_rows(live, table), key_rows(kept, other))
+            else:
+                number = max(0, _count(live, table) - _count(kept, other))
         if number:
             lost[table.label] = number
     return lost
+
+
+@contextlib.contextmanager
+def _counting(connection: Connection, table: Table) -> Iterator[None]:
+    """Say of which table the rows cannot be read, by right or by row security.
+
+    Raises:
+        RowsUnreadable: With the server's message.
+    """
+    try:
+        yield
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise RowsUnreadable(
+            table=table.label,
+            database=connection.info.dbname,
+            role=connection.info.user,
+            detail=str(error).strip(),
+        ) from error
 
 
 def _count(connection: Connection, table: Table) -> int:

@@ -2,18 +2,35 @@
 
 A template copy would need the live database without sessions. A dump does not, and that it can be
 restored is worth knowing by itself. It goes from one program to the other without touching a disk.
+
+What a database administrator put in may be more than the agent's role can dump or restore, while a
+template copy has it. Then all the rest is dumped, and restored as the application's role, without
+such objects, and they are told: nothing was proved of them.
 """
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import os
 import signal
 import subprocess
+import tempfile
 import threading
 from collections.abc import Mapping
 from typing import IO
 
 from ncen_updater.databases.base import ChangeRef, CopyPlan
 from ncen_updater.databases.migrations.runner import heartbeat
+from ncen_updater.databases.postgresql.carrying import (
+    Left,
+    Limits,
+    judge,
+    kept_lines,
+    limits,
+    read_left,
+    survey_contents,
+)
 from ncen_updater.databases.postgresql.catalogue import read_databases
 from ncen_updater.databases.postgresql.connection import Server, run
 from ncen_updater.databases.postgresql.copying import Copying, drop_database
@@ -29,7 +46,10 @@ from ncen_updater.progress import Progress
 
 __all__ = ["Rehearsing"]
 
+logger = logging.getLogger(__name__)
+
 TAIL_BYTES = 4000
+BLOCK = 1 << 20
 
 
 class Rehearsing:
@@ -44,14 +64,22 @@ class Rehearsing:
     def __init__(self, server: Server, copying: Copying, sessions: Sessions) -> None:
         self._server, self._copying, self._sessions = server, copying, sessions
 
-    def copy_online(self, change: ChangeRef, plan: CopyPlan, progress: Progress) -> None:
+    def copy_online(
+        self, change: ChangeRef, plan: CopyPlan, progress: Progress
+    ) -> dict[str, tuple[str, ...]]:
         """Restore a fresh dump of every live database under the candidate's name.
+
+        Returns:
+            By logical name what was not carried, or not as it was: the objects in the server's own
+            words. Databases that were carried whole are left out.
 
         Raises:
             DumpFailed: With the end of a program's message.
             ProgramsDiffer: If there are no programs of the server's version.
             SetIncomplete: If a live database is not there.
+            TablespaceClosed: If a database cannot be made where the live one is.
         """
+        lacking: dict[str, tuple[str, ...]] = {}
         programs = {name: program_for(self._server, name) for name in DUMP_AND_RESTORE}
         for copy in copies(plan):
             with self._server.facts(statement_s=self._server.limits.long_s) as connection:
@@ -67,8 +95,23 @@ class Rehearsing:
                 progress.tell(Text(N_("copying {database}, for {seconds} seconds"), values))
 
             with heartbeat(tell):
-                self._through(copy, programs)
+                lacking[copy.name] = self._carry(copy, programs)
             self._close(change, copy)
+        return {name: words for name, words in lacking.items() if words}
+
+    def _carry(self, copy: Copy, programs: Mapping[str, str]) -> tuple[str, ...]:
+        """Dump and restore one database; return what was not carried."""
+        with self._server.session(copy.source) as connection:
+            obstacles = judge(survey_contents(connection))
+            how = limits(obstacles, self._server.settings.owner)
+            left = read_left(connection, how)
+        if not obstacles:
+            self._through(copy, programs)
+            return ()
+        logger.warning("a dump of %s leaves out %d objects", copy.source, len(obstacles))
+        self._through(copy, programs, how, left)
+        words = (obstacle.item.words for obstacle in obstacles)
+        return tuple(dict.fromkeys((*words, *left.words)))
 
     @staticmethod
     def plan_again(change: ChangeRef, plan: CopyPlan) -> CopyPlan:
@@ -91,22 +134,49 @@ class Rehearsing:
             name = identifier(copy.target)
             run(connection, f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
 
-    def _through(self, copy: Copy, programs: Mapping[str, str]) -> None:
+    def _through(
+        self,
+        copy: Copy,
+        programs: Mapping[str, str],
+        how: Limits | None = None,
+        left: Left | None = None,
+    ) -> None:
         """Run ``pg_dump`` into ``pg_restore``; both have to end well."""
         dumper, restorer = (programs[name] for name in DUMP_AND_RESTORE)
+        how = how or Limits()
         with (
             self._start(
-                dumper, copy.source, "--format=custom", "--compress=0", stdout=subprocess.PIPE
+                dumper, copy.source, "--format=custom", "--compress=0", *how.dump,
+                stdout=subprocess.PIPE,
             ) as dump,
-            self._start(
-                restorer, copy.target, "--format=custom", "--exit-on-error", stdin=dump.stdout
-            ) as restore,
-        ):
-            if dump.stdout is not None:
+            contextlib.ExitStack() as stack,
+        ):  # fmt: skip
+            said = {"pg_dump": _Tail(dump.stderr)}
+            try:
+                options, begun = list(how.restore), b""
+                if left is not None:
+                    listed, begun = _contents(restorer, dump)
+                    kept = stack.enter_context(tempfile.NamedTemporaryFile("w", encoding="utf-8"))
+                    kept.write(kept_lines(listed, how, left))
+                    kept.flush()
+                    options.append(f"--use-list={kept.name}")
+                restore = stack.enter_context(
+                    self._start(
+                        restorer, copy.target, "--format=custom", "--exit-on-error", *options,
+                        stdin=subprocess.PIPE if begun else dump.stdout,
+                    )
+                )  # fmt: skip
+            except BaseException:
+                dump.kill()
+                raise
+            said["pg_restore"] = _Tail(restore.stderr)
+            pump = _Pump(begun, dump.stdout, restore.stdin) if begun else None
+            if pump is None and dump.stdout is not None:
                 dump.stdout.close()  # else a dead pg_restore would not end pg_dump
-            said = {"pg_dump": _Tail(dump.stderr), "pg_restore": _Tail(restore.stderr)}
             try:
                 restored = restore.wait(self._server.limits.long_s)
+                if pump is not None:
+                    pump.end()
                 dumped = dump.wait(60)
             except BaseException as error:
                 dump.kill()
@@ -151,6 +221,63 @@ class Rehearsing:
             )
         except OSError as error:
             raise DumpFailed(program=program, database=database, detail=str(error)) from error
+
+
+def _contents(restorer: str, dump: subprocess.Popen[bytes]) -> tuple[str, bytes]:
+    """Return the list of contents of a dump that is under way, and what was read of it for that.
+
+    The list stands at the beginning, and ``pg_restore --list`` ends once it has it.
+    """
+    begun = bytearray()
+    with subprocess.Popen(
+        [restorer, "--list", "--format=custom"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        bufsize=0,
+    ) as lister:
+        said: list[bytes] = []
+        assert lister.stdout is not None  # noqa: S101 - asked for above
+        reader = threading.Thread(target=lambda out=lister.stdout: said.append(out.read()))
+        reader.start()
+        source, sink = dump.stdout, lister.stdin
+        while source is not None and sink is not None:
+            block = os.read(source.fileno(), BLOCK)
+            begun += block
+            try:
+                if not block:
+                    break
+                sink.write(block)
+            except BrokenPipeError:
+                break  # it has what it needs
+        with contextlib.suppress(BrokenPipeError):
+            if sink is not None:
+                sink.close()
+        lister.wait()
+        reader.join()
+    return b"".join(said).decode("utf-8", "replace"), bytes(begun)
+
+
+class _Pump:
+    """Gives a program what was read already, and then the rest, as it comes."""
+
+    def __init__(self, begun: bytes, source: IO[bytes] | None, sink: IO[bytes] | None) -> None:
+        self._begun, self._source, self._sink = begun, source, sink
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        if self._source is None or self._sink is None:
+            return
+        # A program that ended early says itself why; closing both ends the other one too.
+        with contextlib.suppress(BrokenPipeError), self._source, self._sink:
+            self._sink.write(self._begun)
+            while block := os.read(self._source.fileno(), BLOCK):
+                self._sink.write(block)
+
+    def end(self) -> None:
+        """Wait until all is given, once the program that takes it has ended."""
+        self._thread.join()
 
 
 class _Tail:

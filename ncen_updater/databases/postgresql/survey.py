@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ncen_updater.databases.base import ChangeRef
+from ncen_updater.databases.postgresql.carrying import judge, survey_contents
 from ncen_updater.databases.postgresql.catalogue import (
     DatabaseRow,
     read_databases,
@@ -15,7 +16,7 @@ from ncen_updater.databases.postgresql.catalogue import (
 )
 from ncen_updater.databases.postgresql.connection import Connection, Server, rows
 from ncen_updater.databases.postgresql.disks import Disk, free_bytes, read_disks
-from ncen_updater.databases.postgresql.naming import prev_name
+from ncen_updater.databases.postgresql.naming import in_place, prev_name
 from ncen_updater.databases.postgresql.planning import choose_method
 from ncen_updater.databases.postgresql.programs import (
     DUMP_AND_RESTORE,
@@ -70,6 +71,8 @@ class Survey:
         subscriptions: (database, subscription).
         collations: (database, version stored, version of the library).
         programs: (program, its major version or None); only where dumps are the way back.
+        uncarried: (database, object) that a dump by the agent's role would not bring back; only
+            where a dump is going to be the way back.
     """
 
     major: int
@@ -85,6 +88,7 @@ class Survey:
     subscriptions: Sequence[tuple[str, str]] = ()
     collations: Sequence[tuple[str, str, str]] = ()
     programs: Sequence[tuple[str, int | None]] = ()
+    uncarried: Sequence[tuple[str, str]] = ()
 
 
 _SESSIONS = (
@@ -117,6 +121,8 @@ def survey(
     way_back: str,
     dump_directory: Path | None,
     clone: Collection[str] = (),
+    dumped: bool = False,
+    inside: bool = True,
 ) -> Survey:
     """Look at everything that may stand in the way of a change.
 
@@ -127,12 +133,15 @@ def survey(
         way_back: ``copy`` or ``dump``.
         dump_directory: Where dumps would go.
         clone: Logical names whose copies can share blocks with their originals.
+        dumped: Whether the change goes back to a dump.
+        inside: Whether the databases may be entered.
     """
     live = list(names.values())
     with server.facts() as connection:
         major = server_major(connection)
         databases = read_databases(connection)
-        sources = {n: prev_name(p, change.source) if change.source else p for n, p in names.items()}
+        kept = None if dumped else change.source
+        sources = {n: prev_name(p, kept) if kept else p for n, p in names.items()}
         sizes: dict[str, int] = {}
         for name, source in sources.items():
             row = databases.get(source)
@@ -173,8 +182,26 @@ def survey(
                 live,
             ),
             collations=_collations(connection, major, live),
-            programs=[] if dump is None else _programs(major, server.settings.bin_directory),
+            programs=(
+                _programs(major, server.settings.bin_directory)
+                if dump is not None or dumped
+                else []
+            ),
+            uncarried=(
+                _uncarried(server, [p for p in live if p in databases and databases[p].valid])
+                if dump is not None and in_place(change) and inside
+                else []
+            ),
         )
+
+
+def _uncarried(server: Server, live: list[str]) -> list[tuple[str, str]]:
+    found = []
+    for physical in live:
+        with server.session(physical) as connection:
+            obstacles = judge(survey_contents(connection))
+        found += [(physical, obstacle.item.words) for obstacle in obstacles]
+    return found
 
 
 def _size(connection: Connection, row: DatabaseRow) -> int | None:

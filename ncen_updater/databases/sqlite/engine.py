@@ -160,10 +160,13 @@ class SqliteEngine(SqliteFacts):
         durable.fsync_directory(partial)
         durable.rename(partial, target)
 
-    def copy_online(self, change: ChangeRef, plan: CopyPlan, progress: Progress) -> None:
-        """Copy an open set through SQLite's backup."""
+    def copy_online(
+        self, change: ChangeRef, plan: CopyPlan, progress: Progress
+    ) -> dict[str, tuple[str, ...]]:
+        """Copy an open set through SQLite's backup, which carries all there is."""
         self.discard(change, plan)
         self.copy(change, plan, progress)
+        return {}
 
     def copy_again(self, change: ChangeRef, again: ChangeRef, progress: Progress) -> CopyPlan:
         """Copy the files of a rehearsal's candidates, as those of a fenced set are copied."""

@@ -5,7 +5,6 @@ In the in-place strategy the copy is the way back, so the undo of *migrate* alre
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -252,8 +251,7 @@ class CutOver(Step):
         facts: dict[str, object] = {"cut_over_s": round(clock() - begin, 6)}
         if context.facts().get("one_way") and context.change.kind is ChangeKind.UPGRADE:
             # Rows that the release itself made must not count as records that officers would lose.
-            own = dataclasses.replace(context.ref, source=context.ref.id, strategy=Strategy.COPY)
-            facts["made_by_release"] = context.site.engine.lost_rows(own)
+            facts["made_by_release"] = context.site.engine.made_by_release(context.ref)
         return facts
 
     def check(self, context: StepContext) -> bool:

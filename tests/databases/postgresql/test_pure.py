@@ -264,12 +264,34 @@ def test_slots_are_said_with_the_price_of_the_other_strategy() -> None:
 
 
 def test_a_dump_needs_room_of_its_own() -> None:
-    place = Disk("/data", 4 * 10**8, ("a",), log=True)
+    place = Disk("/data", 2 * 10**9, ("a",), log=True)
     seen = replace(QUIET, sizes={"a": 10**9}, space=Space((place,), 10**8))
     codes = [f.code for f in find_blockers(seen, IN_PLACE, NAMES, final=False, way_back="dump")]
     assert codes == ["NU-4137"]
+    # Going back restores it beside the original: no room for that, no way back.
+    full = replace(seen, space=Space((replace(place, free=10**9),), 10**10))
+    (finding,) = find_blockers(full, IN_PLACE, NAMES, final=False, way_back="dump")
+    assert (finding.code, finding.severity) == ("NU-4124", Severity.STRICT)
+    assert "way_back" not in str(finding.remedy)
     assert margin(10**10) == 2 * 10**9
     assert space_needed({"a": 7, "b": 9}, {"a": "wal-log"}) == (16 + margin(16), 7)
+
+
+def test_what_a_dump_does_not_carry_is_strict_and_named() -> None:
+    seen = replace(QUIET, uncarried=[("phys_a", "event trigger x"), ("phys_a", "table t")])
+    (finding,) = find_blockers(seen, IN_PLACE, NAMES, final=False, way_back="dump")
+    assert (finding.code, finding.severity) == ("NU-4160", Severity.STRICT)
+    assert "event trigger x, table t" in str(finding.what)
+
+
+def test_going_back_to_a_dump_needs_no_database_from_before() -> None:
+    back = replace(CHANGE, source="zzzzzzzz")
+    seen = replace(QUIET, sizes={"a": 5_500_000_000}, programs=[("pg_restore", 14)])
+    codes = [f.code for f in find_blockers(seen, back, NAMES, final=False, way_back="dump")]
+    assert codes == ["NU-4134", "NU-4134"]
+    found = find_blockers(seen, back, NAMES, final=False, way_back="dump", dumped=True)
+    assert [f.code for f in found] == ["NU-4140", "NU-4162"]
+    assert "100 seconds" in str(found[1].what)
 
 
 def test_long_names() -> None:

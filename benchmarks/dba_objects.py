@@ -1,0 +1,392 @@
+"""What a database administrator may have put into a site's databases, and what becomes of it.
+
+Each object x each strategy (copies, in place with a copy, in place with a dump) x rehearsal, an
+upgrade that fails, an upgrade to a release without a way back, and going back from it. The agent's
+role is no superuser. Nothing is timed: each cell has to end with the site whole, every record and
+the object there, or be refused while officers work. Prints a Markdown table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import psycopg
+from packaging.version import Version
+
+from benchmarks.report import finish, say
+from ncen_updater.demo.databases import PostgresPlace
+from ncen_updater.demo.embedded_postgres import EmbeddedPostgres, PostgresBinaries
+from ncen_updater.demo.evidence import database_digests
+from ncen_updater.demo.site import DemoSite, SiteOptions, version_of
+from ncen_updater.errors import UpdaterError
+from ncen_updater.feed.path import UpgradePath
+from ncen_updater.progress import Silent
+from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.model import StepName
+from ncen_updater.upgrade.names import JOURNAL
+from ncen_updater.upgrade.operations import Operations, new_change_id
+from ncen_updater.upgrade.rehearsing import Rehearser
+from tests.support.postgres import FAST_SETTINGS, available
+from tests.support.sites import TrialFeed, connect, serve, site_in_process
+
+OLD, FAILING, ONE_WAY = "3.2.4", "3.3.1", "3.3.9"
+WAYS = {"copy": ("copy", "copy"), "in place, copy": ("in-place", "copy"),
+        "in place, dump": ("in-place", "dump")}  # fmt: skip
+DATABASE = "seizures"
+ACTS = ("rehearsal", "failing upgrade", "upgrade", "rollback")
+
+
+@dataclass(frozen=True)
+class Thing:
+    """Something that a superuser puts into one of the databases.
+
+    Attributes:
+        make: Statements that make it.
+        there: A query whose only value says whether it is there as it was.
+        drop: Statements that take it away.
+    """
+
+    name: str
+    make: Sequence[str]
+    there: str
+    drop: Sequence[str]
+
+
+def things() -> tuple[Thing, ...]:
+    """Return what is tried; the first is nothing at all."""
+    return (
+        Thing("nothing", (), "SELECT true", ()),
+        Thing(
+            "untrusted extension (pg_stat_statements)",
+            ("CREATE EXTENSION pg_stat_statements",),
+            "SELECT count(*) = 1 FROM pg_extension WHERE extname = 'pg_stat_statements'",
+            ("DROP EXTENSION pg_stat_statements",),
+        ),
+        Thing(
+            "event trigger",
+            ("CREATE FUNCTION noted() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'",
+             "CREATE EVENT TRIGGER watch ON ddl_command_end EXECUTE FUNCTION noted()"),
+            "SELECT count(*) = 1 FROM pg_event_trigger WHERE evtenabled = 'O'",
+            ("DROP EVENT TRIGGER watch", "DROP FUNCTION noted()"),
+        ),
+        Thing(
+            "foreign data wrapper (postgres_fdw, server, mapping)",
+            ("CREATE EXTENSION postgres_fdw",
+             "CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw OPTIONS (dbname 'postgres')",
+             "CREATE USER MAPPING FOR ncen SERVER far OPTIONS (user 'a', password 'b')"),
+            "SELECT umoptions = '{user=a,password=b}' FROM pg_user_mapping",
+            ("DROP EXTENSION postgres_fdw CASCADE",),
+        ),
+        Thing(
+            "publication FOR ALL TABLES",
+            ("CREATE PUBLICATION everything FOR ALL TABLES",),
+            "SELECT puballtables FROM pg_publication",
+            ("DROP PUBLICATION everything",),
+        ),
+        Thing(
+            "default privileges of postgres",
+            ("ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO report",),
+            "SELECT count(*) = 1 FROM pg_default_acl",
+            ("ALTER DEFAULT PRIVILEGES IN SCHEMA public REVOKE SELECT ON TABLES FROM report",),
+        ),
+        Thing(
+            "table of another owner",
+            ("CREATE TABLE theirs AS SELECT 1 AS a",),
+            "SELECT count(*) = 1 FROM theirs",
+            ("DROP TABLE theirs",),
+        ),
+        Thing(
+            "FORCE ROW LEVEL SECURITY",
+            ("CREATE TABLE guarded AS SELECT 1 AS a",
+             "ALTER TABLE guarded OWNER TO ncen",
+             "ALTER TABLE guarded ENABLE ROW LEVEL SECURITY",
+             "ALTER TABLE guarded FORCE ROW LEVEL SECURITY",
+             "CREATE POLICY none ON guarded USING (a > 1)"),
+            "SELECT count(*) = 1 FROM guarded",
+            ("DROP TABLE guarded",),
+        ),
+        Thing(
+            "large object of another owner",
+            ("SELECT lo_from_bytea(0, 'abc')",),
+            "SELECT lo_get(oid) = 'abc' FROM pg_largeobject_metadata",
+            ("SELECT lo_unlink(oid) FROM pg_largeobject_metadata",),
+        ),
+        Thing(
+            "table in a tablespace of its own",
+            ("CREATE TABLE apart (a int) TABLESPACE apart",
+             "INSERT INTO apart VALUES (1)",
+             "ALTER TABLE apart OWNER TO ncen"),
+            "SELECT count(*) = 1 FROM apart, pg_class c JOIN pg_tablespace t"
+            " ON t.oid = c.reltablespace WHERE c.oid = 'apart'::regclass AND spcname = 'apart'",
+            ("DROP TABLE apart",),
+        ),
+        Thing(
+            "schema of another owner",
+            ("CREATE SCHEMA closed", "CREATE TABLE closed.t AS SELECT 1 AS a",
+             "ALTER TABLE closed.t OWNER TO ncen"),
+            "SELECT count(*) = 1 FROM closed.t",
+            ("DROP SCHEMA closed CASCADE",),
+        ),
+        Thing(
+            "right on a function of the system",
+            ("GRANT EXECUTE ON FUNCTION pg_ls_dir(text) TO report",),
+            "SELECT has_function_privilege('report', 'pg_ls_dir(text)', 'EXECUTE')",
+            ("REVOKE EXECUTE ON FUNCTION pg_ls_dir(text) FROM report",),
+        ),
+        Thing(
+            "function that none but a superuser makes, in use",
+            ("CREATE FUNCTION quick(int) RETURNS int LANGUAGE sql IMMUTABLE LEAKPROOF"
+             " AS 'SELECT $1'",
+             "ALTER FUNCTION quick(int) OWNER TO ncen",
+             "CREATE TABLE uses (a int DEFAULT quick(1))",
+             "ALTER TABLE uses OWNER TO ncen", "INSERT INTO uses DEFAULT VALUES",
+             "CREATE VIEW used AS SELECT * FROM uses", "ALTER VIEW used OWNER TO ncen"),
+            "SELECT count(*) = 1 FROM used",
+            ("DROP VIEW used", "DROP TABLE uses", "DROP FUNCTION quick(int)"),
+        ),
+        Thing(
+            "trusted extension, in use (btree_gist)",
+            ("CREATE EXTENSION btree_gist",
+             "CREATE TABLE spans (a int, EXCLUDE USING gist (a WITH =))",
+             "ALTER TABLE spans OWNER TO ncen"),
+            "SELECT count(*) = 1 FROM pg_constraint WHERE contype = 'x'",
+            ("DROP TABLE spans", "DROP EXTENSION btree_gist"),
+        ),
+        Thing(
+            "subscription",
+            ("CREATE SUBSCRIPTION hears CONNECTION 'dbname=nowhere' PUBLICATION p"
+             " WITH (connect = false, slot_name = NONE)",),
+            "SELECT count(*) = 1 FROM pg_subscription",
+            ("DROP SUBSCRIPTION hears",),
+        ),
+        Thing(
+            "logical replication slot",
+            ("SELECT pg_create_logical_replication_slot('told', 'pgoutput')",),
+            "SELECT count(*) = 1 FROM pg_replication_slots",
+            ("SELECT pg_drop_replication_slot('told')",),
+        ),
+    )  # fmt: skip
+
+
+class Trial:
+    """One site with one strategy, on which object after object is tried."""
+
+    def __init__(self, demo: DemoSite, server: EmbeddedPostgres) -> None:
+        self.demo, self.server = demo, server
+        place = demo.databases
+        assert isinstance(place, PostgresPlace)
+        self.place = place
+        #: So that the rows of the object are in the digests, too.
+        self.everything = replace(place, owner=place.superuser)
+
+    def sql(self, *statements: str, database: str | None = None) -> list[tuple[object, ...]]:
+        """Run statements as the superuser; rows of the last."""
+        found: list[tuple[object, ...]] = []
+        physical = database or self.place.names[DATABASE]
+        conninfo = self.place.conninfo(physical, self.place.superuser)
+        with psycopg.connect(conninfo, autocommit=True) as connection:
+            for statement in statements:
+                cursor = connection.execute(statement.encode())
+                found = cursor.fetchall() if cursor.description else []
+        return found
+
+    def try_all(self, thing: Thing) -> Iterator[str]:
+        """Yield what becomes of each act, in their order.
+
+        Raises:
+            Spoilt: If the site is no good for the next object.
+        """
+        self.sql(*thing.make)
+        digests = database_digests(self.everything)
+        acts = self._operations
+        yield self._act(thing, digests, self._rehearse)
+        yield self._act(thing, digests, lambda: acts().upgrade(Version(FAILING), retry=True))
+        said = self._act(thing, None, lambda: acts().upgrade(Version(ONE_WAY), retry=True))
+        yield said
+        if said == "done":
+            yield self._act(thing, digests, lambda: acts().rollback(accept_loss=0))
+        else:
+            yield "-"
+        if version_of(self.demo).whole != OLD:
+            raise Spoilt
+        self.sql(*thing.drop)
+
+    def _operations(self) -> Operations:
+        return Operations(site_in_process(self.demo), Silent())
+
+    def _rehearse(self) -> str:
+        site = site_in_process(self.demo)
+        operations = Operations(site, Silent())
+        with operations.between_changes("rehearse") as journal:
+            path = operations.known_path(journal, Version(ONE_WAY), retry=True)
+            if not isinstance(path, UpgradePath):
+                raise Spoilt
+            record = Rehearser(site, journal, Silent(), new_change_id).run(path)
+        return "done, told" if (record.report or {}).get("not_carried") else "done"
+
+    def _act(self, thing: Thing, digests: dict[str, str] | None, act: Callable[[], object]) -> str:
+        """Do something; return what became of it, in bold where a promise was not kept.
+
+        Args:
+            thing: What was put in.
+            digests: What the rows have to be like afterwards; None where they change.
+            act: What is done.
+        """
+        before = self._times_out()
+        try:
+            result = act()
+            said = result if isinstance(result, str) else "done"
+        except UpdaterError as error:
+            found = error.values.get("findings")
+            code = error.values.get("cause_code") or error.code
+            codes = ", ".join(map(str, found)) if isinstance(found, list) else str(code)
+            out = self._times_out() > before
+            said = f"undone ({codes})" if out else f"refused ({codes})"
+            digests = digests if out else None
+        wrong = self._wrong(thing, digests)
+        return f"**{wrong}** {said}" if wrong else said
+
+    def _times_out(self) -> int:
+        """How many changes of this site kept officers out."""
+        with Journal.open(self.demo.state / JOURNAL, read_only=True) as journal:
+            return sum(StepName.CLOSE in change.steps for change in journal.changes())
+
+    def _wrong(self, thing: Thing, digests: dict[str, str] | None) -> str:
+        """Say what is not as it was promised; empty where all is."""
+        with Journal.open(self.demo.state / JOURNAL, read_only=True) as journal:
+            if journal.open_change() is not None:
+                return "STUCK"
+        if self.demo.door_file.exists():
+            return "OFFICERS OUT"
+        if version_of(self.demo).whole is None:
+            return "MIXTURE"
+        try:
+            there = self.sql(thing.there)
+        except psycopg.Error:
+            there = []
+        if there != [(True,)]:
+            return "OBJECT GONE"
+        if digests is not None:
+            found = database_digests(self.everything)
+            # What a way down parks comes on top.
+            if {key: found.get(key) for key in digests} != digests:
+                return "ROWS DIFFER"
+        return ""
+
+
+class Spoilt(Exception):
+    """A site that cannot be used for the next object."""
+
+
+@contextmanager
+def trial(server: EmbeddedPostgres, feed: TrialFeed, url: str, way: str) -> Iterator[Trial]:
+    """Lay out a site with a strategy; afterwards nothing of it is left on the server."""
+    strategy, way_back = WAYS[way]
+    place = PostgresPlace(str(server.host), prefix="dba_", programs=server.binaries.directory)
+    options = SiteOptions(
+        feed_urls=(url,), cases=5, icomm=False, soak_s=0.0, strategy=strategy, way_back=way_back
+    )
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="nu-dba-") as directory,
+            DemoSite(Path(directory) / "site", place, options) as demo,
+        ):
+            connect(demo, feed)
+            demo.start_app()
+            site_in_process(demo).source.refresh()
+            yield Trial(demo, server)
+    finally:
+        _clear(server, place.prefix)
+
+
+def _clear(server: EmbeddedPostgres, prefix: str) -> None:
+    with psycopg.connect(server.conninfo(), autocommit=True) as admin:
+        for name, allowed in admin.execute(
+            "SELECT datname, datallowconn FROM pg_database WHERE starts_with(datname, %s)", [prefix]
+        ).fetchall():
+            if not allowed:
+                admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true'.encode())
+            with psycopg.connect(server.conninfo(name), autocommit=True) as inside:
+                for (sub,) in inside.execute(
+                    "SELECT subname FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid"
+                    " WHERE d.datname = current_database()"
+                ).fetchall():
+                    inside.execute(f'DROP SUBSCRIPTION "{sub}"'.encode())
+            admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+
+
+def run(
+    binaries: PostgresBinaries, wanted: Sequence[str], ways: Sequence[str]
+) -> dict[str, dict[str, list[str]]]:
+    """Try every object on one version of the server; return cells by object and strategy."""
+    table: dict[str, dict[str, list[str]]] = {}
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nu-dba-")))
+        data = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nu-dba-pg-")))
+        feed = TrialFeed(directory)
+        feed.publish([OLD, FAILING, ONE_WAY])
+        url = stack.enter_context(serve(feed.directory))
+        server = stack.enter_context(EmbeddedPostgres(binaries, data, FAST_SETTINGS))
+        apart = data / "apart"
+        apart.mkdir()
+        shutil.chown(apart, (data / "data").owner())
+        with psycopg.connect(server.conninfo(), autocommit=True) as admin:
+            admin.execute("CREATE ROLE report")
+            admin.execute(f"CREATE TABLESPACE apart LOCATION '{apart}'".encode())
+        for way in ways:
+            left = [t for t in things() if not wanted or any(w in t.name for w in wanted)]
+            while left:
+                with trial(server, feed, url, way) as made:
+                    while left:
+                        thing = left.pop(0)
+                        cells = table.setdefault(thing.name, {}).setdefault(way, [])
+                        try:
+                            cells += made.try_all(thing)
+                            done = True
+                        except (Spoilt, psycopg.Error) as error:
+                            say(f"a new site: {error!r}")
+                            done = False
+                        say(f"{binaries.major} {way}: {thing.name}: {', '.join(cells)}")
+                        if not done:
+                            break
+    return table
+
+
+def markdown(table: dict[str, dict[str, list[str]]]) -> str:
+    """Return the cells as a table."""
+    lines = [f"| object | strategy | {' | '.join(ACTS)} |", "|---" * (2 + len(ACTS)) + "|"]
+    for name, ways in table.items():
+        for way, cells in ways.items():
+            lines.append(f"| {name} | {way} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Try what was asked for; 1 if a promise was not kept."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--major", type=int, action="append", help="versions; all by default")
+    parser.add_argument("--object", action="append", default=[], help="a part of its name")
+    parser.add_argument("--way", action="append", choices=list(WAYS))
+    options = parser.parse_args()
+    broken = 0
+    for binaries in available():
+        if options.major and binaries.major not in options.major:
+            continue
+        table = run(binaries, options.object, options.way or list(WAYS))
+        sys.stdout.write(f"\nPostgreSQL {binaries.major}\n\n{markdown(table)}\n\n")
+        sys.stdout.flush()
+        cells = [cell for ways in table.values() for found in ways.values() for cell in found]
+        broken += sum(cell.startswith("**") for cell in cells)
+    finish("dba_objects", {"broken": broken})
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

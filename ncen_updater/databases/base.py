@@ -29,6 +29,7 @@ from ncen_updater.databases.model import (
     MigrationSet,
     PlannedMigration,
     Role,
+    SetAside,
     SqlMigration,
     Strategy,
     TableDigest,
@@ -49,6 +50,7 @@ __all__ = [
     "MigrationSet",
     "PlannedMigration",
     "Role",
+    "SetAside",
     "SqlMigration",
     "Strategy",
     "TableDigest",
@@ -141,6 +143,10 @@ class DatabaseEngine(abc.ABC):
         Empty for an engine whose copies cannot leave such a thing.
         """
         del plan
+        return ()
+
+    def set_aside(self) -> tuple[SetAside, ...]:
+        """What :meth:`cut_back` did not leave as candidates, but kept for a person to look at."""
         return ()
 
     @abc.abstractmethod
@@ -259,6 +265,9 @@ class DatabaseEngine(abc.ABC):
     def cut_back(self, change: ChangeRef) -> None:
         """Undo the cut-over exactly: previous becomes live, still fenced; what was live, candidate.
 
+        Where rows are in it that were written since the cut-over, or somebody else than the change
+        had opened it, it is no candidate but :meth:`set_aside`.
+
         In the in-place strategy, also the way back from a half-migrated original.
 
         Raises:
@@ -268,3 +277,7 @@ class DatabaseEngine(abc.ABC):
     @abc.abstractmethod
     def drop_previous(self, change_id: str) -> None:
         """Drop the previous databases of a change for good."""
+
+    def drop_set_aside(self, change_id: str) -> None:
+        """Drop for good what a change set aside; a person said so."""
+        del change_id

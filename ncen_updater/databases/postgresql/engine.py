@@ -18,6 +18,7 @@ from ncen_updater.databases.base import (
     MigrationPlan,
     MigrationSet,
     Role,
+    SetAside,
     TableDigest,
 )
 from ncen_updater.databases.errors import WayBackNeeded
@@ -43,13 +44,15 @@ from ncen_updater.databases.postgresql.errors import SetIncomplete
 from ncen_updater.databases.postgresql.fence import Fencing
 from ncen_updater.databases.postgresql.fingerprint import fingerprint
 from ncen_updater.databases.postgresql.migrating import Migrating
-from ncen_updater.databases.postgresql.naming import in_place, next_name, prev_name
+from ncen_updater.databases.postgresql.naming import in_place, kept_name, next_name, prev_name
 from ncen_updater.databases.postgresql.orphans import find_orphans
 from ncen_updater.databases.postgresql.planning import make_plan
 from ncen_updater.databases.postgresql.rehearsing import Rehearsing
 from ncen_updater.databases.postgresql.sessions import Sessions
+from ncen_updater.databases.postgresql.setting_aside import forget_set_aside, read_set_aside
 from ncen_updater.databases.postgresql.survey import survey
 from ncen_updater.databases.postgresql.swap import Swap
+from ncen_updater.databases.postgresql.versions import forget
 from ncen_updater.findings import Finding
 from ncen_updater.progress import Progress
 
@@ -162,6 +165,7 @@ class PostgresEngine(DatabaseEngine):
             way_back=self._way_back,
             role=self._settings.user,
             owner=self._settings.owner,
+            application_roles=self._settings.application_roles,
         )
 
     def evidence(self, change: ChangeRef) -> Evidence:
@@ -241,6 +245,11 @@ class PostgresEngine(DatabaseEngine):
     def orphans(self, plan: CopyPlan) -> tuple[Finding, ...]:
         """See :meth:`DatabaseEngine.orphans`."""
         return tuple(find_orphans(self._server, plan))
+
+    def set_aside(self) -> tuple[SetAside, ...]:
+        """See :meth:`DatabaseEngine.set_aside`."""
+        with self._server.facts() as connection:
+            return read_set_aside(connection, self._physical)
 
     def address(self, role: Role, name: str, change: ChangeRef) -> str:
         """See :meth:`DatabaseEngine.address`; sessions take on the application's role at once."""
@@ -381,7 +390,16 @@ class PostgresEngine(DatabaseEngine):
             run(connection, "SET lock_timeout = 0")
             for physical in self._physical.values():
                 drop_database(connection, prev_name(physical, change_id), self._limits.terminate_s)
+            forget(connection, [prev_name(name, change_id) for name in self._physical.values()])
         self._dumps.remove(change_id)
+
+    def drop_set_aside(self, change_id: str) -> None:
+        """See :meth:`DatabaseEngine.drop_set_aside`."""
+        with self._server.facts(statement_s=self._limits.long_s) as connection:
+            run(connection, "SET lock_timeout = 0")
+            for physical in self._physical.values():
+                drop_database(connection, kept_name(physical, change_id), self._limits.terminate_s)
+            forget_set_aside(connection, change_id)
 
     @staticmethod
     def _is_dump(plan: CopyPlan) -> bool:

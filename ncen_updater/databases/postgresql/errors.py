@@ -1,13 +1,14 @@
-"""Errors of the PostgreSQL adapter. Codes 4101 to 4119; its findings have 4120 to 4149."""
+"""Errors of the PostgreSQL adapter. Codes 4101 to 4119, 4020; its findings have 4120 to 4159."""
 
 from __future__ import annotations
 
-from ncen_updater.databases.errors import CopyFailed, DatabaseError, FenceFailed
+from ncen_updater.databases.errors import CopyFailed, CutOverFailed, DatabaseError, FenceFailed
 from ncen_updater.errors import ExitCode
 from ncen_updater.i18n import N_
 
 __all__ = [
     "AttributesDiffer",
+    "DatabaseOpened",
     "DumpFailed",
     "DumpsUnreadable",
     "OrphanDirectory",
@@ -24,6 +25,20 @@ class PreparedTransactions(FenceFailed):
     code = "NU-4101"
     what = N_("{count} prepared transactions are open in {database}.")
     remedy = N_("End each of them: COMMIT PREPARED or ROLLBACK PREPARED with the name shown.")
+
+
+class DatabaseOpened(CutOverFailed):
+    """Somebody was in what the change had closed, or may have been; nothing was cut over."""
+
+    code = "NU-4020"
+    what = N_(
+        "While {database} was closed for the change, somebody opened it or altered its owner, "
+        "rights or properties: records may have been entered that the change would lose."
+    )
+    remedy = N_(
+        "Ask the database administrators who did ALTER DATABASE or GRANT on it, let them leave it "
+        "alone for the time of the change, and begin again."
+    )
 
 
 class SetIncomplete(DatabaseError):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 import psycopg
 
@@ -16,8 +18,9 @@ from ncen_updater.databases.errors import (
     FenceFailed,
     OfficersWereIn,
 )
+from ncen_updater.databases.postgresql import reading
 from ncen_updater.databases.postgresql.attributes import carry_over, read_attributes
-from ncen_updater.databases.postgresql.barring import bar, unbar
+from ncen_updater.databases.postgresql.barring import admit_only, bar, take_grants, unbar
 from ncen_updater.databases.postgresql.catalogue import DatabaseRow, read_databases
 from ncen_updater.databases.postgresql.connection import Connection, Server, run, translated
 from ncen_updater.databases.postgresql.control import (
@@ -27,10 +30,15 @@ from ncen_updater.databases.postgresql.control import (
     Record,
     is_recorded,
     read_fences,
+    read_moment,
     read_record,
     settled,
 )
-from ncen_updater.databases.postgresql.errors import SetIncomplete, WayBackMissing
+from ncen_updater.databases.postgresql.errors import (
+    DatabaseOpened,
+    SetIncomplete,
+    WayBackMissing,
+)
 from ncen_updater.databases.postgresql.evidence import is_later
 from ncen_updater.databases.postgresql.fence import (
     Fencing,
@@ -43,6 +51,7 @@ from ncen_updater.databases.postgresql.naming import (
     in_place,
     is_committed,
     is_copy_of,
+    kept_name,
     live_comment,
     next_name,
     original_comment,
@@ -50,6 +59,9 @@ from ncen_updater.databases.postgresql.naming import (
     prev_name,
 )
 from ncen_updater.databases.postgresql.quoting import identifier, literal
+from ncen_updater.databases.postgresql.setting_aside import Counts, write_set_aside
+from ncen_updater.databases.postgresql.versions import expect, forget, opened, renew
+from ncen_updater.databases.postgresql.visiting import Visitor
 
 __all__ = ["Swap"]
 
@@ -78,6 +90,7 @@ class Swap:
         self._control = control
         self._fencing = fencing
         self._names = names
+        self._visitor = Visitor(server)
 
     def state(self, change: ChangeRef) -> Record | None:
         """Return the last row of the control database about the change's swap."""
@@ -93,6 +106,8 @@ class Swap:
                 _require_earlier(read_databases(connection), self._names.values(), change)
                 self._control.write(connection, change, Event.TOUCHED)
                 bar(connection, change, self._names.values())
+                self._require_untouched(connection)
+                renew(connection, self._names.values(), ())
 
     def cut_over(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.cut_over`."""
@@ -126,10 +141,32 @@ class Swap:
             said = all(mark is not None and mark.change == change.id for mark in marks)
             if not (said if record is None else record.event is Event.OVER):
                 raise CutOverFailed(detail=f"{change.id} is not cut over")
+            self._admit_all(connection, change, found, known=record is not None)
             for row in rows:
                 _comment(connection, row.name, committed_comment(row.comment))
             if not is_recorded(connection, change.id):
                 self._control.write(connection, change, Event.COMMITTED)
+
+    def _admit_all(
+        self,
+        connection: Connection,
+        change: ChangeRef,
+        found: Mapping[str, DatabaseRow],
+        *,
+        known: bool,
+    ) -> None:
+        """Let everybody connect again who could before the cut-over."""
+        if known or all(is_committed(found[n].comment, change.id) for n in self._names.values()):
+            unbar(connection, self._names.values())
+            return
+        # What was granted was lost with the control database; what was live before has it, too.
+        for live in sorted(self._names.values()):
+            previous = prev_name(live, change.id)
+            if previous in found:
+                grants = read_attributes(connection, previous).grants
+                carry_over(
+                    connection, replace(read_attributes(connection, live), grants=grants), live
+                )
 
     def cut_back(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.cut_back`."""
@@ -139,7 +176,35 @@ class Swap:
         if record.event is Event.TOUCHED and not in_place(change):
             return
         self._fencing.fence(change)
-        self._commit(change, Event.BACK, self._back)
+        counts = self._younger(change) if record.event is Event.OVER else {}
+        self._commit(change, Event.BACK, functools.partial(self._back, counts))
+
+    def _younger(self, change: ChangeRef) -> Counts:
+        """Count by database and table what was written since the cut-over; None where unknown.
+
+        The application's own writes at its start are among it: a row does not say who wrote it.
+        """
+        counts: dict[str, dict[str, int] | None] = {}
+        with self._server.facts() as connection:
+            moment = read_moment(connection, change.id)
+        for live in sorted(self._names.values()):
+            connection = self._visitor.open(
+                live, guard=True, purpose=change.id, statement_s=self._server.limits.long_s
+            )
+            try:
+                reading.read_only(connection)
+                found = reading.younger_by_table(connection, moment)
+            except psycopg.OperationalError as error:  # the server is gone: asked anew
+                raise DatabaseError(database=live, detail=str(error).strip()) from error
+            except psycopg.Error as error:
+                # A table that we may not read must not keep the site from going back.
+                logger.warning("%s: rows cannot be counted: %s", live, str(error).strip())
+                found = None
+            finally:
+                connection.close()
+            if found is None or found:
+                counts[live] = found
+        return counts
 
     # ---- inside the transaction ------------------------------------------------------------------
 
@@ -158,6 +223,10 @@ class Swap:
                 raise CutOverFailed(detail=f"{live} was opened or replaced since it was copied")
             fence = fences[live]
             attributes = read_attributes(connection, live)
+            # Of a change that was torn before its commit, and whose agent did not come back.
+            grants = take_grants(connection, live)
+            if grants is not None:
+                attributes = replace(attributes, grants=grants)
             comment = live_comment(found[live].comment, change)
             # Frozen with the limit it had, so that going back finds it as it was.
             frozen = Fence(allow=False, limit=fence.limit)
@@ -166,7 +235,21 @@ class Swap:
             _rename(connection, candidate, live)
             carry_over(connection, attributes, live)
             run(connection, restore_statement(live, fence))
+            admit_only(connection, change, live, self._server.settings.admitted)
             _comment(connection, live, comment)
+        self._require_untouched(connection)
+        kept = [prev_name(live, change.id) for live in self._names.values()]
+        expect(connection, change, kept)
+
+    def _require_untouched(self, connection: Connection) -> None:
+        """Refuse where somebody opened what was closed; after this transaction altered it.
+
+        Raises:
+            DatabaseOpened: With the names.
+        """
+        found = opened(self._server, connection, self._names.values())
+        if found:
+            raise DatabaseOpened(database=", ".join(found))
 
     def _over_in_place(self, connection: Connection, change: ChangeRef) -> None:
         record = read_record(connection, change.id, _SWAPS)
@@ -179,20 +262,32 @@ class Swap:
         for _name, live in sorted(self._names.items()):
             row = _require(found, live)
             run(connection, restore_statement(live, fences.get(live, OPEN)))
+            admit_only(connection, change, live, self._server.settings.admitted)
             _comment(connection, live, live_comment(row.comment, change))
+        self._require_untouched(connection)
 
-    def _back(self, connection: Connection, change: ChangeRef) -> None:
+    def _back(self, counts: Counts, connection: Connection, change: ChangeRef) -> None:
         found = read_databases(connection)
         _require_uncommitted(connection, found, self._names.values(), change)
         record = read_record(connection, change.id, _SWAPS)
         fences = dict(read_fences(connection))
         if record is not None and record.event is Event.OVER:
             fences.update(record.fences)
+        for live in sorted(self._names.values()):
+            _require(found, live)
+            closed = Fence(allow=False, limit=fences.get(live, OPEN).limit)
+            run(connection, restore_statement(live, closed))
+        # What somebody wrote who is not the change must not be dropped with its copies.
+        entered = dict.fromkeys(opened(self._server, connection, self._names.values()))
+        counts = {**entered, **counts}
+        name_of = kept_name if counts else next_name
         if in_place(change):
             unbar(connection, self._names.values())
+        else:
+            for live in self._names.values():  # goes with the set; what was live has its own
+                take_grants(connection, live)
         for _name, live in sorted(self._names.items()):
-            candidate, previous = next_name(live, change.id), prev_name(live, change.id)
-            _require(found, live)
+            candidate, previous = name_of(live, change.id), prev_name(live, change.id)
             kept = found.get(previous)
             if kept is None or not kept.valid:
                 raise WayBackMissing(database=live)
@@ -206,6 +301,10 @@ class Swap:
             run(connection, restore_statement(live, Fence(allow=False, limit=fence.limit)))
             _comment(connection, live, original_comment(kept.comment))
             set_fences(connection, change, {live: fence})
+        forget(connection, [prev_name(live, change.id) for live in self._names.values()])
+        expect(connection, change, self._names.values())
+        if counts:
+            write_set_aside(connection, change, counts)
 
     # ---- around it -------------------------------------------------------------------------------
 
@@ -231,6 +330,7 @@ class Swap:
                             "DELETE FROM public.fences WHERE database = ANY(%s)",
                             [list(self._names.values())],
                         )
+                        forget(connection, self._names.values())
             except (*_RETRIED, FenceFailed) as error:
                 if attempt == ATTEMPTS:
                     raise CutOverFailed(detail=str(error).strip()) from error

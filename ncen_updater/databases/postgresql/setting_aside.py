@@ -1,0 +1,70 @@
+"""What was live until a change went back, and holds rows that may be somebody's: kept, and told.
+
+Nothing drops it but a person's word; see :mod:`ncen_updater.upgrade.aside`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TypeAlias
+
+from ncen_updater.databases.base import ChangeRef, SetAside
+from ncen_updater.databases.postgresql.catalogue import read_databases
+from ncen_updater.databases.postgresql.connection import Connection, rows, run
+from ncen_updater.databases.postgresql.naming import kept_name, parse_kept
+
+__all__ = ["Counts", "forget_set_aside", "read_set_aside", "write_set_aside"]
+
+# Physical name, table, rows; None where they could not be counted.
+Counts: TypeAlias = Mapping[str, Mapping[str, int] | None]
+
+_TABLE = (
+    "CREATE TABLE IF NOT EXISTS public.set_aside ("
+    " change text PRIMARY KEY, counts jsonb NOT NULL, at timestamptz NOT NULL DEFAULT now())"
+)
+
+
+def write_set_aside(connection: Connection, change: ChangeRef, counts: Counts) -> None:
+    """Keep what was counted, in the transaction that renames the set."""
+    run(connection, _TABLE)
+    run(
+        connection,
+        "INSERT INTO public.set_aside (change, counts) VALUES (%s, %s)"
+        " ON CONFLICT (change) DO UPDATE SET counts = excluded.counts",
+        [change.id, json.dumps(counts)],
+    )
+
+
+def read_set_aside(connection: Connection, names: Mapping[str, str]) -> tuple[SetAside, ...]:
+    """Return the sets by what is there: a lost control database costs no more than the figures.
+
+    Args:
+        connection: A session of :meth:`Server.facts`.
+        names: Logical to physical names.
+    """
+    found: dict[str, list[str]] = {}
+    for datname in read_databases(connection):
+        parsed = parse_kept(datname, names)
+        if parsed is not None:
+            found.setdefault(parsed[0], []).append(datname)
+    counts: dict[str, Counts] = {}
+    if found and not rows(connection, "SELECT to_regclass('public.set_aside') IS NULL")[0][0]:
+        counts = dict(rows(connection, "SELECT change, counts FROM public.set_aside"))
+    return tuple(
+        SetAside(
+            change,
+            tuple(sorted(databases)),
+            {
+                kept_name(physical, change): tables
+                for physical, tables in counts.get(change, {}).items()
+            },
+        )
+        for change, databases in sorted(found.items())
+    )
+
+
+def forget_set_aside(connection: Connection, change_id: str) -> None:
+    """Remove the figures of a set that is gone."""
+    if not rows(connection, "SELECT to_regclass('public.set_aside') IS NULL")[0][0]:
+        run(connection, "DELETE FROM public.set_aside WHERE change = %s", [change_id])

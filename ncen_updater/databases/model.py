@@ -24,7 +24,6 @@ __all__ = [
     "MigrationSet",
     "PlannedMigration",
     "Role",
-    "SetAside",
     "SqlMigration",
     "Strategy",
     "TableDigest",
@@ -71,21 +70,6 @@ class ChangeRef:
     strategy: Strategy
     release: str
     source: str | None = None
-
-
-@dataclass(frozen=True)
-class SetAside:
-    """What was live until a change went back, kept for the rows that may be somebody's.
-
-    Attributes:
-        change: Id of the change that went back.
-        places: Where it is: names in the server, or a directory.
-        counts: Rows by place and table; None for a place of which they are not known.
-    """
-
-    change: str
-    places: tuple[str, ...]
-    counts: Mapping[str, Mapping[str, int] | None]
 
 
 @dataclass(frozen=True)

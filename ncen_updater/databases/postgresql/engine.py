@@ -18,7 +18,6 @@ from ncen_updater.databases.base import (
     MigrationPlan,
     MigrationSet,
     Role,
-    SetAside,
     TableDigest,
 )
 from ncen_updater.databases.errors import WayBackNeeded
@@ -246,7 +245,7 @@ class PostgresEngine(DatabaseEngine):
         """See :meth:`DatabaseEngine.orphans`."""
         return tuple(find_orphans(self._server, plan))
 
-    def set_aside(self) -> tuple[SetAside, ...]:
+    def set_aside(self) -> tuple[Finding, ...]:
         """See :meth:`DatabaseEngine.set_aside`."""
         with self._server.facts() as connection:
             return read_set_aside(connection, self._physical)

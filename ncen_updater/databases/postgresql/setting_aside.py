@@ -1,6 +1,6 @@
 """What was live until a change went back, and holds rows that may be somebody's: kept, and told.
 
-Nothing drops it but a person's word; see :mod:`ncen_updater.upgrade.aside`.
+Nothing drops it but a person's word (``collect --kept``).
 """
 
 from __future__ import annotations
@@ -9,16 +9,28 @@ import json
 from collections.abc import Mapping
 from typing import TypeAlias
 
-from ncen_updater.databases.base import ChangeRef, SetAside
+from ncen_updater.databases.base import ChangeRef
+from ncen_updater.databases.postgresql.blockers import Kind
 from ncen_updater.databases.postgresql.catalogue import read_databases
 from ncen_updater.databases.postgresql.connection import Connection, rows, run
-from ncen_updater.databases.postgresql.naming import kept_name, parse_kept
+from ncen_updater.databases.postgresql.naming import parse_kept
+from ncen_updater.findings import Finding, Severity
+from ncen_updater.i18n import N_, Text
 
 __all__ = ["Counts", "forget_set_aside", "read_set_aside", "write_set_aside"]
 
 # Physical name, table, rows; None where they could not be counted.
 Counts: TypeAlias = Mapping[str, Mapping[str, int] | None]
 
+KEPT = Kind(
+    "NU-4155",
+    Severity.ADVISORY,
+    N_("What was live until the change {change} went back is kept as {path}: rows are in it that"
+       " may be somebody's ({rows})."),
+    N_("Let the database administrator look (ALTER DATABASE ... ALLOW_CONNECTIONS true) and have"
+       " what is missing entered again. When nobody needs it any more: 'ncen-updater collect --kept"
+       " {change}'."),
+)  # fmt: skip
 _TABLE = (
     "CREATE TABLE IF NOT EXISTS public.set_aside ("
     " change text PRIMARY KEY, counts jsonb NOT NULL, at timestamptz NOT NULL DEFAULT now())"
@@ -36,7 +48,7 @@ def write_set_aside(connection: Connection, change: ChangeRef, counts: Counts) -
     )
 
 
-def read_set_aside(connection: Connection, names: Mapping[str, str]) -> tuple[SetAside, ...]:
+def read_set_aside(connection: Connection, names: Mapping[str, str]) -> tuple[Finding, ...]:
     """Return the sets by what is there: a lost control database costs no more than the figures.
 
     Args:
@@ -52,16 +64,22 @@ def read_set_aside(connection: Connection, names: Mapping[str, str]) -> tuple[Se
     if found and not rows(connection, "SELECT to_regclass('public.set_aside') IS NULL")[0][0]:
         counts = dict(rows(connection, "SELECT change, counts FROM public.set_aside"))
     return tuple(
-        SetAside(
-            change,
-            tuple(sorted(databases)),
-            {
-                kept_name(physical, change): tables
-                for physical, tables in counts.get(change, {}).items()
-            },
+        KEPT.found(
+            change=change, path=", ".join(sorted(databases)), rows=_words(counts.get(change, {}))
         )
         for change, databases in sorted(found.items())
     )
+
+
+def _words(counts: Counts) -> Text | str:
+    known = [
+        f"{database}: " + ", ".join(f"{table} {number}" for table, number in sorted(tables.items()))
+        for database, tables in sorted(counts.items())
+        if tables
+    ]
+    if not known or None in counts.values():
+        return Text(N_("{known} and some that cannot be counted"), {"known": "; ".join(known)})
+    return "; ".join(known)
 
 
 def forget_set_aside(connection: Connection, change_id: str) -> None:

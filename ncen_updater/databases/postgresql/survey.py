@@ -270,9 +270,7 @@ def _rights(
     granted = "has_parameter_privilege(split_part(c, '=', 1), 'SET')" if major >= 15 else "false"
     unset = _all(connection, roles, live)
     unset += _all(connection, _UNSET_PARAMETERS.format(granted=granted), live)
-    return Rights(
-        superuser, createdb, signal, exists, tuple(lacking), tuple(sorted(unset)), stats
-    )
+    return Rights(superuser, createdb, signal, exists, tuple(lacking), tuple(sorted(unset)), stats)
 
 
 def _programs(major: int, bin_directory: Path | None) -> list[tuple[str, int | None]]:

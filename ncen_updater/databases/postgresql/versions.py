@@ -124,9 +124,7 @@ def mark_opened(connection: Connection, databases: Iterable[str]) -> None:
         )
 
 
-def _differing(
-    known: Mapping[str, tuple[str, str]], entries: Mapping[str, str]
-) -> tuple[str, ...]:
+def _differing(known: Mapping[str, tuple[str, str]], entries: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(sorted(name for name, (_, one) in known.items() if entries.get(name) != one))
 
 

@@ -11,6 +11,7 @@ from ncen_updater.databases.base import Role, Strategy
 from ncen_updater.databases.migrations.checks import ask, compare
 from ncen_updater.i18n import N_, Text
 from ncen_updater.release.manifest import When
+from ncen_updater.upgrade.aside import note_kept
 from ncen_updater.upgrade.context import StepContext
 from ncen_updater.upgrade.errors import ChecksFailed, RecordsWouldBeLost
 from ncen_updater.upgrade.model import ChangeKind, Mode, StepName
@@ -142,6 +143,7 @@ class Migrate(Step):
         """In place: bring the copy back. Otherwise the candidates go with the undo of the copy."""
         if context.ref.strategy is Strategy.IN_PLACE:
             context.site.engine.cut_back(context.ref)
+            note_kept(context.site, context.journal, context.change.id)
 
 
 class CutOver(Step):
@@ -167,8 +169,9 @@ class CutOver(Step):
         return context.site.engine.evidence(context.ref).swapped
 
     def undo(self, context: StepContext) -> None:
-        """Cut back."""
+        """Cut back; what may hold somebody's records is kept, and told."""
         context.site.engine.cut_back(context.ref)
+        note_kept(context.site, context.journal, context.change.id)
 
     def undone(self, context: StepContext) -> bool:
         """The catalogue does not carry the marker."""

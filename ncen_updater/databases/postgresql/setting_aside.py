@@ -77,9 +77,9 @@ def _words(counts: Counts) -> Text | str:
         for database, tables in sorted(counts.items())
         if tables
     ]
-    if not known or None in counts.values():
-        return Text(N_("{known} and some that cannot be counted"), {"known": "; ".join(known)})
-    return "; ".join(known)
+    if not known:
+        return Text(N_("it cannot be told how many"))
+    return "; ".join([*known, *(["..."] if None in counts.values() else [])])
 
 
 def forget_set_aside(connection: Connection, change_id: str) -> None:

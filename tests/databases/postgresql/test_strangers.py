@@ -292,7 +292,7 @@ def test_in_place_what_was_written_into_migrated_originals_is_set_aside(
     assert site.snapshot() == before
     (aside,) = engine.set_aside()
     assert aside.figures["path"] == ", ".join(sorted(KEPT.values()))
-    assert "cannot be counted" in str(aside.what)
+    assert "cannot be told how many" in str(aside.what)
     opened_and_closed(site, f"DO $$ BEGIN ASSERT ({WRITTEN}) = 1; END $$",
                       database=KEPT["t_seizure"])  # fmt: skip
 
@@ -421,7 +421,7 @@ def test_rows_that_cannot_be_counted_count(plain: Site) -> None:
     over(plain, CHANGE, engine)
     plain.sql("t_seizure", "CREATE TABLE dba (a int)", "INSERT INTO dba VALUES (1)")
     recover(engine, CHANGE, plan)
-    assert "cannot be counted" in str(engine.set_aside()[0].what)
+    assert "cannot be told how many" in str(engine.set_aside()[0].what)
 
 
 @NEWEST

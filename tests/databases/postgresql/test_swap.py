@@ -336,10 +336,11 @@ def test_in_place_over(any_site: Site) -> None:
 
 def barred(seen: Seen, agent: str) -> Seen:
     """The same between cut-over and commit: nobody but the application and the agent connects."""
-    attributes, *rest = seen
+    attributes, limit, allow, comment, digests = seen
     others = tuple(g for g in attributes.grants if g.privilege != "CONNECT")
     ours = {Grant(OWNER, "CONNECT", False), Grant(agent, "CONNECT", False)}
-    return (replace(attributes, grants=tuple(sorted({*others, *ours}))), *rest)
+    attributes = replace(attributes, grants=tuple(sorted({*others, *ours})))
+    return (attributes, limit, allow, comment, digests)
 
 
 def lit(text: str) -> str:

@@ -65,7 +65,5 @@ def kept_places(site: Site, change_id: str) -> tuple[str, ...]:
 
 def _places(journal: Journal, change_id: str) -> list[str]:
     return [
-        str(event.get("path"))
-        for event in journal.events(change=change_id)
-        if event.kind == KEPT
+        str(event.get("path")) for event in journal.events(change=change_id) if event.kind == KEPT
     ]

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from ncen_updater.config.model import PostgresSettings
-from ncen_updater.databases.base import ChangeRef, Evidence, Role
+from ncen_updater.databases.base import ChangeRef, Evidence, Role, Strategy
 from ncen_updater.databases.errors import FenceFailed
 from ncen_updater.databases.postgresql import PostgresEngine
 from ncen_updater.databases.postgresql.errors import DatabaseOpened
@@ -321,7 +321,7 @@ def test_in_place_a_superuser_who_came_in_with_the_agent_is_noticed(plain: Site)
 def over(site: Site, change: ChangeRef, engine: PostgresEngine) -> None:
     engine.fence(change)
     engine.copy(change, engine.plan_copy(change), Silent())
-    if change is IN_PLACE:
+    if change.strategy is Strategy.IN_PLACE:
         engine._swap.touch(change)
     engine.cut_over(change)
 

@@ -255,6 +255,15 @@ class DatabaseEngine(abc.ABC):
         afterwards (the application's door is still closed); previous is frozen.
         """
 
+    def before_commit(self, change: ChangeRef) -> None:
+        """Look a last time, right before the commit, whether the change may stand.
+
+        Raises:
+            DatabaseError: Something was written meanwhile that the change would leave behind; the
+                change then goes back, exactly.
+        """
+        del change
+
     @abc.abstractmethod
     def record_commit(self, change: ChangeRef) -> None:
         """Write into the databases that the change is committed, before officers are let in.
@@ -277,7 +286,7 @@ class DatabaseEngine(abc.ABC):
 
     @abc.abstractmethod
     def drop_previous(self, change_id: str) -> None:
-        """Drop the previous databases of a change for good."""
+        """Drop the previous databases of a change for good; one that was written is set aside."""
 
     def drop_set_aside(self, change_id: str) -> None:
         """Drop for good what :meth:`set_aside` names with this ``change``; a person said so."""

@@ -26,7 +26,7 @@ from ncen_updater.databases.postgresql import reading
 from ncen_updater.databases.postgresql.attributes import read_attributes
 from ncen_updater.databases.postgresql.blockers import find_blockers
 from ncen_updater.databases.postgresql.catalogue import read_databases, server_major
-from ncen_updater.databases.postgresql.connection import Limits, Server, rows, run
+from ncen_updater.databases.postgresql.connection import Limits, Server, rows, run, translated
 from ncen_updater.databases.postgresql.control import (
     Control,
     Event,
@@ -362,6 +362,10 @@ class PostgresEngine(DatabaseEngine):
         """See :meth:`DatabaseEngine.cut_over`."""
         self._swap.cut_over(change)
 
+    def before_commit(self, change: ChangeRef) -> None:
+        """See :meth:`DatabaseEngine.before_commit`."""
+        self._swap.before_commit(change)
+
     def record_commit(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.record_commit`."""
         self._swap.record_commit(change)
@@ -385,6 +389,8 @@ class PostgresEngine(DatabaseEngine):
             record = read_record(connection, change_id, events)
         if record is not None and record.event is Event.TOUCHED:
             raise WayBackNeeded(database=", ".join(self._physical.values()))
+        with translated(", ".join(self._physical.values())):
+            self._swap.keep_written(change_id)
         with self._server.facts(statement_s=self._limits.long_s) as connection:
             run(connection, "SET lock_timeout = 0")
             for physical in self._physical.values():

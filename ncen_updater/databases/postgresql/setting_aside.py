@@ -1,4 +1,6 @@
-"""What was live until a change went back, and holds rows that may be somebody's: kept, and told.
+"""Databases that nothing needs any more, but that hold rows that may be somebody's: kept, told.
+
+What was live until a change went back, and what was kept at a commit and was opened since.
 
 Nothing drops it but a person's word (``collect --kept``).
 """
@@ -9,7 +11,6 @@ import json
 from collections.abc import Mapping
 from typing import TypeAlias
 
-from ncen_updater.databases.base import ChangeRef
 from ncen_updater.databases.postgresql.blockers import Kind
 from ncen_updater.databases.postgresql.catalogue import read_databases
 from ncen_updater.databases.postgresql.connection import Connection, rows, run
@@ -25,8 +26,8 @@ Counts: TypeAlias = Mapping[str, Mapping[str, int] | None]
 KEPT = Kind(
     "NU-4155",
     Severity.ADVISORY,
-    N_("What was live until the change {change} went back is kept as {path}: rows are in it that"
-       " may be somebody's ({rows})."),
+    N_("Databases from the change {change} are kept as {path}: rows may be in them that somebody"
+       " entered and that are not in the live ones ({rows})."),
     N_("Let the database administrator look (ALTER DATABASE ... ALLOW_CONNECTIONS true) and have"
        " what is missing entered again. When nobody needs it any more: 'ncen-updater collect --kept"
        " {change}'."),
@@ -37,14 +38,14 @@ _TABLE = (
 )
 
 
-def write_set_aside(connection: Connection, change: ChangeRef, counts: Counts) -> None:
+def write_set_aside(connection: Connection, change_id: str, counts: Counts) -> None:
     """Keep what was counted, in the transaction that renames the set."""
     run(connection, _TABLE)
     run(
         connection,
         "INSERT INTO public.set_aside (change, counts) VALUES (%s, %s)"
         " ON CONFLICT (change) DO UPDATE SET counts = excluded.counts",
-        [change.id, json.dumps(counts)],
+        [change_id, json.dumps(counts)],
     )
 
 

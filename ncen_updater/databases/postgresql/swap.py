@@ -60,7 +60,7 @@ from ncen_updater.databases.postgresql.naming import (
 )
 from ncen_updater.databases.postgresql.quoting import identifier, literal
 from ncen_updater.databases.postgresql.setting_aside import Counts, write_set_aside
-from ncen_updater.databases.postgresql.versions import expect, forget, opened, renew
+from ncen_updater.databases.postgresql.versions import altered, expect, forget, opened, renew
 from ncen_updater.databases.postgresql.visiting import Visitor
 
 __all__ = ["Swap"]
@@ -125,6 +125,37 @@ class Swap:
             names = ", ".join(self._names.values())
             raise CutOverFailed(detail=f"opened or replaced since they were copied: {names}")
         self._commit(change, Event.OVER, self._over)
+
+    def before_commit(self, change: ChangeRef) -> None:
+        """See :meth:`DatabaseEngine.before_commit`: what was live before is still as it was."""
+        with settled(self._server) as connection:
+            found = altered(connection, self._previous(change))
+        if found:
+            raise DatabaseOpened(database=", ".join(found))
+
+    def keep_written(self, change_id: str) -> bool:
+        """Set aside previous databases that somebody opened; whether it was so.
+
+        What was entered there since the cut-over is nowhere else.
+        """
+        previous = [prev_name(live, change_id) for live in self._names.values()]
+        with self._server.facts() as connection:
+            if not altered(connection, previous):
+                return False
+        with self._control.transaction(lock_s=self._server.limits.lock_s) as connection:
+            existing = read_databases(connection)
+            written = altered(connection, previous)
+            for live in sorted(self._names.values()):
+                name = prev_name(live, change_id)
+                if name in existing and existing[name].valid:
+                    run(connection, f"ALTER DATABASE {identifier(name)} ALLOW_CONNECTIONS false")
+                    _rename(connection, name, kept_name(live, change_id))
+            forget(connection, previous)
+            write_set_aside(connection, change_id, dict.fromkeys(written))
+        return True
+
+    def _previous(self, change: ChangeRef) -> list[str]:
+        return [prev_name(live, change.id) for live in self._names.values()]
 
     def record_commit(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.record_commit`: a row and the comments, in one transaction."""
@@ -238,8 +269,7 @@ class Swap:
             admit_only(connection, change, live, self._server.settings.admitted)
             _comment(connection, live, comment)
         self._require_untouched(connection)
-        kept = [prev_name(live, change.id) for live in self._names.values()]
-        expect(connection, change, kept)
+        expect(connection, change, self._previous(change))
 
     def _require_untouched(self, connection: Connection) -> None:
         """Refuse where somebody opened what was closed; after this transaction altered it.
@@ -265,6 +295,7 @@ class Swap:
             admit_only(connection, change, live, self._server.settings.admitted)
             _comment(connection, live, live_comment(row.comment, change))
         self._require_untouched(connection)
+        expect(connection, change, self._previous(change))
 
     def _back(self, counts: Counts, connection: Connection, change: ChangeRef) -> None:
         found = read_databases(connection)
@@ -301,10 +332,10 @@ class Swap:
             run(connection, restore_statement(live, Fence(allow=False, limit=fence.limit)))
             _comment(connection, live, original_comment(kept.comment))
             set_fences(connection, change, {live: fence})
-        forget(connection, [prev_name(live, change.id) for live in self._names.values()])
+        forget(connection, self._previous(change))
         expect(connection, change, self._names.values())
         if counts:
-            write_set_aside(connection, change, counts)
+            write_set_aside(connection, change.id, counts)
 
     # ---- around it -------------------------------------------------------------------------------
 

@@ -449,8 +449,29 @@ def test_a_kept_database_that_was_written_is_told(site: Site) -> None:
     opened_and_closed(site, ROW, database=previous)
     (told,) = [f for f in engine.blockers(back, final=False) if f.code == "NU-4154"]
     assert told.figures == {"database": previous}
+    # What was entered there is nowhere else: collecting it does not drop it.
+    engine.drop_previous(CHANGE.id)
     engine.drop_previous(CHANGE.id)
     assert site.sql("t_control", "SELECT * FROM versions") == []
+    (aside,) = engine.set_aside()
+    assert aside.figures["path"] == ", ".join(sorted(KEPT.values()))
+    assert not engine.leftovers()
+    opened_and_closed(site, f"DO $$ BEGIN ASSERT ({WRITTEN}) = 1; END $$",
+                      database=KEPT["t_seizure"])  # fmt: skip
+
+
+@NEWEST
+@pytest.mark.parametrize("change", [CHANGE, IN_PLACE], ids=["copy", "in-place"])
+def test_what_was_live_is_written_before_the_commit(site: Site, change: ChangeRef) -> None:
+    engine = site.engine()
+    plan = engine.plan_copy(change)
+    over(site, change, engine)
+    engine.before_commit(change)
+    opened_and_closed(site, ROW, database=prev_name("t_seizure", change.id))
+    with pytest.raises(DatabaseOpened, match="__prev_"):
+        engine.before_commit(change)
+    recover(engine, change, plan)
+    assert site.sql("t_seizure", WRITTEN) == [(1,)]
 
 
 def test_settings() -> None:

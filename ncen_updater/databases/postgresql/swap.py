@@ -142,13 +142,15 @@ class Swap:
         with self._server.facts() as connection:
             if not altered(connection, previous):
                 return False
+            for name in sorted({*previous} & {*read_databases(connection)}):
+                run(connection, f"ALTER DATABASE {identifier(name)} ALLOW_CONNECTIONS false")
+            end_sessions(connection, previous, self._server.limits.terminate_s)
         with self._control.transaction(lock_s=self._server.limits.lock_s) as connection:
             existing = read_databases(connection)
             written = altered(connection, previous)
             for live in sorted(self._names.values()):
                 name = prev_name(live, change_id)
                 if name in existing and existing[name].valid:
-                    run(connection, f"ALTER DATABASE {identifier(name)} ALLOW_CONNECTIONS false")
                     _rename(connection, name, kept_name(live, change_id))
             forget(connection, previous)
             write_set_aside(connection, change_id, dict.fromkeys(written))
@@ -253,11 +255,9 @@ class Swap:
             if row.allow or live not in fences:
                 raise CutOverFailed(detail=f"{live} was opened or replaced since it was copied")
             fence = fences[live]
+            # What a change took that was torn before its commit, and whose agent did not come back.
+            unbar(connection, [live])
             attributes = read_attributes(connection, live)
-            # Of a change that was torn before its commit, and whose agent did not come back.
-            grants = take_grants(connection, live)
-            if grants is not None:
-                attributes = replace(attributes, grants=grants)
             comment = live_comment(found[live].comment, change)
             # Frozen with the limit it had, so that going back finds it as it was.
             frozen = Fence(allow=False, limit=fence.limit)

@@ -4,8 +4,8 @@ Who opens a database, renames it or grants a right on it writes its row of ``pg_
 the row's ``xmin`` is then another one, also where everything is put back afterwards. So the version
 is written down in the transaction that closes the database, every act of our own that alters the
 row renews it, and the cut-over compares. Neither a VACUUM nor the server's own book-keeping (which
-writes the row in place) changes it; a GRANT, ALTER DATABASE ... REFRESH COLLATION VERSION and the
-like do, and are not told apart from an opening: then the change goes back.
+writes the row in place) changes it; a GRANT, a new limit and the like do, and are not told apart
+from an opening: then the change goes back.
 
 Databases that were closed by an agent of before have no version here; nothing is said of them.
 """

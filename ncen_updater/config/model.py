@@ -109,6 +109,7 @@ class PostgresSettings(Settings):
         user: The agent's role: CREATEDB and member of ``owner``, or a superuser.
         password_file: A libpq password file (mode 0600) where the server asks for a password.
         owner: The application's role; migrations run as it.
+        application_roles: As which the application logs in, where that is not (only) ``owner``.
         control_database: A small database of the agent's own; made at the first use.
         bin_directory: Where ``pg_dump`` and ``pg_restore`` are; by default those of the server's
             version where packages put them.
@@ -120,9 +121,15 @@ class PostgresSettings(Settings):
     user: PhysicalName = "ncen_updater"
     password_file: Path | None = None
     owner: PhysicalName = "ncen"
+    application_roles: tuple[PhysicalName, ...] = ()
     control_database: PhysicalName = "ncen_updater"
     bin_directory: Path | None = None
     copy_method: Literal["auto", "file-copy", "wal-log"] = "auto"
+
+    @property
+    def admitted(self) -> tuple[str, ...]:
+        """Roles that may log in between cut-over and commit."""
+        return self.application_roles or (self.owner,)
 
 
 class SqliteSettings(Settings):

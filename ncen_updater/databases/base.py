@@ -157,6 +157,13 @@ class DatabaseEngine(abc.ABC):
         """
         return None
 
+    def set_aside(self) -> tuple[Finding, ...]:
+        """What was kept although nothing needs it, since somebody wrote to it. Nothing drops it.
+
+        The figures of each finding hold ``path``, where it is.
+        """
+        return ()
+
     def orphans(self, plan: CopyPlan) -> tuple[Finding, ...]:
         """What a torn copy left, or may have left, of which :meth:`leftovers` cannot know.
 
@@ -312,6 +319,15 @@ class DatabaseEngine(abc.ABC):
         afterwards (the application's door is still closed); previous is frozen.
         """
 
+    def before_commit(self, change: ChangeRef) -> None:
+        """Look a last time, right before the commit, whether the change may stand.
+
+        Raises:
+            DatabaseError: Something was written meanwhile that the change would leave behind; the
+                change then goes back, exactly.
+        """
+        del change
+
     @abc.abstractmethod
     def record_commit(self, change: ChangeRef) -> None:
         """Write into the databases that the change is committed, before officers are let in.
@@ -346,6 +362,9 @@ class DatabaseEngine(abc.ABC):
     def cut_back(self, change: ChangeRef) -> None:
         """Undo the cut-over exactly: previous becomes live, still fenced; what was live, candidate.
 
+        Where rows are in it that were written since the cut-over, or somebody else than the change
+        had opened it, it is no candidate but :meth:`set_aside`.
+
         In the in-place strategy, also the way back from a half-migrated original.
 
         Raises:
@@ -354,4 +373,8 @@ class DatabaseEngine(abc.ABC):
 
     @abc.abstractmethod
     def drop_previous(self, change_id: str) -> None:
-        """Drop the previous databases of a change for good."""
+        """Drop the previous databases of a change for good; one that was written is set aside."""
+
+    def drop_set_aside(self, change_id: str) -> None:
+        """Drop for good what :meth:`set_aside` names with this ``change``; a person said so."""
+        del change_id

@@ -180,9 +180,10 @@ def _create_postgres(place: PostgresPlace) -> None:
                     sql.SQL("CREATE ROLE {} " + options).format(sql.Identifier(role))
                 )
         connection.execute(
-            sql.SQL("GRANT {owner}, pg_signal_backend, pg_read_all_settings TO {agent}").format(
-                **names
-            )
+            sql.SQL(
+                "GRANT {owner}, pg_signal_backend, pg_read_all_settings, pg_read_all_stats"
+                " TO {agent}"
+            ).format(**names)
         )
         for physical in place.names.values():
             database = sql.Identifier(physical)

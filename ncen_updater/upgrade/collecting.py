@@ -21,6 +21,7 @@ from ncen_updater.policy.collection import (
     what_to_collect,
 )
 from ncen_updater.progress import Progress
+from ncen_updater.upgrade.aside import note_kept
 from ncen_updater.upgrade.context import Clock, Site
 from ncen_updater.upgrade.elapsed import kept_for
 from ncen_updater.upgrade.journal import Journal
@@ -112,6 +113,7 @@ def drop_sets(site: Site, journal: Journal, changes: Iterable[str], progress: Pr
         if change not in gone:
             memory.previous_dropped(change)
         site.engine.drop_previous(change)
+        note_kept(site, journal, change)
 
 
 def _marked(memory: Memory) -> set[str]:

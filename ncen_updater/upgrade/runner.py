@@ -13,6 +13,7 @@ from ncen_updater.errors import UpdaterError
 from ncen_updater.i18n import N_, Text
 from ncen_updater.progress import Progress
 from ncen_updater.upgrade import reserve
+from ncen_updater.upgrade.aside import kept_remedy
 from ncen_updater.upgrade.context import Site, StepContext
 from ncen_updater.upgrade.errors import (
     ChangeFailed,
@@ -252,7 +253,7 @@ class Runner:
             step=name,
             cause=_what(error),
             cause_code=code,
-            cause_remedy=_remedy(error),
+            cause_remedy=kept_remedy(self._journal, change_id, _remedy(error)),
             detail=getattr(error, "detail", None),
         ) from error
 

@@ -55,7 +55,7 @@ def _make_roles(connection: psycopg.Connection[Any]) -> None:
         if found.fetchone() is None:
             statement = sql.SQL("CREATE ROLE {} " + options)
             connection.execute(statement.format(sql.Identifier(role)))
-    statement = sql.SQL("GRANT {}, pg_signal_backend TO {}")
+    statement = sql.SQL("GRANT {}, pg_signal_backend, pg_read_all_stats TO {}")
     connection.execute(statement.format(sql.Identifier(OWNER), sql.Identifier(AGENT)))
 
 

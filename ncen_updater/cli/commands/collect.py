@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from ncen_updater.cli.commands.common import agent_session
@@ -9,13 +11,22 @@ from ncen_updater.cli.lazy import Command
 from ncen_updater.errors import ExitCode
 from ncen_updater.i18n import N_, Text
 
+if TYPE_CHECKING:
+    from ncen_updater.cli.session import AgentSession
+    from ncen_updater.upgrade.context import Site
+
 __all__ = ["collect"]
 
 
 @click.command("collect", cls=Command, help=N_("Drop what is kept longer than its days."))
 @click.option("--dry-run", is_flag=True, help=N_("Say what would go, and drop nothing."))
+@click.option(
+    "--kept",
+    metavar="CHANGE",
+    help=N_("Drop what going back kept of this change for what somebody may have entered."),
+)
 @click.pass_context
-def collect(context: click.Context, dry_run: bool) -> ExitCode:
+def collect(context: click.Context, dry_run: bool, kept: str | None) -> ExitCode:
     from ncen_updater.upgrade import collecting
     from ncen_updater.upgrade.journal import Journal
     from ncen_updater.upgrade.names import JOURNAL
@@ -23,6 +34,8 @@ def collect(context: click.Context, dry_run: bool) -> ExitCode:
 
     session = agent_session(context)
     site = session.open_site()
+    if kept is not None:
+        return _kept(session, site, kept, dry_run=dry_run)
     with session.progress() as progress:
         if dry_run:
             with Journal.open(site.state / JOURNAL, read_only=True) as journal:
@@ -50,4 +63,26 @@ def collect(context: click.Context, dry_run: bool) -> ExitCode:
             "slots": [str(version) for version in found.slots],
         }
     )
+    return ExitCode.OK
+
+
+def _kept(session: AgentSession, site: Site, change: str, *, dry_run: bool) -> ExitCode:
+    from ncen_updater.upgrade import aside
+    from ncen_updater.upgrade.operations import Operations
+
+    if dry_run:
+        places = aside.kept_places(site, change)
+    else:
+        with (
+            session.progress() as progress,
+            Operations(site, progress).between_changes("collect") as journal,
+        ):
+            places = aside.drop_kept(site, journal, change, progress)
+    for path in places:
+        session.show(
+            Text(N_("Would go: {path}") if dry_run else N_("Dropped: {path}"), {"path": path})
+        )
+    if not places:
+        session.show(Text(N_("Nothing is kept of the change {change}."), {"change": change}))
+    session.finish({"dry_run": dry_run, "kept": list(places)})
     return ExitCode.OK

@@ -14,7 +14,7 @@ from ncen_updater.databases.postgresql.naming import (
     next_name,
     prev_name,
 )
-from ncen_updater.databases.postgresql.survey import Survey
+from ncen_updater.databases.postgresql.survey import SessionsSeen, Survey
 from ncen_updater.findings import Finding, Severity
 from ncen_updater.i18n import N_, Text
 
@@ -205,6 +205,45 @@ PROGRAM = Kind(
 )
 
 
+HIDDEN = Kind(
+    "NU-4150",
+    Severity.STRICT,
+    N_("The server does not show the agent's role what the sessions of other roles do."),
+    N_("Run as a superuser: GRANT pg_read_all_stats TO {role};"),
+)
+OF_SUPERUSERS = Kind(
+    "NU-4151",
+    Severity.STRICT,
+    N_("{count} sessions of the superuser {whose} are open in {database}: {applications}. "
+       "The agent may not end them."),
+    N_("Let these programs end before the change begins, or let them connect in a role that is no"
+       " superuser. If they are the application's own, add {whose} to application_roles."),
+)  # fmt: skip
+OF_OTHERS = Kind(
+    "NU-4152",
+    Severity.STRICT,
+    N_("{count} sessions of the role {whose} are open in {database}: {applications}. "
+       "The agent may not end them."),
+    N_("Run as a superuser: GRANT pg_signal_backend TO {role};"),
+)  # fmt: skip
+WHOSE = Kind(
+    "NU-4153",
+    Severity.STRICT,
+    N_("{count} sessions of the role {whose} are open in {database}: {applications}. Between"
+       " cut-over and commit only the application's roles may connect, and the agent cannot know"
+       " whether {whose} is one of them."),
+    N_("Write application_roles into [databases.postgresql]: all roles in which the application"
+       " logs in ({owner}, or {whose} as well)."),
+)  # fmt: skip
+KEPT_ALTERED = Kind(
+    "NU-4154",
+    Severity.ADVISORY,
+    N_("{database} was kept as it had been; somebody opened or altered it since."),
+    N_("What was entered there comes back with it. Ask the database administrators whether that is"
+       " wanted."),
+)  # fmt: skip
+
+
 def margin(total: int) -> int:
     """Return the bytes kept free beside the copies: for growth by migrations and for the site."""
     return max(MARGIN_BYTES, int(total * MARGIN_PART))
@@ -231,6 +270,7 @@ def find_blockers(
     role: str = "ncen_updater",
     owner: str = "ncen",
     dumped: bool = False,
+    application_roles: Sequence[str] = (),
 ) -> tuple[Finding, ...]:
     """Return the findings, most fundamental first.
 
@@ -243,13 +283,18 @@ def find_blockers(
         role: The agent's role, for the remedies.
         owner: The application's role, for the remedies.
         dumped: Whether the change goes back to a dump.
+        application_roles: As which it logs in, where the operator said so.
     """
     found: list[Finding] = []
     if not OLDEST <= seen.major <= NEWEST:
         found.append(VERSION.found(version=seen.version))
     found += _names(seen, change, names, dumped=dumped)
     found += _rights(seen, role, owner)
-    found += _contents(seen, change, final=final)
+    if final:
+        found += _any_sessions(seen.sessions, Severity.STRICT)
+    else:
+        found += _sessions(seen.sessions, role, owner, application_roles)
+    found += _contents(seen, change)
     found += _room(seen, change, way_back, role)
     found += [
         PROGRAM.found(program=program, found=version or "-", major=seen.major)
@@ -298,6 +343,8 @@ def _rights(seen: Survey, role: str, owner: str) -> list[Finding]:
     if not rights.owner_exists:
         found.append(NO_OWNER.found(owner=owner))
     found += [NOT_MEMBER.found(owner=name, role=role) for name in rights.lacking]
+    if not rights.stats:
+        found.append(HIDDEN.found(role=role))
     if not rights.signal:
         found.append(NO_SIGNAL.found(owner=owner, role=role))
     found += [
@@ -307,17 +354,57 @@ def _rights(seen: Survey, role: str, owner: str) -> list[Finding]:
     return found
 
 
-def _contents(seen: Survey, change: ChangeRef, *, final: bool) -> list[Finding]:
+def _sessions(
+    sessions: Sequence[SessionsSeen], role: str, owner: str, application_roles: Sequence[str]
+) -> list[Finding]:
+    """Judge sessions while the application runs; its own end when it is stopped."""
+    strangers = [seen for seen in sessions if seen.role not in (application_roles or (owner,))]
     found: list[Finding] = []
-    for database, sessions in _grouped(seen.sessions).items():
-        found.append(
-            SESSIONS.found(
-                Severity.STRICT if final else Severity.ADVISORY,
+    by_role: dict[tuple[str, str], list[SessionsSeen]] = {}
+    for seen in strangers:
+        by_role.setdefault((seen.database, seen.role), []).append(seen)
+    ended: list[SessionsSeen] = []
+    for (database, whose), group in by_role.items():
+        kinds = []
+        if not group[0].endable:
+            kinds.append(OF_SUPERUSERS if group[0].superuser else OF_OTHERS)
+        # A superuser gets in whatever is granted, and we ourselves are no application.
+        if not application_roles and not group[0].superuser and whose != role:
+            kinds.append(WHOSE)
+        if not kinds:
+            ended += group
+        found += [
+            kind.found(
                 database=database,
-                count=sum(number for _database, _name, number in sessions),
-                applications=", ".join(f"{name} ({number})" for _d, name, number in sessions),
+                whose=whose,
+                role=role,
+                owner=owner,
+                count=sum(seen.number for seen in group),
+                applications=_programs_of(group),
             )
+            for kind in kinds
+        ]
+    return found + _any_sessions(ended, Severity.ADVISORY)
+
+
+def _any_sessions(sessions: Sequence[SessionsSeen], severity: Severity) -> list[Finding]:
+    return [
+        SESSIONS.found(
+            severity,
+            database=database,
+            count=sum(seen.number for seen in group),
+            applications=_programs_of(group),
         )
+        for database, group in _grouped(sessions).items()
+    ]
+
+
+def _programs_of(group: Sequence[SessionsSeen]) -> str:
+    return ", ".join(f"{seen.program} ({seen.number}, {seen.role})" for seen in group)
+
+
+def _contents(seen: Survey, change: ChangeRef) -> list[Finding]:
+    found: list[Finding] = [KEPT_ALTERED.found(database=name) for name in seen.kept_altered]
     for database, prepared in _grouped(seen.prepared).items():
         gids = ", ".join(gid for _database, gid in prepared)
         found.append(PREPARED.found(database=database, count=len(prepared), transactions=gids))

@@ -30,7 +30,14 @@ from ncen_updater.databases.postgresql.blockers import find_blockers
 from ncen_updater.databases.postgresql.carrying import digest_of, survey_contents
 from ncen_updater.databases.postgresql.catalogue import read_databases, server_major
 from ncen_updater.databases.postgresql.cloning import Cloning
-from ncen_updater.databases.postgresql.connection import Connection, Limits, Server, rows, run
+from ncen_updater.databases.postgresql.connection import (
+    Connection,
+    Limits,
+    Server,
+    rows,
+    run,
+    translated,
+)
 from ncen_updater.databases.postgresql.control import (
     Control,
     Event,
@@ -48,15 +55,23 @@ from ncen_updater.databases.postgresql.errors import LossUnknown, SetIncomplete
 from ncen_updater.databases.postgresql.fence import Fencing
 from ncen_updater.databases.postgresql.fingerprint import fingerprint
 from ncen_updater.databases.postgresql.migrating import Migrating
-from ncen_updater.databases.postgresql.naming import in_place, next_name, parse_marker, prev_name
+from ncen_updater.databases.postgresql.naming import (
+    in_place,
+    kept_name,
+    next_name,
+    parse_marker,
+    prev_name,
+)
 from ncen_updater.databases.postgresql.orphans import find_orphans
 from ncen_updater.databases.postgresql.planning import copies, make_plan
 from ncen_updater.databases.postgresql.programs import DUMP_AND_RESTORE, program_for
 from ncen_updater.databases.postgresql.rehearsing import Rehearsing
 from ncen_updater.databases.postgresql.sessions import Sessions
+from ncen_updater.databases.postgresql.setting_aside import forget_set_aside, read_set_aside
 from ncen_updater.databases.postgresql.statistics import refresh_statistics
 from ncen_updater.databases.postgresql.survey import survey
 from ncen_updater.databases.postgresql.swap import Swap
+from ncen_updater.databases.postgresql.versions import forget
 from ncen_updater.findings import Finding
 from ncen_updater.progress import Progress, Silent
 
@@ -178,6 +193,7 @@ class PostgresEngine(DatabaseEngine):
             role=self._settings.user,
             owner=self._settings.owner,
             dumped=dumped,
+            application_roles=self._settings.application_roles,
         )
 
     def evidence(self, change: ChangeRef) -> Evidence:
@@ -314,6 +330,11 @@ class PostgresEngine(DatabaseEngine):
     def orphans(self, plan: CopyPlan) -> tuple[Finding, ...]:
         """See :meth:`DatabaseEngine.orphans`."""
         return tuple(find_orphans(self._server, plan))
+
+    def set_aside(self) -> tuple[Finding, ...]:
+        """See :meth:`DatabaseEngine.set_aside`."""
+        with self._server.facts() as connection:
+            return read_set_aside(connection, self._physical)
 
     def address(self, role: Role, name: str, change: ChangeRef) -> str:
         """See :meth:`DatabaseEngine.address`; sessions take on the application's role at once."""
@@ -464,6 +485,10 @@ class PostgresEngine(DatabaseEngine):
         self._migrating.take_as(change, target)
         self._swap.take_as(change, closes)
 
+    def before_commit(self, change: ChangeRef) -> None:
+        """See :meth:`DatabaseEngine.before_commit`."""
+        self._swap.before_commit(change)
+
     def record_commit(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.record_commit`."""
         self._swap.record_commit(change)
@@ -491,12 +516,23 @@ class PostgresEngine(DatabaseEngine):
             record = read_record(connection, change_id, events)
         if record is not None and record.event is Event.TOUCHED:
             raise WayBackNeeded(database=", ".join(self._physical.values()))
+        with translated(", ".join(self._physical.values())):
+            self._swap.keep_written(change_id)
         with self._server.facts(statement_s=self._limits.long_s) as connection:
             run(connection, "SET lock_timeout = 0")
             self._cloning.clear(connection)
             for physical in self._physical.values():
                 drop_database(connection, prev_name(physical, change_id), self._limits.terminate_s)
+            forget(connection, [prev_name(name, change_id) for name in self._physical.values()])
         self._dumps.remove(change_id)
+
+    def drop_set_aside(self, change_id: str) -> None:
+        """See :meth:`DatabaseEngine.drop_set_aside`."""
+        with self._server.facts(statement_s=self._limits.long_s) as connection:
+            run(connection, "SET lock_timeout = 0")
+            for physical in self._physical.values():
+                drop_database(connection, kept_name(physical, change_id), self._limits.terminate_s)
+            forget_set_aside(connection, change_id)
 
     @staticmethod
     def _is_dump(plan: CopyPlan) -> bool:

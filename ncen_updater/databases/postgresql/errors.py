@@ -1,13 +1,14 @@
-"""Errors of the PostgreSQL adapter. Codes 4101 to 4119 and 4025 to 4029; findings from 4120."""
+"""Errors of the PostgreSQL adapter. Codes 4101-4119, 4020, 4025-4029; its findings from 4120."""
 
 from __future__ import annotations
 
-from ncen_updater.databases.errors import CopyFailed, DatabaseError, FenceFailed
+from ncen_updater.databases.errors import CopyFailed, CutOverFailed, DatabaseError, FenceFailed
 from ncen_updater.errors import ExitCode
 from ncen_updater.i18n import N_
 
 __all__ = [
     "AttributesDiffer",
+    "DatabaseOpened",
     "DumpFailed",
     "DumpsUnreadable",
     "LossUnknown",
@@ -28,6 +29,20 @@ class PreparedTransactions(FenceFailed):
     code = "NU-4101"
     what = N_("{count} prepared transactions are open in {database}.")
     remedy = N_("End each of them: COMMIT PREPARED or ROLLBACK PREPARED with the name shown.")
+
+
+class DatabaseOpened(CutOverFailed):
+    """Somebody was in what the change had closed, or may have been; nothing was cut over."""
+
+    code = "NU-4020"
+    what = N_(
+        "While {database} was closed for the change, somebody opened it or altered its owner, "
+        "rights or properties: records may have been entered that the change would lose."
+    )
+    remedy = N_(
+        "Ask the database administrators who did ALTER DATABASE or GRANT on it, let them leave it "
+        "alone for the time of the change, and begin again."
+    )
 
 
 class SetIncomplete(DatabaseError):

@@ -21,18 +21,34 @@ from ncen_updater.databases.postgresql.connection import (
 from ncen_updater.databases.postgresql.control import Control, Fence, read_fences
 from ncen_updater.databases.postgresql.errors import PreparedTransactions, SetIncomplete
 from ncen_updater.databases.postgresql.quoting import identifier
+from ncen_updater.databases.postgresql.versions import (
+    expect,
+    expected,
+    forget,
+    mark_opened,
+    opened,
+    renew,
+)
 
 __all__ = ["Fencing", "end_sessions", "restore_statement", "set_fences"]
 
 logger = logging.getLogger(__name__)
 
-# Autovacuum gives way by itself, and only superusers may end it.
+# Autovacuum has no role, gives way by itself, and only superusers may end it. Role and program are
+# what the server shows to everybody; backend_type and state it hides from most.
 _SESSIONS = (
-    "SELECT pid, coalesce(nullif(application_name, ''), backend_type), datname"
-    " FROM pg_stat_activity WHERE datname = ANY(%s) AND pid <> pg_backend_pid()"
-    " AND backend_type <> 'autovacuum worker'"
+    "SELECT pid, coalesce(nullif(application_name, ''), '-') || ' of ' || coalesce(usename, '-'),"
+    " datname FROM pg_stat_activity"
+    " WHERE datname = ANY(%s) AND pid <> pg_backend_pid() AND usesysid IS NOT NULL"
+)
+_STRANGERS = (
+    "SELECT DISTINCT datname FROM pg_stat_activity"
+    " WHERE datname = ANY(%s) AND pid <> pg_backend_pid() AND usename <> current_user"
 )
 WAIT_MS = 2_000
+# Sessions that we may not end may be about to end by themselves.
+HOPE_S = 2.0
+POLL_S = 0.05
 
 
 def end_sessions(connection: Connection, databases: Sequence[str], limit_s: float) -> None:
@@ -41,7 +57,7 @@ def end_sessions(connection: Connection, databases: Sequence[str], limit_s: floa
     Raises:
         FenceFailed: If some stay; their names are in the detail.
     """
-    deadline = time.monotonic() + limit_s
+    begin = time.monotonic()
     reasons: dict[int, str] = {}
     while found := rows(connection, _SESSIONS, [list(databases)]):
         for pid, _name, _database in found:
@@ -50,13 +66,15 @@ def end_sessions(connection: Connection, databases: Sequence[str], limit_s: floa
             except psycopg.errors.InsufficientPrivilege as error:
                 reasons[pid] = str(error).strip()
         left = rows(connection, _SESSIONS, [list(databases)])
-        hopeless = bool(left) and all(pid in reasons for pid, _name, _database in left)
-        if left and (hopeless or time.monotonic() > deadline):
+        hopeless = all(pid in reasons for pid, _name, _database in left)
+        if left and time.monotonic() - begin > (min(HOPE_S, limit_s) if hopeless else limit_s):
             detail = "; ".join(
                 f"{name} (process {pid}) {reasons.get(pid, '')}".strip() for pid, name, _ in left
             )
             names = ", ".join(sorted({database for _pid, _name, database in left}))
             raise FenceFailed(count=len(left), database=names, detail=detail)
+        if left:
+            time.sleep(POLL_S)
 
 
 def restore_statement(database: str, fence: Fence) -> str:
@@ -106,6 +124,10 @@ class Fencing:
         ):
             self._require_ours(connection, change)
             found = read_databases(connection)
+            known = [name for name in read_fences(connection) if name in self._databases]
+            # What an agent of before closed, or left behind, has no version.
+            said = expected(connection, self._databases).items()
+            forget(connection, [name for name, (by, _) in said if by != change.id])
             for database in self._databases:
                 row = found.get(database)
                 if row is None or not row.valid:
@@ -119,6 +141,8 @@ class Fencing:
                     [database, change.id, row.allow, row.limit],
                 )
                 run(connection, f"ALTER DATABASE {identifier(database)} ALLOW_CONNECTIONS false")
+            renew(connection, known, opened(self._server, connection, known))
+            expect(connection, change, [name for name in self._databases if name not in known])
         with self._server.facts() as connection:
             self._clear(connection)
 
@@ -133,6 +157,8 @@ class Fencing:
             self._require_ours(connection, change)
             if not self._stands(connection):
                 return False
+            strangers = rows(connection, _STRANGERS, [list(self._databases)])
+            mark_opened(connection, [name for (name,) in strangers])
             self._clear(connection)
             return True
 
@@ -181,3 +207,4 @@ class Fencing:
                 if database in self._databases and database in existing:
                     run(connection, restore_statement(database, fence))
                     run(connection, "DELETE FROM public.fences WHERE database = %s", [database])
+            forget(connection, self._databases)

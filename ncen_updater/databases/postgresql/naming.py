@@ -16,9 +16,11 @@ __all__ = [
     "is_change_id",
     "is_committed",
     "is_copy_of",
+    "kept_name",
     "live_comment",
     "next_name",
     "original_comment",
+    "parse_kept",
     "parse_marker",
     "parse_name",
     "prev_name",
@@ -28,6 +30,7 @@ MAX_NAME_BYTES = 63  # NAMEDATALEN - 1; the server cuts a longer name with no mo
 
 _CHANGE = "[a-z2-7]{8}"
 _NAME = re.compile(rf"^(?P<physical>.+)__(?P<role>next|prev)_(?P<change>{_CHANGE})$")
+_KEPT = re.compile(rf"^(?P<physical>.+)__kept_(?P<change>{_CHANGE})$")
 _MARKER = re.compile(
     r"\n?\[ncen-updater release=(?P<release>\S+) generation=(?P<generation>\d+) "
     r"change=(?P<change>\S+?)(?P<committed> committed)?\]$"
@@ -43,6 +46,20 @@ def next_name(physical: str, change_id: str) -> str:
 def prev_name(physical: str, change_id: str) -> str:
     """Name of the previous database."""
     return f"{physical}__prev_{change_id}"
+
+
+def kept_name(physical: str, change_id: str) -> str:
+    """Name of what was live and is set aside: nothing drops it but a person's word."""
+    return f"{physical}__kept_{change_id}"
+
+
+def parse_kept(datname: str, names: Mapping[str, str]) -> tuple[str, str] | None:
+    """Return (change id, logical name) of a database that was set aside, None for any other."""
+    match = _KEPT.match(datname)
+    logical = {physical: name for name, physical in names.items()}
+    if match is None or match["physical"] not in logical:
+        return None
+    return match["change"], logical[match["physical"]]
 
 
 def is_change_id(text: str) -> bool:

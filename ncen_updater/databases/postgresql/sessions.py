@@ -12,12 +12,12 @@ from ncen_updater.databases.postgresql.at_work import AtWork
 from ncen_updater.databases.postgresql.connection import (
     Connection,
     Server,
-    Visitor,
     rows,
     run,
     translated,
 )
 from ncen_updater.databases.postgresql.naming import database_name, in_place
+from ncen_updater.databases.postgresql.visiting import Visitor
 
 __all__ = ["Sessions"]
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ncen_updater.databases.base import ChangeRef
 from ncen_updater.databases.postgresql.carrying import judge, survey_contents
@@ -23,8 +24,9 @@ from ncen_updater.databases.postgresql.programs import (
     find_program,
     program_version,
 )
+from ncen_updater.databases.postgresql.versions import altered
 
-__all__ = ["Rights", "Space", "Survey", "survey"]
+__all__ = ["Rights", "SessionsSeen", "Space", "Survey", "survey"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Rights:
     """What the agent's role may do.
 
     Attributes:
+        stats: Whether it sees what the sessions of other roles do.
         lacking: Owner roles that it cannot act as.
         unset: (database, role, setting) that it may not write.
         owner_exists: Whether the application's role is there.
@@ -43,6 +46,24 @@ class Rights:
     owner_exists: bool = True
     lacking: tuple[str, ...] = ()
     unset: tuple[tuple[str, str, str], ...] = ()
+    stats: bool = True
+
+
+class SessionsSeen(NamedTuple):
+    """Sessions of one role and one program in one database.
+
+    Attributes:
+        number: How many.
+        superuser: Whether the role is one: then no grant keeps it out.
+        endable: Whether the agent may end them.
+    """
+
+    database: str
+    role: str
+    program: str
+    number: int
+    superuser: bool = False
+    endable: bool = True
 
 
 @dataclass(frozen=True)
@@ -65,7 +86,7 @@ class Survey:
     Attributes:
         sizes: Bytes, by logical name, of those that exist.
         methods: How each would be copied, by logical name.
-        sessions: (database, application, number).
+        kept_altered: Kept databases that the change would copy and that somebody opened since.
         prepared: (database, name of the transaction).
         slots: (database, slot).
         subscriptions: (database, subscription).
@@ -82,20 +103,28 @@ class Survey:
     space: Space
     sizes: Mapping[str, int] = field(default_factory=dict)
     methods: Mapping[str, str] = field(default_factory=dict)
-    sessions: Sequence[tuple[str, str, int]] = ()
+    sessions: Sequence[SessionsSeen] = ()
     prepared: Sequence[tuple[str, str]] = ()
     slots: Sequence[tuple[str, str]] = ()
     subscriptions: Sequence[tuple[str, str]] = ()
     collations: Sequence[tuple[str, str, str]] = ()
     programs: Sequence[tuple[str, int | None]] = ()
     uncarried: Sequence[tuple[str, str]] = ()
+    kept_altered: Sequence[str] = ()
 
 
+# Autovacuum has no role. No column is asked that the server hides; see fence.py.
 _SESSIONS = (
-    "SELECT datname, coalesce(nullif(application_name, ''), backend_type), count(*)::int"
-    " FROM pg_stat_activity WHERE datname = ANY(%s) AND pid <> pg_backend_pid()"
-    " AND backend_type NOT LIKE 'autovacuum%%' GROUP BY 1, 2 ORDER BY 1, 2"
+    "SELECT a.datname, coalesce(a.usename, '-'), coalesce(nullif(a.application_name, ''), '-'),"
+    " count(*)::int, coalesce(r.rolsuper, false), me.rolsuper OR NOT coalesce(r.rolsuper, false)"
+    " AND (pg_has_role('pg_signal_backend', 'USAGE') OR pg_has_role(a.usesysid, 'USAGE'))"
+    " FROM pg_stat_activity a LEFT JOIN pg_roles r ON r.oid = a.usesysid"
+    " JOIN pg_roles me ON me.rolname = current_user"
+    " WHERE a.datname = ANY(%s) AND a.pid <> pg_backend_pid() AND a.usesysid IS NOT NULL"
+    " GROUP BY 1, 2, 3, 5, 6 ORDER BY 1, 2, 3"
 )
+# One that we may not end may be about to end by itself: asked again that long.
+PASSING_S, POLL_S = 1.0, 0.05
 _UNSET_ROLES = (
     "SELECT d.datname, r.rolname, split_part(c, '=', 1) FROM pg_db_role_setting s"
     " JOIN pg_database d ON d.oid = s.setdatabase JOIN pg_roles r ON r.oid = s.setrole,"
@@ -163,7 +192,8 @@ def survey(
             methods={
                 n: choose_method(major, size, wanted, clone=n in clone) for n, size in sizes.items()
             },
-            sessions=_all(connection, _SESSIONS, live),
+            sessions=_sessions(connection, live),
+            kept_altered=altered(connection, sources.values()) if change.source else (),
             prepared=_all(
                 connection,
                 "SELECT database, gid FROM pg_prepared_xacts WHERE database = ANY(%s) ORDER BY 2",
@@ -204,6 +234,15 @@ def _uncarried(server: Server, live: list[str]) -> list[tuple[str, str]]:
     return found
 
 
+def _sessions(connection: Connection, live: list[str]) -> list[SessionsSeen]:
+    deadline = time.monotonic() + PASSING_S
+    while True:
+        found = [SessionsSeen(*row) for row in _all(connection, _SESSIONS, live)]
+        if all(seen.endable for seen in found) or time.monotonic() > deadline:
+            return found
+        time.sleep(POLL_S)
+
+
 def _size(connection: Connection, row: DatabaseRow) -> int | None:
     """Return the bytes of a database, None where we may not know them."""
     found = rows(
@@ -237,9 +276,10 @@ def _rights(
     databases: Mapping[str, DatabaseRow],
     live: list[str],
 ) -> Rights:
-    superuser, createdb, signal = rows(
+    superuser, createdb, signal, stats = rows(
         connection,
-        "SELECT rolsuper, rolcreatedb, pg_has_role(current_user, 'pg_signal_backend', 'USAGE')"
+        "SELECT rolsuper, rolcreatedb, pg_has_role(current_user, 'pg_signal_backend', 'USAGE'),"
+        " pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')"
         " FROM pg_roles WHERE rolname = current_user",
     )[0]
     exists = bool(rows(connection, "SELECT FROM pg_roles WHERE rolname = %s", [owner]))
@@ -261,7 +301,7 @@ def _rights(
     granted = "has_parameter_privilege(split_part(c, '=', 1), 'SET')" if major >= 15 else "false"
     unset = _all(connection, roles, live)
     unset += _all(connection, _UNSET_PARAMETERS.format(granted=granted), live)
-    return Rights(superuser, createdb, signal, exists, tuple(lacking), tuple(sorted(unset)))
+    return Rights(superuser, createdb, signal, exists, tuple(lacking), tuple(sorted(unset)), stats)
 
 
 def _programs(major: int, bin_directory: Path | None) -> list[tuple[str, int | None]]:

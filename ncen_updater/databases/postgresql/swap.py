@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 import psycopg
 
@@ -16,8 +18,9 @@ from ncen_updater.databases.errors import (
     FenceFailed,
     OfficersWereIn,
 )
+from ncen_updater.databases.postgresql import reading
 from ncen_updater.databases.postgresql.attributes import carry_over, read_attributes
-from ncen_updater.databases.postgresql.barring import bar, unbar
+from ncen_updater.databases.postgresql.barring import admit_only, bar, take_grants, unbar
 from ncen_updater.databases.postgresql.catalogue import DatabaseRow, read_databases
 from ncen_updater.databases.postgresql.connection import Connection, Server, run, translated
 from ncen_updater.databases.postgresql.control import (
@@ -27,11 +30,16 @@ from ncen_updater.databases.postgresql.control import (
     Record,
     is_recorded,
     read_fences,
+    read_moment,
     read_record,
     read_standing,
     settled,
 )
-from ncen_updater.databases.postgresql.errors import SetIncomplete, WayBackMissing
+from ncen_updater.databases.postgresql.errors import (
+    DatabaseOpened,
+    SetIncomplete,
+    WayBackMissing,
+)
 from ncen_updater.databases.postgresql.evidence import is_later
 from ncen_updater.databases.postgresql.fence import (
     Fencing,
@@ -44,6 +52,7 @@ from ncen_updater.databases.postgresql.naming import (
     in_place,
     is_committed,
     is_copy_of,
+    kept_name,
     live_comment,
     next_name,
     original_comment,
@@ -51,6 +60,9 @@ from ncen_updater.databases.postgresql.naming import (
     prev_name,
 )
 from ncen_updater.databases.postgresql.quoting import identifier, literal
+from ncen_updater.databases.postgresql.setting_aside import Counts, write_set_aside
+from ncen_updater.databases.postgresql.versions import altered, expect, forget, opened, renew
+from ncen_updater.databases.postgresql.visiting import Visitor
 
 __all__ = ["Swap"]
 
@@ -79,6 +91,7 @@ class Swap:
         self._control = control
         self._fencing = fencing
         self._names = names
+        self._visitor = Visitor(server)
 
     def state(self, change: ChangeRef) -> Record | None:
         """Return the last row of the control database about the change's swap."""
@@ -94,6 +107,8 @@ class Swap:
                 _require_earlier(read_databases(connection), self._names.values(), change)
                 self._control.write(connection, change, Event.TOUCHED)
                 bar(connection, change, self._names.values())
+                self._require_untouched(connection)
+                renew(connection, self._names.values(), ())
 
     def cut_over(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.cut_over`."""
@@ -112,6 +127,39 @@ class Swap:
             raise CutOverFailed(detail=f"opened or replaced since they were copied: {names}")
         self._commit(change, Event.OVER, self._over)
 
+    def before_commit(self, change: ChangeRef) -> None:
+        """See :meth:`DatabaseEngine.before_commit`: what was live before is still as it was."""
+        with settled(self._server) as connection:
+            found = altered(connection, self._previous(change))
+        if found:
+            raise DatabaseOpened(database=", ".join(found))
+
+    def keep_written(self, change_id: str) -> bool:
+        """Set aside previous databases that somebody opened; whether it was so.
+
+        What was entered there since the cut-over is nowhere else.
+        """
+        previous = [prev_name(live, change_id) for live in self._names.values()]
+        with self._server.facts() as connection:
+            if not altered(connection, previous):
+                return False
+            for name in sorted({*previous} & {*read_databases(connection)}):
+                run(connection, f"ALTER DATABASE {identifier(name)} ALLOW_CONNECTIONS false")
+            end_sessions(connection, previous, self._server.limits.terminate_s)
+        with self._control.transaction(lock_s=self._server.limits.lock_s) as connection:
+            existing = read_databases(connection)
+            written = altered(connection, previous)
+            for live in sorted(self._names.values()):
+                name = prev_name(live, change_id)
+                if name in existing and existing[name].valid:
+                    _rename(connection, name, kept_name(live, change_id))
+            forget(connection, previous)
+            write_set_aside(connection, change_id, dict.fromkeys(written))
+        return True
+
+    def _previous(self, change: ChangeRef) -> list[str]:
+        return [prev_name(live, change.id) for live in self._names.values()]
+
     def record_commit(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.record_commit`: a row and the comments, in one transaction."""
         self._control.ensure()
@@ -127,10 +175,32 @@ class Swap:
             said = all(mark is not None and mark.change == change.id for mark in marks)
             if not (said if record is None else record.event is Event.OVER):
                 raise CutOverFailed(detail=f"{change.id} is not cut over")
+            self._admit_all(connection, change, found, known=record is not None)
             for row in rows:
                 _comment(connection, row.name, committed_comment(row.comment))
             if not is_recorded(connection, change.id):
                 self._control.write(connection, change, Event.COMMITTED)
+
+    def _admit_all(
+        self,
+        connection: Connection,
+        change: ChangeRef,
+        found: Mapping[str, DatabaseRow],
+        *,
+        known: bool,
+    ) -> None:
+        """Let everybody connect again who could before the cut-over."""
+        if known or all(is_committed(found[n].comment, change.id) for n in self._names.values()):
+            unbar(connection, self._names.values())
+            return
+        # What was granted was lost with the control database; what was live before has it, too.
+        for live in sorted(self._names.values()):
+            previous = prev_name(live, change.id)
+            if previous in found:
+                grants = read_attributes(connection, previous).grants
+                carry_over(
+                    connection, replace(read_attributes(connection, live), grants=grants), live
+                )
 
     def cut_back(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.cut_back`."""
@@ -140,7 +210,35 @@ class Swap:
         if record.event is Event.TOUCHED and not in_place(change):
             return
         self._fencing.fence(change)
-        self._commit(change, Event.BACK, self._back)
+        counts = self._younger(change) if record.event is Event.OVER else {}
+        self._commit(change, Event.BACK, functools.partial(self._back, counts))
+
+    def _younger(self, change: ChangeRef) -> Counts:
+        """Count by database and table what was written since the cut-over; None where unknown.
+
+        The application's own writes at its start are among it: a row does not say who wrote it.
+        """
+        counts: dict[str, dict[str, int] | None] = {}
+        with self._server.facts() as connection:
+            moment = read_moment(connection, change.id)
+        for live in sorted(self._names.values()):
+            connection = self._visitor.open(
+                live, guard=True, purpose=change.id, statement_s=self._server.limits.long_s
+            )
+            try:
+                reading.read_only(connection)
+                found = reading.younger_by_table(connection, moment)
+            except psycopg.OperationalError as error:  # the server is gone: asked anew
+                raise DatabaseError(database=live, detail=str(error).strip()) from error
+            except psycopg.Error as error:
+                # A table that we may not read must not keep the site from going back.
+                logger.warning("%s: rows cannot be counted: %s", live, str(error).strip())
+                found = None
+            finally:
+                connection.close()
+            if found is None or found:
+                counts[live] = found
+        return counts
 
     # ---- inside the transaction ------------------------------------------------------------------
 
@@ -158,6 +256,8 @@ class Swap:
             if row.allow or live not in fences:
                 raise CutOverFailed(detail=f"{live} was opened or replaced since it was copied")
             fence = fences[live]
+            # What a change took that was torn before its commit, and whose agent did not come back.
+            unbar(connection, [live])
             attributes = read_attributes(connection, live)
             comment = live_comment(found[live].comment, change)
             # Frozen with the limit it had, so that going back finds it as it was.
@@ -167,7 +267,20 @@ class Swap:
             _rename(connection, candidate, live)
             carry_over(connection, attributes, live)
             run(connection, restore_statement(live, fence))
+            admit_only(connection, change, live, self._server.settings.admitted)
             _comment(connection, live, comment)
+        self._require_untouched(connection)
+        expect(connection, change, self._previous(change))
+
+    def _require_untouched(self, connection: Connection) -> None:
+        """Refuse where somebody opened what was closed; after this transaction altered it.
+
+        Raises:
+            DatabaseOpened: With the names.
+        """
+        found = opened(self._server, connection, self._names.values())
+        if found:
+            raise DatabaseOpened(database=", ".join(found))
 
     def _over_in_place(self, connection: Connection, change: ChangeRef) -> None:
         record = read_record(connection, change.id, _SWAPS)
@@ -180,20 +293,33 @@ class Swap:
         for _name, live in sorted(self._names.items()):
             row = _require(found, live)
             run(connection, restore_statement(live, fences.get(live, OPEN)))
+            admit_only(connection, change, live, self._server.settings.admitted)
             _comment(connection, live, live_comment(row.comment, change))
+        self._require_untouched(connection)
+        expect(connection, change, self._previous(change))
 
-    def _back(self, connection: Connection, change: ChangeRef) -> None:
+    def _back(self, counts: Counts, connection: Connection, change: ChangeRef) -> None:
         found = read_databases(connection)
         _require_uncommitted(connection, found, self._names.values(), change)
         record = read_record(connection, change.id, _SWAPS)
         fences = dict(read_fences(connection))
         if record is not None and record.event is Event.OVER:
             fences.update(record.fences)
+        for live in sorted(self._names.values()):
+            _require(found, live)
+            closed = Fence(allow=False, limit=fences.get(live, OPEN).limit)
+            run(connection, restore_statement(live, closed))
+        # What somebody wrote who is not the change must not be dropped with its copies.
+        entered = dict.fromkeys(opened(self._server, connection, self._names.values()))
+        counts = {**entered, **counts}
+        name_of = kept_name if counts else next_name
         if in_place(change):
             unbar(connection, self._names.values())
+        else:
+            for live in self._names.values():  # goes with the set; what was live has its own
+                take_grants(connection, live)
         for _name, live in sorted(self._names.items()):
-            candidate, previous = next_name(live, change.id), prev_name(live, change.id)
-            _require(found, live)
+            candidate, previous = name_of(live, change.id), prev_name(live, change.id)
             kept = found.get(previous)
             if kept is None or not kept.valid:
                 raise WayBackMissing(database=live)
@@ -207,6 +333,10 @@ class Swap:
             run(connection, restore_statement(live, Fence(allow=False, limit=fence.limit)))
             _comment(connection, live, original_comment(kept.comment))
             set_fences(connection, change, {live: fence})
+        forget(connection, self._previous(change))
+        expect(connection, change, self._names.values())
+        if counts:
+            write_set_aside(connection, change.id, counts)
 
     # ---- what people did by hand -----------------------------------------------------------------
 
@@ -290,6 +420,7 @@ class Swap:
                             "DELETE FROM public.fences WHERE database = ANY(%s)",
                             [list(self._names.values())],
                         )
+                        forget(connection, self._names.values())
             except (*_RETRIED, FenceFailed) as error:
                 if attempt == ATTEMPTS:
                     raise CutOverFailed(detail=str(error).strip()) from error

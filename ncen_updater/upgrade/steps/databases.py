@@ -14,6 +14,7 @@ from ncen_updater.databases.migrations.planner import Back, plan_way_back, way_t
 from ncen_updater.databases.side_by_side import side_by_side
 from ncen_updater.i18n import N_, Text
 from ncen_updater.release.manifest import When
+from ncen_updater.upgrade.aside import note_kept
 from ncen_updater.upgrade.context import StepContext
 from ncen_updater.upgrade.errors import ChecksFailed, NotAsKept, RecordsWouldBeLost
 from ncen_updater.upgrade.fingerprints import (
@@ -235,6 +236,7 @@ class Migrate(Step):
         """In place: bring the copy back. Otherwise the candidates go with the undo of the copy."""
         if context.ref.strategy is Strategy.IN_PLACE:
             context.site.engine.cut_back(context.ref)
+            note_kept(context.site, context.journal, context.change.id)
 
 
 class CutOver(Step):
@@ -259,8 +261,9 @@ class CutOver(Step):
         return context.site.engine.evidence(context.ref).swapped
 
     def undo(self, context: StepContext) -> None:
-        """Cut back."""
+        """Cut back; what may hold somebody's records is kept, and told."""
         context.site.engine.cut_back(context.ref)
+        note_kept(context.site, context.journal, context.change.id)
 
     def undone(self, context: StepContext) -> bool:
         """The catalogue does not carry the marker."""

@@ -27,7 +27,8 @@ LIMITS = Limits(connect_s=5, lock_s=8, statement_s=30, long_s=60, terminate_s=10
 CHANGE = ChangeRef("abcdefgh", 2, Strategy.COPY, "3.3.0")
 IN_PLACE = ChangeRef("abcdefgh", 2, Strategy.IN_PLACE, "3.3.0")
 
-Snapshot = dict[str, tuple[Attributes, int, bool, str | None, dict[str, TableDigest]]]
+Seen = tuple[Attributes, int, bool, str | None, dict[str, TableDigest]]
+Snapshot = dict[str, Seen]
 
 
 @dataclass
@@ -72,7 +73,8 @@ class Site:
             self.sql("postgres", f"CREATE ROLE {quoted(role)} LOGIN")
         self.sql(
             "postgres",
-            f"CREATE ROLE {AGENT} LOGIN CREATEDB IN ROLE {OWNER}, pg_signal_backend",
+            f"CREATE ROLE {AGENT} LOGIN CREATEDB IN ROLE {OWNER}, pg_signal_backend,"
+            " pg_read_all_stats",
         )
         if self.user == AGENT:
             # So that the agent may carry over the settings of roles.

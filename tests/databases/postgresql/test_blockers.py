@@ -38,7 +38,7 @@ def test_sessions(site: Site) -> None:
     with psycopg.connect(conninfo, application_name="reports"):
         before, after = look(site)["NU-4120"], look(site, final=True)["NU-4120"]
     assert (before.severity, after.severity) == (Severity.ADVISORY, Severity.STRICT)
-    assert "reports (1)" in str(after.what)
+    assert "reports (1, postgres)" in str(after.what)
 
 
 @NEWEST

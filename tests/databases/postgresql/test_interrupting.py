@@ -17,8 +17,8 @@ import pytest
 from ncen_updater.databases.base import MigrationSet, Role
 from ncen_updater.databases.errors import MigrationFailed
 from ncen_updater.databases.migrations.dialect import PostgresDialect
-from ncen_updater.databases.postgresql.connection import Visitor
 from ncen_updater.databases.postgresql.errors import SetIncomplete
+from ncen_updater.databases.postgresql.visiting import Visitor
 from ncen_updater.i18n import Text
 from ncen_updater.progress import Silent
 from ncen_updater.upgrade.errors import Interrupted

@@ -18,6 +18,7 @@ from ncen_updater.databases.errors import (
     OfficersWereIn,
 )
 from ncen_updater.databases.postgresql import control, orphans
+from ncen_updater.databases.postgresql.attributes import Grant
 from ncen_updater.databases.postgresql.naming import live_comment, next_name, prev_name
 from ncen_updater.databases.postgresql.planning import choose_oid
 from ncen_updater.progress import Silent
@@ -25,6 +26,8 @@ from tests.databases.postgresql.site import (
     CHANGE,
     IN_PLACE,
     NEWEST,
+    OWNER,
+    Seen,
     Site,
     need_chosen_numbers,
     quoted,
@@ -60,13 +63,14 @@ def test_over_and_back_is_exact(any_site: Site) -> None:
     engine.cut_over(CHANGE)
     after = site.snapshot()
     for physical, (attributes, limit, allow, comment, digests) in before.items():
-        assert after[physical] == (attributes, limit, allow, live_comment(comment, CHANGE), digests)
+        expected = (attributes, limit, allow, live_comment(comment, CHANGE), digests)
+        assert after[physical] == barred(expected, site.user)
     assert engine.evidence(CHANGE) == Evidence(True, False, (), NAMES)
     assert engine.marker() == Marker("3.3.0", 2, CHANGE.id)
     with pytest.raises(psycopg.OperationalError, match="not currently accepting"):
         site.sql(prev_name("t_seizure", CHANGE.id), "SELECT 1")
 
-    site.sql("t_seizure", "DELETE FROM cases", "CREATE TABLE new (a int)")
+    site.sql("t_seizure", "SET ROLE ncen", "DELETE FROM cases", "CREATE TABLE new (a int)")
     engine.cut_back(CHANGE)
     engine.cut_back(CHANGE)
     assert engine.evidence(CHANGE) == Evidence(False, True, NAMES)
@@ -225,6 +229,7 @@ def test_back_to_what_was_kept(site: Site) -> None:
     engine.fence(back)
     engine.copy(back, engine.plan_copy(back), Silent())
     engine.cut_over(back)
+    engine.record_commit(back)
     after = site.snapshot()
     assert {name: seen[4] for name, seen in after.items()} == {
         name: seen[4] for name, seen in before.items()
@@ -322,11 +327,20 @@ def test_in_place_over(any_site: Site) -> None:
     after = site.snapshot()
     for physical, (attributes, limit, allow, comment, digests) in before.items():
         expected = (attributes, limit, allow, live_comment(comment, IN_PLACE), digests)
-        assert after[physical] == expected
+        assert after[physical] == barred(expected, site.user)
     assert engine.evidence(IN_PLACE) == Evidence(True, False, (), NAMES)
     engine.cut_back(IN_PLACE)
     engine.unfence(IN_PLACE)
     assert site.snapshot() == before
+
+
+def barred(seen: Seen, agent: str) -> Seen:
+    """The same between cut-over and commit: nobody but the application and the agent connects."""
+    attributes, limit, allow, comment, digests = seen
+    others = tuple(g for g in attributes.grants if g.privilege != "CONNECT")
+    ours = {Grant(OWNER, "CONNECT", False), Grant(agent, "CONNECT", False)}
+    attributes = replace(attributes, grants=tuple(sorted({*others, *ours})))
+    return (attributes, limit, allow, comment, digests)
 
 
 def lit(text: str) -> str:

@@ -91,11 +91,9 @@ class ControlledApplication(Application):
         problem = part.order_stop(timeout)
         while part.running():
             if problem or self._clock() >= deadline:
-                values: dict[str, object] = {"seconds": f"{timeout:g}", "detail": problem or None}
-                values["refused"] = bool(problem) and self._clock() < deadline
-                if part.name:
-                    raise PartStopFailed(part=part.name, **values)
-                raise StopFailed(**values)
+                raise _stop_failed(
+                    part.name, timeout, problem, refused=self._clock() < deadline and bool(problem)
+                )
             self._wait(POLL_S)
         if problem:
             logger.warning("the application stopped, but its command said: %s", problem)
@@ -139,6 +137,13 @@ class ControlledApplication(Application):
             return health
         results = tuple(ProbeResult(f"part {name}", "does not run") for name in missing)
         return replace(health, results=(*health.results, *results), missing=missing)
+
+
+def _stop_failed(name: str, seconds: float, problem: str, *, refused: bool) -> StopFailed:
+    words, detail = f"{seconds:g}", problem or None
+    if name:
+        return PartStopFailed(part=name, seconds=words, detail=detail, refused=refused)
+    return StopFailed(seconds=words, detail=detail, refused=refused)
 
 
 def attempt(action: str, argv: Sequence[str], run: Callable[[], Ended]) -> Ended:

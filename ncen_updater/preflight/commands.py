@@ -20,8 +20,13 @@ def check_commands(context: Context) -> tuple[Finding, ...]:
     if settings.adapter == "systemd":
         commands = {"systemctl": "systemctl"}
     else:
-        pairs = {"start": settings.start, "stop": settings.stop, "status": settings.status}
-        commands = {name: argv[0] for name, argv in pairs.items() if argv}
+        named = {"": settings, **{f"parts.{part.name}.": part for part in settings.parts}}
+        commands = {
+            f"{name}{act}": argv[0]
+            for name, item in named.items()
+            for act, argv in (("start", item.start), ("stop", item.stop), ("status", item.status))
+            if argv
+        }
     return tuple(
         strict(
             6308,

@@ -11,6 +11,7 @@ from ncen_updater.databases.base import Role
 from ncen_updater.errors import UpdaterError
 from ncen_updater.findings import Finding, Severity
 from ncen_updater.i18n import N_, Text
+from ncen_updater.preflight.health import parts_missing
 from ncen_updater.progress import Progress
 from ncen_updater.trust.lastview import read_last_view, view_path
 from ncen_updater.upgrade.context import Site
@@ -145,6 +146,8 @@ def _application(site: Site) -> Iterator[Finding]:
             Text(N_("The application does not run.")),
             Text(N_("Start it, or find out why it stopped, before you upgrade.")),
         )
+        return
+    yield from parts_missing(site.application)
 
 
 def _list(site: Site) -> Iterator[Finding]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import itertools
 import json
 import os
@@ -19,13 +20,14 @@ from ncen_updater.application.errors import (
     CommandFailed,
     DoorStuck,
     HealthSettingsWrong,
+    OrderUnderWay,
     StateUnknown,
     StopFailed,
 )
 from ncen_updater.application.factory import make_application
 from ncen_updater.application.process import TAIL_BYTES, minimal_environment, run
 from ncen_updater.application.systemd import SystemdApplication
-from ncen_updater.config.model import ApplicationSettings
+from ncen_updater.config.model import ApplicationSettings, PartSettings
 
 # A daemon in the worst manners: it keeps the standard output that it inherited.
 CONTROL = """\
@@ -242,7 +244,11 @@ SYSTEMCTL = """\
 #!/bin/sh
 echo "$@" >> "$NCEN_TEST_DIR/calls"
 case "$1" in
-show) echo "LoadState=$(cat $NCEN_TEST_DIR/load)"; echo "ActiveState=$(cat $NCEN_TEST_DIR/state)";;
+show) for name in load state job restarts; do
+        value=$(cat $NCEN_TEST_DIR/$name $NCEN_TEST_DIR/$name.$4 2>/dev/null | tail -n 1)
+        case $name in load) echo "LoadState=$value";; state) echo "ActiveState=$value";;
+                      job) echo "Job=$value";; restarts) echo "NRestarts=${value:-0}";; esac
+      done;;
 start) [ "$(cat $NCEN_TEST_DIR/state)" = failed ] && { echo start limit hit; exit 1; }
        echo activating > $NCEN_TEST_DIR/state;;
 stop) echo inactive > $NCEN_TEST_DIR/state;;
@@ -336,3 +342,121 @@ def test_a_door_closed_again_keeps_the_time_of_its_first_closing(tmp_path: Path)
     for _ in range(2):
         door.close()
         assert json.loads((tmp_path / "door").read_text())["since"].startswith("2026-11-24")
+
+
+def test_a_start_in_the_queue_of_systemd_is_withdrawn(
+    unit: SystemdApplication, tmp_path: Path
+) -> None:
+    """The agent that ordered it was killed; systemd would start the unit some time later."""
+    (tmp_path / "job").write_text("1234\n")
+    assert not unit.running()
+    unit.stop()
+    assert calls(tmp_path) == ["stop -- ncen.service"]
+
+
+@pytest.fixture
+def units(unit: SystemdApplication, tmp_path: Path) -> SystemdApplication:
+    """Three units: one that is asked for health, an import, and mail that waits for the opening."""
+    for name in ("import", "mail"):
+        (tmp_path / f"state.{name}.service").write_text("inactive\n")
+    settings = unit._settings.model_copy(
+        update={
+            "parts": (
+                PartSettings(name="import", unit="import.service"),
+                PartSettings(name="mail", unit="mail.service", after_open=True),
+            )
+        }
+    )
+    return SystemdApplication(settings, tmp_path / "current", systemctl=str(tmp_path / "systemctl"))
+
+
+def test_units_are_started_in_order_and_stopped_the_other_way_round(
+    units: SystemdApplication, tmp_path: Path
+) -> None:
+    units.start()
+    units.start_rest()
+    for name in ("", ".import.service", ".mail.service"):
+        (tmp_path / f"state{name}").write_text("inactive\n")
+    (tmp_path / "job").write_text("1\n")
+    units.stop()
+    assert calls(tmp_path) == [
+        "start --no-block -- ncen.service",
+        "start --no-block -- import.service",
+        "start --no-block -- mail.service",
+        "stop -- mail.service",
+        "stop -- import.service",
+        "stop -- ncen.service",
+    ]
+
+
+def test_it_runs_while_any_unit_runs(units: SystemdApplication, tmp_path: Path) -> None:
+    assert not units.running()
+    (tmp_path / "state.mail.service").write_text("deactivating\n")
+    assert units.running()
+
+
+def test_a_part_that_does_not_run_is_named_once_it_should(
+    units: SystemdApplication, tmp_path: Path
+) -> None:
+    assert units.missing(opened=False) == ("import",)
+    assert units.missing(opened=True) == ("import", "mail")
+    for name in ("import", "mail"):
+        (tmp_path / f"state.{name}.service").write_text("active\n")
+    assert units.missing(opened=True) == ()
+    (tmp_path / "state.mail.service").write_text("activating\n")
+    assert units.missing(opened=True) == ("mail",)
+
+
+def test_a_unit_that_systemd_starts_over_and_over_does_not_run_well(
+    units: SystemdApplication, tmp_path: Path
+) -> None:
+    """A worker that dies at each start is up for an instant each time."""
+    units.start()
+    restarts = tmp_path / "restarts.import.service"
+    (tmp_path / "state.import.service").write_text("active\n")
+    (tmp_path / "state").write_text("active\n")
+    assert units.missing(opened=False) == ()
+    restarts.write_text("1\n")
+    assert units.missing(opened=False) == ("import",)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"parts": [{"name": "mail"}]}, "'start', 'stop' and 'status' in the part 'mail'"),
+        ({"adapter": "systemd", "unit": "x", "parts": [{"name": "mail"}]}, "'unit' in the part"),
+        (
+            {"adapter": "systemd", "unit": "x", "parts": [{"name": "mail", "unit": "x"}]},
+            "the same unit",
+        ),
+        (
+            {
+                "adapter": "systemd",
+                "unit": "x",
+                "parts": [{"name": "mail", "unit": "y"}, {"name": "mail", "unit": "z"}],
+            },
+            "the same name",
+        ),
+    ],
+)
+def test_parts_that_cannot_be_controlled_are_refused(
+    site: Site, changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        site.settings(**changes)
+
+
+def test_an_order_waits_for_that_of_an_agent_that_is_gone(site: Site) -> None:
+    directory = os.open(site.root, os.O_RDONLY)
+    fcntl.flock(directory, fcntl.LOCK_EX)
+    times = itertools.count()
+    application = CommandApplication(
+        site.settings(), site.root / "current",
+        clock=lambda: float(next(times)), wait=lambda seconds: None,
+    )  # fmt: skip
+    for act in (application.stop, application.start):
+        with pytest.raises(OrderUnderWay):
+            act()
+    os.close(directory)
+    application.start()
+    application.stop()

@@ -25,7 +25,7 @@ from ncen_updater.upgrade.memory import Memory
 from ncen_updater.upgrade.model import Phase, StepName
 from ncen_updater.upgrade.operations import JOURNAL, Operations
 from tests.faults.full import prepared
-from tests.faults.test_scenarios import at, killed_upgrade, operations
+from tests.faults.test_scenarios import At, at, killed_upgrade, operations
 from tests.faults.trial import NEW, OLD, Trial
 from tests.support.sites import site_in_process
 
@@ -118,7 +118,9 @@ def test_a_start_does_not_outlive_a_killed_agent(trial: Trial, manners: str) -> 
 
 
 def test_an_old_application_that_somebody_starts_is_stopped_first(trial: Trial) -> None:
-    instants = {(StepName.START, Phase.BEFORE_EFFECT): lambda: run_old(trial, "start")}
+    instants: dict[At, Callable[[], None]] = {
+        (StepName.START, Phase.BEFORE_EFFECT): lambda: run_old(trial, "start")
+    }
     operations(trial, instants).upgrade()
     assert trial.judge() == NEW
     assert bad_releases(trial) == []
@@ -135,7 +137,9 @@ def test_an_old_application_in_place_of_the_new_one_is_not_held_against_it(trial
 
 
 def test_an_application_that_was_killed_is_started_once_more(trial: Trial) -> None:
-    instants = {(StepName.HEALTH, Phase.BEFORE_EFFECT): lambda: kill_server(trial)}
+    instants: dict[At, Callable[[], None]] = {
+        (StepName.HEALTH, Phase.BEFORE_EFFECT): lambda: kill_server(trial)
+    }
     operations(trial, instants).upgrade()
     assert trial.judge() == NEW
     assert bad_releases(trial) == []
@@ -195,7 +199,7 @@ def test_a_stranger_at_the_address_is_told_and_no_release_blamed(trial: Trial) -
         found[0].shutdown()
         found[0].server_close()
 
-    instants = {
+    instants: dict[At, Callable[[], None]] = {
         (StepName.START, Phase.BEFORE_EFFECT): come,
         (StepName.START, Phase.AFTER_UNDO): go,
     }
@@ -217,7 +221,7 @@ def test_going_back_waits_for_a_slow_stop_and_then_starts(trial: Trial) -> None:
         Clock().wait(seconds)
 
     site = dataclasses.replace(site_in_process(trial.demo), clock=Clock(wait=wait))
-    instants = {
+    instants: dict[At, Callable[[], None]] = {
         (StepName.STOP, Phase.BEFORE_UNDO): lambda: left.append(lambda: run_old(trial, "stop"))
     }
     before = server_pid(trial)
@@ -323,7 +327,7 @@ def test_parts_are_stopped_and_started_and_some_only_once_officers_are_in(
 
 def test_a_worker_that_dies_at_each_start_is_no_success(trial: Trial, parts: Parts) -> None:
     broken = parts.places["import"] / "broken"
-    instants = {
+    instants: dict[At, Callable[[], None]] = {
         (StepName.START, Phase.BEFORE_EFFECT): broken.touch,
         (StepName.SWITCH, Phase.BEFORE_UNDO): broken.unlink,
     }

@@ -95,6 +95,7 @@ class World:
         self.engine.plan_migrations.return_value = MigrationPlan(())
         self.application: Any = create_autospec(Application, instance=True)
         self.application.running.return_value = True
+        self.application.missing.return_value = ()
         self.application.health.return_value = Health((ProbeResult("health"),))
         self.tree = tree
         self.context = Context(
@@ -152,6 +153,11 @@ def _flip(world: World) -> None:
     path.write_text("3.2.5")
     path.chmod(0o444)
     world.change(full=True)
+
+
+def _part_without_program(world: World) -> None:
+    part = {"name": "mail", "start": ["/no/such"], "stop": ["sh"], "status": ["sh"]}
+    world.change(config=settings(world.root, parts=[part]))
 
 
 def _unhealthy(world: World) -> None:
@@ -234,6 +240,13 @@ ROWS: dict[str, tuple[Callable[[World], object], str, Severity, str]] = {
     "does not run": (
         lambda w: setattr(w.application.running, "return_value", False),
         "NU-6309", ADVISORY, "does not run",
+    ),
+    "a part that does not run": (
+        lambda w: setattr(w.application.missing, "return_value", ("worker",)),
+        "NU-6332", ADVISORY, "'worker'",
+    ),
+    "a program of a part that is not there": (
+        _part_without_program, "NU-6308", STRICT, "'parts.mail.start'",
     ),
     "not well": (_unhealthy, "NU-6310", ADVISORY, "health: down"),
     "clock an hour behind": (

@@ -54,10 +54,10 @@ def test_who_is_to_blame(first: Sign, second: Sign | None, stranger: bool) -> No
 
 
 def test_only_a_verdict_blames_the_release() -> None:
-    words = {"product": "ncen", "version": "3.3.0"}
-    unhealthy = Unhealthy(**words, seconds=1, problems="x")
+    unhealthy = Unhealthy(product="ncen", version="3.3.0", seconds=1, problems="x")
     assert blames_release(unhealthy, StepName.HEALTH)
-    assert not blames_release(NeverAnswered(**words, first="x", second="y"), StepName.HEALTH)
+    silent = NeverAnswered(product="ncen", version="3.3.0", first="x", second="y")
+    assert not blames_release(silent, StepName.HEALTH)
     assert not blames_release(AnotherAnswers(version="1", url="x"), StepName.START)
 
 

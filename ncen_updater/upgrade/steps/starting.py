@@ -107,7 +107,8 @@ def require_nobody_answers(site: Site, document: ReleaseDocument) -> bool:
         AnotherAnswers: If it tells a version.
     """
     settings = site.config.application
-    health = site.application.health(_expectation(document))
+    # Without further requests: where nobody listens, each might take its whole time.
+    health = site.application.health(Expectation(document.manifest.version))
     version = health.reported.get(settings.version_field)
     # Somebody may have started ours again meanwhile: then it is stopped by whoever comes next.
     if version is not None and not site.application.running():

@@ -223,17 +223,15 @@ class PostgresEngine(DatabaseEngine):
         result: dict[str, dict[str, int]] = {}
         long_s = self._limits.long_s
         for name in self._physical:
-            with (
-                self._sessions.session(Role.LIVE, name, change, statement_s=long_s) as live,
-                self._sessions.session(
-                    Role.PREVIOUS, name, kept_change, statement_s=long_s
-                ) as kept,
-            ):
+            with self._sessions.session(Role.LIVE, name, change, statement_s=long_s) as live:
                 reading.read_only(live)
-                reading.read_only(kept)
                 lost = reading.younger_by_table(live, moment)
-                if lost is None:
-                    lost = reading.lost_by_table(live, kept)
+                if lost is None:  # only then: what is kept may be a dump
+                    with self._sessions.session(
+                        Role.PREVIOUS, name, kept_change, statement_s=long_s
+                    ) as kept:
+                        reading.read_only(kept)
+                        lost = reading.lost_by_table(live, kept)
             if lost:
                 result[name] = lost
         return result

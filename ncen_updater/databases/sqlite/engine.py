@@ -16,7 +16,6 @@ from ncen_updater.databases.base import (
     Marker,
     MigrationSet,
     Role,
-    Strategy,
 )
 from ncen_updater.databases.errors import (
     CutOverFailed,
@@ -120,7 +119,7 @@ class SqliteEngine(SqliteFacts):
         return CopyPlan(data)
 
     def _copy_set(self, change: ChangeRef) -> Path:
-        keeping = change.strategy is Strategy.IN_PLACE
+        keeping = change.in_place
         return self._layout.keep_set(change.id) if keeping else self._layout.next_set(change.id)
 
     def copy(self, change: ChangeRef, plan: CopyPlan, progress: Progress) -> None:
@@ -155,7 +154,7 @@ class SqliteEngine(SqliteFacts):
         marker = layout.marker(source)
         if marker:
             layout.write_marker(partial, marker)
-        if change.strategy is Strategy.IN_PLACE:
+        if change.in_place:
             layout.write_role(partial, Role.PREVIOUS, change.id)
         durable.fsync_directory(partial)
         durable.rename(partial, target)
@@ -188,7 +187,7 @@ class SqliteEngine(SqliteFacts):
         del plan
         target = self._copy_set(change)
         # Once it has become live again, the copy of an in-place change leads back to nothing.
-        used = change.strategy is Strategy.IN_PLACE and target == self._layout.live_or_none()
+        used = change.in_place and target == self._layout.live_or_none()
         return self._layout.present(target) == self.names and not used
 
     def discard(self, change: ChangeRef, plan: CopyPlan) -> None:
@@ -202,7 +201,7 @@ class SqliteEngine(SqliteFacts):
         del plan
         # Where nobody can say which set is live, it might be the one that is to be removed.
         live = self._layout.live_set()
-        if change.strategy is Strategy.IN_PLACE:
+        if change.in_place:
             self._discard_copy(change, live)
         for path, role in self._layout.roles():
             if role.role is Role.CANDIDATE and role.change == change.id and path != live:
@@ -229,7 +228,7 @@ class SqliteEngine(SqliteFacts):
         progress: Progress,
     ) -> None:
         """Bring every candidate to the target's schema; the live set in the in-place strategy."""
-        if change.strategy is Strategy.IN_PLACE:
+        if change.in_place:
             if not self.copied(change, CopyPlan({})):
                 raise MigrationFailed(
                     database=", ".join(self.names),
@@ -261,7 +260,7 @@ class SqliteEngine(SqliteFacts):
         if not self._swapped(change, live):
             if self._is_later(change, live):
                 raise CutOverFailed(detail=f"{layout.marker(live)} was cut over meanwhile")
-            in_place = change.strategy is Strategy.IN_PLACE
+            in_place = change.in_place
             target = live if in_place else layout.next_set(change.id)
             if layout.open():
                 raise CutOverFailed(detail="the databases are not fenced")
@@ -327,7 +326,7 @@ class SqliteEngine(SqliteFacts):
         layout = self._layout
         live = layout.live_set()
         kept = layout.previous_set(change.id)
-        in_place = change.strategy is Strategy.IN_PLACE
+        in_place = change.in_place
         touched = in_place and layout.touched(live) == change.id
         if not (touched or self._swapped(change, live)):
             return

@@ -18,7 +18,6 @@ from ncen_updater.databases.base import (
     MigrationSet,
     PlannedMigration,
     Role,
-    Strategy,
     TableDigest,
 )
 from ncen_updater.databases.errors import (
@@ -124,7 +123,7 @@ class SqliteFacts(DatabaseEngine):
         )
 
     def _swapped(self, change: ChangeRef, live: Path) -> bool:
-        if change.strategy is Strategy.COPY:
+        if not change.in_place:
             return live == self._layout.next_set(change.id)
         marker = self._layout.marker(live)
         return marker is not None and marker.change == change.id
@@ -231,7 +230,7 @@ class SqliteFacts(DatabaseEngine):
 
     def _path(self, role: Role, name: str, change: ChangeRef) -> Path:
         layout = self._layout
-        if role is Role.LIVE or (role is Role.CANDIDATE and change.strategy is Strategy.IN_PLACE):
+        if role is Role.LIVE or (role is Role.CANDIDATE and change.in_place):
             return layout.file(layout.live_set(), name)
         place = (
             layout.next_set(change.id) if role is Role.CANDIDATE else layout.previous_set(change.id)
@@ -256,7 +255,7 @@ class SqliteFacts(DatabaseEngine):
             return ledger.marker(database.execute(ledger.SQLITE.select_state).fetchall())
 
     def _source(self, change: ChangeRef) -> Path:
-        if change.source is None or change.strategy is Strategy.IN_PLACE:
+        if change.source is None:
             return self._layout.live_set()
         kept = self._layout.previous_set(change.source)
         if kept is None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from ncen_updater.databases.base import Role, Strategy
+from ncen_updater.databases.base import Role
 from ncen_updater.databases.migrations.checks import ask, compare
 from ncen_updater.i18n import N_, Text
 from ncen_updater.release.manifest import When
@@ -140,7 +140,7 @@ class Migrate(Step):
 
     def undo(self, context: StepContext) -> None:
         """In place: bring the copy back. Otherwise the candidates go with the undo of the copy."""
-        if context.ref.strategy is Strategy.IN_PLACE:
+        if context.ref.in_place:
             context.site.engine.cut_back(context.ref)
 
 

@@ -135,6 +135,13 @@ class DatabaseEngine(abc.ABC):
         counted. Tables with no loss are left out.
         """
 
+    def set_aside(self) -> tuple[Finding, ...]:
+        """What was kept although nothing needs it, since somebody wrote to it. Nothing drops it.
+
+        The figures of each finding hold ``path``, where it is.
+        """
+        return ()
+
     def orphans(self, plan: CopyPlan) -> tuple[Finding, ...]:
         """What a torn copy left, or may have left, of which :meth:`leftovers` cannot know.
 
@@ -232,6 +239,12 @@ class DatabaseEngine(abc.ABC):
         files run after each ``up``. Marks release and generation inside each candidate.
         """
 
+    def adopt(self) -> None:  # noqa: B027 - most have nothing to do
+        """Give the databases of a site the form that the agent works with, once, at adoption.
+
+        An engine that works with them as they are has nothing to do.
+        """
+
     @abc.abstractmethod
     def baseline(self, change: ChangeRef, target: MigrationSet) -> None:
         """Write the ledger of a release into live databases that were made without an agent.
@@ -247,6 +260,15 @@ class DatabaseEngine(abc.ABC):
         Owner, grants, connection limit and settings are carried over. Live is open to sessions
         afterwards (the application's door is still closed); previous is frozen.
         """
+
+    def before_commit(self, change: ChangeRef) -> None:
+        """Look a last time, right before the commit, whether the change may stand.
+
+        Raises:
+            DatabaseError: Something was written meanwhile that the change would leave behind; the
+                change then goes back, exactly.
+        """
+        del change
 
     @abc.abstractmethod
     def record_commit(self, change: ChangeRef) -> None:

@@ -7,7 +7,8 @@ and dropped by the next collection.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
 from packaging.version import Version
@@ -26,7 +27,7 @@ from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.memory import Memory
 from ncen_updater.upgrade.ways import last_upgrade
 
-__all__ = ["collect", "collectable", "drop_sets", "due_at", "may_go", "torn_sets"]
+__all__ = ["collect", "collectable", "drop_sets", "due_at", "may_go", "noting_kept", "torn_sets"]
 
 BEGUN, ENDED = "collect-begun", "collect-ended"
 
@@ -109,7 +110,22 @@ def drop_sets(site: Site, journal: Journal, changes: Iterable[str], progress: Pr
                            {"change": change}))  # fmt: skip
         if change not in gone:
             memory.previous_dropped(change)
-        site.engine.drop_previous(change)
+        with noting_kept(site, journal, change):
+            site.engine.drop_previous(change)
+
+
+@contextlib.contextmanager
+def noting_kept(site: Site, journal: Journal, change: str) -> Iterator[None]:
+    """Let the history tell where databases were kept that somebody had written to.
+
+    It is told by the looks before an upgrade too, also after a crash that lost this event.
+    """
+    before = {finding.figures.get("path") for finding in site.engine.set_aside()}
+    yield
+    for finding in site.engine.set_aside():
+        path = finding.figures.get("path")
+        if path not in before:
+            journal.note("databases-kept", change, path=path)
 
 
 def _marked(memory: Memory) -> set[str]:

@@ -113,6 +113,7 @@ def _databases(site: Site) -> Iterator[Finding]:
             ),
             Text(""),
         )
+    yield from site.engine.set_aside()
 
 
 def _application(site: Site) -> Iterator[Finding]:

@@ -130,7 +130,7 @@ def enter(demo: DemoSite) -> None:
     )
     with contextlib.closing(opened) as connection:
         for number in range(ENTERED):
-            connection.execute(sql.format(f"LATER-{number}"))  # type: ignore[arg-type]
+            connection.execute(sql.format(f"LATER-{number}"))
         connection.commit()
 
 

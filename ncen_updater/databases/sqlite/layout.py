@@ -6,6 +6,7 @@
 ``sets/next_<id>``    the copies that the change <id> made; keeps its name when it becomes live
 ``sets/keep_<id>``    the way back of an in-place change
 ``sets/base``         the files of a site that was adopted
+``sets/written_<id>`` what the change <id> would have dropped, had not somebody written to it
 ``<set>.partial``     a copy that has not come to its end, or a set that is being removed
 ====================  ==========================================================================
 
@@ -36,6 +37,7 @@ __all__ = ["SUFFIX", "Layout", "SetRole"]
 SUFFIX = ".sqlite"
 PARTIAL = ".partial"
 FENCED = "live.fenced-"
+WRITTEN = "written_"
 COMPANIONS = ("-wal", "-shm", "-journal")
 
 
@@ -150,6 +152,8 @@ class Layout:
         return tuple(found)
 
     def _role(self, path: Path) -> SetRole | None:
+        if path.name.startswith(WRITTEN):
+            return None  # whatever it was set aside for
         prefix, _, change = path.name.removesuffix(PARTIAL).partition("_")
         if path.name.endswith(PARTIAL):
             return SetRole(Role.CANDIDATE, change, {}) if change else None
@@ -243,6 +247,20 @@ class Layout:
             if name != "." and path.is_file():
                 path.chmod(mode)
         durable.fsync_directory(set_path)
+
+    def written_sets(self) -> tuple[Path, ...]:
+        """Sets that nothing drops, since somebody wrote to them."""
+        return tuple(sorted(self.sets.glob(f"{WRITTEN}*")))
+
+    def keep_for_good(self, set_path: Path, change: str) -> Path:
+        """Give a set that is not live a name that nothing drops, and return where it is."""
+        target = self.sets / f"{WRITTEN}{change}"
+        number = 1
+        while target.exists():
+            number += 1
+            target = self.sets / f"{WRITTEN}{change}_{number}"
+        durable.rename(set_path, target)
+        return target
 
     def remove_set(self, set_path: Path) -> None:
         """Remove a set for good; the live one never.

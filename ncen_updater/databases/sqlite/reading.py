@@ -29,8 +29,9 @@ from ncen_updater.databases.migrations import ledger
 from ncen_updater.databases.sqlite import inspect
 from ncen_updater.databases.sqlite.copying import connect, uri
 from ncen_updater.databases.sqlite.errors import SetMissing
-from ncen_updater.databases.sqlite.facts import find_blockers
+from ncen_updater.databases.sqlite.facts import find_blockers, find_set_aside
 from ncen_updater.databases.sqlite.layout import Layout
+from ncen_updater.databases.sqlite.noting import Notes
 from ncen_updater.findings import Finding
 
 __all__ = ["SqliteFacts"]
@@ -45,6 +46,8 @@ class SqliteFacts(DatabaseEngine):
         directory: Holds ``live`` and ``sets``; on one file system.
         names: Logical names; the file is ``<name>.sqlite``.
         migrator_environment: Further variables of the application's own migrator.
+        notes: Where the agent keeps what it noted of the files; a directory of its own, since what
+            another user can write there would be believed. Beside the sets by default.
     """
 
     kind = "sqlite"
@@ -54,7 +57,9 @@ class SqliteFacts(DatabaseEngine):
         directory: Path,
         names: Sequence[str],
         migrator_environment: Mapping[str, str] | None = None,
+        notes: Path | None = None,
     ) -> None:
+        self._notes = Notes((notes or directory / "notes").absolute())
         self._layout = Layout(directory.absolute(), tuple(names))
         self._migrator_environment = dict(migrator_environment or {})
 
@@ -225,6 +230,10 @@ class SqliteFacts(DatabaseEngine):
             steps += plan.steps
             barred += plan.irreversible
         return MigrationPlan(tuple(steps), tuple(barred))
+
+    def set_aside(self) -> tuple[Finding, ...]:
+        """Sets that were kept since somebody wrote to them."""
+        return tuple(find_set_aside(self._layout))
 
     # ---- ways to a file ------------------------------------------------------------------------
 

@@ -17,13 +17,14 @@ __all__ = ["Collect", "Commit", "Soak"]
 
 
 class Commit(Step):
-    """The record itself is the effect; the runner writes it with the state of the change."""
+    """The record itself is the effect; it is written with the state of the change."""
 
     name = StepName.COMMIT
     title = Text(N_("committing"))
 
     def do(self, context: StepContext) -> Facts:
-        """Write the commit."""
+        """Write the commit, unless the databases see a reason to go back at this last moment."""
+        context.site.engine.before_commit(context.ref)
         context.journal.commit(context.change.id)
         return {}
 

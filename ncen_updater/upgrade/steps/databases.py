@@ -11,6 +11,7 @@ from ncen_updater.databases.base import Role
 from ncen_updater.databases.migrations.checks import ask, compare
 from ncen_updater.i18n import N_, Text
 from ncen_updater.release.manifest import When
+from ncen_updater.upgrade.collecting import noting_kept
 from ncen_updater.upgrade.context import StepContext
 from ncen_updater.upgrade.errors import ChecksFailed, RecordsWouldBeLost
 from ncen_updater.upgrade.model import ChangeKind, Mode, StepName
@@ -86,7 +87,8 @@ class Copy(Step):
 
     def undo(self, context: StepContext) -> None:
         """Remove the copies and what an interrupted copy left."""
-        context.site.engine.discard(context.ref, context.copy_plan())
+        with noting_kept(context.site, context.journal, context.change.id):
+            context.site.engine.discard(context.ref, context.copy_plan())
 
     def undone(self, context: StepContext) -> bool:
         """No candidate is left."""

@@ -29,7 +29,9 @@ from ncen_updater.databases.errors import (
 from ncen_updater.databases.migrations.runner import LOCK_MS, Runner
 from ncen_updater.databases.migrations.sqlite_dialect import SqliteDialect
 from ncen_updater.databases.sqlite.engine import SqliteEngine
-from ncen_updater.databases.sqlite.errors import SetMissing
+from ncen_updater.databases.sqlite.errors import FilesWritten, SetMissing
+from ncen_updater.databases.sqlite.layout import Layout
+from ncen_updater.databases.sqlite.noting import Notes, look
 from ncen_updater.progress import Silent
 from ncen_updater.release.manifest import MigratorCommand
 from tests.databases.migrations.making import make, release
@@ -96,7 +98,7 @@ def test_a_committed_set_is_not_cut_back(site: Path, tmp_path: Path) -> None:
     assert engine.evidence(COPY).committed
     assert engine.evidence(replace(OTHER, generation=COPY.generation)).later
     assert not engine.evidence(OTHER).later
-    assert sorted(p.name for p in site.iterdir()) == ["live", "sets"]
+    assert sorted(p.name for p in site.iterdir()) == ["live", "notes", "sets"]
 
 
 def test_modes_that_an_administrator_sets_later_are_kept(site: Path, tmp_path: Path) -> None:
@@ -194,6 +196,13 @@ def test_a_journal_that_cannot_be_finished_stops_the_cut_over(site: Path, tmp_pa
     with path.open("r+b") as stream:  # a disk that fails after the copy
         stream.seek(8192)
         stream.write(os.urandom(20_000))
+    with pytest.raises(FilesWritten, match=r"cases.sqlite"):
+        engine.cut_over(COPY)
+    notes = Notes(site / "notes")  # it leaves no trace in the times of the file
+    note = notes.read(COPY.id)
+    assert note is not None
+    now = look(Layout(site, NAMES), path.parent)
+    notes.write(COPY.id, replace(note, before=now))
     with pytest.raises(CutOverFailed, match="cases in base"):
         engine.cut_over(COPY)
     assert engine.evidence(COPY) == Evidence(swapped=False, fenced=True, candidates=NAMES)

@@ -29,6 +29,7 @@ from ncen_updater.databases.model import (
     MigrationSet,
     PlannedMigration,
     Role,
+    SetAside,
     SqlMigration,
     Strategy,
     TableDigest,
@@ -49,6 +50,7 @@ __all__ = [
     "MigrationSet",
     "PlannedMigration",
     "Role",
+    "SetAside",
     "SqlMigration",
     "Strategy",
     "TableDigest",
@@ -135,19 +137,16 @@ class DatabaseEngine(abc.ABC):
         counted. Tables with no loss are left out.
         """
 
-    def set_aside(self) -> tuple[Finding, ...]:
-        """What was kept although nothing needs it, since somebody wrote to it. Nothing drops it.
-
-        The figures of each finding hold ``path``, where it is.
-        """
-        return ()
-
     def orphans(self, plan: CopyPlan) -> tuple[Finding, ...]:
         """What a torn copy left, or may have left, of which :meth:`leftovers` cannot know.
 
         Empty for an engine whose copies cannot leave such a thing.
         """
         del plan
+        return ()
+
+    def set_aside(self) -> tuple[SetAside, ...]:
+        """What :meth:`cut_back` did not leave as candidates, but kept for a person to look at."""
         return ()
 
     @abc.abstractmethod
@@ -290,3 +289,7 @@ class DatabaseEngine(abc.ABC):
     @abc.abstractmethod
     def drop_previous(self, change_id: str) -> None:
         """Drop the previous databases of a change for good."""
+
+    def drop_set_aside(self, change_id: str) -> None:
+        """Drop for good what a change set aside; a person said so."""
+        del change_id

@@ -24,6 +24,7 @@ __all__ = [
     "MigrationSet",
     "PlannedMigration",
     "Role",
+    "SetAside",
     "SqlMigration",
     "Strategy",
     "TableDigest",
@@ -78,6 +79,21 @@ class ChangeRef:
         Going back to kept databases (``source``) always works on a copy of them.
         """
         return self.strategy is Strategy.IN_PLACE and self.source is None
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """What was live until a change went back, kept for the rows that may be somebody's.
+
+    Attributes:
+        change: Id of the change that went back.
+        places: Where it is: names in the server, or a directory.
+        counts: Rows by place and table; None for a place of which they are not known.
+    """
+
+    change: str
+    places: tuple[str, ...]
+    counts: Mapping[str, Mapping[str, int] | None]
 
 
 @dataclass(frozen=True)

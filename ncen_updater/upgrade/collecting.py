@@ -120,12 +120,11 @@ def noting_kept(site: Site, journal: Journal, change: str) -> Iterator[None]:
 
     It is told by the looks before an upgrade too, also after a crash that lost this event.
     """
-    before = {finding.figures.get("path") for finding in site.engine.set_aside()}
+    before = {place for kept in site.engine.set_aside() for place in kept.places}
     yield
-    for finding in site.engine.set_aside():
-        path = finding.figures.get("path")
-        if path not in before:
-            journal.note("databases-kept", change, path=path)
+    places = {place for kept in site.engine.set_aside() for place in kept.places} - before
+    if places:
+        journal.note("databases-kept", change, places=sorted(places))
 
 
 def _marked(memory: Memory) -> set[str]:

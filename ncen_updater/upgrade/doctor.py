@@ -38,6 +38,7 @@ def diagnose(config_path: Path, progress: Progress) -> tuple[Finding, ...]:
         lambda: _lock(site),
         lambda: _journal(site, progress),
         lambda: _databases(site),
+        lambda: _set_aside(site),
         lambda: _application(site),
         lambda: _list(site),
     )
@@ -113,7 +114,33 @@ def _databases(site: Site) -> Iterator[Finding]:
             ),
             Text(""),
         )
-    yield from site.engine.set_aside()
+
+
+def _set_aside(site: Site) -> Iterator[Finding]:
+    for kept in site.engine.set_aside():
+        rows = ", ".join(
+            f"{table} {count}"
+            for tables in kept.counts.values()
+            for table, count in (tables or {}).items()
+        )
+        values: dict[str, object] = {
+            "change": kept.change, "places": ", ".join(kept.places), "rows": rows or "-",
+        }  # fmt: skip
+        yield Finding(
+            "NU-4252",
+            Severity.ADVISORY,
+            Text(
+                N_("{places} of the change {change} was kept, since somebody wrote to it: {rows}"),
+                values,
+            ),
+            Text(
+                N_(
+                    "Records may be there that are nowhere else. Let the person who knows the data "
+                    "look at them and enter what is missing. Nothing removes it by itself."
+                )
+            ),
+            values,
+        )
 
 
 def _application(site: Site) -> Iterator[Finding]:

@@ -31,7 +31,7 @@ from ncen_updater.databases.errors import (
 from ncen_updater.databases.sqlite import inspect
 from ncen_updater.databases.sqlite.copying import copy_database, settle
 from ncen_updater.databases.sqlite.errors import FilesWritten, NoteUnreadable, SetMissing
-from ncen_updater.databases.sqlite.layout import FENCED
+from ncen_updater.databases.sqlite.layout import FENCED, WRITTEN
 from ncen_updater.databases.sqlite.migrating import migrate_files
 from ncen_updater.databases.sqlite.noting import (
     Note,
@@ -242,26 +242,32 @@ class SqliteEngine(SqliteFacts):
             self._discard_copy(change, live)
         for path, role in self._layout.roles():
             if role.role is Role.CANDIDATE and role.change == change.id and path != live:
-                if self._written_since(change, path):
-                    self._layout.keep_for_good(path, change.id)
-                else:
-                    self._layout.remove_set(path)
+                self._remove_or_keep(change, path)
 
-    def _written_since(self, change: ChangeRef, path: Path) -> bool:
-        """Whether rows came into a set after it was cut over. One that cannot be read counts."""
+    def _remove_or_keep(self, change: ChangeRef, path: Path) -> None:
+        try:
+            counts = self._rows_since(change, path)
+        except DatabaseError:
+            self._layout.keep_for_good(path, change.id)  # nobody can say what is in it
+            return
+        if counts:
+            self._layout.keep_for_good(path, change.id, counts)
+        else:
+            self._layout.remove_set(path)
+
+    def _rows_since(self, change: ChangeRef, path: Path) -> dict[str, int]:
+        """Rows that came into a set after it was cut over, by database and table."""
         note = self._notes.read(change.id)
         if note is None or note.after is None or note.after.place != path.name:
-            return False
+            return {}
         if not differing(note.after, look(self._layout, path), frozen=True):
-            return False
-        try:
-            for name in self._layout.present(path):
-                with self._reading(self._layout.file(path, name), name) as database:
-                    if inspect.newer_rows(database, note.newest.get(name, {})):
-                        return True
-        except DatabaseError:
-            return True
-        return False
+            return {}
+        found = {}
+        for name in self._layout.present(path):
+            with self._reading(self._layout.file(path, name), name) as database:
+                rows = inspect.newer_rows(database, note.newest.get(name, {}))
+            found.update({f"{name}.{table}": count for table, count in rows.items()})
+        return found
 
     def _discard_copy(self, change: ChangeRef, live: Path) -> None:
         layout = self._layout
@@ -479,6 +485,15 @@ class SqliteEngine(SqliteFacts):
             self._layout.remove_set(kept)
         self._layout.remove_set(self._layout.partial(self._layout.sets / f"gone_{change_id}"))
         self._notes.remove(change_id)
+
+    def drop_set_aside(self, change_id: str) -> None:
+        """Remove what a change set aside; a person said so."""
+        for kept in self._layout.set_aside():
+            if kept.change == change_id:
+                for place in kept.places:
+                    self._layout.remove_set(Path(place))
+        for torn in self._layout.sets.glob(f"gone_{WRITTEN}{change_id}*"):
+            self._layout.remove_set(torn)
 
     def _written_after_all(self, note: Note | None, kept: Path) -> bool:
         if note is None or note.before.place != kept.name:

@@ -99,17 +99,19 @@ def find_blockers(layout: Layout, change: ChangeRef, *, final: bool) -> Iterator
 
 def find_set_aside(layout: Layout) -> Iterator[Finding]:
     """Yield each set that was kept since somebody wrote to it."""
-    for path in layout.written_sets():
-        yield _finding(
-            "NU-4251",
-            Severity.ADVISORY,
-            N_("A set of databases was kept in {path}, since a program wrote to it."),
-            N_(
-                "Records may be there that are nowhere else. Let the person who knows the data "
-                "look at them, enter what is missing, and then remove the directory."
-            ),
-            {"path": str(path)},
-        )
+    for kept in layout.set_aside():
+        for place, counts in kept.counts.items():
+            rows = ", ".join(f"{table} {count}" for table, count in (counts or {}).items())
+            yield _finding(
+                "NU-4251",
+                Severity.ADVISORY,
+                N_("A set of databases was kept in {path}, since a program wrote to it: {rows}"),
+                N_(
+                    "Records may be there that are nowhere else. Let the person who knows the data "
+                    "look at them, enter what is missing, and then remove the directory."
+                ),
+                {"path": place, "rows": rows or "-", "change": kept.change},
+            )
 
 
 def _in_use(path: str, count: int, who: str) -> Finding:

@@ -24,11 +24,12 @@ import contextlib
 import json
 import shutil
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ncen_updater import durable
-from ncen_updater.databases.base import Marker, Role
+from ncen_updater.databases.base import Marker, Role, SetAside
 from ncen_updater.databases.errors import MarkersDisagree
 from ncen_updater.databases.sqlite.errors import NotASet, SetMissing
 
@@ -38,6 +39,7 @@ SUFFIX = ".sqlite"
 PARTIAL = ".partial"
 FENCED = "live.fenced-"
 WRITTEN = "written_"
+COUNTS = "written.json"
 COMPANIONS = ("-wal", "-shm", "-journal")
 
 
@@ -248,12 +250,27 @@ class Layout:
                 path.chmod(mode)
         durable.fsync_directory(set_path)
 
-    def written_sets(self) -> tuple[Path, ...]:
-        """Sets that nothing drops, since somebody wrote to them."""
-        return tuple(sorted(self.sets.glob(f"{WRITTEN}*")))
+    def set_aside(self) -> tuple[SetAside, ...]:
+        """Sets that nothing drops, since somebody wrote to them; by change."""
+        found: dict[str, dict[str, Mapping[str, int] | None]] = {}
+        for path in sorted(self.sets.glob(f"{WRITTEN}*")):
+            if not path.name.endswith(PARTIAL):
+                change = path.name.removeprefix(WRITTEN).partition("_")[0]
+                found.setdefault(change, {})[str(path)] = _counts(path / COUNTS)
+        return tuple(SetAside(key, tuple(places), places) for key, places in found.items())
 
-    def keep_for_good(self, set_path: Path, change: str) -> Path:
-        """Give a set that is not live a name that nothing drops, and return where it is."""
+    def keep_for_good(
+        self, set_path: Path, change: str, counts: Mapping[str, int] | None = None
+    ) -> Path:
+        """Give a set that is not live a name that nothing drops, and return where it is.
+
+        Args:
+            set_path: The set.
+            change: The change that it belongs to.
+            counts: Rows that were added, by table; for telling only.
+        """
+        if counts is not None:
+            durable.write(set_path / COUNTS, json.dumps(dict(counts)).encode())
         target = self.sets / f"{WRITTEN}{change}"
         number = 1
         while target.exists():
@@ -283,3 +300,10 @@ class Layout:
         gone.chmod(0o700)
         shutil.rmtree(gone)
         durable.fsync_directory(self.sets)
+
+
+def _counts(path: Path) -> Mapping[str, int] | None:
+    try:
+        return {str(table): int(rows) for table, rows in json.loads(path.read_bytes()).items()}
+    except (OSError, AttributeError, TypeError, ValueError):
+        return None  # not counted, or by nobody of ours

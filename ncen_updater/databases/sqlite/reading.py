@@ -18,6 +18,7 @@ from ncen_updater.databases.base import (
     MigrationSet,
     PlannedMigration,
     Role,
+    SetAside,
     TableDigest,
 )
 from ncen_updater.databases.errors import (
@@ -29,7 +30,7 @@ from ncen_updater.databases.migrations import ledger
 from ncen_updater.databases.sqlite import inspect
 from ncen_updater.databases.sqlite.copying import connect, uri
 from ncen_updater.databases.sqlite.errors import SetMissing
-from ncen_updater.databases.sqlite.facts import find_blockers, find_set_aside
+from ncen_updater.databases.sqlite.facts import find_blockers
 from ncen_updater.databases.sqlite.layout import Layout
 from ncen_updater.databases.sqlite.noting import Notes
 from ncen_updater.findings import Finding
@@ -231,9 +232,9 @@ class SqliteFacts(DatabaseEngine):
             barred += plan.irreversible
         return MigrationPlan(tuple(steps), tuple(barred))
 
-    def set_aside(self) -> tuple[Finding, ...]:
-        """Sets that were kept since somebody wrote to them."""
-        return tuple(find_set_aside(self._layout))
+    def set_aside(self) -> tuple[SetAside, ...]:
+        """Sets that were kept since somebody wrote to them, also instead of being dropped."""
+        return self._layout.set_aside()
 
     # ---- ways to a file ------------------------------------------------------------------------
 

@@ -22,13 +22,14 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.databases.base import ChangeRef, CopyPlan, MigrationSet, Role, Strategy
+from ncen_updater.databases.base import ChangeRef, CopyPlan, MigrationSet, Role, SetAside, Strategy
 from ncen_updater.databases.errors import FenceFailed
 from ncen_updater.databases.sqlite.copying import settle
 from ncen_updater.databases.sqlite.engine import SqliteEngine
 from ncen_updater.databases.sqlite.errors import FilesWritten, NoteUnreadable
 from ncen_updater.databases.sqlite.noting import FileSeen, SetSeen, differing, look_when_quiet
 from ncen_updater.databases.sqlite.processes import sees_others
+from ncen_updater.findings import Severity
 from ncen_updater.progress import Silent
 from tests.databases.sqlite.site import (
     NAMES,
@@ -463,15 +464,21 @@ def test_what_was_written_to_the_old_files_later_is_kept(
     engine.drop_previous(COPY.id)
     kept = site / "sets" / f"written_{COPY.id}"
     assert notes_of(kept / "cases.sqlite")[-1] == "for days"
-    (finding,) = engine.set_aside()
-    assert (finding.code, finding.figures["path"]) == ("NU-4251", str(kept))
-    assert finding.code in {f.code for f in engine.blockers(COPY, final=False)}
+    assert engine.set_aside() == (SetAside(COPY.id, (str(kept),), {str(kept): None}),)
+    (finding,) = (f for f in engine.blockers(COPY, final=False) if f.code == "NU-4251")
+    assert (finding.severity, finding.figures["path"]) == (Severity.ADVISORY, str(kept))
     assert engine.leftovers() == ()
     second = reference("copy", "bcdefgha", 2)
     upgrade(engine, second, target)
     engine.drop_previous(second.id)
     engine.discard(COPY, CopyPlan({}))
     assert kept.is_dir()
+    engine.drop_set_aside(second.id)
+    assert kept.is_dir()
+    engine.drop_set_aside(COPY.id)
+    engine.drop_set_aside(COPY.id)
+    assert engine.set_aside() == ()
+    assert sorted(path.name for path in (site / "sets").iterdir()) == [f"next_{second.id}"]
 
 
 @pytest.mark.parametrize("change", [COPY, IN_PLACE], ids=["copy", "in-place"])
@@ -487,8 +494,11 @@ def test_going_back_keeps_what_was_entered_in_the_new_ones(
     program.ends()
     go_back(engine, change)
     assert contents(site) == before
-    assert notes_of(site / "sets" / f"written_{change.id}" / "people.sqlite")[-1] == "of somebody"
-    assert [finding.code for finding in engine.set_aside()] == ["NU-4251"]
+    kept = site / "sets" / f"written_{change.id}"
+    assert notes_of(kept / "people.sqlite")[-1] == "of somebody"
+    assert engine.set_aside() == (
+        SetAside(change.id, (str(kept),), {str(kept): {"people.item": 1}}),
+    )
     assert engine.leftovers() == ()
     go_back(engine, change)
     upgrade(engine, reference("copy", "bcdefgha"), target)
@@ -513,6 +523,7 @@ def test_a_set_that_cannot_be_read_any_more_is_kept(site: Path, target: Migratio
     (site / "live" / "people.sqlite").write_bytes(b"no database at all" * 500)
     go_back(engine, COPY)
     assert (site / "sets" / f"written_{COPY.id}").is_dir()
+    assert [list(kept.counts.values()) for kept in engine.set_aside()] == [[None]]
     assert engine.evidence(COPY).missing == ()
 
 

@@ -18,6 +18,7 @@ from ncen_updater.databases.base import (
     Marker,
     MigrationSet,
     Role,
+    Strategy,
 )
 from ncen_updater.databases.errors import (
     CutOverFailed,
@@ -57,7 +58,9 @@ class SqliteEngine(SqliteFacts):
     # ---- acts ----------------------------------------------------------------------------------
 
     def adopt(self) -> None:
-        """Make a set of a site's plain ``live`` directory, once, while nobody has it open.
+        """Make a set of a site's plain ``live`` directory, once.
+
+        Who has the files open without being seen goes on with the same ones: they are renamed.
 
         Raises:
             FenceFailed: A process has the files open.
@@ -238,7 +241,8 @@ class SqliteEngine(SqliteFacts):
         del plan
         # Where nobody can say which set is live, it might be the one that is to be removed.
         live = self._layout.live_set()
-        if change.in_place:
+        if change.strategy is Strategy.IN_PLACE:
+            # Not only in place: agents of before made such a copy to go back to kept ones, too.
             self._discard_copy(change, live)
         for path, role in self._layout.roles():
             if role.role is Role.CANDIDATE and role.change == change.id and path != live:

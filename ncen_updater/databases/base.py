@@ -293,6 +293,12 @@ class DatabaseEngine(abc.ABC):
         For a way back that leaves schema and rows as they were copied.
         """
 
+    def adopt(self) -> None:  # noqa: B027 - most have nothing to do
+        """Give the databases of a site the form that the agent works with, once, at adoption.
+
+        An engine that works with them as they are has nothing to do.
+        """
+
     @abc.abstractmethod
     def baseline(self, change: ChangeRef, target: MigrationSet) -> None:
         """Write the ledger of a release into live databases that were made without an agent.

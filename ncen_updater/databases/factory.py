@@ -15,12 +15,15 @@ if TYPE_CHECKING:
 __all__ = ["make_engine"]
 
 
-def make_engine(config: DatabaseSettings, root: Path | None = None) -> DatabaseEngine:
+def make_engine(
+    config: DatabaseSettings, root: Path | None = None, state: Path | None = None
+) -> DatabaseEngine:
     """Return the adapter for the engine that the site uses. Connects to nothing.
 
     Args:
         config: The table ``[databases]`` of the agent's configuration.
         root: Directory that relative paths are below; absolute ones stay as they are.
+        state: The agent's own directory, where nobody else writes.
 
     Raises:
         DatabaseError: The engine's own table is missing, which the configuration's model refuses.
@@ -33,6 +36,7 @@ def make_engine(config: DatabaseSettings, root: Path | None = None) -> DatabaseE
             root / directory if root else directory,
             tuple(config.names),
             config.migrator_environment,
+            notes=state / "databases" if state else None,
         )
     if config.engine == "postgresql" and config.postgresql is not None:
         from ncen_updater.databases.postgresql.engine import PostgresEngine

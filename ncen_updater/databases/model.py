@@ -1,4 +1,4 @@
-"""What the engines and their callers tell each other: plain data, without behaviour.
+"""What the engines and their callers tell each other: plain data.
 
 Callers import it from :mod:`ncen_updater.databases.base`, beside the interface that uses it.
 """
@@ -70,6 +70,14 @@ class ChangeRef:
     strategy: Strategy
     release: str
     source: str | None = None
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the originals themselves are migrated; the same on every engine.
+
+        Going back to kept databases (``source``) always works on a copy of them.
+        """
+        return self.strategy is Strategy.IN_PLACE and self.source is None
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,7 @@ def adopt(site: Site, version: Version, progress: Progress) -> None:
             ADOPTION_ID, 0, Strategy(site.config.databases.strategy), str(version)
         )
         migrations = site.migrations(version)
+        site.engine.adopt()
         if migrations.command is None:
             site.engine.baseline(reference, migrations)
         fingerprints = {

@@ -156,6 +156,8 @@ class Trial:
         candidates = [row for row in site.engine.leftovers() if row[1] is Role.CANDIDATE]
         if candidates:
             raise Broken(f"copies were left: {candidates}")
+        if site.engine.set_aside():
+            raise Broken(f"kept although nobody wrote: {site.engine.set_aside()}")
         with Journal.open(self.demo.state / JOURNAL) as journal:
             strict = [
                 f for f in verify_site(site, journal, Silent()) if f.severity is Severity.STRICT

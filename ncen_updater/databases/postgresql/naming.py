@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from ncen_updater.databases.base import ChangeRef, Marker, Role, Strategy
+from ncen_updater.databases.base import ChangeRef, Marker, Role
 
 __all__ = [
     "MAX_NAME_BYTES",
@@ -68,11 +68,8 @@ def is_change_id(text: str) -> bool:
 
 
 def in_place(change: ChangeRef) -> bool:
-    """Whether the originals themselves are migrated.
-
-    Going back to kept databases (``source``) always works on a copy of them.
-    """
-    return change.strategy is Strategy.IN_PLACE and change.source is None
+    """Whether the originals themselves are migrated: the rule of both engines."""
+    return change.in_place
 
 
 def database_name(role: Role, physical: str, change: ChangeRef) -> str:

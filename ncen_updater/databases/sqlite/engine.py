@@ -5,6 +5,8 @@ Every act first makes what it needs beside the live set, flushes it, and then mo
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import os
 import sqlite3
 from pathlib import Path
@@ -20,16 +22,25 @@ from ncen_updater.databases.base import (
 )
 from ncen_updater.databases.errors import (
     CutOverFailed,
+    DatabaseError,
     FencedByOther,
     FenceFailed,
     MigrationFailed,
     OfficersWereIn,
     WayBackNeeded,
 )
+from ncen_updater.databases.sqlite import inspect
 from ncen_updater.databases.sqlite.copying import copy_database, settle
-from ncen_updater.databases.sqlite.errors import SetMissing
-from ncen_updater.databases.sqlite.layout import FENCED
+from ncen_updater.databases.sqlite.errors import FilesWritten, NoteUnreadable, SetMissing
+from ncen_updater.databases.sqlite.layout import FENCED, WRITTEN
 from ncen_updater.databases.sqlite.migrating import mark_files, migrate_files
+from ncen_updater.databases.sqlite.noting import (
+    Note,
+    differing,
+    journaled,
+    look,
+    look_when_quiet,
+)
 from ncen_updater.databases.sqlite.processes import holders, locked
 from ncen_updater.databases.sqlite.reading import SqliteFacts
 from ncen_updater.databases.sqlite.rehearsing import copy_set
@@ -47,7 +58,9 @@ class SqliteEngine(SqliteFacts):
     # ---- acts ----------------------------------------------------------------------------------
 
     def adopt(self) -> None:
-        """Make a set of a site's plain ``live`` directory, once, while nobody has it open.
+        """Make a set of a site's plain ``live`` directory, once.
+
+        Who has the files open without being seen goes on with the same ones: they are renamed.
 
         Raises:
             FenceFailed: A process has the files open.
@@ -62,10 +75,15 @@ class SqliteEngine(SqliteFacts):
             durable.symlink(Path("sets", ADOPTED), layout.live)
 
     def fence(self, change: ChangeRef) -> None:
-        """Take ``live`` away and prove that no process has a file of it open.
+        """Take ``live`` away, and note what its files are before they are copied.
+
+        Processes that are seen to have one open are refused. Those that are not, and those that
+        come by another path, are told by what they write: see :meth:`_require_unwritten`.
 
         Raises:
             FencedByOther: Another change keeps everybody out; its agent may be at work.
+            FenceFailed: A process has the files open.
+            FilesWritten: Somebody writes to them all the time.
         """
         layout = self._layout
         live = layout.live_set()
@@ -75,6 +93,8 @@ class SqliteEngine(SqliteFacts):
         elif not ours.is_symlink():
             raise self._fenced_by_other(change)
         self._check_unused(live)
+        if self._notes.read(change.id) is None:
+            self._notes.write(change.id, Note(look_when_quiet(layout, live)))
 
     def _fenced_by_other(self, change: ChangeRef) -> FencedByOther:
         others = (link.name.removeprefix(FENCED) for link in self._layout.fence_links())
@@ -98,6 +118,11 @@ class SqliteEngine(SqliteFacts):
         Raises:
             FencedByOther: Another change keeps everybody out.
         """
+        self._open(change)
+        if not self._swapped(change, self._layout.live_set()):
+            self._notes.remove(change.id)
+
+    def _open(self, change: ChangeRef) -> None:
         layout = self._layout
         live = layout.live_set()
         ours = layout.fence_link(change.id)
@@ -120,7 +145,7 @@ class SqliteEngine(SqliteFacts):
         return CopyPlan(data)
 
     def _copy_set(self, change: ChangeRef) -> Path:
-        keeping = change.strategy is Strategy.IN_PLACE
+        keeping = change.in_place
         return self._layout.keep_set(change.id) if keeping else self._layout.next_set(change.id)
 
     def copy(self, change: ChangeRef, plan: CopyPlan, progress: Progress) -> None:
@@ -151,14 +176,25 @@ class SqliteEngine(SqliteFacts):
                 progress.tell(Text(N_("copying {database}"), {"database": name}), done, total)
 
             copy_database(layout, name, source, partial, told, online=online)
+        self._note_copied(change, source, partial)
         self._give_modes(source, partial)
         marker = layout.marker(source)
         if marker:
             layout.write_marker(partial, marker)
-        if change.strategy is Strategy.IN_PLACE:
+        if change.in_place:
             layout.write_role(partial, Role.PREVIOUS, change.id)
         durable.fsync_directory(partial)
         durable.rename(partial, target)
+
+    def _note_copied(self, change: ChangeRef, source: Path, copy: Path) -> None:
+        """Note the copies of files with a journal: the same will be made of their originals."""
+        note = self._notes.read(change.id)
+        if note is not None and note.before.place == source.name:
+            digests = {
+                name: _sha256(self._layout.file(copy, name))
+                for name in journaled(self._layout, look(self._layout, source))
+            }
+            self._notes.write(change.id, dataclasses.replace(note, copied=digests))
 
     def copy_online(
         self, change: ChangeRef, plan: CopyPlan, progress: Progress
@@ -191,13 +227,16 @@ class SqliteEngine(SqliteFacts):
         del plan
         target = self._copy_set(change)
         # Once it has become live again, the copy of an in-place change leads back to nothing.
-        used = change.strategy is Strategy.IN_PLACE and target == self._layout.live_or_none()
+        used = change.in_place and target == self._layout.live_or_none()
         return self._layout.present(target) == self.names and not used
 
     def discard(self, change: ChangeRef, plan: CopyPlan) -> None:
         """Remove candidates and partial copies of a change; never the live set.
 
         The copy of an in-place change goes too, while the original is still what was copied.
+
+        A set that was cut over and has newer rows than it had then is kept: the application does
+        not stand alone with it while its door is closed, and nobody can say who wrote them.
 
         Raises:
             WayBackNeeded: In-place, after the original was touched and before the way back.
@@ -206,10 +245,36 @@ class SqliteEngine(SqliteFacts):
         # Where nobody can say which set is live, it might be the one that is to be removed.
         live = self._layout.live_set()
         if change.strategy is Strategy.IN_PLACE:
+            # Not only in place: agents of before made such a copy to go back to kept ones, too.
             self._discard_copy(change, live)
         for path, role in self._layout.roles():
             if role.role is Role.CANDIDATE and role.change == change.id and path != live:
-                self._layout.remove_set(path)
+                self._remove_or_keep(change, path)
+
+    def _remove_or_keep(self, change: ChangeRef, path: Path) -> None:
+        try:
+            counts = self._rows_since(change, path)
+        except DatabaseError:
+            self._layout.keep_for_good(path, change.id)  # nobody can say what is in it
+            return
+        if counts:
+            self._layout.keep_for_good(path, change.id, counts)
+        else:
+            self._layout.remove_set(path)
+
+    def _rows_since(self, change: ChangeRef, path: Path) -> dict[str, int]:
+        """Rows that came into a set after it was cut over, by database and table."""
+        note = self._notes.read(change.id)
+        if note is None or note.after is None or note.after.place != path.name:
+            return {}
+        if not differing(note.after, look(self._layout, path), frozen=True):
+            return {}
+        found = {}
+        for name in self._layout.present(path):
+            with self._reading(self._layout.file(path, name), name) as database:
+                rows = inspect.newer_rows(database, note.newest.get(name, {}))
+            found.update({f"{name}.{table}": count for table, count in rows.items()})
+        return found
 
     def _discard_copy(self, change: ChangeRef, live: Path) -> None:
         layout = self._layout
@@ -242,13 +307,15 @@ class SqliteEngine(SqliteFacts):
 
     def _to_be_written(self, change: ChangeRef) -> dict[str, Path]:
         """Return the files of the candidates; in place only where there is a copy to go back to."""
-        if change.strategy is Strategy.IN_PLACE:
+        if change.in_place:
             if not self.copied(change, CopyPlan({})):
                 raise MigrationFailed(
                     database=", ".join(self.names),
                     migration=change.release,
                     detail="there is no copy to go back to",
                 )
+            # From here on the originals are written by us too, and going back brings the copy.
+            self._require_unwritten(change, self._layout.live_set())
             self._layout.touch(self._layout.live_set(), change.id)
         return {name: self._path(Role.CANDIDATE, name, change) for name in self.names}
 
@@ -273,20 +340,23 @@ class SqliteEngine(SqliteFacts):
         if not self._swapped(change, live):
             if self._is_later(change, live):
                 raise CutOverFailed(detail=f"{layout.marker(live)} was cut over meanwhile")
-            in_place = change.strategy is Strategy.IN_PLACE
+            in_place = change.in_place
             target = live if in_place else layout.next_set(change.id)
             if layout.open():
                 raise CutOverFailed(detail="the databases are not fenced")
             self._check_complete(target, fresh)
             if in_place:
+                self._note_after(change, live)
                 layout.write_marker(live, fresh)
             else:
                 # All that can fail comes first: afterwards the old ones are only made read-only.
-                self._finish_journals(live)
+                self._finish_journals(change, live)
+                self._note_after(change, target)
                 layout.write_marker(target, fresh)
                 layout.write_role(live, Role.PREVIOUS, change.id)
+                self._require_unwritten(change, live)
                 durable.symlink(Path("sets", target.name), layout.live)
-        self.unfence(change)
+        self._open(change)
         kept = layout.previous_set(change.id)
         if kept and kept.stat().st_mode & 0o200:
             try:
@@ -303,22 +373,83 @@ class SqliteEngine(SqliteFacts):
             if inside != fresh:
                 raise CutOverFailed(detail=f"{name} says {inside}, not {fresh}")
 
-    def _finish_journals(self, live: Path) -> None:
+    def _note_after(self, change: ChangeRef, target: Path) -> None:
+        newest = {}
+        for name in self.names:
+            with self._reading(self._layout.file(target, name), name) as database:
+                newest[name] = inspect.newest_rows(database)
+        note = self._noted(change)
+        after = look_when_quiet(self._layout, target)
+        self._notes.write(change.id, dataclasses.replace(note, after=after, newest=newest))
+
+    def _noted(self, change: ChangeRef) -> Note:
+        note = self._notes.read(change.id)
+        if note is None:
+            raise NoteUnreadable(database=change.id)
+        return note
+
+    def _require_unwritten(
+        self, change: ChangeRef, set_path: Path, *, frozen: bool = False
+    ) -> None:
+        """Raise if a file of a set is not what it was when it was fenced.
+
+        Raises:
+            FilesWritten: With their names.
+        """
+        found = differing(self._noted(change).before, look(self._layout, set_path), frozen=frozen)
+        if found:
+            raise FilesWritten(database=set_path.name, files=", ".join(found))
+
+    def _finish_journals(self, change: ChangeRef, live: Path) -> None:
         """Finish what the application did not finish writing, as it would at its next start.
 
         A file with a journal beside it cannot be read once it is frozen. No row changes by this.
+        The copy was finished in the same way, so it has the same bytes, unless somebody wrote.
         """
-        for name in self.names:
-            path = self._layout.file(live, name)
-            beside = [item for item in self._layout.files(live, name) if item != path]
-            if not any(item.stat().st_size for item in beside):
-                continue
+        layout = self._layout
+        beside = {
+            name: [path for path in layout.files(live, name) if path != layout.file(live, name)]
+            for name in self.names
+        }
+        unfinished = [n for n in self.names if any(path.stat().st_size for path in beside[n])]
+        if not unfinished:
+            return
+        self._require_unwritten(change, live)
+        note = self._noted(change)
+        for name in unfinished:
+            path = layout.file(live, name)
             try:
                 problem = settle(path)
             except sqlite3.Error as error:
                 raise CutOverFailed(detail=f"{name} in {live.name}: {error}") from error
             if problem:
                 raise CutOverFailed(detail=f"{name} in {live.name}: {problem}")
+        now = look_when_quiet(layout, live)
+        finished = journaled(layout, note.before)
+        expected = {
+            file for name in finished for file in note.before.files
+            if file.startswith(layout.file(live, name).name)
+        }  # fmt: skip
+        wrong = {
+            layout.file(live, name).name
+            for name in finished
+            if name in note.copied and note.copied[name] != _sha256(layout.file(live, name))
+        }
+        wrong |= {*differing(note.before, now)} - expected
+        wrong |= {layout.file(live, name).name for name in journaled(layout, now)}
+        if wrong:
+            raise FilesWritten(database=live.name, files=", ".join(sorted(wrong)))
+        self._notes.write(change.id, dataclasses.replace(note, before=now))
+
+    def before_commit(self, change: ChangeRef) -> None:
+        """Look once more at what was live: a program may have it open still, and nobody see it.
+
+        Raises:
+            FilesWritten: It was written since; it is what going back brings.
+        """
+        kept = self._layout.previous_set(change.id)
+        if kept is not None and not change.in_place:
+            self._require_unwritten(change, kept, frozen=True)
 
     def record_commit(self, change: ChangeRef) -> None:
         """Write it beside the files of the live set.
@@ -370,7 +501,7 @@ class SqliteEngine(SqliteFacts):
         layout = self._layout
         live = layout.live_set()
         kept = layout.previous_set(change.id)
-        in_place = change.strategy is Strategy.IN_PLACE
+        in_place = change.in_place
         touched = in_place and layout.touched(live) == change.id
         if not (touched or self._swapped(change, live)):
             return
@@ -386,7 +517,7 @@ class SqliteEngine(SqliteFacts):
         self._check_unused(live)
 
     def drop_previous(self, change_id: str) -> None:
-        """Remove the set that a change put aside.
+        """Remove the set that a change put aside, unless somebody wrote to it since: see layout.
 
         Raises:
             WayBackNeeded: In-place, where the originals are half-migrated.
@@ -394,6 +525,29 @@ class SqliteEngine(SqliteFacts):
         # Where nobody can say which set is live, it might be the one that is to be removed.
         self._check_touched(change_id, self._layout.live_set())
         kept = self._layout.previous_set(change_id)
-        if kept:
+        note = self._notes.read(change_id)
+        if kept is not None and self._written_after_all(note, kept):
+            self._layout.keep_for_good(kept, change_id)
+        elif kept is not None:
             self._layout.remove_set(kept)
         self._layout.remove_set(self._layout.partial(self._layout.sets / f"gone_{change_id}"))
+        self._notes.remove(change_id)
+
+    def drop_set_aside(self, change_id: str) -> None:
+        """Remove what a change set aside; a person said so."""
+        for kept in self._layout.set_aside():
+            if kept.change == change_id:
+                for place in kept.places:
+                    self._layout.remove_set(Path(place))
+        for torn in self._layout.sets.glob(f"gone_{WRITTEN}{change_id}*"):
+            self._layout.remove_set(torn)
+
+    def _written_after_all(self, note: Note | None, kept: Path) -> bool:
+        if note is None or note.before.place != kept.name:
+            return False
+        return bool(differing(note.before, look(self._layout, kept), frozen=True))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -6,7 +6,7 @@ from ncen_updater.databases.errors import DatabaseError
 from ncen_updater.errors import ExitCode
 from ncen_updater.i18n import N_
 
-__all__ = ["NotASet", "SetMissing"]
+__all__ = ["FilesWritten", "NotASet", "NoteUnreadable", "SetMissing"]
 
 
 class NotASet(DatabaseError):
@@ -25,3 +25,24 @@ class SetMissing(DatabaseError):
     exit_code = ExitCode.NEEDS_PERSON
     what = N_("The databases {database} are not there.")
     remedy = N_("Do not start the application; look for the files or restore the backup.")
+
+
+class FilesWritten(DatabaseError):
+    """Files of the set that was live, written by another program than the application."""
+
+    code = "NU-4222"
+    what = N_("Another program wrote to {files} of {database} while the databases were closed.")
+    remedy = N_(
+        "Nothing that it wrote is lost: the site goes on with these files. Find the program, for "
+        "example with 'fuser -v' on them as root, stop it, then try again."
+    )
+
+
+class NoteUnreadable(DatabaseError):
+    """The note of what the files were is not there, or is not the agent's."""
+
+    code = "NU-4223"
+    what = N_("What the database files were when they were closed cannot be read: {database}.")
+    remedy = N_(
+        "Nothing was changed by this. Look after the disk of the state directory, try again."
+    )

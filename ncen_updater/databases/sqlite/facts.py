@@ -11,11 +11,11 @@ from ncen_updater.databases.base import ChangeRef
 from ncen_updater.databases.sqlite.copying import connect
 from ncen_updater.databases.sqlite.errors import NotASet, SetMissing
 from ncen_updater.databases.sqlite.layout import Layout
-from ncen_updater.databases.sqlite.processes import holders, locked
+from ncen_updater.databases.sqlite.processes import holders, locked, sees_others
 from ncen_updater.findings import Finding, Severity
 from ncen_updater.i18n import N_, Text
 
-__all__ = ["find_blockers", "free_bytes"]
+__all__ = ["find_blockers", "find_set_aside", "free_bytes"]
 
 # A copy may grow while it is migrated: so much more than its size must be free.
 GROWTH = 1.2
@@ -73,6 +73,18 @@ def find_blockers(layout: Layout, change: ChangeRef, *, final: bool) -> Iterator
         if found:
             who = ", ".join(sorted({f"{item.name} ({item.pid})" for item in found}))
             yield _in_use(str(live), len({item.pid for item in found}), who)
+    if not sees_others():
+        yield _finding(
+            "NU-4250",
+            Severity.ADVISORY,
+            N_("The agent cannot see whether programs of other users have files in {path} open."),
+            N_(
+                "Nothing to do: what such a program writes while the databases are closed is "
+                "noticed, and the change goes back. To know before, ask 'fuser -v' as root."
+            ),
+            {"path": str(live)},
+        )
+    yield from find_set_aside(layout)
     free = free_bytes(layout.directory)
     needed = int(sizes * GROWTH)
     if free < needed:
@@ -83,6 +95,24 @@ def find_blockers(layout: Layout, change: ChangeRef, *, final: bool) -> Iterator
             N_("Free space there, or enlarge the file system."),
             {"path": str(layout.directory), "needed": needed, "free": free},
         )
+
+
+def find_set_aside(layout: Layout) -> Iterator[Finding]:
+    """Yield each set that was kept since somebody wrote to it."""
+    for kept in layout.set_aside():
+        for place, counts in kept.counts.items():
+            rows = ", ".join(f"{table} {count}" for table, count in (counts or {}).items())
+            yield _finding(
+                "NU-4251",
+                Severity.ADVISORY,
+                N_("A set of databases was kept in {path}, since a program wrote to it: {rows}"),
+                N_(
+                    "Records may be there that are nowhere else. Let the person who knows the data "
+                    "look at them and enter what is missing. When nobody needs it any more: "
+                    "'ncen-updater collect --kept {change}'."
+                ),
+                {"path": place, "rows": rows or "-", "change": kept.change},
+            )
 
 
 def _in_use(path: str, count: int, who: str) -> Finding:

@@ -5,12 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from ncen_updater.databases.base import TableDigest
 from ncen_updater.databases.migrations.statements import lexemes
 
-__all__ = ["fingerprint", "lost_rows", "quoted", "table_digests", "tables"]
+__all__ = [
+    "fingerprint",
+    "lost_rows",
+    "newer_rows",
+    "newest_rows",
+    "quoted",
+    "table_digests",
+    "tables",
+]
 
 OWN = "ncen_updater_"
 KEPT = "ncen_kept__"
@@ -198,3 +206,38 @@ def lost_rows(database: sqlite3.Connection) -> dict[str, int]:
         if lost:
             found[table] = lost
     return found
+
+
+def newest_rows(database: sqlite3.Connection) -> dict[str, int]:
+    """The newest row of each user table: its row id, which new rows count on from.
+
+    Of a table without row ids the number of rows. Nothing is scanned but such tables.
+    """
+    found = {}
+    for table in tables(database):
+        sql = f"SELECT coalesce(max(_rowid_), 0) FROM main.{quoted(table)}"  # noqa: S608 - quoted
+        try:
+            found[table] = int(database.execute(sql).fetchone()[0])
+        except sqlite3.OperationalError:
+            found[table] = _number(database, table)
+    return found
+
+
+def newer_rows(database: sqlite3.Connection, then: Mapping[str, int]) -> dict[str, int]:
+    """Count rows that came after :func:`newest_rows`, by table; changed ones are not seen."""
+    found: dict[str, int] = {}
+    for table, now in newest_rows(database).items():
+        newest = then.get(table, 0)
+        if now <= newest:
+            continue
+        where = f" WHERE _rowid_ > {newest}"
+        try:
+            found[table] = _number(database, table, where)
+        except sqlite3.OperationalError:
+            found[table] = now - newest
+    return found
+
+
+def _number(database: sqlite3.Connection, table: str, where: str = "") -> int:
+    sql = f"SELECT count(*) FROM main.{quoted(table)}{where}"  # noqa: S608 - quoted, and ours
+    return int(database.execute(sql).fetchone()[0])

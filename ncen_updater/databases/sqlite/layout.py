@@ -6,6 +6,7 @@
 ``sets/next_<id>``    the copies that the change <id> made; keeps its name when it becomes live
 ``sets/keep_<id>``    the way back of an in-place change
 ``sets/base``         the files of a site that was adopted
+``sets/written_<id>`` what the change <id> would have dropped, had not somebody written to it
 ``<set>.partial``     a copy that has not come to its end, or a set that is being removed
 ====================  ==========================================================================
 
@@ -23,6 +24,7 @@ import contextlib
 import json
 import shutil
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,11 +33,13 @@ from ncen_updater.databases.base import Marker, Role
 from ncen_updater.databases.errors import MarkersDisagree
 from ncen_updater.databases.sqlite.errors import NotASet, SetMissing
 
-__all__ = ["SUFFIX", "Layout", "SetRole"]
+__all__ = ["SUFFIX", "Layout", "SetAside", "SetRole"]
 
 SUFFIX = ".sqlite"
 PARTIAL = ".partial"
 FENCED = "live.fenced-"
+WRITTEN = "written_"
+COUNTS = "written.json"
 COMPANIONS = ("-wal", "-shm", "-journal")
 
 
@@ -52,6 +56,21 @@ class SetRole:
     role: Role
     change: str
     modes: dict[str, int]
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """What was live until a change went back, kept for the rows that may be somebody's.
+
+    Attributes:
+        change: Id of the change that went back.
+        places: Directories.
+        counts: Rows by place and table; None for a place of which they are not known.
+    """
+
+    change: str
+    places: tuple[str, ...]
+    counts: Mapping[str, Mapping[str, int] | None]
 
 
 class Layout:
@@ -150,6 +169,8 @@ class Layout:
         return tuple(found)
 
     def _role(self, path: Path) -> SetRole | None:
+        if path.name.startswith(WRITTEN):
+            return None  # whatever it was set aside for
         prefix, _, change = path.name.removesuffix(PARTIAL).partition("_")
         if path.name.endswith(PARTIAL):
             return SetRole(Role.CANDIDATE, change, {}) if change else None
@@ -244,6 +265,35 @@ class Layout:
                 path.chmod(mode)
         durable.fsync_directory(set_path)
 
+    def set_aside(self) -> tuple[SetAside, ...]:
+        """Sets that nothing drops, since somebody wrote to them; by change."""
+        found: dict[str, dict[str, Mapping[str, int] | None]] = {}
+        for path in sorted(self.sets.glob(f"{WRITTEN}*")):
+            if not path.name.endswith(PARTIAL):
+                change = path.name.removeprefix(WRITTEN).partition("_")[0]
+                found.setdefault(change, {})[str(path)] = _counts(path / COUNTS)
+        return tuple(SetAside(key, tuple(places), places) for key, places in found.items())
+
+    def keep_for_good(
+        self, set_path: Path, change: str, counts: Mapping[str, int] | None = None
+    ) -> Path:
+        """Give a set that is not live a name that nothing drops, and return where it is.
+
+        Args:
+            set_path: The set.
+            change: The change that it belongs to.
+            counts: Rows that were added, by table; for telling only.
+        """
+        if counts is not None:
+            durable.write(set_path / COUNTS, json.dumps(dict(counts)).encode())
+        target = self.sets / f"{WRITTEN}{change}"
+        number = 1
+        while target.exists():
+            number += 1
+            target = self.sets / f"{WRITTEN}{change}_{number}"
+        durable.rename(set_path, target)
+        return target
+
     def remove_set(self, set_path: Path) -> None:
         """Remove a set for good; the live one never.
 
@@ -265,3 +315,10 @@ class Layout:
         gone.chmod(0o700)
         shutil.rmtree(gone)
         durable.fsync_directory(self.sets)
+
+
+def _counts(path: Path) -> Mapping[str, int] | None:
+    try:
+        return {str(table): int(rows) for table, rows in json.loads(path.read_bytes()).items()}
+    except (OSError, AttributeError, TypeError, ValueError):
+        return None  # not counted, or by nobody of ours

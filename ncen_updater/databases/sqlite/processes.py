@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Holder", "holders", "locked"]
+__all__ = ["Holder", "holders", "locked", "sees_others"]
 
 # Where SQLite locks a file: PENDING, RESERVED and the SHARED range (sqlite.org/fileformat2.html).
 LOCK_START = 0x4000_0000
 LOCK_BYTES = 512
+CAP_SYS_PTRACE = 19  # linux/capability.h
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,19 @@ def holders(files: Sequence[Path], proc: Path = Path("/proc")) -> tuple[Holder, 
                 called = (process / "comm").read_text("utf-8", "replace").strip()
                 found += [Holder(int(process.name), called, name) for name in sorted(seen)]
     return tuple(sorted(found, key=lambda item: (item.pid, item.file)))
+
+
+def sees_others(proc: Path = Path("/proc")) -> bool:
+    """Whether :func:`holders` sees the files of other users' processes.
+
+    The kernel shows them to who may trace these processes. The service may not, nor may an ordinary
+    user, and being root is not enough; an empty answer then says nothing.
+    """
+    for line in (proc / "self" / "status").read_text("utf-8", "replace").splitlines():
+        name, _, value = line.partition(":")
+        if name == "CapEff":
+            return bool(int(value, 16) >> CAP_SYS_PTRACE & 1)
+    return False
 
 
 def locked(path: Path) -> bool:

@@ -17,7 +17,6 @@ from ncen_updater.databases.base import (
     MigrationPlan,
     MigrationSet,
     Role,
-    Strategy,
     TableDigest,
 )
 from ncen_updater.databases.errors import (
@@ -29,8 +28,9 @@ from ncen_updater.databases.migrations import ledger
 from ncen_updater.databases.sqlite import inspect
 from ncen_updater.databases.sqlite.copying import connect, uri
 from ncen_updater.databases.sqlite.errors import SetMissing
-from ncen_updater.databases.sqlite.facts import find_blockers
+from ncen_updater.databases.sqlite.facts import find_blockers, find_set_aside
 from ncen_updater.databases.sqlite.layout import Layout
+from ncen_updater.databases.sqlite.noting import Notes
 from ncen_updater.findings import Finding
 
 __all__ = ["SqliteFacts"]
@@ -45,6 +45,8 @@ class SqliteFacts(DatabaseEngine):
         directory: Holds ``live`` and ``sets``; on one file system.
         names: Logical names; the file is ``<name>.sqlite``.
         migrator_environment: Further variables of the application's own migrator.
+        notes: Where the agent keeps what it noted of the files; a directory of its own, since what
+            another user can write there would be believed. Beside the sets by default.
     """
 
     kind = "sqlite"
@@ -54,7 +56,9 @@ class SqliteFacts(DatabaseEngine):
         directory: Path,
         names: Sequence[str],
         migrator_environment: Mapping[str, str] | None = None,
+        notes: Path | None = None,
     ) -> None:
+        self._notes = Notes((notes or directory / "notes").absolute())
         self._layout = Layout(directory.absolute(), tuple(names))
         self._migrator_environment = dict(migrator_environment or {})
 
@@ -123,7 +127,7 @@ class SqliteFacts(DatabaseEngine):
         )
 
     def _swapped(self, change: ChangeRef, live: Path) -> bool:
-        if change.strategy is Strategy.COPY:
+        if not change.in_place:
             return live == self._layout.next_set(change.id)
         marker = self._layout.marker(live)
         return marker is not None and marker.change == change.id
@@ -225,11 +229,15 @@ class SqliteFacts(DatabaseEngine):
         ledgers = {n: self.applied(role, n, change) for n in self.names} if by_files else {}
         return plan_set(self.names, ledgers, target, origin)
 
+    def set_aside(self) -> tuple[Finding, ...]:
+        """Sets that were kept since somebody wrote to them, also instead of being dropped."""
+        return tuple(find_set_aside(self._layout))
+
     # ---- ways to a file ------------------------------------------------------------------------
 
     def _path(self, role: Role, name: str, change: ChangeRef) -> Path:
         layout = self._layout
-        if role is Role.LIVE or (role is Role.CANDIDATE and change.strategy is Strategy.IN_PLACE):
+        if role is Role.LIVE or (role is Role.CANDIDATE and change.in_place):
             return layout.file(layout.live_set(), name)
         place = (
             layout.next_set(change.id) if role is Role.CANDIDATE else layout.previous_set(change.id)
@@ -254,7 +262,7 @@ class SqliteFacts(DatabaseEngine):
             return ledger.marker(database.execute(ledger.SQLITE.select_state).fetchall())
 
     def _source(self, change: ChangeRef) -> Path:
-        if change.source is None or change.strategy is Strategy.IN_PLACE:
+        if change.source is None:
             return self._layout.live_set()
         kept = self._layout.previous_set(change.source)
         if kept is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from ncen_updater.databases.base import MigrationSet, Role, Strategy
+from ncen_updater.databases.base import MigrationSet, Role
 from ncen_updater.databases.migrations.checks import Value, ask, compare
 from ncen_updater.databases.migrations.planner import Back, plan_way_back, way_target
 from ncen_updater.databases.side_by_side import side_by_side
@@ -103,6 +103,7 @@ class Copy(Step):
     def undo(self, context: StepContext) -> None:
         """Remove the copies and what an interrupted copy left."""
         context.site.engine.discard(context.ref, context.copy_plan())
+        note_kept(context.site, context.journal, context.change.id)
 
     def undone(self, context: StepContext) -> bool:
         """No candidate is left."""
@@ -234,7 +235,7 @@ class Migrate(Step):
 
     def undo(self, context: StepContext) -> None:
         """In place: bring the copy back. Otherwise the candidates go with the undo of the copy."""
-        if context.ref.strategy is Strategy.IN_PLACE:
+        if context.ref.in_place:
             context.site.engine.cut_back(context.ref)
             note_kept(context.site, context.journal, context.change.id)
 

@@ -27,6 +27,8 @@ from ncen_updater.progress import Silent
 from tests.databases.migrations.making import release
 from tests.databases.sqlite.site import NAMES, build, contents, new_release, reference, upgrade
 
+pytestmark = pytest.mark.usefixtures("sees_others")
+
 COPY = reference("copy")
 IN_PLACE = reference("in-place")
 

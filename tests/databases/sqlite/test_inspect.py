@@ -8,7 +8,14 @@ from contextlib import closing
 
 import pytest
 
-from ncen_updater.databases.sqlite.inspect import fingerprint, lost_rows, table_digests, tables
+from ncen_updater.databases.sqlite.inspect import (
+    fingerprint,
+    lost_rows,
+    newer_rows,
+    newest_rows,
+    table_digests,
+    tables,
+)
 
 BASE = (
     "CREATE TABLE kind (id INTEGER PRIMARY KEY, code TEXT UNIQUE);"
@@ -138,3 +145,27 @@ def test_lost_rows(database: sqlite3.Connection) -> None:
         "CREATE TABLE main.ncen_kept__x (a); INSERT INTO main.ncen_kept__x VALUES (1);"
     )
     assert lost_rows(database) == {"edited": 1, "keyed": 3, "loose": 3, "later": 1}
+
+
+def test_rows_that_were_added_since(database: sqlite3.Connection) -> None:
+    database.executescript(
+        "CREATE TABLE empty (a);"
+        "CREATE TABLE keyed (name TEXT PRIMARY KEY) WITHOUT ROWID;"
+        "CREATE TABLE plain (id INTEGER PRIMARY KEY, a);"
+        "CREATE TABLE ncen_updater_own (a);"
+        "INSERT INTO keyed VALUES ('a'); INSERT INTO plain VALUES (7, 'a'), (9, 'b');"
+    )
+    then = newest_rows(database)
+    assert then == {"empty": 0, "keyed": 1, "plain": 9}
+    assert newer_rows(database, then) == {}
+    database.executescript(
+        "DELETE FROM plain WHERE id = 7; UPDATE plain SET a = 'c';"
+        "INSERT INTO ncen_updater_own VALUES (1);"
+    )
+    assert newer_rows(database, then) == {}
+    database.executescript(
+        "INSERT INTO keyed VALUES ('b'), ('c'); INSERT INTO plain (a) VALUES ('d');"
+        "INSERT INTO empty VALUES (1); CREATE TABLE later (a); INSERT INTO later VALUES (1);"
+    )
+    found = {"empty": 1, "keyed": 2, "later": 1, "plain": 1}
+    assert newer_rows(database, then) == found

@@ -10,9 +10,11 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sqlite3
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -255,6 +257,84 @@ def test_killed_while_the_kept_set_is_dropped(tmp_path: Path, strategy: str) -> 
         assert len(list((site / "sets").iterdir())) == 1
 
     every_kill(tmp_path, upgraded, lambda e: e.drop_previous(change.id), judge)
+
+
+def enter(path: Path) -> None:
+    """Write to a database as somebody else does, whatever the modes of its files."""
+    modes = {item: item.stat().st_mode for item in (path.parent, path)}
+    for item in modes:
+        item.chmod(0o755)
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("INSERT INTO item (note) VALUES ('by hand')")
+        database.commit()
+    for item, mode in modes.items():
+        item.chmod(mode)
+
+
+def kept_by_hand(site: Path) -> list[str]:
+    """Sets that are kept since somebody wrote to them, each with that row in it."""
+    found = []
+    for path in sorted((site / "sets").glob("written_*")):
+        with closing(sqlite3.connect(f"{path.as_uri()}/cases.sqlite?mode=ro", uri=True)) as opened:
+            rows = opened.execute("SELECT note FROM item ORDER BY id DESC LIMIT 1").fetchall()
+        assert rows == [("by hand",)]
+        found.append(path.name)
+    return found
+
+
+def test_killed_while_a_set_is_kept_on_the_way_back(tmp_path: Path, strategy: str) -> None:
+    change, target = reference(strategy), new_release(tmp_path / "slot")
+    build(tmp_path / "fresh")
+    before = contents(tmp_path / "fresh")
+
+    def written(site: Path) -> SqliteEngine:
+        engine = build(site)
+        upgrade(engine, change, target)
+        enter(site / "live" / "cases.sqlite")
+        return engine
+
+    def judge(site: Path, engine: SqliteEngine) -> None:
+        assert contents(site) == before
+        assert kept_by_hand(site) == [f"written_{change.id}"]
+        assert engine.evidence(change) == Evidence(swapped=False, fenced=False)
+        assert engine.leftovers() == ()
+
+    every_kill(tmp_path, written, lambda engine: go_back(engine, change), judge)
+
+
+def test_killed_while_a_set_is_kept_instead_of_dropped(tmp_path: Path) -> None:
+    change, target = reference("copy"), new_release(tmp_path / "slot")
+
+    def written(site: Path) -> SqliteEngine:
+        engine = build(site)
+        upgrade(engine, change, target)
+        enter(site / "sets" / "base" / "cases.sqlite")
+        return engine
+
+    def judge(site: Path, engine: SqliteEngine) -> None:
+        assert kept_by_hand(site) == [f"written_{change.id}"]
+        assert engine.evidence(change) == Evidence(swapped=True, fenced=False)
+        assert engine.leftovers() == ()
+
+    every_kill(tmp_path, written, lambda engine: engine.drop_previous(change.id), judge)
+
+
+def test_killed_while_what_was_kept_is_dropped_by_a_person(tmp_path: Path) -> None:
+    change, target = reference("copy"), new_release(tmp_path / "slot")
+
+    def kept(site: Path) -> SqliteEngine:
+        engine = build(site)
+        upgrade(engine, change, target)
+        enter(site / "live" / "cases.sqlite")
+        go_back(engine, change)
+        return engine
+
+    def judge(site: Path, engine: SqliteEngine) -> None:
+        assert engine.set_aside() == ()
+        assert engine.leftovers() == ()
+        assert [path.name for path in (site / "sets").iterdir()] == ["base"]
+
+    every_kill(tmp_path, kept, lambda engine: engine.drop_set_aside(change.id), judge)
 
 
 def test_killed_while_the_commit_is_recorded(tmp_path: Path, strategy: str) -> None:

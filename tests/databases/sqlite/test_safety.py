@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.databases.base import CopyPlan, Evidence, MigrationSet, Role
+from ncen_updater.databases.base import ChangeRef, CopyPlan, Evidence, MigrationSet, Role, Strategy
 from ncen_updater.databases.errors import (
     CutOverFailed,
     FencedByOther,
@@ -29,7 +29,9 @@ from ncen_updater.databases.errors import (
 from ncen_updater.databases.migrations.runner import LOCK_MS, Runner
 from ncen_updater.databases.migrations.sqlite_dialect import SqliteDialect
 from ncen_updater.databases.sqlite.engine import SqliteEngine
-from ncen_updater.databases.sqlite.errors import SetMissing
+from ncen_updater.databases.sqlite.errors import FilesWritten, SetMissing
+from ncen_updater.databases.sqlite.layout import Layout
+from ncen_updater.databases.sqlite.noting import Notes, look
 from ncen_updater.progress import Silent
 from ncen_updater.release.manifest import MigratorCommand
 from tests.databases.migrations.making import make, release
@@ -96,7 +98,7 @@ def test_a_committed_set_is_not_cut_back(site: Path, tmp_path: Path) -> None:
     assert engine.evidence(COPY).committed
     assert engine.evidence(replace(OTHER, generation=COPY.generation)).later
     assert not engine.evidence(OTHER).later
-    assert sorted(p.name for p in site.iterdir()) == ["live", "sets"]
+    assert sorted(p.name for p in site.iterdir()) == ["live", "notes", "sets"]
 
 
 def test_modes_that_an_administrator_sets_later_are_kept(site: Path, tmp_path: Path) -> None:
@@ -163,6 +165,23 @@ def test_after_the_cut_over_a_discard_leaves_the_way_back(site: Path, tmp_path: 
     assert contents(site) == before
 
 
+def test_what_an_older_agent_copied_to_go_back_to_kept_ones_is_removed(
+    site: Path, tmp_path: Path
+) -> None:
+    """It took a restore on a site in place for a change in place; torn, it is undone by us."""
+    engine = build(site)
+    upgrade(engine, IN_PLACE, new_release(tmp_path / "slot"))
+    before = contents(site)
+    back = ChangeRef("bcdefgha", 2, Strategy.IN_PLACE, "1.0", source=IN_PLACE.id)
+    as_of_before = replace(back, source=None)
+    engine.fence(back)
+    engine.copy(as_of_before, engine.plan_copy(as_of_before), Silent())
+    engine.discard(back, CopyPlan({}))
+    engine.unfence(back)
+    assert contents(site) == before
+    assert {change for change, _, _ in engine.leftovers()} == {IN_PLACE.id}
+
+
 def test_the_way_back_must_be_there(site: Path, tmp_path: Path) -> None:
     engine = build(site)
     upgrade(engine, COPY, new_release(tmp_path / "slot"))
@@ -194,6 +213,13 @@ def test_a_journal_that_cannot_be_finished_stops_the_cut_over(site: Path, tmp_pa
     with path.open("r+b") as stream:  # a disk that fails after the copy
         stream.seek(8192)
         stream.write(os.urandom(20_000))
+    with pytest.raises(FilesWritten, match=r"cases.sqlite"):
+        engine.cut_over(COPY)
+    notes = Notes(site / "notes")  # it leaves no trace in the times of the file
+    note = notes.read(COPY.id)
+    assert note is not None
+    now = look(Layout(site, NAMES), path.parent)
+    notes.write(COPY.id, replace(note, before=now))
     with pytest.raises(CutOverFailed, match="cases in base"):
         engine.cut_over(COPY)
     assert engine.evidence(COPY) == Evidence(swapped=False, fenced=True, candidates=NAMES)

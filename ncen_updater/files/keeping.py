@@ -133,7 +133,7 @@ class Survey:
 
 
 def _mount(below: Below) -> str:
-    """Which mount a directory is seen through: names cannot be given across two, even of one disk."""
+    """Which mount a directory is seen through: no name leads across two, even of one disk."""
     descriptor = below.descriptor()
     try:
         lines = Path(f"/proc/self/fdinfo/{descriptor}").read_text("ascii").splitlines()
@@ -279,7 +279,7 @@ class Directory:
                     live.sync()
                     return found
         except FileNotFoundError as error:
-            if self._is_there():
+            if self.there():
                 raise self._not_put_back(error) from error
             return self._nothing(required=required)
         except OSError as error:
@@ -296,7 +296,7 @@ class Directory:
             raise self._not_put_back(error) from error
 
     def missing(self) -> tuple[str, ...]:
-        """Paths that are not as they were when they were kept; empty where nothing ever was."""
+        """Paths that were kept and are not there; empty where nothing ever was kept."""
         try:
             with self._home() as home:
                 index = self._index(home, INDEX)
@@ -308,16 +308,47 @@ class Directory:
                         path
                         for path, was in index.items()
                         if was.kind != Kind.OTHER
-                        and not self._in_place(tree, path, was, seen.get(path))
+                        and (path not in seen or seen[path].kind != was.kind)
                         and not _not_held(tree, path, was)
                     )
         except FileNotFoundError:
-            if not self._is_there():
+            if not self.there():
                 return ()
             raise
 
     def _put_back(self, live: Below, tree: Below, aside: Below, index: Index) -> PutBack:
         seen = walk(live)
+        moved = self._clear(live, tree, aside, index, seen)
+        restored = 0
+        written: list[str] = []
+        lost: list[str] = []
+        for path, was in index.items():
+            there = seen.get(path)
+            if there is not None and was.kind == Kind.FILE:
+                if there.inode == was.inode and not same_content(was, there):
+                    written.append(path)
+                _set_attributes(live, path, was, there)
+            elif there is None and (was.kind == Kind.OTHER or _not_held(tree, path, was)):
+                lost.append(path)
+            elif there is None:
+                self._restore(live, tree, path, was)
+                restored += was.kind == Kind.FILE
+        for path in reversed(index):
+            if index[path].kind == Kind.DIRECTORY:
+                _set_attributes(live, path, index[path], entry_of(live.stat(path)))
+                live.set_time(path, index[path].mtime_ns)
+        return PutBack(restored, moved, tuple(written), tuple(lost))
+
+    def _clear(self, live: Below, tree: Below, aside: Below, index: Index, seen: Index) -> int:
+        """Take out of the way what is not as it was; return how many entries went aside.
+
+        Args:
+            live: The directory.
+            tree: The kept tree.
+            aside: Where what was added goes.
+            index: What was kept.
+            seen: What is there; afterwards what is left of it.
+        """
         contents = {entry.inode: entry for entry in index.values() if entry.kind == Kind.FILE}
         moved = 0
         for path in list(reversed(seen)):
@@ -337,32 +368,7 @@ class Directory:
                 _set_aside(live, path, aside)
                 moved += 1
             del seen[path]
-        restored = 0
-        written: list[str] = []
-        lost: list[str] = []
-        for path, was in index.items():
-            there = seen.get(path)
-            if there is not None:
-                if was.kind == Kind.FILE:
-                    if there.inode == was.inode and not same_content(was, there):
-                        written.append(path)
-                    _set_attributes(live, path, was, there)
-            elif was.kind == Kind.OTHER:
-                lost.append(path)
-            else:
-                try:
-                    self._restore(live, tree, path, was)
-                    restored += was.kind == Kind.FILE
-                except FileNotFoundError:
-                    if not _not_held(tree, path, was):
-                        raise
-                    lost.append(path)
-        for path in reversed(index):
-            if index[path].kind == Kind.DIRECTORY:
-                now = entry_of(live.stat(path))
-                _set_attributes(live, path, index[path], now)
-                live.set_time(path, index[path].mtime_ns)
-        return PutBack(restored, moved, tuple(written), tuple(lost))
+        return moved
 
     def _restore(self, live: Below, tree: Below, path: str, was: Entry) -> None:
         if was.kind == Kind.DIRECTORY:
@@ -422,15 +428,13 @@ class Directory:
                 live.sync()
                 return given, 0 if everything else len(gone)
         except FileNotFoundError as error:
-            if earlier._is_there():
+            if earlier.there():
                 raise FilesNotKept(directory=self.directory, reason=_words(error)) from error
             return 0, 0
         except OSError as error:
             raise FilesNotKept(directory=self.directory, reason=_words(error)) from error
 
-    def _give_back(
-        self, live: Below, tree: Below, was: Index, now: Index, wanted: set[str]
-    ) -> int:
+    def _give_back(self, live: Below, tree: Below, was: Index, now: Index, wanted: set[str]) -> int:
         needed = {ROOT}
         for path in wanted:
             parts = path.split("/")[:-1]
@@ -514,7 +518,8 @@ class Directory:
             with contextlib.suppress(OSError):  # where nothing was set aside
                 place.remove_directory(ASIDE + self._change)
 
-    def _is_there(self) -> bool:
+    def there(self) -> bool:
+        """Whether anything of the kept tree is there."""
         try:
             with self._home():
                 return True
@@ -601,7 +606,7 @@ def _take(source: Below, path: str, target: Below, method: Method) -> Entry | No
         finally:
             os.close(copy)
         taken = entry_of(seen)
-        # It may be written once more within the same tick of the clock: then look again in the stop.
+        # It may be written again within the same tick of the clock: then look again in the stop.
         recent = time.time_ns() - seen.st_mtime_ns < RACY_NS
         return taken._replace(ctime_ns=0) if recent else taken
     finally:

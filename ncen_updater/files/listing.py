@@ -82,7 +82,7 @@ def entry_of(found: os.stat_result, target: str = "") -> Entry:
 
 
 def walk(below: Below) -> Index:
-    """Look at everything below a directory, following no link; what vanishes meanwhile is not there.
+    """Look at everything below a directory, following no link; what vanishes is not there.
 
     Raises:
         OSError: If something cannot be read, or another file system is mounted below.

@@ -21,6 +21,7 @@ from ncen_updater.policy.collection import (
     what_to_collect,
 )
 from ncen_updater.progress import Progress
+from ncen_updater.upgrade import overlay
 from ncen_updater.upgrade.context import Site
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.memory import Memory
@@ -90,7 +91,8 @@ def torn_sets(site: Site, journal: Journal) -> set[str]:
     In whatever role: a SQLite set that is half removed looks like one that was never finished.
     """
     gone = _marked(Memory(journal))
-    return {change for change, _, _ in site.engine.leftovers() if change in gone}
+    databases = {change for change, _, _ in site.engine.leftovers() if change in gone}
+    return databases | overlay.still_kept(journal, gone)
 
 
 def drop_sets(site: Site, journal: Journal, changes: Iterable[str], progress: Progress) -> None:
@@ -110,6 +112,7 @@ def drop_sets(site: Site, journal: Journal, changes: Iterable[str], progress: Pr
         if change not in gone:
             memory.previous_dropped(change)
         site.engine.drop_previous(change)
+        overlay.drop(journal, change)
 
 
 def _marked(memory: Memory) -> set[str]:

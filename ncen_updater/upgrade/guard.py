@@ -10,6 +10,7 @@ from ncen_updater.preflight.agent_version import check_agent_version
 from ncen_updater.preflight.base import Context, run
 from ncen_updater.preflight.clock import check_clock
 from ncen_updater.preflight.current_slot import check_current_slot
+from ncen_updater.preflight.files import check_files
 from ncen_updater.preflight.path import check_path
 from ncen_updater.preflight.reference_data import check_reference_data
 from ncen_updater.preflight.registry import ALL_CHECKS
@@ -22,10 +23,13 @@ from ncen_updater.upgrade.names import JOURNAL
 __all__ = ["preflight_findings"]
 
 # The way back must not be barred by what only concerns a newer release, nor by a wrong clock, nor
-# by damage to the very release that is to be left.
+# by damage to the very release that is to be left, nor by files that cannot be kept (told then).
 ONLY_FORWARD = frozenset(
-    {check_path, check_reference_data, check_agent_version, check_clock, check_current_slot}
-)
+    {
+        check_path, check_reference_data, check_agent_version, check_clock, check_current_slot,
+        check_files,
+    }
+)  # fmt: skip
 CLOCK = "clock.json"
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from packaging.version import Version
 
+from ncen_updater.config.model import AgentConfig
 from ncen_updater.databases.base import (
     AppliedMigration,
     ChangeRef,
@@ -31,13 +32,22 @@ from ncen_updater.i18n import N_, Text
 from ncen_updater.progress import Progress
 from ncen_updater.release.canonical import canonical_json, sha256_hex
 from ncen_updater.release.document import Offer, ReleaseDocument
+from ncen_updater.release.manifest import FileEffect, Manifest
 from ncen_updater.upgrade.context import Site
 from ncen_updater.upgrade.guard import preflight_findings
 from ncen_updater.upgrade.model import DOWNTIME, StepName
 from ncen_updater.upgrade.obtaining import build, held_trees
 from ncen_updater.upgrade.steps import all_steps
 
-__all__ = ["HopPlan", "Plan", "PlannedStep", "make_plan", "planned_steps"]
+__all__ = [
+    "HopPlan",
+    "Plan",
+    "PlannedFiles",
+    "PlannedStep",
+    "make_plan",
+    "planned_files",
+    "planned_steps",
+]
 
 PLAN_ID = "planned2"  # stands for the change that does not exist yet
 NOT_YET: dict[str, Text] = {
@@ -72,6 +82,76 @@ def planned_steps() -> tuple[PlannedStep, ...]:
 
 
 @dataclass(frozen=True)
+class PlannedFiles:
+    """Files of the site's own in one change.
+
+    Attributes:
+        name: As in the configuration.
+        effect: What the release says that it does; None where it says nothing.
+        words: What exactly.
+        covered: Whether this site has them under ``[[files]]``.
+    """
+
+    name: str
+    effect: FileEffect | None
+    words: str
+    covered: bool
+
+    def facts(self) -> dict[str, object]:
+        """JSON-able facts."""
+        effect = self.effect.value if self.effect else None
+        return {
+            "name": self.name, "effect": effect, "words": self.words, "covered": self.covered,
+        }  # fmt: skip
+
+    @property
+    def sentence(self) -> Text:
+        """What people read before they agree."""
+        values = {"name": self.name, "words": self.words}
+        if self.effect in (None, FileEffect.NOTHING) and self.covered:
+            words = {
+                None: N_("  {name}: the release does not say what it does to them; kept"),
+                FileEffect.NOTHING: N_(
+                    "  {name}: not changed, says the release; kept all the same"
+                ),
+            }
+            return Text(words[self.effect], values)
+        if not self.covered:
+            return Text(
+                N_("  {name}: not kept, since agent.toml does not name them: {words}"), values
+            )
+        if self.effect is FileEffect.ADDS:
+            return Text(N_("  {name}: some are added, undone before the commit: {words}"), values)
+        return Text(
+            N_(
+                "  {name}: changed, undone before the commit; a later rollback gives those of"
+                " before their old places, later ones stay where they are: {words}"
+            ),
+            values,
+        )
+
+
+def planned_files(config: AgentConfig, manifest: Manifest) -> tuple[PlannedFiles, ...]:
+    """What is said of files: those of the site's own, and others that a release changes; pure."""
+    declared = {item.name: item for item in manifest.files}
+    own = [item.name for item in config.files]
+    others = [
+        item.name
+        for item in manifest.files
+        if item.name not in own and item.effect is not FileEffect.NOTHING
+    ]
+    found = []
+    for name in (*own, *others):
+        said = declared.get(name)
+        found.append(
+            PlannedFiles(
+                name, said.effect if said else None, said.words if said else "", name in own
+            )
+        )
+    return tuple(found)
+
+
+@dataclass(frozen=True)
 class HopPlan:
     """One change of the path.
 
@@ -79,6 +159,7 @@ class HopPlan:
         migrations: What will run, in order, and what has no way down.
         copy: How each database will be copied; only known for the first hop.
         findings: What the preflight says now; only for the first hop.
+        files: What the site's own files are called, and what the release says it does to them.
         keeps_records: Whether a rollback after the commit keeps every record.
     """
 
@@ -90,6 +171,7 @@ class HopPlan:
     databases: Sequence[DatabaseFacts]
     copy: CopyPlan | None
     findings: Sequence[Finding]
+    files: Sequence[PlannedFiles] = ()
 
     @property
     def keeps_records(self) -> bool:
@@ -122,6 +204,8 @@ class HopPlan:
                 for database, id_, reason in self.migrations.irreversible
             ],
             "rollback_keeps_records": self.keeps_records,
+            # Only where there are any: approvals of before bind to a digest without them.
+            **({"files": [item.facts() for item in self.files]} if self.files else {}),
         }
 
 
@@ -219,7 +303,12 @@ def make_plan(site: Site, current: Version, path: UpgradePath, progress: Progres
         else:
             migrations, findings, copy = _after(before, target), (), None
         databases = site.engine.describe()
-        hops.append(HopPlan(origin, offer, document, migrations, target, databases, copy, findings))
+        files = planned_files(site.config, document.manifest)
+        hops.append(
+            HopPlan(
+                origin, offer, document, migrations, target, databases, copy, findings, files
+            )
+        )  # fmt: skip
         origin = offer.release_version
     return Plan(
         Strategy(site.config.databases.strategy), site.engine.kind, tuple(hops), planned_steps()

@@ -29,7 +29,7 @@ def picture(directory: Path) -> dict[str, Picture]:
         look = path.lstat()
         content: bytes | str | None = None
         if path.is_symlink():
-            content = os.readlink(path)
+            content = str(path.readlink())
         elif path.is_file():
             content = path.read_bytes()
         found[str(path.relative_to(directory))] = (
@@ -431,4 +431,3 @@ def test_killed_while_it_puts_back(photos: Path, method: Method) -> None:
         if not was_killed and not again:
             break
     assert struck >= 8
-

@@ -116,6 +116,8 @@ def show_plan(session: AgentSession, made: Plan) -> None:
                 else N_("  a later rollback loses what was entered since; it will be counted first")
             )
         )
+        for files in hop.files:
+            session.show(files.sentence)
     session.show()
     session.show(Text(N_("Steps (*: officers are out, -: not done by the command upgrade):")))
     for number, line in enumerate(made.steps, 1):

@@ -315,7 +315,7 @@ class AgentConfig(Settings):
         ours = [
             paths.state, paths.received, paths.slots, paths.current, paths.trusted_root,
             paths.agent, databases.dump_directory, self.application.door_file,
-            databases.sqlite and databases.sqlite.directory,
+            databases.sqlite.directory if databases.sqlite is not None else None,
         ]  # fmt: skip
         places = [paths.resolve(item) for item in ours if item is not None]
         directories = [paths.resolve(item.directory) for item in self.files]

@@ -6,6 +6,7 @@ A *place* is a directory of the agent's own beside the one that is kept, on the 
     <place>/<change>/prepared  the index, made while officers work
     <place>/<change>/index     the index, once the application stands still; only then is it used
     <place>/aside-<change>     what was added before a change was undone; never deleted by us
+    <place>/written-<change>   names of files that were written in place, which is not undone
 
 Everything may be repeated after a crash at any instant.
 """
@@ -39,10 +40,10 @@ from ncen_updater.files.listing import (
 )
 from ncen_updater.transfer.below import Below
 
-__all__ = ["Directory", "PutBack", "Survey", "best_method", "place_of", "survey"]
+__all__ = ["Directory", "PutBack", "Survey", "best_method", "left_by_changes", "place_of", "survey"]
 
 FICLONE = 0x40049409
-TREE, PREPARED, INDEX, ASIDE = "tree", "prepared", "index", "aside-"
+TREE, PREPARED, INDEX, ASIDE, WRITTEN = "tree", "prepared", "index", "aside-", "written-"
 #: What was written so shortly before it was copied may have been written again at the same time.
 RACY_NS = 2_000_000_000
 COPY_BYTES = 1 << 24
@@ -154,6 +155,8 @@ def survey(directory: Path) -> Survey:
     ):
         if (live.stat(ROOT).st_dev, _mount(live)) != (parent.stat(ROOT).st_dev, _mount(parent)):
             raise OSError(f"a file system is mounted there; it has to hold {directory.parent} too")
+        if not parent.may_write():
+            raise OSError(f"nothing can be written in {directory.parent}")
         room = parent.room()
         entries = walk(live).values()
         files = [entry for entry in entries if entry.kind == Kind.FILE]
@@ -164,6 +167,26 @@ def survey(directory: Path) -> Survey:
             room.f_bavail * room.f_frsize,
             room.f_favail if room.f_files else None,
         )
+
+
+def left_by_changes(directory: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Changes that set something aside, and changes with a list of what could not be undone.
+
+    Changes nothing; what may not be seen is not told.
+    """
+    try:
+        with (
+            contextlib.closing(Below.without_links(place_of(directory))) as place,
+            place.scan(ROOT) as items,
+        ):
+            names = sorted(item.name for item in items)
+    except OSError:
+        return (), ()
+    aside, written = (
+        tuple(name.removeprefix(prefix) for name in names if name.startswith(prefix))
+        for prefix in (ASIDE, WRITTEN)
+    )
+    return aside, written
 
 
 class Directory:
@@ -277,13 +300,21 @@ class Directory:
                 ):
                     found = self._put_back(live, tree, aside, index)
                     live.sync()
-                    return found
+                if found.written:
+                    self._list_written(found.written)
+                return found
         except FileNotFoundError as error:
             if self.there():
                 raise self._not_put_back(error) from error
             return self._nothing(required=required)
         except OSError as error:
             raise self._not_put_back(error) from error
+
+    def _list_written(self, paths: tuple[str, ...]) -> None:
+        """Leave the names to a person; they may tell of people, and have no place in a journal."""
+        lines = [path.encode("utf-8", "backslashreplace") for path in paths]
+        with self._place() as place:
+            place.replace(WRITTEN + self._change, b"\n".join([*lines, b""]))
 
     def _nothing(self, *, required: bool) -> PutBack:
         """There is no kept tree: somebody removed it, or the disk of both is not there."""
@@ -470,17 +501,6 @@ class Directory:
             return
         except OSError as error:
             raise FilesNotKept(directory=self.directory, reason=_words(error)) from error
-
-    def counted_aside(self) -> int:
-        """How many entries were set aside when this change was undone."""
-        try:
-            with (
-                self._place() as place,
-                contextlib.closing(place.below(ASIDE + self._change)) as aside,
-            ):
-                return sum(entry.kind != Kind.DIRECTORY for entry in walk(aside).values())
-        except FileNotFoundError:
-            return 0
 
     # ---- places --------------------------------------------------------------------------------
 

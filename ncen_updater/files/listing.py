@@ -148,7 +148,8 @@ def gone_and_moved(was: Mapping[str, Entry], now: Mapping[str, Entry]) -> tuple[
         Paths of before; a file moved where it lies, unwritten, under another name.
     """
     there = {entry.inode: entry for entry in now.values() if entry.kind == Kind.FILE}
-    gone, moved = set(), set()
+    gone: set[str] = set()
+    moved: set[str] = set()
     for path, entry in was.items():
         if entry.kind != Kind.FILE or path in now:
             continue
@@ -177,7 +178,7 @@ def read_index(content: bytes) -> Index:
     for path, kind, *numbers, target in rows:
         if not isinstance(path, str) or len(numbers) != 7 or not isinstance(target, str):
             raise ValueError("the index holds what is no entry")
-        Kind(kind)
-        inode, size, mtime, ctime, mode, uid, gid = (int(n) for n in numbers)  # type: ignore[call-overload]
-        index[path] = Entry(str(kind), inode, size, mtime, ctime, mode, uid, gid, target)
+        inode, size, mtime, ctime, mode, uid, gid = (int(str(number)) for number in numbers)
+        known = Kind(str(kind)).value
+        index[path] = Entry(known, inode, size, mtime, ctime, mode, uid, gid, target)
     return index

@@ -294,7 +294,7 @@ class FilesManifest(Model):
 
     name: Identifier
     effect: FileEffect
-    words: Annotated[str, StringConstraints(max_length=500)] = ""
+    words: Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")] = ""
 
     @model_validator(mode="after")
     def _says_what(self) -> FilesManifest:

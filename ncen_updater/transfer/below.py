@@ -160,6 +160,10 @@ class Below:
         """Return another descriptor of the directory; whoever asks closes it."""
         return os.dup(self._root)
 
+    def may_write(self) -> bool:
+        """Whether entries can be made here by the user that runs."""
+        return os.access(".", os.W_OK | os.X_OK, dir_fd=self._root, effective_ids=True)
+
     def room(self) -> os.statvfs_result:
         """What is free on the file system."""
         return os.fstatvfs(self._root)

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
 from ncen_updater.findings import Finding
+from ncen_updater.i18n import Text
 from ncen_updater.policy.approval import Approval, Basis
 from ncen_updater.policy.windows import next_opening
 from ncen_updater.release.manifest import Notes
@@ -28,6 +29,7 @@ class DossierHop:
         notes: What the Secretariat says of the release, by language.
         why_no_way_back: What cannot be undone keeping records: database, migration, reason.
         report: What the rehearsal found of it, as the journal has it; None without a rehearsal.
+        files: What becomes of the site's own files, one sentence each.
     """
 
     origin: str
@@ -40,6 +42,7 @@ class DossierHop:
     migrations: int
     unpacked_bytes: int
     report: Mapping[str, Any] | None
+    files: Sequence[Text] = ()
 
     @property
     def stop_s(self) -> tuple[float, float, float] | None:
@@ -154,6 +157,7 @@ def gather(site: Site, journal: Journal, found: Subject) -> Dossier:
             migrations=len(hop.migrations.steps),
             unpacked_bytes=hop.offer.unpacked_bytes,
             report=rehearsed.get((str(hop.origin), hop.document.manifest.version)),
+            files=tuple(item.sentence for item in hop.files),
         )
         for hop in found.plan.hops
     )

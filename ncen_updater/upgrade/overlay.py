@@ -39,9 +39,8 @@ __all__ = [
 ]
 
 FACT = "files"
-#: Kinds of events. So many paths of files that were written in place are told by name.
+#: Kinds of events. They count: names of files may tell of people.
 PUT_BACK, NOT_KEPT, BROUGHT_BACK = "files-put-back", "files-not-kept", "files-brought-back"
-NAMED = 100
 
 
 def planned(context: StepContext) -> dict[str, object]:
@@ -125,8 +124,7 @@ def put_back(context: StepContext) -> None:
             continue
         journal.note(
             PUT_BACK, change.id, name=name, restored=found.restored, aside=found.aside,
-            written=len(found.written), written_paths=[*found.written[:NAMED]],
-            lost=len(found.lost), directory=str(directory.directory), place=str(directory.place),
+            written=len(found.written), lost=len(found.lost), place=str(directory.place),
         )  # fmt: skip
         values = {
             "name": name, "restored": found.restored, "aside": found.aside,

@@ -14,7 +14,14 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.files.errors import FilesNotKept, FilesNotPutBack, IndexUnusable, PlaceNotOurs
-from ncen_updater.files.keeping import Directory, PutBack, best_method, place_of, survey
+from ncen_updater.files.keeping import (
+    Directory,
+    PutBack,
+    best_method,
+    left_by_changes,
+    place_of,
+    survey,
+)
 from ncen_updater.files.listing import Method, read_index, write_index
 
 ROOT = Path(__file__).parents[2]
@@ -142,7 +149,7 @@ def test_what_was_added_is_set_aside_and_never_deleted(photos: Path, method: Met
     assert (aside / "thumbs" / "small" / "0.jpg").read_bytes() == b"thumb"
     assert (aside / "3.jpg").read_bytes() == b"another"
     directory.discard()
-    assert directory.counted_aside() == 2
+    assert left_by_changes(photos) == (("abcdefgh",), ())
     # Twice under one name: neither goes.
     directory.prepare()
     directory.keep()
@@ -159,6 +166,8 @@ def test_a_link_tells_what_was_written_in_place_and_a_copy_undoes_it(photos: Pat
         stream.write(b"watermark")
     assert directory.put_back(required=True).written == ("7.jpg",)
     directory.discard()
+    assert left_by_changes(photos) == ((), ("abcdefgh",))
+    assert (place_of(photos) / "written-abcdefgh").read_text() == "7.jpg\n"
     (photos / "7.jpg").write_bytes(bytes([7]) * 8)
     os.utime(photos / "7.jpg", ns=(10**18, 10**18 + 5))
     assert picture(photos) == before

@@ -403,7 +403,7 @@ class Directory:
 
     def _restore(self, live: Below, tree: Below, path: str, was: Entry) -> None:
         if was.kind == Kind.DIRECTORY:
-            live.make(path)  # its owner, mode and time come when everything is in it
+            _make(live, path, was)  # its owner and time come when everything is in it
         elif was.kind == Kind.LINK:
             live.link(path, was.target)
             if (was.uid, was.gid) != (os.geteuid(), os.getegid()):
@@ -475,7 +475,7 @@ class Directory:
             parent = path.rpartition("/")[0]
             if path in needed and entry.kind == Kind.DIRECTORY and path not in now:
                 if parent in now and now[parent].kind == Kind.DIRECTORY:
-                    live.make(path)
+                    _make(live, path, entry)
                     now[path] = entry
                     made.append(path)
             elif path in wanted and parent in now and now[parent].kind == Kind.DIRECTORY:
@@ -663,10 +663,20 @@ def _set_mode(descriptor: int, mode: int) -> None:
     try:
         os.fchmod(descriptor, mode)
     except PermissionError:
-        # The unit of the agent may not set these two; a directory inherits the group's.
+        # Our unit may not give these two (RestrictSUIDSGID); directories inherit the group's.
         if not mode & 0o6000:
             raise
-        os.fchmod(descriptor, mode & 0o1777)
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.fchmod(descriptor, mode & 0o1777)
+
+
+def _make(live: Below, path: str, was: Entry) -> None:
+    """Make a directory with its mode at once: a later ``chmod`` would take an inherited group."""
+    before = os.umask(0)
+    try:
+        live.make(path, was.mode & 0o777)
+    finally:
+        os.umask(before)
 
 
 def _set_attributes(live: Below, path: str, was: Entry, now: Entry) -> None:

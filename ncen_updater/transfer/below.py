@@ -75,10 +75,10 @@ class Below:
             here = below
         return here
 
-    def make(self, path: str) -> None:
-        """Make a directory that only its owner may use, until its mode is set."""
+    def make(self, path: str, mode: int = 0o700) -> None:
+        """Make a directory that only its owner may use, until its mode is set, unless given."""
         parent, name = self._enter(path)
-        os.mkdir(name, 0o700, dir_fd=parent)
+        os.mkdir(name, mode, dir_fd=parent)
 
     def link(self, path: str, target: str) -> None:
         """Make a symbolic link."""

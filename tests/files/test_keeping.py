@@ -137,6 +137,28 @@ def test_what_a_release_does_is_undone(photos: Path, method: Method, way: str) -
     assert not directory.kept()
 
 
+def test_a_shared_directory_comes_back_where_the_unit_may_not_give_a_group(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As under RestrictSUIDSGID: no chmod may name these bits, and directories inherit them."""
+    photos.chmod(0o2775)
+    (photos / "lent").chmod(0o2775)
+    (photos / "lent" / "deep").chmod(0o2770)
+    before = picture(photos)
+    directory = kept(photos, Method.LINK)
+    wipe(photos)
+    fchmod = os.fchmod
+
+    def refused(descriptor: int, mode: int) -> None:
+        if mode & 0o6000:
+            raise PermissionError(1, "Operation not permitted")
+        fchmod(descriptor, mode)
+
+    monkeypatch.setattr(os, "fchmod", refused)
+    directory.put_back(required=True)
+    assert picture(photos) == before
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_what_was_added_is_set_aside_and_never_deleted(photos: Path, method: Method) -> None:
     directory = kept(photos, method)

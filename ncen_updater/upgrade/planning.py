@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from packaging.version import Version
 
-from ncen_updater.config.model import AgentConfig
 from ncen_updater.databases.base import (
     AppliedMigration,
     ChangeRef,
@@ -131,10 +130,9 @@ class PlannedFiles:
         )
 
 
-def planned_files(config: AgentConfig, manifest: Manifest) -> tuple[PlannedFiles, ...]:
+def planned_files(own: Sequence[str], manifest: Manifest) -> tuple[PlannedFiles, ...]:
     """What is said of files: those of the site's own, and others that a release changes; pure."""
     declared = {item.name: item for item in manifest.files}
-    own = [item.name for item in config.files]
     others = [
         item.name
         for item in manifest.files
@@ -303,7 +301,7 @@ def make_plan(site: Site, current: Version, path: UpgradePath, progress: Progres
         else:
             migrations, findings, copy = _after(before, target), (), None
         databases = site.engine.describe()
-        files = planned_files(site.config, document.manifest)
+        files = planned_files([item.name for item in site.config.files], document.manifest)
         hops.append(
             HopPlan(
                 origin, offer, document, migrations, target, databases, copy, findings, files

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import stat
 import time
@@ -41,6 +42,8 @@ from ncen_updater.files.listing import (
 from ncen_updater.transfer.below import Below
 
 __all__ = ["Directory", "PutBack", "Survey", "best_method", "left_by_changes", "place_of", "survey"]
+
+logger = logging.getLogger(__name__)
 
 FICLONE = 0x40049409
 TREE, PREPARED, INDEX, ASIDE, WRITTEN = "tree", "prepared", "index", "aside-", "written-"
@@ -143,6 +146,11 @@ def _mount(below: Below) -> str:
     return next((line for line in lines if line.startswith("mnt_id:")), "")
 
 
+def _ours(place: os.stat_result) -> bool:
+    mine = place.st_uid == os.geteuid() and not place.st_mode & 0o077
+    return mine and stat.S_ISDIR(place.st_mode)
+
+
 def survey(directory: Path) -> Survey:
     """Look over a directory before it is kept. Changes nothing.
 
@@ -157,6 +165,9 @@ def survey(directory: Path) -> Survey:
             raise OSError(f"a file system is mounted there; it has to hold {directory.parent} too")
         if not parent.may_write():
             raise OSError(f"nothing can be written in {directory.parent}")
+        with contextlib.suppress(FileNotFoundError):
+            if not _ours(parent.stat(place_of(directory).name)):
+                raise OSError(f"{place_of(directory)} is somebody else's")
         room = parent.room()
         entries = walk(live).values()
         files = [entry for entry in entries if entry.kind == Kind.FILE]
@@ -489,17 +500,19 @@ class Directory:
         return given
 
     def discard(self) -> None:
-        """Remove the kept tree; what was set aside stays.
+        """Remove the kept tree; what was set aside stays. A place that is not ours is let be.
 
         Raises:
-            FilesNotKept, PlaceNotOurs: If it cannot be removed.
+            FilesNotKept: If it is there and cannot be removed.
         """
         try:
             with self._place() as place:
                 place.remove_tree(self._change)
-        except FileNotFoundError:
-            return
+        except PlaceNotOurs:
+            logger.warning("not a place of ours, and not touched: %s", self.place)
         except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                return
             raise FilesNotKept(directory=self.directory, reason=_words(error)) from error
 
     # ---- places --------------------------------------------------------------------------------
@@ -516,8 +529,7 @@ class Directory:
                 with contextlib.suppress(FileExistsError):
                     parent.make(self.place.name)
             with contextlib.closing(parent.below(self.place.name)) as place:
-                found = place.stat(ROOT)
-                if found.st_uid != os.geteuid() or found.st_mode & 0o077:
+                if not _ours(place.stat(ROOT)):
                     raise PlaceNotOurs(place=self.place)
                 yield place
 

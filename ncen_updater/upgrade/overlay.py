@@ -110,6 +110,13 @@ def all_kept(context: StepContext) -> bool:
     return all(item.kept() for item in _kept(context.journal, context.change.id).values())
 
 
+def _touched(context: StepContext) -> bool:
+    """Whether anything was done to files: by the new version, or by a rollback that gave names."""
+    change = context.change
+    started = change.step_state(StepName.START) is not None
+    return started or change.kind is ChangeKind.ROLLBACK
+
+
 def put_back(context: StepContext) -> None:
     """Put back every file as it was in the stop; what was added is set aside, and told.
 
@@ -117,6 +124,8 @@ def put_back(context: StepContext) -> None:
         FilesNotPutBack: If it cannot be done now; a resume does it again.
     """
     change, journal = context.change, context.journal
+    if not _touched(context):
+        return
     started = change.step_state(StepName.START) is not None
     for name, directory in _kept(journal, change.id).items():
         found = directory.put_back(required=started)
@@ -141,7 +150,8 @@ def put_back(context: StepContext) -> None:
 
 def all_there(context: StepContext) -> bool:
     """Whether nothing is missing of what was there before the change."""
-    return not any(item.missing() for item in _kept(context.journal, context.change.id).values())
+    kept = _kept(context.journal, context.change.id) if _touched(context) else {}
+    return not any(item.missing() for item in kept.values())
 
 
 def discard(context: StepContext) -> None:

@@ -93,18 +93,31 @@ def test_a_site_that_does_not_name_its_pictures_loses_sight_of_them(
     assert pictures(demo.photos).keys() == before.keys()
 
 
-def test_pictures_that_cannot_be_kept_block_while_officers_work(demo: DemoSite, site: Site) -> None:
-    real = demo.photos.with_name("real-photos")
-    demo.photos.rename(real)
-    demo.photos.symlink_to(real)
+@pytest.mark.parametrize("how", ["a link", "a link above", "a place of others"])
+def test_pictures_that_cannot_be_kept_block_while_officers_work(
+    demo: DemoSite, site: Site, how: str
+) -> None:
+    linked = demo.photos if how == "a link" else demo.overlay
+    real, place = linked.with_name("real"), place_of(demo.photos)
+    if how == "a place of others":
+        place.rmdir() if place.exists() else None
+        place.mkdir(mode=0o755)
+    else:
+        linked.rename(real)
+        linked.symlink_to(real)
     try:
         with pytest.raises(GuardBlocks) as caught:
             Operations(site, Silent()).upgrade(Version(MOVES), retry=True)
     finally:
-        demo.photos.unlink()
-        real.rename(demo.photos)
+        if how == "a place of others":
+            place.rmdir()
+        else:
+            linked.unlink()
+            real.rename(linked)
     assert "NU-6328" in caught.value.values["findings"]  # type: ignore[operator]
     assert not demo.door_file.exists()
+    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
+        assert journal.open_change() is None
 
 
 # ---- a good release that moves them ------------------------------------------------------------

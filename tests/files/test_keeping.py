@@ -291,6 +291,9 @@ def test_a_place_of_somebody_else_is_refused(photos: Path, tmp_path: Path) -> No
     place_of(photos).mkdir(mode=0o755)
     with pytest.raises(PlaceNotOurs):
         directory.prepare()
+    directory.discard()
+    with pytest.raises(OSError, match="somebody else's"):
+        survey(photos)
     assert list((tmp_path / "theirs").iterdir()) == []
 
 

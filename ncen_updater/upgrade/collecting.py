@@ -111,8 +111,8 @@ def drop_sets(site: Site, journal: Journal, changes: Iterable[str], progress: Pr
                            {"change": change}))  # fmt: skip
         if change not in gone:
             memory.previous_dropped(change)
-        site.engine.drop_previous(change)
         overlay.drop(journal, change)
+        site.engine.drop_previous(change)
 
 
 def _marked(memory: Memory) -> set[str]:

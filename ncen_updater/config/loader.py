@@ -100,7 +100,16 @@ def _absolute(data: dict[str, Any]) -> dict[str, Any]:
             table = table.get(part) if isinstance(table, dict) else None
         if isinstance(table, dict) and isinstance(table.get(name), str):
             table[name] = str(root / table[name])
+    files = result.get("files")
+    if isinstance(files, list):
+        result["files"] = [_below(root, item) for item in files]
     return result
+
+
+def _below(root: Path, item: object) -> object:
+    if isinstance(item, dict) and isinstance(item.get("directory"), str) and item["directory"]:
+        return {**item, "directory": str(root / item["directory"])}
+    return item
 
 
 def _copy(data: dict[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ __all__ = [
     "ControlSettings",
     "DatabaseSettings",
     "FeedSettings",
+    "FilesSettings",
     "KeepSettings",
     "PartSettings",
     "PathSettings",
@@ -173,6 +174,28 @@ class DatabaseSettings(Settings):
         return self
 
 
+class FilesSettings(Settings):
+    """One directory of files that the site owns and every release sees.
+
+    Attributes:
+        name: What manifests call them, such as ``photographs``.
+        directory: Holds nothing else; no part of its path is a link.
+        keep: ``auto`` gives every file a second name for the time of a change, or a clone where the
+            file system has them; ``copy`` copies all bytes where it has not.
+    """
+
+    name: Identifier
+    directory: Path
+    keep: Literal["auto", "copy"] = "auto"
+
+    @field_validator("directory")
+    @classmethod
+    def _is_plain(cls, directory: Path) -> Path:
+        if "\0" in str(directory) or ".." in directory.parts or len(directory.parts) < 2:
+            raise ValueError("give the plain path of one directory")
+        return directory
+
+
 class ControlSettings(Settings):
     """How something is started, stopped and asked whether it runs.
 
@@ -313,6 +336,7 @@ class AgentConfig(Settings):
     paths: PathSettings = PathSettings()
     feed: FeedSettings
     databases: DatabaseSettings
+    files: Annotated[tuple[FilesSettings, ...], Field(max_length=20)] = ()
     application: ApplicationSettings
     soak: SoakSettings = SoakSettings()
     keep: KeepSettings = KeepSettings()
@@ -321,3 +345,22 @@ class AgentConfig(Settings):
     metrics: MetricsSettings = MetricsSettings()
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    @model_validator(mode="after")
+    def _files_are_apart(self) -> AgentConfig:
+        """What goes back with a change must not hold what brings the change about."""
+        if len({item.name for item in self.files}) != len(self.files):
+            raise ValueError("two tables [[files]] have the same name")
+        paths, databases = self.paths, self.databases
+        ours = [
+            paths.state, paths.received, paths.slots, paths.current, paths.trusted_root,
+            paths.agent, databases.dump_directory, self.application.door_file,
+            databases.sqlite.directory if databases.sqlite is not None else None,
+        ]  # fmt: skip
+        places = [paths.resolve(item) for item in ours if item is not None]
+        directories = [paths.resolve(item.directory) for item in self.files]
+        for number, directory in enumerate(directories):
+            for other in (*places, *directories[:number]):
+                if other.is_relative_to(directory) or directory.is_relative_to(other):
+                    raise ValueError(f"[[files]] {directory} and {other} lie in each other")
+        return self

@@ -43,6 +43,7 @@ class Trait(StrEnum):
     IRREVERSIBLE = "irreversible"
     REQUIRED_STOP = "required-stop"
     BEHIND_STOP = "behind-stop"
+    MOVES_PHOTOS = "moves-photos"
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ _RELEASES = (
     Release("3.3.8", Trait.OTHER_COUNTRY),
     Release("3.3.9", Trait.IRREVERSIBLE),
     Release("3.3.10", Trait.REQUIRED_STOP),
+    Release("3.3.11", Trait.MOVES_PHOTOS),
     Release("3.4.0", Trait.BEHIND_STOP),
 )
 

@@ -174,7 +174,7 @@ class DemoSite:
             store.build(built.document, scan_release(source), archive, Silent())
             store.switch(Version(version))
 
-    def _settings(self) -> dict[str, Mapping[str, Any]]:
+    def _settings(self) -> dict[str, Any]:
         options = self.options
         control = [sys.executable, "-B", str(self.current / "app/bin/ncenctl")]
         databases: dict[str, Any] = {
@@ -201,6 +201,7 @@ class DemoSite:
             "paths": {"root": str(self.root)},
             "feed": {"urls": list(options.feed_urls)},
             "databases": databases,
+            "files": [{"name": "photographs", "directory": str(self.photos.resolve())}],
             "application": {
                 "adapter": "command",
                 "start": [*control, "start"],
@@ -346,10 +347,14 @@ def _tail(path: Path) -> str:
     return path.read_text("utf-8", "replace")[-2000:] if path.exists() else ""
 
 
-def _toml(tables: Mapping[str, Mapping[str, Any]]) -> str:
+def _toml(tables: Mapping[str, Any]) -> str:
     lines = ["schema = 1", ""]
     for name, table in tables.items():
-        lines += _table(name, table)
+        if isinstance(table, list):
+            for item in table:
+                lines += [f"[[{name}]]", *_table(name, item)[1:]]
+        else:
+            lines += _table(name, table)
     return "\n".join(lines)
 
 

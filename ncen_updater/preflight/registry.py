@@ -12,6 +12,7 @@ from ncen_updater.preflight.database_names import check_database_names
 from ncen_updater.preflight.database_version import check_database_version
 from ncen_updater.preflight.directories import check_directories
 from ncen_updater.preflight.door import check_door
+from ncen_updater.preflight.files import check_files
 from ncen_updater.preflight.health import check_health
 from ncen_updater.preflight.leftovers import check_leftovers
 from ncen_updater.preflight.migrations import check_migrations
@@ -32,6 +33,7 @@ ALL_CHECKS: tuple[Check, ...] = (
     check_clock,
     check_directories,
     check_space,
+    check_files,
     check_commands,
     check_health,
     check_current_slot,

@@ -28,6 +28,8 @@ __all__ = [
     "Check",
     "Compare",
     "DatabaseManifest",
+    "FileEffect",
+    "FilesManifest",
     "HealthProbe",
     "Manifest",
     "Migration",
@@ -272,6 +274,35 @@ class MigratorCommand(Model):
     )
 
 
+class FileEffect(StrEnum):
+    """What a release does to files of the site, from its first start on."""
+
+    NOTHING = "nothing"  # it reads them
+    ADDS = "adds"  # new ones beside those that are there
+    MOVES = "moves"  # it renames, replaces or removes
+    REWRITES = "rewrites"  # it writes into files that are there
+
+
+class FilesManifest(Model):
+    """What a release does to files that the site owns. Declared, shown in the plan, and undone.
+
+    Attributes:
+        name: As in the sites' configuration.
+        effect: The strongest that holds.
+        words: What exactly, for people.
+    """
+
+    name: Identifier
+    effect: FileEffect
+    words: Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")] = ""
+
+    @model_validator(mode="after")
+    def _says_what(self) -> FilesManifest:
+        if self.effect is not FileEffect.NOTHING and len(self.words) < 10:
+            raise ValueError("say in 'words' what is done to these files")
+        return self
+
+
 class Notes(Model):
     """What a person reads about a release, in one language (plain text, paragraphs)."""
 
@@ -297,6 +328,7 @@ class Manifest(Model):
     checks: tuple[Check, ...] = ()
     health: tuple[HealthProbe, ...] = ()
     reference_maps: tuple[ReferenceMap, ...] = ()
+    files: tuple[FilesManifest, ...] = ()
     notes: dict[Annotated[str, StringConstraints(pattern=r"^[a-z]{2}$")], Notes] = Field(
         default_factory=dict
     )
@@ -308,6 +340,8 @@ class Manifest(Model):
         names = [database.name for database in self.databases]
         if len(names) != len(set(names)):
             raise ValueError("a database is named twice")
+        if len({item.name for item in self.files}) != len(self.files):
+            raise ValueError("'files' names the same files twice")
         asked = [(check.name, check.database) for check in self.checks]
         asked += [(item.name, item.database) for item in self.reference_maps]
         for name, database_name in asked:

@@ -11,6 +11,7 @@ import ctypes
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from ncen_updater.release.tree import EntryType, Tree
@@ -26,12 +27,25 @@ class Below:
     """Opens and creates entries below one directory without ever following a link.
 
     Args:
-        root: The directory.
+        root: The directory, or a descriptor of it, which is closed with this.
     """
 
-    def __init__(self, root: Path) -> None:
-        self._root = os.open(root, DIRECTORY)
+    def __init__(self, root: Path | int) -> None:
+        self._root = root if isinstance(root, int) else os.open(root, DIRECTORY)
         self._parent: tuple[str, int] | None = None
+
+    @classmethod
+    def without_links(cls, path: Path) -> Below:
+        """Open a directory no part of whose path is a link.
+
+        Raises:
+            OSError: If one is, or it is not there, or no directory.
+        """
+        top = cls(Path(path.anchor))
+        try:
+            return cls(top._walk(str(path.relative_to(path.anchor)).removeprefix(".")))
+        finally:
+            top.close()
 
     def close(self) -> None:
         """Let go of the directory."""
@@ -61,10 +75,10 @@ class Below:
             here = below
         return here
 
-    def make(self, path: str) -> None:
-        """Make a directory that only its owner may use, until its mode is set."""
+    def make(self, path: str, mode: int = 0o700) -> None:
+        """Make a directory that only its owner may use, until its mode is set, unless given."""
         parent, name = self._enter(path)
-        os.mkdir(name, 0o700, dir_fd=parent)
+        os.mkdir(name, mode, dir_fd=parent)
 
     def link(self, path: str, target: str) -> None:
         """Make a symbolic link."""
@@ -136,6 +150,75 @@ class Below:
         parent, name = self._enter(path)
         shutil.rmtree(name, dir_fd=parent)
         os.fsync(parent)
+
+    def remove_directory(self, path: str) -> None:
+        """Remove a directory that is empty."""
+        parent, name = self._enter(path)
+        os.rmdir(name, dir_fd=parent)
+
+    def descriptor(self) -> int:
+        """Return another descriptor of the directory; whoever asks closes it."""
+        return os.dup(self._root)
+
+    def may_write(self) -> bool:
+        """Whether entries can be made here by the user that runs."""
+        return os.access(".", os.W_OK | os.X_OK, dir_fd=self._root, effective_ids=True)
+
+    def room(self) -> os.statvfs_result:
+        """What is free on the file system."""
+        return os.fstatvfs(self._root)
+
+    def below(self, path: str) -> Below:
+        """Open a directory below this one."""
+        return Below(self._walk(path))
+
+    def move(self, path: str, other: Below, new: str) -> None:
+        """Move an entry below another directory of the same file system."""
+        parent, name = self._enter(path)
+        there, new_name = other._enter(new)
+        os.rename(name, new_name, src_dir_fd=parent, dst_dir_fd=there)
+
+    def stat(self, path: str) -> os.stat_result:
+        """Look at an entry itself; the empty path is the directory."""
+        if not path:
+            return os.fstat(self._root)
+        parent, name = self._enter(path)
+        return os.stat(name, dir_fd=parent, follow_symlinks=False)
+
+    def target(self, path: str) -> str:
+        """Where a symbolic link leads to."""
+        parent, name = self._enter(path)
+        return os.readlink(name, dir_fd=parent)
+
+    @contextlib.contextmanager
+    def scan(self, path: str) -> Iterator[Iterator[os.DirEntry[str]]]:
+        """Open a directory to read its entries."""
+        descriptor = self._walk(path)
+        try:
+            with os.scandir(descriptor) as items:
+                yield items
+        finally:
+            os.close(descriptor)
+
+    def set_owner(self, path: str, uid: int, gid: int) -> None:
+        """Give an entry, not what a link leads to, its owner and group."""
+        parent, name = self._enter(path) if path else (self._root, ".")
+        os.chown(name, uid, gid, dir_fd=parent, follow_symlinks=False)
+
+    def set_time(self, path: str, mtime_ns: int) -> None:
+        """Give an entry, not what a link leads to, the time at which it was last written."""
+        parent, name = self._enter(path) if path else (self._root, ".")
+        times = (mtime_ns, mtime_ns)
+        os.utime(name, ns=times, dir_fd=parent, follow_symlinks=False)
+
+    def sync(self) -> None:
+        """Flush the whole file system: one wait for thousands of entries."""
+        syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+        if syncfs is None:
+            os.sync()
+        elif syncfs(self._root) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
 
     def flush(self, tree: Tree) -> None:
         """Flush everything to the disk: one ``syncfs`` where the C library has it."""

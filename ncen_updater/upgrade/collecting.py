@@ -21,6 +21,7 @@ from ncen_updater.policy.collection import (
     what_to_collect,
 )
 from ncen_updater.progress import Progress
+from ncen_updater.upgrade import overlay
 from ncen_updater.upgrade.aside import note_kept
 from ncen_updater.upgrade.context import Clock, Site
 from ncen_updater.upgrade.elapsed import kept_for
@@ -93,7 +94,8 @@ def torn_sets(site: Site, journal: Journal) -> set[str]:
     In whatever role: a SQLite set that is half removed looks like one that was never finished.
     """
     gone = _marked(Memory(journal))
-    return {change for change, _, _ in site.engine.leftovers() if change in gone}
+    databases = {change for change, _, _ in site.engine.leftovers() if change in gone}
+    return databases | overlay.still_kept(journal, gone)
 
 
 def drop_sets(site: Site, journal: Journal, changes: Iterable[str], progress: Progress) -> None:
@@ -112,6 +114,7 @@ def drop_sets(site: Site, journal: Journal, changes: Iterable[str], progress: Pr
                            {"change": change}))  # fmt: skip
         if change not in gone:
             memory.previous_dropped(change)
+        overlay.drop(journal, change)
         site.engine.drop_previous(change)
         note_kept(site, journal, change)
 

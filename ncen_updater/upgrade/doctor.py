@@ -9,8 +9,10 @@ from ncen_updater.composition import build_site
 from ncen_updater.config.loader import load_config
 from ncen_updater.databases.base import Role
 from ncen_updater.errors import UpdaterError
+from ncen_updater.files.keeping import left_by_changes, place_of
 from ncen_updater.findings import Finding, Severity
 from ncen_updater.i18n import N_, Text
+from ncen_updater.preflight.files import look_at
 from ncen_updater.preflight.health import parts_missing
 from ncen_updater.progress import Progress
 from ncen_updater.trust.lastview import read_last_view, view_path
@@ -40,6 +42,7 @@ def diagnose(config_path: Path, progress: Progress) -> tuple[Finding, ...]:
         lambda: _journal(site, progress),
         lambda: _databases(site),
         lambda: _application(site),
+        lambda: _files(site),
         lambda: _list(site),
     )
     found: list[Finding] = []
@@ -148,6 +151,52 @@ def _application(site: Site) -> Iterator[Finding]:
         )
         return
     yield from parts_missing(site.application)
+
+
+def _files(site: Site) -> Iterator[Finding]:
+    for finding in look_at(site.config, {}):
+        if finding.severity is not Severity.INFO:
+            yield finding
+    for item in site.config.files:
+        directory = site.config.paths.resolve(item.directory)
+        aside, written = left_by_changes(directory)
+        values = {"name": item.name, "place": place_of(directory)}
+        if aside:
+            changes = {**values, "changes": ", ".join(aside)}
+            yield Finding(
+                "NU-4310",
+                Severity.ADVISORY,
+                Text(
+                    N_(
+                        "Of the {name}, what releases added before they were taken back lies aside"
+                        " in {place}: changes {changes}."
+                    ),
+                    changes,
+                ),
+                Text(N_("Look whether anybody needs it, then remove it by hand.")),
+                {"name": item.name, "changes": list(aside)},
+            )
+        for change in written:
+            yield Finding(
+                "NU-4311",
+                Severity.ADVISORY,
+                Text(
+                    N_(
+                        "Change {change} was undone, but the release had written into some of the"
+                        " {name}; that could not be undone."
+                    ),
+                    {**values, "change": change},
+                ),
+                Text(
+                    N_(
+                        "Take the files that {place}/written-{change} names from your backup, then"
+                        ' remove that list. Say keep = "copy" for these files before the next'
+                        " upgrade."
+                    ),
+                    {**values, "change": change},
+                ),
+                {"name": item.name, "change": change},
+            )
 
 
 def _list(site: Site) -> Iterator[Finding]:

@@ -31,6 +31,7 @@ class DossierHop:
         way_back: The way back, with what the rehearsal showed of it.
         why_no_way_back: What cannot be undone keeping records: database, migration, reason.
         report: What the rehearsal found of it, as the journal has it; None without a rehearsal.
+        files: What becomes of the site's own files, one sentence each.
     """
 
     origin: str
@@ -43,6 +44,7 @@ class DossierHop:
     migrations: int
     unpacked_bytes: int
     report: Mapping[str, Any] | None
+    files: Sequence[Text] = ()
 
     @property
     def stop_s(self) -> tuple[float, float, float] | None:
@@ -169,6 +171,7 @@ def gather(site: Site, journal: Journal, found: Subject) -> Dossier:
             migrations=len(hop.migrations.steps),
             unpacked_bytes=hop.offer.unpacked_bytes,
             report=rehearsed.get((str(hop.origin), hop.document.manifest.version)),
+            files=tuple(item.sentence for item in hop.files),
         )
         for hop in found.plan.learnt(report).hops
     )

@@ -12,6 +12,7 @@ from ncen_updater.preflight.agent_version import check_agent_version
 from ncen_updater.preflight.base import Context, run
 from ncen_updater.preflight.clock import check_clock
 from ncen_updater.preflight.current_slot import check_current_slot
+from ncen_updater.preflight.files import check_files
 from ncen_updater.preflight.migrations import check_migrations
 from ncen_updater.preflight.path import check_path
 from ncen_updater.preflight.reference_data import check_reference_data
@@ -26,10 +27,10 @@ from ncen_updater.upgrade.rehearsals import Rehearsals
 
 __all__ = ["preflight_findings"]
 
-# The way back must not be barred by what only concerns a newer release, nor by a wrong clock, nor
-# by damage to the very release that is to be left, nor for want of a rehearsal: it has none. Which
-# migrations are undone was planned with the way itself; one to kept databases needs none, and no
-# file of them.
+# The way back must not be barred by what only concerns a newer release, nor by a wrong clock, nor by
+# damage to the very release that is to be left, nor by files that cannot be kept (told then), nor for
+# want of a rehearsal: it has none. Which migrations are undone was planned with the way itself; one
+# to kept databases needs none, and no file of them.
 ONLY_FORWARD = frozenset(
     {
         check_path,
@@ -39,6 +40,7 @@ ONLY_FORWARD = frozenset(
         check_current_slot,
         check_migrations,
         check_restore_proved,
+        check_files,
     }
 )
 CLOCK = "clock.json"

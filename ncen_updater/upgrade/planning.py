@@ -36,6 +36,7 @@ from ncen_updater.i18n import N_, Text
 from ncen_updater.progress import Progress
 from ncen_updater.release.canonical import canonical_json, sha256_hex
 from ncen_updater.release.document import Offer, ReleaseDocument
+from ncen_updater.release.manifest import FileEffect, Manifest
 from ncen_updater.upgrade.context import Site
 from ncen_updater.upgrade.guard import preflight_findings
 from ncen_updater.upgrade.model import DOWNTIME, StepName
@@ -43,7 +44,15 @@ from ncen_updater.upgrade.obtaining import build, held_trees
 from ncen_updater.upgrade.steps import all_steps
 from ncen_updater.upgrade.way_words import way_words
 
-__all__ = ["HopPlan", "Plan", "PlannedStep", "make_plan", "planned_steps"]
+__all__ = [
+    "HopPlan",
+    "Plan",
+    "PlannedFiles",
+    "PlannedStep",
+    "make_plan",
+    "planned_files",
+    "planned_steps",
+]
 
 PLAN_ID = "planned2"  # stands for the change that does not exist yet
 PLAN_DIGITS = "234567"  # the digits of ids, for the hops after it
@@ -79,6 +88,75 @@ def planned_steps() -> tuple[PlannedStep, ...]:
 
 
 @dataclass(frozen=True)
+class PlannedFiles:
+    """Files of the site's own in one change.
+
+    Attributes:
+        name: As in the configuration.
+        effect: What the release says that it does; None where it says nothing.
+        words: What exactly.
+        covered: Whether this site has them under ``[[files]]``.
+    """
+
+    name: str
+    effect: FileEffect | None
+    words: str
+    covered: bool
+
+    def facts(self) -> dict[str, object]:
+        """JSON-able facts."""
+        effect = self.effect.value if self.effect else None
+        return {
+            "name": self.name, "effect": effect, "words": self.words, "covered": self.covered,
+        }  # fmt: skip
+
+    @property
+    def sentence(self) -> Text:
+        """What people read before they agree."""
+        values = {"name": self.name, "words": self.words}
+        if self.effect in (None, FileEffect.NOTHING) and self.covered:
+            words = {
+                None: N_("  {name}: the release does not say what it does to them; kept"),
+                FileEffect.NOTHING: N_(
+                    "  {name}: not changed, says the release; kept all the same"
+                ),
+            }
+            return Text(words[self.effect], values)
+        if not self.covered:
+            return Text(
+                N_("  {name}: not kept, since agent.toml does not name them: {words}"), values
+            )
+        if self.effect is FileEffect.ADDS:
+            return Text(N_("  {name}: some are added, undone before the commit: {words}"), values)
+        return Text(
+            N_(
+                "  {name}: changed, undone before the commit; a later rollback gives those of"
+                " before their old places, later ones stay where they are: {words}"
+            ),
+            values,
+        )
+
+
+def planned_files(own: Sequence[str], manifest: Manifest) -> tuple[PlannedFiles, ...]:
+    """What is said of files: those of the site's own, and others that a release changes; pure."""
+    declared = {item.name: item for item in manifest.files}
+    others = [
+        item.name
+        for item in manifest.files
+        if item.name not in own and item.effect is not FileEffect.NOTHING
+    ]
+    found = []
+    for name in (*own, *others):
+        said = declared.get(name)
+        found.append(
+            PlannedFiles(
+                name, said.effect if said else None, said.words if said else "", name in own
+            )
+        )
+    return tuple(found)
+
+
+@dataclass(frozen=True)
 class HopPlan:
     """One change of the path.
 
@@ -87,6 +165,7 @@ class HopPlan:
         copy: How each database will be copied; only known for the first hop.
         findings: What the preflight says now; only for the first hop.
         way: The way back after the commit, as a rollback will take it.
+        files: What the site's own files are called, and what the release says it does to them.
     """
 
     origin: Version
@@ -98,6 +177,7 @@ class HopPlan:
     copy: CopyPlan | None
     findings: Sequence[Finding]
     way: WayBack
+    files: Sequence[PlannedFiles] = ()
 
     @property
     def keeps_records(self) -> bool:
@@ -135,6 +215,8 @@ class HopPlan:
                 for database, id_, reason in self.way.reasons
             ],
             "rollback_keeps_records": self.keeps_records,
+            # Only where there are any: approvals of before bind to a digest without them.
+            **({"files": [item.facts() for item in self.files]} if self.files else {}),
         }
 
 
@@ -266,9 +348,19 @@ def make_plan(site: Site, current: Version, path: UpgradePath, progress: Progres
         if number == 0:
             findings = preflight_findings(site, reference, origin, progress)
             copy = engine.plan_copy(reference)
+        files = planned_files([item.name for item in site.config.files], document.manifest)
         hops.append(
             HopPlan(
-                origin, offer, document, migrations, target, engine.describe(), copy, findings, way
+                origin,
+                offer,
+                document,
+                migrations,
+                target,
+                engine.describe(),
+                copy,
+                findings,
+                way,
+                files,
             )
         )
         origin = offer.release_version

@@ -283,3 +283,28 @@ def test_places_need_no_models(tmp_path: Path) -> None:
         check=True,
     ).stdout
     assert out == "ke False\n"
+
+
+@pytest.mark.parametrize(
+    ("table", "setting"),
+    [
+        ('[[files]]\nname = "photographs"\n', "files[0].directory"),
+        ('[[files]]\nname = "photo graphs"\ndirectory = "srv/photos"\n', "files[0].name"),
+        ('[[files]]\nname = "a"\ndirectory = ""\n', "files[0].directory"),
+        ('[[files]]\nname = "a"\ndirectory = "srv/../etc"\n', "files[0].directory"),
+        ('[[files]]\nname = "a"\ndirectory = "srv/a"\nkeep = "dump"\n', "files[0].keep"),
+        ('[files]\nname = "a"\n', "files"),
+    ],
+)
+def test_a_mistake_in_files_is_told_with_its_place(
+    tmp_path: Path, table: str, setting: str
+) -> None:
+    with pytest.raises(ConfigInvalid) as caught:
+        load_config(write(tmp_path, f"{GOOD}\n{table}"))
+    assert [mistake.setting for mistake in caught.value.mistakes] == [setting]
+
+
+def test_directories_of_files_are_below_the_root(tmp_path: Path) -> None:
+    table = '[[files]]\nname = "photographs"\ndirectory = "srv/photos"\n'
+    config = load_config(write(tmp_path, f"{GOOD}\n{table}"))
+    assert config.files[0].directory == tmp_path / "srv/photos"

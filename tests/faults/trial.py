@@ -25,6 +25,7 @@ from ncen_updater.demo.databases import PostgresPlace, SqlitePlace
 from ncen_updater.demo.embedded_postgres import EmbeddedPostgres
 from ncen_updater.demo.site import DemoSite, SiteOptions, digests, version_of
 from ncen_updater.feed.path import UpgradePath
+from ncen_updater.files.keeping import place_of
 from ncen_updater.findings import Severity
 from ncen_updater.progress import Silent
 from ncen_updater.upgrade.journal import Journal
@@ -74,11 +75,16 @@ class Trial:
         self._nursery = nursery
         self._saved = demo.root.with_name("saved")
         self._spares: dict[str, Attributes] = {}
+        more_pictures(demo.photos)
         self._save()
         self._make_spares()
+        self._pictures = {OLD: pictures(demo.photos)}
         self.expected = {OLD: digests(demo)}
         self.attributes = self._attributes()
         self.run(Cell("upgrade", ()))
+        self._pictures[NEW] = pictures(demo.photos)
+        if self._pictures[NEW] == self._pictures[OLD]:
+            raise Broken("the new release touches no picture: the trial would show nothing")
         self.expected[NEW] = digests(demo)
         if self.expected[NEW] == self.expected[OLD]:
             raise Broken("the releases do not differ in their rows: the trial would show nothing")
@@ -175,7 +181,36 @@ class Trial:
         if self._attributes() != self.attributes:
             raise Broken(f"owner, grants or settings differ: {self._attributes()}")
         self._no_orphans()
+        self._judge_pictures(seen.whole, committed)
         return seen.whole
+
+    def _judge_pictures(self, version: str, committed: list[str]) -> None:
+        """Every picture where this version looks for it; exactly as before if nothing came of it.
+
+        A rollback after the commit only adds: what the newer release moved has both names.
+        """
+        if version not in self._pictures:
+            return
+        found, expected = pictures(self.demo.photos), self._pictures[version]
+        if committed and version != self._began:  # directories are as old as the change
+            found, expected = (
+                {
+                    path: item if item[0] == "f" else (*item[:2], 0, b"")
+                    for path, item in each.items()
+                }
+                for each in (found, expected)
+            )
+        if committed and version == OLD:
+            found = {path: item for path, item in found.items() if path in expected}
+        if found != expected:
+            wrong = {p for p in {*found, *expected} if found.get(p) != expected.get(p)}
+            raise Broken(f"pictures of {version} differ: {sorted(wrong)[:10]}")
+        place = place_of(self.demo.photos)
+        with Journal.open(self.demo.state / JOURNAL, read_only=True) as journal:
+            done = {c.id for c in journal.changes() if c.step_state(StepName.COMMIT)}
+        left = {item.name for item in place.iterdir()} - done if place.exists() else set()
+        if left:
+            raise Broken(f"kept pictures were left: {left}")
 
     def _is_open(self) -> bool:
         with Journal.open(self.demo.state / JOURNAL, read_only=True) as journal:
@@ -185,6 +220,7 @@ class Trial:
 
     def _save(self) -> None:
         shutil.copytree(self.demo.state, self._saved / "state")
+        shutil.copytree(self.demo.photos, self._saved / "photos", symlinks=True)
         if isinstance(self.demo.databases, SqlitePlace):
             shutil.copytree(self.demo.databases.directory, self._saved / "sqlite", symlinks=True)
 
@@ -198,6 +234,9 @@ class Trial:
         self._reset_databases()
         shutil.rmtree(self.demo.state)
         shutil.copytree(self._saved / "state", self.demo.state)
+        shutil.rmtree(self.demo.photos)
+        shutil.rmtree(place_of(self.demo.photos), ignore_errors=True)
+        shutil.copytree(self._saved / "photos", self.demo.photos, symlinks=True)
         self.demo.door_file.unlink(missing_ok=True)
         for item in self.demo.slots.iterdir():
             if item.name not in (OLD, ".records"):
@@ -217,6 +256,7 @@ class Trial:
             if not output.endswith("exit 0\n"):
                 raise Broken(f"a plain upgrade failed: {output}")
             self._began = NEW
+            self._pictures[NEW] = pictures(self.demo.photos)
 
     def _reset_databases(self) -> None:
         place = self.demo.databases
@@ -336,6 +376,30 @@ class Trial:
             raise Broken(f"directories of interrupted copies were left: {orphans}")
 
 
+def more_pictures(directory: Path) -> None:
+    """Bring a stand-in's pictures to twenty, of different rights, and lent ones below."""
+    for number in range(20 - len(list(directory.glob("*.*")))):
+        picture = directory / f"more-{number}.jpg"
+        picture.write_bytes(bytes([number]) * (number + 1))
+        picture.chmod(0o640 if number % 2 else 0o444)
+    lent = directory / "lent"
+    lent.mkdir(mode=0o750)
+    (lent / "plan").write_bytes(b"a plan of the store")
+    (lent / "latest").symlink_to("plan")
+
+
+def pictures(directory: Path) -> dict[str, tuple[str, int, int, bytes]]:
+    """Everything in a directory: kind, mode, time of writing and content, by path."""
+    found = {}
+    for path in (directory, *directory.rglob("*")):
+        look = path.lstat()
+        kind = "d" if path.is_dir() else "f"
+        content = path.read_bytes() if kind == "f" else b""
+        name = str(path.relative_to(directory))
+        found[name] = (kind, look.st_mode, look.st_mtime_ns, content)
+    return found
+
+
 def version_of_code(demo: DemoSite) -> str:
     """The version that ``current`` leads to."""
     release = json.loads((demo.current / "app" / "release.json").read_text("utf-8"))
@@ -377,11 +441,12 @@ def trial(
         way_back: In place: what is kept, a copy or a dump.
     """
     feed = TrialFeed(directory)
+    moving = "arrange-photos = true\n"
     if packs:
         feed.publish([OLD])
-        feed.publish([NEW], packs=True)
+        feed.publish([NEW], packs=True, faults=moving)
     else:
-        feed.publish([OLD, NEW])
+        feed.publish([OLD, NEW], faults=moving)
     place = (
         PostgresPlace(str(server.host), prefix=prefix, programs=server.binaries.directory)
         if server

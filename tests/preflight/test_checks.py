@@ -25,12 +25,16 @@ from ncen_updater.databases.base import (
 )
 from ncen_updater.databases.errors import DatabaseUnreachable, MigrationRefused
 from ncen_updater.errors import ExitCode
+from ncen_updater.files.keeping import Survey
+from ncen_updater.files.listing import Method
 from ncen_updater.findings import Finding, Severity
 from ncen_updater.i18n import Text
 from ncen_updater.preflight.base import Context, Report, run
 from ncen_updater.preflight.errors import PreflightBlocks
+from ncen_updater.preflight.files import judge, look_at
 from ncen_updater.preflight.registry import ALL_CHECKS
 from ncen_updater.progress import Silent
+from ncen_updater.release.manifest import FileEffect, FilesManifest
 from ncen_updater.slots.store import SlotStore
 from tests.slots.making import document_for, make_release
 
@@ -392,3 +396,79 @@ def test_every_code_is_used_once_only_and_tested() -> None:
     for number in range(6301, 6324):
         assert str(number) in source
         assert f"NU-{number}" in tested
+
+
+# ---- files -------------------------------------------------------------------------------------
+
+
+def kept_settings(root: Path, keep: str = "auto") -> AgentConfig:
+    files = [{"name": "photographs", "directory": root / "photos", "keep": keep}]
+    return AgentConfig.model_validate({**settings(root).model_dump(by_alias=True), "files": files})
+
+
+def test_files_that_cannot_be_kept_are_told_with_the_reason(tmp_path: Path) -> None:
+    config = kept_settings(tmp_path)
+    (missing,) = look_at(config, {})
+    assert (missing.code, missing.severity) == ("NU-6328", Severity.STRICT)
+    (tmp_path / "real").mkdir()
+    (tmp_path / "photos").symlink_to("real")
+    (link,) = look_at(config, {})
+    assert link.code == "NU-6328"
+    (tmp_path / "photos").unlink()
+    (tmp_path / "photos").write_bytes(b"")
+    (file,) = look_at(config, {})
+    assert file.code == "NU-6328"
+    (tmp_path / "photos").unlink()
+    (tmp_path / "photos").mkdir()
+    assert all(finding.severity is Severity.INFO for finding in look_at(config, {}))
+    assert list(look_at(settings(tmp_path), {})) == []
+
+
+def test_another_file_system_cannot_be_kept_beside(tmp_path: Path) -> None:
+    shared = Path("/dev/shm")
+    if not shared.is_dir() or shared.stat().st_dev == shared.parent.stat().st_dev:
+        pytest.skip("needs a file system that is mounted somewhere")
+    files = [{"name": "photographs", "directory": shared}]
+    config = AgentConfig.model_validate(
+        {**settings(tmp_path).model_dump(by_alias=True), "files": files}
+    )
+    (found,) = look_at(config, {})
+    assert found.code == "NU-6328"
+    assert "mounted" in str(found.what)
+
+
+@pytest.mark.parametrize(
+    ("method", "effect", "size", "free", "inodes", "codes"),
+    [
+        ("link", None, 10**9, 10**6, 100, ["NU-6330"]),
+        ("link", "moves", 10**9, 10**6, 100, ["NU-6330"]),
+        ("link", "rewrites", 10**9, 10**6, 100, ["NU-6331"]),
+        ("link", None, 10**9, 10**6, 2, ["NU-6329", "NU-6330"]),
+        ("clone", "rewrites", 10**9, 10**6, 100, []),
+        ("clone", None, 10**9, 10**6, None, []),
+        ("clone", None, 10**9, 10**6, 20, ["NU-6329"]),
+        ("copy", "rewrites", 10**9, 10**10, 100, []),
+        ("copy", None, 10**9, 10**6, 100, ["NU-6329"]),
+    ],
+)
+def test_room_for_files_and_what_is_not_undone(
+    tmp_path: Path, method: str, effect: str | None, size: int, free: int, inodes: int | None,
+    codes: list[str],
+) -> None:  # fmt: skip
+    item = kept_settings(tmp_path).files[0]
+    said = None
+    if effect:
+        said = FilesManifest(
+            name="photographs", effect=FileEffect(effect), words="writes into each"
+        )
+    found = judge(item, tmp_path, Method(method), Survey(20, 3, size, free, inodes), said)
+    assert [finding.code for finding in found] == codes
+
+
+@pytest.mark.parametrize("where", ["state", "state/photos", ".", "slots/3.2.4", "current"])
+def test_what_goes_back_must_not_hold_what_brings_a_change_about(
+    tmp_path: Path, where: str
+) -> None:
+    files = [{"name": "photographs", "directory": tmp_path / where}]
+    with pytest.raises(ValueError, match="lie in each other"):
+        AgentConfig.model_validate({**settings(tmp_path).model_dump(by_alias=True), "files": files})

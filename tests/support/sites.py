@@ -43,9 +43,19 @@ class TrialFeed:
         """The trusted root that a site is given."""
         return self.directory / "metadata" / "1.root.json"
 
-    def publish(self, versions: Sequence[str], *, packs: bool = False) -> None:
-        """Build, sign and publish releases of the stand-in, if wished with delta packs."""
+    def publish(
+        self, versions: Sequence[str], *, packs: bool = False, faults: str | None = None
+    ) -> None:
+        """Build, sign and publish releases of the stand-in, if wished with delta packs.
+
+        Args:
+            versions: Which.
+            packs: Whether with delta packs from the ones before.
+            faults: What the newest of them does besides, as ``fault.toml`` has it.
+        """
         sources = [assemble(version, self._sources / version) for version in versions]
+        if faults is not None:
+            (sources[-1] / "app" / "fault.toml").write_text(faults, "utf-8")
         publish_release(self.directory, sources, self.keys, _now, packs=packs)
 
 

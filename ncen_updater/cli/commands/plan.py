@@ -126,6 +126,8 @@ def show_plan(session: AgentSession, made: Plan) -> None:
             migration = {"database": step.database, "id": step.id}
             session.show(Text(N_("  migration {id} of {database}"), migration))
         session.show(f"  {hop.way_words.render(session.language)}")
+        for files in hop.files:
+            session.show(files.sentence)
     session.show()
     session.show(Text(N_("Steps (*: officers are out, -: not done by the command upgrade):")))
     for number, line in enumerate(made.steps, 1):

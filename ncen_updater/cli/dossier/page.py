@@ -248,6 +248,7 @@ class _Writer:
                 )
                 words = self.say(lost, database=database, name=name, reason=reason, **way)
                 parts.append(element("p", words))
+            parts += [element("p", text.render(self._language).strip()) for text in hop.files]
         return parts
 
     def _checks(self) -> list[Child]:

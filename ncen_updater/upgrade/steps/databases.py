@@ -14,6 +14,7 @@ from ncen_updater.databases.migrations.planner import Back, plan_way_back, way_t
 from ncen_updater.databases.side_by_side import side_by_side
 from ncen_updater.i18n import N_, Text
 from ncen_updater.release.manifest import When
+from ncen_updater.upgrade import overlay
 from ncen_updater.upgrade.aside import note_kept
 from ncen_updater.upgrade.context import StepContext
 from ncen_updater.upgrade.errors import ChecksFailed, NotAsKept, RecordsWouldBeLost
@@ -82,7 +83,7 @@ class Fence(Step):
 
 
 class Copy(Step):
-    """Copy all databases from one quiet moment."""
+    """Copy all databases from one quiet moment, and keep the site's own files of that moment."""
 
     name = StepName.COPY
     title = Text(N_("copying the databases"))
@@ -92,22 +93,27 @@ class Copy(Step):
         return {"copy": dict(context.site.engine.plan_copy(context.ref).data)}
 
     def do(self, context: StepContext) -> Facts:
-        """Copy, side by side."""
-        context.site.engine.copy(context.ref, context.copy_plan(), context.progress)
+        """Copy, side by side; going back after an upgrade, give files their old names again."""
+        with overlay.keeping(context):
+            context.site.engine.copy(context.ref, context.copy_plan(), context.progress)
+        overlay.bring_back(context)
         return {}
 
     def check(self, context: StepContext) -> bool:
         """Every copy is whole."""
-        return context.site.engine.copied(context.ref, context.copy_plan())
+        copied = context.site.engine.copied(context.ref, context.copy_plan())
+        return copied and overlay.all_kept(context)
 
     def undo(self, context: StepContext) -> None:
-        """Remove the copies and what an interrupted copy left."""
+        """Put files back; remove the copies and what an interrupted copy left."""
+        overlay.put_back(context)
         context.site.engine.discard(context.ref, context.copy_plan())
         note_kept(context.site, context.journal, context.change.id)
 
     def undone(self, context: StepContext) -> bool:
-        """No candidate is left."""
-        return not context.site.engine.evidence(context.ref).candidates
+        """No candidate is left, and no file is missing."""
+        left = context.site.engine.evidence(context.ref).candidates
+        return not left and overlay.all_there(context)
 
 
 class Migrate(Step):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ncen_updater.findings import Finding, Severity
 from ncen_updater.i18n import N_, Text
 from ncen_updater.policy.approval import count_approvals
+from ncen_updater.upgrade import overlay
 from ncen_updater.upgrade.consent import Consent
 from ncen_updater.upgrade.context import StepContext
 from ncen_updater.upgrade.errors import ApprovalMissing, GuardBlocks, WindowClosed
@@ -62,8 +63,12 @@ class Preflight(Step):
     name = StepName.PREFLIGHT
     title = Text(N_("looking over the site"))
 
+    def prepare(self, context: StepContext) -> Facts:
+        """Say which of the site's own files will be kept, and how."""
+        return overlay.planned(context)
+
     def do(self, context: StepContext) -> Facts:
-        """Run every check; strict ones block."""
+        """Run every check; strict ones block. Then keep the site's files as far as they go now."""
         from ncen_updater.databases.migrations.runner import preload
 
         preload(context.site.engine.kind)
@@ -71,9 +76,14 @@ class Preflight(Step):
             context.site, context.ref, context.origin_version, context.progress
         )
         refuse_strict(findings)
+        overlay.prepare(context)
         _refuse_late(context)
         _refuse_unwanted(context)
         return {"advisories": [f"{f.code} {f.what}" for f in findings]}
+
+    def undo(self, context: StepContext) -> None:
+        """Remove what was kept of files; they were put back before."""
+        overlay.discard(context)
 
 
 class PreflightAgain(Step):

@@ -1,5 +1,6 @@
 """What a release made to go wrong does wrong (``app/fault.toml``; a good one has none)."""
 
+import hashlib
 import tomllib
 from pathlib import Path
 
@@ -11,3 +12,14 @@ class Faults:
         self.never_healthy = bool(data.get("never-healthy", False))
         self.report_version = data.get("report-version")
         self.bad_after_open_seconds = data.get("bad-after-open-seconds")
+        self.arrange_photos = bool(data.get("arrange-photos", False))
+
+    def arrange(self, photos: Path):
+        """Sort the pictures by year, as a release may at its first start; invented years."""
+        if not self.arrange_photos:
+            return
+        for picture in sorted(photos.glob("*.*")):
+            digest = hashlib.sha256(picture.name.encode()).digest()
+            year = photos / str(2015 + digest[0] % 10)
+            year.mkdir(exist_ok=True)
+            picture.rename(year / picture.name)

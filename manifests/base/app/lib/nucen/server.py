@@ -198,6 +198,7 @@ class Server(ThreadingHTTPServer):
 def main(pid_file):
     config = json.loads(Path(os.environ["NCEN_CONFIG"]).read_text("utf-8"))
     site = Site(config)
+    site.faults.arrange(Path(config["overlay"]) / "photos")
     Handler.site = site
     server = Server((config.get("host", "127.0.0.1"), config["port"]), Handler)
 

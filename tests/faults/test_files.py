@@ -1,0 +1,242 @@
+"""Photographs: a release that moves them and is unhealthy, undone; and the way back after it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from packaging.version import Version
+
+from ncen_updater.demo.site import DemoSite, SiteOptions, version_of
+from ncen_updater.files.keeping import place_of
+from ncen_updater.progress import Silent
+from ncen_updater.upgrade.collecting import collect, collectable, torn_sets
+from ncen_updater.upgrade.context import Site
+from ncen_updater.upgrade.errors import ChangeFailed, GuardBlocks
+from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.model import Phase, StepName
+from ncen_updater.upgrade.names import JOURNAL
+from ncen_updater.upgrade.operations import Operations
+from tests.faults.full import prepared
+from tests.faults.test_scenarios import Killed, kill, operations
+from tests.faults.trial import NEW, OLD, Broken, Trial, more_pictures, pictures
+from tests.support.sites import TrialFeed, connect, serve, site_in_process
+
+MOVES, ONE_WAY = "3.3.11", "3.3.9"
+
+
+@pytest.fixture(scope="module")
+def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[DemoSite, TrialFeed]]:
+    directory = tmp_path_factory.mktemp("files")
+    feed = TrialFeed(directory)
+    feed.publish([OLD, MOVES])
+    with serve(feed.directory) as url:
+        options = SiteOptions(
+            feed_urls=(url,), cases=20, icomm=False, soak_s=0.2, soak_interval_s=0.1,
+            health_timeout_s=2.0,
+        )  # fmt: skip
+        with DemoSite(directory / "site", None, options) as demo:
+            connect(demo, feed)
+            more_pictures(demo.photos)
+            demo.start_app()
+            yield demo, feed
+
+
+@pytest.fixture
+def demo(laid_out: tuple[DemoSite, TrialFeed]) -> DemoSite:
+    return laid_out[0]
+
+
+@pytest.fixture
+def site(demo: DemoSite) -> Site:
+    return site_in_process(demo)
+
+
+def events(site: Site, kind: str) -> list[dict[str, object]]:
+    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
+        return [dict(event.data) for event in journal.events() if event.kind == kind]
+
+
+def test_an_unhealthy_release_that_arranged_the_pictures_is_undone(
+    demo: DemoSite, site: Site
+) -> None:
+    before = pictures(demo.photos)
+    assert len(list(demo.photos.glob("*.*"))) == 20
+    with pytest.raises(ChangeFailed, match="health"):
+        Operations(site, Silent()).upgrade(Version(MOVES), retry=True)
+    assert version_of(demo).whole == OLD
+    assert pictures(demo.photos) == before
+    assert events(site, "files-put-back")[-1]["restored"] == 20
+    assert list(place_of(demo.photos).iterdir()) == []
+
+
+def test_a_site_that_does_not_name_its_pictures_loses_sight_of_them(
+    demo: DemoSite, site: Site
+) -> None:
+    """What the guide says of a site without ``[[files]]`` is so; and the test above sees it."""
+    before = pictures(demo.photos)
+    bare = site.config.model_copy(update={"files": ()})
+    unnamed = Site(
+        bare, site.engine, site.slots, site.application, site.source, site.state,
+        site.agent_version,
+    )  # fmt: skip
+    saved = demo.root / "saved-photos"
+    shutil.copytree(demo.photos, saved)
+    with pytest.raises(ChangeFailed, match="health"):
+        Operations(unnamed, Silent()).upgrade(Version(MOVES), retry=True)
+    assert list(demo.photos.glob("*.*")) == []
+    shutil.rmtree(demo.photos)
+    saved.rename(demo.photos)
+    assert pictures(demo.photos).keys() == before.keys()
+
+
+@pytest.mark.parametrize("how", ["a link", "a link above", "a place of others"])
+def test_pictures_that_cannot_be_kept_block_while_officers_work(
+    demo: DemoSite, site: Site, how: str
+) -> None:
+    linked = demo.photos if how == "a link" else demo.overlay
+    real, place = linked.with_name("real"), place_of(demo.photos)
+    if how == "a place of others":
+        place.rmdir() if place.exists() else None
+        place.mkdir(mode=0o755)
+    else:
+        linked.rename(real)
+        linked.symlink_to(real)
+    try:
+        with pytest.raises(GuardBlocks) as caught:
+            Operations(site, Silent()).upgrade(Version(MOVES), retry=True)
+    finally:
+        if how == "a place of others":
+            place.rmdir()
+        else:
+            linked.unlink()
+            real.rename(linked)
+    assert "NU-6328" in caught.value.values["findings"]  # type: ignore[operator]
+    assert not demo.door_file.exists()
+    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
+        assert journal.open_change() is None
+
+
+# ---- a good release that moves them ------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def module_trial() -> Iterator[Trial]:
+    with prepared("sqlite") as trial:
+        yield trial
+
+
+@pytest.fixture
+def trial(module_trial: Trial) -> Trial:
+    module_trial.reset()
+    return module_trial
+
+
+def top(directory: Path) -> set[str]:
+    return {path.name for path in directory.glob("*.*")}
+
+
+def test_after_a_rollback_the_old_release_finds_its_pictures_and_later_ones_stay(
+    trial: Trial,
+) -> None:
+    photos = trial.demo.photos
+    names = top(photos)
+    operations(trial).upgrade()
+    assert top(photos) == set()
+    deleted = next(photos.rglob("*.*"))
+    deleted.unlink()  # an officer
+    later = photos / "2019" / "later.jpg"
+    later.parent.mkdir(exist_ok=True)
+    later.write_bytes(b"entered since")
+    operations(trial).rollback()
+    assert top(photos) == names - {deleted.name}
+    assert later.read_bytes() == b"entered since"
+    given = events(site_in_process(trial.demo), "files-brought-back")
+    assert (given[-1]["given"], given[-1]["gone"]) == (19, 1)
+
+
+def test_a_rollback_that_fails_takes_the_old_names_away_again(trial: Trial) -> None:
+    photos = trial.demo.photos
+    operations(trial).upgrade()
+    upgraded = pictures(photos)
+
+    def look_and_fail() -> None:
+        assert len(top(photos)) == 20
+        raise RuntimeError("a fault")
+
+    with pytest.raises(ChangeFailed):
+        operations(trial, {(StepName.HEALTH, Phase.BEFORE_EFFECT): look_and_fail}).rollback()
+    assert trial.judge() == NEW
+    assert pictures(photos) == upgraded
+
+
+def test_a_directory_that_cannot_be_kept_does_not_bar_the_way_back(trial: Trial) -> None:
+    photos = trial.demo.photos
+    operations(trial).upgrade()
+    real = photos.with_name("real-photos")
+    photos.rename(real)
+    photos.symlink_to(real)
+    try:
+        operations(trial).rollback()
+        assert version_of(trial.demo).whole == OLD
+        assert events(site_in_process(trial.demo), "files-not-kept")[-1]["name"] == "photographs"
+    finally:
+        photos.unlink()
+        real.rename(photos)
+
+
+def test_the_kept_tree_goes_with_the_previous_databases(trial: Trial) -> None:
+    operations(trial).upgrade()
+    place = place_of(trial.demo.photos)
+    (change,) = place.iterdir()
+    config = site_in_process(trial.demo).config
+    keep = config.keep.model_copy(update={"previous_days": 0.0})
+    site = site_in_process(trial.demo)
+    site = Site(
+        config.model_copy(update={"keep": keep}), site.engine, site.slots, site.application,
+        site.source, site.state, site.agent_version,
+    )  # fmt: skip
+    with Journal.open(site.state / JOURNAL) as journal:
+        collect(site, journal, collectable(site, journal), Silent())
+        assert not change.exists()
+        # A collection that was torn after it dropped the databases goes on.
+        (change / "tree").mkdir(parents=True)
+        assert torn_sets(site, journal) == {change.name}
+        collect(site, journal, collectable(site, journal), Silent())
+        assert not change.exists()
+        assert torn_sets(site, journal) == set()
+
+
+def test_what_came_between_preflight_and_stop_is_there_after_going_back(trial: Trial) -> None:
+    new = trial.demo.photos / "between.jpg"
+    saved: dict[str, object] = {}
+
+    def officer() -> None:
+        new.write_bytes(b"while the trees were made")
+        os.utime(new, ns=(10**18, 10**18))
+        saved.update(pictures(trial.demo.photos))
+
+    instants = {
+        (StepName.CLOSE, Phase.BEFORE_EFFECT): officer,
+        (StepName.HEALTH, Phase.BEFORE_EFFECT): kill,
+    }
+    with pytest.raises(Killed):
+        operations(trial, instants).upgrade()
+    operations(trial).resume(by_person=True)
+    assert pictures(trial.demo.photos) == saved
+
+
+def test_the_judge_sees_pictures(trial: Trial) -> None:
+    picture = next(trial.demo.photos.glob("*.*"))
+    picture.rename(picture.with_name("elsewhere.jpg"))
+    with pytest.raises(Broken, match="pictures"):
+        trial.judge()
+
+
+def test_the_judge_sees_what_was_kept_and_left(trial: Trial) -> None:
+    (place_of(trial.demo.photos) / "of-nobody").mkdir(parents=True)
+    with pytest.raises(Broken, match="kept pictures"):
+        trial.judge()

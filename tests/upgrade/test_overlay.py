@@ -1,0 +1,122 @@
+"""What is said of the site's own files before anybody agrees, and what doctor says afterwards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from ncen_updater.demo.releases import assemble
+from ncen_updater.demo.site import DemoSite, SiteOptions
+from ncen_updater.files.keeping import Directory
+from ncen_updater.files.listing import Method
+from ncen_updater.progress import Silent
+from ncen_updater.release.lenient import understood
+from ncen_updater.release.manifest import FileEffect, FilesManifest, Manifest, load_manifest
+from ncen_updater.upgrade.doctor import diagnose
+from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.names import JOURNAL
+from ncen_updater.upgrade.overlay import still_kept
+from ncen_updater.upgrade.planning import planned_files
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    source = assemble("3.3.11", tmp_path_factory.mktemp("release") / "source")
+    return load_manifest(source / "manifest.toml")
+
+
+def said(manifest: Manifest, effect: str | None) -> Manifest:
+    if effect is None:
+        return manifest.model_copy(update={"files": ()})
+    table = FilesManifest(name="photographs", effect=FileEffect(effect), words="sorts by year")
+    return manifest.model_copy(update={"files": (table,)})
+
+
+@pytest.mark.parametrize(
+    ("effect", "covered", "words"),
+    [
+        (None, True, "does not say"),
+        ("nothing", True, "not changed"),
+        ("adds", True, "some are added"),
+        ("moves", True, "a later rollback gives those of before their old places"),
+        ("rewrites", True, "a later rollback"),
+        ("moves", False, "not kept"),
+        ("adds", False, "not kept"),
+        ("nothing", False, None),
+        (None, False, None),
+    ],
+)
+def test_the_plan_says_what_becomes_of_files(
+    manifest: Manifest, effect: str | None, covered: bool, words: str | None
+) -> None:
+    own = ["photographs"] if covered else []
+    found = planned_files(own, said(manifest, effect))
+    if words is None:
+        assert found == ()
+        return
+    (files,) = found
+    assert words in str(files.sentence)
+    assert ("sorts by year" in str(files.sentence)) == (effect not in (None, "nothing"))
+    assert files.facts() == {
+        "name": "photographs", "effect": effect, "covered": covered,
+        "words": "sorts by year" if effect else "",
+    }  # fmt: skip
+
+
+def test_the_stand_in_declares_what_it_does(manifest: Manifest) -> None:
+    assert [(item.name, item.effect) for item in manifest.files] == [
+        ("photographs", FileEffect.MOVES)
+    ]
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"name": "photographs", "effect": "moves"},
+        {"name": "photographs", "effect": "eats", "words": "eats all of them"},
+        {"name": "Photo graphs", "effect": "nothing"},
+        {"name": "photographs", "effect": "moves", "words": "hides \x1b[2K this line"},
+    ],
+)
+def test_a_declaration_that_says_nothing_is_refused(table: dict[str, str]) -> None:
+    with pytest.raises(ValidationError):
+        FilesManifest.model_validate(table)
+
+
+def test_an_agent_of_before_passes_over_what_it_does_not_know(manifest: Manifest) -> None:
+    written = manifest.model_dump(mode="json", by_alias=True, exclude_none=True)
+    written["of_a_newer_agent"] = [{"name": "x"}]
+    assert understood(Manifest, written) == manifest
+    del written["files"]
+    assert understood(Manifest, written).files == ()
+
+
+def test_doctor_tells_what_lies_aside_and_what_was_written(tmp_path: Path) -> None:
+    with DemoSite(tmp_path, None, SiteOptions(cases=0)) as demo:
+        Journal.create(demo.state / JOURNAL).close()
+        picture = demo.photos / "a.jpg"
+        picture.write_bytes(b"as it was")
+
+        def codes() -> set[str]:
+            found = diagnose(demo.config_path, Silent())
+            return {item.code for item in found if item.code.startswith(("NU-43", "NU-632"))}
+
+        assert codes() == set()
+        directory = Directory(demo.photos, "abcdefgh", Method.LINK)
+        directory.prepare()
+        directory.keep()
+        with picture.open("ab") as stream:
+            stream.write(b" and more")
+        (demo.photos / "thumb.jpg").write_bytes(b"added")
+        directory.put_back(required=True)
+        directory.discard()
+        assert codes() == {"NU-4310", "NU-4311"}
+        demo.photos.rename(demo.photos.with_name("elsewhere"))
+        assert "NU-6328" in codes()
+
+
+def test_changes_of_an_agent_that_kept_no_files_have_none(tmp_path: Path) -> None:
+    with Journal.create(tmp_path / JOURNAL) as journal:
+        assert still_kept(journal, {"abcdefgh"}) == set()

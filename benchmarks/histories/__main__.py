@@ -42,6 +42,7 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--report", type=Path, help="one line of JSON a trial, appended")
     parser.add_argument("--keep", type=Path, help="where sites of wrong trials are kept")
     parser.add_argument("--plan", help="a plan from a report as JSON, tried on fresh sites")
+    parser.add_argument("--before", default="3.2.4", help="the release that such a plan begins at")
     parser.add_argument("--sum", type=Path, nargs="+", help="add reports up to Markdown")
     chosen = parser.parse_args(words)
     if chosen.strategy == "in-place":
@@ -83,12 +84,17 @@ def _walk(chosen: argparse.Namespace) -> Counter[str]:
                 chance = random.Random(f"{chosen.seed} {number}")  # noqa: S311 - repeatable
                 if history.age >= LONGEST:
                     history.reset()
+                if fixed:
+                    history.walk_to(chosen.before)
                 plan = fixed or _plan(history, chance, tried, chosen.engine)
                 try:
                     trial = history.trial(number, plan, chance)
                 except Exception:  # noqa: BLE001 - a mistake of the benchmark is no verdict
                     kinds["benchmark failed"] += 1
                     say(f"{number}: the benchmark failed: {traceback.format_exc()}")
+                    say(f"  plan: {json.dumps(plan.to_json())}")
+                    stage.renew()
+                    stage.put_right()
                     history.reset()
                     continue
                 kinds[str(trial.verdict.kind)] += 1

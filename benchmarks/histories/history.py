@@ -33,7 +33,7 @@ __all__ = ["History", "Trial"]
 
 MOST_RESUMES = 6
 #: An operation that takes longer hangs.
-HANGS_S = 75.0
+HANGS_S = 150.0
 TURNS_BAD = "3.3.6"
 AT = re.compile(r"^@@ (\S+) (\S+)$")
 
@@ -131,6 +131,15 @@ class History:
                 found += ["rollback, loss accepted", "rollback, loss not accepted"]
         return found
 
+    def walk_to(self, version: str) -> None:
+        """Bring a fresh site to a release, undisturbed, for a plan that begins there."""
+        self.reset()
+        for hop in {"3.4.0": ("3.3.10", "3.4.0"), START: ()}.get(version, (version,)):
+            run = self._run(self.stage.nursery, ["upgrade", hop, "--yes"])
+            self._back.append((self.version, (run.fences or [0.0])[-1]))
+            self.version = hop
+        self.possible()
+
     # ---- one trial -----------------------------------------------------------------------------
 
     def trial(self, number: int, plan: Plan, chance: random.Random) -> Trial:
@@ -145,7 +154,7 @@ class History:
         self.stage.configure(
             soak_s=what.soak_s,
             health_timeout_s=what.health_timeout_s,
-            stop_timeout_s=1.0 if plan.fault and "slow to stop" in plan.fault.kind else 8.0,
+            stop_timeout_s=1.0 if plan.fault and "slow to stop" in plan.fault.kind else 20.0,
             previous_days=1e-7 if plan.operation == "collect" and chance.random() < 0.3 else 7.0,
         )
         if plan.operation == "upgrade, on hold":
@@ -180,10 +189,11 @@ class History:
             between=what.between,
             exit_code=run.code,
             door_closed=("close", "after-effect") in run.instants,
-            fault=plan.fault.kind if plan.fault else "",
+            # What did not strike, and who did nothing, excuse nothing.
+            fault=plan.fault.kind if plan.fault and run.struck.startswith("struck") else "",
             stranger=plan.stranger,
             may_block=kind.before,
-            excuses=kind.excuses,
+            excuses=kind.excuses and stranger.acted,
             names=stranger.names,
             output=run.output,
             resumes=resumes,
@@ -195,8 +205,9 @@ class History:
         records = self.ledger.all()
         seen = self._look(records, [run.output, *outputs])
         verdict = judge(tried, seen, records)
-        if verdict.kind is Kind.WRONG and "cannot enter a case" in " ".join(verdict.reasons):
-            self._say(f"officers: {self.officers.said}")
+        if verdict.kind is Kind.WRONG:
+            self._say(f"officers were last told: {self.officers.said}")
+            self._say_when(missing(records, seen.live), run)
         self.ledger.forget((*verdict.agreed, *verdict.set_aside))
         self._remember(before, seen.whole or "?", run, plan)
         return Trial(
@@ -487,6 +498,17 @@ class History:
         events = [text for kind, text in self.stage.events() if kind not in self._ordinary]
         text = "\n".join([*outputs, *findings, *events])
         return {name for name in kept if name in text}
+
+    def _say_when(self, lost: list[Record], run: Run) -> None:
+        """Say between which instants of the operation the lost records were acknowledged."""
+        found: dict[str, int] = {}
+        for record in lost:
+            before = [i for i, at in run.instants.items() if at <= record.acknowledged]
+            after = [i for i, at in run.instants.items() if at > record.acknowledged]
+            words = f"{' '.join(before[-1]) if before else 'before'} and {' '.join(after[0]) if after else 'later'}"  # noqa: E501
+            found[words] = found.get(words, 0) + 1
+        for words, count in found.items():
+            self._say(f"{count} of the lost were acknowledged between {words}")
 
     def _say(self, line: str) -> None:
         self.log.append(line.strip())

@@ -37,7 +37,7 @@ class Operation:
     refusal: bool = False
     between: tuple[str, ...] = ()
     soak_s: float = 0.0
-    health_timeout_s: float = 6.0
+    health_timeout_s: float = 20.0
     steps: bool = True
     weight: float = 1.0
 

@@ -37,6 +37,7 @@ from tests.support.sites import TrialFeed, connect, serve
 __all__ = ["GOOD", "IMPORTER", "REPORTER", "START", "Stage"]
 
 START = "3.2.4"
+AGENT = "benchmarks.histories.agent"
 #: Releases that run: what each is like is learned from one that is made by hand.
 GOOD = (START, "3.3.0", "3.3.6", "3.3.9", "3.3.10", "3.4.0")
 WAYS = {"3.4.0": ("3.3.10", "3.4.0")}
@@ -69,7 +70,7 @@ class Stage:
         self.mounted = False
         self.server: EmbeddedPostgres | None = None
         self._major = server
-        self._second: Nursery | None = None
+        self._nurseries: dict[str, Nursery] = {}
         self.expected: dict[str, dict[str, frozenset[str]]] = {}
 
     def __enter__(self) -> Self:
@@ -86,11 +87,6 @@ class Stage:
     def _close(self) -> None:
         if hasattr(self, "demo"):
             self.stop_slowly(None)
-        # Whatever hangs or stands still: only what this process started.
-        for pid in descendants(os.getpid()):
-            if state_of(pid) in ("T", "t"):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
         self._stack.close()
         for place in (self.disk / "site/var/lib/ncen-updater", self.disk):
             if place.is_mount():
@@ -138,15 +134,34 @@ class Stage:
         self._save()
         self.demo.start_app()
         self.demo.start_front_door()
-        self.nursery = self._stack.enter_context(Nursery("benchmarks.histories.agent"))
+        self._stack.callback(self.renew)
         self.attributes = self.attributes_now()
+
+    @property
+    def nursery(self) -> Nursery:
+        """Where the agent is run."""
+        return self._nursery("first")
 
     @property
     def second(self) -> Nursery:
         """A second place to run the agent in, beside the first."""
-        if self._second is None:
-            self._second = self._stack.enter_context(Nursery("benchmarks.histories.agent"))
-        return self._second
+        return self._nursery("second")
+
+    def _nursery(self, name: str) -> Nursery:
+        if name not in self._nurseries:
+            self._nurseries[name] = Nursery(AGENT)
+        return self._nurseries[name]
+
+    def renew(self) -> None:
+        """End what runs the agent; the next order begins anew."""
+        # Whatever hangs or stands still: only what this process started.
+        for pid in descendants(os.getpid()):
+            if state_of(pid) in ("T", "t"):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        for nursery in self._nurseries.values():
+            nursery.__exit__()
+        self._nurseries.clear()
 
     def _strangers(self) -> None:
         """Roles of a country's own programs: one that writes, one that reads."""
@@ -343,15 +358,17 @@ class Stage:
         place = self.demo.state if what == "state" else self.disk
         if not place.is_mount():
             return False
-        free = os.statvfs(place)
-        size = free.f_bavail * free.f_frsize
-        with (place / "filler").open("wb") as filler:
-            with contextlib.suppress(OSError):
-                if size > 0:
-                    os.posix_fallocate(filler.fileno(), 0, size)
-            with contextlib.suppress(OSError):
-                while filler.write(b"\0" * 4096):
-                    filler.flush()
+        filler = os.open(place / "filler", os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            end, piece = 0, 256 << 20
+            while piece >= 4096:
+                try:
+                    os.posix_fallocate(filler, end, piece)
+                    end += piece
+                except OSError:
+                    piece //= 2
+        finally:
+            os.close(filler)
         return True
 
     def give_room(self) -> None:

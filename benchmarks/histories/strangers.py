@@ -86,7 +86,7 @@ KINDS = {
     "program short": Kind("sqlite", excuses=True, weight=2),
     "program idle": Kind("sqlite", before=True, weight=2),
     "program idle, writes": Kind("sqlite", before=True, instants="whole", weight=2),
-    "program unseen": Kind("sqlite", before=True, excuses=True, weight=1),
+    "program unseen": Kind("sqlite", before=True, weight=1),
     "program unseen, writes": Kind(
         "sqlite", before=True, excuses=True, instants="stop", weight=3
     ),
@@ -249,6 +249,7 @@ class Strangers:
         self.accepted = 0
         self.refused = 0
         self.said = ""
+        self.acted = kind.endswith("short")
         self.names: tuple[str, ...] = ()
 
     # ---- coming and going ----------------------------------------------------------------------
@@ -291,6 +292,7 @@ class Strangers:
 
     def at(self, instant: tuple[str, str]) -> None:
         """Act, while the agent stands still; what is not possible there is left out."""
+        self.acted = True
         try:
             self._act()
         except (OSError, ValueError) as error:

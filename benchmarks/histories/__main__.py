@@ -81,7 +81,7 @@ def _walk(chosen: argparse.Namespace) -> Counter[str]:
             for number in range(1, chosen.trials + 1):
                 if chosen.seconds and time.monotonic() - began > chosen.seconds:
                     break
-                chance = random.Random(f"{chosen.seed} {number}")  # noqa: S311 - repeatable
+                chance = random.Random(f"{chosen.seed} {number}")
                 if history.age >= LONGEST:
                     history.reset()
                 if fixed:

@@ -13,7 +13,6 @@ import os
 import signal
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import ncen_updater.cli.commands.common
 import ncen_updater.cli.commands.plan
@@ -25,8 +24,11 @@ from ncen_updater import composition
 from ncen_updater.cli.agent import run
 from ncen_updater.config.model import AgentConfig
 from ncen_updater.feed.source import ReleaseSource
+from ncen_updater.progress import Progress
 from ncen_updater.trust.source import TufReleaseSource
 from ncen_updater.upgrade import operations
+from ncen_updater.upgrade.context import Site
+from ncen_updater.upgrade.interruption import Interruption
 from ncen_updater.upgrade.model import Phase, StepName
 
 CAP_SYS_PTRACE = 19
@@ -82,8 +84,10 @@ def main(argv: Sequence[str]) -> int:
             os.kill(os.getpid(), signal.SIGSTOP)
 
     class Watched(operations.Operations):
-        def __init__(self, *arguments: Any, **named: Any) -> None:
-            super().__init__(*arguments, **{"checkpoint": tell, **named})
+        def __init__(
+            self, site: Site, progress: Progress, *, interruption: Interruption | None = None
+        ) -> None:
+            super().__init__(site, progress, interruption=interruption, checkpoint=tell)
 
     operations.Operations = Watched  # type: ignore[misc]
     composition.ChildSource = _source  # type: ignore[misc, assignment]

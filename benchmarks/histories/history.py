@@ -337,9 +337,7 @@ class History:
 
         threading.Timer(0.3, confirm).start()
 
-    def _settle(
-        self, run: Run, plan: Plan, stranger: Strangers
-    ) -> tuple[int, bool, list[str]]:
+    def _settle(self, run: Run, plan: Plan, stranger: Strangers) -> tuple[int, bool, list[str]]:
         """Resume, as a person does, until nothing is open; the resumes are struck too."""
         outputs: list[str] = []
         again = list(plan.again)
@@ -573,39 +571,39 @@ class _Striker:
         fault, self._fault = self._fault, None
         if fault is None:
             return
-        name = fault.kind
-        if self._whole:
-            return
-        if name.startswith("SIGKILL at a call"):
+        acts: dict[str, Callable[[int, Fault], None]] = {
+            "SIGKILL at an instant": self._signal,
+            "SIGTERM": self._signal,
+            "SIGKILL of the server": lambda *_: self._server_killed(back=True),
+            "SIGKILL of the server, back later": lambda *_: self._server_killed(back=False),
+            "a session ended": lambda *_: self._session_ended(),
+            "second agent, first dies": self._second_agent,
+            "second agent, first goes on": self._second_agent,
+            "disk of the agent full": lambda *_: self._fill("state"),
+            "disk of the databases full": lambda *_: self._fill("disk"),
+            "application killed": lambda *_: self._application_killed(),
+            "application slow to start, agent dies": self._dies_in_start,
+            "old application started in the stop": lambda *_: self._old_application(),
+        }
+        if fault.kind.startswith("SIGKILL at a call"):
             self._at_call(pid, fault)
-        elif name == "SIGKILL at an instant":
-            os.kill(pid, signal.SIGKILL)
+        elif fault.kind in acts:
+            acts[fault.kind](pid, fault)
+
+    def _signal(self, pid: int, fault: Fault) -> None:
+        os.kill(pid, signal.SIGTERM if fault.kind == "SIGTERM" else signal.SIGKILL)
+        self._run.struck = "struck"
+
+    def _fill(self, what: str) -> None:
+        if self._stage.fill(what):
             self._run.struck = "struck"
-        elif name.startswith("SIGKILL of the server"):
-            self._server_killed(back="later" not in name)
-        elif name == "a session ended":
-            self._session_ended()
-        elif name == "SIGTERM":
-            os.kill(pid, signal.SIGTERM)
-            self._run.struck = "struck"
-        elif name.startswith("second agent"):
-            self._second_agent(pid, dies="dies" in name)
-        elif name.startswith("disk of"):
-            if self._stage.fill("state" if "agent" in name else "disk"):
-                self._run.struck = "struck"
-        elif name == "application killed":
-            self._application_killed(fault)
-        elif name == "application slow to start, agent dies":
-            self._dies_in_start(pid, fault)
-        elif name == "old application started in the stop":
-            self._old_application()
 
     def _at_call(self, pid: int, fault: Fault) -> None:
         ready = threading.Event()
         victim: int | None = pid
         if fault.kind.endswith("application"):
             victim = self._application_pid()
-            self._history._killed_app = True  # noqa: SLF001 - one room
+            self._history._killed_app = True
         elif fault.kind.endswith("server process"):
             victim = self._backend()
 
@@ -648,7 +646,8 @@ class _Striker:
             return None
         with superuser(place, "postgres") as session:
             row = session.execute(
-                "SELECT pid FROM pg_stat_activity WHERE usename = ANY(%s) ORDER BY random() LIMIT 1",
+                "SELECT pid FROM pg_stat_activity WHERE usename = ANY(%s)"
+                " ORDER BY random() LIMIT 1",
                 ([place.agent, place.owner],),
             ).fetchone()
             if row is None:  # the agent opens one a moment later: take a process of the server
@@ -678,21 +677,21 @@ class _Striker:
             ).fetchall()
         self._run.struck = "struck" if found else "nobody had a session"
 
-    def _second_agent(self, pid: int, *, dies: bool) -> None:
-        run = self._history._run(self._stage.second, ["resume"])  # noqa: SLF001 - one room
-        self._history._say(f"second agent: resume -> {run.code}")  # noqa: SLF001
+    def _second_agent(self, pid: int, fault: Fault) -> None:
+        run = self._history._run(self._stage.second, ["resume"])
+        self._history._say(f"second agent: resume -> {run.code}")
         self._run.struck = "struck"
-        if dies:
+        if "dies" in fault.kind:
             os.kill(pid, signal.SIGKILL)
 
-    def _application_killed(self, fault: Fault) -> None:
+    def _application_killed(self) -> None:
         pid = self._application_pid()
         if pid is None:
             self._run.struck = "it did not run"
             return
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-            self._history._killed_app = True  # noqa: SLF001 - one room
+            self._history._killed_app = True
             self._run.struck = "struck"
 
     def _dies_in_start(self, pid: int, fault: Fault) -> None:

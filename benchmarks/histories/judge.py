@@ -173,7 +173,9 @@ class Verdict:
 def missing(records: Sequence[Record], live: Mapping[str, Mapping[str, int]]) -> list[Record]:
     """Acknowledged records that the live set has not, or only with an older edit."""
     return [
-        record for record in records if live.get(record.place, {}).get(record.key, -1) < record.value
+        record
+        for record in records
+        if live.get(record.place, {}).get(record.key, -1) < record.value
     ]
 
 

@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,11 +79,12 @@ def differences(
     expected: Mapping[str, frozenset[str]], seen: Mapping[str, frozenset[str]]
 ) -> list[str]:
     """Name the tables that differ; pure."""
-    return [
-        f"{table} ({', '.join(sorted(expected.get(table, frozenset()) ^ seen.get(table, frozenset()))[:3])})"
-        for table in sorted({*expected, *seen})
-        if expected.get(table) != seen.get(table)
-    ]
+    found = []
+    for table in sorted({*expected, *seen}):
+        lines = expected.get(table, frozenset()) ^ seen.get(table, frozenset())
+        if lines:
+            found.append(f"{table} ({', '.join(sorted(lines)[:3])})")
+    return found
 
 
 def _postgres(place: PostgresPlace, physical: str) -> Iterator[tuple[str, str]]:
@@ -95,7 +96,7 @@ def _postgres(place: PostgresPlace, physical: str) -> Iterator[tuple[str, str]]:
             yield _table(schema, table), f"index {index}"
         for schema, table in session.execute(TABLES_SQL).fetchall():
             if schema != "ncen_kept" and table not in APART:
-                query = f'SELECT to_jsonb(t)::text FROM "{schema}"."{table}" t'  # noqa: S608
+                query = f'SELECT to_jsonb(t)::text FROM "{schema}"."{table}" t'
                 rows = session.execute(query.encode()).fetchall()
                 yield _table(schema, table), _digest([str(row[0]) for row in rows])
 
@@ -113,7 +114,7 @@ def _sqlite(path: Path) -> Iterator[tuple[str, str]]:
             if table in APART:
                 continue
             names = [str(column[1]) for column in columns]
-            rows = session.execute(f'SELECT * FROM "{table}"').fetchall()  # noqa: S608
+            rows = session.execute(f'SELECT * FROM "{table}"').fetchall()
             texts = [
                 json.dumps(dict(zip(names, row, strict=True)), sort_keys=True, default=str)
                 for row in rows
@@ -155,7 +156,10 @@ def keys_of(place: SiteDatabases, database: str, where: str) -> dict[str, dict[s
         return _keys(database, tables, lambda q: files.execute(q).fetchall())
 
 
-def _keys(database: str, tables: set[str], select: Any) -> dict[str, dict[str, int]]:
+_Select = Callable[[str], Iterable[Sequence[object]]]
+
+
+def _keys(database: str, tables: set[str], select: _Select) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
     for name, (key, edited) in KEYS.items():
         its, _, table = name.partition(".")
@@ -165,7 +169,7 @@ def _keys(database: str, tables: set[str], select: Any) -> dict[str, dict[str, i
         for place in (table, *(prefix + table for prefix in PARKED)):
             if place not in tables:
                 continue
-            rows = select(f"SELECT {key}, {edited or 'NULL'} FROM {place}")  # noqa: S608
+            rows = select(f"SELECT {key}, {edited or 'NULL'} FROM {place}")
             for row in rows:
                 number = str(row[1] or "")
                 keys[str(row[0])] = int(number) if number.isdigit() else 0

@@ -6,7 +6,7 @@ import itertools
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from benchmarks.histories.strangers import KINDS, instants_of
@@ -42,35 +42,35 @@ class Operation:
     weight: float = 1.0
 
 
-def _upgrade(version: str, *begins: str, **named: Any) -> Operation:
-    return Operation(("upgrade", version, "--yes", "--retry"), version, begins, **named)
+def _upgrade(version: str, *begins: str) -> Operation:
+    return Operation(("upgrade", version, "--yes", "--retry"), version, begins)
 
 
 _LOW = ("3.2.4", "3.3.0")
 _ANY = ("3.2.4", "3.3.0", "3.3.9", "3.3.10", "3.4.0")
 OPERATIONS: Mapping[str, Operation] = {
-    "upgrade": _upgrade("3.3.0", "3.2.4", weight=3),
-    "upgrade one-way": _upgrade("3.3.9", *_LOW, weight=3),
-    "upgrade to a required stop": _upgrade("3.3.10", *_LOW, weight=2),
-    "upgrade behind the stop": _upgrade(
-        "3.4.0", *_LOW, "3.3.10", between=("3.3.10",), weight=2
+    "upgrade": replace(_upgrade("3.3.0", "3.2.4"), weight=3),
+    "upgrade one-way": replace(_upgrade("3.3.9", *_LOW), weight=3),
+    "upgrade to a required stop": replace(_upgrade("3.3.10", *_LOW), weight=2),
+    "upgrade behind the stop": replace(
+        _upgrade("3.4.0", *_LOW, "3.3.10"), between=("3.3.10",), weight=2
     ),
-    "upgrade, a migration fails": _upgrade("3.3.1", *_LOW, fails=True),
-    "upgrade, a migration blocks": _upgrade("3.3.2", *_LOW, fails=True, weight=0.7),
-    "upgrade, a check fails": _upgrade("3.3.3", *_LOW, fails=True),
-    "upgrade, unhealthy": _upgrade(
-        "3.3.4", *_LOW, fails=True, health_timeout_s=1.5, weight=1.5
+    "upgrade, a migration fails": replace(_upgrade("3.3.1", *_LOW), fails=True),
+    "upgrade, a migration blocks": replace(_upgrade("3.3.2", *_LOW), fails=True, weight=0.7),
+    "upgrade, a check fails": replace(_upgrade("3.3.3", *_LOW), fails=True),
+    "upgrade, unhealthy": replace(
+        _upgrade("3.3.4", *_LOW), fails=True, health_timeout_s=1.5, weight=1.5
     ),
-    "upgrade, wrong version": _upgrade(
-        "3.3.5", *_LOW, fails=True, health_timeout_s=1.5, weight=1
+    "upgrade, wrong version": replace(
+        _upgrade("3.3.5", *_LOW), fails=True, health_timeout_s=1.5, weight=1
     ),
-    "upgrade, turns bad": _upgrade(
-        "3.3.6", *_LOW, fails=True, between=("3.3.6",), soak_s=2.5, weight=1.5
+    "upgrade, turns bad": replace(
+        _upgrade("3.3.6", *_LOW), fails=True, between=("3.3.6",), soak_s=2.5, weight=1.5
     ),
-    "upgrade, too large": _upgrade("3.3.7", *_LOW, refusal=True, weight=0.3),
-    "upgrade, of another country": _upgrade("3.3.8", *_LOW, refusal=True, weight=0.3),
-    "upgrade, on hold": _upgrade("3.3.0", "3.2.4", refusal=True, weight=0.3),
-    "upgrade, confirmed": _upgrade("3.3.0", "3.2.4", soak_s=30, weight=0.7),
+    "upgrade, too large": replace(_upgrade("3.3.7", *_LOW), refusal=True, weight=0.3),
+    "upgrade, of another country": replace(_upgrade("3.3.8", *_LOW), refusal=True, weight=0.3),
+    "upgrade, on hold": replace(_upgrade("3.3.0", "3.2.4"), refusal=True, weight=0.3),
+    "upgrade, confirmed": replace(_upgrade("3.3.0", "3.2.4"), soak_s=30, weight=0.7),
     "rollback": Operation(("rollback", "--yes"), weight=5),
     "rollback, loss accepted": Operation(("rollback", "--yes"), weight=4),
     "rollback, loss not accepted": Operation(("rollback", "--yes"), refusal=True, weight=0.4),
@@ -198,7 +198,11 @@ def choose(
     # Who writes to the new set matters where the change goes back.
     possible = {name: OPERATIONS[name].weight for name in operations}
     if KINDS[stranger].instants == "new" and chance.random() < 0.5:
-        failing = {n: w for n, w in possible.items() if n in ("upgrade, unhealthy", "upgrade, wrong version")}  # noqa: E501
+        failing = {
+            n: w
+            for n, w in possible.items()
+            if n in ("upgrade, unhealthy", "upgrade, wrong version")
+        }
         possible = failing or possible
     operation = _least(chance, tried, "operation", possible)
     what = OPERATIONS[operation]
@@ -238,7 +242,7 @@ def _fault(kind: str, chance: random.Random, *, back: bool) -> Fault:
     phase = chance.choice(BACK if back and chance.random() < 0.5 else FORWARD)
     if kind == "old application started in the stop":
         step, phase = chance.choice(
-            [i for i in itertools.product(("fence", "copy", "migrate", "cut-over", "switch"), FORWARD)]
+            list(itertools.product(("fence", "copy", "migrate", "cut-over", "switch"), FORWARD))
         )
     if kind == "SIGKILL at a call of the application":
         step, phase = chance.choice(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,9 @@ def _sites(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         " struck | resumes | acknowledged | lost by consent | kept and told | seconds a trial |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for (site, seed), its in sorted(found.items(), key=lambda item: (item[0][0] == "**all**", *item[0])):
+    for (site, seed), its in sorted(
+        found.items(), key=lambda item: (item[0][0] == "**all**", *item[0])
+    ):
         kinds = Counter(row["kind"] for row in its)
         quiet = sum(not row["plan"]["fault"] and not row["plan"]["stranger"] for row in its)
         struck = sum(row["struck"].startswith("struck") for row in its)
@@ -94,7 +96,9 @@ def _sites(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def _shares(name: str, rows: Sequence[Mapping[str, Any]], of: Any) -> list[str]:
+def _shares(
+    name: str, rows: Sequence[Mapping[str, Any]], of: Callable[[Mapping[str, Any]], str]
+) -> list[str]:
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for row in rows:
         counts[of(row)].update(["trials", row["kind"]])
@@ -115,7 +119,10 @@ def _wrong(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     wrong = [row for row in rows if row["kind"] == "WRONG"]
     if not wrong:
         return ["No trial was wrong."]
-    lines = ["| site | seed, trial | operation | fault | stranger | wrong |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| site | seed, trial | operation | fault | stranger | wrong |",
+        "|---|---|---|---|---|---|",
+    ]
     for row in wrong:
         plan = row["plan"]
         reasons = "; ".join(row["reasons"]).replace("|", "/").replace("\n", " ")

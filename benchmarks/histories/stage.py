@@ -64,7 +64,7 @@ class Stage:
     def __init__(self, engine: str, server: int | None, strategy: str) -> None:
         self.engine, self.strategy = engine, strategy
         self._stack = contextlib.ExitStack()
-        memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
+        memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
         self.work = Path(tempfile.mkdtemp(prefix="nu-histories-", dir=memory))
         self.disk = self.work / "disk"
         self.mounted = False
@@ -176,7 +176,9 @@ class Stage:
             with superuser(self.place, physical) as session:
                 rights = "SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public"
                 session.execute(f"GRANT {rights} TO {IMPORTER}".encode())
-                session.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {REPORTER}".encode())
+                session.execute(
+                    f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {REPORTER}".encode()
+                )
 
     def configure(
         self,
@@ -238,7 +240,9 @@ class Stage:
         with superuser(self.place, "postgres") as session:
             for name in DATABASES:
                 session.execute(f"DROP DATABASE IF EXISTS hand_{name} WITH (FORCE)".encode())
-                words = f'CREATE DATABASE hand_{name} TEMPLATE "{self.place.names[name]}" OWNER ncen'
+                words = (
+                    f'CREATE DATABASE hand_{name} TEMPLATE "{self.place.names[name]}" OWNER ncen'
+                )
                 session.execute(words.encode())
         return PostgresPlace(self.place.host, prefix="hand_")
 
@@ -274,9 +278,7 @@ class Stage:
             subprocess.run(["chmod", "-R", "u+w", str(part)], check=True)
             for item in part.iterdir():
                 shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
-            subprocess.run(
-                ["cp", "-a", f"{self.work / 'saved' / name}/.", str(part)], check=True
-            )
+            subprocess.run(["cp", "-a", f"{self.work / 'saved' / name}/.", str(part)], check=True)
         for extra in self.disk.glob("dumps/*"):
             shutil.rmtree(extra) if extra.is_dir() else extra.unlink()
         self.demo.door_file.unlink(missing_ok=True)

@@ -87,9 +87,7 @@ KINDS = {
     "program idle": Kind("sqlite", before=True, weight=2),
     "program idle, writes": Kind("sqlite", before=True, instants="whole", weight=2),
     "program unseen": Kind("sqlite", before=True, weight=1),
-    "program unseen, writes": Kind(
-        "sqlite", before=True, excuses=True, instants="stop", weight=3
-    ),
+    "program unseen, writes": Kind("sqlite", before=True, excuses=True, instants="stop", weight=3),
     "DBA opens files, writes": Kind("sqlite", excuses=True, instants="stop", weight=3),
     "program writes after the cut-over": Kind("sqlite", excuses=True, instants="new", weight=3),
 }
@@ -161,7 +159,7 @@ class Officers:
 
     def __init__(self, port: int, ledger: Ledger, seed: str) -> None:
         self._port, self._ledger = port, ledger
-        self._chance = random.Random(seed)  # noqa: S311 - repeatable, not secret
+        self._chance = random.Random(seed)
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self.acknowledged = 0
@@ -321,7 +319,7 @@ class Strangers:
         import psycopg
 
         place = self._stage.place
-        assert isinstance(place, PostgresPlace)  # noqa: S101 - for the type
+        assert isinstance(place, PostgresPlace)
         name = database or place.names[self._database]
         who = "dba" if user == place.superuser else user
         return psycopg.connect(
@@ -454,9 +452,9 @@ class Strangers:
                     self._order("close", path)
                 return
             address = f"file:{path}?mode=rw"
-            with contextlib.closing(sqlite3.connect(address, uri=True, timeout=2)) as session:
-                with session:
-                    session.execute(SQL[self._database].replace("%s", "?"), (key,))
+            session = sqlite3.connect(address, uri=True, timeout=2)
+            with contextlib.closing(session), session:
+                session.execute(SQL[self._database].replace("%s", "?"), (key,))
 
     def _at_files(self, place: SqlitePlace) -> None:
         if self.kind.endswith("idle, writes") or self.kind == "program unseen, writes":

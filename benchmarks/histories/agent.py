@@ -8,6 +8,7 @@ The feed is read in this process: a second interpreter a trial would only cost t
 from __future__ import annotations
 
 import ctypes
+import functools
 import json
 import os
 import signal
@@ -24,11 +25,8 @@ from ncen_updater import composition
 from ncen_updater.cli.agent import run
 from ncen_updater.config.model import AgentConfig
 from ncen_updater.feed.source import ReleaseSource
-from ncen_updater.progress import Progress
 from ncen_updater.trust.source import TufReleaseSource
 from ncen_updater.upgrade import operations
-from ncen_updater.upgrade.context import Site
-from ncen_updater.upgrade.interruption import Interruption
 from ncen_updater.upgrade.model import Phase, StepName
 
 CAP_SYS_PTRACE = 19
@@ -83,12 +81,7 @@ def main(argv: Sequence[str]) -> int:
         if (str(step), str(phase)) in stops:
             os.kill(os.getpid(), signal.SIGSTOP)
 
-    class Watched(operations.Operations):
-        def __init__(
-            self, site: Site, progress: Progress, *, interruption: Interruption | None = None
-        ) -> None:
-            super().__init__(site, progress, interruption=interruption, checkpoint=tell)
-
-    operations.Operations = Watched  # type: ignore[misc]
-    composition.ChildSource = _source  # type: ignore[misc, assignment]
+    watched = functools.partial(operations.Operations, checkpoint=tell)
+    operations.Operations = watched  # type: ignore[assignment, misc]
+    composition.ChildSource = _source  # type: ignore[attr-defined, assignment]
     return run(argv[1:])

@@ -207,7 +207,8 @@ class History:
         verdict = judge(tried, seen, records)
         if verdict.kind is Kind.WRONG:
             self._say(f"officers were last told: {self.officers.said}")
-            self._say_when(missing(records, seen.live), run)
+            excused = {*verdict.agreed, *verdict.set_aside}
+            self._say_when([r for r in missing(records, seen.live) if r not in excused], run)
         self.ledger.forget((*verdict.agreed, *verdict.set_aside))
         self._remember(before, seen.whole or "?", run, plan)
         return Trial(
@@ -455,8 +456,8 @@ class History:
         for path in stage.sets:
             with contextlib.suppress(Exception):
                 keys = keys_of(stage.place, path.stem, str(path))
-                name = found.setdefault(path.parent.name, {})
-                name.update({table: frozenset(its) for table, its in keys.items()})
+                tables = found.setdefault(path.parent.name, {})
+                tables.update({table: frozenset(its) for table, its in keys.items()})
         if not isinstance(stage.place, PostgresPlace):
             return found
         for name, may in stage.databases_now().items():

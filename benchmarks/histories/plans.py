@@ -27,6 +27,7 @@ class Operation:
         between: Versions of hops.
         soak_s: How long the watched time is.
         steps: Whether it is a change, with instants.
+        reaches: The last step that it comes to.
         weight: How often.
     """
 
@@ -39,6 +40,7 @@ class Operation:
     soak_s: float = 0.0
     health_timeout_s: float = 20.0
     steps: bool = True
+    reaches: str = "collect"
     weight: float = 1.0
 
 
@@ -55,14 +57,16 @@ OPERATIONS: Mapping[str, Operation] = {
     "upgrade behind the stop": replace(
         _upgrade("3.4.0", *_LOW, "3.3.10"), between=("3.3.10",), weight=2
     ),
-    "upgrade, a migration fails": replace(_upgrade("3.3.1", *_LOW), fails=True),
-    "upgrade, a migration blocks": replace(_upgrade("3.3.2", *_LOW), fails=True, weight=0.7),
-    "upgrade, a check fails": replace(_upgrade("3.3.3", *_LOW), fails=True),
+    "upgrade, a migration fails": replace(_upgrade("3.3.1", *_LOW), fails=True, reaches="migrate"),
+    "upgrade, a migration blocks": replace(
+        _upgrade("3.3.2", *_LOW), fails=True, reaches="migrate", weight=0.7
+    ),
+    "upgrade, a check fails": replace(_upgrade("3.3.3", *_LOW), fails=True, reaches="migrate"),
     "upgrade, unhealthy": replace(
-        _upgrade("3.3.4", *_LOW), fails=True, health_timeout_s=1.5, weight=1.5
+        _upgrade("3.3.4", *_LOW), fails=True, health_timeout_s=4.0, reaches="health", weight=1.5
     ),
     "upgrade, wrong version": replace(
-        _upgrade("3.3.5", *_LOW), fails=True, health_timeout_s=1.5, weight=1
+        _upgrade("3.3.5", *_LOW), fails=True, health_timeout_s=4.0, reaches="health", weight=1
     ),
     "upgrade, turns bad": replace(
         _upgrade("3.3.6", *_LOW), fails=True, between=("3.3.6",), soak_s=2.5, weight=1.5
@@ -197,6 +201,9 @@ def choose(
     stranger = _least(chance, tried, "stranger", strangers)
     # Who writes to the new set matters where the change goes back.
     possible = {name: OPERATIONS[name].weight for name in operations}
+    if KINDS[stranger].instants:
+        acting = {n: w for n, w in possible.items() if _has_instants(OPERATIONS[n])}
+        possible = acting or possible
     if KINDS[stranger].instants == "new" and chance.random() < 0.5:
         failing = {
             n: w
@@ -216,11 +223,11 @@ def choose(
                 faults = {n: w for n, w in faults.items() if n not in ONLY_SERVER}
             if not what.steps:
                 faults = {n: w for n, w in faults.items() if n in BY_TIME}
-            fault = _fault(_least(chance, tried, "fault", faults), chance, back=what.fails)
-    again = []
+            fault = _fault(_least(chance, tried, "fault", faults), chance, what, back=what.fails)
+    again: list[Fault] = []
     while fault is not None and what.steps and len(again) < 2 and chance.random() < 0.35:
         kind = chance.choice(("SIGKILL at a call of the agent", "SIGKILL at a time"))
-        again.append(_fault(kind, chance, back=True))
+        again.append(_fault(kind, chance, what, back=True))
     at = instants_of(stranger, chance) if what.steps else []
     return Plan(operation, stranger, tuple(at), fault, tuple(again), chance.random() < 0.4)
 
@@ -237,9 +244,16 @@ def _least(
     return name
 
 
-def _fault(kind: str, chance: random.Random, *, back: bool) -> Fault:
-    step = chance.choice((*STEPS, *HEAVY))
+def _has_instants(what: Operation) -> bool:
+    return what.steps and not what.refusal
+
+
+def _fault(kind: str, chance: random.Random, what: Operation, *, back: bool) -> Fault:
+    reached = STEPS[: STEPS.index(what.reaches) + 1]
     phase = chance.choice(BACK if back and chance.random() < 0.5 else FORWARD)
+    if phase in BACK:
+        reached = tuple(step for step in reached if step not in ("commit", "open", *STEPS[-2:]))
+    step = chance.choice((*reached, *(step for step in HEAVY if step in reached)))
     if kind == "old application started in the stop":
         step, phase = chance.choice(
             list(itertools.product(("fence", "copy", "migrate", "cut-over", "switch"), FORWARD))

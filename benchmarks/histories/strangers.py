@@ -420,6 +420,10 @@ class Strangers:
         argv = [sys.executable, "-m", "benchmarks.histories.program"]
         if "unseen" in self.kind:
             argv.append(str(NOBODY))
+            live = Path(self._path).parent  # the country has given that user its rights
+            live.chmod(live.stat().st_mode | 0o007)
+            for file in live.iterdir():
+                file.chmod(file.stat().st_mode | 0o006)
         self._program = self._stack.enter_context(
             subprocess.Popen(
                 argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,

@@ -62,8 +62,7 @@ def _told(trial: Trial) -> str:
     if fault:
         words.append(f"{fault.kind} [{' '.join(fault.instant)} {fault.number}] {trial.struck}")
     words.append(f"{trial.resumes} resumes, {trial.seconds} s, {trial.verdict.kind}")
-    if trial.verdict.kind is Kind.WRONG:
-        words += trial.verdict.reasons
+    words += trial.verdict.reasons
     return "; ".join(words)
 
 

@@ -17,7 +17,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.histories.judge import Kind, Loss, Record, Seen, Tried, Verdict, judge, missing
+from benchmarks.histories.judge import (
+    Kind,
+    Loss,
+    Record,
+    Seen,
+    Tried,
+    Verdict,
+    beyond,
+    judge,
+    keys_in,
+    missing,
+    named,
+)
 from benchmarks.histories.picture import differences, keys_of, picture, superuser
 from benchmarks.histories.plans import OPERATIONS, Fault, Plan
 from benchmarks.histories.stage import START, Stage, names_of
@@ -96,6 +108,7 @@ class History:
         self.log: list[str] = []
         self._back: list[tuple[str, float]] = []  # version before, and when it was fenced
         self._ordinary: set[str] = set()
+        self._keys: set[str] = set()
         self._killed_app = False
         self._promise: dict[str, Any] = {}
 
@@ -105,6 +118,7 @@ class History:
         """Walk once there and back undisturbed: what is ordinary is told from that."""
         for words in (("check",), ("upgrade", "3.3.0", "--yes"), ("rollback", "--yes")):
             run = self._run(self.stage.nursery, list(words))
+            self._keys |= keys_in(_document(run.output))
             if run.code != 0:
                 raise SystemExit(f"{words} fails undisturbed on a fresh site: {run.output}")
         self._ordinary = {kind for kind, _ in self.stage.events()} | {"step-failed", "recovery"}
@@ -169,7 +183,7 @@ class History:
             confirm=plan.operation == "upgrade, confirmed",
             blind="unseen" in plan.stranger,
         )
-        self._say(f"{' '.join(words)} -> {run.code} {run.struck}")
+        self._say(f"{' '.join(words)} -> {run.code} {run.struck} {_said(run) if run.code else ''}")
         if not plan.stays:
             stranger.go()
         if plan.operation == "upgrade, on hold":
@@ -495,8 +509,8 @@ class History:
         doctor = self._run(self.stage.nursery, ["doctor"])
         findings = [json.dumps(f) for f in _document(doctor.output).get("findings", ())]
         events = [text for kind, text in self.stage.events() if kind not in self._ordinary]
-        text = "\n".join([*outputs, *findings, *events])
-        return {name for name in kept if name in text}
+        said = [words for out in outputs for words in beyond(_document(out), self._keys)]
+        return named(kept, "\n".join([*said, *findings, *events]))
 
     def _say_when(self, lost: list[Record], run: Run) -> None:
         """Say between which instants of the operation the lost records were acknowledged."""

@@ -7,11 +7,24 @@ nothing disturbed it, the operation did what it was asked for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-__all__ = ["Kind", "Loss", "Record", "Seen", "Tried", "Verdict", "judge", "missing"]
+__all__ = [
+    "Kind",
+    "Loss",
+    "Record",
+    "Seen",
+    "Tried",
+    "Verdict",
+    "beyond",
+    "judge",
+    "keys_in",
+    "missing",
+    "named",
+]
 
 #: Words that one sentence of a verdict shows at the most.
 SHOWN = 4
@@ -168,6 +181,32 @@ class Verdict:
     reasons: tuple[str, ...]
     agreed: tuple[Record, ...] = ()
     set_aside: tuple[Record, ...] = ()
+
+
+def keys_in(value: object) -> set[str]:
+    """Every key of a document."""
+    if isinstance(value, Mapping):
+        return {str(key) for key in value} | {k for item in value.values() for k in keys_in(item)}
+    if isinstance(value, list):
+        return {key for item in value for key in keys_in(item)}
+    return set()
+
+
+def beyond(value: object, ordinary: Set[str]) -> list[str]:
+    """What a document says beyond the keys that it has when nothing is out of the ordinary."""
+    if isinstance(value, Mapping):
+        found = []
+        for key, item in value.items():
+            found += beyond(item, ordinary) if key in ordinary else [str(item)]
+        return found
+    if isinstance(value, list):
+        return [words for item in value for words in beyond(item, ordinary)]
+    return []
+
+
+def named(sets: Iterable[str], text: str) -> set[str]:
+    """The sets that a text names, as whole words: ``base`` is no word of ``databases``."""
+    return {n for n in sets if re.search(rf"(?<![\w-]){re.escape(n)}(?![\w-])", text)}
 
 
 def missing(records: Sequence[Record], live: Mapping[str, Mapping[str, int]]) -> list[Record]:

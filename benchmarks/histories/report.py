@@ -31,7 +31,7 @@ def line(trial: Trial, run: Mapping[str, Any]) -> str:
             "records": trial.records,
             "seconds": trial.seconds,
             "plan": trial.plan.to_json(),
-            "log": list(trial.log) if trial.verdict.kind == "WRONG" else [],
+            "log": [text[:500] for text in trial.log],
         },
         ensure_ascii=False,
     )

@@ -8,7 +8,17 @@ from collections import Counter
 
 import pytest
 
-from benchmarks.histories.judge import Kind, Loss, Record, Seen, Tried, judge
+from benchmarks.histories.judge import (
+    Kind,
+    Loss,
+    Record,
+    Seen,
+    Tried,
+    beyond,
+    judge,
+    keys_in,
+    named,
+)
 from benchmarks.histories.plans import FAULTS, OPERATIONS, choose, plan_from
 from benchmarks.histories.strangers import KINDS
 
@@ -84,6 +94,13 @@ def test_a_record_that_is_kept_and_told_is_set_aside() -> None:
     verdict = judge(UPGRADE, seen, [record("A"), record("B")])
     assert verdict.kind is Kind.OK
     assert [r.key for r in verdict.set_aside] == ["B"]
+
+
+def test_only_what_is_out_of_the_ordinary_tells_of_a_set() -> None:
+    ordinary = keys_in({"changes": [{"id": "x", "facts": {"stop_s": 1}}]})
+    said = {"changes": [{"id": "abc", "facts": {"stop_s": "prev_abc", "younger": "in prev_abd"}}]}
+    text = " ".join(beyond(said, ordinary))
+    assert named({"prev_abc", "prev_abd", "base"}, f"{text}, the databases") == {"prev_abd"}
 
 
 def test_an_older_edit_is_a_loss() -> None:

@@ -15,12 +15,10 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Self
-
-from tests.faults import worker
 
 __all__ = ["Nursery"]
 
@@ -37,13 +35,17 @@ HEAVY = (
 
 
 class Nursery:
-    """Runs one operation after the other, each in a new process."""
+    """Runs one operation after the other, each in a new process.
 
-    def __init__(self) -> None:
+    Args:
+        program: The module whose ``main`` a fork runs.
+    """
+
+    def __init__(self, program: str = "tests.faults.worker") -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", __name__],
+                [sys.executable, "-m", __name__, program],
                 stdin=theirs.fileno(),
                 cwd=Path(__file__).parents[2],
             )
@@ -60,7 +62,7 @@ class Nursery:
         self._process.wait(DEADLINE_S)
 
     def run(self, argv: Sequence[str]) -> Iterator[str]:
-        """The lines that ``tests.faults.worker`` prints; then :attr:`returncode` is known."""
+        """The lines that the program prints; then :attr:`returncode` is known."""
         read, write = os.pipe()
         with os.fdopen(read, encoding="utf-8") as lines:
             try:
@@ -70,6 +72,11 @@ class Nursery:
             self._pid = self._number()
             yield from lines
         self.returncode = self._number()
+
+    @property
+    def pid(self) -> int:
+        """Of the process that is at work, or was last."""
+        return self._pid
 
     def kill(self) -> None:
         """SIGKILL the process that is at work."""
@@ -82,7 +89,7 @@ class Nursery:
         return int(answer)
 
 
-def _work(argv: Sequence[str], output: int) -> None:
+def _work(program: Callable[[list[str]], int], argv: Sequence[str], output: int) -> None:
     """In the fork: what an interpreter of its own would do. Does not return."""
     status = 1
     try:
@@ -93,7 +100,7 @@ def _work(argv: Sequence[str], output: int) -> None:
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, 0)
         os.close(nothing)
-        status = worker.main(list(argv))
+        status = program(list(argv))
     except Exception:  # noqa: BLE001 - as an interpreter does at its end
         traceback.print_exc()
     finally:
@@ -106,6 +113,7 @@ def main() -> None:
     """Fork for each order that comes through standard input, until that is closed."""
     for name in HEAVY:
         import_module(name)
+    program = import_module(sys.argv[1]).main
     with socket.socket(fileno=os.dup(0)) as orders:
         while True:
             order, files, _, _ = socket.recv_fds(orders, MOST_BYTES, 1)
@@ -116,7 +124,7 @@ def main() -> None:
             pid = os.fork()
             if pid == 0:
                 orders.close()
-                _work(json.loads(order), files[0])
+                _work(program, json.loads(order), files[0])
             os.close(files[0])
             orders.send(str(pid).encode())
             _, status = os.waitpid(pid, 0)

@@ -1,0 +1,135 @@
+"""Random histories of a site: does any fault, or any stranger, ever cost a record?
+
+``python -m benchmarks.histories --engine postgresql --server 17 --strategy copy --trials 100
+--seed 1 --report FILE``; ``--sum FILES`` adds reports up. Exit status 1 if any trial was wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import signal
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.histories.history import History, Trial
+from benchmarks.histories.judge import Kind
+from benchmarks.histories.plans import Plan, choose, plan_from
+from benchmarks.histories.report import line, read, tables
+from benchmarks.histories.stage import Stage
+from benchmarks.report import finish, say
+
+#: Trials in one history, before a fresh site is begun.
+LONGEST = 14
+
+
+def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="benchmarks.histories", description=__doc__)
+    parser.add_argument("--engine", choices=("postgresql", "sqlite"), default="postgresql")
+    parser.add_argument("--server", type=int, help="major version; the newest found by default")
+    parser.add_argument(
+        "--strategy", choices=("copy", "in-place-copy", "in-place-dump", "in-place"),
+        default="copy",
+    )  # fmt: skip
+    parser.add_argument("--trials", type=int, default=100)
+    parser.add_argument("--seconds", type=float, help="end after so long, between two trials")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--report", type=Path, help="one line of JSON a trial, appended")
+    parser.add_argument("--keep", type=Path, help="where sites of wrong trials are kept")
+    parser.add_argument("--plan", help="a plan from a report as JSON, tried on fresh sites")
+    parser.add_argument("--before", default="3.2.4", help="the release that such a plan begins at")
+    parser.add_argument("--sum", type=Path, nargs="+", help="add reports up to Markdown")
+    chosen = parser.parse_args(words)
+    if chosen.strategy == "in-place":
+        chosen.strategy = "in-place-copy"
+    if chosen.engine == "sqlite":
+        chosen.server = None
+        if chosen.strategy == "in-place-dump":
+            parser.error("files have no dumps")
+    return chosen
+
+
+def _told(trial: Trial) -> str:
+    plan, fault = trial.plan, trial.plan.fault
+    words = [f"{trial.number}: {plan.operation} from {trial.before}"]
+    if plan.stranger:
+        words.append(f"beside {plan.stranger} ({trial.stranger})")
+    if fault:
+        words.append(f"{fault.kind} [{' '.join(fault.instant)} {fault.number}] {trial.struck}")
+    words.append(f"{trial.resumes} resumes, {trial.seconds} s, {trial.verdict.kind}")
+    words += trial.verdict.reasons
+    return "; ".join(words)
+
+
+def _walk(chosen: argparse.Namespace) -> Counter[str]:
+    tried: Counter[str] = Counter()
+    kinds: Counter[str] = Counter()
+    run = {name: getattr(chosen, name) for name in ("engine", "server", "strategy", "seed")}
+    began = time.monotonic()
+    fixed = plan_from(json.loads(chosen.plan)) if chosen.plan else None
+    with Stage(chosen.engine, chosen.server, chosen.strategy) as stage:
+        history = History(stage, f"{chosen.seed}")
+        history.begin()
+        say(f"laid out in {time.monotonic() - began:.0f} s")
+        with history.officers:
+            for number in range(1, chosen.trials + 1):
+                if chosen.seconds and time.monotonic() - began > chosen.seconds:
+                    break
+                chance = random.Random(f"{chosen.seed} {number}")
+                if history.age >= LONGEST:
+                    history.reset()
+                if fixed:
+                    history.walk_to(chosen.before)
+                plan = fixed or _plan(history, chance, tried, chosen.engine)
+                try:
+                    trial = history.trial(number, plan, chance)
+                except Exception:  # noqa: BLE001 - a mistake of the benchmark is no verdict
+                    kinds["benchmark failed"] += 1
+                    say(f"{number}: the benchmark failed: {traceback.format_exc()}")
+                    say(f"  plan: {json.dumps(plan.to_json())}")
+                    stage.renew()
+                    stage.put_right()
+                    history.reset()
+                    continue
+                kinds[str(trial.verdict.kind)] += 1
+                say(_told(trial))
+                if chosen.report:
+                    with chosen.report.open("a", encoding="utf-8") as report:
+                        report.write(line(trial, run) + "\n")
+                if trial.verdict.kind is Kind.WRONG:
+                    say(f"WRONG: seed {chosen.seed}, trial {number}: {'; '.join(trial.log)}")
+                    say(f"  plan: {json.dumps(trial.plan.to_json())}")
+                    if chosen.keep:
+                        stage.keep(chosen.keep / f"{chosen.seed}-{number}")
+                    history.reset()
+    return kinds
+
+
+def _plan(history: History, chance: random.Random, tried: Counter[str], engine: str) -> Plan:
+    possible = history.possible()
+    if not possible:
+        history.reset()
+        possible = history.possible()
+    return choose(chance, tried, engine, possible)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Walk, or add up."""
+    chosen = _arguments(arguments)
+    if chosen.sum:
+        rows = read(chosen.sum)
+        sys.stdout.write(tables(rows) + "\n")
+        return 1 if any(row["kind"] == Kind.WRONG for row in rows) else 0
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    kinds = _walk(chosen)
+    finish("histories", {"trials": sum(kinds.values()), **kinds, "aims": {"WRONG": 0}})
+    return 1 if kinds[Kind.WRONG] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""The agent under trial: the real command line in a fork, which tells at which instant it is.
+
+A line ``@@ <step> <phase>`` is printed at each instant that the product gives to trials. At the
+instants in ``stops`` the process stops itself, so that what is done there is done exactly there.
+The feed is read in this process: a second interpreter a trial would only cost time here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import json
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+import ncen_updater.cli.commands.common
+import ncen_updater.cli.commands.plan
+import ncen_updater.cli.terminal
+import ncen_updater.upgrade.rehearsing
+import ncen_updater.upgrade.standing
+import ncen_updater.upgrade.verifying  # noqa: F401 - what a command imports while it works
+from ncen_updater import composition
+from ncen_updater.cli.agent import run
+from ncen_updater.config.model import AgentConfig
+from ncen_updater.feed.source import ReleaseSource
+from ncen_updater.trust.source import TufReleaseSource
+from ncen_updater.upgrade import operations
+from ncen_updater.upgrade.model import Phase, StepName
+
+CAP_SYS_PTRACE = 19
+PR_CAPBSET_DROP = 24
+CAPABILITY_VERSION_3 = 0x20080522
+
+
+class _Header(ctypes.Structure):
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+class _Data(ctypes.Structure):
+    _fields_ = (
+        ("effective", ctypes.c_uint32),
+        ("permitted", ctypes.c_uint32),
+        ("inheritable", ctypes.c_uint32),
+    )
+
+
+def go_blind() -> None:
+    """Give up the right to look into other users' processes, as the packaged service has it not."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header, data = _Header(CAPABILITY_VERSION_3, 0), (_Data * 2)()
+    libc.prctl(PR_CAPBSET_DROP, CAP_SYS_PTRACE, 0, 0, 0)
+    libc.capget(ctypes.byref(header), data)
+    keep = ~(1 << CAP_SYS_PTRACE) & 0xFFFFFFFF
+    data[0].effective &= keep
+    data[0].permitted &= keep
+    if libc.capset(ctypes.byref(header), data) != 0:
+        raise OSError(ctypes.get_errno(), "capset")
+
+
+def _source(config: AgentConfig, _config_path: Path) -> ReleaseSource:
+    paths = config.paths
+    return TufReleaseSource.from_settings(
+        config.site.product,
+        config.feed,
+        state=paths.resolve(paths.state),
+        trusted_root=paths.resolve(paths.trusted_root),
+    )
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command line: the first word is what the trial wishes, as JSON."""
+    wishes = json.loads(argv[0])
+    stops = {tuple(item) for item in wishes.get("stops", ())}
+    if wishes.get("blind"):
+        go_blind()
+
+    def tell(step: StepName, phase: Phase) -> None:
+        os.write(1, f"@@ {step} {phase}\n".encode())
+        if (str(step), str(phase)) in stops:
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    watched = functools.partial(operations.Operations, checkpoint=tell)
+    operations.Operations = watched  # type: ignore[assignment, misc]
+    composition.ChildSource = _source  # type: ignore[attr-defined, assignment]
+    return run(argv[1:])

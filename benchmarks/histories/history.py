@@ -1,0 +1,749 @@
+"""A site that walks through a history: one trial after the other, each judged from outside."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.histories.judge import (
+    Kind,
+    Loss,
+    Record,
+    Seen,
+    Tried,
+    Verdict,
+    beyond,
+    judge,
+    keys_in,
+    missing,
+    named,
+)
+from benchmarks.histories.picture import differences, keys_of, picture, superuser
+from benchmarks.histories.plans import OPERATIONS, Fault, Plan
+from benchmarks.histories.stage import START, Stage, names_of
+from benchmarks.histories.strangers import KINDS, Ledger, Officers, Strangers
+from benchmarks.histories.strikes import descendants, kill_at_call, wait_stopped
+from ncen_updater.databases.base import Role
+from ncen_updater.demo.databases import PostgresPlace, SqlitePlace
+from ncen_updater.demo.site import version_of
+from tests.faults.nursery import Nursery
+from tests.support.sites import site_in_process
+
+__all__ = ["History", "Trial"]
+
+MOST_RESUMES = 6
+#: An operation that takes longer hangs.
+HANGS_S = 150.0
+TURNS_BAD = "3.3.6"
+AT = re.compile(r"^@@ (\S+) (\S+)$")
+
+
+@dataclass
+class Run:
+    """One command of the agent, as it was seen.
+
+    Attributes:
+        code: Exit status; None where it was killed.
+        output: What it said.
+        instants: When it was where.
+        struck: What the fault did, in words.
+    """
+
+    code: int | None = None
+    output: str = ""
+    instants: dict[tuple[str, str], float] = field(default_factory=dict)
+    struck: str = ""
+    hung: bool = False
+    fences: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial and what came of it."""
+
+    number: int
+    plan: Plan
+    before: str
+    after: str
+    verdict: Verdict
+    struck: str
+    stranger: str
+    resumes: int
+    records: int
+    seconds: float
+    log: tuple[str, ...]
+
+    @property
+    def effective(self) -> bool:
+        """Whether the fault struck, where there was one."""
+        return self.plan.fault is None or self.struck.startswith("struck")
+
+
+class History:
+    """Walks one site. Not thread-safe but for its writers.
+
+    Args:
+        stage: The site.
+        seed: Fixes the choices, not the timing.
+    """
+
+    def __init__(self, stage: Stage, seed: str) -> None:
+        self.stage, self.seed = stage, seed
+        self.ledger = Ledger()
+        self.officers = Officers(stage.demo.front_port, self.ledger, seed)
+        self.version = START
+        self.age = 0
+        self.log: list[str] = []
+        self._back: list[tuple[str, float]] = []  # version before, and when it was fenced
+        self._ordinary: set[str] = set()
+        self._keys: set[str] = set()
+        self._killed_app = False
+        self._promise: dict[str, Any] = {}
+
+    # ---- what is possible ----------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Walk once there and back undisturbed: what is ordinary is told from that."""
+        for words in (("check",), ("upgrade", "3.3.0", "--yes"), ("rollback", "--yes")):
+            run = self._run(self.stage.nursery, list(words))
+            self._keys |= keys_in(_document(run.output))
+            if run.code != 0:
+                raise SystemExit(f"{words} fails undisturbed on a fresh site: {run.output}")
+        self._ordinary = {kind for kind, _ in self.stage.events()} | {"step-failed", "recovery"}
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew with a fresh site."""
+        self.stage.reset()
+        self.ledger.clear()
+        self._back.clear()
+        self.version, self.age = START, 0
+        self._run(self.stage.nursery, ["check"])
+
+    def possible(self) -> list[str]:
+        """Operations that can be asked for now."""
+        found = [n for n, o in OPERATIONS.items() if self.version in o.begins]
+        self._promise = {}
+        if self._back:
+            run = self._run(self.stage.nursery, ["rollback", "--dry-run"])
+            self._promise = _document(run.output)
+            if run.code == 0:
+                found.append("rollback")
+            elif self._promise.get("error", {}).get("code") == "NU-6015":
+                found += ["rollback, loss accepted", "rollback, loss not accepted"]
+        return found
+
+    def walk_to(self, version: str) -> None:
+        """Bring a fresh site to a release, undisturbed, for a plan that begins there."""
+        self.reset()
+        for hop in {"3.4.0": ("3.3.10", "3.4.0"), START: ()}.get(version, (version,)):
+            run = self._run(self.stage.nursery, ["upgrade", hop, "--yes"])
+            self._back.append((self.version, (run.fences or [0.0])[-1]))
+            self.version = hop
+        self.possible()
+
+    # ---- one trial -----------------------------------------------------------------------------
+
+    def trial(self, number: int, plan: Plan, chance: random.Random) -> Trial:
+        """Try one plan and judge what came of it."""
+        began = time.monotonic()
+        self.log = []
+        self._killed_app = False
+        what, kind = OPERATIONS[plan.operation], KINDS[plan.stranger]
+        before = self.version
+        acknowledged = len(self.ledger.records)
+        words, wanted, promised, accepted = self._words(plan)
+        self.stage.configure(
+            soak_s=what.soak_s,
+            health_timeout_s=what.health_timeout_s,
+            stop_timeout_s=1.0 if plan.fault and "slow to stop" in plan.fault.kind else 20.0,
+            previous_days=1e-7 if plan.operation == "collect" and chance.random() < 0.3 else 7.0,
+        )
+        if plan.operation == "upgrade, on hold":
+            self._run(self.stage.nursery, ["hold", "--reason", "a trial"])
+        stranger = Strangers(self.stage, self.ledger, plan.stranger, chance)
+        stranger.come()
+        run = self._run(
+            self.stage.nursery,
+            words,
+            plan=plan,
+            stranger=stranger,
+            confirm=plan.operation == "upgrade, confirmed",
+            blind="unseen" in plan.stranger,
+        )
+        self._say(f"{' '.join(words)} -> {run.code} {run.struck} {_said(run) if run.code else ''}")
+        if not plan.stays:
+            stranger.go()
+        if plan.operation == "upgrade, on hold":
+            self._run(self.stage.nursery, ["unhold"])
+        resumes, at_rest, outputs = self._settle(run, plan, stranger)
+        stranger.go()
+        loss = None
+        if accepted is not None and self._back:
+            until = run.instants.get(("fence", "after-record"), time.time())
+            loss = Loss(self._back[-1][1], until, accepted)
+        tried = Tried(
+            operation=f"{plan.operation}" + (f" ({what.target})" if what.target else ""),
+            before=before,
+            wanted=wanted,
+            fails=what.fails,
+            refusal=what.refusal,
+            between=what.between,
+            exit_code=run.code,
+            door_closed=("close", "after-effect") in run.instants,
+            # What did not strike, and who did nothing, excuse nothing.
+            fault=plan.fault.kind if plan.fault and run.struck.startswith("struck") else "",
+            stranger=plan.stranger,
+            may_block=kind.before,
+            excuses=kind.excuses and stranger.acted,
+            names=stranger.names,
+            output=run.output,
+            resumes=resumes,
+            at_rest=at_rest and not run.hung,
+            loss=loss,
+            promised=promised,
+        )
+        # Officers go on: what they enter from here on is the next trial's.
+        records = self.ledger.all()
+        seen = self._look(records, [run.output, *outputs])
+        verdict = judge(tried, seen, records)
+        if verdict.kind is Kind.WRONG:
+            self._say(f"officers were last told: {self.officers.said}")
+            excused = {*verdict.agreed, *verdict.set_aside}
+            self._say_when([r for r in missing(records, seen.live) if r not in excused], run)
+        self.ledger.forget((*verdict.agreed, *verdict.set_aside))
+        self._remember(before, seen.whole or "?", run, plan)
+        return Trial(
+            number=number,
+            plan=plan,
+            before=before,
+            after=seen.whole or "?",
+            verdict=verdict,
+            struck=run.struck,
+            stranger=f"{stranger.accepted} accepted, {stranger.refused} refused"
+            if plan.stranger
+            else "",
+            resumes=resumes,
+            records=len(self.ledger.records) - acknowledged,
+            seconds=round(time.monotonic() - began, 2),
+            log=tuple(self.log),
+        )
+
+    def _words(self, plan: Plan) -> tuple[list[str], str, int | None, int | None]:
+        """Words of the command, the version that it leads to, what was promised and accepted."""
+        what = OPERATIONS[plan.operation]
+        words = list(what.words)
+        if what.words[0] != "rollback":
+            wanted = what.target if what.target and not (what.fails or what.refusal) else ""
+            return words, wanted or self.version, None, None
+        values = self._promise.get("error", {}).get("values", {})
+        target = str(self._promise.get("to") or values.get("version") or self.version)
+        if plan.operation == "rollback":
+            return words, target, int(self._promise.get("lost_total", 0)), None
+        if what.refusal:
+            return words, self.version, None, None
+        # As a person does while officers are at work: some more than were counted.
+        accepted = int(values.get("count", 0)) + 400
+        return [*words, "--accept-loss", str(accepted)], target, None, accepted
+
+    def _remember(self, before: str, after: str, run: Run, plan: Plan) -> None:
+        self.age += 1
+        self.version = after
+        if after == before:
+            return
+        if OPERATIONS[plan.operation].words[0] == "rollback":
+            self._back = self._back[:-1]
+            return
+        fences = run.fences or [0.0]
+        if after == "3.4.0" and before != "3.3.10":
+            self._back.append((before, fences[0]))
+            self._back.append(("3.3.10", fences[-1]))
+        else:
+            self._back.append((before, fences[0]))
+
+    # ---- running the agent ---------------------------------------------------------------------
+
+    def _argv(self, words: list[str], wishes: dict[str, Any]) -> list[str]:
+        config = str(self.stage.demo.config_path)
+        common = ["--config", config, "--json", "--quiet", "--alone"]
+        return [json.dumps(wishes), *common, *words]
+
+    def _run(
+        self,
+        nursery: Nursery,
+        words: list[str],
+        *,
+        plan: Plan | None = None,
+        fault: Fault | None = None,
+        stranger: Strangers | None = None,
+        confirm: bool = False,
+        blind: bool = False,
+    ) -> Run:
+        """Run one command; what is planned for its instants is done while it stands still."""
+        run = Run()
+        fault = fault or (plan.fault if plan else None)
+        acts: dict[tuple[str, str], list[Callable[[int], None]]] = {}
+        if plan and stranger:
+            for instant in plan.at:
+                acts.setdefault(instant, []).append(lambda _, i=instant: stranger.at(i))  # type: ignore[misc]
+        striker = _Striker(self, run, fault, words)
+        if fault and not striker.by_time:
+            acts.setdefault(fault.instant, []).append(striker.strike)
+        if confirm:
+            acts.setdefault(("soak", "before-effect"), []).append(self._confirm_soon)
+        lines: list[str] = []
+        watch = threading.Timer(HANGS_S, lambda: self._hangs(nursery, run))
+        watch.daemon = True
+        watch.start()
+        striker.begin(nursery)
+        try:
+            wishes = {"stops": [list(i) for i in acts], "blind": blind}
+            for line in nursery.run(self._argv(words, wishes)):
+                match = AT.match(line)
+                if match is None:
+                    lines.append(line)
+                    continue
+                instant = (match[1], match[2])
+                run.instants[instant] = time.time()
+                if instant == ("fence", "after-record"):
+                    run.fences.append(time.time())
+                if instant in acts:
+                    self._act(nursery.pid, acts[instant])
+        finally:
+            watch.cancel()
+            striker.end()
+        run.code = nursery.returncode if nursery.returncode >= 0 else None
+        run.output = "".join(lines)
+        return run
+
+    def _act(self, pid: int, acts: list[Callable[[int], None]]) -> None:
+        if not wait_stopped(pid):
+            return
+        try:
+            for act in acts:
+                act(pid)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+    def _hangs(self, nursery: Nursery, run: Run) -> None:
+        run.hung = True
+        self._say(f"it hangs at {list(run.instants)[-1:]}")
+        for pid in (*descendants(nursery.pid), nursery.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _confirm_soon(self, _pid: int) -> None:
+        def confirm() -> None:
+            run = self._run(self.stage.second, ["confirm"])
+            self._say(f"confirm -> {run.code}")
+
+        threading.Timer(0.3, confirm).start()
+
+    def _settle(self, run: Run, plan: Plan, stranger: Strangers) -> tuple[int, bool, list[str]]:
+        """Resume, as a person does, until nothing is open; the resumes are struck too."""
+        outputs: list[str] = []
+        again = list(plan.again)
+        for number in range(MOST_RESUMES + len(plan.again)):
+            if number or not (plan.fault and "back later" in plan.fault.kind and plan.stays):
+                self.stage.put_right()
+                self._application()
+            if number == 1:
+                stranger.go()
+            rest = self._at_rest()
+            if rest and (number or run.code is not None):
+                return number, True, outputs
+            fault = again.pop(0) if again else None
+            resumed = self._run(self.stage.nursery, ["resume"], fault=fault)
+            outputs.append(resumed.output)
+            self._say(f"resume -> {resumed.code} {resumed.struck} {_said(resumed)}")
+            change = self.stage.open_change()
+            if resumed.code != 0 and change and change[1] == "committed":
+                # A person says that the release is good, whatever the watching saw.
+                confirmed = self._run(self.stage.nursery, ["confirm"])
+                self._say(f"confirm -> {confirmed.code}")
+        return MOST_RESUMES, self._at_rest(), outputs
+
+    def _at_rest(self) -> bool:
+        return self.stage.open_change() is None and not self.stage.demo.door_file.exists()
+
+    def _application(self) -> None:
+        """Start what we killed ourselves, as a system's supervisor does."""
+        if self._killed_app and not self.stage.demo.door_file.exists():
+            if not self.stage.demo.app_running():
+                self.stage.demo.start_app()
+            self._killed_app = False
+
+    # ---- looking -------------------------------------------------------------------------------
+
+    def _look(self, records: list[Record], outputs: list[str]) -> Seen:
+        try:
+            return self._look_closely(records, outputs)
+        except Exception as error:  # noqa: BLE001 - a site that cannot be read is a verdict
+            return Seen(None, {}, None, unreadable=f"{type(error).__name__}: {error}")
+
+    def _look_closely(self, records: list[Record], outputs: list[str]) -> Seen:
+        stage = self.stage
+        self._application()
+        found = version_of(stage.demo)
+        # One that turned bad and was called good all the same takes no case: that is its fault.
+        entered = found.whole == TURNS_BAD or stage.demo.door_file.exists() or self._officer()
+        different: list[str] = []
+        if found.whole in stage.expected:
+            different = differences(stage.expected[found.whole], picture(stage.place))
+        live = {}
+        for name, where in names_of(stage.place).items():
+            live.update(keys_of(stage.place, name, where))
+        kept: dict[str, dict[str, frozenset[str]]] = {}
+        told: set[str] = set()
+        lost = missing(records, live)
+        if lost:
+            kept = self._kept()
+            told = self._told(kept, outputs)
+        now = stage.attributes_now()
+        attributes = [
+            f"{name}: {now.get(name)}, before {was}"
+            for name, was in stage.attributes.items()
+            if now.get(name) != was
+        ]
+        verify = self._run(stage.nursery, ["verify"])
+        said = _document(verify.output)
+        strict = [
+            f"{f.get('code')} {f.get('what')}" for f in said.get("findings", ())
+            if f.get("severity") == "strict"
+        ]  # fmt: skip
+        if verify.code != 0 and not strict:
+            strict = [_said(verify)]
+        return Seen(
+            code=found.code,
+            schemas=dict(found.schemas),
+            reported=found.reported,
+            different=tuple(different),
+            live=live,
+            kept=kept,
+            told=frozenset(told),
+            door_open=not stage.demo.door_file.exists(),
+            officer_in=entered,
+            attributes=tuple(attributes),
+            verify=tuple(strict),
+            left=tuple(self._left()),
+        )
+
+    def _officer(self) -> bool:
+        """Whether an officer can enter a case now; one try more where sessions had broken."""
+        return any(self.officers.enter() for _ in range(3))
+
+    def _left(self) -> list[str]:
+        stage = self.stage
+        engine = site_in_process(stage.demo).engine
+        found = [f"a copy {row}" for row in engine.leftovers() if row[1] is Role.CANDIDATE]
+        if isinstance(stage.place, SqlitePlace):
+            found += [f"a fence {p.name}" for p in stage.place.directory.glob("live.fenced*")]
+            return found
+        if stage.server is not None and isinstance(stage.place, PostgresPlace):
+            with superuser(stage.place, "postgres") as session:
+                known = {str(r[0]) for r in session.execute("SELECT oid FROM pg_database")}
+            there = {item.name for item in (stage.server.data / "base").iterdir()}
+            found += [
+                f"a directory {name} without a database"
+                for name in there - known
+                if name.isdigit() and any((stage.server.data / "base" / name).iterdir())
+            ]
+        return found
+
+    def _kept(self) -> dict[str, dict[str, frozenset[str]]]:
+        """Keys in every set there is beside the live one. Looks into closed databases, too."""
+        stage = self.stage
+        found: dict[str, dict[str, frozenset[str]]] = {}
+        for path in stage.sets:
+            with contextlib.suppress(Exception):
+                keys = keys_of(stage.place, path.stem, str(path))
+                tables = found.setdefault(path.parent.name, {})
+                tables.update({table: frozenset(its) for table, its in keys.items()})
+        if not isinstance(stage.place, PostgresPlace):
+            return found
+        for name, may in stage.databases_now().items():
+            logical = next((n for n, p in stage.place.names.items() if name.startswith(p)), None)
+            if logical is None:
+                continue
+            with contextlib.suppress(Exception), superuser(stage.place, "postgres") as session:
+                if not may:
+                    session.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true'.encode())
+                keys = keys_of(stage.place, logical, name)
+                found[name] = {table: frozenset(its) for table, its in keys.items()}
+                if not may:
+                    session.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false'.encode())
+        found.update(self._dumps(stage.place))
+        return found
+
+    def _dumps(self, place: PostgresPlace) -> dict[str, dict[str, frozenset[str]]]:
+        found: dict[str, dict[str, frozenset[str]]] = {}
+        program = str((place.programs or Path("/usr/bin")) / "pg_restore")
+        for path in (self.stage.disk / "dumps").rglob("*"):
+            if path.is_file() and path.name != "toc.dat" and path.suffix == ".gz":
+                continue
+            ended = subprocess.run(
+                [program, "-f", "-", str(path)], check=False, capture_output=True, text=True
+            )
+            if ended.returncode == 0:
+                words = frozenset(re.findall(r"\S+", ended.stdout))
+                keys = {record.key for record in self.ledger.all()} & words
+                tables = {record.place for record in self.ledger.all()}
+                found[path.name] = {table: frozenset(keys) for table in tables}
+        return found
+
+    def _told(self, kept: dict[str, Any], outputs: list[str]) -> set[str]:
+        """Sets that are named by a finding, an outcome or an event beyond the ordinary ones."""
+        doctor = self._run(self.stage.nursery, ["doctor"])
+        findings = [json.dumps(f) for f in _document(doctor.output).get("findings", ())]
+        events = [text for kind, text in self.stage.events() if kind not in self._ordinary]
+        said = [words for out in outputs for words in beyond(_document(out), self._keys)]
+        return named(kept, "\n".join([*said, *findings, *events]))
+
+    def _say_when(self, lost: list[Record], run: Run) -> None:
+        """Say between which instants of the operation the lost records were acknowledged."""
+        found: dict[str, int] = {}
+        for record in lost:
+            before = [i for i, at in run.instants.items() if at <= record.acknowledged]
+            after = [i for i, at in run.instants.items() if at > record.acknowledged]
+            words = f"{' '.join(before[-1]) if before else 'before'} and {' '.join(after[0]) if after else 'later'}"  # noqa: E501
+            found[words] = found.get(words, 0) + 1
+        for words, count in found.items():
+            self._say(f"{count} of the lost were acknowledged between {words}")
+
+    def _say(self, line: str) -> None:
+        self.log.append(line.strip())
+
+
+class _Striker:
+    """Lets one fault strike."""
+
+    def __init__(self, history: History, run: Run, fault: Fault | None, words: list[str]) -> None:
+        self._history, self._run, self._fault = history, run, fault
+        self._stage = history.stage
+        self._threads: list[threading.Thread] = []
+        self._nursery: Nursery | None = None
+        self._ended = threading.Event()
+        kind = fault.kind if fault else ""
+        steps = words[0] in ("upgrade", "rollback", "resume")
+        self.by_time = kind == "SIGKILL at a time" or (bool(kind) and not steps)
+        self._whole = kind in ("application slow to start", "application slow to stop")
+
+    def begin(self, nursery: Nursery) -> None:
+        """What is there from the beginning, and timers."""
+        self._nursery = nursery
+        fault = self._fault
+        if fault is None:
+            return
+        if "slow to start" in fault.kind:
+            self._stage.stop_slowly(2.0, "start")
+            self._run.struck = "struck" if self._whole else ""
+        if "slow to stop" in fault.kind:
+            self._stage.stop_slowly(1.6, "stop")
+            self._run.struck = "struck"
+        if self.by_time:
+            last = nursery.pid
+
+            def soon() -> None:
+                if not self._ended.wait(fault.seconds) and nursery.pid != last:
+                    self._by_time(nursery.pid, fault)
+
+            self._thread(soon)
+
+    def end(self) -> None:
+        """Wait for what goes on beside."""
+        self._ended.set()
+        for thread in self._threads:
+            thread.join(30)
+
+    def _thread(self, act: Callable[[], None]) -> None:
+        thread = threading.Thread(target=act, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _by_time(self, pid: int, fault: Fault) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            if fault.kind == "SIGKILL of the server":
+                self._server_killed(back=True)
+            else:
+                os.kill(pid, signal.SIGTERM if fault.kind == "SIGTERM" else signal.SIGKILL)
+                self._run.struck = "struck"
+
+    def strike(self, pid: int) -> None:
+        """Strike at the instant; the agent stands still until this returns."""
+        fault, self._fault = self._fault, None
+        if fault is None:
+            return
+        acts: dict[str, Callable[[int, Fault], None]] = {
+            "SIGKILL at an instant": self._signal,
+            "SIGTERM": self._signal,
+            "SIGKILL of the server": lambda *_: self._server_killed(back=True),
+            "SIGKILL of the server, back later": lambda *_: self._server_killed(back=False),
+            "a session ended": lambda *_: self._session_ended(),
+            "second agent, first dies": self._second_agent,
+            "second agent, first goes on": self._second_agent,
+            "disk of the agent full": lambda *_: self._fill("state"),
+            "disk of the databases full": lambda *_: self._fill("disk"),
+            "application killed": lambda *_: self._application_killed(),
+            "application slow to start, agent dies": self._dies_in_start,
+            "old application started in the stop": lambda *_: self._old_application(),
+        }
+        if fault.kind.startswith("SIGKILL at a call"):
+            self._at_call(pid, fault)
+        elif fault.kind in acts:
+            acts[fault.kind](pid, fault)
+
+    def _signal(self, pid: int, fault: Fault) -> None:
+        os.kill(pid, signal.SIGTERM if fault.kind == "SIGTERM" else signal.SIGKILL)
+        self._run.struck = "struck"
+
+    def _fill(self, what: str) -> None:
+        if self._stage.fill(what):
+            self._run.struck = "struck"
+
+    def _at_call(self, pid: int, fault: Fault) -> None:
+        ready = threading.Event()
+        victim: int | None = pid
+        if fault.kind.endswith("application"):
+            victim = self._application_pid()
+            self._history._killed_app = True
+        elif fault.kind.endswith("server process"):
+            victim = self._backend()
+
+        def count() -> None:
+            target = victim
+            if fault.kind.endswith("child"):
+                ready.set()
+                target = self._child(pid)
+            number = fault.number
+            if target is None:
+                ready.set()
+                self._run.struck = "nothing to strike"
+                return
+            wake = target == pid
+            self._run.struck = kill_at_call(
+                target, min(number, 150) if target != pid else number, after=fault.after, wake=wake,
+                seized=ready,
+            )  # fmt: skip
+            ready.set()
+
+        self._thread(count)
+        ready.wait(5)
+
+    def _child(self, pid: int) -> int | None:
+        while not self._ended.wait(0.003):
+            found = descendants(pid)
+            if found:
+                return found[-1]
+        return None
+
+    def _application_pid(self) -> int | None:
+        try:
+            return int((self._stage.demo.run / "ncen.pid").read_text().split()[0])
+        except (OSError, ValueError, IndexError):
+            return None
+
+    def _backend(self) -> int | None:
+        place = self._stage.place
+        if not isinstance(place, PostgresPlace):
+            return None
+        with superuser(place, "postgres") as session:
+            row = session.execute(
+                "SELECT pid FROM pg_stat_activity WHERE usename = ANY(%s)"
+                " ORDER BY random() LIMIT 1",
+                ([place.agent, place.owner],),
+            ).fetchone()
+            if row is None:  # the agent opens one a moment later: take a process of the server
+                row = session.execute(
+                    "SELECT pid FROM pg_stat_activity WHERE backend_type IN"
+                    " ('checkpointer', 'background writer', 'walwriter') ORDER BY random() LIMIT 1"
+                ).fetchone()
+        return int(row[0]) if row else None
+
+    def _server_killed(self, *, back: bool) -> None:
+        server = self._stage.server
+        if server is None or server.pid() is None:
+            return
+        server.kill()
+        self._run.struck = "struck"
+        if back:
+            server.start()
+
+    def _session_ended(self) -> None:
+        place = self._stage.place
+        if not isinstance(place, PostgresPlace):
+            return
+        with superuser(place, "postgres") as session:
+            found = session.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = ANY(%s)",
+                ([place.agent, place.owner],),
+            ).fetchall()
+        self._run.struck = "struck" if found else "nobody had a session"
+
+    def _second_agent(self, pid: int, fault: Fault) -> None:
+        run = self._history._run(self._stage.second, ["resume"])
+        self._history._say(f"second agent: resume -> {run.code}")
+        self._run.struck = "struck"
+        if "dies" in fault.kind:
+            os.kill(pid, signal.SIGKILL)
+
+    def _application_killed(self) -> None:
+        pid = self._application_pid()
+        if pid is None:
+            self._run.struck = "it did not run"
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            self._history._killed_app = True
+            self._run.struck = "struck"
+
+    def _dies_in_start(self, pid: int, fault: Fault) -> None:
+        def die() -> None:
+            time.sleep(min(fault.seconds, 1.5))
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                self._run.struck = "struck"
+
+        self._thread(die)
+
+    def _old_application(self) -> None:
+        """Somebody sees that it does not run, and starts it as the guide for nights says."""
+        demo = self._stage.demo
+        slot = demo.slots / self._history.version
+        ended = subprocess.run(
+            [sys.executable, "-B", str(slot / "app/bin/ncenctl"), "start"],
+            env={**os.environ, **demo.environment()}, check=False, capture_output=True, timeout=40,
+        )  # fmt: skip
+        self._run.struck = "struck" if ended.returncode == 0 else "it did not start"
+
+
+def _document(output: str) -> dict[str, Any]:
+    """The JSON document in what a command said."""
+    start, end = output.find("{"), output.rfind("}")
+    with contextlib.suppress(ValueError):
+        found = json.loads(output[start : end + 1])
+        if isinstance(found, dict):
+            return found
+    return {}
+
+
+def _said(run: Run) -> str:
+    """In one line what a command said."""
+    document = _document(run.output)
+    error = document.get("error")
+    if error:
+        return f"{error.get('code')} {error.get('what')}"
+    decision = document.get("decision")
+    return str(decision.get("reason")) if decision else run.output[-300:]

@@ -1,0 +1,352 @@
+"""What must be true after a trial, told from outside. Pure: everything that was seen is passed in.
+
+The judge knows the promises and not the product: one whole version, every acknowledged record in
+the live set, or in a set that is kept and told, or agreed to be lost; officers in; and, where
+nothing disturbed it, the operation did what it was asked for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+__all__ = [
+    "Kind",
+    "Loss",
+    "Record",
+    "Seen",
+    "Tried",
+    "Verdict",
+    "beyond",
+    "judge",
+    "keys_in",
+    "missing",
+    "named",
+]
+
+#: Words that one sentence of a verdict shows at the most.
+SHOWN = 4
+
+
+class Kind(StrEnum):
+    """How a trial ended."""
+
+    OK = "ok"
+    REFUSED = "refused as it should"
+    WRONG = "WRONG"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record whose commit was acknowledged to whoever wrote it.
+
+    Attributes:
+        place: ``database.table``.
+        key: Its key.
+        by: Who wrote it.
+        began: Wall clock before the first statement.
+        acknowledged: Wall clock after the commit was acknowledged.
+        value: Number of the last acknowledged edit, for records that are edited.
+    """
+
+    place: str
+    key: str
+    by: str
+    began: float
+    acknowledged: float
+    value: int = 0
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss that a person agreed to.
+
+    Attributes:
+        since: Wall clock of the fence of the upgrade that is taken back: older records stay.
+        until: Wall clock of the fence of the rollback: younger records stay.
+        accepted: The number agreed to.
+    """
+
+    since: float
+    until: float
+    accepted: int
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What was done, as far as it was seen from outside.
+
+    Attributes:
+        operation: Its name.
+        before: The version before it.
+        wanted: The version after it, were nothing to disturb it.
+        fails: Whether it is made to fail (a bad release).
+        refusal: Whether it has to be refused before officers are kept out (a hold, a release that
+            is not for this site).
+        between: Further versions on which a torn operation may end, hops in between.
+        exit_code: Of the operation; None where it was killed.
+        door_closed: Whether officers were kept out by it.
+        fault: What struck; empty for nothing.
+        stranger: Who else was there; empty for nobody.
+        may_block: The stranger was there before it began, so it may be refused by name.
+        excuses: The stranger did something that must make it go back.
+        names: The stranger's names, one of which a refusal has to tell.
+        output: What it said.
+        resumes: How many resumes were needed.
+        at_rest: Whether they came to an end.
+        loss: What a person agreed to lose.
+        promised: What a dry run said before (0 for "every record"); None where there was none.
+    """
+
+    operation: str
+    before: str
+    wanted: str
+    fails: bool = False
+    refusal: bool = False
+    between: tuple[str, ...] = ()
+    exit_code: int | None = 0
+    door_closed: bool = False
+    fault: str = ""
+    stranger: str = ""
+    may_block: bool = False
+    excuses: bool = False
+    names: tuple[str, ...] = ()
+    output: str = ""
+    resumes: int = 0
+    at_rest: bool = True
+    loss: Loss | None = None
+    promised: int | None = None
+
+    @property
+    def undisturbed(self) -> bool:
+        """Whether there is no excuse for not doing what was asked."""
+        return not self.fault and not self.excuses
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The site after the trial and its resumes.
+
+    Attributes:
+        code: Version of the code, None where none could be read.
+        schemas: What each database says.
+        reported: By the running application.
+        different: What differs from what that version has when it is made by hand.
+        live: Keys by ``database.table``, with the number of the last edit.
+        kept: Keys by set and ``database.table``, of every other set there is.
+        told: The sets that a finding, an outcome or an event names beyond the ordinary.
+        door_open: Whether officers may come in.
+        officer_in: Whether one could enter a case.
+        attributes: What differs of owner, grants, limits and settings.
+        verify: Strict findings of ``verify``.
+        left: What was left behind: copies, fences, directories without a database.
+        unreadable: Why the site could not be looked at.
+    """
+
+    code: str | None
+    schemas: Mapping[str, str]
+    reported: str | None
+    different: tuple[str, ...] = ()
+    live: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    kept: Mapping[str, Mapping[str, frozenset[str]]] = field(default_factory=dict)
+    told: frozenset[str] = frozenset()
+    door_open: bool = True
+    officer_in: bool = True
+    attributes: tuple[str, ...] = ()
+    verify: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+    unreadable: str = ""
+
+    @property
+    def whole(self) -> str | None:
+        """The one version of all parts, None for a mixture or a site that does not run."""
+        parts = {self.code, self.reported, *self.schemas.values()}
+        return self.code if len(parts) == 1 else None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of a trial.
+
+    Attributes:
+        kind: Right or wrong.
+        reasons: In words; what is wrong, or how it ended.
+        agreed: Records that were lost by consent.
+        set_aside: Records that are in a set that is kept and told.
+    """
+
+    kind: Kind
+    reasons: tuple[str, ...]
+    agreed: tuple[Record, ...] = ()
+    set_aside: tuple[Record, ...] = ()
+
+
+def keys_in(value: object) -> set[str]:
+    """Every key of a document."""
+    if isinstance(value, Mapping):
+        return {str(key) for key in value} | {k for item in value.values() for k in keys_in(item)}
+    if isinstance(value, list):
+        return {key for item in value for key in keys_in(item)}
+    return set()
+
+
+def beyond(value: object, ordinary: Set[str]) -> list[str]:
+    """What a document says beyond the keys that it has when nothing is out of the ordinary."""
+    if isinstance(value, Mapping):
+        found = []
+        for key, item in value.items():
+            found += beyond(item, ordinary) if key in ordinary else [str(item)]
+        return found
+    if isinstance(value, list):
+        return [words for item in value for words in beyond(item, ordinary)]
+    return []
+
+
+def named(sets: Iterable[str], text: str) -> set[str]:
+    """The sets that a text names, as whole words: ``base`` is no word of ``databases``."""
+    return {n for n in sets if re.search(rf"(?<![\w-]){re.escape(n)}(?![\w-])", text)}
+
+
+def missing(records: Sequence[Record], live: Mapping[str, Mapping[str, int]]) -> list[Record]:
+    """Acknowledged records that the live set has not, or only with an older edit."""
+    return [
+        record
+        for record in records
+        if live.get(record.place, {}).get(record.key, -1) < record.value
+    ]
+
+
+def judge(tried: Tried, seen: Seen, records: Sequence[Record]) -> Verdict:
+    """Compare what was seen with what was promised."""
+    if seen.unreadable:
+        return Verdict(Kind.WRONG, (f"the site cannot be looked at: {seen.unreadable}",))
+    wrong = [*_version(tried, seen), *_standing(tried, seen)]
+    found, agreed, set_aside = _records(tried, seen, records)
+    wrong += found
+    done = seen.whole == tried.wanted and tried.exit_code == 0 and tried.resumes == 0
+    refused = _refused(tried, seen)
+    if tried.undisturbed and not wrong:
+        wrong += _not_done(tried, done=done, refused=refused)
+    if wrong:
+        return Verdict(Kind.WRONG, tuple(wrong), tuple(agreed), tuple(set_aside))
+    kind = Kind.REFUSED if refused else Kind.OK
+    return Verdict(kind, (_how(tried, seen),), tuple(agreed), tuple(set_aside))
+
+
+def _version(tried: Tried, seen: Seen) -> list[str]:
+    if seen.whole is None:
+        return [
+            f"a mixture, or nothing that runs: code {seen.code}, databases"
+            f" {dict(seen.schemas)}, running {seen.reported}"
+        ]
+    allowed = {tried.before, tried.wanted, *tried.between}
+    wrong = []
+    if seen.whole not in allowed:
+        wrong.append(f"the site runs {seen.whole}, which nobody asked for")
+    if seen.different:
+        wrong.append(f"not as release {seen.whole} is: {_some(seen.different)}")
+    return wrong
+
+
+def _standing(tried: Tried, seen: Seen) -> list[str]:
+    wrong = []
+    if not tried.at_rest:
+        wrong.append(f"recovery does not come to an end after {tried.resumes} resumes")
+    if not seen.door_open:
+        wrong.append("officers are kept out")
+    elif not seen.officer_in:
+        wrong.append("no officer can enter a case")
+    for words, found in (
+        ("owner, grants, limits or settings differ", seen.attributes),
+        ("verify finds", seen.verify),
+        ("left behind", seen.left),
+    ):
+        if found:
+            wrong.append(f"{words}: {_some(found)}")
+    return wrong
+
+
+def _records(
+    tried: Tried, seen: Seen, records: Sequence[Record]
+) -> tuple[list[str], list[Record], list[Record]]:
+    lost: dict[str, list[Record]] = {}
+    agreed, set_aside = [], []
+    restored = tried.loss is not None and seen.whole == tried.wanted
+    for record in missing(records, seen.live):
+        sets = [
+            name for name, tables in seen.kept.items()
+            if record.key in tables.get(record.place, frozenset())
+        ]  # fmt: skip
+        if restored and tried.loss is not None and _agreed(record, tried.loss):
+            agreed.append(record)
+        elif any(name in seen.told for name in sets):
+            set_aside.append(record)
+        else:
+            where = f"kept in {_some(sets)} and not told" if sets else "nowhere"
+            if record.key in seen.live.get(record.place, {}):
+                where = "there with an older edit"
+            lost.setdefault(f"acknowledged to {record.by}, now {where}", []).append(record)
+    wrong = [
+        f"{len(found)} records {words}: {_some([f'{r.place} {r.key}' for r in found])}"
+        for words, found in lost.items()
+    ]
+    cases = sum(1 for record in agreed if record.place == "seizures.cases")
+    if tried.loss is not None and cases > tried.loss.accepted:
+        wrong.append(f"{cases} cases lost, {tried.loss.accepted} records were agreed to")
+    if tried.promised == 0 and agreed:
+        wrong.append(f"a dry run said that every record stays, {len(agreed)} are gone")
+    return wrong, agreed, set_aside
+
+
+def _agreed(record: Record, loss: Loss) -> bool:
+    """Written after what is put back, and before the rollback took the records away."""
+    return record.acknowledged >= loss.since and record.began <= loss.until
+
+
+def _refused(tried: Tried, seen: Seen) -> bool:
+    """Whether it was said no to before officers were kept out."""
+    return (
+        tried.exit_code not in (0, None)
+        and not tried.door_closed
+        and not tried.fails
+        and seen.whole == tried.before
+    )
+
+
+def _not_done(tried: Tried, *, done: bool, refused: bool) -> list[str]:
+    """Why an operation that nothing disturbed is not what was asked for."""
+    whom = f" beside {tried.stranger}" if tried.stranger else ""
+    said = f": {_short(tried.output)}"
+    if tried.refusal:
+        return [] if refused else [f"{tried.operation} was not refused{said}"]
+    if tried.fails:
+        if tried.exit_code in (0, None):
+            return [f"{tried.operation} passed, although the release is bad"]
+        return [f"{tried.resumes} resumes after a release that failed"] if tried.resumes else []
+    if done:
+        return []
+    if refused and tried.may_block:
+        if any(name in tried.output for name in tried.names):
+            return []
+        return [f"{tried.operation} was refused{whom}, which it does not name{said}"]
+    if refused:
+        return [f"an undisturbed {tried.operation} was refused{whom}{said}"]
+    out = " after officers were kept out" if tried.door_closed else ""
+    return [f"an undisturbed {tried.operation} failed{out}{whom}{said}"]
+
+
+def _how(tried: Tried, seen: Seen) -> str:
+    if seen.whole == tried.wanted and not tried.fails and tried.before != tried.wanted:
+        return f"done, {seen.whole} runs"
+    return f"{seen.whole} runs"
+
+
+def _some(items: Sequence[str]) -> str:
+    more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
+    return ", ".join(items[:SHOWN]) + more
+
+
+def _short(text: str) -> str:
+    return " ".join(text.split())[:400]

@@ -1,0 +1,171 @@
+"""The judge of the random histories finds what it is there for. See ``benchmarks/histories``."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections import Counter
+
+import pytest
+
+from benchmarks.histories.judge import (
+    Kind,
+    Loss,
+    Record,
+    Seen,
+    Tried,
+    beyond,
+    judge,
+    keys_in,
+    named,
+)
+from benchmarks.histories.plans import FAULTS, OPERATIONS, choose, plan_from
+from benchmarks.histories.strangers import KINDS
+
+DATABASES = ("seizures", "suspects", "companies")
+CASES = "seizures.cases"
+
+
+def site(version: str = "3.3.0", *, keys: tuple[str, ...] = ("A", "B")) -> Seen:
+    return Seen(
+        code=version,
+        schemas=dict.fromkeys(DATABASES, version),
+        reported=version,
+        live={CASES: dict.fromkeys(keys, 0)},
+    )
+
+
+def record(key: str, by: str = "an officer", at: float = 10.0, value: int = 0) -> Record:
+    return Record(CASES, key, by, at - 0.1, at, value)
+
+
+UPGRADE = Tried("upgrade", before="3.2.4", wanted="3.3.0", door_closed=True)
+FAILED = dataclasses.replace(UPGRADE, exit_code=11)
+BEFORE = site("3.2.4")
+
+
+def test_a_good_upgrade_is_good() -> None:
+    verdict = judge(UPGRADE, site(), [record("A"), record("B", "importer")])
+    assert verdict.kind is Kind.OK, verdict
+
+
+@pytest.mark.parametrize(
+    ("seen", "words"),
+    [
+        pytest.param(site(keys=("A",)), "now nowhere", id="a lost record"),
+        pytest.param(
+            dataclasses.replace(site(keys=("A",)), kept={"set 1": {CASES: frozenset("B")}}),
+            "kept in set 1 and not told",
+            id="a record that is kept and not told",
+        ),
+        pytest.param(
+            dataclasses.replace(site(), schemas={**site().schemas, "suspects": "3.2.4"}),
+            "a mixture",
+            id="a mixture",
+        ),
+        pytest.param(
+            dataclasses.replace(site(), reported=None), "nothing that runs", id="it does not run"
+        ),
+        pytest.param(site("3.4.0"), "nobody asked for", id="another release"),
+        pytest.param(
+            dataclasses.replace(site(), different=("seizures.cases",)), "not as release", id="rows"
+        ),
+        pytest.param(dataclasses.replace(site(), door_open=False), "kept out", id="the door"),
+        pytest.param(
+            dataclasses.replace(site(), officer_in=False), "no officer", id="cases not taken"
+        ),
+        pytest.param(dataclasses.replace(site(), left=("a copy",)), "left behind", id="a copy"),
+        pytest.param(dataclasses.replace(site(), verify=("NU-6106",)), "verify", id="verify"),
+        pytest.param(dataclasses.replace(site(), attributes=("x",)), "owner", id="attributes"),
+    ],
+)
+def test_what_is_wrong_with_a_site_is_found_also_after_a_fault(seen: Seen, words: str) -> None:
+    records = [record("A"), record("B", "importer")]
+    for tried in (UPGRADE, dataclasses.replace(UPGRADE, fault="SIGKILL")):
+        verdict = judge(tried, seen, records)
+        assert verdict.kind is Kind.WRONG
+        assert words in " ".join(verdict.reasons)
+
+
+def test_a_record_that_is_kept_and_told_is_set_aside() -> None:
+    seen = dataclasses.replace(
+        site(keys=("A",)), kept={"set 1": {CASES: frozenset("B")}}, told=frozenset({"set 1"})
+    )
+    verdict = judge(UPGRADE, seen, [record("A"), record("B")])
+    assert verdict.kind is Kind.OK
+    assert [r.key for r in verdict.set_aside] == ["B"]
+
+
+def test_only_what_is_out_of_the_ordinary_tells_of_a_set() -> None:
+    ordinary = keys_in({"changes": [{"id": "x", "facts": {"stop_s": 1}}]})
+    said = {"changes": [{"id": "abc", "facts": {"stop_s": "prev_abc", "younger": "in prev_abd"}}]}
+    text = " ".join(beyond(said, ordinary))
+    assert named({"prev_abc", "prev_abd", "base"}, f"{text}, the databases") == {"prev_abd"}
+
+
+def test_an_older_edit_is_a_loss() -> None:
+    verdict = judge(UPGRADE, site(), [record("A", "importer", value=2)])
+    assert "older edit" in " ".join(verdict.reasons)
+
+
+def test_a_loss_by_consent_is_the_exact_window() -> None:
+    tried = Tried("rollback", "3.3.9", "3.2.4", loss=Loss(since=20.0, until=30.0, accepted=2))
+    within = judge(tried, site("3.2.4", keys=()), [record("A", at=25.0), record("B", at=30.05)])
+    assert within.kind is Kind.OK
+    assert len(within.agreed) == 2
+    for outside in (15.0, 31.0):
+        assert judge(tried, site("3.2.4", keys=()), [record("A", at=outside)]).kind is Kind.WRONG
+    many = [record(f"{n}", at=25.0) for n in range(3)]
+    assert "agreed to" in " ".join(judge(tried, site("3.2.4", keys=()), many).reasons)
+    # It was agreed to for a rollback that did not come to pass.
+    stays = dataclasses.replace(tried, exit_code=11, fault="SIGKILL")
+    assert judge(stays, site("3.3.9", keys=()), [record("A", at=25.0)]).kind is Kind.WRONG
+
+
+def test_an_undisturbed_operation_that_failed_is_wrong_however_whole_the_site_is() -> None:
+    verdict = judge(FAILED, BEFORE, [])
+    assert verdict.kind is Kind.WRONG
+    assert "undisturbed upgrade failed after officers were kept out" in verdict.reasons[0]
+    assert judge(dataclasses.replace(FAILED, fault="SIGKILL"), BEFORE, []).kind is Kind.OK
+    needed = dataclasses.replace(UPGRADE, resumes=1)
+    assert judge(needed, site(), []).kind is Kind.WRONG
+    rested = dataclasses.replace(UPGRADE, fault="SIGKILL", at_rest=False)
+    assert judge(rested, site(), []).kind is Kind.WRONG
+
+
+def test_a_session_of_before_may_be_refused_by_name_while_officers_work_and_not_later() -> None:
+    beside = dataclasses.replace(
+        FAILED, stranger="importer idle", may_block=True, names=("importer",), output="importer"
+    )
+    early = dataclasses.replace(beside, door_closed=False)
+    assert judge(early, BEFORE, []).kind is Kind.REFUSED
+    nameless = judge(dataclasses.replace(early, output="somebody"), BEFORE, [])
+    assert "does not name" in " ".join(nameless.reasons)
+    assert judge(beside, BEFORE, []).kind is Kind.WRONG
+    # Who comes in the stop is an excuse, also for going back.
+    assert judge(dataclasses.replace(beside, excuses=True), BEFORE, []).kind is Kind.OK
+
+
+def test_bad_releases_fail_and_holds_refuse() -> None:
+    bad = dataclasses.replace(FAILED, wanted="3.2.4", fails=True)
+    assert judge(bad, BEFORE, []).kind is Kind.OK
+    assert judge(dataclasses.replace(bad, exit_code=0), BEFORE, []).kind is Kind.WRONG
+    held = dataclasses.replace(FAILED, wanted="3.2.4", refusal=True, door_closed=False)
+    assert judge(held, BEFORE, []).kind is Kind.REFUSED
+    assert judge(dataclasses.replace(held, door_closed=True), BEFORE, []).kind is Kind.WRONG
+
+
+@pytest.mark.parametrize("engine", ["postgresql", "sqlite"])
+def test_everything_gets_its_share_and_a_plan_can_be_written_down(engine: str) -> None:
+    tried: Counter[str] = Counter()
+    possible = [name for name in OPERATIONS if not OPERATIONS[name].refusal]
+    plans = [choose(random.Random(n), tried, engine, possible) for n in range(600)]
+    plain = sum(plan.fault is None for plan in plans)
+    assert 170 <= plain <= 260
+    faults = Counter(plan.fault.kind for plan in plans if plan.fault)
+    strangers = Counter(plan.stranger for plan in plans)
+    assert set(strangers) == {n for n, k in KINDS.items() if k.engine in (engine, "both")}
+    if engine == "postgresql":
+        assert set(faults) == set(FAULTS)
+    assert set(possible) == {plan.operation for plan in plans}
+    assert all(plan_from(plan.to_json()) == plan for plan in plans)

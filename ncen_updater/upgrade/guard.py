@@ -27,10 +27,10 @@ from ncen_updater.upgrade.rehearsals import Rehearsals
 
 __all__ = ["preflight_findings"]
 
-# The way back must not be barred by what only concerns a newer release, nor by a wrong clock, nor by
-# damage to the very release that is to be left, nor by files that cannot be kept (told then), nor for
-# want of a rehearsal: it has none. Which migrations are undone was planned with the way itself; one
-# to kept databases needs none, and no file of them.
+# The way back must not be barred by what only concerns a newer release, nor by a wrong clock, nor
+# by damage to the very release that is to be left, nor by files that cannot be kept (told then),
+# nor for want of a rehearsal: it has none. Which migrations are undone was planned with the way
+# itself; one to kept databases needs none, and no file of them.
 ONLY_FORWARD = frozenset(
     {
         check_path,

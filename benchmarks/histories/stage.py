@@ -338,11 +338,12 @@ class Stage:
     def open_change(self) -> tuple[str, str] | None:
         """Id and state of the change that has not come to its end; a torn journal has one."""
         try:
-            with Journal.open(self.demo.state / JOURNAL, read_only=True) as journal:
-                change = journal.open_change()
+            journal = Journal.open(self.demo.state / JOURNAL, read_only=True)
         except JournalUnreadable:  # its own file is to be recovered first, by who may write
             return ("", "torn")
-            return (change.id, str(change.state)) if change else None
+        with journal:
+            change = journal.open_change()
+        return (change.id, str(change.state)) if change else None
 
     def events(self) -> list[tuple[str, str]]:
         """Kind and data of every event of the journal."""

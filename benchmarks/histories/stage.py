@@ -28,6 +28,7 @@ from ncen_updater.demo.databases import (
 from ncen_updater.demo.embedded_postgres import EmbeddedPostgres, find_binaries
 from ncen_updater.demo.releases import assemble, releases
 from ncen_updater.demo.site import DemoSite, SiteOptions
+from ncen_updater.upgrade.errors import JournalUnreadable
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.names import JOURNAL
 from tests.faults.nursery import Nursery
@@ -335,10 +336,14 @@ class Stage:
         return {str(row[0]): tuple(row[1:]) for row in rows}
 
     def open_change(self) -> tuple[str, str] | None:
-        """Id and state of the change that has not come to its end."""
-        with Journal.open(self.demo.state / JOURNAL, read_only=True) as journal:
+        """Id and state of the change that has not come to its end; a torn journal has one."""
+        try:
+            journal = Journal.open(self.demo.state / JOURNAL, read_only=True)
+        except JournalUnreadable:  # its own file is to be recovered first, by who may write
+            return ("", "torn")
+        with journal:
             change = journal.open_change()
-            return (change.id, str(change.state)) if change else None
+        return (change.id, str(change.state)) if change else None
 
     def events(self) -> list[tuple[str, str]]:
         """Kind and data of every event of the journal."""

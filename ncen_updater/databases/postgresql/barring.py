@@ -1,12 +1,12 @@
 """Who may connect while originals are migrated in place, and between cut-over and commit.
 
-While originals are migrated in place by an agent that is not a superuser:
+While originals are fenced to be migrated in place by an agent that is not a superuser:
 
 A database is open for the moments in which the agent's own sessions begin, and for as long as the
 application's own migrator runs. A superuser shuts everybody else out by a connection limit of 0;
 any other agent would lock itself out by that. So CONNECT is taken from everybody but the agent, in
-the transaction that says that the originals are touched, and what was granted is kept beside it and
-given back in the transaction of the cut-over or of the way back.
+the transaction of the fence, and what was granted is kept beside it and given back in the
+transaction of the cut-over or of the way back, or with the fence.
 
 What is left: superusers get in, and so do members of the agent's own role; the owner may grant
 itself CONNECT again. Where somebody else than the owner had granted, the owner is the grantor
@@ -40,7 +40,7 @@ def bar(connection: Connection, change: ChangeRef, databases: Iterable[str]) -> 
     """Take CONNECT from everybody but the agent; nothing where the agent is a superuser.
 
     Args:
-        connection: In the transaction of the control database that writes the touch.
+        connection: In the transaction of the control database that writes the fence.
         change: The change.
         databases: Physical names of the originals.
     """

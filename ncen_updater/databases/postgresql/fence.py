@@ -10,6 +10,7 @@ import psycopg
 
 from ncen_updater.databases.base import ChangeRef
 from ncen_updater.databases.errors import FencedByOther, FenceFailed
+from ncen_updater.databases.postgresql.barring import bar, unbar
 from ncen_updater.databases.postgresql.catalogue import read_databases
 from ncen_updater.databases.postgresql.connection import (
     Connection,
@@ -20,6 +21,7 @@ from ncen_updater.databases.postgresql.connection import (
 )
 from ncen_updater.databases.postgresql.control import Control, Fence, read_fences
 from ncen_updater.databases.postgresql.errors import PreparedTransactions, SetIncomplete
+from ncen_updater.databases.postgresql.naming import in_place
 from ncen_updater.databases.postgresql.quoting import identifier
 from ncen_updater.databases.postgresql.versions import (
     expect,
@@ -141,6 +143,10 @@ class Fencing:
                     [database, change.id, row.allow, row.limit],
                 )
                 run(connection, f"ALTER DATABASE {identifier(database)} ALLOW_CONNECTIONS false")
+            if in_place(change):
+                # The originals themselves are entered from here on, to be dumped or asked: for each
+                # such moment the server would let in whoever may connect.
+                bar(connection, change, self._databases)
             renew(connection, known, opened(self._server, connection, known))
             expect(connection, change, [name for name in self._databases if name not in known])
         with self._server.facts() as connection:
@@ -203,6 +209,7 @@ class Fencing:
         ):
             self._require_ours(connection, change)
             existing = read_databases(connection)
+            unbar(connection, [name for name in self._databases if name in existing])
             for database, fence in sorted(read_fences(connection).items()):
                 if database in self._databases and database in existing:
                     run(connection, restore_statement(database, fence))

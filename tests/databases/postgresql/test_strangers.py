@@ -295,6 +295,21 @@ def test_in_place_what_was_written_into_migrated_originals_is_set_aside(
 
 
 @NEWEST
+def test_in_place_nobody_comes_in_with_the_agent_before_the_first_migration(plain: Site) -> None:
+    """Seen: an importer entered records while the originals were open to be dumped or asked."""
+    engine = plain.engine()
+    before = plain.snapshot()
+    engine.fence(IN_PLACE)
+    with engine._sessions.opened(IN_PLACE):
+        for role in ("report", "ncen"):
+            with pytest.raises(psycopg.OperationalError, match="permission denied"):
+                session(plain, role)
+    engine.unfence(IN_PLACE)
+    assert plain.snapshot() == before
+    session(plain, "report").close()
+
+
+@NEWEST
 def test_in_place_a_superuser_who_came_in_with_the_agent_is_noticed(plain: Site) -> None:
     engine = plain.engine()
     plan = engine.plan_copy(IN_PLACE)

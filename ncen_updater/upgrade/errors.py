@@ -19,6 +19,7 @@ __all__ = [
     "JournalExists",
     "JournalForbidden",
     "JournalMissing",
+    "JournalTorn",
     "JournalUnreadable",
     "JournalUnwritable",
     "LaterHopFailed",
@@ -77,6 +78,14 @@ class JournalForbidden(JournalUnreadable):
     exit_code = ExitCode.ERROR
     what = N_("You may not read the journal {path}.")
     remedy = N_("Use sudo; where the service runs, members of its group need no right to the file.")
+
+
+class JournalTorn(JournalForbidden):
+    """A journal with half a record, which only who may write it can take back."""
+
+    code = "NU-6043"
+    what = N_("The last record of the journal {path} was torn, and you may not clear that.")
+    remedy = N_("Run 'sudo ncen-updater status', or wait until the service has begun again.")
 
 
 class JournalUnwritable(UpdaterError):

@@ -23,6 +23,7 @@ from ncen_updater.upgrade.errors import (
     JournalExists,
     JournalForbidden,
     JournalMissing,
+    JournalTorn,
     JournalUnreadable,
     JournalUnwritable,
 )
@@ -120,6 +121,7 @@ class JournalFile:
 
         Raises:
             JournalMissing: If there is none.
+            JournalTorn: If a record was torn and this user may not take its half back.
             JournalUnreadable: If it is damaged, altered, or of a newer form.
             JournalUnwritable: If it is of an older form and takes no table.
         """
@@ -136,10 +138,11 @@ class JournalFile:
             raise JournalUnreadable(path=path, reason="it is not a plain file")
         if not os.access(path, os.R_OK, effective_ids=True):
             raise JournalForbidden(path=path)
-        uri = f"{path.resolve().as_uri()}?mode={'ro' if read_only else 'rw'}"
         try:
-            connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_S)
+            connection = _connect(path, "ro" if read_only else "rw")
             try:
+                if read_only:
+                    _settle(path, connection)
                 connection.execute("PRAGMA synchronous=EXTRA")
                 connection.execute("PRAGMA foreign_keys=ON")
                 journal = cls(path, connection, now)
@@ -281,3 +284,28 @@ class JournalFile:
     def has_table(self, name: str) -> bool:
         """Whether a table that came later is there; an older journal may lack it."""
         return has_table(self._connection, name)
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    uri = f"{path.resolve().as_uri()}?mode={mode}"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_S)
+
+
+def _settle(path: Path, reading: sqlite3.Connection) -> None:
+    """Let a record that a power cut tore be taken back, as the next writer would do.
+
+    Who only reads cannot, and would call a good journal damaged.
+
+    Raises:
+        JournalTorn: If this user may not write it.
+    """
+    try:
+        reading.execute("PRAGMA user_version").fetchone()
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_READONLY_ROLLBACK:
+            raise
+        try:
+            with contextlib.closing(_connect(path, "rw")) as writing:
+                writing.execute("PRAGMA user_version").fetchone()
+        except sqlite3.Error as second:
+            raise JournalTorn(path=path, detail=str(second)) from second

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from ncen_updater.upgrade import journal_file
 from ncen_updater.upgrade.errors import (
     JournalExists,
     JournalMissing,
+    JournalTorn,
     JournalUnreadable,
     JournalUnwritable,
     OpenChange,
@@ -223,6 +225,44 @@ def test_a_killed_writer_leaves_what_it_acknowledged(
     with Journal.open(path) as again:
         expected = int(acknowledged[-1]) if acknowledged else "none"
         assert again.facts(CHANGE.id)["n"] == expected
+
+
+TEARS = """
+import os, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA cache_size=1")
+connection.execute("BEGIN IMMEDIATE")
+row = "INSERT INTO events VALUES (?, '2026-01-02T03:04:05+00:00', NULL, 'x', ?, 'none')"
+for number in range(2, 2000):
+    connection.execute(row, (number, "y" * 2000))
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_torn_record_is_no_damage_for_who_only_reads(journal: Journal, path: Path) -> None:
+    """Seen: after a SIGKILL in a write every look called a good journal untrustworthy (NU-6002)."""
+    journal.begin(CHANGE, {})
+    journal.close()
+    subprocess.run([sys.executable, "-c", TEARS, str(path)], check=False)
+    assert path.with_name(f"{path.name}-journal").stat().st_size > 0
+    with Journal.open(path, read_only=True) as again:
+        assert again.verify_chain() == 1
+        change = again.open_change()
+    assert change is not None
+    assert change.id == CHANGE.id
+
+
+def test_a_torn_record_that_may_not_be_taken_back_is_said_to_be_one(
+    journal: Journal, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal.begin(CHANGE, {})
+    journal.close()
+    subprocess.run([sys.executable, "-c", TEARS, str(path)], check=False)
+    connect = journal_file._connect
+    # Root may write whatever the rights are: another user's connection reads only.
+    monkeypatch.setattr(journal_file, "_connect", lambda path, _mode: connect(path, "ro"))
+    with pytest.raises(JournalTorn):
+        Journal.open(path, read_only=True)
 
 
 def test_remembers_bad_releases_and_holds(journal: Journal) -> None:

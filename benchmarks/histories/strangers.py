@@ -84,8 +84,10 @@ KINDS = {
     "DBA sets a comment": Kind("postgresql", excuses=True, instants="whole"),
     "DBA sits in a copy": Kind("postgresql", excuses=True, instants="stop", weight=0.7),
     "program short": Kind("sqlite", excuses=True, weight=2),
-    "program idle": Kind("sqlite", before=True, weight=2),
-    "program idle, writes": Kind("sqlite", before=True, instants="whole", weight=2),
+    # Whose a process is that has a file open cannot be told while the application runs, so these are
+    # found when it stands still, and the change goes back.
+    "program idle": Kind("sqlite", before=True, excuses=True, weight=2),
+    "program idle, writes": Kind("sqlite", before=True, excuses=True, instants="whole", weight=2),
     "program unseen": Kind("sqlite", before=True, weight=1),
     "program unseen, writes": Kind("sqlite", before=True, excuses=True, instants="stop", weight=3),
     "DBA opens files, writes": Kind("sqlite", excuses=True, instants="stop", weight=3),
@@ -178,10 +180,14 @@ class Officers:
         while not self._ended.wait(PAUSE_S):
             self.enter()
 
-    def enter(self) -> bool:
-        """Enter one case; whether it was acknowledged."""
+    def enter(self, *categories: str) -> bool:
+        """Enter one case; whether it was acknowledged.
+
+        Args:
+            categories: Of which one is chosen; the older releases do not know ``CULT``.
+        """
         with self._lock:
-            category = self._chance.choice(("DRUG", "CITES", "OTH", "CULT"))
+            category = self._chance.choice(categories or ("DRUG", "CITES", "OTH", "CULT"))
             fields = {
                 "summary": "entered in a history",
                 "category": category,

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -117,6 +117,7 @@ class History:
     def begin(self) -> None:
         """Walk once there and back undisturbed: what is ordinary is told from that."""
         for words in (("check",), ("upgrade", "3.3.0", "--yes"), ("rollback", "--yes")):
+            self._prove(words)
             run = self._run(self.stage.nursery, list(words))
             self._keys |= keys_in(_document(run.output))
             if run.code != 0:
@@ -149,10 +150,19 @@ class History:
         """Bring a fresh site to a release, undisturbed, for a plan that begins there."""
         self.reset()
         for hop in {"3.4.0": ("3.3.10", "3.4.0"), START: ()}.get(version, (version,)):
+            self._prove(("upgrade", hop))
             run = self._run(self.stage.nursery, ["upgrade", hop, "--yes"])
             self._back.append((self.version, (run.fences or [0.0])[-1]))
             self.version = hop
         self.possible()
+
+    def _prove(self, words: Sequence[str]) -> None:
+        """Rehearse where a dump is the way back: without that proof no upgrade begins.
+
+        A bad release fails its rehearsal as well, and leaves the proof all the same.
+        """
+        if words[0] == "upgrade" and self.stage.strategy == "in-place-dump":
+            self._run(self.stage.nursery, ["rehearse", words[1], "--retry"])
 
     # ---- one trial -----------------------------------------------------------------------------
 
@@ -173,6 +183,8 @@ class History:
         )
         if plan.operation == "upgrade, on hold":
             self._run(self.stage.nursery, ["hold", "--reason", "a trial"])
+        if not what.refusal:
+            self._prove(words)
         stranger = Strangers(self.stage, self.ledger, plan.stranger, chance)
         stranger.come()
         run = self._run(

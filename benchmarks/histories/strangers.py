@@ -84,8 +84,8 @@ KINDS = {
     "DBA sets a comment": Kind("postgresql", excuses=True, instants="whole"),
     "DBA sits in a copy": Kind("postgresql", excuses=True, instants="stop", weight=0.7),
     "program short": Kind("sqlite", excuses=True, weight=2),
-    # Whose a process is that has a file open cannot be told while the application runs, so these are
-    # found when it stands still, and the change goes back.
+    # Whose a process is that has a file open cannot be told while the application runs, so these
+    # are found when it stands still, and the change goes back.
     "program idle": Kind("sqlite", before=True, excuses=True, weight=2),
     "program idle, writes": Kind("sqlite", before=True, excuses=True, instants="whole", weight=2),
     "program unseen": Kind("sqlite", before=True, weight=1),

@@ -17,7 +17,7 @@ import pytest
 from ncen_updater.config.model import PostgresSettings
 from ncen_updater.databases.base import ChangeRef, Evidence, Role, Strategy
 from ncen_updater.databases.errors import FenceFailed
-from ncen_updater.databases.postgresql import PostgresEngine
+from ncen_updater.databases.postgresql import PostgresEngine, swap
 from ncen_updater.databases.postgresql.errors import DatabaseOpened
 from ncen_updater.databases.postgresql.fence import _SESSIONS
 from ncen_updater.databases.postgresql.naming import kept_name, prev_name
@@ -436,6 +436,31 @@ def test_rows_that_cannot_be_counted_count(plain: Site) -> None:
     plain.sql("t_seizure", "CREATE TABLE dba (a int)", "INSERT INTO dba VALUES (1)")
     recover(engine, CHANGE, plan)
     assert "cannot be told how many" in str(engine.set_aside()[0].what)
+
+
+@NEWEST
+@pytest.mark.parametrize("why", ["damaged", "large"])
+def test_what_cannot_be_read_does_not_bar_the_way_back(
+    site: Site, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    engine, before = site.engine(), site.snapshot()
+    plan = engine.plan_copy(CHANGE)
+    over(site, CHANGE, engine)
+    if why == "damaged":  # as by a sector that cannot be read: there is no session to be had in it
+        ((path,),) = site.sql(
+            "postgres",
+            "SELECT current_setting('data_directory') || '/base/' || oid || '/PG_VERSION'"
+            " FROM pg_database WHERE datname = 't_seizure'",
+        )
+        Path(path).unlink()
+    else:
+        monkeypatch.setattr(swap, "COUNT_S", 0.0)
+    recover(engine, CHANGE, plan)
+    (aside,) = engine.set_aside()
+    assert "cannot be told how many" in str(aside.what)
+    assert site.snapshot() == before
+    if why == "damaged":
+        Path(path).write_text(f"{site.server.binaries.major}\n")
 
 
 @NEWEST

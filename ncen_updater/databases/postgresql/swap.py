@@ -143,9 +143,11 @@ class Swap:
         """
         previous = [prev_name(live, change_id) for live in self._names.values()]
         with self._server.facts() as connection:
-            if not altered(connection, previous):
+            existing = read_databases(connection)
+            # One that is not there was dropped by ourselves, before a crash.
+            if not {*altered(connection, previous)} & {*existing}:
                 return False
-            for name in sorted({*previous} & {*read_databases(connection)}):
+            for name in sorted({*previous} & {*existing}):
                 run(connection, f"ALTER DATABASE {identifier(name)} ALLOW_CONNECTIONS false")
             end_sessions(connection, previous, self._server.limits.terminate_s)
         with self._control.transaction(lock_s=self._server.limits.lock_s) as connection:

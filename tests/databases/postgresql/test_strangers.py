@@ -17,7 +17,7 @@ import pytest
 from ncen_updater.config.model import PostgresSettings
 from ncen_updater.databases.base import ChangeRef, Evidence, Role, Strategy
 from ncen_updater.databases.errors import FenceFailed
-from ncen_updater.databases.postgresql import PostgresEngine, swap
+from ncen_updater.databases.postgresql import PostgresEngine, copying, swap
 from ncen_updater.databases.postgresql.errors import DatabaseOpened
 from ncen_updater.databases.postgresql.fence import _SESSIONS
 from ncen_updater.databases.postgresql.naming import kept_name, prev_name
@@ -497,6 +497,35 @@ def test_a_kept_database_that_was_written_is_told(site: Site) -> None:
     assert not engine.leftovers()
     opened_and_closed(site, f"DO $$ BEGIN ASSERT ({WRITTEN}) = 1; END $$",
                       database=KEPT["t_seizure"])  # fmt: skip
+
+
+@NEWEST
+@pytest.mark.parametrize("torn", ["about to be dropped", "the first is gone", "a template"])
+def test_a_torn_collection_of_ours_is_nobodys_writing(
+    site: Site, monkeypatch: pytest.MonkeyPatch, torn: str
+) -> None:
+    if torn == "a template":
+        site.sql("postgres", "ALTER DATABASE t_seizure IS_TEMPLATE true")
+    engine = site.engine()
+    over(site, CHANGE, engine)
+    engine.record_commit(CHANGE)
+    if torn == "the first is gone":
+        site.sql("postgres", f'DROP DATABASE "{prev_name("t_seizure", CHANGE.id)}"')
+    else:
+
+        def stays(*_: object) -> None:
+            raise FenceFailed(count=1, database="t_seizure", detail="a superuser's session")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(copying, "end_sessions", stays)
+            with pytest.raises(FenceFailed):
+                engine.drop_previous(CHANGE.id)
+    engine.drop_previous(CHANGE.id)
+    assert engine.set_aside() == ()
+    assert site.databases() == set(site.names.values())
+    assert site.sql("t_control", "SELECT * FROM versions") == []
+    if torn == "a template":
+        site.sql("postgres", "ALTER DATABASE t_seizure IS_TEMPLATE false")
 
 
 @NEWEST

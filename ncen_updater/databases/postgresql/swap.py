@@ -108,9 +108,11 @@ class Swap:
             if record is None or record.event is Event.BACK:
                 _require_earlier(read_databases(connection), self._names.values(), change)
                 self._control.write(connection, change, Event.TOUCHED)
-                bar(connection, change, self._names.values())
+                barred = bar(connection, change, self._names.values())
                 self._require_untouched(connection)
-                renew(connection, self._names.values(), ())
+                # What this transaction did not alter, somebody else may alter at any moment.
+                if barred:
+                    renew(connection, self._names.values(), ())
 
     def cut_over(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.cut_over`."""
@@ -247,6 +249,9 @@ class Swap:
             return None
         connection = self._visitor.open(live, guard=True, purpose=change.id, statement_s=left)
         try:
+            # Who slipped in with us may write once all is counted; who left again did it before.
+            with self._server.facts() as outside:
+                self._fencing.mark_strangers(outside, [live])
             reading.read_only(connection)
             return reading.younger_by_table(connection, moment, until)
         finally:

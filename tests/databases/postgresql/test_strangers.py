@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -17,7 +18,7 @@ import pytest
 from ncen_updater.config.model import PostgresSettings
 from ncen_updater.databases.base import ChangeRef, Evidence, Role, Strategy
 from ncen_updater.databases.errors import FenceFailed
-from ncen_updater.databases.postgresql import PostgresEngine, copying, swap
+from ncen_updater.databases.postgresql import PostgresEngine, copying, reading, swap
 from ncen_updater.databases.postgresql.errors import DatabaseOpened
 from ncen_updater.databases.postgresql.fence import _SESSIONS
 from ncen_updater.databases.postgresql.naming import kept_name, prev_name
@@ -461,6 +462,59 @@ def test_what_cannot_be_read_does_not_bar_the_way_back(
     assert site.snapshot() == before
     if why == "damaged":
         Path(path).write_text(f"{site.server.binaries.major}\n")
+
+
+@NEWEST
+def test_who_slips_in_while_rows_are_counted_loses_none(
+    plain: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, before = plain.engine(), plain.snapshot()
+    plan = engine.plan_copy(CHANGE)
+    over(plain, CHANGE, engine)
+    visitor, count = engine._swap._visitor, reading.younger_by_table
+    enter = visitor.open
+    inside: list[psycopg.Connection[object]] = []
+
+    def open_(database: str, **how: Any) -> Any:
+        with visitor.opened(database, guard=False):
+            if database == "t_seizure":
+                inside.append(session(plain, "ncen"))
+            return enter(database, **how)
+
+    def counted(*given: Any) -> Any:
+        found = count(*given)
+        if given[0].info.dbname == "t_seizure":
+            inside[0].execute(ROW)
+        return found
+
+    monkeypatch.setattr(visitor, "open", open_)
+    monkeypatch.setattr(reading, "younger_by_table", counted)
+    recover(engine, CHANGE, plan)
+    inside[0].close()
+    assert plain.snapshot() == before
+    opened_and_closed(plain, f"DO $$ BEGIN ASSERT ({WRITTEN}) = 1; END $$",
+                      database=KEPT["t_seizure"])  # fmt: skip
+
+
+@NEWEST
+def test_in_place_the_very_moment_before_it_is_touched_counts(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = site.engine()
+    engine.fence(IN_PLACE)
+    engine.copy(IN_PLACE, engine.plan_copy(IN_PLACE), Silent())
+    renewed = swap.opened
+
+    def late(*given: Any) -> Any:
+        found = renewed(*given)
+        monkeypatch.setattr(swap, "opened", renewed)
+        opened_and_closed(site, ROW)
+        return found
+
+    monkeypatch.setattr(swap, "opened", late)
+    engine._swap.touch(IN_PLACE)
+    with pytest.raises(DatabaseOpened):
+        engine.cut_over(IN_PLACE)
 
 
 @NEWEST

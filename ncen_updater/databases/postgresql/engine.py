@@ -424,7 +424,7 @@ class PostgresEngine(DatabaseEngine):
                 self._dumps.remove(change.id)
         self._copying.discard(targets, change, plan)
         with self._server.facts() as connection:
-            self._cloning.clear(connection)
+            self._cloning.clear_away(connection)
 
     def plan_migrations(
         self,
@@ -520,7 +520,7 @@ class PostgresEngine(DatabaseEngine):
             self._swap.keep_written(change_id)
         with self._server.facts(statement_s=self._limits.long_s) as connection:
             run(connection, "SET lock_timeout = 0")
-            self._cloning.clear(connection)
+            self._cloning.clear_away(connection)
             for physical in self._physical.values():
                 name = prev_name(physical, change_id)
                 row = read_databases(connection).get(name)

@@ -22,7 +22,7 @@ from ncen_updater.databases.postgresql import PostgresEngine, copying, reading, 
 from ncen_updater.databases.postgresql.errors import DatabaseOpened
 from ncen_updater.databases.postgresql.fence import _SESSIONS
 from ncen_updater.databases.postgresql.naming import kept_name, prev_name
-from ncen_updater.databases.postgresql.versions import altered
+from ncen_updater.databases.postgresql.versions import altered, opened
 from ncen_updater.demo.embedded_postgres import EmbeddedPostgres
 from ncen_updater.findings import Finding, Severity
 from ncen_updater.progress import Silent
@@ -503,11 +503,10 @@ def test_in_place_the_very_moment_before_it_is_touched_counts(
     engine = site.engine()
     engine.fence(IN_PLACE)
     engine.copy(IN_PLACE, engine.plan_copy(IN_PLACE), Silent())
-    renewed = swap.opened
 
     def late(*given: Any) -> Any:
-        found = renewed(*given)
-        monkeypatch.setattr(swap, "opened", renewed)
+        found = opened(*given)
+        monkeypatch.setattr(swap, "opened", opened)
         opened_and_closed(site, ROW)
         return found
 

@@ -118,6 +118,22 @@ def test_a_failing_release_leads_back_to_the_same_rows(demo: DemoSite) -> None:
     assert database_digests(demo.databases) == before
 
 
+def test_what_the_server_words_anew_in_a_restore_bars_neither_way(dumping: DemoSite) -> None:
+    """It does so with every list of values of a varchar: the schema is the same all the same."""
+    with as_superuser(dumping, "seizures") as connection:
+        connection.execute("CREATE TABLE colours (name varchar(9) CHECK (name IN ('red', 'blue')))")
+        connection.execute("ALTER TABLE colours OWNER TO ncen")
+    before = database_digests(dumping.databases)
+    rehearse(site_in_process(dumping), ONE_WAY)
+    operations(dumping).upgrade(Version(ONE_WAY))
+    enter_person(dumping, 1)
+    operations(dumping).rollback(accept_loss=1)
+    assert version_of(dumping).whole == OLD
+    assert database_digests(dumping.databases) == before
+    with Journal.open(dumping.state / JOURNAL, read_only=True) as journal:
+        assert journal.facts(journal.changes()[0].id)["differs"] == ["seizures"]
+
+
 def test_nobody_is_out_before_a_restore_was_proved_here(dumping: DemoSite) -> None:
     before = database_digests(dumping.databases)
     target = Version(ONE_WAY)

@@ -36,13 +36,16 @@ _TABLE = (
 )
 
 
-def bar(connection: Connection, change: ChangeRef, databases: Iterable[str]) -> None:
+def bar(connection: Connection, change: ChangeRef, databases: Iterable[str]) -> bool:
     """Take CONNECT from everybody but the agent; nothing where the agent is a superuser.
 
     Args:
         connection: In the transaction of the control database that writes the fence.
         change: The change.
         databases: Physical names of the originals.
+
+    Returns:
+        Whether it was done.
     """
     ((agent, superuser),) = rows(
         connection, "SELECT rolname, rolsuper FROM pg_roles WHERE rolname = current_user"
@@ -50,6 +53,7 @@ def bar(connection: Connection, change: ChangeRef, databases: Iterable[str]) -> 
     if not superuser:
         for database in sorted(databases):
             _take_connect(connection, change, database, [agent])
+    return not superuser
 
 
 def admit_only(

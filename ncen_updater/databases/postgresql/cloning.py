@@ -103,10 +103,11 @@ class Cloning:
             logger.info("copies cannot share blocks: %s", str(error).strip())
             return False
         finally:
-            self._clear_after(connection)
+            self.clear_away(connection)
         return True
 
-    def _clear_after(self, connection: Connection) -> None:
+    def clear_away(self, connection: Connection) -> None:
+        """Drop it as :meth:`clear` does, where that can be done: no way back depends on it."""
         try:
             self.clear(connection)
         except psycopg.Error as error:

@@ -29,7 +29,7 @@ from ncen_updater.databases.side_by_side import side_by_side
 from ncen_updater.i18n import N_, Text
 from ncen_updater.progress import Progress
 
-__all__ = ["Copying"]
+__all__ = ["Copying", "before_drop", "drop_database"]
 
 logger = logging.getLogger(__name__)
 
@@ -242,6 +242,14 @@ class Copying:
             )
 
 
+def before_drop(row: DatabaseRow) -> list[str]:
+    """Return what has to be altered first; nothing where that was done before a crash."""
+    quoted = identifier(row.name)
+    template = [f"ALTER DATABASE {quoted} IS_TEMPLATE false"] if row.template else []
+    allow = [f"ALTER DATABASE {quoted} ALLOW_CONNECTIONS false"] if row.allow else []
+    return [*template, *allow]
+
+
 def drop_database(connection: Connection, name: str, limit_s: float) -> None:
     """Drop a database if it is there, ending its sessions; also one whose DROP was interrupted."""
     row = read_databases(connection).get(name)
@@ -249,9 +257,8 @@ def drop_database(connection: Connection, name: str, limit_s: float) -> None:
         return
     quoted = identifier(name)
     if row.valid:
-        if row.template:
-            run(connection, f"ALTER DATABASE {quoted} IS_TEMPLATE false")
-        run(connection, f"ALTER DATABASE {quoted} ALLOW_CONNECTIONS false")
+        for statement in before_drop(row):
+            run(connection, statement)
         end_sessions(connection, [name], limit_s)
     run(connection, f"DROP DATABASE IF EXISTS {quoted}")
 

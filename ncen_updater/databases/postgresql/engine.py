@@ -48,7 +48,7 @@ from ncen_updater.databases.postgresql.control import (
     read_standing,
     settled,
 )
-from ncen_updater.databases.postgresql.copying import Copying, drop_database
+from ncen_updater.databases.postgresql.copying import Copying, before_drop, drop_database
 from ncen_updater.databases.postgresql.datadir import find_data_directory
 from ncen_updater.databases.postgresql.dump import Dumps
 from ncen_updater.databases.postgresql.errors import LossUnknown, SetIncomplete
@@ -71,7 +71,7 @@ from ncen_updater.databases.postgresql.setting_aside import forget_set_aside, re
 from ncen_updater.databases.postgresql.statistics import refresh_statistics
 from ncen_updater.databases.postgresql.survey import survey
 from ncen_updater.databases.postgresql.swap import Swap
-from ncen_updater.databases.postgresql.versions import forget
+from ncen_updater.databases.postgresql.versions import forget, own_act
 from ncen_updater.findings import Finding
 from ncen_updater.progress import Progress, Silent
 
@@ -424,7 +424,7 @@ class PostgresEngine(DatabaseEngine):
                 self._dumps.remove(change.id)
         self._copying.discard(targets, change, plan)
         with self._server.facts() as connection:
-            self._cloning.clear(connection)
+            self._cloning.clear_away(connection)
 
     def plan_migrations(
         self,
@@ -520,9 +520,15 @@ class PostgresEngine(DatabaseEngine):
             self._swap.keep_written(change_id)
         with self._server.facts(statement_s=self._limits.long_s) as connection:
             run(connection, "SET lock_timeout = 0")
-            self._cloning.clear(connection)
+            self._cloning.clear_away(connection)
             for physical in self._physical.values():
-                drop_database(connection, prev_name(physical, change_id), self._limits.terminate_s)
+                name = prev_name(physical, change_id)
+                row = read_databases(connection).get(name)
+                altering = before_drop(row) if row is not None and row.valid else []
+                if altering:
+                    # Ours, or a drop that is torn would be taken for somebody's opening it.
+                    own_act(self._server, connection, name, altering)
+                drop_database(connection, name, self._limits.terminate_s)
             forget(connection, [prev_name(name, change_id) for name in self._physical.values()])
         self._dumps.remove(change_id)
 

@@ -150,6 +150,8 @@ class Fencing:
             renew(connection, known, opened(self._server, connection, known))
             expect(connection, change, [name for name in self._databases if name not in known])
         with self._server.facts() as connection:
+            # Who is in one that this change had closed before came through its door since.
+            self.mark_strangers(connection, known)
             self._clear(connection)
 
     def stands(self, change: ChangeRef) -> bool:
@@ -163,10 +165,15 @@ class Fencing:
             self._require_ours(connection, change)
             if not self._stands(connection):
                 return False
-            strangers = rows(connection, _STRANGERS, [list(self._databases)])
-            mark_opened(connection, [name for (name,) in strangers])
+            self.mark_strangers(connection, self._databases)
             self._clear(connection)
             return True
+
+    @staticmethod
+    def mark_strangers(connection: Connection, databases: Sequence[str]) -> None:
+        """Write of closed databases in which somebody else is that they were opened."""
+        strangers = rows(connection, _STRANGERS, [list(databases)])
+        mark_opened(connection, [name for (name,) in strangers])
 
     def _require_ours(self, connection: Connection, change: ChangeRef) -> None:
         """Refuse a fence of another change: its agent may be at work, and would let officers in."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -141,7 +142,9 @@ def count_lost(live: Iterator[bytes], kept: Iterator[bytes]) -> int:
     return lost
 
 
-def younger_by_table(live: Connection, moment: int | None) -> dict[str, int] | None:
+def younger_by_table(
+    live: Connection, moment: int | None, until: float | None = None
+) -> dict[str, int] | None:
     """Return by table how many rows were written after a transaction, or None if it cannot be told.
 
     A row's xmin is the low half of the number of the transaction that wrote it as it is. It cannot
@@ -151,8 +154,11 @@ def younger_by_table(live: Connection, moment: int | None) -> dict[str, int] | N
     Args:
         live: A session in the live database, in the transaction of :func:`read_only`.
         moment: Number of the transaction.
+        until: Count until then only, by the monotonic clock; where that was not enough, it cannot
+            be told.
 
     Raises:
+        psycopg.errors.QueryCanceled: If the time was over in the middle of a table.
         RowsUnreadable: If the agent's role may not read a table.
     """
     if moment is None:
@@ -166,6 +172,11 @@ def younger_by_table(live: Connection, moment: int | None) -> dict[str, int] | N
         # 0 and less: rows frozen so long ago that their number has come round again.
         younger = f"age(xmin) > 0 AND age(xmin) < {began}"
         sql = f"SELECT count(*) FROM ONLY {table.quoted} WHERE {younger}"  # noqa: S608 - quoted
+        if until is not None:
+            left = until - time.monotonic()
+            if left <= 0:
+                return None
+            run(live, f"SET LOCAL statement_timeout = {max(1, int(left * 1000))}")
         with _counting(live, table):
             number = int(rows(live, sql)[0][0])
         if number:

@@ -69,6 +69,8 @@ __all__ = ["Swap"]
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 5
+# So long are rows counted while officers wait; what is not counted by then is kept.
+COUNT_S = 60.0
 OPEN = Fence(allow=True, limit=-1)
 _SWAPS = (Event.TOUCHED, Event.OVER, Event.BACK)
 _RETRIED = (psycopg.errors.ObjectInUse, psycopg.errors.LockNotAvailable)
@@ -106,9 +108,11 @@ class Swap:
             if record is None or record.event is Event.BACK:
                 _require_earlier(read_databases(connection), self._names.values(), change)
                 self._control.write(connection, change, Event.TOUCHED)
-                bar(connection, change, self._names.values())
+                barred = bar(connection, change, self._names.values())
                 self._require_untouched(connection)
-                renew(connection, self._names.values(), ())
+                # What this transaction did not alter, somebody else may alter at any moment.
+                if barred:
+                    renew(connection, self._names.values(), ())
 
     def cut_over(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.cut_over`."""
@@ -141,9 +145,11 @@ class Swap:
         """
         previous = [prev_name(live, change_id) for live in self._names.values()]
         with self._server.facts() as connection:
-            if not altered(connection, previous):
+            existing = read_databases(connection)
+            # One that is not there was dropped by ourselves, before a crash.
+            if not {*altered(connection, previous)} & {*existing}:
                 return False
-            for name in sorted({*previous} & {*read_databases(connection)}):
+            for name in sorted({*previous} & {*existing}):
                 run(connection, f"ALTER DATABASE {identifier(name)} ALLOW_CONNECTIONS false")
             end_sessions(connection, previous, self._server.limits.terminate_s)
         with self._control.transaction(lock_s=self._server.limits.lock_s) as connection:
@@ -221,24 +227,35 @@ class Swap:
         counts: dict[str, dict[str, int] | None] = {}
         with self._server.facts() as connection:
             moment = read_moment(connection, change.id)
+        until = time.monotonic() + COUNT_S
         for live in sorted(self._names.values()):
-            connection = self._visitor.open(
-                live, guard=True, purpose=change.id, statement_s=self._server.limits.long_s
-            )
+            found: dict[str, int] | None = None
             try:
-                reading.read_only(connection)
-                found = reading.younger_by_table(connection, moment)
-            except psycopg.OperationalError as error:  # the server is gone: asked anew
-                raise DatabaseError(database=live, detail=str(error).strip()) from error
-            except psycopg.Error as error:
-                # A table that we may not read must not keep the site from going back.
+                found = self._count(live, change, moment, until)
+            except (DatabaseError, psycopg.Error) as error:
+                # A table that we may not read, a copy that is damaged, or one that is too large to
+                # be read while officers wait must not keep the site from going back: it is kept.
+                # Of a server that is gone the way back itself will hear.
                 logger.warning("%s: rows cannot be counted: %s", live, str(error).strip())
-                found = None
-            finally:
-                connection.close()
             if found is None or found:
                 counts[live] = found
         return counts
+
+    def _count(
+        self, live: str, change: ChangeRef, moment: int | None, until: float
+    ) -> dict[str, int] | None:
+        left = until - time.monotonic()
+        if left <= 0:
+            return None
+        connection = self._visitor.open(live, guard=True, purpose=change.id, statement_s=left)
+        try:
+            # Who slipped in with us may write once all is counted; who left again did it before.
+            with self._server.facts() as outside:
+                self._fencing.mark_strangers(outside, [live])
+            reading.read_only(connection)
+            return reading.younger_by_table(connection, moment, until)
+        finally:
+            connection.close()
 
     # ---- inside the transaction ------------------------------------------------------------------
 

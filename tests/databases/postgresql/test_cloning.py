@@ -17,7 +17,7 @@ from ncen_updater.databases.postgresql.disks import free_bytes
 from ncen_updater.databases.postgresql.planning import copies, create_statement, make_plan
 from ncen_updater.demo.embedded_postgres import EmbeddedPostgres
 from ncen_updater.progress import Silent
-from tests.databases.postgresql.site import CHANGE, NEWEST, Site
+from tests.databases.postgresql.site import AGENT, CHANGE, NEWEST, Site
 from tests.support.postgres import FAST_SETTINGS, available
 
 TRIAL = "t_control__clone_trial"
@@ -99,6 +99,24 @@ def test_where_the_trial_fails_copies_are_ordinary(
 ) -> None:
     monkeypatch.setattr(cloning, "SET_CLONE", "SET file_copy_method = no_such_method")
     assert methods(change_and_undo(site.engine(), site)) == {"wal-log"}
+
+
+@NEWEST
+def test_a_trial_that_cannot_be_dropped_bars_no_way_back(postgres: EmbeddedPostgres) -> None:
+    """Left by an agent that was killed, and that was another role then."""
+    site = Site(postgres, user=AGENT)
+    site.build()
+    before = site.snapshot()
+    site.sql("postgres", f"CREATE DATABASE {TRIAL} ALLOW_CONNECTIONS false")
+    engine = site.engine()
+    engine.fence(CHANGE)
+    plan = engine.plan_copy(CHANGE)
+    engine.copy(CHANGE, plan, Silent())
+    engine.discard(CHANGE, plan)
+    engine.unfence(CHANGE)
+    engine.drop_previous(CHANGE.id)
+    assert site.snapshot() == before
+    site.clear()
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -17,11 +18,11 @@ import pytest
 from ncen_updater.config.model import PostgresSettings
 from ncen_updater.databases.base import ChangeRef, Evidence, Role, Strategy
 from ncen_updater.databases.errors import FenceFailed
-from ncen_updater.databases.postgresql import PostgresEngine
+from ncen_updater.databases.postgresql import PostgresEngine, copying, reading, swap
 from ncen_updater.databases.postgresql.errors import DatabaseOpened
 from ncen_updater.databases.postgresql.fence import _SESSIONS
 from ncen_updater.databases.postgresql.naming import kept_name, prev_name
-from ncen_updater.databases.postgresql.versions import altered
+from ncen_updater.databases.postgresql.versions import altered, opened
 from ncen_updater.demo.embedded_postgres import EmbeddedPostgres
 from ncen_updater.findings import Finding, Severity
 from ncen_updater.progress import Silent
@@ -454,6 +455,83 @@ def test_rows_that_cannot_be_counted_count(plain: Site) -> None:
 
 
 @NEWEST
+@pytest.mark.parametrize("why", ["damaged", "large"])
+def test_what_cannot_be_read_does_not_bar_the_way_back(
+    site: Site, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    engine, before = site.engine(), site.snapshot()
+    plan = engine.plan_copy(CHANGE)
+    over(site, CHANGE, engine)
+    if why == "damaged":  # as by a sector that cannot be read: there is no session to be had in it
+        ((path,),) = site.sql(
+            "postgres",
+            "SELECT current_setting('data_directory') || '/base/' || oid || '/PG_VERSION'"
+            " FROM pg_database WHERE datname = 't_seizure'",
+        )
+        Path(path).unlink()
+    else:
+        monkeypatch.setattr(swap, "COUNT_S", 0.0)
+    recover(engine, CHANGE, plan)
+    (aside,) = engine.set_aside()
+    assert "cannot be told how many" in str(aside.what)
+    assert site.snapshot() == before
+    if why == "damaged":
+        Path(path).write_text(f"{site.server.binaries.major}\n")
+
+
+@NEWEST
+def test_who_slips_in_while_rows_are_counted_loses_none(
+    plain: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, before = plain.engine(), plain.snapshot()
+    plan = engine.plan_copy(CHANGE)
+    over(plain, CHANGE, engine)
+    visitor, count = engine._swap._visitor, reading.younger_by_table
+    enter = visitor.open
+    inside: list[psycopg.Connection[object]] = []
+
+    def open_(database: str, **how: Any) -> Any:
+        with visitor.opened(database, guard=False):
+            if database == "t_seizure":
+                inside.append(session(plain, "ncen"))
+            return enter(database, **how)
+
+    def counted(*given: Any) -> Any:
+        found = count(*given)
+        if given[0].info.dbname == "t_seizure":
+            inside[0].execute(ROW)
+        return found
+
+    monkeypatch.setattr(visitor, "open", open_)
+    monkeypatch.setattr(reading, "younger_by_table", counted)
+    recover(engine, CHANGE, plan)
+    inside[0].close()
+    assert plain.snapshot() == before
+    opened_and_closed(plain, f"DO $$ BEGIN ASSERT ({WRITTEN}) = 1; END $$",
+                      database=KEPT["t_seizure"])  # fmt: skip
+
+
+@NEWEST
+def test_in_place_the_very_moment_before_it_is_touched_counts(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = site.engine()
+    engine.fence(IN_PLACE)
+    engine.copy(IN_PLACE, engine.plan_copy(IN_PLACE), Silent())
+
+    def late(*given: Any) -> Any:
+        found = opened(*given)
+        monkeypatch.setattr(swap, "opened", opened)
+        opened_and_closed(site, ROW)
+        return found
+
+    monkeypatch.setattr(swap, "opened", late)
+    engine._swap.touch(IN_PLACE)
+    with pytest.raises(DatabaseOpened):
+        engine.cut_over(IN_PLACE)
+
+
+@NEWEST
 def test_without_rows_nothing_is_set_aside(plain: Site) -> None:
     engine, before = plain.engine(), plain.snapshot()
     plan = engine.plan_copy(CHANGE)
@@ -487,6 +565,35 @@ def test_a_kept_database_that_was_written_is_told(site: Site) -> None:
     assert not engine.leftovers()
     opened_and_closed(site, f"DO $$ BEGIN ASSERT ({WRITTEN}) = 1; END $$",
                       database=KEPT["t_seizure"])  # fmt: skip
+
+
+@NEWEST
+@pytest.mark.parametrize("torn", ["about to be dropped", "the first is gone", "a template"])
+def test_a_torn_collection_of_ours_is_nobodys_writing(
+    site: Site, monkeypatch: pytest.MonkeyPatch, torn: str
+) -> None:
+    if torn == "a template":
+        site.sql("postgres", "ALTER DATABASE t_seizure IS_TEMPLATE true")
+    engine = site.engine()
+    over(site, CHANGE, engine)
+    engine.record_commit(CHANGE)
+    if torn == "the first is gone":
+        site.sql("postgres", f'DROP DATABASE "{prev_name("t_seizure", CHANGE.id)}"')
+    else:
+
+        def stays(*_: object) -> None:
+            raise FenceFailed(count=1, database="t_seizure", detail="a superuser's session")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(copying, "end_sessions", stays)
+            with pytest.raises(FenceFailed):
+                engine.drop_previous(CHANGE.id)
+    engine.drop_previous(CHANGE.id)
+    assert engine.set_aside() == ()
+    assert site.databases() == set(site.names.values())
+    assert site.sql("t_control", "SELECT * FROM versions") == []
+    if torn == "a template":
+        site.sql("postgres", "ALTER DATABASE t_seizure IS_TEMPLATE false")
 
 
 @NEWEST

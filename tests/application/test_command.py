@@ -28,6 +28,7 @@ from ncen_updater.application.factory import make_application
 from ncen_updater.application.process import TAIL_BYTES, minimal_environment, run
 from ncen_updater.application.systemd import SystemdApplication
 from ncen_updater.config.model import ApplicationSettings, PartSettings
+from ncen_updater.upgrade.lock import change_lock, door_lock
 
 # A daemon in the worst manners: it keeps the standard output that it inherited.
 CONTROL = """\
@@ -447,8 +448,8 @@ def test_parts_that_cannot_be_controlled_are_refused(
 
 
 def test_an_order_waits_for_that_of_an_agent_that_is_gone(site: Site) -> None:
-    directory = os.open(site.root, os.O_RDONLY)
-    fcntl.flock(directory, fcntl.LOCK_EX)
+    theirs = os.open(site.root / "door.order", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(theirs, fcntl.LOCK_EX)
     times = itertools.count()
     application = CommandApplication(
         site.settings(), site.root / "current",
@@ -457,6 +458,20 @@ def test_an_order_waits_for_that_of_an_agent_that_is_gone(site: Site) -> None:
     for act in (application.stop, application.start):
         with pytest.raises(OrderUnderWay):
             act()
-    os.close(directory)
+    os.close(theirs)
     application.start()
     application.stop()
+
+
+def test_a_door_in_the_directory_of_the_state_does_not_bar_orders(site: Site) -> None:
+    """The agent that holds the lock of changes, the directory's too, is the one that orders."""
+    times = itertools.count()
+    application = CommandApplication(
+        site.settings(), site.root / "current",
+        clock=lambda: float(next(times)), wait=lambda seconds: None,
+    )  # fmt: skip
+    with change_lock(site.root / "lock", "upgrade"), door_lock(site.root / "door", "upgrade"):
+        application.start()
+        assert application.running()
+        application.stop()
+    assert not application.running()

@@ -8,6 +8,7 @@ did not keep files have no such fact, and nothing to put back.
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -41,6 +42,9 @@ __all__ = [
 FACT = "files"
 #: Kinds of events. They count: names of files may tell of people.
 PUT_BACK, NOT_KEPT, BROUGHT_BACK = "files-put-back", "files-not-kept", "files-brought-back"
+NOT_DROPPED = "files-not-dropped"
+
+logger = logging.getLogger(__name__)
 
 
 def planned(context: StepContext) -> dict[str, object]:
@@ -197,9 +201,17 @@ def bring_back(context: StepContext) -> None:
 
 
 def drop(journal: Journal, change: str) -> None:
-    """Remove the kept trees of a change that was committed, once its days are over."""
-    for directory in _kept(journal, change).values():
-        directory.discard()
+    """Remove the kept trees of a change that was committed, once its days are over.
+
+    One that cannot be removed takes room and nothing else: it bars neither the end of a change nor
+    the databases that go with it. It is told, and tried again by the next collection.
+    """
+    for name, directory in _kept(journal, change).items():
+        try:
+            directory.discard()
+        except UpdaterError as error:
+            logger.warning("the kept %s of %s cannot be removed: %s", name, change, error)
+            journal.note(NOT_DROPPED, change, name=name, code=error.code, error=str(error))
 
 
 def still_kept(journal: Journal, changes: Iterable[str]) -> set[str]:
@@ -207,5 +219,13 @@ def still_kept(journal: Journal, changes: Iterable[str]) -> set[str]:
     return {
         change
         for change in changes
-        if any(directory.there() for directory in _kept(journal, change).values())
+        if any(_is_there(directory) for directory in _kept(journal, change).values())
     }
+
+
+def _is_there(directory: Directory) -> bool:
+    """Whether anything is left; a way that leads elsewhere by now leads to nothing of ours."""
+    try:
+        return directory.there()
+    except (OSError, UpdaterError):
+        return False

@@ -525,8 +525,7 @@ class SqliteEngine(SqliteFacts):
         # Where nobody can say which set is live, it might be the one that is to be removed.
         self._check_touched(change_id, self._layout.live_set())
         kept = self._layout.previous_set(change_id)
-        note = self._notes.read(change_id)
-        if kept is not None and self._written_after_all(note, kept):
+        if kept is not None and self._written_after_all(change_id, kept):
             self._layout.keep_for_good(kept, change_id)
         elif kept is not None:
             self._layout.remove_set(kept)
@@ -542,7 +541,11 @@ class SqliteEngine(SqliteFacts):
         for torn in self._layout.sets.glob(f"gone_{WRITTEN}{change_id}*"):
             self._layout.remove_set(torn)
 
-    def _written_after_all(self, note: Note | None, kept: Path) -> bool:
+    def _written_after_all(self, change_id: str, kept: Path) -> bool:
+        try:
+            note = self._notes.read(change_id)
+        except NoteUnreadable:
+            return True  # nobody can say whether somebody wrote to it
         if note is None or note.before.place != kept.name:
             return False
         return bool(differing(note.before, look(self._layout, kept), frozen=True))

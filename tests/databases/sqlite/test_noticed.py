@@ -483,6 +483,18 @@ def test_what_was_written_to_the_old_files_later_is_kept(
     assert sorted(path.name for path in (site / "sets").iterdir()) == [f"next_{second.id}"]
 
 
+def test_a_damaged_note_bars_no_collection(site: Path, target: MigrationSet) -> None:
+    """Whether somebody wrote to the old files cannot be said then, so they are kept."""
+    engine = build(site)
+    upgrade(engine, COPY, target)
+    engine.record_commit(COPY)
+    (site / "notes" / f"{COPY.id}.json").write_text("{")
+    engine.drop_previous(COPY.id)
+    kept = site / "sets" / f"written_{COPY.id}"
+    assert told(engine) == [(COPY.id, str(kept), "-")]
+    assert not (site / "notes" / f"{COPY.id}.json").exists()
+
+
 def told(engine: SqliteEngine) -> list[tuple[object, ...]]:
     """Change, place and rows of what was kept."""
     names = ("change", "path", "rows")

@@ -419,6 +419,21 @@ def test_a_unit_that_systemd_starts_over_and_over_does_not_run_well(
     assert units.missing(opened=False) == ()
     restarts.write_text("1\n")
     assert units.missing(opened=False) == ("import",)
+    assert units.missing(opened=False) == ("import",)
+
+
+def test_a_unit_that_ended_once_while_officers_work_is_one_bad_look(
+    units: SystemdApplication, tmp_path: Path
+) -> None:
+    """The soak wants several in a row; one end in an hour must not take a release back."""
+    units.start()
+    for name in ("state", "state.import.service", "state.mail.service"):
+        (tmp_path / name).write_text("active\n")
+    assert units.missing(opened=True) == ()
+    restarts = tmp_path / "restarts.import.service"
+    for count, missing in ((1, ("import",)), (1, ()), (2, ("import",)), (3, ("import",)), (3, ())):
+        restarts.write_text(f"{count}\n")
+        assert units.missing(opened=True) == missing
 
 
 @pytest.mark.parametrize(

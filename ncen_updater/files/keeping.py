@@ -441,9 +441,7 @@ class Directory:
         except FileNotFoundError:
             return False
 
-    def _is_held(
-        self, tree: Below, now: Entry, contents: Mapping[int, tuple[str, Entry]]
-    ) -> bool:
+    def _is_held(self, tree: Below, now: Entry, contents: Mapping[int, tuple[str, Entry]]) -> bool:
         """Whether the kept tree holds what is in a file, so that this name of it may go."""
         if now.inode not in contents:
             return False

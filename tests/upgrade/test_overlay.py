@@ -126,6 +126,7 @@ def test_changes_of_an_agent_that_kept_no_files_have_none(tmp_path: Path) -> Non
     with Journal.create(tmp_path / JOURNAL) as journal:
         assert still_kept(journal, {"abcdefgh"}) == set()
 
+
 CHANGE = Change(
     id="abcdefgh", kind=ChangeKind.UPGRADE, mode=Mode.MIGRATE, state=ChangeState.RUNNING,
     product="ncen", from_version="3.2.4", to_version="3.3.0", strategy="copy", generation=1,

@@ -20,9 +20,16 @@ from ncen_updater.release.manifest import FileEffect, FilesManifest, Manifest, l
 from ncen_updater.transfer.below import Below
 from ncen_updater.upgrade.doctor import diagnose
 from ncen_updater.upgrade.journal import Journal
-from ncen_updater.upgrade.model import Change, ChangeKind, ChangeState, Mode
+from ncen_updater.upgrade.model import (
+    Change,
+    ChangeKind,
+    ChangeState,
+    Mode,
+    StepName,
+    StepState,
+)
 from ncen_updater.upgrade.names import JOURNAL
-from ncen_updater.upgrade.overlay import drop, still_kept
+from ncen_updater.upgrade.overlay import drop, end_by_hand, owed, still_kept
 from ncen_updater.upgrade.planning import planned_files
 
 
@@ -174,4 +181,26 @@ def test_kept_files_that_cannot_be_removed_are_told_and_tried_again(
         assert [item["code"] for item in told] == ["NU-4301"]
         assert still_kept(journal, {CHANGE.id}) == {CHANGE.id}
         drop(journal, CHANGE.id)
+        assert still_kept(journal, {CHANGE.id}) == set()
+
+
+@pytest.mark.parametrize("back", [True, False])
+def test_a_change_that_people_end_by_hand_leaves_no_file_astray(tmp_path: Path, back: bool) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "a.jpg").write_bytes(b"as it was")
+    directory = Directory(photos, CHANGE.id, Method.LINK)
+    directory.prepare()
+    directory.keep()
+    fact = {"name": "photographs", "directory": str(photos), "method": "link"}
+    with Journal.create(tmp_path / JOURNAL) as journal:
+        journal.begin(CHANGE, {"files": [fact]})
+        assert not owed(journal, journal.change(CHANGE.id))
+        journal.step(CHANGE.id, StepName.START, StepState.INTENDED)
+        change = journal.change(CHANGE.id)
+        assert owed(journal, change)
+        (photos / "a.jpg").rename(photos / "moved.jpg")
+        for _ in range(2):  # again after a crash
+            end_by_hand(journal, change, Silent(), back=back)
+        assert [path.name for path in photos.iterdir()] == ["a.jpg" if back else "moved.jpg"]
         assert still_kept(journal, {CHANGE.id}) == set()

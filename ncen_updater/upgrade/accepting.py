@@ -6,7 +6,8 @@ any more. Two people say that this was done on purpose; it is looked whether the
 of the release that they name, and then code, databases and journal are made to say the same.
 
 On the disk: the databases say it first, then the site's own files get the names of before, then
-``current``, then the journal. Until that last record the site is as contradictory as before, and the command may be repeated by either of the two.
+``current``, then the journal. Until that last record the site is as contradictory as before, and
+the command may be repeated by either of the two.
 """
 
 from __future__ import annotations

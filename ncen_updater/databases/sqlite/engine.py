@@ -272,7 +272,8 @@ class SqliteEngine(SqliteFacts):
         found = {}
         for name in self._layout.present(path):
             with self._reading(self._layout.file(path, name), name) as database:
-                rows = inspect.newer_rows(database, note.newest.get(name, {}))
+                newest, counts = note.newest.get(name, {}), note.counts.get(name)
+                rows = inspect.newer_rows(database, newest, counts)
             found.update({f"{name}.{table}": count for table, count in rows.items()})
         return found
 
@@ -374,13 +375,16 @@ class SqliteEngine(SqliteFacts):
                 raise CutOverFailed(detail=f"{name} says {inside}, not {fresh}")
 
     def _note_after(self, change: ChangeRef, target: Path) -> None:
-        newest = {}
+        newest, counts = {}, {}
         for name in self.names:
             with self._reading(self._layout.file(target, name), name) as database:
                 newest[name] = inspect.newest_rows(database)
+                counts[name] = inspect.row_counts(database)
         note = self._noted(change)
         after = look_when_quiet(self._layout, target)
-        self._notes.write(change.id, dataclasses.replace(note, after=after, newest=newest))
+        self._notes.write(
+            change.id, dataclasses.replace(note, after=after, newest=newest, counts=counts)
+        )
 
     def _noted(self, change: ChangeRef) -> Note:
         note = self._notes.read(change.id)

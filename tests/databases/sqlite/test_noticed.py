@@ -522,6 +522,20 @@ def test_going_back_keeps_what_was_entered_in_the_new_ones(
     upgrade(engine, reference("copy", "bcdefgha"), target)
 
 
+def test_a_row_whose_number_was_given_is_kept_too(site: Path, target: MigrationSet) -> None:
+    """It does not count on: the newest row is the one of before."""
+    engine = build(site)
+    before = contents(site)
+    upgrade(engine, COPY, target)
+    with sqlite3.connect(site / "live" / "cases.sqlite", isolation_level=None) as database:
+        database.execute("INSERT INTO item (id, note) VALUES (-5, 'by its own number')")
+    database.close()
+    go_back(engine, COPY)
+    assert contents(site) == before
+    kept = site / "sets" / f"written_{COPY.id}"
+    assert told(engine) == [(COPY.id, str(kept), "cases.item 1")]
+
+
 @pytest.mark.parametrize("change", [COPY, IN_PLACE], ids=["copy", "in-place"])
 def test_going_back_keeps_nothing_where_nobody_entered_anything(
     site: Path, target: MigrationSet, change: ChangeRef

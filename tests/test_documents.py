@@ -87,3 +87,21 @@ def test_the_version_has_an_entry_in_the_changelog() -> None:
 def test_decisions_are_numbered_one_by_one() -> None:
     names = sorted(path.name for path in (ROOT / "docs/decisions").glob("0*.md"))
     assert [name[:4] for name in names] == [f"{number:04}" for number in range(1, len(names) + 1)]
+
+
+def test_what_is_said_to_be_noticed_has_its_test() -> None:
+    """The table of the crash story: a test that is renamed or gone takes its sentence along."""
+    story = (ROOT / "docs/crash-story.md").read_text("utf-8")
+    table = story.partition("the test that shows it\n")[2].partition("\n## ")[0]
+    rows = [line.split("|")[2] for line in table.splitlines() if "`: `" in line]
+    assert len(rows) > 30
+    for row in rows:
+        file, *tests = re.findall(r"`([^`]+)`", row)
+        text = (ROOT / "tests" / file).read_text("utf-8")
+        assert [test for test in tests if f"def {test}(" not in text] == [], file
+
+
+def test_every_decision_is_in_the_list() -> None:
+    directory = ROOT / "docs/decisions"
+    listed = re.findall(r"\]\((\d{4}-[^)]+)\)", (directory / "README.md").read_text("utf-8"))
+    assert listed == sorted(path.name for path in directory.glob("0*.md"))

@@ -10,7 +10,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 from ncen_updater.application.control import ControlledApplication, attempt, ending
-from ncen_updater.application.errors import CommandFailed, OrderUnderWay, StateUnknown
+from ncen_updater.application.errors import (
+    CommandFailed,
+    DoorStuck,
+    OrderUnderWay,
+    StateUnknown,
+)
 from ncen_updater.application.parts import Part
 from ncen_updater.application.process import Ended, order, run
 from ncen_updater.config.model import ControlSettings
@@ -44,24 +49,32 @@ class CommandApplication(ControlledApplication):
     def _alone(self) -> Iterator[int]:
         """Hold the only right to order; what supervises a command holds it as long as that runs.
 
-        The lock is on the directory of the door file: nothing has to be written for it.
+        The lock is on a file of its own beside that of the door. The directory would not do: the
+        agent holds that of its state for a whole change, and the door may lie there; and the doors
+        of two applications may lie in one.
+
+        Raises:
+            DoorStuck: If nothing can be written there, so that the door cannot be closed either.
+            OrderUnderWay: If somebody else's order does not come to its end.
         """
+        door = self._settings.door_file
+        path = door.with_name(f"{door.name}.order")
         try:
-            directory = os.open(
-                self._settings.door_file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-            )
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         except (FileNotFoundError, NotADirectoryError):
             yield -1  # then the door cannot be closed either, and no change gets this far
             return
+        except OSError as error:
+            raise DoorStuck(path=path, detail=str(error)) from error
         try:
             deadline = self._clock() + OTHERS_TIMEOUT_S
-            while not _taken(directory):
+            while not _taken(descriptor):
                 if self._clock() >= deadline:
                     raise OrderUnderWay(seconds=f"{OTHERS_TIMEOUT_S:g}")
                 self._wait(LOOK_S)
-            yield directory
+            yield descriptor
         finally:
-            os.close(directory)
+            os.close(descriptor)
 
 
 class _CommandPart(Part):

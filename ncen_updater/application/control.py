@@ -74,7 +74,7 @@ class ControlledApplication(Application):
         return tuple(
             part.name
             for part in self._parts
-            if part.name and (opened or not part.after_open) and not part.well()
+            if part.name and (opened or not part.after_open) and not part.well(since_last=opened)
         )
 
     def stop(self) -> None:

@@ -31,8 +31,12 @@ class Part(abc.ABC):
         """Whether none runs, and none is about to by an order that was given."""
         return not self.running()
 
-    def well(self) -> bool:
-        """Whether it runs, and has done so without an end since it was looked at first."""
+    def well(self, *, since_last: bool = False) -> bool:
+        """Whether it runs, and has done so without an end since it was started or looked at first.
+
+        Args:
+            since_last: Since the last look will do.
+        """
         return self.running()
 
     @abc.abstractmethod

@@ -89,16 +89,18 @@ class _Unit(Part):
         facts = self._facts()
         return facts["ActiveState"] not in RUNS and facts.get("Job", "") in ("", "0")
 
-    def well(self) -> bool:
+    def well(self, *, since_last: bool = False) -> bool:
         """Whether it is up, and systemd did not have to start it again since the first look.
 
-        A worker that dies at each start is up for an instant each time.
+        A worker that dies at each start is up for an instant each time. One that ended once while
+        officers work, and has run since, is no longer bad at the next look.
         """
         facts = self._facts()
         restarts = facts.get("NRestarts", "0")
-        if self._restarts is None:
+        known = restarts if self._restarts is None else self._restarts
+        if self._restarts is None or since_last:
             self._restarts = restarts
-        return facts["ActiveState"] in WELL and restarts == self._restarts
+        return facts["ActiveState"] in WELL and restarts == known
 
     def _facts(self) -> Mapping[str, str]:
         argv = self._argv("show", "--property=LoadState,ActiveState,Job,NRestarts")

@@ -391,7 +391,9 @@ class Directory:
             index: What was kept.
             seen: What is there; afterwards what is left of it.
         """
-        contents = {entry.inode: entry for entry in index.values() if entry.kind == Kind.FILE}
+        contents = {
+            entry.inode: (path, entry) for path, entry in index.items() if entry.kind == Kind.FILE
+        }
         moved = 0
         for path in list(reversed(seen)):
             now, was = seen[path], index.get(path)
@@ -404,7 +406,7 @@ class Directory:
                     # Somebody else writes here; what they write is theirs.
                     if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or was is not None:
                         raise
-            elif now.kind == Kind.FILE and self._is_known(now, contents):
+            elif now.kind == Kind.FILE and self._is_held(tree, now, contents):
                 live.remove(path)  # under its old name it is kept, and comes back
             else:
                 _set_aside(live, path, aside)
@@ -439,9 +441,18 @@ class Directory:
         except FileNotFoundError:
             return False
 
-    def _is_known(self, now: Entry, contents: Mapping[int, Entry]) -> bool:
-        was = contents.get(now.inode)
-        return was is not None and (self._method is Method.LINK or same_content(was, now))
+    def _is_held(self, tree: Below, now: Entry, contents: Mapping[int, tuple[str, Entry]]) -> bool:
+        """Whether the kept tree holds what is in a file, so that this name of it may go."""
+        if now.inode not in contents:
+            return False
+        path, was = contents[now.inode]
+        try:
+            held = tree.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False  # somebody took it away: this may be its last name
+        if self._method is Method.LINK:
+            return held.st_ino == now.inode
+        return same_content(was, now)
 
     # ---- after the commit ----------------------------------------------------------------------
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from pathlib import Path
+
+from ncen_updater.application.base import Application
 from ncen_updater.findings import Finding
 from ncen_updater.i18n import N_
 from ncen_updater.preflight.base import Context, strict
 
-__all__ = ["check_door"]
+__all__ = ["check_door", "closed_by_unknown"]
 
 
 def check_door(context: Context) -> tuple[Finding, ...]:
@@ -15,8 +19,16 @@ def check_door(context: Context) -> tuple[Finding, ...]:
     Two agents with a journal each may look after one application by mistake. Whoever came second
     would take the first one's door for one that people closed, and leave it closed at its end.
     """
-    other = context.application.closed_by()
-    if not other or other in context.changes:
+    door_file = context.config.application.door_file
+    return closed_by_unknown(context.application, context.changes, door_file)
+
+
+def closed_by_unknown(
+    application: Application, changes: Collection[str], door_file: Path
+) -> tuple[Finding, ...]:
+    """Say so where the door was closed by a change that is not among those of the journal."""
+    other = application.closed_by()
+    if not other or other in changes:
         return ()
     return (
         strict(
@@ -27,6 +39,6 @@ def check_door(context: Context) -> tuple[Finding, ...]:
                 "finish with 'ncen-updater resume'. If there is none, remove the file {path}."
             ),
             change=other,
-            path=str(context.config.application.door_file),
+            path=str(door_file),
         ),
     )

@@ -5,8 +5,9 @@ under their names. Code, journal and databases then contradict each other, and n
 any more. Two people say that this was done on purpose; it is looked whether the databases are those
 of the release that they name, and then code, databases and journal are made to say the same.
 
-On the disk: the databases say it first, then ``current``, then the journal. Until that last record
-the site is as contradictory as before, and the command may be repeated by either of the two.
+On the disk: the databases say it first, then the site's own files get the names of before, then
+``current``, then the journal. Until that last record the site is as contradictory as before, and
+the command may be repeated by either of the two.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from ncen_updater.databases.base import ChangeRef, Role, Strategy
 from ncen_updater.databases.errors import MigrationRefused
 from ncen_updater.i18n import N_, Text
 from ncen_updater.policy.approval import ApprovalCount, count_approvals
-from ncen_updater.progress import Progress
+from ncen_updater.progress import Progress, Silent
+from ncen_updater.upgrade import overlay
 from ncen_updater.upgrade.consent import Consent, Person, require_somebody
 from ncen_updater.upgrade.context import Site, reference
 from ncen_updater.upgrade.errors import (
@@ -36,6 +38,7 @@ from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.model import Change, ChangeState
 from ncen_updater.upgrade.recovery import Action, decide
 from ncen_updater.upgrade.situation import NO_CHANGE, RESTORED, fingerprints_of, known, look
+from ncen_updater.upgrade.ways import last_upgrade
 
 __all__ = ["PEOPLE", "Restored", "accept", "agree", "find"]
 
@@ -99,7 +102,9 @@ def find(site: Site, journal: Journal, release: Version, progress: Progress) -> 
         names = ", ".join(str(version) for version in sorted(versions))
         raise ReleaseNotHere(version=release, versions=names or "-")
     current = site.slots.current()
-    if current != release and site.application.running():
+    # Files are put back only while nobody works with them.
+    files = change is not None and overlay.owed(journal, change)
+    if (current != release or files) and site.application.running():
         product = site.config.site.product
         raise StopApplicationFirst(product=product, current=current or "-", version=release)
     fingerprints, unproved = _look_at_databases(site, journal, release)
@@ -161,8 +166,11 @@ def accept(
     found: Restored,
     people: ApprovalCount,
     new_id: Callable[[], str] = new_change_id,
+    progress: Progress | None = None,
 ) -> None:
     """Make databases, code and journal say the same; may be repeated after a crash.
+
+    Photographs and other files that the change had kept go with the release.
 
     Args:
         site: The site.
@@ -170,6 +178,10 @@ def accept(
         found: As :func:`find` gave it, under the same lock.
         people: Who said so.
         new_id: Gives ids.
+        progress: Told what is put back.
+
+    Raises:
+        FilesNotPutBack: If files cannot be put back now.
     """
     generations = [known(journal).generation, *(c.generation for c in journal.changes())]
     change = ChangeRef(
@@ -177,6 +189,13 @@ def accept(
     )
     closes = reference(found.closes) if found.closes else None
     site.engine.take_as(change, site.migrations(found.release), closes)
+    # Before the code is another one: from then on it cannot be told any more which upgrade it was.
+    ended = found.closes
+    if ended is None and found.current is not None:
+        ended = last_upgrade(journal.changes(), found.current)
+    if ended is not None:
+        back = found.release != Version(ended.to_version)
+        overlay.end_by_hand(journal, ended, progress or Silent(), back=back)
     if found.switches:
         site.slots.switch(found.release)
     journal.note(

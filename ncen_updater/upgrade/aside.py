@@ -47,10 +47,10 @@ def drop_kept(site: Site, journal: Journal, change_id: str, progress: Progress) 
     places = kept_places(site, change_id)
     for path in places:
         progress.tell(Text(N_("dropping {path}"), {"path": path}))
-    if places:
-        site.engine.drop_set_aside(change_id)
-        for path in places:
-            journal.note(DROPPED, change_id, path=path)
+    # Also where none is left by its name: a drop that was torn may have left a part of it.
+    site.engine.drop_set_aside(change_id)
+    for path in places:
+        journal.note(DROPPED, change_id, path=path)
     return places
 
 

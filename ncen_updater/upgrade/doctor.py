@@ -12,6 +12,7 @@ from ncen_updater.errors import UpdaterError
 from ncen_updater.files.keeping import left_by_changes, place_of
 from ncen_updater.findings import Finding, Severity
 from ncen_updater.i18n import N_, Text
+from ncen_updater.preflight.door import closed_by_unknown
 from ncen_updater.preflight.files import look_at
 from ncen_updater.preflight.health import parts_missing
 from ncen_updater.progress import Progress
@@ -74,28 +75,9 @@ def _journal(site: Site, progress: Progress) -> Iterator[Finding]:
     with Journal.open(site.state / JOURNAL, read_only=True) as journal:
         yield from verify_site(site, journal, progress)
         known = {change.id for change in journal.changes()}
-        other = site.application.closed_by()
-        if other and other not in known:
-            yield Finding(
-                "NU-6111",
-                Severity.STRICT,
-                Text(
-                    N_(
-                        "Officers are kept out by the change {change}, which this journal does "
-                        "not know."
-                    ),
-                    {"change": other},
-                ),
-                Text(
-                    N_(
-                        "Another agent is at work here, or this journal is an old one: let that "
-                        "agent finish with 'ncen-updater resume'. If there is none, remove the "
-                        "file {path}."
-                    ),
-                    {"path": site.config.application.door_file},
-                ),
-            )
-        elif journal.open_change() is None and site.application.door_closed():
+        unknown = closed_by_unknown(site.application, known, site.config.application.door_file)
+        yield from unknown
+        if not unknown and journal.open_change() is None and site.application.door_closed():
             yield Finding(
                 "NU-6122",
                 Severity.ADVISORY,

@@ -8,6 +8,7 @@ did not keep files have no such fact, and nothing to put back.
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,11 +17,12 @@ from ncen_updater.errors import UpdaterError
 from ncen_updater.files.keeping import Directory, PutBack, best_method
 from ncen_updater.files.listing import Method
 from ncen_updater.i18n import N_, Text
+from ncen_updater.progress import Progress
 from ncen_updater.release.manifest import FileEffect
 from ncen_updater.upgrade.context import StepContext
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.journal_rows import reading
-from ncen_updater.upgrade.model import ChangeKind, Mode, StepName
+from ncen_updater.upgrade.model import Change, ChangeKind, Mode, StepName, StepState
 from ncen_updater.upgrade.ways import last_upgrade
 
 __all__ = [
@@ -31,7 +33,9 @@ __all__ = [
     "bring_back",
     "discard",
     "drop",
+    "end_by_hand",
     "keeping",
+    "owed",
     "planned",
     "prepare",
     "put_back",
@@ -41,6 +45,9 @@ __all__ = [
 FACT = "files"
 #: Kinds of events. They count: names of files may tell of people.
 PUT_BACK, NOT_KEPT, BROUGHT_BACK = "files-put-back", "files-not-kept", "files-brought-back"
+NOT_DROPPED = "files-not-dropped"
+
+logger = logging.getLogger(__name__)
 
 
 def planned(context: StepContext) -> dict[str, object]:
@@ -110,11 +117,19 @@ def all_kept(context: StepContext) -> bool:
     return all(item.kept() for item in _kept(context.journal, context.change.id).values())
 
 
-def _touched(context: StepContext) -> bool:
+def _touched(change: Change) -> bool:
     """Whether anything was done to files: by the new version, or by a rollback that gave names."""
-    change = context.change
     started = change.step_state(StepName.START) is not None
     return started or change.kind is ChangeKind.ROLLBACK
+
+
+def owed(journal: Journal, change: Change) -> bool:
+    """Whether files have to be put back if people end a change, while nobody works with them."""
+    return not _committed(change) and _touched(change) and bool(_kept(journal, change.id))
+
+
+def _committed(change: Change) -> bool:
+    return change.step_state(StepName.COMMIT) is StepState.DONE
 
 
 def put_back(context: StepContext) -> None:
@@ -123,8 +138,34 @@ def put_back(context: StepContext) -> None:
     Raises:
         FilesNotPutBack: If it cannot be done now; a resume does it again.
     """
-    change, journal = context.change, context.journal
-    if not _touched(context):
+    _put_back(context.journal, context.change, context.progress)
+
+
+def end_by_hand(journal: Journal, change: Change, progress: Progress, *, back: bool) -> None:
+    """End by people's word what a change had begun with files; may be repeated.
+
+    After its commit officers worked with them, so that names are only added, as by a rollback.
+
+    Args:
+        journal: Open for writing.
+        change: The last upgrade, or a change that recovery gave up.
+        progress: Told what is put back.
+        back: Whether the site is of before the change from now on.
+
+    Raises:
+        FilesNotPutBack: If it cannot be done now.
+    """
+    if not _committed(change):
+        if back:
+            _put_back(journal, change, progress)
+        drop(journal, change.id)
+        return
+    for name, directory in _kept(journal, change.id).items() if back else ():
+        _bring_back(journal, change, progress, name, directory, directory, everything=True)
+
+
+def _put_back(journal: Journal, change: Change, progress: Progress) -> None:
+    if not _touched(change):
         return
     started = change.step_state(StepName.START) is not None
     for name, directory in _kept(journal, change.id).items():
@@ -139,18 +180,18 @@ def put_back(context: StepContext) -> None:
             "name": name, "restored": found.restored, "aside": found.aside,
             "written": len(found.written), "place": directory.place,
         }  # fmt: skip
-        context.progress.tell(Text(N_("{name}: {restored} are where they were again"), values))
+        progress.tell(Text(N_("{name}: {restored} are where they were again"), values))
         if found.aside:
             words = N_("{name}: {aside} that were added lie aside in {place}")
-            context.progress.tell(Text(words, values))
+            progress.tell(Text(words, values))
         if found.written:
             words = N_("{name}: {written} were written in place, which cannot be undone")
-            context.progress.tell(Text(words, values))
+            progress.tell(Text(words, values))
 
 
 def all_there(context: StepContext) -> bool:
     """Whether nothing is missing of what was there before the change."""
-    kept = _kept(context.journal, context.change.id) if _touched(context) else {}
+    kept = _kept(context.journal, context.change.id) if _touched(context.change) else {}
     return not any(item.missing() for item in kept.values())
 
 
@@ -180,26 +221,47 @@ def bring_back(context: StepContext) -> None:
             continue
         strong = declared.get(name) in (FileEffect.MOVES, FileEffect.REWRITES)
         everything = strong or change.mode is Mode.RESTORE
-        try:
-            given, gone = directory.bring_back(earlier, everything=everything)
-        except UpdaterError as error:
-            journal.note(NOT_KEPT, change.id, name=name, code=error.code, error=str(error))
-            context.progress.tell(error.what_text)
-            continue
-        if given or gone:
-            journal.note(
-                BROUGHT_BACK, change.id, name=name, given=given, gone=gone,
-                place=str(earlier.place),
-            )  # fmt: skip
-            words = N_("{name}: {given} got their old names again, {gone} of before are gone")
-            values = {"name": name, "given": given, "gone": gone}
-            context.progress.tell(Text(words, values))
+        _bring_back(
+            journal, change, context.progress, name, directory, earlier, everything=everything
+        )
+
+
+def _bring_back(
+    journal: Journal,
+    change: Change,
+    progress: Progress,
+    name: str,
+    directory: Directory,
+    earlier: Directory,
+    *,
+    everything: bool,
+) -> None:
+    try:
+        given, gone = directory.bring_back(earlier, everything=everything)
+    except UpdaterError as error:
+        journal.note(NOT_KEPT, change.id, name=name, code=error.code, error=str(error))
+        progress.tell(error.what_text)
+        return
+    if given or gone:
+        journal.note(
+            BROUGHT_BACK, change.id, name=name, given=given, gone=gone, place=str(earlier.place)
+        )
+        words = N_("{name}: {given} got their old names again, {gone} of before are gone")
+        progress.tell(Text(words, {"name": name, "given": given, "gone": gone}))
 
 
 def drop(journal: Journal, change: str) -> None:
-    """Remove the kept trees of a change that was committed, once its days are over."""
-    for directory in _kept(journal, change).values():
-        directory.discard()
+    """Remove the kept trees of a change that was committed, once its days are over.
+
+    One that cannot be removed takes room and nothing else: it bars neither the end of a change nor
+    the databases that go with it. It is told, and tried again by the next collection.
+    """
+    for name, directory in _kept(journal, change).items():
+        try:
+            directory.discard()
+        except UpdaterError as error:
+            logger.warning("the kept %s of %s cannot be removed: %s", name, change, error)
+            journal.note(NOT_DROPPED, change, name=name, code=error.code, error=str(error))
 
 
 def still_kept(journal: Journal, changes: Iterable[str]) -> set[str]:
@@ -207,5 +269,13 @@ def still_kept(journal: Journal, changes: Iterable[str]) -> set[str]:
     return {
         change
         for change in changes
-        if any(directory.there() for directory in _kept(journal, change).values())
+        if any(_is_there(directory) for directory in _kept(journal, change).values())
     }
+
+
+def _is_there(directory: Directory) -> bool:
+    """Whether anything is left; a way that leads elsewhere by now leads to nothing of ours."""
+    try:
+        return directory.there()
+    except (OSError, UpdaterError):
+        return False

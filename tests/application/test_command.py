@@ -28,6 +28,7 @@ from ncen_updater.application.factory import make_application
 from ncen_updater.application.process import TAIL_BYTES, minimal_environment, run
 from ncen_updater.application.systemd import SystemdApplication
 from ncen_updater.config.model import ApplicationSettings, PartSettings
+from ncen_updater.upgrade.lock import change_lock, door_lock
 
 # A daemon in the worst manners: it keeps the standard output that it inherited.
 CONTROL = """\
@@ -418,6 +419,21 @@ def test_a_unit_that_systemd_starts_over_and_over_does_not_run_well(
     assert units.missing(opened=False) == ()
     restarts.write_text("1\n")
     assert units.missing(opened=False) == ("import",)
+    assert units.missing(opened=False) == ("import",)
+
+
+def test_a_unit_that_ended_once_while_officers_work_is_one_bad_look(
+    units: SystemdApplication, tmp_path: Path
+) -> None:
+    """The soak wants several in a row; one end in an hour must not take a release back."""
+    units.start()
+    for name in ("state", "state.import.service", "state.mail.service"):
+        (tmp_path / name).write_text("active\n")
+    assert units.missing(opened=True) == ()
+    restarts = tmp_path / "restarts.import.service"
+    for count, missing in ((1, ("import",)), (1, ()), (2, ("import",)), (3, ("import",)), (3, ())):
+        restarts.write_text(f"{count}\n")
+        assert units.missing(opened=True) == missing
 
 
 @pytest.mark.parametrize(
@@ -447,8 +463,8 @@ def test_parts_that_cannot_be_controlled_are_refused(
 
 
 def test_an_order_waits_for_that_of_an_agent_that_is_gone(site: Site) -> None:
-    directory = os.open(site.root, os.O_RDONLY)
-    fcntl.flock(directory, fcntl.LOCK_EX)
+    theirs = os.open(site.root / "door.order", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(theirs, fcntl.LOCK_EX)
     times = itertools.count()
     application = CommandApplication(
         site.settings(), site.root / "current",
@@ -457,6 +473,20 @@ def test_an_order_waits_for_that_of_an_agent_that_is_gone(site: Site) -> None:
     for act in (application.stop, application.start):
         with pytest.raises(OrderUnderWay):
             act()
-    os.close(directory)
+    os.close(theirs)
     application.start()
     application.stop()
+
+
+def test_a_door_in_the_directory_of_the_state_does_not_bar_orders(site: Site) -> None:
+    """The agent that holds the lock of changes, the directory's too, is the one that orders."""
+    times = itertools.count()
+    application = CommandApplication(
+        site.settings(), site.root / "current",
+        clock=lambda: float(next(times)), wait=lambda seconds: None,
+    )  # fmt: skip
+    with change_lock(site.root / "lock", "upgrade"), door_lock(site.root / "door", "upgrade"):
+        application.start()
+        assert application.running()
+        application.stop()
+    assert not application.running()

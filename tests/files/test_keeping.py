@@ -276,6 +276,17 @@ def test_a_kept_file_that_somebody_removed_is_told(photos: Path) -> None:
     assert directory.missing() == ()
 
 
+def test_the_last_name_of_a_file_is_never_removed(photos: Path) -> None:
+    """Its kept one was taken away by somebody, and the release had moved it."""
+    directory = kept(photos, Method.LINK)
+    (place_of(photos) / "abcdefgh" / "tree" / "8.jpg").unlink()
+    (photos / "8.jpg").rename(photos / "moved.jpg")
+    found = directory.put_back(required=True)
+    assert (found.lost, found.aside) == (("8.jpg",), 1)
+    aside = place_of(photos) / "aside-abcdefgh" / "moved.jpg"
+    assert aside.read_bytes() == bytes([8]) * 9
+
+
 def test_a_damaged_index_is_not_believed(photos: Path) -> None:
     directory = kept(photos, Method.LINK)
     index = place_of(photos) / "abcdefgh" / "index"

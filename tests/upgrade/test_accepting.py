@@ -221,6 +221,24 @@ def test_databases_of_before_the_upgrade_are_taken_by_two_people(
     assert findings(site) == []
 
 
+def test_photographs_get_the_names_that_the_old_release_looks_for(
+    demo: DemoSite, site: Site, backup: Backup
+) -> None:
+    """The newer release had moved them; those that officers added since stay."""
+    old = demo.photos / "old.jpg"
+    old.write_bytes(b"as it was")
+    upgrade(site)
+    old.rename(demo.photos / "moved.jpg")
+    (demo.photos / "added.jpg").write_bytes(b"by an officer")
+    demo.stop_app()
+    backup.restore()
+    assert taken(site, OLD, ONE, OTHER)
+    assert old.read_bytes() == b"as it was"
+    assert (demo.photos / "moved.jpg").exists()
+    assert (demo.photos / "added.jpg").read_bytes() == b"by an officer"
+    assert "files-brought-back" in kinds(site)
+
+
 def test_root_may_be_anybody(demo: DemoSite, site: Site, backup: Backup) -> None:
     upgrade(site)
     demo.stop_app()

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import errno
+from datetime import UTC, datetime
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from pydantic import ValidationError
 
 from ncen_updater.demo.releases import assemble
 from ncen_updater.demo.site import DemoSite, SiteOptions
-from ncen_updater.files.keeping import Directory
+from ncen_updater.files.keeping import Directory, place_of
 from ncen_updater.files.listing import Method
 from ncen_updater.progress import Silent
 from ncen_updater.release.lenient import understood
 from ncen_updater.release.manifest import FileEffect, FilesManifest, Manifest, load_manifest
+from ncen_updater.transfer.below import Below
 from ncen_updater.upgrade.doctor import diagnose
 from ncen_updater.upgrade.journal import Journal
+from ncen_updater.upgrade.model import (
+    Change,
+    ChangeKind,
+    ChangeState,
+    Mode,
+    StepName,
+    StepState,
+)
 from ncen_updater.upgrade.names import JOURNAL
-from ncen_updater.upgrade.overlay import still_kept
+from ncen_updater.upgrade.overlay import drop, end_by_hand, owed, still_kept
 from ncen_updater.upgrade.planning import planned_files
 
 
@@ -120,3 +132,75 @@ def test_doctor_tells_what_lies_aside_and_what_was_written(tmp_path: Path) -> No
 def test_changes_of_an_agent_that_kept_no_files_have_none(tmp_path: Path) -> None:
     with Journal.create(tmp_path / JOURNAL) as journal:
         assert still_kept(journal, {"abcdefgh"}) == set()
+
+
+CHANGE = Change(
+    id="abcdefgh", kind=ChangeKind.UPGRADE, mode=Mode.MIGRATE, state=ChangeState.RUNNING,
+    product="ncen", from_version="3.2.4", to_version="3.3.0", strategy="copy", generation=1,
+    created_at=datetime(2026, 1, 1, tzinfo=UTC),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("way", ["link", "somebody else's"])
+def test_kept_files_that_cannot_be_reached_any_more_bar_no_collection(
+    tmp_path: Path, way: str
+) -> None:
+    """Their disk was replaced by a link since, or somebody took the place for their own."""
+    photos = tmp_path / "srv" / "photos"
+    photos.mkdir(parents=True)
+    (photos / "a.jpg").write_bytes(b"as it was")
+    Directory(photos, CHANGE.id, Method.LINK).prepare()
+    fact = {"name": "photographs", "directory": str(photos), "method": "link"}
+    with Journal.create(tmp_path / JOURNAL) as journal:
+        journal.begin(CHANGE, {"files": [fact]})
+        assert still_kept(journal, {CHANGE.id}) == {CHANGE.id}
+        if way == "link":
+            (tmp_path / "srv").rename(tmp_path / "other")
+            (tmp_path / "srv").symlink_to(tmp_path / "other")
+        else:
+            place_of(photos).chmod(0o755)
+        assert still_kept(journal, {CHANGE.id}) == set()
+        drop(journal, CHANGE.id)
+    assert place_of(photos).is_dir()
+
+
+def test_kept_files_that_cannot_be_removed_are_told_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    Directory(photos, CHANGE.id, Method.LINK).prepare()
+    fact = {"name": "photographs", "directory": str(photos), "method": "link"}
+    refused = OSError(errno.EROFS, "Read-only file system")
+    with Journal.create(tmp_path / JOURNAL) as journal:
+        journal.begin(CHANGE, {"files": [fact]})
+        with monkeypatch.context() as patched:
+            patched.setattr(Below, "remove_tree", Mock(side_effect=refused))
+            drop(journal, CHANGE.id)
+        told = [event.data for event in journal.events() if event.kind == "files-not-dropped"]
+        assert [item["code"] for item in told] == ["NU-4301"]
+        assert still_kept(journal, {CHANGE.id}) == {CHANGE.id}
+        drop(journal, CHANGE.id)
+        assert still_kept(journal, {CHANGE.id}) == set()
+
+
+@pytest.mark.parametrize("back", [True, False])
+def test_a_change_that_people_end_by_hand_leaves_no_file_astray(tmp_path: Path, back: bool) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "a.jpg").write_bytes(b"as it was")
+    directory = Directory(photos, CHANGE.id, Method.LINK)
+    directory.prepare()
+    directory.keep()
+    fact = {"name": "photographs", "directory": str(photos), "method": "link"}
+    with Journal.create(tmp_path / JOURNAL) as journal:
+        journal.begin(CHANGE, {"files": [fact]})
+        assert not owed(journal, journal.change(CHANGE.id))
+        journal.step(CHANGE.id, StepName.START, StepState.INTENDED)
+        change = journal.change(CHANGE.id)
+        assert owed(journal, change)
+        (photos / "a.jpg").rename(photos / "moved.jpg")
+        for _ in range(2):  # again after a crash
+            end_by_hand(journal, change, Silent(), back=back)
+        assert [path.name for path in photos.iterdir()] == ["a.jpg" if back else "moved.jpg"]
+        assert still_kept(journal, {CHANGE.id}) == set()

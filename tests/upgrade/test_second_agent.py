@@ -13,6 +13,7 @@ from ncen_updater.application.door import DoorNote
 from ncen_updater.demo.site import DemoSite
 from ncen_updater.progress import Silent
 from ncen_updater.upgrade.context import Site
+from ncen_updater.upgrade.doctor import diagnose
 from ncen_updater.upgrade.errors import Busy, ChangeFailed, GuardBlocks
 from ncen_updater.upgrade.lock import change_lock, door_lock
 from ncen_updater.upgrade.model import Phase, StepName
@@ -66,13 +67,14 @@ def test_the_second_does_not_begin_while_the_first_is_torn(
     assert not site.application.door_closed()
 
 
-def test_a_door_that_an_unknown_change_closed_blocks(site: Site) -> None:
+def test_a_door_that_an_unknown_change_closed_blocks(demo: DemoSite, site: Site) -> None:
     door = site.config.application.door_file
     door.write_text('{"change": "zzzzzzzz", "since": "2026-01-01"}\n')
     assert site.application.closed_by() == "zzzzzzzz"
     with pytest.raises(GuardBlocks) as blocked:
         Operations(site, Silent()).upgrade(NEW)
     assert "NU-6336" in str(blocked.value)
+    assert "NU-6336" in {finding.code for finding in diagnose(demo.config_path, Silent())}
     door.write_text(f'{{"reason": "{DoorNote().reason}"}}\n')  # people closed this one
     assert site.application.closed_by() == ""
     Operations(site, Silent()).upgrade(NEW)

@@ -14,6 +14,7 @@ import pytest
 from ncen_updater.demo.databases import SqlitePlace
 from ncen_updater.demo.site import DemoSite, SiteOptions, digests, version_of
 from ncen_updater.progress import Silent
+from ncen_updater.upgrade.aside import drop_kept
 from ncen_updater.upgrade.doctor import diagnose
 from ncen_updater.upgrade.errors import ChangeFailed
 from ncen_updater.upgrade.journal import Journal
@@ -126,6 +127,12 @@ def test_what_was_entered_in_the_new_files_is_kept_and_told(demo: DemoSite) -> N
     assert "NU-4251" in {finding.code for finding in diagnose(demo.config_path, Silent())}
     Operations(site_in_process(demo), Silent()).upgrade()
     assert site.engine.set_aside() == (kept,)
+    # A drop that was torn has taken its name away, and goes on when it is asked for again.
+    place = Path(str(kept.figures["path"]))
+    place.rename(place.with_name(f"gone_{place.name}.partial"))
+    with Journal.open(demo.state / JOURNAL) as journal:
+        assert drop_kept(site, journal, str(kept.figures["change"]), Silent()) == ()
+    assert list(sets(demo).glob("*written*")) == []
 
 
 def test_going_back_without_a_strange_row_keeps_nothing(demo: DemoSite) -> None:

@@ -56,7 +56,7 @@ def accept_restore(context: click.Context, version: str, yes: bool, dry_run: boo
             found = accepting.find(site, journal, release, progress)
             people = accepting.agree(journal, found, person())
             if people:
-                accepting.accept(site, journal, found, people)
+                accepting.accept(site, journal, found, people, progress=progress)
     if not people:
         words = N_("Written down. {count} more person has to say the same with this command.")
         session.show(Text(words, {"count": people.missing}))

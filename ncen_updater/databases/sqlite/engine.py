@@ -272,7 +272,8 @@ class SqliteEngine(SqliteFacts):
         found = {}
         for name in self._layout.present(path):
             with self._reading(self._layout.file(path, name), name) as database:
-                rows = inspect.newer_rows(database, note.newest.get(name, {}))
+                newest, counts = note.newest.get(name, {}), note.counts.get(name)
+                rows = inspect.newer_rows(database, newest, counts)
             found.update({f"{name}.{table}": count for table, count in rows.items()})
         return found
 
@@ -374,13 +375,16 @@ class SqliteEngine(SqliteFacts):
                 raise CutOverFailed(detail=f"{name} says {inside}, not {fresh}")
 
     def _note_after(self, change: ChangeRef, target: Path) -> None:
-        newest = {}
+        newest, counts = {}, {}
         for name in self.names:
             with self._reading(self._layout.file(target, name), name) as database:
                 newest[name] = inspect.newest_rows(database)
+                counts[name] = inspect.row_counts(database)
         note = self._noted(change)
         after = look_when_quiet(self._layout, target)
-        self._notes.write(change.id, dataclasses.replace(note, after=after, newest=newest))
+        self._notes.write(
+            change.id, dataclasses.replace(note, after=after, newest=newest, counts=counts)
+        )
 
     def _noted(self, change: ChangeRef) -> Note:
         note = self._notes.read(change.id)
@@ -525,8 +529,7 @@ class SqliteEngine(SqliteFacts):
         # Where nobody can say which set is live, it might be the one that is to be removed.
         self._check_touched(change_id, self._layout.live_set())
         kept = self._layout.previous_set(change_id)
-        note = self._notes.read(change_id)
-        if kept is not None and self._written_after_all(note, kept):
+        if kept is not None and self._written_after_all(change_id, kept):
             self._layout.keep_for_good(kept, change_id)
         elif kept is not None:
             self._layout.remove_set(kept)
@@ -542,7 +545,11 @@ class SqliteEngine(SqliteFacts):
         for torn in self._layout.sets.glob(f"gone_{WRITTEN}{change_id}*"):
             self._layout.remove_set(torn)
 
-    def _written_after_all(self, note: Note | None, kept: Path) -> bool:
+    def _written_after_all(self, change_id: str, kept: Path) -> bool:
+        try:
+            note = self._notes.read(change_id)
+        except NoteUnreadable:
+            return True  # nobody can say whether somebody wrote to it
         if note is None or note.before.place != kept.name:
             return False
         return bool(differing(note.before, look(self._layout, kept), frozen=True))

@@ -16,6 +16,7 @@ __all__ = [
     "newer_rows",
     "newest_rows",
     "quoted",
+    "row_counts",
     "table_digests",
     "tables",
 ]
@@ -223,18 +224,34 @@ def newest_rows(database: sqlite3.Connection) -> dict[str, int]:
     return found
 
 
-def newer_rows(database: sqlite3.Connection, then: Mapping[str, int]) -> dict[str, int]:
-    """Count rows that came after :func:`newest_rows`, by table; changed ones are not seen."""
+def row_counts(database: sqlite3.Connection) -> dict[str, int]:
+    """Number of rows of each user table: for rows whose id does not count on, but was given."""
+    return {table: _number(database, table) for table in tables(database)}
+
+
+def newer_rows(
+    database: sqlite3.Connection, then: Mapping[str, int], counts: Mapping[str, int] | None = None
+) -> dict[str, int]:
+    """Count rows that came since, by table, at the least; changed ones are not seen.
+
+    Args:
+        database: The database.
+        then: What :func:`newest_rows` said.
+        counts: What :func:`row_counts` said; empty of a note that has none.
+    """
     found: dict[str, int] = {}
     for table, now in newest_rows(database).items():
         newest = then.get(table, 0)
-        if now <= newest:
-            continue
-        where = f" WHERE _rowid_ > {newest}"
-        try:
-            found[table] = _number(database, table, where)
-        except sqlite3.OperationalError:
-            found[table] = now - newest
+        number = 0
+        if now > newest:
+            try:
+                number = _number(database, table, f" WHERE _rowid_ > {newest}")
+            except sqlite3.OperationalError:
+                number = now - newest
+        if counts:
+            number = max(number, _number(database, table) - counts.get(table, 0))
+        if number > 0:
+            found[table] = number
     return found
 
 

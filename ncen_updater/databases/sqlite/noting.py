@@ -75,12 +75,14 @@ class Note:
         copied: SHA-256 of each copied file whose original had a journal, once that was finished.
         after: What became live, as it was at the cut-over.
         newest: By database and table, the newest row that ``after`` had.
+        counts: Likewise, how many it had.
     """
 
     before: SetSeen
     copied: Mapping[str, str] = field(default_factory=dict)
     after: SetSeen | None = None
     newest: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 def look(layout: Layout, set_path: Path) -> SetSeen:
@@ -187,14 +189,17 @@ class Notes:
         try:
             before = _set_from(data["before"])
             after = _set_from(data["after"]) if data.get("after") else None
-            newest = {
-                str(name): {str(table): int(row) for table, row in tables.items()}
-                for name, tables in data.get("newest", {}).items()
-            }
+            newest, counts = (
+                {
+                    str(name): {str(table): int(row) for table, row in tables.items()}
+                    for name, tables in data.get(what, {}).items()
+                }
+                for what in ("newest", "counts")
+            )
             copied = {str(name): str(digest) for name, digest in data.get("copied", {}).items()}
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise NoteUnreadable(database=path, detail=repr(error)) from error
-        return Note(before, copied, after, newest)
+        return Note(before, copied, after, newest, counts)
 
     def write(self, change: str, note: Note) -> None:
         """Keep a note, flushed to the disk."""

@@ -483,6 +483,18 @@ def test_what_was_written_to_the_old_files_later_is_kept(
     assert sorted(path.name for path in (site / "sets").iterdir()) == [f"next_{second.id}"]
 
 
+def test_a_damaged_note_bars_no_collection(site: Path, target: MigrationSet) -> None:
+    """Whether somebody wrote to the old files cannot be said then, so they are kept."""
+    engine = build(site)
+    upgrade(engine, COPY, target)
+    engine.record_commit(COPY)
+    (site / "notes" / f"{COPY.id}.json").write_text("{")
+    engine.drop_previous(COPY.id)
+    kept = site / "sets" / f"written_{COPY.id}"
+    assert told(engine) == [(COPY.id, str(kept), "-")]
+    assert not (site / "notes" / f"{COPY.id}.json").exists()
+
+
 def told(engine: SqliteEngine) -> list[tuple[object, ...]]:
     """Change, place and rows of what was kept."""
     names = ("change", "path", "rows")
@@ -508,6 +520,20 @@ def test_going_back_keeps_what_was_entered_in_the_new_ones(
     assert engine.leftovers() == ()
     go_back(engine, change)
     upgrade(engine, reference("copy", "bcdefgha"), target)
+
+
+def test_a_row_whose_number_was_given_is_kept_too(site: Path, target: MigrationSet) -> None:
+    """It does not count on: the newest row is the one of before."""
+    engine = build(site)
+    before = contents(site)
+    upgrade(engine, COPY, target)
+    with sqlite3.connect(site / "live" / "cases.sqlite", isolation_level=None) as database:
+        database.execute("INSERT INTO item (id, note) VALUES (-5, 'by its own number')")
+    database.close()
+    go_back(engine, COPY)
+    assert contents(site) == before
+    kept = site / "sets" / f"written_{COPY.id}"
+    assert told(engine) == [(COPY.id, str(kept), "cases.item 1")]
 
 
 @pytest.mark.parametrize("change", [COPY, IN_PLACE], ids=["copy", "in-place"])

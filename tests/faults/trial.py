@@ -192,7 +192,7 @@ class Trial:
         if version not in self._pictures:
             return
         found, expected = pictures(self.demo.photos), self._pictures[version]
-        if committed and version != self._began:  # directories are as old as the change
+        if len(committed) > (self._began == NEW):  # directories are as old as that change
             found, expected = (
                 {
                     path: item if item[0] == "f" else (*item[:2], 0, b"")

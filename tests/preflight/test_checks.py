@@ -100,6 +100,7 @@ class World:
         self.application: Any = create_autospec(Application, instance=True)
         self.application.running.return_value = True
         self.application.missing.return_value = ()
+        self.application.closed_by.return_value = ""
         self.application.health.return_value = Health((ProbeResult("health"),))
         self.tree = tree
         self.context = Context(

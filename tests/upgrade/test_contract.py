@@ -25,8 +25,9 @@ from ncen_updater.progress import Silent
 from ncen_updater.upgrade.errors import RecordsWouldBeLost
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.model import Change, ChangeState, Mode
-from ncen_updater.upgrade.operations import JOURNAL, Operations
+from ncen_updater.upgrade.operations import JOURNAL, Operations, new_change_id
 from ncen_updater.upgrade.planning import Plan, make_plan
+from ncen_updater.upgrade.rehearsing import Rehearser
 from ncen_updater.upgrade.verifying import verify_site
 from tests.support.sites import TrialFeed, connect, serve, site_in_process
 
@@ -92,13 +93,9 @@ def site(
         place = PostgresPlace(str(running.host), prefix=prefix, programs=running.binaries.directory)
     options = SiteOptions(
         feed_urls=(releases[1],), cases=20, icomm=False, soak_s=0.2, soak_interval_s=0.1,
-        strategy=combination.strategy,
+        strategy=combination.strategy, way_back=combination.way_back,
     )  # fmt: skip
     with DemoSite(tmp_path / "site", place, options) as demo:
-        if combination.way_back == "dump":
-            chosen = f'way_back = "dump"\ndump_directory = "{tmp_path / "dumps"}"'
-            text = demo.config_path.read_text("utf-8")
-            demo.config_path.write_text(text.replace("[databases]", f"[databases]\n{chosen}"))
         connect(demo, releases[0])
         demo.start_app()
         yield demo
@@ -118,6 +115,17 @@ def plan(demo: DemoSite, target: str) -> Plan:
 def newest_change(demo: DemoSite) -> Change:
     with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
         return journal.changes()[0]
+
+
+def upgrade(demo: DemoSite, combination: Combination, target: str) -> None:
+    """Upgrade; where a dump is the way back, after the rehearsal that has to prove it."""
+    site = site_in_process(demo)
+    if combination.way_back == "dump":
+        with Operations(site, Silent()).between_changes("rehearse") as journal:
+            path = Operations(site, Silent()).known_path(journal, Version(target))
+            assert isinstance(path, UpgradePath)
+            Rehearser(site, journal, Silent(), new_change_id).run(path)
+    Operations(site, Silent()).upgrade(Version(target))
 
 
 def enter(demo: DemoSite) -> None:
@@ -149,7 +157,7 @@ def test_up_and_down(
 ) -> None:
     before = digests(site)
     promised = plan(site, NEW).hops[-1].keeps_records
-    operations(site).upgrade(Version(NEW))
+    upgrade(site, combination, NEW)
     expect_whole(site, NEW)
     assert rows_of.setdefault((combination.engine, NEW), digests(site)) == digests(site)
     enter(site)
@@ -162,7 +170,7 @@ def test_up_and_down(
     # What a way down parks, and what was entered, comes on top of every row of before.
     after = digests(site)
     assert {key for key in before if after.get(key) != before[key]} == {"suspects.persons"}
-    operations(site).upgrade(Version(NEW))  # and once more, from what going back left
+    upgrade(site, combination, NEW)  # and once more, from what going back left
     expect_whole(site, NEW)
 
 
@@ -171,7 +179,7 @@ def test_restore(
 ) -> None:
     before = digests(site)
     promised = plan(site, ONE_WAY).hops[-1].keeps_records
-    operations(site).upgrade(Version(ONE_WAY))
+    upgrade(site, combination, ONE_WAY)
     expect_whole(site, ONE_WAY)
     assert rows_of.setdefault((combination.engine, ONE_WAY), digests(site)) == digests(site)
     enter(site)
@@ -185,5 +193,5 @@ def test_restore(
     expect_whole(site, OLD)
     assert newest_change(site).mode is way.mode
     assert digests(site) == before
-    operations(site).upgrade(Version(NEW))
+    upgrade(site, combination, NEW)
     expect_whole(site, NEW)

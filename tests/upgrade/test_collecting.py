@@ -55,7 +55,11 @@ def killed_after_one(*arguments):
     drop_one(*arguments)
     os.kill(os.getpid(), 9)
 
-def killed_after_one_file(place):
+rmtree = shutil.rmtree
+
+def killed_after_one_file(place, dir_fd=None):
+    if dir_fd is not None:
+        return rmtree(place, dir_fd=dir_fd)  # kept files go first; this is about databases
     next(place.glob("*.sqlite")).unlink()
     os.kill(os.getpid(), 9)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from packaging.version import Version
@@ -40,7 +40,7 @@ from ncen_updater.upgrade.recovery import Action, decide
 from ncen_updater.upgrade.situation import NO_CHANGE, RESTORED, fingerprints_of, known, look
 from ncen_updater.upgrade.ways import last_upgrade
 
-__all__ = ["PEOPLE", "Restored", "accept", "agree", "find"]
+__all__ = ["PEOPLE", "Restored", "accept", "agree", "find", "whose"]
 
 #: So many people have to say it, whatever the site wants for an upgrade.
 PEOPLE = 2
@@ -129,22 +129,41 @@ def _look_at_databases(
         for step in steps:
             left.setdefault(step.database, step.id)
     fingerprints = {name: engine.fingerprint(Role.LIVE, name, nothing) for name in engine.names}
-    kept = fingerprints_of(journal, release)
+    if migrations.command is None and not left:
+        return fingerprints, ()
+    known = {version: fingerprints_of(journal, version) for version in site.slots.versions()}
     unproved: list[str] = []
     for name, fingerprint in fingerprints.items():
         if migrations.command is None and name not in left:
             continue
-        if name in kept and kept[name] == fingerprint:
-            continue
-        if name in left:
-            words = N_("migration {migration} belongs to it and is not applied")
-            reason = Text(words, {"migration": left[name]})
+        had = {version for version, kept in known.items() if kept.get(name) == fingerprint}
+        reason = whose(release, had, left.get(name))
+        if isinstance(reason, Text):
             raise RestoredIsOther(database=name, version=release, reason=reason)
-        if name in kept:
-            reason = Text(N_("its schema is another one than this release had here"))
-            raise RestoredIsOther(database=name, version=release, reason=reason)
-        unproved.append(name)
+        if not reason:
+            unproved.append(name)
     return fingerprints, tuple(unproved)
+
+
+def whose(release: Version, had: Collection[Version], left: str | None) -> bool | Text:
+    """Say whether a database is one of a release: yes, no with the reason, or not to be seen; pure.
+
+    A schema that no release is known to have had here may be this one's all the same: a server may
+    word it anew when a backup is restored, and an application may change it while it runs.
+
+    Args:
+        release: Which.
+        had: Releases whose databases had this very schema here.
+        left: A migration of the release that is not applied; None where it has a program instead.
+    """
+    if release in had:
+        return True
+    if left is not None:
+        words = N_("migration {migration} belongs to it and is not applied")
+        return Text(words, {"migration": left})
+    if had:
+        return Text(N_("its schema is that of release {other}"), {"other": max(had)})
+    return False
 
 
 def agree(journal: Journal, found: Restored, person: Person) -> ApprovalCount:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from ncen_updater import durable
 from ncen_updater.upgrade.errors import Busy, LockUnusable
 
 __all__ = ["change_lock", "door_lock", "lock_holder"]
+
+logger = logging.getLogger(__name__)
 
 #: Whoever looks whether it is taken holds it for an instant (:func:`lock_holder`).
 LOOKS, LOOK_S = 4, 0.02
@@ -27,14 +30,19 @@ def door_lock(door_file: Path, what: str) -> Iterator[None]:
     Two agents with a state directory each may look after one application by mistake; what they have
     in common is its door. Where the directory of the door is not there no change begins at all.
 
+    A file that cannot be made, on a full disk, must not keep a resume from letting officers in: the
+    lock of the state directory is held, and this one is for a mistake.
+
     Raises:
         Busy: If another agent holds it.
-        LockUnusable: If its directory takes no lock.
     """
-    if not door_file.parent.is_dir():
-        yield
-        return
-    with change_lock(door_file.with_name(f"{door_file.name}.lock"), what, whole=False):
+    with contextlib.ExitStack() as stack:
+        if door_file.parent.is_dir():
+            path = door_file.with_name(f"{door_file.name}.lock")
+            try:
+                stack.enter_context(change_lock(path, what, whole=False))
+            except LockUnusable as error:
+                logger.warning("the lock beside the door was not taken: %s", error)
         yield
 
 

@@ -247,6 +247,23 @@ def test_root_may_be_anybody(demo: DemoSite, site: Site, backup: Backup) -> None
         taken(site, OLD, ROOT)
 
 
+@pytest.mark.parametrize(
+    ("had", "left", "said"),
+    [
+        ({OLD}, None, "yes"),
+        ({OLD, NEW}, None, "yes"),
+        ({OLD}, "0001", "yes"),  # a backup of before there was a ledger
+        ({NEW}, None, "its schema is that of release 3.3.0"),
+        (set(), None, "not to be seen"),
+        (set(), "0002", "migration 0002 belongs to it and is not applied"),
+    ],
+)
+def test_whose_a_database_is(had: set[Version], left: str | None, said: str) -> None:
+    found = accepting.whose(OLD, had, left)
+    words = ("yes" if found else "not to be seen") if isinstance(found, bool) else str(found)
+    assert words == said
+
+
 def test_what_it_refuses(demo: DemoSite, site: Site, backup: Backup) -> None:
     upgrade(site)
     with pytest.raises(ReleaseNotHere):

@@ -86,3 +86,10 @@ def test_the_lock_beside_the_door_takes_no_directory(tmp_path: Path) -> None:
         assert (tmp_path / "door.lock").exists()
     with door_lock(tmp_path / "nowhere" / "door", "door"):
         assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_lock_that_cannot_be_made_keeps_nobody_out(tmp_path: Path) -> None:
+    """On a full disk a resume has to be possible: a directory in its place stands for that."""
+    (tmp_path / "door.lock").mkdir()
+    with door_lock(tmp_path / "door", "resume"):
+        pass

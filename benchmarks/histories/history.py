@@ -218,8 +218,8 @@ class History:
             # What did not strike, and who did nothing, excuse nothing.
             fault=plan.fault.kind if plan.fault and run.struck.startswith("struck") else "",
             stranger=plan.stranger,
-            may_block=kind.before,
-            excuses=kind.excuses and stranger.acted,
+            may_block=kind.before or kind.comes,
+            excuses=kind.holds or (kind.excuses and stranger.acted),
             names=stranger.names,
             output=run.output,
             resumes=resumes,

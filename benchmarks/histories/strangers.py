@@ -56,6 +56,8 @@ class Kind:
         engine: Where there is such a one.
         before: Has been there before the operation began, so that it may be refused by name.
         excuses: Does what must or may make a change go back.
+        holds: Makes it go back by being there.
+        comes: Is there at moments, so that it may be refused by name as well.
         instants: Which instants it acts at: ``stop`` between fence and cut-over, ``new`` between
             cut-over and commit, ``whole`` at any, or none.
         weight: How often.
@@ -64,13 +66,15 @@ class Kind:
     engine: str
     before: bool = False
     excuses: bool = False
+    holds: bool = False
+    comes: bool = False
     instants: str = ""
     weight: float = 1.0
 
 
 KINDS = {
     "": Kind("both", weight=9),
-    "importer short": Kind("postgresql", weight=2),
+    "importer short": Kind("postgresql", comes=True, weight=2),
     "importer idle": Kind("postgresql", before=True, weight=2),
     "importer idle, writes": Kind("postgresql", before=True, instants="whole", weight=2),
     "importer in a transaction": Kind("postgresql", before=True),
@@ -86,8 +90,8 @@ KINDS = {
     "program short": Kind("sqlite", excuses=True, weight=2),
     # Whose a process is that has a file open cannot be told while the application runs, so these
     # are found when it stands still, and the change goes back.
-    "program idle": Kind("sqlite", before=True, excuses=True, weight=2),
-    "program idle, writes": Kind("sqlite", before=True, excuses=True, instants="whole", weight=2),
+    "program idle": Kind("sqlite", before=True, holds=True, weight=2),
+    "program idle, writes": Kind("sqlite", before=True, holds=True, instants="whole", weight=2),
     "program unseen": Kind("sqlite", before=True, weight=1),
     "program unseen, writes": Kind("sqlite", before=True, excuses=True, instants="stop", weight=3),
     "DBA opens files, writes": Kind("sqlite", excuses=True, instants="stop", weight=3),

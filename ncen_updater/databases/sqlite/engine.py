@@ -300,7 +300,11 @@ class SqliteEngine(SqliteFacts):
         """Bring every candidate to the target's schema; the live set in the in-place strategy."""
         paths = self._to_be_written(change)
         environment = self._migrator_environment
-        return migrate_files(paths, change, target, origin, environment, progress)
+        wrote = migrate_files(paths, change, target, origin, environment, progress)
+        if change.in_place:
+            # From here on nobody writes to the originals until they are cut over.
+            self._note_after(change, self._layout.live_set())
+        return wrote
 
     def mark(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.mark`."""
@@ -347,7 +351,7 @@ class SqliteEngine(SqliteFacts):
                 raise CutOverFailed(detail="the databases are not fenced")
             self._check_complete(target, fresh)
             if in_place:
-                self._note_after(change, live)
+                self._require_as_migrated(change, live)
                 layout.write_marker(live, fresh)
             else:
                 # All that can fail comes first: afterwards the old ones are only made read-only.
@@ -385,6 +389,20 @@ class SqliteEngine(SqliteFacts):
         self._notes.write(
             change.id, dataclasses.replace(note, after=after, newest=newest, counts=counts)
         )
+
+    def _require_as_migrated(self, change: ChangeRef, live: Path) -> None:
+        """Raise if originals that were migrated in place were written since; what was is kept then.
+
+        Raises:
+            FilesWritten: With their names.
+        """
+        after = self._noted(change).after
+        if after is None:  # migrated by an agent that took no note
+            self._note_after(change, live)
+            return
+        found = differing(after, look(self._layout, live))
+        if found:
+            raise FilesWritten(database=live.name, files=", ".join(found))
 
     def _noted(self, change: ChangeRef) -> Note:
         note = self._notes.read(change.id)

@@ -415,6 +415,23 @@ def test_nothing_is_migrated_in_place_that_was_written_since_the_copy(
     assert notes_of(site / "live" / "cases.sqlite")[-1] == "by hand"
 
 
+def test_what_was_entered_in_place_after_the_migrations_is_noticed_and_kept(
+    site: Path, target: MigrationSet
+) -> None:
+    """Seen: it went with the migrated originals, without a word, where the change went back."""
+    engine = build(site)
+    before = contents(site)
+    until_migrated(engine, IN_PLACE, target)
+    enter(site / "sets" / "base" / "cases.sqlite", "by hand")
+    with pytest.raises(FilesWritten, match=r"cases.sqlite of base"):
+        engine.cut_over(IN_PLACE)
+    go_back(engine, IN_PLACE)
+    assert contents(site) == before
+    kept = site / "sets" / f"written_{IN_PLACE.id}"
+    assert notes_of(kept / "cases.sqlite")[-1] == "by hand"
+    assert told(engine) == [(IN_PLACE.id, str(kept), "cases.item 1")]
+
+
 def test_what_was_not_noted_is_not_cut_over(site: Path, target: MigrationSet) -> None:
     engine = build(site)
     before = contents(site)

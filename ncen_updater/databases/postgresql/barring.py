@@ -28,7 +28,7 @@ from ncen_updater.databases.postgresql.attributes import Grant, carry_over, read
 from ncen_updater.databases.postgresql.connection import Connection, rows, run
 from ncen_updater.databases.postgresql.quoting import identifier
 
-__all__ = ["admit_only", "bar", "take_grants", "unbar"]
+__all__ = ["admit_only", "bar", "barred_by", "take_grants", "unbar"]
 
 _TABLE = (
     "CREATE TABLE IF NOT EXISTS public.barred ("
@@ -93,6 +93,14 @@ def _take_connect(
         run(connection, f"REVOKE CONNECT ON DATABASE {name} FROM {whom} CASCADE")
     for role in sorted(admitted):
         run(connection, f"GRANT CONNECT ON DATABASE {name} TO {identifier(role)}")
+
+
+def barred_by(connection: Connection, change: ChangeRef) -> tuple[str, ...]:
+    """Return the databases of which a change has taken the rights to connect."""
+    if rows(connection, "SELECT to_regclass('public.barred') IS NULL")[0][0]:
+        return ()
+    found = rows(connection, "SELECT database FROM public.barred WHERE change = %s", [change.id])
+    return tuple(database for (database,) in found)
 
 
 def take_grants(connection: Connection, database: str) -> tuple[Grant, ...] | None:

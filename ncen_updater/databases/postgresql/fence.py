@@ -10,7 +10,7 @@ import psycopg
 
 from ncen_updater.databases.base import ChangeRef
 from ncen_updater.databases.errors import FencedByOther, FenceFailed
-from ncen_updater.databases.postgresql.barring import bar, unbar
+from ncen_updater.databases.postgresql.barring import bar, barred_by, unbar
 from ncen_updater.databases.postgresql.catalogue import read_databases
 from ncen_updater.databases.postgresql.connection import (
     Connection,
@@ -19,7 +19,13 @@ from ncen_updater.databases.postgresql.connection import (
     run,
     translated,
 )
-from ncen_updater.databases.postgresql.control import Control, Fence, read_fences
+from ncen_updater.databases.postgresql.control import (
+    Control,
+    Event,
+    Fence,
+    read_fences,
+    read_record,
+)
 from ncen_updater.databases.postgresql.errors import PreparedTransactions, SetIncomplete
 from ncen_updater.databases.postgresql.naming import in_place
 from ncen_updater.databases.postgresql.quoting import identifier
@@ -216,9 +222,13 @@ class Fencing:
         ):
             self._require_ours(connection, change)
             existing = read_databases(connection)
-            unbar(connection, [name for name in self._databases if name in existing])
+            # With a fence alone: what a cut-over has barred waits for its commit.
+            record = read_record(connection, change.id, (Event.OVER, Event.BACK))
+            over = record is not None and record.event is Event.OVER
+            barred = barred_by(connection, change) if in_place(change) and not over else ()
             for database, fence in sorted(read_fences(connection).items()):
                 if database in self._databases and database in existing:
+                    unbar(connection, [database] if database in barred else [])
                     run(connection, restore_statement(database, fence))
                     run(connection, "DELETE FROM public.fences WHERE database = %s", [database])
             forget(connection, self._databases)

@@ -368,6 +368,8 @@ class History:
         """Resume, as a person does, until nothing is open; the resumes are struck too."""
         outputs: list[str] = []
         again = list(plan.again)
+        # What a rehearsal that was torn has left waits for the next resume, which has to remove it.
+        waits = plan.fault is not None and plan.operation.startswith("rehearse") and run.code != 0
         for number in range(MOST_RESUMES + len(plan.again)):
             if number or not (plan.fault and "back later" in plan.fault.kind and plan.stays):
                 self.stage.put_right()
@@ -375,7 +377,7 @@ class History:
             if number == 1:
                 stranger.go()
             rest = self._at_rest()
-            if rest and (number or run.code is not None):
+            if rest and (number or (run.code is not None and not waits)):
                 return number, True, outputs
             fault = again.pop(0) if again else None
             resumed = self._run(self.stage.nursery, ["resume"], fault=fault)

@@ -149,7 +149,7 @@ class Fencing:
                     [database, change.id, row.allow, row.limit],
                 )
                 run(connection, f"ALTER DATABASE {identifier(database)} ALLOW_CONNECTIONS false")
-            if in_place(change):
+            if in_place(change) and not self._is_over(connection, change):
                 # The originals themselves are entered from here on, to be dumped or asked: for each
                 # such moment the server would let in whoever may connect.
                 bar(connection, change, self._databases)
@@ -211,6 +211,12 @@ class Fencing:
                 detail=", ".join(gid for gid, _database in prepared),
             )
 
+    @staticmethod
+    def _is_over(connection: Connection, change: ChangeRef) -> bool:
+        """Whether a cut-over stands: who may connect is no longer a matter of the fence."""
+        record = read_record(connection, change.id, (Event.OVER, Event.BACK))
+        return record is not None and record.event is Event.OVER
+
     def unfence(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.unfence`."""
         with self._server.facts() as connection:
@@ -222,10 +228,8 @@ class Fencing:
         ):
             self._require_ours(connection, change)
             existing = read_databases(connection)
-            # With a fence alone: what a cut-over has barred waits for its commit.
-            record = read_record(connection, change.id, (Event.OVER, Event.BACK))
-            over = record is not None and record.event is Event.OVER
-            barred = barred_by(connection, change) if in_place(change) and not over else ()
+            with_fence = in_place(change) and not self._is_over(connection, change)
+            barred = barred_by(connection, change) if with_fence else ()
             for database, fence in sorted(read_fences(connection).items()):
                 if database in self._databases and database in existing:
                     unbar(connection, [database] if database in barred else [])

@@ -334,6 +334,23 @@ def test_in_place_over(any_site: Site) -> None:
     assert site.snapshot() == before
 
 
+def test_in_place_a_way_back_that_is_refused_takes_no_rights(any_site: Site) -> None:
+    """Rights to connect go with the fence until the cut-over, and not again after the commit."""
+    site, engine = any_site, any_site.engine()
+    engine.fence(IN_PLACE)
+    engine.copy(IN_PLACE, engine.plan_copy(IN_PLACE), Silent())
+    engine._swap.touch(IN_PLACE)
+    engine.cut_over(IN_PLACE)
+    engine.record_commit(IN_PLACE)
+    engine.unfence(IN_PLACE)
+    site.sql("t_seizure", "INSERT INTO cases VALUES (501, 'an officer', NULL)")
+    before = site.snapshot()
+    with pytest.raises(OfficersWereIn):
+        engine.cut_back(IN_PLACE)
+    engine.unfence(IN_PLACE)
+    assert site.snapshot() == before
+
+
 def barred(seen: Seen, agent: str) -> Seen:
     """The same between cut-over and commit: nobody but the application and the agent connects."""
     attributes, limit, allow, comment, digests = seen

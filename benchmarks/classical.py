@@ -12,8 +12,8 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from ncen_updater.demo.databases import PostgresPlace
-from ncen_updater.demo.embedded_postgres import PostgresBinaries
+from demo.databases import PostgresPlace
+from demo.embedded_postgres import PostgresBinaries
 
 __all__ = ["Classical"]
 

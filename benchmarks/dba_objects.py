@@ -21,18 +21,18 @@ import psycopg
 from packaging.version import Version
 
 from benchmarks.report import finish, say
-from ncen_updater.demo.databases import PostgresPlace
-from ncen_updater.demo.embedded_postgres import EmbeddedPostgres, PostgresBinaries
-from ncen_updater.demo.evidence import database_digests
-from ncen_updater.demo.site import DemoSite, SiteOptions, version_of
-from ncen_updater.errors import UpdaterError
-from ncen_updater.feed.path import UpgradePath
-from ncen_updater.progress import Silent
-from ncen_updater.upgrade.journal import Journal
-from ncen_updater.upgrade.model import StepName
-from ncen_updater.upgrade.names import JOURNAL
-from ncen_updater.upgrade.operations import Operations, new_change_id
-from ncen_updater.upgrade.rehearsing import Rehearser
+from demo.databases import PostgresPlace
+from demo.embedded_postgres import EmbeddedPostgres, PostgresBinaries
+from demo.evidence import database_digests
+from demo.site import DemoSite, SiteOptions, version_of
+from ncen_updater.agent.engine.operations import Operations, new_change_id
+from ncen_updater.agent.journal.change import StepName
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.rehearsal.rehearse import Rehearser
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.progress import Silent
+from ncen_updater.feed.upgrade_path import UpgradePath
 from tests.support.postgres import FAST_SETTINGS, available
 from tests.support.sites import TrialFeed, connect, serve, site_in_process
 

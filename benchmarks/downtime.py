@@ -34,14 +34,14 @@ from benchmarks.classical import Classical
 from benchmarks.report import finish, median, say
 from benchmarks.sites import RECORDS_SHARE, Trial, checkpoint, server, trial_site
 from benchmarks.timeline import Timeline, timeline
-from ncen_updater.demo.databases import PostgresPlace
-from ncen_updater.demo.embedded_postgres import PostgresBinaries
-from ncen_updater.i18n import Text
-from ncen_updater.upgrade.context import Site
-from ncen_updater.upgrade.errors import ChangeFailed
-from ncen_updater.upgrade.journal import Journal
-from ncen_updater.upgrade.model import DOWNTIME, StepName
-from ncen_updater.upgrade.operations import JOURNAL, Operations
+from demo.databases import PostgresPlace
+from demo.embedded_postgres import PostgresBinaries
+from ncen_updater.agent.engine.errors import ChangeFailed
+from ncen_updater.agent.engine.operations import JOURNAL, Operations
+from ncen_updater.agent.journal.change import DOWNTIME, StepName
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.site import Site
+from ncen_updater.common.i18n import Text
 from tests.support.sites import site_in_process
 
 GOOD, BAD = "3.3.0", "3.3.4"
@@ -166,7 +166,7 @@ def _postgres(
         site = site_in_process(trial.site)
         classical = Classical(place, binaries, Path(scratch) / "dumps")
         watch, done = SwapWatch(), []
-        swaps = logging.getLogger("ncen_updater.databases.postgresql.swap")
+        swaps = logging.getLogger("ncen_updater.agent.databases.postgresql.swap")
         swaps.setLevel(logging.INFO)
         swaps.addHandler(watch)
         for number in range(turns):

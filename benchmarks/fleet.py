@@ -22,13 +22,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from benchmarks.report import finish, say
+from ncen_updater.agent.policy.automation import Deed, Failure
+from ncen_updater.agent.policy.schedule import next_check
+from ncen_updater.feed.http import HttpFetcher
+from ncen_updater.feed.tuf_source import TufReleaseSource
 from ncen_updater.feed.waves import bucket_of, opens_at
-from ncen_updater.policy.automation import Deed, Failure
-from ncen_updater.policy.schedule import next_check
+from ncen_updater.formats.rollout import Wave
 from ncen_updater.publisher.release_flow import KeyRing, make_feed, make_keys, publish_release
-from ncen_updater.release.rollout import Wave
-from ncen_updater.trust.fetcher import HttpFetcher
-from ncen_updater.trust.source import TufReleaseSource
 from tests.support.nginx import Nginx, find_nginx, nginx
 
 START = datetime(2026, 12, 7, tzinfo=UTC)  # a Monday

@@ -171,8 +171,8 @@ def measure_check(server: CountingServer, client: str, site: Path, root: Path) -
 
 def _look(client: str, url: str, site: Path, root: Path) -> None:
     if client == "ours":
-        from ncen_updater.config.model import FeedSettings
-        from ncen_updater.trust.source import TufReleaseSource
+        from ncen_updater.agent.config.model import FeedSettings
+        from ncen_updater.feed.tuf_source import TufReleaseSource
 
         source = TufReleaseSource.from_settings(
             "ncen", FeedSettings(urls=(url,)), state=site, trusted_root=root

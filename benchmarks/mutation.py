@@ -42,12 +42,13 @@ class Subject:
 
 
 SUBJECTS = (
-    Subject("ncen_updater.upgrade.recovery", "tests/upgrade/test_recovery.py"),
-    Subject("ncen_updater.feed.path", "tests/feed"),
+    Subject("ncen_updater.agent.engine.recovery", "tests/agent/engine/test_recovery.py"),
+    Subject("ncen_updater.feed.upgrade_path", "tests/feed"),
     Subject("ncen_updater.feed.waves", "tests/feed/test_waves.py"),
-    Subject("ncen_updater.policy.schedule", "tests/policy/test_schedule.py"),
+    Subject("ncen_updater.agent.policy.schedule", "tests/agent/policy/test_schedule.py"),
     Subject(
-        "ncen_updater.databases.migrations.planner", "tests/databases/migrations/test_planner.py"
+        "ncen_updater.agent.databases.migrations.planner",
+        "tests/agent/databases/migrations/test_planner.py",
     ),
 )
 

@@ -20,10 +20,10 @@ from packaging.version import Version
 
 from benchmarks.report import compile_as_installed
 from benchmarks.sites import RECORDS_SHARE, checkpoint, trial_site
-from ncen_updater.demo.databases import PostgresPlace
-from ncen_updater.demo.embedded_postgres import EmbeddedPostgres, find_binaries
-from ncen_updater.progress import Silent
-from ncen_updater.upgrade.operations import Operations
+from demo.databases import PostgresPlace
+from demo.embedded_postgres import EmbeddedPostgres, find_binaries
+from ncen_updater.agent.engine.operations import Operations
+from ncen_updater.common.progress import Silent
 from tests.support.sites import site_in_process
 
 GOOD = "3.3.0"

@@ -17,14 +17,14 @@ from packaging.version import Version
 
 from benchmarks.report import finish, say
 from benchmarks.sites import server, trial_site
-from ncen_updater.demo.databases import PostgresPlace
-from ncen_updater.feed.path import UpgradePath
-from ncen_updater.policy.prediction import Measured
-from ncen_updater.progress import Silent
-from ncen_updater.upgrade.context import Site
-from ncen_updater.upgrade.operations import Operations, new_change_id
-from ncen_updater.upgrade.predictions import history, past
-from ncen_updater.upgrade.rehearsing import Rehearser
+from demo.databases import PostgresPlace
+from ncen_updater.agent.engine.operations import Operations, new_change_id
+from ncen_updater.agent.policy.prediction import Measured
+from ncen_updater.agent.rehearsal.predictions import history, past
+from ncen_updater.agent.rehearsal.rehearse import Rehearser
+from ncen_updater.agent.site import Site
+from ncen_updater.common.progress import Silent
+from ncen_updater.feed.upgrade_path import UpgradePath
 from tests.support.sites import site_in_process
 
 START = "3.2.4"

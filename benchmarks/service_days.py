@@ -19,10 +19,10 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from benchmarks.report import finish, say
-from ncen_updater.config.service import ServiceSettings, WindowSettings
-from ncen_updater.policy.automation import Deed
-from ncen_updater.policy.schedule import next_check
-from ncen_updater.service.loop import Service
+from ncen_updater.agent.config.service import ServiceSettings, WindowSettings
+from ncen_updater.agent.policy.automation import Deed
+from ncen_updater.agent.policy.schedule import next_check
+from ncen_updater.agent.service.loop import Service
 from tests.support.simulated_site import SimulatedSite
 
 DAY = timedelta(days=1)

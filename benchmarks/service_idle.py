@@ -17,10 +17,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.report import finish, median, say
-from ncen_updater.cli.agent import COMMANDS
-from ncen_updater.demo.site import DemoSite, SiteOptions
-from ncen_updater.upgrade.journal import Journal
-from ncen_updater.upgrade.operations import JOURNAL
+from demo.site import DemoSite, SiteOptions
+from ncen_updater.agent.cli.main import COMMANDS
+from ncen_updater.agent.engine.operations import JOURNAL
+from ncen_updater.agent.journal.journal import Journal
 
 MEMORY_MB = 60.0
 TICKS = os.sysconf("SC_CLK_TCK")

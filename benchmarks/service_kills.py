@@ -26,14 +26,14 @@ from packaging.version import Version
 
 from benchmarks.report import finish, say
 from benchmarks.sites import server
-from ncen_updater.databases.base import Role
-from ncen_updater.demo.databases import PostgresPlace
-from ncen_updater.demo.site import DemoSite, SiteOptions
-from ncen_updater.progress import Silent
-from ncen_updater.service.serve import KNOWLEDGE
-from ncen_updater.upgrade.journal import Journal
-from ncen_updater.upgrade.names import JOURNAL
-from ncen_updater.upgrade.operations import Operations
+from demo.databases import PostgresPlace
+from demo.site import DemoSite, SiteOptions
+from ncen_updater.agent.databases.base import Role
+from ncen_updater.agent.engine.operations import Operations
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.service.serve import KNOWLEDGE
+from ncen_updater.common.progress import Silent
 from tests.support.serving import ServedSite, closed_hours, open_hours
 from tests.support.sites import TrialFeed, connect, serve, site_in_process
 
@@ -109,7 +109,7 @@ def _at_work(served: ServedSite) -> str:
             for word in ("check", "plan", "rehearse", "upgrade", "resume", "collect"):
                 if word in words:
                     return word
-            if "ncen_updater.service.assess" in words:
+            if "ncen_updater.agent.service.assess" in words:
                 return "assess"
     return "nothing"
 

@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.report import say
-from ncen_updater.demo.databases import DATABASES, PostgresPlace, SiteDatabases, SqlitePlace
-from ncen_updater.demo.embedded_postgres import EmbeddedPostgres, PostgresBinaries, find_binaries
-from ncen_updater.demo.releases import assemble
-from ncen_updater.demo.site import DemoSite, SiteOptions
+from demo.databases import DATABASES, PostgresPlace, SiteDatabases, SqlitePlace
+from demo.embedded_postgres import EmbeddedPostgres, PostgresBinaries, find_binaries
+from demo.releases import assemble
+from demo.site import DemoSite, SiteOptions
 from ncen_updater.publisher.release_flow import publish_release
 from tests.support.sites import TrialFeed, connect, serve
 

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.report import compile_as_installed, finish, median, say
-from ncen_updater.demo.site import DemoSite, SiteOptions
-from ncen_updater.upgrade.journal import Journal
-from ncen_updater.upgrade.operations import JOURNAL
+from demo.site import DemoSite, SiteOptions
+from ncen_updater.agent.engine.operations import JOURNAL
+from ncen_updater.agent.journal.journal import Journal
 
 AIM = 2.0
 HEAVY = ("psycopg", "pydantic", "sqlalchemy", "alembic", "tufup", "tuf", "requests", "setuptools")

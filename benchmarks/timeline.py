@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from ncen_updater.upgrade.journal_rows import Event
-from ncen_updater.upgrade.model import StepName, StepState
+from ncen_updater.agent.journal.change import StepName, StepState
+from ncen_updater.agent.journal.rows import Event
 
 __all__ = ["Timeline", "timeline"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.demo.embedded_postgres import EmbeddedPostgres, PostgresBinaries
+from demo.embedded_postgres import EmbeddedPostgres, PostgresBinaries
 from tests.support.postgres import FAST_SETTINGS, available
 
 

@@ -19,7 +19,7 @@ from benchmarks.debian.agents import BREAKS, make_release
 from benchmarks.debian.container import Container, wait_for
 from benchmarks.debian.site import lay_out, running, sequence
 from benchmarks.report import finish, say
-from ncen_updater.demo.releases import assemble
+from demo.releases import assemble
 from ncen_updater.publisher.release_flow import KeyRing, make_feed, make_keys, publish_release
 
 DISK = "1800M"

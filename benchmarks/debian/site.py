@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from benchmarks.debian.container import Container
-from ncen_updater.demo.databases import SqlitePlace, create_site_databases
+from demo.databases import SqlitePlace, create_site_databases
 
 __all__ = ["lay_out", "running", "sequence"]
 

@@ -15,19 +15,13 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
-import ncen_updater.cli.commands.common
-import ncen_updater.cli.commands.plan
-import ncen_updater.cli.terminal
-import ncen_updater.upgrade.rehearsing
-import ncen_updater.upgrade.standing
-import ncen_updater.upgrade.verifying  # noqa: F401 - what a command imports while it works
-from ncen_updater import composition
-from ncen_updater.cli.agent import run
-from ncen_updater.config.model import AgentConfig
-from ncen_updater.feed.source import ReleaseSource
-from ncen_updater.trust.source import TufReleaseSource
-from ncen_updater.upgrade import operations
-from ncen_updater.upgrade.model import Phase, StepName
+from ncen_updater.agent import composition
+from ncen_updater.agent.cli.main import run
+from ncen_updater.agent.config.model import AgentConfig
+from ncen_updater.agent.engine import operations
+from ncen_updater.agent.journal.change import Phase, StepName
+from ncen_updater.feed.release_source import ReleaseSource
+from ncen_updater.feed.tuf_source import TufReleaseSource
 
 CAP_SYS_PTRACE = 19
 PR_CAPBSET_DROP = 24

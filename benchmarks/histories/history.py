@@ -35,9 +35,9 @@ from benchmarks.histories.plans import OPERATIONS, Fault, Plan
 from benchmarks.histories.stage import START, Stage, names_of
 from benchmarks.histories.strangers import KINDS, Ledger, Officers, Strangers
 from benchmarks.histories.strikes import descendants, kill_at_call, wait_stopped
-from ncen_updater.databases.base import Role
-from ncen_updater.demo.databases import PostgresPlace, SqlitePlace
-from ncen_updater.demo.site import version_of
+from demo.databases import PostgresPlace, SqlitePlace
+from demo.site import version_of
+from ncen_updater.agent.databases.base import Role
 from tests.faults.nursery import Nursery
 from tests.support.sites import site_in_process
 

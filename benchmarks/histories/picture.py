@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ncen_updater.demo.databases import DATABASES, PostgresPlace, SiteDatabases
+from demo.databases import DATABASES, PostgresPlace, SiteDatabases
 
 if TYPE_CHECKING:
     import psycopg

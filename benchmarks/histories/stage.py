@@ -18,19 +18,19 @@ from typing import Any, Self
 
 from benchmarks.histories.picture import picture, superuser
 from benchmarks.histories.strikes import descendants, state_of
-from ncen_updater.demo.databases import (
+from demo.databases import (
     DATABASES,
     PostgresPlace,
     SiteDatabases,
     SqlitePlace,
     apply_release,
 )
-from ncen_updater.demo.embedded_postgres import EmbeddedPostgres, find_binaries
-from ncen_updater.demo.releases import assemble, releases
-from ncen_updater.demo.site import DemoSite, SiteOptions
-from ncen_updater.upgrade.errors import JournalUnreadable
-from ncen_updater.upgrade.journal import Journal
-from ncen_updater.upgrade.names import JOURNAL
+from demo.embedded_postgres import EmbeddedPostgres, find_binaries
+from demo.releases import assemble, releases
+from demo.site import DemoSite, SiteOptions
+from ncen_updater.agent.engine.errors import JournalUnreadable
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
 from tests.faults.nursery import Nursery
 from tests.support.postgres import FAST_SETTINGS
 from tests.support.sites import TrialFeed, connect, serve

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.histories.judge import Record
-from ncen_updater.demo.databases import DATABASES, PostgresPlace, SqlitePlace
+from demo.databases import DATABASES, PostgresPlace, SqlitePlace
 
 if TYPE_CHECKING:
     import psycopg

@@ -14,12 +14,12 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
-from ncen_updater.errors import UpdaterError
-from ncen_updater.selfupdate.probation import Probation
-from ncen_updater.selfupdate.sequence import SequenceFile, State
-from ncen_updater.service.notify import SystemdNotifier
-from ncen_updater.upgrade.journal import Journal
-from ncen_updater.upgrade.names import AGENT_CONFIRMED
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import AGENT_CONFIRMED
+from ncen_updater.agent.self_update.probation import Probation
+from ncen_updater.agent.self_update.sequence import SequenceFile, State
+from ncen_updater.agent.service.notify import SystemdNotifier
+from ncen_updater.common.errors import UpdaterError
 
 __all__ = ["CONFIRM_S", "FILLER", "JOURNAL", "Kind"]
 

@@ -38,12 +38,12 @@ def publish(order: dict[str, Any]) -> dict[str, object]:
         order: ``name``, ``old`` and ``new`` (version and release directory with its manifest), and
             ``place`` (empty directory).
     """
-    from ncen_updater.progress import Silent
-    from ncen_updater.publisher.build import build_release
-    from ncen_updater.publisher.deltas import DeltaMaker
-    from ncen_updater.publisher.drafting import draft_releases
-    from ncen_updater.publisher.feed import Feed
+    from ncen_updater.common.progress import Silent
+    from ncen_updater.publisher.build.build import build_release
+    from ncen_updater.publisher.build.deltas import DeltaMaker
+    from ncen_updater.publisher.feed.feed import Feed
     from ncen_updater.publisher.release_flow import make_feed, make_keys, publish_draft
+    from ncen_updater.publisher.signing.draft import draft_releases
 
     place = Path(order["place"])
     keys = make_keys(place / "keys", "a long pass phrase")
@@ -90,12 +90,12 @@ def update(order: dict[str, Any]) -> dict[str, object]:
             ``slots`` (the slot of the old release, built).
     """
     hide_publisher()
-    from ncen_updater.feed.source import FetchedPack
-    from ncen_updater.progress import Silent
-    from ncen_updater.slots.store import SlotStore
-    from ncen_updater.trust.fetcher import HttpFetcher
-    from ncen_updater.trust.source import TufReleaseSource
-    from ncen_updater.upgrade.obtaining import apply_pack
+    from ncen_updater.agent.engine.build_slot import apply_pack
+    from ncen_updater.agent.slots.store import SlotStore
+    from ncen_updater.common.progress import Silent
+    from ncen_updater.feed.http import HttpFetcher
+    from ncen_updater.feed.release_source import FetchedPack
+    from ncen_updater.feed.tuf_source import TufReleaseSource
 
     place = Path(order["place"])
     source = TufReleaseSource(
@@ -117,10 +117,10 @@ def update(order: dict[str, Any]) -> dict[str, object]:
 
 def install_old(order: dict[str, Any]) -> dict[str, object]:
     """Install the old release, as an earlier upgrade left it; not measured."""
-    from ncen_updater.progress import Silent
-    from ncen_updater.slots.store import SlotStore
-    from ncen_updater.trust.fetcher import HttpFetcher
-    from ncen_updater.trust.source import TufReleaseSource
+    from ncen_updater.agent.slots.store import SlotStore
+    from ncen_updater.common.progress import Silent
+    from ncen_updater.feed.http import HttpFetcher
+    from ncen_updater.feed.tuf_source import TufReleaseSource
 
     place = Path(order["place"])
     source = TufReleaseSource(
@@ -142,7 +142,7 @@ def verify(order: dict[str, Any]) -> dict[str, object]:
     """Hash every file of the new slot once more; not measured."""
     from packaging.version import Version
 
-    from ncen_updater.slots.store import SlotStore
+    from ncen_updater.agent.slots.store import SlotStore
 
     place = Path(order["place"])
     found = SlotStore(place / "slots", place / "current").verify(Version(order["new"]))

@@ -11,8 +11,8 @@ import hashlib
 from collections.abc import Iterable
 from datetime import datetime
 
-from ncen_updater.release.document import Offer
-from ncen_updater.release.rollout import Wave
+from ncen_updater.formats.document import Offer
+from ncen_updater.formats.rollout import Wave
 
 __all__ = ["bucket_of", "is_open", "opens_at"]
 

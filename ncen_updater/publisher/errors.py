@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 
-from ncen_updater.errors import ExitCode, UpdaterError
-from ncen_updater.i18n import N_, Text
+from ncen_updater.common.errors import ExitCode, UpdaterError
+from ncen_updater.common.i18n import N_, Text
 
 __all__ = [
     "AlreadyPublished",

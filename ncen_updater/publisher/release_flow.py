@@ -14,22 +14,22 @@ from pathlib import Path
 
 from securesystemslib.signer import Signer
 
-from ncen_updater.progress import Silent
-from ncen_updater.publisher.build import build_release
-from ncen_updater.publisher.ceremony import Ceremony, RoleHolders
-from ncen_updater.publisher.deltas import DeltaMaker
-from ncen_updater.publisher.drafting import (
+from ncen_updater.common.progress import Silent
+from ncen_updater.formats.document import Withdrawal
+from ncen_updater.publisher.build.build import build_release
+from ncen_updater.publisher.build.deltas import DeltaMaker
+from ncen_updater.publisher.feed.feed import Feed
+from ncen_updater.publisher.feed.publish import OnlineSigners, Published, Publisher
+from ncen_updater.publisher.signing.ceremony import Ceremony, RoleHolders
+from ncen_updater.publisher.signing.draft import (
     Draft,
     draft_first,
     draft_releases,
     draft_withdrawal,
 )
-from ncen_updater.publisher.event import Event
-from ncen_updater.publisher.feed import Feed
-from ncen_updater.publisher.keys import new_key, open_signer
-from ncen_updater.publisher.publish import OnlineSigners, Published, Publisher
-from ncen_updater.publisher.roles import OFFLINE_DAYS, ONLINE_DAYS, ONLINE_ROLES
-from ncen_updater.release.document import Withdrawal
+from ncen_updater.publisher.signing.event import Event
+from ncen_updater.publisher.signing.keys import new_key, open_signer
+from ncen_updater.publisher.signing.roles import OFFLINE_DAYS, ONLINE_DAYS, ONLINE_ROLES
 
 __all__ = ["KeyRing", "make_feed", "make_keys", "publish_draft", "publish_release", "withdraw"]
 

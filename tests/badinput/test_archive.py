@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ncen_updater.release.tree import EntryType, Tree, TreeEntry
-from ncen_updater.transfer.archive import unpack
-from ncen_updater.transfer.errors import ArchiveDamaged, ArchiveMismatch, TransferError
+from ncen_updater.formats.archive import unpack
+from ncen_updater.formats.transfer_errors import ArchiveDamaged, ArchiveMismatch, TransferError
+from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
 from tests.badinput.hostile import FEW, HUGE, NO_FILES, bounded, spoilt, typed
 
 CONTENT = b"hello"

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 
-from ncen_updater.config.errors import ConfigError
-from ncen_updater.config.loader import load_config
-from ncen_updater.config.paths import load_places
+from ncen_updater.agent.config.errors import ConfigError
+from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.config.paths import load_places
+from tests.agent.cli.site import CONFIG
 from tests.badinput.hostile import DEEP, FEW, HUGE, LARGE, NO_FILES, bounded, spoilt, typed
-from tests.cli.site import CONFIG
 
 GOOD = CONFIG.format(root="/nowhere")
 READERS = pytest.mark.parametrize("read", [load_config, load_places])

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import ncen_updater
-from ncen_updater.errors import UpdaterError
-from ncen_updater.i18n import Text
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import Text
 from tests.badinput.hostile import has_four_facts
 
 PACKAGE = Path(ncen_updater.__file__).parent

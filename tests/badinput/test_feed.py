@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 
-from ncen_updater.config.errors import ConfigInvalid, Mistake
-from ncen_updater.errors import UpdaterError
-from ncen_updater.i18n import Text
-from ncen_updater.trust.child import ChildSource, error_from_json, error_to_json
-from ncen_updater.trust.clock import TrustClock
-from ncen_updater.trust.errors import ReaderFailed, ViewDamaged, WrongDigest
-from ncen_updater.trust.lastview import read_last_view
-from ncen_updater.trust.offers import load_view
+from ncen_updater.agent.config.errors import ConfigInvalid, Mistake
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import Text
+from ncen_updater.feed.child import ChildSource, error_from_json, error_to_json
+from ncen_updater.feed.clock import TrustClock
+from ncen_updater.feed.errors import ReaderFailed, ViewDamaged, WrongDigest
+from ncen_updater.feed.last_view import read_last_view
+from ncen_updater.feed.offers import load_view
 from tests.badinput.hostile import (
     DEEP,
     FEW,
@@ -122,7 +122,7 @@ def test_an_error_with_a_constructor_of_its_own_comes_through() -> None:
     [
         {"module": "os"},
         {"module": "ncen_updater.nowhere"},
-        {"module": "ncen_updater.cli.agent"},
+        {"module": "ncen_updater.agent.cli.main"},
         {"module": "ncen_updater..os"},
         {"module": 3},
         {"name": "Nothing"},
@@ -144,7 +144,7 @@ def test_errors_that_are_none(change: dict[str, object]) -> None:
 
 
 def test_an_error_that_is_only_a_part() -> None:
-    parts: tuple[object, ...] = ({}, {"module": "ncen_updater.trust.errors"}, [], "x", None)
+    parts: tuple[object, ...] = ({}, {"module": "ncen_updater.feed.errors"}, [], "x", None)
     for data in parts:
         has_four_facts(error_from_json(data))
 

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ncen_updater.upgrade.errors import JournalExists, JournalMissing, JournalUnreadable
-from ncen_updater.upgrade.journal import Journal
-from ncen_updater.upgrade.memory import Memory
-from ncen_updater.upgrade.model import ChangeState, StepName, StepState
+from ncen_updater.agent.engine.errors import JournalExists, JournalMissing, JournalUnreadable
+from ncen_updater.agent.journal.change import ChangeState, StepName, StepState
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.site_history import Memory
+from tests.agent.cli.site import CHANGE
 from tests.badinput.hostile import DEEP, FEW, HUGE, NO_FILES, bounded, typed
-from tests.cli.site import CHANGE
 
 
 def make(path: Path, *, ended: bool = False) -> None:

@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ncen_updater.bundle.errors import BundleError
-from ncen_updater.bundle.form import Member, Source, encode, read_members
-from ncen_updater.bundle.parts import HEADER_BYTES, PartHeader, opened, write_bundle
-from ncen_updater.progress import Silent
-from ncen_updater.transfer.download import Part, download
-from ncen_updater.transfer.parts import Wanted
-from ncen_updater.trust.downloaded import read_record
-from ncen_updater.trust.errors import LocalStoreFailed, ViewDamaged
-from ncen_updater.trust.kept import read_import
+from ncen_updater.common.progress import Silent
+from ncen_updater.feed.download import Part, download
+from ncen_updater.feed.downloaded import read_record
+from ncen_updater.feed.errors import LocalStoreFailed, ViewDamaged
+from ncen_updater.feed.offline.store import read_import
+from ncen_updater.feed.parts import Wanted
+from ncen_updater.formats.bundle.errors import BundleError
+from ncen_updater.formats.bundle.form import Member, Source, encode, read_members
+from ncen_updater.formats.bundle.parts import HEADER_BYTES, PartHeader, opened, write_bundle
 from tests.badinput.hostile import DEEP, FEW, NO_FILES, bounded, json_values, spoilt, typed
 
 CONTENT = b"what was signed"

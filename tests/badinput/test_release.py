@@ -13,16 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from ncen_updater.databases.migrations.errors import MigrationFileBad
-from ncen_updater.databases.migrations.loader import load_migrations
-from ncen_updater.release.canonical import sha256_hex
-from ncen_updater.release.document import parse_release_document
-from ncen_updater.release.errors import BadManifest, BadRelease, BadTree
-from ncen_updater.release.manifest import Manifest, load_manifest, parse_manifest
-from ncen_updater.release.tree import parse_tree, scan
-from ncen_updater.slots.errors import RecordUnusable
-from ncen_updater.slots.records import Records
-from ncen_updater.transfer.parts import Parts, Wanted
+from ncen_updater.agent.databases.migrations.errors import MigrationFileBad
+from ncen_updater.agent.databases.migrations.loader import load_migrations
+from ncen_updater.agent.slots.errors import RecordUnusable
+from ncen_updater.agent.slots.records import Records
+from ncen_updater.common.canonical_json import sha256_hex
+from ncen_updater.feed.parts import Parts, Wanted
+from ncen_updater.formats.document import parse_release_document
+from ncen_updater.formats.errors import BadManifest, BadRelease, BadTree
+from ncen_updater.formats.manifest import Manifest, load_manifest, parse_manifest
+from ncen_updater.formats.tree import parse_tree, scan
 from tests.badinput.hostile import (
     DEEP,
     FEW,

@@ -17,11 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from securesystemslib.formats import encode_canonical
 
-from ncen_updater.feed.source import FeedView
-from ncen_updater.trust.errors import BadSignature, MetadataDamaged
-from ncen_updater.trust.fetching import LocalFetcher, NotThere
-from ncen_updater.trust.offers import offers_of
-from ncen_updater.trust.source import TufReleaseSource
+from ncen_updater.feed.errors import BadSignature, MetadataDamaged
+from ncen_updater.feed.fetching import LocalFetcher, NotThere
+from ncen_updater.feed.offers import offers_of
+from ncen_updater.feed.release_source import FeedView
+from ncen_updater.feed.tuf_source import TufReleaseSource
 from tests.badinput.hostile import FEW, json_values, spoilt, typed
 from tests.support.tuf_repository import Feed
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psycopg
 
-from ncen_updater.demo.embedded_postgres import EmbeddedPostgres
+from demo.embedded_postgres import EmbeddedPostgres
 
 
 def test_answers_with_its_version(postgres: EmbeddedPostgres) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.databases.migrations.loader import load_migrations
-from ncen_updater.demo.errors import BadReleaseSource, NoReleaseSource
-from ncen_updater.demo.releases import ENGINES, assemble, manifests_directory, releases
-from ncen_updater.release.manifest import Manifest, load_manifest
+from demo.errors import BadReleaseSource, NoReleaseSource
+from demo.releases import ENGINES, assemble, manifests_directory, releases
+from ncen_updater.agent.databases.migrations.loader import load_migrations
+from ncen_updater.formats.manifest import Manifest, load_manifest
 
 VERSIONS = [release.version for release in releases()]
 

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.demo.embedded_postgres import PostgresBinaries
-from ncen_updater.demo.show.commands import ended
-from ncen_updater.demo.show.proof import lost_rows
-from ncen_updater.demo.show.report import Row, broken_rows, report_lines
-from ncen_updater.demo.show.server import by_preference
-from ncen_updater.i18n import Text
+from demo.embedded_postgres import PostgresBinaries
+from demo.show.commands import ended
+from demo.show.proof import lost_rows
+from demo.show.report import Row, broken_rows, report_lines
+from demo.show.server import by_preference
+from ncen_updater.common.i18n import Text
 
-DEMO = (sys.executable, "-m", "ncen_updater.demo", "--lang", "en")
+DEMO = (sys.executable, "-m", "demo", "--lang", "en")
 
 
 def processes_with(text: str) -> list[str]:

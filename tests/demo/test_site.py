@@ -15,14 +15,14 @@ from typing import Any
 import psycopg
 import pytest
 
-from ncen_updater.config.loader import load_config
-from ncen_updater.demo.databases import PostgresPlace, apply_release
-from ncen_updater.demo.embedded_postgres import EmbeddedPostgres
-from ncen_updater.demo.evidence import case_references
-from ncen_updater.demo.releases import assemble
-from ncen_updater.demo.site import DemoSite, SiteOptions, digests, version_of
-from ncen_updater.demo.traffic import Tally, acknowledged
-from ncen_updater.slots.store import SlotStore
+from demo.databases import PostgresPlace, apply_release
+from demo.embedded_postgres import EmbeddedPostgres
+from demo.evidence import case_references
+from demo.releases import assemble
+from demo.site import DemoSite, SiteOptions, digests, version_of
+from demo.traffic import Tally, acknowledged
+from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.slots.store import SlotStore
 
 QUIET = SiteOptions(cases=60, icomm=False)
 

@@ -11,8 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from ncen_updater.databases.errors import MigrationFailed
-from ncen_updater.demo.databases import (
+from demo.databases import (
     DATABASES,
     PostgresPlace,
     SiteDatabases,
@@ -20,12 +19,13 @@ from ncen_updater.demo.databases import (
     apply_release,
     create_site_databases,
 )
-from ncen_updater.demo.embedded_postgres import EmbeddedPostgres
-from ncen_updater.demo.evidence import case_references, database_digests, parked_rows
-from ncen_updater.demo.generator import generate
-from ncen_updater.demo.records import rows
-from ncen_updater.demo.releases import assemble
-from ncen_updater.release.manifest import Check, Manifest, load_manifest
+from demo.embedded_postgres import EmbeddedPostgres
+from demo.evidence import case_references, database_digests, parked_rows
+from demo.generator import generate
+from demo.records import rows
+from demo.releases import assemble
+from ncen_updater.agent.databases.errors import MigrationFailed
+from ncen_updater.formats.manifest import Check, Manifest, load_manifest
 from tests.support.postgres import FAST_SETTINGS, available
 
 CASES = 400

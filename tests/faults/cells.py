@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
-from ncen_updater.upgrade.model import BEFORE_COMMIT, FORWARD, Phase, StepName
+from ncen_updater.agent.journal.change import BEFORE_COMMIT, FORWARD, Phase, StepName
 
 __all__ = ["Cell", "Fault", "Strike", "all_cells", "decode", "expected_versions", "undo_cells"]
 

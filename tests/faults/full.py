@@ -23,7 +23,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ncen_updater.demo.embedded_postgres import EmbeddedPostgres
+from demo.embedded_postgres import EmbeddedPostgres
 from tests.faults.cells import all_cells, expected_versions, undo_cells
 from tests.faults.soak import after_bad_soak, soak_strikes
 from tests.faults.trial import NEW, OLD, Trial, trial

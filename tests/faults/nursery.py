@@ -26,11 +26,11 @@ DEADLINE_S = 180
 MOST_BYTES = 65536
 # What an operation imports while it works.
 HEAVY = (
-    "ncen_updater.databases.migrations.runner",
-    "ncen_updater.databases.postgresql.engine",
-    "ncen_updater.databases.sqlite.engine",
-    "ncen_updater.preflight.registry",
-    "ncen_updater.trust.client",
+    "ncen_updater.agent.databases.migrations.runner",
+    "ncen_updater.agent.databases.postgresql.engine",
+    "ncen_updater.agent.databases.sqlite.engine",
+    "ncen_updater.agent.preflight.registry",
+    "ncen_updater.feed.client",
 )
 
 

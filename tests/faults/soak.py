@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ncen_updater.upgrade.journal import Journal
-from ncen_updater.upgrade.model import BEFORE_COMMIT, FORWARD, Phase, StepName
-from ncen_updater.upgrade.operations import JOURNAL
+from ncen_updater.agent.engine.operations import JOURNAL
+from ncen_updater.agent.journal.change import BEFORE_COMMIT, FORWARD, Phase, StepName
+from ncen_updater.agent.journal.journal import Journal
 from tests.faults.cells import FORWARD_PHASES, Fault, Strike
 from tests.faults.trial import OLD, Broken, Outcome, Trial
 

@@ -16,14 +16,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from ncen_updater.application.errors import AnotherAnswers, StopFailed
-from ncen_updater.progress import Silent
-from ncen_updater.upgrade.context import Clock
-from ncen_updater.upgrade.errors import ChangeFailed, SoakFailed
-from ncen_updater.upgrade.journal import Journal
-from ncen_updater.upgrade.memory import Memory
-from ncen_updater.upgrade.model import Phase, StepName
-from ncen_updater.upgrade.operations import JOURNAL, Operations
+from ncen_updater.agent.application.errors import AnotherAnswers, StopFailed
+from ncen_updater.agent.engine.errors import ChangeFailed, SoakFailed
+from ncen_updater.agent.engine.operations import JOURNAL, Operations
+from ncen_updater.agent.journal.change import Phase, StepName
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.agent.site import Clock
+from ncen_updater.common.progress import Silent
 from tests.faults.full import prepared
 from tests.faults.test_scenarios import At, at, killed_upgrade, operations
 from tests.faults.trial import NEW, OLD, Trial

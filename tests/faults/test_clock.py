@@ -8,13 +8,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ncen_updater.databases.base import Role
-from ncen_updater.progress import Silent
-from ncen_updater.upgrade.context import Clock
-from ncen_updater.upgrade.journal import Journal
-from ncen_updater.upgrade.model import ChangeState, Phase, StepName
-from ncen_updater.upgrade.operations import JOURNAL, Operations
-from ncen_updater.upgrade.outcome import outcome_of
+from ncen_updater.agent.databases.base import Role
+from ncen_updater.agent.engine.operations import JOURNAL, Operations
+from ncen_updater.agent.engine.outcome import outcome_of
+from ncen_updater.agent.journal.change import ChangeState, Phase, StepName
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.site import Clock
+from ncen_updater.common.progress import Silent
 from tests.faults.full import prepared
 from tests.faults.trial import NEW, OLD, Trial
 from tests.support.sites import site_in_process

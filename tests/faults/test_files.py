@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from ncen_updater.demo.site import DemoSite, SiteOptions, version_of
-from ncen_updater.files.keeping import place_of
-from ncen_updater.progress import Silent
-from ncen_updater.upgrade.collecting import collect, collectable, torn_sets
-from ncen_updater.upgrade.context import Site
-from ncen_updater.upgrade.errors import ChangeFailed, GuardBlocks
-from ncen_updater.upgrade.journal import Journal
-from ncen_updater.upgrade.model import Phase, StepName
-from ncen_updater.upgrade.names import JOURNAL
-from ncen_updater.upgrade.operations import Operations
+from demo.site import DemoSite, SiteOptions, version_of
+from ncen_updater.agent.engine.errors import ChangeFailed, GuardBlocks
+from ncen_updater.agent.engine.operations import Operations
+from ncen_updater.agent.engine.retention import collect, collectable, torn_sets
+from ncen_updater.agent.files.keeping import place_of
+from ncen_updater.agent.journal.change import Phase, StepName
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.site import Site
+from ncen_updater.common.progress import Silent
 from tests.faults.full import prepared
 from tests.faults.test_scenarios import Killed, kill, operations
 from tests.faults.trial import NEW, OLD, Broken, Trial, more_pictures, pictures

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from ncen_updater.demo.site import version_of
-from ncen_updater.upgrade.journal import Journal
-from ncen_updater.upgrade.operations import JOURNAL
+from demo.site import version_of
+from ncen_updater.agent.engine.operations import JOURNAL
+from ncen_updater.agent.journal.journal import Journal
 from tests.faults.full import prepared
 from tests.faults.trial import OLD, Broken, Trial
 

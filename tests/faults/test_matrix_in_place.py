@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ncen_updater.upgrade.model import StepName
+from ncen_updater.agent.journal.change import StepName
 from tests.faults.cells import Cell, all_cells, expected_versions, undo_cells
 from tests.faults.full import prepared
 from tests.faults.trial import NEW, OLD, Trial

@@ -13,14 +13,14 @@ from contextlib import closing
 import psycopg
 import pytest
 
-from ncen_updater.demo.databases import PostgresPlace
-from ncen_updater.demo.site import digests, version_of
-from ncen_updater.progress import Silent
-from ncen_updater.upgrade.errors import NeedsPerson
-from ncen_updater.upgrade.journal import Journal
-from ncen_updater.upgrade.model import Phase, StepName, StepState
-from ncen_updater.upgrade.operations import JOURNAL, Operations
-from ncen_updater.upgrade.recovery import Action
+from demo.databases import PostgresPlace
+from demo.site import digests, version_of
+from ncen_updater.agent.engine.errors import NeedsPerson
+from ncen_updater.agent.engine.operations import JOURNAL, Operations
+from ncen_updater.agent.engine.recovery import Action
+from ncen_updater.agent.journal.change import Phase, StepName, StepState
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.common.progress import Silent
 from tests.faults.full import prepared
 from tests.faults.trial import NEW, OLD, Trial
 from tests.support.sites import site_in_process

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.composition import build_site
-from ncen_updater.config.loader import load_config
-from ncen_updater.feed.source import FetchedPack
-from ncen_updater.progress import Silent
-from ncen_updater.trust.child import ChildSource
-from ncen_updater.upgrade.journal import Journal
-from ncen_updater.upgrade.model import StepName
-from ncen_updater.upgrade.obtaining import ARCHIVE, held_trees
-from ncen_updater.upgrade.operations import JOURNAL
+from ncen_updater.agent.composition import build_site
+from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.engine.build_slot import ARCHIVE, held_trees
+from ncen_updater.agent.engine.operations import JOURNAL
+from ncen_updater.agent.journal.change import StepName
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.common.progress import Silent
+from ncen_updater.feed.child import ChildSource
+from ncen_updater.feed.release_source import FetchedPack
 from tests.faults.cells import Cell, all_cells, expected_versions, undo_cells
 from tests.faults.full import prepared
 from tests.faults.trial import NEW, OLD, Trial
@@ -99,7 +99,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from tests.faults.worker import main
-import ncen_updater.transfer.delta.apply as apply
+import ncen_updater.formats.delta.apply as apply
 
 right = apply.apply_delta
 

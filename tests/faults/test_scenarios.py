@@ -13,11 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.demo.site import digests, version_of
-from ncen_updater.errors import UpdaterError
-from ncen_updater.progress import Silent
-from ncen_updater.upgrade.context import Clock
-from ncen_updater.upgrade.errors import (
+from demo.site import digests, version_of
+from ncen_updater.agent.engine.errors import (
     ChangeFailed,
     Interrupted,
     JournalUnreadable,
@@ -25,13 +22,16 @@ from ncen_updater.upgrade.errors import (
     OpenChange,
     SoakFailed,
 )
-from ncen_updater.upgrade.interruption import Interruption
-from ncen_updater.upgrade.journal import Journal
-from ncen_updater.upgrade.memory import Memory
-from ncen_updater.upgrade.model import ChangeState, Phase, StepName
-from ncen_updater.upgrade.operations import JOURNAL, Operations
-from ncen_updater.upgrade.outcome import outcome_of
-from ncen_updater.upgrade.recovery import MAX_ATTEMPTS
+from ncen_updater.agent.engine.interruption import Interruption
+from ncen_updater.agent.engine.operations import JOURNAL, Operations
+from ncen_updater.agent.engine.outcome import outcome_of
+from ncen_updater.agent.engine.recovery import MAX_ATTEMPTS
+from ncen_updater.agent.journal.change import ChangeState, Phase, StepName
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.agent.site import Clock
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.progress import Silent
 from tests.faults.full import prepared
 from tests.faults.trial import NEW, OLD, Trial
 from tests.support.sites import site_in_process
@@ -246,7 +246,7 @@ def test_a_journal_from_before_the_last_change_is_noticed(trial: Trial) -> None:
 
 
 def test_a_bad_release_is_remembered_although_going_back_was_torn(trial: Trial) -> None:
-    from ncen_updater.databases.errors import MigrationFailed
+    from ncen_updater.agent.databases.errors import MigrationFailed
 
     def broken() -> None:
         raise MigrationFailed(database="cases", migration="1")

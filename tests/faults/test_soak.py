@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ncen_updater.upgrade.model import Phase, StepName
+from ncen_updater.agent.journal.change import Phase, StepName
 from tests.faults.cells import Fault, Strike
 from tests.faults.full import prepared
 from tests.faults.soak import after_bad_soak, soak_strikes

@@ -19,21 +19,25 @@ from typing import TYPE_CHECKING, Any
 
 from packaging.version import Version
 
-from ncen_updater.databases.base import Role
-from ncen_updater.databases.postgresql.attributes import Attributes, carry_over, read_attributes
-from ncen_updater.demo.databases import PostgresPlace, SqlitePlace
-from ncen_updater.demo.embedded_postgres import EmbeddedPostgres
-from ncen_updater.demo.site import DemoSite, SiteOptions, digests, version_of
-from ncen_updater.feed.path import UpgradePath
-from ncen_updater.files.keeping import place_of
-from ncen_updater.findings import Severity
-from ncen_updater.progress import Silent
-from ncen_updater.upgrade.journal import Journal
-from ncen_updater.upgrade.lock import lock_holder
-from ncen_updater.upgrade.model import StepName, StepState
-from ncen_updater.upgrade.operations import JOURNAL, LOCK, Operations, new_change_id
-from ncen_updater.upgrade.rehearsing import Rehearser
-from ncen_updater.upgrade.verifying import verify_site
+from demo.databases import PostgresPlace, SqlitePlace
+from demo.embedded_postgres import EmbeddedPostgres
+from demo.site import DemoSite, SiteOptions, digests, version_of
+from ncen_updater.agent.databases.base import Role
+from ncen_updater.agent.databases.postgresql.attributes import (
+    Attributes,
+    carry_over,
+    read_attributes,
+)
+from ncen_updater.agent.diagnostics.verify import verify_site
+from ncen_updater.agent.engine.lock import lock_holder
+from ncen_updater.agent.engine.operations import JOURNAL, LOCK, Operations, new_change_id
+from ncen_updater.agent.files.keeping import place_of
+from ncen_updater.agent.journal.change import StepName, StepState
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.rehearsal.rehearse import Rehearser
+from ncen_updater.common.findings import Severity
+from ncen_updater.common.progress import Silent
+from ncen_updater.feed.upgrade_path import UpgradePath
 from tests.faults.cells import Cell, Strike
 from tests.faults.nursery import Nursery
 from tests.support.sites import TrialFeed, connect, serve, site_in_process

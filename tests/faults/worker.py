@@ -13,13 +13,13 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from ncen_updater.composition import build_site
-from ncen_updater.config.loader import load_config
-from ncen_updater.errors import UpdaterError
-from ncen_updater.progress import Silent
-from ncen_updater.trust.source import TufReleaseSource
-from ncen_updater.upgrade.model import Phase, StepName
-from ncen_updater.upgrade.operations import Operations
+from ncen_updater.agent.composition import build_site
+from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.engine.operations import Operations
+from ncen_updater.agent.journal.change import Phase, StepName
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.progress import Silent
+from ncen_updater.feed.tuf_source import TufReleaseSource
 from tests.faults.cells import Fault, Strike, decode
 from tests.faults.landlock import forbid_writing
 

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from packaging.version import Version
 from pydantic import ValidationError
 
-from ncen_updater.feed.errors import NoPathToTarget, TargetHalted
-from ncen_updater.feed.path import NoPath, Reason, UpgradePath, choose_path
+from ncen_updater.feed.path_errors import NoPathToTarget, TargetHalted
+from ncen_updater.feed.upgrade_path import NoPath, Reason, UpgradePath, choose_path
 from ncen_updater.feed.waves import bucket_of, is_open, opens_at
-from ncen_updater.release.document import Offer, TargetRef
-from ncen_updater.release.manifest import Channel
-from ncen_updater.release.rollout import Wave
+from ncen_updater.formats.document import Offer, TargetRef
+from ncen_updater.formats.manifest import Channel
+from ncen_updater.formats.rollout import Wave
 
 ARCHIVE = TargetRef(target="x", length=1, sha256="0" * 64)
 DAY = timedelta(days=1)

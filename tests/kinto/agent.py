@@ -11,20 +11,20 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from ncen_updater.composition import build_site
-from ncen_updater.config.loader import load_config
-from ncen_updater.findings import Finding
-from ncen_updater.progress import Silent
-from ncen_updater.publisher.drafting import draft_releases
-from ncen_updater.publisher.feed import Feed
+from ncen_updater.agent.composition import build_site
+from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.diagnostics.verify import verify_site
+from ncen_updater.agent.engine.adopt import adopt
+from ncen_updater.agent.engine.operations import JOURNAL, Operations
+from ncen_updater.agent.journal.change import Change, Phase, StepName
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.site import Site
+from ncen_updater.common.findings import Finding
+from ncen_updater.common.progress import Silent
+from ncen_updater.feed.tuf_source import TufReleaseSource
+from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.release_flow import make_feed, make_keys, publish_draft
-from ncen_updater.trust.source import TufReleaseSource
-from ncen_updater.upgrade.adopting import adopt
-from ncen_updater.upgrade.context import Site
-from ncen_updater.upgrade.journal import Journal
-from ncen_updater.upgrade.model import Change, Phase, StepName
-from ncen_updater.upgrade.operations import JOURNAL, Operations
-from ncen_updater.upgrade.verifying import verify_site
+from ncen_updater.publisher.signing.draft import draft_releases
 from tests.kinto.site import AGENT, CONTROL_DATABASE, DATABASES, OWNER, KintoSite
 
 __all__ = ["KintoAgent", "make_kinto_feed"]

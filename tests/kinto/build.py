@@ -95,8 +95,8 @@ def stage_or_skip() -> Path:
     Returns:
         A staging directory of the publisher; must not be written.
     """
-    from ncen_updater.publisher import archive
-    from ncen_updater.publisher.build import build_release
+    from ncen_updater.publisher.build import archive
+    from ncen_updater.publisher.build.build import build_release
 
     package = REPOSITORY / "ncen_updater"
     programs = [package / f"publisher/{name}.py" for name in ("archive", "build")]

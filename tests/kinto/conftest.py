@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from ncen_updater.demo.embedded_postgres import EmbeddedPostgres
+from demo.embedded_postgres import EmbeddedPostgres
 from tests.kinto.build import NEW, OLD, assemble_or_skip
 from tests.kinto.site import DATABASES, FILLED, RECORDS, KintoSite
 from tests.support.postgres import FAST_SETTINGS, available

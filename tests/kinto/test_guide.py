@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.config.loader import load_config
-from ncen_updater.release.manifest import load_manifest
+from ncen_updater.agent.config.loader import load_config
+from ncen_updater.formats.manifest import load_manifest
 from tests.kinto.build import NEW, SCHEMAS
 from tests.kinto.site import DATABASES
 

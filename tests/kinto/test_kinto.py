@@ -9,9 +9,9 @@ import pytest
 from packaging.version import Version
 from psycopg import sql
 
-from ncen_updater.demo.embedded_postgres import EmbeddedPostgres
-from ncen_updater.release.manifest import Check, Manifest, load_manifest
-from ncen_updater.release.tree import scan
+from demo.embedded_postgres import EmbeddedPostgres
+from ncen_updater.formats.manifest import Check, Manifest, load_manifest
+from ncen_updater.formats.tree import scan
 from tests.kinto.build import NEW, OLD, SCHEMAS, Fault, assemble_or_skip
 from tests.kinto.site import DATABASES, RECORDS, KintoSite
 

@@ -8,8 +8,15 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from ncen_updater.upgrade.errors import ChangeFailed, RecordsWouldBeLost
-from ncen_updater.upgrade.model import ChangeKind, ChangeState, Mode, Phase, StepName, StepState
+from ncen_updater.agent.engine.errors import ChangeFailed, RecordsWouldBeLost
+from ncen_updater.agent.journal.change import (
+    ChangeKind,
+    ChangeState,
+    Mode,
+    Phase,
+    StepName,
+    StepState,
+)
 from tests.kinto.agent import KintoAgent, make_kinto_feed
 from tests.kinto.build import NEW, OLD, SCHEMAS, Fault, stage_or_skip
 from tests.kinto.site import RECORDS, KintoSite

@@ -12,11 +12,12 @@ from pathlib import Path
 import click
 import pytest
 
-from ncen_updater.cli import agent, publisher
-from ncen_updater.errors import UpdaterError
-from ncen_updater.i18n import translate
-from ncen_updater.telling.journald import message_id
-from ncen_updater.trust.errors import ReaderUnitAway
+from ncen_updater.agent.cli import main as agent
+from ncen_updater.agent.notifications.journald import message_id
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import translate
+from ncen_updater.feed.errors import ReaderUnitAway
+from ncen_updater.publisher.cli import main as publisher
 
 ROOT = Path(__file__).resolve().parents[2]
 LANGUAGES = {"en": "man1", "fr": "fr/man1"}

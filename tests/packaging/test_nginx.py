@@ -10,12 +10,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from ncen_updater.i18n import Text
-from ncen_updater.progress import Silent
-from ncen_updater.publisher.places import CHANGING, FIXED
+from ncen_updater.common.i18n import Text
+from ncen_updater.common.progress import Silent
+from ncen_updater.feed.http import HttpFetcher
+from ncen_updater.feed.tuf_source import TufReleaseSource
+from ncen_updater.publisher.distribute.storage import CHANGING, FIXED
 from ncen_updater.publisher.release_flow import make_feed, publish_release
-from ncen_updater.trust.fetcher import HttpFetcher
-from ncen_updater.trust.source import TufReleaseSource
 from tests.publisher.releases import clock, ring, write_release
 from tests.support.nginx import Nginx, find_nginx, nginx
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.upgrade.journal import Journal
-from ncen_updater.upgrade.lock import change_lock
-from ncen_updater.upgrade.model import Change, ChangeKind, ChangeState, Mode
-from ncen_updater.upgrade.names import JOURNAL, LOCK
+from ncen_updater.agent.engine.lock import change_lock
+from ncen_updater.agent.journal.change import Change, ChangeKind, ChangeState, Mode
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL, LOCK
 
 SCRIPT = Path(__file__).resolve().parents[2] / "packaging" / "debian" / "prerm"
 SYSTEM_PYTHON = Path("/usr/bin/python3")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.config.model import PathSettings
-from ncen_updater.config.service import ServiceSettings
-from ncen_updater.service.serve import RUNNER
+from ncen_updater.agent.config.model import PathSettings
+from ncen_updater.agent.config.service import ServiceSettings
+from ncen_updater.agent.service.serve import RUNNER
 
 PACKAGING = Path(__file__).resolve().parents[2] / "packaging"
 UNITS = sorted([*PACKAGING.glob("*/*.service"), *PACKAGING.glob("*/*.socket")])

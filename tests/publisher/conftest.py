@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.publisher.build import build_release
+from ncen_updater.publisher.build.build import build_release
 from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_release
 from tests.publisher.releases import clock, ring, write_release
 

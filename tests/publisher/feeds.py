@@ -12,13 +12,13 @@ from securesystemslib.signer import Signer
 from tuf.api.exceptions import DownloadHTTPError
 from tuf.ngclient import FetcherInterface, Updater  # type: ignore[attr-defined]
 
-from ncen_updater.publisher.ceremony import Ceremony, RoleHolders
-from ncen_updater.publisher.drafting import (
+from ncen_updater.publisher.feed.feed import DurableWriter, Feed
+from ncen_updater.publisher.signing.ceremony import Ceremony, RoleHolders
+from ncen_updater.publisher.signing.draft import (
     draft_releases,
 )
-from ncen_updater.publisher.event import Event
-from ncen_updater.publisher.feed import DurableWriter, Feed
-from ncen_updater.publisher.keys import new_key, open_signer
+from ncen_updater.publisher.signing.event import Event
+from ncen_updater.publisher.signing.keys import new_key, open_signer
 from tests.publisher.releases import NOW, PASSPHRASE
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.cli.publisher import run
-from ncen_updater.publisher.agentrelease import make_agent_release, parse_lock
-from ncen_updater.publisher.build import build_release
-from ncen_updater.selfupdate.errors import WheelsUnusable
-from tests.selfupdate.making import agent_wheel, wheel
+from ncen_updater.agent.self_update.errors import WheelsUnusable
+from ncen_updater.publisher.build.agent_release import make_agent_release, parse_lock
+from ncen_updater.publisher.build.build import build_release
+from ncen_updater.publisher.cli.main import run
+from tests.agent.self_update.making import agent_wheel, wheel
 
 HELPER = wheel("some_helper", "1.4", {"some_helper.py": "x = 1\n"})
 DIGEST = hashlib.sha256(HELPER).hexdigest()

@@ -11,21 +11,21 @@ from pathlib import Path
 import pytest
 from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
 
-from ncen_updater.cli.publisher import run
-from ncen_updater.publisher.build import build_release
-from ncen_updater.publisher.drafting import Draft, draft_releases
+from ncen_updater.common.canonical_json import canonical_json, sha256_hex
+from ncen_updater.formats.document import TargetRef
+from ncen_updater.formats.rollout import Halt
+from ncen_updater.publisher.build.attachments import PaperMaker
+from ncen_updater.publisher.build.build import build_release
+from ncen_updater.publisher.build.provenance import Source, make_provenance
+from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.errors import TargetMissing, UnsoundDraft
-from ncen_updater.publisher.event import Event
-from ncen_updater.publisher.eventfiles import PAPERS
-from ncen_updater.publisher.feed import Feed
-from ncen_updater.publisher.keys import load_public_key, new_key, open_signer
-from ncen_updater.publisher.papers import PaperMaker
-from ncen_updater.publisher.provenance import Source, make_provenance
+from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.release_flow import make_feed, publish_draft
-from ncen_updater.publisher.steering import draft_halt, draft_resumption
-from ncen_updater.release.canonical import canonical_json, sha256_hex
-from ncen_updater.release.document import TargetRef
-from ncen_updater.release.rollout import Halt
+from ncen_updater.publisher.signing.draft import Draft, draft_releases
+from ncen_updater.publisher.signing.event import Event
+from ncen_updater.publisher.signing.event_files import PAPERS
+from ncen_updater.publisher.signing.keys import load_public_key, new_key, open_signer
+from ncen_updater.publisher.signing.rollout_drafts import draft_halt, draft_resumption
 from tests.publisher.releases import PASSPHRASE, ring, write_release
 
 NOW = datetime.now(UTC).replace(microsecond=0)

@@ -12,8 +12,8 @@ from typing import Any
 import click
 import pytest
 
-from ncen_updater.cli.publisher import COMMANDS, cli, run
-from ncen_updater.i18n import translate
+from ncen_updater.common.i18n import translate
+from ncen_updater.publisher.cli.main import COMMANDS, cli, run
 from tests.publisher.described import undescribed
 from tests.publisher.releases import PASSPHRASE, write_release
 
@@ -203,7 +203,7 @@ def test_every_word_of_the_help_is_french(name: str) -> None:
 def test_the_program_starts_light() -> None:
     """Nothing heavy is imported to show the help."""
     code = (
-        "import sys; from ncen_updater.cli.publisher import COMMANDS, cli, run; run(['--help']);"
+        "import sys; from ncen_updater.publisher.cli.main import COMMANDS, run; run(['--help']);"
         "heavy = {'tuf', 'tufup', 'pydantic', 'cryptography', 'requests'} & set(sys.modules);"
         "sys.exit(', '.join(heavy) if heavy else 0)"
     )

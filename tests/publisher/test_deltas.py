@@ -9,20 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.cli.publisher import run
-from ncen_updater.progress import Silent
-from ncen_updater.publisher.build import BuiltRelease, build_release
-from ncen_updater.publisher.deltas import DeltaMaker, bases
-from ncen_updater.publisher.describe import describe
-from ncen_updater.publisher.drafting import draft_releases
+from ncen_updater.common.progress import Silent
+from ncen_updater.formats.delta import make
+from ncen_updater.formats.delta.errors import DeltaNotProved
+from ncen_updater.formats.document import Offer, TargetRef, Withdrawal
+from ncen_updater.formats.manifest import Manifest
+from ncen_updater.formats.tree import Tree
+from ncen_updater.publisher.build.build import BuiltRelease, build_release
+from ncen_updater.publisher.build.deltas import DeltaMaker, bases
+from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.errors import BuildRefused, FeedBroken, UnknownRelease
-from ncen_updater.publisher.event import Event
-from ncen_updater.publisher.feed import Feed
-from ncen_updater.release.document import Offer, TargetRef, Withdrawal
-from ncen_updater.release.manifest import Manifest
-from ncen_updater.release.tree import Tree
-from ncen_updater.transfer.delta import make
-from ncen_updater.transfer.delta.errors import DeltaNotProved
+from ncen_updater.publisher.feed.feed import Feed
+from ncen_updater.publisher.signing.describe import describe
+from ncen_updater.publisher.signing.draft import draft_releases
+from ncen_updater.publisher.signing.event import Event
 from tests.support.packs import FIRST, SECOND, THIRD, PackFeed, write_large
 
 

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from tuf.api.metadata import Metadata
 
-from ncen_updater.publisher.describe import describe
-from ncen_updater.publisher.drafting import draft_renewal
 from ncen_updater.publisher.errors import NothingToDo
-from ncen_updater.publisher.event import Event
-from ncen_updater.publisher.feed import Feed
+from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.release_flow import KeyRing
-from ncen_updater.publisher.roles import POLICY
+from ncen_updater.publisher.signing.describe import describe
+from ncen_updater.publisher.signing.draft import draft_renewal
+from ncen_updater.publisher.signing.event import Event
+from ncen_updater.publisher.signing.roles import POLICY
 from tests.publisher.releases import NOW
 
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import click
 import pytest
 
-from ncen_updater.cli.lazy import global_options
-from ncen_updater.cli.publisher import cli
+from ncen_updater.common.cli.lazy import global_options
+from ncen_updater.publisher.cli.main import cli
 from tests.publisher.described import PARTS, RULES, section
 
 OURS = {option.opts[0] for option in global_options()}

@@ -15,9 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tuf.api.metadata import Metadata, Role  # type: ignore[attr-defined]
 
-from ncen_updater.errors import UpdaterError
-from ncen_updater.publisher.describe import describe
-from ncen_updater.publisher.drafting import draft_renewal
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.formats.document import Withdrawal
 from ncen_updater.publisher.errors import (
     BadDates,
     BadEvent,
@@ -27,13 +26,14 @@ from ncen_updater.publisher.errors import (
     UnsoundDraft,
     UntrustedBase,
 )
-from ncen_updater.publisher.event import Event, digest_of
-from ncen_updater.publisher.feed import Feed
-from ncen_updater.publisher.keys import computed_keyid
-from ncen_updater.publisher.publish import Publisher
+from ncen_updater.publisher.feed.feed import Feed
+from ncen_updater.publisher.feed.publish import Publisher
+from ncen_updater.publisher.feed.status import signature_status
 from ncen_updater.publisher.release_flow import KeyRing, make_feed, withdraw
-from ncen_updater.publisher.status import signature_status
-from ncen_updater.release.document import Withdrawal
+from ncen_updater.publisher.signing.describe import describe
+from ncen_updater.publisher.signing.draft import draft_renewal
+from ncen_updater.publisher.signing.event import Event, digest_of
+from ncen_updater.publisher.signing.keys import computed_keyid
 from tests.publisher.feeds import contents, drafted, fresh_signer
 from tests.publisher.releases import NOW, clock
 

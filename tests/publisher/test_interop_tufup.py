@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from ncen_updater.formats.document import Withdrawal
 from ncen_updater.publisher.release_flow import make_feed, make_keys, publish_release, withdraw
-from ncen_updater.release.document import Withdrawal
 from tests.publisher.releases import PASSPHRASE, write_release
 from tests.support.packs import write_large
 

@@ -7,9 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.publisher.ceremony import load_ceremony
 from ncen_updater.publisher.errors import BadCeremony, BadKeyFile, WrongPassphrase
-from ncen_updater.publisher.keys import Algorithm, load_public_key, new_key, open_signer, owner_of
+from ncen_updater.publisher.signing.ceremony import load_ceremony
+from ncen_updater.publisher.signing.keys import (
+    Algorithm,
+    load_public_key,
+    new_key,
+    open_signer,
+    owner_of,
+)
 from tests.publisher.releases import PASSPHRASE
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.publisher.build import build_release
+from ncen_updater.formats.document import Withdrawal
+from ncen_updater.publisher.build.build import build_release
 from ncen_updater.publisher.errors import FeedBroken
-from ncen_updater.publisher.feed import Feed
-from ncen_updater.publisher.lint import last_release, lint_release
+from ncen_updater.publisher.feed.feed import Feed
+from ncen_updater.publisher.lint.lint import last_release, lint_release
+from ncen_updater.publisher.lint.sqltext import is_single_select, statements, transaction_control
 from ncen_updater.publisher.release_flow import KeyRing, withdraw
-from ncen_updater.publisher.sqltext import is_single_select, statements, transaction_control
-from ncen_updater.release.document import Withdrawal
 from tests.publisher.releases import clock, write_release
 
 GOOD = """

@@ -13,21 +13,25 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from securesystemslib.signer import Signer
 
-from ncen_updater.cli.publisher import run
-from ncen_updater.publisher.build import build_release, scan_release
-from ncen_updater.publisher.drafting import draft_releases
+from ncen_updater.common.canonical_json import canonical_json
+from ncen_updater.formats.manifest import load_manifest
+from ncen_updater.publisher.build.attachment_errors import (
+    BuilderKeyMissing,
+    ProvenanceInvalid,
+    SbomInvalid,
+)
+from ncen_updater.publisher.build.attachments import PaperMaker, inspect_release
+from ncen_updater.publisher.build.build import build_release, scan_release
+from ncen_updater.publisher.build.provenance import Source
+from ncen_updater.publisher.build.sbom import Part, check_sbom, find_parts
+from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.errors import BuildRefused, TargetMissing, UnknownRelease
-from ncen_updater.publisher.event import Event
-from ncen_updater.publisher.feed import Feed
-from ncen_updater.publisher.keys import new_key, open_signer
-from ncen_updater.publisher.papers import PaperMaker, inspect_release
-from ncen_updater.publisher.provenance import Source
+from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_draft
-from ncen_updater.publisher.sbom import Part, check_sbom, find_parts
-from ncen_updater.publisher.sbomerrors import BuilderKeyMissing, ProvenanceInvalid, SbomInvalid
-from ncen_updater.publisher.staged import compare_files
-from ncen_updater.release.canonical import canonical_json
-from ncen_updater.release.manifest import load_manifest
+from ncen_updater.publisher.signing.compare_staging import compare_files
+from ncen_updater.publisher.signing.draft import draft_releases
+from ncen_updater.publisher.signing.event import Event
+from ncen_updater.publisher.signing.keys import new_key, open_signer
 from tests.publisher.releases import NOW, PASSPHRASE, clock, ring, write_release
 
 SOURCE = Source("https://build.example.org/ncen", "git+https://git.example.org/ncen", "ab" * 20)
@@ -279,7 +283,7 @@ def test_a_statement_about_another_archive(
 
 def _replace(staging: Path, path: Path, content: bytes) -> None:
     """Put another statement in place, and let the release document name it."""
-    from ncen_updater.release.canonical import sha256_hex
+    from ncen_updater.common.canonical_json import sha256_hex
 
     path.write_bytes(content)
     name = staging / "targets/releases/ncen/3.3.0.json"

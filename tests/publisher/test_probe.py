@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.publisher.probe import Probe
-from ncen_updater.trust.wire import BoundedSession, Patience, bounded_session
+from ncen_updater.feed.bounded_http import BoundedSession, Patience, bounded_session
+from ncen_updater.publisher.distribute.probe import Probe
 from tests.badinput.hostile import bounded
-from tests.support.http_server import Fault, serving
-from tests.trust.test_wire import (
+from tests.feed.test_wire import (
     CHUNKED,
     CONTENT,
     ENDLESS,
@@ -24,6 +23,7 @@ from tests.trust.test_wire import (
     Ticking,
     once,
 )
+from tests.support.http_server import Fault, serving
 
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 

@@ -12,9 +12,6 @@ from pathlib import Path
 import pytest
 from securesystemslib.signer import CryptoSigner
 
-from ncen_updater.publisher.drafting import (
-    draft_renewal,
-)
 from ncen_updater.publisher.errors import (
     BadEvent,
     BadSignature,
@@ -28,10 +25,13 @@ from ncen_updater.publisher.errors import (
     StaleEvent,
     TargetMissing,
 )
-from ncen_updater.publisher.event import Event
-from ncen_updater.publisher.feed import DurableWriter, Feed
-from ncen_updater.publisher.publish import Publisher
+from ncen_updater.publisher.feed.feed import DurableWriter, Feed
+from ncen_updater.publisher.feed.publish import Publisher
 from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_draft
+from ncen_updater.publisher.signing.draft import (
+    draft_renewal,
+)
+from ncen_updater.publisher.signing.event import Event
 from tests.publisher.feeds import (
     client_sees,
     contents,

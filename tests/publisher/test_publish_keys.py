@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.publisher.ceremony import Ceremony, RoleHolders
-from ncen_updater.publisher.drafting import (
-    draft_keys,
-)
 from ncen_updater.publisher.errors import (
     BelowThreshold,
     DuplicateKey,
     FeedBroken,
 )
-from ncen_updater.publisher.feed import Feed
+from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_draft
+from ncen_updater.publisher.signing.ceremony import Ceremony, RoleHolders
+from ncen_updater.publisher.signing.draft import (
+    draft_keys,
+)
 from tests.publisher.feeds import (
     ceremony_of,
     client_sees,

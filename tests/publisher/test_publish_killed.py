@@ -10,20 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.publisher.ceremony import Ceremony, RoleHolders
-from ncen_updater.publisher.drafting import (
-    draft_first,
-    draft_keys,
-)
 from ncen_updater.publisher.errors import (
     NotAtomic,
     StaleEvent,
     WriteFailed,
 )
-from ncen_updater.publisher.event import Event
-from ncen_updater.publisher.feed import Feed
-from ncen_updater.publisher.publish import Publisher
+from ncen_updater.publisher.feed.feed import Feed
+from ncen_updater.publisher.feed.publish import Publisher
 from ncen_updater.publisher.release_flow import KeyRing
+from ncen_updater.publisher.signing.ceremony import Ceremony, RoleHolders
+from ncen_updater.publisher.signing.draft import (
+    draft_first,
+    draft_keys,
+)
+from ncen_updater.publisher.signing.event import Event
 from tests.publisher.feeds import (
     Stops,
     ceremony_of,

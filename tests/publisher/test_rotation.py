@@ -13,8 +13,6 @@ from tuf.api.exceptions import BadVersionNumberError, RepositoryError
 from tuf.api.metadata import Metadata, Snapshot, Targets, Timestamp  # type: ignore[attr-defined]
 from tuf.ngclient import Updater  # type: ignore[attr-defined]
 
-from ncen_updater.publisher.ceremony import Ceremony, RoleHolders
-from ncen_updater.publisher.drafting import Draft, draft_keys, draft_renewal
 from ncen_updater.publisher.errors import (
     BadCeremony,
     BelowThreshold,
@@ -22,10 +20,12 @@ from ncen_updater.publisher.errors import (
     NotAtomic,
     RoleLapsed,
 )
-from ncen_updater.publisher.event import Event
-from ncen_updater.publisher.feed import Feed
-from ncen_updater.publisher.publish import Publisher
+from ncen_updater.publisher.feed.feed import Feed
+from ncen_updater.publisher.feed.publish import Publisher
 from ncen_updater.publisher.release_flow import KeyRing, publish_draft
+from ncen_updater.publisher.signing.ceremony import Ceremony, RoleHolders
+from ncen_updater.publisher.signing.draft import Draft, draft_keys, draft_renewal
+from ncen_updater.publisher.signing.event import Event
 from tests.publisher.feeds import FeedFiles, contents, fresh_signer
 from tests.publisher.releases import NOW, clock
 

@@ -10,13 +10,13 @@ import pytest
 from securesystemslib.signer import Signer
 from tuf.api.metadata import Metadata
 
-from ncen_updater.publisher.drafting import draft_releases, draft_renewal
+from ncen_updater.formats.document import MAX_DOCUMENT_BYTES
 from ncen_updater.publisher.errors import BadDates, BuildRefused
-from ncen_updater.publisher.event import Event
-from ncen_updater.publisher.feed import Feed
-from ncen_updater.publisher.publish import Publisher
+from ncen_updater.publisher.feed.feed import Feed
+from ncen_updater.publisher.feed.publish import Publisher
 from ncen_updater.publisher.release_flow import KeyRing
-from ncen_updater.release.document import MAX_DOCUMENT_BYTES
+from ncen_updater.publisher.signing.draft import draft_releases, draft_renewal
+from ncen_updater.publisher.signing.event import Event
 from tests.publisher.feeds import contents
 from tests.publisher.releases import NOW
 

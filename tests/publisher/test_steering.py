@@ -9,17 +9,24 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from ncen_updater.errors import UpdaterError
-from ncen_updater.feed.path import NoPath, Reason, UpgradePath, choose_path
-from ncen_updater.progress import Silent
-from ncen_updater.publisher.build import build_release
-from ncen_updater.publisher.describe import describe
-from ncen_updater.publisher.drafting import Draft, draft_releases, draft_withdrawal
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.progress import Silent
+from ncen_updater.feed.errors import OfferHalted
+from ncen_updater.feed.http import HttpFetcher
+from ncen_updater.feed.last_view import read_last_view, view_path
+from ncen_updater.feed.tuf_source import TufReleaseSource
+from ncen_updater.feed.upgrade_path import NoPath, Reason, UpgradePath, choose_path
+from ncen_updater.formats.document import Withdrawal
+from ncen_updater.formats.manifest import Channel
+from ncen_updater.formats.rollout import Halt, Wave
+from ncen_updater.publisher.build.build import build_release
 from ncen_updater.publisher.errors import NothingToDo, UnknownProduct, UnknownRelease
-from ncen_updater.publisher.event import Event
-from ncen_updater.publisher.feed import Feed, FeedState
+from ncen_updater.publisher.feed.feed import Feed, FeedState
 from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_draft, publish_release
-from ncen_updater.publisher.steering import (
+from ncen_updater.publisher.signing.describe import describe
+from ncen_updater.publisher.signing.draft import Draft, draft_releases, draft_withdrawal
+from ncen_updater.publisher.signing.event import Event
+from ncen_updater.publisher.signing.rollout_drafts import (
     draft_audience,
     draft_channel,
     draft_halt,
@@ -27,13 +34,6 @@ from ncen_updater.publisher.steering import (
     draft_waves,
     offer_of,
 )
-from ncen_updater.release.document import Withdrawal
-from ncen_updater.release.manifest import Channel
-from ncen_updater.release.rollout import Halt, Wave
-from ncen_updater.trust.errors import OfferHalted
-from ncen_updater.trust.fetcher import HttpFetcher
-from ncen_updater.trust.lastview import read_last_view, view_path
-from ncen_updater.trust.source import TufReleaseSource
 from tests.publisher.releases import NOW, clock, ring, write_release
 from tests.support.http_server import WebServer
 

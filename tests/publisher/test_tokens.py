@@ -15,15 +15,15 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.publisher.ceremony import Ceremony, RoleHolders
-from ncen_updater.publisher.drafting import draft_first
 from ncen_updater.publisher.errors import TokenUnusable
-from ncen_updater.publisher.event import Event
-from ncen_updater.publisher.feed import Feed
-from ncen_updater.publisher.keys import load_public_key, owner_of
-from ncen_updater.publisher.publish import Publisher
+from ncen_updater.publisher.feed.feed import Feed
+from ncen_updater.publisher.feed.publish import Publisher
 from ncen_updater.publisher.release_flow import KeyRing
-from ncen_updater.publisher.tokens import MODULES, Token, find_module
+from ncen_updater.publisher.signing.ceremony import Ceremony, RoleHolders
+from ncen_updater.publisher.signing.draft import draft_first
+from ncen_updater.publisher.signing.event import Event
+from ncen_updater.publisher.signing.keys import load_public_key, owner_of
+from ncen_updater.publisher.signing.tokens import MODULES, Token, find_module
 from tests.publisher.releases import NOW, clock
 
 DRIVER = next((p for p in MODULES if "softhsm" in p and Path(p).is_file()), None)
@@ -73,7 +73,8 @@ class Tokens:
     def run(self, *words: object, secret: str | None = None) -> tuple[int, Any]:
         """Run the program in a process of its own: a driver is loaded once a process."""
         command = (
-            "import sys; from ncen_updater.cli.publisher import run; sys.exit(run(sys.argv[1:]))"
+            "import sys; from ncen_updater.publisher.cli.main import run;"
+            "sys.exit(run(sys.argv[1:]))"
         )
         read = None
         if secret is not None:

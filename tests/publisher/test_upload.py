@@ -12,17 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.progress import Silent
-from ncen_updater.publisher.errors import NotAtomic
-from ncen_updater.publisher.feed import Feed
-from ncen_updater.publisher.placeerrors import (
-    OtherFeed,
-    PlaceAhead,
-    PlaceDiffers,
-    PlaceFailed,
-    PlaceInvalid,
-)
-from ncen_updater.publisher.places import (
+from ncen_updater.common.progress import Silent
+from ncen_updater.feed.http import HttpFetcher
+from ncen_updater.feed.tuf_source import TufReleaseSource
+from ncen_updater.publisher.distribute.storage import (
     CHANGING,
     FIXED,
     DirectoryPlace,
@@ -30,11 +23,18 @@ from ncen_updater.publisher.places import (
     Place,
     open_place,
 )
-from ncen_updater.publisher.publish import Publisher
+from ncen_updater.publisher.distribute.storage_errors import (
+    OtherFeed,
+    PlaceAhead,
+    PlaceDiffers,
+    PlaceFailed,
+    PlaceInvalid,
+)
+from ncen_updater.publisher.distribute.upload import upload, upload_order
+from ncen_updater.publisher.errors import NotAtomic
+from ncen_updater.publisher.feed.feed import Feed
+from ncen_updater.publisher.feed.publish import Publisher
 from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_release
-from ncen_updater.publisher.upload import upload, upload_order
-from ncen_updater.trust.fetcher import HttpFetcher
-from ncen_updater.trust.source import TufReleaseSource
 from tests.publisher.releases import NOW, clock, ring, write_release
 from tests.support.http_server import WebServer
 from tests.support.object_store import object_store
@@ -251,9 +251,9 @@ def test_a_place_that_changes_what_it_is_given(feed: Path, keys: KeyRing, tmp_pa
 
 def test_keys_of_the_online_roles_change(feed: Path, keys: KeyRing, tmp_path: Path) -> None:
     """Both keys have signed: the timestamp goes before the root. One has not: nothing is safe."""
-    from ncen_updater.publisher.ceremony import Ceremony, RoleHolders
-    from ncen_updater.publisher.drafting import draft_keys
     from ncen_updater.publisher.release_flow import make_keys, publish_draft
+    from ncen_updater.publisher.signing.ceremony import Ceremony, RoleHolders
+    from ncen_updater.publisher.signing.draft import draft_keys
     from tests.publisher.releases import PASSPHRASE
 
     fresh = make_keys(tmp_path / "new-keys", PASSPHRASE).online

@@ -15,9 +15,9 @@ import os
 import pwd
 import sys
 
-from ncen_updater.cli import terminal
-from ncen_updater.cli.agent import COMMANDS, run
-from ncen_updater.service.client import Client
+from ncen_updater.agent.cli.main import COMMANDS, run
+from ncen_updater.agent.service.client import Client
+from ncen_updater.common.cli import terminal
 
 __all__ = ["main"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ncen_updater.demo.embedded_postgres import PostgresBinaries, find_binaries
+from demo.embedded_postgres import PostgresBinaries, find_binaries
 
 __all__ = ["FAST_SETTINGS", "available"]
 

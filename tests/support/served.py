@@ -11,12 +11,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ncen_updater.demo.site import DemoSite
-from ncen_updater.service.client import Client, StreamEvent
+from demo.site import DemoSite
+from ncen_updater.agent.service.client import Client, StreamEvent
 
 __all__ = ["PROGRAM", "Served", "served"]
 
-PROGRAM = (sys.executable, "-m", "ncen_updater.cli.agent")
+PROGRAM = (sys.executable, "-m", "ncen_updater.agent.cli.main")
 SOCKET = "run/ncen-updater/api.sock"
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -16,24 +16,24 @@ from typing import Any
 
 from packaging.version import Version
 
-from ncen_updater.composition import build_site
-from ncen_updater.config.loader import load_config
-from ncen_updater.config.service import WindowSettings
-from ncen_updater.demo.evidence import case_references, database_digests
-from ncen_updater.demo.site import DemoSite, version_of
-from ncen_updater.policy.windows import opening_at
-from ncen_updater.progress import Silent
-from ncen_updater.service.knowledge import Knowledge, KnowledgeFile
-from ncen_updater.service.serve import KNOWLEDGE
-from ncen_updater.upgrade import approving
-from ncen_updater.upgrade.consent import Person
-from ncen_updater.upgrade.journal import Journal
-from ncen_updater.upgrade.lock import lock_holder
-from ncen_updater.upgrade.memory import Memory
-from ncen_updater.upgrade.model import StepName
-from ncen_updater.upgrade.names import JOURNAL, LOCK
-from ncen_updater.upgrade.orders import OrderKind, Orders
-from ncen_updater.upgrade.rehearsals import Rehearsals
+from demo.evidence import case_references, database_digests
+from demo.site import DemoSite, version_of
+from ncen_updater.agent.approvals import approving
+from ncen_updater.agent.approvals.store import Person
+from ncen_updater.agent.composition import build_site
+from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.config.service import WindowSettings
+from ncen_updater.agent.engine.lock import lock_holder
+from ncen_updater.agent.journal.change import StepName
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL, LOCK
+from ncen_updater.agent.journal.orders import OrderKind, Orders
+from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.agent.policy.windows import opening_at
+from ncen_updater.agent.rehearsal.store import Rehearsals
+from ncen_updater.agent.service.knowledge import Knowledge, KnowledgeFile
+from ncen_updater.agent.service.serve import KNOWLEDGE
+from ncen_updater.common.progress import Silent
 
 __all__ = ["AMINA", "BO", "Records", "ServedSite", "closed_hours", "open_hours"]
 
@@ -83,7 +83,7 @@ class ServedSite:
         """Start the service."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "ncen_updater.cli.agent", "--config",
+                [sys.executable, "-m", "ncen_updater.agent.cli.main", "--config",
                  str(self.demo.config_path), "serve"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip

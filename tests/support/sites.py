@@ -12,15 +12,15 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ncen_updater.composition import build_site
-from ncen_updater.config.loader import load_config
-from ncen_updater.demo.releases import assemble
-from ncen_updater.demo.site import DemoSite
+from demo.releases import assemble
+from demo.site import DemoSite
+from ncen_updater.agent.composition import build_site
+from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.engine.operations import JOURNAL
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.site import Site
+from ncen_updater.feed.tuf_source import TufReleaseSource
 from ncen_updater.publisher.release_flow import KeyRing, make_feed, make_keys, publish_release
-from ncen_updater.trust.source import TufReleaseSource
-from ncen_updater.upgrade.context import Site
-from ncen_updater.upgrade.journal import Journal
-from ncen_updater.upgrade.operations import JOURNAL
 
 __all__ = ["TrialFeed", "connect", "serve", "site_in_process"]
 

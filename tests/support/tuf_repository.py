@@ -27,16 +27,16 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]
     Timestamp,
 )
 
-from ncen_updater.release.canonical import sha256_hex
-from ncen_updater.release.document import (
+from ncen_updater.common.canonical_json import sha256_hex
+from ncen_updater.formats.document import (
     ReleaseDocument,
     TargetRef,
     archive_target,
     release_target,
     tree_target,
 )
-from ncen_updater.release.manifest import parse_manifest
-from ncen_updater.release.tree import EntryType, Tree, scan
+from ncen_updater.formats.manifest import parse_manifest
+from ncen_updater.formats.tree import EntryType, Tree, scan
 
 TOP_ROLES = {"root": (3, 2), "targets": (2, 2), "snapshot": (1, 1), "timestamp": (1, 1)}
 PERIODS = {"root": 365, "targets": 365, "snapshot": 30, "timestamp": 7}

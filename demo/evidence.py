@@ -1,0 +1,146 @@
+"""What a stand-in site really is, read directly and not through the agent's code.
+
+The trials judge the agent by this: digests of every table, and which version the code, each of the
+databases and the running application say they are. While the databases are fenced nothing can be
+read; then the driver's own error comes out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.client
+import json
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from demo.databases import DATABASES, PostgresPlace, SiteDatabases, SqlitePlace
+
+__all__ = [
+    "SiteVersion",
+    "case_references",
+    "database_digests",
+    "parked_rows",
+    "select",
+    "site_version",
+]
+
+REPORT_TIMEOUT_S = 10.0
+TABLES_POSTGRES = """
+SELECT schemaname, tablename FROM pg_tables
+WHERE schemaname NOT IN ('pg_catalog', 'information_schema', 'ncen_updater') ORDER BY 1, 2"""
+TABLES_SQLITE = """
+SELECT name FROM sqlite_master WHERE type = 'table'
+AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name NOT LIKE 'ncen\\_updater\\_%' ESCAPE '\\'"""
+
+
+@dataclass(frozen=True)
+class SiteVersion:
+    """Which version each part of the site is.
+
+    Attributes:
+        code: Of the slot that ``current`` leads to.
+        schemas: Of each database, by logical name.
+        reported: By the running application; None when it does not answer.
+    """
+
+    code: str
+    schemas: Mapping[str, str]
+    reported: str | None
+
+    @property
+    def whole(self) -> str | None:
+        """The one version of all parts, None for a mixture."""
+        parts = {self.code, *self.schemas.values()}
+        if self.reported is not None:
+            parts.add(self.reported)
+        return self.code if len(parts) == 1 else None
+
+
+def site_version(place: SiteDatabases, current: Path, port: int) -> SiteVersion:
+    """Look at code, databases and application, each for itself."""
+    release = json.loads((current / "app" / "release.json").read_text("utf-8"))
+    schemas = {
+        name: str(select(place, name, "SELECT release FROM ncen_release")[0][0])
+        for name in DATABASES
+    }
+    return SiteVersion(str(release["version"]), schemas, _reported(port))
+
+
+def database_digests(place: SiteDatabases) -> dict[str, str]:
+    """Digest of every table by ``database.table``, without the agent's own tables.
+
+    Returns:
+        ``<rows>:<digest>``; independent of the order of rows.
+    """
+    found = {}
+    for name in DATABASES:
+        if isinstance(place, PostgresPlace):
+            for schema, table in select(place, name, TABLES_POSTGRES):
+                # Names come from the catalogue of a site that we made ourselves.
+                query = f'SELECT md5(t::text) FROM "{schema}"."{table}" t'  # noqa: S608
+                prefix = "" if schema == "public" else f"{schema}."
+                found[f"{name}.{prefix}{table}"] = _digest(select(place, name, query))
+        else:
+            for (table,) in select(place, name, TABLES_SQLITE):
+                query = f'SELECT * FROM "{table}"'  # noqa: S608
+                found[f"{name}.{table}"] = _digest(select(place, name, query))
+    return found
+
+
+def case_references(place: SiteDatabases) -> dict[str, set[str]]:
+    """References of cases by where they are: the cases themselves, and links from the others."""
+    return {
+        "seizures": {str(r[0]) for r in select(place, "seizures", "SELECT case_ref FROM cases")},
+        "suspects": {
+            str(r[0]) for r in select(place, "suspects", "SELECT case_ref FROM case_links")
+        },
+        "companies": {
+            str(r[0]) for r in select(place, "companies", "SELECT case_ref FROM case_links")
+        },
+    }
+
+
+def parked_rows(place: SiteDatabases) -> dict[str, int]:
+    """Rows that a way back parked, by ``database.table``; tables without any are left out."""
+    found = {}
+    for name, digest in database_digests(place).items():
+        database, _, table = name.partition(".")
+        rows = int(digest.partition(":")[0])
+        for prefix in ("ncen_kept.", "ncen_kept__"):
+            if table.startswith(prefix) and rows:
+                found[f"{database}.{table.removeprefix(prefix)}"] = rows
+    return found
+
+
+def _digest(rows: list[tuple[object, ...]]) -> str:
+    digest = hashlib.sha256()
+    for line in sorted(repr(row) for row in rows):
+        digest.update(line.encode() + b"\n")
+    return f"{len(rows)}:{digest.hexdigest()}"
+
+
+def select(place: SiteDatabases, name: str, query: str) -> list[tuple[object, ...]]:
+    """Read rows of a live database by its logical name; the query is trusted."""
+    if isinstance(place, SqlitePlace):
+        address = f"file:{place.address(name)}?mode=ro"
+        with contextlib.closing(sqlite3.connect(address, uri=True, timeout=30)) as connection:
+            return connection.execute(query).fetchall()
+    import psycopg
+
+    with psycopg.connect(place.conninfo(place.names[name], place.superuser)) as session:
+        return session.execute(query.encode()).fetchall()
+
+
+def _reported(port: int) -> str | None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=REPORT_TIMEOUT_S)
+    try:
+        connection.request("GET", "/healthz")
+        return str(json.loads(connection.getresponse().read())["version"])
+    except (OSError, http.client.HTTPException, ValueError, KeyError):
+        # It does not run, or not as an nCEN: it reports nothing.
+        return None
+    finally:
+        connection.close()

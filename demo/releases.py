@@ -1,0 +1,143 @@
+"""Lay out complete release sources of the stand-in nCEN.
+
+``manifests/<version>/`` holds what is particular to a release, ``manifests/base/`` what all share:
+the application, the migrations and pieces of manifests. A line ``#include base/<file>`` in a
+manifest or piece stands for the text of that file. :func:`assemble` puts together what the
+publisher builds: ``manifest.toml``, ``app/`` and ``migrations/``.
+
+This is a stand-in: schemas, codes and every version number but 3.2.4 and 3.3.0 are invented.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from demo.errors import BadReleaseSource, NoReleaseSource
+from ncen_updater.common.canonical_json import canonical_json
+from ncen_updater.formats.manifest import ENGINE_PLACE, Manifest, load_manifest
+
+__all__ = ["ENGINES", "Release", "Trait", "assemble", "manifests_directory", "releases"]
+
+ENGINES = ("postgresql", "sqlite")
+MAX_INCLUDES = 100
+INCLUDE = re.compile(r"^#include (base/[a-z0-9.-]+\.toml)$", re.MULTILINE)
+
+
+class Trait(StrEnum):
+    """What a release of the stand-in is there to show."""
+
+    GOOD = "good"
+    FAILS_IN_THIRD_DATABASE = "fails-in-third-database"
+    BLOCKS = "blocks"
+    LOSES_A_CASE = "loses-a-case"
+    NEVER_HEALTHY = "never-healthy"
+    WRONG_VERSION = "wrong-version"
+    BAD_IN_SOAK = "bad-in-soak"
+    TOO_LARGE = "too-large"
+    OTHER_COUNTRY = "other-country"
+    IRREVERSIBLE = "irreversible"
+    REQUIRED_STOP = "required-stop"
+    BEHIND_STOP = "behind-stop"
+    MOVES_PHOTOS = "moves-photos"
+
+
+@dataclass(frozen=True)
+class Release:
+    """A release of the stand-in by its version and what it shows."""
+
+    version: str
+    trait: Trait
+
+
+_RELEASES = (
+    Release("3.2.4", Trait.GOOD),
+    Release("3.3.0", Trait.GOOD),
+    Release("3.3.1", Trait.FAILS_IN_THIRD_DATABASE),
+    Release("3.3.2", Trait.BLOCKS),
+    Release("3.3.3", Trait.LOSES_A_CASE),
+    Release("3.3.4", Trait.NEVER_HEALTHY),
+    Release("3.3.5", Trait.WRONG_VERSION),
+    Release("3.3.6", Trait.BAD_IN_SOAK),
+    Release("3.3.7", Trait.TOO_LARGE),
+    Release("3.3.8", Trait.OTHER_COUNTRY),
+    Release("3.3.9", Trait.IRREVERSIBLE),
+    Release("3.3.10", Trait.REQUIRED_STOP),
+    Release("3.3.11", Trait.MOVES_PHOTOS),
+    Release("3.4.0", Trait.BEHIND_STOP),
+)
+
+
+def releases() -> tuple[Release, ...]:
+    """Every release of the stand-in, in order of version."""
+    return _RELEASES
+
+
+def manifests_directory() -> Path:
+    """Where the sources are: ``manifests`` of the clone that this package runs from."""
+    return Path(__file__).resolve().parents[1] / "manifests"
+
+
+def assemble(name: str, destination: Path, *, source: Path | None = None) -> Path:
+    """Lay out the complete source directory of a release.
+
+    Args:
+        name: Its version, such as ``3.3.0``.
+        destination: Directory to make; must not exist.
+        source: The directory ``manifests``; the clone's own by default.
+
+    Returns:
+        ``destination``, with ``manifest.toml``, ``app/`` and ``migrations/``.
+
+    Raises:
+        NoReleaseSource: If there is no such release.
+        BadReleaseSource: If a file that it names is missing.
+        BadManifest: If its manifest is not valid.
+    """
+    root = source or manifests_directory()
+    own = root / name
+    if name not in {release.version for release in _RELEASES} or not own.is_dir():
+        raise NoReleaseSource(name=name)
+    destination.mkdir(parents=True)
+    text = _expand(root, own / "manifest.toml", name)
+    (destination / "manifest.toml").write_text(text, "utf-8")
+    manifest = load_manifest(destination / "manifest.toml")
+    ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
+    shutil.copytree(root / "base" / "app", destination / "app", ignore=ignore)
+    if (own / "app").is_dir():
+        shutil.copytree(own / "app", destination / "app", dirs_exist_ok=True, ignore=ignore)
+    (destination / "app" / "release.json").write_bytes(canonical_json({"version": name}))
+    for path in sorted(set(_named_files(manifest))):
+        found = next((p for p in (own / path, root / "base" / path) if p.is_file()), None)
+        if found is None:
+            raise BadReleaseSource(name=name, detail=path)
+        (destination / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(found, destination / path)
+    return destination
+
+
+def _expand(root: Path, path: Path, name: str) -> str:
+    try:
+        text = path.read_text("utf-8")
+        for _ in range(MAX_INCLUDES):
+            match = INCLUDE.search(text)
+            if match is None:
+                return text
+            piece = (root / match[1]).read_text("utf-8").rstrip("\n")
+            text = text[: match.start()] + piece + text[match.end() :]
+    except OSError as error:
+        raise BadReleaseSource(name=name, detail=str(error)) from error
+    raise BadReleaseSource(name=name, detail=f"{path}: more than {MAX_INCLUDES} includes")
+
+
+def _named_files(manifest: Manifest) -> Iterator[str]:
+    for database in manifest.databases:
+        for migration in database.migrations:
+            for path in (migration.up, migration.down, migration.verify):
+                if path is not None:
+                    for engine in ENGINES:
+                        yield path.replace(ENGINE_PLACE, engine)

@@ -1,0 +1,103 @@
+"""Releases that go wrong, each in its own way; every one leaves the site as it was."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from demo.releases import assemble
+from demo.show.stage import Stage
+from ncen_updater.common.errors import ExitCode
+from ncen_updater.common.i18n import N_, Text
+
+__all__ = ["ALL", "publish_the_rest"]
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A release that goes wrong.
+
+    Attributes:
+        version: Its version.
+        story: What is wrong with it.
+        expected: What has to come of it, for the table.
+        statuses: Exit statuses that are right.
+        commits: Whether officers get to see it before it turns bad.
+    """
+
+    version: str
+    story: str
+    expected: str
+    statuses: tuple[ExitCode, ...]
+    commits: bool = False
+
+
+UNDONE = (ExitCode.ROLLED_BACK,)
+ALL = (
+    Bad("3.3.1", N_("the third database's migration fails, after two succeeded"),
+        N_("undone"), UNDONE),
+    Bad("3.3.2", N_("a migration waits without end, as behind a lock"),
+        N_("stopped in time, undone"), UNDONE),
+    Bad("3.3.3", N_("a migration loses one case"),
+        N_("noticed, undone"), UNDONE),
+    Bad("3.3.4", N_("migrates well, never becomes healthy"),
+        N_("undone"), UNDONE),
+    Bad("3.3.5", N_("reports another version than its own"),
+        N_("noticed, undone"), UNDONE),
+    Bad("3.3.6", N_("turns bad after officers are back"),
+        N_("rolled back, new records kept"), UNDONE, commits=True),
+    Bad("3.3.7", N_("needs more disk than there is"),
+        N_("refused before anything"), (ExitCode.BLOCKED, ExitCode.SPACE)),
+    Bad("3.3.8", N_("is for another country"),
+        N_("refused before anything"), (ExitCode.BLOCKED, ExitCode.TRUST, ExitCode.ERROR)),
+)  # fmt: skip
+QUICK = ("3.3.1",)
+
+
+def play(stage: Stage) -> None:
+    """Let them fail, one after the other."""
+    stage.narrator.act(N_("Releases that go wrong"))
+    publish_the_rest(stage)
+    for bad in ALL:
+        if not stage.quick or bad.version in QUICK:
+            _let_fail(stage, bad)
+    if stage.quick:
+        return
+    stage.narrator.say(
+        N_("The site remembers what failed here, and does not try it again by itself:")
+    )
+    stage.commands.run("ncen-updater", "status")
+
+
+def publish_the_rest(stage: Stage) -> None:
+    """Publish all other releases in one event, with the same keys and the same two signatures."""
+    from ncen_updater.publisher.release_flow import make_keys, publish_release
+
+    versions = [bad.version for bad in ALL] + ["3.3.10", "3.4.0"]
+    stage.narrator.say(
+        N_(
+            "Two officers sign {count} more releases of the stand-in: eight that are made to go "
+            "wrong, a required stop, and one behind it."
+        ),
+        count=len(versions),
+    )
+    passphrase = stage.places.passphrase.read_text("utf-8").strip()
+    with stage.narrator.working() as progress:
+        progress.tell(Text(N_("building, signing and publishing")))
+        sources = [assemble(name, stage.places.sources / name) for name in versions]
+        keys = make_keys(stage.places.keys, passphrase)
+        publish_release(stage.places.feed, sources, keys, lambda: datetime.now(UTC))
+
+
+def _let_fail(stage: Stage, bad: Bad) -> None:
+    stage.narrator.lines([""])
+    stage.narrator.say(N_("{version}: {story}."), version=bad.version, story=Text(bad.story))
+    with stage.trial(
+        Text(N_("{version}: {story}"), {"version": bad.version, "story": Text(bad.story)}),
+        Text(bad.expected),
+        runs="3.3.0",
+        # After a commit the rows were migrated there and back: they are compared by content.
+        undone=not bad.commits,
+    ) as trial:
+        ran = stage.commands.run("ncen-updater", "upgrade", bad.version, "--yes", "--quiet")
+        trial.ended(ran.status, *bad.statuses)

@@ -1,0 +1,56 @@
+"""The table of what happened, and where to look next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from demo.show.report import broken_rows, report_lines
+from demo.show.stage import Stage
+from ncen_updater.common.i18n import N_
+
+__all__ = ["play"]
+
+
+def play(stage: Stage, keep: Path | None) -> None:
+    """Show the history, then the table."""
+    narrator, site = stage.narrator, stage.site
+    narrator.act(N_("What happened"))
+    stage.commands.run("ncen-updater", "history")
+    summary = site.stop_traffic() if site.traffic_log.exists() else None
+    narrator.lines(["", *report_lines(stage.rows, narrator.language), ""])
+    if summary is not None:
+        narrator.say(
+            N_(
+                "Officers entered {entered} records and were refused {refused} times; the "
+                "longest they had to wait was {longest} seconds."
+            ),
+            entered=summary["acknowledged"],
+            refused=summary["refused"],
+            longest=f"{float(summary['longest_outage_s']):.1f}",
+        )
+    broken = broken_rows(stage.rows)
+    if broken:
+        narrator.bad(
+            N_("Promises broken in {count} of {all}."), count=len(broken), all=len(stage.rows)
+        )
+        for row in broken:
+            for text in row.broken:
+                narrator.bad("{tried}: {text}", tried=row.tried, text=text)
+    else:
+        narrator.good(N_("Every promise was kept, {all} of {all}."), all=len(stage.rows))
+    narrator.lines([""])
+    narrator.say(
+        N_(
+            "Where to look next: docs/architecture.md and docs/crash-story.md (what is on the disk "
+            "at each instant), docs/operator.md, docs/release-officer.md, script/test."
+        )
+    )
+    if keep is not None:
+        narrator.say(
+            N_(
+                "Everything is kept in {directory}; the database server is the demonstration's own "
+                "and ends with it. For ncen-updater: export NCEN_CONFIG_FILE={config}"
+            ),
+            directory=keep,
+            config=site.config_path,
+        )

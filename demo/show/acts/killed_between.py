@@ -1,0 +1,71 @@
+"""The agent is killed when the databases are new and the code is old: a mixture, for an instant."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+from demo.show.commands import ended
+from demo.show.stage import Stage
+from demo.show.worker import REACHED
+from demo.site import version_of
+from ncen_updater.common.errors import ExitCode
+from ncen_updater.common.i18n import N_, Text
+
+__all__ = ["play"]
+
+PATIENCE_S = 120.0
+
+
+def play(stage: Stage) -> None:
+    """Kill the agent between the cut-over and the switch of the code, and resume."""
+    say = stage.narrator.say
+    stage.narrator.act(N_("The agent is killed between the databases and the code"))
+    say(
+        N_(
+            "The instant between the two is too short to hit from outside, so the same agent runs "
+            "here in a process that says when it has come there, and waits to be killed."
+        )
+    )
+    with stage.trial(
+        Text(N_("kill the agent between databases and code")),
+        Text(N_("3.2.4, as before")),
+        runs="3.2.4",
+        undone=True,
+    ) as trial:
+        # The databases take sessions again, but the journal does not know it yet.
+        words = ("-m", "demo.show.worker", str(stage.site.config_path), "3.3.0")
+        process = subprocess.Popen(
+            [sys.executable, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        with ended(process), stage.narrator.working() as progress:
+            progress.tell(Text(N_("waiting for the instant")))
+            assert process.stdout is not None  # noqa: S101 - it was asked for
+            reached = process.stdout.readline().decode().strip() == REACHED
+            mixture = version_of(stage.site) if reached else None
+            process.kill()
+            process.wait()
+        trial.require(
+            reached and process.returncode == -signal.SIGKILL,
+            Text(N_("The kill did not land between the two.")),
+        )
+        if mixture is not None:
+            say(
+                N_(
+                    "SIGKILL. At this instant code and databases do not belong together: code "
+                    "{code}, databases {schemas}; the application is stopped, the door closed."
+                ),
+                code=mixture.code,
+                schemas=", ".join(sorted(set(mixture.schemas.values()))),
+            )
+            trial.require(
+                mixture.whole is None, Text(N_("The instant that was hit is no mixture."))
+            )
+        resumed = stage.commands.run("ncen-updater", "resume", "--quiet")
+        trial.ended(resumed.status, ExitCode.OK)
+        trial.came = Text(N_("resumed: 3.2.4 as before"))

@@ -1,0 +1,84 @@
+"""The database server is killed in the middle of the cut-over, as by a power cut."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+
+from demo.embedded_postgres import EmbeddedPostgres
+from demo.show.instants import (
+    as_superuser,
+    migrating_session,
+    renamed_but_waiting,
+    wait_for,
+)
+from demo.show.stage import Stage
+from ncen_updater.common.errors import ExitCode
+from ncen_updater.common.i18n import N_, Text
+
+__all__ = ["play"]
+
+
+def play(stage: Stage) -> None:
+    """Kill the server inside the transaction that renames the databases, and resume."""
+    server = stage.server
+    if server is None:
+        return
+    say, run = stage.narrator.say, stage.commands.run
+    stage.narrator.act(N_("The database server is killed in the middle of a cut-over"))
+    say(
+        N_(
+            "The transaction that renames all databases takes milliseconds. To hit it, another "
+            "session locks the last of the databases, so that the transaction has to wait "
+            "after it has renamed the others; then every process of the server gets SIGKILL."
+        )
+    )
+    words = ("ncen-updater", "upgrade", "3.3.0", "--yes", "--quiet")
+    with stage.trial(
+        Text(N_("kill the database server in the middle of a cut-over")),
+        Text(N_("3.2.4, as before")),
+        runs="3.2.4",
+        undone=True,
+    ) as trial:
+        stage.narrator.command(words)
+        with stage.commands.started(*words) as process, stage.narrator.working() as progress:
+            progress.tell(Text(N_("waiting for the instant")))
+            rename = _strike(server, stage, process)
+            server.start()
+            output, _ = process.communicate(timeout=180)
+        stage.narrator.output(output.decode(errors="replace"))
+        trial.require(rename is not None, Text(N_("The kill did not land inside the cut-over.")))
+        say(
+            N_(
+                "The server died while the transaction waited at: {rename}. It was started "
+                "again; the agent had waited for it, asked its catalogue whether the cut-over had "
+                "come true, and ended with exit status {status}."
+            ),
+            rename=rename or "-",
+            status=process.returncode,
+        )
+        trial.require(
+            process.returncode == ExitCode.ROLLED_BACK,
+            Text(N_("The exit status is {status}, not 11."), {"status": process.returncode}),
+        )
+        resumed = run("ncen-updater", "resume", "--quiet")
+        trial.ended(resumed.status, ExitCode.OK)
+        trial.came = Text(N_("waited for the server: 3.2.4 as before"))
+
+
+def _strike(server: EmbeddedPostgres, stage: Stage, process: subprocess.Popen[bytes]) -> str | None:
+    """Kill the server inside the transaction; returns the statement at which it stood."""
+    from psycopg import OperationalError, sql
+
+    rename: str | None = None
+    last = sql.Identifier(sorted(stage.site.databases.names.values())[-1])
+    with contextlib.suppress(OperationalError), as_superuser(server) as session:
+        wait_for(lambda: migrating_session(session), process)
+        with as_superuser(server) as locker:
+            # A comment that is never committed: it locks the name and changes nothing.
+            locker.execute("BEGIN")
+            locker.execute(sql.SQL("COMMENT ON DATABASE {} IS 'locked'").format(last))
+            rename = wait_for(lambda: renamed_but_waiting(session), process)
+            # Both sessions die with the server; only their ends are still to be heard.
+            server.kill()
+    return rename

@@ -1,0 +1,56 @@
+"""Two releases are checked, built twice with the same bytes, signed and published."""
+
+from __future__ import annotations
+
+from demo.releases import assemble
+from demo.show.acts.signing import digest_of_event, sign_and_publish
+from demo.show.proof import directory_digest
+from demo.show.report import Row
+from demo.show.stage import Stage
+from ncen_updater.common.i18n import N_, Text
+
+__all__ = ["play"]
+
+VERSIONS = ("3.2.4", "3.3.0")
+EVENT = "events/2-releases"
+
+
+def play(stage: Stage) -> None:
+    """Publish what runs at the sites, and its upgrade."""
+    say, run = stage.narrator.say, stage.commands.run
+    stage.narrator.act(N_("The Secretariat publishes two releases"))
+    say(
+        N_(
+            "nCEN itself is not public. These are releases of a stand-in: a small web application "
+            "over three databases, with migrations for what is publicly known of 3.3.0."
+        )
+    )
+    for version in VERSIONS:
+        assemble(version, stage.places.sources / version)
+    if not stage.quick:
+        run("ncen-publisher", "lint", "sources/3.3.0", limit=4)
+    for version in VERSIONS:
+        run("ncen-publisher", "build", f"sources/{version}", "--staging", "staging", limit=1)
+    say(N_("A second officer builds on another day; the bytes have to be the same:"))
+    for version in VERSIONS:
+        run("ncen-publisher", "build", f"sources/{version}", "--staging", "again", limit=1)
+    directory = stage.places.directory
+    same = directory_digest(directory / "staging") == directory_digest(directory / "again")
+    if same:
+        stage.narrator.good(N_("Both builds are the same, byte for byte."))
+    run("ncen-publisher", "draft", "--feed", "feed", "--event", EVENT, "--staging", "staging",
+        limit=14)  # fmt: skip
+    digest = digest_of_event(stage, EVENT)
+    broken = list(sign_and_publish(stage, EVENT, digest, ("bo", "chen"), ("staging",)))
+    if not same:
+        broken.append(Text(N_("Building twice gave different bytes.")))
+    if not stage.quick:
+        run("ncen-publisher", "status", "feed")
+    stage.judge(
+        Row(
+            Text(N_("publish 3.2.4 and 3.3.0, signed by one of three")),
+            Text(N_("refused, until a second signs")),
+            Text(N_("refused, then published")) if not broken else Text("-"),
+            broken=tuple(broken),
+        )
+    )

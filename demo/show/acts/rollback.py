@@ -1,0 +1,62 @@
+"""Back to 3.2.4 after officers have worked with 3.3.0, keeping what they entered."""
+
+from __future__ import annotations
+
+import http.client
+import json
+
+from demo.errors import StandInFailed
+from demo.evidence import case_references, parked_rows
+from demo.show.stage import Stage
+from ncen_updater.common.errors import ExitCode
+from ncen_updater.common.i18n import N_, Text
+
+__all__ = ["play"]
+
+
+def play(stage: Stage) -> None:
+    """Roll back."""
+    site, say = stage.site, stage.narrator.say
+    stage.narrator.act(N_("Back to 3.2.4, keeping every new record"))
+    say(
+        N_(
+            "The ministry wants the old version back. Officers have worked with 3.3.0 meanwhile; "
+            "one of them now enters a case about a cultural artefact, which 3.2.4 does not know."
+        )
+    )
+    reference = _enter_cultural_case(stage)
+    with stage.trial(
+        Text(N_("roll back 3.3.0 -> 3.2.4 after officers worked")),
+        Text(N_("3.2.4, new records kept")),
+        runs="3.2.4",
+        undone=False,
+    ) as trial:
+        stage.commands.run("ncen-updater", "rollback", "--dry-run", "--quiet")
+        ran = stage.commands.run("ncen-updater", "rollback", "--yes", "--quiet")
+        trial.ended(ran.status, ExitCode.OK)
+        found = case_references(site.databases)
+        trial.require(
+            all(reference in known for known in found.values()),
+            Text(N_("The case {ref} is lost."), {"ref": reference}),
+        )
+    parked = ", ".join(f"{table} ({count})" for table, count in parked_rows(site.databases).items())
+    say(
+        N_(
+            "The case {ref} is there. What 3.2.4 has no column for is parked beside it, in the "
+            "same databases, and comes back with the next upgrade: {parked}."
+        ),
+        ref=reference,
+        parked=parked,
+    )
+
+
+def _enter_cultural_case(stage: Stage) -> str:
+    connection = http.client.HTTPConnection("127.0.0.1", stage.site.front_port, timeout=30)
+    fields = {"category": "CULT", "object": "statuette", "family_name": "Ndiaye",
+              "own_script_name": "王", "summary": "Statuette in a crate of tiles"}  # fmt: skip
+    connection.request("POST", "/cases", json.dumps(fields), {"Content-Type": "application/json"})
+    answer = json.loads(connection.getresponse().read())
+    connection.close()
+    if "case_ref" not in answer:
+        raise StandInFailed(part="application", wanted="taking a case", detail=str(answer))
+    return str(answer["case_ref"])

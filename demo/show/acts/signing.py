@@ -1,0 +1,54 @@
+"""A signing event as officers live it: one signature is refused, the second opens the way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from demo.show.proof import directory_digest
+from demo.show.stage import Stage
+from ncen_updater.common.i18n import N_, Text
+
+__all__ = ["digest_of_event", "sign_and_publish"]
+
+
+def digest_of_event(stage: Stage, event: str) -> str:
+    """The number that officers read to each other before they sign."""
+    from ncen_updater.publisher.signing.event import Event
+
+    return Event.load(stage.places.directory / event).digest
+
+
+def sign_and_publish(
+    stage: Stage, event: str, digest: str, officers: tuple[str, str], staging: Sequence[str]
+) -> tuple[Text, ...]:
+    """Let one officer sign, see that nothing is published, let the second sign, publish.
+
+    Returns:
+        What is not as it has to be.
+    """
+    say, run = stage.narrator.say, stage.commands.run
+    broken = []
+    sign = ["ncen-publisher", "sign", event, "--digest", digest[:16]]
+    if (stage.places.feed / "metadata" / "1.root.json").exists():  # not before the first event
+        sign += ["--root", "feed/metadata/1.root.json"]
+    publish = ["ncen-publisher", "publish", "feed", "--event", event,
+               "--snapshot-key", "keys/snapshot.pem", "--timestamp-key", "keys/timestamp.pem",
+               "--passphrase-file", "passphrase"]  # fmt: skip
+    for place in staging:
+        publish += ["--staging", place]
+    before = directory_digest(stage.places.feed)
+    run(*sign, "--key", f"keys/{officers[0]}.pem", "--passphrase-file", "passphrase", limit=3)
+    say(N_("Somebody is in a hurry and publishes with this one signature:"))
+    refused = run(*publish)
+    if refused.status == 0 or directory_digest(stage.places.feed) != before:
+        broken.append(Text(N_("One signature of three was enough to publish.")))
+    else:
+        stage.narrator.good(
+            N_("Refused with exit status {status}; not one byte of the feed has changed."),
+            status=refused.status,
+        )
+    run(*sign, "--key", f"keys/{officers[1]}.pem", "--passphrase-file", "passphrase", limit=3)
+    done = run(*publish, limit=6)
+    if done.status != 0:
+        broken.append(Text(N_("Two signatures of three were not enough to publish.")))
+    return tuple(broken)

@@ -1,0 +1,50 @@
+"""A national administrator lets the agent take over a site that was installed by hand."""
+
+from __future__ import annotations
+
+import shutil
+
+from demo.show.proof import read_rows
+from demo.show.stage import Stage
+from ncen_updater.common.errors import ExitCode
+from ncen_updater.common.i18n import N_, Text
+
+__all__ = ["play"]
+
+
+def play(stage: Stage) -> None:
+    """Take over the site, and look around."""
+    site, say, run = stage.site, stage.narrator.say, stage.commands.run
+    stage.narrator.act(N_("A site is taken over"))
+    say(
+        N_(
+            "A site runs the stand-in 3.2.4 over three databases ({engine}), with {rows} rows, and "
+            "officers enter cases through its web server all the time. Its administrator was given "
+            "the trusted list of keys by hand, wrote agent.toml, and NCEN_CONFIG_FILE leads to it."
+        ),
+        engine=_engine(stage),
+        rows=f"{site.generated.total if site.generated else 0:,}",
+    )
+    shutil.copyfile(stage.places.feed / "metadata" / "1.root.json", site.trusted_root)
+    stage.generated = read_rows(site.databases)
+    site.start_app()
+    site.start_front_door()
+    site.start_traffic(pause_s=0.1)
+    with stage.trial(
+        Text(N_("take over a running site")),
+        Text(N_("3.2.4 runs on, nobody notices")),
+        runs="3.2.4",
+        undone=True,
+    ) as trial:
+        adopted = run("ncen-updater", "adopt", "3.2.4", "--quiet")
+        trial.ended(adopted.status, ExitCode.OK)
+    run("ncen-updater", "check", "--quiet")
+    if not stage.quick:
+        run("ncen-updater", "status")
+        run("ncen-updater", "plan", "--quiet", limit=18)
+        say(N_("For the database administrator: every statement that will run, in order."))
+        run("ncen-updater", "plan", "--sql", "--quiet", limit=14)
+
+
+def _engine(stage: Stage) -> str:
+    return f"PostgreSQL {stage.server.binaries.major}" if stage.server else "SQLite"

@@ -1,0 +1,78 @@
+"""Finds the instants at which the demonstration strikes, from outside: nothing in the agent helps.
+
+The database server tells what its sessions do, the journal what the agent intends.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from demo.embedded_postgres import EmbeddedPostgres
+from demo.site import DemoSite
+from ncen_updater.agent.journal.change import StepName, StepState
+from ncen_updater.agent.journal.journal import Journal
+
+if TYPE_CHECKING:
+    import psycopg
+
+__all__ = [
+    "as_superuser",
+    "migrating_session",
+    "renamed_but_waiting",
+    "step_state",
+    "wait_for",
+]
+
+T = TypeVar("T")
+
+LIMIT_S = 120.0
+# A session that writes into a copy: it has a transaction id of its own.
+MIGRATING = r"""
+SELECT datname, query FROM pg_stat_activity
+WHERE datname LIKE '%\_\_next\_%' AND state = 'active' AND backend_xid IS NOT NULL
+AND query ILIKE '%ncen_release%' LIMIT 1"""
+# The transaction of the cut-over has written, and waits for our lock in the middle of its renames.
+WAITING = r"""
+SELECT query FROM pg_stat_activity
+WHERE wait_event_type = 'Lock' AND backend_xid IS NOT NULL AND query LIKE 'ALTER DATABASE%RENAME%'
+LIMIT 1"""
+
+
+def wait_for(look: Callable[[], T | None], process: subprocess.Popen[bytes]) -> T | None:
+    """Look again and again until there is something, the process ended or two minutes passed."""
+    deadline = time.monotonic() + LIMIT_S
+    while process.poll() is None and time.monotonic() < deadline:
+        found = look()
+        if found is not None:
+            return found
+        time.sleep(0.002)
+    return None
+
+
+def step_state(site: DemoSite, name: StepName) -> StepState | None:
+    """State of a step of the open change, as the journal has it; None without such a change."""
+    with Journal.open(site.state / "journal.sqlite", read_only=True) as journal:
+        change = journal.open_change()
+    return change.step_state(name) if change else None
+
+
+def as_superuser(server: EmbeddedPostgres) -> psycopg.Connection[Any]:
+    """A session that sees everything and belongs to none of the site's databases."""
+    import psycopg
+
+    return psycopg.connect(server.conninfo(), autocommit=True)
+
+
+def migrating_session(session: psycopg.Connection[Any]) -> tuple[str, str] | None:
+    """Database and statement of a migration that runs at this moment."""
+    row = session.execute(MIGRATING.encode()).fetchone()
+    return (str(row[0]), str(row[1])) if row else None
+
+
+def renamed_but_waiting(session: psycopg.Connection[Any]) -> str | None:
+    """The rename at which the transaction of the cut-over waits, after others were done in it."""
+    row = session.execute(WAITING.encode()).fetchone()
+    return str(row[0]) if row else None

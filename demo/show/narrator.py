@@ -1,0 +1,109 @@
+"""What the demonstration says: narration, command lines and their output, on one stream."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import textwrap
+from collections.abc import Sequence
+from typing import TextIO
+
+from ncen_updater.common.cli.render import clean, coloured, is_rich
+from ncen_updater.common.cli.terminal import Heartbeat
+from ncen_updater.common.i18n import Text, translate
+
+__all__ = ["Narrator"]
+
+WIDTH = 92
+LABEL = re.compile(r"[^:]{3,20}:\s+|\s{12,}")
+
+
+class Narrator:
+    """Speaks to a person on a terminal, and the same words plainly elsewhere.
+
+    Args:
+        stream: Where to.
+        language: Of the sentences.
+    """
+
+    def __init__(self, stream: TextIO, language: str) -> None:
+        self.stream = stream
+        self.language = language
+        self.rich = is_rich(stream)
+        self._acts = 0
+
+    def act(self, title: str) -> None:
+        """Begin an act."""
+        self._acts += 1
+        line = f"{self._acts}. {translate(title, self.language)}"
+        self._write("\n" + coloured(line, "bold", rich=self.rich))
+        self._write(coloured("-" * len(line), "dim", rich=self.rich))
+
+    def say(self, template: str, **values: object) -> None:
+        """Say one paragraph."""
+        self._write(textwrap.fill(Text(template, values).render(self.language), WIDTH))
+
+    def command(self, words: Sequence[str]) -> None:
+        """Show a command line as one would type it."""
+        line = shlex.join(words)
+        shown = textwrap.wrap(
+            line, WIDTH - 4, break_long_words=False, break_on_hyphens=False,
+            subsequent_indent="      ",
+        )  # fmt: skip
+        self._write("")
+        self._write(coloured("  $ " + " \\\n".join(shown), "bold", rich=self.rich))
+
+    def output(self, text: str, limit: int | None = None) -> None:
+        """Show what a command wrote.
+
+        Args:
+            text: Its output.
+            limit: At most this many lines.
+        """
+        lines = clean(text).rstrip().splitlines()
+        left = len(lines) - limit if limit is not None else 0
+        for line in lines[:limit]:
+            self._wrap(line)
+        if left > 0:
+            self._write(f"    [... {left}]")
+
+    def good(self, template: str, **values: object) -> None:
+        """Say that a promise was kept."""
+        self._mark("ok", "green", template, values)
+
+    def bad(self, template: str, **values: object) -> None:
+        """Say that a promise was broken."""
+        self._mark("BROKEN", "red", template, values)
+
+    def lines(self, lines: Sequence[str]) -> None:
+        """Show lines as they are."""
+        for line in lines:
+            self._write(line)
+
+    def working(self) -> Heartbeat:
+        """Return a progress listener: a redrawn line on a terminal, plain lines elsewhere."""
+        return Heartbeat(self.stream, rich=self.rich, language=self.language)
+
+    def _wrap(self, line: str) -> None:
+        if len(line.split()) < 2:
+            self._write(f"    {line}")
+            return
+        # What follows the label of an error stays in its column.
+        label = LABEL.match(line)
+        indent = " " * (4 + (label.end() if label else len(line) - len(line.lstrip()) + 2))
+        wrapped = textwrap.wrap(
+            line, WIDTH, initial_indent="    ", subsequent_indent=indent,
+            break_long_words=False, break_on_hyphens=False, drop_whitespace=True,
+        )  # fmt: skip
+        self.lines(wrapped or [""])
+
+    def _mark(self, mark: str, colour: str, template: str, values: dict[str, object]) -> None:
+        text = Text(template, values).render(self.language)
+        first, *more = textwrap.wrap(text, WIDTH - 10) or [""]
+        self._write(f"  {coloured(f'[{mark}]', colour, rich=self.rich)} {first}")
+        for line in more:
+            self._write(f"       {line}")
+
+    def _write(self, line: str) -> None:
+        self.stream.write(f"{line}\n")
+        self.stream.flush()

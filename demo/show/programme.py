@@ -1,0 +1,154 @@
+"""The order of the acts, and everything around them that is started and ended again."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from demo.databases import PostgresPlace
+from demo.embedded_postgres import EmbeddedPostgres
+from demo.show.acts import (
+    bad_releases,
+    closing,
+    keys,
+    killed_agent,
+    killed_between,
+    killed_server,
+    publish,
+    required_stop,
+    rollback,
+    take_over,
+    upgrade,
+)
+from demo.show.commands import Commands
+from demo.show.narrator import Narrator
+from demo.show.report import Row, broken_rows
+from demo.show.server import running_server
+from demo.show.stage import Places, Stage, serve
+from demo.site import DemoSite, SiteOptions
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import N_, Text
+
+__all__ = ["Options", "run_show"]
+
+logger = logging.getLogger(__name__)
+
+Act = Callable[[Stage], None]
+
+WHOLE: tuple[Act, ...] = (
+    keys.play,
+    publish.play,
+    take_over.play,
+    upgrade.play,
+    bad_releases.play,
+    rollback.play,
+    killed_agent.play,
+    killed_between.play,
+    killed_server.play,
+    required_stop.play,
+)
+QUICK: tuple[Act, ...] = (
+    keys.play,
+    publish.play,
+    take_over.play,
+    killed_agent.play,
+    upgrade.play,
+    bad_releases.play,
+    rollback.play,
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the audience wants.
+
+    Attributes:
+        keep: Keep everything in this directory.
+        sqlite: On SQLite instead of PostgreSQL.
+        cases: Generated cases; there are about eight times as many rows.
+        quick: A few acts only.
+        language: Two letters.
+        linger: Wait for a key at the end while everything runs, to look around.
+    """
+
+    keep: Path | None = None
+    sqlite: bool = False
+    cases: int = 2000
+    quick: bool = False
+    language: str = "en"
+    linger: Callable[[], object] | None = None
+
+
+def run_show(options: Options, narrator: Narrator) -> tuple[Row, ...]:
+    """Play everything; returns the rows in which a promise was broken."""
+    with contextlib.ExitStack() as stack:
+        stage = _set(options, narrator, stack)
+        _play(stage, QUICK if options.quick else WHOLE)
+        closing.play(stage, options.keep)
+        if options.linger is not None:
+            options.linger()
+    return broken_rows(stage.rows)
+
+
+def _play(stage: Stage, acts: Sequence[Act]) -> None:
+    for act in acts:
+        try:
+            act(stage)
+        except Exception as error:
+            logger.debug("act", exc_info=True)
+            why = error if isinstance(error, UpdaterError) else repr(error)
+            stage.judge(
+                Row(
+                    Text(N_("an act of the demonstration")),
+                    Text(N_("comes to its end")),
+                    Text(N_("broken off")),
+                    broken=(Text(N_("The act was broken off: {why}"), {"why": why}),),
+                )
+            )
+            return
+
+
+def _set(options: Options, narrator: Narrator, stack: contextlib.ExitStack) -> Stage:
+    if options.keep is None:
+        made = tempfile.TemporaryDirectory(prefix="ncen-demo-", ignore_cleanup_errors=True)
+        directory = Path(stack.enter_context(made))
+    else:
+        directory = options.keep.absolute()
+        directory.mkdir(parents=True, exist_ok=True)
+    places = Places(directory)
+    narrator.say(
+        N_(
+            "ncen-updater, shown on a stand-in. nCEN is not public: the application, its data and "
+            "its releases are invented. Everything else is real: keys, feed, database server, "
+            "processes, kills. Nothing outside of {directory} and the directory for temporary "
+            "files is touched; everything is removed at the end unless you gave --keep."
+        ),
+        directory=directory,
+    )
+    server: EmbeddedPostgres | None = None
+    with narrator.working() as progress:
+        if not options.sqlite:
+            progress.tell(Text(N_("starting a database server of our own")))
+            server = stack.enter_context(running_server())
+        progress.tell(Text(N_("setting up a site with {cases} cases"), {"cases": options.cases}))
+        url = stack.enter_context(serve(places.feed))
+        site = DemoSite(
+            directory / "site",
+            PostgresPlace(str(server.host), programs=server.binaries.directory) if server else None,
+            SiteOptions(
+                cases=options.cases,
+                feed_urls=(url,),
+                # Mail that is sent would change old rows, and each of them is compared.
+                icomm=False,
+                health_timeout_s=8.0,
+                soak_s=0.5 if options.quick else 2.0,
+            ),
+        )
+        stack.callback(site.close)
+        site.lay_out()
+    commands = Commands(narrator, directory, site.config_path)
+    return Stage(narrator, commands, places, site, server, options.quick)

@@ -1,0 +1,78 @@
+"""The table at the end: what was tried, what was expected, what came, and whether it is kept."""
+
+from __future__ import annotations
+
+import itertools
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ncen_updater.common.cli.render import table
+from ncen_updater.common.i18n import N_, Text
+
+__all__ = ["Row", "broken_rows", "report_lines"]
+
+HEADINGS = (
+    N_("what was tried"),
+    N_("expected"),
+    N_("what came"),
+    N_("stop"),
+    N_("records"),
+    N_("verdict"),
+)
+# Together they fit on a terminal of a hundred columns.
+WIDTHS = (32, 20, 19, 6, 7, 7)
+KEPT = Text(N_("kept"))
+BROKEN = Text(N_("BROKEN"))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        tried: What was done.
+        expected: What had to come of it.
+        came: What came of it.
+        stop_s: Seconds for which officers were refused; None where nobody was at work.
+        records: Rows and records that were looked for; None where there was no site.
+        broken: Promises that do not hold.
+    """
+
+    tried: Text
+    expected: Text
+    came: Text
+    stop_s: float | None = None
+    records: int | None = None
+    broken: tuple[Text, ...] = ()
+
+
+def broken_rows(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """Those where a promise was broken."""
+    return tuple(row for row in rows if row.broken)
+
+
+def report_lines(rows: Sequence[Row], language: str) -> list[str]:
+    """Return the table as lines."""
+    lines = _wrapped([Text(heading).render(language) for heading in HEADINGS])
+    for row in rows:
+        lines += _wrapped(
+            [
+                row.tried.render(language),
+                row.expected.render(language),
+                row.came.render(language),
+                "-" if row.stop_s is None else f"{row.stop_s:.1f} s",
+                "-" if row.records is None else f"{row.records:,}",
+                (BROKEN if row.broken else KEPT).render(language),
+            ]
+        )
+    found = table(lines)
+    return [found[0], "-" * max(map(len, found)), *found[1:]]
+
+
+def _wrapped(cells: Sequence[str]) -> list[list[str]]:
+    """Return one row of the table as one or more lines of it."""
+    columns = [
+        textwrap.wrap(cell, width) or [""] for cell, width in zip(cells, WIDTHS, strict=True)
+    ]
+    return [list(line) for line in itertools.zip_longest(*columns, fillvalue="")]

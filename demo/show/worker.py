@@ -1,0 +1,50 @@
+"""The agent's own operations, in a process that stops at one instant and waits to be killed.
+
+``python -m demo.show.worker CONFIG VERSION``: announces on standard output that the
+databases are cut over and the journal does not know it yet, and then does nothing more.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from packaging.version import Version
+
+from ncen_updater.agent.composition import build_site
+from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.engine.operations import Operations
+from ncen_updater.agent.journal.change import Phase, StepName
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.progress import Silent
+
+__all__ = ["REACHED", "main"]
+
+REACHED = "reached"
+
+
+def wait_here(step: StepName, phase: Phase) -> None:
+    """Announce the instant and wait; let every other one pass."""
+    if (step, phase) == (StepName.CUT_OVER, Phase.AFTER_EFFECT):
+        sys.stdout.write(f"{REACHED}\n")
+        sys.stdout.flush()
+        while True:
+            signal.pause()
+
+
+def main(argv: Sequence[str]) -> int:
+    """Upgrade until the instant."""
+    config_path = Path(argv[0])
+    site = build_site(load_config(config_path), config_path)
+    try:
+        Operations(site, Silent(), checkpoint=wait_here).upgrade(Version(argv[1]))
+    except UpdaterError as error:
+        sys.stdout.write(f"{error}\n")
+        return int(error.exit_code)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

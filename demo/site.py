@@ -1,0 +1,376 @@
+"""A complete, unprivileged stand-in site in one directory, for tests, benchmarks and the demo."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from packaging.version import Version
+
+from demo.databases import (
+    PostgresPlace,
+    SiteDatabases,
+    SqlitePlace,
+    create_site_databases,
+)
+from demo.errors import StandInFailed
+from demo.evidence import SiteVersion, database_digests, site_version
+from demo.generator import Generated, generate
+from demo.releases import assemble
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.progress import Silent
+
+__all__ = ["DemoSite", "SiteOptions", "digests", "version_of"]
+
+READY_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class SiteOptions:
+    """What kind of site.
+
+    Attributes:
+        site_id: Its name in the feed.
+        country: Upper case ISO code.
+        version: The release that it starts with; its schema must be that of 3.2.4 for generated
+            records.
+        seed: Of the generated records.
+        cases: Number of generated cases; 0 for none.
+        icomm: Whether the application sends queued mail; off where digests of a running site count.
+        feed_urls: Goes into ``agent.toml``.
+        soak_s: Seconds of the soak.
+        soak_interval_s: Seconds between two looks in the soak.
+        health_timeout_s: How long the application may take to become healthy.
+        strategy: ``copy`` or ``in-place``.
+        way_back: In place on PostgreSQL: ``copy`` or ``dump``.
+        settings: Further tables for ``agent.toml``: they replace those of the same name.
+    """
+
+    site_id: str = "mu-port-louis"
+    country: str = "MU"
+    version: str = "3.2.4"
+    seed: int = 1
+    cases: int = 200
+    icomm: bool = True
+    feed_urls: Sequence[str] = ("http://127.0.0.1:9/",)
+    soak_s: float = 3.0
+    soak_interval_s: float = 0.2
+    health_timeout_s: float = 10.0
+    strategy: str = "copy"
+    way_back: str = "copy"
+    settings: Mapping[str, Mapping[str, Any]] | None = None
+
+
+class DemoSite:
+    """One site. As a context manager it lays itself out and ends its processes at the end.
+
+    Args:
+        root: Directory of the whole site; made if missing.
+        databases: Where the databases shall be; SQLite files below ``root`` by default.
+        options: What kind of site.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        databases: SiteDatabases | None = None,
+        options: SiteOptions | None = None,
+    ) -> None:
+        self.root = root.absolute()
+        self.options = options or SiteOptions()
+        self.databases: SiteDatabases = databases or SqlitePlace(self.root / "srv/ncen/databases")
+        self.slots = self.root / "opt/ncen/slots"
+        self.current = self.root / "opt/ncen/current"
+        self.state = self.root / "var/lib/ncen-updater"
+        self.overlay = self.root / "srv/ncen/overlay"
+        self.photos = self.overlay / "photos"
+        self.run = self.root / "run/ncen"
+        self.door_file = self.run / "door-closed"
+        self.config_path = self.root / "etc/ncen-updater/agent.toml"
+        self.trusted_root = self.root / "etc/ncen-updater/trust/root.json"
+        self.traffic_log = self.root / "traffic.jsonl"
+        self.app_port, self.front_port = _free_ports(2)
+        self.generated: Generated | None = None
+        self._front: subprocess.Popen[bytes] | None = None
+        self._traffic: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> DemoSite:
+        self.lay_out()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def front_url(self) -> str:
+        """Address that officers use."""
+        return f"http://127.0.0.1:{self.front_port}"
+
+    @property
+    def app_url(self) -> str:
+        """The application's own address."""
+        return f"http://127.0.0.1:{self.app_port}"
+
+    # ---- laying out ----------------------------------------------------------------------------
+
+    def lay_out(self) -> None:
+        """Make everything; nothing is started."""
+        places = (self.slots, self.state, self.photos, self.run, self.config_path.parent)
+        for place in (*places, self.trusted_root.parent):
+            place.mkdir(parents=True, exist_ok=True)
+        self._build_slot(self.options.version)
+        create_site_databases(self.databases, release=self.options.version)
+        if self.options.cases:
+            self.generated = generate(
+                self.databases, self.options.seed, self.options.cases, photos=self.photos
+            )
+        overlay = {
+            "country": self.options.country,
+            "port": self.app_port,
+            "door_file": str(self.door_file),
+            "run_directory": str(self.run),
+            "overlay": str(self.overlay),
+            "icomm": self.options.icomm,
+            "engine": self.databases.kind,
+            "databases": {n: self.databases.address(n) for n in self.databases.names},
+            "translations": {"title": "nCEN — substitut", "cases": "affaires"},
+        }
+        text = json.dumps(overlay, indent=2, ensure_ascii=False)
+        (self.overlay / "ncen.json").write_text(text, "utf-8")
+        self.configure(self.options.settings or {})
+
+    def configure(self, settings: Mapping[str, Mapping[str, Any]]) -> None:
+        """Write ``agent.toml`` anew, in one step: a service may be reading it.
+
+        Args:
+            settings: Tables that replace those of the same name.
+        """
+        self.options = dataclasses.replace(self.options, settings=settings)
+        content = _toml(self._settings()).encode()
+        durable.write(self.config_path, content, 0o600)
+
+    def _build_slot(self, version: str) -> None:
+        """Build the slot as the agent would, from an archive as the publisher would make it."""
+        from ncen_updater.agent.slots.store import SlotStore
+        from ncen_updater.publisher.build.build import build_release, scan_release
+
+        with tempfile.TemporaryDirectory(prefix="nu-slot-") as directory:
+            source = assemble(version, Path(directory) / "source")
+            built = build_release(source, Path(directory) / "staging")
+            archive = built.staging / "targets" / built.document.archive.target
+            store = SlotStore(self.slots, self.current)
+            store.build(built.document, scan_release(source), archive, Silent())
+            store.switch(Version(version))
+
+    def _settings(self) -> dict[str, Any]:
+        options = self.options
+        control = [sys.executable, "-B", str(self.current / "app/bin/ncenctl")]
+        databases: dict[str, Any] = {
+            "engine": self.databases.kind,
+            "strategy": options.strategy,
+            "names": dict(self.databases.names),
+        }
+        if options.way_back == "dump":
+            databases |= {"way_back": "dump", "dump_directory": str(self.root / "srv/ncen/dumps")}
+        if isinstance(self.databases, PostgresPlace):
+            databases["postgresql"] = {
+                "host": self.databases.host,
+                "port": self.databases.port,
+                "user": self.databases.agent,
+                "owner": self.databases.owner,
+                "control_database": f"{self.databases.prefix}control",
+            }
+            if self.databases.programs is not None:
+                databases["postgresql"]["bin_directory"] = str(self.databases.programs)
+        else:
+            databases["sqlite"] = {"directory": str(self.databases.directory)}
+        return {
+            "site": {"id": options.site_id, "country": options.country},
+            "paths": {"root": str(self.root)},
+            "feed": {"urls": list(options.feed_urls)},
+            "databases": databases,
+            "files": [{"name": "photographs", "directory": str(self.photos.resolve())}],
+            "application": {
+                "adapter": "command",
+                "start": [*control, "start"],
+                "stop": [*control, "stop"],
+                "status": [*control, "status"],
+                "environment": self.environment(),
+                "stop_timeout_s": 30.0,
+                "health_url": self.app_url,
+                "version_field": "version",
+                "schema_field": "schema",
+                "write_probe_field": "writes_ok",
+                "health_timeout_s": options.health_timeout_s,
+                "door_file": str(self.door_file),
+            },
+            "soak": {"seconds": options.soak_s, "interval_s": options.soak_interval_s},
+            **(options.settings or {}),
+        }
+
+    def environment(self) -> dict[str, str]:
+        """Variables that the application's commands need."""
+        return {"NCEN_CONFIG": str(self.overlay / "ncen.json")}
+
+    # ---- running -------------------------------------------------------------------------------
+
+    def start_app(self) -> None:
+        """Start what ``current`` leads to and wait until it answers, healthy or not."""
+        self._control("start")
+        _wait_for_port(self.app_port, "application")
+
+    def stop_app(self) -> None:
+        """Stop the application; does nothing where it does not run."""
+        self._control("stop")
+
+    def app_running(self) -> bool:
+        """Whether any process of the application runs."""
+        return self._run_control("status").returncode == 0
+
+    def start_front_door(self) -> None:
+        """Start the stand-in for the national web server."""
+        self._front = self._spawn(
+            "frontdoor", "--port", str(self.front_port), "--target-port", str(self.app_port),
+            "--door-file", str(self.door_file),
+        )  # fmt: skip
+        _wait_for_port(self.front_port, "front door")
+
+    def start_traffic(self, pause_s: float = 0.05) -> None:
+        """Let officers enter cases through the front door, into ``traffic_log``."""
+        self._traffic = self._spawn(
+            "traffic", "--url", self.front_url, "--log", str(self.traffic_log),
+            "--pause", str(pause_s),
+        )  # fmt: skip
+
+    def stop_traffic(self) -> dict[str, Any]:
+        """Stop the officers; returns their summary (see :class:`~.traffic.Summary`)."""
+        process, self._traffic = self._traffic, None
+        if process is None:
+            raise StandInFailed(part="traffic", wanted="stopped", detail="it was not started")
+        output = _end(process)
+        try:
+            summary: dict[str, Any] = json.loads(output)
+        except ValueError as error:
+            raise StandInFailed(part="traffic", wanted="stopped", detail=str(error)) from error
+        return summary
+
+    def close(self) -> None:
+        """End every process of the site."""
+        for process in (self._traffic, self._front):
+            if process is not None:
+                _end(process)
+        self._traffic = self._front = None
+        if self.current.is_symlink():
+            self.stop_app()
+
+    def _control(self, act: str) -> None:
+        ended = self._run_control(act)
+        if ended.returncode != 0:
+            detail = ended.stderr + _tail(self.run / "ncen.log")
+            raise StandInFailed(part="application", wanted=act, detail=detail)
+
+    def _run_control(self, act: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-B", str(self.current / "app/bin/ncenctl"), act],
+            env={**os.environ, **self.environment()},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    def _spawn(self, module: str, *arguments: str) -> subprocess.Popen[bytes]:
+        with (self.root / f"{module}.log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", f"demo.{module}", *arguments],
+                cwd=Path(__file__).parents[1],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+            )
+
+
+def digests(site: DemoSite) -> dict[str, str]:
+    """Digest of every table of all three databases, read directly."""
+    return database_digests(site.databases)
+
+
+def version_of(site: DemoSite) -> SiteVersion:
+    """Which version the site's parts are, to tell a whole version from a mixture."""
+    return site_version(site.databases, site.current, site.app_port)
+
+
+def _end(process: subprocess.Popen[bytes]) -> bytes:
+    process.send_signal(signal.SIGTERM)
+    try:
+        output, _ = process.communicate(timeout=30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        output, _ = process.communicate()
+    return output
+
+
+def _free_ports(count: int) -> tuple[int, ...]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for item in sockets:
+            item.bind(("127.0.0.1", 0))
+        return tuple(int(item.getsockname()[1]) for item in sockets)
+
+
+def _wait_for_port(port: int, part: str) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise StandInFailed(part=part, wanted="running", detail=str(error)) from error
+            time.sleep(0.01)
+        else:
+            return
+
+
+def _tail(path: Path) -> str:
+    return path.read_text("utf-8", "replace")[-2000:] if path.exists() else ""
+
+
+def _toml(tables: Mapping[str, Any]) -> str:
+    lines = ["schema = 1", ""]
+    for name, table in tables.items():
+        if isinstance(table, list):
+            for item in table:
+                lines += [f"[[{name}]]", *_table(name, item)[1:]]
+        else:
+            lines += _table(name, table)
+    return "\n".join(lines)
+
+
+def _table(name: str, table: Mapping[str, Any]) -> list[str]:
+    plain = [f"{k} = {_inline(v)}" for k, v in table.items() if not isinstance(v, Mapping)]
+    lines = [f"[{name}]", *plain, ""]
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            lines += _table(f"{name}.{key}", value)
+    return lines
+
+
+def _inline(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{key} = {_inline(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_inline, value)) + "]"
+    return json.dumps(value)  # JSON's strings, numbers and booleans are TOML's too

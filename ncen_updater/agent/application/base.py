@@ -1,0 +1,123 @@
+"""What the upgrade engine asks of an application."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ncen_updater.formats.manifest import HealthProbe
+
+__all__ = ["Application", "Expectation", "Health", "ProbeResult"]
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What a healthy application says of itself.
+
+    Attributes:
+        version: The version it must report; the field's name is in the site's configuration.
+        probes: Further requests of the manifest.
+    """
+
+    version: str
+    probes: Sequence[HealthProbe] = ()
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """One request and what came of it; ``problem`` is empty when all was as expected."""
+
+    name: str
+    problem: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Health:
+    """One uncached look. Truthy when everything was as expected.
+
+    Attributes:
+        results: Each request, and each part that does not run.
+        reported: The fields of the main end point.
+        answered: Whether the main end point answered anything at all.
+        missing: Parts that should run and do not; asked only where every request was well.
+    """
+
+    results: tuple[ProbeResult, ...]
+    reported: Mapping[str, object] = field(default_factory=dict)
+    answered: bool = True
+    missing: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return all(not result.problem for result in self.results)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What was wrong, a line each."""
+        return tuple(f"{r.name}: {r.problem}" for r in self.results if r.problem)
+
+
+class Application(abc.ABC):
+    """The application of the site. Every act is idempotent and raises when it fails.
+
+    The *door* is what lets officers in. It is closed and opened by a file that the web server in
+    front looks at, so that it stays as it is through crashes and restarts, and the application is
+    told of it too: with a closed door it must not send mail or run jobs.
+    """
+
+    @abc.abstractmethod
+    def stop(self) -> None:
+        """Stop every part; returns when no process of it remains, nor an order to start one.
+
+        Raises:
+            ApplicationError: If it does not stop in time.
+        """
+
+    @abc.abstractmethod
+    def start(self) -> None:
+        """Start what ``current`` points at; returns once ordered, not when healthy.
+
+        Parts that run are left alone, and so are those that wait until officers are in.
+        """
+
+    @abc.abstractmethod
+    def start_rest(self) -> None:
+        """Start the parts that wait until officers are in; those that run are left alone."""
+
+    @abc.abstractmethod
+    def running(self) -> bool:
+        """Whether any process of any part runs."""
+
+    @abc.abstractmethod
+    def missing(self, *, opened: bool) -> tuple[str, ...]:
+        """Parts that do not run as they should, by name, without the one that is asked for health.
+
+        Args:
+            opened: Whether those that wait until officers are in should run too.
+        """
+
+    @abc.abstractmethod
+    def close_door(self) -> None:
+        """Keep officers out and show them the maintenance page."""
+
+    @abc.abstractmethod
+    def open_door(self) -> None:
+        """Let officers in."""
+
+    @abc.abstractmethod
+    def door_closed(self) -> bool:
+        """Whether officers are kept out."""
+
+    @abc.abstractmethod
+    def closed_by(self) -> str:
+        """The change whose agent closed the door; empty where it is open or people closed it."""
+
+    @abc.abstractmethod
+    def health(self, expectation: Expectation, *, opened: bool = False) -> Health:
+        """Look once, uncached, from outside the process, with a deadline on each request.
+
+        Args:
+            expectation: What it must say of itself.
+            opened: Whether the parts that wait until officers are in should run too.
+        """

@@ -1,0 +1,172 @@
+"""What both adapters share: the door, the health, the environment, the parts and their order."""
+
+from __future__ import annotations
+
+import abc
+import logging
+import shlex
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ncen_updater.agent.application.base import Application, Expectation, Health, ProbeResult
+from ncen_updater.agent.application.door import Door, DoorNote
+from ncen_updater.agent.application.errors import CommandFailed, PartStopFailed, StopFailed
+from ncen_updater.agent.application.health import HealthProber
+from ncen_updater.agent.application.parts import Part
+from ncen_updater.agent.application.process import Ended, minimal_environment
+from ncen_updater.agent.config.model import ApplicationSettings, ControlSettings
+
+__all__ = ["ControlledApplication", "attempt", "ending"]
+
+logger = logging.getLogger(__name__)
+
+POLL_S = 0.05
+
+
+class ControlledApplication(Application):
+    """An application that is controlled by commands.
+
+    Args:
+        settings: The table ``[application]``.
+        current: The link to the slot in use; commands find it as ``NCEN_CURRENT``.
+        door_note: Asked why the door is closed, each time it is closed.
+        environment: What the commands inherit; the least of our own by default.
+        clock: Monotonic seconds.
+        wait: Waits so many seconds.
+    """
+
+    def __init__(
+        self,
+        settings: ApplicationSettings,
+        current: Path,
+        *,
+        door_note: Callable[[], DoorNote] = DoorNote,
+        environment: Mapping[str, str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wait: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self._settings = settings
+        self._door = Door(settings.door_file, door_note)
+        self._prober = HealthProber(settings)
+        self._clock = clock
+        self._wait = wait
+        self._environment = {
+            **(minimal_environment() if environment is None else environment),
+            **settings.environment,
+            "NCEN_CURRENT": str(current),
+            "NCEN_DOOR_FILE": str(settings.door_file),
+        }
+        further = (self._part(p, p.name, after_open=p.after_open) for p in settings.parts)
+        self._parts = (self._part(settings, "", after_open=False), *further)
+
+    @abc.abstractmethod
+    def _part(self, settings: ControlSettings, name: str, *, after_open: bool) -> Part:
+        """Return one part; called once the environment is known."""
+
+    def running(self) -> bool:
+        """Whether any process of any part runs."""
+        return any(part.running() for part in self._parts)
+
+    def missing(self, *, opened: bool) -> tuple[str, ...]:
+        """Further parts that do not run as they should."""
+        return tuple(
+            part.name
+            for part in self._parts
+            if part.name and (opened or not part.after_open) and not part.well(since_last=opened)
+        )
+
+    def stop(self) -> None:
+        """Stop every part, the last one first; returns when no process of them remains."""
+        for part in reversed(self._parts):
+            self._stop(part)
+
+    def _stop(self, part: Part) -> None:
+        timeout = self._settings.stop_timeout_s
+        deadline = self._clock() + timeout
+        if part.at_rest():
+            return
+        logger.info("stopping the application %s", part.name)
+        problem = part.order_stop(timeout)
+        while part.running():
+            if problem or self._clock() >= deadline:
+                raise _stop_failed(
+                    part.name, timeout, problem, refused=self._clock() < deadline and bool(problem)
+                )
+            self._wait(POLL_S)
+        if problem:
+            logger.warning("the application stopped, but its command said: %s", problem)
+
+    def start(self) -> None:
+        """Start what ``current`` points at, unless it runs."""
+        self._start(after_open=False)
+
+    def start_rest(self) -> None:
+        """Start the parts that wait until officers are in."""
+        self._start(after_open=True)
+
+    def _start(self, *, after_open: bool) -> None:
+        for part in self._parts:
+            if part.after_open is after_open and not part.running():
+                logger.info("starting the application %s", part.name)
+                part.order_start(self._settings.health_timeout_s)
+
+    def close_door(self) -> None:
+        """Keep officers out and show them the maintenance page."""
+        self._door.close()
+
+    def open_door(self) -> None:
+        """Let officers in."""
+        self._door.open()
+
+    def door_closed(self) -> bool:
+        """Whether officers are kept out."""
+        return self._door.closed()
+
+    def closed_by(self) -> str:
+        """The change whose agent closed the door; empty where it is open or people closed it."""
+        return self._door.closed_by()
+
+    def health(self, expectation: Expectation, *, opened: bool = False) -> Health:
+        """Look once."""
+        health = self._prober.look(expectation)
+        # Each look at a part is a command: none as long as the answer is known.
+        missing = self.missing(opened=opened) if health else ()
+        if not missing:
+            return health
+        results = tuple(ProbeResult(f"part {name}", "does not run") for name in missing)
+        return replace(health, results=(*health.results, *results), missing=missing)
+
+
+def _stop_failed(name: str, seconds: float, problem: str, *, refused: bool) -> StopFailed:
+    words, detail = f"{seconds:g}", problem or None
+    if name:
+        return PartStopFailed(part=name, seconds=words, detail=detail, refused=refused)
+    return StopFailed(seconds=words, detail=detail, refused=refused)
+
+
+def attempt(action: str, argv: Sequence[str], run: Callable[[], Ended]) -> Ended:
+    """Run a command.
+
+    Raises:
+        CommandFailed: If it could not be started.
+    """
+    try:
+        return run()
+    except OSError as error:
+        raise CommandFailed(
+            action=action,
+            reason="it could not be started",
+            command=shlex.join(argv),
+            detail=str(error),
+        ) from error
+
+
+def ending(ended: Ended, timeout_s: float) -> str:
+    """Say in plain words how a command ended."""
+    if ended.status is None:
+        return f"it did not end within {timeout_s:g} seconds and was killed"
+    if ended.status < 0:
+        return f"it was ended by signal {-ended.status}"
+    return f"it ended with status {ended.status}"

@@ -1,0 +1,183 @@
+"""One uncached look at the application, from outside its process.
+
+Only the site is asked: no proxy, no redirect, no network beyond the address in the configuration.
+Each request has one deadline for everything, so that an application that answers a byte a second
+counts as one that does not answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from urllib.parse import urlsplit
+
+from ncen_updater.agent.application.base import Expectation, Health, ProbeResult
+from ncen_updater.agent.application.errors import HealthSettingsWrong
+from ncen_updater.agent.config.model import ApplicationSettings
+
+__all__ = ["HealthProber"]
+
+MAX_BODY = 1_000_000
+MAIN = "health"
+HEADERS = {
+    "Accept": "application/json",
+    "Cache-Control": "no-cache, no-store",
+    "Pragma": "no-cache",
+    "Connection": "close",
+    "User-Agent": "ncen-updater",
+}
+
+
+@dataclass(frozen=True)
+class _Answer:
+    status: int
+    body: bytes
+
+
+class _Unanswered(Exception):
+    """A request without a usable answer; its text is the problem."""
+
+
+class HealthProber:
+    """Asks the application how it is.
+
+    Args:
+        settings: Address, fields and deadlines.
+        clock: Monotonic seconds, for the figures.
+
+    Raises:
+        HealthSettingsWrong: If the address cannot be used.
+    """
+
+    def __init__(
+        self, settings: ApplicationSettings, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        url = settings.health_url
+        try:
+            parts = urlsplit(url)
+            self._port = parts.port
+        except ValueError as error:
+            raise HealthSettingsWrong(url=url, reason=str(error)) from error
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise HealthSettingsWrong(url=url, reason="it has no host")
+        if parts.query or parts.fragment or parts.username:
+            raise HealthSettingsWrong(url=url, reason="it must be a plain base address")
+        self._host = parts.hostname
+        self._tls = parts.scheme == "https"
+        self._base = parts.path.rstrip("/")
+
+    def look(self, expectation: Expectation) -> Health:
+        """Ask the main end point and every probe; never raises for an unhealthy application."""
+        reported: dict[str, object] = {}
+        statuses: list[int] = []
+        ask_main = partial(self._main, expectation.version, reported, statuses)
+        results = [self._result(MAIN, ask_main)]
+        for probe in expectation.probes:
+            ask = partial(self._probe, probe.path, probe.status, probe.expect)
+            results.append(self._result(probe.name, ask))
+        return Health(tuple(results), reported, answered=bool(statuses))
+
+    def _result(self, name: str, ask: Callable[[], str]) -> ProbeResult:
+        begin = self._clock()
+        try:
+            problem = ask()
+        except _Unanswered as error:
+            problem = str(error)
+        return ProbeResult(name, problem, self._clock() - begin)
+
+    def _main(self, version: str, reported: dict[str, object], statuses: list[int]) -> str:
+        settings = self._settings
+        answer = self._get(settings.health_path)
+        statuses.append(answer.status)
+        problems = [] if answer.status == 200 else [f"answered with status {answer.status}"]
+        try:
+            fields = _json_object(answer.body)
+        except _Unanswered as error:
+            return "; ".join([*problems, str(error)])
+        reported.update(fields)
+        wanted: dict[str, object] = {settings.version_field: version}
+        if settings.schema_field:
+            wanted[settings.schema_field] = version
+        if settings.write_probe_field:
+            wanted[settings.write_probe_field] = True
+        return "; ".join([*problems, *_differences(fields, wanted)])
+
+    def _probe(self, path: str, status: int, expect: Mapping[str, object]) -> str:
+        answer = self._get(path)
+        if answer.status != status:
+            return f"answered with status {answer.status}, expected {status}"
+        return "; ".join(_differences(_json_object(answer.body), expect)) if expect else ""
+
+    def _get(self, path: str) -> _Answer:
+        timeout = self._settings.probe_timeout_s
+        kind = http.client.HTTPSConnection if self._tls else http.client.HTTPConnection
+        connection = kind(self._host, self._port, timeout=timeout)
+        late = threading.Event()
+        # The connection forgets its socket once the answer says that it will be closed.
+        held: list[socket.socket] = []
+
+        def end() -> None:
+            late.set()
+            for item in held:
+                with contextlib.suppress(OSError):
+                    item.shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(timeout, end)
+        timer.daemon = True
+        timer.start()
+        try:
+            connection.connect()
+            held.append(connection.sock)
+            if late.is_set():
+                raise TimeoutError
+            connection.request("GET", f"{self._base}{path}", headers=HEADERS)
+            with connection.getresponse() as response:
+                body = response.read(MAX_BODY + 1)
+                answer = _Answer(response.status, body)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            if late.is_set() or isinstance(error, TimeoutError):
+                raise _Unanswered(f"did not answer within {timeout:g} seconds") from error
+            raise _Unanswered(f"did not answer: {str(error) or type(error).__name__}") from error
+        finally:
+            timer.cancel()
+            connection.close()
+        if late.is_set():
+            raise _Unanswered(f"did not answer within {timeout:g} seconds")
+        if len(body) > MAX_BODY:
+            raise _Unanswered(f"answered with more than {MAX_BODY} bytes")
+        return answer
+
+
+def _json_object(body: bytes) -> dict[str, object]:
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise _Unanswered("the answer is not JSON") from error
+    if not isinstance(value, dict):
+        raise _Unanswered("the answer is not a JSON object")
+    return value
+
+
+def _differences(fields: Mapping[str, object], wanted: Mapping[str, object]) -> list[str]:
+    problems = []
+    for name, value in wanted.items():
+        if name not in fields:
+            problems.append(f"the field '{name}' is missing")
+        # In JSON, true is not 1.
+        elif fields[name] != value or isinstance(fields[name], bool) != isinstance(value, bool):
+            problems.append(f"'{name}' is {_short(fields[name])}, expected {_short(value)}")
+    return problems
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace").decode()
+    return text if len(text) <= 100 else f"{text[:100]}..."

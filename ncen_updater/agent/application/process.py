@@ -1,0 +1,119 @@
+"""Run one command to its end: its own session, a deadline, and a bounded tail of what it said.
+
+What the command starts may live on. It keeps no pipe of ours open: the output goes to a file
+without a name, so that a daemon that inherited it neither holds us up nor dies of a broken pipe.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO
+
+from ncen_updater.common.supervised import Left, Supervised
+
+__all__ = ["Ended", "minimal_environment", "order", "run"]
+
+TAIL_BYTES = 4_000
+INHERITED = ("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "TMPDIR", "TZ", "USER", "XDG_RUNTIME_DIR")
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended.
+
+    Attributes:
+        status: Exit status; negative for a signal; None when it was killed at its deadline.
+        output: The end of what it wrote, both streams together.
+    """
+
+    status: int | None
+    output: str
+
+
+def minimal_environment(environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return what a command inherits: where programs are, who we are, language and time zone.
+
+    Args:
+        environment: Variables to take from; the process's own by default.
+    """
+    own = os.environ if environment is None else environment
+    return {"PATH": DEFAULT_PATH, **{name: own[name] for name in INHERITED if name in own}}
+
+
+def run(argv: Sequence[str], environment: Mapping[str, str], timeout_s: float) -> Ended:
+    """Run a command in a session of its own and wait for it, not for what it starts.
+
+    Args:
+        argv: Program and arguments; no shell.
+        environment: All variables.
+        timeout_s: Seconds after which its whole process group is killed.
+
+    Raises:
+        OSError: If it cannot be started.
+    """
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=dict(environment),
+            cwd="/",
+            start_new_session=True,
+            close_fds=True,
+        )
+        status: int | None
+        try:
+            status = process.wait(timeout_s)
+        except BaseException as error:
+            _kill_group(process)
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+            status = None
+        return Ended(status, _tail(output))
+
+
+def order(
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    timeout_s: float,
+    *,
+    left: Left,
+    kept: int = -1,
+) -> Ended:
+    """Run a command that changes something; it ends when we end, with all that came of it.
+
+    Args:
+        argv: Program and arguments; no shell.
+        environment: All variables.
+        timeout_s: Seconds after which all of it is killed.
+        left: What may be left of it when it ended by itself.
+        kept: A descriptor that is held open as long as anything of it is at work.
+
+    Raises:
+        OSError: If it cannot be started.
+    """
+    with tempfile.TemporaryFile() as output:
+        with Supervised(argv, environment, left=left, output=output, kept=kept) as command:
+            status = command.wait(timeout_s)
+        return Ended(status, _tail(output))
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    # The leader has not been waited for, so the number still stands for its group.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _tail(output: IO[bytes]) -> str:
+    size = os.fstat(output.fileno()).st_size
+    content = os.pread(output.fileno(), TAIL_BYTES, max(0, size - TAIL_BYTES))
+    return content.decode("utf-8", "replace").strip()

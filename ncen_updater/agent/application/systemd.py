@@ -1,0 +1,150 @@
+"""The application as one systemd unit or several."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from ncen_updater.agent.application.control import ControlledApplication, attempt, ending
+from ncen_updater.agent.application.door import DoorNote
+from ncen_updater.agent.application.errors import CommandFailed, StateUnknown
+from ncen_updater.agent.application.parts import Part
+from ncen_updater.agent.application.process import Ended, run
+from ncen_updater.agent.config.model import ApplicationSettings, ControlSettings
+
+__all__ = ["SystemdApplication"]
+
+ORDER_TIMEOUT_S = 30.0
+STOPPED = frozenset({"inactive", "failed"})
+RUNS = frozenset({"active", "reloading", "activating", "deactivating", "refreshing", "maintenance"})
+WELL = frozenset({"active", "reloading", "refreshing"})
+
+
+class SystemdApplication(ControlledApplication):
+    """Start, stop and state by ``systemctl``.
+
+    Args:
+        settings: The table ``[application]``.
+        current: The link to the slot in use.
+        door_note: Asked why the door is closed.
+        environment: What ``systemctl`` inherits.
+        clock: Monotonic seconds.
+        wait: Waits so many seconds.
+        systemctl: The program.
+    """
+
+    def __init__(
+        self,
+        settings: ApplicationSettings,
+        current: Path,
+        *,
+        door_note: Callable[[], DoorNote] = DoorNote,
+        environment: Mapping[str, str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wait: Callable[[float], object] = time.sleep,
+        systemctl: str = "systemctl",
+    ) -> None:
+        self._systemctl = systemctl
+        super().__init__(
+            settings,
+            current,
+            door_note=door_note,
+            environment=environment,
+            clock=clock,
+            wait=wait,
+        )
+
+    def _part(self, settings: ControlSettings, name: str, *, after_open: bool) -> Part:
+        return _Unit(name, after_open, settings, self._environment, self._systemctl)
+
+
+class _Unit(Part):
+    def __init__(
+        self,
+        name: str,
+        after_open: bool,
+        settings: ControlSettings,
+        environment: Mapping[str, str],
+        systemctl: str,
+    ) -> None:
+        super().__init__(name, after_open=after_open)
+        self._unit = settings.unit or ""
+        self._environment = environment
+        self._systemctl = systemctl
+        self._restarts: str | None = None
+
+    def running(self) -> bool:
+        """Whether the unit has processes, or is on its way up or down.
+
+        Raises:
+            StateUnknown: If systemd does not know the unit or gives no clear answer.
+        """
+        return self._facts()["ActiveState"] in RUNS
+
+    def at_rest(self) -> bool:
+        """Whether it neither runs nor waits in systemd's queue: orders there outlive the agent."""
+        facts = self._facts()
+        return facts["ActiveState"] not in RUNS and facts.get("Job", "") in ("", "0")
+
+    def well(self, *, since_last: bool = False) -> bool:
+        """Whether it is up, and systemd did not have to start it again since the first look.
+
+        A worker that dies at each start is up for an instant each time. One that ended once while
+        officers work, and has run since, is no longer bad at the next look.
+        """
+        facts = self._facts()
+        restarts = facts.get("NRestarts", "0")
+        known = restarts if self._restarts is None else self._restarts
+        if self._restarts is None or since_last:
+            self._restarts = restarts
+        return facts["ActiveState"] in WELL and restarts == known
+
+    def _facts(self) -> Mapping[str, str]:
+        argv = self._argv("show", "--property=LoadState,ActiveState,Job,NRestarts")
+        ended = self._run("look at", argv, ORDER_TIMEOUT_S)
+        facts = dict(line.split("=", 1) for line in ended.output.splitlines() if "=" in line)
+        state = facts.get("ActiveState", "")
+        if ended.status != 0:
+            reason = ending(ended, ORDER_TIMEOUT_S)
+        elif facts.get("LoadState") == "not-found":
+            reason = f"systemd does not know the unit {self._unit}"
+        elif state not in RUNS | STOPPED:
+            reason = f"its state is '{state}'"
+        else:
+            return facts
+        raise StateUnknown(reason=reason, command=shlex.join(argv), detail=ended.output or None)
+
+    def order_stop(self, timeout_s: float) -> str:
+        """Order the stop; a start that waits in the queue is withdrawn by that."""
+        ended = self._run("stop", self._argv("stop"), timeout_s)
+        if ended.status == 0:
+            return ""
+        return f"{ending(ended, timeout_s)} {ended.output}".strip()
+
+    def order_start(self, timeout_s: float) -> None:
+        """Order the start."""
+        # A unit that failed too often is refused for a while; this start is not one of those.
+        if self._facts()["ActiveState"] == "failed":
+            self._order("start", self._argv("reset-failed"))
+        # Whether it came up is for the health to say, with its own deadline.
+        self._order("start", self._argv("start", "--no-block"))
+        self._restarts = "0"  # systemd counts from the last start that was ordered
+
+    def _order(self, action: str, argv: Sequence[str]) -> None:
+        ended = self._run(action, argv, ORDER_TIMEOUT_S)
+        if ended.status != 0:
+            raise CommandFailed(
+                action=action,
+                reason=ending(ended, ORDER_TIMEOUT_S),
+                command=shlex.join(argv),
+                detail=ended.output or None,
+            )
+
+    def _run(self, action: str, argv: Sequence[str], timeout_s: float) -> Ended:
+        return attempt(action, argv, partial(run, argv, self._environment, timeout_s))
+
+    def _argv(self, verb: str, *options: str) -> tuple[str, ...]:
+        return (self._systemctl, verb, *options, "--", self._unit)

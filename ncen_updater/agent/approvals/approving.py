@@ -1,0 +1,125 @@
+"""Approving a path as it stands now, and choosing its time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from packaging.version import Version
+
+from ncen_updater.agent.approvals.binding import basis_to_json
+from ncen_updater.agent.approvals.model import ApprovalCount, Basis, count_approvals
+from ncen_updater.agent.approvals.status import Standing, standing_for
+from ncen_updater.agent.approvals.store import Consent, Person, ScheduleRecord, require_somebody
+from ncen_updater.agent.engine.errors import (
+    NothingToApprove,
+    NotRehearsed,
+    OpenChange,
+    RehearsalOutdated,
+)
+from ncen_updater.agent.engine.operations import Operations
+from ncen_updater.agent.engine.plan import Plan, make_plan
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.site import Site
+from ncen_updater.common.progress import Progress
+from ncen_updater.feed.upgrade_path import NoPath, UpgradePath
+
+__all__ = ["Subject", "approve", "require_basis", "schedule", "subject", "withdraw"]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What can be approved now.
+
+    Attributes:
+        target: Where the path leads.
+        plan: The plan.
+        standing: Its rehearsal and what an approval is bound to.
+        people: Who approved it.
+        scheduled: The time that somebody chose.
+    """
+
+    target: str
+    plan: Plan
+    standing: Standing
+    people: ApprovalCount
+    scheduled: ScheduleRecord | None
+
+    @property
+    def binding(self) -> str:
+        """What approvals carry; empty where nothing can be approved yet."""
+        return self.standing.basis.binding() if self.standing.basis else ""
+
+
+def subject(
+    site: Site, journal: Journal, progress: Progress, target: Version | None = None
+) -> Subject:
+    """Say what can be approved, from what is here already; asks no feed.
+
+    Raises:
+        NothingToApprove: If nothing is on offer.
+        UpdaterError: If a database or a slot cannot be read.
+    """
+    path: UpgradePath | NoPath = Operations(site, progress).known_path(journal, target)
+    current = site.slots.current()
+    if not isinstance(path, UpgradePath) or current is None:
+        raise NothingToApprove(current=str(current))
+    plan = make_plan(site, current, path, progress)
+    name = path.target.version
+    standing = standing_for(site, journal, plan.digest, name)
+    consent = Consent(journal)
+    binding = standing.basis.binding() if standing.basis else ""
+    people = count_approvals(consent.approvals(binding), binding, site.config.service.approvals)
+    return Subject(name, plan, standing, people, consent.scheduled(binding))
+
+
+def require_basis(found: Subject) -> Basis:
+    """Return what an approval would be bound to.
+
+    Raises:
+        NotRehearsed, RehearsalOutdated: If there is nothing that holds.
+    """
+    if found.standing.basis is not None:
+        return found.standing.basis
+    if found.standing.voids:
+        reasons = "; ".join(str(void.text) for void in found.standing.voids)
+        raise RehearsalOutdated(version=found.target, reasons=reasons)
+    raise NotRehearsed(version=found.target)
+
+
+def approve(journal: Journal, found: Subject, person: Person) -> bool:
+    """Write a person's approval; False where they had given it.
+
+    Raises:
+        NotRehearsed, RehearsalOutdated: If there is nothing that holds.
+        RootIsNobody: If it could be anybody's, where two people have to approve.
+        OpenChange: If a change is open: what it comes to is to be seen first.
+    """
+    basis = require_basis(found)
+    require_somebody(person, found.people.needed)
+    return Consent(journal).approve(
+        found.binding, found.target, basis_to_json(basis), person, lambda: _nothing_open(journal)
+    )
+
+
+def _nothing_open(journal: Journal) -> None:
+    change = journal.open_change()
+    if change is not None:
+        raise OpenChange(change=change.id, kind=change.kind, version=change.to_version)
+
+
+def withdraw(journal: Journal, found: Subject, person: Person) -> int:
+    """Take a person's approval back; return how many there were."""
+    return Consent(journal).withdraw(found.binding, person) if found.binding else 0
+
+
+def schedule(journal: Journal, found: Subject, not_before: datetime, person: Person) -> None:
+    """Choose when the upgrade may begin; it still waits for approvals and the window.
+
+    Raises:
+        NotRehearsed, RehearsalOutdated: If there is nothing that holds.
+        OpenChange: If a change is open.
+    """
+    require_basis(found)
+    _nothing_open(journal)
+    Consent(journal).schedule(found.binding, found.target, not_before, person)

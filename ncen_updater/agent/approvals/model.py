@@ -1,0 +1,176 @@
+"""What an approval is bound to, whether it still holds, and who is missing. Pure.
+
+People approve what they have seen: a plan, on these databases, with this configuration, rehearsed
+with this result. The *binding* is the digest of all of it; whatever changes afterwards voids the
+approval, and the reason is told by comparing the parts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from ncen_updater.common.i18n import N_, Text
+
+__all__ = [
+    "ROOT",
+    "Approval",
+    "ApprovalCount",
+    "Basis",
+    "Void",
+    "VoidReason",
+    "count_approvals",
+    "voids",
+]
+
+#: Numbers of users that anybody may be who administers the machine.
+ROOT = frozenset({0})
+
+
+class VoidReason(StrEnum):
+    """Why what was approved is not what would be done now."""
+
+    PLAN = "plan"
+    SCHEMA = "schema"
+    CONFIGURATION = "configuration"
+    REHEARSAL = "rehearsal"
+    GROWN = "grown"
+    AGED = "aged"
+
+
+WORDS: Mapping[VoidReason, str] = {
+    VoidReason.PLAN: N_("the plan is another one: what the feed offers has changed"),
+    VoidReason.SCHEMA: N_("the structure of database '{name}' was changed"),
+    VoidReason.CONFIGURATION: N_("the configuration was changed"),
+    VoidReason.REHEARSAL: N_("there was another rehearsal since"),
+    VoidReason.GROWN: N_("database '{name}' grew by {percent} percent since the rehearsal"),
+    VoidReason.AGED: N_("the rehearsal is {days} days old"),
+}
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What people approve.
+
+    Attributes:
+        plan: Digest of hops, their release documents, and the strategy.
+        schemas: Logical name of each database to the fingerprint of its structure.
+        configuration: Digest of the settings that an upgrade depends on.
+        rehearsal: Id of the rehearsal and the digest of its report; empty where none is asked for.
+        sizes: Logical name to bytes, at the rehearsal. Not part of the digest: growth has a limit.
+        at: When it was rehearsed, or planned.
+    """
+
+    plan: str
+    schemas: Mapping[str, str]
+    configuration: str
+    rehearsal: str = ""
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    at: datetime | None = None
+
+    def binding(self) -> str:
+        """Return the SHA-256 (hexadecimal) that approvals carry."""
+        parts = asdict(self)
+        del parts["sizes"], parts["at"]
+        content = json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()
+        return hashlib.sha256(content).hexdigest()
+
+
+@dataclass(frozen=True)
+class Void:
+    """One difference between what was approved and what is there."""
+
+    reason: VoidReason
+    values: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def text(self) -> Text:
+        """The difference in words."""
+        return Text(WORDS[self.reason], self.values)
+
+
+def voids(
+    then: Basis, now: Basis, *, time: datetime, growth_percent: float, longest: timedelta
+) -> tuple[Void, ...]:
+    """Compare what was approved with what would be done now; empty means it holds.
+
+    Args:
+        then: What was approved.
+        now: The same facts, fresh.
+        time: The time.
+        growth_percent: So much may a database grow in the meantime.
+        longest: So old may a rehearsal become.
+    """
+    found: list[Void] = []
+    if then.plan != now.plan:
+        found.append(Void(VoidReason.PLAN))
+    names = sorted(then.schemas.keys() | now.schemas.keys())
+    found += [
+        Void(VoidReason.SCHEMA, {"name": name})
+        for name in names
+        if then.schemas.get(name) != now.schemas.get(name)
+    ]
+    if then.configuration != now.configuration:
+        found.append(Void(VoidReason.CONFIGURATION))
+    if then.rehearsal != now.rehearsal:
+        found.append(Void(VoidReason.REHEARSAL))
+    for name, before in sorted(then.sizes.items()):
+        size = now.sizes.get(name, before)
+        if size > before * (1 + growth_percent / 100):
+            percent = round(100 * (size - before) / before) if before else 100
+            found.append(Void(VoidReason.GROWN, {"name": name, "percent": percent}))
+    # A clock that was set back does not make an old rehearsal young, nor a young one void.
+    if then.at is not None and time - then.at > longest:
+        found.append(Void(VoidReason.AGED, {"days": (time - then.at).days}))
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Approval:
+    """One person's yes.
+
+    Attributes:
+        binding: What was approved.
+        who: Name of the operating system's user.
+        uid: Number of that user; two names of one number are one person.
+        at: When.
+    """
+
+    binding: str
+    who: str
+    uid: int
+    at: datetime
+
+
+@dataclass(frozen=True)
+class ApprovalCount:
+    """How many have said yes to one binding."""
+
+    given: tuple[Approval, ...]
+    needed: int
+
+    @property
+    def missing(self) -> int:
+        """How many more people have to approve."""
+        return max(0, self.needed - len(self.given))
+
+    def __bool__(self) -> bool:
+        """Whether enough have approved."""
+        return self.missing == 0
+
+
+def count_approvals(approvals: Iterable[Approval], binding: str, needed: int) -> ApprovalCount:
+    """Count the people who approved a binding; each counts once.
+
+    Where two are needed, root counts as none: the first of the two may have typed ``sudo``.
+    """
+    people: dict[int, Approval] = {}
+    nobody = ROOT if needed > 1 else frozenset()
+    for approval in approvals:
+        if approval.binding == binding and approval.uid not in nobody:
+            people.setdefault(approval.uid, approval)
+    return ApprovalCount(tuple(people.values()), needed)

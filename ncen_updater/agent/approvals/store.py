@@ -1,0 +1,225 @@
+"""What people said yes to, and when it may begin. Lives in the journal; every word is an event."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from ncen_updater.agent.approvals.model import ROOT, Approval
+from ncen_updater.agent.engine.errors import RootIsNobody
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.rows import reading
+
+__all__ = ["Consent", "Person", "ScheduleRecord", "require_somebody"]
+
+#: Before the id of a change, in the place of who took an approval back; no user has such a name.
+SPENT_BY = "change "
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who acts, as the operating system knows them."""
+
+    who: str
+    uid: int
+
+
+@dataclass(frozen=True)
+class ScheduleRecord:
+    """A time that a person chose for an approved upgrade."""
+
+    binding: str
+    to_version: str
+    not_before: datetime
+    who: str
+
+
+def require_somebody(person: Person, needed: int, nobody: frozenset[int] = ROOT) -> None:
+    """Refuse an approval that could be anybody's, where two people have to approve.
+
+    Args:
+        person: Who says yes.
+        needed: How many people have to.
+        nobody: Numbers of users that many people may act as.
+
+    Raises:
+        RootIsNobody: If so.
+    """
+    if needed > 1 and person.uid in nobody:
+        raise RootIsNobody(who=person.who)
+
+
+class Consent:
+    """Reads and writes approvals and schedules through the journal."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def approve(
+        self,
+        binding: str,
+        to_version: str,
+        basis: Mapping[str, object],
+        person: Person,
+        guard: Callable[[], None] = lambda: None,
+    ) -> bool:
+        """Write a person's approval; False where they had given it already.
+
+        Args:
+            binding: What is approved.
+            to_version: Where it leads.
+            basis: The document of which the binding is the digest.
+            person: Who says yes.
+            guard: Raises to refuse; asked while nobody else writes.
+        """
+        at = self._journal.now().isoformat()
+        with self._journal.transaction() as connection:
+            guard()
+            given = connection.execute(
+                "SELECT 1 FROM approvals WHERE binding = ? AND uid = ? AND withdrawn_at IS NULL",
+                (binding, person.uid),
+            ).fetchone()
+            if given is not None:
+                return False
+            connection.execute(
+                "INSERT INTO approvals (binding, to_version, basis, who, uid, at)"
+                " VALUES (?,?,?,?,?,?)",
+                (binding, to_version, json.dumps(basis, sort_keys=True), person.who,
+                 person.uid, at),
+            )  # fmt: skip
+            self._journal.event(
+                "approved", None, binding=binding, version=to_version, by=person.who,
+                uid=person.uid,
+            )  # fmt: skip
+        return True
+
+    def withdraw(self, binding: str, person: Person) -> int:
+        """Take back a person's own approvals of a binding; return how many there were."""
+        at = self._journal.now().isoformat()
+        with self._journal.transaction() as connection:
+            count = connection.execute(
+                "UPDATE approvals SET withdrawn_at = ?, withdrawn_by = ?"
+                " WHERE binding = ? AND uid = ? AND withdrawn_at IS NULL",
+                (at, person.who, binding, person.uid),
+            ).rowcount
+            if count:
+                self._journal.event(
+                    "approval-withdrawn", None, binding=binding, by=person.who, uid=person.uid
+                )
+        return count
+
+    def spend(self, change: str) -> int:
+        """Use up every approval and chosen time: one yes is for one stop of the officers.
+
+        Args:
+            change: The upgrade that is about to keep officers out.
+
+        Returns:
+            How many approvals there were.
+        """
+        at, by = self._journal.now().isoformat(), f"{SPENT_BY}{change}"
+        with self._journal.transaction() as connection:
+            count = connection.execute(
+                "UPDATE approvals SET withdrawn_at = ?, withdrawn_by = ?"
+                " WHERE withdrawn_at IS NULL",
+                (at, by),
+            ).rowcount
+            chosen = connection.execute(
+                "UPDATE schedules SET cancelled_at = ?, cancelled_by = ?"
+                " WHERE cancelled_at IS NULL",
+                (at, by),
+            ).rowcount
+            if count or chosen:
+                self._journal.event("approvals-spent", change, count=count)
+        return count
+
+    def spent(self, binding: str) -> bool:
+        """Whether an upgrade was begun on approvals of a binding."""
+        if not self._journal.has_table("approvals"):
+            return False
+        with reading(self._journal.path):
+            rows = self._journal.rows("SELECT binding, withdrawn_by FROM approvals")
+            return any(
+                row["binding"] == binding and str(row["withdrawn_by"]).startswith(SPENT_BY)
+                for row in rows
+            )
+
+    def approvals(self, binding: str) -> tuple[Approval, ...]:
+        """Approvals of a binding in force, in the order in which they came."""
+        if not self._journal.has_table("approvals"):
+            return ()
+        with reading(self._journal.path):
+            rows = self._journal.rows(
+                "SELECT * FROM approvals WHERE withdrawn_at IS NULL ORDER BY id"
+            )
+            return tuple(
+                Approval(row["binding"], row["who"], row["uid"], datetime.fromisoformat(row["at"]))
+                for row in rows
+                if row["binding"] == binding
+            )
+
+    def last_basis(self, to_version: str) -> Mapping[str, object] | None:
+        """What was last approved for a release, whether it still holds or not."""
+        if not self._journal.has_table("approvals"):
+            return None
+        with reading(self._journal.path):
+            rows = self._journal.rows(
+                "SELECT to_version, basis FROM approvals WHERE withdrawn_at IS NULL ORDER BY id"
+            )
+            found = [row["basis"] for row in rows if row["to_version"] == to_version]
+            if not found:
+                return None
+            data = json.loads(found[-1])
+            if not isinstance(data, dict):
+                raise TypeError("an approval without its basis")
+            return data
+
+    def schedule(self, binding: str, to_version: str, not_before: datetime, person: Person) -> None:
+        """Choose the time of an upgrade; an earlier choice no longer counts."""
+        at = self._journal.now().isoformat()
+        with self._journal.transaction() as connection:
+            _cancel(connection, at, person)
+            connection.execute(
+                "INSERT INTO schedules (binding, to_version, not_before, who, uid, at)"
+                " VALUES (?,?,?,?,?,?)",
+                (binding, to_version, not_before.isoformat(), person.who, person.uid, at),
+            )
+            self._journal.event(
+                "scheduled", None, binding=binding, version=to_version,
+                not_before=not_before.isoformat(), by=person.who, uid=person.uid,
+            )  # fmt: skip
+
+    def cancel_schedule(self, person: Person) -> int:
+        """Take back the chosen time; return how many there were."""
+        at = self._journal.now().isoformat()
+        with self._journal.transaction() as connection:
+            count = _cancel(connection, at, person)
+            if count:
+                self._journal.event("schedule-cancelled", None, by=person.who, uid=person.uid)
+        return count
+
+    def scheduled(self, binding: str) -> ScheduleRecord | None:
+        """The time that was chosen for a binding."""
+        if not self._journal.has_table("schedules"):
+            return None
+        with reading(self._journal.path):
+            rows = self._journal.rows(
+                "SELECT * FROM schedules WHERE cancelled_at IS NULL ORDER BY id DESC"
+            )
+            for row in rows:
+                if row["binding"] == binding:
+                    return ScheduleRecord(
+                        binding, row["to_version"], datetime.fromisoformat(row["not_before"]),
+                        row["who"],
+                    )  # fmt: skip
+        return None
+
+
+def _cancel(connection: sqlite3.Connection, at: str, person: Person) -> int:
+    return connection.execute(
+        "UPDATE schedules SET cancelled_at = ?, cancelled_by = ? WHERE cancelled_at IS NULL",
+        (at, person.who),
+    ).rowcount

@@ -1,0 +1,88 @@
+"""``collect``: drop what was kept from before upgrades, where its days are over."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from ncen_updater.agent.cli.common import agent_session
+from ncen_updater.common.cli.lazy import Command
+from ncen_updater.common.errors import ExitCode
+from ncen_updater.common.i18n import N_, Text
+
+if TYPE_CHECKING:
+    from ncen_updater.agent.site import Site
+    from ncen_updater.common.cli.session import AgentSession
+
+__all__ = ["collect"]
+
+
+@click.command("collect", cls=Command, help=N_("Drop what is kept longer than its days."))
+@click.option("--dry-run", is_flag=True, help=N_("Say what would go, and drop nothing."))
+@click.option(
+    "--kept",
+    metavar="CHANGE",
+    help=N_("Drop what going back kept of this change for what somebody may have entered."),
+)
+@click.pass_context
+def collect(context: click.Context, dry_run: bool, kept: str | None) -> ExitCode:
+    from ncen_updater.agent.engine import retention as collecting
+    from ncen_updater.agent.engine.operations import Operations
+    from ncen_updater.agent.journal.journal import Journal
+    from ncen_updater.agent.journal.names import JOURNAL
+
+    session = agent_session(context)
+    site = session.open_site()
+    if kept is not None:
+        return _kept(session, site, kept, dry_run=dry_run)
+    with session.progress() as progress:
+        if dry_run:
+            with Journal.open(site.state / JOURNAL, read_only=True) as journal:
+                found = collecting.collectable(site, journal)
+        else:
+            with Operations(site, progress).between_changes("collect") as journal:
+                found = collecting.collectable(site, journal)
+                collecting.collect(site, journal, found, progress)
+    changed = N_("Would go: the databases from before change {change}") if dry_run else N_(
+        "Dropped: the databases from before change {change}"
+    )  # fmt: skip
+    removed = N_("Would go: the slot of {version}") if dry_run else N_(
+        "Removed: the slot of {version}"
+    )  # fmt: skip
+    for change in found.changes:
+        session.show(Text(changed, {"change": change}))
+    for version in found.slots:
+        session.show(Text(removed, {"version": version}))
+    if not found:
+        session.show(Text(N_("Nothing is kept longer than its days.")))
+    session.finish(
+        {
+            "dry_run": dry_run,
+            "changes": list(found.changes),
+            "slots": [str(version) for version in found.slots],
+        }
+    )
+    return ExitCode.OK
+
+
+def _kept(session: AgentSession, site: Site, change: str, *, dry_run: bool) -> ExitCode:
+    from ncen_updater.agent.engine import aside
+    from ncen_updater.agent.engine.operations import Operations
+
+    if dry_run:
+        places = aside.kept_places(site, change)
+    else:
+        with (
+            session.progress() as progress,
+            Operations(site, progress).between_changes("collect") as journal,
+        ):
+            places = aside.drop_kept(site, journal, change, progress)
+    for path in places:
+        session.show(
+            Text(N_("Would go: {path}") if dry_run else N_("Dropped: {path}"), {"path": path})
+        )
+    if not places:
+        session.show(Text(N_("Nothing is kept of the change {change}."), {"change": change}))
+    session.finish({"dry_run": dry_run, "kept": list(places)})
+    return ExitCode.OK

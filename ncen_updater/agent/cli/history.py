@@ -1,0 +1,141 @@
+"""``history``: what was done here, from the journal alone, or told by the service."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import click
+
+from ncen_updater.agent.cli.common import agent_session
+from ncen_updater.agent.cli.remote import service_for
+from ncen_updater.agent.config.paths import load_places
+from ncen_updater.agent.engine.errors import JournalForbidden
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import IMPORTED, JOURNAL
+from ncen_updater.agent.service.report import change_report, history_report
+from ncen_updater.common.cli.errors import NOTHING_CHANGED, UnknownChange
+from ncen_updater.common.cli.lazy import Command
+from ncen_updater.common.cli.render import clean, format_duration, format_time, jsonable, table
+from ncen_updater.common.cli.session import AgentSession
+from ncen_updater.common.errors import ExitCode
+from ncen_updater.common.i18n import N_, Text
+
+__all__ = ["history"]
+
+Document = Mapping[str, Any]
+#: The service gives no more at once.
+MOST_ASKED = 1000
+
+
+@click.command("history", cls=Command, help=N_("What was done here; with an id, one change whole."))
+@click.argument("change", required=False)
+@click.option(
+    "--limit", type=click.IntRange(1, 10_000), default=50, help=N_("At most this many changes.")
+)
+@click.pass_context
+def history(context: click.Context, change: str | None, limit: int) -> ExitCode:
+    session = agent_session(context)
+    found = _found(session, change, limit)
+    if change is None:
+        _list(session, found)
+    else:
+        _one(session, found)
+    session.finish(found)
+    return ExitCode.OK
+
+
+def _found(session: AgentSession, change: str | None, limit: int) -> Document:
+    """Read the journal; whoever may not asks the service, where one runs.
+
+    Raises:
+        UnknownChange: If there is none of this id.
+    """
+    places = load_places(session.config)
+    try:
+        with Journal.open(places.state / JOURNAL, read_only=True) as journal:
+            document = change_report(journal, change) if change else history_report(journal, limit)
+    except KeyError as error:
+        raise UnknownChange(change=change, state=NOTHING_CHANGED) from error
+    except JournalForbidden:
+        service = service_for(session)
+        if service is None:
+            raise
+        most = min(limit, MOST_ASKED)
+        return service.get(f"/v1/history/{change}" if change else f"/v1/history?limit={most}")
+    shown = jsonable(document, session.language)
+    assert isinstance(shown, dict)  # noqa: S101 - what a mapping becomes
+    return shown
+
+
+def _texts(value: object) -> str:
+    return clean(", ".join(map(str, value))) if isinstance(value, list) else "-"
+
+
+def _when(text: str) -> str:
+    return format_time(datetime.fromisoformat(text))
+
+
+def _show_import(session: AgentSession, event: Document) -> None:
+    values = {
+        "at": _when(event["at"]),
+        "by": event.get("by"),
+        "code": event.get("code"),
+        "files": _texts(event.get("files")),
+        "releases": _texts(event.get("releases")),
+    }
+    line = (
+        N_("{at}: imported {releases} from {files}, by {by}")
+        if event["kind"] == IMPORTED
+        else N_("{at}: refused to import {files} ({code}), by {by}")
+    )
+    session.show(Text(line, values))
+
+
+def _list(session: AgentSession, found: Document) -> None:
+    rows = [
+        [
+            session.text(heading)
+            for heading in (
+                N_("change"), N_("what"), N_("from"), N_("to"), N_("came to"), N_("stop"),
+                N_("code"), N_("begun"),
+            )
+        ]
+    ]  # fmt: skip
+    for change in found["changes"]:
+        stop = change["stop_s"]
+        rows.append(
+            [
+                change["id"],
+                session.text(change["kind"]),
+                change["from"],
+                change["to"],
+                session.text(change["state"]),
+                "-" if stop is None else format_duration(stop),
+                change["error_code"] or "-",
+                _when(change["created_at"]),
+            ]
+        )
+    if found["changes"]:
+        for line in table(rows):
+            session.show(line)
+    else:
+        session.show(Text(N_("No change was ever begun here.")))
+    for event in found["imports"]:
+        _show_import(session, event)
+
+
+def _one(session: AgentSession, report: Document) -> None:
+    values = {"kind": session.text(report["kind"]), "origin": report["from"], "id": report["id"],
+              "version": report["to"], "state": session.text(report["state"])}  # fmt: skip
+    session.show(Text(N_("{kind} {origin} -> {version} (change {id}): {state}"), values))
+    for record in report["steps"]:
+        seconds = record["seconds"]
+        took = "-" if seconds is None else format_duration(seconds)
+        session.show(f"  {record['name']:16} {record['state']:9} {took}")
+    for event in report["events"]:
+        words = ", ".join(
+            f"{key} {value}" for key, value in event["data"].items() if value is not None
+        )
+        session.show(clean(f"  {_when(event['at'])}  {event['kind']}  {words}".rstrip()))

@@ -1,0 +1,146 @@
+"""``install`` and ``uninstall``: the agent comes to a server, and leaves it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
+
+import click
+
+from ncen_updater.agent.cli.common import agent_session
+from ncen_updater.common.cli.lazy import Command
+from ncen_updater.common.cli.session import DEFAULT_CONFIG, AgentSession
+from ncen_updater.common.errors import ExitCode
+from ncen_updater.common.i18n import N_, Text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ncen_updater.agent.self_update.parts import Part
+
+__all__ = ["install", "uninstall"]
+
+PATH = click.Path(path_type=Path)
+ROOT_HELP = N_("Everything is below this directory; / by default.")
+
+
+@click.command("install", cls=Command, help=N_("Install the agent on this server."))
+@click.option("--from", "release", type=PATH, help=N_("An unpacked release of the agent."))
+@click.option("--trusted-root", type=PATH, help=N_("The root that the Secretariat handed over."))
+@click.option("--settings", type=PATH, help=N_("A configuration that is ready."))
+@click.option("--site", help=N_("Id of the site, as no other has it."))
+@click.option("--country", help=N_("Its country, two capital letters."))
+@click.option("--feed-url", "feed", multiple=True, help=N_("Address of the feed; or several."))
+@click.option(
+    "--engine", type=click.Choice(["postgresql", "sqlite"]), default="postgresql",
+    help=N_("Kind of the databases."),
+)  # fmt: skip
+@click.option("--unit", default="ncen.service", help=N_("The application's unit."))
+@click.option(
+    "--health-url", default="http://127.0.0.1:8000", help=N_("The application's own address.")
+)
+@click.option("--root", type=PATH, default=Path("/"), help=ROOT_HELP)
+@click.option("--dry-run", is_flag=True, help=N_("Say what would be done, and change nothing."))
+@click.pass_context
+def install(
+    context: click.Context,
+    release: Path | None,
+    trusted_root: Path | None,
+    settings: Path | None,
+    site: str | None,
+    country: str | None,
+    feed: tuple[str, ...],
+    engine: str,
+    unit: str,
+    health_url: str,
+    root: Path,
+    dry_run: bool,
+) -> ExitCode:
+    from ncen_updater.agent.self_update.installing import Order, install_parts
+    from ncen_updater.agent.self_update.parts import apply, missing
+    from ncen_updater.agent.self_update.settings import Answers, settings_text
+
+    session = agent_session(context)
+    session.adopting = True
+    root = root.absolute()
+    config = _config(session, root)
+    release = release or Path(sys.prefix) / "release"
+    text = None
+    if not config.exists() and settings is not None:
+        text = settings.read_text("utf-8")
+    elif not config.exists():
+        answers = Answers(
+            site=_answer(session, site, "--site", Text(N_("Id of the site"))),
+            country=_answer(session, country, "--country", Text(N_("Country"))),
+            feed=feed or (_answer(session, None, "--feed-url", Text(N_("Address of the feed"))),),
+            engine=cast("Literal['postgresql', 'sqlite']", engine),
+            unit=unit,
+            health_url=health_url,
+            runner="systemd" if root == Path("/") and (release / "units").is_dir() else "process",
+        )
+        text = settings_text(answers, root)
+    order = Order(root, config, release, trusted_root, text)
+    with session.progress() as progress:
+        parts = install_parts(order, progress)
+        done = missing(parts) if dry_run else apply(parts, progress)
+    _show(session, done, dry_run=dry_run)
+    if not dry_run:
+        session.show(Text(N_("Next: 'ncen-updater adopt VERSION', then start the service.")))
+    return ExitCode.OK
+
+
+@click.command("uninstall", cls=Command, help=N_("Take the agent away; the application stays."))
+@click.option("--purge", is_flag=True, help=N_("Journal, lists and configuration go, too."))
+@click.option("--root", type=PATH, default=Path("/"), help=ROOT_HELP)
+@click.option("--yes", is_flag=True, help=N_("Answer the question with yes."))
+@click.option("--dry-run", is_flag=True, help=N_("Say what would be done, and change nothing."))
+@click.pass_context
+def uninstall(
+    context: click.Context, purge: bool, root: Path, yes: bool, dry_run: bool
+) -> ExitCode:
+    from ncen_updater.agent.config.paths import load_places
+    from ncen_updater.agent.self_update.installing import nothing_at_work, uninstall_parts
+    from ncen_updater.agent.self_update.parts import apply, missing
+
+    session = agent_session(context)
+    session.adopting = True
+    root = root.absolute()
+    config = _config(session, root)
+    state = load_places(config).state if config.exists() else root / "var/lib/ncen-updater"
+    with nothing_at_work(state), session.progress() as progress:
+        parts = uninstall_parts(root, config, purge=purge)
+        if dry_run:
+            done = missing(parts)
+        else:
+            question = N_("Take the agent away, with its journal?") if purge else N_(
+                "Take the agent away? Its journal stays."
+            )  # fmt: skip
+            session.agree(Text(question), yes=yes)
+            done = apply(parts, progress)
+    _show(session, done, dry_run=dry_run)
+    return ExitCode.OK
+
+
+def _config(session: AgentSession, root: Path) -> Path:
+    """The configuration: the one that was named, else the usual one below the root."""
+    if session.config != DEFAULT_CONFIG:
+        return session.config
+    return root / DEFAULT_CONFIG.relative_to("/")
+
+
+def _answer(session: AgentSession, given: str | None, option: str, question: Text) -> str:
+    if given is not None:
+        return given
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise click.UsageError(f"missing: {option} (or --settings with a file)")
+    return str(click.prompt(question.render(session.language), err=True)).strip()
+
+
+def _show(session: AgentSession, done: Sequence[Part], *, dry_run: bool) -> None:
+    words = N_("would be done: {what}") if dry_run else N_("done: {what}")
+    for part in done:
+        session.show(Text(words, {"what": part.what}))
+    if not done:
+        session.show(Text(N_("Everything is as it should be.")))
+    session.finish({"dry_run": dry_run, "parts": [p.what.render(session.language) for p in done]})

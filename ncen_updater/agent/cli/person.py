@@ -1,0 +1,62 @@
+"""Who gives an order, as the operating system knows them."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Mapping
+from pathlib import Path
+
+from ncen_updater.agent.approvals.store import Person
+
+__all__ = ["person"]
+
+#: Who logged in, whatever they became since: pam_loginuid(8).
+LOGIN = Path("/proc/self/loginuid")
+#: What stands there where nobody did.
+NOT_SET = 2**32 - 1
+
+
+def person(
+    uid: int | None = None,
+    environment: Mapping[str, str] = os.environ,
+    login: Path | None = None,
+) -> Person:
+    """Return who gives the order: the person behind sudo, where there is one.
+
+    Whoever is root may say anything of themselves here; where two people must approve, let them do
+    it through the service, which asks the kernel.
+
+    Args:
+        uid: Number of the user; by default that of this process.
+        environment: Where sudo says who typed it.
+        login: Where the kernel says who logged in.
+    """
+    uid = os.getuid() if uid is None else uid
+    if uid == 0:
+        typed = _number(environment.get("SUDO_UID", ""))
+        uid = _logged_in(login or LOGIN) or typed
+        if uid and uid == typed:
+            return Person(environment.get("SUDO_USER") or _name(uid), uid)
+    return Person(_name(uid), uid)
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
+
+
+def _logged_in(login: Path) -> int:
+    """Return who logged in; 0 where that is not known."""
+    try:
+        return _number(login.read_text("ascii").strip())
+    except (OSError, ValueError):
+        return 0
+
+
+def _number(text: str) -> int:
+    """Return the number of a user, 0 for what is none."""
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 12 else 0
+    return number if number < NOT_SET else 0

@@ -1,0 +1,56 @@
+"""``resume``: bring the site to one whole version after whatever happened."""
+
+from __future__ import annotations
+
+import click
+
+from ncen_updater.agent.cli.common import agent_session, result_document, show_result
+from ncen_updater.common.cli.lazy import Command
+from ncen_updater.common.errors import ExitCode
+from ncen_updater.common.i18n import N_, Text
+
+__all__ = ["resume"]
+
+
+@click.command("resume", cls=Command, help=N_("Bring an interrupted change to its end."))
+@click.option(
+    "--boot",
+    is_flag=True,
+    help=N_("For the start of the machine: count the tries, and leave the start to the system."),
+)
+@click.option(
+    "--unattended", is_flag=True, help=N_("For the service: count the tries, and start it.")
+)
+@click.option("--dry-run", is_flag=True, help=N_("Say what would be done, and change nothing."))
+@click.pass_context
+def resume(context: click.Context, boot: bool, unattended: bool, dry_run: bool) -> ExitCode:
+    from ncen_updater.agent.engine.interruption import Interruption
+    from ncen_updater.agent.engine.operations import Operations, Result
+    from ncen_updater.agent.engine.pending_rollback import TAKEN_BACK, owed_rollback
+    from ncen_updater.agent.engine.recovery import Action, Decision, decide
+    from ncen_updater.agent.engine.situation import look
+    from ncen_updater.agent.journal.journal import Journal
+    from ncen_updater.agent.journal.names import JOURNAL
+
+    session = agent_session(context)
+    site = session.open_site()
+    by_person = not (boot or unattended)
+    if dry_run:
+        with Journal.open(site.state / JOURNAL, read_only=True) as journal:
+            decision = decide(look(site, journal.open_change(), by_person=by_person))
+            owed = owed_rollback(journal)
+            due = owed is not None and not boot and (by_person or owed.by_itself)
+            if due and decision.action is Action.NOTHING:
+                decision = Decision(Action.GO_BACK, "owed", TAKEN_BACK)
+            result = Result(decision=decision)
+    else:
+        interruption = Interruption()
+        with session.progress() as progress, interruption.handled():
+            operations = Operations(site, progress, interruption=interruption)
+            result = operations.resume(by_person=by_person, at_boot=boot)
+    if result.decision is not None:
+        values = {"action": result.decision.action, "reason": result.decision.reason}
+        session.show(Text(N_("{action}: {reason}"), values))
+    show_result(session, result)
+    session.finish(result_document(result, session.language))
+    return ExitCode.OK

@@ -1,0 +1,43 @@
+"""``serve``: be the service of this site, until a signal ends it."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import click
+
+from ncen_updater.agent.cli.common import agent_session
+from ncen_updater.common.cli.lazy import Command
+from ncen_updater.common.cli.session import AgentSession
+from ncen_updater.common.errors import ExitCode
+from ncen_updater.common.i18n import N_
+
+__all__ = ["serve"]
+
+
+@click.command("serve", cls=Command, help=N_("Be the service of this site."))
+@click.pass_context
+def serve(context: click.Context) -> ExitCode:
+    from ncen_updater.agent.self_update.excuse import excused
+
+    session = agent_session(context)
+    with excused(os.environ):
+        _serve(session)
+    return ExitCode.OK
+
+
+def _serve(session: AgentSession) -> None:
+    from ncen_updater.agent.notifications.beside import Beside
+    from ncen_updater.agent.notifications.journald import install
+    from ncen_updater.agent.service.serve import KNOWLEDGE
+    from ncen_updater.agent.service.serve import serve as be_the_service
+
+    level = logging.DEBUG if session.verbose else logging.INFO
+    session.masking = install(level, always=True)
+    session.learn_secrets()
+    beside = Beside(session.config, KNOWLEDGE)
+    try:
+        be_the_service(session.config, listeners=(beside.listen,))
+    finally:
+        beside.stop()

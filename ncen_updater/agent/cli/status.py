@@ -1,0 +1,185 @@
+"""``status``: what runs, what the agent does, what is on offer. From the disk alone, and light."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from ncen_updater.agent.cli.common import agent_session, show_notice
+from ncen_updater.agent.cli.remote import service_for, show_moment
+from ncen_updater.agent.cli.state import look_lightly, sentences
+from ncen_updater.agent.config.paths import load_places
+from ncen_updater.agent.service.report import site_report
+from ncen_updater.common.cli.lazy import Command
+from ncen_updater.common.cli.program import show_error
+from ncen_updater.common.cli.render import (
+    clean,
+    error_document,
+    format_duration,
+    format_time,
+    jsonable,
+)
+from ncen_updater.common.cli.session import AgentSession
+from ncen_updater.common.errors import ExitCode
+from ncen_updater.common.i18n import N_, Text
+
+__all__ = ["status"]
+
+Document = Mapping[str, Any]
+FAILED = N_("'{deed}' failed, tries in a row: {times}, last {at}; the log of the service says why.")
+
+
+@click.command("status", cls=Command, help=N_("What runs here, and what the agent is doing."))
+@click.pass_context
+def status(context: click.Context) -> ExitCode:
+    session = agent_session(context)
+    service = service_for(session)
+    if service is not None:
+        found = service.get("/v1/status")
+        _show(session, found)
+        show_moment(session, found["service"])
+        for failure in found["service"].get("failures", ()):
+            session.show(Text(FAILED, {**failure, "at": _when(failure["at"])}))
+        session.finish(found)
+        return ExitCode.OK
+    places = load_places(session.config)
+    document, errors = site_report(session.config, places, datetime.now(UTC), session.language)
+    shown = jsonable(document, session.language)
+    assert isinstance(shown, dict)  # noqa: S101 - what a mapping becomes
+    _show(session, shown)
+    if not errors:
+        session.finish(document)
+        return ExitCode.OK
+    worst = max(errors, key=lambda e: e.exit_code)
+    facts = look_lightly(session.config)
+    state = sentences(facts, facts)
+    if session.as_json:
+        session.finish({**document, "error": error_document(worst, state, session.language)})
+        return worst.exit_code
+    session.finish(document)
+    for error in errors:
+        show_error(session, error, lambda _: state)
+    return worst.exit_code
+
+
+def _show(session: AgentSession, document: Document) -> None:
+    """Show the parts that could be had."""
+    parts: dict[str, Callable[[AgentSession, Document, Any], None]] = {
+        "running": _show_running,
+        "journal": _show_journal,
+        "feed": _show_feed,
+    }
+    for name, show in parts.items():
+        part = document[name]
+        if part is None or "error" not in part:
+            show(session, document, part)
+
+
+def _when(text: str) -> str:
+    return format_time(datetime.fromisoformat(text))
+
+
+def _show_running(session: AgentSession, document: Document, part: Document) -> None:
+    text = (
+        N_("No release of {product} was ever chosen here ({site}, {country}).")
+        if part["version"] is None
+        else N_("{product} {version} is in use at {site} ({country}).")
+    )
+    names = {name: document[name] for name in ("product", "site", "country")}
+    session.show(Text(text, {**names, "version": part["version"]}))
+    if part["open_to_officers"] is not None:
+        closed = not part["open_to_officers"]
+        session.show(
+            Text(N_("Officers see the maintenance page.") if closed else N_("Officers are let in."))
+        )
+
+
+def _show_journal(session: AgentSession, document: Document, part: Document) -> None:
+    holder, change, last = part["at_work"], part["open_change"], part["last_change"]
+    if holder is not None:
+        session.show(Text(N_("At work now: {holder}."), {"holder": clean(holder)}))
+    if change is not None:
+        _show_open(session, change, _when_now(document), at_work=holder is not None)
+    elif last is not None:
+        _show_last(session, last)
+    owed = part.get("owed_rollback")  # a service of an older agent says nothing of it
+    if owed is not None:
+        text = (
+            N_("{version} turned bad and was not taken back yet; 'ncen-updater resume' does it.")
+            if owed["by_itself"]
+            else N_("{version} turned bad and could not be taken back: run 'ncen-updater doctor'.")
+        )
+        session.show(Text(text, {"version": owed["version"]}))
+    for hold in part["holds"]:
+        values = {"by": hold["by"], "since": _when(hold["since"]), "reason": clean(hold["reason"])}
+        session.show(Text(N_("Upgrades are on hold since {since}, set by {by}: {reason}"), values))
+    for row in part["bad_releases"]:
+        row_values = {
+            "version": row["version"], "times": row["times"], "code": row["code"],
+            "at": _when(row["last_at"]),
+        }  # fmt: skip
+        session.show(
+            Text(N_("{version} failed here, times: {times}, last {at} ({code})"), row_values)
+        )
+
+
+def _when_now(document: Document) -> datetime:
+    return datetime.fromisoformat(document["at"])
+
+
+def _show_open(session: AgentSession, change: Document, now: datetime, *, at_work: bool) -> None:
+    begun = datetime.fromisoformat(change["created_at"])
+    values = {
+        "kind": _word(session, change["kind"]), "version": change["to"], "change": change["id"],
+        "state": _word(session, change["state"]), "since": format_time(begun),
+        "age": format_duration(max(0.0, (now - begun).total_seconds())),
+        "step": _word(session, change["step"]), "step_state": _word(session, change["step_state"]),
+    }  # fmt: skip
+    session.show(
+        Text(
+            N_("Open: {kind} to {version} (change {change}), {state}, begun {since}, {age} ago."),
+            values,
+        )
+    )
+    session.show(Text(N_("  last step: {step} ({step_state})"), values))
+    if not at_work:
+        session.show(Text(N_("  nobody works on it: run 'ncen-updater resume'.")))
+
+
+def _word(session: AgentSession, word: str | None) -> str:
+    """Return a word of our enumerations in the language of this run."""
+    return "-" if word is None else session.text(word)
+
+
+def _show_last(session: AgentSession, change: Document) -> None:
+    values = {
+        "kind": _word(session, change["kind"]), "version": change["to"],
+        "state": _word(session, change["state"]), "change": change["id"],
+        "at": _when(change["ended_at"] or change["created_at"]),
+    }  # fmt: skip
+    session.show(Text(N_("Last: {kind} to {version}, {state} {at} (change {change})."), values))
+
+
+def _show_feed(session: AgentSession, document: Document, part: Document | None) -> None:
+    if part is None:
+        session.show(Text(N_("The feed was never read here; run 'ncen-updater check'.")))
+        return
+    values = {
+        "newest": part["versions"][-1] if part["versions"] else "-",
+        "checked": _when(part["checked_at"]), "expires": _when(part["expires_at"]),
+    }  # fmt: skip
+    session.show(Text(N_("On the signed list: up to {newest}, read {checked}."), values))
+    notice = part["running_withdrawn"]
+    if notice is not None:
+        running = document["running"].get("version")
+        show_notice(session, document["product"], str(running), notice["reason"], notice["advice"])
+    if part["stale"]:
+        session.show(
+            Text(
+                N_("The list lapsed {expires}: run 'ncen-updater check' when there is a line."),
+                values,
+            )
+        )

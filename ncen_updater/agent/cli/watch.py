@@ -1,0 +1,79 @@
+"""``watch``: follow what the service does, until that has ended. Ctrl-C ends the looking only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+
+import click
+
+from ncen_updater.agent.cli.common import agent_session
+from ncen_updater.agent.cli.remote import require_service, tell
+from ncen_updater.agent.service.client import Client, StreamEvent
+from ncen_updater.common.cli.lazy import Command
+from ncen_updater.common.cli.render import clean, format_time
+from ncen_updater.common.cli.session import AgentSession
+from ncen_updater.common.errors import ExitCode
+from ncen_updater.common.i18n import N_, Text
+
+__all__ = ["watch"]
+
+
+@click.command("watch", cls=Command, help=N_("Follow what the service does."))
+@click.argument("order", required=False, type=click.IntRange(min=1))
+@click.option("--on", "goes_on", is_flag=True, help=N_("Go on when it has ended, until Ctrl-C."))
+@click.pass_context
+def watch(context: click.Context, order: int | None, goes_on: bool) -> ExitCode:
+    session = agent_session(context)
+    client = require_service(session)
+    seen = 0
+    try:
+        with session.progress() as progress:
+            for event in _events(client, order, goes_on=goes_on):
+                seen += 1
+                if event.kind == "service" and not session.as_json:
+                    tell(progress, event)
+                else:
+                    _write(session, event)
+    except KeyboardInterrupt:
+        return ExitCode.OK
+    if not seen and not session.as_json:
+        session.show(Text(N_("The service does nothing just now.")))
+        session.finish({})
+    return ExitCode.OK
+
+
+def _events(client: Client, order: int | None, *, goes_on: bool) -> Iterator[StreamEvent]:
+    """Yield what happens until what is done now, or an order, has ended."""
+    if order is not None:
+        given = client.get(f"/v1/orders/{order}")
+        ended, after = given["ended_at"] is not None, given["event"]
+    else:
+        waiting = [row for row in client.get("/v1/orders")["orders"] if row["ended_at"] is None]
+        order = min((row["id"] for row in waiting), default=None)
+        ended = order is None and client.get("/v1/status")["service"]["running"] is None
+        after = client.get(f"/v1/orders/{order}")["event"] if order is not None else None
+    if ended and not goes_on:
+        return
+    for event in client.stream(after):
+        yield event
+        over = (
+            event.kind == "order-ended" and event.data["data"].get("order") == order
+            if order is not None
+            else event.kind == "service" and event.data["running"] is None
+        )
+        if over and not goes_on:
+            return
+
+
+def _write(session: AgentSession, event: StreamEvent) -> None:
+    """Write one event as one line."""
+    if session.as_json:
+        session.write(json.dumps({"kind": event.kind, **event.data}, ensure_ascii=False))
+        return
+    data = event.data.get("data")
+    words = ", ".join(f"{key} {value}" for key, value in (data or {}).items() if value is not None)
+    at = event.data.get("at")
+    when = format_time(datetime.fromisoformat(at)) if isinstance(at, str) else "-"
+    session.write(clean(f"{when}  {event.kind}  {words}".rstrip()))

@@ -1,0 +1,116 @@
+"""Read ``agent.toml`` whole, or say every mistake in it at once.
+
+What comes out of here can be used: relative paths are already below the root.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from ncen_updater.agent.config.errors import ConfigInvalid
+from ncen_updater.agent.config.locate import locate
+from ncen_updater.agent.config.model import AgentConfig, PathSettings
+from ncen_updater.agent.config.places import PATHS, check_places, root_of
+from ncen_updater.agent.config.read import read_config
+from ncen_updater.agent.config.words import mistake_for
+
+__all__ = ["load_config"]
+
+logger = logging.getLogger(__name__)
+
+
+def load_config(path: Path, *, euid: int | None = None) -> AgentConfig:
+    """Read and check the configuration.
+
+    Args:
+        path: The file.
+        euid: Who reads; the process's own user by default.
+
+    Returns:
+        The configuration, every path absolute.
+
+    Raises:
+        ConfigUnreadable: If it is not there, not a file, or may not be read.
+        ConfigExposed: If root reads it and everybody may write it.
+        ConfigTooLarge: If it is larger than 1 MB.
+        ConfigNotToml: With line and column.
+        ConfigInvalid: With every mistake, its line and its remedy.
+    """
+    raw = read_config(path, euid=euid)
+    lines = locate(raw.text)
+    mistakes = []
+    config = None
+    data = _absolute(raw.data)
+    try:
+        config = AgentConfig.model_validate(data)
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        unknown = [item["loc"] for item in problems if item["type"] == "extra_forbidden"]
+        if unknown:
+            config, problems = _outgrown(data, unknown, problems)
+        mistakes += [mistake_for(item, AgentConfig, lines) for item in problems]
+    mistakes += check_places(raw.data, lines)
+    if config is None or mistakes:
+        raise ConfigInvalid(path, sorted(mistakes, key=lambda item: (item.line or 0, item.setting)))
+    return config
+
+
+def _outgrown(
+    data: dict[str, Any], unknown: list[tuple[int | str, ...]], problems: list[ErrorDetails]
+) -> tuple[AgentConfig | None, list[ErrorDetails]]:
+    """Pass unknown settings over where a newer agent than this one was in use here."""
+    from ncen_updater.agent.config.outgrown import newer_agent
+    from ncen_updater.formats.forward_compat import without
+
+    paths = data.get("paths")
+    place = paths.get("agent") if isinstance(paths, dict) else None
+    newer = newer_agent(Path(place)) if isinstance(place, str) else None
+    if newer is None:
+        return None, problems
+    names = ", ".join(".".join(map(str, place)) for place in unknown)
+    try:
+        config = AgentConfig.model_validate(without(data, unknown))
+    except ValidationError as error:
+        return None, error.errors(include_url=False)
+    logger.warning(
+        "settings that are not known are passed over, since agent %s was in use here: %s",
+        newer,
+        names,
+    )
+    return config, []
+
+
+def _absolute(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the data with every path below the root, default ones too."""
+    root = root_of(data)
+    result = _copy(data)
+    places = result.setdefault("paths", {})
+    if isinstance(places, dict):
+        for name, field in PathSettings.model_fields.items():
+            if field.default is not None:
+                places.setdefault(name, str(field.default))
+    for *tables, name in PATHS:
+        table: Any = result
+        for part in tables:
+            table = table.get(part) if isinstance(table, dict) else None
+        if isinstance(table, dict) and isinstance(table.get(name), str):
+            table[name] = str(root / table[name])
+    files = result.get("files")
+    if isinstance(files, list):
+        result["files"] = [_below(root, item) for item in files]
+    return result
+
+
+def _below(root: Path, item: object) -> object:
+    if isinstance(item, dict) and isinstance(item.get("directory"), str) and item["directory"]:
+        return {**item, "directory": str(root / item["directory"])}
+    return item
+
+
+def _copy(data: dict[str, Any]) -> dict[str, Any]:
+    return {k: _copy(v) if isinstance(v, dict) else v for k, v in data.items()}

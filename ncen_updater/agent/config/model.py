@@ -1,0 +1,366 @@
+"""The form of ``agent.toml``. What each setting means for operators: docs/configuration.md."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from ncen_updater.agent.config.service import ServiceSettings, WindowSettings
+from ncen_updater.agent.config.telling import MetricsSettings, NotifySettings
+from ncen_updater.agent.databases.base import Strategy
+from ncen_updater.formats.manifest import Channel, Country, Identifier, ProductName
+
+__all__ = [
+    "AgentConfig",
+    "ApplicationSettings",
+    "ControlSettings",
+    "DatabaseSettings",
+    "FeedSettings",
+    "FilesSettings",
+    "KeepSettings",
+    "PartSettings",
+    "PathSettings",
+    "PostgresSettings",
+    "SiteSettings",
+    "SoakSettings",
+    "SqliteSettings",
+]
+
+Seconds = Annotated[float, Field(gt=0, le=7 * 86_400)]
+# 63 bytes less "__next_" and the eight characters of a change id.
+PhysicalName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,47}$")]
+Argv = Annotated[tuple[str, ...], Field(min_length=1, max_length=100)]
+
+
+class Settings(BaseModel):
+    """Base of all tables: frozen, and strict about names it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SiteSettings(Settings):
+    """Who this site is, for audience and waves.
+
+    Attributes:
+        id: Any text that no other site has.
+        country: ISO 3166-1 alpha-2, upper case.
+    """
+
+    id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
+    country: Country
+    product: ProductName = "ncen"
+    channel: Channel = Channel.STABLE
+
+
+class FeedSettings(Settings):
+    """Where the signed feed is.
+
+    Attributes:
+        offline: Whether releases come by imported bundles alone, and no address is ever asked.
+        urls: Base addresses of the same feed, tried in order; at least one unless offline.
+        offline_grace_days: How long the lists of an imported bundle count beyond their expiry.
+        mirror_grace_days: The same for ``urls``; for sites behind a mirror that media renew.
+        timeout_s: Seconds without a byte after which a server counts as dead.
+        minimum_bytes_per_s: Slower than this over half a minute counts as dead.
+        max_bytes_per_s: The most that the agent takes of the line; no limit by default.
+        full_speed_windows: Hours in which that limit does not hold.
+        proxy: ``http://host:port`` of a proxy, if one is needed.
+        ca_file: Certificates of a private authority.
+        client_certificate: PEM file with certificate and key for mutual TLS.
+    """
+
+    offline: Annotated[bool, Field(strict=True)] = False
+    urls: Annotated[
+        tuple[Annotated[str, StringConstraints(pattern=r"^https?://[!-~]+$")], ...],
+        Field(validate_default=True),
+    ] = ()
+    offline_grace_days: Annotated[int, Field(ge=0, le=180)] = 90
+    mirror_grace_days: Annotated[int, Field(ge=0, le=180)] = 0
+    timeout_s: Seconds = 30.0
+    minimum_bytes_per_s: Annotated[int, Field(ge=1)] = 200
+    max_bytes_per_s: Annotated[int, Field(ge=1024)] | None = None
+    full_speed_windows: tuple[WindowSettings, ...] = ()
+    proxy: Annotated[str, StringConstraints(pattern=r"^https?://[!-~]+$")] | None = None
+    ca_file: Path | None = None
+    client_certificate: Path | None = None
+
+    @field_validator("urls")
+    @classmethod
+    def _has_a_way(cls, urls: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if not urls and not info.data.get("offline", False):
+            raise ValueError("missing or empty: give at least one address, or say 'offline = true'")
+        return urls
+
+
+class PostgresSettings(Settings):
+    """How the agent reaches PostgreSQL.
+
+    Attributes:
+        host: Directory of the server's socket, or a host name.
+        user: The agent's role: CREATEDB and member of ``owner``, or a superuser.
+        password_file: A libpq password file (mode 0600) where the server asks for a password.
+        owner: The application's role; migrations run as it.
+        application_roles: As which the application logs in, where that is not (only) ``owner``.
+        control_database: A small database of the agent's own; made at the first use.
+        bin_directory: Where ``pg_dump`` and ``pg_restore`` are; by default those of the server's
+            version where packages put them.
+        copy_method: ``auto`` chooses by size.
+    """
+
+    host: str = "/var/run/postgresql"
+    port: Annotated[int, Field(ge=1, le=65_535)] = 5432
+    user: PhysicalName = "ncen_updater"
+    password_file: Path | None = None
+    owner: PhysicalName = "ncen"
+    application_roles: tuple[PhysicalName, ...] = ()
+    control_database: PhysicalName = "ncen_updater"
+    bin_directory: Path | None = None
+    copy_method: Literal["auto", "file-copy", "wal-log"] = "auto"
+
+    @property
+    def admitted(self) -> tuple[str, ...]:
+        """Roles that may log in between cut-over and commit."""
+        return self.application_roles or (self.owner,)
+
+
+class SqliteSettings(Settings):
+    """Where the SQLite files are.
+
+    Attributes:
+        directory: Holds the sets; the application opens ``<directory>/live/<name>.sqlite``.
+    """
+
+    directory: Path
+
+
+class DatabaseSettings(Settings):
+    """The databases of the site.
+
+    Attributes:
+        strategy: ``copy``, or ``in-place`` where a copy will not do; only the operator chooses.
+        way_back: In-place only: what is kept to go back, a ``copy`` in the server, or a ``dump``
+            in ``dump_directory`` where the server has no room for a copy.
+        names: Logical name to the name in the server (PostgreSQL).
+        migrator_environment: Further variables of an application's own migrator.
+    """
+
+    engine: Literal["postgresql", "sqlite"]
+    strategy: Strategy = Strategy.COPY
+    way_back: Literal["copy", "dump"] = "copy"
+    dump_directory: Path | None = None
+    names: Annotated[dict[Identifier, PhysicalName], Field(min_length=1)]
+    migrator_environment: Annotated[dict[str, str], Field(default_factory=dict)]
+    postgresql: PostgresSettings | None = None
+    sqlite: SqliteSettings | None = None
+
+    @model_validator(mode="after")
+    def _has_its_engine(self) -> DatabaseSettings:
+        if getattr(self, self.engine) is None:
+            raise ValueError(f"the table [databases.{self.engine}] is missing")
+        if len(set(self.names.values())) != len(self.names):
+            raise ValueError("two names lead to the same database")
+        if self.way_back == "dump" and self.dump_directory is None:
+            raise ValueError("'way_back = \"dump\"' needs a dump_directory")
+        return self
+
+
+class FilesSettings(Settings):
+    """One directory of files that the site owns and every release sees.
+
+    Attributes:
+        name: What manifests call them, such as ``photographs``.
+        directory: Holds nothing else; no part of its path is a link.
+        keep: ``auto`` gives every file a second name for the time of a change, or a clone where the
+            file system has them; ``copy`` copies all bytes where it has not.
+    """
+
+    name: Identifier
+    directory: Path
+    keep: Literal["auto", "copy"] = "auto"
+
+    @field_validator("directory")
+    @classmethod
+    def _is_plain(cls, directory: Path) -> Path:
+        if "\0" in str(directory) or ".." in directory.parts or len(directory.parts) < 2:
+            raise ValueError("give the plain path of one directory")
+        return directory
+
+
+class ControlSettings(Settings):
+    """How something is started, stopped and asked whether it runs.
+
+    Attributes:
+        unit: Unit name for systemd.
+        start: Command that starts what ``current`` points at and returns.
+        stop: Command that returns when it has stopped.
+        status: Command with exit status 0 while it runs, 3 when it does not.
+    """
+
+    unit: str | None = None
+    start: Argv | None = None
+    stop: Argv | None = None
+    status: Argv | None = None
+
+
+class PartSettings(ControlSettings):
+    """A further part of the application: a worker, a scheduler, an import program.
+
+    Attributes:
+        name: For people, in messages.
+        after_open: Whether it is started only once officers are in: until then all that it does
+            could be undone.
+    """
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,47}$")]
+    after_open: Annotated[bool, Field(strict=True)] = False
+
+
+class ApplicationSettings(ControlSettings):
+    """How the application is run.
+
+    Attributes:
+        adapter: ``systemd`` (unit) or ``command`` (start, stop, status).
+        environment: Further variables of the three commands.
+        stop_timeout_s: After this a stop counts as failed.
+        health_url: Base address of the application's own port, not of the door.
+        health_path: End point that reports the version, as a JSON object.
+        version_field: Its field that holds the version.
+        schema_field: Its field that holds the release of the databases, if it has one.
+        write_probe_field: Its field that is true once every database took a write, if it has one.
+        health_timeout_s: How long it may take to become healthy after a start.
+        probe_timeout_s: How long one request may take.
+        door_file: While this file exists the web server in front shows the maintenance page.
+        parts: What else belongs to it and is not asked for its health, in the order of starts.
+    """
+
+    adapter: Literal["command", "systemd"] = "systemd"
+    environment: Annotated[dict[str, str], Field(default_factory=dict)]
+    stop_timeout_s: Seconds = 60.0
+    health_url: Annotated[str, StringConstraints(pattern=r"^https?://[!-~]+$")]
+    health_path: Annotated[str, StringConstraints(pattern=r"^/[!-~]{0,300}$")] = "/healthz"
+    version_field: str = "version"
+    schema_field: str | None = None
+    write_probe_field: str | None = None
+    health_timeout_s: Seconds = 120.0
+    probe_timeout_s: Seconds = 10.0
+    door_file: Path
+    parts: Annotated[tuple[PartSettings, ...], Field(max_length=50)] = ()
+
+    @model_validator(mode="after")
+    def _has_its_adapter(self) -> ApplicationSettings:
+        controlled: tuple[ControlSettings, ...] = (self, *self.parts)
+        for item in controlled:
+            where = f" in the part '{item.name}'" if isinstance(item, PartSettings) else ""
+            if self.adapter == "systemd" and not item.unit:
+                raise ValueError(f"the systemd adapter needs 'unit'{where}")
+            if self.adapter == "command" and not (item.start and item.stop and item.status):
+                raise ValueError(f"the command adapter needs 'start', 'stop' and 'status'{where}")
+        names = [part.name for part in self.parts]
+        units = [item.unit for item in controlled if item.unit]
+        for kind, found in (("name", names), ("unit", units)):
+            if len(set(found)) != len(found):
+                raise ValueError(f"two parts of the application have the same {kind}")
+        return self
+
+
+class SoakSettings(Settings):
+    """The watched time after the commit.
+
+    Attributes:
+        seconds: Its length.
+        interval_s: Time between two looks.
+        failures: So many bad looks in a row count as bad.
+        on_failure: ``report`` tells and waits for a person; ``rollback`` goes back keeping records,
+            where the release can.
+    """
+
+    seconds: Annotated[float, Field(ge=0, le=30 * 86_400)] = 3600.0
+    interval_s: Seconds = 10.0
+    failures: Annotated[int, Field(ge=1, le=1000)] = 3
+    on_failure: Literal["report", "rollback"] = "rollback"
+
+
+class KeepSettings(Settings):
+    """What is kept after a change was confirmed good.
+
+    Attributes:
+        previous_days: Days until the previous databases are dropped; 0 drops them at once.
+        slots: Number of slots kept besides the one in use.
+    """
+
+    previous_days: Annotated[float, Field(ge=0, le=3650)] = 7.0
+    slots: Annotated[int, Field(ge=1, le=100)] = 2
+
+
+class PathSettings(Settings):
+    """Places. Relative ones are below ``root``.
+
+    Attributes:
+        received: Lists and downloads, where what talks to the network is another user, who may not
+            write beside the journal; in ``state`` by default.
+    """
+
+    root: Path = Path("/")
+    state: Path = Path("var/lib/ncen-updater")
+    received: Path | None = None
+    slots: Path = Path("opt/ncen/slots")
+    current: Path = Path("opt/ncen/current")
+    trusted_root: Path = Path("etc/ncen-updater/trust/root.json")
+    agent: Path = Path("opt/ncen-updater")
+
+    def resolve(self, path: Path) -> Path:
+        """Return a place as an absolute path."""
+        return self.root / path
+
+    @property
+    def received_directory(self) -> Path:
+        """Where lists and downloads lie, as an absolute path."""
+        return self.resolve(self.state if self.received is None else self.received)
+
+
+class AgentConfig(Settings):
+    """``agent.toml``, whole."""
+
+    schema_: Annotated[Literal[1], Field(alias="schema")]
+    site: SiteSettings
+    paths: PathSettings = PathSettings()
+    feed: FeedSettings
+    databases: DatabaseSettings
+    files: Annotated[tuple[FilesSettings, ...], Field(max_length=20)] = ()
+    application: ApplicationSettings
+    soak: SoakSettings = SoakSettings()
+    keep: KeepSettings = KeepSettings()
+    service: ServiceSettings = ServiceSettings()
+    notify: NotifySettings = NotifySettings()
+    metrics: MetricsSettings = MetricsSettings()
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    @model_validator(mode="after")
+    def _files_are_apart(self) -> AgentConfig:
+        """What goes back with a change must not hold what brings the change about."""
+        if len({item.name for item in self.files}) != len(self.files):
+            raise ValueError("two tables [[files]] have the same name")
+        paths, databases = self.paths, self.databases
+        ours = [
+            paths.state, paths.received, paths.slots, paths.current, paths.trusted_root,
+            paths.agent, databases.dump_directory, self.application.door_file,
+            databases.sqlite.directory if databases.sqlite is not None else None,
+        ]  # fmt: skip
+        places = [paths.resolve(item) for item in ours if item is not None]
+        directories = [paths.resolve(item.directory) for item in self.files]
+        for number, directory in enumerate(directories):
+            for other in (*places, *directories[:number]):
+                if other.is_relative_to(directory) or directory.is_relative_to(other):
+                    raise ValueError(f"[[files]] {directory} and {other} lie in each other")
+        return self

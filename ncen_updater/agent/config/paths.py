@@ -1,0 +1,169 @@
+"""The few settings that ``status`` needs, read without the models.
+
+What it reads it checks as strictly as the whole configuration is checked; what it does not read it
+does not judge.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import tzinfo
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from ncen_updater.agent.config.errors import ConfigInvalid, Mistake
+from ncen_updater.agent.config.locate import line_of, locate
+from ncen_updater.agent.config.read import RawConfig, read_config
+from ncen_updater.common.i18n import N_, Text
+
+__all__ = ["DEFAULT_SOCKET", "Places", "load_places", "service_socket", "site_zone"]
+
+# The same as in model.py, which cannot be imported here; a test compares them.
+DEFAULTS = {
+    "root": "/",
+    "state": "var/lib/ncen-updater",
+    "slots": "opt/ncen/slots",
+    "current": "opt/ncen/current",
+}
+PATTERNS = {
+    "id": r"[A-Za-z0-9._-]{1,100}",
+    "country": r"[A-Z]{2}",
+    "product": r"[a-z][a-z0-9-]{0,40}",
+}
+DEFAULT_PRODUCT = "ncen"
+DEFAULT_SOCKET = "run/ncen-updater/api.sock"
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the site is, and who.
+
+    Attributes:
+        state: Journal.
+        received: Lists and downloads.
+        slots: The slots.
+        current: The link to the slot in use.
+        product: What the site runs.
+        site: Id of the site.
+        country: Its country.
+    """
+
+    state: Path
+    received: Path
+    slots: Path
+    current: Path
+    product: str
+    site: str
+    country: str
+
+
+def load_places(path: Path) -> Places:
+    """Read the places and the site's name.
+
+    Raises:
+        ConfigError: As :func:`ncen_updater.agent.config.loader.load_config`, for what is read here.
+    """
+    raw = read_config(path)
+    mistakes: list[Mistake] = []
+    texts = {
+        name: _text(raw, ("paths", name), default, mistakes) for name, default in DEFAULTS.items()
+    }
+    site = {
+        name: _text(
+            raw, ("site", name), DEFAULT_PRODUCT if name == "product" else None, mistakes, pattern
+        )
+        for name, pattern in PATTERNS.items()
+    }
+    root = Path(texts["root"])
+    if not root.is_absolute():
+        remedy = Text(N_("Write the whole path, beginning with /."))
+        mistakes.append(
+            _mistake(raw, ("paths", "root"), Text(N_("is not an absolute path.")), remedy)
+        )
+    received = _text(raw, ("paths", "received"), texts["state"], mistakes)
+    if mistakes:
+        raise ConfigInvalid(path, mistakes)
+    return Places(
+        state=root / texts["state"],
+        received=root / received,
+        slots=root / texts["slots"],
+        current=root / texts["current"],
+        product=site["product"],
+        site=site["id"],
+        country=site["country"],
+    )
+
+
+def service_socket(path: Path) -> Path:
+    """Return where the service of a site listens.
+
+    Raises:
+        ConfigError: As :func:`ncen_updater.agent.config.loader.load_config`, for what is read here.
+    """
+    raw = read_config(path)
+    mistakes: list[Mistake] = []
+    root = _text(raw, ("paths", "root"), DEFAULTS["root"], mistakes)
+    place = _text(raw, ("service", "socket"), DEFAULT_SOCKET, mistakes)
+    if mistakes:
+        raise ConfigInvalid(path, mistakes)
+    return Path(root) / place
+
+
+def site_zone(path: Path) -> tzinfo | None:
+    """Return the zone in which people of a site speak of hours; None for the machine's own.
+
+    Raises:
+        ConfigError: As :func:`ncen_updater.agent.config.loader.load_config`, for what is read here.
+    """
+    raw = read_config(path)
+    mistakes: list[Mistake] = []
+    name = _text(raw, ("service", "timezone"), "", mistakes)
+    if not name or mistakes:
+        if mistakes:
+            raise ConfigInvalid(path, mistakes)
+        return None
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        problem = Text(N_("is no time zone that this machine knows."))
+        remedy = Text(N_("Write a name such as Indian/Mauritius."))
+        mistake = _mistake(raw, ("service", "timezone"), problem, remedy)
+        raise ConfigInvalid(path, [mistake]) from error
+
+
+def _text(
+    raw: RawConfig,
+    setting: tuple[str, str],
+    default: str | None,
+    mistakes: list[Mistake],
+    pattern: str | None = None,
+) -> str:
+    table: Any = raw.data.get(setting[0], {})
+    if not isinstance(table, dict):
+        remedy = Text(N_("Write it as a table: [{table}]"), {"table": setting[0]})
+        mistake = _mistake(raw, setting[:1], Text(N_("is not a table.")), remedy)
+        if mistake not in mistakes:
+            mistakes.append(mistake)
+        return default or ""
+    value = table.get(setting[1], default)
+    if value is None:
+        remedy = Text(N_("Add it to the table [{table}]."), {"table": setting[0]})
+        mistakes.append(_mistake(raw, setting, Text(N_("is missing.")), remedy))
+    elif not isinstance(value, str):
+        remedy = Text(N_("Put the value in quotes."))
+        mistakes.append(_mistake(raw, setting, Text(N_("is not text.")), remedy))
+    elif pattern and not re.fullmatch(pattern, value):
+        remedy = Text(N_("See docs/configuration.md for its form."))
+        mistakes.append(_mistake(raw, setting, Text(N_("does not have the right form.")), remedy))
+    elif "\0" in value:
+        remedy = Text(N_("Remove it."))
+        mistakes.append(_mistake(raw, setting, Text(N_("holds a zero character.")), remedy))
+    else:
+        return value
+    return default or ""
+
+
+def _mistake(raw: RawConfig, setting: tuple[str, ...], problem: Text, remedy: Text) -> Mistake:
+    return Mistake(line_of(locate(raw.text), setting), ".".join(setting), problem, remedy)

@@ -1,0 +1,85 @@
+"""Read the file, and no more of it than a configuration can have. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ncen_updater.agent.config.errors import (
+    ConfigExposed,
+    ConfigNotToml,
+    ConfigTooLarge,
+    ConfigUnreadable,
+)
+from ncen_updater.common.bounded_io import parse_toml
+
+__all__ = ["MAX_BYTES", "RawConfig", "read_config"]
+
+MAX_BYTES = 1_000_000
+
+
+@dataclass(frozen=True)
+class RawConfig:
+    """A configuration that is TOML, and nothing is known of yet."""
+
+    path: Path
+    text: str
+    data: dict[str, Any]
+
+
+def read_config(path: Path, *, euid: int | None = None) -> RawConfig:
+    """Read a TOML file.
+
+    Args:
+        path: The file.
+        euid: Who reads; the process's own user by default.
+
+    Raises:
+        ConfigUnreadable: If it is not there, not a file, or may not be read.
+        ConfigExposed: If root reads it and everybody may write it.
+        ConfigTooLarge: If it is larger than 1 MB.
+        ConfigNotToml: With line and column.
+    """
+    try:
+        # A pipe or device in the file's place must not make us wait for ever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as stream:
+            mode = os.fstat(descriptor).st_mode
+            if not stat.S_ISREG(mode):
+                raise ConfigUnreadable(path=path, detail="not a regular file")
+            if (os.geteuid() if euid is None else euid) == 0 and mode & stat.S_IWOTH:
+                raise ConfigExposed(path=path)
+            content = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigUnreadable(path=path, detail=error.strerror or str(error)) from error
+    except ValueError as error:  # a zero character, or half a character, in the name
+        raise ConfigUnreadable(path=path, detail=str(error)) from error
+    if len(content) > MAX_BYTES:
+        raise ConfigTooLarge(path=path, limit=MAX_BYTES)
+    try:
+        text = content.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        column = error.start - content.rfind(b"\n", 0, error.start)
+        place = f"line {line}, column {column}"
+        raise ConfigNotToml(path=path, place=place, detail="not UTF-8 text") from error
+    try:
+        data = parse_toml(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigNotToml(path=path, place=_place(str(error), text), detail=str(error)) from error
+    return RawConfig(path, text, data)
+
+
+def _place(message: str, text: str) -> str:
+    match = re.search(r"line (\d+), column (\d+)", message)
+    if match:
+        return f"line {match[1]}, column {match[2]}"
+    if "(at a value)" in message:
+        return "a value"
+    lines = text.split("\n")
+    return f"line {len(lines)}, column {len(lines[-1]) + 1}"

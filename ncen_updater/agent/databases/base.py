@@ -1,0 +1,386 @@
+"""What the upgrade engine asks of a database engine.
+
+The interface speaks of the whole set, because the cut-over is one act: all databases of the site
+change their roles together or not at all. A third engine implements this and nothing else.
+
+Roles: *live* is what the application opens; a *candidate* (``<name>__next_<change>``) is a copy on
+its way to become live; a *previous* (``<name>__prev_<change>``) is what was live before the
+cut-over of that change, frozen. In the in-place strategy the copy is a previous from the start and
+the live database itself plays the candidate.
+
+Every act is idempotent: called again after a crash at any instant, with the same arguments, it ends
+in the same state. Acts raise; they never report failure by a value.
+"""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar
+
+from ncen_updater.agent.databases.model import (
+    AppliedMigration,
+    ChangeRef,
+    CopyPlan,
+    DatabaseFacts,
+    Direction,
+    Evidence,
+    Marker,
+    MigrationPlan,
+    MigrationSet,
+    PlannedMigration,
+    Role,
+    SqlMigration,
+    Strategy,
+    TableDigest,
+)
+from ncen_updater.common.findings import Finding
+from ncen_updater.common.progress import Progress
+
+__all__ = [
+    "AppliedMigration",
+    "ChangeRef",
+    "CopyPlan",
+    "DatabaseEngine",
+    "DatabaseFacts",
+    "Direction",
+    "Evidence",
+    "Marker",
+    "MigrationPlan",
+    "MigrationSet",
+    "PlannedMigration",
+    "Role",
+    "SqlMigration",
+    "Strategy",
+    "TableDigest",
+]
+
+
+class DatabaseEngine(abc.ABC):
+    """All databases of a site in one engine. See the module for the contract."""
+
+    kind: ClassVar[str]  # "postgresql" or "sqlite"; fills {engine} in manifests
+
+    @property
+    @abc.abstractmethod
+    def names(self) -> tuple[str, ...]:
+        """Logical names, in the order of the configuration."""
+
+    # ---- facts: nothing is written -------------------------------------------------------------
+
+    @abc.abstractmethod
+    def version(self) -> str:
+        """Version of the server or library, as PEP 440 text."""
+
+    @abc.abstractmethod
+    def describe(self) -> tuple[DatabaseFacts, ...]:
+        """Facts of each live database."""
+
+    @abc.abstractmethod
+    def blockers(self, change: ChangeRef, *, final: bool) -> tuple[Finding, ...]:
+        """What would stop this change, each with its remedy and figures.
+
+        Args:
+            change: The change that is planned.
+            final: True once the application is stopped: then sessions of others count too.
+        """
+
+    @abc.abstractmethod
+    def evidence(self, change: ChangeRef) -> Evidence:
+        """What exists for a change. Works whatever state a crash left."""
+
+    @abc.abstractmethod
+    def marker(self) -> Marker | None:
+        """What the live set says it is; None on a site that was never cut over by an agent.
+
+        Where a word of it was lost (a comment, a record file) and the others say the same, these
+        count; :meth:`heal_marker` writes it again.
+
+        Raises:
+            DatabaseError: If the databases of the set disagree.
+        """
+
+    @abc.abstractmethod
+    def leftovers(self) -> tuple[tuple[str, Role, str], ...]:
+        """Every (change id, role, logical name) of candidate or previous that exists."""
+
+    @abc.abstractmethod
+    def applied(self, role: Role, name: str, change: ChangeRef) -> tuple[AppliedMigration, ...]:
+        """The ledger of a database, oldest first; empty where there is none.
+
+        The live one of a fenced set cannot be asked; ask its candidate.
+        """
+
+    @abc.abstractmethod
+    def query(
+        self, role: Role, name: str, sql: str, change: ChangeRef, *, timeout_s: float = 3600.0
+    ) -> list[tuple[object, ...]]:
+        """Run one SELECT in a read-only transaction and return its rows."""
+
+    @abc.abstractmethod
+    def table_digests(self, role: Role, name: str, change: ChangeRef) -> dict[str, TableDigest]:
+        """Digest of every user table, without the agent's own tables."""
+
+    @abc.abstractmethod
+    def fingerprint(self, role: Role, name: str, change: ChangeRef) -> str:
+        """Digest of the schema: tables, columns, types, keys, indexes, constraints, views.
+
+        Independent of column order, of the agent's own tables and of parked rows.
+        """
+
+    @abc.abstractmethod
+    def lost_rows(self, change: ChangeRef) -> dict[str, dict[str, int]]:
+        """Rows entered or changed since the cut-over of ``change.source``: database, table, count.
+
+        What going back to the kept databases would lose. An engine that cannot tell since when a
+        row is there compares the live set with the kept one, by key; then the rows that the release
+        itself made or changed are in the count, the caller takes out what was counted at the
+        cut-over, and a change to one of them is not seen. Rows that were deleted since are not
+        counted. Tables with no loss are left out.
+        """
+
+    def made_by_release(self, change: ChangeRef) -> dict[str, dict[str, int]]:
+        """Rows that the release itself put in or changed: database, table, count.
+
+        Asked right after the cut-over of a release without a way back, while officers are out.
+        What :meth:`lost_rows` counts then, and :meth:`lost_rows` later counts again. An engine that
+        knows since when a row is there counts none of them, and answers at once.
+        """
+        return self.lost_rows(dataclasses.replace(change, source=change.id))
+
+    def proof_basis(self) -> str | None:
+        """What a proof that a dump of this site can be restored holds for, as a digest.
+
+        Another one, and what was proved holds no more. None where no change needs such a proof.
+        """
+        return None
+
+    def set_aside(self) -> tuple[Finding, ...]:
+        """What was kept although nothing needs it, since somebody wrote to it. Nothing drops it.
+
+        The figures of each finding hold ``path``, where it is.
+        """
+        return ()
+
+    def orphans(self, plan: CopyPlan) -> tuple[Finding, ...]:
+        """What a torn copy left, or may have left, of which :meth:`leftovers` cannot know.
+
+        Empty for an engine whose copies cannot leave such a thing.
+        """
+        del plan
+        return ()
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep what is needed to ask the candidates from one question to the next, for a block.
+
+        The candidates may be migrated meanwhile. May be nested. In the block different databases
+        may be asked from different threads.
+        """
+        yield
+
+    def halt(self) -> None:  # noqa: B027 - not every engine can
+        """End what other threads are doing inside :meth:`held`, so that it fails at once.
+
+        Does nothing where that cannot be done; what they do is then waited for.
+        """
+
+    @abc.abstractmethod
+    def address(self, role: Role, name: str, change: ChangeRef) -> str:
+        """URL for an external migrator; holds no password (that goes by file or environment)."""
+
+    # ---- acts: idempotent ----------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def fence(self, change: ChangeRef) -> None:
+        """Bar every session but our own from the live set, in one act, and end those that stay.
+
+        Raises:
+            FencedByOther: Another change keeps everybody out.
+        """
+
+    @abc.abstractmethod
+    def unfence(self, change: ChangeRef) -> None:
+        """Let sessions in again, exactly as before the fence.
+
+        Raises:
+            FencedByOther: Another change keeps everybody out.
+        """
+
+    @abc.abstractmethod
+    def plan_copy(self, change: ChangeRef) -> CopyPlan:
+        """Decide method and object ids. Writes nothing."""
+
+    @abc.abstractmethod
+    def copy(self, change: ChangeRef, plan: CopyPlan, progress: Progress) -> None:
+        """Copy the whole set side by side from one quiet moment; the set must be fenced."""
+
+    @abc.abstractmethod
+    def copy_online(
+        self, change: ChangeRef, plan: CopyPlan, progress: Progress
+    ) -> Mapping[str, Sequence[str]]:
+        """Fill the candidates from a backup of the live set while it is in use: for a rehearsal.
+
+        Each database is one consistent state; the set is not from one moment. Called again it
+        begins anew; :meth:`discard` removes what it made.
+
+        Returns:
+            By database what the backup does not carry, though :meth:`copy` would: objects in the
+            words of the engine. Databases of which it carries all are left out.
+        """
+
+    @abc.abstractmethod
+    def copy_again(self, change: ChangeRef, again: ChangeRef, progress: Progress) -> CopyPlan:
+        """Copy the candidates of a rehearsal the way :meth:`copy` copies the live set.
+
+        So that the copy can be timed without officers being out. The copies are candidates of
+        ``again``; :meth:`discard` with the plan that is returned removes them.
+        """
+
+    @abc.abstractmethod
+    def copied(self, change: ChangeRef, plan: CopyPlan) -> bool:
+        """Whether every copy is there and whole."""
+
+    @abc.abstractmethod
+    def discard(self, change: ChangeRef, plan: CopyPlan) -> None:
+        """Remove candidates and whatever an interrupted copy left. Never touches live."""
+
+    @abc.abstractmethod
+    def plan_migrations(
+        self,
+        role: Role,
+        change: ChangeRef,
+        target: MigrationSet,
+        origin: MigrationSet | None,
+    ) -> MigrationPlan:
+        """Compare the ledgers with the migration sets and say what will run. Writes nothing.
+
+        Args:
+            role: Whose ledgers are read (live before the stop, candidate after).
+            change: The change.
+            target: Migrations of the release that will run.
+            origin: Migrations of the release that runs now; needed where the way leads down, since
+                only the newer release has the ``down`` files.
+
+        Raises:
+            MigrationRefused: An applied migration was edited, is unknown, or the order is broken.
+        """
+
+    @abc.abstractmethod
+    def migrate(
+        self,
+        change: ChangeRef,
+        target: MigrationSet,
+        origin: MigrationSet | None,
+        progress: Progress,
+    ) -> bool:
+        """Bring every candidate to the target's schema, as the application's role.
+
+        Each migration runs with its ledger row in one transaction, within its time-outs; ``verify``
+        files run after each ``up``. Marks release and generation inside each candidate.
+
+        Returns:
+            Whether anything ran that wrote to a candidate beyond the agent's own tables. A change
+            of the schema alone may be left out: the fingerprint tells that.
+        """
+
+    @abc.abstractmethod
+    def mark(self, change: ChangeRef) -> None:
+        """Mark release and generation inside each candidate, and run nothing of any release.
+
+        For a way back that leaves schema and rows as they were copied.
+        """
+
+    def adopt(self) -> None:  # noqa: B027 - most have nothing to do
+        """Give the databases of a site the form that the agent works with, once, at adoption.
+
+        An engine that works with them as they are has nothing to do.
+        """
+
+    @abc.abstractmethod
+    def baseline(self, change: ChangeRef, target: MigrationSet) -> None:
+        """Write the ledger of a release into live databases that were made without an agent.
+
+        Runs no migration: the operator and the fingerprints vouch for the schema. Only where a
+        database has no ledger yet; the rows carry the id of the change.
+        """
+
+    def refresh_statistics(self, limit_s: float) -> dict[str, tuple[str, ...]]:
+        """Let the planner know what changed in the live databases; return the tables, by database.
+
+        For after officers were let in: no row changes, nobody waits for it, and what is not reached
+        within the time is left to the engine's own upkeep. Called again it does what is left.
+        Nothing for an engine that has that done by :meth:`migrate`.
+        """
+        del limit_s
+        return {}
+
+    @abc.abstractmethod
+    def cut_over(self, change: ChangeRef) -> None:
+        """Make the candidates live and the live ones previous: one transaction, with the marker.
+
+        Owner, grants, connection limit and settings are carried over. Live is open to sessions
+        afterwards (the application's door is still closed); previous is frozen.
+        """
+
+    def before_commit(self, change: ChangeRef) -> None:
+        """Look a last time, right before the commit, whether the change may stand.
+
+        Raises:
+            DatabaseError: Something was written meanwhile that the change would leave behind; the
+                change then goes back, exactly.
+        """
+        del change
+
+    @abc.abstractmethod
+    def record_commit(self, change: ChangeRef) -> None:
+        """Write into the databases that the change is committed, before officers are let in.
+
+        Afterwards nothing cuts them back, not even a journal from an old backup.
+        """
+
+    @abc.abstractmethod
+    def heal_marker(self) -> tuple[str, ...]:
+        """Write again what the live set lost of its marker; return where, empty if nowhere.
+
+        Raises:
+            DatabaseError: If the databases of the set disagree.
+        """
+
+    @abc.abstractmethod
+    def take_as(
+        self, change: ChangeRef, target: MigrationSet, closes: ChangeRef | None = None
+    ) -> None:
+        """Mark the live set, as it is, as that of a release: people restored it by hand.
+
+        Lets sessions in that any change had barred, writes a ledger where there is none, and says
+        that ``change`` brought the set and is committed. Runs no migration.
+
+        Args:
+            change: A new id and generation, and the release.
+            target: Migrations of that release.
+            closes: A change that never came to its end, and of which nothing is expected any more.
+        """
+
+    @abc.abstractmethod
+    def cut_back(self, change: ChangeRef) -> None:
+        """Undo the cut-over exactly: previous becomes live, still fenced; what was live, candidate.
+
+        Where rows are in it that were written since the cut-over, or somebody else than the change
+        had opened it, it is no candidate but :meth:`set_aside`.
+
+        In the in-place strategy, also the way back from a half-migrated original.
+
+        Raises:
+            OfficersWereIn: The databases say committed, or were brought by a later change.
+        """
+
+    @abc.abstractmethod
+    def drop_previous(self, change_id: str) -> None:
+        """Drop the previous databases of a change for good; one that was written is set aside."""
+
+    def drop_set_aside(self, change_id: str) -> None:
+        """Drop for good what :meth:`set_aside` names with this ``change``; a person said so."""
+        del change_id

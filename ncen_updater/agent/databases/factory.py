@@ -1,0 +1,52 @@
+"""From the site's configuration to its database engine; the adapter is imported when it is used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ncen_updater.agent.databases.errors import DatabaseError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ncen_updater.agent.config.model import DatabaseSettings
+    from ncen_updater.agent.databases.base import DatabaseEngine
+
+__all__ = ["make_engine"]
+
+
+def make_engine(
+    config: DatabaseSettings, root: Path | None = None, state: Path | None = None
+) -> DatabaseEngine:
+    """Return the adapter for the engine that the site uses. Connects to nothing.
+
+    Args:
+        config: The table ``[databases]`` of the agent's configuration.
+        root: Directory that relative paths are below; absolute ones stay as they are.
+        state: The agent's own directory, where nobody else writes.
+
+    Raises:
+        DatabaseError: The engine's own table is missing, which the configuration's model refuses.
+    """
+    if config.engine == "sqlite" and config.sqlite is not None:
+        from ncen_updater.agent.databases.sqlite.engine import SqliteEngine
+
+        directory = config.sqlite.directory
+        return SqliteEngine(
+            root / directory if root else directory,
+            tuple(config.names),
+            config.migrator_environment,
+            notes=state / "databases" if state else None,
+        )
+    if config.engine == "postgresql" and config.postgresql is not None:
+        from ncen_updater.agent.databases.postgresql.engine import PostgresEngine
+
+        dumps = config.dump_directory
+        return PostgresEngine(
+            config.postgresql,
+            config.names,
+            way_back=config.way_back,
+            dump_directory=root / dumps if root and dumps else dumps,
+            migrator_environment=config.migrator_environment,
+        )
+    raise DatabaseError(database=config.engine, detail="no adapter for this engine")

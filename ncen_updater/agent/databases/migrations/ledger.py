@@ -1,0 +1,124 @@
+"""The agent's own tables in every database: ledger, state, and the version table of Alembic.
+
+In PostgreSQL they are in the schema ``ncen_updater``, in SQLite they carry the prefix
+``ncen_updater_``. They belong to the application's role, since everything runs as it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ncen_updater.agent.databases.base import AppliedMigration, Direction, Marker
+from ncen_updater.agent.databases.errors import LedgerUnreadable
+
+__all__ = ["KEPT_SCHEMA", "OWN_SCHEMA", "POSTGRESQL", "SQLITE", "Tables", "applied_rows", "marker"]
+
+OWN_SCHEMA = "ncen_updater"
+OWN_PREFIX = "ncen_updater_"
+KEPT_SCHEMA = "ncen_kept"
+KEPT_PREFIX = "ncen_kept__"
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Names and statements of the own tables in one engine. Values are marked as the driver wants.
+
+    Attributes:
+        create: Run in order, each harmless when repeated.
+        exists: One row when the ledger is there.
+        select: Columns of :class:`AppliedMigration`, oldest first.
+        insert: Adds a ledger row, from the same columns in the same order.
+        select_state: Release, generation, change; at most one row.
+        upsert_state: Sets them.
+    """
+
+    version_table: str
+    version_schema: str | None
+    create: tuple[str, ...]
+    exists: str
+    select: str
+    insert: str
+    select_state: str
+    upsert_state: str
+
+
+def _tables(schema: str | None, prefix: str, mark: str, sequence: str, exists: str) -> Tables:
+    place = f"{schema}." if schema else ""
+    ledger, state = f"{place}{prefix}ledger", f"{place}{prefix}state"
+    version = f"{prefix}alembic_version"
+    columns = "id, direction, sha256, release, change, applied_at"
+    typed = ", ".join(f"{name} text NOT NULL" for name in columns.split(", "))
+    schemas = (f"CREATE SCHEMA IF NOT EXISTS {schema}",) if schema else ()
+    return Tables(
+        version_table=version,
+        version_schema=schema,
+        create=(
+            *schemas,
+            f"CREATE TABLE IF NOT EXISTS {ledger} (seq {sequence}, {typed})",
+            f"CREATE TABLE IF NOT EXISTS {state} (one integer PRIMARY KEY CHECK (one = 1), "
+            "release text NOT NULL, generation bigint NOT NULL, change text NOT NULL)",
+            # Alembic's own form has room for 32 characters, ours for ids of 61.
+            f"CREATE TABLE IF NOT EXISTS {place}{version} (version_num varchar(100) PRIMARY KEY)",
+        ),
+        exists=exists,
+        select=f"SELECT {columns} FROM {ledger} ORDER BY seq",  # noqa: S608 - names are ours
+        insert=f"INSERT INTO {ledger} ({columns}) "  # noqa: S608 - names are ours
+        f"VALUES ({', '.join([mark] * 6)})",
+        select_state=f"SELECT release, generation, change FROM {state}",  # noqa: S608 - ours
+        upsert_state=f"INSERT INTO {state} (one, release, generation, change) "  # noqa: S608
+        f"VALUES (1, {mark}, {mark}, {mark}) ON CONFLICT (one) DO UPDATE SET "
+        "release = excluded.release, generation = excluded.generation, change = excluded.change",
+    )
+
+
+POSTGRESQL = _tables(
+    OWN_SCHEMA,
+    "",
+    "%s",
+    "bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+    "SELECT 1 WHERE to_regclass('ncen_updater.ledger') IS NOT NULL "
+    "AND to_regclass('ncen_updater.state') IS NOT NULL",
+)
+SQLITE = _tables(
+    None,
+    OWN_PREFIX,
+    "?",
+    "integer PRIMARY KEY AUTOINCREMENT",
+    "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'ncen_updater_ledger'",
+)
+
+
+def applied_rows(rows: Iterable[Sequence[object]]) -> tuple[AppliedMigration, ...]:
+    """Return the ledger from the rows of ``Tables.select``.
+
+    Raises:
+        LedgerUnreadable: If a row holds what no agent writes.
+    """
+    return tuple(_applied(row) for row in rows)
+
+
+def _applied(row: Sequence[object]) -> AppliedMigration:
+    try:
+        direction = Direction(str(row[1]))
+    except ValueError as error:
+        raise LedgerUnreadable(reason=f"{str(row[0])[:80]}: {str(row[1])[:80]!r}") from error
+    return AppliedMigration(
+        str(row[0]), direction, str(row[2]), str(row[3]), str(row[4]), str(row[5])
+    )
+
+
+def marker(rows: Sequence[Sequence[object]]) -> Marker | None:
+    """Return the state from the rows of ``Tables.select_state``.
+
+    Raises:
+        LedgerUnreadable: If it holds what no agent writes.
+    """
+    if not rows:
+        return None
+    release, generation, change = rows[0]
+    try:
+        number = int(str(generation))
+    except ValueError as error:
+        raise LedgerUnreadable(reason=f"generation {str(generation)[:80]!r}") from error
+    return Marker(str(release), number, str(change))

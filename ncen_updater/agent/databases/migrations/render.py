@@ -1,0 +1,84 @@
+"""A plan as SQL text, for the eyes of a national DBA: what runs, in the order in which it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ncen_updater.agent.databases.base import Direction, MigrationPlan, MigrationSet, SqlMigration
+from ncen_updater.agent.databases.migrations.ledger import POSTGRESQL, SQLITE
+from ncen_updater.agent.databases.migrations.planner import read_sql
+
+__all__ = ["render_sql"]
+
+
+def render_sql(
+    plan: MigrationPlan,
+    engine: str,
+    target: MigrationSet,
+    origin: MigrationSet | None = None,
+    change: str = "<change>",
+) -> str:
+    """Return every statement of a plan with its database, time-outs, transaction and ledger row.
+
+    Args:
+        plan: What will run.
+        engine: ``postgresql`` or ``sqlite``.
+        target: The release to reach, for limits and ``verify`` files.
+        origin: The release that runs now, for those of ``down`` files.
+        change: Id of the change, where it is known already.
+    """
+    lines = [f"-- Release {target.release}, {engine}: {len(plan.steps)} migrations"]
+    for database, migration, reason in plan.irreversible:
+        lines.append(f"-- {database}: {migration} has no way down: {_one_line(reason)}")
+    if target.command is not None:
+        lines.append(f"-- The application's own migrator runs: {' '.join(target.command.argv)}")
+    tables = POSTGRESQL if engine == "postgresql" else SQLITE
+    for step in plan.steps:
+        source = target if step.direction is Direction.UP else origin
+        item = _find(source.databases.get(step.database, ()) if source else (), step.id)
+        limits = item.migration if item else None
+        lines += [
+            "",
+            f"-- database {step.database}, migration {step.id}, {step.direction.value}",
+            f"-- sha256 {step.sha256}",
+        ]
+        lock = limits.lock_timeout_ms if limits else 0
+        statement = limits.statement_timeout_ms if limits else 0
+        alone = limits is not None and not limits.transactional
+        text = step.sql.rstrip()
+        if alone:
+            lines += ["-- outside a transaction:", *_limits(engine, "", lock, statement), text]
+        lines.append("BEGIN;" if engine == "postgresql" else "BEGIN IMMEDIATE;")
+        lines += _limits(engine, "LOCAL ", lock, statement)
+        if not alone:
+            lines.append(text)
+            if engine == "postgresql":
+                lines.append("SET CONSTRAINTS ALL IMMEDIATE;")
+        if step.direction is Direction.UP and item is not None and item.verify is not None:
+            lines += ["-- each of these must return no row:", read_sql(item.verify).rstrip()]
+        values = (step.id, step.direction.value, step.sha256, target.release, change, "<time>")
+        insert = tables.insert.split(" VALUES ", 1)[0]
+        lines.append(f"{insert} VALUES ({', '.join(_quoted(value) for value in values)});")
+        lines += ["-- and the version row of Alembic", "COMMIT;"]
+    return "\n".join(lines) + "\n"
+
+
+def _limits(engine: str, local: str, lock_ms: int, statement_ms: int) -> list[str]:
+    if engine == "postgresql":
+        return [
+            f"SET {local}lock_timeout = {lock_ms};",
+            f"SET {local}statement_timeout = {statement_ms};",
+        ]
+    return [f"PRAGMA busy_timeout = {lock_ms};", f"-- each statement ends after {statement_ms} ms"]
+
+
+def _find(migrations: Sequence[SqlMigration], name: str) -> SqlMigration | None:
+    return next((item for item in migrations if item.migration.id == name), None)
+
+
+def _quoted(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,370 @@
+"""Runs a plan on one database: Alembic as the engine, everything around it the agent's own.
+
+There is no ``alembic.ini``, no ``env.py`` and no directory of revisions: revisions are made in
+memory from the plan, and Alembic walks them with one transaction each. In that transaction are the
+file, its ``verify`` file, the ledger row and Alembic's version row, so that after a crash a
+migration is there whole or not at all. Only a migration that says ``transactional = false`` runs
+before its transaction; when the agent dies between the two it runs again, which its author has
+promised to be harmless.
+
+Files run through the driver's own cursor, since the layers above it give ``:name`` and ``%`` a
+meaning of their own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from ncen_updater.agent.databases.base import (
+    AppliedMigration,
+    ChangeRef,
+    Direction,
+    Marker,
+    MigrationPlan,
+    PlannedMigration,
+    SqlMigration,
+)
+from ncen_updater.agent.databases.errors import DatabaseError, MigrationFailed
+from ncen_updater.agent.databases.migrations import ledger
+from ncen_updater.agent.databases.migrations.dialect import Dialect
+from ncen_updater.agent.databases.migrations.planner import (
+    Reason,
+    effective,
+    plan_steps,
+    refused,
+    without_way_down,
+)
+from ncen_updater.agent.databases.migrations.work import Revisions, Work, driver_of, raw_driver
+from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.progress import Progress
+
+if TYPE_CHECKING:
+    import sqlalchemy
+
+__all__ = ["HEARTBEAT_SECONDS", "LOCK_MS", "Runner", "heartbeat", "preload", "utc_now"]
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_SECONDS = 2.0
+# Waiting for a lock outside the migrations, whose authors say how long.
+LOCK_MS = 5_000
+
+
+def preload(kind: str) -> None:
+    """Import what runs migrations, which takes a part of a second: before officers are out.
+
+    Args:
+        kind: Of the engine.
+    """
+    import importlib
+
+    drivers = {"postgresql": "postgresql.psycopg", "sqlite": "sqlite.pysqlite"}
+    for name in (
+        f"sqlalchemy.dialects.{drivers[kind]}" if kind in drivers else "sqlalchemy",
+        "alembic.runtime.migration",
+        "alembic.script.base",
+        "alembic.script.revision",
+    ):
+        importlib.import_module(name)
+
+
+def utc_now() -> str:
+    """Return the time for a ledger row: UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@contextlib.contextmanager
+def heartbeat(
+    tell: Callable[[float], None], interval_s: float = HEARTBEAT_SECONDS
+) -> Iterator[None]:
+    """Call ``tell`` with the seconds that have passed, every interval while the block runs."""
+    over = threading.Event()
+    began = time.monotonic()
+
+    def beat() -> None:
+        while not over.wait(interval_s):
+            tell(time.monotonic() - began)
+
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+class Runner:
+    """Ledger, state and migrations of one database.
+
+    Args:
+        dialect: The engine's side; opens connections as the application's role.
+        database: Logical name, for messages and the plan.
+        now: Returns the time of a ledger row (UTC, ISO 8601).
+        heartbeat_s: Seconds between two signs of life of a long migration.
+    """
+
+    def __init__(
+        self,
+        dialect: Dialect,
+        database: str,
+        now: Callable[[], str] = utc_now,
+        heartbeat_s: float = HEARTBEAT_SECONDS,
+    ) -> None:
+        self._dialect = dialect
+        self._database = database
+        self._now = now
+        self._heartbeat_s = heartbeat_s
+
+    def applied(self) -> tuple[AppliedMigration, ...]:
+        """Return the ledger, oldest first; empty where there is none. Writes nothing."""
+        with self._connected() as connection:
+            return self._ledger(raw_driver(connection))
+
+    def state(self) -> Marker | None:
+        """Return release, generation and change of the state row. Writes nothing."""
+        tables = self._dialect.tables
+        with self._connected() as connection:
+            driver = raw_driver(connection)
+            if not driver.execute(tables.exists).fetchone():
+                return None
+            return ledger.marker(driver.execute(tables.select_state).fetchall())
+
+    def mark(self, change: ChangeRef) -> None:
+        """Write the state row: release, generation, change; makes the own tables if missing."""
+        with self._connected() as connection:
+            self._mark(connection, change)
+
+    def _mark(self, connection: sqlalchemy.Connection, change: ChangeRef) -> None:
+        connection.rollback()
+        self._dialect.prepare(raw_driver(connection), LOCK_MS)
+        with connection.begin():
+            values = (change.release, change.generation, change.id)
+            driver_of(connection).execute(self._dialect.tables.upsert_state, values)
+
+    def baseline(self, change: ChangeRef, migrations: Sequence[SqlMigration]) -> None:
+        """Say that migrations were applied before there was a ledger; nothing if there is one."""
+        tables = self._dialect.tables
+        place = f"{tables.version_schema}." if tables.version_schema else ""
+        with self._connected() as connection:
+            driver = raw_driver(connection)
+            if self._ledger(driver):
+                return
+            self._dialect.prepare(driver, LOCK_MS)
+            with connection.begin():
+                driver = driver_of(connection)
+                for item in migrations:
+                    values = (item.migration.id, Direction.UP.value, item.up_sha256)
+                    row = (*values, change.release, change.id, self._now())
+                    driver.execute(tables.insert, row)
+                version = f"{place}{tables.version_table}"
+                driver.execute(f"DELETE FROM {version}")  # noqa: S608 - a name of ours
+                for item in migrations[-1:]:
+                    insert = f"INSERT INTO {version} VALUES ('{item.migration.id}')"  # noqa: S608
+                    driver.execute(insert)
+
+    def migrate(
+        self,
+        change: ChangeRef,
+        target: Sequence[SqlMigration],
+        origin: Sequence[SqlMigration] | None,
+        progress: Progress,
+    ) -> MigrationPlan:
+        """Plan from the ledger as it is now, run, and write the state row; returns what ran.
+
+        Called again after a crash it goes on where the ledger ends.
+
+        Raises:
+            MigrationRefused: See :func:`.planner.plan_steps`.
+            MigrationFailed: Something of it failed; what ran before stays.
+        """
+        migrations: dict[tuple[Direction, str], SqlMigration] = {}
+        migrations.update({(Direction.DOWN, m.migration.id): m for m in origin or ()})
+        migrations.update({(Direction.UP, m.migration.id): m for m in target})
+        # One connection for all of it: to enter a database may take longer than its migrations.
+        with self._connected() as connection:
+            applied = self._ledger(raw_driver(connection))
+            plan = plan_steps(self._database, applied, target, origin)
+            self._run(connection, plan, migrations, change, progress)
+            self._mark(connection, change)
+        return plan
+
+    def run(
+        self,
+        plan: MigrationPlan,
+        migrations: Mapping[tuple[Direction, str], SqlMigration],
+        change: ChangeRef,
+        progress: Progress,
+    ) -> None:
+        """Run a plan's steps of this database in order.
+
+        Args:
+            plan: As :func:`plan_steps` made it from this database's ledger.
+            migrations: The migration behind each step, for its limits and ``verify`` file.
+            change: Goes into the ledger.
+            progress: Told of each migration, and every two seconds while one runs.
+
+        Raises:
+            MigrationRefused: The plan does not fit the ledger (any more), or has no way down.
+            MigrationFailed: A file was changed since the plan, was refused by the server, ended its
+                transaction, or ran out of time; ``detail`` names the line.
+            VerifyFailed: The ``verify`` file found rows.
+        """
+        with self._connected() as connection:
+            self._run(connection, plan, migrations, change, progress)
+
+    def _run(
+        self,
+        connection: sqlalchemy.Connection,
+        plan: MigrationPlan,
+        migrations: Mapping[tuple[Direction, str], SqlMigration],
+        change: ChangeRef,
+        progress: Progress,
+    ) -> None:
+        barred = without_way_down(plan)
+        if barred:
+            raise refused(self._database, Reason.NO_WAY_DOWN, barred[0][1])
+        work = Work(self._dialect, self._database, change, self._now)
+        steps = [step for step in plan.steps if step.database == self._database]
+        driver = raw_driver(connection)
+        first = steps[0] if steps else None
+        item = migrations[first.direction, first.id] if first else None
+        lock_ms = item.migration.lock_timeout_ms if item else LOCK_MS
+        with self._failing(first.id if first else "-"):
+            self._dialect.prepare(driver, lock_ms)
+            rows = self._ledger(driver)
+        driver.rollback()
+        stack = [row.id for row in effective(self._database, rows)]
+        _check_plan(self._database, stack, steps)
+        if not steps:
+            return
+        revisions = Revisions(stack, steps)
+
+        def walk(heads: tuple[str, ...], _: object) -> Iterator[Any]:
+            if heads != tuple(stack[-1:]):
+                at = heads[0] if heads else stack[-1]
+                raise refused(self._database, Reason.LEDGER_BROKEN, at)
+            for number, step in enumerate(steps):
+                what = Text(
+                    N_("{database}: migration {migration} {direction} ({number} of {total})"),
+                    {
+                        "database": self._database,
+                        "migration": step.id,
+                        "direction": step.direction,
+                        "number": number + 1,
+                        "total": len(steps),
+                    },
+                )
+                progress.tell(what, number, len(steps))
+                with heartbeat(self._beat(step, progress), self._heartbeat_s):
+                    work.begin(connection, step, migrations[step.direction, step.id])
+                    # Alembic runs the step while this generator waits, so the heart goes on.
+                    yield revisions.step(step, work.run)
+
+        self._alembic(connection, walk, work)
+        done = Text(N_("{database}: all migrations have run"), {"database": self._database})
+        progress.tell(done, len(steps), len(steps))
+
+    def _alembic(
+        self,
+        connection: sqlalchemy.Connection,
+        walk: Callable[..., Iterator[Any]],
+        work: Work,
+    ) -> None:
+        from alembic.runtime.migration import MigrationContext
+        from alembic.util import CommandError
+        from sqlalchemy.exc import SQLAlchemyError
+
+        context = MigrationContext.configure(
+            connection,
+            opts={
+                "fn": walk,
+                "transaction_per_migration": True,
+                "transactional_ddl": True,
+                "version_table": self._dialect.tables.version_table,
+                "version_table_schema": self._dialect.tables.version_schema,
+            },
+        )
+        try:
+            # The outer "transaction" is an empty frame: each migration has its own.
+            with context.begin_transaction():
+                context.run_migrations()
+        except (SQLAlchemyError, CommandError) as error:
+            # Where the session is gone, the rollback fails too and hides the reason.
+            raise _first(error) or work.failed(str(error)) from error
+        except Exception as error:
+            if self._dialect.is_error(error):
+                raise work.failed(str(error)) from error
+            raise
+
+    def _beat(self, step: PlannedMigration, progress: Progress) -> Callable[[float], None]:
+        def tell(seconds: float) -> None:
+            what = Text(
+                N_("{database}: migration {migration} has been running for {seconds} s"),
+                {"database": self._database, "migration": step.id, "seconds": round(seconds)},
+            )
+            progress.tell(what)
+
+        return tell
+
+    @contextlib.contextmanager
+    def _failing(self, migration: str) -> Iterator[None]:
+        """What the driver refuses inside is the failure of a migration."""
+        try:
+            yield
+        except Exception as error:
+            if not self._dialect.is_error(error):
+                raise
+            raise MigrationFailed(
+                database=self._database, migration=migration, detail=str(error).strip()
+            ) from error
+
+    def _ledger(self, driver: Any) -> tuple[AppliedMigration, ...]:  # noqa: ANN401
+        tables = self._dialect.tables
+        if not driver.execute(tables.exists).fetchone():
+            return ()
+        return ledger.applied_rows(driver.execute(tables.select).fetchall())
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[sqlalchemy.Connection]:
+        from sqlalchemy.exc import SQLAlchemyError
+
+        engine = self._dialect.engine()
+        try:
+            with engine.connect() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            raise DatabaseError(database=self._database, detail=str(error)) from error
+        except Exception as error:
+            if self._dialect.is_error(error):
+                raise DatabaseError(database=self._database, detail=str(error)) from error
+            raise
+        finally:
+            engine.dispose()
+
+
+def _first(error: BaseException) -> MigrationFailed | None:
+    """Return the failure of a migration in whose wake an error came."""
+    came: BaseException | None = error
+    while came is not None and not isinstance(came, MigrationFailed):
+        came = came.__context__
+    return came
+
+
+def _check_plan(database: str, stack: Sequence[str], steps: Sequence[PlannedMigration]) -> None:
+    standing = list(stack)
+    for step in steps:
+        if step.direction is Direction.DOWN:
+            if standing[-1:] != [step.id]:
+                raise refused(database, Reason.STALE_PLAN, step.id)
+            standing.pop()
+        elif step.id in standing:
+            raise refused(database, Reason.STALE_PLAN, step.id)
+        else:
+            standing.append(step.id)

@@ -1,0 +1,176 @@
+"""How a migration runs on SQLite; see :mod:`ncen_updater.agent.databases.migrations.dialect`."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ncen_updater.agent.databases.migrations import ledger
+from ncen_updater.agent.databases.migrations.dialect import Dialect, StatementFailed
+from ncen_updater.formats.sql import Statement, split
+
+if TYPE_CHECKING:
+    import sqlalchemy
+
+__all__ = ["SqliteDialect"]
+
+# Progress handler of SQLite: looks at the clock every so many of its virtual instructions.
+CLOCK_INSTRUCTIONS = 20_000
+
+
+class SqliteDialect(Dialect):
+    """SQLite through the standard library.
+
+    Args:
+        path: The database file, which must exist.
+        clock: Monotonic seconds, for the time-outs.
+    """
+
+    kind = "sqlite"
+    tables = ledger.SQLITE
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self._path = path
+        self._clock = clock
+
+    def engine(self) -> sqlalchemy.Engine:
+        """Return an engine whose transactions really begin with BEGIN, DDL included."""
+        import sqlalchemy
+
+        engine = sqlalchemy.create_engine(
+            "sqlite://", creator=self._open, poolclass=sqlalchemy.pool.NullPool
+        )
+
+        @sqlalchemy.event.listens_for(engine, "begin")
+        def _begin(connection: sqlalchemy.Connection) -> None:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+        return engine
+
+    def _open(self) -> sqlite3.Connection:
+        # isolation_level None: the driver begins and commits nothing by itself.
+        driver = sqlite3.connect(
+            f"{self._path.absolute().as_uri()}?mode=rw",
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        # Whatever the library was built with: a table that is made anew is dropped in between,
+        # which would delete the rows that refer to it. They are counted instead, see dangling.
+        driver.execute("PRAGMA foreign_keys = OFF")
+        return driver
+
+    def is_error(self, error: Exception) -> bool:
+        """Whether sqlite3 raised it."""
+        return isinstance(error, sqlite3.Error)
+
+    def wait_for(self, driver: Any, lock_ms: int) -> None:  # noqa: ANN401
+        """Every transaction begins with the file's lock, so it must be said before."""
+        driver.execute(f"PRAGMA busy_timeout = {lock_ms:d}")
+
+    def dangling(self, driver: Any) -> Counter[tuple[str, str]]:  # noqa: ANN401
+        """Ask ``PRAGMA foreign_key_check``, a table at a time."""
+        found: Counter[tuple[str, str]] = Counter()
+        tables = "SELECT name FROM sqlite_master WHERE type = 'table'"
+        for (table,) in driver.execute(tables).fetchall():
+            name = str(table).replace('"', '""')
+            try:
+                for row in driver.execute(f'PRAGMA foreign_key_check("{name}")'):
+                    found[str(table), str(row[2])] += 1
+            except sqlite3.OperationalError as error:
+                # A key that refers to columns which are not unique: its rows cannot be checked.
+                if "foreign key mismatch" not in str(error):
+                    raise
+                found[str(table), str(error)] += 1
+        return found
+
+    def prepare(self, driver: Any, lock_ms: int) -> None:  # noqa: ANN401
+        """Make the tables with the prefix ``ncen_updater_``."""
+        if driver.in_transaction:
+            driver.rollback()
+        self.wait_for(driver, lock_ms)
+        driver.execute("PRAGMA synchronous = FULL")
+        driver.execute("BEGIN IMMEDIATE")
+        for statement in self.tables.create:
+            driver.execute(statement)
+        driver.commit()
+
+    def limits(self, driver: Any, lock_ms: int, statement_ms: int) -> None:  # noqa: ANN401
+        """How long to wait for the file's lock; the rest is :meth:`timed`."""
+        del statement_ms
+        self.wait_for(driver, lock_ms)
+
+    def run_file(self, driver: Any, sql: str, statement_ms: int) -> None:  # noqa: ANN401
+        """One statement after the other: the driver's executescript would commit first."""
+        for statement in split(sql, self.kind):
+            self._run(driver, statement, statement_ms)
+
+    def run_alone(
+        self,
+        driver: Any,  # noqa: ANN401
+        statement: Statement,
+        lock_ms: int,
+        statement_ms: int,
+    ) -> None:
+        """Outside BEGIN the library commits each statement by itself."""
+        driver.commit()
+        self.limits(driver, lock_ms, statement_ms)
+        self._run(driver, statement, statement_ms)
+
+    def _run(self, driver: sqlite3.Connection, statement: Statement, statement_ms: int) -> None:
+        # VACUUM attaches a database and opens a transaction of its own; alone it can do no harm.
+        if statement.words != ("VACUUM",):
+            driver.set_authorizer(_allow)
+        try:
+            with self.timed(driver, statement_ms):
+                driver.execute(statement.text).fetchall()
+        except sqlite3.Error as error:
+            message = str(error)
+            if message == "interrupted":
+                message = f"stopped after {statement_ms} ms (statement time-out)"
+            raise StatementFailed(message, statement.line) from error
+        finally:
+            driver.set_authorizer(None)
+
+    def transaction(self, driver: Any) -> str | None:  # noqa: ANN401
+        """Return a constant: transaction control is refused by the library, see ``_allow``."""
+        return "open" if driver.in_transaction else None
+
+    @contextlib.contextmanager
+    def timed(self, driver: Any, statement_ms: int) -> Iterator[None]:  # noqa: ANN401
+        """Interrupt the statement once its time is over."""
+        deadline = self._clock() + statement_ms / 1000
+        driver.set_progress_handler(lambda: int(self._clock() > deadline), CLOCK_INSTRUCTIONS)
+        try:
+            yield
+        finally:
+            driver.set_progress_handler(None, 0)
+
+
+# Those that a migration may need; any other may change how the file is written or found.
+_PRAGMAS = frozenset(
+    {
+        "defer_foreign_keys", "foreign_key_check", "foreign_key_list", "index_info", "index_list",
+        "integrity_check", "legacy_alter_table", "quick_check", "table_info", "table_list",
+        "table_xinfo", "user_version",
+    }
+)  # fmt: skip
+_REFUSED: Sequence[int] = (
+    sqlite3.SQLITE_TRANSACTION,
+    sqlite3.SQLITE_SAVEPOINT,
+    sqlite3.SQLITE_ATTACH,
+    sqlite3.SQLITE_DETACH,
+)
+
+
+def _allow(action: int, one: str | None, *_: str | None) -> int:
+    if action in _REFUSED and not (action == sqlite3.SQLITE_ATTACH and not one):
+        return sqlite3.SQLITE_DENY
+    if action == sqlite3.SQLITE_PRAGMA and (one or "").lower() not in _PRAGMAS:
+        return sqlite3.SQLITE_DENY
+    return sqlite3.SQLITE_OK

@@ -1,0 +1,133 @@
+"""Who may connect while originals are migrated in place, and between cut-over and commit.
+
+While originals are fenced to be migrated in place by an agent that is not a superuser:
+
+A database is open for the moments in which the agent's own sessions begin, and for as long as the
+application's own migrator runs. A superuser shuts everybody else out by a connection limit of 0;
+any other agent would lock itself out by that. So CONNECT is taken from everybody but the agent, in
+the transaction of the fence, and what was granted is kept beside it and given back in the
+transaction of the cut-over or of the way back, or with the fence.
+
+What is left: superusers get in, and so do members of the agent's own role; the owner may grant
+itself CONNECT again. Where somebody else than the owner had granted, the owner is the grantor
+afterwards. Sessions of any kind are ended before the cut-over.
+
+From the cut-over to the commit: the new release has to start and to be asked for its health, so the
+databases are open, but to the application's roles and the agent alone. What was granted is given
+back in the transaction that writes the commit, or goes with the set where the change goes back.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import astuple, replace
+
+from ncen_updater.agent.databases.base import ChangeRef
+from ncen_updater.agent.databases.postgresql.attributes import Grant, carry_over, read_attributes
+from ncen_updater.agent.databases.postgresql.connection import Connection, rows, run
+from ncen_updater.agent.databases.postgresql.quoting import identifier
+
+__all__ = ["admit_only", "bar", "barred_by", "take_grants", "unbar"]
+
+_TABLE = (
+    "CREATE TABLE IF NOT EXISTS public.barred ("
+    " database text PRIMARY KEY, change text NOT NULL, grants jsonb NOT NULL)"
+)
+
+
+def bar(connection: Connection, change: ChangeRef, databases: Iterable[str]) -> bool:
+    """Take CONNECT from everybody but the agent; nothing where the agent is a superuser.
+
+    Args:
+        connection: In the transaction of the control database that writes the fence.
+        change: The change.
+        databases: Physical names of the originals.
+
+    Returns:
+        Whether it was done.
+    """
+    ((agent, superuser),) = rows(
+        connection, "SELECT rolname, rolsuper FROM pg_roles WHERE rolname = current_user"
+    )
+    if not superuser:
+        for database in sorted(databases):
+            _take_connect(connection, change, database, [agent])
+    return not superuser
+
+
+def admit_only(
+    connection: Connection, change: ChangeRef, database: str, roles: Iterable[str]
+) -> None:
+    """Take CONNECT from everybody but the agent and those of some roles that have it.
+
+    Args:
+        connection: In the transaction of the cut-over.
+        change: The change.
+        database: Physical name of what is live from now on.
+        roles: As which the application logs in.
+    """
+    able = rows(
+        connection,
+        "SELECT rolname FROM pg_roles WHERE rolname = current_user OR rolname = ANY(%s)"
+        " AND has_database_privilege(oid, %s, 'CONNECT')",
+        [list(roles), database],
+    )
+    _take_connect(connection, change, database, [role for (role,) in able])
+
+
+def _take_connect(
+    connection: Connection, change: ChangeRef, database: str, admitted: Iterable[str]
+) -> None:
+    run(connection, _TABLE)
+    grants = read_attributes(connection, database).grants
+    # What stands in the table is older than this act and is the true original.
+    run(
+        connection,
+        "INSERT INTO public.barred VALUES (%s, %s, %s) ON CONFLICT (database) DO NOTHING",
+        [database, change.id, json.dumps([astuple(grant) for grant in grants])],
+    )
+    name = identifier(database)
+    for grantee in sorted({g.grantee for g in grants if g.privilege == "CONNECT"}):
+        whom = identifier(grantee) if grantee else "PUBLIC"
+        run(connection, f"REVOKE CONNECT ON DATABASE {name} FROM {whom} CASCADE")
+    for role in sorted(admitted):
+        run(connection, f"GRANT CONNECT ON DATABASE {name} TO {identifier(role)}")
+
+
+def barred_by(connection: Connection, change: ChangeRef) -> tuple[str, ...]:
+    """Return the databases of which a change has taken the rights to connect."""
+    if rows(connection, "SELECT to_regclass('public.barred') IS NULL")[0][0]:
+        return ()
+    found = rows(connection, "SELECT database FROM public.barred WHERE change = %s", [change.id])
+    return tuple(database for (database,) in found)
+
+
+def take_grants(connection: Connection, database: str) -> tuple[Grant, ...] | None:
+    """Return what was granted before a barring and forget it; None where nothing was kept.
+
+    A role that is not there any more has nothing to get back.
+    """
+    if rows(connection, "SELECT to_regclass('public.barred') IS NULL")[0][0]:
+        return None
+    kept = rows(
+        connection, "DELETE FROM public.barred WHERE database = %s RETURNING grants", [database]
+    )
+    if not kept:
+        return None
+    roles = {name for (name,) in rows(connection, "SELECT rolname FROM pg_roles")}
+    grants = (Grant(*item) for item in kept[0][0])
+    return tuple(grant for grant in grants if not grant.grantee or grant.grantee in roles)
+
+
+def unbar(connection: Connection, databases: Iterable[str]) -> None:
+    """Give back what was granted, and look whether it is there.
+
+    Raises:
+        AttributesDiffer: If it is not; the transaction must not be committed.
+    """
+    for database in sorted(databases):
+        grants = take_grants(connection, database)
+        if grants is not None:
+            wanted = replace(read_attributes(connection, database), grants=grants)
+            carry_over(connection, wanted, database)

@@ -1,0 +1,485 @@
+"""What stands in the way of a change: a table of findings and the pure rules that choose them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from ncen_updater.agent.databases.base import ChangeRef
+from ncen_updater.agent.databases.postgresql.catalogue import DatabaseRow
+from ncen_updater.agent.databases.postgresql.naming import (
+    MAX_NAME_BYTES,
+    in_place,
+    next_name,
+    prev_name,
+)
+from ncen_updater.agent.databases.postgresql.survey import SessionsSeen, Survey
+from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.i18n import N_, Text
+
+__all__ = ["MARGIN_BYTES", "find_blockers", "margin", "space_needed"]
+
+OLDEST, NEWEST = 14, 18
+MARGIN_BYTES = 256 * 1024 * 1024
+MARGIN_PART = 0.2
+# Measured on two cores: dump 110 MB/s, restore 55 MB/s; a copy in the server goes back in 4 ms.
+DUMP_BYTES_PER_S = 110_000_000
+RESTORE_BYTES_PER_S = 55_000_000
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One sort of finding; the texts are templates."""
+
+    code: str
+    severity: Severity
+    what: str
+    remedy: str
+
+    def found(self, severity: Severity | None = None, **values: object) -> Finding:
+        """Return a finding of this kind; the values fill both texts and are its figures."""
+        return Finding(
+            self.code,
+            severity or self.severity,
+            Text(self.what, values),
+            Text(self.remedy, values),
+            values,
+        )
+
+
+SESSIONS = Kind(
+    "NU-4120",
+    Severity.ADVISORY,
+    N_("{count} sessions are open in {database}: {applications}."),
+    N_("Stop these programs for the time of the change; what stays will be ended."),
+)
+PREPARED = Kind(
+    "NU-4121",
+    Severity.STRICT,
+    N_("{count} prepared transactions are open in {database}: {transactions}."),
+    N_("End each of them: COMMIT PREPARED or ROLLBACK PREPARED with its name."),
+)
+SLOTS = Kind(
+    "NU-4122",
+    Severity.STRICT,
+    N_("{database} has logical replication slots that a copy would not take along: {objects}."),
+    N_(
+        'Drop the slots, or choose strategy = "in-place": the original of {database} is then'
+        " migrated itself. The price: going back is no renaming of 4 milliseconds for free; it"
+        " needs the kept copy ({bytes} bytes) or a restore of about {restore_s} seconds, and the"
+        " slots are lost if it is taken."
+    ),
+)
+SUBSCRIPTIONS = Kind(
+    "NU-4123",
+    Severity.STRICT,
+    N_(
+        "{database} has subscriptions: {objects}. No copy takes them along, and the server drops no"
+        " database that has one, so that there is no way back in place either."
+    ),
+    N_(
+        "Drop the subscriptions for the change and make them anew afterwards. To keep the other"
+        " side's slot: ALTER SUBSCRIPTION ... DISABLE; ALTER SUBSCRIPTION ... SET (slot_name"
+        " = NONE); DROP SUBSCRIPTION ...; and later CREATE SUBSCRIPTION ... WITH (create_slot"
+        " = false, copy_data = false)."
+    ),
+)
+NO_ROOM = Kind(
+    "NU-4124",
+    Severity.STRICT,
+    N_(
+        "The copies need {needed_bytes} bytes with log and margin on the disk of {place}, and"
+        " {free_bytes} are free there."
+    ),
+    N_(
+        "Make {missing_bytes} bytes free there. In place with a dump needs the same room while it"
+        " goes back (a restore of about {restore_s} seconds after a dump of about {dump_s}); only"
+        " what is kept afterwards is elsewhere then."
+    ),
+)
+SPACE_UNSEEN = Kind(
+    "NU-4125",
+    Severity.ADVISORY,
+    N_("The free space of the server cannot be seen from here; {needed_bytes} bytes are needed."),
+    N_("Ask the database administrator for the free space. Where the server is on this machine: let"
+       " the agent reach it by its socket, and GRANT pg_read_all_settings TO {role};"),
+)  # fmt: skip
+NO_CREATEDB = Kind(
+    "NU-4126",
+    Severity.STRICT,
+    N_("The agent's role may not make databases."),
+    N_("Run as a superuser: ALTER ROLE {role} CREATEDB;"),
+)
+NOT_MEMBER = Kind(
+    "NU-4127",
+    Severity.STRICT,
+    N_("The agent's role cannot act as {owner}."),
+    N_("Run as a superuser: GRANT {owner} TO {role}; (from 16 on: WITH INHERIT TRUE, SET TRUE)"),
+)
+NO_SIGNAL = Kind(
+    "NU-4128",
+    Severity.ADVISORY,
+    N_("The agent's role may end the sessions of {owner} only, not those of other roles."),
+    N_("Run as a superuser: GRANT pg_signal_backend TO {role};"),
+)
+COLLATION = Kind(
+    "NU-4129",
+    Severity.STRICT,
+    N_("{database} was sorted by version {stored} of the system's rules, now it is {actual}: the"
+       " server refuses to copy it."),
+    N_("Run in {database}: REINDEX DATABASE; ALTER DATABASE {database} REFRESH COLLATION VERSION;"),
+)  # fmt: skip
+NAME_TOO_LONG = Kind(
+    "NU-4130",
+    Severity.STRICT,
+    N_("The name {database} leaves no room for the names of its copies ({length} of 63 bytes)."),
+    N_("Rename the database to at most 48 bytes."),
+)
+INVALID = Kind(
+    "NU-4131",
+    Severity.STRICT,
+    N_("{database} is what an interrupted DROP DATABASE left; it cannot be used."),
+    N_("If nobody needs it: DROP DATABASE {database}. If it is live: restore it from a backup."),
+)
+LEFTOVER = Kind(
+    "NU-4132",
+    Severity.STRICT,
+    N_("{database} exists already, from an earlier attempt of this change."),
+    N_("Run ncen-updater resume, which removes it."),
+)
+VERSION = Kind(
+    "NU-4133",
+    Severity.STRICT,
+    N_("The server is PostgreSQL {version}; this agent knows 14 to 18."),
+    N_("Upgrade the server, or the agent."),
+)
+MISSING = Kind(
+    "NU-4134",
+    Severity.STRICT,
+    N_("There is no database {database} on the server."),
+    N_("Correct the name in [databases.names], or restore the database."),
+)
+UNSET = Kind(
+    "NU-4135",
+    Severity.STRICT,
+    N_("The agent's role may not carry over the setting {setting} of {database} {role}."),
+    N_("Let the agent connect as a superuser, or remove the setting, or grant the right to set it"
+       " (GRANT SET ON PARAMETER, CREATEROLE with ADMIN on the role)."),
+)  # fmt: skip
+NO_OWNER = Kind(
+    "NU-4136",
+    Severity.STRICT,
+    N_("There is no role {owner} on the server, as which migrations would run."),
+    N_('Correct "owner" in [databases.postgresql].'),
+)
+NO_ROOM_DUMP = Kind(
+    "NU-4137",
+    Severity.STRICT,
+    N_("The dumps may need {needed_bytes} bytes, and {free_bytes} are free in the dump directory."),
+    N_("Make {missing_bytes} bytes free there, or choose another dump_directory."),
+)
+UNCARRIED = Kind(
+    "NU-4160",
+    Severity.STRICT,
+    N_("A dump of {database} by the role {role} is to be the way back, and does not carry:"
+       " {objects}."),
+    N_('Choose way_back = "copy" or strategy = "copy": a copy in the server carries all. Or let the'
+       " agent connect as a superuser, or remove what is not needed."),
+)  # fmt: skip
+FROM_DUMP = Kind(
+    "NU-4162",
+    Severity.ADVISORY,
+    N_("What was kept is a dump of {bytes} bytes: officers wait about {restore_s} seconds until it"
+       " is restored."),
+    N_("Choose a time for that."),
+)  # fmt: skip
+PROGRAM = Kind(
+    "NU-4140",
+    Severity.STRICT,
+    N_("The program {program} is of PostgreSQL {found}, the server is {major}."),
+    N_(
+        "Install the client programs of PostgreSQL {major} on this machine, or set bin_directory "
+        "to where they are."
+    ),
+)
+
+
+HIDDEN = Kind(
+    "NU-4150",
+    Severity.STRICT,
+    N_("The server does not show the agent's role what the sessions of other roles do."),
+    N_("Run as a superuser: GRANT pg_read_all_stats TO {role};"),
+)
+OF_SUPERUSERS = Kind(
+    "NU-4151",
+    Severity.STRICT,
+    N_("{count} sessions of the superuser {whose} are open in {database}: {applications}. "
+       "The agent may not end them."),
+    N_("Let these programs end before the change begins, or let them connect in a role that is no"
+       " superuser. If they are the application's own, add {whose} to application_roles."),
+)  # fmt: skip
+OF_OTHERS = Kind(
+    "NU-4152",
+    Severity.STRICT,
+    N_("{count} sessions of the role {whose} are open in {database}: {applications}. "
+       "The agent may not end them."),
+    N_("Run as a superuser: GRANT pg_signal_backend TO {role};"),
+)  # fmt: skip
+WHOSE = Kind(
+    "NU-4153",
+    Severity.STRICT,
+    N_("{count} sessions of the role {whose} are open in {database}: {applications}. Between"
+       " cut-over and commit only the application's roles may connect, and the agent cannot know"
+       " whether {whose} is one of them."),
+    N_("Write application_roles into [databases.postgresql]: all roles in which the application"
+       " logs in ({owner}, or {whose} as well)."),
+)  # fmt: skip
+KEPT_ALTERED = Kind(
+    "NU-4154",
+    Severity.ADVISORY,
+    N_("{database} was kept as it had been; somebody opened or altered it since."),
+    N_("What was entered there comes back with it. Ask the database administrators whether that is"
+       " wanted."),
+)  # fmt: skip
+
+
+def margin(total: int) -> int:
+    """Return the bytes kept free beside the copies: for growth by migrations and for the site."""
+    return max(MARGIN_BYTES, int(total * MARGIN_PART))
+
+
+def space_needed(sizes: Mapping[str, int], methods: Mapping[str, str]) -> tuple[int, int]:
+    """Return the bytes for data (with margin) and those for the write-ahead log.
+
+    WAL_LOG writes all of a copy to the log as well; migrations may write each table once more,
+    which is what the margin is for.
+    """
+    total = sum(sizes.values())
+    logged = sum(size for name, size in sizes.items() if methods.get(name) == "wal-log")
+    return total + margin(total), logged
+
+
+def find_blockers(
+    seen: Survey,
+    change: ChangeRef,
+    names: Mapping[str, str],
+    *,
+    final: bool,
+    way_back: str,
+    role: str = "ncen_updater",
+    owner: str = "ncen",
+    dumped: bool = False,
+    application_roles: Sequence[str] = (),
+) -> tuple[Finding, ...]:
+    """Return the findings, most fundamental first.
+
+    Args:
+        seen: What was seen.
+        change: The change.
+        names: Logical to physical names.
+        final: Whether the application is stopped.
+        way_back: ``copy`` or ``dump``.
+        role: The agent's role, for the remedies.
+        owner: The application's role, for the remedies.
+        dumped: Whether the change goes back to a dump.
+        application_roles: As which it logs in, where the operator said so.
+    """
+    found: list[Finding] = []
+    if not OLDEST <= seen.major <= NEWEST:
+        found.append(VERSION.found(version=seen.version))
+    found += _names(seen, change, names, dumped=dumped)
+    found += _rights(seen, role, owner)
+    if final:
+        found += _any_sessions(seen.sessions, Severity.STRICT)
+    else:
+        found += _sessions(seen.sessions, role, owner, application_roles)
+    found += _contents(seen, change)
+    found += _room(seen, change, way_back, role)
+    found += [
+        PROGRAM.found(program=program, found=version or "-", major=seen.major)
+        for program, version in seen.programs
+        if (in_place(change) or dumped) and version != seen.major
+    ]
+    found += [
+        UNCARRIED.found(
+            database=database, role=role, objects=", ".join(words for _database, words in objects)
+        )
+        for database, objects in _grouped(seen.uncarried).items()
+    ]
+    if dumped:
+        total = sum(seen.sizes.values())
+        seconds = _seconds(total, RESTORE_BYTES_PER_S)
+        found.append(FROM_DUMP.found(bytes=total, restore_s=seconds))
+    return tuple(found)
+
+
+def _names(
+    seen: Survey, change: ChangeRef, names: Mapping[str, str], *, dumped: bool
+) -> list[Finding]:
+    found: list[Finding] = []
+    for physical in names.values():
+        copies = (next_name(physical, change.id), prev_name(physical, change.id))
+        length = max(len(name.encode()) for name in copies)
+        if length > MAX_NAME_BYTES:
+            found.append(NAME_TOO_LONG.found(database=physical, length=length))
+        kept = None if dumped else change.source
+        wanted = [physical] + ([prev_name(physical, kept)] if kept else [])
+        for name in wanted:
+            row: DatabaseRow | None = seen.databases.get(name)
+            if row is None:
+                found.append(MISSING.found(database=name))
+            elif not row.valid:
+                found.append(INVALID.found(database=name))
+        found += [LEFTOVER.found(database=name) for name in copies if name in seen.databases]
+    return found
+
+
+def _rights(seen: Survey, role: str, owner: str) -> list[Finding]:
+    rights = seen.rights
+    found: list[Finding] = []
+    if not rights.createdb:
+        found.append(NO_CREATEDB.found(role=role))
+    if not rights.owner_exists:
+        found.append(NO_OWNER.found(owner=owner))
+    found += [NOT_MEMBER.found(owner=name, role=role) for name in rights.lacking]
+    if not rights.stats:
+        found.append(HIDDEN.found(role=role))
+    if not rights.signal:
+        found.append(NO_SIGNAL.found(owner=owner, role=role))
+    found += [
+        UNSET.found(database=database, role=name, setting=setting)
+        for database, name, setting in rights.unset
+    ]
+    return found
+
+
+def _sessions(
+    sessions: Sequence[SessionsSeen], role: str, owner: str, application_roles: Sequence[str]
+) -> list[Finding]:
+    """Judge sessions while the application runs; its own end when it is stopped."""
+    strangers = [seen for seen in sessions if seen.role not in (application_roles or (owner,))]
+    found: list[Finding] = []
+    by_role: dict[tuple[str, str], list[SessionsSeen]] = {}
+    for seen in strangers:
+        by_role.setdefault((seen.database, seen.role), []).append(seen)
+    ended: list[SessionsSeen] = []
+    for (database, whose), group in by_role.items():
+        kinds = []
+        if not group[0].endable:
+            kinds.append(OF_SUPERUSERS if group[0].superuser else OF_OTHERS)
+        # A superuser gets in whatever is granted, and we ourselves are no application.
+        if not application_roles and not group[0].superuser and whose != role:
+            kinds.append(WHOSE)
+        if not kinds:
+            ended += group
+        found += [
+            kind.found(
+                database=database,
+                whose=whose,
+                role=role,
+                owner=owner,
+                count=sum(seen.number for seen in group),
+                applications=_programs_of(group),
+            )
+            for kind in kinds
+        ]
+    return found + _any_sessions(ended, Severity.ADVISORY)
+
+
+def _any_sessions(sessions: Sequence[SessionsSeen], severity: Severity) -> list[Finding]:
+    return [
+        SESSIONS.found(
+            severity,
+            database=database,
+            count=sum(seen.number for seen in group),
+            applications=_programs_of(group),
+        )
+        for database, group in _grouped(sessions).items()
+    ]
+
+
+def _programs_of(group: Sequence[SessionsSeen]) -> str:
+    return ", ".join(f"{seen.program} ({seen.number}, {seen.role})" for seen in group)
+
+
+def _contents(seen: Survey, change: ChangeRef) -> list[Finding]:
+    found: list[Finding] = [KEPT_ALTERED.found(database=name) for name in seen.kept_altered]
+    for database, prepared in _grouped(seen.prepared).items():
+        gids = ", ".join(gid for _database, gid in prepared)
+        found.append(PREPARED.found(database=database, count=len(prepared), transactions=gids))
+    for kind, pairs in ((SLOTS, seen.slots), (SUBSCRIPTIONS, seen.subscriptions)):
+        # In place the database itself, and its slots, go on: said, not refused.
+        going_on = in_place(change) and kind is SLOTS
+        severity = Severity.ADVISORY if going_on else Severity.STRICT
+        for database, objects in _grouped(pairs).items():
+            size = sum(seen.sizes.values())
+            found.append(
+                kind.found(
+                    severity,
+                    database=database,
+                    objects=", ".join(name for _database, name in objects),
+                    bytes=size,
+                    restore_s=_seconds(size, RESTORE_BYTES_PER_S),
+                )
+            )
+    for database, stored, actual in seen.collations:
+        found.append(COLLATION.found(database=database, stored=stored, actual=actual))
+    return found
+
+
+def _room(seen: Survey, change: ChangeRef, way_back: str, role: str) -> list[Finding]:
+    total = sum(seen.sizes.values())
+    dump = in_place(change) and way_back == "dump"
+    found: list[Finding] = []
+    for disk in seen.space.disks:
+        needed = _needed(seen, disk.names, dump=dump, log=disk.log)
+        if disk.free < needed:
+            found.append(
+                NO_ROOM.found(
+                    place=disk.place,
+                    needed_bytes=needed,
+                    free_bytes=disk.free,
+                    missing_bytes=needed - disk.free,
+                    dump_s=_seconds(total, DUMP_BYTES_PER_S),
+                    restore_s=_seconds(total, RESTORE_BYTES_PER_S),
+                )
+            )
+    visible = {name for disk in seen.space.disks for name in disk.names}
+    unseen = [name for name in seen.sizes if name not in visible]
+    if unseen:
+        log = not any(disk.log for disk in seen.space.disks)
+        needed = _needed(seen, unseen, dump=dump, log=log)
+        found.append(SPACE_UNSEEN.found(needed_bytes=needed, role=role))
+    free = seen.space.dump
+    if dump and free is not None and free < total:
+        missing = total - free
+        found.append(NO_ROOM_DUMP.found(needed_bytes=total, free_bytes=free, missing_bytes=missing))
+    return found
+
+
+def _needed(seen: Survey, names: Iterable[str], *, dump: bool, log: bool) -> int:
+    """Return the bytes that are needed where these databases are, or the log is."""
+    sizes = {name: seen.sizes[name] for name in names if name in seen.sizes}
+    total = sum(sizes.values())
+    room = margin(total) if sizes else 0
+    if dump:
+        # Going back restores the dump beside the original: what has no room then has no way back.
+        return total + room
+    logged = space_needed(seen.sizes, seen.methods)[1] if log else 0
+    return total + room + logged
+
+
+def _seconds(size: int, speed: int) -> int:
+    return max(1, round(size / speed))
+
+
+Row = TypeVar("Row", bound=tuple[object, ...])
+
+
+def _grouped(rows: Sequence[Row]) -> dict[object, list[Row]]:
+    """Group rows by their first field, the database."""
+    groups: dict[object, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row[0], []).append(row)
+    return groups

@@ -1,0 +1,271 @@
+"""Copies of the whole set, side by side; and their removal, whatever became of them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+
+import psycopg
+
+from ncen_updater.agent.databases.base import ChangeRef, CopyPlan
+from ncen_updater.agent.databases.errors import CopyFailed, DatabaseError
+from ncen_updater.agent.databases.postgresql.at_work import AtWork
+from ncen_updater.agent.databases.postgresql.attributes import carry_over, read_attributes
+from ncen_updater.agent.databases.postgresql.catalogue import DatabaseRow, read_databases
+from ncen_updater.agent.databases.postgresql.cloning import SET_CLONE
+from ncen_updater.agent.databases.postgresql.connection import Connection, Server, rows, run
+from ncen_updater.agent.databases.postgresql.control import Control
+from ncen_updater.agent.databases.postgresql.datadir import DataDirectory, find_data_directory
+from ncen_updater.agent.databases.postgresql.errors import OrphanDirectory, SetIncomplete
+from ncen_updater.agent.databases.postgresql.fence import end_sessions
+from ncen_updater.agent.databases.postgresql.naming import copied_comment, in_place, is_copy_of
+from ncen_updater.agent.databases.postgresql.planning import Copy, copies, create_statement
+from ncen_updater.agent.databases.postgresql.quoting import identifier, literal
+from ncen_updater.agent.databases.side_by_side import side_by_side
+from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.progress import Progress
+
+__all__ = ["Copying", "before_drop", "drop_database"]
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT_S = 1.0
+POLL_S = 0.1
+
+
+class Copying:
+    """Template copies.
+
+    Args:
+        server: The server.
+        control: The control database.
+        clock: Monotonic seconds, for the heartbeat.
+    """
+
+    def __init__(
+        self, server: Server, control: Control, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._server = server
+        self._control = control
+        self._clock = clock
+        self._at_work = AtWork(server)
+
+    def copy(self, change: ChangeRef, plan: CopyPlan, progress: Progress) -> None:
+        """Make every copy of the plan that is not there yet.
+
+        Raises:
+            CopyFailed: With the server's message; copies that are whole stay for ``discard``.
+        """
+        todo = copies(plan)
+        self._control.ensure()
+        with self._server.facts() as connection:
+            directory = find_data_directory(self._server, connection)
+        started = self._clock()
+        with self._at_work.begun():
+            side_by_side(
+                {copy.name: partial(self._told, change, copy, directory) for copy in todo},
+                halt=self._at_work.end,
+                beat=partial(self._beat, todo, directory, progress, started),
+                beat_s=HEARTBEAT_S,
+            )
+
+    def _told(self, change: ChangeRef, copy: Copy, directory: DataDirectory | None) -> None:
+        try:
+            self._one(change, copy, directory)
+        except psycopg.Error as error:
+            raise CopyFailed(database=copy.source, detail=str(error).strip()) from error
+
+    def copied(self, change: ChangeRef, plan: CopyPlan) -> bool:
+        """Whether every copy is there, was finished, and is the one that was planned."""
+        with self._server.facts() as connection:
+            found = read_databases(connection)
+        return all(_whole(found.get(c.target), c, change) for c in copies(plan))
+
+    def discard(self, targets: Sequence[str], change: ChangeRef, plan: CopyPlan) -> None:
+        """Drop databases of a change and what interrupted copies left.
+
+        Args:
+            targets: Names of candidates and, where they are not needed, of kept copies.
+            change: The change.
+            plan: Its copies; their object ids are the only ones that are ever removed by hand.
+
+        Raises:
+            OrphanDirectory: Left by a killed server, out of the agent's sight (only where the
+                server says so).
+        """
+        with self._server.facts(statement_s=self._server.limits.long_s) as connection:
+            for target in targets:
+                self._end_creation(connection, target)
+            # Side by side the drops share the checkpoint that each of them waits for.
+            with ThreadPoolExecutor(max_workers=max(1, len(targets))) as pool:
+                for dropped in [pool.submit(self._drop, target) for target in targets]:
+                    dropped.result()
+            directory = find_data_directory(self._server, connection)
+            if directory is not None:
+                self._remove_orphans(connection, directory, plan)
+
+    def _drop(self, target: str) -> None:
+        with self._server.facts(statement_s=self._server.limits.long_s) as connection:
+            drop_database(connection, target, self._server.limits.terminate_s)
+
+    # ---- one copy -------------------------------------------------------------------------------
+
+    def _one(self, change: ChangeRef, copy: Copy, directory: DataDirectory | None) -> None:
+        control = self._server.settings.control_database
+        connection = self._server.open(
+            control, purpose=f"copy {change.id}", statement_s=self._server.limits.long_s
+        )
+        try:
+            self._at_work.add(connection)
+            self._await_creation(connection, copy.target)
+            found = read_databases(connection)
+            present = found.get(copy.target)
+            source = found.get(copy.source)
+            if source is None or not source.valid:
+                raise SetIncomplete(database=copy.source)
+            if present is not None and not _is_the_copy(present, copy):
+                drop_database(connection, copy.target, self._server.limits.terminate_s)
+                present = None
+            if present is None:
+                if directory is not None:
+                    self._remove_orphan(connection, directory, copy.oid)
+                end_sessions(connection, [copy.source], self._server.limits.terminate_s)
+                self._create(connection, copy, source)
+            self.finish(connection, change, copy)
+        finally:
+            connection.close()
+
+    def _create(self, connection: Connection, copy: Copy, source: DatabaseRow) -> None:
+        # Waiting for the source's lock is part of the work, not a sign of a deadlock.
+        run(connection, "SET lock_timeout = 0")
+        if copy.method == "clone":
+            run(connection, SET_CLONE)
+        try:
+            run(connection, create_statement(copy, source.owner))
+        except psycopg.errors.InvalidParameterValue as error:
+            if copy.oid and "directory" in str(error):
+                raise OrphanDirectory(
+                    database=copy.source, oid=copy.oid, detail=str(error).strip()
+                ) from error
+            raise
+        run(connection, f"SET lock_timeout = {int(self._server.limits.lock_s * 1000)}")
+
+    @staticmethod
+    def finish(connection: Connection, change: ChangeRef, copy: Copy) -> None:
+        """Give the copy what hangs on the source, and mark it whole: one transaction."""
+        with connection.transaction():
+            run(connection, "SET LOCAL synchronous_commit = on")
+            comment = read_databases(connection)[copy.source].comment
+            wanted = read_attributes(connection, copy.source)
+            if not in_place(change):
+                # Nobody but the owner has any business in a candidate before it is live.
+                inside = tuple(g for g in wanted.grants if g.grantee)
+                wanted = replace(wanted, grants=inside, template=False)
+            carry_over(connection, wanted, copy.target)
+            marked = copied_comment(comment, change.id)
+            run(
+                connection,
+                f"COMMENT ON DATABASE {identifier(copy.target)} IS {literal(marked)}",
+            )
+
+    # ---- a copy that a dead agent began and the server goes on with -----------------------------
+
+    def _creators(self, connection: Connection, target: str) -> list[int]:
+        found = rows(
+            connection,
+            "SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND state = 'active'"
+            " AND starts_with(query, %s)",
+            [f"CREATE DATABASE {identifier(target)} "],
+        )
+        return [row[0] for row in found]
+
+    def _await_creation(self, connection: Connection, target: str) -> None:
+        deadline = self._clock() + self._server.limits.long_s
+        while self._creators(connection, target):
+            if self._clock() > deadline:
+                raise DatabaseError(database=target, detail="CREATE DATABASE does not end")
+            time.sleep(POLL_S)
+
+    def _end_creation(self, connection: Connection, target: str) -> None:
+        deadline = self._clock() + self._server.limits.long_s
+        while found := self._creators(connection, target):
+            for pid in found:
+                # The server undoes an ended CREATE DATABASE wholly: no row, no directory.
+                run(connection, "SELECT pg_terminate_backend(%s, 2000)", [pid])
+            if self._clock() > deadline:
+                raise DatabaseError(database=target, detail="CREATE DATABASE does not end")
+
+    # ---- orphans --------------------------------------------------------------------------------
+
+    def _remove_orphans(
+        self, connection: Connection, directory: DataDirectory, plan: CopyPlan
+    ) -> None:
+        for copy in copies(plan):
+            self._remove_orphan(connection, directory, copy.oid)
+
+    @staticmethod
+    def _remove_orphan(connection: Connection, directory: DataDirectory, oid: int) -> None:
+        if not oid or not directory.directories(oid):
+            return
+        # A row, or a CREATE DATABASE still under way, means that the directory has an owner.
+        owned = rows(
+            connection,
+            "SELECT FROM pg_database WHERE oid = %s::oid UNION ALL SELECT FROM pg_stat_activity"
+            " WHERE pid <> pg_backend_pid() AND state = 'active'"
+            " AND query LIKE 'CREATE DATABASE %%' AND query LIKE %s",
+            [oid, f"% OID {oid}%"],
+        )
+        if not owned:
+            directory.remove(oid)
+
+    # ---- progress -------------------------------------------------------------------------------
+
+    def _beat(
+        self,
+        todo: Sequence[Copy],
+        directory: DataDirectory | None,
+        progress: Progress,
+        started: float,
+    ) -> None:
+        total = sum(copy.size_bytes for copy in todo)
+        if directory is not None and all(copy.oid for copy in todo):
+            done = sum(directory.size(copy.oid) for copy in todo)
+            progress.tell(Text(N_("copying the databases")), min(done, total), total)
+        else:
+            seconds = int(self._clock() - started)
+            progress.tell(
+                Text(N_("copying the databases, for {seconds} seconds"), {"seconds": seconds})
+            )
+
+
+def before_drop(row: DatabaseRow) -> list[str]:
+    """Return what has to be altered first; nothing where that was done before a crash."""
+    quoted = identifier(row.name)
+    template = [f"ALTER DATABASE {quoted} IS_TEMPLATE false"] if row.template else []
+    allow = [f"ALTER DATABASE {quoted} ALLOW_CONNECTIONS false"] if row.allow else []
+    return [*template, *allow]
+
+
+def drop_database(connection: Connection, name: str, limit_s: float) -> None:
+    """Drop a database if it is there, ending its sessions; also one whose DROP was interrupted."""
+    row = read_databases(connection).get(name)
+    if row is None:
+        return
+    quoted = identifier(name)
+    if row.valid:
+        for statement in before_drop(row):
+            run(connection, statement)
+        end_sessions(connection, [name], limit_s)
+    run(connection, f"DROP DATABASE IF EXISTS {quoted}")
+
+
+def _is_the_copy(row: DatabaseRow, copy: Copy) -> bool:
+    return row.valid and (not copy.oid or row.oid == copy.oid)
+
+
+def _whole(row: DatabaseRow | None, copy: Copy, change: ChangeRef) -> bool:
+    return row is not None and _is_the_copy(row, copy) and is_copy_of(row.comment, change.id)

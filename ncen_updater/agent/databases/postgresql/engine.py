@@ -1,0 +1,545 @@
+"""PostgreSQL as a :class:`DatabaseEngine`: puts the modules of this package together."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from ncen_updater.agent.config.model import PostgresSettings
+from ncen_updater.agent.databases.base import (
+    AppliedMigration,
+    ChangeRef,
+    CopyPlan,
+    DatabaseEngine,
+    DatabaseFacts,
+    Evidence,
+    Marker,
+    MigrationPlan,
+    MigrationSet,
+    Role,
+    TableDigest,
+)
+from ncen_updater.agent.databases.errors import WayBackNeeded
+from ncen_updater.agent.databases.postgresql import evidence as evidences
+from ncen_updater.agent.databases.postgresql import reading
+from ncen_updater.agent.databases.postgresql.attributes import read_attributes
+from ncen_updater.agent.databases.postgresql.blockers import find_blockers
+from ncen_updater.agent.databases.postgresql.carrying import digest_of, survey_contents
+from ncen_updater.agent.databases.postgresql.catalogue import read_databases, server_major
+from ncen_updater.agent.databases.postgresql.cloning import Cloning
+from ncen_updater.agent.databases.postgresql.connection import (
+    Connection,
+    Limits,
+    Server,
+    rows,
+    run,
+    translated,
+)
+from ncen_updater.agent.databases.postgresql.control import (
+    Control,
+    Event,
+    is_recorded,
+    read_fences,
+    read_moment,
+    read_record,
+    read_standing,
+    settled,
+)
+from ncen_updater.agent.databases.postgresql.copying import Copying, before_drop, drop_database
+from ncen_updater.agent.databases.postgresql.datadir import find_data_directory
+from ncen_updater.agent.databases.postgresql.dump import Dumps
+from ncen_updater.agent.databases.postgresql.errors import LossUnknown, SetIncomplete
+from ncen_updater.agent.databases.postgresql.fence import Fencing
+from ncen_updater.agent.databases.postgresql.fingerprint import fingerprint
+from ncen_updater.agent.databases.postgresql.migrating import Migrating
+from ncen_updater.agent.databases.postgresql.naming import (
+    in_place,
+    kept_name,
+    next_name,
+    parse_marker,
+    prev_name,
+)
+from ncen_updater.agent.databases.postgresql.orphans import find_orphans
+from ncen_updater.agent.databases.postgresql.planning import copies, make_plan
+from ncen_updater.agent.databases.postgresql.programs import DUMP_AND_RESTORE, program_for
+from ncen_updater.agent.databases.postgresql.rehearsing import Rehearsing
+from ncen_updater.agent.databases.postgresql.sessions import Sessions
+from ncen_updater.agent.databases.postgresql.setting_aside import forget_set_aside, read_set_aside
+from ncen_updater.agent.databases.postgresql.statistics import refresh_statistics
+from ncen_updater.agent.databases.postgresql.survey import survey
+from ncen_updater.agent.databases.postgresql.swap import Swap
+from ncen_updater.agent.databases.postgresql.versions import forget, own_act
+from ncen_updater.common.findings import Finding
+from ncen_updater.common.progress import Progress, Silent
+
+__all__ = ["PostgresEngine"]
+
+
+class PostgresEngine(DatabaseEngine):
+    """The databases of a site on one PostgreSQL server.
+
+    Args:
+        settings: Where the server is and who we are.
+        names: Logical to physical names.
+        way_back: In-place only: what is kept, a ``copy`` in the server or a ``dump``.
+        dump_directory: Where dumps go.
+        limits: Time-outs of our own statements.
+        migrator_environment: Further variables of the application's own migrator.
+    """
+
+    kind = "postgresql"
+
+    def __init__(
+        self,
+        settings: PostgresSettings,
+        names: Mapping[str, str],
+        *,
+        way_back: Literal["copy", "dump"] = "copy",
+        dump_directory: Path | None = None,
+        limits: Limits | None = None,
+        migrator_environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._physical = dict(names)
+        self._way_back = way_back
+        self._dump_directory = dump_directory
+        self._limits = limits or Limits()
+        self._server = Server(settings, self._limits)
+        self._control = Control(self._server)
+        self._fencing = Fencing(self._server, self._control, tuple(self._physical.values()))
+        self._cloning = Cloning(self._server, self._physical)
+        self._copying = Copying(self._server, self._control)
+        self._swap = Swap(self._server, self._control, self._fencing, self._physical)
+        self._sessions = Sessions(self._server, self._physical)
+        self._migrating = Migrating(
+            self._server, self._sessions, self._physical, migrator_environment
+        )
+        self._rehearsing = Rehearsing(self._server, self._copying, self._sessions)
+        self._dumps = Dumps(self._server, self._control, self._sessions, dump_directory)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Logical names, in the order of the configuration."""
+        return tuple(self._physical)
+
+    # ---- facts -----------------------------------------------------------------------------------
+
+    def version(self) -> str:
+        """Return the server's version, such as ``15.20``."""
+        with self._server.facts() as connection:
+            number = connection.info.server_version
+        return f"{number // 10_000}.{number % 10_000}"
+
+    def describe(self) -> tuple[DatabaseFacts, ...]:
+        """Return facts of each live database.
+
+        Raises:
+            SetIncomplete: If one is missing.
+        """
+        facts = []
+        with self._server.facts() as connection:
+            for name, physical in self._physical.items():
+                found = rows(
+                    connection,
+                    "SELECT pg_database_size(d.oid), pg_encoding_to_char(d.encoding),"
+                    " d.datcollate, d.datctype, t.spcname, d.datconnlimit, d.datallowconn"
+                    " FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace"
+                    " WHERE d.datname = %s AND d.datconnlimit <> -2",
+                    [physical],
+                )
+                if not found:
+                    raise SetIncomplete(database=physical)
+                size, encoding, collate, ctype, tablespace, limit, allow = found[0]
+                attributes = read_attributes(connection, physical)
+                details = {
+                    "owner": attributes.owner,
+                    "encoding": encoding,
+                    "collate": collate,
+                    "ctype": ctype,
+                    "tablespace": tablespace,
+                    "connection_limit": limit,
+                    "allow_connections": allow,
+                    "grants": len(attributes.grants),
+                    "settings": len(attributes.settings),
+                }
+                facts.append(DatabaseFacts(name, physical, int(size), details))
+        return tuple(facts)
+
+    def blockers(self, change: ChangeRef, *, final: bool) -> tuple[Finding, ...]:
+        """See :meth:`DatabaseEngine.blockers`."""
+        if not final:  # officers still work: the answer is known when the copy is planned
+            self._cloning.find_out(change)
+        dumped = self._kept_as_dump(change)
+        seen = survey(
+            self._server,
+            change,
+            self._physical,
+            way_back=self._way_back,
+            dump_directory=self._dump_directory,
+            clone=self._cloning.known(change),
+            dumped=dumped,
+            # Once they are fenced, the dump itself looks once more.
+            inside=not final,
+        )
+        return find_blockers(
+            seen,
+            change,
+            self._physical,
+            final=final,
+            way_back=self._way_back,
+            role=self._settings.user,
+            owner=self._settings.owner,
+            dumped=dumped,
+            application_roles=self._settings.application_roles,
+        )
+
+    def evidence(self, change: ChangeRef) -> Evidence:
+        """See :meth:`DatabaseEngine.evidence`; waits for what a dead agent's session still does."""
+        with settled(self._server) as connection:
+            found = read_databases(connection)
+            fences = read_fences(connection)
+            events = (Event.TOUCHED, Event.OVER, Event.BACK)
+            record = read_record(connection, change.id, events)
+            committed = is_recorded(connection, change.id)
+        return evidences.decide(change, self._physical, found, fences, record, committed=committed)
+
+    def marker(self) -> Marker | None:
+        """See :meth:`DatabaseEngine.marker`."""
+        return self._marker()[0]
+
+    def _marker(self) -> tuple[Marker | None, bool]:
+        """Return the marker of the set, and whether every comment has it."""
+        with settled(self._server) as connection:
+            found = read_databases(connection)
+            standing = read_standing(connection, self._physical.values())
+        marker = evidences.set_marker(self._physical, found, standing, self._migrating.state)
+        said = {parse_marker(found[physical].comment) for physical in self._physical.values()}
+        return marker, said == {marker}
+
+    def leftovers(self) -> tuple[tuple[str, Role, str], ...]:
+        """See :meth:`DatabaseEngine.leftovers`."""
+        with self._server.facts() as connection:
+            return evidences.leftovers(
+                self._physical, read_databases(connection), self._dumps.kept()
+            )
+
+    def applied(self, role: Role, name: str, change: ChangeRef) -> tuple[AppliedMigration, ...]:
+        """See :meth:`DatabaseEngine.applied`."""
+        return self._migrating.applied(role, name, change)
+
+    def query(
+        self, role: Role, name: str, sql: str, change: ChangeRef, *, timeout_s: float = 3600.0
+    ) -> list[tuple[object, ...]]:
+        """See :meth:`DatabaseEngine.query`; runs as the application's role."""
+        with self._sessions.session(
+            role, name, change, as_owner=True, statement_s=timeout_s
+        ) as connection:
+            return reading.select(connection, name, sql)
+
+    def table_digests(self, role: Role, name: str, change: ChangeRef) -> dict[str, TableDigest]:
+        """See :meth:`DatabaseEngine.table_digests`."""
+        with self._sessions.session(
+            role, name, change, statement_s=self._limits.long_s
+        ) as connection:
+            reading.read_only(connection)
+            tables = reading.user_tables(connection)
+            return {table.label: reading.digest(connection, table) for table in tables}
+
+    def fingerprint(self, role: Role, name: str, change: ChangeRef) -> str:
+        """See :meth:`DatabaseEngine.fingerprint`."""
+        with self._sessions.session(
+            role, name, change, as_owner=role is Role.CANDIDATE
+        ) as connection:
+            return fingerprint(connection)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """See :meth:`DatabaseEngine.held`: one session a database."""
+        with self._sessions.held():
+            yield
+
+    def halt(self) -> None:
+        """See :meth:`DatabaseEngine.halt`."""
+        self._sessions.at_work.end()
+
+    def made_by_release(self, change: ChangeRef) -> dict[str, dict[str, int]]:
+        """None: what a release writes is older than the moment of its cut-over."""
+        del change
+        return {}
+
+    def lost_rows(self, change: ChangeRef) -> dict[str, dict[str, int]]:
+        """See :meth:`DatabaseEngine.lost_rows`; each table is read once.
+
+        Raises:
+            LossUnknown: If the moment of the cut-over is not known, and a dump was kept.
+            RowsUnreadable: If the agent's role may not read a table.
+        """
+        kept_change = ChangeRef(
+            change.source or change.id, change.generation, change.strategy, change.release
+        )
+        with self._server.facts() as connection:
+            moment = read_moment(connection, kept_change.id)
+        result: dict[str, dict[str, int]] = {}
+        long_s = self._limits.long_s
+        for name in self._physical:
+            with self._sessions.session(Role.LIVE, name, change, statement_s=long_s) as live:
+                reading.read_only(live)
+                lost = reading.younger_by_table(live, moment)
+                if lost is None:
+                    lost = self._compared(name, live, kept_change)
+            if lost:
+                result[name] = lost
+        return result
+
+    def _compared(self, name: str, live: Connection, kept: ChangeRef) -> dict[str, int]:
+        """Compare a live database with the kept one: takes long, and only where it must be."""
+        if self._kept_as_dump(replace(kept, source=kept.id)):
+            path = f"{self._dump_directory}/{kept.id}/{name}"
+            raise LossUnknown(database=self._physical[name], path=path)
+        with self._sessions.session(
+            Role.PREVIOUS, name, kept, statement_s=self._limits.long_s
+        ) as other:
+            reading.read_only(other)
+            return reading.lost_by_table(live, other)
+
+    def proof_basis(self) -> str | None:
+        """See :meth:`DatabaseEngine.proof_basis`: only dumps are kept that have to be restored."""
+        if self._way_back != "dump":
+            return None
+        with self._server.facts() as connection:
+            server = str(connection.info.server_version)
+        seen = []
+        for physical in self._physical.values():
+            with self._server.session(physical) as connection:
+                seen.append(survey_contents(connection))
+        programs = [program_for(self._server, name) for name in DUMP_AND_RESTORE]
+        return digest_of([server, self._settings.user, self._settings.owner, programs], seen)
+
+    def _kept_as_dump(self, change: ChangeRef) -> bool:
+        """Whether what a change goes back to is kept outside the server."""
+        if change.source is None:
+            return False
+        with self._server.facts() as connection:
+            found = read_databases(connection)
+        inside = any(prev_name(p, change.source) in found for p in self._physical.values())
+        return not inside and self._dumps.holds(change.source, self._physical)
+
+    def orphans(self, plan: CopyPlan) -> tuple[Finding, ...]:
+        """See :meth:`DatabaseEngine.orphans`."""
+        return tuple(find_orphans(self._server, plan))
+
+    def set_aside(self) -> tuple[Finding, ...]:
+        """See :meth:`DatabaseEngine.set_aside`."""
+        with self._server.facts() as connection:
+            return read_set_aside(connection, self._physical)
+
+    def address(self, role: Role, name: str, change: ChangeRef) -> str:
+        """See :meth:`DatabaseEngine.address`; sessions take on the application's role at once."""
+        return self._server.url(self._sessions.physical(role, name, change))
+
+    # ---- acts ------------------------------------------------------------------------------------
+
+    def fence(self, change: ChangeRef) -> None:
+        """See :meth:`DatabaseEngine.fence`."""
+        self._fencing.fence(change)
+
+    def unfence(self, change: ChangeRef) -> None:
+        """See :meth:`DatabaseEngine.unfence`."""
+        self._fencing.unfence(change)
+
+    def plan_copy(self, change: ChangeRef) -> CopyPlan:
+        """See :meth:`DatabaseEngine.plan_copy`."""
+        dumped = self._kept_as_dump(change)
+        kept = None if dumped else change.source
+        with self._server.facts() as connection:
+            found = read_databases(connection)
+            directory = find_data_directory(self._server, connection)
+            sizes: dict[str, int] = {}
+            for name, physical in self._physical.items():
+                source = prev_name(physical, kept) if kept else physical
+                if source not in found or not found[source].valid:
+                    raise SetIncomplete(database=source)
+                sizes[name] = rows(
+                    connection, "SELECT pg_database_size(%s::oid)", [found[source].oid]
+                )[0][0]
+            taken = {row.oid for row in found.values()}
+            if directory is not None:
+                taken |= directory.numbers()
+            return make_plan(
+                change,
+                self._physical,
+                sizes,
+                taken,
+                server_major(connection),
+                wanted=self._settings.copy_method,
+                way_back=self._way_back,
+                clone=self._cloning.known(change),
+                dumped=dumped,
+            )
+
+    def copy(self, change: ChangeRef, plan: CopyPlan, progress: Progress) -> None:
+        """See :meth:`DatabaseEngine.copy`."""
+        if self._is_dump(plan):
+            self._dumps.dump(change, plan, progress)
+        elif any(copy.method == "restore" for copy in copies(plan)):
+            self._dumps.restore_kept(change, plan, progress)
+        else:
+            self._copying.copy(change, plan, progress)
+
+    def copy_online(
+        self, change: ChangeRef, plan: CopyPlan, progress: Progress
+    ) -> dict[str, tuple[str, ...]]:
+        """See :meth:`DatabaseEngine.copy_online`."""
+        self._control.ensure()
+        return self._rehearsing.copy_online(change, plan, progress)
+
+    def copy_again(self, change: ChangeRef, again: ChangeRef, progress: Progress) -> CopyPlan:
+        """See :meth:`DatabaseEngine.copy_again`."""
+        plan = self._rehearsing.plan_again(change, self.plan_copy(again))
+        self._copying.copy(again, plan, progress)
+        return plan
+
+    def copied(self, change: ChangeRef, plan: CopyPlan) -> bool:
+        """See :meth:`DatabaseEngine.copied`."""
+        if self._is_dump(plan):
+            return self._dumps.complete(change, plan)
+        return self._copying.copied(change, plan)
+
+    def discard(self, change: ChangeRef, plan: CopyPlan) -> None:
+        """See :meth:`DatabaseEngine.discard`.
+
+        Raises:
+            WayBackNeeded: In-place, after the originals were touched and before the way back.
+        """
+        targets = [next_name(physical, change.id) for physical in self._physical.values()]
+        if in_place(change):
+            record = self._swap.state(change)
+            if record is not None and record.event is Event.TOUCHED:
+                raise WayBackNeeded(database=", ".join(self._physical.values()))
+            if record is None or record.event is Event.BACK:
+                targets += [prev_name(physical, change.id) for physical in self._physical.values()]
+                self._dumps.remove(change.id)
+        self._copying.discard(targets, change, plan)
+        with self._server.facts() as connection:
+            self._cloning.clear_away(connection)
+
+    def plan_migrations(
+        self,
+        role: Role,
+        change: ChangeRef,
+        target: MigrationSet,
+        origin: MigrationSet | None,
+    ) -> MigrationPlan:
+        """See :meth:`DatabaseEngine.plan_migrations`."""
+        return self._migrating.plan(role, change, target, origin)
+
+    def migrate(
+        self,
+        change: ChangeRef,
+        target: MigrationSet,
+        origin: MigrationSet | None,
+        progress: Progress,
+    ) -> bool:
+        """See :meth:`DatabaseEngine.migrate`."""
+        self._touch(change)
+        return self._migrating.migrate(change, target, origin, progress)
+
+    def mark(self, change: ChangeRef) -> None:
+        """See :meth:`DatabaseEngine.mark`."""
+        self._touch(change)
+        self._migrating.mark(change)
+
+    def _touch(self, change: ChangeRef) -> None:
+        """In place: make the way back durable before the originals are written."""
+        if in_place(change):
+            if self._way_back == "copy":
+                self._migrating.anchor_kept(change)
+            self._swap.touch(change)
+
+    def baseline(self, change: ChangeRef, target: MigrationSet) -> None:
+        """See :meth:`DatabaseEngine.baseline`."""
+        self._migrating.baseline(change, target)
+
+    def refresh_statistics(self, limit_s: float) -> dict[str, tuple[str, ...]]:
+        """See :meth:`DatabaseEngine.refresh_statistics`."""
+        return refresh_statistics(self._server, self._sessions.at_work, self._physical, limit_s)
+
+    def cut_over(self, change: ChangeRef) -> None:
+        """See :meth:`DatabaseEngine.cut_over`."""
+        self._swap.cut_over(change)
+
+    def heal_marker(self) -> tuple[str, ...]:
+        """See :meth:`DatabaseEngine.heal_marker`."""
+        marker, everywhere = self._marker()
+        return () if marker is None or everywhere else self._swap.mark_again(marker)
+
+    def take_as(
+        self, change: ChangeRef, target: MigrationSet, closes: ChangeRef | None = None
+    ) -> None:
+        """See :meth:`DatabaseEngine.take_as`."""
+        self._control.ensure()
+        self._swap.reopen()
+        self._migrating.take_as(change, target)
+        self._swap.take_as(change, closes)
+
+    def before_commit(self, change: ChangeRef) -> None:
+        """See :meth:`DatabaseEngine.before_commit`."""
+        self._swap.before_commit(change)
+
+    def record_commit(self, change: ChangeRef) -> None:
+        """See :meth:`DatabaseEngine.record_commit`."""
+        self._swap.record_commit(change)
+
+    def cut_back(self, change: ChangeRef) -> None:
+        """See :meth:`DatabaseEngine.cut_back`."""
+        if in_place(change):
+            record = self._swap.state(change)
+            # What was kept counts, not what the configuration says by now.
+            dumped = self._way_back == "dump" or self._dumps.holds(change.id, self._physical)
+            if dumped and record is not None and record.event is not Event.BACK:
+                # A restore takes long: nobody writes meanwhile into what will be gone.
+                self._fencing.fence(change)
+                self._dumps.restore(change, self._physical, Silent())
+        self._swap.cut_back(change)
+
+    def drop_previous(self, change_id: str) -> None:
+        """See :meth:`DatabaseEngine.drop_previous`.
+
+        Raises:
+            WayBackNeeded: In-place, where the originals are half-migrated.
+        """
+        with settled(self._server) as connection:
+            events = (Event.TOUCHED, Event.OVER, Event.BACK)
+            record = read_record(connection, change_id, events)
+        if record is not None and record.event is Event.TOUCHED:
+            raise WayBackNeeded(database=", ".join(self._physical.values()))
+        with translated(", ".join(self._physical.values())):
+            self._swap.keep_written(change_id)
+        with self._server.facts(statement_s=self._limits.long_s) as connection:
+            run(connection, "SET lock_timeout = 0")
+            self._cloning.clear_away(connection)
+            for physical in self._physical.values():
+                name = prev_name(physical, change_id)
+                row = read_databases(connection).get(name)
+                altering = before_drop(row) if row is not None and row.valid else []
+                if altering:
+                    # Ours, or a drop that is torn would be taken for somebody's opening it.
+                    own_act(self._server, connection, name, altering)
+                drop_database(connection, name, self._limits.terminate_s)
+            forget(connection, [prev_name(name, change_id) for name in self._physical.values()])
+        self._dumps.remove(change_id)
+
+    def drop_set_aside(self, change_id: str) -> None:
+        """See :meth:`DatabaseEngine.drop_set_aside`."""
+        with self._server.facts(statement_s=self._limits.long_s) as connection:
+            run(connection, "SET lock_timeout = 0")
+            for physical in self._physical.values():
+                drop_database(connection, kept_name(physical, change_id), self._limits.terminate_s)
+            forget_set_aside(connection, change_id)
+
+    @staticmethod
+    def _is_dump(plan: CopyPlan) -> bool:
+        return any(copy.method == "dump" for copy in copies(plan))

@@ -1,0 +1,127 @@
+"""What exists for a change, decided from names, comments and control rows. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+
+from ncen_updater.agent.databases.base import ChangeRef, Evidence, Marker, Role
+from ncen_updater.agent.databases.errors import MarkersDisagree
+from ncen_updater.agent.databases.postgresql.catalogue import DatabaseRow
+from ncen_updater.agent.databases.postgresql.control import Event, Record
+from ncen_updater.agent.databases.postgresql.naming import (
+    is_committed,
+    next_name,
+    parse_marker,
+    parse_name,
+    prev_name,
+)
+from ncen_updater.common.i18n import N_, Text
+
+__all__ = ["decide", "is_later", "leftovers", "set_marker"]
+
+
+def decide(
+    change: ChangeRef,
+    names: Mapping[str, str],
+    found: Mapping[str, DatabaseRow],
+    fenced: Collection[str],
+    record: Record | None,
+    *,
+    committed: bool = False,
+) -> Evidence:
+    """Return the evidence.
+
+    Args:
+        change: The change.
+        names: Logical to physical names.
+        found: All databases of the server.
+        fenced: Physical names that the control database wants restored.
+        record: The control database's last word on the change's swap.
+        committed: Whether the control database says that the change was committed.
+    """
+    live = {name: found.get(physical) for name, physical in names.items()}
+    comments = [row.comment for row in live.values() if row is not None]
+    marks = [parse_marker(comment) for comment in comments]
+    if record is not None:
+        swapped = record.event is Event.OVER
+    else:
+        # The control database is gone or was never there: the comments were written with it.
+        swapped = bool(marks) and all(mark and mark.change == change.id for mark in marks)
+    return Evidence(
+        swapped=swapped,
+        fenced=any(
+            row is not None and (not row.allow or row.name in fenced) for row in live.values()
+        ),
+        candidates=tuple(n for n, p in names.items() if next_name(p, change.id) in found),
+        previous=tuple(n for n, p in names.items() if prev_name(p, change.id) in found),
+        missing=tuple(name for name, row in live.items() if row is None or not row.valid),
+        # Either word is enough: one that is lost must not let officers' records be cut away.
+        committed=committed or any(is_committed(comment, change.id) for comment in comments),
+        later=any(mark is not None and is_later(mark, change) for mark in marks),
+    )
+
+
+def is_later(mark: Marker, change: ChangeRef) -> bool:
+    """Whether a marker is that of a change that came after this one."""
+    return mark.change != change.id and mark.generation >= change.generation
+
+
+def set_marker(
+    names: Mapping[str, str],
+    found: Mapping[str, DatabaseRow],
+    standing: Marker | None = None,
+    inside: Callable[[str], Marker | None] = lambda _name: None,
+) -> Marker | None:
+    """Return what all live databases say.
+
+    A comment is easily lost: anybody's own takes its place, and a plain backup does not bring it
+    back. So what the control database says of the set counts for a database whose comment says
+    something else, where what lies inside that database says the same.
+
+    Args:
+        names: Logical to physical names.
+        found: All databases of the server.
+        standing: What the control database says of the set.
+        inside: Asked what lies in a database, by its logical name, where comments do not agree.
+
+    Raises:
+        MarkersDisagree: If one is missing or says something else.
+    """
+    marks: dict[str, Marker | None] = {}
+    for name, physical in names.items():
+        row = found.get(physical)
+        if row is None or not row.valid:
+            raise MarkersDisagree(reason=Text(N_("{database} is missing"), {"database": name}))
+        marks[name] = parse_marker(row.comment)
+    first = next(iter(marks.values()))
+    if set(marks.values()) == {first} and (first is not None or standing is None):
+        return first
+    if standing is not None:
+        states = {name: inside(name) for name in names}
+        if all(standing in (marks[name], states[name]) for name in names):
+            return standing
+        # Made anew under the old names, and never cut over since.
+        said_nothing = not any(marks.values())
+        if said_nothing and not any(mark and mark.generation for mark in states.values()):
+            return None
+    said = "; ".join(f"{name}: {_said(mark)}" for name, mark in marks.items())
+    raise MarkersDisagree(reason=said)
+
+
+def _said(mark: Marker | None) -> str:
+    return f"{mark.release} ({mark.generation})" if mark else "-"
+
+
+def leftovers(
+    names: Mapping[str, str], found: Mapping[str, DatabaseRow], dumped: Collection[str] = ()
+) -> tuple[tuple[str, Role, str], ...]:
+    """Return every candidate and previous of the set.
+
+    Args:
+        names: Logical to physical names.
+        found: All databases of the server.
+        dumped: Changes of which dumps are kept; these count as previous databases.
+    """
+    parsed = (parse_name(datname, names) for datname in found)
+    dumps = {(change, Role.PREVIOUS, name) for change in dumped for name in names}
+    return tuple(sorted({item for item in parsed if item is not None} | dumps))

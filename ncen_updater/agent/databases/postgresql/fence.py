@@ -1,0 +1,238 @@
+"""Bar every session from the set, and let them in again exactly as before."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+
+import psycopg
+
+from ncen_updater.agent.databases.base import ChangeRef
+from ncen_updater.agent.databases.errors import FencedByOther, FenceFailed
+from ncen_updater.agent.databases.postgresql.barring import bar, barred_by, unbar
+from ncen_updater.agent.databases.postgresql.catalogue import read_databases
+from ncen_updater.agent.databases.postgresql.connection import (
+    Connection,
+    Server,
+    rows,
+    run,
+    translated,
+)
+from ncen_updater.agent.databases.postgresql.control import (
+    Control,
+    Event,
+    Fence,
+    read_fences,
+    read_record,
+)
+from ncen_updater.agent.databases.postgresql.errors import PreparedTransactions, SetIncomplete
+from ncen_updater.agent.databases.postgresql.naming import in_place
+from ncen_updater.agent.databases.postgresql.quoting import identifier
+from ncen_updater.agent.databases.postgresql.versions import (
+    expect,
+    expected,
+    forget,
+    mark_opened,
+    opened,
+    renew,
+)
+
+__all__ = ["Fencing", "end_sessions", "restore_statement", "set_fences"]
+
+logger = logging.getLogger(__name__)
+
+# Autovacuum has no role, gives way by itself, and only superusers may end it. Role and program are
+# what the server shows to everybody; backend_type and state it hides from most.
+_SESSIONS = (
+    "SELECT pid, coalesce(nullif(application_name, ''), '-') || ' of ' || coalesce(usename, '-'),"
+    " datname FROM pg_stat_activity"
+    " WHERE datname = ANY(%s) AND pid <> pg_backend_pid() AND usesysid IS NOT NULL"
+)
+_STRANGERS = (
+    "SELECT DISTINCT datname FROM pg_stat_activity"
+    " WHERE datname = ANY(%s) AND pid <> pg_backend_pid() AND usename <> current_user"
+)
+WAIT_MS = 2_000
+# Sessions that we may not end may be about to end by themselves.
+HOPE_S = 2.0
+POLL_S = 0.05
+
+
+def end_sessions(connection: Connection, databases: Sequence[str], limit_s: float) -> None:
+    """End every session of some databases and wait until they are gone.
+
+    Raises:
+        FenceFailed: If some stay; their names are in the detail.
+    """
+    begin = time.monotonic()
+    reasons: dict[int, str] = {}
+    while found := rows(connection, _SESSIONS, [list(databases)]):
+        for pid, _name, _database in found:
+            try:
+                run(connection, "SELECT pg_terminate_backend(%s, %s)", [pid, WAIT_MS])
+            except psycopg.errors.InsufficientPrivilege as error:
+                reasons[pid] = str(error).strip()
+        left = rows(connection, _SESSIONS, [list(databases)])
+        hopeless = all(pid in reasons for pid, _name, _database in left)
+        if left and time.monotonic() - begin > (min(HOPE_S, limit_s) if hopeless else limit_s):
+            detail = "; ".join(
+                f"{name} (process {pid}) {reasons.get(pid, '')}".strip() for pid, name, _ in left
+            )
+            names = ", ".join(sorted({database for _pid, _name, database in left}))
+            raise FenceFailed(count=len(left), database=names, detail=detail)
+        if left:
+            time.sleep(POLL_S)
+
+
+def restore_statement(database: str, fence: Fence) -> str:
+    """Return the statement that opens a database again as it was."""
+    allow = "true" if fence.allow else "false"
+    return (
+        f"ALTER DATABASE {identifier(database)}"
+        f" WITH ALLOW_CONNECTIONS {allow} CONNECTION LIMIT {fence.limit}"
+    )
+
+
+def set_fences(connection: Connection, change: ChangeRef, fences: Mapping[str, Fence]) -> None:
+    """Replace what is to be restored for some databases."""
+    for database, fence in fences.items():
+        run(
+            connection,
+            "INSERT INTO public.fences (database, change, allow_connections, connection_limit)"
+            " VALUES (%s, %s, %s, %s) ON CONFLICT (database) DO UPDATE SET change ="
+            " excluded.change, allow_connections = excluded.allow_connections,"
+            " connection_limit = excluded.connection_limit",
+            [database, change.id, fence.allow, fence.limit],
+        )
+
+
+class Fencing:
+    """Fence and unfence of one set.
+
+    Args:
+        server: The server.
+        control: Where the originals are written.
+        databases: Physical names of the live set.
+    """
+
+    def __init__(self, server: Server, control: Control, databases: Sequence[str]) -> None:
+        self._server = server
+        self._control = control
+        self._databases = tuple(sorted(databases))
+
+    def fence(self, change: ChangeRef) -> None:
+        """See :meth:`DatabaseEngine.fence`."""
+        if self.stands(change):
+            return
+        self._control.ensure()
+        with (
+            translated(", ".join(self._databases)),
+            self._control.transaction(lock_s=self._server.limits.lock_s) as connection,
+        ):
+            self._require_ours(connection, change)
+            found = read_databases(connection)
+            known = [name for name in read_fences(connection) if name in self._databases]
+            # What an agent of before closed, or left behind, has no version.
+            said = expected(connection, self._databases).items()
+            forget(connection, [name for name, (by, _) in said if by != change.id])
+            for database in self._databases:
+                row = found.get(database)
+                if row is None or not row.valid:
+                    raise SetIncomplete(database=database)
+                # What stands in the table is older than this act and is the true original.
+                run(
+                    connection,
+                    "INSERT INTO public.fences"
+                    " (database, change, allow_connections, connection_limit)"
+                    " VALUES (%s, %s, %s, %s) ON CONFLICT (database) DO NOTHING",
+                    [database, change.id, row.allow, row.limit],
+                )
+                run(connection, f"ALTER DATABASE {identifier(database)} ALLOW_CONNECTIONS false")
+            if in_place(change) and not self._is_over(connection, change):
+                # The originals themselves are entered from here on, to be dumped or asked: for each
+                # such moment the server would let in whoever may connect.
+                bar(connection, change, self._databases)
+            renew(connection, known, opened(self._server, connection, known))
+            expect(connection, change, [name for name in self._databases if name not in known])
+        with self._server.facts() as connection:
+            # Who is in one that this change had closed before came through its door since.
+            self.mark_strangers(connection, known)
+            self._clear(connection)
+
+    def stands(self, change: ChangeRef) -> bool:
+        """Whether the change's fence stands; then sessions that are left are ended.
+
+        Raises:
+            FencedByOther: See :meth:`DatabaseEngine.fence`.
+            PreparedTransactions: If some are open.
+        """
+        with self._server.facts() as connection:
+            self._require_ours(connection, change)
+            if not self._stands(connection):
+                return False
+            self.mark_strangers(connection, self._databases)
+            self._clear(connection)
+            return True
+
+    @staticmethod
+    def mark_strangers(connection: Connection, databases: Sequence[str]) -> None:
+        """Write of closed databases in which somebody else is that they were opened."""
+        strangers = rows(connection, _STRANGERS, [list(databases)])
+        mark_opened(connection, [name for (name,) in strangers])
+
+    def _require_ours(self, connection: Connection, change: ChangeRef) -> None:
+        """Refuse a fence of another change: its agent may be at work, and would let officers in."""
+        fences = read_fences(connection)
+        others = {fences[name].change for name in self._databases if name in fences}
+        others -= {change.id}
+        if others:
+            raise FencedByOther(change=change.id, other=", ".join(sorted(others)))
+
+    def _stands(self, connection: Connection) -> bool:
+        """Whether all are closed and it is written how to open them: the cut-over asks again."""
+        found, fences = read_databases(connection), read_fences(connection)
+        live = [found.get(database) for database in self._databases]
+        closed = all(row is not None and row.valid and not row.allow for row in live)
+        return closed and all(database in fences for database in self._databases)
+
+    def _clear(self, connection: Connection) -> None:
+        """End the sessions that are left; refuse prepared transactions, which outlive them."""
+        end_sessions(connection, self._databases, self._server.limits.terminate_s)
+        prepared = rows(
+            connection,
+            "SELECT gid, database FROM pg_prepared_xacts WHERE database = ANY(%s)",
+            [list(self._databases)],
+        )
+        if prepared:
+            raise PreparedTransactions(
+                count=len(prepared),
+                database=", ".join(sorted({database for _gid, database in prepared})),
+                detail=", ".join(gid for gid, _database in prepared),
+            )
+
+    @staticmethod
+    def _is_over(connection: Connection, change: ChangeRef) -> bool:
+        """Whether a cut-over stands: who may connect is no longer a matter of the fence."""
+        record = read_record(connection, change.id, (Event.OVER, Event.BACK))
+        return record is not None and record.event is Event.OVER
+
+    def unfence(self, change: ChangeRef) -> None:
+        """See :meth:`DatabaseEngine.unfence`."""
+        with self._server.facts() as connection:
+            if not read_fences(connection):
+                return
+        with (
+            translated(", ".join(self._databases)),
+            self._control.transaction(lock_s=self._server.limits.lock_s) as connection,
+        ):
+            self._require_ours(connection, change)
+            existing = read_databases(connection)
+            with_fence = in_place(change) and not self._is_over(connection, change)
+            barred = barred_by(connection, change) if with_fence else ()
+            for database, fence in sorted(read_fences(connection).items()):
+                if database in self._databases and database in existing:
+                    unbar(connection, [database] if database in barred else [])
+                    run(connection, restore_statement(database, fence))
+                    run(connection, "DELETE FROM public.fences WHERE database = %s", [database])
+            forget(connection, self._databases)

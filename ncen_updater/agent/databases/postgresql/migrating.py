@@ -1,0 +1,298 @@
+"""Migrations of the candidates, by files or by the application's own program."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+
+from ncen_updater.agent.databases.base import (
+    AppliedMigration,
+    ChangeRef,
+    Direction,
+    Marker,
+    MigrationPlan,
+    MigrationSet,
+    Role,
+    SqlMigration,
+    Strategy,
+)
+from ncen_updater.agent.databases.errors import DatabaseError
+from ncen_updater.agent.databases.migrations import ledger
+from ncen_updater.agent.databases.migrations.dialect import PostgresDialect
+from ncen_updater.agent.databases.migrations.ledger import OWN_SCHEMA
+from ncen_updater.agent.databases.migrations.planner import plan_set
+from ncen_updater.agent.databases.migrations.runner import LOCK_MS, Runner, utc_now
+from ncen_updater.agent.databases.postgresql.connection import (
+    Connection,
+    Server,
+    rows,
+    run,
+    translated,
+)
+from ncen_updater.agent.databases.postgresql.sequences import anchor, mend_ledger
+from ncen_updater.agent.databases.postgresql.sessions import Sessions
+from ncen_updater.agent.databases.side_by_side import side_by_side
+from ncen_updater.common.progress import Progress
+
+__all__ = ["Migrating"]
+
+logger = logging.getLogger(__name__)
+
+#: Rows that were written to each table, and its file; with the tables of large objects.
+_WRITES = """
+SELECT s.schemaname, s.relname, s.n_tup_ins, s.n_tup_upd, s.n_tup_del,
+  pg_relation_filenode(s.relid)
+FROM pg_stat_all_tables s
+WHERE (s.schemaname NOT LIKE 'pg\\_%%' AND s.schemaname NOT IN ('information_schema', %s))
+  OR s.relid IN ('pg_largeobject'::regclass, 'pg_largeobject_metadata'::regclass)
+ORDER BY 1, 2
+"""
+#: Sessions of a program that has ended; the server counts what they wrote when they are gone.
+_STILL_THERE = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> ALL (%s)
+  AND coalesce(backend_type, 'client backend') = 'client backend'
+"""
+_GONE_S, _LOOK_S = 5.0, 0.01
+
+
+class Migrating:
+    """Plans and runs migrations of the set.
+
+    Args:
+        server: The server.
+        sessions: Opens the databases.
+        names: Logical to physical names.
+        environment: Further variables of the application's own migrator.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        sessions: Sessions,
+        names: Mapping[str, str],
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._environment = dict(environment or {})
+        self._server = server
+        self._sessions = sessions
+        self._names = names
+
+    def applied(self, role: Role, name: str, change: ChangeRef) -> tuple[AppliedMigration, ...]:
+        """See :meth:`DatabaseEngine.applied`."""
+        tables = PostgresDialect.tables
+        with self._sessions.session(role, name, change, as_owner=True) as connection:
+            if not rows(connection, tables.exists):
+                return ()
+            return ledger.applied_rows(rows(connection, tables.select))
+
+    def state(self, name: str) -> Marker | None:
+        """Return what lies in a live database of release, generation and change."""
+        return self._live(name).state()
+
+    def take_as(self, change: ChangeRef, target: MigrationSet) -> None:
+        """Mark the live databases as those of a release, with a ledger where they have none."""
+        self.baseline(change, target)
+        for name in self._names:
+            self._live(name).mark(change)
+
+    def _live(self, name: str) -> Runner:
+        nobody = ChangeRef("", 0, Strategy.COPY, "")  # the name of a live database needs no change
+
+        def connect() -> Connection:
+            connection = self._sessions.open(Role.LIVE, name, nobody, as_owner=True)
+            connection.autocommit = False
+            return connection
+
+        return Runner(PostgresDialect(connect), name)
+
+    def plan(
+        self,
+        role: Role,
+        change: ChangeRef,
+        target: MigrationSet,
+        origin: MigrationSet | None,
+    ) -> MigrationPlan:
+        """See :meth:`DatabaseEngine.plan_migrations`."""
+        ledgers: dict[str, tuple[AppliedMigration, ...]] = {}
+        if target.command is None:
+            with self._sessions.held():
+                ledgers = side_by_side(
+                    {name: partial(self.applied, role, name, change) for name in self._names},
+                    halt=self._sessions.at_work.end,
+                )
+        return plan_set(tuple(self._names), ledgers, target, origin)
+
+    def migrate(
+        self,
+        change: ChangeRef,
+        target: MigrationSet,
+        origin: MigrationSet | None,
+        progress: Progress,
+    ) -> bool:
+        """Migrate every candidate and mark it, each in a chain of its own.
+
+        Returns:
+            Whether rows may differ from those that were copied.
+        """
+        wrote: dict[str, bool] = {}
+        with self._sessions.held():
+            if target.command is not None:
+                self._all(lambda name: self._make_ready(name, change))
+                before = self._writes(change)
+                self._run_command(change, target, progress)
+                changed = before is None or self._writes(change) != before
+                self._all(lambda name: self._runner(name, change).mark(change))
+                return changed
+
+            with self._entered(change) as entered:
+
+                def chain(name: str) -> None:
+                    old = origin.databases.get(name, ()) if origin else None
+                    new = target.databases.get(name, ())
+                    runner = self._runner(name, change, entered.pop(name))
+                    wrote[name] = bool(runner.migrate(change, new, old, progress).steps)
+
+                self._all(chain)
+        return any(wrote.values())
+
+    def mark(self, change: ChangeRef) -> None:
+        """Mark every candidate; its statistics came with the copy."""
+
+        def chain(name: str) -> None:
+            self._make_ready(name, change)
+            self._runner(name, change).mark(change)
+
+        with self._sessions.held():
+            self._all(chain)
+
+    @contextlib.contextmanager
+    def _entered(self, change: ChangeRef) -> Iterator[dict[str, Connection]]:
+        """Make every database ready, and open the session of its migrations.
+
+        All of them before the first migration: to enter a database opens it for a moment, and a
+        migration beside which a database was opened or closed is taken for the one who did it.
+        """
+        entered: dict[str, Connection] = {}
+
+        def enter(name: str) -> None:
+            self._make_ready(name, change)
+            entered[name] = self._sessions.connect_for_migrations(name, change)
+
+        try:
+            self._all(enter)
+            yield entered
+        finally:
+            for connection in entered.values():
+                connection.close()
+
+    def _all(self, act: Callable[[str], None]) -> None:
+        """Do it to every database at once; a failure or a signal ends what the others do."""
+        acts = {name: partial(act, name) for name in self._names}
+        side_by_side(acts, halt=self._sessions.at_work.end)
+
+    def _make_ready(self, name: str, change: ChangeRef) -> None:
+        with self._sessions.session(Role.CANDIDATE, name, change, as_owner=True) as connection:
+            mend_ledger(connection)
+            anchor(connection)
+
+    def _writes(self, change: ChangeRef) -> dict[str, list[tuple[object, ...]]] | None:
+        """Say what was written to each table so far; None where that cannot be known.
+
+        The server counts rows for itself, so that nothing has to be read while officers are out. A
+        table that was emptied or rewritten as a whole has another file.
+        """
+        found: dict[str, list[tuple[object, ...]]] = {}
+        for name in self._names:
+            with self._sessions.session(Role.CANDIDATE, name, change) as connection:
+                if rows(connection, "SHOW track_counts") != [("on",)]:
+                    return None
+                until = time.monotonic() + _GONE_S
+                while rows(connection, _STILL_THERE, [self._sessions.processes(connection)]) != [
+                    (0,)
+                ]:
+                    if time.monotonic() > until:
+                        return None
+                    time.sleep(_LOOK_S)
+                found[name] = rows(connection, _WRITES, [OWN_SCHEMA])
+        return found
+
+    def anchor_kept(self, change: ChangeRef) -> None:
+        """Make the sequences of copies durable that may have to be live again."""
+        for name in self._names:
+            with self._sessions.session(Role.PREVIOUS, name, change, as_owner=True) as connection:
+                anchor(connection)
+
+    def baseline(self, change: ChangeRef, target: MigrationSet) -> None:
+        """Write the ledger of a release into live databases that have none."""
+        for name in self._names:
+            if self.applied(Role.LIVE, name, change):
+                continue
+            connection = self._sessions.open(Role.LIVE, name, change, as_owner=True)
+            try:
+                connection.autocommit = False
+                with translated(name):
+                    _write_baseline(connection, change, target.databases.get(name, ()))
+            finally:
+                connection.close()
+
+    def _runner(self, name: str, change: ChangeRef, entered: Connection | None = None) -> Runner:
+        first = [entered] if entered is not None else []
+
+        def connect() -> Connection:
+            if first:
+                return first.pop()
+            return self._sessions.connect_for_migrations(name, change)
+
+        return Runner(PostgresDialect(connect, self._end_session), name)
+
+    def _end_session(self, process: int) -> None:
+        try:
+            with self._server.facts() as connection:
+                run(connection, "SELECT pg_terminate_backend(%s)", [process])
+        except DatabaseError as error:
+            # In a thread of its own: a server that is gone has ended the session as well.
+            logger.warning("a migration outlived its time: %s", error.detail or error)
+
+    def _run_command(self, change: ChangeRef, target: MigrationSet, progress: Progress) -> None:
+        from ncen_updater.agent.databases.migrations.command import (
+            migrator_environment,
+            run_command,
+        )
+
+        if target.command is None:
+            return
+        environment = self._server.environment(migrator_environment(os.environ, self._environment))
+        for name in self._names:
+            url = self._server.url(self._sessions.physical(Role.CANDIDATE, name, change))
+            environment[f"NCEN_DB_{name.upper().replace('-', '_')}_URL"] = url
+        with self._sessions.opened(change):
+            run_command(target.command, target.slot, environment, progress, tuple(self._names))
+
+
+def _write_baseline(
+    connection: Connection, change: ChangeRef, migrations: Sequence[SqlMigration]
+) -> None:
+    """Write ledger, Alembic's version and state in one transaction."""
+    tables = PostgresDialect.tables
+    PostgresDialect(lambda: connection).prepare(connection, LOCK_MS)
+    for item in migrations:
+        row = (
+            item.migration.id,
+            Direction.UP.value,
+            item.up_sha256,
+            change.release,
+            change.id,
+            utc_now(),
+        )
+        run(connection, tables.insert, row)
+    version = f"{tables.version_schema}.{tables.version_table}"
+    run(connection, f"DELETE FROM {version}")  # noqa: S608 - a constant
+    for item in migrations[-1:]:
+        run(connection, f"INSERT INTO {version} VALUES (%s)", [item.migration.id])  # noqa: S608
+    run(connection, tables.upsert_state, (change.release, change.generation, change.id))
+    connection.commit()

@@ -1,0 +1,147 @@
+"""Names of candidates and previous databases, and the marker in a database's comment. All pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from ncen_updater.agent.databases.base import ChangeRef, Marker, Role
+
+__all__ = [
+    "MAX_NAME_BYTES",
+    "committed_comment",
+    "copied_comment",
+    "database_name",
+    "in_place",
+    "is_change_id",
+    "is_committed",
+    "is_copy_of",
+    "kept_name",
+    "live_comment",
+    "next_name",
+    "original_comment",
+    "parse_kept",
+    "parse_marker",
+    "parse_name",
+    "prev_name",
+]
+
+MAX_NAME_BYTES = 63  # NAMEDATALEN - 1; the server cuts a longer name with no more than a notice
+
+_CHANGE = "[a-z2-7]{8}"
+_NAME = re.compile(rf"^(?P<physical>.+)__(?P<role>next|prev)_(?P<change>{_CHANGE})$")
+_KEPT = re.compile(rf"^(?P<physical>.+)__kept_(?P<change>{_CHANGE})$")
+_MARKER = re.compile(
+    r"\n?\[ncen-updater release=(?P<release>\S+) generation=(?P<generation>\d+) "
+    r"change=(?P<change>\S+?)(?P<committed> committed)?\]$"
+)
+_COPY = re.compile(r"\n?\[ncen-updater copy change=(?P<change>\S+)\]$")
+
+
+def next_name(physical: str, change_id: str) -> str:
+    """Name of the candidate."""
+    return f"{physical}__next_{change_id}"
+
+
+def prev_name(physical: str, change_id: str) -> str:
+    """Name of the previous database."""
+    return f"{physical}__prev_{change_id}"
+
+
+def kept_name(physical: str, change_id: str) -> str:
+    """Name of what was live and is set aside: nothing drops it but a person's word."""
+    return f"{physical}__kept_{change_id}"
+
+
+def parse_kept(datname: str, names: Mapping[str, str]) -> tuple[str, str] | None:
+    """Return (change id, logical name) of a database that was set aside, None for any other."""
+    match = _KEPT.match(datname)
+    logical = {physical: name for name, physical in names.items()}
+    if match is None or match["physical"] not in logical:
+        return None
+    return match["change"], logical[match["physical"]]
+
+
+def is_change_id(text: str) -> bool:
+    """Whether a text has the form of a change's id."""
+    return re.fullmatch(_CHANGE, text) is not None
+
+
+def in_place(change: ChangeRef) -> bool:
+    """Whether the originals themselves are migrated: the rule of both engines."""
+    return change.in_place
+
+
+def database_name(role: Role, physical: str, change: ChangeRef) -> str:
+    """Name of the database that plays a role in a change."""
+    if role is Role.PREVIOUS:
+        return prev_name(physical, change.id)
+    if role is Role.CANDIDATE and not in_place(change):
+        return next_name(physical, change.id)
+    return physical
+
+
+def parse_name(datname: str, names: Mapping[str, str]) -> tuple[str, Role, str] | None:
+    """Return (change id, role, logical name) of a candidate or previous, None for any other.
+
+    Args:
+        datname: A name in the server.
+        names: Logical to physical names of this site.
+    """
+    match = _NAME.match(datname)
+    if match is None:
+        return None
+    role = Role.CANDIDATE if match["role"] == "next" else Role.PREVIOUS
+    for logical, physical in names.items():
+        if physical == match["physical"]:
+            return match["change"], role, logical
+    return None
+
+
+def parse_marker(comment: str | None) -> Marker | None:
+    """Return the marker in a comment."""
+    match = _MARKER.search(comment or "")
+    if match is None:
+        return None
+    return Marker(match["release"], int(match["generation"]), match["change"])
+
+
+def live_comment(comment: str | None, change: ChangeRef) -> str:
+    """Return the operator's own comment with the change's marker after it."""
+    own = _MARKER.sub("", _COPY.sub("", comment or ""))
+    marker = (
+        f"[ncen-updater release={change.release} generation={change.generation} change={change.id}]"
+    )
+    return f"{own}\n{marker}" if own else marker
+
+
+def committed_comment(comment: str | None) -> str | None:
+    """Return the comment with a marker that says committed; as it was where there is no marker."""
+    match = _MARKER.search(comment or "")
+    if comment is None or match is None or match["committed"]:
+        return comment
+    return comment[:-1] + " committed]"
+
+
+def is_committed(comment: str | None, change_id: str) -> bool:
+    """Whether the comment says that this change was committed."""
+    match = _MARKER.search(comment or "")
+    return match is not None and match["change"] == change_id and bool(match["committed"])
+
+
+def copied_comment(comment: str | None, change_id: str) -> str:
+    """Return a comment that says that the database is a whole copy; the rest as it was."""
+    own = original_comment(comment) or ""
+    mark = f"[ncen-updater copy change={change_id}]"
+    return f"{own}\n{mark}" if own else mark
+
+
+def is_copy_of(comment: str | None, change_id: str) -> bool:
+    """Whether the comment says that the database is a whole copy made by this change."""
+    match = _COPY.search(comment or "")
+    return match is not None and match["change"] == change_id
+
+
+def original_comment(comment: str | None) -> str | None:
+    """Return the comment without the mark of a copy; None where nothing is left."""
+    return _COPY.sub("", comment or "") or None

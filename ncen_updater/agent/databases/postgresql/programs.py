@@ -1,0 +1,120 @@
+"""``pg_dump`` and ``pg_restore`` of the server's own version.
+
+An older ``pg_dump`` refuses the server, and a newer ``pg_restore`` writes settings that an older
+server does not know. Machines may have several versions side by side, and what is first on the path
+is the newest one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import select
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ncen_updater.agent.databases.postgresql.catalogue import server_major
+from ncen_updater.agent.databases.postgresql.connection import Server
+from ncen_updater.agent.databases.postgresql.errors import ProgramsDiffer
+
+__all__ = ["DUMP_AND_RESTORE", "find_program", "program_for", "program_version", "run_to_end"]
+
+DUMP_AND_RESTORE = ("pg_dump", "pg_restore")
+# Where Debian's and the project's own packages have each version.
+PLACES = ("/usr/lib/postgresql/{major}/bin", "/usr/pgsql-{major}/bin")
+VERSION_S = 30
+# So long a program that is asked to end may take; then it is killed.
+GENTLE_S = 0.5
+
+
+def find_program(name: str, major: int, bin_directory: Path | None) -> Path:
+    """Return where a program is: as set, else that of the version, else what the path has.
+
+    Args:
+        name: Of the program.
+        major: Version of the server.
+        bin_directory: The setting.
+    """
+    if bin_directory is not None:
+        return bin_directory / name
+    places = (Path(place.format(major=major)) / name for place in PLACES)
+    return next((place for place in places if place.is_file()), Path(name))
+
+
+def program_version(program: Path) -> int | None:
+    """Return the major version of a program, None where it cannot be run."""
+    try:
+        said = subprocess.run(
+            [str(program), "--version"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=VERSION_S,
+            check=False,
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    match = re.search(rb"\(PostgreSQL\) (\d+)", said)
+    return int(match[1]) if match else None
+
+
+def run_to_end(
+    argv: Sequence[str], environment: Mapping[str, str], timeout_s: float
+) -> tuple[int, bytes]:
+    """Run a program and return its status and what it said to stderr.
+
+    Whatever ends the waiting, a signal or the time, ends the program as well, with every process
+    that it started.
+
+    Raises:
+        OSError: If it cannot be started.
+        subprocess.TimeoutExpired: If it takes longer.
+    """
+    with subprocess.Popen(
+        list(argv),
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        try:
+            _, said = process.communicate(timeout=timeout_s)
+        except BaseException:
+            _end_group(process)
+            raise
+        return process.returncode, said
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """Ask first: pg_dump then ends its workers and what the server does for them."""
+    if process.returncode is not None:
+        return
+    process.terminate()
+    descriptor = os.pidfd_open(process.pid)
+    try:
+        ready = select.poll()
+        ready.register(descriptor, select.POLLIN)
+        ready.poll(GENTLE_S * 1000)
+    finally:
+        os.close(descriptor)
+    # Before the leader is reaped its group's number cannot belong to anybody else.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def program_for(server: Server, name: str) -> str:
+    """Return the path of a program that fits the server.
+
+    Raises:
+        ProgramsDiffer: If there is none of the server's version.
+    """
+    with server.facts() as connection:
+        major = server_major(connection)
+    program = find_program(name, major, server.settings.bin_directory)
+    found = program_version(program)
+    if found != major:
+        raise ProgramsDiffer(program=program, found=found or "-", major=major)
+    return str(program)

@@ -1,0 +1,232 @@
+"""Questions to one database: rows, digests of tables, and what going back would lose."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+
+from ncen_updater.agent.databases.base import TableDigest
+from ncen_updater.agent.databases.errors import QueryFailed
+from ncen_updater.agent.databases.migrations.ledger import KEPT_SCHEMA, OWN_SCHEMA
+from ncen_updater.agent.databases.postgresql.connection import Connection, rows, run
+from ncen_updater.agent.databases.postgresql.errors import RowsUnreadable
+from ncen_updater.agent.databases.postgresql.quoting import identifier
+
+__all__ = [
+    "Table",
+    "count_lost",
+    "digest",
+    "key_rows",
+    "lost_by_table",
+    "read_only",
+    "select",
+    "user_tables",
+    "younger_by_table",
+]
+
+_TABLES = """
+SELECT n.nspname, c.relname,
+       coalesce((SELECT array_agg(a.attname::text ORDER BY a.attname)
+                 FROM pg_index i JOIN pg_attribute a
+                   ON a.attrelid = c.oid AND a.attnum = ANY(i.indkey)
+                 WHERE i.indrelid = c.oid AND i.indisprimary), '{}')
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r' AND n.nspname NOT IN ('information_schema', %s, %s)
+  AND n.nspname NOT LIKE 'pg\\_%%'
+ORDER BY 1, 2
+"""
+
+# A row's text depends on these; a digest must not.
+_TEXT_FORM = (
+    "SET LOCAL timezone = 'UTC'",
+    "SET LOCAL datestyle = 'ISO, YMD'",
+    "SET LOCAL intervalstyle = 'postgres'",
+    "SET LOCAL bytea_output = 'hex'",
+    "SET LOCAL extra_float_digits = 1",
+    "SET LOCAL xmloption = 'content'",
+    "SET LOCAL search_path = pg_catalog",
+    # Rather an error than rows that are silently not seen.
+    "SET LOCAL row_security = off",
+)
+FETCH = 5_000
+# Half the numbers of rows' transactions, from which on older and younger are mixed up.
+MOST_TRANSACTIONS = 2**31 - 1
+
+
+class Table(tuple[str, str, tuple[str, ...]]):
+    """Schema, name and key columns of a table."""
+
+    __slots__ = ()
+
+    @property
+    def label(self) -> str:
+        """The name as people write it: without the schema where it is ``public``."""
+        return self[1] if self[0] == "public" else f"{self[0]}.{self[1]}"
+
+    @property
+    def quoted(self) -> str:
+        """The name for SQL."""
+        return f"{identifier(self[0])}.{identifier(self[1])}"
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """Columns of the primary key, sorted; empty where there is none."""
+        return self[2]
+
+
+def read_only(connection: Connection) -> None:
+    """Begin a read-only transaction in which rows have one text form only."""
+    run(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    for statement in _TEXT_FORM:
+        run(connection, statement)
+
+
+def user_tables(connection: Connection) -> list[Table]:
+    """Return every ordinary table and partition, without the agent's own and parked ones."""
+    found = rows(connection, _TABLES, [OWN_SCHEMA, KEPT_SCHEMA])
+    return [Table((schema, name, tuple(key))) for schema, name, key in found]
+
+
+def digest(connection: Connection, table: Table) -> TableDigest:
+    """Count and digest one table inside the server; the sum does not depend on any order."""
+    sql = (
+        'SELECT count(*), coalesce(sum(hashtextextended(t::text COLLATE "C", 0)::numeric), 0)'  # noqa: S608
+        f" FROM ONLY {table.quoted} AS t"
+    )
+    count, total = rows(connection, sql)[0]
+    return TableDigest(int(count), f"{int(total):x}")
+
+
+def select(connection: Connection, database: str, sql: str) -> list[tuple[object, ...]]:
+    """Run one SELECT of a release in a read-only transaction.
+
+    Raises:
+        QueryFailed: With the server's message.
+    """
+    run(connection, "BEGIN READ ONLY")
+    try:
+        # Prepared: the server then takes one statement only, so that none can end the transaction.
+        connection.prepare_threshold = 0
+        cursor = connection.execute(sql.encode(), prepare=True)
+        return [tuple(row) for row in cursor.fetchall()]
+    except psycopg.Error as error:
+        raise QueryFailed(database=database, sql=sql, detail=str(error).strip()) from error
+
+
+def key_rows(connection: Connection, table: Table) -> Iterator[bytes]:
+    """Yield the keys of all rows in the order of their bytes, few at a time."""
+    columns = ", ".join(f"t.{identifier(column)}" for column in table.key)
+    sql = (
+        f"SELECT convert_to(ROW({columns})::text, 'UTF8') AS k"  # noqa: S608 - quoted
+        f" FROM ONLY {table.quoted} AS t ORDER BY k"
+    )
+    with connection.cursor(name=f"keys_{abs(hash(table)):x}") as cursor:
+        cursor.itersize = FETCH
+        cursor.execute(sql.encode())
+        for row in cursor:
+            yield bytes(row[0])
+
+
+def count_lost(live: Iterator[bytes], kept: Iterator[bytes]) -> int:
+    """Count what the first has and the second has not; both ascending."""
+    lost = 0
+    other: Any = next(kept, None)
+    for key in live:
+        while other is not None and other < key:
+            other = next(kept, None)
+        lost += other != key
+    return lost
+
+
+def younger_by_table(
+    live: Connection, moment: int | None, until: float | None = None
+) -> dict[str, int] | None:
+    """Return by table how many rows were written after a transaction, or None if it cannot be told.
+
+    A row's xmin is the low half of the number of the transaction that wrote it as it is. It cannot
+    be told after a move to another server, or after two thousand million transactions. A table that
+    was rewritten as a whole, other than by VACUUM FULL or CLUSTER, counts whole.
+
+    Args:
+        live: A session in the live database, in the transaction of :func:`read_only`.
+        moment: Number of the transaction.
+        until: Count until then only, by the monotonic clock; where that was not enough, it cannot
+            be told.
+
+    Raises:
+        psycopg.errors.QueryCanceled: If the time was over in the middle of a table.
+        RowsUnreadable: If the agent's role may not read a table.
+    """
+    if moment is None:
+        return None
+    now = int(rows(live, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")[0][0])
+    if not 0 < now - moment < MOST_TRANSACTIONS:
+        return None
+    began = f"age('{moment % 2**32}'::xid)"
+    found: dict[str, int] = {}
+    for table in user_tables(live):
+        # 0 and less: rows frozen so long ago that their number has come round again.
+        younger = f"age(xmin) > 0 AND age(xmin) < {began}"
+        sql = f"SELECT count(*) FROM ONLY {table.quoted} WHERE {younger}"  # noqa: S608 - quoted
+        if until is not None:
+            left = until - time.monotonic()
+            if left <= 0:
+                return None
+            run(live, f"SET LOCAL statement_timeout = {max(1, int(left * 1000))}")
+        with _counting(live, table):
+            number = int(rows(live, sql)[0][0])
+        if number:
+            found[table.label] = number
+    return found
+
+
+def lost_by_table(live: Connection, kept: Connection) -> dict[str, int]:
+    """Return by table how many rows of ``live`` are not in ``kept``; tables without loss left out.
+
+    Args:
+        live: A session in the live database, in the transaction of :func:`read_only`.
+        kept: The same in the kept database.
+
+    Raises:
+        RowsUnreadable: If the agent's role may not read a table.
+    """
+    old = {table.label: table for table in user_tables(kept)}
+    lost: dict[str, int] = {}
+    for table in user_tables(live):
+        other = old.get(table.label)
+        with _counting(live, table):
+            if other is None:
+                number = _count(live, table)
+            elif table.key and other.key == table.key:
+                number = count_lost(key_rows(live, table), key_rows(kept, other))
+            else:
+                number = max(0, _count(live, table) - _count(kept, other))
+        if number:
+            lost[table.label] = number
+    return lost
+
+
+@contextlib.contextmanager
+def _counting(connection: Connection, table: Table) -> Iterator[None]:
+    """Say of which table the rows cannot be read, by right or by row security.
+
+    Raises:
+        RowsUnreadable: With the server's message.
+    """
+    try:
+        yield
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise RowsUnreadable(
+            table=table.label,
+            database=connection.info.dbname,
+            role=connection.info.user,
+            detail=str(error).strip(),
+        ) from error
+
+
+def _count(connection: Connection, table: Table) -> int:
+    return int(rows(connection, f"SELECT count(*) FROM ONLY {table.quoted}")[0][0])  # noqa: S608

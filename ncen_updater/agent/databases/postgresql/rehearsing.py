@@ -1,0 +1,298 @@
+"""Copies for a rehearsal: a backup of each live database, restored, while officers work.
+
+A template copy would need the live database without sessions. A dump does not, and that it can be
+restored is worth knowing by itself. It goes from one program to the other without touching a disk.
+
+What a database administrator put in may be more than the agent's role can dump or restore, while a
+template copy has it. Then all the rest is dumped, and restored as the application's role, without
+such objects, and they are told: nothing was proved of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Mapping
+from typing import IO
+
+from ncen_updater.agent.databases.base import ChangeRef, CopyPlan
+from ncen_updater.agent.databases.migrations.runner import heartbeat
+from ncen_updater.agent.databases.postgresql.carrying import (
+    Left,
+    Limits,
+    judge,
+    kept_lines,
+    limits,
+    read_left,
+    survey_contents,
+)
+from ncen_updater.agent.databases.postgresql.catalogue import read_databases
+from ncen_updater.agent.databases.postgresql.connection import Server, run
+from ncen_updater.agent.databases.postgresql.copying import Copying, drop_database
+from ncen_updater.agent.databases.postgresql.dump import create_empty
+from ncen_updater.agent.databases.postgresql.errors import DumpFailed, SetIncomplete
+from ncen_updater.agent.databases.postgresql.naming import next_name
+from ncen_updater.agent.databases.postgresql.planning import Copy, copies
+from ncen_updater.agent.databases.postgresql.programs import DUMP_AND_RESTORE, program_for
+from ncen_updater.agent.databases.postgresql.quoting import identifier
+from ncen_updater.agent.databases.postgresql.sessions import Sessions
+from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.progress import Progress
+
+__all__ = ["Rehearsing"]
+
+logger = logging.getLogger(__name__)
+
+TAIL_BYTES = 4000
+BLOCK = 1 << 20
+
+
+class Rehearsing:
+    """Makes the copies of a rehearsal.
+
+    Args:
+        server: The server.
+        copying: Makes template copies.
+        sessions: Opens candidates for programs.
+    """
+
+    def __init__(self, server: Server, copying: Copying, sessions: Sessions) -> None:
+        self._server, self._copying, self._sessions = server, copying, sessions
+
+    def copy_online(
+        self, change: ChangeRef, plan: CopyPlan, progress: Progress
+    ) -> dict[str, tuple[str, ...]]:
+        """Restore a fresh dump of every live database under the candidate's name.
+
+        Returns:
+            By logical name what was not carried, or not as it was: the objects in the server's own
+            words. Databases that were carried whole are left out.
+
+        Raises:
+            DumpFailed: With the end of a program's message.
+            ProgramsDiffer: If there are no programs of the server's version.
+            SetIncomplete: If a live database is not there.
+            TablespaceClosed: If a database cannot be made where the live one is.
+        """
+        lacking: dict[str, tuple[str, ...]] = {}
+        programs = {name: program_for(self._server, name) for name in DUMP_AND_RESTORE}
+        for copy in copies(plan):
+            with self._server.facts(statement_s=self._server.limits.long_s) as connection:
+                found = read_databases(connection)
+                if copy.source not in found or not found[copy.source].valid:
+                    raise SetIncomplete(database=copy.source)
+                drop_database(connection, copy.target, self._server.limits.terminate_s)
+                run(connection, "SET lock_timeout = 0")
+                create_empty(connection, copy.source, copy.target, oid=copy.oid)
+
+            def tell(seconds: float, name: str = copy.name) -> None:
+                values = {"database": name, "seconds": int(seconds)}
+                progress.tell(Text(N_("copying {database}, for {seconds} seconds"), values))
+
+            with heartbeat(tell):
+                lacking[copy.name] = self._carry(copy, programs)
+            self._close(change, copy)
+        return {name: words for name, words in lacking.items() if words}
+
+    def _carry(self, copy: Copy, programs: Mapping[str, str]) -> tuple[str, ...]:
+        """Dump and restore one database; return what was not carried."""
+        with self._server.session(copy.source) as connection:
+            obstacles = judge(survey_contents(connection))
+            how = limits(obstacles, self._server.settings.owner)
+            left = read_left(connection, how)
+        if not obstacles:
+            self._through(copy, programs)
+            return ()
+        logger.warning("a dump of %s leaves out %d objects", copy.source, len(obstacles))
+        self._through(copy, programs, how, left)
+        words = (obstacle.item.words for obstacle in obstacles)
+        return tuple(dict.fromkeys((*words, *left.words)))
+
+    @staticmethod
+    def plan_again(change: ChangeRef, plan: CopyPlan) -> CopyPlan:
+        """Return a plan that copies the candidates of a rehearsal in place of the live databases.
+
+        Args:
+            change: The rehearsal.
+            plan: A plan from the live databases, made for another change.
+        """
+        data: dict[str, Mapping[str, object]] = {}
+        for name, item in plan.data.items():
+            source = next_name(str(item["source"]), change.id)
+            data[name] = {**item, "source": source}
+        return CopyPlan(data)
+
+    def _close(self, change: ChangeRef, copy: Copy) -> None:
+        """Give the copy what hangs on the live one, and shut it."""
+        with self._server.facts() as connection:
+            self._copying.finish(connection, change, copy)
+            name = identifier(copy.target)
+            run(connection, f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+
+    def _through(
+        self,
+        copy: Copy,
+        programs: Mapping[str, str],
+        how: Limits | None = None,
+        left: Left | None = None,
+    ) -> None:
+        """Run ``pg_dump`` into ``pg_restore``; both have to end well."""
+        dumper, restorer = (programs[name] for name in DUMP_AND_RESTORE)
+        how = how or Limits()
+        with (
+            self._start(
+                dumper, copy.source, "--format=custom", "--compress=0", *how.dump,
+                stdout=subprocess.PIPE,
+            ) as dump,
+            contextlib.ExitStack() as stack,
+        ):  # fmt: skip
+            said = {"pg_dump": _Tail(dump.stderr)}
+            try:
+                options, begun = list(how.restore), b""
+                if left is not None:
+                    listed, begun = _contents(restorer, dump)
+                    kept = stack.enter_context(tempfile.NamedTemporaryFile("w", encoding="utf-8"))
+                    kept.write(kept_lines(listed, how, left))
+                    kept.flush()
+                    options.append(f"--use-list={kept.name}")
+                restore = stack.enter_context(
+                    self._start(
+                        restorer, copy.target, "--format=custom", "--exit-on-error", *options,
+                        stdin=subprocess.PIPE if begun else dump.stdout,
+                    )
+                )  # fmt: skip
+            except BaseException:
+                dump.kill()
+                raise
+            said["pg_restore"] = _Tail(restore.stderr)
+            pump = _Pump(begun, dump.stdout, restore.stdin) if begun else None
+            if pump is None and dump.stdout is not None:
+                dump.stdout.close()  # else a dead pg_restore would not end pg_dump
+            try:
+                restored = restore.wait(self._server.limits.long_s)
+                if pump is not None:
+                    pump.end()
+                dumped = dump.wait(60)
+            except BaseException as error:
+                dump.kill()
+                restore.kill()
+                if isinstance(error, subprocess.TimeoutExpired):
+                    raise DumpFailed(
+                        program="pg_dump", database=copy.source, detail=str(error)
+                    ) from error
+                raise
+        # A restore that ended early ends the dump by a broken pipe: then it is not the cause.
+        codes = {"pg_dump": dumped if dumped != -signal.SIGPIPE else 0, "pg_restore": restored}
+        failed = [program for program, code in codes.items() if code]
+        if failed:
+            detail = "; ".join(said[program].text() for program in failed)
+            raise DumpFailed(program=failed[0], database=copy.source, detail=detail)
+
+    def _start(
+        self,
+        program: str,
+        database: str,
+        *arguments: str,
+        stdin: IO[bytes] | int | None = subprocess.DEVNULL,
+        stdout: int = subprocess.DEVNULL,
+    ) -> subprocess.Popen[bytes]:
+        settings = self._server.settings
+        argv = [
+            program,
+            *arguments,
+            f"--host={settings.host}",
+            f"--port={settings.port}",
+            f"--username={settings.user}",
+            "--no-password",
+            f"--dbname={database}",
+        ]
+        try:
+            return subprocess.Popen(
+                argv,
+                env=self._server.environment(),
+                stdin=stdin,
+                stdout=stdout,
+                stderr=subprocess.PIPE,
+            )
+        except OSError as error:
+            raise DumpFailed(program=program, database=database, detail=str(error)) from error
+
+
+def _contents(restorer: str, dump: subprocess.Popen[bytes]) -> tuple[str, bytes]:
+    """Return the list of contents of a dump that is under way, and what was read of it for that.
+
+    The list stands at the beginning, and ``pg_restore --list`` ends once it has it.
+    """
+    begun = bytearray()
+    with subprocess.Popen(
+        [restorer, "--list", "--format=custom"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        bufsize=0,
+    ) as lister:
+        said: list[bytes] = []
+        assert lister.stdout is not None  # noqa: S101 - asked for above
+        reader = threading.Thread(target=lambda out=lister.stdout: said.append(out.read()))
+        reader.start()
+        source, sink = dump.stdout, lister.stdin
+        while source is not None and sink is not None:
+            block = os.read(source.fileno(), BLOCK)
+            begun += block
+            try:
+                if not block:
+                    break
+                sink.write(block)
+            except BrokenPipeError:
+                break  # it has what it needs
+        with contextlib.suppress(BrokenPipeError):
+            if sink is not None:
+                sink.close()
+        lister.wait()
+        reader.join()
+    return b"".join(said).decode("utf-8", "replace"), bytes(begun)
+
+
+class _Pump:
+    """Gives a program what was read already, and then the rest, as it comes."""
+
+    def __init__(self, begun: bytes, source: IO[bytes] | None, sink: IO[bytes] | None) -> None:
+        self._begun, self._source, self._sink = begun, source, sink
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        if self._source is None or self._sink is None:
+            return
+        # A program that ended early says itself why; closing both ends the other one too.
+        with contextlib.suppress(BrokenPipeError), self._source, self._sink:
+            self._sink.write(self._begun)
+            while block := os.read(self._source.fileno(), BLOCK):
+                self._sink.write(block)
+
+    def end(self) -> None:
+        """Wait until all is given, once the program that takes it has ended."""
+        self._thread.join()
+
+
+class _Tail:
+    """The end of what a program says, read as it comes so that it never waits for us."""
+
+    def __init__(self, stream: IO[bytes] | None) -> None:
+        self._kept = b""
+        self._stream = stream
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        while self._stream is not None and (block := self._stream.read(4096)):
+            self._kept = (self._kept + block)[-TAIL_BYTES:]
+
+    def text(self) -> str:
+        self._thread.join(10)
+        return self._kept.decode("utf-8", "replace").strip()

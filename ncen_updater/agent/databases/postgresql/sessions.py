@@ -1,0 +1,180 @@
+"""Sessions in the databases of a change: by role, and as the application's role where asked."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+
+from ncen_updater.agent.databases.base import ChangeRef, Role
+from ncen_updater.agent.databases.postgresql.at_work import AtWork
+from ncen_updater.agent.databases.postgresql.connection import (
+    Connection,
+    Server,
+    rows,
+    run,
+    translated,
+)
+from ncen_updater.agent.databases.postgresql.naming import database_name, in_place
+from ncen_updater.agent.databases.postgresql.visiting import Visitor
+
+__all__ = ["Sessions"]
+
+# SET ROLE does not bring the role's own settings, but its SQL was written under this one.
+_SEARCH_PATH = """
+SELECT split_part(c, '=', 2) FROM pg_db_role_setting s, unnest(s.setconfig) c
+WHERE c LIKE 'search\\_path=%%'
+  AND s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+  AND s.setrole IN (0, (SELECT oid FROM pg_roles WHERE rolname = %s))
+ORDER BY (s.setrole <> 0 AND s.setdatabase <> 0) DESC, s.setrole <> 0 DESC LIMIT 1
+"""
+
+
+class Sessions:
+    """Opens sessions in live, candidate and previous databases.
+
+    Args:
+        server: The server.
+        names: Logical to physical names.
+    """
+
+    def __init__(self, server: Server, names: Mapping[str, str]) -> None:
+        self._server = server
+        self._visitor = Visitor(server)
+        self._names = names
+        self.at_work = AtWork(server)
+        self._held: dict[tuple[str, bool], Connection] | None = None
+        self._locks: defaultdict[tuple[str, bool], threading.Lock] = defaultdict(threading.Lock)
+
+    def physical(self, role: Role, name: str, change: ChangeRef) -> str:
+        """Return the name in the server."""
+        return database_name(role, self._names[name], change)
+
+    def open(
+        self,
+        role: Role,
+        name: str,
+        change: ChangeRef,
+        *,
+        as_owner: bool,
+        statement_s: float | None = None,
+    ) -> Connection:
+        """Open a session in autocommit mode; the caller closes it.
+
+        A live database is entered only while it is open to all.
+        """
+        database = self.physical(role, name, change)
+        taken = self._server.settings.owner if as_owner else None
+        if role is Role.LIVE:
+            connection = self._server.open(database, statement_s=statement_s, role=taken)
+        else:
+            connection = self._visitor.open(
+                database,
+                guard=role is Role.CANDIDATE and in_place(change),
+                purpose=change.id,
+                statement_s=statement_s,
+                role=taken,
+            )
+        try:
+            self.at_work.add(connection)
+            if as_owner:
+                self._take_search_path(connection, database)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    @contextlib.contextmanager
+    def session(
+        self,
+        role: Role,
+        name: str,
+        change: ChangeRef,
+        *,
+        as_owner: bool = False,
+        statement_s: float | None = None,
+    ) -> Iterator[Connection]:
+        """Open a session for a block; the driver's errors become ours.
+
+        In a block of :meth:`held` a candidate has one session for all questions and each side; what
+        a question leaves open in it is rolled back.
+        """
+        if role is Role.CANDIDATE and self._held is not None:
+            with self._held_session(name, change, as_owner, statement_s) as connection:
+                yield connection
+            return
+        connection = self.open(role, name, change, as_owner=as_owner, statement_s=statement_s)
+        try:
+            with translated(self.physical(role, name, change)):
+                yield connection
+        finally:
+            connection.close()
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the sessions in candidates open from one question to the next, for a block.
+
+        To enter a closed database takes longer than most questions do.
+        """
+        if self._held is not None:
+            yield
+            return
+        self._held = {}
+        try:
+            with self.at_work.begun():
+                yield
+        finally:
+            held, self._held = self._held, None
+            for connection in held.values():
+                connection.close()
+
+    def processes(self, connection: Connection) -> list[int]:
+        """Return the numbers of a session and of those that are kept open, in the server."""
+        held = list((self._held or {}).values())
+        return [item.info.backend_pid for item in (connection, *held) if not item.closed]
+
+    @contextlib.contextmanager
+    def _held_session(
+        self, name: str, change: ChangeRef, as_owner: bool, statement_s: float | None
+    ) -> Iterator[Connection]:
+        held = self._held
+        assert held is not None  # noqa: S101 - looked at by the caller
+        database = self.physical(Role.CANDIDATE, name, change)
+        key = (database, as_owner)
+        with self._locks[key]:
+            connection = held.get(key)
+            if connection is None or connection.closed:
+                connection = self.open(Role.CANDIDATE, name, change, as_owner=as_owner)
+                held[key] = connection
+            with translated(database):
+                limit = self._server.limits.statement_s if statement_s is None else statement_s
+                run(connection, f"SET statement_timeout = {int(limit * 1000)}")
+                try:
+                    yield connection
+                finally:
+                    connection.prepare_threshold = None
+                    if not connection.closed:
+                        # With it go the prepared statements: a migration may change their form.
+                        connection.rollback()
+
+    def connect_for_migrations(self, name: str, change: ChangeRef) -> Connection:
+        """Open a session in the candidate as the application's role, with transactions."""
+        connection = self.open(Role.CANDIDATE, name, change, as_owner=True)
+        connection.autocommit = False
+        return connection
+
+    @contextlib.contextmanager
+    def opened(self, change: ChangeRef) -> Iterator[None]:
+        """Keep every candidate open for a program of its own, which connects as it likes."""
+        with contextlib.ExitStack() as stack:
+            for name in self._names:
+                database = self.physical(Role.CANDIDATE, name, change)
+                stack.enter_context(self._visitor.opened(database, guard=in_place(change)))
+            yield
+
+    def _take_search_path(self, connection: Connection, database: str) -> None:
+        # Without it a migration might find other tables than it was written for: no suppressing.
+        with translated(database):
+            for (path,) in rows(connection, _SEARCH_PATH, [self._server.settings.owner]):
+                run(connection, "SELECT set_config('search_path', %s, false)", [path])

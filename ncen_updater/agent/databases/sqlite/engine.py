@@ -1,0 +1,578 @@
+"""The SQLite adapter: see ``layout`` for what is on the disk, ``databases.base`` for the contract.
+
+Every act first makes what it needs beside the live set, flushes it, and then moves one link.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import sqlite3
+from pathlib import Path
+
+from ncen_updater.agent.databases.base import (
+    ChangeRef,
+    CopyPlan,
+    Marker,
+    MigrationSet,
+    Role,
+    Strategy,
+)
+from ncen_updater.agent.databases.errors import (
+    CutOverFailed,
+    DatabaseError,
+    FencedByOther,
+    FenceFailed,
+    MigrationFailed,
+    OfficersWereIn,
+    WayBackNeeded,
+)
+from ncen_updater.agent.databases.sqlite import inspect
+from ncen_updater.agent.databases.sqlite.copying import copy_database, settle
+from ncen_updater.agent.databases.sqlite.errors import FilesWritten, NoteUnreadable, SetMissing
+from ncen_updater.agent.databases.sqlite.layout import FENCED, WRITTEN
+from ncen_updater.agent.databases.sqlite.migrating import mark_files, migrate_files
+from ncen_updater.agent.databases.sqlite.noting import (
+    Note,
+    differing,
+    journaled,
+    look,
+    look_when_quiet,
+)
+from ncen_updater.agent.databases.sqlite.processes import holders, locked
+from ncen_updater.agent.databases.sqlite.reading import SqliteFacts
+from ncen_updater.agent.databases.sqlite.rehearsing import copy_set
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.progress import Progress
+
+__all__ = ["SqliteEngine"]
+
+ADOPTED = "base"
+
+
+class SqliteEngine(SqliteFacts):
+    """All databases of a site as SQLite files in one directory; see :class:`SqliteFacts`."""
+
+    # ---- acts ----------------------------------------------------------------------------------
+
+    def adopt(self) -> None:
+        """Make a set of a site's plain ``live`` directory, once.
+
+        Who has the files open without being seen goes on with the same ones: they are renamed.
+
+        Raises:
+            FenceFailed: A process has the files open.
+        """
+        layout = self._layout
+        base = layout.sets / ADOPTED
+        if layout.live.is_dir() and not layout.live.is_symlink():
+            self._check_unused(layout.live)
+            durable.make_directory(layout.sets)
+            durable.rename(layout.live, base)
+        if not layout.live.is_symlink() and not layout.fence_links() and base.is_dir():
+            durable.symlink(Path("sets", ADOPTED), layout.live)
+
+    def fence(self, change: ChangeRef) -> None:
+        """Take ``live`` away, and note what its files are before they are copied.
+
+        Processes that are seen to have one open are refused. Those that are not, and those that
+        come by another path, are told by what they write: see :meth:`_require_unwritten`.
+
+        Raises:
+            FencedByOther: Another change keeps everybody out; its agent may be at work.
+            FenceFailed: A process has the files open.
+            FilesWritten: Somebody writes to them all the time.
+        """
+        layout = self._layout
+        live = layout.live_set()
+        ours = layout.fence_link(change.id)
+        if layout.open():
+            durable.rename(layout.live, ours)
+        elif not ours.is_symlink():
+            raise self._fenced_by_other(change)
+        self._check_unused(live)
+        if self._notes.read(change.id) is None:
+            self._notes.write(change.id, Note(look_when_quiet(layout, live)))
+
+    def _fenced_by_other(self, change: ChangeRef) -> FencedByOther:
+        others = (link.name.removeprefix(FENCED) for link in self._layout.fence_links())
+        return FencedByOther(change=change.id, other=", ".join(others))
+
+    def _check_unused(self, live: Path) -> None:
+        names = self._layout.names
+        found = holders([path for name in names for path in self._layout.files(live, name)])
+        if found:
+            who = ", ".join(f"{item.name} ({item.pid}): {item.file}" for item in found)
+            count = len({item.pid for item in found})
+            raise FenceFailed(database=live.name, count=count, detail=who)
+        for name in names:
+            path = self._layout.file(live, name)
+            if path.is_file() and locked(path):
+                raise FenceFailed(database=name, count=1, detail=f"{path.name} is locked")
+
+    def unfence(self, change: ChangeRef) -> None:
+        """Put ``live`` back, as it was.
+
+        Raises:
+            FencedByOther: Another change keeps everybody out.
+        """
+        self._open(change)
+        if not self._swapped(change, self._layout.live_set()):
+            self._notes.remove(change.id)
+
+    def _open(self, change: ChangeRef) -> None:
+        layout = self._layout
+        live = layout.live_set()
+        ours = layout.fence_link(change.id)
+        if not layout.open():
+            if not ours.is_symlink():
+                raise self._fenced_by_other(change)
+            layout.settle_role(live)
+            durable.symlink(Path("sets", live.name), layout.live)
+        durable.remove(ours)
+
+    def plan_copy(self, change: ChangeRef) -> CopyPlan:
+        """Sizes and places. Writes nothing."""
+        layout = self._layout
+        source = self._source(change)
+        target = self._copy_set(change)
+        data: dict[str, dict[str, object]] = {}
+        for name in self.names:
+            size = sum(path.stat().st_size for path in layout.files(source, name))
+            data[name] = {"from": source.name, "to": target.name, "size": size}
+        return CopyPlan(data)
+
+    def _copy_set(self, change: ChangeRef) -> Path:
+        keeping = change.in_place
+        return self._layout.keep_set(change.id) if keeping else self._layout.next_set(change.id)
+
+    def copy(self, change: ChangeRef, plan: CopyPlan, progress: Progress) -> None:
+        """Copy all files into a new set; it gets its name when all are whole.
+
+        A set that is not fenced (a rehearsal) is copied through SQLite's backup.
+        """
+        layout = self._layout
+        target = self._copy_set(change)
+        if target.exists():
+            return
+        source = self._source(change)
+        online = layout.open() and source == layout.live_set()
+        partial = layout.partial(target)
+        layout.remove_set(partial)
+        durable.make_directory(layout.sets)
+        partial.mkdir()
+        if os.geteuid() == 0:
+            os.chown(partial, source.stat().st_uid, source.stat().st_gid)
+        total = sum(int(str(item.get("size", 0))) for item in plan.data.values())
+        done = 0
+
+        for name in self.names:
+
+            def told(count: int, name: str = name) -> None:
+                nonlocal done
+                done += count
+                progress.tell(Text(N_("copying {database}"), {"database": name}), done, total)
+
+            copy_database(layout, name, source, partial, told, online=online)
+        self._note_copied(change, source, partial)
+        self._give_modes(source, partial)
+        marker = layout.marker(source)
+        if marker:
+            layout.write_marker(partial, marker)
+        if change.in_place:
+            layout.write_role(partial, Role.PREVIOUS, change.id)
+        durable.fsync_directory(partial)
+        durable.rename(partial, target)
+
+    def _note_copied(self, change: ChangeRef, source: Path, copy: Path) -> None:
+        """Note the copies of files with a journal: the same will be made of their originals."""
+        note = self._notes.read(change.id)
+        if note is not None and note.before.place == source.name:
+            digests = {
+                name: _sha256(self._layout.file(copy, name))
+                for name in journaled(self._layout, look(self._layout, source))
+            }
+            self._notes.write(change.id, dataclasses.replace(note, copied=digests))
+
+    def copy_online(
+        self, change: ChangeRef, plan: CopyPlan, progress: Progress
+    ) -> dict[str, tuple[str, ...]]:
+        """Copy an open set through SQLite's backup, which carries all there is."""
+        self.discard(change, plan)
+        self.copy(change, plan, progress)
+        return {}
+
+    def copy_again(self, change: ChangeRef, again: ChangeRef, progress: Progress) -> CopyPlan:
+        """Copy the files of a rehearsal's candidates, as those of a fenced set are copied."""
+        return copy_set(
+            self._layout,
+            self._layout.next_set(change.id),
+            self._layout.next_set(again.id),
+            progress,
+        )
+
+    def _give_modes(self, source: Path, partial: Path) -> None:
+        """A copy of a frozen set gets the modes that its files had before."""
+        frozen = dict(self._layout.roles()).get(source)
+        modes = frozen.modes if frozen else {".": source.stat().st_mode & 0o777}
+        for name, mode in modes.items():
+            path = partial / name
+            if path.exists():
+                path.chmod(mode)
+
+    def copied(self, change: ChangeRef, plan: CopyPlan) -> bool:
+        """Whether the new set has its name, which it gets last."""
+        del plan
+        target = self._copy_set(change)
+        # Once it has become live again, the copy of an in-place change leads back to nothing.
+        used = change.in_place and target == self._layout.live_or_none()
+        return self._layout.present(target) == self.names and not used
+
+    def discard(self, change: ChangeRef, plan: CopyPlan) -> None:
+        """Remove candidates and partial copies of a change; never the live set.
+
+        The copy of an in-place change goes too, while the original is still what was copied.
+
+        A set that was cut over and has newer rows than it had then is kept: the application does
+        not stand alone with it while its door is closed, and nobody can say who wrote them.
+
+        Raises:
+            WayBackNeeded: In-place, after the original was touched and before the way back.
+        """
+        del plan
+        # Where nobody can say which set is live, it might be the one that is to be removed.
+        live = self._layout.live_set()
+        if change.strategy is Strategy.IN_PLACE:
+            # Not only in place: agents of before made such a copy to go back to kept ones, too.
+            self._discard_copy(change, live)
+        for path, role in self._layout.roles():
+            if role.role is Role.CANDIDATE and role.change == change.id and path != live:
+                self._remove_or_keep(change, path)
+
+    def _remove_or_keep(self, change: ChangeRef, path: Path) -> None:
+        try:
+            counts = self._rows_since(change, path)
+        except DatabaseError:
+            self._layout.keep_for_good(path, change.id)  # nobody can say what is in it
+            return
+        if counts:
+            self._layout.keep_for_good(path, change.id, counts)
+        else:
+            self._layout.remove_set(path)
+
+    def _rows_since(self, change: ChangeRef, path: Path) -> dict[str, int]:
+        """Rows that came into a set after it was cut over, by database and table."""
+        note = self._notes.read(change.id)
+        if note is None or note.after is None or note.after.place != path.name:
+            return {}
+        if not differing(note.after, look(self._layout, path), frozen=True):
+            return {}
+        found = {}
+        for name in self._layout.present(path):
+            with self._reading(self._layout.file(path, name), name) as database:
+                newest, counts = note.newest.get(name, {}), note.counts.get(name)
+                rows = inspect.newer_rows(database, newest, counts)
+            found.update({f"{name}.{table}": count for table, count in rows.items()})
+        return found
+
+    def _discard_copy(self, change: ChangeRef, live: Path) -> None:
+        layout = self._layout
+        kept = layout.keep_set(change.id)
+        self._check_touched(change.id, live)
+        if live != kept and kept.exists() and layout.marker(kept) == layout.marker(live):
+            layout.remove_set(kept)
+
+    def _check_touched(self, change_id: str, live: Path) -> None:
+        marker = self._layout.marker(live)
+        over = marker is not None and marker.change == change_id
+        if self._layout.touched(live) == change_id and not over:
+            raise WayBackNeeded(database=live.name)
+
+    def migrate(
+        self,
+        change: ChangeRef,
+        target: MigrationSet,
+        origin: MigrationSet | None,
+        progress: Progress,
+    ) -> bool:
+        """Bring every candidate to the target's schema; the live set in the in-place strategy."""
+        paths = self._to_be_written(change)
+        environment = self._migrator_environment
+        wrote = migrate_files(paths, change, target, origin, environment, progress)
+        if change.in_place:
+            # From here on nobody writes to the originals until they are cut over.
+            self._note_after(change, self._layout.live_set())
+        return wrote
+
+    def mark(self, change: ChangeRef) -> None:
+        """See :meth:`DatabaseEngine.mark`."""
+        mark_files(self._to_be_written(change), change)
+
+    def _to_be_written(self, change: ChangeRef) -> dict[str, Path]:
+        """Return the files of the candidates; in place only where there is a copy to go back to."""
+        if change.in_place:
+            if not self.copied(change, CopyPlan({})):
+                raise MigrationFailed(
+                    database=", ".join(self.names),
+                    migration=change.release,
+                    detail="there is no copy to go back to",
+                )
+            # From here on the originals are written by us too, and going back brings the copy.
+            self._require_unwritten(change, self._layout.live_set())
+            self._layout.touch(self._layout.live_set(), change.id)
+        return {name: self._path(Role.CANDIDATE, name, change) for name in self.names}
+
+    def baseline(self, change: ChangeRef, target: MigrationSet) -> None:
+        """Write the ledger of a release into live databases that have none.
+
+        A plain ``live`` directory is made a set first, see :meth:`adopt`.
+        """
+        from ncen_updater.agent.databases.migrations.runner import Runner
+        from ncen_updater.agent.databases.migrations.sqlite_dialect import SqliteDialect
+
+        self.adopt()
+        for name in self.names:
+            path = self._path(Role.LIVE, name, change)
+            Runner(SqliteDialect(path), name).baseline(change, target.databases.get(name, ()))
+
+    def cut_over(self, change: ChangeRef) -> None:
+        """Write marker and role, then let ``live`` point at the new set, by one rename."""
+        layout = self._layout
+        live = layout.live_set()
+        fresh = Marker(change.release, change.generation, change.id)
+        if not self._swapped(change, live):
+            if self._is_later(change, live):
+                raise CutOverFailed(detail=f"{layout.marker(live)} was cut over meanwhile")
+            in_place = change.in_place
+            target = live if in_place else layout.next_set(change.id)
+            if layout.open():
+                raise CutOverFailed(detail="the databases are not fenced")
+            self._check_complete(target, fresh)
+            if in_place:
+                self._require_as_migrated(change, live)
+                layout.write_marker(live, fresh)
+            else:
+                # All that can fail comes first: afterwards the old ones are only made read-only.
+                self._finish_journals(change, live)
+                self._note_after(change, target)
+                layout.write_marker(target, fresh)
+                layout.write_role(live, Role.PREVIOUS, change.id)
+                self._require_unwritten(change, live)
+                durable.symlink(Path("sets", target.name), layout.live)
+        self._open(change)
+        kept = layout.previous_set(change.id)
+        if kept and kept.stat().st_mode & 0o200:
+            try:
+                layout.freeze(kept)
+            except OSError as error:
+                raise CutOverFailed(detail=f"{kept.name}: {error}") from error
+
+    def _check_complete(self, target: Path, fresh: Marker) -> None:
+        for name in self.names:
+            path = self._layout.file(target, name)
+            if not path.is_file():
+                raise CutOverFailed(detail=f"{name} is missing in {target.name}")
+            inside = self._state(path, name)
+            if inside != fresh:
+                raise CutOverFailed(detail=f"{name} says {inside}, not {fresh}")
+
+    def _note_after(self, change: ChangeRef, target: Path) -> None:
+        newest, counts = {}, {}
+        for name in self.names:
+            with self._reading(self._layout.file(target, name), name) as database:
+                newest[name] = inspect.newest_rows(database)
+                counts[name] = inspect.row_counts(database)
+        note = self._noted(change)
+        after = look_when_quiet(self._layout, target)
+        self._notes.write(
+            change.id, dataclasses.replace(note, after=after, newest=newest, counts=counts)
+        )
+
+    def _require_as_migrated(self, change: ChangeRef, live: Path) -> None:
+        """Raise if originals that were migrated in place were written since; what was is kept then.
+
+        Raises:
+            FilesWritten: With their names.
+        """
+        after = self._noted(change).after
+        if after is None:  # migrated by an agent that took no note
+            self._note_after(change, live)
+            return
+        found = differing(after, look(self._layout, live))
+        if found:
+            raise FilesWritten(database=live.name, files=", ".join(found))
+
+    def _noted(self, change: ChangeRef) -> Note:
+        note = self._notes.read(change.id)
+        if note is None:
+            raise NoteUnreadable(database=change.id)
+        return note
+
+    def _require_unwritten(
+        self, change: ChangeRef, set_path: Path, *, frozen: bool = False
+    ) -> None:
+        """Raise if a file of a set is not what it was when it was fenced.
+
+        Raises:
+            FilesWritten: With their names.
+        """
+        found = differing(self._noted(change).before, look(self._layout, set_path), frozen=frozen)
+        if found:
+            raise FilesWritten(database=set_path.name, files=", ".join(found))
+
+    def _finish_journals(self, change: ChangeRef, live: Path) -> None:
+        """Finish what the application did not finish writing, as it would at its next start.
+
+        A file with a journal beside it cannot be read once it is frozen. No row changes by this.
+        The copy was finished in the same way, so it has the same bytes, unless somebody wrote.
+        """
+        layout = self._layout
+        beside = {
+            name: [path for path in layout.files(live, name) if path != layout.file(live, name)]
+            for name in self.names
+        }
+        unfinished = [n for n in self.names if any(path.stat().st_size for path in beside[n])]
+        if not unfinished:
+            return
+        self._require_unwritten(change, live)
+        note = self._noted(change)
+        for name in unfinished:
+            path = layout.file(live, name)
+            try:
+                problem = settle(path)
+            except sqlite3.Error as error:
+                raise CutOverFailed(detail=f"{name} in {live.name}: {error}") from error
+            if problem:
+                raise CutOverFailed(detail=f"{name} in {live.name}: {problem}")
+        now = look_when_quiet(layout, live)
+        finished = journaled(layout, note.before)
+        expected = {
+            file for name in finished for file in note.before.files
+            if file.startswith(layout.file(live, name).name)
+        }  # fmt: skip
+        wrong = {
+            layout.file(live, name).name
+            for name in finished
+            if name in note.copied and note.copied[name] != _sha256(layout.file(live, name))
+        }
+        wrong |= {*differing(note.before, now)} - expected
+        wrong |= {layout.file(live, name).name for name in journaled(layout, now)}
+        if wrong:
+            raise FilesWritten(database=live.name, files=", ".join(sorted(wrong)))
+        self._notes.write(change.id, dataclasses.replace(note, before=now))
+
+    def before_commit(self, change: ChangeRef) -> None:
+        """Look once more at what was live: a program may have it open still, and nobody see it.
+
+        Raises:
+            FilesWritten: It was written since; it is what going back brings.
+        """
+        kept = self._layout.previous_set(change.id)
+        if kept is not None and not change.in_place:
+            self._require_unwritten(change, kept, frozen=True)
+
+    def record_commit(self, change: ChangeRef) -> None:
+        """Write it beside the files of the live set.
+
+        Raises:
+            CutOverFailed: The change is not cut over.
+        """
+        live = self._layout.live_set()
+        if not self._swapped(change, live):
+            raise CutOverFailed(detail=f"{change.id} is not cut over")
+        self._layout.write_committed(live, change.id)
+
+    def heal_marker(self) -> tuple[str, ...]:
+        """Write the record file again where the live set lost it."""
+        marker = self.marker()
+        live = self._layout.live_set()
+        if marker is None or self._layout.marker(live) is not None:
+            return ()
+        self._layout.write_marker(live, marker)
+        return (live.name,)
+
+    def take_as(
+        self, change: ChangeRef, target: MigrationSet, closes: ChangeRef | None = None
+    ) -> None:
+        """Let everybody in, then write state rows, marker and commit into the live set."""
+        from ncen_updater.agent.databases.migrations.runner import Runner
+        from ncen_updater.agent.databases.migrations.sqlite_dialect import SqliteDialect
+
+        layout = self._layout
+        self.baseline(change, target)
+        live = layout.live_set()
+        if not layout.open():
+            layout.settle_role(live)
+            durable.symlink(Path("sets", live.name), layout.live)
+        for link in layout.fence_links():
+            durable.remove(link)
+        for name in self.names:
+            Runner(SqliteDialect(layout.file(live, name)), name).mark(change)
+        layout.write_marker(live, Marker(change.release, change.generation, change.id))
+        layout.write_committed(live, change.id)
+        if closes is not None and layout.touched(live) == closes.id:
+            durable.remove(live / "touched.json")
+
+    def cut_back(self, change: ChangeRef) -> None:
+        """Let the fence point at the previous set, then take ``live`` away: fenced, as it was.
+
+        In place, nothing is done while the original was not touched.
+        """
+        layout = self._layout
+        live = layout.live_set()
+        kept = layout.previous_set(change.id)
+        in_place = change.in_place
+        touched = in_place and layout.touched(live) == change.id
+        if not (touched or self._swapped(change, live)):
+            return
+        if layout.committed(live) == change.id or self._is_later(change, live):
+            raise OfficersWereIn(change=change.id)
+        if kept is None:
+            raise SetMissing(database=f"previous of {change.id}")
+        layout.thaw(kept)
+        if in_place:
+            layout.write_role(live, Role.CANDIDATE, change.id)
+        durable.symlink(Path("sets", kept.name), layout.fence_link(change.id))
+        durable.remove(layout.live)
+        self._check_unused(live)
+
+    def drop_previous(self, change_id: str) -> None:
+        """Remove the set that a change put aside, unless somebody wrote to it since: see layout.
+
+        Raises:
+            WayBackNeeded: In-place, where the originals are half-migrated.
+        """
+        # Where nobody can say which set is live, it might be the one that is to be removed.
+        self._check_touched(change_id, self._layout.live_set())
+        kept = self._layout.previous_set(change_id)
+        if kept is not None and self._written_after_all(change_id, kept):
+            self._layout.keep_for_good(kept, change_id)
+        elif kept is not None:
+            self._layout.remove_set(kept)
+        self._layout.remove_set(self._layout.partial(self._layout.sets / f"gone_{change_id}"))
+        self._notes.remove(change_id)
+
+    def drop_set_aside(self, change_id: str) -> None:
+        """Remove what a change set aside; a person said so."""
+        for kept in self._layout.set_aside():
+            if kept.change == change_id:
+                for place in kept.places:
+                    self._layout.remove_set(Path(place))
+        for torn in self._layout.sets.glob(f"gone_{WRITTEN}{change_id}*"):
+            self._layout.remove_set(torn)
+
+    def _written_after_all(self, change_id: str, kept: Path) -> bool:
+        try:
+            note = self._notes.read(change_id)
+        except NoteUnreadable:
+            return True  # nobody can say whether somebody wrote to it
+        if note is None or note.before.place != kept.name:
+            return False
+        return bool(differing(note.before, look(self._layout, kept), frozen=True))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

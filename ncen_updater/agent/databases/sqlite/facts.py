@@ -1,0 +1,167 @@
+"""What would stop a change on SQLite: looks only, each finding with its remedy and figures."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from ncen_updater.agent.databases.base import ChangeRef
+from ncen_updater.agent.databases.sqlite.copying import connect
+from ncen_updater.agent.databases.sqlite.errors import NotASet, SetMissing
+from ncen_updater.agent.databases.sqlite.layout import Layout
+from ncen_updater.agent.databases.sqlite.processes import holders, locked, sees_others
+from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.i18n import N_, Text
+
+__all__ = ["find_blockers", "find_set_aside", "free_bytes"]
+
+# A copy may grow while it is migrated: so much more than its size must be free.
+GROWTH = 1.2
+
+
+def free_bytes(path: Path) -> int:
+    """Bytes that an unprivileged user may still write."""
+    info = os.statvfs(path)
+    return info.f_bavail * info.f_frsize
+
+
+def _finding(
+    code: str, severity: Severity, what: str, remedy: str, figures: dict[str, object]
+) -> Finding:
+    return Finding(code, severity, Text(what, figures), Text(remedy, figures), figures)
+
+
+def find_blockers(layout: Layout, change: ChangeRef, *, final: bool) -> Iterator[Finding]:
+    """Yield what stands in a change's way; see ``DatabaseEngine.blockers``."""
+    del change
+    try:
+        live = layout.live_set()
+    except NotASet:
+        yield _finding(
+            "NU-4240",
+            Severity.STRICT,
+            N_("{path} is a plain directory, not a set that can be switched."),
+            N_("Stop the application and let the agent adopt the databases once."),
+            {"path": str(layout.live)},
+        )
+        return
+    except SetMissing as error:
+        yield Finding("NU-4241", Severity.STRICT, error.what_text, error.remedy_text)
+        return
+    sizes = 0
+    for name in layout.names:
+        path = layout.file(live, name)
+        if not path.is_file():
+            yield _finding(
+                "NU-4242",
+                Severity.STRICT,
+                N_("The database file {path} is missing."),
+                N_("Correct the names in agent.toml, or restore the file."),
+                {"path": str(path)},
+            )
+            continue
+        sizes += sum(item.stat().st_size for item in layout.files(live, name))
+        yield from _soundness(path)
+        yield from _journal(path, final=final)
+        if final and locked(path):
+            yield _in_use(str(path), 1, "-")
+    if final:
+        files = [path for name in layout.names for path in layout.files(live, name)]
+        found = holders(files)
+        if found:
+            who = ", ".join(sorted({f"{item.name} ({item.pid})" for item in found}))
+            yield _in_use(str(live), len({item.pid for item in found}), who)
+    if not sees_others():
+        yield _finding(
+            "NU-4250",
+            Severity.ADVISORY,
+            N_("The agent cannot see whether programs of other users have files in {path} open."),
+            N_(
+                "Nothing to do: what such a program writes while the databases are closed is "
+                "noticed, and the change goes back. To know before, ask 'fuser -v' as root."
+            ),
+            {"path": str(live)},
+        )
+    yield from find_set_aside(layout)
+    free = free_bytes(layout.directory)
+    needed = int(sizes * GROWTH)
+    if free < needed:
+        yield _finding(
+            "NU-4243",
+            Severity.STRICT,
+            N_("The copies need {needed} bytes in {path}, and {free} are free."),
+            N_("Free space there, or enlarge the file system."),
+            {"path": str(layout.directory), "needed": needed, "free": free},
+        )
+
+
+def find_set_aside(layout: Layout) -> Iterator[Finding]:
+    """Yield each set that was kept since somebody wrote to it."""
+    for kept in layout.set_aside():
+        for place, counts in kept.counts.items():
+            rows = ", ".join(f"{table} {count}" for table, count in (counts or {}).items())
+            yield _finding(
+                "NU-4251",
+                Severity.ADVISORY,
+                N_("A set of databases was kept in {path}, since a program wrote to it: {rows}"),
+                N_(
+                    "Records may be there that are nowhere else. Let the person who knows the data "
+                    "look at them and enter what is missing. When nobody needs it any more: "
+                    "'ncen-updater collect --kept {change}'."
+                ),
+                {"path": place, "rows": rows or "-", "change": kept.change},
+            )
+
+
+def _in_use(path: str, count: int, who: str) -> Finding:
+    return _finding(
+        "NU-4244",
+        Severity.STRICT,
+        N_("{count} processes have {path} open: {who}"),
+        N_("Stop these programs, then try again."),
+        {"path": path, "count": count, "who": who},
+    )
+
+
+def _soundness(path: Path) -> Iterator[Finding]:
+    try:
+        with connect(path, "ro") as database:
+            database.execute("PRAGMA busy_timeout = 5000")
+            said = database.execute("PRAGMA quick_check(5)").fetchall()
+        problem = "; ".join(str(row[0]) for row in said if row[0] != "ok")
+    except sqlite3.Error as error:
+        problem = str(error)
+    if problem:
+        yield _finding(
+            "NU-4245",
+            Severity.STRICT,
+            N_("The database file {path} is damaged or cannot be read: {problem}"),
+            N_("Restore it from a backup before you upgrade."),
+            {"path": str(path), "problem": problem},
+        )
+
+
+def _journal(path: Path, *, final: bool) -> Iterator[Finding]:
+    """After the application has stopped, a journal is that of a crash; the copy will finish it."""
+    if not final:
+        return
+    for end in ("-wal", "-journal"):
+        beside = path.with_name(path.name + end)
+        if beside.exists() and beside.stat().st_size:
+            yield _finding(
+                "NU-4246",
+                Severity.ADVISORY,
+                N_("{path} holds changes that the application did not finish writing."),
+                N_("Nothing to do: the copy takes them over."),
+                {"path": str(beside), "bytes": beside.stat().st_size},
+            )
+            if beside.stat().st_uid != path.stat().st_uid:
+                yield _finding(
+                    "NU-4247",
+                    Severity.STRICT,
+                    N_("{path} belongs to another user than its database."),
+                    N_("Find out which program wrote it, and give it to the database's owner."),
+                    {"path": str(beside)},
+                )

@@ -1,0 +1,142 @@
+"""Migrations of a set of files, by the release's own files or by the application's program."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from ncen_updater.agent.databases.base import ChangeRef, MigrationSet
+from ncen_updater.agent.databases.errors import DatabaseError, ReferencesBroken
+from ncen_updater.agent.databases.sqlite.copying import connect, settle
+from ncen_updater.common.progress import Progress
+
+__all__ = ["migrate_files"]
+
+
+def migrate_files(
+    paths: Mapping[str, Path],
+    change: ChangeRef,
+    target: MigrationSet,
+    origin: MigrationSet | None,
+    environment: Mapping[str, str],
+    progress: Progress,
+) -> bool:
+    """Bring files to the target's schema, mark, analyze and settle them.
+
+    Args:
+        paths: Files to be migrated, by logical name.
+        change: Goes into the ledgers.
+        target: Migrations of the release that will run.
+        origin: Migrations of the release that runs now, for the way down.
+        environment: Further variables of the application's own migrator.
+        progress: Told of each migration.
+
+    Returns:
+        Whether anything was written but the mark.
+
+    Raises:
+        MigrationFailed: See :meth:`DatabaseEngine.migrate`.
+        DatabaseError: A file cannot be analyzed, or is not whole afterwards.
+    """
+    from ncen_updater.agent.databases.migrations.runner import Runner
+    from ncen_updater.agent.databases.migrations.sqlite_dialect import SqliteDialect
+
+    wrote = False
+    if target.command is not None:
+        before = {path: _set_back(path) for path in paths.values()}
+        _run_command(paths, target, environment, progress)
+        wrote = any(_written(path) != seen for path, seen in before.items())
+    for name, path in paths.items():
+        runner = Runner(SqliteDialect(path), name)
+        if target.command is None:
+            old = origin.databases.get(name, ()) if origin else None
+            ran = runner.migrate(change, target.databases.get(name, ()), old, progress)
+            wrote = wrote or bool(ran.steps)
+        else:
+            runner.mark(change)
+        _settle(name, path, analyze=True)
+    return wrote
+
+
+def mark_files(paths: Mapping[str, Path], change: ChangeRef) -> None:
+    """Mark files and settle them; nothing of a release runs.
+
+    Raises:
+        DatabaseError: A file is not whole afterwards.
+    """
+    from ncen_updater.agent.databases.migrations.runner import Runner
+    from ncen_updater.agent.databases.migrations.sqlite_dialect import SqliteDialect
+
+    for name, path in paths.items():
+        Runner(SqliteDialect(path), name).mark(change)
+        _settle(name, path, analyze=False)
+
+
+def _settle(name: str, path: Path, *, analyze: bool) -> None:
+    try:
+        if analyze:
+            with connect(path, "rw") as database:
+                database.execute("ANALYZE")
+        problem = settle(path)
+    except sqlite3.Error as error:
+        raise DatabaseError(database=name, detail=str(error)) from error
+    if problem:
+        raise DatabaseError(database=name, detail=problem)
+
+
+def _set_back(path: Path) -> tuple[int, ...] | None:
+    """Give a file a time of long ago, so that whatever is written next can be told, however soon.
+
+    Reading through SQLite does not change it, a committed row does, or is in the journal beside.
+
+    Returns:
+        As :func:`_written`; None where the file belongs to somebody else, so that nobody can tell.
+    """
+    try:
+        os.utime(path, ns=(0, 0))
+    except PermissionError:
+        return None
+    return _written(path)
+
+
+def _written(path: Path) -> tuple[int, ...]:
+    info = path.stat()
+    beside = path.with_name(path.name + "-wal")
+    return info.st_mtime_ns, info.st_size, beside.stat().st_size if beside.exists() else 0
+
+
+def _run_command(
+    paths: Mapping[str, Path],
+    target: MigrationSet,
+    environment: Mapping[str, str],
+    progress: Progress,
+) -> None:
+    from ncen_updater.agent.databases.migrations.command import migrator_environment, run_command
+    from ncen_updater.agent.databases.migrations.work import tell_dangling
+
+    if target.command is None:
+        return
+    variables = migrator_environment(os.environ, environment)
+    for name, path in paths.items():
+        variables[f"NCEN_DB_{name.upper().replace('-', '_')}_URL"] = f"sqlite:///{path}"
+    before = {name: _dangling(path) for name, path in paths.items()}
+    run_command(target.command, target.slot, variables, progress, tuple(paths))
+    for name, path in paths.items():
+        more = _dangling(path) - before[name]
+        if more:
+            raise ReferencesBroken(
+                database=name,
+                migration=target.command.argv[0],
+                count=more.total(),
+                detail=tell_dangling(more),
+            )
+
+
+def _dangling(path: Path) -> Counter[tuple[str, str]]:
+    from ncen_updater.agent.databases.migrations.sqlite_dialect import SqliteDialect
+
+    with connect(path, "ro") as database:
+        return SqliteDialect(path).dangling(database)

@@ -1,0 +1,226 @@
+"""What the files of a set were at a moment, so that whoever writes to them later is noticed.
+
+Who has a file open cannot be asked: the service that works on a site sees no other user's
+processes. So the files themselves are asked. Every write changes the times of a file, and SQLite's
+own counters in its first bytes; a checkpoint changes the main file and a write in WAL mode the WAL.
+An empty WAL or journal says nothing: a mere reader makes one and removes it.
+
+The notes are kept where only the agent writes, since what another user can write is not to be
+believed. They are made before the first copy and compared as the last thing before a link moves.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ncen_updater.agent.databases.sqlite.errors import FilesWritten, NoteUnreadable
+from ncen_updater.agent.databases.sqlite.layout import SUFFIX, Layout
+from ncen_updater.common import atomic_files as durable
+
+__all__ = [
+    "FileSeen",
+    "Note",
+    "Notes",
+    "SetSeen",
+    "differing",
+    "journaled",
+    "look",
+    "look_when_quiet",
+]
+
+MAIN_HEAD = 100  # the header: change counter, version-valid-for, size in pages
+JOURNAL_HEAD = 32  # the header of a WAL: number of the checkpoint, salts
+# Two writes within one tick of the kernel's clock leave the same time; HZ is 100 or more.
+TICK_NS = 20_000_000
+MOST_LOOKS = 50
+
+
+@dataclass(frozen=True)
+class FileSeen:
+    """One file at a moment.
+
+    Attributes:
+        mtime_ns: When it was last written.
+        ctime_ns: When it or its owner or modes were last changed, which nobody can set back; 0 of a
+            WAL or journal.
+        head: Its first bytes, in hexadecimal.
+    """
+
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    head: str
+
+
+@dataclass(frozen=True)
+class SetSeen:
+    """The files of a set at a moment, by name."""
+
+    place: str
+    files: Mapping[str, FileSeen]
+
+
+@dataclass(frozen=True)
+class Note:
+    """What is known of a change's sets.
+
+    Attributes:
+        before: What was live, as it was fenced.
+        copied: SHA-256 of each copied file whose original had a journal, once that was finished.
+        after: What became live, as it was at the cut-over.
+        newest: By database and table, the newest row that ``after`` had.
+        counts: Likewise, how many it had.
+    """
+
+    before: SetSeen
+    copied: Mapping[str, str] = field(default_factory=dict)
+    after: SetSeen | None = None
+    newest: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+
+def look(layout: Layout, set_path: Path) -> SetSeen:
+    """Look at the files of a set. Reads a few bytes of each and writes nothing."""
+    found: dict[str, FileSeen] = {}
+    for name in layout.names:
+        main = layout.file(set_path, name)
+        for path in layout.files(set_path, name):
+            info = path.stat()
+            if path.name.endswith("-shm") or (path != main and not info.st_size):
+                continue
+            with path.open("rb") as stream:
+                head = stream.read(MAIN_HEAD if path == main else JOURNAL_HEAD)
+            # Root gives a WAL to its database's owner, each time that it merely reads it.
+            ctime_ns = info.st_ctime_ns if path == main else 0
+            found[path.name] = FileSeen(
+                info.st_ino, info.st_size, info.st_mtime_ns, ctime_ns, head.hex()
+            )
+    return SetSeen(set_path.name, found)
+
+
+def journaled(layout: Layout, seen: SetSeen) -> tuple[str, ...]:
+    """Logical names that had a WAL or a rollback journal with something in it."""
+    return tuple(
+        name
+        for name in layout.names
+        if any(file.startswith(f"{name}{SUFFIX}-") for file in seen.files)
+    )
+
+
+def _young(times: Mapping[str, int], now: int) -> dict[str, int]:
+    """Which of some times are not a tick ago, with their ages; those of tomorrow are old."""
+    return {name: now - at for name, at in times.items() if 0 <= now - at < TICK_NS}
+
+
+def look_when_quiet(
+    layout: Layout,
+    set_path: Path,
+    now_ns: Callable[[], int] = time.time_ns,
+    wait: Callable[[float], None] = time.sleep,
+) -> SetSeen:
+    """Look at a set once the last write is a tick of the clock ago.
+
+    A write right after the look would otherwise bear the time of the one before it.
+
+    Raises:
+        FilesWritten: Somebody writes all the time.
+    """
+    for _ in range(MOST_LOOKS):
+        young = _young({path.name: path.stat().st_mtime_ns
+                        for name in layout.names
+                        for path in layout.files(set_path, name)}, now_ns())  # fmt: skip
+        if not young:
+            seen = look(layout, set_path)
+            young = _young({name: item.mtime_ns for name, item in seen.files.items()}, now_ns())
+            if not young:
+                return seen
+        wait((TICK_NS - min(young.values())) / 1e9)
+    raise FilesWritten(database=set_path.name, files=", ".join(sorted(young)))
+
+
+def differing(before: SetSeen, now: SetSeen, *, frozen: bool = False) -> tuple[str, ...]:
+    """Names of files that are not as they were; pure.
+
+    Args:
+        before: The older look.
+        now: The newer one.
+        frozen: Whether modes were changed since, by ourselves; writes are seen all the same.
+    """
+
+    def shown(seen: FileSeen | None) -> FileSeen | None:
+        return dataclasses.replace(seen, ctime_ns=0) if seen and frozen else seen
+
+    names = sorted({*before.files, *now.files})
+    return tuple(n for n in names if shown(before.files.get(n)) != shown(now.files.get(n)))
+
+
+class Notes:
+    """The notes of all changes, one file each.
+
+    Args:
+        directory: Where; nobody but the agent may write there.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def _path(self, change: str) -> Path:
+        return self._directory / f"{change}.json"
+
+    def read(self, change: str) -> Note | None:
+        """The note of a change; None where there is none.
+
+        Raises:
+            NoteUnreadable: It holds what no agent wrote.
+        """
+        path = self._path(change)
+        try:
+            data = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise NoteUnreadable(database=path, detail=str(error)) from error
+        try:
+            before = _set_from(data["before"])
+            after = _set_from(data["after"]) if data.get("after") else None
+            newest, counts = (
+                {
+                    str(name): {str(table): int(row) for table, row in tables.items()}
+                    for name, tables in data.get(what, {}).items()
+                }
+                for what in ("newest", "counts")
+            )
+            copied = {str(name): str(digest) for name, digest in data.get("copied", {}).items()}
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise NoteUnreadable(database=path, detail=repr(error)) from error
+        return Note(before, copied, after, newest, counts)
+
+    def write(self, change: str, note: Note) -> None:
+        """Keep a note, flushed to the disk."""
+        durable.make_directory(self._directory, 0o700)
+        content = json.dumps(dataclasses.asdict(note), default=dict).encode()
+        durable.write(self._path(change), content, 0o600)
+
+    def remove(self, change: str) -> None:
+        """Forget a change; there may be no note of it."""
+        durable.remove(self._path(change))
+
+
+def _set_from(data: Mapping[str, Mapping[str, Mapping[str, object]]]) -> SetSeen:
+    files = {
+        str(name): FileSeen(
+            inode=int(str(item["inode"])),
+            size=int(str(item["size"])),
+            mtime_ns=int(str(item["mtime_ns"])),
+            ctime_ns=int(str(item["ctime_ns"])),
+            head=str(item["head"]),
+        )
+        for name, item in data["files"].items()
+    }
+    return SetSeen(str(data["place"]), files)

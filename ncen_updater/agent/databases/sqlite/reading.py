@@ -1,0 +1,287 @@
+"""The facts of the SQLite adapter: everything that only looks."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ncen_updater.agent.databases.base import (
+    AppliedMigration,
+    ChangeRef,
+    DatabaseEngine,
+    DatabaseFacts,
+    Evidence,
+    Marker,
+    MigrationPlan,
+    MigrationSet,
+    Role,
+    TableDigest,
+)
+from ncen_updater.agent.databases.errors import (
+    DatabaseError,
+    MarkersDisagree,
+    QueryFailed,
+)
+from ncen_updater.agent.databases.migrations import ledger
+from ncen_updater.agent.databases.sqlite import inspect
+from ncen_updater.agent.databases.sqlite.copying import connect, uri
+from ncen_updater.agent.databases.sqlite.errors import SetMissing
+from ncen_updater.agent.databases.sqlite.facts import find_blockers, find_set_aside
+from ncen_updater.agent.databases.sqlite.layout import Layout
+from ncen_updater.agent.databases.sqlite.noting import Notes
+from ncen_updater.common.findings import Finding
+
+__all__ = ["SqliteFacts"]
+
+QUERY_INSTRUCTIONS = 20_000
+
+
+class SqliteFacts(DatabaseEngine):
+    """What can be asked of a site's SQLite files without changing anything.
+
+    Args:
+        directory: Holds ``live`` and ``sets``; on one file system.
+        names: Logical names; the file is ``<name>.sqlite``.
+        migrator_environment: Further variables of the application's own migrator.
+        notes: Where the agent keeps what it noted of the files; a directory of its own, since what
+            another user can write there would be believed. Beside the sets by default.
+    """
+
+    kind = "sqlite"
+
+    def __init__(
+        self,
+        directory: Path,
+        names: Sequence[str],
+        migrator_environment: Mapping[str, str] | None = None,
+        notes: Path | None = None,
+    ) -> None:
+        self._notes = Notes((notes or directory / "notes").absolute())
+        self._layout = Layout(directory.absolute(), tuple(names))
+        self._migrator_environment = dict(migrator_environment or {})
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Logical names, in the order of the configuration."""
+        return self._layout.names
+
+    # ---- facts ---------------------------------------------------------------------------------
+
+    def version(self) -> str:
+        """Version of the SQLite library that this process uses."""
+        return sqlite3.sqlite_version
+
+    def describe(self) -> tuple[DatabaseFacts, ...]:
+        """Facts of each live database."""
+        live = self._layout.live_set()
+        found = []
+        for name in self.names:
+            path = self._layout.file(live, name)
+            if not path.is_file():
+                raise SetMissing(database=path)
+            size = sum(item.stat().st_size for item in self._layout.files(live, name))
+            with self._reading(path, name) as database:
+                mode = str(database.execute("PRAGMA journal_mode").fetchone()[0])
+                page = int(database.execute("PRAGMA page_size").fetchone()[0])
+            info = path.stat()
+            details: dict[str, object] = {
+                "journal_mode": mode, "page_size": page, "uid": info.st_uid, "gid": info.st_gid,
+            }  # fmt: skip
+            found.append(DatabaseFacts(name, str(path), size, details))
+        return tuple(found)
+
+    def blockers(self, change: ChangeRef, *, final: bool) -> tuple[Finding, ...]:
+        """What would stop this change."""
+        return tuple(find_blockers(self._layout, change, final=final))
+
+    def evidence(self, change: ChangeRef) -> Evidence:
+        """What exists for a change, from links and record files alone."""
+        layout = self._layout
+        live = layout.live_or_none()
+        candidates: set[str] = set()
+        for path, role in layout.roles():
+            if role.role is Role.CANDIDATE and role.change == change.id:
+                # One that is being made or removed counts as a whole: not whole, but there.
+                partial = path.name.endswith(".partial")
+                candidates.update(self.names if partial else layout.present(path))
+        kept = layout.previous_set(change.id)
+        present = layout.present(live) if live else ()
+        return Evidence(
+            swapped=live is not None and self._swapped(change, live),
+            fenced=not layout.open() and live is not None,
+            candidates=tuple(name for name in self.names if name in candidates),
+            previous=layout.present(kept) if kept else (),
+            missing=tuple(name for name in self.names if name not in present),
+            committed=live is not None and layout.committed(live) == change.id,
+            later=live is not None and self._is_later(change, live),
+        )
+
+    def _is_later(self, change: ChangeRef, live: Path) -> bool:
+        marker = self._layout.marker(live)
+        return (
+            marker is not None
+            and marker.change != change.id
+            and marker.generation >= change.generation
+        )
+
+    def _swapped(self, change: ChangeRef, live: Path) -> bool:
+        if not change.in_place:
+            return live == self._layout.next_set(change.id)
+        marker = self._layout.marker(live)
+        return marker is not None and marker.change == change.id
+
+    def marker(self) -> Marker | None:
+        """What the live set says it is; compared with the state row in every file.
+
+        A record file that was lost (files of a set that were put elsewhere and back) is made up for
+        by the files, where the set bears the name of the change that they speak of.
+        """
+        live = self._layout.live_set()
+        marker = self._layout.marker(live)
+        states: dict[str, Marker | None] = {}
+        for name in self.names:
+            path = self._layout.file(live, name)
+            if not path.is_file():
+                raise SetMissing(database=path)
+            states[name] = self._state(path, name)
+        inside = next(iter(states.values()))
+        if marker is None and inside is not None and set(states.values()) == {inside}:
+            said = (live.name.removeprefix("next_"), self._layout.committed(live))
+            marker = inside if inside.change in said else None
+        for name, state in states.items():
+            if state != marker:
+                raise MarkersDisagree(reason=f"{name}: {state}; {live.name}: {marker}")
+        return marker
+
+    def leftovers(self) -> tuple[tuple[str, Role, str], ...]:
+        """Every candidate or previous that exists."""
+        found: list[tuple[str, Role, str]] = []
+        for path, role in self._layout.roles():
+            partial = path.name.endswith(".partial")
+            names = self.names if partial else self._layout.present(path)
+            found += [(role.change, role.role, name) for name in names]
+        return tuple(found)
+
+    def applied(self, role: Role, name: str, change: ChangeRef) -> tuple[AppliedMigration, ...]:
+        """The ledger of a database, oldest first."""
+        with self._reading(self._path(role, name, change), name) as database:
+            if not database.execute(ledger.SQLITE.exists).fetchone():
+                return ()
+            return ledger.applied_rows(database.execute(ledger.SQLITE.select))
+
+    def query(
+        self, role: Role, name: str, sql: str, change: ChangeRef, *, timeout_s: float = 3600.0
+    ) -> list[tuple[object, ...]]:
+        """Run one SELECT; the file is opened read-only."""
+        deadline = time.monotonic() + timeout_s
+        path = self._path(role, name, change)
+        try:
+            with connect(path, self._mode(path)) as database:
+                database.execute("PRAGMA query_only = ON")
+                database.set_progress_handler(
+                    lambda: int(time.monotonic() > deadline), QUERY_INSTRUCTIONS
+                )
+                return [tuple(row) for row in database.execute(sql)]
+        except (sqlite3.Error, sqlite3.Warning) as error:
+            raise QueryFailed(database=name, sql=sql, detail=str(error)) from error
+
+    def table_digests(self, role: Role, name: str, change: ChangeRef) -> dict[str, TableDigest]:
+        """Digest of every user table."""
+        with self._reading(self._path(role, name, change), name) as database:
+            return inspect.table_digests(database)
+
+    def fingerprint(self, role: Role, name: str, change: ChangeRef) -> str:
+        """Digest of the schema."""
+        with self._reading(self._path(role, name, change), name) as database:
+            return inspect.fingerprint(database)
+
+    def lost_rows(self, change: ChangeRef) -> dict[str, dict[str, int]]:
+        """See :meth:`DatabaseEngine.lost_rows`: rows that are not so in the kept set."""
+        live = self._layout.live_set()
+        kept = self._source(change)
+        found: dict[str, dict[str, int]] = {}
+        for name in self.names:
+            older = self._layout.file(kept, name)
+            with self._reading(self._layout.file(live, name), name) as database:
+                database.execute("ATTACH ? AS kept", (uri(older, self._mode(older)),))
+                lost = inspect.lost_rows(database)
+            if lost:
+                found[name] = lost
+        return found
+
+    def address(self, role: Role, name: str, change: ChangeRef) -> str:
+        """URL of a database's file."""
+        return f"sqlite:///{self._path(role, name, change)}"
+
+    def plan_migrations(
+        self,
+        role: Role,
+        change: ChangeRef,
+        target: MigrationSet,
+        origin: MigrationSet | None,
+    ) -> MigrationPlan:
+        """Compare the ledgers with the releases; for a command, what is known of it."""
+        from ncen_updater.agent.databases.migrations.planner import plan_set
+
+        by_files = target.command is None
+        ledgers = {n: self.applied(role, n, change) for n in self.names} if by_files else {}
+        return plan_set(self.names, ledgers, target, origin)
+
+    def set_aside(self) -> tuple[Finding, ...]:
+        """Sets that were kept since somebody wrote to them, also instead of being dropped."""
+        return tuple(find_set_aside(self._layout))
+
+    # ---- ways to a file ------------------------------------------------------------------------
+
+    def _path(self, role: Role, name: str, change: ChangeRef) -> Path:
+        layout = self._layout
+        if role is Role.LIVE or (role is Role.CANDIDATE and change.in_place):
+            return layout.file(layout.live_set(), name)
+        place = (
+            layout.next_set(change.id) if role is Role.CANDIDATE else layout.previous_set(change.id)
+        )
+        if place is None or not layout.file(place, name).is_file():
+            raise SetMissing(database=f"{role.value} {name} ({change.id})")
+        return layout.file(place, name)
+
+    def _mode(self, path: Path) -> str:
+        """A frozen set is opened without locks, unless a journal beside it must be read too."""
+        frozen = not path.stat().st_mode & 0o200
+        wal = path.with_name(path.name + "-wal")
+        return "frozen" if frozen and not (wal.exists() and wal.stat().st_size) else "ro"
+
+    def _reading(self, path: Path, name: str) -> _Reading:
+        return _Reading(path, self._mode(path), name)
+
+    def _state(self, path: Path, name: str) -> Marker | None:
+        with self._reading(path, name) as database:
+            if not database.execute(ledger.SQLITE.exists).fetchone():
+                return None
+            return ledger.marker(database.execute(ledger.SQLITE.select_state).fetchall())
+
+    def _source(self, change: ChangeRef) -> Path:
+        if change.source is None:
+            return self._layout.live_set()
+        kept = self._layout.previous_set(change.source)
+        if kept is None:
+            raise SetMissing(database=f"previous of {change.source}")
+        return kept
+
+
+class _Reading:
+    """An open database for a block; the driver's errors become ours."""
+
+    def __init__(self, path: Path, mode: str, name: str) -> None:
+        self._path = path
+        self._opened = connect(path, mode)
+        self._name = name
+
+    def __enter__(self) -> sqlite3.Connection:
+        return self._opened.__enter__()
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._opened.__exit__(None, None, None)
+        if isinstance(error, sqlite3.Error):
+            raise DatabaseError(database=self._name, detail=str(error)) from error

@@ -1,0 +1,36 @@
+"""The copy of a copy: what a rehearsal times in place of the copy of the live set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ncen_updater.agent.databases.base import CopyPlan
+from ncen_updater.agent.databases.sqlite.copying import copy_database
+from ncen_updater.agent.databases.sqlite.layout import Layout
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.progress import Progress
+
+__all__ = ["copy_set"]
+
+
+def copy_set(layout: Layout, source: Path, target: Path, progress: Progress) -> CopyPlan:
+    """Copy the files of a set as those of a fenced live set are copied.
+
+    Raises:
+        CopyFailed: If a file cannot be copied, or the copy is not whole.
+    """
+    partial = layout.partial(target)
+    layout.remove_set(partial)
+    layout.remove_set(target)
+    partial.mkdir()
+    for name in layout.names:
+
+        def told(count: int, name: str = name) -> None:
+            del count
+            progress.tell(Text(N_("copying {database}"), {"database": name}))
+
+        copy_database(layout, name, source, partial, told)
+    durable.fsync_directory(partial)
+    durable.rename(partial, target)
+    return CopyPlan({name: {"from": source.name, "to": target.name} for name in layout.names})

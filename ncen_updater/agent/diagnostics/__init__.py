@@ -1,0 +1,1 @@
+"""Looking at a site without changing it: verify, doctor, the bundle for support."""

@@ -1,0 +1,192 @@
+"""Everything that would stand in the way, found before it does. Reads only, and no network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from ncen_updater.agent.composition import build_site
+from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.databases.base import Role
+from ncen_updater.agent.diagnostics.verify import verify_site
+from ncen_updater.agent.engine.interrupted import torn_copies
+from ncen_updater.agent.engine.lock import lock_holder
+from ncen_updater.agent.files.keeping import left_by_changes, place_of
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL, LOCK
+from ncen_updater.agent.preflight.door import closed_by_unknown
+from ncen_updater.agent.preflight.files import look_at
+from ncen_updater.agent.preflight.health import parts_missing
+from ncen_updater.agent.site import Site
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.progress import Progress
+from ncen_updater.feed.last_view import read_last_view, view_path
+
+__all__ = ["diagnose"]
+
+Look = Callable[[], Iterable[Finding]]
+
+
+def diagnose(config_path: Path, progress: Progress) -> tuple[Finding, ...]:
+    """Look at configuration, journal, databases, application, slots and the last list.
+
+    A look that fails is a strict finding under the code of its failure, and the others go on.
+    """
+    try:
+        site = build_site(load_config(config_path), config_path)
+    except UpdaterError as error:
+        return (_from_error(error),)
+    looks: tuple[Look, ...] = (
+        lambda: _lock(site),
+        lambda: _journal(site, progress),
+        lambda: _databases(site),
+        lambda: _application(site),
+        lambda: _files(site),
+        lambda: _list(site),
+    )
+    found: list[Finding] = []
+    for look in looks:
+        try:
+            found += look()
+        except UpdaterError as error:
+            found.append(_from_error(error))
+    return tuple({(f.code, str(f.what)): f for f in found}.values())
+
+
+def _from_error(error: UpdaterError) -> Finding:
+    figures: dict[str, object] = {"detail": error.detail} if error.detail else {}
+    return Finding(error.code, Severity.STRICT, error.what_text, error.remedy_text, figures)
+
+
+def _lock(site: Site) -> Iterator[Finding]:
+    holder = lock_holder(site.state / LOCK)
+    if holder is not None:
+        yield Finding(
+            "NU-6121",
+            Severity.INFO,
+            Text(N_("A change is at work: {holder}."), {"holder": holder}),
+            Text(N_("Wait until it has finished.")),
+        )
+
+
+def _journal(site: Site, progress: Progress) -> Iterator[Finding]:
+    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
+        yield from verify_site(site, journal, progress)
+        known = {change.id for change in journal.changes()}
+        unknown = closed_by_unknown(site.application, known, site.config.application.door_file)
+        yield from unknown
+        if not unknown and journal.open_change() is None and site.application.door_closed():
+            yield Finding(
+                "NU-6122",
+                Severity.ADVISORY,
+                Text(N_("Officers are kept out although no change is open.")),
+                Text(
+                    N_("If nobody did that on purpose, remove the file {path}."),
+                    {"path": site.config.application.door_file},
+                ),
+            )
+        for plan in torn_copies(journal):
+            yield from site.engine.orphans(plan)
+        for change, role, name in site.engine.leftovers():
+            if role is Role.CANDIDATE and change not in known:
+                yield Finding(
+                    "NU-6123",
+                    Severity.ADVISORY,
+                    Text(
+                        N_("A copy of {database} is there that no change of this journal made."),
+                        {"database": name},
+                    ),
+                    Text(
+                        N_("If you know where it comes from and nobody needs it, drop it."),
+                    ),
+                    {"change": change},
+                )
+
+
+def _databases(site: Site) -> Iterator[Finding]:
+    for facts in site.engine.describe():
+        yield Finding(
+            "NU-6124",
+            Severity.INFO,
+            Text(
+                N_("Database {database} can be reached: {bytes} bytes, server {version}."),
+                {
+                    "database": facts.physical,
+                    "bytes": facts.size_bytes,
+                    "version": site.engine.version(),
+                },
+            ),
+            Text(""),
+        )
+    yield from site.engine.set_aside()
+
+
+def _application(site: Site) -> Iterator[Finding]:
+    if not site.application.running():
+        yield Finding(
+            "NU-6125",
+            Severity.ADVISORY,
+            Text(N_("The application does not run.")),
+            Text(N_("Start it, or find out why it stopped, before you upgrade.")),
+        )
+        return
+    yield from parts_missing(site.application)
+
+
+def _files(site: Site) -> Iterator[Finding]:
+    for finding in look_at(site.config, {}):
+        if finding.severity is not Severity.INFO:
+            yield finding
+    for item in site.config.files:
+        directory = site.config.paths.resolve(item.directory)
+        aside, written = left_by_changes(directory)
+        values = {"name": item.name, "place": place_of(directory)}
+        if aside:
+            changes = {**values, "changes": ", ".join(aside)}
+            yield Finding(
+                "NU-4310",
+                Severity.ADVISORY,
+                Text(
+                    N_(
+                        "Of the {name}, what releases added before they were taken back lies aside"
+                        " in {place}: changes {changes}."
+                    ),
+                    changes,
+                ),
+                Text(N_("Look whether anybody needs it, then remove it by hand.")),
+                {"name": item.name, "changes": list(aside)},
+            )
+        for change in written:
+            yield Finding(
+                "NU-4311",
+                Severity.ADVISORY,
+                Text(
+                    N_(
+                        "Change {change} was undone, but the release had written into some of the"
+                        " {name}; that could not be undone."
+                    ),
+                    {**values, "change": change},
+                ),
+                Text(
+                    N_(
+                        "Take the files that {place}/written-{change} names from your backup, then"
+                        ' remove that list. Say keep = "copy" for these files before the next'
+                        " upgrade."
+                    ),
+                    {**values, "change": change},
+                ),
+                {"name": item.name, "change": change},
+            )
+
+
+def _list(site: Site) -> Iterator[Finding]:
+    view = read_last_view(view_path(site.config.paths.received_directory, site.config.site.product))
+    if view is None or view.stale(site.clock.now()):
+        yield Finding(
+            "NU-6126",
+            Severity.ADVISORY,
+            Text(N_("There is no current list of releases.")),
+            Text(N_("Run 'ncen-updater check' while the feed can be reached.")),
+        )

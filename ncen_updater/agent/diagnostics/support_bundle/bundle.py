@@ -1,0 +1,173 @@
+"""Makes a bundle: gathered, compared with the databases, shown, and only then written."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import tarfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from ncen_updater.agent.composition import build_site
+from ncen_updater.agent.config.model import AgentConfig
+from ncen_updater.agent.diagnostics.support_bundle.errors import (
+    BundleExists,
+    BundleUnwritable,
+    UnknownPart,
+)
+from ncen_updater.agent.diagnostics.support_bundle.gather import PARTS, Gatherer, Run, run_command
+from ncen_updater.agent.diagnostics.support_bundle.leaks import (
+    Leak,
+    Sample,
+    find_leaks,
+    sample,
+    words_of,
+)
+from ncen_updater.agent.diagnostics.support_bundle.parts import Part, json_part
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import catalogue_texts
+from ncen_updater.common.progress import Progress
+
+__all__ = ["Bundle", "make_bundle", "write_bundle"]
+
+UNCHECKED = "could not be compared with the databases"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What would be written.
+
+    Attributes:
+        parts: Every part, those that are missing too.
+        leaks: Values of the databases that stand in it.
+        unread: Databases that it could not be compared with, and why.
+    """
+
+    parts: tuple[Part, ...]
+    leaks: tuple[Leak, ...]
+    unread: dict[str, str]
+
+
+def make_bundle(
+    config_path: Path,
+    progress: Progress,
+    now: datetime,
+    *,
+    leave_out: Sequence[str] = (),
+    unchecked: bool = False,
+    run: Run = run_command,
+) -> Bundle:
+    """Gather a bundle and compare it with the databases.
+
+    Args:
+        config_path: The configuration file.
+        progress: Told what is looked at.
+        now: The time.
+        leave_out: Names of parts.
+        unchecked: Whether sentences that others wrote go in also where a database cannot be read.
+        run: Runs a command of the system.
+
+    Raises:
+        UnknownPart: If a name is none of a part.
+    """
+    for name in leave_out:
+        if name not in PARTS:
+            raise UnknownPart(part=name, parts=", ".join(PARTS))
+    gatherer = Gatherer(config_path, progress, now, run)
+    parts = gatherer.parts(leave_out)
+    found = _sampled(gatherer.config, config_path)
+    if found.unread and not unchecked:
+        parts = tuple(
+            replace(part, text=None, missing=UNCHECKED) if part.free and part.text else part
+            for part in parts
+        )
+    return Bundle(parts, find_leaks(parts, found.values), dict(found.unread))
+
+
+def _sampled(config: AgentConfig | None, config_path: Path) -> Sample:
+    if config is None:
+        return Sample({}, {"*": "NU-1001"})
+    try:
+        engine = build_site(config, config_path).engine
+        return sample(engine, config.databases.engine, frozenset(_own_words(config)))
+    except UpdaterError as error:
+        return Sample({}, dict.fromkeys(config.databases.names, error.code))
+
+
+def _own_words(config: AgentConfig) -> Iterator[str]:
+    """Words that stand in a bundle without being anybody's data."""
+    for text in catalogue_texts():
+        yield from words_of(text)
+    site = config.site
+    for text in (site.id, site.country, site.product, config.service.timezone or ""):
+        yield from words_of(text)
+    for path in (config.paths.root, config.paths.state, config.paths.slots, config.paths.current):
+        yield from words_of(str(path))
+    for names in config.databases.names.items():
+        for name in names:
+            yield from words_of(name)
+    yield from OWN
+
+
+#: Names of the formats themselves.
+OWN = frozenset(
+    word
+    for text in (
+        *PARTS,
+        "gnu linux debian ubuntu bookworm trixie python sqlite postgresql x86_64 aarch64 amd64 "
+        "active inactive failed loaded dead running exited success notify text info true false "
+        "null none migrate restore copy in-place strategy generation",
+    )
+    for word in words_of(text)
+)
+
+
+def contents(bundle: Bundle, now: datetime) -> str:
+    """Return the list of what is in a bundle, and of what is not."""
+    return json_part(
+        {
+            "schema": 1,
+            "made_at": now,
+            "parts": {
+                part.name: {"missing": part.missing}
+                if part.text is None
+                else {"bytes": len(part.text.encode())}
+                for part in bundle.parts
+            },
+            "not_compared_with": bundle.unread,
+        }
+    )
+
+
+def write_bundle(bundle: Bundle, path: Path, now: datetime) -> int:
+    """Write a bundle as ``.tar.gz``, for its owner alone; return its size in bytes.
+
+    Raises:
+        BundleExists: If there is something at that place.
+        BundleUnwritable: If it cannot be written.
+    """
+    files = [("contents.json", contents(bundle, now))]
+    files += [(part.name, part.text) for part in bundle.parts if part.text is not None]
+    data = _packed(files, now)
+    if os.path.lexists(path):
+        raise BundleExists(path=path)
+    try:
+        durable.write(path, data, 0o600)
+    except OSError as error:
+        raise BundleUnwritable(path=path, reason=os.strerror(error.errno or 0)) from error
+    return len(data)
+
+
+def _packed(files: Iterable[tuple[str, str]], now: datetime) -> bytes:
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w") as archive:
+        for name, text in files:
+            content = text.encode("utf-8", "backslashreplace")
+            entry = tarfile.TarInfo(f"support-bundle/{name}")
+            entry.size, entry.mode, entry.mtime = len(content), 0o600, int(now.timestamp())
+            archive.addfile(entry, io.BytesIO(content))
+    return gzip.compress(plain.getvalue(), mtime=0)

@@ -1,0 +1,342 @@
+"""Gathers the parts of a bundle: the allow-list of what may be in one."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
+
+from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.config.model import AgentConfig
+from ncen_updater.agent.config.read import read_config
+from ncen_updater.agent.config.secrets import secrets_of
+from ncen_updater.agent.config.words import settings_of
+from ncen_updater.agent.diagnostics.doctor import diagnose
+from ncen_updater.agent.diagnostics.support_bundle.masking import mask_settings, mask_text
+from ncen_updater.agent.diagnostics.support_bundle.parts import Part, gathered, json_part
+from ncen_updater.agent.engine.outcome import outcome_of
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.notifications.situation import Situation, Surveyor, stop_range
+from ncen_updater.agent.rehearsal.store import Rehearsals
+from ncen_updater.agent.service.serve import KNOWLEDGE
+from ncen_updater.common.bounded_io import parse_toml, read_file
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.findings import Finding
+from ncen_updater.common.progress import Progress
+
+__all__ = ["PARTS", "Gatherer"]
+
+PARTS = (
+    "site.json", "changes.json", "events.json", "rehearsals.json", "findings.json",
+    "findings.txt", "configuration.json", "versions.json", "disks.json", "units.txt", "log.txt",
+)  # fmt: skip
+EVENTS, CHANGES, LOG_LINES = 2000, 50, 1000
+#: What events tell beside their kind: words and figures of this program, nothing that people wrote.
+EVENT_VALUES = (
+    "step", "code", "error_code", "what", "mode", "from_version", "to_version", "version", "origin",
+    "low_s", "high_s", "real_s", "held", "exit_code", "count", "order", "rehearsal",
+    "not_before", "taken_over_by",
+)  # fmt: skip
+UNITS = ("ncen-updater*",)
+COMMAND_S = 20.0
+Run = Callable[[Sequence[str]], str]
+
+
+def run_command(words: Sequence[str]) -> str:
+    """Return what a command of the system says."""
+    return subprocess.run(
+        words, check=True, capture_output=True, text=True, errors="backslashreplace",
+        timeout=COMMAND_S, stdin=subprocess.DEVNULL, env={**os.environ, "LC_ALL": "C.UTF-8"},
+    ).stdout  # fmt: skip
+
+
+class Gatherer:
+    """Gathers what is known of one site.
+
+    Args:
+        config_path: The configuration file, whatever is in it.
+        progress: Told what is looked at.
+        now: The time.
+        run: Runs a command of the system.
+    """
+
+    def __init__(
+        self, config_path: Path, progress: Progress, now: datetime, run: Run = run_command
+    ) -> None:
+        self._path, self._progress, self._now, self._run = config_path, progress, now, run
+        self._config: AgentConfig | None = None
+        self._problem: UpdaterError | None = None
+        try:
+            self._config = load_config(config_path)
+        except UpdaterError as error:
+            self._problem = error
+        self._findings: tuple[Finding, ...] | None = None
+
+    @property
+    def config(self) -> AgentConfig | None:
+        """The configuration, where it can be used."""
+        return self._config
+
+    def parts(self, leave_out: Sequence[str] = ()) -> tuple[Part, ...]:
+        """Gather every part but those that are left out."""
+        makers: Mapping[str, Callable[[], str]] = {
+            "site.json": self._site,
+            "changes.json": self._changes,
+            "events.json": self._events,
+            "rehearsals.json": self._rehearsals,
+            "findings.json": self._codes,
+            "findings.txt": self._words,
+            "configuration.json": self._settings,
+            "versions.json": self._versions,
+            "disks.json": self._disks,
+            "units.txt": lambda: self._run(
+                ["systemctl", "show", "--no-pager",
+                 "--property=Id,LoadState,ActiveState,SubState,Result,NRestarts,ExecMainStatus,"
+                 "ActiveEnterTimestamp,InactiveEnterTimestamp", *UNITS]
+            ),
+            "log.txt": lambda: self._run(
+                ["journalctl", "--no-pager", "--no-hostname", "--output=short-iso", "--quiet",
+                 f"--lines={LOG_LINES}", *(f"--unit={unit}" for unit in UNITS)]
+            ),
+        }  # fmt: skip
+        secrets = self._secrets()
+        found = []
+        for name in PARTS:
+            if name in leave_out:
+                found.append(Part(name, None, "left out on demand"))
+                continue
+            part = gathered(name, makers[name], free=name.endswith(".txt"))
+            text = mask_text(part.text, secrets) if part.text is not None else None
+            missing = mask_text(part.missing, secrets) if part.missing is not None else None
+            found.append(Part(name, text, missing, part.free))
+        return tuple(found)
+
+    def _need(self) -> AgentConfig:
+        if self._config is None:
+            assert self._problem is not None  # noqa: S101 - one of the two is there
+            raise self._problem
+        return self._config
+
+    def _secrets(self) -> frozenset[str]:
+        try:
+            return secrets_of(parse_toml(read_file(self._path, 1_000_000).decode("utf-8")))
+        except (OSError, ValueError):
+            return frozenset()
+
+    # ---- from the disk ---------------------------------------------------------------------------
+
+    def _look(self) -> Situation:
+        config = self._need()
+        state = config.paths.resolve(config.paths.state)
+        return Surveyor(config, state / KNOWLEDGE).look(self._now)
+
+    def _site(self) -> str:
+        config, found = self._need(), self._look()
+        view, assessment = found.view, found.assessment
+        return json_part(
+            {
+                "site": config.site.id,
+                "country": config.site.country,
+                "product": config.site.product,
+                "made_at": self._now,
+                "current": found.current,
+                "journal_code": found.journal_code,
+                "journal_event": found.event,
+                "open_change": found.change.id if found.change else None,
+                "held": found.held,
+                "bad_releases": found.bad_releases,
+                "next": assessment
+                and {
+                    "target": assessment.target,
+                    "prepared": assessment.prepared,
+                    "rehearsed": assessment.rehearsed.value,
+                    "bad_until": assessment.bad_until,
+                    "missing_approvals": found.missing_approvals,
+                },
+                "list": view
+                and {
+                    "version": view.version,
+                    "checked_at": view.checked_at,
+                    "expires_at": view.expires_at,
+                    "versions": view.versions,
+                    "withdrawn": view.withdrawn,
+                },
+                "lists_lapse": found.expiries,
+                "agent": found.agent and found.agent.to_json(),
+            }
+        )
+
+    def _journal(self) -> Journal:
+        config = self._need()
+        return Journal.open(config.paths.resolve(config.paths.state) / JOURNAL, read_only=True)
+
+    def _changes(self) -> str:
+        with self._journal() as journal:
+            return json_part(
+                [
+                    {
+                        "id": outcome.change.id,
+                        "kind": outcome.change.kind.value,
+                        "mode": outcome.change.mode.value,
+                        "state": outcome.change.state.value,
+                        "from": outcome.change.from_version,
+                        "to": outcome.change.to_version,
+                        "strategy": outcome.change.strategy,
+                        "created_at": outcome.change.created_at,
+                        "ended_at": outcome.change.ended_at,
+                        "error_code": outcome.change.error_code,
+                        "attempts": outcome.change.attempts,
+                        "stop_s": outcome.stop_s,
+                        "step_s": dict(outcome.step_s),
+                        "steps": {
+                            name.value: record.state.value
+                            for name, record in outcome.change.steps.items()
+                        },
+                    }
+                    for outcome in (outcome_of(journal, c.id) for c in journal.changes(CHANGES))
+                ]
+            )
+
+    def _events(self) -> str:
+        with self._journal() as journal:
+            first = max(0, journal.last_event() - EVENTS)
+            return json_part(
+                [
+                    {
+                        "number": event.number,
+                        "at": event.at,
+                        "change": event.change,
+                        "kind": event.kind,
+                        **{name: event[name] for name in EVENT_VALUES if _plain(event.get(name))},
+                    }
+                    for event in journal.events(first)
+                ]
+            )
+
+    def _rehearsals(self) -> str:
+        with self._journal() as journal:
+            return json_part(
+                [
+                    {
+                        "id": record.id,
+                        "from": record.from_version,
+                        "to": record.to_version,
+                        "state": record.state.value,
+                        "started_at": record.started_at,
+                        "ended_at": record.ended_at,
+                        "error_code": record.error_code,
+                        "stop_s": stop_range(record),
+                        "hops": list(_hops(record.report)),
+                    }
+                    for record in Rehearsals(journal).all(20)
+                ]
+            )
+
+    # ---- findings --------------------------------------------------------------------------------
+
+    def _found(self) -> tuple[Finding, ...]:
+        if self._findings is None:
+            self._findings = diagnose(self._path, self._progress)
+        return self._findings
+
+    def _codes(self) -> str:
+        return json_part(
+            [
+                {"code": f.code, "severity": f.severity.value, "template": f.what.template}
+                for f in self._found()
+            ]
+        )
+
+    def _words(self) -> str:
+        lines = [f"{f.code} {f.severity.value}: {f.what}\n    {f.remedy}" for f in self._found()]
+        if self._problem is not None:
+            lines.append(f"{self._problem.code}: {self._problem.what_text}")
+            lines.append(self._problem.detail or "")
+        return "\n".join(lines) + "\n"
+
+    # ---- the machine -----------------------------------------------------------------------------
+
+    def _settings(self) -> str:
+        known = frozenset(name for _, name in settings_of(AgentConfig))
+        return json_part(mask_settings(read_config(self._path).data, known=known))
+
+    def _versions(self) -> str:
+        found: dict[str, object] = {
+            "ncen-updater": version("ncen-updater"),
+            "python": platform.python_version(),
+            "system": platform.freedesktop_os_release().get("PRETTY_NAME"),
+            "kernel": platform.release(),
+            "machine": platform.machine(),
+            "sqlite": sqlite3.sqlite_version,
+        }
+        packages: dict[str, str | None] = {}
+        for line in requires("ncen-updater") or ():
+            wanted = Requirement(line)
+            if wanted.marker is None or wanted.marker.evaluate({"extra": ""}):
+                packages[wanted.name] = _version(wanted.name)
+        return json_part({**found, "packages": packages})
+
+    def _disks(self) -> str:
+        config = self._need()
+        paths = config.paths
+        places: dict[str, Path] = {
+            "state": paths.resolve(paths.state),
+            "slots": paths.resolve(paths.slots),
+            "agent": paths.resolve(paths.agent),
+        }
+        if config.databases.sqlite is not None:
+            places["databases"] = config.databases.sqlite.directory
+        return json_part({name: dict(_disk(place)) for name, place in places.items()})
+
+
+def _plain(value: object) -> bool:
+    return value is not None and isinstance(value, str | int | float | bool)
+
+
+def _hops(report: Mapping[str, Any] | None) -> Iterator[dict[str, object]]:
+    """Counts and durations of a rehearsal; no code that records hold."""
+    for hop in (report or {}).get("hops") or ():
+        yield {
+            "from": hop["from"],
+            "to": hop["to"],
+            "stop_s": hop["stop_s"],
+            "back_s": hop.get("back_s"),
+            "maps": [
+                {
+                    "name": item["name"],
+                    "affected": item["affected"],
+                    "unmapped": sum(count for _, count in item["unmapped"]),
+                }
+                for item in hop["maps"]
+            ],
+            "tables": hop["tables"],
+            "checks": len(hop["checks"]),
+        }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _disk(place: Path) -> Iterator[tuple[str, object]]:
+    try:
+        disk = os.statvfs(place)
+    except OSError as error:
+        yield "error", os.strerror(error.errno or 0)
+        return
+    yield "bytes", disk.f_blocks * disk.f_frsize
+    yield "free_bytes", disk.f_bavail * disk.f_frsize
+    yield "files", disk.f_files
+    yield "free_files", disk.f_favail

@@ -1,0 +1,197 @@
+"""Looks for values of the databases in what was gathered, before anything is written.
+
+Distinctive values are sampled from every text column of every live database, within a limit of time
+and number: a name of a person, a number of a passport. A value is looked for as whole words,
+whatever stands between them and however they are written in large and small. A value all of whose
+words this program uses itself ("finished", "in progress") says nothing and is not looked for.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass
+
+from ncen_updater.agent.databases.base import ChangeRef, DatabaseEngine, Role, Strategy
+from ncen_updater.agent.diagnostics.support_bundle.parts import Part
+from ncen_updater.common.errors import UpdaterError
+
+__all__ = ["Leak", "Sample", "find_leaks", "sample", "words_of"]
+
+WORD = re.compile(r"\w+")
+#: A value is known by its first words; more would not make it more distinctive.
+MOST_WORDS = 4
+LEAST_LETTERS = 4
+ROWS, TABLES, VALUES = 1000, 500, 300_000
+QUERY_S, ALL_S = 5.0, 60.0
+
+Key = tuple[str, ...]
+
+_COLUMNS = {
+    "postgresql": (
+        "SELECT quote_ident(c.table_schema) || '.' || quote_ident(c.table_name),"
+        " quote_ident(c.column_name), 'text' FROM information_schema.columns c"
+        " JOIN information_schema.tables t USING (table_schema, table_name)"
+        " WHERE t.table_type = 'BASE TABLE'"
+        " AND c.table_schema NOT IN ('pg_catalog', 'information_schema')"
+        " AND (c.data_type IN ('text', 'character varying', 'character', 'json', 'jsonb', 'ARRAY')"
+        " OR c.data_type = 'USER-DEFINED') ORDER BY 1, c.ordinal_position"
+    ),
+    "sqlite": (
+        "SELECT '\"' || replace(m.name, '\"', '\"\"') || '\"',"
+        " '\"' || replace(p.name, '\"', '\"\"') || '\"', '' FROM sqlite_master m"
+        " JOIN pragma_table_info(m.name) p WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite\\_%'"
+        " ESCAPE '\\' ORDER BY 1, p.cid"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Values that were looked at.
+
+    Attributes:
+        values: First words of each to the column that it is from.
+        unread: Databases of which not every column could be looked at, with the reason.
+    """
+
+    values: Mapping[Key, str]
+    unread: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Leak:
+    """A value of a column that stands in a part. The value itself is not told."""
+
+    part: str
+    column: str
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words of a text, folded."""
+    return WORD.findall(text.casefold())
+
+
+def _key(value: str, own: Set[str]) -> Key | None:
+    words = words_of(value[:400])[:MOST_WORDS]
+    letters = sum(character.isalpha() for word in words for character in word)
+    characters = sum(map(len, words))
+    if letters < 1 or characters < LEAST_LETTERS or all(word in own for word in words):
+        return None
+    return tuple(words)
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        if value[:1] in "{[":
+            try:
+                yield from _texts(json.loads(value))
+                return
+            except ValueError:  # an array as PostgreSQL writes it, or just text
+                yield from filter(None, re.split(r'[{},"]+', value[:10_000]))
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
+
+
+def sample(
+    engine: DatabaseEngine,
+    kind: str,
+    own: Set[str],
+    monotonic: Callable[[], float] = time.monotonic,
+) -> Sample:
+    """Look at the live databases.
+
+    Args:
+        engine: Theirs.
+        kind: ``postgresql`` or ``sqlite``.
+        own: Words that this program uses itself.
+        monotonic: A clock.
+    """
+    values: dict[Key, str] = {}
+    unread: dict[str, str] = {}
+    reference = ChangeRef("idle2222", 0, Strategy.COPY, "0")
+    ends = monotonic() + ALL_S
+    for name in engine.names:
+        try:
+            for table, columns in _columns(engine, kind, name, reference).items():
+                if monotonic() > ends or len(values) > VALUES:
+                    unread[name] = "too large"
+                    break
+                for rows in _rows(engine, kind, name, table, columns, reference):
+                    for row in rows:
+                        for column, cell in zip(columns, row, strict=True):
+                            for text in _texts(cell):
+                                key = _key(text, own)
+                                if key is not None:
+                                    values.setdefault(key, f"{name}: {table}.{column}")
+        except UpdaterError as error:
+            unread[name] = error.code
+    return Sample(values, unread)
+
+
+def _columns(
+    engine: DatabaseEngine, kind: str, name: str, reference: ChangeRef
+) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for table, column, _ in engine.query(
+        Role.LIVE, name, _COLUMNS[kind], reference, timeout_s=QUERY_S
+    ):
+        found.setdefault(str(table), []).append(str(column))
+    return dict(list(found.items())[:TABLES])
+
+
+def _rows(
+    engine: DatabaseEngine,
+    kind: str,
+    name: str,
+    table: str,
+    columns: list[str],
+    reference: ChangeRef,
+) -> Iterator[list[tuple[object, ...]]]:
+    """Yield the first rows of a table and its last ones; an error is most likely to quote these."""
+    if kind == "postgresql":
+        cells = ", ".join(f"{column}::text" for column in columns)
+        # The last pages, without reading those before.
+        last = (
+            f"ctid >= format('(%s,0)', greatest(0, pg_relation_size('{_literal(table)}'::regclass)"
+            " / current_setting('block_size')::int - 20))::tid"
+        )
+        tails = [f"LIMIT {ROWS}", f"WHERE {last} ORDER BY ctid DESC LIMIT {ROWS}"]
+    else:
+        cells = ", ".join(columns)
+        tails = [f"LIMIT {ROWS}"]
+        if len(engine.query(Role.LIVE, name, _WITH_ROWID.format(_literal(table)), reference)):
+            tails.append(f"ORDER BY rowid DESC LIMIT {ROWS}")
+    for tail in tails:
+        sql = f"SELECT {cells} FROM {table} {tail}"  # noqa: S608 - names quoted by the server
+        yield engine.query(Role.LIVE, name, sql, reference, timeout_s=QUERY_S)
+
+
+_WITH_ROWID = (
+    "SELECT 1 FROM pragma_table_list WHERE '\"' || replace(name, '\"', '\"\"') || '\"' = '{}'"
+    " AND wr = 0"
+)
+
+
+def _literal(text: str) -> str:
+    return text.replace("'", "''")
+
+
+def find_leaks(parts: Iterable[Part], values: Mapping[Key, str]) -> tuple[Leak, ...]:
+    """Return the values that stand in the parts, one for each part and column; pure."""
+    found: dict[Leak, None] = {}
+    for part in parts:
+        words = words_of(part.text or "")
+        for at in range(len(words)):
+            for length in range(1, MOST_WORDS + 1):
+                column = values.get(tuple(words[at : at + length]))
+                if column is not None:
+                    found[Leak(part.name, column)] = None
+    return tuple(found)

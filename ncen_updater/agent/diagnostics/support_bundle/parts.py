@@ -1,0 +1,60 @@
+"""A part of a bundle, and how it is gathered: found, or missing with the reason."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ncen_updater.common.errors import UpdaterError
+
+__all__ = ["MAX_PART", "Part", "gathered", "json_part"]
+
+logger = logging.getLogger(__name__)
+
+#: No part is larger; of a longer one the end is kept, since that is where it broke.
+MAX_PART = 1_000_000
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file of a bundle.
+
+    Attributes:
+        name: Its name.
+        text: What it holds; None where it could not be had.
+        missing: Why it could not be had.
+        free: Whether it holds sentences that others wrote: such a part is left out where it could
+            not be compared with the databases.
+    """
+
+    name: str
+    text: str | None
+    missing: str | None = None
+    free: bool = False
+
+
+def json_part(data: object) -> str:
+    """Return data as a part holds them."""
+    return json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False, default=str) + "\n"
+
+
+def gathered(name: str, gather: Callable[[], str], *, free: bool = False) -> Part:
+    """Gather one part; whatever goes wrong, the others go on.
+
+    Args:
+        name: Its name.
+        gather: Returns its text.
+        free: See :class:`Part`.
+    """
+    try:
+        text = gather()
+    except UpdaterError as error:
+        return Part(name, None, f"{error.code}: {error.what_text}", free)
+    except Exception as error:
+        logger.debug("part %s", name, exc_info=True)
+        return Part(name, None, type(error).__name__, free)
+    if len(text) > MAX_PART:
+        text = "[...]\n" + text[-MAX_PART:]
+    return Part(name, text, None, free)

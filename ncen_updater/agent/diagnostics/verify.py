@@ -1,0 +1,145 @@
+"""Does reality match the journal? Slots, schemas, migrations and markers against what was recorded.
+
+Reads only, and changes nothing that it finds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from packaging.version import Version
+
+from ncen_updater.agent.databases.base import ChangeRef, Role, Strategy
+from ncen_updater.agent.engine.recovery import Action, decide
+from ncen_updater.agent.engine.situation import ADOPTED, NO_CHANGE, contradiction, known, look
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.site import Site
+from ncen_updater.agent.slots.compare import Difference
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.progress import Progress
+
+__all__ = ["ADOPTED", "verify_site"]
+
+#: Paths that a person is told of.
+SHOWN = 10
+CALL = Text(
+    N_("Do not upgrade; send the Secretariat what 'ncen-updater doctor' and 'history' say.")
+)
+
+
+def verify_site(site: Site, journal: Journal, progress: Progress) -> tuple[Finding, ...]:
+    """Compare what is there with what was recorded.
+
+    Returns:
+        Strict findings for what differs; advisory ones for what is only untidy. Empty when all
+        is as recorded.
+
+    Raises:
+        JournalUnreadable: If the chain of the journal does not close.
+        UpdaterError: If a fact cannot be had.
+    """
+    journal.verify_chain()
+    found: list[Finding] = []
+    current = site.slots.current()
+    if current is None:
+        return (_differs("NU-6101", N_("no release was ever chosen here")),)
+    found += _change(site, journal)
+    found += _slots(site, current, progress)
+    found += _databases(site, journal, current)
+    return tuple(found)
+
+
+def _differs(code: str, template: str, **values: object) -> Finding:
+    figures = {key: str(value) for key, value in values.items()}
+    return Finding(code, Severity.STRICT, Text(template, values), CALL, figures)
+
+
+def _change(site: Site, journal: Journal) -> Iterator[Finding]:
+    change = journal.open_change()
+    decision = decide(look(site, change, by_person=True))
+    if decision.action is Action.STOP:
+        yield _differs("NU-6102", N_("Contradiction: {reason}."), reason=decision.reason)
+    elif change is None and (reason := contradiction(site, journal)) is not None:
+        yield _differs("NU-6102", N_("Contradiction: {reason}."), reason=reason)
+    elif change is not None and decision.action is not Action.NOTHING:
+        yield Finding(
+            "NU-6103",
+            Severity.ADVISORY,
+            Text(N_("The change {change} has not come to its end."), {"change": change.id}),
+            Text(N_("Run 'ncen-updater resume'.")),
+        )
+
+
+def _slots(site: Site, current: Version, progress: Progress) -> Iterator[Finding]:
+    for version in site.slots.versions():
+        differences = site.slots.verify(version, progress)
+        if differences:
+            yield Finding(
+                "NU-6104",
+                Severity.STRICT if version == current else Severity.ADVISORY,
+                Text(
+                    N_("{count} paths of slot {version} are not as signed: {paths}"),
+                    {"count": len(differences), "version": version, "paths": _some(differences)},
+                ),
+                CALL,
+                {"version": str(version), "paths": [d.path for d in differences[:100]]},
+            )
+
+
+def _some(differences: Sequence[Difference]) -> str:
+    """The first paths, for people; programs get more of them."""
+    first = ", ".join(difference.path for difference in differences[:SHOWN])
+    return f"{first}, ..." if len(differences) > SHOWN else first
+
+
+def _databases(site: Site, journal: Journal, current: Version) -> Iterator[Finding]:
+    said = known(journal)
+    if said.generation:
+        marker = site.engine.marker()
+        if marker is None or Version(marker.release) != current:
+            yield _differs(
+                "NU-6105",
+                N_("The code is {current}, the databases are marked {marker}."),
+                current=current,
+                marker=marker.release if marker else "-",
+            )
+    reference = ChangeRef(
+        said.change.id if said.change else NO_CHANGE,
+        said.generation,
+        Strategy(site.config.databases.strategy),
+        str(current),
+    )
+    yield from _schemas(site, reference, said.fingerprints)
+    yield from _migrations(site, reference, current)
+
+
+def _schemas(site: Site, reference: ChangeRef, expected: Mapping[str, object]) -> Iterator[Finding]:
+    for name in site.engine.names:
+        if name not in expected:
+            continue
+        if site.engine.fingerprint(Role.LIVE, name, reference) != expected[name]:
+            yield _differs(
+                "NU-6106",
+                N_("The schema of {database} was changed since it was migrated."),
+                database=name,
+            )
+
+
+def _migrations(site: Site, reference: ChangeRef, current: Version) -> Iterator[Finding]:
+    migrations = site.migrations(current)
+    if migrations.command is not None:
+        return
+    try:
+        plan = site.engine.plan_migrations(Role.LIVE, reference, migrations, None)
+    except UpdaterError as error:
+        yield Finding(error.code, Severity.STRICT, error.what_text, CALL)
+        return
+    for step in plan.steps:
+        yield _differs(
+            "NU-6107",
+            N_("Migration {migration} of {database} belongs to this release and is not applied."),
+            migration=step.id,
+            database=step.database,
+        )

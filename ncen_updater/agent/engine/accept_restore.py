@@ -1,0 +1,230 @@
+"""Take databases that people restored from a backup as those of a release: the way out by hand.
+
+A database administrator may restore databases from a backup of before an upgrade, or make them anew
+under their names. Code, journal and databases then contradict each other, and nothing is touched
+any more. Two people say that this was done on purpose; it is looked whether the databases are those
+of the release that they name, and then code, databases and journal are made to say the same.
+
+On the disk: the databases say it first, then the site's own files get the names of before, then
+``current``, then the journal. Until that last record the site is as contradictory as before, and
+the command may be repeated by either of the two.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+from packaging.version import Version
+
+from ncen_updater.agent.approvals.model import ApprovalCount, count_approvals
+from ncen_updater.agent.approvals.store import Consent, Person, require_somebody
+from ncen_updater.agent.databases.base import ChangeRef, Role, Strategy
+from ncen_updater.agent.databases.errors import MigrationRefused
+from ncen_updater.agent.engine import overlay
+from ncen_updater.agent.engine.errors import (
+    OpenChange,
+    ReleaseNotHere,
+    RestoredIsOther,
+    StopApplicationFirst,
+)
+from ncen_updater.agent.engine.recovery import Action, decide
+from ncen_updater.agent.engine.rollback_plan import last_upgrade
+from ncen_updater.agent.engine.situation import NO_CHANGE, RESTORED, fingerprints_of, known, look
+from ncen_updater.agent.journal.change import Change, ChangeState
+from ncen_updater.agent.journal.ids import new_change_id
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.site import Site, reference
+from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.progress import Progress, Silent
+
+__all__ = ["PEOPLE", "Restored", "accept", "agree", "find", "whose"]
+
+#: So many people have to say it, whatever the site wants for an upgrade.
+PEOPLE = 2
+
+
+@dataclass(frozen=True)
+class Restored:
+    """Databases as they were found, and what taking them would do.
+
+    Attributes:
+        release: What they are to be taken as.
+        current: The release whose code is in use.
+        fingerprints: Of their schemas, by logical name.
+        unproved: Databases of which it cannot be seen that they are of this release.
+        closes: A change that recovery gave up, and that ends with it.
+        people: Who said so.
+    """
+
+    release: Version
+    current: Version | None
+    fingerprints: Mapping[str, str]
+    unproved: tuple[str, ...]
+    closes: Change | None
+    people: ApprovalCount
+
+    @property
+    def switches(self) -> bool:
+        """Whether the code of another release has to be put in use."""
+        return self.current != self.release
+
+    @property
+    def binding(self) -> str:
+        """What people say yes to: the release, and the shape of what was restored."""
+        return _binding(self.release, self.fingerprints)
+
+
+def _binding(release: Version, fingerprints: Mapping[str, str]) -> str:
+    content = {"accept-restore": str(release), "schemas": dict(fingerprints)}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def find(site: Site, journal: Journal, release: Version, progress: Progress) -> Restored:
+    """Look at restored databases. Changes nothing.
+
+    Raises:
+        OpenChange: A change is open that a resume can bring to its end.
+        ReleaseNotHere: The slot of the release is not here, or not whole.
+        StopApplicationFirst: The application runs with other code.
+        RestoredIsOther: A database is not of this release.
+        UpdaterError: Something cannot be looked at.
+    """
+    change = journal.open_change()
+    if change is not None:
+        decision = decide(look(site, change, by_person=True))
+        if decision.action is not Action.STOP:
+            raise OpenChange(change=change.id, kind=change.kind, version=change.to_version)
+    versions = site.slots.versions()
+    if release not in versions or site.slots.verify(release, progress):
+        names = ", ".join(str(version) for version in sorted(versions))
+        raise ReleaseNotHere(version=release, versions=names or "-")
+    current = site.slots.current()
+    # Files are put back only while nobody works with them.
+    files = change is not None and overlay.owed(journal, change)
+    if (current != release or files) and site.application.running():
+        product = site.config.site.product
+        raise StopApplicationFirst(product=product, current=current or "-", version=release)
+    fingerprints, unproved = _look_at_databases(site, journal, release)
+    binding = _binding(release, fingerprints)
+    people = count_approvals(Consent(journal).approvals(binding), binding, PEOPLE)
+    return Restored(release, current, fingerprints, unproved, change, people)
+
+
+def _look_at_databases(
+    site: Site, journal: Journal, release: Version
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    engine, migrations = site.engine, site.migrations(release)
+    nothing = ChangeRef(NO_CHANGE, 0, Strategy(site.config.databases.strategy), str(release))
+    left: dict[str, str] = {}
+    if migrations.command is None:
+        try:
+            steps = engine.plan_migrations(Role.LIVE, nothing, migrations, None).steps
+        except MigrationRefused as error:
+            database = str(error.values.get("database", "-"))
+            reason = error.values.get("reason", "-")
+            raise RestoredIsOther(database=database, version=release, reason=reason) from error
+        for step in steps:
+            left.setdefault(step.database, step.id)
+    fingerprints = {name: engine.fingerprint(Role.LIVE, name, nothing) for name in engine.names}
+    if migrations.command is None and not left:
+        return fingerprints, ()
+    known = {version: fingerprints_of(journal, version) for version in site.slots.versions()}
+    unproved: list[str] = []
+    for name, fingerprint in fingerprints.items():
+        if migrations.command is None and name not in left:
+            continue
+        had = {version for version, kept in known.items() if kept.get(name) == fingerprint}
+        reason = whose(release, had, left.get(name))
+        if isinstance(reason, Text):
+            raise RestoredIsOther(database=name, version=release, reason=reason)
+        if not reason:
+            unproved.append(name)
+    return fingerprints, tuple(unproved)
+
+
+def whose(release: Version, had: Collection[Version], left: str | None) -> bool | Text:
+    """Say whether a database is one of a release: yes, no with the reason, or not to be seen; pure.
+
+    A schema that no release is known to have had here may be this one's all the same: a server may
+    word it anew when a backup is restored, and an application may change it while it runs.
+
+    Args:
+        release: Which.
+        had: Releases whose databases had this very schema here.
+        left: A migration of the release that is not applied; None where it has a program instead.
+    """
+    if release in had:
+        return True
+    if left is not None:
+        words = N_("migration {migration} belongs to it and is not applied")
+        return Text(words, {"migration": left})
+    if had:
+        return Text(N_("its schema is that of release {other}"), {"other": max(had)})
+    return False
+
+
+def agree(journal: Journal, found: Restored, person: Person) -> ApprovalCount:
+    """Write down that a person says so, and return who has.
+
+    Raises:
+        RootIsNobody: If it could be anybody's.
+    """
+    require_somebody(person, PEOPLE)
+    basis = {"accept-restore": str(found.release), "schemas": dict(found.fingerprints)}
+    consent = Consent(journal)
+    consent.approve(found.binding, f"restored {found.release}", basis, person)
+    return count_approvals(consent.approvals(found.binding), found.binding, PEOPLE)
+
+
+def accept(
+    site: Site,
+    journal: Journal,
+    found: Restored,
+    people: ApprovalCount,
+    new_id: Callable[[], str] = new_change_id,
+    progress: Progress | None = None,
+) -> None:
+    """Make databases, code and journal say the same; may be repeated after a crash.
+
+    Photographs and other files that the change had kept go with the release.
+
+    Args:
+        site: The site.
+        journal: Open for writing, under the lock of changes.
+        found: As :func:`find` gave it, under the same lock.
+        people: Who said so.
+        new_id: Gives ids.
+        progress: Told what is put back.
+
+    Raises:
+        FilesNotPutBack: If files cannot be put back now.
+    """
+    generations = [known(journal).generation, *(c.generation for c in journal.changes())]
+    change = ChangeRef(
+        new_id(), max(generations) + 1, Strategy(site.config.databases.strategy), str(found.release)
+    )
+    closes = reference(found.closes) if found.closes else None
+    site.engine.take_as(change, site.migrations(found.release), closes)
+    # Before the code is another one: from then on it cannot be told any more which upgrade it was.
+    ended = found.closes
+    if ended is None and found.current is not None:
+        ended = last_upgrade(journal.changes(), found.current)
+    if ended is not None:
+        back = found.release != Version(ended.to_version)
+        overlay.end_by_hand(journal, ended, progress or Silent(), back=back)
+    if found.switches:
+        site.slots.switch(found.release)
+    journal.note(
+        RESTORED,
+        release=str(found.release),
+        generation=change.generation,
+        databases=change.id,
+        fingerprints=dict(found.fingerprints),
+        by=[approval.who for approval in people.given],
+    )
+    if found.closes is not None:
+        journal.state(found.closes.id, ChangeState.UNDONE, reason="the databases were restored")
+    Consent(journal).spend(change.id)

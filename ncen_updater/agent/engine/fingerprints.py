@@ -1,0 +1,119 @@
+"""Fingerprints of schemas in the journal: what the databases looked like before a change and after.
+
+A way back to kept databases runs nothing of the older release. That they are what that release ran
+on is proven by the fingerprint that the upgrade took of its copies before it migrated them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+
+from packaging.version import InvalidVersion, Version
+
+from ncen_updater.agent.databases.base import ChangeRef, DatabaseEngine, Role
+from ncen_updater.agent.databases.side_by_side import side_by_side
+from ncen_updater.agent.engine.situation import ADOPTED
+from ncen_updater.agent.journal.change import Change, StepName, StepState
+from ncen_updater.agent.journal.journal import Journal
+
+__all__ = [
+    "AFTER",
+    "BEFORE",
+    "FORM",
+    "Expected",
+    "Known",
+    "differing",
+    "expected_before",
+    "fingerprints_of",
+    "taken_by",
+]
+
+#: Facts of a change: the fingerprints of its copies before and after the migration, and by what
+#: they were taken.
+BEFORE, AFTER, TAKEN_BY = "fingerprints_before", "fingerprints", "fingerprints_by"
+#: Raise it whenever an engine describes a schema in other words than before: what was recorded
+#: until then cannot be compared any more.
+FORM = 1
+
+
+def fingerprints_of(engine: DatabaseEngine, role: Role, change: ChangeRef) -> dict[str, str]:
+    """Take the fingerprint of each database, side by side: officers may be out meanwhile."""
+    return side_by_side(
+        {name: partial(engine.fingerprint, role, name, change) for name in engine.names},
+        halt=engine.halt,
+    )
+
+
+def taken_by(engine: DatabaseEngine) -> dict[str, object]:
+    """Return the fact that says by what fingerprints were taken: a newer server words it anew."""
+    return {TAKEN_BY: {"form": FORM, "engine": engine.kind, "major": _major(engine.version())}}
+
+
+def _major(version: str) -> int:
+    try:
+        return Version(version).major
+    except InvalidVersion:
+        return 0
+
+
+class Known(StrEnum):
+    """What is known of kept databases."""
+
+    BEFORE = "before"  # taken of the very copies, before the upgrade migrated them
+    EARLIER = "earlier"  # taken when their release came: it may have changed them while it ran
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The fingerprints that kept databases should have, and how far they can be relied on."""
+
+    known: Known
+    fingerprints: Mapping[str, str]
+
+
+def expected_before(journal: Journal, source: str, engine: DatabaseEngine) -> Expected:
+    """Return what the databases that an upgrade kept should look like.
+
+    Args:
+        journal: The journal.
+        source: The upgrade.
+        engine: The databases; fingerprints that another server took are not compared.
+    """
+    facts = journal.facts(source)
+    before = _texts(facts.get(BEFORE))
+    if before and facts.get(TAKEN_BY) == taken_by(engine)[TAKEN_BY]:
+        return Expected(Known.BEFORE, before)
+    earlier = None if before else _of_the_release_before(journal, source)
+    if earlier:
+        return Expected(Known.EARLIER, earlier)
+    return Expected(Known.NOTHING, {})
+
+
+def _of_the_release_before(journal: Journal, source: str) -> Mapping[str, str]:
+    """What an agent that took none before migrating recorded when the older release came."""
+    changes = journal.changes()
+    places = [place for place, change in enumerate(changes) if change.id == source]
+    for change in changes[places[0] + 1 :] if places else ():
+        if _committed(change):
+            return _texts(journal.facts(change.id).get(AFTER))
+    adopted = [event for event in journal.events() if event.kind == ADOPTED]
+    return _texts(adopted[-1].data.get("fingerprints")) if adopted else {}
+
+
+def _committed(change: Change) -> bool:
+    return change.step_state(StepName.COMMIT) is StepState.DONE
+
+
+def _texts(value: object) -> Mapping[str, str]:
+    if not isinstance(value, dict):
+        return {}
+    return {str(name): str(text) for name, text in value.items()}
+
+
+def differing(expected: Mapping[str, str], found: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the databases whose fingerprint is known and is another; pure."""
+    return tuple(n for n, text in found.items() if n in expected and expected[n] != text)

@@ -1,0 +1,88 @@
+"""Importing a bundle at a site: one at a time with changes, and in its history.
+
+The bundle is read by the process that talks to the network; it cannot reach the databases. An
+import is no change of the application: nothing is stopped, and nothing has to be undone. Two events
+tell of it, one before and one after, so that one that was killed is seen too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ncen_updater.agent.engine.lock import change_lock
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import IMPORT_REFUSED, IMPORTED, JOURNAL, LOCK
+from ncen_updater.agent.site import Site
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.progress import Progress
+from ncen_updater.feed.child import ChildSource
+from ncen_updater.feed.errors import ReaderFailed
+from ncen_updater.feed.offline.store import ImportRecord
+
+__all__ = ["import_bundle"]
+
+BEGUN = "import-begun"
+
+
+def import_bundle(
+    site: Site,
+    child: ChildSource,
+    files: Sequence[Path],
+    progress: Progress,
+    *,
+    by: str,
+    dry_run: bool = False,
+) -> ImportRecord:
+    """Verify a bundle whole and keep it.
+
+    Args:
+        site: The site; it need not have been taken over yet.
+        child: Reads the bundle.
+        files: One file, or all parts.
+        progress: Told the bytes.
+        by: Who ordered it.
+        dry_run: Verify only.
+
+    Raises:
+        UpdaterError: Nothing was kept.
+    """
+    current = site.slots.current()
+    order: dict[str, object] = {
+        "act": "import",
+        "files": [str(file.absolute()) for file in files],
+        "current": None if current is None else str(current),
+        "agent": str(site.agent_version),
+        "dry_run": dry_run,
+    }
+    if dry_run:
+        return _record(child, order, progress)
+    with change_lock(site.state / LOCK, "import"), _told(site, files, by) as journal:
+        record = _record(child, order, progress)
+        if journal is not None:
+            journal.note(IMPORTED, None, by=by, **record.to_json())
+        return record
+
+
+def _record(child: ChildSource, order: dict[str, object], progress: Progress) -> ImportRecord:
+    try:
+        return ImportRecord.from_json(child.ask(order, progress))
+    except ValueError as error:
+        raise ReaderFailed(detail=str(error)) from error
+
+
+@contextlib.contextmanager
+def _told(site: Site, files: Sequence[Path], by: str) -> Iterator[Journal | None]:
+    """Write down that an import begins, and why it was refused; a new site has no journal yet."""
+    if not (site.state / JOURNAL).exists():
+        yield None
+        return
+    names = [file.name for file in files]
+    with Journal.open(site.state / JOURNAL, now=site.clock.now) as journal:
+        journal.note(BEGUN, by=by, files=names)
+        try:
+            yield journal
+        except UpdaterError as error:
+            journal.note(IMPORT_REFUSED, by=by, files=names, code=error.code)
+            raise

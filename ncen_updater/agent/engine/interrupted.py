@@ -1,0 +1,31 @@
+"""Copies that were begun and never finished, from the journal: they may have left something."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ncen_updater.agent.databases.base import CopyPlan
+from ncen_updater.agent.journal.change import StepName, StepState
+from ncen_updater.agent.journal.journal import Journal
+
+__all__ = ["torn_copies"]
+
+LAST_CHANGES = 20
+
+
+def torn_copies(journal: Journal) -> Iterator[CopyPlan]:
+    """Yield the plans of recent changes that are over and never finished their copy, newest first.
+
+    Args:
+        journal: Open for reading.
+    """
+    for change in journal.changes(LAST_CHANGES):
+        plan = journal.facts(change.id).get("copy")
+        if change.state.open or not isinstance(plan, dict):
+            continue
+        done = any(
+            event.kind == f"step-{StepState.DONE}" and event.get("step") == StepName.COPY
+            for event in journal.events(change=change.id)
+        )
+        if not done:
+            yield CopyPlan(plan)

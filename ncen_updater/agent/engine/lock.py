@@ -1,0 +1,114 @@
+"""One change at a time: a lock on a file that dies with its holder, however the holder dies."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from ncen_updater.agent.engine.errors import Busy, LockUnusable
+from ncen_updater.common import atomic_files as durable
+
+__all__ = ["change_lock", "door_lock", "lock_holder"]
+
+logger = logging.getLogger(__name__)
+
+#: Whoever looks whether it is taken holds it for an instant (:func:`lock_holder`).
+LOOKS, LOOK_S = 4, 0.02
+#: The name of the holder takes so many bytes, always the same.
+HOLDER_BYTES = 200
+
+
+@contextlib.contextmanager
+def door_lock(door_file: Path, what: str) -> Iterator[None]:
+    """Hold the lock of an application while the block runs, beside the file of its door.
+
+    Two agents with a state directory each may look after one application by mistake; what they have
+    in common is its door. Where the directory of the door is not there no change begins at all.
+
+    A file that cannot be made, on a full disk, must not keep a resume from letting officers in: the
+    lock of the state directory is held, and this one is for a mistake.
+
+    Raises:
+        Busy: If another agent holds it.
+    """
+    with contextlib.ExitStack() as stack:
+        if door_file.parent.is_dir():
+            path = door_file.with_name(f"{door_file.name}.lock")
+            try:
+                stack.enter_context(change_lock(path, what, whole=False))
+            except LockUnusable as error:
+                logger.warning("the lock beside the door was not taken: %s", error)
+        yield
+
+
+@contextlib.contextmanager
+def change_lock(path: Path, what: str, *, whole: bool = True) -> Iterator[None]:
+    """Hold the lock while the block runs.
+
+    Args:
+        path: The lock file; stays there, empty of meaning when nobody holds it.
+        what: What the holder is doing, for whoever finds it taken.
+        whole: Lock the directory of the file, too, which then is ours alone.
+
+    Raises:
+        Busy: If another process holds it.
+        LockUnusable: If the state directory takes no lock: full, read-only, or not ours.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            if whole:
+                durable.make_directory(path.parent, 0o750)
+            # Not inherited: a child that outlives us must not keep the site locked.
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            stack.callback(os.close, descriptor)
+            directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.callback(os.close, directory)
+            # The directory too: whoever cleans up the file must not let a second one in.
+            for locked in (descriptor, directory) if whole else (descriptor,):
+                _take(locked)
+            # Over what was there, and never cut to nothing before: on a disk that is full by now
+            # that takes no room, and a resume has to be possible there.
+            holder = f"{what}, process {os.getpid()}".encode()[:HOLDER_BYTES]
+            os.pwrite(descriptor, holder.ljust(HOLDER_BYTES), 0)
+        except BlockingIOError as error:
+            raise Busy(holder=_holder(descriptor) or "?") from error
+        except OSError as error:
+            raise LockUnusable(path=path, reason=error.strerror or str(error)) from error
+        yield
+
+
+def _take(descriptor: int) -> None:
+    """Take the lock, or find it taken for longer than somebody's look at it lasts.
+
+    Raises:
+        BlockingIOError: If another process holds it.
+    """
+    for _ in range(LOOKS):
+        with contextlib.suppress(BlockingIOError):
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(LOOK_S)
+    return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _holder(descriptor: int) -> str:
+    return os.pread(descriptor, HOLDER_BYTES, 0).decode("utf-8", "replace").rstrip()
+
+
+def lock_holder(path: Path) -> str | None:
+    """Say who holds the lock, None when nobody does. Never takes it for longer than the look."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _holder(descriptor)
+    finally:
+        os.close(descriptor)
+    return None

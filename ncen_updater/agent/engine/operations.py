@@ -1,0 +1,441 @@
+"""What an operator asks for: upgrade, roll back, resume, confirm. One change at a time.
+
+Each function of :class:`Operations` takes the lock, opens the journal, looks at reality against the
+journal, and only then begins.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from packaging.version import Version
+
+from ncen_updater.agent.databases.base import Marker, Strategy
+from ncen_updater.agent.engine import soaking
+from ncen_updater.agent.engine.elapsed import witness
+from ncen_updater.agent.engine.errors import (
+    ChangeFailed,
+    JournalForbidden,
+    JournalUnwritable,
+    LaterHopFailed,
+    NeedsPerson,
+    NothingToRollBack,
+    OpenChange,
+    RecordsWouldBeLost,
+    SoakFailed,
+)
+from ncen_updater.agent.engine.interruption import Interruption
+from ncen_updater.agent.engine.lock import change_lock, door_lock
+from ncen_updater.agent.engine.outcome import Outcome, outcome_of
+from ncen_updater.agent.engine.pending_rollback import (
+    SOAK_OF,
+    TAKEN_BACK,
+    WAITS,
+    may_be_left,
+    owed_rollback,
+    taken_over,
+)
+from ncen_updater.agent.engine.preconditions import (
+    choose,
+    require_no_hold,
+    require_nothing_open,
+    require_whole,
+    running_version,
+)
+from ncen_updater.agent.engine.recovery import Action, Decision, decide
+from ncen_updater.agent.engine.rollback_plan import BY_CODE, UNDOES, Way, way_back
+from ncen_updater.agent.engine.runner import Checkpoint, Runner, no_checkpoint
+from ncen_updater.agent.engine.situation import look
+from ncen_updater.agent.journal.change import Change, ChangeKind, ChangeState, Mode
+from ncen_updater.agent.journal.ids import new_change_id
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL, LOCK
+from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.agent.rehearsal.predictions import expect, expected, settle
+from ncen_updater.agent.site import Site
+from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.progress import Progress
+from ncen_updater.feed.upgrade_path import NoPath, UpgradePath
+
+__all__ = ["JOURNAL", "LOCK", "Operations", "Result", "new_change_id"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an operation came to.
+
+    Attributes:
+        outcomes: One a change, in order.
+        path: The path that was chosen, for an upgrade.
+        decision: What recovery decided, for a resume.
+    """
+
+    outcomes: tuple[Outcome, ...] = ()
+    path: UpgradePath | NoPath | None = None
+    decision: Decision | None = None
+
+
+class Operations:
+    """The operations on one site.
+
+    Args:
+        site: What is acted on.
+        progress: Told what is being done.
+        interruption: Where signals may end a step.
+        checkpoint: For trials, see :mod:`ncen_updater.agent.engine.runner`.
+        new_id: Gives ids of changes.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        progress: Progress,
+        *,
+        interruption: Interruption | None = None,
+        checkpoint: Checkpoint = no_checkpoint,
+        new_id: Callable[[], str] = new_change_id,
+    ) -> None:
+        self._site = site
+        self._progress = progress
+        self._interruption = interruption or Interruption()
+        self._checkpoint = checkpoint
+        self._new_id = new_id
+
+    # ---- the operations ------------------------------------------------------------------------
+
+    def path(self, target: Version | None = None, *, retry: bool = False) -> UpgradePath | NoPath:
+        """Refresh the list and choose a path. Changes nothing at the site.
+
+        Raises:
+            UpdaterError: Of the trust, network or path family.
+        """
+        view = self._site.source.refresh()
+        with Journal.open(self._site.state / JOURNAL, read_only=True) as journal:
+            return choose(self._site, view.offers, journal, target, retry=retry)
+
+    def upgrade(
+        self,
+        target: Version | None = None,
+        *,
+        retry: bool = False,
+        begin_before: datetime | None = None,
+        agree: Callable[[Journal, UpgradePath], Mapping[str, object]] | None = None,
+    ) -> Result:
+        """Walk the path to a release, one change a hop.
+
+        Args:
+            target: The release that a person named; the newest by default.
+            retry: Try releases again that failed here.
+            begin_before: When the window closes in which officers may be kept out.
+            agree: Asked once, under the lock and before the first hop; raises to refuse, and
+                returns what the first change has to know of the agreement.
+
+        Raises:
+            Held: An operator's hold is in force; asked again before each hop.
+            ChangeFailed: The first hop failed and was undone.
+            LaterHopFailed: A later one did; the hops before it stay.
+            SoakFailed: A hop turned bad after its commit and, if so configured, was rolled back.
+            UpdaterError: Nothing was begun.
+        """
+        with self._at_work("upgrade") as journal:
+            require_nothing_open(self._site, journal)
+            require_no_hold(self._site, journal)
+            offers = self._site.source.refresh().offers
+            path = choose(self._site, offers, journal, target, retry=retry)
+            outcomes: list[Outcome] = []
+            hops = path.hops if isinstance(path, UpgradePath) else ()
+            agreed: Mapping[str, object] = {}
+            if agree is not None and isinstance(path, UpgradePath):
+                agreed = agree(journal, path)
+            until = {"begin_before": begin_before.isoformat()} if begin_before else {}
+            for offer in hops:
+                require_no_hold(self._site, journal)
+                change = self._new_change(
+                    ChangeKind.UPGRADE, running_version(self._site), offer.release_version
+                )
+                facts = {"path": [hop.version for hop in hops], **until, **agreed}
+                agreed = {}
+                predicted = expected(journal, change.from_version, change.to_version)
+                journal.begin(change, facts)
+                expect(journal, change, predicted)
+                try:
+                    self._finish(journal, change.id, lambda r, c: r.run(c))
+                except ChangeFailed as error:
+                    if outcomes:
+                        raise LaterHopFailed(error, outcomes[-1].change.to_version) from error
+                    raise
+                settle(journal, change.id)
+                outcomes.append(outcome_of(journal, change.id))
+            return Result(tuple(outcomes), path)
+
+    def look_at_clocks(self) -> None:
+        """Count the time that has passed, for what is kept for some days; see :mod:`.elapsed`.
+
+        Nothing comes of it where this user may not write the journal.
+        """
+        try:
+            with Journal.open(self._site.state / JOURNAL) as journal:
+                witness(journal, self._site.clock)
+        except (JournalForbidden, JournalUnwritable) as error:
+            logger.info("the time that has passed was not counted: %s", error)
+
+    def way_back(self, *, accept_loss: int | None = None) -> Way:
+        """Say how a rollback would go. Changes nothing.
+
+        Raises:
+            NothingToRollBack: If there is no earlier release here.
+            RecordsWouldBeLost: If it loses records and the loss was not accepted.
+        """
+        with Journal.open(self._site.state / JOURNAL, read_only=True) as journal:
+            return self._way_back(journal, accept_loss)
+
+    def rollback(self, *, accept_loss: int | None = None) -> Result:
+        """Go back to the release before, keeping every record where the release can.
+
+        Args:
+            accept_loss: The number of records that a person agreed to lose.
+
+        Raises:
+            NothingToRollBack: If there is no earlier release here.
+            RecordsWouldBeLost: If it loses records and that many were not accepted.
+            ChangeFailed: The rollback failed and was undone; the newer release runs.
+        """
+        with self._at_work("rollback") as journal:
+            change = journal.open_change()
+            if change is not None and not may_be_left(journal, change):
+                raise OpenChange(change=change.id, kind=change.kind, version=change.to_version)
+            require_whole(self._site, journal, change)
+            way = self._way_back(journal, accept_loss)
+            outcome = self._roll_back(journal, way, closes=change.id if change else None)
+            return Result((outcome,))
+
+    def resume(self, *, by_person: bool, at_boot: bool = False) -> Result:
+        """Bring the site to one whole version after whatever happened.
+
+        Args:
+            by_person: Whether a person ordered it; they may try as often as they wish.
+            at_boot: Whether the system starts the application after us: then we neither start it
+                nor watch it.
+
+        Raises:
+            NeedsPerson: If the facts contradict each other or recovery failed too often.
+            GoingBackFailed: If going back failed once more.
+        """
+        from ncen_updater.agent.rehearsal.rehearse import clean_torn
+
+        with self._at_work("resume") as journal:
+            change = journal.open_change()
+            decision = decide(look(self._site, change, by_person=by_person))
+            if decision.action is Action.NOTHING:
+                require_whole(self._site, journal, None)
+                clean_torn(self._site, journal)
+                return self._take_back(journal, decision, by_person=by_person, at_boot=at_boot)
+            if decision.action is Action.STOP or change is None:
+                raise self._stopped(journal, change, decision)
+            self._runner(journal).resumed(change.id)
+            if decision.action is Action.GO_FORWARD and not change.committed:
+                journal.commit(change.id)  # the databases remember it, the journal did not
+            owed = Result()
+            if decision.action is Action.GO_BACK:
+                self._runner(journal, at_boot=at_boot).back(change.id)
+                owed = self._take_back(journal, decision, by_person=by_person, at_boot=at_boot)
+            elif at_boot:
+                self._runner(journal, at_boot=True).open_only(change.id)
+            else:
+                self._finish(journal, change.id, lambda r, c: r.forward(c))
+            return Result((outcome_of(journal, change.id), *owed.outcomes), decision=decision)
+
+    def require_no_hold(self) -> None:
+        """Ask about holds before a person is asked anything; :meth:`upgrade` asks again.
+
+        Raises:
+            Held: If one is in force.
+        """
+        with Journal.open(self._site.state / JOURNAL, read_only=True) as journal:
+            require_no_hold(self._site, journal)
+
+    def in_soak(self) -> Change:
+        """Return the change that :meth:`confirm` would end the soak of. Changes nothing.
+
+        Raises:
+            NothingToConfirm: If no change is committed and open.
+        """
+        with Journal.open(self._site.state / JOURNAL, read_only=True) as journal:
+            return soaking.in_soak(journal)
+
+    def confirm(self, by: str) -> Change:
+        """End the soak of the release in use; the process that watches sees it, or a resume does.
+
+        Raises:
+            NothingToConfirm: If no change is committed and open.
+        """
+        with Journal.open(self._site.state / JOURNAL) as journal:
+            return soaking.confirm(journal, by)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Journal]:
+        """Open the journal to look into it."""
+        with Journal.open(self._site.state / JOURNAL, read_only=True) as journal:
+            yield journal
+
+    @contextlib.contextmanager
+    def alone(self, what: str) -> Iterator[Journal]:
+        """Hold the lock, whatever is open, for what looks itself at how the site stands.
+
+        Raises:
+            Busy: If somebody else holds it.
+        """
+        with self._at_work(what) as journal:
+            yield journal
+
+    @contextlib.contextmanager
+    def between_changes(self, what: str) -> Iterator[Journal]:
+        """Hold the lock while nothing is open, for work that is no change of the site.
+
+        Raises:
+            Busy, OpenChange, NeedsPerson: If that is not so.
+        """
+        with self._at_work(what) as journal:
+            require_nothing_open(self._site, journal)
+            yield journal
+
+    def known_path(
+        self, journal: Journal, target: Version | None = None, *, retry: bool = False
+    ) -> UpgradePath | NoPath:
+        """Choose a path from the last verified list, without the network."""
+        view = self._site.source.last_view()
+        return choose(self._site, view.offers if view else (), journal, target, retry=retry)
+
+    # ---- parts ---------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _at_work(self, what: str) -> Iterator[Journal]:
+        with (
+            change_lock(self._site.state / LOCK, what),
+            door_lock(self._site.config.application.door_file, what),
+            Journal.open(self._site.state / JOURNAL, now=self._site.clock.now) as journal,
+        ):
+            witness(journal, self._site.clock)
+            yield journal
+
+    def _runner(self, journal: Journal, *, at_boot: bool = False) -> Runner:
+        return Runner(
+            self._site,
+            journal,
+            self._progress,
+            interruption=self._interruption,
+            checkpoint=self._checkpoint,
+            at_boot=at_boot,
+        )
+
+    def _new_change(
+        self,
+        kind: ChangeKind,
+        origin: Version,
+        target: Version,
+        mode: Mode = Mode.MIGRATE,
+        source: str | None = None,
+    ) -> Change:
+        marker: Marker | None = self._site.engine.marker()
+        return Change(
+            id=self._new_id(),
+            kind=kind,
+            mode=mode,
+            state=ChangeState.RUNNING,
+            product=self._site.config.site.product,
+            from_version=str(origin),
+            to_version=str(target),
+            # What was kept is copied, also where upgrades migrate in place.
+            strategy=Strategy.COPY.value if source else self._site.config.databases.strategy,
+            generation=(marker.generation if marker else 0) + 1,
+            created_at=self._site.clock.now(),
+            source=source,
+        )
+
+    def _way_back(self, journal: Journal, accept_loss: int | None) -> Way:
+        way = way_back(self._site, journal, running_version(self._site))
+        if way is None:
+            raise NothingToRollBack
+        loses = way.mode is Mode.RESTORE
+        if loses and (accept_loss is None or accept_loss < way.lost_total):
+            raise RecordsWouldBeLost(
+                way=way.words,
+                version=way.target,
+                current=way.origin,
+                count=way.lost_total,
+                tables=way.lost_words,
+                reason=way.reason,
+                lost=way.lost,
+            )
+        return dataclasses.replace(way, accepted=accept_loss or 0)
+
+    def _take_back(
+        self, journal: Journal, decision: Decision, *, by_person: bool, at_boot: bool
+    ) -> Result:
+        """Go back from a release that turned bad, where the rollback for that was torn.
+
+        Not while the machine starts: the application has to run, and the system starts it after us.
+        """
+        owed = owed_rollback(journal)
+        if owed is None or at_boot or not (by_person or owed.by_itself):
+            return Result(decision=decision)
+        way = way_back(self._site, journal, running_version(self._site))
+        if way is None or way.mode is not Mode.MIGRATE:
+            words = N_("release {version} turned bad, and there is no way back that keeps records")
+            raise NeedsPerson(reason=Text(words, {"version": owed.change.to_version}))
+        if owed_rollback(journal) is None:
+            return Result(decision=decision)  # confirmed while the way back was looked for
+        outcome = self._roll_back(journal, way, closes=None, soak_of=owed.change.id)
+        return Result((outcome,), decision=Decision(Action.GO_BACK, "owed", TAKEN_BACK))
+
+    def _roll_back(
+        self, journal: Journal, way: Way, closes: str | None, soak_of: str | None = None
+    ) -> Outcome:
+        change = self._new_change(ChangeKind.ROLLBACK, way.origin, way.target, way.mode, way.source)
+        facts: dict[str, object] = {
+            "accepted_loss": way.accepted, UNDOES: way.undoes, **taken_over(journal, closes),
+        }  # fmt: skip
+        if way.by_code:
+            facts[BY_CODE] = True
+        if soak_of is not None:
+            facts[SOAK_OF] = soak_of
+        journal.begin(change, facts, closes=closes)
+        self._finish(journal, change.id, lambda r, c: r.run(c))
+        return outcome_of(journal, change.id)
+
+    def _finish(
+        self, journal: Journal, change_id: str, work: Callable[[Runner, str], None]
+    ) -> None:
+        try:
+            work(self._runner(journal), change_id)
+        except SoakFailed as error:
+            self._after_bad_soak(journal, journal.change(change_id), error)
+            raise
+
+    def _after_bad_soak(self, journal: Journal, change: Change, error: SoakFailed) -> None:
+        """Remember the release, and go back by itself only where that keeps every record."""
+        if change.kind is not ChangeKind.UPGRADE:
+            journal.fact(change.id, WAITS, True)
+            return
+        Memory(journal).remember_bad(change.product, change.to_version, error.code, change.id)
+        way = way_back(self._site, journal, running_version(self._site))
+        keeps_all = way is not None and way.mode is Mode.MIGRATE
+        if "confirmed_by" in journal.facts(change.id):
+            return  # while the way back was looked for
+        if self._site.config.soak.on_failure == "rollback" and way is not None and keeps_all:
+            outcome = self._roll_back(journal, way, closes=change.id, soak_of=change.id)
+            error.values["rolled_back_to"] = outcome.change.to_version
+        else:
+            journal.fact(change.id, WAITS, True)
+
+    def _stopped(self, journal: Journal, change: Change | None, decision: Decision) -> NeedsPerson:
+        if change is not None and change.state is not ChangeState.STUCK:
+            journal.state(change.id, ChangeState.STUCK, reason=str(decision.reason))
+        return NeedsPerson(reason=decision.reason)

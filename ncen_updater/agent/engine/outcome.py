@@ -1,0 +1,92 @@
+"""What came of a change, in figures: for people, for ``--json`` and for the next prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from ncen_updater.agent.journal.change import Change, StepName, StepState
+from ncen_updater.agent.journal.journal import Journal
+
+__all__ = ["Outcome", "change_document", "outcome_of", "seconds_between", "stop_seconds"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One change and its figures.
+
+    Attributes:
+        stop_s: Seconds for which officers were kept out; None if they were not.
+        step_s: Seconds of each step that ended.
+        facts: What the steps kept.
+    """
+
+    change: Change
+    stop_s: float | None
+    step_s: Mapping[str, float]
+    facts: Mapping[str, object]
+
+
+def stop_seconds(change: Change, facts: Mapping[str, object]) -> float | None:
+    """Seconds from the closing of the door until it opened again, on either way.
+
+    Measured where the machine was not restarted between; else by the times of the records, which is
+    not known where the clock was set back meanwhile.
+
+    Args:
+        change: The change.
+        facts: What its steps kept.
+    """
+    measured = facts.get("stop_s")
+    if isinstance(measured, int | float):
+        return float(measured)
+    close = change.steps.get(StepName.CLOSE)
+    if close is None:
+        return None
+    opened = change.steps.get(StepName.OPEN)
+    ended = close.ended_at if close.state is StepState.UNDONE else opened and opened.ended_at
+    return seconds_between(close.started_at, ended) if ended else None
+
+
+def seconds_between(start: datetime, end: datetime) -> float | None:
+    """Seconds from one record to a later one; None where the clock was set back between them."""
+    seconds = (end - start).total_seconds()
+    return seconds if seconds >= 0 else None
+
+
+def change_document(change: Change, facts: Mapping[str, object] | None = None) -> dict[str, object]:
+    """Return a change, with what its steps kept, as JSON has it."""
+    return {
+        "id": change.id,
+        "kind": change.kind.value,
+        "mode": change.mode.value,
+        "state": change.state.value,
+        "product": change.product,
+        "from": change.from_version,
+        "to": change.to_version,
+        "strategy": change.strategy,
+        "created_at": change.created_at,
+        "ended_at": change.ended_at,
+        "stop_s": stop_seconds(change, facts or {}),
+        "error_code": change.error_code,
+        "attempts": change.attempts,
+    }
+
+
+def outcome_of(journal: Journal, change_id: str) -> Outcome:
+    """Read a change with its figures from the journal."""
+    change = journal.change(change_id)
+    facts = journal.facts(change_id)
+    return Outcome(
+        change=change,
+        stop_s=stop_seconds(change, facts),
+        step_s={
+            name.value: round(seconds, 3)
+            for name, record in change.steps.items()
+            if record.ended_at is not None
+            and record.state is StepState.DONE
+            and (seconds := seconds_between(record.started_at, record.ended_at)) is not None
+        },
+        facts=facts,
+    )

@@ -1,0 +1,115 @@
+"""What earlier rollbacks mean for what comes next: owed ones, and releases that people left. Light.
+
+A release that turns bad while it is watched is taken back by a rollback of its own. That may be
+torn, by a power cut or a full disk; it is undone then, and the bad release runs on. The rollback is
+owed until it came to its end or a person confirmed the release.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ncen_updater.agent.engine.errors import Interrupted
+from ncen_updater.agent.journal.change import Change, ChangeKind, StepName, StepState
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.common.i18n import N_, Text
+
+__all__ = [
+    "MOST_FAILURES",
+    "MOST_TRIES",
+    "SOAK_OF",
+    "TAKEN_BACK",
+    "WAITS",
+    "Owed",
+    "left_behind",
+    "may_be_left",
+    "owed_rollback",
+    "taken_over",
+]
+
+#: Fact of a rollback that nobody ordered: the upgrade whose release turned bad.
+SOAK_OF = "soak_of"
+#: Why a resume goes back where no change is open.
+TAKEN_BACK = Text(N_("the release turned bad, and is taken back"))
+#: Fact of a change whose release turned bad and that nobody takes back by itself.
+WAITS = "waits_for_person"
+#: So many rollbacks are begun by themselves, and so many may fail that nobody tore: each keeps
+#: officers out once more. Then a person has to come.
+MOST_TRIES, MOST_FAILURES = 5, 2
+#: So many changes back are looked at.
+LOOKED_AT = 30
+
+
+@dataclass(frozen=True)
+class Owed:
+    """A rollback that is owed.
+
+    Attributes:
+        change: The upgrade that brought the release.
+        tries: Rollbacks that were begun for it and undone.
+        failures: Those among them that failed, and were not only torn.
+    """
+
+    change: Change
+    tries: int
+    failures: int = 0
+
+    @property
+    def by_itself(self) -> bool:
+        """Whether it is tried again without a person."""
+        return self.tries < MOST_TRIES and self.failures < MOST_FAILURES
+
+
+def _committed(change: Change) -> bool:
+    return change.step_state(StepName.COMMIT) is StepState.DONE
+
+
+def owed_rollback(journal: Journal) -> Owed | None:
+    """Return the rollback that is owed; None where none is, or a change is open."""
+    tries = failures = 0
+    for change in journal.changes(LOOKED_AT):
+        if change.state.open:
+            return None
+        if not _committed(change):
+            if change.kind is ChangeKind.ROLLBACK and SOAK_OF in journal.facts(change.id):
+                tries += 1
+                failures += change.error_code not in (None, Interrupted.code)
+            continue
+        facts = journal.facts(change.id)
+        turned_bad = "soak_failed" in facts and "confirmed_by" not in facts
+        if tries and turned_bad and change.kind is ChangeKind.UPGRADE:
+            return Owed(change, tries, failures)
+        return None
+    return None
+
+
+def left_behind(journal: Journal) -> frozenset[str]:
+    """Return the releases that people went back from and that no upgrade has brought since."""
+    found: set[str] = set()
+    for change in reversed(journal.changes()):
+        if not _committed(change):
+            continue
+        if change.kind is ChangeKind.UPGRADE:
+            found.discard(change.to_version)
+        elif SOAK_OF not in journal.facts(change.id):
+            found.add(change.from_version)
+    return frozenset(found)
+
+
+def taken_over(journal: Journal, closes: str | None) -> dict[str, object]:
+    """What a rollback must know of a change that was torn before it let officers in again."""
+    if closes is None or journal.change(closes).step_state(StepName.OPEN) is StepState.DONE:
+        return {}
+    door = journal.facts(closes).get("door_was_closed", False)
+    return {"door_was_closed": door, "was_running": True}
+
+
+def may_be_left(journal: Journal, change: Change) -> bool:
+    """Whether a rollback may take over from an open change.
+
+    A rollback in its soak may not, unless it turned bad: typed twice, the command would go back two
+    releases.
+    """
+    if change.kind is ChangeKind.ROLLBACK and "soak_failed" not in journal.facts(change.id):
+        return False
+    return change.committed

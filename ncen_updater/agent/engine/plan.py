@@ -1,0 +1,381 @@
+"""The plan: what an upgrade will do here, in figures, before anyone agrees to it.
+
+Making a plan downloads and builds the slots of the path (that costs no downtime and is work done
+once), since the migrations are in them. It changes nothing that runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from packaging.version import Version
+
+from ncen_updater.agent.databases.base import (
+    AppliedMigration,
+    ChangeRef,
+    CopyPlan,
+    DatabaseFacts,
+    MigrationPlan,
+    MigrationSet,
+    Role,
+    Strategy,
+)
+from ncen_updater.agent.databases.migrations.planner import (
+    Back,
+    WayBack,
+    after_steps,
+    plan_set,
+    plan_way_back,
+)
+from ncen_updater.agent.databases.migrations.render import render_sql
+from ncen_updater.agent.engine.build_slot import build, held_trees
+from ncen_updater.agent.engine.guard import preflight_findings
+from ncen_updater.agent.engine.rollback_words import way_words
+from ncen_updater.agent.engine.steps import all_steps
+from ncen_updater.agent.journal.change import DOWNTIME, StepName
+from ncen_updater.agent.site import Site
+from ncen_updater.common.canonical_json import canonical_json, sha256_hex
+from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.progress import Progress
+from ncen_updater.feed.upgrade_path import UpgradePath
+from ncen_updater.formats.document import Offer, ReleaseDocument
+from ncen_updater.formats.manifest import FileEffect, Manifest
+
+__all__ = [
+    "HopPlan",
+    "Plan",
+    "PlannedFiles",
+    "PlannedStep",
+    "make_plan",
+    "planned_files",
+    "planned_steps",
+]
+
+PLAN_ID = "planned2"  # stands for the change that does not exist yet
+PLAN_DIGITS = "234567"  # the digits of ids, for the hops after it
+NOT_YET: dict[str, Text] = {
+    "rehearse": Text(N_("the rehearsal, with a command of its own: rehearse")),
+    "wait": Text(N_("approvals and the window: the service waits for them")),
+}
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """One line of the plan.
+
+    Attributes:
+        downtime: Whether officers are out while it runs.
+        note: Why it will not run; None if it will.
+    """
+
+    name: str
+    title: Text
+    downtime: bool
+    note: Text | None = None
+
+
+def planned_steps() -> tuple[PlannedStep, ...]:
+    """Every step in order, with the places of what this command does not do; pure."""
+    lines: list[PlannedStep] = []
+    for name, step in all_steps().items():
+        if name is StepName.CLOSE:
+            lines += [PlannedStep(key, note, False, note) for key, note in NOT_YET.items()]
+        lines.append(PlannedStep(name.value, step.title, name in DOWNTIME))
+    return tuple(lines)
+
+
+@dataclass(frozen=True)
+class PlannedFiles:
+    """Files of the site's own in one change.
+
+    Attributes:
+        name: As in the configuration.
+        effect: What the release says that it does; None where it says nothing.
+        words: What exactly.
+        covered: Whether this site has them under ``[[files]]``.
+    """
+
+    name: str
+    effect: FileEffect | None
+    words: str
+    covered: bool
+
+    def facts(self) -> dict[str, object]:
+        """JSON-able facts."""
+        effect = self.effect.value if self.effect else None
+        return {
+            "name": self.name, "effect": effect, "words": self.words, "covered": self.covered,
+        }  # fmt: skip
+
+    @property
+    def sentence(self) -> Text:
+        """What people read before they agree."""
+        values = {"name": self.name, "words": self.words}
+        if self.effect in (None, FileEffect.NOTHING) and self.covered:
+            words = {
+                None: N_("  {name}: the release does not say what it does to them; kept"),
+                FileEffect.NOTHING: N_(
+                    "  {name}: not changed, says the release; kept all the same"
+                ),
+            }
+            return Text(words[self.effect], values)
+        if not self.covered:
+            return Text(
+                N_("  {name}: not kept, since agent.toml does not name them: {words}"), values
+            )
+        if self.effect is FileEffect.ADDS:
+            return Text(N_("  {name}: some are added, undone before the commit: {words}"), values)
+        return Text(
+            N_(
+                "  {name}: changed, undone before the commit; a later rollback gives those of"
+                " before their old places, later ones stay where they are: {words}"
+            ),
+            values,
+        )
+
+
+def planned_files(own: Sequence[str], manifest: Manifest) -> tuple[PlannedFiles, ...]:
+    """What is said of files: those of the site's own, and others that a release changes; pure."""
+    declared = {item.name: item for item in manifest.files}
+    others = [
+        item.name
+        for item in manifest.files
+        if item.name not in own and item.effect is not FileEffect.NOTHING
+    ]
+    found = []
+    for name in (*own, *others):
+        said = declared.get(name)
+        found.append(
+            PlannedFiles(
+                name, said.effect if said else None, said.words if said else "", name in own
+            )
+        )
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class HopPlan:
+    """One change of the path.
+
+    Attributes:
+        migrations: What will run, in order, and what has no way down.
+        copy: How each database will be copied; only known for the first hop.
+        findings: What the preflight says now; only for the first hop.
+        way: The way back after the commit, as a rollback will take it.
+        files: What the site's own files are called, and what the release says it does to them.
+    """
+
+    origin: Version
+    offer: Offer
+    document: ReleaseDocument
+    migrations: MigrationPlan
+    target: MigrationSet
+    databases: Sequence[DatabaseFacts]
+    copy: CopyPlan | None
+    findings: Sequence[Finding]
+    way: WayBack
+    files: Sequence[PlannedFiles] = ()
+
+    @property
+    def keeps_records(self) -> bool:
+        """Whether it is known now that a rollback after the commit keeps every record."""
+        return self.way.back is Back.KEEPS
+
+    @property
+    def way_words(self) -> Text:
+        """The way back in one sentence, as the rollback will say it."""
+        return way_words(self.way.back, self.offer.version, self.origin)
+
+    def facts(self) -> dict[str, object]:
+        """JSON-able facts; the digest of the plan is made of them."""
+        manifest = self.document.manifest
+        return {
+            "from": str(self.origin),
+            "to": manifest.version,
+            "required": manifest.required,
+            "urgency": manifest.urgency.value,
+            "archive": {"bytes": self.offer.archive.length, "sha256": self.offer.archive.sha256},
+            "unpacked_bytes": self.offer.unpacked_bytes,
+            "tree_digest": self.document.tree_digest,
+            "migrations": [
+                {
+                    "database": step.database,
+                    "id": step.id,
+                    "direction": step.direction.value,
+                    "sha256": step.sha256,
+                }
+                for step in self.migrations.steps
+            ],
+            "command": list(manifest.migrator.argv) if manifest.migrator else None,
+            "irreversible": [
+                {"database": database, "id": id_, "reason": reason}
+                for database, id_, reason in self.way.reasons
+            ],
+            "rollback_keeps_records": self.keeps_records,
+            # Only where there are any: approvals of before bind to a digest without them.
+            **({"files": [item.facts() for item in self.files]} if self.files else {}),
+        }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The whole path. Begin with :attr:`blocked`, then read it from the top."""
+
+    strategy: Strategy
+    engine: str
+    hops: tuple[HopPlan, ...]
+    steps: tuple[PlannedStep, ...]
+    planned: str | None = None
+
+    @property
+    def digest(self) -> str:
+        """What an approval binds to: strategy, releases and every migration by digest.
+
+        What a rehearsal showed since is not in it: the approval is bound to that by itself.
+        """
+        if self.planned is not None:
+            return self.planned
+        facts = {"strategy": self.strategy.value, "hops": [hop.facts() for hop in self.hops]}
+        return sha256_hex(canonical_json(facts))
+
+    def learnt(self, report: Mapping[str, Any] | None) -> Plan:
+        """Return the plan with what a rehearsal of it showed of the ways back; same digest.
+
+        Args:
+            report: The report of a rehearsal; one of another plan says nothing.
+        """
+        if report is None or report.get("plan") != self.digest:
+            return self
+        shown = {(hop["from"], hop["to"]): hop.get("unchanged") for hop in report["hops"]}
+        hops = []
+        for hop in self.hops:
+            unchanged = shown.get((str(hop.origin), hop.document.manifest.version))
+            way = hop.way if unchanged is None else hop.way.learnt(unchanged=bool(unchanged))
+            hops.append(replace(hop, way=way))
+        return replace(self, hops=tuple(hops), planned=self.digest)
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Every finding of the preflight."""
+        return tuple(finding for hop in self.hops for finding in hop.findings)
+
+    @property
+    def blocked(self) -> bool:
+        """Whether a strict finding stands."""
+        return any(finding.severity is Severity.STRICT for finding in self.findings)
+
+    def sql(self) -> str:
+        """Every statement that will run, in order, for the database administrator."""
+        parts = []
+        for hop in self.hops:
+            parts.append(f"-- {hop.origin} -> {hop.offer.version}\n")
+            parts.append(render_sql(hop.migrations, self.engine, hop.target))
+        return "\n".join(parts)
+
+    def as_json(self) -> dict[str, object]:
+        """The plan for programs."""
+        return {
+            "digest": self.digest,
+            "strategy": self.strategy.value,
+            "blocked": self.blocked,
+            "hops": [
+                {
+                    **hop.facts(),
+                    "way_back": hop.way.back.value,
+                    "databases": [
+                        {"name": f.name, "physical": f.physical, "bytes": f.size_bytes}
+                        for f in hop.databases
+                    ],
+                    "copy": {k: dict(v) for k, v in hop.copy.data.items()} if hop.copy else None,
+                    "findings": [
+                        {
+                            "code": f.code,
+                            "severity": f.severity.value,
+                            "what": str(f.what),
+                            "remedy": str(f.remedy),
+                            "figures": dict(f.figures),
+                        }
+                        for f in hop.findings
+                    ],
+                }
+                for hop in self.hops
+            ],
+            "steps": [
+                {
+                    "name": step.name,
+                    "title": str(step.title),
+                    "downtime": step.downtime,
+                    "runs": step.note is None,
+                }
+                for step in self.steps
+            ],
+        }
+
+
+def make_plan(site: Site, current: Version, path: UpgradePath, progress: Progress) -> Plan:
+    """Prepare the slots of a path and say what each hop will do.
+
+    Raises:
+        UpdaterError: If a release cannot be fetched, or its migrations do not continue the ledger.
+    """
+    hops: list[HopPlan] = []
+    origin = current
+    engine = site.engine
+    live = ChangeRef(PLAN_ID, 0, Strategy(site.config.databases.strategy), str(current))
+    ledgers: Mapping[str, Sequence[AppliedMigration]] = {
+        name: engine.applied(Role.LIVE, name, live) for name in engine.names
+    }
+    for number, offer in enumerate(path.hops):
+        document = _prepare(site, offer, progress)
+        target = site.migrations(offer.release_version)
+        before = site.migrations(origin)
+        # Each hop has an id of its own: the rows that it adds to the ledgers are what a way back
+        # undoes.
+        reference = ChangeRef(
+            f"{PLAN_ID[:-1]}{PLAN_DIGITS[number % len(PLAN_DIGITS)]}",
+            0,
+            Strategy(site.config.databases.strategy),
+            str(offer.version),
+        )
+        findings: Sequence[Finding] = ()
+        copy: CopyPlan | None = None
+        migrations = plan_set(engine.names, ledgers, target, before)
+        ledgers = after_steps(ledgers, migrations, reference)
+        way = plan_way_back(engine.names, ledgers, target, before, reference.id)
+        if number == 0:
+            findings = preflight_findings(site, reference, origin, progress)
+            copy = engine.plan_copy(reference)
+        files = planned_files([item.name for item in site.config.files], document.manifest)
+        hops.append(
+            HopPlan(
+                origin,
+                offer,
+                document,
+                migrations,
+                target,
+                engine.describe(),
+                copy,
+                findings,
+                way,
+                files,
+            )
+        )
+        origin = offer.release_version
+    return Plan(
+        Strategy(site.config.databases.strategy), site.engine.kind, tuple(hops), planned_steps()
+    )
+
+
+def _prepare(site: Site, offer: Offer, progress: Progress) -> ReleaseDocument:
+    version = offer.release_version
+    if version in site.slots.versions():
+        document = site.slots.document(version)
+        if document.archive.sha256 == offer.archive.sha256:
+            return document
+    held = held_trees(site.slots)
+    fetched = site.source.fetch_smallest(offer, held, progress)
+    build(site.slots, site.source, offer, fetched, held, progress)
+    return fetched.document

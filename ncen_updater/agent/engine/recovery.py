@@ -1,0 +1,209 @@
+"""What to do with a site as it was found: one table, pure, from facts to an action.
+
+Before the commit go back, after it go forward; where the journal and what exists contradict each
+other, stop and ask. The truth of the cut-over is the marker in the catalogue (``swapped``), not the
+journal: of seventy servers killed during the commit, four had committed without anyone being told.
+
+The rows are tried from the top; the first that fits decides. ``docs/crash-story.md`` tells why each
+row is safe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ncen_updater.agent.journal.change import ChangeState, StepState
+from ncen_updater.common.i18n import N_, Text
+
+__all__ = ["MAX_ATTEMPTS", "TABLE", "Action", "Decision", "Row", "Situation", "SlotSeen", "decide"]
+
+MAX_ATTEMPTS = 5
+
+
+class SlotSeen(StrEnum):
+    """Where ``current`` points, seen from the open change."""
+
+    OLD = "old"
+    NEW = "new"
+    OTHER = "other"
+
+
+class Action(StrEnum):
+    """What recovery does."""
+
+    NOTHING = "nothing"
+    GO_BACK = "go-back"
+    GO_FORWARD = "go-forward"
+    STOP = "stop"
+
+
+@dataclass(frozen=True)
+class Situation:
+    """Facts of a site at the start of the agent.
+
+    Attributes:
+        state: Of the open change; None when none is open.
+        committed: Whether the journal holds the commit.
+        fence: State of the step in the journal, None if it was never intended.
+        cut_over: Likewise.
+        switch: Likewise.
+        swapped: Whether the catalogue carries the marker of this change.
+        fenced: Whether the live databases refuse sessions.
+        missing: Whether a live database is not there.
+        slot: Where ``current`` points.
+        attempts: Recoveries begun on this change without coming to an end.
+        by_person: Whether a person ordered this recovery; they may try as often as they wish.
+        recorded: Whether the databases say that this change was committed.
+        later: Whether the databases were brought by a later change.
+    """
+
+    state: ChangeState | None
+    committed: bool = False
+    fence: StepState | None = None
+    cut_over: StepState | None = None
+    switch: StepState | None = None
+    swapped: bool = False
+    fenced: bool = False
+    missing: bool = False
+    slot: SlotSeen = SlotSeen.OLD
+    attempts: int = 0
+    by_person: bool = False
+    recorded: bool = False
+    later: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table."""
+
+    name: str
+    fits: Callable[[Situation], bool]
+    action: Action
+    reason: Text
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do, by which row, and why."""
+
+    action: Action
+    row: str
+    reason: Text
+
+
+def _idle(s: Situation) -> bool:
+    return s.state is None
+
+
+def _before(s: Situation) -> bool:
+    return not s.committed
+
+
+TABLE: tuple[Row, ...] = (
+    Row(
+        "idle, a database is missing",
+        lambda s: _idle(s) and s.missing,
+        Action.STOP,
+        Text(N_("a live database is missing although no change is open")),
+    ),
+    Row(
+        "idle, the databases are fenced",
+        lambda s: _idle(s) and s.fenced,
+        Action.STOP,
+        Text(N_("the live databases refuse sessions although no change is open")),
+    ),
+    Row(
+        "idle",
+        _idle,
+        Action.NOTHING,
+        Text(N_("no change is open")),
+    ),
+    Row(
+        "too many attempts",
+        lambda s: not s.by_person and (s.attempts >= MAX_ATTEMPTS or s.state is ChangeState.STUCK),
+        Action.STOP,
+        Text(N_("recovery failed too often")),
+    ),
+    Row(
+        "a later change",
+        lambda s: s.later,
+        Action.STOP,
+        Text(N_("the databases know of a later change than the journal, which is an old one")),
+    ),
+    Row(
+        "current points at a third release",
+        lambda s: s.slot is SlotSeen.OTHER,
+        Action.STOP,
+        Text(N_("the link 'current' points at a release that this change does not know")),
+    ),
+    Row(
+        "committed, but the databases are the old ones",
+        lambda s: s.committed and not s.swapped,
+        Action.STOP,
+        Text(N_("the journal says committed, the databases say not cut over")),
+    ),
+    Row(
+        "committed, but the code is the old one",
+        lambda s: s.committed and s.slot is not SlotSeen.NEW,
+        Action.STOP,
+        Text(N_("the journal says committed, the link 'current' points at the old release")),
+    ),
+    Row(
+        "committed",
+        lambda s: s.committed,
+        Action.GO_FORWARD,
+        Text(N_("the change was committed and is brought to its end")),
+    ),
+    Row(
+        "swapped without intent",
+        lambda s: s.swapped and s.cut_over in (None, StepState.UNDONE),
+        Action.STOP,
+        Text(N_("the databases are cut over although the journal does not intend it")),
+    ),
+    Row(
+        "committed, as the databases say, while going back",
+        lambda s: s.recorded and s.state is ChangeState.UNDOING,
+        Action.STOP,
+        Text(N_("the databases say committed, the journal says that the change is undone")),
+    ),
+    Row(
+        "committed, as the databases say, but not whole",
+        lambda s: s.recorded and not (s.swapped and s.slot is SlotSeen.NEW),
+        Action.STOP,
+        Text(N_("the databases say committed, code or databases are the old ones")),
+    ),
+    Row(
+        "committed, as the databases say",
+        lambda s: s.recorded,
+        Action.GO_FORWARD,
+        Text(N_("the databases say committed: the journal is an old one and is brought up to it")),
+    ),
+    Row(
+        "switched without intent",
+        lambda s: s.slot is SlotSeen.NEW and s.switch in (None, StepState.UNDONE),
+        Action.STOP,
+        Text(N_("the link 'current' was switched although the journal does not intend it")),
+    ),
+    Row(
+        "a database is missing without a cut-over",
+        lambda s: s.missing and s.cut_over is None,
+        Action.STOP,
+        Text(N_("a live database is missing although nothing was cut over")),
+    ),
+    Row(
+        "before the commit",
+        _before,
+        Action.GO_BACK,
+        Text(N_("the change was not committed and is undone")),
+    ),
+)
+
+
+def decide(situation: Situation) -> Decision:
+    """Return what to do. Total: every situation finds a row."""
+    for row in TABLE:
+        if row.fits(situation):
+            return Decision(row.action, row.name, row.reason)
+    raise AssertionError("the last row fits what is not committed, an earlier one what is")

@@ -1,0 +1,188 @@
+"""How a site can go back: keeping every record where it can, else with the loss counted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from packaging.version import Version
+
+from ncen_updater.agent.databases.base import ChangeRef, Role, Strategy
+from ncen_updater.agent.databases.errors import LedgerUnreadable
+from ncen_updater.agent.databases.migrations.planner import Back, WayBack, plan_way_back
+from ncen_updater.agent.engine.rollback_words import way_words
+from ncen_updater.agent.journal.change import Change, ChangeKind, Mode, StepName, StepState
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.site_history import Memory, PreviousSet
+from ncen_updater.agent.site import Site
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import N_, Text
+
+__all__ = [
+    "BY_CODE",
+    "UNCHANGED",
+    "UNDOES",
+    "Way",
+    "entered_since",
+    "last_upgrade",
+    "lost_words",
+    "records_lost",
+    "way_back",
+]
+
+#: Fact of an upgrade: its migration changed neither schema nor rows of any database.
+UNCHANGED = "databases_unchanged"
+#: Facts of a rollback: the databases stay as they are; and the upgrade that is undone.
+BY_CODE, UNDOES = "by_code", "undoes"
+
+
+def entered_since(
+    lost: Mapping[str, Mapping[str, int]], made: Mapping[str, Mapping[str, int]]
+) -> dict[str, dict[str, int]]:
+    """Take what a release itself put in (new codes of a reference table) out of a loss; pure."""
+    found: dict[str, dict[str, int]] = {}
+    for database, tables in lost.items():
+        for table, count in tables.items():
+            entered = count - made.get(database, {}).get(table, 0)
+            if entered > 0:
+                found.setdefault(database, {})[table] = entered
+    return found
+
+
+def records_lost(site: Site, journal: Journal, reference: ChangeRef) -> dict[str, dict[str, int]]:
+    """Count the records that going back to the kept databases of ``reference.source`` loses."""
+    made = journal.facts(reference.source or "").get("made_by_release")
+    known = made if isinstance(made, dict) else {}
+    return entered_since(site.engine.lost_rows(reference), known)
+
+
+def lost_words(lost: Mapping[str, Mapping[str, int]]) -> str:
+    """Say a loss: table and count."""
+    return ", ".join(
+        f"{database}.{table} {count}"
+        for database, tables in lost.items()
+        for table, count in tables.items()
+    )
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way back.
+
+    Attributes:
+        mode: Migrate down, keeping every record, or restore what was kept.
+        source: For a restore, the change whose previous databases are used.
+        undoes: The upgrade that is undone.
+        by_code: Whether only the code goes back, since the upgrade changed no database.
+        reason: Why records cannot be kept.
+        lost: Rows by database and table that a restore loses.
+        accepted: So many a person agreed to lose.
+    """
+
+    origin: Version
+    target: Version
+    mode: Mode
+    source: str | None = None
+    undoes: str = ""
+    by_code: bool = False
+    reason: str | Text = ""
+    lost: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    accepted: int = 0
+
+    @property
+    def words(self) -> Text:
+        """The way in the words of the plan that was made before the upgrade."""
+        back = Back.KEEPS if self.mode is Mode.MIGRATE else Back.RESTORES
+        return way_words(back, self.origin, self.target)
+
+    @property
+    def lost_total(self) -> int:
+        """All lost rows together."""
+        return sum(sum(tables.values()) for tables in self.lost.values())
+
+    @property
+    def lost_words(self) -> str:
+        """The loss for a person: table and count."""
+        return lost_words(self.lost)
+
+
+def last_upgrade(changes: Sequence[Change], current: Version) -> Change | None:
+    """The committed upgrade that brought the release in use, newest first; pure.
+
+    A rollback takes its upgrade out of the count, so that going back twice goes back two releases.
+    """
+    for change in changes:
+        committed = change.step_state(StepName.COMMIT) is StepState.DONE
+        if (
+            committed
+            and change.kind is ChangeKind.UPGRADE
+            and Version(change.to_version) == current
+        ):
+            return change
+    return None
+
+
+def _kept(sets: Sequence[PreviousSet], change: Change) -> bool:
+    return any(kept.change == change.id and kept.dropped_at is None for kept in sets)
+
+
+def way_back(site: Site, journal: Journal, current: Version) -> Way | None:
+    """Find the way back from the release in use. Reads only.
+
+    Returns:
+        None if there is no earlier release, or neither ways down nor kept databases.
+    """
+    upgrade = last_upgrade(journal.changes(), current)
+    if upgrade is None or Version(upgrade.from_version) not in site.slots.versions():
+        return None
+    target = Version(upgrade.from_version)
+    # Kept databases are copied and cut over whatever the site's strategy is: the originals that an
+    # upgrade in place migrated are not what is gone back to.
+    reference = ChangeRef(
+        upgrade.id,
+        upgrade.generation,
+        Strategy.COPY,
+        str(target),
+        source=upgrade.id,
+    )
+    planned, reason = _planned(site, journal, upgrade, reference)
+    if planned.back is Back.KEEPS:
+        return Way(current, target, Mode.MIGRATE, undoes=upgrade.id, by_code=planned.by_code)
+    if not _kept(Memory(journal).previous_sets(), upgrade):
+        return None
+    return Way(
+        current,
+        target,
+        Mode.RESTORE,
+        source=upgrade.id,
+        undoes=upgrade.id,
+        reason=reason,
+        lost=records_lost(site, journal, reference),
+    )
+
+
+def _planned(
+    site: Site, journal: Journal, upgrade: Change, reference: ChangeRef
+) -> tuple[WayBack, str | Text]:
+    """Say which way it is, and why records are lost; what is not whole bars the ways down only."""
+    engine, ledgers = site.engine, {}
+    try:
+        newer = older = site.migrations(Version(upgrade.to_version))
+        if newer.command is None:
+            older = site.migrations(Version(upgrade.from_version))
+    except UpdaterError as error:
+        return _not_whole(error)
+    try:
+        if newer.command is None:
+            ledgers = {n: engine.applied(Role.LIVE, n, reference) for n in engine.names}
+    except LedgerUnreadable as error:
+        return _not_whole(error)
+    unchanged = journal.facts(upgrade.id).get(UNCHANGED) is True
+    way = plan_way_back(engine.names, ledgers, newer, older, upgrade.id, unchanged=unchanged)
+    return way, "; ".join(f"{name} {id_}: {why}" for name, id_, why in way.reasons)
+
+
+def _not_whole(error: UpdaterError) -> tuple[WayBack, Text]:
+    words = N_("the ways down cannot be used: {cause} ({code})")
+    values = {"cause": error.what_text, "code": error.code}
+    return WayBack(Back.RESTORES), Text(words, values)

@@ -1,0 +1,267 @@
+"""Runs the steps of a change, forwards and back, with every intent journaled before its effect."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+
+from ncen_updater.agent.application.errors import CommandFailed
+from ncen_updater.agent.databases.base import Strategy
+from ncen_updater.agent.databases.errors import MigrationFailed
+from ncen_updater.agent.engine.aside import kept_remedy
+from ncen_updater.agent.engine.errors import (
+    ChangeFailed,
+    ChecksFailed,
+    GoingBackFailed,
+    JournalUnwritable,
+    SoakFailed,
+    StepDidNotHold,
+    Unhealthy,
+)
+from ncen_updater.agent.engine.interruption import Interruption
+from ncen_updater.agent.engine.statistics import Refreshing
+from ncen_updater.agent.engine.steps import Step, all_steps
+from ncen_updater.agent.journal import reserve
+from ncen_updater.agent.journal.change import (
+    BEFORE_COMMIT,
+    DOWNTIME,
+    FORWARD,
+    UNINTERRUPTED,
+    ChangeKind,
+    ChangeState,
+    Phase,
+    StepName,
+    StepState,
+)
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.site import Site, StepContext
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.progress import Progress
+
+__all__ = ["Checkpoint", "Runner", "blames_release", "no_checkpoint"]
+
+logger = logging.getLogger(__name__)
+
+#: For the statistics of originals that came back; the rest is left to the server.
+BACK_LIMIT_S = 60.0
+GOING_BACK = N_("going back: {step}")
+
+Checkpoint = Callable[[StepName, Phase], None]
+
+
+def no_checkpoint(_step: StepName, _phase: Phase) -> None:
+    """Let every instant pass. Trials give a function that dies or fails here."""
+
+
+def blames_release(error: BaseException, step: StepName | None = None) -> bool:
+    """Whether a failure is the release's own fault, so that it is not tried again by itself.
+
+    Power cuts, full disks, unreachable servers and interruptions are nobody's release. A start that
+    failed is: the same command has just stopped the release before.
+    """
+    if step is StepName.START and isinstance(error, CommandFailed):
+        return True
+    return isinstance(error, MigrationFailed | ChecksFailed | Unhealthy | SoakFailed)
+
+
+class Runner:
+    """Runs one change after the other on one site.
+
+    Args:
+        site: What is acted on.
+        journal: Open for writing.
+        progress: Told what is being done.
+        interruption: Where signals may end a step.
+        checkpoint: Called at every instant of :class:`Phase`; for trials.
+        steps: The steps by name.
+        at_boot: The system starts the application when we have ended; we must not.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        journal: Journal,
+        progress: Progress,
+        *,
+        interruption: Interruption | None = None,
+        checkpoint: Checkpoint = no_checkpoint,
+        steps: Mapping[StepName, Step] | None = None,
+        at_boot: bool = False,
+    ) -> None:
+        self._site = site
+        self._journal = journal
+        self._progress = progress
+        self._interruption = interruption or Interruption()
+        self._checkpoint = checkpoint
+        self._steps = steps or all_steps()
+        self._at_boot = at_boot
+
+    def context(self, change_id: str) -> StepContext:
+        """What the steps of a change are given."""
+        change = self._journal.change(change_id)
+        return StepContext(self._site, self._journal, change, self._progress, at_boot=self._at_boot)
+
+    def run(self, change_id: str) -> None:
+        """Run a change from its beginning to its end.
+
+        Raises:
+            UpdaterError: Its cause, where it failed before officers were kept out.
+            ChangeFailed: Where it failed later and was undone.
+            GoingBackFailed: Where undoing it failed too.
+            JournalUnwritable: At once and with nothing undone, since nothing could be recorded, not
+                even in the room that is kept for the journal.
+        """
+        try:
+            reserve.keep(self._journal.path)
+        except OSError as error:
+            full = JournalUnwritable(path=self._journal.path, reason=str(error))
+            self._fail(change_id, BEFORE_COMMIT[0], full)
+        for name in (*BEFORE_COMMIT, StepName.COMMIT):
+            try:
+                self._do(name, change_id)
+            except JournalUnwritable as error:
+                # With the room that was kept for it the change can go back as from any failure.
+                if not reserve.give_up(self._journal.path):
+                    raise
+                self._fail(change_id, name, error)
+                break
+            except Exception as error:  # noqa: BLE001 - whatever it is, the site goes back
+                logger.warning("step failed", extra={"step": name, "change": change_id})
+                self._fail(change_id, name, error)
+                break
+        self.forward(change_id)
+
+    def resumed(self, change_id: str) -> None:
+        """Count one more recovery; a restart in the soak is none, since nothing had failed."""
+        journal = self._journal
+        opened = journal.change(change_id).step_state(StepName.OPEN) is StepState.DONE
+
+        def count() -> None:
+            if opened:
+                journal.note("recovery", change_id)
+            else:
+                journal.attempt(change_id)
+
+        reserve.with_room(journal.path, count)
+
+    def forward(self, change_id: str) -> None:
+        """Bring a committed change to its end.
+
+        Raises:
+            SoakFailed: If the release turned bad; the change stays open for what comes next.
+            UpdaterError: If a step fails; the change stays open and is resumed later.
+        """
+        reserve.with_room(self._journal.path, lambda: self._forward(change_id))
+
+    def _forward(self, change_id: str) -> None:
+        for name in FORWARD:
+            if self._journal.change(change_id).step_state(name) is not StepState.DONE:
+                self._do(name, change_id)
+        self._journal.state(change_id, ChangeState.FINISHED)
+
+    def open_only(self, change_id: str) -> None:
+        """Let officers in after a committed change and leave the watching to a later resume."""
+        if self._journal.change(change_id).step_state(StepName.OPEN) is not StepState.DONE:
+            reserve.with_room(self._journal.path, lambda: self._do(StepName.OPEN, change_id))
+
+    def back(self, change_id: str, *, error_code: str | None = None) -> None:
+        """Undo everything that was intended, last first.
+
+        Raises:
+            GoingBackFailed: If an undo fails; calling again goes on where it stopped.
+        """
+        reserve.with_room(self._journal.path, lambda: self._back(change_id, error_code))
+
+    def _back(self, change_id: str, error_code: str | None) -> None:
+        self._journal.state(change_id, ChangeState.UNDOING, error_code=error_code)
+        for name in reversed(BEFORE_COMMIT):
+            state = self._journal.change(change_id).step_state(name)
+            if state not in (None, StepState.UNDONE):
+                self._undo(name, change_id)
+        self._journal.state(change_id, ChangeState.UNDONE)
+        in_place = self._journal.change(change_id).strategy == Strategy.IN_PLACE
+        if in_place and not self._at_boot:
+            # What came back from a dump has none. Officers are in: nobody waits for it.
+            Refreshing(self._site, self._progress, BACK_LIMIT_S).run()
+
+    def _do(self, name: StepName, change_id: str) -> None:
+        step = self._steps[name]
+        context = self.context(change_id)
+        self._progress.tell(step.title)
+        self._journal.step(change_id, name, StepState.INTENDED, step.prepare(context))
+        self._checkpoint(name, Phase.BEFORE_EFFECT)
+        with nullcontext() if name in UNINTERRUPTED else self._interruption.allowed():
+            facts = step.do(context)
+        if not step.check(context):
+            raise StepDidNotHold(step=name)
+        self._checkpoint(name, Phase.AFTER_EFFECT)
+        self._journal.step(change_id, name, StepState.DONE, facts)
+        self._checkpoint(name, Phase.AFTER_RECORD)
+
+    def _undo(self, name: StepName, change_id: str) -> None:
+        step = self._steps[name]
+        context = self.context(change_id)
+        self._progress.tell(Text(GOING_BACK, {"step": step.title}))
+        self._journal.step(change_id, name, StepState.UNDOING)
+        try:
+            self._checkpoint(name, Phase.BEFORE_UNDO)
+            step.undo(context)
+            if not step.undone(context):
+                raise StepDidNotHold(step=name)
+            self._checkpoint(name, Phase.AFTER_UNDO)
+            self._journal.step(change_id, name, StepState.UNDONE)
+            self._checkpoint(name, Phase.AFTER_UNDO_RECORD)
+        except JournalUnwritable:
+            raise
+        except Exception as error:
+            raise GoingBackFailed(
+                step=name,
+                cause=_what(error),
+                cause_remedy=_remedy(error),
+                detail=getattr(error, "detail", None),
+            ) from error
+
+    def _noted(self, change_id: str, name: StepName, code: str, error: str) -> None:
+        """Write a failure down: it may be that of a step that filled the disk."""
+        reserve.with_room(
+            self._journal.path,
+            lambda: self._journal.note("step-failed", change_id, step=name, code=code, error=error),
+        )
+
+    def _fail(self, change_id: str, name: StepName, error: Exception) -> None:
+        """Go back and raise; return only where the commit is in the journal all the same."""
+        change = self._journal.change(change_id)
+        code = error.code if isinstance(error, UpdaterError) else UpdaterError.code
+        self._noted(change_id, name, code, str(error)[:2000])
+        if change.step_state(StepName.COMMIT) is StepState.DONE:
+            return
+        if change.kind is ChangeKind.UPGRADE and blames_release(error, name):
+            # Before going back: that may be torn, and nobody would know any more.
+            memory = self.context(change_id).memory
+            reserve.with_room(
+                self._journal.path,
+                lambda: memory.remember_bad(change.product, change.to_version, code, change_id),
+            )
+        self.back(change_id, error_code=code)
+        if name not in DOWNTIME and isinstance(error, UpdaterError):
+            raise error
+        raise ChangeFailed(
+            kind=change.kind,
+            version=change.to_version,
+            step=name,
+            cause=_what(error),
+            cause_code=code,
+            cause_remedy=kept_remedy(self._journal, change_id, _remedy(error)),
+            detail=getattr(error, "detail", None),
+        ) from error
+
+
+def _what(error: Exception) -> Text:
+    return error.what_text if isinstance(error, UpdaterError) else Text("{e}", {"e": repr(error)})
+
+
+def _remedy(error: Exception) -> Text:
+    remedied = error if isinstance(error, UpdaterError) else UpdaterError()
+    return remedied.remedy_text

@@ -1,0 +1,172 @@
+"""Looks at a site and says what recovery must know. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from packaging.version import Version
+
+from ncen_updater.agent.databases.base import ChangeRef, Strategy
+from ncen_updater.agent.engine.recovery import Situation, SlotSeen
+from ncen_updater.agent.journal.change import Change, StepName, StepState
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.rows import Event
+from ncen_updater.agent.site import Site, reference
+from ncen_updater.common.i18n import N_, Text
+
+__all__ = [
+    "ADOPTED",
+    "NO_CHANGE",
+    "RESTORED",
+    "Known",
+    "contradiction",
+    "fingerprints_of",
+    "known",
+    "last_committed",
+    "look",
+]
+
+#: Event: a site that was installed by hand was taken over.
+ADOPTED = "adopted"
+#: Event: databases that people restored were taken as those of a release.
+RESTORED = "restore-accepted"
+
+NO_CHANGE = "idle2222"  # a legal id that is never given
+
+
+def _slot_seen(current: Version | None, change: Change) -> SlotSeen:
+    if current == Version(change.from_version):
+        return SlotSeen.OLD
+    return SlotSeen.NEW if current == Version(change.to_version) else SlotSeen.OTHER
+
+
+def look(site: Site, change: Change | None, *, by_person: bool) -> Situation:
+    """Collect the facts of the open change, or of a site at rest.
+
+    Raises:
+        UpdaterError: If a fact cannot be had; nothing may be decided without it.
+    """
+    if change is None:
+        idle = ChangeRef(NO_CHANGE, 0, Strategy(site.config.databases.strategy), "0")
+        evidence = site.engine.evidence(idle)
+        return Situation(None, fenced=evidence.fenced, missing=bool(evidence.missing))
+    evidence = site.engine.evidence(reference(change))
+    return Situation(
+        state=change.state,
+        committed=change.step_state(StepName.COMMIT) is StepState.DONE,
+        fence=change.step_state(StepName.FENCE),
+        cut_over=change.step_state(StepName.CUT_OVER),
+        switch=change.step_state(StepName.SWITCH),
+        swapped=evidence.swapped,
+        fenced=evidence.fenced,
+        missing=bool(evidence.missing),
+        slot=_slot_seen(site.slots.current(), change),
+        attempts=change.attempts,
+        by_person=by_person,
+        recorded=evidence.committed,
+        later=evidence.later,
+    )
+
+
+def last_committed(journal: Journal) -> Change | None:
+    """The change that brought what runs now; None on a site that was only adopted."""
+    for change in journal.changes():
+        if change.step_state(StepName.COMMIT) is StepState.DONE:
+            return change
+    return None
+
+
+def contradiction(site: Site, journal: Journal) -> Text | None:
+    """Say what code, databases and journal of a whole site disagree about; None if nothing.
+
+    A journal from a backup is a good journal of another time: only the databases know.
+
+    Raises:
+        UpdaterError: If a fact cannot be had.
+    """
+    marker = site.engine.marker()
+    current = site.slots.current()
+    if marker is not None and current != Version(marker.release):
+        return Text(
+            N_("the code is of release {code}, the databases are of release {databases}"),
+            {"code": current or "-", "databases": marker.release},
+        )
+    generation = known(journal).generation
+    found = marker.generation if marker else 0
+    if found > generation:
+        return Text(
+            N_("the databases know of a later change than the journal, which is an old one")
+        )
+    if found < generation:
+        return Text(
+            N_(
+                "the journal knows of a later change than the databases; if these were restored "
+                "from a backup on purpose, see 'ncen-updater accept-restore'"
+            )
+        )
+    return None
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the journal says of the databases, by its newest word.
+
+    Attributes:
+        generation: That they carry; 0 before the first cut-over of an agent.
+        change: The change that brought them; None where people did.
+        fingerprints: Of their schemas, by logical name, as far as they were kept.
+    """
+
+    generation: int = 0
+    change: Change | None = None
+    fingerprints: Mapping[str, object] = field(default_factory=dict)
+
+
+def known(journal: Journal) -> Known:
+    """Return what the journal says of the databases."""
+    change = last_committed(journal)
+    by_hand = _by_hand(journal)
+    if change is not None and (not by_hand or _committed_at(journal, change) > by_hand[-1].number):
+        return Known(
+            change.generation, change, _table(journal.facts(change.id).get("fingerprints"))
+        )
+    if not by_hand:
+        return Known()
+    data = by_hand[-1].data
+    generation = data.get("generation")
+    return Known(
+        generation if isinstance(generation, int) else 0, None, _table(data.get("fingerprints"))
+    )
+
+
+def fingerprints_of(journal: Journal, release: Version) -> Mapping[str, object]:
+    """Return the fingerprints that the databases of a release had here; empty where none are known.
+
+    Of several, the newest.
+    """
+    found: list[tuple[int, Mapping[str, object]]] = [
+        (event.number, _table(event.data.get("fingerprints")))
+        for event in _by_hand(journal)
+        if Version(str(event.data.get("release"))) == release
+    ]
+    found += [
+        (_committed_at(journal, change), _table(journal.facts(change.id).get("fingerprints")))
+        for change in journal.changes()
+        if Version(change.to_version) == release
+        and change.step_state(StepName.COMMIT) is StepState.DONE
+    ]
+    return max(found, key=lambda item: item[0])[1] if found else {}
+
+
+def _by_hand(journal: Journal) -> list[Event]:
+    return [event for event in journal.events() if event.kind in (ADOPTED, RESTORED)]
+
+
+def _committed_at(journal: Journal, change: Change) -> int:
+    numbers = [e.number for e in journal.events(change=change.id) if e.kind == "committed"]
+    return numbers[-1] if numbers else 0
+
+
+def _table(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, dict) else {}

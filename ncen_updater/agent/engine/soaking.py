@@ -1,0 +1,37 @@
+"""The watched time after a commit, and how a person ends it. Light: the service uses it too."""
+
+from __future__ import annotations
+
+from ncen_updater.agent.engine.errors import NothingToConfirm
+from ncen_updater.agent.engine.pending_rollback import owed_rollback
+from ncen_updater.agent.journal.change import Change
+from ncen_updater.agent.journal.journal import Journal
+
+__all__ = ["confirm", "in_soak"]
+
+
+def in_soak(journal: Journal) -> Change:
+    """Return the change whose release is watched, or is to be taken back and was not yet.
+
+    Raises:
+        NothingToConfirm: If there is none.
+    """
+    owed = owed_rollback(journal)
+    if owed is not None:
+        return owed.change
+    change = journal.open_change()
+    if change is None or not change.committed:
+        raise NothingToConfirm
+    return change
+
+
+def confirm(journal: Journal, by: str) -> Change:
+    """Write that the release is good; the process that watches sees it, or a resume does.
+
+    Raises:
+        NothingToConfirm: If there is nothing to confirm.
+    """
+    change = in_soak(journal)
+    journal.fact(change.id, "confirmed_by", by)
+    journal.note("confirmed", change.id, by=by)
+    return change

@@ -1,0 +1,69 @@
+"""The planner's statistics after a change: while officers work, and never its failure."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator
+
+from ncen_updater.agent.site import Site
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.progress import Progress
+
+__all__ = ["LIMIT_S", "Refreshing", "refreshing"]
+
+logger = logging.getLogger(__name__)
+
+#: What is not analyzed by then is left to the server's own upkeep.
+LIMIT_S = 600.0
+
+
+class Refreshing:
+    """What is being done.
+
+    Args:
+        site: Its databases.
+        progress: Told that it begins.
+        limit_s: How long it may take.
+    """
+
+    def __init__(self, site: Site, progress: Progress, limit_s: float = LIMIT_S) -> None:
+        self._site, self._progress, self._limit_s = site, progress, limit_s
+        self._found: dict[str, object] = {}
+
+    def run(self) -> None:
+        """Bring them up to date; whatever stands in the way is only told."""
+        clock = self._site.clock.monotonic
+        begin = clock()
+        self._progress.tell(Text(N_("updating the statistics of the databases")))
+        try:
+            done = self._site.engine.refresh_statistics(self._limit_s)
+        except UpdaterError as error:
+            logger.warning("statistics: %s", error)
+            self._found["failed"] = error.code
+        else:
+            self._found["tables"] = {name: list(tables) for name, tables in done.items()}
+        self._found["seconds"] = round(clock() - begin, 3)
+
+    @property
+    def found(self) -> dict[str, object]:
+        """For the journal: the tables, or the code of what stood in the way; and the seconds."""
+        return dict(self._found)
+
+
+@contextlib.contextmanager
+def refreshing(site: Site, progress: Progress) -> Iterator[Refreshing]:
+    """Bring them up to date beside a block; where the block fails, it is ended."""
+    beside = Refreshing(site, progress)
+    thread = threading.Thread(target=beside.run, name="statistics", daemon=True)
+    thread.start()
+    try:
+        yield beside
+        thread.join()
+    except BaseException:
+        while thread.is_alive():
+            site.engine.halt()
+            thread.join(0.1)
+        raise

@@ -1,0 +1,141 @@
+"""After the commit: watch, then collect what is no longer needed. These steps only go forward."""
+
+from __future__ import annotations
+
+from ncen_updater.agent.application.base import Expectation
+from ncen_updater.agent.application.soak import soak
+from ncen_updater.agent.databases.base import CopyPlan, Role
+from ncen_updater.agent.engine.elapsed import witness
+from ncen_updater.agent.engine.errors import SoakFailed
+from ncen_updater.agent.engine.retention import drop_sets, may_go, torn_sets
+from ncen_updater.agent.engine.statistics import refreshing
+from ncen_updater.agent.engine.steps.base import Facts, Step
+from ncen_updater.agent.journal.change import StepName
+from ncen_updater.agent.policy.collection import NamedByJournal
+from ncen_updater.agent.site import StepContext, reference
+from ncen_updater.common.i18n import N_, Text
+
+__all__ = ["Collect", "Commit", "Soak"]
+
+
+class Commit(Step):
+    """The record itself is the effect; it is written with the state of the change."""
+
+    name = StepName.COMMIT
+    title = Text(N_("committing"))
+
+    def do(self, context: StepContext) -> Facts:
+        """Write the commit, unless the databases see a reason to go back at this last moment."""
+        context.site.engine.before_commit(context.ref)
+        context.journal.commit(context.change.id)
+        return {}
+
+
+class Soak(Step):
+    """Watch the health of the release while officers use it."""
+
+    name = StepName.SOAK
+    title = Text(N_("watching the release"))
+
+    def prepare(self, context: StepContext) -> Facts:
+        """The first beginning counts: a restart of the agent does not make the soak longer."""
+        began = context.facts().get("soak_began", context.site.clock.now().isoformat())
+        return {"soak_began": began}
+
+    def do(self, context: StepContext) -> Facts:
+        """Watch for what is left of the time, unless a person confirmed the release.
+
+        What the planner knows is brought up to date meanwhile.
+        """
+        site, settings = context.site, context.site.config.soak
+        manifest = context.target().manifest
+        facts = context.facts()
+        if "soak_failed" in facts and "confirmed_by" not in facts:
+            raise self._failed(context, str(facts["soak_failed"]))
+        if "rest_failed" in facts and "confirmed_by" not in facts:
+            # Also where the soak has no time; but whoever started it by hand meanwhile is heard.
+            missing = site.application.missing(opened=True)
+            if missing:
+                raise self._failed_now(context, f"{', '.join(missing)}: {facts['rest_failed']}")
+        expectation = Expectation(manifest.version, manifest.health)
+        with refreshing(site, context.progress) as statistics:
+            result = soak(
+                lambda: site.application.health(expectation, opened=True),
+                seconds=settings.seconds,
+                interval_s=settings.interval_s,
+                failures=settings.failures,
+                clock=site.clock.monotonic,
+                wait=site.clock.wait,
+                elapsed_s=self._elapsed(context),
+                confirmed=lambda: "confirmed_by" in context.facts(),
+            )
+            if not result:
+                problems = "; ".join(result.last.problems) if result.last is not None else ""
+                raise self._failed_now(context, problems)
+        return {
+            "soak_looks": result.state.looks,
+            "soak_bad_looks": result.state.bad,
+            "statistics": statistics.found,
+        }
+
+    def _failed_now(self, context: StepContext, problems: str) -> SoakFailed:
+        # Kept before anything else happens: a crash from here on must not forgive it.
+        context.journal.fact(context.change.id, "soak_failed", problems)
+        return self._failed(context, problems)
+
+    def _failed(self, context: StepContext, problems: str) -> SoakFailed:
+        return SoakFailed(
+            product=context.change.product, version=context.change.to_version, problems=problems
+        )
+
+    def _elapsed(self, context: StepContext) -> float:
+        """Seconds of the soak before this beginning; leaves time enough for a verdict."""
+        settings = context.site.config.soak
+        now = context.site.clock.now()
+        passed = (now - (context.time_of("soak_began") or now)).total_seconds()
+        # A clock that was set, or a night without power, must not be taken for a good soak.
+        at_most = max(settings.seconds - settings.failures * settings.interval_s, 0.0)
+        return min(max(passed, 0.0), at_most)
+
+
+class Collect(Step):
+    """Drop previous databases and old slots by policy; never what the journal names."""
+
+    name = StepName.COLLECT
+    title = Text(N_("collecting what is no longer needed"))
+
+    def do(self, context: StepContext) -> Facts:
+        """Drop, one thing after the other; what is gone already does not matter."""
+        site = context.site
+        witness(context.journal, site.clock)
+        decision = may_go(
+            site,
+            context.journal,
+            came_from=context.origin_version,
+            named=NamedByJournal(
+                slots=frozenset({context.target_version}),
+                changes=frozenset({context.change.id}),
+            ),
+        )
+        # A crash in this step leaves sets that are marked as gone and of which a part is there.
+        changes = sorted({*decision.changes, *torn_sets(site, context.journal)})
+        drop_sets(site, context.journal, changes, context.progress)
+        for version in decision.slots:
+            site.slots.remove(version)
+        self._discard_leftovers(context)
+        offer = context.offer()
+        if offer is not None:
+            site.source.discard(offer)
+        return {
+            "dropped_changes": changes,
+            "dropped_slots": [str(version) for version in decision.slots],
+        }
+
+    def _discard_leftovers(self, context: StepContext) -> None:
+        """Remove candidates of closed changes; the journal has the plans of their copies."""
+        journal, engine = context.journal, context.site.engine
+        closed = {change.id: change for change in journal.changes() if not change.state.open}
+        for change_id in {c for c, role, _ in engine.leftovers() if role is Role.CANDIDATE}:
+            plan = journal.facts(change_id).get("copy") if change_id in closed else None
+            if isinstance(plan, dict):
+                engine.discard(reference(closed[change_id]), CopyPlan(plan))

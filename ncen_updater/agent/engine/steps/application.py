@@ -1,0 +1,221 @@
+"""The application: the door, stop and start, and whether it is healthy."""
+
+from __future__ import annotations
+
+import logging
+
+from ncen_updater.agent.application.base import Expectation
+from ncen_updater.agent.application.errors import ApplicationError, CommandFailed
+from ncen_updater.agent.approvals.store import Consent
+from ncen_updater.agent.engine.steps.base import Facts, Step
+from ncen_updater.agent.engine.steps.starting import (
+    require_nobody_answers,
+    require_well,
+    stop_if_it_can,
+)
+from ncen_updater.agent.journal.change import ChangeKind, StepName
+from ncen_updater.agent.journal.rows import reading
+from ncen_updater.agent.site import StepContext
+from ncen_updater.common.i18n import N_, Text
+
+__all__ = ["Close", "HealthCheck", "Open", "Start", "Stop"]
+
+logger = logging.getLogger(__name__)
+
+
+def _door_as_it_was(context: StepContext) -> bool:
+    was_closed = bool(context.facts().get("door_was_closed"))
+    return was_closed or not context.site.application.door_closed()
+
+
+def _stop(context: StepContext) -> Facts:
+    """How long officers were kept out, by a clock that nobody sets; not known after a reboot."""
+    closed_at = context.facts().get("closed_at")
+    clock = context.site.clock
+    if not isinstance(closed_at, dict) or closed_at.get("boot") != clock.boot():
+        return {}
+    with reading(context.journal.path):
+        return {"stop_s": round(clock.monotonic() - float(closed_at["s"]), 3)}
+
+
+def _rest(context: StepContext) -> Facts:
+    """Start the parts that wait until officers are in; one that does not start keeps nobody out."""
+    application = context.site.application
+    try:
+        try:
+            application.start_rest()
+        except CommandFailed as error:
+            logger.warning("the start failed and is tried once more: %s", error)
+            application.start_rest()
+    except ApplicationError as error:
+        logger.warning("a part of the application does not start: %s", error)
+        return {"rest_failed": str(error)}
+    return {}
+
+
+class Close(Step):
+    """Keep officers out."""
+
+    name = StepName.CLOSE
+    title = Text(N_("showing officers the maintenance page"))
+
+    def prepare(self, context: StepContext) -> Facts:
+        """An operator may have closed the door for reasons of their own.
+
+        Where a change takes over from one that had not let officers in again, that one knew.
+        """
+        known = context.facts().get("door_was_closed")
+        closed = context.site.application.door_closed() if known is None else known
+        clock = context.site.clock
+        return {
+            "door_was_closed": closed,
+            "closed_at": {"boot": clock.boot(), "s": clock.monotonic()},
+        }
+
+    def do(self, context: StepContext) -> Facts:
+        """Close the door. What people approved is used up by that, whatever comes of it."""
+        if context.change.kind is ChangeKind.UPGRADE:
+            Consent(context.journal).spend(context.change.id)
+        context.site.application.close_door()
+        return {}
+
+    def check(self, context: StepContext) -> bool:
+        """The door is closed."""
+        return context.site.application.door_closed()
+
+    def undo(self, context: StepContext) -> None:
+        """Open the door, unless it was closed before."""
+        if not context.facts().get("door_was_closed"):
+            context.site.application.open_door()
+        for name, seconds in _stop(context).items():
+            context.journal.fact(context.change.id, name, seconds)
+
+    def undone(self, context: StepContext) -> bool:
+        """The door is not closed by us; an operator may have opened their own meanwhile."""
+        return _door_as_it_was(context)
+
+
+class Stop(Step):
+    """Stop the application; going back starts it again and waits until it is healthy."""
+
+    name = StepName.STOP
+    title = Text(N_("stopping the application"))
+
+    def prepare(self, context: StepContext) -> Facts:
+        """An application that did not run is not started by going back.
+
+        Where a change takes over from one that was torn after its commit, it had to run.
+        """
+        known = context.facts().get("was_running")
+        return {"was_running": context.site.application.running() if known is None else known}
+
+    def do(self, context: StepContext) -> Facts:
+        """Stop it."""
+        context.site.application.stop()
+        return {}
+
+    def check(self, context: StepContext) -> bool:
+        """No process of it remains."""
+        return not context.site.application.running()
+
+    def undo(self, context: StepContext) -> None:
+        """Start the old release and see it healthy before the door opens.
+
+        What runs by now is stopped first: it may be on its way down since :meth:`do`, or somebody
+        started it while the databases were closed to it.
+        """
+        if context.facts().get("was_running") and not context.at_boot:
+            application = context.site.application
+            stop_if_it_can(context.site)
+            application.start()
+            require_well(context.site, context.origin())
+            for name, problem in _rest(context).items():
+                context.journal.fact(context.change.id, name, problem)
+
+
+class Start(Step):
+    """Start the new release; the door is still closed."""
+
+    name = StepName.START
+    title = Text(N_("starting the application"))
+
+    def prepare(self, context: StepContext) -> Facts:
+        """An operator who opened their own door meanwhile wants it open at the end."""
+        return {} if context.site.application.door_closed() else {"door_was_closed": False}
+
+    def do(self, context: StepContext) -> Facts:
+        """Start what ``current`` points at; the door must be closed until the commit.
+
+        What runs already is not what we started, and is stopped. A start that fails is tried once
+        more: its command may have been killed.
+        """
+        application = context.site.application
+        application.close_door()
+        application.stop()
+        require_nobody_answers(context.site, context.target())
+        try:
+            application.start()
+        except CommandFailed as error:
+            logger.warning("the start failed and is tried once more: %s", error)
+            application.stop()
+            application.start()
+        return {}
+
+    def undo(self, context: StepContext) -> None:
+        """Stop it, and withdraw a start that was ordered; at boot that would be the system's."""
+        if not context.at_boot or context.site.application.running():
+            context.site.application.stop()
+
+    def undone(self, context: StepContext) -> bool:
+        """No process of it remains."""
+        return not context.site.application.running()
+
+
+class HealthCheck(Step):
+    """Health from outside, under the real names, before anyone is let in."""
+
+    name = StepName.HEALTH
+    title = Text(N_("waiting until the application is healthy"))
+
+    def do(self, context: StepContext) -> Facts:
+        """Wait, and refuse what is not healthy in time."""
+        return {"healthy_after_s": round(require_well(context.site, context.target()), 3)}
+
+
+class Open(Step):
+    """Let officers in. From the first officer on there is no exact way back, only a rollback."""
+
+    name = StepName.OPEN
+    title = Text(N_("letting officers in"))
+
+    def do(self, context: StepContext) -> Facts:
+        """Open the door, unless an operator had closed it before the change.
+
+        The databases get to know of the commit first: once an officer is in, nothing may cut them
+        back, not even a recovery by a journal that was restored from before the commit. After a
+        power cut the application that was healthy may have to be started again, and after a kill
+        it may be another one that runs.
+
+        Parts that wait until officers are in follow. One that cannot be started keeps nobody out;
+        it is for the soak to judge.
+        """
+        site, application = context.site, context.site.application
+        site.engine.record_commit(context.ref)
+        if not context.at_boot:
+            if application.running() and context.change.attempts and not self._well(context):
+                stop_if_it_can(site)
+            if not application.running():
+                application.start()
+                require_well(site, context.target())
+        if not context.facts().get("door_was_closed"):
+            application.open_door()
+        facts = _stop(context)
+        return facts if context.at_boot else {**facts, **_rest(context)}
+
+    def _well(self, context: StepContext) -> bool:
+        manifest = context.target().manifest
+        return bool(context.site.application.health(Expectation(manifest.version, manifest.health)))
+
+    def check(self, context: StepContext) -> bool:
+        """The door is not closed by us."""
+        return _door_as_it_was(context)

@@ -1,0 +1,51 @@
+"""What a step is: an effect, the look that proves it, and the way back, side by side.
+
+The runner journals the intent with :meth:`Step.prepare`'s facts, calls :meth:`Step.do`, believes it
+only when :meth:`Step.check` holds, and journals that. A step found half-done after a crash is
+undone (before the commit) or done again (after it), so all three are idempotent.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from typing import ClassVar
+
+from ncen_updater.agent.journal.change import StepName
+from ncen_updater.agent.site import StepContext
+from ncen_updater.common.i18n import Text
+
+__all__ = ["Facts", "Step"]
+
+Facts = Mapping[str, object]
+
+
+class Step(abc.ABC):
+    """One part of a change.
+
+    Attributes:
+        name: Its name in the journal.
+        title: For people, while it runs.
+    """
+
+    name: ClassVar[StepName]
+    title: ClassVar[Text]
+
+    def prepare(self, context: StepContext) -> Facts:
+        """Decide, without any effect, what the journal must know before the effect begins."""
+        return {}
+
+    @abc.abstractmethod
+    def do(self, context: StepContext) -> Facts:
+        """Bring about the effect; return facts worth keeping. Raises when it cannot."""
+
+    def check(self, context: StepContext) -> bool:
+        """Whether the effect is there. A step without a lasting effect has nothing to look at."""
+        return True
+
+    def undo(self, context: StepContext) -> None:  # noqa: B027 - some have nothing to undo
+        """Go back exactly to what was before, from any part of the effect."""
+
+    def undone(self, context: StepContext) -> bool:
+        """Whether nothing of the effect is left."""
+        return True

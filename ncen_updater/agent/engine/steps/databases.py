@@ -1,0 +1,291 @@
+"""The databases: fence, copy, migrate, cut over. Until the cut-over the originals are not written.
+
+In the in-place strategy the copy is the way back, so the undo of *migrate* already brings it back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from ncen_updater.agent.databases.base import MigrationSet, Role
+from ncen_updater.agent.databases.migrations.checks import Value, ask, compare
+from ncen_updater.agent.databases.migrations.planner import Back, plan_way_back, way_target
+from ncen_updater.agent.databases.side_by_side import side_by_side
+from ncen_updater.agent.engine import overlay
+from ncen_updater.agent.engine.aside import note_kept
+from ncen_updater.agent.engine.errors import ChecksFailed, NotAsKept, RecordsWouldBeLost
+from ncen_updater.agent.engine.fingerprints import (
+    AFTER,
+    BEFORE,
+    Known,
+    differing,
+    expected_before,
+    fingerprints_of,
+    taken_by,
+)
+from ncen_updater.agent.engine.reverse import reversed_checks
+from ncen_updater.agent.engine.rollback_plan import (
+    BY_CODE,
+    UNCHANGED,
+    UNDOES,
+    lost_words,
+    records_lost,
+)
+from ncen_updater.agent.engine.rollback_words import way_words
+from ncen_updater.agent.engine.steps.base import Facts, Step
+from ncen_updater.agent.journal.change import ChangeKind, Mode, StepName
+from ncen_updater.agent.site import StepContext
+from ncen_updater.common.i18n import N_, Text
+from ncen_updater.formats.manifest import When
+
+__all__ = ["Copy", "CutOver", "Fence", "Migrate"]
+
+
+class Fence(Step):
+    """Bar every session from all databases at once."""
+
+    name = StepName.FENCE
+    title = Text(N_("closing the databases to every session"))
+
+    def prepare(self, context: StepContext) -> Facts:
+        """Count once more what a restore loses, now that officers are out.
+
+        Raises:
+            RecordsWouldBeLost: If more was entered than a person agreed to lose.
+        """
+        if context.change.mode is not Mode.RESTORE:
+            return {}
+        lost = records_lost(context.site, context.journal, context.ref)
+        total = sum(sum(tables.values()) for tables in lost.values())
+        if total > context.count_of("accepted_loss"):
+            origin, target = context.change.from_version, context.change.to_version
+            raise RecordsWouldBeLost(
+                way=way_words(Back.RESTORES, origin, target),
+                version=target,
+                current=origin,
+                count=total,
+                tables=lost_words(lost),
+                reason=Text(N_("records were entered after the question was asked")),
+            )
+        return {"lost": total}
+
+    def do(self, context: StepContext) -> Facts:
+        """Fence."""
+        context.site.engine.fence(context.ref)
+        return {}
+
+    def check(self, context: StepContext) -> bool:
+        """The databases refuse sessions."""
+        return context.site.engine.evidence(context.ref).fenced
+
+    def undo(self, context: StepContext) -> None:
+        """Let sessions in as before."""
+        context.site.engine.unfence(context.ref)
+
+    def undone(self, context: StepContext) -> bool:
+        """The databases take sessions."""
+        return not context.site.engine.evidence(context.ref).fenced
+
+
+class Copy(Step):
+    """Copy all databases from one quiet moment, and keep the site's own files of that moment."""
+
+    name = StepName.COPY
+    title = Text(N_("copying the databases"))
+
+    def prepare(self, context: StepContext) -> Facts:
+        """Choose method and object ids, so that an interrupted copy can be found."""
+        return {"copy": dict(context.site.engine.plan_copy(context.ref).data)}
+
+    def do(self, context: StepContext) -> Facts:
+        """Copy, side by side; going back after an upgrade, give files their old names again."""
+        with overlay.keeping(context):
+            context.site.engine.copy(context.ref, context.copy_plan(), context.progress)
+        overlay.bring_back(context)
+        return {}
+
+    def check(self, context: StepContext) -> bool:
+        """Every copy is whole."""
+        copied = context.site.engine.copied(context.ref, context.copy_plan())
+        return copied and overlay.all_kept(context)
+
+    def undo(self, context: StepContext) -> None:
+        """Put files back; remove the copies and what an interrupted copy left."""
+        overlay.put_back(context)
+        context.site.engine.discard(context.ref, context.copy_plan())
+        note_kept(context.site, context.journal, context.change.id)
+
+    def undone(self, context: StepContext) -> bool:
+        """No candidate is left, and no file is missing."""
+        left = context.site.engine.evidence(context.ref).candidates
+        return not left and overlay.all_there(context)
+
+
+class Migrate(Step):
+    """Bring the candidates to the target's schema and check what the data mean.
+
+    A way back never runs a program of the older release: it runs the ways down of the newer one or,
+    from kept databases and where nothing had changed, nothing at all.
+    """
+
+    name = StepName.MIGRATE
+    title = Text(N_("migrating the databases"))
+
+    def do(self, context: StepContext) -> Facts:
+        """Ask the checks, migrate, ask them again, compare; or prove that nothing has to run."""
+        with context.site.engine.held():
+            if context.change.mode is Mode.RESTORE:
+                return self._as_kept(context)
+            if context.facts().get(BY_CODE):
+                context.site.engine.mark(context.ref)
+                return self._seen(context)
+            return self._migrate(context)
+
+    def _migrate(self, context: StepContext) -> Facts:
+        site, ref = context.site, context.ref
+        checks = context.newer().manifest.checks
+        if not context.leads_up:
+            checks = reversed_checks(checks)
+        acts: Mapping[str, Callable[[], Mapping[str, Value]]] = {
+            "checks": partial(ask, site.engine, Role.CANDIDATE, ref, checks, When.BEFORE),
+            # Beside the checks, since officers are out.
+            "schemas": partial(fingerprints_of, site.engine, Role.CANDIDATE, ref),
+        }
+        asked = side_by_side(acts, halt=site.engine.halt)
+        before, as_copied = asked["checks"], asked["schemas"]
+        origin, target = site.migrations(context.origin_version), self._target(context)
+        wrote = site.engine.migrate(ref, target, origin, context.progress)
+        after = ask(site.engine, Role.CANDIDATE, ref, checks, When.AFTER)
+        failures = compare(checks, before, after)
+        if failures:
+            raise ChecksFailed(problems="; ".join(str(failure.what) for failure in failures))
+        facts = dict(self._seen(context))
+        unchanged = not wrote and facts[AFTER] == as_copied
+        return {
+            **facts,
+            "checks_before": dict(before),
+            "checks_after": dict(after),
+            BEFORE: as_copied,
+            UNCHANGED: unchanged,
+            "one_way": self._is_one_way(context, target, origin, unchanged=unchanged),
+        }
+
+    def _as_kept(self, context: StepContext) -> Facts:
+        """Prove that the copies are what the older release ran on, and mark them."""
+        engine, source = context.site.engine, context.change.source or ""
+        expected = expected_before(context.journal, source, engine)
+        found = fingerprints_of(engine, Role.CANDIDATE, context.ref)
+        differs = differing(expected.fingerprints, found)
+        restored = any(
+            item.get("method") == "restore" for item in context.copy_plan().data.values()
+        )
+        if differs and expected.known is Known.BEFORE and not restored:
+            raise NotAsKept(database=", ".join(differs), version=context.change.to_version)
+        if differs and restored:
+            # Proved by the program that restored them; the server words some definitions anew.
+            words = N_(
+                "the structure of {databases} is worded anew since it was restored; going on"
+            )
+        elif differs:
+            words = N_("the structure of {databases} is not as when {version} came; going on")
+        elif expected.known is Known.NOTHING:
+            words = N_("nothing was recorded of the structure of {databases}; going on")
+        else:
+            words = N_("the structure of {databases} is as it was recorded")
+        names = ", ".join(differs or engine.names)
+        values = {"databases": names, "version": context.change.to_version}
+        context.progress.tell(Text(words, values))
+        engine.mark(context.ref)
+        return {
+            AFTER: found,
+            **taken_by(engine),
+            "compared_with": expected.known.value,
+            "differs": list(differs),
+            "one_way": False,
+        }
+
+    @staticmethod
+    def _seen(context: StepContext) -> Facts:
+        engine = context.site.engine
+        return {
+            AFTER: fingerprints_of(engine, Role.CANDIDATE, context.ref),
+            **taken_by(engine),
+            "one_way": False,
+        }
+
+    @staticmethod
+    def _target(context: StepContext) -> MigrationSet:
+        """What is migrated to; on the way back files only, never a program."""
+        site = context.site
+        target = site.migrations(context.target_version)
+        if context.change.kind is ChangeKind.UPGRADE:
+            return target
+        names = site.engine.names
+        ledgers = {n: site.engine.applied(Role.CANDIDATE, n, context.ref) for n in names}
+        newer = site.migrations(context.origin_version)
+        return way_target(names, ledgers, newer, target, str(context.facts().get(UNDOES, "")))
+
+    @staticmethod
+    def _is_one_way(
+        context: StepContext, target: MigrationSet, origin: MigrationSet, *, unchanged: bool
+    ) -> bool:
+        """Whether the way back from here loses what officers enter: as the rollback will find."""
+        if context.change.kind is not ChangeKind.UPGRADE:
+            return False
+        engine, ref = context.site.engine, context.ref
+        by_files = target.command is None
+        names = engine.names if by_files else ()
+        ledgers = {name: engine.applied(Role.CANDIDATE, name, ref) for name in names}
+        way = plan_way_back(engine.names, ledgers, target, origin, ref.id, unchanged=unchanged)
+        return way.back is not Back.KEEPS
+
+    def check(self, context: StepContext) -> bool:
+        """Nothing is left to migrate; where nothing had to run, that is so by itself."""
+        site = context.site
+        if context.change.mode is Mode.RESTORE or context.facts().get(BY_CODE):
+            return True
+        target = self._target(context)
+        if target.command is not None:
+            return True
+        plan = site.engine.plan_migrations(
+            Role.CANDIDATE, context.ref, target, site.migrations(context.origin_version)
+        )
+        return not plan.steps
+
+    def undo(self, context: StepContext) -> None:
+        """In place: bring the copy back. Otherwise the candidates go with the undo of the copy."""
+        if context.ref.in_place:
+            context.site.engine.cut_back(context.ref)
+            note_kept(context.site, context.journal, context.change.id)
+
+
+class CutOver(Step):
+    """One transaction: live to previous, candidates to live, and the marker."""
+
+    name = StepName.CUT_OVER
+    title = Text(N_("cutting the databases over"))
+
+    def do(self, context: StepContext) -> Facts:
+        """Cut over; keep how long it took, in seconds."""
+        clock = context.site.clock.monotonic
+        begin = clock()
+        context.site.engine.cut_over(context.ref)
+        facts: dict[str, object] = {"cut_over_s": round(clock() - begin, 6)}
+        if context.facts().get("one_way") and context.change.kind is ChangeKind.UPGRADE:
+            # Rows that the release itself made must not count as records that officers would lose.
+            facts["made_by_release"] = context.site.engine.made_by_release(context.ref)
+        return facts
+
+    def check(self, context: StepContext) -> bool:
+        """The catalogue carries the marker."""
+        return context.site.engine.evidence(context.ref).swapped
+
+    def undo(self, context: StepContext) -> None:
+        """Cut back; what may hold somebody's records is kept, and told."""
+        context.site.engine.cut_back(context.ref)
+        note_kept(context.site, context.journal, context.change.id)
+
+    def undone(self, context: StepContext) -> bool:
+        """The catalogue does not carry the marker."""
+        return not context.site.engine.evidence(context.ref).swapped

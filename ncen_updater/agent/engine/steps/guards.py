@@ -1,0 +1,98 @@
+"""The looks before anything is touched, and once more when the application stands still."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ncen_updater.agent.approvals.model import count_approvals
+from ncen_updater.agent.approvals.store import Consent
+from ncen_updater.agent.engine import overlay
+from ncen_updater.agent.engine.errors import ApprovalMissing, GuardBlocks, WindowClosed
+from ncen_updater.agent.engine.guard import preflight_findings
+from ncen_updater.agent.engine.preconditions import require_no_hold
+from ncen_updater.agent.engine.steps.base import Facts, Step
+from ncen_updater.agent.journal.change import ChangeKind, StepName
+from ncen_updater.agent.site import StepContext
+from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.i18n import N_, Text
+
+__all__ = ["Preflight", "PreflightAgain", "refuse_strict"]
+
+
+def refuse_strict(findings: Sequence[Finding]) -> None:
+    """Raise if any finding is strict.
+
+    Raises:
+        GuardBlocks: With every strict finding and its remedy.
+    """
+    strict = [finding for finding in findings if finding.severity is Severity.STRICT]
+    if strict:
+        raise GuardBlocks(
+            problems="; ".join(f"{f.code} {f.what}" for f in strict),
+            remedies=" ".join(str(f.remedy) for f in strict),
+            findings=[f.code for f in strict],
+        )
+
+
+def _refuse_late(context: StepContext) -> None:
+    """Refuse a change whose window has closed: the next step keeps officers out."""
+    until = context.time_of("begin_before")
+    if until is not None and context.site.clock.now() >= until:
+        raise WindowClosed(until=until)
+
+
+def _refuse_unwanted(context: StepContext) -> None:
+    """Refuse an upgrade that somebody held or no longer approves since it began.
+
+    Downloading and building may take hours, and nobody is out yet.
+    """
+    if context.change.kind is not ChangeKind.UPGRADE:
+        return
+    require_no_hold(context.site, context.journal)
+    needed, binding = context.count_of("approvals"), str(context.facts().get("binding", ""))
+    people = count_approvals(Consent(context.journal).approvals(binding), binding, needed)
+    if not people:
+        raise ApprovalMissing(
+            version=context.change.to_version, missing=people.missing, needed=people.needed
+        )
+
+
+class Preflight(Step):
+    """Space, versions, configuration, health, unmapped data: everything that may stop us later."""
+
+    name = StepName.PREFLIGHT
+    title = Text(N_("looking over the site"))
+
+    def prepare(self, context: StepContext) -> Facts:
+        """Say which of the site's own files will be kept, and how."""
+        return overlay.planned(context)
+
+    def do(self, context: StepContext) -> Facts:
+        """Run every check; strict ones block. Then keep the site's files as far as they go now."""
+        from ncen_updater.agent.databases.migrations.runner import preload
+
+        preload(context.site.engine.kind)
+        findings = preflight_findings(
+            context.site, context.ref, context.origin_version, context.progress
+        )
+        refuse_strict(findings)
+        overlay.prepare(context)
+        _refuse_late(context)
+        _refuse_unwanted(context)
+        return {"advisories": [f"{f.code} {f.what}" for f in findings]}
+
+    def undo(self, context: StepContext) -> None:
+        """Remove what was kept of files; they were put back before."""
+        overlay.discard(context)
+
+
+class PreflightAgain(Step):
+    """What blocks the copy, now that every session should be gone."""
+
+    name = StepName.PREFLIGHT_AGAIN
+    title = Text(N_("looking over the databases once more"))
+
+    def do(self, context: StepContext) -> Facts:
+        """Ask the databases; strict findings block."""
+        refuse_strict(context.site.engine.blockers(context.ref, final=True))
+        return {}

@@ -1,0 +1,176 @@
+"""Whether what was started is well; and where it is not, whether its release is to blame.
+
+A release is called bad by what its own process says or does. So an application that is dead, or
+answers as another version, or not at all, is stopped and started once more: somebody may have
+started another one, or killed this one. The table of :func:`blamed` tells what two starts mean.
+"""
+
+from __future__ import annotations
+
+import logging
+from enum import StrEnum
+
+from ncen_updater.agent.application.base import Expectation, Health
+from ncen_updater.agent.application.errors import AnotherAnswers, NeverAnswered, StopFailed
+from ncen_updater.agent.application.waiting import wait_until_healthy
+from ncen_updater.agent.engine.errors import Unhealthy
+from ncen_updater.agent.site import Site
+from ncen_updater.formats.document import ReleaseDocument
+
+__all__ = ["Sign", "blamed", "require_nobody_answers", "require_well", "sign_of", "stop_if_it_can"]
+
+logger = logging.getLogger(__name__)
+
+# An application that does not run is not waited for; but not every look asks whether it runs.
+LOOKS_BETWEEN = 4
+LOOK_S = 0.5
+
+
+class Sign(StrEnum):
+    """What an application that is not healthy shows."""
+
+    UNWELL = "unwell"  # it answers as the right version, and something else is wrong
+    OTHER = "other"  # something answers, as another version or as none
+    SILENT = "silent"  # it runs, and nothing answers
+    DEAD = "dead"  # it does not run, or a part of it does not
+
+
+def sign_of(health: Health, version: str, version_field: str, *, runs: bool) -> Sign:
+    """Return what a bad look shows; pure."""
+    if health.missing or not (runs or health.answered):
+        return Sign.DEAD
+    if health.reported.get(version_field) == version:
+        return Sign.UNWELL
+    return Sign.OTHER if health.answered else Sign.SILENT
+
+
+def blamed(first: Sign, second: Sign | None, *, stranger: bool) -> bool:
+    """Whether a release is to blame; pure.
+
+    Args:
+        first: What its first start showed.
+        second: What the second one showed; None where there was none.
+        stranger: Whether something answered between the two, while all of ours was stopped.
+    """
+    if Sign.UNWELL in (first, second):
+        return True  # nobody else answers as this version
+    if second is None or Sign.SILENT in (first, second):
+        return False  # no verdict by anybody
+    if first is second is Sign.DEAD:
+        return True  # it ended by itself each time
+    # Twice something wrong was said; by the release, if nobody else was there to say it.
+    return first is second is Sign.OTHER and not stranger
+
+
+def require_well(site: Site, document: ReleaseDocument) -> float:
+    """Wait until what was started is healthy as this release; start it once more where that helps.
+
+    Returns:
+        Seconds that the last start took.
+
+    Raises:
+        Unhealthy: By the fault of the release.
+        NeverAnswered: By nobody's, as far as can be told.
+        AnotherAnswers: Because something else has its address.
+        ApplicationError: If it cannot be stopped or started.
+    """
+    seconds, health, first = _wait(site, document)
+    if first is None:
+        return seconds
+    if first is Sign.UNWELL:
+        raise _unhealthy(site, document, health)
+    before = _problems(health)
+    logger.warning("the application is not well and is started once more: %s", before)
+    site.application.stop()
+    stranger = require_nobody_answers(site, document)
+    site.application.start()
+    seconds, health, second = _wait(site, document)
+    if second is None:
+        return seconds
+    if blamed(first, second, stranger=stranger):
+        raise _unhealthy(site, document, health)
+    raise NeverAnswered(
+        product=document.manifest.product,
+        version=document.manifest.version,
+        first=before,
+        second=_problems(health),
+    )
+
+
+def require_nobody_answers(site: Site, document: ReleaseDocument) -> bool:
+    """Ask the address of the health while all of ours is stopped.
+
+    Returns:
+        Whether something answers all the same, such as a proxy that has nobody behind it.
+
+    Raises:
+        AnotherAnswers: If it tells a version.
+    """
+    settings = site.config.application
+    # Without further requests: where nobody listens, each might take its whole time.
+    health = site.application.health(Expectation(document.manifest.version))
+    version = health.reported.get(settings.version_field)
+    # Somebody may have started ours again meanwhile: then it is stopped by whoever comes next.
+    if version is not None and not site.application.running():
+        raise AnotherAnswers(version=version, url=settings.health_url)
+    return health.answered
+
+
+def stop_if_it_can(site: Site) -> None:
+    """Stop what runs, and wait for one that is slow. What runs on is for its health to judge."""
+    try:
+        site.application.stop()
+    except StopFailed as error:
+        logger.warning("it does not stop in time: %s", error)
+        patience = 0.0 if error.values["refused"] else site.config.application.health_timeout_s
+        deadline = site.clock.monotonic() + patience
+        while site.application.running() and site.clock.monotonic() < deadline:
+            site.clock.wait(LOOK_S)
+
+
+def _expectation(document: ReleaseDocument) -> Expectation:
+    return Expectation(document.manifest.version, document.manifest.health)
+
+
+def _wait(site: Site, document: ReleaseDocument) -> tuple[float, Health, Sign | None]:
+    """Wait for health; returns the seconds, the last look, and what was wrong if anything was."""
+    expectation = _expectation(document)
+    looks = 0
+
+    def look() -> Health:
+        nonlocal looks
+        looks += 1
+        return site.application.health(expectation)
+
+    def dead(health: Health) -> bool:
+        return not health.answered and looks % LOOKS_BETWEEN == 0 and not site.application.running()
+
+    waited = wait_until_healthy(
+        look,
+        timeout_s=site.config.application.health_timeout_s,
+        clock=site.clock.monotonic,
+        wait=site.clock.wait,
+        hopeless=dead,
+    )
+    if waited:
+        return waited.seconds, waited.health, None
+    sign = sign_of(
+        waited.health,
+        document.manifest.version,
+        site.config.application.version_field,
+        runs=waited.health.answered or site.application.running(),
+    )
+    return waited.seconds, waited.health, sign
+
+
+def _unhealthy(site: Site, document: ReleaseDocument, health: Health) -> Unhealthy:
+    return Unhealthy(
+        product=document.manifest.product,
+        version=document.manifest.version,
+        seconds=round(site.config.application.health_timeout_s),
+        problems=_problems(health),
+    )
+
+
+def _problems(health: Health) -> str:
+    return "; ".join(health.problems)

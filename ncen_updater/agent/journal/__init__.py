@@ -1,0 +1,1 @@
+"""The journal of a site: changes, their steps and facts, events, and what the site remembers."""

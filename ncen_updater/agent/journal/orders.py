@@ -1,0 +1,148 @@
+"""What somebody asked the service to do. A request only writes it down; the service does it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from ncen_updater.agent.approvals.store import Person
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.rows import optional_time, reading
+
+__all__ = ["Order", "OrderKind", "Orders"]
+
+
+class OrderKind(StrEnum):
+    """What can be ordered."""
+
+    CHECK = "check"
+    PREPARE = "prepare"
+    REHEARSE = "rehearse"
+    UPGRADE = "upgrade"
+    ROLLBACK = "rollback"
+    RESUME = "resume"
+    CONFIRM = "confirm"
+
+
+@dataclass(frozen=True)
+class Order:
+    """One order.
+
+    Attributes:
+        data: JSON-able details, such as ``version`` or ``accept_loss``.
+        result: Exit code and document of the command that did it.
+    """
+
+    id: int
+    kind: OrderKind
+    data: Mapping[str, object]
+    person: Person
+    at: datetime
+    taken_at: datetime | None = None
+    ended_at: datetime | None = None
+    result: Mapping[str, object] | None = None
+
+
+class Orders:
+    """Reads and writes orders through the journal."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def give(
+        self,
+        kind: OrderKind,
+        data: Mapping[str, object],
+        person: Person,
+        guard: Callable[[], None] = lambda: None,
+    ) -> int:
+        """Write an order down and return its number.
+
+        Args:
+            kind: What is ordered.
+            data: Details.
+            person: Who orders.
+            guard: Raises to refuse; asked while nobody else writes.
+        """
+        at = self._journal.now().isoformat()
+        with self._journal.transaction() as connection:
+            guard()
+            number = connection.execute(
+                "INSERT INTO orders (kind, data, who, uid, at) VALUES (?,?,?,?,?)",
+                (kind, json.dumps(data, sort_keys=True), person.who, person.uid, at),
+            ).lastrowid
+            self._journal.event(
+                "ordered", None, order=number, what=kind, data=dict(data), by=person.who,
+                uid=person.uid,
+            )  # fmt: skip
+        assert number is not None  # noqa: S101 - an INSERT has a row id
+        return number
+
+    def take(self, number: int) -> None:
+        """Mark an order as begun."""
+        with self._journal.transaction() as connection:
+            connection.execute(
+                "UPDATE orders SET taken_at = ? WHERE id = ?",
+                (self._journal.now().isoformat(), number),
+            )
+            self._journal.event("order-taken", None, order=number)
+
+    def end(self, number: int, result: Mapping[str, object]) -> None:
+        """Mark an order as ended, with what it came to."""
+        with self._journal.transaction() as connection:
+            connection.execute(
+                "UPDATE orders SET ended_at = ?, result = ? WHERE id = ?",
+                (self._journal.now().isoformat(), json.dumps(result, sort_keys=True), number),
+            )
+            self._journal.event(
+                "order-ended", None, order=number, exit_code=result.get("exit_code")
+            )
+
+    def waiting(self) -> Order | None:
+        """The oldest order that has not ended.
+
+        One that was begun and not ended was torn by a crash: what it did is in the journal, and a
+        resume has brought that to its end, so it is not done twice; :meth:`torn` tells of it.
+        """
+        return next((order for order in self._all(limit=100) if order.taken_at is None), None)
+
+    def torn(self) -> tuple[Order, ...]:
+        """Orders that were begun and never ended."""
+        return tuple(
+            order
+            for order in self._all(limit=100)
+            if order.taken_at is not None and order.ended_at is None
+        )
+
+    def order(self, number: int) -> Order | None:
+        """One order."""
+        return next((o for o in self._select(f"id = {int(number)}") if o.id == number), None)
+
+    def newest(self, limit: int) -> tuple[Order, ...]:
+        """Orders of any state, newest first."""
+        return self._select(f"TRUE ORDER BY id DESC LIMIT {int(limit)}")
+
+    def unended(self) -> tuple[Order, ...]:
+        """Orders that wait or are being carried out, oldest first."""
+        return self._all(limit=100)
+
+    def _all(self, limit: int) -> tuple[Order, ...]:
+        return self._select(f"ended_at IS NULL ORDER BY id LIMIT {int(limit)}")
+
+    def _select(self, where: str) -> tuple[Order, ...]:
+        if not self._journal.has_table("orders"):
+            return ()
+        with reading(self._journal.path):
+            rows = self._journal.rows(f"SELECT * FROM orders WHERE {where}")  # noqa: S608 - ours
+            return tuple(
+                Order(
+                    row["id"], OrderKind(row["kind"]), json.loads(row["data"]),
+                    Person(row["who"], row["uid"]), datetime.fromisoformat(row["at"]),
+                    optional_time(row["taken_at"]), optional_time(row["ended_at"]),
+                    json.loads(row["result"]) if row["result"] else None,
+                )
+                for row in rows
+            )  # fmt: skip

@@ -1,0 +1,121 @@
+"""News that come of the journal's events. Reads the journal; standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ncen_updater.agent.engine.outcome import stop_seconds
+from ncen_updater.agent.journal.change import Change, ChangeKind, StepName
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import AGENT_CONFIRMED
+from ncen_updater.agent.journal.rows import Event
+from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.agent.notifications.news import Kind, News
+from ncen_updater.agent.notifications.situation import predicted_stop, stop_range
+from ncen_updater.agent.rehearsal.store import RehearsalRecord, Rehearsals
+
+__all__ = ["news_since"]
+
+Values = Mapping[str, object]
+
+
+def news_since(journal: Journal, after: int, last: int) -> tuple[News, ...]:
+    """Return what is to be told of the events after one number and up to another, oldest first."""
+    found = []
+    for event in journal.events(after):
+        if event.number > last:  # came while we looked: the next look tells it
+            break
+        made = _News(journal, event).make()
+        if made is not None:
+            kind, values = made
+            found.append(News.of(f"event {event.number}", kind, event.at, **values))
+    return tuple(found)
+
+
+class _News:
+    def __init__(self, journal: Journal, event: Event) -> None:
+        self._journal, self._event = journal, event
+
+    def make(self) -> tuple[Kind, dict[str, Any]] | None:
+        rules: Mapping[str, Callable[[], tuple[Kind, dict[str, Any]] | None]] = {
+            "rehearsal-passed": self._passed,
+            "rehearsal-failed": self._rehearsal_failed,
+            "approved": lambda: (Kind.APPROVED, self._some("version", "by")),
+            "scheduled": lambda: (
+                Kind.SCHEDULED,
+                {**self._some("version", "by"), "at_": self._event.get("not_before")},
+            ),
+            "step-done": self._step,
+            "change-undone": self._undone,
+            AGENT_CONFIRMED: lambda: (Kind.AGENT_RENEWED, self._some("version")),
+        }
+        rule = rules.get(self._event.kind)
+        return rule() if rule is not None else None
+
+    def _some(self, *names: str) -> dict[str, Any]:
+        return {name: self._event.get(name) for name in names}
+
+    # ---- rehearsals ------------------------------------------------------------------------------
+
+    def _rehearsal(self) -> RehearsalRecord | None:
+        wanted = self._event.get("rehearsal")
+        return next((r for r in Rehearsals(self._journal).all() if r.id == wanted), None)
+
+    def _passed(self) -> tuple[Kind, dict[str, Any]] | None:
+        record = self._rehearsal()
+        if record is None or record.report is None:
+            return None
+        hops: Any = record.report.get("hops") or ()
+        maps = [item for hop in hops for item in hop["maps"]]
+        low, high = stop_range(record) or (None, None)
+        return Kind.REHEARSED, {
+            "from_": record.from_version,
+            "version": record.to_version,
+            "low_s": low,
+            "high_s": high,
+            "mapped": sum(item["affected"] or 0 for item in maps),
+            "unmapped": sum(count for item in maps for _, count in item["unmapped"]),
+            "checks": sum(len(hop["checks"]) for hop in hops),
+        }
+
+    def _rehearsal_failed(self) -> tuple[Kind, dict[str, Any]] | None:
+        record = self._rehearsal()
+        if record is None:
+            return None
+        return Kind.REHEARSAL_FAILED, {
+            "from_": record.from_version,
+            "version": record.to_version,
+            "code": record.error_code,
+        }
+
+    # ---- changes ---------------------------------------------------------------------------------
+
+    def _step(self) -> tuple[Kind, dict[str, Any]] | None:
+        if self._event.get("step") != StepName.OPEN:
+            return None
+        change = self._journal.change(self._event.change or "")
+        if change.kind is ChangeKind.ROLLBACK:
+            return Kind.WENT_BACK, {**self._change(), "code": self._cause(change)}
+        low, high = predicted_stop(self._journal, change.id) or (None, None)
+        return Kind.UPGRADED, {**self._change(), "low_s": low, "high_s": high}
+
+    def _undone(self) -> tuple[Kind, dict[str, Any]]:
+        change = self._journal.change(self._event.change or "")
+        upgrade = change.kind is ChangeKind.UPGRADE
+        return Kind.FAILED if upgrade else Kind.ROLLBACK_FAILED, self._change()
+
+    def _change(self) -> dict[str, Any]:
+        change = self._journal.change(self._event.change or "")
+        return {
+            "change": change.id,
+            "from_": change.from_version,
+            "version": change.to_version,
+            "code": change.error_code,
+            "stop_s": stop_seconds(change, self._journal.facts(change.id)),
+        }
+
+    def _cause(self, rollback: Change) -> str | None:
+        """Why a rollback was made: the failure of the release that it leaves, if it failed."""
+        known = Memory(self._journal).bad_releases()
+        return next((r.code for r in known if r.version == rollback.from_version), None)

@@ -1,0 +1,50 @@
+"""Reads a password or secret from a file or from a systemd credential; never from an argument."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from ncen_updater.agent.notifications.errors import SecretExposed, SecretMissing
+from ncen_updater.common.bounded_io import read_file
+
+__all__ = ["read_secret"]
+
+MAX_BYTES = 4096
+
+
+def read_secret(
+    file: Path | None, credential: str | None, environment: Mapping[str, str], least: int = 1
+) -> str:
+    """Return a secret, without the line's end.
+
+    Args:
+        file: Its file; others may not read it.
+        credential: Name of a credential that systemd passed on, used where there is no file.
+        environment: Where ``CREDENTIALS_DIRECTORY`` is looked for.
+        least: So many characters it has to have.
+
+    Raises:
+        SecretMissing: If it cannot be read, or is too short.
+        SecretExposed: If others may read the file.
+    """
+    if file is not None:
+        path = file
+    else:
+        directory = environment.get("CREDENTIALS_DIRECTORY")
+        if not directory or credential is None:
+            raise SecretMissing(name=credential, reason="CREDENTIALS_DIRECTORY is not set")
+        path = Path(directory) / credential
+    try:
+        # systemd gives a credential to one user, with an access list that shows as a group's.
+        if file is not None and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise SecretExposed(name=path)
+        text = read_file(path, MAX_BYTES).decode("utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "?"
+        raise SecretMissing(name=path, reason=reason) from error
+    if len(text) < least:
+        raise SecretMissing(name=path, reason=f"{len(text)} < {least}")
+    return text

@@ -1,0 +1,186 @@
+"""Finds news, keeps it, and has it sent: what runs beside the service's loop.
+
+One round looks at the journal and the site, writes what is new into the outbox, and lets a child
+send what is due. Whatever fails here is logged and tried again; the loop notices nothing of it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.config.model import AgentConfig
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.notifications.chronicle import news_since
+from ncen_updater.agent.notifications.conditions import Limits, fresh
+from ncen_updater.agent.notifications.news import News
+from ncen_updater.agent.notifications.outbox import Outbox, OutboxFile, Way
+from ncen_updater.agent.notifications.sending import Sender
+from ncen_updater.agent.notifications.situation import Situation, Surveyor
+from ncen_updater.agent.policy.pacing import Pace, Send, Wait, Waiting, pace
+from ncen_updater.common.errors import UpdaterError
+
+__all__ = ["OUTBOX", "Teller", "limits_of"]
+
+logger = logging.getLogger(__name__)
+
+#: Below the state directory.
+OUTBOX = "service/outbox.json"
+#: How long a round may be away at most: conditions such as a full disk wake nobody.
+LONGEST = timedelta(minutes=5)
+
+
+def limits_of(config: AgentConfig) -> Limits:
+    """Return from when on lasting states are told at a site."""
+    notify = config.notify
+    return Limits(
+        window=timedelta(hours=notify.window_hours),
+        feed=timedelta(days=notify.feed_days),
+        disk_percent=notify.disk_percent,
+        automatic=config.service.mode == "automatic",
+        self_starting=config.service.mode != "notify",
+        only_reports=config.soak.on_failure == "report",
+    )
+
+
+class Teller:
+    """Tells people about one site.
+
+    Args:
+        config_path: The configuration file; read again when it was changed.
+        config: What it says now.
+        knowledge: Where the service keeps what it knows.
+        send: Sends one message.
+        now: The wall clock.
+        seen: Called with each look at the site, for metrics.
+    """
+
+    def __init__(
+        self,
+        config_path: Path,
+        config: AgentConfig,
+        *,
+        knowledge: Path,
+        send: Sender,
+        now: Callable[[], datetime],
+        seen: Callable[[AgentConfig, Situation, Outbox], None] = lambda *_: None,
+    ) -> None:
+        self._path, self._knowledge = config_path, knowledge
+        self._send, self._now, self._seen = send, now, seen
+        self._use(config, self._mark())
+
+    def _use(self, config: AgentConfig, mark: int) -> None:
+        self._config, self._config_mark = config, mark
+        state = config.paths.resolve(config.paths.state)
+        self._journal = state / JOURNAL
+        self._file = OutboxFile(state / OUTBOX)
+        self._surveyor = Surveyor(config, self._knowledge)
+
+    def _mark(self) -> int:
+        try:
+            return self._path.stat().st_mtime_ns
+        except OSError:
+            return 0
+
+    def _refresh(self) -> None:
+        """Go on with a configuration that was changed, or with the old one."""
+        mark = self._mark()
+        if mark == self._config_mark:
+            return
+        try:
+            config = load_config(self._path)
+        except UpdaterError as error:
+            logger.warning("told as before: %s", error, extra={"code": error.code})
+            self._config_mark = mark
+            return
+        self._use(config, mark)
+
+    def round(self) -> datetime:
+        """Look, keep, send; return when to come again, if nobody wakes us before."""
+        self._refresh()
+        now = self._now()
+        situation = self._surveyor.look(now)
+        outbox = self._gather(situation)
+        for name in outbox.ways:
+            outbox = self._serve(outbox, name)
+        self._seen(self._config, situation, outbox)
+        return self._again(outbox, self._now())
+
+    # ---- finding ---------------------------------------------------------------------------------
+
+    def _gather(self, situation: Situation) -> Outbox:
+        before = self._file.load()
+        ways = [w for w in ("mail", "webhook") if getattr(self._config.notify, w) is not None]
+        # The first time, what happened long ago is not told.
+        outbox = before or Outbox(event=situation.event or 0)
+        found, event = self._events(outbox.event)
+        states, told = fresh(situation, limits_of(self._config), outbox.told)
+        skipped = self._config.notify.leave_out
+        news = [item for item in (*found, *states) if item.kind not in skipped]
+        outbox = outbox.with_news(event, told, news, ways).without_old(situation.now)
+        if outbox != before:
+            self._file.save(outbox)
+        return outbox
+
+    def _events(self, after: int) -> tuple[tuple[News, ...], int]:
+        try:
+            with Journal.open(self._journal, read_only=True) as journal:
+                last = journal.last_event()
+                # Of another journal than before, with fewer events, nothing is told: it is old.
+                return news_since(journal, after, last), last
+        except UpdaterError as error:
+            logger.debug("the journal is not read: %s", error)
+            return (), after
+
+    # ---- sending ---------------------------------------------------------------------------------
+
+    def _due(self, outbox: Outbox, way: Way, now: datetime) -> Send | Wait | None:
+        again = way.retry_at()
+        if again is not None and min(again, now + timedelta(hours=1)) > now:
+            return Wait(min(again, now + timedelta(hours=1)))
+        if way.message is not None:
+            return Send(way.message.news)
+        notify = self._config.notify
+        waiting = [
+            Waiting(item.id, item.at, item.urgent) for item in map(outbox.news.get, way.waiting)
+            if item is not None
+        ]  # fmt: skip
+        limits = Pace(notify.per_hour, timedelta(seconds=notify.gather_s))
+        return pace(waiting, way.sent, now, limits)
+
+    def _serve(self, outbox: Outbox, name: str) -> Outbox:
+        now = self._now()
+        due = self._due(outbox, outbox.ways[name], now)
+        if not isinstance(due, Send):
+            return outbox
+        if outbox.ways[name].message is None:
+            outbox = outbox.begin(name, due.ids)
+            self._file.save(outbox)
+        way = outbox.ways[name]
+        assert way.message is not None  # noqa: S101 - begun above
+        code = self._send(
+            {
+                "way": name,
+                "id": way.message.id,
+                "left_out": way.left_out,
+                "news": [outbox.news[number].to_json() for number in way.message.news],
+            }
+        )
+        at = self._now()
+        outbox = outbox.sent(name, at) if code is None else outbox.failed(name, at)
+        self._file.save(outbox)
+        return outbox
+
+    def _again(self, outbox: Outbox, now: datetime) -> datetime:
+        ends = [now + LONGEST]
+        for way in outbox.ways.values():
+            due = self._due(outbox, way, now)
+            if isinstance(due, Wait):
+                ends.append(due.until)
+            elif isinstance(due, Send):
+                ends.append(now)
+        return min(ends)

@@ -1,0 +1,127 @@
+"""The sentences of news: what happened, and what people do about it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, tzinfo
+
+from ncen_updater.agent.notifications.news import Kind, News
+from ncen_updater.agent.notifications.reasons import Reason
+from ncen_updater.common.i18n import N_, Text
+
+__all__ = ["sentences", "span", "title"]
+
+Explain = Callable[[str], Reason | None]
+
+TITLES: Mapping[Kind, str] = {
+    Kind.AVAILABLE: N_("Release {version} is available."),
+    Kind.REHEARSED: N_("Release {version} was rehearsed on copies of your data, and passed."),
+    Kind.REHEARSAL_FAILED: N_("The rehearsal of release {version} failed. Nothing was changed."),
+    Kind.WAITS: N_("Release {version} waits for approval; people still needed: {missing}."),
+    Kind.APPROVED: N_("Release {version} was approved by {by}."),
+    Kind.APPROVAL_VOID: N_("The approval of release {version} no longer holds."),
+    Kind.SCHEDULED: N_("The upgrade to {version} may begin at {at}, as {by} chose."),
+    Kind.WINDOW: N_("The upgrade to {version} begins at {at}."),
+    Kind.UPGRADED: N_("Upgraded from {from} to {version}. Officers can work."),
+    Kind.FAILED: N_("The upgrade from {from} to {version} failed and was undone: {from} runs."),
+    Kind.WENT_BACK: N_("Went back from {from} to {version}. Officers can work."),
+    Kind.ROLLBACK_FAILED: N_("Going back from {from} to {version} was undone: {from} runs."),
+    Kind.NEEDS_PERSON: N_("A person has to look at the agent of this site."),
+    Kind.FEED_LAPSING: N_("The lists of the feed lapse in {days} days, at {at}."),
+    Kind.FEED_STALE: N_("The lists of the feed have lapsed, at {at}."),
+    Kind.WITHDRAWN: N_("Release {version}, which runs here, was withdrawn by the Secretariat."),
+    Kind.AGENT_RENEWED: N_("The agent has renewed itself: version {version} is in use."),
+    Kind.AGENT_RETURNED: N_("Version {version} of the agent did not work; the one before is used."),
+    Kind.DISK: N_("A disk of this site is getting full: {free_percent} % is free."),
+}
+_REMEDIES: Mapping[Kind, str] = {
+    Kind.REHEARSAL_FAILED: N_("Officers notice nothing. Send the Secretariat a support bundle."),
+    Kind.WAITS: N_("Read the dossier, then run: ncen-updater approve"),
+    Kind.APPROVAL_VOID: N_("Something changed since. Read the dossier again, and approve anew."),
+    Kind.FAILED: N_("It is not tried again by itself for a while. See: ncen-updater history"),
+    Kind.WENT_BACK: N_("See: ncen-updater history"),
+    Kind.ROLLBACK_FAILED: N_("See: ncen-updater status"),
+    Kind.NEEDS_PERSON: N_("Log in, and run: ncen-updater doctor"),
+    Kind.FEED_LAPSING: N_("Check the way to the feed; where media are used, import a new bundle."),
+    Kind.FEED_STALE: N_("The application goes on. No release is taken until a new list is there."),
+    Kind.WITHDRAWN: N_("See what is advised with: ncen-updater status"),
+    Kind.AGENT_RETURNED: N_("Nothing is to be done here. Tell the Secretariat."),
+    Kind.DISK: N_("Make room before the next upgrade; 'ncen-updater plan' says how much it needs."),
+}  # fmt: skip
+STOP = N_("Officers were kept out for {stop}.")
+STOP_PREDICTED = N_("Officers were kept out for {stop}; predicted were {low} to {high}.")
+WILL_STOP = N_("Officers will be kept out for {low} to {high}.")
+COUNTS = N_(
+    "Records that get a new code: {mapped}; without a target: {unmapped}; checks: {checks}."
+)
+#: What stands where a value is not known.
+UNKNOWN = "?"
+
+
+def span(seconds: float) -> str:
+    """Return a duration in figures and units that every language reads: ``4 min 10 s``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+def _filled(template: str, news: News, zone: tzinfo) -> Text:
+    values: dict[str, object] = dict.fromkeys(
+        ("from", "version", "missing", "by", "at", "days", "free_percent"), UNKNOWN
+    )
+    values.update(news.values)
+    moment = news.values.get("at")
+    if isinstance(moment, str):
+        values["at"] = f"{datetime.fromisoformat(moment).astimezone(zone):%Y-%m-%d %H:%M %z}"
+    return Text(template, values)
+
+
+def title(news: News, zone: tzinfo) -> Text:
+    """Return the one sentence that says what happened."""
+    return _filled(TITLES[news.kind], news, zone)
+
+
+def sentences(news: News, zone: tzinfo, explain: Explain) -> list[Text]:
+    """Return everything that is said of one thing, its title first.
+
+    Args:
+        news: What happened.
+        zone: Zone of the site, for times.
+        explain: Says what a code means.
+    """
+    said = [title(news, zone), *_figures(news)]
+    code = news.values.get("code")
+    known = explain(code) if isinstance(code, str) else None
+    if isinstance(code, str):
+        what = known[0] if known else Text("")
+        said.append(Text(N_("Reason {code}: {what}"), {"code": code, "what": what}))
+    if known is not None:
+        said.append(known[1])
+    if news.kind in _REMEDIES:
+        said.append(_filled(_REMEDIES[news.kind], news, zone))
+    return said
+
+
+def _figures(news: News) -> list[Text]:
+    found = []
+    values = news.values
+    low, high, stop = (_seconds(values.get(name)) for name in ("low_s", "high_s", "stop_s"))
+    if stop is not None and low is not None and high is not None:
+        found.append(Text(STOP_PREDICTED, {"stop": stop, "low": low, "high": high}))
+    elif stop is not None:
+        found.append(Text(STOP, {"stop": stop}))
+    elif low is not None and high is not None:
+        found.append(Text(WILL_STOP, {"low": low, "high": high}))
+    if news.kind is Kind.REHEARSED:
+        names = ("mapped", "unmapped", "checks")
+        found.append(Text(COUNTS, {name: values.get(name, UNKNOWN) for name in names}))
+    return found
+
+
+def _seconds(value: object) -> str | None:
+    return span(value) if isinstance(value, int | float) else None

@@ -1,0 +1,316 @@
+"""What the service does next by itself, and why. Pure: facts in, one act out.
+
+The order of the rules is the order of the code below:
+
+0. Nothing is begun beside another process that is at work: what it has open is not torn.
+1. A change that is stuck waits for a person, and for what they order; nothing else is begun.
+2. A change that is open is brought to its end at once, whatever the hour: that is recovery, and the
+   only way to let officers back in. A release that turned bad, and was not taken back since that
+   was torn, is taken back then; until that may be tried again, the other rules hold.
+3. A new agent that has not confirmed itself begins nothing else.
+4. What a person ordered comes before what the service would do by itself.
+5. The feed is asked when its time has come, also while upgrades are on hold.
+6. What is kept longer than its days is dropped; the room may be needed for what follows. Then the
+   agent renews itself, before it touches the application.
+7. A hold, the mode ``notify``, and a release that failed here lately each end the matter.
+8. A release is prepared and rehearsed ahead, at the hours for that.
+9. People approve, a chosen time and a window come, and then it is installed. Where nobody has to
+   approve, a release that people went back from waits for them all the same.
+
+Whatever was tried by itself and failed is tried again after growing delays only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta, tzinfo
+from enum import StrEnum
+
+from ncen_updater.agent.policy.windows import Window, next_opening
+from ncen_updater.common.i18n import N_, Text
+
+__all__ = ["Act", "Automation", "Deed", "Facts", "Failure", "Rehearsed", "decide"]
+
+#: Waits before the second, third... try of an act that failed; the last one stays.
+DELAYS = (
+    timedelta(minutes=10),
+    timedelta(hours=1),
+    timedelta(hours=6),
+    timedelta(days=1),
+)
+#: The same for bringing a change to its end: officers may be out meanwhile, and a database server
+#: that starts slowly after a power cut is no reason to leave them there for hours.
+RESUME_DELAYS = (
+    timedelta(minutes=1),
+    timedelta(minutes=5),
+    timedelta(minutes=20),
+    timedelta(hours=1),
+)
+#: How long the service sleeps at most: it looks again even where nothing is known to come.
+LONGEST_SLEEP = timedelta(hours=24)
+#: When to look again whether another process still works on the site.
+BUSY_WAIT = timedelta(seconds=15)
+
+
+class Automation(StrEnum):
+    """How much the service does by itself."""
+
+    NOTIFY = "notify"
+    APPROVE = "approve"
+    AUTOMATIC = "automatic"
+
+
+class Deed(StrEnum):
+    """What can be done next."""
+
+    WAIT = "wait"
+    RESUME = "resume"
+    ORDER = "order"
+    CHECK = "check"
+    SELF_UPDATE = "self-update"
+    PREPARE = "prepare"
+    REHEARSE = "rehearse"
+    UPGRADE = "upgrade"
+    COLLECT = "collect"
+
+
+class Rehearsed(StrEnum):
+    """What is known of a rehearsal of the release on offer."""
+
+    MISSING = "missing"
+    PASSED = "passed"
+    FAILED = "failed"
+    VOID = "void"
+    NOT_WANTED = "not-wanted"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Automatic tries of one deed that failed in a row."""
+
+    at: datetime
+    times: int
+
+    def again_at(self, deed: Deed) -> datetime:
+        """When the deed may be tried again by itself."""
+        delays = RESUME_DELAYS if deed is Deed.RESUME else DELAYS
+        return self.at + delays[min(self.times, len(delays)) - 1]
+
+    def waits(self, now: datetime, deed: Deed) -> bool:
+        """Whether it is too early for another try.
+
+        A failure from the future was written by a clock that has been set back since; that is no
+        reason to wait until then.
+        """
+        return self.at <= now < self.again_at(deed)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything that the decision depends on.
+
+    Attributes:
+        now: The time, UTC.
+        mode: How much is done by itself.
+        zone: Zone of the windows.
+        windows: When a cut-over may begin; none means at any time.
+        fetch_windows: When downloads and rehearsals may run; none means at any time.
+        next_check: When the feed is to be asked again.
+        open_change: Whether a change has not come to its end.
+        stuck: Whether it waits for a person.
+        busy: Whether another process works on the site now, such as a person's command.
+        on_trial: Whether this agent is new and has not confirmed itself.
+        ordered: Whether a person's order waits.
+        held: The reason of a hold in force.
+        held_until: When the holds in force end by themselves; None if one of them does not.
+        owed: Whether a release that turned bad is to be taken back, and was not yet.
+        left: Whether people went back from a release on the way to the target.
+        agent: Version of a newer agent on offer that has not failed here.
+        target: The release that comes next.
+        bad_until: Until when the target is not tried by itself, since it failed here.
+        prepared: Whether its slot stands.
+        rehearsed: What is known of its rehearsal.
+        missing_approvals: How many people have yet to approve.
+        not_before: The time that a person chose.
+        collect_at: When the days of something that is kept are over.
+        failures: Deeds that failed when they were last tried by themselves.
+    """
+
+    now: datetime
+    mode: Automation
+    zone: tzinfo
+    next_check: datetime
+    windows: tuple[Window, ...] = ()
+    fetch_windows: tuple[Window, ...] = ()
+    open_change: bool = False
+    stuck: bool = False
+    busy: bool = False
+    on_trial: bool = False
+    ordered: bool = False
+    held: str | None = None
+    held_until: datetime | None = None
+    owed: bool = False
+    left: bool = False
+    agent: str | None = None
+    target: str | None = None
+    bad_until: datetime | None = None
+    prepared: bool = False
+    rehearsed: Rehearsed = Rehearsed.MISSING
+    missing_approvals: int = 0
+    not_before: datetime | None = None
+    collect_at: datetime | None = None
+    failures: Mapping[Deed, Failure] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Act:
+    """What comes next.
+
+    Attributes:
+        deed: What is done.
+        why: The reason in words.
+        until: For a wait, when to look again at the latest; for an upgrade, when the window closes
+            in which the cut-over has to begin.
+    """
+
+    deed: Deed
+    why: Text
+    until: datetime | None = None
+
+
+def decide(facts: Facts) -> Act:
+    """Return what the service does next."""
+    if facts.busy:
+        return Act(Deed.WAIT, Text(N_("somebody is at work here")), facts.now + BUSY_WAIT)
+    if facts.stuck:
+        if facts.ordered:
+            return Act(Deed.ORDER, Text(N_("somebody asked for it")))
+        return _wait(facts, None, N_("a change is stuck: a person has to look at it"))
+    if facts.open_change:
+        return _do(facts, Deed.RESUME, N_("a change has not come to its end"))
+    if facts.on_trial:
+        words = N_("this agent is new: it begins nothing until it has confirmed itself")
+        return Act(Deed.WAIT, Text(words), facts.now + LONGEST_SLEEP)
+    if facts.owed:
+        act = _do(facts, Deed.RESUME, N_("a release that turned bad was not taken back yet"))
+        if act.deed is not Deed.WAIT:
+            return act
+        other = _at_rest(facts)
+        if other.deed is Deed.WAIT and act.until and other.until:
+            return replace(other, until=min(act.until, other.until))
+        return other
+    return _at_rest(facts)
+
+
+def _at_rest(facts: Facts) -> Act:
+    """Rules 4 to 9."""
+    if facts.ordered:
+        return Act(Deed.ORDER, Text(N_("somebody asked for it")))
+    if facts.now >= facts.next_check:
+        return Act(Deed.CHECK, Text(N_("it is time to ask the feed")))
+    collect_at = _collect_at(facts)
+    if collect_at is not None and facts.now >= collect_at:
+        return Act(Deed.COLLECT, Text(N_("the days of what was kept are over")))
+    if facts.agent is not None:
+        act = _at_hours(facts, Deed.SELF_UPDATE, N_("agent {version} is on offer"), facts.agent)
+        if act.deed is not Deed.WAIT:
+            return act
+        release = _release(facts)
+        if release.deed is Deed.WAIT and act.until and release.until:
+            return replace(release, until=min(act.until, release.until))
+        return release
+    return _release(facts)
+
+
+def _release(facts: Facts) -> Act:
+    """Rules 7 to 9."""
+    if facts.held is not None:
+        words = N_("upgrades are on hold: {reason}")
+        return _wait(facts, facts.held_until, words, reason=facts.held)
+    target = facts.target
+    if target is None:
+        return _wait(facts, None, N_("nothing is on offer for this site"))
+    if facts.mode is Automation.NOTIFY:
+        words = N_("release {version} is on offer; this site is only told of it")
+        return _wait(facts, None, words, version=target)
+    if facts.bad_until is not None and facts.now < facts.bad_until:
+        words = N_("release {version} failed here; it is not tried again before {at}")
+        return _wait(facts, facts.bad_until, words, version=target, at=_at(facts, facts.bad_until))
+    if not facts.prepared:
+        return _at_hours(facts, Deed.PREPARE, N_("release {version} is not here yet"), target)
+    if facts.rehearsed in (Rehearsed.MISSING, Rehearsed.VOID):
+        return _at_hours(
+            facts, Deed.REHEARSE, N_("release {version} was not rehearsed yet"), target
+        )
+    if facts.rehearsed is Rehearsed.FAILED:
+        words = N_("the rehearsal of release {version} failed; a person has to look at it")
+        return _wait(facts, None, words, version=target)
+    return _install(facts, target)
+
+
+def _install(facts: Facts, target: str) -> Act:
+    asked = facts.left or facts.mode is Automation.APPROVE
+    if asked and facts.missing_approvals:
+        words = N_("release {version} waits for approval: {count} more")
+        return _wait(facts, None, words, version=target, count=facts.missing_approvals)
+    if facts.not_before is not None and facts.now < facts.not_before:
+        words = N_("the upgrade to {version} was scheduled for {at}")
+        at = _at(facts, facts.not_before)
+        return _wait(facts, facts.not_before, words, version=target, at=at)
+    closes = None
+    if facts.windows:
+        opening = next_opening(facts.windows, facts.now, facts.zone)
+        if opening is None or not opening.holds(facts.now):
+            if opening is None:
+                return _wait(facts, None, N_("no window ever opens here"))
+            words = N_("release {version} waits for the window: {at}")
+            at = _at(facts, opening.start)
+            return _wait(facts, opening.start, words, version=target, at=at)
+        closes = opening.end
+    return _do(facts, Deed.UPGRADE, N_("release {version} is ready"), closes, version=target)
+
+
+def _at_hours(facts: Facts, deed: Deed, words: str, version: str) -> Act:
+    if facts.fetch_windows:
+        opening = next_opening(facts.fetch_windows, facts.now, facts.zone)
+        if opening is None or not opening.holds(facts.now):
+            later = N_("release {version} waits for the hours of downloads")
+            return _wait(facts, opening.start if opening else None, later, version=version)
+    return _do(facts, deed, words, version=version)
+
+
+def _do(
+    facts: Facts, deed: Deed, words: str, closes: datetime | None = None, **values: object
+) -> Act:
+    failure = facts.failures.get(deed)
+    if failure is not None and failure.waits(facts.now, deed):
+        later, again = N_("'{deed}' failed; it is tried again at {at}"), failure.again_at(deed)
+        return _wait(facts, again, later, deed=deed.value, at=_at(facts, again))
+    return Act(deed, Text(words, values), closes)
+
+
+def _collect_at(facts: Facts) -> datetime | None:
+    """When to collect; a collection that failed holds nothing else up."""
+    failure = facts.failures.get(Deed.COLLECT)
+    if facts.collect_at is None or failure is None or not failure.waits(facts.now, Deed.COLLECT):
+        return facts.collect_at
+    return max(facts.collect_at, failure.again_at(Deed.COLLECT))
+
+
+def _at(facts: Facts, moment: datetime) -> str:
+    """Return a moment as the site's wall shows it."""
+    return f"{moment.astimezone(facts.zone):%Y-%m-%d %H:%M %z}"
+
+
+def _wait(facts: Facts, until: datetime | None, words: str, **values: object) -> Act:
+    """Wait until a time, but never past the next question to the feed, nor for very long."""
+    ends = [facts.now + LONGEST_SLEEP]
+    if not (facts.stuck or facts.open_change):
+        ends.append(facts.next_check)
+        collect_at = _collect_at(facts)
+        if collect_at is not None:
+            ends.append(collect_at)
+    if until is not None:
+        ends.append(until)
+    return Act(Deed.WAIT, Text(words, values), min(ends))

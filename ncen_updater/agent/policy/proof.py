@@ -1,0 +1,77 @@
+"""Whether it was proved here, and not long ago, that a dump of this site can be restored. Pure.
+
+Where a dump is the way back of a change in place, the originals are touched only after that proof:
+a rehearsal restores one, as the agent will have to. It holds for the server, the programs, the role
+and what the database administrator put in, as they were, and for the schemas that it tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from ncen_updater.common.i18n import N_, Text
+
+__all__ = ["Proof", "why_unproved"]
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What a rehearsal proved.
+
+    Attributes:
+        at: When.
+        basis: What it holds for, as the engine says it.
+        schemas: By database the fingerprints of the schema: before, and after each release.
+    """
+
+    at: datetime
+    basis: str
+    schemas: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, object]:
+        """Return it as a rehearsal's report keeps it, without the time."""
+        return {
+            "basis": self.basis,
+            "schemas": {name: list(found) for name, found in self.schemas.items()},
+        }
+
+    @classmethod
+    def from_json(cls, at: datetime, data: object) -> Proof | None:
+        """Read it from a report; None where there is none, or what an older agent wrote."""
+        if not isinstance(data, dict) or not isinstance(data.get("schemas"), dict):
+            return None
+        schemas = {str(name): tuple(map(str, found)) for name, found in data["schemas"].items()}
+        return cls(at, str(data.get("basis")), schemas)
+
+
+def why_unproved(
+    proof: Proof | None,
+    basis: str,
+    schemas: Mapping[str, str],
+    now: datetime,
+    longest: timedelta,
+) -> Text | None:
+    """Return why nothing is proved as things are now; None where it is proved.
+
+    Args:
+        proof: The newest.
+        basis: What a proof has to hold for now.
+        schemas: By database the fingerprint of its schema now.
+        now: The time.
+        longest: So old may a proof become.
+    """
+    if proof is None:
+        return Text(N_("no rehearsal has restored one yet"))
+    if now - proof.at > longest:
+        days = {"days": (now - proof.at).days}
+        return Text(N_("the rehearsal that restored one is {days} days old"), days)
+    if proof.basis != basis:
+        return Text(
+            N_("the server, its programs, the agent's role or what is in the databases changed")
+        )
+    for name, found in sorted(schemas.items()):
+        if found not in proof.schemas.get(name, ()):
+            return Text(N_("the structure of database '{name}' was changed"), {"name": name})
+    return None

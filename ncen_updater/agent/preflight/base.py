@@ -1,0 +1,177 @@
+"""What a check is, what it is given, and the report of all of them."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Protocol
+
+from packaging.version import Version
+
+from ncen_updater.agent.application.base import Application
+from ncen_updater.agent.config.model import AgentConfig
+from ncen_updater.agent.databases.base import ChangeRef, DatabaseEngine, MigrationSet
+from ncen_updater.agent.policy.proof import Proof
+from ncen_updater.agent.preflight.errors import PreflightBlocks
+from ncen_updater.agent.slots.store import SlotStore
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.i18n import Text
+from ncen_updater.common.progress import Progress, Silent
+from ncen_updater.formats.document import ReleaseDocument
+
+__all__ = ["Check", "Context", "Report", "advisory", "existing", "info", "run", "strict"]
+
+logger = logging.getLogger(__name__)
+
+
+def _free_bytes(path: Path) -> int:
+    return shutil.disk_usage(path).free
+
+
+def _device(path: Path) -> int:
+    return path.stat().st_dev
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a check may look at.
+
+    Attributes:
+        config: The agent's configuration.
+        change: The change that is planned.
+        document: The release that the site is going to.
+        engine: The databases.
+        store: The slots.
+        application: The application.
+        agent_version: Version of the agent that runs.
+        now: The system's clock (UTC, aware).
+        newest_signed_time: The newest time in signed metadata; None where there are none yet.
+        target: Migrations of the release, once its slot is built.
+        origin: Migrations of the release that runs now, where they are known.
+        fetched: Whether the archive lies verified on the disk already.
+        open_change: Id of a change that is not finished, if it is not this one.
+        changes: Ids of all changes that the journal knows.
+        final: The second look, once the application is stopped and the databases are fenced.
+        full: Hash every file of the current slot; otherwise sizes, modes and types only.
+        proof: The newest proof that a dump can be restored.
+        longest_proof: So old may it become.
+        progress: Told of what takes long.
+        reboot_file: Exists where the system waits for a restart.
+        free_bytes: Free bytes of the file system of an existing path.
+        device: Number of the file system of an existing path.
+    """
+
+    config: AgentConfig
+    change: ChangeRef
+    document: ReleaseDocument
+    engine: DatabaseEngine
+    store: SlotStore
+    application: Application
+    agent_version: Version
+    now: datetime
+    newest_signed_time: datetime | None = None
+    target: MigrationSet | None = None
+    origin: MigrationSet | None = None
+    fetched: bool = False
+    open_change: str | None = None
+    changes: frozenset[str] = frozenset()
+    final: bool = False
+    full: bool = False
+    proof: Proof | None = None
+    longest_proof: timedelta = timedelta(days=14)
+    progress: Progress = field(default_factory=Silent)
+    reboot_file: Path = Path("/run/reboot-required")
+    free_bytes: Callable[[Path], int] = _free_bytes
+    device: Callable[[Path], int] = _device
+
+
+class Check(Protocol):
+    """One check. Looks and changes nothing; a failure of what it asks may be raised."""
+
+    def __call__(self, context: Context) -> tuple[Finding, ...]:
+        """Return what was found; empty when all is as it should be."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """All findings, in the order of the checks. Truthy when nothing blocks."""
+
+    findings: tuple[Finding, ...]
+
+    def __bool__(self) -> bool:
+        return not self.strict
+
+    def _of(self, severity: Severity) -> tuple[Finding, ...]:
+        return tuple(item for item in self.findings if item.severity is severity)
+
+    @property
+    def strict(self) -> tuple[Finding, ...]:
+        """What blocks."""
+        return self._of(Severity.STRICT)
+
+    @property
+    def advisory(self) -> tuple[Finding, ...]:
+        """What is left to the operator."""
+        return self._of(Severity.ADVISORY)
+
+    @property
+    def info(self) -> tuple[Finding, ...]:
+        """Facts for the plan."""
+        return self._of(Severity.INFO)
+
+    def require(self) -> None:
+        """Do nothing, if nothing blocks.
+
+        Raises:
+            PreflightBlocks: With every strict finding.
+        """
+        if self.strict:
+            raise PreflightBlocks(self.strict)
+
+
+def run(checks: Iterable[Check], context: Context) -> Report:
+    """Ask every check; one that cannot get its answer blocks, under the code of the failure."""
+    findings: list[Finding] = []
+    for check in checks:
+        try:
+            findings += check(context)
+        except UpdaterError as error:
+            logger.warning("a check failed: %s", error)
+            figures: dict[str, object] = {"detail": error.detail} if error.detail else {}
+            findings.append(
+                Finding(error.code, Severity.STRICT, error.what_text, error.remedy_text, figures)
+            )
+    return Report(tuple(findings))
+
+
+def existing(path: Path) -> Path:
+    """Return the path, or the nearest directory above it that exists."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path
+
+
+def _finding(
+    severity: Severity, number: int, what: str, remedy: str, figures: dict[str, object]
+) -> Finding:
+    return Finding(f"NU-{number}", severity, Text(what, figures), Text(remedy, figures), figures)
+
+
+def strict(number: int, what: str, remedy: str, **figures: object) -> Finding:
+    """Return a finding that blocks; the figures fill both sentences."""
+    return _finding(Severity.STRICT, number, what, remedy, figures)
+
+
+def advisory(number: int, what: str, remedy: str, **figures: object) -> Finding:
+    """Return a finding that is left to the operator."""
+    return _finding(Severity.ADVISORY, number, what, remedy, figures)
+
+
+def info(number: int, what: str, remedy: str, **figures: object) -> Finding:
+    """Return a fact."""
+    return _finding(Severity.INFO, number, what, remedy, figures)

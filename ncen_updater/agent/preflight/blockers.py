@@ -1,0 +1,13 @@
+"""What blocks in the database server?"""
+
+from __future__ import annotations
+
+from ncen_updater.agent.preflight.base import Context
+from ncen_updater.common.findings import Finding
+
+__all__ = ["check_blockers"]
+
+
+def check_blockers(context: Context) -> tuple[Finding, ...]:
+    """What the engine says of the server, under the engine's own codes."""
+    return context.engine.blockers(context.change, final=context.final)

@@ -1,0 +1,59 @@
+"""Is the application well now?"""
+
+from __future__ import annotations
+
+from ncen_updater.agent.application.base import Application, Expectation
+from ncen_updater.agent.preflight.base import Context, advisory
+from ncen_updater.common.findings import Finding
+from ncen_updater.common.i18n import N_
+
+__all__ = ["check_health", "parts_missing"]
+
+
+def check_health(context: Context) -> tuple[Finding, ...]:
+    """NU-6309 where the application does not run, NU-6310 where it is not well, NU-6332 for parts.
+
+    All are advisory.
+
+    An upgrade may be just what a broken application needs; but whoever begins should know that it
+    was broken before.
+    """
+    if context.final:
+        return ()
+    if not context.application.running():
+        return (
+            advisory(
+                6309,
+                N_("The application does not run now."),
+                N_("Find out why before you upgrade, or go on if you know."),
+            ),
+        )
+    missing = parts_missing(context.application)
+    running = context.store.current()
+    if running is None:
+        return missing
+    health = context.application.health(Expectation(str(running)))
+    if health:
+        return missing
+    return (
+        *missing,
+        advisory(
+            6310,
+            N_("The application is not well now: {problems}"),
+            N_("Find out why before you upgrade, or go on if you know."),
+            problems="; ".join(health.problems),
+        ),
+    )
+
+
+def parts_missing(application: Application) -> tuple[Finding, ...]:
+    """NU-6332 for each further part of the application that does not run."""
+    return tuple(
+        advisory(
+            6332,
+            N_("The part '{part}' of the application does not run, or falls over and over again."),
+            N_("Start it, or find out why it stopped, before you upgrade."),
+            part=part,
+        )
+        for part in application.missing(opened=True)
+    )

@@ -1,0 +1,65 @@
+"""Do the migrations continue the history of the databases?
+
+The live ledgers are closed by a fence; they are asked before the stop only, and those of the
+candidates afterwards, by the migration itself.
+"""
+
+from __future__ import annotations
+
+from ncen_updater.agent.databases.base import Role
+from ncen_updater.agent.databases.errors import MigrationRefused
+from ncen_updater.agent.preflight.base import Context, advisory, info, strict
+from ncen_updater.common.findings import Finding
+from ncen_updater.common.i18n import N_
+
+__all__ = ["check_migrations"]
+
+
+def check_migrations(context: Context) -> tuple[Finding, ...]:
+    """NU-6320 where ledger and release do not fit; NU-6321, 6324: no way back keeps records."""
+    if context.final:
+        return ()
+    if context.target is None:
+        what = N_("The migrations are looked at once the release is fetched.")
+        return (info(6322, what, ""),)
+    try:
+        plan = context.engine.plan_migrations(
+            Role.LIVE, context.change, context.target, context.origin
+        )
+    except MigrationRefused as error:
+        return (
+            strict(
+                6320,
+                N_("The migrations do not continue the history of the databases: {reason}"),
+                N_(
+                    "Do not upgrade; send the Secretariat what 'ncen-updater doctor' and "
+                    "'history' say."
+                ),
+                reason=str(error),
+                code=error.code,
+            ),
+        )
+    if context.target.command is not None:
+        reasons = {reason for _, _, reason in plan.irreversible}
+        return (
+            advisory(
+                6324,
+                N_(
+                    "The release migrates with a program of its own; unless it changes nothing in"
+                    " the databases, no way back keeps records: {reason}"
+                ),
+                N_("The rehearsal shows whether it changes anything."),
+                reason="; ".join(sorted(reasons)),
+            ),
+        )
+    return tuple(
+        advisory(
+            6321,
+            N_("Migration {migration} of {database} has no way back that keeps records: {reason}"),
+            N_("Once officers are in again, going back would lose what they entered."),
+            database=database,
+            migration=migration,
+            reason=reason,
+        )
+        for database, migration, reason in plan.irreversible
+    )

@@ -1,0 +1,86 @@
+"""Is there room for the download, the slot and the work, on every file system that takes part?
+
+Room for copies inside the database server is the engine's to judge; where the databases lie on one
+of these file systems and the engine says where, their copies are counted here as well, since both
+want the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+from packaging.version import Version
+
+from ncen_updater.agent.preflight.base import Context, existing, info, strict
+from ncen_updater.common.findings import Finding
+from ncen_updater.common.i18n import N_
+
+__all__ = ["check_space"]
+
+MARGIN_BYTES = 256 << 20
+MARGIN_SHARE = 10  # one tenth of what is needed
+DIRECTORY = "directory"  # detail of an engine's facts: where the files are, if it may say so
+
+
+def check_space(context: Context) -> tuple[Finding, ...]:
+    """NU-6301 where bytes are missing, NU-6302 (a fact) where they are not."""
+    needed: dict[int, int] = defaultdict(int)
+    places: dict[int, Path] = {}
+    for wanted, size in _wants(context):
+        place = existing(wanted)
+        device = context.device(place)
+        needed[device] += size
+        places.setdefault(device, place)
+    findings = []
+    for device, size in needed.items():
+        if not size:
+            continue
+        margin = max(MARGIN_BYTES, size // MARGIN_SHARE)
+        free = context.free_bytes(places[device])
+        figures = {
+            "path": str(places[device]),
+            "needed": _words(size + margin),
+            "free": _words(free),
+            "missing": _words(max(0, size + margin - free)),
+            "needed_bytes": size + margin,
+            "free_bytes": free,
+            "margin_bytes": margin,
+        }
+        if free < size + margin:
+            what = N_("The disk of {path} has {free} free; this change needs {needed}.")
+            findings.append(strict(6301, what, N_("Free at least {missing} there."), **figures))
+        else:
+            what = N_("The disk of {path} has room: {free} free, {needed} needed.")
+            findings.append(info(6302, what, "", **figures))
+    return tuple(findings)
+
+
+def _wants(context: Context) -> list[tuple[Path, int]]:
+    document, store, settings = context.document, context.store, context.config.databases
+    manifest = document.manifest
+    state = context.config.paths.resolve(context.config.paths.state)
+    archive = 0 if context.fetched else document.archive.length + document.tree.length
+    built = store.built(Version(manifest.version), document.tree_digest)
+    slot = 0 if built else document.unpacked_bytes + document.tree_bytes
+    work = 0 if context.final else manifest.needs.disk_bytes
+    wants = [(state, archive), (store.directory, slot + work)]
+    facts = context.engine.describe()
+    if settings.way_back == "dump" and settings.dump_directory is not None:
+        # A dump can be larger than its compressed usual; the size in the server bounds it well.
+        wants.append((settings.dump_directory, sum(item.size_bytes for item in facts)))
+        return wants
+    for item in facts:
+        directory = item.details.get(DIRECTORY)
+        if isinstance(directory, str) and Path(directory).is_absolute():
+            wants.append((Path(directory), item.size_bytes))
+    return wants
+
+
+def _words(size: int) -> str:
+    value = float(size)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"

@@ -1,0 +1,426 @@
+"""A rehearsal: the real migrations on copies of the site's own data, while officers work.
+
+The copies are a backup of each database, restored, so that every rehearsal also proves that a
+backup can be restored; what a backup by the agent's role does not carry is left out and told. They
+are candidates of a change that will never be; whatever happens they
+are removed, and one that was torn is cleaned up by the next rehearsal or resume.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ncen_updater.agent.approvals.binding import basis_now, basis_to_json
+from ncen_updater.agent.databases.base import ChangeRef, CopyPlan, Role, Strategy, TableDigest
+from ncen_updater.agent.databases.migrations.checks import Value, ask, compare, unmapped
+from ncen_updater.agent.databases.migrations.planner import Back, WayBack, way_target
+from ncen_updater.agent.engine.errors import (
+    ChecksFailed,
+    NeedsPerson,
+    NotAsKept,
+    RehearsalFailed,
+    RehearsalLimited,
+)
+from ncen_updater.agent.engine.fingerprints import differing, fingerprints_of
+from ncen_updater.agent.engine.interruption import Interruption
+from ncen_updater.agent.engine.plan import HopPlan, Plan, make_plan
+from ncen_updater.agent.engine.reverse import reversed_checks
+from ncen_updater.agent.engine.runner import blames_release
+from ncen_updater.agent.engine.steps.guards import refuse_strict
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.policy.prediction import Measured, predict
+from ncen_updater.agent.policy.proof import Proof
+from ncen_updater.agent.rehearsal.predictions import history, past
+from ncen_updater.agent.rehearsal.store import RehearsalRecord, Rehearsals, RehearsalState
+from ncen_updater.agent.site import Site
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.progress import Progress
+from ncen_updater.feed.upgrade_path import UpgradePath
+from ncen_updater.formats.manifest import Manifest, When
+
+__all__ = ["Rehearser", "clean_torn", "lacking_words"]
+
+logger = logging.getLogger(__name__)
+
+#: Where ``down`` files park what the old shape cannot hold: a schema, or the prefix of a table.
+PARKED = "ncen_kept"
+
+Digests = dict[str, dict[str, TableDigest]]
+
+
+def _reference(number: str, release: str) -> ChangeRef:
+    # The copy strategy whatever the site's own is: a rehearsal never touches an original.
+    return ChangeRef(number, 0, Strategy.COPY, release)
+
+
+def clean_torn(site: Site, journal: Journal) -> int:
+    """Remove what rehearsals left that never came to their end; return how many there were.
+
+    Raises:
+        UpdaterError: If something of them cannot be removed.
+    """
+    rehearsals = Rehearsals(journal)
+    torn = rehearsals.torn()
+    for record in torn:
+        plans = record.report or {}
+        for name in ("again", "copy"):
+            plan = plans.get(name)
+            number = str(plans.get("again_id")) if name == "again" else record.id
+            if isinstance(plan, dict):
+                site.engine.discard(_reference(number, record.to_version), CopyPlan(plan))
+        rehearsals.end(record.id, RehearsalState.FAILED, error_code="NU-6010")
+    return len(torn)
+
+
+@dataclass
+class _Hop:
+    """What was found of one hop."""
+
+    plan: HopPlan
+    copy_s: float = 0.0
+    migrate_s: float = 0.0
+    back_s: float | None = None
+    restore_s: float | None = None
+    checks: dict[str, tuple[Value, Value]] = field(default_factory=dict)
+    maps: list[dict[str, object]] = field(default_factory=list)
+    tables: dict[str, dict[str, list[int]]] = field(default_factory=dict)
+    back_differs: list[str] = field(default_factory=list)
+    same_schema: bool = False
+    wrote: bool = True
+    stood: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether the migration changed neither schema nor rows."""
+        return self.same_schema and not self.wrote and not self.tables
+
+    @property
+    def way(self) -> WayBack:
+        """The way back, with what was seen here."""
+        return self.plan.way.learnt(unchanged=self.unchanged)
+
+
+class Rehearser:
+    """Rehearses a path on one site.
+
+    Args:
+        site: The site.
+        journal: Open for writing, under the lock of changes.
+        progress: Told what is being done.
+        new_id: Gives ids.
+        interruption: Where signals may end the work.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        journal: Journal,
+        progress: Progress,
+        new_id: Callable[[], str],
+        interruption: Interruption | None = None,
+    ) -> None:
+        self._site, self._journal, self._progress = site, journal, progress
+        self._new_id = new_id
+        self._interruption = interruption or Interruption()
+        self._clock = site.clock.monotonic
+        self._lacking: dict[str, list[str]] = {}
+        self._proof: Proof | None = None
+
+    def run(self, path: UpgradePath) -> RehearsalRecord:
+        """Rehearse a path and return what is in the journal of it.
+
+        Raises:
+            RehearsalFailed: With its cause; the copies are gone.
+            UpdaterError: Nothing was begun.
+        """
+        site, journal = self._site, self._journal
+        current = site.slots.current()
+        if current is None:
+            raise NeedsPerson(reason="no release was ever chosen here")
+        clean_torn(site, journal)
+        plan = make_plan(site, current, path, self._progress)
+        number, again = self._new_id(), self._new_id()
+        target = path.target.version
+        reference = _reference(number, target)
+        refuse_strict(
+            [
+                f
+                for f in site.engine.blockers(reference, final=False)
+                if "missing_bytes" in f.figures
+            ]
+        )
+        copy = site.engine.plan_copy(reference)
+        second = site.engine.plan_copy(_reference(again, target))
+        rehearsals = Rehearsals(journal)
+        rehearsals.begin(
+            number, str(current), target,
+            {"copy": dict(copy.data), "again": dict(second.data), "again_id": again},
+        )  # fmt: skip
+        started = site.clock.now()
+        try:
+            with self._interruption.allowed():
+                basis = basis_now(site, plan.digest, "", started)
+                report = self._perform(plan, reference, copy, _reference(again, target))
+        except BaseException as error:
+            self._clear(reference, copy, again, second)
+            code = error.code if isinstance(error, UpdaterError) else UpdaterError.code
+            rehearsals.end(
+                number, RehearsalState.FAILED, error_code=code,
+                # What is not in the copies may be what it failed for.
+                report={"blamed": blames_release(error) and not self._lacking, **self._backup()},
+            )  # fmt: skip
+            if isinstance(error, UpdaterError):
+                values: dict[str, Any] = {
+                    "version": target, "cause": error.what_text, "cause_code": code,
+                    "detail": error.detail,
+                }  # fmt: skip
+                if self._lacking:
+                    raise RehearsalLimited(
+                        **values, objects=lacking_words(self._lacking)
+                    ) from error
+                raise RehearsalFailed(**values) from error
+            raise
+        self._clear(reference, copy, again, second)
+        rehearsals.end(number, RehearsalState.PASSED, basis=basis_to_json(basis), report=report)
+        found = rehearsals.last(str(current), target)
+        assert found is not None  # noqa: S101 - written just now
+        return found
+
+    # ---- parts ---------------------------------------------------------------------------------
+
+    def _clear(self, reference: ChangeRef, copy: CopyPlan, again: str, second: CopyPlan) -> None:
+        self._tell(N_("removing the copies of the rehearsal"))
+        self._site.engine.discard(_reference(again, reference.release), second)
+        self._site.engine.discard(reference, copy)
+
+    def _tell(self, words: str, **values: object) -> None:
+        self._progress.tell(Text(words, values))
+
+    def _timed(self, act: Callable[[], object]) -> float:
+        begin = self._clock()
+        act()
+        return round(self._clock() - begin, 3)
+
+    def _perform(
+        self, plan: Plan, reference: ChangeRef, copy: CopyPlan, again: ChangeRef
+    ) -> dict[str, object]:
+        engine = self._site.engine
+        self._tell(N_("backing up and restoring the databases beside the live ones"))
+        backup_s = self._timed(lambda: self._copy(reference, copy))
+        self._tell(N_("timing a copy as an upgrade makes it"))
+        made: list[CopyPlan] = []
+        if any(item.get("method") == "clone" for item in copy.data.values()):
+            # The first one also flushes all that was just restored, which no upgrade finds.
+            engine.discard(again, engine.copy_again(reference, again, self._progress))
+        copy_s = self._timed(
+            lambda: made.append(engine.copy_again(reference, again, self._progress))
+        )
+        kept_s = self._as_kept(reference, again, str(plan.hops[0].origin))
+        engine.discard(again, made[0])
+        before = self._digests(reference)
+        hops = [_Hop(hop, copy_s=copy_s) for hop in plan.hops]
+        digests = [before]
+        for hop in hops:
+            self._up(hop, reference)
+            if self._proof is not None:
+                self._proof = replace(self._proof, schemas=self._fingerprints(reference))
+            digests.append(self._digests(reference))
+            hop.tables = _tables(digests[-2], digests[-1])
+        for hop in hops:
+            if hop.way.back is not Back.KEEPS:
+                hop.restore_s = round(copy_s + kept_s, 3)
+        for number in range(len(hops) - 1, -1, -1):
+            if hops[number].way.back is not Back.KEEPS:
+                break  # and with it every hop before: there is no way back over it
+            self._back(hops[number], reference)
+            hops[number].back_differs = _differences(digests[number], self._digests(reference))
+        return {
+            "plan": plan.digest,
+            "backup_s": backup_s,
+            **self._backup(),
+            "sizes": {facts.name: facts.size_bytes for facts in engine.describe()},
+            "hops": [self._report(hop) for hop in hops],
+        }
+
+    def _as_kept(self, reference: ChangeRef, again: ChangeRef, release: str) -> float:
+        """Rehearse the way back to kept databases, on a copy of those from before; in seconds.
+
+        Raises:
+            NotAsKept: If a copy is not what it was copied from.
+        """
+        engine = self._site.engine
+        self._tell(N_("rehearsing the way back to kept databases"))
+        before = fingerprints_of(engine, Role.CANDIDATE, reference)
+        begin = self._clock()
+        differs = differing(before, fingerprints_of(engine, Role.CANDIDATE, again))
+        if differs:
+            raise NotAsKept(database=", ".join(differs), version=release)
+        engine.mark(again)
+        return round(self._clock() - begin, 3)
+
+    def _copy(self, reference: ChangeRef, copy: CopyPlan) -> None:
+        """Make the copies, and keep what that proves."""
+        engine = self._site.engine
+        basis = engine.proof_basis()
+        live = fingerprints_of(engine, Role.LIVE, reference) if basis is not None else {}
+        lacking = engine.copy_online(reference, copy, self._progress)
+        self._lacking = {name: list(objects) for name, objects in lacking.items()}
+        if basis is None or basis != engine.proof_basis() or lacking:
+            return
+        if live == fingerprints_of(engine, Role.LIVE, reference):
+            # What was dumped is proved too where the server words a part of it anew in a restore,
+            # as it does with every list of values of a varchar.
+            self._proof = Proof(
+                self._site.clock.now(), basis, {name: (live[name],) for name in engine.names}
+            )
+            self._proof = replace(self._proof, schemas=self._fingerprints(reference))
+
+    def _backup(self) -> dict[str, object]:
+        """What is known of the backup, also where the rest failed."""
+        found: dict[str, object] = {"not_carried": self._lacking} if self._lacking else {}
+        if self._proof is not None:
+            found["proof"] = self._proof.as_json()
+        return found
+
+    def _fingerprints(self, reference: ChangeRef) -> dict[str, tuple[str, ...]]:
+        """The schemas that the proof holds for, with those of the candidates now."""
+        engine, known = self._site.engine, self._proof.schemas if self._proof else {}
+        return {
+            name: (*known.get(name, ()), engine.fingerprint(Role.CANDIDATE, name, reference))
+            for name in engine.names
+        }
+
+    def _digests(self, reference: ChangeRef) -> Digests:
+        engine = self._site.engine
+        return {n: engine.table_digests(Role.CANDIDATE, n, reference) for n in engine.names}
+
+    def _up(self, hop: _Hop, reference: ChangeRef) -> None:
+        """What the step *migrate* does, in its order, and what a manifest says of its data."""
+        site, engine = self._site, self._site.engine
+        manifest = hop.plan.document.manifest
+        step = _reference(reference.id, manifest.version)
+        self._tell(N_("rehearsing the migrations to {version}"), version=manifest.version)
+        hop.maps = self._maps(manifest, step)
+        begin = self._clock()
+        with engine.held():
+            as_copied = fingerprints_of(engine, Role.CANDIDATE, step)
+            before = ask(engine, Role.CANDIDATE, step, manifest.checks, When.BEFORE)
+            origin = site.migrations(hop.plan.origin)
+            hop.stood = {n: len(engine.applied(Role.CANDIDATE, n, step)) for n in engine.names}
+            hop.wrote = engine.migrate(step, hop.plan.target, origin, self._progress)
+            after = ask(engine, Role.CANDIDATE, step, manifest.checks, When.AFTER)
+            failures = compare(manifest.checks, before, after)
+            hop.same_schema = fingerprints_of(engine, Role.CANDIDATE, step) == as_copied
+        hop.migrate_s = round(self._clock() - begin, 3)
+        hop.checks = {name: (before.get(name), after.get(name)) for name in (*before, *after)}
+        if failures:
+            raise ChecksFailed(problems="; ".join(str(failure.what) for failure in failures))
+
+    def _back(self, hop: _Hop, reference: ChangeRef) -> None:
+        site, engine = self._site, self._site.engine
+        manifest = hop.plan.document.manifest
+        step = _reference(reference.id, str(hop.plan.origin))
+        self._tell(N_("rehearsing the way back to {version}"), version=hop.plan.origin)
+        checks = reversed_checks(manifest.checks)
+        before = ask(engine, Role.CANDIDATE, step, checks, When.BEFORE)
+        if hop.way.by_code:
+            hop.back_s = self._timed(lambda: engine.mark(step))
+        else:
+            names, newer = engine.names, hop.plan.target
+            # All hops are one change here: only the rows beyond those of before are this one's.
+            ledgers = {
+                name: [
+                    row if place >= hop.stood[name] else replace(row, change="")
+                    for place, row in enumerate(engine.applied(Role.CANDIDATE, name, step))
+                ]
+                for name in names
+            }
+            older = site.migrations(hop.plan.origin)
+            target = way_target(names, ledgers, newer, older, reference.id)
+            hop.back_s = self._timed(lambda: engine.migrate(step, target, newer, self._progress))
+        after = ask(engine, Role.CANDIDATE, step, checks, When.AFTER)
+        failures = compare(checks, before, after)
+        if failures:
+            raise ChecksFailed(problems="; ".join(str(failure.what) for failure in failures))
+
+    def _maps(self, manifest: Manifest, step: ChangeRef) -> list[dict[str, object]]:
+        engine = self._site.engine
+        without = {
+            item.name: item.rows
+            for item in unmapped(engine, Role.CANDIDATE, step, manifest.reference_maps)
+        }
+        found: list[dict[str, object]] = []
+        for item in manifest.reference_maps:
+            affected = None
+            if item.affected is not None:
+                rows = engine.query(Role.CANDIDATE, item.database, item.affected, step)
+                affected = int(str(rows[0][0])) if rows and rows[0] else 0
+            found.append(
+                {
+                    "name": item.name,
+                    "database": item.database,
+                    "affected": affected,
+                    "unmapped": [list(row) for row in without.get(item.name, ())],
+                }
+            )
+        return found
+
+    def _report(self, hop: _Hop) -> dict[str, object]:
+        prediction = predict(
+            Measured(hop.copy_s, hop.migrate_s), history(self._journal), past(self._journal)
+        )
+        return {
+            "from": str(hop.plan.origin),
+            "to": hop.plan.document.manifest.version,
+            "copy_s": hop.copy_s,
+            "migrate_s": hop.migrate_s,
+            "back_s": hop.back_s,
+            "back_differs": hop.back_differs,
+            "restore_s": hop.restore_s,
+            "way_back": hop.way.back.value,
+            "unchanged": hop.unchanged,
+            "keeps_records": hop.way.back is Back.KEEPS,
+            "checks": {name: list(values) for name, values in hop.checks.items()},
+            "maps": hop.maps,
+            "tables": hop.tables,
+            "stop_s": {
+                "low": round(prediction.low_s, 2),
+                "likely": round(prediction.likely_s, 2),
+                "high": round(prediction.high_s, 2),
+                "learnt": prediction.learnt,
+            },
+        }
+
+
+def lacking_words(lacking: Mapping[str, Sequence[str]]) -> str:
+    """Say what a backup does not carry: database and objects."""
+    return "; ".join(f"{name}: {', '.join(objects)}" for name, objects in lacking.items())
+
+
+def _tables(before: Digests, after: Digests) -> dict[str, dict[str, list[int]]]:
+    """Tables whose rows changed: rows before and after; -1 where the table is not there."""
+    found: dict[str, dict[str, list[int]]] = {}
+    for database in after:
+        old, new = before.get(database, {}), after[database]
+        for table in sorted(old.keys() | new.keys()):
+            if old.get(table) != new.get(table):
+                rows = [side[table].rows if table in side else -1 for side in (old, new)]
+                found.setdefault(database, {})[table] = rows
+    return found
+
+
+def _differences(before: Digests, after: Digests) -> list[str]:
+    """Tables that the way back did not bring to what they were.
+
+    What it parks for the next upgrade is meant to be there.
+    """
+    return [
+        f"{database}.{table}"
+        for database, tables in _tables(before, after).items()
+        for table in tables
+        if not table.startswith(PARKED)
+    ]

@@ -1,0 +1,155 @@
+"""Rehearsals of releases on copies, as the journal remembers them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.rows import optional_time, reading
+from ncen_updater.agent.policy.proof import Proof
+
+__all__ = ["RehearsalRecord", "RehearsalState", "Rehearsals", "rehearsal_document"]
+
+
+class RehearsalState(StrEnum):
+    """Where a rehearsal stands."""
+
+    RUNNING = "running"
+    PASSED = "passed"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class RehearsalRecord:
+    """One rehearsal.
+
+    Attributes:
+        basis: What it was made on, as :func:`.binding.basis_to_json` writes it.
+        report: What it found, JSON; of one that runs where its copies are, of one that failed
+            whether the release is to blame.
+    """
+
+    id: str
+    from_version: str
+    to_version: str
+    state: RehearsalState
+    started_at: datetime
+    ended_at: datetime | None = None
+    error_code: str | None = None
+    basis: Mapping[str, object] | None = None
+    report: Mapping[str, object] | None = None
+
+    @property
+    def mark(self) -> str:
+        """What names this rehearsal with its report, for a binding."""
+        content = json.dumps(self.report, sort_keys=True, separators=(",", ":")).encode()
+        return f"{self.id}:{hashlib.sha256(content).hexdigest()}"
+
+
+def rehearsal_document(record: RehearsalRecord) -> dict[str, object]:
+    """Return a rehearsal as JSON has it."""
+    return {
+        "id": record.id,
+        "from": record.from_version,
+        "to": record.to_version,
+        "state": record.state.value,
+        "started_at": record.started_at,
+        "ended_at": record.ended_at,
+        "error_code": record.error_code,
+        "report": record.report,
+    }
+
+
+class Rehearsals:
+    """Reads and writes rehearsals through the journal."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def begin(
+        self, number: str, from_version: str, to_version: str, plans: Mapping[str, object]
+    ) -> None:
+        """Write that a rehearsal begins, before its first copy.
+
+        Args:
+            number: Its id.
+            from_version: The release in use.
+            to_version: The release that is tried.
+            plans: Where the copies will be, to remove them after a crash.
+        """
+        with self._journal.transaction() as connection:
+            connection.execute(
+                "INSERT INTO rehearsals (id, from_version, to_version, state, started_at, report)"
+                " VALUES (?,?,?,?,?,?)",
+                (number, from_version, to_version, RehearsalState.RUNNING,
+                 self._journal.now().isoformat(), json.dumps(plans, sort_keys=True)),
+            )  # fmt: skip
+            self._journal.event(
+                "rehearsal-begun", None, rehearsal=number, from_version=from_version,
+                to_version=to_version,
+            )  # fmt: skip
+
+    def end(
+        self,
+        number: str,
+        state: RehearsalState,
+        *,
+        basis: Mapping[str, object] | None = None,
+        report: Mapping[str, object] | None = None,
+        error_code: str | None = None,
+    ) -> None:
+        """Write what a rehearsal came to, after its last copy is gone."""
+        with self._journal.transaction() as connection:
+            connection.execute(
+                "UPDATE rehearsals SET state = ?, ended_at = ?, error_code = ?, basis = ?,"
+                " report = ? WHERE id = ?",
+                (
+                    state, self._journal.now().isoformat(), error_code,
+                    json.dumps(basis, sort_keys=True) if basis is not None else None,
+                    json.dumps(report, sort_keys=True) if report is not None else None, number,
+                ),
+            )  # fmt: skip
+            self._journal.event(f"rehearsal-{state}", None, rehearsal=number, error_code=error_code)
+
+    def all(self, limit: int = 100) -> tuple[RehearsalRecord, ...]:
+        """Rehearsals, the one that was begun last first, whatever the clock said then."""
+        if not self._journal.has_table("rehearsals"):
+            return ()
+        with reading(self._journal.path):
+            rows = self._journal.rows(
+                f"SELECT * FROM rehearsals ORDER BY rowid DESC LIMIT {int(limit)}"  # noqa: S608
+            )
+            return tuple(
+                RehearsalRecord(
+                    row["id"], row["from_version"], row["to_version"],
+                    RehearsalState(row["state"]), datetime.fromisoformat(row["started_at"]),
+                    optional_time(row["ended_at"]), row["error_code"],
+                    json.loads(row["basis"]) if row["basis"] else None,
+                    json.loads(row["report"]) if row["report"] else None,
+                )
+                for row in rows
+            )  # fmt: skip
+
+    def last(self, from_version: str, to_version: str) -> RehearsalRecord | None:
+        """The newest rehearsal of one way."""
+        wanted = (from_version, to_version)
+        return next((r for r in self.all() if (r.from_version, r.to_version) == wanted), None)
+
+    def proof(self) -> Proof | None:
+        """The newest proof that a dump of this site can be restored, whatever came after it."""
+        for record in self.all():
+            with reading(self._journal.path):
+                ended = record.ended_at or record.started_at
+                proof = Proof.from_json(ended, (record.report or {}).get("proof"))
+            if proof is not None:
+                return proof
+        return None
+
+    def torn(self) -> tuple[RehearsalRecord, ...]:
+        """Rehearsals that never ended: what they made is to be removed."""
+        return tuple(r for r in self.all() if r.state is RehearsalState.RUNNING)

@@ -1,0 +1,8 @@
+"""Hands over to :mod:`ncen_updater.agent.cli.main`."""
+
+from ncen_updater.agent.cli.main import main
+
+__all__ = ["main"]
+
+if __name__ == "__main__":
+    main()

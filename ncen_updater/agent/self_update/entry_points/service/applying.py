@@ -1,0 +1,10 @@
+"""Hands over to :mod:`ncen_updater.agent.service.applying`."""
+
+import sys
+
+from ncen_updater.agent.service.applying import main
+
+__all__ = ["main"]
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""See :mod:`ncen_updater.agent.self_update.entry_points`."""

@@ -1,0 +1,40 @@
+"""Imports everything that the service and its children need: a new slot is tried by it.
+
+Run as ``python -m ncen_updater.agent.self_update.imports`` by the agent that makes the slot.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+__all__ = ["MODULES", "main"]
+
+MODULES = (
+    "ncen_updater.agent.composition",
+    "ncen_updater.agent.service.serve",
+    "ncen_updater.agent.service.assess",
+    "ncen_updater.agent.self_update.renewing",
+    "ncen_updater.agent.self_update.reach",
+    "ncen_updater.feed.worker",
+    "ncen_updater.feed.client",
+    "ncen_updater.feed.http",
+    "ncen_updater.agent.engine.operations",
+    "ncen_updater.agent.rehearsal.rehearse",
+    "ncen_updater.agent.databases.postgresql.engine",
+    "ncen_updater.agent.databases.sqlite.engine",
+    "ncen_updater.agent.databases.migrations.runner",
+    "ncen_updater.formats.archive",
+    "ncen_updater.formats.delta.apply",
+)
+
+
+def main() -> int:
+    """Import them all, and the engines of databases with their libraries."""
+    for name in MODULES:
+        importlib.import_module(name)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

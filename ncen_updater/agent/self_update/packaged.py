@@ -1,0 +1,74 @@
+"""Chooses the agent that a system's package brought: run by the package once its slot is there."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from packaging.version import Version
+
+from ncen_updater.agent.self_update.errors import SequenceDamaged
+from ncen_updater.agent.self_update.sequence import LINK, NAME, Sequence, SequenceFile, first
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.errors import UpdaterError
+
+__all__ = ["chosen", "main"]
+
+
+def chosen(before: Sequence | None, version: str, *, present: bool) -> Sequence:
+    """Return what is chosen from now on; pure.
+
+    An agent that renewed itself beyond the package stays.
+
+    Args:
+        before: What is chosen now.
+        version: The agent of the package.
+        present: Whether the slot of the one that is chosen now is there.
+    """
+    if before is not None and present and Version(before.current) > Version(version):
+        return before
+    if before is not None and not present and before.current != version:
+        # Its slot went with the old package: nothing is left to go back to but what 'previous' says
+        return Sequence(version, None, bad=before.bad)
+    return first(before, version)
+
+
+def main() -> int:
+    """Take the directory of the slots and the version as arguments."""
+    directory, version = Path(sys.argv[1]), sys.argv[2]
+    file = SequenceFile(directory)
+
+    def there(name: str) -> bool:
+        return (directory / name / "bin/ncen-updater").exists()
+
+    def change(before: Sequence | None) -> Sequence:
+        before = before or _by_link(directory / LINK, there)
+        return chosen(before, version, present=before is not None and there(before.current))
+
+    try:
+        _set_aside_if_damaged(file)
+        file.update(change)
+    except (UpdaterError, OSError) as error:
+        sys.stderr.write(f"ncen-updater: {error}\n")
+        return 1
+    return 0
+
+
+def _set_aside_if_damaged(file: SequenceFile) -> None:
+    """As the failsafe does; the package could never be set up otherwise."""
+    try:
+        file.load()
+    except SequenceDamaged as error:
+        sys.stderr.write(f"ncen-updater: {error}\n")
+        durable.rename(file.path, file.path.with_name(f"{file.path.name}.damaged"))
+
+
+def _by_link(link: Path, there: Callable[[str], bool]) -> Sequence | None:
+    """The agent that is in use where the file is lost; None where there is none."""
+    name = link.readlink().name if link.is_symlink() else ""
+    return Sequence(name) if NAME.fullmatch(name) and there(name) else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""Parts of an installation: each says what it is, whether it is there, and how it is made."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ncen_updater.agent.self_update.errors import InstallFailed
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.i18n import Text
+from ncen_updater.common.progress import Progress
+
+__all__ = ["Part", "apply", "command", "directory", "file", "link", "missing", "removal"]
+
+TIMEOUT_S = 120
+
+
+@dataclass(frozen=True)
+class Part:
+    """One thing that is to be as it should.
+
+    Attributes:
+        what: In words, for the list.
+        is_there: Whether nothing is left to do.
+        make: Does it; may be repeated.
+    """
+
+    what: Text
+    is_there: Callable[[], bool]
+    make: Callable[[], object]
+
+
+def missing(parts: Iterable[Part]) -> tuple[Part, ...]:
+    """Return the parts that have something left to do."""
+    return tuple(part for part in parts if not part.is_there())
+
+
+def apply(parts: Iterable[Part], progress: Progress) -> tuple[Part, ...]:
+    """Do what is left to do, in order; return it.
+
+    Raises:
+        InstallFailed: If the system refuses a part; those before it stay.
+        UpdaterError: Of a part of our own.
+    """
+    done = []
+    for part in parts:
+        if part.is_there():
+            continue
+        progress.tell(part.what)
+        try:
+            part.make()
+        except OSError as error:
+            raise InstallFailed(
+                part=part.what, reason=error.strerror or str(error), detail=str(error)
+            ) from error
+        done.append(part)
+    return tuple(done)
+
+
+def directory(what: Text, path: Path, mode: int) -> Part:
+    """A directory; one that is there keeps its rights."""
+
+    def make() -> None:
+        durable.make_directory(path.parent)
+        path.mkdir(mode=mode, exist_ok=True)
+        path.chmod(mode)
+        durable.fsync_directory(path.parent)
+
+    return Part(what, path.is_dir, make)
+
+
+def file(what: Text, path: Path, content: bytes, mode: int) -> Part:
+    """A file with exactly this content."""
+
+    def make() -> None:
+        durable.make_directory(path.parent)
+        durable.write(path, content, mode)
+        path.chmod(mode)
+
+    return Part(what, lambda: path.is_file() and path.read_bytes() == content, make)
+
+
+def link(what: Text, path: Path, target: Path) -> Part:
+    """A symbolic link."""
+
+    def make() -> None:
+        durable.make_directory(path.parent)
+        durable.symlink(target, path)
+
+    return Part(what, lambda: path.is_symlink() and path.readlink() == target, make)
+
+
+def command(what: Text, words: Sequence[str], is_there: Callable[[], bool]) -> Part:
+    """A command of the system."""
+
+    def make() -> None:
+        try:
+            subprocess.run(
+                words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True,
+                timeout=TIMEOUT_S,
+            )  # fmt: skip
+        except subprocess.CalledProcessError as error:
+            raise InstallFailed(part=what, reason=error.stderr.strip()[-500:]) from error
+        except subprocess.TimeoutExpired as error:
+            raise InstallFailed(part=what, reason=f"{words[0]} did not end") from error
+
+    return Part(what, is_there, make)
+
+
+def removal(what: Text, path: Path) -> Part:
+    """Something that is to be gone."""
+
+    def make() -> None:
+        if path.is_symlink() or not path.is_dir():
+            durable.remove(path)
+        else:
+            shutil.rmtree(path)
+            durable.fsync_directory(path.parent)
+
+    return Part(what, lambda: not (path.exists() or path.is_symlink()), make)

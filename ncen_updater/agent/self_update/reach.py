@@ -1,0 +1,57 @@
+"""Whether this agent reaches what it works with: run as a child while a new agent is on trial.
+
+Reads the journal, the last list of releases and the catalogue of every database, and looks whether
+the disks have room; changes nothing and talks to no network.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from ncen_updater.agent.composition import build_site
+from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.agent.site import Site
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.feed.download import require_space
+
+__all__ = ["look_over", "main"]
+
+
+def look_over(site: Site) -> None:
+    """Look at journal, list, databases and room.
+
+    Raises:
+        UpdaterError: If one of them cannot be read, or a disk of the agent is full.
+    """
+    paths = site.config.paths
+    for place in (site.state, paths.resolve(paths.agent)):
+        if place.is_dir():
+            # No more than is always kept free: an agent that fills the disk must not confirm itself
+            # with the last block.
+            require_space(place, 0)
+    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
+        journal.changes()
+        journal.open_change()
+        Memory(journal).bad_releases()
+    site.source.last_view()
+    site.slots.current()
+    site.engine.describe()
+
+
+def main() -> int:
+    """Look at the site of a configuration file; return the exit status."""
+    path = Path(sys.argv[1])
+    try:
+        look_over(build_site(load_config(path), path))
+    except UpdaterError as error:
+        sys.stderr.write(f"{error}\n")
+        return int(error.exit_code)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,216 @@
+"""The renewal of the agent: fetch, make the slot, choose it. The service then leaves its place.
+
+Under the lock of changes, and never while one is open: whatever a change needs to be brought to its
+end must not be exchanged under it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.version import Version
+
+from ncen_updater.agent.engine.errors import OpenChange
+from ncen_updater.agent.engine.lock import change_lock
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import AGENT_CHOSEN, JOURNAL, LOCK
+from ncen_updater.agent.self_update.errors import AgentNotFromSlot, AgentOnTrial
+from ncen_updater.agent.self_update.offer import next_agent
+from ncen_updater.agent.self_update.reach import look_over
+from ncen_updater.agent.self_update.sequence import (
+    Sequence,
+    SequenceFile,
+    State,
+    begin_trial,
+    forget,
+)
+from ncen_updater.agent.self_update.slots import AgentSlots
+from ncen_updater.agent.site import Site
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.progress import Progress
+from ncen_updater.feed.child import ChildSource
+from ncen_updater.feed.release_source import ReleaseSource
+from ncen_updater.formats.archive import unpack
+from ncen_updater.formats.document import Offer
+from ncen_updater.formats.tuf_names import AGENT_PRODUCT
+
+__all__ = [
+    "Renewal",
+    "agent_directory",
+    "agent_on_offer",
+    "agent_source",
+    "refresh_agents",
+    "renew",
+]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """What came of it.
+
+    Attributes:
+        origin: The agent that was chosen before.
+        version: The agent on offer; None where there is none.
+        chosen: Whether it was chosen; the service leaves its place to it.
+    """
+
+    origin: str
+    version: str | None = None
+    chosen: bool = False
+
+
+def agent_directory(site: Site) -> Path:
+    """Where the slots of the agent are."""
+    return site.config.paths.resolve(site.config.paths.agent)
+
+
+def agent_source(site: Site, config_path: Path) -> ReleaseSource:
+    """The source of the agent's own releases."""
+    return ChildSource(site.config, config_path, AGENT_PRODUCT)
+
+
+def refresh_agents(site: Site, config_path: Path) -> UpdaterError | None:
+    """Fetch and verify the list of agents; return why it could not be had.
+
+    That the feed carries no agents, or not now, takes nothing from what it says of the application.
+    Where this agent does not run from a slot, nobody is asked.
+    """
+    try:
+        if SequenceFile(agent_directory(site)).load() is not None:
+            agent_source(site, config_path).refresh()
+    except UpdaterError as error:
+        logger.warning("the list of agents could not be had: %s", error)
+        return error
+    return None
+
+
+def agent_on_offer(site: Site, config_path: Path) -> str | None:
+    """The agent that comes next, by the last list on the disk; None where there is none.
+
+    None too where this agent does not run from a slot that was chosen, or one is on trial, and for
+    one that no bundle brought to a site without a network.
+    """
+    try:
+        sequence = SequenceFile(agent_directory(site)).load()
+        if sequence is None or sequence.state is State.TRYING:
+            return None
+        source = agent_source(site, config_path)
+        view = source.last_view()
+        if view is None or sequence.current != str(site.agent_version):
+            return None
+        offer = next_agent(sequence, view.offers, site.config.site, source.now())
+        if offer is not None and site.config.feed.offline and source.fetched(offer) is None:
+            offer = None  # no bundle brought it
+    except UpdaterError as error:
+        logger.warning("no agent is looked for: %s", error)
+        return None
+    return offer.version if offer else None
+
+
+def renew(
+    site: Site,
+    source: ReleaseSource,
+    slots: AgentSlots,
+    progress: Progress,
+    *,
+    by: str,
+    target: Version | None = None,
+    retry: bool = False,
+    dry_run: bool = False,
+) -> Renewal:
+    """Fetch the next agent, make its slot and choose it.
+
+    Args:
+        site: The site.
+        source: Of the agent's own releases.
+        slots: Of the agent.
+        progress: Told what is being done.
+        by: Who ordered it.
+        target: The version that a person named; the newest by default.
+        retry: Whether agents that were given up here are tried again.
+        dry_run: Only say what would be done.
+
+    Raises:
+        AgentNotFromSlot: If this agent was not installed in slots.
+        AgentOnTrial: If the present one has not confirmed itself.
+        Busy, OpenChange: If the application is being changed.
+        UpdaterError: Whatever stands in the way; the agent in use is as it was.
+    """
+    file = SequenceFile(slots.directory)
+    sequence = _settled(file, str(site.agent_version))
+    source.refresh()
+    view = source.last_view()
+    offers = view.offers if view else ()
+    settings = site.config.site
+    offer = next_agent(sequence, offers, settings, source.now(), target=target, retry=retry)
+    if offer is None or dry_run:
+        return Renewal(sequence.current, offer.version if offer else None)
+    with _alone(site) as journal:
+        # Another renewal may have been at work before this one had the lock.
+        sequence = _settled(file, str(site.agent_version))
+        look_over(site)
+        _make_room(slots, sequence, offer.version)
+        _build(slots, source, offer, sequence, progress)
+
+        def choose(before: Sequence | None) -> Sequence:
+            return begin_trial(forget(before or sequence, offer.version), offer.version)
+
+        journal.note(AGENT_CHOSEN, by=by, version=offer.version, origin=sequence.current)
+        file.update(choose)
+    source.discard(offer)
+    return Renewal(sequence.current, offer.version, chosen=True)
+
+
+def _settled(file: SequenceFile, version: str) -> Sequence:
+    sequence = file.load()
+    if sequence is None:
+        raise AgentNotFromSlot(path=file.directory)
+    if sequence.state is State.TRYING:
+        raise AgentOnTrial(version=sequence.current)
+    if sequence.current != version:
+        raise AgentNotFromSlot(path=file.directory)
+    return sequence
+
+
+@contextlib.contextmanager
+def _alone(site: Site) -> Iterator[Journal]:
+    with (
+        change_lock(site.state / LOCK, "self-update"),
+        Journal.open(site.state / JOURNAL, now=site.clock.now) as journal,
+    ):
+        change = journal.open_change()
+        if change is not None:
+            raise OpenChange(change=change.id, kind=change.kind, version=change.to_version)
+        yield journal
+
+
+def _make_room(slots: AgentSlots, sequence: Sequence, wanted: str) -> None:
+    """Remove the slots of agents that were given up: nobody goes back to them."""
+    needed = {sequence.current, sequence.previous, wanted}
+    for version in slots.versions():
+        if version in sequence.bad and version not in needed:
+            slots.remove(version)
+
+
+def _build(
+    slots: AgentSlots,
+    source: ReleaseSource,
+    offer: Offer,
+    sequence: Sequence,
+    progress: Progress,
+) -> None:
+    fetched = source.fetch(offer, progress)
+    in_use = {sequence.current, sequence.previous or ""}
+    progress.tell(Text(N_("unpacking agent {version}"), {"version": offer.version}))
+
+    def fill(place: Path) -> None:
+        unpack(fetched.archive, fetched.tree, place, progress)
+
+    slots.build(offer.version, offer.archive.sha256, fill, progress, in_use=in_use)

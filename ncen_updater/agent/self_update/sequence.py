@@ -1,0 +1,229 @@
+"""Which agent is chosen: ``sequence.json`` beside the slots, and how its content may change.
+
+The failsafe reads and writes the same file with code of its own. Decisions here are pure; only
+:class:`SequenceFile` touches the disk. Imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+
+from ncen_updater.agent.self_update.errors import SequenceDamaged, SequenceUnwritable
+from ncen_updater.common import atomic_files as durable
+
+__all__ = [
+    "Bad",
+    "Sequence",
+    "SequenceFile",
+    "State",
+    "begin_trial",
+    "confirm",
+    "first",
+    "forget",
+    "give_up",
+    "steady",
+    "uncount",
+]
+
+FILE, LINK, LOCK = "sequence.json", "current", "sequence.lock"
+MAX_BYTES = 100_000
+MAX_BAD = 100
+NAME = re.compile(r"[0-9][0-9A-Za-z.+!]{0,63}")
+
+
+class State(StrEnum):
+    """Whether the chosen agent has confirmed itself."""
+
+    TRYING = "trying"
+    GOOD = "good"
+
+
+@dataclass(frozen=True)
+class Bad:
+    """An agent that was given up here.
+
+    Attributes:
+        times: How often.
+        at: When last.
+    """
+
+    times: int
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """What the file holds.
+
+    Attributes:
+        current: The chosen version.
+        previous: The one to go back to.
+        state: Whether the chosen one has confirmed itself.
+        attempts: Starts that were not taken back yet.
+        bad: Versions that were given up here.
+    """
+
+    current: str
+    previous: str | None = None
+    state: State = State.GOOD
+    attempts: int = 0
+    bad: Mapping[str, Bad] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, object]:
+        """Return it as the file holds it."""
+        return {
+            "schema": 1,
+            "current": self.current,
+            "previous": self.previous,
+            "state": self.state.value,
+            "attempts": self.attempts,
+            "bad": {v: {"times": b.times, "at": b.at.isoformat()} for v, b in self.bad.items()},
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, object]) -> Sequence:
+        """Read what the file holds.
+
+        Raises:
+            ValueError, KeyError, TypeError, AttributeError: If it is something else.
+        """
+        current, previous, attempts = data["current"], data["previous"], data["attempts"]
+        bad = data["bad"]
+        if not isinstance(bad, dict) or type(attempts) is not int or attempts < 0:
+            raise TypeError("fields of the wrong kind")
+        return cls(
+            current=_version(current),
+            previous=None if previous is None else _version(previous),
+            state=State(str(data["state"])),
+            attempts=attempts,
+            bad={
+                _version(name): Bad(max(1, int(row["times"])), datetime.fromisoformat(row["at"]))
+                for name, row in bad.items()
+            },
+        )
+
+
+def _version(value: object) -> str:
+    if not isinstance(value, str) or not NAME.fullmatch(value):
+        raise ValueError(f"no version: {value!r}"[:100])
+    return value
+
+
+def first(before: Sequence | None, version: str) -> Sequence:
+    """Choose an agent that a person installs: the first one is good, a further one is tried."""
+    if before is None:
+        return Sequence(version)
+    return before if before.current == version else begin_trial(forget(before, version), version)
+
+
+def begin_trial(before: Sequence, version: str) -> Sequence:
+    """Choose a new agent, with the present one to go back to.
+
+    One that has not confirmed itself is nothing to go back to: then it is the one before it.
+    """
+    proven = before.current if before.state is State.GOOD else before.previous or before.current
+    return replace(before, current=version, previous=proven, state=State.TRYING, attempts=0)
+
+
+def confirm(before: Sequence, version: str) -> Sequence:
+    """Confirm the chosen agent, if it is this one."""
+    return replace(before, state=State.GOOD, attempts=0) if before.current == version else before
+
+
+def steady(before: Sequence, version: str) -> Sequence:
+    """Take back the count of starts, if a confirmed agent has run for a while."""
+    good = before.current == version and before.state is State.GOOD
+    return replace(before, attempts=0) if good else before
+
+
+def uncount(before: Sequence, version: str) -> Sequence:
+    """Take back one start of the chosen agent, if it is this one: it was told to end."""
+    if before.current != version:
+        return before
+    return replace(before, attempts=max(0, before.attempts - 1))
+
+
+def give_up(before: Sequence, version: str, now: datetime) -> Sequence:
+    """Choose the previous agent again, if it is this one: it was started without a record."""
+    if before.state is not State.TRYING or before.previous != version:
+        return before
+    known = before.bad.get(before.current)
+    bad = {**before.bad, before.current: Bad(known.times + 1 if known else 1, now)}
+    newest = sorted(bad, key=lambda v: bad[v].at)[-MAX_BAD:]
+    return Sequence(version, None, State.GOOD, 0, {v: bad[v] for v in newest})
+
+
+def forget(before: Sequence, version: str) -> Sequence:
+    """Forget that a version was given up: a person wants it to be tried again."""
+    return replace(before, bad={v: b for v, b in before.bad.items() if v != version})
+
+
+class SequenceFile:
+    """The file, its lock, and the link that follows it.
+
+    Args:
+        directory: Where the slots of the agent are.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.path = directory / FILE
+
+    def load(self) -> Sequence | None:
+        """Read it; None where there is none, as in an agent that was not installed in slots.
+
+        Raises:
+            SequenceDamaged: If it is there and cannot be understood.
+        """
+        try:
+            with self.path.open("rb") as stream:
+                data = json.loads(stream.read(MAX_BYTES))
+            return Sequence.from_json(data)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise SequenceDamaged(path=self.path, reason=str(error)[:200]) from error
+
+    def update(self, change: Callable[[Sequence | None], Sequence]) -> Sequence:
+        """Read, change and write it while nobody else does; the link follows.
+
+        Raises:
+            SequenceDamaged: If it cannot be understood.
+            SequenceUnwritable: If the disk does not take it; it is as it was.
+        """
+        try:
+            durable.make_directory(self.directory)
+            with self._locked():
+                before = self.load()
+                after = change(before)
+                if after != before:
+                    content = json.dumps(after.to_json(), indent=1, sort_keys=True)
+                    durable.write(self.path, content.encode())
+                self._follow(after.current)
+                return after
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise SequenceUnwritable(path=self.path, reason=reason) from error
+
+    def _follow(self, version: str) -> None:
+        link = self.directory / LINK
+        if not (link.is_symlink() and str(link.readlink()) == version):
+            durable.symlink(version, link)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        descriptor = os.open(self.directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)

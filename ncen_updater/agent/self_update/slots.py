@@ -1,0 +1,243 @@
+"""Slots of the agent: one directory a version, each with a venv of its own, made without a network.
+
+What is on the disk at each instant: ``<version>.partial`` (worthless, removed by the next try),
+then the slot under its own name, by one rename after it was tried and flushed. ``slot.json`` in it
+says which release it was made from: the same name with another content is another slot. The release
+itself stays in it, so that the slot can be made anew where the system's Python was exchanged.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+
+from ncen_updater.agent.self_update.errors import AgentReleaseUnusable, AgentSlotFailed
+from ncen_updater.agent.self_update.sequence import NAME
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.progress import Progress
+
+__all__ = ["PROGRAM", "REQUIREMENTS", "WHEELS", "AgentSlots", "base_python", "require_release"]
+
+logger = logging.getLogger(__name__)
+
+PARTIAL = ".partial"
+RECORD, RELEASE = "slot.json", "release"
+WHEELS, REQUIREMENTS = "wheels", "requirements.txt"
+PROGRAM = "ncen-updater"
+#: A module of the new agent that imports everything that the service and its children need.
+TRY_IMPORTS = "ncen_updater.selfupdate.imports"
+TIMEOUT_S = 900
+TAIL = 1500
+
+
+def base_python() -> Path:
+    """The interpreter of the system that this program's venv was made with."""
+    return Path(getattr(sys, "_base_executable", None) or sys.executable)
+
+
+def require_release(directory: Path) -> None:
+    """Refuse a directory that is no release of the agent.
+
+    Raises:
+        AgentReleaseUnusable: If so.
+    """
+    if not (directory / REQUIREMENTS).is_file():
+        raise AgentReleaseUnusable(path=directory, reason=f"no {REQUIREMENTS}")
+    if not any((directory / WHEELS).glob("*.whl")):
+        raise AgentReleaseUnusable(path=directory, reason=f"no wheel in {WHEELS}/")
+
+
+class AgentSlots:
+    """The slots below one directory.
+
+    Args:
+        directory: Where they are.
+        python: The interpreter that venvs are made with.
+    """
+
+    def __init__(self, directory: Path, python: Path | None = None) -> None:
+        self.directory = directory
+        self._python = python or base_python()
+
+    def path(self, version: str) -> Path:
+        """Directory of a slot, whether it exists or not."""
+        return self.directory / version
+
+    def versions(self) -> tuple[str, ...]:
+        """Every slot that is whole."""
+        if not self.directory.is_dir():
+            return ()
+        names = (item.parent.name for item in self.directory.glob(f"*/{RECORD}"))
+        return tuple(sorted(name for name in names if NAME.fullmatch(name)))
+
+    def made_from(self, version: str) -> str | None:
+        """Digest of the release that a slot was made from; None where there is no whole slot."""
+        try:
+            digest = json.loads((self.path(version) / RECORD).read_bytes())["digest"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return digest if isinstance(digest, str) else None
+
+    def build(
+        self,
+        version: str,
+        digest: str,
+        fill: Callable[[Path], None],
+        progress: Progress,
+        *,
+        in_use: Collection[str] = (),
+    ) -> None:
+        """Make the slot of a release and try it; does nothing where it is there and works.
+
+        Args:
+            version: Which.
+            digest: Of the release, for the record.
+            fill: Puts the release, wheels and requirements, into an empty directory.
+            progress: Told what is being done.
+            in_use: Versions whose slots are not made anew.
+
+        Raises:
+            AgentSlotFailed: If it cannot be made, or does not work; nothing is left of it.
+            AgentReleaseUnusable: If what ``fill`` brought is no release of the agent.
+        """
+        place, partial = self.path(version), self.directory / f"{version}{PARTIAL}"
+        if self.made_from(version) == digest and self.works(version):
+            return
+        if version in in_use:
+            raise AgentSlotFailed(
+                version=version, reason="its slot is in use and cannot be replaced"
+            )
+        try:
+            durable.make_directory(self.directory)
+            _delete(partial)
+            partial.mkdir()
+            release = partial / RELEASE
+            release.mkdir()
+            fill(release)
+            require_release(release)
+            progress.tell(Text(N_("making the slot of agent {version}"), {"version": version}))
+            self._install(partial, release, version)
+            self._launcher(partial, place)
+            self._try(partial, version)
+            record = {"version": version, "digest": digest}
+            (partial / RECORD).write_text(json.dumps(record), "utf-8")
+            durable.flush_filesystem(partial)
+            if place.exists():
+                _delete(place)
+            durable.rename(partial, place)
+        except OSError as error:
+            _forget(partial)
+            reason = os.strerror(error.errno or errno.EIO)
+            raise AgentSlotFailed(version=version, reason=reason, detail=str(error)) from error
+        except BaseException:
+            _forget(partial)
+            raise
+        logger.info("slot of the agent made", extra={"release": version})
+
+    def remove(self, version: str) -> None:
+        """Remove a slot; its name goes first."""
+        place, partial = self.path(version), self.directory / f"{version}{PARTIAL}"
+        if place.exists():
+            _delete(partial)
+            durable.rename(place, partial)
+        _delete(partial)
+
+    def collect(
+        self, keep: Collection[str], alive: Callable[[], None] = lambda: None
+    ) -> tuple[str, ...]:
+        """Remove every slot but these, and what interrupted builds left; return what went.
+
+        Args:
+            keep: Versions that stay.
+            alive: Called before each removal, which may take a while on a slow disk.
+        """
+        gone = tuple(version for version in self.versions() if version not in keep)
+        for version in gone:
+            alive()
+            self.remove(version)
+        for left in self.directory.glob(f"*{PARTIAL}"):
+            alive()
+            _delete(left)
+        return gone
+
+    # ---- parts -----------------------------------------------------------------------------------
+
+    def _install(self, partial: Path, release: Path, version: str) -> None:
+        self._run(version, [str(self._python), "-I", "-m", "venv", "--symlinks", str(partial)])
+        pip = ["-m", "pip", "--isolated", "--no-input", "--disable-pip-version-check", "--quiet"]
+        wheels = ["--find-links", str(release / WHEELS), "-r", str(release / REQUIREMENTS)]
+        self._run(
+            version,
+            [
+                str(partial / "bin/python"), "-I", *pip, "install", "--no-index", "--no-cache-dir",
+                "--no-deps", "--only-binary", ":all:", "--require-hashes", *wheels,
+            ],
+        )  # fmt: skip
+
+    @staticmethod
+    def _launcher(partial: Path, place: Path) -> None:
+        """Write the program anew: what pip wrote names a directory that is about to be renamed."""
+        python = shlex.quote(str(place / "bin/python"))
+        program = partial / "bin" / PROGRAM
+        # Isolated: neither the directory that it is called in nor PYTHONPATH may bring a module.
+        program.write_text(f'#!/bin/sh\nexec {python} -I -m ncen_updater.cli.agent "$@"\n', "utf-8")
+        program.chmod(0o755)
+
+    def _try(self, partial: Path, version: str) -> None:
+        """Ask the new agent who it is, and let it import all that it needs."""
+        python = str(partial / "bin/python")
+        said = self._run(version, [python, "-I", "-m", "ncen_updater.cli.agent", "--version"])
+        if re.fullmatch(rf"{PROGRAM} (\S+)", said.strip()) is None or version not in said.split():
+            raise AgentSlotFailed(
+                version=version, reason=f"it says that it is: {said.strip()[:100]}"
+            )
+        self._run(version, [python, "-I", "-m", TRY_IMPORTS])
+
+    def works(self, version: str) -> bool:
+        """Whether the slot's agent says who it is, and imports all that it needs."""
+        try:
+            self._try(self.path(version), version)
+        except AgentSlotFailed as error:
+            logger.warning("the slot is made anew: %s", error)
+            return False
+        return True
+
+    @staticmethod
+    def _run(version: str, words: Sequence[str]) -> str:
+        environment = {"PATH": os.environ.get("PATH", os.defpath), "PIP_CONFIG_FILE": os.devnull}
+        try:
+            ended = subprocess.run(
+                words, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                errors="replace", check=False, timeout=TIMEOUT_S, cwd="/",
+            )  # fmt: skip
+        except subprocess.TimeoutExpired as error:
+            raise AgentSlotFailed(version=version, reason=f"{words[0]} did not end") from error
+        if ended.returncode != 0:
+            detail = (ended.stdout + ended.stderr).strip()[-TAIL:]
+            reason = f"{' '.join(words[1:4])} ended with {ended.returncode}"
+            raise AgentSlotFailed(version=version, reason=reason, detail=detail)
+        return ended.stdout
+
+
+def _delete(place: Path) -> None:
+    if place.is_symlink() or place.is_file():
+        place.unlink()
+    elif place.exists():
+        shutil.rmtree(place)
+    if place.parent.is_dir():
+        durable.fsync_directory(place.parent)
+
+
+def _forget(partial: Path) -> None:
+    """A full disk must have room for what comes next: reporting it."""
+    shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,208 @@
+"""Requests that change something: each writes one record into the journal, and wakes the service.
+
+What takes longer than that is an order, which the service carries out.
+"""
+
+from __future__ import annotations
+
+import os
+
+from packaging.version import Version
+
+from ncen_updater.agent.approvals.model import ROOT
+from ncen_updater.agent.approvals.store import Consent, require_somebody
+from ncen_updater.agent.engine.errors import Held, NothingToApprove, NotRehearsed, OpenChange
+from ncen_updater.agent.engine.outcome import change_document
+from ncen_updater.agent.engine.soaking import confirm as confirm_soak
+from ncen_updater.agent.journal.change import ChangeState
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.orders import OrderKind, Orders
+from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.agent.service.api.desk import Desk
+from ncen_updater.agent.service.api.forms import ApprovalForm, HoldForm, OrderForm, ScheduleForm
+from ncen_updater.agent.service.api.people import Role
+from ncen_updater.agent.service.api.reading import Document, Request, order_document
+from ncen_updater.agent.service.errors import (
+    AlreadyOrdered,
+    BadRequest,
+    BindingChanged,
+    NotAssessed,
+    NotNext,
+    TooManyOrders,
+)
+from ncen_updater.agent.service.knowledge import Assessment
+
+__all__ = ["approve", "cancel", "confirm", "give_order", "hold", "schedule", "unhold", "withdraw"]
+
+MOST_ORDERS = 20
+
+
+def hold(desk: Desk, request: Request) -> tuple[int, Document]:
+    """Forbid upgrades."""
+    form, person = request.form, request.caller.person
+    assert isinstance(form, HoldForm)  # noqa: S101 - the table of routes says so
+    if form.until is not None and form.until <= desk.now():
+        raise BadRequest(reason="until has passed")
+    reason = form.reason.strip()
+    with desk.writing() as journal:
+        Memory(journal).hold(reason, person.who, form.until)
+    desk.wake()
+    return 201, {"held": True, "reason": reason, "by": person.who, "until": form.until}
+
+
+def unhold(desk: Desk, request: Request) -> tuple[int, Document]:
+    """Allow upgrades again."""
+    with desk.writing() as journal:
+        count = Memory(journal).lift_holds(request.caller.person.who)
+    desk.wake()
+    return 200, {"held": False, "lifted": count}
+
+
+def _seen(desk: Desk, binding: str, version: str | None, event: int) -> tuple[Assessment, str]:
+    """Return what can be approved now, if it is what was seen.
+
+    Databases are not asked: what is begun is compared with what was approved once more then.
+
+    Raises:
+        NotAssessed: If the service does not know what comes next.
+        NothingToApprove, NotRehearsed, NotNext: If there is nothing of that kind.
+        BindingChanged: If it is something else than what was seen.
+    """
+    found = desk.assessment()
+    if found is None:
+        raise NotAssessed
+    if found.target is None:
+        raise NothingToApprove(current=str(found.current))
+    if version is not None and Version(version) != Version(found.target):
+        raise NotNext(version=version, target=found.target)
+    if not found.binding or found.basis is None:
+        if found.event != event:
+            raise NotAssessed  # something happened since, such as a rehearsal that passed
+        raise NotRehearsed(version=found.target)
+    if binding != found.binding:
+        raise BindingChanged
+    return found, found.target
+
+
+def _nothing_open(journal: Journal) -> None:
+    open_change = journal.open_change()
+    if open_change is not None:
+        raise OpenChange(
+            change=open_change.id, kind=open_change.kind, version=open_change.to_version
+        )
+
+
+def approve(desk: Desk, request: Request) -> tuple[int, Document]:
+    """Say yes to what was seen; who had done so before changes nothing."""
+    form, person = request.form, request.caller.person
+    assert isinstance(form, ApprovalForm)  # noqa: S101 - the table of routes says so
+    with desk.writing() as journal:
+        found, target = _seen(desk, form.binding, form.version, journal.last_event())
+
+        def guard() -> None:
+            _nothing_open(journal)
+            require_somebody(person, desk.board.settings.approvals, ROOT | {os.geteuid()})
+
+        basis = found.basis or {}
+        given = Consent(journal).approve(found.binding, target, basis, person, guard)
+    desk.wake()
+    return (201 if given else 200), {"given": given, "version": target, "binding": found.binding}
+
+
+def withdraw(desk: Desk, request: Request) -> tuple[int, Document]:
+    """Take one's own yes back, whatever stands now."""
+    with desk.writing() as journal:
+        count = Consent(journal).withdraw(request.names["binding"], request.caller.person)
+    desk.wake()
+    return 200, {"withdrawn": count}
+
+
+def schedule(desk: Desk, request: Request) -> tuple[int, Document]:
+    """Choose when what was seen may begin."""
+    form = request.form
+    assert isinstance(form, ScheduleForm)  # noqa: S101 - the table of routes says so
+    if form.not_before <= desk.now():
+        raise BadRequest(reason="not_before has passed")
+    with desk.writing() as journal:
+        found, target = _seen(desk, form.binding, form.version, journal.last_event())
+        _nothing_open(journal)
+        person = request.caller.person
+        Consent(journal).schedule(found.binding, target, form.not_before, person)
+    desk.wake()
+    return 200, {"version": target, "binding": found.binding, "not_before": form.not_before}
+
+
+def cancel(desk: Desk, request: Request) -> tuple[int, Document]:
+    """Take the chosen time back."""
+    with desk.writing() as journal:
+        count = Consent(journal).cancel_schedule(request.caller.person)
+    desk.wake()
+    return 200, {"cancelled": count}
+
+
+def confirm(desk: Desk, request: Request) -> tuple[int, Document]:
+    """End the watched time."""
+    with desk.writing() as journal:
+        change = confirm_soak(journal, request.caller.person.who)
+    desk.wake()
+    return 200, {"confirmed": True, "change": change_document(change)}
+
+
+def give_order(desk: Desk, request: Request) -> tuple[int, Document]:
+    """Write down what the service is to do."""
+    form, caller = request.form, request.caller
+    assert isinstance(form, OrderForm)  # noqa: S101 - the table of routes says so
+    _fits(form)
+    if form.accept_loss:
+        caller.require(Role.APPROVE)
+    kind = OrderKind(form.kind)
+    data = form.model_dump(exclude={"kind"}, exclude_defaults=True)
+    if kind is OrderKind.UPGRADE and Role.APPROVE in caller.roles:
+        data["by_approver"] = True
+    with desk.writing() as journal:
+        orders = Orders(journal)
+
+        def guard() -> None:
+            _may_begin(desk, journal, kind)
+            _not_twice(journal, kind)
+
+        number = orders.give(kind, data, caller.person, guard)
+        event = journal.last_event()
+        given = orders.order(number)
+    assert given is not None  # noqa: S101 - written above
+    desk.wake()
+    return 202, {**order_document(given), "event": event}
+
+
+def _fits(form: OrderForm) -> None:
+    """Refuse details that mean nothing for a kind."""
+    if form.accept_loss is not None and form.kind != "rollback":
+        raise BadRequest(reason="accept_loss belongs to a rollback")
+    if form.kind in ("check", "rollback", "resume") and (form.version or form.retry):
+        raise BadRequest(reason=f"a {form.kind} takes no version")
+
+
+def _may_begin(desk: Desk, journal: Journal, kind: OrderKind) -> None:
+    """Refuse at once what would be refused later.
+
+    Raises:
+        OpenChange: If a change is open; one that is stuck may be resumed or rolled back.
+        Held: If upgrades are on hold.
+    """
+    change = journal.open_change()
+    if change is not None and kind in (OrderKind.UPGRADE, OrderKind.ROLLBACK, OrderKind.REHEARSE):
+        stuck = change.state is ChangeState.STUCK
+        if not (stuck and kind is OrderKind.ROLLBACK):
+            raise OpenChange(change=change.id, kind=change.kind, version=change.to_version)
+    if kind is OrderKind.UPGRADE:
+        for row in Memory(journal).holds_in_force(desk.now()):
+            raise Held(reason=row.reason, by=row.by, since=f"{row.since:%Y-%m-%d %H:%M} UTC")
+
+
+def _not_twice(journal: Journal, kind: OrderKind) -> None:
+    waiting = Orders(journal).unended()
+    for given in waiting:
+        if given.kind is kind:
+            raise AlreadyOrdered(order=given.id, who=given.person.who)
+    if len(waiting) >= MOST_ORDERS:
+        raise TooManyOrders(count=len(waiting))

@@ -1,0 +1,175 @@
+"""The application: from a request to an answer. WSGI (PEP 3333)."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from http import HTTPStatus
+from typing import Any, Protocol
+
+from ncen_updater.agent.service.api.desk import Desk
+from ncen_updater.agent.service.api.forms import MAX_BODY, Form, query_of, read_form
+from ncen_updater.agent.service.api.openapi import description
+from ncen_updater.agent.service.api.people import caller
+from ncen_updater.agent.service.api.reading import Request
+from ncen_updater.agent.service.api.routes import STREAM, match
+from ncen_updater.agent.service.api.stream import Streams
+from ncen_updater.agent.service.errors import (
+    UNCHANGED,
+    BadRequest,
+    MethodNotAllowed,
+    NotAllowed,
+    TooLarge,
+    TooManyOrders,
+    TooManyStreams,
+    status_of,
+)
+from ncen_updater.common.documents import error_document, jsonable
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Text, languages
+
+__all__ = ["PEER_UID", "Application", "StartResponse"]
+
+logger = logging.getLogger(__name__)
+
+Environ = Mapping[str, Any]
+#: Where the server puts the number of the user that the kernel named.
+PEER_UID = "ncen_updater.peer_uid"
+FORMS_OF_JSON = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
+
+
+class StartResponse(Protocol):
+    """What a WSGI server gives to begin an answer."""
+
+    def __call__(self, status: str, headers: list[tuple[str, str]], /) -> object:
+        """Begin it."""
+
+
+class Application:
+    """Answers requests of the people of this machine.
+
+    Args:
+        desk: What answers are made of.
+        uid_of: Finds who asks; by default as the server of this package names them.
+    """
+
+    def __init__(
+        self, desk: Desk, uid_of: Callable[[Environ], int] = lambda environ: environ[PEER_UID]
+    ) -> None:
+        self._desk, self._uid_of = desk, uid_of
+        self._streams = Streams(desk)
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request."""
+        language = _language(environ.get("HTTP_ACCEPT_LANGUAGE", ""))
+        try:
+            return self._answer(environ, start_response, language)
+        except UpdaterError as error:
+            return self._refuse(error, start_response, language)
+        except Exception:
+            logger.exception("a request met something unknown")
+            unknown = UpdaterError(state=Text(N_("It is not known whether anything was changed.")))
+            return self._refuse(unknown, start_response, language)
+
+    def _answer(
+        self, environ: Environ, start_response: StartResponse, language: str
+    ) -> Iterable[bytes]:
+        # First of all: who is refused before has not said everything yet, and hears nothing.
+        content = _content(environ)
+        asks = caller(self._uid_of(environ), self._desk.board.settings)
+        if not asks.roles:
+            raise NotAllowed(who=asks.person.who, role="read")
+        path = environ["PATH_INFO"]
+        route, names = match(environ["REQUEST_METHOD"], path)
+        asks.require(route.role)
+        query = query_of(environ.get("QUERY_STRING", ""), route.query)
+        form = _form(route.form, content, environ.get("CONTENT_TYPE", ""))
+        request = Request(
+            asks, path, names, query, form, language, environ.get("HTTP_LAST_EVENT_ID")
+        )
+        if route.handler is not None:
+            status, document = route.handler(self._desk, request)
+            return _json(status, document, start_response, language)
+        if route.address != STREAM:
+            return _json(200, description(), start_response, language)
+        stream = self._streams.open(request)
+        start_response(
+            "200 OK", [("Content-Type", "text/event-stream"), ("Cache-Control", "no-store")]
+        )
+        return stream
+
+    def _refuse(
+        self, error: UpdaterError, start_response: StartResponse, language: str
+    ) -> Iterable[bytes]:
+        status = status_of(error)
+        # A refusal comes before anything is written, or takes it back.
+        state = [error.state if isinstance(error.state, Text) else UNCHANGED]
+        document = {
+            "error": {
+                **error_document(error, state, language),
+                "exit_code": int(error.exit_code),
+            }
+        }
+        more: list[tuple[str, str]] = []
+        if isinstance(error, MethodNotAllowed):
+            more = [("Allow", str(error.values["allowed"]))]
+        elif isinstance(error, TooManyStreams | TooManyOrders):
+            more = [("Retry-After", "30")]
+        return _json(status, document, start_response, language, more)
+
+
+def _json(
+    status: int,
+    document: object,
+    start_response: StartResponse,
+    language: str,
+    more: Iterable[tuple[str, str]] = (),
+) -> Iterable[bytes]:
+    text = json.dumps(jsonable(document, language), ensure_ascii=False)
+    content = text.encode("utf-8", "backslashreplace")
+    headers = [*FORMS_OF_JSON, ("Content-Length", str(len(content))), *more]
+    start_response(f"{status} {HTTPStatus(status).phrase}", headers)
+    return [content]
+
+
+def _content(environ: Environ) -> bytes:
+    """Read the body, which has to say how long it is.
+
+    Raises:
+        TooLarge, BadRequest: If it does not, or is longer than any that is wanted.
+    """
+    length = environ.get("CONTENT_LENGTH") or "0"
+    if "HTTP_TRANSFER_ENCODING" in environ:
+        raise BadRequest(reason="the body does not say its length")
+    if not (length.isascii() and length.isdigit() and len(length) < 20):
+        raise BadRequest(reason="the length of the body is no number")
+    size = int(length)
+    if size > MAX_BODY:
+        raise TooLarge(limit=MAX_BODY)
+    content: bytes = environ["wsgi.input"].read(size) if size else b""
+    if len(content) != size:
+        raise BadRequest(reason="the body is shorter than it says")
+    return content
+
+
+def _form(kind: type[Form] | None, content: bytes, content_type: str) -> Form | None:
+    """Return what the body says.
+
+    Raises:
+        BadRequest: If it is not what the form wants, or is there where none is wanted.
+    """
+    if kind is not None:
+        return read_form(kind, content, content_type)
+    if content:
+        raise BadRequest(reason="a body where none is wanted")
+    return None
+
+
+def _language(accepted: str) -> str:
+    """Return the first language that is asked for and that we speak."""
+    for part in accepted.split(","):
+        word = part.partition(";")[0].strip().partition("-")[0].lower()
+        if word in languages():
+            return word
+    return DEFAULT_LANGUAGE

@@ -1,0 +1,62 @@
+"""What the answers are made of: the site's places, the journal, the service's notes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from ncen_updater.agent.config.paths import Places
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.service.board import Board
+from ncen_updater.agent.service.knowledge import Assessment, Knowledge, KnowledgeFile
+
+__all__ = ["Desk"]
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Everything that requests may use.
+
+    Attributes:
+        config: The configuration file.
+        places: What it says of places.
+        keeper: The service's notes.
+        board: What goes on just now.
+        wake: Tells the service that there is something to do.
+        now: The wall clock.
+    """
+
+    config: Path
+    places: Places
+    keeper: KnowledgeFile
+    board: Board
+    wake: Callable[[], None]
+    now: Callable[[], datetime]
+
+    @property
+    def journal_path(self) -> Path:
+        """Where the journal is."""
+        return self.places.state / JOURNAL
+
+    def reading(self) -> Journal:
+        """Open the journal to look; a context manager.
+
+        Raises:
+            UpdaterError: If it is missing or unreadable.
+        """
+        return Journal.open(self.journal_path, read_only=True)
+
+    def writing(self) -> Journal:
+        """Open the journal to write; a context manager; errors as in :meth:`reading`."""
+        return Journal.open(self.journal_path)
+
+    def knowledge(self) -> Knowledge:
+        """What the service knew when it last looked."""
+        return self.keeper.load()
+
+    def assessment(self) -> Assessment | None:
+        """What stood between the site and its next release then."""
+        return self.knowledge().assessment

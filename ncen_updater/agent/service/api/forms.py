@@ -1,0 +1,215 @@
+"""What a request may say: strict forms, so that a mistake is refused and never guessed at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import parse_qsl
+
+from packaging.version import InvalidVersion, Version
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
+
+from ncen_updater.agent.service.errors import BadRequest
+from ncen_updater.common.i18n import DEFAULT_LANGUAGE, languages
+
+__all__ = ["MAX_BODY", "ApprovalForm", "Form", "HoldForm", "OrderForm", "ScheduleForm", "query_of",
+           "read_form", "whole_number"]  # fmt: skip
+
+MAX_BODY = 65_536
+#: SQLite's largest number.
+MAX_NUMBER = 2**63 - 1
+
+
+def _version(text: str) -> str:
+    try:
+        return str(Version(text))
+    except InvalidVersion as error:
+        raise ValueError("not a version") from error
+
+
+def _shown(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("characters that cannot be shown")
+    return text
+
+
+def _moment(value: object) -> object:
+    """Take text only: a number would be taken for seconds."""
+    if not isinstance(value, str):
+        raise ValueError("not a time")
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError as error:
+        raise ValueError("not a time such as 2027-01-31T18:00:00Z") from error
+    try:
+        return moment.astimezone(UTC) if moment.tzinfo is not None else moment
+    except OverflowError as error:
+        raise ValueError("a time outside the calendar") from error
+
+
+ReleaseName = Annotated[
+    str, StringConstraints(min_length=1, max_length=50), AfterValidator(_version)
+]
+Binding = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Moment = Annotated[AwareDatetime, BeforeValidator(_moment)]
+
+
+class Form(BaseModel):
+    """Base of all forms."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class HoldForm(Form):
+    """A refusal to upgrade.
+
+    Attributes:
+        reason: Why, for whoever finds it.
+        until: When it ends by itself; without end if left out.
+    """
+
+    reason: Annotated[
+        str,
+        StringConstraints(min_length=1, max_length=500, pattern=r"\S"),
+        AfterValidator(_shown),
+    ]
+    until: Moment | None = None
+
+
+class ApprovalForm(Form):
+    """A yes.
+
+    Attributes:
+        binding: What was seen.
+        version: The release that was meant, where it was named.
+    """
+
+    binding: Binding
+    version: ReleaseName | None = None
+
+
+class ScheduleForm(Form):
+    """A time for an upgrade.
+
+    Attributes:
+        binding: What was seen.
+        not_before: When it may begin.
+        version: The release that was meant, where it was named.
+    """
+
+    binding: Binding
+    not_before: Moment
+    version: ReleaseName | None = None
+
+
+def _spoken(language: str) -> str:
+    if language not in languages():
+        raise ValueError("no catalogue of this language is installed")
+    return language
+
+
+def _with_languages(schema: dict[str, Any]) -> None:
+    schema["enum"] = list(languages())
+
+
+class OrderForm(Form):
+    """Something that the service is to do.
+
+    Attributes:
+        kind: What.
+        version: Which release; the one that comes next if left out.
+        retry: Whether releases are taken that failed here.
+        accept_loss: For a rollback: so many records may be lost.
+        language: Of the words in its result.
+    """
+
+    kind: Literal["check", "prepare", "rehearse", "upgrade", "rollback", "resume"]
+    version: ReleaseName | None = None
+    retry: bool = False
+    accept_loss: Annotated[int, Field(ge=0, le=MAX_NUMBER)] | None = None
+    language: Annotated[str, AfterValidator(_spoken), Field(json_schema_extra=_with_languages)] = (
+        DEFAULT_LANGUAGE
+    )
+
+
+AnyForm = TypeVar("AnyForm", bound=Form)
+
+
+def read_form(kind: type[AnyForm], content: bytes, content_type: str) -> AnyForm:
+    """Read the body of a request.
+
+    Raises:
+        BadRequest: If it is not what the form wants.
+    """
+    if content_type.partition(";")[0].strip().lower() != "application/json":
+        raise BadRequest(reason="the body is not application/json")
+    try:
+        data = json.loads(content, object_pairs_hook=_once, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(reason="the body is not JSON", detail=str(error)[:200]) from error
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "body"
+        raise BadRequest(reason=f"{place[:100]}: {first['msg']}") from error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands twice")
+    return found
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
+def query_of(text: str, known: frozenset[str]) -> Mapping[str, str]:
+    """Read what stands behind the question mark.
+
+    Raises:
+        BadRequest: If a name is not known or stands twice.
+    """
+    try:
+        pairs = parse_qsl(
+            text, keep_blank_values=True, strict_parsing=bool(text), max_num_fields=10
+        )
+    except ValueError as error:
+        raise BadRequest(reason="the query cannot be read") from error
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise BadRequest(reason="a name stands twice in the query")
+    for name in found.keys() - known:
+        raise BadRequest(reason=f"the query has an unknown name: {name[:50]!r}")
+    return found
+
+
+def whole_number(
+    text: str | None, name: str, default: int, largest: int = MAX_NUMBER, smallest: int = 0
+) -> int:
+    """Read a whole number.
+
+    Raises:
+        BadRequest: If it is none, or outside its limits.
+    """
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise BadRequest(reason=f"{name} is not a whole number")
+    number = int(text)
+    if not smallest <= number <= largest:
+        raise BadRequest(reason=f"{name} is not between {smallest} and {largest}")
+    return number

@@ -1,0 +1,89 @@
+"""Who asks, and what they may do."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ncen_updater.agent.approvals.store import Person
+from ncen_updater.agent.config.service import ServiceSettings
+from ncen_updater.agent.service.errors import NotAllowed
+
+__all__ = ["Caller", "Role", "caller", "group_id", "roles_for"]
+
+
+class Role(StrEnum):
+    """What somebody may do."""
+
+    READ = "read"
+    OPERATE = "operate"
+    APPROVE = "approve"
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks."""
+
+    person: Person
+    roles: frozenset[Role]
+
+    def require(self, role: Role) -> None:
+        """Refuse whoever has not this right.
+
+        Raises:
+            NotAllowed: If so.
+        """
+        if role not in self.roles:
+            raise NotAllowed(who=self.person.who, role=role.value)
+
+
+def roles_for(
+    uid: int, groups: Collection[int], wanted: Mapping[Role, int | None], *, service_uid: int
+) -> frozenset[Role]:
+    """Return what a user may do; pure.
+
+    Whoever operates or approves may look, too; one who approves does not operate by that. Root and
+    the user that the service runs as may do everything: they could write into the journal anyway.
+
+    Args:
+        uid: Number of the user.
+        groups: Numbers of all groups of the user.
+        wanted: The group that has a right; None where this machine has no such group.
+        service_uid: Number of the user that the service runs as.
+    """
+    if uid in (0, service_uid):
+        return frozenset(Role)
+    found = {role for role, group in wanted.items() if group is not None and group in groups}
+    return frozenset(found | {Role.READ}) if found else frozenset()
+
+
+def group_id(name: str) -> int | None:
+    """Return the number of a group, None where this machine has none of that name."""
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        return None
+
+
+def caller(uid: int, settings: ServiceSettings) -> Caller:
+    """Return the person behind a number that the kernel gave.
+
+    Groups are asked of the system's own lists at each request: whoever is taken out of a group
+    loses the right at once, also in sessions that are open.
+    """
+    try:
+        entry = pwd.getpwuid(uid)
+        person = Person(entry.pw_name, uid)
+        groups = os.getgrouplist(entry.pw_name, entry.pw_gid)
+    except KeyError:
+        person, groups = Person(f"uid {uid}", uid), []
+    wanted = {
+        Role.READ: group_id(settings.read_group),
+        Role.OPERATE: group_id(settings.operate_group),
+        Role.APPROVE: group_id(settings.approve_group),
+    }
+    return Caller(person, roles_for(uid, groups, wanted, service_uid=os.geteuid()))

@@ -1,0 +1,212 @@
+"""Requests that only look. Each takes the desk and the request, and returns a document."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ncen_updater.agent.approvals.model import count_approvals
+from ncen_updater.agent.approvals.store import Consent
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.orders import Order, Orders
+from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.agent.policy.automation import Deed
+from ncen_updater.agent.rehearsal.store import RehearsalRecord, Rehearsals, rehearsal_document
+from ncen_updater.agent.service.api.desk import Desk
+from ncen_updater.agent.service.api.forms import Form, whole_number
+from ncen_updater.agent.service.api.people import Caller
+from ncen_updater.agent.service.board import Moment
+from ncen_updater.agent.service.errors import NoSuchThing
+from ncen_updater.agent.service.report import change_report, history_report, site_report
+
+__all__ = [
+    "Document",
+    "Handler",
+    "Request",
+    "change",
+    "history",
+    "holds",
+    "moment_document",
+    "order",
+    "order_document",
+    "orders",
+    "outlook",
+    "rehearsals",
+    "status",
+]
+
+Document = Mapping[str, Any]
+MAX_ROWS = 1000
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request, after everything that can be judged without the site was judged.
+
+    Attributes:
+        caller: Who asks.
+        path: The address, for words.
+        names: Parts of the address.
+        query: What stands behind the question mark.
+        form: The body.
+        language: Of sentences in the answer.
+        last_event: Where a listener wants to go on.
+    """
+
+    caller: Caller
+    path: str
+    names: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
+    form: Form | None = None
+    language: str = "en"
+    last_event: str | None = None
+
+    def limit(self) -> int:
+        """How many rows are wanted."""
+        return whole_number(self.query.get("limit"), "limit", 50, MAX_ROWS, 1)
+
+
+#: Status of HTTP, and the document.
+Handler = Callable[[Desk, Request], tuple[int, Document]]
+
+
+def status(desk: Desk, request: Request) -> tuple[int, Document]:
+    """What runs, what was done last, what is on offer, and what the service does."""
+    document, _ = site_report(desk.config, desk.places, desk.now(), request.language)
+    settings = desk.board.settings
+    caller = request.caller
+    you = {
+        "who": caller.person.who,
+        "uid": caller.person.uid,
+        "roles": sorted(role.value for role in caller.roles),
+    }
+    service = {
+        "mode": settings.mode,
+        **moment_document(desk.board.moment(), request.language),
+        "failures": [
+            {"deed": deed.value, "times": failure.times, "at": failure.at,
+             "again_at": failure.again_at(deed)}
+            for deed, failure in desk.knowledge().failures.items()
+            if deed is not Deed.ORDER  # whoever gave it was told
+        ],
+    }  # fmt: skip
+    return 200, {**document, "service": service, "you": you}
+
+
+def moment_document(moment: Moment, language: str) -> dict[str, object]:
+    """Return what goes on just now as JSON has it, with its reason in a language."""
+    running = moment.running
+    told = running.told if running else None
+    progress = told and {
+        "tell": told.template, "values": told.values, "done": told.done, "total": told.total,
+    }  # fmt: skip
+    return {
+        "deed": moment.deed,
+        "why": moment.why and moment.why.render(language),
+        "running": running
+        and {"words": running.words, "since": running.since, "progress": progress},
+    }
+
+
+def outlook(desk: Desk, request: Request) -> tuple[int, Document]:
+    """What comes next here, and what it waits for."""
+    del request
+    knowledge = desk.knowledge()
+    found, settings = knowledge.assessment, desk.board.settings
+    with desk.reading() as journal:
+        event = journal.last_event()
+        consent = Consent(journal)
+        binding = found.binding if found else ""
+        people = count_approvals(consent.approvals(binding), binding, settings.approvals)
+        scheduled = consent.scheduled(binding) if binding else None
+        record = _rehearsal_of(journal, found.current, found.target) if found else None
+    basis = (found.basis if found else None) or {}
+    return 200, {
+        "up_to_date": found is not None and found.event == event,
+        "checked_at": knowledge.checked_at,
+        "next_check": knowledge.next_check,
+        "current": found.current if found else None,
+        "target": found.target if found else None,
+        "agent": found.agent if found else None,
+        "prepared": found.prepared if found else False,
+        "rehearsed": found.rehearsed.value if found else None,
+        "plan": basis.get("plan"),
+        "binding": binding or None,
+        "bad_until": found.bad_until if found else None,
+        "voids": found.voids if found else [],
+        "approvals": [{"who": a.who, "uid": a.uid, "at": a.at} for a in people.given],
+        "needed": people.needed,
+        "missing": people.missing,
+        "scheduled": scheduled and {"not_before": scheduled.not_before, "who": scheduled.who},
+        "rehearsal": record and rehearsal_document(record),
+    }
+
+
+def _rehearsal_of(
+    journal: Journal, current: str | None, target: str | None
+) -> RehearsalRecord | None:
+    if current is None or target is None:
+        return None
+    return Rehearsals(journal).last(current, target)
+
+
+def holds(desk: Desk, request: Request) -> tuple[int, Document]:
+    """Holds in force."""
+    del request
+    with desk.reading() as journal:
+        return 200, {"holds": Memory(journal).holds_in_force(desk.now())}
+
+
+def history(desk: Desk, request: Request) -> tuple[int, Document]:
+    """Changes, and imports of bundles, newest first."""
+    with desk.reading() as journal:
+        return 200, history_report(journal, request.limit())
+
+
+def change(desk: Desk, request: Request) -> tuple[int, Document]:
+    """One change whole."""
+    with desk.reading() as journal:
+        try:
+            return 200, change_report(journal, request.names["id"])
+        except KeyError as error:
+            raise NoSuchThing(path=request.path) from error
+
+
+def rehearsals(desk: Desk, request: Request) -> tuple[int, Document]:
+    """Rehearsals, newest first."""
+    with desk.reading() as journal:
+        found = Rehearsals(journal).all(request.limit())
+        return 200, {"rehearsals": [rehearsal_document(record) for record in found]}
+
+
+def order_document(found: Order) -> dict[str, object]:
+    """Return an order as JSON has it, without what it came to."""
+    return {
+        "id": found.id,
+        "kind": found.kind.value,
+        "data": found.data,
+        "who": found.person.who,
+        "uid": found.person.uid,
+        "at": found.at,
+        "taken_at": found.taken_at,
+        "ended_at": found.ended_at,
+    }
+
+
+def orders(desk: Desk, request: Request) -> tuple[int, Document]:
+    """Orders, newest first."""
+    with desk.reading() as journal:
+        found = Orders(journal).newest(request.limit())
+        return 200, {"orders": [order_document(one) for one in found]}
+
+
+def order(desk: Desk, request: Request) -> tuple[int, Document]:
+    """One order, and what it came to."""
+    number = int(request.names["number"])
+    with desk.reading() as journal:
+        event = journal.last_event()
+        found = Orders(journal).order(number)
+    if found is None:
+        raise NoSuchThing(path=request.path)
+    return 200, {**order_document(found), "event": event, "result": found.result}

@@ -1,0 +1,106 @@
+"""The table of what can be asked: address, method, who may, and what answers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from ncen_updater.agent.service.api import acting, reading
+from ncen_updater.agent.service.api.forms import (
+    ApprovalForm,
+    Form,
+    HoldForm,
+    OrderForm,
+    ScheduleForm,
+)
+from ncen_updater.agent.service.api.people import Role
+from ncen_updater.agent.service.api.reading import Handler
+from ncen_updater.agent.service.errors import MethodNotAllowed, NoSuchThing
+
+__all__ = ["ROUTES", "STREAM", "Route", "match"]
+
+#: What stands in braces in an address.
+PARTS: Mapping[str, str] = {
+    "id": r"[a-z2-7]{8}",
+    "number": r"[1-9][0-9]{0,17}",
+    "binding": r"[0-9a-f]{64}",
+}
+STREAM = "/v1/events"
+
+
+@dataclass(frozen=True)
+class Route:
+    """One thing that can be asked.
+
+    Attributes:
+        handler: What answers; None for the stream and the description, which the application has.
+        role: Who may ask.
+        form: The body that it takes.
+        query: Names that may stand behind the question mark.
+        statuses: Statuses of success.
+    """
+
+    method: str
+    address: str
+    role: Role
+    handler: Handler | None = None
+    form: type[Form] | None = None
+    query: frozenset[str] = frozenset()
+    statuses: tuple[int, ...] = (200,)
+
+    def names(self, path: str) -> dict[str, str] | None:
+        """Return the parts of an address that fits, None if it does not."""
+        found = re.fullmatch(_pattern(self.address), path)
+        return found.groupdict() if found else None
+
+
+def _pattern(address: str) -> str:
+    return re.sub(r"\\{([a-z]+)\\}", lambda m: f"(?P<{m[1]}>{PARTS[m[1]]})", re.escape(address))
+
+
+_ROWS = frozenset({"limit"})
+ROUTES: tuple[Route, ...] = (
+    Route("GET", "/v1/status", Role.READ, reading.status),
+    Route("GET", "/v1/outlook", Role.READ, reading.outlook),
+    Route("GET", "/v1/holds", Role.READ, reading.holds),
+    Route("POST", "/v1/holds", Role.OPERATE, acting.hold, HoldForm, statuses=(201,)),
+    Route("DELETE", "/v1/holds", Role.OPERATE, acting.unhold),
+    Route("GET", "/v1/history", Role.READ, reading.history, query=_ROWS),
+    Route("GET", "/v1/history/{id}", Role.READ, reading.change),
+    Route("GET", "/v1/rehearsals", Role.READ, reading.rehearsals, query=_ROWS),
+    Route("POST", "/v1/approvals", Role.APPROVE, acting.approve, ApprovalForm, statuses=(200, 201)),
+    Route("DELETE", "/v1/approvals/{binding}", Role.APPROVE, acting.withdraw),
+    Route("PUT", "/v1/schedule", Role.OPERATE, acting.schedule, ScheduleForm),
+    Route("DELETE", "/v1/schedule", Role.OPERATE, acting.cancel),
+    Route("POST", "/v1/confirmation", Role.OPERATE, acting.confirm),
+    Route("GET", "/v1/orders", Role.READ, reading.orders, query=_ROWS),
+    Route("POST", "/v1/orders", Role.OPERATE, acting.give_order, OrderForm, statuses=(202,)),
+    Route("GET", "/v1/orders/{number}", Role.READ, reading.order),
+    Route("GET", STREAM, Role.READ, query=frozenset({"after"})),
+    Route("GET", "/v1/openapi.json", Role.READ),
+)
+
+
+def match(
+    method: str, path: str, routes: tuple[Route, ...] = ROUTES
+) -> tuple[Route, dict[str, str]]:
+    """Return what a request asks for, and the parts of its address.
+
+    Raises:
+        NoSuchThing: If nothing is at this address.
+        MethodNotAllowed: If the address does not take this method.
+    """
+    there: dict[str, tuple[Route, dict[str, str]]] = dict(_at(path, routes))
+    if not there:
+        raise NoSuchThing(path=path[:200])
+    if method not in there:
+        raise MethodNotAllowed(path=path[:200], allowed=", ".join(there))
+    return there[method]
+
+
+def _at(path: str, routes: tuple[Route, ...]) -> Iterator[tuple[str, tuple[Route, dict[str, str]]]]:
+    for route in routes:
+        names = route.names(path)
+        if names is not None:
+            yield route.method, (route, names)

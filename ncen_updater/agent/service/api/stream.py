@@ -1,0 +1,138 @@
+"""The stream: events of the journal and what goes on just now, as server-sent events.
+
+https://html.spec.whatwg.org/multipage/server-sent-events.html. A listener that does not read is
+dropped by the server's time-out; one place is kept for each, and there are few.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from ncen_updater.agent.journal.rows import Event
+from ncen_updater.agent.service.api.desk import Desk
+from ncen_updater.agent.service.api.forms import MAX_NUMBER, whole_number
+from ncen_updater.agent.service.api.reading import Request, moment_document
+from ncen_updater.agent.service.errors import TooManyStreams
+from ncen_updater.common.documents import error_document, jsonable
+from ncen_updater.common.errors import UpdaterError
+
+__all__ = ["MOST_STREAMS", "Streams"]
+
+MOST_STREAMS = 6
+HEARTBEAT_S = 15.0
+#: Between two looks at the journal's file, which children write without telling us.
+LOOK_S = 1.0
+AT_ONCE = 200
+
+
+class Streams:
+    """Gives out streams, as many as there is room for.
+
+    Args:
+        desk: What they are made of.
+        most: How many at the same time.
+        monotonic: The clock of the heartbeat.
+    """
+
+    def __init__(
+        self,
+        desk: Desk,
+        most: int = MOST_STREAMS,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._desk, self._most, self._clock = desk, most, monotonic
+        self._places = threading.BoundedSemaphore(most)
+
+    def open(self, request: Request) -> Iterator[bytes]:
+        """Return a stream; it begins with what came after an event of the journal.
+
+        Raises:
+            TooManyStreams: If there is no room.
+            BadRequest: If the number is none.
+            UpdaterError: If the journal cannot be read.
+        """
+        wanted = request.query.get("after", request.last_event)
+        after = whole_number(wanted, "after", -1, MAX_NUMBER)
+        if after < 0:
+            with self._desk.reading() as journal:
+                after = journal.last_event()
+        if not self._places.acquire(blocking=False):
+            raise TooManyStreams(count=self._most)
+        return _Stream(self._messages(after, request.language), self._places.release)
+
+    def _messages(self, after: int, language: str) -> Iterator[bytes]:
+        desk, seen, changed_at, said_at = self._desk, -1, -1, self._clock()
+        yield b"retry: 2000\n\n"
+        while True:
+            moment = desk.board.moment()
+            if moment.number != seen:
+                yield _message("service", moment_document(moment, language))
+                said_at = self._clock()
+            if moment.closed:
+                return
+            seen = moment.number
+            try:
+                now_changed = desk.journal_path.stat().st_mtime_ns
+                if now_changed != changed_at:
+                    for event in self._events(after):
+                        after = event.number
+                        yield _event_message(event)
+                        said_at = self._clock()
+                    changed_at = now_changed
+            except (UpdaterError, OSError) as error:
+                known = error if isinstance(error, UpdaterError) else UpdaterError()
+                yield _message("error", {"error": error_document(known, [], language)})
+                return
+            if self._clock() - said_at >= HEARTBEAT_S:
+                yield b": alive\n\n"
+                said_at = self._clock()
+            desk.board.wait(seen, LOOK_S)
+
+    def _events(self, after: int) -> Iterator[Event]:
+        while True:
+            with self._desk.reading() as journal:
+                events = journal.events(after, limit=AT_ONCE)
+            yield from events
+            if len(events) < AT_ONCE:
+                return
+            after = events[-1].number
+
+
+class _Stream:
+    """An iterator that gives its place back, also where it was never begun."""
+
+    def __init__(self, messages: Iterator[bytes], release: Callable[[], None]) -> None:
+        self._messages, self._release = messages, release
+        self._open = True
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        return next(self._messages)
+
+    def close(self) -> None:
+        """Give the place back; WSGI servers call it at every end."""
+        if self._open:
+            self._open = False
+            self._release()
+
+
+def _event_message(event: Event) -> bytes:
+    document = {
+        "number": event.number,
+        "at": event.at,
+        "change": event.change,
+        "kind": event.kind,
+        "data": event.data,
+    }
+    return _message(event.kind, document, event.number)
+
+
+def _message(kind: str, document: object, number: int | None = None) -> bytes:
+    head = f"id: {number}\n" if number is not None else ""
+    body = json.dumps(jsonable(document), ensure_ascii=False)
+    return f"{head}event: {kind}\ndata: {body}\n\n".encode("utf-8", "replace")

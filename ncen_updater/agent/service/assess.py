@@ -1,0 +1,148 @@
+"""What stands between a site and its next release: run as a child, one JSON document on stdout.
+
+Reads the last verified list, the slots, the journal and the live databases; talks to no network,
+and changes nothing but the dossiers that are kept of it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from packaging.version import Version
+
+from ncen_updater.agent.approvals.binding import basis_to_json
+from ncen_updater.agent.approvals.status import Standing, standing_for
+from ncen_updater.agent.engine.pending_rollback import left_behind
+from ncen_updater.agent.engine.retention import due_at
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.agent.policy.automation import Rehearsed
+from ncen_updater.agent.policy.bad_releases import BadRelease, next_attempt
+from ncen_updater.agent.service.knowledge import Assessment
+from ncen_updater.common.errors import UpdaterError
+
+if TYPE_CHECKING:
+    from ncen_updater.agent.site import Site
+    from ncen_updater.feed.upgrade_path import UpgradePath
+    from ncen_updater.formats.document import Offer
+
+__all__ = ["assess", "main"]
+
+
+def assess(site: Site, agent: str | None = None) -> Assessment:
+    """Find out what is next for a site.
+
+    Args:
+        site: The site.
+        agent: The agent that is on offer, if any.
+
+    Raises:
+        UpdaterError: If something cannot be read.
+    """
+    current = site.slots.current()
+    view = site.source.last_view()
+    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
+        event = journal.last_event()
+        bad = {
+            record.version: record
+            for record in Memory(journal).bad_releases()
+            if record.product == site.config.site.product
+        }
+        if current is None:
+            return Assessment(event, agent=agent)
+        collect_at = due_at(journal, site.clock, site.config.keep.previous_days)
+        here = Assessment(event, str(current), agent=agent, collect_at=collect_at)
+        if view is None:
+            return here
+        path = _path(site, current, view.offers, frozenset(map(Version, bad)))
+        if path is None:
+            return here
+        target = path.target.version
+        worst = [bad[hop.version] for hop in path.hops if hop.version in bad]
+        again = [
+            next_attempt(BadRelease(Version(row.version), row.code, row.times, row.last_at))
+            for row in worst
+        ]
+        standing = _standing(site, journal, path)
+        left = left_behind(journal) & {hop.version for hop in path.hops}
+    return replace(
+        here,
+        target=target,
+        prepared=standing is not None,
+        rehearsed=standing.rehearsed if standing else Rehearsed.MISSING,
+        binding=standing.basis.binding() if standing and standing.basis else "",
+        basis=basis_to_json(standing.basis) if standing and standing.basis else None,
+        bad_until=max(again, default=None),
+        voids=tuple(str(void.text) for void in standing.voids) if standing else (),
+        left=bool(left),
+    )
+
+
+def _path(
+    site: Site, current: Version, offers: tuple[Offer, ...], bad: frozenset[Version]
+) -> UpgradePath | None:
+    """The path that the service takes: around releases that failed here, where there is one."""
+    from ncen_updater.feed.upgrade_path import UpgradePath, choose_path
+
+    for allow_bad in (False, True):
+        path = choose_path(
+            current,
+            offers,
+            site=site.config.site.id,
+            country=site.config.site.country,
+            channel=site.config.site.channel,
+            agent=site.agent_version,
+            now=site.source.now(),
+            bad=bad,
+            allow_bad=allow_bad,
+        )
+        if isinstance(path, UpgradePath):
+            return path
+    return None
+
+
+def _standing(site: Site, journal: Journal, path: UpgradePath) -> Standing | None:
+    """Where the path stands; None while a slot of it is still to be built."""
+    from ncen_updater.agent.engine.plan import make_plan
+    from ncen_updater.common.progress import Silent
+
+    current = site.slots.current()
+    if current is None or not all(_built(site, hop) for hop in path.hops):
+        return None
+    plan = make_plan(site, current, path, Silent())
+    return standing_for(site, journal, plan.digest, path.target.version)
+
+
+def _built(site: Site, hop: Offer) -> bool:
+    """Whether the slot of an offer stands, so that a plan of it needs no network."""
+    if hop.release_version not in site.slots.versions():
+        return False
+    return site.slots.document(hop.release_version).archive.sha256 == hop.archive.sha256
+
+
+def main() -> int:
+    """Assess the site of a configuration file; return the exit status."""
+    from ncen_updater.agent.composition import build_site
+    from ncen_updater.agent.config.loader import load_config
+    from ncen_updater.agent.dossier.store import renew_dossiers
+    from ncen_updater.agent.self_update.renewing import agent_on_offer
+
+    config_path = Path(sys.argv[1])
+    try:
+        site = build_site(load_config(config_path), config_path)
+        found = assess(site, agent_on_offer(site, config_path))
+        renew_dossiers(site, found.target, found.binding)
+    except UpdaterError as error:
+        sys.stdout.write(json.dumps({"error": {"code": error.code, "what": str(error)}}) + "\n")
+        return int(error.exit_code)
+    sys.stdout.write(json.dumps(found.to_json()) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""What goes on in the service just now, for those who look: never kept, safe between threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from ncen_updater.agent.config.service import ServiceSettings
+from ncen_updater.agent.service.loop import Happening
+from ncen_updater.common.i18n import Text
+from ncen_updater.common.relay import Told
+
+__all__ = ["Board", "Moment", "Running"]
+
+
+@dataclass(frozen=True)
+class Running:
+    """A command that is being carried out.
+
+    Attributes:
+        words: The command.
+        since: When it began.
+        told: What it said last of its work.
+    """
+
+    words: tuple[str, ...]
+    since: datetime
+    told: Told | None = None
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Everything at one moment.
+
+    Attributes:
+        number: Grows with every change.
+        deed: What the service decided to do next.
+        why: Why, in words.
+        running: The command that is being carried out.
+        closed: Whether the service is about to end.
+    """
+
+    number: int = 0
+    deed: str | None = None
+    why: Text | None = None
+    running: Running | None = None
+    closed: bool = False
+
+
+class Board:
+    """Written by the loop, read by requests.
+
+    Args:
+        settings: The table ``[service]`` in force.
+        now: The wall clock.
+    """
+
+    def __init__(self, settings: ServiceSettings, now: Callable[[], datetime]) -> None:
+        self._settings, self._now = settings, now
+        self._moment = Moment()
+        self._changed = threading.Condition()
+
+    @property
+    def settings(self) -> ServiceSettings:
+        """The table ``[service]`` in force."""
+        return self._settings
+
+    def reconfigure(self, settings: ServiceSettings) -> None:
+        """Take other settings."""
+        self._settings = settings
+
+    def tell(self, happening: Happening) -> None:
+        """Take note of what comes next; a listener of the service."""
+        if happening.kind == "next":
+            self._set(deed=str(happening.values["deed"]), why=happening.values["why"])
+
+    def began(self, words: Sequence[str]) -> None:
+        """Take note of a command that begins."""
+        self._set(running=Running(tuple(words), self._now()))
+
+    def told(self, told: Told) -> None:
+        """Take note of progress of the command."""
+        running = self._moment.running
+        if running is not None:
+            self._set(running=replace(running, told=told))
+
+    def ended(self) -> None:
+        """Take note that the command has ended."""
+        self._set(running=None)
+
+    def close(self) -> None:
+        """Send everybody home who waits."""
+        self._set(closed=True)
+
+    def moment(self) -> Moment:
+        """What is known now."""
+        return self._moment
+
+    def wait(self, number: int, seconds: float) -> Moment:
+        """Wait until something is newer than a number, or the time has passed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._moment.number != number, seconds)
+            return self._moment
+
+    def _set(self, **changes: object) -> None:
+        with self._changed:
+            number = self._moment.number + 1
+            self._moment = replace(self._moment, number=number, **changes)  # type: ignore[arg-type]
+            self._changed.notify_all()

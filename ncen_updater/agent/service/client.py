@@ -1,0 +1,181 @@
+"""The client of the local interface: the standard library's HTTP over the Unix socket."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ncen_updater.agent.service.errors import ServiceSilent, refusal
+from ncen_updater.common.unix_socket import connect
+
+__all__ = ["Client", "StreamEvent"]
+
+CONNECT_S = 10.0
+#: The service gives a sign of life more often than this.
+SILENT_S = 45.0
+#: So long may the service be away, to start again.
+AWAY_S = 120.0
+MAX_BYTES = 64_000_000
+MAX_LINE = 1_000_000
+
+Document = dict[str, Any]
+
+
+class _Object(dict[str, Any]):
+    """An object of an answer; what is missing in it is the fault of who answered."""
+
+    def __missing__(self, name: str) -> Any:  # noqa: ANN401 - never returns
+        raise ServiceSilent(reason=f"its answer has no '{name}'")
+
+
+class _Connection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        super().__init__("localhost")
+        self._path, self._timeout_s = path, timeout_s
+
+    def connect(self) -> None:
+        """Connect to the socket."""
+        self.sock = connect(self._path, self._timeout_s)
+
+
+@dataclass(frozen=True)
+class StreamEvent:
+    """One message of the stream.
+
+    Attributes:
+        kind: ``service`` for the present moment, else the kind of an event of the journal.
+        data: What it holds.
+    """
+
+    kind: str
+    data: Mapping[str, Any]
+
+
+class Client:
+    """Speaks with the service of one site.
+
+    Args:
+        path: The socket.
+        language: Of sentences in answers.
+        sleep: Waits between two tries to reach a service that starts again.
+    """
+
+    def __init__(
+        self, path: Path, language: str, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self.path = path
+        self._language, self._sleep = language, sleep
+
+    def reachable(self) -> bool:
+        """Whether a service listens that may be spoken with."""
+        try:
+            connect(self.path, CONNECT_S).close()
+        except OSError:
+            return False
+        return True
+
+    def get(self, address: str) -> Document:
+        """Ask for something.
+
+        Raises:
+            ServiceSilent: If no answer came that can be understood.
+            UpdaterError: If it was refused, with the service's own code and words.
+        """
+        return self.call("GET", address)
+
+    def call(self, method: str, address: str, body: Mapping[str, object] | None = None) -> Document:
+        """Ask for something, or change something; errors as in :meth:`get`."""
+        with self._asked(method, address, body, SILENT_S * 2) as response:
+            return _document(response)
+
+    def stream(self, after: int | None) -> Iterator[StreamEvent]:
+        """Yield what happens after an event of the journal, or from now on, for ever.
+
+        A service that goes away and comes back, as one that renews itself, is waited for.
+
+        Raises:
+            ServiceSilent: If it does not come back.
+        """
+        left = AWAY_S
+        while True:
+            try:
+                query = "" if after is None else f"?after={after}"
+                with self._asked("GET", f"/v1/events{query}", None, SILENT_S) as response:
+                    for number, event in _events(response):
+                        left = AWAY_S
+                        after = number if number is not None else after
+                        yield event
+                raise ServiceSilent(reason="it ended the stream")
+            except ServiceSilent:
+                if left <= 0:
+                    raise
+                left -= 1
+                self._sleep(1.0)
+
+    @contextlib.contextmanager
+    def _asked(
+        self, method: str, address: str, body: Mapping[str, object] | None, timeout_s: float
+    ) -> Iterator[http.client.HTTPResponse]:
+        headers = {"Accept-Language": self._language, "Connection": "close"}
+        content = None
+        if body is not None:
+            content = json.dumps(body).encode()
+            headers["Content-Type"] = "application/json"
+        connection = _Connection(self.path, timeout_s)
+        try:
+            connection.request(method, address, content, headers)
+            response = connection.getresponse()
+            if response.status >= 400:
+                raise _refused(response)
+            yield response
+        except (OSError, http.client.HTTPException) as error:
+            raise ServiceSilent(reason=str(error) or type(error).__name__) from error
+        finally:
+            connection.close()
+
+
+def _document(response: http.client.HTTPResponse) -> Document:
+    content = response.read(MAX_BYTES + 1)
+    try:
+        document = json.loads(content, object_hook=_Object) if len(content) <= MAX_BYTES else None
+    except (ValueError, RecursionError) as error:
+        raise ServiceSilent(reason="it answered what is no JSON") from error
+    if not isinstance(document, dict):
+        raise ServiceSilent(reason="it answered what cannot be understood")
+    return document
+
+
+def _refused(response: http.client.HTTPResponse) -> Exception:
+    try:
+        error = _document(response).get("error")
+    except ServiceSilent:
+        error = None
+    if isinstance(error, dict):
+        return refusal(error)
+    return ServiceSilent(reason=f"HTTP {response.status}")
+
+
+def _events(response: http.client.HTTPResponse) -> Iterator[tuple[int | None, StreamEvent]]:
+    """Read server-sent events: https://html.spec.whatwg.org/multipage/server-sent-events.html."""
+    fields: dict[str, str] = {}
+    while line := response.readline(MAX_LINE):
+        text = line.decode("utf-8", "replace").rstrip("\r\n")
+        name, _, value = text.partition(":")
+        if name:
+            fields[name] = value.removeprefix(" ")
+        elif not text and "data" in fields:
+            number = fields.get("id", "")
+            with contextlib.suppress(ValueError, RecursionError):
+                data = json.loads(fields["data"], object_hook=_Object)
+                if isinstance(data, dict):
+                    event = StreamEvent(fields.get("event", "message"), data)
+                    yield int(number) if number.isdigit() else None, event
+            fields = {}

@@ -1,0 +1,349 @@
+"""The loop: look, decide, do one thing, look again.
+
+Nothing here is remembered that could not be found out again, so that the service may be killed at
+any instant; and nothing is done here but starting a child.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from ncen_updater.agent.config.service import ServiceSettings
+from ncen_updater.agent.journal.orders import Order, OrderKind
+from ncen_updater.agent.policy.automation import (
+    Act,
+    Automation,
+    Deed,
+    Facts,
+    Failure,
+    Rehearsed,
+    decide,
+)
+from ncen_updater.agent.service.children import Finished, Runner
+from ncen_updater.agent.service.errors import UNCHANGED, OrderTooOld
+from ncen_updater.agent.service.knowledge import Assessment, Knowledge
+from ncen_updater.agent.service.look import Look
+from ncen_updater.common.documents import error_document
+from ncen_updater.common.errors import ExitCode, UpdaterError
+from ncen_updater.common.i18n import DEFAULT_LANGUAGE, Text, languages
+
+__all__ = ["Happening", "Keeper", "Looking", "Schedule", "Service", "keep", "words_of"]
+
+logger = logging.getLogger(__name__)
+
+#: How long to wait where the journal cannot be read: a person has to come.
+UNREADABLE_S = 600.0
+#: An order that waited for longer is not carried out: who gave it has gone home, and does not
+#: expect it in the middle of another day.
+ORDER_HOLDS = timedelta(hours=12)
+#: Exit codes after which a deed counts as done.
+DONE: Mapping[Deed, frozenset[int]] = {
+    Deed.PREPARE: frozenset({ExitCode.OK, ExitCode.BLOCKED}),
+}
+
+
+@dataclass(frozen=True)
+class Happening:
+    """Something that people may want to be told.
+
+    Attributes:
+        kind: A stable word.
+        values: Plain values and sentences; never data of the application.
+    """
+
+    kind: str
+    values: Mapping[str, object]
+
+
+class Looking(Protocol):
+    """Looks at the journal; see :class:`~ncen_updater.agent.service.look.Looker`."""
+
+    def look(self, binding: str, approvals: int) -> Look:
+        """Read what the service needs."""
+
+
+class Keeper(Protocol):
+    """Keeps what the service knows; see :class:`.knowledge.KnowledgeFile`."""
+
+    def load(self) -> Knowledge:
+        """Read it."""
+
+    def save(self, knowledge: Knowledge) -> None:
+        """Write it."""
+
+
+class OrderBook(Protocol):
+    """Where orders are marked as begun and ended."""
+
+    def take(self, number: int) -> None:
+        """Mark an order as begun."""
+
+    def end(self, number: int, result: Mapping[str, object]) -> None:
+        """Mark an order as ended."""
+
+
+#: Gives the next time to ask the feed, from now and the failure of the last question, if it failed.
+Schedule = Callable[[datetime, Failure | None], datetime]
+
+
+class Service:
+    """One site's service.
+
+    Args:
+        settings: The table ``[service]``; replaced by :meth:`reload`.
+        looking: Reads the journal.
+        keeper: Keeps what is known.
+        orders: Marks orders.
+        runner: Runs children.
+        schedule: Spreads the questions to the feed.
+        now: The wall clock.
+        tell: Called with what happens.
+        on_trial: Whether this agent is new and has not confirmed itself.
+    """
+
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        *,
+        looking: Looking,
+        keeper: Keeper,
+        orders: OrderBook,
+        runner: Runner,
+        schedule: Schedule,
+        now: Callable[[], datetime],
+        tell: Callable[[Happening], None],
+        on_trial: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._settings, self._on_trial = settings, on_trial
+        self._looking, self._keeper, self._orders = looking, keeper, orders
+        self._runner, self._schedule, self._now, self._tell = runner, schedule, now, tell
+        self._knowledge = keeper.load()
+        self._said: str | None = None
+
+    def reload(self, settings: ServiceSettings) -> None:
+        """Go on with other settings."""
+        self._settings = settings
+        self._keep(_outdated(self._knowledge))
+
+    @property
+    def knowledge(self) -> Knowledge:
+        """What is known now."""
+        return self._knowledge
+
+    def step(self) -> Act:
+        """Look, decide, and do it. Returns what was done; a wait is the caller's to keep."""
+        try:
+            look = self._look()
+        except UpdaterError as error:
+            return self._blind(error)
+        if not (look.open_change or look.busy or self._assessed(look)):
+            look = self._assess(look)
+        act = decide(self._facts(look))
+        self._say(act)
+        self._tell(Happening("looked", {"deed": act.deed.value}))
+        if act.deed is Deed.ORDER and look.order is not None:
+            self._order(look.order)
+        elif act.deed is not Deed.WAIT:
+            self._do(act)
+        return act
+
+    # ---- looking -------------------------------------------------------------------------------
+
+    def _look(self) -> Look:
+        assessment = self._knowledge.assessment
+        binding = assessment.binding if assessment else ""
+        return self._looking.look(binding, self._settings.approvals)
+
+    def _blind(self, error: UpdaterError) -> Act:
+        until = self._now() + timedelta(seconds=UNREADABLE_S)
+        act = Act(Deed.WAIT, Text("{error}", {"error": error.what_text}), until)
+        if self._said != error.code:
+            self._said = error.code
+            self._tell(Happening("needs-person", {"code": error.code, "what": str(error)}))
+        return act
+
+    def _assessed(self, look: Look) -> bool:
+        assessment = self._knowledge.assessment
+        return assessment is not None and assessment.event == look.event
+
+    def _assess(self, look: Look) -> Look:
+        """Let a child find out what is next; where it cannot, only the feed is asked."""
+        before = self._knowledge.assessment
+        finished = self._runner.assess()
+        try:
+            found = Assessment.from_json(finished.document)
+        except (ValueError, KeyError, TypeError) as error:
+            logger.warning("no assessment (exit code %s): %s", finished.exit_code, error)
+            found = Assessment(event=look.event)
+        knowledge = replace(self._knowledge, assessment=found)
+        if before is None or before.target != found.target:
+            for deed in (Deed.PREPARE, Deed.REHEARSE, Deed.UPGRADE):
+                # What failed before was another release.
+                knowledge = knowledge.succeeded(deed) if before else knowledge
+        self._keep(knowledge)
+        if found.target is not None and (before is None or before.target != found.target):
+            self._tell(Happening("available", {"version": found.target}))
+        if found.voids and (before is None or before.voids != found.voids):
+            self._tell(Happening("approval-void", {"reasons": list(found.voids)}))
+        return self._look()
+
+    def _facts(self, look: Look) -> Facts:
+        knowledge, settings = self._knowledge, self._settings
+        found = knowledge.assessment or Assessment(event=0)
+        now = self._now()
+        return Facts(
+            now=now,
+            mode=Automation(settings.mode),
+            zone=settings.zone(),
+            next_check=_due(knowledge.next_check, now, timedelta(hours=settings.check_hours)),
+            windows=tuple(item.window() for item in settings.windows),
+            fetch_windows=tuple(item.window() for item in settings.fetch_windows),
+            open_change=look.open_change,
+            stuck=look.stuck,
+            busy=look.busy,
+            ordered=look.order is not None,
+            held=look.held,
+            held_until=look.held_until,
+            owed=look.owed,
+            left=found.left,
+            on_trial=self._on_trial(),
+            agent=found.agent if settings.self_update else None,
+            target=found.target,
+            bad_until=found.bad_until,
+            prepared=found.prepared,
+            rehearsed=found.rehearsed if settings.rehearse else Rehearsed.NOT_WANTED,
+            missing_approvals=look.missing_approvals,
+            not_before=look.not_before,
+            collect_at=found.collect_at,
+            failures=knowledge.failures,
+        )
+
+    # ---- doing ---------------------------------------------------------------------------------
+
+    def _do(self, act: Act) -> None:
+        finished = self._runner.run(words_of(act, self._knowledge.assessment))
+        done = finished.exit_code in DONE.get(act.deed, frozenset({ExitCode.OK}))
+        self._after(act.deed, finished, done=done)
+
+    def _order(self, order: Order) -> None:
+        self._orders.take(order.id)
+        if self._now() - order.at > ORDER_HOLDS:
+            error = OrderTooOld(order=order.id, hours=ORDER_HOLDS // timedelta(hours=1))
+            asked = order.data.get("language")
+            language = str(asked) if asked in languages() else DEFAULT_LANGUAGE
+            document = {"error": error_document(error, [UNCHANGED], language)}
+            finished = Finished(error.exit_code, document)
+        else:
+            finished = self._runner.run(words_of_order(order))
+        result = {"exit_code": finished.exit_code, "document": dict(finished.document)}
+        self._orders.end(order.id, result)
+        deed = Deed.CHECK if order.kind is OrderKind.CHECK else Deed.ORDER
+        self._after(deed, finished, done=finished.exit_code == ExitCode.OK)
+
+    def _after(self, deed: Deed, finished: Finished, *, done: bool) -> None:
+        now = self._now()
+        knowledge = self._knowledge.succeeded(deed) if done else self._knowledge.failed(deed, now)
+        if deed is Deed.CHECK:
+            knowledge = replace(
+                knowledge,
+                checked_at=now if done else knowledge.checked_at,
+                next_check=self._schedule(now, knowledge.failures.get(Deed.CHECK)),
+            )
+        # A child may have changed anything: what was known before it is not known any more.
+        self._keep(_outdated(knowledge))
+        values: dict[str, object] = {"deed": deed.value, "exit_code": finished.exit_code}
+        if not done:
+            values["code"] = finished.error_code
+        self._tell(Happening("done" if done else "failed", values))
+
+    def _keep(self, knowledge: Knowledge) -> None:
+        self._knowledge = knowledge
+        keep(self._keeper, knowledge)
+
+    def _say(self, act: Act) -> None:
+        """Log what comes next, once as long as it stays the same."""
+        why = act.why.render()
+        if why != self._said:
+            self._said = why
+            logger.info("%s: %s", act.deed, why, extra={"deed": act.deed.value})
+            self._tell(Happening("next", {"deed": act.deed.value, "why": act.why}))
+
+
+def keep(keeper: Keeper, knowledge: Knowledge) -> None:
+    """Write down what is known; where that cannot be done, the service knows it all the same."""
+    try:
+        keeper.save(knowledge)
+    except OSError as error:
+        logger.warning("what the service knows was not written down: %s", error)
+
+
+def _due(next_check: datetime | None, now: datetime, interval: timedelta) -> datetime:
+    """When to ask the feed; a time further off was written by a clock that was set back since."""
+    return now if next_check is None or next_check - now > interval else next_check
+
+
+def _outdated(knowledge: Knowledge) -> Knowledge:
+    """Return it with an assessment that is made anew before the next decision."""
+    before = knowledge.assessment
+    return replace(knowledge, assessment=replace(before, event=-1) if before else None)
+
+
+def words_of(act: Act, assessment: Assessment | None) -> tuple[str, ...]:
+    """Return the command that does an act; pure."""
+    target = assessment.target if assessment and assessment.target else None
+    # Its time has come again, or there would be nothing to do.
+    retry = ("--retry",) if assessment and assessment.bad_until else ()
+    match act.deed:
+        case Deed.RESUME:
+            return ("resume", "--unattended")
+        case Deed.CHECK:
+            return ("check",)
+        case Deed.COLLECT:
+            return ("collect",)
+        case Deed.SELF_UPDATE:
+            return ("self-update",)
+        case Deed.PREPARE:
+            return ("plan", *_named(target), *retry)
+        case Deed.REHEARSE:
+            return ("rehearse", *_named(target), *retry)
+        case Deed.UPGRADE:
+            before = ("--begin-before", act.until.isoformat()) if act.until else ()
+            return ("upgrade", *_named(target), "--yes", "--scheduled", *retry, *before)
+        case _:
+            raise ValueError(f"nothing to run for {act.deed}")
+
+
+def words_of_order(order: Order) -> tuple[str, ...]:
+    """Return the command that does what a person ordered; pure."""
+    version = order.data.get("version")
+    named = _named(version if isinstance(version, str) else None)
+    retry = ("--retry",) if order.data.get("retry") is True else ()
+    language = order.data.get("language")
+    said = ("--lang", str(language)) if language in languages()[1:] else ()
+    match order.kind:
+        case OrderKind.CHECK:
+            return ("check", *said)
+        case OrderKind.PREPARE:
+            return ("plan", *named, *retry, *said)
+        case OrderKind.REHEARSE:
+            return ("rehearse", *named, *retry, *said)
+        case OrderKind.UPGRADE:
+            # Who may approve agrees by the order; anybody else needs the approvals of others.
+            agreed = () if order.data.get("by_approver") is True else ("--scheduled",)
+            return ("upgrade", *named, "--yes", *agreed, *retry, *said)
+        case OrderKind.ROLLBACK:
+            loss = order.data.get("accept_loss")
+            accepted = ("--accept-loss", str(loss)) if type(loss) is int else ()
+            return ("rollback", "--yes", *accepted, *said)
+        case OrderKind.RESUME:
+            return ("resume", *said)
+        case OrderKind.CONFIRM:
+            return ("confirm", *said)
+
+
+def _named(version: str | None) -> tuple[str, ...]:
+    return (version,) if version is not None else ()

@@ -1,0 +1,275 @@
+"""The process of the service: puts the loop together and keeps it going until it is told to end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from pathlib import Path
+
+from ncen_updater.agent.config.errors import RunnerDoesNotFit
+from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.config.model import AgentConfig
+from ncen_updater.agent.engine.lock import change_lock
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import AGENT_CONFIRMED, JOURNAL, LOCK
+from ncen_updater.agent.journal.orders import Orders
+from ncen_updater.agent.policy.automation import Act, Deed, Failure
+from ncen_updater.agent.policy.schedule import next_check
+from ncen_updater.agent.self_update.keeping import SYSTEM_PYTHON, collect_slots, renew_failsafe
+from ncen_updater.agent.self_update.probation import Probation
+from ncen_updater.agent.self_update.sequence import SequenceFile
+from ncen_updater.agent.service.api.server import start_api
+from ncen_updater.agent.service.board import Board
+from ncen_updater.agent.service.children import ProcessRunner
+from ncen_updater.agent.service.knowledge import Knowledge, KnowledgeFile
+from ncen_updater.agent.service.look import Looker
+from ncen_updater.agent.service.loop import Happening, Schedule, Service, keep
+from ncen_updater.agent.service.notify import SystemdNotifier
+from ncen_updater.agent.service.units import UnitRunner
+from ncen_updater.agent.service.waiting import Waker
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import N_, Text
+
+__all__ = ["KNOWLEDGE", "SERVICE_LOCK", "caught_up", "schedule_for", "serve"]
+
+logger = logging.getLogger(__name__)
+
+#: Files of the service in a directory of its own below the state directory.
+DIRECTORY = "service"
+KNOWLEDGE = f"{DIRECTORY}/known.json"
+SERVICE_LOCK = f"{DIRECTORY}/service.lock"
+
+#: Variable with which the unit of the package says that others do the work.
+RUNNER = "NCEN_RUNNER"
+
+#: Between two acts, so that no mistake can make the service spin.
+PAUSE_S = 0.5
+#: How long to wait where the machine refused what a step needs, such as room on a disk.
+AGAIN_S = 60
+
+Listener = Callable[[Happening], None]
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def schedule_for(config: AgentConfig) -> Schedule:
+    """Return when the feed is asked next, for one site.
+
+    A question that was not answered is repeated after delays that grow, so that a feed that is away
+    for half a day does not meet every site every ten minutes; the site's own place in the interval
+    keeps thousands of sites apart all the same.
+    """
+
+    def schedule(now: datetime, failure: Failure | None) -> datetime:
+        interval = timedelta(hours=config.service.check_hours)
+        regular = next_check(now, now, interval, config.site.id)
+        return min(regular, failure.again_at(Deed.CHECK)) if failure else regular
+
+    return schedule
+
+
+def caught_up(knowledge: Knowledge, config: AgentConfig, now: datetime) -> Knowledge:
+    """Return it with a question that was missed put a little off, for each site by another time.
+
+    Many machines may be switched on at eight, or come back together after a power cut. Pure.
+    """
+    if knowledge.next_check is None or knowledge.next_check > now:
+        return knowledge
+    interval = timedelta(hours=config.service.check_hours)
+    return replace(knowledge, next_check=next_check(now, None, interval, config.site.id))
+
+
+class _JournalOrders:
+    """Marks orders; opens the journal for each mark, so that it is never held open."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        #: Whether one may have been begun whose end is not written down.
+        self.torn = True
+
+    def take(self, number: int) -> None:
+        with Journal.open(self._path) as journal:
+            Orders(journal).take(number)
+
+    def end(self, number: int, result: Mapping[str, object]) -> None:
+        with Journal.open(self._path) as journal:
+            Orders(journal).end(number, result)
+
+    def end_torn(self) -> None:
+        """End the orders that a killed service had begun; what they did is in the journal."""
+        with Journal.open(self._path) as journal:
+            orders = Orders(journal)
+            for order in orders.torn():
+                orders.end(order.id, {"exit_code": None, "torn": True})
+        self.torn = False
+
+
+def serve(
+    config_path: Path,
+    *,
+    listeners: tuple[Listener, ...] = (),
+) -> None:
+    """Be the service until a signal ends it.
+
+    Args:
+        config_path: The configuration file; read again at SIGHUP.
+        listeners: Told what happens; one that fails is logged and does not stop the service.
+
+    Raises:
+        UpdaterError: If the configuration cannot be used, another service runs, or this agent is
+            new and could not confirm itself.
+    """
+    config = load_config(config_path)
+    if config.service.runner == "process" and os.environ.get(RUNNER) == "systemd":
+        raise RunnerDoesNotFit(path=config_path)
+    state = config.paths.resolve(config.paths.state)
+    notifier = SystemdNotifier()
+    looker = Looker(state / JOURNAL, state / LOCK, _now)
+    waker = Waker(notifier.alive, looker.changed_at)
+    board = Board(config.service, _now)
+    runner: ProcessRunner | UnitRunner
+    if config.service.runner == "systemd":
+        where = config.paths.resolve(config.service.apply_socket)
+        runner = UnitRunner(where, notifier.alive, lambda: waker.stopping, board)
+    else:
+        runner = ProcessRunner(config_path, notifier.alive, lambda: waker.stopping, board)
+    orders = _JournalOrders(state / JOURNAL)
+    probation = _probation(config, runner, notifier.alive)
+
+    def tell(happening: Happening) -> None:
+        for listener in (board.tell, *listeners):
+            try:
+                listener(happening)
+            except Exception:
+                logger.exception("a listener failed", extra={"happening": happening.kind})
+
+    with change_lock(state / SERVICE_LOCK, "service"), waker.handling_signals():
+        keeper = KnowledgeFile(state / KNOWLEDGE)
+        # Written down, so that a service that is started again and again does ask in the end.
+        keep(keeper, caught_up(keeper.load(), config, _now()))
+        service = Service(
+            config.service,
+            looking=looker,
+            keeper=keeper,
+            orders=orders,
+            runner=runner,
+            schedule=schedule_for(config),
+            now=_now,
+            tell=tell,
+            on_trial=lambda: probation.on_trial,
+        )
+        _end_torn(orders)
+        stop_api = start_api(
+            config_path, config, board=board, keeper=keeper, wake=waker.wake, now=_now
+        )
+        try:
+            notifier.ready()
+            tell(Happening("started", {}))
+            _loop(service, waker, notifier, probation, board, orders, config_path)
+        finally:
+            notifier.stopping()
+            stop_api()
+            waker.close()
+
+
+def _end_torn(orders: _JournalOrders) -> None:
+    try:
+        orders.end_torn()
+    except UpdaterError as error:
+        logger.warning("orders that were torn stay so for now: %s", error)
+
+
+def _probation(
+    config: AgentConfig, runner: ProcessRunner | UnitRunner, alive: Callable[[], None]
+) -> Probation:
+    directory = config.paths.resolve(config.paths.agent)
+    journal_path = config.paths.resolve(config.paths.state) / JOURNAL
+    agent = version("ncen-updater")
+
+    def note() -> None:
+        with Journal.open(journal_path) as journal:
+            journal.note(AGENT_CONFIRMED, version=agent)
+
+    def tidy() -> None:
+        try:
+            renew_failsafe(directory, SYSTEM_PYTHON)
+            collect_slots(directory, alive)
+        except (OSError, UpdaterError) as error:
+            logger.warning("the agent's directory is not tidy: %s", error)
+
+    return Probation(
+        SequenceFile(directory),
+        agent,
+        config.service.confirm_agent_s,
+        in_reach=runner.in_reach,
+        confirmed=note,
+        after=tidy,
+        monotonic=time.monotonic,
+        now=_now,
+    )
+
+
+def _loop(
+    service: Service,
+    waker: Waker,
+    notifier: SystemdNotifier,
+    probation: Probation,
+    board: Board,
+    orders: _JournalOrders,
+    config_path: Path,
+) -> None:
+    went_round = False
+    while not waker.stopping:
+        if waker.take_reload():
+            notifier.reloading()
+            _reload(service, board, config_path)
+            notifier.ready()
+        notifier.alive()
+        act = _step(service, orders)
+        notifier.status(act.why.render())
+        waits = act.deed is Deed.WAIT and act.until is not None
+        left = (act.until - _now()).total_seconds() if waits and act.until else 0.0
+        verdict = probation.after_step()
+        if verdict.leave:
+            return
+        if verdict.again_s is not None:
+            left = min(left, verdict.again_s)
+        went_round = True
+        waker.sleep(max(left, PAUSE_S))
+    if went_round:
+        probation.told_to_end()
+
+
+def _step(service: Service, orders: _JournalOrders) -> Act:
+    """Do one thing, or wait where that cannot be done now: a full disk must not end the service.
+
+    What was begun is in the journal; the next step finds it there.
+    """
+    if orders.torn:
+        _end_torn(orders)
+    try:
+        return service.step()
+    except (OSError, UpdaterError) as error:
+        logger.error("the service goes on in %s s: %s", AGAIN_S, error)
+        orders.torn = True
+        words = Text(N_("the service could not work: {error}"), {"error": str(error)})
+        return Act(Deed.WAIT, words, _now() + timedelta(seconds=AGAIN_S))
+
+
+def _reload(service: Service, board: Board, config_path: Path) -> None:
+    """Go on with a new configuration, or with the old one, and say why."""
+    try:
+        settings = load_config(config_path).service
+        service.reload(settings)
+        board.reconfigure(settings)
+    except UpdaterError as error:
+        logger.error("the old configuration stays in force: %s", error)
+    else:
+        logger.info("the configuration was read again")

@@ -1,0 +1,142 @@
+"""Compare a directory with the entries of a tree, an entry at a time."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from ncen_updater.formats.tree import EntryType, TreeEntry, hash_file
+
+__all__ = ["Difference", "DifferenceKind", "compare", "sealed_mode"]
+
+WRITE_BITS = 0o222
+
+
+class DifferenceKind(StrEnum):
+    """In what a path differs from the release."""
+
+    MISSING = "missing"
+    EXTRA = "extra"
+    TYPE = "type"
+    MODE = "mode"
+    CONTENT = "content"
+    TARGET = "target"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One path that is not as the release says.
+
+    Attributes:
+        path: Relative to the slot.
+        kind: In what it differs.
+        expected: What the release says, in short.
+        found: What is there, in short.
+    """
+
+    path: str
+    kind: DifferenceKind
+    expected: str = ""
+    found: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.kind}"
+
+
+def sealed_mode(entry: TreeEntry) -> int:
+    """Mode of an entry in a finished slot: nobody may write to a file."""
+    return entry.mode & ~WRITE_BITS if entry.type is EntryType.FILE else entry.mode
+
+
+def _type_of(mode: int) -> str:
+    if stat.S_ISLNK(mode):
+        return EntryType.SYMLINK.value
+    if stat.S_ISDIR(mode):
+        return EntryType.DIRECTORY.value
+    return EntryType.FILE.value if stat.S_ISREG(mode) else "special"
+
+
+def _look(
+    root: Path,
+    entry: TreeEntry,
+    *,
+    full: bool,
+    sealed: bool,
+    on_bytes: Callable[[int], None] | None,
+) -> Difference | None:
+    path = f"{root}/{entry.path}"  # there are many; a Path takes longer to make than to look at
+    try:
+        info = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return Difference(entry.path, DifferenceKind.MISSING, entry.type.value)
+    kind = _type_of(info.st_mode)
+    if kind != entry.type.value:
+        return Difference(entry.path, DifferenceKind.TYPE, entry.type.value, kind)
+    if entry.type is EntryType.SYMLINK:
+        target = str(Path(path).readlink())
+        if target != entry.target:
+            return Difference(entry.path, DifferenceKind.TARGET, entry.target or "", target)
+        return None
+    if entry.type is EntryType.FILE:
+        if info.st_size != entry.size:
+            return Difference(
+                entry.path,
+                DifferenceKind.CONTENT,
+                f"{entry.size} bytes",
+                f"{info.st_size} bytes",
+            )
+        found = hash_file(Path(path), on_bytes) if full else entry.sha256
+        if found != entry.sha256:
+            return Difference(entry.path, DifferenceKind.CONTENT, entry.sha256 or "", found or "")
+    mode = stat.S_IMODE(info.st_mode)
+    wanted = sealed_mode(entry) if sealed else entry.mode
+    ignored = 0 if sealed or entry.type is not EntryType.FILE else WRITE_BITS
+    if mode & ~ignored != wanted & ~ignored:
+        return Difference(entry.path, DifferenceKind.MODE, f"{wanted:04o}", f"{mode:04o}")
+    return None
+
+
+def _walk(root: Path, prefix: str = "") -> Iterator[str]:
+    with os.scandir(root) as items:
+        for item in items:
+            path = f"{prefix}{item.name}"
+            yield path
+            if item.is_dir(follow_symlinks=False):
+                yield from _walk(Path(item.path), f"{path}/")
+
+
+def compare(
+    root: Path,
+    entries: Iterable[TreeEntry],
+    *,
+    full: bool = True,
+    sealed: bool = True,
+    on_bytes: Callable[[int], None] | None = None,
+) -> Iterator[Difference]:
+    """Yield every path of a directory that is not as the entries say.
+
+    Holds the paths of the tree in memory, and nothing else of it.
+
+    Args:
+        root: The directory.
+        entries: What should be there.
+        full: Hash every file; otherwise types, sizes, modes and links only.
+        sealed: Files must have no write permission; otherwise theirs are not looked at.
+        on_bytes: Told the number of bytes that were hashed.
+
+    Raises:
+        OSError: If something that is there cannot be read.
+    """
+    known: set[str] = set()
+    for entry in entries:
+        known.add(entry.path)
+        difference = _look(root, entry, full=full, sealed=sealed, on_bytes=on_bytes)
+        if difference:
+            yield difference
+    for path in _walk(root):
+        if path not in known:
+            yield Difference(path, DifferenceKind.EXTRA)

@@ -1,0 +1,72 @@
+"""The link ``current``: which release the site runs from.
+
+Stands on the standard library and ``packaging`` alone, so that ``ncen-updater status`` can ask it
+without loading the models of the release format.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+from packaging.version import InvalidVersion, Version
+
+from ncen_updater.agent.slots.errors import CurrentAstray, SlotError
+from ncen_updater.common import atomic_files as durable
+
+__all__ = ["current_version", "point_to", "version_of_name"]
+
+logger = logging.getLogger(__name__)
+
+
+def version_of_name(name: str) -> Version | None:
+    """Return the version that a directory's name stands for, None if it is not a slot's name.
+
+    Only the normal form counts: two spellings of one version would be two slots.
+    """
+    try:
+        version = Version(name)
+    except InvalidVersion:
+        return None
+    return version if str(version) == name else None
+
+
+def current_version(slots: Path, current: Path) -> Version | None:
+    """Return the version that ``current`` chooses, None where there is no link yet.
+
+    The slot itself is not looked at; a link to a slot that has gone still names its version.
+
+    Args:
+        slots: The directory of the slots.
+        current: The link.
+
+    Raises:
+        CurrentAstray: If it is not a link, or leads to anything but a slot's place.
+        SlotError: If it cannot be read.
+    """
+    try:
+        if not current.is_symlink():
+            if current.exists():
+                raise CurrentAstray(current=current, target=current, slots=slots)
+            return None
+        target = current.readlink()
+        place = Path(os.path.normpath(current.parent / target))
+        same = place.parent == slots or place.parent.resolve() == slots.resolve()
+    except OSError as error:
+        raise SlotError(path=current, detail=str(error)) from error
+    version = version_of_name(place.name)
+    if version is None or not same:
+        raise CurrentAstray(current=current, target=target, slots=slots)
+    return version
+
+
+def point_to(slots: Path, current: Path, version: Version) -> None:
+    """Let ``current`` choose a version, in one step that survives a power cut.
+
+    The target is relative where link and slots are neighbours, so that a whole site can be moved.
+    """
+    place = slots / str(version)
+    target = Path(slots.name, str(version)) if slots.parent == current.parent else place
+    logger.info("current -> %s", target)
+    durable.symlink(target, current)

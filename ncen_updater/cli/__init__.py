@@ -1,6 +1,0 @@
-"""The two command lines. Thin: parse, call the rooms below, show what came of it.
-
-Nothing here decides anything about a site. ``program`` runs a command line and turns whatever
-happens into an exit code; ``render`` and ``terminal`` show things to people; the commands are
-imported only when they are run, so that ``ncen-updater status`` starts fast.
-"""

@@ -1,0 +1,1 @@
+"""What every program of ours uses: no site, no network, no TUF."""

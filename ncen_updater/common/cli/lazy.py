@@ -1,0 +1,200 @@
+"""Click groups that import a command when it is run, and options that every command takes."""
+
+from __future__ import annotations
+
+import importlib
+import keyword
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import click
+
+from ncen_updater.common.cli.session import Session
+from ncen_updater.common.i18n import N_, languages, translate
+
+__all__ = [
+    "Command",
+    "LazyGroup",
+    "PublisherCommand",
+    "global_options",
+    "session_of",
+    "version_option",
+]
+
+
+def session_of(context: click.Context) -> Session:
+    """Return the session of a run."""
+    session = context.find_object(Session)
+    assert session is not None, "the program gives the session to click"  # noqa: S101
+    return session
+
+
+def _set(context: click.Context, parameter: click.Parameter, value: Any) -> None:  # noqa: ANN401
+    # Not given here: what was given before the command's name stays.
+    if value is None or value is False or parameter.name is None:
+        return
+    setattr(session_of(context), parameter.name, value)
+
+
+def option(*declarations: str, **settings: Any) -> click.Option:  # noqa: ANN401
+    """Return an option that goes to the session."""
+    return click.Option(list(declarations), expose_value=False, callback=_set, **settings)
+
+
+def global_options(*, config: bool = True) -> list[click.Parameter]:
+    """Return the options that may stand before or after a command's name.
+
+    Args:
+        config: Whether the program has a configuration file.
+    """
+    options: list[click.Parameter] = []
+    if config:
+        options.append(
+            option(
+                "--config", type=click.Path(path_type=Path), metavar="PATH",
+                help=N_("The configuration file."),
+            )
+        )  # fmt: skip
+    return [
+        *options,
+        option("--json", "as_json", is_flag=True, help=N_("Write one JSON document to stdout.")),
+        option(
+            "--lang", "language", type=click.Choice(languages()),
+            help=N_("Language of what is said."),
+        ),
+        option(
+            "--words", is_flag=True, help=N_("With --json: the lines for people, too, as 'words'.")
+        ),
+        *(
+            [
+                option(
+                    "--alone", is_flag=True, help=N_("Do it here, also where the service runs.")
+                )
+            ]
+            if config
+            else []
+        ),
+        option("--quiet", is_flag=True, help=N_("Leave out the progress.")),
+        option("--verbose", is_flag=True, help=N_("Show the log, and traces of mistakes.")),
+    ]  # fmt: skip
+
+
+def _show_version(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if not value or context.resilient_parsing:
+        return
+    from importlib.metadata import version
+
+    session = session_of(context)
+    session.show(f"{session.program} {version('ncen-updater')}")
+    session.finish({"program": session.program, "version": version("ncen-updater")})
+    context.exit()
+
+
+def version_option() -> click.Option:
+    """Return the option that shows the version; it stands before a command's name only."""
+    return click.Option(
+        ["--version"], is_flag=True, expose_value=False, callback=_show_version,
+        help=N_("Show the version of this program."),
+    )  # fmt: skip
+
+
+class _Translated(click.Command):
+    """Help in the language of the run, click's own words too."""
+
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the usage line."""
+        prefix = translate(N_("Usage:"), session_of(ctx).language)
+        pieces = " ".join(self.collect_usage_pieces(ctx))
+        formatter.write_usage(ctx.command_path, pieces, prefix=f"{prefix} ")
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write what the command is for."""
+        formatter.write_paragraph()
+        with formatter.indentation():
+            formatter.write_text(translate(self.help or "", session_of(ctx).language))
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the options."""
+        language = session_of(ctx).language
+        rows = []
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None and isinstance(parameter, click.Option):
+                words = getattr(parameter, "help", None) or ""
+                said = record[1].replace(words, translate(words, language))
+                required = translate(N_("required"), language)
+                rows.append((record[0], said.replace("[required]", f"[{required}]")))
+        with formatter.section(translate(N_("Options"), language)):
+            formatter.write_dl(rows)
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        """Return click's option with our words."""
+        found = super().get_help_option(ctx)
+        if found is not None:
+            found.help = N_("Show this message and exit.")
+        return found
+
+
+class Command(_Translated):
+    """A command with the global options."""
+
+    has_config: ClassVar[bool] = True
+
+    def __init__(self, *args: Any, **settings: Any) -> None:  # noqa: ANN401
+        super().__init__(*args, **settings)
+        self.params += global_options(config=self.has_config)
+
+
+class PublisherCommand(Command):
+    """A command of the program that has no configuration file."""
+
+    has_config = False
+
+
+class LazyGroup(_Translated, click.Group):
+    """A group whose commands are imported when they are run.
+
+    Args:
+        lazy: Name of a command to the module whose ``command`` it is, and its short help.
+    """
+
+    def __init__(
+        self,
+        *args: Any,  # noqa: ANN401
+        lazy: Mapping[str, tuple[str, str]],
+        **settings: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(*args, **settings)
+        self._lazy = lazy
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order in which an operator meets them."""
+        del ctx
+        return list(self._lazy)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        del ctx
+        if cmd_name not in self._lazy:
+            return None
+        name = cmd_name.replace("-", "_")
+        if keyword.iskeyword(name):
+            name += "_"
+        found = getattr(importlib.import_module(self._lazy[cmd_name][0]), name)
+        assert isinstance(found, click.Command), cmd_name  # noqa: S101
+        return found
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the options and the commands."""
+        super().format_options(ctx, formatter)
+        self.format_commands(ctx, formatter)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing one."""
+        language = session_of(ctx).language
+        rows: Sequence[tuple[str, str]] = [
+            (name, translate(words, language)) for name, (_, words) in self._lazy.items()
+        ]
+        with formatter.section(translate(N_("Commands"), language)):
+            formatter.write_dl(rows)

@@ -1,0 +1,175 @@
+"""How things are shown to people and to programs. Both command lines use it. Imports little."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, tzinfo
+from typing import TextIO
+
+from ncen_updater.common.documents import error_document, jsonable
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Text, translate
+
+__all__ = [
+    "clean",
+    "coloured",
+    "error_document",
+    "error_lines",
+    "finding_document",
+    "finding_lines",
+    "format_bytes",
+    "format_duration",
+    "format_time",
+    "is_rich",
+    "jsonable",
+    "table",
+]
+
+WHAT = N_("What happened:")
+STATE = N_("State now:")
+REMEDY = N_("What to do:")
+CODE = N_("Code:")
+SEVERITIES: Mapping[Severity, str] = {
+    Severity.STRICT: N_("blocks"),
+    Severity.ADVISORY: N_("note"),
+    Severity.INFO: N_("fact"),
+}
+COLOURS = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
+UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+def is_rich(stream: TextIO, environment: Mapping[str, str] | None = None) -> bool:
+    """Whether colours and redrawn lines may be written: a terminal, and nobody refuses them."""
+    env = os.environ if environment is None else environment
+    return stream.isatty() and not env.get("NO_COLOR") and env.get("TERM") != "dumb"
+
+
+def coloured(text: str, colour: str, *, rich: bool) -> str:
+    """Return the text in a colour, unchanged where that is not wanted."""
+    return f"\x1b[{COLOURS[colour]}m{text}\x1b[0m" if rich else text
+
+
+def clean(text: str) -> str:
+    """Take control characters out of text that comes from elsewhere; line ends stay.
+
+    A server's message or a signed note must not be able to move the cursor or hide a line.
+    """
+    return "".join(
+        character
+        if character == "\n" or unicodedata.category(character) not in ("Cc", "Cf")
+        else " "
+        for character in text
+    )
+
+
+def format_time(moment: datetime, zone: tzinfo | None = None) -> str:
+    """Return a time in local time and UTC.
+
+    Args:
+        moment: With its zone.
+        zone: The local zone; that of the machine by default.
+    """
+    local = moment.astimezone(zone)
+    utc = moment.astimezone(UTC)
+    if local.utcoffset() == utc.utcoffset():
+        return f"{utc:%Y-%m-%d %H:%M:%S} UTC"
+    day = "" if local.date() == utc.date() else f"{utc:%Y-%m-%d} "
+    return f"{local:%Y-%m-%d %H:%M:%S %Z} ({day}{utc:%H:%M:%S} UTC)"
+
+
+def format_duration(seconds: float) -> str:
+    """Return seconds in the two largest units that matter."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes:02d} min"
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def format_bytes(count: int) -> str:
+    """Return bytes in a unit that reads well (powers of 1000)."""
+    size = float(count)
+    for unit in UNITS:
+        if size < 1000 or unit == UNITS[-1]:
+            return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    raise AssertionError("the last unit takes every size")
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows as lines with columns one below the other; the first row is the heading."""
+    if not rows:
+        return []
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def error_lines(
+    error: UpdaterError,
+    state: Sequence[Text],
+    language: str = DEFAULT_LANGUAGE,
+    *,
+    rich: bool = False,
+) -> list[str]:
+    """Return an error for people: what happened, the state now, what to do, the code."""
+    document = error_document(error, state, language)
+    parts = [
+        (WHAT, document["what"], error.detail),
+        (STATE, document["state"], None),
+        (REMEDY, document["remedy"], None),
+        (CODE, error.code, None),
+    ]
+    labels = {label: translate(label, language) for label, _, _ in parts}
+    width = max(len(label) for label in labels.values()) + 1
+    lines = []
+    for label, text, detail in parts:
+        first, *more = clean(str(text)).splitlines() or [""]
+        colour = "red" if label == WHAT else "bold"
+        lines.append(f"{coloured(labels[label].ljust(width), colour, rich=rich)}{first}")
+        more += clean(detail).splitlines() if detail else []
+        lines += [f"{'':{width}}{line}" for line in more]
+    return lines
+
+
+def finding_document(finding: Finding, language: str = DEFAULT_LANGUAGE) -> dict[str, object]:
+    """Return a finding as JSON has it."""
+    return {
+        "code": finding.code,
+        "severity": finding.severity.value,
+        "what": finding.what.render(language),
+        "remedy": finding.remedy.render(language),
+        "figures": jsonable(finding.figures, language),
+    }
+
+
+def finding_lines(
+    findings: Iterable[Finding], language: str = DEFAULT_LANGUAGE, *, rich: bool = False
+) -> list[str]:
+    """Return findings for people, what blocks first."""
+    order = list(Severity)
+    lines = []
+    for finding in sorted(findings, key=lambda f: order.index(f.severity)):
+        word = translate(SEVERITIES[finding.severity], language)
+        colour = "red" if finding.severity is Severity.STRICT else "yellow"
+        mark = coloured(f"[{word}]", colour, rich=rich)
+        lines.append(f"{mark} {finding.code} {clean(finding.what.render(language))}")
+        detail = finding.figures.get("detail")
+        if isinstance(detail, str):
+            lines += [f"    {line}" for line in clean(detail).splitlines()]
+        remedy = clean(finding.remedy.render(language))
+        if remedy:
+            lines.append(f"    {remedy}")
+    return lines

@@ -1,0 +1,173 @@
+"""What one run of a command line knows: its options, where it writes, and how it asks."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+import click
+
+from ncen_updater.common.cli.errors import NOTHING_CHANGED, Declined, NeedsYes
+from ncen_updater.common.cli.render import jsonable
+from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Text
+
+if TYPE_CHECKING:
+    from ncen_updater.agent.cli.state import SiteFacts
+    from ncen_updater.agent.notifications.journald import Masking
+    from ncen_updater.agent.site import Site
+    from ncen_updater.common.cli.terminal import Heartbeat
+
+__all__ = ["DEFAULT_CONFIG", "AgentSession", "Session", "silence"]
+
+DEFAULT_CONFIG = Path("/etc/ncen-updater/agent.toml")
+
+
+def silence(stream: TextIO) -> None:
+    """Let a stream that takes nothing lead nowhere: Python flushes it at its end, and complains."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+@dataclass
+class Session:
+    """Options that every command has, and the two streams.
+
+    Attributes:
+        program: Name of the program, for advice.
+        config: The configuration file.
+        as_json: Whether stdout is one JSON document.
+        language: Two letters.
+        quiet: Whether progress is left out.
+        verbose: Whether the log and traces are shown.
+        words: Whether a JSON document holds the lines for people, too.
+        alone: Whether the service is left out.
+        lost: Why stdout did not take the data, where it did not.
+        masking: Takes secrets out of the log, where there is one for systemd's journal.
+    """
+
+    program: str
+    config: Path = DEFAULT_CONFIG
+    as_json: bool = False
+    language: str = DEFAULT_LANGUAGE
+    quiet: bool = False
+    verbose: bool = False
+    words: bool = False
+    alone: bool = False
+    lost: OSError | None = None
+    masking: Masking | None = None
+    _lines: list[str] = field(default_factory=list)
+
+    def text(self, template: str, **values: object) -> str:
+        """Return a sentence in the language of this run."""
+        return Text(template, values).render(self.language)
+
+    def show(self, line: str | Text = "") -> None:
+        """Keep one line of data for people; shown at :meth:`finish`, and not at all as JSON."""
+        self._lines.append(line.render(self.language) if isinstance(line, Text) else line)
+
+    def finish(self, document: Mapping[str, object]) -> None:
+        """Write the data: the document, or the lines that were kept."""
+        lines, self._lines = self._lines, []
+        if self.as_json:
+            whole = {**document, "words": lines} if self.words else document
+            self.write(json.dumps(jsonable(whole, self.language), indent=2, ensure_ascii=False))
+        elif lines:
+            self.write("\n".join(lines))
+
+    def write(self, data: str) -> None:
+        """Write to stdout. A reader who has gone away does not change what the command came to."""
+        try:
+            click.echo(data)
+        except BrokenPipeError:
+            silence(sys.stdout)
+        except OSError as error:
+            self.lost = error
+            silence(sys.stdout)
+
+    def say(self, line: str | Text) -> None:
+        """Write one line for people to stderr, now."""
+        try:
+            click.echo(line.render(self.language) if isinstance(line, Text) else line, err=True)
+        except OSError:  # nobody reads it, or its disk is full; the exit code still tells
+            silence(sys.stderr)
+
+    def agree(self, question: Text, *, yes: bool) -> None:
+        """Ask before something is changed.
+
+        Args:
+            question: One that is answered with yes or no.
+            yes: Whether it was answered beforehand.
+
+        Raises:
+            NeedsYes: If nobody can be asked.
+            Declined: If the answer is no.
+        """
+        if yes:
+            return
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise NeedsYes(state=NOTHING_CHANGED)
+        lines, self._lines = self._lines, []
+        for line in lines:  # what is asked about has to be read first
+            self.say(line)
+        answer = click.prompt(
+            self.text(N_("{question} Type yes to agree"), question=question),
+            default=self.text(N_("no")),
+            err=True,
+        )
+        if str(answer).strip().lower() not in ("yes", "y", self.text(N_("yes")).lower()):
+            raise Declined(state=NOTHING_CHANGED)
+
+    def progress(self) -> Heartbeat:
+        """Return the listener of this run, a context manager."""
+        from ncen_updater.common.cli.terminal import make_progress
+        from ncen_updater.common.relay import relay_from_environment
+
+        relay = relay_from_environment()
+        return make_progress(quiet=self.quiet, language=self.language, relay=relay)
+
+
+@dataclass
+class AgentSession(Session):
+    """A run of ``ncen-updater``.
+
+    Attributes:
+        site: The site, once a command needed it.
+        before: What was known of it before the command touched it.
+        adopting: Whether the command changes what no journal knows of yet.
+    """
+
+    site: Site | None = None
+    before: SiteFacts | None = None
+    adopting: bool = False
+
+    def learn_secrets(self) -> None:
+        """Keep what the configuration has of passwords out of the log."""
+        if self.masking is not None:
+            from ncen_updater.agent.config.read import read_config
+            from ncen_updater.agent.config.secrets import secrets_of
+
+            self.masking.learn(secrets_of(read_config(self.config).data))
+
+    def open_site(self) -> Site:
+        """Read the whole configuration and put the site together.
+
+        Raises:
+            ConfigError: If the configuration has mistakes.
+        """
+        from ncen_updater.agent.cli.state import look_lightly
+        from ncen_updater.agent.composition import build_site
+        from ncen_updater.agent.config.loader import load_config
+
+        config = load_config(self.config)
+        self.learn_secrets()
+        self.before = look_lightly(self.config)
+        self.site = build_site(config, self.config)
+        return self.site

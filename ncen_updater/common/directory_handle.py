@@ -1,0 +1,239 @@
+"""Entries below one directory: no name leads out of it, whatever is planted meanwhile.
+
+Every path is walked one part after the other, relative to an open directory, and no link is
+followed. Paths are relative, with ``/`` between parts; whether they are plain is checked before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from ncen_updater.formats.tree import EntryType, Tree
+
+__all__ = ["Below"]
+
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+OLD_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+
+
+class Below:
+    """Opens and creates entries below one directory without ever following a link.
+
+    Args:
+        root: The directory, or a descriptor of it, which is closed with this.
+    """
+
+    def __init__(self, root: Path | int) -> None:
+        self._root = root if isinstance(root, int) else os.open(root, DIRECTORY)
+        self._parent: tuple[str, int] | None = None
+
+    @classmethod
+    def without_links(cls, path: Path) -> Below:
+        """Open a directory no part of whose path is a link.
+
+        Raises:
+            OSError: If one is, or it is not there, or no directory.
+        """
+        top = cls(Path(path.anchor))
+        try:
+            return cls(top._walk(str(path.relative_to(path.anchor)).removeprefix(".")))
+        finally:
+            top.close()
+
+    def close(self) -> None:
+        """Let go of the directory."""
+        self._forget()
+        os.close(self._root)
+
+    def _forget(self) -> None:
+        if self._parent is not None:
+            os.close(self._parent[1])
+            self._parent = None
+
+    def _enter(self, path: str) -> tuple[int, str]:
+        """Return a descriptor of the directory of a path, and the last part of the path."""
+        directory, _, name = path.rpartition("/")
+        if self._parent is None or self._parent[0] != directory:
+            self._forget()
+            self._parent = (directory, self._walk(directory))
+        return self._parent[1], name
+
+    def _walk(self, directory: str) -> int:
+        here = os.dup(self._root)
+        for part in directory.split("/") if directory else ():
+            try:
+                below = os.open(part, DIRECTORY, dir_fd=here)
+            finally:
+                os.close(here)
+            here = below
+        return here
+
+    def make(self, path: str, mode: int = 0o700) -> None:
+        """Make a directory that only its owner may use, until its mode is set, unless given."""
+        parent, name = self._enter(path)
+        os.mkdir(name, mode, dir_fd=parent)
+
+    def link(self, path: str, target: str) -> None:
+        """Make a symbolic link."""
+        parent, name = self._enter(path)
+        os.symlink(target, name, dir_fd=parent)
+
+    def create(self, path: str) -> int:
+        """Make a file that is not there yet; return a descriptor to write to it."""
+        parent, name = self._enter(path)
+        return os.open(name, NEW_FILE, 0o600, dir_fd=parent)
+
+    def set_mode(self, path: str, mode: int) -> None:
+        """Give a directory its permissions, once everything is in it."""
+        descriptor = self._walk(path)
+        try:
+            os.fchmod(descriptor, mode)
+        finally:
+            os.close(descriptor)
+
+    def open(self, path: str) -> int:
+        """Open a file that is there; return a descriptor to read from it."""
+        parent, name = self._enter(path)
+        return os.open(name, OLD_FILE, dir_fd=parent)
+
+    def hard_link(self, path: str, source: Below, original: str) -> os.stat_result:
+        """Give a file below another directory a name here too; return what that name leads to."""
+        parent, name = self._enter(path)
+        there, old = source._enter(original)
+        os.link(old, name, src_dir_fd=there, dst_dir_fd=parent, follow_symlinks=False)
+        return os.stat(name, dir_fd=parent, follow_symlinks=False)
+
+    def remove(self, path: str) -> None:
+        """Remove a file."""
+        parent, name = self._enter(path)
+        os.unlink(name, dir_fd=parent)
+
+    def ensure(self, path: str) -> None:
+        """Make a directory, and those that it is in, where they are missing."""
+        here = os.dup(self._root)
+        try:
+            for part in path.split("/"):
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(part, 0o755, dir_fd=here)
+                    os.fsync(here)
+                below = os.open(part, DIRECTORY, dir_fd=here)
+                os.close(here)
+                here = below
+        finally:
+            os.close(here)
+
+    def replace(self, path: str, content: bytes) -> None:
+        """Write a file, or another in its place, in one step and flushed."""
+        parent, name = self._enter(path)
+        temporary = f".{name}.partial-{secrets.token_hex(4)}"
+        descriptor = os.open(temporary, NEW_FILE, 0o644, dir_fd=parent)
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+        except BaseException:
+            os.unlink(temporary, dir_fd=parent)
+            raise
+        os.fsync(parent)
+
+    def remove_tree(self, path: str) -> None:
+        """Remove a directory with all that is in it; links in it are removed, not followed."""
+        parent, name = self._enter(path)
+        shutil.rmtree(name, dir_fd=parent)
+        os.fsync(parent)
+
+    def remove_directory(self, path: str) -> None:
+        """Remove a directory that is empty."""
+        parent, name = self._enter(path)
+        os.rmdir(name, dir_fd=parent)
+
+    def descriptor(self) -> int:
+        """Return another descriptor of the directory; whoever asks closes it."""
+        return os.dup(self._root)
+
+    def may_write(self) -> bool:
+        """Whether entries can be made here by the user that runs."""
+        return os.access(".", os.W_OK | os.X_OK, dir_fd=self._root, effective_ids=True)
+
+    def room(self) -> os.statvfs_result:
+        """What is free on the file system."""
+        return os.fstatvfs(self._root)
+
+    def below(self, path: str) -> Below:
+        """Open a directory below this one."""
+        return Below(self._walk(path))
+
+    def move(self, path: str, other: Below, new: str) -> None:
+        """Move an entry below another directory of the same file system."""
+        parent, name = self._enter(path)
+        there, new_name = other._enter(new)
+        os.rename(name, new_name, src_dir_fd=parent, dst_dir_fd=there)
+
+    def stat(self, path: str) -> os.stat_result:
+        """Look at an entry itself; the empty path is the directory."""
+        if not path:
+            return os.fstat(self._root)
+        parent, name = self._enter(path)
+        return os.stat(name, dir_fd=parent, follow_symlinks=False)
+
+    def target(self, path: str) -> str:
+        """Where a symbolic link leads to."""
+        parent, name = self._enter(path)
+        return os.readlink(name, dir_fd=parent)
+
+    @contextlib.contextmanager
+    def scan(self, path: str) -> Iterator[Iterator[os.DirEntry[str]]]:
+        """Open a directory to read its entries."""
+        descriptor = self._walk(path)
+        try:
+            with os.scandir(descriptor) as items:
+                yield items
+        finally:
+            os.close(descriptor)
+
+    def set_owner(self, path: str, uid: int, gid: int) -> None:
+        """Give an entry, not what a link leads to, its owner and group."""
+        parent, name = self._enter(path) if path else (self._root, ".")
+        os.chown(name, uid, gid, dir_fd=parent, follow_symlinks=False)
+
+    def set_time(self, path: str, mtime_ns: int) -> None:
+        """Give an entry, not what a link leads to, the time at which it was last written."""
+        parent, name = self._enter(path) if path else (self._root, ".")
+        times = (mtime_ns, mtime_ns)
+        os.utime(name, ns=times, dir_fd=parent, follow_symlinks=False)
+
+    def sync(self) -> None:
+        """Flush the whole file system: one wait for thousands of entries."""
+        syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+        if syncfs is None:
+            os.sync()
+        elif syncfs(self._root) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+
+    def flush(self, tree: Tree) -> None:
+        """Flush everything to the disk: one ``syncfs`` where the C library has it."""
+        syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+        if syncfs is not None:
+            if syncfs(self._root) != 0:
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number))
+            return
+        for entry in tree.entries:
+            if entry.type is not EntryType.SYMLINK:
+                parent, name = self._enter(entry.path)
+                descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=parent)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+        os.fsync(self._root)

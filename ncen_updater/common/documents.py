@@ -1,0 +1,55 @@
+"""Values and errors as JSON has them, for ``--json`` and the local interface. Imports little."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import DEFAULT_LANGUAGE, Text
+
+__all__ = ["error_document", "jsonable"]
+
+
+def jsonable(value: object, language: str = DEFAULT_LANGUAGE) -> object:
+    """Return a value in the forms that JSON has; times in UTC, everything unknown as its text."""
+    if isinstance(value, Text):
+        return value.render(language)
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            field.name: jsonable(getattr(value, field.name), language)
+            for field in dataclasses.fields(value)
+        }
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(item, language) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [jsonable(item, language) for item in value]
+    return str(value)
+
+
+def error_document(
+    error: UpdaterError, state: Sequence[Text], language: str = DEFAULT_LANGUAGE
+) -> dict[str, object]:
+    """Return an error as JSON has it.
+
+    Args:
+        error: What happened.
+        state: The state now, whole sentences.
+        language: Of the sentences.
+    """
+    return {
+        "code": error.code,
+        "what": error.what_text.render(language),
+        # Whole sentences one after the other; none is built from parts.
+        "state": " ".join(sentence.render(language) for sentence in state),
+        "remedy": error.remedy_text.render(language),
+        "detail": error.detail,
+        "values": jsonable(error.values, language),
+    }

@@ -1,0 +1,38 @@
+"""What a look at the site found: the rows that preflight, doctor and verify report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from ncen_updater.common.i18n import Text
+
+__all__ = ["Finding", "Severity"]
+
+
+class Severity(StrEnum):
+    """How much a finding weighs."""
+
+    STRICT = "strict"  # nothing may begin while it stands
+    ADVISORY = "advisory"  # said, and left to the operator
+    INFO = "info"  # a fact, for the plan and the dossier
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing found, with its remedy.
+
+    Attributes:
+        code: Stable code, as for errors.
+        severity: Whether it blocks.
+        what: What was found, with figures.
+        remedy: What the operator does about it.
+        figures: The same figures for programs (bytes, counts, names).
+    """
+
+    code: str
+    severity: Severity
+    what: Text
+    remedy: Text
+    figures: Mapping[str, object] = field(default_factory=dict)

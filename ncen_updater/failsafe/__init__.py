@@ -1,1 +1,0 @@
-"""The one file that starts the agent; `install` copies it out of the package."""

@@ -1,0 +1,194 @@
+"""HTTP as far as a hostile server can reach it: every answer is bounded before it is understood.
+
+``requests`` and ``http.client`` trust a server in four ways that are not theirs to choose here. A
+redirection's body is read whole, and unpacked. Interim answers, and what follows the last piece of
+a body, may go on for ever. A time-out is counted anew with each byte. Cookies are kept. So a
+session of this module hands out each answer with its body unread, redirections too, and gives the
+other side a time for everything that is no body.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import socket
+from collections.abc import Callable, Mapping
+from http.cookiejar import DefaultCookiePolicy
+from typing import IO, Any
+from urllib.parse import urljoin
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from ncen_updater.feed.limits import TooSlow
+
+__all__ = ["BoundedSession", "Patience", "bounded_session"]
+
+MOST_REDIRECTIONS = 5
+
+
+class Patience:
+    """How long the other side may take for what brings no byte of a file.
+
+    Args:
+        seconds: For the head of an answer, and from one piece of its body to the next.
+        clock: A monotonic clock, seconds.
+    """
+
+    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
+        self._seconds, self._clock = seconds, clock
+        self.begin()
+
+    def begin(self) -> None:
+        """Count from now."""
+        self._until = self._clock() + self._seconds
+
+    def check(self) -> None:
+        """Look at the clock, before each read of the line.
+
+        Raises:
+            TooSlow: If the time is over.
+        """
+        if self._clock() > self._until:
+            raise TooSlow(f"no more of an answer came within {self._seconds:.0f} s")
+
+
+class _Line(io.RawIOBase):
+    """The line of one answer."""
+
+    def __init__(self, line: io.RawIOBase, patience: Patience) -> None:
+        self._line, self._patience = line, patience
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:  # noqa: ANN401 - as the base class has it
+        self._patience.check()
+        return self._line.readinto(buffer)
+
+    def close(self) -> None:
+        self._line.close()
+        super().close()
+
+
+class _Side:
+    """What an answer knows of its socket."""
+
+    def __init__(self, side: socket.socket, patience: Patience) -> None:
+        self._socket, self._patience = side, patience
+
+    def makefile(self, _mode: str) -> IO[bytes]:
+        return io.BufferedReader(_Line(self._socket.makefile("rb", 0), self._patience))
+
+
+class BoundedSession(requests.Session):
+    """A session whose answers are bounded; nothing of the environment decides in it."""
+
+    patience: Patience
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Nowhere: :meth:`ask` follows by itself, and reads no body on the way."""
+
+    def ask(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        timeout: float | tuple[float, float],
+    ) -> requests.Response:
+        """Ask, and follow where the answers lead, never out of TLS; the body is not read.
+
+        Raises:
+            requests.RequestException: Of whatever kind; ``SSLError`` if it leads out of TLS.
+            TooSlow: If the head of an answer does not come.
+            OSError: If the line fails in a way that ``requests`` does not name.
+            ValueError: If an answer or a place makes no sense.
+        """
+        for _ in range(MOST_REDIRECTIONS + 1):
+            response = self.request(method, url, headers=headers, timeout=timeout, stream=True)
+            try:
+                led = _next_place(response)
+            except ValueError:
+                response.close()
+                raise
+            if led is None:
+                return response
+            response.close()
+            if url.startswith("https:") and not led.lower().startswith("https:"):
+                raise requests.exceptions.SSLError("led to an open connection")
+            url = led
+        raise requests.TooManyRedirects(f"led on more than {MOST_REDIRECTIONS} times")
+
+    def read(self, response: requests.Response, most: int) -> bytes:
+        """Return what has come of a body, at most so many bytes; nothing at its end.
+
+        Raises:
+            TooSlow: If nothing comes, whatever else does.
+            urllib3.exceptions.HTTPError: If the line breaks.
+        """
+        self.patience.begin()
+        return bytes(response.raw.read1(most))
+
+
+def bounded_session(patience: Patience) -> BoundedSession:
+    """Make a session."""
+
+    class Answer(http.client.HTTPResponse):
+        def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+            patience.begin()  # the request was sent; of the proxy's tunnel, too
+            super().__init__(_Side(sock, patience), *args, **kwargs)  # type: ignore[arg-type]
+
+        def begin(self) -> None:
+            super().begin()
+            if "," in ",".join(self.headers.get_all("Content-Length", [])):
+                # Said here, the connection is closed; urllib3 says it when it has forgotten it.
+                raise http.client.HTTPException("an answer with two lengths")
+
+    class Plain(HTTPConnection):
+        response_class = Answer
+
+    class Secure(HTTPSConnection):
+        response_class = Answer
+
+    class PlainPool(HTTPConnectionPool):
+        ConnectionCls = Plain
+
+    class SecurePool(HTTPSConnectionPool):
+        ConnectionCls = Secure
+
+    pools = {"http": PlainPool, "https": SecurePool}
+
+    class Adapter(HTTPAdapter):
+        def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+            super().init_poolmanager(*args, **kwargs)
+            self.poolmanager.pool_classes_by_scheme = pools
+
+        def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            manager = super().proxy_manager_for(*args, **kwargs)
+            manager.pool_classes_by_scheme = pools
+            return manager
+
+    session = BoundedSession()
+    session.patience = patience
+    session.trust_env = False  # the agent's configuration decides, nothing else
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    for scheme in pools:
+        session.mount(f"{scheme}://", Adapter())
+    return session
+
+
+def _next_place(response: requests.Response) -> str | None:
+    """Where an answer leads to; None if it is the last.
+
+    Raises:
+        ValueError: If that cannot be understood, or is no place of the web.
+    """
+    if not response.is_redirect:
+        return None
+    place = urljoin(response.url, response.headers["Location"].encode("latin-1").decode())
+    if not place.lower().startswith(("http://", "https://")):
+        raise ValueError(f"led to {place[:80]!r}")
+    return place

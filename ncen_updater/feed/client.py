@@ -1,0 +1,399 @@
+"""The TUF client of the agent: ``tufup``'s, with every seam closed that lets a failure look well.
+
+What is changed, and why:
+
+* Errors. tufup turns an unreachable feed and a bad signature into "no update". Here every failure
+  of a public method is an :class:`~ncen_updater.common.errors.UpdaterError` (``mapping``).
+* Expiry is judged by :class:`~ncen_updater.feed.clock.TrustClock`; a grace, for media carried by
+  hand, moves it back for timestamp and snapshot only.
+* A missing or damaged local root is restored from the installed one; the chain is walked again.
+* Writes are flushed. The metadata directory is the protection against rollback: it is shared by all
+  versions of the agent and never emptied.
+* Delegated roles are listed, and only the paths that are delegated to them.
+* A role that two roles delegate to is verified under each of them.
+* A list that was signed for another role is refused, though its signatures fit.
+* Large files go through ``transfer.download``; nothing is spooled in TMPDIR.
+* Nothing is unpacked here: tufup would do so without a filter.
+
+One instance serves one cycle: after a failure make a new one. Only one process at a time may use a
+metadata directory; the caller holds the agent's lock.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import cast
+from urllib.parse import quote
+
+from tuf.api.exceptions import BadVersionNumberError, ExpiredMetadataError, RepositoryError
+from tuf.api.metadata import Metadata, Signed, TargetFile, Targets  # type: ignore[attr-defined]
+from tuf.ngclient.config import UpdaterConfig
+
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.progress import Progress, Silent
+from ncen_updater.feed.clock import TrustClock
+from ncen_updater.feed.download import download
+from ncen_updater.feed.error_mapping import ExpiredRole, Facts, MixedRoles, plain_errors
+from ncen_updater.feed.errors import ProductNotInFeed, RootsHidden
+from ncen_updater.feed.fetching import FEED_SCHEME, FeedFetcher
+from ncen_updater.feed.parts import Wanted
+from ncen_updater.feed.reverify import RootChain
+from ncen_updater.feed.signed import (
+    digest_of,
+    is_plain,
+    issued_at,
+    most_bytes,
+    require_role,
+    restore_root,
+    unverified,
+)
+from ncen_updater.feed.stock import Client, TargetMeta
+from ncen_updater.formats.document import Chunks
+from ncen_updater.formats.tuf_names import (
+    METADATA_PREFIX,
+    ROOT_VERSION_FIELD,
+    TARGETS_PREFIX,
+)
+
+__all__ = ["TrustClient"]
+
+logger = logging.getLogger(__name__)
+
+#: No bound of ours: each root was signed by the officers of the one before it and is kept at once,
+#: and only the newest is held. An interrupted walk goes on where it stopped.
+MAX_ROOT_ROTATIONS = 1 << 31
+
+
+class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
+    """Verified lists and files of one product.
+
+    Args:
+        product: The delegated role that is read.
+        metadata_directory: What was verified so far.
+        targets_directory: Where files of tufup's own interface are put.
+        trusted_root: The root that was installed with the agent.
+        fetcher: Brings files by their name in the feed.
+        clock: By which expiry is judged.
+        grace: How long timestamp and snapshot count beyond their expiry.
+        current_version: For tufup's own ``check_for_updates``.
+    """
+
+    def __init__(
+        self,
+        product: str,
+        *,
+        metadata_directory: Path,
+        targets_directory: Path,
+        trusted_root: Path,
+        fetcher: FeedFetcher,
+        clock: TrustClock,
+        grace: timedelta = timedelta(0),
+        current_version: str = "0",
+    ) -> None:
+        self.product = product
+        self._clock, self._grace = clock, grace
+        self._seen: set[tuple[str, str]] = set()
+        self._received: dict[str, bytes] = {}
+        self._refreshed = False
+        self._facts = Facts("root", clock.reference(), clock.now(), None, 0)
+        with plain_errors(self._facts):
+            restore_root(metadata_directory, trusted_root)
+            super().__init__(
+                app_name=product,
+                app_install_dir=targets_directory,
+                current_version=current_version,
+                metadata_dir=metadata_directory,
+                metadata_base_url=FEED_SCHEME + METADATA_PREFIX,
+                target_dir=targets_directory,
+                target_base_url=FEED_SCHEME + TARGETS_PREFIX,
+                config=UpdaterConfig(MAX_ROOT_ROTATIONS),
+            )
+        self._roots = RootChain(trusted_root, metadata_directory)
+        self._fetcher = fetcher  # tufup's constructor takes none; it has not used its own yet
+        self._set_reference()
+
+    # -- public --------------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Fetch and verify the top-level lists; a second call does nothing.
+
+        Raises:
+            UpdaterError: Of the trust or network family.
+        """
+        if self._refreshed:
+            return
+        with self._plain("root"):
+            super().refresh()
+            self._check_strictly("targets")
+            self._roots.complete(self.root_version, self._root)
+            self._refreshed = True
+
+    def product_role(self) -> Targets:
+        """Return the verified list of the product.
+
+        Raises:
+            UpdaterError: Of the trust or network family.
+        """
+        self.refresh()
+        with self._plain(self.product):
+            delegations = self._trusted_set.targets.delegations
+            roles = delegations.roles if delegations is not None else None
+            if not roles or self.product not in roles:
+                raise ProductNotInFeed(product=self.product)
+            targets = self._load_targets(self.product, "targets")
+            self._check_strictly(self.product)
+            return targets
+
+    def product_targets(self) -> dict[str, TargetFile]:
+        """Return the files of the product's list that its role was allowed to name."""
+        role = self.product_role()
+        delegation = self._trusted_set.targets.delegations.roles[self.product]
+        allowed = {
+            path: target
+            for path, target in role.targets.items()
+            if delegation.is_delegated_path(path) and is_plain(path)
+        }
+        for path in role.targets.keys() - allowed.keys():
+            logger.warning("role %s may not name %r: left out", self.product, path)
+        return allowed
+
+    @property
+    def expires_at(self) -> datetime:
+        """When the timestamp lapses."""
+        return cast("datetime", self._trusted_set.timestamp.expires)
+
+    @property
+    def timestamp_version(self) -> int:
+        """Version of the timestamp."""
+        return int(self._trusted_set.timestamp.version)
+
+    @property
+    def root_version(self) -> int:
+        """Number of the newest root."""
+        return int(self._trusted_set.root.version)
+
+    def products(self) -> tuple[str, ...]:
+        """Products that have a list, in the order of the delegations."""
+        delegations = self._trusted_set.targets.delegations
+        named = self._trusted_set.snapshot.meta
+        roles = (delegations.roles or {}) if delegations is not None else {}
+        return tuple(name for name in roles if f"{name}.json" in named)
+
+    def usable_until(self) -> datetime:
+        """When the first of the lists lapses; timestamp and snapshot with their grace."""
+        trusted = self._trusted_set
+        roles = ["root", "targets", *([self.product] if self.product in trusted else [])]
+        strict = [trusted[role].expires for role in roles]
+        online = [trusted[role].expires + self._grace for role in ("timestamp", "snapshot")]
+        return cast("datetime", min(strict + online))
+
+    def fetch_target(
+        self, target: TargetFile, path: Path, progress: Progress, chunks: Chunks | None = None
+    ) -> None:
+        """Download and verify a file, going on where an earlier attempt stopped.
+
+        Args:
+            target: What the signed list says of it.
+            path: Where it will be.
+            progress: Told the bytes.
+            chunks: Digests of its parts, if they were signed.
+
+        Raises:
+            UpdaterError: Of the trust, network or transfer family.
+        """
+        with self._plain(target.path):
+            algorithm, digest = digest_of(target)
+            parts = (chunks.size, chunks.sha256) if chunks else (0, ())
+            wanted = Wanted(target.path, target.length, digest, *parts, algorithm=algorithm)
+            directory, _, base = target.path.rpartition("/")
+            if self._trusted_set.root.consistent_snapshot:
+                base = f"{digest}.{base}"
+            name = f"{directory}/{base}" if directory else base
+            url = f"{FEED_SCHEME}{TARGETS_PREFIX}{name}"
+            download(
+                lambda offset: self._fetcher.open(url, offset),
+                path,
+                wanted,
+                progress,
+                sources=self._fetcher.mirrors,
+                distrust=self._fetcher.demote,
+            )
+
+    # -- tufup's own interface -----------------------------------------------------------------
+
+    def check_for_updates(
+        self, pre: str | None = None, patch: bool = False, ignore_required: bool = False
+    ) -> TargetMeta | None:
+        """As tufup's, but a failure is raised and patches are not used unless asked for."""
+        self.refresh()  # before tufup's own call, which would turn errors into "no update"
+        with self._plain(self.product):
+            return super().check_for_updates(pre, patch, ignore_required)
+
+    def get_targetinfo(self, target_path: str | TargetMeta) -> TargetFile | None:
+        """As tuf's, by the order of the delegations; failures are errors for people."""
+        self.refresh()
+        with self._plain(str(target_path)):
+            return cast("TargetFile | None", super().get_targetinfo(target_path))
+
+    @property
+    def trusted_target_metas(self) -> list[TargetMeta]:
+        """The product's archives, as tufup sorts them."""
+        metas = []
+        for path, target in self.product_targets().items():
+            if "/" not in path and self.get_targetinfo(path) is not None:
+                metas.append(TargetMeta(target_path=path, custom=target.custom))
+        return metas
+
+    def download_target(
+        self,
+        targetinfo: TargetFile,
+        filepath: str | None = None,
+        target_base_url: str | None = None,
+    ) -> str:
+        """As tuf's, but resumable and beside the target."""
+        path = filepath or self._generate_target_file_path(targetinfo)
+        self.fetch_target(targetinfo, Path(path), Silent())
+        return path
+
+    def _apply_updates(
+        self, install: Callable[..., None], skip_confirmation: bool, **kwargs: object
+    ) -> None:
+        """Hash the archive again and hand it to ``install(archive=..., **kwargs)``, packed."""
+        del skip_confirmation  # nobody is asked anything here
+        with self._plain(self.product):
+            path = Path(self.new_archive_local_path)
+            with path.open("rb") as stream:
+                self.new_archive_info.verify_length_and_hashes(stream)
+        install(archive=path, **kwargs)
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def _plain(self, name: str) -> AbstractContextManager[Facts]:
+        facts = self._facts
+        facts.name = name
+        facts.server = getattr(self._fetcher, "server_date", None)
+        return plain_errors(facts)
+
+    def _set_reference(self, signed: datetime | None = None) -> None:
+        reference = self._clock.reference()
+        now = reference if signed is None else max(reference, signed)
+        self._facts.now, self._facts.system = now, self._clock.now()
+        self._trusted_set.reference_time = now - self._grace
+
+    def _check_strictly(self, name: str) -> None:
+        """Judge again after loading: without grace, and by the time that officers signed.
+
+        That time becomes the clock's floor only if the lists hold under it: else officers whose
+        clocks were ahead would shut this site out until that day, whatever they sign meanwhile.
+        """
+        trusted = self._trusted_set
+        times = [issued_at(trusted[role]) for role in ("root", "targets", name)]
+        signed = max((time for time in times if time is not None), default=None)
+        self._set_reference(signed)
+        now = self._facts.now
+        for role in ("root", "targets", name):
+            if trusted[role].is_expired(now):
+                raise ExpiredRole(role, trusted[role].expires)
+        for role in ("timestamp", "snapshot"):
+            if trusted[role].is_expired(trusted.reference_time):
+                raise ExpiredRole(role, trusted[role].expires)
+        if signed is not None:
+            self._clock.raise_floor(signed)
+
+    def _root(self, version: int) -> bytes:
+        return self._download_metadata("root", most_bytes("root"), version)
+
+    def _persist_metadata(self, rolename: str, data: bytes) -> None:
+        if rolename == "root":
+            self._roots.keep(self.root_version, data)
+        durable.write(Path(self._dir) / f"{quote(rolename, '')}.json", data)
+
+    def _download_metadata(self, rolename: str, length: int, version: int | None = None) -> bytes:
+        self._facts.name = rolename
+        most = min(length, most_bytes(rolename))
+        try:
+            data = cast("bytes", super()._download_metadata(rolename, most, version))
+            self._received[rolename] = data
+            return data
+        finally:
+            self._facts.server = getattr(self._fetcher, "server_date", None)
+
+    def _load_root(self) -> None:
+        super()._load_root()
+        self._facts.root_version = self._trusted_set.root.version
+
+    def _load_timestamp(self) -> None:
+        try:
+            super()._load_timestamp()
+        except ExpiredMetadataError as error:
+            lapsed = self._lapsed("root", "timestamp")
+            if lapsed is not None and lapsed.role == "root":
+                # A gap in the chain looks like a lapsed root. The list was not verified and cannot
+                # be: it only chooses between two refusals.
+                self._require_newest_root(unverified(self._received["timestamp"]))
+            raise lapsed or error from error
+        self._require_newest_root(self._trusted_set.timestamp)
+
+    def _require_newest_root(self, timestamp: Signed | None) -> None:
+        fields = timestamp.unrecognized_fields if timestamp is not None else {}
+        newest, have = fields.get(ROOT_VERSION_FIELD), self._trusted_set.root.version
+        if isinstance(newest, int) and newest > have:  # a feed of an older publisher has no field
+            raise RootsHidden(version=have, newest=newest)
+
+    def _load_snapshot(self) -> None:
+        try:
+            super()._load_snapshot()
+        except ExpiredMetadataError as error:
+            raise self._lapsed("timestamp", "snapshot") or error from error
+        except BadVersionNumberError as error:
+            wanted = self._trusted_set.timestamp.snapshot_meta.version
+            self._facts.name = "snapshot"
+            if Metadata.from_bytes(self._received["snapshot"]).signed.version != wanted:
+                raise MixedRoles(str(error)) from error
+            raise
+
+    def _lapsed(self, *roles: str) -> ExpiredRole | None:
+        trusted = self._trusted_set
+        for role in roles:
+            if role in trusted and trusted[role].is_expired(trusted.reference_time):
+                return ExpiredRole(role, trusted[role].expires)
+        return None
+
+    def _load_targets(self, role: str, parent_role: str) -> Targets:
+        trusted = self._trusted_set
+        # Not "role in trusted": another delegator may have loaded it under other keys.
+        if (role, parent_role) in self._seen:
+            return cast("Targets", trusted[role])
+        try:
+            targets = trusted.update_delegated_targets(
+                self._load_local_metadata(role), role, parent_role
+            )
+            require_role(targets, role)
+        except (OSError, RepositoryError) as error:
+            logger.debug("stored %s is not the current one: %s", role, error)
+            targets = self._fetch_role(role, parent_role)
+        self._seen.add((role, parent_role))
+        return cast("Targets", targets)
+
+    def _fetch_role(self, role: str, parent_role: str) -> Targets:
+        trusted = self._trusted_set
+        self._facts.name = role
+        meta = trusted.snapshot.meta.get(f"{role}.json")
+        if meta is None:
+            raise MixedRoles(f"snapshot does not name {role}")
+        version = meta.version if trusted.root.consistent_snapshot else None
+        data = self._download_metadata(role, meta.length or self.config.targets_max_length, version)
+        try:
+            targets = trusted.update_delegated_targets(data, role, parent_role)
+        except ExpiredMetadataError as error:
+            # Signatures, digest and version were verified before expiry was looked at.
+            raise ExpiredRole(role, Metadata.from_bytes(data).signed.expires) from error
+        except BadVersionNumberError as error:
+            raise MixedRoles(str(error)) from error
+        require_role(targets, role)
+        self._persist_metadata(role, data)
+        return cast("Targets", targets)

@@ -1,0 +1,77 @@
+"""The clock that expiry is judged by: never earlier than the newest time that officers signed."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.bounded_io import NotReadable, TooLarge, parse_json, read_file
+from ncen_updater.feed.errors import LocalStoreFailed
+
+__all__ = ["TrustClock", "system_now"]
+
+logger = logging.getLogger(__name__)
+
+MAX_FLOOR_BYTES = 10_000
+
+
+def system_now() -> datetime:
+    """The system clock, UTC."""
+    return datetime.now(UTC)
+
+
+class TrustClock:
+    """The later of the system clock and a floor that only rises.
+
+    A machine whose clock is years behind would otherwise accept metadata that lapsed long ago. The
+    floor comes from metadata under offline threshold keys and survives restarts.
+
+    Args:
+        path: Where the floor is kept.
+        now: The system clock; tests pass their own.
+    """
+
+    def __init__(self, path: Path, now: Callable[[], datetime] = system_now) -> None:
+        self._path = path
+        self.now = now
+
+    @property
+    def floor(self) -> datetime | None:
+        """The newest signed time ever seen, UTC; None if there is none.
+
+        A damaged file counts as none: the next verified list, whose signed time is compared again
+        after it was loaded, restores the floor.
+
+        Raises:
+            LocalStoreFailed: If the file is there and may not be read.
+        """
+        try:
+            text = parse_json(read_file(self._path, MAX_FLOOR_BYTES))["floor"]
+            moment = datetime.fromisoformat(text)
+            return moment.astimezone(UTC)
+        except FileNotFoundError:
+            return None
+        except (
+            ValueError, KeyError, TypeError, OverflowError, NotReadable, TooLarge,
+        ) as error:  # fmt: skip
+            logger.warning("clock floor %s is damaged and counts as absent: %s", self._path, error)
+            return None
+        except OSError as error:
+            raise LocalStoreFailed(detail=str(error)) from error
+
+    def reference(self) -> datetime:
+        """The time by which expiry is judged."""
+        now, floor = self.now(), self.floor
+        return now if floor is None else max(now, floor)
+
+    def raise_floor(self, moment: datetime) -> None:
+        """Keep a signed time; an earlier one than the floor changes nothing."""
+        floor = self.floor
+        if floor is None or moment > floor:
+            durable.make_directory(self._path.parent)
+            text = json.dumps({"floor": moment.astimezone(UTC).isoformat()})
+            durable.write(self._path, text.encode())

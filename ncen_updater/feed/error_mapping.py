@@ -1,0 +1,172 @@
+"""The one place where exceptions of tuf become errors for people."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from tuf.api.exceptions import (
+    BadVersionNumberError,
+    DownloadError,
+    DownloadHTTPError,
+    DownloadLengthMismatchError,
+    ExpiredMetadataError,
+    LengthOrHashMismatchError,
+    RepositoryError,
+    SlowRetrievalError,
+    UnsignedMetadataError,
+)
+from tuf.api.serialization import DeserializationError
+
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.feed.download import LineBroken
+from ncen_updater.feed.errors import (
+    BadSignature,
+    CaptivePortal,
+    ClockWrong,
+    FeedCut,
+    FeedProxy,
+    FeedRefused,
+    FeedTls,
+    FeedTooLong,
+    FeedTooSlow,
+    FeedUnreachable,
+    LocalStoreFailed,
+    MetadataDamaged,
+    MixedVersions,
+    OfficersRoleExpired,
+    RoleExpired,
+    RollbackRefused,
+    RootChainBroken,
+    TrustError,
+    WrongDigest,
+    WrongRole,
+)
+from ncen_updater.feed.http import Failure, MirrorFailure
+from ncen_updater.feed.signed import OtherRole
+from ncen_updater.formats.transfer_errors import SpaceShort
+
+__all__ = ["ExpiredRole", "Facts", "MixedRoles", "plain_errors"]
+
+ONLINE_ROLES = ("snapshot", "timestamp")
+CLOCK_DOUBT = timedelta(days=1)
+
+
+class ExpiredRole(ExpiredMetadataError):
+    """A role that lapsed, and when."""
+
+    def __init__(self, role: str, expires: datetime) -> None:
+        super().__init__(f"{role} lapsed on {expires.isoformat()}")
+        self.role, self.expires = role, expires
+
+
+class MixedRoles(RepositoryError):
+    """A role of another moment than the list that names it."""
+
+
+@dataclass
+class Facts:
+    """What was being done, for the words of an error.
+
+    Attributes:
+        name: The role or file at hand.
+        now: The time by which expiry is judged.
+        system: The system clock.
+        server: What a server's ``Date`` said, if any did.
+        root_version: The newest root that was verified.
+    """
+
+    name: str
+    now: datetime
+    system: datetime
+    server: datetime | None
+    root_version: int
+
+
+def _day(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _expired(error: ExpiredRole, facts: Facts) -> UpdaterError:
+    server = facts.server
+    lasts = server is not None and server < error.expires
+    if server is not None and lasts and facts.system - server > CLOCK_DOUBT:
+        return ClockWrong(now=_day(facts.system), server=_day(server), detail=str(error))
+    kind = RoleExpired if error.role in ONLINE_ROLES else OfficersRoleExpired
+    # Where this clock alone would still take it, say what it was judged by.
+    ahead = facts.system < error.expires
+    detail = f"by the time that officers signed, {_day(facts.now)}" if ahead else None
+    return kind(role=error.role, since=_day(error.expires), now=_day(facts.system), detail=detail)
+
+
+def _download(error: DownloadError, facts: Facts, detail: str) -> UpdaterError:
+    name = facts.name
+    if isinstance(error, DownloadHTTPError):
+        return FeedRefused(name=name, status=error.status_code, detail=detail)
+    if isinstance(error, SlowRetrievalError):
+        return FeedTooSlow(name=name, detail=detail)
+    if isinstance(error, DownloadLengthMismatchError):
+        return FeedTooLong(name=name, detail=detail)
+    kind = error.kind if isinstance(error, MirrorFailure) else Failure.UNREACHABLE
+    family = {
+        Failure.PORTAL: CaptivePortal,
+        Failure.TLS: FeedTls,
+        Failure.CUT: FeedCut,
+        Failure.PROXY: FeedProxy,
+        Failure.UNREACHABLE: FeedUnreachable,
+    }[kind]
+    return family(name=name, detail=detail)
+
+
+def _repository(error: RepositoryError, facts: Facts, detail: str) -> UpdaterError:
+    if isinstance(error, ExpiredRole):
+        return _expired(error, facts)
+    if isinstance(error, MixedRoles):
+        return MixedVersions(role=facts.name, detail=detail)
+    if isinstance(error, OtherRole):
+        return WrongRole(role=error.role, other=error.other)
+    if isinstance(error, UnsignedMetadataError):
+        return BadSignature(role=facts.name, detail=detail)
+    if isinstance(error, BadVersionNumberError):
+        if facts.name == "root":
+            return RootChainBroken(version=facts.root_version, detail=detail)
+        return RollbackRefused(role=facts.name, detail=detail)
+    if isinstance(error, DeserializationError):
+        return MetadataDamaged(role=facts.name, detail=detail)
+    if isinstance(error, LengthOrHashMismatchError):
+        return WrongDigest(name=facts.name, detail=detail)
+    return TrustError(detail=detail)
+
+
+def translate(error: Exception, facts: Facts) -> UpdaterError:
+    """Return the error for people that an exception of a lower layer stands for."""
+    detail = "; ".join([str(error), *getattr(error, "__notes__", [])])
+    if isinstance(error, DownloadError):
+        return _download(error, facts, detail)
+    if isinstance(error, RepositoryError):
+        return _repository(error, facts, detail)
+    if isinstance(error, LineBroken):
+        return FeedCut(name=facts.name, detail=detail)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return SpaceShort(path=error.filename or "-", needed=1, free=0, missing=1, detail=detail)
+    return LocalStoreFailed(detail=detail)
+
+
+@contextlib.contextmanager
+def plain_errors(facts: Facts) -> Iterator[Facts]:
+    """Turn what tuf, the network and the disk raise in this block into errors for people.
+
+    The block keeps ``facts.name`` up to date.
+
+    Raises:
+        UpdaterError: Of the trust, network or transfer family.
+    """
+    try:
+        yield facts
+    except UpdaterError:
+        raise
+    except (RepositoryError, DownloadError, LineBroken, OSError) as error:
+        raise translate(error, facts) from error

@@ -1,0 +1,93 @@
+"""What the client needs of whatever brings the files of a feed: a line, a medium, or the disk."""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+from collections.abc import Iterator
+from datetime import datetime
+from io import BytesIO
+from typing import IO
+
+from tuf.api.exceptions import DownloadHTTPError, DownloadLengthMismatchError
+from tuf.ngclient.fetcher import FetcherInterface
+
+from ncen_updater.feed.download import Part
+
+__all__ = ["FEED_SCHEME", "FeedFetcher", "LocalFetcher", "NotThere"]
+
+#: Stands for the address of whatever is asked.
+FEED_SCHEME = "ncen-feed:/"
+HTTP_NOT_FOUND = 404
+
+
+class NotThere(DownloadHTTPError):
+    """A file that is not there; where a next root is looked for, that is the end of the chain."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} is not there", HTTP_NOT_FOUND)
+
+
+class FeedFetcher(FetcherInterface):
+    """Brings files by their name in the feed.
+
+    Attributes:
+        server_date: What a server said of the time: a hint for words, never trusted.
+    """
+
+    server_date: datetime | None = None
+
+    @property
+    def mirrors(self) -> int:
+        """How many sources of the same feed there are."""
+        return 1
+
+    def demote(self) -> None:
+        """Put the source that is tried first to the end."""
+        return
+
+    def close(self) -> None:
+        """Give back what is held open."""
+        return
+
+    @abc.abstractmethod
+    def open(self, url: str, offset: int) -> Part:
+        """Open a file from an offset."""
+
+
+class LocalFetcher(FeedFetcher):
+    """A fetcher over files that can be read at once; nothing is retried."""
+
+    @abc.abstractmethod
+    def length(self, name: str) -> int:
+        """Bytes of a file.
+
+        Raises:
+            NotThere: If it is not there.
+        """
+
+    @abc.abstractmethod
+    def blocks(self, name: str, offset: int) -> Iterator[bytes]:
+        """Yield the bytes of a file."""
+
+    def _fetch(self, url: str) -> Iterator[bytes]:
+        return self.blocks(url.removeprefix(FEED_SCHEME), 0)
+
+    def download_bytes(self, url: str, max_length: int) -> bytes:
+        """Return a small file whole."""
+        name = url.removeprefix(FEED_SCHEME)
+        length = self.length(name)
+        if length > max_length:
+            raise DownloadLengthMismatchError(f"{name}: {length} bytes, over {max_length}")
+        return b"".join(self.blocks(name, 0))
+
+    @contextlib.contextmanager
+    def download_file(self, url: str, max_length: int) -> Iterator[IO[bytes]]:
+        """Yield a small file as a stream in memory."""
+        yield BytesIO(self.download_bytes(url, max_length))
+
+    def open(self, url: str, offset: int) -> Part:
+        """Open a file from an offset."""
+        name = url.removeprefix(FEED_SCHEME)
+        self.length(name)
+        return Part(offset, self.blocks(name, offset), type(self).__name__, None, lambda: None)

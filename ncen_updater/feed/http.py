@@ -1,0 +1,348 @@
+"""Fetching from plain web servers: several addresses of one feed, with limits on time and length.
+
+A server can only refuse us something here; whether bytes are right is decided elsewhere. Whatever
+``requests`` or ``urllib3`` raise becomes one of the exceptions of this module or of ``tuf``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import re
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from io import BytesIO
+from pathlib import Path
+from typing import IO, TypeVar
+
+import requests
+import urllib3
+from tuf.api.exceptions import (
+    DownloadError,
+    DownloadHTTPError,
+    DownloadLengthMismatchError,
+)
+
+from ncen_updater.feed.bounded_http import Patience, bounded_session
+from ncen_updater.feed.download import LineBroken, Part
+from ncen_updater.feed.fetching import FEED_SCHEME, FeedFetcher
+from ncen_updater.feed.limits import (
+    LONGEST_PAUSE_S,
+    Pace,
+    Throttle,
+    TooSlow,
+    asked_pause_s,
+    growing_pause_s,
+)
+
+__all__ = ["FEED_SCHEME", "Failure", "HttpFetcher", "MirrorFailure", "MirrorRefused", "TooSlow"]
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+HTTP_OK, HTTP_PARTIAL, HTTP_PROXY, HTTP_RANGE = 200, 206, 407, 416
+RETRY_STATUS = frozenset({429, 500, 502, 503, 504})
+#: With one of these the walk of the roots ends; the timestamp says whether it ended too early.
+NO_NEWER_ROOT = frozenset({403, 404})
+MAY_PASS = frozenset({"unreachable", "cut"})
+WORTH_BYTES = 1 << 16  # a connection that brought less counts as a failed try
+LENGTH_DIGITS = 18
+
+
+def without_password(text: str) -> str:
+    """Leave out of addresses in a text who asks, and the password: for people and for the disk."""
+    return re.sub(r"(://)[^/\s]*@", r"\1", text)
+
+
+class Failure(StrEnum):
+    """In what way a mirror failed."""
+
+    UNREACHABLE = "unreachable"
+    TLS = "tls"
+    PORTAL = "portal"
+    CUT = "cut"
+    PROXY = "proxy"
+
+
+class MirrorFailure(DownloadError, LineBroken):
+    """A mirror that did not give the file."""
+
+    def __init__(self, message: str, kind: Failure) -> None:
+        super().__init__(without_password(message))
+        self.kind = kind
+
+
+class MirrorRefused(DownloadHTTPError):
+    """A mirror that answered with a status.
+
+    Attributes:
+        pause_s: How long it asks us to wait, seconds; None if it does not say.
+    """
+
+    def __init__(self, message: str, status: int, pause_s: float | None = None) -> None:
+        super().__init__(without_password(message), status)
+        self.pause_s = pause_s
+
+
+class HttpFetcher(FeedFetcher):
+    """Fetches by name from the first address that gives the file.
+
+    Args:
+        urls: Base addresses of the same feed, tried in order; one that failed goes to the end.
+        timeout_s: Seconds without a byte after which a server counts as dead. Bytes that are none
+            of the file keep it alive no longer than this and the window together.
+        minimum_bytes_per_s: Slower than this over the window counts as dead.
+        window_s: Length of that window, seconds.
+        metadata_deadline_s: How long one signed list may take.
+        target_deadline_s: How long one connection may last; a download goes on with the next.
+        attempts: Tries for one address when it does not answer or says "later".
+        backoff_s: Seconds before the second try, in the middle; doubled each time. A server that
+            asks for another pause gets it, up to two minutes.
+        proxy: ``http://host:port``.
+        ca_file: Certificates of a private authority.
+        client_certificate: PEM file with certificate and key.
+        limit: The rate, bytes a second, that may not be passed at this moment; None for none.
+        sleep: Waits between tries.
+        clock: A monotonic clock, seconds.
+        chance: A number from 0 to 1, another one each time.
+        now: The time, UTC.
+    """
+
+    def __init__(
+        self,
+        urls: tuple[str, ...],
+        *,
+        timeout_s: float = 30.0,
+        minimum_bytes_per_s: int = 200,
+        window_s: float = 30.0,
+        metadata_deadline_s: float = 600.0,
+        target_deadline_s: float = 6 * 3600.0,
+        attempts: int = 2,
+        backoff_s: float = 1.0,
+        proxy: str | None = None,
+        ca_file: Path | None = None,
+        client_certificate: Path | None = None,
+        limit: Callable[[], int | None] = lambda: None,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._order = [url if url.endswith("/") else f"{url}/" for url in urls]
+        self._timeout = timeout_s
+        self._minimum, self._window = minimum_bytes_per_s, window_s
+        self._metadata_deadline, self._target_deadline = metadata_deadline_s, target_deadline_s
+        self._attempts, self._backoff, self._sleep = attempts, backoff_s, sleep
+        self._clock, self._chance, self._now = clock, chance, now
+        self._throttle = Throttle(limit, sleep, clock)
+        self._cuts = 0  # connections in a row that broke with next to nothing
+        self._session = bounded_session(Patience(timeout_s + window_s, clock))
+        if proxy is not None:
+            self._session.proxies = {"http": proxy, "https": proxy}
+        if ca_file is not None:
+            self._session.verify = str(ca_file)
+        if client_certificate is not None:
+            self._session.cert = str(client_certificate)
+        #: The ``Date`` of the last answer: a hint for words about the clock, never trusted.
+        self.server_date: datetime | None = None
+
+    @property
+    def mirrors(self) -> int:
+        """How many addresses there are."""
+        return len(self._order)
+
+    def demote(self) -> None:
+        """Put the address that is tried first to the end."""
+        self._order.append(self._order.pop(0))
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self._session.close()
+
+    # -- the interface of tuf ------------------------------------------------------------------
+
+    def _fetch(self, url: str) -> Iterator[bytes]:
+        part = self.open(url, 0)
+        with contextlib.closing(part):
+            yield from part.chunks
+
+    def download_bytes(self, url: str, max_length: int) -> bytes:
+        """Return a small file whole; the next address is tried when one fails midway."""
+
+        def read(base: str) -> bytes:
+            part = self._open(base, url, 0, self._metadata_deadline)
+            content = bytearray()
+            with contextlib.closing(part):
+                for chunk in part.chunks:
+                    content += chunk
+                    if len(content) > max_length:
+                        raise DownloadLengthMismatchError(
+                            f"{url}: more than {max_length} bytes from {without_password(base)}"
+                        )
+            if content[:200].lstrip().startswith(b"<"):
+                raise MirrorFailure(f"{base}: a web page", Failure.PORTAL)
+            return bytes(content)
+
+        root = url.endswith(".root.json")
+        return self._from_any(read, NO_NEWER_ROOT if root else frozenset())
+
+    @contextlib.contextmanager
+    def download_file(self, url: str, max_length: int) -> Iterator[IO[bytes]]:
+        """Yield a small file as a stream in memory: nothing is ever spooled in TMPDIR."""
+        yield BytesIO(self.download_bytes(url, max_length))
+
+    # -- for large files -----------------------------------------------------------------------
+
+    def open(self, url: str, offset: int) -> Part:
+        """Open a file from an offset; large files go on from there after a break."""
+        if self._cuts >= self.mirrors:  # each has broken the line: more of the same does not help
+            self._sleep(growing_pause_s(self._cuts - self.mirrors, self._backoff, self._chance()))
+        return self._from_any(lambda base: self._open(base, url, offset, self._target_deadline))
+
+    def _from_any(self, action: Callable[[str], T], final: frozenset[int] = frozenset()) -> T:
+        """Do something with the first address that lets us; raise what says most if none does.
+
+        A status in ``final`` is an answer, and no other address is asked.
+        """
+        failures: list[DownloadError] = []
+        for base in tuple(self._order):
+            try:
+                return self._again(base, action)
+            except DownloadError as error:
+                missing = isinstance(error, DownloadHTTPError) and error.status_code == 404
+                # Each refresh ends its walk of the roots at one that is not there yet.
+                logger.log(
+                    logging.DEBUG if missing else logging.WARNING, "feed address failed: %s", error
+                )
+                if isinstance(error, DownloadHTTPError) and error.status_code in final:
+                    raise
+                failures.append(error)
+                self._to_the_end(base)
+        told = next((e for e in failures if isinstance(e, DownloadHTTPError)), failures[0])
+        for other in failures:
+            if other is not told:
+                told.add_note(str(other))
+        raise told
+
+    def _again(self, base: str, action: Callable[[str], T]) -> T:
+        for attempt in range(self._attempts):
+            try:
+                return action(base)
+            except (MirrorFailure, MirrorRefused) as error:
+                pause_s = self._pause_s(error, attempt)
+                if pause_s is None or attempt + 1 == self._attempts:
+                    raise
+                self._sleep(pause_s)
+        raise AssertionError("unreachable")
+
+    def _pause_s(self, error: MirrorFailure | MirrorRefused, attempt: int) -> float | None:
+        """Seconds before the same address is asked again; None where that cannot help."""
+        pause_s = growing_pause_s(attempt, self._backoff, self._chance())
+        if isinstance(error, MirrorFailure):
+            return pause_s if error.kind in MAY_PASS else None
+        if error.status_code not in RETRY_STATUS:
+            return None
+        asked_s = error.pause_s or 0.0
+        return max(pause_s, asked_s) if asked_s <= LONGEST_PAUSE_S else None
+
+    def _to_the_end(self, base: str) -> None:
+        self._order.remove(base)
+        self._order.append(base)
+
+    def _open(self, base: str, url: str, offset: int, deadline_s: float) -> Part:
+        name = url.removeprefix(FEED_SCHEME)
+        address = base + name
+        headers = {"Accept-Encoding": "identity"}
+        if offset:
+            headers["Range"] = f"bytes={offset}-"
+        response = self._answer(address, headers)
+        try:
+            self._note_date(response)
+            start = self._judge(response, address, offset)
+        except BaseException:
+            response.close()
+            raise
+        name = without_password(address)
+        pace = Pace(self._minimum, self._window, deadline_s, name, self._clock)
+        return Part(
+            start=start,
+            chunks=self._chunks(response, base, address, pace),
+            origin=without_password(base),
+            etag=response.headers.get("ETag"),
+            close=response.close,
+        )
+
+    def _answer(self, address: str, headers: dict[str, str]) -> requests.Response:
+        try:
+            return self._session.ask("GET", address, headers=headers, timeout=self._timeout)
+        except requests.exceptions.ProxyError as error:
+            raise MirrorFailure(f"{address}: {error}", Failure.PROXY) from error
+        except requests.exceptions.SSLError as error:
+            raise MirrorFailure(f"{address}: {error}", Failure.TLS) from error
+        except (
+            requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError,
+        ) as error:  # fmt: skip
+            raise MirrorFailure(f"{address}: {error}", Failure.UNREACHABLE) from error
+
+    def _note_date(self, response: requests.Response) -> None:
+        try:
+            moment = parsedate_to_datetime(response.headers.get("Date", ""))
+            self.server_date = moment.astimezone(UTC)
+        except (ValueError, OverflowError):
+            return  # only a hint; its absence changes nothing
+
+    def _judge(self, response: requests.Response, address: str, offset: int) -> int:
+        """Return where the answer's bytes begin, or raise what is wrong with it."""
+        status = response.status_code
+        if status == HTTP_RANGE and offset:
+            raise MirrorFailure(f"{address}: no bytes from {offset} on", Failure.CUT)
+        if status == HTTP_PROXY:
+            raise MirrorFailure(f"{address}: the proxy answered {status}", Failure.PROXY)
+        if status not in (HTTP_OK, HTTP_PARTIAL):
+            pause_s = asked_pause_s(response.headers.get("Retry-After"), self._now())
+            wait = f", come back in {pause_s:.0f} s" if pause_s is not None else ""
+            raise MirrorRefused(f"{address}: status {status}{wait}", status, pause_s)
+        if response.headers.get("Content-Type", "").lower().startswith("text/html"):
+            raise MirrorFailure(f"{address}: a web page", Failure.PORTAL)
+        if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise MirrorFailure(f"{address}: sent in another encoding", Failure.PORTAL)
+        if status == HTTP_OK:
+            return 0
+        unit, _, span = response.headers.get("Content-Range", "").partition(" ")
+        first = span.partition("-")[0]
+        if unit != "bytes" or first != str(offset):
+            raise MirrorFailure(f"{address}: another range than asked for", Failure.CUT)
+        return offset
+
+    def _chunks(
+        self, response: requests.Response, base: str, address: str, pace: Pace
+    ) -> Iterator[bytes]:
+        # read1 returns what is there: a drip is seen at each byte, not after a whole block.
+        text = response.headers.get("Content-Length", "")
+        sized = text.isascii() and text.isdigit() and len(text) <= LENGTH_DIGITS
+        expected = int(text) if sized else 0
+        count = 0
+        try:
+            while chunk := self._session.read(response, self._throttle.block()):
+                pace.count(len(chunk))
+                count += len(chunk)
+                pace.rested(self._throttle.took(len(chunk)))
+                yield chunk
+            if count < expected:
+                raise MirrorFailure(f"{address}: ended after {count} bytes", Failure.CUT)
+            self._cuts = 0
+        except (MirrorFailure, TooSlow):
+            self._broke(base, count)
+            raise
+        except (
+            requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError,
+        ) as error:  # fmt: skip
+            self._broke(base, count)
+            raise MirrorFailure(f"{address}: {error}", Failure.CUT) from error
+
+    def _broke(self, base: str, count: int) -> None:
+        self._to_the_end(base)
+        self._cuts = self._cuts + 1 if count < WORTH_BYTES else 0

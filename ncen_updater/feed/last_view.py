@@ -1,0 +1,131 @@
+"""What ``status`` says of the feed: the last verified list, read with the standard library alone.
+
+The whole list is read by ``source``; this module neither parses offers nor imports anything heavy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ncen_updater.common.bounded_io import parse_json, read_file
+from ncen_updater.feed.errors import ViewDamaged
+
+__all__ = ["LastView", "Notice", "parse_moment", "read_last_view", "read_raw", "view_path"]
+
+SCHEMA = 1
+MAX_VIEW_BYTES = 20_000_000
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What the officers say to sites that have a release which they took back."""
+
+    reason: str
+    advice: str
+
+
+@dataclass(frozen=True)
+class LastView:
+    """A summary of the last verified list.
+
+    Attributes:
+        checked_at: When it was verified (UTC).
+        expires_at: When it lapses (UTC).
+        version: Version of the signed list.
+        versions: Releases that are offered, oldest first; withdrawn ones are left out.
+        withdrawn: Releases that were taken back.
+        notices: Why, and what to do, by version.
+    """
+
+    checked_at: datetime
+    expires_at: datetime
+    version: int
+    versions: tuple[str, ...]
+    withdrawn: tuple[str, ...]
+    notices: Mapping[str, Notice] = field(default_factory=dict)
+
+    def stale(self, now: datetime) -> bool:
+        """Whether the list has lapsed."""
+        return now >= self.expires_at
+
+
+def view_path(state: Path, product: str) -> Path:
+    """Where the list of a product is kept, below the state directory."""
+    return state / "feed" / f"{product}.json"
+
+
+def parse_moment(text: str) -> datetime:
+    """Read a time of the file; it must name its zone."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r} has no time zone")
+    return moment.astimezone(UTC)
+
+
+def read_raw(path: Path) -> dict[str, object] | None:
+    """Read the file as JSON; None if there never was a verified list.
+
+    Raises:
+        ViewDamaged: If it is there and cannot be read.
+    """
+    try:
+        data = parse_json(read_file(path, MAX_VIEW_BYTES))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ViewDamaged(path=path, detail=str(error)) from error
+    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+        raise ViewDamaged(path=path, detail="not in the expected form")
+    return data
+
+
+def read_last_view(path: Path) -> LastView | None:
+    """Read the summary; None if there never was a verified list.
+
+    Raises:
+        ViewDamaged: If the file is there and cannot be read.
+    """
+    data = read_raw(path)
+    if data is None:
+        return None
+    try:
+        return LastView(
+            checked_at=parse_moment(_text(data["checked_at"])),
+            expires_at=parse_moment(_text(data["expires_at"])),
+            version=_number(data["version"]),
+            versions=_texts(data["versions"]),
+            withdrawn=_texts(data["withdrawn"]),
+            notices=_notices(data.get("notices", {})),
+        )
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ViewDamaged(path=path, detail=str(error)) from error
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("not a text")
+    return value
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError("not a number")
+    return value
+
+
+def _notices(value: object) -> dict[str, Notice]:
+    if not isinstance(value, dict):
+        raise TypeError("not a table of notices")
+    return {
+        str(version): Notice(_text(notice["reason"]), _text(notice["advice"]))
+        for version, notice in value.items()
+    }
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise TypeError("not a list")
+    return tuple(_text(item) for item in value)

@@ -1,0 +1,118 @@
+"""Offers out of a verified list, and the list as it is kept on the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from pydantic import ValidationError
+
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.canonical_json import canonical_json
+from ncen_updater.feed.errors import OfferInvalid, ViewDamaged, WrongProduct
+from ncen_updater.feed.last_view import SCHEMA, read_last_view, read_raw
+from ncen_updater.feed.release_source import FeedView
+from ncen_updater.formats.document import Offer, TargetRef, archive_target, release_target
+from ncen_updater.formats.forward_compat import understood
+from ncen_updater.formats.tuf_names import OFFER_FIELD, RELEASES_PREFIX
+
+__all__ = ["SignedFile", "load_view", "matches", "offers_of", "save_view"]
+
+
+class SignedFile(Protocol):
+    """What a signed list says of a file (``tuf.api.metadata.TargetFile``)."""
+
+    length: int
+    hashes: dict[str, str]
+
+    @property
+    def custom(self) -> object:
+        """Further fields, of any form."""
+
+
+def matches(signed: SignedFile | None, ref: TargetRef) -> bool:
+    """Whether the signed list and a release say the same of a file."""
+    return (
+        signed is not None
+        and signed.length == ref.length
+        and signed.hashes.get("sha256") == ref.sha256
+    )
+
+
+def offers_of(product: str, files: Mapping[str, SignedFile]) -> tuple[Offer, ...]:
+    """Return the offers of a product's list, oldest first.
+
+    Names that are not known are passed over (:mod:`~ncen_updater.formats.forward_compat`). An entry
+    that cannot be understood stops the whole list: it may be a required stop.
+
+    Raises:
+        OfferInvalid: If an entry does not have the agreed form or contradicts the list.
+    """
+    prefix = f"{RELEASES_PREFIX}{product}/"
+    offers = [_offer(product, name, files) for name in files if name.startswith(prefix)]
+    return tuple(sorted(offers, key=lambda offer: offer.release_version))
+
+
+def _offer(product: str, name: str, files: Mapping[str, SignedFile]) -> Offer:
+    custom = files[name].custom
+    if "sha256" not in files[name].hashes:  # by which releases are named everywhere
+        raise OfferInvalid(name=name, detail="no SHA-256")
+    try:
+        if not isinstance(custom, dict) or OFFER_FIELD not in custom:
+            raise OfferInvalid(name=name, detail=f"no field '{OFFER_FIELD}'")
+        offer = understood(Offer, custom[OFFER_FIELD])
+    except (ValidationError, ValueError, RecursionError) as error:
+        raise OfferInvalid(name=name, detail=str(error)[:500]) from error
+    if offer.product != product:
+        raise WrongProduct(name=name, found=offer.product, product=product)
+    if release_target(product, offer.version) != name:
+        raise OfferInvalid(name=name, detail=f"it says {offer.product} {offer.version}")
+    if offer.archive.target != archive_target(product, offer.version):
+        raise OfferInvalid(name=name, detail=f"its archive is {offer.archive.target}")
+    if not matches(files.get(offer.archive.target), offer.archive):
+        raise OfferInvalid(name=name, detail="its archive is not the one in the signed list")
+    return offer
+
+
+def save_view(path: Path, view: FeedView) -> None:
+    """Keep a verified list."""
+
+    def versions(offers: Iterable[Offer]) -> list[str]:
+        return [offer.version for offer in offers]
+
+    durable.make_directory(path.parent)
+    data = {
+        "schema": SCHEMA,
+        "checked_at": view.checked_at.isoformat(),
+        "expires_at": view.expires_at.isoformat(),
+        "version": view.version,
+        "versions": versions(o for o in view.offers if o.withdrawn is None),
+        "withdrawn": versions(o for o in view.offers if o.withdrawn is not None),
+        "notices": {o.version: o.withdrawn.model_dump() for o in view.offers if o.withdrawn},
+        "offers": [offer.model_dump(mode="json") for offer in view.offers],
+    }
+    durable.write(path, canonical_json(data))
+
+
+def load_view(path: Path) -> FeedView | None:
+    """Read the kept list; None if there never was one.
+
+    Raises:
+        ViewDamaged: If the file is there and cannot be read.
+    """
+    summary, data = read_last_view(path), read_raw(path)
+    if summary is None or data is None:
+        return None
+    offers = data.get("offers")
+    try:
+        if not isinstance(offers, list):
+            raise ViewDamaged(path=path, detail="no list of offers")
+        return FeedView(
+            offers=tuple(understood(Offer, offer) for offer in offers),
+            checked_at=summary.checked_at,
+            expires_at=summary.expires_at,
+            version=summary.version,
+        )
+    except (ValidationError, ValueError) as error:
+        raise ViewDamaged(path=path, detail=str(error)[:500]) from error

@@ -1,0 +1,121 @@
+"""A bundle in the place of a server: the same client, another fetcher."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+
+from ncen_updater.feed.errors import (
+    BadSignature,
+    FeedRefused,
+    FeedTooLong,
+    MetadataDamaged,
+    MixedVersions,
+    RoleExpired,
+    RollbackRefused,
+    RootChainBroken,
+    WrongDigest,
+)
+from ncen_updater.feed.fetching import LocalFetcher, NotThere
+from ncen_updater.formats.bundle.errors import (
+    BundleAltered,
+    BundleIncomplete,
+    BundleNotSigned,
+    BundleOlder,
+    BundleTooOld,
+)
+from ncen_updater.formats.bundle.form import BLOCK, Member
+from ncen_updater.formats.bundle.parts import Opened
+from ncen_updater.formats.transfer_errors import DownloadDamaged
+
+__all__ = ["ROOT", "BundleFetcher", "in_words_of_bundles", "require_roots"]
+
+ROOT = re.compile(r"metadata/([0-9]+)\.root\.json")
+ONLINE = ("timestamp", "snapshot")
+
+
+class BundleFetcher(LocalFetcher):
+    """Reads members by their exact name.
+
+    Args:
+        bundle: The bundle.
+        members: Its members.
+    """
+
+    def __init__(self, bundle: Opened, members: Mapping[str, Member]) -> None:
+        self._bundle, self._members = bundle, members
+
+    def length(self, name: str) -> int:
+        """Bytes of a member.
+
+        Raises:
+            NotThere: If it is a root that is not there: the end of the chain.
+            BundleIncomplete: If it is anything else.
+        """
+        name = name.lstrip("/")
+        if name in self._members:
+            return self._members[name].size
+        if ROOT.fullmatch(name):
+            raise NotThere(name)
+        raise BundleIncomplete(name=name)
+
+    def blocks(self, name: str, offset: int) -> Iterator[bytes]:
+        """Yield the bytes of a member."""
+        self.length(name)
+        member = self._members[name.lstrip("/")]
+        at = member.begins + offset
+        while at < member.ends:
+            block = self._bundle.read_at(at, min(BLOCK, member.ends - at))
+            at += len(block)
+            yield block
+
+
+def require_roots(members: Mapping[str, Member]) -> int:
+    """Return the number of the newest root.
+
+    Raises:
+        BundleIncomplete: If there is none.
+        RootChainBroken: If one is missing before it.
+    """
+    numbers = sorted(int(found[1]) for name in members if (found := ROOT.fullmatch(name)))
+    if not numbers:
+        raise BundleIncomplete(name="metadata/1.root.json")
+    for wanted, number in enumerate(numbers, 1):
+        if number != wanted:
+            raise RootChainBroken(version=wanted - 1, detail=f"the bundle lacks root {wanted}")
+    return len(numbers)
+
+
+@contextlib.contextmanager
+def in_words_of_bundles(bundle: Opened, grace: timedelta) -> Iterator[None]:
+    """Say of a bundle what the client says of a server.
+
+    Raises:
+        UpdaterError: Of the bundle, where it is one that a bundle causes in its own way.
+    """
+    try:
+        yield
+    except (BundleAltered, WrongDigest, DownloadDamaged, FeedTooLong, MetadataDamaged) as error:
+        bundle.blame()
+        if isinstance(error, BundleAltered):
+            raise
+        name = error.values.get("name") or error.values.get("role")
+        raise BundleAltered(name=name, detail=error.detail) from error
+    except RollbackRefused as error:
+        raise BundleOlder(role=error.values["role"], detail=error.detail) from error
+    except (BadSignature, MixedVersions) as error:
+        raise BundleNotSigned(role=error.values["role"], detail=error.detail) from error
+    except RoleExpired as error:
+        if error.values["role"] not in ONLINE:
+            raise
+        raise BundleTooOld(
+            role=error.values["role"],
+            since=error.values["since"],
+            now=error.values["now"],
+            days=grace.days,
+            detail=error.detail,
+        ) from error
+    except FeedRefused as error:
+        raise BundleIncomplete(name=error.values["name"], detail=error.detail) from error

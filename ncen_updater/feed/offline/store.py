@@ -1,0 +1,234 @@
+"""Lists that were imported, and lie on the disk: how they are kept, and read without a feed.
+
+In the state directory::
+
+    lists.lock        held by an import alone, shared by those that read the feed
+    import.partial/   being verified; whoever finds it may throw it away
+    import.ready/     verified whole; whoever finds it moves it into its places
+    feed/import.json  what was imported last
+
+An import is in force from the instant at which ``import.partial`` is renamed to ``import.ready``.
+Every move after it may be repeated, and is, by the next look at the feed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.bounded_io import parse_json, read_file
+from ncen_updater.feed.downloaded import RECORD, remove_record
+from ncen_updater.feed.errors import LocalStoreFailed, ViewDamaged
+from ncen_updater.feed.fetching import LocalFetcher, NotThere
+from ncen_updater.feed.packs import forgive
+from ncen_updater.formats.bundle.errors import ListsBusy, NotImported
+from ncen_updater.formats.tuf_names import ROOT_HISTORY
+
+__all__ = [
+    "PARTIAL", "READY", "ImportRecord", "KeptFetcher", "finish_import", "lists_lock",
+    "put_in_place", "read_import", "tidy", "write_import",
+]  # fmt: skip
+
+LOCK, PARTIAL, READY = "lists.lock", "import.partial", "import.ready"
+MAX_RECORD_BYTES = 1_000_000
+MAX_LIST_BYTES = 10_000_000
+
+
+@dataclass(frozen=True)
+class ImportRecord:
+    """What an import brought.
+
+    Attributes:
+        imported_at: When (UTC).
+        usable_until: Until when its lists count here (UTC).
+        timestamp: Version of its timestamp.
+        product: Of the releases.
+        releases: Versions of the releases that lie on the disk now, oldest first.
+        reaches: The release that an upgrade can go to with these; None if to no newer one.
+        files: Names of the files that it came in.
+        agents: Versions of the agent that it brought, oldest first.
+        agent: The one of them to which the agent can renew itself; None if to no newer one.
+    """
+
+    imported_at: datetime
+    usable_until: datetime
+    timestamp: int
+    product: str
+    releases: tuple[str, ...]
+    reaches: str | None
+    files: tuple[str, ...]
+    agents: tuple[str, ...] = ()
+    agent: str | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """Return it as JSON has it."""
+        moments = {
+            "imported_at": self.imported_at.isoformat(),
+            "usable_until": self.usable_until.isoformat(),
+        }
+        return {**asdict(self), **moments}
+
+    @classmethod
+    def from_json(cls, data: object) -> ImportRecord:
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            ValueError: If it is something else.
+        """
+        try:
+            if not isinstance(data, dict):
+                raise TypeError("not a table")
+            reaches = data["reaches"]
+            # An agent of before wrote nothing of agents.
+            agent = data.get("agent")
+            return cls(
+                imported_at=_moment(data["imported_at"]),
+                usable_until=_moment(data["usable_until"]),
+                timestamp=int(data["timestamp"]),
+                product=str(data["product"]),
+                releases=tuple(str(item) for item in data["releases"]),
+                reaches=None if reaches is None else str(reaches),
+                files=tuple(str(item) for item in data["files"]),
+                agents=tuple(str(item) for item in data.get("agents", ())),
+                agent=None if agent is None else str(agent),
+            )
+        except (KeyError, TypeError, OverflowError) as error:
+            raise ValueError(f"not the record of an import: {error}") from error
+
+
+def _moment(value: object) -> datetime:
+    moment = datetime.fromisoformat(str(value))
+    if moment.tzinfo is None:
+        raise ValueError("a time without its zone")
+    return moment
+
+
+def _record_path(state: Path) -> Path:
+    return state / "feed" / "import.json"
+
+
+def write_import(state: Path, record: ImportRecord) -> None:
+    """Keep what was imported."""
+    durable.make_directory(_record_path(state).parent)
+    durable.write(_record_path(state), json.dumps(record.to_json(), sort_keys=True).encode())
+
+
+def read_import(state: Path) -> ImportRecord | None:
+    """What was imported last; None if nothing ever was.
+
+    Raises:
+        ViewDamaged: If the record cannot be read.
+    """
+    path = _record_path(state)
+    try:
+        return ImportRecord.from_json(parse_json(read_file(path, MAX_RECORD_BYTES)))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ViewDamaged(path=path, detail=str(error)) from error
+
+
+@contextlib.contextmanager
+def lists_lock(state: Path, *, alone: bool) -> Iterator[None]:
+    """Hold the lists while the block runs, alone or together with others that only read the feed.
+
+    Raises:
+        ListsBusy: If that cannot be had now.
+        LocalStoreFailed: If the state directory takes no lock.
+    """
+    try:
+        durable.make_directory(state)
+        descriptor = os.open(state / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    except OSError as error:
+        raise LocalStoreFailed(detail=str(error)) from error
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise ListsBusy from error
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def finish_import(state: Path) -> None:
+    """Complete an import that was killed after it was verified; throw away one that was not.
+
+    Raises:
+        ListsBusy: If one is going on.
+    """
+    if (state / READY).is_dir() or (state / PARTIAL).is_dir():
+        with lists_lock(state, alone=True):
+            tidy(state)
+
+
+def tidy(state: Path) -> None:
+    """The same, for whoever holds the lock alone."""
+    if (state / READY).is_dir():
+        put_in_place(state)
+    if (state / PARTIAL).is_dir():
+        shutil.rmtree(state / PARTIAL)
+        durable.fsync_directory(state)
+
+
+def put_in_place(state: Path) -> None:
+    """Move what was verified to where it is used. May be repeated after any interruption."""
+    ready = state / READY
+    for place in sorted(ready.glob("downloads/*/*")):
+        target = state / place.relative_to(ready)
+        durable.make_directory(target)
+        if (place / RECORD).exists():
+            remove_record(target)  # while files are exchanged, nothing there counts
+            forgive(target)  # what failed here before gets its turn once more
+        for file in sorted(place.iterdir(), key=lambda path: path.name == RECORD):
+            durable.rename(file, target / file.name)
+    # The clock's floor first, the view of the list last: what is shown is what is there.
+    for folder in (".", f"metadata/{ROOT_HISTORY}", "metadata", "feed"):
+        for file in sorted((ready / folder).glob("*.json")):
+            durable.make_directory(state / folder)
+            durable.rename(file, state / folder / file.name)
+    durable.rename(ready, state / PARTIAL)
+    tidy(state)
+
+
+class KeptFetcher(LocalFetcher):
+    """Shows the client its own stored lists again: no newer ones can be had here.
+
+    Args:
+        metadata_directory: Where the client keeps its lists.
+    """
+
+    def __init__(self, metadata_directory: Path) -> None:
+        self._directory = metadata_directory
+
+    def _stored(self, name: str) -> Path:
+        if name.endswith(".root.json"):
+            raise NotThere(name)
+        _, found, list_name = name.rpartition("metadata/")
+        role = list_name.removesuffix(".json").rpartition(".")[2]
+        path = self._directory / f"{role}.json"
+        if not found or not path.is_file():
+            raise NotImported(name=name.rpartition("targets/")[2])
+        return path
+
+    def length(self, name: str) -> int:
+        """Bytes of a list.
+
+        Raises:
+            NotThere: If it is a root: the end of the chain.
+            NotImported: If it is not there.
+        """
+        return self._stored(name).stat().st_size
+
+    def blocks(self, name: str, offset: int) -> Iterator[bytes]:
+        """Yield the bytes of a list."""
+        yield read_file(self._stored(name), MAX_LIST_BYTES)[offset:]

@@ -1,0 +1,137 @@
+"""Signed lists looked at by themselves: the root to start from, what a list says of itself.
+
+Whoever uses a release looks at them too, so nothing here may import what speaks HTTP.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import cast
+
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import (  # type: ignore[attr-defined]  # exported in fact only
+    Metadata,
+    Root,
+    Signed,
+    TargetFile,
+    Targets,
+)
+from tuf.api.serialization import DeserializationError
+
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.feed.errors import OfferInvalid, TrustedRootMissing
+from ncen_updater.formats.tuf_names import ISSUED_FIELD, ROLE_FIELD
+
+__all__ = [
+    "OtherRole", "digest_of", "is_plain", "issued_at", "most_bytes",
+    "require_role", "restore_root", "unverified",
+]  # fmt: skip
+
+logger = logging.getLogger(__name__)
+
+MOST_BYTES = {"root": 512_000, "timestamp": 16_384, "snapshot": 2_000_000, "targets": 5_000_000}
+DIGITS = {"sha256": 64, "sha512": 128}
+
+
+class OtherRole(RepositoryError):
+    """A list whose officers meant it for another role."""
+
+    def __init__(self, role: str, other: str) -> None:
+        super().__init__(f"{role}: signed for {other}")
+        self.role, self.other = role, other
+
+
+def most_bytes(role: str) -> int:
+    """The most bytes of a list, whatever the list says that names it: one key alone signs that."""
+    return MOST_BYTES.get(role, MOST_BYTES["targets"])
+
+
+def _root_version(path: Path) -> int | None:
+    """Version of a root that verifies by its own keys; None if there is no such file."""
+    try:
+        metadata = Metadata[Root].from_bytes(path.read_bytes())
+        if not isinstance(metadata.signed, Root):
+            return None
+        metadata.signed.verify_delegate("root", metadata.signed_bytes, metadata.signatures)
+    except (OSError, RepositoryError) as error:
+        logger.info("no usable root in %s: %s", path, error)
+        return None
+    return int(metadata.signed.version)
+
+
+def restore_root(directory: Path, trusted_root: Path) -> None:
+    """Make sure that the metadata directory holds a root to start from.
+
+    The stored root stays if it is whole and not older than the installed one.
+
+    Raises:
+        TrustedRootMissing: If the installed one cannot be used: nothing could be proved by it.
+    """
+    durable.make_directory(directory)
+    stored = directory / "root.json"
+    have, installed = _root_version(stored), _root_version(trusted_root)
+    if installed is None:
+        raise TrustedRootMissing(path=trusted_root)
+    if have is None or installed > have:
+        # The first use of a new site is not worth a warning; a root that vanished later is.
+        level = logging.WARNING if any(directory.iterdir()) else logging.INFO
+        logger.log(level, "root from %s: version %s, was %s", trusted_root, installed, have)
+        durable.write(stored, trusted_root.read_bytes())
+
+
+def unverified(data: bytes) -> Signed | None:
+    """Read a list whose signatures nobody has looked at; None if it is none."""
+    try:
+        return cast("Signed", Metadata.from_bytes(data).signed)
+    except DeserializationError as error:
+        logger.info("not metadata: %s", error)
+        return None
+
+
+def require_role(signed: Targets, role: str) -> None:
+    """Refuse a list that its officers meant for another role, though its signatures fit.
+
+    Raises:
+        OtherRole: If it says so.
+    """
+    says = signed.unrecognized_fields.get(ROLE_FIELD, role)  # absent in feeds of older publishers
+    if says != role:
+        raise OtherRole(role, str(says))
+
+
+def issued_at(signed: Root | Targets) -> datetime | None:
+    """When officers signed a list; None if it does not say so in a way that can be believed."""
+    text = signed.unrecognized_fields.get(ISSUED_FIELD)
+    if text is None:
+        return None
+    try:
+        issued = datetime.fromisoformat(text).astimezone(UTC)
+    except (TypeError, ValueError, OverflowError) as error:
+        logger.warning("field %s cannot be read: %s", ISSUED_FIELD, error)
+        return None
+    return issued if issued < signed.expires else None  # else a slip of the pen
+
+
+def digest_of(target: TargetFile) -> tuple[str, str]:
+    """The algorithm that a file is judged by, and its digest.
+
+    Releases are signed with SHA-256 throughout; other publishers may use SHA-512 alone.
+
+    Raises:
+        OfferInvalid: If it was signed with neither, or with what cannot be one: it becomes a name.
+    """
+    for algorithm, digits in DIGITS.items():
+        if algorithm in target.hashes:
+            digest = str(target.hashes[algorithm])
+            if not re.fullmatch(rf"[0-9a-f]{{{digits}}}", digest):
+                raise OfferInvalid(name=target.path, detail=f"{digest[:80]!r} is no {algorithm}")
+            return algorithm, digest
+    raise OfferInvalid(name=target.path, detail="signed with neither SHA-256 nor SHA-512")
+
+
+def is_plain(path: str) -> bool:
+    """Whether the name of a file in a list leads nowhere but to a place below the feed."""
+    return not ({"", ".", ".."} & set(path.split("/")) or "\\" in path or "\0" in path)

@@ -1,0 +1,302 @@
+"""Which releases a site may install, and in which order. Pure: no reads, no clock, no writes.
+
+Rules:
+
+1. An offer is *eligible* if it is newer, not withdrawn, for this country and channel, accepts this
+   agent, is not halted, is open to this site (or a person named where to go), and is not remembered
+   as bad (unless a person asks for a retry).
+2. A step from ``a`` to ``b`` is allowed if ``b`` may be installed over ``a`` and no required stop
+   lies strictly between.
+3. A required stop that is meant for this site stands in the way even where it cannot be installed
+   now (remembered as bad, agent too old, halted, not open yet): it must not be jumped over.
+4. The path leads to the newest release that can be reached, or to the one that was named, in the
+   fewest steps; among equals through the newest releases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
+from ncen_updater.common.i18n import N_, Text
+from ncen_updater.feed.path_errors import (
+    NoPathToTarget,
+    PathError,
+    TargetBad,
+    TargetForOtherCountry,
+    TargetHalted,
+    TargetNeedsNewerAgent,
+    TargetNotNewer,
+    TargetOtherChannel,
+    TargetUnknown,
+    TargetWithdrawn,
+)
+from ncen_updater.feed.waves import is_open
+from ncen_updater.formats.document import Offer
+from ncen_updater.formats.manifest import Channel, accepts
+
+__all__ = ["NoPath", "Reason", "Rejection", "UpgradePath", "choose_path"]
+
+
+class Reason(StrEnum):
+    """Why an offer is not on the path."""
+
+    NOT_NEWER = "not-newer"
+    WITHDRAWN = "withdrawn"
+    OTHER_COUNTRY = "other-country"
+    OTHER_CHANNEL = "other-channel"
+    AGENT = "agent"
+    HALTED = "halted"
+    WAVE = "wave"
+    BAD = "remembered-as-bad"
+    UPGRADE_FROM = "upgrade-from"
+    REQUIRED_STOP = "required-stop"
+
+
+WORDS: Mapping[Reason, str] = {
+    Reason.NOT_NEWER: N_("it is not newer than what runs here"),
+    Reason.WITHDRAWN: N_("it was withdrawn: {why}"),
+    Reason.OTHER_COUNTRY: N_("it is for other countries: {countries}"),
+    Reason.OTHER_CHANNEL: N_("it is in the channel '{channel}'"),
+    Reason.AGENT: N_("it needs an agent {agent}"),
+    Reason.HALTED: N_("it was halted by the Secretariat: {why}"),
+    Reason.WAVE: N_("it opens for this site on {opens}"),
+    Reason.BAD: N_("it failed at this site before"),
+    Reason.UPGRADE_FROM: N_("it can only be installed over {upgrade_from}"),
+    Reason.REQUIRED_STOP: N_("the required release {stop} comes first and cannot be installed"),
+}
+
+NO_DAY_YET = N_("it is opened in waves, and the day for this site is not set yet")
+
+#: With these a required stop is not meant for the site, and may be passed.
+NOT_MEANT = frozenset(
+    {Reason.NOT_NEWER, Reason.WITHDRAWN, Reason.OTHER_COUNTRY, Reason.OTHER_CHANNEL}
+)
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """An offer that is not on the path, and why.
+
+    Attributes:
+        stop: The required release that comes first.
+        opens: When the offer opens to this site, if that is set.
+    """
+
+    offer: Offer
+    reason: Reason
+    stop: Version | None = None
+    opens: datetime | None = None
+
+    @property
+    def text(self) -> Text:
+        """The reason in words."""
+        offer = self.offer
+        if self.reason is Reason.WAVE and self.opens is None:
+            return Text(NO_DAY_YET)
+        why = offer.withdrawn or offer.halted
+        values: dict[str, object] = {
+            "agent": offer.agent,
+            "channel": offer.channel.value,
+            "countries": ", ".join(offer.countries),
+            "opens": f"{self.opens:%Y-%m-%d %H:%M} UTC" if self.opens else "-",
+            "stop": self.stop,
+            "upgrade_from": offer.upgrade_from or "-",
+            "why": why.reason if why else "",
+        }
+        return Text(WORDS[self.reason], values)
+
+
+@dataclass(frozen=True)
+class UpgradePath:
+    """The releases to install, one after the other.
+
+    Attributes:
+        hops: At least one; the last is where the path leads.
+        rejected: Offers that may not be installed, oldest first.
+    """
+
+    hops: tuple[Offer, ...]
+    rejected: tuple[Rejection, ...]
+
+    @property
+    def target(self) -> Offer:
+        """Where the path leads."""
+        return self.hops[-1]
+
+
+@dataclass(frozen=True)
+class NoPath:
+    """Nothing to install, and why for each offer."""
+
+    rejected: tuple[Rejection, ...]
+
+    def __bool__(self) -> bool:
+        """False, so that ``if path:`` reads well."""
+        return False
+
+
+@dataclass(frozen=True)
+class _Site:
+    current: Version
+    id: str
+    country: str
+    channel: Channel
+    agent: Version
+    bad: frozenset[Version]
+    now: datetime
+    named: bool
+
+    def judge(self, offer: Offer) -> Rejection | None:
+        reason = self._reason(offer)
+        if reason is not None:
+            return Rejection(offer, reason)
+        opened, opens = is_open(offer, self.id, self.country, self.now)
+        if not opened and not self.named:
+            return Rejection(offer, Reason.WAVE, opens=opens)
+        return None
+
+    def _reason(self, offer: Offer) -> Reason | None:
+        if offer.release_version <= self.current:
+            return Reason.NOT_NEWER
+        if offer.withdrawn is not None:
+            return Reason.WITHDRAWN
+        if offer.countries and self.country not in offer.countries:
+            return Reason.OTHER_COUNTRY
+        if offer.channel is Channel.PREVIEW and self.channel is not Channel.PREVIEW:
+            return Reason.OTHER_CHANNEL
+        if not SpecifierSet(offer.agent, prereleases=True).contains(self.agent):
+            return Reason.AGENT
+        if offer.halted is not None:
+            return Reason.HALTED
+        if offer.release_version in self.bad:
+            return Reason.BAD
+        return None
+
+
+def _accepts(offer: Offer, version: Version) -> bool:
+    return accepts(offer.upgrade_from, version)
+
+
+def _stop_between(stops: Iterable[Version], low: Version, high: Version) -> Version | None:
+    return next((stop for stop in stops if low < stop < high), None)
+
+
+def _shortest(
+    current: Version, eligible: list[Offer], stops: list[Version]
+) -> dict[Version, tuple[Offer, ...]]:
+    """Return the best path to every release that can be reached (``eligible`` sorted)."""
+    paths: dict[Version, tuple[Offer, ...]] = {current: ()}
+    for offer in eligible:
+        version = offer.release_version
+        before = [
+            known
+            for known in paths
+            if known < version
+            and _accepts(offer, known)
+            and _stop_between(stops, known, version) is None
+        ]
+        if before:
+            best = min(before, key=lambda v: (len(paths[v]), -sorted(paths).index(v)))
+            paths[version] = (*paths[best], offer)
+    return paths
+
+
+def _unreachable(offer: Offer, known: Collection[Version], stops: list[Version]) -> Rejection:
+    version = offer.release_version
+    fitting = [v for v in known if v < version and _accepts(offer, v)]
+    if not fitting:
+        return Rejection(offer, Reason.UPGRADE_FROM)
+    return Rejection(offer, Reason.REQUIRED_STOP, _stop_between(stops, max(fitting), version))
+
+
+def choose_path(
+    current: Version,
+    offers: Iterable[Offer],
+    *,
+    site: str,
+    country: str,
+    channel: Channel,
+    agent: Version,
+    now: datetime,
+    bad: Collection[Version] = (),
+    allow_bad: bool = False,
+    target: Version | None = None,
+) -> UpgradePath | NoPath:
+    """Choose the releases to install.
+
+    Args:
+        current: What runs now.
+        offers: All offers of one product, in any order.
+        site: The site's id; its place in the waves is reckoned from it.
+        country: The site's country, ISO 3166-1 alpha-2.
+        channel: ``preview`` sites are offered stable releases too.
+        agent: Version of this agent.
+        now: The time by which signed dates are judged (UTC).
+        bad: Releases that failed here.
+        allow_bad: A person asked for another try of those.
+        target: The release that a person named, which opens it and the stops before it to this
+            site, whatever the waves; the newest that can be reached by default.
+
+    Returns:
+        The path, or, only where no target was named, the reasons why there is none.
+
+    Raises:
+        PathError: Of the kind that says why the named target may not be installed.
+    """
+    known = frozenset() if allow_bad else frozenset(bad)
+    here = _Site(current, site, country, channel, agent, known, now, named=target is not None)
+    ordered = sorted(offers, key=lambda offer: offer.release_version)
+    judged = [(offer, here.judge(offer)) for offer in ordered]
+    eligible = [offer for offer, rejection in judged if rejection is None]
+    stops = [
+        offer.release_version
+        for offer, rejection in judged
+        if offer.required and (rejection is None or rejection.reason not in NOT_MEANT)
+    ]
+    paths = _shortest(current, eligible, stops)
+    rejected = tuple(
+        rejection or _unreachable(offer, paths.keys(), stops)
+        for offer, rejection in judged
+        if rejection is not None or offer.release_version not in paths
+    )
+    if target is not None and target not in paths:
+        raise _refusal(target, here, rejected)
+    if target == current:
+        raise TargetNotNewer(version=target, current=current)
+    hops = paths[max(paths) if target is None else target]
+    return UpgradePath(hops, rejected) if hops else NoPath(rejected)
+
+
+def _refusal(target: Version, site: _Site, rejected: tuple[Rejection, ...]) -> PathError:
+    """Return the error for a named release that is not to be had."""
+    found = next((row for row in rejected if row.offer.release_version == target), None)
+    if found is None:
+        return TargetUnknown(version=target)
+    offer = found.offer
+    match found.reason:
+        case Reason.NOT_NEWER:
+            return TargetNotNewer(version=target, current=site.current)
+        case Reason.WITHDRAWN:
+            why = offer.withdrawn.reason if offer.withdrawn else ""
+            return TargetWithdrawn(version=target, reason=why)
+        case Reason.OTHER_COUNTRY:
+            return TargetForOtherCountry(
+                version=target, countries=", ".join(offer.countries), country=site.country
+            )
+        case Reason.OTHER_CHANNEL:
+            return TargetOtherChannel(version=target, channel=offer.channel.value)
+        case Reason.AGENT:
+            return TargetNeedsNewerAgent(version=target, agent=offer.agent)
+        case Reason.HALTED:
+            why = offer.halted.reason if offer.halted else ""
+            return TargetHalted(version=target, reason=why)
+        case Reason.BAD:
+            return TargetBad(version=target)
+        case _:
+            return NoPathToTarget(version=target, current=site.current, reason=found.text)

@@ -1,0 +1,242 @@
+"""Unpacking a ``.tar.gz`` to exactly the signed tree, and to nothing else.
+
+The tree decides; the archive only brings the bytes. A member is written if the tree holds its path
+with the same type, permissions, size and link target, and each file is hashed while it is written.
+
+* Everything is opened relative to the directory that is filled, one part of the path after the
+  other, without following links: no name leads out, whatever is planted meanwhile.
+* Reading stops at what the tree allows: a bomb, in a file or in a header, costs at most 1 MiB
+  beyond the signed size.
+* Hard links, devices, sparse files and members named twice are refused.
+* Files are flushed by one ``syncfs`` at the end and not one by one: a tree has thousands of small
+  files, and each ``fsync`` would wait for its own journal commit. Since Linux 5.8 ``syncfs``
+  reports write errors; where the C library has none, every file is flushed by itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import gzip
+import hashlib
+import os
+import shutil
+import stat
+import struct
+import tarfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.bounded_io import NotReadable, open_file
+from ncen_updater.common.directory_handle import Below
+from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.progress import Progress
+from ncen_updater.feed.download import require_space
+from ncen_updater.formats.transfer_errors import (
+    ArchiveDamaged,
+    ArchiveMismatch,
+    DestinationInUse,
+    SpaceShort,
+)
+from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
+
+__all__ = ["unpack"]
+
+BLOCK = 1 << 20
+HEADERS_BYTES = 1 << 20  # what may be read beyond the signed bytes seen so far
+MEMBER_BYTES = 8 << 10  # header, long names and padding of one member
+
+
+class _Refused(Exception):
+    """A member that the tree does not allow."""
+
+
+class _Metered:
+    """A stream that ends with an error where more comes out than the tree allows so far."""
+
+    def __init__(self, stream: gzip.GzipFile) -> None:
+        self._stream, self._read = stream, 0
+        self.allowed = HEADERS_BYTES
+
+    def read(self, size: int) -> bytes:
+        block = self._stream.read(size)
+        self._read += len(block)
+        if self._read > self.allowed:
+            raise _Refused(f"more than {self.allowed} bytes came out")
+        return block
+
+
+def unpack(archive: Path, tree: Tree, destination: Path, progress: Progress) -> None:
+    """Fill an empty directory with a release.
+
+    Args:
+        archive: A ``.tar.gz``, verified or not: it is not trusted here.
+        tree: The signed tree.
+        destination: Made if it is not there; emptied again where anything fails.
+        progress: Told the bytes written and in total.
+
+    Raises:
+        ArchiveMismatch: If the archive holds anything but the tree.
+        ArchiveDamaged: If it is not a whole ``.tar.gz``.
+        DestinationInUse: If the directory is not empty.
+        SpaceShort: If there is no room.
+        OSError: If the disk fails in another way.
+    """
+    if not _is_file(archive):
+        raise ArchiveDamaged(archive=archive.name, detail="not a regular file")
+    made = not destination.is_symlink() and not destination.exists()
+    if not made and (not _is_directory(destination) or any(destination.iterdir())):
+        raise DestinationInUse(path=destination)
+    durable.make_directory(destination)
+    try:
+        with _told(archive, destination, tree):
+            require_space(destination, tree.total_bytes)
+            _fill(archive, tree, destination, progress)
+    except BaseException:
+        _empty(destination, made)
+        raise
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        return True  # said when it is opened
+    except OSError:  # a link that leads to itself, for one
+        return False
+
+
+def _is_directory(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _empty(destination: Path, made: bool) -> None:
+    for item in destination.iterdir():
+        if _is_directory(item):
+            shutil.rmtree(item)
+        else:
+            item.unlink()
+    if made:
+        destination.rmdir()
+
+
+@contextlib.contextmanager
+def _told(archive: Path, destination: Path, tree: Tree) -> Iterator[None]:
+    try:
+        yield
+    except _Refused as error:
+        raise ArchiveMismatch(archive=archive.name, detail=str(error)) from error
+    except (
+        tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error, UnicodeError, NotReadable,
+    ) as error:  # fmt: skip
+        raise ArchiveDamaged(archive=archive.name, detail=str(error)) from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            free = shutil.disk_usage(destination).free
+            needed = tree.total_bytes
+            raise SpaceShort(
+                path=destination, needed=needed, free=free, missing=max(needed - free, 1)
+            ) from error
+        raise
+
+
+def _fill(archive: Path, tree: Tree, destination: Path, progress: Progress) -> None:
+    wanted = {entry.path: entry for entry in tree.entries}
+    if len(wanted) != len(tree.entries):
+        raise _Refused("the tree names a path twice")
+    told, total = Text(N_("Unpacking {archive} (bytes)"), {"archive": archive.name}), 0
+    expected = tree.total_bytes  # a sum over all entries: once, not at every file
+    with (
+        contextlib.closing(Below(destination)) as directory,
+        open_file(archive) as packed,
+        gzip.GzipFile(fileobj=packed, mode="rb") as plain,
+    ):
+        metered = _Metered(plain)
+        with _open(metered) as tar:
+            while (member := _next(tar)) is not None:
+                tar.members = []  # type: ignore[attr-defined] # tarfile would keep every header
+                entry = _checked(member, wanted.pop(member.name, None))
+                metered.allowed += MEMBER_BYTES + member.size
+                if entry.type is EntryType.DIRECTORY:
+                    directory.make(entry.path)
+                elif entry.target is not None:
+                    directory.link(entry.path, entry.target)
+                else:
+                    _write(tar, member, entry, directory)
+                    total += entry.size
+                    progress.tell(told, total, expected)
+        while metered.read(BLOCK):  # to the end, where gzip's own check sum is
+            pass
+        if wanted:
+            raise _Refused(f"{next(iter(wanted))!r} and {len(wanted) - 1} more are missing")
+        for entry in reversed(tree.entries):
+            if entry.type is EntryType.DIRECTORY:
+                directory.set_mode(entry.path, entry.mode)
+        directory.flush(tree)
+
+
+@contextlib.contextmanager
+def _headers() -> Iterator[None]:
+    """Around the reading of a header: hostile ones make tarfile fail in ways it does not name."""
+    try:
+        yield
+    except (
+        ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError,
+        MemoryError, struct.error,
+    ) as error:  # fmt: skip
+        raise tarfile.ReadError(f"a header cannot be read: {error}"[:500]) from error
+
+
+def _open(stream: _Metered) -> tarfile.TarFile:
+    with _headers():  # the first is read at once
+        return tarfile.open(fileobj=stream, mode="r|", errorlevel=2)  # type: ignore[call-overload, no-any-return]
+
+
+def _next(tar: tarfile.TarFile) -> tarfile.TarInfo | None:
+    with _headers():
+        return tar.next()
+
+
+def _checked(member: tarfile.TarInfo, entry: TreeEntry | None) -> TreeEntry:
+    name = member.name
+    if entry is None:
+        raise _Refused(f"{name!r} is not in the signed tree, or comes twice")
+    if any(part in ("", ".", "..") for part in name.split("/")) or "\0" in name:
+        raise _Refused(f"{name!r} is not a plain path")
+    kind = {
+        tarfile.REGTYPE: EntryType.FILE,
+        tarfile.AREGTYPE: EntryType.FILE,
+        tarfile.DIRTYPE: EntryType.DIRECTORY,
+        tarfile.SYMTYPE: EntryType.SYMLINK,
+    }.get(member.type)
+    if kind is not entry.type or member.issparse():
+        raise _Refused(f"{name!r} is of another type")
+    if kind is EntryType.SYMLINK:
+        if member.linkname != entry.target:
+            raise _Refused(f"{name!r} leads to {member.linkname!r}")
+    elif member.mode != entry.mode:
+        raise _Refused(f"{name!r} has mode {member.mode:o}, not {entry.mode:o}")
+    if member.size != entry.size:
+        raise _Refused(f"{name!r} has {member.size} bytes, not {entry.size}")
+    return entry
+
+
+def _write(
+    tar: tarfile.TarFile, member: tarfile.TarInfo, entry: TreeEntry, directory: Below
+) -> None:
+    source = tar.extractfile(member)
+    if source is None:
+        raise _Refused(f"{entry.path!r} has no content")
+    digest, left = hashlib.sha256(), entry.size
+    with os.fdopen(directory.create(entry.path), "wb") as stream, source:
+        while left and (block := source.read(min(BLOCK, left))):
+            digest.update(block)
+            stream.write(block)
+            left -= len(block)
+        os.fchmod(stream.fileno(), entry.mode)
+    if left:
+        raise tarfile.ReadError(f"{entry.path!r} ends {left} bytes early")
+    if digest.hexdigest() != entry.sha256:
+        raise _Refused(f"{entry.path!r} has other content")

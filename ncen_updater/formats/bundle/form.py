@@ -1,0 +1,329 @@
+"""The form of a bundle: a zip of stored members, byte for byte determined by its content.
+
+Any unzip program can open it. The reader accepts nothing but what the writer would have written for
+the same names, sizes and checksums: no compression, no encryption, no gaps, overlaps, comments,
+links or second entries. So nothing can hide in a bundle, and nothing in it can grow when it is
+read.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Protocol
+
+from ncen_updater.common.i18n import N_, Text
+from ncen_updater.formats.bundle.errors import BundleAltered, BundleCut, BundleUnsafe, NotABundle
+
+__all__ = [
+    "INDEX",
+    "MAX_INDEX_BYTES",
+    "Member",
+    "Source",
+    "Span",
+    "check_sums",
+    "encode",
+    "plan_members",
+    "read_members",
+    "target_member",
+]
+
+#: What is in the bundle, for people; nothing believes it.
+INDEX = "index.json"
+MAX_INDEX_BYTES = 1_000_000
+MAX_MEMBERS = 20_000
+MAX_DIRECTORY_BYTES = 8_000_000
+BLOCK = 1 << 20
+
+_LOCAL, _CENTRAL, _END = b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06"
+_LOCATOR, _END64 = b"PK\x06\x07", b"PK\x06\x06"
+_LOCAL_FORM, _CENTRAL_FORM = "<4sHHHHHIIIHH", "<4sHHHHHHIIIHHHHHII"
+_END_FORM, _LOCATOR_FORM, _END64_FORM = "<4sHHHHIIH", "<4sIQI", "<4sQHHIIQQQQ"
+_END_SIZE, _LOCATOR_SIZE, _END64_SIZE = 22, 20, 56
+_CENTRAL_SIZE = 46
+_FULL16, _FULL32 = 0xFFFF, 0xFFFFFFFF
+_UNIX, _PLAIN, _ZIP64 = 3 << 8, 20, 45
+_DAY = 0x21  # 1980-01-01, the first that the form can name
+_FILE = 0o100644 << 16
+
+_NAME = re.compile(
+    r"index\.json"
+    r"|metadata/(?:timestamp|[1-9][0-9]{0,9}\.[a-z][a-z0-9-]{0,40})\.json"
+    r"|targets/(?!.*(?:^|/)\.{1,2}(?:/|$))[A-Za-z0-9._+!-]+(?:/[A-Za-z0-9._+!-]+)*"
+)
+
+
+class Span(Protocol):
+    """Bytes that can be read at any place: one file, or several parts as if they were one."""
+
+    @property
+    def size(self) -> int:
+        """How many bytes there are."""
+
+    @property
+    def path(self) -> Path:
+        """A file to name in messages."""
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Return exactly so many bytes."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One file in a bundle.
+
+    Attributes:
+        name: Its name, exact.
+        size: Its bytes.
+        crc: Its CRC-32; finds damage, not tampering.
+        offset: Where its header begins.
+    """
+
+    name: str
+    size: int
+    crc: int
+    offset: int
+
+    @property
+    def begins(self) -> int:
+        """Where its bytes begin."""
+        return self.offset + len(_local(self))
+
+    @property
+    def ends(self) -> int:
+        """Where the next member begins."""
+        return self.begins + self.size
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the bytes of a member come from."""
+
+    name: str
+    size: int
+    crc: int
+    open: Callable[[], IO[bytes]]
+
+
+def _local(member: Member) -> bytes:
+    name, size = member.name.encode("ascii"), min(member.size, _FULL32)
+    large = member.size >= _FULL32
+    extra = struct.pack("<HHQQ", 1, 16, member.size, member.size) if large else b""
+    head = struct.pack(
+        _LOCAL_FORM, _LOCAL, _ZIP64 if large else _PLAIN, 0, 0, 0, _DAY, member.crc, size, size,
+        len(name), len(extra),
+    )  # fmt: skip
+    return head + name + extra
+
+
+def _central(member: Member) -> bytes:
+    name, size = member.name.encode("ascii"), min(member.size, _FULL32)
+    offset = min(member.offset, _FULL32)
+    wide = b""
+    if size == _FULL32:
+        wide += struct.pack("<QQ", member.size, member.size)
+    if offset == _FULL32:
+        wide += struct.pack("<Q", member.offset)
+    extra = struct.pack("<HH", 1, len(wide)) + wide if wide else b""
+    version = _ZIP64 if wide else _PLAIN
+    head = struct.pack(
+        _CENTRAL_FORM, _CENTRAL, _UNIX | version, version, 0, 0, 0, _DAY, member.crc, size, size,
+        len(name), len(extra), 0, 0, 0, _FILE, offset,
+    )  # fmt: skip
+    return head + name + extra
+
+
+def _directory(members: Sequence[Member]) -> bytes:
+    """Return everything that follows the members."""
+    begins = members[-1].ends if members else 0
+    entries = b"".join(_central(member) for member in members)
+    count, size = len(members), len(entries)
+    wide = b""
+    if count >= _FULL16 or begins >= _FULL32:
+        wide = struct.pack(
+            _END64_FORM, _END64, _END64_SIZE - 12, _UNIX | _ZIP64, _ZIP64, 0, 0, count, count,
+            size, begins,
+        ) + struct.pack(_LOCATOR_FORM, _LOCATOR, 0, begins + size, 1)  # fmt: skip
+    few = min(count, _FULL16)
+    end = struct.pack(_END_FORM, _END, 0, 0, few, few, size, min(begins, _FULL32), 0)
+    return entries + wide + end
+
+
+def target_member(path: str, sha256: str) -> str:
+    """Name of the member that holds a signed file, as in a feed with consistent snapshots."""
+    directory, _, base = path.rpartition("/")
+    return f"targets/{directory}/{sha256}.{base}" if directory else f"targets/{sha256}.{base}"
+
+
+# -- writing -----------------------------------------------------------------------------------
+
+
+def plan_members(sources: Iterable[Source]) -> tuple[tuple[Member, ...], int, bytes]:
+    """Lay out a bundle: its members, its length in bytes, and what follows the members."""
+    members: list[Member] = []
+    at = 0
+    for source in sources:
+        if not _NAME.fullmatch(source.name):
+            raise ValueError(f"not the name of a member: {source.name!r}")
+        member = Member(source.name, source.size, source.crc, at)
+        members.append(member)
+        at = member.ends
+    directory = _directory(members)
+    return tuple(members), at + len(directory), directory
+
+
+def encode(sources: Sequence[Source]) -> Iterator[bytes]:
+    """Yield the bytes of a bundle in blocks.
+
+    Raises:
+        BundleAltered: If a source changed since it was measured.
+    """
+    members, _, directory = plan_members(sources)
+    for source, member in zip(sources, members, strict=True):
+        yield _local(member)
+        crc, size = 0, 0
+        with source.open() as stream:
+            while block := stream.read(BLOCK):
+                crc, size = zlib.crc32(block, crc), size + len(block)
+                yield block
+        if (crc, size) != (source.crc, source.size):
+            raise BundleAltered(name=source.name)
+    yield directory
+
+
+# -- reading -----------------------------------------------------------------------------------
+
+
+def read_members(span: Span) -> dict[str, Member]:
+    """Read and check the directory of a bundle.
+
+    Raises:
+        NotABundle: If it is something else.
+        BundleCut: If its end is missing.
+        BundleUnsafe: If it holds what no bundle holds.
+        BundleAltered: If its headers contradict each other.
+    """
+    if span.size < _END_SIZE or span.read_at(0, 4) != _LOCAL:
+        raise NotABundle(path=span.path)
+    begins, size, count, tail = _find_directory(span)
+    if count > MAX_MEMBERS or size > MAX_DIRECTORY_BYTES:
+        raise _unsafe("zip", N_("too many members"))
+    if begins + size + tail != span.size:
+        raise _unsafe("zip", N_("its sizes contradict each other"))
+    content = span.read_at(begins, size + tail)
+    members = _parse(content[:size], count)
+    names = set()
+    for member in members:
+        if member.name in names:
+            raise _unsafe(member.name, N_("two members have this name"))
+        names.add(member.name)
+    at = 0
+    for member in members:
+        if member.offset != at or member.ends > begins:
+            raise _unsafe(member.name, N_("members overlap or leave gaps"))
+        head = _local(member)
+        if span.read_at(at, len(head)) != head:
+            raise BundleAltered(name=member.name)
+        at = member.ends
+    if at != begins or content != _directory(members):
+        raise BundleAltered(name="zip")
+    return {member.name: member for member in members}
+
+
+def _unsafe(name: str, reason: str) -> BundleUnsafe:
+    return BundleUnsafe(name=name, reason=Text(reason))
+
+
+def _find_directory(span: Span) -> tuple[int, int, int, int]:
+    """Return where the directory begins, its bytes, its entries, and the bytes that follow it."""
+    end = span.read_at(span.size - _END_SIZE, _END_SIZE)
+    signature, disk, first, here, count, size, begins, comment = struct.unpack(_END_FORM, end)
+    if signature != _END:
+        raise BundleCut(path=span.path)
+    if disk or first or here != count or comment:
+        raise _unsafe("zip", N_("its sizes contradict each other"))
+    if begins != _FULL32 and count != _FULL16:
+        return begins, size, count, _END_SIZE
+    tail = _END_SIZE + _LOCATOR_SIZE + _END64_SIZE
+    if span.size < tail:
+        raise _unsafe("zip", N_("its sizes contradict each other"))
+    wide = span.read_at(span.size - tail, _END64_SIZE)
+    fields = struct.unpack(_END64_FORM, wide)
+    if fields[0] != _END64:
+        raise _unsafe("zip", N_("its sizes contradict each other"))
+    return fields[9], fields[8], fields[7], tail
+
+
+def _parse(content: bytes, count: int) -> list[Member]:
+    members = []
+    at = 0
+    for _ in range(count):
+        if at + _CENTRAL_SIZE > len(content):
+            raise _unsafe("zip", N_("its sizes contradict each other"))
+        fields = struct.unpack_from(_CENTRAL_FORM, content, at)
+        length, extra, comment = fields[10:13]
+        ends = at + _CENTRAL_SIZE + length + extra + comment
+        if fields[0] != _CENTRAL or ends > len(content):
+            raise BundleAltered(name="zip")
+        name = at + _CENTRAL_SIZE
+        raw = content[name : name + length]
+        wide = content[name + length : name + length + extra]
+        members.append(_member(raw, fields, wide))
+        at = ends
+    return members
+
+
+def _member(raw: bytes, fields: tuple[int, ...], extra: bytes) -> Member:
+    name = raw.decode("ascii", "backslashreplace")
+    flags, method, crc, packed, size = fields[3], fields[4], fields[7], fields[8], fields[9]
+    mode, offset = fields[15], fields[16]
+    if flags & 1:
+        raise _unsafe(name, N_("it is encrypted"))
+    if method:
+        raise _unsafe(name, N_("it is compressed"))
+    if mode != _FILE:
+        raise _unsafe(name, N_("it is no plain file"))
+    if not _NAME.fullmatch(name):
+        raise _unsafe(name, N_("no member of a bundle has such a name"))
+    if packed != size:
+        raise _unsafe(name, N_("its sizes contradict each other"))
+    wanted = (16 if size == _FULL32 else 0) + (8 if offset == _FULL32 else 0)
+    if wanted:
+        if len(extra) != 4 + wanted or extra[:4] != struct.pack("<HH", 1, wanted):
+            raise _unsafe(name, N_("its sizes contradict each other"))
+        values = list(struct.unpack(f"<{wanted // 8}Q", extra[4:]))
+        if size == _FULL32:
+            size, second = values[:2]
+            if size != second:
+                raise _unsafe(name, N_("its sizes contradict each other"))
+        if offset == _FULL32:
+            offset = values[-1]
+    return Member(name, size, crc, offset)
+
+
+def check_sums(
+    span: Span, members: Iterable[Member], tell: Callable[[int], None] = lambda _: None
+) -> None:
+    """Read every member once and compare its checksum.
+
+    Args:
+        span: The bundle.
+        members: Its members.
+        tell: Told the bytes read so far.
+
+    Raises:
+        BundleAltered: Naming the first member that is damaged.
+    """
+    done = 0
+    for member in members:
+        crc, at = 0, member.begins
+        while at < member.ends:
+            block = span.read_at(at, min(BLOCK, member.ends - at))
+            crc, at, done = zlib.crc32(block, crc), at + len(block), done + len(block)
+            tell(done)
+        if crc != member.crc:
+            raise BundleAltered(name=member.name)

@@ -1,0 +1,267 @@
+"""Building the tree of a release from the slot in use and a pack.
+
+Nothing of the pack is believed: its index is checked whole before the first byte is written, every
+old file is hashed before it is used, every stream is read within what was said of it. The digests
+of the tree that is returned were computed from the bytes that were written; it is for the caller to
+compare its digest with the signed one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from ncen_updater.common.directory_handle import Below
+from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.progress import Progress
+from ncen_updater.feed.download import require_space
+from ncen_updater.formats.delta.codec import View
+from ncen_updater.formats.delta.container import check_end, read_header, read_index
+from ncen_updater.formats.delta.errors import (
+    DeltaDamaged,
+    DeltaForAnotherBase,
+    DeltaOverLimit,
+    DeltaPathRefused,
+    DeltaRangeRefused,
+    DeltaUnsupported,
+)
+from ncen_updater.formats.delta.index import read_plan
+from ncen_updater.formats.delta.layout import Fresh, Group, OpKind, Plan
+from ncen_updater.formats.delta.model import (
+    DeltaLimits,
+    Linking,
+    capabilities,
+    deflate_name,
+)
+from ncen_updater.formats.delta.names import PathRefused
+from ncen_updater.formats.delta.numbers import Malformed, OutOfRange, TooLarge
+from ncen_updater.formats.delta.origin import GroupReference, Origin
+from ncen_updater.formats.delta.rebuilding import rebuilt
+from ncen_updater.formats.delta.sharing import Sharing
+from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
+
+__all__ = ["apply_delta"]
+
+PIECE = 256 << 10
+TELL_BYTES = 8 << 20
+
+
+def apply_delta(
+    pack: Path,
+    old: Path,
+    old_tree: Tree,
+    place: Path,
+    limits: DeltaLimits,
+    progress: Progress,
+    linking: Linking = Linking.SAFE,
+) -> Tree:
+    """Fill an empty directory with the new release.
+
+    Args:
+        pack: The pack; its length and digest were verified.
+        old: The slot that it starts from.
+        old_tree: The tree of that slot, from its record.
+        place: An empty directory.
+        limits: What was signed about the pack.
+        progress: Told the bytes of the new release that are there.
+        linking: How unchanged files come over.
+
+    Returns:
+        The tree that was written.
+
+    Raises:
+        DeltaDamaged: If the pack is not whole.
+        DeltaForAnotherBase: If it starts from, or leads to, another tree.
+        DeltaPathRefused: If it names a path that no release may have.
+        DeltaOverLimit: If it takes more than was signed.
+        DeltaRangeRefused: If its parts do not add up.
+        DeltaUnsupported: If this machine cannot do what it needs.
+        OldFileAltered: If a file of the old slot is not as its record says.
+        SpaceShort: If the disk has no room for the files that are built and the scratch.
+        OSError: If the disk fails.
+    """
+    missing = sorted(set(limits.needs) - capabilities())
+    if missing:
+        raise DeltaUnsupported(pack=pack.name, needs=", ".join(missing))
+    descriptor = os.open(pack, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with _told(pack):
+            plan = _understood(descriptor, pack, old_tree, limits)
+            with closing(Origin(old, old_tree)) as origin, closing(Below(place)) as below:
+                return _Builder(descriptor, plan, origin, below, place, linking, progress).build()
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _told(pack: Path) -> Iterator[None]:
+    try:
+        yield
+    except PathRefused as error:
+        raise DeltaPathRefused(pack=pack.name, detail=str(error)) from error
+    except TooLarge as error:
+        raise DeltaOverLimit(pack=pack.name, detail=str(error)) from error
+    except OutOfRange as error:
+        raise DeltaRangeRefused(pack=pack.name, detail=str(error)) from error
+    except (Malformed, UnicodeDecodeError) as error:
+        raise DeltaDamaged(pack=pack.name, detail=str(error)) from error
+
+
+def _understood(descriptor: int, pack: Path, old: Tree, limits: DeltaLimits) -> Plan:
+    """Read and check everything that can be checked before anything is written."""
+    header = read_header(descriptor)
+    if (header.from_tree, header.to_tree) != (limits.from_tree, limits.to_tree):
+        raise DeltaForAnotherBase(pack=pack.name)
+    if old.digest() != limits.from_tree:
+        raise DeltaForAnotherBase(pack=pack.name, detail="the record of the slot differs")
+    index = read_index(descriptor, header)
+    plan = read_plan(index, old, header.streams_start, limits.out_files)
+    check_end(descriptor, header, plan)
+    total = sum(old.entries[e].size if isinstance(e, int) else e.size for e in plan.entries)
+    for name, found, most in (
+        ("bytes", total, limits.out_bytes),
+        ("bytes of memory", plan.memory_bytes, limits.max_memory_bytes),
+    ):
+        if found > most:
+            raise TooLarge(f"{found} {name}, {most} were signed")
+    levels = {op.argument for g in plan.groups for r in g.recipes for op in r.ops
+              if op.kind is OpKind.DEFLATE}  # fmt: skip
+    unsigned = {deflate_name(level) for level in levels} - set(limits.needs)
+    if unsigned:
+        raise TooLarge(f"{', '.join(sorted(unsigned))}: was not signed as needed")
+    return plan
+
+
+class _Builder:
+    def __init__(
+        self,
+        pack: int,
+        plan: Plan,
+        origin: Origin,
+        below: Below,
+        place: Path,
+        linking: Linking,
+        progress: Progress,
+    ) -> None:
+        self._pack, self._plan, self._origin, self._below = pack, plan, origin, below
+        self._place, self._progress = place, progress
+        self._sharing = Sharing(origin, below, linking)
+        self._digests: dict[int, str] = {}
+        self._built = [at for at, e in enumerate(plan.entries) if isinstance(e, Fresh) and e.built]
+        # Bytes that are still to be built.
+        self._left = sum(e.size for e in plan.entries if isinstance(e, Fresh) and e.built)
+        self._done = self._told = 0
+        self._total = sum(
+            origin.entry(e).size if isinstance(e, int) else e.size for e in plan.entries
+        )
+
+    def build(self) -> Tree:
+        """Write everything; directories get their permissions and links are made at the end."""
+        require_space(self._place, self._left)
+        entries = self._plan.entries
+        for entry in entries:
+            if self._type(entry) is EntryType.DIRECTORY:
+                self._below.make(self._path(entry))
+        for entry in entries:
+            self._unchanged(entry)
+        start = 0
+        for group in self._plan.groups:
+            self._group(group, self._built[start : start + group.files])
+            start += group.files
+        for entry in entries:
+            target = self._origin.entry(entry).target if isinstance(entry, int) else entry.target
+            if target is not None:
+                self._below.link(self._path(entry), target)
+        for entry in reversed(entries):
+            if self._type(entry) is EntryType.DIRECTORY:
+                mode = self._origin.entry(entry).mode if isinstance(entry, int) else entry.mode
+                self._below.set_mode(self._path(entry), mode)
+        return Tree(entries=tuple(self._entry(at, entry) for at, entry in enumerate(entries)))
+
+    def _path(self, entry: int | Fresh) -> str:
+        return self._origin.entry(entry).path if isinstance(entry, int) else entry.path
+
+    def _type(self, entry: int | Fresh) -> EntryType:
+        return self._origin.entry(entry).type if isinstance(entry, int) else entry.type
+
+    def _entry(self, at: int, entry: int | Fresh) -> TreeEntry:
+        if isinstance(entry, int):
+            return self._origin.entry(entry)
+        digest = self._digests.get(at)
+        if entry.origin is not None:
+            digest = self._origin.entry(entry.origin).sha256
+        return TreeEntry(
+            path=entry.path,
+            type=entry.type,
+            mode=entry.mode,
+            size=entry.size,
+            sha256=digest,
+            target=entry.target,
+        )
+
+    def _unchanged(self, entry: int | Fresh) -> None:
+        index = entry if isinstance(entry, int) else entry.origin
+        if index is None or self._type(entry) is not EntryType.FILE:
+            return
+        mode = self._origin.entry(entry).mode if isinstance(entry, int) else entry.mode
+        self._sharing.take_over(index, self._path(entry), mode)
+        self._tell(self._origin.entry(index).size)
+
+    def _tell(self, size: int) -> None:
+        self._done += size
+        if self._done - self._told >= TELL_BYTES or self._done == self._total:
+            self._told = self._done
+            self._progress.tell(
+                Text(N_("Building the release from the installed one (bytes)")),
+                self._done,
+                self._total,
+            )
+
+    def _group(self, group: Group, files: list[int]) -> None:
+        recipes = {recipe.target: recipe for recipe in group.recipes}
+        with closing(
+            GroupReference(self._origin, group.refs, self._place, self._left)
+        ) as reference:
+            view = View(self._pack, group, reference)
+            for number, at in enumerate(files):
+                entry = self._plan.entries[at]
+                assert isinstance(entry, Fresh)  # noqa: S101 - only these are built
+                recipe = recipes.get(number)
+                pieces = (
+                    view.pieces(entry.size) if recipe is None else rebuilt(view, recipe, reference)
+                )
+                self._digests[at] = self._write(entry, pieces)
+                self._left -= entry.size
+                self._tell(entry.size)
+            view.end()
+
+    def _write(self, entry: Fresh, pieces: Iterator[bytes]) -> str:
+        digest, left = hashlib.sha256(), entry.size
+        with os.fdopen(self._below.create(entry.path), "wb") as stream:
+            for block in _blocks(pieces):
+                left -= len(block)
+                if left < 0:
+                    break
+                digest.update(block)
+                stream.write(block)
+            os.fchmod(stream.fileno(), entry.mode)
+        if left:
+            raise OutOfRange(f"{entry.path!r} does not come out with its {entry.size} bytes")
+        return digest.hexdigest()
+
+
+def _blocks(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Pieces put together: an archive has a hundred thousand of a few bytes."""
+    parts: list[bytes] = []
+    have = 0
+    for piece in pieces:
+        parts.append(piece)
+        have += len(piece)
+        if have >= PIECE:
+            yield b"".join(parts)
+            parts, have = [], 0
+    if have:
+        yield b"".join(parts)

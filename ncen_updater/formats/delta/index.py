@@ -1,0 +1,316 @@
+"""The index of a pack as bytes: how the new tree differs from the old, and where the streams are.
+
+Both ends hold the old tree, so entries that are the same cost nothing but the length of their run.
+A new name is said by what it shares with the old file that it was paired with, and only by its last
+part: its directory is one of those that the entry before it is in. ``docs/delta-format.md`` has the
+whole of it.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from ncen_updater.formats.delta.layout import (
+    COVER_BYTES,
+    Fresh,
+    Group,
+    Op,
+    OpKind,
+    Plan,
+    Recipe,
+    Ref,
+)
+from ncen_updater.formats.delta.names import PathRules, check_link, check_name
+from ncen_updater.formats.delta.numbers import (
+    Malformed,
+    OutOfRange,
+    Reader,
+    TooLarge,
+    put_number,
+)
+from ncen_updater.formats.delta.runs import RUN_BYTES
+from ncen_updater.formats.delta.streams import Extent
+from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
+
+__all__ = ["Columns", "Step", "read_columns", "read_plan"]
+
+MAX_GROUPS = 100_000
+MAX_MEMBERS = 1_000_000
+MAX_OPS = 1_000_000
+MAX_COVERS = 1 << 31
+TEXT_BYTES = 4000
+NAMES = ("steps", "modes", "depths", "origins", "names", "sizes", "links", "groups", "recipes")
+
+
+class Step(IntEnum):
+    """How the list of entries goes on."""
+
+    KEEP = 0  # the next n old entries, as they are
+    DROP = 1  # not the next n old entries
+    CHANGE = 2  # the next old entry, a file, with other content
+    DIRECTORY = 3
+    LINK = 4
+    MOVED = 5  # a file with the content of an old one
+    RENAMED = 6  # a file with content of its own, named like an old one
+    NEW = 7
+
+
+class Columns:
+    """The parts of the index; like stands beside like, so that it compresses well."""
+
+    def __init__(self) -> None:
+        self.steps = bytearray()
+        self.modes = bytearray()
+        self.depths = bytearray()
+        self.origins = bytearray()
+        self.names = bytearray()
+        self.sizes = bytearray()
+        self.links = bytearray()
+        self.groups = bytearray()
+        self.recipes = bytearray()
+
+    def content(self) -> bytes:
+        """All of it."""
+        whole = bytearray()
+        for name in NAMES:
+            column = getattr(self, name)
+            put_number(whole, len(column))
+            whole += column
+        return bytes(whole)
+
+
+def read_columns(content: bytes) -> dict[str, Reader]:
+    """Take the index apart.
+
+    Raises:
+        Malformed: If it does not consist of its columns.
+    """
+    reader = Reader(content)
+    columns = {name: Reader(reader.take(reader.number())) for name in NAMES}
+    reader.end()
+    return columns
+
+
+# ---- reading ---------------------------------------------------------------------------------
+
+
+def read_plan(content: bytes, old: Tree, streams_start: int, most: int) -> Plan:
+    """Understand an index.
+
+    Args:
+        content: The index, unpacked.
+        old: The tree that it starts from.
+        streams_start: Offset in the pack of the first stream.
+        most: How many entries the new tree may have.
+
+    Raises:
+        Malformed: If it is not an index.
+        OutOfRange: If it is not one for this tree.
+        PathRefused: If it names a path that no release may have.
+        TooLarge: If it has more entries than were signed, or more of anything than any pack has.
+    """
+    return _PlanReader(read_columns(content), old, most).read(streams_start)
+
+
+class _PlanReader:
+    def __init__(self, columns: dict[str, Reader], old: Tree, most: int) -> None:
+        self._columns, self._old, self._most = columns, old.entries, most
+        self._refs_left = self._ops_left = self._members_left = 0
+        self._cursor = self._origin = 0
+        self._plan = Plan()
+        self._rules = PathRules()
+        self._last: tuple[str, bool] = ("", True)
+        self._changed: list[int] = []  # old files that groups may refer to
+
+    def read(self, streams_start: int) -> Plan:
+        steps = self._columns["steps"]
+        for _ in range(steps.number()):
+            self._step(Step(steps.number(Step.NEW)), steps)
+        if self._cursor != len(self._old):
+            raise OutOfRange("not every old entry is spoken of")
+        built = sum(1 for entry in self._plan.entries if isinstance(entry, Fresh) and entry.built)
+        # What one number can stand for many of is counted over the whole pack.
+        self._refs_left = built + len(self._changed)
+        self._ops_left, self._members_left = MAX_OPS, MAX_MEMBERS
+        groups, at = self._columns["groups"], streams_start
+        for _ in range(groups.number(MAX_GROUPS)):
+            group, at = self._group(groups, at)
+            built -= group.files
+            self._plan.groups.append(group)
+        if built:
+            raise OutOfRange("the groups do not build the files of the tree")
+        for column in self._columns.values():
+            column.end()
+        return self._plan
+
+    def _step(self, step: Step, steps: Reader) -> None:
+        if step in (Step.KEEP, Step.DROP):
+            for _ in range(steps.number(len(self._old) - self._cursor)):
+                self._pass(keep=step is Step.KEEP)
+        elif step is Step.CHANGE:
+            if self._cursor >= len(self._old):
+                raise OutOfRange("there are fewer old entries")
+            entry = self._old_file(self._cursor)
+            size = self._columns["sizes"].number()
+            mode = self._mode(entry.mode)
+            self._add(Fresh(entry.path, EntryType.FILE, mode, size, like=self._cursor))
+            self._pass(keep=False)
+        else:
+            self._add(self._fresh(step))
+
+    def _pass(self, *, keep: bool) -> None:
+        entry = self._old[self._cursor]
+        if keep:
+            self._see(entry.path, entry.type)
+            self._plan.entries.append(self._cursor)
+        elif entry.type is EntryType.FILE:
+            self._changed.append(self._cursor)
+        self._cursor += 1
+
+    def _add(self, entry: Fresh) -> None:
+        self._see(entry.path, entry.type)
+        self._plan.entries.append(entry)
+
+    def _see(self, path: str, kind: EntryType) -> None:
+        if len(self._plan.entries) >= self._most:
+            raise TooLarge(f"more than {self._most} entries")
+        self._rules.see(path, is_directory=kind is EntryType.DIRECTORY)
+        self._last = (path, kind is EntryType.DIRECTORY)
+
+    def _fresh(self, step: Step) -> Fresh:
+        if step in (Step.MOVED, Step.RENAMED):
+            self._origin += self._columns["origins"].signed()
+            like = self._old_file(self._origin)
+            path = self._path(like)
+            mode = self._mode(like.mode)
+            if step is Step.MOVED:
+                return Fresh(path, EntryType.FILE, mode, like.size, origin=self._origin)
+            size = self._columns["sizes"].number()
+            return Fresh(path, EntryType.FILE, mode, size, like=self._origin)
+        path = self._path(None)
+        if step is Step.LINK:
+            target = self._columns["links"].text(TEXT_BYTES)
+            check_link(path, target)
+            return Fresh(path, EntryType.SYMLINK, 0o777, target=target)
+        if step is Step.DIRECTORY:
+            return Fresh(path, EntryType.DIRECTORY, self._mode(0o755))
+        return Fresh(path, EntryType.FILE, self._mode(0o644), self._columns["sizes"].number())
+
+    def _old_file(self, index: int) -> TreeEntry:
+        if not 0 <= index < len(self._old) or self._old[index].type is not EntryType.FILE:
+            raise OutOfRange(f"old entry {index} is no file")
+        return self._old[index]
+
+    def _mode(self, usual: int) -> int:
+        said = self._columns["modes"].number(0o1000)
+        return said - 1 if said else usual
+
+    def _path(self, like: TreeEntry | None) -> str:
+        parts = self._last[0].split("/") if self._last[0] else []
+        depth = self._columns["depths"].number(len(parts) if self._last[1] else len(parts) - 1)
+        name = self._name(like.path.rpartition("/")[2] if like else None)
+        check_name(name)
+        return "/".join([*parts[:depth], name])
+
+    def _name(self, like: str | None) -> str:
+        names = self._columns["names"]
+        if like is None:
+            return names.text(TEXT_BYTES)
+        start = names.number(len(like) + 1)
+        if start == 0:
+            return like
+        end = names.number(len(like) - (start - 1))
+        return like[: start - 1] + names.text(TEXT_BYTES) + like[len(like) - end :]
+
+    def _group(self, groups: Reader, at: int) -> tuple[Group, int]:
+        files = groups.number(len(self._plan.entries))
+        refs = self._refs(groups)
+        recipes = self._recipes(files, len(refs))
+        view, covers, runs = groups.number(), groups.number(MAX_COVERS), groups.number(MAX_COVERS)
+        extents = []
+        for _ in range(4):
+            packed, plain = groups.number(), groups.number()
+            if (packed == 0) != (plain == 0):
+                raise Malformed("an empty stream is not empty")
+            extents.append(Extent(at, packed, plain))
+            at += packed
+        group = Group(files, refs, recipes, view, covers, runs, *extents)
+        if (group.control.plain, group.zeros.plain) != (covers * COVER_BYTES, runs * RUN_BYTES):
+            raise OutOfRange("the streams of a group have other lengths than its numbers")
+        if not 0 <= group.differences.plain <= group.covered or (group.covered and not covers):
+            raise OutOfRange("the streams of a group have other lengths than its files")
+        # Thousands of millions of them pack to nothing.
+        if covers > group.covered or runs > group.covered - group.differences.plain:
+            raise OutOfRange("covers or runs of no bytes")
+        return group, at
+
+    def _refs(self, groups: Reader) -> tuple[Ref, ...]:
+        chosen: list[int] = []
+        at = 0
+        for _ in range(groups.number(len(self._changed))):
+            at += groups.number(len(self._changed) - at)
+            count = groups.number(len(self._changed) - at)
+            self._refs_left -= count
+            if self._refs_left < 0:
+                raise TooLarge("more references than files")
+            chosen += self._changed[at : at + count]
+            at += count
+        members: dict[int, tuple[int, ...]] = {}
+        at = 0
+        for _ in range(groups.number(len(chosen))):
+            at += groups.number(len(chosen))
+            members[at] = self._members()
+            at += 1
+        if members and max(members) >= len(chosen):
+            raise OutOfRange("there are fewer references")
+        return tuple(Ref(origin, members.get(i)) for i, origin in enumerate(chosen))
+
+    def _members(self) -> tuple[int, ...]:
+        recipes = self._columns["recipes"]
+        chosen: list[int] = []
+        at = 0
+        for _ in range(recipes.number(MAX_MEMBERS)):
+            at += recipes.number(MAX_MEMBERS)
+            count = recipes.number(MAX_MEMBERS)
+            self._members_left -= count
+            if at + count > MAX_MEMBERS or self._members_left < 0:
+                raise TooLarge("too many members of archives")
+            chosen += range(at, at + count)
+            at += count
+        return tuple(chosen)
+
+    def _recipes(self, files: int, refs: int) -> tuple[Recipe, ...]:
+        recipes = self._columns["recipes"]
+        found: list[Recipe] = []
+        at = 0
+        for _ in range(recipes.number(files)):
+            at += recipes.number(files)
+            if at >= files:
+                raise OutOfRange("there are fewer files in the group")
+            if not refs:
+                raise OutOfRange("an archive is rebuilt from nothing")
+            found.append(Recipe(at, recipes.number(refs - 1), self._ops(recipes)))
+            at += 1
+        return tuple(found)
+
+    def _ops(self, recipes: Reader) -> tuple[Op, ...]:
+        ops = []
+        member = 0
+        count_of_ops = recipes.number(MAX_OPS)
+        self._ops_left -= count_of_ops
+        if self._ops_left < 0:
+            raise TooLarge("archives of too many pieces")
+        for _ in range(count_of_ops):
+            kind = OpKind(recipes.number(OpKind.DEFLATE))
+            count = recipes.number()
+            argument = 0
+            if kind is OpKind.MEMBERS:
+                member += recipes.signed()
+                argument = member
+                member += count
+                if not 0 <= argument <= member <= MAX_MEMBERS:
+                    raise OutOfRange("an archive has fewer members")
+            elif kind is OpKind.DEFLATE:
+                argument = recipes.number(9)
+            ops.append(Op(kind, count, argument))
+        return tuple(ops)

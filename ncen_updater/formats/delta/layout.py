@@ -1,0 +1,152 @@
+"""What a pack says, as it is used: where every entry of the new tree comes from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from ncen_updater.formats.delta.streams import Extent, dictionary_bytes
+from ncen_updater.formats.tree import EntryType
+
+__all__ = ["BUFFER_BYTES", "COVER_BYTES", "Fresh", "Group", "Op", "OpKind", "Plan", "Recipe", "Ref"]
+
+COVER_BYTES = 12
+BUFFER_BYTES = 16 << 20  # blocks, batches of covers, members held in memory
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """An entry of the new tree that is not in the old one under the same path, with all the same.
+
+    Attributes:
+        path: Where it goes.
+        type: What it is.
+        mode: Permission bits.
+        size: Bytes, of a file.
+        origin: Index of the old entry that it has the content of; None if the pack builds it.
+        target: Where a link leads.
+        like: Index of the old file that it was paired with by name; only the maker looks at it.
+    """
+
+    path: str
+    type: EntryType
+    mode: int
+    size: int = 0
+    origin: int | None = None
+    target: str | None = None
+    like: int | None = None
+
+    @property
+    def built(self) -> bool:
+        """Whether the pack brings its content."""
+        return self.type is EntryType.FILE and self.origin is None
+
+
+class OpKind(IntEnum):
+    """A piece of an archive that is rebuilt."""
+
+    PLAIN = 0  # bytes of the stream as they are
+    MEMBERS = 1  # members of the old archive, compressed as they were, between bytes of the stream
+    DEFLATE = 2  # bytes of the stream, deflated
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """One piece.
+
+    Attributes:
+        kind: Which.
+        count: Bytes of the stream for PLAIN and DEFLATE, number of members for MEMBERS.
+        argument: First member for MEMBERS, level for DEFLATE.
+    """
+
+    kind: OpKind
+    count: int
+    argument: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How an archive is rebuilt.
+
+    Attributes:
+        target: Which file of the group.
+        source: Which of the group's references is the old archive.
+        ops: Its pieces in order.
+    """
+
+    target: int
+    source: int
+    ops: tuple[Op, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """An old file that the group's streams refer to.
+
+    Attributes:
+        origin: Index of the entry in the old tree.
+        members: None for the file as it is. For an archive: it is seen without its members, but
+            with these, unpacked, in their places.
+    """
+
+    origin: int
+    members: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Files that are built together from one set of streams.
+
+    Attributes:
+        files: Number of files, in the order of the tree.
+        refs: Old files, seen one after the other as one long reference.
+        recipes: For those of the files that are archives to be rebuilt.
+        view: Bytes of all files together, archives as the recipes see them.
+        covers: Number of places that are taken from the reference.
+        runs: Number of places where nothing is added to many of these bytes in a row.
+        control: Where the covers are: see ``codec``.
+        zeros: Where these runs are: see ``runs``.
+        differences: What is added to the bytes of the reference, without the runs.
+        literals: What is in no cover.
+    """
+
+    files: int
+    refs: tuple[Ref, ...]
+    recipes: tuple[Recipe, ...]
+    view: int
+    covers: int
+    runs: int
+    control: Extent
+    zeros: Extent
+    differences: Extent
+    literals: Extent
+
+    @property
+    def covered(self) -> int:
+        """Bytes of the view that are in covers."""
+        return self.view - self.literals.plain
+
+    @property
+    def memory_bytes(self) -> int:
+        """What building it takes: a dictionary a stream, and buffers."""
+        streams = (self.control, self.zeros, self.differences, self.literals)
+        return BUFFER_BYTES + sum(dictionary_bytes(s.plain) for s in streams if s.packed)
+
+
+@dataclass
+class Plan:
+    """The new tree, and how its files are built.
+
+    Attributes:
+        entries: In order: an index into the old tree where nothing differs, or what is new.
+        groups: Together they build every entry that is built, in order.
+    """
+
+    entries: list[int | Fresh] = field(default_factory=list)
+    groups: list[Group] = field(default_factory=list)
+
+    @property
+    def memory_bytes(self) -> int:
+        """What building it takes at most: that of its largest group."""
+        return max((group.memory_bytes for group in self.groups), default=BUFFER_BYTES)

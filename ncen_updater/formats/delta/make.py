@@ -1,0 +1,275 @@
+"""Making a pack: the publisher's side.
+
+The same two trees give the same pack, byte for byte, on the same versions of the libraries. A pack
+is applied here before it is handed out: what comes out must have the digest of the new tree.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.progress import Progress, Silent
+from ncen_updater.formats.delta.apply import apply_delta
+from ncen_updater.formats.delta.archives import (
+    ArchivePlan,
+    looks_like_archive,
+    new_view,
+    plan_archive,
+)
+from ncen_updater.formats.delta.container import write_header
+from ncen_updater.formats.delta.encode import Concatenation, encode
+from ncen_updater.formats.delta.errors import (
+    DeltaError,
+    DeltaNotProved,
+)
+from ncen_updater.formats.delta.grouping import Batch, batches
+from ncen_updater.formats.delta.index_writer import write_index
+from ncen_updater.formats.delta.layout import Fresh, Group, OpKind, Plan, Recipe, Ref
+from ncen_updater.formats.delta.model import DeltaInfo, DeltaLimits, Linking, deflate_name
+from ncen_updater.formats.delta.pairing import pair
+from ncen_updater.formats.delta.zips import Table, view_pieces
+from ncen_updater.formats.tree import EntryType, Tree
+
+__all__ = ["MakeOptions", "make_delta"]
+
+PIECE = 256 << 10
+
+
+@dataclass(frozen=True)
+class MakeOptions:
+    """How a pack is made.
+
+    Attributes:
+        scratch: Directory for the trial and for files in between; beside the pack by default.
+        group_bytes: Files are built in groups of about so many bytes.
+        window_bytes: The match finder sees so many bytes at once; it takes six times as much
+            memory.
+        archives: Whether archives may be rebuilt from their members.
+    """
+
+    scratch: Path | None = None
+    group_bytes: int = 128 << 20
+    window_bytes: int = 48 << 20
+    archives: bool = True
+
+
+def make_delta(
+    old: Path,
+    old_tree: Tree,
+    new: Path,
+    new_tree: Tree,
+    pack: Path,
+    progress: Progress,
+    options: MakeOptions = MakeOptions(),
+) -> DeltaInfo:
+    """Write a pack that leads from one tree to another, and prove that it does.
+
+    Args:
+        old: Directory of the old release.
+        old_tree: Its tree.
+        new: Directory of the new release.
+        new_tree: Its tree.
+        pack: Where the pack goes; it appears whole, and only when it was proved.
+        progress: Told the bytes that are dealt with.
+        options: How.
+
+    Returns:
+        What is to be signed, and figures.
+
+    Raises:
+        DeltaNotPossible: If the new tree has a path that no pack may name.
+        DeltaNotProved: If the pack does not give the new tree.
+        OSError: If a disk fails.
+    """
+    scratch = options.scratch or pack.parent
+    with tempfile.TemporaryDirectory(prefix=".delta-", dir=scratch) as folder:
+        work = Path(folder)
+        made = _Maker(old, old_tree, new, new_tree, work, progress, options).make()
+        info = _info(made, old_tree, new_tree)
+        progress.tell(Text(N_("Applying the delta pack to prove it")))
+        _prove(made.path, old, old_tree, work / "proof", info)
+        with durable.writing(pack) as out, made.path.open("rb") as stream:
+            shutil.copyfileobj(stream, out, PIECE)
+    return info
+
+
+def _prove(pack: Path, old: Path, old_tree: Tree, place: Path, info: DeltaInfo) -> None:
+    limits = DeltaLimits(**{name: getattr(info, name) for name in DeltaLimits.model_fields})
+    place.mkdir()
+    try:
+        # Nothing writes into what comes out, so it may share read-only files with the old release.
+        tree = apply_delta(pack, old, old_tree, place, limits, Silent(), Linking.SEALED)
+    except DeltaError as error:
+        raise DeltaNotProved(detail=str(error)) from error
+    finally:
+        _remove(place)
+    if tree.digest() != info.to_tree:
+        raise DeltaNotProved()
+
+
+def _remove(place: Path) -> None:
+    for directory, _, _ in os.walk(place):
+        Path(directory).chmod(0o700)
+    shutil.rmtree(place)
+
+
+def _info(made: _Made, old: Tree, new: Tree) -> DeltaInfo:
+    built = [e for e in made.plan.entries if isinstance(e, Fresh) and e.built]
+    recipes = [recipe for group in made.plan.groups for recipe in group.recipes]
+    levels = {op.argument for r in recipes for op in r.ops if op.kind is OpKind.DEFLATE}
+    files = sum(1 for entry in new.entries if entry.type is EntryType.FILE)
+    return DeltaInfo(
+        from_tree=old.digest(),
+        to_tree=new.digest(),
+        out_bytes=new.total_bytes,
+        out_files=len(new.entries),
+        max_memory_bytes=made.plan.memory_bytes,
+        needs=tuple(sorted(deflate_name(level) for level in levels)),
+        pack_bytes=made.path.stat().st_size,
+        same_files=files - len(built),
+        written_files=len(built),
+        written_bytes=sum(entry.size for entry in built),
+        rebuilt_archives=len(recipes),
+    )
+
+
+@dataclass(frozen=True)
+class _Made:
+    path: Path
+    plan: Plan
+
+
+class _Maker:
+    def __init__(
+        self,
+        old: Path,
+        old_tree: Tree,
+        new: Path,
+        new_tree: Tree,
+        work: Path,
+        progress: Progress,
+        options: MakeOptions,
+    ) -> None:
+        self._old, self._old_tree = old, old_tree
+        self._new, self._new_tree = new, new_tree
+        self._work, self._progress, self._options = work, progress, options
+        self._plan = pair(old_tree, new_tree)
+        self._archives: dict[str, ArchivePlan] = {}
+        self._done = 0
+
+    def make(self) -> _Made:
+        """Write the streams, then the index in front of them."""
+        built = [e for e in self._plan.entries if isinstance(e, Fresh) and e.built]
+        if self._options.archives:
+            for entry in built:
+                self._look_into(entry)
+        total = sum(entry.size for entry in built)
+        streams, path = self._work / "streams", self._work / "pack"
+        with streams.open("wb") as out:
+            for batch in batches(
+                self._plan, self._old_tree, self._weight, self._options.group_bytes
+            ):
+                self._plan.groups.append(self._group(batch, out))
+                self._done += sum(entry.size for entry in batch.files)
+                told = Text(N_("Making the delta pack (bytes of changed files)"))
+                self._progress.tell(told, self._done, total)
+        with path.open("wb") as out, streams.open("rb") as source:
+            index = write_index(self._plan, self._old_tree)
+            out.write(write_header(self._old_tree.digest(), self._new_tree.digest(), index))
+            shutil.copyfileobj(source, out, PIECE)
+        streams.unlink()
+        return _Made(path, self._plan)
+
+    def _look_into(self, entry: Fresh) -> None:
+        if entry.like is None:
+            return
+        with ExitStack() as stack:
+            old = stack.enter_context((self._old / self._path(entry.like)).open("rb")).fileno()
+            new = stack.enter_context((self._new / entry.path).open("rb")).fileno()
+            if looks_like_archive(old) and looks_like_archive(new):
+                plan = plan_archive(old, new)
+                if plan is not None:
+                    self._archives[entry.path] = plan
+
+    def _path(self, index: int) -> str:
+        return self._old_tree.entries[index].path
+
+    def _weight(self, entry: Fresh) -> int:
+        """Bytes of a file in the streams."""
+        plan = self._archives.get(entry.path)
+        if plan is None:
+            return entry.size
+        return sum(op.count for op in plan.ops if op.kind is not OpKind.MEMBERS)
+
+    def _group(self, batch: Batch, out: IO[bytes]) -> Group:
+        members: dict[int, set[int]] = {}
+        for entry in batch.files:
+            if entry.path in self._archives and entry.like is not None:
+                members.setdefault(entry.like, set()).update(self._archives[entry.path].members)
+        refs = tuple(
+            Ref(index, tuple(sorted(members[index])) if index in members else None)
+            for index in batch.refs
+        )
+        with (
+            closing(Concatenation(self._work / "reference")) as reference,
+            closing(Concatenation(self._work / "view")) as view,
+            closing(Concatenation(self._work / "differences")) as scratch,
+        ):
+            for ref in refs:
+                reference.add(self._old_pieces(ref))
+            for entry in batch.files:
+                view.add(self._new_pieces(entry))
+            at = {ref.origin: reference.starts[i] for i, ref in enumerate(refs)}
+            likely = [
+                (view.starts[i], at[entry.like])
+                for i, entry in enumerate(batch.files)
+                if entry.like in at
+            ]
+            made = encode(reference, view, likely, self._options.window_bytes, scratch, out)
+            number = {ref.origin: i for i, ref in enumerate(refs)}
+            return Group(
+                files=len(batch.files),
+                refs=refs,
+                recipes=tuple(
+                    Recipe(i, number[entry.like], self._archives[entry.path].ops)
+                    for i, entry in enumerate(batch.files)
+                    if entry.path in self._archives and entry.like is not None
+                ),
+                view=view.size,
+                covers=made.covers,
+                runs=made.runs,
+                control=made.control,
+                zeros=made.zeros,
+                differences=made.differences,
+                literals=made.literals,
+            )
+
+    def _old_pieces(self, ref: Ref) -> Iterator[bytes]:
+        with (self._old / self._path(ref.origin)).open("rb") as stream:
+            if ref.members is None:
+                yield from _pieces(stream)
+            else:
+                yield from view_pieces(Table(stream.fileno()), stream.fileno(), ref.members)
+
+    def _new_pieces(self, entry: Fresh) -> Iterator[bytes]:
+        with (self._new / entry.path).open("rb") as stream:
+            plan = self._archives.get(entry.path)
+            if plan is None or entry.like is None:
+                yield from _pieces(stream)
+                return
+            with (self._old / self._path(entry.like)).open("rb") as old:
+                yield from new_view(stream.fileno(), plan, Table(old.fileno()))
+
+
+def _pieces(stream: IO[bytes]) -> Iterator[bytes]:
+    while piece := stream.read(PIECE):
+        yield piece

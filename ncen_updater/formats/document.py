@@ -1,0 +1,269 @@
+"""The release document: the signed JSON that ties a manifest to its archive and tree.
+
+It is the TUF target ``releases/<product>/<version>.json``. The *offer* is the short form that
+travels inside the signed targets metadata (custom field ``ncen``), so that a site can decide what
+concerns it without a further request.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Literal
+
+from packaging.version import Version
+from pydantic import Field, StringConstraints, ValidationError, model_validator
+
+from ncen_updater.common.canonical_json import canonical_json
+from ncen_updater.formats.errors import BadRelease
+from ncen_updater.formats.forward_compat import understood
+from ncen_updater.formats.manifest import (
+    ByteCount,
+    Channel,
+    Country,
+    Manifest,
+    Model,
+    ProductName,
+    SpecifierText,
+    Urgency,
+    VersionText,
+)
+from ncen_updater.formats.rollout import MAX_WAVES, Halt, Wave
+
+__all__ = [
+    "STEERING",
+    "Chunks",
+    "DeltaRef",
+    "Offer",
+    "ReleaseDocument",
+    "TargetRef",
+    "Withdrawal",
+    "archive_target",
+    "chunk_bytes_for",
+    "delta_target",
+    "parse_release_document",
+    "provenance_target",
+    "release_target",
+    "sbom_target",
+    "tree_target",
+]
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+MAX_DOCUMENT_BYTES = 5_000_000
+SMALLEST_CHUNK, MOST_CHUNKS = 4 << 20, 32
+#: Fields of an offer that officers may sign anew while the release stays what it is.
+STEERING = ("channel", "countries", "waves", "halted", "withdrawn")
+
+
+def archive_target(product: str, version: str) -> str:
+    """Name of the full archive: flat, as a tufup client expects it."""
+    return f"{product}-{version}.tar.gz"
+
+
+def release_target(product: str, version: str) -> str:
+    """Name of the release document."""
+    return f"releases/{product}/{version}.json"
+
+
+def tree_target(product: str, version: str) -> str:
+    """Name of the compressed tree."""
+    return f"trees/{product}/{version}.json.zst"
+
+
+def delta_target(product: str, origin: str, version: str) -> str:
+    """Name of the delta pack that leads from one release straight to another."""
+    return f"deltas/{product}/{origin}--{version}"
+
+
+def sbom_target(product: str, version: str) -> str:
+    """Name of the list of parts (CycloneDX)."""
+    return f"sbom/{product}/{version}.cdx.json"
+
+
+def provenance_target(product: str, version: str) -> str:
+    """Name of the builder's statement (in-toto)."""
+    return f"provenance/{product}/{version}.intoto.json"
+
+
+class TargetRef(Model):
+    """A TUF target that belongs to a release, pinned a second time by its digest."""
+
+    target: Annotated[str, StringConstraints(min_length=1, max_length=300)]
+    length: ByteCount
+    sha256: Sha256
+
+
+class Chunks(Model):
+    """Digests of the parts of a large file: wrong bytes on the way cost a part and not the file.
+
+    Attributes:
+        size: Bytes of each part but the last.
+        sha256: Of each part, in their order.
+    """
+
+    size: Annotated[int, Field(ge=1, lt=2**63)]
+    sha256: Annotated[tuple[Sha256, ...], Field(max_length=1000)]
+
+
+def chunk_bytes_for(length: int) -> int:
+    """Size of the parts of a file: 4 MiB, doubled until there are at most 32 of them.
+
+    So the digests stay below 2.2 kB in the release document, whatever the size of the file.
+    """
+    size = SMALLEST_CHUNK
+    while size * MOST_CHUNKS < length:
+        size *= 2
+    return size
+
+
+class DeltaRef(TargetRef):
+    """A delta pack: how the tree of an earlier release becomes that of this one.
+
+    What a pack may do to the machine that applies it is signed here and enforced there.
+
+    Attributes:
+        from_version: The earlier release, for people and for the name.
+        from_tree: Digest of its tree; the pack fits no other.
+        out_bytes: Bytes of all files of the tree that comes out.
+        out_files: Number of its entries.
+        max_memory_bytes: The most memory that applying it asks for.
+        needs: Capabilities that the agent must have.
+    """
+
+    from_version: VersionText
+    from_tree: Sha256
+    out_bytes: ByteCount
+    out_files: ByteCount
+    max_memory_bytes: ByteCount
+    needs: Annotated[
+        tuple[Annotated[str, StringConstraints(pattern=r"^[a-z0-9.-]{1,60}$")], ...],
+        Field(max_length=20),
+    ] = ()
+
+
+class Withdrawal(Model):
+    """A release taken back: why, and what sites that have it should do."""
+
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+    advice: Annotated[str, StringConstraints(max_length=1000)] = ""
+
+
+class Offer(Model):
+    """What the signed metadata say of one release, enough to choose a path.
+
+    Attributes:
+        unpacked_bytes: Bytes of all files of the tree.
+        archive: The full archive.
+        deltas: Bytes of each delta pack, by the version that it starts from.
+        waves: When it opens to which sites; to all of them at once if there is none.
+        halted: Set while no further site shall begin with it.
+        withdrawn: Set when the Secretariat took the release back.
+    """
+
+    product: ProductName
+    version: VersionText
+    upgrade_from: SpecifierText
+    required: bool = False
+    channel: Channel = Channel.STABLE
+    urgency: Urgency = Urgency.ROUTINE
+    agent: SpecifierText = ">=0.1"
+    countries: tuple[Country, ...] = ()
+    archive: TargetRef
+    unpacked_bytes: ByteCount
+    deltas: Annotated[dict[VersionText, ByteCount], Field(max_length=100)] = Field(
+        default_factory=dict
+    )
+    waves: Annotated[tuple[Wave, ...], Field(max_length=MAX_WAVES)] = ()
+    halted: Halt | None = None
+    withdrawn: Withdrawal | None = None
+
+    @property
+    def release_version(self) -> Version:
+        """The version, parsed."""
+        return Version(self.version)
+
+    def same_release(self, other: Offer) -> bool:
+        """Whether both name the same release, whatever was signed since of who may have it."""
+        return self.model_copy(update={name: getattr(other, name) for name in STEERING}) == other
+
+    def download_bytes(self, origin: str | None) -> int:
+        """Bytes of the smallest file that brings it to a site that runs ``origin``, whole."""
+        return min(self.archive.length, self.deltas.get(origin or "", self.archive.length))
+
+
+class ReleaseDocument(Model):
+    """One release, whole.
+
+    Attributes:
+        tree: The compressed tree (zstd); ``tree_digest`` is that of its uncompressed byte form.
+        tree_bytes: Length of the uncompressed byte form, the most that may come out.
+        migrations: SHA-256 of every file that the manifest names, by its path in the tree.
+        deltas: The delta packs that lead here. A site that uses one does not fetch the tree.
+        archive_chunks: Digests of the parts of the archive; a small one has none.
+        sbom: The list of parts, for auditors; sites do not fetch it.
+        provenance: The builder's statement, likewise.
+    """
+
+    schema_: Annotated[Literal[1], Field(alias="schema")]
+    manifest: Manifest
+    archive: TargetRef
+    tree: TargetRef
+    tree_digest: Sha256
+    tree_bytes: ByteCount
+    unpacked_bytes: ByteCount
+    migrations: dict[str, Sha256] = Field(default_factory=dict)
+    deltas: Annotated[tuple[DeltaRef, ...], Field(max_length=100)] = ()
+    archive_chunks: Chunks | None = None
+    sbom: TargetRef | None = None
+    provenance: TargetRef | None = None
+
+    @model_validator(mode="after")
+    def _chunks_cover_the_archive(self) -> ReleaseDocument:
+        chunks = self.archive_chunks
+        if chunks and len(chunks.sha256) != -(-self.archive.length // chunks.size):
+            raise ValueError("the digests of the archive's parts do not cover it")
+        return self
+
+    def canonical(self) -> bytes:
+        """Return the signed byte form."""
+        return canonical_json(self.model_dump(mode="json", by_alias=True, exclude_none=True))
+
+    def offer(self) -> Offer:
+        """Return the short form for the targets metadata."""
+        manifest = self.manifest
+        return Offer(
+            product=manifest.product,
+            version=manifest.version,
+            upgrade_from=manifest.upgrade_from,
+            required=manifest.required,
+            channel=manifest.channel,
+            urgency=manifest.urgency,
+            agent=manifest.agent,
+            countries=manifest.countries,
+            archive=self.archive,
+            unpacked_bytes=self.unpacked_bytes,
+            deltas={ref.from_version: ref.length for ref in self.deltas},
+        )
+
+
+def parse_release_document(
+    content: bytes, source: str, *, lenient: bool = False
+) -> ReleaseDocument:
+    """Read a release document from its byte form.
+
+    Args:
+        content: The bytes.
+        source: Where they are from, for words.
+        lenient: Whether names that are not known are passed over, as sites do.
+
+    Raises:
+        BadRelease: If it is too large, not JSON, or breaks the schema.
+    """
+    if len(content) > MAX_DOCUMENT_BYTES:
+        raise BadRelease(source=source, detail=f"{len(content)} bytes, over {MAX_DOCUMENT_BYTES}")
+    try:
+        data = json.loads(content)
+        if lenient:
+            return understood(ReleaseDocument, data)
+        return ReleaseDocument.model_validate(data)
+    except (ValidationError, ValueError, RecursionError) as error:
+        raise BadRelease(source=source, detail=str(error)[:500]) from error

@@ -1,0 +1,407 @@
+"""The manifest: what one release of a product is, as the Secretariat writes it by hand."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import InvalidVersion, Version
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from ncen_updater.common.bounded_io import parse_toml, read_file
+from ncen_updater.formats.errors import BadManifest
+
+__all__ = [
+    "Channel",
+    "Check",
+    "Compare",
+    "DatabaseManifest",
+    "FileEffect",
+    "FilesManifest",
+    "HealthProbe",
+    "Manifest",
+    "Migration",
+    "MigratorCommand",
+    "Needs",
+    "Notes",
+    "ReferenceMap",
+    "Urgency",
+    "When",
+    "accepts",
+    "load_manifest",
+    "parse_manifest",
+    "path_for",
+]
+
+MAX_MANIFEST_BYTES = 1_000_000
+ENGINE_PLACE = "{engine}"
+
+
+def _version(value: str) -> str:
+    try:
+        parsed = Version(value)
+    except InvalidVersion as error:
+        raise ValueError("not a PEP 440 version") from error
+    if str(parsed) != value:
+        raise ValueError(f"write it in its normal form: {parsed}")
+    return value
+
+
+def _specifier(value: str) -> str:
+    try:
+        SpecifierSet(value)
+    except InvalidSpecifier as error:
+        raise ValueError("not a version specifier such as '>=3.2.4,<3.3'") from error
+    return value
+
+
+def _inside(value: str) -> str:
+    parts = value.split("/")
+    if value.startswith("/") or "\\" in value or any(p in ("", ".", "..") for p in parts):
+        raise ValueError("not a plain path inside the release")
+    if any(character < " " for character in value):
+        raise ValueError("a path holds no control characters")
+    return value
+
+
+def _no_zero(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("it holds a zero character")
+    return value
+
+
+VersionText = Annotated[str, StringConstraints(max_length=64), AfterValidator(_version)]
+SpecifierText = Annotated[str, StringConstraints(max_length=200), AfterValidator(_specifier)]
+Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
+ProductName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,40}$")]
+Country = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
+PathInside = Annotated[str, StringConstraints(max_length=400), AfterValidator(_inside)]
+Sql = Annotated[str, StringConstraints(min_length=1, max_length=20_000), AfterValidator(_no_zero)]
+Argument = Annotated[str, AfterValidator(_no_zero)]
+# What a disk can hold, and every database, file and program can write down.
+ByteCount = Annotated[int, Field(ge=0, lt=2**63)]
+Milliseconds = Annotated[int, Field(ge=1, le=86_400_000)]
+
+
+class Model(BaseModel):
+    """Base of all signed models: frozen, and strict about names it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Channel(StrEnum):
+    """Which sites a release is meant for, by their own choice."""
+
+    STABLE = "stable"
+    PREVIEW = "preview"
+
+
+class Urgency(StrEnum):
+    """How soon the Secretariat would see a release installed."""
+
+    ROUTINE = "routine"
+    RECOMMENDED = "recommended"
+    SECURITY = "security"
+
+
+class When(StrEnum):
+    """On which side of the migrations a check is asked."""
+
+    BEFORE = "before"
+    AFTER = "after"
+    BOTH = "both"
+
+
+class Compare(StrEnum):
+    """The relation that must hold between a check's value before and after the migrations."""
+
+    EQUAL = "equal"
+    NOT_LESS = "not-less"
+    NOT_MORE = "not-more"
+
+
+class Needs(Model):
+    """What a site must have.
+
+    Attributes:
+        disk_bytes: Free bytes that the new tree and its work need, beyond copies of the databases.
+        postgresql: Accepted server versions, if the site uses PostgreSQL.
+        sqlite: Accepted library versions, if the site uses SQLite.
+    """
+
+    disk_bytes: ByteCount = 0
+    postgresql: SpecifierText = ">=14,<19"
+    sqlite: SpecifierText = ">=3.35"
+
+
+class Migration(Model):
+    """One migration of one database: two plain SQL files, or one and the reason there is no other.
+
+    ``{engine}`` in a path stands for ``postgresql`` or ``sqlite``.
+
+    Attributes:
+        id: Sorts and names the migration; unique in its database, never used again.
+        up: Path of the SQL file that goes to this release.
+        down: Path of the SQL file that goes back, keeping every record.
+        irreversible: The reason why there is no ``down``.
+        verify: Path of an SQL file whose every statement must return no row, run after ``up``.
+        transactional: False for statements that refuse a transaction; such a migration may hold one
+            statement only and must be repeatable.
+        lock_timeout_ms: How long one statement may wait for a lock.
+        statement_timeout_ms: How long one statement may run.
+    """
+
+    id: Annotated[str, StringConstraints(pattern=r"^[0-9a-z][0-9a-z_]{0,60}$")]
+    up: PathInside
+    down: PathInside | None = None
+    irreversible: Annotated[str, StringConstraints(min_length=10, max_length=500)] | None = None
+    verify: PathInside | None = None
+    transactional: bool = True
+    lock_timeout_ms: Milliseconds = 5_000
+    statement_timeout_ms: Milliseconds = 3_600_000
+
+    @model_validator(mode="after")
+    def _one_way_or_both(self) -> Migration:
+        if (self.down is None) == (self.irreversible is None):
+            raise ValueError("give either 'down' or the reason in 'irreversible'")
+        return self
+
+
+class DatabaseManifest(Model):
+    """One database of the product, with all migrations from the first release on, in order."""
+
+    name: Identifier
+    migrations: tuple[Migration, ...] = ()
+
+    @model_validator(mode="after")
+    def _unique(self) -> DatabaseManifest:
+        ids = [m.id for m in self.migrations]
+        if ids != sorted(set(ids)):
+            raise ValueError("migration ids must be unique and in ascending order")
+        return self
+
+
+class Check(Model):
+    """A question about the meaning of the data, asked in SQL on a candidate.
+
+    The SQL is one SELECT that returns one row with one value.
+
+    Attributes:
+        name: In plain words; shown to operators.
+        database: Where it is asked.
+        sql: Asked before and after; ``sql_after`` where the question changes with the schema.
+        when: On which side it is asked; a ``compare`` needs both.
+        expect: The value it must have.
+        compare: The relation between the value before and after.
+    """
+
+    name: Annotated[str, StringConstraints(min_length=3, max_length=200)]
+    database: Identifier
+    sql: Sql
+    sql_after: Sql | None = None
+    when: When = When.BOTH
+    expect: int | str | None = None
+    compare: Compare | None = None
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> Check:
+        if (self.expect is None) == (self.compare is None):
+            raise ValueError("give either 'expect' or 'compare'")
+        if self.compare is not None and self.when is not When.BOTH:
+            raise ValueError("'compare' needs the value on both sides")
+        return self
+
+
+class HealthProbe(Model):
+    """A request to the application's own health end point; JSON fields must have these values."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=100)]
+    path: Annotated[str, StringConstraints(pattern=r"^/[!-~]{0,300}$")]
+    status: Annotated[int, Field(ge=100, le=599)] = 200
+    expect: dict[str, str | int | bool] = Field(default_factory=dict)
+
+
+class ReferenceMap(Model):
+    """Old codes to new codes of a reference table; rows with no target are reported beforehand.
+
+    Attributes:
+        name: In plain words.
+        database: Where the rows are.
+        unmapped: SELECT of the rows without a target: code and count; run before anything begins.
+        affected: SELECT of the number of rows that get another code; a rehearsal tells it.
+        codes: Every old code, from the list that was in force; ``lint`` refuses a release whose
+            migrations do not name one of them.
+        strict: Whether such rows block the upgrade.
+    """
+
+    name: Annotated[str, StringConstraints(min_length=3, max_length=200)]
+    database: Identifier
+    unmapped: Sql
+    affected: Sql | None = None
+    codes: Annotated[
+        tuple[Annotated[str, StringConstraints(pattern=r"^[^'\\\s]{1,100}$")], ...],
+        Field(max_length=10_000),
+    ] = ()
+    strict: bool = False
+
+
+class MigratorCommand(Model):
+    """The application's own migrator instead of SQL files, run on the candidates.
+
+    Attributes:
+        argv: Program and arguments, relative to the slot; ``{slot}`` stands for its directory. The
+            addresses of the candidates are in the environment as ``NCEN_DB_<NAME>_URL``.
+        timeout_s: Seconds until it is ended and counts as failed.
+        no_way_back: The reason why the migrations cannot be undone keeping records.
+    """
+
+    argv: Annotated[tuple[Argument, ...], Field(min_length=1, max_length=40)]
+    timeout_s: Annotated[int, Field(ge=1, le=86_400)] = 3_600
+    no_way_back: Annotated[str, StringConstraints(min_length=10, max_length=500)] = (
+        "the application's own migrator only goes forward"
+    )
+
+
+class FileEffect(StrEnum):
+    """What a release does to files of the site, from its first start on."""
+
+    NOTHING = "nothing"  # it reads them
+    ADDS = "adds"  # new ones beside those that are there
+    MOVES = "moves"  # it renames, replaces or removes
+    REWRITES = "rewrites"  # it writes into files that are there
+
+
+class FilesManifest(Model):
+    """What a release does to files that the site owns. Declared, shown in the plan, and undone.
+
+    Attributes:
+        name: As in the sites' configuration.
+        effect: The strongest that holds.
+        words: What exactly, for people.
+    """
+
+    name: Identifier
+    effect: FileEffect
+    words: Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")] = ""
+
+    @model_validator(mode="after")
+    def _says_what(self) -> FilesManifest:
+        if self.effect is not FileEffect.NOTHING and len(self.words) < 10:
+            raise ValueError("say in 'words' what is done to these files")
+        return self
+
+
+class Notes(Model):
+    """What a person reads about a release, in one language (plain text, paragraphs)."""
+
+    title: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    text: Annotated[str, StringConstraints(max_length=20_000)] = ""
+
+
+class Manifest(Model):
+    """One release of one product. See ``docs/release-format.md`` for the TOML form."""
+
+    schema_: Annotated[Literal[1], Field(alias="schema")]
+    product: ProductName
+    version: VersionText
+    upgrade_from: SpecifierText = ""
+    required: bool = False
+    channel: Channel = Channel.STABLE
+    urgency: Urgency = Urgency.ROUTINE
+    agent: SpecifierText = ">=0.1"
+    countries: tuple[Country, ...] = ()
+    needs: Needs = Needs()
+    databases: tuple[DatabaseManifest, ...] = ()
+    migrator: MigratorCommand | None = None
+    checks: tuple[Check, ...] = ()
+    health: tuple[HealthProbe, ...] = ()
+    reference_maps: tuple[ReferenceMap, ...] = ()
+    files: tuple[FilesManifest, ...] = ()
+    notes: dict[Annotated[str, StringConstraints(pattern=r"^[a-z]{2}$")], Notes] = Field(
+        default_factory=dict
+    )
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Manifest:
+        names = [database.name for database in self.databases]
+        if len(names) != len(set(names)):
+            raise ValueError("a database is named twice")
+        if len({item.name for item in self.files}) != len(self.files):
+            raise ValueError("'files' names the same files twice")
+        asked = [(check.name, check.database) for check in self.checks]
+        asked += [(item.name, item.database) for item in self.reference_maps]
+        for name, database_name in asked:
+            if database_name not in names:
+                raise ValueError(f"'{name}' asks the unknown database '{database_name}'")
+        if self.migrator and any(database.migrations for database in self.databases):
+            raise ValueError("give either SQL migrations or a migrator command, not both")
+        return self
+
+    @property
+    def release_version(self) -> Version:
+        """The version, parsed."""
+        return Version(self.version)
+
+    def accepts(self, version: Version) -> bool:
+        """Whether this release may be installed over ``version``."""
+        return accepts(self.upgrade_from, version)
+
+
+def accepts(upgrade_from: str, version: Version) -> bool:
+    """Whether an ``upgrade_from`` lets a release be installed over ``version``.
+
+    An empty one names no release: such a release is only for a first installation. (An empty
+    specifier would hold for every version, which nobody who left it out can have meant.)
+    """
+    return bool(upgrade_from.strip()) and SpecifierSet(upgrade_from, prereleases=True).contains(
+        version
+    )
+
+
+def path_for(engine: str, path: str) -> str:
+    """Fill the engine's name into a path of the manifest."""
+    return path.replace(ENGINE_PLACE, engine)
+
+
+def parse_manifest(data: object, source: str) -> Manifest:
+    """Check data of any origin against the schema.
+
+    Raises:
+        BadManifest: With every mistake and its place in ``detail``.
+    """
+    try:
+        return Manifest.model_validate(data)
+    except ValidationError as error:
+        mistakes = "; ".join(
+            f"{'.'.join(str(part) for part in item['loc']) or 'manifest'}: "
+            f"{re.sub('^Value error, ', '', item['msg'])}"
+            for item in error.errors(include_url=False)
+        )
+        raise BadManifest(source=source, detail=mistakes) from error
+
+
+def load_manifest(path: Path) -> Manifest:
+    """Read ``manifest.toml``.
+
+    Raises:
+        BadManifest: If it cannot be read, is too large, is not TOML, or breaks the schema.
+    """
+    try:
+        data = parse_toml(read_file(path, MAX_MANIFEST_BYTES).decode("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BadManifest(source=path, detail=str(error)) from error
+    return parse_manifest(data, str(path))

@@ -1,0 +1,226 @@
+"""The tree: every path of a release with type, mode, size and digest, sorted by path.
+
+A tree is what a slot is checked against. Its digest is the SHA-256 of its canonical JSON.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Final, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic.dataclasses import dataclass
+
+from ncen_updater.common.canonical_json import canonical_json
+from ncen_updater.formats.errors import BadTree
+
+__all__ = ["ENTRY", "EntryType", "Tree", "TreeEntry", "hash_file", "parse_tree", "scan"]
+
+MAX_ENTRIES = 500_000
+MAX_TREE_BYTES = 200_000_000
+HASH_BLOCK = 1 << 20
+ENTRIES_AT_ONCE = 1000
+
+
+class EntryType(StrEnum):
+    """What may stand in a release; devices, sockets and hard links may not."""
+
+    FILE = "file"
+    DIRECTORY = "dir"
+    SYMLINK = "link"
+
+
+@dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
+class TreeEntry:
+    """One path. ``mode`` holds the permission bits only; never setuid, setgid or sticky.
+
+    Not a model: there are ten thousands of them, and a model takes four times as much memory.
+    """
+
+    path: Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+    type: EntryType
+    mode: Annotated[int, Field(ge=0, le=0o777)]
+    size: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
+    target: Annotated[str, StringConstraints(min_length=1, max_length=1000)] | None = None
+
+
+ENTRY: Final = TypeAdapter(TreeEntry)
+ENTRIES: Final = TypeAdapter(tuple[TreeEntry, ...])
+
+
+class Tree(BaseModel):
+    """All paths of a release, sorted; a directory stands before what is in it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    schema_: Annotated[Literal[1], Field(alias="schema")] = 1
+    entries: Annotated[tuple[TreeEntry, ...], Field(max_length=MAX_ENTRIES)]
+
+    def canonical(self) -> bytes:
+        """Return the signed byte form: canonical JSON."""
+        return b"".join(self._pieces())
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the byte form, hexadecimal."""
+        digest = hashlib.sha256()
+        for piece in self._pieces():
+            digest.update(piece)
+        return digest.hexdigest()
+
+    def _pieces(self) -> Iterator[bytes]:
+        """The byte form, some entries at a time: a large tree in several forms takes memory."""
+        yield b'{"entries":['
+        for at in range(0, len(self.entries), ENTRIES_AT_ONCE):
+            some = self.entries[at : at + ENTRIES_AT_ONCE]
+            dumped = ENTRIES.dump_python(some, mode="json", exclude_none=True)
+            if at:
+                yield b","
+            yield canonical_json(dumped)[1:-2]  # without brackets and end of line
+        yield b'],"schema":%d}\n' % self.schema_
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all files together."""
+        return sum(entry.size for entry in self.entries)
+
+
+def _problem(entry: TreeEntry, seen: dict[str, EntryType]) -> str | None:
+    parts = entry.path.split("/")
+    if entry.path.startswith("/") or "\\" in entry.path or "\0" in entry.path:
+        return "not a plain relative path"
+    if any(part in ("", ".", "..") for part in parts):
+        return "not a plain relative path"
+    if entry.path in seen:
+        return "named twice"
+    parent = "/".join(parts[:-1])
+    if parent and seen.get(parent) is not EntryType.DIRECTORY:
+        return "its directory is not named before it"
+    if (entry.sha256 is None) == (entry.type is EntryType.FILE):
+        return "files, and only files, have a digest"
+    if (entry.target is None) == (entry.type is EntryType.SYMLINK):
+        return "links, and only links, have a target"
+    if entry.type is not EntryType.FILE and entry.size:
+        return "only files have a size"
+    if entry.target is not None:
+        return _link_problem(entry.path, entry.target)
+    return None
+
+
+def _link_problem(path: str, target: str) -> str | None:
+    if target.startswith("/") or "\0" in target:
+        return "a link must not be absolute"
+    depth = len(PurePosixPath(path).parts) - 1
+    for part in target.split("/"):
+        depth += -1 if part == ".." else 0 if part in ("", ".") else 1
+        if depth < 0:
+            return "a link must not lead out of the release"
+    return None
+
+
+def parse_tree(content: bytes, source: str) -> Tree:
+    """Read a tree from its byte form and check every path.
+
+    Raises:
+        BadTree: If it is too large, not JSON, breaks the schema, or names a path, link, type or
+            order that no release may have.
+    """
+    if len(content) > MAX_TREE_BYTES:
+        raise BadTree(source=source, detail=f"{len(content)} bytes, over {MAX_TREE_BYTES}")
+    try:
+        tree = Tree.model_validate_json(content)
+    except ValidationError as error:
+        raise BadTree(source=source, detail=str(error)[:500]) from error
+    seen: dict[str, EntryType] = {}
+    for entry in tree.entries:
+        problem = _problem(entry, seen)
+        if problem:
+            raise BadTree(source=source, detail=f"{entry.path!r}: {problem}")
+        seen[entry.path] = entry.type
+    return tree
+
+
+def hash_file(path: Path, on_bytes: Callable[[int], None] | None = None) -> str:
+    """Return the SHA-256 of a file in hexadecimal, read in blocks of 1 MiB.
+
+    Args:
+        path: A regular file; links are not followed by the caller's contract.
+        on_bytes: Told the number of bytes of each block.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(HASH_BLOCK):
+            digest.update(block)
+            if on_bytes:
+                on_bytes(len(block))
+    return digest.hexdigest()
+
+
+def scan(root: Path, on_bytes: Callable[[int], None] | None = None) -> Tree:
+    """Build the tree of a directory as it is on the disk, hashing every file.
+
+    Raises:
+        BadTree: If it holds anything but files, directories and inner links with names of a
+            release, or cannot be read.
+    """
+    entries: list[TreeEntry] = []
+    try:
+        _walk(root, "", entries, on_bytes)
+        tree = Tree(entries=tuple(entries))
+    except RecursionError as error:
+        raise BadTree(source=root, detail="directories are nested too deeply") from error
+    except (OSError, ValidationError) as error:
+        raise BadTree(source=root, detail=_printable(str(error))[:500]) from error
+    seen: dict[str, EntryType] = {}
+    for entry in tree.entries:
+        problem = _problem(entry, seen)
+        if problem:
+            raise BadTree(source=root, detail=f"{entry.path!r}: {problem}")
+        seen[entry.path] = entry.type
+    return tree
+
+
+def _printable(text: str) -> str:
+    """Names on the disk need not be UTF-8; what people read must be."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _walk(
+    directory: Path,
+    prefix: str,
+    entries: list[TreeEntry],
+    on_bytes: Callable[[int], None] | None,
+) -> None:
+    for item in sorted(directory.iterdir(), key=lambda p: p.name):
+        path = f"{prefix}{item.name}"
+        info = item.lstat()
+        mode = stat.S_IMODE(info.st_mode) & 0o777
+        if stat.S_ISLNK(info.st_mode):
+            target = str(item.readlink())
+            entries.append(TreeEntry(path=path, type=EntryType.SYMLINK, mode=0o777, target=target))
+        elif stat.S_ISDIR(info.st_mode):
+            entries.append(TreeEntry(path=path, type=EntryType.DIRECTORY, mode=mode))
+            _walk(item, f"{path}/", entries, on_bytes)
+        elif stat.S_ISREG(info.st_mode):
+            entries.append(
+                TreeEntry(
+                    path=path,
+                    type=EntryType.FILE,
+                    mode=mode,
+                    size=info.st_size,
+                    sha256=hash_file(item, on_bytes),
+                )
+            )
+        else:
+            raise BadTree(source=directory, detail=f"{path!r}: not a file, directory or link")

@@ -1,0 +1,207 @@
+"""The release directory of the agent itself, from its wheel, the lock file and the locked wheels.
+
+What comes out is an ordinary release: ``lint``, ``build`` and ``draft`` take it as any other::
+
+    manifest.toml
+    requirements.txt    the lock file and the agent's own wheel, each with its digests
+    wheels/             every wheel that a site may need; nothing is asked of an index there
+    units/              units for systemd, if any
+    install             installs the agent on a server that has none
+
+The lock decides: a wheel that it does not name by its digest is refused.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.formats.tree import hash_file
+from ncen_updater.agent.self_update.errors import WheelsUnusable
+from ncen_updater.agent.self_update.slots import REQUIREMENTS, WHEELS
+from ncen_updater.formats.tuf_names import AGENT_PRODUCT
+
+__all__ = ["UNITS", "AgentRelease", "Locked", "make_agent_release", "parse_lock"]
+
+UNITS = "units"
+#: Pythons of the servers; a requirement whose marker holds on none of them needs no wheel.
+PYTHONS = ("3.11", "3.12", "3.13")
+
+MANIFEST = """\
+schema = 1
+product = "{product}"
+version = "{version}"
+upgrade_from = ">=0.1"
+
+[notes.en]
+title = "Agent {version}"
+
+[notes.fr]
+title = "Agent {version}"
+"""
+
+INSTALL = """\
+#!/bin/sh
+# Installs the agent on this server from this directory, without a network. Its words go to
+# 'ncen-updater install'; run it with --help to see them.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+python=${NCEN_PYTHON:-/usr/bin/python3}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+if ! "$python" -c 'import ensurepip, venv' 2> /dev/null; then
+  echo "Missing: the venv module of $python (on Debian: apt install python3-venv)." >&2
+  exit 1
+fi
+"$python" -I -m venv "$work/venv"
+"$work/venv/bin/python" -I -m pip --isolated --quiet --disable-pip-version-check install \\
+  --no-index --no-deps --only-binary :all: --require-hashes \\
+  --find-links "$here/wheels" -r "$here/requirements.txt"
+"$work/venv/bin/python" -I -m ncen_updater.cli.agent install --from "$here" "$@"
+"""
+
+
+@dataclass(frozen=True)
+class Locked:
+    """One requirement of the lock.
+
+    Attributes:
+        name: Normal form.
+        version: The only one that it allows.
+        digests: SHA-256 of every file that counts.
+        wanted: Whether any server needs it.
+    """
+
+    name: str
+    version: str
+    digests: frozenset[str]
+    wanted: bool
+
+
+@dataclass(frozen=True)
+class AgentRelease:
+    """What was made.
+
+    Attributes:
+        version: Of the agent.
+        wheels: Number of wheels.
+        bytes: Of all wheels.
+    """
+
+    version: str
+    wheels: int
+    bytes: int
+
+
+def parse_lock(text: str) -> Mapping[str, Locked]:
+    """Read a lock file with digests; pure.
+
+    Raises:
+        ValueError: If a line is not a pinned requirement with digests.
+    """
+    found: dict[str, Locked] = {}
+    for words in _statements(text):
+        head, *hashes = words.split(" --hash=")
+        try:
+            requirement = Requirement(head)
+        except InvalidRequirement as error:
+            raise ValueError(f"not a requirement: {head[:100]}") from error
+        pins = list(requirement.specifier)
+        digests = frozenset(h.strip().removeprefix("sha256:") for h in hashes)
+        if len(pins) != 1 or pins[0].operator != "==" or not digests:
+            raise ValueError(f"not pinned with digests: {head[:100]}")
+        name = canonicalize_name(requirement.name)
+        found[name] = Locked(name, pins[0].version, digests, _wanted(requirement))
+    return found
+
+
+def _statements(text: str) -> Iterator[str]:
+    plain = (line for line in text.splitlines() if not line.lstrip().startswith("#"))
+    for statement in "\n".join(plain).replace("\\\n", " ").splitlines():
+        if statement.strip():
+            yield " ".join(statement.split())
+
+
+def _wanted(requirement: Requirement) -> bool:
+    if requirement.marker is None:
+        return True
+    linux = {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix"}
+    environments: list[dict[str, str]] = [
+        {**linux, "python_version": python, "python_full_version": f"{python}.0"}
+        for python in PYTHONS
+    ]
+    return any(requirement.marker.evaluate({**e}) for e in environments)
+
+
+def make_agent_release(
+    wheels: Path, lock: Path, place: Path, units: Path | None = None
+) -> AgentRelease:
+    """Make the release directory.
+
+    Args:
+        wheels: Holds the agent's own wheel and the locked ones.
+        lock: The lock file.
+        place: Where the release is made; not there yet.
+        units: Units for systemd that come along.
+
+    Raises:
+        WheelsUnusable: If a wheel is not in the lock, or one of the lock is missing.
+    """
+    if place.exists():
+        raise WheelsUnusable(path=wheels, reason=f"{place} is there already")
+    try:
+        locked = parse_lock(lock.read_text("utf-8"))
+        own, others = _sorted(wheels, locked)
+    except (OSError, ValueError) as error:
+        raise WheelsUnusable(path=wheels, reason=str(error)) from error
+    version = str(parse_wheel_filename(own.name)[1])
+    partial = place.with_name(f"{place.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    durable.make_directory(partial / WHEELS)
+    for wheel in (own, *others):
+        shutil.copyfile(wheel, partial / WHEELS / wheel.name)
+    line = f"{AGENT_PRODUCT}=={version} --hash=sha256:{hash_file(own)}\n"
+    _write(partial / REQUIREMENTS, lock.read_text("utf-8") + line)
+    _write(partial / "manifest.toml", MANIFEST.format(product=AGENT_PRODUCT, version=version))
+    _write(partial / "install", INSTALL, 0o755)
+    for unit in sorted(units.iterdir()) if units else ():
+        if unit.is_file():
+            _write(partial / UNITS / unit.name, unit.read_text("utf-8"))
+    durable.rename(partial, place)
+    return AgentRelease(version, 1 + len(others), sum(w.stat().st_size for w in (own, *others)))
+
+
+def _sorted(wheels: Path, locked: Mapping[str, Locked]) -> tuple[Path, tuple[Path, ...]]:
+    """The agent's own wheel and the others, each compared with the lock."""
+    own, others, seen = [], [], set()
+    for wheel in sorted(wheels.glob("*.whl")):
+        try:
+            name, version, _, _ = parse_wheel_filename(wheel.name)
+        except InvalidWheelFilename as error:
+            raise ValueError(f"not the name of a wheel: {wheel.name}") from error
+        if name == AGENT_PRODUCT:
+            own.append(wheel)
+            continue
+        pin = locked.get(name)
+        if pin is None or str(version) != pin.version or hash_file(wheel) not in pin.digests:
+            raise ValueError(f"{wheel.name} is not in the lock file")
+        seen.add(name)
+        others.append(wheel)
+    missing = sorted(pin.name for pin in locked.values() if pin.wanted and pin.name not in seen)
+    if missing:
+        raise ValueError(f"no wheel of {', '.join(missing)}")
+    if len(own) != 1:
+        raise ValueError(f"{len(own)} wheels of {AGENT_PRODUCT}, and not one")
+    return own[0], tuple(others)
+
+
+def _write(path: Path, text: str, mode: int = 0o644) -> None:
+    durable.make_directory(path.parent)
+    durable.write(path, text.encode(), mode)
+    path.chmod(mode)

@@ -1,0 +1,220 @@
+"""Delta packs of a release that is being built, from releases that the feed still offers.
+
+A pack leads from one earlier release straight to the new one. Each is applied where it is made, and
+the tree that comes out is compared, before anybody is asked to sign.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from packaging.specifiers import SpecifierSet
+
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.progress import Progress
+from ncen_updater.publisher.errors import BuildRefused, FeedBroken, UnknownRelease
+from ncen_updater.publisher.feed.feed import Feed, FeedState
+from ncen_updater.formats.document import (
+    DeltaRef,
+    Offer,
+    ReleaseDocument,
+    TargetRef,
+    archive_target,
+    delta_target,
+    parse_release_document,
+    release_target,
+)
+from ncen_updater.formats.manifest import Manifest
+from ncen_updater.formats.tree import EntryType, Tree, hash_file
+from ncen_updater.agent.slots.compare import sealed_mode
+from ncen_updater.formats.archive import unpack
+from ncen_updater.formats.delta.errors import DeltaNotMade, DeltaNotProved
+from ncen_updater.feed.download import is_whole
+from ncen_updater.feed.parts import Wanted
+
+__all__ = ["MOST_BASES", "WORTH", "DeltaMaker", "Dropped", "NotMade", "bases"]
+
+logger = logging.getLogger(__name__)
+
+MOST_BASES: Final = 5
+WORTH: Final = 0.8  # a pack that is not below this part of the archive is not kept
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A pack that was made and not kept, since it would save too little."""
+
+    from_version: str
+    pack_bytes: int
+    archive_bytes: int
+
+
+def bases(
+    offers: Sequence[Offer], manifest: Manifest, wanted: Sequence[str] | None
+) -> tuple[Offer, ...]:
+    """From which releases packs are made; pure.
+
+    Args:
+        offers: What the feed offers of the product.
+        manifest: The new release.
+        wanted: Versions that were asked for; None for the newest five that it may be installed
+            over.
+
+    Raises:
+        UnknownRelease: If a version that was asked for is not on offer.
+        BuildRefused: If the new release may not be installed over it.
+    """
+    admits = SpecifierSet(manifest.upgrade_from)
+    admitted = [
+        offer
+        for offer in offers
+        if offer.withdrawn is None and admits.contains(offer.release_version, prereleases=True)
+    ]
+    if wanted is None:
+        newest = sorted(admitted, key=lambda offer: offer.release_version)[-MOST_BASES:]
+        return tuple(reversed(newest))
+    known = {offer.version: offer for offer in offers if offer.withdrawn is None}
+    for version in wanted:
+        if version not in known:
+            raise UnknownRelease(product=manifest.product, version=version)
+        if known[version] not in admitted:
+            reason = f"upgrade_from does not admit {version}, so it needs no delta pack"
+            raise BuildRefused(path=manifest.version, reason=reason)
+    return tuple(known[version] for version in dict.fromkeys(wanted))
+
+
+@dataclass(frozen=True)
+class NotMade:
+    """A pack that cannot be made; sites fetch the archive.
+
+    Attributes:
+        from_version: The release that it would start from.
+        error: Why.
+    """
+
+    from_version: str
+    error: DeltaNotMade
+
+
+@dataclass
+class DeltaMaker:
+    """Makes the packs of one release.
+
+    Attributes:
+        feed: The published feed; earlier releases are unpacked from it.
+        progress: Told what is being done.
+        wanted: As for :func:`bases`.
+        scratch: Where releases are unpacked; the system's own place by default.
+        dropped: Filled while it works: what was not worth keeping.
+        not_made: Likewise: what could not be made.
+    """
+
+    feed: Feed
+    progress: Progress
+    wanted: Sequence[str] | None = None
+    scratch: Path | None = None
+    dropped: list[Dropped] = field(default_factory=list)
+    not_made: list[NotMade] = field(default_factory=list)
+
+    def make(
+        self, directory: Path, tree: Tree, manifest: Manifest, archive: TargetRef, targets: Path
+    ) -> tuple[DeltaRef, ...]:
+        """Make every pack into ``targets``; return what the release document says of them.
+
+        Args:
+            directory: The new release.
+            tree: Its tree.
+            manifest: Its manifest.
+            archive: Its archive, which a pack must be smaller than.
+            targets: Where targets are written.
+
+        Raises:
+            UnknownRelease, BuildRefused: As :func:`bases`.
+            FeedBroken: If the feed does not hold what it lists.
+            DeltaNotProved: If a pack does not give the tree: releases change while they are read,
+                or the program errs, and neither may be passed over.
+        """
+        from ncen_updater.publisher.signing.draft import offers_of
+
+        state = self.feed.state()
+        role = state.delegated.get(manifest.product)
+        offers = offers_of(role.signed) if role else []
+        made = []
+        for offer in bases(offers, manifest, self.wanted):
+            try:
+                ref = self._one(state, offer, directory, tree, manifest, targets)
+            except DeltaNotProved:
+                raise
+            except DeltaNotMade as error:
+                logger.warning("no delta pack from %s: %s", offer.version, error)
+                self.not_made.append(NotMade(offer.version, error))
+                continue
+            if ref.length < archive.length * WORTH:
+                made.append(ref)
+            else:
+                self.dropped.append(Dropped(offer.version, ref.length, archive.length))
+                durable.remove(targets / ref.target)
+        return tuple(made)
+
+    def _one(
+        self,
+        state: FeedState,
+        offer: Offer,
+        directory: Path,
+        tree: Tree,
+        manifest: Manifest,
+        targets: Path,
+    ) -> DeltaRef:
+        from ncen_updater.formats.delta.make import MakeOptions, make_delta
+
+        document = parse_release_document(
+            self._served(state, release_target(offer.product, offer.version)).read_bytes(),
+            offer.version,
+        )
+        name = delta_target(manifest.product, offer.version, manifest.version)
+        pack = targets / name
+        durable.make_directory(pack.parent)
+        with tempfile.TemporaryDirectory(prefix="nu-delta-", dir=self.scratch) as folder:
+            old = Path(folder) / "old"
+            old_tree = self._unpacked(state, document, old)
+            options = MakeOptions(scratch=Path(folder))
+            info = make_delta(old, old_tree, directory, tree, pack, self.progress, options)
+        return DeltaRef(
+            target=name,
+            length=pack.stat().st_size,
+            sha256=hash_file(pack),
+            from_version=offer.version,
+            from_tree=info.from_tree,
+            out_bytes=info.out_bytes,
+            out_files=info.out_files,
+            max_memory_bytes=info.max_memory_bytes,
+            needs=info.needs,
+        )
+
+    def _unpacked(self, state: FeedState, document: ReleaseDocument, place: Path) -> Tree:
+        from ncen_updater.feed.downloaded import read_tree
+
+        tree = read_tree(document, self._served(state, document.tree.target))
+        version = document.manifest.version
+        archive = self._served(state, archive_target(document.manifest.product, version))
+        unpack(archive, tree, place, self.progress)
+        for entry in tree.entries:  # read-only, so that the proof of a pack need not copy them
+            if entry.type is EntryType.FILE:
+                (place / entry.path).chmod(sealed_mode(entry))
+        return tree
+
+    def _served(self, state: FeedState, name: str) -> Path:
+        """Where a target of the feed lies, hashed."""
+        for role in state.delegated.values():
+            target = role.signed.targets.get(name)
+            if target is not None:
+                path = self.feed.target_path(target)
+                if is_whole(path, Wanted(name, target.length, target.hashes["sha256"])):
+                    return path
+                raise FeedBroken(path=self.feed.directory, reason=f"{name} is missing or altered")
+        raise FeedBroken(path=self.feed.directory, reason=f"{name} is not listed")

@@ -1,0 +1,188 @@
+"""``export``: a bundle for sites without a network."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+
+from ncen_updater.agent.cli.common import parse_version
+from ncen_updater.common.cli.lazy import PublisherCommand, session_of
+from ncen_updater.common.cli.render import format_bytes
+from ncen_updater.common.i18n import N_, Text
+from ncen_updater.publisher.cli.common import DIRECTORY, now, show_line
+
+__all__ = ["export", "parse_site", "parse_size"]
+
+UNITS = {"": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+
+
+def parse_size(text: str) -> int:
+    """Read bytes such as ``700MB`` or ``4GB``.
+
+    Raises:
+        click.BadParameter: If it is none.
+    """
+    found = re.fullmatch(r"([0-9]{1,15}) ?([A-Za-z]*)", text, re.ASCII)
+    if not found or found[2] not in UNITS:
+        hint = "write it as 700MB or 4GB"
+        raise click.BadParameter(f"'{text}': {hint}", param_hint="--media-size")
+    return int(found[1]) * UNITS[found[2]]
+
+
+def parse_site(text: str) -> tuple[str, str]:
+    """Read ``COUNTRY/SITE``.
+
+    Raises:
+        click.BadParameter: If it has another form.
+    """
+    found = re.fullmatch(r"([A-Z]{2})/([A-Za-z0-9._-]{1,100})", text, re.ASCII)
+    if not found:
+        hint = "write COUNTRY/SITE, such as KE/ke-national"
+        raise click.BadParameter(f"'{text}': {hint}", param_hint="--for-site")
+    return found[1], found[2]
+
+
+@click.command(
+    "export",
+    cls=PublisherCommand,
+    help=N_("Write what sites without a network need from FEED into one bundle."),
+)
+@click.argument("feed", type=DIRECTORY)
+@click.option(
+    "--for-site",
+    "sites",
+    metavar="COUNTRY/SITE",
+    multiple=True,
+    required=True,
+    help=N_("Country and id of a site, such as KE/ke-national; may be given many times."),
+)
+@click.option(
+    "--from", "origin", metavar="VERSION", required=True, help=N_("The release that runs there.")
+)
+@click.option(
+    "--to",
+    "target",
+    metavar="VERSION",
+    help=N_("Where to; the newest for these sites if left out."),
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help=N_("The file to write, NAME.ncen."),
+)
+@click.option(
+    "--media-size", metavar="SIZE", help=N_("Cut it into parts of at most this size, such as 4GB.")
+)
+@click.option("--product", default="ncen", help=N_("The product; ncen unless another is named."))
+@click.option(
+    "--channel",
+    type=click.Choice(["stable", "preview"]),
+    default="stable",
+    help=N_("The channel that the sites follow; stable unless another is named."),
+)
+@click.option(
+    "--agent", metavar="VERSION", help=N_("Version of their agent; this program's if left out.")
+)
+@click.option(
+    "--archives", is_flag=True, help=N_("Take whole archives where a delta pack would do.")
+)
+@click.option(
+    "--with-origin",
+    is_flag=True,
+    help=N_("Take the release that runs there too, to take a site over without a network."),
+)
+@click.option(
+    "--with-agent",
+    is_flag=True,
+    help=N_("Take the newer agents for these sites too; without a network they get none else."),
+)
+@click.option("--dry-run", is_flag=True, help=N_("Make and try the bundle, and throw it away."))
+@click.pass_context
+def export(
+    context: click.Context,
+    feed: Path,
+    sites: tuple[str, ...],
+    origin: str,
+    target: str | None,
+    output: Path,
+    media_size: str | None,
+    product: str,
+    channel: str,
+    agent: str | None,
+    archives: bool,
+    with_origin: bool,
+    with_agent: bool,
+    dry_run: bool,
+) -> None:
+    from importlib.metadata import version
+
+    from ncen_updater.formats.manifest import Channel
+    from ncen_updater.publisher.distribute.export import Destination, Order, export_bundle
+    from ncen_updater.publisher.feed.feed import Feed
+
+    session = session_of(context)
+    begin, own = parse_version(origin), parse_version(agent or version("ncen-updater"))
+    assert begin is not None, "the option is required"  # noqa: S101
+    assert own is not None, "this program has a version"  # noqa: S101
+    order = Order(
+        product=product,
+        destinations=tuple(Destination(*parse_site(site)) for site in sites),
+        origin=begin,
+        target=parse_version(target),
+        channel=Channel(channel),
+        agent=own,
+        archives=archives,
+        with_origin=with_origin,
+        with_agent=with_agent,
+    )
+    media = parse_size(media_size) if media_size else None
+    with session.progress() as progress:
+        done = export_bundle(
+            Feed(feed),
+            order,
+            output,
+            media_bytes=media,
+            clock=now,
+            progress=progress,
+            dry_run=dry_run,
+        )
+    values: dict[str, object] = {
+        "files": ", ".join(str(path) for path in done.files),
+        "size": format_bytes(done.bytes),
+        "sites": ", ".join(sites),
+        "origin": origin,
+        "agent": own,
+        "lapses": f"{done.lapses:%Y-%m-%d %H:%M} UTC",
+        "until": f"{done.usable_until:%Y-%m-%d %H:%M} UTC",
+    }
+    wrote = N_("Would write: {files} ({size})") if dry_run else N_("Wrote: {files} ({size})")
+    show_line(session, Text(wrote, values))
+    show_line(session, Text(N_("For {sites}, from {origin}; each was tried with it:"), values))
+    for release, how in done.releases.items():
+        line = N_("{release} as a delta pack") if how == "delta" else N_("{release} whole")
+        show_line(session, Text(line, {"release": release}), "  ")
+    for release in done.agents:
+        show_line(session, Text(N_("agent {version}"), {"version": release}), "  ")
+    if with_agent and not done.agents:
+        show_line(session, Text(N_("No agent for them is newer than {agent}."), values))
+    show_line(
+        session,
+        Text(
+            N_("Its lists lapse on {lapses}; a site with the usual grace takes it until {until}."),
+            values,
+        ),
+    )
+    session.finish(
+        {
+            "files": [str(path) for path in done.files],
+            "bytes": done.bytes,
+            "releases": done.releases,
+            "agents": list(done.agents),
+            "lapses": done.lapses,
+            "usable_until": done.usable_until,
+            "written": not dry_run,
+        }
+    )

@@ -1,0 +1,76 @@
+"""``init``, ``rekey``, ``renew``: who holds which role, and for how long."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ncen_updater.common.cli.lazy import PublisherCommand, session_of
+from ncen_updater.common.i18n import N_
+from ncen_updater.publisher.cli.common import (
+    FILE,
+    event_option,
+    feed_option,
+    now,
+    show_event,
+)
+
+__all__ = ["init", "rekey", "renew"]
+
+
+@click.command(
+    "init",
+    cls=PublisherCommand,
+    help=N_("Draft a new feed from a CEREMONY file: root, targets and every product."),
+)
+@click.argument("ceremony", type=FILE)
+@event_option
+@click.pass_context
+def init(context: click.Context, ceremony: Path, event: Path) -> None:
+    from ncen_updater.publisher.signing.ceremony import load_ceremony
+    from ncen_updater.publisher.signing.draft import draft_first
+    from ncen_updater.publisher.signing.event import Event
+
+    draft = draft_first(load_ceremony(ceremony), now())
+    show_event(session_of(context), Event.create(event, draft.title, draft.roles, None))
+
+
+@click.command(
+    "rekey",
+    cls=PublisherCommand,
+    help=N_("Draft other keys, thresholds, periods or products from a changed CEREMONY file."),
+)
+@click.argument("ceremony", type=FILE)
+@feed_option
+@event_option
+@click.pass_context
+def rekey(context: click.Context, ceremony: Path, feed: Path, event: Path) -> None:
+    from ncen_updater.publisher.feed.feed import Feed
+    from ncen_updater.publisher.signing.ceremony import load_ceremony
+    from ncen_updater.publisher.signing.draft import draft_keys
+    from ncen_updater.publisher.signing.event import Event
+
+    agreed = load_ceremony(ceremony)
+    state = Feed(feed).state()
+    draft = draft_keys(state, agreed, now())
+    show_event(session_of(context), Event.create(event, draft.title, draft.roles, state))
+
+
+@click.command(
+    "renew",
+    cls=PublisherCommand,
+    help=N_("Draft the same content of ROLES with a new expiry date."),
+)
+@click.argument("roles", nargs=-1, required=True)
+@feed_option
+@event_option
+@click.pass_context
+def renew(context: click.Context, roles: tuple[str, ...], feed: Path, event: Path) -> None:
+    from ncen_updater.publisher.feed.feed import Feed
+    from ncen_updater.publisher.signing.draft import draft_renewal
+    from ncen_updater.publisher.signing.event import Event
+
+    state = Feed(feed).state()
+    draft = draft_renewal(state, roles, now())
+    show_event(session_of(context), Event.create(event, draft.title, draft.roles, state))

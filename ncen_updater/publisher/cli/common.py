@@ -1,0 +1,347 @@
+"""What the publisher's commands share: places, passphrases, and showing results."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import stat
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ncen_updater.common.cli.render import clean
+from ncen_updater.common.i18n import N_, Text
+from ncen_updater.publisher.errors import BadPassphraseSource
+
+if TYPE_CHECKING:
+    from ncen_updater.common.cli.session import Session
+    from ncen_updater.formats.rollout import Wave
+    from ncen_updater.publisher.build.attachments import Checked
+    from ncen_updater.publisher.feed.status import SignatureStatus
+    from ncen_updater.publisher.signing.compare_staging import Compared
+    from ncen_updater.publisher.signing.event import Event
+
+__all__ = [
+    "DIRECTORY",
+    "FILE",
+    "anchor",
+    "builder_option",
+    "compare_releases",
+    "event_option",
+    "feed_option",
+    "now",
+    "paper_lines",
+    "parse_wave",
+    "passphrase_options",
+    "passphrases",
+    "pin",
+    "root_option",
+    "show_event",
+    "show_line",
+    "show_result",
+    "show_signatures",
+    "token_options",
+]
+
+DIRECTORY = click.Path(path_type=Path, file_okay=False)
+FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
+MAX_PASSPHRASE_BYTES = 10_000
+UNANCHORED = N_(
+    "WARNING: not compared with a root of yours (--root): the changes are those against what the"
+    " drafter says is published."
+)
+UNREAD = N_("WARNING: its provenance was not compared with a builder's key (--builder-key).")
+COMPARED = N_("{product} {version}: its {files} files are there, as the event names them.")
+CARRIED = N_("{product} {version}: its document says what the lists say.")
+
+feed_option = click.option("--feed", type=DIRECTORY, required=True, help=N_("The published feed."))
+event_option = click.option(
+    "--event", type=DIRECTORY, required=True, help=N_("New directory of the signing event.")
+)
+root_option = click.option(
+    "--root",
+    type=FILE,
+    help=N_("A root of the feed that you have from elsewhere, such as 1.root.json."),
+)
+
+builder_option = click.option(
+    "--builder-key", type=FILE, help=N_("Public file of the builder, NAME.pub.json.")
+)
+
+
+def token_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what names a key on a token, beside its label."""
+    command = click.option(
+        "--module",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help=N_("PKCS#11 driver of the token, one that the system installed."),
+    )(command)
+    return click.option(
+        "--key-id",
+        type=click.IntRange(1, 255),
+        default=2,
+        help=N_("Id of the key on the token; 2, the signature slot, unless another is named."),
+    )(command)
+
+
+def now() -> datetime:
+    """The time (UTC)."""
+    return datetime.now(UTC)
+
+
+def parse_wave(text: str) -> Wave:
+    """Read ``TIME=PERCENT`` or ``TIME=PERCENT:COUNTRY,COUNTRY``.
+
+    Raises:
+        click.BadParameter: If it is neither.
+    """
+    from ncen_updater.formats.rollout import Wave
+
+    opens, _, rest = text.partition("=")
+    percent, _, countries = rest.partition(":")
+    try:
+        return Wave.model_validate(
+            {
+                "opens": opens,
+                "percent": int(percent) if percent.isascii() and percent.isdigit() else percent,
+                "countries": [part for part in countries.split(",") if part],
+            }
+        )
+    except ValueError as error:
+        hint = "write it as 2026-12-01T08:00:00Z=10 or 2026-12-01T08:00:00Z=100:SN,MU"
+        raise click.BadParameter(f"{text}: {hint}", param_hint="WAVE") from error
+
+
+def passphrase_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the places that a passphrase may come from; the command line is none of them."""
+    command = click.option(
+        "--passphrase-fd",
+        type=int,
+        default=None,
+        help=N_("Read passphrases from this descriptor: one line for all keys, or one a key."),
+    )(command)
+    return click.option(
+        "--passphrase-file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        default=None,
+        help=N_("Read them from a file that only you may read."),
+    )(command)
+
+
+def passphrases(
+    session: Session, descriptor: int | None, file: Path | None, *, new: bool = False
+) -> Callable[[Path], str]:
+    """Return what asks for the passphrase of a key.
+
+    Raises:
+        BadPassphraseSource: If the place cannot be read, or can be read by others.
+    """
+    if descriptor is not None and file is not None:
+        raise BadPassphraseSource(source=file, detail="give one place, not two")
+    if descriptor is None and file is None:
+        return lambda path: _prompt(session, path, confirm=new)
+    source = str(file) if file is not None else f"descriptor {descriptor}"
+    try:
+        content = _read_file(file) if file is not None else _read_descriptor(descriptor or 0)
+        lines = content.decode().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadPassphraseSource(source=source, detail=str(error)) from error
+    if not lines or not all(lines):
+        raise BadPassphraseSource(source=source, detail="empty")
+    remaining = iter(lines)
+
+    def next_line(path: Path) -> str:
+        if len(lines) == 1:
+            return lines[0]
+        try:
+            return next(remaining)
+        except StopIteration:
+            raise BadPassphraseSource(source=source, detail=f"no line for {path}") from None
+
+    return next_line
+
+
+def pin(session: Session, descriptor: int | None, file: Path | None, label: str) -> str:
+    """Ask for the PIN of a token, at the places of a passphrase.
+
+    Raises:
+        BadPassphraseSource: If the place cannot be read, or can be read by others.
+    """
+    if descriptor is None and file is None:
+        value: str = click.prompt(
+            session.text(N_("PIN of the token {label}"), label=label), hide_input=True, err=True
+        )
+        return value
+    return passphrases(session, descriptor, file)(Path(label))
+
+
+def _prompt(session: Session, path: Path, *, confirm: bool) -> str:
+    value: str = click.prompt(
+        session.text(N_("Passphrase of {name}"), name=path.name),
+        hide_input=True,
+        confirmation_prompt=session.text(N_("Once more")) if confirm else False,
+        err=True,
+    )
+    return value
+
+
+def _read_file(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        info = os.fstat(stream.fileno())
+        others = stat.S_IRWXG | stat.S_IRWXO
+        directory = os.environ.get("CREDENTIALS_DIRECTORY")
+        if directory and path.parent == Path(directory):
+            # systemd gives a credential to one user, with an access list that shows as a group's.
+            others &= ~stat.S_IRGRP
+        if info.st_mode & others or info.st_uid not in (0, os.geteuid()):
+            raise BadPassphraseSource(source=path, detail="others may read it")
+        return stream.read(MAX_PASSPHRASE_BYTES)
+
+
+def _read_descriptor(descriptor: int) -> bytes:
+    with os.fdopen(os.dup(descriptor), "rb") as stream:
+        return stream.read(MAX_PASSPHRASE_BYTES)
+
+
+def show_line(session: Session, text: Text | str, indent: str = "") -> None:
+    """Keep one line for people, whatever it holds.
+
+    A draft comes from somebody else: it must not be able to hide a line from its reader.
+    """
+    said = text.render(session.language) if isinstance(text, Text) else text
+    session.show(indent + clean(said).replace("\n", " "))
+
+
+def show_result(session: Session, data: Mapping[str, object], sentence: str, *lines: str) -> None:
+    """Show a result: as JSON, or as a sentence and lines below it."""
+    plain = {k: ", ".join(map(str, v)) if isinstance(v, tuple) else v for k, v in data.items()}
+    show_line(session, Text(sentence, plain))
+    for line in lines:
+        show_line(session, line, "  ")
+    session.finish(data)
+
+
+def anchor(event: Event, root: Path | None) -> None:
+    """Compare an event with the officer's own root.
+
+    Raises:
+        UntrustedBase, BadEvent: If it does not lead from it, or the file is no root.
+    """
+    from ncen_updater.publisher.signing.event_files import read_metadata
+
+    event.anchor(read_metadata(root, "root") if root is not None else None)
+
+
+def compare_releases(
+    event: Event, staging: Path | None, builder_key: Path | None, *, unread: bool
+) -> list[Compared]:
+    """Compare the releases that an event adds with its lists.
+
+    Args:
+        event: The event.
+        staging: Their files; None to read only what the event carries.
+        builder_key: The builder's public file.
+        unread: As :func:`compare_carried` has it.
+
+    Raises:
+        PublisherError: As :func:`compare_files` and :func:`compare_carried`.
+    """
+    from ncen_updater.publisher.signing.compare_staging import compare_carried, compare_files
+    from ncen_updater.publisher.signing.keys import load_public_key
+
+    builder = load_public_key(builder_key) if builder_key else None
+    if staging is not None:
+        return compare_files(event, staging, builder)
+    return compare_carried(event, builder, unread=unread)
+
+
+def paper_lines(papers: Checked) -> list[Text]:
+    """What the papers of a release say, in sentences."""
+    parts = Text(N_("It has no SBOM."))
+    if papers.parts is not None:
+        parts = Text(N_("Its SBOM lists {count} parts."), {"count": papers.parts})
+    if papers.unread:
+        return [parts, Text(UNREAD)]
+    if papers.provenance is None:
+        return [parts, Text(N_("It has no provenance."))]
+    predicate = papers.provenance
+    sources = predicate["buildDefinition"].get("resolvedDependencies") or [{}]
+    values = {
+        "builder": predicate["runDetails"]["builder"]["id"],
+        "source": sources[0].get("uri", "-"),
+        "commit": (sources[0].get("digest") or {}).get("gitCommit", "-"),
+    }
+    return [parts, Text(N_("Built by {builder} from {source}, commit {commit}."), values)]
+
+
+def show_event(
+    session: Session,
+    event: Event,
+    *,
+    anchored: bool = True,
+    releases: Sequence[Compared] = (),
+) -> None:
+    """Show what an event changes and who has signed.
+
+    Args:
+        session: Where it is shown.
+        event: The event.
+        anchored: Whether it was made here from the feed, or compared with a root of the reader.
+        releases: Releases whose files, or documents and papers, were compared with it.
+    """
+    from ncen_updater.publisher.feed.status import signature_status
+    from ncen_updater.publisher.signing.describe import describe
+
+    lines, signatures = describe(event), signature_status(event)
+    for line in lines:
+        show_line(session, line.text, "" if line.heading else "  ")
+    for release in releases:
+        said = CARRIED if release.files is None else COMPARED
+        show_line(session, Text(said, vars(release)))
+        for text in paper_lines(release.papers):
+            show_line(session, text, "  ")
+    if not anchored:
+        show_line(session, Text(UNANCHORED))
+    _signature_lines(session, signatures)
+    changes = [
+        {
+            "role": line.role,
+            "text": line.text.render(session.language),
+            "figures": dict(line.figures),
+        }
+        for line in lines
+    ]
+    session.finish(
+        {
+            "event": str(event.directory),
+            "title": event.title,
+            "digest": event.digest,
+            "anchored": anchored,
+            "changes": changes,
+            "releases": [dataclasses.asdict(release) for release in releases],
+            "signatures": [dataclasses.asdict(item) for item in signatures],
+        }
+    )
+
+
+def show_signatures(session: Session, signatures: Sequence[SignatureStatus]) -> None:
+    """Show who has signed and who is missing."""
+    _signature_lines(session, signatures)
+    session.finish({"signatures": [dataclasses.asdict(item) for item in signatures]})
+
+
+def _signature_lines(session: Session, signatures: Sequence[SignatureStatus]) -> None:
+    complete = N_("{role} version {version}: signed by {names}; enough")
+    lacking = N_("{role} version {version}: signed by {names}; {threshold} needed, open: {open}")
+    for item in signatures:
+        values = {
+            "role": item.role,
+            "version": item.version,
+            "names": ", ".join(item.signed) or "-",
+            "threshold": item.threshold,
+            "open": ", ".join(item.missing) or "-",
+        }
+        show_line(session, Text(complete if item.complete else lacking, values))

@@ -1,0 +1,207 @@
+"""``publish``, ``refresh``, ``status``: the feed itself and its online roles."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.cli.lazy import PublisherCommand, session_of
+from ncen_updater.common.cli.render import clean, table
+from ncen_updater.common.i18n import N_, Text
+from ncen_updater.publisher.cli.common import (
+    DIRECTORY,
+    FILE,
+    now,
+    passphrase_options,
+    passphrases,
+    show_line,
+    show_result,
+)
+
+if TYPE_CHECKING:
+    from securesystemslib.signer import Signer
+
+    from ncen_updater.common.cli.session import Session
+    from ncen_updater.publisher.feed.status import ReleaseLine, RoleStatus
+
+__all__ = ["publish", "refresh", "status"]
+
+
+def _online_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for role in ("timestamp", "snapshot"):
+        words = {
+            "snapshot": N_("Private key of snapshot; may be given twice."),
+            "timestamp": N_("Private key of timestamp; may be given twice."),
+        }[role]
+        command = click.option(
+            f"--{role}-key", type=FILE, multiple=True, required=True, help=words
+        )(command)
+    return command
+
+
+def _online(
+    session: Session,
+    snapshot_key: tuple[Path, ...],
+    timestamp_key: tuple[Path, ...],
+    passphrase_fd: int | None,
+    passphrase_file: Path | None,
+) -> dict[str, list[Signer]]:
+    from ncen_updater.publisher.signing.keys import open_signer
+
+    ask = passphrases(session, passphrase_fd, passphrase_file)
+    return {
+        "snapshot": [open_signer(path, ask) for path in snapshot_key],
+        "timestamp": [open_signer(path, ask) for path in timestamp_key],
+    }
+
+
+@click.command(
+    "publish",
+    cls=PublisherCommand,
+    help=N_("Publish a signed event to the directory FEED, which any static web server can serve."),
+)
+@click.argument("feed", type=DIRECTORY)
+@click.option("--event", type=DIRECTORY, required=True, help=N_("The signed event."))
+@click.option("--staging", type=DIRECTORY, multiple=True, help=N_("Where new targets lie."))
+@click.option(
+    "--accept-interruption",
+    is_flag=True,
+    help=N_("For lost or stolen keys; see the guide."),
+)
+@_online_options
+@passphrase_options
+@click.pass_context
+def publish(
+    context: click.Context,
+    feed: Path,
+    event: Path,
+    staging: tuple[Path, ...],
+    accept_interruption: bool,
+    snapshot_key: tuple[Path, ...],
+    timestamp_key: tuple[Path, ...],
+    passphrase_fd: int | None,
+    passphrase_file: Path | None,
+) -> None:
+    from ncen_updater.publisher.feed.feed import Feed
+    from ncen_updater.publisher.feed.publish import Publisher
+    from ncen_updater.publisher.signing.event import Event
+
+    session = session_of(context)
+    online = _online(session, snapshot_key, timestamp_key, passphrase_fd, passphrase_file)
+    with session.progress() as progress, durable.readable_by_all():
+        done = Publisher(Feed(feed), now, progress=progress).publish(
+            Event.load(event), staging, online, accept_interruption
+        )
+    show_result(session, dataclasses.asdict(done), N_("Published: {new_roles}"), *done.new_targets)
+
+
+@click.command(
+    "refresh",
+    cls=PublisherCommand,
+    help=N_("Sign timestamp and snapshot anew where that is due, so that the feed does not lapse."),
+)
+@click.argument("feed", type=DIRECTORY)
+@_online_options
+@passphrase_options
+@click.pass_context
+def refresh(
+    context: click.Context,
+    feed: Path,
+    snapshot_key: tuple[Path, ...],
+    timestamp_key: tuple[Path, ...],
+    passphrase_fd: int | None,
+    passphrase_file: Path | None,
+) -> None:
+    from ncen_updater.publisher.feed.feed import Feed
+    from ncen_updater.publisher.feed.publish import Publisher
+
+    session = session_of(context)
+    online = _online(session, snapshot_key, timestamp_key, passphrase_fd, passphrase_file)
+    with durable.readable_by_all():
+        done = Publisher(Feed(feed), now).refresh(online)
+    due = N_("Signed anew: {new_roles}") if done.new_roles else N_("Nothing was due.")
+    show_result(session, dataclasses.asdict(done), due)
+
+
+@click.command(
+    "status",
+    cls=PublisherCommand,
+    help=N_("Say what FEED holds, when its roles lapse, and what is withdrawn."),
+)
+@click.argument("feed", type=DIRECTORY)
+@click.pass_context
+def status(context: click.Context, feed: Path) -> None:
+    from ncen_updater.publisher.feed.feed import Feed
+    from ncen_updater.publisher.feed.status import feed_status
+
+    session = session_of(context)
+    roles, releases = feed_status(Feed(feed).state(), now())
+    for line in table(_role_rows(session, roles)):
+        show_line(session, line)
+    show_line(session, "")
+    if not releases:
+        show_line(session, Text(N_("The feed offers no release yet.")))
+    for line in table(_release_rows(session, releases)) if releases else ():
+        show_line(session, line)
+    session.finish(
+        {
+            "roles": [dataclasses.asdict(role) for role in roles],
+            "releases": [dataclasses.asdict(release) for release in releases],
+        }
+    )
+
+
+def _role_rows(session: Session, roles: Sequence[RoleStatus]) -> list[list[str]]:
+    heads = (
+        N_("role"), N_("version"), N_("signatures"), N_("valid until"), N_("days left"),
+        N_("may be signed by"),
+    )  # fmt: skip
+    rows = [[session.text(head) for head in heads]]
+    for role in roles:
+        due = session.text(N_("sign anew")) if role.due else ""
+        left = session.text(N_("lapsed")) if role.days_left < 0 else str(role.days_left)
+        count = session.text(
+            N_("{signed} of {threshold}"), signed=role.signed, threshold=role.threshold
+        )
+        rows.append(
+            [
+                role.role,
+                str(role.version),
+                count,
+                role.expires[:10],
+                f"{left}  {due}".rstrip(),
+                ", ".join(role.holders),
+            ]
+        )
+    return rows
+
+
+def _release_rows(session: Session, releases: Sequence[ReleaseLine]) -> list[list[str]]:
+    heads = (
+        N_("product"), N_("version"), N_("channel"), N_("countries"), N_("required stop"),
+        N_("waves"), N_("state"),
+    )  # fmt: skip
+    rows = [[session.text(head) for head in heads]]
+    for release in releases:
+        state = ""
+        if release.withdrawn:
+            state = session.text(N_("withdrawn: {reason}"), reason=release.withdrawn)
+        elif release.halted:
+            state = session.text(N_("halted: {reason}"), reason=release.halted)
+        rows.append(
+            [
+                release.product,
+                release.version,
+                release.channel,
+                ", ".join(release.countries) or session.text(N_("all")),
+                session.text(N_("yes")) if release.required else "",
+                str(release.waves or ""),
+                clean(state),
+            ]
+        )
+    return rows

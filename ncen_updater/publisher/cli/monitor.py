@@ -1,0 +1,106 @@
+"""``monitor``: look at the public feed as a site has it, and say what will break before it does."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+
+import click
+
+from ncen_updater.common.cli.lazy import PublisherCommand, session_of
+from ncen_updater.common.cli.render import finding_document, finding_lines
+from ncen_updater.common.errors import ExitCode
+from ncen_updater.common.i18n import N_, Text
+from ncen_updater.publisher.cli.common import DIRECTORY, FILE, now, show_line
+
+__all__ = ["monitor"]
+
+WAIT_S = 80.0  # for the head of an answer, and from one piece of a file to the next
+
+
+@click.command(
+    "monitor",
+    cls=PublisherCommand,
+    help=N_("Look at the feed at URL as a site does, now and some days ahead."),
+)
+@click.argument("url")
+@click.option(
+    "--root",
+    type=FILE,
+    required=True,
+    help=N_("A root of the feed that you have from elsewhere, such as 1.root.json."),
+)
+@click.option("--feed", type=DIRECTORY, help=N_("What the Secretariat published, to compare."))
+@click.option(
+    "--ahead",
+    type=click.IntRange(0, 365),
+    default=3,
+    help=N_("Days after which everything must still be valid; 3 unless another is named."),
+)
+@click.option(
+    "--offline-ahead",
+    type=click.IntRange(0, 3660),
+    default=60,
+    help=N_("Days after which what officers sign must still be valid; 60 unless named."),
+)
+@click.option("--deep", is_flag=True, help=N_("Fetch and hash every file."))
+@click.option("--proxy", help=N_("Address of a proxy."))
+@click.option("--ca-file", type=FILE, help=N_("Certificates of a private authority."))
+@click.pass_context
+def monitor(
+    context: click.Context,
+    url: str,
+    root: Path,
+    feed: Path | None,
+    ahead: int,
+    offline_ahead: int,
+    deep: bool,
+    proxy: str | None,
+    ca_file: Path | None,
+) -> ExitCode:
+    from ncen_updater.feed.bounded_http import Patience, bounded_session
+    from ncen_updater.feed.http import HttpFetcher
+    from ncen_updater.publisher.distribute.monitor import Monitor, exit_code
+    from ncen_updater.publisher.distribute.probe import Probe
+    from ncen_updater.publisher.feed.feed import Feed
+
+    if not url.startswith(("https://", "http://")):
+        raise click.BadParameter("an address that begins with https://", param_hint="URL")
+    session = session_of(context)
+    published = Feed(feed).state() if feed is not None else None
+
+    def fetcher() -> HttpFetcher:
+        return HttpFetcher((url,), proxy=proxy, ca_file=ca_file)
+
+    patience = Patience(WAIT_S, time.monotonic)
+    with bounded_session(patience) as asking, session.progress() as progress:
+        if proxy is not None:
+            asking.proxies = {"http": proxy, "https": proxy}
+        if ca_file is not None:
+            asking.verify = str(ca_file)
+        look = Monitor(root, fetcher, Probe(url, asking), now, progress).look(
+            published, ahead, offline_ahead, deep
+        )
+    role_line = N_("{role}: version {version}, {days_left} days left")
+    for role in look.roles:
+        show_line(session, Text(role_line, dataclasses.asdict(role)))
+    for line in finding_lines(look.findings, session.language):
+        session.show(line)
+    code = exit_code(look.findings)
+    if look.roles:
+        files = {"count": look.targets, "bytes": look.bytes}
+        show_line(session, Text(N_("{count} signed files with {bytes} bytes"), files))
+    if not look.findings:
+        show_line(session, Text(N_("The feed is whole, and nothing lapses soon.")))
+    session.finish(
+        {
+            "url": url,
+            "exit_code": int(code),
+            "roles": [dataclasses.asdict(role) for role in look.roles],
+            "targets": look.targets,
+            "bytes": look.bytes,
+            "findings": [finding_document(f, session.language) for f in look.findings],
+        }
+    )
+    return code

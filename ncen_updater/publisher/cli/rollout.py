@@ -1,0 +1,159 @@
+"""``wave``, ``halt``, ``resume-wave``, ``channel``, ``audience``: who may have a release, and when.
+
+Each drafts a signing event, like everything that the officers decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ncen_updater.common.cli.lazy import PublisherCommand, session_of
+from ncen_updater.common.i18n import N_
+from ncen_updater.publisher.cli.common import (
+    event_option,
+    feed_option,
+    now,
+    parse_wave,
+    show_event,
+)
+
+if TYPE_CHECKING:
+    from ncen_updater.publisher.feed.feed import FeedState
+    from ncen_updater.publisher.signing.draft import Draft
+
+__all__ = ["audience", "channel", "halt", "resume_wave", "wave"]
+
+_product = click.option(
+    "--product", default="ncen", help=N_("The product; ncen unless another is named.")
+)
+
+
+def _draft(
+    context: click.Context, feed: Path, event: Path, make: Callable[[FeedState], Draft]
+) -> None:
+    from ncen_updater.publisher.feed.feed import Feed
+    from ncen_updater.publisher.signing.event import Event
+
+    state = Feed(feed).state()
+    made = make(state)
+    show_event(session_of(context), Event.create(event, made.title, made.roles, state))
+
+
+def _targeted(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (_product, event_option, feed_option, click.argument("version")):
+        command = option(command)
+    return command
+
+
+@click.command(
+    "wave",
+    cls=PublisherCommand,
+    help=N_(
+        "Draft the schedule of VERSION: each WAVE is TIME=PERCENT or TIME=PERCENT:COUNTRIES, such "
+        "as 2026-12-01T08:00:00Z=10 or 2026-12-01T08:00:00Z=100:SN,MU. It lifts a halt."
+    ),
+)
+@_targeted
+@click.argument("waves", nargs=-1, metavar="WAVE...")
+@click.option("--add", is_flag=True, help=N_("Keep the waves that are there, and add these."))
+@click.option("--at-once", is_flag=True, help=N_("Open it to every site at once."))
+@click.pass_context
+def wave(
+    context: click.Context,
+    version: str,
+    waves: tuple[str, ...],
+    feed: Path,
+    event: Path,
+    product: str,
+    add: bool,
+    at_once: bool,
+) -> None:
+    from ncen_updater.publisher.signing.rollout_drafts import draft_waves
+
+    if at_once == bool(waves) or (add and at_once):
+        raise click.UsageError("give the waves, or --at-once")
+    schedule = [parse_wave(text) for text in waves]
+    _draft(
+        context, feed, event, lambda s: draft_waves(s, product, version, schedule, now(), add=add)
+    )
+
+
+@click.command(
+    "halt",
+    cls=PublisherCommand,
+    help=N_("Draft the halt of VERSION: no site that has not begun with it will."),
+)
+@_targeted
+@click.option("--reason", required=True, help=N_("Why, for operators."))
+@click.pass_context
+def halt(
+    context: click.Context, version: str, feed: Path, event: Path, product: str, reason: str
+) -> None:
+    from ncen_updater.formats.rollout import Halt
+    from ncen_updater.publisher.signing.rollout_drafts import draft_halt
+
+    try:
+        halted = Halt(reason=reason)
+    except ValueError as error:
+        raise click.BadParameter("1 to 1000 characters", param_hint="--reason") from error
+    _draft(context, feed, event, lambda s: draft_halt(s, product, version, halted, now()))
+
+
+@click.command(
+    "resume-wave",
+    cls=PublisherCommand,
+    help=N_("Draft the end of the halt of VERSION; its waves go on as they were signed."),
+)
+@_targeted
+@click.pass_context
+def resume_wave(
+    context: click.Context, version: str, feed: Path, event: Path, product: str
+) -> None:
+    from ncen_updater.publisher.signing.rollout_drafts import draft_resumption
+
+    _draft(context, feed, event, lambda s: draft_resumption(s, product, version, now()))
+
+
+@click.command("channel", cls=PublisherCommand, help=N_("Draft another channel for VERSION."))
+@_targeted
+@click.argument("channel_name", metavar="CHANNEL", type=click.Choice(["stable", "preview"]))
+@click.pass_context
+def channel(
+    context: click.Context, version: str, channel_name: str, feed: Path, event: Path, product: str
+) -> None:
+    from ncen_updater.formats.manifest import Channel
+    from ncen_updater.publisher.signing.rollout_drafts import draft_channel
+
+    chosen = Channel(channel_name)
+    _draft(context, feed, event, lambda s: draft_channel(s, product, version, chosen, now()))
+
+
+@click.command(
+    "audience",
+    cls=PublisherCommand,
+    help=N_("Draft the countries that VERSION is for, two capital letters each."),
+)
+@_targeted
+@click.argument("countries", nargs=-1, metavar="COUNTRY...")
+@click.option("--all", "everybody", is_flag=True, help=N_("For all countries."))
+@click.pass_context
+def audience(
+    context: click.Context,
+    version: str,
+    countries: tuple[str, ...],
+    feed: Path,
+    event: Path,
+    product: str,
+    everybody: bool,
+) -> None:
+    from ncen_updater.publisher.signing.rollout_drafts import draft_audience
+
+    if everybody == bool(countries):
+        raise click.UsageError("give the countries, or --all")
+    if any(len(c) != 2 or not (c.isascii() and c.isalpha() and c.isupper()) for c in countries):
+        raise click.BadParameter("two capital letters each, such as SN", param_hint="COUNTRY")
+    _draft(context, feed, event, lambda s: draft_audience(s, product, version, countries, now()))

@@ -1,0 +1,258 @@
+"""Bundles for sites without a network: what they need on their path, and nothing else.
+
+No key is needed: a bundle holds the published lists as they are. It is written beside its place,
+imported by the agent's own client into an empty site for each destination, and only then named.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import tempfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
+
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.canonical_json import canonical_json
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.progress import Progress, Silent
+from ncen_updater.feed.offers import offers_of
+from ncen_updater.formats.bundle.form import INDEX, Source, plan_members, target_member
+from ncen_updater.formats.bundle.parts import part_names, write_bundle
+from ncen_updater.formats.tuf_names import AGENT_PRODUCT
+from ncen_updater.publisher.distribute.export_choice import (
+    Destination,
+    Order,
+    hops_of,
+    wanted_targets,
+    ways_of_agents,
+    whole_targets,
+)
+from ncen_updater.publisher.errors import (
+    BundleExists,
+    FeedBroken,
+    MediaTooSmall,
+    UnknownProduct,
+    UnusableBundle,
+)
+from ncen_updater.publisher.feed.feed import Feed, FeedState
+
+__all__ = ["USUAL_GRACE", "Destination", "Exported", "Order", "export_bundle"]
+
+#: What sites grant the short-lived lists of a bundle unless they are configured otherwise.
+USUAL_GRACE = timedelta(days=90)
+BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A bundle that was written and tried.
+
+    Attributes:
+        files: Its file, or its parts.
+        bytes: Of the bundle, without the headers of parts.
+        releases: Version to how it is in it: ``delta`` or ``archive``.
+        lapses: When the first of its lists lapses.
+        usable_until: Until when sites with the usual grace take it.
+        agents: Versions of the agent that are in it, oldest first.
+    """
+
+    files: tuple[Path, ...]
+    bytes: int
+    releases: dict[str, str]
+    lapses: datetime
+    usable_until: datetime
+    agents: tuple[str, ...] = ()
+
+
+def export_bundle(
+    feed: Feed,
+    order: Order,
+    output: Path,
+    *,
+    media_bytes: int | None,
+    clock: Callable[[], datetime],
+    progress: Progress,
+    dry_run: bool = False,
+) -> Exported:
+    """Write a bundle.
+
+    Args:
+        feed: The published feed; read only.
+        order: What it shall hold.
+        output: The file; parts are named after it.
+        media_bytes: The most that one file may have; None for one file.
+        clock: The time (UTC).
+        progress: Told what is done.
+        dry_run: Make and try it, and throw it away.
+
+    Raises:
+        BundleExists: If there is such a file already.
+        NothingToExport: If there is no release for one of the sites.
+        PathError: If the named target may not be installed at one of them.
+        MediaTooSmall: If it does not fit on 999 media.
+        UnusableBundle: If a site would refuse it; nothing was written.
+        FeedBroken, FeedBusy: If the feed cannot be read.
+    """
+    with feed.lock():
+        state = feed.state()
+        role = state.delegated.get(order.product)
+        if role is None:
+            raise UnknownProduct(product=order.product)
+        listed = role.signed.targets
+        now = clock()
+        ways = ways_of_agents(order, state, now) if order.with_agent else {}
+        hops = hops_of(order, offers_of(order.product, listed), ways, now)
+        wanted, releases = wanted_targets(feed, order, hops, listed)
+        progress.tell(Text(N_("reading the feed")))
+        sources = [*_metadata(feed, state), *_targets(feed, listed, wanted)]
+        agents = sorted({hop.release_version for way in ways.values() for hop in way})
+        if agents:
+            known = state.delegated[AGENT_PRODUCT].signed.targets
+            sources += _targets(feed, known, whole_targets(feed, known, agents))
+        products = (order.product, AGENT_PRODUCT) if agents else (order.product,)
+        lapses, usable_until = _dates(state, products)
+        index = {
+            "format": "ncen-bundle",
+            "schema": 1,
+            "product": order.product,
+            "from": str(order.origin),
+            "for": [f"{place.country}/{place.site}" for place in order.destinations],
+            "releases": releases,
+            "agents": [str(version) for version in agents],
+            "lapses": f"{lapses:%Y-%m-%dT%H:%M:%SZ}",
+            "usable_until": f"{usable_until:%Y-%m-%dT%H:%M:%SZ}",
+            "files": {source.name: source.size for source in sources},
+        }
+        sources.insert(0, _source(INDEX, canonical_json(index)))
+        _, total, _ = plan_members(sources)
+        try:
+            names = part_names(output, total, media_bytes)
+        except ValueError as error:
+            raise MediaTooSmall(bytes=total, media=media_bytes) from error
+        for name in (output, *names):
+            if name.exists():
+                raise BundleExists(path=name)
+        progress.tell(Text(N_("writing and trying the bundle")))
+        files = _write(output, sources, media_bytes, feed, order, clock, dry_run=dry_run)
+    return Exported(tuple(files), total, releases, lapses, usable_until, tuple(map(str, agents)))
+
+
+def _source(name: str, content: bytes) -> Source:
+    return Source(name, len(content), zlib.crc32(content), lambda: io.BytesIO(content))
+
+
+def _metadata(feed: Feed, state: FeedState) -> Iterator[Source]:
+    numbered = {f"{root.signed.version}.root": root.signed.version for root in feed.roots()}
+    names = [f"{name}.json" for name in numbered]
+    names.append("timestamp.json")
+    if state.snapshot is None:
+        raise FeedBroken(path=feed.directory, reason="it has no snapshot")
+    names.append(f"{state.snapshot.signed.version}.snapshot.json")
+    for role, meta in sorted(state.snapshot.signed.meta.items()):
+        names.append(f"{meta.version}.{role}")
+    for name in names:
+        try:
+            content = (feed.metadata_directory / name).read_bytes()
+        except OSError as error:
+            raise FeedBroken(path=feed.directory, reason=f"{name}: {error}") from error
+        yield _source(f"metadata/{name}", content)
+
+
+def _targets(feed: Feed, listed: dict[str, TargetFile], wanted: Sequence[str]) -> Iterator[Source]:
+    for name in wanted:
+        target = listed[name]
+        path = feed.target_path(target)
+        digest, crc, size = hashlib.sha256(), 0, 0
+        try:
+            with path.open("rb") as stream:
+                while block := stream.read(BLOCK):
+                    digest.update(block)
+                    crc, size = zlib.crc32(block, crc), size + len(block)
+        except OSError as error:
+            raise FeedBroken(path=feed.directory, reason=f"{name}: {error}") from error
+        if digest.hexdigest() != target.hashes["sha256"]:
+            raise FeedBroken(path=feed.directory, reason=f"{name} is not what was signed")
+        member = target_member(name, digest.hexdigest())
+
+        def reader(place: Path = path) -> io.BufferedReader:
+            return place.open("rb")
+
+        yield Source(member, size, crc, reader)
+
+
+def _dates(state: FeedState, products: Iterable[str]) -> tuple[datetime, datetime]:
+    strict = [state.get(role) for role in ("root", "targets", *products)]
+    online = [state.get(role) for role in ("timestamp", "snapshot")]
+    late = [metadata.signed.expires for metadata in strict if metadata is not None]
+    early = [metadata.signed.expires for metadata in online if metadata is not None]
+    return min(late + early), min(late + [moment + USUAL_GRACE for moment in early])
+
+
+def _write(
+    output: Path,
+    sources: Sequence[Source],
+    media_bytes: int | None,
+    feed: Feed,
+    order: Order,
+    clock: Callable[[], datetime],
+    *,
+    dry_run: bool,
+) -> list[Path]:
+    """Write beside the output, try it, and only then give it its name."""
+    durable.make_directory(output.parent)
+    prefix = f".{output.name}{durable.PARTIAL}"
+    for left in [path for path in output.parent.iterdir() if path.name.startswith(prefix)]:
+        shutil.rmtree(left)  # of an export that was killed: none runs while we hold the feed
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=output.parent) as folder:
+        written = write_bundle(Path(folder) / output.name, sources, media_bytes)
+        for number, place in enumerate(order.destinations):
+            _try(written, Path(folder) / f"site-{number}", place, feed, order, clock)
+        finished = [output.parent / path.name for path in written]
+        for path, final in zip(written, finished, strict=True) if not dry_run else ():
+            durable.rename(path, final)
+    return finished
+
+
+def _try(
+    files: Sequence[Path],
+    state: Path,
+    place: Destination,
+    feed: Feed,
+    order: Order,
+    clock: Callable[[], datetime],
+) -> None:
+    """Import the bundle into an empty site, with no grace at all."""
+    from ncen_updater.feed.offline.importing import BundleImport, Importer
+
+    site = Importer(
+        product=order.product,
+        site=place.site,
+        country=place.country,
+        channel=order.channel,
+        current=order.origin,
+        agent=order.agent,
+        grace=timedelta(0),
+    )
+    root = feed.metadata_directory / "1.root.json"
+    try:
+        record = BundleImport(state, root, site, clock).run(files, Silent(), dry_run=True)
+    except UpdaterError as error:
+        raise UnusableBundle(
+            site=f"{place.country}/{place.site}", code=error.code, why=error.what_text,
+            detail=error.detail,
+        ) from error  # fmt: skip
+    finally:
+        shutil.rmtree(state, ignore_errors=True)
+    if record.reaches is None:
+        raise UnusableBundle(
+            site=f"{place.country}/{place.site}", code="-", why=json.dumps(record.releases)
+        )

@@ -1,0 +1,199 @@
+"""What goes into a bundle: the ways of its sites, and the targets that they need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from packaging.version import Version
+from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
+
+from ncen_updater.feed.offers import offers_of
+from ncen_updater.feed.upgrade_path import UpgradePath, choose_path
+from ncen_updater.formats.document import (
+    Offer,
+    ReleaseDocument,
+    TargetRef,
+    parse_release_document,
+    release_target,
+)
+from ncen_updater.formats.manifest import Channel
+from ncen_updater.formats.tuf_names import AGENT_PRODUCT
+from ncen_updater.publisher.errors import FeedBroken, NothingToExport, UnknownProduct
+from ncen_updater.publisher.feed.feed import Feed, FeedState
+
+__all__ = [
+    "Destination", "Order", "hops_of", "wanted_targets", "ways_of_agents", "whole_targets",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Destination:
+    """A site that the bundle is for.
+
+    Attributes:
+        country: ISO 3166-1 alpha-2.
+        site: Its id, by which the waves are reckoned.
+    """
+
+    country: str
+    site: str
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a bundle shall hold.
+
+    Attributes:
+        product: The product.
+        destinations: The sites; at least one.
+        origin: The release that runs there.
+        target: Where to; the newest that each of them may have by default.
+        channel: The channel that they follow.
+        agent: Version of their agent.
+        archives: Whether the whole archive goes in where a delta pack would do.
+        with_origin: Whether ``origin`` goes in too, so that a site can be taken over from it.
+        with_agent: Whether newer agents for these sites go in too.
+    """
+
+    product: str
+    destinations: tuple[Destination, ...]
+    origin: Version
+    target: Version | None
+    channel: Channel
+    agent: Version
+    archives: bool = False
+    with_origin: bool = False
+    with_agent: bool = False
+
+
+def ways_of_agents(
+    order: Order, state: FeedState, now: datetime
+) -> dict[Destination, tuple[Offer, ...]]:
+    """The way of each destination's agent to the newest that it may have; it may be empty.
+
+    Raises:
+        UnknownProduct: If the feed carries no agents.
+    """
+    role = state.delegated.get(AGENT_PRODUCT)
+    if role is None:
+        raise UnknownProduct(product=AGENT_PRODUCT)
+    offers = offers_of(AGENT_PRODUCT, role.signed.targets)
+    ways = {}
+    for place in order.destinations:
+        path = choose_path(
+            order.agent,
+            offers,
+            site=place.site,
+            country=place.country,
+            channel=order.channel,
+            agent=order.agent,
+            now=now,
+        )
+        ways[place] = tuple(path.hops) if isinstance(path, UpgradePath) else ()
+    return ways
+
+
+def whole_targets(
+    feed: Feed, listed: dict[str, TargetFile], versions: Iterable[Version]
+) -> list[str]:
+    """The targets of agents: they are always fetched whole."""
+    wanted = []
+    for version in versions:
+        name = release_target(AGENT_PRODUCT, str(version))
+        document = _document(feed, listed[name], name)
+        wanted += [name, document.tree.target, document.archive.target]
+    return sorted(wanted)
+
+
+def hops_of(
+    order: Order,
+    offers: Sequence[Offer],
+    ways: Mapping[Destination, Sequence[Offer]],
+    now: datetime,
+) -> list[tuple[Version | None, Offer]]:
+    """The releases on the paths of all destinations, each with the one before it, oldest first."""
+    found: dict[tuple[Version | None, str], Offer] = {}
+    for place in order.destinations:
+        path = choose_path(
+            order.origin,
+            offers,
+            site=place.site,
+            country=place.country,
+            channel=order.channel,
+            # The newer agent that comes along is there before the release is planned.
+            agent=max((hop.release_version for hop in ways.get(place, ())), default=order.agent),
+            now=now,
+            target=order.target,
+        )
+        if not isinstance(path, UpgradePath):
+            reasons = "; ".join(f"{row.offer.version}: {row.text}" for row in path.rejected)
+            raise NothingToExport(
+                site=f"{place.country}/{place.site}", origin=order.origin, detail=reasons or None
+            )
+        before = order.origin
+        for hop in path.hops:
+            found[before, hop.version] = hop
+            before = hop.release_version
+    if order.with_origin:
+        own = next((o for o in offers if o.release_version == order.origin), None)
+        if own is None:
+            raise NothingToExport(site="-", origin=order.origin, detail="it is not in the feed")
+        found[None, own.version] = own
+    return sorted(
+        ((before, hop) for (before, _), hop in found.items()),
+        key=lambda pair: (pair[1].release_version, str(pair[0])),
+    )
+
+
+def wanted_targets(
+    feed: Feed,
+    order: Order,
+    hops: Sequence[tuple[Version | None, Offer]],
+    listed: dict[str, TargetFile],
+) -> tuple[list[str], dict[str, str]]:
+    """The targets that go in, and how each release is in the bundle."""
+    wanted: set[str] = set()
+    releases: dict[str, str] = {}
+    for before, hop in hops:
+        name = release_target(order.product, hop.version)
+        wanted.add(name)
+        document = _document(feed, listed[name], name)
+        whole = order.archives or order.product == AGENT_PRODUCT  # an agent's slot is made anew
+        refs = [] if whole else _pack(order, before, document, listed)
+        if refs:
+            releases.setdefault(hop.version, "delta")
+        else:
+            refs = [document.tree, document.archive]
+            releases[hop.version] = "archive"
+        wanted.update(ref.target for ref in refs)
+    return sorted(wanted), releases
+
+
+def _pack(
+    order: Order,
+    before: Version | None,
+    document: ReleaseDocument,
+    listed: dict[str, TargetFile],
+) -> list[TargetRef]:
+    """The delta pack from what runs at the site now.
+
+    From the second release of a path on the whole archive is taken: the release before it is not
+    there yet when its upgrade is planned.
+    """
+    if before != order.origin:
+        return []
+    return [
+        ref
+        for ref in document.deltas
+        if Version(ref.from_version) == before and ref.target in listed
+    ]
+
+
+def _document(feed: Feed, target: TargetFile, name: str) -> ReleaseDocument:
+    try:
+        content = feed.target_path(target).read_bytes()
+    except OSError as error:
+        raise FeedBroken(path=feed.directory, reason=f"{name}: {error}") from error
+    return parse_release_document(content, name)

@@ -1,0 +1,329 @@
+"""A look at the public feed as a site has it: now, in some days, and after weeks without a renewal.
+
+The real client reads the real addresses, each time from an empty directory and the first root, so
+that whatever would stop a site stops this look as well: a list that lapses, a root that is missing,
+a page of a proxy in the place of a file. Three looks:
+
+* now: everything has to be valid;
+* in ``ahead`` days: still, without anything being signed until then;
+* in ``offline_ahead`` days: what officers sign has to be valid, the online roles are left out,
+  since a machine renews them. Officers need weeks to come together.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from tuf.api.metadata import Metadata, TargetFile  # type: ignore[attr-defined]
+
+from ncen_updater.common.errors import ExitCode, UpdaterError
+from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.progress import Progress
+from ncen_updater.feed.client import TrustClient
+from ncen_updater.feed.clock import TrustClock
+from ncen_updater.feed.download import Part
+from ncen_updater.feed.fetching import FeedFetcher
+from ncen_updater.feed.http import HttpFetcher
+from ncen_updater.formats.tuf_names import METADATA_PREFIX, TARGETS_PREFIX
+from ncen_updater.publisher.distribute.probe import Probe, said_once
+from ncen_updater.publisher.feed.feed import FeedState, delegated_roles, target_file_name
+from ncen_updater.publisher.signing.event import digest_of
+from ncen_updater.publisher.signing.roles import ONLINE_ROLES, TOP_ROLES, policy_of
+
+__all__ = ["Look", "Monitor", "RoleSeen", "exit_code"]
+
+AHEAD_DAYS: Final = 3
+OFFLINE_AHEAD_DAYS: Final = 60
+FAILED: Final = "NU-7201"
+WILL_FAIL: Final = "NU-7202"
+MAX_LIST_BYTES: Final = 5_000_000
+BEHIND: Final = "NU-7203"
+DUE: Final = "NU-7204"
+LAPSES: Final = frozenset({FAILED, WILL_FAIL, BEHIND})
+
+
+@dataclass(frozen=True)
+class RoleSeen:
+    """One role as the public feed has it."""
+
+    role: str
+    version: int
+    expires: str
+    days_left: int
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was seen.
+
+    Attributes:
+        roles: Every role; empty if the feed cannot be read.
+        targets: How many files are signed.
+        bytes: Their size together.
+        findings: What is wrong, or soon will be.
+    """
+
+    roles: tuple[RoleSeen, ...]
+    targets: int
+    bytes: int
+    findings: tuple[Finding, ...]
+
+
+def exit_code(findings: Sequence[Finding]) -> ExitCode:
+    """0 while no strict finding stands; 14 if a list lapses or is old, else 1."""
+    strict = {finding.code for finding in findings if finding.severity is Severity.STRICT}
+    if not strict:
+        return ExitCode.OK
+    return ExitCode.FEED_STALE if strict & LAPSES else ExitCode.ERROR
+
+
+class Monitor:
+    """Looks at one feed.
+
+    Args:
+        root: A root that is trusted from elsewhere.
+        make_fetcher: Opens the feed as an agent does.
+        probe: Asks for single files.
+        clock: The time (UTC).
+        progress: Told what is being done.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        make_fetcher: Callable[[], HttpFetcher],
+        probe: Probe,
+        clock: Callable[[], datetime],
+        progress: Progress,
+    ) -> None:
+        self._root = root
+        self._make_fetcher = make_fetcher
+        self._probe = probe
+        self._clock = clock
+        self._progress = progress
+
+    def look(
+        self,
+        secretariat: FeedState | None = None,
+        ahead: int = AHEAD_DAYS,
+        offline_ahead: int = OFFLINE_AHEAD_DAYS,
+        deep: bool = False,
+    ) -> Look:
+        """Look at everything.
+
+        Args:
+            secretariat: What the Secretariat has published, to compare with.
+            ahead: Days after which everything must still be valid.
+            offline_ahead: Days after which what officers sign must still be valid.
+            deep: Fetch and hash every file, in place of asking for its length.
+
+        Returns:
+            What was seen; failures are findings.
+        """
+        now = self._clock()
+        findings: list[Finding] = []
+        self._progress.tell(Text(N_("reading the feed as a site does")))
+        try:
+            seen = self._read(now, timedelta(0), self._make_fetcher())
+        except UpdaterError as error:
+            return Look((), 0, 0, (_failed(error),))
+        for days, grace in ((ahead, timedelta(0)), (offline_ahead, timedelta(days=offline_ahead))):
+            self._progress.tell(Text(N_("looking {days} days ahead"), {"days": days}))
+            try:
+                self._read(now + timedelta(days=days), grace, _Undated(self._make_fetcher()))
+            except UpdaterError as error:
+                findings.append(_will_fail(error, days))
+        findings += _due(seen, now)
+        if secretariat is not None:
+            findings += _compare(seen, secretariat)
+        findings += self._probe.metadata(METADATA_PREFIX, seen["root"].signed.version, _names(seen))
+        targets = _targets(seen)
+        for number, target in enumerate(targets):
+            self._progress.tell(Text(N_("asking for every file")), number + 1, len(targets))
+            name = TARGETS_PREFIX + target_file_name(target)
+            findings += self._probe.target(name, target.length, target.hashes["sha256"], deep)
+        findings = said_once(findings)
+        return Look(
+            tuple(_seen(role, metadata, now) for role, metadata in seen.items()),
+            len(targets),
+            sum(target.length for target in targets),
+            tuple(findings),
+        )
+
+    def _read(
+        self, now: datetime, grace: timedelta, fetcher: HttpFetcher | _Undated
+    ) -> dict[str, Metadata[Any]]:
+        """Let the real client verify the whole feed at a moment, from nothing but the root."""
+        with tempfile.TemporaryDirectory(prefix="nu-monitor-") as folder:
+            directory = Path(folder) / "metadata"
+            clock = TrustClock(Path(folder) / "clock.json", lambda: now)
+
+            def client(product: str) -> TrustClient:
+                return TrustClient(
+                    product,
+                    metadata_directory=directory,
+                    targets_directory=Path(folder) / "targets",
+                    trusted_root=self._root,
+                    fetcher=fetcher,
+                    clock=clock,
+                    grace=grace,
+                )
+
+            try:
+                client("").refresh()
+                seen = {role: _stored(directory, role) for role in TOP_ROLES}
+                for product in delegated_roles(seen["targets"].signed):
+                    client(product).product_role()
+                    seen[product] = _stored(directory, product)
+            finally:
+                fetcher.close()
+            return seen
+
+
+class _Undated(FeedFetcher):
+    """A feed whose server says no time: at a later moment it would only seem to be wrong."""
+
+    def __init__(self, inner: HttpFetcher) -> None:
+        self._inner = inner
+
+    def _fetch(self, url: str) -> Iterator[bytes]:
+        yield self.download_bytes(url, MAX_LIST_BYTES)
+
+    def download_bytes(self, url: str, max_length: int) -> bytes:
+        """Return a list."""
+        return self._inner.download_bytes(url, max_length)
+
+    def open(self, url: str, offset: int) -> Part:
+        """Open a file from an offset."""
+        return self._inner.open(url, offset)
+
+    def close(self) -> None:
+        """Close connections."""
+        self._inner.close()
+
+
+def _stored(directory: Path, role: str) -> Metadata[Any]:
+    """What the client verified and kept."""
+    return Metadata.from_bytes((directory / f"{role}.json").read_bytes())
+
+
+def _names(seen: dict[str, Metadata[Any]]) -> list[str]:
+    return [
+        "timestamp.json" if role == "timestamp" else f"{metadata.signed.version}.{role}.json"
+        for role, metadata in seen.items()
+    ]
+
+
+def _targets(seen: dict[str, Metadata[Any]]) -> list[TargetFile]:
+    """Every signed file once."""
+    named = {
+        target_file_name(target): target
+        for role, metadata in seen.items()
+        if role == "targets" or role not in TOP_ROLES
+        for target in metadata.signed.targets.values()
+    }
+    return [named[name] for name in sorted(named)]
+
+
+def _seen(role: str, metadata: Metadata[Any], now: datetime) -> RoleSeen:
+    expires: datetime = metadata.signed.expires
+    return RoleSeen(
+        role, metadata.signed.version, f"{expires:%Y-%m-%dT%H:%M:%SZ}", (expires - now).days
+    )
+
+
+def _failed(error: UpdaterError) -> Finding:
+    return Finding(
+        FAILED,
+        Severity.STRICT,
+        Text(N_("Sites cannot use the feed now: {what}"), {"what": error.what_text}),
+        Text(N_("Act now. Sites stay as they are and can neither check nor upgrade.")),
+        {"code": error.code, "detail": error.detail},
+    )
+
+
+def _will_fail(error: UpdaterError, days: int) -> Finding:
+    return Finding(
+        WILL_FAIL,
+        Severity.STRICT,
+        Text(
+            N_("In {days} days sites could not use the feed: {what}"),
+            {"days": days, "what": error.what_text},
+        ),
+        Text(
+            N_(
+                "Timestamp and snapshot: see why 'ncen-publisher refresh' does not run. All other"
+                " roles: 'ncen-publisher renew', and let the officers sign."
+            )
+        ),
+        {"days": days, "code": error.code, "detail": error.detail},
+    )
+
+
+def _due(seen: dict[str, Metadata[Any]], now: datetime) -> list[Finding]:
+    """Roles that officers are to sign anew by now, by the periods that they agreed on."""
+    try:
+        policy = policy_of(seen["root"].signed)
+    except ValueError:
+        return []  # a feed of another publisher: it says no periods
+    found = []
+    for role, metadata in seen.items():
+        left = metadata.signed.expires - now
+        if role in ONLINE_ROLES or role not in policy.expiry_days or left >= policy.window(role):
+            continue
+        found.append(
+            Finding(
+                DUE,
+                Severity.ADVISORY,
+                Text(
+                    N_("{role} is to be signed anew; it lapses in {days} days."),
+                    {"role": role, "days": left.days},
+                ),
+                Text(N_("Draft a renewal ('ncen-publisher renew') and let the officers sign.")),
+                {"role": role, "days": left.days},
+            )
+        )
+    return found
+
+
+def _compare(seen: dict[str, Metadata[Any]], secretariat: FeedState) -> list[Finding]:
+    """What the public has, against what the Secretariat published."""
+    found = []
+    for role in (*secretariat.offline_roles(), *ONLINE_ROLES):
+        ours, theirs = secretariat.get(role), seen.get(role)
+        if ours is None:
+            continue
+        same = theirs is not None and digest_of(theirs) == digest_of(ours)
+        if not same:
+            values = {
+                "role": role,
+                "ours": ours.signed.version,
+                "theirs": theirs.signed.version if theirs else 0,
+            }
+            found.append(
+                Finding(
+                    BEHIND,
+                    Severity.STRICT,
+                    Text(
+                        N_(
+                            "The public feed has version {theirs} of {role}, the Secretariat has"
+                            " published version {ours}, and they are not the same."
+                        ),
+                        values,
+                    ),
+                    Text(
+                        N_(
+                            "Copy the feed to the public server again, timestamp.json last, and"
+                            " look for a cache in front of it that keeps old files."
+                        )
+                    ),
+                    values,
+                )
+            )
+    return found

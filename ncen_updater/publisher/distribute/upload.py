@@ -1,0 +1,209 @@
+"""Copying a published feed to a place, so that a client sees the old feed or the new one.
+
+The directory that ``publish`` writes stays the record; a place is a copy of it. Names are written
+in the order of :mod:`ncen_updater.publisher.feed.publish`, each is read back, and nothing is ever
+deleted. What was interrupted is completed by the same call: what is there in the right size is
+left; the metadata, which are small, are compared byte by byte each time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import Metadata, Snapshot, Targets, Timestamp  # type: ignore[attr-defined]
+
+from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.progress import Progress
+from ncen_updater.formats.tree import hash_file
+from ncen_updater.formats.tuf_names import ROOT_VERSION_FIELD
+from ncen_updater.publisher.distribute.storage import Place
+from ncen_updater.publisher.distribute.storage_errors import OtherFeed, PlaceAhead, PlaceDiffers
+from ncen_updater.publisher.errors import FeedBroken, NotAtomic
+from ncen_updater.publisher.feed.feed import Feed, FeedState, delegated_roles, verification
+from ncen_updater.publisher.signing.roles import ONLINE_ROLES
+
+__all__ = ["Uploaded", "upload", "upload_order"]
+
+TIMESTAMP = "metadata/timestamp.json"
+METADATA = re.compile(r"metadata/(?P<version>[1-9][0-9]*)\.(?P<role>[a-z][a-z0-9-]*)\.json")
+
+
+@dataclass(frozen=True)
+class Uploaded:
+    """What a copy came to.
+
+    Attributes:
+        written: Names in the order in which they were written.
+        kept: How many were there already.
+        timestamp: Version of the timestamp that clients are served now.
+    """
+
+    written: tuple[str, ...]
+    kept: int
+    timestamp: int
+
+
+def upload_order(names: Iterable[str], *, root_last: bool) -> list[str]:
+    """Names in the order in which they may be written; what is no part of a feed is left out. Pure.
+
+    Args:
+        names: Relative to the feed.
+        root_last: Whether the timestamp goes before new roots, see :func:`upload`.
+    """
+    ranks = {"targets": 2, "snapshot": 3, "root": 6 if root_last else 4}
+
+    def rank(name: str) -> tuple[int, int, str] | None:
+        if name == TIMESTAMP:
+            return (5, 0, name)
+        if name.startswith("targets/"):
+            return (0, 0, name)
+        found = METADATA.fullmatch(name)
+        if found is None or found["role"] == "timestamp":
+            return None
+        return (ranks.get(found["role"], 1), int(found["version"]), name)
+
+    ranked = [(place, name) for name in names if (place := rank(name)) is not None]
+    return [name for _, name in sorted(ranked)]
+
+
+def upload(
+    feed: Feed, place: Place, progress: Progress, accept_interruption: bool = False
+) -> Uploaded:
+    """Bring a place up to what a feed holds.
+
+    Args:
+        feed: Published, whole; verified first.
+        place: Where to.
+        progress: Told each name.
+        accept_interruption: Go on even where a change of keys makes clients that ask between two
+            writes fail once.
+
+    Raises:
+        FeedBroken, FeedBusy: If the feed is not whole, or being published to.
+        OtherFeed, PlaceAhead: If the place holds what must not be written over.
+        NotAtomic: If there is no safe order of writes.
+        PlaceFailed, PlaceDiffers: If the place does not take or keep what it is given.
+    """
+    with feed.lock():
+        state = feed.state()
+        if state.timestamp is None:
+            raise FeedBroken(path=feed.directory, reason="it has no timestamp")
+        local = {
+            path.relative_to(feed.directory).as_posix(): path
+            for path in feed.directory.rglob("*")
+            if path.is_file() and not path.name.startswith(".")
+        }
+        there = place.sizes()
+        served = _served(feed, state, place, there)
+        root_last = _root_last(served, state, there, accept_interruption)
+        written: list[str] = []
+        order = upload_order(local, root_last=root_last)
+        kept = {name for name in order if _is_there(local[name], name, place, there)}
+        for number, name in enumerate(order):
+            if name in kept:
+                continue
+            progress.tell(Text(N_("copying {name}"), {"name": name}), number, len(order))
+            place.put(name, local[name])
+            if place.sha256(name) != hash_file(local[name]):
+                raise PlaceDiffers(name=name, place=place.name)
+            written.append(name)
+        return Uploaded(tuple(written), len(kept), state.timestamp.signed.version)
+
+
+def _is_there(path: Path, name: str, place: Place, there: Mapping[str, int]) -> bool:
+    """Whether an object need not be written; a list that others signed otherwise is not ours."""
+    if name.startswith("targets/"):
+        return there.get(name) == path.stat().st_size
+    if name not in there:
+        return False
+    content, mine = place.get(name), path.read_bytes()
+    if content != mine and name != TIMESTAMP:
+        try:
+            other = Metadata.from_bytes(content).signed
+        except RepositoryError:
+            return False  # damaged on the way; written anew
+        if other != Metadata.from_bytes(mine).signed:
+            raise PlaceAhead(place=place.name, reason=f"its {name} is another one")
+    return content == mine
+
+
+def _served(
+    feed: Feed, state: FeedState, place: Place, there: Mapping[str, int]
+) -> FeedState | None:
+    """What clients of the place see now, out of our own files; None before the first copy."""
+    first = "metadata/1.root.json"
+    if first in there and place.get(first) != (feed.directory / first).read_bytes():
+        raise OtherFeed(place=place.name, feed=feed.directory)
+    newest = max((n for n in map(_root_number, there) if n), default=0)
+    roots = feed.roots()
+    if newest > len(roots):
+        raise PlaceAhead(place=place.name, reason=f"it has root {newest}, the feed {len(roots)}")
+    if TIMESTAMP not in there:
+        return None
+    content = place.get(TIMESTAMP)
+    mine = state.timestamp
+    try:
+        timestamp: Metadata[Timestamp] = Metadata.from_bytes(content)
+        version = timestamp.signed.version
+        number = timestamp.signed.snapshot_meta.version
+    except (RepositoryError, AttributeError) as error:
+        raise PlaceAhead(
+            place=place.name, reason=f"its timestamp cannot be read ({error})"
+        ) from error
+    if mine is None or version > mine.signed.version:
+        raise PlaceAhead(place=place.name, reason=f"it has timestamp {version}")
+    if version == mine.signed.version and timestamp.signed != mine.signed:
+        raise PlaceAhead(place=place.name, reason=f"it has another timestamp {version}")
+    snapshot: Metadata[Snapshot] = _own(feed, f"{number}.snapshot.json", place)
+    lists: dict[str, Metadata[Targets]] = {
+        name.removesuffix(".json"): _own(feed, f"{meta.version}.{name}", place)
+        for name, meta in snapshot.signed.meta.items()
+    }
+    targets = lists.pop("targets")
+    known = delegated_roles(targets.signed)
+    delegated = {role: lists[role] for role in known if role in lists}
+    root = roots[max(newest, 1) - 1]
+    return FeedState(root, targets, delegated, snapshot, timestamp)
+
+
+def _own(feed: Feed, name: str, place: Place) -> Metadata:  # type: ignore[type-arg]
+    try:
+        return Metadata.from_bytes((feed.metadata_directory / name).read_bytes())
+    except (OSError, RepositoryError) as error:
+        raise PlaceAhead(place=place.name, reason=f"it serves {name}") from error
+
+
+def _root_number(name: str) -> int:
+    found = METADATA.fullmatch(name)
+    return int(found["version"]) if found and found["role"] == "root" else 0
+
+
+def _root_last(
+    served: FeedState | None, state: FeedState, there: Mapping[str, int], accept: bool
+) -> bool:
+    """Whether the timestamp has to go before new roots; as the publisher decides for one step."""
+    if served is None or served.root.signed.version == state.root.signed.version:
+        return False
+    if _verifies(replace(served, root=state.root)):
+        return False
+    named = (
+        state.timestamp.signed.unrecognized_fields.get(ROOT_VERSION_FIELD) if state.timestamp else 0
+    )
+    names_it = isinstance(named, int) and f"metadata/{named}.root.json" not in there
+    if _verifies(replace(state, root=served.root)) and not names_it:
+        return True
+    if accept:
+        return False
+    raise NotAtomic(
+        reason="what the place serves is not valid under the new root,"
+        " nor the new metadata under its old one"
+    )
+
+
+def _verifies(state: FeedState) -> bool:
+    roles = ("targets", *state.delegated, *ONLINE_ROLES)
+    return all(bool(verification(state, role)) for role in roles)

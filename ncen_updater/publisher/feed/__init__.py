@@ -1,0 +1,1 @@
+"""The published directory: reading, verifying, editing, publishing."""

@@ -1,0 +1,290 @@
+"""The published directory: read and verified whole, and written file by file.
+
+``metadata/`` and ``targets/`` below one directory that any static web server can serve. The feed is
+its own record: what it holds is what the publisher builds on, so nothing beside it can disagree.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import (  # type: ignore[attr-defined]
+    DelegatedRole,
+    Metadata,
+    Root,
+    Snapshot,
+    TargetFile,
+    Targets,
+    Timestamp,
+    VerificationResult,
+)
+
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.bounded_io import read_file
+from ncen_updater.formats.tuf_names import ROLE_FIELD
+from ncen_updater.publisher.errors import FeedBroken, FeedBusy
+from ncen_updater.publisher.signing.roles import FeedPolicy, policy_of
+
+__all__ = [
+    "DurableWriter",
+    "Feed",
+    "FeedState",
+    "FeedWriter",
+    "SourceChanged",
+    "delegated_roles",
+    "target_file_name",
+    "verification",
+]
+
+MAX_METADATA_BYTES = 5_000_000
+COPY_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class FeedState:
+    """One consistent set of metadata.
+
+    Attributes:
+        root: The newest root.
+        targets: The top-level targets that the snapshot names.
+        delegated: One role for each product that was published at least once.
+        snapshot: None before the first publication, as is ``timestamp``.
+        chain: All published roots, from the first to the newest.
+    """
+
+    root: Metadata[Root]
+    targets: Metadata[Targets]
+    delegated: Mapping[str, Metadata[Targets]] = field(default_factory=dict)
+    snapshot: Metadata[Snapshot] | None = None
+    timestamp: Metadata[Timestamp] | None = None
+    chain: tuple[Metadata[Root], ...] = ()
+
+    def get(self, role: str) -> Metadata[Any] | None:
+        """Metadata of a role, or None if it has none yet."""
+        if role in ("root", "targets", "snapshot", "timestamp"):
+            return cast("Metadata[Any] | None", getattr(self, role))
+        return self.delegated.get(role)
+
+    def with_changes(self, changed: Mapping[str, Metadata[Any]]) -> FeedState:
+        """The same with other versions of some roles; the originals stay as they are.
+
+        A product that new targets no longer delegate to is gone.
+        """
+        top: dict[str, Any] = {
+            k: v for k, v in changed.items() if k in ("root", "targets", "snapshot", "timestamp")
+        }
+        known = delegated_roles(changed.get("targets", self.targets).signed)
+        delegated = {**self.delegated, **{k: v for k, v in changed.items() if k not in top}}
+        delegated = {role: metadata for role, metadata in delegated.items() if role in known}
+        return replace(self, delegated=delegated, **top)
+
+    @property
+    def policy(self) -> FeedPolicy:
+        """What the officers agreed on beside keys and thresholds."""
+        return policy_of(self.root.signed)
+
+    def offline_roles(self) -> list[str]:
+        """Roles that officers sign and that have a version."""
+        return ["root", "targets", *self.delegated]
+
+
+def delegated_roles(targets: Targets) -> dict[str, DelegatedRole]:
+    """The delegations of the top-level targets, in the order in which they are asked."""
+    if targets.delegations is None or targets.delegations.roles is None:
+        return {}
+    return dict(targets.delegations.roles)
+
+
+def verification(state: FeedState, role: str) -> VerificationResult:
+    """Count the signatures of a role against the keys that its delegator names in ``state``.
+
+    The root is counted against itself only; the step from the previous root is checked where a
+    new root is published.
+    """
+    metadata = state.get(role)
+    if metadata is None:
+        raise KeyError(role)
+    delegator: Root | Targets = (
+        state.root.signed
+        if role in ("root", "targets", "snapshot", "timestamp")
+        else state.targets.signed
+    )
+    return delegator.get_verification_result(role, metadata.signed_bytes, metadata.signatures)
+
+
+def target_file_name(target: TargetFile) -> str:
+    """Path of a target below ``targets/``: the digest goes before the last part of the name."""
+    directory, _, name = target.path.rpartition("/")
+    hashed = f"{target.hashes['sha256']}.{name}"
+    return f"{directory}/{hashed}" if directory else hashed
+
+
+class SourceChanged(Exception):
+    """A file that is not what it was when it was looked at."""
+
+
+class FeedWriter(Protocol):
+    """Where files of the feed go. Each call leaves the old file, or the new one, and durably."""
+
+    def put(self, path: Path, content: bytes) -> None:
+        """Write or replace a small file."""
+
+    def copy(self, path: Path, source: Path, sha256: str) -> None:
+        """Copy a large one.
+
+        Raises:
+            SourceChanged: If it is not the one with this digest; nothing was written.
+        """
+
+
+class DurableWriter:
+    """Temporary file, flush, rename, flush of the directory."""
+
+    def put(self, path: Path, content: bytes) -> None:
+        """Write or replace a small file."""
+        durable.make_directory(path.parent)
+        durable.write(path, content)
+
+    def copy(self, path: Path, source: Path, sha256: str) -> None:
+        """Copy a large one in blocks of 1 MiB; what is written is what was hashed."""
+        durable.make_directory(path.parent)
+        digest = hashlib.sha256()
+        with source.open("rb") as reader, durable.writing(path) as stream:
+            while block := reader.read(COPY_BLOCK):
+                digest.update(block)
+                stream.write(block)
+            if digest.hexdigest() != sha256:
+                raise SourceChanged(source)
+
+
+class Feed:
+    """A feed directory.
+
+    Args:
+        directory: What the web server serves; holds ``metadata`` and ``targets``.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.metadata_directory = directory / "metadata"
+        self.targets_directory = directory / "targets"
+
+    @property
+    def exists(self) -> bool:
+        """Whether a first publication was ever finished here: the timestamp is written last."""
+        return (self.metadata_directory / "timestamp.json").exists()
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other publishers out until the block ends; the lock dies with its holder.
+
+        Raises:
+            FeedBusy: If another one is in.
+        """
+        durable.make_directory(self.directory)
+        descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise FeedBusy(path=self.directory) from error
+            yield
+        finally:
+            os.close(descriptor)
+
+    def roots(self) -> list[Metadata[Root]]:
+        """All roots, from the first on.
+
+        Raises:
+            FeedBroken: If there is none, one is missing in between, or one does not follow from
+                the one before it.
+        """
+        numbers = sorted(
+            int(path.name.split(".")[0])
+            for path in self.metadata_directory.glob("*.root.json")
+            if re.fullmatch(r"[0-9]{1,9}", path.name.split(".")[0])
+        )
+        if not numbers or numbers != list(range(1, len(numbers) + 1)):
+            raise self._broken(f"roots 1 to N must all be there, found {numbers}")
+        chain: list[Metadata[Root]] = []
+        for number in numbers:
+            root: Metadata[Root] = self._read(f"{number}.root.json", Root, number)
+            previous = chain[-1].signed if chain else None
+            if not root.signed.get_root_verification_result(
+                previous, root.signed_bytes, root.signatures
+            ):
+                raise self._broken(f"root {number} is not signed by enough officers")
+            chain.append(root)
+        return chain
+
+    def state(self, verify: bool = True) -> FeedState:
+        """Read what a client would see and verify every signature and version, but no expiry.
+
+        Args:
+            verify: False to leave out the thresholds of all roles but the root, where a change of
+                keys may have been interrupted and is about to be completed.
+
+        Raises:
+            FeedBroken: Naming what is missing or wrong.
+        """
+        chain = tuple(self.roots())
+        timestamp: Metadata[Timestamp] = self._read("timestamp.json", Timestamp, None)
+        number = timestamp.signed.snapshot_meta.version
+        snapshot: Metadata[Snapshot] = self._read(f"{number}.snapshot.json", Snapshot, number)
+        versions = {
+            name.removesuffix(".json"): meta.version for name, meta in snapshot.signed.meta.items()
+        }
+        if "targets" not in versions:
+            raise self._broken("the snapshot names no targets")
+        loaded: dict[str, Metadata[Targets]] = {
+            role: self._read(f"{version}.{role}.json", Targets, version)
+            for role, version in versions.items()
+        }
+        targets = loaded.pop("targets")
+        known = delegated_roles(targets.signed)
+        delegated = {role: loaded[role] for role in known if role in loaded}
+        state = FeedState(chain[-1], targets, delegated, snapshot, timestamp, chain)
+        for role in ("timestamp", "snapshot", "targets", *delegated) if verify else ():
+            result = verification(state, role)
+            if not result:
+                raise self._broken(f"{role} has {len(result.signed)} of {result.threshold}")
+        try:
+            state.policy  # noqa: B018 - read for its check
+        except ValueError as error:
+            raise self._broken(str(error)) from error
+        return state
+
+    def metadata_path(self, role: str, version: int) -> Path:
+        """Where a version of a role lies."""
+        name = "timestamp.json" if role == "timestamp" else f"{version}.{role}.json"
+        return self.metadata_directory / name
+
+    def target_path(self, target: TargetFile) -> Path:
+        """Where a target lies."""
+        return self.targets_directory / target_file_name(target)
+
+    def _broken(self, reason: str) -> FeedBroken:
+        return FeedBroken(path=self.directory, reason=reason)
+
+    def _read(self, name: str, kind: type[Any], version: int | None) -> Metadata[Any]:
+        path = self.metadata_directory / name
+        try:
+            metadata: Metadata[Any] = Metadata.from_bytes(read_file(path, MAX_METADATA_BYTES))
+        except (OSError, RepositoryError) as error:
+            raise self._broken(f"{name} cannot be read: {error}") from error
+        role = name.removesuffix(".json").rpartition(".")[2]
+        said = metadata.signed.unrecognized_fields.get(ROLE_FIELD)
+        if not isinstance(metadata.signed, kind) or said != role:
+            raise self._broken(f"{name} holds another role")
+        if version is not None and metadata.signed.version != version:
+            raise self._broken(f"{name} holds version {metadata.signed.version}")
+        return metadata

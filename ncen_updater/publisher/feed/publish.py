@@ -1,0 +1,397 @@
+"""Publishing: thresholds first, then the online roles, then the files in an order that is safe.
+
+What a client sees at each instant. It reads ``timestamp.json``, then the snapshot and roles that
+it names by version; of the root it takes every next number that is there. So:
+
+1. targets, 2. product roles, 3. targets role, 4. snapshot: new names that nothing points to yet;
+5. the new root, if there is one: the old metadata are still valid under it (this is checked);
+6. ``timestamp.json``, replaced by a rename: from here on a client sees the new feed.
+
+A kill between any two of these leaves the old feed or the new one. Where a change of keys makes the
+old metadata invalid under the new root, the timestamp goes first, if the new metadata are valid
+under the old root as well (old and new keys have both signed). Where neither holds, there is no
+safe order, and nothing is written unless that is accepted explicitly.
+
+A publication that was killed is completed by the same call. Nothing that was published is ever
+deleted; what was left half-written is, by the next call that writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from securesystemslib.signer import Signer
+from tuf.api.metadata import Metadata, Root, TargetFile  # type: ignore[attr-defined]
+
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.canonical_json import sha256_hex
+from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.progress import Progress, Silent
+from ncen_updater.formats.tree import hash_file
+from ncen_updater.formats.tuf_names import ROOT_VERSION_FIELD
+from ncen_updater.publisher.errors import (
+    FeedBroken,
+    KeyNotAllowed,
+    NotAtomic,
+    StaleEvent,
+    TargetMissing,
+    WriteFailed,
+)
+from ncen_updater.publisher.feed.feed import (
+    DurableWriter,
+    Feed,
+    FeedState,
+    FeedWriter,
+    SourceChanged,
+    delegated_roles,
+    target_file_name,
+    verification,
+)
+from ncen_updater.publisher.feed.repository import FeedRepository
+from ncen_updater.publisher.signing.event import Event, digest_of
+from ncen_updater.publisher.signing.keys import owner_of
+from ncen_updater.publisher.signing.roles import ONLINE_ROLES
+from ncen_updater.publisher.signing.rules import (
+    enough,
+    refuse_clock_behind,
+    refuse_lapsed,
+    refuse_other_dates,
+    refuse_unsound,
+    require_signatures,
+)
+
+__all__ = ["OnlineSigners", "Published", "Publisher"]
+
+OnlineSigners = Mapping[str, Sequence[Signer]]
+"""Signers of ``snapshot`` and ``timestamp``; two of a role while its key is being changed."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a publication wrote.
+
+    Attributes:
+        versions: The version of every role as it is served now.
+        new_roles: Roles that got a new version.
+        new_targets: Targets that were copied.
+    """
+
+    versions: Mapping[str, int]
+    new_roles: tuple[str, ...]
+    new_targets: tuple[str, ...] = ()
+
+
+class Publisher:
+    """Writes to one feed.
+
+    Args:
+        feed: Where to.
+        clock: The time (UTC).
+        writer: How files are written; tests put one in its place that stops half-way.
+        progress: Told what is being written.
+    """
+
+    def __init__(
+        self,
+        feed: Feed,
+        clock: Callable[[], datetime],
+        writer: FeedWriter | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self._feed = feed
+        self._clock = clock
+        self._progress = progress or Silent()
+        self._writer = writer or DurableWriter()
+
+    def publish(
+        self,
+        event: Event,
+        staging: Sequence[Path],
+        online: OnlineSigners,
+        accept_interruption: bool = False,
+    ) -> Published:
+        """Publish an event whose every role has its signatures.
+
+        Args:
+            event: With the signatures that officers gave.
+            staging: Where new target files lie, each with a ``targets`` directory.
+            online: Keys of snapshot and timestamp.
+            accept_interruption: Publish a change of keys even where clients that ask between two
+                writes fail once.
+
+        Raises:
+            BelowThreshold: If a role has too few signatures; also those of the previous root.
+            StaleEvent: If the feed moved on since the event was drafted.
+            RoleLapsed: If a role that officers sign has expired.
+            TargetMissing: If a file that the metadata name is not there or is another.
+            NotAtomic: If there is no safe order of writes.
+            DuplicateKey, KeyNotAllowed: If keys are used as they must not be.
+            FeedBroken, FeedBusy: If the feed cannot be built on.
+        """
+        with self._feed.lock():
+            self._progress.tell(Text(N_("verifying the signatures and the feed")))
+            drafts = event.signed()
+            base = self._base(event, drafts)
+            state = _overlay(base, drafts)
+            now = self._clock()
+            refuse_clock_behind(base, now)
+            self._check(state, base, drafts, now)
+            new_files = self._find_targets(state, base, drafts, staging)
+            online_roles = self._sign_online(state, base, online, now)
+            whole = state.with_changes(online_roles)
+            root_last = self._root_last(base, whole, accept_interruption)
+            if root_last and base is not None:
+                # The timestamp goes out before the root; it must not name a root that is not there.
+                online_roles = self._sign_online(state, base, online, now, base.root.signed.version)
+                whole = state.with_changes(online_roles)
+            for role in ONLINE_ROLES:
+                _require(whole, role)
+            self._write(drafts, online_roles, new_files, root_last)
+            return _published(whole, [*drafts, *online_roles], [t.path for t, _ in new_files])
+
+    def refresh(self, online: OnlineSigners) -> Published:
+        """Sign the online roles that are due, and write nothing if none is.
+
+        A role is due when its signing window has begun, when its signatures are not those that the
+        newest root asks for (a change of keys was interrupted), or when it does not name the newest
+        version of what it points to.
+
+        Returns:
+            What is served now; ``new_roles`` is empty if nothing was due.
+
+        Raises:
+            FeedBroken, FeedBusy: If the feed cannot be built on.
+            BelowThreshold, KeyNotAllowed: If the online keys are not those of the root.
+            BadDates: If this machine's clock is behind.
+        """
+        with self._feed.lock():
+            state = self._feed.state(verify=False)
+            for role in state.offline_roles():
+                _require(state, role)
+            for role in ONLINE_ROLES:
+                self._require_once_signed(state, role)
+            now = self._clock()
+            refuse_clock_behind(state, now)
+            self._refuse_other_keys(state, state, online)
+            if not (self._snapshot_due(state, state, now) or self._timestamp_due(state, now)):
+                return _published(state, [])
+            online_roles = self._sign_online(state, state, online, now)
+            whole = state.with_changes(online_roles)
+            for role in ONLINE_ROLES:
+                _require(whole, role)
+            self._write({}, online_roles, [], root_last=False)
+            return _published(whole, list(online_roles))
+
+    def _require_once_signed(self, state: FeedState, role: str) -> None:
+        """What neither the newest root nor the one before vouches for may be anybody's."""
+        if not any(verification(replace(state, root=root), role) for root in state.chain[-2:]):
+            raise FeedBroken(
+                path=self._feed.directory,
+                reason=f"{role} has no valid signatures of the last two roots",
+            )
+
+    # What is published stands on what is there.
+
+    def _base(self, event: Event, drafts: Mapping[str, Metadata[Any]]) -> FeedState | None:
+        if not self._feed.exists:
+            if event.base:
+                raise FeedBroken(path=self._feed.directory, reason="it has no timestamp")
+            started = (self._feed.metadata_directory / "1.root.json").exists()
+            # A first publication that was killed; only the same one may complete it.
+            if started and digest_of(self._feed.roots()[0]) != digest_of(drafts["root"]):
+                raise StaleEvent(role="root", found=1)
+            return None
+        state = self._feed.state(verify=False)
+        for role, draft in drafts.items():
+            live = state.get(role)
+            found = live.signed.version if live else 0
+            known = event.base.get(role)
+            fits = (digest_of(live) if live else None) in (
+                digest_of(draft),
+                digest_of(known) if known else None,
+            )
+            if not fits:
+                raise StaleEvent(role=role, found=found)
+        return state
+
+    def _check(
+        self,
+        state: FeedState,
+        base: FeedState | None,
+        drafts: Mapping[str, Metadata[Any]],
+        now: datetime,
+    ) -> None:
+        root = state.root.signed
+        refuse_unsound(root, state.targets.signed, drafts)
+        refuse_other_dates(root, drafts, now)
+        previous: Root | None = None
+        if "root" in drafts and base is not None and root.version > 1:
+            previous = self._feed.roots()[root.version - 2].signed
+        require_signatures(state, previous, state.offline_roles())
+        refuse_lapsed(state, now)
+
+    def _find_targets(
+        self,
+        state: FeedState,
+        base: FeedState | None,
+        drafts: Mapping[str, Metadata[Any]],
+        staging: Sequence[Path],
+    ) -> list[tuple[TargetFile, Path]]:
+        roles = delegated_roles(state.targets.signed)
+        missing: list[tuple[TargetFile, Path]] = []
+        for role in [r for r in drafts if r != "root"]:
+            before = base.get(role) if base else None
+            for path, target in drafts[role].signed.targets.items():
+                if role in roles and not roles[role].is_delegated_path(path):
+                    raise TargetMissing(target=path, detail=f"{role} may not sign this name")
+                place = self._feed.target_path(target)
+                old = before.signed.targets.get(path) if before else None
+                if old is not None and old.hashes == target.hashes and place.is_file():
+                    continue
+                if place.is_file() and _is(place, target):
+                    continue
+                source = next((p for p in _sources(staging, target) if _is(p, target)), None)
+                if source is None:
+                    raise TargetMissing(target=path)
+                if all(target_file_name(t) != target_file_name(target) for t, _ in missing):
+                    missing.append((target, source))
+        return missing
+
+    def _sign_online(
+        self,
+        state: FeedState,
+        base: FeedState | None,
+        online: OnlineSigners,
+        now: datetime,
+        root_seen: int | None = None,
+    ) -> dict[str, Metadata[Any]]:
+        self._refuse_other_keys(state, base, online)
+        repository = FeedRepository(state, state.policy, now, online)
+        repository.do_snapshot(force=self._snapshot_due(state, base, now))
+        with repository.edit_timestamp() as timestamp:
+            timestamp.snapshot_meta = repository.snapshot_info
+            timestamp.unrecognized_fields[ROOT_VERSION_FIELD] = (
+                root_seen or state.root.signed.version
+            )
+        return repository.changed
+
+    def _refuse_other_keys(
+        self, state: FeedState, base: FeedState | None, online: OnlineSigners
+    ) -> None:
+        for role in ONLINE_ROLES:
+            allowed = set(state.root.signed.roles[role].keyids)
+            allowed |= set(base.root.signed.roles[role].keyids) if base else set()
+            for signer in online.get(role, ()):
+                if signer.public_key.keyid not in allowed:
+                    raise KeyNotAllowed(key=owner_of(signer.public_key), role=role)
+
+    def _snapshot_due(self, state: FeedState, base: FeedState | None, now: datetime) -> bool:
+        if base is None or state.snapshot is None or not verification(state, "snapshot"):
+            return True
+        expires: datetime = state.snapshot.signed.expires
+        return expires - now < state.policy.window("snapshot")
+
+    def _timestamp_due(self, state: FeedState, now: datetime) -> bool:
+        if state.timestamp is None or not verification(state, "timestamp"):
+            return True
+        signed = state.timestamp.signed
+        named = signed.unrecognized_fields.get(ROOT_VERSION_FIELD)
+        expires: datetime = signed.expires
+        left = expires - now
+        return named != state.root.signed.version or left < state.policy.window("timestamp")
+
+    def _root_last(self, base: FeedState | None, whole: FeedState, accept: bool) -> bool:
+        if base is None or whole.root.signed.version == base.root.signed.version:
+            return False
+        if _verifies(replace(base, root=whole.root)):
+            return False
+        if _verifies(replace(whole, root=base.root)):
+            return True
+        if accept:
+            return False
+        raise NotAtomic(
+            reason="the published metadata are not valid under the new root,"
+            " nor the new metadata under the old root"
+        )
+
+    def _write(
+        self,
+        drafts: Mapping[str, Metadata[Any]],
+        online_roles: Mapping[str, Metadata[Any]],
+        files: Sequence[tuple[TargetFile, Path]],
+        root_last: bool,
+    ) -> None:
+        try:
+            self._remove_leftovers()
+            self._write_in_order(drafts, online_roles, files, root_last)
+        except OSError as error:
+            raise WriteFailed(error) from error
+
+    def _remove_leftovers(self) -> None:
+        """What a publication that was killed left half-written; nobody else writes meanwhile."""
+        for path in self._feed.directory.rglob(".*"):
+            if path.is_file() and durable.is_leftover(path):
+                durable.remove(path)
+
+    def _write_in_order(
+        self,
+        drafts: Mapping[str, Metadata[Any]],
+        online_roles: Mapping[str, Metadata[Any]],
+        files: Sequence[tuple[TargetFile, Path]],
+        root_last: bool,
+    ) -> None:
+        for number, (target, source) in enumerate(files):
+            words = Text(N_("copying {target}"), {"target": target.path})
+            self._progress.tell(words, number + 1, len(files))
+            try:
+                self._writer.copy(self._feed.target_path(target), source, target.hashes["sha256"])
+            except SourceChanged as error:
+                raise TargetMissing(target=target.path, detail=str(error)) from error
+        self._progress.tell(Text(N_("writing the signed list")))
+        order = [r for r in drafts if r not in ("root", "targets")] + ["targets", "snapshot"]
+        order += ["timestamp", "root"] if root_last else ["root", "timestamp"]
+        for role in order:
+            metadata = drafts.get(role) or online_roles.get(role)
+            if metadata is None:
+                continue
+            path = self._feed.metadata_path(role, metadata.signed.version)
+            content = metadata.to_bytes()
+            if not (path.is_file() and sha256_hex(path.read_bytes()) == sha256_hex(content)):
+                self._writer.put(path, content)
+
+
+def _overlay(base: FeedState | None, drafts: Mapping[str, Metadata[Any]]) -> FeedState:
+    if base is not None:
+        return base.with_changes(drafts)
+    rest = {r: m for r, m in drafts.items() if r not in ("root", "targets")}
+    return FeedState(drafts["root"], drafts["targets"], rest)
+
+
+def _require(state: FeedState, role: str) -> None:
+    enough(role, verification(state, role))
+
+
+def _verifies(state: FeedState) -> bool:
+    roles = [*state.offline_roles()[1:], *ONLINE_ROLES]
+    return all(bool(verification(state, role)) for role in roles)
+
+
+def _sources(staging: Sequence[Path], target: TargetFile) -> list[Path]:
+    return [p for folder in staging if (p := folder / "targets" / target.path).is_file()]
+
+
+def _is(path: Path, target: TargetFile) -> bool:
+    return path.stat().st_size == target.length and hash_file(path) == target.hashes["sha256"]
+
+
+def _published(state: FeedState, roles: Sequence[str], targets: Sequence[str] = ()) -> Published:
+    versions = {
+        role: metadata.signed.version
+        for role in (*state.offline_roles(), *ONLINE_ROLES)
+        if (metadata := state.get(role)) is not None
+    }
+    return Published(versions, tuple(sorted(set(roles))), tuple(targets))

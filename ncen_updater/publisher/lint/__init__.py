@@ -1,0 +1,1 @@
+"""What is wrong with a release directory, said before anybody signs it."""

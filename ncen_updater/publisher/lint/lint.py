@@ -1,0 +1,333 @@
+"""What is wrong with a release directory, said before anybody signs it.
+
+Every rule is a function from what was read to findings. Strict findings forbid the release,
+advisory ones are for a person to weigh. The numbers 7101 to 7199 are those of the rules.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from packaging.version import Version
+
+from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.i18n import N_
+from ncen_updater.formats.document import ReleaseDocument, parse_release_document, release_target
+from ncen_updater.formats.errors import BadManifest
+from ncen_updater.formats.manifest import load_manifest
+from ncen_updater.formats.tree import EntryType
+from ncen_updater.formats.tuf_names import AGENT_PRODUCT
+from ncen_updater.publisher.build.build import MANIFEST_NAME, migration_files, scan_release
+from ncen_updater.publisher.errors import BuildRefused
+from ncen_updater.publisher.feed.feed import Feed
+from ncen_updater.publisher.lint.questions import questions, unmapped_codes
+from ncen_updater.publisher.lint.release import LintedRelease, finding, known_ids
+from ncen_updater.publisher.lint.sqltext import (
+    concurrent_statements,
+    statements,
+    transaction_control,
+)
+from ncen_updater.publisher.signing.draft import offers_of
+from ncen_updater.publisher.signing.rules import refuse_unsound
+
+__all__ = ["last_release", "lint_release"]
+
+LANGUAGES: Final = ("en", "fr")
+SUSPICIOUS: Final = frozenset({".env", ".git", ".hg", ".svn", "id_rsa", "id_ed25519", ".pgpass"})
+SUSPICIOUS_SUFFIXES: Final = (".pem", ".key", ".p12", ".pfx", ".jks")
+Rule = Callable[[LintedRelease], Iterator[Finding]]
+
+
+def lint_release(directory: Path, previous: ReleaseDocument | None = None) -> list[Finding]:
+    """Apply every rule.
+
+    Args:
+        directory: The release as it would be built.
+        previous: The newest published release of the same product, where there is one.
+
+    Returns:
+        Findings, strict ones first.
+    """
+    try:
+        manifest = load_manifest(directory / MANIFEST_NAME)
+    except BadManifest as error:
+        return [
+            finding(
+                7101,
+                Severity.STRICT,
+                N_("The manifest is not valid: {mistakes}"),
+                N_("Correct the places that are named; docs/release-format.md explains each."),
+                mistakes=error.detail,
+            )
+        ]
+    try:
+        tree = scan_release(directory)
+    except BuildRefused as error:
+        return [
+            finding(
+                7102,
+                Severity.STRICT,
+                N_("The directory holds what no release may hold: {reason}"),
+                N_("A release holds files, directories and links inside itself, nothing else."),
+                reason=error.values["reason"],
+            )
+        ]
+    files = {e.path: e.sha256 or "" for e in tree.entries if e.type is EntryType.FILE}
+    release = LintedRelease(directory, manifest, tree, files, previous)
+    found = [finding for rule in RULES for finding in rule(release)]
+    order = list(Severity)
+    return sorted(found, key=lambda finding: (order.index(finding.severity), finding.code))
+
+
+def last_release(feed: Feed, directory: Path) -> ReleaseDocument | None:
+    """The newest published release of the product that lies in ``directory``, if there is one.
+
+    Raises:
+        FeedBroken: If the feed cannot be read, or a root is missing in it.
+        DuplicateKey: If one public key stands under two ids.
+        BadRelease: If the published document cannot.
+    """
+    try:
+        product = load_manifest(directory / MANIFEST_NAME).product
+    except BadManifest:
+        return None  # lint says so itself, with every mistake
+    state = feed.state()
+    refuse_unsound(state.root.signed, state.targets.signed, {})
+    role = state.delegated.get(product)
+    # A withdrawn one counts: sites that have it have its migrations, and its number is used.
+    offers = offers_of(role.signed) if role else []
+    if role is None or not offers:
+        return None
+    target = role.signed.targets[release_target(product, offers[-1].version)]
+    path = feed.target_path(target)
+    return parse_release_document(path.read_bytes(), str(path))
+
+
+def _version(release: LintedRelease) -> Iterator[Finding]:
+    if release.previous is None:
+        return
+    last = release.previous.manifest.version
+    if release.manifest.release_version <= Version(last):
+        yield finding(
+            7103,
+            Severity.STRICT,
+            N_("Version {version} is not newer than the published {last}."),
+            N_("Give the release a higher version number."),
+            version=release.manifest.version,
+            last=last,
+        )
+    elif not release.manifest.accepts(Version(last)):
+        yield finding(
+            7104,
+            Severity.ADVISORY,
+            N_("Sites that run {last}, the newest release, may not install this one."),
+            N_("Widen 'upgrade_from', unless sites are meant to stop in between."),
+            last=last,
+        )
+
+
+def _missing_files(release: LintedRelease) -> Iterator[Finding]:
+    names = frozenset(release.files)
+    for database, migration in release.migrations():
+        for path in migration_files(migration, names)[1]:
+            yield finding(
+                7105,
+                Severity.STRICT,
+                N_("{path}, which migration {migration} of {database} names, is missing."),
+                N_("Add the file, or correct its name in the manifest."),
+                path=path,
+                migration=migration.id,
+                database=database,
+            )
+
+
+def _history(release: LintedRelease) -> Iterator[Finding]:
+    """What was published is never edited, dropped, or preceded by something new."""
+    if release.previous is None:
+        return
+    for path, digest in sorted(release.previous.migrations.items()):
+        if path in release.files and release.files[path] != digest:
+            yield finding(
+                7106,
+                Severity.STRICT,
+                N_("{path} is not the file that was published with {version}."),
+                N_("Restore the published file and write a new migration instead."),
+                path=path,
+                version=release.previous.manifest.version,
+            )
+    present = {(database, migration.id) for database, migration in release.migrations()}
+    for database, ids in known_ids(release.previous).items():
+        for identifier in sorted(ids):
+            if (database, identifier) not in present:
+                yield finding(
+                    7107,
+                    Severity.STRICT,
+                    N_("Migration {migration} of {database} was published and is gone."),
+                    N_("Keep every published migration in the manifest, with its files."),
+                    migration=identifier,
+                    database=database,
+                )
+        newest = max(ids, default="")
+        for name, migration in release.new_migrations():
+            if name == database and migration.id < newest:
+                yield finding(
+                    7108,
+                    Severity.STRICT,
+                    N_("The new migration {migration} of {database} comes before {newest}."),
+                    N_("Give it an id that sorts after every published one."),
+                    migration=migration.id,
+                    database=database,
+                    newest=newest,
+                )
+
+
+def _notes(release: LintedRelease) -> Iterator[Finding]:
+    for language in LANGUAGES:
+        notes = release.manifest.notes.get(language)
+        if notes is None or not notes.text.strip():
+            yield finding(
+                7109,
+                Severity.STRICT,
+                N_("There are no notes in the language '{language}'."),
+                N_("Write [notes.{language}] with a title and a text that operators can read."),
+                language=language,
+            )
+
+
+def _case(release: LintedRelease) -> Iterator[Finding]:
+    seen: dict[str, str] = {}
+    for entry in release.tree.entries:
+        alike = unicodedata.normalize("NFC", entry.path.casefold())
+        other = seen.setdefault(alike, entry.path)
+        if other != entry.path:
+            yield finding(
+                7110,
+                Severity.STRICT,
+                N_("{first} and {second} differ in case, or in how accents are written, only."),
+                N_("Rename one: such paths are one file on some systems."),
+                first=other,
+                second=entry.path,
+            )
+
+
+def _sql_files(release: LintedRelease) -> Iterator[Finding]:
+    names = frozenset(release.files)
+    for database, migration in release.new_migrations():
+        for path in migration_files(migration, names)[0]:
+            sql = release.read(path)
+            values: dict[str, object] = {"path": path, "database": database}
+            for text in transaction_control(sql):
+                yield finding(
+                    7111,
+                    Severity.STRICT,
+                    N_("{path} begins or ends a transaction: {statement}"),
+                    N_("Take it out: each file runs in one transaction that the agent holds."),
+                    statement=text[:80],
+                    **values,
+                )
+            refusing = concurrent_statements(sql)
+            if migration.transactional and refusing:
+                yield finding(
+                    7112,
+                    Severity.STRICT,
+                    N_("{path} holds a statement that refuses a transaction: {statement}"),
+                    N_(
+                        "Write it without CONCURRENTLY: migrations run on a copy that nobody uses."
+                        " Else set 'transactional = false' for a migration of its own."
+                    ),
+                    statement=refusing[0][:80],
+                    **values,
+                )
+            if not migration.transactional and len(statements(sql)) > 1:
+                yield finding(
+                    7113,
+                    Severity.STRICT,
+                    N_("{path} runs outside a transaction and holds {count} statements."),
+                    N_("Make a migration of each statement, repeatable by itself."),
+                    count=len(statements(sql)),
+                    **values,
+                )
+            if not statements(sql):
+                yield finding(
+                    7114,
+                    Severity.STRICT,
+                    N_("{path} holds no statement."),
+                    N_("Write the migration, or take it out of the manifest."),
+                    **values,
+                )
+
+
+def _way_back(release: LintedRelease) -> Iterator[Finding]:
+    for database, migration in release.new_migrations():
+        values: dict[str, object] = {"migration": migration.id, "database": database}
+        if migration.irreversible is not None:
+            yield finding(
+                7115,
+                Severity.ADVISORY,
+                N_("Migration {migration} of {database} has no way back: {reason}"),
+                N_("After the commit sites cannot go back keeping new records. Be sure of it."),
+                reason=migration.irreversible,
+                **values,
+            )
+        if migration.verify is None:
+            yield finding(
+                7116,
+                Severity.ADVISORY,
+                N_("Migration {migration} of {database} is not verified."),
+                N_("Add a 'verify' file whose statements return the rows that are wrong."),
+                **values,
+            )
+
+
+def _health(release: LintedRelease) -> Iterator[Finding]:
+    if release.manifest.health or release.manifest.product == AGENT_PRODUCT:
+        return  # an agent confirms itself; nobody asks it over HTTP
+    serves = bool(release.manifest.databases or release.manifest.migrator)
+    yield finding(
+        7120,
+        Severity.STRICT if serves else Severity.ADVISORY,
+        N_("The release names no health probe."),
+        N_("Add [[health]]: without one a site learns from its users that an upgrade failed."),
+    )
+
+
+def _secrets(release: LintedRelease) -> Iterator[Finding]:
+    for entry in release.tree.entries:
+        name = PurePosixPath(entry.path).name
+        if name in SUSPICIOUS or name.endswith(SUSPICIOUS_SUFFIXES):
+            yield finding(
+                7121,
+                Severity.ADVISORY,
+                N_("{path} looks like something that should not be published."),
+                N_("Everybody can read a release. Take it out unless it is meant to be public."),
+                path=entry.path,
+            )
+
+
+def _upgrade_from(release: LintedRelease) -> Iterator[Finding]:
+    if not release.manifest.upgrade_from:
+        yield finding(
+            7122,
+            Severity.ADVISORY,
+            N_("The release may be installed over any version."),
+            N_("Set 'upgrade_from' to the versions that the migrations were tried with."),
+        )
+
+
+RULES: Final[tuple[Rule, ...]] = (
+    _version,
+    _missing_files,
+    _history,
+    _notes,
+    _case,
+    _sql_files,
+    _way_back,
+    questions,
+    unmapped_codes,
+    _health,
+    _secrets,
+    _upgrade_from,
+)

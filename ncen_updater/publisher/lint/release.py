@@ -1,0 +1,63 @@
+"""What the rules of ``lint`` share: the release as it was read, and how a finding is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.i18n import Text
+from ncen_updater.formats.document import ReleaseDocument
+from ncen_updater.formats.manifest import Manifest, Migration
+from ncen_updater.formats.tree import Tree
+
+__all__ = ["LintedRelease", "finding", "known_ids"]
+
+
+@dataclass(frozen=True)
+class LintedRelease:
+    """What the rules look at.
+
+    Attributes:
+        directory: The release as it would be built.
+        manifest: Its manifest.
+        tree: Its tree.
+        files: Digest of every file, by path.
+        previous: The newest published release of the product, if any.
+    """
+
+    directory: Path
+    manifest: Manifest
+    tree: Tree
+    files: dict[str, str]
+    previous: ReleaseDocument | None
+
+    def migrations(self) -> Iterator[tuple[str, Migration]]:
+        """Each migration with its database."""
+        for database in self.manifest.databases:
+            for migration in database.migrations:
+                yield database.name, migration
+
+    def new_migrations(self) -> Iterator[tuple[str, Migration]]:
+        """Those that the newest published release does not have."""
+        known = known_ids(self.previous)
+        for database, migration in self.migrations():
+            if migration.id not in known.get(database, ()):
+                yield database, migration
+
+    def read(self, path: str) -> str:
+        """Text of a file."""
+        return (self.directory / path).read_text("utf-8", errors="replace")
+
+
+def finding(number: int, severity: Severity, what: str, remedy: str, **values: object) -> Finding:
+    """Make a finding from its number."""
+    return Finding(f"NU-{number}", severity, Text(what, values), Text(remedy, values), values)
+
+
+def known_ids(previous: ReleaseDocument | None) -> dict[str, set[str]]:
+    """Ids of the migrations of the published release, by database."""
+    if previous is None:
+        return {}
+    return {d.name: {m.id for m in d.migrations} for d in previous.manifest.databases}

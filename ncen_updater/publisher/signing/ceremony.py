@@ -1,0 +1,206 @@
+"""The ceremony: who holds which role, with how many signatures, for how long.
+
+A ceremony file is written by hand once, read aloud by the officers, and turned into the drafts of
+root and targets. The same file, changed, is how keys and thresholds change later.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from securesystemslib.signer import Key
+from tuf.api.metadata import DelegatedRole, Delegations, Role, Root, Targets  # type: ignore[attr-defined]
+
+from ncen_updater.publisher.errors import BadCeremony
+from ncen_updater.publisher.signing.keys import load_public_key, owner_of, refuse_duplicates
+from ncen_updater.publisher.signing.roles import (
+    OFFLINE_DAYS,
+    ONLINE_DAYS,
+    ONLINE_ROLES,
+    POLICY,
+    TOP_ROLES,
+    Days,
+    FeedPolicy,
+    default_window,
+    delegation_order,
+    paths_of,
+    stamp,
+)
+
+__all__ = ["Ceremony", "RoleHolders", "load_ceremony", "make_root", "set_delegations"]
+
+RoleName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,40}$")]
+MAX_CEREMONY_BYTES = 200_000
+
+
+@dataclass(frozen=True)
+class RoleHolders:
+    """The keys of one role.
+
+    Attributes:
+        keys: Public keys, each of another person or machine.
+        threshold: How many of them must sign.
+        expiry_days: How long a version of the role's metadata is valid.
+        signing_days: How long before its expiry it is to be signed anew; a usual time if None.
+    """
+
+    keys: tuple[Key, ...]
+    threshold: int
+    expiry_days: int
+    signing_days: int | None = None
+
+
+@dataclass(frozen=True)
+class Ceremony:
+    """All roles of a feed: the four of TUF, and one for each product.
+
+    Raises:
+        BadCeremony: If a role is missing, a threshold cannot be met, or an online key may sign
+            what is signed offline.
+        DuplicateKey: If a public key stands under two ids.
+    """
+
+    roles: Mapping[str, RoleHolders]
+    plain_tufup: tuple[str, ...] = ()
+    source: Path = field(default=Path("ceremony"), compare=False)
+
+    def __post_init__(self) -> None:
+        mistakes = list(self._mistakes())
+        if mistakes:
+            raise BadCeremony(path=self.source, detail="; ".join(mistakes))
+        refuse_duplicates("the feed", (k for r in self.roles.values() for k in r.keys))
+
+    def _mistakes(self) -> list[str]:
+        found = [f"the role '{name}' is missing" for name in TOP_ROLES if name not in self.roles]
+        if not self.products:
+            found.append("no product has a role")
+        found += [
+            f"plain_tufup names '{name}', which has no role"
+            for name in self.plain_tufup
+            if name not in self.products
+        ]
+        for name, holders in self.roles.items():
+            distinct = {key.keyid for key in holders.keys}
+            if len(distinct) != len(holders.keys):
+                found.append(f"{name}: a key is named twice")
+            if not 1 <= holders.threshold <= len(distinct):
+                found.append(f"{name}: {holders.threshold} of {len(distinct)} keys cannot be met")
+            if (holders.signing_days or 0) > holders.expiry_days:
+                found.append(f"{name}: signing_days is more than expiry_days")
+        online = {k.keyid: k for n in ONLINE_ROLES if n in self.roles for k in self.roles[n].keys}
+        for name, holders in self.roles.items():
+            if name not in ONLINE_ROLES:
+                found += [
+                    f"{name}: '{owner_of(key)}' is also an online key"
+                    for key in holders.keys
+                    if key.keyid in online
+                ]
+        return found
+
+    @property
+    def products(self) -> tuple[str, ...]:
+        """Products that have a role of their own, in the order in which they are asked."""
+        return tuple(delegation_order(name for name in self.roles if name not in TOP_ROLES))
+
+    def policy(self) -> FeedPolicy:
+        """The part that is kept in the root beside keys and thresholds."""
+        return FeedPolicy(
+            expiry_days={name: self.roles[name].expiry_days for name in sorted(self.roles)},
+            signing_days={
+                name: self.roles[name].signing_days
+                or default_window(name, self.roles[name].expiry_days)
+                for name in sorted(self.roles)
+            },
+            plain_tufup=self.plain_tufup,
+        )
+
+
+class _RoleModel(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    keys: Annotated[list[str], Field(min_length=1, max_length=50)]
+    threshold: Annotated[int, Field(ge=1, le=50)]
+    expiry_days: Days | None = None
+    signing_days: Days | None = None
+
+
+class _CeremonyModel(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    roles: dict[RoleName, _RoleModel]
+    plain_tufup: list[RoleName] = Field(default_factory=list)
+
+
+def load_ceremony(path: Path) -> Ceremony:
+    """Read a ceremony file; key files are looked for beside it.
+
+    Raises:
+        BadCeremony: With every mistake and its place.
+        BadKeyFile: If a public key cannot be used.
+        DuplicateKey: If a public key stands under two ids.
+    """
+    try:
+        content = path.read_bytes()
+        if len(content) > MAX_CEREMONY_BYTES:
+            raise BadCeremony(path=path, detail=f"over {MAX_CEREMONY_BYTES} bytes")
+        model = _CeremonyModel.model_validate(tomllib.loads(content.decode()))
+    except ValidationError as error:
+        places = "; ".join(
+            f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
+            for item in error.errors(include_url=False)
+        )
+        raise BadCeremony(path=path, detail=places) from error
+    except (OSError, ValueError) as error:
+        raise BadCeremony(path=path, detail=str(error)) from error
+    roles = {
+        name: RoleHolders(
+            keys=tuple(load_public_key(path.parent / key) for key in role.keys),
+            threshold=role.threshold,
+            expiry_days=role.expiry_days or ONLINE_DAYS.get(name, OFFLINE_DAYS),
+            signing_days=role.signing_days,
+        )
+        for name, role in model.roles.items()
+    }
+    return Ceremony(roles, tuple(model.plain_tufup), path)
+
+
+def make_root(ceremony: Ceremony, version: int, now: datetime) -> Root:
+    """Draft a root of this version from the ceremony."""
+    keys = {k.keyid: k for name in TOP_ROLES for k in ceremony.roles[name].keys}
+    roles = {
+        name: Role([key.keyid for key in holders.keys], holders.threshold)
+        for name, holders in ceremony.roles.items()
+        if name in TOP_ROLES
+    }
+    root = Root(
+        version=version,
+        expires=now.astimezone(UTC).replace(microsecond=0)
+        + timedelta(days=ceremony.roles["root"].expiry_days),
+        keys=keys,
+        roles=roles,
+        consistent_snapshot=True,
+    )
+    root.unrecognized_fields[POLICY] = ceremony.policy().model_dump(mode="json")
+    stamp(root, "root", now)
+    return root
+
+
+def set_delegations(targets: Targets, ceremony: Ceremony) -> None:
+    """Make the delegations of the top-level targets those of the ceremony."""
+    targets.delegations = Delegations(
+        keys={k.keyid: k for name in ceremony.products for k in ceremony.roles[name].keys},
+        roles={
+            name: DelegatedRole(
+                name,
+                [key.keyid for key in ceremony.roles[name].keys],
+                ceremony.roles[name].threshold,
+                terminating=True,
+                paths=paths_of(name),
+            )
+            for name in ceremony.products
+        },
+    )

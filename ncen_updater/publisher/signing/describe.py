@@ -1,0 +1,326 @@
+"""The difference between published metadata and a draft, in words that an officer can read.
+
+Everything that differs is said: what is known in its own words, what is not known by its name. A
+key is shown with its owner and its fingerprint, because the owner's name is only what the key says
+of itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from securesystemslib.signer import Key
+from tuf.api.metadata import Metadata, Root, Targets  # type: ignore[attr-defined]
+
+from ncen_updater.common.i18n import N_, Text
+from ncen_updater.formats.tuf_names import DELTAS_PREFIX, OFFER_FIELD
+from ncen_updater.publisher.signing.event import Event, digest_of
+from ncen_updater.publisher.signing.keys import fingerprint, owner_of
+from ncen_updater.publisher.signing.offer_words import STEERED, steering_words
+from ncen_updater.publisher.signing.raw_diff import leftovers
+from ncen_updater.publisher.signing.roles import POLICY, issued_at
+
+__all__ = ["Line", "describe"]
+
+BACK = N_("WARNING: {product} {version} is no longer withdrawn")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One sentence, and the same for programs.
+
+    Attributes:
+        role: The role that it is about; empty for the whole event.
+        text: The sentence.
+        heading: Whether the lines after it belong below it.
+    """
+
+    role: str
+    text: Text
+    heading: bool = False
+    figures: Mapping[str, object] = field(default_factory=dict)
+
+
+def describe(event: Event) -> list[Line]:
+    """Say everything that an event changes."""
+    lines = [
+        _line("", N_("{title}"), heading=True, title=event.title),
+        _line("", N_("Digest of the event: {digest}"), digest=_grouped(event.digest)),
+    ]
+    if event.roots:
+        lines.append(
+            _line(
+                "",
+                N_("stands on root version {version}, digest {digest}"),
+                version=event.roots[-1].signed.version,
+                digest=_grouped(digest_of(event.roots[-1])),
+            )
+        )
+    for role, draft in event.drafts.items():
+        lines += _role(event, role, draft)
+    return lines
+
+
+def _line(role: str, template: str, *, heading: bool = False, **values: object) -> Line:
+    return Line(role, Text(template, values), heading, values)
+
+
+def _grouped(digest: str) -> str:
+    return " ".join(digest[i : i + 8] for i in range(0, len(digest), 8))
+
+
+def _role(event: Event, role: str, draft: Metadata[Any]) -> Iterator[Line]:
+    before = event.base.get(role)
+    old = before.signed if before else None
+    new = draft.signed
+    yield _line(
+        role,
+        N_("{name}: version {old} becomes version {new}")
+        if old
+        else N_("{name}: first version, {new}"),
+        heading=True,
+        name=role,
+        old=old.version if old else 0,
+        new=new.version,
+    )
+    yield _line(role, N_("digest {digest}"), digest=_grouped(digest_of(draft)))
+    yield _line(
+        role,
+        N_("drafted {issued}, valid until {expires} (until now: {before})"),
+        issued=issued_at(new),
+        expires=f"{new.expires:%Y-%m-%d}",
+        before=f"{old.expires:%Y-%m-%d}" if old else "-",
+    )
+    names = sorted(owner_of(key) for key in event.signers_of(role).values())
+    yield _line(role, N_("may be signed by: {names}"), names=", ".join(names))
+    lines = list(
+        _root(role, old, new) if isinstance(new, Root) else _targets(role, old, new)
+    ) + list(_rest(role, old, new))
+    yield from lines or [_line(role, N_("nothing else changes"))]
+
+
+def _root(role: str, old: Root | None, new: Root) -> Iterator[Line]:
+    for name, holder in new.roles.items():
+        yield from _holders(
+            role,
+            name,
+            _keys(old.roles[name].keyids, old.keys) if old and name in old.roles else {},
+            _keys(holder.keyids, new.keys),
+            old.roles[name].threshold if old and name in old.roles else 0,
+            holder.threshold,
+        )
+    yield from _periods(role, old, new)
+    if not new.consistent_snapshot:
+        yield _line(role, N_("WARNING: consistent snapshots are switched off"))
+
+
+def _periods(role: str, old: Root | None, new: Root) -> Iterator[Line]:
+    before, after = _days_of(old), _days_of(new)
+    for name in sorted(before.keys() | after.keys()):
+        if before.get(name) != after.get(name):
+            days, signing = after.get(name, ("-", "-"))
+            old_days, old_signing = before.get(name, ("-", "-"))
+            yield _line(
+                role,
+                N_(
+                    "{name}: valid for {days} days, to be signed anew in the last {signing} (until"
+                    " now: {old_days}, {old_signing})"
+                ),
+                name=name,
+                days=days,
+                signing=signing,
+                old_days=old_days,
+                old_signing=old_signing,
+            )
+
+
+def _days_of(root: Root | None) -> dict[str, tuple[object, object]]:
+    policy = root.unrecognized_fields.get(POLICY) if root is not None else None
+    if not isinstance(policy, dict):
+        return {}
+    days, signing = (policy.get(key) for key in ("expiry_days", "signing_days"))
+    if not isinstance(days, dict) or not isinstance(signing, dict):
+        return {}
+    return {
+        name: (days.get(name, "-"), signing.get(name, "-"))
+        for name in sorted(days.keys() | signing.keys())
+    }
+
+
+def _targets(role: str, old: Targets | None, new: Targets) -> Iterator[Line]:
+    was, now = _delegations(old), _delegations(new)
+    for name in was.keys() - now.keys():
+        yield _line(role, N_("the product {name} is taken out of the feed"), name=name)
+    for name, (holder, keys) in now.items():
+        old_holder, old_keys = was.get(name, (None, {}))
+        yield from _holders(
+            role, name, old_keys, keys, old_holder.threshold if old_holder else 0, holder.threshold
+        )
+        facts = {
+            "paths": N_("{name}: the names of its files: {value}"),
+            "terminating": N_("{name}: no other product may use these names: {value}"),
+            "path_hash_prefixes": N_("{name}: the digests of its names begin with: {value}"),
+        }
+        for fact, words in facts.items():
+            value, before = getattr(holder, fact), getattr(old_holder, fact, None)
+            if value != before:
+                said = ", ".join(map(str, value)) if isinstance(value, list) else _json(value)
+                yield _line(role, words, name=name, value=said)
+    if was and list(was) != list(now):
+        yield _line(role, N_("order of the products: {order}"), order=", ".join(now))
+    yield from _files(role, old.targets if old else {}, new.targets)
+
+
+def _delegations(targets: Targets | None) -> dict[str, tuple[Any, dict[str, Key]]]:
+    if targets is None or targets.delegations is None:
+        return {}
+    delegations = targets.delegations
+    return {
+        name: (holder, _keys(holder.keyids, delegations.keys))
+        for name, holder in (delegations.roles or {}).items()
+    }
+
+
+def _keys(keyids: list[str], keys: Mapping[str, Key]) -> dict[str, Key]:
+    return {keyid: keys[keyid] for keyid in keyids if keyid in keys}
+
+
+def _holders(
+    role: str,
+    name: str,
+    old: Mapping[str, Key],
+    new: Mapping[str, Key],
+    old_threshold: int,
+    threshold: int,
+) -> Iterator[Line]:
+    for keyid in old.keys() - new.keys():
+        yield _line(
+            role, N_("{name}: {owner} may no longer sign"), name=name, owner=owner_of(old[keyid])
+        )
+    for keyid, key in new.items():
+        if keyid not in old:
+            yield _line(
+                role,
+                N_("{name}: {owner} may sign ({kind} key {fingerprint})"),
+                name=name,
+                owner=owner_of(key),
+                kind=key.keytype,
+                fingerprint=_grouped(fingerprint(key)),
+            )
+        elif old[keyid].to_dict() != key.to_dict():
+            yield _line(role, N_("WARNING: {name}: the key {key} changes"), name=name, key=keyid)
+    if (old_threshold, len(old)) != (threshold, len(new)):
+        yield _line(
+            role,
+            N_("{name}: {threshold} of {count} must sign (until now: {old} of {old_count})"),
+            name=name,
+            threshold=threshold,
+            count=len(new),
+            old=old_threshold,
+            old_count=len(old),
+        )
+
+
+def _files(role: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Line]:
+    for path in sorted(old.keys() - new.keys()):
+        yield _line(role, N_("removed: {path}"), path=path)
+    for path in sorted(new):
+        target, before = new[path], old.get(path)
+        pack = _pack(path)
+        if before is None and pack is not None:
+            yield _line(
+                role,
+                N_(
+                    "added: delta pack from {origin} straight to {version}, {size} bytes, "
+                    "sha256 {digest}"
+                ),
+                origin=pack[0],
+                version=pack[1],
+                size=target.length,
+                digest=_grouped(target.hashes["sha256"]),
+            )
+        elif before is None:
+            yield _line(
+                role,
+                N_("added: {path}, {size} bytes, sha256 {digest}"),
+                path=path,
+                size=target.length,
+                digest=_grouped(target.hashes["sha256"]),
+            )
+        elif (before.length, before.hashes) != (target.length, target.hashes):
+            yield _line(
+                role,
+                N_("WARNING: replaced: {path}, {size} bytes, sha256 {digest}"),
+                path=path,
+                size=target.length,
+                digest=_grouped(target.hashes["sha256"]),
+            )
+        said = (before.custom if before else None) or {}
+        if said != (target.custom or {}):
+            yield from _custom(role, path, said, target.custom)
+
+
+def _pack(path: str) -> tuple[str, str] | None:
+    """The two versions of a delta pack's name."""
+    if not path.startswith(DELTAS_PREFIX):
+        return None
+    origin, _, version = path.rpartition("/")[2].partition("--")
+    return (origin, version) if origin and version else None
+
+
+def _custom(role: str, path: str, old: Mapping[str, Any], new: Any) -> Iterator[Line]:  # noqa: ANN401 - JSON
+    new = new or {}
+    offer, before = new.get(OFFER_FIELD), old.get(OFFER_FIELD) or {}
+    if offer is None:
+        yield _line(role, N_("{path} says {value}"), path=path, value=_json(new))
+        return
+    for text in steering_words(before, offer):
+        yield Line(role, text, figures=text.values)
+    for key, value in sorted(offer.items()):
+        if key in STEERED:
+            continue
+        if key in ("archive", "product", "version") and key not in before:
+            continue
+        if before.get(key) == value or (key == "deltas" and not value and key not in before):
+            continue
+        if key == "withdrawn" and value is None:
+            yield _line(role, BACK, product=offer.get("product"), version=offer.get("version"))
+        elif key == "withdrawn":
+            yield _line(
+                role,
+                N_("WITHDRAWN: {product} {version}: {reason} Advice: {advice}"),
+                product=offer.get("product"),
+                version=offer.get("version"),
+                reason=value.get("reason"),
+                advice=value.get("advice") or "-",
+            )
+        elif key == "deltas" and isinstance(value, dict):
+            yield _line(
+                role,
+                N_("{product} {version} has delta packs from: {origins}"),
+                product=offer.get("product"),
+                version=offer.get("version"),
+                origins=", ".join(f"{origin} ({size} bytes)" for origin, size in value.items()),
+            )
+        else:
+            yield _line(
+                role, N_("{path}: {key} is {value}"), path=path, key=key, value=_json(value)
+            )
+    for key in sorted(before.keys() - offer.keys() - set(STEERED)):
+        if key == "withdrawn" and before[key] is not None:
+            yield _line(role, BACK, product=offer.get("product"), version=offer.get("version"))
+            continue
+        yield _line(role, N_("{path}: {key} is taken away"), path=path, key=key)
+
+
+def _rest(role: str, old: Any, new: Any) -> Iterator[Line]:  # noqa: ANN401 - any role
+    """Whatever the sentences above do not know."""
+    for place, value in leftovers(old.to_dict() if old else {}, new.to_dict()):
+        yield _line(role, N_("{key} becomes {value}"), key=place, value=_json(value))
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)

@@ -1,0 +1,380 @@
+"""What goes into the drafts of a signing event: pure decisions over a feed's state.
+
+Each function returns the new versions, without signatures, and the title of the event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from securesystemslib.signer import Key
+from tuf.api.metadata import Metadata, TargetFile, Targets  # type: ignore[attr-defined]
+
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.bounded_io import read_file
+from ncen_updater.formats.document import (
+    MAX_DOCUMENT_BYTES,
+    Offer,
+    ReleaseDocument,
+    TargetRef,
+    Withdrawal,
+    archive_target,
+    parse_release_document,
+    release_target,
+)
+from ncen_updater.formats.rollout import Wave
+from ncen_updater.formats.tuf_names import OFFER_FIELD, RELEASES_PREFIX
+from ncen_updater.publisher.build.attachments import check_papers
+from ncen_updater.publisher.errors import (
+    AlreadyPublished,
+    BadCeremony,
+    BuildRefused,
+    NothingToDo,
+    UnknownProduct,
+    UnknownRelease,
+)
+from ncen_updater.publisher.feed.feed import FeedState, delegated_roles, verification
+from ncen_updater.publisher.feed.repository import FeedRepository
+from ncen_updater.publisher.signing.ceremony import Ceremony, make_root, set_delegations
+from ncen_updater.publisher.signing.roles import OFFLINE_TOP, ONLINE_ROLES
+
+__all__ = [
+    "Draft",
+    "draft_first",
+    "draft_keys",
+    "draft_releases",
+    "draft_renewal",
+    "draft_withdrawal",
+    "offer_json",
+    "offers_of",
+    "plain",
+    "refs_of",
+]
+
+
+@dataclass(frozen=True)
+class Draft:
+    """New versions without signatures.
+
+    Attributes:
+        title: What they are about, in one line.
+        roles: The new versions, by role.
+        papers: Documents and papers of the releases that are added, by SHA-256: what an officer
+            reads besides the lists.
+    """
+
+    title: str
+    roles: Mapping[str, Metadata[Any]]
+    papers: Mapping[str, Path] = field(default_factory=dict)
+
+
+def offers_of(targets: Targets) -> list[Offer]:
+    """The offers that a product's role carries, oldest version first."""
+    offers = [
+        Offer.model_validate(target.custom[OFFER_FIELD])
+        for name, target in targets.targets.items()
+        if name.startswith(RELEASES_PREFIX) and target.custom and OFFER_FIELD in target.custom
+    ]
+    return sorted(offers, key=lambda offer: offer.release_version)
+
+
+def draft_first(ceremony: Ceremony, now: datetime) -> Draft:
+    """The first versions of root, targets and every product's role."""
+    root = make_root(ceremony, 1, now)
+    repository = FeedRepository(None, ceremony.policy(), now)
+    with repository.edit_targets() as targets:
+        set_delegations(targets, ceremony)
+    for product in ceremony.products:
+        with repository.edit_targets(product):
+            pass
+    return Draft("A new feed", {"root": Metadata(root), **repository.changed})
+
+
+def draft_keys(state: FeedState, ceremony: Ceremony, now: datetime) -> Draft:
+    """Other keys, thresholds, periods or products.
+
+    Roles whose present signatures are too few under the new keys are drafted anew as they stand, so
+    that the whole change is one event.
+
+    Raises:
+        NothingToDo: If the ceremony says what the feed says already.
+        BadCeremony: If a product comes back that was taken out before.
+    """
+    changed: dict[str, Metadata[Any]] = {}
+    root = make_root(ceremony, state.root.signed.version + 1, now)
+    old = state.root.signed
+    same = (root.keys, root.roles, root.unrecognized_fields["x-ncen-policy"]) == (
+        old.keys,
+        old.roles,
+        old.unrecognized_fields["x-ncen-policy"],
+    )
+    if not same:
+        changed["root"] = Metadata(root)
+    targets = deepcopy(state.targets.signed)
+    set_delegations(targets, ceremony)
+    repository = FeedRepository(state, ceremony.policy(), now)
+    if targets.delegations != state.targets.signed.delegations:
+        with repository.edit_targets() as edited:
+            set_delegations(edited, ceremony)
+    for product in ceremony.products:
+        if product not in state.delegated:
+            _refuse_return(state, ceremony, product)
+            with repository.edit_targets(product):
+                pass
+    changed |= repository.changed
+    if not changed:
+        raise NothingToDo(reason="keys, thresholds and periods are as the ceremony says")
+    changed |= _short_of_signatures(state, changed, repository)
+    return Draft("Other keys, thresholds or periods", changed)
+
+
+def _refuse_return(state: FeedState, ceremony: Ceremony, product: str) -> None:
+    """A product that was taken out stays out: clients remember its last version for ever."""
+    if state.snapshot is not None and f"{product}.json" in state.snapshot.signed.meta:
+        raise BadCeremony(
+            path=ceremony.source,
+            detail=f"the product '{product}' was in the feed before; give it another name",
+        )
+
+
+def _short_of_signatures(
+    state: FeedState, changed: Mapping[str, Metadata[Any]], repository: FeedRepository
+) -> Mapping[str, Metadata[Any]]:
+    """Roles that stay as they are, but whose signatures do not reach the new threshold."""
+    whole = state.with_changes(changed)
+    kept = delegated_roles(whole.targets.signed)
+    for role in ("targets", *state.delegated):
+        stays = role not in changed and (role == "targets" or role in kept)
+        if stays and not verification(whole, role):
+            with repository.edit(role):
+                pass
+    return repository.changed
+
+
+def draft_renewal(state: FeedState, roles: Sequence[str], now: datetime) -> Draft:
+    """The same content with a new expiry date.
+
+    Raises:
+        UnknownProduct: If a role does not exist.
+        NothingToDo: If no role is named, or one that no officer signs.
+    """
+    repository = FeedRepository(state, state.policy, now)
+    for role in roles:
+        if role in ONLINE_ROLES:
+            raise NothingToDo(reason=f"{role} is signed anew by 'ncen-publisher refresh'")
+        if role not in OFFLINE_TOP and role not in state.delegated:
+            raise UnknownProduct(product=role)
+        with repository.edit(role):
+            pass
+    if not roles:
+        raise NothingToDo(reason="no role is named")
+    return Draft(f"Renewal of {', '.join(roles)}", repository.changed)
+
+
+def draft_releases(
+    state: FeedState,
+    staging: Path,
+    now: datetime,
+    waves: Sequence[Wave] = (),
+    builder: Key | None = None,
+) -> Draft:
+    """Every release that lies in a staging directory and is not published yet.
+
+    Args:
+        state: The published feed.
+        staging: What ``build`` wrote.
+        now: Moment of the draft (UTC).
+        waves: When they open to which sites; to all at once if there is none.
+        builder: The key of whoever built them, to check their provenance with.
+
+    Raises:
+        BuildRefused: If a file in it does not belong to one of its releases, is not the one that
+            its release document names, or is a link.
+        UnknownProduct: If a product has no role.
+        AlreadyPublished: If a name is taken by other content.
+        PublisherError: If SBOM or provenance of a release do not hold.
+        NothingToDo: If all of it is published.
+    """
+    root = staging / "targets"
+    files = _staged(root)
+    documents = {
+        name: parse_release_document(_document(root / name), str(root / name))
+        for name in files
+        if name.startswith(RELEASES_PREFIX)
+    }
+    if not documents:
+        raise NothingToDo(reason=f"no release document in {staging}")
+    for document in documents.values():
+        check_papers(document, {name: root / name for name in files}, builder)
+    repository = FeedRepository(state, state.policy, now)
+    titles: list[str] = []
+    claimed: set[str] = set()
+    papers: dict[str, Path] = {}
+    for product in sorted({d.manifest.product for d in documents.values()}):
+        role = delegated_roles(state.targets.signed).get(product)
+        if role is None:
+            raise UnknownProduct(product=product)
+        names = [n for n in files if role.is_delegated_path(n)]
+        own = {n: d for n, d in documents.items() if d.manifest.product == product}
+        targets = [_target_file(root, staging, name, own, waves) for name in names]
+        claimed.update(names)
+        fresh = _add(repository, state, product, targets, listed=not waves)
+        added = {n: d for n, d in own.items() if n in fresh}
+        titles += [f"{product} {d.manifest.version}" for d in added.values()]
+        papers |= _papers(root, added, targets)
+    foreign = [name for name in files if name not in claimed]
+    if foreign:
+        raise BuildRefused(path=staging, reason=f"no role may sign {', '.join(foreign[:5])}")
+    if not repository.changed:
+        raise NothingToDo(reason="everything in the staging directory is published")
+    return Draft(f"Release of {', '.join(titles)}", repository.changed, papers)
+
+
+def _staged(root: Path) -> list[str]:
+    """Names of all files, without what a build that was killed left half-written."""
+    found = []
+    for path in root.rglob("*"):
+        if path.is_symlink():
+            raise BuildRefused(path=root, reason=f"{path.relative_to(root)} is a link")
+        if path.is_file() and not durable.is_leftover(path):
+            found.append(path.relative_to(root).as_posix())
+    return sorted(found)
+
+
+def _document(path: Path) -> bytes:
+    try:
+        return read_file(path, MAX_DOCUMENT_BYTES)
+    except (OSError, ValueError) as error:
+        raise BuildRefused(path=path, reason=str(error)) from error
+
+
+def _papers(
+    root: Path, documents: Mapping[str, ReleaseDocument], targets: Sequence[TargetFile]
+) -> dict[str, Path]:
+    """What an officer reads of releases: their documents, their SBOM and provenance."""
+    found = {t.hashes["sha256"]: root / t.path for t in targets if t.path in documents}
+    for document in documents.values():
+        for ref in (document.sbom, document.provenance):
+            if ref is not None:
+                found[ref.sha256] = root / ref.target
+    return found
+
+
+def draft_withdrawal(
+    state: FeedState, product: str, version: str, withdrawal: Withdrawal, now: datetime
+) -> Draft:
+    """A release marked as withdrawn; its files stay, so that sites that have it can read of it.
+
+    Raises:
+        UnknownProduct: If the product has no role.
+        UnknownRelease: If the feed does not carry the version.
+    """
+    if product not in state.delegated:
+        raise UnknownProduct(product=product)
+    name = release_target(product, version)
+    if name not in state.delegated[product].signed.targets:
+        raise UnknownRelease(product=product, version=version)
+    repository = FeedRepository(state, state.policy, now)
+    with repository.edit_targets(product) as targets:
+        target = targets.targets[name]
+        offer = Offer.model_validate((target.custom or {})[OFFER_FIELD])
+        target.unrecognized_fields["custom"] = {
+            OFFER_FIELD: offer_json(offer.model_copy(update={"withdrawn": withdrawal}))
+        }
+    archive = archive_target(product, version)
+    if archive in state.targets.signed.targets:
+        # A client that lists the top level only knows no withdrawal: what it does not see, it
+        # does not take.
+        with repository.edit_targets() as top:
+            del top.targets[archive]
+    return Draft(f"Withdrawal of {product} {version}", repository.changed)
+
+
+def offer_json(offer: Offer) -> dict[str, Any]:
+    """An offer as it is signed: what is empty is left out, the list is fetched by every site."""
+    dumped = offer.model_dump(mode="json", exclude_none=True)
+    return {key: value for key, value in dumped.items() if value not in ([], {})}
+
+
+def plain(offer: Offer) -> bool:
+    """Whether a client that reads nothing but names of archives may be shown a release."""
+    return not (offer.waves or offer.halted or offer.withdrawn)
+
+
+def _target_file(
+    root: Path,
+    staging: Path,
+    name: str,
+    documents: Mapping[str, ReleaseDocument],
+    waves: Sequence[Wave],
+) -> TargetFile:
+    target: TargetFile = TargetFile.from_file(name, str(root / name), ["sha256"])
+    document = documents.get(name)
+    if document is not None:
+        manifest = document.manifest
+        if name != release_target(manifest.product, manifest.version):
+            raise BuildRefused(path=staging, reason=f"{name} holds another release")
+        offer = document.offer().model_copy(update={"waves": tuple(waves)})
+        target.unrecognized_fields["custom"] = {OFFER_FIELD: offer_json(offer)}
+        return target
+    for owner in documents.values():
+        for ref in refs_of(owner):
+            if ref.target == name:
+                _compare(staging, target, ref)
+                if ref is owner.archive:
+                    target.unrecognized_fields["custom"] = _tufup_custom(owner)
+                return target
+    raise BuildRefused(path=staging, reason=f"{name} belongs to no release document")
+
+
+def refs_of(document: ReleaseDocument) -> list[TargetRef]:
+    """Every file that a release document names."""
+    papers = (document.sbom, document.provenance)
+    refs = [document.archive, document.tree, *document.deltas]
+    return [*refs, *(ref for ref in papers if ref is not None)]
+
+
+def _tufup_custom(document: ReleaseDocument) -> dict[str, Any]:
+    # Exactly these two keys: with any other beside them a tufup client looks for 'required' at the
+    # top and would walk past a required stop.
+    return {"user": {}, "tufup": {"required": document.manifest.required}}
+
+
+def _compare(staging: Path, target: TargetFile, ref: TargetRef) -> None:
+    if (target.length, target.hashes["sha256"]) != (ref.length, ref.sha256):
+        raise BuildRefused(
+            path=staging, reason=f"{ref.target} is not the file that its release document names"
+        )
+
+
+def _add(
+    repository: FeedRepository,
+    state: FeedState,
+    product: str,
+    files: Sequence[TargetFile],
+    *,
+    listed: bool,
+) -> set[str]:
+    """Add what is not published yet; return its names."""
+    known = state.delegated[product].signed.targets if product in state.delegated else {}
+    fresh: list[TargetFile] = []
+    for target in files:
+        before = known.get(target.path)
+        if before is None:
+            fresh.append(target)
+        elif (before.length, before.hashes) != (target.length, target.hashes):
+            raise AlreadyPublished(product=product, version=target.path)
+    if not fresh:
+        return set()
+    with repository.edit_targets(product) as targets:
+        targets.targets.update({target.path: target for target in fresh})
+    archives = [t for t in fresh if "/" not in t.path]
+    if product in state.policy.plain_tufup and archives and listed:
+        with repository.edit_targets() as top:
+            top.targets.update({target.path: deepcopy(target) for target in archives})
+    return {target.path for target in fresh}

@@ -1,0 +1,396 @@
+"""A signing event: drafts, the known good metadata they stand on, and detached signatures.
+
+It is a directory that travels on a USB stick::
+
+    event.json                   what is drafted: version and digest of each role
+    draft/<role>.json            the drafts, without signatures
+    base/<role>.json             the published versions they were drafted from
+    roots/<n>.root.json          all published roots, from the first
+    papers/<sha256>              document, SBOM and provenance of each release that is added
+    sig/<role>.<keyid>.json      one file for each signature
+
+An officer's answer is the signature file alone. The digest of the event is the SHA-256 over its
+title and the roles, versions and digests of all drafts and of what they stand on: the one number
+that officers read to each other.
+
+Nothing in the directory is believed because it is there: the base must carry the signatures of the
+roots beside it, and an officer compares these with a root of their own (:meth:`Event.anchor`), else
+a drafter could show the difference to a feed that never was.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from securesystemslib.exceptions import UnverifiedSignatureError
+from securesystemslib.signer import Key, Signature, Signer
+from tuf.api.metadata import Metadata, Role, Root, Targets  # type: ignore[attr-defined]
+
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.canonical_json import canonical_json, sha256_hex
+from ncen_updater.publisher.errors import (
+    BadEvent,
+    BadSignature,
+    DigestMismatch,
+    FeedExists,
+    KeyNotAllowed,
+    UntrustedBase,
+)
+from ncen_updater.publisher.feed.feed import FeedState, delegated_roles
+from ncen_updater.publisher.signing.event_files import (
+    numbered_roots,
+    plain_folders,
+    read_metadata,
+    read_plain,
+    write_papers,
+)
+from ncen_updater.publisher.signing.keys import owner_of
+from ncen_updater.publisher.signing.rules import (
+    refuse_backdated,
+    refuse_other_dates,
+    refuse_unsound,
+)
+
+__all__ = ["DetachedSignature", "DraftRef", "Event", "digest_of"]
+
+MIN_DIGEST_PREFIX = 16
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+RoleName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,40}$")]
+
+
+class DraftRef(BaseModel):
+    """Version and digest of one draft."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: Annotated[int, Field(ge=1)]
+    digest: Sha256
+
+
+class _EventFile(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    schema_: Annotated[Literal[1], Field(alias="schema")] = 1
+    title: Annotated[str, StringConstraints(max_length=500)]
+    drafts: Annotated[dict[RoleName, DraftRef], Field(min_length=1, max_length=50)]
+    base: Annotated[dict[RoleName, DraftRef], Field(max_length=50)]
+
+
+class DetachedSignature(BaseModel):
+    """One officer's answer."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    role: RoleName
+    version: Annotated[int, Field(ge=1)]
+    digest: Sha256
+    keyid: Sha256
+    sig: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]+$", max_length=4000)]
+
+
+def digest_of(metadata: Metadata[Any]) -> str:
+    """SHA-256 of exactly the bytes that are signed."""
+    return sha256_hex(metadata.signed_bytes)
+
+
+@dataclass(frozen=True)
+class Event:
+    """One signing event, checked against itself.
+
+    Attributes:
+        directory: Where it lies.
+        title: What it is about, in one line.
+        drafts: New versions without signatures, by role.
+        base: What they were drafted from; empty for the first event of a feed.
+        roots: All published roots; empty for the first event of a feed.
+    """
+
+    directory: Path
+    title: str
+    drafts: Mapping[str, Metadata[Any]]
+    base: Mapping[str, Metadata[Any]]
+    roots: Sequence[Metadata[Root]] = ()
+
+    @classmethod
+    def create(
+        cls,
+        directory: Path,
+        title: str,
+        drafts: Mapping[str, Metadata[Any]],
+        base: FeedState | None,
+        papers: Mapping[str, Path] | None = None,
+    ) -> Event:
+        """Write a new event; ``event.json`` last, so that a half-written one is none.
+
+        Args:
+            directory: A new one.
+            title: What it is about, in one line.
+            drafts: New versions without signatures, by role.
+            base: What they were drafted from; None for the first event of a feed.
+            papers: Files that an officer reads besides, by SHA-256.
+
+        Raises:
+            FeedExists: If the directory is not empty.
+            TargetMissing: If one of the papers is not what it was a moment ago.
+        """
+        if directory.exists() and any(directory.iterdir()):
+            raise FeedExists(path=directory)
+        known: dict[str, Metadata[Any]] = {}
+        if base is not None:
+            known = {"root": base.root, "targets": base.targets}
+            known |= {role: m for role in drafts if (m := base.get(role)) is not None}
+        for folder, contents in (("draft", drafts), ("base", known)):
+            durable.make_directory(directory / folder)
+            for role, metadata in contents.items():
+                durable.write(directory / folder / f"{role}.json", metadata.to_bytes())
+        durable.make_directory(directory / "roots")
+        for root in base.chain if base is not None else ():
+            name = f"{root.signed.version}.root.json"
+            durable.write(directory / "roots" / name, root.to_bytes())
+        write_papers(directory, papers or {})
+        durable.make_directory(directory / "sig")
+        record = _EventFile(title=title, drafts=_refs(drafts), base=_refs(known))
+        durable.write(
+            directory / "event.json", canonical_json(record.model_dump(mode="json", by_alias=True))
+        )
+        return cls.load(directory)
+
+    @classmethod
+    def load(cls, directory: Path) -> Event:
+        """Read an event and check that every file is the one that ``event.json`` names.
+
+        Raises:
+            BadEvent: If it cannot be read or does not agree with itself.
+            DigestMismatch: If a draft was changed after it was made.
+            UntrustedBase: If what it stands on is not signed by its officers.
+            UnsoundDraft, BadDates, DuplicateKey, KeyNotAllowed: If a draft breaks a rule.
+        """
+        plain_folders(directory)
+        try:
+            record = _EventFile.model_validate(json.loads(read_plain(directory / "event.json")))
+        except (OSError, ValueError, RecursionError) as error:
+            raise BadEvent(path=directory, detail=str(error)[:500]) from error
+        drafts = {r: _load(directory, "draft", r, ref) for r, ref in record.drafts.items()}
+        base = {r: _load(directory, "base", r, ref) for r, ref in record.base.items()}
+        for role, metadata in drafts.items():
+            expected = base[role].signed.version + 1 if role in base else 1
+            if metadata.signed.version != expected:
+                raise BadEvent(path=directory, detail=f"{role} should be version {expected}")
+        event = cls(directory, record.title, drafts, base, numbered_roots(directory))
+        root, targets = event._root(), event._targets()
+        if root is None or targets is None or bool(base) != ({"root", "targets"} <= base.keys()):
+            raise BadEvent(path=directory, detail="it holds no root or no targets")
+        event._verify_base()
+        refuse_unsound(root, targets, drafts)
+        refuse_other_dates(root, drafts)
+        refuse_backdated(base, drafts)
+        return event
+
+    def _verify_base(self) -> None:
+        newest = digest_of(self.roots[-1]) if self.roots else None
+        if newest != (digest_of(self.base["root"]) if self.base else None):
+            raise UntrustedBase(reason="its base is not the last of the roots that it carries")
+        for role, metadata in self.base.items():
+            delegator = self.base["root" if role in ("root", "targets") else "targets"].signed
+            try:
+                counted = delegator.get_verification_result(
+                    role, metadata.signed_bytes, metadata.signatures
+                )
+            except ValueError as error:
+                raise UntrustedBase(reason=str(error)) from error
+            if not counted:
+                raise UntrustedBase(reason=f"{role} in its base has too few signatures")
+
+    def anchor(self, trusted: Metadata[Root] | None) -> None:
+        """Compare what the event stands on with a root that the officer has from elsewhere.
+
+        Args:
+            trusted: Any root of the feed, the first or a later one; None if the officer has none.
+
+        Raises:
+            UntrustedBase: If the event does not lead from it, or nothing was given to compare.
+        """
+        if trusted is None:
+            if self.roots:
+                raise UntrustedBase(reason="no root was given to compare it with")
+            return
+        number = trusted.signed.version
+        if number > len(self.roots):
+            raise UntrustedBase(reason=f"it does not reach root {number}")
+        if digest_of(self.roots[number - 1]) != digest_of(trusted):
+            raise UntrustedBase(reason=f"its root {number} is another one")
+
+    @property
+    def digest(self) -> str:
+        """The number that officers compare."""
+        record = _EventFile(title=self.title, drafts=_refs(self.drafts), base=_refs(self.base))
+        return sha256_hex(canonical_json(record.model_dump(mode="json", by_alias=True)))
+
+    def newest(self, role: str) -> Metadata[Any] | None:
+        """The draft of a role, else what it stood at."""
+        return self.drafts.get(role) or self.base.get(role)
+
+    def signers_of(self, role: str) -> dict[str, Key]:
+        """Keys that may sign a draft: those of the new version of its delegator and of the old."""
+        keys: dict[str, Key] = {}
+        top = role in ("root", "targets")
+        for delegator in (self.base, self.drafts):
+            holder = delegator.get("root" if top else "targets")
+            if holder is not None:
+                keys |= _role_keys(holder.signed, role)
+        return keys
+
+    def sign(self, signer: Signer, digest: str) -> list[Path]:
+        """Sign every draft that the key may sign.
+
+        Args:
+            signer: The officer's key.
+            digest: Digest of the event as the officer was told it, or its first 16 or more
+                characters; spaces do not count.
+
+        Returns:
+            The signature files, to be sent back.
+
+        Raises:
+            DigestMismatch: If this is not the event that the officer was told of.
+            KeyNotAllowed: If the key may sign none of the drafts.
+        """
+        self.refuse_other_digest(digest)
+        keyid = signer.public_key.keyid
+        roles = [role for role in self.drafts if keyid in self.signers_of(role)]
+        if not roles:
+            raise KeyNotAllowed(key=owner_of(signer.public_key), role=", ".join(self.drafts))
+        written = []
+        for role in roles:
+            metadata = self.drafts[role]
+            signature = signer.sign(metadata.signed_bytes)
+            key = self.signers_of(role)[keyid]
+            path = self.directory / "sig" / f"{role}.{keyid}.json"
+            self._verify(key, signature, role, path)
+            answer = DetachedSignature(
+                role=role,
+                version=metadata.signed.version,
+                digest=digest_of(metadata),
+                keyid=keyid,
+                sig=signature.signature,
+            )
+            durable.make_directory(path.parent)
+            durable.write(path, canonical_json(answer.model_dump()))
+            written.append(path)
+        return written
+
+    def refuse_other_digest(self, digest: str) -> None:
+        """Compare the digest that a person was told; asked before the key is opened.
+
+        Raises:
+            DigestMismatch: If it is too short or another one.
+        """
+        told = digest.replace(" ", "").lower()
+        if len(told) < MIN_DIGEST_PREFIX or not self.digest.startswith(told):
+            raise DigestMismatch(role=self.title, found=self.digest, expected=told or "-")
+
+    def refuse_future(self, now: datetime) -> None:
+        """Refuse drafts whose issue time this machine has not reached.
+
+        Raises:
+            BadDates: Naming the role.
+        """
+        root = self._root()
+        assert root is not None, "load refuses an event without one"  # noqa: S101
+        refuse_other_dates(root, self.drafts, now)
+
+    def merge(self, path: Path) -> DetachedSignature:
+        """Take in one signature file from elsewhere after verifying it.
+
+        Raises:
+            BadEvent: If it cannot be read.
+            DigestMismatch: If it was made over another draft.
+            KeyNotAllowed: If its key may not sign this role.
+            BadSignature: If it does not verify.
+        """
+        answer, _ = self._check(path)
+        target = self.directory / "sig" / f"{answer.role}.{answer.keyid}.json"
+        durable.make_directory(target.parent)
+        durable.write(target, canonical_json(answer.model_dump()))
+        return answer
+
+    def signed(self) -> dict[str, Metadata[Any]]:
+        """The drafts with every signature that lies in ``sig``, each verified again.
+
+        Raises:
+            BadEvent, DigestMismatch, KeyNotAllowed, BadSignature: As for :meth:`merge`.
+        """
+        result = {
+            role: Metadata.from_bytes(metadata.to_bytes()) for role, metadata in self.drafts.items()
+        }
+        for path in sorted((self.directory / "sig").glob("*.json")):
+            answer, signature = self._check(path)
+            result[answer.role].signatures[answer.keyid] = signature
+        return result
+
+    def _check(self, path: Path) -> tuple[DetachedSignature, Signature]:
+        try:
+            answer = DetachedSignature.model_validate(json.loads(read_plain(path)))
+        except (OSError, ValueError, RecursionError) as error:
+            raise BadEvent(path=path, detail=str(error)[:500]) from error
+        draft = self.drafts.get(answer.role)
+        if draft is None:
+            raise BadEvent(path=path, detail=f"the event has no draft of {answer.role}")
+        if answer.digest != digest_of(draft) or answer.version != draft.signed.version:
+            raise DigestMismatch(
+                role=answer.role, found=digest_of(draft), expected=answer.digest, detail=str(path)
+            )
+        key = self.signers_of(answer.role).get(answer.keyid)
+        if key is None:
+            raise KeyNotAllowed(key=answer.keyid, role=answer.role)
+        signature = Signature(answer.keyid, answer.sig)
+        self._verify(key, signature, answer.role, path)
+        return answer, signature
+
+    def _verify(self, key: Key, signature: Signature, role: str, path: Path) -> None:
+        try:
+            key.verify_signature(signature, self.drafts[role].signed_bytes)
+        except UnverifiedSignatureError as error:
+            raise BadSignature(path=path, role=role) from error
+
+    def _root(self) -> Root | None:
+        metadata = self.newest("root")
+        return metadata.signed if metadata and isinstance(metadata.signed, Root) else None
+
+    def _targets(self) -> Targets | None:
+        metadata = self.newest("targets")
+        return metadata.signed if metadata and isinstance(metadata.signed, Targets) else None
+
+
+def _refs(roles: Mapping[str, Metadata[Any]]) -> dict[str, DraftRef]:
+    return {
+        role: DraftRef(version=metadata.signed.version, digest=digest_of(metadata))
+        for role, metadata in sorted(roles.items())
+    }
+
+
+def _role_keys(delegator: Root | Targets, role: str) -> dict[str, Key]:
+    holder: Role | None
+    if isinstance(delegator, Root):
+        holder, keys = delegator.roles.get(role), delegator.keys
+    else:
+        holder = delegated_roles(delegator).get(role)
+        keys = delegator.delegations.keys if delegator.delegations else {}
+    return {keyid: keys[keyid] for keyid in (holder.keyids if holder else ()) if keyid in keys}
+
+
+def _load(directory: Path, folder: str, role: str, ref: DraftRef) -> Metadata[Any]:
+    path = directory / folder / f"{role}.json"
+    metadata = read_metadata(path, role)
+    if digest_of(metadata) != ref.digest:
+        raise DigestMismatch(role=role, found=digest_of(metadata), expected=ref.digest)
+    if folder == "draft" and metadata.signatures:
+        raise BadEvent(path=path, detail="a draft carries no signatures")
+    return metadata

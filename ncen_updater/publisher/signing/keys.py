@@ -1,0 +1,282 @@
+"""Keys: encrypted PKCS#8 files, public key files, and the signers made of them.
+
+A private key lives in ``NAME.pem``, encrypted with the officer's passphrase, readable by its owner
+only. Its public half lives in ``NAME.pub.json``: the TUF key with the owner's name in it, so that
+officers read names and not digests. The key id is the SHA-256 of the key's canonical JSON and is
+computed again at every load: an id that does not belong to its content is refused.
+
+``file:`` addresses mean two different formats in the versions of the signing library that we must
+support, so the encrypted PKCS#8 file has a scheme of its own, ``ncen-pem:``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote, unquote, urlsplit
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, CryptoSigner, Key, Signer, SSlibKey
+
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.canonical_json import canonical_json, sha256_hex
+from ncen_updater.publisher.errors import BadKeyFile, DuplicateKey, WrongPassphrase
+
+__all__ = [
+    "KEY_OWNER",
+    "Algorithm",
+    "KeyPair",
+    "Passphrase",
+    "PemSigner",
+    "computed_keyid",
+    "fingerprint",
+    "load_public_key",
+    "name_key",
+    "new_key",
+    "open_signer",
+    "owner_of",
+    "private_key_uri",
+    "public_path",
+    "refuse_duplicates",
+    "write_public_key",
+]
+
+KEY_OWNER: Final = "x-ncen-keyowner"
+PRIVATE_SUFFIX: Final = ".pem"
+PUBLIC_SUFFIX: Final = ".pub.json"
+MAX_KEY_BYTES: Final = 20_000
+MIN_PASSPHRASE: Final = 8
+
+Passphrase = Callable[[Path], str]
+"""Asks for the passphrase of the private key at a path; called once for each key."""
+
+
+class Algorithm(StrEnum):
+    """What kind of key; tokens can do ECDSA only."""
+
+    ED25519 = "ed25519"
+    ECDSA_P256 = "ecdsa-p256"
+
+
+@dataclass(frozen=True)
+class KeyPair:
+    """The two files of a new key, and the id by which metadata name it."""
+
+    private: Path
+    public: Path
+    keyid: str
+
+
+def _keyid(key: Mapping[str, Any]) -> str:
+    return sha256_hex(canonical_json(dict(key)))
+
+
+def computed_keyid(key: Key) -> str:
+    """The id that belongs to a key's content."""
+    return _keyid(key.to_dict())
+
+
+def name_key(key: Key, owner: str) -> Key:
+    """Write the owner's name into a key; its id changes with it."""
+    key.unrecognized_fields[KEY_OWNER] = owner
+    key.keyid = computed_keyid(key)
+    return key
+
+
+def _named_key(public_key: Any, owner: str) -> Key:  # noqa: ANN401 - a union of the library's
+    return name_key(SSlibKey.from_crypto(public_key), owner)
+
+
+def _refuse_name(path: Path, name: str) -> None:
+    if "/" in name or name.startswith(".") or not name or not name.isprintable():
+        raise BadKeyFile(path=path, detail="a name without slashes is needed")
+
+
+def write_public_key(directory: Path, name: str, key: Key) -> Path:
+    """Write a public key file, never over an existing one.
+
+    Raises:
+        BadKeyFile: If a file of that name exists or the name cannot be one.
+    """
+    path = directory / f"{name}{PUBLIC_SUFFIX}"
+    _refuse_name(path, name)
+    if path.exists():
+        raise BadKeyFile(path=path, detail="it exists already; keys are never written over")
+    durable.make_directory(directory, 0o700)
+    durable.write(path, _public_bytes(key))
+    return path
+
+
+def owner_of(key: Key) -> str:
+    """Name of the person or machine that holds a key."""
+    return str(key.unrecognized_fields.get(KEY_OWNER, key.keyid[:12]))
+
+
+def public_path(private: Path) -> Path:
+    """Where the public half of ``NAME.pem`` lies."""
+    return private.with_name(private.name.removesuffix(PRIVATE_SUFFIX) + PUBLIC_SUFFIX)
+
+
+def private_key_uri(path: Path) -> str:
+    """Address of an encrypted key file for ``Signer.from_priv_key_uri``."""
+    return f"{PemSigner.SCHEME}:{quote(str(path.absolute()))}"
+
+
+def new_key(
+    directory: Path, name: str, passphrase: str, algorithm: Algorithm = Algorithm.ED25519
+) -> KeyPair:
+    """Make a key and write both files; never over an existing one.
+
+    Args:
+        directory: Where the files go; made with mode 0700 if it is not there.
+        name: Owner's name: the name of the files, and shown to all officers.
+        passphrase: At least eight characters.
+        algorithm: Ed25519 unless the verifier needs ECDSA.
+
+    Raises:
+        BadKeyFile: If a file of that name exists or the passphrase is too short.
+    """
+    private = directory / f"{name}{PRIVATE_SUFFIX}"
+    public = public_path(private)
+    _refuse_name(private, name)
+    if len(passphrase) < MIN_PASSPHRASE:
+        raise BadKeyFile(path=private, detail=f"passphrase under {MIN_PASSPHRASE} characters")
+    for path in (private, public):
+        if path.exists():
+            raise BadKeyFile(path=path, detail="it exists already; keys are never written over")
+    secret = (
+        Ed25519PrivateKey.generate()
+        if algorithm is Algorithm.ED25519
+        else generate_private_key(SECP256R1())
+    )
+    content = secret.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(passphrase.encode()),
+    )
+    key = _named_key(secret.public_key(), name)
+    durable.make_directory(directory, 0o700)
+    durable.write(private, content, 0o600)
+    durable.write(public, _public_bytes(key))
+    return KeyPair(private, public, key.keyid)
+
+
+def _public_bytes(key: Key) -> bytes:
+    document = {"keyid": key.keyid, "key": key.to_dict()}
+    return json.dumps(document, indent=1, sort_keys=True).encode() + b"\n"
+
+
+def load_public_key(path: Path) -> Key:
+    """Read a public key file.
+
+    Raises:
+        BadKeyFile: If it cannot be read or its id does not belong to its content.
+    """
+    try:
+        content = path.read_bytes()
+        if len(content) > MAX_KEY_BYTES:
+            raise BadKeyFile(path=path, detail=f"over {MAX_KEY_BYTES} bytes")
+        document = json.loads(content)
+        keyid, data = document["keyid"], document["key"]
+        computed = _keyid(data)
+        key = Key.from_dict(keyid, data)
+        fingerprint(key)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadKeyFile(path=path, detail=str(error)) from error
+    if keyid != computed:
+        raise BadKeyFile(path=path, detail="the key id does not belong to the key")
+    return key
+
+
+def fingerprint(key: Key) -> str:
+    """SHA-256 of the public key itself, whatever it is called and however it is written.
+
+    Raises:
+        ValueError: If the key is of a kind that we do not use.
+    """
+    value = key.keyval["public"]
+    if key.keytype == "ed25519":
+        loaded: Any = Ed25519PublicKey.from_public_bytes(bytes.fromhex(value))
+    elif key.keytype in ("ecdsa", "rsa"):
+        loaded = serialization.load_pem_public_key(value.encode())
+    else:
+        raise ValueError(f"keys of the type {key.keytype!r} are not used here")
+    der = loaded.public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return sha256_hex(der)
+
+
+def refuse_duplicates(role: str, keys: Iterable[Key]) -> None:
+    """Refuse one public key under two ids: it would satisfy a threshold of two alone.
+
+    Raises:
+        DuplicateKey: Naming both.
+    """
+    seen: dict[str, Key] = {}
+    for key in keys:
+        mark = fingerprint(key)
+        other = seen.setdefault(mark, key)
+        if other is not key and other.keyid != key.keyid:
+            raise DuplicateKey(role=role, first=owner_of(other), second=owner_of(key))
+
+
+class PemSigner(CryptoSigner):  # type: ignore[misc] # the library has no types
+    """A signer over an encrypted PKCS#8 file; address ``ncen-pem:/path/NAME.pem``."""
+
+    SCHEME: Final = "ncen-pem"
+
+    @classmethod
+    def from_priv_key_uri(
+        cls,
+        priv_key_uri: str,
+        public_key: Key,
+        secrets_handler: Callable[[str], str] | None = None,
+    ) -> PemSigner:
+        """Open the file that the address names; the library's own entry point.
+
+        Raises:
+            BadKeyFile: If it cannot be read, is not encrypted, or is another key's.
+            WrongPassphrase: If it does not open.
+        """
+        parts = urlsplit(priv_key_uri)
+        path = Path(unquote(parts.path))
+        if parts.scheme != cls.SCHEME or secrets_handler is None:
+            raise BadKeyFile(path=path, detail="not an encrypted key file, or no passphrase asked")
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise BadKeyFile(path=path, detail=str(error)) from error
+        if b"BEGIN ENCRYPTED PRIVATE KEY" not in content:
+            raise BadKeyFile(path=path, detail="private keys are kept encrypted (PKCS#8)")
+        try:
+            secret: Any = serialization.load_pem_private_key(
+                content, secrets_handler("passphrase").encode()
+            )
+        except (ValueError, TypeError) as error:
+            raise WrongPassphrase(path=path) from error
+        held = fingerprint(_named_key(secret.public_key(), ""))
+        if held != fingerprint(public_key):
+            raise BadKeyFile(path=path, detail="its public half belongs to another key")
+        return cls(secret, public_key)
+
+
+# The library's own table of schemes; nothing else is registered here.
+SIGNER_FOR_URI_SCHEME[PemSigner.SCHEME] = PemSigner
+
+
+def open_signer(private: Path, passphrase: Passphrase) -> Signer:
+    """Open a private key with its public file beside it.
+
+    Raises:
+        BadKeyFile: If one of the two files cannot be used or they do not belong together.
+        WrongPassphrase: If the passphrase is wrong; never asked twice here.
+    """
+    key = load_public_key(public_path(private))
+    return Signer.from_priv_key_uri(private_key_uri(private), key, lambda _: passphrase(private))

@@ -1,0 +1,297 @@
+"""What every set of metadata must hold before anybody signs or publishes it. Pure.
+
+The same rules stand at both ends: an officer's program refuses to sign what breaks them, and the
+publisher refuses to publish it, so neither has to trust the other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from pydantic import ValidationError
+from securesystemslib.signer import Key
+from tuf.api.metadata import Metadata, Root, TargetFile, Targets, VerificationResult  # type: ignore[attr-defined]
+
+from ncen_updater.formats.document import Offer
+from ncen_updater.formats.tuf_names import OFFER_FIELD, RELEASES_PREFIX
+from ncen_updater.publisher.errors import (
+    BadDates,
+    BelowThreshold,
+    KeyNotAllowed,
+    RoleLapsed,
+    UnsoundDraft,
+)
+from ncen_updater.publisher.feed.feed import FeedState, delegated_roles, verification
+from ncen_updater.publisher.signing.keys import (
+    computed_keyid,
+    fingerprint,
+    owner_of,
+    refuse_duplicates,
+)
+from ncen_updater.publisher.signing.roles import ONLINE_ROLES, POLICY, issued_at, policy_of
+
+__all__ = [
+    "enough",
+    "refuse_backdated",
+    "refuse_clock_behind",
+    "refuse_lapsed",
+    "refuse_other_dates",
+    "refuse_unsound",
+    "require_signatures",
+]
+
+#: The issue time becomes the least time of every site's clock: one in the future would shut them
+#: out for good. Two days, since an officer's machine without network has no exact clock.
+CLOCK_TOLERANCE: Final = timedelta(days=2)
+# Printable ASCII without backslash and without what a shell, a URL or a terminal may take amiss.
+TARGET_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~@/-]{0,299}")
+
+
+def refuse_unsound(root: Root, targets: Targets, drafts: Mapping[str, Metadata[Any]]) -> None:
+    """Refuse drafts that no officer should have to judge.
+
+    Args:
+        root: The newest root, drafted or published.
+        targets: The newest top-level targets.
+        drafts: The new versions.
+
+    Raises:
+        UnsoundDraft: Naming the first thing that is wrong.
+        DuplicateKey: If one public key stands under two ids.
+        KeyNotAllowed: If an online key may sign what is signed offline.
+    """
+    for role, problem in _problems(root, targets, drafts):
+        raise UnsoundDraft(role=role, reason=problem)
+    delegations = targets.delegations
+    products = list(delegations.keys.values()) if delegations else []
+    refuse_duplicates("the feed", [*root.keys.values(), *products])
+    online = {
+        fingerprint(root.keys[keyid]): root.keys[keyid]
+        for name in ONLINE_ROLES
+        for keyid in root.roles[name].keyids
+    }
+    officers = [root.keys[k] for name in ("root", "targets") for k in root.roles[name].keyids]
+    for key in (*officers, *products):
+        if fingerprint(key) in online:
+            raise KeyNotAllowed(key=owner_of(key), role="targets")
+
+
+def _problems(
+    root: Root, targets: Targets, drafts: Mapping[str, Metadata[Any]]
+) -> Iterator[tuple[str, str]]:
+    if not root.consistent_snapshot:
+        yield "root", "consistent snapshots are switched off"
+    try:
+        policy_of(root)
+    except ValueError as error:
+        yield "root", str(error)
+    yield from (("root", text) for text in _key_problems(root.keys))
+    for name, holder in root.roles.items():
+        yield from (("root", text) for text in _holder_problems(name, holder, root.keys))
+    delegations = targets.delegations
+    if delegations is not None:
+        yield from (("targets", text) for text in _key_problems(delegations.keys))
+        for name, holder in (delegations.roles or {}).items():
+            yield from (
+                ("targets", text) for text in _holder_problems(name, holder, delegations.keys)
+            )
+            if not holder.terminating or holder.paths is None:
+                yield "targets", f"{name} does not end the search by paths"
+        if delegations.succinct_roles is not None:
+            yield "targets", "hash bins are not used here"
+    products = delegated_roles(targets)
+    for role, metadata in drafts.items():
+        if role not in ("root", "targets") and role not in products:
+            yield role, "no such product"
+        if isinstance(metadata.signed, Targets):
+            for path, target in metadata.signed.targets.items():
+                yield from ((role, text) for text in _target_problems(path, target))
+                yield from ((role, text) for text in _offer_problems(path, metadata.signed))
+                if role in products and not products[role].is_delegated_path(path):
+                    yield role, f"it may not name {path!r}"
+            yield from (("targets", text) for text in _twice(role, metadata.signed, targets))
+
+
+def _key_problems(keys: Mapping[str, Key]) -> Iterator[str]:
+    for keyid, key in keys.items():
+        try:
+            fingerprint(key)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            yield f"the key {keyid[:16]} cannot be used: {error}"
+            continue
+        if computed_keyid(key) != keyid:
+            yield f"the id {keyid[:16]} does not belong to its key"
+
+
+def _holder_problems(name: str, holder: Any, keys: Mapping[str, Key]) -> Iterator[str]:  # noqa: ANN401
+    if any(keyid not in keys for keyid in holder.keyids):
+        yield f"{name} names a key that is not there"
+    if holder.threshold > len(holder.keyids):
+        yield f"{name}: {holder.threshold} of {len(holder.keyids)} keys cannot be met"
+
+
+def _target_problems(path: str, target: TargetFile) -> Iterator[str]:
+    if not TARGET_NAME.fullmatch(path) or any(p in ("", ".", "..") for p in path.split("/")):
+        yield f"{path!r} is no name of a target"
+    digest = target.hashes.get("sha256", "")
+    if not re.fullmatch(r"[0-9a-f]{64}", str(digest)) or target.length < 0:
+        yield f"{path!r} has no digest or no length"
+
+
+def _twice(role: str, product: Targets, top: Targets) -> Iterator[str]:
+    """Archives that plain tufup clients find at the top have to be the product's own."""
+    for path in product.targets.keys() & top.targets.keys():
+        one, other = product.targets[path], top.targets[path]
+        if (one.length, one.hashes) != (other.length, other.hashes):
+            yield f"{path!r} is another file than {role} names"
+
+
+def _offer_problems(path: str, targets: Targets) -> Iterator[str]:
+    if not path.startswith(RELEASES_PREFIX):
+        return
+    target = targets.targets[path]
+    custom = target.custom if isinstance(target.custom, dict) else {}
+    try:
+        offer = Offer.model_validate(custom[OFFER_FIELD])
+    except (KeyError, ValidationError) as error:
+        yield f"{path!r} holds no valid offer: {error}"
+        return
+    if path != f"{RELEASES_PREFIX}{offer.product}/{offer.version}.json":
+        yield f"{path!r} offers {offer.product} {offer.version}"
+    archive = targets.targets.get(offer.archive.target)
+    named = (offer.archive.length, offer.archive.sha256)
+    if archive is None or (archive.length, archive.hashes.get("sha256")) != named:
+        yield f"{path!r} names an archive that is not signed beside it"
+
+
+def refuse_other_dates(
+    root: Root, drafts: Mapping[str, Metadata[Any]], now: datetime | None = None
+) -> None:
+    """Refuse drafts that last longer than the officers agreed on, or come from the future.
+
+    Args:
+        root: The newest root; its policy says how long each role may last.
+        drafts: The new versions.
+        now: The time (UTC); None to leave the clock out.
+
+    Raises:
+        BadDates: Naming the role.
+    """
+    periods = policy_of(root).expiry_days
+    for role, metadata in drafts.items():
+        text = issued_at(metadata.signed)
+        issued = _moment(role, text)
+        if role not in periods:
+            raise BadDates(role=role, reason=f"{POLICY} gives it no period")
+        if metadata.signed.expires - issued > timedelta(days=periods[role]):
+            raise BadDates(role=role, reason=f"it would last longer than {periods[role]} days")
+        if now is not None and issued - now > CLOCK_TOLERANCE:
+            raise BadDates(role=role, reason=f"it was drafted in the future ({text})")
+
+
+def refuse_backdated(
+    base: Mapping[str, Metadata[Any]], drafts: Mapping[str, Metadata[Any]]
+) -> None:
+    """Refuse drafts that are older than what they replace: the drafter's clock is behind.
+
+    They would lapse as much earlier than was agreed.
+
+    Args:
+        base: What is published, by role.
+        drafts: The new versions.
+
+    Raises:
+        BadDates: Naming the role.
+    """
+    for role, metadata in drafts.items():
+        before = issued_at(base[role].signed) if role in base else ""
+        text = issued_at(metadata.signed)
+        if before and _moment(role, before) - _moment(role, text) > CLOCK_TOLERANCE:
+            raise BadDates(
+                role=role, reason=f"it was drafted ({text}) before what it replaces ({before})"
+            )
+
+
+def refuse_clock_behind(published: FeedState | None, now: datetime) -> None:
+    """Refuse to sign by a clock that has not reached what officers signed already.
+
+    What it signed would have lapsed for every site.
+
+    Args:
+        published: What is served; None before the first publication.
+        now: The time (UTC).
+
+    Raises:
+        BadDates: Naming the role.
+    """
+    if published is None:
+        return
+    for role in published.offline_roles():
+        metadata = published.get(role)
+        text = issued_at(metadata.signed) if metadata is not None else ""
+        if text and _moment(role, text) - now > CLOCK_TOLERANCE:
+            raise BadDates(
+                role=role, reason=f"{text} is published; this machine's clock says {now:%Y-%m-%d}"
+            )
+
+
+def _moment(role: str, text: str) -> datetime:
+    try:
+        return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    except ValueError as error:
+        raise BadDates(role=role, reason=f"the issue time {text!r} cannot be read") from error
+
+
+def enough(role: str, result: VerificationResult) -> None:
+    """Require the threshold of one count of signatures.
+
+    Raises:
+        BelowThreshold: Naming who may still sign.
+    """
+    if not result:
+        raise BelowThreshold(
+            role=role,
+            signed=len(result.signed),
+            threshold=result.threshold,
+            missing=", ".join(sorted(owner_of(key) for key in result.unsigned.values())),
+        )
+
+
+def require_signatures(state: FeedState, previous: Root | None, roles: Iterable[str]) -> None:
+    """Require the threshold of every role; of a new root also that of the root before it.
+
+    Args:
+        state: What would be served.
+        previous: The root before a new one; None where the root stays or is the first.
+        roles: Which roles to count.
+
+    Raises:
+        BelowThreshold: If one has too few signatures.
+    """
+    root = state.root
+    step = root.signed.get_root_verification_result(previous, root.signed_bytes, root.signatures)
+    enough("root", step.first)
+    enough("root", step.second)
+    for role in roles:
+        enough(role, verification(state, role))
+    for role in delegated_roles(state.targets.signed):
+        if role not in state.delegated:
+            raise BelowThreshold(role=role, signed=0, threshold=1, missing="-")
+
+
+def refuse_lapsed(state: FeedState, now: datetime) -> None:
+    """Refuse to publish where a role that officers sign has expired.
+
+    Raises:
+        RoleLapsed: Naming all of them, since they have to be renewed in one event.
+    """
+    lapsed = {
+        role: metadata.signed.expires
+        for role in state.offline_roles()
+        if (metadata := state.get(role)) is not None and metadata.signed.is_expired(now)
+    }
+    if lapsed:
+        raise RoleLapsed(role=", ".join(lapsed), expires=f"{min(lapsed.values()):%Y-%m-%d}")

@@ -1,0 +1,183 @@
+"""Keys on PKCS#11 tokens: smart cards, YubiKeys, hardware modules.
+
+The library's ``HSMSigner`` does the signing. Here is what it leaves open: which driver may be
+loaded, one question for the PIN a run and never a second try, the owner's name in the public key,
+and errors of our own. Tokens hold ECDSA keys (P-256, P-384); they cannot do Ed25519.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from securesystemslib.exceptions import UnsupportedLibraryError, UnverifiedSignatureError
+from securesystemslib.signer import HSMSigner, Key, Signature, Signer
+
+from ncen_updater.publisher.errors import (
+    NoTokenSupport,
+    TokenUnusable,
+    WrongPin,
+)
+from ncen_updater.publisher.signing.keys import fingerprint, name_key, write_public_key
+
+__all__ = ["MODULES", "Token", "TokenSigner", "find_module", "import_token", "open_token"]
+
+#: Drivers that are looked for where none is named, the most special one first.
+MODULES: Final = tuple(
+    f"/usr/lib/{place}{name}"
+    for name in ("libykcs11.so", "opensc-pkcs11.so", "softhsm/libsofthsm2.so")
+    for place in ("x86_64-linux-gnu/", "aarch64-linux-gnu/", "")
+)
+ROOTS: Final = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/lib", "/lib64")
+ENVIRONMENT: Final = "NCEN_PKCS11_MODULE"
+#: Where the library looks for the driver, once a process.
+_LIBRARY_VARIABLE: Final = "PYKCS11LIB"
+KEY_NUMBERS: Final = range(1, 256)
+
+
+@dataclass(frozen=True)
+class Token:
+    """One key on one token.
+
+    Attributes:
+        label: Of the token; with two of the same label plugged in neither is used.
+        number: Id of the key on it, 1 to 255 (the signature slot 9c of a PIV card is 2).
+        module: The driver.
+    """
+
+    label: str
+    number: int
+    module: Path
+
+    def __post_init__(self) -> None:
+        if self.number not in KEY_NUMBERS:
+            raise TokenUnusable(label=self.label, detail=f"{self.number} is no id of a key")
+
+
+def find_module(named: Path | None, candidates: Iterable[str] = MODULES) -> Path:
+    """Choose the driver: the one that is named, in the option or the variable, else a usual one.
+
+    A driver is code that sees the PIN, so only one that root installed among the system's
+    libraries is loaded.
+
+    Raises:
+        TokenUnusable: If there is none or it may not be loaded.
+    """
+    given = named or (Path(value) if (value := os.environ.get(ENVIRONMENT)) else None)
+    if given is None:
+        given = next((Path(path) for path in candidates if Path(path).is_file()), None)
+    if given is None:
+        raise TokenUnusable(label="-", detail="no PKCS#11 driver is installed (opensc, ykcs11)")
+    path = given.resolve()
+    if not given.is_absolute() or not any(path.is_relative_to(root) for root in ROOTS):
+        raise TokenUnusable(label="-", detail=f"{given} is not in a directory of the system")
+    try:
+        info = path.stat()
+    except OSError as error:
+        raise TokenUnusable(label="-", detail=str(error)) from error
+    if not stat.S_ISREG(info.st_mode) or info.st_uid != 0 or info.st_mode & 0o022:
+        raise TokenUnusable(label="-", detail=f"{path} may be changed by others than root")
+    return path
+
+
+@contextmanager
+def _our_errors(token: Token) -> Iterator[None]:
+    os.environ[_LIBRARY_VARIABLE] = str(token.module)
+    try:
+        from PyKCS11 import PyKCS11Error
+    except ImportError as error:
+        raise NoTokenSupport from error
+    try:
+        yield
+    except UnsupportedLibraryError as error:
+        raise NoTokenSupport from error
+    except (PyKCS11Error, ValueError) as error:
+        text = str(error)
+        if "CKR_PIN" in text:
+            raise WrongPin(label=token.label, detail=text) from error
+        raise TokenUnusable(label=token.label, detail=f"{text}; driver {token.module}") from error
+
+
+def _public_key(token: Token) -> Key:
+    with _our_errors(token):
+        _, key = HSMSigner.import_(token.number, {"label": token.label})
+        return key
+
+
+def import_token(token: Token, directory: Path, owner: str) -> tuple[Path, Key]:
+    """Write the public half of a key on a token as ``OWNER.pub.json``; the PIN is not needed.
+
+    Raises:
+        TokenUnusable: If the token or the key is not there, or is of another kind.
+        BadKeyFile: If there is a file of that name already.
+    """
+    key = name_key(_public_key(token), owner)
+    return write_public_key(directory, owner, key), key
+
+
+class TokenSigner(Signer):  # type: ignore[misc] # the library has no types
+    """Signs with a token and verifies what it gave.
+
+    Args:
+        token: Which key.
+        public_key: Its public half, as the metadata name it.
+        pin: The PIN; used for every signature of a run, since each needs a login.
+    """
+
+    def __init__(self, token: Token, public_key: Key, pin: str) -> None:
+        self._token, self._pin = token, pin
+        self._key = public_key
+
+    @property
+    def public_key(self) -> Key:
+        """The public half."""
+        return self._key
+
+    @classmethod
+    def from_priv_key_uri(cls, priv_key_uri: str, public_key: Key, secrets_handler: Any) -> Signer:  # noqa: ANN401
+        """Part of the library's interface; tokens are opened by :func:`open_token`."""
+        raise TokenUnusable(label=priv_key_uri, detail="a token is not opened by an address")
+
+    def sign(self, payload: bytes) -> Signature:
+        """Sign; one try, since tokens lock themselves after a few wrong PINs.
+
+        Raises:
+            WrongPin: If the token refuses the PIN.
+            TokenUnusable: If it cannot sign, or signs with another key.
+        """
+        with _our_errors(self._token):
+            signer = HSMSigner(
+                self._token.number, {"label": self._token.label}, self._key, lambda _: self._pin
+            )
+            signature: Signature = signer.sign(payload)
+        try:
+            self._key.verify_signature(signature, payload)
+        except UnverifiedSignatureError as error:
+            raise TokenUnusable(
+                label=self._token.label, detail="it signed with another key than its public one"
+            ) from error
+        return signature
+
+
+def open_token(token: Token, known: Iterable[Key], pin: Callable[[], str]) -> TokenSigner:
+    """Make a signer of a token.
+
+    Args:
+        token: Which key.
+        known: Keys that may sign, as the metadata have them; the token's is looked for among them
+            before the PIN is asked.
+        pin: Asks for the PIN, once.
+
+    Raises:
+        TokenUnusable: If the token's key is none of them.
+    """
+    held = fingerprint(_public_key(token))
+    for key in known:
+        if fingerprint(key) == held:
+            return TokenSigner(token, key, pin())
+    raise TokenUnusable(label=token.label, detail="its key may sign none of the drafts")

@@ -1,7 +1,0 @@
-"""The TUF client: what the Secretariat signed, and nothing else, reaches this site.
-
-This room knows of the network and of TUF, and of neither databases nor the application. Every line
-that touches ``tuf`` or ``tufup`` on the agent's side is here, on interfaces that tuf 4 and tuf 7
-have in common. Importing this package imports none of them; ``lastview`` needs only the standard
-library.
-"""

@@ -1,0 +1,174 @@
+"""Approvals, schedules, orders and rehearsals in the journal."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.approvals.binding import basis_from_json, basis_to_json
+from ncen_updater.agent.approvals.model import Basis, count_approvals
+from ncen_updater.agent.approvals.store import Consent, Person
+from ncen_updater.agent.engine.errors import JournalUnreadable
+from ncen_updater.agent.journal.additions import ADDITIONS
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.orders import OrderKind, Orders
+from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+AMINA, BO = Person("amina", 1001), Person("bo", 1002)
+BASIS = Basis("p", {"seizures": "s"}, "c", "r", {"seizures": 5}, NOW)
+BINDING = BASIS.binding()
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    with Journal.create(tmp_path / "journal", now=lambda: NOW) as made:
+        yield made
+
+
+def kinds(journal: Journal) -> list[str]:
+    return [event.kind for event in journal.events()]
+
+
+def test_a_basis_survives_the_journal() -> None:
+    assert basis_from_json(basis_to_json(BASIS)) == BASIS
+    without = replace(BASIS, at=None)
+    assert basis_from_json(basis_to_json(without)) == without
+
+
+def test_two_people_approve_and_one_takes_it_back(journal: Journal) -> None:
+    consent = Consent(journal)
+    assert consent.approve(BINDING, "3.3.0", basis_to_json(BASIS), AMINA)
+    assert not consent.approve(BINDING, "3.3.0", basis_to_json(BASIS), AMINA)
+    assert count_approvals(consent.approvals(BINDING), BINDING, 2).missing == 1
+    assert consent.approve(BINDING, "3.3.0", basis_to_json(BASIS), BO)
+    assert count_approvals(consent.approvals(BINDING), BINDING, 2)
+    assert consent.approvals("0" * 64) == ()
+    assert consent.withdraw(BINDING, BO) == 1
+    assert consent.withdraw(BINDING, BO) == 0
+    assert [approval.who for approval in consent.approvals(BINDING)] == ["amina"]
+    # Whoever took it back may give it again.
+    assert consent.approve(BINDING, "3.3.0", basis_to_json(BASIS), BO)
+    assert kinds(journal) == ["approved", "approved", "approval-withdrawn", "approved"]
+    journal.verify_chain()
+
+
+def test_what_was_last_approved_is_known_when_it_holds_no_longer(journal: Journal) -> None:
+    consent = Consent(journal)
+    assert consent.last_basis("3.3.0") is None
+    consent.approve(BINDING, "3.3.0", basis_to_json(BASIS), AMINA)
+    assert consent.last_basis("3.4.0") is None
+    stored = consent.last_basis("3.3.0")
+    assert stored is not None
+    assert basis_from_json(stored) == BASIS
+
+
+def test_the_last_chosen_time_counts(journal: Journal) -> None:
+    consent = Consent(journal)
+    assert consent.scheduled(BINDING) is None
+    consent.schedule(BINDING, "3.3.0", NOW + timedelta(days=1), AMINA)
+    consent.schedule(BINDING, "3.3.0", NOW + timedelta(days=2), BO)
+    found = consent.scheduled(BINDING)
+    assert found is not None
+    assert (found.not_before, found.who) == (NOW + timedelta(days=2), "bo")
+    assert consent.scheduled("0" * 64) is None
+    assert consent.cancel_schedule(AMINA) == 1
+    assert consent.cancel_schedule(AMINA) == 0
+    assert consent.scheduled(BINDING) is None
+
+
+def test_orders_are_taken_in_turn_and_never_twice(journal: Journal) -> None:
+    orders = Orders(journal)
+    assert orders.waiting() is None
+    first = orders.give(OrderKind.CHECK, {}, AMINA)
+    second = orders.give(OrderKind.UPGRADE, {"version": "3.3.0"}, BO)
+    waiting = orders.waiting()
+    assert waiting is not None
+    assert (waiting.id, waiting.kind, waiting.person) == (first, OrderKind.CHECK, AMINA)
+    orders.take(first)
+    waiting = orders.waiting()
+    assert waiting is not None
+    assert (waiting.id, waiting.data) == (second, {"version": "3.3.0"})
+    assert [order.id for order in orders.torn()] == [first]
+    orders.end(first, {"exit_code": 0})
+    assert orders.torn() == ()
+    ended = orders.order(first)
+    assert ended is not None
+    assert ended.result == {"exit_code": 0}
+    assert orders.order(99) is None
+    journal.verify_chain()
+
+
+def test_the_newest_rehearsal_of_a_way_counts(journal: Journal) -> None:
+    rehearsals = Rehearsals(journal)
+    assert rehearsals.last("3.2.4", "3.3.0") is None
+    rehearsals.begin("aaaaaaaa", "3.2.4", "3.3.0", {"copy": {}})
+    assert [record.id for record in rehearsals.torn()] == ["aaaaaaaa"]
+    rehearsals.end("aaaaaaaa", RehearsalState.FAILED, error_code="NU-4012")
+    rehearsals.begin("bbbbbbbb", "3.2.4", "3.3.0", {})
+    rehearsals.end(
+        "bbbbbbbb", RehearsalState.PASSED, basis=basis_to_json(BASIS), report={"stop_s": [1, 2]}
+    )
+    last = rehearsals.last("3.2.4", "3.3.0")
+    assert last is not None
+    assert (last.id, last.state) == ("bbbbbbbb", RehearsalState.PASSED)
+    assert last.report == {"stop_s": [1, 2]}
+    assert last.mark.startswith("bbbbbbbb:")
+    assert replace(last, report={"stop_s": [1, 3]}).mark != last.mark
+    assert rehearsals.last("3.2.4", "3.4.0") is None
+    assert rehearsals.torn() == ()
+
+
+def test_a_journal_without_these_tables_reads_as_empty(tmp_path: Path) -> None:
+    path = tmp_path / "old"
+    Journal.create(path).close()
+    connection = sqlite3.connect(path)
+    for name in ADDITIONS:
+        connection.execute(f"DROP TABLE {name}")
+    connection.commit()
+    connection.close()
+    with Journal.open(path, read_only=True) as journal:
+        assert Consent(journal).approvals(BINDING) == ()
+        assert Consent(journal).scheduled(BINDING) is None
+        assert Consent(journal).last_basis("3.3.0") is None
+        assert Orders(journal).waiting() is None
+        assert Rehearsals(journal).last("3.2.4", "3.3.0") is None
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "value"),
+    [
+        ("approvals", "at", "'yesterday'"),
+        ("approvals", "basis", "'['"),
+        ("approvals", "basis", "'7'"),
+        ("schedules", "not_before", "'soon'"),
+        ("orders", "kind", "'dance'"),
+        ("orders", "data", "'{'"),
+        ("rehearsals", "report", "'{'"),
+        ("rehearsals", "started_at", "'x'"),
+    ],
+)
+def test_odd_rows_make_the_journal_unreadable(
+    journal: Journal, table: str, column: str, value: str
+) -> None:
+    Consent(journal).approve(BINDING, "3.3.0", basis_to_json(BASIS), AMINA)
+    Consent(journal).schedule(BINDING, "3.3.0", NOW, AMINA)
+    Orders(journal).give(OrderKind.CHECK, {}, AMINA)
+    Rehearsals(journal).begin("aaaaaaaa", "3.2.4", "3.3.0", {"copy": {}})
+    with journal.transaction() as connection:
+        connection.execute(f"UPDATE {table} SET {column} = {value}")
+
+    def read() -> None:
+        Consent(journal).approvals(BINDING)
+        Consent(journal).last_basis("3.3.0")
+        Consent(journal).scheduled(BINDING)
+        Orders(journal).waiting()
+        Rehearsals(journal).last("3.2.4", "3.3.0")
+
+    with pytest.raises(JournalUnreadable):
+        read()

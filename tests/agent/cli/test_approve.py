@@ -1,0 +1,122 @@
+"""``rehearse``, ``approve`` and ``schedule`` as people type them, on the smallest kind of site."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demo.site import DemoSite, SiteOptions
+from ncen_updater.agent.cli.main import run
+from tests.support.sites import TrialFeed, connect, serve
+
+
+class Desk:
+    """Somebody who types commands."""
+
+    def __init__(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self._config, self._capsys = config, capsys
+
+    def run(self, *words: str) -> tuple[int, str, str]:
+        code = run(["--config", str(self._config), *words])
+        captured = self._capsys.readouterr()
+        return code, captured.out, captured.err
+
+    def json(self, *words: str, code: int = 0) -> Any:
+        found, out, err = self.run(*words, "--json", "--quiet")
+        assert found == code, err + out
+        return json.loads(out)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Desk]:
+    feed = TrialFeed(tmp_path)
+    feed.publish(["3.3.0"])
+    with serve(feed.directory) as url:
+        service = {"service": {"approvals": 2, "timezone": "UTC"}}
+        options = SiteOptions(feed_urls=(url,), cases=40, icomm=False, soak_s=0.0, settings=service)
+        with DemoSite(tmp_path / "site", None, options) as site:
+            connect(site, feed)
+            site.start_app()
+            person = Desk(site.config_path, capsys)
+            person.json("check")
+            yield person
+
+
+def be(monkeypatch: pytest.MonkeyPatch, name: str, uid: int) -> None:
+    """Be a person behind sudo."""
+    monkeypatch.setattr("os.getuid", lambda: 0)
+    monkeypatch.setattr("ncen_updater.agent.cli.person.LOGIN", Path("/nowhere"))
+    monkeypatch.setenv("SUDO_USER", name)
+    monkeypatch.setenv("SUDO_UID", str(uid))
+
+
+def the_dossier_of_it(desk: Desk, directory: Path, binding: str) -> None:
+    """The page says who approved what; one in each language is kept."""
+    kept = directory / "site/var/lib/ncen-updater/dossiers"
+    assert sorted(path.name for path in kept.iterdir()) == [
+        f"{binding}.en.html", f"{binding}.fr.html",
+    ]  # fmt: skip
+    assert "amina" in (kept / f"{binding}.fr.html").read_text("utf-8")
+    output = directory / "page.html"
+    said = desk.json("dossier", "3.3.0", "--output", str(output))
+    assert (said["binding"], said["html"]) == (binding, None)
+    content = output.read_bytes()
+    assert said["sha256"] == hashlib.sha256(content).hexdigest()
+    assert output.stat().st_mode & 0o777 == 0o640
+    assert b"CITES" in content
+    assert b"amina" in content
+    nowhere = desk.json("dossier", "--output", str(directory / "no/page.html"), code=1)
+    assert nowhere["error"]["code"] == "NU-9201"
+    _, out, _ = desk.run("dossier", "--lang", "fr")
+    assert out.startswith("<!DOCTYPE html>")
+    assert "mise à niveau" in out
+
+
+def test_two_people_approve_what_was_rehearsed(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert desk.json("approve", "--yes", code=13)["error"]["code"] == "NU-6024"
+    assert desk.json("dossier", code=13)["error"]["code"] == "NU-6024"
+    dry = desk.json("rehearse", "--dry-run")
+    assert dry["rehearsal"] is None
+    assert dry["available"] is True
+    code, out, _ = desk.run("rehearse")
+    assert code == 0
+    assert "officers are out for" in out
+    assert "CITES" in out
+    be(monkeypatch, "amina", 1001)
+    seen = desk.json("approve", "--dry-run")
+    assert (seen["missing"], seen["approvals"]) == (2, [])
+    first = desk.json("approve", "--yes")
+    assert [a["who"] for a in first["approvals"]] == ["amina"]
+    the_dossier_of_it(desk, tmp_path, first["binding"])
+    again = desk.json("approve", "--yes")
+    assert again["missing"] == 1
+    assert desk.json("upgrade", "--yes", code=4)["error"]["code"] == "NU-6023"
+    be(monkeypatch, "root", 0)
+    assert desk.json("approve", "--yes", code=4)["error"]["code"] == "NU-6029"
+    be(monkeypatch, "bo", 1002)
+    assert desk.json("approve", "--yes")["missing"] == 0
+    assert desk.json("approve", "--withdraw")["missing"] == 1
+    assert desk.json("approve", "--yes")["missing"] == 0
+    done = desk.json("upgrade", "--yes")
+    assert done["changes"][0]["state"] == "finished"
+    assert desk.json("approve", "--yes", code=1)["error"]["code"] == "NU-6027"
+
+
+def test_a_chosen_time(desk: Desk) -> None:
+    later = (datetime.now(UTC) + timedelta(days=2)).isoformat(timespec="seconds")
+    assert desk.json("schedule", later, code=13)["error"]["code"] == "NU-6024"
+    desk.json("rehearse")
+    assert desk.json("schedule", code=2)["error"]["code"].startswith("NU-1")
+    assert desk.json("schedule", later, "--cancel", code=2)["error"]
+    assert desk.json("schedule", "2001-01-01", code=2)["error"]
+    assert desk.json("schedule", later, "--dry-run")["scheduled"] is None
+    assert desk.json("schedule", later)["scheduled"] is not None
+    assert desk.json("schedule", "--cancel")["scheduled"] is None

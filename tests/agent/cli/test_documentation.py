@@ -1,0 +1,66 @@
+"""docs/cli.md names every command and option, docs/operator.md every exit code and finding."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from ncen_updater.agent.cli.main import COMMANDS, cli
+from ncen_updater.common.cli.lazy import global_options
+from ncen_updater.common.errors import ExitCode
+
+DOCS = Path(__file__).resolve().parents[3] / "docs"
+CONTEXT = click.Context(cli)
+
+
+def _sections() -> dict[str, str]:
+    text = (DOCS / "cli.md").read_text("utf-8")
+    parts = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
+    return {part.split(None, 1)[0]: part for part in parts}
+
+
+def _options(command: click.Command) -> set[str]:
+    ours = {option.opts[0] for option in global_options()}
+    return {
+        option.opts[0]
+        for option in command.params
+        if isinstance(option, click.Option) and option.opts[0] not in ours
+    }
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_is_described(name: str) -> None:
+    command = cli.get_command(CONTEXT, name)
+    assert command is not None
+    section = _sections()[name]
+    for option in _options(command):
+        assert f"`{option}" in section or f" {option} " in section, option
+    written = set(re.findall(r"`(--[a-z-]+)", section))
+    assert written <= _options(command) | {"--json"}, "an option that is not there"
+
+
+def test_options_of_every_command_are_described() -> None:
+    text = (DOCS / "cli.md").read_text("utf-8")
+    for option in global_options():
+        assert f"`{option.opts[0]}" in text
+
+
+def test_no_command_is_invented() -> None:
+    assert _sections().keys() == {"Rules", *COMMANDS}
+
+
+def test_every_exit_code_is_explained() -> None:
+    text = (DOCS / "operator.md").read_text("utf-8").partition("## 9.")[2]
+    assert re.findall(r"^\| (\d+) \|", text, re.MULTILINE) == [str(int(c)) for c in ExitCode]
+
+
+def test_every_finding_of_doctor_is_explained() -> None:
+    root = DOCS.parent / "ncen_updater" / "upgrade"
+    source = (root / "doctor.py").read_text() + (root / "verifying.py").read_text()
+    text = (DOCS / "operator.md").read_text("utf-8")
+    codes = set(re.findall(r'"(NU-\d{4})"', source))
+    assert codes
+    assert codes <= set(re.findall(r"^\| (NU-\d{4}) \|", text, re.MULTILINE))

@@ -1,0 +1,307 @@
+"""Every command of the agent as a real process, against a site that runs."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.cli.main import COMMANDS, run
+from ncen_updater.agent.engine.errors import Held
+from ncen_updater.agent.engine.operations import Operations
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.common.progress import Silent
+from tests.agent.cli.live import PROGRAM, LiveSite, live_site, wait_for
+from tests.agent.cli.terminal_run import run_on_terminal
+from tests.support.sites import site_in_process
+
+VERSIONS = ("3.2.4", "3.3.0", "3.3.1", "3.3.6", "3.3.7", "3.3.8")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveSite]:
+    """A site that was taken over and runs 3.2.4; every test leaves it so."""
+    with live_site(tmp_path_factory.mktemp("live"), VERSIONS, soak_s=0.3) as live:
+        before = live.facts()
+        refused = live.run("adopt", "9.9.9", "--json")
+        assert refused.returncode == 1
+        error = json.loads(refused.stdout)["error"]
+        assert error["code"] == "NU-6019"
+        assert "'adopt' may be repeated" in error["state"]
+        dry = live.run("adopt", "3.2.4", "--dry-run")
+        assert dry.returncode == 0 and "would be compared" not in dry.stderr
+        assert not (live.demo.state / JOURNAL).exists()
+        assert live.run("adopt", "3.2.4").returncode == 0
+        assert live.facts()[0] == before[0] == "3.2.4"
+        yield live
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "code"),
+    [
+        (["adopt", "3.2.4"], 1, "NU-6017"),
+        (["plan", "9.9.9"], 3, "NU-2202"),
+        (["plan", "x"], 2, "NU-1104"),
+        (["upgrade", "3.3.7", "--yes"], 3, "NU-6018"),
+        (["upgrade", "3.3.8", "--yes"], 3, "NU-2203"),
+        (["upgrade", "3.2.4", "--yes"], 3, "NU-2208"),
+        (["upgrade"], 2, "NU-1102"),
+        (["upgrade", "--nonsense"], 2, "NU-1101"),
+        (["rollback", "--yes"], 1, "NU-6014"),
+        (["confirm"], 1, "NU-6016"),
+        (["history", "zzzzzzzz"], 2, "NU-1106"),
+        (["hold", "--reason", "x", "--until", "2020-01-01"], 2, "NU-1105"),
+        (["nonsense"], 2, "NU-1101"),
+    ],
+)
+def test_refusals(
+    site: LiveSite,
+    arguments: list[str],
+    exit_code: int,
+    code: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain = site.run(*arguments)
+    assert (plain.returncode, plain.stdout) == (exit_code, "")
+    for label in ("What happened:", "State now:", "What to do:", code):
+        assert label in plain.stderr
+    for name, value in site.environment().items():
+        monkeypatch.setenv(name, value)
+    assert run([*arguments, "--json"]) == exit_code  # in this process, which saves its start
+    document = json.loads(capsys.readouterr().out)
+    assert document["error"]["code"] == code
+    assert document["error"]["state"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "keys"),
+    [
+        (["status"], 0, {"running", "journal", "feed"}),
+        (["check"], 0, {"available", "hops", "checked_at"}),
+        (["check", "--exit-code"], 10, {"available"}),
+        (["plan", "3.3.0"], 0, {"plan", "findings"}),
+        (["plan", "3.3.0", "--sql"], 0, {"sql", "digest"}),
+        (["upgrade", "3.3.0", "--dry-run"], 0, {"plan"}),
+        (["resume"], 0, {"changes", "decision"}),
+        (["resume", "--boot"], 0, {"decision"}),
+        (["resume", "--dry-run"], 0, {"decision"}),
+        (["history"], 0, {"changes"}),
+        (["verify"], 0, {"as_recorded", "findings"}),
+        (["doctor"], 0, {"healthy", "findings"}),
+        (["hold", "--reason", "x", "--dry-run"], 0, {"held", "reason"}),
+        (["unhold", "--dry-run"], 0, {"lifted"}),
+        (["--version"], 0, {"version"}),
+    ],
+)
+def test_documents(
+    site: LiveSite, arguments: list[str], exit_code: int, keys: set[str]
+) -> None:  # fmt: skip
+    done = site.run(*arguments, "--json", "--quiet")
+    assert (done.returncode, done.stderr) == (exit_code, "")
+    assert keys <= json.loads(done.stdout).keys()
+
+
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_help_in_french(site: LiveSite, name: str) -> None:
+    done = site.run("--lang", "fr", *filter(None, [name]), "--help")
+    assert done.returncode == 0
+    assert done.stdout.startswith("Utilisation :")
+    assert "Show this" not in done.stdout
+    assert "progress" not in done.stdout
+
+
+def test_plan_sql_is_nothing_but_sql(site: LiveSite) -> None:
+    out = site.run("plan", "3.3.0", "--sql").stdout
+    assert out.startswith("-- 3.2.4 -> 3.3.0\n")
+    assert "CREATE TABLE" in out
+
+
+def test_a_hold_forbids_and_is_enforced_below_the_command_line(site: LiveSite) -> None:
+    before = site.facts()
+    assert site.run("hold", "--reason", "fair").returncode == 0
+    try:
+        for arguments in (["upgrade", "3.3.0"], ["upgrade", "3.3.0", "--yes"]):
+            done = site.run(*arguments)
+            assert (done.returncode, "fair" in done.stderr) == (5, True)
+        with pytest.raises(Held):
+            Operations(site_in_process(site.demo), Silent()).upgrade()
+        assert site.facts() == before
+    finally:
+        assert "Holds lifted: 1" in site.run("unhold").stdout
+
+
+def test_a_bad_release_is_undone_and_remembered(site: LiveSite) -> None:
+    before = site.facts()
+    done = site.run("upgrade", "3.3.1", "--yes", "--json")
+    assert done.returncode == 11
+    error = json.loads(done.stdout)["error"]
+    assert error["values"]["cause_code"] == "NU-4006"
+    assert "Everything is as it was" in error["state"]
+    assert "step failed" not in done.stderr.splitlines()  # the log is not for people
+    assert site.facts() == before
+    again = site.run("upgrade", "3.3.1", "--yes")
+    assert again.returncode == 3
+    assert "upgrade 3.3.1 --retry" in again.stderr
+    assert "3.3.1 failed here" in site.run("status").stdout
+
+
+def test_a_release_that_turns_bad_is_rolled_back_and_says_why(site: LiveSite) -> None:
+    config = site.demo.config_path
+    text = config.read_text()
+    config.write_text(text.replace("seconds = 0.3", "seconds = 30.0"))
+    try:
+        done = site.run("upgrade", "3.3.6", "--yes", "--json")
+    finally:
+        config.write_text(text)
+    assert done.returncode == 11
+    error = json.loads(done.stdout)["error"]
+    assert error["code"] == "NU-6009"
+    assert "status 503" in error["values"]["problems"]
+    assert site.facts()[0] == "3.2.4"
+
+
+def test_no_line_and_an_altered_list(site: LiveSite, tmp_path: Path) -> None:
+    before = site.facts()
+    away = tmp_path / "agent.toml"
+    away.write_text(re.sub(r"urls = .*", 'urls = ["http://127.0.0.1:9/"]', site.config()))
+    away.chmod(0o600)
+    for arguments in (["check"], ["upgrade", "--yes"]):
+        done = site.run(*arguments, "--json", NCEN_CONFIG_FILE=str(away))
+        assert done.returncode == 7
+        assert json.loads(done.stdout)["error"]["code"] == "NU-2102"
+    timestamp = site.feed / "metadata" / "timestamp.json"
+    signed = timestamp.read_bytes()
+    timestamp.write_bytes(signed.replace(b'"version":', b'"version": 1'))
+    try:
+        assert site.run("check").returncode == 6
+    finally:
+        timestamp.write_bytes(signed)
+    assert site.facts() == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_in_the_middle_ends_whole(site: LiveSite, number: signal.Signals) -> None:
+    before = site.facts()
+    with site.started("upgrade", "3.3.0", "--yes", "--json") as process:
+        wait_for(process, "migrating the databases")
+        process.send_signal(number)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 11
+    assert json.loads(out)["error"]["values"]["cause_code"] == "NU-6010"
+    assert site.facts() == before
+    assert site.demo.app_running()
+
+
+def test_a_killed_upgrade_is_resumed_at_boot_and_by_hand(site: LiveSite) -> None:
+    before = site.facts()
+    with site.started("upgrade", "3.3.0", "--yes") as process:
+        wait_for(process, "migrating the databases")
+        process.kill()
+    shown = site.run("status")
+    assert "nobody works on it" in shown.stdout
+    assert site.run("upgrade", "--yes").returncode == 9
+    done = site.run("resume", "--boot", "--json")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["decision"]["action"] == "go-back"
+    assert not site.demo.app_running()  # left to the system
+    site.demo.start_app()
+    assert site.facts() == before
+    assert site.run("verify").returncode == 0
+
+
+@pytest.mark.parametrize("broken_off", [False, True])
+def test_up_and_back_with_a_confirmation(site: LiveSite, broken_off: bool) -> None:
+    before = site.facts()
+    config = site.demo.config_path
+    text = config.read_text()
+    config.write_text(text.replace("seconds = 0.3", "seconds = 600.0"))
+    try:
+        with site.started("upgrade", "3.3.0", "--yes", "--json") as process:
+            wait_for(process, "watching the release")
+            if broken_off:
+                process.send_signal(signal.SIGINT)
+                out, _ = process.communicate(timeout=60)
+                assert process.returncode == 1
+                error = json.loads(out)["error"]
+                assert error["code"] == "NU-6010" and "in its watched time" in error["state"]
+            assert "would be confirmed" in site.run("confirm", "--dry-run").stdout
+            assert site.run("confirm").returncode == 0
+            if broken_off:
+                done = site.run("resume", "--json")
+                out, exit_code = done.stdout, done.returncode
+            else:
+                out, _ = process.communicate(timeout=60)
+                exit_code = process.returncode
+    finally:
+        config.write_text(text)
+    assert exit_code == 0
+    assert json.loads(out)["changes"][0]["state"] == "finished"
+    assert site.facts()[0] == "3.3.0"
+    assert "keeps every record" in site.run("rollback", "--dry-run").stdout
+    assert site.run("rollback").returncode == 2  # a question, and nobody to answer
+    back = site.run("rollback", "--yes")
+    assert back.returncode == 0
+    assert "finished" in back.stdout and "were kept out for" in back.stdout
+    assert site.facts()[0] == before[0]
+    with Journal.open(site.demo.state / JOURNAL, read_only=True) as journal:
+        assert "3.3.0" not in {row.version for row in Memory(journal).bad_releases()}
+
+
+def test_a_reader_who_goes_away_changes_nothing(site: LiveSite) -> None:
+    process = subprocess.Popen(
+        [*PROGRAM, "plan", "3.3.0", "--json"],
+        env=site.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    err = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=60) == 0
+    assert "Traceback" not in err and "BrokenPipe" not in err
+
+
+def test_progress_is_redrawn_on_a_terminal_only(site: LiveSite) -> None:
+    command = [*PROGRAM, "check"]
+    exit_code, shown = run_on_terminal(command, site.environment())
+    assert exit_code == 0
+    assert "\r\x1b[K" in shown and "Available: ncen 3.3.7" in shown
+    for refusal in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
+        plain = run_on_terminal(command, site.environment(**refusal))[1]
+        assert "\x1b" not in plain
+        assert "reading the signed list" in plain
+    assert "\x1b" not in site.run("check").stderr
+
+
+@pytest.mark.parametrize(("answer", "language"), [("no", "en"), ("", "en"), ("non", "fr")])
+def test_a_question_that_is_not_agreed_to_begins_nothing(
+    site: LiveSite, answer: str, language: str
+) -> None:
+    before, history = site.facts(), site.run("history", "--json").stdout
+    question = {"en": "Upgrade ncen now?", "fr": "Mettre ncen"}[language]
+    exit_code, shown = run_on_terminal(
+        [*PROGRAM, "upgrade", "3.3.0", "--lang", language], site.environment(), {question: answer}
+    )
+    assert (exit_code, "NU-1103" in shown) == (4, True)
+    assert "0002_v330" in shown.partition(question)[0]  # the plan was read first
+    assert site.facts() == before
+    assert site.run("history", "--json").stdout == history
+
+
+def test_a_question_that_is_agreed_to(site: LiveSite) -> None:
+    before = site.facts()
+    exit_code, shown = run_on_terminal(
+        [*PROGRAM, "upgrade", "3.3.1", "--retry", "--lang", "fr"],
+        site.environment(),
+        {"Mettre ncen": "oui"},
+    )
+    assert (exit_code, "NU-6011" in shown) == (11, True)
+    assert "Ce qui s'est passé" in shown
+    assert site.facts() == before

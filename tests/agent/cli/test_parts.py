@@ -1,0 +1,226 @@
+"""The parts that show things: forms of figures, errors, progress, the state, and mistakes."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import logging
+from datetime import UTC, datetime, timedelta, timezone
+
+import click
+import pytest
+
+from ncen_updater.agent.cli.state import SiteFacts, sentences
+from ncen_updater.agent.engine.errors import Busy
+from ncen_updater.agent.journal.change import ChangeState, StepName
+from ncen_updater.common.cli import terminal
+from ncen_updater.common.cli.errors import Declined
+from ncen_updater.common.cli.lazy import Command
+from ncen_updater.common.cli.program import run_program
+from ncen_updater.common.cli.render import (
+    clean,
+    error_lines,
+    finding_lines,
+    format_bytes,
+    format_duration,
+    format_time,
+    is_rich,
+    jsonable,
+    table,
+)
+from ncen_updater.common.cli.session import Session
+from ncen_updater.common.cli.terminal import Heartbeat
+from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.i18n import N_, Text
+from tests.agent.cli.site import CHANGE
+
+STATE = [Text("a."), Text("b.")]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.04, "0.0 s"), (9.96, "10.0 s"), (59.4, "59 s"), (61, "1 min 01 s"), (3660, "1 h 01 min"),
+     (200_000, "2 d 7 h")],
+)  # fmt: skip
+def test_durations(seconds: float, words: str) -> None:
+    assert format_duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(999, "999 B"), (1000, "1.0 kB"), (10**15, "1000.0 TB")]
+)
+def test_bytes(count: int, words: str) -> None:
+    assert format_bytes(count) == words
+
+
+def test_times_are_local_and_utc() -> None:
+    moment = datetime(2026, 1, 1, 23, 30, tzinfo=UTC)
+    assert format_time(moment, UTC) == "2026-01-01 23:30:00 UTC"
+    zone = timezone(timedelta(hours=3), "EAT")
+    assert format_time(moment, zone) == "2026-01-02 02:30:00 EAT (2026-01-01 23:30:00 UTC)"
+
+
+def test_tables_stand_in_columns() -> None:
+    assert table([["a", "bb"], ["ccc", ""]]) == ["a    bb", "ccc"]
+    assert table([]) == []
+
+
+def test_nothing_moves_the_cursor() -> None:
+    assert clean("a\x1b[2Jb\u202ec\nd") == "a [2Jb c\nd"
+
+
+def test_everything_becomes_json() -> None:
+    value = {"at": datetime(2026, 1, 1, tzinfo=UTC), "change": CHANGE, "set": frozenset({1}),
+             "text": Text("x"), "step": StepName.COPY, "other": 1j}  # fmt: skip
+    document = json.loads(json.dumps(jsonable(value)))
+    assert document["at"] == "2026-01-01T00:00:00Z"
+    assert document["change"]["kind"] == "upgrade"
+    assert (document["set"], document["text"], document["step"]) == ([1], "x", "copy")
+
+
+def test_an_error_says_four_things_in_columns() -> None:
+    lines = error_lines(Busy(holder="upgrade", detail="one\ntwo"), STATE)
+    assert lines[0].startswith("What happened: Another ncen-updater")
+    assert lines[1:4] == [f"{'':15}one", f"{'':15}two", "State now:     a. b."]
+    assert lines[5] == "Code:          NU-6004"
+    assert not any("\x1b" in line for line in lines)
+    assert "\x1b[31m" in error_lines(Busy(holder=""), STATE, rich=True)[0]
+
+
+def test_what_blocks_stands_first() -> None:
+    note = Finding("NU-1", Severity.ADVISORY, Text("n"), Text("r"))
+    strict = Finding("NU-2", Severity.STRICT, Text("s"), Text(""))
+    assert finding_lines([note, strict]) == ["[blocks] NU-2 s", "[note] NU-1 n", "    r"]
+
+
+def test_what_a_lower_layer_said_of_a_finding_is_shown() -> None:
+    found = Finding("NU-1", Severity.STRICT, Text("w"), Text("r"), {"detail": "line 1\nline 2"})
+    assert finding_lines([found]) == ["[blocks] NU-1 w", "    line 1", "    line 2", "    r"]
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_who_gets_colours() -> None:
+    assert is_rich(_Terminal(), {"TERM": "xterm"})
+    assert not is_rich(_Terminal(), {"TERM": "xterm", "NO_COLOR": "1"})
+    assert not is_rich(_Terminal(), {"TERM": "dumb"})
+    assert not is_rich(io.StringIO(), {"TERM": "xterm"})
+
+
+def test_plain_progress_is_a_line_a_sentence() -> None:
+    out, now = io.StringIO(), [0.0]
+    shown = Heartbeat(out, rich=False, language="en", monotonic=lambda: now[0])
+    shown.tell(Text("one"))
+    shown.tell(Text("one"), 1, 2)
+    shown.tell(Text("two"))
+    shown.tell(Text("one"))  # said a moment ago: two parts that speak in turn
+    assert out.getvalue() == "one\ntwo\n"
+    now[0] = terminal.PLAIN_SECONDS
+    shown.tell(Text("two"))
+    shown.tell(Text("one"))
+    assert out.getvalue() == "one\ntwo\ntwo\none\n"
+
+
+def test_a_line_is_redrawn_on_a_terminal() -> None:
+    out = io.StringIO()
+    shown = Heartbeat(out, rich=True, language="en", monotonic=lambda: 0.0)
+    shown.tell(Text("one"))
+    shown.tell(Text("two"), 5, 10)
+    assert out.getvalue().startswith("\r\x1b[Kone")
+    assert "5 of 10  50 %" in out.getvalue()
+
+
+def test_a_closed_terminal_ends_no_work() -> None:
+    out = io.StringIO()
+    out.close()
+    with Heartbeat(out, rich=False, language="en") as shown:
+        shown.tell(Text("one"))
+
+
+FACTS = SiteFacts("ncen", "3.2.4", chosen=True, running=True, closed=False, journal=True)
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        (FACTS, "ncen 3.2.4 is running and open to officers."),
+        (SiteFacts("ncen", chosen=False, journal=True), "No release of ncen was ever chosen here."),
+        (SiteFacts("ncen", why=("x",)), "Not everything could be found out: x"),
+        (SiteFacts("ncen"), "The journal cannot be read; all automatic work has stopped."),
+        (SiteFacts("ncen", missing=("a",)), "At least one database is not under its name."),
+    ],
+)
+def test_the_state_in_sentences(facts: SiteFacts, words: str) -> None:
+    assert words in [str(text) for text in sentences(facts, None)]
+
+
+@pytest.mark.parametrize("running", [True, False, None])
+@pytest.mark.parametrize("closed", [True, False, None])
+def test_a_fact_that_is_not_known_is_never_claimed(
+    running: bool | None, closed: bool | None
+) -> None:
+    first = str(sentences(SiteFacts("n", "1", True, running, closed, journal=True), None)[0])
+    first = first.replace("whether it is running", "").replace("and open was not", "")
+    if running is not True:
+        assert " is running" not in first
+    if closed is not False:
+        assert "open to officers" not in first
+
+
+@pytest.mark.parametrize("state", list(ChangeState))
+def test_every_state_of_a_change_has_words_in_both_languages(state: ChangeState) -> None:
+    change = dataclasses.replace(CHANGE, state=state)
+    facts = dataclasses.replace(FACTS, last=change)
+    said = sentences(facts, FACTS)
+    assert "abcdefgh" in str(said[-1])
+    assert said[-1].render("fr") != str(said[-1])
+
+
+def test_what_was_open_before_is_not_blamed_on_this_command() -> None:
+    facts = dataclasses.replace(FACTS, last=CHANGE)
+    assert str(sentences(facts, facts)[-1]).startswith("This command changed nothing")
+
+
+@click.group()
+def _group() -> None: ...
+
+
+@_group.command("fail", cls=Command)
+def _fail() -> None:
+    raise RuntimeError("a mistake")
+
+
+@_group.command("decline", cls=Command)
+def _decline() -> None:
+    raise Declined(state=Text(N_("Nothing was changed.")))
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_a_mistake_of_ours_shows_its_place_and_a_code(
+    verbose: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
+    words = ["fail", "--json", *(["--verbose"] if verbose else [])]
+    assert run_program(_group, Session("x"), words, lambda _: STATE) == 1
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (error["code"], error["state"]) == ("NU-1000", "a. b.")
+    assert "test_parts.py" in (error["detail"] or "") + error["what"]
+    assert ("Traceback" in (error["detail"] or "")) is verbose
+
+
+def test_a_state_that_cannot_be_asked_hides_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    def broken(_: object) -> list[Text]:
+        raise OSError("gone")
+
+    assert run_program(_group, Session("x"), ["fail"], broken) == 1
+    err = capsys.readouterr().err
+    assert "NU-1000" in err and "OSError: gone" in err
+
+
+def test_the_exit_code_is_that_of_the_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_program(_group, Session("x"), ["decline"], lambda _: []) == 4
+    assert "NU-1103" in capsys.readouterr().err

@@ -1,0 +1,49 @@
+"""Where a passphrase may come from: files that nobody else can read, credentials of systemd."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.common.cli.session import Session
+from ncen_updater.publisher.cli.common import passphrases
+from ncen_updater.publisher.errors import BadPassphraseSource
+
+
+def asked(path: Path) -> str:
+    return passphrases(Session("ncen-publisher", language="en"), None, path)(Path("a.pem"))
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    path = tmp_path / "credentials" / "online"
+    path.parent.mkdir()
+    path.write_text("correct horse\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("mode", "as_credential", "taken"),
+    [
+        (0o600, False, True),
+        (0o400, False, True),
+        (0o440, False, False),
+        (0o440, True, True),  # how it looks to the user of a unit
+        (0o400, True, True),
+        (0o460, True, False),
+        (0o444, True, False),
+    ],
+)
+def test_what_others_may_read_is_not_taken(
+    secret: Path, monkeypatch: pytest.MonkeyPatch, mode: int, as_credential: bool, taken: bool
+) -> None:
+    secret.chmod(mode)
+    monkeypatch.setenv(
+        "CREDENTIALS_DIRECTORY", str(secret.parent if as_credential else secret.parent.parent)
+    )
+    if taken:
+        assert asked(secret) == "correct horse"
+    else:
+        with pytest.raises(BadPassphraseSource):
+            asked(secret)

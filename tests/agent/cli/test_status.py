@@ -1,0 +1,173 @@
+"""``status`` is light, needs nothing but the disk, and says what cannot be had."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.engine.lock import change_lock
+from ncen_updater.agent.journal.change import StepName
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.site_history import Memory
+from tests.agent.cli.site import TrialSite, make_site
+
+HEAVY = ("pydantic", "psycopg", "sqlalchemy", "alembic", "tuf", "tufup", "requests")
+
+
+@pytest.mark.parametrize("arguments", [["status"], ["status", "--json"], ["history"], ["--help"]])
+def test_imports_nothing_heavy(site: TrialSite, arguments: list[str]) -> None:
+    code = (
+        "import sys; from ncen_updater.agent.cli.main import run; rc = run(sys.argv[1:]);"
+        f"print([m for m in {HEAVY} if m in sys.modules], rc, file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env=site.environment(), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stderr == "[] 0\n"
+
+
+def test_a_site_at_rest(site: TrialSite) -> None:
+    done = site.run("status")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "ncen 3.2.4 is in use at ke-1 (KE).",
+        "Officers are let in.",
+        "The feed was never read here; run 'ncen-updater check'.",
+    ]
+
+
+def test_a_closed_door_is_said(site: TrialSite) -> None:
+    (site.root / "door").touch()
+    assert "Officers see the maintenance page." in site.run("status").stdout
+    document = json.loads(site.run("status", "--json").stdout)
+    assert document["running"] == {"version": "3.2.4", "open_to_officers": False}
+
+
+def test_another_process_at_work(site: TrialSite) -> None:
+    site.open_change(StepName.FETCH, StepName.COPY)
+    with change_lock(site.state / "change.lock", "upgrade"):
+        done = site.run("status")
+        document = json.loads(site.run("status", "--json").stdout)
+    assert "At work now: upgrade, process" in done.stdout
+    assert "upgrade to 3.3.0 (change abcdefgh), running" in done.stdout
+    assert "last step: copy (done)" in done.stdout
+    assert "resume" not in done.stdout
+    assert document["journal"]["open_change"]["step"] == "copy"
+
+
+def test_an_open_change_that_nobody_works_on(site: TrialSite) -> None:
+    site.open_change(StepName.FETCH)
+    assert "nobody works on it: run 'ncen-updater resume'." in site.run("status").stdout
+
+
+def _write_view(site: TrialSite, expires: datetime) -> None:
+    path = site.state / "feed" / "ncen.json"
+    path.parent.mkdir()
+    view = {
+        "schema": 1, "checked_at": "2026-01-01T00:00:00+00:00", "expires_at": expires.isoformat(),
+        "version": 3, "versions": ["3.2.4", "3.3.0"], "withdrawn": [], "offers": [],
+    }  # fmt: skip
+    path.write_text(json.dumps(view))
+
+
+def test_a_stale_list_breaks_nothing(site: TrialSite) -> None:
+    _write_view(site, datetime(2026, 1, 8, tzinfo=UTC))
+    done = site.run("status", TZ="Africa/Nairobi")
+    assert done.returncode == 0
+    assert "up to 3.3.0, read 2026-01-01 03:00:00 EAT (00:00:00 UTC)." in done.stdout
+    assert "The list lapsed 2026-01-08" in done.stdout
+    assert json.loads(site.run("status", "--json").stdout)["feed"]["stale"] is True
+
+
+def test_a_fresh_list(site: TrialSite) -> None:
+    _write_view(site, datetime.now(UTC) + timedelta(days=1))
+    assert "lapsed" not in site.run("status").stdout
+    feed = json.loads(site.run("status", "--json").stdout)["feed"]
+    assert (feed["stale"], feed["checked_at"]) == (False, "2026-01-01T00:00:00Z")
+
+
+def test_a_site_with_a_withdrawn_release_reads_the_advice(site: TrialSite) -> None:
+    _write_view(site, datetime.now(UTC) + timedelta(days=1))
+    path = site.state / "feed" / "ncen.json"
+    view = json.loads(path.read_bytes())
+    notice = {"reason": "loses\x1b[2J cases", "advice": "go back to 3.2.3"}
+    path.write_text(json.dumps({**view, "notices": {"3.3.0": notice}}))
+    assert "WITHDRAWN" not in site.run("status").stdout
+    path.write_text(json.dumps({**view, "notices": {"3.2.4": notice}}))
+    said = site.run("status").stdout
+    assert "WITHDRAWN by the Secretariat: ncen 3.2.4, in use here: loses" in said
+    assert "what to do: go back to 3.2.3" in said
+    assert "\x1b" not in said
+    feed = json.loads(site.run("status", "--json").stdout)["feed"]
+    assert feed["running_withdrawn"]["advice"] == "go back to 3.2.3"
+    path.write_text(json.dumps({**view, "notices": {"3.2.4": "x"}}))
+    assert "NU-2017" in site.run("status").stderr
+
+
+@pytest.mark.parametrize(
+    ("damage", "code"),
+    [(b"not a journal at all" * 100, "NU-6002"), (b"", "NU-6002"), (None, "NU-6001")],
+)
+def test_an_unusable_journal_is_said_and_the_rest_too(
+    site: TrialSite, damage: bytes | None, code: str
+) -> None:
+    site.journal.unlink()
+    if damage is not None:
+        site.journal.write_bytes(damage)
+    done = site.run("status")
+    assert done.returncode == 12
+    assert "ncen 3.2.4 is in use" in done.stdout
+    assert "The feed was never read here" in done.stdout
+    assert code in done.stderr
+    document = json.loads(site.run("status", "--json").stdout)
+    assert document["error"]["code"] == document["journal"]["error"]["code"] == code
+    assert document["running"]["version"] == "3.2.4"
+
+
+def test_a_damaged_list_is_said_and_the_rest_too(site: TrialSite) -> None:
+    _write_view(site, datetime(2026, 1, 8, tzinfo=UTC))
+    (site.state / "feed" / "ncen.json").write_text("{")
+    done = site.run("status")
+    assert done.returncode == 1
+    assert "NU-2017" in done.stderr
+    assert "ncen 3.2.4 is in use" in done.stdout
+
+
+def test_a_link_astray(site: TrialSite) -> None:
+    (site.root / "current").unlink()
+    (site.root / "current").symlink_to("/elsewhere/3.3.0")
+    done = site.run("status")
+    assert done.returncode != 0
+    assert "could not be found out" in done.stderr
+
+
+def test_no_configuration(tmp_path: Path) -> None:
+    site = make_site(tmp_path / "s")
+    site.config.unlink()
+    done = site.run("status")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "NU-1002" in done.stderr
+    assert "The site was not looked at, and nothing was changed." in done.stderr
+
+
+def test_holds_and_bad_releases(site: TrialSite) -> None:
+    with Journal.open(site.journal) as journal:
+        Memory(journal).hold("fair next week", "wanjiru", None)
+        Memory(journal).remember_bad("ncen", "3.3.1", "NU-6007", None)
+    out = site.run("status").stdout
+    assert "set by wanjiru: fair next week" in out
+    assert "3.3.1 failed here, times: 1" in out
+    document = json.loads(site.run("status", "--json").stdout)
+    assert document["journal"]["holds"][0]["by"] == "wanjiru"
+
+
+def test_control_characters_do_not_reach_the_terminal(site: TrialSite) -> None:
+    with Journal.open(site.journal) as journal:
+        Memory(journal).hold("a\x1b[2Jb", "x", None)
+    assert "\x1b" not in site.run("status").stdout

@@ -1,0 +1,53 @@
+"""Times that people write are at the site's hours."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from ncen_updater.agent.cli.hold import parse_until
+from ncen_updater.agent.config.errors import ConfigInvalid
+from ncen_updater.agent.config.paths import site_zone
+from ncen_updater.common.cli.errors import BadTime
+from tests.agent.cli.site import make_site
+
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+MAURITIUS = ZoneInfo("Indian/Mauritius")  # four hours before UTC, all the year
+PARIS = ZoneInfo("Europe/Paris")
+
+
+@pytest.mark.parametrize(
+    ("text", "zone", "moment"),
+    [
+        ("2026-12-05T23:00", MAURITIUS, datetime(2026, 12, 5, 19, tzinfo=UTC)),
+        ("2026-12-05", MAURITIUS, datetime(2026, 12, 4, 20, tzinfo=UTC)),
+        ("2026-12-05T23:00Z", MAURITIUS, datetime(2026, 12, 5, 23, tzinfo=UTC)),
+        ("2026-12-05T23:00+01:00", MAURITIUS, datetime(2026, 12, 5, 22, tzinfo=UTC)),
+        ("2027-03-28T02:30", PARIS, datetime(2027, 3, 28, 1, 30, tzinfo=UTC)),  # is skipped there
+        ("2027-10-31T02:30", PARIS, datetime(2027, 10, 31, 0, 30, tzinfo=UTC)),  # its first passage
+    ],
+)
+def test_times(text: str, zone: ZoneInfo, moment: datetime) -> None:
+    assert parse_until(text, NOW, zone) == moment
+
+
+@pytest.mark.parametrize("text", ["2026-11-24T03:59", "0001-01-01", "9999-12-31T23:59-23:00", "x"])
+def test_no_times(text: str) -> None:
+    with pytest.raises(BadTime):
+        parse_until(text, NOW, MAURITIUS)
+
+
+def test_the_zone_of_the_site(tmp_path: Path) -> None:
+    site = make_site(tmp_path / "site")
+    assert site_zone(site.config) is None
+    text = site.config.read_text()
+    assert "[service]" not in text
+    site.config.write_text(f'{text}\n[service]\ntimezone = "Indian/Mauritius"\n')
+    assert site_zone(site.config) == MAURITIUS
+    for wrong in ('"Mars/North"', '"../../etc/passwd"', "7"):
+        site.config.write_text(f"{text}\n[service]\ntimezone = {wrong}\n")
+        with pytest.raises(ConfigInvalid, match=r"service\.timezone"):
+            site_zone(site.config)

@@ -1,0 +1,100 @@
+"""Every command of both programs: help in both languages, and one JSON document of each error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import click
+import pytest
+
+from ncen_updater.agent.cli import main as agent
+from ncen_updater.common.i18n import translate
+from ncen_updater.publisher.cli import main as publisher
+
+#: Words of click, and of nobody else, that help in French must not hold.
+ENGLISH = ("Usage:", "Options:\n  -h", "Commands:", "Show this", "[required]", "[default", "unless")
+#: Commands that act on the whole machine or work without a configuration.
+ELSEWHERE = {"doctor", "install", "serve", "support-bundle", "uninstall"}
+
+Run = Callable[[Sequence[str]], int]
+
+
+def walk(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    yield path
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            found = command.get_command(context, name)
+            assert found is not None
+            yield from walk(found, (*path, name))
+
+
+PROGRAMS: dict[str, tuple[click.Command, Run]] = {
+    "ncen-updater": (agent.cli, agent.run),
+    "ncen-publisher": (publisher.cli, publisher.run),
+}
+EVERY = [(program, path) for program, (cli, _) in PROGRAMS.items() for path in walk(cli)]
+NAMES = [" ".join((program, *path)) for program, path in EVERY]
+every = pytest.mark.parametrize(("program", "path"), EVERY, ids=NAMES)
+
+
+def command_of(program: str, path: Sequence[str]) -> click.Command:
+    found = PROGRAMS[program][0]
+    for name in path:
+        assert isinstance(found, click.Group)
+        inner = found.get_command(click.Context(found), name)
+        assert inner is not None
+        found = inner
+    return found
+
+
+@every
+def test_help_in_both_languages(
+    program: str, path: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = PROGRAMS[program][1]
+    said = {}
+    for language in ("en", "fr"):
+        assert run(["--lang", language, *path, "--help"]) == 0
+        said[language] = capsys.readouterr().out
+    assert not [word for word in ENGLISH if word in said["fr"]]
+    command = command_of(program, path)
+    flat = " ".join(said["fr"].split())
+    for text in [command.help, *(o.help for o in command.params if isinstance(o, click.Option))]:
+        assert text, "a command or an option without a word"
+        french = translate(text, "fr")
+        assert french != text
+        # Lines break at hyphens; nothing else may differ.
+        assert french.replace(" ", "") in flat.replace(" ", ""), french
+
+
+@every
+def test_a_mistake_on_the_command_line_is_one_document(
+    program: str, path: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in ([*path, "--json", "--nonsense"], ["--json", *path, "--nonsense"]):
+        assert PROGRAMS[program][1](words) == 2
+        out, err = capsys.readouterr()
+        error = json.loads(out)["error"]
+        assert error["code"] == "NU-1101"
+        assert all(error[part] for part in ("what", "state", "remedy"))
+        assert err == ""
+
+
+@pytest.mark.parametrize("name", sorted(set(agent.COMMANDS) - ELSEWHERE))
+def test_without_a_configuration(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = command_of("ncen-updater", [name])
+    words = [name, "--json", "--config", str(tmp_path / "none.toml")]
+    words += ["--cancel"] if name == "schedule" else []
+    for parameter in command.params:
+        if parameter.required:
+            words += [*parameter.opts[:1]] if isinstance(parameter, click.Option) else []
+            words += ["1.0"]
+    code = agent.run(words)
+    out, _ = capsys.readouterr()
+    error = json.loads(out)["error"]
+    assert (code, error["code"]) == (1, "NU-1002")

@@ -1,0 +1,310 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.config.errors import (
+    ConfigExposed,
+    ConfigInvalid,
+    ConfigNotToml,
+    ConfigTooLarge,
+    ConfigUnreadable,
+)
+from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.config.model import AgentConfig, PathSettings, SiteSettings
+from ncen_updater.agent.config.paths import DEFAULT_PRODUCT, DEFAULTS, PATTERNS, load_places
+
+EXAMPLE = Path(__file__).parents[3] / "packaging" / "agent.toml.example"
+
+GOOD = """\
+schema = 1
+[site]
+id = "ke"
+country = "KE"
+[paths]
+root = "{root}"
+[feed]
+urls = ["https://example.org/"]
+[databases]
+engine = "postgresql"
+[databases.names]
+cases = "ncen_cases"
+[databases.postgresql]
+port = 5433
+[application]
+unit = "ncen.service"
+health_url = "http://127.0.0.1:8080"
+door_file = "door"
+"""
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "agent.toml"
+    path.write_text(text.replace("{root}", str(tmp_path)))
+    return path
+
+
+def test_a_good_file_comes_out_with_absolute_paths(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, GOOD))
+    assert config.site.id == "ke"
+    assert config.application.door_file == tmp_path / "door"
+    assert config.paths.state == tmp_path / "var/lib/ncen-updater"
+    assert config.paths.resolve(config.paths.slots) == tmp_path / "opt/ncen/slots"
+    assert config.databases.postgresql is not None
+    assert config.databases.postgresql.port == 5433
+
+
+@pytest.mark.parametrize("commented", [False, True], ids=["as shipped", "every setting shown"])
+def test_the_example_is_accepted(tmp_path: Path, commented: bool) -> None:
+    (tmp_path / "run/ncen").mkdir(parents=True)
+    (tmp_path / "etc/ncen-updater").mkdir(parents=True)
+    for name in ("pgpass", "feed-ca.pem", "feed-client.pem"):
+        (tmp_path / "etc/ncen-updater" / name).touch(0o600)
+    text = EXAMPLE.read_text()
+    if commented:
+        text = "\n".join(
+            line.removeprefix("# ") if "=" in line or line.startswith("# [") else line
+            for line in text.split("\n")
+        )
+        text = text.replace('root = "/"', f'root = "{tmp_path}"')
+    else:
+        text += f'\n[paths]\nroot = "{tmp_path}"\n'
+    config = load_config(write(tmp_path, text))
+    assert config.application.unit == "ncen.service"
+    if commented:
+        assert config.paths == PathSettings(
+            root=tmp_path,
+            **{
+                name: tmp_path / (field.default or "var/lib/ncen-updater/received")
+                for name, field in PathSettings.model_fields.items()
+                if name != "root"
+            },
+        )
+        assert config.databases.sqlite is not None
+
+
+def test_a_place_without_a_default_is_left_out(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, GOOD))
+    assert config.paths.received is None
+    assert config.paths.received_directory == tmp_path / "var/lib/ncen-updater"
+
+
+ROW = tuple[str, str, int | None, str, str]
+# (what is changed, into what, line, setting, words)
+MISTAKES: dict[str, ROW] = {
+    "missing": ('country = "KE"\n', "", 2, "site.country", "missing"),
+    "missing table": ('urls = ["https://example.org/"]\n', "", 7, "feed.urls", "missing"),
+    "near miss": ('country = "KE"', 'contry = "KE"', 4, "site.contry", "Did you mean country?"),
+    "near miss of a table": ("[feed]", "[fed]", 7, "fed", "Did you mean feed?"),
+    "wrong table": ("port = 5433", "failures = 2", 14, "databases.postgresql.failures", "[soak]"),
+    "unknown": ("port = 5433", "zzz = 2", 14, "databases.postgresql.zzz", "known here are: host"),
+    "country form": ('"KE"', '"Kenya"', 4, "site.country", "two capital letters"),
+    "text expected": ('id = "ke"', "id = 3", 3, "site.id", "in quotes"),
+    "port too large": ("5433", "70000", 14, "databases.postgresql.port", "at most 65535"),
+    "port text": ("5433", '"x"', 14, "databases.postgresql.port", "whole number"),
+    "port fraction": ("5433", "1.5", 14, "databases.postgresql.port", "whole number"),
+    "list expected": ('["https://example.org/"]', '"x"', 8, "feed.urls", "list"),
+    "list empty": ('["https://example.org/"]', "[]", 8, "feed.urls", "at least one"),
+    "offline form": ("[feed]", '[feed]\noffline = "yes"', 8, "feed.offline", "true or false"),
+    "grace over the cap": ("[feed]", "[feed]\noffline_grace_days = 181", 8,
+                           "feed.offline_grace_days", "at most 180"),
+    "url": ("https://example.org/", "ftp://example.org/", 8, "feed.urls[0]", "http"),
+    "choice": ('"postgresql"\n', '"oracle"\n', 10, "databases.engine", "'postgresql' or 'sqlite'"),
+    "engine without table": ('"postgresql"\n', '"sqlite"\n', 9, "databases", "[databases.sqlite]"),
+    "adapter": ('unit = "ncen.service"\n', "", 15, "application", "needs 'unit'"),
+    "table expected": ("[feed]\nurls", "feed = 3\n#", 7, "paths.feed", "not a setting"),
+    "name in the server": ('"ncen_cases"', '"a b"', 12, "databases.names.cases", "underscores"),
+    "name": ("cases =", "Cases =", 12, "databases.names.Cases", "underscores"),
+    "relative root": ('root = "{root}"', 'root = "here"', 6, "paths.root", "absolute"),
+    "no door": ('"door"', '"no/such/door"', 18, "application.door_file", "not there"),
+    "schema": ("schema = 1", "schema = 2", 1, "schema", "Use 1"),
+    "no password file": ("port = 5433", 'password_file = "p"', 14,
+                         "databases.postgresql.password_file", "not there"),
+    "no certificates": ("[feed]", '[feed]\nca_file = "p"', 8, "feed.ca_file", "not there"),
+    "infinite": ("[feed]", "[feed]\ntimeout_s = inf", 8, "feed.timeout_s", "at most"),
+    "not a number": ("[feed]", "[feed]\ntimeout_s = nan", 8, "feed.timeout_s", ""),
+    "zero in a path": ('"door"', '"a\\u0000b"', 18, "application.door_file", "zero"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("urls", ["", "urls = []\n", 'urls = ["https://example.org/"]\n'])
+def test_a_site_without_a_network_needs_no_address(tmp_path: Path, urls: str) -> None:
+    text = GOOD.replace('urls = ["https://example.org/"]\n', f"offline = true\n{urls}")
+    feed = load_config(write(tmp_path, text)).feed
+    assert feed.offline
+    assert feed.offline_grace_days == 90
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_each_mistake_is_named_with_line_and_remedy(tmp_path: Path, name: str) -> None:
+    old, new, line, setting, words = MISTAKES[name]
+    assert old in GOOD
+    with pytest.raises(ConfigInvalid) as caught:
+        load_config(write(tmp_path, GOOD.replace(old, new)))
+    found = {m.setting: m for m in caught.value.mistakes}
+    assert setting in found
+    mistake = found[setting]
+    assert mistake.line == line
+    assert words in str(mistake)
+    assert str(mistake.remedy)
+    json.dumps(caught.value.values["mistakes"])
+
+
+def test_all_mistakes_come_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
+    text = GOOD.replace('"KE"', '"Kenya"').replace('"door"', '"no/door"').replace("5433", "0")
+    with pytest.raises(ConfigInvalid) as caught:
+        load_config(write(tmp_path, text))
+    assert [m.line for m in caught.value.mistakes] == [4, 14, 18]
+    assert caught.value.detail is not None
+    assert caught.value.detail.startswith("line 4: site.country ")
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o601])
+def test_a_password_file_for_all_to_read_is_a_mistake(tmp_path: Path, mode: int) -> None:
+    path = write(tmp_path, GOOD.replace("port = 5433", 'password_file = "pgpass"'))
+    secret = tmp_path / "pgpass"
+    secret.touch(0o600)
+    config = load_config(path)
+    assert config.databases.postgresql is not None
+    assert config.databases.postgresql.password_file == secret
+    secret.chmod(mode)
+    with pytest.raises(ConfigInvalid, match="pgpass"):
+        load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        (b"a = \n", "line 1, column 5"),
+        (b"a = 1\nb = [1,\n", "line 3, column 1"),
+        (b"a = 1\na = 2\n", "line 2, column 6"),
+        (b"a = 1\nb = '\xff'\n", "line 2, column 6"),
+        (b"a = " + b"[" * 100_000, "a value"),
+        (b"\0", "line 1, column 1"),
+    ],
+    ids=["no value", "no end", "twice", "not UTF-8", "deep", "zero"],
+)
+def test_what_is_not_toml_is_refused_with_its_place(
+    tmp_path: Path, content: bytes, place: str
+) -> None:
+    path = tmp_path / "agent.toml"
+    path.write_bytes(content)
+    for load in (load_config, load_places):
+        with pytest.raises(ConfigNotToml) as caught:
+            load(path)
+        assert caught.value.values["place"] == place
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    big, pipe = tmp_path / "big", tmp_path / "pipe"
+    big.write_bytes(b"#" * 1_000_001)
+    os.mkfifo(pipe)
+    for load in (load_config, load_places):
+        for path in (tmp_path / "none", tmp_path, pipe):
+            with pytest.raises(ConfigUnreadable):
+                load(path)
+        with pytest.raises(ConfigTooLarge):
+            load(big)
+
+
+def test_root_refuses_a_file_that_everybody_may_write(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    path.chmod(0o646)
+    with pytest.raises(ConfigExposed):
+        load_config(path, euid=0)
+    load_config(path, euid=1000)
+    path.chmod(0o664)
+    load_config(path, euid=0)
+
+
+def test_an_empty_file_names_everything_that_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(ConfigInvalid) as caught:
+        load_config(write(tmp_path, ""))
+    missing = {name for name, field in AgentConfig.model_fields.items() if field.is_required()}
+    assert {m.setting for m in caught.value.mistakes} == missing - {"schema_"} | {"schema"}
+
+
+def test_windows_line_ends_and_a_byte_order_mark_are_read(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert load_config(path).site.id == "ke"
+
+
+def test_places_agree_with_the_whole_configuration(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    config, places = load_config(path), load_places(path)
+    assert (places.state, places.slots, places.current) == (
+        config.paths.state,
+        config.paths.slots,
+        config.paths.current,
+    )
+    assert (places.site, places.country, places.product) == ("ke", "KE", "ncen")
+
+
+def test_places_have_the_defaults_and_forms_of_the_model() -> None:
+    for name, default in DEFAULTS.items():
+        assert str(PathSettings.model_fields[name].default) == default
+    assert SiteSettings.model_fields["product"].default == DEFAULT_PRODUCT
+    schema = SiteSettings.model_json_schema()["properties"]
+    for name, pattern in PATTERNS.items():
+        assert schema[name]["pattern"] == f"^{pattern}$"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["missing", "country form", "text expected", "relative root"],
+)
+def test_places_judge_what_they_read(tmp_path: Path, name: str) -> None:
+    old, new, line, setting, _ = MISTAKES[name]
+    with pytest.raises(ConfigInvalid) as caught:
+        load_places(write(tmp_path, GOOD.replace(old, new)))
+    assert [(m.line, m.setting) for m in caught.value.mistakes] == [(line, setting)]
+
+
+def test_places_survive_tables_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(ConfigInvalid, match="site is not a table"):
+        load_places(write(tmp_path, "site = 3\npaths = 4\n"))
+
+
+def test_places_need_no_models(tmp_path: Path) -> None:
+    program = (
+        "import sys, pathlib; from ncen_updater.agent.config.paths import load_places as l; "
+        "print(l(pathlib.Path(sys.argv[1])).site, 'pydantic' in sys.modules)"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", program, str(write(tmp_path, GOOD))],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert out == "ke False\n"
+
+
+@pytest.mark.parametrize(
+    ("table", "setting"),
+    [
+        ('[[files]]\nname = "photographs"\n', "files[0].directory"),
+        ('[[files]]\nname = "photo graphs"\ndirectory = "srv/photos"\n', "files[0].name"),
+        ('[[files]]\nname = "a"\ndirectory = ""\n', "files[0].directory"),
+        ('[[files]]\nname = "a"\ndirectory = "srv/../etc"\n', "files[0].directory"),
+        ('[[files]]\nname = "a"\ndirectory = "srv/a"\nkeep = "dump"\n', "files[0].keep"),
+        ('[files]\nname = "a"\n', "files"),
+    ],
+)
+def test_a_mistake_in_files_is_told_with_its_place(
+    tmp_path: Path, table: str, setting: str
+) -> None:
+    with pytest.raises(ConfigInvalid) as caught:
+        load_config(write(tmp_path, f"{GOOD}\n{table}"))
+    assert [mistake.setting for mistake in caught.value.mistakes] == [setting]
+
+
+def test_directories_of_files_are_below_the_root(tmp_path: Path) -> None:
+    table = '[[files]]\nname = "photographs"\ndirectory = "srv/photos"\n'
+    config = load_config(write(tmp_path, f"{GOOD}\n{table}"))
+    assert config.files[0].directory == tmp_path / "srv/photos"

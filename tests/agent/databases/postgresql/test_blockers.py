@@ -1,0 +1,101 @@
+"""Each blocker, made on a real server and found; and none on a site where all is well."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+
+import psycopg
+import pytest
+
+from ncen_updater.agent.databases.base import ChangeRef
+from ncen_updater.agent.databases.postgresql.naming import next_name
+from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.progress import Silent
+from tests.agent.databases.postgresql.site import AGENT, CHANGE, IN_PLACE, NEWEST, Site
+
+
+def look(site: Site, change: ChangeRef = CHANGE, *, final: bool = False) -> Mapping[str, Finding]:
+    found = site.engine().blockers(change, final=final)
+    assert all(str(finding.what) and str(finding.remedy) for finding in found)
+    return {finding.code: finding for finding in found}
+
+
+def test_none(any_site: Site) -> None:
+    found = look(any_site, final=True)
+    # Where the data are is told to superusers and to those who may read all settings.
+    assert set(found) == (set() if any_site.user != AGENT else {"NU-4125"})
+    assert all(finding.severity is Severity.ADVISORY for finding in found.values())
+    if any_site.user == AGENT:
+        assert f"GRANT pg_read_all_settings TO {AGENT}" in str(found["NU-4125"].remedy)
+        any_site.sql("postgres", f"GRANT pg_read_all_settings TO {AGENT}")
+        assert look(any_site, final=True) == {}
+
+
+@NEWEST
+def test_sessions(site: Site) -> None:
+    conninfo = site.server.conninfo("t_seizure")
+    with psycopg.connect(conninfo, application_name="reports"):
+        before, after = look(site)["NU-4120"], look(site, final=True)["NU-4120"]
+    assert (before.severity, after.severity) == (Severity.ADVISORY, Severity.STRICT)
+    assert "reports (1, postgres)" in str(after.what)
+
+
+@NEWEST
+def test_what_a_copy_would_not_take_along(site: Site) -> None:
+    site.sql(
+        "t_seizure",
+        "SELECT pg_create_logical_replication_slot('cdc', 'pgoutput')",
+        "CREATE SUBSCRIPTION sub CONNECTION 'dbname=nowhere' PUBLICATION p WITH (connect = false)",
+    )
+    with contextlib.closing(psycopg.connect(site.server.conninfo("t_seizure"))) as connection:
+        connection.execute("INSERT INTO loose VALUES ('z')")
+        connection.execute("PREPARE TRANSACTION 'half done'")
+    try:
+        found = look(site)
+        assert {"NU-4121", "NU-4122", "NU-4123"} <= set(found)
+        assert "half done" in str(found["NU-4121"].what)
+        assert "in-place" in str(found["NU-4122"].remedy)
+        assert look(site, IN_PLACE)["NU-4122"].severity is Severity.ADVISORY
+        # DROP DATABASE refuses one with a subscription: the half-migrated original would stay.
+        assert look(site, IN_PLACE)["NU-4123"].severity is Severity.STRICT
+    finally:
+        site.sql(
+            "t_seizure",
+            "ALTER SUBSCRIPTION sub SET (slot_name = NONE)",
+            "DROP SUBSCRIPTION sub",
+        )
+
+
+def test_missing_rights(site: Site) -> None:
+    site.sql(
+        "postgres",
+        f"ALTER ROLE {AGENT} NOCREATEDB",
+        f"REVOKE ncen, pg_signal_backend FROM {AGENT}",
+    )
+    limited = Site(site.server, user=AGENT, names=site.names)
+    assert {"NU-4126", "NU-4127", "NU-4128", "NU-4135"} <= set(look(limited))
+    assert not {"NU-4126", "NU-4127", "NU-4128", "NU-4135"} & set(look(site))
+
+
+@NEWEST
+def test_leftovers_and_missing_ones(site: Site) -> None:
+    engine = site.engine()
+    engine.fence(CHANGE)
+    engine.copy(CHANGE, engine.plan_copy(CHANGE), Silent())
+    assert "NU-4132" in look(site)
+    site.sql("postgres", "ALTER DATABASE t_seizure RENAME TO away")
+    assert "NU-4134" in look(site)
+    assert next_name("t_seizure", CHANGE.id) in site.databases()
+
+
+def test_collation_and_invalid(site: Site) -> None:
+    if site.server.binaries.major < 15:
+        pytest.skip("PostgreSQL 14 records no version of a database's collation")
+    site.sql(
+        "postgres",
+        "UPDATE pg_database SET datcollversion = '0.1' WHERE datname = 't_seizure'",
+        "UPDATE pg_database SET datconnlimit = -2 WHERE datname LIKE 'T%suspect'",
+    )
+    found = look(site)
+    assert {"NU-4129", "NU-4131"} <= set(found)

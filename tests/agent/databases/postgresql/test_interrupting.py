@@ -1,0 +1,207 @@
+"""A signal ends what runs in the server's sessions, however long that would have taken."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from ncen_updater.agent.databases.base import MigrationSet, Role
+from ncen_updater.agent.databases.errors import MigrationFailed
+from ncen_updater.agent.databases.migrations.dialect import PostgresDialect
+from ncen_updater.agent.databases.postgresql.errors import SetIncomplete
+from ncen_updater.agent.databases.postgresql.visiting import Visitor
+from ncen_updater.agent.engine.errors import Interrupted
+from ncen_updater.agent.engine.interruption import Interruption
+from ncen_updater.common.i18n import Text
+from ncen_updater.common.progress import Silent
+from tests.agent.databases.postgresql.site import CHANGE, NEWEST, Site
+from tests.agent.databases.postgresql.test_migrate import UP, fenced_copies, release
+
+LONGEST_S = 30.0
+
+
+@contextlib.contextmanager
+def held_up(site: Site, database: str) -> Iterator[threading.Event]:
+    """Keep a lock for which every copy of a database waits; the event says that it was let go.
+
+    It is let go in the end all the same: an agent that waits for it shall fail, not hang.
+    """
+    let_go, over = threading.Event(), threading.Event()
+    holder = psycopg.connect(site.server.conninfo(), dbname="postgres")
+    holder.execute(f"ALTER DATABASE {database} RENAME TO held_up".encode())
+
+    def release() -> None:
+        if not over.wait(LONGEST_S):
+            let_go.set()
+        holder.rollback()
+
+    thread = threading.Thread(target=release)
+    thread.start()
+    try:
+        yield let_go
+    finally:
+        over.set()
+        thread.join()
+        holder.close()
+
+
+def creating(site: Site, waiting: bool = True) -> int:
+    event = " AND wait_event_type = 'Lock'" if waiting else ""
+    sql = f"SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'CREATE DATABASE %'{event}"
+    return int(site.sql("postgres", sql + " AND state = 'active'")[0][0])
+
+
+def when_it_waits(site: Site, act: threading.Event) -> threading.Thread:
+    def ask() -> None:
+        until = time.monotonic() + LONGEST_S
+        while not creating(site) and time.monotonic() < until:
+            act.wait(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    return threading.Thread(target=ask)
+
+
+def two_releases(slot: Path, seizure: str, suspect: str) -> MigrationSet:
+    sets = {}
+    for name, up in (("seizure", seizure), ("suspect", suspect)):
+        place = slot / name
+        place.mkdir()
+        sets[name] = release(place, up).databases["seizure"]
+    return MigrationSet("3.3.0", slot, sets)
+
+
+class Meeting:
+    """A listener that lets the first migration of each database begin only beside the other's."""
+
+    def __init__(self) -> None:
+        self._barrier = threading.Barrier(2)
+        self.met: set[object] = set()
+
+    def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
+        if "migration" in what.values and what.values["database"] not in self.met:
+            self.met.add(what.values["database"])
+            self._barrier.wait(LONGEST_S)
+
+
+@NEWEST
+def test_databases_are_migrated_side_by_side(site: Site, tmp_path: Path) -> None:
+    engine, meeting = site.engine(), Meeting()
+    fenced_copies(engine)
+    engine.migrate(CHANGE, two_releases(tmp_path, UP, UP), None, meeting)
+    assert meeting.met == {"seizure", "suspect"}
+    for name in site.names:
+        assert [row.id for row in engine.applied(Role.CANDIDATE, name, CHANGE)] == ["0001_grade"]
+
+
+@NEWEST
+def test_no_database_is_opened_beside_a_migration(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The migration would be taken for the one who did it, and refused."""
+    engine, seen = site.engine(), []
+    fenced_copies(engine)
+    opened, surroundings = Visitor.opened, PostgresDialect.surroundings
+
+    def open_(self: Visitor, database: str, *, guard: bool) -> Any:
+        seen.append("opened")
+        return opened(self, database, guard=guard)
+
+    def look(self: PostgresDialect, driver: Any) -> str:
+        seen.append("looked")
+        return surroundings(self, driver)
+
+    monkeypatch.setattr(Visitor, "opened", open_)
+    monkeypatch.setattr(PostgresDialect, "surroundings", look)
+    engine.migrate(CHANGE, two_releases(tmp_path, UP, UP), None, Silent())
+    assert seen[:4] == ["opened"] * 4
+    assert set(seen[4:]) == {"looked"}
+
+
+SLEEPS = "SELECT pg_sleep(3600);"
+SLEEPING = (
+    "SELECT count(*) FROM pg_stat_activity"
+    " WHERE query = 'SELECT pg_sleep(3600);' AND state = 'active'"
+)
+
+
+@NEWEST
+@pytest.mark.parametrize("held", [False, True])
+def test_a_migration_that_fails_ends_those_beside_it(
+    site: Site, tmp_path: Path, held: bool
+) -> None:
+    engine = site.engine()
+    fenced_copies(engine)
+    target = two_releases(tmp_path, SLEEPS, "SELECT * FROM nowhere")
+    with (
+        engine.held() if held else contextlib.nullcontext(),
+        pytest.raises(MigrationFailed, match="nowhere"),
+    ):
+        engine.migrate(CHANGE, target, None, Silent())
+    assert site.sql("postgres", SLEEPING) == [(0,)]
+    assert engine.applied(Role.CANDIDATE, "seizure", CHANGE) == ()
+
+
+@NEWEST
+def test_a_signal_ends_migrations(site: Site, tmp_path: Path) -> None:
+    engine, interruption, over = site.engine(), Interruption(), threading.Event()
+    fenced_copies(engine)
+    target = two_releases(tmp_path, SLEEPS, SLEEPS)
+
+    def ask() -> None:
+        until = time.monotonic() + LONGEST_S
+        while site.sql("postgres", SLEEPING) != [(2,)] and time.monotonic() < until:
+            over.wait(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    asking = threading.Thread(target=ask)
+    with interruption.handled(), pytest.raises(Interrupted), interruption.allowed():
+        asking.start()
+        engine.migrate(CHANGE, target, None, Silent())
+    asking.join()
+    assert site.sql("postgres", SLEEPING) == [(0,)]
+    engine.discard(CHANGE, engine.plan_copy(CHANGE))
+    engine.unfence(CHANGE)
+
+
+def test_a_copy_ends_without_having_been_made(any_site: Site) -> None:
+    site, engine, interruption = any_site, any_site.engine(), Interruption()
+    before = site.snapshot()
+    engine.fence(CHANGE)
+    plan = engine.plan_copy(CHANGE)
+    with held_up(site, "t_seizure") as let_go, interruption.handled():
+        asking = when_it_waits(site, let_go)
+        asking.start()
+        with pytest.raises(Interrupted), interruption.allowed():
+            engine.copy(CHANGE, plan, Silent())
+        asking.join()
+        assert not let_go.is_set()
+        assert creating(site, waiting=False) == 0
+        assert "t_seizure__next_abcdefgh" not in site.databases()
+    engine.discard(CHANGE, plan)
+    engine.unfence(CHANGE)
+    assert site.snapshot() == before
+    assert site.databases() == set(site.names.values())
+
+
+@NEWEST
+def test_the_failure_of_one_copy_ends_the_others(site: Site) -> None:
+    engine = site.engine()
+    engine.fence(CHANGE)
+    plan = engine.plan_copy(CHANGE)
+    site.sql("postgres", 'ALTER DATABASE "T""suspect" RENAME TO gone')
+    with held_up(site, "t_seizure") as let_go, pytest.raises(SetIncomplete):
+        engine.copy(CHANGE, plan, Silent())
+    assert not let_go.is_set()
+    assert creating(site, waiting=False) == 0
+    site.sql("postgres", 'ALTER DATABASE gone RENAME TO "T""suspect"')
+    engine.discard(CHANGE, plan)
+    assert site.databases() == set(site.names.values())

@@ -1,0 +1,174 @@
+"""Candidates are migrated as the application's role and marked; live is not touched."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ncen_updater.agent.databases.base import (
+    ChangeRef,
+    Direction,
+    MigrationSet,
+    Role,
+    SqlMigration,
+    Strategy,
+)
+from ncen_updater.agent.databases.errors import DatabaseError, MigrationFailed, QueryFailed
+from ncen_updater.agent.databases.migrations.planner import plan_way_back
+from ncen_updater.agent.databases.postgresql import PostgresEngine
+from ncen_updater.agent.databases.ways import Back
+from ncen_updater.common.progress import Silent
+from ncen_updater.formats.manifest import Migration, MigratorCommand
+from tests.agent.databases.postgresql.site import CHANGE, IN_PLACE, NEWEST, Site
+
+UP = "ALTER TABLE cases ADD COLUMN grade text; UPDATE cases SET grade = 'a';"
+DOWN = "ALTER TABLE cases DROP COLUMN grade;"
+
+
+def release(slot: Path, up: str = UP, **more: Any) -> MigrationSet:
+    (slot / "up.sql").write_text(up)
+    (slot / "down.sql").write_text(DOWN)
+    migration = SqlMigration(
+        migration=Migration(id="0001_grade", up="up.sql", down="down.sql", **more),
+        up=slot / "up.sql",
+        down=slot / "down.sql",
+        verify=None,
+        up_sha256=hashlib.sha256(up.encode()).hexdigest(),
+        down_sha256=hashlib.sha256(DOWN.encode()).hexdigest(),
+    )
+    return MigrationSet("3.3.0", slot, {"seizure": (migration,), "suspect": ()})
+
+
+def fenced_copies(engine: PostgresEngine) -> None:
+    engine.fence(CHANGE)
+    engine.copy(CHANGE, engine.plan_copy(CHANGE), Silent())
+
+
+def test_a_ledger_whose_numbers_are_behind_is_mended(any_site: Site, tmp_path: Path) -> None:
+    """As a server left it that was killed after a change of an agent that did not anchor them."""
+    site, engine = any_site, any_site.engine()
+    fenced_copies(engine)
+    engine.migrate(CHANGE, release(tmp_path), None, Silent())
+    engine.cut_over(CHANGE)
+    behind = "SELECT setval(pg_get_serial_sequence('ncen_updater.ledger', 'seq'), 1, false)"
+    site.sql("t_seizure", behind)
+    again = ChangeRef("bcdefghi", 3, Strategy.COPY, "3.3.1")
+    engine.fence(again)
+    engine.copy(again, engine.plan_copy(again), Silent())
+    nothing = MigrationSet("3.3.1", tmp_path, {"seizure": (), "suspect": ()})
+    engine.migrate(again, nothing, release(tmp_path), Silent())
+    found = [(row.id, row.direction) for row in engine.applied(Role.CANDIDATE, "seizure", again)]
+    assert found == [("0001_grade", Direction.UP), ("0001_grade", Direction.DOWN)]
+
+
+def test_files(any_site: Site, tmp_path: Path) -> None:
+    site, engine = any_site, any_site.engine()
+    before = site.snapshot()
+    target = release(tmp_path)
+    shape = engine.fingerprint(Role.LIVE, "seizure", CHANGE)
+    plan = engine.plan_migrations(Role.LIVE, CHANGE, target, None)
+    assert [step.id for step in plan.steps] == ["0001_grade"]
+    fenced_copies(engine)
+    assert engine.fingerprint(Role.CANDIDATE, "seizure", CHANGE) == shape
+    engine.migrate(CHANGE, target, None, Silent())
+    engine.migrate(CHANGE, target, None, Silent())
+    assert [row.id for row in engine.applied(Role.CANDIDATE, "seizure", CHANGE)] == ["0001_grade"]
+    assert engine.fingerprint(Role.CANDIDATE, "seizure", CHANGE) != shape
+    engine.cut_over(CHANGE)
+    # As the application's own role: what the agent made is the application's.
+    assert site.sql("t_seizure", "SELECT count(grade) FROM cases", user="ncen") == [(500,)]
+    state = "SELECT release, generation, change FROM ncen_updater.state"
+    for physical in site.names.values():
+        assert site.sql(physical, state, user="ncen") == [("3.3.0", 2, CHANGE.id)]
+    engine.cut_back(CHANGE)
+    engine.unfence(CHANGE)
+    assert site.snapshot() == before
+
+
+@NEWEST
+def test_down_keeps_the_shape(site: Site, tmp_path: Path) -> None:
+    engine = site.engine()
+    target = release(tmp_path)
+    shape = engine.fingerprint(Role.LIVE, "seizure", CHANGE)
+    fenced_copies(engine)
+    engine.migrate(CHANGE, target, None, Silent())
+    old = MigrationSet("3.2.4", tmp_path, {"seizure": (), "suspect": ()})
+    engine.migrate(CHANGE, old, target, Silent())
+    assert engine.fingerprint(Role.CANDIDATE, "seizure", CHANGE) == shape
+
+
+@NEWEST
+def test_a_failed_migration_leaves_the_candidate_as_it_was(site: Site, tmp_path: Path) -> None:
+    engine = site.engine()
+    fenced_copies(engine)
+    digests = engine.table_digests(Role.CANDIDATE, "seizure", CHANGE)
+    with pytest.raises(MigrationFailed, match="nowhere"):
+        engine.migrate(CHANGE, release(tmp_path, UP + "SELECT * FROM nowhere;"), None, Silent())
+    assert engine.table_digests(Role.CANDIDATE, "seizure", CHANGE) == digests
+    left = (
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname ~ '__' AND backend_type = 'client backend'"
+    )
+    until = time.monotonic() + 30
+    while site.sql("postgres", left) != [(0,)]:  # a session that was closed takes a moment to go
+        assert time.monotonic() < until, "a session stays in a candidate"
+
+
+@NEWEST
+@pytest.mark.parametrize("change", [CHANGE, IN_PLACE], ids=["copy", "in-place"])
+def test_a_program_of_the_application(
+    any_site: Site, tmp_path: Path, change: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STORAGE_URL", "postgresql:///live")
+    site, engine = any_site, any_site.engine(migrator_environment={"MODE": "x"})
+    assert change in (CHANGE, IN_PLACE)
+    change = CHANGE if change is CHANGE else IN_PLACE
+    tmp_path.joinpath("migrate.py").write_text(
+        "import os, psycopg\n"
+        "assert 'STORAGE_URL' not in os.environ and os.environ['MODE'] == 'x'\n"
+        "for name in ('SEIZURE', 'SUSPECT'):\n"
+        "    with psycopg.connect(os.environ[f'NCEN_DB_{name}_URL']) as connection:\n"
+        "        connection.execute('CREATE TABLE made (a int)')\n"
+    )
+    command = MigratorCommand(argv=(sys.executable, "migrate.py"), timeout_s=60)
+    target = MigrationSet("3.3.0", tmp_path, {}, command)
+    assert engine.plan_migrations(Role.LIVE, change, target, None).irreversible
+    engine.fence(change)
+    engine.copy(change, engine.plan_copy(change), Silent())
+    assert engine.migrate(change, target, None, Silent())
+    engine.cut_over(change)
+    # The ledger looks as if nothing had to be undone; the way back is planned by what ran.
+    before = MigrationSet("3.2.4", tmp_path, {})
+    way = plan_way_back(engine.names, {}, target, before, change.id, unchanged=False)
+    assert way.back is Back.RESTORES
+    owner = "SELECT tableowner FROM pg_tables WHERE tablename = 'made'"
+    for physical in site.names.values():
+        assert site.sql(physical, owner) == [("ncen",)]
+
+
+@NEWEST
+def test_baseline(site: Site, tmp_path: Path) -> None:
+    engine = site.engine()
+    target = release(tmp_path)
+    engine.baseline(CHANGE, target)
+    engine.baseline(CHANGE, target)
+    assert [row.id for row in engine.applied(Role.LIVE, "seizure", CHANGE)] == ["0001_grade"]
+    assert engine.plan_migrations(Role.LIVE, CHANGE, target, None).steps == ()
+
+
+@NEWEST
+def test_questions_are_one_select_that_writes_nothing(site: Site) -> None:
+    engine = site.engine()
+    assert engine.query(Role.LIVE, "seizure", "SELECT '%', current_user", CHANGE) == [("%", "ncen")]
+    for sql in ("DELETE FROM cases", "SELECT 1; COMMIT; DELETE FROM cases", "SELECT * FROM none"):
+        with pytest.raises(QueryFailed):
+            engine.query(Role.LIVE, "seizure", sql, CHANGE)
+    with pytest.raises(QueryFailed, match="timeout"):
+        engine.query(Role.LIVE, "seizure", "SELECT pg_sleep(9)", CHANGE, timeout_s=0.1)
+    with pytest.raises(DatabaseError):
+        engine.query(Role.CANDIDATE, "seizure", "SELECT 1", CHANGE)

@@ -1,0 +1,68 @@
+"""From the configuration to the adapter, with relative paths below the site's root."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.composition import build_site
+from ncen_updater.agent.config.model import AgentConfig, DatabaseSettings
+from ncen_updater.agent.databases.errors import DatabaseError
+from ncen_updater.agent.databases.factory import make_engine
+from ncen_updater.agent.databases.postgresql import PostgresEngine
+from ncen_updater.agent.databases.sqlite.engine import SqliteEngine
+
+ROOT = Path(__file__).parents[3]
+POSTGRESQL = {"host": "/run/postgresql", "user": "agent", "owner": "ncen"}
+
+
+def sqlite(directory: str) -> DatabaseSettings:
+    return DatabaseSettings.model_validate(
+        {"engine": "sqlite", "names": {"cases": "cases"}, "sqlite": {"directory": directory}}
+    )
+
+
+def postgresql(dumps: str | None) -> DatabaseSettings:
+    more = {"dump_directory": dumps, "way_back": "dump"} if dumps else {}
+    return DatabaseSettings.model_validate(
+        {"engine": "postgresql", "names": {"a": "b"}, "postgresql": POSTGRESQL, **more}
+    )
+
+
+@pytest.mark.parametrize(
+    ("root", "directory", "expected"),
+    [("/srv", "db", "/srv/db"), ("/srv", "/var/db", "/var/db"), (None, "/var/db", "/var/db")],
+)
+def test_sqlite(root: str | None, directory: str, expected: str) -> None:
+    engine = make_engine(sqlite(directory), Path(root) if root else None)
+    assert isinstance(engine, SqliteEngine)
+    assert engine.names == ("cases",)
+    assert str(engine._layout.directory) == expected
+
+
+@pytest.mark.parametrize(
+    ("dumps", "expected"), [("d", Path("/srv/d")), ("/d", Path("/d")), (None, None)]
+)
+def test_postgresql(dumps: str | None, expected: Path | None) -> None:
+    engine = make_engine(postgresql(dumps), Path("/srv"))
+    assert isinstance(engine, PostgresEngine)
+    assert engine.names == ("a",)
+    assert engine._dump_directory == expected
+    assert engine._way_back == ("dump" if dumps else "copy")
+
+
+def test_an_engine_without_its_table() -> None:
+    broken = sqlite("db").model_copy(update={"sqlite": None})
+    with pytest.raises(DatabaseError, match="no adapter"):
+        make_engine(broken)
+
+
+def test_a_site_is_put_together_below_its_root(tmp_path: Path) -> None:
+    example = tomllib.loads((ROOT / "packaging" / "agent.toml.example").read_text())
+    example["paths"] = {"root": str(tmp_path)}
+    example["databases"] = sqlite("var/db").model_dump(exclude_none=True)
+    site = build_site(AgentConfig.model_validate(example), tmp_path / "agent.toml")
+    assert isinstance(site.engine, SqliteEngine)
+    assert site.engine._layout.directory == tmp_path / "var" / "db"

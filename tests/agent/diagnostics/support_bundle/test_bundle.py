@@ -1,0 +1,307 @@
+"""The support bundle on a real site over SQLite: what is in it, and that no record gets out."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import tarfile
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ncen_updater.agent.cli.main import run
+from ncen_updater.agent.config.model import AgentConfig
+from ncen_updater.agent.config.words import settings_of
+from ncen_updater.agent.diagnostics.support_bundle.bundle import Bundle, make_bundle, write_bundle
+from ncen_updater.agent.diagnostics.support_bundle.errors import (
+    BundleExists,
+    BundleUnwritable,
+    UnknownPart,
+)
+from ncen_updater.agent.diagnostics.support_bundle.gather import PARTS
+from ncen_updater.agent.diagnostics.support_bundle.masking import mask_settings, mask_text
+from ncen_updater.agent.journal.change import ChangeState, StepName
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
+from ncen_updater.common.progress import Silent
+from tests.agent.cli.site import CHANGE, TrialSite, make_site
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+PERSON, PASSPORT, PLACE = "Amina Wanjiru", "KX4471902", "Malindi"
+LINE = "2026-03-01T12:00:00 ncen-updater[1]: INFO service started"
+
+
+def commands(log: str = LINE, units: str = "ActiveState=active\n") -> Any:
+    """Answer for systemd, which does not run in a trial."""
+
+    def answer(words: Sequence[str]) -> str:
+        return units if words[0] == "systemctl" else f"{log}\n"
+
+    return answer
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[TrialSite]:
+    made = make_site(tmp_path / "site")
+    (made.root / "db/live").rmdir()
+    (made.root / "db/sets/base").mkdir(parents=True)
+    (made.root / "db/live").symlink_to("sets/base")
+    with closing(sqlite3.connect(made.root / "db/live/cases.sqlite")) as database:
+        database.executescript(
+            "CREATE TABLE person (id INTEGER PRIMARY KEY, name TEXT, passport TEXT, note TEXT);"
+            "CREATE TABLE port (name TEXT PRIMARY KEY, state TEXT) WITHOUT ROWID;"
+            "CREATE TABLE \"odd \"\"one\" (\"a \"\"b\" TEXT);"
+            f"INSERT INTO port VALUES ('{PLACE}', 'finished');"
+            f"INSERT INTO person VALUES (1, '{PERSON}', '{PASSPORT}',"
+            " '{\"seen\": [\"Otieno Odhiambo\"]}');"
+            "INSERT INTO \"odd \"\"one\" VALUES ('Zawadi Mwangi');"
+        )  # fmt: skip
+        database.commit()
+    yield made
+
+
+def make(site: TrialSite, **more: Any) -> Bundle:
+    return make_bundle(site.config, Silent(), NOW, **{"run": commands(), **more})
+
+
+def text(bundle: Bundle, name: str) -> str | None:
+    return next(part.text for part in bundle.parts if part.name == name)
+
+
+def reasons(bundle: Bundle) -> dict[str, str | None]:
+    return {part.name: part.missing for part in bundle.parts if part.text is None}
+
+
+def test_a_site_that_is_well(site: TrialSite) -> None:
+    site.open_change(StepName.CLOSE)
+    with Journal.open(site.journal) as journal:
+        journal.state(CHANGE.id, ChangeState.UNDOING, error_code="NU-4150")
+        journal.state(CHANGE.id, ChangeState.UNDONE)
+    bundle = make(site)
+    assert tuple(part.name for part in bundle.parts) == PARTS
+    assert reasons(bundle) == {}
+    assert (bundle.leaks, bundle.unread) == ((), {})
+    (change,) = json.loads(text(bundle, "changes.json") or "")
+    assert (change["state"], change["error_code"]) == ("undone", "NU-4150")
+    assert "step-done" in (text(bundle, "events.json") or "")
+    packages = json.loads(text(bundle, "versions.json") or "")["packages"]
+    assert packages["click"]
+    assert LINE in (text(bundle, "log.txt") or "")
+
+
+def plant(site: TrialSite, value: str) -> None:
+    """Write a value wherever somebody or something may write: events, reasons, errors, reports."""
+    with Journal.open(site.journal) as journal:
+        journal.note("held", reason=value, by=value)
+        journal.note("step-failed", code="NU-4150", error=f"Key (name)=({value}) exists")
+        journal.note("ordered", what="hold", data={"reason": value})
+        journal.note("import-refused", by=value, files=[value], code="NU-1")
+        rehearsals = Rehearsals(journal)
+        rehearsals.begin("abcdefgh", "3.2.4", "3.3.0", {"x": value})
+        report = {
+            "hops": [
+                {
+                    "from": "3.2.4", "to": "3.3.0",
+                    "stop_s": {"low": 1.0, "likely": 1.5, "high": 2.0}, "back_s": 1.0,
+                    "maps": [{"name": "cites", "affected": 1, "unmapped": [[value, 3]]}],
+                    "checks": [{"name": "x", "rows": [value]}], "tables": {},
+                }
+            ]
+        }  # fmt: skip
+        rehearsals.end("abcdefgh", RehearsalState.PASSED, basis={"who": value}, report=report)
+    journal.close()
+
+
+@pytest.mark.parametrize("value", [PERSON, PASSPORT, PLACE, "Otieno Odhiambo", "Zawadi Mwangi"])
+def test_what_people_wrote_into_the_journal_stays_there(site: TrialSite, value: str) -> None:
+    plant(site, value)
+    bundle = make(site)
+    assert bundle.leaks == ()
+    assert value not in repr(bundle.parts)
+    assert reasons(bundle) == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "column"),
+    [
+        (PERSON, 'cases: "person"."name"'),
+        ("AMINA   wanjiru", 'cases: "person"."name"'),
+        ("x=(amina_wanjiru)".replace("_", ", "), 'cases: "person"."name"'),
+        (PASSPORT.lower(), 'cases: "person"."passport"'),
+        (PLACE, 'cases: "port"."name"'),
+        ("Otieno Odhiambo", 'cases: "person"."note"'),
+        ("Zawadi Mwangi", 'cases: "odd ""one"."a ""b"'),
+    ],
+)
+def test_a_value_of_a_record_in_the_log_is_found(site: TrialSite, value: str, column: str) -> None:
+    bundle = make(site, run=commands(f"{LINE}\n... error: {value}; rolled back"))
+    assert [(leak.part, leak.column) for leak in bundle.leaks] == [("log.txt", column)]
+    assert make(site, run=commands(value), leave_out=["log.txt"]).leaks == ()
+
+
+@pytest.mark.parametrize("part", ["units.txt", "log.txt"])
+def test_every_free_part_is_compared(site: TrialSite, part: str) -> None:
+    answer = commands(units=PERSON) if part == "units.txt" else commands(log=PERSON)
+    assert [leak.part for leak in make(site, run=answer).leaks] == [part]
+
+
+def test_words_of_this_program_are_nobodys_data(site: TrialSite) -> None:
+    # The column port.state holds "finished", and so does every list of changes.
+    assert make(site, run=commands("finished")).leaks == ()
+
+
+def test_the_newest_rows_of_a_large_table_are_compared_too(site: TrialSite) -> None:
+    with closing(sqlite3.connect(site.root / "db/live/cases.sqlite")) as database:
+        rows = [(f"Somebody{n:05} Else", None) for n in range(5000)]
+        database.executemany("INSERT INTO person (name, note) VALUES (?, ?)", rows)
+        database.commit()
+    assert len(make(site, run=commands("Somebody04999 Else")).leaks) == 1
+
+
+@pytest.mark.parametrize("damage", ["database", "journal", "config", "all"])
+def test_a_site_that_is_half_broken(site: TrialSite, damage: str) -> None:
+    if damage in ("database", "all"):
+        (site.root / "db/live/cases.sqlite").write_bytes(b"x" * 10_000)
+    if damage in ("journal", "all"):
+        site.journal.write_bytes(b"x" * 10_000)
+    if damage in ("config", "all"):
+        site.config.write_text(site.config.read_text() + "[nonsense]\nx = 1\n")
+
+    def down(words: Sequence[str]) -> str:
+        raise subprocess.CalledProcessError(1, list(words))
+
+    bundle = make(site, run=down)
+    missing = reasons(bundle)
+    assert missing["log.txt"] == "CalledProcessError"
+    assert text(bundle, "versions.json")
+    assert text(bundle, "findings.json")
+    if damage == "journal":
+        assert "NU-6002" in (missing["events.json"] or "")
+        assert "findings.txt" not in missing
+    if damage == "config":
+        assert "NU-1005" in (missing["site.json"] or "")
+        assert "nonsense" in (text(bundle, "configuration.json") or "")
+    if damage != "journal":
+        # Sentences could not be compared with the databases.
+        assert bundle.unread
+        assert missing["findings.txt"] == "could not be compared with the databases"
+        assert "findings.txt" not in reasons(make(site, run=down, unchecked=True))
+
+
+def test_secrets_and_addresses_are_masked(site: TrialSite) -> None:
+    secret = "hunter2-and-more"
+    config = site.config.read_text().replace(
+        "http://127.0.0.1:9/", f"https://user:{secret}@feed.example.org/", 1
+    )
+    config = config.replace(
+        'health_url = "http://127.0.0.1:9"',
+        f'health_url = "http://10.1.2.3:9"\nenvironment = {{ DATABASE_URL = "{secret}-x" }}',
+    )
+    config += (
+        '[notify.mail]\nhost = "mail.example.org"\nsecurity = "none"\nsender = "a@example.org"\n'
+        'to = ["boss@example.org"]\n'
+    )
+    site.config.write_text(config)
+    line = f"{LINE} asked https://feed.example.org/x as {secret} from 10.1.2.3 for a@example.org"
+    found = repr(make(site, run=commands(line)).parts)
+    for hidden in (secret, "example.org", "10.1.2.3"):
+        assert hidden not in found
+    assert "DATABASE_URL" in found
+
+
+def test_masking() -> None:
+    assert mask_text("see http://u:p@h:1/x?y, a.b@c.org and 10.0.0.1") == (
+        "see http://*** *** and ***"
+    )
+    settings = {"feed": {"urls": ["http://h/"]}, "site": {"id": "ke-1"}, "n": 3}
+    known = frozenset(name for _, name in settings_of(AgentConfig))
+    assert mask_settings(settings, known=known) == {
+        "feed": {"urls": ["***"]}, "site": {"id": "ke-1"}, "n": 3,
+    }  # fmt: skip
+    written = {
+        "databases": {"names": {"cases": "ncen_cases"}, "pasword": "geheim"},
+        "application": {"start": ["/bin/app", "--key", "geheim"]},
+        "service": {"windows": [{"days": ["sat"], "start": "22:00", "end": "04:00"}]},
+        "extra": {"nested": ["geheim"], "number": 7},
+    }
+    shown = mask_settings(written, known=known)
+    assert "geheim" not in repr(shown)
+    assert shown == {
+        "databases": {"names": {"cases": "ncen_cases"}, "pasword": "***"},
+        "application": {"start": ["/bin/app", "***", "***"]},
+        "service": written["service"],
+        "extra": {"nested": ["***"], "number": 7},
+    }
+
+
+def test_the_file_is_for_its_owner_and_replaces_nothing(site: TrialSite) -> None:
+    bundle = make(site)
+    path = site.root / "x.tar.gz"
+    size = write_bundle(bundle, path, NOW)
+    assert path.stat().st_size == size
+    assert path.stat().st_mode & 0o777 == 0o600
+    with tarfile.open(path) as archive:
+        names = archive.getnames()
+        entry = archive.extractfile("support-bundle/contents.json")
+        assert entry is not None
+        contents = json.loads(entry.read())
+    assert names == [f"support-bundle/{name}" for name in ("contents.json", *PARTS)]
+    assert set(contents["parts"]) == set(PARTS)
+    with pytest.raises(BundleExists):
+        write_bundle(bundle, path, NOW)
+    with pytest.raises(BundleUnwritable):
+        write_bundle(bundle, site.root / "nowhere/x.tar.gz", NOW)
+
+
+def test_a_part_that_is_none(site: TrialSite) -> None:
+    with pytest.raises(UnknownPart):
+        make(site, leave_out=["everything"])
+
+
+# ---- the command ---------------------------------------------------------------------------------
+
+
+def command(site: TrialSite, *words: str) -> int:
+    return run(["--config", str(site.config), "--quiet", "support-bundle", *words])
+
+
+def test_the_command_shows_asks_and_writes(
+    site: TrialSite, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "bundle.tar.gz"
+    assert command(site, "--dry-run", "--output", str(path), "--show", "disks.json") == 0
+    said = capsys.readouterr().out
+    assert "  changes.json: " in said
+    assert '"free_bytes"' in said
+    assert command(site, "--output", str(path)) == 2  # nobody can be asked
+    assert not path.exists()
+    assert command(site, "--output", str(path), "--yes", "--json") == 0
+    document = json.loads(capsys.readouterr().out.split("\n", 0)[0].partition("{")[2].join("{ "))
+    assert document["path"] == str(path)
+    assert path.exists()
+
+
+def test_the_command_refuses_what_holds_a_record(
+    site: TrialSite, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    # A finding of doctor quotes the name of a file; that the name is a person's, nobody foresaw.
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    (tools / "journalctl").write_text(f"#!/bin/sh\necho 'error: {PERSON}'\n")
+    (tools / "journalctl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
+    path = tmp_path / "bundle.tar.gz"
+    assert command(site, "--output", str(path), "--yes") == 3
+    said = capsys.readouterr()
+    assert "NU-9651" in said.err
+    assert "log.txt" in said.err
+    assert PERSON not in said.out + said.err
+    assert not path.exists()
+    assert command(site, "--output", str(path), "--yes", "--leave-out", "log.txt") == 0
+    assert path.exists()

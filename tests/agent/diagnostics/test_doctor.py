@@ -1,0 +1,125 @@
+"""What ``doctor`` and ``verify`` find on a real site that was upgraded and then tampered with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.diagnostics.doctor import diagnose
+from ncen_updater.agent.engine.lock import change_lock
+from ncen_updater.agent.engine.operations import JOURNAL, LOCK, Operations
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.common.progress import Silent
+from tests.faults.full import prepared
+from tests.faults.trial import OLD, Trial
+from tests.support.sites import site_in_process
+
+
+@pytest.fixture(scope="module")
+def trial() -> Iterator[Trial]:
+    with prepared("sqlite") as made:
+        made.reset()
+        Operations(site_in_process(made.demo), Silent()).upgrade()
+        yield made
+
+
+def codes(trial: Trial) -> set[str]:
+    found = {f.code for f in diagnose(trial.demo.config_path, Silent())}
+    return found - {"NU-6124"}
+
+
+def with_current(trial: Trial, target: Path | None) -> set[str]:
+    link = trial.demo.current
+    before = link.readlink()
+    link.unlink()
+    if target is not None:
+        link.symlink_to(target)
+    try:
+        return codes(trial)
+    finally:
+        link.unlink(missing_ok=True)
+        link.symlink_to(before)
+
+
+def with_closed_door(trial: Trial) -> set[str]:
+    trial.demo.door_file.write_text("x")
+    try:
+        return codes(trial)
+    finally:
+        trial.demo.door_file.unlink()
+
+
+def while_at_work(trial: Trial) -> set[str]:
+    with change_lock(trial.demo.state / LOCK, "upgrade"):
+        return codes(trial)
+
+
+def with_other_fingerprints(trial: Trial) -> set[str]:
+    with Journal.open(trial.demo.state / JOURNAL) as journal:
+        change = journal.changes(1)[0].id
+        kept = journal.facts(change)["fingerprints"]
+        odd = dict.fromkeys(json.loads(json.dumps(kept)), "0" * 64)
+        journal.fact(change, "fingerprints", odd)
+        try:
+            return codes(trial)
+        finally:
+            journal.fact(change, "fingerprints", kept)
+
+
+def with_stopped_application(trial: Trial) -> set[str]:
+    trial.demo.stop_app()
+    try:
+        return codes(trial)
+    finally:
+        trial.demo.start_app()
+
+
+def with_damaged_slot(trial: Trial) -> set[str]:
+    file = trial.demo.slots / OLD / "app" / "release.json"
+    mode = file.stat().st_mode
+    file.chmod(0o666)
+    try:
+        return codes(trial)
+    finally:
+        file.chmod(mode)
+
+
+def test_every_altered_file_is_named(trial: Trial) -> None:
+    """Who is to put them back has to know which they are."""
+    slot = trial.demo.slots / OLD
+    files = sorted(path for path in (slot / "app").rglob("*") if path.is_file())[:5]
+    modes = {path: path.stat().st_mode for path in files}
+    for path in files:
+        path.chmod(0o666)
+    try:
+        found = diagnose(trial.demo.config_path, Silent())
+    finally:
+        for path, mode in modes.items():
+            path.chmod(mode)
+    (said,) = (finding.what.render("en") for finding in found if finding.code == "NU-6104")
+    assert len(files) == 5
+    assert all(path.relative_to(slot).as_posix() in said for path in files)
+
+
+@pytest.mark.parametrize(
+    ("look", "expected"),
+    [
+        (codes, set()),
+        (with_closed_door, {"NU-6122"}),
+        (while_at_work, {"NU-6121"}),
+        (with_other_fingerprints, {"NU-6106"}),
+        (with_stopped_application, {"NU-6125"}),
+        (with_damaged_slot, {"NU-6104"}),
+        (lambda trial: with_current(trial, None), {"NU-6101"}),
+        (
+            lambda trial: with_current(trial, trial.demo.slots / OLD),
+            {"NU-6102", "NU-6105"},
+        ),
+    ],
+)
+def test_findings(trial: Trial, look: Callable[[Trial], set[str]], expected: set[str]) -> None:
+    found = look(trial)
+    assert expected <= found if expected else not found

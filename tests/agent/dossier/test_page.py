@@ -1,0 +1,206 @@
+"""The page: what it says in both languages, and that no value of a site or release is markup."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass, replace
+from datetime import UTC, datetime, timedelta
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from ncen_updater.agent.approvals.model import Approval, Basis
+from ncen_updater.agent.databases.ways import Back
+from ncen_updater.agent.dossier import page
+from ncen_updater.agent.dossier.gather import Dossier, DossierHop
+from ncen_updater.agent.dossier.risks import risks
+from ncen_updater.agent.rehearsal.predictions import Compared
+from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.i18n import Text
+from ncen_updater.formats.manifest import Notes
+
+AT = datetime(2026, 11, 24, 9, tzinfo=UTC)
+REPORT: dict[str, Any] = {
+    "copy_s": 2.0, "migrate_s": 4.0, "back_s": 3.0, "back_differs": [],
+    "checks": {"cases": [200, 200], "persons": [90, 90]},
+    "maps": [{"name": "CITES class", "affected": 212, "unmapped": [["C10", 3]]}],
+    "tables": {"seizures": {"items": [200, 212], "objects": [-1, 0], "old": [7, -1],
+                            "ncen_kept__objects": [-1, 4]}},
+    "stop_s": {"low": 5.0, "likely": 9.0, "high": 75.0, "learnt": True},
+}  # fmt: skip
+HOP = DossierHop(
+    origin="3.2.4", version="3.3.0", required=False, urgency="normal",
+    notes={
+        "en": Notes(title="New CITES classes", text="First paragraph.\n\nSecond."),
+        "fr": Notes(title="Nouvelles classes CITES", text="Premier alinéa."),
+    },
+    way_back=Back.KEEPS, why_no_way_back=(), migrations=5, unpacked_bytes=9_000_000, report=REPORT,
+)  # fmt: skip
+DOSSIER = Dossier(
+    site="mu-port-louis", country="MU", product="ncen", agent="0.3.0", made_at=AT, zone=UTC,
+    current="3.2.4", target="3.3.0", strategy="copy", hops=(HOP,),
+    findings=(Finding("NU-6302", Severity.INFO, Text("There is room."), Text("")),),
+    sizes={"seizures": 5_000_000, "suspects": 2_000_000}, rehearsed_at=AT, rehearsal="abcdefgh",
+    holds_until=AT + timedelta(days=14), backup_s=6.0,
+    earlier=(Compared("3.2.4", 3.0, 9.0, 4.0),), not_before=None,
+    opens=AT + timedelta(hours=13), closes=AT + timedelta(hours=19), by_itself=False,
+    approvals=(Approval("0" * 64, "amina", 1001, AT),), needed=2,
+    basis=Basis("a" * 64, {"seizures": "b" * 64, "suspects": "c" * 64}, "d" * 64, "abcdefgh:ee"),
+    keep_days=7, soak_s=900, rolls_back=True,
+)  # fmt: skip
+HOSTILE = (
+    "<script>alert(1)</script><img src=x onerror=alert(2)>&amp;\"'</style></table>"
+    "<!-- ]]> \u202egnp.exe \x1b[31m \x00 \ud800 {target} {0.__class__}"
+)
+TAGS = {
+    "html", "head", "meta", "title", "style", "body", "div", "p", "h1", "h2", "h3", "ul", "li",
+    "code", "table", "thead", "tbody", "tr", "th", "td",
+}  # fmt: skip
+
+
+class Reader(HTMLParser):
+    """Reads a page as a browser does, and keeps what it is made of."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.words: list[str] = []
+        self.feed(content.decode("utf-8"))
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def hostile(value: Any) -> Any:
+    """The same facts, with every text in them hostile."""
+    if isinstance(value, str):
+        return HOSTILE
+    if isinstance(value, Text):
+        return Text("{what}", {"what": HOSTILE})
+    if isinstance(value, dict):
+        return {
+            (key if key in REPORT or key in ("low", "likely", "high", "learnt", "name",
+             "affected", "unmapped", "en", "fr") else f"{key}{HOSTILE}"): hostile(item)
+            for key, item in value.items()
+        }  # fmt: skip
+    if isinstance(value, list | tuple) and not is_dataclass(value):
+        return type(value)(hostile(item) for item in value)
+    if isinstance(value, Notes):
+        return Notes.model_construct(title=HOSTILE, text=HOSTILE)
+    if is_dataclass(value) and not isinstance(value, type):
+        names = [field.name for field in fields(value)]
+        kept = {"severity", "way_back"}
+        return replace(
+            value,
+            **{name: hostile(getattr(value, name)) for name in names if name not in kept},
+        )
+    return value
+
+
+def chosen(text: str) -> Iterator[str]:
+    yield from re.findall(r"(?:src|href|url|@import)\s*[=(]", text)
+
+
+@pytest.mark.parametrize("language", ["en", "fr"])
+def test_hostile_values_stay_text(language: str) -> None:
+    content = page(hostile(DOSSIER), language)
+    read = Reader(content)
+    assert read.tags == TAGS
+    assert read.attributes <= {"class", "lang", "charset", "name", "content", "http-equiv"}
+    assert "<script>alert(1)</script><img src=x onerror=alert(2)>" in read.text
+    assert "{target}" in read.text, "a value is never a template"
+    for character in "\u202e\x1b\x00":
+        assert character not in content.decode("utf-8")
+
+
+@pytest.mark.parametrize("language", ["en", "fr"])
+def test_it_asks_for_no_other_file_and_runs_nothing(language: str) -> None:
+    content = page(DOSSIER, language).decode()
+    assert "<script" not in content
+    assert list(chosen(content)) == []
+    assert "default-src 'none'" in content
+    assert "@page { size: A4" in content
+
+
+def test_it_says_what_a_director_has_to_know() -> None:
+    text = Reader(page(DOSSIER)).text
+    for words in (
+        "ncen: upgrade from 3.2.4 to 3.3.0",
+        "5.0 s to 1 min 15 s, most likely 9.0 s",
+        "in the hours from 2026-11-24 22:00:00 UTC to 2026-11-25 04:00:00 UTC",
+        "CITES class: 212 records get a new code.",
+        "3 records have no target: C10 (3).",
+        "2 checks of the data hold.",
+        "3.3.0 back to 3.2.4: tried in the rehearsal, 3.0 s.",
+        "New CITES classes",
+        "amina 1001 2026-11-24",
+        "1 of 2",
+        "Approving person Approving person Director",
+        "Together 7.0 MB.",
+        "ncen-updater approve 3.3.0 --dry-run",
+    ):
+        assert words in text, words
+    assert "ncen_kept" not in text, "no table of the application"
+    digest = DOSSIER.basis.binding()
+    assert digest in text.replace(" ", "")
+    french = Reader(page(DOSSIER, "fr")).text
+    assert "Nouvelles classes CITES" in french
+    assert "New CITES classes" not in french
+
+
+def test_a_stop_without_a_lower_end() -> None:
+    stop = {**REPORT["stop_s"], "low": 0.4}
+    facts = replace(DOSSIER, hops=(replace(HOP, report={**REPORT, "stop_s": stop}),))
+    assert "up to 1 min 15 s, most likely 9.0 s" in Reader(page(facts)).text
+
+
+def test_french_has_no_english_sentence_left() -> None:
+    """Every sentence of the page differs, but for names, digests and commands."""
+    both = [Reader(page(DOSSIER, language)).words for language in ("en", "fr")]
+    english, french = ({words.strip() for words in found} for found in both)
+    same = {words for words in english & french if re.search(r"[a-z]{3,} [a-z]{3,}", words)}
+    assert same <= {"There is room.", "ncen-updater approve 3.3.0 --dry-run"} | {
+        words for words in same if "{" in words
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "facts", "words"),
+    [
+        ("blocked", replace(DOSSIER, findings=(
+            Finding("NU-6301", Severity.STRICT, Text("No room."), Text("")),)), "blocks"),
+        ("loses", replace(DOSSIER, hops=(replace(HOP, way_back=Back.RESTORES),)), "loses"),
+        ("in place", replace(DOSSIER, strategy="in-place"), "in place"),
+        ("not rehearsed", replace(DOSSIER, rehearsed_at=None,
+                                  hops=(replace(HOP, report=None),)), "not rehearsed"),
+        ("no target", DOSSIER, "3 records have a code without a target"),
+        ("differs", replace(DOSSIER, hops=(
+            replace(HOP, report={**REPORT, "back_differs": ["seizures.items"]}),)),
+            "seizures.items"),
+        ("guessed", replace(DOSSIER, hops=(replace(HOP, report={
+            **REPORT, "stop_s": {**REPORT["stop_s"], "learnt": False}}),)), "a guess"),
+        ("missed", replace(DOSSIER, earlier=(Compared("3.2.4", 3.0, 4.0, 9.0),)),
+            "1 predictions for this site 1 did not hold"),
+        ("two hops", replace(DOSSIER, hops=(HOP, HOP)), "over 2 releases"),
+    ],
+)  # fmt: skip
+def test_each_risk_is_named(name: str, facts: Dossier, words: str) -> None:
+    assert any(words in str(text) for text in risks(facts)), name
+    assert page(facts)
+
+
+def test_a_calm_upgrade_has_no_risks() -> None:
+    calm = {**REPORT, "maps": []}
+    assert risks(replace(DOSSIER, hops=(replace(HOP, report=calm),))) == ()

@@ -1,0 +1,315 @@
+"""Markers that were lost in part, and databases that people restored by hand. On both engines."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+from packaging.version import Version
+
+from demo.databases import PostgresPlace, SqlitePlace
+from demo.evidence import database_digests
+from demo.site import DemoSite
+from ncen_updater.agent.approvals.store import Person
+from ncen_updater.agent.databases.errors import MarkersDisagree
+from ncen_updater.agent.databases.sqlite.layout import Layout
+from ncen_updater.agent.diagnostics.verify import verify_site
+from ncen_updater.agent.engine import accept_restore as accepting
+from ncen_updater.agent.engine.errors import (
+    NeedsPerson,
+    ReleaseNotHere,
+    RestoredIsOther,
+    RootIsNobody,
+    StopApplicationFirst,
+)
+from ncen_updater.agent.engine.operations import Operations
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.site import Site
+from ncen_updater.common.progress import Silent
+
+ONE, OTHER, ROOT = Person("amina", 1001), Person("bruno", 1002), Person("root", 0)
+OLD, NEW = Version("3.2.4"), Version("3.3.0")
+
+
+def upgrade(site: Site, version: Version = NEW) -> None:
+    Operations(site, Silent()).upgrade(version)
+
+
+def roll_back(site: Site) -> str:
+    return Operations(site, Silent()).rollback().outcomes[0].change.to_version
+
+
+def findings(site: Site) -> list[str]:
+    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
+        return [finding.code for finding in verify_site(site, journal, Silent())]
+
+
+def kinds(site: Site) -> list[str]:
+    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
+        return [event.kind for event in journal.events()]
+
+
+def admin(demo: DemoSite) -> psycopg.Connection[tuple[object, ...]]:
+    place = demo.databases
+    assert isinstance(place, PostgresPlace)
+    return psycopg.connect(place.conninfo("postgres", "postgres"), autocommit=True)
+
+
+def physical(demo: DemoSite) -> dict[str, str]:
+    return dict(demo.databases.names)
+
+
+def comments(demo: DemoSite) -> list[str]:
+    with admin(demo) as connection:
+        rows = connection.execute(
+            "SELECT shobj_description(oid, 'pg_database') FROM pg_database"
+            " WHERE datname = ANY(%s) ORDER BY datname",
+            [list(physical(demo).values())],
+        )
+        return [str(row[0]) for row in rows]
+
+
+def live_set(demo: DemoSite) -> Path:
+    place = demo.databases
+    assert isinstance(place, SqlitePlace)
+    return Layout(place.directory, tuple(place.names)).live_set()
+
+
+class Backup:
+    """Plain backups of all databases, as an administrator makes and restores them."""
+
+    def __init__(self, demo: DemoSite, site: Site, directory: Path) -> None:
+        self.demo, self.site, self.directory = demo, site, directory
+        directory.mkdir()
+        self.postgresql = isinstance(demo.databases, PostgresPlace)
+        if self.postgresql:
+            for name in physical(demo).values():
+                self._run("pg_dump", "-Fc", "-f", str(directory / name), name)
+        else:
+            for path in live_set(demo).glob("*.sqlite"):
+                shutil.copy2(path, directory / path.name)
+
+    def _run(self, program: str, *words: str) -> None:
+        place = self.demo.databases
+        assert isinstance(place, PostgresPlace)
+        assert place.programs is not None
+        where = ["-h", str(place.host), "-U", "postgres"]
+        subprocess.run([str(place.programs / program), *where, *words], check=True)
+
+    def restore(self) -> None:
+        """Put the databases back under their names: tables and rows, nothing around them."""
+        if not self.postgresql:
+            for path in self.directory.glob("*.sqlite"):
+                shutil.copy2(path, live_set(self.demo) / path.name)
+            return
+        with admin(self.demo) as connection:
+            for name in physical(self.demo).values():
+                row = connection.execute(
+                    "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s", [name]
+                ).fetchone()
+                assert row is not None
+                connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+                connection.execute(f'CREATE DATABASE "{name}" OWNER "{row[0]}"'.encode())
+        for name in physical(self.demo).values():
+            self._run("pg_restore", "-d", name, str(self.directory / name))
+
+
+@pytest.fixture
+def backup(demo: DemoSite, site: Site, tmp_path: Path) -> Backup:
+    """A backup of 3.2.4, as it was installed."""
+    return Backup(demo, site, tmp_path / "backup")
+
+
+# ---- markers ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("demo", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("every", [False, True])
+def test_a_comment_of_somebody_else_is_healed(demo: DemoSite, site: Site, every: bool) -> None:
+    """Seen: a comment of one's own on one database barred every change for good."""
+    upgrade(site)
+    names = sorted(physical(demo).values())
+    with admin(demo) as connection:
+        for name in names if every else names[:1]:
+            connection.execute(f"COMMENT ON DATABASE \"{name}\" IS 'mine'".encode())
+    assert findings(site) == []
+    assert roll_back(site) == str(OLD)
+    assert "marker-healed" in kinds(site)
+    assert all(
+        mark.startswith("mine") == (every or n == 0) for n, mark in enumerate(comments(demo))
+    )
+    assert all("release=3.2.4" in mark for mark in comments(demo))
+
+
+@pytest.mark.parametrize("demo", ["postgresql"], indirect=True)
+def test_a_comment_is_not_healed_over_a_database_of_another_state(
+    demo: DemoSite, site: Site
+) -> None:
+    upgrade(site)
+    name = sorted(physical(demo).values())[0]
+    with admin(demo) as connection:
+        connection.execute(f"COMMENT ON DATABASE \"{name}\" IS 'mine'".encode())
+    place = demo.databases
+    assert isinstance(place, PostgresPlace)
+    with psycopg.connect(place.conninfo(name, "postgres"), autocommit=True) as inside:
+        inside.execute("UPDATE ncen_updater.state SET generation = 77")
+    with pytest.raises(MarkersDisagree):
+        roll_back(site)
+    assert "mine" in comments(demo)
+
+
+@pytest.mark.parametrize("demo", ["sqlite"], indirect=True)
+def test_a_lost_record_file_is_healed(demo: DemoSite, site: Site) -> None:
+    upgrade(site)
+    (live_set(demo) / "marker.json").unlink()
+    assert findings(site) == []
+    assert roll_back(site) == str(OLD)
+    assert "marker-healed" in kinds(site)
+
+
+def test_a_healthy_site_that_was_dumped_and_restored_goes_on(
+    demo: DemoSite, site: Site, tmp_path: Path
+) -> None:
+    """Seen: a plain dump and restore of a healthy site ended in NU-6013 for ever."""
+    upgrade(site)
+    before = database_digests(demo.databases)
+    Backup(demo, site, tmp_path / "now").restore()
+    assert findings(site) == []
+    assert database_digests(demo.databases) == before
+    assert roll_back(site) == str(OLD)
+
+
+# ---- restored on purpose ------------------------------------------------------------------------
+
+
+def taken(site: Site, release: Version, *people: Person) -> bool:
+    """What the command does for each person."""
+    for who in people:
+        with Operations(site, Silent()).alone("accept-restore") as journal:
+            found = accepting.find(site, journal, release, Silent())
+            said = accepting.agree(journal, found, who)
+            if said:
+                accepting.accept(site, journal, found, said)
+    return bool(said)
+
+
+def test_databases_of_before_the_upgrade_are_taken_by_two_people(
+    demo: DemoSite, site: Site, backup: Backup
+) -> None:
+    """Seen: no command led out of databases that were restored from before the upgrade."""
+    before = database_digests(demo.databases)
+    upgrade(site)
+    demo.stop_app()
+    backup.restore()
+    with pytest.raises((NeedsPerson, MarkersDisagree), match=r"accept-restore|belong together"):
+        roll_back(site)
+    assert taken(site, OLD, ONE, ONE) is False, "one person is not two"
+    assert site.slots.current() == NEW
+    assert taken(site, OLD, OTHER) is True
+    assert site.slots.current() == OLD
+    assert findings(site) == []
+    assert database_digests(demo.databases) == before
+    demo.start_app()
+    upgrade(site)
+    assert site.slots.current() == NEW
+    assert findings(site) == []
+
+
+def test_photographs_get_the_names_that_the_old_release_looks_for(
+    demo: DemoSite, site: Site, backup: Backup
+) -> None:
+    """The newer release had moved them; those that officers added since stay."""
+    old = demo.photos / "old.jpg"
+    old.write_bytes(b"as it was")
+    upgrade(site)
+    old.rename(demo.photos / "moved.jpg")
+    (demo.photos / "added.jpg").write_bytes(b"by an officer")
+    demo.stop_app()
+    backup.restore()
+    assert taken(site, OLD, ONE, OTHER)
+    assert old.read_bytes() == b"as it was"
+    assert (demo.photos / "moved.jpg").exists()
+    assert (demo.photos / "added.jpg").read_bytes() == b"by an officer"
+    assert "files-brought-back" in kinds(site)
+
+
+def test_root_may_be_anybody(demo: DemoSite, site: Site, backup: Backup) -> None:
+    upgrade(site)
+    demo.stop_app()
+    backup.restore()
+    with pytest.raises(RootIsNobody):
+        taken(site, OLD, ROOT)
+
+
+@pytest.mark.parametrize(
+    ("had", "left", "said"),
+    [
+        ({OLD}, None, "yes"),
+        ({OLD, NEW}, None, "yes"),
+        ({OLD}, "0001", "yes"),  # a backup of before there was a ledger
+        ({NEW}, None, "its schema is that of release 3.3.0"),
+        (set(), None, "not to be seen"),
+        (set(), "0002", "migration 0002 belongs to it and is not applied"),
+    ],
+)
+def test_whose_a_database_is(had: set[Version], left: str | None, said: str) -> None:
+    found = accepting.whose(OLD, had, left)
+    words = ("yes" if found else "not to be seen") if isinstance(found, bool) else str(found)
+    assert words == said
+
+
+def test_what_it_refuses(demo: DemoSite, site: Site, backup: Backup) -> None:
+    upgrade(site)
+    with pytest.raises(ReleaseNotHere):
+        taken(site, Version("3.3.3"), ONE)
+    with pytest.raises(StopApplicationFirst):
+        taken(site, OLD, ONE)
+    demo.stop_app()
+    with pytest.raises(RestoredIsOther):
+        taken(site, OLD, ONE)  # nobody restored anything: these are of 3.3.0
+    backup.restore()
+    with pytest.raises(RestoredIsOther):
+        taken(site, NEW, ONE)
+    assert site.slots.current() == NEW
+
+
+def test_a_crash_in_between_is_made_good_by_either_of_the_two(
+    demo: DemoSite, site: Site, backup: Backup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upgrade(site)
+    demo.stop_app()
+    backup.restore()
+    assert not taken(site, OLD, ONE)
+
+    def cut(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "note", cut)
+        with pytest.raises(KeyboardInterrupt):
+            taken(site, OLD, OTHER)
+    with pytest.raises(NeedsPerson):
+        roll_back(site)
+    assert taken(site, OLD, ONE)
+    assert findings(site) == []
+
+
+def test_the_command_tells_what_it_would_do(demo: DemoSite, site: Site, backup: Backup) -> None:
+    upgrade(site)
+    demo.stop_app()
+    backup.restore()
+    ended = subprocess.run(
+        [sys.executable, "-m", "ncen_updater.agent.cli.main", "--config", str(demo.config_path),
+         "--json", "--quiet", "accept-restore", "3.2.4", "--dry-run"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    said = json.loads(ended.stdout)
+    assert (said["release"], said["switches"], said["taken"]) == ("3.2.4", True, False)
+    assert said["missing"] == 2

@@ -1,0 +1,65 @@
+"""Taking over a site on SQLite files whose application brings a migrator of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from packaging.version import Version
+
+from demo.databases import SqlitePlace
+from demo.site import DemoSite, SiteOptions, digests
+from ncen_updater.agent.databases.base import MigrationSet
+from ncen_updater.agent.diagnostics.verify import verify_site
+from ncen_updater.agent.engine.adopt import adopt
+from ncen_updater.agent.engine.operations import JOURNAL
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.site import Site
+from ncen_updater.common.progress import Silent
+from ncen_updater.formats.manifest import MigratorCommand
+from tests.support.sites import TrialFeed, serve, site_in_process
+
+OLD = "3.2.4"
+COMMAND = MigratorCommand(argv=("bin/migrate",), no_way_back="it only goes forward")
+
+
+@pytest.fixture
+def plain() -> Iterator[DemoSite]:
+    """A site as it is before an agent comes: ``live`` is a directory with the files."""
+    with tempfile.TemporaryDirectory(prefix="nu-adopt-") as directory:
+        feed = TrialFeed(Path(directory))
+        feed.publish([OLD])
+        with serve(feed.directory) as url:
+            options = SiteOptions(feed_urls=(url,), cases=5, icomm=False)
+            with DemoSite(Path(directory) / "site", None, options) as site:
+                shutil.copyfile(feed.root, site.trusted_root)
+                assert isinstance(site.databases, SqlitePlace)
+                place = site.databases.directory
+                (place / "live").unlink()
+                (place / "sets" / "base").rename(place / "live")
+                (place / "sets").rmdir()
+                yield site
+
+
+@pytest.mark.parametrize("command", [None, COMMAND], ids=["files", "command"])
+def test_a_site_on_files_is_taken_over(
+    plain: DemoSite, monkeypatch: pytest.MonkeyPatch, command: MigratorCommand | None
+) -> None:
+    of_release = Site.migrations
+
+    def migrations(site: Site, version: Version) -> MigrationSet:
+        return dataclasses.replace(of_release(site, version), command=command)
+
+    monkeypatch.setattr(Site, "migrations", migrations)
+    before = digests(plain)
+    site = site_in_process(plain)
+    adopt(site, Version(OLD), Silent())
+    assert isinstance(plain.databases, SqlitePlace)
+    assert (plain.databases.directory / "live").readlink() == Path("sets/base")
+    assert digests(plain) == before
+    with Journal.open(plain.state / JOURNAL, read_only=True) as journal:
+        assert verify_site(site, journal, Silent()) == ()

@@ -1,0 +1,82 @@
+"""What somebody entered into databases that were then cut back: kept, told, dropped on a word.
+
+The stand-in, a database administrator at work while the new release starts, and the real steps.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import psycopg
+import pytest
+from packaging.version import Version
+
+from demo.databases import PostgresPlace
+from demo.evidence import database_digests
+from demo.site import DemoSite
+from ncen_updater.agent.diagnostics.doctor import diagnose
+from ncen_updater.agent.engine.errors import ChangeFailed
+from ncen_updater.agent.engine.operations import Operations
+from ncen_updater.agent.journal.change import Phase, StepName
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.site import Site
+from ncen_updater.common.progress import Silent
+
+
+def type_in(demo: DemoSite, *words: str) -> dict[str, object]:
+    ended = subprocess.run(
+        [sys.executable, "-m", "ncen_updater.agent.cli.main", "--config", str(demo.config_path),
+         "--json", "--quiet", *words],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    said: dict[str, object] = json.loads(ended.stdout)
+    return said
+
+
+@pytest.mark.parametrize("demo", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("wrote", [True, False])
+def test_what_a_stranger_wrote_before_the_commit(demo: DemoSite, site: Site, wrote: bool) -> None:
+    place = demo.databases
+    assert isinstance(place, PostgresPlace)
+    before = database_digests(place)
+    name = place.names["seizures"]
+
+    def strike(step: StepName, phase: Phase) -> None:
+        if (step, phase) != (StepName.HEALTH, Phase.AFTER_EFFECT):
+            return
+        if wrote:
+            with psycopg.connect(place.conninfo(name, "postgres"), autocommit=True) as dba:
+                dba.execute("CREATE TABLE by_hand (a int)")
+                dba.execute(f'ALTER TABLE by_hand OWNER TO "{place.owner}"'.encode())
+                dba.execute("INSERT INTO by_hand VALUES (1), (2)")
+        raise RuntimeError("unhealthy")
+
+    with pytest.raises(ChangeFailed) as caught:
+        Operations(site, Silent(), checkpoint=strike).upgrade(Version("3.3.0"))
+    assert database_digests(place) == before
+    assert not site.engine.leftovers()
+    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
+        change = journal.changes()[-1].id
+        told = [event.get("path") for event in journal.events() if event.kind == "databases-kept"]
+    found = [finding for finding in diagnose(demo.config_path, Silent()) if
+             finding.code == "NU-4155"]  # fmt: skip
+    if not wrote:
+        assert (told, found) == ([], [])
+        assert type_in(demo, "collect", "--kept", change)["kept"] == []
+        return
+    kept = ", ".join(sorted(f"{physical}__kept_{change}" for physical in place.names.values()))
+    assert told == [kept]
+    assert kept in str(caught.value.remedy_text)
+    assert f"{name}: by_hand 2" in str(found[0].what)
+
+    # No later change is hindered by it, and none drops it.
+    Operations(site, Silent()).upgrade(Version("3.3.0"), retry=True)
+    assert type_in(demo, "collect")["changes"] == []
+    assert type_in(demo, "collect", "--kept", change, "--dry-run")["kept"] == [kept]
+    assert len(site.engine.set_aside()) == 1
+    assert type_in(demo, "collect", "--kept", change)["kept"] == [kept]
+    assert site.engine.set_aside() == ()
+    assert type_in(demo, "collect", "--kept", change)["kept"] == []

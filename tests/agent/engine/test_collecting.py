@@ -1,0 +1,253 @@
+"""What is kept longer than its days goes, on real databases of both engines; nothing else does."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+from packaging.version import Version
+
+from demo.evidence import database_digests
+from demo.site import DemoSite
+from ncen_updater.agent.databases.base import Role
+from ncen_updater.agent.engine.elapsed import kept_for, witness
+from ncen_updater.agent.engine.errors import OpenChange
+from ncen_updater.agent.engine.operations import Operations
+from ncen_updater.agent.engine.retention import collect, collectable, due_at
+from ncen_updater.agent.journal.change import Change, ChangeKind, ChangeState, Mode
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.agent.service.assess import assess
+from ncen_updater.agent.site import Clock, Site
+from ncen_updater.common.progress import Silent
+
+DAYS = 7.0
+KILLED = """
+import os, shutil, sys
+from pathlib import Path
+from ncen_updater.agent.composition import build_site
+from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.databases.postgresql import engine as postgresql
+from ncen_updater.agent.databases.sqlite import layout as sqlite
+from ncen_updater.common.progress import Silent
+from ncen_updater.agent.engine.retention import collect, collectable
+from ncen_updater.agent.engine.operations import Operations
+
+path = Path(sys.argv[1])
+site = build_site(load_config(path), path)
+drop, drop_one = site.engine.drop_previous, postgresql.drop_database
+
+def killed(change):
+    if sys.argv[2] == "after":
+        drop(change)
+    os.kill(os.getpid(), 9)
+
+def killed_after_one(*arguments):
+    drop_one(*arguments)
+    os.kill(os.getpid(), 9)
+
+rmtree = shutil.rmtree
+
+def killed_after_one_file(place, dir_fd=None):
+    if dir_fd is not None:
+        return rmtree(place, dir_fd=dir_fd)  # kept files go first; this is about databases
+    next(place.glob("*.sqlite")).unlink()
+    os.kill(os.getpid(), 9)
+
+def strike():
+    if sys.argv[2] != "middle":
+        site.engine.drop_previous = killed
+        return
+    postgresql.drop_database = killed_after_one
+    sqlite.shutil.rmtree = killed_after_one_file
+
+def at(step, phase):
+    if (step, phase) == ("collect", "before-effect"):
+        strike()
+
+if sys.argv[3] == "rollback":
+    Operations(site, Silent(), checkpoint=at).rollback()
+else:
+    strike()
+    with Operations(site, Silent()).between_changes("collect") as journal:
+        collect(site, journal, collectable(site, journal), Silent())
+"""
+
+
+def upgraded(site: Site, version: str = "3.3.0") -> str:
+    return Operations(site, Silent()).upgrade(Version(version)).outcomes[0].change.id
+
+
+def let_days_pass(site: Site, days: float) -> None:
+    """Make what is kept older than it is."""
+    with Journal.open(site.state / JOURNAL) as journal:
+        witness(journal, site.clock)
+        with journal.transaction() as connection:
+            sql = "UPDATE kept_since SET total_s = (SELECT total_s FROM elapsed) - ?"
+            connection.execute(sql, (days * 86_400,))
+
+
+def left(site: Site) -> set[str]:
+    """Changes of which anything is there, in whatever role."""
+    return {change for change, _, _ in site.engine.leftovers()}
+
+
+def previous(site: Site) -> set[str]:
+    return {change for change, role, _ in site.engine.leftovers() if role is Role.PREVIOUS}
+
+
+def type_collect(demo: DemoSite, *words: str, code: int = 0) -> list[str]:
+    ended = subprocess.run(
+        [sys.executable, "-m", "ncen_updater.agent.cli.main", "--config", str(demo.config_path),
+         "--json", "--quiet", "collect", *words],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == code, ended.stderr
+    said = json.loads(ended.stdout)
+    return list(said["changes"]) if code == 0 else [said["error"]["code"]]
+
+
+@contextmanager
+def open_change(site: Site) -> Iterator[None]:
+    change = Change(
+        id="abcdefgh", kind=ChangeKind.UPGRADE, mode=Mode.MIGRATE, state=ChangeState.RUNNING,
+        product="ncen", from_version="3.3.0", to_version="3.3.9", strategy="copy", generation=9,
+        created_at=site.clock.now(),
+    )  # fmt: skip
+    with Journal.open(site.state / JOURNAL) as journal:
+        journal.begin(change, {})
+    yield
+    with Journal.open(site.state / JOURNAL) as journal:
+        journal.state(change.id, ChangeState.UNDONE)
+
+
+def test_what_is_kept_goes_when_its_days_are_over_and_not_before(
+    demo: DemoSite, site: Site
+) -> None:
+    change = upgraded(site)
+    before = database_digests(demo.databases)
+    let_days_pass(site, DAYS - 0.1)
+    assert type_collect(demo) == []
+    assert previous(site) == {change}
+    due = assess(site).collect_at
+    assert due is not None
+    assert timedelta(hours=2) < due - site.clock.now() < timedelta(hours=3)
+    let_days_pass(site, DAYS)
+    with open_change(site):
+        assert type_collect(demo, code=OpenChange.exit_code) == [OpenChange.code]
+    assert type_collect(demo, "--dry-run") == [change]
+    assert previous(site) == {change}
+    assert type_collect(demo) == [change]
+    assert previous(site) == set()
+    assert database_digests(demo.databases) == before
+    assert assess(site).collect_at is None
+    assert Version("3.2.4") in site.slots.versions(), "the way back needs it"
+    assert Operations(site, Silent()).rollback().outcomes[0].change.to_version == "3.2.4"
+
+
+def killed(demo: DemoSite, instant: str, operation: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(KILLED), str(demo.config_path), instant, operation],
+        check=False,
+    )
+    assert ended.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(
+    ("demo", "instant"),
+    [("sqlite", "before"), ("sqlite", "middle"), ("sqlite", "after"), ("postgresql", "middle")],
+    indirect=["demo"],
+)
+def test_a_killed_collection_is_due_again_and_comes_to_its_end(
+    demo: DemoSite, site: Site, instant: str
+) -> None:
+    change = upgraded(site)
+    before = database_digests(demo.databases)
+    let_days_pass(site, DAYS)
+    killed(demo, instant, "collect")
+    assert bool(left(site)) == (instant != "after")
+    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
+        (kept,) = Memory(journal).previous_sets()
+        assert kept.dropped_at is not None, "no way back leans on a set that may be half gone"
+        due = due_at(journal, site.clock, DAYS)
+        assert due is not None
+        assert due <= site.clock.now()
+    with Operations(site, Silent()).between_changes("collect") as journal:
+        assert collectable(site, journal).changes == (() if instant == "after" else (change,))
+        collect(site, journal, collectable(site, journal), Silent())
+        assert due_at(journal, site.clock, DAYS) is None
+    assert left(site) == set()
+    assert database_digests(demo.databases) == before
+
+
+@pytest.mark.parametrize(
+    ("demo", "instant"),
+    [("sqlite", "before"), ("sqlite", "middle"), ("sqlite", "after"), ("postgresql", "middle")],
+    indirect=["demo"],
+)
+def test_a_change_that_is_killed_while_it_collects_drops_the_whole_set(
+    demo: DemoSite, site: Site, instant: str
+) -> None:
+    upgrade = upgraded(site)
+    let_days_pass(site, DAYS)
+    killed(demo, instant, "rollback")
+    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
+        kept = {kept.change: kept.dropped_at for kept in Memory(journal).previous_sets()}
+        rollback = journal.changes()[0]
+    assert kept[upgrade] is not None, "no way back leans on a set that may be half gone"
+    assert kept[rollback.id] is None
+    assert (upgrade in left(site)) == (instant != "after")
+    before = database_digests(demo.databases)
+    (outcome,) = Operations(site, Silent()).resume(by_person=False).outcomes
+    assert outcome.change.state is ChangeState.FINISHED
+    assert left(site) == {rollback.id}
+    assert database_digests(demo.databases) == before
+
+
+YEARS = timedelta(days=5 * 365)
+
+
+def test_a_clock_that_jumps_ahead_drops_nothing(site: Site) -> None:
+    """Seen: with the clock five years ahead, the sets of earlier changes were gone at once."""
+    change = upgraded(site)
+    ahead = Clock(now=lambda: site.clock.now() + YEARS)
+    wrong = dataclasses.replace(site, clock=ahead)
+    with Operations(wrong, Silent()).between_changes("collect") as journal:
+        assert collectable(wrong, journal).changes == ()
+        due = due_at(journal, ahead, DAYS)
+    assert due is not None
+    assert due > ahead.now() + timedelta(days=DAYS - 1)
+    Operations(wrong, Silent()).rollback()
+    assert change in previous(site), "seen: dropped at the end of the next change"
+
+
+def test_a_clock_that_is_wrong_after_a_restart_drops_nothing(site: Site) -> None:
+    change = upgraded(site)
+    started = Clock(
+        now=lambda: site.clock.now() + YEARS, monotonic=lambda: 60.0, boot=lambda: "another"
+    )
+    with Journal.open(site.state / JOURNAL) as journal:
+        witness(journal, started)
+        assert timedelta(0) < kept_for(journal, started)[change] <= timedelta(days=1, minutes=2)
+    wrong = dataclasses.replace(site, clock=started)
+    with Operations(wrong, Silent()).between_changes("collect") as journal:
+        assert collectable(wrong, journal).changes == ()
+
+
+def test_a_set_of_a_journal_of_before_counts_from_the_first_look(site: Site) -> None:
+    change = upgraded(site)
+    with Journal.open(site.state / JOURNAL) as journal:
+        with journal.transaction() as connection:
+            connection.execute("DELETE FROM kept_since")
+            connection.execute("UPDATE previous_sets SET since = '2020-01-01T00:00:00+00:00'")
+        assert kept_for(journal, site.clock)[change] == timedelta(0)
+        assert collectable(site, journal).changes == ()

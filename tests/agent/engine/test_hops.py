@@ -1,0 +1,40 @@
+"""A path of two changes, of which the second fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from demo.site import DemoSite, SiteOptions, version_of
+from ncen_updater.agent.engine.errors import LaterHopFailed
+from ncen_updater.agent.engine.operations import Operations
+from ncen_updater.agent.journal.change import Phase, StepName
+from ncen_updater.common.progress import Silent
+from tests.support.sites import TrialFeed, connect, serve, site_in_process
+
+
+def test_a_later_hop_that_fails_names_what_stays(tmp_path: Path) -> None:
+    feed = TrialFeed(tmp_path)
+    feed.publish(("3.2.4", "3.3.10", "3.4.0"))
+    seen: list[StepName] = []
+
+    def strike(step: StepName, phase: Phase) -> None:
+        if phase is Phase.BEFORE_EFFECT:
+            seen.append(step)
+            if seen.count(StepName.SWITCH) == 2 and step is StepName.SWITCH:
+                raise RuntimeError("a fault")
+
+    with serve(feed.directory) as url:
+        options = SiteOptions(feed_urls=(url,), cases=20, icomm=False, soak_s=0.1)
+        with DemoSite(tmp_path / "site", None, options) as demo:
+            connect(demo, feed)
+            demo.start_app()
+            with pytest.raises(LaterHopFailed) as caught:
+                Operations(site_in_process(demo), Silent(), checkpoint=strike).upgrade()
+            assert version_of(demo).whole == "3.3.10"
+    said = str(caught.value)
+    assert "upgrade to 3.4.0 failed in the step 'switch'" in said
+    assert "release 3.3.10, reached before it, stays" in said
+    assert "a fault" in said
+    assert caught.value.exit_code == 11

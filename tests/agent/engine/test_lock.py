@@ -1,0 +1,110 @@
+"""One at a time, whatever happens to the lock's file."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import resource
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.engine.errors import Busy, LockUnusable
+from ncen_updater.agent.engine.lock import change_lock, lock_holder
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "change.lock"
+
+
+def test_one_at_a_time(path: Path) -> None:
+    with change_lock(path, "upgrade"):
+        assert f"upgrade, process {os.getpid()}" == lock_holder(path)
+        with pytest.raises(Busy, match="upgrade, process"), change_lock(path, "other"):
+            pass
+    assert lock_holder(path) is None
+    with change_lock(path, "again"):
+        pass
+
+
+def test_somebodys_look_is_no_holder(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = fcntl.flock
+    refused: list[int] = []
+
+    def flock(descriptor: int, operation: int) -> None:
+        if len(refused) < 2:
+            refused.append(operation)
+            raise BlockingIOError
+        real(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with change_lock(path, "upgrade"):
+        assert len(refused) == 2
+
+
+def test_a_deleted_file_lets_no_second_one_in(path: Path) -> None:
+    with change_lock(path, "upgrade"):
+        path.unlink()
+        with pytest.raises(Busy), change_lock(path, "other"):
+            pass
+
+
+def test_a_directory_that_takes_no_lock_is_told_plainly(path: Path) -> None:
+    path.parent.write_text("a file where the state directory belongs")
+    with pytest.raises(LockUnusable), change_lock(path, "upgrade"):
+        pass
+
+
+def test_a_full_disk_is_told_plainly(path: Path) -> None:
+    path.parent.mkdir()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        with pytest.raises(LockUnusable), change_lock(path, "upgrade"):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_what_fails_under_the_lock_is_told_as_it_is(path: Path) -> None:
+    with pytest.raises(OSError, match="mine"), change_lock(path, "upgrade"):
+        raise OSError("mine")
+
+
+def test_a_disk_that_was_filled_up_since_is_no_obstacle(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As root, on a disk that somebody keeps full: whoever takes the lock gives no room away."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small disk")
+    path.parent.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=32k", "none", str(path.parent)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if mounted.returncode:
+        pytest.skip(f"no small disk can be mounted: {mounted.stderr.strip()}")
+    try:
+        with change_lock(path, "upgrade with a long name"):
+            pass
+        with (path.parent / "filler").open("wb", buffering=0) as filler:
+            with pytest.raises(OSError, match="No space"):
+                while True:
+                    filler.write(bytes(4096))
+            write = os.pwrite
+
+            def after_others(descriptor: int, data: bytes, offset: int) -> int:
+                with pytest.raises(OSError, match="No space"):
+                    filler.write(bytes(4096))
+                return write(descriptor, data, offset)
+
+            monkeypatch.setattr(os, "pwrite", after_others)
+            with change_lock(path, "resume"):
+                assert lock_holder(path) == f"resume, process {os.getpid()}"
+    finally:
+        subprocess.run(["umount", "-l", str(path.parent)], check=True)

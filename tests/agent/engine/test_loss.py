@@ -1,0 +1,96 @@
+"""Going back from a release without a way down: what is lost is said, agreed to, and not more."""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from demo.site import DemoSite, SiteOptions, digests, version_of
+from ncen_updater.agent.engine.errors import ChangeFailed, RecordsWouldBeLost
+from ncen_updater.agent.engine.operations import Operations
+from ncen_updater.agent.journal.change import Phase, StepName
+from ncen_updater.common.progress import Silent
+from tests.support.sites import TrialFeed, connect, serve, site_in_process
+
+OLD, ONE_WAY = "3.2.4", "3.3.9"
+
+
+@pytest.fixture
+def demo() -> Iterator[DemoSite]:
+    with tempfile.TemporaryDirectory(prefix="nu-loss-") as directory:
+        feed = TrialFeed(Path(directory))
+        feed.publish([OLD, ONE_WAY])
+        with serve(feed.directory) as url:
+            options = SiteOptions(
+                feed_urls=(url,), cases=10, icomm=False, soak_s=0.2, soak_interval_s=0.1
+            )
+            with DemoSite(Path(directory) / "site", None, options) as site:
+                connect(site, feed)
+                site.start_app()
+                yield site
+
+
+def operations(
+    demo: DemoSite, checkpoint: Callable[[StepName, Phase], None] | None = None
+) -> Operations:
+    site = site_in_process(demo)
+    return Operations(site, Silent(), checkpoint=checkpoint or (lambda _step, _phase: None))
+
+
+def enter_person(demo: DemoSite, number: int) -> None:
+    with sqlite3.connect(demo.databases.address("suspects")) as connection:
+        connection.execute(
+            "INSERT INTO persons (person_ref, family_name, workflow_state) VALUES (?, ?, 'new')",
+            (f"LATER-{number}", "entered later"),
+        )
+    connection.close()
+
+
+def change_document(demo: DemoSite) -> None:
+    with sqlite3.connect(demo.databases.address("suspects")) as connection:
+        changed = connection.execute(
+            "UPDATE identity_documents SET number = 'changed later'"
+            " WHERE id = (SELECT min(id) FROM identity_documents)"
+        )
+        assert changed.rowcount == 1
+    connection.close()
+
+
+def test_the_loss_is_counted_asked_and_accepted(demo: DemoSite) -> None:
+    before = digests(demo)
+    operations(demo).upgrade()
+    enter_person(demo, 1)
+    enter_person(demo, 2)
+    change_document(demo)
+    with pytest.raises(RecordsWouldBeLost) as caught:
+        operations(demo).rollback()
+    assert caught.value.values["count"] == 3
+    assert "suspects.identity_documents 1, suspects.persons 2" in str(caught.value)
+    with pytest.raises(RecordsWouldBeLost):
+        operations(demo).rollback(accept_loss=2)
+    assert version_of(demo).whole == ONE_WAY
+    operations(demo).rollback(accept_loss=3)
+    assert version_of(demo).whole == OLD
+    assert digests(demo) == before
+
+
+def test_more_than_was_agreed_to_is_never_lost(demo: DemoSite) -> None:
+    operations(demo).upgrade()
+    enter_person(demo, 1)
+
+    def one_more(step: StepName, phase: Phase) -> None:
+        if (step, phase) == (StepName.CLOSE, Phase.BEFORE_EFFECT):
+            enter_person(demo, 2)
+
+    with pytest.raises(ChangeFailed) as caught:
+        operations(demo, one_more).rollback(accept_loss=1)
+    assert isinstance(caught.value.__cause__, RecordsWouldBeLost)
+    assert caught.value.__cause__.values["count"] == 2
+    assert version_of(demo).whole == ONE_WAY
+    assert version_of(demo).reported == ONE_WAY
+    operations(demo).rollback(accept_loss=5)
+    assert version_of(demo).whole == OLD

@@ -1,0 +1,45 @@
+"""How long officers were kept out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from ncen_updater.agent.engine.outcome import stop_seconds
+from ncen_updater.agent.journal.change import StepName, StepRecord, StepState
+from tests.agent.engine.test_runner import CHANGE
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+DONE, UNDONE = StepState.DONE, StepState.UNDONE
+
+
+def record(name: StepName, state: StepState, begun: float, ended: float | None) -> StepRecord:
+    end = None if ended is None else START + timedelta(seconds=ended)
+    return StepRecord(name, state, START + timedelta(seconds=begun), end)
+
+
+@pytest.mark.parametrize(
+    ("close", "opened", "facts", "stop"),
+    [
+        (None, None, {}, None),
+        ((DONE, 0, 1), None, {}, None),
+        ((DONE, 0, 1), (DONE, 8, 9), {}, 9.0),
+        ((UNDONE, 0, 5), None, {}, 5.0),
+        ((DONE, 0, 1), (DONE, -90, -80), {}, None),
+        ((UNDONE, 0, -5), None, {}, None),
+        ((DONE, 0, 1), (DONE, -90, -80), {"stop_s": 7.5}, 7.5),
+        ((DONE, 0, 1), (DONE, 8, 9), {"stop_s": "long"}, 9.0),
+    ],
+)
+def test_stop(
+    close: tuple[StepState, float, float] | None,
+    opened: tuple[StepState, float, float] | None,
+    facts: Mapping[str, object],
+    stop: float | None,
+) -> None:
+    rows = {StepName.CLOSE: close, StepName.OPEN: opened}
+    steps = {name: record(name, *row) for name, row in rows.items() if row is not None}
+    assert stop_seconds(replace(CHANGE, steps=steps), facts) == stop

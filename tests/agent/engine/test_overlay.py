@@ -1,0 +1,206 @@
+"""What is said of the site's own files before anybody agrees, and what doctor says afterwards."""
+
+from __future__ import annotations
+
+import errno
+from datetime import UTC, datetime
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+from pydantic import ValidationError
+
+from demo.releases import assemble
+from demo.site import DemoSite, SiteOptions
+from ncen_updater.agent.diagnostics.doctor import diagnose
+from ncen_updater.agent.engine.overlay import drop, end_by_hand, owed, still_kept
+from ncen_updater.agent.engine.plan import planned_files
+from ncen_updater.agent.files.keeping import Directory, place_of
+from ncen_updater.agent.files.listing import Method
+from ncen_updater.agent.journal.change import (
+    Change,
+    ChangeKind,
+    ChangeState,
+    Mode,
+    StepName,
+    StepState,
+)
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.common.directory_handle import Below
+from ncen_updater.common.progress import Silent
+from ncen_updater.formats.forward_compat import understood
+from ncen_updater.formats.manifest import FileEffect, FilesManifest, Manifest, load_manifest
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    source = assemble("3.3.11", tmp_path_factory.mktemp("release") / "source")
+    return load_manifest(source / "manifest.toml")
+
+
+def said(manifest: Manifest, effect: str | None) -> Manifest:
+    if effect is None:
+        return manifest.model_copy(update={"files": ()})
+    table = FilesManifest(name="photographs", effect=FileEffect(effect), words="sorts by year")
+    return manifest.model_copy(update={"files": (table,)})
+
+
+@pytest.mark.parametrize(
+    ("effect", "covered", "words"),
+    [
+        (None, True, "does not say"),
+        ("nothing", True, "not changed"),
+        ("adds", True, "some are added"),
+        ("moves", True, "a later rollback gives those of before their old places"),
+        ("rewrites", True, "a later rollback"),
+        ("moves", False, "not kept"),
+        ("adds", False, "not kept"),
+        ("nothing", False, None),
+        (None, False, None),
+    ],
+)
+def test_the_plan_says_what_becomes_of_files(
+    manifest: Manifest, effect: str | None, covered: bool, words: str | None
+) -> None:
+    own = ["photographs"] if covered else []
+    found = planned_files(own, said(manifest, effect))
+    if words is None:
+        assert found == ()
+        return
+    (files,) = found
+    assert words in str(files.sentence)
+    assert ("sorts by year" in str(files.sentence)) == (effect not in (None, "nothing"))
+    assert files.facts() == {
+        "name": "photographs", "effect": effect, "covered": covered,
+        "words": "sorts by year" if effect else "",
+    }  # fmt: skip
+
+
+def test_the_stand_in_declares_what_it_does(manifest: Manifest) -> None:
+    assert [(item.name, item.effect) for item in manifest.files] == [
+        ("photographs", FileEffect.MOVES)
+    ]
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"name": "photographs", "effect": "moves"},
+        {"name": "photographs", "effect": "eats", "words": "eats all of them"},
+        {"name": "Photo graphs", "effect": "nothing"},
+        {"name": "photographs", "effect": "moves", "words": "hides \x1b[2K this line"},
+    ],
+)
+def test_a_declaration_that_says_nothing_is_refused(table: dict[str, str]) -> None:
+    with pytest.raises(ValidationError):
+        FilesManifest.model_validate(table)
+
+
+def test_an_agent_of_before_passes_over_what_it_does_not_know(manifest: Manifest) -> None:
+    written = manifest.model_dump(mode="json", by_alias=True, exclude_none=True)
+    written["of_a_newer_agent"] = [{"name": "x"}]
+    assert understood(Manifest, written) == manifest
+    del written["files"]
+    assert understood(Manifest, written).files == ()
+
+
+def test_doctor_tells_what_lies_aside_and_what_was_written(tmp_path: Path) -> None:
+    with DemoSite(tmp_path, None, SiteOptions(cases=0)) as demo:
+        Journal.create(demo.state / JOURNAL).close()
+        picture = demo.photos / "a.jpg"
+        picture.write_bytes(b"as it was")
+
+        def codes() -> set[str]:
+            found = diagnose(demo.config_path, Silent())
+            return {item.code for item in found if item.code.startswith(("NU-43", "NU-632"))}
+
+        assert codes() == set()
+        directory = Directory(demo.photos, "abcdefgh", Method.LINK)
+        directory.prepare()
+        directory.keep()
+        with picture.open("ab") as stream:
+            stream.write(b" and more")
+        (demo.photos / "thumb.jpg").write_bytes(b"added")
+        directory.put_back(required=True)
+        directory.discard()
+        assert codes() == {"NU-4310", "NU-4311"}
+        demo.photos.rename(demo.photos.with_name("elsewhere"))
+        assert "NU-6328" in codes()
+
+
+def test_changes_of_an_agent_that_kept_no_files_have_none(tmp_path: Path) -> None:
+    with Journal.create(tmp_path / JOURNAL) as journal:
+        assert still_kept(journal, {"abcdefgh"}) == set()
+
+
+CHANGE = Change(
+    id="abcdefgh", kind=ChangeKind.UPGRADE, mode=Mode.MIGRATE, state=ChangeState.RUNNING,
+    product="ncen", from_version="3.2.4", to_version="3.3.0", strategy="copy", generation=1,
+    created_at=datetime(2026, 1, 1, tzinfo=UTC),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("way", ["link", "somebody else's"])
+def test_kept_files_that_cannot_be_reached_any_more_bar_no_collection(
+    tmp_path: Path, way: str
+) -> None:
+    """Their disk was replaced by a link since, or somebody took the place for their own."""
+    photos = tmp_path / "srv" / "photos"
+    photos.mkdir(parents=True)
+    (photos / "a.jpg").write_bytes(b"as it was")
+    Directory(photos, CHANGE.id, Method.LINK).prepare()
+    fact = {"name": "photographs", "directory": str(photos), "method": "link"}
+    with Journal.create(tmp_path / JOURNAL) as journal:
+        journal.begin(CHANGE, {"files": [fact]})
+        assert still_kept(journal, {CHANGE.id}) == {CHANGE.id}
+        if way == "link":
+            (tmp_path / "srv").rename(tmp_path / "other")
+            (tmp_path / "srv").symlink_to(tmp_path / "other")
+        else:
+            place_of(photos).chmod(0o755)
+        assert still_kept(journal, {CHANGE.id}) == set()
+        drop(journal, CHANGE.id)
+    assert place_of(photos).is_dir()
+
+
+def test_kept_files_that_cannot_be_removed_are_told_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    Directory(photos, CHANGE.id, Method.LINK).prepare()
+    fact = {"name": "photographs", "directory": str(photos), "method": "link"}
+    refused = OSError(errno.EROFS, "Read-only file system")
+    with Journal.create(tmp_path / JOURNAL) as journal:
+        journal.begin(CHANGE, {"files": [fact]})
+        with monkeypatch.context() as patched:
+            patched.setattr(Below, "remove_tree", Mock(side_effect=refused))
+            drop(journal, CHANGE.id)
+        told = [event.data for event in journal.events() if event.kind == "files-not-dropped"]
+        assert [item["code"] for item in told] == ["NU-4301"]
+        assert still_kept(journal, {CHANGE.id}) == {CHANGE.id}
+        drop(journal, CHANGE.id)
+        assert still_kept(journal, {CHANGE.id}) == set()
+
+
+@pytest.mark.parametrize("back", [True, False])
+def test_a_change_that_people_end_by_hand_leaves_no_file_astray(tmp_path: Path, back: bool) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "a.jpg").write_bytes(b"as it was")
+    directory = Directory(photos, CHANGE.id, Method.LINK)
+    directory.prepare()
+    directory.keep()
+    fact = {"name": "photographs", "directory": str(photos), "method": "link"}
+    with Journal.create(tmp_path / JOURNAL) as journal:
+        journal.begin(CHANGE, {"files": [fact]})
+        assert not owed(journal, journal.change(CHANGE.id))
+        journal.step(CHANGE.id, StepName.START, StepState.INTENDED)
+        change = journal.change(CHANGE.id)
+        assert owed(journal, change)
+        (photos / "a.jpg").rename(photos / "moved.jpg")
+        for _ in range(2):  # again after a crash
+            end_by_hand(journal, change, Silent(), back=back)
+        assert [path.name for path in photos.iterdir()] == ["a.jpg" if back else "moved.jpg"]
+        assert still_kept(journal, {CHANGE.id}) == set()

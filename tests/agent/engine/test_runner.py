@@ -1,0 +1,289 @@
+"""The runner's own rules, with steps that only write down that they were called."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import pytest
+
+from ncen_updater.agent.application.errors import CommandFailed
+from ncen_updater.agent.databases.errors import MigrationFailed
+from ncen_updater.agent.engine.errors import (
+    ChangeFailed,
+    GoingBackFailed,
+    Interrupted,
+    JournalUnwritable,
+    SoakFailed,
+    StepDidNotHold,
+)
+from ncen_updater.agent.engine.interruption import Interruption
+from ncen_updater.agent.engine.runner import Runner
+from ncen_updater.agent.engine.steps import Facts, Step, all_steps
+from ncen_updater.agent.journal import reserve
+from ncen_updater.agent.journal.change import (
+    BEFORE_COMMIT,
+    Change,
+    ChangeKind,
+    ChangeState,
+    Mode,
+    Phase,
+    StepName,
+    StepState,
+)
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.agent.site import Site, StepContext
+from ncen_updater.common.errors import ExitCode, UpdaterError
+from ncen_updater.common.i18n import Text
+from ncen_updater.common.progress import Silent
+
+CHANGE = Change(
+    id="abcdefgh", kind=ChangeKind.UPGRADE, mode=Mode.MIGRATE, state=ChangeState.RUNNING,
+    product="ncen", from_version="3.2.4", to_version="3.3.0", strategy="copy", generation=1,
+    created_at=datetime(2026, 1, 1, tzinfo=UTC),
+)  # fmt: skip
+
+
+class Noted(Step):
+    """Writes down what is called; fails where it is told."""
+
+    name: ClassVar[StepName]
+    title = Text("a step")
+
+    def __init__(self, name: StepName, calls: list[str]) -> None:
+        self.name = name  # type: ignore[misc]
+        self.calls = calls
+        self.do_error: BaseException | None = None
+        self.undo_error: BaseException | None = None
+        self.holds = True
+        self.is_undone = True
+
+    def prepare(self, context: StepContext) -> Facts:
+        return {f"prepared-{self.name}": True}
+
+    def do(self, context: StepContext) -> Facts:
+        assert context.journal.change(CHANGE.id).step_state(self.name) is StepState.INTENDED
+        assert context.facts()[f"prepared-{self.name}"] is True
+        self.calls.append(self.name)
+        if self.do_error:
+            raise self.do_error
+        if self.name is StepName.COMMIT:
+            context.journal.commit(context.change.id)
+        return {}
+
+    def check(self, context: StepContext) -> bool:
+        return self.holds
+
+    def undo(self, context: StepContext) -> None:
+        assert context.journal.change(CHANGE.id).step_state(self.name) is StepState.UNDOING
+        self.calls.append(f"undo {self.name}")
+        if self.undo_error:
+            raise self.undo_error
+
+    def undone(self, context: StepContext) -> bool:
+        return self.is_undone
+
+
+class Trial:
+    """A runner over noted steps and a real journal."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.calls: list[str] = []
+        self.steps = {name: Noted(name, self.calls) for name in StepName}
+        self.journal = journal
+        journal.begin(CHANGE, {})
+
+    def runner(self, **more: Any) -> Runner:
+        site = cast("Site", None)  # noted steps never look at it
+        steps = cast("dict[StepName, Step]", self.steps)
+        return Runner(site, self.journal, Silent(), steps=steps, **more)
+
+    def state(self) -> ChangeState:
+        return self.journal.change(CHANGE.id).state
+
+
+@pytest.fixture
+def trial(tmp_path: Path) -> Iterator[Trial]:
+    with Journal.create(tmp_path / "journal.sqlite") as journal:
+        yield Trial(journal)
+
+
+def test_runs_every_step_in_order(trial: Trial) -> None:
+    trial.runner().run(CHANGE.id)
+    assert trial.calls == list(StepName)
+    assert trial.state() is ChangeState.FINISHED
+
+
+def test_the_registry_has_every_step_in_order() -> None:
+    assert list(all_steps()) == list(StepName)
+
+
+@pytest.mark.parametrize("failing", BEFORE_COMMIT)
+def test_a_failure_undoes_what_was_intended_last_first(trial: Trial, failing: StepName) -> None:
+    trial.steps[failing].do_error = MigrationFailed(database="x", migration="1")
+    with pytest.raises(UpdaterError):
+        trial.runner().run(CHANGE.id)
+    begun = BEFORE_COMMIT[: BEFORE_COMMIT.index(failing) + 1]
+    assert trial.calls == [*begun, *(f"undo {name}" for name in reversed(begun))]
+    assert trial.state() is ChangeState.UNDONE
+    assert trial.journal.change(CHANGE.id).error_code == "NU-4006"
+
+
+def test_a_bug_is_a_failure_like_any_other(trial: Trial) -> None:
+    trial.steps[StepName.COPY].do_error = ZeroDivisionError("no one foresaw this")
+    with pytest.raises(ChangeFailed, match="no one foresaw this") as caught:
+        trial.runner().run(CHANGE.id)
+    assert caught.value.exit_code is ExitCode.ROLLED_BACK
+    assert trial.state() is ChangeState.UNDONE
+
+
+def test_before_officers_are_out_the_cause_itself_is_told(trial: Trial) -> None:
+    trial.steps[StepName.PREFLIGHT].do_error = Interrupted(signal="SIGTERM")
+    with pytest.raises(Interrupted):
+        trial.runner().run(CHANGE.id)
+
+
+def test_an_effect_that_is_not_there_counts_as_failed(trial: Trial) -> None:
+    trial.steps[StepName.SWITCH].holds = False
+    with pytest.raises(ChangeFailed) as caught:
+        trial.runner().run(CHANGE.id)
+    assert isinstance(caught.value.__cause__, StepDidNotHold)
+    assert "undo switch" in trial.calls
+
+
+@pytest.mark.parametrize("how", ["raises", "leaves something"])
+def test_a_failed_undo_stops_and_goes_on_where_it_stopped(trial: Trial, how: str) -> None:
+    trial.steps[StepName.HEALTH].do_error = RuntimeError()
+    stop = trial.steps[StepName.STOP]
+    stop.undo_error = OSError("cannot start") if how == "raises" else None
+    stop.is_undone = how == "raises"
+    with pytest.raises(GoingBackFailed):
+        trial.runner().run(CHANGE.id)
+    assert trial.state() is ChangeState.UNDOING
+    assert trial.calls[-1] == "undo stop"
+    stop.undo_error, stop.is_undone = None, True
+    trial.calls.clear()
+    trial.runner().back(CHANGE.id)
+    assert trial.calls == ["undo stop", "undo close", "undo preflight", "undo build-slot",
+                           "undo fetch"]  # fmt: skip
+    assert trial.state() is ChangeState.UNDONE
+
+
+def test_without_a_journal_nothing_is_touched(trial: Trial) -> None:
+    trial.steps[StepName.COPY].do_error = JournalUnwritable(path="x", reason="full")
+
+    def lose_the_reserve(step: StepName, phase: Phase) -> None:
+        reserve.place(trial.journal.path).unlink(missing_ok=True)
+
+    with pytest.raises(JournalUnwritable):
+        trial.runner(checkpoint=lose_the_reserve).run(CHANGE.id)
+    assert not [call for call in trial.calls if call.startswith("undo")]
+    assert trial.state() is ChangeState.RUNNING
+
+
+def test_after_the_commit_nothing_is_undone(trial: Trial) -> None:
+    trial.steps[StepName.OPEN].do_error = OSError("full")
+    with pytest.raises(OSError, match="full"):
+        trial.runner().run(CHANGE.id)
+    assert trial.state() is ChangeState.COMMITTED
+    assert not [call for call in trial.calls if call.startswith("undo")]
+    trial.steps[StepName.OPEN].do_error = None
+    trial.calls.clear()
+    trial.runner().forward(CHANGE.id)
+    assert trial.calls == [StepName.OPEN, StepName.SOAK, StepName.COLLECT]
+    assert trial.state() is ChangeState.FINISHED
+
+
+@pytest.mark.parametrize(
+    ("error", "bad"),
+    [
+        (MigrationFailed(database="x", migration="1"), True),
+        (OSError("disk"), False),
+        (Interrupted(signal="SIGTERM"), False),
+    ],
+)
+def test_only_the_releases_own_faults_are_remembered(
+    trial: Trial, error: Exception, bad: bool
+) -> None:
+    trial.steps[StepName.MIGRATE].do_error = error
+    with pytest.raises(ChangeFailed):
+        trial.runner().run(CHANGE.id)
+    assert bool(Memory(trial.journal).bad_releases()) is bad
+
+
+@pytest.mark.parametrize(
+    ("step", "bad"), [(StepName.START, True), (StepName.STOP, False), (StepName.CLOSE, False)]
+)
+def test_a_start_that_fails_is_the_releases_fault_and_a_stop_is_not(
+    trial: Trial, step: StepName, bad: bool
+) -> None:
+    trial.steps[step].do_error = CommandFailed(action="x", reason="status 1", command="ctl")
+    with pytest.raises(ChangeFailed):
+        trial.runner().run(CHANGE.id)
+    assert [row.code for row in Memory(trial.journal).bad_releases()] == ["NU-5002"] * bad
+
+
+@pytest.mark.parametrize("phase", [Phase.AFTER_EFFECT, Phase.AFTER_RECORD])
+def test_what_fails_once_the_commit_is_written_never_goes_back(trial: Trial, phase: Phase) -> None:
+    def strike(step: StepName, at: Phase) -> None:
+        if (step, at) == (StepName.COMMIT, phase):
+            raise RuntimeError
+
+    trial.runner(checkpoint=strike).run(CHANGE.id)
+    assert not [call for call in trial.calls if call.startswith("undo")]
+    assert trial.state() is ChangeState.FINISHED
+
+
+def test_a_signal_cannot_tear_the_commit(trial: Trial) -> None:
+    interruption = Interruption()
+    commit = trial.steps[StepName.COMMIT]
+    plain = commit.do
+
+    def signalled(context: StepContext) -> Facts:
+        interruption._on_signal(15, None)
+        return plain(context)
+
+    commit.do = signalled  # type: ignore[method-assign]
+    with pytest.raises(Interrupted):
+        trial.runner(interruption=interruption).run(CHANGE.id)
+    assert trial.state() is ChangeState.COMMITTED
+
+
+def test_a_bad_soak_leaves_the_change_open(trial: Trial) -> None:
+    trial.steps[StepName.SOAK].do_error = SoakFailed(product="p", version="v", problems="x")
+    with pytest.raises(SoakFailed):
+        trial.runner().run(CHANGE.id)
+    assert trial.state() is ChangeState.COMMITTED
+
+
+def test_every_instant_passes_the_checkpoint(trial: Trial) -> None:
+    seen: list[tuple[StepName, Phase]] = []
+    trial.steps[StepName.START].do_error = RuntimeError()
+    with pytest.raises(ChangeFailed):
+        trial.runner(checkpoint=lambda step, phase: seen.append((step, phase))).run(CHANGE.id)
+    assert (StepName.COPY, Phase.BEFORE_EFFECT) in seen
+    assert (StepName.COPY, Phase.AFTER_EFFECT) in seen
+    assert (StepName.COPY, Phase.AFTER_RECORD) in seen
+    assert (StepName.START, Phase.AFTER_EFFECT) not in seen
+    assert [row for row in seen if row[0] is StepName.COPY][3:] == [
+        (StepName.COPY, Phase.BEFORE_UNDO),
+        (StepName.COPY, Phase.AFTER_UNDO),
+        (StepName.COPY, Phase.AFTER_UNDO_RECORD),
+    ]
+
+
+def test_a_signal_ends_a_step_and_the_change_is_undone(trial: Trial) -> None:
+    interruption = Interruption()
+
+    def signalled(step: StepName, phase: Phase) -> None:
+        if (step, phase) == (StepName.FENCE, Phase.AFTER_RECORD):
+            interruption._on_signal(15, None)
+
+    with pytest.raises(ChangeFailed) as caught:
+        trial.runner(checkpoint=signalled, interruption=interruption).run(CHANGE.id)
+    assert isinstance(caught.value.__cause__, Interrupted)
+    assert trial.state() is ChangeState.UNDONE
+    assert "undo fence" in trial.calls

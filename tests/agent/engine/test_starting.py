@@ -1,0 +1,74 @@
+"""Who is to blame for an application that is not well: tables."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from ncen_updater.agent.application.base import Health, ProbeResult
+from ncen_updater.agent.application.errors import AnotherAnswers, NeverAnswered
+from ncen_updater.agent.application.waiting import wait_until_healthy
+from ncen_updater.agent.engine.errors import Unhealthy
+from ncen_updater.agent.engine.runner import blames_release
+from ncen_updater.agent.engine.steps.starting import Sign, blamed, sign_of
+from ncen_updater.agent.journal.change import StepName
+
+BAD = (ProbeResult("health", "not as expected"),)
+
+
+@pytest.mark.parametrize(
+    ("health", "runs", "sign"),
+    [
+        (Health(BAD, {"version": "3.3.0"}), True, Sign.UNWELL),
+        (Health(BAD, {"version": "3.3.0"}), False, Sign.UNWELL),
+        (Health(BAD, {"version": "3.2.4"}), True, Sign.OTHER),
+        (Health(BAD, {"version": "3.2.4"}), False, Sign.OTHER),
+        (Health(BAD, {}), True, Sign.OTHER),
+        (Health(BAD, answered=False), True, Sign.SILENT),
+        (Health(BAD, answered=False), False, Sign.DEAD),
+        (Health(BAD, {"version": "3.3.0"}, missing=("worker",)), True, Sign.DEAD),
+    ],
+)
+def test_what_a_bad_look_shows(health: Health, runs: bool, sign: Sign) -> None:
+    assert sign_of(health, "3.3.0", "version", runs=runs) is sign
+
+
+# First start, second start, whether a stranger answered between: the release is to blame.
+BLAMED = {
+    (Sign.UNWELL, None, False),
+    (Sign.UNWELL, None, True),
+    *itertools.product([Sign.UNWELL], Sign, [False, True]),
+    *itertools.product(Sign, [Sign.UNWELL], [False, True]),
+    (Sign.DEAD, Sign.DEAD, False),
+    (Sign.DEAD, Sign.DEAD, True),
+    (Sign.OTHER, Sign.OTHER, False),
+}
+
+
+@pytest.mark.parametrize("stranger", [False, True])
+@pytest.mark.parametrize("second", [None, *Sign])
+@pytest.mark.parametrize("first", Sign)
+def test_who_is_to_blame(first: Sign, second: Sign | None, stranger: bool) -> None:
+    assert blamed(first, second, stranger=stranger) is ((first, second, stranger) in BLAMED)
+
+
+def test_only_a_verdict_blames_the_release() -> None:
+    unhealthy = Unhealthy(product="ncen", version="3.3.0", seconds=1, problems="x")
+    assert blames_release(unhealthy, StepName.HEALTH)
+    silent = NeverAnswered(product="ncen", version="3.3.0", first="x", second="y")
+    assert not blames_release(silent, StepName.HEALTH)
+    assert not blames_release(AnotherAnswers(version="1", url="x"), StepName.START)
+
+
+def test_what_is_hopeless_is_not_waited_for() -> None:
+    waits: list[float] = []
+    waited = wait_until_healthy(
+        lambda: Health(BAD, answered=False),
+        timeout_s=1000,
+        clock=lambda: float(len(waits)),
+        wait=waits.append,
+        hopeless=lambda health: not health.answered and len(waits) == 3,
+    )
+    assert not waited
+    assert waited.looks == 4

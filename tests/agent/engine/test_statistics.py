@@ -1,0 +1,62 @@
+"""The statistics after a change: beside the soak, never its failure, and ended with it."""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from ncen_updater.agent.databases.errors import DatabaseError
+from ncen_updater.agent.engine.statistics import LIMIT_S, refreshing
+from ncen_updater.agent.site import Clock, Site
+from ncen_updater.common.progress import Silent
+
+
+class Engine:
+    """Does as it is told, until it is halted."""
+
+    def __init__(self, *, fails: bool = False, hangs: bool = False) -> None:
+        self.fails, self.hangs = fails, hangs
+        self.limits: list[float] = []
+        self.began, self.halted = threading.Event(), threading.Event()
+
+    def refresh_statistics(self, limit_s: float) -> dict[str, tuple[str, ...]]:
+        self.limits.append(limit_s)
+        self.began.set()
+        if self.hangs:
+            assert self.halted.wait(60)
+        if self.fails or self.hangs:
+            raise DatabaseError(database="x", detail="ended")
+        return {"seizure": ("public.cases",)}
+
+    def halt(self) -> None:
+        self.halted.set()
+
+
+def site(engine: Engine) -> Site:
+    return cast("Site", SimpleNamespace(engine=cast("Any", engine), clock=Clock()))
+
+
+def test_what_was_done_is_told() -> None:
+    engine = Engine()
+    with refreshing(site(engine), Silent()) as beside:
+        pass
+    assert beside.found["tables"] == {"seizure": ["public.cases"]}
+    assert engine.limits == [LIMIT_S]
+
+
+def test_a_failure_of_it_is_told_and_nothing_else() -> None:
+    with refreshing(site(Engine(fails=True)), Silent()) as beside:
+        pass
+    assert beside.found["failed"] == DatabaseError.code
+
+
+def test_where_the_soak_fails_it_is_ended() -> None:
+    engine = Engine(hangs=True)
+    with pytest.raises(ValueError, match="bad"), refreshing(site(engine), Silent()):
+        assert engine.began.wait(60)
+        raise ValueError("bad")
+    assert engine.halted.is_set()
+    assert not [t for t in threading.enumerate() if t.name == "statistics"]

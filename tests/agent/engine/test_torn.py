@@ -1,0 +1,54 @@
+"""Which copies were torn, told from the journal alone."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.engine.interrupted import torn_copies
+from ncen_updater.agent.journal.change import (
+    Change,
+    ChangeKind,
+    ChangeState,
+    Mode,
+    StepName,
+    StepState,
+)
+from ncen_updater.agent.journal.journal import Journal
+
+PLAN = {"cases": {"oid": 3_000_000_001}}
+BEGUN, DONE, UNDONE = StepState.INTENDED, StepState.DONE, StepState.UNDONE
+
+
+@pytest.mark.parametrize(
+    ("states", "end", "torn"),
+    [
+        ((BEGUN, UNDONE), ChangeState.UNDONE, True),
+        ((BEGUN, BEGUN, UNDONE), ChangeState.UNDONE, True),
+        ((BEGUN, DONE, UNDONE), ChangeState.UNDONE, False),
+        ((BEGUN, DONE), ChangeState.FINISHED, False),
+        ((BEGUN,), ChangeState.RUNNING, False),  # it is not over: resume looks after it
+        ((), ChangeState.UNDONE, False),
+    ],
+)
+def test_torn_copies(
+    tmp_path: Path, states: tuple[StepState, ...], end: ChangeState, torn: bool
+) -> None:
+    change = Change(
+        id="abcdefgh", kind=ChangeKind.UPGRADE, mode=Mode.MIGRATE, state=ChangeState.RUNNING,
+        product="ncen", from_version="3.2.4", to_version="3.3.0", strategy="copy", generation=1,
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )  # fmt: skip
+    Journal.create(tmp_path / "journal.db").close()
+    with Journal.open(tmp_path / "journal.db") as journal:
+        journal.begin(change, {})
+        journal.step(change.id, StepName.FENCE, DONE)
+        for state in states:
+            journal.step(
+                change.id, StepName.COPY, state, {"copy": PLAN} if state is BEGUN else None
+            )
+        if end is not ChangeState.RUNNING:
+            journal.state(change.id, end)
+        assert [dict(plan.data) for plan in torn_copies(journal)] == ([PLAN] if torn else [])

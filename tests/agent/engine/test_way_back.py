@@ -1,0 +1,357 @@
+"""The way back is the one that was planned, and nothing of the old release runs on it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from packaging.version import Version
+
+from demo.databases import PostgresPlace, SqlitePlace
+from demo.embedded_postgres import EmbeddedPostgres
+from demo.releases import assemble
+from demo.site import DemoSite, SiteOptions, digests, version_of
+from ncen_updater.agent.databases.base import ChangeRef, Role, Strategy
+from ncen_updater.agent.databases.ways import Back
+from ncen_updater.agent.engine.errors import ChangeFailed, NotAsKept, RecordsWouldBeLost
+from ncen_updater.agent.engine.operations import Operations, new_change_id
+from ncen_updater.agent.engine.rollback_words import way_words
+from ncen_updater.agent.journal.change import Mode, Phase, StepName
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.rehearsal.rehearse import Rehearser
+from ncen_updater.common.progress import Silent
+from ncen_updater.feed.upgrade_path import UpgradePath
+from ncen_updater.publisher.release_flow import publish_release
+from tests.support.sites import TrialFeed, _now, connect, serve, site_in_process
+
+FIRST, OLD = "3.2.4", "3.2.5"
+ANY = ChangeRef("aaaaaaaa", 0, Strategy.COPY, "0")
+
+PROGRAM = """#!{python}
+import os, sqlite3
+for name in ("SEIZURES", "SUSPECTS", "COMPANIES"):
+    address = os.environ["NCEN_DB_" + name + "_URL"]
+    if address.startswith("sqlite:///"):
+        connection = sqlite3.connect(address.removeprefix("sqlite:///"))
+    else:
+        import psycopg
+        connection = psycopg.connect(address)
+    connection.execute("SELECT 1").fetchone()
+    for statement in {statements!r}:
+        connection.execute(statement)
+    connection.commit()
+    connection.close()
+"""
+#: What the program of each release does. That of OLD fails when it is run once more.
+DOES = {
+    "once": ["CREATE TABLE came_with_old (id integer)"],
+    "nothing": [],
+    "schema": ["CREATE TABLE came_with_new (id integer)"],
+    "rows": ["INSERT INTO came_with_old VALUES (1)"],
+}
+RELEASES = {OLD: "once", "3.2.6": None, "3.2.7": "nothing", "3.2.8": "schema", "3.2.9": "rows"}
+
+
+def release(directory: Path, version: str, does: str | None) -> Path:
+    """The first release under another number, with a program in place of its files or without."""
+    made = assemble(FIRST, directory / version)
+    (made / "app" / "release.json").write_text(json.dumps({"version": version}), "utf-8")
+    # Like most applications it does not ask the databases of which release they are.
+    server = made / "app" / "lib" / "nucen" / "server.py"
+    asks = 'schema = releases.get("seizures", "?") if len(set(releases.values())) == 1 else "mixed"'
+    code = server.read_text("utf-8")
+    assert asks in code
+    server.write_text(code.replace(asks, "schema = self.version"), "utf-8")
+    cases = server.with_name("cases.py")
+    cases.write_text(cases.read_text("utf-8").replace(f'"{FIRST}"', "release"), "utf-8")
+    manifest = made / "manifest.toml"
+    text = manifest.read_text("utf-8").replace(f'version = "{FIRST}"', f'version = "{version}"')
+    text = text.replace(
+        "[[databases]]", f'upgrade_from = ">={FIRST},<{version}"\n\n[[databases]]', 1
+    )
+    if does is not None:
+        text = re.sub(r"\[\[databases\.migrations\]\]\n(?:[a-z]+ = .*\n)+", "", text)
+        text += '\n[migrator]\nargv = ["bin/migrate.py"]\nno_way_back = "it only goes forward"\n'
+        program = made / "bin" / "migrate.py"
+        program.parent.mkdir()
+        program.write_text(PROGRAM.format(python=sys.executable, statements=DOES[does]), "utf-8")
+        program.chmod(0o755)
+    manifest.write_text(text, "utf-8")
+    return made
+
+
+@pytest.fixture(scope="module")
+def feed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TrialFeed, str]]:
+    made = TrialFeed(tmp_path_factory.mktemp("feed"))
+    sources = tmp_path_factory.mktemp("sources")
+    built = [release(sources, version, does) for version, does in RELEASES.items()]
+    publish_release(made.directory, built, made.keys, _now)
+    with serve(made.directory) as url:
+        yield made, url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def demo(
+    request: pytest.FixtureRequest, tmp_path: Path, feed: tuple[TrialFeed, str]
+) -> Iterator[DemoSite]:
+    """A site of the release with a program that does not bear to be run again."""
+    place: PostgresPlace | SqlitePlace | None = None
+    engine, _, strategy = request.param.partition(" ")
+    if engine == "postgresql":
+        running: EmbeddedPostgres = request.getfixturevalue("server")
+        prefix = f"wb{abs(hash(request.node.name)) % 10_000}_"
+        place = PostgresPlace(
+            str(running.host), prefix=prefix, programs=running.binaries.directory
+        )  # fmt: skip
+    options = SiteOptions(
+        feed_urls=(feed[1],), cases=10, icomm=False, soak_s=0.2, soak_interval_s=0.1,
+        strategy=strategy or "copy",
+    )  # fmt: skip
+    with DemoSite(tmp_path / "site", place, options) as site:
+        connect(site, feed[0])
+        site.start_app()
+        operations(site).upgrade(Version(OLD))
+        yield site
+        site.stop_app()
+
+
+def operations(demo: DemoSite, checkpoint: object = None) -> Operations:
+    site = site_in_process(demo)
+    site.source.refresh()
+    strike = checkpoint if callable(checkpoint) else lambda _step, _phase: None
+    return Operations(site, Silent(), checkpoint=strike)
+
+
+def rehearse(demo: DemoSite, version: str) -> dict[str, object]:
+    site = site_in_process(demo)
+    work = Operations(site, Silent())
+    with work.between_changes("rehearse") as journal:
+        path = work.known_path(journal, Version(version))
+        assert isinstance(path, UpgradePath)
+        record = Rehearser(site, journal, Silent(), new_change_id).run(path)
+    assert record.report is not None
+    hops = record.report["hops"]
+    assert isinstance(hops, list)
+    return dict(hops[-1])
+
+
+def said(demo: DemoSite, *words: str) -> str:
+    """What a command says to people."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "ncen_updater.agent.cli.main", *words],
+        env={"PATH": os.environ["PATH"], "HOME": str(demo.root), "LANG": "C.UTF-8",
+             "NCEN_CONFIG_FILE": str(demo.config_path)},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    return ended.stdout + ended.stderr
+
+
+def execute(address: str, statement: str) -> None:
+    if address.startswith("/"):
+        with sqlite3.connect(address) as connection:
+            connection.execute(statement)
+        connection.close()
+    else:
+        with psycopg.connect(address) as session:
+            session.execute(statement.encode())
+
+
+def runs(demo: DemoSite) -> str | None:
+    """The one release that code, mark of the databases and application are of."""
+    site, seen = site_in_process(demo), version_of(demo)
+    marker = site.engine.marker()
+    assert marker is not None
+    parts = {str(site.slots.current()), marker.release, seen.code, seen.reported}
+    return parts.pop() if len(parts) == 1 else None
+
+
+def enter_person(demo: DemoSite) -> None:
+    execute(
+        demo.databases.address("suspects"),
+        "INSERT INTO persons (person_ref, family_name, workflow_state)"
+        " VALUES ('LATER-1', 'entered later', 'new')",
+    )
+
+
+def is_there(demo: DemoSite) -> bool:
+    site = site_in_process(demo)
+    sql = "SELECT count(*) FROM persons WHERE person_ref = 'LATER-1'"
+    return site.engine.query(Role.LIVE, "suspects", sql, ANY) == [(1,)]
+
+
+def facts(demo: DemoSite) -> dict[str, object]:
+    """Facts of the newest change."""
+    with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
+        return journal.facts(journal.changes(1)[0].id)
+
+
+@pytest.mark.parametrize(
+    ("version", "planned", "found"),
+    [
+        ("3.2.6", Back.KEEPS, Back.KEEPS),
+        ("3.2.7", Back.DEPENDS, Back.KEEPS),
+        ("3.2.8", Back.DEPENDS, Back.RESTORES),
+        ("3.2.9", Back.DEPENDS, Back.RESTORES),
+    ],
+    ids=["the old has a program", "it changes nothing", "it changes schemas", "it changes rows"],
+)
+def test_one_sentence_from_the_plan_to_the_rollback(
+    demo: DemoSite, version: str, planned: Back, found: Back
+) -> None:
+    before = digests(demo)
+    assert str(way_words(planned, version, OLD)) in said(demo, "plan", version)
+    hop = rehearse(demo, version)
+    assert hop["way_back"] == found.value
+    assert (hop["back_s"] is None, hop["restore_s"] is None) == (
+        found is Back.RESTORES, found is Back.KEEPS
+    )  # fmt: skip
+    sentence = str(way_words(found, version, OLD))
+    assert sentence in said(demo, "plan", version)
+
+    operations(demo).upgrade(Version(version))
+    assert facts(demo)["one_way"] is (found is Back.RESTORES)
+    enter_person(demo)
+    if found is Back.KEEPS:
+        assert sentence in said(demo, "rollback", "--dry-run")
+        (outcome,) = operations(demo).rollback().outcomes
+        assert outcome.change.mode is Mode.MIGRATE
+    else:
+        refusal = said(demo, "rollback", "--dry-run")
+        assert sentence in refusal and "1 records" in refusal and "it only goes forward" in refusal
+        assert sentence in said(demo, "rollback", "--dry-run", "--accept-loss", "1")
+        with pytest.raises(RecordsWouldBeLost):
+            operations(demo).rollback()
+        (outcome,) = operations(demo).rollback(accept_loss=1).outcomes
+        assert outcome.change.mode is Mode.RESTORE
+        assert facts(demo)["compared_with"] == "before"
+        assert digests(demo) == before
+    assert is_there(demo) is (found is Back.KEEPS)
+    assert runs(demo) == OLD
+
+
+def kept_address(demo: DemoSite, name: str) -> str:
+    """Where the kept database of the newest upgrade is."""
+    site = site_in_process(demo)
+    with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
+        change = journal.changes(1)[0]
+    reference = ChangeRef(change.id, change.generation, Strategy.COPY, change.from_version)
+    address = site.engine.address(Role.PREVIOUS, name, reference)
+    return address.removeprefix("sqlite:///")
+
+
+def change_kept(demo: DemoSite) -> None:
+    statement = "CREATE TABLE nobody_knows (id integer)"
+    address = kept_address(demo, "suspects")
+    if isinstance(demo.databases, PostgresPlace):
+        physical = demo.databases.names["suspects"]
+        with psycopg.connect(
+            demo.databases.conninfo("postgres", "postgres"), autocommit=True
+        ) as admin:
+            row = admin.execute(
+                "SELECT datname FROM pg_database WHERE datname LIKE %s",
+                (physical.replace("_", r"\_") + r"\_\_prev\_%",),
+            ).fetchall()
+            newest = sorted(name for (name,) in row if name in address)[0]
+            admin.execute(f'ALTER DATABASE "{newest}" ALLOW_CONNECTIONS true'.encode())
+            execute(demo.databases.conninfo(newest, demo.databases.owner), statement)
+            admin.execute(f'ALTER DATABASE "{newest}" ALLOW_CONNECTIONS false'.encode())
+    else:
+        path = Path(address)
+        modes = path.stat().st_mode, path.parent.stat().st_mode
+        path.chmod(0o600)
+        path.parent.chmod(0o700)
+        execute(address, statement)
+        path.chmod(modes[0])
+        path.parent.chmod(modes[1])
+
+
+def test_kept_databases_that_were_changed_are_not_cut_over(demo: DemoSite) -> None:
+    operations(demo).upgrade(Version("3.2.8"))
+    before = digests(demo)
+    change_kept(demo)
+    with pytest.raises(ChangeFailed) as caught:
+        operations(demo).rollback(accept_loss=100)
+    assert isinstance(caught.value.__cause__, NotAsKept)
+    assert caught.value.values["step"] == StepName.MIGRATE
+    assert "suspects" in str(caught.value.__cause__)
+    assert runs(demo) == "3.2.8"
+    assert digests(demo) == before
+
+
+@pytest.mark.parametrize("known", ["earlier", "nothing"])
+def test_a_journal_of_before_does_not_bar_the_way(demo: DemoSite, known: str) -> None:
+    """What an older agent kept is weak evidence: a schema may have changed while it ran."""
+    execute(demo.databases.address("suspects"), "CREATE TABLE made_while_it_ran (id integer)")
+    operations(demo).upgrade(Version("3.2.8"))
+    with Journal.open(demo.state / JOURNAL) as journal:
+        upgrade, earlier = journal.changes(2)
+        with journal.transaction() as connection:
+            for name in ("fingerprints_before", "fingerprints_by", "databases_unchanged"):
+                connection.execute("DELETE FROM facts WHERE name = ?", (name,))
+            if known == "nothing":
+                connection.execute(
+                    "DELETE FROM facts WHERE change = ? AND name = 'fingerprints'", (earlier.id,)
+                )
+    operations(demo).rollback(accept_loss=100)
+    assert facts(demo)["compared_with"] == known
+    assert facts(demo)["differs"] == (["suspects"] if known == "earlier" else [])
+    assert runs(demo) == OLD
+    assert upgrade.to_version == "3.2.8"
+
+
+def test_a_migrator_and_files_of_the_old_release_that_are_gone(demo: DemoSite) -> None:
+    """Only its code is needed: not its program, and no file of its migrations."""
+    operations(demo).upgrade(Version("3.2.8"))
+    ran: list[object] = []
+
+    def watch(step: StepName, phase: Phase) -> None:
+        if (step, phase) == (StepName.MIGRATE, Phase.BEFORE_EFFECT):
+            (demo.slots / OLD / "bin" / "migrate.py").unlink()
+            ran.append(step)
+
+    (demo.slots / OLD / "bin").chmod(0o755)
+    operations(demo, watch).rollback(accept_loss=100)
+    assert ran and runs(demo) == OLD
+
+
+def test_files_of_a_release_that_are_damaged_bar_only_the_ways_down(demo: DemoSite) -> None:
+    """3.2.6 goes back by what its files say; without them what was kept is restored."""
+    operations(demo).upgrade(Version("3.2.6"))
+    enter_person(demo)
+    kind = "postgresql" if isinstance(demo.databases, PostgresPlace) else "sqlite"
+    for damaged in (demo.slots / "3.2.6" / "migrations" / kind).rglob("0001_schema.up.sql"):
+        damaged.chmod(0o644)
+        damaged.write_text("-- something else", "utf-8")
+    with pytest.raises(RecordsWouldBeLost) as caught:
+        operations(demo).rollback()
+    assert "the ways down cannot be used" in str(caught.value.remedy_text)
+    operations(demo).rollback(accept_loss=100)
+    assert runs(demo) == OLD
+    assert not is_there(demo)
+
+
+@pytest.mark.parametrize("demo", ["sqlite in-place", "postgresql in-place"], indirect=True)
+def test_in_place_what_was_kept_is_copied_and_not_the_originals(demo: DemoSite) -> None:
+    before = digests(demo)
+    operations(demo).upgrade(Version("3.2.8"))
+    enter_person(demo)
+    with pytest.raises(RecordsWouldBeLost) as caught:
+        operations(demo).rollback()
+    assert caught.value.values["count"] == 1
+    operations(demo).rollback(accept_loss=1)
+    assert runs(demo) == OLD
+    assert digests(demo) == before
+    operations(demo).upgrade(Version("3.2.7"))
+    enter_person(demo)
+    operations(demo).rollback()
+    assert runs(demo) == OLD
+    assert is_there(demo)

@@ -1,0 +1,146 @@
+"""Somebody writes to the SQLite files of a whole site at every part of a stop: no row is lost."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from demo.databases import SqlitePlace
+from demo.site import DemoSite, SiteOptions, digests, version_of
+from ncen_updater.agent.diagnostics.doctor import diagnose
+from ncen_updater.agent.engine.aside import drop_kept
+from ncen_updater.agent.engine.errors import ChangeFailed
+from ncen_updater.agent.engine.operations import JOURNAL, Operations
+from ncen_updater.agent.journal.change import Phase, StepName
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.common.progress import Silent
+from tests.support.sites import TrialFeed, connect, serve, site_in_process
+
+OLD, NEW = "3.2.4", "3.3.0"
+
+
+@pytest.fixture
+def demo() -> Iterator[DemoSite]:
+    with tempfile.TemporaryDirectory(prefix="nu-written-") as directory:
+        feed = TrialFeed(Path(directory))
+        feed.publish([OLD, NEW])
+        with serve(feed.directory) as url:
+            options = SiteOptions(
+                feed_urls=(url,), cases=10, icomm=False, soak_s=0.2, soak_interval_s=0.1
+            )
+            with DemoSite(Path(directory) / "site", None, options) as site:
+                connect(site, feed)
+                site.start_app()
+                yield site
+
+
+def sets(demo: DemoSite) -> Path:
+    assert isinstance(demo.databases, SqlitePlace)
+    return demo.databases.directory / "sets"
+
+
+def enter_person(directory: Path) -> None:
+    """As a person with a shell and every right does."""
+    path = directory / "suspects.sqlite"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(
+            "INSERT INTO persons (person_ref, family_name, workflow_state)"
+            " VALUES ('BY-HAND', 'of somebody', 'new')"
+        )
+        connection.commit()
+
+
+def persons(directory: Path) -> int:
+    uri = f"{(directory / 'suspects.sqlite').as_uri()}?mode=ro"
+    with closing(sqlite3.connect(uri, uri=True)) as connection:
+        (row,) = connection.execute(
+            "SELECT count(*) FROM persons WHERE person_ref = 'BY-HAND'"
+        ).fetchall()
+    return int(row[0])
+
+
+def at(step: StepName, act: Callable[[], None]) -> Callable[[StepName, Phase], None]:
+    def checkpoint(now: StepName, phase: Phase) -> None:
+        if (now, phase) == (step, Phase.AFTER_RECORD):
+            act()
+
+    return checkpoint
+
+
+@pytest.mark.parametrize(
+    ("after", "failed"),
+    [
+        (StepName.FENCE, "cut-over"),
+        (StepName.COPY, "cut-over"),
+        (StepName.MIGRATE, "cut-over"),
+        (StepName.CUT_OVER, "commit"),
+        (StepName.HEALTH, "commit"),
+    ],
+)
+def test_the_change_goes_back_to_the_files_that_were_written(
+    demo: DemoSite, after: StepName, failed: str
+) -> None:
+    if after in (StepName.CUT_OVER, StepName.HEALTH) and os.geteuid() != 0:
+        pytest.skip("only root, or a program that has them open, writes to files that were frozen")
+    base = sets(demo) / "base"
+    site = site_in_process(demo)
+    with pytest.raises(ChangeFailed) as caught:
+        Operations(site, Silent(), checkpoint=at(after, lambda: enter_person(base))).upgrade()
+    assert caught.value.values["step"] == failed
+    assert caught.value.values["cause_code"] == "NU-4222"
+    assert version_of(demo).whole == version_of(demo).reported == OLD
+    assert persons(sets(demo).parent / "live") == 1
+    assert not demo.door_file.exists()
+    with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
+        assert journal.rows("SELECT * FROM bad_releases") == []
+    Operations(site_in_process(demo), Silent()).upgrade()
+    assert version_of(demo).whole == NEW
+    assert persons(sets(demo).parent / "live") == 1
+
+
+def test_what_was_entered_in_the_new_files_is_kept_and_told(demo: DemoSite) -> None:
+    before = digests(demo)
+    live = sets(demo).parent / "live"
+
+    def enter_then_fail() -> None:
+        enter_person(live)
+        raise RuntimeError("the trial wants the change to go back")
+
+    site = site_in_process(demo)
+    with pytest.raises(ChangeFailed):
+        Operations(site, Silent(), checkpoint=at(StepName.HEALTH, enter_then_fail)).upgrade()
+    assert version_of(demo).whole == version_of(demo).reported == OLD
+    assert digests(demo) == before
+    (kept,) = site.engine.set_aside()
+    assert kept.figures["rows"] == "suspects.persons 1"
+    assert persons(Path(str(kept.figures["path"]))) == 1
+    with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
+        (event,) = [e for e in journal.events() if e.kind == "databases-kept"]
+    assert event.data["path"] == kept.figures["path"]
+    assert kept.code == "NU-4251"
+    assert "NU-4251" in {finding.code for finding in diagnose(demo.config_path, Silent())}
+    Operations(site_in_process(demo), Silent()).upgrade()
+    assert site.engine.set_aside() == (kept,)
+    # A drop that was torn has taken its name away, and goes on when it is asked for again.
+    place = Path(str(kept.figures["path"]))
+    place.rename(place.with_name(f"gone_{place.name}.partial"))
+    with Journal.open(demo.state / JOURNAL) as journal:
+        assert drop_kept(site, journal, str(kept.figures["change"]), Silent()) == ()
+    assert list(sets(demo).glob("*written*")) == []
+
+
+def test_going_back_without_a_strange_row_keeps_nothing(demo: DemoSite) -> None:
+    def fail() -> None:
+        raise RuntimeError("the trial wants the change to go back")
+
+    site = site_in_process(demo)
+    with pytest.raises(ChangeFailed):
+        Operations(site, Silent(), checkpoint=at(StepName.HEALTH, fail)).upgrade()
+    assert site.engine.set_aside() == ()
+    assert [path.name for path in sets(demo).iterdir()] == ["base"]

@@ -1,0 +1,381 @@
+"""The failsafe: its decision as a table, and the file as it is run."""
+
+from __future__ import annotations
+
+import ast
+import errno
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent import failsafe
+from ncen_updater.agent.failsafe import DEATHS, GOOD, TRIES, TRYING, State, choose, in_turn
+from ncen_updater.agent.self_update.keeping import failsafe_content
+
+NOW = "2026-11-24T12:00:00+00:00"
+ONCE = {"times": 1, "at": NOW}
+BOTH = ("1.0", "2.0")
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    state: State | None
+    start: str | None
+    after: State | None
+    usable: tuple[str, ...] = BOTH
+    link: str | None = None
+
+
+TRIED = State("2.0", "1.0", TRYING)
+BACK = State("1.0", None, GOOD, 1, {"2.0": ONCE})
+ROWS = (
+    Row("a new one is counted", TRIED, "2.0", State("2.0", "1.0", TRYING, 1)),
+    Row(
+        "and has a second start",
+        State("2.0", "1.0", TRYING, TRIES - 1),
+        "2.0",
+        State("2.0", "1.0", TRYING, TRIES),
+    ),
+    Row("and no third", State("2.0", "1.0", TRYING, TRIES), "1.0", BACK),
+    Row("a new one whose slot is missing", TRIED, "1.0", BACK, usable=("1.0",)),
+    Row(
+        "failures add up",
+        State("2.0", "1.0", TRYING, TRIES, {"2.0": ONCE}),
+        "1.0",
+        State("1.0", None, GOOD, 1, {"2.0": {"times": 2, "at": NOW}}),
+    ),
+    Row(
+        "a crash of a confirmed one is no reason",
+        State("2.0", "1.0", GOOD, DEATHS - 1),
+        "2.0",
+        State("2.0", "1.0", GOOD, DEATHS),
+    ),
+    Row("five early deaths are", State("2.0", "1.0", GOOD, DEATHS), "1.0", BACK),
+    Row(
+        "unless there is no other",
+        State("2.0", None, GOOD, DEATHS),
+        "2.0",
+        State("2.0", None, GOOD, DEATHS + 1),
+        usable=("2.0",),
+    ),
+    Row(
+        "a given-up one is no other",
+        State("2.0", None, GOOD, DEATHS, {"1.0": ONCE}),
+        "2.0",
+        State("2.0", None, GOOD, DEATHS + 1, {"1.0": ONCE}),
+    ),
+    Row(
+        "a lost slot of a confirmed one says nothing against its release",
+        State("2.0", "1.0", GOOD),
+        "1.0",
+        State("1.0", None, GOOD, 1),
+        usable=("1.0",),
+    ),
+    Row(
+        "without the previous one, the newest that is not bad",
+        State("3.0", "2.0", TRYING, TRIES, {"1.5": ONCE}),
+        "1.0",
+        State("1.0", None, GOOD, 1, {"1.5": ONCE, "3.0": ONCE}),
+        usable=("0.9", "1.0", "1.5", "3.0"),
+    ),
+    Row("nothing at all", TRIED, None, None, usable=()),
+    Row("no file, the link counts", None, "1.0", State("1.0", "2.0", TRYING, 1), link="1.0"),
+    Row("no file and no link, the newest", None, "2.0", State("2.0", "1.0", TRYING, 1)),
+    Row(
+        "versions are numbers",
+        None,
+        "0.10",
+        State("0.10", "0.9", TRYING, 1),
+        usable=("0.10", "0.9"),
+    ),
+    Row("a link to what is gone", None, "2.0", State("2.0", "1.0", TRYING, 1), link="7.0"),
+    Row("no file and no slot", None, None, None, usable=(), link="1.0"),
+)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_the_choice(row: Row) -> None:
+    choice = choose(row.state, row.link, row.usable, NOW)
+    assert (choice.start, choice.state) == (row.start, row.after)
+    assert bool(choice.why) == (row.start is None or row.state is None or row.start != "2.0"
+                                or (row.after or TRIED).attempts > DEATHS)  # fmt: skip
+
+
+def test_it_imports_the_standard_library_alone() -> None:
+    tree = ast.parse(failsafe_content())
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0
+            names.add((node.module or "").partition(".")[0])
+    assert names <= sys.stdlib_module_names | {"__future__"}
+
+
+# ---- as it is run --------------------------------------------------------------------------------
+
+
+class Place:
+    """A directory of slots whose agents write down that they were started."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.starts = directory / "starts"
+        (directory / "failsafe.py").write_bytes(failsafe_content())
+
+    def slot(self, version: str, program: str = '#!/bin/sh\necho {v} "$@" >> {s}\n') -> None:
+        place = self.directory / version / "bin"
+        place.mkdir(parents=True)
+        (place / "python").symlink_to(sys.executable)
+        (place / "ncen-updater").write_text(program.format(v=version, s=self.starts))
+        (place / "ncen-updater").chmod(0o755)
+
+    def choose(self, state: State) -> None:
+        failsafe.write_state(self.directory, state)
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-I", str(self.directory / "failsafe.py"), *words],
+            capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+
+    @property
+    def started(self) -> list[str]:
+        return self.starts.read_text().splitlines() if self.starts.exists() else []
+
+    @property
+    def state(self) -> State | None:
+        return failsafe.read_state(self.directory)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    made = Place(tmp_path)
+    made.slot("1.0")
+    made.slot("2.0")
+    return made
+
+
+def test_a_new_agent_has_two_starts_and_then_the_previous_one_comes_back(place: Place) -> None:
+    place.choose(TRIED)
+    ended = [place.run() for _ in range(4)]
+    assert place.started == ["2.0 serve", "2.0 serve", "1.0 serve", "1.0 serve"]
+    assert [e.returncode for e in ended] == [0, 0, 0, 0]
+    assert place.state is not None
+    assert (place.state.current, place.state.state) == ("1.0", GOOD)
+    assert place.state.bad["2.0"]["times"] == 1
+    assert (place.directory / "current").readlink() == Path("1.0")
+    assert "going back to agent 1.0" in ended[2].stderr
+
+
+def test_the_file_is_replaced_and_never_written_into(place: Place) -> None:
+    place.choose(TRIED)
+    with (place.directory / "sequence.json").open("rb") as before:
+        place.choose(State("1.0"))
+        assert json.load(before)["current"] == "2.0"
+
+
+def test_words_go_to_the_agent(place: Place) -> None:
+    place.choose(State("1.0"))
+    place.run("--config", "/etc/x", "serve")
+    assert place.started == ["1.0 --config /etc/x serve"]
+
+
+def test_the_agent_is_told_where_its_choice_is(place: Place) -> None:
+    place.slot("3.0", '#!/bin/sh\necho "$NCEN_FAILSAFE_DIRECTORY" >> {s}\n')
+    place.choose(State("3.0"))
+    place.run()
+    assert place.started == [str(place.directory)]
+
+
+def test_the_link_follows_what_was_chosen(place: Place) -> None:
+    (place.directory / "current").symlink_to("1.0")
+    place.choose(TRIED)
+    place.run()
+    assert (place.directory / "current").readlink() == Path("2.0")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"{", b"[]", b"[" * 60_000, b"\xff", b'{"current": "../../bin"}', b"x" * 200_000,
+        json.dumps({"current": "2.0", "previous": None, "state": "good", "attempts": -1,
+                    "bad": {}}).encode(),
+        json.dumps({"current": "2.0", "previous": None, "state": "good", "attempts": 0,
+                    "bad": {"1.0": 7}}).encode(),
+        json.dumps({"current": "/bin", "previous": None, "state": "good", "attempts": 0,
+                    "bad": {}}).encode(),
+    ],
+)  # fmt: skip
+def test_a_damaged_file_starts_what_the_link_leads_to_on_trial(
+    place: Place, content: bytes
+) -> None:
+    (place.directory / "sequence.json").write_bytes(content)
+    (place.directory / "current").symlink_to("1.0")
+    ended = place.run()
+    assert place.started == ["1.0 serve"]
+    assert place.state == State("1.0", "2.0", TRYING, 1)
+    assert (place.directory / "sequence.json.damaged").read_bytes() == content
+    assert "missing or damaged" in ended.stderr
+
+
+def test_a_program_that_cannot_be_run_is_passed_over(place: Place) -> None:
+    place.slot("3.0", "#!/no/such/interpreter\n")
+    place.choose(State("3.0", "2.0", TRYING))
+    ended = place.run()
+    assert place.started == ["2.0 serve"]
+    assert "cannot be started" in ended.stderr
+    assert place.state is not None
+    assert "3.0" in place.state.bad
+
+
+def test_a_slot_whose_interpreter_has_gone_is_passed_over(place: Place) -> None:
+    (place.directory / "2.0/bin/python").unlink()
+    (place.directory / "2.0/bin/python").symlink_to("/usr/bin/python-of-yesterday")
+    place.choose(TRIED)
+    place.run()
+    assert place.started == ["1.0 serve"]
+
+
+def test_what_was_not_finished_is_no_slot(place: Place) -> None:
+    place.slot("3.0.partial")
+    place.choose(State("2.0", None, GOOD, DEATHS))
+    place.run()
+    assert place.started == ["1.0 serve"]
+
+
+def test_where_nothing_can_be_started_it_says_what_to_do(place: Place) -> None:
+    place.choose(TRIED)
+    shutil.rmtree(place.directory / "1.0")
+    shutil.rmtree(place.directory / "2.0")
+    ended = place.run()
+    assert ended.returncode == 1
+    assert "release/install" in ended.stderr
+    assert place.state == TRIED
+
+
+def test_a_start_that_cannot_be_counted_is_made_with_the_previous_agent(place: Place) -> None:
+    place.choose(TRIED)
+
+    def full() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20, 20))  # what a full disk is to one file
+
+    ended = subprocess.run(
+        [sys.executable, "-c", _IGNORING_SIGXFSZ, str(place.directory / "failsafe.py")],
+        capture_output=True, text=True, check=False, timeout=60, preexec_fn=full,
+    )  # fmt: skip
+    assert os.strerror(errno.EFBIG) in ended.stderr
+    assert place.started == ["1.0 serve"]
+    assert place.state == TRIED
+    # What the other units start, too.
+    assert (place.directory / "current").readlink() == Path("1.0")
+
+
+_IGNORING_SIGXFSZ = """
+import os, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+os.execv(sys.executable, [sys.executable, "-I", sys.argv[1]])
+"""
+
+
+def test_check_says_what_would_be_started_and_changes_nothing(place: Place) -> None:
+    place.choose(State("2.0", "1.0", TRYING, TRIES))
+    before = (place.directory / "sequence.json").read_bytes()
+    ended = place.run("--check")
+    assert json.loads(ended.stdout)["start"] == "1.0"
+    assert (place.directory / "sequence.json").read_bytes() == before
+    assert not place.started
+
+
+# ---- at the start of the machine -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("state", "link", "usable", "wanted"),
+    [
+        (TRIED, "2.0", BOTH, ["1.0", "2.0"]),
+        (State("2.0", "1.0", TRYING, TRIES), "2.0", BOTH, ["1.0", "2.0"]),
+        (State("2.0", "1.0", TRYING), "2.0", ("0.9", "2.0"), ["0.9", "2.0"]),
+        (State("2.0", "1.0"), "2.0", BOTH, ["2.0", "1.0"]),
+        (State("2.0", "1.0"), "2.0", ("1.0",), ["1.0"]),
+        (State("2.0", None, GOOD, 0, {"1.0": ONCE}), "2.0", BOTH, ["2.0"]),
+        (None, "1.0", BOTH, ["1.0", "2.0"]),
+        (None, None, BOTH, ["2.0"]),
+        (TRIED, "2.0", (), []),
+    ],
+)
+def test_who_is_asked_to_resume(
+    state: State | None, link: str | None, usable: tuple[str, ...], wanted: list[str]
+) -> None:
+    assert in_turn(state, link, usable) == wanted
+
+
+SAYS = '#!/bin/sh\necho {{v}} "$@" >> {{s}}\n{end}\n'
+
+
+@pytest.mark.parametrize(
+    ("end", "status", "started"),
+    [
+        ("exit 0", 0, ["3.0"]),
+        ("exit 9", 9, ["3.0"]),
+        ("exit 12", 12, ["3.0"]),
+        ("exit 1", 0, ["3.0", "2.0"]),
+        ("kill -SEGV $$", 0, ["3.0", "2.0"]),
+    ],
+)
+def test_a_confirmed_agent_resumes_and_the_other_where_it_does_not_work(
+    place: Place, end: str, status: int, started: list[str]
+) -> None:
+    place.slot("3.0", SAYS.format(end=end))
+    chosen = State("3.0", "2.0", GOOD, 1)
+    place.choose(chosen)
+    ended = place.run("resume", "--boot")
+    assert ended.returncode == status
+    assert place.started == [f"{version} resume --boot" for version in started]
+    assert place.state == chosen
+
+
+def test_an_agent_on_trial_does_not_stand_before_the_application(place: Place) -> None:
+    place.slot("3.0", SAYS.format(end="exec sleep 1000"))
+    chosen = State("3.0", "2.0", TRYING, 1)
+    place.choose(chosen)
+    assert place.run("resume", "--boot").returncode == 0
+    assert place.started == ["2.0 resume --boot"]
+    assert place.state == chosen
+
+
+def test_where_nobody_can_resume_it_says_so(place: Place) -> None:
+    for version in ("3.0", "4.0"):
+        place.slot(version, SAYS.format(end="exit 1"))
+    place.choose(State("4.0", "3.0"))
+    assert place.run("resume", "--boot").returncode == 1
+    for version in ("1.0", "2.0", "3.0", "4.0"):
+        shutil.rmtree(place.directory / version)
+    ended = place.run("resume", "--boot")
+    assert ended.returncode == 1
+    assert "no slot can be started" in ended.stderr
+
+
+@pytest.mark.parametrize("status", [12, 1])
+def test_told_to_end_it_waits_for_the_agent_and_asks_no_other(place: Place, status: int) -> None:
+    place.slot("3.0", f"#!/bin/sh\ntrap 'exit {status}' TERM\necho ready\nwhile :; do :; done\n")
+    place.choose(State("3.0", "2.0"))
+    words = [sys.executable, "-I", str(place.directory / "failsafe.py"), "resume"]
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, start_new_session=True, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        os.killpg(process.pid, signal.SIGTERM)
+        assert process.wait(60) == status
+    assert not place.started

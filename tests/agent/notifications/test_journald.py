@@ -1,0 +1,236 @@
+"""Records as journald takes them, over a real socket, and what never gets into them."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.cli.main import run
+from ncen_updater.agent.config.secrets import secrets_of
+from ncen_updater.agent.engine.errors import JournalMissing
+from ncen_updater.agent.journal.change import StepName
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.notifications import journald
+from ncen_updater.agent.notifications.journald import JournaldHandler, Masking, attached, message_id
+from tests.agent.cli.site import CHANGE, TrialSite
+
+SECRET = "hunter2-and-more"
+
+
+def fields(datagram: bytes) -> dict[str, str]:
+    """Read a datagram as journald does."""
+    found = {}
+    while datagram:
+        line, _, rest = datagram.partition(b"\n")
+        name, equals, value = line.partition(b"=")
+        if equals:
+            datagram = rest
+        else:
+            (size,) = struct.unpack("<Q", rest[:8])
+            value, datagram = rest[8 : 8 + size], rest[8 + size + 1 :]
+        found[name.decode()] = value.decode()
+    return found
+
+
+class Journald:
+    """The receiving end: a stand-in for journald's socket, and nothing more of it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+        self._socket.setblocking(False)
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def records(self) -> list[dict[str, str]]:
+        found = []
+        while True:
+            try:
+                found.append(fields(self._socket.recv(1_000_000)))
+            except BlockingIOError:
+                return found
+
+
+@pytest.fixture
+def receiver(tmp_path: Path) -> Iterator[Journald]:
+    made = Journald(tmp_path / "journal.sock")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def log(receiver: Journald) -> Iterator[logging.Logger]:
+    logger = logging.getLogger("ncen_updater.trial")
+    handler = JournaldHandler(str(receiver.path))
+    handler.addFilter(Masking([SECRET]))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    yield logger
+    logger.setLevel(logging.NOTSET)
+    logger.removeHandler(handler)
+    handler.close()
+
+
+@pytest.fixture
+def root_log() -> Iterator[None]:
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    yield
+    for handler in root.handlers[:]:
+        root.removeHandler(handler)
+        if isinstance(handler, JournaldHandler):
+            handler.close()
+    for handler in before:
+        root.addHandler(handler)
+    root.setLevel(level)
+
+
+def test_a_record_has_stable_fields(log: logging.Logger, receiver: Journald) -> None:
+    log.warning(
+        "step failed", extra={"code": "NU-4150", "change": "abcdefgh", "step": StepName.MIGRATE}
+    )
+    (record,) = receiver.records()
+    assert record["MESSAGE"] == "step failed"
+    assert record["PRIORITY"] == "4"
+    assert record["SYSLOG_IDENTIFIER"] == "ncen-updater"
+    assert (record["NCEN_CODE"], record["NCEN_CHANGE"], record["NCEN_STEP"]) == (
+        "NU-4150", "abcdefgh", "migrate",
+    )  # fmt: skip
+    assert record["MESSAGE_ID"] == message_id("NU-4150")
+
+
+def test_the_id_of_a_message_never_changes() -> None:
+    # Written out: catalogues of sites name it.
+    assert message_id("NU-6011") == "6d8b58cf7a055f7984af8779916b17de"
+
+
+def test_lines_and_traces_cannot_forge_fields(log: logging.Logger, receiver: Journald) -> None:
+    try:
+        raise ValueError("x\nNCEN_CODE=NU-0001")
+    except ValueError:
+        log.exception("bad\nPRIORITY=0")
+    (record,) = receiver.records()
+    assert record["PRIORITY"] == "3"
+    assert "NCEN_CODE" not in record
+    assert "Traceback" in record["MESSAGE"]
+
+
+def test_an_error_brings_its_code(log: logging.Logger, receiver: Journald) -> None:
+    log.warning("not now: %s", JournalMissing(path="/x"))
+    assert receiver.records()[0]["NCEN_CODE"] == JournalMissing.code
+
+
+def test_secrets_are_masked_wherever_they_stand(log: logging.Logger, receiver: Journald) -> None:
+    log.info("at postgresql://u:%s@h/db", SECRET)
+    try:
+        raise OSError(SECRET)
+    except OSError:
+        log.exception("failed")
+    text = repr(receiver.records())
+    assert SECRET not in text
+    assert text.count("***") >= 2
+
+
+def test_a_journal_that_takes_nothing_is_no_failure(
+    log: logging.Logger, receiver: Journald, capsys: pytest.CaptureFixture[str]
+) -> None:
+    handler = log.handlers[0]
+    assert isinstance(handler, JournaldHandler)
+    handler._fallback = sys.stderr
+    receiver.path.unlink()
+    log.error("still said, without %s", SECRET)
+    assert "still said, without ***" in capsys.readouterr().err
+
+
+def test_only_the_stream_that_systemd_named_counts(tmp_path: Path) -> None:
+    with (tmp_path / "err").open("w") as stream:
+        seen = os.fstat(stream.fileno())
+        assert attached({"JOURNAL_STREAM": f"{seen.st_dev}:{seen.st_ino}"}, stream)
+        assert not attached({"JOURNAL_STREAM": f"{seen.st_dev}:{seen.st_ino + 1}"}, stream)
+        assert not attached({"JOURNAL_STREAM": "nonsense"}, stream)
+        assert not attached({}, stream)
+
+
+@pytest.mark.usefixtures("root_log")
+def test_what_a_command_did_is_in_the_journal_of_systemd(
+    site: TrialSite, receiver: Journald, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journald, "SOCKET", str(receiver.path))
+    monkeypatch.setattr(journald, "attached", lambda *_: True)
+    monkeypatch.setenv("JOURNAL_STREAM", "1:1")
+    arguments = ["--config", str(site.config)]
+    assert run([*arguments, "hold", "--reason", f"because {SECRET} of Amina"]) == 0
+    assert run([*arguments, "resume", "nonsense"]) == 2
+    records = receiver.records()
+    assert "held" in [record["MESSAGE"] for record in records]
+    held = next(record for record in records if record["MESSAGE"] == "held")
+    assert held["NCEN_EVENT"] == "1"
+    assert "NU-1101" in [record.get("NCEN_CODE") for record in records]
+    # What people wrote is in our journal, not in every log.
+    assert "Amina" not in repr(records)
+
+
+@pytest.mark.usefixtures("root_log")
+def test_steps_are_in_the_journal_of_systemd(site: TrialSite, receiver: Journald) -> None:
+    handler = JournaldHandler(str(receiver.path))
+    logging.getLogger().addHandler(handler)
+    logging.getLogger().setLevel(logging.INFO)
+    site.open_change(StepName.CLOSE)
+    # What was taken back is not told with what comes next either.
+    with Journal.open(site.journal) as journal:
+        with contextlib.suppress(ValueError), journal.transaction():
+            journal.event("never", CHANGE.id)
+            raise ValueError("undo")
+        journal.note("later", CHANGE.id)
+    records = receiver.records()
+    assert records.pop()["MESSAGE"] == "later abcdefgh"
+    assert [r["MESSAGE"] for r in records] == [
+        "begun abcdefgh", "step-intended abcdefgh close", "step-done abcdefgh close",
+    ]  # fmt: skip
+    assert records[1]["NCEN_STEP"] == "close"
+
+
+def test_what_counts_as_a_secret() -> None:
+    data = {
+        "feed": {"urls": ["https://u:pass%20word@h/", "https://h/"], "proxy": "http://a:b@p:1"},
+        "application": {"environment": {"DATABASE_URL": SECRET, "DEBUG": "1"}},
+        "site": {"id": "ke-1-long-name"},
+    }
+    assert secrets_of(data) == {"pass%20word", "pass word", SECRET}
+
+
+def test_the_service_writes_no_secret_of_its_configuration(site: TrialSite) -> None:
+    text = site.config.read_text().replace(
+        'health_url = "http://127.0.0.1:9"',
+        f'health_url = "http://127.0.0.1:9"\nenvironment = {{ DATABASE_URL = "{SECRET}" }}',
+    )
+    text = text.replace("http://127.0.0.1:9/", f"http://user:{SECRET}@127.0.0.1:9/", 1)
+    socket_path = site.root / "api.sock"
+    site.config.write_text(text + f'[service]\nself_update = false\nsocket = "{socket_path}"\n')
+    said = []
+    with subprocess.Popen(
+        [sys.executable, "-m", "ncen_updater.agent.cli.main", "serve", "--verbose"],
+        env=site.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        for line in process.stderr:
+            said.append(line)
+            if "ncen_updater.agent.service.loop wait" in line:  # the feed was asked, in vain
+                break
+        process.send_signal(signal.SIGTERM)
+        said += process.stderr
+    assert any("check" in line for line in said)
+    assert SECRET not in "".join(said)

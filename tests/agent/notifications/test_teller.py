@@ -1,0 +1,314 @@
+"""Rounds over a real journal: what is told, once, whatever dies between."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ncen_updater.agent.approvals.store import Consent, Person
+from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.journal.change import ChangeState, StepName, StepState
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import AGENT_CONFIRMED
+from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.agent.notifications.teller import OUTBOX, Teller
+from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
+from ncen_updater.agent.service.knowledge import Assessment, Knowledge, KnowledgeFile
+from tests.agent.cli.site import CHANGE, TrialSite
+
+START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+NOTIFY = """
+[notify]
+gather_s = 0
+disk_percent = 0
+per_hour = 60
+[notify.mail]
+host = "127.0.0.1"
+security = "none"
+sender = "a@example.org"
+to = ["b@example.org"]
+"""
+REPORT = {
+    "hops": [
+        {
+            "from": "3.2.4", "to": "3.3.0", "stop_s": {"low": 10.0, "likely": 15.0, "high": 20.0},
+            "maps": [{"name": "cites", "affected": 212, "unmapped": [["Amina", 3]]}],
+            "checks": [{"name": "Amina"}], "tables": {},
+        }
+    ]
+}  # fmt: skip
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+@dataclass
+class Trial:
+    """A teller over a site; the mail server is a list."""
+
+    site: TrialSite
+    now: datetime = START
+    code: str | None = None
+    killed: str = ""
+    orders: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        with self.site.config.open("a") as stream:
+            stream.write(NOTIFY)
+        (self.site.state / "service").mkdir(exist_ok=True)
+
+    @property
+    def knowledge(self) -> Path:
+        return self.site.state / "service/known.json"
+
+    def teller(self) -> Teller:
+        return Teller(
+            self.site.config, load_config(self.site.config), knowledge=self.knowledge,
+            send=self.send, now=lambda: self.now,
+        )  # fmt: skip
+
+    def send(self, order: Mapping[str, Any]) -> str | None:
+        if self.killed == "before":
+            raise Killed
+        self.orders.append(dict(order))
+        if self.killed == "after":
+            raise Killed
+        return self.code
+
+    def journal(self) -> Journal:
+        return Journal.open(self.site.journal)
+
+    def kinds(self) -> list[str]:
+        return [item["kind"] for order in self.orders for item in order["news"]]
+
+
+@pytest.fixture
+def trial(site: TrialSite) -> Trial:
+    made = Trial(site)
+    made.teller().round()
+    return made
+
+
+def some_news(trial: Trial, version: str = "3.3.0") -> None:
+    with trial.journal() as journal:
+        Consent(journal).approve("0" * 64, version, {}, Person("amina", 1001))
+
+
+def test_what_happened_before_the_first_start_is_not_told(site: TrialSite) -> None:
+    trial = Trial(site)
+    some_news(trial)
+    trial.teller().round()
+    assert trial.orders == []
+    some_news(trial, "3.4.0")
+    with trial.journal() as journal:
+        Consent(journal).approve("1" * 64, "3.4.0", {}, Person("bo", 1002))
+    trial.teller().round()
+    assert trial.kinds() == ["approved"]
+
+
+def test_a_whole_upgrade_as_it_is_told(trial: Trial) -> None:
+    teller = trial.teller()
+    with trial.journal() as journal:
+        rehearsals = Rehearsals(journal)
+        rehearsals.begin("abcdefgh", "3.2.4", "3.3.0", {})
+        rehearsals.end("abcdefgh", RehearsalState.PASSED, basis={}, report=REPORT)
+    teller.round()
+    some_news(trial)
+    teller.round()
+    trial.site.open_change(StepName.CLOSE, StepName.COMMIT, StepName.OPEN)
+    with trial.journal() as journal:
+        journal.fact(CHANGE.id, "stop_s", 17.5)
+    teller.round()
+    with trial.journal() as journal:
+        journal.state(CHANGE.id, ChangeState.FINISHED)
+        journal.note(AGENT_CONFIRMED, version="1.1.0")
+    teller.round()
+    assert trial.kinds() == ["rehearsed", "approved", "upgraded", "agent-renewed"]
+    first = trial.orders[0]["news"][0]["values"]
+    assert first == {
+        "from": "3.2.4", "version": "3.3.0", "low_s": 10.0, "high_s": 20.0,
+        "mapped": 212, "unmapped": 3, "checks": 1,
+    }  # fmt: skip
+    assert trial.orders[2]["news"][0]["values"]["stop_s"] == 17.5
+    assert "Amina" not in repr(trial.orders)
+
+
+def test_a_failure_is_told_by_its_code_alone(trial: Trial) -> None:
+    trial.site.open_change(StepName.CLOSE)
+    with trial.journal() as journal:
+        journal.note("step-failed", CHANGE.id, step="migrate", code="NU-4150", error="Amina")
+        journal.state(CHANGE.id, ChangeState.UNDOING, error_code="NU-4150")
+        journal.state(CHANGE.id, ChangeState.UNDONE)
+    trial.teller().round()
+    (order,) = trial.orders
+    (item,) = order["news"]
+    assert item["kind"] == "failed"
+    assert item["values"] == {
+        "change": CHANGE.id, "from": "3.2.4", "version": "3.3.0", "code": "NU-4150"
+    }  # fmt: skip
+
+
+def test_a_rehearsal_that_failed_and_a_time_that_was_chosen(trial: Trial) -> None:
+    with trial.journal() as journal:
+        Rehearsals(journal).begin("abcdefgh", "3.2.4", "3.3.0", {})
+        Rehearsals(journal).end("abcdefgh", RehearsalState.FAILED, error_code="NU-4150")
+        Consent(journal).schedule("0" * 64, "3.3.0", START, Person("amina", 1001))
+    trial.teller().round()
+    items = trial.orders[0]["news"]
+    assert [item["kind"] for item in items] == ["rehearsal-failed", "scheduled"]
+    assert items[1]["values"] == {"version": "3.3.0", "at": START.isoformat(), "by": "amina"}
+
+
+def test_going_back_names_the_code_of_what_it_leaves(trial: Trial) -> None:
+    with trial.journal() as journal:
+        Memory(journal).remember_bad("ncen", "3.3.0", "NU-6030", None)
+        back = CHANGE.__class__(
+            **{**CHANGE.__dict__, "kind": "rollback", "from_version": "3.3.0",
+               "to_version": "3.2.4"}
+        )  # fmt: skip
+        journal.begin(back, {})
+        journal.step(back.id, StepName.OPEN, StepState.INTENDED)
+        journal.step(back.id, StepName.OPEN, StepState.DONE)
+    trial.teller().round()
+    item = trial.orders[0]["news"][0]
+    assert (item["kind"], item["values"]["code"]) == ("went-back", "NU-6030")
+    assert item["urgent"] is True
+
+
+def test_going_back_that_was_undone_is_no_upgrade_that_failed(trial: Trial) -> None:
+    with trial.journal() as journal:
+        back = CHANGE.__class__(
+            **{**CHANGE.__dict__, "kind": "rollback", "from_version": "3.3.0",
+               "to_version": "3.2.4"}
+        )  # fmt: skip
+        journal.begin(back, {})
+        journal.state(back.id, ChangeState.UNDONE, error_code="NU-4150")
+    trial.teller().round()
+    item = trial.orders[0]["news"][0]
+    assert (item["kind"], item["urgent"]) == ("rollback-failed", True)
+    assert item["values"]["from"] == "3.3.0"
+
+
+@pytest.mark.parametrize("instant", ["before", "after"])
+def test_a_kill_while_sending_neither_loses_nor_renames_a_message(
+    trial: Trial, instant: str
+) -> None:
+    some_news(trial)
+    trial.killed = instant
+    with pytest.raises(Killed):
+        trial.teller().round()
+    trial.killed = ""
+    with trial.journal() as journal:  # what comes meanwhile is a message of its own
+        journal.note(AGENT_CONFIRMED, version="1.1.0")
+    teller = trial.teller()
+    teller.round()
+    teller.round()
+    teller.round()
+    # Where nobody knows whether it arrived it goes again, under the same number.
+    tries = 2 if instant == "after" else 1
+    assert [order["id"] for order in trial.orders[:tries]] == [trial.orders[0]["id"]] * tries
+    assert trial.kinds() == ["approved"] * tries + ["agent-renewed"]
+
+
+def test_a_kill_between_looking_and_keeping_tells_it_next_time(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some_news(trial)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "ncen_updater.common.atomic_files.write", lambda *_: (_ for _ in ()).throw(Killed())
+        )
+        with pytest.raises(Killed):
+            trial.teller().round()
+    trial.teller().round()
+    assert trial.kinds() == ["approved"]
+
+
+def test_a_server_that_is_down_is_tried_again_and_nothing_is_lost(trial: Trial) -> None:
+    some_news(trial)
+    trial.code = "NU-9602"
+    teller = trial.teller()
+    assert teller.round() == START + timedelta(minutes=1)
+    teller.round()
+    assert len(trial.orders) == 1  # not before its time
+    trial.now += timedelta(minutes=1)
+    teller.round()
+    trial.code = None
+    trial.now += timedelta(minutes=2)
+    teller.round()
+    teller.round()
+    assert len(trial.orders) == 3
+    assert len({order["id"] for order in trial.orders}) == 1
+
+
+def test_a_clock_that_was_set_back_delays_a_try_by_an_hour_at_most(trial: Trial) -> None:
+    some_news(trial)
+    trial.code = "NU-9602"
+    teller = trial.teller()
+    teller.round()
+    trial.now -= timedelta(days=400)
+    assert teller.round() <= trial.now + timedelta(hours=1)
+
+
+def test_a_state_that_lasts_is_told_once_also_after_a_restart(trial: Trial) -> None:
+    found = Assessment(event=1, current="3.2.4", target="3.3.0")
+    KnowledgeFile(trial.knowledge).save(Knowledge(assessment=found))
+    for _ in range(3):
+        trial.teller().round()
+    assert trial.kinds() == ["available"]
+
+
+def test_a_journal_that_cannot_be_read_is_told_and_what_came_meanwhile_too(trial: Trial) -> None:
+    some_news(trial)
+    aside = trial.site.journal.with_name("aside")
+    trial.site.journal.rename(aside)
+    trial.site.journal.write_bytes(b"x" * 5000)
+    trial.teller().round()
+    assert trial.kinds() == ["needs-person"]
+    aside.rename(trial.site.journal)
+    trial.teller().round()
+    assert trial.kinds() == ["needs-person", "approved"]
+
+
+def test_a_configuration_that_was_changed_counts_and_a_broken_one_does_not(trial: Trial) -> None:
+    teller = trial.teller()
+    whole = trial.site.config.read_text()
+    trial.site.config.write_text(whole + "[nonsense]\n")
+    some_news(trial)
+    teller.round()
+    assert trial.kinds() == ["approved"]
+    changed = whole.replace("gather_s = 0", 'gather_s = 0\nleave_out = ["approved"]')
+    trial.site.config.write_text(changed)
+    some_news(trial, "3.4.0")
+    with trial.journal() as journal:
+        Consent(journal).approve("1" * 64, "3.4.0", {}, Person("bo", 1002))
+        journal.note(AGENT_CONFIRMED, version="1.1.0")
+    teller.round()
+    assert trial.kinds() == ["approved", "agent-renewed"]
+
+
+def test_another_journal_than_before_tells_nothing_old(trial: Trial) -> None:
+    for number in range(3):
+        with trial.journal() as journal:
+            journal.note("x", None, number=number)
+    trial.teller().round()
+    trial.site.journal.unlink()
+    Journal.create(trial.site.journal).close()
+    some_news(trial)
+    trial.teller().round()
+    assert trial.kinds() == []
+
+
+def test_nobody_is_told_where_nobody_is_named(trial: Trial) -> None:
+    text = trial.site.config.read_text()
+    trial.site.config.write_text(text.replace(NOTIFY, ""))
+    some_news(trial)
+    trial.teller().round()
+    assert trial.orders == []
+    assert (trial.site.state / OUTBOX).is_file()

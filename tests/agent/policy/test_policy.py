@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from packaging.version import Version
+
+from ncen_updater.agent.policy.bad_releases import (
+    DELAYS,
+    BadRelease,
+    may_attempt,
+    next_attempt,
+    remember,
+)
+from ncen_updater.agent.policy.collection import (
+    Collection,
+    KeepRule,
+    NamedByJournal,
+    PreviousDatabases,
+    what_to_collect,
+)
+from ncen_updater.agent.policy.holds import Hold, active_holds
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+
+
+@pytest.mark.parametrize(
+    ("until", "at", "active"),
+    [
+        (None, NOW, True),
+        (None, NOW + 10_000 * DAY, True),
+        (NOW + DAY, NOW, True),
+        (NOW + DAY, NOW - 5 * DAY, True),
+        (NOW + DAY, NOW + DAY, False),
+        (NOW + DAY, NOW + 2 * DAY, False),
+    ],
+)
+def test_a_hold(until: datetime | None, at: datetime, active: bool) -> None:
+    hold = Hold("budget week", "amina", NOW, until)
+    assert hold.active_at(at) is active
+    assert active_holds([hold], at) == ((hold,) if active else ())
+
+
+@pytest.mark.parametrize(
+    ("times", "delay"),
+    [(1, HOUR), (2, 6 * HOUR), (3, DAY), (4, 3 * DAY), (5, 7 * DAY), (6, 7 * DAY), (99, 7 * DAY)],
+)
+def test_delays_grow_to_a_week(times: int, delay: timedelta) -> None:
+    bad = BadRelease(Version("3.3.0"), "NU-4006", times, NOW)
+    assert next_attempt(bad) == NOW + delay
+    assert not may_attempt(bad, NOW + delay - timedelta(seconds=1), by_hand=False)
+    assert may_attempt(bad, NOW + delay, by_hand=False)
+    assert may_attempt(bad, NOW, by_hand=True)
+
+
+def test_what_never_failed_may_be_tried() -> None:
+    assert may_attempt(None, NOW, by_hand=False)
+
+
+def test_failures_are_counted_and_the_last_code_is_kept() -> None:
+    bad = remember(None, Version("3.3.0"), "NU-4006", NOW)
+    assert bad == BadRelease(Version("3.3.0"), "NU-4006", 1, NOW)
+    bad = remember(bad, Version("3.3.0"), "NU-5003", NOW + DAY)
+    assert bad == BadRelease(Version("3.3.0"), "NU-5003", 2, NOW + DAY)
+
+
+@pytest.mark.parametrize("times", [0, -1])
+def test_nothing_failed_less_than_once(times: int) -> None:
+    with pytest.raises(ValueError, match="at least once"):
+        BadRelease(Version("1"), "x", times, NOW)
+
+
+@given(st.integers(1, 1000))
+def test_delays_never_shrink(times: int) -> None:
+    one = next_attempt(BadRelease(Version("1"), "x", times, NOW))
+    more = next_attempt(BadRelease(Version("1"), "x", times + 1, NOW))
+    assert NOW + DELAYS[0] <= one <= more <= NOW + DELAYS[-1]
+
+
+def v(*texts: str) -> tuple[Version, ...]:
+    return tuple(Version(text) for text in texts)
+
+
+# slots, current, came from, named slots, keep, what goes
+SLOT_ROWS: dict[str, tuple[str, str | None, str | None, str, int, str]] = {
+    "nothing to do": ("1 2", "2", "1", "", 1, ""),
+    "the oldest goes": ("1 2 3", "3", "2", "", 1, "1"),
+    "two are kept": ("1 2 3 4", "4", "3", "", 2, "1"),
+    "after going back": ("1 2 3 4", "2", "4", "", 1, "1 3"),
+    "the way back comes first": ("1 2 3 4", "4", "1", "", 1, "2 3"),
+    "named by the journal": ("1 2 3", "3", "2", "1", 1, ""),
+    "as versions, not as text": ("3.9 3.10 3.11", "3.11", None, "", 1, "3.9"),
+    "unknown current": ("1 2 3", None, None, "", 1, ""),
+    "no keep": ("1 2 3", "3", "2", "", 0, "1 2"),
+    "current is not in the list": ("1 2", "3", "2", "", 1, "1"),
+}
+
+
+@pytest.mark.parametrize("name", SLOT_ROWS)
+def test_which_slots_go(name: str) -> None:
+    slots, current, came_from, named, keep, goes = SLOT_ROWS[name]
+    result = what_to_collect(
+        slots=v(*slots.split()),
+        current=Version(current) if current else None,
+        came_from=Version(came_from) if came_from else None,
+        previous=(),
+        named=NamedByJournal(slots=frozenset(v(*named.split()))),
+        keep=KeepRule(7, keep),
+        now=NOW,
+    )
+    assert result == Collection(slots=v(*goes.split()))
+    assert bool(result) is bool(goes)
+
+
+@pytest.mark.parametrize(
+    ("age", "days", "named", "goes"),
+    [
+        (6.9 * DAY, 7, False, False),
+        (7 * DAY, 7, False, True),
+        (7 * DAY, 7, True, False),
+        (0 * DAY, 0, False, True),
+        (-1 * DAY, 0, False, False),
+        (400 * DAY, 365, False, True),
+    ],
+)
+def test_which_databases_go(age: timedelta, days: float, named: bool, goes: bool) -> None:
+    result = what_to_collect(
+        slots=(),
+        current=Version("3"),
+        came_from=None,
+        previous=[PreviousDatabases("abc", NOW - age)],
+        named=NamedByJournal(changes=frozenset({"abc"} if named else ())),
+        keep=KeepRule(days, 1),
+        now=NOW,
+    )
+    assert result.changes == (("abc",) if goes else ())
+
+
+def test_a_slot_stays_as_long_as_its_databases() -> None:
+    def collect(days: float) -> Collection:
+        return what_to_collect(
+            slots=v("1", "2", "3"),
+            current=Version("3"),
+            came_from=Version("2"),
+            previous=[PreviousDatabases("abc", NOW - 2 * DAY, Version("1"))],
+            named=NamedByJournal(),
+            keep=KeepRule(days, 1),
+            now=NOW,
+        )
+
+    assert collect(7) == Collection()
+    assert collect(1) == Collection(v("1"), ("abc",))
+
+
+VERSIONS = st.integers(1, 8).map(lambda n: Version(str(n)))
+SETS = st.builds(
+    PreviousDatabases,
+    change=st.sampled_from("abcd"),
+    since=st.integers(-3, 20).map(lambda days: NOW - days * DAY),
+    release=st.none() | VERSIONS,
+)
+
+
+@given(
+    slots=st.sets(VERSIONS),
+    current=st.none() | VERSIONS,
+    came_from=st.none() | VERSIONS,
+    previous=st.lists(SETS, max_size=5),
+    named_slots=st.frozensets(VERSIONS, max_size=2),
+    named_changes=st.frozensets(st.sampled_from("abcd"), max_size=2),
+    keep=st.builds(KeepRule, previous_days=st.integers(0, 10), slots=st.integers(1, 3)),
+)
+def test_what_is_needed_never_goes(
+    slots: set[Version],
+    current: Version | None,
+    came_from: Version | None,
+    previous: list[PreviousDatabases],
+    named_slots: frozenset[Version],
+    named_changes: frozenset[str],
+    keep: KeepRule,
+) -> None:
+    def collect(now: datetime, left: set[Version], sets: list[PreviousDatabases]) -> Collection:
+        return what_to_collect(
+            slots=left,
+            current=current,
+            came_from=came_from,
+            previous=sets,
+            named=NamedByJournal(named_slots, named_changes),
+            keep=keep,
+            now=now,
+        )
+
+    result = collect(NOW, slots, previous)
+    gone = set(result.slots)
+    assert gone <= slots
+    assert current not in gone
+    assert not gone & named_slots
+    assert came_from not in gone
+    assert not set(result.changes) & named_changes
+    kept_sets = [s for s in previous if s.change not in result.changes]
+    assert not gone & {s.release for s in kept_sets}
+    if gone:
+        assert len(slots - gone - {current}) >= keep.slots
+    # Collecting again at once finds nothing.
+    assert collect(NOW, slots - gone, kept_sets) == Collection()
+
+
+def test_the_databases_of_one_change_go_together_or_not_at_all() -> None:
+    result = what_to_collect(
+        slots=(),
+        current=Version("3"),
+        came_from=None,
+        previous=[PreviousDatabases("abc", NOW - 9 * DAY), PreviousDatabases("abc", NOW)],
+        named=NamedByJournal(),
+        keep=KeepRule(7, 1),
+        now=NOW,
+    )
+    assert result == Collection()

@@ -1,0 +1,42 @@
+"""When a dump counts as one that can be restored."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from ncen_updater.agent.policy.proof import Proof, why_unproved
+
+NOW = datetime(2026, 5, 1, tzinfo=UTC)
+PROOF = Proof(NOW - timedelta(days=3), "basis", {"a": ("old", "new"), "b": ("one",)})
+SCHEMAS = {"a": "old", "b": "one"}
+
+
+@pytest.mark.parametrize(
+    ("proof", "schemas", "days", "words"),
+    [
+        (PROOF, SCHEMAS, 14, None),
+        (PROOF, {"a": "new", "b": "one"}, 14, None),
+        (None, SCHEMAS, 14, "no rehearsal"),
+        (PROOF, SCHEMAS, 2, "3 days old"),
+        (replace(PROOF, basis="other"), SCHEMAS, 14, "changed"),
+        (PROOF, {"a": "old", "b": "two"}, 14, "'b'"),
+        (PROOF, {**SCHEMAS, "c": "x"}, 14, "'c'"),
+    ],
+)
+def test_why_it_is_not_proved(
+    proof: Proof | None, schemas: dict[str, str], days: int, words: str | None
+) -> None:
+    reason = why_unproved(proof, "basis", schemas, NOW, timedelta(days=days))
+    assert (reason is None) if words is None else (words in str(reason))
+
+
+def test_it_is_read_as_it_was_written() -> None:
+    assert Proof.from_json(PROOF.at, PROOF.as_json()) == PROOF
+
+
+@pytest.mark.parametrize("data", [None, {}, "x", {"basis": "b"}, {"basis": "b", "schemas": []}])
+def test_what_an_older_agent_left_is_no_proof(data: object) -> None:
+    assert Proof.from_json(NOW, data) is None

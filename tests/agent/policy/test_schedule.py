@@ -1,0 +1,82 @@
+"""When a site asks the feed next."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ncen_updater.agent.policy.schedule import CATCH_UP, next_check
+
+HOUR = timedelta(hours=1)
+NOW = datetime(2026, 12, 1, 8, tzinfo=UTC)
+PLACE_OF_DAKAR = "2026-12-02T08:41:32.464849+00:00"
+SITES = [f"site-{number}" for number in range(2000)]
+
+moments = st.datetimes(datetime(2020, 1, 1), datetime(2040, 1, 1)).map(  # noqa: DTZ001
+    lambda moment: moment.replace(tzinfo=UTC)
+)
+
+
+@given(
+    now=moments,
+    last=st.none() | moments,
+    hours=st.floats(0.25, 168),
+    site=st.text(min_size=1, max_size=20),
+)
+def test_never_in_the_past_and_never_beyond_one_interval(
+    now: datetime, last: datetime | None, hours: float, site: str
+) -> None:
+    interval = timedelta(hours=hours)
+    moment = next_check(now, last, interval, site)
+    assert now <= moment <= now + interval
+    assert moment == next_check(now, last, interval, site)
+
+
+@given(site=st.text(min_size=1, max_size=20), hours=st.integers(1, 48))
+def test_a_site_that_keeps_up_asks_once_an_interval(site: str, hours: int) -> None:
+    interval = hours * HOUR
+    times = [next_check(NOW, NOW, interval, site)]
+    for _ in range(20):
+        # It takes a while until the answer is there.
+        times.append(next_check(times[-1] + HOUR / 60, times[-1], interval, site))
+    steps = {round((b - a) / interval, 6) for a, b in pairwise(times)}
+    assert steps == {1.0}
+
+
+def test_sites_are_spread_over_the_interval() -> None:
+    minutes = Counter(
+        int((next_check(NOW, NOW, 6 * HOUR, site) - NOW) / (HOUR / 6)) for site in SITES
+    )
+    assert set(minutes) == set(range(36))
+    assert max(minutes.values()) < 2 * len(SITES) / 36
+
+
+def test_sites_that_come_back_together_do_not_ask_together() -> None:
+    long_ago = NOW - timedelta(days=9)
+    times = [next_check(NOW, long_ago, 6 * HOUR, site) for site in SITES]
+    assert len(set(times)) == len(SITES)
+    assert max(times) <= NOW + 6 * HOUR * CATCH_UP
+    seconds = Counter(int((moment - NOW).total_seconds()) for moment in times)
+    assert max(seconds.values()) < 12
+
+
+def test_a_clock_that_was_set_back_does_not_stop_the_checks() -> None:
+    year = timedelta(days=365)
+    assert next_check(NOW, NOW + year, 6 * HOUR, "dakar") == next_check(NOW, NOW, 6 * HOUR, "dakar")
+
+
+def test_an_interval_of_nothing_is_a_mistake() -> None:
+    with pytest.raises(ValueError, match="above zero"):
+        next_check(NOW, None, timedelta(0), "dakar")
+
+
+def test_a_site_keeps_its_place_whatever_agent_it_runs() -> None:
+    assert next_check(NOW, NOW, 6 * HOUR, "dakar").isoformat() == "2026-12-01T08:40:53.547891+00:00"
+    # An interval that does not divide a day counts from one fixed moment.
+    week = next_check(NOW, NOW, 100 * HOUR, "dakar")
+    assert week.isoformat() == PLACE_OF_DAKAR

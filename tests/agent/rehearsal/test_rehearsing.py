@@ -1,0 +1,226 @@
+"""Rehearsals on real databases while the application works, and what hangs on them."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from packaging.version import Version
+
+from demo.databases import PostgresPlace
+from demo.evidence import database_digests
+from demo.site import DemoSite
+from ncen_updater.agent.approvals.binding import basis_to_json
+from ncen_updater.agent.approvals.status import require_consent, standing_for
+from ncen_updater.agent.approvals.store import Consent, Person
+from ncen_updater.agent.databases.base import ChangeRef, Role, Strategy
+from ncen_updater.agent.engine.errors import (
+    ApprovalMissing,
+    NotRehearsed,
+    RehearsalFailed,
+    RehearsalOutdated,
+    WindowClosed,
+)
+from ncen_updater.agent.engine.operations import Operations, new_change_id
+from ncen_updater.agent.engine.plan import make_plan
+from ncen_updater.agent.journal.change import StepName
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.policy.automation import Rehearsed
+from ncen_updater.agent.rehearsal.predictions import past
+from ncen_updater.agent.rehearsal.rehearse import Rehearser, clean_torn
+from ncen_updater.agent.rehearsal.store import RehearsalRecord, Rehearsals, RehearsalState
+from ncen_updater.agent.service.assess import assess
+from ncen_updater.agent.site import Site
+from ncen_updater.common.errors import ExitCode
+from ncen_updater.common.progress import Silent
+from ncen_updater.feed.upgrade_path import UpgradePath
+
+ANY = ChangeRef("aaaaaaaa", 0, Strategy.COPY, "0")
+AMINA, BO = Person("amina", 1001), Person("bo", 1002)
+
+
+def rehearse(site: Site, version: str) -> RehearsalRecord:
+    operations = Operations(site, Silent())
+    with operations.between_changes("rehearse") as journal:
+        path = operations.known_path(journal, Version(version))
+        assert isinstance(path, UpgradePath)
+        return Rehearser(site, journal, Silent(), new_change_id).run(path)
+
+
+def hops(record: RehearsalRecord) -> Sequence[dict[str, Any]]:
+    assert record.report is not None
+    found = record.report["hops"]
+    assert isinstance(found, list)
+    return found
+
+
+def test_it_says_what_will_change_and_leaves_nothing(demo: DemoSite, site: Site) -> None:
+    before = database_digests(demo.databases)
+    record = rehearse(site, "3.3.0")
+    assert record.state is RehearsalState.PASSED
+    (hop,) = hops(record)
+    (mapped,) = hop["maps"]
+    assert mapped["affected"] > 0
+    assert [code for code, _ in mapped["unmapped"]] == ["C10"]
+    assert hop["back_s"] is not None
+    assert hop["back_differs"] == []
+    assert hop["keeps_records"] is True
+    assert hop["tables"]["seizures"]["cultural_objects"][0] == -1
+    stop = hop["stop_s"]
+    assert 0 <= stop["low"] <= stop["likely"] <= stop["high"]
+    assert database_digests(demo.databases) == before
+    assert site.engine.leftovers() == ()
+
+
+@pytest.mark.parametrize("version", ["3.3.1", "3.3.3"])
+def test_a_bad_release_is_found_before_anybody_is_out(
+    demo: DemoSite, site: Site, version: str
+) -> None:
+    before = database_digests(demo.databases)
+    with pytest.raises(RehearsalFailed) as caught:
+        rehearse(site, version)
+    assert caught.value.exit_code is ExitCode.BLOCKED
+    assert database_digests(demo.databases) == before
+    assert site.engine.leftovers() == ()
+    with Journal.open(site.state / JOURNAL) as journal:
+        record = Rehearsals(journal).last("3.2.4", version)
+        assert record is not None
+        assert record.state is RehearsalState.FAILED
+        assert standing_for(site, journal, "plan", version).rehearsed is Rehearsed.FAILED
+
+
+def test_without_a_way_down_none_is_tried(site: Site) -> None:
+    record = rehearse(site, "3.3.9")
+    assert hops(record)[-1]["back_s"] is None
+    assert hops(record)[-1]["keeps_records"] is False
+
+
+def test_people_approve_what_was_rehearsed_and_nothing_else(demo: DemoSite, site: Site) -> None:
+    target = Version("3.3.0")
+    agree = require_consent(site, Silent(), approvals=2)
+    operations = Operations(site, Silent())
+    with pytest.raises(NotRehearsed) as missing:
+        operations.upgrade(target, agree=agree)
+    assert missing.value.exit_code is ExitCode.REHEARSAL_STALE
+    rehearse(site, "3.3.0")
+    with pytest.raises(ApprovalMissing) as lacking:
+        operations.upgrade(target, agree=agree)
+    assert lacking.value.exit_code is ExitCode.APPROVAL_MISSING
+    found = assess(site)
+    approve(site, target, AMINA)
+    with pytest.raises(ApprovalMissing):
+        operations.upgrade(target, agree=agree)
+    approve(site, target, BO)
+    result = operations.upgrade(target, agree=agree)
+    assert [outcome.change.to_version for outcome in result.outcomes] == ["3.3.0"]
+    assert found.current == "3.2.4"
+    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
+        compared = [e for e in journal.events() if e.kind == "stop-compared"]
+        assert len(compared) == 1
+        assert len(past(journal)) == 1
+
+
+def approve(site: Site, target: Version, person: Person) -> None:
+    operations = Operations(site, Silent())
+    with Journal.open(site.state / JOURNAL) as journal:
+        path = operations.known_path(journal, target)
+        current = site.slots.current()
+        assert isinstance(path, UpgradePath)
+        assert current is not None
+        plan = make_plan(site, current, path, Silent())
+        standing = standing_for(site, journal, plan.digest, str(target))
+        assert standing.basis is not None
+        basis = standing.basis
+        Consent(journal).approve(basis.binding(), str(target), basis_to_json(basis), person)
+
+
+def test_a_changed_schema_voids_what_was_approved(demo: DemoSite, site: Site) -> None:
+    target = Version("3.3.0")
+    rehearse(site, "3.3.0")
+    approve(site, target, AMINA)
+    address = demo.databases.address("suspects")
+    if isinstance(demo.databases, PostgresPlace):
+        with psycopg.connect(address) as connection:
+            connection.execute("ALTER TABLE persons ADD COLUMN nickname text")
+    else:
+        database = sqlite3.connect(address)
+        database.execute("ALTER TABLE persons ADD COLUMN nickname text")
+        database.commit()
+        database.close()
+    with pytest.raises(RehearsalOutdated) as caught:
+        Operations(site, Silent()).upgrade(
+            target, agree=require_consent(site, Silent(), approvals=1)
+        )
+    assert caught.value.exit_code is ExitCode.REHEARSAL_STALE
+    assert "suspects" in str(caught.value)
+
+
+def test_an_old_rehearsal_no_longer_counts(site: Site) -> None:
+    rehearse(site, "3.3.0")
+    with Journal.open(site.state / JOURNAL) as journal:
+        record = Rehearsals(journal).last("3.2.4", "3.3.0")
+        assert record is not None
+        assert record.basis is not None
+        plan = str(record.basis["plan"])
+        assert standing_for(site, journal, plan, "3.3.0").rehearsed is Rehearsed.PASSED
+        late = timedelta(days=site.config.service.rehearsal_days, minutes=1)
+        with journal.transaction() as connection:
+            basis = dict(record.basis)
+            basis["at"] = (record.started_at - late).isoformat()
+            connection.execute("UPDATE rehearsals SET basis = ?", (json.dumps(basis),))
+        assert standing_for(site, journal, plan, "3.3.0").rehearsed is Rehearsed.VOID
+
+
+def test_nothing_keeps_officers_out_once_the_window_has_closed(demo: DemoSite, site: Site) -> None:
+    before = database_digests(demo.databases)
+    operations = Operations(site, Silent())
+    with pytest.raises(WindowClosed) as caught:
+        operations.upgrade(Version("3.3.0"), begin_before=site.clock.now())
+    assert caught.value.exit_code is ExitCode.HELD
+    assert database_digests(demo.databases) == before
+    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
+        (change,) = journal.changes()
+        assert StepName.CLOSE not in change.steps
+        assert not change.state.open
+    in_time = site.clock.now() + timedelta(hours=1)
+    assert operations.upgrade(Version("3.3.0"), begin_before=in_time).outcomes
+
+
+def test_a_killed_rehearsal_is_cleaned_up(demo: DemoSite, site: Site) -> None:
+    """SIGKILL as soon as a copy is there."""
+    before = database_digests(demo.databases)
+    operations = Operations(site, Silent())
+    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
+        path = operations.known_path(journal, Version("3.3.0"))
+        assert isinstance(path, UpgradePath)
+    current = site.slots.current()
+    assert current is not None
+    make_plan(site, current, path, Silent())
+    child = subprocess.Popen(
+        [sys.executable, "-m", "ncen_updater.agent.cli.main", "--config", str(demo.config_path),
+         "rehearse", "3.3.0"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    while child.poll() is None and not site.engine.leftovers():
+        time.sleep(0.01)
+    killed = child.poll() is None
+    child.kill()
+    child.wait()
+    with Journal.open(site.state / JOURNAL) as journal:
+        assert len(Rehearsals(journal).torn()) == int(killed)
+        assert killed, "it was over before it could be killed"
+        clean_torn(site, journal)
+        assert Rehearsals(journal).torn() == ()
+    assert site.engine.leftovers() == ()
+    assert {role for _, role, _ in site.engine.leftovers()} <= {Role.PREVIOUS}
+    assert database_digests(demo.databases) == before
+    assert rehearse(site, "3.3.0").state is RehearsalState.PASSED

@@ -1,0 +1,90 @@
+"""Which agent is chosen after the system's package brought one."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.self_update.packaged import chosen, main
+from ncen_updater.agent.self_update.sequence import Bad, Sequence, SequenceFile, State
+
+BAD = {"0.3.0": Bad(1, datetime(2026, 1, 1, tzinfo=UTC))}
+GOOD = Sequence("0.1.0", None, State.GOOD, 0, BAD)
+
+
+@pytest.mark.parametrize(
+    ("before", "version", "present", "after"),
+    [
+        pytest.param(None, "0.1.0", False, Sequence("0.1.0"), id="the first"),
+        pytest.param(GOOD, "0.1.0", True, GOOD, id="the same again"),
+        pytest.param(
+            GOOD,
+            "0.2.0",
+            True,
+            Sequence("0.2.0", "0.1.0", State.TRYING, 0, BAD),
+            id="a newer one is tried",
+        ),
+        pytest.param(
+            GOOD, "0.2.0", False, Sequence("0.2.0", None, State.GOOD, 0, BAD), id="the old one went"
+        ),
+        pytest.param(
+            Sequence("0.10.0"), "0.9.0", True, Sequence("0.10.0"), id="it renewed itself further"
+        ),
+        pytest.param(
+            Sequence("0.10.0"),
+            "0.9.0",
+            False,
+            Sequence("0.9.0"),
+            id="further, and it is lost",
+        ),
+        pytest.param(
+            GOOD,
+            "0.3.0",
+            True,
+            Sequence("0.3.0", "0.1.0", State.TRYING, 0, {}),
+            id="a person wants the one that was given up",
+        ),
+    ],
+)
+def test_chosen(before: Sequence | None, version: str, present: bool, after: Sequence) -> None:
+    assert chosen(before, version, present=present) == after
+
+
+def test_the_file_and_the_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for version in ("0.1.0", "0.2.0"):
+        (tmp_path / version / "bin").mkdir(parents=True)
+        (tmp_path / version / "bin/ncen-updater").touch()
+        monkeypatch.setattr("sys.argv", ["packaged", str(tmp_path), version])
+        assert main() == 0
+        assert (tmp_path / "current").resolve() == tmp_path / version
+    assert SequenceFile(tmp_path).load() == Sequence("0.2.0", "0.1.0", State.TRYING)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{", b'{"current": "../bin"}'])
+def test_a_choice_that_was_lost_goes_on_from_the_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
+) -> None:
+    for version in ("0.1.0", "0.2.0"):
+        (tmp_path / version / "bin").mkdir(parents=True)
+        (tmp_path / version / "bin/ncen-updater").touch()
+    (tmp_path / "current").symlink_to("0.1.0")
+    if content is not None:
+        (tmp_path / "sequence.json").write_bytes(content)
+    monkeypatch.setattr("sys.argv", ["packaged", str(tmp_path), "0.2.0"])
+    assert main() == 0
+    assert SequenceFile(tmp_path).load() == Sequence("0.2.0", "0.1.0", State.TRYING)
+    damaged = tmp_path / "sequence.json.damaged"
+    assert (damaged.read_bytes() if damaged.exists() else None) == content
+
+
+def test_a_disk_that_takes_nothing_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "sequence.json").write_bytes(b"{")
+    (tmp_path / "sequence.json.damaged").mkdir()
+    monkeypatch.setattr("sys.argv", ["packaged", str(tmp_path), "0.2.0"])
+    assert main() == 1
+    assert "NU-9401" in capsys.readouterr().err
+    assert (tmp_path / "sequence.json").read_bytes() == b"{"

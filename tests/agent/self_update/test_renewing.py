@@ -1,0 +1,299 @@
+"""The renewal from a real feed into a real slot, and everything that leaves the agent as it was."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from packaging.version import Version
+
+from demo.site import DemoSite, SiteOptions
+from ncen_updater.agent.composition import agent_version, build_site
+from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.engine.errors import Busy, OpenChange
+from ncen_updater.agent.engine.lock import change_lock
+from ncen_updater.agent.journal.change import Change, ChangeKind, ChangeState, Mode
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import AGENT_CHOSEN, JOURNAL, LOCK
+from ncen_updater.agent.self_update.errors import AgentNotFromSlot, AgentOnTrial, AgentSlotFailed
+from ncen_updater.agent.self_update.reach import look_over
+from ncen_updater.agent.self_update.renewing import (
+    Renewal,
+    agent_directory,
+    agent_on_offer,
+    agent_source,
+    refresh_agents,
+    renew,
+)
+from ncen_updater.agent.self_update.sequence import Bad, Sequence, SequenceFile, State
+from ncen_updater.agent.self_update.slots import AgentSlots
+from ncen_updater.agent.site import Site
+from ncen_updater.common.errors import ExitCode
+from ncen_updater.common.progress import Silent
+from ncen_updater.feed.release_source import FeedView
+from ncen_updater.formats.transfer_errors import DownloadDamaged, SpaceShort
+from tests.agent.cli.live import LiveSite
+from tests.agent.self_update.making import agent_release, agent_wheel
+from tests.support.http_server import serving
+from tests.support.tuf_repository import Feed
+
+MINE = str(agent_version())
+NEXT = "0.9.1"
+MANIFEST: dict[str, object] = {"upgrade_from": ">=0.1"}
+
+
+def without_digest(version: str) -> dict[str, bytes]:
+    return {**agent_release(version), "requirements.txt": b"ncen-updater==%s" % version.encode()}
+
+
+@dataclass
+class Place:
+    demo: DemoSite
+    feed: Feed
+    site: Site
+
+    @property
+    def file(self) -> SequenceFile:
+        return SequenceFile(agent_directory(self.site))
+
+    @property
+    def slots(self) -> AgentSlots:
+        return AgentSlots(agent_directory(self.site))
+
+    @property
+    def sequence(self) -> Sequence:
+        found = self.file.load()
+        assert found is not None
+        return found
+
+    def offer(self, version: str, content: dict[str, bytes] | None = None) -> None:
+        self.feed.add_release(
+            version, product="ncen-updater", content=content or agent_release(version),
+            manifest=MANIFEST,
+        )  # fmt: skip
+        self.feed.publish()
+
+    def renew(self, *, retry: bool = False, target: str | None = None) -> Renewal:
+        source = agent_source(self.site, self.demo.config_path)
+        wanted = Version(target) if target else None
+        return renew(
+            self.site, source, self.slots, Silent(), by="me", retry=retry, target=wanted
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    directory = tmp_path_factory.mktemp("renewing")
+    feed = Feed(directory / "feed")
+    feed.publish()
+    with serving(feed.directory) as server:
+        options = SiteOptions(cases=2, feed_urls=[server.url])
+        with DemoSite(directory / "site", options=options) as demo:
+            feed.trusted_root(demo.trusted_root)
+            Journal.create(demo.state / JOURNAL).close()
+            site = build_site(load_config(demo.config_path), demo.config_path)
+            yield Place(demo, feed, site)
+
+
+@pytest.fixture
+def place(laid_out: Place) -> Place:
+    """The site with this agent as chosen one, and no agent on offer."""
+    laid_out.file.directory.mkdir(parents=True, exist_ok=True)
+    laid_out.file.path.unlink(missing_ok=True)
+    laid_out.file.update(lambda _: Sequence(MINE))
+    laid_out.feed.roles["ncen-updater"].targets.clear()
+    laid_out.feed.publish()
+    return laid_out
+
+
+def test_the_next_agent_gets_a_slot_and_is_on_trial(place: Place, tmp_path: Path) -> None:
+    place.offer(NEXT)
+    assert place.renew() == Renewal(MINE, NEXT, chosen=True)
+    assert place.sequence == Sequence(NEXT, MINE, State.TRYING)
+    program = place.file.directory / "current/bin/ncen-updater"
+    evil = tmp_path / "ncen_updater"
+    evil.mkdir()
+    (evil / "__init__.py").write_text("raise SystemExit('evil')")
+    ended = subprocess.run(
+        [program, "--version"], cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)},
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert ended.stdout == f"ncen-updater {NEXT}\n"
+    with Journal.open(place.site.state / JOURNAL, read_only=True) as journal:
+        events = [e for e in journal.events() if e.kind == AGENT_CHOSEN]
+    assert [(e.data["version"], e.data["origin"]) for e in events] == [(NEXT, MINE)]
+    assert not list((place.site.state / "downloads/ncen-updater").glob("*"))
+    assert not list(place.file.directory.glob("*.partial"))
+    with pytest.raises(AgentOnTrial):
+        place.renew()
+    # The same slot is not made twice, and a slot of another content is made anew.
+    inode = (place.slots.path(NEXT) / "bin").stat().st_ino
+    place.file.update(lambda _: Sequence(MINE))
+    place.renew()
+    assert (place.slots.path(NEXT) / "bin").stat().st_ino == inode
+
+
+def test_by_the_command_line_and_by_check(place: Place) -> None:
+    place.offer(NEXT)
+    live = LiveSite(place.demo, place.feed.directory)
+    checked = json.loads(live.run("check", "--json").stdout)
+    assert checked["agent"] == {"version": NEXT, "error": None}
+    told = json.loads(live.run("self-update", "--dry-run", "--json").stdout)
+    assert told == {"from": MINE, "to": NEXT, "chosen": False}
+    assert place.sequence == Sequence(MINE)
+    place.file.path.unlink()
+    refused = live.run("self-update", "--json")
+    assert refused.returncode == ExitCode.USAGE
+    assert json.loads(refused.stdout)["error"]["code"] == AgentNotFromSlot.code
+
+
+@pytest.mark.parametrize(
+    ("version", "content", "reason"),
+    [
+        ("0.8.1", agent_release("0.8.1", agent_wheel("0.8.1", imports="import gone")), "imports"),
+        ("0.8.3", without_digest("0.8.3"), "pip"),
+    ],
+    ids=["does not import", "is named without a digest"],
+)
+def test_an_agent_that_does_not_work_is_not_chosen(
+    place: Place, version: str, content: dict[str, bytes], reason: str
+) -> None:
+    place.offer(version, content)
+    with pytest.raises(AgentSlotFailed) as caught:
+        place.renew()
+    assert reason in f"{caught.value} {caught.value.values['reason']}"
+    assert place.sequence == Sequence(MINE)
+    assert not list(place.file.directory.glob(f"{version}*"))
+
+
+def test_nothing_is_done_beside_a_change(place: Place) -> None:
+    place.offer(NEXT)
+    with change_lock(place.site.state / LOCK, "test"), pytest.raises(Busy):
+        place.renew()
+    change = Change(
+        id="abcdefgh", kind=ChangeKind.UPGRADE, mode=Mode.MIGRATE, state=ChangeState.RUNNING,
+        product="ncen", from_version="3.2.4", to_version="3.3.0", strategy="copy", generation=1,
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )  # fmt: skip
+    journal_path = place.site.state / JOURNAL
+    content = journal_path.read_bytes()
+    with Journal.open(journal_path) as journal:
+        journal.begin(change, {})
+    try:
+        with pytest.raises(OpenChange):
+            place.renew()
+    finally:
+        for part in journal_path.parent.glob(f"{JOURNAL}-*"):
+            part.unlink()
+        journal_path.write_bytes(content)
+    assert place.sequence == Sequence(MINE)
+
+
+def test_of_two_renewals_at_once_the_second_finds_an_agent_on_trial(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looked before the first one had chosen, and has the lock after it."""
+    place.offer(NEXT)
+    chosen = Sequence(NEXT, MINE, State.TRYING)
+    source = agent_source(place.site, place.demo.config_path)
+    ask = source.refresh
+
+    def slowly() -> FeedView:
+        place.file.update(lambda _: chosen)
+        return ask()
+
+    monkeypatch.setattr(source, "refresh", slowly)
+    with pytest.raises(AgentOnTrial):
+        renew(place.site, source, place.slots, Silent(), by="me")
+    assert place.sequence == chosen
+
+
+def test_an_agent_that_was_given_up_is_not_offered_again(place: Place) -> None:
+    bad = replace(Sequence(MINE), bad={NEXT: Bad(1, datetime(2026, 1, 1, tzinfo=UTC))})
+    place.file.update(lambda _: bad)
+    place.offer(NEXT)
+    assert refresh_agents(place.site, place.demo.config_path) is None
+    assert agent_on_offer(place.site, place.demo.config_path) is None
+    assert place.renew() == Renewal(MINE)
+    assert place.sequence == bad
+    place.file.update(lambda _: Sequence(MINE))
+    assert agent_on_offer(place.site, place.demo.config_path) == NEXT
+
+
+def test_without_a_network_only_what_a_bundle_brought_is_on_offer(place: Place) -> None:
+    place.offer(NEXT)
+    refresh_agents(place.site, place.demo.config_path)
+    feed = place.site.config.feed.model_copy(update={"offline": True})
+    offline = replace(place.site, config=place.site.config.model_copy(update={"feed": feed}))
+    source = agent_source(place.site, place.demo.config_path)
+    [offer] = source.refresh().offers
+    source.discard(offer)
+    assert agent_on_offer(offline, place.demo.config_path) is None
+    assert agent_on_offer(place.site, place.demo.config_path) == NEXT
+    source.fetch(offer, Silent())
+    assert agent_on_offer(offline, place.demo.config_path) == NEXT
+
+
+@pytest.mark.parametrize("full", ["state", "slots"])
+def test_a_full_disk_is_not_in_reach(
+    place: Place, monkeypatch: pytest.MonkeyPatch, full: str
+) -> None:
+    """Or an agent that fills it would confirm itself with the last block."""
+    look_over(place.site)
+    there = {"state": place.site.state, "slots": place.slots.directory}[full]
+    usage = shutil.disk_usage
+
+    def little(path: Path) -> object:
+        found = usage(path)
+        return found._replace(free=1_000_000) if Path(path) == there else found
+
+    monkeypatch.setattr(shutil, "disk_usage", little)
+    with pytest.raises(SpaceShort):
+        look_over(place.site)
+
+
+def test_slots_of_agents_that_were_given_up_make_room(place: Place) -> None:
+    for version in ("0.0.7", "0.0.8"):
+        (place.slots.path(version)).mkdir()
+        (place.slots.path(version) / "slot.json").write_text("{}")
+    bad = {"0.0.7": Bad(1, datetime(2026, 1, 1, tzinfo=UTC))}
+    place.file.update(lambda _: Sequence(MINE, bad=bad))
+    place.offer(NEXT)
+    assert place.renew().chosen
+    assert "0.0.7" not in place.slots.versions()
+    assert "0.0.8" in place.slots.versions()
+
+
+def test_an_agent_on_trial_looks_for_no_other(place: Place) -> None:
+    place.offer(NEXT)
+    refresh_agents(place.site, place.demo.config_path)
+    place.file.update(lambda _: Sequence(MINE, "0.0.1", State.TRYING))
+    assert agent_on_offer(place.site, place.demo.config_path) is None
+
+
+def test_a_wheel_that_was_altered_on_the_way_is_not_used(place: Place) -> None:
+    place.offer(NEXT)
+    built = place.feed.add_release(
+        "0.9.2", product="ncen-updater", content=agent_release("0.9.2"), manifest=MANIFEST
+    )
+    place.feed.publish()
+    served = place.feed.served(built.document.archive)
+    served.write_bytes(served.read_bytes()[:-1] + b"x")
+    with pytest.raises(DownloadDamaged):
+        place.renew()
+    assert place.sequence == Sequence(MINE)
+
+
+@pytest.mark.parametrize(("said", "works"), [("ncen-updater 1.2", True), ("ncen-updater 7", False)])
+def test_a_slot_has_to_say_the_name_of_its_agent(tmp_path: Path, said: str, works: bool) -> None:
+    python = tmp_path / "1.2/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f"#!/bin/sh\necho {said}\n")
+    python.chmod(0o755)
+    assert AgentSlots(tmp_path).works("1.2") is works

@@ -1,0 +1,149 @@
+"""The choice of an agent: how it may change, and that the failsafe reads what is written here."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ncen_updater.agent import failsafe
+from ncen_updater.agent.self_update import sequence
+from ncen_updater.agent.self_update.errors import SequenceDamaged, SequenceUnwritable
+from ncen_updater.agent.self_update.sequence import Bad, Sequence, SequenceFile, State
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+VERSIONS = st.from_regex(r"[0-9]{1,3}(\.[0-9]{1,3}){0,3}((a|b|rc)[0-9])?", fullmatch=True)
+SEQUENCES = st.builds(
+    Sequence,
+    VERSIONS,
+    st.none() | VERSIONS,
+    st.sampled_from(State),
+    st.integers(0, 1000),
+    st.dictionaries(
+        VERSIONS,
+        st.builds(Bad, st.integers(1, 99), st.datetimes(timezones=st.just(UTC))),
+        max_size=5,
+    ),
+)
+TRYING = Sequence("2.0", "1.0", State.TRYING, 1)
+
+
+@given(SEQUENCES)
+def test_the_failsafe_reads_the_same(found: Sequence) -> None:
+    assert Sequence.from_json(found.to_json()) == found
+
+
+@given(SEQUENCES)
+def test_both_programs_read_and_write_the_same_file(
+    tmp_path_factory: pytest.TempPathFactory, found: Sequence
+) -> None:
+    directory = tmp_path_factory.getbasetemp() / "both"
+    directory.mkdir(exist_ok=True)
+    file = SequenceFile(directory)
+    file.update(lambda _: found)
+    theirs = failsafe.read_state(directory)
+    assert theirs is not None
+    assert (theirs.current, theirs.previous) == (found.current, found.previous)
+    assert (theirs.state, theirs.attempts) == (found.state.value, found.attempts)
+    failsafe.write_state(directory, theirs)
+    assert file.load() == found
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    before: Sequence
+    after: Sequence
+    change: str
+
+
+ROWS = (
+    Row("the chosen one confirms", TRYING, replace(TRYING, state=State.GOOD, attempts=0), "2.0"),
+    Row("another one does not", TRYING, TRYING, "1.0"),
+    Row("nor one that nobody knows", TRYING, TRYING, "3.0"),
+)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_confirming(row: Row) -> None:
+    assert sequence.confirm(row.before, row.change) == row.after
+
+
+def test_a_trial_keeps_the_way_back_and_what_is_bad() -> None:
+    before = Sequence("1.0", "0.9", State.GOOD, 3, {"1.5": Bad(1, NOW)})
+    begun = sequence.begin_trial(before, "2.0")
+    assert begun == Sequence("2.0", "1.0", State.TRYING, 0, {"1.5": Bad(1, NOW)})
+
+
+def test_what_has_not_confirmed_itself_is_nothing_to_go_back_to() -> None:
+    assert sequence.begin_trial(TRYING, "3.0") == Sequence("3.0", "1.0", State.TRYING)
+    lone = Sequence("2.0", None, State.TRYING)
+    assert sequence.begin_trial(lone, "3.0") == Sequence("3.0", "2.0", State.TRYING)
+
+
+def test_one_start_is_taken_back() -> None:
+    begun = Sequence("2.0", "1.0", State.TRYING, 2)
+    assert sequence.uncount(begun, "2.0") == replace(begun, attempts=1)
+    assert sequence.uncount(replace(begun, attempts=0), "2.0").attempts == 0
+    assert sequence.uncount(begun, "1.0") == begun
+
+
+def test_only_a_confirmed_agent_is_steady() -> None:
+    good = Sequence("1.0", None, State.GOOD, 3)
+    assert sequence.steady(good, "1.0").attempts == 0
+    assert sequence.steady(good, "0.9") == good
+    assert sequence.steady(TRYING, "2.0") == TRYING
+
+
+def test_the_previous_agent_records_that_it_was_started_in_place_of_the_new_one() -> None:
+    back = sequence.give_up(replace(TRYING, bad={"2.0": Bad(1, NOW)}), "1.0", NOW)
+    assert back == Sequence("1.0", None, State.GOOD, 0, {"2.0": Bad(2, NOW)})
+    assert sequence.give_up(TRYING, "2.0", NOW) == TRYING
+    assert sequence.give_up(Sequence("2.0", "1.0"), "1.0", NOW) == Sequence("2.0", "1.0")
+
+
+def test_what_a_person_installs() -> None:
+    assert sequence.first(None, "1.0") == Sequence("1.0")
+    bad = replace(Sequence("1.0"), bad={"2.0": Bad(1, NOW)})
+    assert sequence.first(bad, "1.0") == bad
+    assert sequence.first(bad, "2.0") == Sequence("2.0", "1.0", State.TRYING)
+
+
+def test_the_link_follows_also_where_the_file_is_right(tmp_path: Path) -> None:
+    file = SequenceFile(tmp_path)
+    file.update(lambda _: Sequence("1.0"))
+    (tmp_path / "current").unlink()
+    file.update(lambda before: before or Sequence("0.1"))
+    assert (tmp_path / "current").readlink() == Path("1.0")
+
+
+def test_the_file_is_replaced_and_never_written_into(tmp_path: Path) -> None:
+    file = SequenceFile(tmp_path)
+    file.update(lambda _: Sequence("1.0"))
+    with file.path.open("rb") as before:
+        file.update(lambda _: Sequence("2.0"))
+        assert json.load(before)["current"] == "1.0"
+
+
+def test_none_and_damaged_are_not_the_same(tmp_path: Path) -> None:
+    file = SequenceFile(tmp_path)
+    assert file.load() is None
+    file.path.write_text('{"current": "../x"}')
+    with pytest.raises(SequenceDamaged):
+        file.load()
+    with pytest.raises(SequenceDamaged):
+        file.update(lambda _: Sequence("1.0"))
+    assert file.path.read_text() == '{"current": "../x"}'
+
+
+def test_a_directory_that_takes_nothing(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(SequenceUnwritable):
+        SequenceFile(blocked / "agent").update(lambda _: Sequence("1.0"))
+    assert list(tmp_path.iterdir()) == [blocked]

@@ -1,0 +1,161 @@
+"""The real service on trial: it confirms itself, gives itself up, and leaves its place."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from demo.site import DemoSite, SiteOptions
+from ncen_updater.agent import failsafe
+from ncen_updater.agent.composition import agent_version
+from ncen_updater.agent.engine.lock import change_lock
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import AGENT_CONFIRMED, JOURNAL
+from ncen_updater.agent.self_update.excuse import STARTED_BY
+from ncen_updater.agent.self_update.keeping import SYSTEM_PYTHON, failsafe_content
+from ncen_updater.agent.self_update.sequence import Sequence, SequenceFile, State
+from ncen_updater.agent.service.serve import KNOWLEDGE
+from ncen_updater.common.errors import ExitCode
+
+MINE = str(agent_version())
+TRYING = Sequence(MINE, "0.0.1", State.TRYING, 1)
+
+
+class Place:
+    def __init__(self, demo: DemoSite) -> None:
+        self.demo = demo
+        self.file = SequenceFile(demo.root / "opt/ncen-updater")
+        self.file.update(lambda _: TRYING)
+
+    @property
+    def sequence(self) -> Sequence | None:
+        return self.file.load()
+
+    @contextmanager
+    def service(self) -> Iterator[subprocess.Popen[bytes]]:
+        kept = {k: v for k, v in os.environ.items() if k == "PATH" or k.startswith("COVERAGE_")}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ncen_updater.agent.cli.main", "serve"],
+            env={
+                **kept,
+                "NCEN_CONFIG_FILE": str(self.demo.config_path),
+                STARTED_BY: str(self.file.directory),
+            },
+        )
+        with process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+
+def until(holds: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + 120
+    while not holds():
+        assert process.poll() is None, "the service ended"
+        assert time.monotonic() < end, "it never came to that"
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    settings = {"service": {"confirm_agent_s": 0.5, "mode": "notify"}}
+    with DemoSite(tmp_path, options=SiteOptions(cases=2, settings=settings)) as demo:
+        Journal.create(demo.state / JOURNAL).close()
+        yield Place(demo)
+
+
+def test_it_confirms_itself_and_later_leaves_its_place(place: Place) -> None:
+    other = place.file.directory / "9.9"
+    other.mkdir()
+    (other / "slot.json").write_text("{}")
+    for name in ("bin/python", "bin/ncen-updater"):
+        (place.file.directory / MINE / name).parent.mkdir(parents=True, exist_ok=True)
+        (place.file.directory / MINE / name).write_text("#!/bin/sh\n")
+        (place.file.directory / MINE / name).chmod(0o755)
+    with place.service() as process:
+        until(lambda: place.sequence == Sequence(MINE, "0.0.1"), process)
+        until(lambda: not other.exists(), process)
+        with Journal.open(place.demo.state / JOURNAL, read_only=True) as journal:
+            told = [event.data for event in journal.events() if event.kind == AGENT_CONFIRMED]
+        assert told == [{"version": MINE}]
+        if SYSTEM_PYTHON.exists():
+            assert (place.file.directory / "failsafe.py").read_bytes() == failsafe_content()
+        place.file.update(lambda _: Sequence("9.9", MINE, State.TRYING))
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(60) == ExitCode.OK
+
+
+def test_without_its_databases_it_gives_itself_up(place: Place) -> None:
+    for path in place.demo.root.glob("srv/ncen/databases/**/*.sqlite"):
+        path.unlink()
+    with place.service() as process:
+        assert process.wait(120) == ExitCode.ERROR
+    assert place.sequence == TRYING
+
+
+@pytest.mark.parametrize(("end", "left"), [(signal.SIGTERM, 2), (signal.SIGKILL, 3)])
+def test_an_order_to_end_is_no_early_death(place: Place, end: signal.Signals, left: int) -> None:
+    """Or a person who restarts the service a few times would have lost a good agent."""
+    place.demo.configure({"service": {"confirm_agent_s": 1000, "mode": "notify"}})
+    before = Sequence(MINE, "0.0.1", State.GOOD, 3)
+    place.file.update(lambda _: before)
+    known = place.demo.state / KNOWLEDGE
+    with place.service() as process:
+        until(lambda: known.exists() and b"event" in known.read_bytes(), process)
+        process.send_signal(end)
+        process.wait(60)
+    assert place.sequence == replace(before, attempts=left)
+
+
+def test_a_unit_without_a_network_and_a_configuration_that_needs_one(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = replace(TRYING, state=State.GOOD, attempts=4)
+    place.file.update(lambda _: before)
+    monkeypatch.setenv("NCEN_RUNNER", "systemd")
+    monkeypatch.setenv(STARTED_BY, str(place.file.directory))
+    said = subprocess.run(
+        [sys.executable, "-m", "ncen_updater.agent.cli.main", "--config",
+         str(place.demo.config_path), "serve"],
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert said.returncode == ExitCode.ERROR
+    assert "NU-1007" in said.stderr
+    assert place.sequence == replace(before, attempts=0)
+
+
+@pytest.mark.parametrize("state", State)
+def test_a_mistake_in_the_configuration_is_no_fault_of_a_confirmed_agent(
+    place: Place, state: State
+) -> None:
+    before = replace(TRYING, state=state, attempts=4)
+    place.file.update(lambda _: before)
+    text = place.demo.config_path.read_text()
+    place.demo.config_path.write_text(text.replace("confirm_agent_s", "confirm_agnet_s"))
+    with place.service() as process:
+        assert process.wait(60) == ExitCode.ERROR
+    left = 0 if state is State.GOOD else 4
+    assert place.sequence == replace(before, attempts=left)
+
+
+def test_another_service_is_no_fault_either(place: Place) -> None:
+    before = replace(TRYING, state=State.GOOD, attempts=4)
+    place.file.update(lambda _: before)
+    lock = place.demo.state / "service/service.lock"
+    with change_lock(lock, "service"), place.service() as process:
+        assert process.wait(60) == ExitCode.BUSY
+    assert place.sequence == replace(before, attempts=0)
+
+
+def test_both_programs_call_the_variable_the_same() -> None:
+    assert failsafe.STARTED_BY == STARTED_BY

@@ -1,0 +1,126 @@
+"""A part of ``python -m benchmarks.selfupdate``, and every instant of a choice."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent import failsafe
+from ncen_updater.agent.failsafe import GOOD, TRYING, Choice, State
+from ncen_updater.agent.self_update.sequence import Sequence, SequenceFile, begin_trial, confirm
+from tests.support.killing import changes_of, killed_at
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_a_trial_of_every_kind_of_broken_agent() -> None:
+    words = ["--trials", "9", "--seed", "5", "--patience", "4", "--jobs", "3"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "benchmarks.selfupdate", *words], cwd=ROOT, capture_output=True,
+        text=True, check=False, timeout=300,
+    )  # fmt: skip
+    figures = json.loads(ended.stdout.splitlines()[-1])
+    assert (figures["trials"], figures["without_a_working_agent"]) == (9, 0), ended.stderr
+    assert ended.returncode == 0
+    if figures["left_out"]:
+        pytest.skip(f"no small disk can be mounted here: left out are {figures['left_out']}")
+
+
+def make(directory: Path, *versions: str) -> None:
+    for version in versions:
+        place = directory / version / "bin"
+        place.mkdir(parents=True)
+        for name in ("python", "ncen-updater"):
+            (place / name).write_text("#!/bin/sh\n")
+            (place / name).chmod(0o755)
+
+
+def chosen(directory: Path) -> str | None:
+    """What the failsafe would start."""
+    state, link = failsafe.read_state(directory), failsafe.read_link(directory)
+    return failsafe.choose(state, link, failsafe.usable_slots(directory), "-").start
+
+
+def test_a_choice_that_is_killed_at_any_instant_starts_one_of_both(tmp_path: Path) -> None:
+    def choose(directory: Path) -> None:
+        SequenceFile(directory).update(lambda b: begin_trial(b or Sequence("1.0"), "2.0"))
+
+    def fresh(number: int) -> Path:
+        directory = tmp_path / str(number)
+        make(directory, "1.0", "2.0")
+        SequenceFile(directory).update(lambda _: Sequence("1.0"))
+        return directory
+
+    untouched = fresh(0)
+    last = changes_of(lambda: choose(untouched))
+    assert last >= 4
+    seen = set()
+    for number in range(1, last + 1):
+        directory = fresh(number)
+        assert killed_at(number, lambda place=directory: choose(place))  # type: ignore[misc]
+        state = failsafe.read_state(directory)
+        assert state is not None, "the file is whole at every instant"
+        assert chosen(directory) == state.current
+        seen.add(state.current)
+        choose(directory)
+        state = failsafe.read_state(directory)
+        assert state == State("2.0", state.previous if state else None, TRYING)
+        assert (directory / "current").readlink() == Path("2.0")
+    assert seen == {"1.0", "2.0"}
+
+
+def test_a_failsafe_that_is_killed_at_any_instant_is_whole_at_the_next_start(
+    tmp_path: Path,
+) -> None:
+    worn = Sequence("2.0", "1.0", attempts=0)
+
+    def go_back(directory: Path) -> None:
+        state = State("2.0", "1.0", TRYING, failsafe.TRIES)
+        usable = failsafe.usable_slots(directory)
+        choice: Choice = failsafe.choose(state, "2.0", usable, "2026-01-01T00:00:00+00:00")
+        failsafe.record(directory, choice, usable)
+
+    def fresh(number: int) -> Path:
+        directory = tmp_path / str(number)
+        make(directory, "1.0", "2.0")
+        SequenceFile(directory).update(lambda _: worn)
+        failsafe.write_state(directory, State("2.0", "1.0", TRYING, failsafe.TRIES))
+        return directory
+
+    untouched = fresh(0)
+    last = changes_of(lambda: go_back(untouched))
+    for number in range(1, last + 1):
+        directory = fresh(number)
+        assert killed_at(number, lambda place=directory: go_back(place))  # type: ignore[misc]
+        assert chosen(directory) == "1.0"
+        go_back(directory)
+        state = failsafe.read_state(directory)
+        assert state is not None
+        assert (state.current, state.state) == ("1.0", GOOD)
+        assert SequenceFile(directory).load() is not None
+        assert (directory / "current").readlink() == Path("1.0")
+
+
+def test_a_confirmation_that_is_killed_is_made_by_the_next_start(tmp_path: Path) -> None:
+    def write(directory: Path) -> None:
+        SequenceFile(directory).update(lambda b: confirm(b or Sequence("9"), "2.0"))
+
+    def fresh(number: int) -> Path:
+        directory = tmp_path / str(number)
+        make(directory, "1.0", "2.0")
+        SequenceFile(directory).update(lambda _: begin_trial(Sequence("1.0"), "2.0"))
+        return directory
+
+    untouched = fresh(0)
+    for number in range(1, changes_of(lambda: write(untouched)) + 1):
+        directory = fresh(number)
+        killed_at(number, lambda place=directory: write(place))  # type: ignore[misc]
+        assert chosen(directory) == "2.0"
+        write(directory)
+        found = SequenceFile(directory).load()
+        assert found is not None
+        assert found.state == GOOD

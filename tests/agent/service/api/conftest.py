@@ -1,0 +1,123 @@
+"""A site on the disk, and what answers for it, in this process."""
+
+from __future__ import annotations
+
+import io
+import json
+import pwd
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ncen_updater.agent.config.paths import load_places
+from ncen_updater.agent.config.service import ServiceSettings
+from ncen_updater.agent.policy.automation import Rehearsed
+from ncen_updater.agent.service.api.app import Application
+from ncen_updater.agent.service.api.desk import Desk
+from ncen_updater.agent.service.board import Board
+from ncen_updater.agent.service.knowledge import Assessment, Knowledge, KnowledgeFile
+from tests.agent.cli.site import TrialSite, make_site
+
+NOW = datetime(2026, 11, 24, 6, tzinfo=UTC)
+LATER = (NOW + timedelta(days=1)).isoformat()
+BINDING = "ab" * 32
+OTHER = "cd" * 32
+BASIS: dict[str, object] = {
+    "plan": "p",
+    "schemas": {},
+    "configuration": "c",
+    "rehearsal": "r",
+    "sizes": {},
+    "at": None,
+}
+NEXT = Assessment(
+    event=0, current="3.2.4", target="3.3.0", prepared=True, rehearsed=Rehearsed.PASSED,
+    binding=BINDING, basis=BASIS,
+)  # fmt: skip
+#: Users that every Debian has, each in a group of its own name.
+READER, OPERATOR, APPROVER, NOBODY = "daemon", "bin", "mail", "games"
+SETTINGS = ServiceSettings(
+    timezone="UTC", approvals=2, read_group=READER, operate_group=OPERATOR, approve_group=APPROVER
+)
+
+
+def uid_of(user: str) -> int:
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        pytest.skip(f"this machine has no user '{user}'")
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+    content: bytes
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.content)
+
+    @property
+    def code(self) -> str:
+        return str(self.document["error"]["code"])
+
+
+@dataclass
+class Counter:
+    """Where people ask, without a socket: the kernel's part is played by ``user``."""
+
+    site: TrialSite
+    board: Board
+    woken: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.keeper = KnowledgeFile(self.site.state / "service" / "known.json")
+        (self.site.state / "service").mkdir()
+        self.desk = Desk(
+            self.site.config, load_places(self.site.config), self.keeper, self.board,
+            lambda: self.woken.append(1), lambda: NOW,
+        )  # fmt: skip
+        self.application = Application(self.desk, lambda environ: environ["uid"])
+
+    def know(self, assessment: Assessment | None) -> None:
+        self.keeper.save(Knowledge(assessment))
+
+    def ask(
+        self, method: str, path: str, body: object = None, user: str | int = 0, **environ: Any
+    ) -> Answer:
+        content = body if isinstance(body, bytes) else b""
+        if body is not None and not isinstance(body, bytes):
+            content = json.dumps(body).encode()
+        path, _, query = path.partition("?")
+        given = {
+            "REQUEST_METHOD": method, "PATH_INFO": path, "QUERY_STRING": query,
+            "CONTENT_LENGTH": str(len(content)), "wsgi.input": io.BytesIO(content),
+            "uid": user if isinstance(user, int) else uid_of(user),
+            **({"CONTENT_TYPE": "application/json"} if content else {}), **environ,
+        }  # fmt: skip
+        begun: list[Any] = []
+        parts = self.application(given, lambda status, headers: begun.extend((status, headers)))
+        return Answer(int(begun[0].split()[0]), dict(begun[1]), b"".join(parts))
+
+    def rows(self) -> dict[str, list[tuple[object, ...]]]:
+        """Everything that the journal holds."""
+        connection = sqlite3.connect(self.site.journal)
+        try:
+            names = [
+                row[0]
+                for row in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")
+            ]
+            return {name: connection.execute(f"SELECT * FROM {name}").fetchall() for name in names}
+        finally:
+            connection.close()
+
+
+@pytest.fixture
+def counter(tmp_path: Path) -> Iterator[Counter]:
+    yield Counter(make_site(tmp_path / "site"), Board(SETTINGS, lambda: NOW))

@@ -1,0 +1,358 @@
+"""Requests, good and bad: what is refused changes nothing, and says why in a stable code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ncen_updater.agent.approvals.store import Consent, Person
+from ncen_updater.agent.journal.change import ChangeState, StepName
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.orders import OrderKind, Orders
+from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.agent.policy.automation import Deed, Failure
+from ncen_updater.agent.service.api.forms import MAX_BODY
+from ncen_updater.agent.service.knowledge import Assessment, Knowledge
+from ncen_updater.agent.service.loop import Happening
+from ncen_updater.common.i18n import N_, Text
+from tests.agent.cli.site import CHANGE
+from tests.agent.service.api.conftest import (
+    APPROVER,
+    BASIS,
+    BINDING,
+    LATER,
+    NEXT,
+    NOBODY,
+    NOW,
+    OPERATOR,
+    OTHER,
+    READER,
+    Counter,
+    uid_of,
+)
+
+YES = {"binding": BINDING}
+HOLD = {"reason": "customs fair"}
+TIME = {"binding": BINDING, "not_before": LATER}
+
+
+def test_everybody_who_may_look_sees_the_site(counter: Counter) -> None:
+    counter.know(NEXT)
+    for user in (READER, OPERATOR, APPROVER):
+        seen = counter.ask("GET", "/v1/status", user=user).document
+        assert seen["running"]["version"] == "3.2.4"
+        assert seen["you"]["who"] == user
+        assert seen["service"]["mode"] == "approve"
+        assert counter.ask("GET", "/v1/outlook", user=user).document["binding"] == BINDING
+
+
+@pytest.mark.parametrize("address", ["/v1/status", "/v1/outlook", "/v1/events", "/v1/openapi.json"])
+def test_whoever_is_in_no_group_sees_nothing(counter: Counter, address: str) -> None:
+    for user in (NOBODY, 987_654_321):
+        answer = counter.ask("GET", address, user=user)
+        assert (answer.status, answer.code) == (403, "NU-9314")
+        assert b"3.2.4" not in answer.content
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "user"),
+    [
+        ("POST", "/v1/approvals", YES, READER),
+        ("POST", "/v1/approvals", YES, OPERATOR),
+        ("DELETE", f"/v1/approvals/{BINDING}", None, OPERATOR),
+        ("POST", "/v1/holds", HOLD, READER),
+        ("POST", "/v1/holds", HOLD, APPROVER),
+        ("DELETE", "/v1/holds", None, APPROVER),
+        ("PUT", "/v1/schedule", TIME, APPROVER),
+        ("DELETE", "/v1/schedule", None, READER),
+        ("POST", "/v1/orders", {"kind": "check"}, READER),
+        ("POST", "/v1/orders", {"kind": "upgrade"}, APPROVER),
+        ("POST", "/v1/orders", {"kind": "rollback", "accept_loss": 3}, OPERATOR),
+        ("POST", "/v1/confirmation", None, READER),
+    ],
+)
+def test_the_wrong_person(
+    counter: Counter, method: str, path: str, body: object, user: str
+) -> None:
+    counter.know(NEXT)
+    before = counter.rows()
+    answer = counter.ask(method, path, body, user)
+    assert (answer.status, answer.code) == (403, "NU-9314")
+    assert counter.rows() == before
+    assert not counter.woken
+
+
+LONG = b'{"reason": "' + b"x" * MAX_BODY + b'"}'
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "code"),
+    [
+        ("GET", "/", None, 404, "NU-9310"),
+        ("GET", "/v1/status/", None, 404, "NU-9310"),
+        ("GET", "/v1/../v1/status", None, 404, "NU-9310"),
+        ("GET", "/v1/history/../../etc", None, 404, "NU-9310"),
+        ("GET", "/v1/history/zzzzzzzz", None, 404, "NU-9310"),
+        ("GET", "/v1/orders/1", None, 404, "NU-9310"),
+        ("GET", "/v1/orders/0", None, 404, "NU-9310"),
+        ("GET", "/v1/orders/99999999999999999999", None, 404, "NU-9310"),
+        ("PATCH", "/v1/status", None, 405, "NU-9311"),
+        ("POST", "/v1/status", None, 405, "NU-9311"),
+        ("GET", "/v1/status?x=1", None, 400, "NU-9312"),
+        ("GET", "/v1/history?limit=0", None, 400, "NU-9312"),
+        ("GET", "/v1/history?limit=1001", None, 400, "NU-9312"),
+        ("GET", "/v1/history?limit=-1", None, 400, "NU-9312"),
+        ("GET", "/v1/history?limit=1&limit=2", None, 400, "NU-9312"),
+        ("GET", "/v1/history?limit=%d9%a3", None, 400, "NU-9312"),
+        ("GET", "/v1/history?limit", None, 400, "NU-9312"),
+        ("GET", "/v1/events?after=x", None, 400, "NU-9312"),
+        ("GET", "/v1/events?after=99999999999999999999", None, 400, "NU-9312"),
+        ("GET", "/v1/status", b"{}", 400, "NU-9312"),
+        ("POST", "/v1/holds", None, 400, "NU-9312"),
+        ("POST", "/v1/holds", b"{", 400, "NU-9312"),
+        ("POST", "/v1/holds", b"\xff\xfe", 400, "NU-9312"),
+        ("POST", "/v1/holds", b"[" * 60_000, 400, "NU-9312"),
+        ("POST", "/v1/holds", b'{"reason": NaN}', 400, "NU-9312"),
+        ("POST", "/v1/holds", b'{"reason": "a", "reason": "b"}', 400, "NU-9312"),
+        ("POST", "/v1/holds", LONG, 413, "NU-9313"),
+        ("POST", "/v1/holds", [], 400, "NU-9312"),
+        ("POST", "/v1/holds", {"reason": ""}, 400, "NU-9312"),
+        ("POST", "/v1/holds", {"reason": "   "}, 400, "NU-9312"),
+        ("POST", "/v1/holds", {"reason": 3}, 400, "NU-9312"),
+        ("POST", "/v1/holds", {"reason": "\x1b[2J"}, 400, "NU-9312"),
+        ("POST", "/v1/holds", {"reason": "a\ud800"}, 400, "NU-9312"),
+        ("POST", "/v1/holds", {"reason": "x" * 501}, 400, "NU-9312"),
+        ("POST", "/v1/holds", {"reason": "x", "by": "root"}, 400, "NU-9312"),
+        ("POST", "/v1/holds", {"reason": "x", "until": "2026-11-24T05:59:59Z"}, 400, "NU-9312"),
+        ("POST", "/v1/holds", {"reason": "x", "until": "2099-01-01T00:00:00"}, 400, "NU-9312"),
+        ("POST", "/v1/holds", {"reason": "x", "until": 4_000_000_000}, 400, "NU-9312"),
+        ("POST", "/v1/holds", {"reason": "x", "until": "9999-12-31T23:59:59-14:00"}, 400,
+         "NU-9312"),
+        ("POST", "/v1/approvals", {"binding": "AB" * 32}, 400, "NU-9312"),
+        ("POST", "/v1/approvals", {"binding": OTHER}, 409, "NU-9315"),
+        ("POST", "/v1/approvals", {**YES, "version": "3.4.0"}, 409, "NU-9317"),
+        ("POST", "/v1/approvals", {**YES, "uid": 0}, 400, "NU-9312"),
+        ("DELETE", "/v1/approvals/x", None, 404, "NU-9310"),
+        ("PUT", "/v1/schedule", {**TIME, "binding": OTHER}, 409, "NU-9315"),
+        ("PUT", "/v1/schedule", {**TIME, "not_before": "2020-01-01T00:00:00Z"}, 400, "NU-9312"),
+        ("PUT", "/v1/schedule", {**TIME, "not_before": "tomorrow"}, 400, "NU-9312"),
+        ("POST", "/v1/orders", {"kind": "adopt"}, 400, "NU-9312"),
+        ("POST", "/v1/orders", {"kind": "upgrade", "by_approver": True}, 400, "NU-9312"),
+        ("POST", "/v1/orders", {"kind": "upgrade", "version": "--yes"}, 400, "NU-9312"),
+        ("POST", "/v1/orders", {"kind": "upgrade", "retry": "yes"}, 400, "NU-9312"),
+        ("POST", "/v1/orders", {"kind": "upgrade", "accept_loss": 1}, 400, "NU-9312"),
+        ("POST", "/v1/orders", {"kind": "rollback", "accept_loss": -1}, 400, "NU-9312"),
+        ("POST", "/v1/orders", {"kind": "rollback", "version": "3.2.4"}, 400, "NU-9312"),
+        ("POST", "/v1/orders", {"kind": "check", "language": "de"}, 400, "NU-9312"),
+        ("POST", "/v1/confirmation", None, 409, "NU-6016"),
+        ("POST", "/v1/confirmation", {"by": "me"}, 400, "NU-9312"),
+    ],
+)  # fmt: skip
+def test_what_is_refused_changes_nothing(
+    counter: Counter, method: str, path: str, body: object, status: int, code: str
+) -> None:
+    counter.know(NEXT)
+    before = counter.rows()
+    answer = counter.ask(method, path, body)
+    assert (answer.status, answer.code) == (status, code)
+    assert answer.headers["Content-Type"] == "application/json"
+    assert counter.rows() == before
+    assert not counter.woken
+
+
+@pytest.mark.parametrize(
+    ("environ", "code"),
+    [
+        ({"CONTENT_TYPE": "text/plain"}, "NU-9312"),
+        ({"CONTENT_TYPE": ""}, "NU-9312"),
+        ({"CONTENT_LENGTH": "-1"}, "NU-9312"),
+        ({"CONTENT_LENGTH": "9" * 30}, "NU-9312"),
+        ({"CONTENT_LENGTH": "1000"}, "NU-9312"),
+        ({"HTTP_TRANSFER_ENCODING": "chunked"}, "NU-9312"),
+    ],
+)
+def test_bodies_that_lie_about_themselves(
+    counter: Counter, environ: dict[str, Any], code: str
+) -> None:
+    before = counter.rows()
+    assert counter.ask("POST", "/v1/holds", HOLD, 0, **environ).code == code
+    assert counter.rows() == before
+
+
+def test_a_method_that_is_not_taken_names_those_that_are(counter: Counter) -> None:
+    assert counter.ask("PATCH", "/v1/holds").headers["Allow"] == "GET, POST, DELETE"
+
+
+def test_refusals_in_french(counter: Counter) -> None:
+    answer = counter.ask("GET", "/v1/nothing", HTTP_ACCEPT_LANGUAGE="de, fr-CH;q=0.8")
+    assert answer.document["error"]["what"].startswith("Le service ne connaît rien")
+
+
+def test_what_the_service_does_is_told_in_the_language_that_is_asked_for(counter: Counter) -> None:
+    why = Text(N_("upgrades are on hold: {reason}"), {"reason": "salon"})
+    counter.board.tell(Happening("next", {"deed": "wait", "why": why}))
+    told = counter.ask("GET", "/v1/status", HTTP_ACCEPT_LANGUAGE="fr").document["service"]["why"]
+    assert told == why.render("fr") != why.render("en")
+
+
+def test_two_people_approve_and_one_takes_it_back(counter: Counter) -> None:
+    counter.know(NEXT)
+    assert counter.ask("POST", "/v1/approvals", YES, APPROVER).status == 201
+    again = counter.ask("POST", "/v1/approvals", {**YES, "version": "3.3"}, APPROVER)
+    assert (again.status, again.document["given"]) == (200, False)
+    outlook = counter.ask("GET", "/v1/outlook").document
+    assert ([a["who"] for a in outlook["approvals"]], outlook["missing"]) == ([APPROVER], 1)
+    root = counter.ask("POST", "/v1/approvals", YES)
+    assert (root.status, root.code) == (403, "NU-6029"), "it may be the same person again"
+    with Journal.open(counter.site.journal) as journal:
+        Consent(journal).approve(BINDING, "3.3.0", BASIS, Person("bo", 1002))
+    assert counter.ask("GET", "/v1/outlook").document["missing"] == 0
+    withdrawn = counter.ask("DELETE", f"/v1/approvals/{BINDING}", user=APPROVER)
+    assert withdrawn.document == {"withdrawn": 1}
+    assert counter.ask("GET", "/v1/outlook").document["missing"] == 1
+    with Journal.open(counter.site.journal) as journal:
+        assert Consent(journal).last_basis("3.3.0") == NEXT.basis
+    assert len(counter.woken) == 3
+
+
+@pytest.mark.parametrize(
+    ("known", "status", "code"),
+    [
+        (None, 409, "NU-9316"),
+        (Assessment(event=0, current="3.2.4"), 409, "NU-6027"),
+        (Assessment(event=0, current="3.2.4", target="3.3.0"), 409, "NU-6024"),
+        (Assessment(event=-1, current="3.2.4", target="3.3.0"), 409, "NU-9316"),
+    ],
+)
+def test_nothing_to_approve(
+    counter: Counter, known: Assessment | None, status: int, code: str
+) -> None:
+    counter.know(known)
+    before = counter.rows()
+    for method, path, body in (("POST", "/v1/approvals", YES), ("PUT", "/v1/schedule", TIME)):
+        answer = counter.ask(method, path, body)
+        assert (answer.status, answer.code) == (status, code)
+    assert counter.rows() == before
+
+
+def test_while_a_change_is_open(counter: Counter) -> None:
+    counter.know(NEXT)
+    counter.site.open_change(StepName.FETCH)
+    before = counter.rows()
+    for method, path, body in (
+        ("POST", "/v1/approvals", YES),
+        ("PUT", "/v1/schedule", TIME),
+        ("POST", "/v1/orders", {"kind": "upgrade"}),
+        ("POST", "/v1/orders", {"kind": "rollback"}),
+        ("POST", "/v1/orders", {"kind": "rehearse"}),
+    ):
+        answer = counter.ask(method, path, body)
+        assert (answer.status, answer.code) == (409, "NU-6005"), path
+    assert counter.rows() == before
+    with Journal.open(counter.site.journal) as journal:
+        journal.state(CHANGE.id, ChangeState.STUCK)
+    assert counter.ask("POST", "/v1/orders", {"kind": "resume"}).status == 202
+    assert counter.ask("POST", "/v1/orders", {"kind": "rollback"}).status == 202
+
+
+def test_confirm(counter: Counter) -> None:
+    counter.site.open_change(StepName.FETCH)
+    with Journal.open(counter.site.journal) as journal:
+        journal.commit(CHANGE.id)
+    answer = counter.ask("POST", "/v1/confirmation", user=OPERATOR)
+    assert answer.document["change"]["id"] == CHANGE.id
+    with Journal.open(counter.site.journal) as journal:
+        assert journal.facts(CHANGE.id)["confirmed_by"] == OPERATOR
+
+
+def test_holds(counter: Counter) -> None:
+    given = counter.ask("POST", "/v1/holds", {**HOLD, "until": LATER}, OPERATOR)
+    assert (given.status, given.document["by"]) == (201, OPERATOR)
+    assert counter.ask("GET", "/v1/holds").document["holds"][0]["reason"] == "customs fair"
+    refused = counter.ask("POST", "/v1/orders", {"kind": "upgrade"}, OPERATOR)
+    assert (refused.status, refused.code) == (409, "NU-6020")
+    assert counter.ask("DELETE", "/v1/holds", user=OPERATOR).document["lifted"] == 1
+    assert counter.ask("DELETE", "/v1/holds", user=OPERATOR).document["lifted"] == 0
+    with Journal.open(counter.site.journal) as journal:
+        assert Memory(journal).holds() == ()
+
+
+def test_a_time(counter: Counter) -> None:
+    counter.know(NEXT)
+    assert counter.ask("PUT", "/v1/schedule", TIME, OPERATOR).status == 200
+    chosen = counter.ask("GET", "/v1/outlook").document["scheduled"]
+    assert chosen == {"not_before": "2026-11-25T06:00:00Z", "who": OPERATOR}
+    assert counter.ask("DELETE", "/v1/schedule", user=OPERATOR).document == {"cancelled": 1}
+    assert counter.ask("GET", "/v1/outlook").document["scheduled"] is None
+
+
+def test_an_order_is_written_down_once(counter: Counter) -> None:
+    given = counter.ask("POST", "/v1/orders", {"kind": "check", "language": "fr"}, OPERATOR)
+    assert given.status == 202
+    assert given.document["data"] == {"language": "fr"}
+    before = counter.rows()
+    again = counter.ask("POST", "/v1/orders", {"kind": "check"})
+    assert (again.status, again.code) == (409, "NU-9318")
+    assert counter.rows() == before
+    with Journal.open(counter.site.journal) as journal:
+        order = Orders(journal).waiting()
+        assert order is not None
+        assert order.person == Person(OPERATOR, uid_of(OPERATOR))
+        Orders(journal).take(order.id)
+    assert counter.ask("POST", "/v1/orders", {"kind": "check"}).code == "NU-9318"
+    with Journal.open(counter.site.journal) as journal:
+        Orders(journal).end(order.id, {"exit_code": 0, "document": {"available": False}})
+    one = counter.ask("GET", f"/v1/orders/{order.id}").document
+    assert one["result"]["exit_code"] == 0
+    assert counter.ask("GET", "/v1/orders").document["orders"][0]["kind"] == "check"
+    assert counter.ask("POST", "/v1/orders", {"kind": "check"}).status == 202
+
+
+def test_who_may_not_approve_cannot_upgrade_alone(counter: Counter) -> None:
+    counter.ask("POST", "/v1/orders", {"kind": "upgrade"}, OPERATOR)
+    with Journal.open(counter.site.journal) as journal:
+        order = Orders(journal).waiting()
+        assert order is not None
+        assert "by_approver" not in order.data
+        Orders(journal).end(order.id, {"exit_code": 4})
+    counter.ask("POST", "/v1/orders", {"kind": "upgrade"}, 0)
+    with Journal.open(counter.site.journal) as journal:
+        order = next(o for o in Orders(journal).unended() if o.kind is OrderKind.UPGRADE)
+        assert order.data["by_approver"] is True
+
+
+def test_history(counter: Counter) -> None:
+    counter.site.open_change(StepName.FETCH)
+    assert [c["id"] for c in counter.ask("GET", "/v1/history?limit=1").document["changes"]] == [
+        CHANGE.id
+    ]
+    one = counter.ask("GET", f"/v1/history/{CHANGE.id}").document
+    assert one["steps"][0]["name"] == "fetch"
+
+
+def test_a_journal_that_cannot_be_read(counter: Counter) -> None:
+    counter.site.journal.write_bytes(b"no journal")
+    assert counter.ask("GET", "/v1/history").status == 503
+    part = counter.ask("GET", "/v1/status").document["journal"]
+    assert part["error"]["code"] == "NU-6002"
+    assert counter.ask("POST", "/v1/holds", HOLD).code == "NU-6002"
+
+
+def test_a_mistake_of_ours_is_an_answer_too(
+    counter: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(counter.desk), "knowledge", lambda _: 1 / 0)
+    answer = counter.ask("GET", "/v1/outlook")
+    assert (answer.status, answer.code) == (500, "NU-1000")
+    assert b"division" not in answer.content
+
+
+def test_what_failed_is_told(counter: Counter) -> None:
+    failure = Failure(NOW, 2)
+    counter.keeper.save(Knowledge(NEXT, failures={Deed.CHECK: failure, Deed.ORDER: failure}))
+    (told,) = counter.ask("GET", "/v1/status").document["service"]["failures"]
+    assert told == {
+        "deed": "check", "times": 2, "at": "2026-11-24T06:00:00Z",
+        "again_at": "2026-11-24T07:00:00Z",
+    }  # fmt: skip

@@ -1,0 +1,79 @@
+"""The socket: its rights, what a killed service left, and never two servers."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.service.api.listening import listening
+from ncen_updater.agent.service.errors import SocketTaken, SocketUnusable
+from ncen_updater.common.unix_socket import connect
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_rights_of_the_socket_and_its_directory(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "api.sock"
+    with listening(path, os.getegid()):
+        assert (mode(path), mode(path.parent)) == (0o660, 0o750)
+        assert path.stat().st_gid == os.getegid()
+    assert not path.exists()
+
+
+def test_without_a_group_nobody_else_is_let_in(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "api.sock"
+    with listening(path, None):
+        assert mode(path) == 0o600
+
+
+def test_what_a_killed_service_left_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "api.sock"
+    left = socket.socket(socket.AF_UNIX)
+    left.bind(str(path))
+    left.close()
+    with listening(path, None) as listener, connect(path, 5):
+        listener.accept()[0].close()
+
+
+def test_a_second_server_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "api.sock"
+    with listening(path, None) as listener:
+        with pytest.raises(SocketTaken), listening(path, None):
+            pass
+        with connect(path, 5):
+            listener.accept()[0].close()
+
+
+def test_what_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "api.sock"
+    path.write_text("important")
+    with pytest.raises(SocketUnusable), listening(path, None):
+        pass
+    assert path.read_text() == "important"
+    path.unlink()
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(SocketUnusable), listening(path, None):
+        pass
+    assert path.is_symlink()
+
+
+@pytest.mark.parametrize("rights", [0o777, 0o775, 0o1777])
+def test_a_directory_that_others_may_write_into(tmp_path: Path, rights: int) -> None:
+    directory = tmp_path / "run"
+    directory.mkdir()
+    directory.chmod(rights)
+    with pytest.raises(SocketUnusable), listening(directory / "api.sock", None):
+        pass
+    assert list(directory.iterdir()) == []
+
+
+def test_a_place_deeper_than_the_kernel_takes(tmp_path: Path) -> None:
+    path = tmp_path / ("d" * 100) / ("e" * 100) / "api.sock"
+    with listening(path, None) as listener, connect(path, 5):
+        listener.accept()[0].close()

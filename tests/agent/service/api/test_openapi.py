@@ -1,0 +1,104 @@
+"""The description against the running server, and against docs/api.md."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, Phase, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from ncen_updater.agent.journal.change import StepName
+from ncen_updater.agent.service.api.openapi import ANSWERS, description
+from ncen_updater.agent.service.api.routes import ROUTES, STREAM
+from tests.agent.cli.site import CHANGE
+from tests.agent.service.api.conftest import APPROVER, BINDING, LATER, NEXT, SETTINGS, Counter
+from tests.agent.service.api.conftest import NOW as MORNING
+from tests.agent.service.api.serving import UnixAdapter, answering
+
+DOCUMENT = description()
+SCHEMA = schemathesis.openapi.from_dict(DOCUMENT).exclude(path=STREAM)
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+    negative_data_rejection,
+]
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[requests.Session]:
+    """Speak with a server whose site has something of everything."""
+    from ncen_updater.agent.service.board import Board
+    from tests.agent.cli.site import make_site
+
+    site = make_site(tmp_path_factory.mktemp("api") / "site")
+    counter = Counter(site, Board(SETTINGS, lambda: MORNING))
+    counter.know(NEXT)
+    for method, path, body in (
+        ("POST", "/v1/holds", {"reason": "customs fair", "until": LATER}),
+        ("POST", "/v1/approvals", {"binding": BINDING}),
+        ("PUT", "/v1/schedule", {"binding": BINDING, "not_before": LATER}),
+        ("POST", "/v1/orders", {"kind": "check"}),
+    ):
+        user = APPROVER if path == "/v1/approvals" else 0
+        assert counter.ask(method, path, body, user).status < 300
+    site.open_change(StepName.FETCH, StepName.COPY)
+    with answering(counter) as socket, requests.Session() as found:
+        found.mount("http://", UnixAdapter(socket))
+        yield found
+
+
+@SCHEMA.parametrize()
+@settings(
+    max_examples=6,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+def test_the_server_keeps_to_its_description(
+    case: schemathesis.Case[Any], session: requests.Session
+) -> None:
+    case.call_and_validate(base_url="http://localhost", session=session, checks=CHECKS)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["/v1/status", "/v1/outlook", "/v1/holds", "/v1/history", f"/v1/history/{CHANGE.id}",
+     "/v1/rehearsals", "/v1/orders", "/v1/orders/1", "/v1/openapi.json"],
+)  # fmt: skip
+def test_answers_with_something_in_them(session: requests.Session, address: str) -> None:
+    route = next(r for r in ROUTES if r.method == "GET" and r.names(address) is not None)
+    answer = session.get(f"http://localhost{address}")
+    assert answer.status_code == 200
+    operation = SCHEMA[route.address]["GET"]
+    operation.validate_response(answer)
+
+
+def test_every_answer_is_described() -> None:
+    wanted = {(r.method, r.address) for r in ROUTES if r.address != STREAM}
+    assert wanted == set(ANSWERS)
+
+
+def test_the_documentation_lists_every_address() -> None:
+    text = (Path(__file__).resolve().parents[4] / "docs" / "api.md").read_text("utf-8")
+    rows = re.findall(r"^\| `([A-Z]+) (\S+)` \| (\w+) \|", text, re.MULTILINE)
+    assert rows == [(r.method, r.address, r.role.value) for r in ROUTES]
+
+
+def test_the_server_gives_its_description(session: requests.Session) -> None:
+    assert session.get("http://localhost/v1/openapi.json").json() == DOCUMENT

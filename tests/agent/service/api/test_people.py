@@ -1,0 +1,49 @@
+"""Who may do what, by the groups that they are in."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from ncen_updater.agent.service.api.people import Role, caller, group_id, roles_for
+from tests.agent.service.api.conftest import READER, SETTINGS, uid_of
+
+ALL = frozenset(Role)
+WANTED = {Role.READ: 10, Role.OPERATE: 20, Role.APPROVE: 30}
+
+
+@pytest.mark.parametrize(
+    ("uid", "groups", "wanted", "roles"),
+    [
+        (0, [], WANTED, ALL),
+        (500, [], WANTED, ALL),
+        (1000, [], WANTED, frozenset()),
+        (1000, [11], WANTED, frozenset()),
+        (1000, [10], WANTED, {Role.READ}),
+        (1000, [20], WANTED, {Role.READ, Role.OPERATE}),
+        (1000, [30], WANTED, {Role.READ, Role.APPROVE}),
+        (1000, [10, 20, 30], WANTED, ALL),
+        (1000, [10], {Role.READ: 10, Role.OPERATE: 10, Role.APPROVE: 30},
+         {Role.READ, Role.OPERATE}),
+        (1000, [10], {Role.READ: None, Role.OPERATE: None, Role.APPROVE: None}, frozenset()),
+    ],
+)  # fmt: skip
+def test_roles(
+    uid: int, groups: list[int], wanted: dict[Role, int | None], roles: frozenset[Role]
+) -> None:
+    assert roles_for(uid, groups, wanted, service_uid=500) == roles
+
+
+def test_a_number_without_a_name_may_nothing() -> None:
+    unknown = caller(987_654_321, SETTINGS)
+    assert (unknown.person.who, unknown.roles) == ("uid 987654321", frozenset())
+
+
+def test_a_user_of_this_machine() -> None:
+    assert caller(uid_of(READER), SETTINGS).roles == {Role.READ}
+    assert caller(os.geteuid(), SETTINGS).roles == ALL
+
+
+def test_a_group_that_is_not_there() -> None:
+    assert group_id("no-such-group-here") is None

@@ -1,0 +1,132 @@
+"""The stream of events: from a number on, as they come, for a few listeners at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.service.api.people import caller
+from ncen_updater.agent.service.api.reading import Request
+from ncen_updater.agent.service.api.stream import AT_ONCE, HEARTBEAT_S, Streams
+from ncen_updater.agent.service.errors import TooManyStreams
+from ncen_updater.agent.service.loop import Happening
+from ncen_updater.common.i18n import Text
+from ncen_updater.common.relay import Told
+from tests.agent.service.api.conftest import SETTINGS, Counter
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 5.0
+        return self.now
+
+
+def request(after: str | None = None) -> Request:
+    query = {"after": after} if after is not None else {}
+    return Request(caller(0, SETTINGS), "/v1/events", query=query)
+
+
+def messages(stream: Iterator[bytes]) -> Iterator[tuple[str, Any]]:
+    for part in stream:
+        fields = dict(line.split(": ", 1) for line in part.decode().splitlines() if line)
+        if "data" in fields:
+            yield fields["event"], json.loads(fields["data"])
+
+
+def note(counter: Counter, *kinds: str) -> None:
+    with Journal.open(counter.site.journal) as journal:
+        for kind in kinds:
+            journal.note(kind, None, word="é\n")
+
+
+def test_events_after_a_number_then_those_that_come(counter: Counter) -> None:
+    note(counter, "first", "second")
+    stream = messages(Streams(counter.desk).open(request("1")))
+    assert next(stream)[0] == "service"
+    kind, data = next(stream)
+    assert (kind, data["number"], data["data"]) == ("second", 2, {"word": "é\n"})
+    note(counter, "third")
+    assert next(stream)[0] == "third"
+
+
+def test_without_a_number_from_now_on(counter: Counter) -> None:
+    note(counter, "old")
+    stream = messages(Streams(counter.desk).open(request()))
+    assert next(stream)[0] == "service"
+    note(counter, "new")
+    assert next(stream)[0] == "new"
+
+
+def test_many_events_come_whole_and_in_order(counter: Counter) -> None:
+    note(counter, *(f"k{number}" for number in range(AT_ONCE + 5)))
+    stream = messages(Streams(counter.desk).open(request("0")))
+    next(stream)
+    numbers = [next(stream)[1]["number"] for _ in range(AT_ONCE + 5)]
+    assert numbers == list(range(1, AT_ONCE + 6))
+
+
+def test_progress_comes_as_it_is_told(counter: Counter) -> None:
+    stream = messages(Streams(counter.desk).open(request("0")))
+    assert next(stream) == ("service", {"deed": None, "why": None, "running": None})
+    board = counter.board
+    board.tell(Happening("next", {"deed": "upgrade", "why": Text("because")}))
+    board.began(["upgrade"])
+    board.told(Told("copying {name}", {"name": "cases"}, 3, 9))
+    running = next(stream)[1]["running"]
+    assert running["words"] == ["upgrade"]
+    assert running["progress"] == {
+        "tell": "copying {name}", "values": {"name": "cases"}, "done": 3, "total": 9,
+    }  # fmt: skip
+    board.ended()
+    assert next(stream)[1]["running"] is None
+
+
+def test_a_sign_of_life(counter: Counter) -> None:
+    clock = Clock()
+    stream = Streams(counter.desk, monotonic=clock).open(request("0"))
+    parts = [next(stream) for _ in range(3)]
+    assert parts[2] == b": alive\n\n"
+    assert clock.now >= HEARTBEAT_S
+
+
+def test_a_service_that_ends_ends_its_streams(counter: Counter) -> None:
+    stream = Streams(counter.desk).open(request("0"))
+    next(stream)
+    counter.board.close()
+    assert len(list(stream)) == 1
+
+
+def test_a_journal_that_breaks_ends_it_with_the_reason(counter: Counter) -> None:
+    stream = messages(Streams(counter.desk).open(request("0")))
+    next(stream)
+    counter.site.journal.write_bytes(b"nonsense")
+    kind, data = list(stream)[-1]
+    assert (kind, data["error"]["code"]) == ("error", "NU-6002")
+
+
+def test_few_places_and_each_is_given_back(counter: Counter) -> None:
+    streams = Streams(counter.desk, most=2)
+    first, second = streams.open(request("0")), streams.open(request("0"))
+    with pytest.raises(TooManyStreams):
+        streams.open(request("0"))
+    next(second)
+    for stream in (first, second):
+        stream.close()  # type: ignore[attr-defined]
+        stream.close()  # type: ignore[attr-defined]
+    streams.open(request("0"))
+    streams.open(request("0"))
+    with pytest.raises(TooManyStreams):
+        streams.open(request("0"))
+
+
+def test_over_http_it_says_what_it_is(counter: Counter) -> None:
+    counter.board.close()
+    answer = counter.ask("GET", "/v1/events")
+    assert answer.headers["Content-Type"] == "text/event-stream"

@@ -1,0 +1,112 @@
+"""The client before a server that is none, or breaks off."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.service.client import Client
+from ncen_updater.agent.service.errors import ServiceSilent
+from ncen_updater.common.errors import ExitCode, UpdaterError
+
+
+@contextmanager
+def answering(path: Path, answer: bytes) -> Iterator[None]:
+    """Give one answer to whoever connects, and close."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(path))
+        listener.listen(8)
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                with connection:
+                    try:
+                        connection.recv(65536)
+                        connection.sendall(answer)
+                    except OSError:
+                        continue
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def http(body: bytes, status: str = "200 OK", length: int | None = None) -> bytes:
+    size = len(body) if length is None else length
+    return f"HTTP/1.1 {status}\r\nContent-Length: {size}\r\n\r\n".encode() + body
+
+
+ODD = {
+    "nothing": b"",
+    "no HTTP": b"\x16\x03\x01 hello\r\n\r\n",
+    "half a head": b"HTTP/1.1 200 OK\r\nContent-Le",
+    "no JSON": http(b"<html>"),
+    "no object": http(b"[1]"),
+    "half a body": http(b'{"a": ', length=100),
+    "a deep one": http(b"[" * 100_000),
+    "endless headers": b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 500,
+    "a long header": b"HTTP/1.1 200 OK\r\nA: " + b"b" * 100_000,
+    "an error without words": http(b"<html>", "500 Oh"),
+    "an error that is none": http(b'{"error": 7}', "502 Oh"),
+    "zeros": bytes(5000),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_odd_answer_is_told_as_that(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "api.sock"
+    with answering(path, ODD[name]), pytest.raises(ServiceSilent):
+        Client(path, "en").get("/v1/status")
+
+
+def test_what_is_missing_in_an_answer_is_told_as_that(tmp_path: Path) -> None:
+    path = tmp_path / "api.sock"
+    with answering(path, http(b'{"service": {}}')):
+        found = Client(path, "en").get("/v1/status")
+    for part in (found, found["service"]):
+        with pytest.raises(ServiceSilent, match="running"):
+            part["running"]
+    assert found.get("running") is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [{}, {"code": 7, "what": None, "values": [], "exit_code": "x"}, {"values": {"what": 1}}],
+)
+def test_a_refusal_of_any_form_is_an_error_with_words(tmp_path: Path, error: object) -> None:
+    path = tmp_path / "api.sock"
+    body = json.dumps({"error": error}).encode()
+    with answering(path, http(body, "409 Conflict")), pytest.raises(UpdaterError) as caught:
+        Client(path, "en").call("POST", "/v1/orders", {"kind": "check"})
+    assert str(caught.value)
+    assert caught.value.exit_code is ExitCode.ERROR
+
+
+def test_a_stream_that_breaks_off_is_waited_for_and_then_given_up(tmp_path: Path) -> None:
+    path, slept = tmp_path / "api.sock", list[float]()
+    stream = b'event: service\ndata: {"why": 1}\n\ndata: {\n\nid: x\ndata: [1]\n\n: half'
+    client = Client(path, "en", sleep=slept.append)
+    seen = []
+    with answering(path, http(stream, length=1000)):
+        for event in client.stream(None):
+            seen.append(event.data["why"])
+            if len(seen) == 3:
+                break
+    assert seen == [1, 1, 1], "what can be understood is told, each time that it comes back"
+    with answering(tmp_path / "none.sock", b""), pytest.raises(ServiceSilent):
+        list(Client(tmp_path / "none.sock", "en", sleep=slept.append).stream(None))
+    assert len(slept) > 100

@@ -1,0 +1,314 @@
+"""The loop on a site in memory: what is done, in which order, and what is not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, time, timedelta
+from itertools import pairwise
+
+import pytest
+
+from ncen_updater.agent.approvals.store import Person
+from ncen_updater.agent.config.service import ServiceSettings, WindowSettings
+from ncen_updater.agent.engine.errors import JournalUnreadable
+from ncen_updater.agent.journal.orders import Order, OrderKind
+from ncen_updater.agent.policy.automation import Deed
+from ncen_updater.agent.service.knowledge import Knowledge
+from ncen_updater.agent.service.loop import Happening, Service, words_of_order
+from ncen_updater.common.errors import ExitCode
+from tests.support.simulated_site import SimulatedSite
+
+MORNING = datetime(2026, 11, 24, 6, tzinfo=UTC)
+NIGHT = WindowSettings(start=time(22), end=time(4))
+SETTINGS = ServiceSettings(timezone="UTC", windows=(NIGHT,))
+
+
+class Trial:
+    def __init__(self, site: SimulatedSite, settings: ServiceSettings = SETTINGS) -> None:
+        self.site = site
+        self.told: list[Happening] = []
+        self.settings = settings
+        self.service = self.start()
+
+    def start(self) -> Service:
+        return Service(
+            self.settings,
+            looking=self.site,
+            keeper=self.site,
+            orders=self.site,
+            runner=self.site,
+            schedule=lambda now, failure: now + timedelta(hours=1 if failure else 6),
+            now=lambda: self.site.now,
+            tell=self.told.append,
+        )
+
+    def until(self, end: datetime) -> None:
+        while self.site.now < end:
+            act = self.service.step()
+            if act.deed is Deed.WAIT and act.until is not None:
+                self.site.now = min(act.until, end)
+
+    def done(self, *leave_out: str) -> list[str]:
+        return [e.words[0] for e in self.site.diary if e.words[0] not in leave_out]
+
+    def kinds(self) -> list[str]:
+        return [happening.kind for happening in self.told if happening.kind != "next"]
+
+
+@pytest.fixture
+def trial() -> Trial:
+    return Trial(SimulatedSite(MORNING, offered=["1.1"]))
+
+
+def test_a_release_is_prepared_rehearsed_approved_and_installed_at_night(trial: Trial) -> None:
+    trial.until(MORNING + timedelta(days=1, hours=12))
+    assert trial.done("check") == ["plan", "rehearse"]
+    trial.until(MORNING + timedelta(days=2))
+    assert trial.done("check") == ["plan", "rehearse", "upgrade"]
+    upgrade = trial.site.diary[-2 if trial.site.diary[-1].words[0] == "check" else -1]
+    upgrade = next(e for e in trial.site.diary if e.words[0] == "upgrade")
+    assert upgrade.at == datetime(2026, 11, 25, 22, tzinfo=UTC)
+    assert upgrade.words == (
+        "upgrade", "1.1", "--yes", "--scheduled", "--begin-before", "2026-11-26T04:00:00+00:00",
+    )  # fmt: skip
+    assert trial.site.current == "1.1"
+
+
+def test_what_an_upgrade_kept_is_dropped_days_later(trial: Trial) -> None:
+    trial.site.keep_for = timedelta(days=7)
+    trial.until(MORNING + timedelta(days=12))
+    assert trial.done("check") == ["plan", "rehearse", "upgrade", "collect"]
+    installed, dropped = (
+        next(e.at for e in trial.site.diary if e.words[0] == word)
+        for word in ("upgrade", "collect")
+    )
+    assert timedelta(days=7) <= dropped - installed < timedelta(days=7, minutes=5)
+
+
+def test_without_approval_nothing_is_installed(trial: Trial) -> None:
+    trial.site.approve_after = None
+    trial.until(MORNING + timedelta(days=30))
+    assert trial.done("check") == ["plan", "rehearse"]
+    assert trial.kinds().count("available") == 1
+
+
+def test_only_told(trial: Trial) -> None:
+    trial.service.reload(SETTINGS.model_copy(update={"mode": "notify"}))
+    trial.until(MORNING + timedelta(days=3))
+    assert set(trial.done()) == {"check"}
+
+
+def test_a_release_that_fails_is_tried_again_after_growing_delays(trial: Trial) -> None:
+    trial.site.failing.add("1.1")
+    trial.service.reload(SETTINGS.model_copy(update={"mode": "automatic", "windows": ()}))
+    trial.until(MORNING + timedelta(days=20))
+    tries = [e for e in trial.site.diary if e.words[0] == "upgrade"]
+    gaps = [later.at - earlier.at for earlier, later in pairwise(tries)]
+    assert gaps == sorted(gaps)
+    assert gaps[0] >= timedelta(hours=1)
+    assert gaps[-1] >= timedelta(days=7)
+    assert all("--retry" in e.words for e in tries[1:])
+    assert "--retry" not in tries[0].words
+
+
+def test_a_newer_release_goes_around_one_that_failed(trial: Trial) -> None:
+    trial.site.failing.add("1.1")
+    trial.service.reload(SETTINGS.model_copy(update={"mode": "automatic"}))
+    trial.until(MORNING + timedelta(days=1))
+    trial.site.offered.append("1.2")
+    trial.until(MORNING + timedelta(days=2))
+    assert trial.site.current == "1.2"
+
+
+def test_failures_of_one_release_do_not_delay_the_next(trial: Trial) -> None:
+    trial.site.failing.add("1.1")
+    trial.service.reload(SETTINGS.model_copy(update={"mode": "automatic", "windows": ()}))
+    trial.until(MORNING + timedelta(days=9))
+    assert trial.service.knowledge.failures[Deed.UPGRADE].times > 3
+    trial.site.offered.append("1.2")
+    trial.until(MORNING + timedelta(days=9, hours=7))
+    assert trial.site.current == "1.2"
+
+
+def test_an_open_change_is_resumed_at_once_and_before_anything_else(trial: Trial) -> None:
+    trial.site.open_change, trial.site.held = True, "audit"
+    act = trial.service.step()
+    assert act.deed is Deed.RESUME
+    assert trial.done() == ["resume"]
+    assert trial.site.diary[0].words == ("resume", "--unattended")
+
+
+def test_an_order_is_done_once_and_ended(trial: Trial) -> None:
+    trial.until(MORNING + timedelta(minutes=5))
+    trial.site.order = Order(7, OrderKind.CHECK, {}, Person("amina", 1001), trial.site.now)
+    trial.site.event += 1
+    act = trial.service.step()
+    assert act.deed is Deed.ORDER
+    assert trial.site.order is None
+    assert trial.service.step().deed is Deed.WAIT
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "words"),
+    [
+        (OrderKind.CHECK, {}, ("check",)),
+        (OrderKind.PREPARE, {"version": "3.3.0"}, ("plan", "3.3.0")),
+        (OrderKind.REHEARSE, {}, ("rehearse",)),
+        (
+            OrderKind.UPGRADE,
+            {"version": "3.3.0", "retry": True},
+            ("upgrade", "3.3.0", "--yes", "--scheduled", "--retry"),
+        ),
+        (OrderKind.UPGRADE, {"version": 3, "retry": "x"}, ("upgrade", "--yes", "--scheduled")),
+        (OrderKind.ROLLBACK, {}, ("rollback", "--yes")),
+        (OrderKind.ROLLBACK, {"accept_loss": 12}, ("rollback", "--yes", "--accept-loss", "12")),
+        (OrderKind.ROLLBACK, {"accept_loss": True}, ("rollback", "--yes")),
+        (OrderKind.RESUME, {}, ("resume",)),
+        (OrderKind.CONFIRM, {}, ("confirm",)),
+    ],
+)
+def test_words_of_orders(kind: OrderKind, data: dict[str, object], words: tuple[str, ...]) -> None:
+    assert words_of_order(Order(1, kind, data, Person("amina", 1001), MORNING)) == words
+
+
+def test_the_feed_is_asked_at_the_first_start_although_the_clock_goes_on(trial: Trial) -> None:
+    class Ticking(SimulatedSite):
+        @property
+        def now(self) -> datetime:
+            self.time += timedelta(microseconds=1)
+            return self.time
+
+        @now.setter
+        def now(self, value: datetime) -> None:
+            self.time = value
+
+    ticking = Trial(Ticking(MORNING, offered=["1.1"]))
+    assert ticking.service.step().deed is Deed.CHECK
+
+
+def test_a_feed_that_is_away_is_asked_again_and_breaks_nothing(trial: Trial) -> None:
+    trial.site.feed_up = False
+    trial.until(MORNING + timedelta(hours=5))
+    checks = [e for e in trial.site.diary if e.words == ("check",)]
+    assert len(checks) == 5
+    assert {e.exit_code for e in checks} == {ExitCode.NETWORK}
+    trial.site.feed_up = True
+    trial.until(MORNING + timedelta(days=2))
+    assert trial.site.current == "1.1"
+
+
+def test_a_killed_service_goes_on_where_it_was(trial: Trial) -> None:
+    """Started anew before every step, it does the same."""
+    other = Trial(SimulatedSite(MORNING, offered=["1.1"]))
+    end = MORNING + timedelta(days=3)
+    trial.until(end)
+    while other.site.now < end:
+        other.service = other.start()
+        act = other.service.step()
+        if act.deed is Deed.WAIT and act.until is not None:
+            other.site.now = min(act.until, end)
+    assert list(other.site.diary) == trial.site.diary
+
+
+def test_a_damaged_journal_stops_everything_and_is_told_once(trial: Trial) -> None:
+    class Broken(SimulatedSite):
+        def look(self, binding: str, approvals: int) -> object:  # type: ignore[override]
+            raise JournalUnreadable(path="journal", reason="altered")
+
+    blind = Trial(Broken(MORNING, offered=["1.1"]))
+    blind.until(MORNING + timedelta(hours=5))
+    assert blind.done() == []
+    assert blind.kinds() == ["needs-person"]
+
+
+def test_what_a_person_does_by_hand_is_seen(trial: Trial) -> None:
+    trial.until(MORNING + timedelta(hours=3))
+    trial.site.current = "1.1"
+    trial.site.event += 5
+    trial.service.step()
+    assessment = trial.service.knowledge.assessment
+    assert assessment is not None
+    assert assessment.target is None
+
+
+def test_an_assessment_that_cannot_be_read_leaves_only_the_feed(trial: Trial) -> None:
+    class Mute(SimulatedSite):
+        def assess(self) -> object:  # type: ignore[override]
+            return replace(super().assess(), document={"error": {}}, exit_code=1)
+
+    mute = Trial(Mute(MORNING, offered=["1.1"]))
+    mute.until(MORNING + timedelta(days=2))
+    assert set(mute.done()) == {"check"}
+
+
+def test_what_is_known_survives_its_form() -> None:
+    knowledge = (
+        Knowledge(next_check=MORNING).failed(Deed.CHECK, MORNING).failed(Deed.CHECK, MORNING)
+    )
+    again = Knowledge.from_json(knowledge.to_json())
+    assert again == knowledge
+    assert again.failures[Deed.CHECK].times == 2
+    assert again.succeeded(Deed.CHECK).failures == {}
+
+
+def test_the_agent_renews_itself_before_it_touches_the_application(trial: Trial) -> None:
+    trial.site.agent, trial.site.held = "0.2.0", "audit"
+    trial.until(MORNING + timedelta(hours=1))
+    assert trial.done() == ["check", "self-update"]
+
+
+def test_an_agent_that_cannot_be_made_keeps_no_release_away(trial: Trial) -> None:
+    trial.site.agent, trial.site.agent_fails = "0.2.0", True
+    trial.until(MORNING + timedelta(hours=2))
+    assert trial.done("check") == ["self-update", "plan", "rehearse", "self-update", "self-update"]
+
+
+def test_a_site_may_renew_its_agent_by_hand_alone() -> None:
+    site = SimulatedSite(MORNING, agent="0.2.0")
+    trial = Trial(site, SETTINGS.model_copy(update={"self_update": False}))
+    trial.until(MORNING + timedelta(hours=1))
+    assert trial.done() == ["check"]
+
+
+def test_a_full_disk_keeps_the_service_from_nothing(trial: Trial) -> None:
+    trial.site.full = True
+    trial.until(MORNING + timedelta(days=2))
+    assert trial.done("check") == ["plan", "rehearse", "upgrade"]
+
+
+def test_a_clock_that_was_set_back_does_not_silence_the_service(trial: Trial) -> None:
+    trial.site.now = MORNING + timedelta(days=3000)
+    trial.service.step()
+    trial.site.feed_up = False
+    trial.service.step()
+    trial.site.now, trial.site.feed_up = MORNING, True
+    trial.site.diary.clear()
+    trial.until(MORNING + timedelta(days=2))
+    assert trial.done("check") == ["plan", "rehearse", "upgrade"]
+
+
+def test_an_order_that_nobody_can_expect_any_more_is_not_carried_out(trial: Trial) -> None:
+    trial.service.reload(SETTINGS.model_copy(update={"mode": "notify"}))
+    person = Person("amina", 1001)
+    trial.site.order = Order(1, OrderKind.UPGRADE, {}, person, MORNING - timedelta(hours=13))
+    trial.until(MORNING + timedelta(hours=1))
+    assert trial.site.order is None
+    assert "upgrade" not in trial.done()
+
+
+def test_the_end_of_a_hold_is_not_slept_through(trial: Trial) -> None:
+    trial.until(MORNING + timedelta(days=1, hours=12))
+    trial.site.held, trial.site.held_until = "audit", MORNING + timedelta(days=1, hours=17)
+    trial.site.event += 1
+
+    def until(end: datetime) -> None:
+        while trial.site.now < end:
+            act = trial.service.step()
+            if trial.site.held_until and trial.site.now >= trial.site.held_until:
+                trial.site.held = None
+            if act.deed is Deed.WAIT and act.until is not None:
+                trial.site.now = min(act.until, end)
+
+    until(MORNING + timedelta(days=1, hours=18))
+    upgrade = next(e for e in trial.site.diary if e.words[0] == "upgrade")
+    assert upgrade.at == MORNING + timedelta(days=1, hours=17)

@@ -1,0 +1,146 @@
+"""The real service on a real site, from a release on offer to one that is watched and kept."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from demo.site import DemoSite, SiteOptions, version_of
+from ncen_updater.agent.journal.orders import OrderKind
+from ncen_updater.agent.policy.automation import Deed, Rehearsed
+from ncen_updater.common.errors import ExitCode
+from tests.support.serving import AMINA, BO, ServedSite, closed_hours, open_hours
+from tests.support.sites import TrialFeed, connect, serve
+
+SERVICE = {"timezone": "UTC", "approvals": 2}
+DAY_S = 86_400
+
+
+@pytest.fixture
+def feed(tmp_path: Path) -> TrialFeed:
+    made = TrialFeed(tmp_path)
+    made.publish(["3.3.0"])
+    return made
+
+
+@pytest.fixture
+def url(feed: TrialFeed) -> Iterator[str]:
+    with serve(feed.directory) as address:
+        yield address
+
+
+@pytest.fixture
+def served(tmp_path: Path, feed: TrialFeed, url: str) -> Iterator[ServedSite]:
+    options = SiteOptions(
+        feed_urls=(url,), cases=20, icomm=False, soak_s=0.5, health_timeout_s=5,
+        settings={
+            "service": {**SERVICE, "windows": [closed_hours()]},
+            "keep": {"previous_days": 2 / DAY_S},
+        },
+    )  # fmt: skip
+    with DemoSite(tmp_path / "site", None, options) as demo:
+        connect(demo, feed)
+        demo.start_app()
+        site = ServedSite(demo)
+        try:
+            yield site
+        finally:
+            site.stop()
+
+
+def rehearsed(served: ServedSite) -> bool:
+    assessment = served.knowledge().assessment
+    return assessment is not None and assessment.rehearsed is Rehearsed.PASSED
+
+
+def dossiers(served: ServedSite) -> list[str]:
+    return [path.read_text("utf-8") for path in (served.demo.state / "dossiers").iterdir()]
+
+
+def test_from_a_release_on_offer_to_one_that_is_kept(served: ServedSite) -> None:
+    before, began = served.records(), datetime.now(UTC)
+    served.start()
+    served.until("rehearsed", lambda: rehearsed(served))
+    assert len(list((served.demo.state / "dossiers").iterdir())) == 2
+    assert served.approve(AMINA) == 1
+    served.until("one more has to approve", lambda: served.said("waits for approval: 1 more"))
+    served.until("on paper, too", lambda: all("amina" in page for page in dossiers(served)))
+    assert served.approve(BO) == 0
+    served.until("waits for the window", lambda: served.said("waits for the window"))
+    served.hold("audit")
+    served.until("on hold", lambda: served.said("upgrades are on hold: audit"))
+    served.configure(service={**SERVICE, "windows": [open_hours()]})
+    served.tell(signal.SIGHUP)
+    served.until("read again", lambda: served.said("the configuration was read again"))
+    assert served.current() == "3.2.4", "neither on hold nor outside the window"
+    served.unhold()
+    served.until("installed", lambda: "change-finished" in served.kinds())
+    assert version_of(served.demo).whole == "3.3.0"
+    served.until("collected", lambda: "collect-ended" in served.kinds())
+    served.until("at rest", served.at_rest)
+    assert served.judge(before, "3.2.4") == []
+    assert all("bo" in page for page in dossiers(served)), "what was approved stays on paper"
+    assert served.outside(open_hours(), began) == []
+    kinds = served.kinds()
+    for kind in ("rehearsal-passed", "approved", "predicted", "stop-compared", "collect-ended"):
+        assert kind in kinds, kind
+    assert served.stop() == 0
+
+
+def test_a_release_that_fails_is_taken_back_and_remembered(
+    served: ServedSite, feed: TrialFeed
+) -> None:
+    feed.publish(["3.3.4"])
+    before = served.records()
+    served.configure(service={"timezone": "UTC", "mode": "automatic", "windows": [open_hours()]})
+    served.start()
+    served.until("failed", lambda: Deed.UPGRADE in served.knowledge().failures)
+    served.until("remembered", lambda: served.said("release 3.3.0 is ready"))
+    served.until("went around it", lambda: served.current() == "3.3.0")
+    served.until("at rest", served.at_rest)
+    assert "release-bad" in served.kinds()
+    assert served.judge(before, "3.2.4") == []
+
+
+def test_a_machine_that_died_in_an_upgrade_starts_with_one_whole_version(
+    served: ServedSite,
+) -> None:
+    """The stand-in for a power cut: service, child and application are killed together."""
+    before = served.records()
+    served.configure(service={"timezone": "UTC", "mode": "automatic", "windows": [open_hours()]})
+    served.start()
+    served.until("officers are out", served.demo.door_file.exists)
+    served.kill()
+    served.demo.stop_app()
+    ended = subprocess.run(
+        [sys.executable, "-m", "ncen_updater.agent.cli.main", "--config",
+         str(served.demo.config_path), "resume", "--boot"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    assert not served.demo.app_running(), "the system starts it, after us"
+    served.demo.start_app()
+    assert served.judge(before, "3.2.4") == []
+    served.start()
+    served.until("upgraded after all", lambda: served.current() == "3.3.0")
+    served.until("at rest", served.at_rest)
+    assert served.judge(before, "3.2.4") == []
+
+
+def test_a_feed_that_is_away_is_no_news(served: ServedSite) -> None:
+    gone = SiteOptions(feed_urls=("http://127.0.0.1:9/",)).feed_urls
+    served.configure(feed={"urls": list(gone)})
+    served.start()
+    served.until("asked", lambda: Deed.CHECK in served.knowledge().failures)
+    number = served.order(OrderKind.CHECK)
+    served.until("answered", lambda: served.result(number) is not None)
+    result = served.result(number)
+    assert result is not None
+    assert result["exit_code"] == ExitCode.NETWORK
+    assert served.current() == "3.2.4"

@@ -1,0 +1,174 @@
+"""The service as a process beside a real site: other users on the socket, kills, and SIGHUP."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from demo.site import DemoSite, SiteOptions, version_of
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
+from tests.support.served import Served, served
+from tests.support.sites import TrialFeed, connect, serve
+
+READER, OPERATOR, APPROVER = "daemon", "bin", "mail"
+
+
+def settings(**more: object) -> dict[str, dict[str, object]]:
+    rights = {"read_group": READER, "operate_group": OPERATOR, "approve_group": APPROVER}
+    return {"service": {"timezone": "UTC", **(rights if os.getuid() == 0 else {}), **more}}
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory that other users may enter, unlike those of pytest."""
+    directory = Path(tempfile.mkdtemp(prefix="nu-served-"))
+    directory.chmod(0o755)
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+def service(place: Path) -> Iterator[Served]:
+    feed = TrialFeed(place)
+    feed.publish(["3.3.0"])
+    with serve(feed.directory) as url:
+        options = SiteOptions(
+            feed_urls=(url,), cases=20, icomm=False, soak_s=0.0, settings=settings(rehearse=False)
+        )
+        with DemoSite(place / "site", None, options) as site:
+            site.config_path.chmod(0o644)  # what an installation lets the group read
+            connect(site, feed)
+            site.start_app()
+            with served(site.config_path, place / "site") as process:
+                process.demo = site
+                yield process
+
+
+def needs_other_users() -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root can be somebody else")
+    for user in (READER, OPERATOR, APPROVER):
+        try:
+            pwd.getpwnam(user)
+        except KeyError:
+            pytest.skip(f"this machine has no user '{user}'")
+
+
+def somebody(service: Served, user: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as a user whose session is in the group of the socket."""
+    return service.run(*words, "--json", user=user, groups=(READER,))
+
+
+def code_of(out: str) -> str:
+    document = json.loads(out)
+    code = str(document.get("error", document).get("code", out))
+    return out if code == "NU-1000" else code
+
+
+def test_people_without_any_right_to_the_journal(service: Served) -> None:
+    """An operator and an approver bring a release in; nobody of them can read the journal."""
+    needs_other_users()
+    service.demo.state.chmod(0o700)
+    seen = service.until_outlook(lambda outlook: outlook["binding"] is not None)
+    reader, operator, approver = (
+        functools.partial(somebody, service, user) for user in (READER, OPERATOR, APPROVER)
+    )
+    assert json.loads(reader("history").stdout)["changes"] == []
+    alone = reader("--alone", "history").stdout
+    assert (code_of(alone), "all automatic work" in alone) == ("NU-6031", False)
+    assert json.loads(reader("status").stdout)["you"]["roles"] == ["read"]
+    assert code_of(reader("hold", "--reason", "x").stdout) == "NU-9314"
+    assert code_of(operator("approve", "--yes").stdout) == "NU-9314"
+    assert json.loads(operator("hold", "--reason", "fair").stdout)["by"] == OPERATOR
+    held = json.loads(operator("upgrade", "--yes").stdout)["error"]
+    assert (held["code"], held["state"]) == ("NU-6020", "Nothing was changed.")
+    assert json.loads(operator("unhold").stdout)["lifted"] == 1
+    offered = operator("check")
+    assert json.loads(offered.stdout).get("available") is True, offered.stdout
+    refused = operator("upgrade", "--yes")
+    assert (refused.returncode, code_of(refused.stdout)) == (4, "NU-6023")
+    later = operator("schedule", "2099-01-01")
+    assert json.loads(later.stdout)["scheduled_by"] == OPERATOR
+    agreed = json.loads(approver("approve", "--yes").stdout)
+    assert [person["who"] for person in agreed["approvals"]] == [APPROVER]
+    assert (agreed["missing"], agreed["binding"]) == (0, seen["binding"])
+    done = operator("upgrade", "--yes")
+    assert json.loads(done.stdout)["changes"][0]["to"] == "3.3.0", done.stderr
+    assert version_of(service.demo).whole == "3.3.0"
+    with Journal.open(service.root / "var/lib/ncen-updater" / JOURNAL) as journal:
+        given = {event.kind: event for event in journal.events()}
+    assert (given["approved"]["by"], given["ordered"]["by"]) == (APPROVER, OPERATOR)
+    lines = service.run("status", user=READER, groups=(READER,)).stdout.splitlines()
+    assert lines[0].startswith("ncen 3.3.0 is in use")
+
+
+def test_killed_in_the_middle_of_an_order(service: Served) -> None:
+    """The next start brings it to its end, and whoever follows it is told."""
+    service.until_outlook(lambda outlook: outlook["binding"] is not None)
+    with service.started("upgrade", "--yes", "--json") as person:
+        service.until("step-intended", step="migrate")
+        service.kill_all()
+        service.start()
+        out, err = person.communicate(timeout=120)
+    assert (person.returncode, code_of(out)) == (1, "NU-9305"), err
+    order = service.client.get("/v1/orders")["orders"][0]
+    assert order["ended_at"] is not None
+    service.until("change-undone")
+    assert version_of(service.demo).whole == "3.2.4"
+    assert service.client.get("/v1/status")["journal"]["open_change"] is None
+
+
+def test_told_to_end_in_the_middle_of_an_order(service: Served) -> None:
+    """SIGTERM lets the work go back where that is free, and the order ends with it."""
+    service.until_outlook(lambda outlook: outlook["binding"] is not None)
+    given = service.client.call("POST", "/v1/orders", {"kind": "upgrade"})
+    service.until("step-intended", step="copy")
+    assert service.stop() == 0
+    service.start()
+    order = service.client.get(f"/v1/orders/{given['id']}")
+    assert order["result"]["exit_code"] == 11
+    assert version_of(service.demo).whole == "3.2.4"
+
+
+def test_sighup_takes_a_new_configuration_or_keeps_the_old(service: Served) -> None:
+    text = service.config.read_text("utf-8")
+    service.config.write_text(text.replace("[service]\n", '[service]\nmode = "notify"\n'), "utf-8")
+    service.send(signal.SIGHUP)
+    service.until_logged("the configuration was read again")
+    assert service.client.get("/v1/status")["service"]["mode"] == "notify"
+    service.config.write_text("[service\n", "utf-8")
+    service.send(signal.SIGHUP)
+    service.until_logged("the old configuration stays in force")
+    service.config.write_text(text, "utf-8")
+    assert service.client.get("/v1/status")["service"]["mode"] == "notify"
+
+
+def test_watching(service: Served) -> None:
+    service.until_outlook(lambda outlook: outlook["binding"] is not None)
+    idle = service.run("watch", "--json")
+    given = service.client.call("POST", "/v1/orders", {"kind": "check"})
+    followed = service.run("watch", str(given["id"]), "--json")
+    kinds = [json.loads(line)["kind"] for line in followed.stdout.splitlines()]
+    assert idle.returncode == followed.returncode == 0
+    assert kinds == [] or kinds[-1] == "order-ended"
+    assert service.run("watch", "77").returncode == 2
+    assert service.stop() == 0
+    assert code_of(service.run("watch", "--json").stdout) == "NU-9303"
+    assert service.run("check").returncode == 0  # alone
+
+
+def test_a_second_service_for_the_same_site(service: Served) -> None:
+    second = service.run("serve", "--json")
+    assert (second.returncode, code_of(second.stdout)) == (9, "NU-6004")
+    assert service.client.reachable()

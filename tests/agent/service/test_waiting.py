@@ -1,0 +1,51 @@
+"""What ends the service's sleep."""
+
+from __future__ import annotations
+
+import signal
+
+from ncen_updater.agent.service.waiting import Waker
+
+
+class Clock:
+    """A wall clock that is set once the sleeper has looked at it."""
+
+    def __init__(self, jump_s: float) -> None:
+        self.jump_s, self.looks = jump_s, 0
+
+    def __call__(self) -> float:
+        import time
+
+        self.looks += 1
+        return time.time() + (self.jump_s if self.looks > 1 else 0.0)
+
+
+def sleeper(clock: Clock) -> Waker:
+    return Waker(lambda: None, lambda: 0, slice_s=0.01, wall=clock)
+
+
+def test_a_clock_that_is_set_ends_it() -> None:
+    for jump_s in (3600.0, -3600.0):
+        waker = sleeper(Clock(jump_s))
+        waker.sleep(86_400.0)  # would outlast the limit of every test
+        waker.close()
+
+
+def test_a_clock_that_is_right_does_not() -> None:
+    clock = Clock(0.0)
+    waker = sleeper(clock)
+    waker.sleep(0.05)
+    waker.close()
+    assert clock.looks > 2
+
+
+def test_a_signal_and_a_word_end_it() -> None:
+    waker = sleeper(Clock(0.0))
+    waker.wake()
+    waker.sleep(86_400.0)
+    with waker.handling_signals():
+        signal.raise_signal(signal.SIGHUP)
+        waker.sleep(86_400.0)
+        assert waker.take_reload()
+        assert not waker.stopping
+    waker.close()

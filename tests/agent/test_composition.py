@@ -1,0 +1,33 @@
+"""What the parts of a site are told of each other."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from demo.site import DemoSite
+from ncen_updater.agent.composition import build_site
+from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.journal.change import Change, ChangeKind, ChangeState, Mode
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
+
+
+@pytest.mark.parametrize("kind", ChangeKind)
+def test_the_maintenance_page_is_told_which_change_it_is(tmp_path: Path, kind: ChangeKind) -> None:
+    change = Change(
+        id="abcdefgh", kind=kind, mode=Mode.MIGRATE, state=ChangeState.RUNNING, product="ncen",
+        from_version="3.2.4", to_version="3.3.0", strategy="copy", generation=1,
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )  # fmt: skip
+    with DemoSite(tmp_path) as demo:
+        site = build_site(load_config(demo.config_path), demo.config_path)
+        with Journal.create(demo.state / JOURNAL) as journal:
+            journal.begin(change, {})
+            site.application.close_door()
+        note = json.loads(demo.door_file.read_bytes())
+    assert (note["change"], note["version"]) == ("abcdefgh", "3.3.0")
+    assert ("earlier" in note["reason"]) == (kind is ChangeKind.ROLLBACK)

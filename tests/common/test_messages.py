@@ -1,0 +1,94 @@
+"""Every sentence is translated, no code stands for two things, and docs/messages.md is current."""
+
+from __future__ import annotations
+
+import gettext
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ncen_updater.agent.engine.errors import Busy
+from ncen_updater.agent.journal.change import ChangeKind
+from ncen_updater.common.i18n import LOCALE_DIR, Text
+
+SCRIPT = Path(__file__).resolve().parents[2] / "script" / "messages"
+
+
+@pytest.fixture(scope="module")
+def messages() -> dict[str, Any]:
+    """What script/messages defines."""
+    return runpy.run_path(str(SCRIPT))
+
+
+def test_everything_is_in_step(messages: dict[str, Any]) -> None:
+    found = list(messages["problems"]())
+    assert not found, "run script/messages; then translate in the .po:\n" + "\n".join(found)
+
+
+def test_sentences_of_every_form_are_found(messages: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "m.py").write_text(
+        'A = N_("one")\nclass E(UpdaterError):\n    code = "NU-1"\n    what = N_("two" " three")\n'
+        'f(Text("four {x}"), N_("{x}"))\nFinding("NU-6999", Text(N_("five")))\n'
+        'strict(6301, N_("s"))\n'
+    )
+    source = messages["read_source"](tmp_path / "p")
+    assert set(source.templates) == {"one", "two three", "four {x}", "five", "s"}
+    assert set(source.findings) == {"NU-6999", "NU-6301"}
+
+
+def test_the_sentence_of_a_finding_is_found_behind_a_variable(
+    messages: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "m.py").write_text(
+        "class ExitCode:\n    ERROR = 1\n"
+        'class UpdaterError:\n    code = "NU-1000"\n'
+        'class E(UpdaterError):\n    code = "NU-1"\n    what = N_("gone")\n'
+        'def f():\n    what = N_("first")\n    g(strict(6301, what, N_("remedy")))\n'
+        '    what = N_("second")\n    g(info(6302, what, ""))\n'
+        "    try:\n        g()\n    except E as error:\n"
+        '        Finding("NU-6999", STRICT, error.what_text, error.remedy_text)\n'
+    )
+    table = messages["render_table"](messages["read_source"](tmp_path / "p"))
+    for line in ("| NU-6301 | first |", "| NU-6302 | second |", "| NU-6999 | gone |"):
+        assert line in table
+
+
+def test_no_finding_is_without_words(messages: dict[str, Any]) -> None:
+    lines = messages["render_table"](messages["read_source"]()).splitlines()
+    assert [line for line in lines if line.endswith("|  |")] == []
+
+
+def test_a_code_for_two_things_is_found(messages: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "m.py").write_text(
+        'class ExitCode:\n    ERROR = 1\nclass UpdaterError:\n    code = "NU-1000"\n'
+        'class A(UpdaterError):\n    code = "NU-1"\nclass B(UpdaterError):\n    code = "NU-1"\n'
+    )
+    source = messages["read_source"](tmp_path / "p")
+    assert messages["duplicates"](source) == ["NU-1: A and B"]
+
+
+def test_the_catalogue_is_read_by_gettext(messages: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "fr" / "LC_MESSAGES"
+    path.mkdir(parents=True)
+    rows = {"a": "é", "b\nc": 'd"\n', "empty": ""}
+    (path / "x.mo").write_bytes(messages["render_mo"](rows))
+    catalogue = gettext.translation("x", tmp_path, ["fr"])
+    assert [catalogue.gettext(key) for key in rows] == ["é", 'd"\n', "empty"]
+
+
+def test_a_po_is_read_as_it_was_written(messages: dict[str, Any], tmp_path: Path) -> None:
+    source = messages["Source"]({'a "b"\n\\c': {"x.py"}, "d": {"y.py"}})
+    rows = {'a "b"\n\\c': 'é "\\"\n', "d": ""}
+    (tmp_path / "x.po").write_text(messages["render_po"](source, rows), "utf-8")
+    assert messages["read_po"](tmp_path / "x.po") == rows
+
+
+def test_words_of_enumerations_are_said_in_french() -> None:
+    assert (LOCALE_DIR / "fr" / "LC_MESSAGES" / "ncen_updater.mo").is_file()
+    assert Text("{kind}", {"kind": ChangeKind.ROLLBACK}).render("fr") == "retour arrière"
+    assert "au travail" in Busy(holder="x").what_text.render("fr")

@@ -1,0 +1,165 @@
+"""The supervisor: real processes, daemons among them, and an agent that is killed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.common.supervised import Left, Supervised
+
+# Leaves the session, the group and its parent, tells its number through a pipe, and stays. What
+# started it returns once that is done.
+DAEMON = """
+import os, sys, time
+reading, writing = os.pipe()
+if os.fork():
+    os.close(writing)
+    os.read(reading, 1)
+    os._exit(0)
+os.setsid()
+if os.fork():
+    os._exit(0)
+with open(sys.argv[1], "w") as told:
+    told.write(str(os.getpid()))
+os.close(writing)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def pipe(tmp_path: Path) -> Path:
+    place = tmp_path / "told"
+    os.mkfifo(place)
+    return place
+
+
+@pytest.fixture
+def shell(tmp_path: Path, pipe: Path) -> Iterator[list[str]]:
+    """A shell that makes a daemon; ``$1`` is what it does then."""
+    program = tmp_path / "daemon.py"
+    program.write_text(DAEMON)
+    yield ["sh", "-c", f'{sys.executable} -I {program} {pipe}; eval "$1"', "sh"]
+
+
+def lives(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in "ZX"
+
+
+def wait_for_death(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        handle = os.pidfd_open(pid)
+        ready, _, _ = select.select([handle], [], [], 30)
+        os.close(handle)
+        assert ready
+
+
+def run(argv: list[str], left: Left, timeout_s: float = 60) -> int | None:
+    environment = {"PATH": os.environ["PATH"]}
+    with (
+        tempfile.TemporaryFile() as output,
+        Supervised(argv, environment, left=left, output=output) as command,
+    ):
+        return command.wait(timeout_s)
+
+
+def told_while(
+    pipe: Path, argv: list[str], left: Left, timeout_s: float = 60
+) -> tuple[int, object]:
+    """The daemon's number, and how the command ended."""
+    reader = subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE, text=True)
+    status = run(argv, left, timeout_s)
+    return int(reader.communicate()[0]), status
+
+
+@pytest.mark.parametrize(
+    ("then", "left", "stays"),
+    [
+        ("exit 0", Left.DAEMONS, True),
+        ("exit 3", Left.DAEMONS, False),
+        ("exit 0", Left.NOTHING, False),
+        ("exit 3", Left.ANYTHING, True),
+    ],
+)
+def test_what_is_left_of_a_command(
+    pipe: Path, shell: list[str], then: str, left: Left, stays: bool
+) -> None:
+    pid, status = told_while(pipe, [*shell, then], left)
+    assert status == int(then[-1])
+    assert lives(pid) is stays
+    if stays:
+        # Nobody of ours is its parent any more, and it has a session of its own.
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()
+        assert int(fields[1]) != os.getpid()
+        os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("left", Left)
+def test_a_late_command_is_ended_with_its_daemons(pipe: Path, shell: list[str], left: Left) -> None:
+    pid, status = told_while(pipe, [*shell, "exec sleep 600"], left, 2)
+    assert status is None
+    assert not lives(pid)
+
+
+@pytest.mark.parametrize("left", Left)
+def test_nothing_of_it_outlives_a_killed_agent(pipe: Path, shell: list[str], left: Left) -> None:
+    agent = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import os, sys, tempfile\n"
+            "from ncen_updater.common.supervised import Left, Supervised\n"
+            "with tempfile.TemporaryFile() as output:\n"
+            "    path = {'PATH': os.environ['PATH']}\n"
+            "    Supervised(sys.argv[2:], path, left=Left(sys.argv[1]), output=output).wait(600)\n",
+            left,
+            *shell,
+            "exec sleep 600",
+        ]
+    )
+    pid = int(pipe.read_text())
+    assert lives(pid)
+    agent.kill()
+    agent.wait()
+    wait_for_death(pid)
+
+
+@pytest.mark.parametrize("program", ["/no/such/program", "/etc/passwd", "no-such-program"])
+def test_a_program_that_cannot_be_started_is_named(program: str) -> None:
+    with pytest.raises(OSError, match=program):
+        run([program], Left.ANYTHING)
+
+
+def test_a_signal_is_told_as_one() -> None:
+    assert run(["sh", "-c", "kill -9 $$"], Left.ANYTHING) == -signal.SIGKILL
+
+
+def test_a_supervisor_that_is_killed_counts_as_a_command_that_was() -> None:
+    argv = ["sh", "-c", "kill -9 $PPID; exec sleep 600"]
+    assert run(argv, Left.DAEMONS) == -signal.SIGKILL
+
+
+def test_a_descriptor_is_kept_by_the_supervisor_and_not_by_the_command(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    argv = ["sh", "-c", f"test ! -e /proc/self/fd/{writing}"]
+    with tempfile.TemporaryFile() as output:
+        environment = {"PATH": os.environ["PATH"]}
+        with Supervised(
+            argv, environment, left=Left.ANYTHING, output=output, kept=writing
+        ) as command:
+            os.close(writing)
+            assert command.wait(60) == 0
+    assert os.read(reading, 1) == b""
+    os.close(reading)

@@ -1,0 +1,59 @@
+"""A mirror, or a person, that leads a site to a release for another country."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from packaging.version import Version
+
+from demo.evidence import database_digests
+from demo.site import DemoSite, SiteOptions
+from ncen_updater.agent.engine.operations import Operations
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.common.errors import ExitCode
+from ncen_updater.common.progress import Silent
+from ncen_updater.feed.path_errors import TargetForOtherCountry
+from ncen_updater.feed.upgrade_path import NoPath, Reason
+from tests.support.sites import TrialFeed, connect, serve, site_in_process
+
+FOREIGN = Version("3.3.8")  # for one country that is not this site's
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[DemoSite]:
+    feed = TrialFeed(tmp_path)
+    feed.publish([str(FOREIGN)])
+    with serve(feed.directory) as url:
+        options = SiteOptions(feed_urls=(url,), cases=20, icomm=False, soak_s=0.0)
+        with DemoSite(tmp_path / "site", None, options) as site:
+            connect(site, feed)
+            yield site
+
+
+def test_a_release_for_another_country_is_refused_and_nothing_changes(demo: DemoSite) -> None:
+    site = site_in_process(demo)
+    before = database_digests(demo.databases)
+    operations = Operations(site, Silent())
+    path = operations.path()
+    assert isinstance(path, NoPath)
+    assert [row.reason for row in path.rejected] == [Reason.OTHER_COUNTRY]
+    with pytest.raises(TargetForOtherCountry) as caught:
+        operations.upgrade(FOREIGN)
+    assert caught.value.exit_code is ExitCode.BLOCKED
+    assert site.slots.versions() == (Version("3.2.4"),)
+    assert database_digests(demo.databases) == before
+    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
+        assert journal.changes() == ()
+
+
+def test_a_site_of_that_country_is_offered_it(demo: DemoSite) -> None:
+    """The other side, so that the refusal above is the country's and nothing else's."""
+    text = demo.config_path.read_text("utf-8")
+    assert 'country = "MU"' in text
+    demo.config_path.write_text(text.replace('country = "MU"', 'country = "ZZ"'), "utf-8")
+    path = Operations(site_in_process(demo), Silent()).path()
+    assert not isinstance(path, NoPath)
+    assert path.target.release_version == FOREIGN

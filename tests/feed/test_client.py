@@ -1,0 +1,242 @@
+"""The seams of tufup that the client closes, and that they are still where they were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from email.utils import format_datetime
+from pathlib import Path
+
+import pytest
+from securesystemslib.signer import CryptoSigner
+from tuf.api.metadata import DelegatedRole, TargetFile  # type: ignore[attr-defined]
+from tufup.client import Client
+
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.feed.client import TrustClient
+from ncen_updater.feed.clock import TrustClock
+from ncen_updater.feed.errors import (
+    BadSignature,
+    FeedUnreachable,
+    OfferInvalid,
+    RoleExpired,
+    WrongDigest,
+)
+from ncen_updater.feed.http import HttpFetcher
+from ncen_updater.formats.transfer_errors import DownloadDamaged
+from tests.feed.conftest import Agent
+from tests.support.http_server import WebServer
+from tests.support.tuf_repository import Feed
+
+DAYS = timedelta(days=1)
+
+
+class Clients:
+    """Makes clients of one site."""
+
+    def __init__(self, agent: Agent, url: str) -> None:
+        self.agent, self.url = agent, url
+        self.fetchers: list[HttpFetcher] = []
+
+    def __call__(
+        self, url: str | None = None, grace: timedelta = timedelta(0), version: str = "3.2.4"
+    ) -> TrustClient:
+        self.fetchers.append(HttpFetcher((url or self.url,), attempts=1, timeout_s=5))
+        targets = self.agent.state / "targets"
+        targets.mkdir(parents=True, exist_ok=True)
+        return TrustClient(
+            "ncen",
+            metadata_directory=self.agent.state / "metadata",
+            targets_directory=targets,
+            trusted_root=self.agent.trusted_root,
+            fetcher=self.fetchers[-1],
+            clock=TrustClock(self.agent.state / "clock.json", self.agent.now),
+            grace=grace,
+            current_version=version,
+        )
+
+
+@pytest.fixture
+def clients(agent: Agent, server: WebServer) -> Iterator[Clients]:
+    clients = Clients(agent, server.url)
+    yield clients
+    for fetcher in clients.fetchers:
+        fetcher.close()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "_apply_updates",
+        "_download_metadata",
+        "_generate_target_file_path",
+        "_load_local_metadata",
+        "_load_root",
+        "_load_snapshot",
+        "_load_targets",
+        "_load_timestamp",
+        "_persist_metadata",
+    ],
+)
+def test_the_private_seams_exist(name: str) -> None:
+    """Loud where a new tuf or tufup renames what the client overrides or calls."""
+    assert callable(getattr(Client, name))
+
+
+def test_refresh_twice_asks_once(clients: Clients, server: WebServer) -> None:
+    client = clients()
+    client.refresh()
+    asked = len(server.requests)
+    client.refresh()
+    client.check_for_updates()
+    client.check_for_updates()
+    assert [p for p in server.paths()[asked:] if "timestamp" in p or "root" in p] == []
+
+
+def test_tufup_lists_and_installs_from_the_product_role(clients: Clients, feed: Feed) -> None:
+    client = clients()
+    found = client.check_for_updates()
+    assert found is not None
+    assert str(found.version) == "3.3.0"
+    got: list[bytes] = []
+    client.download_and_apply_update(
+        skip_confirmation=True, install=lambda archive: got.append(archive.read_bytes())
+    )
+    assert [len(content) for content in got] == [
+        feed.roles["ncen"].targets["ncen-3.3.0.tar.gz"].length
+    ]
+    assert clients(version="3.3.0").check_for_updates() is None
+
+
+def test_archive_changed_after_its_download_is_not_handed_over(clients: Clients) -> None:
+    client = clients()
+    client.check_for_updates()
+    client._download_updates(progress_hook=None)
+    Path(client.new_archive_local_path).write_bytes(b"other")
+    with pytest.raises(WrongDigest):
+        client._apply_updates(
+            install=lambda archive: pytest.fail("installed"), skip_confirmation=True
+        )
+
+
+def test_tufup_interface_never_says_no_update_instead_of_a_failure(
+    clients: Clients, feed: Feed
+) -> None:
+    with pytest.raises(FeedUnreachable):
+        clients("http://127.0.0.1:9/").check_for_updates()
+    feed.signers["timestamp"] = [CryptoSigner.generate_ed25519()]
+    feed.publish("ncen")
+    with pytest.raises(BadSignature):
+        clients().check_for_updates()
+
+
+def test_grace_is_for_timestamp_and_snapshot_only(
+    clients: Clients, feed: Feed, server: WebServer
+) -> None:
+    clients.agent.offset = 60 * DAYS
+    server.date = format_datetime(clients.agent.now())
+    with pytest.raises(RoleExpired, match="timestamp"):
+        clients().refresh()
+    clients(grace=90 * DAYS).refresh()
+    with pytest.raises(RoleExpired, match="timestamp"):
+        clients(grace=30 * DAYS).refresh()
+    for role, asked in (("ncen", "ncen"), ("targets", "targets"), ("root", "root")):
+        before = feed.roles[role].expires
+        feed.roles[role].expires = feed.now + 10 * DAYS
+        if role == "root":
+            feed.rotate_root()
+        else:
+            feed.publish(role, keep_expiry=True)
+        with pytest.raises(RoleExpired, match=f"'{asked}'"):
+            clients(grace=90 * DAYS).product_role()
+        feed.roles[role].expires = before
+        if role != "root":
+            feed.publish(role, keep_expiry=True)
+
+
+def test_a_role_of_two_delegators_is_verified_under_each(clients: Clients, feed: Feed) -> None:
+    """'shared' is delegated by both products, with other keys by the second."""
+    good, other = CryptoSigner.generate_ed25519(), CryptoSigner.generate_ed25519()
+    from tuf.api.metadata import Delegations, Targets  # type: ignore[attr-defined]
+
+    feed.roles["shared"], feed.signers["shared"] = Targets(expires=feed.expiry("targets")), [good]
+    feed.roles["shared"].version = 0
+    for product, signer, path in (("ncen", good, "x/a*"), ("ncen-updater", other, "x/b*")):
+        keyid = signer.public_key.keyid
+        feed.roles[product].delegations = Delegations(
+            {keyid: signer.public_key},
+            {"shared": DelegatedRole("shared", [keyid], 1, False, paths=[path])},
+        )
+        top = feed.roles["targets"].delegations.roles[product]
+        top.paths, top.terminating = [*top.paths, path], False
+    feed.publish("shared", "targets", "ncen", "ncen-updater")
+    client = clients()
+    assert client.get_targetinfo("x/absent") is None
+    assert client.get_targetinfo("x/a") is None
+    with pytest.raises(BadSignature):
+        client.get_targetinfo("x/b")
+
+
+def test_metadata_directory_is_kept_whole(clients: Clients) -> None:
+    clients().product_role()
+    names = sorted(path.name for path in (clients.agent.state / "metadata").iterdir())
+    assert names == ["ncen.json", "root.json", "snapshot.json", "targets.json", "timestamp.json"]
+
+
+def test_a_disk_that_refuses_is_told_as_that(clients: Clients) -> None:
+    metadata = clients.agent.state / "metadata"
+    clients().refresh()
+    (metadata / "timestamp.json").unlink()
+    (metadata / "timestamp.json").mkdir()
+    with pytest.raises(UpdaterError) as caught:
+        clients().refresh()
+    assert caught.value.code == "NU-2019"
+
+
+@pytest.mark.parametrize(("digest", "refused"), [(None, False), ("0" * 128, True)])
+def test_a_file_signed_with_sha512_alone(
+    clients: Clients, feed: Feed, digest: str | None, refused: bool, tmp_path: Path
+) -> None:
+    target = TargetFile.from_data("sbom/ncen/x.json", b"content", ["sha512"])
+    target.hashes["sha512"] = digest or target.hashes["sha512"]
+    feed.roles["ncen"].targets[target.path] = target
+    feed.serve(target.path, b"content", target.hashes["sha512"])
+    feed.publish()
+    client, place = clients(), tmp_path / "x.json"
+    client.refresh()
+    if refused:
+        with pytest.raises(DownloadDamaged):
+            client.download_target(target, str(place))
+        assert not place.exists()
+    else:
+        client.download_target(target, str(place))
+        assert place.read_bytes() == b"content"
+
+
+@pytest.mark.parametrize(
+    "hashes",
+    [{"md5": "0" * 32}, {"sha256": "../../../x"}, {"sha256": "A" * 64}, {"sha512": "0" * 64}],
+    ids=str,
+)
+def test_a_file_signed_with_no_digest_that_counts(
+    clients: Clients, tmp_path: Path, hashes: dict[str, str]
+) -> None:
+    client = clients()
+    client.refresh()
+    with pytest.raises(OfferInvalid, match=r"SHA-512|is no sha"):
+        client.download_target(TargetFile(1, hashes, "x"), str(tmp_path / "x"))
+    assert list(tmp_path.glob(".x*")) == []
+
+
+@pytest.mark.parametrize(
+    "path", ["sbom/../../x", "/etc/x", "sbom//x", "sbom/./x", "sbom\\..\\x", "sbom/x\0y", ""]
+)
+def test_names_that_lead_elsewhere_are_left_out(clients: Clients, feed: Feed, path: str) -> None:
+    """Whatever a delegation allows, as one by digests of names does."""
+    delegation = feed.roles["targets"].delegations.roles["ncen"]
+    delegation.paths, delegation.path_hash_prefixes = None, list("0123456789abcdef")
+    feed.roles["ncen"].targets[path] = TargetFile(1, {"sha256": "0" * 64}, path)
+    feed.publish()
+    found = clients().product_targets()
+    assert path not in found
+    assert "ncen-3.3.0.tar.gz" in found

@@ -1,0 +1,304 @@
+"""Addresses that fail, each in its way; what is sent, and what is never used."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from tuf.api.exceptions import DownloadError, DownloadHTTPError, DownloadLengthMismatchError
+
+from ncen_updater.feed.http import FEED_SCHEME, Failure, HttpFetcher, MirrorFailure
+from ncen_updater.feed.limits import TooSlow
+from tests.support.http_server import PORTAL, Fault, WebServer, serving
+
+NAME = f"{FEED_SCHEME}metadata/x.json"
+CONTENT = b'{"x": 1}'
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Path:
+    (tmp_path / "good/metadata").mkdir(parents=True)
+    (tmp_path / "good/metadata/x.json").write_bytes(CONTENT)
+    return tmp_path / "good"
+
+
+Make = Callable[..., HttpFetcher]
+
+
+@pytest.fixture
+def make() -> object:
+    made: list[HttpFetcher] = []
+
+    def make(*urls: str, **settings: object) -> HttpFetcher:
+        base: dict[str, object] = {
+            "timeout_s": 5.0,
+            "attempts": 1,
+            "sleep": lambda _: None,
+            "chance": lambda: 0.5,
+        }
+        made.append(HttpFetcher(urls, **{**base, **settings}))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for fetcher in made:
+        fetcher.close()
+
+
+def test_length_is_bounded(served: Path, make: Make) -> None:
+    with serving(served) as server:
+        assert make(server.url).download_bytes(NAME, len(CONTENT)) == CONTENT
+        with pytest.raises(DownloadLengthMismatchError):
+            make(server.url).download_bytes(NAME, len(CONTENT) - 1)
+        with make(server.url).download_file(NAME, 100) as stream:
+            assert stream.read() == CONTENT
+        assert b"".join(make(server.url).fetch(NAME)) == CONTENT
+
+
+FAULTS: dict[str, tuple[Fault, Failure | type[DownloadError]]] = {
+    "portal": (Fault("", body=PORTAL), Failure.PORTAL),
+    "portal by type": (Fault("", content_type="text/HTML"), Failure.PORTAL),
+    "encoded": (Fault("", headers={"Content-Encoding": "gzip"}), Failure.PORTAL),
+    "cut": (Fault("", cut_after=3), Failure.CUT),
+    "404": (Fault("", status=404), DownloadHTTPError),
+    "204": (Fault("", status=204), DownloadHTTPError),
+    "500": (Fault("", status=500), DownloadHTTPError),
+    "redirect for ever": (Fault("", status=302, headers={"Location": "/x"}), Failure.UNREACHABLE),
+    "drip": (Fault("", drip=0.02), TooSlow),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_next_address_takes_over(served: Path, make: Make, name: str) -> None:
+    fault, expected = FAULTS[name]
+    slow = {"window_s": 0.05, "minimum_bytes_per_s": 1000}
+    with serving(served) as bad, serving(served) as good:
+        bad.faults = [fault]
+        fetcher = make(bad.url, good.url, **slow)
+        assert fetcher.download_bytes(NAME, 100) == CONTENT
+        assert len(good.requests) == 1
+        asked = len(bad.requests)
+        assert fetcher.download_bytes(NAME, 100) == CONTENT
+        assert len(bad.requests) == asked, "the address that failed is asked last from now on"
+        with pytest.raises(DownloadError) as caught:
+            make(bad.url, **slow).download_bytes(NAME, 100)
+    if isinstance(expected, Failure):
+        assert isinstance(caught.value, MirrorFailure)
+        assert caught.value.kind is expected
+    else:
+        assert isinstance(caught.value, expected)
+
+
+def test_nobody_there(make: Make) -> None:
+    for url in ("http://127.0.0.1:9/", "http://no-such-host.invalid/", "https://127.0.0.1:9/"):
+        with pytest.raises(MirrorFailure) as caught:
+            make(url).download_bytes(NAME, 100)
+        assert caught.value.kind is Failure.UNREACHABLE
+
+
+def test_plain_server_behind_https_is_told_as_tls(served: Path, make: Make) -> None:
+    with serving(served) as server, pytest.raises(MirrorFailure) as caught:
+        make(server.url.replace("http:", "https:")).download_bytes(NAME, 100)
+    assert caught.value.kind is Failure.TLS
+
+
+def test_silence_after_the_connection_ends(make: Make) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        with pytest.raises(MirrorFailure) as caught:
+            make(url, timeout_s=0.2).download_bytes(NAME, 100)
+    assert caught.value.kind is Failure.UNREACHABLE
+
+
+def test_junk_in_place_of_http(make: Make) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as junk:
+
+        def answer() -> None:
+            connection, _ = junk.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"\x00\x01\x02 nonsense\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(MirrorFailure):
+            make(f"http://127.0.0.1:{junk.getsockname()[1]}/").download_bytes(NAME, 100)
+        thread.join()
+
+
+def test_tries_again_with_growing_pauses_only_where_it_may_help(served: Path, make: Make) -> None:
+    pauses: list[float] = []
+    with serving(served) as server:
+        server.faults = [Fault("", status=503, times=2)]
+        fetcher = make(server.url, attempts=3, backoff_s=2.0, sleep=pauses.append)
+        assert fetcher.download_bytes(NAME, 100) == CONTENT
+        assert pauses == [2.0, 4.0]
+        assert len(server.requests) == 3
+        server.faults = [Fault("", status=404)]
+        with pytest.raises(DownloadHTTPError):
+            fetcher.download_bytes(NAME, 100)
+        assert pauses == [2.0, 4.0]
+
+
+def test_environment_decides_nothing(
+    served: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    with serving(served) as server:
+        assert make(server.url).download_bytes(NAME, 100) == CONTENT
+
+
+def test_configured_proxy_is_used(make: Make, served: Path) -> None:
+    """A plain proxy gets the whole address; here the proxy answers by itself."""
+    with serving(served) as proxy:
+        proxy.faults = [Fault("http://feed.invalid/metadata/x.json", body=b'{"by": "proxy"}')]
+        fetcher = make("http://feed.invalid/", proxy=proxy.url.rstrip("/"))
+        assert fetcher.download_bytes(NAME, 100) == b'{"by": "proxy"}'
+
+
+def test_a_range_that_was_not_asked_for_is_refused(served: Path, make: Make) -> None:
+    with serving(served) as server:
+        server.faults = [Fault("", status=206, body=b"{", headers={"Content-Range": "bytes 0-0/8"})]
+        with pytest.raises(MirrorFailure) as caught:
+            make(server.url).open(NAME, 4)
+        assert caught.value.kind is Failure.CUT
+        assert server.requests[0].range == "bytes=4-"
+
+
+def test_deadline_ends_even_a_steady_stream(served: Path, make: Make) -> None:
+    server: WebServer
+    with serving(served) as server:
+        server.faults = [Fault("", endless=True)]
+        with pytest.raises(TooSlow):
+            make(server.url, metadata_deadline_s=0.0).download_bytes(NAME, 1 << 40)
+
+
+@pytest.mark.parametrize(("chance", "pauses"), [(0.0, [1.0, 2.0]), (1.0, [3.0, 6.0])])
+def test_pauses_are_spread_by_chance(
+    served: Path, make: Make, chance: float, pauses: list[float]
+) -> None:
+    made: list[float] = []
+    with serving(served) as server:
+        server.faults = [Fault("", status=503, times=2)]
+        make(
+            server.url, attempts=3, backoff_s=2.0, sleep=made.append, chance=lambda: chance
+        ).download_bytes(NAME, 100)
+    assert made == pauses
+
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("asked", "pauses"),
+    [
+        ("30", [30.0]),
+        ("120", [120.0]),
+        ("0", [2.0]),
+        ("Sun, 01 Mar 2026 12:01:30 GMT", [90.0]),
+        ("Sun, 01 Mar 2026 11:00:00 GMT", [2.0]),
+        ("soon", [2.0]),
+        ("-5", [2.0]),
+        ("121", []),
+        ("99999999999999999999", []),
+        ("Mon, 01 Mar 2027 12:00:00 GMT", []),
+    ],
+)
+def test_a_server_that_asks_for_a_pause_gets_it_within_bounds(
+    served: Path, make: Make, asked: str, pauses: list[float]
+) -> None:
+    """Beyond two minutes the next address is asked at once, and without one the server is right."""
+    made: list[float] = []
+    settings = {"attempts": 2, "backoff_s": 2.0, "sleep": made.append, "now": lambda: NOW}
+    with serving(served) as server, serving(served) as other:
+        server.faults = [Fault("", status=503, times=1, headers={"Retry-After": asked})]
+        assert make(server.url, other.url, **settings).download_bytes(NAME, 100) == CONTENT
+        assert len(other.requests) == (0 if pauses else 1)
+        assert made == pauses
+        if not pauses:
+            server.faults = [Fault("", status=503, headers={"Retry-After": asked})]
+            with pytest.raises(DownloadHTTPError, match="come back in"):
+                make(server.url, **settings).download_bytes(NAME, 100)
+
+
+class Time:
+    """A clock that only waiting moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_the_cap_holds_over_connections_and_ends_with_its_hours(served: Path, make: Make) -> None:
+    (served / "metadata/x.json").write_bytes(bytes(100_000))
+    time, cap = Time(), 10_000
+    with serving(served) as server:
+        fetcher = make(
+            server.url,
+            limit=lambda: cap if time.now < 15 else None,
+            clock=time,
+            sleep=time.sleep,
+            minimum_bytes_per_s=20_000,  # our own pauses do not count as the server's slowness
+            window_s=1.0,
+            target_deadline_s=5.0,
+        )
+        for expected in (10.0, pytest.approx(15.0, abs=1.0), pytest.approx(15.0, abs=1.0)):
+            part = fetcher.open(NAME, 0)
+            assert sum(map(len, part.chunks)) == 100_000
+            part.close()
+            assert time.now == expected
+
+
+def test_a_newest_root_is_asked_of_one_address_only(served: Path, make: Make) -> None:
+    """A check with nothing new costs two requests, however many addresses there are."""
+    with serving(served) as one, serving(served) as two:
+        fetcher = make(one.url, two.url)
+        with pytest.raises(DownloadHTTPError):
+            fetcher.download_bytes(f"{FEED_SCHEME}metadata/2.root.json", 100)
+        assert fetcher.download_bytes(NAME, 100) == CONTENT
+        assert one.paths() == ["/metadata/2.root.json", "/metadata/x.json"]
+        assert two.requests == []
+
+
+def test_chunks_that_break_are_a_cut(make: Make) -> None:
+    """What requests calls ChunkedEncodingError is of no family of its own."""
+    with socket.create_server(("127.0.0.1", 0)) as broken:
+
+        def answer() -> None:
+            connection, _ = broken.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(
+                    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\nzz"
+                )
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(MirrorFailure) as caught:
+            make(f"http://127.0.0.1:{broken.getsockname()[1]}/").download_bytes(NAME, 100)
+        thread.join()
+    assert caught.value.kind is Failure.CUT
+
+
+def test_addresses_that_all_break_get_pauses(served: Path, make: Make) -> None:
+    made: list[float] = []
+    with serving(served) as one, serving(served) as two:
+        one.faults = two.faults = [Fault("", cut_after=2)]
+        fetcher = make(one.url, two.url, sleep=made.append, backoff_s=2.0)
+        for _ in range(4):
+            part = fetcher.open(NAME, 0)
+            with pytest.raises(MirrorFailure):
+                list(part.chunks)
+            part.close()
+        assert made == [2.0, 4.0]
+        assert len(one.requests) == len(two.requests) == 2

@@ -1,0 +1,151 @@
+"""The process that reads the feed as systemd starts it: one for each connection to a socket."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.config.loader import load_config
+from ncen_updater.common.progress import Silent
+from ncen_updater.feed.child import ChildSource
+from ncen_updater.feed.errors import FeedRefused, ReaderFailed, ReaderUnitAway
+from ncen_updater.feed.unit import asked
+from tests.support.activation import ACTIVATOR, activated
+from tests.support.http_server import WebServer
+from tests.support.tuf_repository import Feed
+
+CONFIG = """
+schema = 1
+[site]
+id = "ke"
+country = "KE"
+[feed]
+urls = ["{url}"]
+[databases]
+engine = "sqlite"
+[databases.names]
+cases = "cases"
+[databases.sqlite]
+directory = "databases"
+[application]
+unit = "ncen.service"
+health_url = "http://127.0.0.1:1"
+door_file = "door"
+[paths]
+root = "{root}"
+state = "state"
+received = "received"
+trusted_root = "root.json"
+[service]
+runner = "systemd"
+fetch_socket = "fetch.sock"
+"""
+needs_activator = pytest.mark.skipif(
+    ACTIVATOR is None, reason="systemd-socket-activate is not installed"
+)
+
+
+@pytest.fixture
+def config(tmp_path: Path, feed: Feed, server: WebServer) -> Path:
+    feed.trusted_root(tmp_path / "root.json")
+    path = tmp_path / "agent.toml"
+    path.write_text(CONFIG.format(url=server.url, root=tmp_path))
+    return path
+
+
+@pytest.fixture
+def source(config: Path) -> ChildSource:
+    return ChildSource(load_config(config), config)
+
+
+@contextlib.contextmanager
+def unit(config: Path, *words: str) -> Iterator[None]:
+    worker = words or (sys.executable, "-m", "ncen_updater.feed.worker", str(config))
+    with activated(config.parent / "fetch.sock", worker, config.parent / "unit.log"):
+        yield
+
+
+@needs_activator
+def test_lists_and_fetches_a_release(source: ChildSource, config: Path) -> None:
+    with unit(config):
+        offer = source.refresh().offers[0]
+        release = source.fetch(offer, Silent())
+    assert release.tree.digest() == release.document.tree_digest
+    assert release.archive.is_relative_to(config.parent / "received")
+    assert not (config.parent / "state").exists()
+    assert source.fetched(offer) == release
+
+
+@needs_activator
+def test_an_error_of_the_feed_comes_as_it_is(
+    source: ChildSource, config: Path, server: WebServer, feed: Feed
+) -> None:
+    (feed.directory / "metadata" / "timestamp.json").unlink()
+    with unit(config), pytest.raises(FeedRefused):
+        source.refresh()
+
+
+def test_nobody_waits_at_the_socket(source: ChildSource, config: Path) -> None:
+    with pytest.raises(ReaderUnitAway) as caught:
+        source.refresh()
+    assert caught.value.values == {"path": config.parent / "fetch.sock"}
+    assert not (config.parent / "received").exists()
+
+
+@needs_activator
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("true",),
+        ("sh", "-c", "echo nonsense"),
+        ("sh", "-c", "kill -9 $$"),
+        ("sh", "-c", """read order; echo '{"report": {}}'"""),
+    ],
+)
+def test_a_unit_that_fails(source: ChildSource, config: Path, words: tuple[str, ...]) -> None:
+    with unit(config, *words), pytest.raises(ReaderFailed):
+        source.refresh()
+
+
+def _workers(config: Path) -> set[int]:
+    found = set()
+    for number in (int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit()):
+        with contextlib.suppress(OSError):
+            words = (Path("/proc") / str(number) / "cmdline").read_bytes().split(b"\0")
+            # The activator holds the same words behind its own.
+            if b"ncen_updater.feed.worker" in words and b"--accept" not in words:
+                found |= {number} if os.fsencode(config) in words else set()
+    return found
+
+
+def _wait_for(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)  # between two looks
+
+
+@needs_activator
+def test_ends_with_who_asked(config: Path) -> None:
+    """A download that nobody waits for any more does not go on."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        accepted: list[socket.socket] = []
+        threading.Thread(target=lambda: accepted.append(silent.accept()[0]), daemon=True).start()
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        config.write_text(CONFIG.format(url=address, root=config.parent))
+        with unit(config):
+            order = b'{"product": "ncen", "act": "refresh"}\n'
+            with asked(config.parent / "fetch.sock", order):
+                _wait_for(lambda: bool(accepted))  # it waits for a server that says nothing
+                assert _workers(config)
+            _wait_for(lambda: not _workers(config))
+        for connection in accepted:
+            connection.close()

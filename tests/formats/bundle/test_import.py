@@ -1,0 +1,172 @@
+"""A bundle at a site without a network: from the import to the releases ready on the disk."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from packaging.version import Version
+
+from ncen_updater.common.progress import Silent
+from ncen_updater.feed.errors import FeedUnreachable, NotProved
+from ncen_updater.feed.release_source import FetchedPack
+from ncen_updater.feed.tuf_source import TufReleaseSource
+from ncen_updater.formats.bundle.errors import (
+    BundleDoesNotFit,
+    NothingImported,
+    NotImported,
+    PackUnusable,
+)
+from ncen_updater.formats.delta.errors import OldFileAltered
+from ncen_updater.publisher.distribute.export import Order
+from ncen_updater.publisher.feed.feed import Feed
+from ncen_updater.publisher.release_flow import publish_draft
+from ncen_updater.publisher.signing.draft import draft_renewal
+from tests.formats.bundle.conftest import OfflineSite, Publication
+from tests.support.http_server import serving
+
+NOBODY = "http://127.0.0.1:9/"
+
+
+def test_a_bundle_brings_the_path_and_needs_no_network(bundle: Path, site: OfflineSite) -> None:
+    record = site.take(bundle)
+    assert record.releases == ("3.3.0", "3.4.0")
+    assert record.reaches == "3.4.0"
+    view = site.refresh()
+    assert [offer.version for offer in view.offers] == ["3.2.0", "3.3.0", "3.4.0"]
+    source = site.source()
+    for offer in view.offers[1:]:
+        assert source.fetch(offer, Silent()).archive.is_file()
+    assert not list(site.state.glob("import.*"))
+
+
+def test_any_unzip_program_opens_it(bundle: Path) -> None:
+    with zipfile.ZipFile(bundle) as archive:
+        assert archive.testzip() is None
+        assert "index.json" in archive.namelist()
+
+
+def test_the_same_feed_gives_the_same_bytes(
+    bundle: Path, shared: Publication, tmp_path: Path
+) -> None:
+    shared.export(tmp_path / "again.ncen")
+    assert (tmp_path / "again.ncen").read_bytes() == bundle.read_bytes()
+
+
+def test_what_a_killed_export_left_is_removed(shared: Publication, tmp_path: Path) -> None:
+    """Gigabytes each time, under hidden names; what belongs to somebody else stays."""
+    for name in (".ke.ncen.partial-a1b2c3", ".ke-of-mine"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "ke.ncen").write_bytes(b"half")
+    shared.export(tmp_path / "ke.ncen")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".ke-of-mine", "ke.ncen"]
+
+
+def test_a_delta_pack_is_taken_where_it_leads_on_from_what_runs_there(
+    publication: Publication, site: OfflineSite, order: Callable[..., Order], tmp_path: Path
+) -> None:
+    publication.publish("3.5.0", data_of="3.4.0", packs=True)
+    late = order(origin=Version("3.4.0"))
+    small = publication.export(tmp_path / "small.ncen", late)
+    large = publication.export(tmp_path / "large.ncen", replace(late, archives=True))
+    assert (small.releases, large.releases) == ({"3.5.0": "delta"}, {"3.5.0": "archive"})
+    assert small.bytes < large.bytes - 15_000
+    ours = replace(site, root=publication.root, current="3.4.0")
+    assert ours.take(*small.files).reaches == "3.5.0"
+    source, offer = ours.source(), ours.refresh().offers[-1]
+    document = json.loads((ours.state / "downloads/ncen/3.5.0/release.json").read_bytes())
+    tree = next(r["from_tree"] for r in document["deltas"] if r["from_version"] == "3.4.0")
+    pack = source.fetched_smallest(offer, [tree])
+    assert isinstance(pack, FetchedPack)
+    other = replace(ours, state=tmp_path / "other", current="3.3.0")
+    with pytest.raises(BundleDoesNotFit):
+        other.take(*small.files)
+    assert other.take(*large.files).reaches == "3.5.0"
+    # What the archive would be needed for is told as that.
+    with pytest.raises(NotImported, match=r"3\.5\.0"):
+        source.fetch(offer, Silent())
+    # A pack that failed, because a file of the slot was altered: told, and forgiven with the next
+    # import, or the medium would be worth nothing once the file was put right.
+    source.refuse_pack(offer, pack.ref, OldFileAltered(path="lib/cases.py"))
+    for _ in range(2):
+        with pytest.raises(PackUnusable, match="NU-3157"):
+            ours.source().fetch_smallest(offer, [tree], Silent())
+    ours.take(*small.files)
+    assert isinstance(ours.source().fetch_smallest(offer, [tree], Silent()), FetchedPack)
+
+
+def test_a_feed_that_cannot_be_reached_leaves_the_imported_list(
+    bundle: Path, site: OfflineSite
+) -> None:
+    cut_off = replace(site, urls=(NOBODY,))
+    with pytest.raises(FeedUnreachable):
+        cut_off.refresh()
+    cut_off.take(bundle)
+    view = replace(cut_off, at=site.at + timedelta(days=30)).refresh()
+    assert view.offers[-1].version == "3.4.0"
+    assert view.checked_at == site.at  # it is no fresher than the import
+
+
+def test_a_newer_list_by_cable_ends_the_grace_of_the_imported_one(
+    publication: Publication, site: OfflineSite, tmp_path: Path
+) -> None:
+    bundle = publication.export(tmp_path / "ke.ncen").files[0]
+    ours = replace(site, root=publication.root, urls=(NOBODY,))
+    ours.take(bundle)
+    publication.at += timedelta(days=1)
+    publication.publish("3.5.0")
+    with serving(publication.directory) as server:
+        online = replace(ours, urls=(server.url,), at=publication.at)
+        assert online.refresh().offers[-1].version == "3.5.0"
+    with pytest.raises(FeedUnreachable):
+        replace(ours, at=publication.at).refresh()
+
+
+def test_without_feed_and_import_there_is_no_list(site: OfflineSite) -> None:
+    with pytest.raises(NothingImported):
+        site.refresh()
+
+
+def test_a_site_that_was_not_taken_over_keeps_all_of_it(
+    shared: Publication, site: OfflineSite, order: Callable[..., Order], tmp_path: Path
+) -> None:
+    shared.export(tmp_path / "whole.ncen", order(with_origin=True))
+    new = replace(site, current=None)
+    record = new.take(tmp_path / "whole.ncen")
+    assert record.releases == ("3.2.0", "3.3.0", "3.4.0")
+    assert record.reaches is None
+    assert new.source().fetch(new.refresh().offers[0], Silent()).archive.is_file()
+
+
+def test_what_was_imported_is_proved_over_all_roots(
+    publication: Publication, site: OfflineSite, tmp_path: Path
+) -> None:
+    """Who uses an imported release begins at the installed root, as with one that was fetched."""
+    for number in range(2):
+        state = Feed(publication.directory).state()
+        draft = draft_renewal(state, ["root"], publication.at)
+        publish_draft(publication.directory, draft, publication.keys, publication.clock)
+        ours = replace(site, root=publication.root, at=publication.at)
+        ours.take(publication.export(tmp_path / f"{number}.ncen").files[0])
+        kept = sorted(path.name for path in (site.state / "metadata/root_history").iterdir())
+        assert kept == [f"{later}.root.json" for later in range(2, number + 3)]
+    user = TufReleaseSource(
+        "ncen",
+        state=site.state,
+        trusted_root=publication.root,
+        make_fetcher=ours.source,  # type: ignore[arg-type]  # never called
+        proved=True,
+    )
+    view = user.last_view()
+    assert view is not None
+    assert user.fetched(view.offers[-1]) is not None
+    (site.state / "metadata/root_history/2.root.json").write_bytes(b"{}")
+    assert user.fetched(view.offers[-1]) is not None, "the keys of the first root sign still"
+    (site.state / "metadata/ncen.json").write_bytes(b"{}")
+    with pytest.raises(NotProved):
+        user.fetched(view.offers[-1])

@@ -1,0 +1,68 @@
+"""An import killed before each of its changes to the disk: the old list or the new one, whole."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.feed.offline.store import lists_lock, read_import
+from ncen_updater.formats.bundle.errors import ListsBusy
+from tests.formats.bundle.conftest import OfflineSite, Publication
+from tests.support.killing import changes_of, instants, killed_at
+
+
+@pytest.fixture
+def bundles(publication: Publication, tmp_path: Path) -> tuple[Path, Path]:
+    """An older and a newer one."""
+    older = publication.export(tmp_path / "older.ncen").files[0]
+    publication.at += timedelta(days=1)
+    publication.publish("3.5.0")
+    return older, publication.export(tmp_path / "newer.ncen").files[0]
+
+
+def test_killed_before_its_changes_to_the_disk(
+    bundles: tuple[Path, Path], publication: Publication, site: OfflineSite, tmp_path: Path
+) -> None:
+    older, newer = bundles
+    begun = replace(site, state=tmp_path / "begun", root=publication.root, at=publication.at)
+    begun.take(older)
+    whole = replace(begun, state=tmp_path / "whole")
+    shutil.copytree(begun.state, whole.state)
+    whole.take(newer)
+    counted = replace(begun, state=tmp_path / "counted")
+    shutil.copytree(begun.state, counted.state)
+    last = changes_of(lambda: counted.take(newer))
+    seen = set()
+    # Up to the rename only a copy is worked on; what follows is tried change by change.
+    for number in instants(last, close=60, stride=4):
+        trial = replace(begun, state=tmp_path / f"trial-{number}")
+        shutil.copytree(begun.state, trial.state)
+        assert killed_at(number, lambda trial=trial: trial.take(newer))  # type: ignore[misc]
+        versions = [offer.version for offer in trial.refresh().offers]
+        record = read_import(trial.state)
+        assert record is not None
+        assert versions[-1] == record.reaches, f"killed at {number}"
+        source = trial.source()
+        for offer in trial.refresh().offers:
+            if offer.version in record.releases:
+                assert source.fetched(offer) is not None, f"killed at {number}: {offer.version}"
+        assert not list(trial.state.glob("import.*")), f"killed at {number}"
+        seen.add(versions[-1])
+        trial.take(newer)
+        assert trial.contents() == whole.contents(), f"killed at {number}"
+        shutil.rmtree(trial.state)
+    assert seen == {"3.4.0", "3.5.0"}
+
+
+def test_a_look_at_the_feed_waits_for_no_import(bundle: Path, site: OfflineSite) -> None:
+    site.take(bundle)
+    with lists_lock(site.state, alone=True), pytest.raises(ListsBusy):
+        site.refresh()
+    with lists_lock(site.state, alone=False):
+        site.refresh()
+        with pytest.raises(ListsBusy):
+            site.take(bundle)

@@ -1,0 +1,312 @@
+"""A national mirror: made from the feed or from a bundle, read by the real client over HTTP."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from email.utils import format_datetime
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.progress import Silent
+from ncen_updater.feed.errors import RoleExpired, RollbackRefused, TrustError
+from ncen_updater.feed.http import HttpFetcher
+from ncen_updater.feed.mirror import Mirror, MirrorReport
+from ncen_updater.feed.offline.fetcher import BundleFetcher, in_words_of_bundles
+from ncen_updater.feed.tuf_source import TufReleaseSource
+from ncen_updater.formats.bundle.errors import BundleOlder, MirrorBusy, MirrorNotOurs
+from ncen_updater.formats.bundle.form import read_members
+from ncen_updater.formats.bundle.parts import opened
+from ncen_updater.publisher.build.attachments import PaperMaker, inspect_release
+from ncen_updater.publisher.build.build import build_release
+from ncen_updater.publisher.build.provenance import Source
+from ncen_updater.publisher.feed.feed import Feed
+from ncen_updater.publisher.release_flow import publish_draft
+from ncen_updater.publisher.signing.draft import draft_releases, draft_renewal
+from tests.formats.bundle.conftest import OfflineSite, Publication, contents
+from tests.formats.bundle.forging import members, well_formed
+from tests.publisher.feeds import fresh_signer
+from tests.publisher.releases import write_release
+from tests.support.http_server import serving
+from tests.support.killing import killed_at
+
+DAYS = timedelta(days=1)
+
+
+class Home:
+    """Where a mirror is made."""
+
+    def __init__(self, directory: Path, publication: Publication) -> None:
+        self.served, self.state = directory / "www", directory / "mirror-state"
+        self.publication = publication
+        self.grace = timedelta(0)
+
+    def mirror(self) -> Mirror:
+        return Mirror(
+            self.served,
+            state=self.state,
+            trusted_root=self.publication.root,
+            now=self.publication.clock,
+        )
+
+    def from_feed(self, keep: int | None = None, dry_run: bool = False) -> MirrorReport:
+        with serving(self.publication.directory) as server:
+            fetcher = HttpFetcher((server.url,), timeout_s=5.0, attempts=1)
+            try:
+                return self.mirror().renew(fetcher, Silent(), keep=keep, dry_run=dry_run)
+            finally:
+                fetcher.close()
+
+    def from_bundle(self, *files: Path, keep: int | None = None) -> MirrorReport:
+        with opened(files) as bundle, in_words_of_bundles(bundle, self.grace):
+            inside = read_members(bundle)
+            return self.mirror().renew(
+                BundleFetcher(bundle, inside), Silent(), keep=keep, grace=self.grace,
+                available=inside.__contains__,
+            )  # fmt: skip
+
+
+@pytest.fixture
+def home(tmp_path: Path, publication: Publication) -> Home:
+    return Home(tmp_path, publication)
+
+
+@pytest.fixture
+def reader(home: Home, site: OfflineSite) -> Callable[[], str]:
+    """A site that follows the mirror: looks, and fetches the newest release; returns it."""
+
+    def read() -> str:
+        with serving(home.served) as server:
+            ours = replace(
+                site, root=home.publication.root, urls=(server.url,), at=home.publication.at
+            )
+            source = ours.source()
+            try:
+                offer = source.refresh().offers[-1]
+                assert source.fetch(offer, Silent()).archive.is_file()
+            finally:
+                source.close()
+            return offer.version
+
+    return read
+
+
+def test_a_site_follows_a_mirror_of_the_feed(home: Home, reader: Callable[[], str]) -> None:
+    report = home.from_feed()
+    assert report.releases == {"ncen": ("3.2.0", "3.3.0", "3.4.0"), "ncen-updater": ()}
+    assert reader() == "3.4.0"
+    home.publication.at += DAYS
+    home.publication.publish("3.5.0")
+    assert home.from_feed().releases["ncen"][-1] == "3.5.0"
+    assert reader() == "3.5.0"
+    assert not list(home.state.glob("mirror-*"))
+
+
+def test_everything_that_was_signed_of_a_release_is_there(home: Home, tmp_path: Path) -> None:
+    """Auditors read the papers of a release in any copy of the feed."""
+    feed, at = home.publication.directory, home.publication.clock
+    release, staging = tmp_path / "3.5.0", tmp_path / "staging"
+    write_release(release, "3.5.0")
+    builder = fresh_signer(tmp_path / "builder", "builder")
+    source = Source("https://build.example.org", "git+https://git.example.org/ncen")
+    build_release(release, staging, papers=PaperMaker("auto", source, builder))
+    draft = draft_releases(Feed(feed).state(), staging, at(), builder=builder.public_key)
+    publish_draft(feed, draft, home.publication.keys, at, [staging])
+    home.from_feed()
+    _, checked = inspect_release(Feed(home.served), "ncen", "3.5.0", builder.public_key)
+    assert checked.parts is not None
+    assert checked.provenance is not None
+
+
+def test_a_second_run_brings_nothing(home: Home) -> None:
+    home.from_feed()
+    before = contents(home.served)
+    assert home.from_feed().brought == 0
+    assert contents(home.served) == before
+
+
+def test_a_dry_run_writes_nothing(home: Home) -> None:
+    assert home.from_feed(dry_run=True).brought > 50_000
+    assert not home.served.exists()
+
+
+def test_a_site_follows_a_mirror_of_a_bundle(
+    home: Home, reader: Callable[[], str], tmp_path: Path
+) -> None:
+    bundle = home.publication.export(tmp_path / "ke.ncen", media_bytes=30_000)
+    assert home.from_bundle(*bundle.files).releases["ncen"] == ("3.3.0", "3.4.0")
+    assert reader() == "3.4.0"
+
+
+def test_old_lists_stay_out_and_nothing_is_changed(home: Home, tmp_path: Path) -> None:
+    old = home.publication.export(tmp_path / "old.ncen").files[0]
+    home.publication.at += DAYS
+    home.publication.publish("3.5.0")
+    home.from_feed()
+    before = contents(home.served)
+    with pytest.raises(BundleOlder):
+        home.from_bundle(old)
+    assert contents(home.served) == before
+    with opened([old]) as bundle:
+        inside = read_members(bundle)
+        with pytest.raises(RollbackRefused):
+            home.mirror().renew(
+                BundleFetcher(bundle, inside), Silent(), available=inside.__contains__
+            )
+    assert contents(home.served) == before
+
+
+def test_a_file_that_is_not_the_signed_one_is_not_served(home: Home, tmp_path: Path) -> None:
+    good = home.publication.export(tmp_path / "good.ncen").files[0]
+    altered = members(good)
+    name = next(key for key in altered if key.endswith("ncen-3.4.0.tar.gz"))
+    altered[name] = altered[name][:-1] + b"x"
+    with pytest.raises(UpdaterError, match=r"ncen-3\.4\.0"):
+        home.from_bundle(well_formed(tmp_path / "bad.ncen", altered))
+    assert not (home.served / "metadata").exists()
+    assert name not in contents(home.served)
+
+
+def test_lists_lapse_unless_a_grace_is_given(home: Home, tmp_path: Path) -> None:
+    bundle = home.publication.export(tmp_path / "ke.ncen").files[0]
+    home.publication.at += 20 * DAYS
+    with pytest.raises(UpdaterError, match="lapsed"):
+        home.from_bundle(bundle)
+    home.grace = 90 * DAYS
+    report = home.from_bundle(bundle)
+    assert report.releases["ncen"] == ("3.3.0", "3.4.0")
+    assert report.expires_at < home.publication.at  # the grace is the mirror's, not its readers'
+    with pytest.raises(RoleExpired):
+        home.from_feed()
+
+
+def test_readers_of_a_mirror_of_bundles_may_be_given_a_grace(
+    home: Home, site: OfflineSite, tmp_path: Path
+) -> None:
+    home.from_bundle(home.publication.export(tmp_path / "ke.ncen").files[0])
+    late = home.publication.at + 20 * DAYS
+    with serving(home.served) as server:
+        server.date = format_datetime(late, usegmt=True)
+        for grace, expected in ((0, RoleExpired), (30, None)):
+            fetcher = HttpFetcher((server.url,), timeout_s=5.0, attempts=1)
+            source = TufReleaseSource(
+                "ncen",
+                state=site.state,
+                trusted_root=home.publication.root,
+                make_fetcher=lambda fetcher=fetcher: fetcher,  # type: ignore[misc]
+                now=lambda: late,
+                feed_grace=grace * DAYS,
+            )
+            if expected is not None:
+                with pytest.raises(expected):
+                    source.refresh()
+            else:
+                assert source.refresh().offers[-1].version == "3.4.0"
+            source.close()
+
+
+def test_keep_removes_older_releases_but_no_required_stop(
+    home: Home, reader: Callable[[], str]
+) -> None:
+    home.publication.publish("3.5.0")
+    home.from_feed()
+    report = home.from_feed(keep=1)
+    assert report.releases["ncen"] == ("3.3.0", "3.5.0")
+    assert report.removed == 6
+    left = [name for name in contents(home.served) if name.startswith("targets/")]
+    assert len(left) == 6
+    assert reader() == "3.5.0"
+    lists = {name for name in contents(home.served) if name.startswith("metadata/")}
+    assert {"metadata/1.root.json", "metadata/timestamp.json"} <= lists
+
+
+def test_every_root_is_there_for_servers_that_were_off(
+    home: Home, reader: Callable[[], str], tmp_path: Path
+) -> None:
+    for _ in range(2):
+        state = Feed(home.publication.directory).state()
+        draft = draft_renewal(state, ["root"], home.publication.at)
+        publication = home.publication
+        publish_draft(publication.directory, draft, publication.keys, publication.clock)
+    second = Home(tmp_path / "second", replace(home.publication))
+    home.from_feed()
+    assert reader() == "3.4.0"
+    # An agent that was installed with the third root still serves the first two.
+    root = tmp_path / "3.root.json"
+    shutil.copy(home.publication.directory / "metadata/3.root.json", root)
+    with serving(home.publication.directory) as server:
+        fetcher = HttpFetcher((server.url,), timeout_s=5.0, attempts=1)
+        Mirror(
+            second.served, state=second.state, trusted_root=root, now=home.publication.clock
+        ).renew(fetcher, Silent())
+        fetcher.close()
+    assert {f"metadata/{n}.root.json" for n in (1, 2, 3)} <= contents(second.served).keys()
+    for name in ("metadata/1.root.json", "metadata/2.root.json"):
+        assert contents(second.served)[name] == contents(home.publication.directory)[name]
+
+
+def test_a_first_root_that_is_not_of_the_chain_is_not_served(
+    home: Home, publication: Publication, shared: Publication, tmp_path: Path
+) -> None:
+    state = Feed(publication.directory).state()
+    draft = draft_renewal(state, ["root"], publication.at)
+    publish_draft(publication.directory, draft, publication.keys, publication.clock)
+    root = tmp_path / "2.root.json"
+    shutil.copy(publication.directory / "metadata/2.root.json", root)
+    first = publication.directory / "metadata/1.root.json"
+    first.write_bytes(shared.root.read_bytes())
+    with serving(publication.directory) as server:
+        fetcher = HttpFetcher((server.url,), timeout_s=5.0, attempts=1)
+        mirror = Mirror(home.served, state=home.state, trusted_root=root, now=publication.clock)
+        with pytest.raises(TrustError):
+            mirror.renew(fetcher, Silent())
+        fetcher.close()
+    assert contents(home.served) == {}
+
+
+@pytest.mark.parametrize("name", ["index.html", "metadata.old"])
+def test_a_directory_with_something_else_is_left_alone(home: Home, name: str) -> None:
+    home.served.mkdir(parents=True)
+    (home.served / name).write_text("hello")
+    with pytest.raises(MirrorNotOurs):
+        home.from_feed()
+    assert list(contents(home.served)) == [name]
+
+
+def test_one_run_at_a_time(home: Home) -> None:
+    home.served.mkdir(parents=True)
+    with home.mirror()._alone(dry_run=False), pytest.raises(MirrorBusy):
+        home.from_feed()
+
+
+def test_killed_before_every_change(
+    home: Home, reader: Callable[[], str], tmp_path: Path, site: OfflineSite
+) -> None:
+    publication = home.publication
+    first = publication.export(tmp_path / "first.ncen").files[0]
+    publication.at += DAYS
+    publication.publish("3.5.0")
+    second = publication.export(tmp_path / "second.ncen").files[0]
+    home.from_bundle(first)
+    begun = tmp_path / "begun"
+    shutil.copytree(home.served, begun)
+    home.from_bundle(second)
+    whole = contents(home.served)
+    seen = set()
+    number = 0
+    while True:
+        number += 1
+        shutil.rmtree(home.served)
+        shutil.copytree(begun, home.served)
+        shutil.rmtree(site.state, ignore_errors=True)
+        if not killed_at(number, lambda: home.from_bundle(second)):
+            break
+        seen.add(reader())
+        home.from_bundle(second)
+        assert contents(home.served) == whole, f"killed at {number}"
+    assert seen == {"3.4.0", "3.5.0"}
+    assert number > 20

@@ -1,0 +1,235 @@
+"""Both programs as their users call them: from a bundle to an upgrade and back, with no network."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from demo.site import DemoSite, SiteOptions
+from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.common.progress import Silent
+from ncen_updater.feed.child import ChildSource
+from ncen_updater.feed.offline.media import ACTS
+from ncen_updater.formats.bundle.errors import MirrorForbidden
+from tests.agent.cli.live import LiveSite
+from tests.formats.bundle.forging import add, odd
+from tests.support.sites import TrialFeed
+
+PUBLISHER = (sys.executable, "-m", "ncen_updater.publisher.cli.main")
+
+
+def publisher(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*PUBLISHER, *arguments], capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def feed(tmp_path_factory: pytest.TempPathFactory) -> TrialFeed:
+    feed = TrialFeed(tmp_path_factory.mktemp("airgap"))
+    feed.publish(["3.2.4", "3.3.0"])
+    return feed
+
+
+@pytest.fixture
+def live(tmp_path: Path, feed: TrialFeed) -> Iterator[LiveSite]:
+    """A site that nobody has taken over and that does not run; its feed cannot be reached."""
+    options = SiteOptions(cases=20, icomm=False, soak_s=0.5, health_timeout_s=10)
+    with DemoSite(tmp_path / "site", None, options) as demo:
+        shutil.copyfile(feed.root, demo.trusted_root)
+        yield LiveSite(demo, feed.directory)
+
+
+def export(feed: TrialFeed, output: Path, *more: str) -> dict[str, object]:
+    arguments = ("--for-site", "MU/mu-national", "--from", "3.2.4", "--output", str(output))
+    done = publisher("export", str(feed.directory), *arguments, *more, "--json")
+    assert done.returncode == 0, done.stderr
+    report: dict[str, object] = json.loads(done.stdout)
+    return report
+
+
+def records_of(live: LiveSite) -> dict[str, str]:
+    """Digests of what officers entered; the agent's and the application's own notes left out."""
+    return {name: text for name, text in live.facts()[1].items() if ".ncen_" not in name}
+
+
+def test_taken_over_upgraded_and_rolled_back_without_a_network(
+    live: LiveSite, feed: TrialFeed, tmp_path: Path
+) -> None:
+    live.demo.start_app()
+    report = export(feed, tmp_path / "mu.ncen", "--with-origin", "--media-size", "20kB")
+    parts = [str(path) for path in report["files"]]  # type: ignore[attr-defined]
+    assert len(parts) > 1
+    assert live.run("adopt", "3.2.4").returncode == 7
+    done = live.run("import", *reversed(parts), "--lang", "fr")
+    assert done.returncode == 0, done.stderr
+    assert "3.3.0" in done.stdout
+    assert "hors du colis" in done.stderr
+    assert "Télécharge" not in done.stderr
+    assert live.run("adopt", "3.2.4").returncode == 0
+    dry = live.run("import", *parts, "--dry-run", "--json")
+    assert json.loads(dry.stdout)["kept"] is False
+    checked = live.run("check", "--exit-code")
+    assert checked.returncode == 10, checked.stderr
+    assert "The feed cannot be reached" in checked.stdout
+    records = records_of(live)
+    upgraded = live.run("upgrade", "--yes")
+    assert upgraded.returncode == 0, upgraded.stderr
+    assert live.facts()[0] == "3.3.0"
+    back = live.run("rollback", "--yes")
+    assert back.returncode == 0, back.stderr
+    assert live.facts()[0] == "3.2.4"
+    assert records_of(live) == records
+
+
+def test_an_offline_site_is_told_what_it_lacks(
+    live: LiveSite, feed: TrialFeed, tmp_path: Path
+) -> None:
+    config = live.demo.config_path
+    config.write_text(config.read_text().replace("[feed]", "[feed]\noffline = true"))
+    nothing = live.run("adopt", "3.2.4", "--json")
+    assert json.loads(nothing.stdout)["error"]["code"] == "NU-2320"
+    export(feed, tmp_path / "later.ncen")
+    assert live.run("import", str(tmp_path / "later.ncen")).returncode == 0
+    lacking = live.run("adopt", "3.2.4", "--json")
+    assert json.loads(lacking.stdout)["error"]["code"] == "NU-2319"
+
+
+def test_a_refusal_is_in_the_history(live: LiveSite, feed: TrialFeed, tmp_path: Path) -> None:
+    Journal.create(live.demo.state / JOURNAL).close()
+    bad = tmp_path / "bad.ncen"
+    export(feed, bad)
+    bad.write_bytes(bad.read_bytes()[:-100])
+    refused = live.run("import", str(bad), "--json")
+    assert refused.returncode == 6
+    assert json.loads(refused.stdout)["error"]["code"] == "NU-2303"
+    with Journal.open(live.demo.state / JOURNAL, read_only=True) as journal:
+        kinds = [event.kind for event in journal.events()][-2:]
+        code = journal.events()[-1].data["code"]
+    assert kinds == ["import-begun", "import-refused"]
+    assert code == "NU-2303"
+    assert "bad.ncen" in live.run("history").stdout
+
+
+def test_reasons_are_in_the_language_of_the_operator(live: LiveSite, tmp_path: Path) -> None:
+    bad = odd(tmp_path / "bad.ncen", {}, add("targets/x", compressed=True))
+    refused = live.run("import", str(bad), "--lang", "fr")
+    assert "il est compressé" in refused.stderr
+
+
+def test_a_mirror_by_the_program(live: LiveSite, feed: TrialFeed, tmp_path: Path) -> None:
+    export(feed, tmp_path / "mu.ncen", "--with-origin")
+    served = tmp_path / "www"
+    order = ("mirror", str(served), "--from-bundle", str(tmp_path / "mu.ncen"), "--json")
+    dry = live.run(*order, "--dry-run")
+    assert json.loads(dry.stdout)["changed"] is False
+    assert not served.exists()
+    made = live.run(*order)
+    assert made.returncode == 0, made.stderr
+    assert json.loads(made.stdout)["releases"]["ncen"] == ["3.2.4", "3.3.0"]
+    # Without a feed there is nothing else to copy, whatever was imported here.
+    live.demo.configure({"feed": {"offline": True}})
+    refused = live.run("mirror", str(served), "--json")
+    assert (refused.returncode, json.loads(refused.stdout)["error"]["code"]) == (7, "NU-2325")
+
+
+def test_the_agent_opens_the_files_that_a_person_names(
+    live: LiveSite, feed: TrialFeed, tmp_path: Path
+) -> None:
+    """A stick may be readable by its owner alone; the process that reads it has few rights.
+
+    The name leads to the file in this process only: a child that went by it would find nothing.
+    """
+    export(feed, tmp_path / "mu.ncen")
+    config = live.demo.config_path
+    descriptor = os.open(tmp_path / "mu.ncen", os.O_RDONLY)
+    try:
+        order = {
+            "act": "import", "files": [f"/proc/self/fd/{descriptor}"], "current": "3.2.4",
+            "agent": "0.1.0", "dry_run": True,
+        }  # fmt: skip
+        report = ChildSource(load_config(config), config).ask(order)
+    finally:
+        os.close(descriptor)
+    assert report["reaches"] == "3.3.0"
+
+
+def test_a_mirror_is_made_for_the_web_server(
+    live: LiveSite, feed: TrialFeed, tmp_path: Path
+) -> None:
+    """Whatever the mask of the person who makes it."""
+    export(feed, tmp_path / "mu.ncen")
+    served = tmp_path / "deep/www"
+    before = os.umask(0o077)
+    try:
+        made = live.run("mirror", str(served), "--from-bundle", str(tmp_path / "mu.ncen"))
+    finally:
+        os.umask(before)
+    assert made.returncode == 0, made.stderr
+    found = [served, *served.rglob("*")]
+    assert {path.stat().st_mode & 0o777 for path in found if path.is_dir()} == {0o755}
+    assert {path.stat().st_mode & 0o777 for path in found if path.is_file()} == {0o644}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_mirror_that_its_writer_may_not_write_to(
+    live: LiveSite, feed: TrialFeed, tmp_path: Path
+) -> None:
+    export(feed, tmp_path / "mu.ncen")
+    config = load_config(live.demo.config_path)
+    order: dict[str, object] = {"directory": str(tmp_path / "www"), "files": [], "keep": None}
+    (tmp_path / "www").mkdir()
+
+    def as_nobody() -> None:
+        os.setuid(pwd.getpwnam("nobody").pw_uid)
+        try:
+            ACTS["mirror"](config, order, Silent())
+        except MirrorForbidden as error:
+            os._exit(0 if "nobody" in str(error) else 3)
+        os._exit(4)
+
+    pid = os.fork()
+    if pid == 0:
+        as_nobody()
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "number"),
+    [
+        (["--for-site", "Kenya"], 2, "NU-1101"),
+        (["--from", "3.3.0"], 3, "NU-7051"),
+        (["--from", "x"], 2, "NU-1104"),
+        (["--to", "9.9.9"], 3, "NU-2202"),
+        (["--media-size", "4XB"], 2, "NU-1101"),
+        (["--media-size", "1kB"], 2, "NU-7052"),
+        (["--product", "other"], 2, "NU-7024"),
+        (["--agent", "0.0.1"], 3, "NU-7051"),
+    ],
+)
+def test_what_export_refuses(
+    feed: TrialFeed, tmp_path: Path, more: list[str], code: int, number: str
+) -> None:
+    usual = {"--for-site": "MU/mu-national", "--from": "3.2.4", "--output": str(tmp_path / "x")}
+    usual.update(dict(zip(more[::2], more[1::2], strict=True)))
+    words = [word for pair in usual.items() for word in pair]
+    done = publisher("export", str(feed.directory), *words, "--json")
+    assert json.loads(done.stdout)["error"]["code"] == number
+    assert done.returncode == code
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_of_export_leaves_nothing(feed: TrialFeed, tmp_path: Path) -> None:
+    report = export(feed, tmp_path / "x.ncen", "--dry-run")
+    assert report["written"] is False
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,368 @@
+"""Whatever is wrong with a bundle has its own code, and nothing of it is kept."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import struct
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from packaging.version import Version
+
+from ncen_updater.common.errors import ExitCode, UpdaterError
+from ncen_updater.feed.errors import RoleExpired, RootChainBroken, RootsHidden
+from ncen_updater.formats.bundle.errors import (
+    BundleAltered,
+    BundleCut,
+    BundleDoesNotFit,
+    BundleError,
+    BundleIncomplete,
+    BundleNotSigned,
+    BundleOlder,
+    BundleOtherCountry,
+    BundleOtherProduct,
+    BundleTooOld,
+    BundleUnreadable,
+    BundleUnsafe,
+    NotABundle,
+)
+from ncen_updater.publisher.distribute.export import Destination, Order
+from tests.formats.bundle.conftest import OfflineSite, Publication
+from tests.formats.bundle.forging import add, edited, flag_as_encrypted, members, odd, well_formed
+
+DAYS = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is done to a good bundle, and the error that it has to give."""
+
+    make: Callable[[Path, Path], Path]
+    error: type[UpdaterError]
+    words: str
+
+
+def changed(name: str, change: Callable[[bytes], bytes]) -> Callable[[Path, Path], Path]:
+    """The member that begins with ``name`` has another content, with a right checksum."""
+
+    def make(bundle: Path, path: Path) -> Path:
+        contents = members(bundle)
+        found = next(key for key in contents if key.startswith(name))
+        return well_formed(path, {**contents, found: change(contents[found])})
+
+    return make
+
+
+def without(name: str) -> Callable[[Path, Path], Path]:
+    def make(bundle: Path, path: Path) -> Path:
+        kept = {key: value for key, value in members(bundle).items() if name not in key}
+        return well_formed(path, kept)
+
+    return make
+
+
+def with_odd(change: Callable[[zipfile.ZipFile], None]) -> Callable[[Path, Path], Path]:
+    return lambda bundle, path: odd(path, members(bundle), change)
+
+
+def patched(at: Callable[[bytes], int], value: bytes) -> Callable[[Path, Path], Path]:
+    def make(bundle: Path, path: Path) -> Path:
+        content = bytearray(bundle.read_bytes())
+        place = at(bytes(content))
+        content[place : place + len(value)] = value
+        path.write_bytes(content)
+        return path
+
+    return make
+
+
+def longer(bundle: Path, path: Path) -> Path:
+    path.write_bytes(bundle.read_bytes() + b"and more")
+    return path
+
+
+def written(content: bytes) -> Callable[[Path, Path], Path]:
+    def make(_bundle: Path, path: Path) -> Path:
+        path.write_bytes(content)
+        return path
+
+    return make
+
+
+def pipe(_bundle: Path, path: Path) -> Path:
+    os.mkfifo(path)
+    return path
+
+
+def zip64_lie(bundle: Path, path: Path) -> Path:
+    """An end record that points to a 64-bit one which is not there."""
+    content = bytearray(bundle.read_bytes())
+    content[-6:-2] = b"\xff\xff\xff\xff"
+    path.write_bytes(content)
+    return path
+
+
+def farther(data: dict[str, object]) -> None:
+    data["expires"] = "2099-01-01T00:00:00Z"
+
+
+def forged(content: bytes) -> bytes:
+    return edited(content, farther)
+
+
+BOMB = add("targets/x", b"0" * 10**7, compressed=True)
+ROWS = {
+    "empty": Row(written(b""), NotABundle, "not a bundle"),
+    "text": Row(written(b"Dear customs, " * 100), NotABundle, "not a bundle"),
+    "pipe": Row(pipe, NotABundle, "not a bundle"),
+    "not there": Row(lambda _, path: path, BundleUnreadable, "cannot be read"),
+    "end cut off": Row(
+        lambda b, p: written(b.read_bytes()[:-1])(b, p), BundleCut, "only in part"
+    ),
+    "something after the end": Row(longer, BundleCut, "not whole"),
+    "compressed": Row(with_odd(add("targets/x", compressed=True)), BundleUnsafe, "compress"),
+    "bomb": Row(with_odd(BOMB), BundleUnsafe, "compress"),
+    "link": Row(with_odd(add("targets/x", b"/etc/passwd", mode=0o120777)), BundleUnsafe, "plain"),
+    "directory": Row(with_odd(add("targets/", b"", mode=0o40755)), BundleUnsafe, "plain file"),
+    "absolute name": Row(with_odd(add("/etc/passwd")), BundleUnsafe, "such a name"),
+    "climbing name": Row(with_odd(add("targets/../../x")), BundleUnsafe, "such a name"),
+    "odd member": Row(with_odd(add("setup.exe")), BundleUnsafe, "such a name"),
+    "foreign letters": Row(with_odd(add("targets/é")), BundleUnsafe, "such a name"),
+    "encrypted": Row(flag_as_encrypted, BundleUnsafe, "encrypted"),
+    "zip64 lie": Row(zip64_lie, BundleUnsafe, "contradict"),
+    "too many": Row(
+        patched(lambda c: len(c) - 14, struct.pack("<HH", 60000, 60000)), BundleUnsafe, "many"
+    ),
+    "size lie": Row(
+        patched(lambda c: c.index(b"PK\x01\x02") + 24, b"\xff\xff\xff\x7f"), BundleUnsafe, "sizes"
+    ),
+    "timestamp with another date": Row(
+        changed("metadata/timestamp", forged), BundleNotSigned, "'timestamp'"
+    ),
+    "snapshot with another date": Row(
+        changed("metadata/4.snapshot", forged), BundleNotSigned, "'snapshot'"
+    ),
+    "list with another date": Row(
+        changed("metadata/4.ncen.json", forged), BundleNotSigned, "'ncen'"
+    ),
+    "timestamp that is no metadata": Row(
+        changed("metadata/timestamp", lambda _: b"{}"), BundleAltered, "'timestamp'"
+    ),
+    "endless timestamp": Row(
+        changed("metadata/timestamp", lambda c: c + b" " * 10**6), BundleAltered, "'timestamp'"
+    ),
+    "no timestamp": Row(without("timestamp"), BundleIncomplete, "timestamp"),
+    "no snapshot": Row(without("snapshot"), BundleIncomplete, "snapshot"),
+    "no list": Row(without(".ncen.json"), BundleIncomplete, "ncen.json"),
+    "no root": Row(without(".root."), BundleIncomplete, "root"),
+    "no archive": Row(without("ncen-3.3.0.tar.gz"), BundleIncomplete, "ncen-3.3.0.tar.gz"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_each_refusal_has_its_code_and_changes_nothing(
+    name: str, bundle: Path, site: OfflineSite, tmp_path: Path
+) -> None:
+    row = ROWS[name]
+    path = row.make(bundle, tmp_path / "bad.ncen")
+    site.take(bundle)  # there is something to lose
+    before = site.contents()
+    with pytest.raises(row.error) as caught:
+        site.take(path)
+    assert type(caught.value) is row.error
+    assert row.words in str(caught.value)
+    assert str(caught.value.remedy_text)
+    assert site.contents() == before
+    assert not list(site.state.glob("import.*"))
+    assert [offer.version for offer in site.refresh().offers] == ["3.2.0", "3.3.0", "3.4.0"]
+
+
+def test_two_members_of_one_name(bundle: Path, site: OfflineSite, tmp_path: Path) -> None:
+    def twice(archive: zipfile.ZipFile) -> None:
+        with pytest.warns(UserWarning, match="Duplicate"):
+            add("metadata/timestamp.json")(archive)
+
+    with pytest.raises(BundleUnsafe, match="two members"):
+        site.take(odd(tmp_path / "bad.ncen", members(bundle), twice))
+    assert site.contents() == {}
+
+
+def test_altered_payload_under_its_signed_name(
+    bundle: Path, site: OfflineSite, tmp_path: Path
+) -> None:
+    contents = members(bundle)
+    name = next(key for key in contents if key.endswith("ncen-3.4.0.tar.gz"))
+    contents[name] = contents[name][:-1] + b"x"
+    with pytest.raises(BundleAltered, match=r"ncen-3\.4\.0"):
+        site.take(well_formed(tmp_path / "bad.ncen", contents))
+    assert site.contents() == {}
+
+
+def test_cut_at_every_4096_bytes(bundle: Path, site: OfflineSite, tmp_path: Path) -> None:
+    content = bundle.read_bytes()
+    cuts = range(0, len(content), 4096)
+    assert len(cuts) > 5
+    for length in cuts:
+        path = tmp_path / "cut.ncen"
+        path.write_bytes(content[:length])
+        with pytest.raises((BundleCut, NotABundle)) as caught:
+            site.take(path)
+        assert isinstance(caught.value, BundleCut) or length == 0
+    assert site.contents() == {}
+
+
+def test_any_flipped_bit_is_found(bundle: Path, site: OfflineSite, tmp_path: Path) -> None:
+    content = bundle.read_bytes()
+    rng = random.Random(7)
+    directory = content.index(b"PK\x01\x02")
+    places = [
+        *range(60),
+        *range(directory, directory + 60),
+        *range(len(content) - 30, len(content)),
+    ]
+    places += rng.sample(range(len(content)), 60)
+    path = tmp_path / "flipped.ncen"
+    for place in places:
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << rng.randrange(8)
+        path.write_bytes(flipped)
+        with pytest.raises(BundleError):
+            site.take(path)
+    assert site.contents() == {}
+
+
+def test_for_another_country(
+    publication: Publication, site: OfflineSite, order: Callable[..., Order], tmp_path: Path
+) -> None:
+    publication.publish("3.5.0", extra="# only there\n")
+    manifest = 'upgrade_from = ">=3.2"\ncountries = ["UG"]'
+    place = publication.sources / "ncen-3.6.0"
+    from ncen_updater.publisher.release_flow import publish_release
+    from tests.publisher.releases import write_release
+
+    write_release(place, "3.6.0")
+    text = (place / "manifest.toml").read_text().replace('upgrade_from = ">=3.2"', manifest)
+    (place / "manifest.toml").write_text(text)
+    publish_release(publication.directory, [place], publication.keys, publication.clock)
+    uganda = order(destinations=(Destination("UG", "ug-national"),), origin=Version("3.5.0"))
+    publication.export(tmp_path / "ug.ncen", uganda)
+    ours = replace(site, root=publication.root)
+    with pytest.raises(BundleOtherCountry, match=r"UG.*not for KE"):
+        ours.take(tmp_path / "ug.ncen")
+    assert ours.contents() == {}
+
+
+def test_for_another_product(bundle: Path, site: OfflineSite) -> None:
+    ours = replace(site, product="ncen-updater")
+    with pytest.raises(BundleOtherProduct, match=r"ncen.*runs ncen-updater"):
+        ours.take(bundle)
+    assert ours.contents() == {}
+
+
+def test_from_another_release(
+    shared: Publication, site: OfflineSite, order: Callable[..., Order], tmp_path: Path
+) -> None:
+    shared.export(tmp_path / "late.ncen", order(origin=Version("3.3.0")))
+    with pytest.raises(BundleDoesNotFit) as caught:
+        site.take(tmp_path / "late.ncen")
+    assert caught.value.values["missing"] == "3.3.0"
+    assert site.contents() == {}
+    shared.export(tmp_path / "first.ncen", order(target=Version("3.3.0")))
+    assert site.take(tmp_path / "first.ncen").reaches == "3.3.0"
+    assert site.take(tmp_path / "late.ncen").reaches == "3.4.0"  # the missing one is here now
+
+
+def test_of_another_feed(publication: Publication, site: OfflineSite, tmp_path: Path) -> None:
+    publication.export(tmp_path / "foreign.ncen")
+    with pytest.raises(BundleNotSigned):
+        site.take(tmp_path / "foreign.ncen")
+    assert site.contents() == {}
+
+
+def test_older_after_newer(publication: Publication, site: OfflineSite, tmp_path: Path) -> None:
+    publication.export(tmp_path / "old.ncen")
+    publication.at += 5 * DAYS
+    publication.refresh()
+    publication.export(tmp_path / "new.ncen")
+    ours = replace(site, root=publication.root, at=publication.at)
+    ours.take(tmp_path / "new.ncen")
+    before = ours.contents()
+    with pytest.raises(BundleOlder, match="older than what this site"):
+        ours.take(tmp_path / "old.ncen")
+    assert ours.contents() == before
+    ours.take(tmp_path / "new.ncen")  # the same once more is no older one
+
+
+def test_grace_is_bounded_and_for_the_short_lived_lists_only(
+    bundle: Path, site: OfflineSite, tmp_path: Path
+) -> None:
+    late = replace(site, at=site.at + 90 * DAYS)
+    assert late.take(bundle, dry_run=True).reaches == "3.4.0"
+    for days, grace in ((98, 90), (8, 0)):
+        with pytest.raises(BundleTooOld) as caught:
+            replace(site, at=site.at + days * DAYS, grace=grace * DAYS).take(bundle)
+        assert caught.value.values["days"] == grace
+        assert caught.value.exit_code is ExitCode.FEED_STALE
+    with pytest.raises(RoleExpired) as strict:
+        replace(site, at=site.at + 366 * DAYS, grace=500 * DAYS).take(bundle)
+    assert strict.value.values["role"] in ("root", "targets", "ncen")
+    assert site.contents() == {}
+
+
+def test_what_was_imported_lapses_as_well(bundle: Path, site: OfflineSite) -> None:
+    site.take(bundle)
+    replace(site, at=site.at + 90 * DAYS).refresh()
+    with pytest.raises(RoleExpired, match="timestamp"):
+        replace(site, at=site.at + 98 * DAYS).refresh()
+
+
+def test_a_clock_behind_is_held_up_by_the_signed_time(
+    publication: Publication, site: OfflineSite, tmp_path: Path
+) -> None:
+    old = publication.export(tmp_path / "old.ncen").files[0]
+    behind = replace(site, root=publication.root, at=site.at - 3000 * DAYS)
+    behind.take(old)
+    publication.at += 200 * DAYS
+    publication.publish("3.5.0")
+    later = publication.export(tmp_path / "later.ncen").files[0]
+    behind.take(later)
+    # Officers signed 200 days later: the first lists have lapsed by this clock too.
+    shutil.rmtree(behind.state / "metadata")
+    before = behind.contents()
+    with pytest.raises(BundleTooOld):
+        behind.take(old)
+    assert behind.contents() == before
+
+
+def test_a_gap_in_the_roots(bundle: Path, site: OfflineSite, tmp_path: Path) -> None:
+    contents = members(bundle)
+    root = contents["metadata/1.root.json"]
+    holed = {**contents, "metadata/3.root.json": root}
+    with pytest.raises(RootChainBroken, match="lacks root 2"):
+        site.take(well_formed(tmp_path / "bad.ncen", holed))
+    assert site.contents() == {}
+
+
+def test_the_newest_root_left_out(
+    publication: Publication, site: OfflineSite, tmp_path: Path
+) -> None:
+    from ncen_updater.publisher.feed.feed import Feed
+    from ncen_updater.publisher.release_flow import publish_draft
+    from ncen_updater.publisher.signing.draft import draft_renewal
+
+    state = Feed(publication.directory).state()
+    draft = draft_renewal(state, ["root"], publication.at)
+    publish_draft(publication.directory, draft, publication.keys, publication.clock)
+    good = publication.export(tmp_path / "good.ncen").files[0]
+    ours = replace(site, root=publication.root)
+    assert ours.take(good, dry_run=True).reaches == "3.4.0"
+    kept = {n: c for n, c in members(good).items() if n != "metadata/2.root.json"}
+    with pytest.raises(RootsHidden):
+        ours.take(well_formed(tmp_path / "bad.ncen", kept))
+    assert ours.contents() == {}

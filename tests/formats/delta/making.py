@@ -1,0 +1,178 @@
+"""Releases on the disk, and packs of them: honest ones, and ones put together by hand."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ncen_updater.common.progress import Silent
+from ncen_updater.formats.delta.apply import apply_delta
+from ncen_updater.formats.delta.container import write_header
+from ncen_updater.formats.delta.index_writer import write_index
+from ncen_updater.formats.delta.layout import Fresh, Group, Plan, Ref
+from ncen_updater.formats.delta.make import MakeOptions, make_delta
+from ncen_updater.formats.delta.model import DeltaInfo, DeltaLimits, Linking
+from ncen_updater.formats.delta.planes import split_planes
+from ncen_updater.formats.delta.runs import RUN_BYTES
+from ncen_updater.formats.delta.streams import Extent, pack_stream
+from ncen_updater.formats.tree import EntryType, Tree, scan
+
+
+@dataclass(frozen=True)
+class Link:
+    """A symbolic link in a sample release."""
+
+    target: str
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A file with unusual permissions."""
+
+    content: bytes
+    mode: int
+
+
+Content = bytes | Link | Mode | None  # None is a directory
+Files = Mapping[str, Content]
+
+
+def write(root: Path, files: Files) -> Tree:
+    """Write a release; return its tree."""
+    root.mkdir(parents=True)
+    for name, content in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if content is None:
+            path.mkdir(exist_ok=True)
+        elif isinstance(content, Link):
+            path.symlink_to(content.target)
+        elif isinstance(content, Mode):
+            path.write_bytes(content.content)
+            path.chmod(content.mode)
+        else:
+            path.write_bytes(content)
+    return scan(root)
+
+
+def jar(
+    members: Mapping[str, bytes], level: int = 6, comment: bytes = b"", year: int = 2025
+) -> bytes:
+    """An archive as the makers of jars write it."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.comment = comment
+        for name, content in members.items():
+            info = zipfile.ZipInfo(name, (year, 1, 2, 3, 4, 6))
+            info.compress_type = zipfile.ZIP_DEFLATED if level else zipfile.ZIP_STORED
+            archive.writestr(info, content, compresslevel=level or None)
+    return out.getvalue()
+
+
+def facts(info: DeltaInfo) -> DeltaLimits:
+    """The signed part of what was made."""
+    return DeltaLimits(**{name: getattr(info, name) for name in DeltaLimits.model_fields})
+
+
+def there(
+    place: Path, old: Files, new: Files, options: MakeOptions | None = None
+) -> tuple[DeltaInfo, Tree]:
+    """Make a pack between two releases and apply it; compare what came out with the new one."""
+    old_tree, new_tree = write(place / "old", old), write(place / "new", new)
+    pack = place / "pack"
+    options = options or MakeOptions()
+    info = make_delta(place / "old", old_tree, place / "new", new_tree, pack, Silent(), options)
+    out = place / "out"
+    out.mkdir()
+    tree = apply_delta(pack, place / "old", old_tree, out, facts(info), Silent(), Linking.COPY)
+    assert tree == new_tree
+    assert tree.digest() == info.to_tree
+    assert scan(out) == new_tree
+    assert info.pack_bytes == pack.stat().st_size
+    return info, tree
+
+
+OLD_FILES: Files = {"dir": None, "dir/old.txt": b"what was there before", "last": b"z" * 300}
+
+
+class Forge:
+    """Puts packs together by hand, from a small old release, and applies them.
+
+    Args:
+        place: An empty directory.
+        files: The old release.
+    """
+
+    def __init__(self, place: Path, files: Files = OLD_FILES) -> None:
+        self.place, self.old, self.out = place, place / "old", place / "out"
+        self.tree = write(self.old, files)
+        self.path = place / "forged"
+        self.limits = DeltaLimits(
+            from_tree=self.tree.digest(),
+            to_tree="1" * 64,
+            out_bytes=1 << 20,
+            out_files=1000,
+            max_memory_bytes=64 << 20,
+            needs=("deflate-zlib-6.8",),
+        )
+
+    def index(self, content: bytes, streams: bytes = b"") -> None:
+        """Write a pack with an index as given."""
+        head = write_header(self.limits.from_tree, self.limits.to_tree, content)
+        self.path.write_bytes(head + streams)
+
+    def plan(self, entries: Sequence[int | Fresh], *groups: Group, streams: bytes = b"") -> None:
+        """Write a pack with such entries, groups and streams."""
+        self.index(write_index(Plan(list(entries), list(groups)), self.tree), streams)
+
+    def apply(self, limits: DeltaLimits | None = None) -> Tree:
+        """Apply the pack into an empty directory."""
+        if self.out.exists():
+            shutil.rmtree(self.out)
+        self.out.mkdir()
+        return apply_delta(
+            self.path, self.old, self.tree, self.out, limits or self.limits, Silent(), Linking.COPY
+        )
+
+
+def group(
+    literals: bytes,
+    *,
+    files: int = 1,
+    refs: Sequence[Ref] = (),
+    control: bytes = b"",
+    zeros: bytes = b"",
+    differences: bytes = b"",
+    view: int | None = None,
+) -> tuple[Group, bytes]:
+    """A group, and its streams; without ``view`` it has no runs of zeros."""
+    contents = (control, zeros, differences, literals)
+    parts = [(pack_stream(content), len(content)) for content in contents]
+    extents = [Extent(0, len(packed), plain) for packed, plain in parts]
+    made = Group(
+        files=files,
+        refs=tuple(refs),
+        recipes=(),
+        view=len(differences) + len(literals) if view is None else view,
+        covers=len(control) // 12,
+        runs=len(zeros) // RUN_BYTES,
+        control=extents[0],
+        zeros=extents[1],
+        differences=extents[2],
+        literals=extents[3],
+    )
+    return made, b"".join(packed for packed, _ in parts)
+
+
+def fresh(path: str, size: int) -> Fresh:
+    """A file that comes out of a group."""
+    return Fresh(path, EntryType.FILE, 0o644, size)
+
+
+def planes(*numbers: tuple[int, ...]) -> bytes:
+    """Covers of an old file, or runs of zeros, as a stream has them."""
+    return b"".join(split_planes(column) for column in zip(*numbers, strict=True))

@@ -1,0 +1,235 @@
+"""Packs put together by an attacker: each is refused with its own error, and nothing leads out."""
+
+from __future__ import annotations
+
+import shutil
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.common.errors import ExitCode
+from ncen_updater.feed.download import MARGIN_BYTES
+from ncen_updater.formats.delta.errors import (
+    DeltaDamaged,
+    DeltaOverLimit,
+    DeltaPathRefused,
+    DeltaRangeRefused,
+    DeltaUnsupported,
+)
+from ncen_updater.formats.delta.index import Columns, Step
+from ncen_updater.formats.delta.layout import Fresh, Op, OpKind, Recipe, Ref
+from ncen_updater.formats.delta.numbers import put_number, put_text
+from ncen_updater.formats.delta.streams import Extent
+from ncen_updater.formats.transfer_errors import SpaceShort
+from ncen_updater.formats.tree import EntryType
+from tests.formats.delta.making import Forge, fresh, group, jar
+
+STREAMS = ("control", "zeros", "differences", "literals")
+
+
+@pytest.fixture
+def forge(tmp_path: Path) -> Forge:
+    return Forge(tmp_path / "site")
+
+
+def _named(*names: bytes, step: Step = Step.NEW, depths: tuple[int, ...] = ()) -> bytes:
+    """An index with entries of such names, whatever they are, and no old ones."""
+    columns = Columns()
+    put_number(columns.steps, len(names) + 1)
+    put_number(columns.steps, Step.DROP)
+    put_number(columns.steps, 3)
+    for number, name in enumerate(names):
+        put_number(columns.steps, step)
+        put_number(columns.depths, depths[number] if depths else 0)
+        put_number(columns.names, len(name))
+        columns.names += name
+        if step is Step.LINK:
+            put_text(columns.links, "target")
+        else:
+            put_number(columns.modes, 0)
+        if step is Step.NEW:
+            put_number(columns.sizes, 0)
+    put_number(columns.groups, 0)
+    return columns.content()
+
+
+def test_the_forge_makes_good_packs_too(forge: Forge) -> None:
+    made, streams = group(b"ab")
+    forge.plan([0, 1, fresh("new", 2)], made, streams=streams)
+    tree = forge.apply()
+    assert [entry.path for entry in tree.entries] == ["dir", "dir/old.txt", "new"]
+    assert (forge.out / "new").read_bytes() == b"ab"
+
+
+# ---- paths ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"", b".", b"..", b"/", b"/etc", b"a/b", b"../evil", b"a\\b", b"a\0b", b"c:", b"C:evil",
+        b"n" * 256, "e\N{COMBINING ACUTE ACCENT}".encode(),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("step", [Step.NEW, Step.DIRECTORY, Step.LINK])
+def test_names_that_lead_out(forge: Forge, name: bytes, step: Step) -> None:
+    forge.index(_named(name, step=step))
+    with pytest.raises(DeltaPathRefused) as caught:
+        forge.apply()
+    assert (caught.value.code, caught.value.exit_code) == ("NU-3153", ExitCode.TRUST)
+    assert list(forge.out.iterdir()) == []
+
+
+def test_names_that_are_not_text(forge: Forge) -> None:
+    for name in (b"\xff", b"\xed\xa0\x80", b"a\xc0\xaf"):
+        forge.index(_named(name))
+        with pytest.raises(DeltaDamaged):
+            forge.apply()
+
+
+@pytest.mark.parametrize(
+    ("names", "depths"),
+    [
+        ((b"a", b"a"), (0, 0)),
+        ((b"b", b"a"), (0, 0)),
+        ((b"A", b"a"), (0, 0)),
+        ((b"STRASSE", "straße".encode()), (0, 0)),
+    ],
+)
+def test_paths_that_collide(
+    forge: Forge, names: tuple[bytes, ...], depths: tuple[int, ...]
+) -> None:
+    forge.index(_named(*names, step=Step.DIRECTORY, depths=depths))
+    with pytest.raises(DeltaPathRefused):
+        forge.apply()
+
+
+@pytest.mark.parametrize("above", [Step.NEW, Step.LINK])
+def test_paths_below_a_file_or_a_link(forge: Forge, above: Step) -> None:
+    forge.index(_named(b"a", b"b", step=above, depths=(0, 1)))
+    with pytest.raises(DeltaDamaged):  # only a directory can be gone into
+        forge.apply()
+    outside = forge.place / "outside"
+    outside.mkdir()
+    # The directory of a kept file was replaced by a link.
+    link = Fresh("dir", EntryType.SYMLINK, 0o777, target=".")
+    forge.plan([link, 1])
+    with pytest.raises(DeltaPathRefused):
+        forge.apply()
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["/etc/passwd", "..", "../x", "d/../../x", "d/..", "x/../y", "a\\b", "a\0b", "", "n" * 1001],
+)
+def test_links_that_lead_out(forge: Forge, target: str) -> None:
+    forge.plan([0, 1, 2, Fresh("lost", EntryType.SYMLINK, 0o777, target=target)])
+    with pytest.raises(DeltaPathRefused):
+        forge.apply()
+
+
+def test_links_are_made_last_and_never_followed(forge: Forge) -> None:
+    entries: list[int | Fresh] = [
+        Fresh("a", EntryType.SYMLINK, 0o777, target="dir/new"),
+        0,
+        fresh("dir/new", 2),
+        Fresh("loop", EntryType.SYMLINK, 0o777, target="loop"),
+    ]
+    made, streams = group(b"ab")
+    forge.plan(entries, made, streams=streams)
+    forge.apply()
+    assert (forge.out / "a").is_symlink()
+    assert (forge.out / "dir/new").read_bytes() == b"ab"
+
+
+# ---- archives ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("refs", "ops"),
+    [
+        ([Ref(0, ())], [Op(OpKind.MEMBERS, 3, 0)]),
+        ([Ref(0, ())], [Op(OpKind.MEMBERS, 1, 900_000)]),
+        ([Ref(0)], [Op(OpKind.MEMBERS, 1, 0)]),
+        ([Ref(0, (2,))], [Op(OpKind.MEMBERS, 1, 0)]),
+        ([Ref(1, ())], [Op(OpKind.MEMBERS, 1, 0)]),
+        ([Ref(0, ())], [Op(OpKind.PLAIN, 1 << 40)]),
+        ([Ref(0, ())], [Op(OpKind.DEFLATE, 1 << 40, 6)]),
+    ],
+)
+def test_archives_from_members_that_are_not_there(
+    tmp_path: Path, refs: list[Ref], ops: list[Op]
+) -> None:
+    forge = Forge(tmp_path / "site", {"a.jar": jar({"m": b"m" * 900, "n": b"n"}), "b": b"plain"})
+    part, streams = group(b"ab", refs=refs)
+    recipe = Recipe(0, 0, tuple(ops))
+    made = replace(part, recipes=(recipe,))
+    forge.plan([fresh("new", 1000)], made, streams=streams)
+    with pytest.raises(DeltaRangeRefused):
+        forge.apply()
+
+
+def test_deflating_must_be_signed(tmp_path: Path) -> None:
+    forge = Forge(tmp_path / "site", {"a.jar": jar({"m": b"m" * 900})})
+    part, streams = group(b"ab", refs=[Ref(0, ())])
+    recipe = Recipe(0, 0, (Op(OpKind.DEFLATE, 2, 6),))
+    made = replace(part, recipes=(recipe,))
+    for wrong in (3, 5):
+        forge.plan([fresh("new", wrong)], made, streams=streams)
+        with pytest.raises(DeltaRangeRefused):
+            forge.apply()
+    forge.plan([fresh("new", 4)], made, streams=streams)
+    forge.apply()
+    with pytest.raises(DeltaOverLimit):
+        forge.apply(forge.limits.model_copy(update={"needs": ()}))
+
+
+def test_what_this_machine_cannot_do(forge: Forge) -> None:
+    forge.plan([0, 1, 2])
+    needs = ("brotli-11", "deflate-zlib-6.8")
+    with pytest.raises(DeltaUnsupported) as caught:
+        forge.apply(forge.limits.model_copy(update={"needs": needs}))
+    assert caught.value.code == "NU-3156"
+    assert "brotli-11" in str(caught.value)
+    assert "zlib" not in str(caught.value)
+
+
+# ---- the disk ----------------------------------------------------------------------------------
+
+
+def test_says_how_much_space_is_missing_before_anything_is_written(forge: Forge) -> None:
+    """As signed as it may be, there is no such disk."""
+    size = 1 << 60
+    made, _ = group(b"ab")
+    vast = replace(made, view=size, literals=Extent(0, 9, size))
+    forge.plan([0, 1, fresh("new", size)], vast, streams=bytes(9))
+    with pytest.raises(SpaceShort) as caught:
+        forge.apply(forge.limits.model_copy(update={"out_bytes": 2 * size}))
+    assert (caught.value.code, caught.value.exit_code) == ("NU-3101", ExitCode.SPACE)
+    assert str(size + MARGIN_BYTES) in str(caught.value)
+    assert list(forge.out.iterdir()) == []
+
+
+@pytest.mark.parametrize("spare", [-1, 0])
+def test_members_of_old_archives_need_room_beside_what_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spare: int
+) -> None:
+    content = bytes(5 << 20)
+    forge = Forge(tmp_path / "site", {"a.jar": jar({"m": content})})
+    old = forge.tree.entries[0].size
+    part, streams = group(b"ab", refs=[Ref(0, (0,))])
+    forge.plan([fresh("new", 2)], part, streams=streams)
+    member = zlib.compressobj(6, zlib.DEFLATED, -15, 8)
+    packed = len(member.compress(content) + member.flush())
+    needed = MARGIN_BYTES + old - packed + len(content) + 2
+    usage = shutil.disk_usage(tmp_path)
+    # Stands in for a disk of that size: a real one takes the right to mount.
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed + spare))
+    if spare < 0:
+        with pytest.raises(SpaceShort) as caught:
+            forge.apply()
+        assert caught.value.values["missing"] == -spare
+    else:
+        forge.apply()

@@ -1,0 +1,91 @@
+"""Documents that were signed for newer agents."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.version import Version
+from pydantic import ValidationError
+
+from ncen_updater.agent.slots.records import DOCUMENT, Records
+from ncen_updater.feed.errors import OfferInvalid
+from ncen_updater.feed.offers import offers_of
+from ncen_updater.formats.document import Offer, ReleaseDocument, parse_release_document
+from ncen_updater.formats.errors import BadRelease
+from ncen_updater.formats.forward_compat import understood, without
+
+DIGEST = "a" * 64
+ARCHIVE = {"target": "ncen-3.3.0.tar.gz", "length": 10, "sha256": DIGEST}
+DOCUMENT_OF: dict[str, Any] = {
+    "schema": 1,
+    "manifest": {
+        "schema": 1, "product": "ncen", "version": "3.3.0", "upgrade_from": ">=3.2,<3.3",
+        "agent": ">=9", "notes": {"en": {"title": "A title"}},
+    },
+    "archive": ARCHIVE,
+    "tree": {"target": "trees/ncen/3.3.0.json.zst", "length": 5, "sha256": DIGEST},
+    "tree_digest": DIGEST,
+    "tree_bytes": 5,
+    "unpacked_bytes": 20,
+}  # fmt: skip
+
+
+def newer() -> dict[str, Any]:
+    """The document with names that only a newer agent knows, at three depths."""
+    manifest = {**DOCUMENT_OF["manifest"], "seals": [{"kind": "wax"}]}
+    return {
+        **DOCUMENT_OF, "manifest": manifest, "archive": {**ARCHIVE, "blake3": DIGEST}, "pages": 3,
+    }  # fmt: skip
+
+
+@dataclass
+class File:
+    custom: object = None
+    length: int = 10
+    hashes: dict[str, str] = field(default_factory=lambda: {"sha256": DIGEST})
+
+
+def listed(offer: dict[str, Any]) -> dict[str, File]:
+    return {"releases/ncen/3.3.0.json": File({"ncen": offer}), "ncen-3.3.0.tar.gz": File()}
+
+
+def test_names_that_are_not_known_are_passed_over_by_sites() -> None:
+    known = ReleaseDocument.model_validate(DOCUMENT_OF)
+    content = json.dumps(newer()).encode()
+    assert parse_release_document(content, "x", lenient=True) == known
+    with pytest.raises(BadRelease):  # as whoever signs reads it
+        parse_release_document(content, "x")
+    offer = known.offer().model_dump(mode="json")
+    (read,) = offers_of("ncen", listed({**offer, "region": "east"}))
+    assert read == known.offer()
+    assert read.agent == ">=9", "what shuts this agent out is read"
+
+
+def test_what_is_wrong_in_another_way_is_refused() -> None:
+    offer = ReleaseDocument.model_validate(DOCUMENT_OF).offer().model_dump(mode="json")
+    for wrong in ({"required": "perhaps"}, {"archive": {**ARCHIVE, "length": -1, "new": 1}}):
+        with pytest.raises(OfferInvalid):
+            offers_of("ncen", listed({**offer, "region": "east", **wrong}))
+    odd: tuple[object, ...] = (7, [], None, {"x": 1})
+    for data in odd:
+        with pytest.raises(ValidationError):
+            understood(Offer, data)
+
+
+def test_an_older_agent_reads_the_record_of_a_slot(tmp_path: Path) -> None:
+    place = tmp_path / ".records" / "3.3.0"
+    place.mkdir(parents=True)
+    (place / DOCUMENT).write_text(json.dumps(newer()))
+    assert Records(tmp_path).document(Version("3.3.0")).manifest.version == "3.3.0"
+
+
+def test_without() -> None:
+    data = {"a": {"b": [{"c": 1, "d": 2}]}, "e": 3}
+    assert without(data, [("a", "b", 0, "c"), ("e",), ("x", "y"), ("e", "z")]) == {
+        "a": {"b": [{"d": 2}]}
+    }
+    assert data == {"a": {"b": [{"c": 1, "d": 2}]}, "e": 3}

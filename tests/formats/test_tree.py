@@ -1,0 +1,50 @@
+"""The byte form of a tree, which is signed."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+from pydantic import ValidationError
+
+from ncen_updater.common.canonical_json import canonical_json
+from ncen_updater.formats.tree import ENTRIES_AT_ONCE, EntryType, Tree, TreeEntry, parse_tree
+
+KINDS = (
+    {"type": "file", "mode": 0o644, "size": 3, "sha256": "a" * 64},
+    {"type": "dir", "mode": 0o755, "size": 0},
+    {"type": "link", "mode": 0o777, "size": 0, "target": 'é"\\x'},
+)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, ENTRIES_AT_ONCE, ENTRIES_AT_ONCE + 1, 2500])
+def test_byte_form_is_one_canonical_document(count: int) -> None:
+    data = {"schema": 1, "entries": [{"path": f"é{n}", **KINDS[n % 3]} for n in range(count)]}
+    tree = Tree.model_validate(data)
+    assert tree.canonical() == canonical_json(data)
+    assert tree.digest() == hashlib.sha256(canonical_json(data)).hexdigest()
+
+
+def test_byte_form_comes_back() -> None:
+    entry = TreeEntry(path="a", type=EntryType.FILE, mode=0o644, size=1, sha256="0" * 64)
+    tree = Tree(entries=(entry,))
+    assert parse_tree(tree.canonical(), "a tree") == tree
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"path": "a", "type": "file", "mode": 0o644, "more": 1},
+        {"path": "", "type": "file", "mode": 0o644},
+        {"path": "a", "type": "pipe", "mode": 0o644},
+        {"path": "a", "type": "file", "mode": 0o1644},
+        {"path": "a", "type": "file", "mode": 0o644, "size": -1},
+        {"path": "a", "type": "file", "mode": 0o644, "sha256": "A" * 64},
+        {"type": "file", "mode": 0o644},
+        [],
+        None,
+    ],
+)
+def test_entries_that_are_none(entry: object) -> None:
+    with pytest.raises(ValidationError):
+        Tree.model_validate({"schema": 1, "entries": [entry]})

@@ -20,8 +20,8 @@ from ncen_updater.agent.cli.main import run
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.engine import operations
 from ncen_updater.agent.journal.change import Phase, StepName
+from ncen_updater.agent.reader.connecting import feed_of
 from ncen_updater.feed.release_source import ReleaseSource
-from ncen_updater.feed.tuf_source import TufReleaseSource
 
 CAP_SYS_PTRACE = 19
 PR_CAPBSET_DROP = 24
@@ -55,7 +55,7 @@ def go_blind() -> None:
 
 def _source(config: AgentConfig, _config_path: Path) -> ReleaseSource:
     paths = config.paths
-    return TufReleaseSource.from_settings(
+    return feed_of(
         config.site.product,
         config.feed,
         state=paths.resolve(paths.state),

@@ -13,9 +13,9 @@ from ncen_updater.agent.databases.factory import make_engine
 from ncen_updater.agent.journal.change import Change, ChangeKind
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.reader.child import ChildSource
 from ncen_updater.agent.site import Clock, Site
 from ncen_updater.agent.slots.store import SlotStore
-from ncen_updater.feed.child import ChildSource
 from ncen_updater.feed.release_source import ReleaseSource
 
 __all__ = ["agent_version", "build_site", "note_of"]

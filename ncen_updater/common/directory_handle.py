@@ -11,10 +11,8 @@ import ctypes
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-
-from ncen_updater.formats.tree import EntryType, Tree
 
 __all__ = ["Below"]
 
@@ -220,20 +218,23 @@ class Below:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))
 
-    def flush(self, tree: Tree) -> None:
-        """Flush everything to the disk: one ``syncfs`` where the C library has it."""
+    def flush(self, paths: Iterable[str]) -> None:
+        """Flush what is below to the disk: one ``syncfs`` where the C library has it.
+
+        Args:
+            paths: Of every file and directory, for where it has none.
+        """
         syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
         if syncfs is not None:
             if syncfs(self._root) != 0:
                 number = ctypes.get_errno()
                 raise OSError(number, os.strerror(number))
             return
-        for entry in tree.entries:
-            if entry.type is not EntryType.SYMLINK:
-                parent, name = self._enter(entry.path)
-                descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=parent)
-                try:
-                    os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
+        for path in paths:
+            parent, name = self._enter(path)
+            descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=parent)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
         os.fsync(self._root)

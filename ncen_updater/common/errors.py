@@ -21,7 +21,7 @@ from typing import ClassVar
 
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["ExitCode", "UpdaterError"]
+__all__ = ["ExitCode", "SpaceShort", "UpdaterError"]
 
 
 class ExitCode(IntEnum):
@@ -84,3 +84,12 @@ class UpdaterError(Exception):
     def __str__(self) -> str:
         detail = f" ({self.detail})" if self.detail else ""
         return f"{self.code}: {self.what_text}{detail}"
+
+
+class SpaceShort(UpdaterError):
+    """Too little room."""
+
+    code = "NU-3101"
+    exit_code = ExitCode.SPACE
+    what = N_("Too little space in {path}: {needed} bytes are needed, {free} are free.")
+    remedy = N_("Free at least {missing} bytes there, then try again.")

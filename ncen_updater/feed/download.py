@@ -18,7 +18,6 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -27,10 +26,11 @@ from typing import IO
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import NotReadable, TooLarge, open_file, parse_json, read_file
+from ncen_updater.common.disk_space import require_space, space_short
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.progress import Progress
 from ncen_updater.feed.parts import Parts, Wanted
-from ncen_updater.formats.transfer_errors import DownloadDamaged, SpaceShort
+from ncen_updater.formats.transfer_errors import DownloadDamaged
 
 __all__ = [
     "DOWNLOADING",
@@ -40,7 +40,6 @@ __all__ = [
     "arrived",
     "download",
     "is_whole",
-    "require_space",
 ]
 
 logger = logging.getLogger(__name__)
@@ -48,7 +47,6 @@ logger = logging.getLogger(__name__)
 DOWNLOADING = N_("Downloading {name} (bytes)")
 BLOCK = 1 << 20
 MAX_NOTE_BYTES = 100_000
-MARGIN_BYTES = 16 << 20  # so that the journal beside it can still be written
 KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE of linux/falloc.h
 BREAKS_IN_A_ROW = 3
 WORTH_BYTES = 64 << 10  # a try that brought less does not count as progress
@@ -80,23 +78,6 @@ class Part:
 Open = Callable[[int], Part]
 
 
-def require_space(directory: Path, needed: int) -> None:
-    """Refuse work that the disk has no room for.
-
-    Raises:
-        SpaceShort: With the figures.
-    """
-    free = shutil.disk_usage(directory).free
-    if needed + MARGIN_BYTES > free:
-        raise _short(directory, needed)
-
-
-def _short(directory: Path, needed: int) -> SpaceShort:
-    free = shutil.disk_usage(directory).free
-    total = needed + MARGIN_BYTES
-    return SpaceShort(path=directory, needed=total, free=free, missing=max(total - free, 1))
-
-
 def _reserve(stream: IO[bytes], directory: Path, length: int, have: int) -> None:
     """Take the blocks of the whole file now, without changing its size."""
     require_space(directory, length - have)
@@ -107,7 +88,7 @@ def _reserve(stream: IO[bytes], directory: Path, length: int, have: int) -> None
     if fallocate(stream.fileno(), KEEP_SIZE, 0, length) != 0:
         number = ctypes.get_errno()
         if number == errno.ENOSPC:
-            raise _short(directory, length - have)
+            raise space_short(directory, length - have)
         # A file system without it: ENOSPC is told when it comes, by the writes themselves.
         logger.debug("space for %s not reserved: %s", directory, os.strerror(number))
 
@@ -249,7 +230,7 @@ def download(
         sound = fill.run(target.parent, sources, distrust)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise _short(target.parent, wanted.length) from error
+            raise space_short(target.parent, wanted.length) from error
         raise
     if not sound:
         if fill.parts.have == 0:

@@ -21,7 +21,7 @@ from tuf.api.exceptions import (
 )
 from tuf.api.serialization import DeserializationError
 
-from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.errors import SpaceShort, UpdaterError
 from ncen_updater.feed.download import LineBroken
 from ncen_updater.feed.errors import (
     BadSignature,
@@ -47,7 +47,6 @@ from ncen_updater.feed.errors import (
 )
 from ncen_updater.feed.http import Failure, MirrorFailure
 from ncen_updater.feed.signed import OtherRole
-from ncen_updater.formats.transfer_errors import SpaceShort
 
 __all__ = ["ExpiredRole", "Facts", "MixedRoles", "plain_errors"]
 

@@ -24,11 +24,12 @@ from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root, TargetFile  # type: ignore[attr-defined]
 
 from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.disk_space import require_space
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.progress import Progress
 from ncen_updater.feed.client import TrustClient
 from ncen_updater.feed.clock import TrustClock, system_now
-from ncen_updater.feed.download import Part, require_space
+from ncen_updater.feed.download import Part
 from ncen_updater.feed.error_mapping import Facts, plain_errors
 from ncen_updater.feed.errors import RootChainBroken
 from ncen_updater.feed.fetching import FEED_SCHEME, FeedFetcher, NotThere

@@ -19,14 +19,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Mapping
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.progress import Progress
 from ncen_updater.feed.clock import TrustClock, system_now
-from ncen_updater.feed.connecting import http_fetcher
 from ncen_updater.feed.downloaded import DOCUMENT, write_record
 from ncen_updater.feed.downloads import TREE, Downloads
 from ncen_updater.feed.errors import (
@@ -65,7 +64,6 @@ from ncen_updater.formats.transfer_errors import DownloadDamaged
 if TYPE_CHECKING:  # what reading the last list does not need: requests, tuf, the configuration
     from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
 
-    from ncen_updater.agent.config.model import FeedSettings
     from ncen_updater.feed.client import TrustClient
     from ncen_updater.feed.fetching import FeedFetcher
 
@@ -113,31 +111,6 @@ class TufReleaseSource(ReleaseSource):
         self._downloads = Downloads(product, place, self._prove if proved else None)
         self._fetcher: FeedFetcher | None = None
         self._client: TrustClient | None = None
-
-    @classmethod
-    def from_settings(
-        cls,
-        product: str,
-        feed: FeedSettings,
-        *,
-        state: Path,
-        trusted_root: Path,
-        now: Callable[[], datetime] = system_now,
-        zone: tzinfo = UTC,
-        proved: bool = False,
-    ) -> TufReleaseSource:
-        """Make a source from the agent's configuration; hours are wall times of the zone."""
-        return cls(
-            product,
-            state=state,
-            trusted_root=trusted_root,
-            make_fetcher=lambda: http_fetcher(feed, now=now, zone=zone),
-            now=now,
-            offline=feed.offline,
-            grace=timedelta(days=feed.offline_grace_days),
-            feed_grace=timedelta(days=feed.mirror_grace_days),
-            proved=proved,
-        )
 
     def close(self) -> None:
         """Close connections."""

@@ -31,15 +31,11 @@ from pathlib import Path
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import NotReadable, open_file
 from ncen_updater.common.directory_handle import Below
+from ncen_updater.common.disk_space import require_space
+from ncen_updater.common.errors import SpaceShort
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.progress import Progress
-from ncen_updater.feed.download import require_space
-from ncen_updater.formats.transfer_errors import (
-    ArchiveDamaged,
-    ArchiveMismatch,
-    DestinationInUse,
-    SpaceShort,
-)
+from ncen_updater.formats.transfer_errors import ArchiveDamaged, ArchiveMismatch, DestinationInUse
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
 
 __all__ = ["unpack"]
@@ -174,7 +170,7 @@ def _fill(archive: Path, tree: Tree, destination: Path, progress: Progress) -> N
         for entry in reversed(tree.entries):
             if entry.type is EntryType.DIRECTORY:
                 directory.set_mode(entry.path, entry.mode)
-        directory.flush(tree)
+        directory.flush(e.path for e in tree.entries if e.type is not EntryType.SYMLINK)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import N_
 
-__all__ = ["BadManifest", "BadRelease", "BadTree"]
+__all__ = ["BadManifest", "BadRelease", "BadTree", "WheelsUnusable"]
 
 
 class BadManifest(UpdaterError):
@@ -32,3 +32,11 @@ class BadTree(UpdaterError):
     exit_code = ExitCode.TRUST
     what = N_("The tree {source} is not valid.")
     remedy = N_("Do not install this release; tell the Secretariat which one it is.")
+
+
+class WheelsUnusable(UpdaterError):
+    """Wheels that do not make a release of the agent."""
+
+    code = "NU-9412"
+    what = N_("The wheels in {path} do not make a release of the agent: {reason}")
+    remedy = N_("Make them anew with script/agent-release, from a checkout that is unchanged.")

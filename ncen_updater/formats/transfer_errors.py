@@ -10,7 +10,6 @@ __all__ = [
     "ArchiveMismatch",
     "DestinationInUse",
     "DownloadDamaged",
-    "SpaceShort",
     "TransferError",
 ]
 
@@ -21,15 +20,6 @@ class TransferError(UpdaterError):
     code = "NU-3100"
     what = N_("A file could not be moved or unpacked.")
     remedy = N_("Check the disk and try again.")
-
-
-class SpaceShort(TransferError):
-    """Too little room."""
-
-    code = "NU-3101"
-    exit_code = ExitCode.SPACE
-    what = N_("Too little space in {path}: {needed} bytes are needed, {free} are free.")
-    remedy = N_("Free at least {missing} bytes there, then try again.")
 
 
 class DownloadDamaged(TransferError):

@@ -25,12 +25,24 @@ from pydantic.dataclasses import dataclass
 from ncen_updater.common.canonical_json import canonical_json
 from ncen_updater.formats.errors import BadTree
 
-__all__ = ["ENTRY", "EntryType", "Tree", "TreeEntry", "hash_file", "parse_tree", "scan"]
+__all__ = [
+    "ENTRY",
+    "WRITE_BITS",
+    "EntryType",
+    "Tree",
+    "TreeEntry",
+    "hash_file",
+    "parse_tree",
+    "scan",
+    "sealed_mode",
+]
 
 MAX_ENTRIES = 500_000
 MAX_TREE_BYTES = 200_000_000
 HASH_BLOCK = 1 << 20
 ENTRIES_AT_ONCE = 1000
+
+WRITE_BITS = 0o222
 
 
 class EntryType(StrEnum):
@@ -224,3 +236,8 @@ def _walk(
             )
         else:
             raise BadTree(source=directory, detail=f"{path!r}: not a file, directory or link")
+
+
+def sealed_mode(entry: TreeEntry) -> int:
+    """Mode of an entry in a finished slot: nobody may write to a file."""
+    return entry.mode & ~WRITE_BITS if entry.type is EntryType.FILE else entry.mode

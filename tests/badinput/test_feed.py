@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 
 from ncen_updater.agent.config.errors import ConfigInvalid, Mistake
+from ncen_updater.agent.reader.child import ChildSource, error_from_json, error_to_json
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import Text
-from ncen_updater.feed.child import ChildSource, error_from_json, error_to_json
 from ncen_updater.feed.clock import TrustClock
 from ncen_updater.feed.errors import ReaderFailed, ViewDamaged, WrongDigest
 from ncen_updater.feed.last_view import read_last_view

@@ -17,8 +17,8 @@ from ncen_updater.agent.engine.build_slot import ARCHIVE, held_trees
 from ncen_updater.agent.engine.operations import JOURNAL
 from ncen_updater.agent.journal.change import StepName
 from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.reader.child import ChildSource
 from ncen_updater.common.progress import Silent
-from ncen_updater.feed.child import ChildSource
 from ncen_updater.feed.release_source import FetchedPack
 from tests.faults.cells import Cell, all_cells, expected_versions, undo_cells
 from tests.faults.full import prepared

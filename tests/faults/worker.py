@@ -17,9 +17,9 @@ from ncen_updater.agent.composition import build_site
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.journal.change import Phase, StepName
+from ncen_updater.agent.reader.connecting import feed_of
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.progress import Silent
-from ncen_updater.feed.tuf_source import TufReleaseSource
 from tests.faults.cells import Fault, Strike, decode
 from tests.faults.landlock import forbid_writing
 
@@ -60,7 +60,7 @@ def main(argv: list[str]) -> int:
     config = load_config(config_path)
     paths = config.paths
     # In this process: a second interpreter a trial would only cost time here.
-    source = TufReleaseSource.from_settings(
+    source = feed_of(
         config.site.product,
         config.feed,
         state=paths.resolve(paths.state),

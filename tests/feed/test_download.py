@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.common.errors import ExitCode
+from ncen_updater.common.errors import ExitCode, SpaceShort
 from ncen_updater.common.i18n import Text
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.download import LineBroken, Part, download, is_whole
 from ncen_updater.feed.http import FEED_SCHEME, HttpFetcher
 from ncen_updater.feed.parts import Wanted
-from ncen_updater.formats.transfer_errors import DownloadDamaged, SpaceShort
+from ncen_updater.formats.transfer_errors import DownloadDamaged
 from tests.badinput.hostile import NO_FILES, bounded
 from tests.support.http_server import Fault, WebServer, serving
 

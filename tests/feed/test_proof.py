@@ -20,9 +20,9 @@ from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, Root  # type: ignore[attr-defined]
 
 from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.reader.child import ChildSource
 from ncen_updater.common.canonical_json import sha256_hex
 from ncen_updater.common.progress import Silent
-from ncen_updater.feed.child import ChildSource
 from ncen_updater.feed.errors import NotProved, TrustedRootMissing
 from ncen_updater.feed.release_source import FetchedRelease
 from ncen_updater.feed.tuf_source import TufReleaseSource

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.feed.child import KEPT_VARIABLES, ChildSource
+from ncen_updater.agent.reader.child import KEPT_VARIABLES, ChildSource
 from tests.feed.test_unit import CONFIG
 from tests.support.http_server import WebServer
 from tests.support.tuf_repository import Feed

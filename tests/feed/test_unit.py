@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.reader.child import ChildSource
+from ncen_updater.agent.reader.unit import asked
 from ncen_updater.common.progress import Silent
-from ncen_updater.feed.child import ChildSource
 from ncen_updater.feed.errors import FeedRefused, ReaderFailed, ReaderUnitAway
-from ncen_updater.feed.unit import asked
 from tests.support.activation import ACTIVATOR, activated
 from tests.support.http_server import WebServer
 from tests.support.tuf_repository import Feed
@@ -68,7 +68,7 @@ def source(config: Path) -> ChildSource:
 
 @contextlib.contextmanager
 def unit(config: Path, *words: str) -> Iterator[None]:
-    worker = words or (sys.executable, "-m", "ncen_updater.feed.worker", str(config))
+    worker = words or (sys.executable, "-m", "ncen_updater.agent.reader.worker", str(config))
     with activated(config.parent / "fetch.sock", worker, config.parent / "unit.log"):
         yield
 
@@ -121,7 +121,7 @@ def _workers(config: Path) -> set[int]:
         with contextlib.suppress(OSError):
             words = (Path("/proc") / str(number) / "cmdline").read_bytes().split(b"\0")
             # The activator holds the same words behind its own.
-            if b"ncen_updater.feed.worker" in words and b"--accept" not in words:
+            if b"ncen_updater.agent.reader.worker" in words and b"--accept" not in words:
                 found |= {number} if os.fsencode(config) in words else set()
     return found
 

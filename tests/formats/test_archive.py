@@ -14,15 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.common.errors import ExitCode
+from ncen_updater.common.errors import ExitCode, SpaceShort
 from ncen_updater.common.progress import Silent
 from ncen_updater.formats.archive import unpack
-from ncen_updater.formats.transfer_errors import (
-    ArchiveDamaged,
-    ArchiveMismatch,
-    DestinationInUse,
-    SpaceShort,
-)
+from ncen_updater.formats.transfer_errors import ArchiveDamaged, ArchiveMismatch, DestinationInUse
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry, scan
 from tests.support.tuf_repository import pack
 

@@ -18,10 +18,10 @@ from ncen_updater.agent.engine.adopt import adopt
 from ncen_updater.agent.engine.operations import JOURNAL, Operations
 from ncen_updater.agent.journal.change import Change, Phase, StepName
 from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.reader.connecting import feed_of
 from ncen_updater.agent.site import Site
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.progress import Silent
-from ncen_updater.feed.tuf_source import TufReleaseSource
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.release_flow import make_feed, make_keys, publish_draft
 from ncen_updater.publisher.signing.draft import draft_releases
@@ -89,9 +89,7 @@ class KintoAgent:
         config_path.chmod(0o600)
         config = load_config(config_path)
         state = config.paths.resolve(config.paths.state)
-        source = TufReleaseSource.from_settings(
-            config.site.product, config.feed, state=state, trusted_root=trusted_root
-        )
+        source = feed_of(config.site.product, config.feed, state=state, trusted_root=trusted_root)
         agent = cls(kinto, build_site(config, config_path, source=source), watched)
         adopt(agent.site, Version(version), Silent())
         return agent

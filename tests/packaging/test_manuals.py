@@ -13,9 +13,9 @@ import click
 import pytest
 
 from ncen_updater.agent.cli import main as agent
-from ncen_updater.agent.notifications.journald import message_id
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import translate
+from ncen_updater.common.journald import message_id
 from ncen_updater.feed.errors import ReaderUnitAway
 from ncen_updater.publisher.cli import main as publisher
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.self_update.errors import WheelsUnusable
+from ncen_updater.formats.errors import WheelsUnusable
 from ncen_updater.publisher.build.agent_release import make_agent_release, parse_lock
 from ncen_updater.publisher.build.build import build_release
 from ncen_updater.publisher.cli.main import run

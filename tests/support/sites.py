@@ -18,8 +18,8 @@ from ncen_updater.agent.composition import build_site
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.engine.operations import JOURNAL
 from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.reader.connecting import feed_of
 from ncen_updater.agent.site import Site
-from ncen_updater.feed.tuf_source import TufReleaseSource
 from ncen_updater.publisher.release_flow import KeyRing, make_feed, make_keys, publish_release
 
 __all__ = ["TrialFeed", "connect", "serve", "site_in_process"]
@@ -94,7 +94,7 @@ def connect(site: DemoSite, feed: TrialFeed) -> None:
 def site_in_process(demo: DemoSite) -> Site:
     """The agent's view of a stand-in site, with the feed read in this process."""
     config = load_config(demo.config_path)
-    source = TufReleaseSource.from_settings(
+    source = feed_of(
         config.site.product, config.feed, state=demo.state, trusted_root=demo.trusted_root
     )
     return build_site(config, demo.config_path, source=source)

@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ncen_updater.agent.cli.common import agent_session, parse_version
+from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.agent.cli.person import person
+from ncen_updater.common.cli.arguments import parse_version
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
 
 if TYPE_CHECKING:
     from ncen_updater.agent.approvals.model import ApprovalCount
+    from ncen_updater.agent.cli.session import AgentSession
     from ncen_updater.agent.engine.accept_restore import Restored
-    from ncen_updater.common.cli.session import AgentSession
 
 __all__ = ["accept_restore"]
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ncen_updater.agent.cli.common import agent_session, parse_version
+from ncen_updater.agent.cli.common import agent_session
+from ncen_updater.common.cli.arguments import parse_version
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
@@ -14,8 +15,8 @@ from ncen_updater.common.i18n import N_, Text
 if TYPE_CHECKING:
     from packaging.version import Version
 
+    from ncen_updater.agent.cli.session import AgentSession
     from ncen_updater.agent.site import Site
-    from ncen_updater.common.cli.session import AgentSession
 
 __all__ = ["adopt"]
 

@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ncen_updater.agent.cli.common import agent_session, parse_version
+from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.agent.cli.hold import parse_until
 from ncen_updater.agent.cli.person import person
 from ncen_updater.agent.cli.rehearse import show_rehearsal
 from ncen_updater.agent.cli.remote import service_for
+from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.config.paths import site_zone
 from ncen_updater.agent.engine.errors import NothingToApprove, NotRehearsed, RehearsalOutdated
 from ncen_updater.agent.rehearsal.store import rehearsal_document
 from ncen_updater.agent.service.errors import NotNext
+from ncen_updater.common.cli.arguments import parse_version
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.render import format_time, jsonable
-from ncen_updater.common.cli.session import AgentSession
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
 

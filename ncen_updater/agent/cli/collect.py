@@ -12,8 +12,8 @@ from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
 
 if TYPE_CHECKING:
+    from ncen_updater.agent.cli.session import AgentSession
     from ncen_updater.agent.site import Site
-    from ncen_updater.common.cli.session import AgentSession
 
 __all__ = ["collect"]
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 import click
-from packaging.version import InvalidVersion, Version
 
+from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.engine.outcome import change_document
-from ncen_updater.common.cli.errors import NOTHING_CHANGED, BadVersion
 from ncen_updater.common.cli.lazy import session_of
 from ncen_updater.common.cli.render import clean, format_duration
-from ncen_updater.common.cli.session import AgentSession
 from ncen_updater.common.i18n import N_, Text
 
 if TYPE_CHECKING:
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
 __all__ = [
     "agent_session",
     "change_document",
-    "parse_version",
     "path_document",
     "result_document",
     "show_notice",
@@ -34,20 +31,6 @@ __all__ = [
 def agent_session(context: click.Context) -> AgentSession:
     """Return the session of a run of the agent."""
     return cast("AgentSession", session_of(context))
-
-
-def parse_version(text: str | None) -> Version | None:
-    """Read a version that a person typed.
-
-    Raises:
-        BadVersion: If it is none.
-    """
-    if text is None:
-        return None
-    try:
-        return Version(text)
-    except InvalidVersion as error:
-        raise BadVersion(text=text, state=NOTHING_CHANGED) from error
 
 
 def path_document(

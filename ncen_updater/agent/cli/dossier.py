@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from ncen_updater.agent.cli.common import agent_session, parse_version
+from ncen_updater.agent.cli.common import agent_session
+from ncen_updater.common.cli.arguments import parse_version
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text

@@ -10,6 +10,7 @@ import click
 
 from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.agent.cli.remote import service_for
+from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.config.paths import load_places
 from ncen_updater.agent.engine.errors import JournalForbidden
 from ncen_updater.agent.journal.journal import Journal
@@ -18,7 +19,6 @@ from ncen_updater.agent.service.report import change_report, history_report
 from ncen_updater.common.cli.errors import NOTHING_CHANGED, UnknownChange
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.render import clean, format_duration, format_time, jsonable, table
-from ncen_updater.common.cli.session import AgentSession
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Literal, cast
 import click
 
 from ncen_updater.agent.cli.common import agent_session
+from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.common.cli.lazy import Command
-from ncen_updater.common.cli.session import DEFAULT_CONFIG, AgentSession
+from ncen_updater.common.cli.session import DEFAULT_CONFIG
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
 

@@ -7,9 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.common.cli.lazy import LazyGroup, global_options, version_option
 from ncen_updater.common.cli.program import run_program
-from ncen_updater.common.cli.session import DEFAULT_CONFIG, AgentSession
+from ncen_updater.common.cli.session import DEFAULT_CONFIG
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 

@@ -16,7 +16,7 @@ from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
 
 if TYPE_CHECKING:
-    from ncen_updater.common.cli.session import AgentSession
+    from ncen_updater.agent.cli.session import AgentSession
     from ncen_updater.feed.offline.store import ImportRecord
 
 __all__ = ["import_", "mirror"]
@@ -34,7 +34,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 @click.pass_context
 def import_(context: click.Context, files: tuple[Path, ...], dry_run: bool) -> ExitCode:
     from ncen_updater.agent.engine.import_bundle import import_bundle
-    from ncen_updater.feed.child import ChildSource
+    from ncen_updater.agent.reader.child import ChildSource
 
     session = agent_session(context)
     site = session.open_site()
@@ -117,7 +117,7 @@ def mirror(
     dry_run: bool,
 ) -> ExitCode:
     from ncen_updater.agent.config.loader import load_config
-    from ncen_updater.feed.child import ChildSource
+    from ncen_updater.agent.reader.child import ChildSource
 
     session = agent_session(context)
     order: dict[str, object] = {

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import click
 from packaging.version import Version
 
-from ncen_updater.agent.cli.common import agent_session, parse_version, path_document, show_path
+from ncen_updater.agent.cli.common import agent_session, path_document, show_path
+from ncen_updater.agent.cli.session import AgentSession
+from ncen_updater.common.cli.arguments import parse_version
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.render import finding_document, finding_lines, format_bytes
-from ncen_updater.common.cli.session import AgentSession
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
 

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ncen_updater.agent.cli.common import agent_session, parse_version, path_document, show_path
+from ncen_updater.agent.cli.common import agent_session, path_document, show_path
 from ncen_updater.agent.cli.remote import carry_out, service_for
+from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.engine.rollback_words import Back, way_words
 from ncen_updater.agent.rehearsal.store import rehearsal_document
+from ncen_updater.common.cli.arguments import parse_version
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.render import format_bytes, format_duration
-from ncen_updater.common.cli.session import AgentSession
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
 

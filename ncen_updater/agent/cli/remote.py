@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.config.paths import service_socket
 from ncen_updater.agent.service.errors import NoService, OrderTorn, ServiceSilent, refusal
-from ncen_updater.common.cli.session import AgentSession
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.relay import Told

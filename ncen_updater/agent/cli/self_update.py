@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from ncen_updater.agent.cli.common import agent_session, parse_version
+from ncen_updater.agent.cli.common import agent_session
+from ncen_updater.common.cli.arguments import parse_version
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.program import user_name
 from ncen_updater.common.errors import ExitCode

@@ -8,8 +8,8 @@ import os
 import click
 
 from ncen_updater.agent.cli.common import agent_session
+from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.common.cli.lazy import Command
-from ncen_updater.common.cli.session import AgentSession
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_
 
@@ -29,9 +29,9 @@ def serve(context: click.Context) -> ExitCode:
 
 def _serve(session: AgentSession) -> None:
     from ncen_updater.agent.notifications.beside import Beside
-    from ncen_updater.agent.notifications.journald import install
     from ncen_updater.agent.service.serve import KNOWLEDGE
     from ncen_updater.agent.service.serve import serve as be_the_service
+    from ncen_updater.common.journald import install
 
     level = logging.DEBUG if session.verbose else logging.INFO
     session.masking = install(level, always=True)

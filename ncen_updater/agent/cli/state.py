@@ -25,9 +25,7 @@ from ncen_updater.common.i18n import N_, Text
 if TYPE_CHECKING:
     from ncen_updater.agent.site import Site
 
-__all__ = ["UNKNOWN", "SiteFacts", "look_deeply", "look_lightly", "sentences"]
-
-UNKNOWN = N_("The state of the site could not be found out: {why}")
+__all__ = ["SiteFacts", "look_deeply", "look_lightly", "sentences"]
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import click
 
 from ncen_updater.agent.cli.common import agent_session, show_notice
 from ncen_updater.agent.cli.remote import service_for, show_moment
+from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.cli.state import look_lightly, sentences
 from ncen_updater.agent.config.paths import load_places
 from ncen_updater.agent.service.report import site_report
@@ -22,7 +23,6 @@ from ncen_updater.common.cli.render import (
     format_time,
     jsonable,
 )
-from ncen_updater.common.cli.session import AgentSession
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
 

@@ -10,7 +10,6 @@ import click
 
 from ncen_updater.agent.cli.common import (
     agent_session,
-    parse_version,
     path_document,
     result_document,
     show_path,
@@ -19,9 +18,10 @@ from ncen_updater.agent.cli.common import (
 from ncen_updater.agent.cli.hold import parse_until
 from ncen_updater.agent.cli.plan import plan_for, run_plan, show_plan
 from ncen_updater.agent.cli.remote import carry_out, order, service_for, show_document
+from ncen_updater.agent.cli.session import AgentSession
+from ncen_updater.common.cli.arguments import parse_version
 from ncen_updater.common.cli.errors import NOTHING_CHANGED, NeedsYes
 from ncen_updater.common.cli.lazy import Command
-from ncen_updater.common.cli.session import AgentSession
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
 

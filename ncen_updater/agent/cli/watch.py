@@ -10,10 +10,10 @@ import click
 
 from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.agent.cli.remote import require_service, tell
+from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.service.client import Client, StreamEvent
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.render import clean, format_time
-from ncen_updater.common.cli.session import AgentSession
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
 

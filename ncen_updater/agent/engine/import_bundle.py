@@ -14,10 +14,10 @@ from pathlib import Path
 from ncen_updater.agent.engine.lock import change_lock
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import IMPORT_REFUSED, IMPORTED, JOURNAL, LOCK
+from ncen_updater.agent.reader.child import ChildSource
 from ncen_updater.agent.site import Site
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.progress import Progress
-from ncen_updater.feed.child import ChildSource
 from ncen_updater.feed.errors import ReaderFailed
 from ncen_updater.feed.offline.store import ImportRecord
 

@@ -24,9 +24,9 @@ from ncen_updater.agent.notifications.mail import send_mail
 from ncen_updater.agent.notifications.news import News
 from ncen_updater.agent.notifications.reasons import reason
 from ncen_updater.agent.notifications.webhook import post
+from ncen_updater.agent.reader.unit import end_with_asker, is_connection
 from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.errors import ExitCode, UpdaterError
-from ncen_updater.feed.unit import end_with_asker, is_connection
 
 __all__ = ["main", "send"]
 

@@ -17,7 +17,6 @@ __all__ = [
     "RootUnusable",
     "SequenceDamaged",
     "SequenceUnwritable",
-    "WheelsUnusable",
 ]
 
 
@@ -122,11 +121,3 @@ class ChangeStillOpen(UpdaterError):
     exit_code = ExitCode.BUSY
     what = N_("Change {change} has not come to its end.")
     remedy = N_("Run 'ncen-updater resume' first; without the agent nothing could finish it.")
-
-
-class WheelsUnusable(UpdaterError):
-    """Wheels that do not make a release of the agent."""
-
-    code = "NU-9412"
-    what = N_("The wheels in {path} do not make a release of the agent: {reason}")
-    remedy = N_("Make them anew with script/agent-release, from a checkout that is unchanged.")

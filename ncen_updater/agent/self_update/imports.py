@@ -16,7 +16,7 @@ MODULES = (
     "ncen_updater.agent.service.assess",
     "ncen_updater.agent.self_update.renewing",
     "ncen_updater.agent.self_update.reach",
-    "ncen_updater.feed.worker",
+    "ncen_updater.agent.reader.worker",
     "ncen_updater.feed.client",
     "ncen_updater.feed.http",
     "ncen_updater.agent.engine.operations",

@@ -32,11 +32,12 @@ from ncen_updater.agent.self_update.errors import (
 from ncen_updater.agent.self_update.keeping import FAILSAFE, failsafe_content
 from ncen_updater.agent.self_update.parts import Part
 from ncen_updater.agent.self_update.sequence import SequenceFile, State, first
-from ncen_updater.agent.self_update.slots import PROGRAM, REQUIREMENTS, AgentSlots, require_release
+from ncen_updater.agent.self_update.slots import PROGRAM, AgentSlots, require_release
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.canonical_json import sha256_hex
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.progress import Progress
+from ncen_updater.formats.agent_release import REQUIREMENTS
 from ncen_updater.formats.manifest import load_manifest
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT
 

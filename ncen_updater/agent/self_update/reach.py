@@ -15,8 +15,8 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.journal.site_history import Memory
 from ncen_updater.agent.site import Site
+from ncen_updater.common.disk_space import require_space
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.feed.download import require_space
 
 __all__ = ["look_over", "main"]
 

@@ -18,6 +18,7 @@ from ncen_updater.agent.engine.errors import OpenChange
 from ncen_updater.agent.engine.lock import change_lock
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import AGENT_CHOSEN, JOURNAL, LOCK
+from ncen_updater.agent.reader.child import ChildSource
 from ncen_updater.agent.self_update.errors import AgentNotFromSlot, AgentOnTrial
 from ncen_updater.agent.self_update.offer import next_agent
 from ncen_updater.agent.self_update.reach import look_over
@@ -33,7 +34,6 @@ from ncen_updater.agent.site import Site
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.progress import Progress
-from ncen_updater.feed.child import ChildSource
 from ncen_updater.feed.release_source import ReleaseSource
 from ncen_updater.formats.archive import unpack
 from ncen_updater.formats.document import Offer

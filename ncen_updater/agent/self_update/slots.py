@@ -25,14 +25,14 @@ from ncen_updater.agent.self_update.sequence import NAME
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.progress import Progress
+from ncen_updater.formats.agent_release import REQUIREMENTS, WHEELS
 
-__all__ = ["PROGRAM", "REQUIREMENTS", "WHEELS", "AgentSlots", "base_python", "require_release"]
+__all__ = ["PROGRAM", "AgentSlots", "base_python", "require_release"]
 
 logger = logging.getLogger(__name__)
 
 PARTIAL = ".partial"
 RECORD, RELEASE = "slot.json", "release"
-WHEELS, REQUIREMENTS = "wheels", "requirements.txt"
 PROGRAM = "ncen-updater"
 #: A module of the new agent that imports everything that the service and its children need.
 TRY_IMPORTS = "ncen_updater.selfupdate.imports"

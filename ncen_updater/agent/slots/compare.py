@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from ncen_updater.formats.tree import EntryType, TreeEntry, hash_file
+from ncen_updater.formats.tree import WRITE_BITS, EntryType, TreeEntry, hash_file, sealed_mode
 
-__all__ = ["Difference", "DifferenceKind", "compare", "sealed_mode"]
-
-WRITE_BITS = 0o222
+__all__ = ["Difference", "DifferenceKind", "compare"]
 
 
 class DifferenceKind(StrEnum):
@@ -45,11 +43,6 @@ class Difference:
 
     def __str__(self) -> str:
         return f"{self.path}: {self.kind}"
-
-
-def sealed_mode(entry: TreeEntry) -> int:
-    """Mode of an entry in a finished slot: nobody may write to a file."""
-    return entry.mode & ~WRITE_BITS if entry.type is EntryType.FILE else entry.mode
 
 
 def _type_of(mode: int) -> str:

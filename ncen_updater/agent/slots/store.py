@@ -19,7 +19,7 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from ncen_updater.agent.slots.compare import Difference, compare, sealed_mode
+from ncen_updater.agent.slots.compare import Difference, compare
 from ncen_updater.agent.slots.errors import (
     SlotDiffers,
     SlotError,
@@ -34,7 +34,7 @@ from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.progress import Progress, Silent
 from ncen_updater.formats.document import ReleaseDocument
-from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
+from ncen_updater.formats.tree import EntryType, Tree, TreeEntry, sealed_mode
 
 __all__ = ["SlotStore"]
 

@@ -18,6 +18,7 @@ __all__ = [
     "Unwritten",
 ]
 
+UNKNOWN = N_("The state of the site could not be found out: {why}")
 NOTHING_CHANGED = Text(N_("Nothing was changed."))
 
 

@@ -131,7 +131,7 @@ def _unwritten(session: Session, lost: OSError) -> int:
 
 
 def _state(error: UpdaterError, state_now: StateNow) -> Sequence[Text]:
-    from ncen_updater.agent.cli.state import UNKNOWN
+    from ncen_updater.common.cli.errors import UNKNOWN
 
     try:
         return state_now(error)
@@ -169,7 +169,7 @@ def _before_parsing(session: Session, arguments: Sequence[str]) -> None:
 def _begin_log(session: Session) -> None:
     """Show the log where it was asked for; under systemd it goes to the journal, with fields."""
     if "JOURNAL_STREAM" in os.environ:
-        from ncen_updater.agent.notifications.journald import install
+        from ncen_updater.common.journald import install
 
         level = logging.DEBUG if session.verbose else logging.INFO
         session.masking = install(level, always=False, program=session.program)

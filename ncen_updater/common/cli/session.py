@@ -18,12 +18,10 @@ from ncen_updater.common.cli.render import jsonable
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Text
 
 if TYPE_CHECKING:
-    from ncen_updater.agent.cli.state import SiteFacts
-    from ncen_updater.agent.notifications.journald import Masking
-    from ncen_updater.agent.site import Site
     from ncen_updater.common.cli.terminal import Heartbeat
+    from ncen_updater.common.journald import Masking
 
-__all__ = ["DEFAULT_CONFIG", "AgentSession", "Session", "silence"]
+__all__ = ["DEFAULT_CONFIG", "Session", "silence"]
 
 DEFAULT_CONFIG = Path("/etc/ncen-updater/agent.toml")
 
@@ -132,42 +130,3 @@ class Session:
 
         relay = relay_from_environment()
         return make_progress(quiet=self.quiet, language=self.language, relay=relay)
-
-
-@dataclass
-class AgentSession(Session):
-    """A run of ``ncen-updater``.
-
-    Attributes:
-        site: The site, once a command needed it.
-        before: What was known of it before the command touched it.
-        adopting: Whether the command changes what no journal knows of yet.
-    """
-
-    site: Site | None = None
-    before: SiteFacts | None = None
-    adopting: bool = False
-
-    def learn_secrets(self) -> None:
-        """Keep what the configuration has of passwords out of the log."""
-        if self.masking is not None:
-            from ncen_updater.agent.config.read import read_config
-            from ncen_updater.agent.config.secrets import secrets_of
-
-            self.masking.learn(secrets_of(read_config(self.config).data))
-
-    def open_site(self) -> Site:
-        """Read the whole configuration and put the site together.
-
-        Raises:
-            ConfigError: If the configuration has mistakes.
-        """
-        from ncen_updater.agent.cli.state import look_lightly
-        from ncen_updater.agent.composition import build_site
-        from ncen_updater.agent.config.loader import load_config
-
-        config = load_config(self.config)
-        self.learn_secrets()
-        self.before = look_lightly(self.config)
-        self.site = build_site(config, self.config)
-        return self.site

@@ -19,12 +19,12 @@ from pathlib import Path
 from packaging.version import Version
 
 from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.disk_space import require_space
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.progress import Progress
 from ncen_updater.feed.client import TrustClient
 from ncen_updater.feed.clock import TrustClock, system_now
-from ncen_updater.feed.download import require_space
 from ncen_updater.feed.downloaded import DOCUMENT
 from ncen_updater.feed.last_view import view_path
 from ncen_updater.feed.offers import offers_of, save_view

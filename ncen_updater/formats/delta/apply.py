@@ -15,9 +15,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from ncen_updater.common.directory_handle import Below
+from ncen_updater.common.disk_space import require_space
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.progress import Progress
-from ncen_updater.feed.download import require_space
 from ncen_updater.formats.delta.codec import View
 from ncen_updater.formats.delta.container import check_end, read_header, read_index
 from ncen_updater.formats.delta.errors import (

@@ -13,7 +13,7 @@ from pathlib import Path
 from stat import S_ISREG
 
 from ncen_updater.common.directory_handle import Below
-from ncen_updater.feed.download import require_space
+from ncen_updater.common.disk_space import require_space
 from ncen_updater.formats.delta.errors import OldFileAltered
 from ncen_updater.formats.delta.layout import Ref
 from ncen_updater.formats.delta.numbers import OutOfRange, TooLarge

@@ -31,7 +31,7 @@ from ncen_updater.formats.document import (
 )
 from ncen_updater.formats.manifest import Manifest
 from ncen_updater.formats.tree import EntryType, Tree, hash_file
-from ncen_updater.agent.slots.compare import sealed_mode
+from ncen_updater.formats.tree import sealed_mode
 from ncen_updater.formats.archive import unpack
 from ncen_updater.formats.delta.errors import DeltaNotMade, DeltaNotProved
 from ncen_updater.feed.download import is_whole

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ncen_updater.agent.cli.common import parse_version
+from ncen_updater.common.cli.arguments import parse_version
 from ncen_updater.common.cli.lazy import PublisherCommand, session_of
 from ncen_updater.common.cli.render import format_bytes
 from ncen_updater.common.i18n import N_, Text

@@ -34,10 +34,10 @@ from ncen_updater.agent.self_update.renewing import (
 from ncen_updater.agent.self_update.sequence import Bad, Sequence, SequenceFile, State
 from ncen_updater.agent.self_update.slots import AgentSlots
 from ncen_updater.agent.site import Site
-from ncen_updater.common.errors import ExitCode
+from ncen_updater.common.errors import ExitCode, SpaceShort
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.release_source import FeedView
-from ncen_updater.formats.transfer_errors import DownloadDamaged, SpaceShort
+from ncen_updater.formats.transfer_errors import DownloadDamaged
 from tests.agent.cli.live import LiveSite
 from tests.agent.self_update.making import agent_release, agent_wheel
 from tests.support.http_server import serving

@@ -17,9 +17,9 @@ from demo.site import DemoSite, SiteOptions
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.reader.child import ChildSource
+from ncen_updater.agent.reader.media import ACTS
 from ncen_updater.common.progress import Silent
-from ncen_updater.feed.child import ChildSource
-from ncen_updater.feed.offline.media import ACTS
 from ncen_updater.formats.bundle.errors import MirrorForbidden
 from tests.agent.cli.live import LiveSite
 from tests.formats.bundle.forging import add, odd

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.common.errors import ExitCode
-from ncen_updater.feed.download import MARGIN_BYTES
+from ncen_updater.common.disk_space import MARGIN_BYTES
+from ncen_updater.common.errors import ExitCode, SpaceShort
 from ncen_updater.formats.delta.errors import (
     DeltaDamaged,
     DeltaOverLimit,
@@ -22,7 +22,6 @@ from ncen_updater.formats.delta.index import Columns, Step
 from ncen_updater.formats.delta.layout import Fresh, Op, OpKind, Recipe, Ref
 from ncen_updater.formats.delta.numbers import put_number, put_text
 from ncen_updater.formats.delta.streams import Extent
-from ncen_updater.formats.transfer_errors import SpaceShort
 from ncen_updater.formats.tree import EntryType
 from tests.formats.delta.making import Forge, fresh, group, jar
 

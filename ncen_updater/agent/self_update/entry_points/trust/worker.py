@@ -1,8 +1,8 @@
-"""Hands over to :mod:`ncen_updater.feed.worker`."""
+"""Hands over to :mod:`ncen_updater.agent.reader.worker`."""
 
 import sys
 
-from ncen_updater.feed.worker import main
+from ncen_updater.agent.reader.worker import main
 
 __all__ = ["main"]
 

@@ -1,6 +1,6 @@
 """The process that talks to the network: one order on stdin, JSON lines on stdout.
 
-Started by :mod:`ncen_updater.feed.child`, or by systemd for each connection to a socket.
+Started by :mod:`ncen_updater.agent.reader.child`, or by systemd for each connection to a socket.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import sys
 from pathlib import Path
 
 from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.reader.child import error_to_json
+from ncen_updater.agent.reader.connecting import feed_of
+from ncen_updater.agent.reader.unit import end_with_asker, is_connection
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import Text
-from ncen_updater.feed.child import error_to_json
 from ncen_updater.feed.errors import ProductNotInFeed, TargetMissing
-from ncen_updater.feed.tuf_source import TufReleaseSource
-from ncen_updater.feed.unit import end_with_asker, is_connection
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT
 
 __all__ = ["main"]
@@ -41,7 +41,7 @@ class _Teller:
 def _work(config_path: Path, order: dict[str, object]) -> None:
     config = load_config(config_path)
     if order["act"] in ("import", "mirror"):
-        from ncen_updater.feed.offline.media import ACTS
+        from ncen_updater.agent.reader.media import ACTS
 
         _say({"report": ACTS[str(order["act"])](config, order, _Teller())})
         return
@@ -49,7 +49,7 @@ def _work(config_path: Path, order: dict[str, object]) -> None:
     product = str(order.get("product", config.site.product))
     if product not in (config.site.product, AGENT_PRODUCT):
         raise ProductNotInFeed(product=product)
-    source = TufReleaseSource.from_settings(
+    source = feed_of(
         product,
         config.feed,
         state=paths.received_directory,

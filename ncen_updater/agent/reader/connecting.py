@@ -1,9 +1,10 @@
-"""The fetcher of a site, made from its configuration."""
+"""The feed of a site, made from its configuration."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ncen_updater.agent.policy.bandwidth import limit_at
@@ -12,8 +13,35 @@ from ncen_updater.feed.clock import system_now
 if TYPE_CHECKING:  # what reading the last list does not need
     from ncen_updater.agent.config.model import FeedSettings
     from ncen_updater.feed.http import HttpFetcher
+    from ncen_updater.feed.tuf_source import TufReleaseSource
 
-__all__ = ["http_fetcher"]
+__all__ = ["feed_of", "http_fetcher"]
+
+
+def feed_of(
+    product: str,
+    feed: FeedSettings,
+    *,
+    state: Path,
+    trusted_root: Path,
+    now: Callable[[], datetime] = system_now,
+    zone: tzinfo = UTC,
+    proved: bool = False,
+) -> TufReleaseSource:
+    """Make the source of a product's releases; hours are wall times of the zone."""
+    from ncen_updater.feed.tuf_source import TufReleaseSource
+
+    return TufReleaseSource(
+        product,
+        state=state,
+        trusted_root=trusted_root,
+        make_fetcher=lambda: http_fetcher(feed, now=now, zone=zone),
+        now=now,
+        offline=feed.offline,
+        grace=timedelta(days=feed.offline_grace_days),
+        feed_grace=timedelta(days=feed.mirror_grace_days),
+        proved=proved,
+    )
 
 
 def http_fetcher(

@@ -20,8 +20,8 @@ from ncen_updater.agent.config.secrets import secrets_of
 from ncen_updater.agent.engine.errors import JournalMissing
 from ncen_updater.agent.journal.change import StepName
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.notifications import journald
-from ncen_updater.agent.notifications.journald import JournaldHandler, Masking, attached, message_id
+from ncen_updater.common import journald
+from ncen_updater.common.journald import JournaldHandler, Masking, attached, message_id
 from tests.agent.cli.site import CHANGE, TrialSite
 
 SECRET = "hunter2-and-more"

@@ -12,10 +12,10 @@ from typing import cast
 from packaging.version import Version
 
 from ncen_updater.agent.config.model import AgentConfig
+from ncen_updater.agent.reader.connecting import http_fetcher
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.progress import Progress
-from ncen_updater.feed.connecting import http_fetcher
 from ncen_updater.feed.download import DOWNLOADING
 from ncen_updater.feed.mirror import Mirror
 from ncen_updater.feed.offline.fetcher import BundleFetcher, in_words_of_bundles, require_roots

@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import IO, cast
 
 from ncen_updater.agent.config.model import AgentConfig
+from ncen_updater.agent.reader.connecting import feed_of
+from ncen_updater.agent.reader.unit import asked
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.errors import UpdaterError
@@ -29,8 +31,6 @@ from ncen_updater.common.i18n import Text
 from ncen_updater.common.progress import Progress
 from ncen_updater.feed.errors import LocalStoreFailed, ReaderFailed
 from ncen_updater.feed.release_source import FeedView, FetchedPack, FetchedRelease, ReleaseSource
-from ncen_updater.feed.tuf_source import TufReleaseSource
-from ncen_updater.feed.unit import asked
 from ncen_updater.formats.bundle.parts import open_file
 from ncen_updater.formats.document import DeltaRef, Offer
 
@@ -127,7 +127,7 @@ class ChildSource(ReleaseSource):
         self._received = paths.received_directory
         self._unit = paths.resolve(service.fetch_socket) if service.runner == "systemd" else None
         # Used for what lies on the disk; never opens a connection.
-        self._local = TufReleaseSource.from_settings(
+        self._local = feed_of(
             self._product,
             config.feed,
             state=paths.received_directory,
@@ -267,7 +267,7 @@ class ChildSource(ReleaseSource):
     ) -> subprocess.Popen[bytes]:
         user, group = self._user()
         return subprocess.Popen(
-            [sys.executable, "-m", "ncen_updater.feed.worker", str(self._config_path)],
+            [sys.executable, "-m", "ncen_updater.agent.reader.worker", str(self._config_path)],
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=stderr,

@@ -1,0 +1,23 @@
+"""Words of a command line as what they stand for."""
+
+from __future__ import annotations
+
+from packaging.version import InvalidVersion, Version
+
+from ncen_updater.common.cli.errors import NOTHING_CHANGED, BadVersion
+
+__all__ = ["parse_version"]
+
+
+def parse_version(text: str | None) -> Version | None:
+    """Read a version that a person typed.
+
+    Raises:
+        BadVersion: If it is none.
+    """
+    if text is None:
+        return None
+    try:
+        return Version(text)
+    except InvalidVersion as error:
+        raise BadVersion(text=text, state=NOTHING_CHANGED) from error

@@ -1,0 +1,84 @@
+"""Which room may use which: two programs, what they share, and a console that is a guest.
+
+Read from the imports themselves, also those within functions: what loads late is used all the same.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = "ncen_updater"
+SHARED = ("common", "formats", "feed")
+#: Room to what it may use beside itself and libraries.
+MAY_USE = {
+    "common": (),
+    "formats": ("common",),
+    "feed": ("common", "formats"),
+    "agent": SHARED,
+    "publisher": SHARED,
+    "console": ("common",),
+}
+#: Beside the package; no program that is installed anywhere uses them.
+OUTSIDE = ("demo", "tests", "benchmarks")
+#: Starts the agent, whatever became of it: the standard library alone.
+FAILSAFE = "agent/failsafe.py"
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """Every module that a file imports, by its whole name."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: whole names only"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def forbidden(package: Path) -> Iterator[str]:
+    """Every arrow that points where it may not."""
+    for path in sorted(package.rglob("*.py")):
+        place = path.relative_to(package)
+        room = place.parts[0] if len(place.parts) > 1 else ""
+        for name in imports_of(path):
+            top, _, rest = name.partition(".")
+            heavy = place == Path(FAILSAFE) and top not in sys.stdlib_module_names
+            inside = rest and rest.partition(".")[0] not in (room, *MAY_USE.get(room, ()))
+            if top in OUTSIDE or heavy or (top == PACKAGE and inside):
+                yield f"{place} uses {name}"
+
+
+def test_every_arrow_points_where_it_may() -> None:
+    assert list(forbidden(ROOT / PACKAGE)) == []
+
+
+def test_every_room_is_in_the_table() -> None:
+    rooms = {path.name for path in (ROOT / PACKAGE).iterdir() if (path / "__init__.py").is_file()}
+    assert rooms == set(MAY_USE)
+
+
+@pytest.mark.parametrize(
+    ("place", "line"),
+    [
+        ("agent/engine/a.py", "from ncen_updater.publisher.signing import keys"),
+        ("publisher/a.py", "from ncen_updater.agent import site"),
+        ("publisher/a.py", "def f():\n    import ncen_updater.agent.site"),
+        ("feed/a.py", "from ncen_updater.agent.config import model"),
+        ("formats/a.py", "from ncen_updater.feed import client"),
+        ("common/a.py", "from ncen_updater import formats"),
+        ("console/a.py", "from ncen_updater.agent.engine import runner"),
+        ("agent/a.py", "from demo.site import DemoSite"),
+        ("agent/failsafe.py", "from ncen_updater.common.errors import ExitCode"),
+        ("agent/failsafe.py", "import requests"),
+    ],
+)
+def test_a_wrong_arrow_is_found(tmp_path: Path, place: str, line: str) -> None:
+    path = tmp_path / PACKAGE / place
+    path.parent.mkdir(parents=True)
+    path.write_text(f"{line}\n", "utf-8")
+    assert len(list(forbidden(tmp_path / PACKAGE))) == 1

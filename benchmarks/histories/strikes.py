@@ -35,8 +35,11 @@ def state_of(pid: int) -> str:
         return ""
 
 
-def wait_stopped(pid: int, seconds: float = 5.0) -> bool:
-    """Wait until a process that stops itself has stopped."""
+def wait_stopped(pid: int, seconds: float = 60.0) -> bool:
+    """Wait until a process that stops itself has stopped.
+
+    One that is traced shows a stop at every call; so it may have its way before its own stop.
+    """
     deadline = time.monotonic() + seconds
     while (state := state_of(pid)) not in ("T", "t"):
         if state in ("", "Z") or time.monotonic() > deadline:
@@ -134,4 +137,7 @@ def _let_go(pid: int) -> str:
     _ptrace(PTRACE_INTERRUPT, pid)
     if _wait(pid, time.monotonic() + 1.0) is not None:
         _ptrace(PTRACE_DETACH, pid)
+    # Its own stop at an instant may have come after whoever waits for that took one of ours for it.
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)
     return "too few calls"

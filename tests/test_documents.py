@@ -26,11 +26,12 @@ def unlinked(root: Path) -> list[str]:
 def unlisted_rooms(root: Path) -> list[str]:
     """Packages that the list of rooms in docs/architecture.md leaves out."""
     text = (root / "docs/architecture.md").read_text("utf-8")
-    return [
-        path.parent.name
-        for path in sorted((root / "ncen_updater").glob("*/__init__.py"))
-        if f"\n  {path.parent.name}/ " not in text
-    ]
+    rooms = [("  ", path.parent) for path in (root / "ncen_updater").glob("*/__init__.py")]
+    rooms += [("    ", path.parent) for path in (root / "ncen_updater/agent").glob("*/__init__.py")]
+    return sorted(
+        place.name for indent, place in rooms
+        if not re.search(rf"^{indent}{place.name}/(\s|$)", text, re.MULTILINE)
+    )  # fmt: skip
 
 
 def unexplained(root: Path) -> list[str]:
@@ -47,9 +48,9 @@ def unexplained(root: Path) -> list[str]:
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
     """A repository with one mistake of each kind."""
-    for room in ("docs", "ncen_updater/right", "ncen_updater/forgotten"):
+    for room in ("docs", "ncen_updater/right", "ncen_updater/forgotten", "ncen_updater/agent/lost"):
         (tmp_path / room).mkdir(parents=True)
-    for room in ("right", "forgotten"):
+    for room in ("right", "forgotten", "agent/lost"):
         (tmp_path / "ncen_updater" / room / "__init__.py").touch()
     (tmp_path / "README.md").write_text("[a](docs/architecture.md) [d](docs/dependencies.md)\n")
     (tmp_path / "docs/architecture.md").write_text("```\n  right/  good\n```\n")
@@ -68,7 +69,7 @@ def test_every_document_is_found_from_the_readme(repository: Path) -> None:
 
 
 def test_every_room_is_in_the_architecture(repository: Path) -> None:
-    assert unlisted_rooms(repository) == ["forgotten"]
+    assert unlisted_rooms(repository) == ["forgotten", "lost"]
     assert unlisted_rooms(ROOT) == []
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from ncen_updater.agent.preflight.base import Context, strict
+from ncen_updater.agent.preflight.base import Context, check, strict
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
 
 __all__ = ["check_agent_version"]
 
 
+@check(40, only_forward=True)
 def check_agent_version(context: Context) -> tuple[Finding, ...]:
     """NU-6303 where the release wants another agent."""
     manifest = context.document.manifest

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Protocol
 
 from packaging.version import Version
 
@@ -16,7 +15,6 @@ from ncen_updater.agent.application.base import Application
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.databases.base import ChangeRef, DatabaseEngine, MigrationSet
 from ncen_updater.agent.policy.proof import Proof
-from ncen_updater.agent.preflight.errors import PreflightBlocks
 from ncen_updater.agent.slots.store import SlotStore
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
@@ -24,8 +22,21 @@ from ncen_updater.common.i18n import Text
 from ncen_updater.common.progress import Progress, Silent
 from ncen_updater.formats.document import ReleaseDocument
 
-__all__ = ["Check", "Context", "Report", "advisory", "existing", "info", "run", "strict"]
+__all__ = [
+    "MARK",
+    "Check",
+    "Context",
+    "Mark",
+    "advisory",
+    "check",
+    "existing",
+    "info",
+    "run",
+    "strict",
+]
 
+#: Attribute of a function that is a check.
+MARK = "mark"
 logger = logging.getLogger(__name__)
 
 
@@ -56,7 +67,6 @@ class Context:
         fetched: Whether the archive lies verified on the disk already.
         open_change: Id of a change that is not finished, if it is not this one.
         changes: Ids of all changes that the journal knows.
-        final: The second look, once the application is stopped and the databases are fenced.
         full: Hash every file of the current slot; otherwise sizes, modes and types only.
         proof: The newest proof that a dump can be restored.
         longest_proof: So old may it become.
@@ -80,7 +90,6 @@ class Context:
     fetched: bool = False
     open_change: str | None = None
     changes: frozenset[str] = frozenset()
-    final: bool = False
     full: bool = False
     proof: Proof | None = None
     longest_proof: timedelta = timedelta(days=14)
@@ -90,51 +99,38 @@ class Context:
     device: Callable[[Path], int] = _device
 
 
-class Check(Protocol):
-    """One check. Looks and changes nothing; a failure of what it asks may be raised."""
-
-    def __call__(self, context: Context) -> tuple[Finding, ...]:
-        """Return what was found; empty when all is as it should be."""
+#: One check. Looks and changes nothing, returns what it found, nothing when all is as it should be;
+#: a failure of what it asks may be raised.
+Check = Callable[[Context], tuple[Finding, ...]]
 
 
 @dataclass(frozen=True)
-class Report:
-    """All findings, in the order of the checks. Truthy when nothing blocks."""
+class Mark:
+    """What makes a function a check of this package; there is nowhere else to name it.
 
-    findings: tuple[Finding, ...]
+    Attributes:
+        place: Where among the others its findings are reported.
+        only_forward: Whether it asks about an upgrade only. The way back must not be barred by what
+            concerns a newer release alone, nor by a wrong clock, nor by damage to the very release
+            that is to be left, nor by files that cannot be kept (told then), nor for want of a
+            rehearsal: it has none. Which migrations are undone was planned with the way itself.
+    """
 
-    def __bool__(self) -> bool:
-        return not self.strict
-
-    def _of(self, severity: Severity) -> tuple[Finding, ...]:
-        return tuple(item for item in self.findings if item.severity is severity)
-
-    @property
-    def strict(self) -> tuple[Finding, ...]:
-        """What blocks."""
-        return self._of(Severity.STRICT)
-
-    @property
-    def advisory(self) -> tuple[Finding, ...]:
-        """What is left to the operator."""
-        return self._of(Severity.ADVISORY)
-
-    @property
-    def info(self) -> tuple[Finding, ...]:
-        """Facts for the plan."""
-        return self._of(Severity.INFO)
-
-    def require(self) -> None:
-        """Do nothing, if nothing blocks.
-
-        Raises:
-            PreflightBlocks: With every strict finding.
-        """
-        if self.strict:
-            raise PreflightBlocks(self.strict)
+    place: int
+    only_forward: bool = False
 
 
-def run(checks: Iterable[Check], context: Context) -> Report:
+def check(place: int, *, only_forward: bool = False) -> Callable[[Check], Check]:
+    """Mark a function as a check; see :class:`Mark`."""
+
+    def marked(function: Check) -> Check:
+        setattr(function, MARK, Mark(place, only_forward))
+        return function
+
+    return marked
+
+
+def run(checks: Iterable[Check], context: Context) -> tuple[Finding, ...]:
     """Ask every check; one that cannot get its answer blocks, under the code of the failure."""
     findings: list[Finding] = []
     for check in checks:
@@ -146,7 +142,7 @@ def run(checks: Iterable[Check], context: Context) -> Report:
             findings.append(
                 Finding(error.code, Severity.STRICT, error.what_text, error.remedy_text, figures)
             )
-    return Report(tuple(findings))
+    return tuple(findings)
 
 
 def existing(path: Path) -> Path:

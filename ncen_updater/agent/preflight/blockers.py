@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from ncen_updater.agent.preflight.base import Context
+from ncen_updater.agent.preflight.base import Context, check
 from ncen_updater.common.findings import Finding
 
 __all__ = ["check_blockers"]
 
 
+@check(140)
 def check_blockers(context: Context) -> tuple[Finding, ...]:
     """What the engine says of the server, under the engine's own codes."""
-    return context.engine.blockers(context.change, final=context.final)
+    return context.engine.blockers(context.change, final=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from ncen_updater.agent.preflight.base import Context, advisory, strict
+from ncen_updater.agent.preflight.base import Context, advisory, check, strict
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
 
@@ -16,6 +16,7 @@ BEHIND_STRICT = timedelta(days=1)
 AHEAD_ADVISORY = timedelta(days=400)
 
 
+@check(50, only_forward=True)
 def check_clock(context: Context) -> tuple[Finding, ...]:
     """NU-6311 where the clock is behind what was signed, NU-6312 where it is far ahead."""
     newest = context.newest_signed_time

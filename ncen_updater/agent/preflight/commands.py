@@ -6,13 +6,14 @@ import os
 import shutil
 from pathlib import Path
 
-from ncen_updater.agent.preflight.base import Context, strict
+from ncen_updater.agent.preflight.base import Context, check, strict
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
 
 __all__ = ["check_commands"]
 
 
+@check(90)
 def check_commands(context: Context) -> tuple[Finding, ...]:
     """NU-6308 for each command of the configuration that cannot be run."""
     settings = context.config.application

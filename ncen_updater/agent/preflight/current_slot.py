@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ncen_updater.agent.preflight.base import Context, strict
+from ncen_updater.agent.preflight.base import Context, check, strict
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
 
@@ -11,6 +11,7 @@ __all__ = ["check_current_slot"]
 SHOWN = 5
 
 
+@check(110, only_forward=True)
 def check_current_slot(context: Context) -> tuple[Finding, ...]:
     """NU-6306 where no slot is in use, NU-6307 where files of it were changed."""
     running = context.store.current()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from ncen_updater.agent.preflight.base import Context, strict
+from ncen_updater.agent.preflight.base import Context, check, strict
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
 
 __all__ = ["check_database_names"]
 
 
+@check(120)
 def check_database_names(context: Context) -> tuple[Finding, ...]:
     """NU-6319 where the release has databases that the configuration does not name, or fewer."""
     wanted = {database.name for database in context.document.manifest.databases}

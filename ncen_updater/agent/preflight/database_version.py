@@ -5,13 +5,14 @@ from __future__ import annotations
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from ncen_updater.agent.preflight.base import Context, strict
+from ncen_updater.agent.preflight.base import Context, check, strict
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
 
 __all__ = ["check_database_version"]
 
 
+@check(130)
 def check_database_version(context: Context) -> tuple[Finding, ...]:
     """NU-6304 where the release wants another database server."""
     manifest = context.document.manifest

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 
-from ncen_updater.agent.preflight.base import Context, existing, strict
+from ncen_updater.agent.preflight.base import Context, check, existing, strict
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
 
 __all__ = ["check_directories"]
 
 
+@check(60)
 def check_directories(context: Context) -> tuple[Finding, ...]:
     """NU-6313 where the agent may not write, NU-6314 where a rename would cross a disk."""
     paths = context.config.paths

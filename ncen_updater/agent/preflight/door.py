@@ -6,13 +6,14 @@ from collections.abc import Collection
 from pathlib import Path
 
 from ncen_updater.agent.application.base import Application
-from ncen_updater.agent.preflight.base import Context, strict
+from ncen_updater.agent.preflight.base import Context, check, strict
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
 
 __all__ = ["check_door", "closed_by_unknown"]
 
 
+@check(20)
 def check_door(context: Context) -> tuple[Finding, ...]:
     """NU-6336 where the door was closed by a change that this journal does not know.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from ncen_updater.agent.config.model import AgentConfig, FilesSettings
 from ncen_updater.agent.files.keeping import Survey, best_method, place_of, survey
 from ncen_updater.agent.files.listing import Method
-from ncen_updater.agent.preflight.base import Context, info, strict
+from ncen_updater.agent.preflight.base import Context, check, info, strict
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
 from ncen_updater.formats.manifest import FileEffect, FilesManifest
@@ -16,6 +16,7 @@ from ncen_updater.formats.manifest import FileEffect, FilesManifest
 __all__ = ["check_files", "judge", "look_at"]
 
 
+@check(80, only_forward=True)
 def check_files(context: Context) -> tuple[Finding, ...]:
     """NU-6328 where files cannot be kept, NU-6329 without room, NU-6330 and 6331 what stays.
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from ncen_updater.agent.application.base import Application, Expectation
-from ncen_updater.agent.preflight.base import Context, advisory
+from ncen_updater.agent.preflight.base import Context, advisory, check
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
 
 __all__ = ["check_health", "parts_missing"]
 
 
+@check(100)
 def check_health(context: Context) -> tuple[Finding, ...]:
     """NU-6309 where the application does not run, NU-6310 where it is not well, NU-6332 for parts.
 
@@ -18,8 +19,6 @@ def check_health(context: Context) -> tuple[Finding, ...]:
     An upgrade may be just what a broken application needs; but whoever begins should know that it
     was broken before.
     """
-    if context.final:
-        return ()
     if not context.application.running():
         return (
             advisory(

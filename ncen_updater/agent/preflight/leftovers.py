@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 
 from ncen_updater.agent.databases.base import Role
-from ncen_updater.agent.preflight.base import Context, advisory, info
+from ncen_updater.agent.preflight.base import Context, advisory, check, info
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
 
 __all__ = ["check_leftovers"]
 
 
+@check(180)
 def check_leftovers(context: Context) -> tuple[Finding, ...]:
     """NU-6317 for pieces of interrupted changes; NU-6318 (a fact) for databases that are kept."""
     candidates: dict[str, list[str]] = defaultdict(list)

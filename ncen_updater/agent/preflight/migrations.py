@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from ncen_updater.agent.databases.base import Role
 from ncen_updater.agent.databases.errors import MigrationRefused
-from ncen_updater.agent.preflight.base import Context, advisory, info, strict
+from ncen_updater.agent.preflight.base import Context, advisory, check, info, strict
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
 
 __all__ = ["check_migrations"]
 
 
+@check(160, only_forward=True)
 def check_migrations(context: Context) -> tuple[Finding, ...]:
     """NU-6320 where ledger and release do not fit; NU-6321, 6324: no way back keeps records."""
-    if context.final:
-        return ()
     if context.target is None:
         what = N_("The migrations are looked at once the release is fetched.")
         return (info(6322, what, ""),)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from ncen_updater.agent.preflight.base import Context, strict
+from ncen_updater.agent.preflight.base import Context, check, strict
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
 
 __all__ = ["check_open_change"]
 
 
+@check(10)
 def check_open_change(context: Context) -> tuple[Finding, ...]:
     """NU-6316 where another change is not finished."""
     if context.open_change is None or context.open_change == context.change.id:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from ncen_updater.agent.preflight.base import Context, advisory
+from ncen_updater.agent.preflight.base import Context, advisory, check
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
 
 __all__ = ["check_reboot"]
 
 
+@check(190)
 def check_reboot(context: Context) -> tuple[Finding, ...]:
     """NU-6315 where the system waits for a restart. Advisory."""
     if not context.reboot_file.exists():

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from ncen_updater.agent.databases.base import Role, Strategy
 from ncen_updater.agent.policy.proof import why_unproved
-from ncen_updater.agent.preflight.base import Context, strict
+from ncen_updater.agent.preflight.base import Context, check, strict
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
 
 __all__ = ["check_restore_proved"]
 
 
+@check(150, only_forward=True)
 def check_restore_proved(context: Context) -> tuple[Finding, ...]:
     """NU-4161 where a change in place would have a dump as its way back that nobody tried."""
     change = context.change
-    if context.final or change.strategy is not Strategy.IN_PLACE or change.source is not None:
+    if change.strategy is not Strategy.IN_PLACE or change.source is not None:
         return ()
     engine = context.engine
     basis = engine.proof_basis()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from ncen_updater.agent.preflight.base import Context, existing, info, strict
+from ncen_updater.agent.preflight.base import Context, check, existing, info, strict
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
 
@@ -23,6 +23,7 @@ MARGIN_SHARE = 10  # one tenth of what is needed
 DIRECTORY = "directory"  # detail of an engine's facts: where the files are, if it may say so
 
 
+@check(70)
 def check_space(context: Context) -> tuple[Finding, ...]:
     """NU-6301 where bytes are missing, NU-6302 (a fact) where they are not."""
     needed: dict[int, int] = defaultdict(int)
@@ -63,8 +64,7 @@ def _wants(context: Context) -> list[tuple[Path, int]]:
     archive = 0 if context.fetched else document.archive.length + document.tree.length
     built = store.built(Version(manifest.version), document.tree_digest)
     slot = 0 if built else document.unpacked_bytes + document.tree_bytes
-    work = 0 if context.final else manifest.needs.disk_bytes
-    wants = [(state, archive), (store.directory, slot + work)]
+    wants = [(state, archive), (store.directory, slot + manifest.needs.disk_bytes)]
     facts = context.engine.describe()
     if settings.way_back == "dump" and settings.dump_directory is not None:
         # A dump can be larger than its compressed usual; the size in the server bounds it well.

@@ -3,7 +3,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,11 @@ from ncen_updater.agent.databases.base import (
 from ncen_updater.agent.databases.errors import DatabaseUnreachable, MigrationRefused
 from ncen_updater.agent.files.keeping import Survey
 from ncen_updater.agent.files.listing import Method
-from ncen_updater.agent.preflight.base import Context, Report, run
-from ncen_updater.agent.preflight.errors import PreflightBlocks
+from ncen_updater.agent.preflight import space
+from ncen_updater.agent.preflight.base import Context, check, run
 from ncen_updater.agent.preflight.files import judge, look_at
-from ncen_updater.agent.preflight.registry import ALL_CHECKS
+from ncen_updater.agent.preflight.registry import all_checks
 from ncen_updater.agent.slots.store import SlotStore
-from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import Text
 from ncen_updater.common.progress import Silent
@@ -72,6 +71,31 @@ def settings(root: Path, **application: object) -> AgentConfig:
             },
         }
     )
+
+
+@dataclass(frozen=True)
+class Report:
+    """Findings by what they mean; truthy when nothing blocks."""
+
+    findings: tuple[Finding, ...]
+
+    def __bool__(self) -> bool:
+        return not self.strict
+
+    def _of(self, severity: Severity) -> tuple[Finding, ...]:
+        return tuple(item for item in self.findings if item.severity is severity)
+
+    @property
+    def strict(self) -> tuple[Finding, ...]:
+        return self._of(STRICT)
+
+    @property
+    def advisory(self) -> tuple[Finding, ...]:
+        return self._of(ADVISORY)
+
+    @property
+    def info(self) -> tuple[Finding, ...]:
+        return self._of(INFO)
 
 
 class World:
@@ -127,7 +151,7 @@ class World:
         self.context = replace(self.context, **changes)
 
     def report(self) -> Report:
-        return run(ALL_CHECKS, self.context)
+        return Report(run(all_checks(), self.context))
 
 
 def copy(source: Path, place: Path) -> None:
@@ -144,7 +168,6 @@ def test_a_site_in_order_has_no_findings_but_facts(world: World) -> None:
     assert report
     assert report.strict == report.advisory == ()
     assert {item.code for item in report.info} == {"NU-6302"}
-    report.require()
 
 
 def _damage(world: World) -> None:
@@ -304,33 +327,10 @@ def test_each_trouble_is_found_with_code_and_remedy(world: World, name: str) -> 
     assert (severity is STRICT) <= (not report)
 
 
-def test_a_report_that_blocks_names_every_finding(world: World) -> None:
-    world.manifest(agent=">=9", upgrade_from="==1")
-    with pytest.raises(PreflightBlocks) as caught:
-        world.report().require()
-    assert caught.value.exit_code is ExitCode.BLOCKED
-    assert {item.code for item in caught.value.findings} == {"NU-6303", "NU-6305"}
-    assert caught.value.detail is not None
-    assert caught.value.detail.count("\n") == 1
-
-
 def test_a_failure_that_has_no_name_is_not_swallowed(world: World) -> None:
     world.engine.blockers.side_effect = ZeroDivisionError
     with pytest.raises(ZeroDivisionError):
         world.report()
-
-
-def test_the_second_look_leaves_the_fenced_databases_alone(world: World) -> None:
-    _unmapped(strict=True)(world)
-    world.change(final=True)
-    world.application.running.return_value = False
-    report = world.report()
-    assert report
-    assert not report.advisory
-    world.engine.query.assert_not_called()
-    world.engine.plan_migrations.assert_not_called()
-    world.application.health.assert_not_called()
-    world.engine.blockers.assert_called_once_with(world.context.change, final=True)
 
 
 def test_leftovers_of_this_change_are_its_own_affair(world: World) -> None:
@@ -388,6 +388,14 @@ def test_what_lies_on_the_disk_already_is_not_counted_again(world: World) -> Non
     assert not world.report()
     world.change(fetched=True)
     assert world.report()
+
+
+def test_two_checks_do_not_have_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len({check.__name__ for check in all_checks()}) == len(all_checks())
+    assert set(all_checks(forward=False)) < set(all_checks())
+    monkeypatch.setattr(space, "check_again", check(70)(lambda _context: ()), raising=False)
+    with pytest.raises(ValueError, match="place 70"):
+        all_checks()
 
 
 def test_every_code_is_used_once_only_and_tested() -> None:

@@ -12,7 +12,16 @@ from dataclasses import dataclass
 from ncen_updater.agent.databases.base import AppliedMigration, Direction, Marker
 from ncen_updater.agent.databases.errors import LedgerUnreadable
 
-__all__ = ["KEPT_SCHEMA", "OWN_SCHEMA", "POSTGRESQL", "SQLITE", "Tables", "applied_rows", "marker"]
+__all__ = [
+    "KEPT_SCHEMA",
+    "OWN_PREFIX",
+    "OWN_SCHEMA",
+    "POSTGRESQL",
+    "SQLITE",
+    "Tables",
+    "applied_rows",
+    "marker",
+]
 
 OWN_SCHEMA = "ncen_updater"
 OWN_PREFIX = "ncen_updater_"

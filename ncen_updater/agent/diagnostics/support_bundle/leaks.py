@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 
 from ncen_updater.agent.databases.base import ChangeRef, DatabaseEngine, Role, Strategy
+from ncen_updater.agent.databases.migrations.ledger import OWN_PREFIX, OWN_SCHEMA
 from ncen_updater.agent.diagnostics.support_bundle.parts import Part
 from ncen_updater.common.errors import UpdaterError
 
@@ -35,7 +36,9 @@ _COLUMNS = {
         " quote_ident(c.column_name), 'text' FROM information_schema.columns c"
         " JOIN information_schema.tables t USING (table_schema, table_name)"
         " WHERE t.table_type = 'BASE TABLE'"
-        " AND c.table_schema NOT IN ('pg_catalog', 'information_schema')"
+        # What is in the agent's own schema is in the journal, and in the bundle on purpose. What is
+        # parked in the schema of kept records is the application's.
+        f" AND c.table_schema NOT IN ('pg_catalog', 'information_schema', '{OWN_SCHEMA}')"
         " AND (c.data_type IN ('text', 'character varying', 'character', 'json', 'jsonb', 'ARRAY')"
         " OR c.data_type = 'USER-DEFINED') ORDER BY 1, c.ordinal_position"
     ),
@@ -43,7 +46,7 @@ _COLUMNS = {
         "SELECT '\"' || replace(m.name, '\"', '\"\"') || '\"',"
         " '\"' || replace(p.name, '\"', '\"\"') || '\"', '' FROM sqlite_master m"
         " JOIN pragma_table_info(m.name) p WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite\\_%'"
-        " ESCAPE '\\' ORDER BY 1, p.cid"
+        f" ESCAPE '\\' AND m.name NOT LIKE '{OWN_PREFIX}%' ORDER BY 1, p.cid"
     ),
 }
 

@@ -31,8 +31,8 @@ QUERY_S, ALL_S = 5.0, 60.0
 Key = tuple[str, ...]
 
 _COLUMNS = {
-    "postgresql": (
-        "SELECT quote_ident(c.table_schema) || '.' || quote_ident(c.table_name),"
+    "postgresql": (  # the names in it are ours
+        "SELECT quote_ident(c.table_schema) || '.' || quote_ident(c.table_name),"  # noqa: S608
         " quote_ident(c.column_name), 'text' FROM information_schema.columns c"
         " JOIN information_schema.tables t USING (table_schema, table_name)"
         " WHERE t.table_type = 'BASE TABLE'"
@@ -43,7 +43,7 @@ _COLUMNS = {
         " OR c.data_type = 'USER-DEFINED') ORDER BY 1, c.ordinal_position"
     ),
     "sqlite": (
-        "SELECT '\"' || replace(m.name, '\"', '\"\"') || '\"',"
+        "SELECT '\"' || replace(m.name, '\"', '\"\"') || '\"',"  # noqa: S608
         " '\"' || replace(p.name, '\"', '\"\"') || '\"', '' FROM sqlite_master m"
         " JOIN pragma_table_info(m.name) p WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite\\_%'"
         f" ESCAPE '\\' AND m.name NOT LIKE '{OWN_PREFIX}%' ORDER BY 1, p.cid"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -115,6 +116,37 @@ def test_from_init_to_withdraw(officer: Officer) -> None:
     assert rows[1][:5] == ["root", "1", "2", "of", "2"]
     assert rows[1][-3:] == ["amina,", "bo,", "chen"]
     assert rows[-1] == ["ncen", "3.3.0", "stable", "all", "withdrawn:", "loses", "cases"]
+
+
+def test_keys_are_read_out_in_groups(officer: Officer) -> None:
+    """The same fingerprint from a public file, from the root, and from the key itself."""
+    work = officer.work
+    officer.json("init", work / "ceremony.toml", "--event", work / "e1")
+    officer.sign_and_publish(work / "e1")
+    public, root = work / "keys/amina.pub.json", work / "feed/metadata/1.root.json"
+    shown, trusted = officer.json("keys", "show", public, root)["files"]
+    raw = bytes.fromhex(json.loads(public.read_bytes())["key"]["keyval"]["public"])
+    # What the standard puts before the bytes of an Ed25519 key (RFC 8410).
+    mark = hashlib.sha256(bytes.fromhex("302a300506032b6570032100") + raw).hexdigest()
+    assert shown["keys"] == [{"role": "", "owner": "amina", "kind": "ed25519", "fingerprint": mark}]
+    assert (trusted["root"], trusted["sha256"]) == (
+        1,
+        hashlib.sha256(root.read_bytes()).hexdigest(),
+    )
+    assert {**shown["keys"][0], "role": "root"} in trusted["keys"]
+    assert len(trusted["keys"]) == 3 + 3 + 1 + 1
+    _, out, _ = officer.run("keys", "show", public, root)
+    groups = " ".join(mark[at : at + 8] for at in range(0, 64, 8))
+    assert f"  amina: ed25519 key {groups}\n" in out
+    assert f"  root, amina: ed25519 key {groups}\n" in out
+
+
+@pytest.mark.parametrize("name", ["x.pub.json", "1.root.json"])
+def test_what_is_no_key_has_no_fingerprint(officer: Officer, name: str) -> None:
+    (officer.work / name).write_text("{}")
+    code, out, err = officer.run("keys", "show", officer.work / name)
+    assert (code, out) == (1, "")
+    assert name in err
 
 
 def test_what_is_published_can_be_read_by_the_web_server(officer: Officer) -> None:

@@ -7,22 +7,28 @@ from pathlib import Path
 import click
 
 from ncen_updater.common.cli.lazy import LazyGroup, PublisherCommand, global_options, session_of
-from ncen_updater.common.i18n import N_
+from ncen_updater.common.i18n import N_, Text
 from ncen_updater.publisher.cli.common import (
     DIRECTORY,
+    FILE,
     passphrase_options,
     passphrases,
+    show_line,
     show_result,
     token_options,
 )
 
-__all__ = ["COMMANDS", "import_token", "keys", "new"]
+__all__ = ["COMMANDS", "import_token", "keys", "new", "show"]
 
 COMMANDS = {
     "new": (__name__, N_("Make an encrypted key NAME.pem and its public half NAME.pub.json.")),
     "import-token": (
         __name__,
         N_("Write the public half of a key on the token LABEL as NAME.pub.json."),
+    ),
+    "show": (
+        __name__,
+        N_("Say the fingerprints of public keys and of roots in groups, to be read out."),
     ),
 }
 
@@ -88,3 +94,47 @@ def import_token(
         {"public": str(path), "keyid": key.keyid, "token": label, "key_id": key_id},
         N_("Made {public} (give it to the ceremony)."),
     )
+
+
+@click.command("show", cls=PublisherCommand, help=COMMANDS["show"][1])
+@click.argument("files", nargs=-1, required=True, type=FILE)
+@click.pass_context
+def show(context: click.Context, files: tuple[Path, ...]) -> None:
+    from ncen_updater.common.canonical_json import sha256_hex
+    from ncen_updater.publisher.signing.describe import grouped
+    from ncen_updater.publisher.signing.event_files import read_metadata
+    from ncen_updater.publisher.signing.keys import (
+        PUBLIC_SUFFIX,
+        fingerprint,
+        load_public_key,
+        owner_of,
+    )
+
+    session, found = session_of(context), []
+    for path in files:
+        if path.name.endswith(PUBLIC_SUFFIX):
+            version, held = None, [("", load_public_key(path))]
+        else:
+            root = read_metadata(path, "root").signed
+            version = root.version
+            held = [(name, root.keys[i]) for name, role in root.roles.items() for i in role.keyids]
+        digest = sha256_hex(path.read_bytes())
+        show_line(session, str(path))
+        if version is not None:
+            words = N_("root version {version}, digest of the file {digest}")
+            values = {"version": version, "digest": grouped(digest)}
+            show_line(session, Text(words, values), "  ")
+        keys_of_it = []
+        for role, key in held:
+            row = {
+                "role": role, "owner": owner_of(key), "kind": key.keytype,
+                "fingerprint": fingerprint(key),
+            }  # fmt: skip
+            words = N_("{owner}: {kind} key {fingerprint}")
+            if role:
+                words = N_("{role}, {owner}: {kind} key {fingerprint}")
+            values = {**row, "fingerprint": grouped(row["fingerprint"])}
+            show_line(session, Text(words, values), "  ")
+            keys_of_it.append(row)
+        found.append({"file": str(path), "sha256": digest, "root": version, "keys": keys_of_it})
+    session.finish({"files": found})

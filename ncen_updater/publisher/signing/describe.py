@@ -23,7 +23,7 @@ from ncen_updater.publisher.signing.offer_words import STEERED, steering_words
 from ncen_updater.publisher.signing.raw_diff import leftovers
 from ncen_updater.publisher.signing.roles import POLICY, issued_at
 
-__all__ = ["Line", "describe"]
+__all__ = ["Line", "describe", "grouped"]
 
 BACK = N_("WARNING: {product} {version} is no longer withdrawn")
 
@@ -48,7 +48,7 @@ def describe(event: Event) -> list[Line]:
     """Say everything that an event changes."""
     lines = [
         _line("", N_("{title}"), heading=True, title=event.title),
-        _line("", N_("Digest of the event: {digest}"), digest=_grouped(event.digest)),
+        _line("", N_("Digest of the event: {digest}"), digest=grouped(event.digest)),
     ]
     if event.roots:
         lines.append(
@@ -56,7 +56,7 @@ def describe(event: Event) -> list[Line]:
                 "",
                 N_("stands on root version {version}, digest {digest}"),
                 version=event.roots[-1].signed.version,
-                digest=_grouped(digest_of(event.roots[-1])),
+                digest=grouped(digest_of(event.roots[-1])),
             )
         )
     for role, draft in event.drafts.items():
@@ -68,7 +68,8 @@ def _line(role: str, template: str, *, heading: bool = False, **values: object) 
     return Line(role, Text(template, values), heading, values)
 
 
-def _grouped(digest: str) -> str:
+def grouped(digest: str) -> str:
+    """A digest as it is read out and compared: in groups of eight."""
     return " ".join(digest[i : i + 8] for i in range(0, len(digest), 8))
 
 
@@ -86,7 +87,7 @@ def _role(event: Event, role: str, draft: Metadata[Any]) -> Iterator[Line]:
         old=old.version if old else 0,
         new=new.version,
     )
-    yield _line(role, N_("digest {digest}"), digest=_grouped(digest_of(draft)))
+    yield _line(role, N_("digest {digest}"), digest=grouped(digest_of(draft)))
     yield _line(
         role,
         N_("drafted {issued}, valid until {expires} (until now: {before})"),
@@ -208,7 +209,7 @@ def _holders(
                 name=name,
                 owner=owner_of(key),
                 kind=key.keytype,
-                fingerprint=_grouped(fingerprint(key)),
+                fingerprint=grouped(fingerprint(key)),
             )
         elif old[keyid].to_dict() != key.to_dict():
             yield _line(role, N_("WARNING: {name}: the key {key} changes"), name=name, key=keyid)
@@ -240,7 +241,7 @@ def _files(role: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterato
                 origin=pack[0],
                 version=pack[1],
                 size=target.length,
-                digest=_grouped(target.hashes["sha256"]),
+                digest=grouped(target.hashes["sha256"]),
             )
         elif before is None:
             yield _line(
@@ -248,7 +249,7 @@ def _files(role: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterato
                 N_("added: {path}, {size} bytes, sha256 {digest}"),
                 path=path,
                 size=target.length,
-                digest=_grouped(target.hashes["sha256"]),
+                digest=grouped(target.hashes["sha256"]),
             )
         elif (before.length, before.hashes) != (target.length, target.hashes):
             yield _line(
@@ -256,7 +257,7 @@ def _files(role: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterato
                 N_("WARNING: replaced: {path}, {size} bytes, sha256 {digest}"),
                 path=path,
                 size=target.length,
-                digest=_grouped(target.hashes["sha256"]),
+                digest=grouped(target.hashes["sha256"]),
             )
         said = (before.custom if before else None) or {}
         if said != (target.custom or {}):

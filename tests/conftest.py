@@ -1,8 +1,10 @@
-"""Fixtures that every test may use."""
+"""Fixtures that every test may use, and how a run is laid out."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import secrets
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +12,76 @@ from pathlib import Path
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres, PostgresBinaries
+from tests.support.ground import GROUND, lay_ground
 from tests.support.postgres import FAST_SETTINGS, available
+from tests.support.rotation import SEED, seed
+from tests.support.trees import remove_tree
+
+#: The directory of this run, where it is in memory; and how the run ended.
+OURS = pytest.StashKey[Path]()
+ENDED = pytest.StashKey[int]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--seed", type=int, help="chooses what this run tries of what is tried in turns"
+    )
+    parser.addoption(
+        "--ground",
+        choices=("auto", "memory", "disk"),
+        default=os.environ.get(GROUND, "auto"),
+        help="where sites and servers are laid out; auto: in memory where there is room",
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose the seed and the ground before anything is collected.
+
+    Workers of a run find both in their environment.
+    """
+    if _is_worker(config):
+        return
+    given = config.getoption("--seed")
+    if given is not None:
+        os.environ[SEED] = str(given)
+    os.environ.setdefault(SEED, str(secrets.randbelow(1_000_000)))
+    if config.option.basetemp is None and not config.option.collectonly:
+        ground = lay_ground(config.getoption("--ground"))
+        if ground is not None:
+            config.stash[OURS] = ground
+            config.option.basetemp = str(ground / "t")
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    ground = config.stash.get(OURS, None) or config.option.basetemp or tempfile.gettempdir()
+    return f"seed: {seed()} (the same again: --seed {seed()}), ground: {ground}"
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Say it once more where it is looked for: beside what failed."""
+    if terminalreporter.stats.get("failed") or terminalreporter.stats.get("error"):
+        terminalreporter.write_line(f"This run had --seed {seed()}.")
+        if OURS in config.stash:
+            terminalreporter.write_line(
+                f"What failed is kept in {config.stash[OURS]} until the next run."
+            )
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    session.config.stash[ENDED] = exitstatus
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if OURS in config.stash and config.stash.get(ENDED, None) != pytest.ExitCode.TESTS_FAILED:
+        remove_tree(config.stash[OURS])
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")
 
 
 @pytest.fixture(scope="session")

@@ -16,15 +16,16 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from demo.embedded_postgres import EmbeddedPostgres
 from tests.faults.cells import all_cells, expected_versions, undo_cells
+from tests.faults.nursery import DEADLINE_S
 from tests.faults.soak import after_bad_soak, soak_strikes
 from tests.faults.trial import NEW, OLD, Trial, trial
 from tests.support.postgres import FAST_SETTINGS, available
@@ -110,19 +111,29 @@ def bad_soaks(made: Trial, engine: str, report: Report, part: tuple[int, int]) -
         report.add(engine, "bad soak", name, problem, outcome.version)
 
 
+def usual_s(made: Trial) -> float:
+    """How long an undisturbed upgrade takes here and now: instants are shares of that."""
+    made.reset(OLD)
+    with made.start("upgrade") as process:
+        began = time.monotonic()
+        process.communicate(timeout=DEADLINE_S)
+        return time.monotonic() - began
+
+
 def agent_kills(made: Trial, engine: str, report: Report, number: int, seed: int) -> None:
     """SIGKILL the agent at random instants of upgrades and rollbacks, and of their recoveries."""
     chance = random.Random(seed)
+    usual = usual_s(made)
     for trial_number in range(number):
         operation = "rollback" if trial_number % 3 == 2 else "upgrade"
-        delays = [chance.uniform(0.3, 3.5)]
+        shares = [chance.uniform(0.1, 1.2)]
         while chance.random() < 0.3:
-            delays.append(chance.uniform(0.3, 1.5))
-        name = f"{trial_number} {operation} after {[round(d, 3) for d in delays]} s"
+            shares.append(chance.uniform(0.1, 0.6))
+        name = f"{trial_number} {operation} after {[round(s, 3) for s in shares]} of {usual:.3f} s"
         try:
             made.reset(NEW if operation == "rollback" else OLD)
-            for delay in delays:
-                _kill_after(made, operation, delay)
+            for share in shares:
+                _kill_after(made, operation, share * usual)
                 operation = "resume-auto"
             version, _ = made.settle()
         except Exception as error:  # noqa: BLE001 - one trial must not end the run
@@ -133,10 +144,11 @@ def agent_kills(made: Trial, engine: str, report: Report, number: int, seed: int
 
 def _kill_after(made: Trial, operation: str, delay: float) -> None:
     with made.start(operation) as process:
-        timer = threading.Timer(delay, lambda: os.killpg(process.pid, signal.SIGKILL))
-        timer.start()
-        process.communicate(timeout=180)
-        timer.cancel()
+        try:
+            process.communicate(timeout=delay)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # nobody waited for it: the number is still its
+            process.communicate(timeout=DEADLINE_S)
 
 
 def server_kills(made: Trial, engine: str, report: Report, number: int, seed: int) -> None:
@@ -145,18 +157,19 @@ def server_kills(made: Trial, engine: str, report: Report, number: int, seed: in
     server = made.server
     if server is None:
         return
+    usual = usual_s(made)
     for trial_number in range(number):
-        delay = chance.uniform(0.5, 3.0)
-        name = f"{trial_number} server after {delay:.3f} s"
+        share = chance.uniform(0.2, 1.1)
+        name = f"{trial_number} server after {share:.3f} of {usual:.3f} s"
         try:
             made.reset(OLD)
             with made.start("upgrade") as process:
-                time.sleep(delay)
+                time.sleep(share * usual)  # the instant of the kill, not a synchronisation
                 server.kill()
                 # Half of the time the server is back while the agent still goes back.
                 if chance.random() < 0.5:
                     server.start()
-                process.communicate(timeout=180)
+                process.communicate(timeout=DEADLINE_S)
             if server.pid() is None:
                 server.start()
             version, _ = made.settle()

@@ -20,9 +20,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Self
 
-__all__ = ["Nursery"]
+__all__ = ["DEADLINE_S", "Nursery"]
 
-DEADLINE_S = 180
+# After this a process stands still. Nothing is judged by it: a loaded machine may take its time.
+DEADLINE_S = 900
 MOST_BYTES = 65536
 # What an operation imports while it works.
 HEAVY = (

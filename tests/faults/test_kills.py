@@ -8,6 +8,7 @@ import pytest
 
 from tests.faults.full import Report, agent_kills, prepared, server_kills
 from tests.faults.trial import Trial
+from tests.support.rotation import seed
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -18,7 +19,7 @@ def made(request: pytest.FixtureRequest) -> Iterator[Trial]:
 
 def test_random_kills_of_the_agent(made: Trial) -> None:
     report = Report()
-    agent_kills(made, "", report, 4, seed=20)
+    agent_kills(made, "", report, 4, seed())
     assert len(report.rows) == 4
     assert [row for row in report.rows if row["problem"]] == []
 
@@ -26,6 +27,6 @@ def test_random_kills_of_the_agent(made: Trial) -> None:
 @pytest.mark.parametrize("made", ["postgresql"], indirect=True)
 def test_random_kills_of_the_server(made: Trial) -> None:
     report = Report()
-    server_kills(made, "", report, 3, seed=30)
+    server_kills(made, "", report, 3, seed())
     assert len(report.rows) == 3
     assert [row for row in report.rows if row["problem"]] == []

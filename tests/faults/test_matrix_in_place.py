@@ -10,14 +10,16 @@ from ncen_updater.agent.journal.change import StepName
 from tests.faults.cells import Cell, all_cells, expected_versions, undo_cells
 from tests.faults.full import prepared
 from tests.faults.trial import NEW, OLD, Trial
+from tests.support.rotation import part
 
 # The steps that differ from those of the strategy with copies.
 STEPS = {StepName.COPY, StepName.MIGRATE, StepName.CUT_OVER, StepName.COMMIT}
-CELLS = [
+ALL = [
     cell
     for cell in (*all_cells(), *undo_cells(), *all_cells("rollback"), *undo_cells("rollback"))
     if cell.strikes[-1].step in STEPS
-][::37]
+]
+CELLS = part(ALL, 37, "in place")
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql", "postgresql-dump"])

@@ -9,11 +9,15 @@ import pytest
 from tests.faults.cells import Cell, all_cells, expected_versions, undo_cells
 from tests.faults.full import prepared
 from tests.faults.trial import NEW, OLD, Trial
+from tests.support.rotation import part
 
-# Every n-th cell: no divisor of the number of faults, so that each step meets different ones.
-FORWARD = list(all_cells())[::11]
-BACK = list(undo_cells())[::17]
-ROLLBACK = [*all_cells("rollback"), *undo_cells("rollback")][::47]
+# A part of all cells, in turns. No divisor of the number of faults, so that each step meets
+# different ones.
+CELLS = [
+    *part([*all_cells()], 14, "postgresql forward"),
+    *part([*undo_cells()], 23, "postgresql back"),
+    *part([*all_cells("rollback"), *undo_cells("rollback")], 47, "postgresql rollback"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +26,7 @@ def made() -> Iterator[Trial]:
         yield trial
 
 
-@pytest.mark.parametrize("cell", [*FORWARD, *BACK, *ROLLBACK], ids=lambda cell: cell.id)
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.id)
 def test_the_site_ends_whole_with_every_record(made: Trial, cell: Cell) -> None:
     outcome = made.run(cell)
     assert outcome.struck

@@ -23,10 +23,12 @@ from ncen_updater.feed.release_source import FetchedPack
 from tests.faults.cells import Cell, all_cells, expected_versions, undo_cells
 from tests.faults.full import prepared
 from tests.faults.trial import NEW, OLD, Trial
+from tests.support.rotation import part
 
 PACK = f"deltas/ncen/{OLD}--{NEW}"
 STRUCK = (StepName.FETCH, StepName.BUILD_SLOT)
-CELLS = [c for c in (*all_cells(), *undo_cells()) if c.strikes[-1].step in STRUCK][::3]
+ALL = [c for c in (*all_cells(), *undo_cells()) if c.strikes[-1].step in STRUCK]
+CELLS = part(ALL, 3, "packs")
 
 
 @pytest.fixture(scope="module")

@@ -35,6 +35,7 @@ from ncen_updater.common.progress import Silent
 from tests.faults.full import prepared
 from tests.faults.trial import NEW, OLD, Trial
 from tests.support.sites import site_in_process
+from tests.support.trees import remove_tree
 
 
 class Killed(BaseException):
@@ -184,11 +185,7 @@ def test_a_damaged_old_slot_is_not_thrown_away_before_there_is_another(trial: Tr
 
 def test_a_new_slot_that_is_deleted_meanwhile_does_not_bar_the_way_back(trial: Trial) -> None:
     def delete() -> None:
-        slot = trial.demo.slots / NEW
-        for path in (slot, *slot.rglob("*")):
-            if path.is_dir():
-                path.chmod(0o755)
-        shutil.rmtree(slot)
+        remove_tree(trial.demo.slots / NEW)
 
     with pytest.raises(Killed):
         operations(trial, {(StepName.PREFLIGHT, Phase.BEFORE_EFFECT): kill}).upgrade()

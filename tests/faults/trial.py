@@ -41,6 +41,7 @@ from ncen_updater.feed.upgrade_path import UpgradePath
 from tests.faults.cells import Cell, Strike
 from tests.faults.nursery import Nursery
 from tests.support.sites import TrialFeed, connect, serve, site_in_process
+from tests.support.trees import remove_tree
 
 if TYPE_CHECKING:
     import psycopg
@@ -237,21 +238,16 @@ class Trial:
         if version_of_code(self.demo) != OLD or not self.demo.app_running():
             self.demo.stop_app()
         self._reset_databases()
-        shutil.rmtree(self.demo.state)
+        remove_tree(self.demo.state)
         shutil.copytree(self._saved / "state", self.demo.state)
-        shutil.rmtree(self.demo.photos)
-        shutil.rmtree(place_of(self.demo.photos), ignore_errors=True)
+        remove_tree(self.demo.photos)
+        remove_tree(place_of(self.demo.photos))
         shutil.copytree(self._saved / "photos", self.demo.photos, symlinks=True)
         self.demo.door_file.unlink(missing_ok=True)
         for item in self.demo.slots.iterdir():
             if item.name not in (OLD, ".records"):
-                # Directories only: files may be links to those of the other slot.
-                subprocess.run(
-                    ["find", str(item), "-type", "d", "-exec", "chmod", "u+w", "{}", "+"],
-                    check=True,
-                )
-                shutil.rmtree(item)
-        shutil.rmtree(self.demo.slots / ".records" / NEW, ignore_errors=True)
+                remove_tree(item)
+        remove_tree(self.demo.slots / ".records" / NEW)
         self.demo.current.unlink()
         self.demo.current.symlink_to(self.demo.slots / OLD)
         if not self.demo.app_running():
@@ -266,7 +262,7 @@ class Trial:
     def _reset_databases(self) -> None:
         place = self.demo.databases
         if isinstance(place, SqlitePlace):
-            shutil.rmtree(place.directory)
+            remove_tree(place.directory)
             shutil.copytree(self._saved / "sqlite", place.directory, symlinks=True)
             return
         if self.demo.options.strategy == "in-place":
@@ -310,7 +306,7 @@ class Trial:
         self.demo.start_app()
 
     def _restore_spares(self, place: PostgresPlace) -> None:
-        shutil.rmtree(self.demo.root / "srv/ncen/dumps", ignore_errors=True)
+        remove_tree(self.demo.root / "srv/ncen/dumps")
         with self._superuser() as connection:
             found = connection.execute("SELECT datname FROM pg_database").fetchall()
             for (name,) in found:

@@ -14,8 +14,7 @@ from ncen_updater.agent.databases.postgresql.catalogue import read_databases
 from ncen_updater.agent.databases.postgresql.connection import Server
 from ncen_updater.agent.databases.postgresql.disks import Disk, read_disks
 from tests.agent.databases.postgresql.site import LIMITS, NEWEST, Site
-
-OTHER = Path("/dev/shm")
+from tests.support.ground import other_than
 
 
 def seen(site: Site, host: str | None = None) -> dict[str, Disk]:
@@ -28,9 +27,10 @@ def seen(site: Site, host: str | None = None) -> dict[str, Disk]:
 @pytest.fixture
 def elsewhere(site: Site) -> Iterator[Path]:
     """A tablespace on another file system."""
-    if not OTHER.is_dir() or OTHER.stat().st_dev == site.server.data.stat().st_dev:
-        pytest.skip(f"{OTHER} is not another file system than that of the test's server")
-    with tempfile.TemporaryDirectory(dir=OTHER, prefix="nu-test-") as directory:
+    other = other_than(site.server.data)
+    if other is None:
+        pytest.skip("there is no file system but that of the test's server")
+    with tempfile.TemporaryDirectory(dir=other, prefix="nu-test-") as directory:
         place = Path(directory)
         shutil.chown(place, site.server.data.stat().st_uid)
         site.sql("postgres", f"CREATE TABLESPACE other LOCATION '{place}'")

@@ -1,0 +1,320 @@
+"""What ``--json``, the interface, metrics, news and errors say of a site, over many sites.
+
+``status_documents.json`` has what was said of a site at rest, and of every other site what is said
+otherwise. After a change that is meant, write it anew and read the difference:
+
+    .venv/bin/python -m tests.agent.test_status_documents
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ncen_updater.agent.approvals.store import Consent, Person
+from ncen_updater.agent.cli.main import _state_now
+from ncen_updater.agent.cli.session import AgentSession
+from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.diagnostics.support_bundle.gather import Gatherer
+from ncen_updater.agent.engine.errors import Interrupted
+from ncen_updater.agent.engine.pending_rollback import MOST_TRIES, SOAK_OF, WAITS
+from ncen_updater.agent.journal.change import ChangeKind, ChangeState, StepName, StepState
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.orders import OrderKind, Orders
+from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.agent.notifications.metrics import collect, render
+from ncen_updater.agent.notifications.teller import Teller
+from ncen_updater.agent.policy.automation import Rehearsed
+from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
+from ncen_updater.agent.self_update.sequence import Bad, Sequence
+from ncen_updater.agent.service.board import Board
+from ncen_updater.agent.service.knowledge import Knowledge
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.progress import Silent
+from tests.agent.cli.site import CHANGE, make_site
+from tests.agent.notifications.test_teller import NOTIFY, REPORT
+from tests.agent.service.api.conftest import BASIS, BINDING, NEXT, NOW, SETTINGS, Counter
+
+HELD = Path(__file__).with_name("status_documents.json")
+DAY = timedelta(days=1)
+NEVER = "disk_percent = 0\n"  # of the disk nothing is told in trials of what is sent
+AMINA, BO = Person("amina", 1001), Person("bo", 1002)
+BACK = replace(
+    CHANGE, id="bbbbbbbb", kind=ChangeKind.ROLLBACK, from_version="3.3.0", to_version="3.2.4"
+)
+
+
+@dataclass
+class Stage:
+    """One site that a row of the table may change."""
+
+    counter: Counter
+
+    @property
+    def root(self) -> Path:
+        return self.counter.site.root
+
+    @contextmanager
+    def journal(self) -> Iterator[Journal]:
+        with Journal.open(self.counter.site.journal, now=lambda: NOW - DAY) as journal:
+            yield journal
+
+    def change(self, state: ChangeState = ChangeState.RUNNING, code: str | None = None) -> None:
+        with self.journal() as journal:
+            over = state in (ChangeState.COMMITTED, ChangeState.FINISHED)
+            journal.begin(CHANGE, {"stop_s": 17.5} if over else {})
+            for name in (StepName.FETCH, StepName.COPY):
+                journal.step(CHANGE.id, name, StepState.INTENDED)
+            journal.step(CHANGE.id, StepName.FETCH, StepState.DONE)
+            if over:
+                journal.step(CHANGE.id, StepName.COPY, StepState.DONE)
+                journal.commit(CHANGE.id)
+            if state not in (ChangeState.RUNNING, ChangeState.COMMITTED):
+                journal.state(CHANGE.id, state, error_code=code)
+
+    def owed(self, tries: int) -> None:
+        self.change(ChangeState.FINISHED)
+        with self.journal() as journal:
+            journal.fact(CHANGE.id, "soak_failed", "status 503")
+            for number in range(tries):
+                change = replace(BACK, id=f"bbbbbbb{'abcdefgh'[number]}")
+                journal.begin(change, {SOAK_OF: CHANGE.id})
+                journal.state(change.id, ChangeState.UNDONE, error_code=Interrupted.code)
+
+    def next(self, **more: Any) -> None:
+        with self.journal() as journal:
+            event = journal.last_event()
+        self.counter.keeper.save(
+            Knowledge(replace(NEXT, event=event, **more), NOW - DAY, NOW + DAY)
+        )
+
+    def rehearsed(self, *people: Person, **more: Any) -> None:
+        with self.journal() as journal:
+            Rehearsals(journal).begin("rrrrrrrr", "3.2.4", "3.3.0", {})
+            Rehearsals(journal).end("rrrrrrrr", RehearsalState.PASSED, basis=BASIS, report=REPORT)
+            for person in people:
+                Consent(journal).approve(BINDING, "3.3.0", BASIS, person)
+        self.next(**more)
+
+    def view(self, **more: object) -> None:
+        path = self.root / "state" / "feed" / "ncen.json"
+        path.parent.mkdir()
+        view = {
+            "schema": 1, "checked_at": (NOW - DAY).isoformat(),
+            "expires_at": (NOW + 30 * DAY).isoformat(), "version": 3,
+            "versions": ["3.2.4", "3.3.0"], "withdrawn": [], "offers": [], **more,
+        }  # fmt: skip
+        path.write_text(json.dumps(view))
+
+
+def _write(what: Callable[[Journal], object]) -> Callable[[Stage], None]:
+    def make(stage: Stage) -> None:
+        with stage.journal() as journal:
+            what(journal)
+
+    return make
+
+
+def _hold(until: datetime | None) -> Callable[[Stage], None]:
+    return _write(lambda journal: Memory(journal).hold("fair", "amina", until))
+
+
+def _waits(stage: Stage) -> None:
+    stage.change(ChangeState.COMMITTED)
+    with stage.journal() as journal:
+        journal.fact(CHANGE.id, WAITS, True)
+
+
+def _scheduled(stage: Stage) -> None:
+    stage.rehearsed(AMINA, BO)
+    with stage.journal() as journal:
+        Consent(journal).schedule(BINDING, "3.3.0", NOW + timedelta(hours=5), AMINA)
+    stage.next()
+
+
+def _lists(stage: Stage) -> None:
+    metadata = stage.root / "state" / "metadata"
+    metadata.mkdir()
+    signed = {"signed": {"expires": (NOW + 9 * DAY).isoformat()}}
+    (metadata / "timestamp.json").write_text(json.dumps(signed))
+    (metadata / "snapshot.json").write_text("{")
+    (metadata / "1.root.json").write_text(json.dumps(signed))
+
+
+def _agent(stage: Stage) -> None:
+    config = load_config(stage.counter.site.config)
+    directory = config.paths.resolve(config.paths.agent)
+    directory.mkdir(parents=True)
+    sequence = Sequence("1.0", bad={"1.1": Bad(1, NOW - DAY)})
+    (directory / "sequence.json").write_text(json.dumps(sequence.to_json()))
+
+
+def _astray(stage: Stage) -> None:
+    (stage.root / "current").unlink()
+    (stage.root / "current").symlink_to("/elsewhere/3.3.0")
+
+
+def _never(stage: Stage) -> None:
+    (stage.root / "current").unlink()
+    stage.counter.site.journal.unlink()
+
+
+SITES: Mapping[str, Callable[[Stage], object]] = {
+    "at rest": lambda stage: None,
+    "never adopted": _never,
+    "adopted": _write(lambda journal: journal.note("adopted", release="3.2.4")),
+    **{f"a change is {state}": lambda s, state=state: s.change(state) for state in ChangeState},
+    "undone after a failure": lambda s: s.change(ChangeState.UNDONE, "NU-6008"),
+    "a release waits for a person": _waits,
+    "a rollback is owed": lambda s: s.owed(1),
+    "a rollback is owed and given up": lambda s: s.owed(MOST_TRIES),
+    "on hold": _hold(None),
+    "on hold until tomorrow": _hold(NOW + DAY),
+    "the hold has ended": _hold(NOW - timedelta(hours=1)),
+    "a bad release": _write(lambda j: Memory(j).remember_bad("ncen", "3.3.0", "NU-6008", None)),
+    "a release is next": lambda s: s.next(
+        rehearsed=Rehearsed.MISSING, binding="", basis=None, prepared=False
+    ),
+    "nothing is next": lambda s: s.next(target=None, binding="", basis=None),
+    "a rehearsal was torn": _write(lambda j: Rehearsals(j).begin("rrrrrrrr", "a", "b", {})),
+    "rehearsed": lambda s: s.rehearsed(),
+    "one of two approved": lambda s: s.rehearsed(AMINA),
+    "approved": lambda s: s.rehearsed(AMINA, BO),
+    "approved and scheduled": _scheduled,
+    "approved, on hold": lambda s: (s.rehearsed(AMINA, BO), _hold(None)(s)),
+    "an approval is void": lambda s: s.rehearsed(
+        AMINA, binding="", basis=None, rehearsed=Rehearsed.VOID, voids=("the plan is another",)
+    ),
+    "somebody ordered": _write(lambda j: Orders(j).give(OrderKind.CHECK, {}, AMINA)),
+    "a list": lambda s: s.view(),
+    "a list lapses": lambda s: s.view(expires_at=(NOW + 4 * DAY).isoformat()),
+    "a list has lapsed": lambda s: s.view(expires_at=(NOW - DAY).isoformat()),
+    "what runs is withdrawn": lambda s: s.view(
+        withdrawn=["3.2.4"], notices={"3.2.4": {"reason": "loses", "advice": "go back"}}
+    ),
+    "the list is damaged": lambda s: s.view(version="x"),
+    "signed lists": _lists,
+    "an agent was given up": _agent,
+    "the door is closed": lambda s: (s.root / "door").touch(),
+    "the link leads astray": _astray,
+    "astray, with a list": lambda s: (_astray(s), s.view()),
+    "the journal is damaged": lambda s: s.counter.site.journal.write_bytes(b"no journal" * 100),
+    "the journal is missing": lambda s: s.counter.site.journal.unlink(),
+    "the notes are damaged": lambda s: (s.root / "state/service/known.json").write_text("{"),
+}
+#: Sites for which something has to last while they are looked at.
+LASTING = ("the configuration is gone", "the disk is full", "somebody is at work")
+
+
+def _flat(value: object, path: str = "") -> Iterator[tuple[str, object]]:
+    """Yield what stands in a document down to the third storey, what is deeper as a whole."""
+    if not isinstance(value, dict) or path.count(".") > 1 or "error" in value:
+        yield path, value
+        return
+    for key, item in value.items():
+        yield from _flat(item, f"{path}.{key}" if path else str(key))
+
+
+def said(directory: Path, name: str) -> dict[str, object]:
+    """Everything that is said of one site, each value by where it stands."""
+    site = make_site(directory / "site")
+    with site.config.open("a") as config_file:
+        config_file.write(
+            f"{NOTIFY.replace(NEVER, '')}[service]\napprovals = 2\ntimezone = 'UTC'\n"
+        )
+        config_file.write("windows = [{start = '04:00', end = '12:00'}]\n")
+    counter = Counter(site, Board(SETTINGS, lambda: NOW))
+    stage = Stage(counter)
+    SITES.get(name, lambda _: None)(stage)
+    disk = SimpleNamespace(f_blocks=1000, f_bavail=5 if name == "the disk is full" else 500)
+    config = load_config(site.config)
+    looks: list[Any] = []
+    teller = Teller(
+        site.config, config, knowledge=site.state / "service/known.json",
+        send=lambda message: "NU-9999", now=lambda: NOW, seen=lambda *seen: looks.append(seen),
+    )  # fmt: skip
+    sessions = [AgentSession("ncen-updater", site.config) for _ in range(2)]
+    sessions[1].open_site()
+    gatherer = Gatherer(site.config, Silent(), NOW)
+    if name == "the configuration is gone":
+        site.config.rename(directory / "away")
+    with pytest.MonkeyPatch.context() as patch, (site.state / "change.lock").open("w+") as lock:
+        patch.setattr(os, "statvfs", lambda place: disk)
+        if name == "somebody is at work":
+            lock.write("upgrade, process 7")
+            lock.flush()
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        found: dict[str, Any] = {
+            "status": counter.ask("GET", "/v1/status").document,
+            "outlook": counter.ask("GET", "/v1/outlook").document,
+            "holds": counter.ask("GET", "/v1/holds").document,
+        }
+        teller.round()
+        told_of, situation, outbox = looks[0]
+        metrics = render(
+            collect(told_of, situation, outbox, agent="1", runs={}, looked_at=NOW)
+        )  # fmt: skip
+        found["news"] = {item.kind.value: dict(item.values) for item in outbox.news.values()}
+        found["metrics"] = {
+            name.removeprefix("ncen_updater_"): float(value)
+            for line in metrics.splitlines() if line[0] != "#"
+            for name, value in [line.rsplit(" ", 1)]
+        }  # fmt: skip
+        found["bundle"] = json.loads(gatherer._site())
+        for session, deep in zip(sessions, ("light", "deep"), strict=True):
+            try:
+                sentences = [str(text) for text in _state_now(session, UpdaterError())]
+            except UpdaterError as error:
+                sentences = [str(error)]
+            found[deep] = sentences
+    del found["status"]["you"]
+    text = json.dumps(dict(_flat(found)), default=str).replace(str(site.root), "ROOT")
+    return json.loads(text)  # type: ignore[no-any-return]
+
+
+def differing(base: Mapping[str, object], found: Mapping[str, object]) -> dict[str, object]:
+    """What is said otherwise; ``-`` in front of what is not said at all."""
+    more = {key: value for key, value in found.items() if key not in base or base[key] != value}
+    gone = [key for key in base if key not in found]
+    told = [key for key in gone if not any(one.startswith(f"{key}.") for one in found)]
+    told = [key for key in told if not any(key.startswith(f"{one}.") for one in found)]
+    return {**more, **{f"-{key}": base[key] for key in told}}
+
+
+@pytest.mark.parametrize("name", [*SITES, *LASTING])
+def test_what_is_said_of_a_site(tmp_path: Path, name: str) -> None:
+    held = json.loads(HELD.read_text())
+    found = said(tmp_path, name)
+    base = held["at rest"]
+    assert (found if found == base else differing(base, found)) == held[name]
+
+
+def main() -> None:
+    """Write anew what is held."""
+    held: dict[str, dict[str, object]] = {}
+    for name in (*SITES, *LASTING):
+        with tempfile.TemporaryDirectory() as directory:
+            found = said(Path(directory), name)
+        held[name] = differing(held["at rest"], found) if held else found
+    sites = (
+        json.dumps(name) + ": {\n"
+        + ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in facts.items())
+        + "\n}"
+        for name, facts in held.items()
+    )  # fmt: skip
+    HELD.write_text("{\n" + ",\n".join(sites) + "\n}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -106,11 +106,9 @@ def _at_work(served: ServedSite) -> str:
     for child in served.children():
         with contextlib.suppress(OSError):
             words = Path(f"/proc/{child}/cmdline").read_bytes().decode().split("\0")
-            for word in ("check", "plan", "rehearse", "upgrade", "resume", "collect"):
+            for word in ("check", "plan", "rehearse", "upgrade", "resume", "collect", "assess"):
                 if word in words:
                     return word
-            if "ncen_updater.agent.service.assess" in words:
-                return "assess"
     return "nothing"
 
 

@@ -17,11 +17,10 @@ This module is on the path of ``ncen-updater status`` and imports nothing heavy.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import ClassVar
 
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["ExitCode", "SpaceShort", "UpdaterError"]
+__all__ = ["ExitCode", "RemoteError", "SpaceShort", "UpdaterError"]
 
 
 class ExitCode(IntEnum):
@@ -58,10 +57,10 @@ class UpdaterError(Exception):
         **values: Values for the places of ``what`` and ``remedy``; also part of ``--json``.
     """
 
-    code: ClassVar[str] = "NU-1000"
+    code: str = "NU-1000"
     exit_code: ExitCode = ExitCode.ERROR
-    what: ClassVar[str] = N_("Something went wrong that has no name of its own.")
-    remedy: ClassVar[str] = N_("Send the Secretariat what 'ncen-updater doctor' and 'history' say.")
+    what: str = N_("Something went wrong that has no name of its own.")
+    remedy: str = N_("Send the Secretariat what 'ncen-updater doctor' and 'history' say.")
 
     def __init__(
         self, *, state: Text | None = None, detail: str | None = None, **values: object
@@ -84,6 +83,21 @@ class UpdaterError(Exception):
     def __str__(self) -> str:
         detail = f" ({self.detail})" if self.detail else ""
         return f"{self.code}: {self.what_text}{detail}"
+
+
+class RemoteError(UpdaterError):
+    """An error of another process: its code and its words are data.
+
+    Args:
+        code: The stable code.
+        exit_code: What a command ends with.
+        what: Template of what happened.
+        remedy: Template of what to do.
+    """
+
+    def __init__(self, code: str, exit_code: ExitCode, what: str, remedy: str) -> None:
+        self.code, self.exit_code, self.what, self.remedy = code, exit_code, what, remedy
+        super().__init__()
 
 
 class SpaceShort(UpdaterError):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ncen_updater.common.i18n import Text
 
-__all__ = ["Progress", "Silent"]
+__all__ = ["Progress", "Silent", "Told"]
+
+MAX_VALUE = 200
 
 
 class Progress(Protocol):
@@ -24,3 +29,48 @@ class Silent:
 
     def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
         """Say nothing."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """One thing that was said of work, as it travels between processes.
+
+    Attributes:
+        template: The sentence, to be translated where it is shown; empty for a sign of life.
+        values: What its places hold.
+        done: How much is done, in the unit of the sentence.
+        total: Of how much.
+    """
+
+    template: str
+    values: Mapping[str, str] = field(default_factory=dict)
+    done: int | None = None
+    total: int | None = None
+
+    @property
+    def text(self) -> Text:
+        """The sentence."""
+        return Text(self.template, self.values)
+
+    def line(self) -> bytes:
+        """Return it as one line."""
+        document = {
+            "tell": self.template, "values": dict(self.values),
+            "done": self.done, "total": self.total,
+        }  # fmt: skip
+        return json.dumps(document).encode() + b"\n"
+
+    @classmethod
+    def from_json(cls, document: object) -> Told | None:
+        """Read it; None for what is no such thing."""
+        if not isinstance(document, dict):
+            return None
+        template, values = document.get("tell"), document.get("values", {})
+        if not isinstance(template, str) or not isinstance(values, dict):
+            return None
+        figures = [
+            figure if type(figure) is int else None
+            for figure in (document.get("done"), document.get("total"))
+        ]
+        words = {str(key): str(value)[:MAX_VALUE] for key, value in values.items()}
+        return cls(template[:1000], words, *figures)

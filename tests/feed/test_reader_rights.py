@@ -21,7 +21,8 @@ from typing import Any
 import pytest
 
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.reader.child import KEPT_VARIABLES, ChildSource
+from ncen_updater.agent.reader.child import ChildSource
+from ncen_updater.common.workers import KEPT_VARIABLES
 from tests.feed.test_unit import CONFIG
 from tests.support.http_server import WebServer
 from tests.support.tuf_repository import Feed
@@ -85,6 +86,16 @@ def _packages() -> str:
     return f"{HERE}:{sysconfig.get_paths()['purelib']}"
 
 
+def _slot(python: Path, place: Path, probe: str) -> Path:
+    """An environment with what is installed here, and a module that it loads at its start."""
+    words = [str(python), "-I", "-m", "venv", "--without-pip", "--symlinks", str(place)]
+    subprocess.run(words, check=True, umask=0o022)
+    (packages,) = place.glob("lib/python*/site-packages")
+    (packages / "ours.pth").write_text(_packages().replace(":", "\n"))
+    (packages / "sitecustomize.py").write_text(probe)
+    return place / "bin" / "python"
+
+
 @contextlib.contextmanager
 def _site(server: WebServer, feed: Feed) -> Iterator[Path]:
     """A site as a package lays it out: the reader's directory, and what is not the reader's."""
@@ -130,13 +141,9 @@ def test_a_child_of_root_reaches_nothing_but_its_own_directory(
             "config": root / "agent.toml", "beside": root / "new",
             "report": root / "received/probe.json",
         }  # fmt: skip
-        probe = root / "probe"
-        probe.mkdir()
-        (probe / "sitecustomize.py").write_text(
-            PROBE.format(places=json.dumps({k: str(v) for k, v in places.items()}))
-        )
-        monkeypatch.setattr(sys, "executable", str(python))
-        monkeypatch.setenv("PYTHONPATH", f"{probe}:{_packages()}")
+        probe = PROBE.format(places=json.dumps({k: str(v) for k, v in places.items()}))
+        monkeypatch.setattr(sys, "executable", str(_slot(python, root / "slot", probe)))
+        monkeypatch.setenv("PYTHONPATH", "secret")
         for name in ("PGPASSWORD", "PGPASSFILE", "CREDENTIALS_DIRECTORY", "LD_PRELOAD_X"):
             monkeypatch.setenv(name, "secret")
         before = os.umask(0)  # whatever the service was started with

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.reader.child import ChildSource
-from ncen_updater.agent.reader.unit import asked
+from ncen_updater.agent.reader.child import LIMITS, ChildSource
 from ncen_updater.common.progress import Silent
-from ncen_updater.feed.errors import FeedRefused, ReaderFailed, ReaderUnitAway
+from ncen_updater.common.unix_socket import connect
+from ncen_updater.common.workers import Limits, Worker
+from ncen_updater.feed.errors import FeedRefused, ReaderFailed, ReaderOverdue, ReaderUnitAway
 from tests.support.activation import ACTIVATOR, activated
 from tests.support.http_server import WebServer
 from tests.support.tuf_repository import Feed
@@ -68,7 +69,7 @@ def source(config: Path) -> ChildSource:
 
 @contextlib.contextmanager
 def unit(config: Path, *words: str) -> Iterator[None]:
-    worker = words or (sys.executable, "-m", "ncen_updater.agent.reader.worker", str(config))
+    worker = words or (sys.executable, "-I", "-m", "ncen_updater.agent.reader.worker", str(config))
     with activated(config.parent / "fetch.sock", worker, config.parent / "unit.log"):
         yield
 
@@ -115,6 +116,22 @@ def test_a_unit_that_fails(source: ChildSource, config: Path, words: tuple[str, 
         source.refresh()
 
 
+SILENT = [sys.executable, "-Sc", "import time; time.sleep(1000)"]
+
+
+@needs_activator
+@pytest.mark.parametrize("runner", ["systemd", "process"])
+def test_a_reader_that_is_silent_does_not_hold_the_agent(
+    config: Path, runner: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config.write_text(config.read_text().replace('"systemd"', f'"{runner}"'))
+    monkeypatch.setitem(LIMITS, "refresh", Limits(silence_s=0.5))
+    monkeypatch.setattr(Worker, "command", lambda _self: SILENT)
+    with unit(config, *SILENT), pytest.raises(ReaderOverdue) as caught:
+        ChildSource(load_config(config), config).refresh()
+    assert caught.value.exit_code == 1
+
+
 def _workers(config: Path) -> set[int]:
     found = set()
     for number in (int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit()):
@@ -143,7 +160,8 @@ def test_ends_with_who_asked(config: Path) -> None:
         config.write_text(CONFIG.format(url=address, root=config.parent))
         with unit(config):
             order = b'{"product": "ncen", "act": "refresh"}\n'
-            with asked(config.parent / "fetch.sock", order):
+            with connect(config.parent / "fetch.sock", 20) as asker:
+                asker.sendall(order)
                 _wait_for(lambda: bool(accepted))  # it waits for a server that says nothing
                 assert _workers(config)
             _wait_for(lambda: not _workers(config))

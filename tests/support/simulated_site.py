@@ -16,9 +16,9 @@ from packaging.version import Version
 from ncen_updater.agent.journal.orders import Order
 from ncen_updater.agent.policy.automation import Rehearsed
 from ncen_updater.agent.policy.bad_releases import BadRelease, next_attempt, remember
-from ncen_updater.agent.service.children import Finished
 from ncen_updater.agent.service.knowledge import Assessment, Knowledge
 from ncen_updater.agent.service.look import Look
+from ncen_updater.agent.service.runner import Finished
 from ncen_updater.common.errors import ExitCode
 
 __all__ = ["Entry", "SimulatedSite"]

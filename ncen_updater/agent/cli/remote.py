@@ -10,7 +10,7 @@ from ncen_updater.agent.config.paths import service_socket
 from ncen_updater.agent.service.errors import NoService, OrderTorn, ServiceSilent, refusal
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.relay import Told
+from ncen_updater.common.progress import Told
 
 if TYPE_CHECKING:
     from ncen_updater.agent.service.client import Client, StreamEvent

@@ -1,16 +1,11 @@
-"""The process that sends: one message on stdin, what came of it on stdout, as JSON.
+"""The process that sends: it talks to the network, and to no database.
 
-It talks to the network, and to no database. Started by
-:mod:`ncen_updater.agent.notifications.sending`, or by systemd for a connection to a socket that
-only root may open.
+Asked by :mod:`ncen_updater.agent.notifications.sending`.
 """
 
 from __future__ import annotations
 
-import ctypes
-import json
 import os
-import signal
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -24,14 +19,9 @@ from ncen_updater.agent.notifications.mail import send_mail
 from ncen_updater.agent.notifications.news import News
 from ncen_updater.agent.notifications.reasons import reason
 from ncen_updater.agent.notifications.webhook import post
-from ncen_updater.agent.reader.unit import end_with_asker, is_connection
-from ncen_updater.common.bounded_io import parse_json
-from ncen_updater.common.errors import ExitCode, UpdaterError
+from ncen_updater.common.workers import serve
 
 __all__ = ["main", "send"]
-
-MAX_ORDER = 4_000_000
-PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 def send(config_path: Path, order: Mapping[str, Any]) -> int:
@@ -61,25 +51,13 @@ def send(config_path: Path, order: Mapping[str, Any]) -> int:
 
 def main() -> int:
     """Send one message; return the exit status."""
-    # End with the service: nobody would write down that the message was taken.
-    if is_connection(0):
-        end_with_asker(0)
-    else:
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    try:
-        order = parse_json(sys.stdin.buffer.readline(MAX_ORDER))
-        if not isinstance(order, dict):
-            raise BadOrder
-        refused = send(Path(sys.argv[1]), order)
-    except UpdaterError as error:
-        document = {"error": {"code": error.code, "what": str(error.what_text)}}
-        sys.stdout.write(json.dumps(document) + "\n")
-        return int(error.exit_code)
-    except ValueError:
-        sys.stdout.write(json.dumps({"error": {"code": BadOrder.code, "what": "no JSON"}}) + "\n")
-        return int(ExitCode.NETWORK)
-    sys.stdout.write(json.dumps({"sent": True, "refused": refused}) + "\n")
-    return 0
+    config = Path(sys.argv[1])
+    # Bound to the service: nobody would write down that the message was taken. No signs of life:
+    # an agent of an older version reads all that is said as one answer.
+    return serve(
+        lambda order, _: {"sent": True, "refused": send(config, order)},
+        beats=False,
+    )
 
 
 if __name__ == "__main__":

@@ -9,103 +9,64 @@ hashed again here before it is used.
 from __future__ import annotations
 
 import contextlib
-import importlib
-import json
 import os
-import re
-import subprocess
-import sys
-import tempfile
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import IO, cast
+from typing import cast
 
+from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.reader.connecting import feed_of
-from ncen_updater.agent.reader.unit import asked
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.common.bounded_io import parse_json
-from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.errors import SpaceShort, UpdaterError
 from ncen_updater.common.progress import Progress
-from ncen_updater.feed.errors import LocalStoreFailed, ReaderFailed
+from ncen_updater.common.workers import (
+    Limits,
+    Worker,
+    WorkerAway,
+    WorkerFailed,
+    WorkerOverdue,
+    ask,
+)
+from ncen_updater.feed.errors import (
+    FeedError,
+    LocalStoreFailed,
+    ReaderFailed,
+    ReaderOverdue,
+    ReaderUnitAway,
+    TrustError,
+)
+from ncen_updater.feed.path_errors import PathError
 from ncen_updater.feed.release_source import FeedView, FetchedPack, FetchedRelease, ReleaseSource
+from ncen_updater.formats.bundle import errors as bundles
 from ncen_updater.formats.bundle.parts import open_file
 from ncen_updater.formats.document import DeltaRef, Offer
+from ncen_updater.formats.errors import BadManifest, BadRelease, BadTree
+from ncen_updater.formats.transfer_errors import TransferError
 
-__all__ = ["ChildSource", "error_from_json", "error_to_json"]
+__all__ = ["EXPECTED", "LIMITS", "ChildSource"]
 
-# Proxies come from the configuration, never from the environment; PG* must not leak.
-KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "TZ", "HOME", "PYTHONPATH", "COVERAGE_PROCESS_START")
-# Where errors of this package may be defined; nothing else is imported by a name from outside.
-MODULE = re.compile(r"ncen_updater(\.[a-z_]+)*\.errors")
-MAX_LINE = 1_000_000
+#: What it may report. It may have been taken over: no other error, and no other exit code, comes
+#: of what it says.
+EXPECTED: tuple[type[UpdaterError], ...] = (
+    ConfigError, TrustError, FeedError, PathError, TransferError, SpaceShort,
+    BadManifest, BadRelease, BadTree,
+    bundles.BundleError, bundles.NotImported, bundles.NothingImported, bundles.PackUnusable,
+    bundles.NoFeedToMirror, bundles.MirrorForbidden, bundles.MirrorBusy, bundles.MirrorNotOurs,
+    bundles.ListsBusy,
+)  # fmt: skip
 # What talks to the network; the rest reads a medium of the person who types the command.
 NETWORK_ACTS = ("refresh", "fetch")
-
-
-def error_to_json(error: UpdaterError) -> dict[str, object]:
-    """Write an error so that another process can raise it again."""
-    kind = type(error)
-    values = {key: _carried(value) for key, value in error.values.items()}
-    return {
-        "module": kind.__module__,
-        "name": kind.__qualname__,
-        "detail": error.detail,
-        "values": values,
-    }
-
-
-def _carried(value: object) -> object:
-    """A sentence travels as its template: it is translated where it is shown."""
-    if isinstance(value, Text):
-        return {"text": value.template, "values": {k: _plain(v) for k, v in value.values.items()}}
-    return _plain(value)
-
-
-def _received(value: object) -> object:
-    if isinstance(value, dict) and isinstance(value.get("text"), str):
-        values = value.get("values")
-        return Text(value["text"], values if isinstance(values, dict) else {})
-    return _plain(value)
-
-
-def _plain(value: object) -> object:
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
-
-
-def error_from_json(data: object) -> UpdaterError:
-    """Read an error of another process of ours.
-
-    Only error classes of this package are accepted; anything else is an error of the process.
-    """
-    if not isinstance(data, dict):
-        return ReaderFailed(detail="it reported an error that cannot be understood")
-    kind = _error_class(data.get("module"), data.get("name"))
-    values, detail = data.get("values"), data.get("detail")
-    if kind is None or not isinstance(values, dict):
-        return ReaderFailed(detail="it reported an error that cannot be understood")
-    # Some classes have a constructor of their own, which the values went through already.
-    error = kind.__new__(kind)
-    UpdaterError.__init__(error)
-    error.values = {str(key): _received(value) for key, value in values.items()}
-    error.detail = _printable(str(detail)) if detail is not None else None
-    return error
-
-
-def _error_class(module: object, name: object) -> type[UpdaterError] | None:
-    if not (isinstance(module, str) and isinstance(name, str) and MODULE.fullmatch(module)):
-        return None
-    try:
-        kind = getattr(importlib.import_module(module), name, None)
-    except (ImportError, ValueError):
-        return None
-    return kind if isinstance(kind, type) and issubclass(kind, UpdaterError) else None
-
-
-def _printable(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+#: Signs of life come every ten seconds. A list is small; what of a release came in half a day is
+#: kept, and the next download goes on from there.
+LIMITS = {
+    "refresh": Limits(silence_s=300, total_s=3600),
+    "fetch": Limits(silence_s=300, total_s=12 * 3600),
+    "import": Limits(silence_s=300, total_s=12 * 3600),
+    "mirror": Limits(silence_s=300, total_s=72 * 3600),
+}
 
 
 class ChildSource(ReleaseSource):
@@ -121,11 +82,16 @@ class ChildSource(ReleaseSource):
     """
 
     def __init__(self, config: AgentConfig, config_path: Path, product: str | None = None) -> None:
-        self._config_path = config_path
         self._product = product or config.site.product
         paths, service = config.paths, config.service
         self._received = paths.received_directory
         self._unit = paths.resolve(service.fetch_socket) if service.runner == "systemd" else None
+        self._worker = Worker(
+            "ncen_updater.agent.reader.worker",
+            # It is read again from another directory.
+            (str(config_path.absolute()),),
+            expects=EXPECTED,
+        )
         # Used for what lies on the disk; never opens a connection.
         self._local = feed_of(
             self._product,
@@ -223,12 +189,12 @@ class ChildSource(ReleaseSource):
         """
         if directory.exists():
             return
-        user, group = self._user()
+        owner = self._user()
         try:
             with durable.readable_by_all():
                 durable.make_directory(directory)
-            if user is not None and group is not None:
-                os.chown(directory, user, group)
+            if owner is not None:
+                os.chown(directory, *owner)
         except OSError as error:
             raise LocalStoreFailed(detail=str(error)) from error
 
@@ -238,113 +204,36 @@ class ChildSource(ReleaseSource):
         progress: Progress | None,
         descriptors: Sequence[int] = (),
     ) -> Mapping[str, object]:
-        line = json.dumps({"product": self._product, **order}).encode() + b"\n"
-        if self._unit is not None and order["act"] in NETWORK_ACTS:
-            with asked(self._unit, line) as answer:
-                done, report = _listen(answer, progress)
-            if not done:
-                raise ReaderFailed(detail="see 'journalctl --unit ncen-updater-fetch@*'")
-            return report
-        environment = {k: os.environ[k] for k in KEPT_VARIABLES if k in os.environ}
-        # Files and not pipes: neither can the child stop by what we do not read, nor we by what it
-        # does not read.
-        with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as stderr:
-            stdin.write(line)
-            stdin.seek(0)
-            with self._child(environment, stdin, stderr, descriptors) as child:
-                try:
-                    return _talk(child, stderr, progress)
-                except BaseException:
-                    child.kill()
-                    raise
+        act = str(order["act"])
+        worker = replace(self._worker, limits=LIMITS[act])
+        if act in NETWORK_ACTS and self._unit is not None:
+            worker = replace(worker, socket=self._unit)
+        else:
+            worker = replace(worker, owner=self._user())
+        try:
+            answer = ask(worker, {"product": self._product, **order}, progress, files=descriptors)
+        except WorkerAway as error:
+            if worker.socket is None:
+                raise ReaderFailed(detail=error.detail) from error
+            raise ReaderUnitAway(path=worker.socket, detail=error.detail) from error
+        except WorkerOverdue as error:
+            raise ReaderOverdue(detail=error.detail) from error
+        except WorkerFailed as error:
+            log = "see 'journalctl --unit ncen-updater-fetch@*'" if worker.socket else ""
+            raise ReaderFailed(detail=f"{error.detail} {log}".strip()) from error
+        report = answer.get("report", {})
+        if not isinstance(report, dict):
+            raise ReaderFailed(detail="it reported what cannot be understood")
+        return report
 
-    def _child(
-        self,
-        environment: Mapping[str, str],
-        stdin: IO[bytes],
-        stderr: IO[bytes],
-        descriptors: Sequence[int],
-    ) -> subprocess.Popen[bytes]:
-        user, group = self._user()
-        return subprocess.Popen(
-            [sys.executable, "-m", "ncen_updater.agent.reader.worker", str(self._config_path)],
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            env=environment,
-            pass_fds=descriptors,
-            start_new_session=True,
-            user=user,
-            group=group,
-            extra_groups=None if user is None else [],
-        )
-
-    def _user(self) -> tuple[int | None, int | None]:
+    def _user(self) -> tuple[int, int] | None:
         """Whose rights the child has: the owner's of the directory, where we may choose."""
         try:
             owner = self._received.stat()
         except FileNotFoundError:
-            return None, None
+            return None
         except OSError as error:
             raise LocalStoreFailed(detail=str(error)) from error
         if os.geteuid() != 0 or owner.st_uid == 0:
-            return None, None
+            return None
         return owner.st_uid, owner.st_gid
-
-
-def _talk(
-    child: subprocess.Popen[bytes], stderr: IO[bytes], progress: Progress | None
-) -> Mapping[str, object]:
-    if child.stdout is None:
-        raise ReaderFailed(detail="no pipe")
-    done, report = _listen(child.stdout, progress)
-    if child.wait() != 0 or not done:
-        stderr.seek(max(0, stderr.seek(0, os.SEEK_END) - 2000))
-        raise ReaderFailed(detail=stderr.read().decode("utf-8", "backslashreplace"))
-    return report
-
-
-def _listen(answer: IO[bytes], progress: Progress | None) -> tuple[bool, Mapping[str, object]]:
-    """Read to the end; return whether the process said that it is done, and what it reported."""
-    done = False
-    report: Mapping[str, object] = {}
-    while line := _line(answer):
-        message = _message(line)
-        if "error" in message:
-            raise error_from_json(message["error"])
-        done = done or message.get("done") is True
-        if isinstance(message.get("report"), dict):
-            report = cast("dict[str, object]", message["report"])
-        if progress and "tell" in message:
-            progress.tell(*_told(message))
-    return done, report
-
-
-def _line(answer: IO[bytes]) -> bytes:
-    try:
-        return answer.readline(MAX_LINE)
-    except ConnectionError as error:
-        raise ReaderFailed(detail=str(error)) from error
-
-
-def _message(line: bytes) -> dict[str, object]:
-    try:
-        message = parse_json(line) if len(line) < MAX_LINE else None
-    except ValueError as error:
-        raise ReaderFailed(detail=f"it said what is no JSON: {error}"[:500]) from error
-    if not isinstance(message, dict):
-        raise ReaderFailed(detail="it said what cannot be understood")
-    return message
-
-
-def _told(message: Mapping[str, object]) -> tuple[Text, int | None, int | None]:
-    template, values = message["tell"], message.get("values", {})
-    at, total = message.get("at"), message.get("total")
-    if not (
-        isinstance(template, str)
-        and isinstance(values, dict)
-        and isinstance(at, int | None)
-        and isinstance(total, int | None)
-    ):
-        raise ReaderFailed(detail="it told what cannot be understood")
-    return Text(template, values), at, total

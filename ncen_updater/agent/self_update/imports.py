@@ -13,10 +13,12 @@ __all__ = ["MODULES", "main"]
 MODULES = (
     "ncen_updater.agent.composition",
     "ncen_updater.agent.service.serve",
+    "ncen_updater.agent.service.applying",
     "ncen_updater.agent.service.assess",
     "ncen_updater.agent.self_update.renewing",
     "ncen_updater.agent.self_update.reach",
     "ncen_updater.agent.reader.worker",
+    "ncen_updater.agent.notifications.sender",
     "ncen_updater.feed.client",
     "ncen_updater.feed.http",
     "ncen_updater.agent.engine.operations",

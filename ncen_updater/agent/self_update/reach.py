@@ -1,4 +1,4 @@
-"""Whether this agent reaches what it works with: run as a child while a new agent is on trial.
+"""Whether this agent reaches what it works with: looked at while a new agent is on trial.
 
 Reads the journal, the last list of releases and the catalogue of every database, and looks whether
 the disks have room; changes nothing and talks to no network.
@@ -6,7 +6,6 @@ the disks have room; changes nothing and talks to no network.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from ncen_updater.agent.composition import build_site
@@ -16,9 +15,8 @@ from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.journal.site_history import Memory
 from ncen_updater.agent.site import Site
 from ncen_updater.common.disk_space import require_space
-from ncen_updater.common.errors import UpdaterError
 
-__all__ = ["look_over", "main"]
+__all__ = ["look_over", "reach"]
 
 
 def look_over(site: Site) -> None:
@@ -42,16 +40,11 @@ def look_over(site: Site) -> None:
     site.engine.describe()
 
 
-def main() -> int:
-    """Look at the site of a configuration file; return the exit status."""
-    path = Path(sys.argv[1])
-    try:
-        look_over(build_site(load_config(path), path))
-    except UpdaterError as error:
-        sys.stderr.write(f"{error}\n")
-        return int(error.exit_code)
-    return 0
+def reach(path: Path) -> dict[str, object]:
+    """Look at the site of a configuration file.
 
-
-if __name__ == "__main__":
-    sys.exit(main())
+    Raises:
+        UpdaterError: As :func:`look_over`.
+    """
+    look_over(build_site(load_config(path), path))
+    return {}

@@ -1,4 +1,4 @@
-"""What systemd starts for each piece of work of the service: one order on stdin, one result after.
+"""The process that works on the site for the service: one command of the agent, or one look.
 
 The service lets people in at its socket and cannot reach the databases; this process can, and is
 not on the network. So that the one is no way to the other, only the commands of :data:`COMMANDS`
@@ -7,20 +7,20 @@ are run here, on the configuration that the unit names.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
+import os
 import sys
-import threading
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from ncen_updater.agent.service.children import Finished, ProcessRunner
+from ncen_updater.agent.service.errors import BadRequest
 from ncen_updater.common.bounded_io import parse_json
-from ncen_updater.common.relay import Told
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.workers import serve
 
-__all__ = ["COMMANDS", "LOOKS", "apply", "main", "words_of_line"]
+__all__ = ["COMMANDS", "LOOKS", "main", "words_of_order"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,93 +40,71 @@ COMMANDS = frozenset(
 )
 #: Looks at the site that are no commands.
 LOOKS = frozenset({"assess", "in-reach"})
-MAX_LINE = 100_000
-REFUSED = 2
+MAX_DOCUMENT_BYTES = 15_000_000
 
 
-def words_of_line(line: bytes) -> tuple[str, ...] | None:
-    """Return what is ordered; None for whatever is no order; pure."""
-    try:
-        order = parse_json(line)
-    except ValueError:
-        return None
-    words = order.get("words") if isinstance(order, dict) else None
-    if not (isinstance(words, list) and words and all(isinstance(word, str) for word in words)):
-        return None
-    known = words[0] in COMMANDS or (words[0] in LOOKS and len(words) == 1)
-    return tuple(words) if known and not any("\0" in word for word in words) else None
+def words_of_order(order: Mapping[str, object]) -> tuple[str, ...]:
+    """Return what is ordered; pure.
 
-
-def apply(config: Path, orders: IO[bytes], results: IO[bytes]) -> int:
-    """Do one order.
-
-    Args:
-        config: The configuration file.
-        orders: One line with ``words``; a further line asks the work to end.
-        results: Takes lines that tell of the work, then one with ``exit_code`` and ``document``.
-
-    Returns:
-        The exit status of this process.
+    Raises:
+        BadRequest: If it is no order of the service.
     """
-    words = words_of_line(orders.readline(MAX_LINE))
-    if words is None:
-        logger.error("what was asked for is no order of the service")
-        return REFUSED
-    stop = threading.Event()
+    words = order.get("words")
+    if isinstance(words, list) and words and all(isinstance(word, str) for word in words):
+        known = words[0] in COMMANDS or (words[0] in LOOKS and len(words) == 1)
+        if known and not any("\0" in word for word in words):
+            return tuple(words)
+    raise BadRequest(reason="no order of the service")
 
-    def listen() -> None:
-        # The end of the connection asks for nothing: where the service died, the work goes on to
-        # its end, which the next service finds in the journal.
-        if orders.readline(MAX_LINE):
-            stop.set()
 
-    threading.Thread(target=listen, daemon=True).start()
-    teller = _Teller(results)
-    finished = _run(ProcessRunner(config, lambda: None, stop.is_set, teller), words)
-    result = {"exit_code": finished.exit_code, "document": dict(finished.document)}
+def _apply(config: Path, order: Mapping[str, object]) -> dict[str, object]:
+    words = words_of_order(order)
+    return _look(words[0], config) if words[0] in LOOKS else _command(words, config)
+
+
+def _command(words: Sequence[str], config: Path) -> dict[str, object]:
+    from ncen_updater.agent.cli.main import run
+
+    before = ["--config", str(config), "--alone", "--json", "--words", "--quiet"]
+    os.environ["NO_COLOR"] = "1"
+    with tempfile.TemporaryFile() as output:
+        os.dup2(output.fileno(), 1)
+        code = run([*before, *words])
+        return {"exit_code": code, "document": _document(output)}
+
+
+def _look(word: str, config: Path) -> dict[str, object]:
+    from ncen_updater.agent.self_update.reach import reach
+    from ncen_updater.agent.service.assess import assess_site
+
     try:
-        results.write(json.dumps(result).encode() + b"\n")
-        results.flush()
-    except ConnectionError as error:
-        logger.warning("the service has gone, and the result with it: %s", error)
-    return 0
+        document = assess_site(config) if word == "assess" else reach(config)
+    except UpdaterError as error:
+        logger.warning("%s: %s", word, error, extra={"code": error.code})
+        document = {"error": {"code": error.code, "what": str(error)}}
+        return {"exit_code": int(error.exit_code), "document": document}
+    return {"exit_code": 0, "document": document}
 
 
-class _Teller:
-    """Passes on what the work says of itself; a service that has gone is not told."""
-
-    def __init__(self, results: IO[bytes]) -> None:
-        self._results = results
-
-    def began(self, words: Sequence[str]) -> None:
-        """Nothing: the service knows."""
-
-    def told(self, told: Told) -> None:
-        """Pass it on."""
-        with contextlib.suppress(ConnectionError):
-            self._results.write(told.line())
-            self._results.flush()
-
-    def ended(self) -> None:
-        """Nothing: the result tells."""
-
-
-def _run(runner: ProcessRunner, words: tuple[str, ...]) -> Finished:
-    match words:
-        case ("assess",):
-            return runner.assess()
-        case ("in-reach",):
-            return Finished(0 if runner.in_reach() else 1, {})
-        case _:
-            return runner.run(words)
+def _document(output: IO[bytes]) -> Mapping[str, object]:
+    size = output.seek(0, os.SEEK_END)
+    if not 0 < size <= MAX_DOCUMENT_BYTES:
+        return {}
+    output.seek(0)
+    try:
+        data = parse_json(output.read())
+    except ValueError as error:
+        logger.warning("a command wrote what is no JSON: %s", error)
+        return {}
+    return data if isinstance(data, dict) else {}
 
 
 def main() -> int:
-    """Do what the service asks for on the connection that systemd gave."""
-    logging.basicConfig(format="%(levelname)s %(name)s %(message)s")
-    # Without a buffer: a thread that waits in one would not let the process end.
-    with open(0, "rb", buffering=0, closefd=False) as orders:
-        return apply(Path(sys.argv[1]), orders, sys.stdout.buffer)
+    """Do what the service asks for; return the exit status."""
+    config = Path(sys.argv[1])
+    # Not bound: where the service died, the work goes on to its end, which the next service finds
+    # in the journal. No signs of life: nobody ends an upgrade because it is silent.
+    return serve(lambda order, _: _apply(config, order), bound=False, beats=False)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What stands between a site and its next release: run as a child, one JSON document on stdout.
+"""What stands between a site and its next release: looked at by a process of its own.
 
 Reads the last verified list, the slots, the journal and the live databases; talks to no network,
 and changes nothing but the dossiers that are kept of it.
@@ -6,8 +6,6 @@ and changes nothing but the dossiers that are kept of it.
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,14 +22,13 @@ from ncen_updater.agent.journal.site_history import Memory
 from ncen_updater.agent.policy.automation import Rehearsed
 from ncen_updater.agent.policy.bad_releases import BadRelease, next_attempt
 from ncen_updater.agent.service.knowledge import Assessment
-from ncen_updater.common.errors import UpdaterError
 
 if TYPE_CHECKING:
     from ncen_updater.agent.site import Site
     from ncen_updater.feed.upgrade_path import UpgradePath
     from ncen_updater.formats.document import Offer
 
-__all__ = ["assess", "main"]
+__all__ = ["assess", "assess_site"]
 
 
 def assess(site: Site, agent: str | None = None) -> Assessment:
@@ -125,24 +122,18 @@ def _built(site: Site, hop: Offer) -> bool:
     return site.slots.document(hop.release_version).archive.sha256 == hop.archive.sha256
 
 
-def main() -> int:
-    """Assess the site of a configuration file; return the exit status."""
+def assess_site(path: Path) -> dict[str, object]:
+    """Assess the site of a configuration file, and renew its dossiers.
+
+    Raises:
+        UpdaterError: If something cannot be read.
+    """
     from ncen_updater.agent.composition import build_site
     from ncen_updater.agent.config.loader import load_config
     from ncen_updater.agent.dossier.store import renew_dossiers
     from ncen_updater.agent.self_update.renewing import agent_on_offer
 
-    config_path = Path(sys.argv[1])
-    try:
-        site = build_site(load_config(config_path), config_path)
-        found = assess(site, agent_on_offer(site, config_path))
-        renew_dossiers(site, found.target, found.binding)
-    except UpdaterError as error:
-        sys.stdout.write(json.dumps({"error": {"code": error.code, "what": str(error)}}) + "\n")
-        return int(error.exit_code)
-    sys.stdout.write(json.dumps(found.to_json()) + "\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    site = build_site(load_config(path), path)
+    found = assess(site, agent_on_offer(site, path))
+    renew_dossiers(site, found.target, found.binding)
+    return found.to_json()

@@ -10,7 +10,7 @@ from datetime import datetime
 from ncen_updater.agent.config.service import ServiceSettings
 from ncen_updater.agent.service.loop import Happening
 from ncen_updater.common.i18n import Text
-from ncen_updater.common.relay import Told
+from ncen_updater.common.progress import Told
 
 __all__ = ["Board", "Moment", "Running"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ncen_updater.agent.engine.errors import NothingToApprove, NothingToConfirm, RootIsNobody
-from ncen_updater.common.errors import ExitCode, UpdaterError
+from ncen_updater.common.errors import ExitCode, RemoteError, UpdaterError
 from ncen_updater.common.i18n import N_, Text
 
 __all__ = [
@@ -235,24 +235,12 @@ def refusal(document: Mapping[str, object]) -> UpdaterError:
     """Return the error that the service told of, with its own code and words."""
     code, number = document.get("code"), document.get("exit_code")
     known = next((item for item in ExitCode if item == number), ExitCode.ERROR)
-    kind = type(
-        "Refusal",
-        (UpdaterError,),
-        {
-            "code": code if isinstance(code, str) else UpdaterError.code,
-            "exit_code": known,
-            "what": "{words}",
-            "remedy": "{advice}",
-        },
-    )
+    known_code = code if isinstance(code, str) else UpdaterError.code
+    error = RemoteError(known_code, known, "{words}", "{advice}")
     values, detail, state = document.get("values"), document.get("detail"), document.get("state")
-    more = dict(values) if isinstance(values, dict) else {}
-    more.update(words=document.get("what"), advice=document.get("remedy"))
-    error = kind(
-        # What this process may read of the site says less than the service knows.
-        state=Text("{said}", {"said": state}) if isinstance(state, str) and state else ASK,
-        detail=detail if isinstance(detail, str) else None,
-    )
-    assert isinstance(error, UpdaterError)  # noqa: S101 - made so above
-    error.values = more
+    error.values = dict(values) if isinstance(values, dict) else {}
+    error.values.update(words=document.get("what"), advice=document.get("remedy"))
+    # What this process may read of the site says less than the service knows.
+    error.state = Text("{said}", {"said": state}) if isinstance(state, str) and state else ASK
+    error.detail = detail if isinstance(detail, str) else None
     return error

@@ -23,10 +23,10 @@ from ncen_updater.agent.policy.automation import (
     Rehearsed,
     decide,
 )
-from ncen_updater.agent.service.children import Finished, Runner
 from ncen_updater.agent.service.errors import UNCHANGED, OrderTooOld
 from ncen_updater.agent.service.knowledge import Assessment, Knowledge
 from ncen_updater.agent.service.look import Look
+from ncen_updater.agent.service.runner import Finished, Runner
 from ncen_updater.common.documents import error_document
 from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, Text, languages

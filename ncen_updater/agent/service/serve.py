@@ -25,12 +25,11 @@ from ncen_updater.agent.self_update.probation import Probation
 from ncen_updater.agent.self_update.sequence import SequenceFile
 from ncen_updater.agent.service.api.server import start_api
 from ncen_updater.agent.service.board import Board
-from ncen_updater.agent.service.children import ProcessRunner
 from ncen_updater.agent.service.knowledge import Knowledge, KnowledgeFile
 from ncen_updater.agent.service.look import Looker
 from ncen_updater.agent.service.loop import Happening, Schedule, Service, keep
 from ncen_updater.agent.service.notify import SystemdNotifier
-from ncen_updater.agent.service.units import UnitRunner
+from ncen_updater.agent.service.runner import WorkRunner
 from ncen_updater.agent.service.waiting import Waker
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
@@ -134,12 +133,9 @@ def serve(
     looker = Looker(state / JOURNAL, state / LOCK, _now)
     waker = Waker(notifier.alive, looker.changed_at)
     board = Board(config.service, _now)
-    runner: ProcessRunner | UnitRunner
-    if config.service.runner == "systemd":
-        where = config.paths.resolve(config.service.apply_socket)
-        runner = UnitRunner(where, notifier.alive, lambda: waker.stopping, board)
-    else:
-        runner = ProcessRunner(config_path, notifier.alive, lambda: waker.stopping, board)
+    by_unit = config.service.runner == "systemd"
+    socket = config.paths.resolve(config.service.apply_socket) if by_unit else None
+    runner = WorkRunner(config_path, socket, notifier.alive, lambda: waker.stopping, board)
     orders = _JournalOrders(state / JOURNAL)
     probation = _probation(config, runner, notifier.alive)
 
@@ -186,9 +182,7 @@ def _end_torn(orders: _JournalOrders) -> None:
         logger.warning("orders that were torn stay so for now: %s", error)
 
 
-def _probation(
-    config: AgentConfig, runner: ProcessRunner | UnitRunner, alive: Callable[[], None]
-) -> Probation:
+def _probation(config: AgentConfig, runner: WorkRunner, alive: Callable[[], None]) -> Probation:
     directory = config.paths.resolve(config.paths.agent)
     journal_path = config.paths.resolve(config.paths.state) / JOURNAL
     agent = version("ncen-updater")

@@ -126,7 +126,6 @@ class Session:
     def progress(self) -> Heartbeat:
         """Return the listener of this run, a context manager."""
         from ncen_updater.common.cli.terminal import make_progress
-        from ncen_updater.common.relay import relay_from_environment
+        from ncen_updater.common.workers import asker
 
-        relay = relay_from_environment()
-        return make_progress(quiet=self.quiet, language=self.language, relay=relay)
+        return make_progress(quiet=self.quiet, language=self.language, relay=asker())

@@ -16,7 +16,7 @@ import pytest
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.notifications import sender
 from ncen_updater.agent.notifications.news import Kind, News
-from ncen_updater.agent.notifications.sending import send_by_child, send_by_unit, sender_for
+from ncen_updater.agent.notifications.sending import Sender, sender_for, sending
 from ncen_updater.common.errors import UpdaterError
 from tests.agent.cli.site import TrialSite
 from tests.agent.notifications.receivers import dead_port, hook_server, mail_server
@@ -96,7 +96,7 @@ def send(site: TrialSite, what: dict[str, object]) -> str | None:
 
 
 def send_by_process(site: TrialSite, what: dict[str, object], limit_s: float = 60) -> str | None:
-    return send_by_child(site.config, limit_s)(what)
+    return sending(site.config, None, limit_s)(what)
 
 
 # ---- mail ----------------------------------------------------------------------------------------
@@ -310,8 +310,12 @@ needs_activator = pytest.mark.skipif(
 )
 
 
+def send_by_unit(path: Path, limit_s: float = 60) -> Sender:
+    return sending(path.parent / "agent.toml", path, limit_s)
+
+
 def words(site: TrialSite) -> list[str]:
-    return [sys.executable, "-m", "ncen_updater.agent.notifications.sender", str(site.config)]
+    return [sys.executable, "-I", "-m", "ncen_updater.agent.notifications.sender", str(site.config)]
 
 
 def in_units(site: TrialSite, path: Path) -> None:

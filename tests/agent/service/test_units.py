@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,14 +19,17 @@ from ncen_updater.agent.approvals.store import Person
 from ncen_updater.agent.config.service import ServiceSettings
 from ncen_updater.agent.journal.orders import Order, OrderKind
 from ncen_updater.agent.policy.automation import Act, Deed
-from ncen_updater.agent.service.applying import COMMANDS, LOOKS, apply, words_of_line
+from ncen_updater.agent.service import applying
+from ncen_updater.agent.service.applying import COMMANDS, LOOKS
 from ncen_updater.agent.service.board import Board
-from ncen_updater.agent.service.children import Finished
+from ncen_updater.agent.service.errors import BadRequest
 from ncen_updater.agent.service.loop import words_of, words_of_order
-from ncen_updater.agent.service.units import AWAY, UnitRunner
+from ncen_updater.agent.service.runner import AWAY, Finished, WorkRunner
 from ncen_updater.common.i18n import Text
+from ncen_updater.common.workers import Worker
 from tests.support.activation import ACTIVATOR, activated
 
+MODULE = "ncen_updater.agent.service.applying"
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 needs_activator = pytest.mark.skipif(
     ACTIVATOR is None, reason="systemd-socket-activate is not installed"
@@ -35,7 +37,7 @@ needs_activator = pytest.mark.skipif(
 
 
 @pytest.mark.parametrize(
-    ("line", "words"),
+    ("order", "words"),
     [
         ({"words": ["check"]}, ("check",)),
         ({"words": ["upgrade", "3.3.0", "--yes"]}, ("upgrade", "3.3.0", "--yes")),
@@ -50,16 +52,14 @@ needs_activator = pytest.mark.skipif(
         ({"words": "check"}, None),
         ({"words": ["check", 1]}, None),
         ({}, None),
-        ([], None),
     ],
 )
-def test_words_of_line(line: object, words: tuple[str, ...] | None) -> None:
-    assert words_of_line(json.dumps(line).encode()) == words
-
-
-@pytest.mark.parametrize("line", [b"", b"{", b"\xff", b"[" * 50_000])
-def test_no_order_at_all(line: bytes) -> None:
-    assert words_of_line(line) is None
+def test_words_of_order(order: dict[str, object], words: tuple[str, ...] | None) -> None:
+    if words is None:
+        with pytest.raises(BadRequest):
+            applying.words_of_order(order)
+    else:
+        assert applying.words_of_order(order) == words
 
 
 def test_everything_that_the_service_asks_for_is_known() -> None:
@@ -74,27 +74,17 @@ def test_everything_that_the_service_asks_for_is_known() -> None:
     assert not COMMANDS & LOOKS
 
 
-def test_what_is_no_order_starts_nothing(tmp_path: Path) -> None:
-    results = io.BytesIO()
-    assert apply(tmp_path / "agent.toml", io.BytesIO(b'{"words": ["adopt"]}\n'), results) == 2
-    assert results.getvalue() == b""
-
-
 @contextlib.contextmanager
 def unit(directory: Path, *words: str) -> Iterator[Path]:
     path = directory / "apply.sock"
-    ours = (
-        sys.executable,
-        "-m",
-        "ncen_updater.agent.service.applying",
-        str(directory / "agent.toml"),
-    )
+    ours = (sys.executable, "-I", "-m", MODULE, str(directory / "agent.toml"))
     with activated(path, words or ours, directory / "unit.log"):
         yield path
 
 
-def runner(path: Path, asked: Callable[[], bool] = lambda: False) -> UnitRunner:
-    return UnitRunner(path, lambda: None, asked, Board(ServiceSettings(), lambda: NOW))
+def runner(path: Path | None, asked: Callable[[], bool] = lambda: False) -> WorkRunner:
+    config = (path.parent if path else Path("/nowhere")) / "agent.toml"
+    return WorkRunner(config, path, lambda: None, asked, Board(ServiceSettings(), lambda: NOW))
 
 
 @needs_activator
@@ -123,7 +113,8 @@ def test_nobody_waits(tmp_path: Path) -> None:
         ("true",),
         ("sh", "-c", "echo nonsense"),
         ("sh", "-c", "kill -9 $$"),
-        ("sh", "-c", 'echo "{\\"exit_code\\": true, \\"document\\": {}}"'),
+        ("sh", "-c", """echo '{"done": true, "exit_code": true, "document": {}}'"""),
+        ("sh", "-c", """echo '{"exit_code": 0, "document": {}}'"""),
     ],
 )
 def test_a_unit_without_a_result(tmp_path: Path, words: tuple[str, ...]) -> None:
@@ -133,55 +124,89 @@ def test_a_unit_without_a_result(tmp_path: Path, words: tuple[str, ...]) -> None
 
 @needs_activator
 def test_the_request_to_end_arrives(tmp_path: Path) -> None:
-    answer = """read order; read word; printf '{"exit_code": 11, "document": {"w": "%s"}}' $word"""
+    answer = """read order; read line
+    printf '{"done": true, "exit_code": 11, "document": %s}' "$line" """
     with unit(tmp_path, "sh", "-c", answer) as path:
         finished = runner(path, lambda: True).run(["upgrade"])
-    assert finished == Finished(11, {"w": "stop"})
+    assert finished == Finished(11, {"act": "end"})
 
 
-def test_ends_well_while_the_service_still_listens(tmp_path: Path) -> None:
+def test_a_command_as_a_child_with_its_result() -> None:
+    finished = runner(None).run(["check"])
+    assert (finished.exit_code, finished.error_code) == (1, "NU-1002")
+    assert not runner(None).in_reach()
+
+
+def test_a_command_that_is_killed_and_one_that_is_no_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert runner(None).run(["adopt"]) == Finished(AWAY, {})
+    code = "import os; os.kill(os.getpid(), 9)"
+    monkeypatch.setattr(Worker, "command", lambda _self: [sys.executable, "-Sc", code])
+    assert runner(None).run(["check"]) == Finished(137, {})
+
+
+def test_an_older_service_understands_the_answer(tmp_path: Path) -> None:
+    """It is asked to end by a line of any kind, and reads one object with two members."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        words = [
-            sys.executable,
-            "-m",
-            "ncen_updater.agent.service.applying",
-            str(tmp_path / "agent.toml"),
-        ]
+        words = [sys.executable, "-m", "ncen_updater.service.applying", str(tmp_path / "a.toml")]
         with subprocess.Popen(words, stdin=theirs.fileno(), stdout=theirs.fileno()) as process:
             ours.sendall(b'{"words": ["assess"]}\n')
-            assert b"exit_code" in ours.recv(10_000)
+            answer = json.loads(ours.makefile("rb").readline())
+            assert answer["exit_code"] == 1
+            assert answer["document"]["error"]["code"] == "NU-1002"
             assert process.wait(20) == 0
 
 
-class _Runner:
-    """Stands in for the children: waits until it is asked to end."""
+WAITING = """
+import signal, sys
+from ncen_updater.agent.service import applying
+from ncen_updater.common.i18n import Text
+from ncen_updater.common.workers import Worker
 
-    def __init__(self, asked: Callable[[], bool], begun: threading.Event) -> None:
-        self._asked, self._begun = asked, begun
+def command(words, config):
+    applying.serve.__globals__["asker"]().tell(Text("at work"))
+    return {"exit_code": 11, "document": {"signal": signal.sigwait({signal.SIGTERM})}}
 
-    def run(self, words: tuple[str, ...]) -> Finished:
-        self._begun.set()
-        while not self._asked():
-            os.sched_yield()
-        return Finished(11, {"words": list(words)})
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+applying._command = command
+sys.exit(applying.main())
+"""
 
 
-def test_a_second_line_asks_the_work_to_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    begun = threading.Event()
-    monkeypatch.setattr(
-        "ncen_updater.agent.service.applying.ProcessRunner",
-        lambda _config, _alive, asked, _watcher: _Runner(asked, begun),
-    )
+def test_a_second_line_asks_the_work_to_end() -> None:
     ours, theirs = socket.socketpair()
-    with ours, theirs, ours.makefile("rb") as orders, ours.makefile("wb") as results:
-        work = threading.Thread(target=apply, args=(tmp_path, orders, results))
-        work.start()
-        theirs.sendall(b'{"words": ["upgrade"]}\n')
-        assert begun.wait(20)
-        theirs.sendall(b"stop\n")
-        work.join(20)
-        answer = json.loads(theirs.recv(10_000))
-    assert answer == {"exit_code": 11, "document": {"words": ["upgrade"]}}
+    with ours, theirs, ours.makefile("rb") as answers, subprocess.Popen(
+        [sys.executable, "-c", WAITING, "agent.toml"],
+        stdin=theirs.fileno(), stdout=theirs.fileno(),
+    ) as process:  # fmt: skip
+        ours.sendall(b'{"words": ["upgrade"]}\n')
+        assert json.loads(answers.readline())["tell"] == "at work"
+        ours.sendall(b"stop\n")
+        answer = json.loads(answers.readline())
+        assert process.wait(20) == 0
+    assert answer == {"done": True, "exit_code": 11, "document": {"signal": signal.SIGTERM}}
+
+
+def test_work_goes_on_where_the_service_died(tmp_path: Path) -> None:
+    """And ends well, with nobody to tell of it."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        code = WAITING.replace("import signal", "import signal, sys; signal.alarm(20); import os")
+        done = f"open({str(tmp_path / 'done')!r}, 'w').close()"
+        code = code.replace("    return {", f"    os.read(3, 1); {done}; return {{").replace(
+            "signal.sigwait({signal.SIGTERM})", "0"
+        )
+        hold, let = os.pipe()
+        with ours, subprocess.Popen(
+            ["bash", "-c", f'exec 3<&{hold}; exec "$@"', "_", sys.executable, "-c", code, "a.toml"],
+            stdin=theirs.fileno(), stdout=theirs.fileno(), pass_fds=(hold,),
+        ) as process:  # fmt: skip
+            ours.sendall(b'{"words": ["upgrade"]}\n')
+            with ours.makefile("rb") as answers:
+                answers.readline()
+            ours.close()
+            os.write(let, b"x")
+            assert process.wait(20) == 0
+        os.close(hold)
+        os.close(let)
+    assert (tmp_path / "done").exists()

@@ -15,7 +15,7 @@ from ncen_updater.agent.service.api.stream import AT_ONCE, HEARTBEAT_S, Streams
 from ncen_updater.agent.service.errors import TooManyStreams
 from ncen_updater.agent.service.loop import Happening
 from ncen_updater.common.i18n import Text
-from ncen_updater.common.relay import Told
+from ncen_updater.common.progress import Told
 from tests.agent.service.api.conftest import SETTINGS, Counter
 
 

@@ -1,0 +1,149 @@
+"""Who does the work of the service: a process for each command, one at a time."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from ncen_updater.agent.service.errors import BadRequest
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import Text
+from ncen_updater.common.progress import Told
+from ncen_updater.common.workers import Limits, Worker, WorkerFailed, ask
+
+__all__ = ["AWAY", "Finished", "Runner", "Watcher", "WorkRunner"]
+
+logger = logging.getLogger(__name__)
+
+#: Shell for "cannot be run"; no command of ours ends with it.
+AWAY = 126
+MODULE = "ncen_updater.agent.service.applying"
+LIMITS = Limits(line=16_000_000)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a command came to.
+
+    Attributes:
+        exit_code: Its exit code; 128 plus the number of the signal that ended it.
+        document: What it wrote with ``--json``; empty where that could not be read.
+    """
+
+    exit_code: int
+    document: Mapping[str, object]
+
+    @property
+    def error_code(self) -> str | None:
+        """The stable code of its error, if it ended with one."""
+        error = self.document.get("error")
+        code = error.get("code") if isinstance(error, dict) else None
+        return code if isinstance(code, str) else None
+
+
+class Runner(Protocol):
+    """Runs commands of the agent."""
+
+    def run(self, words: Sequence[str]) -> Finished:
+        """Run ``ncen-updater`` with these words and wait for its end."""
+
+    def assess(self) -> Finished:
+        """Let a process find out what stands between the site and its next release."""
+
+
+class Watcher(Protocol):
+    """Told of commands; see :class:`~ncen_updater.agent.service.board.Board`."""
+
+    def began(self, words: Sequence[str]) -> None:
+        """Take note of a command that begins."""
+
+    def told(self, told: Told) -> None:
+        """Take note of its progress."""
+
+    def ended(self) -> None:
+        """Take note of its end."""
+
+
+class WorkRunner:
+    """Lets :mod:`~ncen_updater.agent.service.applying` do each command.
+
+    It is a child, or one that systemd starts with rights of its own. It goes on when the service
+    dies: what it leaves is brought to its end by the next ``resume``. When the service is stopped
+    it is asked to end too, and goes back where going back is free.
+
+    Args:
+        config: The configuration file.
+        socket: Where systemd waits; None for a child.
+        alive: Called about once a second while the work goes on.
+        asked_to_stop: Whether the service is to end.
+        watcher: Told of commands and of their progress.
+    """
+
+    def __init__(
+        self,
+        config: Path,
+        socket: Path | None,
+        alive: Callable[[], None],
+        asked_to_stop: Callable[[], bool],
+        watcher: Watcher,
+    ) -> None:
+        self._config, self._socket = config.absolute(), socket
+        self._alive, self._asked, self._watcher = alive, asked_to_stop, watcher
+
+    def run(self, words: Sequence[str]) -> Finished:
+        """Run a command; what it says of its work goes to the watcher."""
+        self._watcher.began(words)
+        try:
+            return self._ask(words)
+        finally:
+            self._watcher.ended()
+
+    def assess(self) -> Finished:
+        """Run what assesses."""
+        return self._ask(["assess"])
+
+    def in_reach(self) -> bool:
+        """Whether journal, lists and databases are in reach of who works on the site."""
+        return self._ask(["in-reach"]).exit_code == 0
+
+    def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
+        """Pass progress on to the watcher."""
+        values = {name: str(value) for name, value in what.values.items()}
+        self._watcher.told(Told(what.template, values, done, total))
+
+    def _ask(self, words: Sequence[str]) -> Finished:
+        worker = Worker(
+            MODULE,
+            # The words are for people who look at the processes; the order has them, too.
+            (str(self._config), *words),
+            self._socket,
+            LIMITS,
+            expects=(BadRequest,),
+            bound=False,
+            keeps=None,
+            stderr=True,
+        )
+        try:
+            result = ask(worker, {"words": list(words)}, self, ending=self._ending)
+        except (WorkerFailed, UpdaterError) as error:
+            return self._failed(error)
+        code, document = result.get("exit_code"), result.get("document")
+        if type(code) is int and isinstance(document, dict):
+            return Finished(code, document)
+        return self._failed(WorkerFailed("it said no result"))
+
+    def _ending(self) -> bool:
+        self._alive()
+        return self._asked()
+
+    def _failed(self, error: WorkerFailed | UpdaterError) -> Finished:
+        status = error.status if isinstance(error, WorkerFailed) else None
+        unit = f" ({self._socket}; see 'systemctl status ncen-updater-apply.socket')"
+        logger.error(
+            "what works on the site ended without a result%s: %s",
+            unit if self._socket else "", error,
+        )  # fmt: skip
+        return Finished(AWAY if not status else abs(status) + 128 * (status < 0), {})

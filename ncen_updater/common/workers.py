@@ -1,0 +1,552 @@
+"""One protocol between our processes: an order, progress, and a result or an error.
+
+A worker is a module of this package. It runs as a child, or systemd starts it for a connection to a
+socket (``Accept=yes``); either way its stdin and stdout are *one connection, and one connection is
+one order*. So neither side needs a right over the other: the asker may be on no network, and the
+worker may be without the databases. Each line is an object of JSON:
+
+========  ==========================================================================================
+order     The first line of who asks; a further line asks the worker to end.
+progress  ``{"tell", "values", "done", "total"}``; without words it is only a sign of life.
+result    ``{"done": true, ...}``: the other members are what came of it.
+error     ``{"error": {"code", "what", "values", "detail"}}``
+========  ==========================================================================================
+
+Lines of other kinds are passed over, so that a newer worker may say more. Everything is bounded,
+for the worker may have been taken over: each line, all lines, the time without one, the whole time.
+Of an error its code, values and detail cross; class, exit code and words are those that this side
+has for the code, and only for codes that who asks expects. What orders and results look like to
+agents of other versions: docs/decisions/0038-one-protocol-between-processes.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ncen_updater.common.bounded_io import parse_json
+from ncen_updater.common.errors import RemoteError, UpdaterError
+from ncen_updater.common.i18n import Text
+from ncen_updater.common.progress import Progress, Told
+from ncen_updater.common.unix_socket import connect
+
+__all__ = [
+    "KEPT_VARIABLES",
+    "Limits",
+    "Teller",
+    "Worker",
+    "WorkerAway",
+    "WorkerFailed",
+    "WorkerOverdue",
+    "ask",
+    "asker",
+    "error_document",
+    "error_from",
+    "serve",
+]
+
+#: What a child gets of the environment. Proxies come from the configuration, never from here; PG*
+#: must not leak; and nothing may tell Python where to find modules.
+KEPT_VARIABLES = (
+    "PATH", "LANG", "LC_ALL", "TZ", "HOME", "NCEN_LOCALE_DIR", "COVERAGE_PROCESS_START",
+)  # fmt: skip
+MAX_ORDER = 10_000_000
+MAX_TAIL, MAX_VALUE, MAX_DETAIL = 2000, 200, 20_000
+PIECE = 65_536
+CONNECT_S, SLICE_S = 10.0, 1.0
+#: How often the figures of one sentence are told, and a sign of life without one.
+REPEAT_S, BEAT_S = 0.5, 10.0
+END = b'{"act": "end"}\n'
+#: So long may a worker take to end once it has said everything.
+LAST_S = 30.0
+
+
+class WorkerFailed(Exception):
+    """A worker that ended without an answer, or said what cannot be understood.
+
+    Args:
+        detail: What is known.
+        status: Its exit status, where it was a child that ended; negative for a signal.
+    """
+
+    def __init__(self, detail: str, status: int | None = None) -> None:
+        super().__init__(detail)
+        self.detail, self.status = detail, status
+
+
+class WorkerAway(WorkerFailed):
+    """Nobody waits at the socket, or no process can be started."""
+
+
+class WorkerOverdue(WorkerFailed):
+    """A worker that was silent for too long, or at work for too long."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much a worker may say, and how long it may take. What is None is not limited.
+
+    Attributes:
+        silence_s: Without a line; a sign of life is one.
+        total_s: From the order to its end.
+        line: Bytes of a line.
+        stream: Bytes of all lines.
+    """
+
+    silence_s: float | None = None
+    total_s: float | None = None
+    line: int = 1_000_000
+    stream: int = 256_000_000
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Who does an order.
+
+    Attributes:
+        module: What is run as a child.
+        arguments: Words behind it.
+        socket: Where systemd waits; then nothing is started as a child.
+        limits: What it may take.
+        expects: The errors that it may report, with all that derive from them.
+        bound: Whether its work ends with who asks for it.
+        keeps: Variables of the environment that a child gets; None for all but Python's own.
+        stderr: Whether what a child says there goes where ours goes (True), nowhere (False), or
+            into the detail when it fails (None).
+        owner: User and group of a child.
+    """
+
+    module: str
+    arguments: Sequence[str] = ()
+    socket: Path | None = None
+    limits: Limits = Limits()
+    expects: tuple[type[UpdaterError], ...] = ()
+    bound: bool = True
+    keeps: Sequence[str] | None = KEPT_VARIABLES
+    stderr: bool | None = None
+    owner: tuple[int, int] | None = None
+
+    def command(self) -> list[str]:
+        """What starts a child: neither a directory nor a variable may bring a module."""
+        return [sys.executable, "-I", "-m", self.module, *self.arguments]
+
+    def environment(self) -> dict[str, str]:
+        """The variables of a child."""
+        if self.keeps is None:
+            return {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+        return {k: os.environ[k] for k in self.keeps if k in os.environ}
+
+
+# ---- who asks ------------------------------------------------------------------------------------
+
+
+def ask(
+    worker: Worker,
+    order: Mapping[str, object],
+    progress: Progress | None = None,
+    *,
+    files: Sequence[int] = (),
+    ending: Callable[[], bool] | None = None,
+) -> dict[str, object]:
+    """Let a worker do something, and wait for what comes of it.
+
+    Args:
+        worker: Who.
+        order: What.
+        progress: Told what the worker tells.
+        files: Open descriptors that a child gets, with the same numbers.
+        ending: Called about once a second; once it says True, the worker is asked to end.
+
+    Returns:
+        The result.
+
+    Raises:
+        WorkerFailed, WorkerAway, WorkerOverdue: If there is none.
+        UpdaterError: The error that the worker reports, if it is one of those expected.
+    """
+    line = json.dumps(order).encode() + b"\n"
+    child = None
+    with contextlib.ExitStack() as stack:
+        try:
+            if worker.socket is None:
+                connection, child = stack.enter_context(_child(worker, files))
+            else:  # closing is what ends a worker whose answer nobody wants any more
+                connection = stack.enter_context(connect(worker.socket, CONNECT_S))
+        except OSError as error:
+            raise WorkerAway(error.strerror or str(error)) from error
+        return _Asking(worker, connection, progress).answer(line, child, ending)
+
+
+@contextlib.contextmanager
+def _child(
+    worker: Worker, files: Sequence[int]
+) -> Iterator[tuple[socket.socket, subprocess.Popen[bytes]]]:
+    ours, theirs = socket.socketpair()
+    # Neither does a child stop by what we do not read: what does not fit into the pipe is lost.
+    said, stderr = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    streams = {True: None, False: subprocess.DEVNULL, None: stderr}
+    with ours, os.fdopen(said, "rb", buffering=0) as said_stream:
+        with theirs, os.fdopen(stderr, "wb"):
+            child = subprocess.Popen(
+                worker.command(),
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
+                stderr=streams[worker.stderr],
+                cwd="/",
+                env=worker.environment(),
+                pass_fds=files,
+                # A signal from a terminal reaches it through us, once; and its group can be ended.
+                start_new_session=True,
+                user=worker.owner and worker.owner[0],
+                group=worker.owner and worker.owner[1],
+                extra_groups=worker.owner and [],
+            )
+        child.stderr = said_stream
+        try:
+            yield ours, child
+        finally:
+            if worker.bound:
+                _end(child)
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """End a child and its group; not reaped before, so that the number still stands for it."""
+    if child.returncode is None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+
+
+class _Asking:
+    """One order under way."""
+
+    def __init__(
+        self, worker: Worker, connection: socket.socket, progress: Progress | None
+    ) -> None:
+        self._worker, self._limits, self._connection = worker, worker.limits, connection
+        self._progress = progress
+        self._began = self._heard = time.monotonic()
+        self._result: dict[str, object] | None = None
+        self._error: Exception | None = None
+        self._line, self._taken = bytearray(), 0
+
+    def answer(
+        self,
+        order: bytes,
+        child: subprocess.Popen[bytes] | None,
+        ending: Callable[[], bool] | None,
+    ) -> dict[str, object]:
+        """Give the order, listen to the end of the connection, and return the result."""
+        self._give(order)
+        asked = False
+        while self._listen():
+            if ending is not None and ending() and not asked:
+                self._give(END)
+                asked = True
+        if self._line:
+            self._take(bytes(self._line))
+        status = self._status(child) if child is not None else None
+        if self._error is not None:
+            raise self._error
+        if self._result is None or (status and self._worker.bound):
+            said = (child and child.stderr and child.stderr.read(PIECE)) or b""
+            words = said[-MAX_TAIL:].decode("utf-8", "backslashreplace")
+            raise WorkerFailed(words or f"exit status {status}", status)
+        return self._result
+
+    def _give(self, line: bytes) -> None:
+        self._connection.settimeout(self._limits.silence_s or self._limits.total_s)
+        try:
+            self._connection.sendall(line)
+        except TimeoutError as error:
+            raise WorkerOverdue("it does not take its order") from error
+        except OSError:  # it has gone; what it said before is read all the same
+            return
+
+    def _listen(self) -> bool:
+        """Take what there is, or wait a little for it; False at the end."""
+        self._connection.settimeout(self._left())
+        try:
+            piece = self._connection.recv(PIECE)
+        except TimeoutError:
+            return True
+        except ConnectionError:
+            return False
+        self._taken += len(piece)
+        if self._taken > self._limits.stream:
+            raise WorkerFailed("it says more than anybody reads")
+        self._line += piece
+        if b"\n" in piece:
+            *lines, self._line = self._line.split(b"\n")
+            for line in lines:
+                self._take(bytes(line))
+        if len(self._line) > self._limits.line:
+            raise WorkerFailed("it says a line without an end")
+        return bool(piece)
+
+    def _left(self) -> float:
+        """Seconds until the worker is overdue, or until the next look at other things.
+
+        Raises:
+            WorkerOverdue: If it is.
+        """
+        now, limits = time.monotonic(), self._limits
+        left = SLICE_S
+        for since, most, words in (
+            (self._began, limits.total_s, "it was at work for more than"),
+            (self._heard, limits.silence_s, "nothing was heard from it for"),
+        ):
+            if most is not None and now - since > most:
+                raise WorkerOverdue(f"{words} {most:.0f} s")
+            left = left if most is None else min(left, since + most - now)
+        return max(0.001, left)
+
+    def _take(self, line: bytes) -> None:
+        if len(line) > self._limits.line:
+            raise WorkerFailed("it says a line without an end")
+        try:
+            message = parse_json(line)
+        except ValueError as error:
+            raise WorkerFailed(f"it said what is no JSON: {error}"[:500]) from error
+        if not isinstance(message, dict):
+            raise WorkerFailed("it said what cannot be understood")
+        self._heard = time.monotonic()
+        if "error" in message:
+            self._error = self._error or error_from(message["error"], self._worker.expects)
+        elif message.get("done") is True:
+            self._result = {key: value for key, value in message.items() if key != "done"}
+        elif "tell" in message:
+            told = Told.from_json(message)
+            if told is None:
+                raise WorkerFailed("it told what cannot be understood")
+            if told.template and self._progress is not None:
+                self._progress.tell(told.text, told.done, told.total)
+
+    def _status(self, child: subprocess.Popen[bytes]) -> int:
+        """How a child ended that has said everything; what it left of its group ends with it."""
+        if self._worker.bound:
+            ended = os.pidfd_open(child.pid)
+            try:
+                in_time = select.select([ended], [], [], LAST_S)[0]
+            finally:
+                os.close(ended)
+            if not in_time:
+                raise WorkerOverdue("it does not end")
+            _end(child)
+        return child.wait()
+
+
+# ---- errors --------------------------------------------------------------------------------------
+
+
+def error_document(error: UpdaterError) -> dict[str, object]:
+    """An error as it crosses: a sentence among its values travels as its template."""
+    return {
+        "code": error.code,
+        "what": str(error.what_text),
+        "values": {key: _carried(value) for key, value in error.values.items()},
+        "detail": error.detail,
+    }
+
+
+def _carried(value: object) -> object:
+    if isinstance(value, Text):
+        return {"text": value.template, "values": {k: _plain(v) for k, v in value.values.items()}}
+    return _plain(value)
+
+
+def _received(value: object) -> object:
+    if isinstance(value, dict) and isinstance(value.get("text"), str):
+        values = value.get("values")
+        return Text(value["text"], values if isinstance(values, dict) else {})
+    return _plain(value)
+
+
+def _plain(value: object) -> object:
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def error_from(data: object, expects: Sequence[type[UpdaterError]]) -> Exception:
+    """The error that a worker reports, in the words that this side has for its code."""
+    code = data.get("code") if isinstance(data, dict) else None
+    values = data.get("values") if isinstance(data, dict) else None
+    if not isinstance(data, dict) or not isinstance(code, str) or not isinstance(values, dict):
+        return WorkerFailed("it reported an error that cannot be understood")
+    kind = _registry(expects).get(code)
+    if kind is None:
+        return WorkerFailed(_printable(f"it reported {code}: {data.get('what')}")[:500])
+    own_words = kind.__init__ is UpdaterError.__init__
+    error = kind() if own_words else RemoteError(kind.code, kind.exit_code, kind.what, kind.remedy)
+    error.values = {str(key): _received(value) for key, value in values.items()}
+    detail = data.get("detail")
+    error.detail = None if detail is None else _printable(str(detail)[:MAX_DETAIL])
+    return error
+
+
+def _registry(kinds: Sequence[type[UpdaterError]]) -> dict[str, type[UpdaterError]]:
+    """Code to class, of these and of all that derive from them."""
+    found: dict[str, type[UpdaterError]] = {}
+    for kind in kinds:
+        found |= {kind.code: kind} if "code" in vars(kind) else {}
+        found |= _registry(kind.__subclasses__())
+    return found
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+# ---- who works -----------------------------------------------------------------------------------
+
+Handler = Callable[[Mapping[str, object], Progress], Mapping[str, object]]
+
+
+class Teller:
+    """Says lines; what the other side does not take is lost, and the work goes on.
+
+    Args:
+        descriptor: Where to.
+        monotonic: The clock.
+    """
+
+    def __init__(self, descriptor: int, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._descriptor, self._clock = descriptor, monotonic
+        self._lock = threading.Lock()
+        self._said, self._at = ("", ""), -REPEAT_S
+
+    def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
+        """Say a sentence that is new at once, figures of the same one twice a second."""
+        values = {key: str(value)[:MAX_VALUE] for key, value in what.values.items()}
+        said, now = (what.template, str(values)), self._clock()
+        if said == self._said and now - self._at < REPEAT_S:
+            return
+        self._said, self._at = said, now
+        line = Told(what.template, values, done, total).line()
+        if len(line) > select.PIPE_BUF:
+            line = Told(what.template[:500], {}, done, total).line()
+        self._pass_on(line)
+
+    def beat(self) -> None:
+        """Give a sign of life."""
+        self._pass_on(Told("").line())
+
+    def _pass_on(self, line: bytes) -> None:
+        # Full, or nobody reads it any more: work must not end by that.
+        with self._lock, contextlib.suppress(OSError), _connection(self._descriptor) as other:
+            sent = other.send(line, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            other.sendall(line[sent:])  # the kernel takes so short a line whole, or not at all
+
+    def end(self, message: Mapping[str, object]) -> None:
+        """Say the last line.
+
+        Raises:
+            OSError: If nobody is there.
+        """
+        with self._lock, os.fdopen(self._descriptor, "wb", closefd=False) as stream:
+            stream.write(json.dumps(message).encode() + b"\n")
+
+
+#: Who asked for what this process does; nobody, where it is no worker.
+_askers: list[Progress] = []
+
+
+def asker() -> Progress | None:
+    """Who is told of the work of this process, if it is a worker."""
+    return _askers[0] if _askers else None
+
+
+def serve(handler: Handler, *, bound: bool = True, beats: bool = True) -> int:
+    """Do the order on stdin, answer on stdout, and return the exit status.
+
+    Both streams belong to the protocol from here on: nothing that the work reads or prints may
+    come between its lines.
+
+    Args:
+        handler: Does the order, which is empty where it cannot be understood; returns the result.
+        bound: Whether the work ends with who asked. Then SIGTERM ends this process, which also
+            comes of a further line.
+        beats: Whether signs of life are given.
+    """
+    given, answers = os.dup(0), os.dup(1)
+    os.set_blocking(given, True)
+    with Path(os.devnull).open("rb") as nowhere:
+        os.dup2(nowhere.fileno(), 0)
+    os.dup2(2, 1)
+    teller = Teller(answers)
+    _askers[:] = [teller]
+    order = _order(given)
+    if order is None:
+        return 1
+    over = threading.Event()
+    if _is_socket(given):
+        _thread(lambda: _watch(given, over, bound=bound))
+    if beats:
+        _thread(lambda: _beat(teller, over))
+    status, message = 0, {}
+    try:
+        message = {**handler(order, teller), "done": True}
+    except UpdaterError as error:
+        status, message = 1, {"error": error_document(error)}
+    over.set()
+    try:
+        teller.end(message)
+    except OSError as error:
+        sys.stderr.write(f"who asked has gone, and the result with it: {error}\n")
+    return status
+
+
+def _order(descriptor: int) -> dict[str, object] | None:
+    """The order; None where who asked has gone, empty for what is none."""
+    # Byte by byte: what follows the line is for who watches.
+    with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as stream:
+        try:
+            line = stream.readline(MAX_ORDER)
+        except OSError:
+            line = b""
+    if not line or (_is_socket(descriptor) and not line.endswith(b"\n")):
+        return None
+    try:
+        order = parse_json(line)
+    except ValueError:
+        return {}
+    return order if isinstance(order, dict) else {}
+
+
+def _watch(descriptor: int, over: threading.Event, *, bound: bool) -> None:
+    """End this process by SIGTERM when it is asked to end, or when who asked has gone."""
+    try:
+        piece = os.read(descriptor, PIECE)
+    except OSError:
+        piece = b""
+    if (piece or bound) and not over.is_set():
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _beat(teller: Teller, over: threading.Event) -> None:
+    while not over.wait(BEAT_S):
+        teller.beat()
+
+
+def _thread(work: Callable[[], None]) -> None:
+    threading.Thread(target=work, daemon=True).start()
+
+
+def _connection(descriptor: int) -> socket.socket:
+    """The connection that a descriptor stands for; closing it leaves the descriptor open."""
+    return socket.socket(fileno=os.dup(descriptor))
+
+
+def _is_socket(descriptor: int) -> bool:
+    return stat.S_ISSOCK(os.fstat(descriptor).st_mode)

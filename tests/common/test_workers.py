@@ -1,0 +1,393 @@
+"""The protocol between our processes, with real ones: whatever a worker or who asks does."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ncen_updater.common.errors import SpaceShort, UpdaterError
+from ncen_updater.common.i18n import Text
+from ncen_updater.common.progress import Told
+from ncen_updater.common.workers import (
+    KEPT_VARIABLES,
+    Limits,
+    Teller,
+    Worker,
+    WorkerAway,
+    WorkerFailed,
+    WorkerOverdue,
+    ask,
+)
+from tests.support.activation import ACTIVATOR, activated
+
+#: Long enough for a slow machine to start a process, short enough to be waited for.
+SILENCE = Limits(silence_s=4)
+SERVE = """
+import os, signal, sys, time
+from ncen_updater.common import workers
+from ncen_updater.common.errors import SpaceShort, UpdaterError
+from ncen_updater.common.i18n import Text
+def handler(order, progress):
+{body}
+sys.exit(workers.serve(handler))
+"""
+SAY = "import json, os, sys, time\ndef say(**line): print(json.dumps(line), flush=True)\n"
+
+
+class Listener:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, int | None, int | None]] = []
+
+    def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
+        """Keep it."""
+        self.heard.append((what.render(), done, total))
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Ask a worker that runs some code in place of a module."""
+
+    def run(code: str, order: dict[str, object] | None = None, **options: Any) -> dict[str, object]:
+        words = [sys.executable, "-I", "-c", code]
+        monkeypatch.setattr(Worker, "command", lambda _self: words)
+        asked = {k: options.pop(k) for k in ("progress", "files", "ending") if k in options}
+        return ask(Worker("code", **options), order or {"act": "x"}, **asked)
+
+    return run
+
+
+def serving(body: str) -> str:
+    """A worker by :func:`serve`, whose handler is this."""
+    return SERVE.format(body=textwrap.indent(textwrap.dedent(body), "    "))
+
+
+def said(body: str) -> str:
+    """A worker that says lines of its own."""
+    return SAY + textwrap.dedent(body)
+
+
+# ---- what arrives --------------------------------------------------------------------------------
+
+
+def test_order_progress_and_result(run: Any) -> None:
+    listener = Listener()
+    body = """
+    progress.tell(Text("copying {name}", {"name": "cases"}), 3, 9)
+    print("a library prints")
+    return {"order": order, "stdin": sys.stdin.read()}
+    """
+    order = {"act": "copy", "more": "x" * 500_000}  # more than a connection holds
+    result = run(serving(body), order, progress=listener)
+    assert result == {"order": order, "stdin": ""}
+    assert listener.heard == [("copying cases", 3, 9)]
+
+
+def test_an_expected_error_arrives_as_its_class(run: Any) -> None:
+    body = 'raise SpaceShort(path="/x", needed=2, free=1, missing=1, detail="why")'
+    with pytest.raises(SpaceShort) as caught:
+        run(serving(body), expects=(SpaceShort,))
+    assert caught.value.what_text.render().startswith("Too little space in /x: 2 bytes")
+    assert caught.value.detail == "why"
+
+
+def test_an_error_of_a_foreign_family_is_none(run: Any) -> None:
+    class Ours(UpdaterError):
+        code = "NU-0000"
+
+    body = 'raise SpaceShort(path="/x", needed=2, free=1, missing=1)'
+    with pytest.raises(WorkerFailed, match="it reported NU-3101"):
+        run(serving(body), expects=(Ours,))
+
+
+def test_lines_of_other_kinds_are_passed_over(run: Any) -> None:
+    body = """say(tell="", values={}); say(weather="fine"); say(done=1); say(done=True, x=2)"""
+    listener = Listener()
+    assert run(said(body), progress=listener) == {"x": 2}
+    assert listener.heard == []
+
+
+def test_is_asked_to_end_once(run: Any) -> None:
+    body = """
+    sys.stdin.readline()
+    say(done=True, asked=sys.stdin.readline())
+    """
+    assert json.loads(str(run(said(body), ending=lambda: True)["asked"])) == {"act": "end"}
+
+
+# ---- a worker that does not answer ---------------------------------------------------------------
+
+FAILING = {
+    "nothing": "",
+    "no JSON": "print('hello')",
+    "a torn line": "sys.stdout.write('{\"done\": tr')",
+    "a list": "print('[]')",
+    "nested": "print('[' * 100000)",
+    "not UTF-8": "sys.stdout.buffer.write(b'\\xff\\n')",
+    "an endless line": "[sys.stdout.write('x' * 100000) for _ in range(10**6)]",
+    "an endless stream": "while True: say(tell='a', values={})",
+    "an endless stderr": "while True: sys.stderr.write('x' * 100000)",
+    "a sentence that is none": "say(tell=3); say(done=True)",
+    "an error that is none": "say(error=3)",
+    "done, and failed": "say(done=True); sys.exit(1)",
+    "killed at once": "os.kill(os.getpid(), 9)",
+    "killed with the order": "sys.stdin.readline(); os.kill(os.getpid(), 9)",
+    "killed with progress": "say(tell='a'); os.kill(os.getpid(), 9)",
+    "killed with the result": "say(done=True); os.kill(os.getpid(), 9)",
+    "closes, and stays silent": "os.close(0); os.close(1); time.sleep(1000)",
+}
+
+
+@pytest.mark.parametrize("name", FAILING)
+def test_a_worker_that_says_anything(run: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ncen_updater.common.workers.LAST_S", 0.1)
+    limits = Limits(silence_s=4, line=100_000, stream=1_000_000)
+    with pytest.raises(WorkerFailed):
+        run(said(FAILING[name]), limits=limits, order={"act": "x", "more": "x" * 300_000})
+
+
+SILENT = {
+    "says nothing": "time.sleep(1000)",
+    "drips bytes": "while not time.sleep(0.1): os.write(1, b' ')",
+    "a child of it": "os.fork(); time.sleep(1000)",
+    "after progress": "say(tell='a'); time.sleep(1000)",
+    "after the result": "say(done=True); time.sleep(1000)",
+}
+
+
+@pytest.mark.parametrize("name", SILENT)
+def test_a_silent_worker_is_ended_with_its_group(run: Any, name: str, tmp_path: Path) -> None:
+    place = tmp_path / "group"
+    code = f"open({str(place)!r}, 'w').write(str(os.getpgrp()))\n{SILENT[name]}"
+    with pytest.raises(WorkerOverdue, match="nothing was heard"):
+        run(said(code), limits=SILENCE)
+    assert gone(int(place.read_text()))
+
+
+def test_signs_of_life_count_and_the_whole_is_limited_all_the_same(run: Any) -> None:
+    body = "while not time.sleep(0.1): say(tell='', values={})"
+    with pytest.raises(WorkerOverdue, match="at work for more than 6 s"):
+        run(said(body), limits=Limits(silence_s=4, total_s=6))
+
+
+def test_a_worker_gives_signs_of_life(run: Any) -> None:
+    body = "workers.BEAT_S; time.sleep(6); return {}"
+    code = serving(body).replace("def handler", "workers.BEAT_S = 0.5\ndef handler")
+    assert run(code, limits=SILENCE) == {}
+
+
+def test_nothing_can_be_started(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Worker, "command", lambda _self: ["/nowhere"])
+    with pytest.raises(WorkerAway):
+        ask(Worker("x"), {})
+
+
+def gone(group: int) -> bool:
+    """Whether no process of a group is left, or soon."""
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        if all(_zombie(pid) for pid in _members(group)):
+            return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)  # between two looks
+
+
+def _stat(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    except OSError:
+        return ["Z", "0", "0"]
+
+
+def _members(group: int) -> list[int]:
+    numbers = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+    return [pid for pid in numbers if _stat(pid)[2] == str(group)]
+
+
+def _zombie(pid: int) -> bool:
+    return _stat(pid)[0] == "Z"
+
+
+# ---- what a child gets ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def planted(tmp_path: Path) -> Iterator[Path]:
+    """A directory as somebody may hand it over: modules that would run in place of ours."""
+    mark = f"open({str(tmp_path / 'ran')!r}, 'a').write(__name__)\n"
+    place = tmp_path / "stick"
+    (place / "ncen_updater").mkdir(parents=True)
+    for name in ("json.py", "socket.py", "sitecustomize.py", "ncen_updater/__init__.py"):
+        (place / name).write_text(mark)
+    yield place
+    assert not (tmp_path / "ran").exists()
+
+
+WORKERS = (
+    "ncen_updater.agent.reader.worker",
+    "ncen_updater.agent.notifications.sender",
+    "ncen_updater.agent.service.applying",
+)
+
+
+@pytest.mark.parametrize("module", WORKERS)
+def test_neither_the_directory_nor_a_variable_brings_a_module(
+    planted: Path, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(planted)
+    monkeypatch.setenv("PYTHONPATH", str(planted))
+    monkeypatch.setenv("PYTHONHOME", str(planted))
+    for keeps in (KEPT_VARIABLES, None):
+        with pytest.raises(WorkerFailed):  # there is no such configuration, or no such order
+            ask(Worker(module, ("/nowhere/agent.toml",), keeps=keeps), {"act": "refresh"})
+
+
+def test_no_child_of_ours_is_started_by_a_directory() -> None:
+    package = Path(__file__).parents[2] / "ncen_updater"
+    found = [
+        f"{path.relative_to(package)}: {line.strip()}"
+        for path in package.rglob("*.py")
+        for line in path.read_text("utf-8").splitlines()
+        if "sys.executable" in line and '"-' in line and '"-I"' not in line
+    ]
+    assert found == []
+
+
+def test_a_child_gets_what_is_named_and_nothing_else(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PGPASSWORD", "LD_X", "PYTHONPATH", "https_proxy"):
+        monkeypatch.setenv(name, "secret")
+    body = """
+    open_here = {n: os.readlink(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd")
+                 if os.path.exists(f"/proc/self/fd/{n}")}
+    return {"variables": sorted(os.environ), "cwd": os.getcwd(), "open": open_here,
+            "leads": os.getpid() == os.getsid(0)}
+    """
+    passed, held = tmp_path / "passed", tmp_path / "held"
+    passed.touch()
+    held.touch()
+    with passed.open() as file, held.open() as secret:
+        os.set_inheritable(secret.fileno(), True)
+        found = run(serving(body), files=(file.fileno(),))
+        number = str(file.fileno())
+    assert set(found["variables"]) <= {*KEPT_VARIABLES, "LC_CTYPE"}
+    assert (found["cwd"], found["leads"]) == ("/", True)
+    assert found["open"].pop(number) == str(passed)
+    assert not [place for place in found["open"].values() if str(tmp_path) in place]
+
+
+# ---- who asks goes away --------------------------------------------------------------------------
+
+ASKER = """
+import os, sys
+from ncen_updater.common.workers import Worker, ask
+Worker.command = lambda self: [sys.executable, "-I", "-c", {code!r}]
+ask(Worker("code"), {{"act": "x"}})
+"""
+
+
+@pytest.mark.parametrize("instant", ["before the order", "at work"])
+def test_a_child_ends_with_its_parent(tmp_path: Path, instant: str) -> None:
+    place = tmp_path / "group"
+    os.mkfifo(place)
+    tell = f"open({str(place)!r}, 'w').write(str(os.getpgrp()))"
+    code = serving(f"{tell}; time.sleep(1000)" if instant == "at work" else "time.sleep(1000)")
+    if instant != "at work":
+        code = f"import os; {tell}\n{code}"
+    with subprocess.Popen([sys.executable, "-c", ASKER.format(code=code)]) as parent:
+        group = int(place.read_text())
+        parent.kill()
+    assert gone(group)
+
+
+@pytest.mark.skipif(ACTIVATOR is None, reason="systemd-socket-activate is not installed")
+def test_a_unit_does_the_same(tmp_path: Path) -> None:
+    code = serving('progress.tell(Text("a"), 1, 2)\nreturn {"x": order["x"]}')
+    path, listener = tmp_path / "socket", Listener()
+    with activated(path, [sys.executable, "-c", code], tmp_path / "log"):
+        assert ask(Worker("none", socket=path), {"x": 3}, listener) == {"x": 3}
+    assert listener.heard == [("a", 1, 2)]
+    with pytest.raises(WorkerAway):
+        ask(Worker("none", socket=tmp_path / "another"), {})
+
+
+def test_an_asker_that_reads_nothing_does_not_hold_up_the_work() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        teller = Teller(theirs.fileno())
+        for number in range(20_000):
+            teller.tell(Text(f"sentence {number}"))
+        ours.setblocking(False)
+        heard = b""
+        while piece := _piece(ours):
+            heard += piece
+        teller.tell(Text("again"))
+        heard += ours.recv(100_000)
+        lines = [Told.from_json(json.loads(line)) for line in heard.splitlines()]
+        assert all(lines) and len(lines) > 20
+        assert lines[-1] == Told("again")
+        ours.close()
+        teller.tell(Text("nobody reads"))
+
+
+def _piece(side: socket.socket) -> bytes:
+    try:
+        return side.recv(100_000)
+    except BlockingIOError:
+        return b""
+
+
+def test_figures_of_one_sentence_are_told_twice_a_second_at_most() -> None:
+    ours, theirs = socket.socketpair()
+    now = [10.0]
+    with ours, theirs:
+        teller = Teller(theirs.fileno(), lambda: now[0])
+        for done in range(100):
+            teller.tell(Text("a"), done, 100)
+        now[0] += 0.5
+        teller.tell(Text("a"), 100, 100)
+        teller.tell(Text("x {v1}", {f"v{number}": "é" * 5000 for number in range(40)}))
+        lines = ours.recv(100_000).splitlines()
+    told = [Told.from_json(json.loads(line)) for line in lines]
+    assert [t and (t.template, t.done) for t in told] == [("a", 0), ("a", 100), ("x {v1}", None)]
+
+
+def test_an_order_from_a_file_is_done_all_the_same(tmp_path: Path) -> None:
+    """Agents of older versions give it so."""
+    order = tmp_path / "order"
+    order.write_text('{"x": 3}')
+    with order.open() as stream:
+        done = subprocess.run(
+            [sys.executable, "-c", serving('return {"x": order["x"]}')],
+            stdin=stream, capture_output=True, check=True,
+        )  # fmt: skip
+    assert json.loads(done.stdout) == {"done": True, "x": 3}
+
+
+@pytest.mark.parametrize(
+    "line", ["x", [], {}, {"tell": 3, "values": {}}, {"tell": "x", "values": 3}]
+)
+def test_what_is_no_progress_is_none(line: object) -> None:
+    assert Told.from_json(line) is None
+
+
+def test_signals_reach_nobody_else() -> None:
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

@@ -5,16 +5,11 @@ In the in-place strategy the copy is the way back, so the undo of *migrate* alre
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
-
 from ncen_updater.agent.databases.base import MigrationSet, Role
-from ncen_updater.agent.databases.migrations.checks import Value, ask, compare
-from ncen_updater.agent.databases.migrations.planner import Back, plan_way_back, way_target
-from ncen_updater.agent.databases.side_by_side import side_by_side
+from ncen_updater.agent.databases.migrations.planner import Back, plan_way_back
 from ncen_updater.agent.engine import overlay
 from ncen_updater.agent.engine.aside import note_kept
-from ncen_updater.agent.engine.errors import ChecksFailed, NotAsKept, RecordsWouldBeLost
+from ncen_updater.agent.engine.errors import NotAsKept, RecordsWouldBeLost
 from ncen_updater.agent.engine.fingerprints import (
     AFTER,
     BEFORE,
@@ -24,7 +19,7 @@ from ncen_updater.agent.engine.fingerprints import (
     fingerprints_of,
     taken_by,
 )
-from ncen_updater.agent.engine.reverse import reversed_checks
+from ncen_updater.agent.engine.migrating import down_target, mark_only, migrate_and_check
 from ncen_updater.agent.engine.rollback_plan import (
     BY_CODE,
     UNCHANGED,
@@ -37,7 +32,6 @@ from ncen_updater.agent.engine.steps.base import Facts, Step
 from ncen_updater.agent.journal.change import ChangeKind, Mode, StepName
 from ncen_updater.agent.site import StepContext
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.formats.manifest import When
 
 __all__ = ["Copy", "CutOver", "Fence", "Migrate"]
 
@@ -138,37 +132,25 @@ class Migrate(Step):
             if context.change.mode is Mode.RESTORE:
                 return self._as_kept(context)
             if context.facts().get(BY_CODE):
-                context.site.engine.mark(context.ref)
-                return self._seen(context)
+                found = mark_only(context.site.engine, context.ref)
+                return {AFTER: found, **taken_by(context.site.engine), "one_way": False}
             return self._migrate(context)
 
     def _migrate(self, context: StepContext) -> Facts:
-        site, ref = context.site, context.ref
-        checks = context.newer().manifest.checks
-        if not context.leads_up:
-            checks = reversed_checks(checks)
-        acts: Mapping[str, Callable[[], Mapping[str, Value]]] = {
-            "checks": partial(ask, site.engine, Role.CANDIDATE, ref, checks, When.BEFORE),
-            # Beside the checks, since officers are out.
-            "schemas": partial(fingerprints_of, site.engine, Role.CANDIDATE, ref),
-        }
-        asked = side_by_side(acts, halt=site.engine.halt)
-        before, as_copied = asked["checks"], asked["schemas"]
+        site, up = context.site, context.leads_up
         origin, target = site.migrations(context.origin_version), self._target(context)
-        wrote = site.engine.migrate(ref, target, origin, context.progress)
-        after = ask(site.engine, Role.CANDIDATE, ref, checks, When.AFTER)
-        failures = compare(checks, before, after)
-        if failures:
-            raise ChecksFailed(problems="; ".join(str(failure.what) for failure in failures))
-        facts = dict(self._seen(context))
-        unchanged = not wrote and facts[AFTER] == as_copied
+        checks = context.newer().manifest.checks
+        found = migrate_and_check(
+            site.engine, context.ref, checks, target, origin, context.progress, up=up
+        )
         return {
-            **facts,
-            "checks_before": dict(before),
-            "checks_after": dict(after),
-            BEFORE: as_copied,
-            UNCHANGED: unchanged,
-            "one_way": self._is_one_way(context, target, origin, unchanged=unchanged),
+            AFTER: found.fingerprints,
+            **taken_by(site.engine),
+            "checks_before": dict(found.before),
+            "checks_after": dict(found.after),
+            BEFORE: found.as_copied,
+            UNCHANGED: found.unchanged,
+            "one_way": self._is_one_way(context, target, origin, unchanged=found.unchanged),
         }
 
     def _as_kept(self, context: StepContext) -> Facts:
@@ -206,25 +188,14 @@ class Migrate(Step):
         }
 
     @staticmethod
-    def _seen(context: StepContext) -> Facts:
-        engine = context.site.engine
-        return {
-            AFTER: fingerprints_of(engine, Role.CANDIDATE, context.ref),
-            **taken_by(engine),
-            "one_way": False,
-        }
-
-    @staticmethod
     def _target(context: StepContext) -> MigrationSet:
         """What is migrated to; on the way back files only, never a program."""
         site = context.site
         target = site.migrations(context.target_version)
         if context.change.kind is ChangeKind.UPGRADE:
             return target
-        names = site.engine.names
-        ledgers = {n: site.engine.applied(Role.CANDIDATE, n, context.ref) for n in names}
-        newer = site.migrations(context.origin_version)
-        return way_target(names, ledgers, newer, target, str(context.facts().get(UNDOES, "")))
+        newer, undoes = site.migrations(context.origin_version), context.facts().get(UNDOES, "")
+        return down_target(site.engine, context.ref, newer, target, str(undoes))
 
     @staticmethod
     def _is_one_way(

@@ -39,6 +39,7 @@ from demo.embedded_postgres import PostgresBinaries
 from ncen_updater.agent.engine.errors import ChangeFailed
 from ncen_updater.agent.engine.operations import JOURNAL, Operations
 from ncen_updater.agent.journal.change import DOWNTIME, StepName
+from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.site import Site
 from ncen_updater.common.i18n import Text
@@ -127,7 +128,7 @@ def _turn(trial: Trial, site: Site, classical: Classical, watch: SwapWatch) -> T
         restore=restore,
         stop=steps.sum(OURS),
         cut_over=watch.seconds["over"],
-        cut_over_act=float(str(facts["cut_over_s"])),
+        cut_over_act=facts.cut_over_s or 0.0,
         back=steps.sum_back(BACK),
         back_whole=steps.sum_back(BACK_WHOLE),
         migrate=steps.there["migrate"],
@@ -135,7 +136,7 @@ def _turn(trial: Trial, site: Site, classical: Classical, watch: SwapWatch) -> T
     )
 
 
-def _last(site: Site) -> tuple[Timeline, dict[str, object]]:
+def _last(site: Site) -> tuple[Timeline, ChangeFacts]:
     with Journal.open(site.state / JOURNAL, read_only=True) as journal:
         change = journal.changes(1)[0]
         return timeline(journal.events(change=change.id), change.id), journal.facts(change.id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,8 +21,8 @@ from ncen_updater.agent.databases.base import (
 from ncen_updater.agent.databases.migrations.loader import load_migrations
 from ncen_updater.agent.engine.errors import NeedsPerson
 from ncen_updater.agent.journal.change import Change
+from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.rows import reading
 from ncen_updater.agent.journal.site_history import Memory
 from ncen_updater.common.progress import Progress
 from ncen_updater.formats.document import Offer, ReleaseDocument
@@ -127,33 +127,9 @@ class StepContext:
         """The change as the databases know it."""
         return reference(self.change)
 
-    def facts(self) -> Mapping[str, object]:
+    def facts(self) -> ChangeFacts:
         """Facts of this change, fresh from the journal."""
         return self.journal.facts(self.change.id)
-
-    def time_of(self, name: str) -> datetime | None:
-        """A fact that is a time with its zone; None where it was never kept.
-
-        Raises:
-            JournalUnreadable: If it is something else.
-        """
-        value = self.facts().get(name)
-        if value is None:
-            return None
-        with reading(self.journal.path):
-            found = datetime.fromisoformat(str(value))
-            if found.tzinfo is None:
-                raise ValueError(f"the fact {name} is a time without a zone")
-            return found
-
-    def count_of(self, name: str) -> int:
-        """A fact that is a number; 0 where it was never kept.
-
-        Raises:
-            JournalUnreadable: If it is something else.
-        """
-        with reading(self.journal.path):
-            return int(str(self.facts().get(name, 0)))
 
     def copy_plan(self) -> CopyPlan:
         """The plan that was journaled before the copy began.
@@ -161,8 +137,8 @@ class StepContext:
         Raises:
             NeedsPerson: If the journal does not hold it.
         """
-        data = self.facts().get("copy")
-        if not isinstance(data, dict):
+        data = self.facts().copy
+        if data is None:
             raise NeedsPerson(reason="the plan of the copy is not in the journal")
         return CopyPlan(data)
 

@@ -26,7 +26,7 @@ def test_the_maintenance_page_is_told_which_change_it_is(tmp_path: Path, kind: C
     with DemoSite(tmp_path) as demo:
         site = build_site(load_config(demo.config_path), demo.config_path)
         with Journal.create(demo.state / JOURNAL) as journal:
-            journal.begin(change, {})
+            journal.begin(change)
             site.application.close_door()
         note = json.loads(demo.door_file.read_bytes())
     assert (note["change"], note["version"]) == ("abcdefgh", "3.3.0")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ncen_updater.agent.engine.errors import JournalExists, JournalMissing, JournalUnreadable
 from ncen_updater.agent.journal.change import ChangeState, StepName, StepState
+from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.site_history import Memory
 from tests.agent.cli.site import CHANGE
@@ -21,7 +22,7 @@ from tests.badinput.hostile import DEEP, FEW, HUGE, NO_FILES, bounded, typed
 def make(path: Path, *, ended: bool = False) -> None:
     path.unlink(missing_ok=True)
     with Journal.create(path) as journal:
-        journal.begin(CHANGE, {"copy": {"a": 1}})
+        journal.begin(CHANGE, ChangeFacts(copy={"a": {"oid": 1}}))
         journal.step(CHANGE.id, StepName.FETCH, StepState.INTENDED)
         Memory(journal).hold("a reason", "somebody", None)
         Memory(journal).remember_bad("ncen", "3.3.0", "NU-1", None)
@@ -62,6 +63,7 @@ ALTERED = {
     "a fact that is no JSON": "UPDATE facts SET value = 'x'",
     "a fact nested deeply": f"UPDATE facts SET value = '{'[' * DEEP}'",
     "a fact too long": f"UPDATE facts SET value = '{HUGE}'",
+    "a fact of another kind": "UPDATE facts SET value = '7'",
     "text that is not UTF-8": "UPDATE changes SET product = CAST(x'ff' AS TEXT)",
     "a fact that is not UTF-8": "UPDATE facts SET value = CAST(x'ff' AS TEXT)",
     "a hold without a time": "UPDATE holds SET since = 'x'",

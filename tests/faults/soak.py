@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ncen_updater.agent.engine.operations import JOURNAL
 from ncen_updater.agent.journal.change import BEFORE_COMMIT, FORWARD, Phase, StepName
+from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from tests.faults.cells import FORWARD_PHASES, Fault, Strike
 from tests.faults.trial import OLD, Broken, Outcome, Trial
@@ -34,6 +35,6 @@ def after_bad_soak(trial: Trial, strike: Strike) -> Outcome:
         change = journal.open_change()
         if change is None or not change.committed:
             raise Broken("the upgrade did not come to its soak")
-        journal.fact(change.id, "soak_failed", "status 503")
+        journal.keep(change.id, ChangeFacts(soak_failed="status 503"))
     output = trial.operate("resume-auto", (strike,))
     return Outcome(*trial.settle(), output.count("strike ") == 1)

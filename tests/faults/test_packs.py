@@ -16,6 +16,7 @@ from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.engine.build_slot import ARCHIVE, held_trees
 from ncen_updater.agent.engine.operations import JOURNAL
 from ncen_updater.agent.journal.change import StepName
+from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.reader.child import ChildSource
 from ncen_updater.common.progress import Silent
@@ -37,10 +38,10 @@ def made() -> Iterator[Trial]:
         yield trial
 
 
-def last_facts(trial: Trial) -> dict[str, object]:
+def last_facts(trial: Trial) -> ChangeFacts:
     """Facts of the newest change."""
     with Journal.open(trial.demo.state / JOURNAL, read_only=True) as journal:
-        return dict(journal.facts(journal.changes()[0].id))
+        return journal.facts(journal.changes()[0].id)
 
 
 def kinds(trial: Trial) -> list[str]:
@@ -58,7 +59,7 @@ def test_the_site_ends_whole_with_every_record(made: Trial, cell: Cell) -> None:
 
 def test_the_slot_is_built_from_the_pack(made: Trial) -> None:
     assert made.run(Cell("upgrade", ())).version == NEW
-    assert last_facts(made)["built_from"] == PACK
+    assert last_facts(made).built_from == PACK
     assert "pack-refused" not in kinds(made)
 
 
@@ -91,7 +92,7 @@ def test_an_altered_slot_costs_the_archive_and_the_history_says_so(made: Trial) 
             change = journal.changes()[0].id
             (said,) = [e for e in journal.events(change=change) if e.kind == "pack-refused"]
             assert said.data == {"pack": PACK, "code": "NU-3157"}
-            assert journal.facts(change)["built_from"] == ARCHIVE
+            assert journal.facts(change).built_from == ARCHIVE
     finally:
         altered.write_bytes(content)
         altered.chmod(mode)
@@ -133,5 +134,5 @@ def test_a_kill_in_the_middle_of_applying_leaves_nothing_that_counts(made: Trial
     assert not (made.demo.slots / NEW).exists()
     assert made.settle()[0] == OLD
     assert made.operate("upgrade").endswith("exit 0\n")
-    assert last_facts(made)["built_from"] == PACK
+    assert last_facts(made).built_from == PACK
     assert made.judge() == NEW

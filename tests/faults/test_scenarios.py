@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import shutil
 import signal
 import time
@@ -27,6 +28,7 @@ from ncen_updater.agent.engine.operations import JOURNAL, Operations
 from ncen_updater.agent.engine.outcome import outcome_of
 from ncen_updater.agent.engine.recovery import MAX_ATTEMPTS
 from ncen_updater.agent.journal.change import ChangeState, Phase, StepName
+from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.site_history import Memory
 from ncen_updater.agent.site import Clock
@@ -294,20 +296,24 @@ def test_a_journal_with_an_odd_beginning_of_the_soak_is_unreadable(
     killed_upgrade(trial, StepName.SOAK, Phase.BEFORE_EFFECT)
     with Journal.open(trial.demo.state / JOURNAL) as journal:
         change = journal.changes(1)[0].id
-        good = journal.facts(change)["soak_began"]
-        journal.fact(change, "soak_began", odd)
+        good = journal.facts(change).soak_began
+        with journal.transaction() as connection:
+            connection.execute(
+                "UPDATE facts SET value = ? WHERE change = ? AND name = 'soak_began'",
+                (json.dumps(odd), change),
+            )
     if odd is not None:
         with pytest.raises(JournalUnreadable):
             operations(trial).resume(by_person=True)
         with Journal.open(trial.demo.state / JOURNAL) as journal:
-            journal.fact(change, "soak_began", good)
+            journal.keep(change, ChangeFacts(soak_began=good))
     assert trial.settle()[0] == NEW
 
 
 def test_a_soak_that_failed_is_not_forgiven_by_a_kill(trial: Trial) -> None:
     killed_upgrade(trial, StepName.SOAK, Phase.BEFORE_EFFECT)
     with Journal.open(trial.demo.state / JOURNAL) as journal:
-        journal.fact(journal.changes(1)[0].id, "soak_failed", "status 503")
+        journal.keep(journal.changes(1)[0].id, ChangeFacts(soak_failed="status 503"))
     with pytest.raises(SoakFailed, match="status 503"):
         operations(trial).resume(by_person=True)
     assert back_at_old(trial)

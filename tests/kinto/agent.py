@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +16,7 @@ from ncen_updater.agent.diagnostics.verify import verify_site
 from ncen_updater.agent.engine.adopt import adopt
 from ncen_updater.agent.engine.operations import JOURNAL, Operations
 from ncen_updater.agent.journal.change import Change, Phase, StepName
+from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.reader.connecting import feed_of
 from ncen_updater.agent.site import Site
@@ -112,7 +112,7 @@ class KintoAgent:
         with Journal.open(self.site.state / JOURNAL, read_only=True) as journal:
             return journal.changes()
 
-    def facts(self, change: Change) -> Mapping[str, object]:
+    def facts(self, change: Change) -> ChangeFacts:
         """What the journal keeps of a change."""
         with Journal.open(self.site.state / JOURNAL, read_only=True) as journal:
             return journal.facts(change.id)

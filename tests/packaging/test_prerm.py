@@ -62,7 +62,7 @@ class Package:
 
     def open_change(self) -> None:
         with Journal.open(self.state / JOURNAL) as journal:
-            journal.begin(CHANGE, {})
+            journal.begin(CHANGE)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from ncen_updater.agent.engine.errors import (
     RehearsalOutdated,
 )
 from ncen_updater.agent.engine.pending_rollback import left_behind
+from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.policy.automation import Rehearsed
 from ncen_updater.agent.rehearsal.store import RehearsalRecord, Rehearsals, RehearsalState
@@ -96,7 +97,7 @@ def _since_approval(journal: Journal, target: str, basis: Basis, now: datetime) 
 
 def require_consent(
     site: Site, progress: Progress, *, approvals: int
-) -> Callable[[Journal, UpgradePath], Mapping[str, object]]:
+) -> Callable[[Journal, UpgradePath], ChangeFacts]:
     """Return what refuses a path that people have not approved as it is now.
 
     It returns the binding and how many had to approve: facts for the change that begins, which asks
@@ -109,12 +110,12 @@ def require_consent(
             that people went back from waits for approvals all the same.
     """
 
-    def agree(journal: Journal, path: UpgradePath) -> Mapping[str, object]:
+    def agree(journal: Journal, path: UpgradePath) -> ChangeFacts:
         from ncen_updater.agent.engine.plan import make_plan
 
         current = site.slots.current()
         if current is None:
-            return {}  # what follows refuses a site that never chose a release
+            return NO_FACTS  # what follows refuses a site that never chose a release
         plan = make_plan(site, current, path, progress)
         target = path.target.version
         standing = standing_for(site, journal, plan.digest, target)
@@ -131,7 +132,7 @@ def require_consent(
             raise RehearsalOutdated(version=target, reasons=reasons)
         if not people:
             raise ApprovalMissing(version=target, missing=people.missing, needed=people.needed)
-        return {"binding": binding, "approvals": needed}
+        return ChangeFacts(binding=binding, approvals=needed)
 
     return agree
 

@@ -106,7 +106,7 @@ def _outcome_document(outcome: Outcome) -> dict[str, object]:
     return {
         **change_document(outcome.change, outcome.facts),
         "step_s": dict(outcome.step_s),
-        "facts": dict(outcome.facts),
+        "facts": outcome.facts.to_json(),
     }
 
 

@@ -17,11 +17,10 @@ from ncen_updater.agent.databases.base import ChangeRef, DatabaseEngine, Role
 from ncen_updater.agent.databases.side_by_side import side_by_side
 from ncen_updater.agent.engine.situation import ADOPTED
 from ncen_updater.agent.journal.change import Change, StepName, StepState
+from ncen_updater.agent.journal.facts import TakenBy
 from ncen_updater.agent.journal.journal import Journal
 
 __all__ = [
-    "AFTER",
-    "BEFORE",
     "FORM",
     "Expected",
     "Known",
@@ -31,9 +30,6 @@ __all__ = [
     "taken_by",
 ]
 
-#: Facts of a change: the fingerprints of its copies before and after the migration, and by what
-#: they were taken.
-BEFORE, AFTER, TAKEN_BY = "fingerprints_before", "fingerprints", "fingerprints_by"
 #: Raise it whenever an engine describes a schema in other words than before: what was recorded
 #: until then cannot be compared any more.
 FORM = 1
@@ -47,9 +43,9 @@ def fingerprints_of(engine: DatabaseEngine, role: Role, change: ChangeRef) -> di
     )
 
 
-def taken_by(engine: DatabaseEngine) -> dict[str, object]:
-    """Return the fact that says by what fingerprints were taken: a newer server words it anew."""
-    return {TAKEN_BY: {"form": FORM, "engine": engine.kind, "major": _major(engine.version())}}
+def taken_by(engine: DatabaseEngine) -> TakenBy:
+    """Return by what fingerprints are taken now."""
+    return TakenBy(FORM, engine.kind, _major(engine.version()))
 
 
 def _major(version: str) -> int:
@@ -84,8 +80,8 @@ def expected_before(journal: Journal, source: str, engine: DatabaseEngine) -> Ex
         engine: The databases; fingerprints that another server took are not compared.
     """
     facts = journal.facts(source)
-    before = _texts(facts.get(BEFORE))
-    if before and facts.get(TAKEN_BY) == taken_by(engine)[TAKEN_BY]:
+    before = facts.fingerprints_before
+    if before and facts.fingerprints_by == taken_by(engine):
         return Expected(Known.BEFORE, before)
     earlier = None if before else _of_the_release_before(journal, source)
     if earlier:
@@ -99,7 +95,7 @@ def _of_the_release_before(journal: Journal, source: str) -> Mapping[str, str]:
     places = [place for place, change in enumerate(changes) if change.id == source]
     for change in changes[places[0] + 1 :] if places else ():
         if _committed(change):
-            return _texts(journal.facts(change.id).get(AFTER))
+            return journal.facts(change.id).fingerprints or {}
     adopted = [event for event in journal.events() if event.kind == ADOPTED]
     return _texts(adopted[-1].data.get("fingerprints")) if adopted else {}
 

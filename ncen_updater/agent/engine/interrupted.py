@@ -20,8 +20,8 @@ def torn_copies(journal: Journal) -> Iterator[CopyPlan]:
         journal: Open for reading.
     """
     for change in journal.changes(LAST_CHANGES):
-        plan = journal.facts(change.id).get("copy")
-        if change.state.open or not isinstance(plan, dict):
+        plan = journal.facts(change.id).copy
+        if change.state.open or plan is None:
             continue
         done = any(
             event.kind == f"step-{StepState.DONE}" and event.get("step") == StepName.COPY

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -33,9 +33,7 @@ from ncen_updater.agent.engine.interruption import Interruption
 from ncen_updater.agent.engine.lock import change_lock, door_lock
 from ncen_updater.agent.engine.outcome import Outcome, outcome_of
 from ncen_updater.agent.engine.pending_rollback import (
-    SOAK_OF,
     TAKEN_BACK,
-    WAITS,
     may_be_left,
     owed_rollback,
     taken_over,
@@ -48,10 +46,11 @@ from ncen_updater.agent.engine.preconditions import (
     running_version,
 )
 from ncen_updater.agent.engine.recovery import Action, Decision, decide
-from ncen_updater.agent.engine.rollback_plan import BY_CODE, UNDOES, Way, way_back
+from ncen_updater.agent.engine.rollback_plan import Way, way_back
 from ncen_updater.agent.engine.runner import Checkpoint, Runner, no_checkpoint
 from ncen_updater.agent.engine.situation import look
 from ncen_updater.agent.journal.change import Change, ChangeKind, ChangeState, Mode
+from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.journal.ids import new_change_id
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL, LOCK
@@ -126,7 +125,7 @@ class Operations:
         *,
         retry: bool = False,
         begin_before: datetime | None = None,
-        agree: Callable[[Journal, UpgradePath], Mapping[str, object]] | None = None,
+        agree: Callable[[Journal, UpgradePath], ChangeFacts] | None = None,
     ) -> Result:
         """Walk the path to a release, one change a hop.
 
@@ -151,17 +150,17 @@ class Operations:
             path = choose(self._site, offers, journal, target, retry=retry)
             outcomes: list[Outcome] = []
             hops = path.hops if isinstance(path, UpgradePath) else ()
-            agreed: Mapping[str, object] = {}
+            agreed = NO_FACTS
             if agree is not None and isinstance(path, UpgradePath):
                 agreed = agree(journal, path)
-            until = {"begin_before": begin_before.isoformat()} if begin_before else {}
+            walked = tuple(hop.version for hop in hops)
             for offer in hops:
                 require_no_hold(self._site, journal)
                 change = self._new_change(
                     ChangeKind.UPGRADE, running_version(self._site), offer.release_version
                 )
-                facts = {"path": [hop.version for hop in hops], **until, **agreed}
-                agreed = {}
+                facts = dataclasses.replace(agreed, path=walked, begin_before=begin_before)
+                agreed = NO_FACTS
                 predicted = expected(journal, change.from_version, change.to_version)
                 journal.begin(change, facts)
                 expect(journal, change, predicted)
@@ -399,13 +398,13 @@ class Operations:
         self, journal: Journal, way: Way, closes: str | None, soak_of: str | None = None
     ) -> Outcome:
         change = self._new_change(ChangeKind.ROLLBACK, way.origin, way.target, way.mode, way.source)
-        facts: dict[str, object] = {
-            "accepted_loss": way.accepted, UNDOES: way.undoes, **taken_over(journal, closes),
-        }  # fmt: skip
-        if way.by_code:
-            facts[BY_CODE] = True
-        if soak_of is not None:
-            facts[SOAK_OF] = soak_of
+        facts = dataclasses.replace(
+            taken_over(journal, closes),
+            accepted_loss=way.accepted,
+            undoes=way.undoes,
+            by_code=way.by_code or None,
+            soak_of=soak_of,
+        )
         journal.begin(change, facts, closes=closes)
         self._finish(journal, change.id, lambda r, c: r.run(c))
         return outcome_of(journal, change.id)
@@ -422,18 +421,18 @@ class Operations:
     def _after_bad_soak(self, journal: Journal, change: Change, error: SoakFailed) -> None:
         """Remember the release, and go back by itself only where that keeps every record."""
         if change.kind is not ChangeKind.UPGRADE:
-            journal.fact(change.id, WAITS, True)
+            journal.keep(change.id, ChangeFacts(waits_for_person=True))
             return
         Memory(journal).remember_bad(change.product, change.to_version, error.code, change.id)
         way = way_back(self._site, journal, running_version(self._site))
         keeps_all = way is not None and way.mode is Mode.MIGRATE
-        if "confirmed_by" in journal.facts(change.id):
+        if journal.facts(change.id).confirmed_by is not None:
             return  # while the way back was looked for
         if self._site.config.soak.on_failure == "rollback" and way is not None and keeps_all:
             outcome = self._roll_back(journal, way, closes=change.id, soak_of=change.id)
             error.values["rolled_back_to"] = outcome.change.to_version
         else:
-            journal.fact(change.id, WAITS, True)
+            journal.keep(change.id, ChangeFacts(waits_for_person=True))
 
     def _stopped(self, journal: Journal, change: Change | None, decision: Decision) -> NeedsPerson:
         if change is not None and change.state is not ChangeState.STUCK:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ncen_updater.agent.journal.change import Change, StepName, StepState
+from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 
 __all__ = ["Outcome", "change_document", "outcome_of", "seconds_between", "stop_seconds"]
@@ -25,10 +26,10 @@ class Outcome:
     change: Change
     stop_s: float | None
     step_s: Mapping[str, float]
-    facts: Mapping[str, object]
+    facts: ChangeFacts
 
 
-def stop_seconds(change: Change, facts: Mapping[str, object]) -> float | None:
+def stop_seconds(change: Change, facts: ChangeFacts) -> float | None:
     """Seconds from the closing of the door until it opened again, on either way.
 
     Measured where the machine was not restarted between; else by the times of the records, which is
@@ -38,9 +39,8 @@ def stop_seconds(change: Change, facts: Mapping[str, object]) -> float | None:
         change: The change.
         facts: What its steps kept.
     """
-    measured = facts.get("stop_s")
-    if isinstance(measured, int | float):
-        return float(measured)
+    if facts.stop_s is not None:
+        return float(facts.stop_s)
     close = change.steps.get(StepName.CLOSE)
     if close is None:
         return None
@@ -55,7 +55,7 @@ def seconds_between(start: datetime, end: datetime) -> float | None:
     return seconds if seconds >= 0 else None
 
 
-def change_document(change: Change, facts: Mapping[str, object] | None = None) -> dict[str, object]:
+def change_document(change: Change, facts: ChangeFacts = NO_FACTS) -> dict[str, object]:
     """Return a change, with what its steps kept, as JSON has it."""
     return {
         "id": change.id,
@@ -68,7 +68,7 @@ def change_document(change: Change, facts: Mapping[str, object] | None = None) -
         "strategy": change.strategy,
         "created_at": change.created_at,
         "ended_at": change.ended_at,
-        "stop_s": stop_seconds(change, facts or {}),
+        "stop_s": stop_seconds(change, facts),
         "error_code": change.error_code,
         "attempts": change.attempts,
     }

@@ -17,6 +17,7 @@ from ncen_updater.agent.engine.rollback_plan import last_upgrade
 from ncen_updater.agent.files.keeping import Directory, PutBack, best_method
 from ncen_updater.agent.files.listing import Method
 from ncen_updater.agent.journal.change import Change, ChangeKind, Mode, StepName, StepState
+from ncen_updater.agent.journal.facts import ChangeFacts, KeptFiles
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.rows import reading
 from ncen_updater.agent.site import StepContext
@@ -42,7 +43,6 @@ __all__ = [
     "still_kept",
 ]
 
-FACT = "files"
 #: Kinds of events. They count: names of files may tell of people.
 PUT_BACK, NOT_KEPT, BROUGHT_BACK = "files-put-back", "files-not-kept", "files-brought-back"
 NOT_DROPPED = "files-not-dropped"
@@ -50,7 +50,7 @@ NOT_DROPPED = "files-not-dropped"
 logger = logging.getLogger(__name__)
 
 
-def planned(context: StepContext) -> dict[str, object]:
+def planned(context: StepContext) -> ChangeFacts:
     """Say which directories will be kept and how; a fact of the change. No effect."""
     paths = context.site.config.paths
     found = []
@@ -60,18 +60,15 @@ def planned(context: StepContext) -> dict[str, object]:
             method = best_method(directory, whole=item.keep == "copy")
         except OSError:
             method = Method.LINK  # making it says what is wrong
-        found.append({"name": item.name, "directory": str(directory), "method": method.value})
-    return {FACT: found} if found else {}
+        found.append(KeptFiles(item.name, str(directory), method.value))
+    return ChangeFacts(files=tuple(found) or None)
 
 
 def _kept(journal: Journal, change: str) -> dict[str, Directory]:
-    facts = journal.facts(change).get(FACT)
-    if not isinstance(facts, list):
-        return {}
     with reading(journal.path):
         return {
-            str(item["name"]): Directory(Path(item["directory"]), change, Method(item["method"]))
-            for item in facts
+            item.name: Directory(Path(item.directory), change, Method(item.method))
+            for item in journal.facts(change).files or ()
         }
 
 
@@ -92,9 +89,9 @@ def prepare(context: StepContext) -> None:
             if change.kind is not ChangeKind.ROLLBACK:
                 raise
             journal.note(NOT_KEPT, change.id, name=name, code=error.code, error=str(error))
-            facts = journal.facts(change.id)[FACT]
-            rest = [item for item in facts if item["name"] != name]  # type: ignore[attr-defined]
-            journal.fact(change.id, FACT, rest)
+            files = journal.facts(change.id).files or ()
+            rest = tuple(item for item in files if item.name != name)
+            journal.keep(change.id, ChangeFacts(files=rest))
 
 
 @contextlib.contextmanager

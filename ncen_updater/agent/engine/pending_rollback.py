@@ -11,15 +11,14 @@ from dataclasses import dataclass
 
 from ncen_updater.agent.engine.errors import Interrupted
 from ncen_updater.agent.journal.change import Change, ChangeKind, StepName, StepState
+from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.common.i18n import N_, Text
 
 __all__ = [
     "MOST_FAILURES",
     "MOST_TRIES",
-    "SOAK_OF",
     "TAKEN_BACK",
-    "WAITS",
     "Owed",
     "left_behind",
     "may_be_left",
@@ -27,12 +26,8 @@ __all__ = [
     "taken_over",
 ]
 
-#: Fact of a rollback that nobody ordered: the upgrade whose release turned bad.
-SOAK_OF = "soak_of"
 #: Why a resume goes back where no change is open.
 TAKEN_BACK = Text(N_("the release turned bad, and is taken back"))
-#: Fact of a change whose release turned bad and that nobody takes back by itself.
-WAITS = "waits_for_person"
 #: So many rollbacks are begun by themselves, and so many may fail that nobody tore: each keeps
 #: officers out once more. Then a person has to come.
 MOST_TRIES, MOST_FAILURES = 5, 2
@@ -71,13 +66,11 @@ def owed_rollback(journal: Journal) -> Owed | None:
         if change.state.open:
             return None
         if not _committed(change):
-            if change.kind is ChangeKind.ROLLBACK and SOAK_OF in journal.facts(change.id):
+            if change.kind is ChangeKind.ROLLBACK and journal.facts(change.id).soak_of:
                 tries += 1
                 failures += change.error_code not in (None, Interrupted.code)
             continue
-        facts = journal.facts(change.id)
-        turned_bad = "soak_failed" in facts and "confirmed_by" not in facts
-        if tries and turned_bad and change.kind is ChangeKind.UPGRADE:
+        if tries and journal.facts(change.id).turned_bad and change.kind is ChangeKind.UPGRADE:
             return Owed(change, tries, failures)
         return None
     return None
@@ -91,17 +84,17 @@ def left_behind(journal: Journal) -> frozenset[str]:
             continue
         if change.kind is ChangeKind.UPGRADE:
             found.discard(change.to_version)
-        elif SOAK_OF not in journal.facts(change.id):
+        elif journal.facts(change.id).soak_of is None:
             found.add(change.from_version)
     return frozenset(found)
 
 
-def taken_over(journal: Journal, closes: str | None) -> dict[str, object]:
+def taken_over(journal: Journal, closes: str | None) -> ChangeFacts:
     """What a rollback must know of a change that was torn before it let officers in again."""
     if closes is None or journal.change(closes).step_state(StepName.OPEN) is StepState.DONE:
-        return {}
-    door = journal.facts(closes).get("door_was_closed", False)
-    return {"door_was_closed": door, "was_running": True}
+        return NO_FACTS
+    closed = journal.facts(closes).door_was_closed or False
+    return ChangeFacts(door_was_closed=closed, was_running=True)
 
 
 def may_be_left(journal: Journal, change: Change) -> bool:
@@ -110,6 +103,6 @@ def may_be_left(journal: Journal, change: Change) -> bool:
     A rollback in its soak may not, unless it turned bad: typed twice, the command would go back two
     releases.
     """
-    if change.kind is ChangeKind.ROLLBACK and "soak_failed" not in journal.facts(change.id):
+    if change.kind is ChangeKind.ROLLBACK and journal.facts(change.id).soak_failed is None:
         return False
     return change.committed

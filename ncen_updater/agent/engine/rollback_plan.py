@@ -19,9 +19,6 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 
 __all__ = [
-    "BY_CODE",
-    "UNCHANGED",
-    "UNDOES",
     "Way",
     "entered_since",
     "last_upgrade",
@@ -29,11 +26,6 @@ __all__ = [
     "records_lost",
     "way_back",
 ]
-
-#: Fact of an upgrade: its migration changed neither schema nor rows of any database.
-UNCHANGED = "databases_unchanged"
-#: Facts of a rollback: the databases stay as they are; and the upgrade that is undone.
-BY_CODE, UNDOES = "by_code", "undoes"
 
 
 def entered_since(
@@ -51,9 +43,8 @@ def entered_since(
 
 def records_lost(site: Site, journal: Journal, reference: ChangeRef) -> dict[str, dict[str, int]]:
     """Count the records that going back to the kept databases of ``reference.source`` loses."""
-    made = journal.facts(reference.source or "").get("made_by_release")
-    known = made if isinstance(made, dict) else {}
-    return entered_since(site.engine.lost_rows(reference), known)
+    made = journal.facts(reference.source or "").made_by_release
+    return entered_since(site.engine.lost_rows(reference), made or {})
 
 
 def lost_words(lost: Mapping[str, Mapping[str, int]]) -> str:
@@ -177,7 +168,7 @@ def _planned(
             ledgers = {n: engine.applied(Role.LIVE, n, reference) for n in engine.names}
     except LedgerUnreadable as error:
         return _not_whole(error)
-    unchanged = journal.facts(upgrade.id).get(UNCHANGED) is True
+    unchanged = journal.facts(upgrade.id).databases_unchanged or False
     way = plan_way_back(engine.names, ledgers, newer, older, upgrade.id, unchanged=unchanged)
     return way, "; ".join(f"{name} {id_}: {why}" for name, id_, why in way.reasons)
 

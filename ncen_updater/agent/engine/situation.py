@@ -128,9 +128,7 @@ def known(journal: Journal) -> Known:
     change = last_committed(journal)
     by_hand = _by_hand(journal)
     if change is not None and (not by_hand or _committed_at(journal, change) > by_hand[-1].number):
-        return Known(
-            change.generation, change, _table(journal.facts(change.id).get("fingerprints"))
-        )
+        return Known(change.generation, change, journal.facts(change.id).fingerprints or {})
     if not by_hand:
         return Known()
     data = by_hand[-1].data
@@ -151,7 +149,7 @@ def fingerprints_of(journal: Journal, release: Version) -> Mapping[str, object]:
         if Version(str(event.data.get("release"))) == release
     ]
     found += [
-        (_committed_at(journal, change), _table(journal.facts(change.id).get("fingerprints")))
+        (_committed_at(journal, change), journal.facts(change.id).fingerprints or {})
         for change in journal.changes()
         if Version(change.to_version) == release
         and change.step_state(StepName.COMMIT) is StepState.DONE

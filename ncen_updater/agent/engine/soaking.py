@@ -5,6 +5,7 @@ from __future__ import annotations
 from ncen_updater.agent.engine.errors import NothingToConfirm
 from ncen_updater.agent.engine.pending_rollback import owed_rollback
 from ncen_updater.agent.journal.change import Change
+from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 
 __all__ = ["confirm", "in_soak"]
@@ -32,6 +33,6 @@ def confirm(journal: Journal, by: str) -> Change:
         NothingToConfirm: If there is nothing to confirm.
     """
     change = in_soak(journal)
-    journal.fact(change.id, "confirmed_by", by)
+    journal.keep(change.id, ChangeFacts(confirmed_by=by))
     journal.note("confirmed", change.id, by=by)
     return change

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
 
 from ncen_updater.agent.engine.errors import JournalUnwritable, OpenChange
 from ncen_updater.agent.journal.change import (
@@ -24,6 +23,7 @@ from ncen_updater.agent.journal.change import (
     StepName,
     StepState,
 )
+from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.journal.file import JournalFile, Now
 from ncen_updater.agent.journal.rows import Event, change_from_rows, reading
 
@@ -41,7 +41,7 @@ class Journal(JournalFile):
     # ---- writing -------------------------------------------------------------------------------
 
     def begin(
-        self, change: Change, facts: Mapping[str, object], *, closes: str | None = None
+        self, change: Change, facts: ChangeFacts = NO_FACTS, *, closes: str | None = None
     ) -> None:
         """Open a change, in one transaction with the end of the one that it takes over from.
 
@@ -90,7 +90,7 @@ class Journal(JournalFile):
         change: str,
         name: StepName,
         state: StepState,
-        facts: Mapping[str, object] | None = None,
+        facts: ChangeFacts = NO_FACTS,
     ) -> None:
         """Record the state of a step, with the facts that belong to it."""
         at = self._now().isoformat()
@@ -103,7 +103,7 @@ class Journal(JournalFile):
                 " WHEN 'intended' THEN excluded.started_at ELSE started_at END",
                 (change, name, state, at, ended),
             )
-            self._facts(change, facts or {})
+            self._facts(change, facts)
             self.event(f"step-{state}", change, step=name)
 
     def state(
@@ -145,27 +145,34 @@ class Journal(JournalFile):
             self.event("recovery", change)
         return self.change(change).attempts
 
-    def fact(self, change: str, name: str, value: object) -> None:
-        """Keep one fact of a change."""
+    def keep(self, change: str, facts: ChangeFacts) -> None:
+        """Keep facts of a change, beside those that are kept."""
         with self.transaction():
-            self._facts(change, {name: value})
+            self._facts(change, facts)
 
-    def _facts(self, change: str, facts: Mapping[str, object]) -> None:
+    def _facts(self, change: str, facts: ChangeFacts) -> None:
         self._connection.executemany(
             "INSERT INTO facts VALUES (?, ?, ?)"
             " ON CONFLICT (change, name) DO UPDATE SET value = excluded.value",
-            [(change, name, json.dumps(value, sort_keys=True)) for name, value in facts.items()],
+            [
+                (change, name, json.dumps(value, sort_keys=True))
+                for name, value in facts.to_json().items()
+            ],
         )
 
     # ---- reading -------------------------------------------------------------------------------
 
-    def facts(self, change: str) -> dict[str, object]:
-        """All facts of a change."""
+    def facts(self, change: str) -> ChangeFacts:
+        """All facts of a change.
+
+        Raises:
+            JournalUnreadable: If one is of another kind than its name says.
+        """
         with reading(self.path):
             rows = self._connection.execute(
                 "SELECT name, value FROM facts WHERE change = ?", (change,)
             )
-            return {row["name"]: json.loads(row["value"]) for row in rows}
+            return ChangeFacts.from_json({row["name"]: json.loads(row["value"]) for row in rows})
 
     def open_change(self) -> Change | None:
         """The change that has not come to its end, if there is one."""

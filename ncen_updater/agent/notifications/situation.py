@@ -18,7 +18,7 @@ from ncen_updater.agent.approvals.model import count_approvals
 from ncen_updater.agent.approvals.store import Consent
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.engine.outcome import stop_seconds
-from ncen_updater.agent.engine.pending_rollback import WAITS, Owed, owed_rollback
+from ncen_updater.agent.engine.pending_rollback import Owed, owed_rollback
 from ncen_updater.agent.journal.change import Change, ChangeState
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
@@ -156,7 +156,7 @@ class Surveyor:
             found,
             event=journal.last_event(),
             change=change,
-            waits=change is not None and WAITS in journal.facts(change.id),
+            waits=change is not None and bool(journal.facts(change.id).waits_for_person),
             last_stop=_last_stop(journal),
             owed=owed_rollback(journal),
             held=bool(Memory(journal).holds_in_force(found.now)),

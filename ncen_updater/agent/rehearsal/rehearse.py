@@ -15,10 +15,9 @@ from typing import Any
 
 from ncen_updater.agent.approvals.binding import basis_now, basis_to_json
 from ncen_updater.agent.databases.base import ChangeRef, CopyPlan, Role, Strategy, TableDigest
-from ncen_updater.agent.databases.migrations.checks import Value, ask, compare, unmapped
-from ncen_updater.agent.databases.migrations.planner import Back, WayBack, way_target
+from ncen_updater.agent.databases.migrations.checks import Value, unmapped
+from ncen_updater.agent.databases.migrations.planner import Back, WayBack
 from ncen_updater.agent.engine.errors import (
-    ChecksFailed,
     NeedsPerson,
     NotAsKept,
     RehearsalFailed,
@@ -26,8 +25,13 @@ from ncen_updater.agent.engine.errors import (
 )
 from ncen_updater.agent.engine.fingerprints import differing, fingerprints_of
 from ncen_updater.agent.engine.interruption import Interruption
+from ncen_updater.agent.engine.migrating import (
+    Migrated,
+    down_target,
+    mark_only,
+    migrate_and_check,
+)
 from ncen_updater.agent.engine.plan import HopPlan, Plan, make_plan
-from ncen_updater.agent.engine.reverse import reversed_checks
 from ncen_updater.agent.engine.runner import blames_release
 from ncen_updater.agent.engine.steps.guards import refuse_strict
 from ncen_updater.agent.journal.journal import Journal
@@ -40,7 +44,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.progress import Progress
 from ncen_updater.feed.upgrade_path import UpgradePath
-from ncen_updater.formats.manifest import Manifest, When
+from ncen_updater.formats.manifest import Manifest
 
 __all__ = ["Rehearser", "clean_torn", "lacking_words"]
 
@@ -85,18 +89,25 @@ class _Hop:
     migrate_s: float = 0.0
     back_s: float | None = None
     restore_s: float | None = None
-    checks: dict[str, tuple[Value, Value]] = field(default_factory=dict)
     maps: list[dict[str, object]] = field(default_factory=list)
     tables: dict[str, dict[str, list[int]]] = field(default_factory=dict)
     back_differs: list[str] = field(default_factory=list)
-    same_schema: bool = False
-    wrote: bool = True
+    migrated: Migrated | None = None
     stood: dict[str, int] = field(default_factory=dict)
 
     @property
     def unchanged(self) -> bool:
         """Whether the migration changed neither schema nor rows."""
-        return self.same_schema and not self.wrote and not self.tables
+        return self.migrated is not None and self.migrated.unchanged and not self.tables
+
+    @property
+    def checks(self) -> dict[str, list[Value]]:
+        """The value of each check before and after."""
+        found = self.migrated
+        if found is None:
+            return {}
+        names = (*found.before, *found.after)
+        return {name: [found.before.get(name), found.after.get(name)] for name in names}
 
     @property
     def way(self) -> WayBack:
@@ -299,53 +310,34 @@ class Rehearser:
         return {n: engine.table_digests(Role.CANDIDATE, n, reference) for n in engine.names}
 
     def _up(self, hop: _Hop, reference: ChangeRef) -> None:
-        """What the step *migrate* does, in its order, and what a manifest says of its data."""
+        """What the step *migrate* does, and what a manifest says of its data."""
         site, engine = self._site, self._site.engine
         manifest = hop.plan.document.manifest
         step = _reference(reference.id, manifest.version)
         self._tell(N_("rehearsing the migrations to {version}"), version=manifest.version)
         hop.maps = self._maps(manifest, step)
-        begin = self._clock()
-        with engine.held():
-            as_copied = fingerprints_of(engine, Role.CANDIDATE, step)
-            before = ask(engine, Role.CANDIDATE, step, manifest.checks, When.BEFORE)
-            origin = site.migrations(hop.plan.origin)
-            hop.stood = {n: len(engine.applied(Role.CANDIDATE, n, step)) for n in engine.names}
-            hop.wrote = engine.migrate(step, hop.plan.target, origin, self._progress)
-            after = ask(engine, Role.CANDIDATE, step, manifest.checks, When.AFTER)
-            failures = compare(manifest.checks, before, after)
-            hop.same_schema = fingerprints_of(engine, Role.CANDIDATE, step) == as_copied
+        hop.stood = {n: len(engine.applied(Role.CANDIDATE, n, step)) for n in engine.names}
+        origin, begin = site.migrations(hop.plan.origin), self._clock()
+        hop.migrated = migrate_and_check(
+            engine, step, manifest.checks, hop.plan.target, origin, self._progress, up=True
+        )
         hop.migrate_s = round(self._clock() - begin, 3)
-        hop.checks = {name: (before.get(name), after.get(name)) for name in (*before, *after)}
-        if failures:
-            raise ChecksFailed(problems="; ".join(str(failure.what) for failure in failures))
 
     def _back(self, hop: _Hop, reference: ChangeRef) -> None:
-        site, engine = self._site, self._site.engine
-        manifest = hop.plan.document.manifest
+        """What the step *migrate* does in a rollback."""
+        engine, newer = self._site.engine, hop.plan.target
         step = _reference(reference.id, str(hop.plan.origin))
         self._tell(N_("rehearsing the way back to {version}"), version=hop.plan.origin)
-        checks = reversed_checks(manifest.checks)
-        before = ask(engine, Role.CANDIDATE, step, checks, When.BEFORE)
         if hop.way.by_code:
-            hop.back_s = self._timed(lambda: engine.mark(step))
-        else:
-            names, newer = engine.names, hop.plan.target
-            # All hops are one change here: only the rows beyond those of before are this one's.
-            ledgers = {
-                name: [
-                    row if place >= hop.stood[name] else replace(row, change="")
-                    for place, row in enumerate(engine.applied(Role.CANDIDATE, name, step))
-                ]
-                for name in names
-            }
-            older = site.migrations(hop.plan.origin)
-            target = way_target(names, ledgers, newer, older, reference.id)
-            hop.back_s = self._timed(lambda: engine.migrate(step, target, newer, self._progress))
-        after = ask(engine, Role.CANDIDATE, step, checks, When.AFTER)
-        failures = compare(checks, before, after)
-        if failures:
-            raise ChecksFailed(problems="; ".join(str(failure.what) for failure in failures))
+            hop.back_s = self._timed(lambda: mark_only(engine, step))
+            return
+        older = self._site.migrations(hop.plan.origin)
+        # All hops are one change here: only the rows beyond those of before are this one's.
+        target = down_target(engine, step, newer, older, reference.id, hop.stood)
+        checks = hop.plan.document.manifest.checks
+        hop.back_s = self._timed(
+            lambda: migrate_and_check(engine, step, checks, target, newer, self._progress, up=False)
+        )
 
     def _maps(self, manifest: Manifest, step: ChangeRef) -> list[dict[str, object]]:
         engine = self._site.engine
@@ -384,7 +376,7 @@ class Rehearser:
             "way_back": hop.way.back.value,
             "unchanged": hop.unchanged,
             "keeps_records": hop.way.back is Back.KEEPS,
-            "checks": {name: list(values) for name, values in hop.checks.items()},
+            "checks": hop.checks,
             "maps": hop.maps,
             "tables": hop.tables,
             "stop_s": {

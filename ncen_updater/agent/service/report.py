@@ -15,6 +15,7 @@ from ncen_updater.agent.engine.lock import lock_holder
 from ncen_updater.agent.engine.outcome import change_document, seconds_between
 from ncen_updater.agent.engine.pending_rollback import owed_rollback
 from ncen_updater.agent.journal.change import Change, StepName, StepRecord, StepState
+from ncen_updater.agent.journal.facts import NO_FACTS
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import IMPORT_REFUSED, IMPORTED, JOURNAL, LOCK
 from ncen_updater.agent.journal.site_history import Memory
@@ -93,7 +94,7 @@ def _journal(places: Places, now: datetime) -> Document:
     with Journal.open(places.state / JOURNAL, read_only=True) as journal:
         change = journal.open_change()
         recent = journal.changes(1)
-        facts = journal.facts(recent[0].id) if recent else {}
+        facts = journal.facts(recent[0].id) if recent else NO_FACTS
         memory, owed = Memory(journal), owed_rollback(journal)
         return {
             "at_work": holder,
@@ -184,7 +185,7 @@ def change_report(journal: Journal, change_id: str) -> Document:
             }
             for record in sorted(change.steps.values(), key=lambda r: r.started_at)
         ],
-        "facts": facts,
+        "facts": facts.to_json(),
         "events": [
             {"number": e.number, "at": e.at, "kind": e.kind, "data": e.data}
             for e in journal.events(change=change_id)

@@ -93,7 +93,7 @@ class TrialSite:
     def open_change(self, *done: StepName) -> None:
         """Begin a change and record steps as done."""
         with Journal.open(self.journal) as journal:
-            journal.begin(CHANGE, {})
+            journal.begin(CHANGE)
             for name in done:
                 journal.step(CHANGE.id, name, StepState.INTENDED)
                 journal.step(CHANGE.id, name, StepState.DONE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from ncen_updater.agent.diagnostics.doctor import diagnose
 from ncen_updater.agent.engine.lock import change_lock
 from ncen_updater.agent.engine.operations import JOURNAL, LOCK, Operations
+from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.common.progress import Silent
 from tests.faults.full import prepared
@@ -60,13 +60,13 @@ def while_at_work(trial: Trial) -> set[str]:
 def with_other_fingerprints(trial: Trial) -> set[str]:
     with Journal.open(trial.demo.state / JOURNAL) as journal:
         change = journal.changes(1)[0].id
-        kept = journal.facts(change)["fingerprints"]
-        odd = dict.fromkeys(json.loads(json.dumps(kept)), "0" * 64)
-        journal.fact(change, "fingerprints", odd)
+        kept = journal.facts(change).fingerprints
+        odd = dict.fromkeys(kept or {}, "0" * 64)
+        journal.keep(change, ChangeFacts(fingerprints=odd))
         try:
             return codes(trial)
         finally:
-            journal.fact(change, "fingerprints", kept)
+            journal.keep(change, ChangeFacts(fingerprints=kept))
 
 
 def with_stopped_application(trial: Trial) -> set[str]:

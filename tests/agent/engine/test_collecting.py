@@ -124,7 +124,7 @@ def open_change(site: Site) -> Iterator[None]:
         created_at=site.clock.now(),
     )  # fmt: skip
     with Journal.open(site.state / JOURNAL) as journal:
-        journal.begin(change, {})
+        journal.begin(change)
     yield
     with Journal.open(site.state / JOURNAL) as journal:
         journal.state(change.id, ChangeState.UNDONE)

@@ -131,7 +131,7 @@ def test_what_the_server_words_anew_in_a_restore_bars_neither_way(dumping: DemoS
     assert version_of(dumping).whole == OLD
     assert database_digests(dumping.databases) == before
     with Journal.open(dumping.state / JOURNAL, read_only=True) as journal:
-        assert journal.facts(journal.changes()[0].id)["differs"] == ["seizures"]
+        assert journal.facts(journal.changes()[0].id).differs == ("seizures",)
 
 
 def test_nobody_is_out_before_a_restore_was_proved_here(dumping: DemoSite) -> None:

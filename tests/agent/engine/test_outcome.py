@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -10,6 +9,7 @@ import pytest
 
 from ncen_updater.agent.engine.outcome import stop_seconds
 from ncen_updater.agent.journal.change import StepName, StepRecord, StepState
+from ncen_updater.agent.journal.facts import ChangeFacts
 from tests.agent.engine.test_runner import CHANGE
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -22,24 +22,23 @@ def record(name: StepName, state: StepState, begun: float, ended: float | None) 
 
 
 @pytest.mark.parametrize(
-    ("close", "opened", "facts", "stop"),
+    ("close", "opened", "measured", "stop"),
     [
-        (None, None, {}, None),
-        ((DONE, 0, 1), None, {}, None),
-        ((DONE, 0, 1), (DONE, 8, 9), {}, 9.0),
-        ((UNDONE, 0, 5), None, {}, 5.0),
-        ((DONE, 0, 1), (DONE, -90, -80), {}, None),
-        ((UNDONE, 0, -5), None, {}, None),
-        ((DONE, 0, 1), (DONE, -90, -80), {"stop_s": 7.5}, 7.5),
-        ((DONE, 0, 1), (DONE, 8, 9), {"stop_s": "long"}, 9.0),
+        (None, None, None, None),
+        ((DONE, 0, 1), None, None, None),
+        ((DONE, 0, 1), (DONE, 8, 9), None, 9.0),
+        ((UNDONE, 0, 5), None, None, 5.0),
+        ((DONE, 0, 1), (DONE, -90, -80), None, None),
+        ((UNDONE, 0, -5), None, None, None),
+        ((DONE, 0, 1), (DONE, -90, -80), 7.5, 7.5),
     ],
 )
 def test_stop(
     close: tuple[StepState, float, float] | None,
     opened: tuple[StepState, float, float] | None,
-    facts: Mapping[str, object],
+    measured: float | None,
     stop: float | None,
 ) -> None:
     rows = {StepName.CLOSE: close, StepName.OPEN: opened}
     steps = {name: record(name, *row) for name, row in rows.items() if row is not None}
-    assert stop_seconds(replace(CHANGE, steps=steps), facts) == stop
+    assert stop_seconds(replace(CHANGE, steps=steps), ChangeFacts(stop_s=measured)) == stop

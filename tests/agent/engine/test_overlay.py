@@ -25,6 +25,7 @@ from ncen_updater.agent.journal.change import (
     StepName,
     StepState,
 )
+from ncen_updater.agent.journal.facts import ChangeFacts, KeptFiles
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.common.directory_handle import Below
@@ -150,9 +151,9 @@ def test_kept_files_that_cannot_be_reached_any_more_bar_no_collection(
     photos.mkdir(parents=True)
     (photos / "a.jpg").write_bytes(b"as it was")
     Directory(photos, CHANGE.id, Method.LINK).prepare()
-    fact = {"name": "photographs", "directory": str(photos), "method": "link"}
+    fact = KeptFiles("photographs", str(photos), "link")
     with Journal.create(tmp_path / JOURNAL) as journal:
-        journal.begin(CHANGE, {"files": [fact]})
+        journal.begin(CHANGE, ChangeFacts(files=(fact,)))
         assert still_kept(journal, {CHANGE.id}) == {CHANGE.id}
         if way == "link":
             (tmp_path / "srv").rename(tmp_path / "other")
@@ -170,10 +171,10 @@ def test_kept_files_that_cannot_be_removed_are_told_and_tried_again(
     photos = tmp_path / "photos"
     photos.mkdir()
     Directory(photos, CHANGE.id, Method.LINK).prepare()
-    fact = {"name": "photographs", "directory": str(photos), "method": "link"}
+    fact = KeptFiles("photographs", str(photos), "link")
     refused = OSError(errno.EROFS, "Read-only file system")
     with Journal.create(tmp_path / JOURNAL) as journal:
-        journal.begin(CHANGE, {"files": [fact]})
+        journal.begin(CHANGE, ChangeFacts(files=(fact,)))
         with monkeypatch.context() as patched:
             patched.setattr(Below, "remove_tree", Mock(side_effect=refused))
             drop(journal, CHANGE.id)
@@ -192,9 +193,9 @@ def test_a_change_that_people_end_by_hand_leaves_no_file_astray(tmp_path: Path, 
     directory = Directory(photos, CHANGE.id, Method.LINK)
     directory.prepare()
     directory.keep()
-    fact = {"name": "photographs", "directory": str(photos), "method": "link"}
+    fact = KeptFiles("photographs", str(photos), "link")
     with Journal.create(tmp_path / JOURNAL) as journal:
-        journal.begin(CHANGE, {"files": [fact]})
+        journal.begin(CHANGE, ChangeFacts(files=(fact,)))
         assert not owed(journal, journal.change(CHANGE.id))
         journal.step(CHANGE.id, StepName.START, StepState.INTENDED)
         change = journal.change(CHANGE.id)

@@ -25,10 +25,11 @@ from ncen_updater.agent.engine.errors import (
     SoakFailed,
 )
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.engine.pending_rollback import WAITS, left_behind, owed_rollback
+from ncen_updater.agent.engine.pending_rollback import left_behind, owed_rollback
 from ncen_updater.agent.engine.recovery import Action
 from ncen_updater.agent.engine.rollback_plan import way_back
 from ncen_updater.agent.journal.change import ChangeKind, Phase, StepName
+from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.journal.site_history import Memory
@@ -141,7 +142,7 @@ def torn_rollback(site: Site) -> None:
             if change.kind is ChangeKind.ROLLBACK and step is StepName.MIGRATE:
                 die()
             if (step, phase) == (StepName.SOAK, Phase.BEFORE_EFFECT):
-                journal.fact(change.id, "soak_failed", "status 503")
+                journal.keep(change.id, ChangeFacts(soak_failed="status 503"))
 
     with pytest.raises(Power):
         Operations(site, Silent(), checkpoint=checkpoint).upgrade(TARGET)
@@ -223,7 +224,7 @@ def test_who_confirms_as_the_soak_turns_bad_keeps_the_release(
 
     def turn_bad() -> None:
         with Journal.open(site.state / JOURNAL) as journal:
-            journal.fact(journal.changes(1)[0].id, "soak_failed", "status 503")
+            journal.keep(journal.changes(1)[0].id, ChangeFacts(soak_failed="status 503"))
 
     bad = Operations(site, Silent(), checkpoint=at(StepName.SOAK, Phase.BEFORE_EFFECT, turn_bad))
     with monkeypatch.context() as quick:
@@ -257,14 +258,14 @@ def test_what_turned_bad_without_a_way_back_waits_for_a_person(demo: DemoSite, s
             change = journal.open_change()
             assert change is not None
             if change.to_version == "3.3.9" and step is StepName.SOAK:
-                journal.fact(change.id, "soak_failed", "status 503")
+                journal.keep(change.id, ChangeFacts(soak_failed="status 503"))
 
     with pytest.raises(SoakFailed):
         Operations(site, Silent(), checkpoint=checkpoint).upgrade(Version("3.3.9"))
     with Journal.open(site.state / JOURNAL, read_only=True) as journal:
         change = journal.open_change()
         assert change is not None
-        assert WAITS in journal.facts(change.id), "or nobody would be told"
+        assert journal.facts(change.id).waits_for_person, "or nobody would be told"
     assert version_of(demo).whole == "3.3.9"
 
 

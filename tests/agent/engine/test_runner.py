@@ -21,7 +21,7 @@ from ncen_updater.agent.engine.errors import (
 )
 from ncen_updater.agent.engine.interruption import Interruption
 from ncen_updater.agent.engine.runner import Runner
-from ncen_updater.agent.engine.steps import Facts, Step, all_steps
+from ncen_updater.agent.engine.steps import Step, all_steps
 from ncen_updater.agent.journal import reserve
 from ncen_updater.agent.journal.change import (
     BEFORE_COMMIT,
@@ -33,6 +33,7 @@ from ncen_updater.agent.journal.change import (
     StepName,
     StepState,
 )
+from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.site_history import Memory
 from ncen_updater.agent.site import Site, StepContext
@@ -61,18 +62,18 @@ class Noted(Step):
         self.holds = True
         self.is_undone = True
 
-    def prepare(self, context: StepContext) -> Facts:
-        return {f"prepared-{self.name}": True}
+    def prepare(self, context: StepContext) -> ChangeFacts:
+        return ChangeFacts(others={f"prepared-{self.name}": True})
 
-    def do(self, context: StepContext) -> Facts:
+    def do(self, context: StepContext) -> ChangeFacts:
         assert context.journal.change(CHANGE.id).step_state(self.name) is StepState.INTENDED
-        assert context.facts()[f"prepared-{self.name}"] is True
+        assert context.facts().others[f"prepared-{self.name}"] is True
         self.calls.append(self.name)
         if self.do_error:
             raise self.do_error
         if self.name is StepName.COMMIT:
             context.journal.commit(context.change.id)
-        return {}
+        return NO_FACTS
 
     def check(self, context: StepContext) -> bool:
         return self.holds
@@ -94,7 +95,7 @@ class Trial:
         self.calls: list[str] = []
         self.steps = {name: Noted(name, self.calls) for name in StepName}
         self.journal = journal
-        journal.begin(CHANGE, {})
+        journal.begin(CHANGE)
 
     def runner(self, **more: Any) -> Runner:
         site = cast("Site", None)  # noted steps never look at it
@@ -242,7 +243,7 @@ def test_a_signal_cannot_tear_the_commit(trial: Trial) -> None:
     commit = trial.steps[StepName.COMMIT]
     plain = commit.do
 
-    def signalled(context: StepContext) -> Facts:
+    def signalled(context: StepContext) -> ChangeFacts:
         interruption._on_signal(15, None)
         return plain(context)
 

@@ -16,6 +16,7 @@ from ncen_updater.agent.journal.change import (
     StepName,
     StepState,
 )
+from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 
 PLAN = {"cases": {"oid": 3_000_000_001}}
@@ -43,11 +44,11 @@ def test_torn_copies(
     )  # fmt: skip
     Journal.create(tmp_path / "journal.db").close()
     with Journal.open(tmp_path / "journal.db") as journal:
-        journal.begin(change, {})
+        journal.begin(change)
         journal.step(change.id, StepName.FENCE, DONE)
         for state in states:
             journal.step(
-                change.id, StepName.COPY, state, {"copy": PLAN} if state is BEGUN else None
+                change.id, StepName.COPY, state, ChangeFacts(copy=PLAN if state is BEGUN else None)
             )
         if end is not ChangeState.RUNNING:
             journal.state(change.id, end)

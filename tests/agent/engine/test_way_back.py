@@ -25,6 +25,7 @@ from ncen_updater.agent.engine.errors import ChangeFailed, NotAsKept, RecordsWou
 from ncen_updater.agent.engine.operations import Operations, new_change_id
 from ncen_updater.agent.engine.rollback_words import way_words
 from ncen_updater.agent.journal.change import Mode, Phase, StepName
+from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.rehearsal.rehearse import Rehearser
@@ -188,7 +189,7 @@ def is_there(demo: DemoSite) -> bool:
     return site.engine.query(Role.LIVE, "suspects", sql, ANY) == [(1,)]
 
 
-def facts(demo: DemoSite) -> dict[str, object]:
+def facts(demo: DemoSite) -> ChangeFacts:
     """Facts of the newest change."""
     with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
         return journal.facts(journal.changes(1)[0].id)
@@ -218,7 +219,7 @@ def test_one_sentence_from_the_plan_to_the_rollback(
     assert sentence in said(demo, "plan", version)
 
     operations(demo).upgrade(Version(version))
-    assert facts(demo)["one_way"] is (found is Back.RESTORES)
+    assert facts(demo).one_way is (found is Back.RESTORES)
     enter_person(demo)
     if found is Back.KEEPS:
         assert sentence in said(demo, "rollback", "--dry-run")
@@ -232,7 +233,7 @@ def test_one_sentence_from_the_plan_to_the_rollback(
             operations(demo).rollback()
         (outcome,) = operations(demo).rollback(accept_loss=1).outcomes
         assert outcome.change.mode is Mode.RESTORE
-        assert facts(demo)["compared_with"] == "before"
+        assert facts(demo).compared_with == "before"
         assert digests(demo) == before
     assert is_there(demo) is (found is Back.KEEPS)
     assert runs(demo) == OLD
@@ -302,8 +303,8 @@ def test_a_journal_of_before_does_not_bar_the_way(demo: DemoSite, known: str) ->
                     "DELETE FROM facts WHERE change = ? AND name = 'fingerprints'", (earlier.id,)
                 )
     operations(demo).rollback(accept_loss=100)
-    assert facts(demo)["compared_with"] == known
-    assert facts(demo)["differs"] == (["suspects"] if known == "earlier" else [])
+    assert facts(demo).compared_with == known
+    assert facts(demo).differs == (("suspects",) if known == "earlier" else ())
     assert runs(demo) == OLD
     assert upgrade.to_version == "3.2.8"
 

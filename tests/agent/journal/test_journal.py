@@ -30,6 +30,7 @@ from ncen_updater.agent.journal.change import (
     StepName,
     StepState,
 )
+from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.site_history import Memory
 from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
@@ -55,8 +56,8 @@ def journal(path: Path) -> Iterator[Journal]:
 
 
 def test_keeps_a_change_with_its_steps_and_facts(journal: Journal, path: Path) -> None:
-    journal.begin(CHANGE, {"a": 1})
-    journal.step(CHANGE.id, StepName.COPY, StepState.INTENDED, {"copy": {"x": {"oid": 5}}})
+    journal.begin(CHANGE, ChangeFacts(lost=1))
+    journal.step(CHANGE.id, StepName.COPY, StepState.INTENDED, ChangeFacts(copy={"x": {"oid": 5}}))
     journal.step(CHANGE.id, StepName.COPY, StepState.DONE)
     with Journal.open(path) as again:
         change = again.open_change()
@@ -65,23 +66,23 @@ def test_keeps_a_change_with_its_steps_and_facts(journal: Journal, path: Path) -
         assert change.step_state(StepName.COPY) is StepState.DONE
         assert change.steps[StepName.COPY].ended_at is not None
         assert change.step_state(StepName.MIGRATE) is None
-        assert again.facts(CHANGE.id) == {"a": 1, "copy": {"x": {"oid": 5}}}
+        assert again.facts(CHANGE.id) == ChangeFacts(lost=1, copy={"x": {"oid": 5}})
         assert again.verify_chain() == 3
 
 
 def test_one_open_change_at_a_time(journal: Journal) -> None:
-    journal.begin(CHANGE, {})
+    journal.begin(CHANGE)
     with pytest.raises(OpenChange, match="abcdefgh"):
-        journal.begin(OTHER, {})
+        journal.begin(OTHER)
     journal.state(CHANGE.id, ChangeState.UNDONE)
-    journal.begin(OTHER, {})
+    journal.begin(OTHER)
     assert [change.id for change in journal.changes()] == ["zzzzzzzz", "abcdefgh"]
 
 
 def test_the_newest_change_is_the_last_one_whatever_the_clock_said(journal: Journal) -> None:
-    journal.begin(OTHER, {})
+    journal.begin(OTHER)
     journal.state(OTHER.id, ChangeState.UNDONE)
-    journal.begin(CHANGE, {})  # the clock was set back
+    journal.begin(CHANGE)  # the clock was set back
     assert [change.id for change in journal.changes()] == [CHANGE.id, OTHER.id]
 
 
@@ -99,7 +100,7 @@ def test_the_newest_rehearsal_is_the_last_one_whatever_the_clock_said(path: Path
 
 
 def test_the_commit_is_one_record(journal: Journal) -> None:
-    journal.begin(CHANGE, {})
+    journal.begin(CHANGE)
     journal.commit(CHANGE.id)
     change = journal.change(CHANGE.id)
     assert change.state is ChangeState.COMMITTED
@@ -108,9 +109,9 @@ def test_the_commit_is_one_record(journal: Journal) -> None:
 
 
 def test_a_rollback_takes_over_from_a_bad_soak_in_one_transaction(journal: Journal) -> None:
-    journal.begin(CHANGE, {})
+    journal.begin(CHANGE)
     journal.commit(CHANGE.id)
-    journal.begin(OTHER, {}, closes=CHANGE.id)
+    journal.begin(OTHER, closes=CHANGE.id)
     assert journal.change(CHANGE.id).state is ChangeState.FINISHED
     open_change = journal.open_change()
     assert open_change is not None
@@ -122,7 +123,7 @@ def test_others_do_not_read_it(journal: Journal, path: Path) -> None:
 
 
 def test_create_never_replaces(journal: Journal, path: Path) -> None:
-    journal.begin(CHANGE, {})
+    journal.begin(CHANGE)
     with pytest.raises(JournalExists):
         Journal.create(path)
 
@@ -165,7 +166,7 @@ def _edit(path: Path, sql: str) -> None:
     ],
 )
 def test_an_altered_journal_is_refused(journal: Journal, path: Path, sql: str) -> None:
-    journal.begin(CHANGE, {})
+    journal.begin(CHANGE)
     journal.step(CHANGE.id, StepName.FETCH, StepState.INTENDED)
     journal.step(CHANGE.id, StepName.FETCH, StepState.DONE)
     journal.close()
@@ -179,7 +180,7 @@ def test_an_altered_journal_is_refused(journal: Journal, path: Path, sql: str) -
 def test_a_cut_off_journal_is_refused_and_stays_as_it_is(
     journal: Journal, path: Path, kept: int
 ) -> None:
-    journal.begin(CHANGE, {})
+    journal.begin(CHANGE)
     journal.close()
     content = path.read_bytes()[:kept]
     path.write_bytes(content)
@@ -189,7 +190,7 @@ def test_a_cut_off_journal_is_refused_and_stays_as_it_is(
 
 
 def test_what_cannot_be_written_is_an_error(journal: Journal, path: Path) -> None:
-    journal.begin(CHANGE, {})
+    journal.begin(CHANGE)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
     journal._connection.execute("PRAGMA busy_timeout = 1")
@@ -203,13 +204,13 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.change import StepName, StepState
+from ncen_updater.agent.journal.facts import ChangeFacts
 journal = Journal.open(Path(sys.argv[1]))
 for number in range(int(sys.argv[2])):
-    journal.fact("abcdefgh", "n", number)
+    journal.keep("abcdefgh", ChangeFacts(lost=number))
     print(number, flush=True)
 with journal.transaction() as connection:
-    journal._facts("abcdefgh", {"n": -1})
+    journal._facts("abcdefgh", ChangeFacts(lost=-1))
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -218,7 +219,7 @@ with journal.transaction() as connection:
 def test_a_killed_writer_leaves_what_it_acknowledged(
     journal: Journal, path: Path, records: int
 ) -> None:
-    journal.begin(CHANGE, {"n": "none"})
+    journal.begin(CHANGE)
     journal.close()
     ended = subprocess.run(
         [sys.executable, "-c", KILLED, str(path), str(records)],
@@ -230,8 +231,8 @@ def test_a_killed_writer_leaves_what_it_acknowledged(
     assert ended.returncode == -9, ended.stderr
     acknowledged = ended.stdout.split()
     with Journal.open(path) as again:
-        expected = int(acknowledged[-1]) if acknowledged else "none"
-        assert again.facts(CHANGE.id)["n"] == expected
+        expected = int(acknowledged[-1]) if acknowledged else None
+        assert again.facts(CHANGE.id).lost == expected
 
 
 TEARS = """
@@ -248,7 +249,7 @@ os.kill(os.getpid(), 9)
 
 def test_a_torn_record_is_no_damage_for_who_only_reads(journal: Journal, path: Path) -> None:
     """Seen: after a SIGKILL in a write every look called a good journal untrustworthy (NU-6002)."""
-    journal.begin(CHANGE, {})
+    journal.begin(CHANGE)
     journal.close()
     subprocess.run([sys.executable, "-c", TEARS, str(path)], check=False)
     assert path.with_name(f"{path.name}-journal").stat().st_size > 0
@@ -262,7 +263,7 @@ def test_a_torn_record_is_no_damage_for_who_only_reads(journal: Journal, path: P
 def test_a_torn_record_that_may_not_be_taken_back_is_said_to_be_one(
     journal: Journal, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    journal.begin(CHANGE, {})
+    journal.begin(CHANGE)
     journal.close()
     subprocess.run([sys.executable, "-c", TEARS, str(path)], check=False)
     connect = journal_file._connect

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.engine.errors import ChangeFailed, JournalUnwritable
-from ncen_updater.agent.engine.steps.base import Facts
 from ncen_updater.agent.journal import reserve
 from ncen_updater.agent.journal.change import ChangeState, Phase, StepName
+from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from tests.agent.engine.test_runner import CHANGE, Trial
 
@@ -68,7 +68,7 @@ def test_a_step_that_fills_the_disk_itself_goes_back(small_disk: Path) -> None:
         trial = Trial(journal)
         copy = trial.steps[StepName.COPY]
 
-        def copied(context: object) -> Facts:
+        def copied(context: object) -> ChangeFacts:
             fill(small_disk)
             raise OSError(errno.ENOSPC, "no room for the copy")
 

@@ -13,6 +13,7 @@ import pytest
 from ncen_updater.agent.approvals.store import Consent, Person
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.journal.change import ChangeState, StepName, StepState
+from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import AGENT_CONFIRMED
 from ncen_updater.agent.journal.site_history import Memory
@@ -123,7 +124,7 @@ def test_a_whole_upgrade_as_it_is_told(trial: Trial) -> None:
     teller.round()
     trial.site.open_change(StepName.CLOSE, StepName.COMMIT, StepName.OPEN)
     with trial.journal() as journal:
-        journal.fact(CHANGE.id, "stop_s", 17.5)
+        journal.keep(CHANGE.id, ChangeFacts(stop_s=17.5))
     teller.round()
     with trial.journal() as journal:
         journal.state(CHANGE.id, ChangeState.FINISHED)
@@ -172,7 +173,7 @@ def test_going_back_names_the_code_of_what_it_leaves(trial: Trial) -> None:
             **{**CHANGE.__dict__, "kind": "rollback", "from_version": "3.3.0",
                "to_version": "3.2.4"}
         )  # fmt: skip
-        journal.begin(back, {})
+        journal.begin(back)
         journal.step(back.id, StepName.OPEN, StepState.INTENDED)
         journal.step(back.id, StepName.OPEN, StepState.DONE)
     trial.teller().round()
@@ -187,7 +188,7 @@ def test_going_back_that_was_undone_is_no_upgrade_that_failed(trial: Trial) -> N
             **{**CHANGE.__dict__, "kind": "rollback", "from_version": "3.3.0",
                "to_version": "3.2.4"}
         )  # fmt: skip
-        journal.begin(back, {})
+        journal.begin(back)
         journal.state(back.id, ChangeState.UNDONE, error_code="NU-4150")
     trial.teller().round()
     item = trial.orders[0]["news"][0]

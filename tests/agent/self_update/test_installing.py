@@ -291,7 +291,7 @@ def test_it_does_not_go_while_a_change_is_open_or_the_service_runs(copied: Serve
             product="ncen", from_version="3.2.4", to_version="3.3.0", strategy="copy",
             generation=1, created_at=datetime(2026, 1, 1, tzinfo=UTC),
         )  # fmt: skip
-        journal.begin(change, {})
+        journal.begin(change)
     code, document = copied.uninstall()
     assert (code, document["error"]["code"]) == (ExitCode.BUSY, ChangeStillOpen.code)
     (copied.state / "journal.sqlite").unlink()

@@ -184,7 +184,7 @@ def test_nothing_is_done_beside_a_change(place: Place) -> None:
     journal_path = place.site.state / JOURNAL
     content = journal_path.read_bytes()
     with Journal.open(journal_path) as journal:
-        journal.begin(change, {})
+        journal.begin(change)
     try:
         with pytest.raises(OpenChange):
             place.renew()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from ncen_updater.agent.engine.steps.after import Collect, Commit, Soak
 from ncen_updater.agent.engine.steps.application import Close, HealthCheck, Open, Start, Stop
-from ncen_updater.agent.engine.steps.base import Facts, Step
+from ncen_updater.agent.engine.steps.base import Step
 from ncen_updater.agent.engine.steps.databases import Copy, CutOver, Fence, Migrate
 from ncen_updater.agent.engine.steps.guards import Preflight, PreflightAgain
 from ncen_updater.agent.engine.steps.release import BuildSlot, Fetch
 from ncen_updater.agent.engine.steps.slot import Switch
 from ncen_updater.agent.journal.change import StepName
 
-__all__ = ["Facts", "Step", "all_steps"]
+__all__ = ["Step", "all_steps"]
 
 
 def all_steps() -> dict[StepName, Step]:

@@ -9,8 +9,9 @@ from ncen_updater.agent.engine.elapsed import witness
 from ncen_updater.agent.engine.errors import SoakFailed
 from ncen_updater.agent.engine.retention import drop_sets, may_go, torn_sets
 from ncen_updater.agent.engine.statistics import refreshing
-from ncen_updater.agent.engine.steps.base import Facts, Step
+from ncen_updater.agent.engine.steps.base import Step
 from ncen_updater.agent.journal.change import StepName
+from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.policy.collection import NamedByJournal
 from ncen_updater.agent.site import StepContext, reference
 from ncen_updater.common.i18n import N_, Text
@@ -24,11 +25,11 @@ class Commit(Step):
     name = StepName.COMMIT
     title = Text(N_("committing"))
 
-    def do(self, context: StepContext) -> Facts:
+    def do(self, context: StepContext) -> ChangeFacts:
         """Write the commit, unless the databases see a reason to go back at this last moment."""
         context.site.engine.before_commit(context.ref)
         context.journal.commit(context.change.id)
-        return {}
+        return NO_FACTS
 
 
 class Soak(Step):
@@ -37,12 +38,12 @@ class Soak(Step):
     name = StepName.SOAK
     title = Text(N_("watching the release"))
 
-    def prepare(self, context: StepContext) -> Facts:
+    def prepare(self, context: StepContext) -> ChangeFacts:
         """The first beginning counts: a restart of the agent does not make the soak longer."""
-        began = context.facts().get("soak_began", context.site.clock.now().isoformat())
-        return {"soak_began": began}
+        began = context.facts().soak_began or context.site.clock.now()
+        return ChangeFacts(soak_began=began)
 
-    def do(self, context: StepContext) -> Facts:
+    def do(self, context: StepContext) -> ChangeFacts:
         """Watch for what is left of the time, unless a person confirmed the release.
 
         What the planner knows is brought up to date meanwhile.
@@ -50,13 +51,13 @@ class Soak(Step):
         site, settings = context.site, context.site.config.soak
         manifest = context.target().manifest
         facts = context.facts()
-        if "soak_failed" in facts and "confirmed_by" not in facts:
-            raise self._failed(context, str(facts["soak_failed"]))
-        if "rest_failed" in facts and "confirmed_by" not in facts:
+        if facts.soak_failed is not None and facts.confirmed_by is None:
+            raise self._failed(context, facts.soak_failed)
+        if facts.rest_failed is not None and facts.confirmed_by is None:
             # Also where the soak has no time; but whoever started it by hand meanwhile is heard.
             missing = site.application.missing(opened=True)
             if missing:
-                raise self._failed_now(context, f"{', '.join(missing)}: {facts['rest_failed']}")
+                raise self._failed_now(context, f"{', '.join(missing)}: {facts.rest_failed}")
         expectation = Expectation(manifest.version, manifest.health)
         with refreshing(site, context.progress) as statistics:
             result = soak(
@@ -67,20 +68,20 @@ class Soak(Step):
                 clock=site.clock.monotonic,
                 wait=site.clock.wait,
                 elapsed_s=self._elapsed(context),
-                confirmed=lambda: "confirmed_by" in context.facts(),
+                confirmed=lambda: context.facts().confirmed_by is not None,
             )
             if not result:
                 problems = "; ".join(result.last.problems) if result.last is not None else ""
                 raise self._failed_now(context, problems)
-        return {
-            "soak_looks": result.state.looks,
-            "soak_bad_looks": result.state.bad,
-            "statistics": statistics.found,
-        }
+        return ChangeFacts(
+            soak_looks=result.state.looks,
+            soak_bad_looks=result.state.bad,
+            statistics=statistics.found,
+        )
 
     def _failed_now(self, context: StepContext, problems: str) -> SoakFailed:
         # Kept before anything else happens: a crash from here on must not forgive it.
-        context.journal.fact(context.change.id, "soak_failed", problems)
+        context.journal.keep(context.change.id, ChangeFacts(soak_failed=problems))
         return self._failed(context, problems)
 
     def _failed(self, context: StepContext, problems: str) -> SoakFailed:
@@ -92,7 +93,7 @@ class Soak(Step):
         """Seconds of the soak before this beginning; leaves time enough for a verdict."""
         settings = context.site.config.soak
         now = context.site.clock.now()
-        passed = (now - (context.time_of("soak_began") or now)).total_seconds()
+        passed = (now - (context.facts().soak_began or now)).total_seconds()
         # A clock that was set, or a night without power, must not be taken for a good soak.
         at_most = max(settings.seconds - settings.failures * settings.interval_s, 0.0)
         return min(max(passed, 0.0), at_most)
@@ -104,7 +105,7 @@ class Collect(Step):
     name = StepName.COLLECT
     title = Text(N_("collecting what is no longer needed"))
 
-    def do(self, context: StepContext) -> Facts:
+    def do(self, context: StepContext) -> ChangeFacts:
         """Drop, one thing after the other; what is gone already does not matter."""
         site = context.site
         witness(context.journal, site.clock)
@@ -126,16 +127,16 @@ class Collect(Step):
         offer = context.offer()
         if offer is not None:
             site.source.discard(offer)
-        return {
-            "dropped_changes": changes,
-            "dropped_slots": [str(version) for version in decision.slots],
-        }
+        return ChangeFacts(
+            dropped_changes=tuple(changes),
+            dropped_slots=tuple(str(version) for version in decision.slots),
+        )
 
     def _discard_leftovers(self, context: StepContext) -> None:
         """Remove candidates of closed changes; the journal has the plans of their copies."""
         journal, engine = context.journal, context.site.engine
         closed = {change.id: change for change in journal.changes() if not change.state.open}
         for change_id in {c for c, role, _ in engine.leftovers() if role is Role.CANDIDATE}:
-            plan = journal.facts(change_id).get("copy") if change_id in closed else None
-            if isinstance(plan, dict):
+            plan = journal.facts(change_id).copy if change_id in closed else None
+            if plan is not None:
                 engine.discard(reference(closed[change_id]), CopyPlan(plan))

@@ -7,14 +7,14 @@ import logging
 from ncen_updater.agent.application.base import Expectation
 from ncen_updater.agent.application.errors import ApplicationError, CommandFailed
 from ncen_updater.agent.approvals.store import Consent
-from ncen_updater.agent.engine.steps.base import Facts, Step
+from ncen_updater.agent.engine.steps.base import Step
 from ncen_updater.agent.engine.steps.starting import (
     require_nobody_answers,
     require_well,
     stop_if_it_can,
 )
 from ncen_updater.agent.journal.change import ChangeKind, StepName
-from ncen_updater.agent.journal.rows import reading
+from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts, ClosedAt
 from ncen_updater.agent.site import StepContext
 from ncen_updater.common.i18n import N_, Text
 
@@ -24,22 +24,21 @@ logger = logging.getLogger(__name__)
 
 
 def _door_as_it_was(context: StepContext) -> bool:
-    was_closed = bool(context.facts().get("door_was_closed"))
+    was_closed = bool(context.facts().door_was_closed)
     return was_closed or not context.site.application.door_closed()
 
 
-def _stop(context: StepContext) -> Facts:
+def _stop_s(context: StepContext) -> float | None:
     """How long officers were kept out, by a clock that nobody sets; not known after a reboot."""
-    closed_at = context.facts().get("closed_at")
+    closed_at = context.facts().closed_at
     clock = context.site.clock
-    if not isinstance(closed_at, dict) or closed_at.get("boot") != clock.boot():
-        return {}
-    with reading(context.journal.path):
-        return {"stop_s": round(clock.monotonic() - float(closed_at["s"]), 3)}
+    if closed_at is None or closed_at.boot != clock.boot():
+        return None
+    return round(clock.monotonic() - closed_at.s, 3)
 
 
-def _rest(context: StepContext) -> Facts:
-    """Start the parts that wait until officers are in; one that does not start keeps nobody out."""
+def _rest(context: StepContext) -> str | None:
+    """Start the parts that wait until officers are in; return why one does not start."""
     application = context.site.application
     try:
         try:
@@ -49,8 +48,8 @@ def _rest(context: StepContext) -> Facts:
             application.start_rest()
     except ApplicationError as error:
         logger.warning("a part of the application does not start: %s", error)
-        return {"rest_failed": str(error)}
-    return {}
+        return str(error)
+    return None
 
 
 class Close(Step):
@@ -59,25 +58,24 @@ class Close(Step):
     name = StepName.CLOSE
     title = Text(N_("showing officers the maintenance page"))
 
-    def prepare(self, context: StepContext) -> Facts:
+    def prepare(self, context: StepContext) -> ChangeFacts:
         """An operator may have closed the door for reasons of their own.
 
         Where a change takes over from one that had not let officers in again, that one knew.
         """
-        known = context.facts().get("door_was_closed")
+        known = context.facts().door_was_closed
         closed = context.site.application.door_closed() if known is None else known
         clock = context.site.clock
-        return {
-            "door_was_closed": closed,
-            "closed_at": {"boot": clock.boot(), "s": clock.monotonic()},
-        }
+        return ChangeFacts(
+            door_was_closed=closed, closed_at=ClosedAt(clock.boot(), clock.monotonic())
+        )
 
-    def do(self, context: StepContext) -> Facts:
+    def do(self, context: StepContext) -> ChangeFacts:
         """Close the door. What people approved is used up by that, whatever comes of it."""
         if context.change.kind is ChangeKind.UPGRADE:
             Consent(context.journal).spend(context.change.id)
         context.site.application.close_door()
-        return {}
+        return NO_FACTS
 
     def check(self, context: StepContext) -> bool:
         """The door is closed."""
@@ -85,10 +83,9 @@ class Close(Step):
 
     def undo(self, context: StepContext) -> None:
         """Open the door, unless it was closed before."""
-        if not context.facts().get("door_was_closed"):
+        if not context.facts().door_was_closed:
             context.site.application.open_door()
-        for name, seconds in _stop(context).items():
-            context.journal.fact(context.change.id, name, seconds)
+        context.journal.keep(context.change.id, ChangeFacts(stop_s=_stop_s(context)))
 
     def undone(self, context: StepContext) -> bool:
         """The door is not closed by us; an operator may have opened their own meanwhile."""
@@ -101,18 +98,19 @@ class Stop(Step):
     name = StepName.STOP
     title = Text(N_("stopping the application"))
 
-    def prepare(self, context: StepContext) -> Facts:
+    def prepare(self, context: StepContext) -> ChangeFacts:
         """An application that did not run is not started by going back.
 
         Where a change takes over from one that was torn after its commit, it had to run.
         """
-        known = context.facts().get("was_running")
-        return {"was_running": context.site.application.running() if known is None else known}
+        known = context.facts().was_running
+        running = context.site.application.running() if known is None else known
+        return ChangeFacts(was_running=running)
 
-    def do(self, context: StepContext) -> Facts:
+    def do(self, context: StepContext) -> ChangeFacts:
         """Stop it."""
         context.site.application.stop()
-        return {}
+        return NO_FACTS
 
     def check(self, context: StepContext) -> bool:
         """No process of it remains."""
@@ -124,13 +122,12 @@ class Stop(Step):
         What runs by now is stopped first: it may be on its way down since :meth:`do`, or somebody
         started it while the databases were closed to it.
         """
-        if context.facts().get("was_running") and not context.at_boot:
+        if context.facts().was_running and not context.at_boot:
             application = context.site.application
             stop_if_it_can(context.site)
             application.start()
             require_well(context.site, context.origin())
-            for name, problem in _rest(context).items():
-                context.journal.fact(context.change.id, name, problem)
+            context.journal.keep(context.change.id, ChangeFacts(rest_failed=_rest(context)))
 
 
 class Start(Step):
@@ -139,11 +136,12 @@ class Start(Step):
     name = StepName.START
     title = Text(N_("starting the application"))
 
-    def prepare(self, context: StepContext) -> Facts:
+    def prepare(self, context: StepContext) -> ChangeFacts:
         """An operator who opened their own door meanwhile wants it open at the end."""
-        return {} if context.site.application.door_closed() else {"door_was_closed": False}
+        closed = context.site.application.door_closed()
+        return NO_FACTS if closed else ChangeFacts(door_was_closed=False)
 
-    def do(self, context: StepContext) -> Facts:
+    def do(self, context: StepContext) -> ChangeFacts:
         """Start what ``current`` points at; the door must be closed until the commit.
 
         What runs already is not what we started, and is stopped. A start that fails is tried once
@@ -159,7 +157,7 @@ class Start(Step):
             logger.warning("the start failed and is tried once more: %s", error)
             application.stop()
             application.start()
-        return {}
+        return NO_FACTS
 
     def undo(self, context: StepContext) -> None:
         """Stop it, and withdraw a start that was ordered; at boot that would be the system's."""
@@ -177,9 +175,10 @@ class HealthCheck(Step):
     name = StepName.HEALTH
     title = Text(N_("waiting until the application is healthy"))
 
-    def do(self, context: StepContext) -> Facts:
+    def do(self, context: StepContext) -> ChangeFacts:
         """Wait, and refuse what is not healthy in time."""
-        return {"healthy_after_s": round(require_well(context.site, context.target()), 3)}
+        seconds = require_well(context.site, context.target())
+        return ChangeFacts(healthy_after_s=round(seconds, 3))
 
 
 class Open(Step):
@@ -188,7 +187,7 @@ class Open(Step):
     name = StepName.OPEN
     title = Text(N_("letting officers in"))
 
-    def do(self, context: StepContext) -> Facts:
+    def do(self, context: StepContext) -> ChangeFacts:
         """Open the door, unless an operator had closed it before the change.
 
         The databases get to know of the commit first: once an officer is in, nothing may cut them
@@ -207,10 +206,10 @@ class Open(Step):
             if not application.running():
                 application.start()
                 require_well(site, context.target())
-        if not context.facts().get("door_was_closed"):
+        if not context.facts().door_was_closed:
             application.open_door()
-        facts = _stop(context)
-        return facts if context.at_boot else {**facts, **_rest(context)}
+        stop_s = _stop_s(context)
+        return ChangeFacts(stop_s=stop_s, rest_failed=None if context.at_boot else _rest(context))
 
     def _well(self, context: StepContext) -> bool:
         manifest = context.target().manifest

@@ -8,16 +8,14 @@ undone (before the commit) or done again (after it), so all three are idempotent
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
 from typing import ClassVar
 
 from ncen_updater.agent.journal.change import StepName
+from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.site import StepContext
 from ncen_updater.common.i18n import Text
 
-__all__ = ["Facts", "Step"]
-
-Facts = Mapping[str, object]
+__all__ = ["Step"]
 
 
 class Step(abc.ABC):
@@ -31,12 +29,12 @@ class Step(abc.ABC):
     name: ClassVar[StepName]
     title: ClassVar[Text]
 
-    def prepare(self, context: StepContext) -> Facts:
+    def prepare(self, context: StepContext) -> ChangeFacts:
         """Decide, without any effect, what the journal must know before the effect begins."""
-        return {}
+        return NO_FACTS
 
     @abc.abstractmethod
-    def do(self, context: StepContext) -> Facts:
+    def do(self, context: StepContext) -> ChangeFacts:
         """Bring about the effect; return facts worth keeping. Raises when it cannot."""
 
     def check(self, context: StepContext) -> bool:

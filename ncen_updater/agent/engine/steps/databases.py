@@ -5,39 +5,31 @@ In the in-place strategy the copy is the way back, so the undo of *migrate* alre
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from dataclasses import replace
 
 from ncen_updater.agent.databases.base import MigrationSet, Role
-from ncen_updater.agent.databases.migrations.checks import Value, ask, compare
-from ncen_updater.agent.databases.migrations.planner import Back, plan_way_back, way_target
-from ncen_updater.agent.databases.side_by_side import side_by_side
+from ncen_updater.agent.databases.migrations.planner import Back, plan_way_back
 from ncen_updater.agent.engine import overlay
 from ncen_updater.agent.engine.aside import note_kept
-from ncen_updater.agent.engine.errors import ChecksFailed, NotAsKept, RecordsWouldBeLost
+from ncen_updater.agent.engine.errors import NotAsKept, RecordsWouldBeLost
 from ncen_updater.agent.engine.fingerprints import (
-    AFTER,
-    BEFORE,
     Known,
     differing,
     expected_before,
     fingerprints_of,
     taken_by,
 )
-from ncen_updater.agent.engine.reverse import reversed_checks
+from ncen_updater.agent.engine.migrating import down_target, mark_only, migrate_and_check
 from ncen_updater.agent.engine.rollback_plan import (
-    BY_CODE,
-    UNCHANGED,
-    UNDOES,
     lost_words,
     records_lost,
 )
 from ncen_updater.agent.engine.rollback_words import way_words
-from ncen_updater.agent.engine.steps.base import Facts, Step
+from ncen_updater.agent.engine.steps.base import Step
 from ncen_updater.agent.journal.change import ChangeKind, Mode, StepName
+from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.site import StepContext
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.formats.manifest import When
 
 __all__ = ["Copy", "CutOver", "Fence", "Migrate"]
 
@@ -48,17 +40,17 @@ class Fence(Step):
     name = StepName.FENCE
     title = Text(N_("closing the databases to every session"))
 
-    def prepare(self, context: StepContext) -> Facts:
+    def prepare(self, context: StepContext) -> ChangeFacts:
         """Count once more what a restore loses, now that officers are out.
 
         Raises:
             RecordsWouldBeLost: If more was entered than a person agreed to lose.
         """
         if context.change.mode is not Mode.RESTORE:
-            return {}
+            return NO_FACTS
         lost = records_lost(context.site, context.journal, context.ref)
         total = sum(sum(tables.values()) for tables in lost.values())
-        if total > context.count_of("accepted_loss"):
+        if total > (context.facts().accepted_loss or 0):
             origin, target = context.change.from_version, context.change.to_version
             raise RecordsWouldBeLost(
                 way=way_words(Back.RESTORES, origin, target),
@@ -68,12 +60,12 @@ class Fence(Step):
                 tables=lost_words(lost),
                 reason=Text(N_("records were entered after the question was asked")),
             )
-        return {"lost": total}
+        return ChangeFacts(lost=total)
 
-    def do(self, context: StepContext) -> Facts:
+    def do(self, context: StepContext) -> ChangeFacts:
         """Fence."""
         context.site.engine.fence(context.ref)
-        return {}
+        return NO_FACTS
 
     def check(self, context: StepContext) -> bool:
         """The databases refuse sessions."""
@@ -94,16 +86,16 @@ class Copy(Step):
     name = StepName.COPY
     title = Text(N_("copying the databases"))
 
-    def prepare(self, context: StepContext) -> Facts:
+    def prepare(self, context: StepContext) -> ChangeFacts:
         """Choose method and object ids, so that an interrupted copy can be found."""
-        return {"copy": dict(context.site.engine.plan_copy(context.ref).data)}
+        return ChangeFacts(copy=context.site.engine.plan_copy(context.ref).data)
 
-    def do(self, context: StepContext) -> Facts:
+    def do(self, context: StepContext) -> ChangeFacts:
         """Copy, side by side; going back after an upgrade, give files their old names again."""
         with overlay.keeping(context):
             context.site.engine.copy(context.ref, context.copy_plan(), context.progress)
         overlay.bring_back(context)
-        return {}
+        return NO_FACTS
 
     def check(self, context: StepContext) -> bool:
         """Every copy is whole."""
@@ -132,46 +124,35 @@ class Migrate(Step):
     name = StepName.MIGRATE
     title = Text(N_("migrating the databases"))
 
-    def do(self, context: StepContext) -> Facts:
+    def do(self, context: StepContext) -> ChangeFacts:
         """Ask the checks, migrate, ask them again, compare; or prove that nothing has to run."""
         with context.site.engine.held():
             if context.change.mode is Mode.RESTORE:
                 return self._as_kept(context)
-            if context.facts().get(BY_CODE):
-                context.site.engine.mark(context.ref)
-                return self._seen(context)
+            if context.facts().by_code:
+                found = mark_only(context.site.engine, context.ref)
+                by = taken_by(context.site.engine)
+                return ChangeFacts(fingerprints=found, fingerprints_by=by, one_way=False)
             return self._migrate(context)
 
-    def _migrate(self, context: StepContext) -> Facts:
-        site, ref = context.site, context.ref
-        checks = context.newer().manifest.checks
-        if not context.leads_up:
-            checks = reversed_checks(checks)
-        acts: Mapping[str, Callable[[], Mapping[str, Value]]] = {
-            "checks": partial(ask, site.engine, Role.CANDIDATE, ref, checks, When.BEFORE),
-            # Beside the checks, since officers are out.
-            "schemas": partial(fingerprints_of, site.engine, Role.CANDIDATE, ref),
-        }
-        asked = side_by_side(acts, halt=site.engine.halt)
-        before, as_copied = asked["checks"], asked["schemas"]
+    def _migrate(self, context: StepContext) -> ChangeFacts:
+        site, up = context.site, context.leads_up
         origin, target = site.migrations(context.origin_version), self._target(context)
-        wrote = site.engine.migrate(ref, target, origin, context.progress)
-        after = ask(site.engine, Role.CANDIDATE, ref, checks, When.AFTER)
-        failures = compare(checks, before, after)
-        if failures:
-            raise ChecksFailed(problems="; ".join(str(failure.what) for failure in failures))
-        facts = dict(self._seen(context))
-        unchanged = not wrote and facts[AFTER] == as_copied
-        return {
-            **facts,
-            "checks_before": dict(before),
-            "checks_after": dict(after),
-            BEFORE: as_copied,
-            UNCHANGED: unchanged,
-            "one_way": self._is_one_way(context, target, origin, unchanged=unchanged),
-        }
+        checks = context.newer().manifest.checks
+        found = migrate_and_check(
+            site.engine, context.ref, checks, target, origin, context.progress, up=up
+        )
+        return ChangeFacts(
+            fingerprints=found.fingerprints,
+            fingerprints_by=taken_by(site.engine),
+            checks_before=found.before,
+            checks_after=found.after,
+            fingerprints_before=found.as_copied,
+            databases_unchanged=found.unchanged,
+            one_way=self._is_one_way(context, target, origin, unchanged=found.unchanged),
+        )
 
-    def _as_kept(self, context: StepContext) -> Facts:
+    def _as_kept(self, context: StepContext) -> ChangeFacts:
         """Prove that the copies are what the older release ran on, and mark them."""
         engine, source = context.site.engine, context.change.source or ""
         expected = expected_before(context.journal, source, engine)
@@ -197,22 +178,13 @@ class Migrate(Step):
         values = {"databases": names, "version": context.change.to_version}
         context.progress.tell(Text(words, values))
         engine.mark(context.ref)
-        return {
-            AFTER: found,
-            **taken_by(engine),
-            "compared_with": expected.known.value,
-            "differs": list(differs),
-            "one_way": False,
-        }
-
-    @staticmethod
-    def _seen(context: StepContext) -> Facts:
-        engine = context.site.engine
-        return {
-            AFTER: fingerprints_of(engine, Role.CANDIDATE, context.ref),
-            **taken_by(engine),
-            "one_way": False,
-        }
+        return ChangeFacts(
+            fingerprints=found,
+            fingerprints_by=taken_by(engine),
+            compared_with=expected.known.value,
+            differs=differs,
+            one_way=False,
+        )
 
     @staticmethod
     def _target(context: StepContext) -> MigrationSet:
@@ -221,10 +193,8 @@ class Migrate(Step):
         target = site.migrations(context.target_version)
         if context.change.kind is ChangeKind.UPGRADE:
             return target
-        names = site.engine.names
-        ledgers = {n: site.engine.applied(Role.CANDIDATE, n, context.ref) for n in names}
-        newer = site.migrations(context.origin_version)
-        return way_target(names, ledgers, newer, target, str(context.facts().get(UNDOES, "")))
+        newer, undoes = site.migrations(context.origin_version), context.facts().undoes
+        return down_target(site.engine, context.ref, newer, target, undoes or "")
 
     @staticmethod
     def _is_one_way(
@@ -243,7 +213,7 @@ class Migrate(Step):
     def check(self, context: StepContext) -> bool:
         """Nothing is left to migrate; where nothing had to run, that is so by itself."""
         site = context.site
-        if context.change.mode is Mode.RESTORE or context.facts().get(BY_CODE):
+        if context.change.mode is Mode.RESTORE or context.facts().by_code:
             return True
         target = self._target(context)
         if target.command is not None:
@@ -266,15 +236,16 @@ class CutOver(Step):
     name = StepName.CUT_OVER
     title = Text(N_("cutting the databases over"))
 
-    def do(self, context: StepContext) -> Facts:
+    def do(self, context: StepContext) -> ChangeFacts:
         """Cut over; keep how long it took, in seconds."""
         clock = context.site.clock.monotonic
         begin = clock()
         context.site.engine.cut_over(context.ref)
-        facts: dict[str, object] = {"cut_over_s": round(clock() - begin, 6)}
-        if context.facts().get("one_way") and context.change.kind is ChangeKind.UPGRADE:
+        facts = ChangeFacts(cut_over_s=round(clock() - begin, 6))
+        if context.facts().one_way and context.change.kind is ChangeKind.UPGRADE:
             # Rows that the release itself made must not count as records that officers would lose.
-            facts["made_by_release"] = context.site.engine.made_by_release(context.ref)
+            made = context.site.engine.made_by_release(context.ref)
+            facts = replace(facts, made_by_release=made)
         return facts
 
     def check(self, context: StepContext) -> bool:

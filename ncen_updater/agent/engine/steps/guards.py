@@ -10,8 +10,9 @@ from ncen_updater.agent.engine import overlay
 from ncen_updater.agent.engine.errors import ApprovalMissing, GuardBlocks, WindowClosed
 from ncen_updater.agent.engine.guard import preflight_findings
 from ncen_updater.agent.engine.preconditions import require_no_hold
-from ncen_updater.agent.engine.steps.base import Facts, Step
+from ncen_updater.agent.engine.steps.base import Step
 from ncen_updater.agent.journal.change import ChangeKind, StepName
+from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.site import StepContext
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
@@ -36,7 +37,7 @@ def refuse_strict(findings: Sequence[Finding]) -> None:
 
 def _refuse_late(context: StepContext) -> None:
     """Refuse a change whose window has closed: the next step keeps officers out."""
-    until = context.time_of("begin_before")
+    until = context.facts().begin_before
     if until is not None and context.site.clock.now() >= until:
         raise WindowClosed(until=until)
 
@@ -49,7 +50,8 @@ def _refuse_unwanted(context: StepContext) -> None:
     if context.change.kind is not ChangeKind.UPGRADE:
         return
     require_no_hold(context.site, context.journal)
-    needed, binding = context.count_of("approvals"), str(context.facts().get("binding", ""))
+    facts = context.facts()
+    needed, binding = facts.approvals or 0, facts.binding or ""
     people = count_approvals(Consent(context.journal).approvals(binding), binding, needed)
     if not people:
         raise ApprovalMissing(
@@ -63,11 +65,11 @@ class Preflight(Step):
     name = StepName.PREFLIGHT
     title = Text(N_("looking over the site"))
 
-    def prepare(self, context: StepContext) -> Facts:
+    def prepare(self, context: StepContext) -> ChangeFacts:
         """Say which of the site's own files will be kept, and how."""
         return overlay.planned(context)
 
-    def do(self, context: StepContext) -> Facts:
+    def do(self, context: StepContext) -> ChangeFacts:
         """Run every check; strict ones block. Then keep the site's files as far as they go now."""
         from ncen_updater.agent.databases.migrations.runner import preload
 
@@ -79,7 +81,7 @@ class Preflight(Step):
         overlay.prepare(context)
         _refuse_late(context)
         _refuse_unwanted(context)
-        return {"advisories": [f"{f.code} {f.what}" for f in findings]}
+        return ChangeFacts(advisories=tuple(f"{f.code} {f.what}" for f in findings))
 
     def undo(self, context: StepContext) -> None:
         """Remove what was kept of files; they were put back before."""
@@ -92,7 +94,7 @@ class PreflightAgain(Step):
     name = StepName.PREFLIGHT_AGAIN
     title = Text(N_("looking over the databases once more"))
 
-    def do(self, context: StepContext) -> Facts:
+    def do(self, context: StepContext) -> ChangeFacts:
         """Ask the databases; strict findings block."""
         refuse_strict(context.site.engine.blockers(context.ref, final=True))
-        return {}
+        return NO_FACTS

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 from ncen_updater.agent.engine.build_slot import build, held_trees, name_of
 from ncen_updater.agent.engine.errors import ReleaseNotOnOffer
-from ncen_updater.agent.engine.steps.base import Facts, Step
+from ncen_updater.agent.engine.steps.base import Step
 from ncen_updater.agent.journal.change import StepName
+from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.site import StepContext
 from ncen_updater.common.i18n import N_, Text
 
@@ -41,14 +42,14 @@ class Fetch(Step):
     name = StepName.FETCH
     title = Text(N_("downloading and verifying the release"))
 
-    def do(self, context: StepContext) -> Facts:
+    def do(self, context: StepContext) -> ChangeFacts:
         """Fetch unless the slot stands already, untouched since it was built.
 
         One that was touched stays until there is another to take its place.
         """
         slots = context.site.slots
         if _slot_is_ready(context) and not slots.verify(context.target_version, context.progress):
-            return {"fetched": False}
+            return ChangeFacts(fetched=False)
         offer = context.offer()
         if offer is None:
             raise ReleaseNotOnOffer(version=context.change.to_version)
@@ -56,7 +57,7 @@ class Fetch(Step):
         before = source.refused_packs(offer)
         fetched = source.fetch_smallest(offer, held_trees(context.site.slots), context.progress)
         _note_refusals(context, before, source.refused_packs(offer))
-        return {"fetched": True, "fetched_as": name_of(fetched)}
+        return ChangeFacts(fetched=True, fetched_as=name_of(fetched))
 
     # No check of its own: the next step hashes all that was fetched again before it is used.
 
@@ -67,14 +68,15 @@ class BuildSlot(Step):
     name = StepName.BUILD_SLOT
     title = Text(N_("building the slot of the release"))
 
-    def prepare(self, context: StepContext) -> Facts:
+    def prepare(self, context: StepContext) -> ChangeFacts:
         """Remember whether a slot was there before, so that going back leaves it."""
-        return {"slot_was_there": context.target_version in context.site.slots.versions()}
+        there = context.target_version in context.site.slots.versions()
+        return ChangeFacts(slot_was_there=there)
 
-    def do(self, context: StepContext) -> Facts:
+    def do(self, context: StepContext) -> ChangeFacts:
         """Build unless the slot stands already, untouched."""
-        if not context.facts().get("fetched"):
-            return {}
+        if not context.facts().fetched:
+            return NO_FACTS
         offer = context.offer()
         if offer is None:
             raise ReleaseNotOnOffer(version=context.change.to_version)
@@ -89,7 +91,7 @@ class BuildSlot(Step):
             built_from = build(slots, source, offer, fetched, held, context.progress)
         finally:
             _note_refusals(context, before, source.refused_packs(offer))
-        return {"built_from": built_from}
+        return ChangeFacts(built_from=built_from)
 
     def check(self, context: StepContext) -> bool:
         """The slot stands, whole."""
@@ -97,10 +99,10 @@ class BuildSlot(Step):
 
     def undo(self, context: StepContext) -> None:
         """Remove the slot, unless it was there before."""
-        if not context.facts().get("slot_was_there"):
+        if not context.facts().slot_was_there:
             context.site.slots.remove(context.target_version)
 
     def undone(self, context: StepContext) -> bool:
         """No slot of ours is left; one that was there before is not for us to judge."""
-        was_there = bool(context.facts().get("slot_was_there"))
+        was_there = bool(context.facts().slot_was_there)
         return was_there or context.target_version not in context.site.slots.versions()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ncen_updater.agent.engine.steps.base import Facts, Step
+from ncen_updater.agent.engine.steps.base import Step
 from ncen_updater.agent.journal.change import StepName
+from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.site import StepContext
 from ncen_updater.common.i18n import N_, Text
 
@@ -16,10 +17,10 @@ class Switch(Step):
     name = StepName.SWITCH
     title = Text(N_("switching the code"))
 
-    def do(self, context: StepContext) -> Facts:
+    def do(self, context: StepContext) -> ChangeFacts:
         """Point ``current`` at the new slot."""
         context.site.slots.switch(context.target_version)
-        return {}
+        return NO_FACTS
 
     def check(self, context: StepContext) -> bool:
         """``current`` points at the new slot."""

@@ -263,7 +263,7 @@ def test_confirm(counter: Counter) -> None:
     answer = counter.ask("POST", "/v1/confirmation", user=OPERATOR)
     assert answer.document["change"]["id"] == CHANGE.id
     with Journal.open(counter.site.journal) as journal:
-        assert journal.facts(CHANGE.id)["confirmed_by"] == OPERATOR
+        assert journal.facts(CHANGE.id).confirmed_by == OPERATOR
 
 
 def test_holds(counter: Counter) -> None:

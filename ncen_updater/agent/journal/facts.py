@@ -1,0 +1,217 @@
+"""What the steps of a change leave for each other and for people, as the journal keeps it.
+
+A fact that was never kept is None. Facts of a newer agent are kept in ``others`` and passed over.
+On the path of ``status``: standard library only.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from datetime import datetime
+from typing import Any, cast, get_args, get_origin, get_type_hints
+
+__all__ = ["NO_FACTS", "ChangeFacts", "ClosedAt", "KeptFiles", "TakenBy"]
+
+
+@dataclass(frozen=True)
+class ClosedAt:
+    """When officers were kept out, by the clock of one boot that nobody sets; seconds."""
+
+    boot: str
+    s: float
+
+
+@dataclass(frozen=True)
+class KeptFiles:
+    """A directory of the site's own files, and how it is kept."""
+
+    name: str
+    directory: str
+    method: str
+
+
+@dataclass(frozen=True)
+class TakenBy:
+    """By what fingerprints were taken: a newer server words a schema anew."""
+
+    form: int
+    engine: str
+    major: int
+
+
+@dataclass(frozen=True)
+class ChangeFacts:
+    """Facts of one change, or those that a step adds to them.
+
+    Attributes:
+        path: The releases that were to be walked when the change began.
+        begin_before: When the window closes in which officers may be kept out.
+        binding: What people approved.
+        approvals: How many had to.
+        accepted_loss: So many records a person agreed to lose.
+        undoes: The upgrade that a rollback undoes.
+        by_code: Whether a rollback leaves the databases as they are.
+        soak_of: The upgrade whose release turned bad, in a rollback that nobody ordered.
+        waits_for_person: Whether nobody takes back by itself what turned bad.
+        confirmed_by: Who said that the release is good.
+        fetched: Whether the release had to be fetched, and
+        fetched_as: as which file.
+        slot_was_there: Whether the slot was there before the change.
+        built_from: The file that the slot was built from.
+        files: The site's own files that are kept.
+        advisories: What was found that stops no change.
+        door_was_closed: Whether the door is for an operator to open.
+        closed_at: When officers were kept out.
+        stop_s: For how long.
+        was_running: Whether the application ran before.
+        lost: Records that a restore loses, counted once more in the stop.
+        copy: The plan of the copy; see ``CopyPlan``.
+        checks_before: Values of the domain checks on the copies.
+        checks_after: The same once they were migrated.
+        fingerprints_before: Of the schemas of the copies, by database.
+        fingerprints: Of what became of them.
+        fingerprints_by: By what they were taken.
+        databases_unchanged: Whether an upgrade changed neither schema nor rows.
+        one_way: Whether the way back loses what officers enter.
+        compared_with: What was known of kept databases.
+        differs: Databases whose structure is another than was known.
+        cut_over_s: Seconds of the cut-over.
+        made_by_release: Rows that the release itself made, by database and table.
+        healthy_after_s: Seconds until the application was healthy.
+        rest_failed: Why a part that waits for officers does not start.
+        soak_began: When the release was first watched.
+        soak_failed: Why it turned bad.
+        soak_looks: How often it was looked at, and
+        soak_bad_looks: how often in vain.
+        statistics: What was done for the planner meanwhile.
+        dropped_changes: Changes whose previous databases were dropped.
+        dropped_slots: Releases whose slots were removed.
+        others: What this agent does not know.
+    """
+
+    path: tuple[str, ...] | None = None
+    begin_before: datetime | None = None
+    binding: str | None = None
+    approvals: int | None = None
+    accepted_loss: int | None = None
+    undoes: str | None = None
+    by_code: bool | None = None
+    soak_of: str | None = None
+    waits_for_person: bool | None = None
+    confirmed_by: str | None = None
+    fetched: bool | None = None
+    fetched_as: str | None = None
+    slot_was_there: bool | None = None
+    built_from: str | None = None
+    files: tuple[KeptFiles, ...] | None = None
+    advisories: tuple[str, ...] | None = None
+    door_was_closed: bool | None = None
+    closed_at: ClosedAt | None = None
+    stop_s: float | None = None
+    was_running: bool | None = None
+    lost: int | None = None
+    copy: Mapping[str, Mapping[str, object]] | None = None
+    checks_before: Mapping[str, int | str | None] | None = None
+    checks_after: Mapping[str, int | str | None] | None = None
+    fingerprints_before: Mapping[str, str] | None = None
+    fingerprints: Mapping[str, str] | None = None
+    fingerprints_by: TakenBy | None = None
+    databases_unchanged: bool | None = None
+    one_way: bool | None = None
+    compared_with: str | None = None
+    differs: tuple[str, ...] | None = None
+    cut_over_s: float | None = None
+    made_by_release: Mapping[str, Mapping[str, int]] | None = None
+    healthy_after_s: float | None = None
+    rest_failed: str | None = None
+    soak_began: datetime | None = None
+    soak_failed: str | None = None
+    soak_looks: int | None = None
+    soak_bad_looks: int | None = None
+    statistics: Mapping[str, object] | None = None
+    dropped_changes: tuple[str, ...] | None = None
+    dropped_slots: tuple[str, ...] | None = None
+    others: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def turned_bad(self) -> bool:
+        """Whether the release failed while it was watched, and nobody said that it is good."""
+        return self.soak_failed is not None and self.confirmed_by is None
+
+    def to_json(self) -> dict[str, object]:
+        """Return what was kept by its names, as JSON has it."""
+        known = {name: _encoded(getattr(self, name)) for name in _kinds(ChangeFacts)}
+        return {
+            **self.others,
+            **{name: value for name, value in known.items() if value is not None},
+        }
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, object]) -> ChangeFacts:
+        """Read what :meth:`to_json` returned.
+
+        Raises:
+            ValueError: If a fact is of another kind than its name says.
+        """
+        kinds = _kinds(cls)
+        values: dict[str, Any] = {
+            name: _decoded(kinds[name], value, name)
+            for name, value in stored.items()
+            if name in kinds
+        }
+        return cls(**values, others={n: v for n, v in stored.items() if n not in kinds})
+
+
+def _kinds(of: type) -> Mapping[str, object]:
+    """Types of the fields of a record, by name; ``others`` is none of them."""
+    return _read_kinds(cast("Hashable", of))
+
+
+@functools.cache
+def _read_kinds(of: Any) -> Mapping[str, object]:  # noqa: ANN401 - a class is no Hashable to mypy
+    hints = get_type_hints(of)
+    return {item.name: hints[item.name] for item in fields(of) if item.name != "others"}
+
+
+def _encoded(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if is_dataclass(value):
+        return {name: _encoded(getattr(value, name)) for name in _kinds(type(value))}
+    if isinstance(value, Mapping):
+        return {str(name): _encoded(item) for name, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_encoded(item) for item in value]
+    return value
+
+
+def _decoded(kind: object, value: object, name: str) -> object:
+    if kind is object:
+        return value
+    if get_origin(kind) is types.UnionType:
+        arms = get_args(kind)
+        if value is None and types.NoneType in arms:
+            return None
+        rest = [arm for arm in arms if arm is not types.NoneType]
+        fitting = [arm for arm in rest if type(value) is arm] or rest
+        return _decoded(fitting[0], value, name)
+    if get_origin(kind) is tuple and isinstance(value, list):
+        return tuple(_decoded(get_args(kind)[0], item, name) for item in value)
+    if get_origin(kind) is Mapping and isinstance(value, dict):
+        return {key: _decoded(get_args(kind)[1], item, name) for key, item in value.items()}
+    if kind is datetime and isinstance(value, str):
+        moment = datetime.fromisoformat(value)
+        if moment.tzinfo is not None:
+            return moment
+    elif is_dataclass(kind) and isinstance(kind, type) and isinstance(value, dict):
+        return kind(**{key: _decoded(its, value[key], name) for key, its in _kinds(kind).items()})
+    elif (kind is float and type(value) in (int, float)) or type(value) is kind:
+        return value
+    raise ValueError(f"the fact {name} is {value!r:.100}")
+
+
+#: A step that has nothing to say.
+NO_FACTS = ChangeFacts()

@@ -39,6 +39,21 @@ def test_sentences_of_every_form_are_found(messages: dict[str, Any], tmp_path: P
     assert set(source.findings) == {"NU-6999", "NU-6301"}
 
 
+def test_sentences_of_pages_are_found(messages: dict[str, Any], tmp_path: Path) -> None:
+    place = tmp_path / "p" / "room" / "templates"
+    place.mkdir(parents=True)
+    (place / "page.html").write_text(
+        '<p>{{ say("one "\n "and {x}", x=a | f) }}</p>{{ say("two" if a == "no" else "three") }}'
+        '{% if a %}{{ row(say("{only} "), say(a), "not said") }}{% endif %}{{ say("4 {z}", y=1) }}'
+        '{{ say("five {x}" if a else "six", x=1) }}'
+    )
+    source = messages["read_source"](tmp_path / "p")
+    assert source.templates.keys() == {"one and {x}", "two", "three", "five {x}", "six"}
+    assert source.templates["two"] == {"p/room/templates/page.html"}
+    where = "p/room/templates/page.html: other values than places: "
+    assert source.misfits == [f"{where}{text}" for text in ("{only} ", "4 {z}", "six")]
+
+
 def test_the_sentence_of_a_finding_is_found_behind_a_variable(
     messages: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -79,6 +94,26 @@ def test_the_catalogue_is_read_by_gettext(messages: dict[str, Any], tmp_path: Pa
     (path / "x.mo").write_bytes(messages["render_mo"](rows))
     catalogue = gettext.translation("x", tmp_path, ["fr"])
     assert [catalogue.gettext(key) for key in rows] == ["é", 'd"\n', "empty"]
+
+
+def test_a_catalogue_has_the_same_bytes_for_the_same_sentences(messages: dict[str, Any]) -> None:
+    rows = {"b": "x", "a": "é", "c": ""}
+    made = messages["render_mo"](rows)
+    assert made == messages["render_mo"](dict(reversed(rows.items())))
+    assert b"20" not in made, "no date"
+
+
+def test_what_a_translator_is_not_sure_of_is_no_translation(
+    messages: dict[str, Any], tmp_path: Path
+) -> None:
+    """As editors of catalogues write it."""
+    (tmp_path / "x.po").write_text(
+        'msgid ""\nmsgstr "Content-Type: text/plain; charset=UTF-8\\n"\n\n'
+        '# a note\n#: x.py:3\n#, fuzzy\n#| msgid "before"\nmsgid "a"\nmsgstr "é"\n\n'
+        'msgid ""\n"b "\n"c"\nmsgstr ""\n"d "\n"é"\n\n#~ msgid "gone"\n#~ msgstr "parti"\n',
+        "utf-8",
+    )
+    assert messages["read_po"](tmp_path / "x.po") == {"a": "", "b c": "d é"}
 
 
 def test_a_po_is_read_as_it_was_written(messages: dict[str, Any], tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The dossier: one page for a director to read, print and sign. Knows how to write, not what holds.
 
-The page is a tree of elements that the standard library writes out, so that no value can be taken
+The page is ``templates/dossier.html``, filled by ``common/pages.py``, so that no value can be taken
 for markup; it has no scripts and asks for no other file.
 """
 

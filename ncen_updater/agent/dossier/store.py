@@ -10,8 +10,7 @@ from packaging.version import Version
 from ncen_updater.agent.approvals import approving
 from ncen_updater.agent.approvals.store import Consent
 from ncen_updater.agent.dossier.gather import gather
-from ncen_updater.agent.dossier.html import mark
-from ncen_updater.agent.dossier.page import page
+from ncen_updater.agent.dossier.page import mark, page
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.site import Site

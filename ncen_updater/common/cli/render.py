@@ -23,6 +23,7 @@ __all__ = [
     "format_bytes",
     "format_duration",
     "format_time",
+    "grouped",
     "is_rich",
     "jsonable",
     "table",
@@ -104,6 +105,11 @@ def format_bytes(count: int) -> str:
             return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
     raise AssertionError("the last unit takes every size")
+
+
+def grouped(digest: str) -> str:
+    """Return a digest as it is read out and compared: in groups of eight."""
+    return " ".join(digest[at : at + 8] for at in range(0, len(digest), 8))
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from ncen_updater.common.cli.lazy import LazyGroup, PublisherCommand, global_options, session_of
+from ncen_updater.common.cli.render import grouped
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.publisher.cli.common import (
     DIRECTORY,
@@ -101,7 +102,6 @@ def import_token(
 @click.pass_context
 def show(context: click.Context, files: tuple[Path, ...]) -> None:
     from ncen_updater.common.canonical_json import sha256_hex
-    from ncen_updater.publisher.signing.describe import grouped
     from ncen_updater.publisher.signing.event_files import read_metadata
     from ncen_updater.publisher.signing.keys import (
         PUBLIC_SUFFIX,

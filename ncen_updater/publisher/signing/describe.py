@@ -15,6 +15,7 @@ from typing import Any
 from securesystemslib.signer import Key
 from tuf.api.metadata import Metadata, Root, Targets  # type: ignore[attr-defined]
 
+from ncen_updater.common.cli.render import grouped
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.formats.tuf_names import DELTAS_PREFIX, OFFER_FIELD
 from ncen_updater.publisher.signing.event import Event, digest_of
@@ -23,7 +24,7 @@ from ncen_updater.publisher.signing.offer_words import STEERED, steering_words
 from ncen_updater.publisher.signing.raw_diff import leftovers
 from ncen_updater.publisher.signing.roles import POLICY, issued_at
 
-__all__ = ["Line", "describe", "grouped"]
+__all__ = ["Line", "describe"]
 
 BACK = N_("WARNING: {product} {version} is no longer withdrawn")
 
@@ -66,11 +67,6 @@ def describe(event: Event) -> list[Line]:
 
 def _line(role: str, template: str, *, heading: bool = False, **values: object) -> Line:
     return Line(role, Text(template, values), heading, values)
-
-
-def grouped(digest: str) -> str:
-    """A digest as it is read out and compared: in groups of eight."""
-    return " ".join(digest[i : i + 8] for i in range(0, len(digest), 8))
 
 
 def _role(event: Event, role: str, draft: Metadata[Any]) -> Iterator[Line]:

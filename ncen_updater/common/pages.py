@@ -1,0 +1,84 @@
+"""Pages for people to read in a browser: templates, and values of which none can become markup.
+
+A page is a template below ``templates/`` of the package that makes it. Its values are escaped where
+they are shown, and control characters are taken out of them. A name that is not there, and a value
+that is None, stop the page: nobody may sign a page with an empty place in it.
+
+Sentences stand in the template as ``say("...", place=value)``, where ``script/messages`` finds
+them; a :class:`Text` is said the same way.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+from ncen_updater.common.cli.render import (
+    clean,
+    format_bytes,
+    format_duration,
+    format_time,
+    grouped,
+)
+from ncen_updater.common.i18n import Text
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+__all__ = ["fill"]
+
+
+def fill(package: str, name: str, language: str, **values: object) -> bytes:
+    """Return a page in UTF-8. What no encoding can hold is shown as a question mark.
+
+    Args:
+        package: The package with the directory ``templates``.
+        name: The template in it.
+        language: Of the sentences.
+        values: What the template shows, by name.
+
+    Raises:
+        jinja2.TemplateError: If the template names what it was not given, or is none.
+        TypeError: If a value that it shows is None.
+    """
+
+    def say(words: str | Text, **places: object) -> str:
+        return (words if isinstance(words, Text) else Text(words, places)).render(language)
+
+    page = _environment(package).get_template(name)
+    return page.render(values, say=say, language=language).encode("utf-8", "replace")
+
+
+@cache
+def _environment(package: str) -> Environment:
+    # Imported by who makes a page, and by nobody else: start-up stays light.
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    made = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_shown,
+        loader=PackageLoader(package),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        auto_reload=False,
+    )
+    made.filters.update(
+        duration=format_duration, grouped=grouped, paragraphs=_paragraphs, size=format_bytes,
+        time=format_time,
+    )  # fmt: skip
+    return made
+
+
+def _shown(value: object) -> object:
+    if hasattr(value, "__html__"):
+        return value  # a piece that a template made; no value of a site is one
+    if value is None:
+        raise TypeError("a page has an empty place")
+    return clean(str(value))
+
+
+def _paragraphs(text: str) -> list[str]:
+    """The blocks of a text; the lines within one stay."""
+    return [block.strip() for block in clean(text).split("\n\n") if block.strip()]

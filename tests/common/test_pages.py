@@ -1,0 +1,105 @@
+"""Pages: a value is never markup, and a page with an empty place is none."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from jinja2 import TemplateNotFound, UndefinedError
+
+from ncen_updater.common.i18n import Text
+from ncen_updater.common.pages import fill
+
+Maker = Callable[..., str]
+NUMBERS = itertools.count()
+ROOT = Path(__file__).parents[2]
+UNSAFE = re.compile(r"\|\s*safe\b|autoescape (false|true)|\bMarkup\b|autoescape=(?!True)")
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Maker:
+    """Makes a page of a template."""
+    package = f"pages_on_trial_{next(NUMBERS)}"
+    (tmp_path / package / "templates").mkdir(parents=True)
+    (tmp_path / package / "__init__.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def make(template: str, language: str = "en", **values: object) -> str:
+        name = f"{next(NUMBERS)}.html"  # what was read once is not read again
+        (tmp_path / package / "templates" / name).write_text(template, "utf-8")
+        return fill(package, name, language, **values).decode()
+
+    return make
+
+
+def test_a_value_is_text_wherever_it_stands(made: Maker) -> None:
+    hostile = "<b>&'\"{{ 7 * 7 }}{x}"
+    text = "&lt;b&gt;&amp;&#39;&#34;{{ 7 * 7 }}{x}"
+    template = '<p id="{{ v }}">{{ v }}|{{ say("a {x}", x=v) }}|{{ say(t) }}|{{ v ~ v }}</p>'
+    words = Text("b {x}", {"x": hostile})
+    page = made(template, v=hostile, t=words)
+    assert page == f'<p id="{text}">{text}|a {text}|b {text}|{text}{text}</p>'
+
+
+def test_what_a_template_makes_of_values_is_escaped_once(made: Maker) -> None:
+    template = "{% macro row(v) %}<b>{{ v }}</b>{% endmacro %}{{ row(v) }}"
+    assert made(template, v="<&>") == "<b>&lt;&amp;&gt;</b>"
+
+
+def test_no_control_character_reaches_a_page(made: Maker) -> None:
+    page = made(
+        "{{ v }}|{% for b in v | paragraphs %}[{{ b }}]{% endfor %}", v="a\x1b\u202eb\n\n\x00"
+    )
+    assert page == "a  b\n\n |[a  b]"
+    assert made("[{{ v }}]", v="\ud800") == "[?]"
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{{ v.nothing }}", "{{ nothing }}", "{% if nothing %}{% endif %}",
+     "{{ say('a {x}', x=nothing) }}", "{% for x in v.nothing %}{% endfor %}", "{{ v['nothing'] }}",
+     "{{ nothing | time }}"],
+)  # fmt: skip
+def test_an_undefined_name_is_an_error(made: Maker, template: str) -> None:
+    with pytest.raises(UndefinedError, match="nothing"):
+        made(template, v={"a": 1})
+
+
+def test_a_value_that_is_not_there_is_an_error(made: Maker) -> None:
+    with pytest.raises(TypeError, match="empty place"):
+        made("{{ v.a }}", v={"a": None})
+
+
+def test_a_template_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(TemplateNotFound):
+        fill("ncen_updater.agent.dossier", "other.html", "en")
+
+
+def test_sentences_are_said_in_the_language(made: Maker) -> None:
+    assert made('{{ say("yes") }} {{ say(t) }} {{ language }}', "fr", t=Text("no")) == "oui non fr"
+
+
+def test_nothing_is_said_to_be_safe() -> None:
+    """Neither a template nor Python takes a value out of the escaping."""
+    found = [
+        f"{path}: {word[0]}"
+        for pattern in ("*.py", "templates/*")
+        for path in (ROOT / "ncen_updater").rglob(pattern)
+        for word in UNSAFE.finditer(path.read_text("utf-8"))
+    ]
+    assert found == []
+    for told in ("{{ v|safe }}", "{% autoescape false %}", "Markup(v)", "autoescape=False"):
+        assert UNSAFE.search(told), told
+
+
+def test_only_who_makes_a_page_loads_the_library() -> None:
+    script = (
+        "import sys; import ncen_updater.agent.dossier.store, ncen_updater.agent.cli.main;"
+        "assert 'jinja2' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)

@@ -17,7 +17,7 @@ from ncen_updater.agent.engine.operations import JOURNAL
 from ncen_updater.agent.journal.journal import Journal
 
 AIM = 2.0
-HEAVY = ("psycopg", "pydantic", "sqlalchemy", "alembic", "tufup", "tuf", "requests", "setuptools")
+HEAVY = ("psycopg", "pydantic", "tufup", "tuf", "requests", "setuptools")
 BASELINE = [sys.executable, "-c", "import click, pydantic"]
 
 

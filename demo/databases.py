@@ -162,7 +162,7 @@ def _dialect(place: SiteDatabases, name: str) -> Dialect:
 def _opener(conninfo: str) -> Callable[[], psycopg.Connection[Any]]:
     import psycopg
 
-    return lambda: psycopg.connect(conninfo)
+    return lambda: psycopg.connect(conninfo, autocommit=True)
 
 
 def _create_postgres(place: PostgresPlace) -> None:

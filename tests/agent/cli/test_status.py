@@ -16,7 +16,7 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.site_history import Memory
 from tests.agent.cli.site import TrialSite, make_site
 
-HEAVY = ("pydantic", "psycopg", "sqlalchemy", "alembic", "tuf", "tufup", "requests", "jinja2")
+HEAVY = ("pydantic", "psycopg", "tuf", "tufup", "requests", "jinja2")
 
 
 @pytest.mark.parametrize("arguments", [["status"], ["status", "--json"], ["history"], ["--help"]])

@@ -18,7 +18,6 @@ from ncen_updater.formats.sql import Statement, split
 
 if TYPE_CHECKING:
     import psycopg
-    import sqlalchemy
 
 __all__ = ["Dialect", "PostgresDialect", "StatementFailed"]
 
@@ -49,17 +48,26 @@ class Dialect(abc.ABC):
     kind: ClassVar[str]
     tables: ClassVar[ledger.Tables]
 
+    @property
     @abc.abstractmethod
-    def engine(self) -> sqlalchemy.Engine:
-        """Return an SQLAlchemy engine that opens connections as the application's role."""
+    def error(self) -> type[Exception]:
+        """What the driver raises."""
+
+    def explain(self, error: Exception) -> str:
+        """Return what an exception of the driver says."""
+        return str(error).strip()
 
     @abc.abstractmethod
-    def is_error(self, error: Exception) -> bool:
-        """Whether an exception is the driver's own."""
+    def connect(self) -> Any:  # noqa: ANN401 - drivers share no type
+        """Open a connection as the application's role, outside any transaction."""
 
     @abc.abstractmethod
-    def prepare(self, driver: Any, lock_ms: int) -> None:  # noqa: ANN401 - drivers share no type
-        """Make the own tables and the place for parked rows, if missing, and commit.
+    def transaction(self, driver: Any) -> contextlib.AbstractContextManager[object]:  # noqa: ANN401
+        """A transaction around a block: committed at its end, rolled back when it raises."""
+
+    @abc.abstractmethod
+    def prepare(self, driver: Any, lock_ms: int) -> None:  # noqa: ANN401
+        """Make the own tables and the place for parked rows, if missing, in a transaction.
 
         Args:
             driver: The driver's own connection.
@@ -105,7 +113,7 @@ class Dialect(abc.ABC):
         """
 
     @abc.abstractmethod
-    def transaction(self, driver: Any) -> str | None:  # noqa: ANN401
+    def transaction_id(self, driver: Any) -> str | None:  # noqa: ANN401
         """Return what names the open transaction, None if there is none."""
 
     def surroundings(self, driver: Any) -> str:  # noqa: ANN401
@@ -124,10 +132,8 @@ class Dialect(abc.ABC):
         try:
             with self.timed(driver, statement_ms):
                 row = driver.execute(wrapped).fetchone()
-        except Exception as error:
-            if not self.is_error(error):
-                raise
-            raise StatementFailed(str(error).strip(), statement.line) from error
+        except self.error as error:
+            raise StatementFailed(self.explain(error), statement.line) from error
         return int(row[0])
 
     @contextlib.contextmanager
@@ -141,8 +147,8 @@ class PostgresDialect(Dialect):
     """PostgreSQL through psycopg.
 
     Args:
-        connect: Opens a connection to the database, not in autocommit, already under ``SET ROLE``
-            of the application's role, committed: a SET ROLE that is rolled back is gone.
+        connect: Opens a connection to the database, in autocommit mode, already under ``SET ROLE``
+            of the application's role.
         end: Ends the session with a process number from outside: a file can put off or catch what
             the server does about time, but not that.
     """
@@ -158,27 +164,34 @@ class PostgresDialect(Dialect):
         self._connect = connect
         self._end = end
 
-    def engine(self) -> sqlalchemy.Engine:
-        """Return an engine that asks ``connect`` for every connection."""
-        import sqlalchemy
-
-        return sqlalchemy.create_engine(
-            "postgresql+psycopg://", creator=self._connect, poolclass=sqlalchemy.pool.NullPool
-        )
-
-    def is_error(self, error: Exception) -> bool:
-        """Whether psycopg raised it."""
+    @property
+    def error(self) -> type[psycopg.Error]:
+        """What psycopg raises."""
         import psycopg
 
-        return isinstance(error, psycopg.Error)
+        return psycopg.Error
+
+    def explain(self, error: Exception) -> str:
+        """With the SQLSTATE, which is the same in every language of a server."""
+        state = getattr(error, "sqlstate", None)
+        return f"{str(error).strip()} ({state})" if state else str(error).strip()
+
+    def connect(self) -> psycopg.Connection[Any]:
+        """Ask ``connect``."""
+        return self._connect()
+
+    def transaction(self, driver: Any) -> contextlib.AbstractContextManager[object]:  # noqa: ANN401
+        """The driver's own: where the session is gone, the reason for that is what is raised."""
+        block: contextlib.AbstractContextManager[object] = driver.transaction()
+        return block
 
     def prepare(self, driver: Any, lock_ms: int) -> None:  # noqa: ANN401
         """Make the schemas ``ncen_updater`` and ``ncen_kept`` and the tables."""
-        driver.rollback()
-        driver.execute(f"SET LOCAL lock_timeout = {lock_ms:d}")
-        for statement in (*self.tables.create, f"CREATE SCHEMA IF NOT EXISTS {ledger.KEPT_SCHEMA}"):
-            driver.execute(statement)
-        driver.commit()
+        kept = f"CREATE SCHEMA IF NOT EXISTS {ledger.KEPT_SCHEMA}"
+        with self.transaction(driver):
+            driver.execute(f"SET LOCAL lock_timeout = {lock_ms:d}")
+            for statement in (*self.tables.create, kept):
+                driver.execute(statement)
 
     def limits(self, driver: Any, lock_ms: int, statement_ms: int) -> None:  # noqa: ANN401
         """SET LOCAL: gone with the transaction."""
@@ -201,24 +214,15 @@ class PostgresDialect(Dialect):
         lock_ms: int,
         statement_ms: int,
     ) -> None:
-        """In autocommit, with the time-outs of the session set and put back."""
-        driver.commit()
-        driver.autocommit = True
-        try:
-            driver.execute(f"SET lock_timeout = {lock_ms:d}")
-            driver.execute(f"SET statement_timeout = {statement_ms:d}")
-            with (
-                self._explained(statement.text, statement.line - 1),
-                self.timed(driver, statement_ms),
-            ):
-                driver.execute(statement.text)
-            driver.execute("RESET lock_timeout")
-            driver.execute("RESET statement_timeout")
-        finally:
-            if not driver.closed:
-                driver.autocommit = False
+        """With the time-outs of the session, set and put back."""
+        driver.execute(f"SET lock_timeout = {lock_ms:d}")
+        driver.execute(f"SET statement_timeout = {statement_ms:d}")
+        with self._explained(statement.text, statement.line - 1), self.timed(driver, statement_ms):
+            driver.execute(statement.text)
+        driver.execute("RESET lock_timeout")
+        driver.execute("RESET statement_timeout")
 
-    def transaction(self, driver: Any) -> str | None:  # noqa: ANN401
+    def transaction_id(self, driver: Any) -> str | None:  # noqa: ANN401
         """Return the transaction's own number, so that COMMIT followed by BEGIN is seen too."""
         from psycopg.pq import TransactionStatus
 
@@ -249,8 +253,8 @@ class PostgresDialect(Dialect):
         timer.start()
         try:
             yield
-        except Exception as error:
-            if ended.is_set() and self.is_error(error):
+        except self.error as error:
+            if ended.is_set():
                 raise StatementFailed(f"ended after {seconds:g} s (statement time-out)") from error
             raise
         finally:
@@ -267,5 +271,4 @@ class PostgresDialect(Dialect):
             line = None
             if position is not None:
                 line = lines_before + 1 + sql.count("\n", 0, int(position) - 1)
-            state = f" ({error.sqlstate})" if error.sqlstate else ""
-            raise StatementFailed(f"{str(error).strip()}{state}", line) from error
+            raise StatementFailed(self.explain(error), line) from error

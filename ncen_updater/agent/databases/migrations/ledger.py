@@ -1,4 +1,7 @@
-"""The agent's own tables in every database: ledger, state, and the version table of Alembic.
+"""The agent's own tables in every database: ledger, state, and the newest migration.
+
+The last is a table in Alembic's form. Agents up to 0.1 run migrations with Alembic: one that comes
+back goes on only where that table agrees with the ledger, so it is kept true.
 
 In PostgreSQL they are in the schema ``ncen_updater``, in SQLite they carry the prefix
 ``ncen_updater_``. They belong to the application's role, since everything runs as it.
@@ -40,35 +43,37 @@ class Tables:
         insert: Adds a ledger row, from the same columns in the same order.
         select_state: Release, generation, change; at most one row.
         upsert_state: Sets them.
+        select_version: The newest migration; no row where there is none.
+        delete_version: Takes a migration's row away.
+        insert_version: Adds one.
     """
 
-    version_table: str
-    version_schema: str | None
     create: tuple[str, ...]
     exists: str
     select: str
     insert: str
     select_state: str
     upsert_state: str
+    select_version: str
+    delete_version: str
+    insert_version: str
 
 
 def _tables(schema: str | None, prefix: str, mark: str, sequence: str, exists: str) -> Tables:
     place = f"{schema}." if schema else ""
     ledger, state = f"{place}{prefix}ledger", f"{place}{prefix}state"
-    version = f"{prefix}alembic_version"
+    version = f"{place}{prefix}alembic_version"
     columns = "id, direction, sha256, release, change, applied_at"
     typed = ", ".join(f"{name} text NOT NULL" for name in columns.split(", "))
     schemas = (f"CREATE SCHEMA IF NOT EXISTS {schema}",) if schema else ()
     return Tables(
-        version_table=version,
-        version_schema=schema,
         create=(
             *schemas,
             f"CREATE TABLE IF NOT EXISTS {ledger} (seq {sequence}, {typed})",
             f"CREATE TABLE IF NOT EXISTS {state} (one integer PRIMARY KEY CHECK (one = 1), "
             "release text NOT NULL, generation bigint NOT NULL, change text NOT NULL)",
             # Alembic's own form has room for 32 characters, ours for ids of 61.
-            f"CREATE TABLE IF NOT EXISTS {place}{version} (version_num varchar(100) PRIMARY KEY)",
+            f"CREATE TABLE IF NOT EXISTS {version} (version_num varchar(100) PRIMARY KEY)",
         ),
         exists=exists,
         select=f"SELECT {columns} FROM {ledger} ORDER BY seq",  # noqa: S608 - names are ours
@@ -78,6 +83,9 @@ def _tables(schema: str | None, prefix: str, mark: str, sequence: str, exists: s
         upsert_state=f"INSERT INTO {state} (one, release, generation, change) "  # noqa: S608
         f"VALUES (1, {mark}, {mark}, {mark}) ON CONFLICT (one) DO UPDATE SET "
         "release = excluded.release, generation = excluded.generation, change = excluded.change",
+        select_version=f"SELECT version_num FROM {version}",  # noqa: S608 - names are ours
+        delete_version=f"DELETE FROM {version} WHERE version_num = {mark}",  # noqa: S608 - ours
+        insert_version=f"INSERT INTO {version} (version_num) VALUES ({mark})",  # noqa: S608 - ours
     )
 
 

@@ -15,7 +15,7 @@ from ncen_updater.formats.manifest import Manifest, Migration, path_for
 __all__ = ["MAX_FILE_BYTES", "load_migrations"]
 
 MAX_FILE_BYTES = 20_000_000
-# Words that Alembic reads as places in the history, not as names.
+# Words that agents on Alembic, up to 0.1, read as places in the history, not as names.
 RESERVED_IDS = frozenset({"base", "head", "heads"})
 
 

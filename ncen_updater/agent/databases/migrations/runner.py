@@ -1,14 +1,11 @@
-"""Runs a plan on one database: Alembic as the engine, everything around it the agent's own.
+"""Runs a plan on one database, with one transaction a migration.
 
-There is no ``alembic.ini``, no ``env.py`` and no directory of revisions: revisions are made in
-memory from the plan, and Alembic walks them with one transaction each. In that transaction are the
-file, its ``verify`` file, the ledger row and Alembic's version row, so that after a crash a
-migration is there whole or not at all. Only a migration that says ``transactional = false`` runs
-before its transaction; when the agent dies between the two it runs again, which its author has
-promised to be harmless.
+In that transaction are the file, its ``verify`` file, the ledger row and the version row, so that
+after a crash a migration is there whole or not at all. Only a migration that says ``transactional =
+false`` runs before its transaction; when the agent dies between the two it runs again, which its
+author has promised to be harmless.
 
-Files run through the driver's own cursor, since the layers above it give ``:name`` and ``%`` a
-meaning of their own.
+Files run through the driver's own cursor, so that ``:name`` and ``%`` mean nothing in them.
 """
 
 from __future__ import annotations
@@ -19,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ncen_updater.agent.databases.base import (
     AppliedMigration,
@@ -40,38 +37,17 @@ from ncen_updater.agent.databases.migrations.planner import (
     refused,
     without_way_down,
 )
-from ncen_updater.agent.databases.migrations.work import Revisions, Work, driver_of, raw_driver
+from ncen_updater.agent.databases.migrations.work import Work
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.progress import Progress
 
-if TYPE_CHECKING:
-    import sqlalchemy
-
-__all__ = ["HEARTBEAT_SECONDS", "LOCK_MS", "Runner", "heartbeat", "preload", "utc_now"]
+__all__ = ["HEARTBEAT_SECONDS", "LOCK_MS", "Runner", "heartbeat", "utc_now"]
 
 log = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 2.0
 # Waiting for a lock outside the migrations, whose authors say how long.
 LOCK_MS = 5_000
-
-
-def preload(kind: str) -> None:
-    """Import what runs migrations, which takes a part of a second: before officers are out.
-
-    Args:
-        kind: Of the engine.
-    """
-    import importlib
-
-    drivers = {"postgresql": "postgresql.psycopg", "sqlite": "sqlite.pysqlite"}
-    for name in (
-        f"sqlalchemy.dialects.{drivers[kind]}" if kind in drivers else "sqlalchemy",
-        "alembic.runtime.migration",
-        "alembic.script.base",
-        "alembic.script.revision",
-    ):
-        importlib.import_module(name)
 
 
 def utc_now() -> str:
@@ -124,50 +100,54 @@ class Runner:
 
     def applied(self) -> tuple[AppliedMigration, ...]:
         """Return the ledger, oldest first; empty where there is none. Writes nothing."""
-        with self._connected() as connection:
-            return self._ledger(raw_driver(connection))
+        with self._connected() as driver:
+            return self._ledger(driver)
 
     def state(self) -> Marker | None:
         """Return release, generation and change of the state row. Writes nothing."""
         tables = self._dialect.tables
-        with self._connected() as connection:
-            driver = raw_driver(connection)
+        with self._connected() as driver:
             if not driver.execute(tables.exists).fetchone():
                 return None
             return ledger.marker(driver.execute(tables.select_state).fetchall())
 
     def mark(self, change: ChangeRef) -> None:
         """Write the state row: release, generation, change; makes the own tables if missing."""
-        with self._connected() as connection:
-            self._mark(connection, change)
+        with self._connected() as driver:
+            self._dialect.prepare(driver, LOCK_MS)
+            with self._dialect.transaction(driver):
+                self._mark(driver, change)
 
-    def _mark(self, connection: sqlalchemy.Connection, change: ChangeRef) -> None:
-        connection.rollback()
-        self._dialect.prepare(raw_driver(connection), LOCK_MS)
-        with connection.begin():
-            values = (change.release, change.generation, change.id)
-            driver_of(connection).execute(self._dialect.tables.upsert_state, values)
+    def _mark(self, driver: Any, change: ChangeRef) -> None:  # noqa: ANN401
+        values = (change.release, change.generation, change.id)
+        driver.execute(self._dialect.tables.upsert_state, values)
 
-    def baseline(self, change: ChangeRef, migrations: Sequence[SqlMigration]) -> None:
-        """Say that migrations were applied before there was a ledger; nothing if there is one."""
+    def baseline(
+        self, change: ChangeRef, migrations: Sequence[SqlMigration], *, mark: bool = False
+    ) -> None:
+        """Say that migrations were applied before there was a ledger; nothing if there is one.
+
+        Args:
+            change: Goes into the ledger.
+            migrations: Those of the release that runs.
+            mark: Whether the state row is written with it.
+        """
         tables = self._dialect.tables
-        place = f"{tables.version_schema}." if tables.version_schema else ""
-        with self._connected() as connection:
-            driver = raw_driver(connection)
+        with self._connected() as driver:
             if self._ledger(driver):
                 return
             self._dialect.prepare(driver, LOCK_MS)
-            with connection.begin():
-                driver = driver_of(connection)
+            with self._dialect.transaction(driver):
                 for item in migrations:
                     values = (item.migration.id, Direction.UP.value, item.up_sha256)
                     row = (*values, change.release, change.id, self._now())
                     driver.execute(tables.insert, row)
-                version = f"{place}{tables.version_table}"
-                driver.execute(f"DELETE FROM {version}")  # noqa: S608 - a name of ours
+                for found in driver.execute(tables.select_version).fetchall():
+                    driver.execute(tables.delete_version, found)
                 for item in migrations[-1:]:
-                    insert = f"INSERT INTO {version} VALUES ('{item.migration.id}')"  # noqa: S608
-                    driver.execute(insert)
+                    driver.execute(tables.insert_version, (item.migration.id,))
+                if mark:
+                    self._mark(driver, change)
 
     def migrate(
         self,
@@ -188,11 +168,12 @@ class Runner:
         migrations.update({(Direction.DOWN, m.migration.id): m for m in origin or ()})
         migrations.update({(Direction.UP, m.migration.id): m for m in target})
         # One connection for all of it: to enter a database may take longer than its migrations.
-        with self._connected() as connection:
-            applied = self._ledger(raw_driver(connection))
-            plan = plan_steps(self._database, applied, target, origin)
-            self._run(connection, plan, migrations, change, progress)
-            self._mark(connection, change)
+        with self._connected() as driver:
+            plan = plan_steps(self._database, self._ledger(driver), target, origin)
+            self._run(driver, plan, migrations, change, progress)
+            self._dialect.prepare(driver, LOCK_MS)
+            with self._dialect.transaction(driver):
+                self._mark(driver, change)
         return plan
 
     def run(
@@ -216,12 +197,12 @@ class Runner:
                 transaction, or ran out of time; ``detail`` names the line.
             VerifyFailed: The ``verify`` file found rows.
         """
-        with self._connected() as connection:
-            self._run(connection, plan, migrations, change, progress)
+        with self._connected() as driver:
+            self._run(driver, plan, migrations, change, progress)
 
     def _run(
         self,
-        connection: sqlalchemy.Connection,
+        driver: Any,  # noqa: ANN401 - drivers share no type
         plan: MigrationPlan,
         migrations: Mapping[tuple[Direction, str], SqlMigration],
         change: ChangeRef,
@@ -230,78 +211,39 @@ class Runner:
         barred = without_way_down(plan)
         if barred:
             raise refused(self._database, Reason.NO_WAY_DOWN, barred[0][1])
-        work = Work(self._dialect, self._database, change, self._now)
         steps = [step for step in plan.steps if step.database == self._database]
-        driver = raw_driver(connection)
         first = steps[0] if steps else None
         item = migrations[first.direction, first.id] if first else None
         lock_ms = item.migration.lock_timeout_ms if item else LOCK_MS
         with self._failing(first.id if first else "-"):
             self._dialect.prepare(driver, lock_ms)
             rows = self._ledger(driver)
-        driver.rollback()
+            heads = [row[0] for row in driver.execute(self._dialect.tables.select_version)]
         stack = [row.id for row in effective(self._database, rows)]
-        _check_plan(self._database, stack, steps)
+        versions = _versions(self._database, stack, steps)
         if not steps:
             return
-        revisions = Revisions(stack, steps)
-
-        def walk(heads: tuple[str, ...], _: object) -> Iterator[Any]:
-            if heads != tuple(stack[-1:]):
-                at = heads[0] if heads else stack[-1]
-                raise refused(self._database, Reason.LEDGER_BROKEN, at)
-            for number, step in enumerate(steps):
-                what = Text(
-                    N_("{database}: migration {migration} {direction} ({number} of {total})"),
-                    {
-                        "database": self._database,
-                        "migration": step.id,
-                        "direction": step.direction,
-                        "number": number + 1,
-                        "total": len(steps),
-                    },
-                )
-                progress.tell(what, number, len(steps))
-                with heartbeat(self._beat(step, progress), self._heartbeat_s):
-                    work.begin(connection, step, migrations[step.direction, step.id])
-                    # Alembic runs the step while this generator waits, so the heart goes on.
-                    yield revisions.step(step, work.run)
-
-        self._alembic(connection, walk, work)
+        if heads != stack[-1:]:
+            at = str(heads[0]) if heads else stack[-1]
+            raise refused(self._database, Reason.LEDGER_BROKEN, at)
+        work = Work(self._dialect, driver, self._database, change, self._now)
+        for number, step in enumerate(steps):
+            what = Text(
+                N_("{database}: migration {migration} {direction} ({number} of {total})"),
+                {
+                    "database": self._database,
+                    "migration": step.id,
+                    "direction": step.direction,
+                    "number": number + 1,
+                    "total": len(steps),
+                },
+            )
+            progress.tell(what, number, len(steps))
+            item = migrations[step.direction, step.id]
+            with heartbeat(self._beat(step, progress), self._heartbeat_s):
+                work.run(step, item, *versions[number : number + 2])
         done = Text(N_("{database}: all migrations have run"), {"database": self._database})
         progress.tell(done, len(steps), len(steps))
-
-    def _alembic(
-        self,
-        connection: sqlalchemy.Connection,
-        walk: Callable[..., Iterator[Any]],
-        work: Work,
-    ) -> None:
-        from alembic.runtime.migration import MigrationContext
-        from alembic.util import CommandError
-        from sqlalchemy.exc import SQLAlchemyError
-
-        context = MigrationContext.configure(
-            connection,
-            opts={
-                "fn": walk,
-                "transaction_per_migration": True,
-                "transactional_ddl": True,
-                "version_table": self._dialect.tables.version_table,
-                "version_table_schema": self._dialect.tables.version_schema,
-            },
-        )
-        try:
-            # The outer "transaction" is an empty frame: each migration has its own.
-            with context.begin_transaction():
-                context.run_migrations()
-        except (SQLAlchemyError, CommandError) as error:
-            # Where the session is gone, the rollback fails too and hides the reason.
-            raise _first(error) or work.failed(str(error)) from error
-        except Exception as error:
-            if self._dialect.is_error(error):
-                raise work.failed(str(error)) from error
-            raise
 
     def _beat(self, step: PlannedMigration, progress: Progress) -> Callable[[float], None]:
         def tell(seconds: float) -> None:
@@ -318,11 +260,10 @@ class Runner:
         """What the driver refuses inside is the failure of a migration."""
         try:
             yield
-        except Exception as error:
-            if not self._dialect.is_error(error):
-                raise
+        except self._dialect.error as error:
+            detail = self._dialect.explain(error)
             raise MigrationFailed(
-                database=self._database, migration=migration, detail=str(error).strip()
+                database=self._database, migration=migration, detail=detail
             ) from error
 
     def _ledger(self, driver: Any) -> tuple[AppliedMigration, ...]:  # noqa: ANN401
@@ -332,33 +273,25 @@ class Runner:
         return ledger.applied_rows(driver.execute(tables.select).fetchall())
 
     @contextlib.contextmanager
-    def _connected(self) -> Iterator[sqlalchemy.Connection]:
-        from sqlalchemy.exc import SQLAlchemyError
-
-        engine = self._dialect.engine()
+    def _connected(self) -> Iterator[Any]:
         try:
-            with engine.connect() as connection:
-                yield connection
-        except SQLAlchemyError as error:
-            raise DatabaseError(database=self._database, detail=str(error)) from error
-        except Exception as error:
-            if self._dialect.is_error(error):
-                raise DatabaseError(database=self._database, detail=str(error)) from error
-            raise
-        finally:
-            engine.dispose()
+            with contextlib.closing(self._dialect.connect()) as driver:
+                yield driver
+        except self._dialect.error as error:
+            detail = self._dialect.explain(error)
+            raise DatabaseError(database=self._database, detail=detail) from error
 
 
-def _first(error: BaseException) -> MigrationFailed | None:
-    """Return the failure of a migration in whose wake an error came."""
-    came: BaseException | None = error
-    while came is not None and not isinstance(came, MigrationFailed):
-        came = came.__context__
-    return came
+def _versions(
+    database: str, stack: Sequence[str], steps: Sequence[PlannedMigration]
+) -> list[str | None]:
+    """Return the newest migration before the first step, and after each of them.
 
-
-def _check_plan(database: str, stack: Sequence[str], steps: Sequence[PlannedMigration]) -> None:
+    Raises:
+        MigrationRefused: The plan was made from another ledger.
+    """
     standing = list(stack)
+    versions = [standing[-1] if standing else None]
     for step in steps:
         if step.direction is Direction.DOWN:
             if standing[-1:] != [step.id]:
@@ -368,3 +301,5 @@ def _check_plan(database: str, stack: Sequence[str], steps: Sequence[PlannedMigr
             raise refused(database, Reason.STALE_PLAN, step.id)
         else:
             standing.append(step.id)
+        versions.append(standing[-1] if standing else None)
+    return versions

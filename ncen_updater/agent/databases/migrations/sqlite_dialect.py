@@ -8,14 +8,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ncen_updater.agent.databases.migrations import ledger
 from ncen_updater.agent.databases.migrations.dialect import Dialect, StatementFailed
 from ncen_updater.formats.sql import Statement, split
-
-if TYPE_CHECKING:
-    import sqlalchemy
 
 __all__ = ["SqliteDialect"]
 
@@ -38,21 +35,13 @@ class SqliteDialect(Dialect):
         self._path = path
         self._clock = clock
 
-    def engine(self) -> sqlalchemy.Engine:
-        """Return an engine whose transactions really begin with BEGIN, DDL included."""
-        import sqlalchemy
+    @property
+    def error(self) -> type[sqlite3.Error]:
+        """What sqlite3 raises."""
+        return sqlite3.Error
 
-        engine = sqlalchemy.create_engine(
-            "sqlite://", creator=self._open, poolclass=sqlalchemy.pool.NullPool
-        )
-
-        @sqlalchemy.event.listens_for(engine, "begin")
-        def _begin(connection: sqlalchemy.Connection) -> None:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-        return engine
-
-    def _open(self) -> sqlite3.Connection:
+    def connect(self) -> sqlite3.Connection:
+        """Open the file."""
         # isolation_level None: the driver begins and commits nothing by itself.
         driver = sqlite3.connect(
             f"{self._path.absolute().as_uri()}?mode=rw",
@@ -65,9 +54,12 @@ class SqliteDialect(Dialect):
         driver.execute("PRAGMA foreign_keys = OFF")
         return driver
 
-    def is_error(self, error: Exception) -> bool:
-        """Whether sqlite3 raised it."""
-        return isinstance(error, sqlite3.Error)
+    @contextlib.contextmanager
+    def transaction(self, driver: Any) -> Iterator[None]:  # noqa: ANN401
+        """Begin with the file's lock; what a block changes of the schema is in it too."""
+        driver.execute("BEGIN IMMEDIATE")
+        with driver:
+            yield
 
     def wait_for(self, driver: Any, lock_ms: int) -> None:  # noqa: ANN401
         """Every transaction begins with the file's lock, so it must be said before."""
@@ -91,14 +83,11 @@ class SqliteDialect(Dialect):
 
     def prepare(self, driver: Any, lock_ms: int) -> None:  # noqa: ANN401
         """Make the tables with the prefix ``ncen_updater_``."""
-        if driver.in_transaction:
-            driver.rollback()
         self.wait_for(driver, lock_ms)
         driver.execute("PRAGMA synchronous = FULL")
-        driver.execute("BEGIN IMMEDIATE")
-        for statement in self.tables.create:
-            driver.execute(statement)
-        driver.commit()
+        with self.transaction(driver):
+            for statement in self.tables.create:
+                driver.execute(statement)
 
     def limits(self, driver: Any, lock_ms: int, statement_ms: int) -> None:  # noqa: ANN401
         """How long to wait for the file's lock; the rest is :meth:`timed`."""
@@ -118,7 +107,6 @@ class SqliteDialect(Dialect):
         statement_ms: int,
     ) -> None:
         """Outside BEGIN the library commits each statement by itself."""
-        driver.commit()
         self.limits(driver, lock_ms, statement_ms)
         self._run(driver, statement, statement_ms)
 
@@ -137,7 +125,7 @@ class SqliteDialect(Dialect):
         finally:
             driver.set_authorizer(None)
 
-    def transaction(self, driver: Any) -> str | None:  # noqa: ANN401
+    def transaction_id(self, driver: Any) -> str | None:  # noqa: ANN401
         """Return a constant: transaction control is refused by the library, see ``_allow``."""
         return "open" if driver.in_transaction else None
 

@@ -1,13 +1,12 @@
-"""One migration inside the transaction that Alembic holds, and Alembic's picture of a plan."""
+"""One migration, in one transaction with all that is written about it."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from ncen_updater.agent.databases.base import (
     ChangeRef,
@@ -19,10 +18,7 @@ from ncen_updater.agent.databases.errors import MigrationFailed, ReferencesBroke
 from ncen_updater.agent.databases.migrations.dialect import Dialect, StatementFailed
 from ncen_updater.formats.sql import forbidden, split
 
-if TYPE_CHECKING:
-    import sqlalchemy
-
-__all__ = ["Revisions", "Work", "driver_of", "raw_driver", "tell_dangling"]
+__all__ = ["Work", "tell_dangling"]
 
 log = logging.getLogger(__name__)
 
@@ -32,45 +28,66 @@ def tell_dangling(found: Mapping[tuple[str, str], int]) -> str:
     return "; ".join(f"{table} -> {to}: {count}" for (table, to), count in sorted(found.items()))
 
 
-def raw_driver(connection: sqlalchemy.Connection) -> Any:  # noqa: ANN401 - drivers share no type
-    """Return the driver's own connection, without a transaction of SQLAlchemy's: for reading."""
-    return connection.connection.driver_connection
-
-
-def driver_of(connection: sqlalchemy.Connection) -> Any:  # noqa: ANN401 - drivers share no type
-    """Return the driver's own connection, inside SQLAlchemy's current transaction."""
-    connection.get_transaction() or connection.begin()
-    return connection.connection.driver_connection
-
-
 class Work:
-    """The content of one migration at a time, inside the transaction that Alembic holds."""
+    """The migrations of a plan, one at a time.
+
+    Args:
+        dialect: The engine's side.
+        driver: The driver's own connection, outside any transaction.
+        database: Logical name, for messages.
+        change: Goes into the ledger.
+        now: Returns the time of a ledger row.
+    """
 
     def __init__(
-        self, dialect: Dialect, database: str, change: ChangeRef, now: Callable[[], str]
+        self,
+        dialect: Dialect,
+        driver: Any,  # noqa: ANN401 - drivers share no type
+        database: str,
+        change: ChangeRef,
+        now: Callable[[], str],
     ) -> None:
         self._dialect = dialect
+        self._driver = driver
         self._database = database
         self._change = change
         self._now = now
-        self._connection: Any = None
-        self._step: PlannedMigration | None = None
-        self._item: SqlMigration | None = None
+        self._migration = "-"
         self._dangling: Counter[tuple[str, str]] | None = None
 
-    def failed(self, detail: str) -> MigrationFailed:
-        """Return the error for the migration at hand."""
-        migration = self._step.id if self._step else "-"
-        return MigrationFailed(database=self._database, migration=migration, detail=detail)
-
-    def begin(
-        self, connection: sqlalchemy.Connection, step: PlannedMigration, item: SqlMigration
+    def run(
+        self, step: PlannedMigration, item: SqlMigration, standing: str | None, top: str | None
     ) -> None:
-        """Take up a migration; one that refuses a transaction runs here, before it has one."""
-        self._connection, self._step, self._item = connection, step, item
+        """Run a migration; verify, ledger row and version row are in its transaction.
+
+        One that refuses a transaction runs before it has one.
+
+        Args:
+            step: The migration.
+            item: Its limits and ``verify`` file.
+            standing: The newest migration before it, None for none.
+            top: The newest one after it.
+
+        Raises:
+            MigrationFailed: Anything of it failed, at the server too.
+            VerifyFailed: The ``verify`` file found rows.
+        """
+        self._migration = step.id
+        try:
+            self._take_up(step, item)
+            with self._dialect.transaction(self._driver):
+                self._run(step, item)
+                self._turn(standing, top)
+        except self._dialect.error as error:
+            raise self._failed(self._dialect.explain(error)) from error
+        log.info("migration ran", extra={"database": self._database, "migration": step.id})
+
+    def _failed(self, detail: str) -> MigrationFailed:
+        return MigrationFailed(database=self._database, migration=self._migration, detail=detail)
+
+    def _take_up(self, step: PlannedMigration, item: SqlMigration) -> None:
         self._check_digest(step)
-        limits = item.migration
-        driver = raw_driver(connection)
+        limits, driver = item.migration, self._driver
         self._dialect.wait_for(driver, limits.lock_timeout_ms)
         if self._dangling is None:
             self._dangling = self._dialect.dangling(driver)
@@ -78,44 +95,36 @@ class Work:
         for statement in statements:
             word = forbidden(statement, transactional=limits.transactional)
             if word:
-                raise self.failed(f"line {statement.line}: {word} is not allowed in a migration")
+                raise self._failed(f"line {statement.line}: {word} is not allowed in a migration")
         if limits.transactional:
             return
         if len(statements) != 1:
-            raise self.failed(f"{len(statements)} statements, where exactly one is allowed")
-        connection.commit()
+            raise self._failed(f"{len(statements)} statements, where exactly one is allowed")
         try:
             self._dialect.run_alone(
-                driver_of(connection),
-                statements[0],
-                limits.lock_timeout_ms,
-                limits.statement_timeout_ms,
+                driver, statements[0], limits.lock_timeout_ms, limits.statement_timeout_ms
             )
         except StatementFailed as error:
-            raise self.failed(error.message) from error
+            raise self._failed(error.message) from error
 
-    def run(self) -> None:
+    def _run(self, step: PlannedMigration, item: SqlMigration) -> None:
         """Run the file, look at the transaction, verify, write the ledger row."""
-        step, item = self._step, self._item
-        if step is None or item is None:
-            raise self.failed("no migration was taken up")
-        driver = driver_of(self._connection)
-        limits = item.migration
+        limits, driver = item.migration, self._driver
         self._dialect.limits(driver, limits.lock_timeout_ms, limits.statement_timeout_ms)
         if limits.transactional:
-            before = self._dialect.transaction(driver)
+            before = self._dialect.transaction_id(driver)
             around = self._dialect.surroundings(driver)
             try:
                 self._dialect.run_file(driver, step.sql, limits.statement_timeout_ms)
             except StatementFailed as error:
-                raise self.failed(error.message) from error
-            if before is None or self._dialect.transaction(driver) != before:
-                raise self.failed("the file ended its own transaction")
+                raise self._failed(error.message) from error
+            if before is None or self._dialect.transaction_id(driver) != before:
+                raise self._failed("the file ended its own transaction")
             if self._dialect.surroundings(driver) != around:
-                raise self.failed("the file changed its role, or databases from outside")
-        self._check_references(driver)
+                raise self._failed("the file changed its role, or databases from outside")
+        self._check_references()
         if step.direction is Direction.UP and item.verify is not None:
-            self._verify(driver, item)
+            self._verify(item)
         row = (
             step.id,
             step.direction.value,
@@ -125,16 +134,26 @@ class Work:
             self._now(),
         )
         driver.execute(self._dialect.tables.insert, row)
-        log.info("migration ran", extra={"database": self._database, "migration": step.id})
 
-    def _check_references(self, driver: Any) -> None:  # noqa: ANN401
+    def _turn(self, standing: str | None, top: str | None) -> None:
+        """Let the version row name the migration that is the newest now."""
+        driver, tables = self._driver, self._dialect.tables
+        rows = driver.execute(tables.select_version).fetchall()
+        if [str(name) for (name,) in rows] != ([] if standing is None else [standing]):
+            raise self._failed("the version row is not what it was when the migration began")
+        if standing is not None:
+            driver.execute(tables.delete_version, (standing,))
+        if top is not None:
+            driver.execute(tables.insert_version, (top,))
+
+    def _check_references(self) -> None:
         """Refuse rows that refer to nothing; those that a site had before are left to it."""
-        now = self._dialect.dangling(driver)
+        now = self._dialect.dangling(self._driver)
         more = now - (self._dangling or Counter())
         if more:
             raise ReferencesBroken(
                 database=self._database,
-                migration=self._step.id if self._step else "-",
+                migration=self._migration,
                 count=more.total(),
                 detail=tell_dangling(more),
             )
@@ -144,27 +163,29 @@ class Work:
         try:
             content = step.path.read_bytes()
         except OSError as error:
-            raise self.failed(str(error)) from error
+            raise self._failed(str(error)) from error
         if hashlib.sha256(content).hexdigest() != step.sha256:
-            raise self.failed(f"{step.path.name} is not the file that was planned")
+            raise self._failed(f"{step.path.name} is not the file that was planned")
         if content != step.sql.encode("utf-8"):
-            raise self.failed(f"the plan does not hold the text of {step.path.name}")
+            raise self._failed(f"the plan does not hold the text of {step.path.name}")
 
-    def _verify(self, driver: Any, item: SqlMigration) -> None:  # noqa: ANN401
+    def _verify(self, item: SqlMigration) -> None:
         path = item.verify
         if path is None:
             return
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise self.failed(str(error)) from error
+            raise self._failed(str(error)) from error
         if item.verify_sha256 and hashlib.sha256(content).hexdigest() != item.verify_sha256:
-            raise self.failed(f"{path.name} is not the file that was planned")
+            raise self._failed(f"{path.name} is not the file that was planned")
         for statement in split(content.decode("utf-8"), self._dialect.kind):
             try:
-                count = self._dialect.count(driver, statement, item.migration.statement_timeout_ms)
+                count = self._dialect.count(
+                    self._driver, statement, item.migration.statement_timeout_ms
+                )
             except StatementFailed as error:
-                raise self.failed(f"{path.name}: {error.message}") from error
+                raise self._failed(f"{path.name}: {error.message}") from error
             if count:
                 raise VerifyFailed(
                     database=self._database,
@@ -172,37 +193,3 @@ class Work:
                     count=count,
                     detail=f"{path.name}, line {statement.line}",
                 )
-
-
-class Revisions:
-    """Alembic's picture of a plan: revisions made in memory, one a migration."""
-
-    def __init__(self, stack: Sequence[str], steps: Sequence[PlannedMigration]) -> None:
-        from alembic.script.base import Script
-        from alembic.script.revision import RevisionMap
-
-        below: dict[str, str | None] = {}
-        top: str | None = None
-        for name in stack:
-            below[name], top = top, name
-        for step in steps:
-            if step.direction is Direction.DOWN:
-                top = below[step.id]
-            else:
-                below[step.id], top = top, step.id
-        self._scripts: dict[str, Any] = {}
-        for name, under in below.items():
-            module = ModuleType(f"migration_{name}")
-            module.__dict__["down_revision"] = under
-            self._scripts[name] = Script(module, name, f"{name}.sql")
-        self._map = RevisionMap(self._scripts.values)
-        log.debug("heads: %s", self._map.heads)  # the map is made, and checked, when first asked
-
-    def step(self, planned: PlannedMigration, run: Callable[[], None]) -> Any:  # noqa: ANN401
-        """Return Alembic's step for a planned migration."""
-        from alembic.runtime.migration import RevisionStep
-
-        script = self._scripts[planned.id]
-        going_up = planned.direction is Direction.UP
-        script.module.upgrade = script.module.downgrade = run
-        return RevisionStep(self._map, script, going_up)

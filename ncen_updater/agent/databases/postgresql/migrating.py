@@ -6,18 +6,16 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 from ncen_updater.agent.databases.base import (
     AppliedMigration,
     ChangeRef,
-    Direction,
     Marker,
     MigrationPlan,
     MigrationSet,
     Role,
-    SqlMigration,
     Strategy,
 )
 from ncen_updater.agent.databases.errors import DatabaseError
@@ -25,13 +23,12 @@ from ncen_updater.agent.databases.migrations import ledger
 from ncen_updater.agent.databases.migrations.dialect import PostgresDialect
 from ncen_updater.agent.databases.migrations.ledger import OWN_SCHEMA
 from ncen_updater.agent.databases.migrations.planner import plan_set
-from ncen_updater.agent.databases.migrations.runner import LOCK_MS, Runner, utc_now
+from ncen_updater.agent.databases.migrations.runner import Runner
 from ncen_updater.agent.databases.postgresql.connection import (
     Connection,
     Server,
     rows,
     run,
-    translated,
 )
 from ncen_updater.agent.databases.postgresql.sequences import anchor, mend_ledger
 from ncen_updater.agent.databases.postgresql.sessions import Sessions
@@ -104,9 +101,7 @@ class Migrating:
         nobody = ChangeRef("", 0, Strategy.COPY, "")  # the name of a live database needs no change
 
         def connect() -> Connection:
-            connection = self._sessions.open(Role.LIVE, name, nobody, as_owner=True)
-            connection.autocommit = False
-            return connection
+            return self._sessions.open(Role.LIVE, name, nobody, as_owner=True)
 
         return Runner(PostgresDialect(connect), name)
 
@@ -181,7 +176,7 @@ class Migrating:
 
         def enter(name: str) -> None:
             self._make_ready(name, change)
-            entered[name] = self._sessions.connect_for_migrations(name, change)
+            entered[name] = self._sessions.open(Role.CANDIDATE, name, change, as_owner=True)
 
         try:
             self._all(enter)
@@ -230,15 +225,7 @@ class Migrating:
     def baseline(self, change: ChangeRef, target: MigrationSet) -> None:
         """Write the ledger of a release into live databases that have none."""
         for name in self._names:
-            if self.applied(Role.LIVE, name, change):
-                continue
-            connection = self._sessions.open(Role.LIVE, name, change, as_owner=True)
-            try:
-                connection.autocommit = False
-                with translated(name):
-                    _write_baseline(connection, change, target.databases.get(name, ()))
-            finally:
-                connection.close()
+            self._live(name).baseline(change, target.databases.get(name, ()), mark=True)
 
     def _runner(self, name: str, change: ChangeRef, entered: Connection | None = None) -> Runner:
         first = [entered] if entered is not None else []
@@ -246,7 +233,7 @@ class Migrating:
         def connect() -> Connection:
             if first:
                 return first.pop()
-            return self._sessions.connect_for_migrations(name, change)
+            return self._sessions.open(Role.CANDIDATE, name, change, as_owner=True)
 
         return Runner(PostgresDialect(connect, self._end_session), name)
 
@@ -272,27 +259,3 @@ class Migrating:
             environment[f"NCEN_DB_{name.upper().replace('-', '_')}_URL"] = url
         with self._sessions.opened(change):
             run_command(target.command, target.slot, environment, progress, tuple(self._names))
-
-
-def _write_baseline(
-    connection: Connection, change: ChangeRef, migrations: Sequence[SqlMigration]
-) -> None:
-    """Write ledger, Alembic's version and state in one transaction."""
-    tables = PostgresDialect.tables
-    PostgresDialect(lambda: connection).prepare(connection, LOCK_MS)
-    for item in migrations:
-        row = (
-            item.migration.id,
-            Direction.UP.value,
-            item.up_sha256,
-            change.release,
-            change.id,
-            utc_now(),
-        )
-        run(connection, tables.insert, row)
-    version = f"{tables.version_schema}.{tables.version_table}"
-    run(connection, f"DELETE FROM {version}")  # noqa: S608 - a constant
-    for item in migrations[-1:]:
-        run(connection, f"INSERT INTO {version} VALUES (%s)", [item.migration.id])  # noqa: S608
-    run(connection, tables.upsert_state, (change.release, change.generation, change.id))
-    connection.commit()

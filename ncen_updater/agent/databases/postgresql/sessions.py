@@ -158,12 +158,6 @@ class Sessions:
                         # With it go the prepared statements: a migration may change their form.
                         connection.rollback()
 
-    def connect_for_migrations(self, name: str, change: ChangeRef) -> Connection:
-        """Open a session in the candidate as the application's role, with transactions."""
-        connection = self.open(Role.CANDIDATE, name, change, as_owner=True)
-        connection.autocommit = False
-        return connection
-
     @contextlib.contextmanager
     def opened(self, change: ChangeRef) -> Iterator[None]:
         """Keep every candidate open for a program of its own, which connects as it likes."""

@@ -71,9 +71,6 @@ class Preflight(Step):
 
     def do(self, context: StepContext) -> ChangeFacts:
         """Run every check; strict ones block. Then keep the site's files as far as they go now."""
-        from ncen_updater.agent.databases.migrations.runner import preload
-
-        preload(context.site.engine.kind)
         findings = preflight_findings(
             context.site, context.ref, context.origin_version, context.progress
         )

@@ -38,6 +38,24 @@ class Database:
         self.dialect = dialect
         self.ask = ask
         self.kind = dialect.kind
+        place = "ncen_updater_" if self.kind == "sqlite" else "ncen_updater."
+        self.version = f"{place}alembic_version"
+
+    def versions(self) -> list[Any]:
+        return self.ask(f"SELECT version_num FROM {self.version}")
+
+    def columns(self) -> list[Any]:
+        """Of the agent's own tables: their order, types and keys."""
+        if self.kind == "sqlite":
+            own = "SELECT sql FROM sqlite_master WHERE name LIKE 'ncen_updater_%' ORDER BY name"
+            return self.ask(own)
+        return self.ask(
+            "SELECT attrelid::regclass::text, attnum, attname, format_type(atttypid, atttypmod),"
+            " attnotnull, attidentity, (SELECT string_agg(pg_get_constraintdef(c.oid), ', ')"
+            "  FROM pg_constraint c WHERE conrelid = attrelid AND contype <> 'n') FROM pg_attribute"
+            " WHERE attnum > 0 AND attrelid IN (SELECT oid FROM pg_class WHERE relkind = 'r'"
+            "  AND relnamespace = 'ncen_updater'::regnamespace) ORDER BY 1, 2"
+        )
 
     def runner(self, **more: Any) -> Runner:
         return Runner(self.dialect, "cases", **more)
@@ -73,7 +91,8 @@ def on_postgres(server: EmbeddedPostgres) -> Iterator[Database]:
         admin.execute(f"CREATE DATABASE {name} OWNER runner_app")
 
     def connect() -> psycopg.Connection[Any]:
-        return psycopg.connect(server.conninfo(name), options="-c role=runner_app")
+        options = "-c role=runner_app"
+        return psycopg.connect(server.conninfo(name), options=options, autocommit=True)
 
     def ask(sql: str) -> list[Any]:
         with psycopg.connect(server.conninfo(name), autocommit=True) as connection:
@@ -150,12 +169,7 @@ class Cases:
         assert caught.value.values == {"database": "cases", "migration": "0003_bad"}
         assert database.tables() == {"a", "b"}
         assert len(runner.applied()) == 2
-        version = (
-            "ncen_updater_alembic_version"
-            if database.kind == "sqlite"
-            else ("ncen_updater.alembic_version")
-        )
-        assert database.ask(f"SELECT version_num FROM {version}") == [("0002_b",)]
+        assert database.versions() == [("0002_b",)]
 
     def test_hidden_transaction_control_is_found(self, database: Database, tmp_path: Path) -> None:
         """What the look at the words misses, the server's own account finds."""
@@ -207,7 +221,7 @@ class Cases:
                     over.wait(60)
             else:
                 with database.dialect._connect() as connection:  # type: ignore[attr-defined]
-                    connection.execute("LOCK TABLE a")
+                    connection.execute("BEGIN; LOCK TABLE a")
                     locked.set()
                     over.wait(60)
 
@@ -282,15 +296,21 @@ class Cases:
     ) -> None:
         both, runner = first(tmp_path), database.runner()
         runner.migrate(CHANGE, both[:1], None, Silent())
-        table = (
-            "ncen_updater_alembic_version"
-            if database.kind == "sqlite"
-            else ("ncen_updater.alembic_version")
-        )
-        database.ask(f"UPDATE {table} SET version_num = 'other' RETURNING 1")
+        database.ask(f"UPDATE {database.version} SET version_num = 'other' RETURNING 1")
         with pytest.raises(MigrationRefused) as caught:
             runner.migrate(CHANGE, both, None, Silent())
         assert caught.value.values["kind"] == "ledger_broken"
+
+    def test_a_migration_that_writes_the_version_row_is_undone(
+        self, database: Database, tmp_path: Path
+    ) -> None:
+        both, runner = first(tmp_path), database.runner()
+        runner.migrate(CHANGE, both, None, Silent())
+        bad = make(tmp_path, "0003_bad", f"UPDATE {database.version} SET version_num = 'other'")
+        with pytest.raises(MigrationFailed, match="the version row"):
+            runner.migrate(CHANGE, [*both, bad], None, Silent())
+        assert database.versions() == [("0002_b",)]
+        assert len(runner.applied()) == 2
 
     def test_a_long_migration_gives_signs_of_life(self, database: Database, tmp_path: Path) -> None:
         alive = threading.Event()
@@ -339,6 +359,7 @@ class Cases:
         runner.baseline(CHANGE, both[:1])
         runner.baseline(CHANGE, both)
         assert [r.id for r in runner.applied()] == ["0001_a"]
+        assert database.versions() == [("0001_a",)]
         assert runner.state() is None
         runner.migrate(CHANGE, both, None, Silent())
         assert database.tables() == {"b"}
@@ -355,6 +376,21 @@ class TestPostgresql(Cases):
     @pytest.fixture
     def database(self, postgres: EmbeddedPostgres) -> Iterator[Database]:
         yield from on_postgres(postgres)
+
+    def test_the_reason_is_told_where_the_session_is_gone(
+        self, database: Database, tmp_path: Path
+    ) -> None:
+        def now() -> str:  # called inside the migration's transaction
+            database.ask(
+                "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            return "2026-01-01T00:00:00Z"
+
+        with pytest.raises(MigrationFailed, match="57P01") as caught:
+            database.runner(now=now).migrate(CHANGE, first(tmp_path), None, Silent())
+        assert caught.value.values["migration"] == "0001_a"
+        assert database.tables() == set()
 
 
 class TestEveryPostgresql:

@@ -1,0 +1,83 @@
+"""Databases that an agent on Alembic migrated go on, and are left as it would find them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from demo.embedded_postgres import EmbeddedPostgres
+from ncen_updater.agent.databases.base import Marker
+from ncen_updater.common.progress import Silent
+from tests.agent.databases.migrations.making import CHANGE, make
+from tests.agent.databases.migrations.test_runner import Database, first, on_postgres, on_sqlite
+
+BEFORE = Path(__file__).parent / "before"
+LEDGER = [("0001_a", "up"), ("0002_b", "up"), ("0002_b", "down"), ("0002_b", "up")]
+
+
+class Cases:
+    """What must hold on every engine; ``database`` is as it was left then."""
+
+    def test_it_is_migrated_on(self, database: Database, tmp_path: Path) -> None:
+        runner, both = database.runner(), first(tmp_path)
+        more = [make(tmp_path, "0003_c", "CREATE TABLE c (z int)", "DROP TABLE c")]
+        assert [(r.id, r.direction) for r in runner.applied()] == LEDGER
+        assert runner.state() == Marker("2.0", 2, CHANGE.id)
+        assert runner.migrate(CHANGE, both, None, Silent()).steps == ()
+        runner.migrate(CHANGE, [*both, *more], None, Silent())
+        assert database.tables() == {"a", "b", "c"}
+        assert database.versions() == [("0003_c",)]
+        assert [(r.id, r.direction) for r in runner.applied()] == [*LEDGER, ("0003_c", "up")]
+
+    def test_it_goes_all_the_way_back_and_up_again(
+        self, database: Database, tmp_path: Path
+    ) -> None:
+        runner, both = database.runner(), first(tmp_path)
+        runner.migrate(CHANGE, both[:1], both, Silent())
+        assert database.tables() == {"a"}
+        assert database.versions() == [("0001_a",)]
+        runner.migrate(CHANGE, [], both, Silent())
+        assert database.tables() == set()
+        assert database.versions() == []
+        runner.migrate(CHANGE, both, None, Silent())
+        assert database.versions() == [("0002_b",)]
+        assert [r.id for r in runner.applied()][len(LEDGER) :] == [
+            "0002_b", "0001_a", "0001_a", "0002_b",
+        ]  # fmt: skip
+
+    def test_its_tables_are_as_new_ones_are(
+        self, database: Database, fresh: Database, tmp_path: Path
+    ) -> None:
+        fresh.runner().migrate(CHANGE, first(tmp_path), None, Silent())
+        assert database.columns() == fresh.columns()
+
+
+def written(database: Database) -> Database:
+    with closing(database.dialect.connect()) as driver:
+        run = driver.executescript if database.kind == "sqlite" else driver.execute
+        run((BEFORE / f"{database.kind}.sql").read_text())
+    return database
+
+
+class TestSqlite(Cases):
+    @pytest.fixture
+    def database(self, tmp_path: Path) -> Database:
+        return written(on_sqlite(tmp_path / "cases.sqlite"))
+
+    @pytest.fixture
+    def fresh(self, tmp_path: Path) -> Database:
+        return on_sqlite(tmp_path / "fresh.sqlite")
+
+
+class TestPostgresql(Cases):
+    @pytest.fixture
+    def database(self, postgres: EmbeddedPostgres) -> Iterator[Database]:
+        for database in on_postgres(postgres):
+            yield written(database)
+
+    @pytest.fixture
+    def fresh(self, postgres: EmbeddedPostgres) -> Iterator[Database]:
+        yield from on_postgres(postgres)

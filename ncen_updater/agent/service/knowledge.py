@@ -17,9 +17,12 @@ from ncen_updater.agent.journal.rows import optional_time
 from ncen_updater.agent.policy.automation import Deed, Failure, Rehearsed
 from ncen_updater.common import atomic_files as durable
 
-__all__ = ["Assessment", "Knowledge", "KnowledgeFile"]
+__all__ = ["KNOWLEDGE", "Assessment", "Knowledge", "KnowledgeFile"]
 
 logger = logging.getLogger(__name__)
+
+#: Where the service keeps it, below the state directory.
+KNOWLEDGE = "service/known.json"
 
 
 @dataclass(frozen=True)

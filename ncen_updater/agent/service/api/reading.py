@@ -6,21 +6,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ncen_updater.agent.approvals.model import count_approvals
+from ncen_updater.agent.approvals.store import Consent
+from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.orders import Order, Orders
+from ncen_updater.agent.journal.site_history import Memory
 from ncen_updater.agent.policy.automation import Deed
-from ncen_updater.agent.rehearsal.store import Rehearsals, rehearsal_document
+from ncen_updater.agent.rehearsal.store import RehearsalRecord, Rehearsals, rehearsal_document
 from ncen_updater.agent.service.api.desk import Desk
 from ncen_updater.agent.service.api.forms import Form, whole_number
 from ncen_updater.agent.service.api.people import Caller
 from ncen_updater.agent.service.board import Moment
 from ncen_updater.agent.service.errors import NoSuchThing
-from ncen_updater.agent.service.report import (
-    REPORTED,
-    change_report,
-    history_report,
-    site_report,
-)
-from ncen_updater.agent.status import need, read_status
+from ncen_updater.agent.service.report import REPORTED, change_report, history_report, site_report
+from ncen_updater.agent.status import read_status
 
 __all__ = [
     "Document",
@@ -40,8 +39,6 @@ __all__ = [
 
 Document = Mapping[str, Any]
 MAX_ROWS = 1000
-#: Parts of a site that :func:`outlook` tells of.
-OUTLOOK = frozenset({"journal", "rehearsals", "knowledge"})
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,8 @@ Handler = Callable[[Desk, Request], tuple[int, Document]]
 
 def status(desk: Desk, request: Request) -> tuple[int, Document]:
     """What runs, what was done last, what is on offer, and what the service does."""
-    document, _ = site_report(read_status(desk.places, desk.now(), REPORTED), request.language)
+    looked = read_status(desk.places, desk.now(), REPORTED)
+    document, _ = site_report(looked, request.language)
     settings = desk.board.settings
     caller = request.caller
     you = {
@@ -116,14 +114,18 @@ def moment_document(moment: Moment, language: str) -> dict[str, object]:
 def outlook(desk: Desk, request: Request) -> tuple[int, Document]:
     """What comes next here, and what it waits for."""
     del request
-    status = read_status(desk.places, desk.now(), OUTLOOK)
-    knowledge, journal, found = need(status.knowledge), need(status.journal), status.next
-    people = journal.people(status.binding, desk.board.settings.approvals)
-    scheduled = journal.scheduled(status.binding) if status.binding else None
-    record = status.rehearsal
+    knowledge = desk.knowledge()
+    found, settings = knowledge.assessment, desk.board.settings
+    with desk.reading() as journal:
+        event = journal.last_event()
+        consent = Consent(journal)
+        binding = found.binding if found else ""
+        people = count_approvals(consent.approvals(binding), binding, settings.approvals)
+        scheduled = consent.scheduled(binding) if binding else None
+        record = _rehearsal_of(journal, found.current, found.target) if found else None
     basis = (found.basis if found else None) or {}
     return 200, {
-        "up_to_date": found is not None and found.event == journal.event,
+        "up_to_date": found is not None and found.event == event,
         "checked_at": knowledge.checked_at,
         "next_check": knowledge.next_check,
         "current": found.current if found else None,
@@ -132,7 +134,7 @@ def outlook(desk: Desk, request: Request) -> tuple[int, Document]:
         "prepared": found.prepared if found else False,
         "rehearsed": found.rehearsed.value if found else None,
         "plan": basis.get("plan"),
-        "binding": status.binding or None,
+        "binding": binding or None,
         "bad_until": found.bad_until if found else None,
         "voids": found.voids if found else [],
         "approvals": [{"who": a.who, "uid": a.uid, "at": a.at} for a in people.given],
@@ -143,11 +145,19 @@ def outlook(desk: Desk, request: Request) -> tuple[int, Document]:
     }
 
 
+def _rehearsal_of(
+    journal: Journal, current: str | None, target: str | None
+) -> RehearsalRecord | None:
+    if current is None or target is None:
+        return None
+    return Rehearsals(journal).last(current, target)
+
+
 def holds(desk: Desk, request: Request) -> tuple[int, Document]:
     """Holds in force."""
     del request
-    status = read_status(desk.places, desk.now(), {"journal"})
-    return 200, {"holds": need(status.journal).holds}
+    with desk.reading() as journal:
+        return 200, {"holds": Memory(journal).holds_in_force(desk.now())}
 
 
 def history(desk: Desk, request: Request) -> tuple[int, Document]:

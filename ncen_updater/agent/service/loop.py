@@ -175,7 +175,7 @@ class Service:
         finished = self._runner.assess()
         try:
             found = Assessment.from_json(finished.document)
-        except (ValueError, KeyError, TypeError) as error:
+        except ValueError as error:
             logger.warning("no assessment (exit code %s): %s", finished.exit_code, error)
             found = Assessment(event=need(status.journal).event)
         knowledge = replace(self._knowledge, assessment=found)

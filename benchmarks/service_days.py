@@ -79,7 +79,7 @@ class Trial:
         site = self.site
         return Service(
             self.settings,
-            looking=site,
+            look=site.look,
             keeper=site,
             orders=site,
             runner=site,

@@ -32,7 +32,7 @@ from ncen_updater.agent.databases.base import Role
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
-from ncen_updater.agent.service.serve import KNOWLEDGE
+from ncen_updater.agent.service.knowledge import KNOWLEDGE
 from ncen_updater.common.progress import Silent
 from tests.support.serving import ServedSite, closed_hours, open_hours
 from tests.support.sites import TrialFeed, connect, serve, site_in_process

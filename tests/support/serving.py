@@ -31,8 +31,7 @@ from ncen_updater.agent.journal.orders import OrderKind, Orders
 from ncen_updater.agent.journal.site_history import Memory
 from ncen_updater.agent.policy.windows import opening_at
 from ncen_updater.agent.rehearsal.store import Rehearsals
-from ncen_updater.agent.service.knowledge import Knowledge, KnowledgeFile
-from ncen_updater.agent.service.serve import KNOWLEDGE
+from ncen_updater.agent.service.knowledge import KNOWLEDGE, Knowledge, KnowledgeFile
 from ncen_updater.common.progress import Silent
 
 __all__ = ["AMINA", "BO", "Records", "ServedSite", "closed_hours", "open_hours"]

@@ -10,18 +10,28 @@ import errno
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from packaging.version import Version
 
+from ncen_updater.agent.approvals.model import Approval
+from ncen_updater.agent.approvals.store import ScheduleRecord
+from ncen_updater.agent.config.paths import Places
+from ncen_updater.agent.journal.change import ChangeState
 from ncen_updater.agent.journal.orders import Order
+from ncen_updater.agent.journal.site_history import HoldRecord
 from ncen_updater.agent.policy.automation import Rehearsed
 from ncen_updater.agent.policy.bad_releases import BadRelease, next_attempt, remember
 from ncen_updater.agent.service.knowledge import Assessment, Knowledge
-from ncen_updater.agent.service.look import Look
 from ncen_updater.agent.service.runner import Finished
+from ncen_updater.agent.status import JournalFacts, SiteStatus
 from ncen_updater.common.errors import ExitCode
+from tests.agent.cli.site import CHANGE
 
-__all__ = ["Entry", "SimulatedSite"]
+__all__ = ["PLACES", "Entry", "SimulatedSite"]
+
+NOWHERE = Path("/nowhere")
+PLACES = Places(NOWHERE, NOWHERE, NOWHERE, NOWHERE, "ncen", "ke-1", "KE", NOWHERE)
 
 
 @dataclass(frozen=True)
@@ -81,18 +91,29 @@ class SimulatedSite:
 
     # ---- what the service is given ---------------------------------------------------------------
 
-    def look(self, binding: str, approvals: int) -> Look:
-        """The journal's part."""
-        return Look(
+    def look(self) -> SiteStatus:
+        """The disk's part."""
+        state = ChangeState.STUCK if self.stuck else ChangeState.RUNNING
+        bindings = ("", *self.rehearsed_at)
+        journal = JournalFacts(
             event=self.event,
-            open_change=self.open_change,
-            stuck=self.stuck,
-            held=self.held,
+            change=replace(CHANGE, state=state) if self.open_change or self.stuck else None,
+            holds=(HoldRecord(1, self.held, "amina", self.now, self.held_until),)
+            if self.held
+            else (),
             order=self.order,
-            missing_approvals=0 if self._approved(binding) else approvals,
-            not_before=self.not_before,
-            held_until=self.held_until,
+            approvals=tuple(
+                Approval(binding, "amina", 1001, self.now)
+                for binding in bindings
+                if self._approved(binding)
+            ),
+            schedules=tuple(
+                ScheduleRecord(binding, "", self.not_before, "amina") for binding in bindings
+            )
+            if self.not_before
+            else (),
         )
+        return SiteStatus(self.now, PLACES, at_work=None, journal=journal, rehearsals=())
 
     def load(self) -> Knowledge:
         """The file's part."""

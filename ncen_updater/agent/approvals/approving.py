@@ -8,7 +8,7 @@ from datetime import datetime
 from packaging.version import Version
 
 from ncen_updater.agent.approvals.binding import basis_to_json
-from ncen_updater.agent.approvals.model import ApprovalCount, Basis, count_approvals
+from ncen_updater.agent.approvals.model import ApprovalCount, Basis
 from ncen_updater.agent.approvals.status import Standing, standing_for
 from ncen_updater.agent.approvals.store import Consent, Person, ScheduleRecord, require_somebody
 from ncen_updater.agent.engine.errors import (
@@ -69,7 +69,7 @@ def subject(
     standing = standing_for(site, journal, plan.digest, name)
     consent = Consent(journal)
     binding = standing.basis.binding() if standing.basis else ""
-    people = count_approvals(consent.approvals(binding), binding, site.config.service.approvals)
+    people = consent.people(binding, site.config.service.approvals)
     return Subject(name, plan, standing, people, consent.scheduled(binding))
 
 

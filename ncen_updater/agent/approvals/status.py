@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from ncen_updater.agent.approvals.binding import basis_from_json, basis_now
-from ncen_updater.agent.approvals.model import Basis, Void, count_approvals, voids
+from ncen_updater.agent.approvals.model import Basis, Void, voids
 from ncen_updater.agent.approvals.store import Consent
 from ncen_updater.agent.engine.errors import (
     ApprovalMissing,
@@ -127,7 +127,7 @@ def require_consent(
         binding = standing.basis.binding()
         left = left_behind(journal) & {hop.version for hop in path.hops}
         needed = approvals or (site.config.service.approvals if left else 0)
-        people = count_approvals(Consent(journal).approvals(binding), binding, needed)
+        people = Consent(journal).people(binding, needed)
         if not people and standing.voids:
             raise RehearsalOutdated(version=target, reasons=reasons)
         if not people:

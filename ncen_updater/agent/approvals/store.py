@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from ncen_updater.agent.approvals.model import ROOT, Approval
+from ncen_updater.agent.approvals.model import ROOT, Approval, ApprovalCount, count_approvals
 from ncen_updater.agent.engine.errors import RootIsNobody
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.rows import reading
@@ -147,8 +147,8 @@ class Consent:
                 for row in rows
             )
 
-    def approvals(self, binding: str) -> tuple[Approval, ...]:
-        """Approvals of a binding in force, in the order in which they came."""
+    def in_force(self) -> tuple[Approval, ...]:
+        """Approvals that nobody took back, in the order in which they came."""
         if not self._journal.has_table("approvals"):
             return ()
         with reading(self._journal.path):
@@ -158,8 +158,15 @@ class Consent:
             return tuple(
                 Approval(row["binding"], row["who"], row["uid"], datetime.fromisoformat(row["at"]))
                 for row in rows
-                if row["binding"] == binding
             )
+
+    def approvals(self, binding: str) -> tuple[Approval, ...]:
+        """Approvals of a binding in force."""
+        return tuple(found for found in self.in_force() if found.binding == binding)
+
+    def people(self, binding: str, needed: int) -> ApprovalCount:
+        """Who approved a binding, of so many who have to."""
+        return count_approvals(self.in_force(), binding, needed)
 
     def last_basis(self, to_version: str) -> Mapping[str, object] | None:
         """What was last approved for a release, whether it still holds or not."""
@@ -201,21 +208,25 @@ class Consent:
                 self._journal.event("schedule-cancelled", None, by=person.who, uid=person.uid)
         return count
 
-    def scheduled(self, binding: str) -> ScheduleRecord | None:
-        """The time that was chosen for a binding."""
+    def schedules(self) -> tuple[ScheduleRecord, ...]:
+        """Times that somebody chose and nobody took back, newest first."""
         if not self._journal.has_table("schedules"):
-            return None
+            return ()
         with reading(self._journal.path):
             rows = self._journal.rows(
                 "SELECT * FROM schedules WHERE cancelled_at IS NULL ORDER BY id DESC"
             )
-            for row in rows:
-                if row["binding"] == binding:
-                    return ScheduleRecord(
-                        binding, row["to_version"], datetime.fromisoformat(row["not_before"]),
-                        row["who"],
-                    )  # fmt: skip
-        return None
+            return tuple(
+                ScheduleRecord(
+                    row["binding"], row["to_version"], datetime.fromisoformat(row["not_before"]),
+                    row["who"],
+                )
+                for row in rows
+            )  # fmt: skip
+
+    def scheduled(self, binding: str) -> ScheduleRecord | None:
+        """The time that was chosen for a binding."""
+        return next((found for found in self.schedules() if found.binding == binding), None)
 
 
 def _cancel(connection: sqlite3.Connection, at: str, person: Person) -> int:

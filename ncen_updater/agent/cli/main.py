@@ -66,18 +66,17 @@ cli = LazyGroup(
 
 
 def _state_now(session: AgentSession, error: UpdaterError) -> Sequence[Text]:
-    from ncen_updater.agent.cli.state import look_deeply, look_lightly, sentences
+    from ncen_updater.agent.cli.state import sentences
     from ncen_updater.agent.config.errors import ConfigError
+    from ncen_updater.agent.engine.errors import JournalMissing
 
     if isinstance(error, ConfigError):
         return [Text(N_("The site was not looked at, and nothing was changed."))]
-    facts = look_lightly(session.config)
+    status = session.look()
     # A command that never had the site cannot have changed it.
-    before = None if session.adopting else session.before or facts
-    if session.site is not None:
-        facts = look_deeply(facts, session.site)
-    said = sentences(facts, before)
-    if session.adopting and facts.journal is False:
+    before = None if session.adopting else session.before or status
+    said = sentences(status, before)
+    if session.adopting and isinstance(status.journal, JournalMissing):
         said.append(Text(N_("The site was not taken over; 'adopt' may be repeated.")))
     return said
 

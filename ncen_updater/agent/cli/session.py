@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ncen_updater.common.cli.session import Session
 
 if TYPE_CHECKING:
-    from ncen_updater.agent.cli.state import SiteFacts
     from ncen_updater.agent.site import Site
+    from ncen_updater.agent.status import SiteStatus
 
 __all__ = ["AgentSession"]
 
@@ -25,7 +26,7 @@ class AgentSession(Session):
     """
 
     site: Site | None = None
-    before: SiteFacts | None = None
+    before: SiteStatus | None = None
     adopting: bool = False
 
     def learn_secrets(self) -> None:
@@ -42,12 +43,23 @@ class AgentSession(Session):
         Raises:
             ConfigError: If the configuration has mistakes.
         """
-        from ncen_updater.agent.cli.state import look_lightly
         from ncen_updater.agent.composition import build_site
         from ncen_updater.agent.config.loader import load_config
 
         config = load_config(self.config)
         self.learn_secrets()
-        self.before = look_lightly(self.config)
+        self.before = self.look()
         self.site = build_site(config, self.config)
         return self.site
+
+    def look(self) -> SiteStatus:
+        """Look at the site as it is now: at the disk, and at all of it once a command had it.
+
+        Raises:
+            ConfigError: If the configuration cannot be used.
+        """
+        from ncen_updater.agent.cli.state import STATE
+        from ncen_updater.agent.config.paths import load_places
+        from ncen_updater.agent.status import read_status
+
+        return read_status(load_places(self.config), datetime.now(UTC), STATE, site=self.site)

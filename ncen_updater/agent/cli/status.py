@@ -11,9 +11,10 @@ import click
 from ncen_updater.agent.cli.common import agent_session, show_notice
 from ncen_updater.agent.cli.remote import service_for, show_moment
 from ncen_updater.agent.cli.session import AgentSession
-from ncen_updater.agent.cli.state import look_lightly, sentences
+from ncen_updater.agent.cli.state import sentences
 from ncen_updater.agent.config.paths import load_places
-from ncen_updater.agent.service.report import site_report
+from ncen_updater.agent.service.report import REPORTED, site_report
+from ncen_updater.agent.status import read_status
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.program import show_error
 from ncen_updater.common.cli.render import (
@@ -46,7 +47,8 @@ def status(context: click.Context) -> ExitCode:
         session.finish(found)
         return ExitCode.OK
     places = load_places(session.config)
-    document, errors = site_report(session.config, places, datetime.now(UTC), session.language)
+    looked = read_status(places, datetime.now(UTC), REPORTED)
+    document, errors = site_report(looked, session.language)
     shown = jsonable(document, session.language)
     assert isinstance(shown, dict)  # noqa: S101 - what a mapping becomes
     _show(session, shown)
@@ -54,8 +56,7 @@ def status(context: click.Context) -> ExitCode:
         session.finish(document)
         return ExitCode.OK
     worst = max(errors, key=lambda e: e.exit_code)
-    facts = look_lightly(session.config)
-    state = sentences(facts, facts)
+    state = sentences(looked, looked)
     if session.as_json:
         session.finish({**document, "error": error_document(worst, state, session.language)})
         return worst.exit_code

@@ -48,6 +48,7 @@ class Places:
         product: What the site runs.
         site: Id of the site.
         country: Its country.
+        config: The configuration file that says so.
     """
 
     state: Path
@@ -57,6 +58,7 @@ class Places:
     product: str
     site: str
     country: str
+    config: Path
 
 
 def load_places(path: Path) -> Places:
@@ -93,6 +95,7 @@ def load_places(path: Path) -> Places:
         product=site["product"],
         site=site["id"],
         country=site["country"],
+        config=path,
     )
 
 

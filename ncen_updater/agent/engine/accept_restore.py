@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from packaging.version import Version
 
-from ncen_updater.agent.approvals.model import ApprovalCount, count_approvals
+from ncen_updater.agent.approvals.model import ApprovalCount
 from ncen_updater.agent.approvals.store import Consent, Person, require_somebody
 from ncen_updater.agent.databases.base import ChangeRef, Role, Strategy
 from ncen_updater.agent.databases.errors import MigrationRefused
@@ -109,7 +109,7 @@ def find(site: Site, journal: Journal, release: Version, progress: Progress) -> 
         raise StopApplicationFirst(product=product, current=current or "-", version=release)
     fingerprints, unproved = _look_at_databases(site, journal, release)
     binding = _binding(release, fingerprints)
-    people = count_approvals(Consent(journal).approvals(binding), binding, PEOPLE)
+    people = Consent(journal).people(binding, PEOPLE)
     return Restored(release, current, fingerprints, unproved, change, people)
 
 
@@ -176,7 +176,7 @@ def agree(journal: Journal, found: Restored, person: Person) -> ApprovalCount:
     basis = {"accept-restore": str(found.release), "schemas": dict(found.fingerprints)}
     consent = Consent(journal)
     consent.approve(found.binding, f"restored {found.release}", basis, person)
-    return count_approvals(consent.approvals(found.binding), found.binding, PEOPLE)
+    return consent.people(found.binding, PEOPLE)
 
 
 def accept(

@@ -27,6 +27,7 @@ from ncen_updater.agent.engine.errors import (
     JournalUnwritable,
 )
 from ncen_updater.agent.journal.additions import add_missing, has_table
+from ncen_updater.agent.journal.rows import reading
 from ncen_updater.agent.journal.schema import (
     APPLICATION_ID,
     FIRST_HASH,
@@ -272,6 +273,16 @@ class JournalFile:
         """Write an event that changes nothing else."""
         with self.transaction():
             self.event(kind, change, **data)
+
+    @contextlib.contextmanager
+    def at_one_time(self) -> Iterator[None]:
+        """Read within the block what was there at one instant, whoever writes meanwhile."""
+        with reading(self.path):
+            self._connection.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._connection.execute("ROLLBACK")
 
     def now(self) -> datetime:
         """The time that records get."""

@@ -19,9 +19,9 @@ from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.notifications.metrics import collect, write_metrics
 from ncen_updater.agent.notifications.outbox import Outbox
 from ncen_updater.agent.notifications.sending import Sender, sender_for
-from ncen_updater.agent.notifications.situation import Situation
 from ncen_updater.agent.notifications.teller import Teller
 from ncen_updater.agent.service.loop import Happening
+from ncen_updater.agent.status import SiteStatus, changed_at
 
 __all__ = ["Beside"]
 
@@ -42,13 +42,11 @@ class Beside:
 
     Args:
         config_path: The configuration file.
-        knowledge: Where the service keeps what it knows, below the state directory.
         send: Sends one message; as the configuration says by default.
     """
 
-    def __init__(self, config_path: Path, knowledge: str, send: Sender | None = None) -> None:
-        self._path, self._knowledge = config_path, knowledge
-        self._send = send
+    def __init__(self, config_path: Path, send: Sender | None = None) -> None:
+        self._path, self._send = config_path, send
         self._woken = threading.Event()
         self._ending = False
         self._thread: threading.Thread | None = None
@@ -80,7 +78,6 @@ class Beside:
         teller = Teller(
             self._path,
             config,
-            knowledge=state / self._knowledge,
             send=self._send or sender_for(self._path, config),
             now=_now,
             seen=self._write,
@@ -93,7 +90,7 @@ class Beside:
     def _run(self, teller: Teller, journal: Path) -> None:
         while not self._ending:
             self._woken.clear()
-            seen = _changed_at(journal)
+            seen = changed_at(journal)
             try:
                 until = teller.round()
             except Exception:
@@ -112,14 +109,14 @@ class Beside:
             if woken:
                 # What a command writes in quick succession is looked at once.
                 self._pause()
-            if woken or left <= pause or _changed_at(journal) != seen:
+            if woken or left <= pause or changed_at(journal) != seen:
                 return
 
     def _pause(self) -> None:
         if not self._ending:
             time.sleep(PAUSE_S)
 
-    def _write(self, config: AgentConfig, site: Situation, outbox: Outbox) -> None:
+    def _write(self, config: AgentConfig, site: SiteStatus, outbox: Outbox) -> None:
         path = config.metrics.file
         if path is None:
             return
@@ -131,10 +128,3 @@ class Beside:
             write_metrics(path, samples)
         except OSError as error:
             logger.warning("no metrics: %s", error)
-
-
-def _changed_at(path: Path) -> int:
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return 0

@@ -12,7 +12,7 @@ from ncen_updater.agent.journal.names import AGENT_CONFIRMED
 from ncen_updater.agent.journal.rows import Event
 from ncen_updater.agent.journal.site_history import Memory
 from ncen_updater.agent.notifications.news import Kind, News
-from ncen_updater.agent.notifications.situation import predicted_stop, stop_range
+from ncen_updater.agent.rehearsal.stops import predicted_stop, stop_range
 from ncen_updater.agent.rehearsal.store import RehearsalRecord, Rehearsals
 
 __all__ = ["news_since"]

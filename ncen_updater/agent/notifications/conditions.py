@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 
 from ncen_updater.agent.journal.change import ChangeState
 from ncen_updater.agent.notifications.news import Kind, News
-from ncen_updater.agent.notifications.situation import Situation
 from ncen_updater.agent.policy.automation import Rehearsed
+from ncen_updater.agent.policy.windows import Window, next_opening
+from ncen_updater.agent.rehearsal.stops import stop_range
+from ncen_updater.agent.status import SiteStatus, or_none
+from ncen_updater.common.errors import UpdaterError
 
 __all__ = ["Limits", "fresh", "lasting"]
 
@@ -28,6 +31,9 @@ class Limits:
         automatic: Whether nobody has to approve.
         self_starting: Whether the service begins upgrades by itself at all.
         only_reports: Whether a release that turns bad in its watched time waits for a person.
+        approvals: How many people have to approve.
+        windows: When a cut-over may begin; none means at any time.
+        zone: Zone of the windows.
     """
 
     window: timedelta = timedelta(hours=12)
@@ -36,6 +42,9 @@ class Limits:
     automatic: bool = False
     self_starting: bool = True
     only_reports: bool = False
+    approvals: int = 1
+    windows: tuple[Window, ...] = ()
+    zone: tzinfo = UTC
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,7 @@ class Lasting:
     values: Mapping[str, object]
 
 
-def lasting(now: Situation, limits: Limits, told: Mapping[str, str]) -> Iterator[Lasting]:
+def lasting(now: SiteStatus, limits: Limits, told: Mapping[str, str]) -> Iterator[Lasting]:
     """Yield the states that hold and are to be told.
 
     Args:
@@ -58,74 +67,93 @@ def lasting(now: Situation, limits: Limits, told: Mapping[str, str]) -> Iterator
     yield from _person(now, limits)
     yield from _target(now, limits)
     yield from _feed(now, limits)
-    if now.view is not None and now.current in now.view.withdrawn:
+    if now.withdrawn:
         yield Lasting(Kind.WITHDRAWN, str(now.current), {"version": now.current})
-    if now.agent is not None:
-        for version, bad in now.agent.bad.items():
-            key = f"{version} {bad.times}"
-            yield Lasting(Kind.AGENT_RETURNED, key, {"version": version})
-    if now.free_percent:
-        free = min(now.free_percent.values())
-        bound = limits.disk_percent + (RECOVERED if Kind.DISK in told else 0.0)
-        if free < bound:
-            yield Lasting(Kind.DISK, "low", {"free_percent": free})
+    agent = or_none(now.agent)
+    for version, bad in agent.bad.items() if agent else ():
+        yield Lasting(Kind.AGENT_RETURNED, f"{version} {bad.times}", {"version": version})
+    disks = map(or_none, (or_none(now.free_percent) or {}).values())
+    free = min((percent for percent in disks if percent is not None), default=None)
+    bound = limits.disk_percent + (RECOVERED if Kind.DISK in told else 0.0)
+    if free is not None and free < bound:
+        yield Lasting(Kind.DISK, "low", {"free_percent": free})
 
 
-def _person(now: Situation, limits: Limits) -> Iterator[Lasting]:
-    if now.journal_code is not None:
-        yield Lasting(Kind.NEEDS_PERSON, now.journal_code, {"code": now.journal_code})
+def _person(now: SiteStatus, limits: Limits) -> Iterator[Lasting]:
+    journal = now.journal
+    if isinstance(journal, Exception):
+        code = journal.code if isinstance(journal, UpdaterError) else UpdaterError.code
+        yield Lasting(Kind.NEEDS_PERSON, code, {"code": code})
         return
-    owed = now.owed
+    bad_releases = {row.version: row.code for row in journal.bad_releases}
+    owed = journal.owed
     if owed is not None and not owed.by_itself:
         bad = owed.change
         values: dict[str, object] = {
             "change": bad.id, "from": bad.from_version, "version": bad.to_version,
-            "code": now.bad_releases.get(bad.to_version),
+            "code": bad_releases.get(bad.to_version),
         }  # fmt: skip
         yield Lasting(Kind.NEEDS_PERSON, f"bad {bad.id}", values)
-    change = now.change
+    change = journal.change
     if change is None:
         return
     values = {
         "change": change.id, "from": change.from_version, "version": change.to_version,
     }  # fmt: skip
     if change.state is ChangeState.STUCK:
-        code = change.error_code
-        yield Lasting(Kind.NEEDS_PERSON, f"stuck {change.id}", {**values, "code": code})
+        values["code"] = change.error_code
+        yield Lasting(Kind.NEEDS_PERSON, f"stuck {change.id}", values)
     elif change.committed and (
-        now.waits or (limits.only_reports and change.to_version in now.bad_releases)
+        journal.waits or (limits.only_reports and change.to_version in bad_releases)
     ):
-        code = now.bad_releases.get(change.to_version)
-        yield Lasting(Kind.NEEDS_PERSON, f"bad {change.id}", {**values, "code": code})
+        values["code"] = bad_releases.get(change.to_version)
+        yield Lasting(Kind.NEEDS_PERSON, f"bad {change.id}", values)
 
 
-def _target(now: Situation, limits: Limits) -> Iterator[Lasting]:
-    found = now.assessment
+def _target(now: SiteStatus, limits: Limits) -> Iterator[Lasting]:
+    found, journal = now.next, or_none(now.journal)
     if found is None or found.target is None:
         return
     version = {"version": found.target}
-    yield Lasting(Kind.AVAILABLE, found.target, {**version, "from": now.current})
+    yield Lasting(Kind.AVAILABLE, found.target, {**version, "from": or_none(now.current)})
     if found.voids:
         yield Lasting(Kind.APPROVAL_VOID, f"{found.target} {len(found.voids)}", version)
     ready = found.binding and found.rehearsed in (Rehearsed.PASSED, Rehearsed.NOT_WANTED)
-    if not ready or now.held or now.change is not None or not limits.self_starting:
+    if not ready or not limits.self_starting:
         return
-    if now.missing_approvals and (found.left or not limits.automatic):
-        values = {**version, "missing": now.missing_approvals}
-        yield Lasting(Kind.WAITS, f"{found.binding} {now.missing_approvals}", values)
+    if journal is None or journal.holds or journal.change is not None:
         return
-    if now.begins_at is not None and now.begins_at - now.now <= limits.window:
-        at = now.begins_at.isoformat()
-        stop = dict(zip(("low_s", "high_s"), now.stop, strict=True)) if now.stop else {}
+    missing = journal.people(found.binding, limits.approvals).missing
+    if missing and (found.left or not limits.automatic):
+        yield Lasting(Kind.WAITS, f"{found.binding} {missing}", {**version, "missing": missing})
+        return
+    chosen = journal.scheduled(found.binding)
+    begins = _begins(now.now, chosen.not_before if chosen else None, limits)
+    if begins is not None and begins - now.now <= limits.window:
+        at = begins.isoformat()
+        predicted = stop_range(now.rehearsal)
+        stop = dict(zip(("low_s", "high_s"), predicted, strict=True)) if predicted else {}
         yield Lasting(Kind.WINDOW, f"{found.target} {at}", {**version, "at": at, **stop})
 
 
-def _feed(now: Situation, limits: Limits) -> Iterator[Lasting]:
-    if now.view is None:
+def _begins(now: datetime, not_before: datetime | None, limits: Limits) -> datetime | None:
+    """When an upgrade may begin at the earliest; None where that is now, or never."""
+    start = max(now, not_before) if not_before else now
+    if limits.windows:
+        opening = next_opening(limits.windows, start, limits.zone)
+        if opening is None:
+            return None
+        start = max(start, opening.start)
+    return start if start > now else None
+
+
+def _feed(now: SiteStatus, limits: Limits) -> Iterator[Lasting]:
+    view = or_none(now.view)
+    if view is None:
         return
-    ends = now.view.expires_at
+    ends = view.expires_at
     at = ends.isoformat()
-    if now.view.stale(now.now):
+    if view.stale(now.now):
         yield Lasting(Kind.FEED_STALE, "stale", {"at": at})
     elif ends - now.now < limits.feed:
         days = round((ends - now.now) / timedelta(days=1), 1)
@@ -133,7 +161,7 @@ def _feed(now: Situation, limits: Limits) -> Iterator[Lasting]:
 
 
 def fresh(
-    now: Situation, limits: Limits, told: Mapping[str, str]
+    now: SiteStatus, limits: Limits, told: Mapping[str, str]
 ) -> tuple[tuple[News, ...], dict[str, str]]:
     """Return the states that have begun, as news, and what now counts as told."""
     news: list[News] = []

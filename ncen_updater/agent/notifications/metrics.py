@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.notifications.outbox import Outbox
-from ncen_updater.agent.notifications.situation import Situation
+from ncen_updater.agent.status import SiteStatus, or_none
 from ncen_updater.common import atomic_files as durable
 
 __all__ = ["FAMILIES", "Runs", "Sample", "collect", "render", "write_metrics"]
@@ -67,9 +67,22 @@ def _seconds(moment: datetime) -> float:
     return round(moment.timestamp(), 3)
 
 
+def _of_journal(config: AgentConfig, site: SiteStatus) -> Iterator[Sample]:
+    journal = or_none(site.journal)
+    yield Sample.of("journal_readable", journal is not None)
+    if journal is not None:
+        yield Sample.of("journal_events_total", journal.event)
+        state = journal.change.state.value if journal.change else "none"
+        for name in STATES:
+            yield Sample.of("change_state", name == state, state=name)
+        yield Sample.of("hold", bool(journal.holds))
+        yield Sample.of("approvals_missing", site.missing(config.service.approvals) or 0)
+        yield Sample.of("bad_releases", len({row.version for row in journal.bad_releases}))
+
+
 def collect(
     config: AgentConfig,
-    site: Situation,
+    site: SiteStatus,
     outbox: Outbox,
     *,
     agent: str,
@@ -86,33 +99,31 @@ def collect(
         runs: What the service ran.
         looked_at: When its loop last looked.
     """
+    version: str | None = or_none(site.current)
     yield Sample.of(
         "info", 1, site=config.site.id, product=config.site.product,
-        version=site.current or "", agent=agent,
+        version=version or "", agent=agent,
     )  # fmt: skip
-    yield Sample.of("journal_readable", site.journal_code is None)
-    if site.event is not None:
-        yield Sample.of("journal_events_total", site.event)
-        state = site.change.state.value if site.change else "none"
-        for name in STATES:
-            yield Sample.of("change_state", name == state, state=name)
-        yield Sample.of("hold", site.held)
-        yield Sample.of("approvals_missing", site.missing_approvals)
-        yield Sample.of("bad_releases", len(site.bad_releases))
-    if site.last_stop is not None:
-        yield Sample.of("last_stop_seconds", site.last_stop.real_s)
-        if site.last_stop.low_s is not None and site.last_stop.high_s is not None:
-            yield Sample.of("last_stop_predicted_low_seconds", site.last_stop.low_s)
-            yield Sample.of("last_stop_predicted_high_seconds", site.last_stop.high_s)
-    if site.assessment is not None:
-        yield Sample.of("release_available", site.assessment.target is not None)
-    if site.view is not None:
-        yield Sample.of("release_withdrawn", site.current in site.view.withdrawn)
-        yield Sample.of("feed_checked_timestamp_seconds", _seconds(site.view.checked_at))
-    for role, moment in site.expiries.items():
-        yield Sample.of("feed_expiry_timestamp_seconds", _seconds(moment), role=role)
-    for place, percent in site.free_percent.items():
-        yield Sample.of("disk_free_ratio", percent / 100, place=place)
+    yield from _of_journal(config, site)
+    stop = or_none(site.last_stop)
+    if stop is not None:
+        yield Sample.of("last_stop_seconds", stop.real_s)
+        if stop.low_s is not None and stop.high_s is not None:
+            yield Sample.of("last_stop_predicted_low_seconds", stop.low_s)
+            yield Sample.of("last_stop_predicted_high_seconds", stop.high_s)
+    if site.next is not None:
+        yield Sample.of("release_available", site.next.target is not None)
+    if site.withdrawn is not None:
+        yield Sample.of("release_withdrawn", site.withdrawn)
+    view = or_none(site.view)
+    if view is not None:
+        yield Sample.of("feed_checked_timestamp_seconds", _seconds(view.checked_at))
+    for role, moment in (or_none(site.expiries) or {}).items():
+        if isinstance(moment, datetime):
+            yield Sample.of("feed_expiry_timestamp_seconds", _seconds(moment), role=role)
+    for place, percent in (or_none(site.free_percent) or {}).items():
+        if isinstance(percent, float):
+            yield Sample.of("disk_free_ratio", percent / 100, place=place)
     if looked_at is not None:
         yield Sample.of("loop_timestamp_seconds", _seconds(looked_at))
     for (deed, code), count in sorted(runs.items()):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.config.model import AgentConfig
+from ncen_updater.agent.config.paths import load_places
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.notifications.chronicle import news_since
@@ -20,8 +21,8 @@ from ncen_updater.agent.notifications.conditions import Limits, fresh
 from ncen_updater.agent.notifications.news import News
 from ncen_updater.agent.notifications.outbox import Outbox, OutboxFile, Way
 from ncen_updater.agent.notifications.sending import Sender
-from ncen_updater.agent.notifications.situation import Situation, Surveyor
 from ncen_updater.agent.policy.pacing import Pace, Send, Wait, Waiting, pace
+from ncen_updater.agent.status import FROM_THE_DISK, Cache, SiteStatus, or_none, read_status
 from ncen_updater.common.errors import UpdaterError
 
 __all__ = ["OUTBOX", "Teller", "limits_of"]
@@ -44,6 +45,9 @@ def limits_of(config: AgentConfig) -> Limits:
         automatic=config.service.mode == "automatic",
         self_starting=config.service.mode != "notify",
         only_reports=config.soak.on_failure == "report",
+        approvals=config.service.approvals,
+        windows=tuple(item.window() for item in config.service.windows),
+        zone=config.service.zone(),
     )
 
 
@@ -53,7 +57,6 @@ class Teller:
     Args:
         config_path: The configuration file; read again when it was changed.
         config: What it says now.
-        knowledge: Where the service keeps what it knows.
         send: Sends one message.
         now: The wall clock.
         seen: Called with each look at the site, for metrics.
@@ -64,21 +67,20 @@ class Teller:
         config_path: Path,
         config: AgentConfig,
         *,
-        knowledge: Path,
         send: Sender,
         now: Callable[[], datetime],
-        seen: Callable[[AgentConfig, Situation, Outbox], None] = lambda *_: None,
+        seen: Callable[[AgentConfig, SiteStatus, Outbox], None] = lambda *_: None,
     ) -> None:
-        self._path, self._knowledge = config_path, knowledge
+        self._path = config_path
         self._send, self._now, self._seen = send, now, seen
         self._use(config, self._mark())
 
     def _use(self, config: AgentConfig, mark: int) -> None:
         self._config, self._config_mark = config, mark
-        state = config.paths.resolve(config.paths.state)
-        self._journal = state / JOURNAL
-        self._file = OutboxFile(state / OUTBOX)
-        self._surveyor = Surveyor(config, self._knowledge)
+        self._places = load_places(self._path)
+        self._journal = self._places.state / JOURNAL
+        self._file = OutboxFile(self._places.state / OUTBOX)
+        self._cache: Cache = {}
 
     def _mark(self) -> int:
         try:
@@ -92,36 +94,35 @@ class Teller:
         if mark == self._config_mark:
             return
         try:
-            config = load_config(self._path)
+            self._use(load_config(self._path), mark)
         except UpdaterError as error:
             logger.warning("told as before: %s", error, extra={"code": error.code})
             self._config_mark = mark
-            return
-        self._use(config, mark)
 
     def round(self) -> datetime:
         """Look, keep, send; return when to come again, if nobody wakes us before."""
         self._refresh()
-        now = self._now()
-        situation = self._surveyor.look(now)
-        outbox = self._gather(situation)
+        status = read_status(
+            self._places, self._now(), FROM_THE_DISK, config=self._config, cache=self._cache
+        )
+        outbox = self._gather(status)
         for name in outbox.ways:
             outbox = self._serve(outbox, name)
-        self._seen(self._config, situation, outbox)
+        self._seen(self._config, status, outbox)
         return self._again(outbox, self._now())
 
     # ---- finding ---------------------------------------------------------------------------------
 
-    def _gather(self, situation: Situation) -> Outbox:
-        before = self._file.load()
+    def _gather(self, status: SiteStatus) -> Outbox:
+        before, journal = self._file.load(), or_none(status.journal)
         ways = [w for w in ("mail", "webhook") if getattr(self._config.notify, w) is not None]
         # The first time, what happened long ago is not told.
-        outbox = before or Outbox(event=situation.event or 0)
+        outbox = before or Outbox(event=journal.event if journal else 0)
         found, event = self._events(outbox.event)
-        states, told = fresh(situation, limits_of(self._config), outbox.told)
+        states, told = fresh(status, limits_of(self._config), outbox.told)
         skipped = self._config.notify.leave_out
         news = [item for item in (*found, *states) if item.kind not in skipped]
-        outbox = outbox.with_news(event, told, news, ways).without_old(situation.now)
+        outbox = outbox.with_news(event, told, news, ways).without_old(status.now)
         if outbox != before:
             self._file.save(outbox)
         return outbox

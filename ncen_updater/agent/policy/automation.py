@@ -29,6 +29,7 @@ from enum import StrEnum
 
 from ncen_updater.agent.policy.windows import Window, next_opening
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.records import Record
 
 __all__ = ["Act", "Automation", "Deed", "Facts", "Failure", "Rehearsed", "decide"]
 
@@ -86,7 +87,7 @@ class Rehearsed(StrEnum):
 
 
 @dataclass(frozen=True)
-class Failure:
+class Failure(Record):
     """Automatic tries of one deed that failed in a row."""
 
     at: datetime
@@ -95,7 +96,7 @@ class Failure:
     def again_at(self, deed: Deed) -> datetime:
         """When the deed may be tried again by itself."""
         delays = RESUME_DELAYS if deed is Deed.RESUME else DELAYS
-        return self.at + delays[min(self.times, len(delays)) - 1]
+        return self.at + delays[min(max(self.times, 1), len(delays)) - 1]
 
     def waits(self, now: datetime, deed: Deed) -> bool:
         """Whether it is too early for another try.

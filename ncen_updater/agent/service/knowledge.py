@@ -13,17 +13,20 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
-from ncen_updater.agent.journal.rows import optional_time
 from ncen_updater.agent.policy.automation import Deed, Failure, Rehearsed
 from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.records import Record
 
-__all__ = ["Assessment", "Knowledge", "KnowledgeFile"]
+__all__ = ["KNOWLEDGE", "Assessment", "Knowledge", "KnowledgeFile"]
 
 logger = logging.getLogger(__name__)
 
+#: Where the service keeps it, below the state directory.
+KNOWLEDGE = "service/known.json"
+
 
 @dataclass(frozen=True)
-class Assessment:
+class Assessment(Record):
     """What stands between the site and its next release, as a child found it.
 
     Attributes:
@@ -54,57 +57,9 @@ class Assessment:
     collect_at: datetime | None = None
     left: bool = False
 
-    def to_json(self) -> dict[str, object]:
-        """Return it as the child writes it."""
-        return {
-            "event": self.event,
-            "current": self.current,
-            "target": self.target,
-            "agent": self.agent,
-            "prepared": self.prepared,
-            "rehearsed": self.rehearsed.value,
-            "binding": self.binding,
-            "basis": dict(self.basis) if self.basis is not None else None,
-            "bad_until": self.bad_until.isoformat() if self.bad_until else None,
-            "voids": list(self.voids),
-            "collect_at": self.collect_at.isoformat() if self.collect_at else None,
-            "left": self.left,
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, object]) -> Assessment:
-        """Read what the child wrote.
-
-        Raises:
-            ValueError, KeyError, TypeError: If it is none.
-        """
-        voids, event, basis = data["voids"], data["event"], data.get("basis")
-        if not (isinstance(voids, list) and type(event) is int and isinstance(basis, dict | None)):
-            raise TypeError("not an assessment")
-        return cls(
-            event=event,
-            current=_text(data["current"]),
-            target=_text(data["target"]),
-            agent=_text(data["agent"]),
-            prepared=data["prepared"] is True,
-            rehearsed=Rehearsed(str(data["rehearsed"])),
-            binding=str(data["binding"]),
-            basis=basis,
-            bad_until=optional_time(_text(data["bad_until"])),
-            voids=tuple(str(void) for void in voids),
-            collect_at=optional_time(_text(data.get("collect_at"))),
-            left=data.get("left") is True,
-        )
-
-
-def _text(value: object) -> str | None:
-    if value is not None and not isinstance(value, str):
-        raise TypeError(f"not a text: {value!r}"[:100])
-    return value
-
 
 @dataclass(frozen=True)
-class Knowledge:
+class Knowledge(Record):
     """Everything that the service keeps.
 
     Attributes:
@@ -128,38 +83,6 @@ class Knowledge:
         """Return it without failures of a deed."""
         return replace(self, failures={d: f for d, f in self.failures.items() if d is not deed})
 
-    def to_json(self) -> dict[str, object]:
-        """Return it as the file holds it."""
-        return {
-            "assessment": self.assessment.to_json() if self.assessment else None,
-            "checked_at": self.checked_at.isoformat() if self.checked_at else None,
-            "next_check": self.next_check.isoformat() if self.next_check else None,
-            "failures": {
-                deed.value: {"at": failure.at.isoformat(), "times": failure.times}
-                for deed, failure in self.failures.items()
-            },
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, object]) -> Knowledge:
-        """Read what the file holds.
-
-        Raises:
-            ValueError, KeyError, TypeError, AttributeError: If it is something else.
-        """
-        assessment, failures = data["assessment"], data["failures"]
-        if not isinstance(failures, dict) or not isinstance(assessment, dict | None):
-            raise TypeError("not what the service keeps")
-        return cls(
-            Assessment.from_json(assessment) if assessment else None,
-            optional_time(_text(data["checked_at"])),
-            optional_time(_text(data["next_check"])),
-            {
-                Deed(deed): Failure(datetime.fromisoformat(row["at"]), max(1, int(row["times"])))
-                for deed, row in failures.items()
-            },
-        )
-
 
 class KnowledgeFile:
     """The file that keeps it.
@@ -174,11 +97,10 @@ class KnowledgeFile:
     def load(self) -> Knowledge:
         """Read it; nothing is known where it is missing or damaged."""
         try:
-            data = json.loads(self._path.read_bytes())
-            return Knowledge.from_json(data)
+            return Knowledge.from_json(json.loads(self._path.read_bytes()))
         except FileNotFoundError:
             return Knowledge()
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             logger.warning("%s is damaged, the feed is asked anew: %s", self._path, error)
             return Knowledge()
 

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from ncen_updater.agent.config.service import ServiceSettings
+from ncen_updater.agent.journal.change import ChangeState
 from ncen_updater.agent.journal.orders import Order, OrderKind
 from ncen_updater.agent.policy.automation import (
     Act,
@@ -25,13 +26,13 @@ from ncen_updater.agent.policy.automation import (
 )
 from ncen_updater.agent.service.errors import UNCHANGED, OrderTooOld
 from ncen_updater.agent.service.knowledge import Assessment, Knowledge
-from ncen_updater.agent.service.look import Look
 from ncen_updater.agent.service.runner import Finished, Runner
+from ncen_updater.agent.status import SiteStatus, need
 from ncen_updater.common.documents import error_document
 from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, Text, languages
 
-__all__ = ["Happening", "Keeper", "Looking", "Schedule", "Service", "keep", "words_of"]
+__all__ = ["LOOK", "Happening", "Keeper", "Schedule", "Service", "keep", "words_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -59,13 +60,6 @@ class Happening:
     values: Mapping[str, object]
 
 
-class Looking(Protocol):
-    """Looks at the journal; see :class:`~ncen_updater.agent.service.look.Looker`."""
-
-    def look(self, binding: str, approvals: int) -> Look:
-        """Read what the service needs."""
-
-
 class Keeper(Protocol):
     """Keeps what the service knows; see :class:`.knowledge.KnowledgeFile`."""
 
@@ -86,6 +80,8 @@ class OrderBook(Protocol):
         """Mark an order as ended."""
 
 
+#: Parts of a site that the loop looks at each time: what may have changed while nobody told it.
+LOOK = frozenset({"at_work", "journal", "rehearsals"})
 #: Gives the next time to ask the feed, from now and the failure of the last question, if it failed.
 Schedule = Callable[[datetime, Failure | None], datetime]
 
@@ -95,7 +91,7 @@ class Service:
 
     Args:
         settings: The table ``[service]``; replaced by :meth:`reload`.
-        looking: Reads the journal.
+        look: Reads the parts :data:`LOOK` of the site.
         keeper: Keeps what is known.
         orders: Marks orders.
         runner: Runs children.
@@ -109,7 +105,7 @@ class Service:
         self,
         settings: ServiceSettings,
         *,
-        looking: Looking,
+        look: Callable[[], SiteStatus],
         keeper: Keeper,
         orders: OrderBook,
         runner: Runner,
@@ -119,7 +115,7 @@ class Service:
         on_trial: Callable[[], bool] = lambda: False,
     ) -> None:
         self._settings, self._on_trial = settings, on_trial
-        self._looking, self._keeper, self._orders = looking, keeper, orders
+        self._read, self._keeper, self._orders = look, keeper, orders
         self._runner, self._schedule, self._now, self._tell = runner, schedule, now, tell
         self._knowledge = keeper.load()
         self._said: str | None = None
@@ -137,26 +133,29 @@ class Service:
     def step(self) -> Act:
         """Look, decide, and do it. Returns what was done; a wait is the caller's to keep."""
         try:
-            look = self._look()
+            status = self._look()
         except UpdaterError as error:
             return self._blind(error)
-        if not (look.open_change or look.busy or self._assessed(look)):
-            look = self._assess(look)
-        act = decide(self._facts(look))
+        if not (status.unfinished or need(status.at_work) or self._assessed(status)):
+            status = self._assess(status)
+        act = decide(self._facts(status))
         self._say(act)
         self._tell(Happening("looked", {"deed": act.deed.value}))
-        if act.deed is Deed.ORDER and look.order is not None:
-            self._order(look.order)
+        order = need(status.journal).order
+        if act.deed is Deed.ORDER and order is not None:
+            self._order(order)
         elif act.deed is not Deed.WAIT:
             self._do(act)
         return act
 
     # ---- looking -------------------------------------------------------------------------------
 
-    def _look(self) -> Look:
-        assessment = self._knowledge.assessment
-        binding = assessment.binding if assessment else ""
-        return self._looking.look(binding, self._settings.approvals)
+    def _look(self) -> SiteStatus:
+        """Look; what cannot be read is raised, for nothing may be decided without it."""
+        status = self._read()
+        for error in status.errors:
+            raise error
+        return status
 
     def _blind(self, error: UpdaterError) -> Act:
         until = self._now() + timedelta(seconds=UNREADABLE_S)
@@ -166,19 +165,19 @@ class Service:
             self._tell(Happening("needs-person", {"code": error.code, "what": str(error)}))
         return act
 
-    def _assessed(self, look: Look) -> bool:
+    def _assessed(self, status: SiteStatus) -> bool:
         assessment = self._knowledge.assessment
-        return assessment is not None and assessment.event == look.event
+        return assessment is not None and assessment.event == need(status.journal).event
 
-    def _assess(self, look: Look) -> Look:
+    def _assess(self, status: SiteStatus) -> SiteStatus:
         """Let a child find out what is next; where it cannot, only the feed is asked."""
         before = self._knowledge.assessment
         finished = self._runner.assess()
         try:
             found = Assessment.from_json(finished.document)
-        except (ValueError, KeyError, TypeError) as error:
+        except ValueError as error:
             logger.warning("no assessment (exit code %s): %s", finished.exit_code, error)
-            found = Assessment(event=look.event)
+            found = Assessment(event=need(status.journal).event)
         knowledge = replace(self._knowledge, assessment=found)
         if before is None or before.target != found.target:
             for deed in (Deed.PREPARE, Deed.REHEARSE, Deed.UPGRADE):
@@ -191,9 +190,10 @@ class Service:
             self._tell(Happening("approval-void", {"reasons": list(found.voids)}))
         return self._look()
 
-    def _facts(self, look: Look) -> Facts:
-        knowledge, settings = self._knowledge, self._settings
+    def _facts(self, status: SiteStatus) -> Facts:
+        knowledge, settings, journal = self._knowledge, self._settings, need(status.journal)
         found = knowledge.assessment or Assessment(event=0)
+        change, chosen = journal.change, journal.scheduled(found.binding)
         now = self._now()
         return Facts(
             now=now,
@@ -202,13 +202,13 @@ class Service:
             next_check=_due(knowledge.next_check, now, timedelta(hours=settings.check_hours)),
             windows=tuple(item.window() for item in settings.windows),
             fetch_windows=tuple(item.window() for item in settings.fetch_windows),
-            open_change=look.open_change,
-            stuck=look.stuck,
-            busy=look.busy,
-            ordered=look.order is not None,
-            held=look.held,
-            held_until=look.held_until,
-            owed=look.owed,
+            open_change=status.unfinished,
+            stuck=change is not None and change.state is ChangeState.STUCK,
+            busy=need(status.at_work) is not None,
+            ordered=journal.order is not None,
+            held=journal.holds[0].reason if journal.holds else None,
+            held_until=journal.held_until,
+            owed=journal.owed is not None and journal.owed.by_itself,
             left=found.left,
             on_trial=self._on_trial(),
             agent=found.agent if settings.self_update else None,
@@ -216,8 +216,8 @@ class Service:
             bad_until=found.bad_until,
             prepared=found.prepared,
             rehearsed=found.rehearsed if settings.rehearse else Rehearsed.NOT_WANTED,
-            missing_approvals=look.missing_approvals,
-            not_before=look.not_before,
+            missing_approvals=journal.people(found.binding, settings.approvals).missing,
+            not_before=chosen.not_before if chosen else None,
             collect_at=found.collect_at,
             failures=knowledge.failures,
         )

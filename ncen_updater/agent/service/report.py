@@ -5,59 +5,45 @@ Standard library only: this module is on the path of ``status``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import datetime
-from pathlib import Path
-
-from ncen_updater.agent.config.paths import Places
-from ncen_updater.agent.config.read import read_config
-from ncen_updater.agent.engine.lock import lock_holder
 from ncen_updater.agent.engine.outcome import change_document, seconds_between
-from ncen_updater.agent.engine.pending_rollback import owed_rollback
 from ncen_updater.agent.journal.change import Change, StepName, StepRecord, StepState
-from ncen_updater.agent.journal.facts import NO_FACTS
+from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import IMPORT_REFUSED, IMPORTED, JOURNAL, LOCK
-from ncen_updater.agent.journal.site_history import Memory
-from ncen_updater.agent.slots.link import current_version
+from ncen_updater.agent.journal.names import IMPORT_REFUSED, IMPORTED
+from ncen_updater.agent.status import SiteStatus, need
 from ncen_updater.common.documents import error_document
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.feed.last_view import read_last_view, view_path
 
-__all__ = ["change_report", "door_closed", "history_report", "site_report", "step_seconds"]
+__all__ = ["REPORTED", "change_report", "history_report", "site_report", "step_seconds"]
 
 Document = dict[str, object]
 
 
-def site_report(
-    config: Path, places: Places, now: datetime, language: str
-) -> tuple[Document, list[UpdaterError]]:
-    """Say what runs, what the agent did last, and what is on offer; opens no connection.
+#: Parts of a site that :func:`site_report` tells of.
+REPORTED = frozenset({"current", "door", "at_work", "journal", "view"})
+
+
+def site_report(status: SiteStatus, language: str) -> tuple[Document, list[UpdaterError]]:
+    """Say what runs, what the agent did last, and what is on offer.
 
     Args:
-        config: The configuration file.
-        places: What it says of places.
-        now: The time.
+        status: The parts :data:`REPORTED` of the site.
         language: Of errors that stand in the place of what could not be had.
 
     Returns:
         The document, and these errors.
     """
     document: Document = {
-        "site": places.site,
-        "country": places.country,
-        "product": places.product,
-        "at": now,
+        "site": status.places.site,
+        "country": status.places.country,
+        "product": status.places.product,
+        "at": status.now,
     }
-    parts: dict[str, Callable[[], Document | None]] = {
-        "running": lambda: _in_use(config, places),
-        "journal": lambda: _journal(places, now),
-        "feed": lambda: _feed(places, now),
-    }
+    parts = {"running": _in_use, "journal": _journal, "feed": _feed}
     errors: list[UpdaterError] = []
     for name, part in parts.items():
         try:
-            document[name] = part()
+            document[name] = part(status)
         except (UpdaterError, OSError) as error:
             known = error if isinstance(error, UpdaterError) else UpdaterError(detail=str(error))
             errors.append(known)
@@ -65,65 +51,37 @@ def site_report(
     return document, errors
 
 
-def door_closed(config: Path) -> bool | None:
-    """Whether the door's file is there; None if the configuration names none."""
-    data = read_config(config).data
-    paths, application = data.get("paths", {}), data.get("application", {})
-    name = application.get("door_file") if isinstance(application, dict) else None
-    root = paths.get("root", "/") if isinstance(paths, dict) else None
-    if not isinstance(name, str) or not isinstance(root, str):
-        return None
-    try:
-        (Path(root) / name).lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return True
+def _in_use(status: SiteStatus) -> Document:
+    version, closed = need(status.current), need(status.door)
+    return {"version": version, "open_to_officers": None if closed is None else not closed}
 
 
-def _in_use(config: Path, places: Places) -> Document:
-    version = current_version(places.slots, places.current)
-    closed = door_closed(config)
+def _journal(status: SiteStatus) -> Document:
+    holder, journal = need(status.at_work), need(status.journal)
+    change, last, owed = journal.change, journal.last, journal.owed
     return {
-        "version": str(version) if version else None,
-        "open_to_officers": None if closed is None else not closed,
+        "at_work": holder,
+        "open_change": _open_document(change, journal.facts) if change else None,
+        "owed_rollback": owed
+        and {"version": owed.change.to_version, "tries": owed.tries, "by_itself": owed.by_itself},
+        "last_change": change_document(last, journal.facts) if last else None,
+        "holds": list(journal.holds),
+        "bad_releases": list(journal.bad_releases),
     }
 
 
-def _journal(places: Places, now: datetime) -> Document:
-    holder = lock_holder(places.state / LOCK)
-    with Journal.open(places.state / JOURNAL, read_only=True) as journal:
-        change = journal.open_change()
-        recent = journal.changes(1)
-        facts = journal.facts(recent[0].id) if recent else NO_FACTS
-        memory, owed = Memory(journal), owed_rollback(journal)
-        return {
-            "at_work": holder,
-            "open_change": _open_document(change) if change else None,
-            "owed_rollback": owed
-            and {
-                "version": owed.change.to_version,
-                "tries": owed.tries,
-                "by_itself": owed.by_itself,
-            },
-            "last_change": change_document(recent[0], facts) if recent else None,
-            "holds": list(memory.holds_in_force(now)),
-            "bad_releases": list(memory.bad_releases()),
-        }
-
-
-def _feed(places: Places, now: datetime) -> Document | None:
-    view = read_last_view(view_path(places.received, places.product))
+def _feed(status: SiteStatus) -> Document | None:
+    view = need(status.view)
     if view is None:
         return None
-    running = current_version(places.slots, places.current)
     return {
         "checked_at": view.checked_at,
         "expires_at": view.expires_at,
-        "stale": view.stale(now),
+        "stale": view.stale(status.now),
         "version": view.version,
         "versions": list(view.versions),
         "withdrawn": list(view.withdrawn),
-        "running_withdrawn": view.notices.get(str(running)),
+        "running_withdrawn": view.notices.get(str(need(status.current))),
     }
 
 
@@ -140,10 +98,10 @@ def _step(change: Change) -> tuple[StepName, StepState] | None:
     return record.name, record.state
 
 
-def _open_document(change: Change) -> Document:
+def _open_document(change: Change, facts: ChangeFacts) -> Document:
     step = _step(change)
     return {
-        **change_document(change),
+        **change_document(change, facts),
         "step": step[0].value if step else None,
         "step_state": step[1].value if step else None,
     }

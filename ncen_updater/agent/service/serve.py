@@ -14,9 +14,10 @@ from pathlib import Path
 from ncen_updater.agent.config.errors import RunnerDoesNotFit
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.config.model import AgentConfig
+from ncen_updater.agent.config.paths import load_places
 from ncen_updater.agent.engine.lock import change_lock
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import AGENT_CONFIRMED, JOURNAL, LOCK
+from ncen_updater.agent.journal.names import AGENT_CONFIRMED, JOURNAL
 from ncen_updater.agent.journal.orders import Orders
 from ncen_updater.agent.policy.automation import Act, Deed, Failure
 from ncen_updater.agent.policy.schedule import next_check
@@ -25,23 +26,21 @@ from ncen_updater.agent.self_update.probation import Probation
 from ncen_updater.agent.self_update.sequence import SequenceFile
 from ncen_updater.agent.service.api.server import start_api
 from ncen_updater.agent.service.board import Board
-from ncen_updater.agent.service.knowledge import Knowledge, KnowledgeFile
-from ncen_updater.agent.service.look import Looker
-from ncen_updater.agent.service.loop import Happening, Schedule, Service, keep
+from ncen_updater.agent.service.knowledge import KNOWLEDGE, Knowledge, KnowledgeFile
+from ncen_updater.agent.service.loop import LOOK, Happening, Schedule, Service, keep
 from ncen_updater.agent.service.notify import SystemdNotifier
 from ncen_updater.agent.service.runner import WorkRunner
 from ncen_updater.agent.service.waiting import Waker
+from ncen_updater.agent.status import changed_at, read_status
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["KNOWLEDGE", "SERVICE_LOCK", "caught_up", "schedule_for", "serve"]
+__all__ = ["SERVICE_LOCK", "caught_up", "schedule_for", "serve"]
 
 logger = logging.getLogger(__name__)
 
-#: Files of the service in a directory of its own below the state directory.
-DIRECTORY = "service"
-KNOWLEDGE = f"{DIRECTORY}/known.json"
-SERVICE_LOCK = f"{DIRECTORY}/service.lock"
+#: Below the state directory, beside what the service keeps.
+SERVICE_LOCK = "service/service.lock"
 
 #: Variable with which the unit of the package says that others do the work.
 RUNNER = "NCEN_RUNNER"
@@ -130,8 +129,8 @@ def serve(
         raise RunnerDoesNotFit(path=config_path)
     state = config.paths.resolve(config.paths.state)
     notifier = SystemdNotifier()
-    looker = Looker(state / JOURNAL, state / LOCK, _now)
-    waker = Waker(notifier.alive, looker.changed_at)
+    places = load_places(config_path)
+    waker = Waker(notifier.alive, lambda: changed_at(state / JOURNAL))
     board = Board(config.service, _now)
     by_unit = config.service.runner == "systemd"
     socket = config.paths.resolve(config.service.apply_socket) if by_unit else None
@@ -152,7 +151,7 @@ def serve(
         keep(keeper, caught_up(keeper.load(), config, _now()))
         service = Service(
             config.service,
-            looking=looker,
+            look=lambda: read_status(places, _now(), LOOK),
             keeper=keeper,
             orders=orders,
             runner=runner,

@@ -7,13 +7,16 @@ import io
 import json
 import logging
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import click
 import pytest
 
-from ncen_updater.agent.cli.state import SiteFacts, sentences
-from ncen_updater.agent.engine.errors import Busy
-from ncen_updater.agent.journal.change import ChangeState, StepName
+from ncen_updater.agent.cli.state import sentences
+from ncen_updater.agent.engine.errors import Busy, JournalForbidden
+from ncen_updater.agent.engine.recovery import Situation
+from ncen_updater.agent.journal.change import Change, ChangeState, StepName
+from ncen_updater.agent.status import JournalFacts, Known, SiteStatus
 from ncen_updater.common.cli import terminal
 from ncen_updater.common.cli.errors import Declined
 from ncen_updater.common.cli.lazy import Command
@@ -34,6 +37,7 @@ from ncen_updater.common.cli.terminal import Heartbeat
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
 from tests.agent.cli.site import CHANGE
+from tests.support.simulated_site import PLACES
 
 STATE = [Text("a."), Text("b.")]
 
@@ -141,29 +145,42 @@ def test_a_closed_terminal_ends_no_work() -> None:
         shown.tell(Text("one"))
 
 
-FACTS = SiteFacts("ncen", "3.2.4", chosen=True, running=True, closed=False, journal=True)
+SITE = SiteStatus(
+    CHANGE.created_at, PLACES, current="3.2.4", door=False, journal=JournalFacts(), running=True
+)
+ERROR = OSError("x")
+
+
+def site(**parts: Any) -> SiteStatus:
+    return dataclasses.replace(SITE, **parts)
+
+
+def with_change(change: Change) -> SiteStatus:
+    return site(journal=JournalFacts(change=change, last=change))
 
 
 @pytest.mark.parametrize(
-    ("facts", "words"),
+    ("status", "words"),
     [
-        (FACTS, "ncen 3.2.4 is running and open to officers."),
-        (SiteFacts("ncen", chosen=False, journal=True), "No release of ncen was ever chosen here."),
-        (SiteFacts("ncen", why=("x",)), "Not everything could be found out: x"),
-        (SiteFacts("ncen"), "The journal cannot be read; all automatic work has stopped."),
-        (SiteFacts("ncen", missing=("a",)), "At least one database is not under its name."),
+        (SITE, "ncen 3.2.4 is running and open to officers."),
+        (site(current=None), "No release of ncen was ever chosen here."),
+        (site(door=ERROR), "Not everything could be found out: x"),
+        (site(journal=ERROR), "The journal cannot be read; all automatic work has stopped."),
+        (site(databases=Situation(None, missing=True)),
+         "At least one database is not under its name."),
+        (site(journal=JournalForbidden(path="j")), str(JournalForbidden(path="j").what_text)),
     ],
-)
-def test_the_state_in_sentences(facts: SiteFacts, words: str) -> None:
-    assert words in [str(text) for text in sentences(facts, None)]
+)  # fmt: skip
+def test_the_state_in_sentences(status: SiteStatus, words: str) -> None:
+    assert words in [str(text) for text in sentences(status, None)]
 
 
-@pytest.mark.parametrize("running", [True, False, None])
-@pytest.mark.parametrize("closed", [True, False, None])
+@pytest.mark.parametrize("running", [True, False, ERROR])
+@pytest.mark.parametrize("closed", [True, False, None, ERROR])
 def test_a_fact_that_is_not_known_is_never_claimed(
-    running: bool | None, closed: bool | None
+    running: Known[bool], closed: Known[bool | None]
 ) -> None:
-    first = str(sentences(SiteFacts("n", "1", True, running, closed, journal=True), None)[0])
+    first = str(sentences(site(running=running, door=closed), None)[0])
     first = first.replace("whether it is running", "").replace("and open was not", "")
     if running is not True:
         assert " is running" not in first
@@ -173,16 +190,14 @@ def test_a_fact_that_is_not_known_is_never_claimed(
 
 @pytest.mark.parametrize("state", list(ChangeState))
 def test_every_state_of_a_change_has_words_in_both_languages(state: ChangeState) -> None:
-    change = dataclasses.replace(CHANGE, state=state)
-    facts = dataclasses.replace(FACTS, last=change)
-    said = sentences(facts, FACTS)
+    said = sentences(with_change(dataclasses.replace(CHANGE, state=state)), SITE)
     assert "abcdefgh" in str(said[-1])
     assert said[-1].render("fr") != str(said[-1])
 
 
 def test_what_was_open_before_is_not_blamed_on_this_command() -> None:
-    facts = dataclasses.replace(FACTS, last=CHANGE)
-    assert str(sentences(facts, facts)[-1]).startswith("This command changed nothing")
+    now = with_change(CHANGE)
+    assert str(sentences(now, now)[-1]).startswith("This command changed nothing")
 
 
 @click.group()

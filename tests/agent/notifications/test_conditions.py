@@ -4,25 +4,36 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
+from ncen_updater.agent.approvals.model import Approval
+from ncen_updater.agent.approvals.store import ScheduleRecord
+from ncen_updater.agent.engine.errors import JournalUnreadable
 from ncen_updater.agent.engine.pending_rollback import MOST_TRIES, Owed
 from ncen_updater.agent.journal.change import Change, ChangeState, StepName, StepRecord, StepState
+from ncen_updater.agent.journal.facts import ChangeFacts
+from ncen_updater.agent.journal.site_history import BadReleaseRecord, HoldRecord
 from ncen_updater.agent.notifications.conditions import Limits, fresh
 from ncen_updater.agent.notifications.news import Kind
-from ncen_updater.agent.notifications.situation import Situation
 from ncen_updater.agent.policy.automation import Rehearsed
 from ncen_updater.agent.self_update.sequence import Bad, Sequence
-from ncen_updater.agent.service.knowledge import Assessment
+from ncen_updater.agent.service.knowledge import Assessment, Knowledge
+from ncen_updater.agent.status import JournalFacts, SiteStatus
 from ncen_updater.feed.last_view import LastView
 from tests.agent.cli.site import CHANGE
+from tests.support.simulated_site import PLACES
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
-CALM = Situation(NOW, event=1, current="3.2.4", free_percent={"state": 50.0})
+CALM = SiteStatus(
+    NOW, PLACES, current="3.2.4", journal=JournalFacts(event=1), rehearsals=(), view=None,
+    knowledge=Knowledge(), agent=None, expiries={}, free_percent={"state": 50.0},
+)  # fmt: skip
+BINDING = "b" * 64
 NEXT = Assessment(
-    event=1, current="3.2.4", target="3.3.0", rehearsed=Rehearsed.PASSED, binding="b" * 64
+    event=1, current="3.2.4", target="3.3.0", rehearsed=Rehearsed.PASSED, binding=BINDING
 )
 LIST = LastView(NOW - DAY, NOW + 30 * DAY, 1, ("3.3.0",), ())
 COMMIT = {StepName.COMMIT: StepRecord(StepName.COMMIT, StepState.DONE, NOW, NOW)}
@@ -32,10 +43,31 @@ def change(state: ChangeState, **more: object) -> Change:
     return replace(CHANGE, state=state, **more)  # type: ignore[arg-type]
 
 
+def at(**facts: Any) -> SiteStatus:
+    """The calm site, but for this in its journal."""
+    return replace(CALM, journal=JournalFacts(event=1, **facts))
+
+
+def awaiting(assessment: Assessment = NEXT, status: SiteStatus = CALM) -> SiteStatus:
+    """The calm site, but for what comes next."""
+    return replace(status, knowledge=Knowledge(assessment))
+
+
+YES = Approval(BINDING, "amina", 1001, NOW)
+HOLD = HoldRecord(1, "fair", "amina", NOW)
+BAD = BadReleaseRecord("ncen", "3.3.0", "NU-6030", 1, NOW)
+
+
+def chosen(hours: int) -> SiteStatus:
+    """Approved, and to begin in so many hours."""
+    time = ScheduleRecord(BINDING, "3.3.0", NOW + timedelta(hours=hours), "amina")
+    return awaiting(status=at(approvals=(YES,), schedules=(time,)))
+
+
 @dataclass(frozen=True)
 class Row:
     name: str
-    now: Situation
+    now: SiteStatus
     kinds: tuple[Kind, ...]
     limits: Limits = field(default_factory=Limits)
 
@@ -44,35 +76,35 @@ ROWS = (
     Row("all is well", CALM, ()),
     Row(
         "a release that is not rehearsed yet",
-        replace(CALM, assessment=replace(NEXT, rehearsed=Rehearsed.MISSING, binding="")),
+        awaiting(replace(NEXT, rehearsed=Rehearsed.MISSING, binding="")),
         (Kind.AVAILABLE,),
     ),
     Row(
-        "one that waits for people", replace(CALM, assessment=NEXT, missing_approvals=1),
+        "one that waits for people", awaiting(),
         (Kind.AVAILABLE, Kind.WAITS),
     ),
     Row(
-        "nobody has to approve", replace(CALM, assessment=NEXT, missing_approvals=1),
+        "nobody has to approve", awaiting(),
         (Kind.AVAILABLE,), Limits(automatic=True),
     ),
     Row(
-        "the service only tells", replace(CALM, assessment=NEXT, missing_approvals=1),
+        "the service only tells", awaiting(),
         (Kind.AVAILABLE,), Limits(self_starting=False),
     ),
     Row(
-        "held", replace(CALM, assessment=NEXT, missing_approvals=1, held=True), (Kind.AVAILABLE,)
+        "held", awaiting(status=at(holds=(HOLD,))), (Kind.AVAILABLE,)
     ),
     Row(
         "an approval that holds no longer",
-        replace(CALM, assessment=replace(NEXT, voids=("the schema changed",), binding="")),
+        awaiting(replace(NEXT, voids=("the schema changed",), binding="")),
         (Kind.AVAILABLE, Kind.APPROVAL_VOID),
     ),
     Row(
-        "the window comes", replace(CALM, assessment=NEXT, begins_at=NOW + timedelta(hours=12)),
+        "the window comes", chosen(12),
         (Kind.AVAILABLE, Kind.WINDOW),
     ),
     Row(
-        "but not yet", replace(CALM, assessment=NEXT, begins_at=NOW + timedelta(hours=13)),
+        "but not yet", chosen(13),
         (Kind.AVAILABLE,),
     ),
     Row("lists are fresh", replace(CALM, view=LIST), ()),
@@ -87,46 +119,47 @@ ROWS = (
     ),
     Row("another was", replace(CALM, view=replace(LIST, withdrawn=("3.2.3",))), ()),
     Row("a full disk", replace(CALM, free_percent={"state": 50.0, "slots": 9.9}), (Kind.DISK,)),
-    Row("the journal cannot be read", replace(CALM, journal_code="NU-6002"), (Kind.NEEDS_PERSON,)),
-    Row("a change runs", replace(CALM, change=change(ChangeState.RUNNING)), ()),
-    Row("a change is stuck", replace(CALM, change=change(ChangeState.STUCK)), (Kind.NEEDS_PERSON,)),
+    Row(
+        "the journal cannot be read",
+        replace(CALM, journal=JournalUnreadable(path="j", reason="x")), (Kind.NEEDS_PERSON,),
+    ),
+    Row("a change runs", at(change=change(ChangeState.RUNNING)), ()),
+    Row("a change is stuck", at(change=change(ChangeState.STUCK)), (Kind.NEEDS_PERSON,)),
     Row(
         "a release turned bad, and a person decides",
-        replace(
-            CALM, change=change(ChangeState.COMMITTED, steps=COMMIT),
-            bad_releases={"3.3.0": "NU-6030"},
-        ),
+        at(change=change(ChangeState.COMMITTED, steps=COMMIT), bad_releases=(BAD,)),
         (Kind.NEEDS_PERSON,), Limits(only_reports=True),
     ),
     Row(
         "or the agent goes back by itself",
-        replace(
-            CALM, change=change(ChangeState.COMMITTED, steps=COMMIT),
-            bad_releases={"3.3.0": "NU-6030"},
-        ),
+        at(change=change(ChangeState.COMMITTED, steps=COMMIT), bad_releases=(BAD,)),
         (),
     ),
     Row(
         "there is no way back that keeps records",
-        replace(
-            CALM, change=change(ChangeState.COMMITTED, steps=COMMIT), waits=True,
-            bad_releases={"3.3.0": "NU-6030"},
+        at(
+            change=change(ChangeState.COMMITTED, steps=COMMIT),
+            facts=ChangeFacts(waits_for_person=True),
+            bad_releases=(BAD,),
         ),
         (Kind.NEEDS_PERSON,),
     ),
     Row(
         "a rollback turned bad",
-        replace(CALM, change=change(ChangeState.COMMITTED, steps=COMMIT), waits=True),
+        at(
+            change=change(ChangeState.COMMITTED, steps=COMMIT),
+            facts=ChangeFacts(waits_for_person=True),
+        ),
         (Kind.NEEDS_PERSON,),
     ),
     Row(
         "what turned bad could not be taken back",
-        replace(CALM, owed=Owed(change(ChangeState.FINISHED), MOST_TRIES)), (Kind.NEEDS_PERSON,),
+        at(owed=Owed(change(ChangeState.FINISHED), MOST_TRIES)), (Kind.NEEDS_PERSON,),
     ),
-    Row("or is tried again", replace(CALM, owed=Owed(change(ChangeState.FINISHED), 1)), ()),
+    Row("or is tried again", at(owed=Owed(change(ChangeState.FINISHED), 1)), ()),
     Row(
         "people left it, so they are asked",
-        replace(CALM, assessment=replace(NEXT, left=True), missing_approvals=1),
+        awaiting(replace(NEXT, left=True)),
         (Kind.AVAILABLE, Kind.WAITS), Limits(automatic=True),
     ),
     Row(
@@ -150,9 +183,9 @@ def test_what_is_told_and_that_it_is_told_once(row: Row) -> None:
 
 
 def test_people_still_needed_are_told_as_they_become_fewer() -> None:
-    two = replace(CALM, assessment=NEXT, missing_approvals=2)
-    _, told = fresh(two, Limits(), {})
-    news, _ = fresh(replace(two, missing_approvals=1), Limits(), told)
+    limits = Limits(approvals=2)
+    _, told = fresh(awaiting(), limits, {})
+    news, _ = fresh(awaiting(status=at(approvals=(YES,))), limits, told)
     assert [(n.kind, n.values["missing"]) for n in news] == [(Kind.WAITS, 1)]
 
 

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.journal.change import ChangeState
+from ncen_updater.agent.journal.site_history import BadReleaseRecord, HoldRecord
 from ncen_updater.agent.notifications.metrics import (
     FAMILIES,
     PREFIX,
@@ -22,29 +23,34 @@ from ncen_updater.agent.notifications.metrics import (
     write_metrics,
 )
 from ncen_updater.agent.notifications.outbox import Outbox
-from ncen_updater.agent.notifications.situation import LastStop, Situation
-from ncen_updater.agent.service.knowledge import Assessment
+from ncen_updater.agent.rehearsal.stops import LastStop
+from ncen_updater.agent.service.knowledge import Assessment, Knowledge
+from ncen_updater.agent.status import JournalFacts, SiteStatus
 from ncen_updater.feed.last_view import LastView
 from tests.agent.cli.site import CHANGE, TrialSite
+from tests.support.simulated_site import PLACES
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-FULL = Situation(
+STUCK = replace(CHANGE, state=ChangeState.STUCK)
+FULL = SiteStatus(
     NOW,
-    event=42,
+    PLACES,
     current="3.2.4",
-    change=replace(CHANGE, state=ChangeState.STUCK),
+    journal=JournalFacts(
+        event=42,
+        change=STUCK,
+        holds=(HoldRecord(1, "fair", "amina", NOW),),
+        bad_releases=(BadReleaseRecord("ncen", "3.3.0", "NU-4150", 1, NOW),),
+    ),
     last_stop=LastStop(17.5, 10.0, 20.0),
-    held=True,
-    bad_releases={"3.3.0": "NU-4150"},
-    assessment=Assessment(event=42, target="3.4.0"),
-    missing_approvals=2,
+    knowledge=Knowledge(Assessment(event=42, target="3.4.0")),
     view=LastView(NOW - timedelta(hours=1), NOW + timedelta(days=3), 7, ("3.4.0",), ("3.2.4",)),
     expiries={"timestamp": NOW + timedelta(days=1), "root": NOW + timedelta(days=300)},
     free_percent={"state": 12.5},
 )
 
 
-def read(site: TrialSite, now: Situation) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+def read(site: TrialSite, now: SiteStatus) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     outbox = Outbox(1).with_news(1, {}, [], ("mail",))
     samples = collect(
         load_config(site.config), now, outbox, agent="0.1.0",
@@ -76,7 +82,7 @@ def test_every_figure_is_there_and_is_what_it_says(site: TrialSite) -> None:
 
 
 def test_what_is_not_known_is_left_out_and_not_guessed(site: TrialSite) -> None:
-    names = {name for name, _ in read(site, Situation(NOW, journal_code="NU-6002"))}
+    names = {name for name, _ in read(site, SiteStatus(NOW, PLACES, journal=OSError("gone")))}
     assert PREFIX + "hold" not in names
     assert PREFIX + "last_stop_seconds" not in names
     assert PREFIX + "feed_checked_timestamp_seconds" not in names

@@ -70,7 +70,7 @@ class Trial:
 
     def teller(self) -> Teller:
         return Teller(
-            self.site.config, load_config(self.site.config), knowledge=self.knowledge,
+            self.site.config, load_config(self.site.config),
             send=self.send, now=lambda: self.now,
         )  # fmt: skip
 

@@ -23,7 +23,7 @@ from ncen_updater.agent.journal.names import AGENT_CONFIRMED, JOURNAL
 from ncen_updater.agent.self_update.excuse import STARTED_BY
 from ncen_updater.agent.self_update.keeping import SYSTEM_PYTHON, failsafe_content
 from ncen_updater.agent.self_update.sequence import Sequence, SequenceFile, State
-from ncen_updater.agent.service.serve import KNOWLEDGE
+from ncen_updater.agent.service.knowledge import KNOWLEDGE
 from ncen_updater.common.errors import ExitCode
 
 MINE = str(agent_version())

@@ -15,6 +15,7 @@ from ncen_updater.agent.journal.orders import Order, OrderKind
 from ncen_updater.agent.policy.automation import Deed
 from ncen_updater.agent.service.knowledge import Knowledge
 from ncen_updater.agent.service.loop import Happening, Service, words_of_order
+from ncen_updater.agent.status import SiteStatus
 from ncen_updater.common.errors import ExitCode
 from tests.support.simulated_site import SimulatedSite
 
@@ -33,7 +34,7 @@ class Trial:
     def start(self) -> Service:
         return Service(
             self.settings,
-            looking=self.site,
+            look=self.site.look,
             keeper=self.site,
             orders=self.site,
             runner=self.site,
@@ -212,8 +213,9 @@ def test_a_killed_service_goes_on_where_it_was(trial: Trial) -> None:
 
 def test_a_damaged_journal_stops_everything_and_is_told_once(trial: Trial) -> None:
     class Broken(SimulatedSite):
-        def look(self, binding: str, approvals: int) -> object:  # type: ignore[override]
-            raise JournalUnreadable(path="journal", reason="altered")
+        def look(self) -> SiteStatus:
+            error = JournalUnreadable(path="journal", reason="altered")
+            return replace(super().look(), journal=error, rehearsals=error)
 
     blind = Trial(Broken(MORNING, offered=["1.1"]))
     blind.until(MORNING + timedelta(hours=5))

@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.config.model import AgentConfig
+from ncen_updater.agent.config.paths import Places, load_places
 from ncen_updater.agent.config.read import read_config
 from ncen_updater.agent.config.secrets import secrets_of
 from ncen_updater.agent.config.words import settings_of
@@ -25,9 +26,9 @@ from ncen_updater.agent.diagnostics.support_bundle.parts import Part, gathered, 
 from ncen_updater.agent.engine.outcome import outcome_of
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
-from ncen_updater.agent.notifications.situation import Situation, Surveyor, stop_range
+from ncen_updater.agent.rehearsal.stops import stop_range
 from ncen_updater.agent.rehearsal.store import Rehearsals
-from ncen_updater.agent.service.serve import KNOWLEDGE
+from ncen_updater.agent.status import FROM_THE_DISK, or_none, read_status
 from ncen_updater.common.bounded_io import parse_toml, read_file
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding
@@ -74,9 +75,10 @@ class Gatherer:
     ) -> None:
         self._path, self._progress, self._now, self._run = config_path, progress, now, run
         self._config: AgentConfig | None = None
+        self._places: Places | None = None
         self._problem: UpdaterError | None = None
         try:
-            self._config = load_config(config_path)
+            self._config, self._places = load_config(config_path), load_places(config_path)
         except UpdaterError as error:
             self._problem = error
         self._findings: tuple[Finding, ...] | None = None
@@ -134,33 +136,31 @@ class Gatherer:
 
     # ---- from the disk ---------------------------------------------------------------------------
 
-    def _look(self) -> Situation:
-        config = self._need()
-        state = config.paths.resolve(config.paths.state)
-        return Surveyor(config, state / KNOWLEDGE).look(self._now)
-
     def _site(self) -> str:
-        config, found = self._need(), self._look()
-        view, assessment = found.view, found.assessment
+        config = self._need()
+        assert self._places is not None  # noqa: S101 - read with the configuration
+        found = read_status(self._places, self._now, FROM_THE_DISK, config=config)
+        journal, view, agent = or_none(found.journal), or_none(found.view), or_none(found.agent)
+        error, following = found.journal, found.next
         return json_part(
             {
                 "site": config.site.id,
                 "country": config.site.country,
                 "product": config.site.product,
                 "made_at": self._now,
-                "current": found.current,
-                "journal_code": found.journal_code,
-                "journal_event": found.event,
-                "open_change": found.change.id if found.change else None,
-                "held": found.held,
-                "bad_releases": found.bad_releases,
-                "next": assessment
+                "current": or_none(found.current),
+                "journal_code": error.code if isinstance(error, UpdaterError) else None,
+                "journal_event": journal and journal.event,
+                "open_change": journal and journal.change and journal.change.id,
+                "held": journal and bool(journal.holds),
+                "bad_releases": journal and {row.version: row.code for row in journal.bad_releases},
+                "next": following
                 and {
-                    "target": assessment.target,
-                    "prepared": assessment.prepared,
-                    "rehearsed": assessment.rehearsed.value,
-                    "bad_until": assessment.bad_until,
-                    "missing_approvals": found.missing_approvals,
+                    "target": following.target,
+                    "prepared": following.prepared,
+                    "rehearsed": following.rehearsed.value,
+                    "bad_until": following.bad_until,
+                    "missing_approvals": found.missing(config.service.approvals),
                 },
                 "list": view
                 and {
@@ -170,8 +170,12 @@ class Gatherer:
                     "versions": view.versions,
                     "withdrawn": view.withdrawn,
                 },
-                "lists_lapse": found.expiries,
-                "agent": found.agent and found.agent.to_json(),
+                "lists_lapse": {
+                    role: moment
+                    for role, moment in (or_none(found.expiries) or {}).items()
+                    if not isinstance(moment, Exception)
+                },
+                "agent": agent and agent.to_json(),
             }
         )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ncen_updater.agent.approvals.model import count_approvals
 from ncen_updater.agent.approvals.store import Consent
 from ncen_updater.agent.engine import overlay
 from ncen_updater.agent.engine.errors import ApprovalMissing, GuardBlocks, WindowClosed
@@ -52,7 +51,7 @@ def _refuse_unwanted(context: StepContext) -> None:
     require_no_hold(context.site, context.journal)
     facts = context.facts()
     needed, binding = facts.approvals or 0, facts.binding or ""
-    people = count_approvals(Consent(context.journal).approvals(binding), binding, needed)
+    people = Consent(context.journal).people(binding, needed)
     if not people:
         raise ApprovalMissing(
             version=context.change.to_version, missing=people.missing, needed=people.needed

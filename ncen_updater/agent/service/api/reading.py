@@ -18,7 +18,8 @@ from ncen_updater.agent.service.api.forms import Form, whole_number
 from ncen_updater.agent.service.api.people import Caller
 from ncen_updater.agent.service.board import Moment
 from ncen_updater.agent.service.errors import NoSuchThing
-from ncen_updater.agent.service.report import change_report, history_report, site_report
+from ncen_updater.agent.service.report import REPORTED, change_report, history_report, site_report
+from ncen_updater.agent.status import read_status
 
 __all__ = [
     "Document",
@@ -73,7 +74,8 @@ Handler = Callable[[Desk, Request], tuple[int, Document]]
 
 def status(desk: Desk, request: Request) -> tuple[int, Document]:
     """What runs, what was done last, what is on offer, and what the service does."""
-    document, _ = site_report(desk.config, desk.places, desk.now(), request.language)
+    looked = read_status(desk.places, desk.now(), REPORTED)
+    document, _ = site_report(looked, request.language)
     settings = desk.board.settings
     caller = request.caller
     you = {

@@ -1,0 +1,58 @@
+"""Stops of officers: the last real one, and what was predicted. Light: ``status`` imports it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ncen_updater.agent.engine.outcome import stop_seconds
+from ncen_updater.agent.journal.change import ChangeState
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.rehearsal.store import RehearsalRecord, RehearsalState
+
+__all__ = ["LastStop", "last_stop", "predicted_stop", "stop_range"]
+
+#: So many changes back are looked at.
+LOOKED_AT = 10
+
+
+@dataclass(frozen=True)
+class LastStop:
+    """The stop of the newest change that ended well, seconds; what was predicted, if anything."""
+
+    real_s: float
+    low_s: float | None = None
+    high_s: float | None = None
+
+
+def stop_range(record: RehearsalRecord | None) -> tuple[float, float] | None:
+    """Return the stop that a rehearsal predicted, lowest and highest over its hops, seconds."""
+    if record is None or record.state is not RehearsalState.PASSED or record.report is None:
+        return None
+    hops = record.report.get("hops")
+    if not isinstance(hops, list) or not hops:
+        return None
+    return (
+        sum(float(hop["stop_s"]["low"]) for hop in hops),
+        sum(float(hop["stop_s"]["high"]) for hop in hops),
+    )
+
+
+def last_stop(journal: Journal) -> LastStop | None:
+    """Return the newest stop; None where none is known."""
+    for change in journal.changes(LOOKED_AT):
+        if change.state is not ChangeState.FINISHED:
+            continue
+        real = stop_seconds(change, journal.facts(change.id))
+        if real is not None:
+            return LastStop(real, *(predicted_stop(journal, change.id) or (None, None)))
+    return None
+
+
+def predicted_stop(journal: Journal, change: str) -> tuple[float, float] | None:
+    """Return what was predicted of a change, lowest and highest, seconds."""
+    if not journal.has_table("predictions"):
+        return None
+    for row in journal.rows("SELECT change, low_s, high_s FROM predictions ORDER BY rowid DESC"):
+        if row["change"] == change:
+            return float(row["low_s"]), float(row["high_s"])
+    return None

@@ -1,0 +1,411 @@
+"""A site at one moment, read once: what people, news, figures and decisions are told of it.
+
+Every part is a value, or the error that stands in its place; nothing is guessed, and nothing that
+went wrong is left out. Who asks names the parts it needs, and no other is read. What the journal
+says is read over one connection, as it was at one instant.
+
+To add a fact: a field of :class:`SiteStatus` and its line in :func:`read_status`, or a field of
+:class:`JournalFacts` and its line in :func:`journal_facts`. Standard library only: this module is
+on the path of ``status``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+from ncen_updater.agent.approvals.model import Approval, ApprovalCount, count_approvals
+from ncen_updater.agent.approvals.store import Consent, ScheduleRecord
+from ncen_updater.agent.config.paths import Places
+from ncen_updater.agent.config.read import read_config
+from ncen_updater.agent.engine.lock import lock_holder
+from ncen_updater.agent.engine.pending_rollback import Owed, owed_rollback
+from ncen_updater.agent.journal.change import Change
+from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL, LOCK
+from ncen_updater.agent.journal.orders import Order, Orders
+from ncen_updater.agent.journal.site_history import BadReleaseRecord, HoldRecord, Memory
+from ncen_updater.agent.rehearsal.stops import LastStop, last_stop
+from ncen_updater.agent.rehearsal.store import RehearsalRecord, Rehearsals, RehearsalState
+from ncen_updater.agent.slots.link import current_version
+from ncen_updater.common.bounded_io import parse_json, read_file
+from ncen_updater.feed.last_view import LastView, read_last_view, view_path
+
+if TYPE_CHECKING:
+    from ncen_updater.agent.config.model import AgentConfig
+    from ncen_updater.agent.engine.recovery import Situation
+    from ncen_updater.agent.self_update.sequence import Sequence
+    from ncen_updater.agent.service.knowledge import Assessment, Knowledge
+    from ncen_updater.agent.site import Site
+
+__all__ = [
+    "EVERYTHING",
+    "FROM_THE_DISK",
+    "NOT_READ",
+    "Cache",
+    "JournalFacts",
+    "Known",
+    "SiteStatus",
+    "changed_at",
+    "journal_facts",
+    "need",
+    "or_none",
+    "read_status",
+]
+
+MAX_METADATA_BYTES = 5_000_000
+T = TypeVar("T")
+#: A value, or the error that stands in its place.
+Known: TypeAlias = "T | Exception"
+#: In the place of what nobody asked for.
+NOT_READ = LookupError("this part was not asked for")
+#: Large files, read again when they changed: size and time of a file to what was read of it.
+Cache = dict[Path, tuple[tuple[int, int], object]]
+
+
+def need(part: Known[T]) -> T:
+    """Return a part, or raise the error that stands in its place."""
+    if isinstance(part, Exception):
+        raise part
+    return part
+
+
+def or_none(part: Known[T]) -> T | None:
+    """Return a part, None in the place of an error: for who says elsewhere that it is missing."""
+    return None if isinstance(part, Exception) else part
+
+
+@dataclass(frozen=True)
+class JournalFacts:
+    """What the journal says at one instant.
+
+    Attributes:
+        event: Number of its last event.
+        change: The open change.
+        last: The change that was begun last; an open one is always that.
+        facts: What the steps of the last one kept.
+        owed: A rollback that is owed.
+        holds: Holds in force.
+        bad_releases: Releases that failed here and are remembered.
+        order: The oldest order that waits.
+        approvals: Approvals in force, of whatever.
+        schedules: Chosen times in force.
+    """
+
+    event: int = 0
+    change: Change | None = None
+    last: Change | None = None
+    facts: ChangeFacts = NO_FACTS
+    owed: Owed | None = None
+    holds: tuple[HoldRecord, ...] = ()
+    bad_releases: tuple[BadReleaseRecord, ...] = ()
+    order: Order | None = None
+    approvals: tuple[Approval, ...] = ()
+    schedules: tuple[ScheduleRecord, ...] = ()
+
+    @property
+    def waits(self) -> bool:
+        """Whether the release of the open change turned bad and nobody takes it back by itself."""
+        return self.change is not None and bool(self.facts.waits_for_person)
+
+    @property
+    def held_until(self) -> datetime | None:
+        """When the last hold in force ends by itself, if all of them do."""
+        ends = [hold.until for hold in self.holds if hold.until is not None]
+        return max(ends) if ends and len(ends) == len(self.holds) else None
+
+    def people(self, binding: str, needed: int) -> ApprovalCount:
+        """Who approved a binding, of so many who have to."""
+        return count_approvals(self.approvals, binding, needed)
+
+    def scheduled(self, binding: str) -> ScheduleRecord | None:
+        """The time that was chosen for a binding."""
+        return next((found for found in self.schedules if found.binding == binding), None)
+
+
+def journal_facts(journal: Journal, now: datetime) -> JournalFacts:
+    """Read what a journal says; what changes between two reads is the caller's to keep out."""
+    memory, consent = Memory(journal), Consent(journal)
+    last = next(iter(journal.changes(1)), None)
+    return JournalFacts(
+        event=journal.last_event(),
+        change=journal.open_change(),
+        last=last,
+        facts=journal.facts(last.id) if last else NO_FACTS,
+        owed=owed_rollback(journal),
+        holds=memory.holds_in_force(now),
+        bad_releases=memory.bad_releases(),
+        order=Orders(journal).waiting(),
+        approvals=consent.in_force(),
+        schedules=consent.schedules(),
+    )
+
+
+@dataclass(frozen=True)
+class SiteStatus:
+    """A site at one moment.
+
+    Attributes:
+        now: The moment.
+        places: Where the site is, and who.
+        current: The release in use; None where none was ever chosen.
+        door: Whether the door keeps officers out; None if the configuration names none.
+        at_work: Who holds the lock of changes.
+        journal: What the journal says.
+        rehearsals: Rehearsals, newest first.
+        last_stop: The stop of the newest change that ended well, and its prediction.
+        view: The last verified list.
+        expiries: Role of the feed to when its signed list lapses.
+        knowledge: What the service keeps between two looks.
+        agent: Which agent is chosen.
+        free_percent: Free space of a disk, by what lies on it.
+        running: Whether a process of the application runs.
+        databases: What databases and slots say of the open change.
+    """
+
+    now: datetime
+    places: Places
+    current: Known[str | None] = NOT_READ
+    door: Known[bool | None] = NOT_READ
+    at_work: Known[str | None] = NOT_READ
+    journal: Known[JournalFacts] = NOT_READ
+    rehearsals: Known[tuple[RehearsalRecord, ...]] = NOT_READ
+    last_stop: Known[LastStop | None] = NOT_READ
+    view: Known[LastView | None] = NOT_READ
+    expiries: Known[Mapping[str, Known[datetime]]] = NOT_READ
+    knowledge: Known[Knowledge] = NOT_READ
+    agent: Known[Sequence | None] = NOT_READ
+    free_percent: Known[Mapping[str, Known[float]]] = NOT_READ
+    running: Known[bool] = NOT_READ
+    databases: Known[Situation] = NOT_READ
+
+    @property
+    def errors(self) -> tuple[Exception, ...]:
+        """What stands in the place of parts that were asked for, each once."""
+        parts = [getattr(self, one.name) for one in fields(self)]
+        found = [part for part in parts if isinstance(part, Exception) and part is not NOT_READ]
+        return tuple({id(error): error for error in found}.values())
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether something was begun that has not come to its end: a change, or a rehearsal."""
+        torn = any(one.state is RehearsalState.RUNNING for one in need(self.rehearsals))
+        return need(self.journal).change is not None or torn
+
+    @property
+    def withdrawn(self) -> bool | None:
+        """Whether the release in use was withdrawn; None where that is not known."""
+        view, current = or_none(self.view), self.current
+        return None if view is None or isinstance(current, Exception) else current in view.withdrawn
+
+    @property
+    def next(self) -> Assessment | None:
+        """What stands between the site and its next release, as the service found last."""
+        knowledge = or_none(self.knowledge)
+        return knowledge.assessment if knowledge else None
+
+    @property
+    def binding(self) -> str:
+        """What approvals of what is next have to carry; empty where there is nothing to approve."""
+        return self.next.binding if self.next else ""
+
+    def missing(self, needed: int) -> int | None:
+        """How many people have yet to approve what is next; None where that is not known.
+
+        Nobody, where nothing can be approved yet.
+        """
+        journal, found = or_none(self.journal), self.next
+        if found is None or found.target is None or not found.binding:
+            needed = 0
+        return journal.people(self.binding, needed).missing if journal else None
+
+    @property
+    def rehearsal(self) -> RehearsalRecord | None:
+        """The newest rehearsal of what is next."""
+        found = self.next
+        if found is None or found.current is None or found.target is None:
+            return None
+        way = (found.current, found.target)
+        rehearsals = need(self.rehearsals)
+        return next((one for one in rehearsals if (one.from_version, one.to_version) == way), None)
+
+
+EVERYTHING = frozenset(one.name for one in fields(SiteStatus)) - {"now", "places"}
+#: What can be read without the application and the databases.
+FROM_THE_DISK = EVERYTHING - {"running", "databases"}
+
+
+def read_status(
+    places: Places,
+    now: datetime,
+    parts: Collection[str] = EVERYTHING,
+    *,
+    config: AgentConfig | None = None,
+    site: Site | None = None,
+    cache: Cache | None = None,
+) -> SiteStatus:
+    """Read a site; changes nothing, and never raises for what a part holds.
+
+    Args:
+        places: Where it is.
+        now: The time.
+        parts: Names of fields of :class:`SiteStatus` that are wanted.
+        config: The whole configuration; without it neither the agent nor the disks are looked at.
+        site: The whole site; without it neither application nor databases are asked.
+        cache: What was read of large files before.
+    """
+
+    def part(name: str, read: Callable[[], T]) -> Known[T]:
+        return _known(read) if name in parts else NOT_READ
+
+    # Who is at work comes before the journal: one who has ended since has written all of it.
+    at_work = part("at_work", lambda: lock_holder(places.state / LOCK))
+    journal, rehearsals, stop = _of_journal(places, now, parts)
+    return SiteStatus(
+        now,
+        places,
+        current=part("current", lambda: _current(places)),
+        door=part("door", lambda: _door_closed(places.config)),
+        at_work=at_work,
+        journal=journal,
+        rehearsals=rehearsals,
+        last_stop=stop,
+        view=part("view", lambda: _view(places, cache)),
+        expiries=part("expiries", lambda: _expiries(places, cache)),
+        knowledge=part("knowledge", lambda: _knowledge(places)),
+        agent=part("agent", lambda: _agent(config)) if config else NOT_READ,
+        free_percent=part("free_percent", lambda: _free(places, config)) if config else NOT_READ,
+        running=part("running", site.application.running) if site else NOT_READ,
+        databases=part("databases", lambda: _evidence(site, journal)) if site else NOT_READ,
+    )
+
+
+def _known(read: Callable[[], T]) -> Known[T]:
+    try:
+        return read()
+    except Exception as error:  # noqa: BLE001 - it stands in the place of the part
+        return error.with_traceback(None)
+
+
+def _of_journal(
+    places: Places, now: datetime, parts: Collection[str]
+) -> tuple[Known[JournalFacts], Known[tuple[RehearsalRecord, ...]], Known[LastStop | None]]:
+    """Read what comes of the journal, over one connection, as it was at one instant."""
+    # The databases are asked about the change that the journal says is open.
+    if not {"journal", "rehearsals", "last_stop", "databases"} & set(parts):
+        return NOT_READ, NOT_READ, NOT_READ
+
+    def read() -> tuple[JournalFacts, tuple[RehearsalRecord, ...], LastStop | None]:
+        with Journal.open(places.state / JOURNAL, read_only=True) as journal, journal.at_one_time():
+            return (
+                journal_facts(journal, now),
+                Rehearsals(journal).all() if "rehearsals" in parts else (),
+                last_stop(journal) if "last_stop" in parts else None,
+            )
+
+    found = _known(read)
+    if isinstance(found, Exception):
+        return found, found, found
+    facts, rehearsals, stop = found
+    return (
+        facts,
+        rehearsals if "rehearsals" in parts else NOT_READ,
+        stop if "last_stop" in parts else NOT_READ,
+    )
+
+
+def changed_at(path: Path) -> int:
+    """When a file was last written, nanoseconds; 0 where it is not there."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _current(places: Places) -> str | None:
+    version = current_version(places.slots, places.current)
+    return str(version) if version else None
+
+
+def _door_closed(config: Path) -> bool | None:
+    data = read_config(config).data
+    paths, application = data.get("paths", {}), data.get("application", {})
+    name = application.get("door_file") if isinstance(application, dict) else None
+    root = paths.get("root", "/") if isinstance(paths, dict) else None
+    if not isinstance(name, str) or not isinstance(root, str):
+        return None
+    try:
+        (Path(root) / name).lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def _cached(path: Path, read: Callable[[Path], T], cache: Cache | None) -> T:
+    """Read a file, or take what was read of it before."""
+    cache = {} if cache is None else cache
+    seen = path.stat()
+    mark = (seen.st_mtime_ns, seen.st_size)
+    known = cache.get(path)
+    if known is None or known[0] != mark:
+        known = (mark, read(path))
+        cache[path] = known
+    return known[1]  # type: ignore[return-value]  # what this reader made of this file
+
+
+def _view(places: Places, cache: Cache | None) -> LastView | None:
+    try:
+        return _cached(view_path(places.received, places.product), read_last_view, cache)
+    except FileNotFoundError:
+        return None
+
+
+def _expiries(places: Places, cache: Cache | None) -> dict[str, Known[datetime]]:
+    files = sorted((places.received / "metadata").glob("*.json"))[:50]
+    return {
+        path.stem: _known(partial(_cached, path, _expiry, cache))
+        for path in files
+        if not path.name[:1].isdigit()  # kept copies of earlier roots
+    }
+
+
+def _expiry(path: Path) -> datetime:
+    data = parse_json(read_file(path, MAX_METADATA_BYTES))
+    return datetime.fromisoformat(str(data["signed"]["expires"])).astimezone(UTC)
+
+
+def _knowledge(places: Places) -> Knowledge:
+    from ncen_updater.agent.service.knowledge import KNOWLEDGE, KnowledgeFile
+
+    return KnowledgeFile(places.state / KNOWLEDGE).load()
+
+
+def _agent(config: AgentConfig) -> Sequence | None:
+    from ncen_updater.agent.self_update.sequence import SequenceFile
+
+    return SequenceFile(config.paths.resolve(config.paths.agent)).load()
+
+
+def _free(places: Places, config: AgentConfig) -> dict[str, Known[float]]:
+    disks = {"state": places.state, "slots": places.slots}
+    if config.databases.sqlite is not None:
+        disks["databases"] = config.databases.sqlite.directory
+    return {name: _known(partial(_free_percent, place)) for name, place in disks.items()}
+
+
+def _free_percent(place: Path) -> float:
+    disk = os.statvfs(place)
+    return round(100 * disk.f_bavail / disk.f_blocks, 1)
+
+
+def _evidence(site: Site, journal: Known[JournalFacts]) -> Situation:
+    from ncen_updater.agent.engine.situation import look
+
+    facts = or_none(journal)
+    return look(site, facts.change if facts else None, by_person=True)

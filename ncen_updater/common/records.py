@@ -1,0 +1,89 @@
+"""Records as JSON has them, for files of our own and between our processes. Imports little.
+
+A field that is missing takes its default; one that this agent does not know is passed over, so that
+a file may be read by an older agent. Everything else that does not fit is refused.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Hashable, Mapping
+from dataclasses import fields
+from datetime import datetime
+from enum import Enum
+from typing import Any, Self, cast, get_args, get_origin, get_type_hints
+
+__all__ = ["Record"]
+
+
+class Record:
+    """A dataclass of texts, numbers, times, words of an enumeration, tuples, tables, records."""
+
+    def to_json(self) -> dict[str, object]:
+        """Return it as JSON has it."""
+        return {name: _encoded(getattr(self, name)) for name in _kinds(type(self))}
+
+    @classmethod
+    def from_json(cls, data: object) -> Self:
+        """Read what :meth:`to_json` returned.
+
+        Raises:
+            ValueError: If it is something else.
+        """
+        if not isinstance(data, dict):
+            raise ValueError(f"no {cls.__name__}: {data!r:.100}")
+        kinds = _kinds(cls)
+        values = {name: _decoded(kinds[name], data[name], name) for name in kinds if name in data}
+        try:
+            return cls(**values)
+        except TypeError as error:  # one that has no default is missing
+            raise ValueError(f"no {cls.__name__}: {error}") from error
+
+
+def _kinds(of: type) -> Mapping[str, Any]:
+    return _read_kinds(cast("Hashable", of))
+
+
+@functools.cache
+def _read_kinds(of: Any) -> Mapping[str, Any]:  # noqa: ANN401 - a class is no Hashable to mypy
+    hints = get_type_hints(of)
+    return {item.name: hints[item.name] for item in fields(of)}
+
+
+def _encoded(value: object) -> object:
+    if isinstance(value, Record):
+        return value.to_json()
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {str(_encoded(key)): _encoded(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_encoded(item) for item in value]
+    return value
+
+
+def _decoded(kind: Any, value: object, name: str) -> Any:  # noqa: ANN401 - what the type says
+    origin, of = get_origin(kind), get_args(kind)
+    if kind is object:
+        return value
+    if origin is types.UnionType:
+        inner = next(arm for arm in of if arm is not types.NoneType)
+        return None if value is None else _decoded(inner, value, name)
+    if origin is tuple and isinstance(value, list):
+        return tuple(_decoded(of[0], item, name) for item in value)
+    if origin is Mapping and isinstance(value, dict):
+        return {_decoded(of[0], k, name): _decoded(of[1], item, name) for k, item in value.items()}
+    if origin is None and issubclass(kind, Record):
+        return kind.from_json(value)
+    if origin is None and issubclass(kind, Enum):
+        return kind(value)
+    if kind is datetime and isinstance(value, str):
+        moment = datetime.fromisoformat(value)
+        if moment.tzinfo is not None:
+            return moment
+    elif (kind is float and type(value) in (int, float)) or type(value) is kind:
+        return value
+    raise ValueError(f"{name} is {value!r:.100}")

@@ -1,0 +1,186 @@
+"""One snapshot of a site: read once, each part a value or its error, at one instant."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ncen_updater.agent.cli.session import AgentSession
+from ncen_updater.agent.config.paths import load_places
+from ncen_updater.agent.engine.errors import Interrupted, JournalUnreadable, JournalUnwritable
+from ncen_updater.agent.engine.pending_rollback import (
+    MOST_FAILURES,
+    MOST_TRIES,
+    left_behind,
+)
+from ncen_updater.agent.journal import file
+from ncen_updater.agent.journal.change import Change, ChangeKind, ChangeState, Mode
+from ncen_updater.agent.journal.facts import ChangeFacts
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.agent.status import (
+    EVERYTHING,
+    NOT_READ,
+    Cache,
+    JournalFacts,
+    journal_facts,
+    need,
+    read_status,
+)
+from tests.agent.cli.site import make_site
+
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+UPGRADE = Change(
+    id="aaaaaaaa", kind=ChangeKind.UPGRADE, mode=Mode.MIGRATE, state=ChangeState.RUNNING,
+    product="ncen", from_version="3.2.4", to_version="3.3.0", strategy="copy", generation=1,
+    created_at=NOW,
+)  # fmt: skip
+BACK = dataclasses.replace(
+    UPGRADE, kind=ChangeKind.ROLLBACK, from_version="3.3.0", to_version="3.2.4"
+)
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    with Journal.create(tmp_path / "journal.sqlite", now=lambda: NOW) as made:
+        yield made
+
+
+def facts(journal: Journal) -> JournalFacts:
+    return journal_facts(journal, NOW)
+
+
+def owed(journal: Journal) -> bool:
+    found = facts(journal).owed
+    return found is not None and found.by_itself
+
+
+def upgraded(journal: Journal, **facts: Any) -> None:
+    journal.begin(UPGRADE, ChangeFacts(**facts))
+    journal.commit(UPGRADE.id)
+    journal.state(UPGRADE.id, ChangeState.FINISHED)
+
+
+def back(
+    journal: Journal, number: int, state: ChangeState, code: str | None = None, **facts: Any
+) -> None:
+    change = dataclasses.replace(BACK, id=f"bbbbbbb{'abcdefgh'[number]}")
+    journal.begin(change, ChangeFacts(**facts))
+    if state is ChangeState.FINISHED:
+        journal.commit(change.id)
+    journal.state(change.id, state, error_code=code)
+
+
+def test_every_part_is_read_and_the_journal_is_opened_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = make_site(tmp_path)
+    session = AgentSession("ncen-updater", trial.config)
+    site = session.open_site()
+    opened: list[Path] = []
+    real = Journal.open.__func__  # type: ignore[attr-defined]
+
+    def counted(cls: type[Journal], /, path: Path, **how: bool) -> Journal:
+        opened.append(path)
+        return real(cls, path, **how)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(Journal, "open", classmethod(counted))
+    found = read_status(load_places(trial.config), NOW, config=site.config, site=site)
+    assert [name for name in EVERYTHING if getattr(found, name) is NOT_READ] == []
+    assert found.errors == ()
+    assert opened == [trial.journal]
+    for part in EVERYTHING:
+        alone = read_status(load_places(trial.config), NOW, {part}, config=site.config, site=site)
+        read = {name for name in EVERYTHING if getattr(alone, name) is not NOT_READ}
+        assert read - {"journal"} == {part} - {"journal"}
+
+
+def test_what_is_written_meanwhile_is_not_read_in_part(
+    tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file, "BUSY_S", 0.0)
+    with Journal.open(tmp_path / "journal.sqlite", read_only=True) as reading:
+        with Journal.open(tmp_path / "journal.sqlite") as writing, reading.at_one_time():
+            assert facts(reading) == JournalFacts()
+            with pytest.raises(JournalUnwritable):
+                Memory(writing).hold("fair", "amina", None)
+            assert facts(reading) == JournalFacts()
+        Memory(journal).hold("fair", "amina", None)
+        assert facts(reading).event == 1
+
+
+def test_a_damaged_part_of_the_journal_is_an_unreadable_journal(
+    tmp_path: Path, journal: Journal
+) -> None:
+    with journal.transaction() as connection:
+        connection.execute("INSERT INTO orders VALUES (1, 'x', 'y', 'z', 0, '', NULL, NULL, NULL)")
+    found = read_status(load_places(make_site(tmp_path / "site").config), NOW, {"journal"})
+    assert found.errors == ()
+    places = dataclasses.replace(found.places, state=tmp_path)
+    found = read_status(places, NOW, {"journal", "rehearsals", "at_work"})
+    assert isinstance(found.journal, JournalUnreadable)
+    assert found.errors == (found.journal,)
+    with pytest.raises(JournalUnreadable):
+        need(found.rehearsals)
+
+
+def test_large_files_are_read_when_they_changed(tmp_path: Path) -> None:
+    trial, cache = make_site(tmp_path), Cache()
+    path = trial.state / "metadata" / "timestamp.json"
+    path.parent.mkdir()
+
+    def expiry() -> object:
+        found = read_status(load_places(trial.config), NOW, {"expiries"}, cache=cache)
+        return need(found.expiries)["timestamp"]
+
+    path.write_text('{"signed": {"expires": "2026-12-01T00:00:00Z"}}')
+    assert expiry() is expiry()
+    path.write_text("{")
+    assert isinstance(expiry(), ValueError)
+
+
+def test_the_end_of_holds_is_known_where_all_of_them_end(journal: Journal) -> None:
+    hours = [NOW + timedelta(hours=hour) for hour in (1, 3, 2)]
+    for end in hours:
+        Memory(journal).hold("fair", "amina", end)
+    assert facts(journal).held_until == hours[1]
+    Memory(journal).hold("audit", "bo", None)
+    assert facts(journal).held_until is None
+
+
+def test_a_rollback_is_owed_until_it_was_made_or_tried_too_often(journal: Journal) -> None:
+    upgraded(journal, soak_failed="status 503")
+    assert not owed(journal), "none was begun: that is the site's own setting"
+    for number in range(MOST_TRIES):
+        back(journal, number, ChangeState.UNDONE, soak_of=UPGRADE.id)
+        assert owed(journal) is (number < MOST_TRIES - 1)
+    back(journal, MOST_TRIES, ChangeState.FINISHED, soak_of=UPGRADE.id)
+    assert not owed(journal)
+    assert left_behind(journal) == frozenset()
+
+
+def test_one_that_fails_is_tried_once_more(journal: Journal) -> None:
+    upgraded(journal, soak_failed="status 503")
+    for number, by_itself in enumerate((True, False)):
+        back(journal, number, ChangeState.UNDONE, "NU-6005", soak_of=UPGRADE.id)
+        assert owed(journal) is by_itself
+
+
+def test_one_that_was_told_to_end_has_not_failed(journal: Journal) -> None:
+    upgraded(journal, soak_failed="status 503")
+    for number in range(MOST_FAILURES + 1):
+        back(journal, number, ChangeState.UNDONE, Interrupted.code, soak_of=UPGRADE.id)
+        assert owed(journal)
+
+
+def test_what_people_confirmed_or_did_is_not_owed(journal: Journal) -> None:
+    upgraded(journal, soak_failed="status 503", confirmed_by="amina")
+    back(journal, 0, ChangeState.UNDONE, soak_of=UPGRADE.id)
+    assert not owed(journal)
+    back(journal, 1, ChangeState.FINISHED)
+    assert left_behind(journal) == {"3.3.0"}

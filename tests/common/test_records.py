@@ -1,0 +1,73 @@
+"""Records as JSON: what was written is read, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+
+import pytest
+
+from ncen_updater.common.records import Record
+
+
+class Colour(StrEnum):
+    RED = "red"
+    BLUE = "blue"
+
+
+@dataclass(frozen=True)
+class Inner(Record):
+    at: datetime
+    times: int = 1
+
+
+@dataclass(frozen=True)
+class Outer(Record):
+    name: str
+    share: float = 0.0
+    sure: bool = False
+    colour: Colour = Colour.RED
+    inner: Inner | None = None
+    words: tuple[str, ...] = ()
+    by_colour: Mapping[Colour, Inner] = field(default_factory=dict)
+    anything: Mapping[str, object] | None = None
+
+
+AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+FULL = Outer(
+    "a", 0.5, sure=True, colour=Colour.BLUE, inner=Inner(AT, 2), words=("b", "c"),
+    by_colour={Colour.RED: Inner(AT)}, anything={"d": [1, {"e": None}]},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("record", [FULL, Outer("a")])
+def test_what_was_written_is_read(record: Outer) -> None:
+    assert Outer.from_json(json.loads(json.dumps(record.to_json()))) == record
+
+
+def test_what_is_missing_is_its_default_and_what_is_new_is_passed_over() -> None:
+    assert Outer.from_json({"name": "a", "newer": 1}) == Outer("a")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"name": None}, {"name": 1}, {"share": "1"}, {"share": True}, {"sure": 1}, {"sure": None},
+        {"colour": "green"}, {"colour": None}, {"inner": {}}, {"inner": []}, {"inner": "x"},
+        {"inner": {"at": "2026-01-02T03:04:05"}}, {"inner": {"at": "today"}},
+        {"inner": {"at": AT.isoformat(), "times": 1.0}}, {"words": "bc"}, {"words": [1]},
+        {"by_colour": []}, {"by_colour": {"green": {"at": AT.isoformat()}}}, {"anything": []},
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        Outer.from_json({"name": "a", **wrong})
+
+
+@pytest.mark.parametrize("wrong", [None, [], "a", 1, {}])
+def test_no_record_at_all(wrong: object) -> None:
+    with pytest.raises(ValueError, match="no Outer"):
+        Outer.from_json(wrong)

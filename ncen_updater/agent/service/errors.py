@@ -234,6 +234,7 @@ def status_of(error: UpdaterError) -> int:
 def refusal(document: Mapping[str, object]) -> UpdaterError:
     """Return the error that the service told of, with its own code and words."""
     code, number = document.get("code"), document.get("exit_code")
+    what, remedy = (Text("{words}", {"words": document.get(name)}) for name in ("what", "remedy"))
     known = next((item for item in ExitCode if item == number), ExitCode.ERROR)
     kind = type(
         "Refusal",
@@ -241,18 +242,16 @@ def refusal(document: Mapping[str, object]) -> UpdaterError:
         {
             "code": code if isinstance(code, str) else UpdaterError.code,
             "exit_code": known,
-            "what": "{words}",
-            "remedy": "{advice}",
+            "what_text": what,
+            "remedy_text": remedy,
         },
     )
     values, detail, state = document.get("values"), document.get("detail"), document.get("state")
-    more = dict(values) if isinstance(values, dict) else {}
-    more.update(words=document.get("what"), advice=document.get("remedy"))
     error = kind(
         # What this process may read of the site says less than the service knows.
         state=Text("{said}", {"said": state}) if isinstance(state, str) and state else ASK,
         detail=detail if isinstance(detail, str) else None,
     )
     assert isinstance(error, UpdaterError)  # noqa: S101 - made so above
-    error.values = more
+    error.values = dict(values) if isinstance(values, dict) else {}
     return error

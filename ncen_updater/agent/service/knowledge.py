@@ -33,6 +33,7 @@ class Assessment:
         agent: A newer agent that is on offer and has not failed here.
         prepared: Whether the target's slot stands.
         rehearsed: What is known of its rehearsal.
+        plan: Digest of the plan; empty while a slot of it is still to be built.
         binding: What an approval would have to carry.
         basis: The document whose digest the binding is.
         bad_until: Until when the target is not tried by itself.
@@ -47,6 +48,7 @@ class Assessment:
     agent: str | None = None
     prepared: bool = False
     rehearsed: Rehearsed = Rehearsed.MISSING
+    plan: str = ""
     binding: str = ""
     basis: Mapping[str, object] | None = None
     bad_until: datetime | None = None
@@ -63,6 +65,7 @@ class Assessment:
             "agent": self.agent,
             "prepared": self.prepared,
             "rehearsed": self.rehearsed.value,
+            "plan": self.plan,
             "binding": self.binding,
             "basis": dict(self.basis) if self.basis is not None else None,
             "bad_until": self.bad_until.isoformat() if self.bad_until else None,
@@ -88,6 +91,7 @@ class Assessment:
             agent=_text(data["agent"]),
             prepared=data["prepared"] is True,
             rehearsed=Rehearsed(str(data["rehearsed"])),
+            plan=str(data.get("plan", "")),
             binding=str(data["binding"]),
             basis=basis,
             bad_until=optional_time(_text(data["bad_until"])),

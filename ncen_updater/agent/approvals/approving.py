@@ -10,11 +10,10 @@ from packaging.version import Version
 from ncen_updater.agent.approvals.binding import basis_to_json
 from ncen_updater.agent.approvals.model import ApprovalCount, Basis
 from ncen_updater.agent.approvals.status import Standing, standing_for
-from ncen_updater.agent.approvals.store import Consent, Person, ScheduleRecord, require_somebody
+from ncen_updater.agent.approvals.store import Consent, Person, ScheduleRecord
 from ncen_updater.agent.engine.errors import (
     NothingToApprove,
     NotRehearsed,
-    OpenChange,
     RehearsalOutdated,
 )
 from ncen_updater.agent.engine.operations import Operations
@@ -96,16 +95,10 @@ def approve(journal: Journal, found: Subject, person: Person) -> bool:
         OpenChange: If a change is open: what it comes to is to be seen first.
     """
     basis = require_basis(found)
-    require_somebody(person, found.people.needed)
+    needed = found.people.needed
     return Consent(journal).approve(
-        found.binding, found.target, basis_to_json(basis), person, lambda: _nothing_open(journal)
+        found.binding, found.target, basis_to_json(basis), person, needed
     )
-
-
-def _nothing_open(journal: Journal) -> None:
-    change = journal.open_change()
-    if change is not None:
-        raise OpenChange(change=change.id, kind=change.kind, version=change.to_version)
 
 
 def withdraw(journal: Journal, found: Subject, person: Person) -> int:
@@ -121,5 +114,4 @@ def schedule(journal: Journal, found: Subject, not_before: datetime, person: Per
         OpenChange: If a change is open.
     """
     require_basis(found)
-    _nothing_open(journal)
     Consent(journal).schedule(found.binding, found.target, not_before, person)

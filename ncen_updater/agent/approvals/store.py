@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from ncen_updater.agent.approvals.model import ROOT, Approval, ApprovalCount, count_approvals
 from ncen_updater.agent.engine.errors import RootIsNobody
+from ncen_updater.agent.engine.permitted import require_no_change
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.rows import reading
 
@@ -64,7 +65,8 @@ class Consent:
         to_version: str,
         basis: Mapping[str, object],
         person: Person,
-        guard: Callable[[], None] = lambda: None,
+        needed: int = 1,
+        nobody: frozenset[int] = ROOT,
     ) -> bool:
         """Write a person's approval; False where they had given it already.
 
@@ -73,11 +75,17 @@ class Consent:
             to_version: Where it leads.
             basis: The document of which the binding is the digest.
             person: Who says yes.
-            guard: Raises to refuse; asked while nobody else writes.
+            needed: How many people have to.
+            nobody: Numbers of users that many people may act as.
+
+        Raises:
+            OpenChange: If a change is open: what it comes to is to be seen first.
+            RootIsNobody: If it could be anybody's, where two people have to approve.
         """
         at = self._journal.now().isoformat()
         with self._journal.transaction() as connection:
-            guard()
+            require_no_change(self._journal)
+            require_somebody(person, needed, nobody)
             given = connection.execute(
                 "SELECT 1 FROM approvals WHERE binding = ? AND uid = ? AND withdrawn_at IS NULL",
                 (binding, person.uid),
@@ -185,9 +193,14 @@ class Consent:
             return data
 
     def schedule(self, binding: str, to_version: str, not_before: datetime, person: Person) -> None:
-        """Choose the time of an upgrade; an earlier choice no longer counts."""
+        """Choose the time of an upgrade; an earlier choice no longer counts.
+
+        Raises:
+            OpenChange: If a change is open.
+        """
         at = self._journal.now().isoformat()
         with self._journal.transaction() as connection:
+            require_no_change(self._journal)
             _cancel(connection, at, person)
             connection.execute(
                 "INSERT INTO schedules (binding, to_version, not_before, who, uid, at)"

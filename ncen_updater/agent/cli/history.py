@@ -1,4 +1,4 @@
-"""``history``: what was done here, from the journal alone, or told by the service."""
+"""``history``: what was done here, as its journal has it."""
 
 from __future__ import annotations
 
@@ -9,24 +9,16 @@ from typing import Any
 import click
 
 from ncen_updater.agent.cli.common import agent_session
-from ncen_updater.agent.cli.remote import service_for
 from ncen_updater.agent.cli.session import AgentSession
-from ncen_updater.agent.config.paths import load_places
-from ncen_updater.agent.engine.errors import JournalForbidden
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import IMPORTED, JOURNAL
-from ncen_updater.agent.service.report import change_report, history_report
-from ncen_updater.common.cli.errors import NOTHING_CHANGED, UnknownChange
+from ncen_updater.agent.journal.names import IMPORTED
 from ncen_updater.common.cli.lazy import Command
-from ncen_updater.common.cli.render import clean, format_duration, format_time, jsonable, table
+from ncen_updater.common.cli.render import clean, format_duration, format_time, table
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
 
 __all__ = ["history"]
 
 Document = Mapping[str, Any]
-#: The service gives no more at once.
-MOST_ASKED = 1000
 
 
 @click.command("history", cls=Command, help=N_("What was done here; with an id, one change whole."))
@@ -37,36 +29,13 @@ MOST_ASKED = 1000
 @click.pass_context
 def history(context: click.Context, change: str | None, limit: int) -> ExitCode:
     session = agent_session(context)
-    found = _found(session, change, limit)
+    found = session.client().history(change, limit)
     if change is None:
         _list(session, found)
     else:
         _one(session, found)
     session.finish(found)
     return ExitCode.OK
-
-
-def _found(session: AgentSession, change: str | None, limit: int) -> Document:
-    """Read the journal; whoever may not asks the service, where one runs.
-
-    Raises:
-        UnknownChange: If there is none of this id.
-    """
-    places = load_places(session.config)
-    try:
-        with Journal.open(places.state / JOURNAL, read_only=True) as journal:
-            document = change_report(journal, change) if change else history_report(journal, limit)
-    except KeyError as error:
-        raise UnknownChange(change=change, state=NOTHING_CHANGED) from error
-    except JournalForbidden:
-        service = service_for(session)
-        if service is None:
-            raise
-        most = min(limit, MOST_ASKED)
-        return service.get(f"/v1/history/{change}" if change else f"/v1/history?limit={most}")
-    shown = jsonable(document, session.language)
-    assert isinstance(shown, dict)  # noqa: S101 - what a mapping becomes
-    return shown
 
 
 def _texts(value: object) -> str:

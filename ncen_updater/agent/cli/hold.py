@@ -7,14 +7,9 @@ from datetime import UTC, datetime, tzinfo
 import click
 
 from ncen_updater.agent.cli.common import agent_session
-from ncen_updater.agent.cli.remote import service_for
-from ncen_updater.agent.config.paths import load_places, site_zone
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
-from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.agent.config.paths import site_zone
 from ncen_updater.common.cli.errors import NOTHING_CHANGED, BadTime
 from ncen_updater.common.cli.lazy import Command
-from ncen_updater.common.cli.program import user_name
 from ncen_updater.common.cli.render import clean, format_time
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
@@ -62,17 +57,8 @@ def hold(context: click.Context, reason: str, until: str | None, dry_run: bool) 
         raise click.BadParameter("empty", context, param_hint="--reason")
     zone = site_zone(session.config)
     end = parse_until(until, datetime.now(UTC), zone)
-    service = None if dry_run else service_for(session)
-    if service is not None:
-        until_text = end.isoformat() if end else None
-        by = service.call("POST", "/v1/holds", {"reason": reason, "until": until_text})["by"]
-    else:
-        by = user_name()
-        places = load_places(session.config)
-        with Journal.open(places.state / JOURNAL, read_only=dry_run) as journal:
-            if not dry_run:
-                Memory(journal).hold(reason, by, end)
-    values = {"by": by, "reason": reason, "until": format_time(end, zone) if end else "-"}
+    found = session.client().hold(reason, end, dry_run=dry_run)
+    values = {"by": found["by"], "reason": reason, "until": format_time(end, zone) if end else "-"}
     until_then, for_good = (
         (
             N_("Upgrades would be on hold until {until}: {reason}"),
@@ -85,7 +71,7 @@ def hold(context: click.Context, reason: str, until: str | None, dry_run: bool) 
         )
     )
     session.show(Text(until_then if end else for_good, values))
-    session.finish({"held": not dry_run, "reason": reason, "by": by, "until": end})
+    session.finish(found)
     return ExitCode.OK
 
 
@@ -94,14 +80,8 @@ def hold(context: click.Context, reason: str, until: str | None, dry_run: bool) 
 @click.pass_context
 def unhold(context: click.Context, dry_run: bool) -> ExitCode:
     session = agent_session(context)
-    service = None if dry_run else service_for(session)
-    if service is not None:
-        count = service.call("DELETE", "/v1/holds")["lifted"]
-    else:
-        places = load_places(session.config)
-        with Journal.open(places.state / JOURNAL, read_only=dry_run) as journal:
-            memory = Memory(journal)
-            count = len(memory.holds()) if dry_run else memory.lift_holds(user_name())
+    site = session.client()
+    count = site.holds() if dry_run else site.unhold()
     if not count:
         text = N_("There was no hold.")
     elif dry_run:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from ncen_updater.agent.cli.common import agent_session, result_document, show_result
+from ncen_updater.agent.answers import result_answer
+from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
@@ -48,9 +49,8 @@ def resume(context: click.Context, boot: bool, unattended: bool, dry_run: bool) 
         with session.progress() as progress, interruption.handled():
             operations = Operations(site, progress, interruption=interruption)
             result = operations.resume(by_person=by_person, at_boot=boot)
+    before = []
     if result.decision is not None:
         values = {"action": result.decision.action, "reason": result.decision.reason}
-        session.show(Text(N_("{action}: {reason}"), values))
-    show_result(session, result)
-    session.finish(result_document(result, session.language))
-    return ExitCode.OK
+        before = [Text(N_("{action}: {reason}"), values)]
+    return session.answer(result_answer(result, session.language, before))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ncen_updater.agent.cli.common import agent_session, result_document, show_result
-from ncen_updater.agent.cli.remote import carry_out, service_for
+from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
@@ -22,43 +21,20 @@ __all__ = ["rollback"]
 )
 @click.option("--yes", is_flag=True, help=N_("Do not ask. Nothing that blocks is passed over."))
 @click.option("--dry-run", is_flag=True, help=N_("Say how it would go, and change nothing."))
+@click.option("--undoes", metavar="CHANGE", hidden=True)
 @click.pass_context
 def rollback(
-    context: click.Context, accept_loss: int | None, yes: bool, dry_run: bool
-) -> ExitCode:  # fmt: skip
+    context: click.Context, accept_loss: int | None, yes: bool, dry_run: bool, undoes: str | None
+) -> ExitCode:
     session = agent_session(context)
-    service = None if dry_run else service_for(session)
-    if service is not None:
-        session.agree(Text(N_("Go back to the release before now?")), yes=yes)
-        return carry_out(session, service, "rollback", accept_loss=accept_loss)
-    from ncen_updater.agent.engine.interruption import Interruption
-    from ncen_updater.agent.engine.operations import Operations
-
-    site = session.open_site()
-    interruption = Interruption()
+    site = session.client()
     if dry_run or not yes:
-        with session.progress() as progress:
-            progress.tell(Text(N_("looking for the way back")))
-            way = Operations(site, progress).way_back(accept_loss=accept_loss)
-        values = {"origin": way.origin, "target": way.target, "count": way.lost_total,
-                  "tables": way.lost_words}  # fmt: skip
-        session.show(way.words)
-        if way.reason:
-            session.show(Text(N_("Why: {reason}"), {"reason": way.reason}))
-        if way.lost_total:
-            session.show(Text(N_("It would lose {count} records: {tables}"), values))
-        if dry_run:
-            session.finish(
-                {
-                    "from": way.origin, "to": way.target, "mode": way.mode.value,
-                    "lost": way.lost, "lost_total": way.lost_total, "reason": way.reason,
-                }
-            )  # fmt: skip
-            return ExitCode.OK
-        session.agree(Text(N_("Go back to {target} now?"), values), yes=False)
-    with session.progress() as progress, interruption.handled():
-        operations = Operations(site, progress, interruption=interruption)
-        result = operations.rollback(accept_loss=accept_loss)
-    show_result(session, result)
-    session.finish(result_document(result, session.language))
-    return ExitCode.OK
+        way = site.way_back(accept_loss)
+        if dry_run or "to" not in way.document:
+            return session.answer(way)
+        for line in way.words:
+            session.show(line)
+        question = Text(N_("Go back to {target} now?"), {"target": way.document["to"]})
+        session.agree(question, yes=False)
+        undoes = way.document["undoes"]  # what was agreed to, whatever comes meanwhile
+    return session.answer(site.rollback(accept_loss, undoes))

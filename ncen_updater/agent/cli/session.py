@@ -7,8 +7,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ncen_updater.common.cli.session import Session
+from ncen_updater.common.errors import ExitCode
 
 if TYPE_CHECKING:
+    from ncen_updater.agent.answers import Answer
+    from ncen_updater.agent.client import LocalSite, SiteClient
     from ncen_updater.agent.site import Site
     from ncen_updater.agent.status import SiteStatus
 
@@ -63,3 +66,39 @@ class AgentSession(Session):
         from ncen_updater.agent.status import read_status
 
         return read_status(load_places(self.config), datetime.now(UTC), STATE, site=self.site)
+
+    def client(self) -> SiteClient:
+        """Return who answers for the site: its service where one runs, else this process.
+
+        A command asks alone where it is told to (``--alone``, as the service tells what it starts).
+        """
+        from ncen_updater.agent.client import ServiceSite, service_for
+
+        service = service_for(self)
+        return self.local() if service is None else ServiceSite(self, service)
+
+    def local(self) -> LocalSite:
+        """Return the site itself, for what its service cannot do or is not to be kept from work by.
+
+        That are the dry runs of what fetches or builds (they may last, and the service does one
+        thing at a time), what the service alone says of an upgrade, and ``plan``. The commands that
+        change what no service knows of work on the site by themselves: ``adopt``, ``install``,
+        ``uninstall``, ``accept-restore``, ``import``, ``mirror``, ``collect``, ``self-update``,
+        ``resume``, ``verify``, ``doctor``, ``support-bundle``, ``dossier``.
+        """
+        from ncen_updater.agent.client import LocalSite
+
+        return LocalSite(self)
+
+    def answer(self, answer: Answer) -> ExitCode:
+        """Show what a piece of work came to, and return the exit code.
+
+        Raises:
+            UpdaterError: The error that it ended with, if it did.
+        """
+        for line in answer.words:
+            self.show(line)
+        if answer.error is not None:
+            raise answer.error
+        self.finish(answer.document)
+        return answer.code

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import click
 
-from ncen_updater.agent.cli.common import agent_session, show_notice
-from ncen_updater.agent.cli.remote import service_for, show_moment
+from ncen_updater.agent.answers import notice_words
+from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.cli.state import sentences
-from ncen_updater.agent.config.paths import load_places
-from ncen_updater.agent.service.report import REPORTED, site_report
-from ncen_updater.agent.status import read_status
+from ncen_updater.agent.client import work_now
+from ncen_updater.agent.service.errors import refusal
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.program import show_error
 from ncen_updater.common.cli.render import (
@@ -22,7 +21,6 @@ from ncen_updater.common.cli.render import (
     error_document,
     format_duration,
     format_time,
-    jsonable,
 )
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
@@ -37,33 +35,38 @@ FAILED = N_("'{deed}' failed, tries in a row: {times}, last {at}; the log of the
 @click.pass_context
 def status(context: click.Context) -> ExitCode:
     session = agent_session(context)
-    service = service_for(session)
-    if service is not None:
-        found = service.get("/v1/status")
-        _show(session, found)
-        show_moment(session, found["service"])
-        for failure in found["service"].get("failures", ()):
-            session.show(Text(FAILED, {**failure, "at": _when(failure["at"])}))
+    found = session.client().status()
+    _show(session, found)
+    if "service" in found:
+        _show_service(session, found["service"])
+    parts = [found[name] for name in ("running", "journal", "feed")]
+    errors = [refusal(part["error"]) for part in parts if part is not None and "error" in part]
+    if not errors:
         session.finish(found)
         return ExitCode.OK
-    places = load_places(session.config)
-    looked = read_status(places, datetime.now(UTC), REPORTED)
-    document, errors = site_report(looked, session.language)
-    shown = jsonable(document, session.language)
-    assert isinstance(shown, dict)  # noqa: S101 - what a mapping becomes
-    _show(session, shown)
-    if not errors:
-        session.finish(document)
-        return ExitCode.OK
     worst = max(errors, key=lambda e: e.exit_code)
+    looked = session.look()
     state = sentences(looked, looked)
     if session.as_json:
-        session.finish({**document, "error": error_document(worst, state, session.language)})
+        session.finish({**found, "error": error_document(worst, state, session.language)})
         return worst.exit_code
-    session.finish(document)
+    session.finish(found)
     for error in errors:
+        error.state = None  # the site's, as it was just looked at
         show_error(session, error, lambda _: state)
     return worst.exit_code
+
+
+def _show_service(session: AgentSession, moment: Document) -> None:
+    """Show what the service does just now, and what it did in vain."""
+    for what, done, total in work_now(moment):
+        figures = {"what": what, "done": f"{done:,}" if done is not None else None,
+                   "total": f"{total:,}" if total else None}  # fmt: skip
+        known = done is not None and total
+        text = N_("Now: {what}, {done} of {total}") if known else N_("Now: {what}")
+        session.show(Text(text, figures))
+    for failure in moment.get("failures", ()):
+        session.show(Text(FAILED, {**failure, "at": _when(failure["at"])}))
 
 
 def _show(session: AgentSession, document: Document) -> None:
@@ -176,7 +179,10 @@ def _show_feed(session: AgentSession, document: Document, part: Document | None)
     notice = part["running_withdrawn"]
     if notice is not None:
         running = document["running"].get("version")
-        show_notice(session, document["product"], str(running), notice["reason"], notice["advice"])
+        for line in notice_words(
+            document["product"], str(running), notice["reason"], notice["advice"]
+        ):
+            session.show(line)
     if part["stale"]:
         session.show(
             Text(

@@ -9,8 +9,8 @@ from datetime import datetime
 import click
 
 from ncen_updater.agent.cli.common import agent_session
-from ncen_updater.agent.cli.remote import require_service, tell
 from ncen_updater.agent.cli.session import AgentSession
+from ncen_updater.agent.client import require_service, tell
 from ncen_updater.agent.service.client import Client, StreamEvent
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.render import clean, format_time
@@ -33,7 +33,7 @@ def watch(context: click.Context, order: int | None, goes_on: bool) -> ExitCode:
             for event in _events(client, order, goes_on=goes_on):
                 seen += 1
                 if event.kind == "service" and not session.as_json:
-                    tell(progress, event)
+                    tell(progress, event.data)
                 else:
                     _write(session, event)
     except KeyboardInterrupt:

@@ -230,6 +230,15 @@ class RecordsWouldBeLost(UpdaterError):
     )
 
 
+class WayBackChanged(UpdaterError):
+    """Another way back than the one that a person agreed to."""
+
+    code = "NU-6044"
+    exit_code = ExitCode.BLOCKED
+    what = N_("A rollback would do something else now: from {current} to {version}.")
+    remedy = N_("Look at it again with 'ncen-updater rollback --dry-run', then decide anew.")
+
+
 class NothingToConfirm(UpdaterError):
     """No change is in its soak."""
 

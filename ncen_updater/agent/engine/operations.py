@@ -28,6 +28,7 @@ from ncen_updater.agent.engine.errors import (
     OpenChange,
     RecordsWouldBeLost,
     SoakFailed,
+    WayBackChanged,
 )
 from ncen_updater.agent.engine.interruption import Interruption
 from ncen_updater.agent.engine.lock import change_lock, door_lock
@@ -38,9 +39,9 @@ from ncen_updater.agent.engine.pending_rollback import (
     owed_rollback,
     taken_over,
 )
+from ncen_updater.agent.engine.permitted import require_no_hold
 from ncen_updater.agent.engine.preconditions import (
     choose,
-    require_no_hold,
     require_nothing_open,
     require_whole,
     running_version,
@@ -145,7 +146,7 @@ class Operations:
         """
         with self._at_work("upgrade") as journal:
             require_nothing_open(self._site, journal)
-            require_no_hold(self._site, journal)
+            require_no_hold(journal, self._site.clock.now())
             offers = self._site.source.refresh().offers
             path = choose(self._site, offers, journal, target, retry=retry)
             outcomes: list[Outcome] = []
@@ -155,7 +156,7 @@ class Operations:
                 agreed = agree(journal, path)
             walked = tuple(hop.version for hop in hops)
             for offer in hops:
-                require_no_hold(self._site, journal)
+                require_no_hold(journal, self._site.clock.now())
                 change = self._new_change(
                     ChangeKind.UPGRADE, running_version(self._site), offer.release_version
                 )
@@ -195,14 +196,16 @@ class Operations:
         with Journal.open(self._site.state / JOURNAL, read_only=True) as journal:
             return self._way_back(journal, accept_loss)
 
-    def rollback(self, *, accept_loss: int | None = None) -> Result:
+    def rollback(self, *, accept_loss: int | None = None, undoes: str | None = None) -> Result:
         """Go back to the release before, keeping every record where the release can.
 
         Args:
             accept_loss: The number of records that a person agreed to lose.
+            undoes: The upgrade whose way back a person saw; by default whatever came last.
 
         Raises:
             NothingToRollBack: If there is no earlier release here.
+            WayBackChanged: If another upgrade would be undone than the one that was seen.
             RecordsWouldBeLost: If it loses records and that many were not accepted.
             ChangeFailed: The rollback failed and was undone; the newer release runs.
         """
@@ -212,6 +215,8 @@ class Operations:
                 raise OpenChange(change=change.id, kind=change.kind, version=change.to_version)
             require_whole(self._site, journal, change)
             way = self._way_back(journal, accept_loss)
+            if undoes not in (None, way.undoes):
+                raise WayBackChanged(version=way.target, current=way.origin)
             outcome = self._roll_back(journal, way, closes=change.id if change else None)
             return Result((outcome,))
 
@@ -250,24 +255,6 @@ class Operations:
             else:
                 self._finish(journal, change.id, lambda r, c: r.forward(c))
             return Result((outcome_of(journal, change.id), *owed.outcomes), decision=decision)
-
-    def require_no_hold(self) -> None:
-        """Ask about holds before a person is asked anything; :meth:`upgrade` asks again.
-
-        Raises:
-            Held: If one is in force.
-        """
-        with Journal.open(self._site.state / JOURNAL, read_only=True) as journal:
-            require_no_hold(self._site, journal)
-
-    def in_soak(self) -> Change:
-        """Return the change that :meth:`confirm` would end the soak of. Changes nothing.
-
-        Raises:
-            NothingToConfirm: If no change is committed and open.
-        """
-        with Journal.open(self._site.state / JOURNAL, read_only=True) as journal:
-            return soaking.in_soak(journal)
 
     def confirm(self, by: str) -> Change:
         """End the soak of the release in use; the process that watches sees it, or a resume does.

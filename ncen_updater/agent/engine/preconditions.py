@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from packaging.version import Version
 
-from ncen_updater.agent.engine.errors import Held, NeedsPerson, OpenChange
+from ncen_updater.agent.engine.errors import NeedsPerson
+from ncen_updater.agent.engine.permitted import require_no_change
 from ncen_updater.agent.engine.recovery import Action, decide
 from ncen_updater.agent.engine.situation import contradiction, look
 from ncen_updater.agent.journal.change import Change
@@ -19,7 +20,6 @@ from ncen_updater.formats.document import Offer
 
 __all__ = [
     "choose",
-    "require_no_hold",
     "require_nothing_open",
     "require_whole",
     "running_version",
@@ -33,9 +33,7 @@ def require_nothing_open(site: Site, journal: Journal) -> None:
         OpenChange: If a change has not come to its end.
         NeedsPerson: If journal and site contradict each other.
     """
-    change = journal.open_change()
-    if change is not None:
-        raise OpenChange(change=change.id, kind=change.kind, version=change.to_version)
+    require_no_change(journal)
     require_whole(site, journal, None)
 
 
@@ -56,16 +54,6 @@ def require_whole(site: Site, journal: Journal, change: Change | None) -> None:
     reason = contradiction(site, journal)
     if reason is not None:
         raise NeedsPerson(reason=reason)
-
-
-def require_no_hold(site: Site, journal: Journal) -> None:
-    """Refuse where an operator forbids upgrades.
-
-    Raises:
-        Held: If so.
-    """
-    for hold in Memory(journal).holds_in_force(site.clock.now()):
-        raise Held(reason=hold.reason, by=hold.by, since=f"{hold.since:%Y-%m-%d %H:%M} UTC")
 
 
 def running_version(site: Site) -> Version:

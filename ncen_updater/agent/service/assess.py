@@ -65,13 +65,14 @@ def assess(site: Site, agent: str | None = None) -> Assessment:
             next_attempt(BadRelease(Version(row.version), row.code, row.times, row.last_at))
             for row in worst
         ]
-        standing = _standing(site, journal, path)
+        plan, standing = _standing(site, journal, path)
         left = left_behind(journal) & {hop.version for hop in path.hops}
     return replace(
         here,
         target=target,
         prepared=standing is not None,
         rehearsed=standing.rehearsed if standing else Rehearsed.MISSING,
+        plan=plan,
         binding=standing.basis.binding() if standing and standing.basis else "",
         basis=basis_to_json(standing.basis) if standing and standing.basis else None,
         bad_until=max(again, default=None),
@@ -103,16 +104,16 @@ def _path(
     return None
 
 
-def _standing(site: Site, journal: Journal, path: UpgradePath) -> Standing | None:
-    """Where the path stands; None while a slot of it is still to be built."""
+def _standing(site: Site, journal: Journal, path: UpgradePath) -> tuple[str, Standing | None]:
+    """The digest of the plan, and where it stands; none while a slot of it is still to be built."""
     from ncen_updater.agent.engine.plan import make_plan
     from ncen_updater.common.progress import Silent
 
     current = site.slots.current()
     if current is None or not all(_built(site, hop) for hop in path.hops):
-        return None
+        return "", None
     plan = make_plan(site, current, path, Silent())
-    return standing_for(site, journal, plan.digest, path.target.version)
+    return plan.digest, standing_for(site, journal, plan.digest, path.target.version)
 
 
 def _built(site: Site, hop: Offer) -> bool:

@@ -231,15 +231,31 @@ def status_of(error: UpdaterError) -> int:
     return _EXACTLY.get(type(error), STATUS.get(error.exit_code, 500))
 
 
+class Said(RemoteError):
+    """An error that the service told of: its words are said as they came."""
+
+    @property
+    def what_text(self) -> Text:
+        """What happened."""
+        return Text("{words}", {"words": self.what})
+
+    @property
+    def remedy_text(self) -> Text:
+        """What to do."""
+        return Text("{words}", {"words": self.remedy})
+
+
 def refusal(document: Mapping[str, object]) -> UpdaterError:
     """Return the error that the service told of, with its own code and words."""
     code, number = document.get("code"), document.get("exit_code")
-    known = next((item for item in ExitCode if item == number), ExitCode.ERROR)
-    known_code = code if isinstance(code, str) else UpdaterError.code
-    error = RemoteError(known_code, known, "{words}", "{advice}")
+    error = Said(
+        code if isinstance(code, str) else UpdaterError.code,
+        next((item for item in ExitCode if item == number), ExitCode.ERROR),
+        str(document.get("what")),
+        str(document.get("remedy")),
+    )
     values, detail, state = document.get("values"), document.get("detail"), document.get("state")
     error.values = dict(values) if isinstance(values, dict) else {}
-    error.values.update(words=document.get("what"), advice=document.get("remedy"))
     # What this process may read of the site says less than the service knows.
     error.state = Text("{said}", {"said": state}) if isinstance(state, str) and state else ASK
     error.detail = detail if isinstance(detail, str) else None

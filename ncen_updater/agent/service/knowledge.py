@@ -36,6 +36,7 @@ class Assessment(Record):
         agent: A newer agent that is on offer and has not failed here.
         prepared: Whether the target's slot stands.
         rehearsed: What is known of its rehearsal.
+        plan: Digest of the plan; empty while a slot of it is still to be built.
         binding: What an approval would have to carry.
         basis: The document whose digest the binding is.
         bad_until: Until when the target is not tried by itself.
@@ -50,6 +51,7 @@ class Assessment(Record):
     agent: str | None = None
     prepared: bool = False
     rehearsed: Rehearsed = Rehearsed.MISSING
+    plan: str = ""
     binding: str = ""
     basis: Mapping[str, object] | None = None
     bad_until: datetime | None = None

@@ -324,9 +324,13 @@ def words_of_order(order: Order) -> tuple[str, ...]:
     retry = ("--retry",) if order.data.get("retry") is True else ()
     language = order.data.get("language")
     said = ("--lang", str(language)) if language in languages()[1:] else ()
+    loss, undoes = order.data.get("accept_loss"), order.data.get("undoes")
+    accepted = ("--accept-loss", str(loss)) if type(loss) is int else ()
     match order.kind:
         case OrderKind.CHECK:
             return ("check", *said)
+        case OrderKind.PREPARE if order.data.get("of") == "rollback":
+            return ("rollback", "--dry-run", *accepted, *said)
         case OrderKind.PREPARE:
             return ("plan", *named, *retry, *said)
         case OrderKind.REHEARSE:
@@ -336,9 +340,8 @@ def words_of_order(order: Order) -> tuple[str, ...]:
             agreed = () if order.data.get("by_approver") is True else ("--scheduled",)
             return ("upgrade", *named, "--yes", *agreed, *retry, *said)
         case OrderKind.ROLLBACK:
-            loss = order.data.get("accept_loss")
-            accepted = ("--accept-loss", str(loss)) if type(loss) is int else ()
-            return ("rollback", "--yes", *accepted, *said)
+            seen = ("--undoes", undoes) if isinstance(undoes, str) else ()
+            return ("rollback", "--yes", *accepted, *seen, *said)
         case OrderKind.RESUME:
             return ("resume", *said)
         case OrderKind.CONFIRM:

@@ -47,7 +47,8 @@ def site_report(status: SiteStatus, language: str) -> tuple[Document, list[Updat
         except (UpdaterError, OSError) as error:
             known = error if isinstance(error, UpdaterError) else UpdaterError(detail=str(error))
             errors.append(known)
-            document[name] = {"error": error_document(known, [], language)}
+            said = error_document(known, [], language)
+            document[name] = {"error": {**said, "exit_code": int(known.exit_code)}}
     return document, errors
 
 

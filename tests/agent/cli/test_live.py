@@ -247,6 +247,9 @@ def test_up_and_back_with_a_confirmation(site: LiveSite, broken_off: bool) -> No
     assert site.facts()[0] == "3.3.0"
     assert "keeps every record" in site.run("rollback", "--dry-run").stdout
     assert site.run("rollback").returncode == 2  # a question, and nobody to answer
+    other = site.run("rollback", "--yes", "--undoes", "aaaaaaaa")
+    assert (other.returncode, "NU-6044" in other.stderr) == (3, True), other.stderr
+    assert site.facts()[0] == "3.3.0"
     back = site.run("rollback", "--yes")
     assert back.returncode == 0
     assert "finished" in back.stdout and "were kept out for" in back.stdout

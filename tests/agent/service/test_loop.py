@@ -154,6 +154,12 @@ def test_an_order_is_done_once_and_ended(trial: Trial) -> None:
     [
         (OrderKind.CHECK, {}, ("check",)),
         (OrderKind.PREPARE, {"version": "3.3.0"}, ("plan", "3.3.0")),
+        (OrderKind.PREPARE, {"of": "rollback"}, ("rollback", "--dry-run")),
+        (
+            OrderKind.PREPARE,
+            {"of": "rollback", "accept_loss": 0},
+            ("rollback", "--dry-run", "--accept-loss", "0"),
+        ),
         (OrderKind.REHEARSE, {}, ("rehearse",)),
         (
             OrderKind.UPGRADE,
@@ -164,6 +170,7 @@ def test_an_order_is_done_once_and_ended(trial: Trial) -> None:
         (OrderKind.ROLLBACK, {}, ("rollback", "--yes")),
         (OrderKind.ROLLBACK, {"accept_loss": 12}, ("rollback", "--yes", "--accept-loss", "12")),
         (OrderKind.ROLLBACK, {"accept_loss": True}, ("rollback", "--yes")),
+        (OrderKind.ROLLBACK, {"undoes": "abcdefgh"}, ("rollback", "--yes", "--undoes", "abcdefgh")),
         (OrderKind.RESUME, {}, ("resume",)),
         (OrderKind.CONFIRM, {}, ("confirm",)),
     ],

@@ -8,7 +8,7 @@ from ncen_updater.agent.approvals.store import Consent
 from ncen_updater.agent.engine import overlay
 from ncen_updater.agent.engine.errors import ApprovalMissing, GuardBlocks, WindowClosed
 from ncen_updater.agent.engine.guard import preflight_findings
-from ncen_updater.agent.engine.preconditions import require_no_hold
+from ncen_updater.agent.engine.permitted import require_no_hold
 from ncen_updater.agent.engine.steps.base import Step
 from ncen_updater.agent.journal.change import ChangeKind, StepName
 from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
@@ -48,7 +48,7 @@ def _refuse_unwanted(context: StepContext) -> None:
     """
     if context.change.kind is not ChangeKind.UPGRADE:
         return
-    require_no_hold(context.site, context.journal)
+    require_no_hold(context.journal, context.site.clock.now())
     facts = context.facts()
     needed, binding = facts.approvals or 0, facts.binding or ""
     people = Consent(context.journal).people(binding, needed)

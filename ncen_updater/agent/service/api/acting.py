@@ -10,9 +10,10 @@ import os
 from packaging.version import Version
 
 from ncen_updater.agent.approvals.model import ROOT
-from ncen_updater.agent.approvals.store import Consent, require_somebody
-from ncen_updater.agent.engine.errors import Held, NothingToApprove, NotRehearsed, OpenChange
+from ncen_updater.agent.approvals.store import Consent
+from ncen_updater.agent.engine.errors import NothingToApprove, NotRehearsed
 from ncen_updater.agent.engine.outcome import change_document
+from ncen_updater.agent.engine.permitted import require_no_change, require_no_hold
 from ncen_updater.agent.engine.soaking import confirm as confirm_soak
 from ncen_updater.agent.journal.change import ChangeState
 from ncen_updater.agent.journal.journal import Journal
@@ -35,6 +36,8 @@ from ncen_updater.agent.service.knowledge import Assessment
 __all__ = ["approve", "cancel", "confirm", "give_order", "hold", "schedule", "unhold", "withdraw"]
 
 MOST_ORDERS = 20
+#: What is not begun beside a change.
+_ALONE = frozenset({OrderKind.UPGRADE, OrderKind.ROLLBACK, OrderKind.REHEARSE})
 
 
 def hold(desk: Desk, request: Request) -> tuple[int, Document]:
@@ -84,27 +87,15 @@ def _seen(desk: Desk, binding: str, version: str | None, event: int) -> tuple[As
     return found, found.target
 
 
-def _nothing_open(journal: Journal) -> None:
-    open_change = journal.open_change()
-    if open_change is not None:
-        raise OpenChange(
-            change=open_change.id, kind=open_change.kind, version=open_change.to_version
-        )
-
-
 def approve(desk: Desk, request: Request) -> tuple[int, Document]:
     """Say yes to what was seen; who had done so before changes nothing."""
     form, person = request.form, request.caller.person
     assert isinstance(form, ApprovalForm)  # noqa: S101 - the table of routes says so
     with desk.writing() as journal:
         found, target = _seen(desk, form.binding, form.version, journal.last_event())
-
-        def guard() -> None:
-            _nothing_open(journal)
-            require_somebody(person, desk.board.settings.approvals, ROOT | {os.geteuid()})
-
+        needed, nobody = desk.board.settings.approvals, ROOT | {os.geteuid()}
         basis = found.basis or {}
-        given = Consent(journal).approve(found.binding, target, basis, person, guard)
+        given = Consent(journal).approve(found.binding, target, basis, person, needed, nobody)
     desk.wake()
     return (201 if given else 200), {"given": given, "version": target, "binding": found.binding}
 
@@ -125,7 +116,6 @@ def schedule(desk: Desk, request: Request) -> tuple[int, Document]:
         raise BadRequest(reason="not_before has passed")
     with desk.writing() as journal:
         found, target = _seen(desk, form.binding, form.version, journal.last_event())
-        _nothing_open(journal)
         person = request.caller.person
         Consent(journal).schedule(found.binding, target, form.not_before, person)
     desk.wake()
@@ -156,6 +146,7 @@ def give_order(desk: Desk, request: Request) -> tuple[int, Document]:
     if form.accept_loss:
         caller.require(Role.APPROVE)
     kind = OrderKind(form.kind)
+    meant = OrderKind.ROLLBACK if form.of == "rollback" else kind
     data = form.model_dump(exclude={"kind"}, exclude_defaults=True)
     if kind is OrderKind.UPGRADE and Role.APPROVE in caller.roles:
         data["by_approver"] = True
@@ -163,7 +154,7 @@ def give_order(desk: Desk, request: Request) -> tuple[int, Document]:
         orders = Orders(journal)
 
         def guard() -> None:
-            _may_begin(desk, journal, kind)
+            _may_begin(desk, journal, meant)
             _not_twice(journal, kind)
 
         number = orders.give(kind, data, caller.person, guard)
@@ -176,9 +167,14 @@ def give_order(desk: Desk, request: Request) -> tuple[int, Document]:
 
 def _fits(form: OrderForm) -> None:
     """Refuse details that mean nothing for a kind."""
-    if form.accept_loss is not None and form.kind != "rollback":
+    back = form.kind == "rollback" or form.of == "rollback"
+    if form.of != "upgrade" and form.kind != "prepare":
+        raise BadRequest(reason="of belongs to a prepare")
+    if form.accept_loss is not None and not back:
         raise BadRequest(reason="accept_loss belongs to a rollback")
-    if form.kind in ("check", "rollback", "resume") and (form.version or form.retry):
+    if form.undoes is not None and form.kind != "rollback":
+        raise BadRequest(reason="undoes belongs to a rollback")
+    if (back or form.kind in ("check", "resume")) and (form.version or form.retry):
         raise BadRequest(reason=f"a {form.kind} takes no version")
 
 
@@ -186,17 +182,16 @@ def _may_begin(desk: Desk, journal: Journal, kind: OrderKind) -> None:
     """Refuse at once what would be refused later.
 
     Raises:
-        OpenChange: If a change is open; one that is stuck may be resumed or rolled back.
+        OpenChange: If a change is open, which the service brings to its end first; one that is
+            stuck may be resumed or rolled back.
         Held: If upgrades are on hold.
     """
     change = journal.open_change()
-    if change is not None and kind in (OrderKind.UPGRADE, OrderKind.ROLLBACK, OrderKind.REHEARSE):
-        stuck = change.state is ChangeState.STUCK
-        if not (stuck and kind is OrderKind.ROLLBACK):
-            raise OpenChange(change=change.id, kind=change.kind, version=change.to_version)
+    stuck = change is not None and change.state is ChangeState.STUCK
+    if kind in _ALONE and not (stuck and kind is OrderKind.ROLLBACK):
+        require_no_change(journal)
     if kind is OrderKind.UPGRADE:
-        for row in Memory(journal).holds_in_force(desk.now()):
-            raise Held(reason=row.reason, by=row.by, since=f"{row.since:%Y-%m-%d %H:%M} UTC")
+        require_no_hold(journal, desk.now())
 
 
 def _not_twice(journal: Journal, kind: OrderKind) -> None:

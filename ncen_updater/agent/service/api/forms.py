@@ -130,14 +130,18 @@ class OrderForm(Form):
         kind: What.
         version: Which release; the one that comes next if left out.
         retry: Whether releases are taken that failed here.
+        of: For a prepare: what is looked at, the upgrade or the way back.
         accept_loss: For a rollback: so many records may be lost.
+        undoes: For a rollback: the upgrade whose way back was seen; another is not undone.
         language: Of the words in its result.
     """
 
     kind: Literal["check", "prepare", "rehearse", "upgrade", "rollback", "resume"]
     version: ReleaseName | None = None
     retry: bool = False
+    of: Literal["upgrade", "rollback"] = "upgrade"
     accept_loss: Annotated[int, Field(ge=0, le=MAX_NUMBER)] | None = None
+    undoes: Annotated[str, StringConstraints(pattern=r"^[a-z2-7]{8}$")] | None = None
     language: Annotated[str, AfterValidator(_spoken), Field(json_schema_extra=_with_languages)] = (
         DEFAULT_LANGUAGE
     )

@@ -109,6 +109,7 @@ ANSWERS: Mapping[tuple[str, str], Schema] = {
     ("DELETE", "/v1/approvals/{binding}"): _object(withdrawn=NUMBER),
     ("PUT", "/v1/schedule"): _object(version=TEXT, binding=TEXT, not_before=TIME),
     ("DELETE", "/v1/schedule"): _object(cancelled=NUMBER),
+    ("GET", "/v1/confirmation"): _object(confirmed=FLAG, change=_named("Change")),
     ("POST", "/v1/confirmation"): _object(confirmed=FLAG, change=_named("Change")),
     ("GET", "/v1/orders"): _object(orders=_list(_named("Order"))),
     ("POST", "/v1/orders"): _object(**ORDER, event=NUMBER),

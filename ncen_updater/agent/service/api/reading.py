@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ncen_updater.agent.approvals.model import count_approvals
+from ncen_updater.agent.approvals.outlook import outlook_document
 from ncen_updater.agent.approvals.store import Consent
+from ncen_updater.agent.engine.outcome import change_document
+from ncen_updater.agent.engine.soaking import in_soak
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.orders import Order, Orders
 from ncen_updater.agent.journal.site_history import Memory
@@ -18,6 +21,7 @@ from ncen_updater.agent.service.api.forms import Form, whole_number
 from ncen_updater.agent.service.api.people import Caller
 from ncen_updater.agent.service.board import Moment
 from ncen_updater.agent.service.errors import NoSuchThing
+from ncen_updater.agent.service.knowledge import Assessment
 from ncen_updater.agent.service.report import REPORTED, change_report, history_report, site_report
 from ncen_updater.agent.status import read_status
 
@@ -26,6 +30,7 @@ __all__ = [
     "Handler",
     "Request",
     "change",
+    "confirmation",
     "history",
     "holds",
     "moment_document",
@@ -38,7 +43,7 @@ __all__ = [
 ]
 
 Document = Mapping[str, Any]
-MAX_ROWS = 1000
+MAX_ROWS = 10_000
 
 
 @dataclass(frozen=True)
@@ -114,34 +119,32 @@ def moment_document(moment: Moment, language: str) -> dict[str, object]:
 def outlook(desk: Desk, request: Request) -> tuple[int, Document]:
     """What comes next here, and what it waits for."""
     del request
-    knowledge = desk.knowledge()
-    found, settings = knowledge.assessment, desk.board.settings
+    knowledge, needed = desk.knowledge(), desk.board.settings.approvals
+    known = knowledge.assessment
+    found = known or Assessment(event=0)
     with desk.reading() as journal:
-        event = journal.last_event()
-        consent = Consent(journal)
-        binding = found.binding if found else ""
-        people = count_approvals(consent.approvals(binding), binding, settings.approvals)
-        scheduled = consent.scheduled(binding) if binding else None
-        record = _rehearsal_of(journal, found.current, found.target) if found else None
-    basis = (found.basis if found else None) or {}
+        event, consent = journal.last_event(), Consent(journal)
+        people = count_approvals(consent.approvals(found.binding), found.binding, needed)
+        scheduled = consent.scheduled(found.binding) if found.binding else None
+        record = _rehearsal_of(journal, found.current, found.target)
     return 200, {
-        "up_to_date": found is not None and found.event == event,
+        "up_to_date": known is not None and found.event == event,
         "checked_at": knowledge.checked_at,
         "next_check": knowledge.next_check,
-        "current": found.current if found else None,
-        "target": found.target if found else None,
-        "agent": found.agent if found else None,
-        "prepared": found.prepared if found else False,
-        "rehearsed": found.rehearsed.value if found else None,
-        "plan": basis.get("plan"),
-        "binding": binding or None,
-        "bad_until": found.bad_until if found else None,
-        "voids": found.voids if found else [],
-        "approvals": [{"who": a.who, "uid": a.uid, "at": a.at} for a in people.given],
-        "needed": people.needed,
-        "missing": people.missing,
-        "scheduled": scheduled and {"not_before": scheduled.not_before, "who": scheduled.who},
-        "rehearsal": record and rehearsal_document(record),
+        "agent": found.agent,
+        "prepared": found.prepared,
+        **outlook_document(
+            current=found.current,
+            target=found.target,
+            rehearsed=found.rehearsed if known else None,
+            plan=found.plan or str((found.basis or {}).get("plan", "")),
+            binding=found.binding,
+            bad_until=found.bad_until,
+            voids=found.voids,
+            people=people,
+            scheduled=scheduled,
+            rehearsal=record,
+        ),
     }
 
 
@@ -151,6 +154,13 @@ def _rehearsal_of(
     if current is None or target is None:
         return None
     return Rehearsals(journal).last(current, target)
+
+
+def confirmation(desk: Desk, request: Request) -> tuple[int, Document]:
+    """The change whose watched time can be ended."""
+    del request
+    with desk.reading() as journal:
+        return 200, {"confirmed": False, "change": change_document(in_soak(journal))}
 
 
 def holds(desk: Desk, request: Request) -> tuple[int, Document]:

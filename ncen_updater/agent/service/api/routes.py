@@ -73,6 +73,7 @@ ROUTES: tuple[Route, ...] = (
     Route("DELETE", "/v1/approvals/{binding}", Role.APPROVE, acting.withdraw),
     Route("PUT", "/v1/schedule", Role.OPERATE, acting.schedule, ScheduleForm),
     Route("DELETE", "/v1/schedule", Role.OPERATE, acting.cancel),
+    Route("GET", "/v1/confirmation", Role.READ, reading.confirmation),
     Route("POST", "/v1/confirmation", Role.OPERATE, acting.confirm),
     Route("GET", "/v1/orders", Role.READ, reading.orders, query=_ROWS),
     Route("POST", "/v1/orders", Role.OPERATE, acting.give_order, OrderForm, statuses=(202,)),

@@ -101,7 +101,7 @@ LONG = b'{"reason": "' + b"x" * MAX_BODY + b'"}'
         ("POST", "/v1/status", None, 405, "NU-9311"),
         ("GET", "/v1/status?x=1", None, 400, "NU-9312"),
         ("GET", "/v1/history?limit=0", None, 400, "NU-9312"),
-        ("GET", "/v1/history?limit=1001", None, 400, "NU-9312"),
+        ("GET", "/v1/history?limit=10001", None, 400, "NU-9312"),
         ("GET", "/v1/history?limit=-1", None, 400, "NU-9312"),
         ("GET", "/v1/history?limit=1&limit=2", None, 400, "NU-9312"),
         ("GET", "/v1/history?limit=%d9%a3", None, 400, "NU-9312"),
@@ -144,7 +144,15 @@ LONG = b'{"reason": "' + b"x" * MAX_BODY + b'"}'
         ("POST", "/v1/orders", {"kind": "upgrade", "accept_loss": 1}, 400, "NU-9312"),
         ("POST", "/v1/orders", {"kind": "rollback", "accept_loss": -1}, 400, "NU-9312"),
         ("POST", "/v1/orders", {"kind": "rollback", "version": "3.2.4"}, 400, "NU-9312"),
+        ("POST", "/v1/orders", {"kind": "rollback", "undoes": "--yes"}, 400, "NU-9312"),
+        ("POST", "/v1/orders", {"kind": "upgrade", "undoes": "abcdefgh"}, 400, "NU-9312"),
+        ("POST", "/v1/orders", {"kind": "rollback", "of": "rollback"}, 400, "NU-9312"),
+        ("POST", "/v1/orders", {"kind": "prepare", "of": "adopt"}, 400, "NU-9312"),
+        ("POST", "/v1/orders", {"kind": "prepare", "accept_loss": 1}, 400, "NU-9312"),
+        ("POST", "/v1/orders", {"kind": "prepare", "of": "rollback", "retry": True}, 400,
+         "NU-9312"),
         ("POST", "/v1/orders", {"kind": "check", "language": "de"}, 400, "NU-9312"),
+        ("GET", "/v1/confirmation", None, 409, "NU-6016"),
         ("POST", "/v1/confirmation", None, 409, "NU-6016"),
         ("POST", "/v1/confirmation", {"by": "me"}, 400, "NU-9312"),
     ],
@@ -245,6 +253,7 @@ def test_while_a_change_is_open(counter: Counter) -> None:
         ("PUT", "/v1/schedule", TIME),
         ("POST", "/v1/orders", {"kind": "upgrade"}),
         ("POST", "/v1/orders", {"kind": "rollback"}),
+        ("POST", "/v1/orders", {"kind": "prepare", "of": "rollback"}),
         ("POST", "/v1/orders", {"kind": "rehearse"}),
     ):
         answer = counter.ask(method, path, body)
@@ -260,6 +269,8 @@ def test_confirm(counter: Counter) -> None:
     counter.site.open_change(StepName.FETCH)
     with Journal.open(counter.site.journal) as journal:
         journal.commit(CHANGE.id)
+    looked = counter.ask("GET", "/v1/confirmation", user=READER).document
+    assert (looked["confirmed"], looked["change"]["id"]) == (False, CHANGE.id)
     answer = counter.ask("POST", "/v1/confirmation", user=OPERATOR)
     assert answer.document["change"]["id"] == CHANGE.id
     with Journal.open(counter.site.journal) as journal:

@@ -1,0 +1,333 @@
+"""What a piece of work came to: one document, and the lines for people who asked for it.
+
+The same whoever carries it out: a command alone, or one that the service started for somebody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ncen_updater.agent.engine.outcome import change_document
+from ncen_updater.agent.engine.rollback_words import Back, way_words
+from ncen_updater.common.cli.render import (
+    clean,
+    finding_document,
+    finding_lines,
+    format_bytes,
+    format_duration,
+)
+from ncen_updater.common.errors import ExitCode, UpdaterError
+from ncen_updater.common.i18n import N_, Text
+
+if TYPE_CHECKING:
+    from ncen_updater.agent.engine.operations import Result
+    from ncen_updater.agent.engine.outcome import Outcome
+    from ncen_updater.agent.engine.plan import Plan
+    from ncen_updater.agent.engine.rollback_plan import Way
+    from ncen_updater.feed.upgrade_path import NoPath, UpgradePath
+
+__all__ = [
+    "Answer",
+    "Document",
+    "Line",
+    "notice_words",
+    "path_document",
+    "path_words",
+    "plan_document",
+    "plan_words",
+    "rehearsal_words",
+    "result_answer",
+    "way_answer",
+]
+
+Document = Mapping[str, Any]
+Line = Text | str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a piece of work came to.
+
+    Attributes:
+        document: As ``--json`` shows it.
+        words: The lines for people.
+        code: What the command exits with.
+        error: The error that it ended with, where somebody else carried it out.
+    """
+
+    document: Document
+    words: Sequence[Line] = ()
+    code: ExitCode = ExitCode.OK
+    error: UpdaterError | None = None
+
+
+# ---- paths and plans -----------------------------------------------------------------------------
+
+
+def path_document(
+    path: UpgradePath | NoPath, language: str, current: str | None = None
+) -> dict[str, object]:
+    """Return a path as JSON has it; ``current`` is where it begins."""
+    hops = getattr(path, "hops", ())
+    origins = (current, *(offer.version for offer in hops))
+    return {
+        "available": bool(hops),
+        "hops": [
+            {
+                "version": offer.version,
+                "required": offer.required,
+                "urgency": offer.urgency.value,
+                "bytes": offer.archive.length,
+                "download_bytes": offer.download_bytes(origin),
+            }
+            for offer, origin in zip(hops, origins, strict=False)
+        ],
+        "rejected": [
+            {
+                "version": rejection.offer.version,
+                "reason": rejection.reason.value,
+                "words": rejection.text.render(language),
+            }
+            for rejection in path.rejected
+            if rejection.reason.value != "not-newer"
+        ],
+    }
+
+
+def path_words(product: str, current: str, path: UpgradePath | NoPath) -> Iterator[Line]:
+    """Say where the site would go, and what is not for it."""
+    hops = getattr(path, "hops", ())
+    values: dict[str, object] = {"product": product, "current": current}
+    if not hops:
+        yield Text(N_("{product} {current} is the newest release for this site."), values)
+    for offer, origin in zip(hops, (current, *(o.version for o in hops)), strict=False):
+        size = format_bytes(offer.download_bytes(origin))
+        more = {"version": offer.version, "urgency": offer.urgency, "size": size}
+        text = (
+            N_("Available: {product} {version}, a required stop ({urgency}, {size})")
+            if offer.required
+            else N_("Available: {product} {version} ({urgency}, {size})")
+        )
+        yield Text(text, {**values, **more})
+    for rejection in path.rejected:
+        if rejection.reason.value != "not-newer":
+            text = N_("Not for this site now: {version}, since {reason}")
+            yield Text(text, {"version": rejection.offer.version, "reason": rejection.text})
+
+
+def notice_words(product: str, version: str, reason: str, advice: str) -> Iterator[Line]:
+    """Say that the release in use here was taken back, and what the officers advise."""
+    values = {
+        "product": product, "version": version, "reason": clean(reason), "advice": clean(advice),
+    }  # fmt: skip
+    yield Text(N_("WITHDRAWN by the Secretariat: {product} {version}, in use here: {reason}"),
+               values)  # fmt: skip
+    if advice:
+        yield Text(N_("  what to do: {advice}"), values)
+
+
+def plan_document(path: UpgradePath | NoPath, made: Plan, language: str) -> dict[str, object]:
+    """Return a plan as JSON has it."""
+    origin = str(made.hops[0].origin) if made.hops else None
+    findings = [finding_document(finding, language) for finding in made.findings]
+    return {**path_document(path, language, origin), "plan": made.as_json(), "findings": findings}
+
+
+def plan_words(made: Plan, language: str) -> Iterator[Line]:
+    """Say a plan to people."""
+    for hop in made.hops:
+        yield ""
+        yield Text(
+            N_("{origin} -> {version}: strategy {strategy}"),
+            {"origin": hop.origin, "version": hop.offer.version, "strategy": made.strategy},
+        )
+        for facts in hop.databases:
+            values = {"name": facts.name, "physical": facts.physical,
+                      "size": format_bytes(facts.size_bytes)}  # fmt: skip
+            yield Text(N_("  database {name} ({physical}), {size}"), values)
+        if hop.copy and any(item.get("method") == "clone" for item in hop.copy.data.values()):
+            yield Text(
+                N_(
+                    "  the copies share their blocks with the originals: made at once, but one "
+                    "bad sector harms both; they are no backup"
+                )
+            )
+        for step in hop.migrations.steps:
+            migration = {"database": step.database, "id": step.id}
+            yield Text(N_("  migration {id} of {database}"), migration)
+        yield f"  {hop.way_words.render(language)}"
+        for files in hop.files:
+            yield files.sentence
+    yield ""
+    yield Text(N_("Steps (*: officers are out, -: not done by the command upgrade):"))
+    for number, line in enumerate(made.steps, 1):
+        mark = "*" if line.downtime else "-" if line.note else " "
+        yield f"  {number:2} {mark} {line.title.render(language)}"
+    yield ""
+    yield Text(N_("Digest of the plan: {digest}"), {"digest": made.digest})
+    yield from finding_lines(made.findings, language)
+    if made.blocked:
+        yield Text(N_("The upgrade cannot begin while something blocks."))
+
+
+# ---- changes -------------------------------------------------------------------------------------
+
+
+def _outcome_document(outcome: Outcome) -> dict[str, object]:
+    return {
+        **change_document(outcome.change, outcome.facts),
+        "step_s": dict(outcome.step_s),
+        "facts": outcome.facts.to_json(),
+    }
+
+
+def result_answer(result: Result, language: str, before: Sequence[Line] = ()) -> Answer:
+    """Return what an operation came to.
+
+    Args:
+        result: The result.
+        language: Of sentences in the document.
+        before: Lines that stand before those on the changes.
+    """
+    document: dict[str, object] = {
+        "changes": [_outcome_document(outcome) for outcome in result.outcomes]
+    }
+    if result.path is not None:
+        document["path"] = path_document(result.path, language)
+    if result.decision is not None:
+        document["decision"] = {
+            "action": result.decision.action.value,
+            "reason": result.decision.reason.render(language),
+        }
+    return Answer(document, (*before, *_result_words(result)))
+
+
+_WORDS = {
+    "finished": N_("{kind}: {product} {origin} -> {version}, finished (change {id})"),
+    "undone": N_("{kind}: {product} {origin} -> {version} was undone wholly (change {id})"),
+    "committed": N_(
+        "{kind}: {product} {origin} -> {version}, committed and in its watched time (change {id})"
+    ),
+}
+_OTHER = N_("{kind}: {product} {origin} -> {version}, state {state} (change {id})")
+
+
+def _result_words(result: Result) -> Iterator[Line]:
+    for outcome in result.outcomes:
+        change = outcome.change
+        values = {
+            "kind": change.kind, "product": change.product, "id": change.id,
+            "origin": change.from_version, "version": change.to_version,
+            "state": change.state,
+        }  # fmt: skip
+        yield Text(_WORDS.get(change.state.value, _OTHER), values)
+        if outcome.stop_s is not None:
+            stop = {"stop": format_duration(outcome.stop_s)}
+            yield Text(N_("  officers were kept out for {stop}"), stop)
+
+
+def way_answer(way: Way) -> Answer:
+    """Return how a rollback would go, and what it would lose."""
+    document = {
+        "from": way.origin, "to": way.target, "mode": way.mode.value, "lost": way.lost,
+        "lost_total": way.lost_total, "reason": way.reason, "undoes": way.undoes,
+    }  # fmt: skip
+    words = [way.words]
+    if way.reason:
+        words.append(Text(N_("Why: {reason}"), {"reason": way.reason}))
+    if way.lost_total:
+        values = {"count": way.lost_total, "tables": way.lost_words}
+        words.append(Text(N_("It would lose {count} records: {tables}"), values))
+    return Answer(document, words)
+
+
+# ---- rehearsals ----------------------------------------------------------------------------------
+
+
+def rehearsal_words(found: Document, language: str) -> Iterator[Line]:
+    """Say what a rehearsal found to people.
+
+    Args:
+        found: The rehearsal as :func:`.store.rehearsal_document` returns it.
+        language: Of sentences within lines.
+    """
+    report: Document = found["report"] or {}
+    values: dict[str, object] = {"origin": found["from"], "version": found["to"]}
+    yield Text(N_("Rehearsed {origin} -> {version} on copies of your data."), values)
+    backup = {
+        "size": format_bytes(sum(report["sizes"].values())),
+        "seconds": format_duration(report["backup_s"]),
+    }
+    yield Text(N_("  a backup of {size} was made and restored in {seconds}"), backup)
+    for database, objects in (report.get("not_carried") or {}).items():
+        yield _lacking(database, objects)
+    for hop in report["hops"]:
+        yield from _hop_words(hop, language)
+
+
+def _lacking(database: str, objects: Sequence[str]) -> Text:
+    """Say what the backup of a database does not carry, so that nothing was proved of it."""
+    values: dict[str, object] = {"database": database, "objects": ", ".join(objects)}
+    return Text(
+        N_(
+            "  not proved: a backup by the agent's role does not carry this of {database}, or"
+            " not as it is: {objects}"
+        ),
+        values,
+    )
+
+
+def _hop_words(hop: Document, language: str) -> Iterator[Line]:
+    stop = hop["stop_s"]
+    values: dict[str, object] = {
+        "origin": hop["from"], "version": hop["to"],
+        "low": format_duration(stop["low"]), "high": format_duration(stop["high"]),
+    }  # fmt: skip
+    yield ""
+    yield Text(N_("{origin} -> {version}: officers are out for {low} to {high}"), values)
+    for item in hop["maps"]:
+        yield from _map_words(item)
+    for database, tables in hop["tables"].items():
+        for table, (before, after) in tables.items():
+            rows = {"table": f"{database}.{table}", "before": before, "after": after}
+            yield Text(_words_of(before, after), rows)
+    yield Text(N_("  {count} checks of the data hold"), {"count": len(hop["checks"])})
+    yield from _back_words(hop, language)
+
+
+def _back_words(hop: Document, language: str) -> Iterator[Line]:
+    back = Back(hop.get("way_back") or (Back.KEEPS if hop["keeps_records"] else Back.RESTORES))
+    words = way_words(back, hop["to"], hop["from"])
+    yield f"  {words.render(language)}"
+    if hop["back_s"] is not None:
+        seconds = {"seconds": format_duration(hop["back_s"])}
+        yield Text(N_("  the way back was tried too, in {seconds}"), seconds)
+    elif hop.get("restore_s") is not None:
+        seconds = {"seconds": format_duration(hop["restore_s"])}
+        yield Text(N_("  the databases of before were restored on trial, in {seconds}"), seconds)
+    if hop["back_differs"]:
+        tables = {"tables": ", ".join(hop["back_differs"])}
+        yield Text(N_("  after it these tables are not as before: {tables}"), tables)
+
+
+def _map_words(item: Document) -> Iterator[Line]:
+    without = sum(count for _, count in item["unmapped"])
+    values = {"name": item["name"], "count": item["affected"], "without": without}
+    if item["affected"] is not None:
+        yield Text(N_("  {name}: {count} rows get a new code"), values)
+    if without:
+        codes = ", ".join(f"{code} ({count})" for code, count in item["unmapped"][:20])
+        values["codes"] = codes
+        yield Text(N_("  {name}: {without} rows have no target: {codes}"), values)
+
+
+def _words_of(before: int, after: int) -> str:
+    if before < 0:
+        return N_("  new table {table}, {after} rows")
+    if after < 0:
+        return N_("  table {table} goes, {before} rows")
+    if before == after:
+        return N_("  table {table}: rows change, {after} before and after")
+    return N_("  table {table}: {before} rows before, {after} after")

@@ -1,0 +1,60 @@
+"""What comes next and who said yes to it, as one document: for commands and the local interface."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from ncen_updater.agent.rehearsal.store import RehearsalRecord, rehearsal_document
+from ncen_updater.common.i18n import Text
+
+if TYPE_CHECKING:
+    from ncen_updater.agent.approvals.model import ApprovalCount
+    from ncen_updater.agent.approvals.store import ScheduleRecord
+    from ncen_updater.agent.policy.automation import Rehearsed
+
+__all__ = ["outlook_document"]
+
+
+def outlook_document(
+    *,
+    current: str | None,
+    target: str | None,
+    rehearsed: Rehearsed | None,
+    plan: str,
+    binding: str,
+    bad_until: datetime | None,
+    voids: Sequence[Text | str],
+    people: ApprovalCount,
+    scheduled: ScheduleRecord | None,
+    rehearsal: RehearsalRecord | None,
+) -> dict[str, object]:
+    """Return what comes next, and what it waits for; pure.
+
+    Args:
+        current: The release in use.
+        target: The release that comes next.
+        rehearsed: What is known of its rehearsal.
+        plan: Digest of its plan; empty where none was made.
+        binding: What approvals carry; empty where nothing can be approved.
+        bad_until: Until when it is not tried by itself.
+        voids: Why an earlier approval no longer holds.
+        people: Who approved the binding.
+        scheduled: The time that somebody chose for it.
+        rehearsal: The last rehearsal of it.
+    """
+    return {
+        "current": current,
+        "target": target,
+        "rehearsed": rehearsed and rehearsed.value,
+        "plan": plan or None,
+        "binding": binding or None,
+        "bad_until": bad_until,
+        "voids": list(voids),
+        "approvals": [{"who": a.who, "uid": a.uid, "at": a.at} for a in people.given],
+        "needed": people.needed,
+        "missing": people.missing,
+        "scheduled": scheduled and {"not_before": scheduled.not_before, "who": scheduled.who},
+        "rehearsal": rehearsal and rehearsal_document(rehearsal),
+    }

@@ -1,0 +1,627 @@
+"""The one interface of commands to a site: alone on the site itself, or through its service.
+
+Both give the same documents and the same errors, so that a command parses, asks and shows, and does
+not know who answers. What the service cannot do is asked of :class:`LocalSite` alone, and said
+where it is chosen (:meth:`.cli.session.AgentSession.client`). Light: ``status`` is on this path.
+"""
+
+# ruff: noqa: D102 - what SiteClient says of a method is not said again
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cached_property
+from time import sleep
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import quote
+
+from ncen_updater.agent.answers import (
+    Answer,
+    Document,
+    Line,
+    notice_words,
+    path_document,
+    path_words,
+    plan_document,
+    plan_words,
+    rehearsal_words,
+    result_answer,
+    way_answer,
+)
+from ncen_updater.agent.config.paths import load_places, service_socket
+from ncen_updater.agent.engine.errors import NothingToApprove
+from ncen_updater.agent.engine.outcome import change_document
+from ncen_updater.agent.engine.permitted import held, require_no_hold
+from ncen_updater.agent.engine.soaking import confirm, in_soak
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.agent.service.errors import (
+    NoService,
+    NoSuchThing,
+    NotNext,
+    OrderTorn,
+    ServiceSilent,
+    refusal,
+)
+from ncen_updater.agent.service.report import REPORTED, change_report, history_report, site_report
+from ncen_updater.agent.status import read_status
+from ncen_updater.common.cli.errors import NOTHING_CHANGED, UnknownChange
+from ncen_updater.common.cli.program import user_name
+from ncen_updater.common.cli.render import format_time
+from ncen_updater.common.documents import jsonable
+from ncen_updater.common.errors import ExitCode, UpdaterError
+from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.progress import Progress, Told
+
+if TYPE_CHECKING:
+    from packaging.version import Version
+
+    from ncen_updater.agent.approvals.approving import Subject
+    from ncen_updater.agent.cli.session import AgentSession
+    from ncen_updater.agent.engine.operations import Operations
+    from ncen_updater.agent.service.client import Client
+    from ncen_updater.agent.site import Site
+
+__all__ = [
+    "LocalSite",
+    "ServiceSite",
+    "SiteClient",
+    "require_service",
+    "service_for",
+    "tell",
+    "work_now",
+]
+
+#: How often, and how long after one another, the service is asked whether it has looked.
+LOOKS, LOOK_S = 60, 0.5
+
+
+class SiteClient(Protocol):
+    """A site, whoever answers for it. Documents are of the forms that JSON has.
+
+    Every method may raise an :class:`~ncen_updater.common.errors.UpdaterError`: nothing was changed
+    by the request itself then.
+    """
+
+    def status(self) -> Document:
+        """What runs, what was done last, what is on offer; what cannot be had is an error."""
+
+    def history(self, change: str | None, limit: int) -> Document:
+        """Changes and imports, newest first; or one change whole.
+
+        Raises:
+            UnknownChange: If there is none of this id.
+        """
+
+    def hold(self, reason: str, until: datetime | None, *, dry_run: bool) -> Document:
+        """Forbid upgrades."""
+
+    def holds(self) -> int:
+        """How many holds are in force."""
+
+    def unhold(self) -> int:
+        """Allow upgrades again; returns how many holds there were."""
+
+    def require_no_hold(self) -> None:
+        """Refuse while upgrades are forbidden, before a person is asked anything.
+
+        Raises:
+            Held: If so.
+        """
+
+    def confirm(self, *, dry_run: bool) -> Document:
+        """End the watched time."""
+
+    def outlook(self, target: Version | None) -> Document:
+        """What comes next: its rehearsal, what an approval is bound to, who approved, its time.
+
+        Raises:
+            NothingToApprove: If nothing does.
+        """
+
+    def approve(self, seen: Document, *, withdraw: bool) -> None:
+        """Say yes to an outlook, or take one's own yes back."""
+
+    def schedule(self, seen: Document, not_before: datetime | None) -> None:
+        """Choose when what was seen may begin; None takes the chosen time back."""
+
+    def check(self) -> Answer:
+        """Read the signed list."""
+
+    def prepare(self, target: Version | None, *, retry: bool) -> Answer:
+        """Fetch, build and plan."""
+
+    def rehearse(self, target: Version | None, *, retry: bool) -> Answer:
+        """Try a release on copies of the site's data."""
+
+    def upgrade(self, target: Version | None, *, retry: bool) -> Answer:
+        """Upgrade."""
+
+    def way_back(self, accept_loss: int | None) -> Answer:
+        """Say how a rollback would go, with the loss counted."""
+
+    def rollback(self, accept_loss: int | None, undoes: str | None) -> Answer:
+        """Go back to the release before.
+
+        Args:
+            accept_loss: So many records may be lost.
+            undoes: The upgrade that a person was asked about; another one is not undone.
+        """
+
+
+# ---- on the site itself --------------------------------------------------------------------------
+
+
+class LocalSite:
+    """Works on the site itself, with the rights of this process.
+
+    Args:
+        run: The command that asks.
+    """
+
+    def __init__(self, run: AgentSession) -> None:
+        self._run = run
+        self._subject: Subject | None = None
+
+    @cached_property
+    def _site(self) -> Site:
+        return self._run.open_site()
+
+    def _plain(self, document: Mapping[str, object]) -> Document:
+        shown = jsonable(document, self._run.language)
+        assert isinstance(shown, dict)  # noqa: S101 - what a mapping becomes
+        return shown
+
+    def _journal(self, *, read_only: bool = True) -> Journal:
+        return Journal.open(load_places(self._run.config).state / JOURNAL, read_only=read_only)
+
+    # ---- looking -------------------------------------------------------------------------------
+
+    def status(self) -> Document:
+        looked = read_status(load_places(self._run.config), datetime.now(UTC), REPORTED)
+        return self._plain(site_report(looked, self._run.language)[0])
+
+    def history(self, change: str | None, limit: int) -> Document:
+        with self._journal() as journal:
+            if change is None:
+                return self._plain(history_report(journal, limit))
+            try:
+                return self._plain(change_report(journal, change))
+            except KeyError as error:
+                raise UnknownChange(change=change, state=NOTHING_CHANGED) from error
+
+    # ---- records -------------------------------------------------------------------------------
+
+    def hold(self, reason: str, until: datetime | None, *, dry_run: bool) -> Document:
+        by = user_name()
+        with self._journal(read_only=dry_run) as journal:
+            if not dry_run:
+                Memory(journal).hold(reason, by, until)
+        return self._plain({"held": not dry_run, "reason": reason, "by": by, "until": until})
+
+    def holds(self) -> int:
+        with self._journal() as journal:
+            return len(Memory(journal).holds_in_force(datetime.now(UTC)))
+
+    def unhold(self) -> int:
+        with self._journal(read_only=False) as journal:
+            return Memory(journal).lift_holds(user_name())
+
+    def require_no_hold(self) -> None:
+        with self._journal() as journal:
+            require_no_hold(journal, datetime.now(UTC))
+
+    def confirm(self, *, dry_run: bool) -> Document:
+        with self._journal(read_only=dry_run) as journal:
+            change = in_soak(journal) if dry_run else confirm(journal, user_name())
+            return self._plain({"confirmed": not dry_run, "change": change_document(change)})
+
+    def outlook(self, target: Version | None) -> Document:
+        from ncen_updater.agent.approvals import approving
+        from ncen_updater.agent.approvals.outlook import outlook_document
+        from ncen_updater.agent.rehearsal.store import Rehearsals
+
+        site = self._site
+        with self._journal() as journal, self._run.progress() as progress:
+            self._subject = found = approving.subject(site, journal, progress, target)
+            current = str(site.slots.current())
+            rehearsal = Rehearsals(journal).last(current, found.target)
+        document = outlook_document(
+            current=current,
+            target=found.target,
+            rehearsed=found.standing.rehearsed,
+            plan=found.plan.digest,
+            binding=found.binding,
+            bad_until=None,  # one that failed here lately is nothing to approve
+            voids=[void.text for void in found.standing.voids],
+            people=found.people,
+            scheduled=found.scheduled,
+            rehearsal=rehearsal,
+        )
+        return self._plain(document)
+
+    def approve(self, seen: Document, *, withdraw: bool) -> None:
+        from ncen_updater.agent.approvals import approving
+        from ncen_updater.agent.cli.person import person
+        from ncen_updater.agent.dossier.store import keep_dossiers
+
+        assert self._subject is not None  # noqa: S101 - it was seen
+        write = approving.withdraw if withdraw else approving.approve
+        with self._journal(read_only=False) as journal:
+            write(journal, self._subject, person())
+            keep_dossiers(self._site, journal, self._subject.target)
+
+    def schedule(self, seen: Document, not_before: datetime | None) -> None:
+        from ncen_updater.agent.approvals import approving
+        from ncen_updater.agent.approvals.store import Consent
+        from ncen_updater.agent.cli.person import person
+
+        assert self._subject is not None  # noqa: S101 - it was seen
+        with self._journal(read_only=False) as journal:
+            if not_before is None:
+                Consent(journal).cancel_schedule(person())
+            else:
+                approving.schedule(journal, self._subject, not_before, person())
+
+    # ---- work ----------------------------------------------------------------------------------
+
+    def check(self) -> Answer:
+        from ncen_updater.agent.engine.operations import Operations
+        from ncen_updater.agent.self_update.renewing import agent_on_offer, refresh_agents
+        from ncen_updater.feed.offline.store import read_import
+
+        config = self._run.config
+        site = self._site
+        with self._run.progress() as progress:
+            progress.tell(Text(N_("reading the signed list")))
+            operations = Operations(site, progress)
+            path = operations.path()
+            operations.look_at_clocks()
+            agents_error = refresh_agents(site, config)
+        agent = agent_on_offer(site, config)
+        current, view = str(site.slots.current()), site.source.last_view()
+        product, words = site.config.site.product, list[Line]()
+        record = read_import(site.config.paths.received_directory)
+        read_at = view.checked_at if view else None
+        by_medium = record is not None and read_at == record.imported_at
+        if by_medium and record is not None:
+            until = format_time(record.usable_until)
+            text = (
+                N_("By the lists that were imported at {at}; they may be used until {until}.")
+                if site.config.feed.offline
+                else N_(
+                    "The feed cannot be reached. By the lists that were imported at {at}; they may "
+                    "be used until {until}."
+                )
+            )
+            words.append(Text(text, {"at": format_time(record.imported_at), "until": until}))
+        words += path_words(product, current, path)
+        offers = view.offers if view else ()
+        gone = next((o.withdrawn for o in offers if o.version == current), None)
+        if gone is not None:
+            words += notice_words(product, current, gone.reason, gone.advice)
+        if agent is not None:
+            values = {"version": agent}
+            words.append(Text(N_("Agent {version} is on offer: 'self-update'."), values))
+        document = {
+            "product": product,
+            "current": current,
+            "agent": {"version": agent, "error": agents_error.code if agents_error else None},
+            **path_document(path, self._run.language, current),
+            "running_withdrawn": gone.model_dump() if gone else None,
+            "imported": by_medium,
+            "checked_at": read_at,
+            "expires_at": view.expires_at if view else None,
+        }
+        return Answer(document, words)
+
+    def prepare(self, target: Version | None, *, retry: bool, sql: bool = False) -> Answer:
+        """See :class:`SiteClient`; with ``sql`` every statement, and only that."""
+        from ncen_updater.agent.engine.operations import Operations
+        from ncen_updater.agent.engine.plan import make_plan
+        from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
+        from ncen_updater.feed.upgrade_path import UpgradePath
+
+        site, language = self._site, self._run.language
+        current = site.slots.current()
+        with self._run.progress() as progress:
+            progress.tell(Text(N_("reading the signed list")))
+            path = Operations(site, progress).path(target, retry=retry)
+            words = list(path_words(site.config.site.product, str(current), path))
+            if not isinstance(path, UpgradePath) or current is None:
+                return Answer(path_document(path, language, str(current)), words)
+            made = make_plan(site, current, path, progress)
+            with self._journal() as journal:
+                shown = Rehearsals(journal).last(str(current), path.target.version)
+        passed = shown is not None and shown.state is RehearsalState.PASSED
+        made = made.learnt(shown.report if shown is not None and passed else None)
+        if sql:
+            return Answer({"digest": made.digest, "sql": made.sql()}, [made.sql()])
+        return Answer(
+            plan_document(path, made, language),
+            [*words, *plan_words(made, language)],
+            ExitCode.BLOCKED if made.blocked else ExitCode.OK,
+        )
+
+    def rehearse(self, target: Version | None, *, retry: bool, dry_run: bool = False) -> Answer:
+        """See :class:`SiteClient`; with ``dry_run`` only what would be rehearsed."""
+        from ncen_updater.agent.dossier.store import keep_dossiers
+        from ncen_updater.agent.engine.interruption import Interruption
+        from ncen_updater.agent.engine.operations import Operations, new_change_id
+        from ncen_updater.agent.rehearsal.rehearse import Rehearser
+        from ncen_updater.agent.rehearsal.store import rehearsal_document
+        from ncen_updater.feed.upgrade_path import UpgradePath
+
+        site, interruption = self._site, Interruption()
+        with self._run.progress() as progress, interruption.handled():
+            operations = Operations(site, progress)
+            looking = operations.reading() if dry_run else operations.between_changes("rehearse")
+            with looking as journal:
+                path = operations.known_path(journal, target, retry=retry)
+                if dry_run or not isinstance(path, UpgradePath):
+                    current = str(site.slots.current())
+                    document = path_document(path, self._run.language, current)
+                    words = tuple(path_words(site.config.site.product, current, path))
+                    return Answer({"rehearsal": None, **document}, words)
+                rehearser = Rehearser(site, journal, progress, new_change_id, interruption)
+                record = rehearser.run(path)
+                pages = keep_dossiers(site, journal, record.to_version)
+        found = rehearsal_document(record)
+        kept = [Text(N_("The dossier is in {path}."), {"path": page}) for page in pages]
+        return Answer(
+            {"rehearsal": found, "dossiers": [str(page) for page in pages]},
+            [*rehearsal_words(found, self._run.language), *kept],
+        )
+
+    def upgrade(
+        self,
+        target: Version | None,
+        *,
+        retry: bool,
+        scheduled: bool = False,
+        begin_before: datetime | None = None,
+    ) -> Answer:
+        """See :class:`SiteClient`.
+
+        Args:
+            target: The release that a person named.
+            retry: Whether releases are tried again that failed here.
+            scheduled: Whether nobody but the service begins it.
+            begin_before: When the window closes in which officers may be kept out.
+        """
+        from ncen_updater.agent.approvals.status import consent_required, require_consent
+
+        site = self._site
+        with self._operations() as (operations, progress):
+            needed = consent_required(site, scheduled=scheduled)
+            agree = None if needed is None else require_consent(site, progress, approvals=needed)
+            result = operations.upgrade(target, retry=retry, begin_before=begin_before, agree=agree)
+        before: tuple[Line, ...] = ()
+        if not result.outcomes and result.path is not None:
+            product, current = site.config.site.product, str(site.slots.current())
+            before = tuple(path_words(product, current, result.path))
+        return result_answer(result, self._run.language, before)
+
+    def way_back(self, accept_loss: int | None) -> Answer:
+        from ncen_updater.agent.engine.operations import Operations
+
+        site = self._site
+        with self._run.progress() as progress:
+            progress.tell(Text(N_("looking for the way back")))
+            return way_answer(Operations(site, progress).way_back(accept_loss=accept_loss))
+
+    def rollback(self, accept_loss: int | None, undoes: str | None) -> Answer:
+        with self._operations() as (operations, _):
+            result = operations.rollback(accept_loss=accept_loss, undoes=undoes)
+        return result_answer(result, self._run.language)
+
+    @contextmanager
+    def _operations(self) -> Iterator[tuple[Operations, Progress]]:
+        from ncen_updater.agent.engine.interruption import Interruption
+        from ncen_updater.agent.engine.operations import Operations
+
+        site, interruption = self._site, Interruption()
+        with self._run.progress() as progress, interruption.handled():
+            yield Operations(site, progress, interruption=interruption), progress
+
+
+# ---- through the service -------------------------------------------------------------------------
+
+
+class ServiceSite:
+    """Asks the service of the site, which asks the kernel who that is.
+
+    Args:
+        run: The command that asks.
+        service: The service.
+    """
+
+    def __init__(self, run: AgentSession, service: Client) -> None:
+        self._run, self._service = run, service
+
+    def status(self) -> Document:
+        return self._service.get("/v1/status")
+
+    def history(self, change: str | None, limit: int) -> Document:
+        if change is None:
+            return self._service.get(f"/v1/history?limit={limit}")
+        try:
+            return self._service.get(f"/v1/history/{quote(change, safe='')}")
+        except UpdaterError as error:
+            if error.code != NoSuchThing.code:
+                raise
+            raise UnknownChange(change=change, state=NOTHING_CHANGED) from error
+
+    def hold(self, reason: str, until: datetime | None, *, dry_run: bool) -> Document:
+        form = {"reason": reason, "until": until.isoformat() if until else None}
+        if dry_run:
+            return {"held": False, **form, "by": self.status()["you"]["who"]}
+        return self._service.call("POST", "/v1/holds", form)
+
+    def holds(self) -> int:
+        return len(self._service.get("/v1/holds")["holds"])
+
+    def unhold(self) -> int:
+        return int(self._service.call("DELETE", "/v1/holds")["lifted"])
+
+    def require_no_hold(self) -> None:
+        for hold in self._service.get("/v1/holds")["holds"]:
+            raise held(hold["reason"], hold["by"], datetime.fromisoformat(hold["since"]))
+
+    def confirm(self, *, dry_run: bool) -> Document:
+        return self._service.call("GET" if dry_run else "POST", "/v1/confirmation")
+
+    def outlook(self, target: Version | None) -> Document:
+        """See :class:`SiteClient`; waits until the service has looked at what happened last.
+
+        Raises:
+            NotNext: If another release comes next than the one that was named.
+        """
+        seen = self._service.get("/v1/outlook")
+        with self._run.progress() as progress:
+            for _ in range(LOOKS):
+                if seen["up_to_date"] or self.status()["service"]["running"]:
+                    break
+                progress.tell(Text(N_("the service looks at the site")))
+                sleep(LOOK_S)
+                seen = self._service.get("/v1/outlook")
+        if seen["target"] is None:
+            raise NothingToApprove(current=str(seen["current"]), state=NOTHING_CHANGED)
+        if target is not None and target != type(target)(seen["target"]):
+            raise NotNext(version=target, target=seen["target"])
+        return seen
+
+    def approve(self, seen: Document, *, withdraw: bool) -> None:
+        binding = seen["binding"]
+        if not withdraw:
+            self._service.call("POST", "/v1/approvals", {"binding": binding})
+        elif binding is not None:
+            self._service.call("DELETE", f"/v1/approvals/{binding}")
+
+    def schedule(self, seen: Document, not_before: datetime | None) -> None:
+        if not_before is None:
+            self._service.call("DELETE", "/v1/schedule")
+        else:
+            form = {"binding": seen["binding"], "not_before": not_before.isoformat()}
+            self._service.call("PUT", "/v1/schedule", form)
+
+    def check(self) -> Answer:
+        return self._order("check")
+
+    def prepare(self, target: Version | None, *, retry: bool) -> Answer:
+        return self._order("prepare", version=str(target or ""), retry=retry)
+
+    def rehearse(self, target: Version | None, *, retry: bool) -> Answer:
+        return self._order("rehearse", version=str(target or ""), retry=retry)
+
+    def upgrade(self, target: Version | None, *, retry: bool) -> Answer:
+        return self._order("upgrade", version=str(target or ""), retry=retry)
+
+    def way_back(self, accept_loss: int | None) -> Answer:
+        return self._order("prepare", of="rollback", accept_loss=accept_loss)
+
+    def rollback(self, accept_loss: int | None, undoes: str | None) -> Answer:
+        return self._order("rollback", accept_loss=accept_loss, undoes=undoes)
+
+    def _order(self, kind: str, **data: object) -> Answer:
+        """Give an order, show its progress until it has ended, and return what it came to.
+
+        Ctrl-C ends the looking only.
+
+        Raises:
+            UpdaterError: If it is refused, or the service goes away for good.
+            OrderTorn: If the service was killed meanwhile.
+        """
+        wanted = {"kind": kind, "language": self._run.language, **data}
+        form = {name: value for name, value in wanted.items() if value not in (None, "")}
+        given = self._service.call("POST", "/v1/orders", form)
+        number = given["id"]
+        try:
+            with self._run.progress() as progress:
+                for event in self._service.stream(given["event"]):
+                    if event.kind == "order-ended" and event.data["data"].get("order") == number:
+                        break
+                    if event.kind == "service":
+                        tell(progress, event.data)
+        except KeyboardInterrupt:
+            text = N_("The service goes on with order {order}; 'ncen-updater watch' follows it.")
+            self._run.say(Text(text, {"order": number}))
+            return Answer({"order": number, "ended": False})
+        return _came_to(number, self._service.get(f"/v1/orders/{number}")["result"])
+
+
+def _came_to(number: int, result: object) -> Answer:
+    """Return what an order came to.
+
+    Raises:
+        OrderTorn: If the service was killed meanwhile.
+        ServiceSilent: If it left no document.
+    """
+    if not isinstance(result, dict) or result.get("exit_code") is None:
+        raise OrderTorn(order=number)
+    document = result.get("document")
+    if not isinstance(document, dict) or not document:
+        raise ServiceSilent(reason=f"order {number} ended with {result['exit_code']}")
+    known = frozenset(ExitCode)
+    code = ExitCode(result["exit_code"]) if result["exit_code"] in known else ExitCode.ERROR
+    error = document.get("error")
+    return Answer(
+        {key: value for key, value in document.items() if key != "words"},
+        [str(line) for line in document.get("words", ())],
+        code,
+        refusal({**error, "exit_code": int(code)}) if isinstance(error, dict) else None,
+    )
+
+
+def service_for(run: AgentSession) -> Client | None:
+    """Return the service of the site; None where a command has to work alone.
+
+    It does so where it is told to, where nothing listens, and where the service may not be spoken
+    with: then the rights on the files decide, as without a service.
+    """
+    path = service_socket(run.config)
+    try:
+        if run.alone or not path.is_socket():
+            return None
+    except OSError:  # a directory that may not be entered
+        return None
+    from ncen_updater.agent.service.client import Client
+
+    client = Client(path, run.language)
+    return client if client.reachable() else None
+
+
+def require_service(run: AgentSession) -> Client:
+    """Return the service of the site.
+
+    Raises:
+        NoService: If none answers.
+    """
+    client = service_for(run)
+    if client is None:
+        raise NoService(path=service_socket(run.config))
+    return client
+
+
+def tell(progress: Progress, moment: Document) -> None:
+    """Show what the service does at this moment."""
+    for what, done, total in work_now(moment):
+        progress.tell(what, done, total)
+
+
+def work_now(moment: Document) -> Iterator[tuple[Text, int | None, int | None]]:
+    """Say what the service does at this moment, with figures where it has some."""
+    running = moment.get("running")
+    if running is None:
+        if moment.get("why"):
+            yield Text(N_("the service: {why}"), {"why": moment["why"]}), None, None
+        return
+    told = Told.from_json(running.get("progress"))
+    if told is None:
+        words = {"words": " ".join(running["words"])}
+        yield Text(N_("the service carries out '{words}'"), words), None, None
+    else:
+        yield told.text, told.done, told.total

@@ -1,0 +1,37 @@
+"""What forbids to begin something, by the journal alone. Light: the service asks it, too."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from ncen_updater.agent.engine.errors import Held, OpenChange
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.site_history import Memory
+
+__all__ = ["held", "require_no_change", "require_no_hold"]
+
+
+def require_no_change(journal: Journal) -> None:
+    """Refuse where a change has not come to its end.
+
+    Raises:
+        OpenChange: If so.
+    """
+    change = journal.open_change()
+    if change is not None:
+        raise OpenChange(change=change.id, kind=change.kind, version=change.to_version)
+
+
+def require_no_hold(journal: Journal, now: datetime) -> None:
+    """Refuse where an operator forbids upgrades.
+
+    Raises:
+        Held: If so.
+    """
+    for row in Memory(journal).holds_in_force(now):
+        raise held(row.reason, row.by, row.since)
+
+
+def held(reason: str, by: str, since: datetime) -> Held:
+    """Return the refusal of a hold."""
+    return Held(reason=reason, by=by, since=f"{since:%Y-%m-%d %H:%M} UTC")

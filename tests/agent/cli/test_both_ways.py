@@ -1,0 +1,291 @@
+"""Each command through the service and alone, on one site: the same facts, the same questions.
+
+Where a row of :data:`ROWS` changes nothing, both ways meet the same state and have to say the same,
+letter for letter; what changes something is done one way, taken back, and done the other way.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demo.databases import PostgresPlace
+from demo.embedded_postgres import EmbeddedPostgres
+from demo.site import DemoSite, SiteOptions
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
+from tests.agent.cli.terminal_run import run_on_terminal
+from tests.support.postgres import FAST_SETTINGS, available
+from tests.support.served import PROGRAM, Served, served
+from tests.support.sites import TrialFeed, connect, serve
+
+#: What must not be the same, by command and place in its document, and why.
+MUST_DIFFER = {
+    ("status", "service"): "only the service knows what it does",
+    ("status", "you"): "only the service asks the kernel who that is",
+    ("status", "at"): "the time",
+    ("upgrade", "error.state"): "the service knows that a refusal changed nothing",
+    ("confirm", "error.state"): "likewise",
+    ("rollback", "error.state"): "likewise",
+}
+#: Lines for people that only one way has: what the service does at this moment.
+ONLY_THERE = ("Now: ",)
+#: What is another one each time: ids, digests, times, seconds and what was measured.
+EACH_TIME = (
+    (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\+00:00|Z)?( UTC)?"), "<time>"),
+    (re.compile(r"\b[0-9a-f]{64}\b"), "<digest>"),
+    (re.compile(r"\b[0-9.]+ (ms|s|seconds?|min|minutes?)\b"), "<seconds>"),
+    (re.compile(r"\(change [a-z2-7]{8}\)"), "(change <id>)"),
+    (re.compile(r"process \d+"), "process <number>"),
+)
+MEASURED = re.compile(r"(_s|_bytes|^seconds|^id|^undoes|^number|^low|^high|^step_s|^sizes)$")
+NUMBER = re.compile(r"\d+(?:\.\d+)*(?: (?:ms|s|min|h|kB|MB|B|bytes)\b)?")
+READS = (
+    "status", "history", "history aaaaaaaa", "check", "check --exit-code", "rehearse --dry-run",
+    "hold --reason fair --dry-run", "unhold --dry-run", "confirm", "confirm --dry-run",
+    "upgrade", "upgrade --dry-run", "upgrade 9.9.9 --yes", "rollback", "rollback --dry-run",
+    "rollback --yes", "approve", "approve --dry-run", "schedule 2099-01-01 --dry-run",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command said."""
+
+    code: int
+    document: Any
+    words: list[str]
+
+    def part(self, command: str) -> tuple[int, Any, list[str]]:
+        """What has to be the same both ways."""
+        document = json.loads(json.dumps(self.document))
+        for name, place in MUST_DIFFER:
+            *above, last = place.split(".")
+            inner = document
+            for key in above:
+                inner = inner.get(key, {})
+            if name == command.split(maxsplit=1)[0]:
+                inner.pop(last, None)
+        words = [_each_time(line) for line in self.words if not line.startswith(ONLY_THERE)]
+        return self.code, _plain(document), words
+
+
+def _each_time(text: str) -> str:
+    for pattern, instead in EACH_TIME:
+        text = pattern.sub(instead, text)
+    return text
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: "<measured>" if MEASURED.search(key) and item is not None else _plain(item)
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return _each_time(value) if isinstance(value, str) else value
+
+
+def _unmeasured(value: object) -> object:
+    """Without figures: the other way finds them a minute later, on databases that have grown."""
+    if isinstance(value, Mapping):
+        return {key: _unmeasured(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_unmeasured(item) for item in value]
+    if isinstance(value, str):
+        return NUMBER.sub(lambda m: m[0] if m[0].count(".") > 1 else "<number>", value)
+    return "<number>" if isinstance(value, float) or type(value) is int else value
+
+
+def _differences(there: object, alone: object, place: str = "") -> Iterator[tuple[object, ...]]:
+    if isinstance(there, Mapping) and isinstance(alone, Mapping):
+        for key in there.keys() | alone.keys():
+            yield from _differences(there.get(key), alone.get(key), f"{place}.{key}")
+    elif (
+        isinstance(there, list | tuple)
+        and isinstance(alone, list | tuple)
+        and len(there) == len(alone)
+    ):
+        for number, (one, other) in enumerate(zip(there, alone, strict=True)):
+            yield from _differences(one, other, f"{place}[{number}]")
+    elif there != alone:
+        yield place, there, alone
+
+
+class Both:
+    """A site whose service runs, and a person who uses it or leaves it out."""
+
+    def __init__(self, service: Served) -> None:
+        self.service = service
+        self.different: list[object] = []
+
+    def run(self, way: str, command: str) -> Said:
+        words = ["--alone"] if way == "alone" else []
+        done = self.service.run(*words, "--json", "--words", "--quiet", *command.split())
+        document = json.loads(done.stdout)
+        return Said(done.returncode, document, document.pop("words", []))
+
+    def ask(self, way: str, command: str, answer: str) -> tuple[int, list[str]]:
+        """Run a command at a terminal; what was shown, the question with it."""
+        words = ["--alone"] if way == "alone" else []
+        environment: Mapping[str, str] = {
+            key: value
+            for key, value in os.environ.items()
+            if key in ("PATH", "HOME") or key.startswith("COVERAGE_")
+        }
+        code, shown = run_on_terminal(
+            [*PROGRAM, "--config", str(self.service.config), *words, "--quiet", *command.split()],
+            {**environment, "LANG": "C.UTF-8", "TERM": "dumb", "NO_COLOR": "1"},
+            {"yes to agree": answer},
+        )
+        return code, [_each_time(line) for line in shown.replace("\r", "").splitlines()]
+
+    def same(self, command: str) -> Said:
+        """A command that changes nothing says the same both ways."""
+        there, alone = self.run("service", command), self.run("alone", command)
+        self.compare(command, there.part(command), alone.part(command))
+        return there
+
+    def compare(self, command: str, there: object, alone: object) -> None:
+        """Keep what differs, so that one run shows all of it."""
+        self.different += [(command, *found) for found in _differences(there, alone)]
+
+    def same_question(self, command: str) -> list[str]:
+        """A command that is answered with no shows and asks the same both ways."""
+        there, alone = self.ask("service", command, "no"), self.ask("alone", command, "no")
+        self.compare(command, there, alone)
+        assert there[0] == 4, there
+        return there[1]
+
+    def watched(self, way: str, command: str) -> list[object]:
+        """A change whose watched time a person ends from another terminal."""
+        found: list[object] = []
+
+        def work() -> None:
+            found.append(self.ask(way, command, "yes"))
+
+        person = threading.Thread(target=work)
+        last = self.last_event()
+        person.start()
+        self.service.until("committed", after=last)
+        dry, done = self.run(way, "confirm --dry-run"), self.run(way, "confirm")
+        person.join()
+        return [*found, dry.part("confirm"), done.part("confirm")]
+
+    def last_event(self) -> int:
+        """Number of the newest event of the journal."""
+        with Journal.open(self.service.demo.state / JOURNAL, read_only=True) as journal:
+            return journal.last_event()
+
+
+def site_of(directory: Path, feed: TrialFeed, url: str, place: PostgresPlace | None) -> DemoSite:
+    """A site whose service does nothing by itself."""
+    options = SiteOptions(
+        feed_urls=(url,), cases=20, icomm=False, soak_s=600.0, soak_interval_s=0.1,
+        settings={"service": {"timezone": "UTC", "mode": "notify"}},
+    )  # fmt: skip
+    demo = DemoSite(directory / "site", place, options)
+    demo.lay_out()
+    connect(demo, feed)
+    demo.start_app()
+    return demo
+
+
+@pytest.fixture(scope="module")
+def feed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TrialFeed, str]]:
+    made = TrialFeed(tmp_path_factory.mktemp("feed"))
+    made.publish(["3.3.0"])
+    with serve(made.directory) as url:
+        yield made, url
+
+
+@pytest.fixture
+def both(tmp_path: Path, feed: tuple[TrialFeed, str]) -> Iterator[Both]:
+    demo = site_of(tmp_path, *feed, None)
+    try:
+        with served(demo.config_path, demo.root) as service:
+            service.demo = demo
+            yield Both(service)
+    finally:
+        demo.close()
+
+
+def test_what_changes_nothing_says_the_same_through_the_service_and_alone(both: Both) -> None:
+    both.run("service", "check")
+    both.run("alone", "plan")
+    for command in READS:
+        both.same(command)
+    assert both.different == []
+
+
+def test_what_changes_something_says_the_same_through_the_service_and_alone(both: Both) -> None:
+    both.run("service", "check")
+    rounds = [changes(both, way) for way in ("service", "alone")]
+    for (command, there), (_, alone) in zip(*rounds, strict=True):
+        both.compare(command, _unmeasured(there), _unmeasured(alone))
+    newest = both.same("history").document["changes"][0]["id"]
+    both.same(f"history {newest}")
+    assert both.different == []
+
+
+def changes(both: Both, way: str) -> list[tuple[str, object]]:
+    """Every command that changes something, one way; what was said at each."""
+    said: list[tuple[str, object]] = []
+
+    def run(command: str) -> None:
+        said.append((command, both.run(way, command).part(command)))
+
+    run("hold --reason fair")
+    both.same("status")
+    both.same("upgrade --yes")
+    run("unhold")
+    run("rehearse")
+    shown = both.same_question("approve")
+    assert any("Approve the upgrade to 3.3.0?" in line for line in shown), shown
+    said.append(("approve", both.ask(way, "approve", "yes")))
+    both.same("approve --dry-run")
+    run("approve --withdraw")
+    run("schedule 2099-01-01")
+    run("schedule --cancel")
+    shown = both.same_question("upgrade")
+    assert any("Upgrade ncen now?" in line for line in shown), shown
+    said.append(("upgrade", both.watched(way, "upgrade")))
+    both.same("check")
+    both.same("rollback --dry-run")
+    shown = both.same_question("rollback")
+    assert any("from 3.3.0 to 3.2.4 keeps every record" in line for line in shown), shown
+    assert any("Go back to 3.2.4 now?" in line for line in shown), shown
+    said.append(("rollback", both.watched(way, "rollback")))
+    return said
+
+
+def test_the_way_back_is_the_same_on_postgresql(
+    tmp_path: Path, feed: tuple[TrialFeed, str]
+) -> None:
+    with (
+        tempfile.TemporaryDirectory(prefix="nu-test-") as directory,
+        EmbeddedPostgres(available()[-1], Path(directory), FAST_SETTINGS) as server,
+    ):
+        place = PostgresPlace(
+            str(server.host), prefix="both_", programs=server.binaries.directory
+        )  # fmt: skip
+        demo = site_of(tmp_path, *feed, place)
+        try:
+            with served(demo.config_path, demo.root) as service:
+                service.demo, both = demo, Both(service)
+                both.watched("alone", "upgrade")
+                assert both.same("rollback --dry-run").document["to"] == "3.2.4"
+                assert "Go back to 3.2.4 now?" in "\n".join(both.same_question("rollback"))
+                assert both.different == []
+        finally:
+            demo.close()

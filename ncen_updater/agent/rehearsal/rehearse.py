@@ -15,7 +15,7 @@ from typing import Any
 
 from ncen_updater.agent.approvals.binding import basis_now, basis_to_json
 from ncen_updater.agent.databases.base import ChangeRef, CopyPlan, Role, Strategy, TableDigest
-from ncen_updater.agent.databases.migrations.checks import Value, ask, compare, unmapped
+from ncen_updater.agent.databases.migrations.checks import Value, ask, compare, question, unmapped
 from ncen_updater.agent.databases.migrations.planner import Back, WayBack, way_target
 from ncen_updater.agent.engine.errors import (
     ChecksFailed,
@@ -357,7 +357,7 @@ class Rehearser:
         for item in manifest.reference_maps:
             affected = None
             if item.affected is not None:
-                rows = engine.query(Role.CANDIDATE, item.database, item.affected, step)
+                rows = question(engine, Role.CANDIDATE, item.database, item.affected, step)
                 affected = int(str(rows[0][0])) if rows and rows[0] else 0
             found.append(
                 {

@@ -17,7 +17,7 @@ from ncen_updater.agent.databases.base import (
 )
 from ncen_updater.agent.databases.errors import MigrationFailed, ReferencesBroken, VerifyFailed
 from ncen_updater.agent.databases.migrations.dialect import Dialect, StatementFailed
-from ncen_updater.formats.sql import forbidden, split
+from ncen_updater.formats.sql import refusal, split, verify_refusal
 
 if TYPE_CHECKING:
     import sqlalchemy
@@ -74,20 +74,17 @@ class Work:
         self._dialect.wait_for(driver, limits.lock_timeout_ms)
         if self._dangling is None:
             self._dangling = self._dialect.dangling(driver)
-        statements = split(step.sql, self._dialect.kind)
-        for statement in statements:
-            word = forbidden(statement, transactional=limits.transactional)
-            if word:
-                raise self.failed(f"line {statement.line}: {word} is not allowed in a migration")
+        refused = refusal(step.sql, self._dialect.kind, transactional=limits.transactional)
+        if refused is not None:
+            raise self.failed(refused.reason)
         if limits.transactional:
             return
-        if len(statements) != 1:
-            raise self.failed(f"{len(statements)} statements, where exactly one is allowed")
+        (statement,) = split(step.sql, self._dialect.kind)
         connection.commit()
         try:
             self._dialect.run_alone(
                 driver_of(connection),
-                statements[0],
+                statement,
                 limits.lock_timeout_ms,
                 limits.statement_timeout_ms,
             )
@@ -160,7 +157,11 @@ class Work:
             raise self.failed(str(error)) from error
         if item.verify_sha256 and hashlib.sha256(content).hexdigest() != item.verify_sha256:
             raise self.failed(f"{path.name} is not the file that was planned")
-        for statement in split(content.decode("utf-8"), self._dialect.kind):
+        sql = content.decode("utf-8")
+        refused = verify_refusal(sql, self._dialect.kind)
+        if refused is not None:
+            raise self.failed(f"{path.name}: {refused.reason}")
+        for statement in split(sql, self._dialect.kind):
             try:
                 count = self._dialect.count(driver, statement, item.migration.statement_timeout_ms)
             except StatementFailed as error:

@@ -24,6 +24,7 @@ from ncen_updater.common.bounded_io import parse_toml, read_file
 from ncen_updater.formats.errors import BadManifest
 
 __all__ = [
+    "ENGINE_PLACE",
     "Channel",
     "Check",
     "Compare",

@@ -1,31 +1,82 @@
-"""SQL files cut into statements: enough of the lexical rules to know where one ends.
+"""The one reader of SQL: where a statement ends, and what a site refuses before it runs it.
 
 Comments, strings, quoted names, dollar quotes (PostgreSQL) and the bodies of triggers (SQLite) and
-of SQL-standard functions (PostgreSQL) are understood; nothing is parsed beyond that. Used to name
-the line of a mistake, to run ``verify`` files statement by statement, to show the SQL to a DBA, and
-to refuse what a migration must not contain before the server sees it. The refusal here is for a
-clear message; the runner checks the transaction itself after every file.
+of SQL-standard functions (PostgreSQL) are understood; nothing is parsed beyond that. ``lint``, of
+the publisher, and the runner, of the agent, ask the same functions and say the same words, so that
+what is signed is what sites accept. The runner looks at the transaction itself after every file all
+the same.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final
 
-__all__ = ["Statement", "forbidden", "lexemes", "split"]
+from ncen_updater.common.i18n import N_
 
-# Either something that is skipped whole, or a word, or one character.
-_COMMON = r"""--[^\n]*|'(?:[^']|'')*'|"(?:[^"]|"")*"|[^\W\d][\w$]*|\d\w*|\s+|."""
+__all__ = [
+    "ENGINES",
+    "MAX_FILE_BYTES",
+    "PRAGMAS",
+    "Refusal",
+    "Statement",
+    "Why",
+    "bad_content",
+    "bad_id",
+    "lexemes",
+    "question_refusal",
+    "refusal",
+    "split",
+    "verify_refusal",
+]
+
+ENGINES: Final = ("postgresql", "sqlite")
+MAX_FILE_BYTES: Final = 20_000_000
+# Words that Alembic reads as places in the history, not as names.
+RESERVED_IDS: Final = frozenset({"base", "head", "heads"})
+BYTE_ORDER_MARK: Final = "\ufeff"
+
+# Either something that is skipped whole, or a word, or one character. What is a space or a letter
+# is each engine's own affair: to PostgreSQL a no-break space is a letter, to SQLite a byte order
+# mark is a space, and a carriage return ends a comment in the one and not in the other.
+_STRINGS = r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|"""
+_WORDS = r"""[A-Za-z_\u0080-\U0010ffff][\w$\u0080-\U0010ffff]*|\d\w*|"""
+_ESCAPED = r"""'(?:[^'\\]|\\.|'')*'"""
+# A string goes on after a new line, in the manner in which it began.
+_GOES_ON = r"""(?:[ \t\f\v]|--[^\n\r]*)*[\n\r](?:[ \t\n\r\f\v]|--[^\n\r]*[\n\r])*"""
 _POSTGRESQL = re.compile(
-    r"""[eE]'(?:[^'\\]|\\.|'')*'|(?P<open>/\*)|\$(?P<tag>(?:[^\W\d]\w*)?)\$|""" + _COMMON, re.DOTALL
+    rf"""[eE]{_ESCAPED}(?:{_GOES_ON}{_ESCAPED})*"""
+    r"""|(?P<open>/\*)|\$(?P<tag>(?:[A-Za-z_\u0080-\U0010ffff][\w\u0080-\U0010ffff]*)?)\$"""
+    rf"""|--[^\n\r]*|{_STRINGS}{_WORDS}[ \t\n\r\f\v]+|.""",
+    re.DOTALL,
 )
-_SQLITE = re.compile(r"""/\*.*?(?:\*/|\Z)|`[^`]*`|\[[^\]]*\]|""" + _COMMON, re.DOTALL)
+_SQLITE = re.compile(
+    r"""/\*.*?(?:\*/|\Z)|`(?:[^`]|``)*`|\[[^\]]*\]|--[^\n]*|"""
+    rf"""[ \t\n\r\f\ufeff]+|{_STRINGS}{_WORDS}.""",
+    re.DOTALL,
+)
 _NESTED = re.compile(r"/\*|\*/")
 
-_TRANSACTION = {
-    "abort", "begin", "commit", "end", "release", "rollback", "savepoint",
+_TRANSACTION: Final = {
+    "ABORT", "BEGIN", "COMMIT", "END", "RELEASE", "ROLLBACK", "SAVEPOINT",
 }  # fmt: skip
+_WRITES: Final = {"DELETE", "INSERT", "MERGE", "UPDATE"}
+_QUESTIONS: Final[Mapping[str, frozenset[str]]] = {
+    "postgresql": frozenset({"SELECT", "WITH", "VALUES", "TABLE", "("}),
+    "sqlite": frozenset({"SELECT", "WITH", "VALUES"}),
+}
+#: Those that a migration on SQLite may need; any other may change how the file is written or found.
+PRAGMAS: Final = frozenset(
+    {
+        "defer_foreign_keys", "foreign_key_check", "foreign_key_list", "index_info", "index_list",
+        "integrity_check", "legacy_alter_table", "quick_check", "table_info", "table_list",
+        "table_xinfo", "user_version",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,9 +94,32 @@ class Statement:
     words: tuple[str, ...]
 
 
+class Why(Enum):
+    """What kind of refusal it is: each has a remedy of its own."""
+
+    FORBIDDEN = auto()  # no migration may say so
+    OUTSIDE = auto()  # it runs outside a transaction only
+    NOT_ALONE = auto()  # outside a transaction there is exactly one statement
+    NO_QUESTION = auto()  # what is asked is not one SELECT
+    SYNTAX = auto()  # no server would understand it; the reader here does not look for this
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """That a site does not run a text, and the words in which it says so."""
+
+    why: Why
+    reason: str
+
+
+def _spaces(engine: str) -> str:
+    return " \t\n\r\f" + ("\v" if engine == "postgresql" else BYTE_ORDER_MARK)
+
+
 def _tokens(sql: str, engine: str) -> Iterator[tuple[int, int, str]]:
     """Yield (start, end, word) of all but spaces and comments; no word for strings and names."""
     pattern = _POSTGRESQL if engine == "postgresql" else _SQLITE
+    spaces = _spaces(engine)
     place = 0
     while match := pattern.match(sql, place):
         start, place = match.span()
@@ -57,7 +131,7 @@ def _tokens(sql: str, engine: str) -> Iterator[tuple[int, int, str]]:
             close = sql.find(token, place)
             place = len(sql) if close < 0 else close + len(token)
             yield start, place, ""
-        elif token.isspace() or token.startswith(("--", "/*")):
+        elif not token.strip(spaces) or token.startswith(("--", "/*")):
             continue
         elif token[0] in "'\"`[" or token.endswith("'"):
             yield start, place, "" if len(token) > 1 else token
@@ -134,29 +208,186 @@ def split(sql: str, engine: str) -> tuple[Statement, ...]:
     return tuple(found)
 
 
-def forbidden(statement: Statement, *, transactional: bool) -> str | None:
-    """Return the words that a migration must not contain, None if all is well.
+def _forbidden(statement: Statement, engine: str) -> str | None:
+    """Return the words that no migration may contain, None if all is well.
 
     Args:
         statement: One statement of the file.
-        transactional: Whether it will run inside a transaction.
+        engine: ``postgresql`` or ``sqlite``.
     """
     words = statement.words
-    head = words[0].lower() if words else ""
+    head = words[0] if words else ""
     if head in _TRANSACTION or words[:2] in (("START", "TRANSACTION"), ("PREPARE", "TRANSACTION")):
-        return words[0]
-    if head in ("set", "reset") and ("ROLE" in words[1:3] or "AUTHORIZATION" in words[1:4]):
-        return " ".join(words[:2])
-    if head in ("create", "alter", "drop") and words[1:2] in (("DATABASE",), ("SYSTEM",)):
+        return head
+    named = lexemes(statement.text, engine) if head in ("SET", "RESET") else []
+    if _sets_who_or_how(named):
+        return " ".join(named[:2])
+    if words[:2] == ("DISCARD", "ALL"):
+        return "DISCARD ALL"
+    if head in ("CREATE", "ALTER", "DROP") and words[1:2] in (("DATABASE",), ("SYSTEM",)):
         return " ".join(words[:2])
     if words[:3] == ("COMMENT", "ON", "DATABASE"):
         return "COMMENT ON DATABASE"
-    if head == "copy" and "PROGRAM" in words:
+    if head == "COPY":
+        return _copies(words)
+    if head in ("ATTACH", "DETACH"):
+        return head
+    if "\\" in words:  # outside quotes it is a command to psql, which no site runs
+        return "\\" + "".join(words[words.index("\\") + 1 :][:1]).lower()
+    return _place(statement, engine) or (_of_sqlite(statement) if engine == "sqlite" else None)
+
+
+def _sets_who_or_how(words: list[str]) -> bool:
+    """Whether a SET is about the role or the transaction, both of which are the agent's."""
+    named = words[1:]
+    while named[:1] and named[0] in ("LOCAL", "SESSION"):
+        del named[0]
+    return named[:1] != [] and named[0] in {
+        "AUTHORIZATION", "CHARACTERISTICS", "ROLE", "SESSION_AUTHORIZATION", "TRANSACTION",
+    }  # fmt: skip
+
+
+def _copies(words: tuple[str, ...]) -> str | None:
+    """What a COPY says that needs a client's hands, or runs a program on the server."""
+    if "PROGRAM" in words:
         return "PROGRAM"
-    if head in ("attach", "detach"):
-        return words[0]
-    if transactional and "CONCURRENTLY" in words:
-        return "CONCURRENTLY"
-    if transactional and head == "vacuum":
-        return words[0]
+    depth = 0
+    for word, after in itertools.pairwise(words):
+        depth += (word == "(") - (word == ")")
+        if not depth and word in ("FROM", "TO") and after in ("STDIN", "STDOUT"):
+            return f"COPY {word} {after}"
     return None
+
+
+def _place(statement: Statement, engine: str) -> str | None:
+    """A place for a value that is given with the statement: nobody gives one."""
+    marks = {"$"} if engine == "postgresql" else {"?", ":", "@", "$"}
+    if engine == "postgresql" and statement.words[:1] in (("PREPARE",), ("CREATE",)):
+        return None
+    for word, after in itertools.pairwise((*statement.words, "")):
+        if word in marks:
+            return f"{word}{after.lower()}"
+    return None
+
+
+def _of_sqlite(statement: Statement) -> str | None:
+    words = statement.words
+    if words[:1] == ("VACUUM",) and len(words) > 1:  # it would attach what it writes to
+        return " ".join(words[:2]).strip()
+    if words[:1] == ("PRAGMA",):
+        said = lexemes(statement.text, "sqlite")[1:]
+        name = "".join((said[2:] if said[1:2] == ["."] else said)[:1]).lower()
+        return None if name in PRAGMAS else f"PRAGMA {name}"
+    return None
+
+
+def _only_outside(statement: Statement, engine: str) -> str | None:
+    """Return the words for which a statement refuses a transaction."""
+    words = statement.words
+    if "CONCURRENTLY" in words:
+        return "CONCURRENTLY"
+    if words[:1] == ("VACUUM",):
+        return "VACUUM"
+    if engine != "postgresql":
+        return None
+    if words[:1] == ("REINDEX",):
+        what = words[words.index(")") + 1 :] if words[1:2] == ("(",) and ")" in words else words[1:]
+        if what[:1] and what[0] in ("DATABASE", "SCHEMA", "SYSTEM"):
+            return f"REINDEX {what[0]}"
+    if words[:2] in (("CREATE", "TABLESPACE"), ("DROP", "TABLESPACE")):
+        return " ".join(words[:2])
+    return "CLUSTER" if words == ("CLUSTER",) else None
+
+
+def refusal(sql: str, engine: str, *, transactional: bool) -> Refusal | None:
+    """Say why a site would not run a migration file; None if it would.
+
+    Args:
+        sql: Text of an ``up`` or ``down`` file.
+        engine: ``postgresql`` or ``sqlite``.
+        transactional: Whether it will run inside a transaction.
+    """
+    if engine == "postgresql" and sql.startswith(BYTE_ORDER_MARK):
+        return Refusal(Why.FORBIDDEN, _not_allowed(1, "a byte order mark"))
+    statements = split(sql, engine)
+    for statement in statements:
+        word = _only_outside(statement, engine) if transactional else None
+        if word:
+            return Refusal(Why.OUTSIDE, _not_allowed(statement.line, word))
+        word = _forbidden(statement, engine)
+        if word:
+            return Refusal(Why.FORBIDDEN, _not_allowed(statement.line, word))
+    if not transactional and len(statements) != 1:
+        return Refusal(Why.NOT_ALONE, _not_one(statements))
+    return None
+
+
+def _not_allowed(line: int, word: str) -> str:
+    return f"line {line}: {word} is not allowed in a migration"
+
+
+def _not_one(statements: tuple[Statement, ...]) -> str:
+    return f"{len(statements)} statements, where exactly one is allowed"
+
+
+def _no_question(statement: Statement, engine: str) -> str | None:
+    """Return the word that makes a statement something else than a question."""
+    words = statement.words
+    if words[0] not in _QUESTIONS[engine]:
+        return words[0].lstrip(BYTE_ORDER_MARK) or "a quoted name"
+    value = _place(statement, engine)
+    if value:
+        return value
+    depth = 0
+    for place, word in enumerate(words):
+        depth += (word == "(") - (word == ")")
+        before = words[max(0, place - 2) : place]
+        inside = before[-1:] == ("(",) and before[:1] in (("AS",), ("MATERIALIZED",))
+        if word in _WRITES and (inside or (not depth and before[-1:] == (")",))):
+            return word
+        if word == "INTO":
+            return word
+    return None
+
+
+def verify_refusal(sql: str, engine: str) -> Refusal | None:
+    """Say why a site would not ask the statements of a ``verify`` file; None if it would."""
+    for statement in split(sql, engine):
+        word = _no_question(statement, engine)
+        if word:
+            reason = f"line {statement.line}: {word} is not allowed in a question"
+            return Refusal(Why.NO_QUESTION, reason)
+    return None
+
+
+def question_refusal(sql: str, engine: str) -> Refusal | None:
+    """Say why a site would not ask the SQL of a manifest, in a read-only transaction.
+
+    Args:
+        sql: Of a check, or of a map of reference data.
+        engine: ``postgresql`` or ``sqlite``.
+    """
+    statements = split(sql, engine)
+    if len(statements) != 1:
+        return Refusal(Why.NO_QUESTION, _not_one(statements))
+    for pair in itertools.pairwise(statements[0].words):
+        if pair in (("FOR", "UPDATE"), ("FOR", "SHARE"), ("FOR", "KEY"), ("FOR", "NO")):
+            reason = f"line {statements[0].line}: {' '.join(pair)} is not allowed in a question"
+            return Refusal(Why.NO_QUESTION, reason)
+    return verify_refusal(sql, engine)
+
+
+def bad_content(content: bytes) -> tuple[str, str | None] | None:
+    """Say why the bytes of a file are no SQL: a template and a detail. None if they may be."""
+    if len(content) > MAX_FILE_BYTES:
+        return N_("it is too large."), f"{len(content)} > {MAX_FILE_BYTES}"
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return N_("it is not UTF-8 text."), str(error)
+    return (N_("it holds a zero byte."), None) if b"\0" in content else None
+
+
+def bad_id(name: str) -> str | None:
+    """Say why no site takes the id of a migration (a template); None if all do."""
+    return N_("its id is a reserved word.") if name in RESERVED_IDS else None

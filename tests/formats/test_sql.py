@@ -2,7 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from ncen_updater.formats.sql import forbidden, lexemes, split
+from ncen_updater.formats.sql import (
+    Refusal,
+    Why,
+    lexemes,
+    question_refusal,
+    refusal,
+    split,
+    verify_refusal,
+)
 
 BOTH = [
     ("a; b", ["a", "b"]),
@@ -21,6 +29,9 @@ POSTGRESQL = [
     ("a /* /* ; */ ; */ ; b", ["a /* /* ; */ ; */", "b"]),
     ("a /* /* ; */ ; */ x; b", ["a /* /* ; */ ; */ x", "b"]),
     ("SELECT $1; b", ["SELECT $1", "b"]),
+    ("a -- c\r; b", ["a", "b"]),
+    ("a E'x' -- c\n '\\'; b'; c", ["a E'x' -- c\n '\\'; b'", "c"]),
+    ("\ufeffa; \u00a0b", ["\ufeffa", "\u00a0b"]),
     (
         "CREATE FUNCTION f() BEGIN ATOMIC a; SELECT CASE WHEN x THEN y END; END; b",
         ["CREATE FUNCTION f() BEGIN ATOMIC a; SELECT CASE WHEN x THEN y END; END", "b"],
@@ -33,6 +44,9 @@ SQLITE = [
     ),
     ("CREATE TEMP TRIGGER t BEGIN x; END; b", ["CREATE TEMP TRIGGER t BEGIN x; END", "b"]),
     ("a [x;y] `z;` ; b", ["a [x;y] `z;`", "b"]),
+    ("a `x``;y` ; b", ["a `x``;y`", "b"]),
+    ("a -- c\r; b", ["a"]),
+    ("\ufeffa; b", ["a", "b"]),
 ]
 ALL = [(e, *c) for e in ("postgresql", "sqlite") for c in BOTH]
 ALL += [("postgresql", *c) for c in POSTGRESQL] + [("sqlite", *c) for c in SQLITE]
@@ -61,7 +75,13 @@ def test_lines() -> None:
         ("CREATE DATABASE a", "CREATE DATABASE"), ("alter database a reset all", "ALTER DATABASE"),
         ("DROP DATABASE a", "DROP DATABASE"), ("ALTER SYSTEM SET a = b", "ALTER SYSTEM"),
         ("COMMENT ON DATABASE a IS 'b'", "COMMENT ON DATABASE"),
-        ("COPY a FROM PROGRAM 'b'", "PROGRAM"), ("COPY a TO STDOUT", None),
+        ("COPY a FROM PROGRAM 'b'", "PROGRAM"), ("COPY a TO STDOUT", "COPY TO STDOUT"),
+        ("COPY (SELECT 1 FROM stdin) TO '/x'", None), ("COPY a (b) FROM stdin", "COPY FROM STDIN"),
+        ('SET "role" = x', "SET ROLE"),
+        ("SET session_authorization = x", "SET SESSION_AUTHORIZATION"),
+        ("SET TRANSACTION READ ONLY", "SET TRANSACTION"), ("DISCARD ALL", "DISCARD ALL"),
+        ("DISCARD PLANS", None), ("SET CONSTRAINTS ALL DEFERRED", None), ("\\d a", "\\d"),
+        ("SELECT $1", "$1"),
         ("ALTER ROLE a SET b = c", None), ("COMMENT ON TABLE a IS 'DATABASE'", None),
         ("CREATE INDEX CONCURRENTLY i ON t (a)", "CONCURRENTLY"), ("VACUUM", "VACUUM"),
         ("SELECT 'COMMIT'", None), ("PREPARE a AS SELECT 1", None), ('SELECT "commit"', None),
@@ -69,13 +89,60 @@ def test_lines() -> None:
     ],
 )  # fmt: skip
 def test_forbidden(sql: str, word: str | None) -> None:
-    assert forbidden(split(sql, "postgresql")[0], transactional=True) == word
+    found = refusal(f"SELECT 1;\n{sql}", "postgresql", transactional=True)
+    said = found.reason if found else None
+    assert said == (f"line 2: {word} is not allowed in a migration" if word else None)
 
 
-def test_alone_more_is_allowed() -> None:
-    for sql in ("CREATE INDEX CONCURRENTLY i ON t (a)", "VACUUM"):
-        assert forbidden(split(sql, "postgresql")[0], transactional=False) is None
-    assert forbidden(split("COMMIT", "postgresql")[0], transactional=False) == "COMMIT"
+@pytest.mark.parametrize(
+    ("engine", "sql", "transactional", "why"),
+    [
+        ("postgresql", "CREATE INDEX CONCURRENTLY i ON t (a)", True, Why.OUTSIDE),
+        ("postgresql", "CREATE INDEX CONCURRENTLY i ON t (a)", False, None),
+        ("postgresql", "VACUUM a", True, Why.OUTSIDE),
+        ("postgresql", "VACUUM a", False, None),
+        ("sqlite", "VACUUM", True, Why.OUTSIDE),
+        ("sqlite", "VACUUM", False, None),
+        ("sqlite", "VACUUM INTO 'a'", False, Why.FORBIDDEN),
+        ("sqlite", "REINDEX database", True, None),
+        ("postgresql", "REINDEX database a", True, Why.OUTSIDE),
+        ("postgresql", "COMMIT", False, Why.FORBIDDEN),
+        ("postgresql", "SELECT 1; SELECT 2", False, Why.NOT_ALONE),
+        ("postgresql", "", False, Why.NOT_ALONE),
+        ("postgresql", "", True, None),
+        ("sqlite", "PRAGMA user_version = 1", True, None),
+        ("sqlite", "PRAGMA writable_schema = 1", True, Why.FORBIDDEN),
+        ("postgresql", "SET", True, None),
+        ("postgresql", "PREPARE a AS SELECT $1", True, None),
+    ],
+)
+def test_refusal(engine: str, sql: str, transactional: bool, why: Why | None) -> None:
+    found = refusal(sql, engine, transactional=transactional)
+    assert (found.why if found else None) is why
+
+
+@pytest.mark.parametrize(
+    ("sql", "reason"),
+    [
+        ("SELECT 1", None),
+        ("SELECT count(delete) FROM a", None),
+        ("DELETE FROM a", "line 1: DELETE is not allowed in a question"),
+        ('"a"', "line 1: a quoted name is not allowed in a question"),
+        ("WITH a AS MATERIALIZED (INSERT INTO b VALUES (1) RETURNING c) SELECT 1",
+         "line 1: INSERT is not allowed in a question"),
+        ("WITH a AS (SELECT 1) UPDATE b SET c = 1", "line 1: UPDATE is not allowed in a question"),
+        ("SELECT 1\n\nFOR NO KEY UPDATE", "line 1: FOR NO is not allowed in a question"),
+        ("SELECT 1; SELECT 2", "2 statements, where exactly one is allowed"),
+    ],
+)  # fmt: skip
+def test_questions(sql: str, reason: str | None) -> None:
+    expected = Refusal(Why.NO_QUESTION, reason) if reason else None
+    assert question_refusal(sql, "postgresql") == expected
+
+
+def test_a_verify_file_asks_as_often_as_it_likes() -> None:
+    assert verify_refusal("SELECT 1; SELECT 2", "sqlite") is None
+    assert verify_refusal("SELECT 1;\nDROP TABLE a", "sqlite") is not None
 
 
 def test_lexemes_know_no_form() -> None:

@@ -11,7 +11,6 @@ from ncen_updater.publisher.build.build import build_release
 from ncen_updater.publisher.errors import FeedBroken
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.lint.lint import last_release, lint_release
-from ncen_updater.publisher.lint.sqltext import is_single_select, statements, transaction_control
 from ncen_updater.publisher.release_flow import KeyRing, withdraw
 from tests.publisher.releases import clock, write_release
 
@@ -85,13 +84,24 @@ def test_mistakes_in_the_manifest(tmp_path: Path, expected: str, old: str, new: 
         ("7111", "/* x */ begin; select 1"),
         ("7112", "CREATE INDEX CONCURRENTLY i ON a (b)"),
         ("7112", "VACUUM a"),
-        ("7114", "-- nothing"),
+        ("7124", "SELECT 1;\0"),
+        ("7125", "SELEC 1"),
     ],
 )
 def test_mistakes_in_a_migration(tmp_path: Path, expected: str, sql: str) -> None:
     release = good(tmp_path / "r")
     (release / "m/001.up.sql").write_text(sql)
     assert codes(release, "strict") == {expected}
+
+
+def test_a_file_without_a_statement_is_left_to_the_officer(tmp_path: Path) -> None:
+    release = good(tmp_path / "r")
+    (release / "m/001.up.sql").write_text("-- nothing")
+    assert (codes(release), codes(release, "strict")) == ({"7114"}, set())
+
+
+def test_an_id_that_no_site_takes(tmp_path: Path) -> None:
+    assert codes(good(tmp_path / "r", GOOD.replace('id = "001"', 'id = "head"'))) == {"7124"}
 
 
 def test_mistakes_in_the_tree(tmp_path: Path) -> None:
@@ -151,14 +161,3 @@ def test_history_against_the_published_release(tmp_path: Path) -> None:
     assert found(edited) == {"7106"}
     gone = good(tmp_path / "gone", GOOD.replace('"001"', '"000"'), version="3.4.0")
     assert found(gone) == {"7107", "7108"}
-
-
-def test_reading_of_sql() -> None:
-    body = "CREATE FUNCTION f() RETURNS void AS $x$ BEGIN; COMMIT; $x$ LANGUAGE plpgsql; SELECT 2"
-    assert len(statements(body)) == 2
-    assert transaction_control(body) == []
-    trigger = "CREATE TRIGGER t AFTER INSERT ON a BEGIN UPDATE b SET c = 1; END; SELECT 1"
-    assert len(statements(trigger)) == 2
-    assert transaction_control(trigger) == []
-    assert is_single_select("WITH x AS (SELECT ';') SELECT * FROM x -- ; DROP")
-    assert not is_single_select("DELETE FROM a")

@@ -15,7 +15,7 @@ from typing import Any
 
 from ncen_updater.agent.approvals.binding import basis_now, basis_to_json
 from ncen_updater.agent.databases.base import ChangeRef, CopyPlan, Role, Strategy, TableDigest
-from ncen_updater.agent.databases.migrations.checks import Value, unmapped
+from ncen_updater.agent.databases.migrations.checks import Value, question, unmapped
 from ncen_updater.agent.databases.migrations.planner import Back, WayBack
 from ncen_updater.agent.engine.errors import (
     NeedsPerson,
@@ -349,7 +349,7 @@ class Rehearser:
         for item in manifest.reference_maps:
             affected = None
             if item.affected is not None:
-                rows = engine.query(Role.CANDIDATE, item.database, item.affected, step)
+                rows = question(engine, Role.CANDIDATE, item.database, item.affected, step)
                 affected = int(str(rows[0][0])) if rows and rows[0] else 0
             found.append(
                 {

@@ -25,6 +25,7 @@ from ncen_updater.formats.document import (
 )
 from ncen_updater.formats.errors import BadTree
 from ncen_updater.formats.manifest import Manifest, Migration, load_manifest, path_for
+from ncen_updater.formats.sql import ENGINES
 from ncen_updater.formats.tree import EntryType, Tree, scan
 from ncen_updater.publisher.build.archive import DEFAULT_EPOCH, normalised, write_archive
 from ncen_updater.publisher.build.attachments import PaperMaker
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from ncen_updater.publisher.build.deltas import DeltaMaker
 
 __all__ = [
-    "ENGINES",
     "MANIFEST_NAME",
     "BuiltRelease",
     "build_release",
@@ -45,7 +45,6 @@ __all__ = [
 ]
 
 MANIFEST_NAME: Final = "manifest.toml"
-ENGINES: Final = ("postgresql", "sqlite")
 # Fixed, so that the same tree gives the same bytes; higher levels gain nothing on lists of digests.
 ZSTD_LEVEL: Final = 12
 

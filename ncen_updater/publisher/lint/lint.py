@@ -23,12 +23,12 @@ from ncen_updater.formats.tuf_names import AGENT_PRODUCT
 from ncen_updater.publisher.build.build import MANIFEST_NAME, migration_files, scan_release
 from ncen_updater.publisher.errors import BuildRefused
 from ncen_updater.publisher.feed.feed import Feed
-from ncen_updater.publisher.lint.questions import questions, unmapped_codes
 from ncen_updater.publisher.lint.release import LintedRelease, finding, known_ids
-from ncen_updater.publisher.lint.sqltext import (
-    concurrent_statements,
-    statements,
-    transaction_control,
+from ncen_updater.publisher.lint.sql import (
+    questions,
+    sql_is_accepted,
+    unmapped_codes,
+    unreadable_files,
 )
 from ncen_updater.publisher.signing.draft import offers_of
 from ncen_updater.publisher.signing.rules import refuse_unsound
@@ -213,53 +213,6 @@ def _case(release: LintedRelease) -> Iterator[Finding]:
             )
 
 
-def _sql_files(release: LintedRelease) -> Iterator[Finding]:
-    names = frozenset(release.files)
-    for database, migration in release.new_migrations():
-        for path in migration_files(migration, names)[0]:
-            sql = release.read(path)
-            values: dict[str, object] = {"path": path, "database": database}
-            for text in transaction_control(sql):
-                yield finding(
-                    7111,
-                    Severity.STRICT,
-                    N_("{path} begins or ends a transaction: {statement}"),
-                    N_("Take it out: each file runs in one transaction that the agent holds."),
-                    statement=text[:80],
-                    **values,
-                )
-            refusing = concurrent_statements(sql)
-            if migration.transactional and refusing:
-                yield finding(
-                    7112,
-                    Severity.STRICT,
-                    N_("{path} holds a statement that refuses a transaction: {statement}"),
-                    N_(
-                        "Write it without CONCURRENTLY: migrations run on a copy that nobody uses."
-                        " Else set 'transactional = false' for a migration of its own."
-                    ),
-                    statement=refusing[0][:80],
-                    **values,
-                )
-            if not migration.transactional and len(statements(sql)) > 1:
-                yield finding(
-                    7113,
-                    Severity.STRICT,
-                    N_("{path} runs outside a transaction and holds {count} statements."),
-                    N_("Make a migration of each statement, repeatable by itself."),
-                    count=len(statements(sql)),
-                    **values,
-                )
-            if not statements(sql):
-                yield finding(
-                    7114,
-                    Severity.STRICT,
-                    N_("{path} holds no statement."),
-                    N_("Write the migration, or take it out of the manifest."),
-                    **values,
-                )
-
-
 def _way_back(release: LintedRelease) -> Iterator[Finding]:
     for database, migration in release.new_migrations():
         values: dict[str, object] = {"migration": migration.id, "database": database}
@@ -323,7 +276,8 @@ RULES: Final[tuple[Rule, ...]] = (
     _history,
     _notes,
     _case,
-    _sql_files,
+    unreadable_files,
+    sql_is_accepted,
     _way_back,
     questions,
     unmapped_codes,

@@ -46,9 +46,9 @@ class LintedRelease:
             if migration.id not in known.get(database, ()):
                 yield database, migration
 
-    def read(self, path: str) -> str:
-        """Text of a file."""
-        return (self.directory / path).read_text("utf-8", errors="replace")
+    def read_bytes(self, path: str) -> bytes:
+        """Content of a file."""
+        return (self.directory / path).read_bytes()
 
 
 def finding(number: int, severity: Severity, what: str, remedy: str, **values: object) -> Finding:

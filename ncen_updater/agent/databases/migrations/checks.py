@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from functools import partial
 
 from ncen_updater.agent.databases.base import ChangeRef, DatabaseEngine, Role
+from ncen_updater.agent.databases.errors import QueryFailed
 from ncen_updater.agent.databases.migrations.errors import CheckMisshapen
 from ncen_updater.agent.databases.side_by_side import side_by_side
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.formats.manifest import Check, Compare, ReferenceMap, When
+from ncen_updater.formats.sql import question_refusal, split
 
-__all__ = ["CheckFailure", "Unmapped", "ask", "compare", "unmapped"]
+__all__ = ["CheckFailure", "Unmapped", "ask", "compare", "question", "unmapped"]
 
 Value = int | str | None
 
@@ -100,12 +102,26 @@ def _ask(
     values: dict[str, Value] = {}
     for check in checks:
         sql = (check.sql_after or check.sql) if side is When.AFTER else check.sql
-        rows = engine.query(role, check.database, sql, change)
+        rows = question(engine, role, check.database, sql, change)
         if len(rows) != 1 or len(rows[0]) != 1:
             shape = f"{len(rows)} x {len(rows[0])}" if rows else "0 x 0"
             raise CheckMisshapen(check=check.name, database=check.database, shape=shape, detail=sql)
         values[check.name] = _value(rows[0][0])
     return values
+
+
+def question(
+    engine: DatabaseEngine, role: Role, database: str, sql: str, change: ChangeRef
+) -> list[tuple[object, ...]]:
+    """Ask one question of a release.
+
+    Raises:
+        QueryFailed: It is no question, or the server refused it.
+    """
+    refused = question_refusal(sql, engine.kind)
+    if refused is not None:
+        raise QueryFailed(database=database, sql=sql, detail=refused.reason)
+    return engine.query(role, database, split(sql, engine.kind)[0].text, change)
 
 
 def _value(value: object) -> Value:
@@ -171,7 +187,7 @@ def unmapped(
     found: list[Unmapped] = []
     for item in maps:
         rows: list[tuple[str, int]] = []
-        for row in engine.query(role, item.database, item.unmapped, change):
+        for row in question(engine, role, item.database, item.unmapped, change):
             count = _value(row[1]) if len(row) == 2 else None
             if not isinstance(count, int):
                 shape = f"1 x {len(row)}"

@@ -11,12 +11,9 @@ from ncen_updater.agent.databases.base import MigrationSet, SqlMigration
 from ncen_updater.agent.databases.migrations.errors import MigrationFileBad
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.formats.manifest import Manifest, Migration, path_for
+from ncen_updater.formats.sql import MAX_FILE_BYTES, bad_content, bad_id
 
-__all__ = ["MAX_FILE_BYTES", "load_migrations"]
-
-MAX_FILE_BYTES = 20_000_000
-# Words that agents on Alembic, up to 0.1, read as places in the history, not as names.
-RESERVED_IDS = frozenset({"base", "head", "heads"})
+__all__ = ["load_migrations"]
 
 
 def load_migrations(
@@ -57,8 +54,9 @@ class _Files:
         self._digests = digests
 
     def migration(self, item: Migration) -> SqlMigration:
-        if item.id in RESERVED_IDS:
-            raise self._bad(item.up, N_("its id is a reserved word."))
+        reserved = bad_id(item.id)
+        if reserved:
+            raise self._bad(item.up, reserved)
         up, up_sha256 = self._file(item.up)
         down, down_sha256 = self._file(item.down) if item.down else (None, None)
         verify, verify_sha256 = self._file(item.verify) if item.verify else (None, None)
@@ -80,13 +78,11 @@ class _Files:
             raise self._bad(inside, N_("it is too large."), f"{info.st_size} > {MAX_FILE_BYTES}")
         try:
             content = path.read_bytes()
-            content.decode("utf-8")
         except OSError as error:
             raise self._bad(inside, N_("it cannot be read."), str(error)) from error
-        except UnicodeDecodeError as error:
-            raise self._bad(inside, N_("it is not UTF-8 text."), str(error)) from error
-        if b"\0" in content:
-            raise self._bad(inside, N_("it holds a zero byte."))
+        bad = bad_content(content)
+        if bad:
+            raise self._bad(inside, *bad)
         digest = hashlib.sha256(content).hexdigest()
         if self._digests is not None and self._digests.get(inside) != digest:
             raise self._bad(inside, N_("it is not the file that was signed."), digest)

@@ -12,7 +12,7 @@ from typing import Any
 
 from ncen_updater.agent.databases.migrations import ledger
 from ncen_updater.agent.databases.migrations.dialect import Dialect, StatementFailed
-from ncen_updater.formats.sql import Statement, split
+from ncen_updater.formats.sql import PRAGMAS, Statement, split
 
 __all__ = ["SqliteDialect"]
 
@@ -140,14 +140,6 @@ class SqliteDialect(Dialect):
             driver.set_progress_handler(None, 0)
 
 
-# Those that a migration may need; any other may change how the file is written or found.
-_PRAGMAS = frozenset(
-    {
-        "defer_foreign_keys", "foreign_key_check", "foreign_key_list", "index_info", "index_list",
-        "integrity_check", "legacy_alter_table", "quick_check", "table_info", "table_list",
-        "table_xinfo", "user_version",
-    }
-)  # fmt: skip
 _REFUSED: Sequence[int] = (
     sqlite3.SQLITE_TRANSACTION,
     sqlite3.SQLITE_SAVEPOINT,
@@ -159,6 +151,6 @@ _REFUSED: Sequence[int] = (
 def _allow(action: int, one: str | None, *_: str | None) -> int:
     if action in _REFUSED and not (action == sqlite3.SQLITE_ATTACH and not one):
         return sqlite3.SQLITE_DENY
-    if action == sqlite3.SQLITE_PRAGMA and (one or "").lower() not in _PRAGMAS:
+    if action == sqlite3.SQLITE_PRAGMA and (one or "").lower() not in PRAGMAS:
         return sqlite3.SQLITE_DENY
     return sqlite3.SQLITE_OK

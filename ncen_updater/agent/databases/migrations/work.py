@@ -16,7 +16,7 @@ from ncen_updater.agent.databases.base import (
 )
 from ncen_updater.agent.databases.errors import MigrationFailed, ReferencesBroken, VerifyFailed
 from ncen_updater.agent.databases.migrations.dialect import Dialect, StatementFailed
-from ncen_updater.formats.sql import forbidden, split
+from ncen_updater.formats.sql import refusal, split, verify_refusal
 
 __all__ = ["Work", "tell_dangling"]
 
@@ -91,18 +91,15 @@ class Work:
         self._dialect.wait_for(driver, limits.lock_timeout_ms)
         if self._dangling is None:
             self._dangling = self._dialect.dangling(driver)
-        statements = split(step.sql, self._dialect.kind)
-        for statement in statements:
-            word = forbidden(statement, transactional=limits.transactional)
-            if word:
-                raise self._failed(f"line {statement.line}: {word} is not allowed in a migration")
+        refused = refusal(step.sql, self._dialect.kind, transactional=limits.transactional)
+        if refused is not None:
+            raise self._failed(refused.reason)
         if limits.transactional:
             return
-        if len(statements) != 1:
-            raise self._failed(f"{len(statements)} statements, where exactly one is allowed")
+        (statement,) = split(step.sql, self._dialect.kind)
         try:
             self._dialect.run_alone(
-                driver, statements[0], limits.lock_timeout_ms, limits.statement_timeout_ms
+                driver, statement, limits.lock_timeout_ms, limits.statement_timeout_ms
             )
         except StatementFailed as error:
             raise self._failed(error.message) from error
@@ -179,7 +176,11 @@ class Work:
             raise self._failed(str(error)) from error
         if item.verify_sha256 and hashlib.sha256(content).hexdigest() != item.verify_sha256:
             raise self._failed(f"{path.name} is not the file that was planned")
-        for statement in split(content.decode("utf-8"), self._dialect.kind):
+        sql = content.decode("utf-8")
+        refused = verify_refusal(sql, self._dialect.kind)
+        if refused is not None:
+            raise self._failed(f"{path.name}: {refused.reason}")
+        for statement in split(sql, self._dialect.kind):
             try:
                 count = self._dialect.count(
                     self._driver, statement, item.migration.statement_timeout_ms

@@ -174,7 +174,7 @@ class Cases:
     def test_hidden_transaction_control_is_found(self, database: Database, tmp_path: Path) -> None:
         """What the look at the words misses, the server's own account finds."""
         if database.kind == "sqlite":
-            sql, detail = "PRAGMA journal_mode = DELETE", "authoriz"
+            sql, detail = "EXPLAIN PRAGMA journal_mode = DELETE", "authoriz"
         else:
             proc = "CREATE PROCEDURE p() LANGUAGE plpgsql AS $$ BEGIN COMMIT; END $$"
             database.ask(proc)

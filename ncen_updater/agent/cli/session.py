@@ -78,13 +78,12 @@ class AgentSession(Session):
         return self.local() if service is None else ServiceSite(self, service)
 
     def local(self) -> LocalSite:
-        """Return the site itself, for what its service cannot do or is not to be kept from work by.
+        """Return the site itself, for what its service has no way to be asked.
 
-        That are the dry runs of what fetches or builds (they may last, and the service does one
-        thing at a time), what the service alone says of an upgrade, and ``plan``. The commands that
-        change what no service knows of work on the site by themselves: ``adopt``, ``install``,
-        ``uninstall``, ``accept-restore``, ``import``, ``mirror``, ``collect``, ``self-update``,
-        ``resume``, ``verify``, ``doctor``, ``support-bundle``, ``dossier``.
+        That is ``plan`` (every statement, if wished), the dry run of ``rehearse``, and what only
+        the service says of an upgrade that it begins. These know no service at all: ``adopt``,
+        ``install``, ``uninstall``, ``accept-restore``, ``import``, ``mirror``, ``collect``,
+        ``self-update``, ``resume``, ``verify``, ``doctor``, ``support-bundle``, ``dossier``.
         """
         from ncen_updater.agent.client import LocalSite
 

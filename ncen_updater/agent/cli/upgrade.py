@@ -46,10 +46,10 @@ def upgrade(
     session = agent_session(context)
     target = parse_version(version)
     closes = parse_until(begin_before, datetime.now(UTC))
-    if dry_run:
-        return session.answer(session.local().prepare(target, retry=retry))
     by_service = scheduled or closes is not None
     site = session.local() if by_service else session.client()
+    if dry_run:
+        return session.answer(site.prepare(target, retry=retry))
     site.require_no_hold()
     if not yes:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):

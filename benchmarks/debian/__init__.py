@@ -5,7 +5,7 @@ broken in the ways that one may be, published, fetched by the unit that reads th
 by the unit that works on the site. Needs root, and a Debian tree of its own::
 
     debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,python3,python3-venv,\
-init-system-helpers,adduser,procps trixie TREE
+init-system-helpers,adduser,procps,libpq5 trixie TREE
     script/debian DIST
     script/agent-release RELEASE 3.13
     python -m benchmarks.debian --tree TREE --package DIST/*.deb --release RELEASE

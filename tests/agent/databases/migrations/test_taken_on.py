@@ -67,6 +67,15 @@ class TestSqlite(Cases):
     def database(self, tmp_path: Path) -> Database:
         return written(on_sqlite(tmp_path / "cases.sqlite"))
 
+    def test_functions_that_migrations_had_are_there(
+        self, database: Database, tmp_path: Path
+    ) -> None:
+        both = first(tmp_path)
+        sql = "INSERT INTO b SELECT floor(2.5) FROM a WHERE x REGEXP '^1.0%'"
+        more = make(tmp_path, "0003_c", sql)
+        database.runner().migrate(CHANGE, [*both, more], None, Silent())
+        assert database.ask("SELECT y, typeof(y) FROM b") == [(2, "integer")]
+
     @pytest.fixture
     def fresh(self, tmp_path: Path) -> Database:
         return on_sqlite(tmp_path / "fresh.sqlite")

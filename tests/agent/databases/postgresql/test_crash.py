@@ -28,7 +28,7 @@ from ncen_updater.agent.databases.postgresql.naming import in_place
 from ncen_updater.common.progress import Silent
 from tests.agent.databases.postgresql.site import CHANGE, IN_PLACE, Site
 from tests.agent.databases.postgresql.test_migrate import release
-from tests.support.postgres import FAST_SETTINGS, available
+from tests.support.postgres import available, running
 
 AGENT_KILLS = 8
 SERVER_KILLS = 4
@@ -40,7 +40,7 @@ def own_server() -> Iterator[EmbeddedPostgres]:
     """A server that may be killed without harm to other tests."""
     with (
         tempfile.TemporaryDirectory(prefix="nu-test-") as directory,
-        EmbeddedPostgres(available()[-1], Path(directory), FAST_SETTINGS) as server,
+        running(available()[-1], Path(directory)) as server,
     ):
         yield server
 

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres, PostgresBinaries
@@ -76,12 +77,19 @@ def pytest_configure(config: pytest.Config) -> None:
 
     Workers of a run find both in their environment.
     """
+    # How fast an example runs says nothing on a loaded machine.
+    hypothesis.settings.register_profile(
+        "tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
+    hypothesis.settings.load_profile("tests")
     if _is_worker(config):
         return
     given = config.getoption("--seed")
     if given is not None:
         os.environ[SEED] = str(given)
     os.environ.setdefault(SEED, str(secrets.randbelow(1_000_000)))
+    if config.getoption("--hypothesis-seed") is None:
+        config.option.hypothesis_seed = str(seed())
     if config.option.basetemp is None and not config.option.collectonly:
         ground = lay_ground(config.getoption("--ground"))
         config.option.basetemp = str(ground / "t")

@@ -9,14 +9,51 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres, PostgresBinaries
 from tests.support.ground import GROUND, lay_ground
-from tests.support.postgres import FAST_SETTINGS, available
+from tests.support.postgres import SHARED, available, running
 from tests.support.rotation import SEED, seed
 from tests.support.trees import remove_tree
 
+#: Modules that take longest, the longest first (``--durations=0`` tells).
+LONG = tuple(
+    f"tests/{name}.py"
+    for name in (
+        "agent/databases/postgresql/test_strangers",
+        "agent/databases/postgresql/test_carrying",
+        "faults/test_matrix_sqlite",
+        "faults/test_matrix_postgresql",
+        "faults/test_scenarios",
+        "faults/test_application",
+        "faults/test_matrix_in_place",
+        "agent/engine/test_contract",
+        "agent/engine/test_way_back",
+        "agent/databases/postgresql/test_hostile",
+        "agent/databases/postgresql/test_crash",
+        "agent/databases/postgresql/test_swap",
+        "kinto/test_upgrade",
+        "kinto/test_kinto",
+        "faults/test_packs",
+        "faults/test_kills",
+        "faults/test_files",
+        "faults/test_old_journals",
+        "demo/test_show",
+        "demo/test_way_there_and_back",
+        "agent/databases/sqlite/test_kills",
+        "agent/databases/sqlite/test_noticed",
+        "agent/self_update/test_installing",
+        "agent/cli/test_live",
+        "agent/service/test_real_site",
+        "agent/service/test_serving",
+        "agent/slots/test_store_killed",
+        "agent/files/test_keeping",
+        "agent/engine/test_collecting",
+        "agent/rehearsal/test_rehearsing",
+    )
+)
 #: The directory of this run, where it is in memory; and how the run ended.
 OURS = pytest.StashKey[Path]()
 ENDED = pytest.StashKey[int]()
@@ -40,21 +77,28 @@ def pytest_configure(config: pytest.Config) -> None:
 
     Workers of a run find both in their environment.
     """
+    # How fast an example runs says nothing on a loaded machine.
+    hypothesis.settings.register_profile(
+        "tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
+    hypothesis.settings.load_profile("tests")
     if _is_worker(config):
         return
     given = config.getoption("--seed")
     if given is not None:
         os.environ[SEED] = str(given)
     os.environ.setdefault(SEED, str(secrets.randbelow(1_000_000)))
+    if config.getoption("--hypothesis-seed") is None:
+        config.option.hypothesis_seed = str(seed())
     if config.option.basetemp is None and not config.option.collectonly:
         ground = lay_ground(config.getoption("--ground"))
-        if ground is not None:
-            config.stash[OURS] = ground
-            config.option.basetemp = str(ground / "t")
+        config.option.basetemp = str(ground / "t")
+        os.environ[SHARED] = str(ground)
+        config.stash[OURS] = ground
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    ground = config.stash.get(OURS, None) or config.option.basetemp or tempfile.gettempdir()
+    ground = config.stash.get(OURS, None) or config.option.basetemp
     return f"seed: {seed()} (the same again: --seed {seed()}), ground: {ground}"
 
 
@@ -80,6 +124,14 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         remove_tree(config.stash[OURS])
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Long modules first where workers share a run, so that none is left over at its end."""
+    if _is_worker(config):
+        rank = {name: number for number, name in enumerate(LONG)}
+        items.sort(key=lambda item: rank.get(item.nodeid.partition("::")[0], len(rank)))
+
+
 def _is_worker(config: pytest.Config) -> bool:
     return hasattr(config, "workerinput")
 
@@ -90,17 +142,16 @@ def servers() -> Iterator[Callable[[PostgresBinaries], EmbeddedPostgres]]:
 
     Whatever the order of the tests, none is made twice.
     """
-    running: dict[int, EmbeddedPostgres] = {}
+    made: dict[int, EmbeddedPostgres] = {}
     with contextlib.ExitStack() as stack:
 
         def server(binaries: PostgresBinaries) -> EmbeddedPostgres:
-            if binaries.major not in running:
+            if binaries.major not in made:
                 # Not below pytest's own directory: as root the server runs as nobody, who may
                 # not enter it.
                 directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="nu-test-"))
-                made = EmbeddedPostgres(binaries, Path(directory), FAST_SETTINGS)
-                running[binaries.major] = stack.enter_context(made)
-            return running[binaries.major]
+                made[binaries.major] = stack.enter_context(running(binaries, Path(directory)))
+            return made[binaries.major]
 
         yield server
 

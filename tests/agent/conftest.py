@@ -13,7 +13,7 @@ from demo.databases import PostgresPlace, SqlitePlace
 from demo.embedded_postgres import EmbeddedPostgres
 from demo.site import DemoSite, SiteOptions
 from ncen_updater.agent.site import Site
-from tests.support.postgres import FAST_SETTINGS, available
+from tests.support.postgres import available, running
 from tests.support.sites import TrialFeed, connect, serve, site_in_process
 
 
@@ -29,9 +29,9 @@ def feed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TrialFeed, 
 def server() -> Iterator[EmbeddedPostgres]:
     with (
         tempfile.TemporaryDirectory(prefix="nu-test-") as directory,
-        EmbeddedPostgres(available()[-1], Path(directory), FAST_SETTINGS) as running,
+        running(available()[-1], Path(directory)) as server,
     ):
-        yield running
+        yield server
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -45,7 +45,9 @@ def demo(
             str(running.host), prefix=f"up{len(request.node.name)}_",
             programs=running.binaries.directory,
         )  # fmt: skip
-    options = SiteOptions(feed_urls=(feed[1],), cases=60, icomm=False, soak_s=0.0)
+    options = SiteOptions(
+        feed_urls=(feed[1],), cases=60, icomm=False, soak_s=0.0, health_timeout_s=60.0
+    )
     with DemoSite(tmp_path / "site", place, options) as site:
         connect(site, feed[0])
         site.start_app()

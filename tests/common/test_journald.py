@@ -22,9 +22,15 @@ from ncen_updater.agent.journal.change import StepName
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.common import journald
 from ncen_updater.common.journald import JournaldHandler, Masking, attached, message_id
-from tests.agent.cli.site import CHANGE, TrialSite
+from tests.agent.cli.site import CHANGE, TrialSite, make_site
 
 SECRET = "hunter2-and-more"
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> TrialSite:
+    """A site that runs 3.2.4."""
+    return make_site(tmp_path / "site")
 
 
 def fields(datagram: bytes) -> dict[str, str]:

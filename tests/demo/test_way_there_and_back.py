@@ -26,7 +26,7 @@ from demo.records import rows
 from demo.releases import assemble
 from ncen_updater.agent.databases.errors import MigrationFailed
 from ncen_updater.formats.manifest import Check, Manifest, load_manifest
-from tests.support.postgres import FAST_SETTINGS, available
+from tests.support.postgres import available, running
 
 CASES = 400
 
@@ -36,9 +36,9 @@ def server() -> Iterator[EmbeddedPostgres]:
     """One version suffices here: the SQL is plain, and the agent's own tests run on all."""
     with (
         tempfile.TemporaryDirectory(prefix="nu-test-") as directory,
-        EmbeddedPostgres(available()[0], Path(directory), FAST_SETTINGS) as running,
+        running(available()[0], Path(directory)) as server,
     ):
-        yield running
+        yield server
 
 
 @pytest.fixture(params=["postgresql", "sqlite"])

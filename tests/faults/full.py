@@ -23,12 +23,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from demo.embedded_postgres import EmbeddedPostgres
 from tests.faults.cells import all_cells, expected_versions, undo_cells
 from tests.faults.nursery import DEADLINE_S
 from tests.faults.soak import after_bad_soak, soak_strikes
 from tests.faults.trial import NEW, OLD, Trial, trial
-from tests.support.postgres import FAST_SETTINGS, available
+from tests.support.postgres import available, running
 
 RESULT = dict[str, object]
 
@@ -43,9 +42,7 @@ def prepared(
         server = None
         if engine == "postgresql":
             data = stack.enter_context(tempfile.TemporaryDirectory(prefix="nu-faults-pg-"))
-            server = stack.enter_context(
-                EmbeddedPostgres(available()[-1], Path(data), FAST_SETTINGS)
-            )
+            server = stack.enter_context(running(available()[-1], Path(data)))
         made = trial(Path(directory), server, packs=packs, strategy=strategy, way_back=way_back)
         yield stack.enter_context(made)
 

@@ -51,6 +51,13 @@ def configure(trial: Trial, **changes: object) -> None:
     trial.demo.configure({"application": {**settings, **changes}})
 
 
+def impatient(trial: Trial) -> None:
+    """Wait for health no longer than a release needs that never becomes healthy."""
+    trial.demo.configure(
+        {"application": {**trial.demo._settings()["application"], "health_timeout_s": 10.0}}
+    )
+
+
 def script(trial: Trial, name: str, text: str) -> list[str]:
     place = trial.demo.root / name
     place.write_text(f"#!/bin/sh\n{text}\n")
@@ -154,6 +161,7 @@ def test_a_release_that_ends_at_each_start_is_called_bad(trial: Trial) -> None:
         f"case $slot in *{NEW}) {kills};; esac",
     )
     configure(trial, start=start)
+    impatient(trial)
     with pytest.raises(ChangeFailed):
         operations(trial).upgrade()
     assert trial.settle()[0] == OLD
@@ -203,6 +211,7 @@ def test_a_stranger_at_the_address_is_told_and_no_release_blamed(trial: Trial) -
         (StepName.START, Phase.BEFORE_EFFECT): come,
         (StepName.START, Phase.AFTER_UNDO): go,
     }
+    impatient(trial)
     with pytest.raises(ChangeFailed) as caught:
         operations(trial, instants).upgrade()
     assert isinstance(caught.value.__cause__, AnotherAnswers)
@@ -331,6 +340,7 @@ def test_a_worker_that_dies_at_each_start_is_no_success(trial: Trial, parts: Par
         (StepName.START, Phase.BEFORE_EFFECT): broken.touch,
         (StepName.SWITCH, Phase.BEFORE_UNDO): broken.unlink,
     }
+    impatient(trial)
     with pytest.raises(ChangeFailed, match="part import: does not run"):
         operations(trial, instants).upgrade()
     assert trial.settle() == (OLD, 0)

@@ -13,7 +13,7 @@ from psycopg import sql
 from demo.embedded_postgres import EmbeddedPostgres
 from tests.kinto.build import NEW, OLD, assemble_or_skip
 from tests.kinto.site import DATABASES, FILLED, RECORDS, KintoSite
-from tests.support.postgres import FAST_SETTINGS, available
+from tests.support.postgres import available, running
 
 
 @pytest.fixture(scope="package")
@@ -24,9 +24,9 @@ def server() -> Iterator[EmbeddedPostgres]:
         pytest.skip("no PostgreSQL server was found")
     with (
         tempfile.TemporaryDirectory(prefix="nu-test-") as directory,
-        EmbeddedPostgres(found[-1], Path(directory), FAST_SETTINGS) as running,
+        running(found[-1], Path(directory)) as server,
     ):
-        yield running
+        yield server
 
 
 @pytest.fixture(scope="package")

@@ -24,18 +24,18 @@ ROOM = 4 << 30
 SPARE = 2 << 30
 
 
-def lay_ground(wish: str) -> Path | None:
-    """Make the directory in which everything of this run lies; None for the usual places.
+def lay_ground(wish: str) -> Path:
+    """Make the directory in which everything of this run lies.
 
     As ``/tmp`` is: as root the database servers run as nobody, who has to come in.
 
     Args:
         wish: ``memory``, ``disk``, or ``auto`` for memory where it will do.
     """
-    if wish == "disk" or (wish == "auto" and not _will_do()):
-        return None
-    _remove_those_of_the_dead()
-    place = MEMORY / f"nu-run-{os.getpid()}"
+    in_memory = wish == "memory" or (wish == "auto" and _will_do())
+    below = MEMORY if in_memory else Path(tempfile.gettempdir())
+    _remove_those_of_the_dead(below)
+    place = below / f"nu-run-{os.getpid()}"
     place.mkdir()
     place.chmod(0o1777)
     os.environ["TMPDIR"] = str(place)
@@ -64,8 +64,8 @@ def _will_do() -> bool:
     return runs_programs and free >= ROOM and available >= ROOM + SPARE
 
 
-def _remove_those_of_the_dead() -> None:
-    for place in MEMORY.glob("nu-run-*"):
+def _remove_those_of_the_dead(below: Path) -> None:
+    for place in below.glob("nu-run-*"):
         number = place.name.rpartition("-")[2]
         if number.isdigit() and not Path("/proc", number).exists():
             with contextlib.suppress(OSError):  # somebody else's

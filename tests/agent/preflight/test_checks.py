@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -36,6 +37,7 @@ from ncen_updater.common.i18n import Text
 from ncen_updater.common.progress import Silent
 from ncen_updater.formats.manifest import FileEffect, FilesManifest
 from tests.agent.slots.making import document_for, make_release
+from tests.support.ground import other_than
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 OLD = Version("3.2.4")
@@ -433,15 +435,14 @@ def test_files_that_cannot_be_kept_are_told_with_the_reason(tmp_path: Path) -> N
     assert list(look_at(settings(tmp_path), {})) == []
 
 
-def test_another_file_system_cannot_be_kept_beside(tmp_path: Path) -> None:
+def test_another_file_system_cannot_be_kept_beside() -> None:
     shared = Path("/dev/shm")
     if not shared.is_dir() or shared.stat().st_dev == shared.parent.stat().st_dev:
         pytest.skip("needs a file system that is mounted somewhere")
     files = [{"name": "photographs", "directory": shared}]
-    config = AgentConfig.model_validate(
-        {**settings(tmp_path).model_dump(by_alias=True), "files": files}
-    )
-    (found,) = look_at(config, {})
+    with tempfile.TemporaryDirectory(dir=other_than(shared)) as site:  # not below it
+        plain = settings(Path(site)).model_dump(by_alias=True)
+        (found,) = look_at(AgentConfig.model_validate({**plain, "files": files}), {})
     assert found.code == "NU-6328"
     assert "mounted" in str(found.what)
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
-import subprocess
-import sys
+import traceback
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import ncen_updater.common.atomic_files as durable
+from ncen_updater.agent.slots import store as module
 from ncen_updater.agent.slots.store import SlotStore
 from ncen_updater.common.progress import Silent
+from ncen_updater.formats.tree import scan
 from tests.agent.slots.making import (
     NEW,
     OLD,
@@ -18,43 +24,56 @@ from tests.agent.slots.making import (
     make_release,
 )
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-import ncen_updater.common.atomic_files as durable, shutil
-from ncen_updater.common.progress import Silent
-from ncen_updater.agent.slots import store as module
-from tests.agent.slots.making import make_release
-root, stop_at = Path(sys.argv[1]), int(sys.argv[2])
-count = 0
-def counting(owner, name):
-    real = getattr(owner, name)
-    def wrapped(*args, **kwargs):
-        global count
-        for _ in range(2):
-            count += 1
-            if count == stop_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-            if _ == 0:
-                result = real(*args, **kwargs)
-        return result
-    setattr(owner, name, wrapped)
-for owner, name in ((durable, "write"), (durable, "rename"), (durable, "symlink"),
-                    (durable, "remove"), (durable, "make_directory"), (module, "_seal"),
-                    (module, "_delete"), (shutil, "rmtree"), (module, "point_to")):
-    counting(owner, name)
-store = module.SlotStore(root / "slots", root / "current")
-from tests.agent.slots.test_store_killed import scenario
-scenario(store, root)
-print(count)
-"""
+#: What a store does to the disk: each is an instant before it and one after it.
+ACTS: tuple[tuple[Any, str], ...] = (
+    (durable, "write"), (durable, "rename"), (durable, "symlink"), (durable, "remove"),
+    (durable, "make_directory"), (module, "_seal"), (module, "_delete"), (shutil, "rmtree"),
+    (module, "point_to"),
+)  # fmt: skip
+
+
+def killed_at(stop_at: int, act: Callable[[], object]) -> bool:
+    """Act in a forked process that is killed at the n-th instant; False if it ended before."""
+    child = os.fork()
+    if child == 0:
+        _act_until(stop_at, act)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) in (0, -signal.SIGKILL), "its trace is above"
+    return os.WIFSIGNALED(status)
+
+
+def _act_until(stop_at: int, act: Callable[[], object]) -> None:
+    """In the fork, which does not return."""
+    count = 0
+
+    def instant() -> None:
+        nonlocal count
+        count += 1
+        if count == stop_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def counted(real: Callable[..., object]) -> Callable[..., object]:
+        def wrapped(*words: object, **named: object) -> object:
+            instant()
+            result = real(*words, **named)
+            instant()
+            return result
+
+        return wrapped
+
+    try:
+        for owner, name in ACTS:
+            setattr(owner, name, counted(getattr(owner, name)))
+        act()
+    except BaseException:  # noqa: BLE001 - it must not go on as the trial itself
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
 
 
 def scenario(store: SlotStore, root: Path) -> None:
     """Build the new release, go to it, and remove the old one."""
     source = root / "source-3.3.0"
-    from ncen_updater.formats.tree import scan
-
     tree = scan(source)
     store.assemble(document_for("3.3.0", tree), tree, copier(source), Silent())
     store.switch(NEW)
@@ -71,12 +90,7 @@ def test_a_kill_at_any_instant_leaves_whole_slots_and_a_way_on(tmp_path: Path) -
         build(store, root, OLD)
         store.switch(OLD)
         make_release(root / "source-3.3.0", "3.3.0")
-        ended = subprocess.run(
-            [sys.executable, "-c", KILLED, str(root), str(instant)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        killed = killed_at(instant, lambda: scenario(store, root))  # noqa: B023 - called at once
         current = store.current()
         assert current is not None
         assert store.verify(current) == ()
@@ -87,7 +101,6 @@ def test_a_kill_at_any_instant_leaves_whole_slots_and_a_way_on(tmp_path: Path) -
         assert store.current() == NEW
         assert store.leftovers() == ()
         assert [p.name for p in (store.directory / ".records").iterdir()] == ["3.3.0"]
-        if ended.returncode == 0:
+        if not killed:
             break
-        assert ended.returncode == -signal.SIGKILL, ended.stderr
     assert instant > 15

@@ -18,7 +18,7 @@ from ncen_updater.agent.databases.postgresql.disks import free_bytes
 from ncen_updater.agent.databases.postgresql.planning import copies, create_statement, make_plan
 from ncen_updater.common.progress import Silent
 from tests.agent.databases.postgresql.site import AGENT, CHANGE, NEWEST, Site
-from tests.support.postgres import FAST_SETTINGS, available
+from tests.support.postgres import available, running
 
 TRIAL = "t_control__clone_trial"
 
@@ -145,8 +145,8 @@ def test_on_a_real_xfs_a_copy_takes_no_room(xfs: Path) -> None:
         pytest.skip("no server that can")
     directory = xfs / "pg"
     directory.mkdir()
-    with EmbeddedPostgres(binaries, directory, FAST_SETTINGS) as running:
-        site = Site(running)
+    with running(binaries, directory) as server:
+        site = Site(server)
         site.build()
         site.sql(
             "t_seizure",

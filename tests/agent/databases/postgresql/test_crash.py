@@ -1,7 +1,7 @@
 """Killed at any instant, agent or server: what is found leads back to the exact originals.
 
-The instants are random but seeded. Every run ends by the rules of recovery: evidence first, then
-cut back, discard, unfence.
+The instants are random, by the seed of the run. Every run ends by the rules of recovery: evidence
+first, then cut back, discard, unfence.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import contextlib
 import functools
 import multiprocessing
 import os
-import random
 import signal
 import tempfile
 import threading
@@ -28,7 +27,8 @@ from ncen_updater.agent.databases.postgresql.naming import in_place
 from ncen_updater.common.progress import Silent
 from tests.agent.databases.postgresql.site import CHANGE, IN_PLACE, Site
 from tests.agent.databases.postgresql.test_migrate import release
-from tests.support.postgres import FAST_SETTINGS, available
+from tests.support.postgres import available, running
+from tests.support.rotation import chance
 
 AGENT_KILLS = 8
 SERVER_KILLS = 4
@@ -40,7 +40,7 @@ def own_server() -> Iterator[EmbeddedPostgres]:
     """A server that may be killed without harm to other tests."""
     with (
         tempfile.TemporaryDirectory(prefix="nu-test-") as directory,
-        EmbeddedPostgres(available()[-1], Path(directory), FAST_SETTINGS) as server,
+        running(available()[-1], Path(directory)) as server,
     ):
         yield server
 
@@ -95,14 +95,14 @@ def work(agent: PostgresEngine, change: ChangeRef, plan: CopyPlan) -> None:
 @pytest.mark.parametrize("strategy", list(Strategy))
 def test_the_agent_is_killed(doomed: Site, strategy: Strategy) -> None:
     before = doomed.snapshot()
-    chance = random.Random(f"agent {strategy}")
+    delays = chance(f"agent {strategy}")
     for turn in range(AGENT_KILLS):
         engine = doomed.engine(copy_method=("wal-log", "file-copy")[turn % 2])
         change = ChangeRef("killed" + "abcdefgh"[turn % 8] * 2, turn, strategy, "3.3.0")
         plan = engine.plan_copy(change)
         child = FORK.Process(target=work, args=(engine, change, plan))
         child.start()
-        time.sleep(chance.uniform(0, 0.8))  # the instant of the kill, not a synchronisation
+        time.sleep(delays.uniform(0, 0.8))  # the instant of the kill, not a synchronisation
         assert child.pid is not None
         os.kill(child.pid, signal.SIGKILL)
         child.join()
@@ -151,7 +151,7 @@ def killed(site: Site, act: Callable[[], object], after_s: float) -> bool:
     time.sleep(after_s)  # the instant of the kill
     kill_whole(site.server)
     site.server.start()
-    thread.join(60)
+    thread.join(600)  # nothing is judged by it
     assert outcome, "the act neither failed nor ended"
     return outcome[0]
 
@@ -160,13 +160,13 @@ def test_the_server_is_killed(doomed: Site, tmp_path: Path) -> None:
     engine = doomed.engine()
     before = doomed.snapshot()
     target = release(tmp_path)
-    chance = random.Random("server")
+    delays = chance("server")
     for turn in range(SERVER_KILLS):
         engine = doomed.engine(copy_method=("wal-log", "file-copy")[turn % 2])
         plan = engine.plan_copy(CHANGE)
         engine.fence(CHANGE)
         if killed(
-            doomed, functools.partial(engine.copy, CHANGE, plan, Silent()), chance.uniform(0, 0.3)
+            doomed, functools.partial(engine.copy, CHANGE, plan, Silent()), delays.uniform(0, 0.3)
         ):
             assert engine.copied(CHANGE, plan)
         recover(engine, CHANGE, plan)
@@ -178,13 +178,14 @@ def test_the_server_is_killed(doomed: Site, tmp_path: Path) -> None:
         killed(
             doomed,
             functools.partial(engine.migrate, CHANGE, target, None, Silent()),
-            chance.uniform(0, 0.4),
+            delays.uniform(0, 0.4),
         )
         engine.migrate(CHANGE, target, None, Silent())
         assert len(engine.applied(Role.CANDIDATE, "seizure", CHANGE)) == 1
-        done = killed(doomed, functools.partial(engine.cut_over, CHANGE), chance.uniform(0, 0.06))
+        done = killed(doomed, functools.partial(engine.cut_over, CHANGE), delays.uniform(0, 0.06))
         found = engine.evidence(CHANGE)
-        assert found.swapped == done
+        # A server that is killed may have committed without anybody being told; never the reverse.
+        assert found.swapped or not done
         assert (not found.candidates) == found.swapped == bool(found.previous)
         recover(engine, CHANGE, plan)
         assert doomed.snapshot() == before

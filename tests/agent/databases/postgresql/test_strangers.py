@@ -28,7 +28,7 @@ from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.progress import Silent
 from tests.agent.databases.postgresql.site import AGENT, CHANGE, IN_PLACE, NEWEST, Site, quoted
 from tests.agent.databases.postgresql.test_crash import recover
-from tests.support.postgres import FAST_SETTINGS, available
+from tests.support.postgres import FAST_SETTINGS, available, running
 
 ROW = "INSERT INTO cases VALUES (900, 'a report''s', NULL)"
 WRITTEN = "SELECT count(*) FROM cases WHERE id = 900"
@@ -148,7 +148,7 @@ def test_autovacuum_is_nobodys_session(request: pytest.FixtureRequest) -> None:
     for binaries in available():
         with (
             tempfile.TemporaryDirectory(prefix="nu-test-") as directory,
-            EmbeddedPostgres(binaries, Path(directory), settings) as server,
+            running(binaries, Path(directory), settings) as server,
         ):
             site = Site(server, user=AGENT)
             site.build()

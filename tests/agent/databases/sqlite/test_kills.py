@@ -8,7 +8,6 @@ a fresh engine looks at the evidence and completes what was swapped or undoes wh
 from __future__ import annotations
 
 import os
-import random
 import signal
 import sqlite3
 import sys
@@ -40,6 +39,7 @@ from tests.agent.databases.sqlite.site import (
     reference,
     upgrade,
 )
+from tests.support.rotation import chance
 
 FILE_ACTS = {
     "fcntl.ioctl", "fcntl.lockf", "open", "os.chmod", "os.mkdir", "os.remove", "os.rename",
@@ -148,7 +148,7 @@ def test_killed_at_a_file_operation_of_an_upgrade(
     assert total > KILLS
     fresh = 0
     # The last ones are the cut-over itself, so all of them; of the others a seeded choice.
-    chosen = random.Random(1).sample(range(1, total - 10), KILLS - 10)
+    chosen = chance("upgrade").sample(range(1, total - 10), KILLS - 10)
     for kill_at in [*chosen, *range(total - 9, total + 1)]:
         site = tmp_path / f"site{kill_at}"
         engine = build(site)
@@ -180,7 +180,7 @@ def test_killed_from_outside_at_a_random_time(tmp_path: Path, strategy: str, aft
     change, target = reference(strategy), new_release(tmp_path / "slot")
     model = build(tmp_path / "count")
     _, _, seconds = run(lambda: upgrade(model, change, target))
-    clock = random.Random(2)
+    clock = chance("from outside")
     for number in range(TIMED_KILLS):
         site = tmp_path / f"site{number}"
         engine = build(site)
@@ -375,7 +375,7 @@ def test_killed_while_going_back_to_what_was_kept(tmp_path: Path) -> None:
     assert restored != new
     counted = upgraded(tmp_path / "count")
     _, total, _ = run(lambda: restore(counted))
-    for kill_at in [*random.Random(3).sample(range(1, total - 10), 10), *range(total - 9, total)]:
+    for kill_at in [*chance("restore").sample(range(1, total - 10), 10), *range(total - 9, total)]:
         site = tmp_path / f"site{kill_at}"
         engine = upgraded(site)
         status, _, _ = run(lambda e=engine: restore(e), kill_at)  # type: ignore[misc]

@@ -1,0 +1,45 @@
+"""The lists of what is run when name what there is, and what depends on the user is in its."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import LONG
+
+ROOT = Path(__file__).parents[1]
+ASKS = re.compile(r"\bgete?uid\(|\bchown\(|\bsetuid\(|tests\.support\.as_user|[\"']unshare[\"']")
+
+
+def listed(name: str) -> list[str]:
+    lines = (ROOT / "tests" / name).read_text("utf-8").splitlines()
+    return [words[0] for line in lines if (words := line.partition("#")[0].split())]
+
+
+@pytest.mark.parametrize("name", ["quick.txt", "user.txt"])
+def test_every_path_is_there(name: str) -> None:
+    paths = listed(name)
+    assert paths == list(dict.fromkeys(paths))
+    for path in paths:
+        place, _, test = path.partition("::")
+        assert (ROOT / place).exists(), path
+        if test:
+            assert f"def {test.partition('[')[0]}(" in (ROOT / place).read_text("utf-8"), path
+
+
+def test_every_long_module_is_there() -> None:
+    assert [name for name in LONG if not (ROOT / name).exists()] == []
+
+
+def test_what_asks_who_runs_it_is_run_as_an_ordinary_user_too() -> None:
+    asking = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "tests").rglob("test_*.py")
+        if ASKS.search(path.read_text("utf-8"))
+    } - {"tests/test_lists.py"}
+    paths = listed("user.txt")
+    assert asking
+    left = {one for one in asking if not any(one.startswith(path) for path in paths)}
+    assert left == set()

@@ -1,0 +1,51 @@
+"""What several tests stand on: parts in turns, and trees that are removed although frozen."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.support.ground import other_than
+from tests.support.rotation import SEED, part
+from tests.support.trees import remove_tree
+
+ITEMS = list(range(61))
+
+
+def parts(seed: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    monkeypatch.setenv(SEED, str(seed))
+    return part(ITEMS, 7, "a use")
+
+
+def test_a_seed_gives_the_same_part_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert parts(5, monkeypatch) == parts(5, monkeypatch)
+
+
+def test_all_seeds_together_give_everything_and_each_a_seventh(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = [parts(seed, monkeypatch) for seed in range(100)]
+    assert {item for some in found for item in some} == set(ITEMS)
+    assert {len(some) for some in found} == {8, 9}
+
+
+def test_a_frozen_tree_is_removed_and_a_file_it_shares_keeps_its_mode(tmp_path: Path) -> None:
+    frozen, stays = tmp_path / "frozen", tmp_path / "stays"
+    (frozen / "deep" / "deeper").mkdir(parents=True)
+    stays.write_bytes(b"x")
+    os.link(stays, frozen / "deep" / "deeper" / "shared")
+    stays.chmod(0o444)
+    (frozen / "deep" / "away").symlink_to(tmp_path)
+    for path in (frozen / "deep" / "deeper", frozen / "deep", frozen):
+        path.chmod(0o555)
+    remove_tree(frozen)
+    remove_tree(frozen)  # nothing is left to do
+    assert [path.name for path in tmp_path.iterdir()] == ["stays"]
+    assert stays.stat().st_mode & 0o777 == 0o444
+
+
+def test_another_file_system_is_another(tmp_path: Path) -> None:
+    found = other_than(tmp_path)
+    assert found is None or found.stat().st_dev != tmp_path.stat().st_dev

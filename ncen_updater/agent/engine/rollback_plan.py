@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from packaging.version import Version
 
-from ncen_updater.agent.databases.base import ChangeRef, Role, Strategy
+from ncen_updater.agent.databases.base import ChangeRef, Live, Strategy
 from ncen_updater.agent.databases.errors import LedgerUnreadable
 from ncen_updater.agent.databases.migrations.planner import Back, WayBack, plan_way_back
 from ncen_updater.agent.engine.rollback_words import way_words
@@ -165,7 +165,7 @@ def _planned(
         return _not_whole(error)
     try:
         if newer.command is None:
-            ledgers = {n: engine.applied(Role.LIVE, n, reference) for n in engine.names}
+            ledgers = {n: engine.applied(Live(n)) for n in engine.names}
     except LedgerUnreadable as error:
         return _not_whole(error)
     unchanged = journal.facts(upgrade.id).databases_unchanged or False

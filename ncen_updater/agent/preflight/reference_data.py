@@ -5,7 +5,7 @@ Asked of the live databases, which a fence closes; so before the stop only.
 
 from __future__ import annotations
 
-from ncen_updater.agent.databases.base import Role
+from ncen_updater.agent.databases.base import Live
 from ncen_updater.agent.preflight.base import Context, advisory, strict
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
@@ -21,7 +21,7 @@ def check_reference_data(context: Context) -> tuple[Finding, ...]:
         return ()
     findings = []
     for item in context.document.manifest.reference_maps:
-        rows = context.engine.query(Role.LIVE, item.database, item.unmapped, context.change)
+        rows = context.engine.query(Live(item.database), item.unmapped)
         if not rows:
             continue
         counts = {str(row[0]): _number(row) for row in rows}

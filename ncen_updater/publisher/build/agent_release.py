@@ -22,10 +22,9 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.formats.tree import hash_file
+from ncen_updater.formats.agent_release import REQUIREMENTS, WHEELS
 from ncen_updater.formats.errors import WheelsUnusable
-from ncen_updater.formats.agent_release import REQUIREMENTS
-from ncen_updater.formats.agent_release import WHEELS
+from ncen_updater.formats.tree import hash_file
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT
 
 __all__ = ["UNITS", "AgentRelease", "Locked", "make_agent_release", "parse_lock"]

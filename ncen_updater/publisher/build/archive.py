@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import IO, Final
 
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.publisher.errors import BuildRefused
 from ncen_updater.formats.document import TargetRef
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
+from ncen_updater.publisher.errors import BuildRefused
 
 __all__ = ["DEFAULT_EPOCH", "normalised", "write_archive"]
 

@@ -11,11 +11,6 @@ from securesystemslib.signer import Key, Signer
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import read_file
-from ncen_updater.publisher.errors import TargetMissing, UnknownRelease
-from ncen_updater.publisher.feed.feed import Feed
-from ncen_updater.publisher.build.provenance import Source, check_provenance, make_provenance
-from ncen_updater.publisher.build.sbom import MAX_SBOM_BYTES, check_sbom, find_parts, write_sbom
-from ncen_updater.publisher.build.attachment_errors import BuilderKeyMissing, SbomInvalid
 from ncen_updater.common.canonical_json import sha256_hex
 from ncen_updater.formats.document import (
     ReleaseDocument,
@@ -27,6 +22,11 @@ from ncen_updater.formats.document import (
 )
 from ncen_updater.formats.manifest import Manifest
 from ncen_updater.formats.tree import Tree
+from ncen_updater.publisher.build.attachment_errors import BuilderKeyMissing, SbomInvalid
+from ncen_updater.publisher.build.provenance import Source, check_provenance, make_provenance
+from ncen_updater.publisher.build.sbom import MAX_SBOM_BYTES, check_sbom, find_parts, write_sbom
+from ncen_updater.publisher.errors import TargetMissing, UnknownRelease
+from ncen_updater.publisher.feed.feed import Feed
 
 __all__ = ["Checked", "PaperMaker", "check_papers", "inspect_release"]
 

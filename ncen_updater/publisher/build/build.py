@@ -14,10 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.publisher.build.archive import DEFAULT_EPOCH, normalised, write_archive
-from ncen_updater.publisher.build.chunks import chunks_of
-from ncen_updater.publisher.errors import BuildRefused
-from ncen_updater.publisher.build.attachments import PaperMaker
 from ncen_updater.common.canonical_json import sha256_hex
 from ncen_updater.formats.document import (
     DeltaRef,
@@ -30,6 +26,10 @@ from ncen_updater.formats.document import (
 from ncen_updater.formats.errors import BadTree
 from ncen_updater.formats.manifest import Manifest, Migration, load_manifest, path_for
 from ncen_updater.formats.tree import EntryType, Tree, scan
+from ncen_updater.publisher.build.archive import DEFAULT_EPOCH, normalised, write_archive
+from ncen_updater.publisher.build.attachments import PaperMaker
+from ncen_updater.publisher.build.chunks import chunks_of
+from ncen_updater.publisher.errors import BuildRefused
 
 if TYPE_CHECKING:
     from ncen_updater.publisher.build.deltas import DeltaMaker

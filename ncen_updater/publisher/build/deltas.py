@@ -17,8 +17,10 @@ from packaging.specifiers import SpecifierSet
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.progress import Progress
-from ncen_updater.publisher.errors import BuildRefused, FeedBroken, UnknownRelease
-from ncen_updater.publisher.feed.feed import Feed, FeedState
+from ncen_updater.feed.download import is_whole
+from ncen_updater.feed.parts import Wanted
+from ncen_updater.formats.archive import unpack
+from ncen_updater.formats.delta.errors import DeltaNotMade, DeltaNotProved
 from ncen_updater.formats.document import (
     DeltaRef,
     Offer,
@@ -30,12 +32,9 @@ from ncen_updater.formats.document import (
     release_target,
 )
 from ncen_updater.formats.manifest import Manifest
-from ncen_updater.formats.tree import EntryType, Tree, hash_file
-from ncen_updater.formats.tree import sealed_mode
-from ncen_updater.formats.archive import unpack
-from ncen_updater.formats.delta.errors import DeltaNotMade, DeltaNotProved
-from ncen_updater.feed.download import is_whole
-from ncen_updater.feed.parts import Wanted
+from ncen_updater.formats.tree import EntryType, Tree, hash_file, sealed_mode
+from ncen_updater.publisher.errors import BuildRefused, FeedBroken, UnknownRelease
+from ncen_updater.publisher.feed.feed import Feed, FeedState
 
 __all__ = ["MOST_BASES", "WORTH", "DeltaMaker", "Dropped", "NotMade", "bases"]
 

@@ -16,9 +16,9 @@ from securesystemslib.exceptions import FormatError, VerificationError
 from securesystemslib.signer import Key, Signer
 
 from ncen_updater.common.bounded_io import parse_json
-from ncen_updater.publisher.build.attachment_errors import ProvenanceInvalid
 from ncen_updater.common.canonical_json import canonical_json
 from ncen_updater.formats.document import TargetRef
+from ncen_updater.publisher.build.attachment_errors import ProvenanceInvalid
 
 __all__ = ["BUILD_TYPE", "Source", "check_provenance", "make_provenance"]
 

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import IO
 
 from ncen_updater.common.bounded_io import parse_json
-from ncen_updater.publisher.build.attachment_errors import SbomInvalid
 from ncen_updater.formats.manifest import Manifest
 from ncen_updater.formats.tree import EntryType, Tree
+from ncen_updater.publisher.build.attachment_errors import SbomInvalid
 
 __all__ = ["Part", "check_sbom", "find_parts", "write_sbom"]
 

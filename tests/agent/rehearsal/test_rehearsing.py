@@ -21,7 +21,7 @@ from demo.site import DemoSite
 from ncen_updater.agent.approvals.binding import basis_to_json
 from ncen_updater.agent.approvals.status import require_consent, standing_for
 from ncen_updater.agent.approvals.store import Consent, Person
-from ncen_updater.agent.databases.base import ChangeRef, Role, Strategy
+from ncen_updater.agent.databases.base import Role
 from ncen_updater.agent.engine.errors import (
     ApprovalMissing,
     NotRehearsed,
@@ -44,7 +44,6 @@ from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.upgrade_path import UpgradePath
 
-ANY = ChangeRef("aaaaaaaa", 0, Strategy.COPY, "0")
 AMINA, BO = Person("amina", 1001), Person("bo", 1002)
 
 

@@ -19,7 +19,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 
 __all__ = [
-    "Way",
+    "RollbackPlan",
     "entered_since",
     "last_upgrade",
     "lost_words",
@@ -57,7 +57,7 @@ def lost_words(lost: Mapping[str, Mapping[str, int]]) -> str:
 
 
 @dataclass(frozen=True)
-class Way:
+class RollbackPlan:
     """One way back.
 
     Attributes:
@@ -117,7 +117,7 @@ def _kept(sets: Sequence[PreviousSet], change: Change) -> bool:
     return any(kept.change == change.id and kept.dropped_at is None for kept in sets)
 
 
-def way_back(site: Site, journal: Journal, current: Version) -> Way | None:
+def way_back(site: Site, journal: Journal, current: Version) -> RollbackPlan | None:
     """Find the way back from the release in use. Reads only.
 
     Returns:
@@ -138,10 +138,12 @@ def way_back(site: Site, journal: Journal, current: Version) -> Way | None:
     )
     planned, reason = _planned(site, journal, upgrade, reference)
     if planned.back is Back.KEEPS:
-        return Way(current, target, Mode.MIGRATE, undoes=upgrade.id, by_code=planned.by_code)
+        return RollbackPlan(
+            current, target, Mode.MIGRATE, undoes=upgrade.id, by_code=planned.by_code
+        )
     if not _kept(Memory(journal).previous_sets(), upgrade):
         return None
-    return Way(
+    return RollbackPlan(
         current,
         target,
         Mode.RESTORE,

@@ -46,7 +46,7 @@ from ncen_updater.common.progress import Progress
 from ncen_updater.feed.upgrade_path import UpgradePath
 from ncen_updater.formats.manifest import Manifest
 
-__all__ = ["Rehearser", "clean_torn", "lacking_words"]
+__all__ = ["Rehearser", "clean_interrupted", "lacking_words"]
 
 logger = logging.getLogger(__name__)
 
@@ -61,14 +61,14 @@ def _reference(number: str, release: str) -> ChangeRef:
     return ChangeRef(number, 0, Strategy.COPY, release)
 
 
-def clean_torn(site: Site, journal: Journal) -> int:
+def clean_interrupted(site: Site, journal: Journal) -> int:
     """Remove what rehearsals left that never came to their end; return how many there were.
 
     Raises:
         UpdaterError: If something of them cannot be removed.
     """
     rehearsals = Rehearsals(journal)
-    torn = rehearsals.torn()
+    torn = rehearsals.interrupted()
     for record in torn:
         plans = record.report or {}
         for name in ("again", "copy"):
@@ -152,7 +152,7 @@ class Rehearser:
         current = site.slots.current()
         if current is None:
             raise NeedsPerson(reason="no release was ever chosen here")
-        clean_torn(site, journal)
+        clean_interrupted(site, journal)
         plan = make_plan(site, current, path, self._progress)
         number, again = self._new_id(), self._new_id()
         target = path.target.version

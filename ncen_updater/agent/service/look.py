@@ -87,7 +87,7 @@ class Looker:
             owed = owed_rollback(journal)
             return Look(
                 event=journal.last_event(),
-                open_change=change is not None or bool(Rehearsals(journal).torn()),
+                open_change=change is not None or bool(Rehearsals(journal).interrupted()),
                 stuck=change is not None and change.state is ChangeState.STUCK,
                 busy=lock_holder(self._lock) is not None,
                 held=holds[0].reason if holds else None,

@@ -16,7 +16,7 @@ import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
 from ncen_updater.agent.config.model import PostgresSettings
-from ncen_updater.agent.databases.base import DatabaseEngine, Role
+from ncen_updater.agent.databases.base import DatabaseEngine, Live
 from ncen_updater.agent.databases.migrations.checks import question
 from ncen_updater.agent.databases.migrations.loader import load_migrations
 from ncen_updater.agent.databases.postgresql import PostgresEngine
@@ -250,7 +250,7 @@ class Contract:
         accepted, findings = lint(release, capsys)
         said = None
         try:
-            question(self.asked(database, tmp_path), Role.LIVE, "cases", sql, CHANGE)
+            question(self.asked(database, tmp_path), Live("cases"), sql)
         except UpdaterError as error:
             said = error.detail
         expected = self.engine in accepts

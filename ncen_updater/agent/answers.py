@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ncen_updater.agent.engine.operations import Result
     from ncen_updater.agent.engine.outcome import Outcome
     from ncen_updater.agent.engine.plan import Plan
-    from ncen_updater.agent.engine.rollback_plan import Way
+    from ncen_updater.agent.engine.rollback_plan import RollbackPlan
     from ncen_updater.feed.upgrade_path import NoPath, UpgradePath
 
 __all__ = [
@@ -228,7 +228,7 @@ def _result_words(result: Result) -> Iterator[Line]:
             yield Text(N_("  officers were kept out for {stop}"), stop)
 
 
-def way_answer(way: Way) -> Answer:
+def way_answer(way: RollbackPlan) -> Answer:
     """Return how a rollback would go, and what it would lose."""
     document = {
         "from": way.origin, "to": way.target, "mode": way.mode.value, "lost": way.lost,

@@ -13,7 +13,7 @@ from packaging.version import Version
 from demo.site import DemoSite, SiteOptions, version_of
 from ncen_updater.agent.engine.errors import ChangeFailed, GuardBlocks
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.engine.retention import collect, collectable, torn_sets
+from ncen_updater.agent.engine.retention import collect, collectable, interrupted_sets
 from ncen_updater.agent.files.keeping import place_of
 from ncen_updater.agent.journal.change import Phase, StepName
 from ncen_updater.agent.journal.journal import Journal
@@ -204,10 +204,10 @@ def test_the_kept_tree_goes_with_the_previous_databases(trial: Trial) -> None:
         assert not change.exists()
         # A collection that was torn after it dropped the databases goes on.
         (change / "tree").mkdir(parents=True)
-        assert torn_sets(site, journal) == {change.name}
+        assert interrupted_sets(site, journal) == {change.name}
         collect(site, journal, collectable(site, journal), Silent())
         assert not change.exists()
-        assert torn_sets(site, journal) == set()
+        assert interrupted_sets(site, journal) == set()
 
 
 def test_what_came_between_preflight_and_stop_is_there_after_going_back(trial: Trial) -> None:

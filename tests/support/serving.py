@@ -171,7 +171,7 @@ class ServedSite:
     def at_rest(self) -> bool:
         """Whether nothing is open, torn or at work."""
         with self.journal() as journal:
-            open_work = journal.open_change() is not None or Rehearsals(journal).torn()
+            open_work = journal.open_change() is not None or Rehearsals(journal).interrupted()
         busy = lock_holder(self.demo.state / LOCK) is not None
         return not (open_work or busy or self.children())
 

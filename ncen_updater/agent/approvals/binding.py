@@ -17,7 +17,6 @@ __all__ = ["basis_from_json", "basis_now", "basis_to_json"]
 #: The tables of the configuration that an upgrade depends on. Where the feed is, and when the
 #: service works, may change without anybody approving again: what is installed is signed.
 TABLES = ("site", "paths", "databases", "application", "soak", "keep")
-BASIS_ID = "basis222"  # stands for a change that does not exist
 
 
 def configuration_digest(site: Site) -> str:
@@ -38,13 +37,12 @@ def basis_now(site: Site, plan: str, rehearsal: str, at: datetime | None) -> Bas
     Raises:
         UpdaterError: If a database cannot be read.
     """
-    from ncen_updater.agent.databases.base import ChangeRef, Role, Strategy
+    from ncen_updater.agent.databases.base import Live
 
-    reference = ChangeRef(BASIS_ID, 0, Strategy(site.config.databases.strategy), "0")
     engine = site.engine
     return Basis(
         plan=plan,
-        schemas={name: engine.fingerprint(Role.LIVE, name, reference) for name in engine.names},
+        schemas={name: engine.fingerprint(Live(name)) for name in engine.names},
         configuration=configuration_digest(site),
         rehearsal=rehearsal,
         sizes={facts.name: facts.size_bytes for facts in engine.describe()},

@@ -22,15 +22,20 @@ from typing import ClassVar
 
 from ncen_updater.agent.databases.model import (
     AppliedMigration,
+    Candidate,
     ChangeRef,
     CopyPlan,
     DatabaseFacts,
     Direction,
     Evidence,
+    Live,
     Marker,
     MigrationPlan,
     MigrationSet,
+    Place,
+    Places,
     PlannedMigration,
+    Previous,
     Role,
     SqlMigration,
     Strategy,
@@ -41,16 +46,21 @@ from ncen_updater.common.progress import Progress
 
 __all__ = [
     "AppliedMigration",
+    "Candidate",
     "ChangeRef",
     "CopyPlan",
     "DatabaseEngine",
     "DatabaseFacts",
     "Direction",
     "Evidence",
+    "Live",
     "Marker",
     "MigrationPlan",
     "MigrationSet",
+    "Place",
+    "Places",
     "PlannedMigration",
+    "Previous",
     "Role",
     "SqlMigration",
     "Strategy",
@@ -88,8 +98,11 @@ class DatabaseEngine(abc.ABC):
         """
 
     @abc.abstractmethod
-    def evidence(self, change: ChangeRef) -> Evidence:
-        """What exists for a change. Works whatever state a crash left."""
+    def evidence(self, change: ChangeRef | None) -> Evidence:
+        """What exists for a change. Works whatever state a crash left.
+
+        Where there is no change, what is to be said of the live set alone.
+        """
 
     @abc.abstractmethod
     def marker(self) -> Marker | None:
@@ -107,7 +120,7 @@ class DatabaseEngine(abc.ABC):
         """Every (change id, role, logical name) of candidate or previous that exists."""
 
     @abc.abstractmethod
-    def applied(self, role: Role, name: str, change: ChangeRef) -> tuple[AppliedMigration, ...]:
+    def applied(self, place: Place) -> tuple[AppliedMigration, ...]:
         """The ledger of a database, oldest first; empty where there is none.
 
         The live one of a fenced set cannot be asked; ask its candidate.
@@ -115,16 +128,16 @@ class DatabaseEngine(abc.ABC):
 
     @abc.abstractmethod
     def query(
-        self, role: Role, name: str, sql: str, change: ChangeRef, *, timeout_s: float = 3600.0
+        self, place: Place, sql: str, *, timeout_s: float = 3600.0
     ) -> list[tuple[object, ...]]:
         """Run one SELECT in a read-only transaction and return its rows."""
 
     @abc.abstractmethod
-    def table_digests(self, role: Role, name: str, change: ChangeRef) -> dict[str, TableDigest]:
+    def table_digests(self, place: Place) -> dict[str, TableDigest]:
         """Digest of every user table, without the agent's own tables."""
 
     @abc.abstractmethod
-    def fingerprint(self, role: Role, name: str, change: ChangeRef) -> str:
+    def fingerprint(self, place: Place) -> str:
         """Digest of the schema: tables, columns, types, keys, indexes, constraints, views.
 
         Independent of column order, of the agent's own tables and of parked rows.
@@ -188,7 +201,7 @@ class DatabaseEngine(abc.ABC):
         """
 
     @abc.abstractmethod
-    def address(self, role: Role, name: str, change: ChangeRef) -> str:
+    def address(self, place: Place) -> str:
         """URL for an external migrator; holds no password (that goes by file or environment)."""
 
     # ---- acts: idempotent ----------------------------------------------------------------------
@@ -249,17 +262,12 @@ class DatabaseEngine(abc.ABC):
 
     @abc.abstractmethod
     def plan_migrations(
-        self,
-        role: Role,
-        change: ChangeRef,
-        target: MigrationSet,
-        origin: MigrationSet | None,
+        self, places: Places, target: MigrationSet, origin: MigrationSet | None
     ) -> MigrationPlan:
         """Compare the ledgers with the migration sets and say what will run. Writes nothing.
 
         Args:
-            role: Whose ledgers are read (live before the stop, candidate after).
-            change: The change.
+            places: Whose ledgers are read (live before the stop, candidates after).
             target: Migrations of the release that will run.
             origin: Migrations of the release that runs now; needed where the way leads down, since
                 only the newer release has the ``down`` files.

@@ -5,24 +5,30 @@ Callers import it from :mod:`ncen_updater.agent.databases.base`, beside the inte
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import ClassVar
 
 from ncen_updater.formats.manifest import Migration, MigratorCommand
 
 __all__ = [
     "AppliedMigration",
+    "Candidate",
     "ChangeRef",
     "CopyPlan",
     "DatabaseFacts",
     "Direction",
     "Evidence",
+    "Live",
     "Marker",
     "MigrationPlan",
     "MigrationSet",
+    "Place",
+    "Places",
     "PlannedMigration",
+    "Previous",
     "Role",
     "SqlMigration",
     "Strategy",
@@ -38,9 +44,8 @@ class Strategy(StrEnum):
 
 
 class Role(StrEnum):
-    """Which database of a name is meant."""
+    """What a database that is not live is to a change."""
 
-    LIVE = "live"
     CANDIDATE = "candidate"
     PREVIOUS = "previous"
 
@@ -78,6 +83,44 @@ class ChangeRef:
         Going back to kept databases (``source``) always works on a copy of them.
         """
         return self.strategy is Strategy.IN_PLACE and self.source is None
+
+    def candidate(self, name: str) -> Candidate:
+        """The candidate of a name."""
+        return Candidate(name, self)
+
+    def previous(self, name: str) -> Previous:
+        """What was live of a name before the cut-over."""
+        return Previous(name, self)
+
+
+@dataclass(frozen=True)
+class Live:
+    """The live database of a name."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is on its way to become live by a change; in place, the live database itself."""
+
+    role: ClassVar[Role] = Role.CANDIDATE
+    name: str
+    change: ChangeRef
+
+
+@dataclass(frozen=True)
+class Previous:
+    """What was live before the cut-over of a change."""
+
+    role: ClassVar[Role] = Role.PREVIOUS
+    name: str
+    change: ChangeRef
+
+
+#: One database, and what finds it by its logical name: ``Live`` or ``change.candidate``.
+Place = Live | Candidate | Previous
+Places = Callable[[str], Place]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from ncen_updater.agent.composition import build_site
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.databases.base import Role
 from ncen_updater.agent.diagnostics.verify import verify_site
-from ncen_updater.agent.engine.interrupted import torn_copies
+from ncen_updater.agent.engine.interrupted import interrupted_copies
 from ncen_updater.agent.engine.lock import lock_holder
 from ncen_updater.agent.files.keeping import left_by_changes, place_of
 from ncen_updater.agent.journal.journal import Journal
@@ -87,7 +87,7 @@ def _journal(site: Site, progress: Progress) -> Iterator[Finding]:
                     {"path": site.config.application.door_file},
                 ),
             )
-        for plan in torn_copies(journal):
+        for plan in interrupted_copies(journal):
             yield from site.engine.orphans(plan)
         for change, role, name in site.engine.leftovers():
             if role is Role.CANDIDATE and change not in known:

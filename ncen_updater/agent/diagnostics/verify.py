@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from packaging.version import Version
 
-from ncen_updater.agent.databases.base import ChangeRef, Role, Strategy
+from ncen_updater.agent.databases.base import Live
 from ncen_updater.agent.engine.recovery import Action, decide
-from ncen_updater.agent.engine.situation import ADOPTED, NO_CHANGE, contradiction, known, look
+from ncen_updater.agent.engine.situation import ADOPTED, contradiction, known, look
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.site import Site
 from ncen_updater.agent.slots.compare import Difference
@@ -105,21 +105,15 @@ def _databases(site: Site, journal: Journal, current: Version) -> Iterator[Findi
                 current=current,
                 marker=marker.release if marker else "-",
             )
-    reference = ChangeRef(
-        said.change.id if said.change else NO_CHANGE,
-        said.generation,
-        Strategy(site.config.databases.strategy),
-        str(current),
-    )
-    yield from _schemas(site, reference, said.fingerprints)
-    yield from _migrations(site, reference, current)
+    yield from _schemas(site, said.fingerprints)
+    yield from _migrations(site, current)
 
 
-def _schemas(site: Site, reference: ChangeRef, expected: Mapping[str, object]) -> Iterator[Finding]:
+def _schemas(site: Site, expected: Mapping[str, object]) -> Iterator[Finding]:
     for name in site.engine.names:
         if name not in expected:
             continue
-        if site.engine.fingerprint(Role.LIVE, name, reference) != expected[name]:
+        if site.engine.fingerprint(Live(name)) != expected[name]:
             yield _differs(
                 "NU-6106",
                 N_("The schema of {database} was changed since it was migrated."),
@@ -127,12 +121,12 @@ def _schemas(site: Site, reference: ChangeRef, expected: Mapping[str, object]) -
             )
 
 
-def _migrations(site: Site, reference: ChangeRef, current: Version) -> Iterator[Finding]:
+def _migrations(site: Site, current: Version) -> Iterator[Finding]:
     migrations = site.migrations(current)
     if migrations.command is not None:
         return
     try:
-        plan = site.engine.plan_migrations(Role.LIVE, reference, migrations, None)
+        plan = site.engine.plan_migrations(Live, migrations, None)
     except UpdaterError as error:
         yield Finding(error.code, Severity.STRICT, error.what_text, CALL)
         return

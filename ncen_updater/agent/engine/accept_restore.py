@@ -21,7 +21,7 @@ from packaging.version import Version
 
 from ncen_updater.agent.approvals.model import ApprovalCount
 from ncen_updater.agent.approvals.store import Consent, Person, require_somebody
-from ncen_updater.agent.databases.base import ChangeRef, Role, Strategy
+from ncen_updater.agent.databases.base import ChangeRef, Live, Strategy
 from ncen_updater.agent.databases.errors import MigrationRefused
 from ncen_updater.agent.engine import overlay
 from ncen_updater.agent.engine.errors import (
@@ -32,7 +32,7 @@ from ncen_updater.agent.engine.errors import (
 )
 from ncen_updater.agent.engine.recovery import Action, decide
 from ncen_updater.agent.engine.rollback_plan import last_upgrade
-from ncen_updater.agent.engine.situation import NO_CHANGE, RESTORED, fingerprints_of, known, look
+from ncen_updater.agent.engine.situation import RESTORED, fingerprints_of, known, look
 from ncen_updater.agent.journal.change import Change, ChangeState
 from ncen_updater.agent.journal.ids import new_change_id
 from ncen_updater.agent.journal.journal import Journal
@@ -117,18 +117,17 @@ def _look_at_databases(
     site: Site, journal: Journal, release: Version
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     engine, migrations = site.engine, site.migrations(release)
-    nothing = ChangeRef(NO_CHANGE, 0, Strategy(site.config.databases.strategy), str(release))
     left: dict[str, str] = {}
     if migrations.command is None:
         try:
-            steps = engine.plan_migrations(Role.LIVE, nothing, migrations, None).steps
+            steps = engine.plan_migrations(Live, migrations, None).steps
         except MigrationRefused as error:
             database = str(error.values.get("database", "-"))
             reason = error.values.get("reason", "-")
             raise RestoredIsOther(database=database, version=release, reason=reason) from error
         for step in steps:
             left.setdefault(step.database, step.id)
-    fingerprints = {name: engine.fingerprint(Role.LIVE, name, nothing) for name in engine.names}
+    fingerprints = {name: engine.fingerprint(Live(name)) for name in engine.names}
     if migrations.command is None and not left:
         return fingerprints, ()
     known = {version: fingerprints_of(journal, version) for version in site.slots.versions()}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from ncen_updater.agent.databases.base import ChangeRef, Role, Strategy
+from ncen_updater.agent.databases.base import ChangeRef, Live, Strategy
 from ncen_updater.agent.diagnostics.verify import ADOPTED
 from ncen_updater.agent.engine.errors import JournalExists, ReleaseNotOnOffer
 from ncen_updater.agent.engine.lock import change_lock
@@ -84,9 +84,7 @@ def adopt(site: Site, version: Version, progress: Progress) -> None:
         site.engine.adopt()
         if migrations.command is None:
             site.engine.baseline(reference, migrations)
-        fingerprints = {
-            name: site.engine.fingerprint(Role.LIVE, name, reference) for name in site.engine.names
-        }
+        fingerprints = {name: site.engine.fingerprint(Live(name)) for name in site.engine.names}
         marker = site.engine.marker()  # there, where the journal of an upgraded site was lost
         facts = {
             "release": str(version),

@@ -8,12 +8,12 @@ from ncen_updater.agent.databases.base import CopyPlan
 from ncen_updater.agent.journal.change import StepName, StepState
 from ncen_updater.agent.journal.journal import Journal
 
-__all__ = ["torn_copies"]
+__all__ = ["interrupted_copies"]
 
 LAST_CHANGES = 20
 
 
-def torn_copies(journal: Journal) -> Iterator[CopyPlan]:
+def interrupted_copies(journal: Journal) -> Iterator[CopyPlan]:
     """Yield the plans of recent changes that are over and never finished their copy, newest first.
 
     Args:

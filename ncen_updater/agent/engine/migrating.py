@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from ncen_updater.agent.databases.base import ChangeRef, DatabaseEngine, MigrationSet, Role
+from ncen_updater.agent.databases.base import ChangeRef, DatabaseEngine, MigrationSet
 from ncen_updater.agent.databases.migrations.checks import Value, ask, compare
 from ncen_updater.agent.databases.migrations.planner import way_target
 from ncen_updater.agent.databases.side_by_side import side_by_side
@@ -79,25 +79,25 @@ def migrate_and_check(
     checks = checks if up else _backwards(checks)
     with engine.held():
         acts: Mapping[str, Callable[[], Mapping[str, Value]]] = {
-            "checks": partial(ask, engine, Role.CANDIDATE, change, checks, When.BEFORE),
+            "checks": partial(ask, engine, change.candidate, checks, When.BEFORE),
             # Beside the checks, since officers may be out.
-            "schemas": partial(fingerprints_of, engine, Role.CANDIDATE, change),
+            "schemas": partial(fingerprints_of, engine, change.candidate),
         }
         asked = side_by_side(acts, halt=engine.halt)
         before, as_copied = asked["checks"], asked["schemas"]
         wrote = engine.migrate(change, target, origin, progress)
-        after = ask(engine, Role.CANDIDATE, change, checks, When.AFTER)
+        after = ask(engine, change.candidate, checks, When.AFTER)
         failures = compare(checks, before, after)
         if failures:
             raise ChecksFailed(problems="; ".join(str(failure.what) for failure in failures))
-        found = fingerprints_of(engine, Role.CANDIDATE, change)
+        found = fingerprints_of(engine, change.candidate)
     return Migrated(before, after, {n: str(text) for n, text in as_copied.items()}, found, wrote)
 
 
 def mark_only(engine: DatabaseEngine, change: ChangeRef) -> Mapping[str, str]:
     """Give candidates to another release as they are; return their fingerprints."""
     engine.mark(change)
-    return fingerprints_of(engine, Role.CANDIDATE, change)
+    return fingerprints_of(engine, change.candidate)
 
 
 def down_target(
@@ -122,7 +122,7 @@ def down_target(
     ledgers = {
         name: [
             row if place >= (stood or {}).get(name, 0) else replace(row, change="")
-            for place, row in enumerate(engine.applied(Role.CANDIDATE, name, change))
+            for place, row in enumerate(engine.applied(change.candidate(name)))
         ]
         for name in engine.names
     }

@@ -47,7 +47,7 @@ from ncen_updater.agent.engine.preconditions import (
     running_version,
 )
 from ncen_updater.agent.engine.recovery import Action, Decision, decide
-from ncen_updater.agent.engine.rollback_plan import Way, way_back
+from ncen_updater.agent.engine.rollback_plan import RollbackPlan, way_back
 from ncen_updater.agent.engine.runner import Checkpoint, Runner, no_checkpoint
 from ncen_updater.agent.engine.situation import look
 from ncen_updater.agent.journal.change import Change, ChangeKind, ChangeState, Mode
@@ -186,7 +186,7 @@ class Operations:
         except (JournalForbidden, JournalUnwritable) as error:
             logger.info("the time that has passed was not counted: %s", error)
 
-    def way_back(self, *, accept_loss: int | None = None) -> Way:
+    def way_back(self, *, accept_loss: int | None = None) -> RollbackPlan:
         """Say how a rollback would go. Changes nothing.
 
         Raises:
@@ -232,14 +232,14 @@ class Operations:
             NeedsPerson: If the facts contradict each other or recovery failed too often.
             GoingBackFailed: If going back failed once more.
         """
-        from ncen_updater.agent.rehearsal.rehearse import clean_torn
+        from ncen_updater.agent.rehearsal.rehearse import clean_interrupted
 
         with self._at_work("resume") as journal:
             change = journal.open_change()
             decision = decide(look(self._site, change, by_person=by_person))
             if decision.action is Action.NOTHING:
                 require_whole(self._site, journal, None)
-                clean_torn(self._site, journal)
+                clean_interrupted(self._site, journal)
                 return self._take_back(journal, decision, by_person=by_person, at_boot=at_boot)
             if decision.action is Action.STOP or change is None:
                 raise self._stopped(journal, change, decision)
@@ -345,7 +345,7 @@ class Operations:
             source=source,
         )
 
-    def _way_back(self, journal: Journal, accept_loss: int | None) -> Way:
+    def _way_back(self, journal: Journal, accept_loss: int | None) -> RollbackPlan:
         way = way_back(self._site, journal, running_version(self._site))
         if way is None:
             raise NothingToRollBack
@@ -382,7 +382,7 @@ class Operations:
         return Result((outcome,), decision=Decision(Action.GO_BACK, "owed", TAKEN_BACK))
 
     def _roll_back(
-        self, journal: Journal, way: Way, closes: str | None, soak_of: str | None = None
+        self, journal: Journal, way: RollbackPlan, closes: str | None, soak_of: str | None = None
     ) -> Outcome:
         change = self._new_change(ChangeKind.ROLLBACK, way.origin, way.target, way.mode, way.source)
         facts = dataclasses.replace(

@@ -17,9 +17,9 @@ from ncen_updater.agent.databases.base import (
     ChangeRef,
     CopyPlan,
     DatabaseFacts,
+    Live,
     MigrationPlan,
     MigrationSet,
-    Role,
     Strategy,
 )
 from ncen_updater.agent.databases.migrations.planner import (
@@ -324,9 +324,8 @@ def make_plan(site: Site, current: Version, path: UpgradePath, progress: Progres
     hops: list[HopPlan] = []
     origin = current
     engine = site.engine
-    live = ChangeRef(PLAN_ID, 0, Strategy(site.config.databases.strategy), str(current))
     ledgers: Mapping[str, Sequence[AppliedMigration]] = {
-        name: engine.applied(Role.LIVE, name, live) for name in engine.names
+        name: engine.applied(Live(name)) for name in engine.names
     }
     for number, offer in enumerate(path.hops):
         document = _prepare(site, offer, progress)

@@ -29,7 +29,7 @@ from ncen_updater.agent.site import Clock, Site
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.progress import Progress
 
-__all__ = ["collect", "collectable", "drop_sets", "due_at", "may_go", "torn_sets"]
+__all__ = ["collect", "collectable", "drop_sets", "due_at", "interrupted_sets", "may_go"]
 
 BEGUN, ENDED = "collect-begun", "collect-ended"
 
@@ -85,10 +85,12 @@ def collectable(site: Site, journal: Journal) -> Collection:
         came_from=came_from,
         named=NamedByJournal(slots=frozenset(needed | ({came_from} if came_from else set()))),
     )
-    return Collection(decided.slots, tuple(sorted({*decided.changes, *torn_sets(site, journal)})))
+    return Collection(
+        decided.slots, tuple(sorted({*decided.changes, *interrupted_sets(site, journal)}))
+    )
 
 
-def torn_sets(site: Site, journal: Journal) -> set[str]:
+def interrupted_sets(site: Site, journal: Journal) -> set[str]:
     """Changes of which a part of the databases is there that are marked as gone. Reads only.
 
     In whatever role: a SQLite set that is half removed looks like one that was never finished.

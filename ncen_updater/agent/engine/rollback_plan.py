@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from packaging.version import Version
 
-from ncen_updater.agent.databases.base import ChangeRef, Role, Strategy
+from ncen_updater.agent.databases.base import ChangeRef, Live, Strategy
 from ncen_updater.agent.databases.errors import LedgerUnreadable
 from ncen_updater.agent.databases.migrations.planner import Back, WayBack, plan_way_back
 from ncen_updater.agent.engine.rollback_words import way_words
@@ -19,7 +19,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 
 __all__ = [
-    "Way",
+    "RollbackPlan",
     "entered_since",
     "last_upgrade",
     "lost_words",
@@ -57,7 +57,7 @@ def lost_words(lost: Mapping[str, Mapping[str, int]]) -> str:
 
 
 @dataclass(frozen=True)
-class Way:
+class RollbackPlan:
     """One way back.
 
     Attributes:
@@ -117,7 +117,7 @@ def _kept(sets: Sequence[PreviousSet], change: Change) -> bool:
     return any(kept.change == change.id and kept.dropped_at is None for kept in sets)
 
 
-def way_back(site: Site, journal: Journal, current: Version) -> Way | None:
+def way_back(site: Site, journal: Journal, current: Version) -> RollbackPlan | None:
     """Find the way back from the release in use. Reads only.
 
     Returns:
@@ -138,10 +138,12 @@ def way_back(site: Site, journal: Journal, current: Version) -> Way | None:
     )
     planned, reason = _planned(site, journal, upgrade, reference)
     if planned.back is Back.KEEPS:
-        return Way(current, target, Mode.MIGRATE, undoes=upgrade.id, by_code=planned.by_code)
+        return RollbackPlan(
+            current, target, Mode.MIGRATE, undoes=upgrade.id, by_code=planned.by_code
+        )
     if not _kept(Memory(journal).previous_sets(), upgrade):
         return None
-    return Way(
+    return RollbackPlan(
         current,
         target,
         Mode.RESTORE,
@@ -165,7 +167,7 @@ def _planned(
         return _not_whole(error)
     try:
         if newer.command is None:
-            ledgers = {n: engine.applied(Role.LIVE, n, reference) for n in engine.names}
+            ledgers = {n: engine.applied(Live(n)) for n in engine.names}
     except LedgerUnreadable as error:
         return _not_whole(error)
     unchanged = journal.facts(upgrade.id).databases_unchanged or False

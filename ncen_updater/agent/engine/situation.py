@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from packaging.version import Version
 
-from ncen_updater.agent.databases.base import ChangeRef, Strategy
 from ncen_updater.agent.engine.recovery import Situation, SlotSeen
 from ncen_updater.agent.journal.change import Change, StepName, StepState
 from ncen_updater.agent.journal.journal import Journal
@@ -17,7 +16,6 @@ from ncen_updater.common.i18n import N_, Text
 
 __all__ = [
     "ADOPTED",
-    "NO_CHANGE",
     "RESTORED",
     "Known",
     "contradiction",
@@ -31,8 +29,6 @@ __all__ = [
 ADOPTED = "adopted"
 #: Event: databases that people restored were taken as those of a release.
 RESTORED = "restore-accepted"
-
-NO_CHANGE = "idle2222"  # a legal id that is never given
 
 
 def _slot_seen(current: Version | None, change: Change) -> SlotSeen:
@@ -48,8 +44,7 @@ def look(site: Site, change: Change | None, *, by_person: bool) -> Situation:
         UpdaterError: If a fact cannot be had; nothing may be decided without it.
     """
     if change is None:
-        idle = ChangeRef(NO_CHANGE, 0, Strategy(site.config.databases.strategy), "0")
-        evidence = site.engine.evidence(idle)
+        evidence = site.engine.evidence(None)
         return Situation(None, fenced=evidence.fenced, missing=bool(evidence.missing))
     evidence = site.engine.evidence(reference(change))
     return Situation(

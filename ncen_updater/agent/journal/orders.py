@@ -109,7 +109,7 @@ class Orders:
         """
         return next((order for order in self._all(limit=100) if order.taken_at is None), None)
 
-    def torn(self) -> tuple[Order, ...]:
+    def interrupted(self) -> tuple[Order, ...]:
         """Orders that were begun and never ended."""
         return tuple(
             order

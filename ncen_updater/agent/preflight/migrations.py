@@ -6,7 +6,7 @@ candidates afterwards, by the migration itself.
 
 from __future__ import annotations
 
-from ncen_updater.agent.databases.base import Role
+from ncen_updater.agent.databases.base import Live
 from ncen_updater.agent.databases.errors import MigrationRefused
 from ncen_updater.agent.preflight.base import Context, advisory, check, info, strict
 from ncen_updater.common.findings import Finding
@@ -22,9 +22,7 @@ def check_migrations(context: Context) -> tuple[Finding, ...]:
         what = N_("The migrations are looked at once the release is fetched.")
         return (info(6322, what, ""),)
     try:
-        plan = context.engine.plan_migrations(
-            Role.LIVE, context.change, context.target, context.origin
-        )
+        plan = context.engine.plan_migrations(Live, context.target, context.origin)
     except MigrationRefused as error:
         return (
             strict(

@@ -5,7 +5,7 @@ Asked of the live databases, which a fence closes; so before the stop only.
 
 from __future__ import annotations
 
-from ncen_updater.agent.databases.base import Role
+from ncen_updater.agent.databases.base import Live
 from ncen_updater.agent.databases.migrations.checks import question
 from ncen_updater.agent.preflight.base import Context, advisory, check, strict
 from ncen_updater.common.findings import Finding
@@ -21,7 +21,7 @@ def check_reference_data(context: Context) -> tuple[Finding, ...]:
     """NU-6323 where rows have a code without a target; strict or advisory as the release says."""
     findings = []
     for item in context.document.manifest.reference_maps:
-        rows = question(context.engine, Role.LIVE, item.database, item.unmapped, context.change)
+        rows = question(context.engine, Live(item.database), item.unmapped)
         if not rows:
             continue
         counts = {str(row[0]): _number(row) for row in rows}

@@ -5,7 +5,7 @@ Asked of the live databases, which a fence closes; so before the stop only.
 
 from __future__ import annotations
 
-from ncen_updater.agent.databases.base import Role, Strategy
+from ncen_updater.agent.databases.base import Live, Strategy
 from ncen_updater.agent.policy.proof import why_unproved
 from ncen_updater.agent.preflight.base import Context, check, strict
 from ncen_updater.common.findings import Finding
@@ -24,7 +24,7 @@ def check_restore_proved(context: Context) -> tuple[Finding, ...]:
     basis = engine.proof_basis()
     if basis is None:
         return ()
-    schemas = {name: engine.fingerprint(Role.LIVE, name, change) for name in engine.names}
+    schemas = {name: engine.fingerprint(Live(name)) for name in engine.names}
     longest = context.longest_proof
     reason = why_unproved(context.proof, basis, schemas, context.now, longest)
     if reason is None:

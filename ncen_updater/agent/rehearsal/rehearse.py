@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ncen_updater.agent.approvals.binding import basis_now, basis_to_json
-from ncen_updater.agent.databases.base import ChangeRef, CopyPlan, Role, Strategy, TableDigest
+from ncen_updater.agent.databases.base import ChangeRef, CopyPlan, Live, Strategy, TableDigest
 from ncen_updater.agent.databases.migrations.checks import Value, question, unmapped
 from ncen_updater.agent.databases.migrations.planner import Back, WayBack
 from ncen_updater.agent.engine.errors import (
@@ -46,7 +46,7 @@ from ncen_updater.common.progress import Progress
 from ncen_updater.feed.upgrade_path import UpgradePath
 from ncen_updater.formats.manifest import Manifest
 
-__all__ = ["Rehearser", "clean_torn", "lacking_words"]
+__all__ = ["Rehearser", "clean_interrupted", "lacking_words"]
 
 logger = logging.getLogger(__name__)
 
@@ -61,14 +61,14 @@ def _reference(number: str, release: str) -> ChangeRef:
     return ChangeRef(number, 0, Strategy.COPY, release)
 
 
-def clean_torn(site: Site, journal: Journal) -> int:
+def clean_interrupted(site: Site, journal: Journal) -> int:
     """Remove what rehearsals left that never came to their end; return how many there were.
 
     Raises:
         UpdaterError: If something of them cannot be removed.
     """
     rehearsals = Rehearsals(journal)
-    torn = rehearsals.torn()
+    torn = rehearsals.interrupted()
     for record in torn:
         plans = record.report or {}
         for name in ("again", "copy"):
@@ -152,7 +152,7 @@ class Rehearser:
         current = site.slots.current()
         if current is None:
             raise NeedsPerson(reason="no release was ever chosen here")
-        clean_torn(site, journal)
+        clean_interrupted(site, journal)
         plan = make_plan(site, current, path, self._progress)
         number, again = self._new_id(), self._new_id()
         target = path.target.version
@@ -265,9 +265,9 @@ class Rehearser:
         """
         engine = self._site.engine
         self._tell(N_("rehearsing the way back to kept databases"))
-        before = fingerprints_of(engine, Role.CANDIDATE, reference)
+        before = fingerprints_of(engine, reference.candidate)
         begin = self._clock()
-        differs = differing(before, fingerprints_of(engine, Role.CANDIDATE, again))
+        differs = differing(before, fingerprints_of(engine, again.candidate))
         if differs:
             raise NotAsKept(database=", ".join(differs), version=release)
         engine.mark(again)
@@ -277,12 +277,12 @@ class Rehearser:
         """Make the copies, and keep what that proves."""
         engine = self._site.engine
         basis = engine.proof_basis()
-        live = fingerprints_of(engine, Role.LIVE, reference) if basis is not None else {}
+        live = fingerprints_of(engine, Live) if basis is not None else {}
         lacking = engine.copy_online(reference, copy, self._progress)
         self._lacking = {name: list(objects) for name, objects in lacking.items()}
         if basis is None or basis != engine.proof_basis() or lacking:
             return
-        if live == fingerprints_of(engine, Role.LIVE, reference):
+        if live == fingerprints_of(engine, Live):
             # What was dumped is proved too where the server words a part of it anew in a restore,
             # as it does with every list of values of a varchar.
             self._proof = Proof(
@@ -301,13 +301,13 @@ class Rehearser:
         """The schemas that the proof holds for, with those of the candidates now."""
         engine, known = self._site.engine, self._proof.schemas if self._proof else {}
         return {
-            name: (*known.get(name, ()), engine.fingerprint(Role.CANDIDATE, name, reference))
+            name: (*known.get(name, ()), engine.fingerprint(reference.candidate(name)))
             for name in engine.names
         }
 
     def _digests(self, reference: ChangeRef) -> Digests:
         engine = self._site.engine
-        return {n: engine.table_digests(Role.CANDIDATE, n, reference) for n in engine.names}
+        return {n: engine.table_digests(reference.candidate(n)) for n in engine.names}
 
     def _up(self, hop: _Hop, reference: ChangeRef) -> None:
         """What the step *migrate* does, and what a manifest says of its data."""
@@ -316,7 +316,7 @@ class Rehearser:
         step = _reference(reference.id, manifest.version)
         self._tell(N_("rehearsing the migrations to {version}"), version=manifest.version)
         hop.maps = self._maps(manifest, step)
-        hop.stood = {n: len(engine.applied(Role.CANDIDATE, n, step)) for n in engine.names}
+        hop.stood = {n: len(engine.applied(step.candidate(n))) for n in engine.names}
         origin, begin = site.migrations(hop.plan.origin), self._clock()
         hop.migrated = migrate_and_check(
             engine, step, manifest.checks, hop.plan.target, origin, self._progress, up=True
@@ -343,13 +343,13 @@ class Rehearser:
         engine = self._site.engine
         without = {
             item.name: item.rows
-            for item in unmapped(engine, Role.CANDIDATE, step, manifest.reference_maps)
+            for item in unmapped(engine, step.candidate, manifest.reference_maps)
         }
         found: list[dict[str, object]] = []
         for item in manifest.reference_maps:
             affected = None
             if item.affected is not None:
-                rows = question(engine, Role.CANDIDATE, item.database, item.affected, step)
+                rows = question(engine, step.candidate(item.database), item.affected)
                 affected = int(str(rows[0][0])) if rows and rows[0] else 0
             found.append(
                 {

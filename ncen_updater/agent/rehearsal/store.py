@@ -150,6 +150,6 @@ class Rehearsals:
                 return proof
         return None
 
-    def torn(self) -> tuple[RehearsalRecord, ...]:
+    def interrupted(self) -> tuple[RehearsalRecord, ...]:
         """Rehearsals that never ended: what they made is to be removed."""
         return tuple(r for r in self.all() if r.state is RehearsalState.RUNNING)

@@ -104,7 +104,7 @@ class _JournalOrders:
         """End the orders that a killed service had begun; what they did is in the journal."""
         with Journal.open(self._path) as journal:
             orders = Orders(journal)
-            for order in orders.torn():
+            for order in orders.interrupted():
                 orders.end(order.id, {"exit_code": None, "torn": True})
         self.torn = False
 

@@ -94,9 +94,9 @@ def test_orders_are_taken_in_turn_and_never_twice(journal: Journal) -> None:
     waiting = orders.waiting()
     assert waiting is not None
     assert (waiting.id, waiting.data) == (second, {"version": "3.3.0"})
-    assert [order.id for order in orders.torn()] == [first]
+    assert [order.id for order in orders.interrupted()] == [first]
     orders.end(first, {"exit_code": 0})
-    assert orders.torn() == ()
+    assert orders.interrupted() == ()
     ended = orders.order(first)
     assert ended is not None
     assert ended.result == {"exit_code": 0}
@@ -108,7 +108,7 @@ def test_the_newest_rehearsal_of_a_way_counts(journal: Journal) -> None:
     rehearsals = Rehearsals(journal)
     assert rehearsals.last("3.2.4", "3.3.0") is None
     rehearsals.begin("aaaaaaaa", "3.2.4", "3.3.0", {"copy": {}})
-    assert [record.id for record in rehearsals.torn()] == ["aaaaaaaa"]
+    assert [record.id for record in rehearsals.interrupted()] == ["aaaaaaaa"]
     rehearsals.end("aaaaaaaa", RehearsalState.FAILED, error_code="NU-4012")
     rehearsals.begin("bbbbbbbb", "3.2.4", "3.3.0", {})
     rehearsals.end(
@@ -121,7 +121,7 @@ def test_the_newest_rehearsal_of_a_way_counts(journal: Journal) -> None:
     assert last.mark.startswith("bbbbbbbb:")
     assert replace(last, report={"stop_s": [1, 3]}).mark != last.mark
     assert rehearsals.last("3.2.4", "3.4.0") is None
-    assert rehearsals.torn() == ()
+    assert rehearsals.interrupted() == ()
 
 
 def test_a_journal_without_these_tables_reads_as_empty(tmp_path: Path) -> None:

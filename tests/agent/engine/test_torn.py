@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.engine.interrupted import torn_copies
+from ncen_updater.agent.engine.interrupted import interrupted_copies
 from ncen_updater.agent.journal.change import (
     Change,
     ChangeKind,
@@ -52,4 +52,4 @@ def test_torn_copies(
             )
         if end is not ChangeState.RUNNING:
             journal.state(change.id, end)
-        assert [dict(plan.data) for plan in torn_copies(journal)] == ([PLAN] if torn else [])
+        assert [dict(plan.data) for plan in interrupted_copies(journal)] == ([PLAN] if torn else [])

@@ -19,7 +19,7 @@ from demo.databases import PostgresPlace, SqlitePlace
 from demo.embedded_postgres import EmbeddedPostgres
 from demo.releases import assemble
 from demo.site import DemoSite, SiteOptions, digests, version_of
-from ncen_updater.agent.databases.base import ChangeRef, Role, Strategy
+from ncen_updater.agent.databases.base import ChangeRef, Live, Strategy
 from ncen_updater.agent.databases.ways import Back
 from ncen_updater.agent.engine.errors import ChangeFailed, NotAsKept, RecordsWouldBeLost
 from ncen_updater.agent.engine.operations import Operations, new_change_id
@@ -35,7 +35,6 @@ from ncen_updater.publisher.release_flow import publish_release
 from tests.support.sites import TrialFeed, _now, connect, serve, site_in_process
 
 FIRST, OLD = "3.2.4", "3.2.5"
-ANY = ChangeRef("aaaaaaaa", 0, Strategy.COPY, "0")
 
 PROGRAM = """#!{python}
 import os, sqlite3
@@ -186,7 +185,7 @@ def enter_person(demo: DemoSite) -> None:
 def is_there(demo: DemoSite) -> bool:
     site = site_in_process(demo)
     sql = "SELECT count(*) FROM persons WHERE person_ref = 'LATER-1'"
-    return site.engine.query(Role.LIVE, "suspects", sql, ANY) == [(1,)]
+    return site.engine.query(Live("suspects"), sql) == [(1,)]
 
 
 def facts(demo: DemoSite) -> ChangeFacts:
@@ -245,7 +244,7 @@ def kept_address(demo: DemoSite, name: str) -> str:
     with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
         change = journal.changes(1)[0]
     reference = ChangeRef(change.id, change.generation, Strategy.COPY, change.from_version)
-    address = site.engine.address(Role.PREVIOUS, name, reference)
+    address = site.engine.address(reference.previous(name))
     return address.removeprefix("sqlite:///")
 
 

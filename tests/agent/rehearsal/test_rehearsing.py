@@ -21,7 +21,7 @@ from demo.site import DemoSite
 from ncen_updater.agent.approvals.binding import basis_to_json
 from ncen_updater.agent.approvals.status import require_consent, standing_for
 from ncen_updater.agent.approvals.store import Consent, Person
-from ncen_updater.agent.databases.base import ChangeRef, Role, Strategy
+from ncen_updater.agent.databases.base import Role
 from ncen_updater.agent.engine.errors import (
     ApprovalMissing,
     NotRehearsed,
@@ -36,7 +36,7 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.policy.automation import Rehearsed
 from ncen_updater.agent.rehearsal.predictions import past
-from ncen_updater.agent.rehearsal.rehearse import Rehearser, clean_torn
+from ncen_updater.agent.rehearsal.rehearse import Rehearser, clean_interrupted
 from ncen_updater.agent.rehearsal.store import RehearsalRecord, Rehearsals, RehearsalState
 from ncen_updater.agent.service.assess import assess
 from ncen_updater.agent.site import Site
@@ -44,7 +44,6 @@ from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.upgrade_path import UpgradePath
 
-ANY = ChangeRef("aaaaaaaa", 0, Strategy.COPY, "0")
 AMINA, BO = Person("amina", 1001), Person("bo", 1002)
 
 
@@ -216,10 +215,10 @@ def test_a_killed_rehearsal_is_cleaned_up(demo: DemoSite, site: Site) -> None:
     child.kill()
     child.wait()
     with Journal.open(site.state / JOURNAL) as journal:
-        assert len(Rehearsals(journal).torn()) == int(killed)
+        assert len(Rehearsals(journal).interrupted()) == int(killed)
         assert killed, "it was over before it could be killed"
-        clean_torn(site, journal)
-        assert Rehearsals(journal).torn() == ()
+        clean_interrupted(site, journal)
+        assert Rehearsals(journal).interrupted() == ()
     assert site.engine.leftovers() == ()
     assert {role for _, role, _ in site.engine.leftovers()} <= {Role.PREVIOUS}
     assert database_digests(demo.databases) == before

@@ -66,10 +66,11 @@ class Overheard:
             act = getattr(engine, name)
 
             def called(*values: Any, **named: Any) -> Any:
-                if self._depth:
-                    words = (str(getattr(value, "release", value)) for value in values[:3])
-                    kept = () if name in ("migrate", "mark") else words
-                    self._sections[-1].append((name, *kept))
+                if self._depth and name in ("query", "fingerprint"):
+                    place, *sql = values
+                    self._sections[-1].append((name, type(place).__name__, place.name, *sql))
+                elif self._depth:
+                    self._sections[-1].append((name,))
                 return act(*values, **named)
 
             return called

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from ncen_updater.agent.databases.base import ChangeRef, DatabaseEngine, Role
+from ncen_updater.agent.databases.base import DatabaseEngine, Place, Places
 from ncen_updater.agent.databases.errors import QueryFailed
 from ncen_updater.agent.databases.migrations.errors import CheckMisshapen
 from ncen_updater.agent.databases.side_by_side import side_by_side
@@ -61,8 +61,7 @@ class Unmapped:
 
 def ask(
     engine: DatabaseEngine,
-    role: Role,
-    change: ChangeRef,
+    places: Places,
     checks: Sequence[Check],
     side: When,
 ) -> dict[str, Value]:
@@ -70,8 +69,7 @@ def ask(
 
     Args:
         engine: The site's databases.
-        role: Which databases are asked.
-        change: The change.
+        places: Which databases are asked.
         checks: The manifest's.
         side: BEFORE or AFTER; on AFTER ``sql_after`` is asked where there is one.
 
@@ -88,7 +86,7 @@ def ask(
     with engine.held():
         found = side_by_side(
             {
-                name: partial(_ask, engine, role, change, chain, side)
+                name: partial(_ask, engine, places(name), chain, side)
                 for name, chain in chains.items()
             },
             halt=engine.halt,
@@ -97,12 +95,12 @@ def ask(
 
 
 def _ask(
-    engine: DatabaseEngine, role: Role, change: ChangeRef, checks: Sequence[Check], side: When
+    engine: DatabaseEngine, place: Place, checks: Sequence[Check], side: When
 ) -> dict[str, Value]:
     values: dict[str, Value] = {}
     for check in checks:
         sql = (check.sql_after or check.sql) if side is When.AFTER else check.sql
-        rows = question(engine, role, check.database, sql, change)
+        rows = question(engine, place, sql)
         if len(rows) != 1 or len(rows[0]) != 1:
             shape = f"{len(rows)} x {len(rows[0])}" if rows else "0 x 0"
             raise CheckMisshapen(check=check.name, database=check.database, shape=shape, detail=sql)
@@ -110,9 +108,7 @@ def _ask(
     return values
 
 
-def question(
-    engine: DatabaseEngine, role: Role, database: str, sql: str, change: ChangeRef
-) -> list[tuple[object, ...]]:
+def question(engine: DatabaseEngine, place: Place, sql: str) -> list[tuple[object, ...]]:
     """Ask one question of a release.
 
     Raises:
@@ -120,8 +116,8 @@ def question(
     """
     refused = question_refusal(sql, engine.kind)
     if refused is not None:
-        raise QueryFailed(database=database, sql=sql, detail=refused.reason)
-    return engine.query(role, database, split(sql, engine.kind)[0].text, change)
+        raise QueryFailed(database=place.name, sql=sql, detail=refused.reason)
+    return engine.query(place, split(sql, engine.kind)[0].text)
 
 
 def _value(value: object) -> Value:
@@ -176,7 +172,7 @@ def _holds(relation: Compare, before: Value, after: Value) -> bool:
 
 
 def unmapped(
-    engine: DatabaseEngine, role: Role, change: ChangeRef, maps: Sequence[ReferenceMap]
+    engine: DatabaseEngine, places: Places, maps: Sequence[ReferenceMap]
 ) -> tuple[Unmapped, ...]:
     """Return the reference maps that leave rows without a target; empty when all is mapped.
 
@@ -187,7 +183,7 @@ def unmapped(
     found: list[Unmapped] = []
     for item in maps:
         rows: list[tuple[str, int]] = []
-        for row in question(engine, role, item.database, item.unmapped, change):
+        for row in question(engine, places(item.database), item.unmapped):
             count = _value(row[1]) if len(row) == 2 else None
             if not isinstance(count, int):
                 shape = f"1 x {len(row)}"

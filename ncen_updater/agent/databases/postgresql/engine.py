@@ -11,14 +11,18 @@ from typing import Literal
 from ncen_updater.agent.config.model import PostgresSettings
 from ncen_updater.agent.databases.base import (
     AppliedMigration,
+    Candidate,
     ChangeRef,
     CopyPlan,
     DatabaseEngine,
     DatabaseFacts,
     Evidence,
+    Live,
     Marker,
     MigrationPlan,
     MigrationSet,
+    Place,
+    Places,
     Role,
     TableDigest,
 )
@@ -196,11 +200,13 @@ class PostgresEngine(DatabaseEngine):
             application_roles=self._settings.application_roles,
         )
 
-    def evidence(self, change: ChangeRef) -> Evidence:
+    def evidence(self, change: ChangeRef | None) -> Evidence:
         """See :meth:`DatabaseEngine.evidence`; waits for what a dead agent's session still does."""
         with settled(self._server) as connection:
             found = read_databases(connection)
             fences = read_fences(connection)
+            if change is None:
+                return evidences.at_rest(self._physical, found, fences)
             events = (Event.TOUCHED, Event.OVER, Event.BACK)
             record = read_record(connection, change.id, events)
             committed = is_recorded(connection, change.id)
@@ -226,33 +232,28 @@ class PostgresEngine(DatabaseEngine):
                 self._physical, read_databases(connection), self._dumps.kept()
             )
 
-    def applied(self, role: Role, name: str, change: ChangeRef) -> tuple[AppliedMigration, ...]:
+    def applied(self, place: Place) -> tuple[AppliedMigration, ...]:
         """See :meth:`DatabaseEngine.applied`."""
-        return self._migrating.applied(role, name, change)
+        return self._migrating.applied(place)
 
     def query(
-        self, role: Role, name: str, sql: str, change: ChangeRef, *, timeout_s: float = 3600.0
+        self, place: Place, sql: str, *, timeout_s: float = 3600.0
     ) -> list[tuple[object, ...]]:
         """See :meth:`DatabaseEngine.query`; runs as the application's role."""
-        with self._sessions.session(
-            role, name, change, as_owner=True, statement_s=timeout_s
-        ) as connection:
-            return reading.select(connection, name, sql)
+        with self._sessions.session(place, as_owner=True, statement_s=timeout_s) as connection:
+            return reading.select(connection, place.name, sql)
 
-    def table_digests(self, role: Role, name: str, change: ChangeRef) -> dict[str, TableDigest]:
+    def table_digests(self, place: Place) -> dict[str, TableDigest]:
         """See :meth:`DatabaseEngine.table_digests`."""
-        with self._sessions.session(
-            role, name, change, statement_s=self._limits.long_s
-        ) as connection:
+        with self._sessions.session(place, statement_s=self._limits.long_s) as connection:
             reading.read_only(connection)
             tables = reading.user_tables(connection)
             return {table.label: reading.digest(connection, table) for table in tables}
 
-    def fingerprint(self, role: Role, name: str, change: ChangeRef) -> str:
+    def fingerprint(self, place: Place) -> str:
         """See :meth:`DatabaseEngine.fingerprint`."""
-        with self._sessions.session(
-            role, name, change, as_owner=role is Role.CANDIDATE
-        ) as connection:
+        as_owner = isinstance(place, Candidate)
+        with self._sessions.session(place, as_owner=as_owner) as connection:
             return fingerprint(connection)
 
     @contextlib.contextmanager
@@ -285,7 +286,7 @@ class PostgresEngine(DatabaseEngine):
         result: dict[str, dict[str, int]] = {}
         long_s = self._limits.long_s
         for name in self._physical:
-            with self._sessions.session(Role.LIVE, name, change, statement_s=long_s) as live:
+            with self._sessions.session(Live(name), statement_s=long_s) as live:
                 reading.read_only(live)
                 lost = reading.younger_by_table(live, moment)
                 if lost is None:
@@ -299,9 +300,7 @@ class PostgresEngine(DatabaseEngine):
         if self._kept_as_dump(replace(kept, source=kept.id)):
             path = f"{self._dump_directory}/{kept.id}/{name}"
             raise LossUnknown(database=self._physical[name], path=path)
-        with self._sessions.session(
-            Role.PREVIOUS, name, kept, statement_s=self._limits.long_s
-        ) as other:
+        with self._sessions.session(kept.previous(name), statement_s=self._limits.long_s) as other:
             reading.read_only(other)
             return reading.lost_by_table(live, other)
 
@@ -336,9 +335,9 @@ class PostgresEngine(DatabaseEngine):
         with self._server.facts() as connection:
             return read_set_aside(connection, self._physical)
 
-    def address(self, role: Role, name: str, change: ChangeRef) -> str:
+    def address(self, place: Place) -> str:
         """See :meth:`DatabaseEngine.address`; sessions take on the application's role at once."""
-        return self._server.url(self._sessions.physical(role, name, change))
+        return self._server.url(self._sessions.physical(place))
 
     # ---- acts ------------------------------------------------------------------------------------
 
@@ -427,14 +426,10 @@ class PostgresEngine(DatabaseEngine):
             self._cloning.clear_away(connection)
 
     def plan_migrations(
-        self,
-        role: Role,
-        change: ChangeRef,
-        target: MigrationSet,
-        origin: MigrationSet | None,
+        self, places: Places, target: MigrationSet, origin: MigrationSet | None
     ) -> MigrationPlan:
         """See :meth:`DatabaseEngine.plan_migrations`."""
-        return self._migrating.plan(role, change, target, origin)
+        return self._migrating.plan(places, target, origin)
 
     def migrate(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 
 from ncen_updater.agent.databases.base import ChangeRef, Evidence, Marker, Role
 from ncen_updater.agent.databases.errors import MarkersDisagree
@@ -17,7 +18,21 @@ from ncen_updater.agent.databases.postgresql.naming import (
 )
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["decide", "is_later", "leftovers", "set_marker"]
+__all__ = ["at_rest", "decide", "is_later", "leftovers", "set_marker"]
+
+
+def at_rest(
+    names: Mapping[str, str], found: Mapping[str, DatabaseRow], fenced: Collection[str]
+) -> Evidence:
+    """Return what there is to say of the live set alone; see :func:`decide`."""
+    live = {name: found.get(physical) for name, physical in names.items()}
+    return Evidence(
+        swapped=False,
+        fenced=any(
+            row is not None and (not row.allow or row.name in fenced) for row in live.values()
+        ),
+        missing=tuple(name for name, row in live.items() if row is None or not row.valid),
+    )
 
 
 def decide(
@@ -39,22 +54,19 @@ def decide(
         record: The control database's last word on the change's swap.
         committed: Whether the control database says that the change was committed.
     """
-    live = {name: found.get(physical) for name, physical in names.items()}
-    comments = [row.comment for row in live.values() if row is not None]
+    live = [found[physical] for physical in names.values() if physical in found]
+    comments = [row.comment for row in live]
     marks = [parse_marker(comment) for comment in comments]
     if record is not None:
         swapped = record.event is Event.OVER
     else:
         # The control database is gone or was never there: the comments were written with it.
         swapped = bool(marks) and all(mark and mark.change == change.id for mark in marks)
-    return Evidence(
+    return replace(
+        at_rest(names, found, fenced),
         swapped=swapped,
-        fenced=any(
-            row is not None and (not row.allow or row.name in fenced) for row in live.values()
-        ),
         candidates=tuple(n for n, p in names.items() if next_name(p, change.id) in found),
         previous=tuple(n for n, p in names.items() if prev_name(p, change.id) in found),
-        missing=tuple(name for name, row in live.items() if row is None or not row.valid),
         # Either word is enough: one that is lost must not let officers' records be cut away.
         committed=committed or any(is_committed(comment, change.id) for comment in comments),
         later=any(mark is not None and is_later(mark, change) for mark in marks),

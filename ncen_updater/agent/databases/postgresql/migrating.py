@@ -12,11 +12,12 @@ from functools import partial
 from ncen_updater.agent.databases.base import (
     AppliedMigration,
     ChangeRef,
+    Live,
     Marker,
     MigrationPlan,
     MigrationSet,
-    Role,
-    Strategy,
+    Place,
+    Places,
 )
 from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.migrations import ledger
@@ -79,10 +80,10 @@ class Migrating:
         self._sessions = sessions
         self._names = names
 
-    def applied(self, role: Role, name: str, change: ChangeRef) -> tuple[AppliedMigration, ...]:
+    def applied(self, place: Place) -> tuple[AppliedMigration, ...]:
         """See :meth:`DatabaseEngine.applied`."""
         tables = PostgresDialect.tables
-        with self._sessions.session(role, name, change, as_owner=True) as connection:
+        with self._sessions.session(place, as_owner=True) as connection:
             if not rows(connection, tables.exists):
                 return ()
             return ledger.applied_rows(rows(connection, tables.select))
@@ -98,26 +99,20 @@ class Migrating:
             self._live(name).mark(change)
 
     def _live(self, name: str) -> Runner:
-        nobody = ChangeRef("", 0, Strategy.COPY, "")  # the name of a live database needs no change
-
         def connect() -> Connection:
-            return self._sessions.open(Role.LIVE, name, nobody, as_owner=True)
+            return self._sessions.open(Live(name), as_owner=True)
 
         return Runner(PostgresDialect(connect), name)
 
     def plan(
-        self,
-        role: Role,
-        change: ChangeRef,
-        target: MigrationSet,
-        origin: MigrationSet | None,
+        self, places: Places, target: MigrationSet, origin: MigrationSet | None
     ) -> MigrationPlan:
         """See :meth:`DatabaseEngine.plan_migrations`."""
         ledgers: dict[str, tuple[AppliedMigration, ...]] = {}
         if target.command is None:
             with self._sessions.held():
                 ledgers = side_by_side(
-                    {name: partial(self.applied, role, name, change) for name in self._names},
+                    {name: partial(self.applied, places(name)) for name in self._names},
                     halt=self._sessions.at_work.end,
                 )
         return plan_set(tuple(self._names), ledgers, target, origin)
@@ -176,7 +171,7 @@ class Migrating:
 
         def enter(name: str) -> None:
             self._make_ready(name, change)
-            entered[name] = self._sessions.open(Role.CANDIDATE, name, change, as_owner=True)
+            entered[name] = self._sessions.open(change.candidate(name), as_owner=True)
 
         try:
             self._all(enter)
@@ -191,7 +186,7 @@ class Migrating:
         side_by_side(acts, halt=self._sessions.at_work.end)
 
     def _make_ready(self, name: str, change: ChangeRef) -> None:
-        with self._sessions.session(Role.CANDIDATE, name, change, as_owner=True) as connection:
+        with self._sessions.session(change.candidate(name), as_owner=True) as connection:
             mend_ledger(connection)
             anchor(connection)
 
@@ -203,7 +198,7 @@ class Migrating:
         """
         found: dict[str, list[tuple[object, ...]]] = {}
         for name in self._names:
-            with self._sessions.session(Role.CANDIDATE, name, change) as connection:
+            with self._sessions.session(change.candidate(name)) as connection:
                 if rows(connection, "SHOW track_counts") != [("on",)]:
                     return None
                 until = time.monotonic() + _GONE_S
@@ -219,7 +214,7 @@ class Migrating:
     def anchor_kept(self, change: ChangeRef) -> None:
         """Make the sequences of copies durable that may have to be live again."""
         for name in self._names:
-            with self._sessions.session(Role.PREVIOUS, name, change, as_owner=True) as connection:
+            with self._sessions.session(change.previous(name), as_owner=True) as connection:
                 anchor(connection)
 
     def baseline(self, change: ChangeRef, target: MigrationSet) -> None:
@@ -233,7 +228,7 @@ class Migrating:
         def connect() -> Connection:
             if first:
                 return first.pop()
-            return self._sessions.open(Role.CANDIDATE, name, change, as_owner=True)
+            return self._sessions.open(change.candidate(name), as_owner=True)
 
         return Runner(PostgresDialect(connect, self._end_session), name)
 
@@ -255,7 +250,7 @@ class Migrating:
             return
         environment = self._server.environment(migrator_environment(os.environ, self._environment))
         for name in self._names:
-            url = self._server.url(self._sessions.physical(Role.CANDIDATE, name, change))
+            url = self._server.url(self._sessions.physical(change.candidate(name)))
             environment[f"NCEN_DB_{name.upper().replace('-', '_')}_URL"] = url
         with self._sessions.opened(change):
             run_command(target.command, target.slot, environment, progress, tuple(self._names))

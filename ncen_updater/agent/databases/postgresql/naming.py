@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from ncen_updater.agent.databases.base import ChangeRef, Marker, Role
+from ncen_updater.agent.databases.base import Candidate, ChangeRef, Marker, Place, Previous, Role
 
 __all__ = [
     "MAX_NAME_BYTES",
@@ -72,12 +72,12 @@ def in_place(change: ChangeRef) -> bool:
     return change.in_place
 
 
-def database_name(role: Role, physical: str, change: ChangeRef) -> str:
-    """Name of the database that plays a role in a change."""
-    if role is Role.PREVIOUS:
-        return prev_name(physical, change.id)
-    if role is Role.CANDIDATE and not in_place(change):
-        return next_name(physical, change.id)
+def database_name(place: Place, physical: str) -> str:
+    """Name of a database in the server."""
+    if isinstance(place, Previous):
+        return prev_name(physical, place.change.id)
+    if isinstance(place, Candidate) and not in_place(place.change):
+        return next_name(physical, place.change.id)
     return physical
 
 

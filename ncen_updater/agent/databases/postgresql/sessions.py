@@ -7,7 +7,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
-from ncen_updater.agent.databases.base import ChangeRef, Role
+from ncen_updater.agent.databases.base import Candidate, ChangeRef, Live, Place
 from ncen_updater.agent.databases.postgresql.at_work import AtWork
 from ncen_updater.agent.databases.postgresql.connection import (
     Connection,
@@ -47,32 +47,24 @@ class Sessions:
         self._held: dict[tuple[str, bool], Connection] | None = None
         self._locks: defaultdict[tuple[str, bool], threading.Lock] = defaultdict(threading.Lock)
 
-    def physical(self, role: Role, name: str, change: ChangeRef) -> str:
+    def physical(self, place: Place) -> str:
         """Return the name in the server."""
-        return database_name(role, self._names[name], change)
+        return database_name(place, self._names[place.name])
 
-    def open(
-        self,
-        role: Role,
-        name: str,
-        change: ChangeRef,
-        *,
-        as_owner: bool,
-        statement_s: float | None = None,
-    ) -> Connection:
+    def open(self, place: Place, *, as_owner: bool, statement_s: float | None = None) -> Connection:
         """Open a session in autocommit mode; the caller closes it.
 
         A live database is entered only while it is open to all.
         """
-        database = self.physical(role, name, change)
+        database = self.physical(place)
         taken = self._server.settings.owner if as_owner else None
-        if role is Role.LIVE:
+        if isinstance(place, Live):
             connection = self._server.open(database, statement_s=statement_s, role=taken)
         else:
             connection = self._visitor.open(
                 database,
-                guard=role is Role.CANDIDATE and in_place(change),
-                purpose=change.id,
+                guard=isinstance(place, Candidate) and in_place(place.change),
+                purpose=place.change.id,
                 statement_s=statement_s,
                 role=taken,
             )
@@ -87,26 +79,20 @@ class Sessions:
 
     @contextlib.contextmanager
     def session(
-        self,
-        role: Role,
-        name: str,
-        change: ChangeRef,
-        *,
-        as_owner: bool = False,
-        statement_s: float | None = None,
+        self, place: Place, *, as_owner: bool = False, statement_s: float | None = None
     ) -> Iterator[Connection]:
         """Open a session for a block; the driver's errors become ours.
 
         In a block of :meth:`held` a candidate has one session for all questions and each side; what
         a question leaves open in it is rolled back.
         """
-        if role is Role.CANDIDATE and self._held is not None:
-            with self._held_session(name, change, as_owner, statement_s) as connection:
+        if isinstance(place, Candidate) and self._held is not None:
+            with self._held_session(place, as_owner, statement_s) as connection:
                 yield connection
             return
-        connection = self.open(role, name, change, as_owner=as_owner, statement_s=statement_s)
+        connection = self.open(place, as_owner=as_owner, statement_s=statement_s)
         try:
-            with translated(self.physical(role, name, change)):
+            with translated(self.physical(place)):
                 yield connection
         finally:
             connection.close()
@@ -136,16 +122,16 @@ class Sessions:
 
     @contextlib.contextmanager
     def _held_session(
-        self, name: str, change: ChangeRef, as_owner: bool, statement_s: float | None
+        self, place: Candidate, as_owner: bool, statement_s: float | None
     ) -> Iterator[Connection]:
         held = self._held
         assert held is not None  # noqa: S101 - looked at by the caller
-        database = self.physical(Role.CANDIDATE, name, change)
+        database = self.physical(place)
         key = (database, as_owner)
         with self._locks[key]:
             connection = held.get(key)
             if connection is None or connection.closed:
-                connection = self.open(Role.CANDIDATE, name, change, as_owner=as_owner)
+                connection = self.open(place, as_owner=as_owner)
                 held[key] = connection
             with translated(database):
                 limit = self._server.limits.statement_s if statement_s is None else statement_s
@@ -163,7 +149,7 @@ class Sessions:
         """Keep every candidate open for a program of its own, which connects as it likes."""
         with contextlib.ExitStack() as stack:
             for name in self._names:
-                database = self.physical(Role.CANDIDATE, name, change)
+                database = self.physical(change.candidate(name))
                 stack.enter_context(self._visitor.opened(database, guard=in_place(change)))
             yield
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from ncen_updater.agent.databases.base import (
     ChangeRef,
     CopyPlan,
+    Live,
     Marker,
     MigrationSet,
     Role,
@@ -322,7 +323,7 @@ class SqliteEngine(SqliteFacts):
             # From here on the originals are written by us too, and going back brings the copy.
             self._require_unwritten(change, self._layout.live_set())
             self._layout.touch(self._layout.live_set(), change.id)
-        return {name: self._path(Role.CANDIDATE, name, change) for name in self.names}
+        return {name: self._path(change.candidate(name)) for name in self.names}
 
     def baseline(self, change: ChangeRef, target: MigrationSet) -> None:
         """Write the ledger of a release into live databases that have none.
@@ -334,7 +335,7 @@ class SqliteEngine(SqliteFacts):
 
         self.adopt()
         for name in self.names:
-            path = self._path(Role.LIVE, name, change)
+            path = self._path(Live(name))
             Runner(SqliteDialect(path), name).baseline(change, target.databases.get(name, ()))
 
     def cut_over(self, change: ChangeRef) -> None:

@@ -5,17 +5,22 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ncen_updater.agent.databases.base import (
     AppliedMigration,
+    Candidate,
     ChangeRef,
     DatabaseEngine,
     DatabaseFacts,
     Evidence,
+    Live,
     Marker,
     MigrationPlan,
     MigrationSet,
+    Place,
+    Places,
     Role,
     TableDigest,
 )
@@ -96,10 +101,18 @@ class SqliteFacts(DatabaseEngine):
         """What would stop this change."""
         return tuple(find_blockers(self._layout, change, final=final))
 
-    def evidence(self, change: ChangeRef) -> Evidence:
+    def evidence(self, change: ChangeRef | None) -> Evidence:
         """What exists for a change, from links and record files alone."""
         layout = self._layout
         live = layout.live_or_none()
+        present = layout.present(live) if live else ()
+        at_rest = Evidence(
+            swapped=False,
+            fenced=not layout.open() and live is not None,
+            missing=tuple(name for name in self.names if name not in present),
+        )
+        if change is None:
+            return at_rest
         candidates: set[str] = set()
         for path, role in layout.roles():
             if role.role is Role.CANDIDATE and role.change == change.id:
@@ -107,13 +120,11 @@ class SqliteFacts(DatabaseEngine):
                 partial = path.name.endswith(".partial")
                 candidates.update(self.names if partial else layout.present(path))
         kept = layout.previous_set(change.id)
-        present = layout.present(live) if live else ()
-        return Evidence(
+        return replace(
+            at_rest,
             swapped=live is not None and self._swapped(change, live),
-            fenced=not layout.open() and live is not None,
             candidates=tuple(name for name in self.names if name in candidates),
             previous=layout.present(kept) if kept else (),
-            missing=tuple(name for name in self.names if name not in present),
             committed=live is not None and layout.committed(live) == change.id,
             later=live is not None and self._is_later(change, live),
         )
@@ -164,19 +175,19 @@ class SqliteFacts(DatabaseEngine):
             found += [(role.change, role.role, name) for name in names]
         return tuple(found)
 
-    def applied(self, role: Role, name: str, change: ChangeRef) -> tuple[AppliedMigration, ...]:
+    def applied(self, place: Place) -> tuple[AppliedMigration, ...]:
         """The ledger of a database, oldest first."""
-        with self._reading(self._path(role, name, change), name) as database:
+        with self._reading(self._path(place), place.name) as database:
             if not database.execute(ledger.SQLITE.exists).fetchone():
                 return ()
             return ledger.applied_rows(database.execute(ledger.SQLITE.select))
 
     def query(
-        self, role: Role, name: str, sql: str, change: ChangeRef, *, timeout_s: float = 3600.0
+        self, place: Place, sql: str, *, timeout_s: float = 3600.0
     ) -> list[tuple[object, ...]]:
         """Run one SELECT; the file is opened read-only."""
         deadline = time.monotonic() + timeout_s
-        path = self._path(role, name, change)
+        path = self._path(place)
         try:
             with connect(path, self._mode(path)) as database:
                 database.execute("PRAGMA query_only = ON")
@@ -185,16 +196,16 @@ class SqliteFacts(DatabaseEngine):
                 )
                 return [tuple(row) for row in database.execute(sql)]
         except (sqlite3.Error, sqlite3.Warning) as error:
-            raise QueryFailed(database=name, sql=sql, detail=str(error)) from error
+            raise QueryFailed(database=place.name, sql=sql, detail=str(error)) from error
 
-    def table_digests(self, role: Role, name: str, change: ChangeRef) -> dict[str, TableDigest]:
+    def table_digests(self, place: Place) -> dict[str, TableDigest]:
         """Digest of every user table."""
-        with self._reading(self._path(role, name, change), name) as database:
+        with self._reading(self._path(place), place.name) as database:
             return inspect.table_digests(database)
 
-    def fingerprint(self, role: Role, name: str, change: ChangeRef) -> str:
+    def fingerprint(self, place: Place) -> str:
         """Digest of the schema."""
-        with self._reading(self._path(role, name, change), name) as database:
+        with self._reading(self._path(place), place.name) as database:
             return inspect.fingerprint(database)
 
     def lost_rows(self, change: ChangeRef) -> dict[str, dict[str, int]]:
@@ -211,22 +222,18 @@ class SqliteFacts(DatabaseEngine):
                 found[name] = lost
         return found
 
-    def address(self, role: Role, name: str, change: ChangeRef) -> str:
+    def address(self, place: Place) -> str:
         """URL of a database's file."""
-        return f"sqlite:///{self._path(role, name, change)}"
+        return f"sqlite:///{self._path(place)}"
 
     def plan_migrations(
-        self,
-        role: Role,
-        change: ChangeRef,
-        target: MigrationSet,
-        origin: MigrationSet | None,
+        self, places: Places, target: MigrationSet, origin: MigrationSet | None
     ) -> MigrationPlan:
         """Compare the ledgers with the releases; for a command, what is known of it."""
         from ncen_updater.agent.databases.migrations.planner import plan_set
 
         by_files = target.command is None
-        ledgers = {n: self.applied(role, n, change) for n in self.names} if by_files else {}
+        ledgers = {n: self.applied(places(n)) for n in self.names} if by_files else {}
         return plan_set(self.names, ledgers, target, origin)
 
     def set_aside(self) -> tuple[Finding, ...]:
@@ -235,16 +242,18 @@ class SqliteFacts(DatabaseEngine):
 
     # ---- ways to a file ------------------------------------------------------------------------
 
-    def _path(self, role: Role, name: str, change: ChangeRef) -> Path:
-        layout = self._layout
-        if role is Role.LIVE or (role is Role.CANDIDATE and change.in_place):
+    def _path(self, place: Place) -> Path:
+        layout, name = self._layout, place.name
+        if isinstance(place, Live) or (isinstance(place, Candidate) and place.change.in_place):
             return layout.file(layout.live_set(), name)
-        place = (
-            layout.next_set(change.id) if role is Role.CANDIDATE else layout.previous_set(change.id)
-        )
-        if place is None or not layout.file(place, name).is_file():
-            raise SetMissing(database=f"{role.value} {name} ({change.id})")
-        return layout.file(place, name)
+        change = place.change.id
+        if isinstance(place, Candidate):
+            found: Path | None = layout.next_set(change)
+        else:
+            found = layout.previous_set(change)
+        if found is None or not layout.file(found, name).is_file():
+            raise SetMissing(database=f"{place.role.value} {name} ({change})")
+        return layout.file(found, name)
 
     def _mode(self, path: Path) -> str:
         """A frozen set is opened without locks, unless a journal beside it must be read too."""

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 
-from ncen_updater.agent.databases.base import ChangeRef, DatabaseEngine, Role, Strategy
+from ncen_updater.agent.databases.base import DatabaseEngine, Live
 from ncen_updater.agent.databases.migrations.ledger import OWN_PREFIX, OWN_SCHEMA
 from ncen_updater.agent.diagnostics.support_bundle.parts import Part
 from ncen_updater.common.errors import UpdaterError
@@ -119,15 +119,14 @@ def sample(
     """
     values: dict[Key, str] = {}
     unread: dict[str, str] = {}
-    reference = ChangeRef("idle2222", 0, Strategy.COPY, "0")
     ends = monotonic() + ALL_S
     for name in engine.names:
         try:
-            for table, columns in _columns(engine, kind, name, reference).items():
+            for table, columns in _columns(engine, kind, name).items():
                 if monotonic() > ends or len(values) > VALUES:
                     unread[name] = "too large"
                     break
-                for rows in _rows(engine, kind, name, table, columns, reference):
+                for rows in _rows(engine, kind, name, table, columns):
                     for row in rows:
                         for column, cell in zip(columns, row, strict=True):
                             for text in _texts(cell):
@@ -139,13 +138,9 @@ def sample(
     return Sample(values, unread)
 
 
-def _columns(
-    engine: DatabaseEngine, kind: str, name: str, reference: ChangeRef
-) -> dict[str, list[str]]:
+def _columns(engine: DatabaseEngine, kind: str, name: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for table, column, _ in engine.query(
-        Role.LIVE, name, _COLUMNS[kind], reference, timeout_s=QUERY_S
-    ):
+    for table, column, _ in engine.query(Live(name), _COLUMNS[kind], timeout_s=QUERY_S):
         found.setdefault(str(table), []).append(str(column))
     return dict(list(found.items())[:TABLES])
 
@@ -156,7 +151,6 @@ def _rows(
     name: str,
     table: str,
     columns: list[str],
-    reference: ChangeRef,
 ) -> Iterator[list[tuple[object, ...]]]:
     """Yield the first rows of a table and its last ones; an error is most likely to quote these."""
     if kind == "postgresql":
@@ -170,11 +164,11 @@ def _rows(
     else:
         cells = ", ".join(columns)
         tails = [f"LIMIT {ROWS}"]
-        if len(engine.query(Role.LIVE, name, _WITH_ROWID.format(_literal(table)), reference)):
+        if len(engine.query(Live(name), _WITH_ROWID.format(_literal(table)))):
             tails.append(f"ORDER BY rowid DESC LIMIT {ROWS}")
     for tail in tails:
         sql = f"SELECT {cells} FROM {table} {tail}"  # noqa: S608 - names quoted by the server
-        yield engine.query(Role.LIVE, name, sql, reference, timeout_s=QUERY_S)
+        yield engine.query(Live(name), sql, timeout_s=QUERY_S)
 
 
 _WITH_ROWID = (

@@ -7,7 +7,7 @@ from ncen_updater.agent.application.soak import soak
 from ncen_updater.agent.databases.base import CopyPlan, Role
 from ncen_updater.agent.engine.elapsed import witness
 from ncen_updater.agent.engine.errors import SoakFailed
-from ncen_updater.agent.engine.retention import drop_sets, may_go, torn_sets
+from ncen_updater.agent.engine.retention import drop_sets, interrupted_sets, may_go
 from ncen_updater.agent.engine.statistics import refreshing
 from ncen_updater.agent.engine.steps.base import Step
 from ncen_updater.agent.journal.change import StepName
@@ -119,7 +119,7 @@ class Collect(Step):
             ),
         )
         # A crash in this step leaves sets that are marked as gone and of which a part is there.
-        changes = sorted({*decision.changes, *torn_sets(site, context.journal)})
+        changes = sorted({*decision.changes, *interrupted_sets(site, context.journal)})
         drop_sets(site, context.journal, changes, context.progress)
         for version in decision.slots:
             site.slots.remove(version)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ncen_updater.agent.databases.base import MigrationSet, Role
+from ncen_updater.agent.databases.base import MigrationSet
 from ncen_updater.agent.databases.migrations.planner import Back, plan_way_back
 from ncen_updater.agent.engine import overlay
 from ncen_updater.agent.engine.aside import note_kept
@@ -156,7 +156,7 @@ class Migrate(Step):
         """Prove that the copies are what the older release ran on, and mark them."""
         engine, source = context.site.engine, context.change.source or ""
         expected = expected_before(context.journal, source, engine)
-        found = fingerprints_of(engine, Role.CANDIDATE, context.ref)
+        found = fingerprints_of(engine, context.ref.candidate)
         differs = differing(expected.fingerprints, found)
         restored = any(
             item.get("method") == "restore" for item in context.copy_plan().data.values()
@@ -206,7 +206,7 @@ class Migrate(Step):
         engine, ref = context.site.engine, context.ref
         by_files = target.command is None
         names = engine.names if by_files else ()
-        ledgers = {name: engine.applied(Role.CANDIDATE, name, ref) for name in names}
+        ledgers = {name: engine.applied(ref.candidate(name)) for name in names}
         way = plan_way_back(engine.names, ledgers, target, origin, ref.id, unchanged=unchanged)
         return way.back is not Back.KEEPS
 
@@ -219,7 +219,7 @@ class Migrate(Step):
         if target.command is not None:
             return True
         plan = site.engine.plan_migrations(
-            Role.CANDIDATE, context.ref, target, site.migrations(context.origin_version)
+            context.ref.candidate, target, site.migrations(context.origin_version)
         )
         return not plan.steps
 

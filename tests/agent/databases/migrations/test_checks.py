@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.databases.base import DatabaseEngine, Role
+from ncen_updater.agent.databases.base import DatabaseEngine, Live
 from ncen_updater.agent.databases.errors import QueryFailed
 from ncen_updater.agent.databases.migrations.checks import Value, _value, ask, compare, unmapped
 from ncen_updater.agent.databases.migrations.errors import CheckMisshapen
 from ncen_updater.agent.databases.sqlite.engine import SqliteEngine
 from ncen_updater.formats.manifest import Check, Compare, ReferenceMap, When
-from tests.agent.databases.migrations.making import CHANGE
 
 
 @pytest.fixture
@@ -46,9 +45,9 @@ def test_each_side_is_asked_its_own(engine: DatabaseEngine) -> None:
         check(name="first", when=When.BEFORE),
         check("SELECT NULL", name="last", when=When.AFTER),
     ]
-    before = ask(engine, Role.LIVE, CHANGE, checks, When.BEFORE)
+    before = ask(engine, Live, checks, When.BEFORE)
     assert before == {"both": 3, "first": 1}
-    assert ask(engine, Role.LIVE, CHANGE, checks, When.AFTER) == {"both": "x3", "last": None}
+    assert ask(engine, Live, checks, When.AFTER) == {"both": "x3", "last": None}
 
 
 @pytest.mark.parametrize(
@@ -61,9 +60,9 @@ def test_each_side_is_asked_its_own(engine: DatabaseEngine) -> None:
 )
 def test_an_answer_of_another_shape(engine: DatabaseEngine, sql: str, shape: str) -> None:
     with pytest.raises(CheckMisshapen, match=shape):
-        ask(engine, Role.LIVE, CHANGE, [check(sql)], When.BEFORE)
+        ask(engine, Live, [check(sql)], When.BEFORE)
     with pytest.raises(QueryFailed):
-        ask(engine, Role.LIVE, CHANGE, [check("SELECT nothing")], When.BEFORE)
+        ask(engine, Live, [check("SELECT nothing")], When.BEFORE)
 
 
 @pytest.mark.parametrize(
@@ -136,8 +135,8 @@ def test_unmapped_rows_are_counted(engine: DatabaseEngine) -> None:
         return ReferenceMap(name="old codes", database="cases", unmapped=sql, strict=True)
 
     grouped = codes("SELECT code, count(*) FROM item GROUP BY code ORDER BY code")
-    (found,) = unmapped(engine, Role.LIVE, CHANGE, [grouped, codes("SELECT 1, 1 WHERE 1 = 0")])
+    (found,) = unmapped(engine, Live, [grouped, codes("SELECT 1, 1 WHERE 1 = 0")])
     assert (found.rows, found.total, found.strict) == ((("A", 2), ("B", 1)), 3, True)
     for sql in ("SELECT code FROM item", "SELECT code, code FROM item"):
         with pytest.raises(CheckMisshapen):
-            unmapped(engine, Role.LIVE, CHANGE, [codes(sql)])
+            unmapped(engine, Live, [codes(sql)])

@@ -11,7 +11,7 @@ import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
 from ncen_updater.agent.config.model import PostgresSettings
-from ncen_updater.agent.databases.base import ChangeRef, Role, Strategy, TableDigest
+from ncen_updater.agent.databases.base import ChangeRef, Live, Strategy, TableDigest
 from ncen_updater.agent.databases.postgresql import PostgresEngine
 from ncen_updater.agent.databases.postgresql.attributes import Attributes, read_attributes
 from ncen_updater.agent.databases.postgresql.connection import Limits
@@ -154,7 +154,7 @@ class Site:
     def digests(self, physical: str) -> dict[str, TableDigest]:
         """Digests of a live database, by way of the adapter."""
         engine = Site(self.server, names={"x": physical}).engine()
-        return engine.table_digests(Role.LIVE, "x", CHANGE)
+        return engine.table_digests(Live("x"))
 
     def databases(self) -> set[str]:
         """Names of all databases that belong to the site, in any role."""

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
-from ncen_updater.agent.databases.base import ChangeRef, Role, Strategy
+from ncen_updater.agent.databases.base import ChangeRef, Strategy
 from ncen_updater.agent.databases.postgresql import PostgresEngine
 from ncen_updater.agent.databases.postgresql.carrying import (
     Contents,
@@ -164,7 +164,7 @@ def test_it_is_found_refused_where_a_dump_is_the_way_back_and_left_out_of_a_rehe
     lacking = engine.copy_online(REHEARSAL, plan, Silent())
     assert set(lacking) == {"seizure"}
     assert named <= set(lacking["seizure"])
-    candidate = engine.table_digests(Role.CANDIDATE, "seizure", REHEARSAL)
+    candidate = engine.table_digests(REHEARSAL.candidate("seizure"))
     live = site.digests("t_seizure")
     differ = {label for label in live if candidate.get(label) != live[label]}
     expected = {
@@ -184,7 +184,7 @@ def test_what_an_ordinary_role_makes_is_carried_whole(agents: Site) -> None:
     engine = site.engine()
     plan = engine.plan_copy(REHEARSAL)
     assert engine.copy_online(REHEARSAL, plan, Silent()) == {}
-    assert engine.table_digests(Role.CANDIDATE, "seizure", REHEARSAL) == site.digests("t_seizure")
+    assert engine.table_digests(REHEARSAL.candidate("seizure")) == site.digests("t_seizure")
     engine.discard(REHEARSAL, plan)
 
 
@@ -290,7 +290,7 @@ def commit_in_place(site: Site, engine: PostgresEngine) -> None:
     engine.fence(IN_PLACE)
     engine.copy(IN_PLACE, engine.plan_copy(IN_PLACE), Silent())
     engine._swap.touch(IN_PLACE)
-    with engine._sessions.session(Role.CANDIDATE, "seizure", IN_PLACE, as_owner=True) as inside:
+    with engine._sessions.session(IN_PLACE.candidate("seizure"), as_owner=True) as inside:
         inside.execute("DELETE FROM cases WHERE id > 450")
     engine.cut_over(IN_PLACE)
     engine.record_commit(IN_PLACE)

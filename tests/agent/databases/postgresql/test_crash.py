@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres, _children
-from ncen_updater.agent.databases.base import ChangeRef, CopyPlan, Evidence, Role, Strategy
+from ncen_updater.agent.databases.base import ChangeRef, CopyPlan, Evidence, Strategy
 from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.postgresql import PostgresEngine
 from ncen_updater.agent.databases.postgresql.naming import in_place
@@ -181,7 +181,7 @@ def test_the_server_is_killed(doomed: Site, tmp_path: Path) -> None:
             delays.uniform(0, 0.4),
         )
         engine.migrate(CHANGE, target, None, Silent())
-        assert len(engine.applied(Role.CANDIDATE, "seizure", CHANGE)) == 1
+        assert len(engine.applied(CHANGE.candidate("seizure"))) == 1
         done = killed(doomed, functools.partial(engine.cut_over, CHANGE), delays.uniform(0, 0.06))
         found = engine.evidence(CHANGE)
         # A server that is killed may have committed without anybody being told; never the reverse.

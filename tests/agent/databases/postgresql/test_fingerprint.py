@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ncen_updater.agent.databases.base import Role
-from tests.agent.databases.postgresql.site import CHANGE, Site
+from ncen_updater.agent.databases.base import Live
+from tests.agent.databases.postgresql.site import Site
 
 STAMP = (
     "CREATE OR REPLACE FUNCTION stamp() RETURNS trigger LANGUAGE plpgsql"
@@ -24,7 +24,7 @@ CHANGES = (
 
 
 def _shape(site: Site) -> str:
-    return site.engine().fingerprint(Role.LIVE, "seizure", CHANGE)
+    return site.engine().fingerprint(Live("seizure"))
 
 
 def test_functions_and_triggers_count(site: Site) -> None:

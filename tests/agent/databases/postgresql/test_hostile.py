@@ -16,7 +16,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from ncen_updater.agent.databases.base import ChangeRef, Evidence, MigrationSet, Role
+from ncen_updater.agent.databases.base import ChangeRef, Evidence, Live, MigrationSet
 from ncen_updater.agent.databases.errors import (
     CutOverFailed,
     DatabaseError,
@@ -60,7 +60,7 @@ def test_the_server_is_restarted_between_every_two_acts(doomed: Site, tmp_path: 
         doomed.server.stop()
         doomed.server.start()
     assert engine.evidence(CHANGE) == Evidence(True, False, (), ("seizure", "suspect"))
-    assert [row.id for row in engine.applied(Role.LIVE, "seizure", CHANGE)] == ["0001_grade"]
+    assert [row.id for row in engine.applied(Live("seizure"))] == ["0001_grade"]
     for back in (engine.cut_back, lambda c: engine.discard(c, plan), engine.unfence):
         doomed.server.stop()
         doomed.server.start()
@@ -190,13 +190,13 @@ def test_migrations_that_mean_harm(site: Site, tmp_path: Path) -> None:
     engine = site.engine()
     plan = engine.plan_copy(CHANGE)
     fenced_copies(engine)
-    copied = engine.table_digests(Role.CANDIDATE, "seizure", CHANGE)
+    copied = engine.table_digests(CHANGE.candidate("seizure"))
     for name, sql in HARM.items():
         with pytest.raises(MigrationFailed):
             engine.migrate(CHANGE, release(tmp_path, sql + ";"), None, Silent())
             pytest.fail(name)  # it was not refused
-        assert engine.table_digests(Role.CANDIDATE, "seizure", CHANGE) == copied, name
-        assert engine.applied(Role.CANDIDATE, "seizure", CHANGE) == (), name
+        assert engine.table_digests(CHANGE.candidate("seizure")) == copied, name
+        assert engine.applied(CHANGE.candidate("seizure")) == (), name
     recover(engine, CHANGE, plan)
     assert site.snapshot() == before
     assert site.databases() == set(site.names.values())
@@ -221,7 +221,7 @@ def test_migrations_that_never_end(
     target = release(tmp_path, sql, statement_timeout_ms=200)
     with pytest.raises(MigrationFailed, match=r"statement time-?out"):
         engine.migrate(CHANGE, target, None, Silent())
-    assert engine.applied(Role.CANDIDATE, "seizure", CHANGE) == ()
+    assert engine.applied(CHANGE.candidate("seizure")) == ()
 
 
 @NEWEST

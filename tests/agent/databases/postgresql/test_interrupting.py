@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from ncen_updater.agent.databases.base import MigrationSet, Role
+from ncen_updater.agent.databases.base import MigrationSet
 from ncen_updater.agent.databases.errors import MigrationFailed
 from ncen_updater.agent.databases.migrations.dialect import PostgresDialect
 from ncen_updater.agent.databases.postgresql.errors import SetIncomplete
@@ -99,7 +99,7 @@ def test_databases_are_migrated_side_by_side(site: Site, tmp_path: Path) -> None
     engine.migrate(CHANGE, two_releases(tmp_path, UP, UP), None, meeting)
     assert meeting.met == {"seizure", "suspect"}
     for name in site.names:
-        assert [row.id for row in engine.applied(Role.CANDIDATE, name, CHANGE)] == ["0001_grade"]
+        assert [row.id for row in engine.applied(CHANGE.candidate(name))] == ["0001_grade"]
 
 
 @NEWEST
@@ -147,7 +147,7 @@ def test_a_migration_that_fails_ends_those_beside_it(
     ):
         engine.migrate(CHANGE, target, None, Silent())
     assert site.sql("postgres", SLEEPING) == [(0,)]
-    assert engine.applied(Role.CANDIDATE, "seizure", CHANGE) == ()
+    assert engine.applied(CHANGE.candidate("seizure")) == ()
 
 
 @NEWEST

@@ -13,8 +13,8 @@ import pytest
 from ncen_updater.agent.databases.base import (
     ChangeRef,
     Direction,
+    Live,
     MigrationSet,
-    Role,
     SqlMigration,
     Strategy,
 )
@@ -62,7 +62,7 @@ def test_a_ledger_whose_numbers_are_behind_is_mended(any_site: Site, tmp_path: P
     engine.copy(again, engine.plan_copy(again), Silent())
     nothing = MigrationSet("3.3.1", tmp_path, {"seizure": (), "suspect": ()})
     engine.migrate(again, nothing, release(tmp_path), Silent())
-    found = [(row.id, row.direction) for row in engine.applied(Role.CANDIDATE, "seizure", again)]
+    found = [(row.id, row.direction) for row in engine.applied(again.candidate("seizure"))]
     assert found == [("0001_grade", Direction.UP), ("0001_grade", Direction.DOWN)]
 
 
@@ -70,15 +70,15 @@ def test_files(any_site: Site, tmp_path: Path) -> None:
     site, engine = any_site, any_site.engine()
     before = site.snapshot()
     target = release(tmp_path)
-    shape = engine.fingerprint(Role.LIVE, "seizure", CHANGE)
-    plan = engine.plan_migrations(Role.LIVE, CHANGE, target, None)
+    shape = engine.fingerprint(Live("seizure"))
+    plan = engine.plan_migrations(Live, target, None)
     assert [step.id for step in plan.steps] == ["0001_grade"]
     fenced_copies(engine)
-    assert engine.fingerprint(Role.CANDIDATE, "seizure", CHANGE) == shape
+    assert engine.fingerprint(CHANGE.candidate("seizure")) == shape
     engine.migrate(CHANGE, target, None, Silent())
     engine.migrate(CHANGE, target, None, Silent())
-    assert [row.id for row in engine.applied(Role.CANDIDATE, "seizure", CHANGE)] == ["0001_grade"]
-    assert engine.fingerprint(Role.CANDIDATE, "seizure", CHANGE) != shape
+    assert [row.id for row in engine.applied(CHANGE.candidate("seizure"))] == ["0001_grade"]
+    assert engine.fingerprint(CHANGE.candidate("seizure")) != shape
     engine.cut_over(CHANGE)
     # As the application's own role: what the agent made is the application's.
     assert site.sql("t_seizure", "SELECT count(grade) FROM cases", user="ncen") == [(500,)]
@@ -94,22 +94,22 @@ def test_files(any_site: Site, tmp_path: Path) -> None:
 def test_down_keeps_the_shape(site: Site, tmp_path: Path) -> None:
     engine = site.engine()
     target = release(tmp_path)
-    shape = engine.fingerprint(Role.LIVE, "seizure", CHANGE)
+    shape = engine.fingerprint(Live("seizure"))
     fenced_copies(engine)
     engine.migrate(CHANGE, target, None, Silent())
     old = MigrationSet("3.2.4", tmp_path, {"seizure": (), "suspect": ()})
     engine.migrate(CHANGE, old, target, Silent())
-    assert engine.fingerprint(Role.CANDIDATE, "seizure", CHANGE) == shape
+    assert engine.fingerprint(CHANGE.candidate("seizure")) == shape
 
 
 @NEWEST
 def test_a_failed_migration_leaves_the_candidate_as_it_was(site: Site, tmp_path: Path) -> None:
     engine = site.engine()
     fenced_copies(engine)
-    digests = engine.table_digests(Role.CANDIDATE, "seizure", CHANGE)
+    digests = engine.table_digests(CHANGE.candidate("seizure"))
     with pytest.raises(MigrationFailed, match="nowhere"):
         engine.migrate(CHANGE, release(tmp_path, UP + "SELECT * FROM nowhere;"), None, Silent())
-    assert engine.table_digests(Role.CANDIDATE, "seizure", CHANGE) == digests
+    assert engine.table_digests(CHANGE.candidate("seizure")) == digests
     left = (
         "SELECT count(*) FROM pg_stat_activity"
         " WHERE datname ~ '__' AND backend_type = 'client backend'"
@@ -137,7 +137,7 @@ def test_a_program_of_the_application(
     )
     command = MigratorCommand(argv=(sys.executable, "migrate.py"), timeout_s=60)
     target = MigrationSet("3.3.0", tmp_path, {}, command)
-    assert engine.plan_migrations(Role.LIVE, change, target, None).irreversible
+    assert engine.plan_migrations(Live, target, None).irreversible
     engine.fence(change)
     engine.copy(change, engine.plan_copy(change), Silent())
     assert engine.migrate(change, target, None, Silent())
@@ -157,18 +157,18 @@ def test_baseline(site: Site, tmp_path: Path) -> None:
     target = release(tmp_path)
     engine.baseline(CHANGE, target)
     engine.baseline(CHANGE, target)
-    assert [row.id for row in engine.applied(Role.LIVE, "seizure", CHANGE)] == ["0001_grade"]
-    assert engine.plan_migrations(Role.LIVE, CHANGE, target, None).steps == ()
+    assert [row.id for row in engine.applied(Live("seizure"))] == ["0001_grade"]
+    assert engine.plan_migrations(Live, target, None).steps == ()
 
 
 @NEWEST
 def test_questions_are_one_select_that_writes_nothing(site: Site) -> None:
     engine = site.engine()
-    assert engine.query(Role.LIVE, "seizure", "SELECT '%', current_user", CHANGE) == [("%", "ncen")]
+    assert engine.query(Live("seizure"), "SELECT '%', current_user") == [("%", "ncen")]
     for sql in ("DELETE FROM cases", "SELECT 1; COMMIT; DELETE FROM cases", "SELECT * FROM none"):
         with pytest.raises(QueryFailed):
-            engine.query(Role.LIVE, "seizure", sql, CHANGE)
+            engine.query(Live("seizure"), sql)
     with pytest.raises(QueryFailed, match="timeout"):
-        engine.query(Role.LIVE, "seizure", "SELECT pg_sleep(9)", CHANGE, timeout_s=0.1)
+        engine.query(Live("seizure"), "SELECT pg_sleep(9)", timeout_s=0.1)
     with pytest.raises(DatabaseError):
-        engine.query(Role.CANDIDATE, "seizure", "SELECT 1", CHANGE)
+        engine.query(CHANGE.candidate("seizure"), "SELECT 1")

@@ -17,7 +17,7 @@ import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
 from ncen_updater.agent.config.model import PostgresSettings
-from ncen_updater.agent.databases.base import ChangeRef, Evidence, Role, Strategy
+from ncen_updater.agent.databases.base import ChangeRef, Evidence, Live, Strategy
 from ncen_updater.agent.databases.errors import FenceFailed
 from ncen_updater.agent.databases.postgresql import PostgresEngine, copying, reading, swap
 from ncen_updater.agent.databases.postgresql.errors import DatabaseOpened
@@ -281,7 +281,7 @@ def test_in_place_what_was_written_into_migrated_originals_is_set_aside(
     engine._swap.touch(IN_PLACE)
     # The agent's own visits are no strangers'.
     for name in site.names:
-        with engine._sessions.session(Role.CANDIDATE, name, IN_PLACE, as_owner=True) as inside:
+        with engine._sessions.session(IN_PLACE.candidate(name), as_owner=True) as inside:
             inside.execute("UPDATE cases SET what = 'migrated'")
     opened_and_closed(site, ROW)
     with pytest.raises(DatabaseOpened, match="t_seizure"):
@@ -349,7 +349,7 @@ def test_until_the_commit_only_the_application_connects(any_site: Site, change: 
     for role in ("app ro", 'Weird"Role'):
         with pytest.raises(psycopg.OperationalError, match="permission denied"):
             session(site, role)
-    assert engine.query(Role.LIVE, "seizure", "SELECT 1", change) == [(1,)]
+    assert engine.query(Live("seizure"), "SELECT 1") == [(1,)]
     engine.record_commit(change)
     engine.record_commit(change)
     after = site.snapshot()
@@ -550,7 +550,7 @@ def test_a_kept_database_that_was_written_is_told(site: Site) -> None:
     engine.record_commit(CHANGE)
     back = ChangeRef("bbbbbbbb", 3, CHANGE.strategy, "3.2.4", source=CHANGE.id)
     engine.lost_rows(back)
-    engine.table_digests(Role.PREVIOUS, "seizure", CHANGE)  # our own visits do not count
+    engine.table_digests(CHANGE.previous("seizure"))  # our own visits do not count
     assert "NU-4154" not in {finding.code for finding in engine.blockers(back, final=False)}
     previous = prev_name("t_seizure", CHANGE.id)
     opened_and_closed(site, ROW, database=previous)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import psycopg
 import pytest
 
-from ncen_updater.agent.databases.base import ChangeRef, Evidence, Marker, Role, Strategy
+from ncen_updater.agent.databases.base import ChangeRef, Evidence, Live, Marker, Role, Strategy
 from ncen_updater.agent.databases.errors import (
     CutOverFailed,
     DatabaseError,
@@ -53,12 +53,10 @@ def test_over_and_back_is_exact(any_site: Site) -> None:
     assert engine.evidence(CHANGE) == Evidence(False, True, NAMES)
     for logical, physical in site.names.items():
         candidate = next_name(physical, CHANGE.id)
-        assert engine.table_digests(Role.CANDIDATE, logical, CHANGE) == before[physical][4]
+        assert engine.table_digests(CHANGE.candidate(logical)) == before[physical][4]
         closed = f"SELECT has_database_privilege('public', {lit(candidate)}, 'CONNECT')"
         assert site.sql("postgres", closed) == [(False,)]
-        assert engine.query(Role.CANDIDATE, logical, "SELECT count(*) FROM cases", CHANGE) == [
-            (500,)
-        ]
+        assert engine.query(CHANGE.candidate(logical), "SELECT count(*) FROM cases") == [(500,)]
     engine.cut_over(CHANGE)
     engine.cut_over(CHANGE)
     after = site.snapshot()
@@ -267,7 +265,7 @@ def test_the_fence_ends_sessions_and_a_fenced_live_is_not_entered(site: Site) ->
         with pytest.raises(psycopg.OperationalError):
             officer.execute("SELECT 1")
     with pytest.raises(DatabaseUnreachable):
-        engine.query(Role.LIVE, "seizure", "SELECT 1", CHANGE)
+        engine.query(Live("seizure"), "SELECT 1")
     other = ChangeRef("cccccccc", 3, Strategy.COPY, "3.3.1")
     closed = site.sql("t_control", "SELECT * FROM fences ORDER BY 1")
     for act in (engine.fence, engine.unfence, engine.cut_over):
@@ -305,7 +303,7 @@ def test_in_place_back_from_a_half_migrated_original(
         for role in ("ncen", "app ro", 'Weird"Role'):
             with pytest.raises(psycopg.OperationalError, match=r"permission denied|too many"):
                 site.sql("t_seizure", "SELECT 1", user=role)
-    with engine._sessions.session(Role.CANDIDATE, "seizure", IN_PLACE, as_owner=True) as inside:
+    with engine._sessions.session(IN_PLACE.candidate("seizure"), as_owner=True) as inside:
         inside.execute("DELETE FROM cases WHERE id > 7")
         with pytest.raises(psycopg.OperationalError):
             site.sql("t_seizure", "SELECT 1", user="ncen")

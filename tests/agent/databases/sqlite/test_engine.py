@@ -12,7 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.databases.base import ChangeRef, CopyPlan, Evidence, Marker, Role, Strategy
+from ncen_updater.agent.databases.base import (
+    ChangeRef,
+    CopyPlan,
+    Evidence,
+    Live,
+    Marker,
+    Role,
+    Strategy,
+)
 from ncen_updater.agent.databases.errors import (
     CopyFailed,
     CutOverFailed,
@@ -90,20 +98,20 @@ def test_an_upgrade_changes_all_databases_and_keeps_the_old_ones(
     assert engine.copied(COPY, plan)
     assert engine.evidence(COPY).candidates == NAMES
     target = new_release(tmp_path / "slot")
-    planned = engine.plan_migrations(Role.CANDIDATE, COPY, target, None)
+    planned = engine.plan_migrations(COPY.candidate, target, None)
     assert [(s.database, s.id) for s in planned.steps] == [
         (n, i) for n in NAMES for i in ("0001_grade", "0002_more")
     ]
     engine.migrate(COPY, target, None, Silent())
-    assert engine.plan_migrations(Role.CANDIDATE, COPY, target, None).steps == ()
+    assert engine.plan_migrations(COPY.candidate, target, None).steps == ()
     assert engine.leftovers() == tuple((COPY.id, Role.CANDIDATE, n) for n in NAMES)
     engine.cut_over(COPY)
     assert engine.evidence(COPY) == Evidence(swapped=True, fenced=False, previous=NAMES)
     assert engine.marker() == Marker("2.0", 1, COPY.id)
     assert engine.leftovers() == tuple((COPY.id, Role.PREVIOUS, n) for n in NAMES)
     assert stat.S_IMODE((site / "sets" / "base" / "cases.sqlite").stat().st_mode) == 0o444
-    assert engine.query(Role.LIVE, "cases", "SELECT max(grade) FROM item", COPY) == [(8,)]
-    assert engine.query(Role.PREVIOUS, "cases", "SELECT count(*) FROM item", COPY) == [(50,)]
+    assert engine.query(Live("cases"), "SELECT max(grade) FROM item") == [(8,)]
+    assert engine.query(COPY.previous("cases"), "SELECT count(*) FROM item") == [(50,)]
     engine.cut_over(COPY)  # again, after a crash that lost its record
     engine.cut_back(COPY)
     assert engine.evidence(COPY) == Evidence(swapped=False, fenced=True, candidates=NAMES)
@@ -174,7 +182,7 @@ def test_going_back_to_what_was_kept_counts_what_is_lost(site: Path, tmp_path: P
     engine.migrate(back, release(tmp_path, "1.0"), None, Silent())
     engine.cut_over(back)
     assert engine.marker() == Marker("1.0", 2, back.id)
-    assert engine.query(Role.LIVE, "cases", "SELECT count(*) FROM item", back) == [(50,)]
+    assert engine.query(Live("cases"), "SELECT count(*) FROM item") == [(50,)]
     add(site, "writable again")
     assert contents(site)["cases"] != before["cases"]
 
@@ -218,13 +226,13 @@ def test_the_wal_of_a_killed_application_is_copied_and_the_original_left_alone(
     bytes_before = {p.name: p.read_bytes() for p in wal.parent.iterdir() if "-shm" not in p.name}
     engine.fence(COPY)
     engine.copy(COPY, engine.plan_copy(COPY), Silent())
-    rows = engine.query(Role.CANDIDATE, "cases", "SELECT count(*) FROM item", COPY)
+    rows = engine.query(COPY.candidate("cases"), "SELECT count(*) FROM item")
     assert rows == [(51,)]
     after = {p.name: p.read_bytes() for p in wal.parent.iterdir() if "-shm" not in p.name}
     assert after == bytes_before
     engine.migrate(COPY, new_release(tmp_path / "slot"), None, Silent())
     engine.cut_over(COPY)
-    assert engine.query(Role.PREVIOUS, "cases", "SELECT count(*) FROM item", COPY) == [(51,)]
+    assert engine.query(COPY.previous("cases"), "SELECT count(*) FROM item") == [(51,)]
 
 
 def test_an_open_set_is_copied_online_for_a_rehearsal(site: Path) -> None:
@@ -234,7 +242,7 @@ def test_an_open_set_is_copied_online_for_a_rehearsal(site: Path) -> None:
         engine.copy(COPY, engine.plan_copy(COPY), Silent())
     finally:
         release_hold(child)
-    assert engine.query(Role.CANDIDATE, "cases", "SELECT count(*) FROM item", COPY) == [(50,)]
+    assert engine.query(COPY.candidate("cases"), "SELECT count(*) FROM item") == [(50,)]
     engine.discard(COPY, CopyPlan({}))
     assert engine.leftovers() == ()
 
@@ -323,8 +331,8 @@ def test_a_baseline_is_written_once_and_counts_as_applied(site: Path, tmp_path: 
     target = new_release(tmp_path / "slot")
     engine.baseline(COPY, target)
     engine.baseline(reference("copy", "bcdefgha"), target)
-    assert {row.change for row in engine.applied(Role.LIVE, "cases", COPY)} == {COPY.id}
-    assert engine.plan_migrations(Role.LIVE, COPY, target, None).steps == ()
+    assert {row.change for row in engine.applied(Live("cases"))} == {COPY.id}
+    assert engine.plan_migrations(Live, target, None).steps == ()
     assert engine.marker() is None
     engine.fence(COPY)
     engine.copy(COPY, engine.plan_copy(COPY), Silent())
@@ -336,10 +344,8 @@ def test_a_query_cannot_write_and_cannot_last(site: Path) -> None:
     engine = build(site)
     for sql in ("DELETE FROM item", "SELECT nothing", "SELECT 1; SELECT 2"):
         with pytest.raises(QueryFailed):
-            engine.query(Role.LIVE, "cases", sql, COPY)
+            engine.query(Live("cases"), sql)
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT sum(i) FROM n"
     with pytest.raises(QueryFailed, match="interrupted"):
-        engine.query(Role.LIVE, "cases", endless, COPY, timeout_s=0.05)
-    assert engine.address(Role.LIVE, "cases", COPY) == (
-        f"sqlite:///{site / 'sets' / 'base' / 'cases.sqlite'}"
-    )
+        engine.query(Live("cases"), endless, timeout_s=0.05)
+    assert engine.address(Live("cases")) == (f"sqlite:///{site / 'sets' / 'base' / 'cases.sqlite'}")

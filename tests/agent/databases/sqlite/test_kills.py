@@ -22,8 +22,8 @@ from ncen_updater.agent.databases.base import (
     AppliedMigration,
     ChangeRef,
     Evidence,
+    Live,
     Marker,
-    Role,
     Strategy,
     TableDigest,
 )
@@ -91,8 +91,8 @@ def run(act: Act, kill_at: int = 0, kill_after_s: float | None = None) -> tuple[
 def whole(engine: SqliteEngine, change: ChangeRef) -> Whole:
     return {
         name: (
-            engine.fingerprint(Role.LIVE, name, change),
-            engine.table_digests(Role.LIVE, name, change),
+            engine.fingerprint(Live(name)),
+            engine.table_digests(Live(name)),
         )
         for name in NAMES
     }
@@ -230,11 +230,11 @@ def test_killed_while_the_ledger_is_written(tmp_path: Path) -> None:
     model = plain_site(tmp_path / "model")
     model.baseline(reference("copy"), target)
     expected = [[row.id for row in ledger(model, name)] for name in NAMES]
-    rows = model.table_digests(Role.LIVE, NAMES[0], reference("copy"))
+    rows = model.table_digests(Live(NAMES[0]))
 
     def judge(_site: Path, engine: SqliteEngine) -> None:
         assert [[row.id for row in ledger(engine, name)] for name in NAMES] == expected
-        assert engine.table_digests(Role.LIVE, NAMES[0], reference("copy")) == rows
+        assert engine.table_digests(Live(NAMES[0])) == rows
         assert engine.marker() is None or engine.marker() == model.marker()
 
     every_kill(tmp_path, plain_site, lambda e: e.baseline(reference("copy"), target), judge)
@@ -402,4 +402,4 @@ def contents_of_a_fresh_site(tmp_path: Path) -> dict[str, str]:
 
 
 def ledger(engine: SqliteEngine, name: str) -> tuple[AppliedMigration, ...]:
-    return engine.applied(Role.LIVE, name, reference("copy"))
+    return engine.applied(Live(name))

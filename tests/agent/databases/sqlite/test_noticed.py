@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.agent.databases.base import ChangeRef, CopyPlan, MigrationSet, Role, Strategy
+from ncen_updater.agent.databases.base import ChangeRef, CopyPlan, MigrationSet, Strategy
 from ncen_updater.agent.databases.errors import FenceFailed
 from ncen_updater.agent.databases.sqlite.copying import settle
 from ncen_updater.agent.databases.sqlite.engine import SqliteEngine
@@ -367,9 +367,9 @@ def test_a_journal_is_finished_without_a_false_alarm(site: Path, target: Migrati
     engine.migrate(COPY, target, None, Silent())
     engine.cut_over(COPY)
     engine.before_commit(COPY)
-    previous = engine.query(Role.PREVIOUS, "cases", "SELECT note FROM item", COPY)
+    previous = engine.query(COPY.previous("cases"), "SELECT note FROM item")
     assert previous[-1] == ("late",)
-    (row,) = engine.query(Role.PREVIOUS, "people", "SELECT max(length(note)) FROM item", COPY)
+    (row,) = engine.query(COPY.previous("people"), "SELECT max(length(note)) FROM item")
     assert len(str(row[0])) < 3
     engine.drop_previous(COPY.id)
     assert engine.set_aside() == ()

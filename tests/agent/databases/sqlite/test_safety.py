@@ -21,7 +21,6 @@ from ncen_updater.agent.databases.base import (
     CopyPlan,
     Evidence,
     MigrationSet,
-    Role,
     Strategy,
 )
 from ncen_updater.agent.databases.errors import (
@@ -247,7 +246,7 @@ def test_a_finished_journal_leaves_a_previous_that_is_read_without_locks(
     upgrade(engine, COPY, new_release(tmp_path / "slot"))
     wal = site / "sets" / "base" / "cases.sqlite-wal"
     assert not wal.exists() or not wal.stat().st_size
-    rows = engine.query(Role.PREVIOUS, "cases", "SELECT count(*) FROM item", COPY)
+    rows = engine.query(COPY.previous("cases"), "SELECT count(*) FROM item")
     assert rows == [(51,)]
 
 
@@ -330,7 +329,7 @@ def test_rows_that_refer_to_nothing_stop_a_migration(site: Path, tmp_path: Path)
     with pytest.raises(ReferencesBroken, match="thing -> kind: 2") as caught:
         engine.migrate(COPY, references(tmp_path, "DELETE FROM kind WHERE id = 2"), None, Silent())
     assert caught.value.values == {"database": "cases", "migration": "0002", "count": 2}
-    assert engine.query(Role.CANDIDATE, "cases", "SELECT count(*) FROM kind", COPY) == [(2,)]
+    assert engine.query(COPY.candidate("cases"), "SELECT count(*) FROM kind") == [(2,)]
     # A table that is made anew is dropped in between, and nothing is lost by that.
     anew = (
         "CREATE TABLE new_kind (id INTEGER PRIMARY KEY, word TEXT);"
@@ -338,7 +337,7 @@ def test_rows_that_refer_to_nothing_stop_a_migration(site: Path, tmp_path: Path)
         "DROP TABLE kind; ALTER TABLE new_kind RENAME TO kind;"
     )
     engine.migrate(COPY, references(tmp_path, anew), None, Silent())
-    assert engine.query(Role.CANDIDATE, "cases", "SELECT count(*) FROM thing", COPY) == [(3,)]
+    assert engine.query(COPY.candidate("cases"), "SELECT count(*) FROM thing") == [(3,)]
 
 
 def test_rows_that_referred_to_nothing_before_are_left_to_the_site(

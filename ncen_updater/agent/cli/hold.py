@@ -11,7 +11,7 @@ from ncen_updater.agent.cli.remote import service_for
 from ncen_updater.agent.config.paths import load_places, site_zone
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
-from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.common.cli.errors import NOTHING_CHANGED, BadTime
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.program import user_name
@@ -71,7 +71,7 @@ def hold(context: click.Context, reason: str, until: str | None, dry_run: bool) 
         places = load_places(session.config)
         with Journal.open(places.state / JOURNAL, read_only=dry_run) as journal:
             if not dry_run:
-                Memory(journal).hold(reason, by, end)
+                SiteHistory(journal).hold(reason, by, end)
     values = {"by": by, "reason": reason, "until": format_time(end, zone) if end else "-"}
     until_then, for_good = (
         (
@@ -100,7 +100,7 @@ def unhold(context: click.Context, dry_run: bool) -> ExitCode:
     else:
         places = load_places(session.config)
         with Journal.open(places.state / JOURNAL, read_only=dry_run) as journal:
-            memory = Memory(journal)
+            memory = SiteHistory(journal)
             count = len(memory.holds()) if dry_run else memory.lift_holds(user_name())
     if not count:
         text = N_("There was no hold.")

@@ -18,11 +18,11 @@ from ncen_updater.agent.approvals.model import count_approvals
 from ncen_updater.agent.approvals.store import Consent
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.engine.outcome import stop_seconds
-from ncen_updater.agent.engine.pending_rollback import Owed, owed_rollback
+from ncen_updater.agent.engine.pending_rollback import PendingRollback, pending_rollback
 from ncen_updater.agent.journal.change import Change, ChangeState
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
-from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.policy.windows import next_opening
 from ncen_updater.agent.rehearsal.store import RehearsalRecord, Rehearsals, RehearsalState
 from ncen_updater.agent.self_update.sequence import Sequence, SequenceFile
@@ -82,7 +82,7 @@ class Situation:
     change: Change | None = None
     waits: bool = False
     last_stop: LastStop | None = None
-    owed: Owed | None = None
+    owed: PendingRollback | None = None
     held: bool = False
     bad_releases: Mapping[str, str] = field(default_factory=dict)
     assessment: Assessment | None = None
@@ -158,9 +158,9 @@ class Surveyor:
             change=change,
             waits=change is not None and bool(journal.facts(change.id).waits_for_person),
             last_stop=_last_stop(journal),
-            owed=owed_rollback(journal),
-            held=bool(Memory(journal).holds_in_force(found.now)),
-            bad_releases={r.version: r.code for r in Memory(journal).bad_releases()},
+            owed=pending_rollback(journal),
+            held=bool(SiteHistory(journal).holds_in_force(found.now)),
+            bad_releases={r.version: r.code for r in SiteHistory(journal).bad_releases()},
             missing_approvals=missing,
             begins_at=begins,
             stop=stop,

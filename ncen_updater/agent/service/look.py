@@ -10,11 +10,11 @@ from pathlib import Path
 from ncen_updater.agent.approvals.model import count_approvals
 from ncen_updater.agent.approvals.store import Consent
 from ncen_updater.agent.engine.lock import lock_holder
-from ncen_updater.agent.engine.pending_rollback import owed_rollback
+from ncen_updater.agent.engine.pending_rollback import pending_rollback
 from ncen_updater.agent.journal.change import ChangeState
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.orders import Order, Orders
-from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.rehearsal.store import Rehearsals
 
 __all__ = ["Look", "Looker"]
@@ -80,11 +80,11 @@ class Looker:
         """
         with Journal.open(self._journal, read_only=True) as journal:
             change = journal.open_change()
-            holds = Memory(journal).holds_in_force(self._now())
+            holds = SiteHistory(journal).holds_in_force(self._now())
             consent = Consent(journal)
             scheduled = consent.scheduled(binding)
             ends = [hold.until for hold in holds if hold.until is not None]
-            owed = owed_rollback(journal)
+            owed = pending_rollback(journal)
             return Look(
                 event=journal.last_event(),
                 open_change=change is not None or bool(Rehearsals(journal).interrupted()),

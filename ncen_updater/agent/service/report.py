@@ -13,12 +13,12 @@ from ncen_updater.agent.config.paths import Places
 from ncen_updater.agent.config.read import read_config
 from ncen_updater.agent.engine.lock import lock_holder
 from ncen_updater.agent.engine.outcome import change_document, seconds_between
-from ncen_updater.agent.engine.pending_rollback import owed_rollback
+from ncen_updater.agent.engine.pending_rollback import pending_rollback
 from ncen_updater.agent.journal.change import Change, StepName, StepRecord, StepState
 from ncen_updater.agent.journal.facts import NO_FACTS
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import IMPORT_REFUSED, IMPORTED, JOURNAL, LOCK
-from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.slots.link import current_version
 from ncen_updater.common.documents import error_document
 from ncen_updater.common.errors import UpdaterError
@@ -95,7 +95,7 @@ def _journal(places: Places, now: datetime) -> Document:
         change = journal.open_change()
         recent = journal.changes(1)
         facts = journal.facts(recent[0].id) if recent else NO_FACTS
-        memory, owed = Memory(journal), owed_rollback(journal)
+        memory, owed = SiteHistory(journal), pending_rollback(journal)
         return {
             "at_work": holder,
             "open_change": _open_document(change) if change else None,

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ncen_updater.agent.engine.pending_rollback import MOST_TRIES, Owed
+from ncen_updater.agent.engine.pending_rollback import MOST_TRIES, PendingRollback
 from ncen_updater.agent.journal.change import Change, ChangeState, StepName, StepRecord, StepState
 from ncen_updater.agent.notifications.conditions import Limits, fresh
 from ncen_updater.agent.notifications.news import Kind
@@ -121,9 +121,13 @@ ROWS = (
     ),
     Row(
         "what turned bad could not be taken back",
-        replace(CALM, owed=Owed(change(ChangeState.FINISHED), MOST_TRIES)), (Kind.NEEDS_PERSON,),
+        replace(CALM, owed=PendingRollback(change(ChangeState.FINISHED), MOST_TRIES)),
+        (Kind.NEEDS_PERSON,),
     ),
-    Row("or is tried again", replace(CALM, owed=Owed(change(ChangeState.FINISHED), 1)), ()),
+    Row(
+        "or is tried again",
+        replace(CALM, owed=PendingRollback(change(ChangeState.FINISHED), 1)), (),
+    ),
     Row(
         "people left it, so they are asked",
         replace(CALM, assessment=replace(NEXT, left=True), missing_approvals=1),

@@ -18,7 +18,7 @@ from ncen_updater.agent.engine.pending_rollback import (
 from ncen_updater.agent.journal.change import Change, ChangeKind, ChangeState, Mode
 from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.service.look import Looker
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
@@ -70,9 +70,9 @@ def back(
 def test_the_end_of_holds_is_known_where_all_of_them_end(journal: Journal, looker: Looker) -> None:
     hours = [NOW + timedelta(hours=hour) for hour in (1, 3, 2)]
     for end in hours:
-        Memory(journal).hold("fair", "amina", end)
+        SiteHistory(journal).hold("fair", "amina", end)
     assert looker.look("", 1).held_until == hours[1]
-    Memory(journal).hold("audit", "bo", None)
+    SiteHistory(journal).hold("audit", "bo", None)
     assert looker.look("", 1).held_until is None
 
 

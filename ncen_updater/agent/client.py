@@ -37,7 +37,7 @@ from ncen_updater.agent.engine.permitted import held, require_no_hold
 from ncen_updater.agent.engine.soaking import confirm, in_soak
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
-from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.service.errors import (
     NoService,
     NoSuchThing,
@@ -199,16 +199,16 @@ class LocalSite:
         by = user_name()
         with self._journal(read_only=dry_run) as journal:
             if not dry_run:
-                Memory(journal).hold(reason, by, until)
+                SiteHistory(journal).hold(reason, by, until)
         return self._plain({"held": not dry_run, "reason": reason, "by": by, "until": until})
 
     def holds(self) -> int:
         with self._journal() as journal:
-            return len(Memory(journal).holds_in_force(datetime.now(UTC)))
+            return len(SiteHistory(journal).holds_in_force(datetime.now(UTC)))
 
     def unhold(self) -> int:
         with self._journal(read_only=False) as journal:
-            return Memory(journal).lift_holds(user_name())
+            return SiteHistory(journal).lift_holds(user_name())
 
     def require_no_hold(self) -> None:
         with self._journal() as journal:

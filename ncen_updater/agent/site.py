@@ -23,7 +23,7 @@ from ncen_updater.agent.engine.errors import NeedsPerson
 from ncen_updater.agent.journal.change import Change
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.common.progress import Progress
 from ncen_updater.formats.document import Offer, ReleaseDocument
 
@@ -118,9 +118,9 @@ class StepContext:
         return Version(self.change.from_version)
 
     @property
-    def memory(self) -> Memory:
+    def memory(self) -> SiteHistory:
         """What the site remembers beyond this change."""
-        return Memory(self.journal)
+        return SiteHistory(self.journal)
 
     @property
     def ref(self) -> ChangeRef:

@@ -24,13 +24,13 @@ from ncen_updater.agent.approvals.store import Consent, ScheduleRecord
 from ncen_updater.agent.config.paths import Places
 from ncen_updater.agent.config.read import read_config
 from ncen_updater.agent.engine.lock import lock_holder
-from ncen_updater.agent.engine.pending_rollback import Owed, owed_rollback
+from ncen_updater.agent.engine.pending_rollback import PendingRollback, pending_rollback
 from ncen_updater.agent.journal.change import Change
 from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL, LOCK
 from ncen_updater.agent.journal.orders import Order, Orders
-from ncen_updater.agent.journal.site_history import BadReleaseRecord, HoldRecord, Memory
+from ncen_updater.agent.journal.site_history import BadReleaseRecord, HoldRecord, SiteHistory
 from ncen_updater.agent.rehearsal.stops import LastStop, last_stop
 from ncen_updater.agent.rehearsal.store import RehearsalRecord, Rehearsals, RehearsalState
 from ncen_updater.agent.slots.link import current_version
@@ -102,7 +102,7 @@ class JournalFacts:
     change: Change | None = None
     last: Change | None = None
     facts: ChangeFacts = NO_FACTS
-    owed: Owed | None = None
+    owed: PendingRollback | None = None
     holds: tuple[HoldRecord, ...] = ()
     bad_releases: tuple[BadReleaseRecord, ...] = ()
     order: Order | None = None
@@ -131,14 +131,14 @@ class JournalFacts:
 
 def journal_facts(journal: Journal, now: datetime) -> JournalFacts:
     """Read what a journal says; what changes between two reads is the caller's to keep out."""
-    memory, consent = Memory(journal), Consent(journal)
+    memory, consent = SiteHistory(journal), Consent(journal)
     last = next(iter(journal.changes(1)), None)
     return JournalFacts(
         event=journal.last_event(),
         change=journal.open_change(),
         last=last,
         facts=journal.facts(last.id) if last else NO_FACTS,
-        owed=owed_rollback(journal),
+        owed=pending_rollback(journal),
         holds=memory.holds_in_force(now),
         bad_releases=memory.bad_releases(),
         order=Orders(journal).waiting(),

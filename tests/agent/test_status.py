@@ -22,7 +22,7 @@ from ncen_updater.agent.journal import file
 from ncen_updater.agent.journal.change import Change, ChangeKind, ChangeState, Mode
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.status import (
     EVERYTHING,
     NOT_READ,
@@ -108,9 +108,9 @@ def test_what_is_written_meanwhile_is_not_read_in_part(
         with Journal.open(tmp_path / "journal.sqlite") as writing, reading.at_one_time():
             assert facts(reading) == JournalFacts()
             with pytest.raises(JournalUnwritable):
-                Memory(writing).hold("fair", "amina", None)
+                SiteHistory(writing).hold("fair", "amina", None)
             assert facts(reading) == JournalFacts()
-        Memory(journal).hold("fair", "amina", None)
+        SiteHistory(journal).hold("fair", "amina", None)
         assert facts(reading).event == 1
 
 
@@ -147,9 +147,9 @@ def test_large_files_are_read_when_they_changed(tmp_path: Path) -> None:
 def test_the_end_of_holds_is_known_where_all_of_them_end(journal: Journal) -> None:
     hours = [NOW + timedelta(hours=hour) for hour in (1, 3, 2)]
     for end in hours:
-        Memory(journal).hold("fair", "amina", end)
+        SiteHistory(journal).hold("fair", "amina", end)
     assert facts(journal).held_until == hours[1]
-    Memory(journal).hold("audit", "bo", None)
+    SiteHistory(journal).hold("audit", "bo", None)
     assert facts(journal).held_until is None
 
 

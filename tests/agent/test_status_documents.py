@@ -33,7 +33,7 @@ from ncen_updater.agent.journal.change import ChangeKind, ChangeState, StepName,
 from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.orders import OrderKind, Orders
-from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.notifications.metrics import collect, render
 from ncen_updater.agent.notifications.teller import Teller
 from ncen_updater.agent.policy.automation import Rehearsed
@@ -128,7 +128,7 @@ def _write(what: Callable[[Journal], object]) -> Callable[[Stage], None]:
 
 
 def _hold(until: datetime | None) -> Callable[[Stage], None]:
-    return _write(lambda journal: Memory(journal).hold("fair", "amina", until))
+    return _write(lambda journal: SiteHistory(journal).hold("fair", "amina", until))
 
 
 def _waits(stage: Stage) -> None:
@@ -195,7 +195,9 @@ SITES: Mapping[str, Callable[[Stage], object]] = {
     "on hold": _hold(None),
     "on hold until tomorrow": _hold(NOW + DAY),
     "the hold has ended": _hold(NOW - timedelta(hours=1)),
-    "a bad release": _write(lambda j: Memory(j).remember_bad("ncen", "3.3.0", "NU-6008", None)),
+    "a bad release": _write(
+        lambda j: SiteHistory(j).remember_bad("ncen", "3.3.0", "NU-6008", None)
+    ),
     "a release is next": lambda s: s.next(
         rehearsed=Rehearsed.MISSING, binding="", basis=None, prepared=False
     ),

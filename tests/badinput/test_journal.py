@@ -14,7 +14,7 @@ from ncen_updater.agent.engine.errors import JournalExists, JournalMissing, Jour
 from ncen_updater.agent.journal.change import ChangeState, StepName, StepState
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.agent.journal.site_history import SiteHistory
 from tests.agent.cli.site import CHANGE
 from tests.badinput.hostile import DEEP, FEW, HUGE, NO_FILES, bounded, typed
 
@@ -24,8 +24,8 @@ def make(path: Path, *, ended: bool = False) -> None:
     with Journal.create(path) as journal:
         journal.begin(CHANGE, ChangeFacts(copy={"a": {"oid": 1}}))
         journal.step(CHANGE.id, StepName.FETCH, StepState.INTENDED)
-        Memory(journal).hold("a reason", "somebody", None)
-        Memory(journal).remember_bad("ncen", "3.3.0", "NU-1", None)
+        SiteHistory(journal).hold("a reason", "somebody", None)
+        SiteHistory(journal).remember_bad("ncen", "3.3.0", "NU-1", None)
         if ended:
             journal.state(CHANGE.id, ChangeState.UNDONE)
 
@@ -33,7 +33,7 @@ def make(path: Path, *, ended: bool = False) -> None:
 def read_all(path: Path, *, read_only: bool) -> None:
     """Everything that the commands ask a journal for."""
     with Journal.open(path, read_only=read_only) as journal:
-        memory = Memory(journal)
+        memory = SiteHistory(journal)
         journal.open_change()
         for change in journal.changes():
             journal.facts(change.id)

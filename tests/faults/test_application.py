@@ -21,7 +21,7 @@ from ncen_updater.agent.engine.errors import ChangeFailed, SoakFailed
 from ncen_updater.agent.engine.operations import JOURNAL, Operations
 from ncen_updater.agent.journal.change import Phase, StepName
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.site import Clock
 from ncen_updater.common.progress import Silent
 from tests.faults.full import prepared
@@ -92,7 +92,7 @@ def kill_server(trial: Trial) -> None:
 
 def bad_releases(trial: Trial) -> list[str]:
     with Journal.open(trial.demo.state / JOURNAL) as journal:
-        return [bad.version for bad in Memory(journal).bad_releases()]
+        return [bad.version for bad in SiteHistory(journal).bad_releases()]
 
 
 @pytest.mark.parametrize("manners", ["plain", "daemon"])

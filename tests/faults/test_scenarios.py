@@ -30,7 +30,7 @@ from ncen_updater.agent.engine.recovery import MAX_ATTEMPTS
 from ncen_updater.agent.journal.change import ChangeState, Phase, StepName
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.site import Clock
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.progress import Silent
@@ -255,7 +255,7 @@ def test_a_bad_release_is_remembered_although_going_back_was_torn(trial: Trial) 
                            (StepName.COPY, Phase.BEFORE_UNDO): kill}).upgrade()  # fmt: skip
     assert trial.settle()[0] == OLD
     with Journal.open(trial.demo.state / JOURNAL) as journal:
-        assert [bad.version for bad in Memory(journal).bad_releases()] == [NEW]
+        assert [bad.version for bad in SiteHistory(journal).bad_releases()] == [NEW]
 
 
 def test_a_damaged_release_can_be_left(trial: Trial) -> None:
@@ -330,7 +330,7 @@ def test_previous_databases_go_when_their_days_are_over(trial: Trial) -> None:
     Operations(site, Silent()).rollback()
     with Journal.open(trial.demo.state / JOURNAL) as journal:
         rollback, upgrade = journal.changes(2)
-        kept = {row.change: row.dropped_at is None for row in Memory(journal).previous_sets()}
+        kept = {row.change: row.dropped_at is None for row in SiteHistory(journal).previous_sets()}
     assert kept == {upgrade.id: False, rollback.id: True}
     assert {change for change, _, _ in site.engine.leftovers()} == {rollback.id}
     assert back_at_old(trial)

@@ -28,7 +28,7 @@ from ncen_updater.agent.journal.change import StepName
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL, LOCK
 from ncen_updater.agent.journal.orders import OrderKind, Orders
-from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.policy.windows import opening_at
 from ncen_updater.agent.rehearsal.store import Rehearsals
 from ncen_updater.agent.service.knowledge import KNOWLEDGE, Knowledge, KnowledgeFile
@@ -234,12 +234,12 @@ class ServedSite:
     def hold(self, reason: str) -> None:
         """Forbid upgrades."""
         with Journal.open(self.demo.state / JOURNAL) as journal:
-            Memory(journal).hold(reason, AMINA.who, None)
+            SiteHistory(journal).hold(reason, AMINA.who, None)
 
     def unhold(self) -> None:
         """Allow them again."""
         with Journal.open(self.demo.state / JOURNAL) as journal:
-            Memory(journal).lift_holds(AMINA.who)
+            SiteHistory(journal).lift_holds(AMINA.who)
 
 
 def _is_application(pid: int) -> bool:

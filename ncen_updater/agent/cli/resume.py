@@ -27,7 +27,7 @@ __all__ = ["resume"]
 def resume(context: click.Context, boot: bool, unattended: bool, dry_run: bool) -> ExitCode:
     from ncen_updater.agent.engine.interruption import Interruption
     from ncen_updater.agent.engine.operations import Operations, Result
-    from ncen_updater.agent.engine.pending_rollback import TAKEN_BACK, owed_rollback
+    from ncen_updater.agent.engine.pending_rollback import TAKEN_BACK, pending_rollback
     from ncen_updater.agent.engine.recovery import Action, Decision, decide
     from ncen_updater.agent.engine.situation import look
     from ncen_updater.agent.journal.journal import Journal
@@ -39,7 +39,7 @@ def resume(context: click.Context, boot: bool, unattended: bool, dry_run: bool) 
     if dry_run:
         with Journal.open(site.state / JOURNAL, read_only=True) as journal:
             decision = decide(look(site, journal.open_change(), by_person=by_person))
-            owed = owed_rollback(journal)
+            owed = pending_rollback(journal)
             due = owed is not None and not boot and (by_person or owed.by_itself)
             if due and decision.action is Action.NOTHING:
                 decision = Decision(Action.GO_BACK, "owed", TAKEN_BACK)

@@ -36,7 +36,7 @@ from ncen_updater.agent.engine.outcome import Outcome, outcome_of
 from ncen_updater.agent.engine.pending_rollback import (
     TAKEN_BACK,
     may_be_left,
-    owed_rollback,
+    pending_rollback,
     taken_over,
 )
 from ncen_updater.agent.engine.permitted import require_no_hold
@@ -55,7 +55,7 @@ from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.journal.ids import new_change_id
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL, LOCK
-from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.rehearsal.predictions import expect, expected, settle
 from ncen_updater.agent.site import Site
 from ncen_updater.common.i18n import N_, Text
@@ -369,14 +369,14 @@ class Operations:
 
         Not while the machine starts: the application has to run, and the system starts it after us.
         """
-        owed = owed_rollback(journal)
+        owed = pending_rollback(journal)
         if owed is None or at_boot or not (by_person or owed.by_itself):
             return Result(decision=decision)
         way = way_back(self._site, journal, running_version(self._site))
         if way is None or way.mode is not Mode.MIGRATE:
             words = N_("release {version} turned bad, and there is no way back that keeps records")
             raise NeedsPerson(reason=Text(words, {"version": owed.change.to_version}))
-        if owed_rollback(journal) is None:
+        if pending_rollback(journal) is None:
             return Result(decision=decision)  # confirmed while the way back was looked for
         outcome = self._roll_back(journal, way, closes=None, soak_of=owed.change.id)
         return Result((outcome,), decision=Decision(Action.GO_BACK, "owed", TAKEN_BACK))
@@ -410,7 +410,7 @@ class Operations:
         if change.kind is not ChangeKind.UPGRADE:
             journal.keep(change.id, ChangeFacts(waits_for_person=True))
             return
-        Memory(journal).remember_bad(change.product, change.to_version, error.code, change.id)
+        SiteHistory(journal).remember_bad(change.product, change.to_version, error.code, change.id)
         way = way_back(self._site, journal, running_version(self._site))
         keeps_all = way is not None and way.mode is Mode.MIGRATE
         if journal.facts(change.id).confirmed_by is not None:

@@ -19,10 +19,10 @@ __all__ = [
     "MOST_FAILURES",
     "MOST_TRIES",
     "TAKEN_BACK",
-    "Owed",
+    "PendingRollback",
     "left_behind",
     "may_be_left",
-    "owed_rollback",
+    "pending_rollback",
     "taken_over",
 ]
 
@@ -36,7 +36,7 @@ LOOKED_AT = 30
 
 
 @dataclass(frozen=True)
-class Owed:
+class PendingRollback:
     """A rollback that is owed.
 
     Attributes:
@@ -59,7 +59,7 @@ def _committed(change: Change) -> bool:
     return change.step_state(StepName.COMMIT) is StepState.DONE
 
 
-def owed_rollback(journal: Journal) -> Owed | None:
+def pending_rollback(journal: Journal) -> PendingRollback | None:
     """Return the rollback that is owed; None where none is, or a change is open."""
     tries = failures = 0
     for change in journal.changes(LOOKED_AT):
@@ -71,7 +71,7 @@ def owed_rollback(journal: Journal) -> Owed | None:
                 failures += change.error_code not in (None, Interrupted.code)
             continue
         if tries and journal.facts(change.id).turned_bad and change.kind is ChangeKind.UPGRADE:
-            return Owed(change, tries, failures)
+            return PendingRollback(change, tries, failures)
         return None
     return None
 

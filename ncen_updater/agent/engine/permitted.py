@@ -6,7 +6,7 @@ from datetime import datetime
 
 from ncen_updater.agent.engine.errors import Held, OpenChange
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.agent.journal.site_history import SiteHistory
 
 __all__ = ["held", "require_no_change", "require_no_hold"]
 
@@ -28,7 +28,7 @@ def require_no_hold(journal: Journal, now: datetime) -> None:
     Raises:
         Held: If so.
     """
-    for row in Memory(journal).holds_in_force(now):
+    for row in SiteHistory(journal).holds_in_force(now):
         raise held(row.reason, row.by, row.since)
 
 

@@ -13,7 +13,7 @@ from ncen_updater.agent.engine.recovery import Action, decide
 from ncen_updater.agent.engine.situation import contradiction, look
 from ncen_updater.agent.journal.change import Change
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.site import Site
 from ncen_updater.feed.upgrade_path import NoPath, UpgradePath, choose_path
 from ncen_updater.formats.document import Offer
@@ -86,7 +86,7 @@ def choose(
         retry: Whether releases that failed here may be tried again.
     """
     settings = site.config.site
-    bad = [Version(row.version) for row in Memory(journal).bad_releases()]
+    bad = [Version(row.version) for row in SiteHistory(journal).bad_releases()]
     return choose_path(
         running_version(site),
         offers,

@@ -17,7 +17,7 @@ from ncen_updater.agent.engine.aside import note_kept
 from ncen_updater.agent.engine.elapsed import kept_for
 from ncen_updater.agent.engine.rollback_plan import last_upgrade
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.policy.collection import (
     Collection,
     KeepRule,
@@ -54,7 +54,7 @@ def may_go(
         came_from=came_from,
         previous=[
             PreviousDatabases(kept.change, now - ages[kept.change], releases.get(kept.change))
-            for kept in Memory(journal).previous_sets()
+            for kept in SiteHistory(journal).previous_sets()
             if kept.dropped_at is None
         ],
         named=named,
@@ -95,7 +95,7 @@ def interrupted_sets(site: Site, journal: Journal) -> set[str]:
 
     In whatever role: a SQLite set that is half removed looks like one that was never finished.
     """
-    gone = _marked(Memory(journal))
+    gone = _marked(SiteHistory(journal))
     databases = {change for change, _, _ in site.engine.leftovers() if change in gone}
     return databases | overlay.still_kept(journal, gone)
 
@@ -109,7 +109,7 @@ def drop_sets(site: Site, journal: Journal, changes: Iterable[str], progress: Pr
         changes: Which; those that a crash left half dropped as well.
         progress: Told what is being done.
     """
-    memory = Memory(journal)
+    memory = SiteHistory(journal)
     gone = _marked(memory)
     for change in changes:
         progress.tell(Text(N_("dropping the databases from before change {change}"),
@@ -121,7 +121,7 @@ def drop_sets(site: Site, journal: Journal, changes: Iterable[str], progress: Pr
         note_kept(site, journal, change)
 
 
-def _marked(memory: Memory) -> set[str]:
+def _marked(memory: SiteHistory) -> set[str]:
     return {kept.change for kept in memory.previous_sets() if kept.dropped_at is not None}
 
 
@@ -158,7 +158,9 @@ def due_at(journal: Journal, clock: Clock, previous_days: float) -> datetime | N
     if _torn(journal):
         return clock.now()
     ages = kept_for(journal, clock)
-    kept = [ages[item.change] for item in Memory(journal).previous_sets() if not item.dropped_at]
+    kept = [
+        ages[item.change] for item in SiteHistory(journal).previous_sets() if not item.dropped_at
+    ]
     return clock.now() + timedelta(days=previous_days) - max(kept) if kept else None
 
 

@@ -13,7 +13,7 @@ from ncen_updater.agent.databases.migrations.planner import Back, WayBack, plan_
 from ncen_updater.agent.engine.rollback_words import way_words
 from ncen_updater.agent.journal.change import Change, ChangeKind, Mode, StepName, StepState
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.site_history import Memory, PreviousSet
+from ncen_updater.agent.journal.site_history import PreviousSet, SiteHistory
 from ncen_updater.agent.site import Site
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
@@ -141,7 +141,7 @@ def way_back(site: Site, journal: Journal, current: Version) -> RollbackPlan | N
         return RollbackPlan(
             current, target, Mode.MIGRATE, undoes=upgrade.id, by_code=planned.by_code
         )
-    if not _kept(Memory(journal).previous_sets(), upgrade):
+    if not _kept(SiteHistory(journal).previous_sets(), upgrade):
         return None
     return RollbackPlan(
         current,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ncen_updater.agent.engine.errors import NothingToConfirm
-from ncen_updater.agent.engine.pending_rollback import owed_rollback
+from ncen_updater.agent.engine.pending_rollback import pending_rollback
 from ncen_updater.agent.journal.change import Change
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
@@ -17,7 +17,7 @@ def in_soak(journal: Journal) -> Change:
     Raises:
         NothingToConfirm: If there is none.
     """
-    owed = owed_rollback(journal)
+    owed = pending_rollback(journal)
     if owed is not None:
         return owed.change
     change = journal.open_change()

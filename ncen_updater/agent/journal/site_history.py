@@ -9,7 +9,7 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.rows import optional_time, reading
 from ncen_updater.agent.policy.holds import Hold
 
-__all__ = ["BadReleaseRecord", "HoldRecord", "Memory", "PreviousSet"]
+__all__ = ["BadReleaseRecord", "HoldRecord", "PreviousSet", "SiteHistory"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class PreviousSet:
     dropped_at: datetime | None = None
 
 
-class Memory:
+class SiteHistory:
     """Reads and writes the memory of a site through its journal."""
 
     def __init__(self, journal: Journal) -> None:

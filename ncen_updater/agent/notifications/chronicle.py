@@ -10,7 +10,7 @@ from ncen_updater.agent.journal.change import Change, ChangeKind, StepName
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import AGENT_CONFIRMED
 from ncen_updater.agent.journal.rows import Event
-from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.notifications.news import Kind, News
 from ncen_updater.agent.rehearsal.stops import predicted_stop, stop_range
 from ncen_updater.agent.rehearsal.store import RehearsalRecord, Rehearsals
@@ -117,5 +117,5 @@ class _News:
 
     def _cause(self, rollback: Change) -> str | None:
         """Why a rollback was made: the failure of the release that it leaves, if it failed."""
-        known = Memory(self._journal).bad_releases()
+        known = SiteHistory(self._journal).bad_releases()
         return next((r.code for r in known if r.version == rollback.from_version), None)

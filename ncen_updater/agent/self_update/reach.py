@@ -12,7 +12,7 @@ from ncen_updater.agent.composition import build_site
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
-from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.site import Site
 from ncen_updater.common.disk_space import require_space
 
@@ -34,7 +34,7 @@ def look_over(site: Site) -> None:
     with Journal.open(site.state / JOURNAL, read_only=True) as journal:
         journal.changes()
         journal.open_change()
-        Memory(journal).bad_releases()
+        SiteHistory(journal).bad_releases()
     site.source.last_view()
     site.slots.current()
     site.engine.describe()

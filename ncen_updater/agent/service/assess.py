@@ -18,7 +18,7 @@ from ncen_updater.agent.engine.pending_rollback import left_behind
 from ncen_updater.agent.engine.retention import due_at
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
-from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.policy.automation import Rehearsed
 from ncen_updater.agent.policy.bad_releases import BadRelease, next_attempt
 from ncen_updater.agent.service.knowledge import Assessment
@@ -47,7 +47,7 @@ def assess(site: Site, agent: str | None = None) -> Assessment:
         event = journal.last_event()
         bad = {
             record.version: record
-            for record in Memory(journal).bad_releases()
+            for record in SiteHistory(journal).bad_releases()
             if record.product == site.config.site.product
         }
         if current is None:

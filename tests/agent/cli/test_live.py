@@ -16,7 +16,7 @@ from ncen_updater.agent.engine.errors import Held
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
-from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.common.progress import Silent
 from tests.agent.cli.live import PROGRAM, LiveSite, live_site, wait_for
 from tests.agent.cli.terminal_run import run_on_terminal
@@ -255,7 +255,7 @@ def test_up_and_back_with_a_confirmation(site: LiveSite, broken_off: bool) -> No
     assert "finished" in back.stdout and "were kept out for" in back.stdout
     assert site.facts()[0] == before[0]
     with Journal.open(site.demo.state / JOURNAL, read_only=True) as journal:
-        assert "3.3.0" not in {row.version for row in Memory(journal).bad_releases()}
+        assert "3.3.0" not in {row.version for row in SiteHistory(journal).bad_releases()}
 
 
 def test_a_reader_who_goes_away_changes_nothing(site: LiveSite) -> None:

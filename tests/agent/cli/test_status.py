@@ -13,7 +13,7 @@ import pytest
 from ncen_updater.agent.engine.lock import change_lock
 from ncen_updater.agent.journal.change import StepName
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.agent.journal.site_history import SiteHistory
 from tests.agent.cli.site import TrialSite, make_site
 
 HEAVY = ("pydantic", "psycopg", "tuf", "tufup", "requests", "jinja2")
@@ -158,8 +158,8 @@ def test_no_configuration(tmp_path: Path) -> None:
 
 def test_holds_and_bad_releases(site: TrialSite) -> None:
     with Journal.open(site.journal) as journal:
-        Memory(journal).hold("fair next week", "wanjiru", None)
-        Memory(journal).remember_bad("ncen", "3.3.1", "NU-6007", None)
+        SiteHistory(journal).hold("fair next week", "wanjiru", None)
+        SiteHistory(journal).remember_bad("ncen", "3.3.1", "NU-6007", None)
     out = site.run("status").stdout
     assert "set by wanjiru: fair next week" in out
     assert "3.3.1 failed here, times: 1" in out
@@ -169,5 +169,5 @@ def test_holds_and_bad_releases(site: TrialSite) -> None:
 
 def test_control_characters_do_not_reach_the_terminal(site: TrialSite) -> None:
     with Journal.open(site.journal) as journal:
-        Memory(journal).hold("a\x1b[2Jb", "x", None)
+        SiteHistory(journal).hold("a\x1b[2Jb", "x", None)
     assert "\x1b" not in site.run("status").stdout

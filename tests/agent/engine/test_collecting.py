@@ -25,7 +25,7 @@ from ncen_updater.agent.engine.retention import collect, collectable, due_at
 from ncen_updater.agent.journal.change import Change, ChangeKind, ChangeState, Mode
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
-from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.service.assess import assess
 from ncen_updater.agent.site import Clock, Site
 from ncen_updater.common.progress import Silent
@@ -176,7 +176,7 @@ def test_a_killed_collection_is_due_again_and_comes_to_its_end(
     killed(demo, instant, "collect")
     assert bool(left(site)) == (instant != "after")
     with Journal.open(site.state / JOURNAL, read_only=True) as journal:
-        (kept,) = Memory(journal).previous_sets()
+        (kept,) = SiteHistory(journal).previous_sets()
         assert kept.dropped_at is not None, "no way back leans on a set that may be half gone"
         due = due_at(journal, site.clock, DAYS)
         assert due is not None
@@ -201,7 +201,7 @@ def test_a_change_that_is_killed_while_it_collects_drops_the_whole_set(
     let_days_pass(site, DAYS)
     killed(demo, instant, "rollback")
     with Journal.open(site.state / JOURNAL, read_only=True) as journal:
-        kept = {kept.change: kept.dropped_at for kept in Memory(journal).previous_sets()}
+        kept = {kept.change: kept.dropped_at for kept in SiteHistory(journal).previous_sets()}
         rollback = journal.changes()[0]
     assert kept[upgrade] is not None, "no way back leans on a set that may be half gone"
     assert kept[rollback.id] is None

@@ -25,14 +25,14 @@ from ncen_updater.agent.engine.errors import (
     SoakFailed,
 )
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.engine.pending_rollback import left_behind, owed_rollback
+from ncen_updater.agent.engine.pending_rollback import left_behind, pending_rollback
 from ncen_updater.agent.engine.recovery import Action
 from ncen_updater.agent.engine.rollback_plan import way_back
 from ncen_updater.agent.journal.change import ChangeKind, Phase, StepName
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
-from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.site import Site
 from ncen_updater.common.progress import Silent
 from tests.agent.rehearsal.test_rehearsing import AMINA, BO, approve, rehearse
@@ -112,7 +112,7 @@ def test_who_says_no_while_it_is_prepared_keeps_officers_in(
     def say_no() -> None:
         with Journal.open(site.state / JOURNAL) as journal:
             if how == "held":
-                Memory(journal).hold("audit", "director", None)
+                SiteHistory(journal).hold("audit", "director", None)
             else:
                 (row,) = journal.rows("SELECT binding FROM approvals")
                 assert Consent(journal).withdraw(row["binding"], AMINA) == 1
@@ -155,7 +155,7 @@ def test_a_rollback_that_was_torn_is_taken_up_again(demo: DemoSite, site: Site) 
     demo.start_app()
     assert version_of(demo).whole == "3.3.0", "nothing is begun while the machine starts"
     with Journal.open(site.state / JOURNAL, read_only=True) as journal:
-        owed = owed_rollback(journal)
+        owed = pending_rollback(journal)
         assert owed is not None
         assert owed.by_itself
     result = Operations(site, Silent()).resume(by_person=False)
@@ -163,7 +163,7 @@ def test_a_rollback_that_was_torn_is_taken_up_again(demo: DemoSite, site: Site) 
     assert result.decision.action is Action.GO_BACK
     assert version_of(demo).whole == "3.2.4"
     with Journal.open(site.state / JOURNAL, read_only=True) as journal:
-        assert owed_rollback(journal) is None
+        assert pending_rollback(journal) is None
         assert left_behind(journal) == frozenset(), "nobody ordered it"
     assert not Operations(site, Silent()).resume(by_person=False).outcomes
 
@@ -245,7 +245,7 @@ def test_what_fails_again_and_again_is_left_to_a_person(demo: DemoSite, site: Si
             broken.resume(by_person=False)
     assert not broken.resume(by_person=False).outcomes
     with Journal.open(site.state / JOURNAL, read_only=True) as journal:
-        owed = owed_rollback(journal)
+        owed = pending_rollback(journal)
     assert owed is not None
     assert not owed.by_itself
     assert Operations(site, Silent()).resume(by_person=True).outcomes

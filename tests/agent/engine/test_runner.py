@@ -35,7 +35,7 @@ from ncen_updater.agent.journal.change import (
 )
 from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.site import Site, StepContext
 from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import Text
@@ -212,7 +212,7 @@ def test_only_the_releases_own_faults_are_remembered(
     trial.steps[StepName.MIGRATE].do_error = error
     with pytest.raises(ChangeFailed):
         trial.runner().run(CHANGE.id)
-    assert bool(Memory(trial.journal).bad_releases()) is bad
+    assert bool(SiteHistory(trial.journal).bad_releases()) is bad
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_a_start_that_fails_is_the_releases_fault_and_a_stop_is_not(
     trial.steps[step].do_error = CommandFailed(action="x", reason="status 1", command="ctl")
     with pytest.raises(ChangeFailed):
         trial.runner().run(CHANGE.id)
-    assert [row.code for row in Memory(trial.journal).bad_releases()] == ["NU-5002"] * bad
+    assert [row.code for row in SiteHistory(trial.journal).bad_releases()] == ["NU-5002"] * bad
 
 
 @pytest.mark.parametrize("phase", [Phase.AFTER_EFFECT, Phase.AFTER_RECORD])

@@ -32,7 +32,7 @@ from ncen_updater.agent.journal.change import (
 )
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -105,7 +105,7 @@ def test_the_commit_is_one_record(journal: Journal) -> None:
     change = journal.change(CHANGE.id)
     assert change.state is ChangeState.COMMITTED
     assert change.step_state(StepName.COMMIT) is StepState.DONE
-    assert [kept.change for kept in Memory(journal).previous_sets()] == [CHANGE.id]
+    assert [kept.change for kept in SiteHistory(journal).previous_sets()] == [CHANGE.id]
 
 
 def test_a_rollback_takes_over_from_a_bad_soak_in_one_transaction(journal: Journal) -> None:
@@ -274,7 +274,7 @@ def test_a_torn_record_that_may_not_be_taken_back_is_said_to_be_one(
 
 
 def test_remembers_bad_releases_and_holds(journal: Journal) -> None:
-    memory = Memory(journal)
+    memory = SiteHistory(journal)
     memory.remember_bad("ncen", "3.3.0", "NU-4006", None)
     memory.remember_bad("ncen", "3.3.0", "NU-6008", None)
     (bad,) = memory.bad_releases()

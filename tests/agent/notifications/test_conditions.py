@@ -11,7 +11,7 @@ import pytest
 from ncen_updater.agent.approvals.model import Approval
 from ncen_updater.agent.approvals.store import ScheduleRecord
 from ncen_updater.agent.engine.errors import JournalUnreadable
-from ncen_updater.agent.engine.pending_rollback import MOST_TRIES, Owed
+from ncen_updater.agent.engine.pending_rollback import MOST_TRIES, PendingRollback
 from ncen_updater.agent.journal.change import Change, ChangeState, StepName, StepRecord, StepState
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.site_history import BadReleaseRecord, HoldRecord
@@ -154,9 +154,9 @@ ROWS = (
     ),
     Row(
         "what turned bad could not be taken back",
-        at(owed=Owed(change(ChangeState.FINISHED), MOST_TRIES)), (Kind.NEEDS_PERSON,),
+        at(owed=PendingRollback(change(ChangeState.FINISHED), MOST_TRIES)), (Kind.NEEDS_PERSON,),
     ),
-    Row("or is tried again", at(owed=Owed(change(ChangeState.FINISHED), 1)), ()),
+    Row("or is tried again", at(owed=PendingRollback(change(ChangeState.FINISHED), 1)), ()),
     Row(
         "people left it, so they are asked",
         awaiting(replace(NEXT, left=True)),

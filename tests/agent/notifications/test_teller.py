@@ -16,7 +16,7 @@ from ncen_updater.agent.journal.change import ChangeState, StepName, StepState
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import AGENT_CONFIRMED
-from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.notifications.teller import OUTBOX, Teller
 from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
 from ncen_updater.agent.service.knowledge import Assessment, Knowledge, KnowledgeFile
@@ -168,7 +168,7 @@ def test_a_rehearsal_that_failed_and_a_time_that_was_chosen(trial: Trial) -> Non
 
 def test_going_back_names_the_code_of_what_it_leaves(trial: Trial) -> None:
     with trial.journal() as journal:
-        Memory(journal).remember_bad("ncen", "3.3.0", "NU-6030", None)
+        SiteHistory(journal).remember_bad("ncen", "3.3.0", "NU-6030", None)
         back = CHANGE.__class__(
             **{**CHANGE.__dict__, "kind": "rollback", "from_version": "3.3.0",
                "to_version": "3.2.4"}

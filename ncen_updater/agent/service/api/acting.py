@@ -18,7 +18,7 @@ from ncen_updater.agent.engine.soaking import confirm as confirm_soak
 from ncen_updater.agent.journal.change import ChangeState
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.orders import OrderKind, Orders
-from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.service.api.desk import Desk
 from ncen_updater.agent.service.api.forms import ApprovalForm, HoldForm, OrderForm, ScheduleForm
 from ncen_updater.agent.service.api.people import Role
@@ -48,7 +48,7 @@ def hold(desk: Desk, request: Request) -> tuple[int, Document]:
         raise BadRequest(reason="until has passed")
     reason = form.reason.strip()
     with desk.writing() as journal:
-        Memory(journal).hold(reason, person.who, form.until)
+        SiteHistory(journal).hold(reason, person.who, form.until)
     desk.wake()
     return 201, {"held": True, "reason": reason, "by": person.who, "until": form.until}
 
@@ -56,7 +56,7 @@ def hold(desk: Desk, request: Request) -> tuple[int, Document]:
 def unhold(desk: Desk, request: Request) -> tuple[int, Document]:
     """Allow upgrades again."""
     with desk.writing() as journal:
-        count = Memory(journal).lift_holds(request.caller.person.who)
+        count = SiteHistory(journal).lift_holds(request.caller.person.who)
     desk.wake()
     return 200, {"held": False, "lifted": count}
 

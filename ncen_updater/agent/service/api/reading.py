@@ -13,7 +13,7 @@ from ncen_updater.agent.engine.outcome import change_document
 from ncen_updater.agent.engine.soaking import in_soak
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.orders import Order, Orders
-from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.policy.automation import Deed
 from ncen_updater.agent.rehearsal.store import RehearsalRecord, Rehearsals, rehearsal_document
 from ncen_updater.agent.service.api.desk import Desk
@@ -167,7 +167,7 @@ def holds(desk: Desk, request: Request) -> tuple[int, Document]:
     """Holds in force."""
     del request
     with desk.reading() as journal:
-        return 200, {"holds": Memory(journal).holds_in_force(desk.now())}
+        return 200, {"holds": SiteHistory(journal).holds_in_force(desk.now())}
 
 
 def history(desk: Desk, request: Request) -> tuple[int, Document]:

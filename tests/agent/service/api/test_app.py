@@ -10,7 +10,7 @@ from ncen_updater.agent.approvals.store import Consent, Person
 from ncen_updater.agent.journal.change import ChangeState, StepName
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.orders import OrderKind, Orders
-from ncen_updater.agent.journal.site_history import Memory
+from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.policy.automation import Deed, Failure
 from ncen_updater.agent.service.api.forms import MAX_BODY
 from ncen_updater.agent.service.knowledge import Assessment, Knowledge
@@ -286,7 +286,7 @@ def test_holds(counter: Counter) -> None:
     assert counter.ask("DELETE", "/v1/holds", user=OPERATOR).document["lifted"] == 1
     assert counter.ask("DELETE", "/v1/holds", user=OPERATOR).document["lifted"] == 0
     with Journal.open(counter.site.journal) as journal:
-        assert Memory(journal).holds() == ()
+        assert SiteHistory(journal).holds() == ()
 
 
 def test_a_time(counter: Counter) -> None:

@@ -11,6 +11,7 @@ on the path of ``status``.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
@@ -35,6 +36,7 @@ from ncen_updater.agent.rehearsal.stops import LastStop, last_stop
 from ncen_updater.agent.rehearsal.store import RehearsalRecord, Rehearsals, RehearsalState
 from ncen_updater.agent.slots.link import current_version
 from ncen_updater.common.bounded_io import parse_json, read_file
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.feed.last_view import LastView, read_last_view, view_path
 
 if TYPE_CHECKING:
@@ -58,6 +60,8 @@ __all__ = [
     "or_none",
     "read_status",
 ]
+
+logger = logging.getLogger(__name__)
 
 MAX_METADATA_BYTES = 5_000_000
 T = TypeVar("T")
@@ -289,7 +293,9 @@ def read_status(
 def _known(read: Callable[[], T]) -> Known[T]:
     try:
         return read()
-    except Exception as error:  # noqa: BLE001 - it stands in the place of the part
+    except Exception as error:
+        if not isinstance(error, UpdaterError | OSError | ValueError | LookupError):
+            logger.exception("a mistake of ours stands in the place of a part")
         return error.with_traceback(None)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ncen_updater.agent import status
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.config.paths import load_places
 from ncen_updater.agent.engine.errors import Interrupted, JournalUnreadable, JournalUnwritable
@@ -127,6 +128,15 @@ def test_a_damaged_part_of_the_journal_is_an_unreadable_journal(
     assert found.errors == (found.journal,)
     with pytest.raises(JournalUnreadable):
         need(found.rehearsals)
+
+
+def test_a_mistake_of_ours_is_logged_with_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(status, "lock_holder", lambda path: 1 + path)
+    found = read_status(load_places(make_site(tmp_path).config), NOW, {"at_work", "current"})
+    assert (found.current, [type(error) for error in found.errors]) == ("3.2.4", [TypeError])
+    assert "unsupported operand" in caplog.text
 
 
 def test_large_files_are_read_when_they_changed(tmp_path: Path) -> None:

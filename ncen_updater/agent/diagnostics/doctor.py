@@ -7,22 +7,22 @@ from pathlib import Path
 
 from ncen_updater.agent.composition import build_site
 from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.config.paths import load_places
 from ncen_updater.agent.databases.base import Role
 from ncen_updater.agent.diagnostics.verify import verify_site
 from ncen_updater.agent.engine.interrupted import torn_copies
-from ncen_updater.agent.engine.lock import lock_holder
 from ncen_updater.agent.files.keeping import left_by_changes, place_of
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL, LOCK
+from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.preflight.door import closed_by_unknown
 from ncen_updater.agent.preflight.files import look_at
 from ncen_updater.agent.preflight.health import parts_missing
 from ncen_updater.agent.site import Site
+from ncen_updater.agent.status import SiteStatus, need, read_status
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.progress import Progress
-from ncen_updater.feed.last_view import read_last_view, view_path
 
 __all__ = ["diagnose"]
 
@@ -35,16 +35,17 @@ def diagnose(config_path: Path, progress: Progress) -> tuple[Finding, ...]:
     A look that fails is a strict finding under the code of its failure, and the others go on.
     """
     try:
-        site = build_site(load_config(config_path), config_path)
+        site, places = build_site(load_config(config_path), config_path), load_places(config_path)
     except UpdaterError as error:
         return (_from_error(error),)
+    status = read_status(places, site.clock.now(), {"at_work", "view"})
     looks: tuple[Look, ...] = (
-        lambda: _lock(site),
+        lambda: _lock(status),
         lambda: _journal(site, progress),
         lambda: _databases(site),
         lambda: _application(site),
         lambda: _files(site),
-        lambda: _list(site),
+        lambda: _list(status),
     )
     found: list[Finding] = []
     for look in looks:
@@ -60,8 +61,8 @@ def _from_error(error: UpdaterError) -> Finding:
     return Finding(error.code, Severity.STRICT, error.what_text, error.remedy_text, figures)
 
 
-def _lock(site: Site) -> Iterator[Finding]:
-    holder = lock_holder(site.state / LOCK)
+def _lock(status: SiteStatus) -> Iterator[Finding]:
+    holder = need(status.at_work)
     if holder is not None:
         yield Finding(
             "NU-6121",
@@ -181,9 +182,9 @@ def _files(site: Site) -> Iterator[Finding]:
             )
 
 
-def _list(site: Site) -> Iterator[Finding]:
-    view = read_last_view(view_path(site.config.paths.received_directory, site.config.site.product))
-    if view is None or view.stale(site.clock.now()):
+def _list(status: SiteStatus) -> Iterator[Finding]:
+    view = need(status.view)
+    if view is None or view.stale(status.now):
         yield Finding(
             "NU-6126",
             Severity.ADVISORY,

@@ -70,8 +70,10 @@ def _decoded(kind: Any, value: object, name: str) -> Any:  # noqa: ANN401 - what
     if kind is object:
         return value
     if origin is types.UnionType:
-        inner = next(arm for arm in of if arm is not types.NoneType)
-        return None if value is None else _decoded(inner, value, name)
+        if value is None and types.NoneType in of:
+            return None
+        arms = [arm for arm in of if arm is not types.NoneType]
+        return _decoded(next((arm for arm in arms if type(value) is arm), arms[0]), value, name)
     if origin is tuple and isinstance(value, list):
         return tuple(_decoded(of[0], item, name) for item in value)
     if origin is Mapping and isinstance(value, dict):

@@ -34,12 +34,13 @@ class Outer(Record):
     words: tuple[str, ...] = ()
     by_colour: Mapping[Colour, Inner] = field(default_factory=dict)
     anything: Mapping[str, object] | None = None
+    either: int | str | None = None
 
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 FULL = Outer(
     "a", 0.5, sure=True, colour=Colour.BLUE, inner=Inner(AT, 2), words=("b", "c"),
-    by_colour={Colour.RED: Inner(AT)}, anything={"d": [1, {"e": None}]},
+    by_colour={Colour.RED: Inner(AT)}, anything={"d": [1, {"e": None}]}, either="x",
 )  # fmt: skip
 
 
@@ -60,6 +61,7 @@ def test_what_is_missing_is_its_default_and_what_is_new_is_passed_over() -> None
         {"inner": {"at": "2026-01-02T03:04:05"}}, {"inner": {"at": "today"}},
         {"inner": {"at": AT.isoformat(), "times": 1.0}}, {"words": "bc"}, {"words": [1]},
         {"by_colour": []}, {"by_colour": {"green": {"at": AT.isoformat()}}}, {"anything": []},
+        {"either": 1.5}, {"either": True},
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused(wrong: dict[str, object]) -> None:

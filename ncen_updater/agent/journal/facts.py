@@ -6,18 +6,18 @@ On the path of ``status``: standard library only.
 
 from __future__ import annotations
 
-import functools
-import types
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
-from typing import Any, cast, get_args, get_origin, get_type_hints
+from typing import Self
+
+from ncen_updater.common.records import Record
 
 __all__ = ["NO_FACTS", "ChangeFacts", "ClosedAt", "KeptFiles", "TakenBy"]
 
 
 @dataclass(frozen=True)
-class ClosedAt:
+class ClosedAt(Record):
     """When officers were kept out, by the clock of one boot that nobody sets; seconds."""
 
     boot: str
@@ -25,7 +25,7 @@ class ClosedAt:
 
 
 @dataclass(frozen=True)
-class KeptFiles:
+class KeptFiles(Record):
     """A directory of the site's own files, and how it is kept."""
 
     name: str
@@ -34,7 +34,7 @@ class KeptFiles:
 
 
 @dataclass(frozen=True)
-class TakenBy:
+class TakenBy(Record):
     """By what fingerprints were taken: a newer server words a schema anew."""
 
     form: int
@@ -43,7 +43,7 @@ class TakenBy:
 
 
 @dataclass(frozen=True)
-class ChangeFacts:
+class ChangeFacts(Record):
     """Facts of one change, or those that a step adds to them.
 
     Attributes:
@@ -143,74 +143,24 @@ class ChangeFacts:
 
     def to_json(self) -> dict[str, object]:
         """Return what was kept by its names, as JSON has it."""
-        known = {name: _encoded(getattr(self, name)) for name in _kinds(ChangeFacts)}
+        known = {name: value for name, value in super().to_json().items() if name != "others"}
         return {
             **self.others,
             **{name: value for name, value in known.items() if value is not None},
         }
 
     @classmethod
-    def from_json(cls, stored: Mapping[str, object]) -> ChangeFacts:
+    def from_json(cls, data: object) -> Self:
         """Read what :meth:`to_json` returned.
 
         Raises:
             ValueError: If a fact is of another kind than its name says.
         """
-        kinds = _kinds(cls)
-        values: dict[str, Any] = {
-            name: _decoded(kinds[name], value, name)
-            for name, value in stored.items()
-            if name in kinds
-        }
-        return cls(**values, others={n: v for n, v in stored.items() if n not in kinds})
-
-
-def _kinds(of: type) -> Mapping[str, object]:
-    """Types of the fields of a record, by name; ``others`` is none of them."""
-    return _read_kinds(cast("Hashable", of))
-
-
-@functools.cache
-def _read_kinds(of: Any) -> Mapping[str, object]:  # noqa: ANN401 - a class is no Hashable to mypy
-    hints = get_type_hints(of)
-    return {item.name: hints[item.name] for item in fields(of) if item.name != "others"}
-
-
-def _encoded(value: object) -> object:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if is_dataclass(value):
-        return {name: _encoded(getattr(value, name)) for name in _kinds(type(value))}
-    if isinstance(value, Mapping):
-        return {str(name): _encoded(item) for name, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [_encoded(item) for item in value]
-    return value
-
-
-def _decoded(kind: object, value: object, name: str) -> object:
-    if kind is object:
-        return value
-    if get_origin(kind) is types.UnionType:
-        arms = get_args(kind)
-        if value is None and types.NoneType in arms:
-            return None
-        rest = [arm for arm in arms if arm is not types.NoneType]
-        fitting = [arm for arm in rest if type(value) is arm] or rest
-        return _decoded(fitting[0], value, name)
-    if get_origin(kind) is tuple and isinstance(value, list):
-        return tuple(_decoded(get_args(kind)[0], item, name) for item in value)
-    if get_origin(kind) is Mapping and isinstance(value, dict):
-        return {key: _decoded(get_args(kind)[1], item, name) for key, item in value.items()}
-    if kind is datetime and isinstance(value, str):
-        moment = datetime.fromisoformat(value)
-        if moment.tzinfo is not None:
-            return moment
-    elif is_dataclass(kind) and isinstance(kind, type) and isinstance(value, dict):
-        return kind(**{key: _decoded(its, value[key], name) for key, its in _kinds(kind).items()})
-    elif (kind is float and type(value) in (int, float)) or type(value) is kind:
-        return value
-    raise ValueError(f"the fact {name} is {value!r:.100}")
+        stored = dict(data) if isinstance(data, Mapping) else {}
+        names = {item.name for item in fields(cls)} - {"others"}
+        known = {name: value for name, value in stored.items() if name in names}
+        others = {name: value for name, value in stored.items() if name not in names}
+        return replace(super().from_json(known), others=others)
 
 
 #: A step that has nothing to say.

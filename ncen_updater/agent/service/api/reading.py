@@ -6,16 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ncen_updater.agent.approvals.model import count_approvals
 from ncen_updater.agent.approvals.outlook import outlook_document
-from ncen_updater.agent.approvals.store import Consent
 from ncen_updater.agent.engine.outcome import change_document
 from ncen_updater.agent.engine.soaking import in_soak
-from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.orders import Order, Orders
-from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.policy.automation import Deed
-from ncen_updater.agent.rehearsal.store import RehearsalRecord, Rehearsals, rehearsal_document
+from ncen_updater.agent.rehearsal.store import Rehearsals, rehearsal_document
 from ncen_updater.agent.service.api.desk import Desk
 from ncen_updater.agent.service.api.forms import Form, whole_number
 from ncen_updater.agent.service.api.people import Caller
@@ -23,7 +19,7 @@ from ncen_updater.agent.service.board import Moment
 from ncen_updater.agent.service.errors import NoSuchThing
 from ncen_updater.agent.service.knowledge import Assessment
 from ncen_updater.agent.service.report import REPORTED, change_report, history_report, site_report
-from ncen_updater.agent.status import read_status
+from ncen_updater.agent.status import need, read_status
 
 __all__ = [
     "Document",
@@ -44,6 +40,8 @@ __all__ = [
 
 Document = Mapping[str, Any]
 MAX_ROWS = 10_000
+#: Parts of a site that :func:`outlook` tells of.
+OUTLOOK = frozenset({"journal", "rehearsals", "knowledge"})
 
 
 @dataclass(frozen=True)
@@ -119,16 +117,11 @@ def moment_document(moment: Moment, language: str) -> dict[str, object]:
 def outlook(desk: Desk, request: Request) -> tuple[int, Document]:
     """What comes next here, and what it waits for."""
     del request
-    knowledge, needed = desk.knowledge(), desk.board.settings.approvals
-    known = knowledge.assessment
+    status = read_status(desk.places, desk.now(), OUTLOOK)
+    knowledge, journal, known = need(status.knowledge), need(status.journal), status.next
     found = known or Assessment(event=0)
-    with desk.reading() as journal:
-        event, consent = journal.last_event(), Consent(journal)
-        people = count_approvals(consent.approvals(found.binding), found.binding, needed)
-        scheduled = consent.scheduled(found.binding) if found.binding else None
-        record = _rehearsal_of(journal, found.current, found.target)
     return 200, {
-        "up_to_date": known is not None and found.event == event,
+        "up_to_date": known is not None and found.event == journal.event,
         "checked_at": knowledge.checked_at,
         "next_check": knowledge.next_check,
         "agent": found.agent,
@@ -141,19 +134,11 @@ def outlook(desk: Desk, request: Request) -> tuple[int, Document]:
             binding=found.binding,
             bad_until=found.bad_until,
             voids=found.voids,
-            people=people,
-            scheduled=scheduled,
-            rehearsal=record,
+            people=journal.people(found.binding, desk.board.settings.approvals),
+            scheduled=journal.scheduled(found.binding) if found.binding else None,
+            rehearsal=status.rehearsal,
         ),
     }
-
-
-def _rehearsal_of(
-    journal: Journal, current: str | None, target: str | None
-) -> RehearsalRecord | None:
-    if current is None or target is None:
-        return None
-    return Rehearsals(journal).last(current, target)
 
 
 def confirmation(desk: Desk, request: Request) -> tuple[int, Document]:
@@ -166,8 +151,8 @@ def confirmation(desk: Desk, request: Request) -> tuple[int, Document]:
 def holds(desk: Desk, request: Request) -> tuple[int, Document]:
     """Holds in force."""
     del request
-    with desk.reading() as journal:
-        return 200, {"holds": SiteHistory(journal).holds_in_force(desk.now())}
+    status = read_status(desk.places, desk.now(), {"journal"})
+    return 200, {"holds": need(status.journal).holds}
 
 
 def history(desk: Desk, request: Request) -> tuple[int, Document]:

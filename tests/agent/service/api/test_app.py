@@ -12,6 +12,7 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.orders import OrderKind, Orders
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.policy.automation import Deed, Failure
+from ncen_updater.agent.service.api import reading
 from ncen_updater.agent.service.api.forms import MAX_BODY
 from ncen_updater.agent.service.knowledge import Assessment, Knowledge
 from ncen_updater.agent.service.loop import Happening
@@ -353,7 +354,7 @@ def test_a_journal_that_cannot_be_read(counter: Counter) -> None:
 def test_a_mistake_of_ours_is_an_answer_too(
     counter: Counter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(type(counter.desk), "knowledge", lambda _: 1 / 0)
+    monkeypatch.setattr(reading, "read_status", lambda *_: 1 / 0)
     answer = counter.ask("GET", "/v1/outlook")
     assert (answer.status, answer.code) == (500, "NU-1000")
     assert b"division" not in answer.content

@@ -469,7 +469,9 @@ class ServiceSite:
 
     def require_no_hold(self) -> None:
         for hold in self._service.get("/v1/holds")["holds"]:
-            raise held(hold["reason"], hold["by"], datetime.fromisoformat(hold["since"]))
+            error = held(hold["reason"], hold["by"], datetime.fromisoformat(hold["since"]))
+            error.state = NOTHING_CHANGED
+            raise error
 
     def confirm(self, *, dry_run: bool) -> Document:
         return self._service.call("GET" if dry_run else "POST", "/v1/confirmation")

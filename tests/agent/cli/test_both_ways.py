@@ -1,7 +1,7 @@
 """Each command through the service and alone, on one site: the same facts, the same questions.
 
-Where a row of :data:`ROWS` changes nothing, both ways meet the same state and have to say the same,
-letter for letter; what changes something is done one way, taken back, and done the other way.
+What changes nothing meets the same state both ways, and has to say the same letter for letter. What
+changes something is done on two sites that were laid out alike, each its own way.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import re
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,7 +99,7 @@ def _plain(value: Any) -> Any:
 
 
 def _unmeasured(value: object) -> object:
-    """Without figures: the other way finds them a minute later, on databases that have grown."""
+    """Without figures: both sites are alike but for times, and what was measured."""
     if isinstance(value, Mapping):
         return {key: _unmeasured(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -132,7 +134,7 @@ class Both:
     def run(self, way: str, command: str) -> Said:
         words = ["--alone"] if way == "alone" else []
         done = self.service.run(*words, "--json", "--words", "--quiet", *command.split())
-        document = json.loads(done.stdout)
+        document = json.loads(done.stdout.replace(str(self.service.root), "<site>"))
         return Said(done.returncode, document, document.pop("words", []))
 
     def ask(self, way: str, command: str, answer: str) -> tuple[int, list[str]]:
@@ -148,7 +150,8 @@ class Both:
             {**environment, "LANG": "C.UTF-8", "TERM": "dumb", "NO_COLOR": "1"},
             {"yes to agree": answer},
         )
-        return code, [_each_time(line) for line in shown.replace("\r", "").splitlines()]
+        shown = shown.replace("\r", "").replace(str(self.service.root), "<site>")
+        return code, [_each_time(line) for line in shown.splitlines()]
 
     def same(self, command: str) -> Said:
         """A command that changes nothing says the same both ways."""
@@ -209,9 +212,13 @@ def feed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TrialFeed, 
         yield made, url
 
 
-@pytest.fixture
-def both(tmp_path: Path, feed: tuple[TrialFeed, str]) -> Iterator[Both]:
-    demo = site_of(tmp_path, *feed, None)
+@contextmanager
+def person_at(
+    directory: Path, feed: tuple[TrialFeed, str], place: PostgresPlace | None = None
+) -> Iterator[Both]:
+    """A site of its own, laid out as any other."""
+    directory.mkdir(exist_ok=True)
+    demo = site_of(directory, *feed, place)
     try:
         with served(demo.config_path, demo.root) as service:
             service.demo = demo
@@ -220,22 +227,35 @@ def both(tmp_path: Path, feed: tuple[TrialFeed, str]) -> Iterator[Both]:
         demo.close()
 
 
-def test_what_changes_nothing_says_the_same_through_the_service_and_alone(both: Both) -> None:
-    both.run("service", "check")
-    both.run("alone", "plan")
-    for command in READS:
-        both.same(command)
-    assert both.different == []
+def test_what_changes_nothing_says_the_same_through_the_service_and_alone(
+    tmp_path: Path, feed: tuple[TrialFeed, str]
+) -> None:
+    with person_at(tmp_path, feed) as both:
+        both.run("service", "check")
+        both.run("alone", "plan")
+        for command in READS:
+            both.same(command)
+        (both.service.demo.state / JOURNAL).rename(both.service.demo.state / "aside")
+        said = both.same("status")
+        assert (said.code, said.document["error"]["code"]) == (12, "NU-6001")
+        assert both.different == []
 
 
-def test_what_changes_something_says_the_same_through_the_service_and_alone(both: Both) -> None:
-    both.run("service", "check")
-    rounds = [changes(both, way) for way in ("service", "alone")]
-    for (command, there), (_, alone) in zip(*rounds, strict=True):
-        both.compare(command, _unmeasured(there), _unmeasured(alone))
-    newest = both.same("history").document["changes"][0]["id"]
-    both.same(f"history {newest}")
-    assert both.different == []
+def test_what_changes_something_says_the_same_through_the_service_and_alone(
+    tmp_path: Path, feed: tuple[TrialFeed, str]
+) -> None:
+    """Each way on a site of its own: the same records, and the same done in the same order."""
+
+    def work(way: str) -> list[tuple[str, object]]:
+        with person_at(tmp_path / way, feed) as both:
+            both.run("service", "check")
+            said = changes(both, way)
+            assert both.different == []
+            return said
+
+    with ThreadPoolExecutor(2) as people:
+        there, alone = people.map(work, ("service", "alone"))
+    assert list(_differences(_unmeasured(there), _unmeasured(alone))) == []
 
 
 def changes(both: Both, way: str) -> list[tuple[str, object]]:
@@ -245,27 +265,29 @@ def changes(both: Both, way: str) -> list[tuple[str, object]]:
     def run(command: str) -> None:
         said.append((command, both.run(way, command).part(command)))
 
+    def ask(command: str, *sentences: str) -> None:
+        """Be asked; on one of the sites by both ways, to see that the question is the same."""
+        if way == "service":
+            shown = "\n".join(both.same_question(command))
+            assert all(sentence in shown for sentence in sentences), shown
+
     run("hold --reason fair")
-    both.same("status")
-    both.same("upgrade --yes")
+    run("upgrade --yes")
     run("unhold")
     run("rehearse")
-    shown = both.same_question("approve")
-    assert any("Approve the upgrade to 3.3.0?" in line for line in shown), shown
+    ask("approve", "Approve the upgrade to 3.3.0?")
     said.append(("approve", both.ask(way, "approve", "yes")))
-    both.same("approve --dry-run")
     run("approve --withdraw")
     run("schedule 2099-01-01")
     run("schedule --cancel")
-    shown = both.same_question("upgrade")
-    assert any("Upgrade ncen now?" in line for line in shown), shown
+    ask("upgrade", "3.2.4 -> 3.3.0: strategy copy", "Upgrade ncen now?")
     said.append(("upgrade", both.watched(way, "upgrade")))
-    both.same("check")
-    both.same("rollback --dry-run")
-    shown = both.same_question("rollback")
-    assert any("from 3.3.0 to 3.2.4 keeps every record" in line for line in shown), shown
-    assert any("Go back to 3.2.4 now?" in line for line in shown), shown
+    run("rollback --dry-run")
+    ask("rollback", "from 3.3.0 to 3.2.4 keeps every record", "Go back to 3.2.4 now?")
     said.append(("rollback", both.watched(way, "rollback")))
+    if way == "service":
+        newest = both.same("history").document["changes"][0]["id"]
+        both.same(f"history {newest}")
     return said
 
 
@@ -279,13 +301,8 @@ def test_the_way_back_is_the_same_on_postgresql(
         place = PostgresPlace(
             str(server.host), prefix="both_", programs=server.binaries.directory
         )  # fmt: skip
-        demo = site_of(tmp_path, *feed, place)
-        try:
-            with served(demo.config_path, demo.root) as service:
-                service.demo, both = demo, Both(service)
-                both.watched("alone", "upgrade")
-                assert both.same("rollback --dry-run").document["to"] == "3.2.4"
-                assert "Go back to 3.2.4 now?" in "\n".join(both.same_question("rollback"))
-                assert both.different == []
-        finally:
-            demo.close()
+        with person_at(tmp_path, feed, place) as both:
+            both.watched("alone", "upgrade")
+            assert both.same("rollback --dry-run").document["to"] == "3.2.4"
+            assert "Go back to 3.2.4 now?" in "\n".join(both.same_question("rollback"))
+            assert both.different == []

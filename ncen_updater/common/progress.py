@@ -9,7 +9,7 @@ from typing import Protocol
 
 from ncen_updater.common.i18n import Text
 
-__all__ = ["Progress", "Silent", "Told"]
+__all__ = ["ASKER", "Progress", "Silent", "Told"]
 
 MAX_VALUE = 200
 
@@ -74,3 +74,7 @@ class Told:
         ]
         words = {str(key): str(value)[:MAX_VALUE] for key, value in values.items()}
         return cls(template[:1000], words, *figures)
+
+
+#: Where this process is a worker: who asked for its work, to be told of it.
+ASKER: list[Progress] = []

@@ -39,7 +39,7 @@ from pathlib import Path
 from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.errors import RemoteError, UpdaterError
 from ncen_updater.common.i18n import Text
-from ncen_updater.common.progress import Progress, Told
+from ncen_updater.common.progress import ASKER, Progress, Told
 from ncen_updater.common.unix_socket import connect
 
 __all__ = [
@@ -51,7 +51,6 @@ __all__ = [
     "WorkerFailed",
     "WorkerOverdue",
     "ask",
-    "asker",
     "error_document",
     "error_from",
     "serve",
@@ -423,7 +422,8 @@ class Teller:
 
     def __init__(self, descriptor: int, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._descriptor, self._clock = descriptor, monotonic
-        self._lock = threading.Lock()
+        # Re-entrant: a signal handler that raises may run between any two lines of the holder.
+        self._lock = threading.RLock()
         self._said, self._at = ("", ""), -REPEAT_S
 
     def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
@@ -458,15 +458,6 @@ class Teller:
             stream.write(json.dumps(message).encode() + b"\n")
 
 
-#: Who asked for what this process does; nobody, where it is no worker.
-_askers: list[Progress] = []
-
-
-def asker() -> Progress | None:
-    """Who is told of the work of this process, if it is a worker."""
-    return _askers[0] if _askers else None
-
-
 def serve(handler: Handler, *, bound: bool = True, beats: bool = True) -> int:
     """Do the order on stdin, answer on stdout, and return the exit status.
 
@@ -485,7 +476,7 @@ def serve(handler: Handler, *, bound: bool = True, beats: bool = True) -> int:
         os.dup2(nowhere.fileno(), 0)
     os.dup2(2, 1)
     teller = Teller(answers)
-    _askers[:] = [teller]
+    ASKER[:] = [teller]
     order = _order(given)
     if order is None:
         return 1

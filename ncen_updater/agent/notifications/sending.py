@@ -18,7 +18,6 @@ from ncen_updater.common.workers import (
     KEPT_VARIABLES,
     Limits,
     Worker,
-    WorkerAway,
     WorkerFailed,
     WorkerOverdue,
     ask,
@@ -81,7 +80,13 @@ def _sent(worker: Worker, order: Mapping[str, object]) -> str | None:
         logger.warning("a message was not delivered: %s", error.what_text, extra=_extra(error.code))
         return error.code
     except WorkerFailed as error:
-        logger.warning(*_words(worker, error), extra=_extra(SenderFailed.code))
+        logger.warning(
+            "a message was not delivered%s: %s%s",
+            " in time" if isinstance(error, WorkerOverdue) else "",
+            error.detail[:300],
+            "; see 'systemctl status ncen-updater-send.socket'" if worker.socket else "",
+            extra=_extra(SenderFailed.code),
+        )
         return SenderFailed.code
     if answer.get("sent") is not True:
         logger.warning("a message was not delivered", extra=_extra(SenderFailed.code))
@@ -89,20 +94,6 @@ def _sent(worker: Worker, order: Mapping[str, object]) -> str | None:
     if answer.get("refused"):
         logger.warning("some addresses of a message were refused", extra=_extra(MailRefused.code))
     return None
-
-
-def _words(worker: Worker, error: WorkerFailed) -> tuple[str, ...]:
-    match error:
-        case WorkerOverdue():
-            return ("a message was not delivered in time",)
-        case WorkerAway() if worker.socket is not None:
-            return (
-                "the unit that sends cannot be reached at %s: %s; see 'systemctl status "
-                "ncen-updater-send.socket'",
-                str(worker.socket), error.detail,
-            )  # fmt: skip
-        case _:
-            return ("a message was not delivered: %s", error.detail[:300])
 
 
 def _extra(code: str) -> dict[str, str]:

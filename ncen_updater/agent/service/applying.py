@@ -40,7 +40,7 @@ COMMANDS = frozenset(
 )
 #: Looks at the site that are no commands.
 LOOKS = frozenset({"assess", "in-reach"})
-MAX_DOCUMENT_BYTES = 15_000_000
+MAX_DOCUMENT_BYTES = 16_000_000
 
 
 def words_of_order(order: Mapping[str, object]) -> tuple[str, ...]:

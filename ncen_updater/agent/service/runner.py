@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 #: Shell for "cannot be run"; no command of ours ends with it.
 AWAY = 126
 MODULE = "ncen_updater.agent.service.applying"
-LIMITS = Limits(line=16_000_000)
+LIMITS = Limits(line=100_000_000)
 
 
 @dataclass(frozen=True)

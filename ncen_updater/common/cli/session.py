@@ -16,6 +16,7 @@ import click
 from ncen_updater.common.cli.errors import NOTHING_CHANGED, Declined, NeedsYes
 from ncen_updater.common.cli.render import jsonable
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Text
+from ncen_updater.common.progress import ASKER
 
 if TYPE_CHECKING:
     from ncen_updater.common.cli.terminal import Heartbeat
@@ -126,6 +127,7 @@ class Session:
     def progress(self) -> Heartbeat:
         """Return the listener of this run, a context manager."""
         from ncen_updater.common.cli.terminal import make_progress
-        from ncen_updater.common.workers import asker
 
-        return make_progress(quiet=self.quiet, language=self.language, relay=asker())
+        return make_progress(
+            quiet=self.quiet, language=self.language, relay=next(iter(ASKER), None)
+        )

@@ -150,6 +150,7 @@ def test_an_older_service_understands_the_answer(tmp_path: Path) -> None:
     with ours, theirs:
         words = [sys.executable, "-m", "ncen_updater.service.applying", str(tmp_path / "a.toml")]
         with subprocess.Popen(words, stdin=theirs.fileno(), stdout=theirs.fileno()) as process:
+            theirs.close()
             ours.sendall(b'{"words": ["assess"]}\n')
             answer = json.loads(ours.makefile("rb").readline())
             assert answer["exit_code"] == 1
@@ -161,10 +162,10 @@ WAITING = """
 import signal, sys
 from ncen_updater.agent.service import applying
 from ncen_updater.common.i18n import Text
-from ncen_updater.common.workers import Worker
+from ncen_updater.common.progress import ASKER
 
 def command(words, config):
-    applying.serve.__globals__["asker"]().tell(Text("at work"))
+    ASKER[0].tell(Text("at work"))
     return {"exit_code": 11, "document": {"signal": signal.sigwait({signal.SIGTERM})}}
 
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -179,6 +180,7 @@ def test_a_second_line_asks_the_work_to_end() -> None:
         [sys.executable, "-c", WAITING, "agent.toml"],
         stdin=theirs.fileno(), stdout=theirs.fileno(),
     ) as process:  # fmt: skip
+        theirs.close()  # else its end would not be seen here
         ours.sendall(b'{"words": ["upgrade"]}\n')
         assert json.loads(answers.readline())["tell"] == "at work"
         ours.sendall(b"stop\n")
@@ -201,6 +203,7 @@ def test_work_goes_on_where_the_service_died(tmp_path: Path) -> None:
             ["bash", "-c", f'exec 3<&{hold}; exec "$@"', "_", sys.executable, "-c", code, "a.toml"],
             stdin=theirs.fileno(), stdout=theirs.fileno(), pass_fds=(hold,),
         ) as process:  # fmt: skip
+            theirs.close()
             ours.sendall(b'{"words": ["upgrade"]}\n')
             with ours.makefile("rb") as answers:
                 answers.readline()

@@ -19,11 +19,11 @@ from pathlib import Path
 
 from demo.errors import BadReleaseSource, NoReleaseSource
 from ncen_updater.common.canonical_json import canonical_json
-from ncen_updater.formats.manifest import ENGINE_PLACE, Manifest, load_manifest
+from ncen_updater.formats.manifest import Manifest, load_manifest, path_for
+from ncen_updater.formats.sql import ENGINES
 
-__all__ = ["ENGINES", "Release", "Trait", "assemble", "manifests_directory", "releases"]
+__all__ = ["Release", "Trait", "assemble", "manifests_directory", "releases"]
 
-ENGINES = ("postgresql", "sqlite")
 MAX_INCLUDES = 100
 INCLUDE = re.compile(r"^#include (base/[a-z0-9.-]+\.toml)$", re.MULTILINE)
 
@@ -140,4 +140,4 @@ def _named_files(manifest: Manifest) -> Iterator[str]:
             for path in (migration.up, migration.down, migration.verify):
                 if path is not None:
                     for engine in ENGINES:
-                        yield path.replace(ENGINE_PLACE, engine)
+                        yield path_for(engine, path)

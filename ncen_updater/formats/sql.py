@@ -36,7 +36,7 @@ __all__ = [
 
 ENGINES: Final = ("postgresql", "sqlite")
 MAX_FILE_BYTES: Final = 20_000_000
-# Words that Alembic reads as places in the history, not as names.
+# Words that agents of before read as places in the history, not as names.
 RESERVED_IDS: Final = frozenset({"base", "head", "heads"})
 BYTE_ORDER_MARK: Final = "\ufeff"
 

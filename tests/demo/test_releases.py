@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from demo.errors import BadReleaseSource, NoReleaseSource
-from demo.releases import ENGINES, assemble, manifests_directory, releases
+from demo.releases import assemble, manifests_directory, releases
 from ncen_updater.agent.databases.migrations.loader import load_migrations
 from ncen_updater.formats.manifest import Manifest, load_manifest
+from ncen_updater.formats.sql import ENGINES
 
 VERSIONS = [release.version for release in releases()]
 

@@ -6,6 +6,7 @@ the sites' own. Here other programs judge, so that their words are other ones to
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -59,8 +60,10 @@ def _compile(database: sqlite3.Connection, statement: Statement) -> str | None:
         if missing and "TRIGGER" in statement.words[:3]:
             # The body of a trigger is looked at only where its table is.
             name = missing["name"].replace('"', '""')
-            database.execute(f'CREATE TABLE "{name}" (x)')
-            return _compile(database, statement)
+            with contextlib.suppress(sqlite3.Error):  # no table can have that name, or it is there
+                database.execute(f'CREATE TABLE "{name}" (x)')
+                return _compile(database, statement)
+            return None
         return str(error) if _OF_THE_TEXT.search(str(error)) else None
     except sqlite3.Error:
         return None  # not about the text alone: a rehearsal tells

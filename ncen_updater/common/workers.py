@@ -24,6 +24,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -37,13 +38,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ncen_updater.common.bounded_io import parse_json
-from ncen_updater.common.errors import RemoteError, UpdaterError
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import Text
+from ncen_updater.common.messages import message_of
 from ncen_updater.common.progress import ASKER, Progress, Told
 from ncen_updater.common.unix_socket import connect
 
 __all__ = [
     "KEPT_VARIABLES",
+    "Expected",
     "Limits",
     "Teller",
     "Worker",
@@ -93,6 +96,10 @@ class WorkerOverdue(WorkerFailed):
     """A worker that was silent for too long, or at work for too long."""
 
 
+#: Errors of a class and its family, or numbers of codes.
+Expected = type[UpdaterError] | range
+
+
 @dataclass(frozen=True)
 class Limits:
     """How much a worker may say, and how long it may take. What is None is not limited.
@@ -119,7 +126,8 @@ class Worker:
         arguments: Words behind it.
         socket: Where systemd waits; then nothing is started as a child.
         limits: What it may take.
-        expects: The errors that it may report, with all that derive from them.
+        expects: The errors that it may report: classes with all that derive from them and all of
+            their family, or numbers of codes.
         bound: Whether its work ends with who asks for it.
         keeps: Variables of the environment that a child gets; None for all but Python's own.
         stderr: Whether what a child says there goes where ours goes (True), nowhere (False), or
@@ -131,7 +139,7 @@ class Worker:
     arguments: Sequence[str] = ()
     socket: Path | None = None
     limits: Limits = Limits()
-    expects: tuple[type[UpdaterError], ...] = ()
+    expects: tuple[Expected, ...] = ()
     bound: bool = True
     keeps: Sequence[str] | None = KEPT_VARIABLES
     stderr: bool | None = None
@@ -377,28 +385,41 @@ def _plain(value: object) -> object:
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
-def error_from(data: object, expects: Sequence[type[UpdaterError]]) -> Exception:
+def error_from(data: object, expects: Sequence[Expected]) -> Exception:
     """The error that a worker reports, in the words that this side has for its code."""
     code = data.get("code") if isinstance(data, dict) else None
     values = data.get("values") if isinstance(data, dict) else None
     if not isinstance(data, dict) or not isinstance(code, str) or not isinstance(values, dict):
         return WorkerFailed("it reported an error that cannot be understood")
-    kind = _registry(expects).get(code)
-    if kind is None:
+    message, kind = message_of(code), _class_of(code, expects)
+    if message is None or kind is None:
         return WorkerFailed(_printable(f"it reported {code}: {data.get('what')}")[:500])
-    own_words = kind.__init__ is UpdaterError.__init__
-    error = kind() if own_words else RemoteError(kind.code, kind.exit_code, kind.what, kind.remedy)
+    # A constructor of its own would want what does not cross.
+    error = (kind if kind.__init__ is UpdaterError.__init__ else UpdaterError)(message)
     error.values = {str(key): _received(value) for key, value in values.items()}
     detail = data.get("detail")
     error.detail = None if detail is None else _printable(str(detail)[:MAX_DETAIL])
     return error
 
 
+def _class_of(code: str, expects: Sequence[Expected]) -> type[UpdaterError] | None:
+    """As which class an error of a code arrives; None where nobody expects it."""
+    kinds = [one for one in expects if not isinstance(one, range)]
+    known = _registry(kinds)
+    exact = known.get(code)
+    number = int(code[3:]) if re.fullmatch(r"NU-\d{4}", code, re.ASCII) else -1
+    if exact is not None:
+        return exact
+    if any(number in one for one in expects if isinstance(one, range)):
+        return UpdaterError
+    return next((kind for kind in (*kinds, *known.values()) if number in kind.family), None)
+
+
 def _registry(kinds: Sequence[type[UpdaterError]]) -> dict[str, type[UpdaterError]]:
     """Code to class, of these and of all that derive from them."""
     found: dict[str, type[UpdaterError]] = {}
     for kind in kinds:
-        found |= {kind.code: kind} if "code" in vars(kind) else {}
+        found |= {kind.message.code: kind} if "message" in vars(kind) else {}
         found |= _registry(kind.__subclasses__())
     return found
 

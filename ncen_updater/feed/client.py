@@ -34,11 +34,12 @@ from tuf.api.metadata import Metadata, Signed, TargetFile, Targets  # type: igno
 from tuf.ngclient.config import UpdaterConfig
 
 from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.messages import PRODUCT_NOT_IN_FEED, ROOTS_HIDDEN
 from ncen_updater.common.progress import Progress, Silent
 from ncen_updater.feed.clock import TrustClock
 from ncen_updater.feed.download import download
 from ncen_updater.feed.error_mapping import ExpiredRole, Facts, MixedRoles, plain_errors
-from ncen_updater.feed.errors import ProductNotInFeed, RootsHidden
+from ncen_updater.feed.errors import TrustError
 from ncen_updater.feed.fetching import FEED_SCHEME, FeedFetcher
 from ncen_updater.feed.parts import Wanted
 from ncen_updater.feed.reverify import RootChain
@@ -143,7 +144,7 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
             delegations = self._trusted_set.targets.delegations
             roles = delegations.roles if delegations is not None else None
             if not roles or self.product not in roles:
-                raise ProductNotInFeed(product=self.product)
+                raise TrustError(PRODUCT_NOT_IN_FEED, product=self.product)
             targets = self._load_targets(self.product, "targets")
             self._check_strictly(self.product)
             return targets
@@ -342,7 +343,7 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
         fields = timestamp.unrecognized_fields if timestamp is not None else {}
         newest, have = fields.get(ROOT_VERSION_FIELD), self._trusted_set.root.version
         if isinstance(newest, int) and newest > have:  # a feed of an older publisher has no field
-            raise RootsHidden(version=have, newest=newest)
+            raise TrustError(ROOTS_HIDDEN, version=have, newest=newest)
 
     def _load_snapshot(self) -> None:
         try:

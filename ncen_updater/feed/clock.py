@@ -10,7 +10,8 @@ from pathlib import Path
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import NotReadable, TooLarge, parse_json, read_file
-from ncen_updater.feed.errors import LocalStoreFailed
+from ncen_updater.common.messages import LOCAL_STORE_FAILED
+from ncen_updater.feed.errors import TrustError
 
 __all__ = ["TrustClock", "system_now"]
 
@@ -61,7 +62,7 @@ class TrustClock:
             logger.warning("clock floor %s is damaged and counts as absent: %s", self._path, error)
             return None
         except OSError as error:
-            raise LocalStoreFailed(detail=str(error)) from error
+            raise TrustError(LOCAL_STORE_FAILED, detail=str(error)) from error
 
     def reference(self) -> datetime:
         """The time by which expiry is judged."""

@@ -13,7 +13,8 @@ from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import NotReadable, TooLarge, open_file, parse_json, read_file
 from ncen_updater.common.canonical_json import sha256_hex
 from ncen_updater.common.directory_handle import Below
-from ncen_updater.feed.errors import LocalStoreFailed, TreeMismatch
+from ncen_updater.common.messages import LOCAL_STORE_FAILED, TREE_MISMATCH
+from ncen_updater.feed.errors import TrustError
 from ncen_updater.feed.parts import Wanted
 from ncen_updater.formats.document import ReleaseDocument
 from ncen_updater.formats.tree import MAX_TREE_BYTES, Tree, parse_tree
@@ -54,7 +55,7 @@ def read_record(place: Path) -> Wanted | None:
         logger.warning("%s is damaged, the release will be fetched anew: %s", place, error)
         return None
     except OSError as error:
-        raise LocalStoreFailed(detail=str(error)) from error
+        raise TrustError(LOCAL_STORE_FAILED, detail=str(error)) from error
 
 
 def remove_record(place: Path) -> None:
@@ -83,7 +84,7 @@ def inside(place: Path) -> Iterator[tuple[Below, str]]:
         with contextlib.closing(Below(root.resolve())) as below:
             yield below, place.relative_to(root).as_posix()
     except OSError as error:
-        raise LocalStoreFailed(detail=str(error)) from error
+        raise TrustError(LOCAL_STORE_FAILED, detail=str(error)) from error
 
 
 def discard(place: Path) -> None:
@@ -110,10 +111,10 @@ def read_tree(document: ReleaseDocument, path: Path) -> Tree:
     version = document.manifest.version
     content = _decompressed(path, document.tree_bytes, version)
     if sha256_hex(content) != document.tree_digest:
-        raise TreeMismatch(version=version, detail="its digest")
+        raise TrustError(TREE_MISMATCH, version=version, detail="its digest")
     tree = parse_tree(content, document.tree.target)
     if tree.total_bytes != document.unpacked_bytes:
-        raise TreeMismatch(version=version, detail="the sum of its sizes")
+        raise TrustError(TREE_MISMATCH, version=version, detail="the sum of its sizes")
     return tree
 
 
@@ -125,12 +126,14 @@ def _decompressed(path: Path, length: int, version: str) -> bytes:
         from backports import zstd
 
     if length > MAX_TREE_BYTES:
-        raise TreeMismatch(version=version, detail=f"{length} bytes, over {MAX_TREE_BYTES}")
+        raise TrustError(
+            TREE_MISMATCH, version=version, detail=f"{length} bytes, over {MAX_TREE_BYTES}"
+        )
     try:
         with open_file(path) as packed, zstd.open(packed, "rb") as stream:
             content = stream.read(length + 1)
     except (zstd.ZstdError, EOFError, NotReadable) as error:
-        raise TreeMismatch(version=version, detail=str(error)) from error
+        raise TrustError(TREE_MISMATCH, version=version, detail=str(error)) from error
     if len(content) != length:
-        raise TreeMismatch(version=version, detail=f"not {length} bytes")
+        raise TrustError(TREE_MISMATCH, version=version, detail=f"not {length} bytes")
     return bytes(content)

@@ -22,28 +22,31 @@ from tuf.api.exceptions import (
 from tuf.api.serialization import DeserializationError
 
 from ncen_updater.common.errors import SpaceShort, UpdaterError
+from ncen_updater.common.messages import (
+    CLOCK_WRONG,
+    FEED_TOO_SLOW,
+    LOCAL_STORE_FAILED,
+    ROOT_CHAIN_BROKEN,
+    WRONG_ROLE,
+)
 from ncen_updater.feed.download import LineBroken
 from ncen_updater.feed.errors import (
     BadSignature,
     CaptivePortal,
-    ClockWrong,
     FeedCut,
+    FeedError,
     FeedProxy,
     FeedRefused,
     FeedTls,
     FeedTooLong,
-    FeedTooSlow,
     FeedUnreachable,
-    LocalStoreFailed,
     MetadataDamaged,
     MixedVersions,
     OfficersRoleExpired,
     RoleExpired,
     RollbackRefused,
-    RootChainBroken,
     TrustError,
     WrongDigest,
-    WrongRole,
 )
 from ncen_updater.feed.http import Failure, MirrorFailure
 from ncen_updater.feed.signed import OtherRole
@@ -93,7 +96,9 @@ def _expired(error: ExpiredRole, facts: Facts) -> UpdaterError:
     server = facts.server
     lasts = server is not None and server < error.expires
     if server is not None and lasts and facts.system - server > CLOCK_DOUBT:
-        return ClockWrong(now=_day(facts.system), server=_day(server), detail=str(error))
+        return TrustError(
+            CLOCK_WRONG, now=_day(facts.system), server=_day(server), detail=str(error)
+        )
     kind = RoleExpired if error.role in ONLINE_ROLES else OfficersRoleExpired
     # Where this clock alone would still take it, say what it was judged by.
     ahead = facts.system < error.expires
@@ -106,7 +111,7 @@ def _download(error: DownloadError, facts: Facts, detail: str) -> UpdaterError:
     if isinstance(error, DownloadHTTPError):
         return FeedRefused(name=name, status=error.status_code, detail=detail)
     if isinstance(error, SlowRetrievalError):
-        return FeedTooSlow(name=name, detail=detail)
+        return FeedError(FEED_TOO_SLOW, name=name, detail=detail)
     if isinstance(error, DownloadLengthMismatchError):
         return FeedTooLong(name=name, detail=detail)
     kind = error.kind if isinstance(error, MirrorFailure) else Failure.UNREACHABLE
@@ -126,12 +131,12 @@ def _repository(error: RepositoryError, facts: Facts, detail: str) -> UpdaterErr
     if isinstance(error, MixedRoles):
         return MixedVersions(role=facts.name, detail=detail)
     if isinstance(error, OtherRole):
-        return WrongRole(role=error.role, other=error.other)
+        return TrustError(WRONG_ROLE, role=error.role, other=error.other)
     if isinstance(error, UnsignedMetadataError):
         return BadSignature(role=facts.name, detail=detail)
     if isinstance(error, BadVersionNumberError):
         if facts.name == "root":
-            return RootChainBroken(version=facts.root_version, detail=detail)
+            return TrustError(ROOT_CHAIN_BROKEN, version=facts.root_version, detail=detail)
         return RollbackRefused(role=facts.name, detail=detail)
     if isinstance(error, DeserializationError):
         return MetadataDamaged(role=facts.name, detail=detail)
@@ -151,7 +156,7 @@ def translate(error: Exception, facts: Facts) -> UpdaterError:
         return FeedCut(name=facts.name, detail=detail)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return SpaceShort(path=error.filename or "-", needed=1, free=0, missing=1, detail=detail)
-    return LocalStoreFailed(detail=detail)
+    return TrustError(LOCAL_STORE_FAILED, detail=detail)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ncen_updater.common.bounded_io import parse_json, read_file
-from ncen_updater.feed.errors import ViewDamaged
+from ncen_updater.common.messages import VIEW_DAMAGED
+from ncen_updater.feed.errors import TrustError
 
 __all__ = ["LastView", "Notice", "parse_moment", "read_last_view", "read_raw", "view_path"]
 
@@ -76,9 +77,9 @@ def read_raw(path: Path) -> dict[str, object] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise ViewDamaged(path=path, detail=str(error)) from error
+        raise TrustError(VIEW_DAMAGED, path=path, detail=str(error)) from error
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-        raise ViewDamaged(path=path, detail="not in the expected form")
+        raise TrustError(VIEW_DAMAGED, path=path, detail="not in the expected form")
     return data
 
 
@@ -101,7 +102,7 @@ def read_last_view(path: Path) -> LastView | None:
             notices=_notices(data.get("notices", {})),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ViewDamaged(path=path, detail=str(error)) from error
+        raise TrustError(VIEW_DAMAGED, path=path, detail=str(error)) from error
 
 
 def _text(value: object) -> str:

@@ -25,17 +25,18 @@ from tuf.api.metadata import Metadata, Root, TargetFile  # type: ignore[attr-def
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.disk_space import require_space
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import MIRROR_BUSY, MIRROR_NOT_OURS, ROOT_CHAIN_BROKEN
 from ncen_updater.common.progress import Progress
 from ncen_updater.feed.client import TrustClient
 from ncen_updater.feed.clock import TrustClock, system_now
 from ncen_updater.feed.download import Part
 from ncen_updater.feed.error_mapping import Facts, plain_errors
-from ncen_updater.feed.errors import RootChainBroken
+from ncen_updater.feed.errors import TrustError
 from ncen_updater.feed.fetching import FEED_SCHEME, FeedFetcher, NotThere
 from ncen_updater.feed.offers import offers_of
 from ncen_updater.feed.signed import digest_of
-from ncen_updater.formats.bundle.errors import MirrorBusy, MirrorNotOurs
 from ncen_updater.formats.bundle.form import target_member
 from ncen_updater.formats.document import Offer, archive_target, release_target, tree_target
 
@@ -193,13 +194,13 @@ class Mirror:
             return
         durable.make_directory(self._directory)
         if any(path.name not in (LISTS, FILES) for path in self._directory.iterdir()):
-            raise MirrorNotOurs(path=self._directory)
+            raise UpdaterError(MIRROR_NOT_OURS, path=self._directory)
         descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             os.close(descriptor)
-            raise MirrorBusy(path=self._directory) from error
+            raise UpdaterError(MIRROR_BUSY, path=self._directory) from error
         try:
             yield
         finally:
@@ -305,7 +306,7 @@ class Mirror:
                 )
                 fetcher.pinned = True
             if not _follows(content, chain[earlier + 1]):
-                raise RootChainBroken(version=earlier, detail=name)
+                raise TrustError(ROOT_CHAIN_BROKEN, version=earlier, detail=name)
             chain[earlier] = content
         return chain
 

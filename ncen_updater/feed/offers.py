@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.canonical_json import canonical_json
-from ncen_updater.feed.errors import OfferInvalid, ViewDamaged, WrongProduct
+from ncen_updater.common.messages import OFFER_INVALID, VIEW_DAMAGED, WRONG_PRODUCT
+from ncen_updater.feed.errors import TrustError
 from ncen_updater.feed.last_view import SCHEMA, read_last_view, read_raw
 from ncen_updater.feed.release_source import FeedView
 from ncen_updater.formats.document import Offer, TargetRef, archive_target, release_target
@@ -57,21 +58,25 @@ def offers_of(product: str, files: Mapping[str, SignedFile]) -> tuple[Offer, ...
 def _offer(product: str, name: str, files: Mapping[str, SignedFile]) -> Offer:
     custom = files[name].custom
     if "sha256" not in files[name].hashes:  # by which releases are named everywhere
-        raise OfferInvalid(name=name, detail="no SHA-256")
+        raise TrustError(OFFER_INVALID, name=name, detail="no SHA-256")
     try:
         if not isinstance(custom, dict) or OFFER_FIELD not in custom:
-            raise OfferInvalid(name=name, detail=f"no field '{OFFER_FIELD}'")
+            raise TrustError(OFFER_INVALID, name=name, detail=f"no field '{OFFER_FIELD}'")
         offer = understood(Offer, custom[OFFER_FIELD])
     except (ValidationError, ValueError, RecursionError) as error:
-        raise OfferInvalid(name=name, detail=str(error)[:500]) from error
+        raise TrustError(OFFER_INVALID, name=name, detail=str(error)[:500]) from error
     if offer.product != product:
-        raise WrongProduct(name=name, found=offer.product, product=product)
+        raise TrustError(WRONG_PRODUCT, name=name, found=offer.product, product=product)
     if release_target(product, offer.version) != name:
-        raise OfferInvalid(name=name, detail=f"it says {offer.product} {offer.version}")
+        raise TrustError(
+            OFFER_INVALID, name=name, detail=f"it says {offer.product} {offer.version}"
+        )
     if offer.archive.target != archive_target(product, offer.version):
-        raise OfferInvalid(name=name, detail=f"its archive is {offer.archive.target}")
+        raise TrustError(OFFER_INVALID, name=name, detail=f"its archive is {offer.archive.target}")
     if not matches(files.get(offer.archive.target), offer.archive):
-        raise OfferInvalid(name=name, detail="its archive is not the one in the signed list")
+        raise TrustError(
+            OFFER_INVALID, name=name, detail="its archive is not the one in the signed list"
+        )
     return offer
 
 
@@ -107,7 +112,7 @@ def load_view(path: Path) -> FeedView | None:
     offers = data.get("offers")
     try:
         if not isinstance(offers, list):
-            raise ViewDamaged(path=path, detail="no list of offers")
+            raise TrustError(VIEW_DAMAGED, path=path, detail="no list of offers")
         return FeedView(
             offers=tuple(understood(Offer, offer) for offer in offers),
             checked_at=summary.checked_at,
@@ -115,4 +120,4 @@ def load_view(path: Path) -> FeedView | None:
             version=summary.version,
         )
     except (ValidationError, ValueError) as error:
-        raise ViewDamaged(path=path, detail=str(error)[:500]) from error
+        raise TrustError(VIEW_DAMAGED, path=path, detail=str(error)[:500]) from error

@@ -22,7 +22,8 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]  # exported in fact
 from tuf.api.serialization import DeserializationError
 
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.feed.errors import OfferInvalid, TrustedRootMissing
+from ncen_updater.common.messages import OFFER_INVALID
+from ncen_updater.feed.errors import TrustedRootMissing, TrustError
 from ncen_updater.formats.tuf_names import ISSUED_FIELD, ROLE_FIELD
 
 __all__ = [
@@ -127,9 +128,13 @@ def digest_of(target: TargetFile) -> tuple[str, str]:
         if algorithm in target.hashes:
             digest = str(target.hashes[algorithm])
             if not re.fullmatch(rf"[0-9a-f]{{{digits}}}", digest):
-                raise OfferInvalid(name=target.path, detail=f"{digest[:80]!r} is no {algorithm}")
+                raise TrustError(
+                    OFFER_INVALID, name=target.path, detail=f"{digest[:80]!r} is no {algorithm}"
+                )
             return algorithm, digest
-    raise OfferInvalid(name=target.path, detail="signed with neither SHA-256 nor SHA-512")
+    raise TrustError(
+        OFFER_INVALID, name=target.path, detail="signed with neither SHA-256 nor SHA-512"
+    )
 
 
 def is_plain(path: str) -> bool:

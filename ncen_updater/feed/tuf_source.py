@@ -24,6 +24,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import (
+    NOTHING_IMPORTED,
+    OFFER_CHANGED,
+    OFFER_HALTED,
+    OFFER_WITHDRAWN,
+    PACK_UNUSABLE,
+)
 from ncen_updater.common.progress import Progress
 from ncen_updater.feed.clock import TrustClock, system_now
 from ncen_updater.feed.downloaded import DOCUMENT, write_record
@@ -32,9 +39,6 @@ from ncen_updater.feed.errors import (
     DocumentMismatch,
     FeedError,
     FeedRefused,
-    OfferChanged,
-    OfferHalted,
-    OfferWithdrawn,
     TargetMissing,
     TrustError,
 )
@@ -48,7 +52,7 @@ from ncen_updater.feed.release_source import (
     ReleaseSource,
     not_used,
 )
-from ncen_updater.formats.bundle.errors import NothingImported, NotImported, PackUnusable
+from ncen_updater.formats.bundle.errors import NotImported
 from ncen_updater.formats.document import (
     MAX_DOCUMENT_BYTES,
     Chunks,
@@ -141,7 +145,7 @@ class TufReleaseSource(ReleaseSource):
         finish_import(self._state)
         with lists_lock(self._state, alone=False):
             if self._offline:
-                return self._refresh_kept(NothingImported())
+                return self._refresh_kept(UpdaterError(NOTHING_IMPORTED))
             try:
                 return self._refresh_from_feed()
             except FeedError as error:
@@ -272,8 +276,8 @@ class TufReleaseSource(ReleaseSource):
             if not refused:
                 raise
             codes = ", ".join(sorted(set(refused.values())))
-            raise PackUnusable(
-                version=offer.version, code=codes, detail=", ".join(refused)
+            raise UpdaterError(
+                PACK_UNUSABLE, version=offer.version, code=codes, detail=", ".join(refused)
             ) from error
         return document
 
@@ -336,11 +340,13 @@ class TufReleaseSource(ReleaseSource):
     def _still_offered(self, offer: Offer, offers: tuple[Offer, ...]) -> None:
         current = next((o for o in offers if o.version == offer.version), None)
         if current is not None and current.withdrawn is not None:
-            raise OfferWithdrawn(version=offer.version, reason=current.withdrawn.reason)
+            raise TrustError(
+                OFFER_WITHDRAWN, version=offer.version, reason=current.withdrawn.reason
+            )
         if current is not None and current.halted is not None:
-            raise OfferHalted(version=offer.version, reason=current.halted.reason)
+            raise TrustError(OFFER_HALTED, version=offer.version, reason=current.halted.reason)
         if current is None or not offer.same_release(current):
-            raise OfferChanged(version=offer.version)
+            raise TrustError(OFFER_CHANGED, version=offer.version)
 
     def _prove(self, offer: Offer) -> tuple[int, str]:
         from ncen_updater.feed.reverify import prove_offer

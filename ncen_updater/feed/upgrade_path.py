@@ -24,18 +24,18 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.feed.path_errors import (
-    NoPathToTarget,
-    PathError,
-    TargetBad,
-    TargetForOtherCountry,
-    TargetHalted,
-    TargetNeedsNewerAgent,
-    TargetNotNewer,
-    TargetOtherChannel,
-    TargetUnknown,
-    TargetWithdrawn,
+from ncen_updater.common.messages import (
+    NO_PATH_TO_TARGET,
+    TARGET_BAD,
+    TARGET_FOR_OTHER_COUNTRY,
+    TARGET_HALTED,
+    TARGET_NEEDS_NEWER_AGENT,
+    TARGET_NOT_NEWER,
+    TARGET_OTHER_CHANNEL,
+    TARGET_UNKNOWN,
+    TARGET_WITHDRAWN,
 )
+from ncen_updater.feed.path_errors import PathError
 from ncen_updater.feed.waves import is_open
 from ncen_updater.formats.document import Offer
 from ncen_updater.formats.manifest import Channel, accepts
@@ -268,7 +268,7 @@ def choose_path(
     if target is not None and target not in paths:
         raise _refusal(target, here, rejected)
     if target == current:
-        raise TargetNotNewer(version=target, current=current)
+        raise PathError(TARGET_NOT_NEWER, version=target, current=current)
     hops = paths[max(paths) if target is None else target]
     return UpgradePath(hops, rejected) if hops else NoPath(rejected)
 
@@ -277,26 +277,31 @@ def _refusal(target: Version, site: _Site, rejected: tuple[Rejection, ...]) -> P
     """Return the error for a named release that is not to be had."""
     found = next((row for row in rejected if row.offer.release_version == target), None)
     if found is None:
-        return TargetUnknown(version=target)
+        return PathError(TARGET_UNKNOWN, version=target)
     offer = found.offer
     match found.reason:
         case Reason.NOT_NEWER:
-            return TargetNotNewer(version=target, current=site.current)
+            return PathError(TARGET_NOT_NEWER, version=target, current=site.current)
         case Reason.WITHDRAWN:
             why = offer.withdrawn.reason if offer.withdrawn else ""
-            return TargetWithdrawn(version=target, reason=why)
+            return PathError(TARGET_WITHDRAWN, version=target, reason=why)
         case Reason.OTHER_COUNTRY:
-            return TargetForOtherCountry(
-                version=target, countries=", ".join(offer.countries), country=site.country
+            return PathError(
+                TARGET_FOR_OTHER_COUNTRY,
+                version=target,
+                countries=", ".join(offer.countries),
+                country=site.country,
             )
         case Reason.OTHER_CHANNEL:
-            return TargetOtherChannel(version=target, channel=offer.channel.value)
+            return PathError(TARGET_OTHER_CHANNEL, version=target, channel=offer.channel.value)
         case Reason.AGENT:
-            return TargetNeedsNewerAgent(version=target, agent=offer.agent)
+            return PathError(TARGET_NEEDS_NEWER_AGENT, version=target, agent=offer.agent)
         case Reason.HALTED:
             why = offer.halted.reason if offer.halted else ""
-            return TargetHalted(version=target, reason=why)
+            return PathError(TARGET_HALTED, version=target, reason=why)
         case Reason.BAD:
-            return TargetBad(version=target)
+            return PathError(TARGET_BAD, version=target)
         case _:
-            return NoPathToTarget(version=target, current=site.current, reason=found.text)
+            return PathError(
+                NO_PATH_TO_TARGET, version=target, current=site.current, reason=found.text
+            )

@@ -34,8 +34,9 @@ from ncen_updater.common.directory_handle import Below
 from ncen_updater.common.disk_space import require_space
 from ncen_updater.common.errors import SpaceShort
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import ARCHIVE_DAMAGED, ARCHIVE_MISMATCH, DESTINATION_IN_USE
 from ncen_updater.common.progress import Progress
-from ncen_updater.formats.transfer_errors import ArchiveDamaged, ArchiveMismatch, DestinationInUse
+from ncen_updater.formats.transfer_errors import TransferError
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
 
 __all__ = ["unpack"]
@@ -81,10 +82,10 @@ def unpack(archive: Path, tree: Tree, destination: Path, progress: Progress) -> 
         OSError: If the disk fails in another way.
     """
     if not _is_file(archive):
-        raise ArchiveDamaged(archive=archive.name, detail="not a regular file")
+        raise TransferError(ARCHIVE_DAMAGED, archive=archive.name, detail="not a regular file")
     made = not destination.is_symlink() and not destination.exists()
     if not made and (not _is_directory(destination) or any(destination.iterdir())):
-        raise DestinationInUse(path=destination)
+        raise TransferError(DESTINATION_IN_USE, path=destination)
     durable.make_directory(destination)
     try:
         with _told(archive, destination, tree):
@@ -123,11 +124,11 @@ def _told(archive: Path, destination: Path, tree: Tree) -> Iterator[None]:
     try:
         yield
     except _Refused as error:
-        raise ArchiveMismatch(archive=archive.name, detail=str(error)) from error
+        raise TransferError(ARCHIVE_MISMATCH, archive=archive.name, detail=str(error)) from error
     except (
         tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error, UnicodeError, NotReadable,
     ) as error:  # fmt: skip
-        raise ArchiveDamaged(archive=archive.name, detail=str(error)) from error
+        raise TransferError(ARCHIVE_DAMAGED, archive=archive.name, detail=str(error)) from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             free = shutil.disk_usage(destination).free

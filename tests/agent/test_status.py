@@ -13,7 +13,7 @@ import pytest
 from ncen_updater.agent import status
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.config.paths import load_places
-from ncen_updater.agent.engine.errors import Interrupted, JournalUnreadable, JournalUnwritable
+from ncen_updater.agent.engine.errors import JournalUnreadable, JournalUnwritable
 from ncen_updater.agent.engine.pending_rollback import (
     MOST_FAILURES,
     MOST_TRIES,
@@ -33,6 +33,7 @@ from ncen_updater.agent.status import (
     need,
     read_status,
 )
+from ncen_updater.common.messages import INTERRUPTED
 from tests.agent.cli.site import make_site
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
@@ -184,7 +185,7 @@ def test_one_that_fails_is_tried_once_more(journal: Journal) -> None:
 def test_one_that_was_told_to_end_has_not_failed(journal: Journal) -> None:
     upgraded(journal, soak_failed="status 503")
     for number in range(MOST_FAILURES + 1):
-        back(journal, number, ChangeState.UNDONE, Interrupted.code, soak_of=UPGRADE.id)
+        back(journal, number, ChangeState.UNDONE, INTERRUPTED.code, soak_of=UPGRADE.id)
         assert owed(journal)
 
 

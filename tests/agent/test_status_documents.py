@@ -27,7 +27,6 @@ from ncen_updater.agent.cli.main import _state_now
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.diagnostics.support_bundle.gather import Gatherer
-from ncen_updater.agent.engine.errors import Interrupted
 from ncen_updater.agent.engine.pending_rollback import MOST_TRIES
 from ncen_updater.agent.journal.change import ChangeKind, ChangeState, StepName, StepState
 from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
@@ -42,6 +41,7 @@ from ncen_updater.agent.self_update.sequence import Bad, Sequence
 from ncen_updater.agent.service.board import Board
 from ncen_updater.agent.service.knowledge import Knowledge
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import INTERRUPTED
 from ncen_updater.common.progress import Silent
 from tests.agent.cli.site import CHANGE, make_site
 from tests.agent.notifications.test_teller import NOTIFY, REPORT
@@ -91,7 +91,7 @@ class Stage:
             for number in range(tries):
                 change = replace(BACK, id=f"bbbbbbb{'abcdefgh'[number]}")
                 journal.begin(change, ChangeFacts(soak_of=CHANGE.id))
-                journal.state(change.id, ChangeState.UNDONE, error_code=Interrupted.code)
+                journal.state(change.id, ChangeState.UNDONE, error_code=INTERRUPTED.code)
 
     def next(self, **more: Any) -> None:
         with self.journal() as journal:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import pkgutil
+import re
 import string
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +13,10 @@ from pathlib import Path
 import pytest
 
 import ncen_updater
+from ncen_updater.common import messages
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import Text
+from ncen_updater.common.messages import Message, message_of
 from tests.badinput.hostile import has_four_facts
 
 PACKAGE = Path(ncen_updater.__file__).parent
@@ -39,9 +42,12 @@ def error_classes() -> dict[str, type[UpdaterError]]:
 CLASSES = error_classes()
 
 
-def places(kind: type[UpdaterError]) -> set[str]:
+MESSAGES = {name: value for name, value in vars(messages).items() if isinstance(value, Message)}
+
+
+def places(message: Message) -> set[str]:
     found = set()
-    for template in (kind.what, kind.remedy):
+    for template in (message.what, message.remedy):
         found |= {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
     return found
 
@@ -72,7 +78,7 @@ def _imported(node: ast.Module) -> dict[str, type[UpdaterError]]:
     return found
 
 
-def raise_sites() -> Iterator[tuple[str, type[UpdaterError], set[str]]]:
+def raise_sites() -> Iterator[tuple[str, Message, set[str]]]:
     """Every place of the package that makes an error by its name with plain keywords."""
     for path in sorted(PACKAGE.rglob("*.py")):
         tree = ast.parse(path.read_text("utf-8"))
@@ -83,36 +89,63 @@ def raise_sites() -> Iterator[tuple[str, type[UpdaterError], set[str]]]:
             kind = known.get(node.func.id)
             if kind is None or any(word.arg is None for word in node.keywords):
                 continue
-            if kind.__init__ is UpdaterError.__init__:
+            first = node.args[0] if node.args else None
+            message = MESSAGES.get(first.id) if isinstance(first, ast.Name) else None
+            own = kind.__init__ is UpdaterError.__init__
+            if message is not None or (own and first is None):
                 where = f"{path.relative_to(PACKAGE)}:{node.lineno}"
-                yield where, kind, {word.arg for word in node.keywords if word.arg}
+                given = {word.arg for word in node.keywords if word.arg}
+                yield where, message or kind.message, given
 
 
 def test_every_raise_site_fills_every_place() -> None:
     sites = list(raise_sites())
-    assert len(sites) > 150
+    assert len(sites) > 450
     missing = [
-        f"{where}: {kind.__name__} lacks {sorted(places(kind) - given)}"
-        for where, kind, given in sites
-        if places(kind) - given
+        f"{where}: {message.code} lacks {sorted(places(message) - given)}"
+        for where, message, given in sites
+        if places(message) - given
     ]
     assert not missing
 
 
+def test_every_message_is_said_somewhere() -> None:
+    source = "".join(
+        path.read_text("utf-8") for path in PACKAGE.rglob("*.py") if path.name != "messages.py"
+    )
+    names = set(re.findall(r"\b[A-Z][A-Z0-9_]+\b", source))
+    assert set(MESSAGES) - names == set()
+
+
 def test_codes_are_used_once() -> None:
     by_code: dict[str, set[str]] = {}
+    for name, message in MESSAGES.items():
+        assert re.fullmatch(r"NU-\d{4}", message.code)
+        by_code.setdefault(message.code, set()).add(name)
+    shared = {code: names for code, names in by_code.items() if len(names) > 1}
+    assert shared == {"NU-1000": {"UNNAMED", "UNEXPECTED"}}
+    assert [message.code for message in MESSAGES.values()] == sorted(
+        message.code for message in MESSAGES.values()
+    )
+
+
+def test_a_class_has_words_of_its_own_or_none() -> None:
+    by_message: dict[str, set[str]] = {}
     for name, kind in CLASSES.items():
-        if "code" in vars(kind):
-            by_code.setdefault(kind.code, set()).add(name)
-    assert {code: names for code, names in by_code.items() if len(names) > 1} == {}
+        if "message" in vars(kind):
+            by_message.setdefault(kind.message.code, set()).add(name)
+    assert {code: names for code, names in by_message.items() if len(names) > 1} == {}
 
 
-@pytest.mark.parametrize("name", sorted(CLASSES))
+@pytest.mark.parametrize("name", sorted(MESSAGES))
 def test_an_error_without_its_values_is_still_shown(name: str) -> None:
-    kind = CLASSES[name]
-    error = kind.__new__(kind)
-    UpdaterError.__init__(error)
-    has_four_facts(error)
+    has_four_facts(UpdaterError(MESSAGES[name]))
+
+
+def test_what_a_code_says_is_found() -> None:
+    assert message_of("NU-1000") is messages.UNEXPECTED
+    assert message_of("NU-3101") is messages.SPACE_SHORT
+    assert message_of("NU-0000") is None
 
 
 @pytest.mark.parametrize(

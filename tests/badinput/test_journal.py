@@ -10,13 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ncen_updater.agent.engine.errors import JournalExists, JournalMissing, JournalUnreadable
+from ncen_updater.agent.engine.errors import JournalMissing, JournalUnreadable
 from ncen_updater.agent.journal.change import ChangeState, StepName, StepState
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.site_history import SiteHistory
+from ncen_updater.common.messages import JOURNAL_EXISTS
 from tests.agent.cli.site import CHANGE
 from tests.badinput.hostile import DEEP, FEW, HUGE, NO_FILES, bounded, typed
+from tests.support.errors import says
 
 
 def make(path: Path, *, ended: bool = False) -> None:
@@ -97,7 +99,7 @@ def test_what_is_no_journal(tmp_path: Path, kind: str) -> None:
     with bounded():
         error = typed(lambda: read_all(path, read_only=False))
         assert isinstance(error, JournalUnreadable)
-        assert isinstance(typed(lambda: Journal.create(path)), JournalExists)
+        assert says(typed(lambda: Journal.create(path)), JOURNAL_EXISTS)
 
 
 def _away(path: Path) -> None:
@@ -111,7 +113,7 @@ def test_a_link_to_a_disk_that_is_away_is_not_replaced(
     path = tmp_path / "journal.sqlite"
     _away(path)
     error = typed(lambda: act(path))
-    assert isinstance(error, JournalExists | JournalMissing | JournalUnreadable)
+    assert says(error, JOURNAL_EXISTS, JournalMissing, JournalUnreadable)
     assert path.is_symlink()
 
 

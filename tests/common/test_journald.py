@@ -136,7 +136,7 @@ def test_lines_and_traces_cannot_forge_fields(log: logging.Logger, receiver: Jou
 
 def test_an_error_brings_its_code(log: logging.Logger, receiver: Journald) -> None:
     log.warning("not now: %s", JournalMissing(path="/x"))
-    assert receiver.records()[0]["NCEN_CODE"] == JournalMissing.code
+    assert receiver.records()[0]["NCEN_CODE"] == JournalMissing.message.code
 
 
 def test_secrets_are_masked_wherever_they_stand(log: logging.Logger, receiver: Journald) -> None:

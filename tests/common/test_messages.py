@@ -30,7 +30,7 @@ def test_everything_is_in_step(messages: dict[str, Any]) -> None:
 def test_sentences_of_every_form_are_found(messages: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "p").mkdir()
     (tmp_path / "p" / "m.py").write_text(
-        'A = N_("one")\nclass E(UpdaterError):\n    code = "NU-1"\n    what = N_("two" " three")\n'
+        'A = N_("one")\nE = Message("NU-1", N_("two" " three"), N_("one"))\n'
         'f(Text("four {x}"), N_("{x}"))\nFinding("NU-6999", Text(N_("five")))\n'
         'strict(6301, N_("s"))\n'
     )
@@ -60,8 +60,8 @@ def test_the_sentence_of_a_finding_is_found_behind_a_variable(
     (tmp_path / "p").mkdir()
     (tmp_path / "p" / "m.py").write_text(
         "class ExitCode:\n    ERROR = 1\n"
-        'class UpdaterError:\n    code = "NU-1000"\n'
-        'class E(UpdaterError):\n    code = "NU-1"\n    what = N_("gone")\n'
+        'GONE = Message("NU-1", N_("gone"), N_("look"))\n'
+        "class E(UpdaterError):\n    message = GONE\n"
         'def f():\n    what = N_("first")\n    g(strict(6301, what, N_("remedy")))\n'
         '    what = N_("second")\n    g(info(6302, what, ""))\n'
         "    try:\n        g()\n    except E as error:\n"
@@ -80,8 +80,7 @@ def test_no_finding_is_without_words(messages: dict[str, Any]) -> None:
 def test_a_code_for_two_things_is_found(messages: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "p").mkdir()
     (tmp_path / "p" / "m.py").write_text(
-        'class ExitCode:\n    ERROR = 1\nclass UpdaterError:\n    code = "NU-1000"\n'
-        'class A(UpdaterError):\n    code = "NU-1"\nclass B(UpdaterError):\n    code = "NU-1"\n'
+        'A = Message("NU-1", N_("a"), N_("b"))\nB = Message("NU-1", N_("c"), N_("d"))\n'
     )
     source = messages["read_source"](tmp_path / "p")
     assert messages["duplicates"](source) == ["NU-1: A and B"]

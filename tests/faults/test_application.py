@@ -16,17 +16,19 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from ncen_updater.agent.application.errors import AnotherAnswers, StopFailed
+from ncen_updater.agent.application.errors import StopFailed
 from ncen_updater.agent.engine.errors import ChangeFailed, SoakFailed
 from ncen_updater.agent.engine.operations import JOURNAL, Operations
 from ncen_updater.agent.journal.change import Phase, StepName
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.site import Clock
+from ncen_updater.common.messages import ANOTHER_ANSWERS
 from ncen_updater.common.progress import Silent
 from tests.faults.full import prepared
 from tests.faults.test_scenarios import At, at, killed_upgrade, operations
 from tests.faults.trial import NEW, OLD, Trial
+from tests.support.errors import says
 from tests.support.sites import site_in_process
 
 
@@ -214,7 +216,7 @@ def test_a_stranger_at_the_address_is_told_and_no_release_blamed(trial: Trial) -
     impatient(trial)
     with pytest.raises(ChangeFailed) as caught:
         operations(trial, instants).upgrade()
-    assert isinstance(caught.value.__cause__, AnotherAnswers)
+    assert says(caught.value.__cause__, ANOTHER_ANSWERS)
     assert trial.settle() == (OLD, 0)
     assert bad_releases(trial) == []
 

@@ -11,7 +11,7 @@ import pytest
 from packaging.version import Version
 
 from demo.site import DemoSite, SiteOptions, version_of
-from ncen_updater.agent.engine.errors import ChangeFailed, GuardBlocks
+from ncen_updater.agent.engine.errors import ChangeFailed
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.retention import collect, collectable, interrupted_sets
 from ncen_updater.agent.files.keeping import place_of
@@ -19,10 +19,12 @@ from ncen_updater.agent.journal.change import Phase, StepName
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.site import Site
+from ncen_updater.common.messages import GUARD_BLOCKS
 from ncen_updater.common.progress import Silent
 from tests.faults.full import prepared
 from tests.faults.test_scenarios import Killed, kill, operations
 from tests.faults.trial import NEW, OLD, Broken, Trial, more_pictures, pictures
+from tests.support.errors import refused
 from tests.support.sites import TrialFeed, connect, serve, site_in_process
 
 MOVES, ONE_WAY = "3.3.11", "3.3.9"
@@ -106,7 +108,7 @@ def test_pictures_that_cannot_be_kept_block_while_officers_work(
         linked.rename(real)
         linked.symlink_to(real)
     try:
-        with pytest.raises(GuardBlocks) as caught:
+        with refused(GUARD_BLOCKS) as caught:
             Operations(site, Silent()).upgrade(Version(MOVES), retry=True)
     finally:
         if how == "a place of others":

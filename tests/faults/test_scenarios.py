@@ -17,10 +17,8 @@ import pytest
 from demo.site import digests, version_of
 from ncen_updater.agent.engine.errors import (
     ChangeFailed,
-    Interrupted,
     JournalUnreadable,
     NeedsPerson,
-    OpenChange,
     SoakFailed,
 )
 from ncen_updater.agent.engine.interruption import Interruption
@@ -33,9 +31,11 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.site import Clock
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import INTERRUPTED, OPEN_CHANGE
 from ncen_updater.common.progress import Silent
 from tests.faults.full import prepared
 from tests.faults.trial import NEW, OLD, Trial
+from tests.support.errors import refused
 from tests.support.sites import site_in_process
 from tests.support.trees import remove_tree
 
@@ -123,7 +123,7 @@ def test_a_signal_after_the_commit_does_not_leave_officers_outside(trial: Trial)
     def signalled() -> None:
         interruption._on_signal(signal.SIGTERM, None)
 
-    with pytest.raises(Interrupted):
+    with refused(INTERRUPTED):
         operations(trial, {(StepName.COMMIT, Phase.AFTER_RECORD): signalled},
                    interruption).upgrade()  # fmt: skip
     assert not trial.demo.door_file.exists()
@@ -340,6 +340,6 @@ def test_a_rollback_typed_twice_goes_back_once(trial: Trial) -> None:
     operations(trial).upgrade()
     with pytest.raises(Killed):
         operations(trial, {(StepName.SOAK, Phase.BEFORE_EFFECT): kill}).rollback()
-    with pytest.raises(OpenChange):
+    with refused(OPEN_CHANGE):
         operations(trial).rollback()
     assert trial.settle()[0] == OLD

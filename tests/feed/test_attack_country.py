@@ -14,9 +14,10 @@ from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.common.errors import ExitCode
+from ncen_updater.common.messages import TARGET_FOR_OTHER_COUNTRY
 from ncen_updater.common.progress import Silent
-from ncen_updater.feed.path_errors import TargetForOtherCountry
 from ncen_updater.feed.upgrade_path import NoPath, Reason
+from tests.support.errors import refused
 from tests.support.sites import TrialFeed, connect, serve, site_in_process
 
 FOREIGN = Version("3.3.8")  # for one country that is not this site's
@@ -40,7 +41,7 @@ def test_a_release_for_another_country_is_refused_and_nothing_changes(demo: Demo
     path = operations.path()
     assert isinstance(path, NoPath)
     assert [row.reason for row in path.rejected] == [Reason.OTHER_COUNTRY]
-    with pytest.raises(TargetForOtherCountry) as caught:
+    with refused(TARGET_FOR_OTHER_COUNTRY) as caught:
         operations.upgrade(FOREIGN)
     assert caught.value.exit_code is ExitCode.BLOCKED
     assert site.slots.versions() == (Version("3.2.4"),)

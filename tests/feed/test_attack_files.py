@@ -6,12 +6,13 @@ import pytest
 from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
 
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import OFFER_INVALID
 from ncen_updater.common.progress import Silent
-from ncen_updater.feed.errors import OfferInvalid
 from ncen_updater.feed.mirror import Mirror
 from tests.badinput.test_signed import Directory
 from tests.feed import attacks
 from tests.feed.conftest import Agent
+from tests.support.errors import refused
 from tests.support.http_server import PORTAL, Fault, WebServer, serving
 from tests.support.tuf_repository import Feed
 
@@ -83,7 +84,7 @@ def test_no_mirror_is_made_of_a_file_that_nothing_pins(agent: Agent, feed: Feed)
     feed.publish()
     directory = agent.state.parent / "www"
     mirror = Mirror(directory, state=agent.state, trusted_root=agent.trusted_root)
-    with pytest.raises(OfferInvalid) as caught:
+    with refused(OFFER_INVALID) as caught:
         mirror.renew(Directory(feed.directory), Silent())
     assert caught.value.values["name"] == name
     assert list(directory.iterdir()) == []

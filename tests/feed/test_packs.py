@@ -122,7 +122,7 @@ def test_a_failure_is_remembered_with_its_code_and_the_pack_is_gone(tmp_path: Pa
     refuse(place, ref, TargetMissing(name=ref.target))
     pack_place(place, other).write_bytes(b"x")
     refuse(place, other, TargetMissing(name=other.target))
-    assert refusals(place) == dict.fromkeys((ref.sha256, other.sha256), TargetMissing.code)
+    assert refusals(place) == dict.fromkeys((ref.sha256, other.sha256), TargetMissing.message.code)
     assert not pack_place(place, other).exists()
 
 

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from ncen_updater.common.messages import LOCAL_STORE_FAILED
 from ncen_updater.feed.downloaded import discard
-from ncen_updater.feed.errors import LocalStoreFailed, TargetMissing
+from ncen_updater.feed.errors import TargetMissing
 from ncen_updater.feed.packs import refusals, refuse
 from ncen_updater.formats.document import DeltaRef
 from tests.badinput.hostile import typed
+from tests.support.errors import says
 
 REF = DeltaRef(
     target="deltas/ncen/3.2--3.3.0", length=1, sha256="a" * 64, from_version="3.2",
@@ -74,7 +76,7 @@ def test_no_link_leads_whoever_tidies_up_elsewhere(place: Path, slots: Path, whi
     before = contents(slots)
     _in_place_of(which)(place, slots)
     for act in (lambda: discard(place), lambda: refuse(place, REF, TargetMissing(name="x"))):
-        assert isinstance(typed(act), LocalStoreFailed)
+        assert says(typed(act), LOCAL_STORE_FAILED)
         assert contents(slots) == before
     assert [path.name for path in slots.iterdir()] == ["3.3.0"]
 
@@ -83,7 +85,7 @@ def test_links_among_the_downloads_are_removed_and_not_followed(place: Path, slo
     before = contents(slots)
     _inside(place, slots)
     refuse(place, REF, TargetMissing(name="x"))
-    assert refusals(place) == {REF.sha256: TargetMissing.code}
+    assert refusals(place) == {REF.sha256: TargetMissing.message.code}
     assert not (place / "refused.json").is_symlink()
     assert not (place / "3.2--3.3.0").is_symlink()
     discard(place)
@@ -94,8 +96,8 @@ def test_links_among_the_downloads_are_removed_and_not_followed(place: Path, slo
 def test_something_else_in_the_place_of_the_downloads(place: Path, slots: Path) -> None:
     place.rename(place.with_name("aside"))
     place.write_text("a file")
-    assert isinstance(typed(lambda: discard(place)), LocalStoreFailed)
-    assert isinstance(typed(lambda: refuse(place, REF, TargetMissing(name="x"))), LocalStoreFailed)
+    assert says(typed(lambda: discard(place)), LOCAL_STORE_FAILED)
+    assert says(typed(lambda: refuse(place, REF, TargetMissing(name="x"))), LOCAL_STORE_FAILED)
 
 
 def test_where_there_is_nothing_nothing_is_done(tmp_path: Path) -> None:

@@ -12,21 +12,21 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import (
+    OFFER_CHANGED,
+    OFFER_INVALID,
+    OFFER_WITHDRAWN,
+    TREE_MISMATCH,
+    VIEW_DAMAGED,
+)
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed import downloads
-from ncen_updater.feed.errors import (
-    DocumentMismatch,
-    FeedUnreachable,
-    OfferChanged,
-    OfferInvalid,
-    OfferWithdrawn,
-    TreeMismatch,
-    ViewDamaged,
-)
+from ncen_updater.feed.errors import DocumentMismatch, FeedUnreachable
 from ncen_updater.feed.last_view import read_last_view, view_path
 from ncen_updater.formats.archive import unpack
 from ncen_updater.formats.document import TargetRef
 from tests.feed.conftest import Agent
+from tests.support.errors import refused
 from tests.support.http_server import Fault, WebServer
 from tests.support.tuf_repository import Feed
 
@@ -128,9 +128,9 @@ def test_damaged_last_view_is_said_and_healed(
     source.refresh()
     path = view_path(agent.state, "ncen")
     path.write_bytes(content)
-    with pytest.raises(ViewDamaged):
+    with refused(VIEW_DAMAGED):
         source.last_view()
-    with pytest.raises(ViewDamaged):
+    with refused(VIEW_DAMAGED):
         read_last_view(path)
     source.refresh()
     assert source.last_view() is not None
@@ -144,7 +144,7 @@ def test_withdrawn_between_choice_and_download(agent: Agent, server: WebServer, 
         change_offer=lambda o: o.update(withdrawn={"reason": "loses photographs"}),
     )
     feed.publish()
-    with pytest.raises(OfferWithdrawn):
+    with refused(OFFER_WITHDRAWN):
         agent.source(server.url).fetch(offer, Silent())
     assert not (agent.state / "downloads/ncen").exists()
 
@@ -155,7 +155,7 @@ def test_another_release_under_the_same_version(
     offer = agent.source(server.url).refresh().offers[0]
     feed.add_release("3.3.0", content={"other": b"other"})
     feed.publish()
-    with pytest.raises(OfferChanged):
+    with refused(OFFER_CHANGED):
         agent.source(server.url).fetch(offer, Silent())
 
 
@@ -174,7 +174,7 @@ def test_offer_that_contradicts_the_list(
 ) -> None:
     feed.add_release("3.3.0", change_offer=lambda offer: offer.update(change))
     feed.publish()
-    with pytest.raises(OfferInvalid, match=detail):
+    with refused(OFFER_INVALID, match=detail):
         agent.source(server.url).refresh()
     assert agent.source(server.url).last_view() is None
 
@@ -183,7 +183,7 @@ def test_a_release_is_named_by_sha256(agent: Agent, server: WebServer, feed: Fee
     signed = feed.roles["ncen"].targets["releases/ncen/3.3.0.json"]
     signed.hashes = {"sha512": "0" * 128}
     feed.publish()
-    with pytest.raises(OfferInvalid, match="SHA-256"):
+    with refused(OFFER_INVALID, match="SHA-256"):
         agent.source(server.url).refresh()
 
 
@@ -214,7 +214,7 @@ def test_tree_that_contradicts_the_document(
 ) -> None:
     _resigned(feed, **changes)
     source = agent.source(server.url)
-    with pytest.raises(TreeMismatch):
+    with refused(TREE_MISMATCH):
         source.fetch(source.refresh().offers[0], Silent())
 
 

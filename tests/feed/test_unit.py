@@ -15,11 +15,13 @@ import pytest
 
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.reader.child import LIMITS, ChildSource
+from ncen_updater.common.messages import READER_FAILED, READER_OVERDUE, READER_UNIT_AWAY
 from ncen_updater.common.progress import Silent
 from ncen_updater.common.unix_socket import connect
 from ncen_updater.common.workers import Limits, Worker
-from ncen_updater.feed.errors import FeedRefused, ReaderFailed, ReaderOverdue, ReaderUnitAway
+from ncen_updater.feed.errors import FeedRefused
 from tests.support.activation import ACTIVATOR, activated
+from tests.support.errors import refused
 from tests.support.http_server import WebServer
 from tests.support.tuf_repository import Feed
 
@@ -95,7 +97,7 @@ def test_an_error_of_the_feed_comes_as_it_is(
 
 
 def test_nobody_waits_at_the_socket(source: ChildSource, config: Path) -> None:
-    with pytest.raises(ReaderUnitAway) as caught:
+    with refused(READER_UNIT_AWAY) as caught:
         source.refresh()
     assert caught.value.values == {"path": config.parent / "fetch.sock"}
     assert not (config.parent / "received").exists()
@@ -112,7 +114,7 @@ def test_nobody_waits_at_the_socket(source: ChildSource, config: Path) -> None:
     ],
 )
 def test_a_unit_that_fails(source: ChildSource, config: Path, words: tuple[str, ...]) -> None:
-    with unit(config, *words), pytest.raises(ReaderFailed):
+    with unit(config, *words), refused(READER_FAILED):
         source.refresh()
 
 
@@ -127,7 +129,7 @@ def test_a_reader_that_is_silent_does_not_hold_the_agent(
     config.write_text(config.read_text().replace('"systemd"', f'"{runner}"'))
     monkeypatch.setitem(LIMITS, "refresh", Limits(silence_s=0.5))
     monkeypatch.setattr(Worker, "command", lambda _self: SILENT)
-    with unit(config, *SILENT), pytest.raises(ReaderOverdue) as caught:
+    with unit(config, *SILENT), refused(READER_OVERDUE) as caught:
         ChildSource(load_config(config), config).refresh()
     assert caught.value.exit_code == 1
 

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from packaging.version import Version
 from pydantic import ValidationError
 
-from ncen_updater.feed.path_errors import NoPathToTarget, TargetHalted
+from ncen_updater.common.messages import NO_PATH_TO_TARGET, TARGET_HALTED
 from ncen_updater.feed.upgrade_path import NoPath, Reason, UpgradePath, choose_path
 from ncen_updater.feed.waves import bucket_of, is_open, opens_at
 from ncen_updater.formats.document import Offer, TargetRef
 from ncen_updater.formats.manifest import Channel
 from ncen_updater.formats.rollout import Wave
+from tests.support.errors import refused
 
 ARCHIVE = TargetRef(target="x", length=1, sha256="0" * 64)
 DAY = timedelta(days=1)
@@ -146,10 +147,10 @@ def test_paths(row: Row) -> None:
 
 
 def test_a_halt_holds_whoever_names_it() -> None:
-    with pytest.raises(TargetHalted) as caught:
+    with refused(TARGET_HALTED) as caught:
         choose(Row("", (offer("3.3.0", **HALT),), target="3.3.0"))
     assert "prints blank permits" in str(caught.value)
-    with pytest.raises(NoPathToTarget):
+    with refused(NO_PATH_TO_TARGET):
         stop = offer("3.3.0", required=True, **HALT)
         choose(Row("", (stop, offer("3.4.0")), target="3.4.0"))
 

@@ -12,11 +12,12 @@ from packaging.version import Version
 from pydantic import ValidationError
 
 from ncen_updater.agent.slots.records import DOCUMENT, Records
-from ncen_updater.feed.errors import OfferInvalid
+from ncen_updater.common.messages import OFFER_INVALID
 from ncen_updater.feed.offers import offers_of
 from ncen_updater.formats.document import Offer, ReleaseDocument, parse_release_document
 from ncen_updater.formats.errors import BadRelease
 from ncen_updater.formats.forward_compat import understood, without
+from tests.support.errors import refused
 
 DIGEST = "a" * 64
 ARCHIVE = {"target": "ncen-3.3.0.tar.gz", "length": 10, "sha256": DIGEST}
@@ -68,7 +69,7 @@ def test_names_that_are_not_known_are_passed_over_by_sites() -> None:
 def test_what_is_wrong_in_another_way_is_refused() -> None:
     offer = ReleaseDocument.model_validate(DOCUMENT_OF).offer().model_dump(mode="json")
     for wrong in ({"required": "perhaps"}, {"archive": {**ARCHIVE, "length": -1, "new": 1}}):
-        with pytest.raises(OfferInvalid):
+        with refused(OFFER_INVALID):
             offers_of("ncen", listed({**offer, "region": "east", **wrong}))
     odd: tuple[object, ...] = (7, [], None, {"x": 1})
     for data in odd:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.formats.errors import WheelsUnusable
+from ncen_updater.common.messages import WHEELS_UNUSABLE
 from ncen_updater.publisher.build.agent_release import make_agent_release, parse_lock
 from ncen_updater.publisher.build.build import build_release
 from ncen_updater.publisher.cli.main import run
 from tests.agent.self_update.making import agent_wheel, wheel
+from tests.support.errors import refused
 
 HELPER = wheel("some_helper", "1.4", {"some_helper.py": "x = 1\n"})
 DIGEST = hashlib.sha256(HELPER).hexdigest()
@@ -87,7 +88,7 @@ def test_what_the_lock_does_not_name_is_refused(
         (wheels / name).unlink()
     else:
         (wheels / name).write_bytes(content)
-    with pytest.raises(WheelsUnusable) as caught:
+    with refused(WHEELS_UNUSABLE) as caught:
         make_agent_release(wheels, tmp_path / "lock.txt", tmp_path / "release")
     assert reason in str(caught.value)
     assert not (tmp_path / "release").exists()
@@ -98,5 +99,5 @@ def test_what_the_lock_does_not_name_is_refused(
 )
 def test_a_lock_that_does_not_pin_is_refused(wheels: Path, tmp_path: Path, text: str) -> None:
     (tmp_path / "lock.txt").write_text(text)
-    with pytest.raises(WheelsUnusable):
+    with refused(WHEELS_UNUSABLE):
         make_agent_release(wheels, tmp_path / "lock.txt", tmp_path / "release")

@@ -12,13 +12,13 @@ import pytest
 from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
 
 from ncen_updater.common.canonical_json import canonical_json, sha256_hex
+from ncen_updater.common.messages import PUBLISHER_TARGET_MISSING, UNSOUND_DRAFT
 from ncen_updater.formats.document import TargetRef
 from ncen_updater.formats.rollout import Halt
 from ncen_updater.publisher.build.attachments import PaperMaker
 from ncen_updater.publisher.build.build import build_release
 from ncen_updater.publisher.build.provenance import Source, make_provenance
 from ncen_updater.publisher.cli.main import run
-from ncen_updater.publisher.errors import TargetMissing, UnsoundDraft
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.release_flow import make_feed, publish_draft
 from ncen_updater.publisher.signing.draft import Draft, draft_releases
@@ -27,6 +27,7 @@ from ncen_updater.publisher.signing.event_files import PAPERS
 from ncen_updater.publisher.signing.keys import load_public_key, new_key, open_signer
 from ncen_updater.publisher.signing.rollout_drafts import draft_halt, draft_resumption
 from tests.publisher.releases import PASSPHRASE, ring, write_release
+from tests.support.errors import refused
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 SOURCE = Source("https://build.example.org/ncen", "git+https://git.example.org/ncen", "ab" * 20)
@@ -181,7 +182,7 @@ def test_a_document_that_the_lists_contradict_is_not_signed(desk: Desk) -> None:
 def test_a_file_that_changes_while_it_is_drafted(desk: Desk) -> None:
     draft = desk.draft()
     (desk.targets / SBOM).write_text("{}")
-    with pytest.raises(TargetMissing):
+    with refused(PUBLISHER_TARGET_MISSING):
         desk.event(draft)
     assert not (desk.place / "event/event.json").exists()
 
@@ -191,7 +192,7 @@ def test_an_archive_of_its_own_for_plain_clients(desk: Desk) -> None:
     draft = desk.draft()
     target = draft.roles["targets"].signed.targets["ncen-3.3.0.tar.gz"]
     target.hashes["sha256"] = sha256_hex(b"another")
-    with pytest.raises(UnsoundDraft, match="another file"):
+    with refused(UNSOUND_DRAFT, match="another file"):
         desk.event(draft)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ncen_updater.common.messages import UNKNOWN_RELEASE
 from ncen_updater.common.progress import Silent
 from ncen_updater.formats.delta import make
 from ncen_updater.formats.delta.errors import DeltaNotProved
@@ -18,11 +19,12 @@ from ncen_updater.formats.tree import Tree
 from ncen_updater.publisher.build.build import BuiltRelease, build_release
 from ncen_updater.publisher.build.deltas import DeltaMaker, bases
 from ncen_updater.publisher.cli.main import run
-from ncen_updater.publisher.errors import BuildRefused, FeedBroken, UnknownRelease
+from ncen_updater.publisher.errors import BuildRefused, FeedBroken
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.signing.describe import describe
 from ncen_updater.publisher.signing.draft import draft_releases
 from ncen_updater.publisher.signing.event import Event
+from tests.support.errors import refused
 from tests.support.packs import FIRST, SECOND, THIRD, PackFeed, write_large
 
 
@@ -75,7 +77,7 @@ def test_the_newest_five_that_it_may_be_installed_over(
 
 @pytest.mark.parametrize("version", ["2.0", "3.9"])
 def test_a_release_that_is_not_on_offer_is_refused(version: str) -> None:
-    with pytest.raises(UnknownRelease):
+    with refused(UNKNOWN_RELEASE):
         bases(OFFERS, manifest(">=3"), [version])
 
 

@@ -7,10 +7,9 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-import pytest
 from tuf.api.metadata import Metadata
 
-from ncen_updater.publisher.errors import NothingToDo
+from ncen_updater.common.messages import NOTHING_TO_DO
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.release_flow import KeyRing
 from ncen_updater.publisher.signing.describe import describe
@@ -18,6 +17,7 @@ from ncen_updater.publisher.signing.draft import draft_renewal
 from ncen_updater.publisher.signing.event import Event
 from ncen_updater.publisher.signing.roles import POLICY
 from tests.publisher.releases import NOW
+from tests.support.errors import refused
 
 
 def words(place: Path, drafts: Mapping[str, Metadata[Any]], feed: Path | None) -> list[str]:
@@ -53,5 +53,5 @@ def test_another_period_is_said(made: tuple[Path, KeyRing], tmp_path: Path) -> N
 
 
 def test_what_a_machine_signs_is_not_drafted(made: tuple[Path, KeyRing]) -> None:
-    with pytest.raises(NothingToDo, match="refresh"):
+    with refused(NOTHING_TO_DO, match="refresh"):
         draft_renewal(Feed(made[0] / "feed").state(), ["ncen", "snapshot"], NOW)

@@ -16,16 +16,17 @@ from hypothesis import strategies as st
 from tuf.api.metadata import Metadata, Role  # type: ignore[attr-defined]
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.formats.document import Withdrawal
-from ncen_updater.publisher.errors import (
-    BadDates,
-    BadEvent,
-    DigestMismatch,
-    DuplicateKey,
-    KeyNotAllowed,
-    UnsoundDraft,
-    UntrustedBase,
+from ncen_updater.common.messages import (
+    BAD_DATES,
+    BAD_EVENT,
+    DIGEST_MISMATCH,
+    DUPLICATE_KEY,
+    KEY_NOT_ALLOWED,
+    UNSOUND_DRAFT,
+    UNTRUSTED_BASE,
+    Message,
 )
+from ncen_updater.formats.document import Withdrawal
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.feed.publish import Publisher
 from ncen_updater.publisher.feed.status import signature_status
@@ -36,6 +37,7 @@ from ncen_updater.publisher.signing.event import Event, digest_of
 from ncen_updater.publisher.signing.keys import computed_keyid
 from tests.publisher.feeds import contents, drafted, fresh_signer
 from tests.publisher.releases import NOW, clock
+from tests.support.errors import refused
 
 Roles = dict[str, Metadata[Any]]
 
@@ -125,26 +127,26 @@ def _named(name: str) -> Callable[[Roles], None]:
 
 
 @pytest.mark.parametrize(
-    ("change", "roles", "refused"),
+    ("change", "roles", "message"),
     [
-        (_twin, ("root",), DuplicateKey),
-        (_foreign_id, ("root",), UnsoundDraft),
-        (_online_officer, ("root",), KeyNotAllowed),
-        (_too_high, ("root",), UnsoundDraft),
-        (_no_such_key, ("root",), UnsoundDraft),
-        (_inconsistent, ("root",), UnsoundDraft),
-        (_no_policy, ("root",), UnsoundDraft),
-        (_for_ever, ("targets",), BadDates),
-        (_no_issue_time, ("targets",), BadDates),
-        (_walks_on, ("targets",), UnsoundDraft),
-        (_other_version, ("ncen",), UnsoundDraft),
-        (_other_archive, ("ncen",), UnsoundDraft),
-        (_no_digest, ("ncen",), UnsoundDraft),
-        (_named("releases/ncen/../../x"), ("ncen",), UnsoundDraft),
-        (_named("releases/ncen/a\u202egnp.json"), ("ncen",), UnsoundDraft),
-        (_named("sbom/ncen/a\nncen: nothing"), ("ncen",), UnsoundDraft),
-        (_named("deltas/ncen/\u0430"), ("ncen",), UnsoundDraft),
-        (_named("ncen-updater-9.tar.gz"), ("ncen",), UnsoundDraft),
+        (_twin, ("root",), DUPLICATE_KEY),
+        (_foreign_id, ("root",), UNSOUND_DRAFT),
+        (_online_officer, ("root",), KEY_NOT_ALLOWED),
+        (_too_high, ("root",), UNSOUND_DRAFT),
+        (_no_such_key, ("root",), UNSOUND_DRAFT),
+        (_inconsistent, ("root",), UNSOUND_DRAFT),
+        (_no_policy, ("root",), UNSOUND_DRAFT),
+        (_for_ever, ("targets",), BAD_DATES),
+        (_no_issue_time, ("targets",), BAD_DATES),
+        (_walks_on, ("targets",), UNSOUND_DRAFT),
+        (_other_version, ("ncen",), UNSOUND_DRAFT),
+        (_other_archive, ("ncen",), UNSOUND_DRAFT),
+        (_no_digest, ("ncen",), UNSOUND_DRAFT),
+        (_named("releases/ncen/../../x"), ("ncen",), UNSOUND_DRAFT),
+        (_named("releases/ncen/a\u202egnp.json"), ("ncen",), UNSOUND_DRAFT),
+        (_named("sbom/ncen/a\nncen: nothing"), ("ncen",), UNSOUND_DRAFT),
+        (_named("deltas/ncen/\u0430"), ("ncen",), UNSOUND_DRAFT),
+        (_named("ncen-updater-9.tar.gz"), ("ncen",), UNSOUND_DRAFT),
     ],
 )
 def test_a_draft_that_no_officer_should_judge(
@@ -152,9 +154,9 @@ def test_a_draft_that_no_officer_should_judge(
     tmp_path: Path,
     change: Callable[[Roles], None],
     roles: tuple[str, ...],
-    refused: type[UpdaterError],
+    message: Message,
 ) -> None:
-    with pytest.raises(refused):
+    with refused(message):
         event_with(feed, tmp_path / "event", change, *roles)
 
 
@@ -165,12 +167,12 @@ def test_an_issue_time_in_the_future(feed: Path, tmp_path: Path, keys: KeyRing) 
         drafts["ncen"].signed.unrecognized_fields["x-ncen-issued"] = "2027-06-01T00:00:00Z"
 
     event = event_with(feed, tmp_path / "event", ahead, "ncen")
-    with pytest.raises(BadDates):
+    with refused(BAD_DATES):
         event.refuse_future(NOW)
     for officer in keys.officers[:2]:
         event.sign(officer, event.digest)
     before = contents(feed)
-    with pytest.raises(BadDates):
+    with refused(BAD_DATES):
         Publisher(Feed(feed), clock).publish(event, [], keys.online)
     assert contents(feed) == before
 
@@ -225,15 +227,15 @@ def test_a_base_that_never_was(feed: Path, tmp_path: Path, keys: KeyRing) -> Non
     event = event_with(tmp_path / "fake", tmp_path / "event", lambda _: None, "root")
     assert "nothing else changes" in [line.text.render() for line in describe(event)]
     trusted = Feed(feed).roots()[0]
-    with pytest.raises(UntrustedBase):
+    with refused(UNTRUSTED_BASE):
         event.anchor(trusted)
-    with pytest.raises(UntrustedBase):
+    with refused(UNTRUSTED_BASE):
         event.anchor(None)
     good = drafted_renewal(feed, tmp_path / "good")
     good.anchor(trusted)
     late = copy.deepcopy(trusted)
     late.signed.version = 7
-    with pytest.raises(UntrustedBase):
+    with refused(UNTRUSTED_BASE):
         good.anchor(late)
 
 
@@ -260,7 +262,7 @@ def test_a_base_that_was_changed(feed: Path, tmp_path: Path) -> None:
         metadata.signed.targets["ncen-3.3.0.tar.gz"].hashes["sha256"] = "0" * 64
 
     _rewrite(tmp_path / "event", "base", "ncen", other_digest)
-    with pytest.raises(UntrustedBase):
+    with refused(UNTRUSTED_BASE):
         Event.load(tmp_path / "event")
 
 
@@ -297,7 +299,7 @@ def test_media_that_bite(feed: Path, tmp_path: Path, kind: str) -> None:
         (place / "roots" / "1.root.json").rename(place / "roots" / "2.root.json")
     else:
         (place / "draft" / "root.json").write_bytes(draft.read_bytes())
-    with pytest.raises((BadEvent, DigestMismatch)) as caught:
+    with refused(BAD_EVENT, DIGEST_MISMATCH) as caught:
         Event.load(place)
     assert kind != "huge" or "is over" in str(caught.value.detail)
 

@@ -14,18 +14,20 @@ from cyclonedx.validation.json import JsonStrictValidator
 from securesystemslib.signer import Signer
 
 from ncen_updater.common.canonical_json import canonical_json
-from ncen_updater.formats.manifest import load_manifest
-from ncen_updater.publisher.build.attachment_errors import (
-    BuilderKeyMissing,
-    ProvenanceInvalid,
-    SbomInvalid,
+from ncen_updater.common.messages import (
+    BUILDER_KEY_MISSING,
+    PROVENANCE_INVALID,
+    PUBLISHER_TARGET_MISSING,
+    SBOM_INVALID,
+    UNKNOWN_RELEASE,
 )
+from ncen_updater.formats.manifest import load_manifest
 from ncen_updater.publisher.build.attachments import PaperMaker, inspect_release
 from ncen_updater.publisher.build.build import build_release, scan_release
 from ncen_updater.publisher.build.provenance import Source
 from ncen_updater.publisher.build.sbom import Part, check_sbom, find_parts
 from ncen_updater.publisher.cli.main import run
-from ncen_updater.publisher.errors import BuildRefused, TargetMissing, UnknownRelease
+from ncen_updater.publisher.errors import BuildRefused
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_draft
 from ncen_updater.publisher.signing.compare_staging import compare_files
@@ -33,6 +35,7 @@ from ncen_updater.publisher.signing.draft import draft_releases
 from ncen_updater.publisher.signing.event import Event
 from ncen_updater.publisher.signing.keys import new_key, open_signer
 from tests.publisher.releases import NOW, PASSPHRASE, clock, ring, write_release
+from tests.support.errors import refused
 
 SOURCE = Source("https://build.example.org/ncen", "git+https://git.example.org/ncen", "ab" * 20)
 SBOM, PROVENANCE = "sbom/ncen/3.3.0.cdx.json", "provenance/ncen/3.3.0.intoto.json"
@@ -131,9 +134,9 @@ def test_from_the_build_to_the_auditor(
 ) -> None:
     staging = tmp_path / "staging"
     build_release(release, staging, papers=PaperMaker("auto", SOURCE, builder))
-    with pytest.raises(BuilderKeyMissing):
+    with refused(BUILDER_KEY_MISSING):
         draft_releases(Feed(feed).state(), staging, NOW)
-    with pytest.raises(ProvenanceInvalid):
+    with refused(PROVENANCE_INVALID):
         draft_releases(Feed(feed).state(), staging, NOW, builder=keys.officers[0].public_key)
     draft = draft_releases(Feed(feed).state(), staging, NOW, builder=builder.public_key)
     assert {SBOM, PROVENANCE} <= draft.roles["ncen"].signed.targets.keys()
@@ -143,11 +146,11 @@ def test_from_the_build_to_the_auditor(
     assert checked.parts == len(EXPECTED)
     assert checked.provenance is not None
     assert checked.provenance["runDetails"]["builder"]["id"] == SOURCE.builder
-    with pytest.raises(UnknownRelease):
+    with refused(UNKNOWN_RELEASE):
         inspect_release(Feed(feed), "ncen", "3.4.0", builder.public_key)
     served = next((feed / "targets/sbom").rglob("*.cdx.json"))
     served.write_bytes(served.read_bytes()[:-1] + b" ")
-    with pytest.raises(TargetMissing):
+    with refused(PUBLISHER_TARGET_MISSING):
         inspect_release(Feed(feed), "ncen", "3.3.0", builder.public_key)
 
 
@@ -225,7 +228,7 @@ def test_lists_of_parts_that_are_refused(change: Change, release: Path, tmp_path
     build_release(release, tmp_path / "t", papers=PaperMaker(handed))
     change(document)
     handed.write_text(json.dumps(document))
-    with pytest.raises(SbomInvalid):
+    with refused(SBOM_INVALID):
         build_release(release, tmp_path / "t", papers=PaperMaker(handed))
 
 
@@ -236,7 +239,7 @@ def test_files_that_are_no_list(content: bytes, release: Path, tmp_path: Path) -
     handed = tmp_path / "handed.json"
     handed.write_bytes(content)
     for path in (handed, tmp_path / "nowhere"):
-        with pytest.raises(SbomInvalid):
+        with refused(SBOM_INVALID):
             build_release(release, tmp_path / "t", papers=PaperMaker(path))
 
 
@@ -261,7 +264,7 @@ def test_statements_that_are_refused(
     envelope = json.loads(path.read_bytes())
     change(envelope)
     _replace(staging, path, canonical_json(envelope))
-    with pytest.raises(ProvenanceInvalid):
+    with refused(PROVENANCE_INVALID):
         draft_releases(Feed(feed).state(), staging, NOW, builder=builder.public_key)
 
 
@@ -276,7 +279,7 @@ def test_a_statement_about_another_archive(
     build_release(release, other, papers=maker)
     content = (other / "targets" / PROVENANCE).read_bytes()
     _replace(staging, staging / "targets" / PROVENANCE, content)
-    with pytest.raises(ProvenanceInvalid) as caught:
+    with refused(PROVENANCE_INVALID) as caught:
         draft_releases(Feed(feed).state(), staging, NOW, builder=builder.public_key)
     assert "ncen-3.3.0.tar.gz" in str(caught.value)
 

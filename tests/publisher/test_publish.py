@@ -12,19 +12,17 @@ from pathlib import Path
 import pytest
 from securesystemslib.signer import CryptoSigner
 
-from ncen_updater.publisher.errors import (
-    BadEvent,
-    BadSignature,
-    BelowThreshold,
-    DigestMismatch,
-    FeedBroken,
-    FeedBusy,
-    KeyNotAllowed,
-    PublisherError,
-    RoleLapsed,
-    StaleEvent,
-    TargetMissing,
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import (
+    BELOW_THRESHOLD,
+    DIGEST_MISMATCH,
+    FEED_BUSY,
+    KEY_NOT_ALLOWED,
+    PUBLISHER_TARGET_MISSING,
+    ROLE_LAPSED,
+    STALE_EVENT,
 )
+from ncen_updater.publisher.errors import FeedBroken
 from ncen_updater.publisher.feed.feed import DurableWriter, Feed
 from ncen_updater.publisher.feed.publish import Publisher
 from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_draft
@@ -39,6 +37,7 @@ from tests.publisher.feeds import (
     fresh_signer,
 )
 from tests.publisher.releases import NOW, clock
+from tests.support.errors import refused
 
 
 def test_one_of_two_signatures(feed: Path, staged: Path, tmp_path: Path, keys: KeyRing) -> None:
@@ -48,7 +47,7 @@ def test_one_of_two_signatures(feed: Path, staged: Path, tmp_path: Path, keys: K
     for officers in ([], keys.officers[:1], [keys.officers[0], keys.officers[0]]):
         for officer in officers:
             event.sign(officer, event.digest)
-        with pytest.raises(BelowThreshold) as caught:
+        with refused(BELOW_THRESHOLD) as caught:
             publisher.publish(event, [staged], keys.online)
         assert "bo" in str(caught.value.values["missing"])
     assert contents(feed) == before
@@ -63,25 +62,25 @@ def test_signatures_that_do_not_count(
     event = drafted(feed, staged, tmp_path / "event")
     before = contents(feed)
     stranger = fresh_signer(tmp_path / "strange", "mallory")
-    with pytest.raises(KeyNotAllowed):
+    with refused(KEY_NOT_ALLOWED):
         event.sign(stranger, event.digest)
-    with pytest.raises(KeyNotAllowed):
+    with refused(KEY_NOT_ALLOWED):
         event.sign(keys.online["timestamp"][0], event.digest)
-    with pytest.raises(DigestMismatch):
+    with refused(DIGEST_MISMATCH):
         event.sign(keys.officers[0], "0" * 64)
-    with pytest.raises(DigestMismatch):
+    with refused(DIGEST_MISMATCH):
         event.sign(keys.officers[0], event.digest[:15])
     good = event.sign(keys.officers[0], event.digest)[0]
     answer = json.loads(good.read_bytes())
     other = keys.officers[1].public_key.keyid
-    cases: list[tuple[dict[str, object], type[PublisherError]]] = [
-        ({"keyid": other}, BadSignature),
-        ({"keyid": stranger.public_key.keyid}, KeyNotAllowed),
-        ({"sig": "00" * 64}, BadSignature),
-        ({"digest": "0" * 64}, DigestMismatch),
-        ({"version": 9}, DigestMismatch),
-        ({"role": "root"}, BadEvent),
-        ({"sig": "zz"}, BadEvent),
+    cases: list[tuple[dict[str, object], type[UpdaterError]]] = [
+        ({"keyid": other}, UpdaterError),
+        ({"keyid": stranger.public_key.keyid}, UpdaterError),
+        ({"sig": "00" * 64}, UpdaterError),
+        ({"digest": "0" * 64}, UpdaterError),
+        ({"version": 9}, UpdaterError),
+        ({"role": "root"}, UpdaterError),
+        ({"sig": "zz"}, UpdaterError),
     ]
     forged = tmp_path / "forged.json"
     for change, expected in cases:
@@ -105,7 +104,7 @@ def test_a_draft_changed_after_it_was_made(
         event.sign(officer, event.digest)
     path = event.directory / "draft" / "ncen.json"
     path.write_text(path.read_text().replace("3.4.0", "3.5.0"))
-    with pytest.raises(DigestMismatch):
+    with refused(DIGEST_MISMATCH):
         Event.load(event.directory)
 
 
@@ -116,7 +115,7 @@ def test_an_event_that_the_feed_has_left_behind(
     for officer in keys.officers[:2]:
         event.sign(officer, event.digest)
     publish_draft(feed, draft_renewal(Feed(feed).state(), ["ncen"], NOW), keys, clock)
-    with pytest.raises(StaleEvent):
+    with refused(STALE_EVENT):
         Publisher(Feed(feed), clock).publish(event, [staged], keys.online)
 
 
@@ -130,9 +129,9 @@ def test_target_files_are_hashed_again(
     content = archive.read_bytes()
     archive.write_bytes(content[:-1] + b"!")
     before = contents(feed)
-    with pytest.raises(TargetMissing):
+    with refused(PUBLISHER_TARGET_MISSING):
         Publisher(Feed(feed), clock).publish(event, [staged], keys.online)
-    with pytest.raises(TargetMissing):
+    with refused(PUBLISHER_TARGET_MISSING):
         Publisher(Feed(feed), clock).publish(event, [], keys.online)
     assert contents(feed) == before
 
@@ -151,7 +150,7 @@ def test_a_target_that_changes_while_it_is_copied(
             super().copy(path, source, sha256)
 
     before = contents(feed)
-    with pytest.raises(TargetMissing):
+    with refused(PUBLISHER_TARGET_MISSING):
         Publisher(Feed(feed), clock, Changes()).publish(event, [staged], keys.online)
     assert contents(feed) == before
 
@@ -178,9 +177,9 @@ def test_a_root_with_a_number_of_another_kind_is_no_root(feed: Path) -> None:
 def test_a_lapsed_role_and_a_second_publisher(feed: Path, keys: KeyRing) -> None:
     state = Feed(feed).state()
     late = NOW + timedelta(days=366)
-    with pytest.raises(RoleLapsed):
+    with refused(ROLE_LAPSED):
         publish_draft(feed, draft_renewal(state, ["ncen"], late), keys, lambda: late)
-    with Feed(feed).lock(), pytest.raises(FeedBusy):
+    with Feed(feed).lock(), refused(FEED_BUSY):
         Publisher(Feed(feed), clock).refresh(keys.online)
 
 
@@ -207,7 +206,7 @@ def test_refresh_signs_what_is_due(
     assert publisher.refresh(keys.online).new_roles == ()
     assert contents(feed) == after
     wrong = {role: (CryptoSigner.generate_ed25519(),) for role in keys.online}
-    with pytest.raises(KeyNotAllowed):
+    with refused(KEY_NOT_ALLOWED):
         publisher.refresh(wrong)
 
 

@@ -8,11 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.publisher.errors import (
-    BelowThreshold,
-    DuplicateKey,
-    FeedBroken,
-)
+from ncen_updater.common.messages import BELOW_THRESHOLD, DUPLICATE_KEY
+from ncen_updater.publisher.errors import FeedBroken
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_draft
 from ncen_updater.publisher.signing.ceremony import Ceremony, RoleHolders
@@ -26,6 +23,7 @@ from tests.publisher.feeds import (
     fresh_signer,
 )
 from tests.publisher.releases import NOW, clock
+from tests.support.errors import refused
 
 
 def test_the_same_key_under_two_ids(tmp_path: Path, keys: KeyRing) -> None:
@@ -34,7 +32,7 @@ def test_the_same_key_under_two_ids(tmp_path: Path, keys: KeyRing) -> None:
     twin = type(first).from_dict("f" * 64, data)
     officers = RoleHolders((first, twin), 2, 365)
     online = {r: RoleHolders((keys.online[r][0].public_key,), 1, 7) for r in keys.online}
-    with pytest.raises(DuplicateKey):
+    with refused(DUPLICATE_KEY):
         Ceremony({"root": officers, "targets": officers, "ncen": officers, **online})
 
 
@@ -46,9 +44,9 @@ def test_a_new_root_needs_the_old_officers(feed: Path, tmp_path: Path, keys: Key
     draft = draft_keys(state, ceremony_of(new, online), NOW)
     root_only = replace(draft, roles={"root": draft.roles["root"]})
     before = contents(feed)
-    with pytest.raises(BelowThreshold):
+    with refused(BELOW_THRESHOLD):
         publish_draft(feed, root_only, replace(keys, officers=new), clock)
-    with pytest.raises(BelowThreshold):
+    with refused(BELOW_THRESHOLD):
         publish_draft(feed, root_only, replace(keys, officers=(new[0], keys.officers[0])), clock)
     assert contents(feed) == before
 
@@ -62,13 +60,13 @@ def test_only_the_old_root_is_missing(feed: Path, tmp_path: Path, keys: KeyRing)
     draft = draft_keys(Feed(feed).state(), Ceremony(roles), NOW)
     assert list(draft.roles) == ["root"]
     before = contents(feed)
-    with pytest.raises(BelowThreshold):
+    with refused(BELOW_THRESHOLD):
         publish_draft(feed, draft, replace(keys, officers=new, threshold=3), clock)
     mixed = (*keys.officers[:1], *new)
-    with pytest.raises(BelowThreshold):
+    with refused(BELOW_THRESHOLD):
         publish_draft(feed, draft, replace(keys, officers=mixed, threshold=4), clock)
     only_old = replace(keys, threshold=3)
-    with pytest.raises(BelowThreshold):
+    with refused(BELOW_THRESHOLD):
         publish_draft(feed, draft, only_old, clock)
     assert contents(feed) == before
     both = replace(keys, officers=(*keys.officers[:2], *new[:2]), threshold=4)

@@ -10,11 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.publisher.errors import (
-    NotAtomic,
-    StaleEvent,
-    WriteFailed,
-)
+from ncen_updater.common.messages import NOT_ATOMIC, STALE_EVENT
+from ncen_updater.publisher.errors import WriteFailed
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.feed.publish import Publisher
 from ncen_updater.publisher.release_flow import KeyRing
@@ -35,6 +32,7 @@ from tests.publisher.feeds import (
     kill_in_child,
 )
 from tests.publisher.releases import NOW, clock
+from tests.support.errors import refused
 
 
 def test_killed_at_every_write(feed: Path, staged: Path, tmp_path: Path, keys: KeyRing) -> None:
@@ -138,7 +136,7 @@ def test_a_first_publication_that_was_killed(tmp_path: Path, keys: KeyRing) -> N
     foreign = Event.create(tmp_path / "foreign", other.title, other.roles, None)
     for officer in keys.officers[:2]:
         foreign.sign(officer, foreign.digest)
-    with pytest.raises(StaleEvent):
+    with refused(STALE_EVENT):
         Publisher(Feed(feed), clock).publish(foreign, [], keys.online)
     Publisher(Feed(feed), clock).publish(event, [], keys.online)
     assert client_sees(feed, tmp_path / "site", feed / "metadata/1.root.json") == "none"
@@ -170,7 +168,7 @@ def test_other_online_keys_with_and_without_the_old(
     only_new = {role: (signer,) for role, signer in fresh.items()}
     both = {role: (*keys.online[role], signer) for role, signer in fresh.items()}
     before = contents(feed)
-    with pytest.raises(NotAtomic):
+    with refused(NOT_ATOMIC):
         Publisher(Feed(feed), clock).publish(event, [], only_new)
     assert contents(feed) == before
     trusted = feed / "metadata/1.root.json"

@@ -13,13 +13,8 @@ from tuf.api.exceptions import BadVersionNumberError, RepositoryError
 from tuf.api.metadata import Metadata, Snapshot, Targets, Timestamp  # type: ignore[attr-defined]
 from tuf.ngclient import Updater  # type: ignore[attr-defined]
 
-from ncen_updater.publisher.errors import (
-    BadCeremony,
-    BelowThreshold,
-    FeedBroken,
-    NotAtomic,
-    RoleLapsed,
-)
+from ncen_updater.common.messages import BAD_CEREMONY, BELOW_THRESHOLD, NOT_ATOMIC, ROLE_LAPSED
+from ncen_updater.publisher.errors import FeedBroken
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.feed.publish import Publisher
 from ncen_updater.publisher.release_flow import KeyRing, publish_draft
@@ -28,6 +23,7 @@ from ncen_updater.publisher.signing.draft import Draft, draft_keys, draft_renewa
 from ncen_updater.publisher.signing.event import Event
 from tests.publisher.feeds import FeedFiles, contents, fresh_signer
 from tests.publisher.releases import NOW, clock
+from tests.support.errors import refused
 
 PRODUCTS = ("ncen", "ncen-updater")
 OFFLINE = ("root", "targets", *PRODUCTS)
@@ -139,7 +135,7 @@ def test_officers_come_and_go(
     draft = draft_keys(Feed(feed).state(), ceremony(people, officers, threshold), NOW)
     before = contents(feed)
     for names in too_few:
-        with pytest.raises(BelowThreshold):
+        with refused(BELOW_THRESHOLD):
             signers = [people[name] for name in names]
             publish_signed(feed, draft, signers, keys.online, tmp_path / "event")
     assert contents(feed) == before
@@ -202,7 +198,7 @@ def test_stolen_online_keys_and_recovery_from_a_fast_forward(
     agreed = ceremony(everybody, online={role: f"{role}-2" for role in DAYS})
     draft = draft_keys(Feed(feed).state(), agreed, NOW)
     assert draft.roles.keys() == {"root"}
-    with pytest.raises(NotAtomic):
+    with refused(NOT_ATOMIC):
         publish_signed(
             feed, draft, keys.officers[:2], {r: [s] for r, s in new.items()}, tmp_path / "event"
         )
@@ -242,7 +238,7 @@ def test_a_product_is_taken_out_and_cannot_return(
     assert list(state.delegated) == ["ncen"]
     assert state.snapshot is not None
     assert "ncen-updater.json" in state.snapshot.signed.meta, "clients refuse a snapshot without"
-    with pytest.raises(BadCeremony, match="was in the feed before"):
+    with refused(BAD_CEREMONY, match="was in the feed before"):
         draft_keys(state, ceremony(people), NOW)
 
 
@@ -253,7 +249,7 @@ def test_a_lapsed_feed_comes_back_in_one_event(
     with pytest.raises(RepositoryError):
         site.look(now=later)
     one = draft_renewal(Feed(feed).state(), ["root"], later)
-    with pytest.raises(RoleLapsed) as caught:
+    with refused(ROLE_LAPSED) as caught:
         publish_draft(feed, one, keys, lambda: later)
     assert caught.value.values["role"] == "targets, ncen-updater, ncen"
     everything = draft_renewal(Feed(feed).state(), OFFLINE, later)

@@ -10,8 +10,8 @@ import pytest
 from packaging.version import Version
 
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import NOTHING_TO_DO, OFFER_HALTED
 from ncen_updater.common.progress import Silent
-from ncen_updater.feed.errors import OfferHalted
 from ncen_updater.feed.http import HttpFetcher
 from ncen_updater.feed.last_view import read_last_view, view_path
 from ncen_updater.feed.tuf_source import TufReleaseSource
@@ -20,7 +20,6 @@ from ncen_updater.formats.document import Withdrawal
 from ncen_updater.formats.manifest import Channel
 from ncen_updater.formats.rollout import Halt, Wave
 from ncen_updater.publisher.build.build import build_release
-from ncen_updater.publisher.errors import NothingToDo, UnknownProduct, UnknownRelease
 from ncen_updater.publisher.feed.feed import Feed, FeedState
 from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_draft, publish_release
 from ncen_updater.publisher.signing.describe import describe
@@ -35,6 +34,7 @@ from ncen_updater.publisher.signing.rollout_drafts import (
     offer_of,
 )
 from tests.publisher.releases import NOW, clock, ring, write_release
+from tests.support.errors import refused
 from tests.support.http_server import WebServer
 
 TOMORROW = NOW + timedelta(days=1)
@@ -116,7 +116,7 @@ def test_a_release_opens_halts_and_goes_on(
     chosen = site.path()
     assert isinstance(chosen, UpgradePath)
     publish(draft_halt(Feed(feed).state(), "ncen", "3.3.0", HALT, NOW))
-    with pytest.raises(OfferHalted) as caught:
+    with refused(OFFER_HALTED) as caught:
         Site(tmp_path / "late", feed, site.url).source.fetch(chosen.target, Silent())
     assert HALT.reason in str(caught.value)
     assert site.reasons() == [Reason.HALTED]
@@ -250,17 +250,17 @@ def test_words_of_taking_something_away(feed: Path, keys: KeyRing, tmp_path: Pat
 def test_what_is_refused(feed: Path, keys: KeyRing) -> None:
     state = Feed(feed).state()
     cases: tuple[tuple[type[UpdaterError], Callable[[], Draft]], ...] = (
-        (NothingToDo, lambda: draft_resumption(state, "ncen", "3.3.0", NOW)),
-        (NothingToDo, lambda: draft_audience(state, "ncen", "3.3.0", [], NOW)),
-        (UnknownRelease, lambda: draft_halt(state, "ncen", "9.9.9", HALT, NOW)),
-        (UnknownProduct, lambda: draft_halt(state, "zebra", "3.3.0", HALT, NOW)),
+        (UpdaterError, lambda: draft_resumption(state, "ncen", "3.3.0", NOW)),
+        (UpdaterError, lambda: draft_audience(state, "ncen", "3.3.0", [], NOW)),
+        (UpdaterError, lambda: draft_halt(state, "ncen", "9.9.9", HALT, NOW)),
+        (UpdaterError, lambda: draft_halt(state, "zebra", "3.3.0", HALT, NOW)),
     )
     for error, make in cases:
         with pytest.raises(error):
             make()
     gone = draft_withdrawal(state, "ncen", "3.3.0", Withdrawal(reason="loses cases"), NOW)
     publish_draft(feed, gone, keys, clock)
-    with pytest.raises(NothingToDo) as caught:
+    with refused(NOTHING_TO_DO) as caught:
         draft_waves(Feed(feed).state(), "ncen", "3.3.0", [SECOND], NOW)
     assert "withdrawn" in str(caught.value)
     assert offer_of(Feed(feed).state(), "ncen", "3.3.0").waves == ()

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.publisher.errors import TokenUnusable
+from ncen_updater.common.messages import TOKEN_UNUSABLE
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.feed.publish import Publisher
 from ncen_updater.publisher.release_flow import KeyRing
@@ -25,6 +25,7 @@ from ncen_updater.publisher.signing.event import Event
 from ncen_updater.publisher.signing.keys import load_public_key, owner_of
 from ncen_updater.publisher.signing.tokens import MODULES, Token, find_module
 from tests.publisher.releases import NOW, clock
+from tests.support.errors import refused
 
 DRIVER = next((p for p in MODULES if "softhsm" in p and Path(p).is_file()), None)
 MISSING = [word for word in ("softhsm2-util", "pkcs11-tool") if shutil.which(word) is None] + (
@@ -185,14 +186,14 @@ def test_only_drivers_of_the_system_are_loaded(
     link = tmp_path / "link.so"
     link.symlink_to(DRIVER)
     for path in (own, Path("softhsm2.so"), Path("/usr/lib/nothing.so"), Path("/usr/lib")):
-        with pytest.raises(TokenUnusable):
+        with refused(TOKEN_UNUSABLE):
             find_module(path)
     assert find_module(link) == Path(DRIVER).resolve()
     monkeypatch.setenv("NCEN_PKCS11_MODULE", str(own))
-    with pytest.raises(TokenUnusable):
+    with refused(TOKEN_UNUSABLE):
         find_module(None)
     monkeypatch.delenv("NCEN_PKCS11_MODULE")
-    with pytest.raises(TokenUnusable):
+    with refused(TOKEN_UNUSABLE):
         find_module(None, candidates=())
-    with pytest.raises(TokenUnusable):
+    with refused(TOKEN_UNUSABLE):
         Token("wco-a", 256, own)

@@ -12,6 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from ncen_updater.common.messages import (
+    NOT_ATOMIC,
+    OTHER_FEED,
+    PLACE_AHEAD,
+    PLACE_DIFFERS,
+    PLACE_INVALID,
+)
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.http import HttpFetcher
 from ncen_updater.feed.tuf_source import TufReleaseSource
@@ -23,19 +30,13 @@ from ncen_updater.publisher.distribute.storage import (
     Place,
     open_place,
 )
-from ncen_updater.publisher.distribute.storage_errors import (
-    OtherFeed,
-    PlaceAhead,
-    PlaceDiffers,
-    PlaceFailed,
-    PlaceInvalid,
-)
+from ncen_updater.publisher.distribute.storage_errors import PlaceFailed
 from ncen_updater.publisher.distribute.upload import upload, upload_order
-from ncen_updater.publisher.errors import NotAtomic
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.feed.publish import Publisher
 from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_release
 from tests.publisher.releases import NOW, clock, ring, write_release
+from tests.support.errors import refused
 from tests.support.http_server import WebServer
 from tests.support.object_store import object_store
 
@@ -208,23 +209,23 @@ def test_what_must_not_be_written_over(feed: Path, keys: KeyRing, tmp_path: Path
     publish_next(feed, keys, tmp_path)
     upload(Feed(feed), place, Silent())
     before = {name: place.get(name) for name in place.sizes()}
-    with pytest.raises(PlaceAhead):
+    with refused(PLACE_AHEAD):
         upload(Feed(old), place, Silent())
     stale = tmp_path / "stale"
     shutil.copytree(feed, stale)
     Publisher(Feed(feed), lambda: NOW + timedelta(days=2)).refresh(keys.online)
     upload(Feed(feed), place, Silent())
     before = {name: place.get(name) for name in place.sizes()}
-    with pytest.raises(PlaceAhead):  # nothing but the timestamp is older
+    with refused(PLACE_AHEAD):  # nothing but the timestamp is older
         upload(Feed(stale), place, Silent())
     other = ring(tmp_path / "others")
     make_feed(tmp_path / "foreign", other, clock)
-    with pytest.raises(OtherFeed):
+    with refused(OTHER_FEED):
         upload(Feed(tmp_path / "foreign"), place, Silent())
     fork = tmp_path / "fork"
     shutil.copytree(old, fork)
     publish_next(fork, keys, tmp_path, "3.5.0")
-    with pytest.raises(PlaceAhead):
+    with refused(PLACE_AHEAD):
         upload(Feed(fork), place, Silent())
     assert {name: place.get(name) for name in place.sizes()} == before
 
@@ -241,7 +242,7 @@ def test_a_place_that_changes_what_it_is_given(feed: Path, keys: KeyRing, tmp_pa
                 path = tmp_path / "mirror" / name
                 path.write_bytes(path.read_bytes() + b" ")
 
-    with pytest.raises(PlaceDiffers):
+    with refused(PLACE_DIFFERS):
         upload(Feed(feed), Compresses(tmp_path / "mirror"), Silent())
     with WebServer(tmp_path / "mirror") as server:
         assert site_sees(tmp_path, feed, server.url) == "3.3.0"
@@ -278,7 +279,7 @@ def test_keys_of_the_online_roles_change(feed: Path, keys: KeyRing, tmp_path: Pa
         assert site_sees(tmp_path, feed, server.url) == "3.3.0"
     # The other place missed that step, and the newest timestamp knows the new key only.
     Publisher(Feed(feed), lambda: NOW + timedelta(hours=1)).refresh(fresh)
-    with pytest.raises(NotAtomic):
+    with refused(NOT_ATOMIC):
         upload(Feed(feed), behind, Silent())
     upload(Feed(feed), behind, Silent(), accept_interruption=True)
 
@@ -302,5 +303,5 @@ def test_the_order() -> None:
 
 @pytest.mark.parametrize("address", ["", "s3://", "s3:///", "ftp://host/x", "https://host/x"])
 def test_addresses_that_are_none(address: str) -> None:
-    with pytest.raises(PlaceInvalid):
+    with refused(PLACE_INVALID):
         open_place(address)

@@ -10,15 +10,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 from ncen_updater.agent.application.control import ControlledApplication, attempt, ending
-from ncen_updater.agent.application.errors import (
-    CommandFailed,
-    DoorStuck,
-    OrderUnderWay,
-    StateUnknown,
-)
+from ncen_updater.agent.application.errors import ApplicationError, CommandFailed
 from ncen_updater.agent.application.parts import Part
 from ncen_updater.agent.application.process import Ended, order, run
 from ncen_updater.agent.config.model import ControlSettings
+from ncen_updater.common.messages import DOOR_STUCK, ORDER_UNDER_WAY, STATE_UNKNOWN
 from ncen_updater.common.supervised import Left
 
 __all__ = ["CommandApplication"]
@@ -65,12 +61,12 @@ class CommandApplication(ControlledApplication):
             yield -1  # then the door cannot be closed either, and no change gets this far
             return
         except OSError as error:
-            raise DoorStuck(path=path, detail=str(error)) from error
+            raise ApplicationError(DOOR_STUCK, path=path, detail=str(error)) from error
         try:
             deadline = self._clock() + OTHERS_TIMEOUT_S
             while not _taken(descriptor):
                 if self._clock() >= deadline:
-                    raise OrderUnderWay(seconds=f"{OTHERS_TIMEOUT_S:g}")
+                    raise ApplicationError(ORDER_UNDER_WAY, seconds=f"{OTHERS_TIMEOUT_S:g}")
                 self._wait(LOOK_S)
             yield descriptor
         finally:
@@ -104,7 +100,9 @@ class _CommandPart(Part):
         if ended.status not in (RUNS, STOPPED):
             reason = ending(ended, STATUS_TIMEOUT_S)
             command = shlex.join(self._status)
-            raise StateUnknown(reason=reason, command=command, detail=ended.output or None)
+            raise ApplicationError(
+                STATE_UNKNOWN, reason=reason, command=command, detail=ended.output or None
+            )
         return ended.status == RUNS
 
     def order_stop(self, timeout_s: float) -> str:

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from ncen_updater.agent.application.base import Application, Expectation, Health, ProbeResult
 from ncen_updater.agent.application.door import Door, DoorNote
-from ncen_updater.agent.application.errors import CommandFailed, PartStopFailed, StopFailed
+from ncen_updater.agent.application.errors import CommandFailed, StopFailed
 from ncen_updater.agent.application.health import HealthProber
 from ncen_updater.agent.application.parts import Part
 from ncen_updater.agent.application.process import Ended, minimal_environment
 from ncen_updater.agent.config.model import ApplicationSettings, ControlSettings
+from ncen_updater.common.messages import PART_STOP_FAILED
 
 __all__ = ["ControlledApplication", "attempt", "ending"]
 
@@ -142,7 +143,9 @@ class ControlledApplication(Application):
 def _stop_failed(name: str, seconds: float, problem: str, *, refused: bool) -> StopFailed:
     words, detail = f"{seconds:g}", problem or None
     if name:
-        return PartStopFailed(part=name, seconds=words, detail=detail, refused=refused)
+        return StopFailed(
+            PART_STOP_FAILED, part=name, seconds=words, detail=detail, refused=refused
+        )
     return StopFailed(seconds=words, detail=detail, refused=refused)
 
 

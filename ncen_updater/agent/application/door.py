@@ -13,8 +13,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ncen_updater.agent.application.errors import DoorStuck
+from ncen_updater.agent.application.errors import ApplicationError
 from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.messages import DOOR_STUCK
 
 __all__ = ["Door", "DoorNote"]
 
@@ -70,7 +71,7 @@ class Door:
             content = {"since": since, **asdict(self._note())}
             durable.write(self._path, (json.dumps(content, ensure_ascii=False) + "\n").encode())
         except OSError as error:
-            raise DoorStuck(path=self._path, detail=str(error)) from error
+            raise ApplicationError(DOOR_STUCK, path=self._path, detail=str(error)) from error
         logger.info("door closed")
 
     def open(self) -> None:
@@ -82,7 +83,7 @@ class Door:
         try:
             durable.remove(self._path)
         except OSError as error:
-            raise DoorStuck(path=self._path, detail=str(error)) from error
+            raise ApplicationError(DOOR_STUCK, path=self._path, detail=str(error)) from error
         logger.info("door opened")
 
     def closed(self) -> bool:
@@ -96,7 +97,7 @@ class Door:
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError as error:
-            raise DoorStuck(path=self._path, detail=str(error)) from error
+            raise ApplicationError(DOOR_STUCK, path=self._path, detail=str(error)) from error
         return True
 
     def closed_by(self) -> str:
@@ -108,7 +109,7 @@ class Door:
         try:
             return self._said("change") or ""
         except OSError as error:
-            raise DoorStuck(path=self._path, detail=str(error)) from error
+            raise ApplicationError(DOOR_STUCK, path=self._path, detail=str(error)) from error
 
     def _since(self) -> str | None:
         return self._said("since")

@@ -19,8 +19,9 @@ from functools import partial
 from urllib.parse import urlsplit
 
 from ncen_updater.agent.application.base import Expectation, Health, ProbeResult
-from ncen_updater.agent.application.errors import HealthSettingsWrong
+from ncen_updater.agent.application.errors import ApplicationError
 from ncen_updater.agent.config.model import ApplicationSettings
+from ncen_updater.common.messages import HEALTH_SETTINGS_WRONG
 
 __all__ = ["HealthProber"]
 
@@ -66,11 +67,13 @@ class HealthProber:
             parts = urlsplit(url)
             self._port = parts.port
         except ValueError as error:
-            raise HealthSettingsWrong(url=url, reason=str(error)) from error
+            raise ApplicationError(HEALTH_SETTINGS_WRONG, url=url, reason=str(error)) from error
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise HealthSettingsWrong(url=url, reason="it has no host")
+            raise ApplicationError(HEALTH_SETTINGS_WRONG, url=url, reason="it has no host")
         if parts.query or parts.fragment or parts.username:
-            raise HealthSettingsWrong(url=url, reason="it must be a plain base address")
+            raise ApplicationError(
+                HEALTH_SETTINGS_WRONG, url=url, reason="it must be a plain base address"
+            )
         self._host = parts.hostname
         self._tls = parts.scheme == "https"
         self._base = parts.path.rstrip("/")

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from ncen_updater.agent.application.control import ControlledApplication, attempt, ending
 from ncen_updater.agent.application.door import DoorNote
-from ncen_updater.agent.application.errors import CommandFailed, StateUnknown
+from ncen_updater.agent.application.errors import ApplicationError, CommandFailed
 from ncen_updater.agent.application.parts import Part
 from ncen_updater.agent.application.process import Ended, run
 from ncen_updater.agent.config.model import ApplicationSettings, ControlSettings
+from ncen_updater.common.messages import STATE_UNKNOWN
 
 __all__ = ["SystemdApplication"]
 
@@ -115,7 +116,9 @@ class _Unit(Part):
             reason = f"its state is '{state}'"
         else:
             return facts
-        raise StateUnknown(reason=reason, command=shlex.join(argv), detail=ended.output or None)
+        raise ApplicationError(
+            STATE_UNKNOWN, reason=reason, command=shlex.join(argv), detail=ended.output or None
+        )
 
     def order_stop(self, timeout_s: float) -> str:
         """Order the stop; a start that waits in the queue is withdrawn by that."""

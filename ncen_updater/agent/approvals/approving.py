@@ -11,15 +11,13 @@ from ncen_updater.agent.approvals.binding import basis_to_json
 from ncen_updater.agent.approvals.model import ApprovalCount, Basis
 from ncen_updater.agent.approvals.status import Standing, standing_for
 from ncen_updater.agent.approvals.store import Consent, Person, ScheduleRecord
-from ncen_updater.agent.engine.errors import (
-    NothingToApprove,
-    NotRehearsed,
-    RehearsalOutdated,
-)
+from ncen_updater.agent.engine.errors import NothingToApprove
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.plan import Plan, make_plan
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.site import Site
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import NOT_REHEARSED, REHEARSAL_OUTDATED
 from ncen_updater.common.progress import Progress
 from ncen_updater.feed.upgrade_path import NoPath, UpgradePath
 
@@ -82,8 +80,8 @@ def require_basis(found: Subject) -> Basis:
         return found.standing.basis
     if found.standing.voids:
         reasons = "; ".join(str(void.text) for void in found.standing.voids)
-        raise RehearsalOutdated(version=found.target, reasons=reasons)
-    raise NotRehearsed(version=found.target)
+        raise UpdaterError(REHEARSAL_OUTDATED, version=found.target, reasons=reasons)
+    raise UpdaterError(NOT_REHEARSED, version=found.target)
 
 
 def approve(journal: Journal, found: Subject, person: Person) -> bool:

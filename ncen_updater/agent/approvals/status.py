@@ -10,16 +10,13 @@ from typing import TYPE_CHECKING
 from ncen_updater.agent.approvals.binding import basis_from_json, basis_now
 from ncen_updater.agent.approvals.model import Basis, Void, voids
 from ncen_updater.agent.approvals.store import Consent
-from ncen_updater.agent.engine.errors import (
-    ApprovalMissing,
-    NotRehearsed,
-    RehearsalOutdated,
-)
 from ncen_updater.agent.engine.pending_rollback import left_behind
 from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.policy.automation import Rehearsed
 from ncen_updater.agent.rehearsal.store import RehearsalRecord, Rehearsals, RehearsalState
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import APPROVAL_MISSING, NOT_REHEARSED, REHEARSAL_OUTDATED
 from ncen_updater.common.progress import Progress
 
 if TYPE_CHECKING:
@@ -121,17 +118,19 @@ def require_consent(
         standing = standing_for(site, journal, plan.digest, target)
         reasons = "; ".join(str(void.text) for void in standing.voids)
         if standing.rehearsed is Rehearsed.VOID:
-            raise RehearsalOutdated(version=target, reasons=reasons)
+            raise UpdaterError(REHEARSAL_OUTDATED, version=target, reasons=reasons)
         if standing.basis is None:
-            raise NotRehearsed(version=target)
+            raise UpdaterError(NOT_REHEARSED, version=target)
         binding = standing.basis.binding()
         left = left_behind(journal) & {hop.version for hop in path.hops}
         needed = approvals or (site.config.service.approvals if left else 0)
         people = Consent(journal).people(binding, needed)
         if not people and standing.voids:
-            raise RehearsalOutdated(version=target, reasons=reasons)
+            raise UpdaterError(REHEARSAL_OUTDATED, version=target, reasons=reasons)
         if not people:
-            raise ApprovalMissing(version=target, missing=people.missing, needed=people.needed)
+            raise UpdaterError(
+                APPROVAL_MISSING, version=target, missing=people.missing, needed=people.needed
+            )
         return ChangeFacts(binding=binding, approvals=needed)
 
     return agree

@@ -13,13 +13,13 @@ from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.agent.cli.hold import parse_until
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.config.paths import site_zone
-from ncen_updater.agent.engine.errors import NotRehearsed, RehearsalOutdated
 from ncen_updater.common.cli.arguments import parse_version
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.render import format_time
-from ncen_updater.common.errors import ExitCode
+from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import NOT_REHEARSED, REHEARSAL_OUTDATED
 
 __all__ = ["approve", "schedule"]
 
@@ -88,8 +88,10 @@ def _require_binding(seen: Document) -> None:
         return
     if seen["voids"]:
         reasons = "; ".join(seen["voids"])
-        raise RehearsalOutdated(version=seen["target"], reasons=reasons, state=NOTHING_CHANGED)
-    raise NotRehearsed(version=seen["target"], state=NOTHING_CHANGED)
+        raise UpdaterError(
+            REHEARSAL_OUTDATED, version=seen["target"], reasons=reasons, state=NOTHING_CHANGED
+        )
+    raise UpdaterError(NOT_REHEARSED, version=seen["target"], state=NOTHING_CHANGED)
 
 
 def _when(session: AgentSession, text: str) -> str:

@@ -28,11 +28,12 @@ __all__ = ["dossier"]
 def dossier(context: click.Context, version: str | None, output: Path | None) -> ExitCode:
     from ncen_updater.agent.approvals import approving
     from ncen_updater.agent.dossier import page
-    from ncen_updater.agent.dossier.errors import DossierUnwritten
     from ncen_updater.agent.dossier.gather import gather
     from ncen_updater.agent.journal.journal import Journal
     from ncen_updater.agent.journal.names import JOURNAL
     from ncen_updater.common import atomic_files as durable
+    from ncen_updater.common.errors import UpdaterError
+    from ncen_updater.common.messages import DOSSIER_UNWRITTEN
 
     session = agent_session(context)
     target = parse_version(version)
@@ -47,7 +48,7 @@ def dossier(context: click.Context, version: str | None, output: Path | None) ->
         try:
             durable.write(output, content, 0o640)
         except OSError as error:
-            raise DossierUnwritten(path=output, reason=error.strerror) from error
+            raise UpdaterError(DOSSIER_UNWRITTEN, path=output, reason=error.strerror) from error
         session.show(Text(N_("The dossier is in {path}."), {"path": output}))
     else:
         session.show(content.decode().rstrip("\n"))

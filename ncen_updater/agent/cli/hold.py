@@ -8,11 +8,12 @@ import click
 
 from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.agent.config.paths import site_zone
-from ncen_updater.common.cli.errors import NOTHING_CHANGED, BadTime
+from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.render import clean, format_time
-from ncen_updater.common.errors import ExitCode
+from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import BAD_TIME
 
 __all__ = ["hold", "parse_until", "unhold"]
 
@@ -37,9 +38,9 @@ def parse_until(text: str | None, now: datetime, zone: tzinfo | None = None) -> 
         local = written.replace(tzinfo=written.tzinfo or zone)
         moment = local.astimezone(UTC)
     except (ValueError, OverflowError, OSError) as error:
-        raise BadTime(text=text, state=NOTHING_CHANGED) from error
+        raise UpdaterError(BAD_TIME, text=text, state=NOTHING_CHANGED) from error
     if moment <= now:
-        raise BadTime(text=text, state=NOTHING_CHANGED)
+        raise UpdaterError(BAD_TIME, text=text, state=NOTHING_CHANGED)
     return moment
 
 

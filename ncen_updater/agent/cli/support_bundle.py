@@ -41,13 +41,16 @@ def support_bundle(
     dry_run: bool,
 ) -> ExitCode:
     from ncen_updater.agent.diagnostics.support_bundle.bundle import make_bundle, write_bundle
-    from ncen_updater.agent.diagnostics.support_bundle.errors import BundleLeaks, UnknownPart
     from ncen_updater.agent.diagnostics.support_bundle.gather import PARTS
+    from ncen_updater.common.errors import UpdaterError
+    from ncen_updater.common.messages import BUNDLE_LEAKS, UNKNOWN_PART
 
     session = agent_session(context)
     for name in show:
         if name not in PARTS:
-            raise UnknownPart(part=name, parts=", ".join(PARTS), state=NOTHING_CHANGED)
+            raise UpdaterError(
+                UNKNOWN_PART, part=name, parts=", ".join(PARTS), state=NOTHING_CHANGED
+            )
     now = datetime.now(UTC)
     path = output or Path(f"ncen-support-{now:%Y%m%d-%H%M%S}.tar.gz")
     with session.progress() as progress:
@@ -89,7 +92,9 @@ def support_bundle(
         return ExitCode.BLOCKED if bundle.leaks else ExitCode.OK
     if bundle.leaks:
         first = bundle.leaks[0]
-        raise BundleLeaks(part=first.part, column=first.column, state=NOTHING_CHANGED)
+        raise UpdaterError(
+            BUNDLE_LEAKS, part=first.part, column=first.column, state=NOTHING_CHANGED
+        )
     session.agree(Text(N_("Write this to {path}?"), {"path": path}), yes=yes)
     size_bytes = write_bundle(bundle, path, now)
     said: dict[str, object] = {"path": path, "size": format_bytes(size_bytes)}

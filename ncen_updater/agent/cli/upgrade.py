@@ -12,10 +12,11 @@ from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.agent.cli.hold import parse_until
 from ncen_updater.agent.config.paths import load_places
 from ncen_updater.common.cli.arguments import parse_version
-from ncen_updater.common.cli.errors import NOTHING_CHANGED, NeedsYes
+from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import Command
-from ncen_updater.common.errors import ExitCode
+from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import NEEDS_YES
 
 __all__ = ["upgrade"]
 
@@ -53,7 +54,7 @@ def upgrade(
     site.require_no_hold()
     if not yes:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
-            raise NeedsYes(state=NOTHING_CHANGED)
+            raise UpdaterError(NEEDS_YES, state=NOTHING_CHANGED)
         plan = site.prepare(target, retry=retry)
         if plan.code != ExitCode.OK or plan.document.get("available") is not True:
             return session.answer(plan)

@@ -7,18 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import Text
+from ncen_updater.common.messages import CONFIG_ERROR, CONFIG_INVALID
 
-__all__ = [
-    "ConfigError",
-    "ConfigExposed",
-    "ConfigInvalid",
-    "ConfigNotToml",
-    "ConfigTooLarge",
-    "ConfigUnreadable",
-    "Mistake",
-    "RunnerDoesNotFit",
-]
+__all__ = ["ConfigError", "ConfigInvalid", "Mistake"]
 
 
 @dataclass(frozen=True)
@@ -45,33 +37,8 @@ class Mistake:
 class ConfigError(UpdaterError):
     """Base of what can be wrong with the configuration."""
 
-    code = "NU-1001"
-    what = N_("The configuration {path} cannot be used.")
-    remedy = N_("Correct the file; docs/configuration.md explains every setting.")
-
-
-class ConfigUnreadable(ConfigError):
-    """No file, or no right to read it."""
-
-    code = "NU-1002"
-    what = N_("The configuration {path} cannot be read.")
-    remedy = N_("Give the right file with --config, and check who may read it.")
-
-
-class ConfigTooLarge(ConfigError):
-    """A file that is no configuration."""
-
-    code = "NU-1003"
-    what = N_("The configuration {path} is larger than {limit} bytes.")
-    remedy = N_("Check that this is the agent's configuration and not another file.")
-
-
-class ConfigNotToml(ConfigError):
-    """A file whose grammar is broken."""
-
-    code = "NU-1004"
-    what = N_("The configuration {path} cannot be understood at {place}.")
-    remedy = N_("Look there for a missing quote, bracket or equals sign, or a name given twice.")
+    message = CONFIG_ERROR
+    family = range(1001, 1100)
 
 
 class ConfigInvalid(ConfigError):
@@ -82,9 +49,7 @@ class ConfigInvalid(ConfigError):
         mistakes: All mistakes, at least one.
     """
 
-    code = "NU-1005"
-    what = N_("The configuration {path} has mistakes: {count}.")
-    remedy = N_("Correct each place that is named; docs/configuration.md explains every setting.")
+    message = CONFIG_INVALID
 
     def __init__(self, path: Path, mistakes: Sequence[Mistake]) -> None:
         self.mistakes = tuple(mistakes)
@@ -102,24 +67,3 @@ class ConfigInvalid(ConfigError):
                 for mistake in mistakes
             ],
         )
-
-
-class ConfigExposed(ConfigError):
-    """A file that anybody can change, read by an agent that may do anything."""
-
-    code = "NU-1006"
-    what = N_("Every user of this machine may change the configuration {path}.")
-    remedy = N_("Run: chmod o-w {path}")
-
-
-class RunnerDoesNotFit(ConfigError):
-    """A service that would do the work itself, in a unit that leaves it no way to."""
-
-    code = "NU-1007"
-    what = N_(
-        "The unit of this service has no network and no database, and {path} lets the service do"
-        " the work itself."
-    )
-    remedy = N_(
-        'Write runner = "systemd" below [service]: the units of the package do the work then.'
-    )

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ncen_updater.agent.config.errors import (
-    ConfigExposed,
-    ConfigNotToml,
-    ConfigTooLarge,
-    ConfigUnreadable,
-)
+from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.common.bounded_io import parse_toml
+from ncen_updater.common.messages import (
+    CONFIG_EXPOSED,
+    CONFIG_NOT_TOML,
+    CONFIG_TOO_LARGE,
+    CONFIG_UNREADABLE,
+)
 
 __all__ = ["MAX_BYTES", "RawConfig", "read_config"]
 
@@ -51,27 +52,33 @@ def read_config(path: Path, *, euid: int | None = None) -> RawConfig:
         with os.fdopen(descriptor, "rb") as stream:
             mode = os.fstat(descriptor).st_mode
             if not stat.S_ISREG(mode):
-                raise ConfigUnreadable(path=path, detail="not a regular file")
+                raise ConfigError(CONFIG_UNREADABLE, path=path, detail="not a regular file")
             if (os.geteuid() if euid is None else euid) == 0 and mode & stat.S_IWOTH:
-                raise ConfigExposed(path=path)
+                raise ConfigError(CONFIG_EXPOSED, path=path)
             content = stream.read(MAX_BYTES + 1)
     except OSError as error:
-        raise ConfigUnreadable(path=path, detail=error.strerror or str(error)) from error
+        raise ConfigError(
+            CONFIG_UNREADABLE, path=path, detail=error.strerror or str(error)
+        ) from error
     except ValueError as error:  # a zero character, or half a character, in the name
-        raise ConfigUnreadable(path=path, detail=str(error)) from error
+        raise ConfigError(CONFIG_UNREADABLE, path=path, detail=str(error)) from error
     if len(content) > MAX_BYTES:
-        raise ConfigTooLarge(path=path, limit=MAX_BYTES)
+        raise ConfigError(CONFIG_TOO_LARGE, path=path, limit=MAX_BYTES)
     try:
         text = content.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         column = error.start - content.rfind(b"\n", 0, error.start)
         place = f"line {line}, column {column}"
-        raise ConfigNotToml(path=path, place=place, detail="not UTF-8 text") from error
+        raise ConfigError(
+            CONFIG_NOT_TOML, path=path, place=place, detail="not UTF-8 text"
+        ) from error
     try:
         data = parse_toml(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigNotToml(path=path, place=_place(str(error), text), detail=str(error)) from error
+        raise ConfigError(
+            CONFIG_NOT_TOML, path=path, place=_place(str(error), text), detail=str(error)
+        ) from error
     return RawConfig(path, text, data)
 
 

@@ -24,12 +24,6 @@ from ncen_updater.agent.approvals.store import Consent, Person, require_somebody
 from ncen_updater.agent.databases.base import ChangeRef, Live, Strategy
 from ncen_updater.agent.databases.errors import MigrationRefused
 from ncen_updater.agent.engine import overlay
-from ncen_updater.agent.engine.errors import (
-    OpenChange,
-    ReleaseNotHere,
-    RestoredIsOther,
-    StopApplicationFirst,
-)
 from ncen_updater.agent.engine.recovery import Action, decide
 from ncen_updater.agent.engine.rollback_plan import last_upgrade
 from ncen_updater.agent.engine.situation import RESTORED, fingerprints_of, known, look
@@ -37,7 +31,14 @@ from ncen_updater.agent.journal.change import Change, ChangeState
 from ncen_updater.agent.journal.ids import new_change_id
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.site import Site, reference
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import (
+    OPEN_CHANGE,
+    RELEASE_NOT_HERE,
+    RESTORED_IS_OTHER,
+    STOP_APPLICATION_FIRST,
+)
 from ncen_updater.common.progress import Progress, Silent
 
 __all__ = ["PEOPLE", "Restored", "accept", "agree", "find", "whose"]
@@ -96,17 +97,21 @@ def find(site: Site, journal: Journal, release: Version, progress: Progress) -> 
     if change is not None:
         decision = decide(look(site, change, by_person=True))
         if decision.action is not Action.STOP:
-            raise OpenChange(change=change.id, kind=change.kind, version=change.to_version)
+            raise UpdaterError(
+                OPEN_CHANGE, change=change.id, kind=change.kind, version=change.to_version
+            )
     versions = site.slots.versions()
     if release not in versions or site.slots.verify(release, progress):
         names = ", ".join(str(version) for version in sorted(versions))
-        raise ReleaseNotHere(version=release, versions=names or "-")
+        raise UpdaterError(RELEASE_NOT_HERE, version=release, versions=names or "-")
     current = site.slots.current()
     # Files are put back only while nobody works with them.
     files = change is not None and overlay.owed(journal, change)
     if (current != release or files) and site.application.running():
         product = site.config.site.product
-        raise StopApplicationFirst(product=product, current=current or "-", version=release)
+        raise UpdaterError(
+            STOP_APPLICATION_FIRST, product=product, current=current or "-", version=release
+        )
     fingerprints, unproved = _look_at_databases(site, journal, release)
     binding = _binding(release, fingerprints)
     people = Consent(journal).people(binding, PEOPLE)
@@ -124,7 +129,9 @@ def _look_at_databases(
         except MigrationRefused as error:
             database = str(error.values.get("database", "-"))
             reason = error.values.get("reason", "-")
-            raise RestoredIsOther(database=database, version=release, reason=reason) from error
+            raise UpdaterError(
+                RESTORED_IS_OTHER, database=database, version=release, reason=reason
+            ) from error
         for step in steps:
             left.setdefault(step.database, step.id)
     fingerprints = {name: engine.fingerprint(Live(name)) for name in engine.names}
@@ -138,7 +145,7 @@ def _look_at_databases(
         had = {version for version, kept in known.items() if kept.get(name) == fingerprint}
         reason = whose(release, had, left.get(name))
         if isinstance(reason, Text):
-            raise RestoredIsOther(database=name, version=release, reason=reason)
+            raise UpdaterError(RESTORED_IS_OTHER, database=name, version=release, reason=reason)
         if not reason:
             unproved.append(name)
     return fingerprints, tuple(unproved)

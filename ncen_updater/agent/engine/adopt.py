@@ -9,11 +9,12 @@ from packaging.version import Version
 
 from ncen_updater.agent.databases.base import ChangeRef, Live, Strategy
 from ncen_updater.agent.diagnostics.verify import ADOPTED
-from ncen_updater.agent.engine.errors import JournalExists, ReleaseNotOnOffer
 from ncen_updater.agent.engine.lock import change_lock
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL, LOCK
 from ncen_updater.agent.site import Site
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import JOURNAL_EXISTS, RELEASE_NOT_ON_OFFER
 from ncen_updater.common.progress import Progress
 from ncen_updater.feed.release_source import FetchedRelease
 from ncen_updater.formats.document import Offer
@@ -48,7 +49,7 @@ def look(site: Site, version: Version) -> Adoption:
         ReleaseNotOnOffer: If the feed does not name this release.
     """
     if (site.state / JOURNAL).exists():
-        raise JournalExists(path=site.state / JOURNAL)
+        raise UpdaterError(JOURNAL_EXISTS, path=site.state / JOURNAL)
     offer = _offer(site, version)
     slot = site.slots.path(version)
     return Adoption(offer, slot, slot.is_dir(), site.slots.current() is None)
@@ -68,7 +69,7 @@ def adopt(site: Site, version: Version, progress: Progress) -> None:
     """
     journal_path = site.state / JOURNAL
     if journal_path.exists():
-        raise JournalExists(path=journal_path)
+        raise UpdaterError(JOURNAL_EXISTS, path=journal_path)
     with change_lock(site.state / LOCK, "adopt"):
         fetched = _fetch(site, version, progress)
         if site.slots.path(version).is_dir() and version not in site.slots.versions():
@@ -102,4 +103,4 @@ def _offer(site: Site, version: Version) -> Offer:
     for offer in site.source.refresh().offers:
         if offer.release_version == version:
             return offer
-    raise ReleaseNotOnOffer(version=version)
+    raise UpdaterError(RELEASE_NOT_ON_OFFER, version=version)

@@ -17,8 +17,9 @@ from ncen_updater.agent.journal.names import IMPORT_REFUSED, IMPORTED, JOURNAL, 
 from ncen_updater.agent.reader.child import ChildSource
 from ncen_updater.agent.site import Site
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import READER_FAILED
 from ncen_updater.common.progress import Progress
-from ncen_updater.feed.errors import ReaderFailed
+from ncen_updater.feed.errors import TrustError
 from ncen_updater.feed.offline.store import ImportRecord
 
 __all__ = ["import_bundle"]
@@ -69,7 +70,7 @@ def _record(child: ChildSource, order: dict[str, object], progress: Progress) ->
     try:
         return ImportRecord.from_json(child.ask(order, progress))
     except ValueError as error:
-        raise ReaderFailed(detail=str(error)) from error
+        raise TrustError(READER_FAILED, detail=str(error)) from error
 
 
 @contextlib.contextmanager

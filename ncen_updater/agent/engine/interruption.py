@@ -7,7 +7,8 @@ import signal
 from collections.abc import Iterator
 from types import FrameType
 
-from ncen_updater.agent.engine.errors import Interrupted
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import INTERRUPTED
 
 __all__ = ["Interruption"]
 
@@ -39,7 +40,7 @@ class Interruption:
         """Let a signal raise while the block runs."""
         if self._asked:
             asked, self._asked = self._asked, None
-            raise Interrupted(signal=asked)
+            raise UpdaterError(INTERRUPTED, signal=asked)
         self._allowed = True
         try:
             yield
@@ -56,5 +57,5 @@ class Interruption:
         if self._allowed:
             # Once is enough: what is undone from here on must not be interrupted again.
             self._allowed = False
-            raise Interrupted(signal=name)
+            raise UpdaterError(INTERRUPTED, signal=name)
         self._asked = name

@@ -24,11 +24,7 @@ from ncen_updater.agent.engine.errors import (
     JournalUnwritable,
     LaterHopFailed,
     NeedsPerson,
-    NothingToRollBack,
-    OpenChange,
-    RecordsWouldBeLost,
     SoakFailed,
-    WayBackChanged,
 )
 from ncen_updater.agent.engine.interruption import Interruption
 from ncen_updater.agent.engine.lock import change_lock, door_lock
@@ -58,7 +54,14 @@ from ncen_updater.agent.journal.names import JOURNAL, LOCK
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.rehearsal.predictions import expect, expected, settle
 from ncen_updater.agent.site import Site
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import (
+    NOTHING_TO_ROLL_BACK,
+    OPEN_CHANGE,
+    RECORDS_WOULD_BE_LOST,
+    WAY_BACK_CHANGED,
+)
 from ncen_updater.common.progress import Progress
 from ncen_updater.feed.upgrade_path import NoPath, UpgradePath
 
@@ -212,11 +215,13 @@ class Operations:
         with self._at_work("rollback") as journal:
             change = journal.open_change()
             if change is not None and not may_be_left(journal, change):
-                raise OpenChange(change=change.id, kind=change.kind, version=change.to_version)
+                raise UpdaterError(
+                    OPEN_CHANGE, change=change.id, kind=change.kind, version=change.to_version
+                )
             require_whole(self._site, journal, change)
             way = self._way_back(journal, accept_loss)
             if undoes not in (None, way.undoes):
-                raise WayBackChanged(version=way.target, current=way.origin)
+                raise UpdaterError(WAY_BACK_CHANGED, version=way.target, current=way.origin)
             outcome = self._roll_back(journal, way, closes=change.id if change else None)
             return Result((outcome,))
 
@@ -348,10 +353,11 @@ class Operations:
     def _way_back(self, journal: Journal, accept_loss: int | None) -> RollbackPlan:
         way = way_back(self._site, journal, running_version(self._site))
         if way is None:
-            raise NothingToRollBack
+            raise UpdaterError(NOTHING_TO_ROLL_BACK)
         loses = way.mode is Mode.RESTORE
         if loses and (accept_loss is None or accept_loss < way.lost_total):
-            raise RecordsWouldBeLost(
+            raise UpdaterError(
+                RECORDS_WOULD_BE_LOST,
                 way=way.words,
                 version=way.target,
                 current=way.origin,

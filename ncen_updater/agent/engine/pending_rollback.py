@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ncen_updater.agent.engine.errors import Interrupted
 from ncen_updater.agent.journal.change import Change, ChangeKind, StepName, StepState
 from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import INTERRUPTED
 
 __all__ = [
     "MOST_FAILURES",
@@ -68,7 +68,7 @@ def pending_rollback(journal: Journal) -> PendingRollback | None:
         if not _committed(change):
             if change.kind is ChangeKind.ROLLBACK and journal.facts(change.id).soak_of:
                 tries += 1
-                failures += change.error_code not in (None, Interrupted.code)
+                failures += change.error_code not in (None, INTERRUPTED.code)
             continue
         if tries and journal.facts(change.id).turned_bad and change.kind is ChangeKind.UPGRADE:
             return PendingRollback(change, tries, failures)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from ncen_updater.agent.engine.errors import Held, OpenChange
+from ncen_updater.agent.engine.errors import Held
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.site_history import SiteHistory
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import OPEN_CHANGE
 
 __all__ = ["held", "require_no_change", "require_no_hold"]
 
@@ -19,7 +21,9 @@ def require_no_change(journal: Journal) -> None:
     """
     change = journal.open_change()
     if change is not None:
-        raise OpenChange(change=change.id, kind=change.kind, version=change.to_version)
+        raise UpdaterError(
+            OPEN_CHANGE, change=change.id, kind=change.kind, version=change.to_version
+        )
 
 
 def require_no_hold(journal: Journal, now: datetime) -> None:

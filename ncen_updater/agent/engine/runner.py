@@ -13,10 +13,8 @@ from ncen_updater.agent.engine.aside import kept_remedy
 from ncen_updater.agent.engine.errors import (
     ChangeFailed,
     ChecksFailed,
-    GoingBackFailed,
     JournalUnwritable,
     SoakFailed,
-    StepDidNotHold,
     Unhealthy,
 )
 from ncen_updater.agent.engine.interruption import Interruption
@@ -38,6 +36,7 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.site import Site, StepContext
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import GOING_BACK_FAILED, STEP_DID_NOT_HOLD
 from ncen_updater.common.progress import Progress
 
 __all__ = ["Checkpoint", "Runner", "blames_release", "no_checkpoint"]
@@ -195,7 +194,7 @@ class Runner:
         with nullcontext() if name in UNINTERRUPTED else self._interruption.allowed():
             facts = step.do(context)
         if not step.check(context):
-            raise StepDidNotHold(step=name)
+            raise UpdaterError(STEP_DID_NOT_HOLD, step=name)
         self._checkpoint(name, Phase.AFTER_EFFECT)
         self._journal.step(change_id, name, StepState.DONE, facts)
         self._checkpoint(name, Phase.AFTER_RECORD)
@@ -209,14 +208,15 @@ class Runner:
             self._checkpoint(name, Phase.BEFORE_UNDO)
             step.undo(context)
             if not step.undone(context):
-                raise StepDidNotHold(step=name)
+                raise UpdaterError(STEP_DID_NOT_HOLD, step=name)
             self._checkpoint(name, Phase.AFTER_UNDO)
             self._journal.step(change_id, name, StepState.UNDONE)
             self._checkpoint(name, Phase.AFTER_UNDO_RECORD)
         except JournalUnwritable:
             raise
         except Exception as error:
-            raise GoingBackFailed(
+            raise UpdaterError(
+                GOING_BACK_FAILED,
                 step=name,
                 cause=_what(error),
                 cause_remedy=_remedy(error),
@@ -233,7 +233,7 @@ class Runner:
     def _fail(self, change_id: str, name: StepName, error: Exception) -> None:
         """Go back and raise; return only where the commit is in the journal all the same."""
         change = self._journal.change(change_id)
-        code = error.code if isinstance(error, UpdaterError) else UpdaterError.code
+        code = error.code if isinstance(error, UpdaterError) else UpdaterError.message.code
         self._noted(change_id, name, code, str(error)[:2000])
         if change.step_state(StepName.COMMIT) is StepState.DONE:
             return

@@ -24,12 +24,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ncen_updater.agent.files.errors import (
-    FilesNotKept,
-    FilesNotPutBack,
-    IndexUnusable,
-    PlaceNotOurs,
-)
+from ncen_updater.agent.files.errors import FilesNotPutBack, PlaceNotOurs
 from ncen_updater.agent.files.listing import (
     ROOT,
     Entry,
@@ -45,6 +40,8 @@ from ncen_updater.agent.files.listing import (
     write_index,
 )
 from ncen_updater.common.directory_handle import Below
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import FILES_NOT_KEPT, INDEX_UNUSABLE
 
 __all__ = ["Directory", "PutBack", "Survey", "best_method", "left_by_changes", "place_of", "survey"]
 
@@ -262,7 +259,9 @@ class Directory:
                 home.replace(name, write_index(index))
                 return len(index)
         except OSError as error:
-            raise FilesNotKept(directory=self.directory, reason=_words(error)) from error
+            raise UpdaterError(
+                FILES_NOT_KEPT, directory=self.directory, reason=_words(error)
+            ) from error
 
     def _bring_up(self, live: Below, tree: Below, known: Index) -> tuple[Index, bool]:
         """Make the tree hold what is there; return the index and whether anything was to do."""
@@ -487,10 +486,14 @@ class Directory:
                 return given, 0 if everything else len(gone)
         except FileNotFoundError as error:
             if earlier.there():
-                raise FilesNotKept(directory=self.directory, reason=_words(error)) from error
+                raise UpdaterError(
+                    FILES_NOT_KEPT, directory=self.directory, reason=_words(error)
+                ) from error
             return 0, 0
         except OSError as error:
-            raise FilesNotKept(directory=self.directory, reason=_words(error)) from error
+            raise UpdaterError(
+                FILES_NOT_KEPT, directory=self.directory, reason=_words(error)
+            ) from error
 
     def _give_back(self, live: Below, tree: Below, was: Index, now: Index, wanted: set[str]) -> int:
         needed = {ROOT}
@@ -529,7 +532,9 @@ class Directory:
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 return
-            raise FilesNotKept(directory=self.directory, reason=_words(error)) from error
+            raise UpdaterError(
+                FILES_NOT_KEPT, directory=self.directory, reason=_words(error)
+            ) from error
 
     # ---- places --------------------------------------------------------------------------------
 
@@ -595,7 +600,9 @@ class Directory:
         try:
             return read_index(content)
         except (ValueError, TypeError) as error:
-            raise IndexUnusable(directory=self.directory, place=self.place) from error
+            raise UpdaterError(
+                INDEX_UNUSABLE, directory=self.directory, place=self.place
+            ) from error
 
     def _not_put_back(self, error: OSError) -> FilesNotPutBack:
         return FilesNotPutBack(

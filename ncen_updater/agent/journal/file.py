@@ -19,10 +19,8 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from ncen_updater.agent.engine.errors import (
-    JournalExists,
     JournalForbidden,
     JournalMissing,
-    JournalTorn,
     JournalUnreadable,
     JournalUnwritable,
 )
@@ -36,6 +34,8 @@ from ncen_updater.agent.journal.schema import (
     chain_hash,
 )
 from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import JOURNAL_EXISTS, JOURNAL_TORN
 
 __all__ = ["JournalFile", "Now"]
 
@@ -93,7 +93,7 @@ class JournalFile:
             JournalExists: If there is a file already, whatever it holds.
         """
         if path.exists() or path.is_symlink():  # also one that leads to a disk that is away
-            raise JournalExists(path=path)
+            raise UpdaterError(JOURNAL_EXISTS, path=path)
         durable.make_directory(path.parent, 0o750)
         temporary = path.with_name(f".{path.name}{durable.PARTIAL}new")
         temporary.unlink(missing_ok=True)
@@ -319,4 +319,4 @@ def _settle(path: Path, reading: sqlite3.Connection) -> None:
             with contextlib.closing(_connect(path, "rw")) as writing:
                 writing.execute("PRAGMA user_version").fetchone()
         except sqlite3.Error as second:
-            raise JournalTorn(path=path, detail=str(second)) from second
+            raise JournalForbidden(JOURNAL_TORN, path=path, detail=str(second)) from second

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import sqlite3
 
-from ncen_updater.agent.engine.errors import JournalUnwritable, OpenChange
+from ncen_updater.agent.engine.errors import JournalUnwritable
 from ncen_updater.agent.journal.change import (
     Change,
     ChangeState,
@@ -26,6 +26,8 @@ from ncen_updater.agent.journal.change import (
 from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.journal.file import JournalFile, Now
 from ncen_updater.agent.journal.rows import Event, change_from_rows, reading
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import OPEN_CHANGE
 
 __all__ = ["Journal", "Now"]
 
@@ -83,7 +85,9 @@ class Journal(JournalFile):
             other = self.open_change()
             if other is None:
                 raise JournalUnwritable(path=self.path, reason=str(error)) from error
-            raise OpenChange(change=other.id, kind=other.kind, version=other.to_version) from error
+            raise UpdaterError(
+                OPEN_CHANGE, change=other.id, kind=other.kind, version=other.to_version
+            ) from error
 
     def step(
         self,

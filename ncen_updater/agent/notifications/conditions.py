@@ -82,7 +82,7 @@ def lasting(now: SiteStatus, limits: Limits, told: Mapping[str, str]) -> Iterato
 def _person(now: SiteStatus, limits: Limits) -> Iterator[Lasting]:
     journal = now.journal
     if isinstance(journal, Exception):
-        code = journal.code if isinstance(journal, UpdaterError) else UpdaterError.code
+        code = journal.code if isinstance(journal, UpdaterError) else UpdaterError.message.code
         yield Lasting(Kind.NEEDS_PERSON, code, {"code": code})
         return
     bad_releases = {row.version: row.code for row in journal.bad_releases}

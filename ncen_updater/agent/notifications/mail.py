@@ -11,15 +11,16 @@ from email.utils import format_datetime
 from typing import Any
 
 from ncen_updater.agent.config.telling import MailSettings
-from ncen_updater.agent.notifications.errors import (
-    MailRefused,
-    MailUnreachable,
-    SecretMissing,
-    TellingTls,
-    WrongPassword,
-)
+from ncen_updater.agent.notifications.errors import NotifyError
 from ncen_updater.agent.notifications.letter import Letter
 from ncen_updater.agent.notifications.secret import read_secret
+from ncen_updater.common.messages import (
+    MAIL_REFUSED,
+    MAIL_UNREACHABLE,
+    SECRET_MISSING,
+    TELLING_TLS,
+    WRONG_PASSWORD,
+)
 
 __all__ = ["compose", "send_mail"]
 
@@ -62,18 +63,18 @@ def send_mail(
                 server.login(settings.user, password)
             return len(server.send_message(compose(letter, settings, now)))
     except smtplib.SMTPAuthenticationError as error:
-        raise WrongPassword(**place) from error
+        raise NotifyError(WRONG_PASSWORD, **place) from error
     except (ssl.SSLError, smtplib.SMTPNotSupportedError) as error:
-        raise TellingTls(**place, detail=type(error).__name__) from error
+        raise NotifyError(TELLING_TLS, **place, detail=type(error).__name__) from error
     except smtplib.SMTPRecipientsRefused as error:
         status = next(iter(error.recipients.values()))[0]
-        raise MailRefused(**place, status=status) from error
+        raise NotifyError(MAIL_REFUSED, **place, status=status) from error
     except smtplib.SMTPServerDisconnected as error:
-        raise MailUnreachable(**place) from error
+        raise NotifyError(MAIL_UNREACHABLE, **place) from error
     except smtplib.SMTPResponseException as error:
-        raise MailRefused(**place, status=error.smtp_code) from error
+        raise NotifyError(MAIL_REFUSED, **place, status=error.smtp_code) from error
     except (OSError, smtplib.SMTPException) as error:
-        raise MailUnreachable(**place, detail=type(error).__name__) from error
+        raise NotifyError(MAIL_UNREACHABLE, **place, detail=type(error).__name__) from error
 
 
 def _connected(settings: MailSettings) -> smtplib.SMTP:
@@ -82,7 +83,9 @@ def _connected(settings: MailSettings) -> smtplib.SMTP:
     try:
         trust = ssl.create_default_context(cafile=settings.ca_file)
     except (OSError, ssl.SSLError) as error:
-        raise SecretMissing(name=settings.ca_file, reason=type(error).__name__) from error
+        raise NotifyError(
+            SECRET_MISSING, name=settings.ca_file, reason=type(error).__name__
+        ) from error
     if settings.security == "tls":
         return smtplib.SMTP_SSL(
             settings.host, settings.port, timeout=settings.timeout_s, context=trust

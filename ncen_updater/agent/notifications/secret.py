@@ -7,8 +7,9 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from ncen_updater.agent.notifications.errors import SecretExposed, SecretMissing
+from ncen_updater.agent.notifications.errors import NotifyError
 from ncen_updater.common.bounded_io import read_file
+from ncen_updater.common.messages import SECRET_EXPOSED, SECRET_MISSING
 
 __all__ = ["read_secret"]
 
@@ -35,16 +36,18 @@ def read_secret(
     else:
         directory = environment.get("CREDENTIALS_DIRECTORY")
         if not directory or credential is None:
-            raise SecretMissing(name=credential, reason="CREDENTIALS_DIRECTORY is not set")
+            raise NotifyError(
+                SECRET_MISSING, name=credential, reason="CREDENTIALS_DIRECTORY is not set"
+            )
         path = Path(directory) / credential
     try:
         # systemd gives a credential to one user, with an access list that shows as a group's.
         if file is not None and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise SecretExposed(name=path)
+            raise NotifyError(SECRET_EXPOSED, name=path)
         text = read_file(path, MAX_BYTES).decode("utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "?"
-        raise SecretMissing(name=path, reason=reason) from error
+        raise NotifyError(SECRET_MISSING, name=path, reason=reason) from error
     if len(text) < least:
-        raise SecretMissing(name=path, reason=f"{len(text)} < {least}")
+        raise NotifyError(SECRET_MISSING, name=path, reason=f"{len(text)} < {least}")
     return text

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.notifications.errors import BadOrder
+from ncen_updater.agent.notifications.errors import NotifyError
 from ncen_updater.agent.notifications.letter import Reader, write_letter
 from ncen_updater.agent.notifications.mail import send_mail
 from ncen_updater.agent.notifications.news import News
 from ncen_updater.agent.notifications.reasons import reason
 from ncen_updater.agent.notifications.webhook import post
+from ncen_updater.common.messages import BAD_ORDER
 from ncen_updater.common.workers import serve
 
 __all__ = ["main", "send"]
@@ -35,10 +36,10 @@ def send(config_path: Path, order: Mapping[str, Any]) -> int:
         way, number, left_out = str(order["way"]), str(order["id"]), int(order["left_out"])
         news = [News.from_json(item) for item in order["news"]]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BadOrder(detail=type(error).__name__) from error
+        raise NotifyError(BAD_ORDER, detail=type(error).__name__) from error
     reader = Reader(config.site.id, config.notify.language, config.service.zone())
     if not news:
-        raise BadOrder
+        raise NotifyError(BAD_ORDER)
     letter = write_letter(number, news, left_out, reader, reason)
     now = datetime.now(UTC)
     if way == "mail" and config.notify.mail is not None:
@@ -46,7 +47,7 @@ def send(config_path: Path, order: Mapping[str, Any]) -> int:
     if way == "webhook" and config.notify.webhook is not None:
         post(letter, config.notify.webhook, os.environ, now)
         return 0
-    raise BadOrder
+    raise NotifyError(BAD_ORDER)
 
 
 def main() -> int:

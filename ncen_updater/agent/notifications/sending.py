@@ -12,8 +12,9 @@ from pathlib import Path
 
 from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.config.model import AgentConfig
-from ncen_updater.agent.notifications.errors import MailRefused, NotifyError, SenderFailed
+from ncen_updater.agent.notifications.errors import NotifyError
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import MAIL_REFUSED, SENDER_FAILED
 from ncen_updater.common.workers import (
     KEPT_VARIABLES,
     Limits,
@@ -85,14 +86,14 @@ def _sent(worker: Worker, order: Mapping[str, object]) -> str | None:
             " in time" if isinstance(error, WorkerOverdue) else "",
             error.detail[:300],
             "; see 'systemctl status ncen-updater-send.socket'" if worker.socket else "",
-            extra=_extra(SenderFailed.code),
+            extra=_extra(SENDER_FAILED.code),
         )
-        return SenderFailed.code
+        return SENDER_FAILED.code
     if answer.get("sent") is not True:
-        logger.warning("a message was not delivered", extra=_extra(SenderFailed.code))
-        return SenderFailed.code
+        logger.warning("a message was not delivered", extra=_extra(SENDER_FAILED.code))
+        return SENDER_FAILED.code
     if answer.get("refused"):
-        logger.warning("some addresses of a message were refused", extra=_extra(MailRefused.code))
+        logger.warning("some addresses of a message were refused", extra=_extra(MAIL_REFUSED.code))
     return None
 
 

@@ -16,14 +16,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ncen_updater.agent.config.telling import WebhookSettings
-from ncen_updater.agent.notifications.errors import (
-    SecretMissing,
-    TellingTls,
-    WebhookRefused,
-    WebhookUnreachable,
-)
+from ncen_updater.agent.notifications.errors import NotifyError
 from ncen_updater.agent.notifications.letter import Letter
 from ncen_updater.agent.notifications.secret import read_secret
+from ncen_updater.common.messages import (
+    SECRET_MISSING,
+    TELLING_TLS,
+    WEBHOOK_REFUSED,
+    WEBHOOK_UNREACHABLE,
+)
 
 __all__ = ["post", "signature"]
 
@@ -59,7 +60,7 @@ def post(
         settings.secret_file, settings.secret_credential, environment, LEAST_SECRET
     )
     if settings.ca_file is not None and not settings.ca_file.is_file():
-        raise SecretMissing(name=settings.ca_file, reason="not a file")
+        raise NotifyError(SECRET_MISSING, name=settings.ca_file, reason="not a file")
     body = json.dumps(letter.document, ensure_ascii=False, sort_keys=True).encode()
     with requests.Session() as session:
         session.trust_env = False  # no password from a .netrc, no proxy that nobody configured
@@ -82,8 +83,8 @@ def post(
             ) as answer:
                 status = answer.status_code
         except requests.exceptions.SSLError as error:
-            raise TellingTls(**place) from error
+            raise NotifyError(TELLING_TLS, **place) from error
         except requests.exceptions.RequestException as error:
-            raise WebhookUnreachable(**place, detail=type(error).__name__) from error
+            raise NotifyError(WEBHOOK_UNREACHABLE, **place, detail=type(error).__name__) from error
     if not 200 <= status < 300:
-        raise WebhookRefused(**place, status=status)
+        raise NotifyError(WEBHOOK_REFUSED, **place, status=status)

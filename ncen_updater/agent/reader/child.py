@@ -21,8 +21,15 @@ from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.reader.connecting import feed_of
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import SpaceShort, UpdaterError
+from ncen_updater.common.messages import (
+    LOCAL_STORE_FAILED,
+    READER_FAILED,
+    READER_OVERDUE,
+    READER_UNIT_AWAY,
+)
 from ncen_updater.common.progress import Progress
 from ncen_updater.common.workers import (
+    Expected,
     Limits,
     Worker,
     WorkerAway,
@@ -30,17 +37,9 @@ from ncen_updater.common.workers import (
     WorkerOverdue,
     ask,
 )
-from ncen_updater.feed.errors import (
-    FeedError,
-    LocalStoreFailed,
-    ReaderFailed,
-    ReaderOverdue,
-    ReaderUnitAway,
-    TrustError,
-)
+from ncen_updater.feed.errors import FeedError, TrustError
 from ncen_updater.feed.path_errors import PathError
 from ncen_updater.feed.release_source import FeedView, FetchedPack, FetchedRelease, ReleaseSource
-from ncen_updater.formats.bundle import errors as bundles
 from ncen_updater.formats.bundle.parts import open_file
 from ncen_updater.formats.document import DeltaRef, Offer
 from ncen_updater.formats.errors import BadManifest, BadRelease, BadTree
@@ -48,14 +47,13 @@ from ncen_updater.formats.transfer_errors import TransferError
 
 __all__ = ["EXPECTED", "LIMITS", "ChildSource"]
 
+#: Codes of bundles and mirrors.
+BUNDLES = range(2301, 2400)
 #: What it may report. It may have been taken over: no other error, and no other exit code, comes
 #: of what it says.
-EXPECTED: tuple[type[UpdaterError], ...] = (
+EXPECTED: tuple[Expected, ...] = (
     ConfigError, TrustError, FeedError, PathError, TransferError, SpaceShort,
-    BadManifest, BadRelease, BadTree,
-    bundles.BundleError, bundles.NotImported, bundles.NothingImported, bundles.PackUnusable,
-    bundles.NoFeedToMirror, bundles.MirrorForbidden, bundles.MirrorBusy, bundles.MirrorNotOurs,
-    bundles.ListsBusy,
+    BadManifest, BadRelease, BadTree, BUNDLES,
 )  # fmt: skip
 # What talks to the network; the rest reads a medium of the person who types the command.
 NETWORK_ACTS = ("refresh", "fetch")
@@ -110,7 +108,7 @@ class ChildSource(ReleaseSource):
         self._run({"act": "refresh"}, None)
         view = self._local.last_view()
         if view is None:
-            raise ReaderFailed(detail="no list was left")
+            raise TrustError(READER_FAILED, detail="no list was left")
         return view
 
     def last_view(self) -> FeedView | None:
@@ -122,7 +120,7 @@ class ChildSource(ReleaseSource):
         self._run({"act": "fetch", "version": offer.version}, progress)
         fetched = self._local.fetched(offer)
         if fetched is None:
-            raise ReaderFailed(detail=f"release {offer.version} was not left whole")
+            raise TrustError(READER_FAILED, detail=f"release {offer.version} was not left whole")
         return fetched
 
     def fetched(self, offer: Offer) -> FetchedRelease | None:
@@ -136,7 +134,7 @@ class ChildSource(ReleaseSource):
         self._run({"act": "fetch", "version": offer.version, "have": sorted(have)}, progress)
         fetched = self._local.fetched_smallest(offer, have)
         if fetched is None:
-            raise ReaderFailed(detail=f"release {offer.version} was not left whole")
+            raise TrustError(READER_FAILED, detail=f"release {offer.version} was not left whole")
         return fetched
 
     def fetched_smallest(
@@ -196,7 +194,7 @@ class ChildSource(ReleaseSource):
             if owner is not None:
                 os.chown(directory, *owner)
         except OSError as error:
-            raise LocalStoreFailed(detail=str(error)) from error
+            raise TrustError(LOCAL_STORE_FAILED, detail=str(error)) from error
 
     def _run(
         self,
@@ -214,16 +212,16 @@ class ChildSource(ReleaseSource):
             answer = ask(worker, {"product": self._product, **order}, progress, files=descriptors)
         except WorkerAway as error:
             if worker.socket is None:
-                raise ReaderFailed(detail=error.detail) from error
-            raise ReaderUnitAway(path=worker.socket, detail=error.detail) from error
+                raise TrustError(READER_FAILED, detail=error.detail) from error
+            raise UpdaterError(READER_UNIT_AWAY, path=worker.socket, detail=error.detail) from error
         except WorkerOverdue as error:
-            raise ReaderOverdue(detail=error.detail) from error
+            raise TrustError(READER_OVERDUE, detail=error.detail) from error
         except WorkerFailed as error:
             log = "see 'journalctl --unit ncen-updater-fetch@*'" if worker.socket else ""
-            raise ReaderFailed(detail=f"{error.detail} {log}".strip()) from error
+            raise TrustError(READER_FAILED, detail=f"{error.detail} {log}".strip()) from error
         report = answer.get("report", {})
         if not isinstance(report, dict):
-            raise ReaderFailed(detail="it reported what cannot be understood")
+            raise TrustError(READER_FAILED, detail="it reported what cannot be understood")
         return report
 
     def _user(self) -> tuple[int, int] | None:
@@ -233,7 +231,7 @@ class ChildSource(ReleaseSource):
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise LocalStoreFailed(detail=str(error)) from error
+            raise TrustError(LOCAL_STORE_FAILED, detail=str(error)) from error
         if os.geteuid() != 0 or owner.st_uid == 0:
             return None
         return owner.st_uid, owner.st_gid

@@ -14,13 +14,15 @@ from packaging.version import Version
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.reader.connecting import http_fetcher
 from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import NO_FEED_TO_MIRROR
 from ncen_updater.common.progress import Progress
 from ncen_updater.feed.download import DOWNLOADING
 from ncen_updater.feed.mirror import Mirror
 from ncen_updater.feed.offline.fetcher import BundleFetcher, in_words_of_bundles, require_roots
 from ncen_updater.feed.offline.importing import BundleImport, Importer
-from ncen_updater.formats.bundle.errors import MirrorForbidden, NoFeedToMirror
+from ncen_updater.formats.bundle.errors import MirrorForbidden
 from ncen_updater.formats.bundle.form import check_sums, read_members
 from ncen_updater.formats.bundle.parts import opened
 
@@ -110,7 +112,7 @@ def _renew(config: AgentConfig, order: Order, progress: Progress) -> dict[str, o
                 dry_run=dry_run,
             ).to_json()
     if config.feed.offline:
-        raise NoFeedToMirror
+        raise UpdaterError(NO_FEED_TO_MIRROR)
     fetcher = http_fetcher(config.feed, zone=config.service.zone())
     try:
         grace = timedelta(days=config.feed.mirror_grace_days)

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.reader.connecting import feed_of
+from ncen_updater.common.messages import PRODUCT_NOT_IN_FEED
 from ncen_updater.common.progress import Progress
 from ncen_updater.common.workers import serve
-from ncen_updater.feed.errors import ProductNotInFeed, TargetMissing
+from ncen_updater.feed.errors import TargetMissing, TrustError
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT
 
 __all__ = ["main"]
@@ -25,7 +26,7 @@ def _work(config_path: Path, order: Mapping[str, object], progress: Progress) ->
     paths = config.paths
     product = str(order.get("product", config.site.product))
     if product not in (config.site.product, AGENT_PRODUCT):
-        raise ProductNotInFeed(product=product)
+        raise TrustError(PRODUCT_NOT_IN_FEED, product=product)
     source = feed_of(
         product,
         config.feed,

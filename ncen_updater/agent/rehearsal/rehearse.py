@@ -17,12 +17,7 @@ from ncen_updater.agent.approvals.binding import basis_now, basis_to_json
 from ncen_updater.agent.databases.base import ChangeRef, CopyPlan, Live, Strategy, TableDigest
 from ncen_updater.agent.databases.migrations.checks import Value, question, unmapped
 from ncen_updater.agent.databases.migrations.planner import Back, WayBack
-from ncen_updater.agent.engine.errors import (
-    NeedsPerson,
-    NotAsKept,
-    RehearsalFailed,
-    RehearsalLimited,
-)
+from ncen_updater.agent.engine.errors import NeedsPerson
 from ncen_updater.agent.engine.fingerprints import differing, fingerprints_of
 from ncen_updater.agent.engine.interruption import Interruption
 from ncen_updater.agent.engine.migrating import (
@@ -42,6 +37,7 @@ from ncen_updater.agent.rehearsal.store import RehearsalRecord, Rehearsals, Rehe
 from ncen_updater.agent.site import Site
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import NOT_AS_KEPT, REHEARSAL_FAILED, REHEARSAL_LIMITED
 from ncen_updater.common.progress import Progress
 from ncen_updater.feed.upgrade_path import UpgradePath
 from ncen_updater.formats.manifest import Manifest
@@ -178,7 +174,7 @@ class Rehearser:
                 report = self._perform(plan, reference, copy, _reference(again, target))
         except BaseException as error:
             self._clear(reference, copy, again, second)
-            code = error.code if isinstance(error, UpdaterError) else UpdaterError.code
+            code = error.code if isinstance(error, UpdaterError) else UpdaterError.message.code
             rehearsals.end(
                 number, RehearsalState.FAILED, error_code=code,
                 # What is not in the copies may be what it failed for.
@@ -190,10 +186,10 @@ class Rehearser:
                     "detail": error.detail,
                 }  # fmt: skip
                 if self._lacking:
-                    raise RehearsalLimited(
-                        **values, objects=lacking_words(self._lacking)
+                    raise UpdaterError(
+                        REHEARSAL_LIMITED, **values, objects=lacking_words(self._lacking)
                     ) from error
-                raise RehearsalFailed(**values) from error
+                raise UpdaterError(REHEARSAL_FAILED, **values) from error
             raise
         self._clear(reference, copy, again, second)
         rehearsals.end(number, RehearsalState.PASSED, basis=basis_to_json(basis), report=report)
@@ -269,7 +265,7 @@ class Rehearser:
         begin = self._clock()
         differs = differing(before, fingerprints_of(engine, again.candidate))
         if differs:
-            raise NotAsKept(database=", ".join(differs), version=release)
+            raise UpdaterError(NOT_AS_KEPT, database=", ".join(differs), version=release)
         engine.mark(again)
         return round(self._clock() - begin, 3)
 

@@ -23,19 +23,20 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL, LOCK
 from ncen_updater.agent.self_update import parts as part
 from ncen_updater.agent.self_update.enabling import SYSTEMD_RUNS, disabling, enabling
-from ncen_updater.agent.self_update.errors import (
-    AgentReleaseUnusable,
-    ChangeStillOpen,
-    RootAlreadyInstalled,
-    RootUnusable,
-)
 from ncen_updater.agent.self_update.keeping import FAILSAFE, failsafe_content
 from ncen_updater.agent.self_update.parts import Part
 from ncen_updater.agent.self_update.sequence import SequenceFile, State, first
 from ncen_updater.agent.self_update.slots import PROGRAM, AgentSlots, require_release
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.canonical_json import sha256_hex
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import (
+    AGENT_RELEASE_UNUSABLE,
+    CHANGE_STILL_OPEN,
+    ROOT_ALREADY_INSTALLED,
+    ROOT_UNUSABLE,
+)
 from ncen_updater.common.progress import Progress
 from ncen_updater.formats.agent_release import REQUIREMENTS
 from ncen_updater.formats.manifest import load_manifest
@@ -95,10 +96,10 @@ def check_root(path: Path) -> bytes:
         content = path.read_bytes()
         metadata = Metadata[Root].from_bytes(content)
         if not isinstance(metadata.signed, Root):
-            raise RootUnusable(path=path, reason=f"it is '{metadata.signed.type}'")
+            raise UpdaterError(ROOT_UNUSABLE, path=path, reason=f"it is '{metadata.signed.type}'")
         metadata.verify_delegate("root", metadata)
     except (OSError, RepositoryError, ValueError) as error:
-        raise RootUnusable(path=path, reason=str(error)) from error
+        raise UpdaterError(ROOT_UNUSABLE, path=path, reason=str(error)) from error
     return content
 
 
@@ -113,7 +114,9 @@ def install_parts(order: Order, progress: Progress) -> tuple[Part, ...]:
     require_release(order.release)
     manifest = load_manifest(order.release / "manifest.toml")
     if manifest.product != AGENT_PRODUCT:
-        raise AgentReleaseUnusable(path=order.release, reason=f"it is {manifest.product}")
+        raise UpdaterError(
+            AGENT_RELEASE_UNUSABLE, path=order.release, reason=f"it is {manifest.product}"
+        )
     paths = order.paths()
     agent = paths.resolve(paths.agent)
     return (
@@ -167,11 +170,13 @@ def _root(order: Order, paths: PathSettings) -> Iterator[Part]:
     place = paths.resolve(paths.trusted_root)
     if order.trusted_root is None:
         if not place.exists():
-            raise RootUnusable(path=place, reason="it is not there, and none was named")
+            raise UpdaterError(
+                ROOT_UNUSABLE, path=place, reason="it is not there, and none was named"
+            )
         return
     content = check_root(order.trusted_root)
     if place.exists() and place.read_bytes() != content:
-        raise RootAlreadyInstalled(path=place)
+        raise UpdaterError(ROOT_ALREADY_INSTALLED, path=place)
     values = {"path": place, "digest": sha256_hex(content)}
     yield part.file(
         Text(N_("the trusted root {path} (SHA-256 {digest})"), values), place, content, 0o644
@@ -288,7 +293,7 @@ def nothing_at_work(state: Path) -> Iterator[None]:
             with Journal.open(state / JOURNAL, read_only=True) as journal:
                 change = journal.open_change()
             if change is not None:
-                raise ChangeStillOpen(change=change.id)
+                raise UpdaterError(CHANGE_STILL_OPEN, change=change.id)
         yield
 
 

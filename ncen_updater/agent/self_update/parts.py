@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ncen_updater.agent.self_update.errors import InstallFailed
 from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import Text
+from ncen_updater.common.messages import INSTALL_FAILED
 from ncen_updater.common.progress import Progress
 
 __all__ = ["Part", "apply", "command", "directory", "file", "link", "missing", "removal"]
@@ -53,8 +54,11 @@ def apply(parts: Iterable[Part], progress: Progress) -> tuple[Part, ...]:
         try:
             part.make()
         except OSError as error:
-            raise InstallFailed(
-                part=part.what, reason=error.strerror or str(error), detail=str(error)
+            raise UpdaterError(
+                INSTALL_FAILED,
+                part=part.what,
+                reason=error.strerror or str(error),
+                detail=str(error),
             ) from error
         done.append(part)
     return tuple(done)
@@ -103,9 +107,13 @@ def command(what: Text, words: Sequence[str], is_there: Callable[[], bool]) -> P
                 timeout=TIMEOUT_S,
             )  # fmt: skip
         except subprocess.CalledProcessError as error:
-            raise InstallFailed(part=what, reason=error.stderr.strip()[-500:]) from error
+            raise UpdaterError(
+                INSTALL_FAILED, part=what, reason=error.stderr.strip()[-500:]
+            ) from error
         except subprocess.TimeoutExpired as error:
-            raise InstallFailed(part=what, reason=f"{words[0]} did not end") from error
+            raise UpdaterError(
+                INSTALL_FAILED, part=what, reason=f"{words[0]} did not end"
+            ) from error
 
     return Part(what, is_there, make)
 

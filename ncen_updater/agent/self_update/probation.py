@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from ncen_updater.agent.self_update.errors import AgentNotConfirmed
 from ncen_updater.agent.self_update.sequence import (
     Sequence,
     SequenceFile,
@@ -25,6 +24,7 @@ from ncen_updater.agent.self_update.sequence import (
     uncount,
 )
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import AGENT_NOT_CONFIRMED
 
 __all__ = ["Duty", "Probation", "duty_of"]
 
@@ -162,7 +162,9 @@ class Probation:
             return Verdict()
         # Also one that filled the disk of its own choice, and runs on.
         if age >= LONG * self._confirm_s:
-            raise AgentNotConfirmed(version=self._version, seconds=round(LONG * self._confirm_s))
+            raise UpdaterError(
+                AGENT_NOT_CONFIRMED, version=self._version, seconds=round(LONG * self._confirm_s)
+            )
         return Verdict(self._confirm_s)
 
     def _write(self, change: Callable[[Sequence], Sequence]) -> Verdict:

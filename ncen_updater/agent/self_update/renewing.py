@@ -14,12 +14,10 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from ncen_updater.agent.engine.errors import OpenChange
 from ncen_updater.agent.engine.lock import change_lock
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import AGENT_CHOSEN, JOURNAL, LOCK
 from ncen_updater.agent.reader.child import ChildSource
-from ncen_updater.agent.self_update.errors import AgentNotFromSlot, AgentOnTrial
 from ncen_updater.agent.self_update.offer import next_agent
 from ncen_updater.agent.self_update.reach import look_over
 from ncen_updater.agent.self_update.sequence import (
@@ -33,6 +31,7 @@ from ncen_updater.agent.self_update.slots import AgentSlots
 from ncen_updater.agent.site import Site
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import AGENT_NOT_FROM_SLOT, AGENT_ON_TRIAL, OPEN_CHANGE
 from ncen_updater.common.progress import Progress
 from ncen_updater.feed.release_source import ReleaseSource
 from ncen_updater.formats.archive import unpack
@@ -171,11 +170,11 @@ def renew(
 def _settled(file: SequenceFile, version: str) -> Sequence:
     sequence = file.load()
     if sequence is None:
-        raise AgentNotFromSlot(path=file.directory)
+        raise UpdaterError(AGENT_NOT_FROM_SLOT, path=file.directory)
     if sequence.state is State.TRYING:
-        raise AgentOnTrial(version=sequence.current)
+        raise UpdaterError(AGENT_ON_TRIAL, version=sequence.current)
     if sequence.current != version:
-        raise AgentNotFromSlot(path=file.directory)
+        raise UpdaterError(AGENT_NOT_FROM_SLOT, path=file.directory)
     return sequence
 
 
@@ -187,7 +186,9 @@ def _alone(site: Site) -> Iterator[Journal]:
     ):
         change = journal.open_change()
         if change is not None:
-            raise OpenChange(change=change.id, kind=change.kind, version=change.to_version)
+            raise UpdaterError(
+                OPEN_CHANGE, change=change.id, kind=change.kind, version=change.to_version
+            )
         yield journal
 
 

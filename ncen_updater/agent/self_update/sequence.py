@@ -17,8 +17,10 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
-from ncen_updater.agent.self_update.errors import SequenceDamaged, SequenceUnwritable
+from ncen_updater.agent.self_update.errors import SequenceDamaged
 from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import SEQUENCE_UNWRITABLE
 
 __all__ = [
     "Bad",
@@ -212,7 +214,7 @@ class SequenceFile:
                 return after
         except OSError as error:
             reason = error.strerror or str(error)
-            raise SequenceUnwritable(path=self.path, reason=reason) from error
+            raise UpdaterError(SEQUENCE_UNWRITABLE, path=self.path, reason=reason) from error
 
     def _follow(self, version: str) -> None:
         link = self.directory / LINK

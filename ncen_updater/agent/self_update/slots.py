@@ -20,10 +20,12 @@ import sys
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from ncen_updater.agent.self_update.errors import AgentReleaseUnusable, AgentSlotFailed
+from ncen_updater.agent.self_update.errors import AgentSlotFailed
 from ncen_updater.agent.self_update.sequence import NAME
 from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import AGENT_RELEASE_UNUSABLE
 from ncen_updater.common.progress import Progress
 from ncen_updater.formats.agent_release import REQUIREMENTS, WHEELS
 
@@ -52,9 +54,9 @@ def require_release(directory: Path) -> None:
         AgentReleaseUnusable: If so.
     """
     if not (directory / REQUIREMENTS).is_file():
-        raise AgentReleaseUnusable(path=directory, reason=f"no {REQUIREMENTS}")
+        raise UpdaterError(AGENT_RELEASE_UNUSABLE, path=directory, reason=f"no {REQUIREMENTS}")
     if not any((directory / WHEELS).glob("*.whl")):
-        raise AgentReleaseUnusable(path=directory, reason=f"no wheel in {WHEELS}/")
+        raise UpdaterError(AGENT_RELEASE_UNUSABLE, path=directory, reason=f"no wheel in {WHEELS}/")
 
 
 class AgentSlots:

@@ -24,13 +24,14 @@ from ncen_updater.agent.policy.automation import (
     Rehearsed,
     decide,
 )
-from ncen_updater.agent.service.errors import UNCHANGED, OrderTooOld
+from ncen_updater.agent.service.errors import UNCHANGED
 from ncen_updater.agent.service.knowledge import Assessment, Knowledge
 from ncen_updater.agent.service.runner import Finished, Runner
 from ncen_updater.agent.status import SiteStatus, need
 from ncen_updater.common.documents import error_document
 from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, Text, languages
+from ncen_updater.common.messages import ORDER_TOO_OLD
 
 __all__ = ["LOOK", "Happening", "Keeper", "Schedule", "Service", "keep", "words_of"]
 
@@ -232,7 +233,9 @@ class Service:
     def _order(self, order: Order) -> None:
         self._orders.take(order.id)
         if self._now() - order.at > ORDER_HOLDS:
-            error = OrderTooOld(order=order.id, hours=ORDER_HOLDS // timedelta(hours=1))
+            error = UpdaterError(
+                ORDER_TOO_OLD, order=order.id, hours=ORDER_HOLDS // timedelta(hours=1)
+            )
             asked = order.data.get("language")
             language = str(asked) if asked in languages() else DEFAULT_LANGUAGE
             document = {"error": error_document(error, [UNCHANGED], language)}

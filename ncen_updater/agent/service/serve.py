@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 
-from ncen_updater.agent.config.errors import RunnerDoesNotFit
+from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.config.paths import load_places
@@ -34,6 +34,7 @@ from ncen_updater.agent.service.waiting import Waker
 from ncen_updater.agent.status import changed_at, read_status
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import RUNNER_DOES_NOT_FIT
 
 __all__ = ["SERVICE_LOCK", "caught_up", "schedule_for", "serve"]
 
@@ -126,7 +127,7 @@ def serve(
     """
     config = load_config(config_path)
     if config.service.runner == "process" and os.environ.get(RUNNER) == "systemd":
-        raise RunnerDoesNotFit(path=config_path)
+        raise ConfigError(RUNNER_DOES_NOT_FIT, path=config_path)
     state = config.paths.resolve(config.paths.state)
     notifier = SystemdNotifier()
     places = load_places(config_path)

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
 
-from ncen_updater.agent.slots.errors import CurrentAstray, SlotError
 from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import CURRENT_ASTRAY, SLOT_ERROR
 
 __all__ = ["current_version", "point_to", "version_of_name"]
 
@@ -48,16 +49,16 @@ def current_version(slots: Path, current: Path) -> Version | None:
     try:
         if not current.is_symlink():
             if current.exists():
-                raise CurrentAstray(current=current, target=current, slots=slots)
+                raise UpdaterError(CURRENT_ASTRAY, current=current, target=current, slots=slots)
             return None
         target = current.readlink()
         place = Path(os.path.normpath(current.parent / target))
         same = place.parent == slots or place.parent.resolve() == slots.resolve()
     except OSError as error:
-        raise SlotError(path=current, detail=str(error)) from error
+        raise UpdaterError(SLOT_ERROR, path=current, detail=str(error)) from error
     version = version_of_name(place.name)
     if version is None or not same:
-        raise CurrentAstray(current=current, target=target, slots=slots)
+        raise UpdaterError(CURRENT_ASTRAY, current=current, target=target, slots=slots)
     return version
 
 

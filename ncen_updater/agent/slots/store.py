@@ -20,18 +20,13 @@ from pathlib import Path
 from packaging.version import Version
 
 from ncen_updater.agent.slots.compare import Difference, compare
-from ncen_updater.agent.slots.errors import (
-    SlotDiffers,
-    SlotError,
-    SlotInUse,
-    SlotMissing,
-    SlotNoSpace,
-    SlotNotWritten,
-)
+from ncen_updater.agent.slots.errors import SlotDiffers, SlotNoSpace, SlotNotWritten
 from ncen_updater.agent.slots.link import current_version, point_to, version_of_name
 from ncen_updater.agent.slots.records import Records
 from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import SLOT_ERROR, SLOT_IN_USE, SLOT_MISSING
 from ncen_updater.common.progress import Progress, Silent
 from ncen_updater.formats.document import ReleaseDocument
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry, sealed_mode
@@ -151,14 +146,14 @@ class SlotStore:
         """
         place = self.path(version)
         if not place.is_dir():
-            raise SlotMissing(version=version, slots=self._slots)
+            raise UpdaterError(SLOT_MISSING, version=version, slots=self._slots)
         total = self._records.document(version).unpacked_bytes
         entries = self._records.entries(version)
         counter = _teller(progress or Silent(), N_("Checking release {version}"), version, total)
         try:
             return tuple(compare(place, entries, full=full, on_bytes=counter))
         except OSError as error:
-            raise SlotError(path=place, detail=str(error)) from error
+            raise UpdaterError(SLOT_ERROR, path=place, detail=str(error)) from error
 
     # ---- acts: idempotent ----------------------------------------------------------------------
 
@@ -260,7 +255,7 @@ class SlotStore:
                 path=place, version=version, count=1, detail=document.manifest.version
             )
         if not place.is_dir():
-            raise SlotMissing(version=version, slots=self._slots)
+            raise UpdaterError(SLOT_MISSING, version=version, slots=self._slots)
         with _disk_errors(version, place):
             self._accept(version, place, tree.entries, Silent(), full=True)
             _seal(place, tree.entries)
@@ -274,7 +269,7 @@ class SlotStore:
             CurrentAstray: If ``current`` is not a link, and so cannot be replaced in one step.
         """
         if not self.path(version).is_dir() or not self._records.exists(version):
-            raise SlotMissing(version=version, slots=self._slots)
+            raise UpdaterError(SLOT_MISSING, version=version, slots=self._slots)
         if self.current() == version:
             # It may not have reached the disk before a crash.
             durable.fsync_directory(self._current.parent)
@@ -290,7 +285,7 @@ class SlotStore:
             SlotInUse: If it is the current one.
         """
         if self.current() == version:
-            raise SlotInUse(version=version)
+            raise UpdaterError(SLOT_IN_USE, version=version)
         with _disk_errors(version, self._slots):
             self._take_away(version)
             self._records.remove(version)
@@ -301,7 +296,7 @@ class SlotStore:
             try:
                 _delete(item)
             except OSError as error:
-                raise SlotError(path=item, detail=str(error)) from error
+                raise UpdaterError(SLOT_ERROR, path=item, detail=str(error)) from error
 
     # ---- parts ---------------------------------------------------------------------------------
 
@@ -309,7 +304,7 @@ class SlotStore:
         try:
             return tuple(self._slots.iterdir()) if self._slots.exists() else ()
         except OSError as error:
-            raise SlotError(path=self._slots, detail=str(error)) from error
+            raise UpdaterError(SLOT_ERROR, path=self._slots, detail=str(error)) from error
 
     def _ready(self, version: Version, document: ReleaseDocument, progress: Progress) -> bool:
         place = self.path(version)
@@ -320,7 +315,7 @@ class SlotStore:
             raise SlotDiffers(path=place, version=version, count=1, detail=found)
         differences = self.verify(version, progress)
         if differences and self.current() == version:
-            raise SlotInUse(version=version, detail=_shown(differences))
+            raise UpdaterError(SLOT_IN_USE, version=version, detail=_shown(differences))
         return not differences
 
     def _accept(

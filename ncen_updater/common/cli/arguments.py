@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from packaging.version import InvalidVersion, Version
 
-from ncen_updater.common.cli.errors import NOTHING_CHANGED, BadVersion
+from ncen_updater.common.cli.errors import NOTHING_CHANGED
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import BAD_VERSION
 
 __all__ = ["parse_version"]
 
@@ -20,4 +22,4 @@ def parse_version(text: str | None) -> Version | None:
     try:
         return Version(text)
     except InvalidVersion as error:
-        raise BadVersion(text=text, state=NOTHING_CHANGED) from error
+        raise UpdaterError(BAD_VERSION, text=text, state=NOTHING_CHANGED) from error

@@ -17,11 +17,12 @@ from types import FrameType
 
 import click
 
-from ncen_updater.common.cli.errors import NOTHING_CHANGED, BadUsage, Stopped, Unexpected, Unwritten
+from ncen_updater.common.cli.errors import NOTHING_CHANGED, Stopped, Unexpected
 from ncen_updater.common.cli.render import error_document, error_lines, is_rich
 from ncen_updater.common.cli.session import Session, silence
 from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import N_, Text, language_from_environment, languages
+from ncen_updater.common.messages import BAD_USAGE, UNWRITTEN
 
 __all__ = ["StateNow", "run_program"]
 
@@ -63,7 +64,9 @@ def _run(
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else session.program
-        failure = BadUsage(command=command, detail=error.format_message(), state=NOTHING_CHANGED)
+        failure = UpdaterError(
+            BAD_USAGE, command=command, detail=error.format_message(), state=NOTHING_CHANGED
+        )
     except click.Abort:
         failure = Stopped(signal="SIGINT")
     except BrokenPipeError:
@@ -124,7 +127,7 @@ def _while_showing(error: OSError) -> bool:
 
 def _unwritten(session: Session, lost: OSError) -> int:
     """Say on stderr that the data were lost; what the command did is not changed by that."""
-    error = Unwritten(reason=os.strerror(lost.errno or 0))
+    error = UpdaterError(UNWRITTEN, reason=os.strerror(lost.errno or 0))
     state = [Text(N_("The command itself came to its end."))]
     session.say("\n".join(error_lines(error, state, session.language, rich=is_rich(sys.stderr))))
     return int(error.exit_code)

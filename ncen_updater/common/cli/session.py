@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from ncen_updater.common.cli.errors import NOTHING_CHANGED, Declined, NeedsYes
+from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.render import jsonable
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Text
+from ncen_updater.common.messages import DECLINED, NEEDS_YES
 from ncen_updater.common.progress import ASKER
 
 if TYPE_CHECKING:
@@ -112,7 +114,7 @@ class Session:
         if yes:
             return
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
-            raise NeedsYes(state=NOTHING_CHANGED)
+            raise UpdaterError(NEEDS_YES, state=NOTHING_CHANGED)
         lines, self._lines = self._lines, []
         for line in lines:  # what is asked about has to be read first
             self.say(line)
@@ -122,7 +124,7 @@ class Session:
             err=True,
         )
         if str(answer).strip().lower() not in ("yes", "y", self.text(N_("yes")).lower()):
-            raise Declined(state=NOTHING_CHANGED)
+            raise UpdaterError(DECLINED, state=NOTHING_CHANGED)
 
     def progress(self) -> Heartbeat:
         """Return the listener of this run, a context manager."""

@@ -7,6 +7,14 @@ import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import (
+    BUNDLE_INCOMPLETE,
+    BUNDLE_NOT_SIGNED,
+    BUNDLE_OLDER,
+    BUNDLE_TOO_OLD,
+    ROOT_CHAIN_BROKEN,
+)
 from ncen_updater.feed.errors import (
     BadSignature,
     FeedRefused,
@@ -15,17 +23,11 @@ from ncen_updater.feed.errors import (
     MixedVersions,
     RoleExpired,
     RollbackRefused,
-    RootChainBroken,
+    TrustError,
     WrongDigest,
 )
 from ncen_updater.feed.fetching import LocalFetcher, NotThere
-from ncen_updater.formats.bundle.errors import (
-    BundleAltered,
-    BundleIncomplete,
-    BundleNotSigned,
-    BundleOlder,
-    BundleTooOld,
-)
+from ncen_updater.formats.bundle.errors import BundleAltered
 from ncen_updater.formats.bundle.form import BLOCK, Member
 from ncen_updater.formats.bundle.parts import Opened
 from ncen_updater.formats.transfer_errors import DownloadDamaged
@@ -59,7 +61,7 @@ class BundleFetcher(LocalFetcher):
             return self._members[name].size
         if ROOT.fullmatch(name):
             raise NotThere(name)
-        raise BundleIncomplete(name=name)
+        raise UpdaterError(BUNDLE_INCOMPLETE, name=name)
 
     def blocks(self, name: str, offset: int) -> Iterator[bytes]:
         """Yield the bytes of a member."""
@@ -81,10 +83,12 @@ def require_roots(members: Mapping[str, Member]) -> int:
     """
     numbers = sorted(int(found[1]) for name in members if (found := ROOT.fullmatch(name)))
     if not numbers:
-        raise BundleIncomplete(name="metadata/1.root.json")
+        raise UpdaterError(BUNDLE_INCOMPLETE, name="metadata/1.root.json")
     for wanted, number in enumerate(numbers, 1):
         if number != wanted:
-            raise RootChainBroken(version=wanted - 1, detail=f"the bundle lacks root {wanted}")
+            raise TrustError(
+                ROOT_CHAIN_BROKEN, version=wanted - 1, detail=f"the bundle lacks root {wanted}"
+            )
     return len(numbers)
 
 
@@ -104,13 +108,16 @@ def in_words_of_bundles(bundle: Opened, grace: timedelta) -> Iterator[None]:
         name = error.values.get("name") or error.values.get("role")
         raise BundleAltered(name=name, detail=error.detail) from error
     except RollbackRefused as error:
-        raise BundleOlder(role=error.values["role"], detail=error.detail) from error
+        raise UpdaterError(BUNDLE_OLDER, role=error.values["role"], detail=error.detail) from error
     except (BadSignature, MixedVersions) as error:
-        raise BundleNotSigned(role=error.values["role"], detail=error.detail) from error
+        raise UpdaterError(
+            BUNDLE_NOT_SIGNED, role=error.values["role"], detail=error.detail
+        ) from error
     except RoleExpired as error:
         if error.values["role"] not in ONLINE:
             raise
-        raise BundleTooOld(
+        raise UpdaterError(
+            BUNDLE_TOO_OLD,
             role=error.values["role"],
             since=error.values["since"],
             now=error.values["now"],
@@ -118,4 +125,6 @@ def in_words_of_bundles(bundle: Opened, grace: timedelta) -> Iterator[None]:
             detail=error.detail,
         ) from error
     except FeedRefused as error:
-        raise BundleIncomplete(name=error.values["name"], detail=error.detail) from error
+        raise UpdaterError(
+            BUNDLE_INCOMPLETE, name=error.values["name"], detail=error.detail
+        ) from error

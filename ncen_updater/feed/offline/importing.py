@@ -22,6 +22,7 @@ from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.disk_space import require_space
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import BUNDLE_OTHER_COUNTRY, BUNDLE_OTHER_PRODUCT
 from ncen_updater.common.progress import Progress
 from ncen_updater.feed.client import TrustClient
 from ncen_updater.feed.clock import TrustClock, system_now
@@ -42,11 +43,7 @@ from ncen_updater.feed.offline.store import (
 from ncen_updater.feed.path_errors import PathError
 from ncen_updater.feed.release_source import FeedView
 from ncen_updater.feed.upgrade_path import UpgradePath, choose_path
-from ncen_updater.formats.bundle.errors import (
-    BundleDoesNotFit,
-    BundleOtherCountry,
-    BundleOtherProduct,
-)
+from ncen_updater.formats.bundle.errors import BundleDoesNotFit
 from ncen_updater.formats.bundle.form import Member, check_sums, read_members
 from ncen_updater.formats.bundle.parts import Opened, opened
 from ncen_updater.formats.document import (
@@ -222,7 +219,7 @@ class BundleImport:
         }
         if self._site.product not in products and products - {AGENT_PRODUCT}:
             names = ", ".join(sorted(products))
-            raise BundleOtherProduct(products=names, product=self._site.product)
+            raise UpdaterError(BUNDLE_OTHER_PRODUCT, products=names, product=self._site.product)
 
     def _agents(
         self,
@@ -294,7 +291,7 @@ class BundleImport:
         meant = [o for o in inside if not o.countries or country in o.countries]
         if inside and not meant:
             named = sorted({name for offer in inside for name in offer.countries})
-            raise BundleOtherCountry(countries=", ".join(named), country=country)
+            raise UpdaterError(BUNDLE_OTHER_COUNTRY, countries=", ".join(named), country=country)
         for offer in meant:
             contents.take_document(offer)
         return meant

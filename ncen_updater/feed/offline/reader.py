@@ -8,6 +8,8 @@ from pathlib import Path
 from packaging.version import Version
 from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
 
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import BUNDLE_INCOMPLETE
 from ncen_updater.common.progress import Progress
 from ncen_updater.feed.client import TrustClient
 from ncen_updater.feed.downloaded import DOCUMENT, read_tree, write_record
@@ -15,7 +17,6 @@ from ncen_updater.feed.downloads import TREE
 from ncen_updater.feed.errors import DocumentMismatch
 from ncen_updater.feed.offers import matches
 from ncen_updater.feed.packs import pack_place
-from ncen_updater.formats.bundle.errors import BundleIncomplete
 from ncen_updater.formats.bundle.form import Member, target_member
 from ncen_updater.formats.document import (
     MAX_DOCUMENT_BYTES,
@@ -105,7 +106,7 @@ class Contents:
         packs = [ref for ref in document.deltas if self._has(ref)]
         whole = [document.tree, document.archive] if self._whole(document) else []
         if not whole and not packs:
-            raise BundleIncomplete(name=document.archive.target)
+            raise UpdaterError(BUNDLE_INCOMPLETE, name=document.archive.target)
         for ref in (*whole, *packs):
             signed = self._listed.get(ref.target)
             if signed is None or not matches(signed, ref):

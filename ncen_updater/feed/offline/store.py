@@ -25,11 +25,13 @@ from pathlib import Path
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import parse_json, read_file
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import LISTS_BUSY, LOCAL_STORE_FAILED, VIEW_DAMAGED
 from ncen_updater.feed.downloaded import RECORD, remove_record
-from ncen_updater.feed.errors import LocalStoreFailed, ViewDamaged
+from ncen_updater.feed.errors import TrustError
 from ncen_updater.feed.fetching import LocalFetcher, NotThere
 from ncen_updater.feed.packs import forgive
-from ncen_updater.formats.bundle.errors import ListsBusy, NotImported
+from ncen_updater.formats.bundle.errors import NotImported
 from ncen_updater.formats.tuf_names import ROOT_HISTORY
 
 __all__ = [
@@ -133,7 +135,7 @@ def read_import(state: Path) -> ImportRecord | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise ViewDamaged(path=path, detail=str(error)) from error
+        raise TrustError(VIEW_DAMAGED, path=path, detail=str(error)) from error
 
 
 @contextlib.contextmanager
@@ -148,12 +150,12 @@ def lists_lock(state: Path, *, alone: bool) -> Iterator[None]:
         durable.make_directory(state)
         descriptor = os.open(state / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     except OSError as error:
-        raise LocalStoreFailed(detail=str(error)) from error
+        raise TrustError(LOCAL_STORE_FAILED, detail=str(error)) from error
     try:
         fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(descriptor)
-        raise ListsBusy from error
+        raise UpdaterError(LISTS_BUSY) from error
     try:
         yield
     finally:

@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.formats.bundle.errors import BundleAltered, BundleCut, BundleUnsafe, NotABundle
+from ncen_updater.common.messages import BUNDLE_CUT, NOT_A_BUNDLE
+from ncen_updater.formats.bundle.errors import BundleAltered, BundleUnsafe
 
 __all__ = [
     "INDEX",
@@ -208,7 +210,7 @@ def read_members(span: Span) -> dict[str, Member]:
         BundleAltered: If its headers contradict each other.
     """
     if span.size < _END_SIZE or span.read_at(0, 4) != _LOCAL:
-        raise NotABundle(path=span.path)
+        raise UpdaterError(NOT_A_BUNDLE, path=span.path)
     begins, size, count, tail = _find_directory(span)
     if count > MAX_MEMBERS or size > MAX_DIRECTORY_BYTES:
         raise _unsafe("zip", N_("too many members"))
@@ -243,7 +245,7 @@ def _find_directory(span: Span) -> tuple[int, int, int, int]:
     end = span.read_at(span.size - _END_SIZE, _END_SIZE)
     signature, disk, first, here, count, size, begins, comment = struct.unpack(_END_FORM, end)
     if signature != _END:
-        raise BundleCut(path=span.path)
+        raise UpdaterError(BUNDLE_CUT, path=span.path)
     if disk or first or here != count or comment:
         raise _unsafe("zip", N_("its sizes contradict each other"))
     if begins != _FULL32 and count != _FULL16:

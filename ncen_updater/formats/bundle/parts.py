@@ -18,15 +18,16 @@ from pathlib import Path
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import parse_json
-from ncen_updater.formats.bundle.errors import (
-    BundleCut,
-    BundleUnreadable,
-    NotABundle,
-    PartAltered,
-    PartCut,
-    PartForeign,
-    PartMissing,
-    PartTwice,
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import (
+    BUNDLE_CUT,
+    BUNDLE_UNREADABLE,
+    NOT_A_BUNDLE,
+    PART_ALTERED,
+    PART_CUT,
+    PART_FOREIGN,
+    PART_MISSING,
+    PART_TWICE,
 )
 from ncen_updater.formats.bundle.form import BLOCK, Source, Span, encode, plan_members
 
@@ -93,9 +94,9 @@ class PartHeader:
                 and 0 < header.length <= header.total - header.offset
             )
         except (ValueError, TypeError) as error:
-            raise PartAltered(part="?", path=path, detail=str(error)) from error
+            raise UpdaterError(PART_ALTERED, part="?", path=path, detail=str(error)) from error
         if not fits:
-            raise PartAltered(part=str(header.part)[:10], path=path)
+            raise UpdaterError(PART_ALTERED, part=str(header.part)[:10], path=path)
         return header
 
 
@@ -109,7 +110,7 @@ def open_file(path: Path) -> int:
         # Opening a pipe would wait for its writer.
         return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
-        raise BundleUnreadable(path=path, detail=str(error)) from error
+        raise UpdaterError(BUNDLE_UNREADABLE, path=path, detail=str(error)) from error
 
 
 class _File:
@@ -122,9 +123,9 @@ class _File:
             stack.callback(os.close, self._descriptor)
             info = os.fstat(self._descriptor)
         except OSError as error:
-            raise BundleUnreadable(path=path, detail=str(error)) from error
+            raise UpdaterError(BUNDLE_UNREADABLE, path=path, detail=str(error)) from error
         if not stat.S_ISREG(info.st_mode):
-            raise NotABundle(path=path)
+            raise UpdaterError(NOT_A_BUNDLE, path=path)
         self._bytes = info.st_size
 
     @property
@@ -139,10 +140,10 @@ class _File:
                     self._descriptor, length - len(content), self.skip + offset + len(content)
                 )
                 if not more:
-                    raise BundleCut(path=self.path)
+                    raise UpdaterError(BUNDLE_CUT, path=self.path)
                 content += more
         except OSError as error:
-            raise BundleUnreadable(path=self.path, detail=str(error)) from error
+            raise UpdaterError(BUNDLE_UNREADABLE, path=self.path, detail=str(error)) from error
         return content
 
 
@@ -179,7 +180,7 @@ class Opened:
                 content += file.read_at(at, min(length - len(content), file.size - at))
             begins += file.size
         if len(content) < length:
-            raise BundleCut(path=self.path)
+            raise UpdaterError(BUNDLE_CUT, path=self.path)
         return content
 
     def blame(self) -> None:
@@ -195,7 +196,7 @@ class Opened:
             for at in range(0, file.size, BLOCK):
                 digest.update(file.read_at(at, min(BLOCK, file.size - at)))
             if digest.hexdigest() != header.sha256:
-                raise PartAltered(part=header.part, path=file.path)
+                raise UpdaterError(PART_ALTERED, part=header.part, path=file.path)
 
 
 @contextlib.contextmanager
@@ -210,7 +211,7 @@ def opened(files: Sequence[Path], descriptors: Sequence[int] = ()) -> Iterator[O
         BundleError: If the files are not that.
     """
     if not files:
-        raise NotABundle(path="-")
+        raise UpdaterError(NOT_A_BUNDLE, path="-")
     with contextlib.ExitStack() as stack:
         pieces: list[tuple[_File, PartHeader | None]] = []
         for path, descriptor in itertools.zip_longest(files, descriptors[: len(files)]):
@@ -220,7 +221,7 @@ def opened(files: Sequence[Path], descriptors: Sequence[int] = ()) -> Iterator[O
                 pieces.append((file, None))
                 continue
             if len(head) < HEADER_BYTES:
-                raise PartCut(part="?", path=path)
+                raise UpdaterError(PART_CUT, part="?", path=path)
             file.skip = HEADER_BYTES
             pieces.append((file, PartHeader.parse(head, path)))
         yield Opened(_in_order(pieces))
@@ -233,24 +234,27 @@ def _in_order(
     whole = [file for file, header in pieces if header is None]
     if whole and len(pieces) > 1:
         other = next(file.path for file, _ in pieces if file is not whole[0])
-        raise PartForeign(path=whole[0].path, other=other)
+        raise UpdaterError(PART_FOREIGN, path=whole[0].path, other=other)
     if not known:
         return pieces
     first, head = known[0]
     found: dict[int, _File] = {}
     for file, header in known:
         if (header.bundle, header.parts, header.total) != (head.bundle, head.parts, head.total):
-            raise PartForeign(path=file.path, other=first.path)
+            raise UpdaterError(PART_FOREIGN, path=file.path, other=first.path)
         if header.part in found:
-            raise PartTwice(part=header.part, path=found[header.part].path, other=file.path)
+            raise UpdaterError(
+                PART_TWICE, part=header.part, path=found[header.part].path, other=file.path
+            )
         found[header.part] = file
         if file.size < header.length:
-            raise PartCut(part=header.part, path=file.path)
+            raise UpdaterError(PART_CUT, part=header.part, path=file.path)
         if file.size > header.length:
-            raise PartAltered(part=header.part, path=file.path)
+            raise UpdaterError(PART_ALTERED, part=header.part, path=file.path)
     missing = [number for number in range(1, head.parts + 1) if number not in found]
     if missing:
-        raise PartMissing(
+        raise UpdaterError(
+            PART_MISSING,
             parts=head.parts,
             missing=", ".join(map(str, missing)),
             bytes=head.total + head.parts * HEADER_BYTES,
@@ -259,10 +263,10 @@ def _in_order(
     at = 0
     for file, header in ordered:
         if header.offset != at:
-            raise PartAltered(part=header.part, path=file.path)
+            raise UpdaterError(PART_ALTERED, part=header.part, path=file.path)
         at += header.length
     if at != head.total:
-        raise PartAltered(part=ordered[-1][1].part, path=ordered[-1][0].path)
+        raise UpdaterError(PART_ALTERED, part=ordered[-1][1].part, path=ordered[-1][0].path)
     return list(ordered)
 
 

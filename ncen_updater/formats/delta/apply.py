@@ -17,17 +17,18 @@ from pathlib import Path
 from ncen_updater.common.directory_handle import Below
 from ncen_updater.common.disk_space import require_space
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import (
+    DELTA_DAMAGED,
+    DELTA_FOR_ANOTHER_BASE,
+    DELTA_OVER_LIMIT,
+    DELTA_PATH_REFUSED,
+    DELTA_RANGE_REFUSED,
+    DELTA_UNSUPPORTED,
+)
 from ncen_updater.common.progress import Progress
 from ncen_updater.formats.delta.codec import View
 from ncen_updater.formats.delta.container import check_end, read_header, read_index
-from ncen_updater.formats.delta.errors import (
-    DeltaDamaged,
-    DeltaForAnotherBase,
-    DeltaOverLimit,
-    DeltaPathRefused,
-    DeltaRangeRefused,
-    DeltaUnsupported,
-)
+from ncen_updater.formats.delta.errors import DeltaError
 from ncen_updater.formats.delta.index import read_plan
 from ncen_updater.formats.delta.layout import Fresh, Group, OpKind, Plan
 from ncen_updater.formats.delta.model import (
@@ -85,7 +86,7 @@ def apply_delta(
     """
     missing = sorted(set(limits.needs) - capabilities())
     if missing:
-        raise DeltaUnsupported(pack=pack.name, needs=", ".join(missing))
+        raise DeltaError(DELTA_UNSUPPORTED, pack=pack.name, needs=", ".join(missing))
     descriptor = os.open(pack, os.O_RDONLY | os.O_CLOEXEC)
     try:
         with _told(pack):
@@ -101,22 +102,24 @@ def _told(pack: Path) -> Iterator[None]:
     try:
         yield
     except PathRefused as error:
-        raise DeltaPathRefused(pack=pack.name, detail=str(error)) from error
+        raise DeltaError(DELTA_PATH_REFUSED, pack=pack.name, detail=str(error)) from error
     except TooLarge as error:
-        raise DeltaOverLimit(pack=pack.name, detail=str(error)) from error
+        raise DeltaError(DELTA_OVER_LIMIT, pack=pack.name, detail=str(error)) from error
     except OutOfRange as error:
-        raise DeltaRangeRefused(pack=pack.name, detail=str(error)) from error
+        raise DeltaError(DELTA_RANGE_REFUSED, pack=pack.name, detail=str(error)) from error
     except (Malformed, UnicodeDecodeError) as error:
-        raise DeltaDamaged(pack=pack.name, detail=str(error)) from error
+        raise DeltaError(DELTA_DAMAGED, pack=pack.name, detail=str(error)) from error
 
 
 def _understood(descriptor: int, pack: Path, old: Tree, limits: DeltaLimits) -> Plan:
     """Read and check everything that can be checked before anything is written."""
     header = read_header(descriptor)
     if (header.from_tree, header.to_tree) != (limits.from_tree, limits.to_tree):
-        raise DeltaForAnotherBase(pack=pack.name)
+        raise DeltaError(DELTA_FOR_ANOTHER_BASE, pack=pack.name)
     if old.digest() != limits.from_tree:
-        raise DeltaForAnotherBase(pack=pack.name, detail="the record of the slot differs")
+        raise DeltaError(
+            DELTA_FOR_ANOTHER_BASE, pack=pack.name, detail="the record of the slot differs"
+        )
     index = read_index(descriptor, header)
     plan = read_plan(index, old, header.streams_start, limits.out_files)
     check_end(descriptor, header, plan)

@@ -14,7 +14,8 @@ from stat import S_ISREG
 
 from ncen_updater.common.directory_handle import Below
 from ncen_updater.common.disk_space import require_space
-from ncen_updater.formats.delta.errors import OldFileAltered
+from ncen_updater.common.messages import OLD_FILE_ALTERED
+from ncen_updater.formats.delta.errors import DeltaError
 from ncen_updater.formats.delta.layout import Ref
 from ncen_updater.formats.delta.numbers import OutOfRange, TooLarge
 from ncen_updater.formats.delta.zips import NotAnArchive, Table, view_bytes, view_pieces
@@ -59,11 +60,11 @@ class Origin:
         try:
             descriptor = self.below.open(entry.path)
         except OSError as error:
-            raise OldFileAltered(path=entry.path, detail=str(error)) from error
+            raise DeltaError(OLD_FILE_ALTERED, path=entry.path, detail=str(error)) from error
         info = os.fstat(descriptor)
         if not S_ISREG(info.st_mode) or info.st_size != entry.size:
             os.close(descriptor)
-            raise OldFileAltered(path=entry.path, detail=f"{info.st_size} bytes")
+            raise DeltaError(OLD_FILE_ALTERED, path=entry.path, detail=f"{info.st_size} bytes")
         return descriptor
 
     def content(
@@ -84,7 +85,7 @@ class Origin:
             if use:
                 use(block)
         if digest.hexdigest() != entry.sha256:
-            raise OldFileAltered(path=entry.path)
+            raise DeltaError(OLD_FILE_ALTERED, path=entry.path)
 
     @contextmanager
     def verified(self, index: int) -> Iterator[int]:
@@ -193,7 +194,7 @@ class GroupReference:
         else:
             content = os.pread(self.descriptor(at), size, inside)
         if len(content) != size:
-            raise OldFileAltered(path=self._origin.entry(self._refs[at].origin).path)
+            raise DeltaError(OLD_FILE_ALTERED, path=self._origin.entry(self._refs[at].origin).path)
         return content
 
     def _unpack(self, at: int, descriptor: int, members: tuple[int, ...]) -> int:

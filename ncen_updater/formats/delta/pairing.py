@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 
-from ncen_updater.formats.delta.errors import DeltaNotPossible
+from ncen_updater.common.messages import DELTA_NOT_POSSIBLE
+from ncen_updater.formats.delta.errors import DeltaNotMade
 from ncen_updater.formats.delta.layout import Fresh, Plan
 from ncen_updater.formats.delta.names import PathRefused, PathRules, check_link
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
@@ -44,7 +45,7 @@ def _check(new: Tree) -> None:
             if entry.target is not None:
                 check_link(entry.path, entry.target)
     except PathRefused as error:
-        raise DeltaNotPossible(detail=str(error)) from error
+        raise DeltaNotMade(DELTA_NOT_POSSIBLE, detail=str(error)) from error
 
 
 class _Pairs:

@@ -13,7 +13,8 @@ import os
 import stat
 
 from ncen_updater.common.directory_handle import Below
-from ncen_updater.formats.delta.errors import OldFileAltered
+from ncen_updater.common.messages import OLD_FILE_ALTERED
+from ncen_updater.formats.delta.errors import DeltaError
 from ncen_updater.formats.delta.model import Linking
 from ncen_updater.formats.delta.origin import Origin
 
@@ -106,5 +107,5 @@ class Sharing:
             raise
         if not os.path.samestat(made, os.fstat(source)):
             self._below.remove(path)
-            raise OldFileAltered(path=old, detail="replaced while it was read")
+            raise DeltaError(OLD_FILE_ALTERED, path=old, detail="replaced while it was read")
         return True

@@ -22,8 +22,9 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import WHEELS_UNUSABLE
 from ncen_updater.formats.agent_release import REQUIREMENTS, WHEELS
-from ncen_updater.formats.errors import WheelsUnusable
 from ncen_updater.formats.tree import hash_file
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT
 
@@ -154,12 +155,12 @@ def make_agent_release(
         WheelsUnusable: If a wheel is not in the lock, or one of the lock is missing.
     """
     if place.exists():
-        raise WheelsUnusable(path=wheels, reason=f"{place} is there already")
+        raise UpdaterError(WHEELS_UNUSABLE, path=wheels, reason=f"{place} is there already")
     try:
         locked = parse_lock(lock.read_text("utf-8"))
         own, others = _sorted(wheels, locked)
     except (OSError, ValueError) as error:
-        raise WheelsUnusable(path=wheels, reason=str(error)) from error
+        raise UpdaterError(WHEELS_UNUSABLE, path=wheels, reason=str(error)) from error
     version = str(parse_wheel_filename(own.name)[1])
     partial = place.with_name(f"{place.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)

@@ -12,6 +12,13 @@ from securesystemslib.signer import Key, Signer
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import read_file
 from ncen_updater.common.canonical_json import sha256_hex
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import (
+    BUILDER_KEY_MISSING,
+    PUBLISHER_TARGET_MISSING,
+    SBOM_INVALID,
+    UNKNOWN_RELEASE,
+)
 from ncen_updater.formats.document import (
     ReleaseDocument,
     TargetRef,
@@ -22,10 +29,8 @@ from ncen_updater.formats.document import (
 )
 from ncen_updater.formats.manifest import Manifest
 from ncen_updater.formats.tree import Tree
-from ncen_updater.publisher.build.attachment_errors import BuilderKeyMissing, SbomInvalid
 from ncen_updater.publisher.build.provenance import Source, check_provenance, make_provenance
 from ncen_updater.publisher.build.sbom import MAX_SBOM_BYTES, check_sbom, find_parts, write_sbom
-from ncen_updater.publisher.errors import TargetMissing, UnknownRelease
 from ncen_updater.publisher.feed.feed import Feed
 
 __all__ = ["Checked", "PaperMaker", "check_papers", "inspect_release"]
@@ -121,7 +126,7 @@ def check_papers(
         if builder is None and unread:
             return Checked(parts, None, unread=True)
         if builder is None:
-            raise BuilderKeyMissing(path=document.provenance.target)
+            raise UpdaterError(BUILDER_KEY_MISSING, path=document.provenance.target)
         wanted = [document.archive, document.tree, *([document.sbom] if document.sbom else [])]
         content = _pinned(document.provenance, files)
         predicate = check_provenance(content, document.provenance.target, builder, wanted)
@@ -148,7 +153,7 @@ def inspect_release(
     targets = role.signed.targets if role else {}
     signed = targets.get(release_target(product, version))
     if signed is None:
-        raise UnknownRelease(product=product, version=version)
+        raise UpdaterError(UNKNOWN_RELEASE, product=product, version=version)
     files = {name: feed.target_path(target) for name, target in targets.items()}
     name = signed.path
     ref = TargetRef(target=name, length=signed.length, sha256=signed.hashes["sha256"])
@@ -159,10 +164,10 @@ def inspect_release(
 def _pinned(ref: TargetRef, files: Mapping[str, Path]) -> bytes:
     path = files.get(ref.target)
     if path is None or not path.is_file() or path.stat().st_size != ref.length:
-        raise TargetMissing(target=ref.target)
+        raise UpdaterError(PUBLISHER_TARGET_MISSING, target=ref.target)
     content = _read(path)
     if sha256_hex(content) != ref.sha256:
-        raise TargetMissing(target=ref.target)
+        raise UpdaterError(PUBLISHER_TARGET_MISSING, target=ref.target)
     return content
 
 
@@ -170,7 +175,7 @@ def _read(path: Path) -> bytes:
     try:
         return read_file(path, MAX_SBOM_BYTES)
     except (OSError, ValueError) as error:
-        raise SbomInvalid(path=path, detail=str(error)) from error
+        raise UpdaterError(SBOM_INVALID, path=path, detail=str(error)) from error
 
 
 def _write(targets: Path, name: str, content: bytes) -> TargetRef:

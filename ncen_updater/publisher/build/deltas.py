@@ -16,6 +16,8 @@ from typing import Final
 from packaging.specifiers import SpecifierSet
 
 from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import UNKNOWN_RELEASE
 from ncen_updater.common.progress import Progress
 from ncen_updater.feed.download import is_whole
 from ncen_updater.feed.parts import Wanted
@@ -33,7 +35,7 @@ from ncen_updater.formats.document import (
 )
 from ncen_updater.formats.manifest import Manifest
 from ncen_updater.formats.tree import EntryType, Tree, hash_file, sealed_mode
-from ncen_updater.publisher.errors import BuildRefused, FeedBroken, UnknownRelease
+from ncen_updater.publisher.errors import BuildRefused, FeedBroken
 from ncen_updater.publisher.feed.feed import Feed, FeedState
 
 __all__ = ["MOST_BASES", "WORTH", "DeltaMaker", "Dropped", "NotMade", "bases"]
@@ -80,7 +82,7 @@ def bases(
     known = {offer.version: offer for offer in offers if offer.withdrawn is None}
     for version in wanted:
         if version not in known:
-            raise UnknownRelease(product=manifest.product, version=version)
+            raise UpdaterError(UNKNOWN_RELEASE, product=manifest.product, version=version)
         if known[version] not in admitted:
             reason = f"upgrade_from does not admit {version}, so it needs no delta pack"
             raise BuildRefused(path=manifest.version, reason=reason)

@@ -17,8 +17,9 @@ from securesystemslib.signer import Key, Signer
 
 from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.canonical_json import canonical_json
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import PROVENANCE_INVALID
 from ncen_updater.formats.document import TargetRef
-from ncen_updater.publisher.build.attachment_errors import ProvenanceInvalid
 
 __all__ = ["BUILD_TYPE", "Source", "check_provenance", "make_provenance"]
 
@@ -101,13 +102,15 @@ def check_provenance(
     """
     try:
         if len(content) > MAX_BYTES:
-            raise ProvenanceInvalid(path=path, reason=f"over {MAX_BYTES} bytes")
+            raise UpdaterError(PROVENANCE_INVALID, path=path, reason=f"over {MAX_BYTES} bytes")
         data = parse_json(content)
         if not isinstance(data, dict):
-            raise ProvenanceInvalid(path=path, reason="not an envelope")
+            raise UpdaterError(PROVENANCE_INVALID, path=path, reason="not an envelope")
         envelope = Envelope.from_dict(data)
         if envelope.payload_type != PAYLOAD_TYPE:
-            raise ProvenanceInvalid(path=path, reason=f"it holds {envelope.payload_type}")
+            raise UpdaterError(
+                PROVENANCE_INVALID, path=path, reason=f"it holds {envelope.payload_type}"
+            )
         envelope.verify([key], 1)
         statement = json.loads(envelope.payload)
         kinds = (statement["_type"], statement["predicateType"])
@@ -115,15 +118,21 @@ def check_provenance(
         predicate = statement["predicate"]
         _ = predicate["runDetails"]["builder"]["id"], predicate["buildDefinition"]["buildType"]
     except VerificationError as error:
-        raise ProvenanceInvalid(path=path, reason="it is not signed by this builder") from error
+        raise UpdaterError(
+            PROVENANCE_INVALID, path=path, reason="it is not signed by this builder"
+        ) from error
     except (
         ValueError, KeyError, TypeError, AttributeError, RecursionError, FormatError,
     ) as error:  # fmt: skip
-        raise ProvenanceInvalid(path=path, reason="it cannot be read", detail=str(error)) from error
+        raise UpdaterError(
+            PROVENANCE_INVALID, path=path, reason="it cannot be read", detail=str(error)
+        ) from error
     if kinds != (STATEMENT, PREDICATE):
-        raise ProvenanceInvalid(path=path, reason=f"it is of the kind {kinds}")
+        raise UpdaterError(PROVENANCE_INVALID, path=path, reason=f"it is of the kind {kinds}")
     for ref in wanted:
         if subjects.get(ref.target) != ref.sha256:
-            raise ProvenanceInvalid(path=path, reason=f"it does not speak of this {ref.target}")
+            raise UpdaterError(
+                PROVENANCE_INVALID, path=path, reason=f"it does not speak of this {ref.target}"
+            )
     found: Mapping[str, Any] = predicate
     return found

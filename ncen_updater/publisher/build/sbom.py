@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import IO
 
 from ncen_updater.common.bounded_io import parse_json
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import SBOM_INVALID
 from ncen_updater.formats.manifest import Manifest
 from ncen_updater.formats.tree import EntryType, Tree
-from ncen_updater.publisher.build.attachment_errors import SbomInvalid
 
 __all__ = ["Part", "check_sbom", "find_parts", "write_sbom"]
 
@@ -184,23 +185,23 @@ def check_sbom(content: bytes, path: str, manifest: Manifest) -> int:
     from cyclonedx.validation.json import JsonStrictValidator
 
     if len(content) > MAX_SBOM_BYTES:
-        raise SbomInvalid(path=path, detail=f"over {MAX_SBOM_BYTES} bytes")
+        raise UpdaterError(SBOM_INVALID, path=path, detail=f"over {MAX_SBOM_BYTES} bytes")
     try:
         data = parse_json(content)
     except ValueError as error:
-        raise SbomInvalid(path=path, detail=str(error)) from error
+        raise UpdaterError(SBOM_INVALID, path=path, detail=str(error)) from error
     versions = {
         "1.4": SchemaVersion.V1_4, "1.5": SchemaVersion.V1_5, "1.6": SchemaVersion.V1_6,
     }  # fmt: skip
     version = versions.get(str(data.get("specVersion"))) if isinstance(data, dict) else None
     if version is None or not isinstance(data, dict):
-        raise SbomInvalid(path=path, detail="not CycloneDX 1.4 to 1.6")
+        raise UpdaterError(SBOM_INVALID, path=path, detail="not CycloneDX 1.4 to 1.6")
     validator = JsonStrictValidator(version)
     mistake = validator.validate_str(content.decode("utf-8"))
     if mistake is not None:
-        raise SbomInvalid(path=path, detail=str(mistake)[:500])
+        raise UpdaterError(SBOM_INVALID, path=path, detail=str(mistake)[:500])
     product = data.get("metadata", {}).get("component", {})
     if (product.get("name"), product.get("version")) != (manifest.product, manifest.version):
         named = f"{product.get('name')} {product.get('version')}"
-        raise SbomInvalid(path=path, detail=f"it is of {named}")
+        raise UpdaterError(SBOM_INVALID, path=path, detail=f"it is of {named}")
     return len(data.get("components", []))

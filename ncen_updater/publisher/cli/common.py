@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ncen_updater.common.cli.render import clean
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.publisher.errors import BadPassphraseSource
+from ncen_updater.common.messages import BAD_PASSPHRASE_SOURCE
 
 if TYPE_CHECKING:
     from ncen_updater.common.cli.session import Session
@@ -140,7 +141,7 @@ def passphrases(
         BadPassphraseSource: If the place cannot be read, or can be read by others.
     """
     if descriptor is not None and file is not None:
-        raise BadPassphraseSource(source=file, detail="give one place, not two")
+        raise UpdaterError(BAD_PASSPHRASE_SOURCE, source=file, detail="give one place, not two")
     if descriptor is None and file is None:
         return lambda path: _prompt(session, path, confirm=new)
     source = str(file) if file is not None else f"descriptor {descriptor}"
@@ -148,9 +149,9 @@ def passphrases(
         content = _read_file(file) if file is not None else _read_descriptor(descriptor or 0)
         lines = content.decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise BadPassphraseSource(source=source, detail=str(error)) from error
+        raise UpdaterError(BAD_PASSPHRASE_SOURCE, source=source, detail=str(error)) from error
     if not lines or not all(lines):
-        raise BadPassphraseSource(source=source, detail="empty")
+        raise UpdaterError(BAD_PASSPHRASE_SOURCE, source=source, detail="empty")
     remaining = iter(lines)
 
     def next_line(path: Path) -> str:
@@ -159,7 +160,9 @@ def passphrases(
         try:
             return next(remaining)
         except StopIteration:
-            raise BadPassphraseSource(source=source, detail=f"no line for {path}") from None
+            raise UpdaterError(
+                BAD_PASSPHRASE_SOURCE, source=source, detail=f"no line for {path}"
+            ) from None
 
     return next_line
 
@@ -197,7 +200,7 @@ def _read_file(path: Path) -> bytes:
             # systemd gives a credential to one user, with an access list that shows as a group's.
             others &= ~stat.S_IRGRP
         if info.st_mode & others or info.st_uid not in (0, os.geteuid()):
-            raise BadPassphraseSource(source=path, detail="others may read it")
+            raise UpdaterError(BAD_PASSPHRASE_SOURCE, source=path, detail="others may read it")
         return stream.read(MAX_PASSPHRASE_BYTES)
 
 

@@ -23,6 +23,12 @@ from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.canonical_json import canonical_json
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import (
+    MEDIA_TOO_SMALL,
+    PUBLISHER_BUNDLE_EXISTS,
+    UNKNOWN_PRODUCT,
+    UNUSABLE_BUNDLE,
+)
 from ncen_updater.common.progress import Progress, Silent
 from ncen_updater.feed.offers import offers_of
 from ncen_updater.formats.bundle.form import INDEX, Source, plan_members, target_member
@@ -36,13 +42,7 @@ from ncen_updater.publisher.distribute.export_choice import (
     ways_of_agents,
     whole_targets,
 )
-from ncen_updater.publisher.errors import (
-    BundleExists,
-    FeedBroken,
-    MediaTooSmall,
-    UnknownProduct,
-    UnusableBundle,
-)
+from ncen_updater.publisher.errors import FeedBroken
 from ncen_updater.publisher.feed.feed import Feed, FeedState
 
 __all__ = ["USUAL_GRACE", "Destination", "Exported", "Order", "export_bundle"]
@@ -106,7 +106,7 @@ def export_bundle(
         state = feed.state()
         role = state.delegated.get(order.product)
         if role is None:
-            raise UnknownProduct(product=order.product)
+            raise UpdaterError(UNKNOWN_PRODUCT, product=order.product)
         listed = role.signed.targets
         now = clock()
         ways = ways_of_agents(order, state, now) if order.with_agent else {}
@@ -137,10 +137,10 @@ def export_bundle(
         try:
             names = part_names(output, total, media_bytes)
         except ValueError as error:
-            raise MediaTooSmall(bytes=total, media=media_bytes) from error
+            raise UpdaterError(MEDIA_TOO_SMALL, bytes=total, media=media_bytes) from error
         for name in (output, *names):
             if name.exists():
-                raise BundleExists(path=name)
+                raise UpdaterError(PUBLISHER_BUNDLE_EXISTS, path=name)
         progress.tell(Text(N_("writing and trying the bundle")))
         files = _write(output, sources, media_bytes, feed, order, clock, dry_run=dry_run)
     return Exported(tuple(files), total, releases, lapses, usable_until, tuple(map(str, agents)))
@@ -246,13 +246,16 @@ def _try(
     try:
         record = BundleImport(state, root, site, clock).run(files, Silent(), dry_run=True)
     except UpdaterError as error:
-        raise UnusableBundle(
+        raise UpdaterError(UNUSABLE_BUNDLE,
             site=f"{place.country}/{place.site}", code=error.code, why=error.what_text,
             detail=error.detail,
         ) from error  # fmt: skip
     finally:
         shutil.rmtree(state, ignore_errors=True)
     if record.reaches is None:
-        raise UnusableBundle(
-            site=f"{place.country}/{place.site}", code="-", why=json.dumps(record.releases)
+        raise UpdaterError(
+            UNUSABLE_BUNDLE,
+            site=f"{place.country}/{place.site}",
+            code="-",
+            why=json.dumps(record.releases),
         )

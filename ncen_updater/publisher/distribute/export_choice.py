@@ -9,6 +9,8 @@ from datetime import datetime
 from packaging.version import Version
 from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
 
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import NOTHING_TO_EXPORT, UNKNOWN_PRODUCT
 from ncen_updater.feed.offers import offers_of
 from ncen_updater.feed.upgrade_path import UpgradePath, choose_path
 from ncen_updater.formats.document import (
@@ -20,7 +22,7 @@ from ncen_updater.formats.document import (
 )
 from ncen_updater.formats.manifest import Channel
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT
-from ncen_updater.publisher.errors import FeedBroken, NothingToExport, UnknownProduct
+from ncen_updater.publisher.errors import FeedBroken
 from ncen_updater.publisher.feed.feed import Feed, FeedState
 
 __all__ = [
@@ -78,7 +80,7 @@ def ways_of_agents(
     """
     role = state.delegated.get(AGENT_PRODUCT)
     if role is None:
-        raise UnknownProduct(product=AGENT_PRODUCT)
+        raise UpdaterError(UNKNOWN_PRODUCT, product=AGENT_PRODUCT)
     offers = offers_of(AGENT_PRODUCT, role.signed.targets)
     ways = {}
     for place in order.destinations:
@@ -129,8 +131,11 @@ def hops_of(
         )
         if not isinstance(path, UpgradePath):
             reasons = "; ".join(f"{row.offer.version}: {row.text}" for row in path.rejected)
-            raise NothingToExport(
-                site=f"{place.country}/{place.site}", origin=order.origin, detail=reasons or None
+            raise UpdaterError(
+                NOTHING_TO_EXPORT,
+                site=f"{place.country}/{place.site}",
+                origin=order.origin,
+                detail=reasons or None,
             )
         before = order.origin
         for hop in path.hops:
@@ -139,7 +144,9 @@ def hops_of(
     if order.with_origin:
         own = next((o for o in offers if o.release_version == order.origin), None)
         if own is None:
-            raise NothingToExport(site="-", origin=order.origin, detail="it is not in the feed")
+            raise UpdaterError(
+                NOTHING_TO_EXPORT, site="-", origin=order.origin, detail="it is not in the feed"
+            )
         found[None, own.version] = own
     return sorted(
         ((before, hop) for (before, _), hop in found.items()),

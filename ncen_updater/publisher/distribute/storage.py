@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.publisher.distribute.storage_errors import PlaceFailed, PlaceInvalid
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import PLACE_INVALID
+from ncen_updater.publisher.distribute.storage_errors import PlaceFailed
 
 __all__ = [
     "CHANGING",
@@ -121,12 +123,12 @@ class ObjectStore:
         self.name = url
         self._root = url.removeprefix("s3://").strip("/")
         if not self._root:
-            raise PlaceInvalid(place=url)
+            raise UpdaterError(PLACE_INVALID, place=url)
         try:
             from botocore.exceptions import BotoCoreError, ClientError
             from s3fs import S3FileSystem
         except ImportError as error:
-            raise PlaceInvalid(place=url, detail=str(error)) from error
+            raise UpdaterError(PLACE_INVALID, place=url, detail=str(error)) from error
         self._errors = (OSError, BotoCoreError, ClientError)
         # What another machine wrote a second ago must be seen: no listing is remembered.
         self._store: Any = S3FileSystem(
@@ -182,5 +184,5 @@ def open_place(address: str, endpoint: str | None = None) -> Place:
     if address.startswith("s3://"):
         return ObjectStore(address, endpoint)
     if "://" in address or not address:
-        raise PlaceInvalid(place=address)
+        raise UpdaterError(PLACE_INVALID, place=address)
     return DirectoryPlace(Path(address))

@@ -16,13 +16,14 @@ from pathlib import Path
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Snapshot, Targets, Timestamp  # type: ignore[attr-defined]
 
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import NOT_ATOMIC, OTHER_FEED, PLACE_AHEAD, PLACE_DIFFERS
 from ncen_updater.common.progress import Progress
 from ncen_updater.formats.tree import hash_file
 from ncen_updater.formats.tuf_names import ROOT_VERSION_FIELD
 from ncen_updater.publisher.distribute.storage import Place
-from ncen_updater.publisher.distribute.storage_errors import OtherFeed, PlaceAhead, PlaceDiffers
-from ncen_updater.publisher.errors import FeedBroken, NotAtomic
+from ncen_updater.publisher.errors import FeedBroken
 from ncen_updater.publisher.feed.feed import Feed, FeedState, delegated_roles, verification
 from ncen_updater.publisher.signing.roles import ONLINE_ROLES
 
@@ -109,7 +110,7 @@ def upload(
             progress.tell(Text(N_("copying {name}"), {"name": name}), number, len(order))
             place.put(name, local[name])
             if place.sha256(name) != hash_file(local[name]):
-                raise PlaceDiffers(name=name, place=place.name)
+                raise UpdaterError(PLACE_DIFFERS, name=name, place=place.name)
             written.append(name)
         return Uploaded(tuple(written), len(kept), state.timestamp.signed.version)
 
@@ -127,7 +128,7 @@ def _is_there(path: Path, name: str, place: Place, there: Mapping[str, int]) -> 
         except RepositoryError:
             return False  # damaged on the way; written anew
         if other != Metadata.from_bytes(mine).signed:
-            raise PlaceAhead(place=place.name, reason=f"its {name} is another one")
+            raise UpdaterError(PLACE_AHEAD, place=place.name, reason=f"its {name} is another one")
     return content == mine
 
 
@@ -137,11 +138,13 @@ def _served(
     """What clients of the place see now, out of our own files; None before the first copy."""
     first = "metadata/1.root.json"
     if first in there and place.get(first) != (feed.directory / first).read_bytes():
-        raise OtherFeed(place=place.name, feed=feed.directory)
+        raise UpdaterError(OTHER_FEED, place=place.name, feed=feed.directory)
     newest = max((n for n in map(_root_number, there) if n), default=0)
     roots = feed.roots()
     if newest > len(roots):
-        raise PlaceAhead(place=place.name, reason=f"it has root {newest}, the feed {len(roots)}")
+        raise UpdaterError(
+            PLACE_AHEAD, place=place.name, reason=f"it has root {newest}, the feed {len(roots)}"
+        )
     if TIMESTAMP not in there:
         return None
     content = place.get(TIMESTAMP)
@@ -151,13 +154,15 @@ def _served(
         version = timestamp.signed.version
         number = timestamp.signed.snapshot_meta.version
     except (RepositoryError, AttributeError) as error:
-        raise PlaceAhead(
-            place=place.name, reason=f"its timestamp cannot be read ({error})"
+        raise UpdaterError(
+            PLACE_AHEAD, place=place.name, reason=f"its timestamp cannot be read ({error})"
         ) from error
     if mine is None or version > mine.signed.version:
-        raise PlaceAhead(place=place.name, reason=f"it has timestamp {version}")
+        raise UpdaterError(PLACE_AHEAD, place=place.name, reason=f"it has timestamp {version}")
     if version == mine.signed.version and timestamp.signed != mine.signed:
-        raise PlaceAhead(place=place.name, reason=f"it has another timestamp {version}")
+        raise UpdaterError(
+            PLACE_AHEAD, place=place.name, reason=f"it has another timestamp {version}"
+        )
     snapshot: Metadata[Snapshot] = _own(feed, f"{number}.snapshot.json", place)
     lists: dict[str, Metadata[Targets]] = {
         name.removesuffix(".json"): _own(feed, f"{meta.version}.{name}", place)
@@ -174,7 +179,7 @@ def _own(feed: Feed, name: str, place: Place) -> Metadata:  # type: ignore[type-
     try:
         return Metadata.from_bytes((feed.metadata_directory / name).read_bytes())
     except (OSError, RepositoryError) as error:
-        raise PlaceAhead(place=place.name, reason=f"it serves {name}") from error
+        raise UpdaterError(PLACE_AHEAD, place=place.name, reason=f"it serves {name}") from error
 
 
 def _root_number(name: str) -> int:
@@ -198,9 +203,10 @@ def _root_last(
         return True
     if accept:
         return False
-    raise NotAtomic(
+    raise UpdaterError(
+        NOT_ATOMIC,
         reason="what the place serves is not valid under the new root,"
-        " nor the new metadata under its old one"
+        " nor the new metadata under its old one",
     )
 
 

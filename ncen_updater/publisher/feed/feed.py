@@ -30,8 +30,10 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import read_file
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import FEED_BUSY
 from ncen_updater.formats.tuf_names import ROLE_FIELD
-from ncen_updater.publisher.errors import FeedBroken, FeedBusy
+from ncen_updater.publisher.errors import FeedBroken
 from ncen_updater.publisher.signing.roles import FeedPolicy, policy_of
 
 __all__ = [
@@ -196,7 +198,7 @@ class Feed:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise FeedBusy(path=self.directory) from error
+                raise UpdaterError(FEED_BUSY, path=self.directory) from error
             yield
         finally:
             os.close(descriptor)

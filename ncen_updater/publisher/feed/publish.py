@@ -29,18 +29,18 @@ from tuf.api.metadata import Metadata, Root, TargetFile  # type: ignore[attr-def
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.canonical_json import sha256_hex
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import (
+    KEY_NOT_ALLOWED,
+    NOT_ATOMIC,
+    PUBLISHER_TARGET_MISSING,
+    STALE_EVENT,
+)
 from ncen_updater.common.progress import Progress, Silent
 from ncen_updater.formats.tree import hash_file
 from ncen_updater.formats.tuf_names import ROOT_VERSION_FIELD
-from ncen_updater.publisher.errors import (
-    FeedBroken,
-    KeyNotAllowed,
-    NotAtomic,
-    StaleEvent,
-    TargetMissing,
-    WriteFailed,
-)
+from ncen_updater.publisher.errors import FeedBroken, WriteFailed
 from ncen_updater.publisher.feed.feed import (
     DurableWriter,
     Feed,
@@ -203,7 +203,7 @@ class Publisher:
             started = (self._feed.metadata_directory / "1.root.json").exists()
             # A first publication that was killed; only the same one may complete it.
             if started and digest_of(self._feed.roots()[0]) != digest_of(drafts["root"]):
-                raise StaleEvent(role="root", found=1)
+                raise UpdaterError(STALE_EVENT, role="root", found=1)
             return None
         state = self._feed.state(verify=False)
         for role, draft in drafts.items():
@@ -215,7 +215,7 @@ class Publisher:
                 digest_of(known) if known else None,
             )
             if not fits:
-                raise StaleEvent(role=role, found=found)
+                raise UpdaterError(STALE_EVENT, role=role, found=found)
         return state
 
     def _check(
@@ -247,7 +247,11 @@ class Publisher:
             before = base.get(role) if base else None
             for path, target in drafts[role].signed.targets.items():
                 if role in roles and not roles[role].is_delegated_path(path):
-                    raise TargetMissing(target=path, detail=f"{role} may not sign this name")
+                    raise UpdaterError(
+                        PUBLISHER_TARGET_MISSING,
+                        target=path,
+                        detail=f"{role} may not sign this name",
+                    )
                 place = self._feed.target_path(target)
                 old = before.signed.targets.get(path) if before else None
                 if old is not None and old.hashes == target.hashes and place.is_file():
@@ -256,7 +260,7 @@ class Publisher:
                     continue
                 source = next((p for p in _sources(staging, target) if _is(p, target)), None)
                 if source is None:
-                    raise TargetMissing(target=path)
+                    raise UpdaterError(PUBLISHER_TARGET_MISSING, target=path)
                 if all(target_file_name(t) != target_file_name(target) for t, _ in missing):
                     missing.append((target, source))
         return missing
@@ -287,7 +291,7 @@ class Publisher:
             allowed |= set(base.root.signed.roles[role].keyids) if base else set()
             for signer in online.get(role, ()):
                 if signer.public_key.keyid not in allowed:
-                    raise KeyNotAllowed(key=owner_of(signer.public_key), role=role)
+                    raise UpdaterError(KEY_NOT_ALLOWED, key=owner_of(signer.public_key), role=role)
 
     def _snapshot_due(self, state: FeedState, base: FeedState | None, now: datetime) -> bool:
         if base is None or state.snapshot is None or not verification(state, "snapshot"):
@@ -313,9 +317,10 @@ class Publisher:
             return True
         if accept:
             return False
-        raise NotAtomic(
+        raise UpdaterError(
+            NOT_ATOMIC,
             reason="the published metadata are not valid under the new root,"
-            " nor the new metadata under the old root"
+            " nor the new metadata under the old root",
         )
 
     def _write(
@@ -350,7 +355,9 @@ class Publisher:
             try:
                 self._writer.copy(self._feed.target_path(target), source, target.hashes["sha256"])
             except SourceChanged as error:
-                raise TargetMissing(target=target.path, detail=str(error)) from error
+                raise UpdaterError(
+                    PUBLISHER_TARGET_MISSING, target=target.path, detail=str(error)
+                ) from error
         self._progress.tell(Text(N_("writing the signed list")))
         order = [r for r in drafts if r not in ("root", "targets")] + ["targets", "snapshot"]
         order += ["timestamp", "root"] if root_last else ["root", "timestamp"]

@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from securesystemslib.signer import Key
 from tuf.api.metadata import DelegatedRole, Delegations, Role, Root, Targets  # type: ignore[attr-defined]
 
-from ncen_updater.publisher.errors import BadCeremony
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import BAD_CEREMONY
 from ncen_updater.publisher.signing.keys import load_public_key, owner_of, refuse_duplicates
 from ncen_updater.publisher.signing.roles import (
     OFFLINE_DAYS,
@@ -74,7 +75,7 @@ class Ceremony:
     def __post_init__(self) -> None:
         mistakes = list(self._mistakes())
         if mistakes:
-            raise BadCeremony(path=self.source, detail="; ".join(mistakes))
+            raise UpdaterError(BAD_CEREMONY, path=self.source, detail="; ".join(mistakes))
         refuse_duplicates("the feed", (k for r in self.roles.values() for k in r.keys))
 
     def _mistakes(self) -> list[str]:
@@ -147,16 +148,16 @@ def load_ceremony(path: Path) -> Ceremony:
     try:
         content = path.read_bytes()
         if len(content) > MAX_CEREMONY_BYTES:
-            raise BadCeremony(path=path, detail=f"over {MAX_CEREMONY_BYTES} bytes")
+            raise UpdaterError(BAD_CEREMONY, path=path, detail=f"over {MAX_CEREMONY_BYTES} bytes")
         model = _CeremonyModel.model_validate(tomllib.loads(content.decode()))
     except ValidationError as error:
         places = "; ".join(
             f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
             for item in error.errors(include_url=False)
         )
-        raise BadCeremony(path=path, detail=places) from error
+        raise UpdaterError(BAD_CEREMONY, path=path, detail=places) from error
     except (OSError, ValueError) as error:
-        raise BadCeremony(path=path, detail=str(error)) from error
+        raise UpdaterError(BAD_CEREMONY, path=path, detail=str(error)) from error
     roles = {
         name: RoleHolders(
             keys=tuple(load_public_key(path.parent / key) for key in role.keys),

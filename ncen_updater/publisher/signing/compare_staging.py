@@ -15,6 +15,8 @@ from securesystemslib.signer import Key
 from tuf.api.metadata import TargetFile, Targets  # type: ignore[attr-defined]
 
 from ncen_updater.common.canonical_json import sha256_hex
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import NOTHING_TO_DO, PAPERS_MISSING, PUBLISHER_TARGET_MISSING
 from ncen_updater.formats.document import (
     MAX_DOCUMENT_BYTES,
     Offer,
@@ -24,9 +26,8 @@ from ncen_updater.formats.document import (
 )
 from ncen_updater.formats.tree import hash_file
 from ncen_updater.formats.tuf_names import OFFER_FIELD, RELEASES_PREFIX
-from ncen_updater.publisher.build.attachment_errors import PapersMissing
 from ncen_updater.publisher.build.attachments import Checked, check_papers
-from ncen_updater.publisher.errors import BuildRefused, NothingToDo, TargetMissing
+from ncen_updater.publisher.errors import BuildRefused
 from ncen_updater.publisher.signing.draft import refs_of
 from ncen_updater.publisher.signing.event import Event
 from ncen_updater.publisher.signing.event_files import MAX_PAPER_BYTES, PAPERS, read_plain
@@ -79,7 +80,7 @@ def compare_files(event: Event, staging: Path, builder: Key | None) -> list[Comp
         found.append(_compared(document, len(files) + 1, check_papers(document, files, builder)))
     _refuse_strangers(event, named)
     if not found:
-        raise NothingToDo(reason="the event adds no release")
+        raise UpdaterError(NOTHING_TO_DO, reason="the event adds no release")
     return found
 
 
@@ -178,9 +179,9 @@ def _carried(event: Event, name: str, sha256: str, limit: int) -> bytes:
     try:
         content = read_plain(event.directory / PAPERS / sha256, limit)
     except (OSError, ValueError) as error:
-        raise PapersMissing(name=name, detail=str(error)) from error
+        raise UpdaterError(PAPERS_MISSING, name=name, detail=str(error)) from error
     if sha256_hex(content) != sha256:
-        raise PapersMissing(name=name, detail=f"{PAPERS}/{sha256} is another file")
+        raise UpdaterError(PAPERS_MISSING, name=name, detail=f"{PAPERS}/{sha256} is another file")
     return content
 
 
@@ -188,15 +189,17 @@ def _read(path: Path, target: TargetFile) -> bytes:
     try:
         content = read_plain(path, MAX_DOCUMENT_BYTES)
     except (OSError, ValueError) as error:
-        raise TargetMissing(target=target.path, detail=str(error)) from error
+        raise UpdaterError(
+            PUBLISHER_TARGET_MISSING, target=target.path, detail=str(error)
+        ) from error
     if sha256_hex(content) != target.hashes["sha256"]:
-        raise TargetMissing(target=target.path)
+        raise UpdaterError(PUBLISHER_TARGET_MISSING, target=target.path)
     return content
 
 
 def _require(root: Path, target: TargetFile) -> None:
     path = root / target.path
     if not (path.is_file() and path.stat().st_size == target.length):
-        raise TargetMissing(target=target.path)
+        raise UpdaterError(PUBLISHER_TARGET_MISSING, target=target.path)
     if hash_file(path) != target.hashes["sha256"]:
-        raise TargetMissing(target=target.path)
+        raise UpdaterError(PUBLISHER_TARGET_MISSING, target=target.path)

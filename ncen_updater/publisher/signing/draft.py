@@ -17,6 +17,14 @@ from tuf.api.metadata import Metadata, TargetFile, Targets  # type: ignore[attr-
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import read_file
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import (
+    ALREADY_PUBLISHED,
+    BAD_CEREMONY,
+    NOTHING_TO_DO,
+    UNKNOWN_PRODUCT,
+    UNKNOWN_RELEASE,
+)
 from ncen_updater.formats.document import (
     MAX_DOCUMENT_BYTES,
     Offer,
@@ -30,14 +38,7 @@ from ncen_updater.formats.document import (
 from ncen_updater.formats.rollout import Wave
 from ncen_updater.formats.tuf_names import OFFER_FIELD, RELEASES_PREFIX
 from ncen_updater.publisher.build.attachments import check_papers
-from ncen_updater.publisher.errors import (
-    AlreadyPublished,
-    BadCeremony,
-    BuildRefused,
-    NothingToDo,
-    UnknownProduct,
-    UnknownRelease,
-)
+from ncen_updater.publisher.errors import BuildRefused
 from ncen_updater.publisher.feed.feed import FeedState, delegated_roles, verification
 from ncen_updater.publisher.feed.repository import FeedRepository
 from ncen_updater.publisher.signing.ceremony import Ceremony, make_root, set_delegations
@@ -128,7 +129,9 @@ def draft_keys(state: FeedState, ceremony: Ceremony, now: datetime) -> Draft:
                 pass
     changed |= repository.changed
     if not changed:
-        raise NothingToDo(reason="keys, thresholds and periods are as the ceremony says")
+        raise UpdaterError(
+            NOTHING_TO_DO, reason="keys, thresholds and periods are as the ceremony says"
+        )
     changed |= _short_of_signatures(state, changed, repository)
     return Draft("Other keys, thresholds or periods", changed)
 
@@ -136,7 +139,8 @@ def draft_keys(state: FeedState, ceremony: Ceremony, now: datetime) -> Draft:
 def _refuse_return(state: FeedState, ceremony: Ceremony, product: str) -> None:
     """A product that was taken out stays out: clients remember its last version for ever."""
     if state.snapshot is not None and f"{product}.json" in state.snapshot.signed.meta:
-        raise BadCeremony(
+        raise UpdaterError(
+            BAD_CEREMONY,
             path=ceremony.source,
             detail=f"the product '{product}' was in the feed before; give it another name",
         )
@@ -166,13 +170,15 @@ def draft_renewal(state: FeedState, roles: Sequence[str], now: datetime) -> Draf
     repository = FeedRepository(state, state.policy, now)
     for role in roles:
         if role in ONLINE_ROLES:
-            raise NothingToDo(reason=f"{role} is signed anew by 'ncen-publisher refresh'")
+            raise UpdaterError(
+                NOTHING_TO_DO, reason=f"{role} is signed anew by 'ncen-publisher refresh'"
+            )
         if role not in OFFLINE_TOP and role not in state.delegated:
-            raise UnknownProduct(product=role)
+            raise UpdaterError(UNKNOWN_PRODUCT, product=role)
         with repository.edit(role):
             pass
     if not roles:
-        raise NothingToDo(reason="no role is named")
+        raise UpdaterError(NOTHING_TO_DO, reason="no role is named")
     return Draft(f"Renewal of {', '.join(roles)}", repository.changed)
 
 
@@ -208,7 +214,7 @@ def draft_releases(
         if name.startswith(RELEASES_PREFIX)
     }
     if not documents:
-        raise NothingToDo(reason=f"no release document in {staging}")
+        raise UpdaterError(NOTHING_TO_DO, reason=f"no release document in {staging}")
     for document in documents.values():
         check_papers(document, {name: root / name for name in files}, builder)
     repository = FeedRepository(state, state.policy, now)
@@ -218,7 +224,7 @@ def draft_releases(
     for product in sorted({d.manifest.product for d in documents.values()}):
         role = delegated_roles(state.targets.signed).get(product)
         if role is None:
-            raise UnknownProduct(product=product)
+            raise UpdaterError(UNKNOWN_PRODUCT, product=product)
         names = [n for n in files if role.is_delegated_path(n)]
         own = {n: d for n, d in documents.items() if d.manifest.product == product}
         targets = [_target_file(root, staging, name, own, waves) for name in names]
@@ -231,7 +237,7 @@ def draft_releases(
     if foreign:
         raise BuildRefused(path=staging, reason=f"no role may sign {', '.join(foreign[:5])}")
     if not repository.changed:
-        raise NothingToDo(reason="everything in the staging directory is published")
+        raise UpdaterError(NOTHING_TO_DO, reason="everything in the staging directory is published")
     return Draft(f"Release of {', '.join(titles)}", repository.changed, papers)
 
 
@@ -275,10 +281,10 @@ def draft_withdrawal(
         UnknownRelease: If the feed does not carry the version.
     """
     if product not in state.delegated:
-        raise UnknownProduct(product=product)
+        raise UpdaterError(UNKNOWN_PRODUCT, product=product)
     name = release_target(product, version)
     if name not in state.delegated[product].signed.targets:
-        raise UnknownRelease(product=product, version=version)
+        raise UpdaterError(UNKNOWN_RELEASE, product=product, version=version)
     repository = FeedRepository(state, state.policy, now)
     with repository.edit_targets(product) as targets:
         target = targets.targets[name]
@@ -368,7 +374,7 @@ def _add(
         if before is None:
             fresh.append(target)
         elif (before.length, before.hashes) != (target.length, target.hashes):
-            raise AlreadyPublished(product=product, version=target.path)
+            raise UpdaterError(ALREADY_PUBLISHED, product=product, version=target.path)
     if not fresh:
         return set()
     with repository.edit_targets(product) as targets:

@@ -34,13 +34,14 @@ from tuf.api.metadata import Metadata, Role, Root, Targets  # type: ignore[attr-
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.canonical_json import canonical_json, sha256_hex
-from ncen_updater.publisher.errors import (
-    BadEvent,
-    BadSignature,
-    DigestMismatch,
-    FeedExists,
-    KeyNotAllowed,
-    UntrustedBase,
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import (
+    BAD_EVENT,
+    DIGEST_MISMATCH,
+    FEED_EXISTS,
+    KEY_NOT_ALLOWED,
+    PUBLISHER_BAD_SIGNATURE,
+    UNTRUSTED_BASE,
 )
 from ncen_updater.publisher.feed.feed import FeedState, delegated_roles
 from ncen_updater.publisher.signing.event_files import (
@@ -141,7 +142,7 @@ class Event:
             TargetMissing: If one of the papers is not what it was a moment ago.
         """
         if directory.exists() and any(directory.iterdir()):
-            raise FeedExists(path=directory)
+            raise UpdaterError(FEED_EXISTS, path=directory)
         known: dict[str, Metadata[Any]] = {}
         if base is not None:
             known = {"root": base.root, "targets": base.targets}
@@ -176,17 +177,19 @@ class Event:
         try:
             record = _EventFile.model_validate(json.loads(read_plain(directory / "event.json")))
         except (OSError, ValueError, RecursionError) as error:
-            raise BadEvent(path=directory, detail=str(error)[:500]) from error
+            raise UpdaterError(BAD_EVENT, path=directory, detail=str(error)[:500]) from error
         drafts = {r: _load(directory, "draft", r, ref) for r, ref in record.drafts.items()}
         base = {r: _load(directory, "base", r, ref) for r, ref in record.base.items()}
         for role, metadata in drafts.items():
             expected = base[role].signed.version + 1 if role in base else 1
             if metadata.signed.version != expected:
-                raise BadEvent(path=directory, detail=f"{role} should be version {expected}")
+                raise UpdaterError(
+                    BAD_EVENT, path=directory, detail=f"{role} should be version {expected}"
+                )
         event = cls(directory, record.title, drafts, base, numbered_roots(directory))
         root, targets = event._root(), event._targets()
         if root is None or targets is None or bool(base) != ({"root", "targets"} <= base.keys()):
-            raise BadEvent(path=directory, detail="it holds no root or no targets")
+            raise UpdaterError(BAD_EVENT, path=directory, detail="it holds no root or no targets")
         event._verify_base()
         refuse_unsound(root, targets, drafts)
         refuse_other_dates(root, drafts)
@@ -196,7 +199,9 @@ class Event:
     def _verify_base(self) -> None:
         newest = digest_of(self.roots[-1]) if self.roots else None
         if newest != (digest_of(self.base["root"]) if self.base else None):
-            raise UntrustedBase(reason="its base is not the last of the roots that it carries")
+            raise UpdaterError(
+                UNTRUSTED_BASE, reason="its base is not the last of the roots that it carries"
+            )
         for role, metadata in self.base.items():
             delegator = self.base["root" if role in ("root", "targets") else "targets"].signed
             try:
@@ -204,9 +209,11 @@ class Event:
                     role, metadata.signed_bytes, metadata.signatures
                 )
             except ValueError as error:
-                raise UntrustedBase(reason=str(error)) from error
+                raise UpdaterError(UNTRUSTED_BASE, reason=str(error)) from error
             if not counted:
-                raise UntrustedBase(reason=f"{role} in its base has too few signatures")
+                raise UpdaterError(
+                    UNTRUSTED_BASE, reason=f"{role} in its base has too few signatures"
+                )
 
     def anchor(self, trusted: Metadata[Root] | None) -> None:
         """Compare what the event stands on with a root that the officer has from elsewhere.
@@ -219,13 +226,13 @@ class Event:
         """
         if trusted is None:
             if self.roots:
-                raise UntrustedBase(reason="no root was given to compare it with")
+                raise UpdaterError(UNTRUSTED_BASE, reason="no root was given to compare it with")
             return
         number = trusted.signed.version
         if number > len(self.roots):
-            raise UntrustedBase(reason=f"it does not reach root {number}")
+            raise UpdaterError(UNTRUSTED_BASE, reason=f"it does not reach root {number}")
         if digest_of(self.roots[number - 1]) != digest_of(trusted):
-            raise UntrustedBase(reason=f"its root {number} is another one")
+            raise UpdaterError(UNTRUSTED_BASE, reason=f"its root {number} is another one")
 
     @property
     def digest(self) -> str:
@@ -266,7 +273,9 @@ class Event:
         keyid = signer.public_key.keyid
         roles = [role for role in self.drafts if keyid in self.signers_of(role)]
         if not roles:
-            raise KeyNotAllowed(key=owner_of(signer.public_key), role=", ".join(self.drafts))
+            raise UpdaterError(
+                KEY_NOT_ALLOWED, key=owner_of(signer.public_key), role=", ".join(self.drafts)
+            )
         written = []
         for role in roles:
             metadata = self.drafts[role]
@@ -294,7 +303,9 @@ class Event:
         """
         told = digest.replace(" ", "").lower()
         if len(told) < MIN_DIGEST_PREFIX or not self.digest.startswith(told):
-            raise DigestMismatch(role=self.title, found=self.digest, expected=told or "-")
+            raise UpdaterError(
+                DIGEST_MISMATCH, role=self.title, found=self.digest, expected=told or "-"
+            )
 
     def refuse_future(self, now: datetime) -> None:
         """Refuse drafts whose issue time this machine has not reached.
@@ -339,17 +350,23 @@ class Event:
         try:
             answer = DetachedSignature.model_validate(json.loads(read_plain(path)))
         except (OSError, ValueError, RecursionError) as error:
-            raise BadEvent(path=path, detail=str(error)[:500]) from error
+            raise UpdaterError(BAD_EVENT, path=path, detail=str(error)[:500]) from error
         draft = self.drafts.get(answer.role)
         if draft is None:
-            raise BadEvent(path=path, detail=f"the event has no draft of {answer.role}")
+            raise UpdaterError(
+                BAD_EVENT, path=path, detail=f"the event has no draft of {answer.role}"
+            )
         if answer.digest != digest_of(draft) or answer.version != draft.signed.version:
-            raise DigestMismatch(
-                role=answer.role, found=digest_of(draft), expected=answer.digest, detail=str(path)
+            raise UpdaterError(
+                DIGEST_MISMATCH,
+                role=answer.role,
+                found=digest_of(draft),
+                expected=answer.digest,
+                detail=str(path),
             )
         key = self.signers_of(answer.role).get(answer.keyid)
         if key is None:
-            raise KeyNotAllowed(key=answer.keyid, role=answer.role)
+            raise UpdaterError(KEY_NOT_ALLOWED, key=answer.keyid, role=answer.role)
         signature = Signature(answer.keyid, answer.sig)
         self._verify(key, signature, answer.role, path)
         return answer, signature
@@ -358,7 +375,7 @@ class Event:
         try:
             key.verify_signature(signature, self.drafts[role].signed_bytes)
         except UnverifiedSignatureError as error:
-            raise BadSignature(path=path, role=role) from error
+            raise UpdaterError(PUBLISHER_BAD_SIGNATURE, path=path, role=role) from error
 
     def _root(self) -> Root | None:
         metadata = self.newest("root")
@@ -390,7 +407,9 @@ def _load(directory: Path, folder: str, role: str, ref: DraftRef) -> Metadata[An
     path = directory / folder / f"{role}.json"
     metadata = read_metadata(path, role)
     if digest_of(metadata) != ref.digest:
-        raise DigestMismatch(role=role, found=digest_of(metadata), expected=ref.digest)
+        raise UpdaterError(
+            DIGEST_MISMATCH, role=role, found=digest_of(metadata), expected=ref.digest
+        )
     if folder == "draft" and metadata.signatures:
-        raise BadEvent(path=path, detail="a draft carries no signatures")
+        raise UpdaterError(BAD_EVENT, path=path, detail="a draft carries no signatures")
     return metadata

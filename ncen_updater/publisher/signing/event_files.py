@@ -17,8 +17,9 @@ from tuf.api.metadata import Metadata, Root, Targets  # type: ignore[attr-define
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.canonical_json import sha256_hex
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import BAD_EVENT, PUBLISHER_TARGET_MISSING
 from ncen_updater.formats.tuf_names import ROLE_FIELD
-from ncen_updater.publisher.errors import BadEvent, TargetMissing
 
 __all__ = [
     "FOLDERS",
@@ -70,12 +71,14 @@ def plain_folders(directory: Path) -> None:
         except FileNotFoundError:
             continue
         except OSError as error:
-            raise BadEvent(path=folder, detail=str(error)) from error
+            raise UpdaterError(BAD_EVENT, path=folder, detail=str(error)) from error
         if not stat.S_ISDIR(mode):
-            raise BadEvent(path=folder, detail="it is no directory of the event")
+            raise UpdaterError(BAD_EVENT, path=folder, detail="it is no directory of the event")
         with os.scandir(folder) as entries:
             if sum(1 for _ in entries) > MAX_ENTRIES:
-                raise BadEvent(path=folder, detail=f"it holds over {MAX_ENTRIES} files")
+                raise UpdaterError(
+                    BAD_EVENT, path=folder, detail=f"it holds over {MAX_ENTRIES} files"
+                )
 
 
 def read_metadata(path: Path, role: str) -> Metadata[Any]:
@@ -89,12 +92,12 @@ def read_metadata(path: Path, role: str) -> Metadata[Any]:
         # Once more as JSON: what cannot be written again in the same way cannot be signed.
         metadata.signed_bytes  # noqa: B018
     except (OSError, ValueError, RecursionError, RepositoryError) as error:
-        raise BadEvent(path=path, detail=str(error)[:500]) from error
+        raise UpdaterError(BAD_EVENT, path=path, detail=str(error)[:500]) from error
     if (
         not isinstance(metadata.signed, Root if role == "root" else Targets)
         or metadata.signed.unrecognized_fields.get(ROLE_FIELD) != role
     ):
-        raise BadEvent(path=path, detail="it holds another role")
+        raise UpdaterError(BAD_EVENT, path=path, detail="it holds another role")
     return metadata
 
 
@@ -110,7 +113,7 @@ def numbered_roots(directory: Path) -> list[Metadata[Root]]:
     for number in range(1, len(names) + 1):
         path = folder / f"{number}.root.json"
         if path.name not in names:
-            raise BadEvent(path=path, detail="roots 1 to N must all be there")
+            raise UpdaterError(BAD_EVENT, path=path, detail="roots 1 to N must all be there")
         root: Metadata[Root] = read_metadata(path, "root")
         previous = chain[-1].signed if chain else None
         try:
@@ -120,9 +123,11 @@ def numbered_roots(directory: Path) -> list[Metadata[Root]]:
                 )
             )
         except ValueError as error:
-            raise BadEvent(path=path, detail=str(error)) from error
+            raise UpdaterError(BAD_EVENT, path=path, detail=str(error)) from error
         if not follows:
-            raise BadEvent(path=path, detail="it does not follow from the root before it")
+            raise UpdaterError(
+                BAD_EVENT, path=path, detail="it does not follow from the root before it"
+            )
         chain.append(root)
     return chain
 
@@ -142,7 +147,9 @@ def write_papers(directory: Path, papers: Mapping[str, Path]) -> None:
         try:
             content = read_plain(path, MAX_PAPER_BYTES)
         except (OSError, ValueError) as error:
-            raise TargetMissing(target=path.name, detail=str(error)) from error
+            raise UpdaterError(
+                PUBLISHER_TARGET_MISSING, target=path.name, detail=str(error)
+            ) from error
         if sha256_hex(content) != sha256:
-            raise TargetMissing(target=path.name)
+            raise UpdaterError(PUBLISHER_TARGET_MISSING, target=path.name)
         durable.write(directory / PAPERS / sha256, content)

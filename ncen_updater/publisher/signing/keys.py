@@ -26,7 +26,8 @@ from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, CryptoSigner, Key, Si
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.canonical_json import canonical_json, sha256_hex
-from ncen_updater.publisher.errors import BadKeyFile, DuplicateKey, WrongPassphrase
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import BAD_KEY_FILE, DUPLICATE_KEY, WRONG_PASSPHRASE
 
 __all__ = [
     "KEY_OWNER",
@@ -95,7 +96,7 @@ def _named_key(public_key: Any, owner: str) -> Key:  # noqa: ANN401 - a union of
 
 def _refuse_name(path: Path, name: str) -> None:
     if "/" in name or name.startswith(".") or not name or not name.isprintable():
-        raise BadKeyFile(path=path, detail="a name without slashes is needed")
+        raise UpdaterError(BAD_KEY_FILE, path=path, detail="a name without slashes is needed")
 
 
 def write_public_key(directory: Path, name: str, key: Key) -> Path:
@@ -107,7 +108,9 @@ def write_public_key(directory: Path, name: str, key: Key) -> Path:
     path = directory / f"{name}{PUBLIC_SUFFIX}"
     _refuse_name(path, name)
     if path.exists():
-        raise BadKeyFile(path=path, detail="it exists already; keys are never written over")
+        raise UpdaterError(
+            BAD_KEY_FILE, path=path, detail="it exists already; keys are never written over"
+        )
     durable.make_directory(directory, 0o700)
     durable.write(path, _public_bytes(key))
     return path
@@ -146,10 +149,14 @@ def new_key(
     public = public_path(private)
     _refuse_name(private, name)
     if len(passphrase) < MIN_PASSPHRASE:
-        raise BadKeyFile(path=private, detail=f"passphrase under {MIN_PASSPHRASE} characters")
+        raise UpdaterError(
+            BAD_KEY_FILE, path=private, detail=f"passphrase under {MIN_PASSPHRASE} characters"
+        )
     for path in (private, public):
         if path.exists():
-            raise BadKeyFile(path=path, detail="it exists already; keys are never written over")
+            raise UpdaterError(
+                BAD_KEY_FILE, path=path, detail="it exists already; keys are never written over"
+            )
     secret = (
         Ed25519PrivateKey.generate()
         if algorithm is Algorithm.ED25519
@@ -181,16 +188,16 @@ def load_public_key(path: Path) -> Key:
     try:
         content = path.read_bytes()
         if len(content) > MAX_KEY_BYTES:
-            raise BadKeyFile(path=path, detail=f"over {MAX_KEY_BYTES} bytes")
+            raise UpdaterError(BAD_KEY_FILE, path=path, detail=f"over {MAX_KEY_BYTES} bytes")
         document = json.loads(content)
         keyid, data = document["keyid"], document["key"]
         computed = _keyid(data)
         key = Key.from_dict(keyid, data)
         fingerprint(key)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadKeyFile(path=path, detail=str(error)) from error
+        raise UpdaterError(BAD_KEY_FILE, path=path, detail=str(error)) from error
     if keyid != computed:
-        raise BadKeyFile(path=path, detail="the key id does not belong to the key")
+        raise UpdaterError(BAD_KEY_FILE, path=path, detail="the key id does not belong to the key")
     return key
 
 
@@ -224,7 +231,9 @@ def refuse_duplicates(role: str, keys: Iterable[Key]) -> None:
         mark = fingerprint(key)
         other = seen.setdefault(mark, key)
         if other is not key and other.keyid != key.keyid:
-            raise DuplicateKey(role=role, first=owner_of(other), second=owner_of(key))
+            raise UpdaterError(
+                DUPLICATE_KEY, role=role, first=owner_of(other), second=owner_of(key)
+            )
 
 
 class PemSigner(CryptoSigner):  # type: ignore[misc] # the library has no types
@@ -248,22 +257,28 @@ class PemSigner(CryptoSigner):  # type: ignore[misc] # the library has no types
         parts = urlsplit(priv_key_uri)
         path = Path(unquote(parts.path))
         if parts.scheme != cls.SCHEME or secrets_handler is None:
-            raise BadKeyFile(path=path, detail="not an encrypted key file, or no passphrase asked")
+            raise UpdaterError(
+                BAD_KEY_FILE, path=path, detail="not an encrypted key file, or no passphrase asked"
+            )
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise BadKeyFile(path=path, detail=str(error)) from error
+            raise UpdaterError(BAD_KEY_FILE, path=path, detail=str(error)) from error
         if b"BEGIN ENCRYPTED PRIVATE KEY" not in content:
-            raise BadKeyFile(path=path, detail="private keys are kept encrypted (PKCS#8)")
+            raise UpdaterError(
+                BAD_KEY_FILE, path=path, detail="private keys are kept encrypted (PKCS#8)"
+            )
         try:
             secret: Any = serialization.load_pem_private_key(
                 content, secrets_handler("passphrase").encode()
             )
         except (ValueError, TypeError) as error:
-            raise WrongPassphrase(path=path) from error
+            raise UpdaterError(WRONG_PASSPHRASE, path=path) from error
         held = fingerprint(_named_key(secret.public_key(), ""))
         if held != fingerprint(public_key):
-            raise BadKeyFile(path=path, detail="its public half belongs to another key")
+            raise UpdaterError(
+                BAD_KEY_FILE, path=path, detail="its public half belongs to another key"
+            )
         return cls(secret, public_key)
 
 

@@ -12,11 +12,12 @@ from datetime import datetime
 
 from tuf.api.metadata import Targets  # type: ignore[attr-defined]
 
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import NOTHING_TO_DO, UNKNOWN_PRODUCT, UNKNOWN_RELEASE
 from ncen_updater.formats.document import Offer, archive_target, release_target
 from ncen_updater.formats.manifest import Channel
 from ncen_updater.formats.rollout import Halt, Wave
 from ncen_updater.formats.tuf_names import OFFER_FIELD
-from ncen_updater.publisher.errors import NothingToDo, UnknownProduct, UnknownRelease
 from ncen_updater.publisher.feed.feed import FeedState
 from ncen_updater.publisher.feed.repository import FeedRepository
 from ncen_updater.publisher.signing.draft import Draft, offer_json, plain
@@ -39,10 +40,10 @@ def offer_of(state: FeedState, product: str, version: str) -> Offer:
         UnknownRelease: If the feed does not carry the version.
     """
     if product not in state.delegated:
-        raise UnknownProduct(product=product)
+        raise UpdaterError(UNKNOWN_PRODUCT, product=product)
     target = state.delegated[product].signed.targets.get(release_target(product, version))
     if target is None or not target.custom:
-        raise UnknownRelease(product=product, version=version)
+        raise UpdaterError(UNKNOWN_RELEASE, product=product, version=version)
     return Offer.model_validate(target.custom[OFFER_FIELD])
 
 
@@ -128,11 +129,11 @@ def _steer(
 ) -> Draft:
     before = offer_of(state, product, version)
     if before.withdrawn is not None:
-        raise NothingToDo(reason=f"{product} {version} was withdrawn")
+        raise UpdaterError(NOTHING_TO_DO, reason=f"{product} {version} was withdrawn")
     fields = {name: getattr(before, name) for name in Offer.model_fields}
     after = Offer.model_validate({**fields, **changes})
     if after == before:
-        raise NothingToDo(reason=f"{product} {version} is so already")
+        raise UpdaterError(NOTHING_TO_DO, reason=f"{product} {version} is so already")
     repository = FeedRepository(state, state.policy, now)
     with repository.edit_targets(product) as targets:
         name = release_target(product, version)

@@ -15,15 +15,16 @@ from pydantic import ValidationError
 from securesystemslib.signer import Key
 from tuf.api.metadata import Metadata, Root, TargetFile, Targets, VerificationResult  # type: ignore[attr-defined]
 
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import (
+    BAD_DATES,
+    BELOW_THRESHOLD,
+    KEY_NOT_ALLOWED,
+    ROLE_LAPSED,
+    UNSOUND_DRAFT,
+)
 from ncen_updater.formats.document import Offer
 from ncen_updater.formats.tuf_names import OFFER_FIELD, RELEASES_PREFIX
-from ncen_updater.publisher.errors import (
-    BadDates,
-    BelowThreshold,
-    KeyNotAllowed,
-    RoleLapsed,
-    UnsoundDraft,
-)
 from ncen_updater.publisher.feed.feed import FeedState, delegated_roles, verification
 from ncen_updater.publisher.signing.keys import (
     computed_keyid,
@@ -64,7 +65,7 @@ def refuse_unsound(root: Root, targets: Targets, drafts: Mapping[str, Metadata[A
         KeyNotAllowed: If an online key may sign what is signed offline.
     """
     for role, problem in _problems(root, targets, drafts):
-        raise UnsoundDraft(role=role, reason=problem)
+        raise UpdaterError(UNSOUND_DRAFT, role=role, reason=problem)
     delegations = targets.delegations
     products = list(delegations.keys.values()) if delegations else []
     refuse_duplicates("the feed", [*root.keys.values(), *products])
@@ -76,7 +77,7 @@ def refuse_unsound(root: Root, targets: Targets, drafts: Mapping[str, Metadata[A
     officers = [root.keys[k] for name in ("root", "targets") for k in root.roles[name].keyids]
     for key in (*officers, *products):
         if fingerprint(key) in online:
-            raise KeyNotAllowed(key=owner_of(key), role="targets")
+            raise UpdaterError(KEY_NOT_ALLOWED, key=owner_of(key), role="targets")
 
 
 def _problems(
@@ -185,11 +186,15 @@ def refuse_other_dates(
         text = issued_at(metadata.signed)
         issued = _moment(role, text)
         if role not in periods:
-            raise BadDates(role=role, reason=f"{POLICY} gives it no period")
+            raise UpdaterError(BAD_DATES, role=role, reason=f"{POLICY} gives it no period")
         if metadata.signed.expires - issued > timedelta(days=periods[role]):
-            raise BadDates(role=role, reason=f"it would last longer than {periods[role]} days")
+            raise UpdaterError(
+                BAD_DATES, role=role, reason=f"it would last longer than {periods[role]} days"
+            )
         if now is not None and issued - now > CLOCK_TOLERANCE:
-            raise BadDates(role=role, reason=f"it was drafted in the future ({text})")
+            raise UpdaterError(
+                BAD_DATES, role=role, reason=f"it was drafted in the future ({text})"
+            )
 
 
 def refuse_backdated(
@@ -210,8 +215,10 @@ def refuse_backdated(
         before = issued_at(base[role].signed) if role in base else ""
         text = issued_at(metadata.signed)
         if before and _moment(role, before) - _moment(role, text) > CLOCK_TOLERANCE:
-            raise BadDates(
-                role=role, reason=f"it was drafted ({text}) before what it replaces ({before})"
+            raise UpdaterError(
+                BAD_DATES,
+                role=role,
+                reason=f"it was drafted ({text}) before what it replaces ({before})",
             )
 
 
@@ -233,8 +240,10 @@ def refuse_clock_behind(published: FeedState | None, now: datetime) -> None:
         metadata = published.get(role)
         text = issued_at(metadata.signed) if metadata is not None else ""
         if text and _moment(role, text) - now > CLOCK_TOLERANCE:
-            raise BadDates(
-                role=role, reason=f"{text} is published; this machine's clock says {now:%Y-%m-%d}"
+            raise UpdaterError(
+                BAD_DATES,
+                role=role,
+                reason=f"{text} is published; this machine's clock says {now:%Y-%m-%d}",
             )
 
 
@@ -242,7 +251,9 @@ def _moment(role: str, text: str) -> datetime:
     try:
         return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
     except ValueError as error:
-        raise BadDates(role=role, reason=f"the issue time {text!r} cannot be read") from error
+        raise UpdaterError(
+            BAD_DATES, role=role, reason=f"the issue time {text!r} cannot be read"
+        ) from error
 
 
 def enough(role: str, result: VerificationResult) -> None:
@@ -252,7 +263,8 @@ def enough(role: str, result: VerificationResult) -> None:
         BelowThreshold: Naming who may still sign.
     """
     if not result:
-        raise BelowThreshold(
+        raise UpdaterError(
+            BELOW_THRESHOLD,
             role=role,
             signed=len(result.signed),
             threshold=result.threshold,
@@ -279,7 +291,7 @@ def require_signatures(state: FeedState, previous: Root | None, roles: Iterable[
         enough(role, verification(state, role))
     for role in delegated_roles(state.targets.signed):
         if role not in state.delegated:
-            raise BelowThreshold(role=role, signed=0, threshold=1, missing="-")
+            raise UpdaterError(BELOW_THRESHOLD, role=role, signed=0, threshold=1, missing="-")
 
 
 def refuse_lapsed(state: FeedState, now: datetime) -> None:
@@ -294,4 +306,6 @@ def refuse_lapsed(state: FeedState, now: datetime) -> None:
         if (metadata := state.get(role)) is not None and metadata.signed.is_expired(now)
     }
     if lapsed:
-        raise RoleLapsed(role=", ".join(lapsed), expires=f"{min(lapsed.values()):%Y-%m-%d}")
+        raise UpdaterError(
+            ROLE_LAPSED, role=", ".join(lapsed), expires=f"{min(lapsed.values()):%Y-%m-%d}"
+        )

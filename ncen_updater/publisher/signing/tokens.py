@@ -18,11 +18,8 @@ from typing import Any, Final
 from securesystemslib.exceptions import UnsupportedLibraryError, UnverifiedSignatureError
 from securesystemslib.signer import HSMSigner, Key, Signature, Signer
 
-from ncen_updater.publisher.errors import (
-    NoTokenSupport,
-    TokenUnusable,
-    WrongPin,
-)
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import NO_TOKEN_SUPPORT, TOKEN_UNUSABLE, WRONG_PIN
 from ncen_updater.publisher.signing.keys import fingerprint, name_key, write_public_key
 
 __all__ = ["MODULES", "Token", "TokenSigner", "find_module", "import_token", "open_token"]
@@ -56,7 +53,9 @@ class Token:
 
     def __post_init__(self) -> None:
         if self.number not in KEY_NUMBERS:
-            raise TokenUnusable(label=self.label, detail=f"{self.number} is no id of a key")
+            raise UpdaterError(
+                TOKEN_UNUSABLE, label=self.label, detail=f"{self.number} is no id of a key"
+            )
 
 
 def find_module(named: Path | None, candidates: Iterable[str] = MODULES) -> Path:
@@ -72,16 +71,22 @@ def find_module(named: Path | None, candidates: Iterable[str] = MODULES) -> Path
     if given is None:
         given = next((Path(path) for path in candidates if Path(path).is_file()), None)
     if given is None:
-        raise TokenUnusable(label="-", detail="no PKCS#11 driver is installed (opensc, ykcs11)")
+        raise UpdaterError(
+            TOKEN_UNUSABLE, label="-", detail="no PKCS#11 driver is installed (opensc, ykcs11)"
+        )
     path = given.resolve()
     if not given.is_absolute() or not any(path.is_relative_to(root) for root in ROOTS):
-        raise TokenUnusable(label="-", detail=f"{given} is not in a directory of the system")
+        raise UpdaterError(
+            TOKEN_UNUSABLE, label="-", detail=f"{given} is not in a directory of the system"
+        )
     try:
         info = path.stat()
     except OSError as error:
-        raise TokenUnusable(label="-", detail=str(error)) from error
+        raise UpdaterError(TOKEN_UNUSABLE, label="-", detail=str(error)) from error
     if not stat.S_ISREG(info.st_mode) or info.st_uid != 0 or info.st_mode & 0o022:
-        raise TokenUnusable(label="-", detail=f"{path} may be changed by others than root")
+        raise UpdaterError(
+            TOKEN_UNUSABLE, label="-", detail=f"{path} may be changed by others than root"
+        )
     return path
 
 
@@ -91,16 +96,18 @@ def _our_errors(token: Token) -> Iterator[None]:
     try:
         from PyKCS11 import PyKCS11Error
     except ImportError as error:
-        raise NoTokenSupport from error
+        raise UpdaterError(NO_TOKEN_SUPPORT) from error
     try:
         yield
     except UnsupportedLibraryError as error:
-        raise NoTokenSupport from error
+        raise UpdaterError(NO_TOKEN_SUPPORT) from error
     except (PyKCS11Error, ValueError) as error:
         text = str(error)
         if "CKR_PIN" in text:
-            raise WrongPin(label=token.label, detail=text) from error
-        raise TokenUnusable(label=token.label, detail=f"{text}; driver {token.module}") from error
+            raise UpdaterError(WRONG_PIN, label=token.label, detail=text) from error
+        raise UpdaterError(
+            TOKEN_UNUSABLE, label=token.label, detail=f"{text}; driver {token.module}"
+        ) from error
 
 
 def _public_key(token: Token) -> Key:
@@ -141,7 +148,9 @@ class TokenSigner(Signer):  # type: ignore[misc] # the library has no types
     @classmethod
     def from_priv_key_uri(cls, priv_key_uri: str, public_key: Key, secrets_handler: Any) -> Signer:  # noqa: ANN401
         """Part of the library's interface; tokens are opened by :func:`open_token`."""
-        raise TokenUnusable(label=priv_key_uri, detail="a token is not opened by an address")
+        raise UpdaterError(
+            TOKEN_UNUSABLE, label=priv_key_uri, detail="a token is not opened by an address"
+        )
 
     def sign(self, payload: bytes) -> Signature:
         """Sign; one try, since tokens lock themselves after a few wrong PINs.
@@ -158,8 +167,10 @@ class TokenSigner(Signer):  # type: ignore[misc] # the library has no types
         try:
             self._key.verify_signature(signature, payload)
         except UnverifiedSignatureError as error:
-            raise TokenUnusable(
-                label=self._token.label, detail="it signed with another key than its public one"
+            raise UpdaterError(
+                TOKEN_UNUSABLE,
+                label=self._token.label,
+                detail="it signed with another key than its public one",
             ) from error
         return signature
 
@@ -180,4 +191,6 @@ def open_token(token: Token, known: Iterable[Key], pin: Callable[[], str]) -> To
     for key in known:
         if fingerprint(key) == held:
             return TokenSigner(token, key, pin())
-    raise TokenUnusable(label=token.label, detail="its key may sign none of the drafts")
+    raise UpdaterError(
+        TOKEN_UNUSABLE, label=token.label, detail="its key may sign none of the drafts"
+    )

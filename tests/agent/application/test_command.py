@@ -16,19 +16,19 @@ import pytest
 
 from ncen_updater.agent.application.command import CommandApplication
 from ncen_updater.agent.application.door import Door, DoorNote
-from ncen_updater.agent.application.errors import (
-    CommandFailed,
-    DoorStuck,
-    HealthSettingsWrong,
-    OrderUnderWay,
-    StateUnknown,
-    StopFailed,
-)
+from ncen_updater.agent.application.errors import CommandFailed, StopFailed
 from ncen_updater.agent.application.factory import make_application
 from ncen_updater.agent.application.process import TAIL_BYTES, minimal_environment, run
 from ncen_updater.agent.application.systemd import SystemdApplication
 from ncen_updater.agent.config.model import ApplicationSettings, PartSettings
 from ncen_updater.agent.engine.lock import change_lock, door_lock
+from ncen_updater.common.messages import (
+    DOOR_STUCK,
+    HEALTH_SETTINGS_WRONG,
+    ORDER_UNDER_WAY,
+    STATE_UNKNOWN,
+)
+from tests.support.errors import refused
 
 # A daemon in the worst manners: it keeps the standard output that it inherited.
 CONTROL = """\
@@ -141,7 +141,7 @@ def test_a_command_that_is_not_there_is_named(site: Site, argv: tuple[str, ...])
 def test_an_unclear_status_is_never_taken_for_stopped(site: Site, status: int) -> None:
     application = site.application(status=("sh", "-c", f"echo huh; exit {status}"))
     for act in (application.running, application.stop, application.start):
-        with pytest.raises(StateUnknown, match="huh"):
+        with refused(STATE_UNKNOWN, match="huh"):
             act()
 
 
@@ -231,12 +231,12 @@ def test_a_door_file_is_a_closed_door_whatever_is_in_it(site: Site, content: str
 
 def test_a_door_that_cannot_be_moved_is_an_error(site: Site) -> None:
     application = site.application(door_file=site.root / "no" / "door")
-    with pytest.raises(DoorStuck):
+    with refused(DOOR_STUCK):
         application.close_door()
     assert not application.door_closed()
     (site.root / "door").mkdir()
     for act in (site.application().open_door, site.application().close_door):
-        with pytest.raises(DoorStuck):
+        with refused(DOOR_STUCK):
             act()
     assert site.application().door_closed()
 
@@ -325,7 +325,7 @@ def test_an_unclear_unit_is_never_taken_for_stopped(
     (tmp_path / "load").write_text(f"{load}\n")
     (tmp_path / "state").write_text(f"{state}\n")
     for act in (unit.running, unit.stop, unit.start):
-        with pytest.raises(StateUnknown):
+        with refused(STATE_UNKNOWN):
             act()
 
 
@@ -333,7 +333,7 @@ def test_the_factory_makes_what_is_asked_for(site: Site, tmp_path: Path) -> None
     assert isinstance(make_application(site.settings(), tmp_path / "c"), CommandApplication)
     settings = site.settings(adapter="systemd", unit="x.service")
     assert isinstance(make_application(settings, tmp_path / "c"), SystemdApplication)
-    with pytest.raises(HealthSettingsWrong):
+    with refused(HEALTH_SETTINGS_WRONG):
         make_application(site.settings(health_url="http://h:99999"), tmp_path / "c")
 
 
@@ -471,7 +471,7 @@ def test_an_order_waits_for_that_of_an_agent_that_is_gone(site: Site) -> None:
         clock=lambda: float(next(times)), wait=lambda seconds: None,
     )  # fmt: skip
     for act in (application.stop, application.start):
-        with pytest.raises(OrderUnderWay):
+        with refused(ORDER_UNDER_WAY):
             act()
     os.close(theirs)
     application.start()

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.application.base import Expectation, Health, ProbeResult
-from ncen_updater.agent.application.errors import HealthSettingsWrong
 from ncen_updater.agent.application.health import HealthProber
 from ncen_updater.agent.application.soak import (
     SoakState,
@@ -22,7 +21,9 @@ from ncen_updater.agent.application.soak import (
 )
 from ncen_updater.agent.application.waiting import wait_until_healthy
 from ncen_updater.agent.config.model import ApplicationSettings
+from ncen_updater.common.messages import HEALTH_SETTINGS_WRONG
 from ncen_updater.formats.manifest import HealthProbe
+from tests.support.errors import refused
 
 Reply = tuple[int, bytes]
 
@@ -229,7 +230,7 @@ def test_a_server_in_bad_manners_is_given_up(
     ["http://h:99999", "http://h:x", "http:///x", "http://[::1", "http://u:p@h", "http://h?x=1"],
 )
 def test_an_address_that_is_none_is_an_error(url: str) -> None:
-    with pytest.raises(HealthSettingsWrong):
+    with refused(HEALTH_SETTINGS_WRONG):
         HealthProber(settings(url))
 
 

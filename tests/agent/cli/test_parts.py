@@ -18,7 +18,6 @@ from ncen_updater.agent.engine.recovery import Situation
 from ncen_updater.agent.journal.change import Change, ChangeState, StepName
 from ncen_updater.agent.status import JournalFacts, Known, SiteStatus
 from ncen_updater.common.cli import terminal
-from ncen_updater.common.cli.errors import Declined
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.program import run_program
 from ncen_updater.common.cli.render import (
@@ -34,8 +33,10 @@ from ncen_updater.common.cli.render import (
 )
 from ncen_updater.common.cli.session import Session
 from ncen_updater.common.cli.terminal import Heartbeat
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import DECLINED
 from tests.agent.cli.site import CHANGE
 from tests.support.simulated_site import PLACES
 
@@ -211,7 +212,7 @@ def _fail() -> None:
 
 @_group.command("decline", cls=Command)
 def _decline() -> None:
-    raise Declined(state=Text(N_("Nothing was changed.")))
+    raise UpdaterError(DECLINED, state=Text(N_("Nothing was changed.")))
 
 
 @pytest.mark.parametrize("verbose", [False, True])

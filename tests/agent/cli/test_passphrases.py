@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.common.cli.session import Session
+from ncen_updater.common.messages import BAD_PASSPHRASE_SOURCE
 from ncen_updater.publisher.cli.common import passphrases
-from ncen_updater.publisher.errors import BadPassphraseSource
+from tests.support.errors import refused
 
 
 def asked(path: Path) -> str:
@@ -45,5 +46,5 @@ def test_what_others_may_read_is_not_taken(
     if taken:
         assert asked(secret) == "correct horse"
     else:
-        with pytest.raises(BadPassphraseSource):
+        with refused(BAD_PASSPHRASE_SOURCE):
             asked(secret)

@@ -8,16 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.config.errors import (
-    ConfigExposed,
-    ConfigInvalid,
-    ConfigNotToml,
-    ConfigTooLarge,
-    ConfigUnreadable,
-)
+from ncen_updater.agent.config.errors import ConfigInvalid
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.config.model import AgentConfig, PathSettings, SiteSettings
 from ncen_updater.agent.config.paths import DEFAULT_PRODUCT, DEFAULTS, PATTERNS, load_places
+from ncen_updater.common.messages import (
+    CONFIG_EXPOSED,
+    CONFIG_NOT_TOML,
+    CONFIG_TOO_LARGE,
+    CONFIG_UNREADABLE,
+)
+from tests.support.errors import refused
 
 EXAMPLE = Path(__file__).parents[3] / "packaging" / "agent.toml.example"
 
@@ -195,7 +196,7 @@ def test_what_is_not_toml_is_refused_with_its_place(
     path = tmp_path / "agent.toml"
     path.write_bytes(content)
     for load in (load_config, load_places):
-        with pytest.raises(ConfigNotToml) as caught:
+        with refused(CONFIG_NOT_TOML) as caught:
             load(path)
         assert caught.value.values["place"] == place
 
@@ -206,16 +207,16 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     for load in (load_config, load_places):
         for path in (tmp_path / "none", tmp_path, pipe):
-            with pytest.raises(ConfigUnreadable):
+            with refused(CONFIG_UNREADABLE):
                 load(path)
-        with pytest.raises(ConfigTooLarge):
+        with refused(CONFIG_TOO_LARGE):
             load(big)
 
 
 def test_root_refuses_a_file_that_everybody_may_write(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD)
     path.chmod(0o646)
-    with pytest.raises(ConfigExposed):
+    with refused(CONFIG_EXPOSED):
         load_config(path, euid=0)
     load_config(path, euid=1000)
     path.chmod(0o664)

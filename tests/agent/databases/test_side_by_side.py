@@ -9,8 +9,9 @@ import threading
 import pytest
 
 from ncen_updater.agent.databases.side_by_side import side_by_side
-from ncen_updater.agent.engine.errors import Interrupted
 from ncen_updater.agent.engine.interruption import Interruption
+from ncen_updater.common.messages import INTERRUPTED
+from tests.support.errors import refused
 
 
 class Gate:
@@ -63,7 +64,7 @@ def test_a_signal_ends_all_and_is_raised_once_they_are_over() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     asking = threading.Thread(target=ask)
-    with interruption.handled(), pytest.raises(Interrupted), interruption.allowed():
+    with interruption.handled(), refused(INTERRUPTED), interruption.allowed():
         asking.start()
         side_by_side({"gate": gate.act}, halt=gate.halt)
     asking.join()

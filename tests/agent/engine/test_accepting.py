@@ -16,22 +16,22 @@ from demo.databases import PostgresPlace, SqlitePlace
 from demo.evidence import database_digests
 from demo.site import DemoSite
 from ncen_updater.agent.approvals.store import Person
-from ncen_updater.agent.databases.errors import MarkersDisagree
 from ncen_updater.agent.databases.sqlite.layout import Layout
 from ncen_updater.agent.diagnostics.verify import verify_site
 from ncen_updater.agent.engine import accept_restore as accepting
-from ncen_updater.agent.engine.errors import (
-    NeedsPerson,
-    ReleaseNotHere,
-    RestoredIsOther,
-    RootIsNobody,
-    StopApplicationFirst,
-)
+from ncen_updater.agent.engine.errors import NeedsPerson, RootIsNobody
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.site import Site
+from ncen_updater.common.messages import (
+    MARKERS_DISAGREE,
+    RELEASE_NOT_HERE,
+    RESTORED_IS_OTHER,
+    STOP_APPLICATION_FIRST,
+)
 from ncen_updater.common.progress import Silent
+from tests.support.errors import refused
 
 ONE, OTHER, ROOT = Person("amina", 1001), Person("bruno", 1002), Person("root", 0)
 OLD, NEW = Version("3.2.4"), Version("3.3.0")
@@ -159,7 +159,7 @@ def test_a_comment_is_not_healed_over_a_database_of_another_state(
     assert isinstance(place, PostgresPlace)
     with psycopg.connect(place.conninfo(name, "postgres"), autocommit=True) as inside:
         inside.execute("UPDATE ncen_updater.state SET generation = 77")
-    with pytest.raises(MarkersDisagree):
+    with refused(MARKERS_DISAGREE):
         roll_back(site)
     assert "mine" in comments(demo)
 
@@ -207,7 +207,7 @@ def test_databases_of_before_the_upgrade_are_taken_by_two_people(
     upgrade(site)
     demo.stop_app()
     backup.restore()
-    with pytest.raises((NeedsPerson, MarkersDisagree), match=r"accept-restore|belong together"):
+    with refused(NeedsPerson, MARKERS_DISAGREE, match=r"accept-restore|belong together"):
         roll_back(site)
     assert taken(site, OLD, ONE, ONE) is False, "one person is not two"
     assert site.slots.current() == NEW
@@ -266,15 +266,15 @@ def test_whose_a_database_is(had: set[Version], left: str | None, said: str) -> 
 
 def test_what_it_refuses(demo: DemoSite, site: Site, backup: Backup) -> None:
     upgrade(site)
-    with pytest.raises(ReleaseNotHere):
+    with refused(RELEASE_NOT_HERE):
         taken(site, Version("3.3.3"), ONE)
-    with pytest.raises(StopApplicationFirst):
+    with refused(STOP_APPLICATION_FIRST):
         taken(site, OLD, ONE)
     demo.stop_app()
-    with pytest.raises(RestoredIsOther):
+    with refused(RESTORED_IS_OTHER):
         taken(site, OLD, ONE)  # nobody restored anything: these are of 3.3.0
     backup.restore()
-    with pytest.raises(RestoredIsOther):
+    with refused(RESTORED_IS_OTHER):
         taken(site, NEW, ONE)
     assert site.slots.current() == NEW
 

@@ -19,7 +19,6 @@ from demo.evidence import database_digests
 from demo.site import DemoSite
 from ncen_updater.agent.databases.base import Role
 from ncen_updater.agent.engine.elapsed import kept_for, witness
-from ncen_updater.agent.engine.errors import OpenChange
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.retention import collect, collectable, due_at
 from ncen_updater.agent.journal.change import Change, ChangeKind, ChangeState, Mode
@@ -28,6 +27,7 @@ from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.service.assess import assess
 from ncen_updater.agent.site import Clock, Site
+from ncen_updater.common.messages import OPEN_CHANGE
 from ncen_updater.common.progress import Silent
 
 DAYS = 7.0
@@ -143,7 +143,7 @@ def test_what_is_kept_goes_when_its_days_are_over_and_not_before(
     assert timedelta(hours=2) < due - site.clock.now() < timedelta(hours=3)
     let_days_pass(site, DAYS)
     with open_change(site):
-        assert type_collect(demo, code=OpenChange.exit_code) == [OpenChange.code]
+        assert type_collect(demo, code=OPEN_CHANGE.exit_code) == [OPEN_CHANGE.code]
     assert type_collect(demo, "--dry-run") == [change]
     assert previous(site) == {change}
     assert type_collect(demo) == [change]

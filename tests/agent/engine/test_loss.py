@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 
 from demo.site import DemoSite, SiteOptions, digests, version_of
-from ncen_updater.agent.engine.errors import ChangeFailed, RecordsWouldBeLost
+from ncen_updater.agent.engine.errors import ChangeFailed
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.journal.change import Phase, StepName
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import RECORDS_WOULD_BE_LOST
 from ncen_updater.common.progress import Silent
+from tests.support.errors import refused, says
 from tests.support.sites import TrialFeed, connect, serve, site_in_process
 
 OLD, ONE_WAY = "3.2.4", "3.3.9"
@@ -66,11 +69,11 @@ def test_the_loss_is_counted_asked_and_accepted(demo: DemoSite) -> None:
     enter_person(demo, 1)
     enter_person(demo, 2)
     change_document(demo)
-    with pytest.raises(RecordsWouldBeLost) as caught:
+    with refused(RECORDS_WOULD_BE_LOST) as caught:
         operations(demo).rollback()
     assert caught.value.values["count"] == 3
     assert "suspects.identity_documents 1, suspects.persons 2" in str(caught.value)
-    with pytest.raises(RecordsWouldBeLost):
+    with refused(RECORDS_WOULD_BE_LOST):
         operations(demo).rollback(accept_loss=2)
     assert version_of(demo).whole == ONE_WAY
     operations(demo).rollback(accept_loss=3)
@@ -88,8 +91,10 @@ def test_more_than_was_agreed_to_is_never_lost(demo: DemoSite) -> None:
 
     with pytest.raises(ChangeFailed) as caught:
         operations(demo, one_more).rollback(accept_loss=1)
-    assert isinstance(caught.value.__cause__, RecordsWouldBeLost)
-    assert caught.value.__cause__.values["count"] == 2
+    cause = caught.value.__cause__
+    assert isinstance(cause, UpdaterError)
+    assert says(cause, RECORDS_WOULD_BE_LOST)
+    assert cause.values["count"] == 2
     assert version_of(demo).whole == ONE_WAY
     assert version_of(demo).reported == ONE_WAY
     operations(demo).rollback(accept_loss=5)

@@ -16,14 +16,7 @@ from demo.site import DemoSite, version_of
 from ncen_updater.agent.approvals import approving
 from ncen_updater.agent.approvals.status import require_consent
 from ncen_updater.agent.approvals.store import Consent
-from ncen_updater.agent.engine.errors import (
-    ApprovalMissing,
-    ChangeFailed,
-    Held,
-    JournalUnreadable,
-    OpenChange,
-    SoakFailed,
-)
+from ncen_updater.agent.engine.errors import ChangeFailed, Held, JournalUnreadable, SoakFailed
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.pending_rollback import left_behind, pending_rollback
 from ncen_updater.agent.engine.recovery import Action
@@ -34,8 +27,10 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.site import Site
+from ncen_updater.common.messages import APPROVAL_MISSING, OPEN_CHANGE
 from ncen_updater.common.progress import Silent
 from tests.agent.rehearsal.test_rehearsing import AMINA, BO, approve, rehearse
+from tests.support.errors import refused
 
 TARGET = Version("3.3.0")
 
@@ -64,7 +59,7 @@ def test_an_approval_is_for_one_stop(demo: DemoSite, site: Site) -> None:
     broken = Operations(site, Silent(), checkpoint=at(StepName.COPY, Phase.BEFORE_EFFECT, fail))
     with pytest.raises(ChangeFailed):
         broken.upgrade(TARGET, agree=agree)
-    with pytest.raises(ApprovalMissing) as missing:
+    with refused(APPROVAL_MISSING) as missing:
         Operations(site, Silent()).upgrade(TARGET, agree=agree)
     assert missing.value.values["missing"] == 2
     approve(site, TARGET, AMINA)
@@ -93,7 +88,7 @@ def test_a_release_that_people_left_waits_for_them_also_where_nobody_is_asked(
     Operations(site, Silent()).rollback()
     rehearse(site, "3.3.0")
     agree = require_consent(site, Silent(), approvals=0)
-    with pytest.raises(ApprovalMissing):
+    with refused(APPROVAL_MISSING):
         Operations(site, Silent()).upgrade(TARGET, agree=agree)
     approve(site, TARGET, AMINA)
     assert Operations(site, Silent()).upgrade(TARGET, agree=agree).outcomes
@@ -121,7 +116,7 @@ def test_who_says_no_while_it_is_prepared_keeps_officers_in(
     operations = Operations(
         site, Silent(), checkpoint=at(StepName.FETCH, Phase.AFTER_EFFECT, say_no)
     )
-    with pytest.raises(Held if how == "held" else ApprovalMissing):
+    with refused(Held if how == "held" else APPROVAL_MISSING):
         operations.upgrade(TARGET, agree=agree)
     with Journal.open(site.state / JOURNAL, read_only=True) as journal:
         (change,) = journal.changes()
@@ -288,9 +283,9 @@ def test_nobody_approves_beside_a_change_that_is_open(site: Site) -> None:
         found = approving.subject(site, journal, Silent(), TARGET)
 
         def say_yes() -> None:
-            with pytest.raises(OpenChange):
+            with refused(OPEN_CHANGE):
                 approving.approve(journal, found, AMINA)
-            with pytest.raises(OpenChange):
+            with refused(OPEN_CHANGE):
                 approving.schedule(journal, found, site.clock.now() + timedelta(hours=1), AMINA)
 
         checkpoint = at(StepName.FETCH, Phase.AFTER_EFFECT, say_yes)

@@ -11,14 +11,7 @@ import pytest
 
 from ncen_updater.agent.application.errors import CommandFailed
 from ncen_updater.agent.databases.errors import MigrationFailed
-from ncen_updater.agent.engine.errors import (
-    ChangeFailed,
-    GoingBackFailed,
-    Interrupted,
-    JournalUnwritable,
-    SoakFailed,
-    StepDidNotHold,
-)
+from ncen_updater.agent.engine.errors import ChangeFailed, JournalUnwritable, SoakFailed
 from ncen_updater.agent.engine.interruption import Interruption
 from ncen_updater.agent.engine.runner import Runner
 from ncen_updater.agent.engine.steps import Step, all_steps
@@ -39,7 +32,9 @@ from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.site import Site, StepContext
 from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import Text
+from ncen_updater.common.messages import GOING_BACK_FAILED, INTERRUPTED, STEP_DID_NOT_HOLD
 from ncen_updater.common.progress import Silent
+from tests.support.errors import refused, says
 
 CHANGE = Change(
     id="abcdefgh", kind=ChangeKind.UPGRADE, mode=Mode.MIGRATE, state=ChangeState.RUNNING,
@@ -142,8 +137,8 @@ def test_a_bug_is_a_failure_like_any_other(trial: Trial) -> None:
 
 
 def test_before_officers_are_out_the_cause_itself_is_told(trial: Trial) -> None:
-    trial.steps[StepName.PREFLIGHT].do_error = Interrupted(signal="SIGTERM")
-    with pytest.raises(Interrupted):
+    trial.steps[StepName.PREFLIGHT].do_error = UpdaterError(INTERRUPTED, signal="SIGTERM")
+    with refused(INTERRUPTED):
         trial.runner().run(CHANGE.id)
 
 
@@ -151,7 +146,7 @@ def test_an_effect_that_is_not_there_counts_as_failed(trial: Trial) -> None:
     trial.steps[StepName.SWITCH].holds = False
     with pytest.raises(ChangeFailed) as caught:
         trial.runner().run(CHANGE.id)
-    assert isinstance(caught.value.__cause__, StepDidNotHold)
+    assert says(caught.value.__cause__, STEP_DID_NOT_HOLD)
     assert "undo switch" in trial.calls
 
 
@@ -161,7 +156,7 @@ def test_a_failed_undo_stops_and_goes_on_where_it_stopped(trial: Trial, how: str
     stop = trial.steps[StepName.STOP]
     stop.undo_error = OSError("cannot start") if how == "raises" else None
     stop.is_undone = how == "raises"
-    with pytest.raises(GoingBackFailed):
+    with refused(GOING_BACK_FAILED):
         trial.runner().run(CHANGE.id)
     assert trial.state() is ChangeState.UNDOING
     assert trial.calls[-1] == "undo stop"
@@ -203,7 +198,7 @@ def test_after_the_commit_nothing_is_undone(trial: Trial) -> None:
     [
         (MigrationFailed(database="x", migration="1"), True),
         (OSError("disk"), False),
-        (Interrupted(signal="SIGTERM"), False),
+        (UpdaterError(INTERRUPTED, signal="SIGTERM"), False),
     ],
 )
 def test_only_the_releases_own_faults_are_remembered(
@@ -248,7 +243,7 @@ def test_a_signal_cannot_tear_the_commit(trial: Trial) -> None:
         return plain(context)
 
     commit.do = signalled  # type: ignore[method-assign]
-    with pytest.raises(Interrupted):
+    with refused(INTERRUPTED):
         trial.runner(interruption=interruption).run(CHANGE.id)
     assert trial.state() is ChangeState.COMMITTED
 
@@ -285,6 +280,6 @@ def test_a_signal_ends_a_step_and_the_change_is_undone(trial: Trial) -> None:
 
     with pytest.raises(ChangeFailed) as caught:
         trial.runner(checkpoint=signalled, interruption=interruption).run(CHANGE.id)
-    assert isinstance(caught.value.__cause__, Interrupted)
+    assert says(caught.value.__cause__, INTERRUPTED)
     assert trial.state() is ChangeState.UNDONE
     assert "undo fence" in trial.calls

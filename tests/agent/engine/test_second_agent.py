@@ -12,12 +12,14 @@ from packaging.version import Version
 from demo.site import DemoSite
 from ncen_updater.agent.application.door import DoorNote
 from ncen_updater.agent.diagnostics.doctor import diagnose
-from ncen_updater.agent.engine.errors import Busy, ChangeFailed, GuardBlocks
+from ncen_updater.agent.engine.errors import Busy, ChangeFailed
 from ncen_updater.agent.engine.lock import change_lock, door_lock
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.journal.change import Phase, StepName
 from ncen_updater.agent.site import Site
+from ncen_updater.common.messages import GUARD_BLOCKS
 from ncen_updater.common.progress import Silent
+from tests.support.errors import refused
 
 OLD, NEW = Version("3.2.4"), Version("3.3.0")
 
@@ -71,7 +73,7 @@ def test_a_door_that_an_unknown_change_closed_blocks(demo: DemoSite, site: Site)
     door = site.config.application.door_file
     door.write_text('{"change": "zzzzzzzz", "since": "2026-01-01"}\n')
     assert site.application.closed_by() == "zzzzzzzz"
-    with pytest.raises(GuardBlocks) as blocked:
+    with refused(GUARD_BLOCKS) as blocked:
         Operations(site, Silent()).upgrade(NEW)
     assert "NU-6336" in str(blocked.value)
     assert "NU-6336" in {finding.code for finding in diagnose(demo.config_path, Silent())}

@@ -7,12 +7,13 @@ import itertools
 import pytest
 
 from ncen_updater.agent.application.base import Health, ProbeResult
-from ncen_updater.agent.application.errors import AnotherAnswers, NeverAnswered
+from ncen_updater.agent.application.errors import ApplicationError
 from ncen_updater.agent.application.waiting import wait_until_healthy
 from ncen_updater.agent.engine.errors import Unhealthy
 from ncen_updater.agent.engine.runner import blames_release
 from ncen_updater.agent.engine.steps.starting import Sign, blamed, sign_of
 from ncen_updater.agent.journal.change import StepName
+from ncen_updater.common.messages import ANOTHER_ANSWERS, NEVER_ANSWERED
 
 BAD = (ProbeResult("health", "not as expected"),)
 
@@ -56,9 +57,13 @@ def test_who_is_to_blame(first: Sign, second: Sign | None, stranger: bool) -> No
 def test_only_a_verdict_blames_the_release() -> None:
     unhealthy = Unhealthy(product="ncen", version="3.3.0", seconds=1, problems="x")
     assert blames_release(unhealthy, StepName.HEALTH)
-    silent = NeverAnswered(product="ncen", version="3.3.0", first="x", second="y")
+    silent = ApplicationError(
+        NEVER_ANSWERED, product="ncen", version="3.3.0", first="x", second="y"
+    )
     assert not blames_release(silent, StepName.HEALTH)
-    assert not blames_release(AnotherAnswers(version="1", url="x"), StepName.START)
+    assert not blames_release(
+        ApplicationError(ANOTHER_ANSWERS, version="1", url="x"), StepName.START
+    )
 
 
 def test_what_is_hopeless_is_not_waited_for() -> None:

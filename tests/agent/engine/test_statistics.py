@@ -50,7 +50,7 @@ def test_what_was_done_is_told() -> None:
 def test_a_failure_of_it_is_told_and_nothing_else() -> None:
     with refreshing(site(Engine(fails=True)), Silent()) as beside:
         pass
-    assert beside.found["failed"] == DatabaseError.code
+    assert beside.found["failed"] == DatabaseError.message.code
 
 
 def test_where_the_soak_fails_it_is_ended() -> None:

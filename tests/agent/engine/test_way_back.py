@@ -21,7 +21,7 @@ from demo.releases import assemble
 from demo.site import DemoSite, SiteOptions, digests, version_of
 from ncen_updater.agent.databases.base import ChangeRef, Live, Strategy
 from ncen_updater.agent.databases.ways import Back
-from ncen_updater.agent.engine.errors import ChangeFailed, NotAsKept, RecordsWouldBeLost
+from ncen_updater.agent.engine.errors import ChangeFailed
 from ncen_updater.agent.engine.operations import Operations, new_change_id
 from ncen_updater.agent.engine.rollback_words import way_words
 from ncen_updater.agent.journal.change import Mode, Phase, StepName
@@ -29,9 +29,11 @@ from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.rehearsal.rehearse import Rehearser
+from ncen_updater.common.messages import NOT_AS_KEPT, RECORDS_WOULD_BE_LOST
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.upgrade_path import UpgradePath
 from ncen_updater.publisher.release_flow import publish_release
+from tests.support.errors import refused, says
 from tests.support.sites import TrialFeed, _now, connect, serve, site_in_process
 
 FIRST, OLD = "3.2.4", "3.2.5"
@@ -228,7 +230,7 @@ def test_one_sentence_from_the_plan_to_the_rollback(
         refusal = said(demo, "rollback", "--dry-run")
         assert sentence in refusal and "1 records" in refusal and "it only goes forward" in refusal
         assert sentence in said(demo, "rollback", "--dry-run", "--accept-loss", "1")
-        with pytest.raises(RecordsWouldBeLost):
+        with refused(RECORDS_WOULD_BE_LOST):
             operations(demo).rollback()
         (outcome,) = operations(demo).rollback(accept_loss=1).outcomes
         assert outcome.change.mode is Mode.RESTORE
@@ -280,7 +282,7 @@ def test_kept_databases_that_were_changed_are_not_cut_over(demo: DemoSite) -> No
     change_kept(demo)
     with pytest.raises(ChangeFailed) as caught:
         operations(demo).rollback(accept_loss=100)
-    assert isinstance(caught.value.__cause__, NotAsKept)
+    assert says(caught.value.__cause__, NOT_AS_KEPT)
     assert caught.value.values["step"] == StepName.MIGRATE
     assert "suspects" in str(caught.value.__cause__)
     assert runs(demo) == "3.2.8"
@@ -331,7 +333,7 @@ def test_files_of_a_release_that_are_damaged_bar_only_the_ways_down(demo: DemoSi
     for damaged in (demo.slots / "3.2.6" / "migrations" / kind).rglob("0001_schema.up.sql"):
         damaged.chmod(0o644)
         damaged.write_text("-- something else", "utf-8")
-    with pytest.raises(RecordsWouldBeLost) as caught:
+    with refused(RECORDS_WOULD_BE_LOST) as caught:
         operations(demo).rollback()
     assert "the ways down cannot be used" in str(caught.value.remedy_text)
     operations(demo).rollback(accept_loss=100)
@@ -344,7 +346,7 @@ def test_in_place_what_was_kept_is_copied_and_not_the_originals(demo: DemoSite) 
     before = digests(demo)
     operations(demo).upgrade(Version("3.2.8"))
     enter_person(demo)
-    with pytest.raises(RecordsWouldBeLost) as caught:
+    with refused(RECORDS_WOULD_BE_LOST) as caught:
         operations(demo).rollback()
     assert caught.value.values["count"] == 1
     operations(demo).rollback(accept_loss=1)

@@ -13,12 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.files.errors import (
-    FilesNotKept,
-    FilesNotPutBack,
-    IndexUnusable,
-    PlaceNotOurs,
-)
+from ncen_updater.agent.files.errors import FilesNotPutBack, PlaceNotOurs
 from ncen_updater.agent.files.keeping import (
     Directory,
     PutBack,
@@ -28,6 +23,8 @@ from ncen_updater.agent.files.keeping import (
     survey,
 )
 from ncen_updater.agent.files.listing import Method, read_index, write_index
+from ncen_updater.common.messages import FILES_NOT_KEPT, INDEX_UNUSABLE
+from tests.support.errors import refused
 
 ROOT = Path(__file__).parents[3]
 METHODS = (Method.LINK, Method.COPY)
@@ -296,13 +293,13 @@ def test_a_damaged_index_is_not_believed(photos: Path) -> None:
     directory = kept(photos, Method.LINK)
     index = place_of(photos) / "abcdefgh" / "index"
     index.write_bytes(index.read_bytes()[:-30])
-    with pytest.raises(IndexUnusable):
+    with refused(INDEX_UNUSABLE):
         directory.put_back(required=True)
 
 
 def test_a_link_in_the_way_is_refused(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "way").symlink_to(photos.parent)
-    with pytest.raises(FilesNotKept):
+    with refused(FILES_NOT_KEPT):
         Directory(tmp_path / "way" / "photos", "abcdefgh", Method.LINK).prepare()
     with pytest.raises(OSError):
         survey(tmp_path / "way" / "photos")
@@ -312,7 +309,7 @@ def test_a_place_of_somebody_else_is_refused(photos: Path, tmp_path: Path) -> No
     directory = Directory(photos, "abcdefgh", Method.LINK)
     (tmp_path / "theirs").mkdir()
     place_of(photos).symlink_to(tmp_path / "theirs")
-    with pytest.raises(FilesNotKept):
+    with refused(FILES_NOT_KEPT):
         directory.prepare()
     place_of(photos).unlink()
     place_of(photos).mkdir(mode=0o755)

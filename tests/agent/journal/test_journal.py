@@ -13,14 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.engine.errors import (
-    JournalExists,
-    JournalMissing,
-    JournalTorn,
-    JournalUnreadable,
-    JournalUnwritable,
-    OpenChange,
-)
+from ncen_updater.agent.engine.errors import JournalMissing, JournalUnreadable, JournalUnwritable
 from ncen_updater.agent.journal import file as journal_file
 from ncen_updater.agent.journal.change import (
     Change,
@@ -34,6 +27,8 @@ from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
+from ncen_updater.common.messages import JOURNAL_EXISTS, JOURNAL_TORN, OPEN_CHANGE
+from tests.support.errors import refused
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 CHANGE = Change(
@@ -72,7 +67,7 @@ def test_keeps_a_change_with_its_steps_and_facts(journal: Journal, path: Path) -
 
 def test_one_open_change_at_a_time(journal: Journal) -> None:
     journal.begin(CHANGE)
-    with pytest.raises(OpenChange, match="abcdefgh"):
+    with refused(OPEN_CHANGE, match="abcdefgh"):
         journal.begin(OTHER)
     journal.state(CHANGE.id, ChangeState.UNDONE)
     journal.begin(OTHER)
@@ -124,7 +119,7 @@ def test_others_do_not_read_it(journal: Journal, path: Path) -> None:
 
 def test_create_never_replaces(journal: Journal, path: Path) -> None:
     journal.begin(CHANGE)
-    with pytest.raises(JournalExists):
+    with refused(JOURNAL_EXISTS):
         Journal.create(path)
 
 
@@ -269,7 +264,7 @@ def test_a_torn_record_that_may_not_be_taken_back_is_said_to_be_one(
     connect = journal_file._connect
     # Root may write whatever the rights are: another user's connection reads only.
     monkeypatch.setattr(journal_file, "_connect", lambda path, _mode: connect(path, "ro"))
-    with pytest.raises(JournalTorn):
+    with refused(JOURNAL_TORN):
         Journal.open(path, read_only=True)
 
 

@@ -22,13 +22,6 @@ from ncen_updater.agent.approvals.binding import basis_to_json
 from ncen_updater.agent.approvals.status import require_consent, standing_for
 from ncen_updater.agent.approvals.store import Consent, Person
 from ncen_updater.agent.databases.base import Role
-from ncen_updater.agent.engine.errors import (
-    ApprovalMissing,
-    NotRehearsed,
-    RehearsalFailed,
-    RehearsalOutdated,
-    WindowClosed,
-)
 from ncen_updater.agent.engine.operations import Operations, new_change_id
 from ncen_updater.agent.engine.plan import make_plan
 from ncen_updater.agent.journal.change import StepName
@@ -41,8 +34,16 @@ from ncen_updater.agent.rehearsal.store import RehearsalRecord, Rehearsals, Rehe
 from ncen_updater.agent.service.assess import assess
 from ncen_updater.agent.site import Site
 from ncen_updater.common.errors import ExitCode
+from ncen_updater.common.messages import (
+    APPROVAL_MISSING,
+    NOT_REHEARSED,
+    REHEARSAL_FAILED,
+    REHEARSAL_OUTDATED,
+    WINDOW_CLOSED,
+)
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.upgrade_path import UpgradePath
+from tests.support.errors import refused
 
 AMINA, BO = Person("amina", 1001), Person("bo", 1002)
 
@@ -85,7 +86,7 @@ def test_a_bad_release_is_found_before_anybody_is_out(
     demo: DemoSite, site: Site, version: str
 ) -> None:
     before = database_digests(demo.databases)
-    with pytest.raises(RehearsalFailed) as caught:
+    with refused(REHEARSAL_FAILED) as caught:
         rehearse(site, version)
     assert caught.value.exit_code is ExitCode.BLOCKED
     assert database_digests(demo.databases) == before
@@ -107,16 +108,16 @@ def test_people_approve_what_was_rehearsed_and_nothing_else(demo: DemoSite, site
     target = Version("3.3.0")
     agree = require_consent(site, Silent(), approvals=2)
     operations = Operations(site, Silent())
-    with pytest.raises(NotRehearsed) as missing:
+    with refused(NOT_REHEARSED) as missing:
         operations.upgrade(target, agree=agree)
     assert missing.value.exit_code is ExitCode.REHEARSAL_STALE
     rehearse(site, "3.3.0")
-    with pytest.raises(ApprovalMissing) as lacking:
+    with refused(APPROVAL_MISSING) as lacking:
         operations.upgrade(target, agree=agree)
     assert lacking.value.exit_code is ExitCode.APPROVAL_MISSING
     found = assess(site)
     approve(site, target, AMINA)
-    with pytest.raises(ApprovalMissing):
+    with refused(APPROVAL_MISSING):
         operations.upgrade(target, agree=agree)
     approve(site, target, BO)
     result = operations.upgrade(target, agree=agree)
@@ -155,7 +156,7 @@ def test_a_changed_schema_voids_what_was_approved(demo: DemoSite, site: Site) ->
         database.execute("ALTER TABLE persons ADD COLUMN nickname text")
         database.commit()
         database.close()
-    with pytest.raises(RehearsalOutdated) as caught:
+    with refused(REHEARSAL_OUTDATED) as caught:
         Operations(site, Silent()).upgrade(
             target, agree=require_consent(site, Silent(), approvals=1)
         )
@@ -182,7 +183,7 @@ def test_an_old_rehearsal_no_longer_counts(site: Site) -> None:
 def test_nothing_keeps_officers_out_once_the_window_has_closed(demo: DemoSite, site: Site) -> None:
     before = database_digests(demo.databases)
     operations = Operations(site, Silent())
-    with pytest.raises(WindowClosed) as caught:
+    with refused(WINDOW_CLOSED) as caught:
         operations.upgrade(Version("3.3.0"), begin_before=site.clock.now())
     assert caught.value.exit_code is ExitCode.HELD
     assert database_digests(demo.databases) == before

@@ -22,16 +22,16 @@ from ncen_updater.agent.engine.lock import change_lock
 from ncen_updater.agent.journal.change import Change, ChangeKind, ChangeState, Mode
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.self_update import keeping
-from ncen_updater.agent.self_update.errors import (
-    AgentReleaseUnusable,
-    ChangeStillOpen,
-    RootAlreadyInstalled,
-    RootUnusable,
-)
 from ncen_updater.agent.self_update.keeping import collect_slots, failsafe_content, renew_failsafe
 from ncen_updater.agent.self_update.sequence import Sequence, SequenceFile, State
 from ncen_updater.agent.self_update.settings import Answers, settings_text
 from ncen_updater.common.errors import ExitCode
+from ncen_updater.common.messages import (
+    AGENT_RELEASE_UNUSABLE,
+    CHANGE_STILL_OPEN,
+    ROOT_ALREADY_INSTALLED,
+    ROOT_UNUSABLE,
+)
 from tests.agent.self_update.making import agent_release
 from tests.support.tuf_repository import Feed
 
@@ -227,7 +227,7 @@ def test_slots_that_nobody_goes_back_to_are_collected(copied: Server) -> None:
 def test_another_root_is_refused(copied: Server, tmp_path: Path) -> None:
     copied.trusted = Feed(tmp_path / "other").trusted_root(tmp_path / "other.json")
     code, document = copied.install()
-    assert (code, document["error"]["code"]) == (ExitCode.TRUST, RootAlreadyInstalled.code)
+    assert (code, document["error"]["code"]) == (ExitCode.TRUST, ROOT_ALREADY_INSTALLED.code)
 
 
 def test_what_is_no_root_is_refused(server: Server) -> None:
@@ -236,14 +236,14 @@ def test_what_is_no_root_is_refused(server: Server) -> None:
     for content in ("{}", json.dumps(altered)):
         server.trusted.write_text(content)
         code, document = server.install()
-        assert (code, document["error"]["code"]) == (ExitCode.TRUST, RootUnusable.code)
+        assert (code, document["error"]["code"]) == (ExitCode.TRUST, ROOT_UNUSABLE.code)
     assert list(server.root.iterdir()) == []
 
 
 def test_what_is_no_release_is_refused(server: Server) -> None:
     shutil.rmtree(server.release / "wheels")
     code, document = server.install()
-    assert (code, document["error"]["code"]) == (ExitCode.USAGE, AgentReleaseUnusable.code)
+    assert (code, document["error"]["code"]) == (ExitCode.USAGE, AGENT_RELEASE_UNUSABLE.code)
     assert list(server.root.iterdir()) == []
 
 
@@ -293,11 +293,11 @@ def test_it_does_not_go_while_a_change_is_open_or_the_service_runs(copied: Serve
         )  # fmt: skip
         journal.begin(change)
     code, document = copied.uninstall()
-    assert (code, document["error"]["code"]) == (ExitCode.BUSY, ChangeStillOpen.code)
+    assert (code, document["error"]["code"]) == (ExitCode.BUSY, CHANGE_STILL_OPEN.code)
     (copied.state / "journal.sqlite").unlink()
     with change_lock(copied.state / "service/service.lock", "service"):
         code, document = copied.uninstall()
-    assert (code, document["error"]["code"]) == (ExitCode.BUSY, Busy.code)
+    assert (code, document["error"]["code"]) == (ExitCode.BUSY, Busy.message.code)
     assert copied.agent.is_dir()
 
 

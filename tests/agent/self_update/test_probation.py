@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.engine.errors import JournalUnwritable
-from ncen_updater.agent.self_update.errors import AgentNotConfirmed
 from ncen_updater.agent.self_update.probation import Duty, Probation, Verdict, duty_of
 from ncen_updater.agent.self_update.sequence import Sequence, SequenceFile, State
+from ncen_updater.common.messages import AGENT_NOT_CONFIRMED
+from tests.support.errors import refused
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 TRYING = Sequence("2.0", "1.0", State.TRYING, 1)
@@ -92,7 +93,7 @@ def test_one_that_reaches_nothing_gives_itself_up(trial: Trial) -> None:
     trial.reached = False
     assert trial.step(60) == Verdict(again_s=60.0)
     assert trial.step(539.9) == Verdict(again_s=60.0)
-    with pytest.raises(AgentNotConfirmed):
+    with refused(AGENT_NOT_CONFIRMED):
         trial.step(0.1)
     assert trial.state is State.TRYING
 
@@ -132,7 +133,7 @@ def test_one_that_filled_the_disk_and_runs_on_gives_itself_up(trial: Trial) -> N
     lock.unlink()
     lock.mkdir()
     trial.step(60)
-    with pytest.raises(AgentNotConfirmed):
+    with refused(AGENT_NOT_CONFIRMED):
         trial.step(540)
     assert trial.state is State.TRYING
 

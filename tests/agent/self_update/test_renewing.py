@@ -16,12 +16,12 @@ from packaging.version import Version
 from demo.site import DemoSite, SiteOptions
 from ncen_updater.agent.composition import agent_version, build_site
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.engine.errors import Busy, OpenChange
+from ncen_updater.agent.engine.errors import Busy
 from ncen_updater.agent.engine.lock import change_lock
 from ncen_updater.agent.journal.change import Change, ChangeKind, ChangeState, Mode
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import AGENT_CHOSEN, JOURNAL, LOCK
-from ncen_updater.agent.self_update.errors import AgentNotFromSlot, AgentOnTrial, AgentSlotFailed
+from ncen_updater.agent.self_update.errors import AgentSlotFailed
 from ncen_updater.agent.self_update.reach import look_over
 from ncen_updater.agent.self_update.renewing import (
     Renewal,
@@ -35,11 +35,13 @@ from ncen_updater.agent.self_update.sequence import Bad, Sequence, SequenceFile,
 from ncen_updater.agent.self_update.slots import AgentSlots
 from ncen_updater.agent.site import Site
 from ncen_updater.common.errors import ExitCode, SpaceShort
+from ncen_updater.common.messages import AGENT_NOT_FROM_SLOT, AGENT_ON_TRIAL, OPEN_CHANGE
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.release_source import FeedView
 from ncen_updater.formats.transfer_errors import DownloadDamaged
 from tests.agent.cli.live import LiveSite
 from tests.agent.self_update.making import agent_release, agent_wheel
+from tests.support.errors import refused
 from tests.support.http_server import serving
 from tests.support.tuf_repository import Feed
 
@@ -130,7 +132,7 @@ def test_the_next_agent_gets_a_slot_and_is_on_trial(place: Place, tmp_path: Path
     assert [(e.data["version"], e.data["origin"]) for e in events] == [(NEXT, MINE)]
     assert not list((place.site.state / "downloads/ncen-updater").glob("*"))
     assert not list(place.file.directory.glob("*.partial"))
-    with pytest.raises(AgentOnTrial):
+    with refused(AGENT_ON_TRIAL):
         place.renew()
     # The same slot is not made twice, and a slot of another content is made anew.
     inode = (place.slots.path(NEXT) / "bin").stat().st_ino
@@ -150,7 +152,7 @@ def test_by_the_command_line_and_by_check(place: Place) -> None:
     place.file.path.unlink()
     refused = live.run("self-update", "--json")
     assert refused.returncode == ExitCode.USAGE
-    assert json.loads(refused.stdout)["error"]["code"] == AgentNotFromSlot.code
+    assert json.loads(refused.stdout)["error"]["code"] == AGENT_NOT_FROM_SLOT.code
 
 
 @pytest.mark.parametrize(
@@ -186,7 +188,7 @@ def test_nothing_is_done_beside_a_change(place: Place) -> None:
     with Journal.open(journal_path) as journal:
         journal.begin(change)
     try:
-        with pytest.raises(OpenChange):
+        with refused(OPEN_CHANGE):
             place.renew()
     finally:
         for part in journal_path.parent.glob(f"{JOURNAL}-*"):
@@ -209,7 +211,7 @@ def test_of_two_renewals_at_once_the_second_finds_an_agent_on_trial(
         return ask()
 
     monkeypatch.setattr(source, "refresh", slowly)
-    with pytest.raises(AgentOnTrial):
+    with refused(AGENT_ON_TRIAL):
         renew(place.site, source, place.slots, Silent(), by="me")
     assert place.sequence == chosen
 

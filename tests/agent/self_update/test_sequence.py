@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from ncen_updater.agent import failsafe
 from ncen_updater.agent.self_update import sequence
-from ncen_updater.agent.self_update.errors import SequenceDamaged, SequenceUnwritable
+from ncen_updater.agent.self_update.errors import SequenceDamaged
 from ncen_updater.agent.self_update.sequence import Bad, Sequence, SequenceFile, State
+from ncen_updater.common.messages import SEQUENCE_UNWRITABLE
+from tests.support.errors import refused
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 VERSIONS = st.from_regex(r"[0-9]{1,3}(\.[0-9]{1,3}){0,3}((a|b|rc)[0-9])?", fullmatch=True)
@@ -144,6 +146,6 @@ def test_none_and_damaged_are_not_the_same(tmp_path: Path) -> None:
 def test_a_directory_that_takes_nothing(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
-    with pytest.raises(SequenceUnwritable):
+    with refused(SEQUENCE_UNWRITABLE):
         SequenceFile(blocked / "agent").update(lambda _: Sequence("1.0"))
     assert list(tmp_path.iterdir()) == [blocked]

@@ -11,16 +11,10 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from ncen_updater.agent.slots.errors import (
-    SlotDiffers,
-    SlotError,
-    SlotInUse,
-    SlotMissing,
-    SlotNoSpace,
-    SlotNotWritten,
-)
+from ncen_updater.agent.slots.errors import SlotDiffers, SlotNoSpace, SlotNotWritten
 from ncen_updater.agent.slots.store import SlotStore
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import SLOT_ERROR, SLOT_IN_USE, SLOT_MISSING
 from ncen_updater.common.progress import Silent
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
 from tests.agent.slots.making import (
@@ -32,6 +26,7 @@ from tests.agent.slots.making import (
     make_release,
     write_application,
 )
+from tests.support.errors import refused
 
 
 def again(store: SlotStore, tmp_path: Path, version: Version) -> None:
@@ -93,7 +88,7 @@ def test_a_damaged_slot_is_built_anew_unless_in_use(store: SlotStore, tmp_path: 
     (place / "VERSION").chmod(0o644)
     (place / "VERSION").write_text("3.3.1")
     store.switch(NEW)
-    with pytest.raises(SlotInUse):
+    with refused(SLOT_IN_USE):
         again(store, tmp_path, NEW)
     build(store, tmp_path, OLD)
     store.switch(OLD)
@@ -153,7 +148,7 @@ def test_remove_takes_slot_and_record(store: SlotStore, tmp_path: Path) -> None:
     build(store, tmp_path, OLD)
     build(store, tmp_path, NEW)
     store.switch(NEW)
-    with pytest.raises(SlotInUse):
+    with refused(SLOT_IN_USE):
         store.remove(NEW)
     for _ in range(2):
         store.remove(OLD)
@@ -191,13 +186,13 @@ def test_adopt_refuses_other_files_another_version_and_nothing(
         store.adopt(OLD, document, tree)
     assert store.versions() == ()
     shutil.rmtree(store.path(OLD))
-    with pytest.raises(SlotMissing):
+    with refused(SLOT_MISSING):
         store.adopt(OLD, document, tree)
 
 
 def test_slots_that_are_not_a_directory_are_an_error(store: SlotStore) -> None:
     store.directory.write_text("x")
-    with pytest.raises(SlotError):
+    with refused(SLOT_ERROR):
         store.versions()
 
 

@@ -10,16 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.slots.errors import (
-    CurrentAstray,
-    SlotMissing,
-)
 from ncen_updater.agent.slots.store import SlotStore
+from ncen_updater.common.messages import CURRENT_ASTRAY, SLOT_MISSING
 from tests.agent.slots.making import (
     NEW,
     OLD,
     build,
 )
+from tests.support.errors import refused
 
 
 def test_switch_is_a_link_in_one_step(store: SlotStore, tmp_path: Path) -> None:
@@ -36,7 +34,7 @@ def test_switch_is_a_link_in_one_step(store: SlotStore, tmp_path: Path) -> None:
 def test_switch_to_what_is_not_there_changes_nothing(store: SlotStore, tmp_path: Path) -> None:
     build(store, tmp_path, OLD)
     store.switch(OLD)
-    with pytest.raises(SlotMissing):
+    with refused(SLOT_MISSING):
         store.switch(NEW)
     assert store.current() == OLD
 
@@ -46,7 +44,7 @@ def test_switch_to_a_directory_without_a_record_is_refused(
 ) -> None:
     place = build(store, tmp_path, OLD)
     shutil.copytree(place, store.path(NEW), symlinks=True)
-    with pytest.raises(SlotMissing):
+    with refused(SLOT_MISSING):
         store.switch(NEW)
 
 
@@ -76,7 +74,7 @@ def test_a_link_that_leads_elsewhere_is_an_error(
 ) -> None:
     build(store, tmp_path, OLD)
     store.link.symlink_to(target)
-    with pytest.raises(CurrentAstray):
+    with refused(CURRENT_ASTRAY):
         store.current()
 
 
@@ -87,7 +85,7 @@ def test_something_in_place_of_the_link_is_an_error(
     build(store, tmp_path, OLD)
     make(store.link)
     for act in (store.current, lambda: store.switch(OLD)):
-        with pytest.raises(CurrentAstray):
+        with refused(CURRENT_ASTRAY):
             act()
 
 

@@ -10,16 +10,15 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.slots.compare import Difference, DifferenceKind
-from ncen_updater.agent.slots.errors import (
-    RecordUnusable,
-    SlotMissing,
-)
+from ncen_updater.agent.slots.errors import RecordUnusable
 from ncen_updater.agent.slots.store import SlotStore
+from ncen_updater.common.messages import SLOT_MISSING
 from tests.agent.slots.making import (
     NEW,
     OLD,
     build,
 )
+from tests.support.errors import refused
 
 
 def _truncate(path: Path) -> None:
@@ -76,7 +75,7 @@ def test_every_tampering_is_seen(store: SlotStore, tmp_path: Path, name: str) ->
 
 
 def test_a_missing_slot_cannot_be_verified(store: SlotStore) -> None:
-    with pytest.raises(SlotMissing):
+    with refused(SLOT_MISSING):
         store.verify(NEW)
 
 

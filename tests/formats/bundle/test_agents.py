@@ -11,20 +11,22 @@ import pytest
 from packaging.version import Version
 
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import (
+    BUNDLE_INCOMPLETE,
+    BUNDLE_NOT_SIGNED,
+    NOTHING_IMPORTED,
+    NOTHING_TO_EXPORT,
+    Message,
+)
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.offline.store import read_import
-from ncen_updater.formats.bundle.errors import (
-    BundleAltered,
-    BundleIncomplete,
-    BundleNotSigned,
-    NothingImported,
-)
+from ncen_updater.formats.bundle.errors import BundleAltered
 from ncen_updater.publisher.distribute.export import Order
-from ncen_updater.publisher.errors import NothingToExport
 from ncen_updater.publisher.release_flow import publish_release
 from tests.formats.bundle.conftest import ORDER, OfflineSite, Publication, make_publication
 from tests.formats.bundle.forging import edited, members, well_formed
 from tests.publisher.releases import write_release
+from tests.support.errors import refused
 
 AGENT = "ncen-updater"
 
@@ -161,7 +163,7 @@ def test_a_site_that_got_no_agent_by_bundle_is_told(
     bundle_of_today: Path, ours: OfflineSite
 ) -> None:
     ours.take(bundle_of_today)
-    with pytest.raises(NothingImported):
+    with refused(NOTHING_IMPORTED):
         agents_of(ours).refresh()
 
 
@@ -170,7 +172,7 @@ def test_nobody_needs_a_newer_one(
 ) -> None:
     done = stocked.export(tmp_path / "x.ncen", order(with_agent=True, agent=Version("0.3.0")))
     assert done.agents == ()
-    with pytest.raises(NothingToExport):
+    with refused(NOTHING_TO_EXPORT):
         stocked.export(tmp_path / "y.ncen", order(product=AGENT, origin=Version("0.3.0")))
 
 
@@ -199,18 +201,18 @@ def _forged(contents: dict[str, bytes]) -> None:
 
 @pytest.mark.parametrize(
     ("change", "refusal"),
-    [(_altered, BundleAltered), (_missing, BundleIncomplete), (_forged, BundleNotSigned)],
+    [(_altered, BundleAltered), (_missing, BUNDLE_INCOMPLETE), (_forged, BUNDLE_NOT_SIGNED)],
 )
 def test_an_agent_that_is_not_what_was_signed(
     both: Path,
     ours: OfflineSite,
     tmp_path: Path,
     change: Callable[[dict[str, bytes]], None],
-    refusal: type[UpdaterError],
+    refusal: Message | type[UpdaterError],
 ) -> None:
     """The whole bundle is refused, also where the application's part of it is sound."""
     contents = members(both)
     change(contents)
-    with pytest.raises(refusal):
+    with refused(refusal):
         ours.take(well_formed(tmp_path / "forged.ncen", contents))
     assert ours.contents() == {}

@@ -12,22 +12,19 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
+from ncen_updater.common.messages import NOTHING_IMPORTED, OLD_FILE_ALTERED, PACK_UNUSABLE
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.errors import FeedUnreachable, NotProved
 from ncen_updater.feed.release_source import FetchedPack
 from ncen_updater.feed.tuf_source import TufReleaseSource
-from ncen_updater.formats.bundle.errors import (
-    BundleDoesNotFit,
-    NothingImported,
-    NotImported,
-    PackUnusable,
-)
-from ncen_updater.formats.delta.errors import OldFileAltered
+from ncen_updater.formats.bundle.errors import BundleDoesNotFit, NotImported
+from ncen_updater.formats.delta.errors import DeltaError
 from ncen_updater.publisher.distribute.export import Order
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.release_flow import publish_draft
 from ncen_updater.publisher.signing.draft import draft_renewal
 from tests.formats.bundle.conftest import OfflineSite, Publication
+from tests.support.errors import refused
 from tests.support.http_server import serving
 
 NOBODY = "http://127.0.0.1:9/"
@@ -92,9 +89,9 @@ def test_a_delta_pack_is_taken_where_it_leads_on_from_what_runs_there(
         source.fetch(offer, Silent())
     # A pack that failed, because a file of the slot was altered: told, and forgiven with the next
     # import, or the medium would be worth nothing once the file was put right.
-    source.refuse_pack(offer, pack.ref, OldFileAltered(path="lib/cases.py"))
+    source.refuse_pack(offer, pack.ref, DeltaError(OLD_FILE_ALTERED, path="lib/cases.py"))
     for _ in range(2):
-        with pytest.raises(PackUnusable, match="NU-3157"):
+        with refused(PACK_UNUSABLE, match="NU-3157"):
             ours.source().fetch_smallest(offer, [tree], Silent())
     ours.take(*small.files)
     assert isinstance(ours.source().fetch_smallest(offer, [tree], Silent()), FetchedPack)
@@ -128,7 +125,7 @@ def test_a_newer_list_by_cable_ends_the_grace_of_the_imported_one(
 
 
 def test_without_feed_and_import_there_is_no_list(site: OfflineSite) -> None:
-    with pytest.raises(NothingImported):
+    with refused(NOTHING_IMPORTED):
         site.refresh()
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from ncen_updater.common.messages import LISTS_BUSY
 from ncen_updater.feed.offline.store import lists_lock, read_import
-from ncen_updater.formats.bundle.errors import ListsBusy
 from tests.formats.bundle.conftest import OfflineSite, Publication
+from tests.support.errors import refused
 from tests.support.killing import changes_of, instants, killed_at
 
 
@@ -60,9 +61,9 @@ def test_killed_before_its_changes_to_the_disk(
 
 def test_a_look_at_the_feed_waits_for_no_import(bundle: Path, site: OfflineSite) -> None:
     site.take(bundle)
-    with lists_lock(site.state, alone=True), pytest.raises(ListsBusy):
+    with lists_lock(site.state, alone=True), refused(LISTS_BUSY):
         site.refresh()
     with lists_lock(site.state, alone=False):
         site.refresh()
-        with pytest.raises(ListsBusy):
+        with refused(LISTS_BUSY):
             site.take(bundle)

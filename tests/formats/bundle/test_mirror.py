@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import BUNDLE_OLDER, MIRROR_BUSY, MIRROR_NOT_OURS
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.errors import RoleExpired, RollbackRefused, TrustError
 from ncen_updater.feed.http import HttpFetcher
 from ncen_updater.feed.mirror import Mirror, MirrorReport
 from ncen_updater.feed.offline.fetcher import BundleFetcher, in_words_of_bundles
 from ncen_updater.feed.tuf_source import TufReleaseSource
-from ncen_updater.formats.bundle.errors import BundleOlder, MirrorBusy, MirrorNotOurs
 from ncen_updater.formats.bundle.form import read_members
 from ncen_updater.formats.bundle.parts import opened
 from ncen_updater.publisher.build.attachments import PaperMaker, inspect_release
@@ -31,6 +31,7 @@ from tests.formats.bundle.conftest import OfflineSite, Publication, contents
 from tests.formats.bundle.forging import members, well_formed
 from tests.publisher.feeds import fresh_signer
 from tests.publisher.releases import write_release
+from tests.support.errors import refused
 from tests.support.http_server import serving
 from tests.support.killing import killed_at
 
@@ -148,7 +149,7 @@ def test_old_lists_stay_out_and_nothing_is_changed(home: Home, tmp_path: Path) -
     home.publication.publish("3.5.0")
     home.from_feed()
     before = contents(home.served)
-    with pytest.raises(BundleOlder):
+    with refused(BUNDLE_OLDER):
         home.from_bundle(old)
     assert contents(home.served) == before
     with opened([old]) as bundle:
@@ -272,14 +273,14 @@ def test_a_first_root_that_is_not_of_the_chain_is_not_served(
 def test_a_directory_with_something_else_is_left_alone(home: Home, name: str) -> None:
     home.served.mkdir(parents=True)
     (home.served / name).write_text("hello")
-    with pytest.raises(MirrorNotOurs):
+    with refused(MIRROR_NOT_OURS):
         home.from_feed()
     assert list(contents(home.served)) == [name]
 
 
 def test_one_run_at_a_time(home: Home) -> None:
     home.served.mkdir(parents=True)
-    with home.mirror()._alone(dry_run=False), pytest.raises(MirrorBusy):
+    with home.mirror()._alone(dry_run=False), refused(MIRROR_BUSY):
         home.from_feed()
 
 

@@ -10,17 +10,16 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.formats.bundle.errors import (
-    NotABundle,
-    PartAltered,
-    PartCut,
-    PartForeign,
-    PartMissing,
-    PartTwice,
+from ncen_updater.common.messages import (
+    MEDIA_TOO_SMALL,
+    NOT_A_BUNDLE,
+    PART_FOREIGN,
+    PART_MISSING,
+    PUBLISHER_BUNDLE_EXISTS,
 )
 from ncen_updater.formats.bundle.parts import HEADER_BYTES
-from ncen_updater.publisher.errors import BundleExists, MediaTooSmall
 from tests.formats.bundle.conftest import OfflineSite, Publication
+from tests.support.errors import refused
 
 MEDIA = 30_000
 Parts = list[Path]
@@ -104,16 +103,16 @@ def whole_among_parts(parts: Parts) -> Parts:
 
 
 ROWS: dict[str, tuple[Callable[[Parts], Parts], type[UpdaterError], str]] = {
-    "missing": (missing, PartMissing, "missing: 2"),
-    "twice": (twice, PartTwice, "Part 2"),
-    "half copied": (half, PartCut, "Part 2"),
-    "header half copied": (header_only_in_part, PartCut, "only in part"),
-    "longer": (longer, PartAltered, "Part 2"),
-    "flipped bit": (flipped, PartAltered, "Part 2"),
+    "missing": (missing, UpdaterError, "missing: 2"),
+    "twice": (twice, UpdaterError, "Part 2"),
+    "half copied": (half, UpdaterError, "Part 2"),
+    "header half copied": (header_only_in_part, UpdaterError, "only in part"),
+    "longer": (longer, UpdaterError, "Part 2"),
+    "flipped bit": (flipped, UpdaterError, "Part 2"),
     "header altered": (header_altered, UpdaterError, "Part 3"),
-    "header nonsense": (header_nonsense, PartAltered, "altered"),
-    "another file": (another_file, PartForeign, "another bundle"),
-    "whole bundle among parts": (whole_among_parts, PartForeign, "another bundle"),
+    "header nonsense": (header_nonsense, UpdaterError, "altered"),
+    "another file": (another_file, UpdaterError, "another bundle"),
+    "whole bundle among parts": (whole_among_parts, UpdaterError, "another bundle"),
 }
 
 
@@ -131,7 +130,7 @@ def test_a_part_of_another_bundle(
     output = tmp_path / "other" / "ke.ncen"
     other = publication.export(output, media_bytes=MEDIA).files
     ours = replace(site)
-    with pytest.raises(PartForeign, match="another bundle"):
+    with refused(PART_FOREIGN, match="another bundle"):
         ours.take(parts[0], other[1], *parts[2:])
     assert site.contents() == {}
 
@@ -139,25 +138,25 @@ def test_a_part_of_another_bundle(
 def test_missing_parts_are_told_with_the_room_that_a_copy_takes(
     parts: Parts, site: OfflineSite
 ) -> None:
-    with pytest.raises(PartMissing) as caught:
+    with refused(PART_MISSING) as caught:
         site.take(parts[1])
     room = sum(path.stat().st_size for path in parts)
     assert f"takes {room} bytes" in str(caught.value.remedy_text)
 
 
 def test_nothing_given(site: OfflineSite) -> None:
-    with pytest.raises(NotABundle):
+    with refused(NOT_A_BUNDLE):
         site.take()
 
 
 def test_what_is_there_is_not_written_over(shared: Publication, written: Parts) -> None:
     before = [path.read_bytes() for path in written]
-    with pytest.raises(BundleExists):
+    with refused(PUBLISHER_BUNDLE_EXISTS):
         shared.export(written[0].parent / "ke.ncen", media_bytes=MEDIA)
     assert [path.read_bytes() for path in written] == before
 
 
 def test_media_too_small(shared: Publication, tmp_path: Path) -> None:
-    with pytest.raises(MediaTooSmall):
+    with refused(MEDIA_TOO_SMALL):
         shared.export(tmp_path / "ke.ncen", media_bytes=HEADER_BYTES)
     assert not list(tmp_path.iterdir())

@@ -10,18 +10,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ncen_updater.common.messages import DELTA_FOR_ANOTHER_BASE, OLD_FILE_ALTERED
 from ncen_updater.common.progress import Silent
 from ncen_updater.formats.delta.apply import apply_delta
-from ncen_updater.formats.delta.errors import (
-    DeltaError,
-    DeltaForAnotherBase,
-    OldFileAltered,
-)
+from ncen_updater.formats.delta.errors import DeltaError
 from ncen_updater.formats.delta.layout import Ref
 from ncen_updater.formats.delta.make import make_delta
 from ncen_updater.formats.delta.model import DeltaLimits, Linking
 from ncen_updater.formats.tree import Tree
 from tests.formats.delta.making import Forge, facts, fresh, group, jar, planes, write
+from tests.support.errors import refused
 
 
 @pytest.fixture
@@ -35,11 +33,11 @@ def forge(tmp_path: Path) -> Forge:
 def test_a_pack_for_another_base(forge: Forge) -> None:
     forge.plan([0, 1, 2])
     for change in ({"from_tree": "2" * 64}, {"to_tree": "2" * 64}):
-        with pytest.raises(DeltaForAnotherBase) as caught:
+        with refused(DELTA_FOR_ANOTHER_BASE) as caught:
             forge.apply(forge.limits.model_copy(update=change))
         assert caught.value.code == "NU-3152"
     forge.tree = Tree(entries=forge.tree.entries[:2])  # the record of the slot is another
-    with pytest.raises(DeltaForAnotherBase):
+    with refused(DELTA_FOR_ANOTHER_BASE):
         forge.apply()
 
 
@@ -86,7 +84,7 @@ def test_an_old_file_that_was_altered_is_named(
         )
         forge.plan([0, fresh("dir/new", 21)], part, streams=streams)
     alter(forge.old / "dir/old.txt")
-    with pytest.raises(OldFileAltered) as caught:
+    with refused(OLD_FILE_ALTERED) as caught:
         forge.apply()
     assert caught.value.code == "NU-3157"
     assert "dir/old.txt" in str(caught.value)

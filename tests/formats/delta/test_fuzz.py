@@ -18,10 +18,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ncen_updater.common.messages import DELTA_RANGE_REFUSED
 from ncen_updater.common.progress import Silent
 from ncen_updater.formats.delta.apply import apply_delta
 from ncen_updater.formats.delta.container import read_header, read_index, write_header
-from ncen_updater.formats.delta.errors import DeltaError, DeltaRangeRefused
+from ncen_updater.formats.delta.errors import DeltaError
 from ncen_updater.formats.delta.index import NAMES
 from ncen_updater.formats.delta.layout import Ref
 from ncen_updater.formats.delta.make import make_delta
@@ -33,6 +34,7 @@ from ncen_updater.formats.delta.zips import NotAnArchive, Table, inflate
 from ncen_updater.formats.tree import Tree
 from tests.badinput.hostile import FEW, bounded
 from tests.formats.delta.making import Files, Forge, Link, Mode, facts, fresh, group, jar, write
+from tests.support.errors import refused
 
 MANY = settings(FEW, max_examples=150)
 
@@ -200,7 +202,7 @@ def test_thousands_of_millions_of_covers_of_nothing(tmp_path: Path) -> None:
     bad = replace(made, covers=covers, control=Extent(0, 1, covers * 12))
     forge.limits = forge.limits.model_copy(update={"max_memory_bytes": 1 << 40})
     forge.plan([0, fresh("dir/new", 2), 2], bad, streams=b"\1" + streams)
-    with pytest.raises(DeltaRangeRefused, match="covers"), bounded(60):
+    with refused(DELTA_RANGE_REFUSED, match="covers"), bounded(60):
         forge.apply()
 
 

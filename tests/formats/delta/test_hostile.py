@@ -11,12 +11,12 @@ import pytest
 
 from ncen_updater.common.disk_space import MARGIN_BYTES
 from ncen_updater.common.errors import ExitCode, SpaceShort
-from ncen_updater.formats.delta.errors import (
-    DeltaDamaged,
-    DeltaOverLimit,
-    DeltaPathRefused,
-    DeltaRangeRefused,
-    DeltaUnsupported,
+from ncen_updater.common.messages import (
+    DELTA_DAMAGED,
+    DELTA_OVER_LIMIT,
+    DELTA_PATH_REFUSED,
+    DELTA_RANGE_REFUSED,
+    DELTA_UNSUPPORTED,
 )
 from ncen_updater.formats.delta.index import Columns, Step
 from ncen_updater.formats.delta.layout import Fresh, Op, OpKind, Recipe, Ref
@@ -24,6 +24,7 @@ from ncen_updater.formats.delta.numbers import put_number, put_text
 from ncen_updater.formats.delta.streams import Extent
 from ncen_updater.formats.tree import EntryType
 from tests.formats.delta.making import Forge, fresh, group, jar
+from tests.support.errors import refused
 
 STREAMS = ("control", "zeros", "differences", "literals")
 
@@ -75,7 +76,7 @@ def test_the_forge_makes_good_packs_too(forge: Forge) -> None:
 @pytest.mark.parametrize("step", [Step.NEW, Step.DIRECTORY, Step.LINK])
 def test_names_that_lead_out(forge: Forge, name: bytes, step: Step) -> None:
     forge.index(_named(name, step=step))
-    with pytest.raises(DeltaPathRefused) as caught:
+    with refused(DELTA_PATH_REFUSED) as caught:
         forge.apply()
     assert (caught.value.code, caught.value.exit_code) == ("NU-3153", ExitCode.TRUST)
     assert list(forge.out.iterdir()) == []
@@ -84,7 +85,7 @@ def test_names_that_lead_out(forge: Forge, name: bytes, step: Step) -> None:
 def test_names_that_are_not_text(forge: Forge) -> None:
     for name in (b"\xff", b"\xed\xa0\x80", b"a\xc0\xaf"):
         forge.index(_named(name))
-        with pytest.raises(DeltaDamaged):
+        with refused(DELTA_DAMAGED):
             forge.apply()
 
 
@@ -101,21 +102,21 @@ def test_paths_that_collide(
     forge: Forge, names: tuple[bytes, ...], depths: tuple[int, ...]
 ) -> None:
     forge.index(_named(*names, step=Step.DIRECTORY, depths=depths))
-    with pytest.raises(DeltaPathRefused):
+    with refused(DELTA_PATH_REFUSED):
         forge.apply()
 
 
 @pytest.mark.parametrize("above", [Step.NEW, Step.LINK])
 def test_paths_below_a_file_or_a_link(forge: Forge, above: Step) -> None:
     forge.index(_named(b"a", b"b", step=above, depths=(0, 1)))
-    with pytest.raises(DeltaDamaged):  # only a directory can be gone into
+    with refused(DELTA_DAMAGED):  # only a directory can be gone into
         forge.apply()
     outside = forge.place / "outside"
     outside.mkdir()
     # The directory of a kept file was replaced by a link.
     link = Fresh("dir", EntryType.SYMLINK, 0o777, target=".")
     forge.plan([link, 1])
-    with pytest.raises(DeltaPathRefused):
+    with refused(DELTA_PATH_REFUSED):
         forge.apply()
 
 
@@ -125,7 +126,7 @@ def test_paths_below_a_file_or_a_link(forge: Forge, above: Step) -> None:
 )
 def test_links_that_lead_out(forge: Forge, target: str) -> None:
     forge.plan([0, 1, 2, Fresh("lost", EntryType.SYMLINK, 0o777, target=target)])
-    with pytest.raises(DeltaPathRefused):
+    with refused(DELTA_PATH_REFUSED):
         forge.apply()
 
 
@@ -166,7 +167,7 @@ def test_archives_from_members_that_are_not_there(
     recipe = Recipe(0, 0, tuple(ops))
     made = replace(part, recipes=(recipe,))
     forge.plan([fresh("new", 1000)], made, streams=streams)
-    with pytest.raises(DeltaRangeRefused):
+    with refused(DELTA_RANGE_REFUSED):
         forge.apply()
 
 
@@ -177,18 +178,18 @@ def test_deflating_must_be_signed(tmp_path: Path) -> None:
     made = replace(part, recipes=(recipe,))
     for wrong in (3, 5):
         forge.plan([fresh("new", wrong)], made, streams=streams)
-        with pytest.raises(DeltaRangeRefused):
+        with refused(DELTA_RANGE_REFUSED):
             forge.apply()
     forge.plan([fresh("new", 4)], made, streams=streams)
     forge.apply()
-    with pytest.raises(DeltaOverLimit):
+    with refused(DELTA_OVER_LIMIT):
         forge.apply(forge.limits.model_copy(update={"needs": ()}))
 
 
 def test_what_this_machine_cannot_do(forge: Forge) -> None:
     forge.plan([0, 1, 2])
     needs = ("brotli-11", "deflate-zlib-6.8")
-    with pytest.raises(DeltaUnsupported) as caught:
+    with refused(DELTA_UNSUPPORTED) as caught:
         forge.apply(forge.limits.model_copy(update={"needs": needs}))
     assert caught.value.code == "NU-3156"
     assert "brotli-11" in str(caught.value)

@@ -10,15 +10,12 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.common.errors import ExitCode
+from ncen_updater.common.messages import DELTA_DAMAGED, DELTA_OVER_LIMIT, DELTA_RANGE_REFUSED
 from ncen_updater.formats.delta.container import HEAD, MAGIC, MAX_INDEX_BYTES
-from ncen_updater.formats.delta.errors import (
-    DeltaDamaged,
-    DeltaOverLimit,
-    DeltaRangeRefused,
-)
 from ncen_updater.formats.delta.layout import Ref
 from ncen_updater.formats.delta.streams import Extent, pack_stream
 from tests.formats.delta.making import Forge, fresh, group, planes
+from tests.support.errors import refused
 
 STREAMS = ("control", "zeros", "differences", "literals")
 
@@ -39,7 +36,7 @@ def forge(tmp_path: Path) -> Forge:
 def test_more_than_was_signed(forge: Forge, change: dict[str, int]) -> None:
     made, streams = group(b"ab")
     forge.plan([0, 1, fresh("new", 2)], made, streams=streams)
-    with pytest.raises(DeltaOverLimit) as caught:
+    with refused(DELTA_OVER_LIMIT) as caught:
         forge.apply(forge.limits.model_copy(update=change))
     assert caught.value.code == "NU-3154"
     assert list(forge.out.iterdir()) == []
@@ -50,13 +47,13 @@ def test_an_index_that_unpacks_to_more_than_it_says(forge: Forge) -> None:
     head = bytearray(forge.path.read_bytes())
     _, origin, result, packed, plain = HEAD.unpack_from(head)
     for lie, error in (
-        (plain - 1, DeltaDamaged),
-        (plain + 1, DeltaDamaged),
-        (MAX_INDEX_BYTES + 1, DeltaOverLimit),
+        (plain - 1, DELTA_DAMAGED),
+        (plain + 1, DELTA_DAMAGED),
+        (MAX_INDEX_BYTES + 1, DELTA_OVER_LIMIT),
     ):
         HEAD.pack_into(head, 0, MAGIC, origin, result, packed, lie)
         forge.path.write_bytes(head)
-        with pytest.raises(error):
+        with refused(error):
             forge.apply()
 
 
@@ -67,7 +64,7 @@ def test_a_bomb_costs_nothing(forge: Forge) -> None:
     forge.plan([0, 1, fresh("new", 2)], lying, streams=bomb)
     tracemalloc.start()
     try:
-        with pytest.raises(DeltaDamaged):
+        with refused(DELTA_DAMAGED):
             forge.apply()
         peak = tracemalloc.get_traced_memory()[1]
     finally:
@@ -79,7 +76,7 @@ def test_a_bomb_costs_nothing(forge: Forge) -> None:
 def test_files_that_come_out_with_another_size(forge: Forge, size: int) -> None:
     made, streams = group(b"ab")
     forge.plan([0, 1, fresh("new", size)], made, streams=streams)
-    with pytest.raises(DeltaRangeRefused):
+    with refused(DELTA_RANGE_REFUSED):
         forge.apply()
 
 
@@ -99,7 +96,7 @@ def test_files_that_come_out_with_another_size(forge: Forge, size: int) -> None:
 def test_covers_outside_the_old_file(forge: Forge, numbers: tuple[int, int, int]) -> None:
     made, streams = group(b"", refs=[Ref(1)], control=planes(numbers), differences=bytes(23))
     forge.plan([0, fresh("dir/new", 23)], made, streams=streams)
-    with pytest.raises(DeltaRangeRefused) as caught:
+    with refused(DELTA_RANGE_REFUSED) as caught:
         forge.apply()
     assert caught.value.code == "NU-3155"
 
@@ -111,7 +108,7 @@ def test_covers_are_compared_with_the_old_file_before_it_is_read(
     size = numbers[2]
     made, streams = group(b"", refs=[Ref(1)], control=planes(numbers), differences=bytes(size))
     forge.plan([0, fresh("dir/new", size)], made, streams=streams)
-    with pytest.raises(DeltaRangeRefused, match="outside the old files"):
+    with refused(DELTA_RANGE_REFUSED, match="outside the old files"):
         forge.apply()
 
 
@@ -140,7 +137,7 @@ def test_streams_that_are_none(forge: Forge, part: str, packed: bytes) -> None:
         content += piece
         at += extent.packed
     forge.plan([0, fresh("dir/new", 21)], made, streams=content)
-    with pytest.raises(DeltaDamaged) as caught:
+    with refused(DELTA_DAMAGED) as caught:
         forge.apply()
     assert (caught.value.code, caught.value.exit_code) == ("NU-3151", ExitCode.TRUST)
 
@@ -192,7 +189,7 @@ def test_runs_of_zeros_that_do_not_add_up(forge: Forge, runs: list[tuple[int, in
         differences=b"abcd", view=21,
     )  # fmt: skip
     forge.plan([0, fresh("dir/new", 21)], made, streams=streams)
-    with pytest.raises((DeltaRangeRefused, DeltaDamaged)):
+    with refused(DELTA_RANGE_REFUSED, DELTA_DAMAGED):
         forge.apply()
 
 
@@ -202,7 +199,7 @@ def test_more_runs_than_zeros_are_seen_before_anything_is_written(forge: Forge) 
         differences=b"abcd", view=21,
     )  # fmt: skip
     forge.plan([0, fresh("dir/new", 21)], made, streams=streams)
-    with pytest.raises(DeltaRangeRefused):
+    with refused(DELTA_RANGE_REFUSED):
         forge.apply()
     assert list(forge.out.iterdir()) == []
 
@@ -210,7 +207,7 @@ def test_more_runs_than_zeros_are_seen_before_anything_is_written(forge: Forge) 
 def test_covers_of_more_bytes_than_there_are_differences(forge: Forge) -> None:
     made, streams = group(b"!!", refs=[Ref(1)], control=planes((0, 0, 20)), differences=bytes(19))
     forge.plan([0, fresh("dir/new", 21)], made, streams=streams)
-    with pytest.raises(DeltaRangeRefused):
+    with refused(DELTA_RANGE_REFUSED):
         forge.apply()
 
 
@@ -255,25 +252,25 @@ def test_streams_with_bytes_after_their_end(forge: Forge) -> None:
     extent = Extent(0, made.literals.packed + 3, 2)
     longer = replace(made, literals=extent)
     forge.plan([0, 1, fresh("new", 2)], longer, streams=streams + b"abc")
-    with pytest.raises(DeltaDamaged):
+    with refused(DELTA_DAMAGED):
         forge.apply()
 
 
 def test_lengths_that_do_not_add_up(forge: Forge) -> None:
     made, streams = group(b"ab", view=3)
     forge.plan([0, 1, fresh("new", 2)], made, streams=streams)
-    with pytest.raises(DeltaRangeRefused):
+    with refused(DELTA_RANGE_REFUSED):
         forge.apply()
     made, streams = group(b"ab")
     forge.plan([0, 1, fresh("new", 2)], made, streams=streams + b"x")
-    with pytest.raises(DeltaDamaged):
+    with refused(DELTA_DAMAGED):
         forge.apply()
     forge.plan([0, 1, fresh("new", 2)])  # no group builds it
-    with pytest.raises(DeltaRangeRefused):
+    with refused(DELTA_RANGE_REFUSED):
         forge.apply()
     made, streams = group(b"ab", files=2)
     forge.plan([0, 1, fresh("new", 2)], made, streams=streams)
-    with pytest.raises(DeltaRangeRefused):
+    with refused(DELTA_RANGE_REFUSED):
         forge.apply()
 
 
@@ -285,7 +282,7 @@ def test_a_number_that_stands_for_too_many(forge: Forge) -> None:
     forge.apply()
     empty, _ = group(b"", files=0, refs=[Ref(1)])
     forge.plan([0, *entries], *groups, *[empty] * 20, streams=content * 8)
-    with pytest.raises(DeltaOverLimit):
+    with refused(DELTA_OVER_LIMIT):
         forge.apply()
 
 
@@ -298,5 +295,5 @@ def test_a_number_that_stands_for_too_many(forge: Forge) -> None:
 )  # fmt: skip
 def test_columns_that_are_none(forge: Forge, content: bytes) -> None:
     forge.index(content)
-    with pytest.raises((DeltaDamaged, DeltaRangeRefused)):
+    with refused(DELTA_DAMAGED, DELTA_RANGE_REFUSED):
         forge.apply()

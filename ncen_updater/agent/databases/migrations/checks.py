@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from ncen_updater.agent.databases.base import DatabaseEngine, Place, Places
-from ncen_updater.agent.databases.errors import QueryFailed
-from ncen_updater.agent.databases.migrations.errors import CheckMisshapen
+from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.side_by_side import side_by_side
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import CHECK_MISSHAPEN, QUERY_FAILED
 from ncen_updater.formats.manifest import Check, Compare, ReferenceMap, When
 from ncen_updater.formats.sql import question_refusal, split
 
@@ -103,7 +103,9 @@ def _ask(
         rows = question(engine, place, sql)
         if len(rows) != 1 or len(rows[0]) != 1:
             shape = f"{len(rows)} x {len(rows[0])}" if rows else "0 x 0"
-            raise CheckMisshapen(check=check.name, database=check.database, shape=shape, detail=sql)
+            raise DatabaseError(
+                CHECK_MISSHAPEN, check=check.name, database=check.database, shape=shape, detail=sql
+            )
         values[check.name] = _value(rows[0][0])
     return values
 
@@ -116,7 +118,7 @@ def question(engine: DatabaseEngine, place: Place, sql: str) -> list[tuple[objec
     """
     refused = question_refusal(sql, engine.kind)
     if refused is not None:
-        raise QueryFailed(database=place.name, sql=sql, detail=refused.reason)
+        raise DatabaseError(QUERY_FAILED, database=place.name, sql=sql, detail=refused.reason)
     return engine.query(place, split(sql, engine.kind)[0].text)
 
 
@@ -187,8 +189,12 @@ def unmapped(
             count = _value(row[1]) if len(row) == 2 else None
             if not isinstance(count, int):
                 shape = f"1 x {len(row)}"
-                raise CheckMisshapen(
-                    check=item.name, database=item.database, shape=shape, detail=item.unmapped
+                raise DatabaseError(
+                    CHECK_MISSHAPEN,
+                    check=item.name,
+                    database=item.database,
+                    shape=shape,
+                    detail=item.unmapped,
                 )
             rows.append((str(row[0]), count))
         if rows:

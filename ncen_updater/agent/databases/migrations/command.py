@@ -12,9 +12,10 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ncen_updater.agent.databases.migrations.errors import MigratorFailed, MigratorMissing
+from ncen_updater.agent.databases.errors import DatabaseError, MigrationFailed
 from ncen_updater.agent.databases.migrations.runner import HEARTBEAT_SECONDS, heartbeat
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import MIGRATOR_FAILED, MIGRATOR_MISSING
 from ncen_updater.common.progress import Progress
 from ncen_updater.common.supervised import Left, Supervised
 from ncen_updater.formats.manifest import MigratorCommand
@@ -95,7 +96,7 @@ def run_command(
     named = ", ".join(databases)
     program = shutil.which(argv[0], path=environment.get("PATH", os.defpath))
     if program is None:
-        raise MigratorMissing(program=command.argv[0], database=named)
+        raise DatabaseError(MIGRATOR_MISSING, program=command.argv[0], database=named)
     argv[0] = program
     migrator = Supervised(argv, environment, left=Left.NOTHING, cwd=slot, output=subprocess.PIPE)
     stdout = migrator.stdout
@@ -123,7 +124,8 @@ def run_command(
                 {"status": status if status >= 0 else 128 - status},  # as a shell says it
             )
         )
-        raise MigratorFailed(
+        raise MigrationFailed(
+            MIGRATOR_FAILED,
             database=named,
             migration=command.argv[0],
             program=command.argv[0],

@@ -14,8 +14,9 @@ from ncen_updater.agent.databases.base import (
     PlannedMigration,
     SqlMigration,
 )
-from ncen_updater.agent.databases.errors import MigrationFailed, ReferencesBroken, VerifyFailed
+from ncen_updater.agent.databases.errors import MigrationFailed
 from ncen_updater.agent.databases.migrations.dialect import Dialect, StatementFailed
+from ncen_updater.common.messages import REFERENCES_BROKEN, VERIFY_FAILED
 from ncen_updater.formats.sql import refusal, split, verify_refusal
 
 __all__ = ["Work", "tell_dangling"]
@@ -148,7 +149,8 @@ class Work:
         now = self._dialect.dangling(self._driver)
         more = now - (self._dangling or Counter())
         if more:
-            raise ReferencesBroken(
+            raise MigrationFailed(
+                REFERENCES_BROKEN,
                 database=self._database,
                 migration=self._migration,
                 count=more.total(),
@@ -188,7 +190,8 @@ class Work:
             except StatementFailed as error:
                 raise self._failed(f"{path.name}: {error.message}") from error
             if count:
-                raise VerifyFailed(
+                raise MigrationFailed(
+                    VERIFY_FAILED,
                     database=self._database,
                     migration=item.migration.id,
                     count=count,

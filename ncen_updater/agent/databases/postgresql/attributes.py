@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.postgresql.connection import Connection, rows, run
-from ncen_updater.agent.databases.postgresql.errors import AttributesDiffer
 from ncen_updater.agent.databases.postgresql.quoting import identifier, setting_value
+from ncen_updater.common.messages import ATTRIBUTES_DIFFER
 
 __all__ = ["Attributes", "Grant", "Setting", "carry_over", "read_attributes", "statements"]
 
@@ -108,7 +109,9 @@ def carry_over(connection: Connection, wanted: Attributes, target: str) -> None:
             run(connection, statement)
         present = read_attributes(connection, target)
     if present != wanted:
-        raise AttributesDiffer(database=target, detail=f"wanted {wanted}, got {present}")
+        raise DatabaseError(
+            ATTRIBUTES_DIFFER, database=target, detail=f"wanted {wanted}, got {present}"
+        )
 
 
 def _grantee(name: str) -> str:

@@ -12,7 +12,7 @@ from functools import partial
 import psycopg
 
 from ncen_updater.agent.databases.base import ChangeRef, CopyPlan
-from ncen_updater.agent.databases.errors import CopyFailed, DatabaseError
+from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.postgresql.at_work import AtWork
 from ncen_updater.agent.databases.postgresql.attributes import carry_over, read_attributes
 from ncen_updater.agent.databases.postgresql.catalogue import DatabaseRow, read_databases
@@ -20,13 +20,13 @@ from ncen_updater.agent.databases.postgresql.cloning import SET_CLONE
 from ncen_updater.agent.databases.postgresql.connection import Connection, Server, rows, run
 from ncen_updater.agent.databases.postgresql.control import Control
 from ncen_updater.agent.databases.postgresql.datadir import DataDirectory, find_data_directory
-from ncen_updater.agent.databases.postgresql.errors import OrphanDirectory, SetIncomplete
 from ncen_updater.agent.databases.postgresql.fence import end_sessions
 from ncen_updater.agent.databases.postgresql.naming import copied_comment, in_place, is_copy_of
 from ncen_updater.agent.databases.postgresql.planning import Copy, copies, create_statement
 from ncen_updater.agent.databases.postgresql.quoting import identifier, literal
 from ncen_updater.agent.databases.side_by_side import side_by_side
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import COPY_FAILED, ORPHAN_DIRECTORY, SET_INCOMPLETE
 from ncen_updater.common.progress import Progress
 
 __all__ = ["Copying", "before_drop", "drop_database"]
@@ -77,7 +77,9 @@ class Copying:
         try:
             self._one(change, copy, directory)
         except psycopg.Error as error:
-            raise CopyFailed(database=copy.source, detail=str(error).strip()) from error
+            raise DatabaseError(
+                COPY_FAILED, database=copy.source, detail=str(error).strip()
+            ) from error
 
     def copied(self, change: ChangeRef, plan: CopyPlan) -> bool:
         """Whether every copy is there, was finished, and is the one that was planned."""
@@ -126,7 +128,7 @@ class Copying:
             present = found.get(copy.target)
             source = found.get(copy.source)
             if source is None or not source.valid:
-                raise SetIncomplete(database=copy.source)
+                raise DatabaseError(SET_INCOMPLETE, database=copy.source)
             if present is not None and not _is_the_copy(present, copy):
                 drop_database(connection, copy.target, self._server.limits.terminate_s)
                 present = None
@@ -148,8 +150,8 @@ class Copying:
             run(connection, create_statement(copy, source.owner))
         except psycopg.errors.InvalidParameterValue as error:
             if copy.oid and "directory" in str(error):
-                raise OrphanDirectory(
-                    database=copy.source, oid=copy.oid, detail=str(error).strip()
+                raise DatabaseError(
+                    ORPHAN_DIRECTORY, database=copy.source, oid=copy.oid, detail=str(error).strip()
                 ) from error
             raise
         run(connection, f"SET lock_timeout = {int(self._server.limits.lock_s * 1000)}")

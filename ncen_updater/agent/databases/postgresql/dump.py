@@ -11,20 +11,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ncen_updater.agent.databases.base import ChangeRef, CopyPlan
+from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.migrations.runner import heartbeat
 from ncen_updater.agent.databases.postgresql.carrying import judge, survey_contents
 from ncen_updater.agent.databases.postgresql.catalogue import read_databases, server_major
 from ncen_updater.agent.databases.postgresql.connection import Connection, Server, rows, run
 from ncen_updater.agent.databases.postgresql.control import Control
 from ncen_updater.agent.databases.postgresql.copying import Copying, drop_database
-from ncen_updater.agent.databases.postgresql.errors import (
-    DumpFailed,
-    DumpsUnreadable,
-    NotCarried,
-    SetIncomplete,
-    TablespaceClosed,
-    WayBackMissing,
-)
+from ncen_updater.agent.databases.postgresql.errors import DumpFailed
 from ncen_updater.agent.databases.postgresql.naming import (
     copied_comment,
     is_change_id,
@@ -37,6 +31,13 @@ from ncen_updater.agent.databases.postgresql.quoting import identifier, literal
 from ncen_updater.agent.databases.postgresql.sessions import Sessions
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import (
+    DUMPS_UNREADABLE,
+    NOT_CARRIED,
+    SET_INCOMPLETE,
+    TABLESPACE_CLOSED,
+    WAY_BACK_MISSING,
+)
 from ncen_updater.common.progress import Progress
 
 __all__ = ["Dumps", "create_empty"]
@@ -83,7 +84,7 @@ class Dumps:
             if self._is_complete(place):
                 continue
             if copy.source not in found:
-                raise SetIncomplete(database=copy.source)
+                raise DatabaseError(SET_INCOMPLETE, database=copy.source)
             durable.make_directory(place.parent, 0o700)
 
             def tell(seconds: float, name: str = copy.name) -> None:
@@ -168,7 +169,7 @@ class Dumps:
         progress: Progress,
     ) -> None:
         if not self._is_complete(place):
-            raise WayBackMissing(database=live, detail=str(place))
+            raise DatabaseError(WAY_BACK_MISSING, database=live, detail=str(place))
 
         def tell(seconds: float) -> None:
             values = {"database": live, "seconds": int(seconds)}
@@ -198,7 +199,9 @@ class Dumps:
         except FileNotFoundError:
             return ()  # made at the first dump
         except OSError as error:
-            raise DumpsUnreadable(path=self._directory, reason=error.strerror) from error
+            raise DatabaseError(
+                DUMPS_UNREADABLE, path=self._directory, reason=error.strerror
+            ) from error
         return tuple(sorted(name for name in found if is_change_id(name)))
 
     # ---- one dump --------------------------------------------------------------------------------
@@ -218,7 +221,9 @@ class Dumps:
             obstacles = judge(survey_contents(connection))
         if obstacles:
             words = ", ".join(obstacle.item.words for obstacle in obstacles)
-            raise NotCarried(database=database, objects=words, role=self._server.settings.user)
+            raise DatabaseError(
+                NOT_CARRIED, database=database, objects=words, role=self._server.settings.user
+            )
 
     def _dump_one(self, database: str, place: Path) -> None:
         for compression in COMPRESSIONS:
@@ -282,7 +287,7 @@ def create_empty(connection: Connection, like: str, target: str, *, oid: int = 0
         may = rows(connection, "SELECT has_tablespace_privilege(%s, 'CREATE')", [tablespace])
         if not may[0][0]:
             role = connection.info.user
-            raise TablespaceClosed(role=role, tablespace=tablespace, database=like)
+            raise DatabaseError(TABLESPACE_CLOSED, role=role, tablespace=tablespace, database=like)
     parts = [
         f"CREATE DATABASE {identifier(target)} WITH TEMPLATE template0",
         f"OWNER {identifier(owner)} ENCODING {literal(encoding)}",

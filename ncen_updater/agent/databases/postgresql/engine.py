@@ -26,7 +26,7 @@ from ncen_updater.agent.databases.base import (
     Role,
     TableDigest,
 )
-from ncen_updater.agent.databases.errors import WayBackNeeded
+from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.postgresql import evidence as evidences
 from ncen_updater.agent.databases.postgresql import reading
 from ncen_updater.agent.databases.postgresql.attributes import read_attributes
@@ -55,7 +55,6 @@ from ncen_updater.agent.databases.postgresql.control import (
 from ncen_updater.agent.databases.postgresql.copying import Copying, before_drop, drop_database
 from ncen_updater.agent.databases.postgresql.datadir import find_data_directory
 from ncen_updater.agent.databases.postgresql.dump import Dumps
-from ncen_updater.agent.databases.postgresql.errors import LossUnknown, SetIncomplete
 from ncen_updater.agent.databases.postgresql.fence import Fencing
 from ncen_updater.agent.databases.postgresql.fingerprint import fingerprint
 from ncen_updater.agent.databases.postgresql.migrating import Migrating
@@ -77,6 +76,7 @@ from ncen_updater.agent.databases.postgresql.survey import survey
 from ncen_updater.agent.databases.postgresql.swap import Swap
 from ncen_updater.agent.databases.postgresql.versions import forget, own_act
 from ncen_updater.common.findings import Finding
+from ncen_updater.common.messages import LOSS_UNKNOWN, SET_INCOMPLETE, WAY_BACK_NEEDED
 from ncen_updater.common.progress import Progress, Silent
 
 __all__ = ["PostgresEngine"]
@@ -155,7 +155,7 @@ class PostgresEngine(DatabaseEngine):
                     [physical],
                 )
                 if not found:
-                    raise SetIncomplete(database=physical)
+                    raise DatabaseError(SET_INCOMPLETE, database=physical)
                 size, encoding, collate, ctype, tablespace, limit, allow = found[0]
                 attributes = read_attributes(connection, physical)
                 details = {
@@ -299,7 +299,7 @@ class PostgresEngine(DatabaseEngine):
         """Compare a live database with the kept one: takes long, and only where it must be."""
         if self._kept_as_dump(replace(kept, source=kept.id)):
             path = f"{self._dump_directory}/{kept.id}/{name}"
-            raise LossUnknown(database=self._physical[name], path=path)
+            raise DatabaseError(LOSS_UNKNOWN, database=self._physical[name], path=path)
         with self._sessions.session(kept.previous(name), statement_s=self._limits.long_s) as other:
             reading.read_only(other)
             return reading.lost_by_table(live, other)
@@ -360,7 +360,7 @@ class PostgresEngine(DatabaseEngine):
             for name, physical in self._physical.items():
                 source = prev_name(physical, kept) if kept else physical
                 if source not in found or not found[source].valid:
-                    raise SetIncomplete(database=source)
+                    raise DatabaseError(SET_INCOMPLETE, database=source)
                 sizes[name] = rows(
                     connection, "SELECT pg_database_size(%s::oid)", [found[source].oid]
                 )[0][0]
@@ -417,7 +417,7 @@ class PostgresEngine(DatabaseEngine):
         if in_place(change):
             record = self._swap.state(change)
             if record is not None and record.event is Event.TOUCHED:
-                raise WayBackNeeded(database=", ".join(self._physical.values()))
+                raise DatabaseError(WAY_BACK_NEEDED, database=", ".join(self._physical.values()))
             if record is None or record.event is Event.BACK:
                 targets += [prev_name(physical, change.id) for physical in self._physical.values()]
                 self._dumps.remove(change.id)
@@ -510,7 +510,7 @@ class PostgresEngine(DatabaseEngine):
             events = (Event.TOUCHED, Event.OVER, Event.BACK)
             record = read_record(connection, change_id, events)
         if record is not None and record.event is Event.TOUCHED:
-            raise WayBackNeeded(database=", ".join(self._physical.values()))
+            raise DatabaseError(WAY_BACK_NEEDED, database=", ".join(self._physical.values()))
         with translated(", ".join(self._physical.values())):
             self._swap.keep_written(change_id)
         with self._server.facts(statement_s=self._limits.long_s) as connection:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from ncen_updater.agent.databases.base import ChangeRef, Evidence, Marker, Role
-from ncen_updater.agent.databases.errors import MarkersDisagree
+from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.postgresql.catalogue import DatabaseRow
 from ncen_updater.agent.databases.postgresql.control import Event, Record
 from ncen_updater.agent.databases.postgresql.naming import (
@@ -17,6 +17,7 @@ from ncen_updater.agent.databases.postgresql.naming import (
     prev_name,
 )
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import MARKERS_DISAGREE
 
 __all__ = ["at_rest", "decide", "is_later", "leftovers", "set_marker"]
 
@@ -103,7 +104,9 @@ def set_marker(
     for name, physical in names.items():
         row = found.get(physical)
         if row is None or not row.valid:
-            raise MarkersDisagree(reason=Text(N_("{database} is missing"), {"database": name}))
+            raise DatabaseError(
+                MARKERS_DISAGREE, reason=Text(N_("{database} is missing"), {"database": name})
+            )
         marks[name] = parse_marker(row.comment)
     first = next(iter(marks.values()))
     if set(marks.values()) == {first} and (first is not None or standing is None):
@@ -117,7 +120,7 @@ def set_marker(
         if said_nothing and not any(mark and mark.generation for mark in states.values()):
             return None
     said = "; ".join(f"{name}: {_said(mark)}" for name, mark in marks.items())
-    raise MarkersDisagree(reason=said)
+    raise DatabaseError(MARKERS_DISAGREE, reason=said)
 
 
 def _said(mark: Marker | None) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import psycopg
 
 from ncen_updater.agent.databases.base import ChangeRef
-from ncen_updater.agent.databases.errors import FencedByOther, FenceFailed
+from ncen_updater.agent.databases.errors import DatabaseError, FencedByOther, FenceFailed
 from ncen_updater.agent.databases.postgresql.barring import bar, barred_by, unbar
 from ncen_updater.agent.databases.postgresql.catalogue import read_databases
 from ncen_updater.agent.databases.postgresql.connection import (
@@ -26,7 +26,6 @@ from ncen_updater.agent.databases.postgresql.control import (
     read_fences,
     read_record,
 )
-from ncen_updater.agent.databases.postgresql.errors import PreparedTransactions, SetIncomplete
 from ncen_updater.agent.databases.postgresql.naming import in_place
 from ncen_updater.agent.databases.postgresql.quoting import identifier
 from ncen_updater.agent.databases.postgresql.versions import (
@@ -37,6 +36,7 @@ from ncen_updater.agent.databases.postgresql.versions import (
     opened,
     renew,
 )
+from ncen_updater.common.messages import PREPARED_TRANSACTIONS, SET_INCOMPLETE
 
 __all__ = ["Fencing", "end_sessions", "restore_statement", "set_fences"]
 
@@ -139,7 +139,7 @@ class Fencing:
             for database in self._databases:
                 row = found.get(database)
                 if row is None or not row.valid:
-                    raise SetIncomplete(database=database)
+                    raise DatabaseError(SET_INCOMPLETE, database=database)
                 # What stands in the table is older than this act and is the true original.
                 run(
                     connection,
@@ -205,7 +205,8 @@ class Fencing:
             [list(self._databases)],
         )
         if prepared:
-            raise PreparedTransactions(
+            raise FenceFailed(
+                PREPARED_TRANSACTIONS,
                 count=len(prepared),
                 database=", ".join(sorted({database for _gid, database in prepared})),
                 detail=", ".join(gid for gid, _database in prepared),

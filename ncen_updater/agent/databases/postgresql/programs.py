@@ -16,9 +16,10 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.postgresql.catalogue import server_major
 from ncen_updater.agent.databases.postgresql.connection import Server
-from ncen_updater.agent.databases.postgresql.errors import ProgramsDiffer
+from ncen_updater.common.messages import PROGRAMS_DIFFER
 
 __all__ = ["DUMP_AND_RESTORE", "find_program", "program_for", "program_version", "run_to_end"]
 
@@ -116,5 +117,5 @@ def program_for(server: Server, name: str) -> str:
     program = find_program(name, major, server.settings.bin_directory)
     found = program_version(program)
     if found != major:
-        raise ProgramsDiffer(program=program, found=found or "-", major=major)
+        raise DatabaseError(PROGRAMS_DIFFER, program=program, found=found or "-", major=major)
     return str(program)

@@ -10,11 +10,11 @@ from typing import Any
 import psycopg
 
 from ncen_updater.agent.databases.base import TableDigest
-from ncen_updater.agent.databases.errors import QueryFailed
+from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.migrations.ledger import KEPT_SCHEMA, OWN_SCHEMA
 from ncen_updater.agent.databases.postgresql.connection import Connection, rows, run
-from ncen_updater.agent.databases.postgresql.errors import RowsUnreadable
 from ncen_updater.agent.databases.postgresql.quoting import identifier
+from ncen_updater.common.messages import QUERY_FAILED, ROWS_UNREADABLE
 
 __all__ = [
     "Table",
@@ -114,7 +114,9 @@ def select(connection: Connection, database: str, sql: str) -> list[tuple[object
         cursor = connection.execute(sql.encode(), prepare=True)
         return [tuple(row) for row in cursor.fetchall()]
     except psycopg.Error as error:
-        raise QueryFailed(database=database, sql=sql, detail=str(error).strip()) from error
+        raise DatabaseError(
+            QUERY_FAILED, database=database, sql=sql, detail=str(error).strip()
+        ) from error
 
 
 def key_rows(connection: Connection, table: Table) -> Iterator[bytes]:
@@ -220,7 +222,8 @@ def _counting(connection: Connection, table: Table) -> Iterator[None]:
     try:
         yield
     except psycopg.errors.InsufficientPrivilege as error:
-        raise RowsUnreadable(
+        raise DatabaseError(
+            ROWS_UNREADABLE,
             table=table.label,
             database=connection.info.dbname,
             role=connection.info.user,

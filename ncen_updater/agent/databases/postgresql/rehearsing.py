@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from typing import IO
 
 from ncen_updater.agent.databases.base import ChangeRef, CopyPlan
+from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.migrations.runner import heartbeat
 from ncen_updater.agent.databases.postgresql.carrying import (
     Left,
@@ -35,13 +36,14 @@ from ncen_updater.agent.databases.postgresql.catalogue import read_databases
 from ncen_updater.agent.databases.postgresql.connection import Server, run
 from ncen_updater.agent.databases.postgresql.copying import Copying, drop_database
 from ncen_updater.agent.databases.postgresql.dump import create_empty
-from ncen_updater.agent.databases.postgresql.errors import DumpFailed, SetIncomplete
+from ncen_updater.agent.databases.postgresql.errors import DumpFailed
 from ncen_updater.agent.databases.postgresql.naming import next_name
 from ncen_updater.agent.databases.postgresql.planning import Copy, copies
 from ncen_updater.agent.databases.postgresql.programs import DUMP_AND_RESTORE, program_for
 from ncen_updater.agent.databases.postgresql.quoting import identifier
 from ncen_updater.agent.databases.postgresql.sessions import Sessions
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import SET_INCOMPLETE
 from ncen_updater.common.progress import Progress
 
 __all__ = ["Rehearsing"]
@@ -85,7 +87,7 @@ class Rehearsing:
             with self._server.facts(statement_s=self._server.limits.long_s) as connection:
                 found = read_databases(connection)
                 if copy.source not in found or not found[copy.source].valid:
-                    raise SetIncomplete(database=copy.source)
+                    raise DatabaseError(SET_INCOMPLETE, database=copy.source)
                 drop_database(connection, copy.target, self._server.limits.terminate_s)
                 run(connection, "SET lock_timeout = 0")
                 create_empty(connection, copy.source, copy.target, oid=copy.oid)

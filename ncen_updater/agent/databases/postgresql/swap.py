@@ -11,13 +11,7 @@ from dataclasses import replace
 import psycopg
 
 from ncen_updater.agent.databases.base import ChangeRef, Marker, Strategy
-from ncen_updater.agent.databases.errors import (
-    CutOverFailed,
-    DatabaseError,
-    DatabaseUnreachable,
-    FenceFailed,
-    OfficersWereIn,
-)
+from ncen_updater.agent.databases.errors import DatabaseError, DatabaseUnreachable, FenceFailed
 from ncen_updater.agent.databases.postgresql import reading
 from ncen_updater.agent.databases.postgresql.attributes import carry_over, read_attributes
 from ncen_updater.agent.databases.postgresql.barring import admit_only, bar, take_grants, unbar
@@ -34,11 +28,6 @@ from ncen_updater.agent.databases.postgresql.control import (
     read_record,
     read_standing,
     settled,
-)
-from ncen_updater.agent.databases.postgresql.errors import (
-    DatabaseOpened,
-    SetIncomplete,
-    WayBackMissing,
 )
 from ncen_updater.agent.databases.postgresql.evidence import is_later
 from ncen_updater.agent.databases.postgresql.fence import (
@@ -63,6 +52,13 @@ from ncen_updater.agent.databases.postgresql.quoting import identifier, literal
 from ncen_updater.agent.databases.postgresql.setting_aside import Counts, write_set_aside
 from ncen_updater.agent.databases.postgresql.versions import altered, expect, forget, opened, renew
 from ncen_updater.agent.databases.postgresql.visiting import Visitor
+from ncen_updater.common.messages import (
+    CUT_OVER_FAILED,
+    DATABASE_OPENED,
+    OFFICERS_WERE_IN,
+    SET_INCOMPLETE,
+    WAY_BACK_MISSING,
+)
 
 __all__ = ["Swap"]
 
@@ -128,7 +124,9 @@ class Swap:
         # Not closed again: whoever got in since the copy may have entered what the copy has not.
         if not self._fencing.stands(change):
             names = ", ".join(self._names.values())
-            raise CutOverFailed(detail=f"opened or replaced since they were copied: {names}")
+            raise DatabaseError(
+                CUT_OVER_FAILED, detail=f"opened or replaced since they were copied: {names}"
+            )
         self._commit(change, Event.OVER, self._over)
 
     def before_commit(self, change: ChangeRef) -> None:
@@ -136,7 +134,7 @@ class Swap:
         with settled(self._server) as connection:
             found = altered(connection, self._previous(change))
         if found:
-            raise DatabaseOpened(database=", ".join(found))
+            raise DatabaseError(DATABASE_OPENED, database=", ".join(found))
 
     def keep_written(self, change_id: str) -> bool:
         """Set aside previous databases that somebody opened; whether it was so.
@@ -180,7 +178,7 @@ class Swap:
             # Without a row the control database was lost: the comments were written with it.
             said = all(mark is not None and mark.change == change.id for mark in marks)
             if not (said if record is None else record.event is Event.OVER):
-                raise CutOverFailed(detail=f"{change.id} is not cut over")
+                raise DatabaseError(CUT_OVER_FAILED, detail=f"{change.id} is not cut over")
             self._admit_all(connection, change, found, known=record is not None)
             for row in rows:
                 _comment(connection, row.name, committed_comment(row.comment))
@@ -267,11 +265,15 @@ class Swap:
             candidate, previous = next_name(live, change.id), prev_name(live, change.id)
             row = _require(found, live)
             if not _is_ours(_require(found, candidate), change):
-                raise CutOverFailed(detail=f"{candidate} is not the copy that was made")
+                raise DatabaseError(
+                    CUT_OVER_FAILED, detail=f"{candidate} is not the copy that was made"
+                )
             if previous in found:
-                raise CutOverFailed(detail=f"{previous} exists already")
+                raise DatabaseError(CUT_OVER_FAILED, detail=f"{previous} exists already")
             if row.allow or live not in fences:
-                raise CutOverFailed(detail=f"{live} was opened or replaced since it was copied")
+                raise DatabaseError(
+                    CUT_OVER_FAILED, detail=f"{live} was opened or replaced since it was copied"
+                )
             fence = fences[live]
             # What a change took that was torn before its commit, and whose agent did not come back.
             unbar(connection, [live])
@@ -297,13 +299,15 @@ class Swap:
         """
         found = opened(self._server, connection, self._names.values())
         if found:
-            raise DatabaseOpened(database=", ".join(found))
+            raise DatabaseError(DATABASE_OPENED, database=", ".join(found))
 
     def _over_in_place(self, connection: Connection, change: ChangeRef) -> None:
         record = read_record(connection, change.id, _SWAPS)
         if record is None or record.event is not Event.TOUCHED:
             # After the way back the migrated ones are candidates to be dropped, not live.
-            raise CutOverFailed(detail="the originals were not migrated in this change")
+            raise DatabaseError(
+                CUT_OVER_FAILED, detail="the originals were not migrated in this change"
+            )
         found = read_databases(connection)
         fences = read_fences(connection)
         unbar(connection, self._names.values())
@@ -339,9 +343,9 @@ class Swap:
             candidate, previous = name_of(live, change.id), prev_name(live, change.id)
             kept = found.get(previous)
             if kept is None or not kept.valid:
-                raise WayBackMissing(database=live)
+                raise DatabaseError(WAY_BACK_MISSING, database=live)
             if candidate in found:
-                raise CutOverFailed(detail=f"{candidate} exists already")
+                raise DatabaseError(CUT_OVER_FAILED, detail=f"{candidate} exists already")
             fence = fences.get(live, OPEN)
             if in_place(change):
                 carry_over(connection, read_attributes(connection, live), previous)
@@ -440,16 +444,16 @@ class Swap:
                         forget(connection, self._names.values())
             except (*_RETRIED, FenceFailed) as error:
                 if attempt == ATTEMPTS:
-                    raise CutOverFailed(detail=str(error).strip()) from error
+                    raise DatabaseError(CUT_OVER_FAILED, detail=str(error).strip()) from error
                 logger.warning("cut-over, attempt %d: %s", attempt, str(error).strip())
             except (psycopg.OperationalError, DatabaseUnreachable) as error:
                 # The answer to COMMIT may have been lost: only the server knows.
                 logger.warning("the server went away in the cut-over: %s", str(error).strip())
                 if self._came_true(change, event):
                     return
-                raise CutOverFailed(detail=str(error).strip()) from error
+                raise DatabaseError(CUT_OVER_FAILED, detail=str(error).strip()) from error
             except psycopg.Error as error:
-                raise CutOverFailed(detail=str(error).strip()) from error
+                raise DatabaseError(CUT_OVER_FAILED, detail=str(error).strip()) from error
             else:
                 seconds = time.monotonic() - begin
                 logger.info("databases renamed", extra={"event": event, "seconds": seconds})
@@ -481,7 +485,7 @@ def _require(found: Mapping[str, DatabaseRow], name: str) -> DatabaseRow:
     row = found.get(name)
     # A database whose DROP was interrupted can still be renamed, but never opened.
     if row is None or not row.valid:
-        raise SetIncomplete(database=name)
+        raise DatabaseError(SET_INCOMPLETE, database=name)
     return row
 
 
@@ -498,7 +502,9 @@ def _require_earlier(
     marks = [parse_marker(found[name].comment) for name in live if name in found]
     others = [mark.change for mark in marks if mark is not None and is_later(mark, change)]
     if others:
-        raise CutOverFailed(detail=f"the change {others[0]} was cut over meanwhile")
+        raise DatabaseError(
+            CUT_OVER_FAILED, detail=f"the change {others[0]} was cut over meanwhile"
+        )
 
 
 def _require_uncommitted(
@@ -514,7 +520,7 @@ def _require_uncommitted(
         or any(is_committed(comment, change.id) for comment in comments)
         or any(mark is not None and is_later(mark, change) for mark in marks)
     ):
-        raise OfficersWereIn(change=change.id)
+        raise DatabaseError(OFFICERS_WERE_IN, change=change.id)
 
 
 def _rename(connection: Connection, old: str, new: str) -> None:

@@ -13,8 +13,9 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
-from ncen_updater.agent.databases.errors import CopyFailed
+from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.sqlite.layout import Layout
+from ncen_updater.common.messages import COPY_FAILED
 
 __all__ = ["backup", "byte_copy", "connect", "copy_database", "settle", "uri"]
 
@@ -136,6 +137,6 @@ def copy_database(
                     byte_copy(path, target / path.name, told)
         problem = settle(layout.file(target, name))
     except (OSError, sqlite3.Error) as error:
-        raise CopyFailed(database=name, detail=str(error)) from error
+        raise DatabaseError(COPY_FAILED, database=name, detail=str(error)) from error
     if problem:
-        raise CopyFailed(database=name, detail=problem)
+        raise DatabaseError(COPY_FAILED, database=name, detail=problem)

@@ -21,13 +21,10 @@ from ncen_updater.agent.databases.base import (
     Strategy,
 )
 from ncen_updater.agent.databases.errors import (
-    CutOverFailed,
     DatabaseError,
     FencedByOther,
     FenceFailed,
     MigrationFailed,
-    OfficersWereIn,
-    WayBackNeeded,
 )
 from ncen_updater.agent.databases.sqlite import inspect
 from ncen_updater.agent.databases.sqlite.copying import copy_database, settle
@@ -46,6 +43,7 @@ from ncen_updater.agent.databases.sqlite.reading import SqliteFacts
 from ncen_updater.agent.databases.sqlite.rehearsing import copy_set
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import CUT_OVER_FAILED, OFFICERS_WERE_IN, WAY_BACK_NEEDED
 from ncen_updater.common.progress import Progress
 
 __all__ = ["SqliteEngine"]
@@ -289,7 +287,7 @@ class SqliteEngine(SqliteFacts):
         marker = self._layout.marker(live)
         over = marker is not None and marker.change == change_id
         if self._layout.touched(live) == change_id and not over:
-            raise WayBackNeeded(database=live.name)
+            raise DatabaseError(WAY_BACK_NEEDED, database=live.name)
 
     def migrate(
         self,
@@ -345,11 +343,13 @@ class SqliteEngine(SqliteFacts):
         fresh = Marker(change.release, change.generation, change.id)
         if not self._swapped(change, live):
             if self._is_later(change, live):
-                raise CutOverFailed(detail=f"{layout.marker(live)} was cut over meanwhile")
+                raise DatabaseError(
+                    CUT_OVER_FAILED, detail=f"{layout.marker(live)} was cut over meanwhile"
+                )
             in_place = change.in_place
             target = live if in_place else layout.next_set(change.id)
             if layout.open():
-                raise CutOverFailed(detail="the databases are not fenced")
+                raise DatabaseError(CUT_OVER_FAILED, detail="the databases are not fenced")
             self._check_complete(target, fresh)
             if in_place:
                 self._require_as_migrated(change, live)
@@ -368,16 +368,16 @@ class SqliteEngine(SqliteFacts):
             try:
                 layout.freeze(kept)
             except OSError as error:
-                raise CutOverFailed(detail=f"{kept.name}: {error}") from error
+                raise DatabaseError(CUT_OVER_FAILED, detail=f"{kept.name}: {error}") from error
 
     def _check_complete(self, target: Path, fresh: Marker) -> None:
         for name in self.names:
             path = self._layout.file(target, name)
             if not path.is_file():
-                raise CutOverFailed(detail=f"{name} is missing in {target.name}")
+                raise DatabaseError(CUT_OVER_FAILED, detail=f"{name} is missing in {target.name}")
             inside = self._state(path, name)
             if inside != fresh:
-                raise CutOverFailed(detail=f"{name} says {inside}, not {fresh}")
+                raise DatabaseError(CUT_OVER_FAILED, detail=f"{name} says {inside}, not {fresh}")
 
     def _note_after(self, change: ChangeRef, target: Path) -> None:
         newest, counts = {}, {}
@@ -444,9 +444,11 @@ class SqliteEngine(SqliteFacts):
             try:
                 problem = settle(path)
             except sqlite3.Error as error:
-                raise CutOverFailed(detail=f"{name} in {live.name}: {error}") from error
+                raise DatabaseError(
+                    CUT_OVER_FAILED, detail=f"{name} in {live.name}: {error}"
+                ) from error
             if problem:
-                raise CutOverFailed(detail=f"{name} in {live.name}: {problem}")
+                raise DatabaseError(CUT_OVER_FAILED, detail=f"{name} in {live.name}: {problem}")
         now = look_when_quiet(layout, live)
         finished = journaled(layout, note.before)
         expected = {
@@ -482,7 +484,7 @@ class SqliteEngine(SqliteFacts):
         """
         live = self._layout.live_set()
         if not self._swapped(change, live):
-            raise CutOverFailed(detail=f"{change.id} is not cut over")
+            raise DatabaseError(CUT_OVER_FAILED, detail=f"{change.id} is not cut over")
         self._layout.write_committed(live, change.id)
 
     def heal_marker(self) -> tuple[str, ...]:
@@ -529,7 +531,7 @@ class SqliteEngine(SqliteFacts):
         if not (touched or self._swapped(change, live)):
             return
         if layout.committed(live) == change.id or self._is_later(change, live):
-            raise OfficersWereIn(change=change.id)
+            raise DatabaseError(OFFICERS_WERE_IN, change=change.id)
         if kept is None:
             raise SetMissing(database=f"previous of {change.id}")
         layout.thaw(kept)

@@ -29,9 +29,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ncen_updater.agent.databases.base import Marker, Role
-from ncen_updater.agent.databases.errors import MarkersDisagree
+from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.sqlite.errors import NotASet, SetMissing
 from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.messages import MARKERS_DISAGREE
 
 __all__ = ["SUFFIX", "Layout", "SetAside", "SetRole"]
 
@@ -114,7 +115,9 @@ class Layout:
         links = (self.live,) if self.live.is_symlink() else self.fence_links()
         found = {str(link.readlink()) for link in links}
         if len(found) > 1:
-            raise MarkersDisagree(reason=", ".join(sorted(link.name for link in links)))
+            raise DatabaseError(
+                MARKERS_DISAGREE, reason=", ".join(sorted(link.name for link in links))
+            )
         if not found:
             raise SetMissing(database=self.live)
         path = self.directory / found.pop()
@@ -303,7 +306,7 @@ class Layout:
         if not set_path.exists():
             return
         if set_path == self.live_or_none():
-            raise MarkersDisagree(reason=f"{set_path.name} is live")
+            raise DatabaseError(MARKERS_DISAGREE, reason=f"{set_path.name} is live")
         # A name of its own first, so that a half-removed set is never taken for a whole one.
         gone = set_path
         if not set_path.name.endswith(PARTIAL):

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ncen_updater.agent.databases.base import ChangeRef, MigrationSet
-from ncen_updater.agent.databases.errors import DatabaseError, ReferencesBroken
+from ncen_updater.agent.databases.errors import DatabaseError, MigrationFailed
 from ncen_updater.agent.databases.sqlite.copying import connect, settle
+from ncen_updater.common.messages import REFERENCES_BROKEN
 from ncen_updater.common.progress import Progress
 
 __all__ = ["migrate_files"]
@@ -127,7 +128,8 @@ def _run_command(
     for name, path in paths.items():
         more = _dangling(path) - before[name]
         if more:
-            raise ReferencesBroken(
+            raise MigrationFailed(
+                REFERENCES_BROKEN,
                 database=name,
                 migration=target.command.argv[0],
                 count=more.total(),

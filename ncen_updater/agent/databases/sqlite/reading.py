@@ -24,11 +24,7 @@ from ncen_updater.agent.databases.base import (
     Role,
     TableDigest,
 )
-from ncen_updater.agent.databases.errors import (
-    DatabaseError,
-    MarkersDisagree,
-    QueryFailed,
-)
+from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.migrations import ledger
 from ncen_updater.agent.databases.sqlite import inspect
 from ncen_updater.agent.databases.sqlite.copying import connect, uri
@@ -37,6 +33,7 @@ from ncen_updater.agent.databases.sqlite.facts import find_blockers, find_set_as
 from ncen_updater.agent.databases.sqlite.layout import Layout
 from ncen_updater.agent.databases.sqlite.noting import Notes
 from ncen_updater.common.findings import Finding
+from ncen_updater.common.messages import MARKERS_DISAGREE, QUERY_FAILED
 
 __all__ = ["SqliteFacts"]
 
@@ -163,7 +160,9 @@ class SqliteFacts(DatabaseEngine):
             marker = inside if inside.change in said else None
         for name, state in states.items():
             if state != marker:
-                raise MarkersDisagree(reason=f"{name}: {state}; {live.name}: {marker}")
+                raise DatabaseError(
+                    MARKERS_DISAGREE, reason=f"{name}: {state}; {live.name}: {marker}"
+                )
         return marker
 
     def leftovers(self) -> tuple[tuple[str, Role, str], ...]:
@@ -196,7 +195,9 @@ class SqliteFacts(DatabaseEngine):
                 )
                 return [tuple(row) for row in database.execute(sql)]
         except (sqlite3.Error, sqlite3.Warning) as error:
-            raise QueryFailed(database=place.name, sql=sql, detail=str(error)) from error
+            raise DatabaseError(
+                QUERY_FAILED, database=place.name, sql=sql, detail=str(error)
+            ) from error
 
     def table_digests(self, place: Place) -> dict[str, TableDigest]:
         """Digest of every user table."""

@@ -13,11 +13,6 @@ from pathlib import Path
 
 from ncen_updater.agent.composition import build_site
 from ncen_updater.agent.config.model import AgentConfig
-from ncen_updater.agent.diagnostics.support_bundle.errors import (
-    BundleExists,
-    BundleUnwritable,
-    UnknownPart,
-)
 from ncen_updater.agent.diagnostics.support_bundle.gather import PARTS, Gatherer, Run, run_command
 from ncen_updater.agent.diagnostics.support_bundle.leaks import (
     Leak,
@@ -30,6 +25,7 @@ from ncen_updater.agent.diagnostics.support_bundle.parts import Part, json_part
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import catalogue_texts
+from ncen_updater.common.messages import BUNDLE_UNWRITABLE, SUPPORT_BUNDLE_EXISTS, UNKNOWN_PART
 from ncen_updater.common.progress import Progress
 
 __all__ = ["Bundle", "make_bundle", "write_bundle"]
@@ -76,7 +72,7 @@ def make_bundle(
     """
     for name in leave_out:
         if name not in PARTS:
-            raise UnknownPart(part=name, parts=", ".join(PARTS))
+            raise UpdaterError(UNKNOWN_PART, part=name, parts=", ".join(PARTS))
     gatherer = Gatherer(config_path, progress, now, run)
     parts = gatherer.parts(leave_out)
     found = _sampled(gatherer.config, config_path)
@@ -154,11 +150,13 @@ def write_bundle(bundle: Bundle, path: Path, now: datetime) -> int:
     files += [(part.name, part.text) for part in bundle.parts if part.text is not None]
     data = _packed(files, now)
     if os.path.lexists(path):
-        raise BundleExists(path=path)
+        raise UpdaterError(SUPPORT_BUNDLE_EXISTS, path=path)
     try:
         durable.write(path, data, 0o600)
     except OSError as error:
-        raise BundleUnwritable(path=path, reason=os.strerror(error.errno or 0)) from error
+        raise UpdaterError(
+            BUNDLE_UNWRITABLE, path=path, reason=os.strerror(error.errno or 0)
+        ) from error
     return len(data)
 
 

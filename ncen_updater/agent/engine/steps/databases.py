@@ -11,7 +11,6 @@ from ncen_updater.agent.databases.base import MigrationSet
 from ncen_updater.agent.databases.migrations.planner import Back, plan_way_back
 from ncen_updater.agent.engine import overlay
 from ncen_updater.agent.engine.aside import note_kept
-from ncen_updater.agent.engine.errors import NotAsKept, RecordsWouldBeLost
 from ncen_updater.agent.engine.fingerprints import (
     Known,
     differing,
@@ -29,7 +28,9 @@ from ncen_updater.agent.engine.steps.base import Step
 from ncen_updater.agent.journal.change import ChangeKind, Mode, StepName
 from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.site import StepContext
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import NOT_AS_KEPT, RECORDS_WOULD_BE_LOST
 
 __all__ = ["Copy", "CutOver", "Fence", "Migrate"]
 
@@ -52,7 +53,8 @@ class Fence(Step):
         total = sum(sum(tables.values()) for tables in lost.values())
         if total > (context.facts().accepted_loss or 0):
             origin, target = context.change.from_version, context.change.to_version
-            raise RecordsWouldBeLost(
+            raise UpdaterError(
+                RECORDS_WOULD_BE_LOST,
                 way=way_words(Back.RESTORES, origin, target),
                 version=target,
                 current=origin,
@@ -162,7 +164,9 @@ class Migrate(Step):
             item.get("method") == "restore" for item in context.copy_plan().data.values()
         )
         if differs and expected.known is Known.BEFORE and not restored:
-            raise NotAsKept(database=", ".join(differs), version=context.change.to_version)
+            raise UpdaterError(
+                NOT_AS_KEPT, database=", ".join(differs), version=context.change.to_version
+            )
         if differs and restored:
             # Proved by the program that restored them; the server words some definitions anew.
             words = N_(

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 
 from ncen_updater.agent.approvals.store import Consent
 from ncen_updater.agent.engine import overlay
-from ncen_updater.agent.engine.errors import ApprovalMissing, GuardBlocks, WindowClosed
 from ncen_updater.agent.engine.guard import preflight_findings
 from ncen_updater.agent.engine.permitted import require_no_hold
 from ncen_updater.agent.engine.steps.base import Step
 from ncen_updater.agent.journal.change import ChangeKind, StepName
 from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.site import StepContext
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import APPROVAL_MISSING, GUARD_BLOCKS, WINDOW_CLOSED
 
 __all__ = ["Preflight", "PreflightAgain", "refuse_strict"]
 
@@ -27,7 +28,8 @@ def refuse_strict(findings: Sequence[Finding]) -> None:
     """
     strict = [finding for finding in findings if finding.severity is Severity.STRICT]
     if strict:
-        raise GuardBlocks(
+        raise UpdaterError(
+            GUARD_BLOCKS,
             problems="; ".join(f"{f.code} {f.what}" for f in strict),
             remedies=" ".join(str(f.remedy) for f in strict),
             findings=[f.code for f in strict],
@@ -38,7 +40,7 @@ def _refuse_late(context: StepContext) -> None:
     """Refuse a change whose window has closed: the next step keeps officers out."""
     until = context.facts().begin_before
     if until is not None and context.site.clock.now() >= until:
-        raise WindowClosed(until=until)
+        raise UpdaterError(WINDOW_CLOSED, until=until)
 
 
 def _refuse_unwanted(context: StepContext) -> None:
@@ -53,8 +55,11 @@ def _refuse_unwanted(context: StepContext) -> None:
     needed, binding = facts.approvals or 0, facts.binding or ""
     people = Consent(context.journal).people(binding, needed)
     if not people:
-        raise ApprovalMissing(
-            version=context.change.to_version, missing=people.missing, needed=people.needed
+        raise UpdaterError(
+            APPROVAL_MISSING,
+            version=context.change.to_version,
+            missing=people.missing,
+            needed=people.needed,
         )
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ncen_updater.agent.engine.build_slot import build, held_trees, name_of
-from ncen_updater.agent.engine.errors import ReleaseNotOnOffer
 from ncen_updater.agent.engine.steps.base import Step
 from ncen_updater.agent.journal.change import StepName
 from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.site import StepContext
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import RELEASE_NOT_ON_OFFER
 
 __all__ = ["BuildSlot", "Fetch"]
 
@@ -52,7 +53,7 @@ class Fetch(Step):
             return ChangeFacts(fetched=False)
         offer = context.offer()
         if offer is None:
-            raise ReleaseNotOnOffer(version=context.change.to_version)
+            raise UpdaterError(RELEASE_NOT_ON_OFFER, version=context.change.to_version)
         source = context.site.source
         before = source.refused_packs(offer)
         fetched = source.fetch_smallest(offer, held_trees(context.site.slots), context.progress)
@@ -79,13 +80,13 @@ class BuildSlot(Step):
             return NO_FACTS
         offer = context.offer()
         if offer is None:
-            raise ReleaseNotOnOffer(version=context.change.to_version)
+            raise UpdaterError(RELEASE_NOT_ON_OFFER, version=context.change.to_version)
         source = context.site.source
         slots = context.site.slots
         held = held_trees(slots)
         fetched = source.fetched_smallest(offer, held)
         if fetched is None:
-            raise ReleaseNotOnOffer(version=context.change.to_version)
+            raise UpdaterError(RELEASE_NOT_ON_OFFER, version=context.change.to_version)
         before = source.refused_packs(offer)
         try:
             built_from = build(slots, source, offer, fetched, held, context.progress)

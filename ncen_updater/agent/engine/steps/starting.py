@@ -11,10 +11,11 @@ import logging
 from enum import StrEnum
 
 from ncen_updater.agent.application.base import Expectation, Health
-from ncen_updater.agent.application.errors import AnotherAnswers, NeverAnswered, StopFailed
+from ncen_updater.agent.application.errors import ApplicationError, StopFailed
 from ncen_updater.agent.application.waiting import wait_until_healthy
 from ncen_updater.agent.engine.errors import Unhealthy
 from ncen_updater.agent.site import Site
+from ncen_updater.common.messages import ANOTHER_ANSWERS, NEVER_ANSWERED
 from ncen_updater.formats.document import ReleaseDocument
 
 __all__ = ["Sign", "blamed", "require_nobody_answers", "require_well", "sign_of", "stop_if_it_can"]
@@ -89,7 +90,8 @@ def require_well(site: Site, document: ReleaseDocument) -> float:
         return seconds
     if blamed(first, second, stranger=stranger):
         raise _unhealthy(site, document, health)
-    raise NeverAnswered(
+    raise ApplicationError(
+        NEVER_ANSWERED,
         product=document.manifest.product,
         version=document.manifest.version,
         first=before,
@@ -112,7 +114,7 @@ def require_nobody_answers(site: Site, document: ReleaseDocument) -> bool:
     version = health.reported.get(settings.version_field)
     # Somebody may have started ours again meanwhile: then it is stopped by whoever comes next.
     if version is not None and not site.application.running():
-        raise AnotherAnswers(version=version, url=settings.health_url)
+        raise ApplicationError(ANOTHER_ANSWERS, version=version, url=settings.health_url)
     return health.answered
 
 

@@ -11,7 +11,7 @@ from packaging.version import Version
 
 from ncen_updater.agent.approvals.model import ROOT
 from ncen_updater.agent.approvals.store import Consent
-from ncen_updater.agent.engine.errors import NothingToApprove, NotRehearsed
+from ncen_updater.agent.engine.errors import NothingToApprove
 from ncen_updater.agent.engine.outcome import change_document
 from ncen_updater.agent.engine.permitted import require_no_change, require_no_hold
 from ncen_updater.agent.engine.soaking import confirm as confirm_soak
@@ -23,15 +23,16 @@ from ncen_updater.agent.service.api.desk import Desk
 from ncen_updater.agent.service.api.forms import ApprovalForm, HoldForm, OrderForm, ScheduleForm
 from ncen_updater.agent.service.api.people import Role
 from ncen_updater.agent.service.api.reading import Document, Request, order_document
-from ncen_updater.agent.service.errors import (
-    AlreadyOrdered,
-    BadRequest,
-    BindingChanged,
-    NotAssessed,
-    NotNext,
-    TooManyOrders,
-)
+from ncen_updater.agent.service.errors import BadRequest, Refused, TooManyOrders
 from ncen_updater.agent.service.knowledge import Assessment
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import (
+    ALREADY_ORDERED,
+    BINDING_CHANGED,
+    NOT_ASSESSED,
+    NOT_NEXT,
+    NOT_REHEARSED,
+)
 
 __all__ = ["approve", "cancel", "confirm", "give_order", "hold", "schedule", "unhold", "withdraw"]
 
@@ -73,17 +74,17 @@ def _seen(desk: Desk, binding: str, version: str | None, event: int) -> tuple[As
     """
     found = desk.assessment()
     if found is None:
-        raise NotAssessed
+        raise Refused(NOT_ASSESSED)
     if found.target is None:
         raise NothingToApprove(current=str(found.current))
     if version is not None and Version(version) != Version(found.target):
-        raise NotNext(version=version, target=found.target)
+        raise Refused(NOT_NEXT, version=version, target=found.target)
     if not found.binding or found.basis is None:
         if found.event != event:
-            raise NotAssessed  # something happened since, such as a rehearsal that passed
-        raise NotRehearsed(version=found.target)
+            raise Refused(NOT_ASSESSED)  # something happened since, such as a rehearsal that passed
+        raise UpdaterError(NOT_REHEARSED, version=found.target)
     if binding != found.binding:
-        raise BindingChanged
+        raise Refused(BINDING_CHANGED)
     return found, found.target
 
 
@@ -198,6 +199,6 @@ def _not_twice(journal: Journal, kind: OrderKind) -> None:
     waiting = Orders(journal).unended()
     for given in waiting:
         if given.kind is kind:
-            raise AlreadyOrdered(order=given.id, who=given.person.who)
+            raise Refused(ALREADY_ORDERED, order=given.id, who=given.person.who)
     if len(waiting) >= MOST_ORDERS:
         raise TooManyOrders(count=len(waiting))

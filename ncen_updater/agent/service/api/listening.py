@@ -11,7 +11,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from ncen_updater.agent.service.errors import SocketTaken, SocketUnusable
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import SOCKET_TAKEN, SOCKET_UNUSABLE
 from ncen_updater.common.unix_socket import address_of
 
 __all__ = ["listening"]
@@ -44,9 +45,11 @@ def listening(path: Path, group: int | None) -> Iterator[socket.socket]:
             _remove_stale(path)
             listener = _bound(path, group)
         except BlockingIOError as error:
-            raise SocketTaken(path=path) from error
+            raise UpdaterError(SOCKET_TAKEN, path=path) from error
         except OSError as error:
-            raise SocketUnusable(path=path, reason=error.strerror or str(error)) from error
+            raise UpdaterError(
+                SOCKET_UNUSABLE, path=path, reason=error.strerror or str(error)
+            ) from error
         stack.callback(listener.close)
         stack.callback(path.unlink, missing_ok=True)
         yield listener
@@ -59,7 +62,9 @@ def _make_directory(directory: Path, group: int | None) -> None:
         _give(directory, group, 0o750)
     found = directory.stat()
     if found.st_uid not in (0, os.geteuid()) or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise SocketUnusable(path=directory, reason="others may write into the directory")
+        raise UpdaterError(
+            SOCKET_UNUSABLE, path=directory, reason="others may write into the directory"
+        )
 
 
 def _lock(path: Path) -> int:
@@ -76,7 +81,7 @@ def _lock(path: Path) -> int:
 def _remove_stale(path: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise SocketUnusable(path=path, reason="something else lies there")
+            raise UpdaterError(SOCKET_UNUSABLE, path=path, reason="something else lies there")
         path.unlink()
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.databases.base import DatabaseEngine, Live
-from ncen_updater.agent.databases.errors import QueryFailed
 from ncen_updater.agent.databases.migrations.checks import Value, _value, ask, compare, unmapped
-from ncen_updater.agent.databases.migrations.errors import CheckMisshapen
 from ncen_updater.agent.databases.sqlite.engine import SqliteEngine
+from ncen_updater.common.messages import CHECK_MISSHAPEN, QUERY_FAILED
 from ncen_updater.formats.manifest import Check, Compare, ReferenceMap, When
+from tests.support.errors import refused
 
 
 @pytest.fixture
@@ -59,9 +59,9 @@ def test_each_side_is_asked_its_own(engine: DatabaseEngine) -> None:
     ],
 )
 def test_an_answer_of_another_shape(engine: DatabaseEngine, sql: str, shape: str) -> None:
-    with pytest.raises(CheckMisshapen, match=shape):
+    with refused(CHECK_MISSHAPEN, match=shape):
         ask(engine, Live, [check(sql)], When.BEFORE)
-    with pytest.raises(QueryFailed):
+    with refused(QUERY_FAILED):
         ask(engine, Live, [check("SELECT nothing")], When.BEFORE)
 
 
@@ -138,5 +138,5 @@ def test_unmapped_rows_are_counted(engine: DatabaseEngine) -> None:
     (found,) = unmapped(engine, Live, [grouped, codes("SELECT 1, 1 WHERE 1 = 0")])
     assert (found.rows, found.total, found.strict) == ((("A", 2), ("B", 1)), 3, True)
     for sql in ("SELECT code FROM item", "SELECT code, code FROM item"):
-        with pytest.raises(CheckMisshapen):
+        with refused(CHECK_MISSHAPEN):
             unmapped(engine, Live, [codes(sql)])

@@ -17,10 +17,11 @@ from ncen_updater.agent.databases.migrations.command import (
     migrator_environment,
     run_command,
 )
-from ncen_updater.agent.databases.migrations.errors import MigratorFailed, MigratorMissing
+from ncen_updater.common.messages import MIGRATOR_FAILED, MIGRATOR_MISSING
 from ncen_updater.common.progress import Silent
 from ncen_updater.formats.manifest import MigratorCommand
 from tests.agent.databases.migrations.making import Told
+from tests.support.errors import refused
 
 ENVIRONMENT = {"PATH": os.defpath, "NCEN_DB_CASES_URL": "sqlite:///somewhere"}
 DATABASES = ("cases", "people")
@@ -103,7 +104,7 @@ def test_a_program_of_the_slot_is_found_and_one_of_the_path(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("program", ["bin/migrate", "/nowhere/at/all", "no-such-program"])
 def test_a_program_that_is_not_there(tmp_path: Path, program: str) -> None:
-    with pytest.raises(MigratorMissing) as caught:
+    with refused(MIGRATOR_MISSING) as caught:
         run_command(command(program), tmp_path, ENVIRONMENT, Silent(), DATABASES)
     assert program in str(caught.value)
     assert caught.value.values["database"] == "cases, people"
@@ -112,7 +113,7 @@ def test_a_program_that_is_not_there(tmp_path: Path, program: str) -> None:
 def test_a_failure_carries_the_end_of_its_output(tmp_path: Path) -> None:
     text = "import sys; print('x' * 50_000); print('no relation', file=sys.stderr); sys.exit(3)"
     run = command(sys.executable, script(tmp_path, text))
-    with pytest.raises(MigratorFailed, match=r"failed on cases, people: .*status 3") as caught:
+    with refused(MIGRATOR_FAILED, match=r"failed on cases, people: .*status 3") as caught:
         run_command(run, tmp_path, ENVIRONMENT, Silent(), DATABASES)
     detail = caught.value.detail
     assert detail is not None
@@ -123,14 +124,14 @@ def test_a_failure_carries_the_end_of_its_output(tmp_path: Path) -> None:
 def test_one_that_was_killed_is_a_failure(tmp_path: Path) -> None:
     text = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
     run = command(sys.executable, script(tmp_path, text))
-    with pytest.raises(MigratorFailed, match="status 137"):
+    with refused(MIGRATOR_FAILED, match="status 137"):
         run_command(run, tmp_path, ENVIRONMENT, Silent(), DATABASES)
 
 
 def test_out_of_time_its_whole_group_is_ended(tmp_path: Path) -> None:
     pipe, found, thread = listen(tmp_path)
     run = command(sys.executable, script(tmp_path, STAYS), str(pipe), timeout_s=1)
-    with pytest.raises(MigratorFailed, match="not ended after 1 s") as caught:
+    with refused(MIGRATOR_FAILED, match="not ended after 1 s") as caught:
         run_command(run, tmp_path, ENVIRONMENT, Silent(), DATABASES)
     thread.join()
     assert len(found) == 2

@@ -17,18 +17,16 @@ import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
 from ncen_updater.agent.databases.base import Direction, Marker, SqlMigration
-from ncen_updater.agent.databases.errors import (
-    MigrationFailed,
-    MigrationRefused,
-    VerifyFailed,
-)
+from ncen_updater.agent.databases.errors import MigrationFailed, MigrationRefused
 from ncen_updater.agent.databases.migrations.dialect import Dialect, PostgresDialect
 from ncen_updater.agent.databases.migrations.planner import plan_steps
 from ncen_updater.agent.databases.migrations.runner import Runner
 from ncen_updater.agent.databases.migrations.sqlite_dialect import SqliteDialect
+from ncen_updater.common.messages import VERIFY_FAILED
 from ncen_updater.common.progress import Silent
 from tests.agent.databases.migrations.making import CHANGE, Told, make
 from tests.agent.databases.postgresql.site import NEWEST
+from tests.support.errors import refused
 
 numbers = itertools.count()
 
@@ -187,7 +185,7 @@ class Cases:
         up = "CREATE TABLE q (a int); INSERT INTO q VALUES (1), (2), (3);"
         verify = "SELECT 1 WHERE 1 = 0;\nSELECT a FROM q WHERE a > 1 -- comment"
         runner = database.runner()
-        with pytest.raises(VerifyFailed, match="2 rows") as caught:
+        with refused(VERIFY_FAILED, match="2 rows") as caught:
             runner.migrate(CHANGE, [make(tmp_path, "0001", up, verify=verify)], None, Silent())
         assert caught.value.values["count"] == 2
         assert "line 2" in str(caught.value)

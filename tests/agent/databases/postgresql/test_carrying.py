@@ -24,10 +24,11 @@ from ncen_updater.agent.databases.postgresql.carrying import (
     limits,
     survey_contents,
 )
-from ncen_updater.agent.databases.postgresql.errors import LossUnknown, NotCarried, RowsUnreadable
 from ncen_updater.common.findings import Severity
+from ncen_updater.common.messages import LOSS_UNKNOWN, NOT_CARRIED, ROWS_UNREADABLE
 from ncen_updater.common.progress import Silent
 from tests.agent.databases.postgresql.site import AGENT, CHANGE, IN_PLACE, NEWEST, Site
+from tests.support.errors import refused
 
 REHEARSAL = replace(CHANGE, id="rehearse")
 # What only a superuser puts in: statements, and what the catalogue has to name.
@@ -200,7 +201,7 @@ def test_what_is_put_in_once_officers_are_out_is_found_before_anything_is_touche
     site.sql("postgres", quick + "true")
     site.sql("t_seizure", "CREATE EXTENSION pg_stat_statements")
     site.sql("postgres", quick + "false")
-    with pytest.raises(NotCarried) as caught:
+    with refused(NOT_CARRIED) as caught:
         engine.copy(IN_PLACE, plan, Silent())
     assert "extension pg_stat_statements" in str(caught.value)
     engine.discard(IN_PLACE, plan)
@@ -219,7 +220,7 @@ def test_rows_that_cannot_be_counted_are_said_to_be_so(agents: Site) -> None:
     engine.copy(CHANGE, plan, Silent())
     engine.cut_over(CHANGE)
     engine.record_commit(CHANGE)
-    with pytest.raises(RowsUnreadable) as caught:
+    with refused(ROWS_UNREADABLE) as caught:
         engine.lost_rows(replace(CHANGE, source=CHANGE.id))
     assert "theirs" in str(caught.value)
     assert engine.made_by_release(CHANGE) == {}
@@ -263,7 +264,7 @@ def test_a_loss_that_nobody_can_count_is_not_guessed(agents: Site, tmp_path: Pat
     engine = site.engine(way_back="dump", dump_directory=tmp_path)
     commit_in_place(site, engine)
     site.sql("t_control", "DROP TABLE moments")
-    with pytest.raises(LossUnknown) as caught:
+    with refused(LOSS_UNKNOWN) as caught:
         engine.lost_rows(replace(IN_PLACE, id="bbbbbbbb", source=IN_PLACE.id))
     assert str(tmp_path) in str(caught.value.remedy_text)
 

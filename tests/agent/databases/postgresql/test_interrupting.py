@@ -17,14 +17,14 @@ import pytest
 from ncen_updater.agent.databases.base import MigrationSet
 from ncen_updater.agent.databases.errors import MigrationFailed
 from ncen_updater.agent.databases.migrations.dialect import PostgresDialect
-from ncen_updater.agent.databases.postgresql.errors import SetIncomplete
 from ncen_updater.agent.databases.postgresql.visiting import Visitor
-from ncen_updater.agent.engine.errors import Interrupted
 from ncen_updater.agent.engine.interruption import Interruption
 from ncen_updater.common.i18n import Text
+from ncen_updater.common.messages import INTERRUPTED, SET_INCOMPLETE
 from ncen_updater.common.progress import Silent
 from tests.agent.databases.postgresql.site import CHANGE, NEWEST, Site
 from tests.agent.databases.postgresql.test_migrate import UP, fenced_copies, release
+from tests.support.errors import refused
 
 LONGEST_S = 30.0
 
@@ -163,7 +163,7 @@ def test_a_signal_ends_migrations(site: Site, tmp_path: Path) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     asking = threading.Thread(target=ask)
-    with interruption.handled(), pytest.raises(Interrupted), interruption.allowed():
+    with interruption.handled(), refused(INTERRUPTED), interruption.allowed():
         asking.start()
         engine.migrate(CHANGE, target, None, Silent())
     asking.join()
@@ -180,7 +180,7 @@ def test_a_copy_ends_without_having_been_made(any_site: Site) -> None:
     with held_up(site, "t_seizure") as let_go, interruption.handled():
         asking = when_it_waits(site, let_go)
         asking.start()
-        with pytest.raises(Interrupted), interruption.allowed():
+        with refused(INTERRUPTED), interruption.allowed():
             engine.copy(CHANGE, plan, Silent())
         asking.join()
         assert not let_go.is_set()
@@ -198,7 +198,7 @@ def test_the_failure_of_one_copy_ends_the_others(site: Site) -> None:
     engine.fence(CHANGE)
     plan = engine.plan_copy(CHANGE)
     site.sql("postgres", 'ALTER DATABASE "T""suspect" RENAME TO gone')
-    with held_up(site, "t_seizure") as let_go, pytest.raises(SetIncomplete):
+    with held_up(site, "t_seizure") as let_go, refused(SET_INCOMPLETE):
         engine.copy(CHANGE, plan, Silent())
     assert not let_go.is_set()
     assert creating(site, waiting=False) == 0

@@ -13,17 +13,17 @@ import pytest
 
 from ncen_updater.agent.databases.postgresql import programs
 from ncen_updater.agent.databases.postgresql.connection import Server
-from ncen_updater.agent.databases.postgresql.errors import ProgramsDiffer
 from ncen_updater.agent.databases.postgresql.programs import (
     find_program,
     program_for,
     program_version,
     run_to_end,
 )
-from ncen_updater.agent.engine.errors import Interrupted
 from ncen_updater.agent.engine.interruption import Interruption
+from ncen_updater.common.messages import INTERRUPTED, PROGRAMS_DIFFER
 from ncen_updater.common.progress import Silent
 from tests.agent.databases.postgresql.site import CHANGE, IN_PLACE, LIMITS, NEWEST, Site
+from tests.support.errors import refused
 
 
 def test_what_is_set_comes_first_then_the_version_then_the_path(
@@ -63,7 +63,7 @@ def test_another_version_is_refused_before_anything_is_made(site: Site, tmp_path
     blockers = [found.code for found in engine.blockers(IN_PLACE, final=False)]
     assert blockers == ["NU-4140", "NU-4140"]
     plan = engine.plan_copy(replace(CHANGE, id="rehearse"))
-    with pytest.raises(ProgramsDiffer, match="PostgreSQL 9"):
+    with refused(PROGRAMS_DIFFER, match="PostgreSQL 9"):
         engine.copy_online(replace(CHANGE, id="rehearse"), plan, Silent())
     assert site.databases() == set(site.names.values())
 
@@ -80,7 +80,7 @@ def test_a_signal_ends_a_program_and_its_workers(tmp_path: Path) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     asking = threading.Thread(target=ask)
-    with interruption.handled(), pytest.raises(Interrupted), interruption.allowed():
+    with interruption.handled(), refused(INTERRUPTED), interruption.allowed():
         asking.start()
         run_to_end(["/bin/sh", "-c", script], dict(os.environ), 60)
     asking.join()

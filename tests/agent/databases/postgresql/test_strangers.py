@@ -20,14 +20,15 @@ from ncen_updater.agent.config.model import PostgresSettings
 from ncen_updater.agent.databases.base import ChangeRef, Evidence, Live, Strategy
 from ncen_updater.agent.databases.errors import FenceFailed
 from ncen_updater.agent.databases.postgresql import PostgresEngine, copying, reading, swap
-from ncen_updater.agent.databases.postgresql.errors import DatabaseOpened
 from ncen_updater.agent.databases.postgresql.fence import _SESSIONS
 from ncen_updater.agent.databases.postgresql.naming import kept_name, prev_name
 from ncen_updater.agent.databases.postgresql.versions import altered, opened
 from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.messages import DATABASE_OPENED
 from ncen_updater.common.progress import Silent
 from tests.agent.databases.postgresql.site import AGENT, CHANGE, IN_PLACE, NEWEST, Site, quoted
 from tests.agent.databases.postgresql.test_crash import recover
+from tests.support.errors import refused
 from tests.support.postgres import FAST_SETTINGS, available, running
 
 ROW = "INSERT INTO cases VALUES (900, 'a report''s', NULL)"
@@ -181,7 +182,7 @@ def test_what_was_opened_and_closed_again_is_not_cut_over(any_site: Site) -> Non
     engine.fence(CHANGE)
     engine.copy(CHANGE, plan, Silent())
     opened_and_closed(site, ROW)
-    with pytest.raises(DatabaseOpened, match="t_seizure"):
+    with refused(DATABASE_OPENED, match="t_seizure"):
         engine.cut_over(CHANGE)
     recover(engine, CHANGE, plan)
     assert site.sql("t_seizure", WRITTEN) == [(1,)]
@@ -197,7 +198,7 @@ def test_it_is_noticed_also_where_the_agent_closes_it(site: Site) -> None:
     engine.copy(CHANGE, plan, Silent())
     site.sql("postgres", "ALTER DATABASE t_seizure ALLOW_CONNECTIONS true")
     engine.fence(CHANGE)
-    with pytest.raises(DatabaseOpened, match="t_seizure"):
+    with refused(DATABASE_OPENED, match="t_seizure"):
         engine.cut_over(CHANGE)
     recover(engine, CHANGE, plan)
 
@@ -261,7 +262,7 @@ def test_in_place_it_is_noticed_before_anything_is_migrated(
     engine.fence(IN_PLACE)
     engine.copy(IN_PLACE, plan, Silent())
     opened_and_closed(site, ROW)
-    with pytest.raises(DatabaseOpened, match="t_seizure"):
+    with refused(DATABASE_OPENED, match="t_seizure"):
         engine._swap.touch(IN_PLACE)
     recover(engine, IN_PLACE, plan)
     assert site.sql("t_seizure", WRITTEN) == [(1,)]
@@ -284,7 +285,7 @@ def test_in_place_what_was_written_into_migrated_originals_is_set_aside(
         with engine._sessions.session(IN_PLACE.candidate(name), as_owner=True) as inside:
             inside.execute("UPDATE cases SET what = 'migrated'")
     opened_and_closed(site, ROW)
-    with pytest.raises(DatabaseOpened, match="t_seizure"):
+    with refused(DATABASE_OPENED, match="t_seizure"):
         engine.cut_over(IN_PLACE)
     recover(engine, IN_PLACE, plan)
     assert site.snapshot() == before
@@ -322,7 +323,7 @@ def test_in_place_a_superuser_who_came_in_with_the_agent_is_noticed(plain: Site)
         dba.execute(ROW)
     with contextlib.closing(dba), pytest.raises(FenceFailed):
         engine.cut_over(IN_PLACE)  # it may not end that session
-    with pytest.raises(DatabaseOpened):
+    with refused(DATABASE_OPENED):
         engine.cut_over(IN_PLACE)
     recover(engine, IN_PLACE, plan)
     assert [aside.figures["change"] for aside in engine.set_aside()] == [IN_PLACE.id]
@@ -527,7 +528,7 @@ def test_in_place_the_very_moment_before_it_is_touched_counts(
 
     monkeypatch.setattr(swap, "opened", late)
     engine._swap.touch(IN_PLACE)
-    with pytest.raises(DatabaseOpened):
+    with refused(DATABASE_OPENED):
         engine.cut_over(IN_PLACE)
 
 
@@ -604,7 +605,7 @@ def test_what_was_live_is_written_before_the_commit(site: Site, change: ChangeRe
     over(site, change, engine)
     engine.before_commit(change)
     opened_and_closed(site, ROW, database=prev_name("t_seizure", change.id))
-    with pytest.raises(DatabaseOpened, match="__prev_"):
+    with refused(DATABASE_OPENED, match="__prev_"):
         engine.before_commit(change)
     recover(engine, change, plan)
     assert site.sql("t_seizure", WRITTEN) == [(1,)]

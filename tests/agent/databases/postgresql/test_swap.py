@@ -9,18 +9,12 @@ import psycopg
 import pytest
 
 from ncen_updater.agent.databases.base import ChangeRef, Evidence, Live, Marker, Role, Strategy
-from ncen_updater.agent.databases.errors import (
-    CutOverFailed,
-    DatabaseError,
-    DatabaseUnreachable,
-    FencedByOther,
-    MarkersDisagree,
-    OfficersWereIn,
-)
+from ncen_updater.agent.databases.errors import DatabaseError, DatabaseUnreachable, FencedByOther
 from ncen_updater.agent.databases.postgresql import control, orphans
 from ncen_updater.agent.databases.postgresql.attributes import Grant
 from ncen_updater.agent.databases.postgresql.naming import live_comment, next_name, prev_name
 from ncen_updater.agent.databases.postgresql.planning import choose_oid
+from ncen_updater.common.messages import CUT_OVER_FAILED, MARKERS_DISAGREE, OFFICERS_WERE_IN
 from ncen_updater.common.progress import Silent
 from tests.agent.databases.postgresql.site import (
     CHANGE,
@@ -32,6 +26,7 @@ from tests.agent.databases.postgresql.site import (
     need_chosen_numbers,
     quoted,
 )
+from tests.support.errors import refused
 
 NAMES = ("seizure", "suspect")
 
@@ -118,7 +113,7 @@ def test_what_is_committed_is_not_cut_back(site: Site, forgotten: str) -> None:
     assert engine.evidence(CHANGE).committed
     site.sql("t_seizure", "INSERT INTO cases VALUES (501, 'an officer', NULL)")
     before = site.snapshot()
-    with pytest.raises(OfficersWereIn):
+    with refused(OFFICERS_WERE_IN):
         engine.cut_back(CHANGE)
     engine.unfence(CHANGE)
     assert site.snapshot() == before
@@ -132,7 +127,7 @@ def test_a_change_does_not_replace_or_take_back_a_later_one(site: Site) -> None:
     engine.copy(first, engine.plan_copy(first), Silent())
     engine.copy(second, engine.plan_copy(second), Silent())
     engine.cut_over(first)
-    with pytest.raises(CutOverFailed, match=first.id):
+    with refused(CUT_OVER_FAILED, match=first.id):
         engine.cut_over(second)
     engine.unfence(second)
     later = replace(CHANGE, id="cccccccc", generation=3)
@@ -141,7 +136,7 @@ def test_a_change_does_not_replace_or_take_back_a_later_one(site: Site) -> None:
     engine.cut_over(later)
     assert engine.evidence(first).later
     before = site.snapshot()
-    with pytest.raises(OfficersWereIn):
+    with refused(OFFICERS_WERE_IN):
         engine.cut_back(first)
     engine.unfence(first)
     assert site.snapshot() == before
@@ -248,10 +243,10 @@ def test_back_to_what_was_kept(site: Site) -> None:
 def test_the_set_must_agree(site: Site) -> None:
     marked = lit(live_comment(None, CHANGE))
     site.sql("postgres", f"COMMENT ON DATABASE t_seizure IS {marked}")
-    with pytest.raises(MarkersDisagree):
+    with refused(MARKERS_DISAGREE):
         site.engine().marker()
     site.sql("postgres", "ALTER DATABASE t_seizure RENAME TO away")
-    with pytest.raises(MarkersDisagree, match="seizure is missing"):
+    with refused(MARKERS_DISAGREE, match="seizure is missing"):
         site.engine().marker()
     assert site.engine().evidence(CHANGE).missing == ("seizure",)
 
@@ -343,7 +338,7 @@ def test_in_place_a_way_back_that_is_refused_takes_no_rights(any_site: Site) -> 
     engine.unfence(IN_PLACE)
     site.sql("t_seizure", "INSERT INTO cases VALUES (501, 'an officer', NULL)")
     before = site.snapshot()
-    with pytest.raises(OfficersWereIn):
+    with refused(OFFICERS_WERE_IN):
         engine.cut_back(IN_PLACE)
     engine.unfence(IN_PLACE)
     assert site.snapshot() == before

@@ -21,16 +21,15 @@ from ncen_updater.agent.databases.base import (
     Role,
     Strategy,
 )
-from ncen_updater.agent.databases.errors import (
-    CopyFailed,
-    CutOverFailed,
-    FenceFailed,
-    MarkersDisagree,
-    MigrationFailed,
-    QueryFailed,
-)
+from ncen_updater.agent.databases.errors import FenceFailed, MigrationFailed
 from ncen_updater.agent.databases.sqlite.engine import SqliteEngine
 from ncen_updater.agent.databases.sqlite.errors import NotASet, SetMissing
+from ncen_updater.common.messages import (
+    COPY_FAILED,
+    CUT_OVER_FAILED,
+    MARKERS_DISAGREE,
+    QUERY_FAILED,
+)
 from ncen_updater.common.progress import Silent
 from tests.agent.databases.migrations.making import release
 from tests.agent.databases.sqlite.site import (
@@ -41,6 +40,7 @@ from tests.agent.databases.sqlite.site import (
     reference,
     upgrade,
 )
+from tests.support.errors import refused
 
 pytestmark = pytest.mark.usefixtures("sees_others")
 
@@ -251,15 +251,15 @@ def test_a_cut_over_needs_a_fence_and_every_candidate_marked(site: Path, tmp_pat
     engine = build(site)
     engine.fence(COPY)
     engine.copy(COPY, engine.plan_copy(COPY), Silent())
-    with pytest.raises(CutOverFailed, match="says None"):
+    with refused(CUT_OVER_FAILED, match="says None"):
         engine.cut_over(COPY)
     engine.migrate(COPY, new_release(tmp_path / "slot"), None, Silent())
     (site / "sets" / f"next_{COPY.id}" / "people.sqlite").rename(tmp_path / "gone")
-    with pytest.raises(CutOverFailed, match="people is missing"):
+    with refused(CUT_OVER_FAILED, match="people is missing"):
         engine.cut_over(COPY)
     (tmp_path / "gone").rename(site / "sets" / f"next_{COPY.id}" / "people.sqlite")
     engine.unfence(COPY)
-    with pytest.raises(CutOverFailed, match="not fenced"):
+    with refused(CUT_OVER_FAILED, match="not fenced"):
         engine.cut_over(COPY)
     assert engine.evidence(COPY).swapped is False
 
@@ -270,7 +270,7 @@ def test_a_set_put_together_by_hand_is_noticed(site: Path, tmp_path: Path) -> No
     (site / "live" / "people.sqlite").write_bytes(
         (site / "sets" / "base" / "people.sqlite").read_bytes()
     )
-    with pytest.raises(MarkersDisagree, match="people"):
+    with refused(MARKERS_DISAGREE, match="people"):
         engine.marker()
 
 
@@ -282,7 +282,7 @@ def test_a_damaged_original_is_not_copied(site: Path) -> None:
         stream.write(os.urandom(20_000))
     assert "NU-4245" in {f.code for f in engine.blockers(COPY, final=False)}
     engine.fence(COPY)
-    with pytest.raises(CopyFailed):
+    with refused(COPY_FAILED):
         engine.copy(COPY, engine.plan_copy(COPY), Silent())
     assert not engine.copied(COPY, CopyPlan({}))
     engine.discard(COPY, CopyPlan({}))
@@ -343,9 +343,9 @@ def test_a_baseline_is_written_once_and_counts_as_applied(site: Path, tmp_path: 
 def test_a_query_cannot_write_and_cannot_last(site: Path) -> None:
     engine = build(site)
     for sql in ("DELETE FROM item", "SELECT nothing", "SELECT 1; SELECT 2"):
-        with pytest.raises(QueryFailed):
+        with refused(QUERY_FAILED):
             engine.query(Live("cases"), sql)
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT sum(i) FROM n"
-    with pytest.raises(QueryFailed, match="interrupted"):
+    with refused(QUERY_FAILED, match="interrupted"):
         engine.query(Live("cases"), endless, timeout_s=0.05)
     assert engine.address(Live("cases")) == (f"sqlite:///{site / 'sets' / 'base' / 'cases.sqlite'}")

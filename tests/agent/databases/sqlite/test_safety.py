@@ -23,21 +23,19 @@ from ncen_updater.agent.databases.base import (
     MigrationSet,
     Strategy,
 )
-from ncen_updater.agent.databases.errors import (
-    CutOverFailed,
-    FencedByOther,
-    FenceFailed,
-    MigrationFailed,
-    OfficersWereIn,
-    ReferencesBroken,
-    WayBackNeeded,
-)
+from ncen_updater.agent.databases.errors import FencedByOther, FenceFailed, MigrationFailed
 from ncen_updater.agent.databases.migrations.runner import LOCK_MS, Runner
 from ncen_updater.agent.databases.migrations.sqlite_dialect import SqliteDialect
 from ncen_updater.agent.databases.sqlite.engine import SqliteEngine
 from ncen_updater.agent.databases.sqlite.errors import FilesWritten, SetMissing
 from ncen_updater.agent.databases.sqlite.layout import Layout
 from ncen_updater.agent.databases.sqlite.noting import Notes, look
+from ncen_updater.common.messages import (
+    CUT_OVER_FAILED,
+    OFFICERS_WERE_IN,
+    REFERENCES_BROKEN,
+    WAY_BACK_NEEDED,
+)
 from ncen_updater.common.progress import Silent
 from ncen_updater.formats.manifest import MigratorCommand
 from tests.agent.databases.migrations.making import make, release
@@ -49,6 +47,7 @@ from tests.agent.databases.sqlite.site import (
     reference,
     upgrade,
 )
+from tests.support.errors import refused
 
 COPY = reference("copy")
 IN_PLACE = reference("in-place")
@@ -98,14 +97,14 @@ def test_nothing_is_removed_while_nobody_knows_which_set_is_live(
 
 def test_a_committed_set_is_not_cut_back(site: Path, tmp_path: Path) -> None:
     engine = build(site)
-    with pytest.raises(CutOverFailed):
+    with refused(CUT_OVER_FAILED):
         engine.record_commit(COPY)
     upgrade(engine, COPY, new_release(tmp_path / "slot"))
     assert not engine.evidence(COPY).committed
     engine.record_commit(COPY)
     engine.record_commit(COPY)
     before = contents(site)
-    with pytest.raises(OfficersWereIn):
+    with refused(OFFICERS_WERE_IN):
         engine.cut_back(COPY)
     assert contents(site) == before
     assert engine.evidence(COPY).committed
@@ -152,9 +151,9 @@ def test_the_copy_of_a_half_migrated_original_is_not_dropped(site: Path, tmp_pat
         engine.migrate(
             IN_PLACE, release(tmp_path, "2.0", cases=[bad, worse], people=[]), None, Silent()
         )
-    with pytest.raises(WayBackNeeded):
+    with refused(WAY_BACK_NEEDED):
         engine.discard(IN_PLACE, CopyPlan({}))
-    with pytest.raises(WayBackNeeded):
+    with refused(WAY_BACK_NEEDED):
         engine.drop_previous(IN_PLACE.id)
     assert engine.evidence(IN_PLACE).previous == NAMES
     engine.cut_back(IN_PLACE)
@@ -233,7 +232,7 @@ def test_a_journal_that_cannot_be_finished_stops_the_cut_over(site: Path, tmp_pa
     assert note is not None
     now = look(Layout(site, NAMES), path.parent)
     notes.write(COPY.id, replace(note, before=now))
-    with pytest.raises(CutOverFailed, match="cases in base"):
+    with refused(CUT_OVER_FAILED, match="cases in base"):
         engine.cut_over(COPY)
     assert engine.evidence(COPY) == Evidence(swapped=False, fenced=True, candidates=NAMES)
 
@@ -326,7 +325,7 @@ def test_rows_that_refer_to_nothing_stop_a_migration(site: Path, tmp_path: Path)
     engine = build(site)
     engine.fence(COPY)
     engine.copy(COPY, engine.plan_copy(COPY), Silent())
-    with pytest.raises(ReferencesBroken, match="thing -> kind: 2") as caught:
+    with refused(REFERENCES_BROKEN, match="thing -> kind: 2") as caught:
         engine.migrate(COPY, references(tmp_path, "DELETE FROM kind WHERE id = 2"), None, Silent())
     assert caught.value.values == {"database": "cases", "migration": "0002", "count": 2}
     assert engine.query(COPY.candidate("cases"), "SELECT count(*) FROM kind") == [(2,)]
@@ -366,7 +365,7 @@ def test_a_program_of_the_application_is_asked_for_its_references_too(
     command = MigratorCommand(argv=(sys.executable, "{slot}/migrate.py"), timeout_s=60)
     engine.fence(COPY)
     engine.copy(COPY, engine.plan_copy(COPY), Silent())
-    with pytest.raises(ReferencesBroken, match="thing -> kind: 1"):
+    with refused(REFERENCES_BROKEN, match="thing -> kind: 1"):
         engine.migrate(COPY, MigrationSet("2.0", tmp_path, {}, command), None, Silent())
     script.write_text("")
     engine.migrate(COPY, MigrationSet("2.0", tmp_path, {}, command), None, Silent())

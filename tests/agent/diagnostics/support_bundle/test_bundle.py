@@ -18,18 +18,15 @@ from ncen_updater.agent.cli.main import run
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.config.words import settings_of
 from ncen_updater.agent.diagnostics.support_bundle.bundle import Bundle, make_bundle, write_bundle
-from ncen_updater.agent.diagnostics.support_bundle.errors import (
-    BundleExists,
-    BundleUnwritable,
-    UnknownPart,
-)
 from ncen_updater.agent.diagnostics.support_bundle.gather import PARTS
 from ncen_updater.agent.diagnostics.support_bundle.masking import mask_settings, mask_text
 from ncen_updater.agent.journal.change import ChangeState, StepName
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
+from ncen_updater.common.messages import BUNDLE_UNWRITABLE, SUPPORT_BUNDLE_EXISTS, UNKNOWN_PART
 from ncen_updater.common.progress import Silent
 from tests.agent.cli.site import CHANGE, TrialSite, make_site
+from tests.support.errors import refused
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 PERSON, PASSPORT, PLACE = "Amina Wanjiru", "KX4471902", "Malindi"
@@ -252,14 +249,14 @@ def test_the_file_is_for_its_owner_and_replaces_nothing(site: TrialSite) -> None
         contents = json.loads(entry.read())
     assert names == [f"support-bundle/{name}" for name in ("contents.json", *PARTS)]
     assert set(contents["parts"]) == set(PARTS)
-    with pytest.raises(BundleExists):
+    with refused(SUPPORT_BUNDLE_EXISTS):
         write_bundle(bundle, path, NOW)
-    with pytest.raises(BundleUnwritable):
+    with refused(BUNDLE_UNWRITABLE):
         write_bundle(bundle, site.root / "nowhere/x.tar.gz", NOW)
 
 
 def test_a_part_that_is_none(site: TrialSite) -> None:
-    with pytest.raises(UnknownPart):
+    with refused(UNKNOWN_PART):
         make(site, leave_out=["everything"])
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.service.api.listening import listening
-from ncen_updater.agent.service.errors import SocketTaken, SocketUnusable
+from ncen_updater.common.messages import SOCKET_TAKEN, SOCKET_UNUSABLE
 from ncen_updater.common.unix_socket import connect
+from tests.support.errors import refused
 
 
 def mode(path: Path) -> int:
@@ -44,7 +45,7 @@ def test_what_a_killed_service_left_is_replaced(tmp_path: Path) -> None:
 def test_a_second_server_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "api.sock"
     with listening(path, None) as listener:
-        with pytest.raises(SocketTaken), listening(path, None):
+        with refused(SOCKET_TAKEN), listening(path, None):
             pass
         with connect(path, 5):
             listener.accept()[0].close()
@@ -53,12 +54,12 @@ def test_a_second_server_is_refused_and_the_first_goes_on(tmp_path: Path) -> Non
 def test_what_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "api.sock"
     path.write_text("important")
-    with pytest.raises(SocketUnusable), listening(path, None):
+    with refused(SOCKET_UNUSABLE), listening(path, None):
         pass
     assert path.read_text() == "important"
     path.unlink()
     path.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(SocketUnusable), listening(path, None):
+    with refused(SOCKET_UNUSABLE), listening(path, None):
         pass
     assert path.is_symlink()
 
@@ -68,7 +69,7 @@ def test_a_directory_that_others_may_write_into(tmp_path: Path, rights: int) -> 
     directory = tmp_path / "run"
     directory.mkdir()
     directory.chmod(rights)
-    with pytest.raises(SocketUnusable), listening(directory / "api.sock", None):
+    with refused(SOCKET_UNUSABLE), listening(directory / "api.sock", None):
         pass
     assert list(directory.iterdir()) == []
 

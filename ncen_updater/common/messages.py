@@ -1,0 +1,1994 @@
+"""Every error that people may meet: stable code, what happened, what to do, exit code; one table.
+
+``docs/messages.md`` is this table printed. The number of a code is never used twice and never
+changes its meaning; the thousands say where it comes from. Findings of the preflight and of
+``lint`` have codes of their own where they are made.
+
+This module is on the path of ``ncen-updater status`` and imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import lru_cache
+
+from ncen_updater.common.i18n import N_
+
+__all__ = ["ExitCode", "Message", "message_of"]  # and every message, by its name
+
+
+class ExitCode(IntEnum):
+    """Exit codes of both programs; stable."""
+
+    OK = 0
+    ERROR = 1
+    USAGE = 2
+    BLOCKED = 3
+    APPROVAL_MISSING = 4
+    HELD = 5
+    TRUST = 6
+    NETWORK = 7
+    SPACE = 8
+    BUSY = 9
+    AVAILABLE = 10
+    ROLLED_BACK = 11
+    NEEDS_PERSON = 12
+    REHEARSAL_STALE = 13
+    FEED_STALE = 14
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What an error says.
+
+    Attributes:
+        code: ``NU-`` and four digits.
+        what: Template of what happened, English; its ``{places}`` are filled when it is raised.
+        remedy: Template of what to do.
+        exit_code: What a command ends with.
+    """
+
+    code: str
+    what: str
+    remedy: str
+    exit_code: ExitCode = ExitCode.ERROR
+
+
+@lru_cache(maxsize=1)
+def _by_code() -> dict[str, Message]:
+    # The name that stands for what has none comes last and shares its code with UNEXPECTED.
+    found = [value for value in globals().values() if isinstance(value, Message)]
+    return {message.code: message for message in (*found, UNEXPECTED)}
+
+
+def message_of(code: str) -> Message | None:
+    """Return what a code says; None for one that is not known here."""
+    return _by_code().get(code)
+
+
+# ---- 1xxx: command line and configuration ----------------------------------------------------
+
+UNEXPECTED = Message(
+    "NU-1000",
+    N_("The program met something that it does not know: {kind}"),
+    N_(
+        "Run the command again with --verbose, and send what it shows to the Secretariat. "
+        "'ncen-updater status' shows the site."
+    ),
+)
+UNNAMED = Message(
+    "NU-1000",
+    N_("Something went wrong that has no name of its own."),
+    N_("Send the Secretariat what 'ncen-updater doctor' and 'history' say."),
+)
+CONFIG_ERROR = Message(
+    "NU-1001",
+    N_("The configuration {path} cannot be used."),
+    N_("Correct the file; docs/configuration.md explains every setting."),
+)
+CONFIG_UNREADABLE = Message(
+    "NU-1002",
+    N_("The configuration {path} cannot be read."),
+    N_("Give the right file with --config, and check who may read it."),
+)
+CONFIG_TOO_LARGE = Message(
+    "NU-1003",
+    N_("The configuration {path} is larger than {limit} bytes."),
+    N_("Check that this is the agent's configuration and not another file."),
+)
+CONFIG_NOT_TOML = Message(
+    "NU-1004",
+    N_("The configuration {path} cannot be understood at {place}."),
+    N_("Look there for a missing quote, bracket or equals sign, or a name given twice."),
+)
+CONFIG_INVALID = Message(
+    "NU-1005",
+    N_("The configuration {path} has mistakes: {count}."),
+    N_("Correct each place that is named; docs/configuration.md explains every setting."),
+)
+CONFIG_EXPOSED = Message(
+    "NU-1006",
+    N_("Every user of this machine may change the configuration {path}."),
+    N_("Run: chmod o-w {path}"),
+)
+RUNNER_DOES_NOT_FIT = Message(
+    "NU-1007",
+    N_(
+        "The unit of this service has no network and no database, and {path} lets the service do"
+        " the work itself."
+    ),
+    N_('Write runner = "systemd" below [service]: the units of the package do the work then.'),
+)
+BAD_USAGE = Message(
+    "NU-1101",
+    N_("The command line cannot be understood."),
+    N_("'{command} --help' shows what is possible."),
+    ExitCode.USAGE,
+)
+NEEDS_YES = Message(
+    "NU-1102",
+    N_("This asks a question, and there is no terminal to answer it at."),
+    N_("Run it in a terminal, or give --yes to answer the question beforehand."),
+    ExitCode.USAGE,
+)
+DECLINED = Message(
+    "NU-1103",
+    N_("You did not agree, so nothing was begun."),
+    N_("Run the command again when you are ready."),
+    ExitCode.APPROVAL_MISSING,
+)
+BAD_VERSION = Message(
+    "NU-1104",
+    N_("'{text}' is not a version."),
+    N_("Write a version such as 3.3.0; 'ncen-updater check' shows what is on offer."),
+    ExitCode.USAGE,
+)
+BAD_TIME = Message(
+    "NU-1105",
+    N_("'{text}' is not a time in the future."),
+    N_("Write it as 2027-01-31 or 2027-01-31T18:00, in the time of the site."),
+    ExitCode.USAGE,
+)
+UNKNOWN_CHANGE = Message(
+    "NU-1106",
+    N_("The journal knows no change '{change}'."),
+    N_("'ncen-updater history' lists every change with its id."),
+    ExitCode.USAGE,
+)
+STOPPED = Message(
+    "NU-1108",
+    N_("The command was stopped ({signal})."),
+    N_("Run it again when you are ready."),
+)
+UNWRITTEN = Message(
+    "NU-1109",
+    N_("What the command had to say could not be written: {reason}"),
+    N_("Make room where the output goes, then ask again with 'status' or 'history'."),
+)
+
+# ---- 2xxx: trust and the feed ----------------------------------------------------------------
+
+TRUST_ERROR = Message(
+    "NU-2001",
+    N_("The signed lists of the feed could not be verified."),
+    N_("Nothing was changed. Tell the Secretariat, and try again later."),
+    ExitCode.TRUST,
+)
+TRUSTED_ROOT_MISSING = Message(
+    "NU-2002",
+    N_("The trusted root {path} is missing or damaged; no signature can be checked."),
+    N_(
+        "Copy root.json again from the installation medium of the agent and compare its digest "
+        "with the one that the Secretariat gave by another way."
+    ),
+    ExitCode.TRUST,
+)
+FEED_BAD_SIGNATURE = Message(
+    "NU-2003",
+    N_("The list '{role}' of the feed does not bear enough valid signatures."),
+    N_(
+        "Nothing was changed. Try again; if it stays so, tell the Secretariat which feed address "
+        "this site uses: a copy of the feed may be incomplete or altered."
+    ),
+    ExitCode.TRUST,
+)
+ROLLBACK_REFUSED = Message(
+    "NU-2004",
+    N_("The feed offered an older list '{role}' than this site has already seen."),
+    N_(
+        "Nothing was changed. Try again; if it stays so, tell the Secretariat which feed address "
+        "this site uses: a copy of the feed may be incomplete or altered."
+    ),
+    ExitCode.TRUST,
+)
+METADATA_DAMAGED = Message(
+    "NU-2005",
+    N_("The list '{role}' of the feed cannot be read."),
+    N_(
+        "Nothing was changed. Try again; if it stays so, tell the Secretariat which feed address "
+        "this site uses: a copy of the feed may be incomplete or altered."
+    ),
+    ExitCode.TRUST,
+)
+WRONG_DIGEST = Message(
+    "NU-2006",
+    N_("'{name}' arrived with other bytes than were signed."),
+    N_(
+        "Nothing was changed. Try again; if it stays so, tell the Secretariat which feed address "
+        "this site uses: a copy of the feed may be incomplete or altered."
+    ),
+    ExitCode.TRUST,
+)
+ROLE_EXPIRED = Message(
+    "NU-2007",
+    N_(
+        "The list '{role}' of the feed lapsed on {since}: the Secretariat's server did not renew "
+        "it in time, or this site is shown an old copy."
+    ),
+    N_(
+        "Nothing was changed and the site goes on working. Tell the Secretariat that its server "
+        "has to renew '{role}'; check also that this server's date, {now}, is right."
+    ),
+    ExitCode.FEED_STALE,
+)
+CLOCK_WRONG = Message(
+    "NU-2008",
+    N_("This server's clock seems to be wrong: it says {now}, the feed's server says {server}."),
+    N_("Set the clock (see 'timedatectl'), then try again. Nothing was changed."),
+    ExitCode.TRUST,
+)
+MIXED_VERSIONS = Message(
+    "NU-2009",
+    N_("The list '{role}' of the feed does not belong to the others."),
+    N_(
+        "Nothing was changed. Try again; if it stays so, tell the Secretariat which feed address "
+        "this site uses: a copy of the feed may be incomplete or altered."
+    ),
+    ExitCode.TRUST,
+)
+ROOT_CHAIN_BROKEN = Message(
+    "NU-2010",
+    N_("The chain of trusted roots is broken after version {version}."),
+    N_(
+        "Nothing was changed. Try again; if it stays so, tell the Secretariat which feed address "
+        "this site uses: a copy of the feed may be incomplete or altered."
+    ),
+    ExitCode.TRUST,
+)
+PRODUCT_NOT_IN_FEED = Message(
+    "NU-2011",
+    N_("The feed does not carry the product '{product}'."),
+    N_("Check the product and the feed address in the agent's configuration."),
+    ExitCode.TRUST,
+)
+OFFER_INVALID = Message(
+    "NU-2012",
+    N_("The feed's entry '{name}' is not valid."),
+    N_("Nothing was changed. If the agent is old, update it; otherwise tell the Secretariat."),
+    ExitCode.TRUST,
+)
+OFFER_CHANGED = Message(
+    "NU-2013",
+    N_("Release {version} is no longer offered as it was."),
+    N_("Make the plan again."),
+    ExitCode.TRUST,
+)
+OFFER_WITHDRAWN = Message(
+    "NU-2014",
+    N_("Release {version} was withdrawn by the Secretariat: {reason}"),
+    N_("Make the plan again; it will choose another release if there is one."),
+    ExitCode.TRUST,
+)
+DOCUMENT_MISMATCH = Message(
+    "NU-2015",
+    N_("The release document of {version} contradicts the signed list."),
+    N_("Nothing was changed. Tell the Secretariat, and try again later."),
+    ExitCode.TRUST,
+)
+TREE_MISMATCH = Message(
+    "NU-2016",
+    N_("The tree of release {version} is not the one that was signed."),
+    N_("Nothing was changed. Tell the Secretariat, and try again later."),
+    ExitCode.TRUST,
+)
+VIEW_DAMAGED = Message(
+    "NU-2017",
+    N_("The stored copy of the last verified list, {path}, cannot be read."),
+    N_("Run 'ncen-updater check' while the feed can be reached; it writes it anew."),
+)
+FEED_TARGET_MISSING = Message(
+    "NU-2018",
+    N_("'{name}' is not in the signed list of the product."),
+    N_("Nothing was changed. Tell the Secretariat, and try again later."),
+    ExitCode.TRUST,
+)
+LOCAL_STORE_FAILED = Message(
+    "NU-2019",
+    N_("The agent's own files could not be read or written."),
+    N_("Check free space and permissions of the agent's state directory."),
+)
+READER_FAILED = Message(
+    "NU-2020",
+    N_("The process that reads the feed ended without an answer."),
+    N_(
+        "Try again; if it stays so, send the Secretariat what 'ncen-updater "
+        "doctor' and 'history' say."
+    ),
+)
+ROOTS_HIDDEN = Message(
+    "NU-2021",
+    N_(
+        "The feed keeps back trusted roots: its newest is {newest}, and {version} is the last "
+        "that it gave."
+    ),
+    N_(
+        "Nothing was changed. Try again; if it stays so, tell the Secretariat which feed address "
+        "this site uses: a copy of the feed may be incomplete or altered."
+    ),
+    ExitCode.TRUST,
+)
+WRONG_ROLE = Message(
+    "NU-2022",
+    N_("In place of the list '{role}' the feed gave the list '{other}'."),
+    N_(
+        "Nothing was changed. Try again; if it stays so, tell the Secretariat which feed address "
+        "this site uses: a copy of the feed may be incomplete or altered."
+    ),
+    ExitCode.TRUST,
+)
+OFFICERS_ROLE_EXPIRED = Message(
+    "NU-2023",
+    N_(
+        "The list '{role}' of the feed lapsed on {since}: the officers of the Secretariat did not "
+        "sign it again in time."
+    ),
+    N_(
+        "Nothing was changed and the site goes on working. Tell the Secretariat that its officers "
+        "have to sign '{role}' again; check also that this server's date, {now}, is right."
+    ),
+    ExitCode.FEED_STALE,
+)
+WRONG_PRODUCT = Message(
+    "NU-2024",
+    N_("The feed's entry '{name}' is for the product '{found}', not for '{product}'."),
+    N_("Nothing was changed. Tell the Secretariat, and try again later."),
+    ExitCode.TRUST,
+)
+OFFER_HALTED = Message(
+    "NU-2041",
+    N_("Release {version} was halted by the Secretariat: {reason}"),
+    N_("Wait until it is opened again; 'ncen-updater check' says when that is so."),
+    ExitCode.HELD,
+)
+NOT_PROVED = Message(
+    "NU-2042",
+    N_(
+        "What was downloaded of release {version} does not follow from the root that was installed "
+        "with the agent; it is not used."
+    ),
+    N_(
+        "Nothing was changed. Run 'ncen-updater check', then try again. If it stays so, have this "
+        "server examined, since what talks to the network may have been tampered with, and tell "
+        "the Secretariat."
+    ),
+    ExitCode.TRUST,
+)
+READER_OVERDUE = Message(
+    "NU-2043",
+    N_("The process that reads the feed took too long and was ended."),
+    N_(
+        "Try again; if it stays so, send the Secretariat what 'ncen-updater "
+        "doctor' and 'history' say."
+    ),
+)
+FEED_ERROR = Message(
+    "NU-2101",
+    N_("The feed could not be reached."),
+    N_(
+        "Check the network, the proxy and the feed address. The site goes on working; "
+        "status, history and rollback need no feed."
+    ),
+    ExitCode.NETWORK,
+)
+FEED_UNREACHABLE = Message(
+    "NU-2102",
+    N_("No server of the feed answered ('{name}')."),
+    N_(
+        "Check the network, the proxy and the feed address. The site goes on working; "
+        "status, history and rollback need no feed."
+    ),
+    ExitCode.NETWORK,
+)
+FEED_TLS = Message(
+    "NU-2103",
+    N_("The encrypted connection to the feed failed ('{name}')."),
+    N_(
+        "Check this server's clock, the certificate file in the agent's configuration, and "
+        "whether a firewall opens encrypted connections."
+    ),
+    ExitCode.NETWORK,
+)
+CAPTIVE_PORTAL = Message(
+    "NU-2104",
+    N_("A web page came in place of '{name}': a log-in page of the network, or a proxy."),
+    N_("Log in to the network, or set the proxy, then try again."),
+    ExitCode.NETWORK,
+)
+FEED_TOO_SLOW = Message(
+    "NU-2105",
+    N_("The feed answers too slowly ('{name}')."),
+    N_("Try again later; downloads go on where they stopped."),
+    ExitCode.NETWORK,
+)
+FEED_REFUSED = Message(
+    "NU-2106",
+    N_("The feed's server answered '{name}' with status {status}."),
+    N_(
+        "Check the network, the proxy and the feed address. The site goes on working; "
+        "status, history and rollback need no feed."
+    ),
+    ExitCode.NETWORK,
+)
+FEED_CUT = Message(
+    "NU-2107",
+    N_("The connection to the feed broke while '{name}' was read."),
+    N_("Try again; downloads go on where they stopped."),
+    ExitCode.NETWORK,
+)
+FEED_TOO_LONG = Message(
+    "NU-2108",
+    N_("The feed sent more bytes for '{name}' than are allowed; the rest was not read."),
+    N_(
+        "Nothing was changed. Try again; if it stays so, tell the Secretariat which feed address "
+        "this site uses: a copy of the feed may be incomplete or altered."
+    ),
+    ExitCode.TRUST,
+)
+FEED_PROXY = Message(
+    "NU-2109",
+    N_("The proxy did not give a way to the feed ('{name}')."),
+    N_(
+        "Check 'proxy' in the agent's configuration, and that the proxy lets this server reach "
+        "the feed."
+    ),
+    ExitCode.NETWORK,
+)
+PATH_ERROR = Message(
+    "NU-2201",
+    N_("Release {version} cannot be installed here."),
+    N_("Run 'ncen-updater check' to see what is offered to this site."),
+    ExitCode.BLOCKED,
+)
+TARGET_UNKNOWN = Message(
+    "NU-2202",
+    N_("The feed does not offer a release {version}."),
+    N_("Run 'ncen-updater check' to see what is offered to this site."),
+    ExitCode.BLOCKED,
+)
+TARGET_FOR_OTHER_COUNTRY = Message(
+    "NU-2203",
+    N_("Release {version} is for other countries ({countries}), not for {country}."),
+    N_("Run 'ncen-updater check' to see what is offered to this site."),
+    ExitCode.BLOCKED,
+)
+TARGET_OTHER_CHANNEL = Message(
+    "NU-2204",
+    N_("Release {version} is in the channel '{channel}', which this site does not follow."),
+    N_("Change 'channel' in the agent's configuration if you want such releases."),
+    ExitCode.BLOCKED,
+)
+TARGET_WITHDRAWN = Message(
+    "NU-2205",
+    N_("Release {version} was withdrawn by the Secretariat: {reason}"),
+    N_("Run 'ncen-updater check' to see what is offered to this site."),
+    ExitCode.BLOCKED,
+)
+TARGET_NEEDS_NEWER_AGENT = Message(
+    "NU-2206",
+    N_("Release {version} needs another version of this agent: {agent}."),
+    N_("Update the agent first."),
+    ExitCode.BLOCKED,
+)
+TARGET_BAD = Message(
+    "NU-2207",
+    N_("Release {version} failed at this site before."),
+    N_(
+        "Read 'ncen-updater history'; to try it again, "
+        "run 'ncen-updater upgrade {version} --retry'."
+    ),
+    ExitCode.BLOCKED,
+)
+TARGET_NOT_NEWER = Message(
+    "NU-2208",
+    N_("Release {version} is not newer than what runs here ({current})."),
+    N_("To go back, use 'ncen-updater rollback'."),
+    ExitCode.BLOCKED,
+)
+NO_PATH_TO_TARGET = Message(
+    "NU-2209",
+    N_("There is no way from {current} to release {version}: {reason}"),
+    N_("Run 'ncen-updater check' to see what is offered to this site."),
+    ExitCode.BLOCKED,
+)
+TARGET_HALTED = Message(
+    "NU-2210",
+    N_("Release {version} was halted by the Secretariat: {reason}"),
+    N_("Wait until it is opened again; 'ncen-updater check' says when that is so."),
+    ExitCode.HELD,
+)
+NOT_A_BUNDLE = Message(
+    "NU-2302",
+    N_("{path} is not a bundle."),
+    N_("Give the file or files that 'ncen-publisher export' wrote (*.ncen)."),
+    ExitCode.TRUST,
+)
+BUNDLE_CUT = Message(
+    "NU-2303",
+    N_("The bundle {path} is not whole: it was copied only in part."),
+    N_(
+        "Nothing was kept. Copy the bundle again from where you got it, compare its size, and try "
+        "again."
+    ),
+    ExitCode.TRUST,
+)
+BUNDLE_ALTERED = Message(
+    "NU-2304",
+    N_("The bundle was altered or damaged: '{name}' is not what it should be."),
+    N_(
+        "Nothing was kept. Copy the bundle again from where you got it, compare its size, and try "
+        "again."
+    ),
+    ExitCode.TRUST,
+)
+BUNDLE_UNSAFE = Message(
+    "NU-2305",
+    N_("The file holds what no bundle holds: {name}: {reason}."),
+    N_("Nothing was kept. Do not use this medium; tell the Secretariat where the file came from."),
+    ExitCode.TRUST,
+)
+BUNDLE_INCOMPLETE = Message(
+    "NU-2306",
+    N_("The bundle lacks '{name}'."),
+    N_("Nothing was kept. Ask the Secretariat for a new bundle for this site."),
+    ExitCode.TRUST,
+)
+BUNDLE_NOT_SIGNED = Message(
+    "NU-2307",
+    N_("The list '{role}' in the bundle does not bear enough valid signatures."),
+    N_(
+        "Nothing was kept. The bundle is not from the Secretariat's feed, or was altered: tell the "
+        "Secretariat where it came from."
+    ),
+    ExitCode.TRUST,
+)
+BUNDLE_OLDER = Message(
+    "NU-2308",
+    N_("This bundle is older than what this site has already seen (list '{role}')."),
+    N_("Nothing was kept. Use the newest bundle that you were given."),
+    ExitCode.TRUST,
+)
+BUNDLE_TOO_OLD = Message(
+    "NU-2309",
+    N_(
+        "The bundle is too old: its list '{role}' lapsed on {since}, and this site accepts bundles "
+        "for {days} days after that."
+    ),
+    N_(
+        "Nothing was kept. Ask the Secretariat for a new bundle; check also that this server's "
+        "date, {now}, is right."
+    ),
+    ExitCode.FEED_STALE,
+)
+BUNDLE_OTHER_PRODUCT = Message(
+    "NU-2310",
+    N_("The bundle is for {products}, and this site runs {product}."),
+    N_("Nothing was kept. Ask the Secretariat for a new bundle for this site."),
+    ExitCode.TRUST,
+)
+BUNDLE_OTHER_COUNTRY = Message(
+    "NU-2311",
+    N_("The bundle is for other countries ({countries}), not for {country}."),
+    N_("Nothing was kept. Ask the Secretariat for a new bundle for this site."),
+    ExitCode.TRUST,
+)
+BUNDLE_DOES_NOT_FIT = Message(
+    "NU-2312",
+    N_(
+        "The bundle does not lead on from {current}, which runs here: to reach {version} it lacks "
+        "{missing}."
+    ),
+    N_(
+        "Nothing was kept. Ask the Secretariat for a bundle from {current}, and tell them that "
+        "this is what runs here."
+    ),
+    ExitCode.TRUST,
+)
+BUNDLE_UNREADABLE = Message(
+    "NU-2313",
+    N_("{path} cannot be read."),
+    N_("Check that the medium is there and mounted, then try again. Nothing was kept."),
+)
+PART_MISSING = Message(
+    "NU-2314",
+    N_("Of the {parts} parts of the bundle these are missing: {missing}."),
+    N_(
+        "Give all parts in one call, in any order. If they cannot all be mounted at once, copy "
+        "them to a disk first; that takes {bytes} bytes. Nothing was kept."
+    ),
+    ExitCode.TRUST,
+)
+PART_TWICE = Message(
+    "NU-2315",
+    N_("Part {part} of the bundle was given twice: {path} and {other}."),
+    N_("Give each part once. Nothing was kept."),
+    ExitCode.TRUST,
+)
+PART_FOREIGN = Message(
+    "NU-2316",
+    N_("{path} is a part of another bundle than {other}."),
+    N_("Give the parts of one bundle only. Nothing was kept."),
+    ExitCode.TRUST,
+)
+PART_CUT = Message(
+    "NU-2317",
+    N_("Part {part} of the bundle, {path}, is not whole: it was copied only in part."),
+    N_("Copy this part again; the others may stay. Nothing was kept."),
+    ExitCode.TRUST,
+)
+PART_ALTERED = Message(
+    "NU-2318",
+    N_("Part {part} of the bundle, {path}, was altered or damaged."),
+    N_("Copy this part again; the others may stay. Nothing was kept."),
+    ExitCode.TRUST,
+)
+NOT_IMPORTED = Message(
+    "NU-2319",
+    N_("'{name}' was not imported, and there is no feed that could be asked."),
+    N_(
+        "Import a bundle that holds this release, or name one that was imported; "
+        "'ncen-updater history' shows them."
+    ),
+    ExitCode.NETWORK,
+)
+NOTHING_IMPORTED = Message(
+    "NU-2320",
+    N_("This site has no feed, and no bundle was imported yet."),
+    N_("Run 'ncen-updater import FILE' with a bundle from the Secretariat."),
+    ExitCode.NETWORK,
+)
+LISTS_BUSY = Message(
+    "NU-2321",
+    N_("Another process is reading the feed or importing a bundle."),
+    N_("Wait until it has ended, then try again."),
+    ExitCode.BUSY,
+)
+MIRROR_BUSY = Message(
+    "NU-2322",
+    N_("Another process is renewing the mirror {path}."),
+    N_("Wait until it has ended, then try again."),
+    ExitCode.BUSY,
+)
+MIRROR_NOT_OURS = Message(
+    "NU-2323",
+    N_("{path} is neither empty nor a whole mirror of this feed."),
+    N_("Give an empty directory, or one that this command made. Nothing was changed."),
+)
+PACK_UNUSABLE = Message(
+    "NU-2324",
+    N_(
+        "Release {version} was imported as a delta pack only, and that cannot be used here"
+        " ({code})."
+    ),
+    N_(
+        "If 'ncen-updater verify' names files of the installed release, restore them as they were"
+        " released, import the bundle again, and try again. Else ask the Secretariat for a bundle"
+        " with whole archives."
+    ),
+    ExitCode.NETWORK,
+)
+NO_FEED_TO_MIRROR = Message(
+    "NU-2325",
+    N_("This site has no feed that could be copied."),
+    N_("Name a bundle with --from-bundle; the mirror then holds what is in it."),
+    ExitCode.NETWORK,
+)
+MIRROR_FORBIDDEN = Message(
+    "NU-2326",
+    N_("The user {user} may not write to the mirror {path}."),
+    N_(
+        "The feed is read, and the mirror written, by a user of few rights: give the directory to"
+        " that user ('chown'), or name a new one, which is made for them."
+    ),
+)
+
+# ---- 3xxx: releases, transfer and slots ------------------------------------------------------
+
+BAD_MANIFEST = Message(
+    "NU-3001",
+    N_("The manifest {source} is not valid."),
+    N_("Correct the places that are named and build the release again."),
+)
+BAD_RELEASE = Message(
+    "NU-3002",
+    N_("The release document {source} is not valid."),
+    N_("Do not install this release; tell the Secretariat which one it is."),
+    ExitCode.TRUST,
+)
+BAD_TREE = Message(
+    "NU-3003",
+    N_("The tree {source} is not valid."),
+    N_("Do not install this release; tell the Secretariat which one it is."),
+    ExitCode.TRUST,
+)
+TRANSFER_ERROR = Message(
+    "NU-3100",
+    N_("A file could not be moved or unpacked."),
+    N_("Check the disk and try again."),
+)
+SPACE_SHORT = Message(
+    "NU-3101",
+    N_("Too little space in {path}: {needed} bytes are needed, {free} are free."),
+    N_("Free at least {missing} bytes there, then try again."),
+    ExitCode.SPACE,
+)
+DOWNLOAD_DAMAGED = Message(
+    "NU-3102",
+    N_("'{name}' arrived again and again with other bytes than were signed."),
+    N_("Try another feed address or a medium, and tell the Secretariat."),
+    ExitCode.TRUST,
+)
+ARCHIVE_MISMATCH = Message(
+    "NU-3103",
+    N_("The archive {archive} does not hold what was signed."),
+    N_("Do not install this release; tell the Secretariat which one it is."),
+    ExitCode.TRUST,
+)
+ARCHIVE_DAMAGED = Message(
+    "NU-3104",
+    N_("The archive {archive} is damaged."),
+    N_("Try again; it is fetched anew. If it stays so, tell the Secretariat which release it is."),
+    ExitCode.TRUST,
+)
+DESTINATION_IN_USE = Message(
+    "NU-3105",
+    N_("{path} is not an empty directory."),
+    N_("Remove it if it is left over from an interrupted attempt."),
+)
+DELTA_ERROR = Message(
+    "NU-3150",
+    N_("The delta pack {pack} could not be applied."),
+    N_("Nothing needs to be done: the whole archive is fetched instead."),
+)
+DELTA_DAMAGED = Message(
+    "NU-3151",
+    N_("The delta pack {pack} is damaged."),
+    N_("Nothing needs to be done: the whole archive is fetched instead."),
+    ExitCode.TRUST,
+)
+DELTA_FOR_ANOTHER_BASE = Message(
+    "NU-3152",
+    N_("The delta pack {pack} is not for the release that is installed here."),
+    N_("Nothing needs to be done: the whole archive is fetched instead."),
+    ExitCode.TRUST,
+)
+DELTA_PATH_REFUSED = Message(
+    "NU-3153",
+    N_("The delta pack {pack} names a path that no release may have."),
+    N_("Nothing needs to be done: the whole archive is fetched instead."),
+    ExitCode.TRUST,
+)
+DELTA_OVER_LIMIT = Message(
+    "NU-3154",
+    N_("The delta pack {pack} takes more than was signed for it."),
+    N_("Nothing needs to be done: the whole archive is fetched instead."),
+    ExitCode.TRUST,
+)
+DELTA_RANGE_REFUSED = Message(
+    "NU-3155",
+    N_("The delta pack {pack} refers to places that do not exist."),
+    N_("Nothing needs to be done: the whole archive is fetched instead."),
+    ExitCode.TRUST,
+)
+DELTA_UNSUPPORTED = Message(
+    "NU-3156",
+    N_("The delta pack {pack} needs what this machine cannot do: {needs}."),
+    N_("Nothing needs to be done: the whole archive is fetched instead."),
+)
+OLD_FILE_ALTERED = Message(
+    "NU-3157",
+    N_("The installed file {path} was altered, so a delta pack cannot start from it."),
+    N_("The whole archive is fetched instead. 'ncen-updater verify' says what else was altered."),
+)
+DELTA_NOT_MADE = Message(
+    "NU-3160",
+    N_("No delta pack could be made."),
+    N_("Publish the release without this delta pack; sites fetch the whole archive."),
+)
+DELTA_NOT_POSSIBLE = Message(
+    "NU-3161",
+    N_("No delta pack can lead to this release."),
+    N_("Publish the release without this delta pack; sites fetch the whole archive."),
+)
+DELTA_NOT_PROVED = Message(
+    "NU-3162",
+    N_("The delta pack was made but does not give the new release; it was not kept."),
+    N_(
+        "Check that nothing changes the releases while packs are made, and try again. If it stays, "
+        "publish without this pack and tell the makers of ncen-publisher."
+    ),
+)
+SLOT_ERROR = Message(
+    "NU-3200",
+    N_("The installed releases in {path} cannot be read."),
+    N_("Check that the directory exists and that the agent may read it."),
+)
+CURRENT_ASTRAY = Message(
+    "NU-3201",
+    N_("{current} does not lead to an installed release, but to {target}."),
+    N_("Make {current} a link to one of the directories in {slots}, then try again."),
+    ExitCode.NEEDS_PERSON,
+)
+SLOT_MISSING = Message(
+    "NU-3202",
+    N_("Release {version} is not installed in {slots}."),
+    N_("Run the upgrade to that release again; it installs what is missing."),
+)
+RECORD_UNUSABLE = Message(
+    "NU-3203",
+    N_("The record of release {version} in {path} is missing or damaged."),
+    N_(
+        "Restore the record from a backup, or send the Secretariat what "
+        "'ncen-updater doctor' and 'history' say."
+    ),
+    ExitCode.NEEDS_PERSON,
+)
+SLOT_IN_USE = Message(
+    "NU-3204",
+    N_("Release {version} is in use and cannot be removed or replaced."),
+    N_("Go to another release first."),
+)
+SLOT_DIFFERS = Message(
+    "NU-3205",
+    N_("The files in {path} are not those of release {version}: {count} differences."),
+    N_("Find out who changed them; remove the directory if nobody needs it."),
+    ExitCode.BLOCKED,
+)
+SLOT_NOT_WRITTEN = Message(
+    "NU-3206",
+    N_("Release {version} could not be written to {path}."),
+    N_("Check the disk and the rights of the directory, then try again."),
+)
+SLOT_NO_SPACE = Message(
+    "NU-3207",
+    N_("There is not enough space in {path} for release {version}."),
+    N_("Free space on that disk, then try again."),
+    ExitCode.SPACE,
+)
+
+# ---- 4xxx: databases and migrations ----------------------------------------------------------
+
+DATABASE_ERROR = Message(
+    "NU-4001",
+    N_("The database server refused an operation on {database}."),
+    N_("Read the server's message and its log, then try again."),
+)
+DATABASE_UNREACHABLE = Message(
+    "NU-4002",
+    N_("The database {database} cannot be reached."),
+    N_("Check that the database server runs and that the agent's settings are right."),
+)
+FENCE_FAILED = Message(
+    "NU-4003",
+    N_("{count} sessions in {database} could not be ended."),
+    N_("Stop the programs that hold them, then try again."),
+)
+COPY_FAILED = Message(
+    "NU-4004",
+    N_("The database {database} could not be copied."),
+    N_("Read the server's message; the original was not touched."),
+)
+MIGRATION_REFUSED = Message(
+    "NU-4005",
+    N_("The migrations of {database} do not continue its history: {reason}"),
+    N_("Do not upgrade; send the Secretariat what 'ncen-updater doctor' and 'history' say."),
+    ExitCode.BLOCKED,
+)
+MIGRATION_FAILED = Message(
+    "NU-4006",
+    N_("Migration {migration} of {database} failed."),
+    N_(
+        "Send the Secretariat what 'ncen-updater doctor' and 'history' say; "
+        "the site can go on working."
+    ),
+)
+VERIFY_FAILED = Message(
+    "NU-4007",
+    N_("Migration {migration} of {database} did not verify: {count} rows are wrong."),
+    N_(
+        "Send the Secretariat what 'ncen-updater doctor' and 'history' say; "
+        "the site can go on working."
+    ),
+)
+CUT_OVER_FAILED = Message(
+    "NU-4008",
+    N_("The cut-over of the databases could not be made."),
+    N_("Read the server's message, stop what holds sessions, and try again."),
+)
+MARKERS_DISAGREE = Message(
+    "NU-4009",
+    N_("The databases do not belong together: {reason}"),
+    N_(
+        "Change nothing at the application. If these databases were restored from a backup on "
+        "purpose, 'ncen-updater accept-restore' takes them as the release that they belong to; if "
+        "not, ask the database administrator what was done to them."
+    ),
+    ExitCode.NEEDS_PERSON,
+)
+QUERY_FAILED = Message(
+    "NU-4010",
+    N_("A question to {database} could not be answered: {sql}"),
+    N_("Send the Secretariat what 'ncen-updater doctor' and 'history' say."),
+)
+REFERENCES_BROKEN = Message(
+    "NU-4011",
+    N_("Migration {migration} of {database} left {count} rows that refer to nothing."),
+    N_(
+        "Send the Secretariat what 'ncen-updater doctor' and 'history' say; "
+        "the site can go on working."
+    ),
+)
+FENCED_BY_OTHER = Message(
+    "NU-4012",
+    N_("The databases are closed by the change {other}, so {change} does not touch them."),
+    N_("Bring the change {other} to its end first, with the agent that began it."),
+    ExitCode.NEEDS_PERSON,
+)
+WAY_BACK_NEEDED = Message(
+    "NU-4013",
+    N_("The kept copy of {database} is the only way back and is not dropped."),
+    N_("Go back first (ncen-updater resume), then it will be removed."),
+    ExitCode.NEEDS_PERSON,
+)
+LEDGER_UNREADABLE = Message(
+    "NU-4014",
+    N_("The record of migrations inside a database cannot be understood: {reason}."),
+    N_("Do not upgrade; send the Secretariat what 'ncen-updater doctor' and 'history' say."),
+    ExitCode.NEEDS_PERSON,
+)
+OFFICERS_WERE_IN = Message(
+    "NU-4015",
+    N_("The change {change} was committed, so the databases are not cut back."),
+    N_(
+        "The journal is older than the databases; send the Secretariat what "
+        "'ncen-updater doctor' and 'history' say."
+    ),
+    ExitCode.NEEDS_PERSON,
+)
+DATABASE_OPENED = Message(
+    "NU-4020",
+    N_(
+        "While {database} was closed for the change, somebody opened it or altered its owner, "
+        "rights or properties: records may have been entered that the change would lose."
+    ),
+    N_(
+        "Ask the database administrators who did ALTER DATABASE or GRANT on it, let them leave it "
+        "alone for the time of the change, and begin again."
+    ),
+)
+NOT_CARRIED = Message(
+    "NU-4025",
+    N_("A dump of {database} by the role {role} does not carry: {objects}."),
+    N_(
+        'Nothing was migrated. Choose way_back = "copy" or strategy = "copy", let the agent connect'
+        " as a superuser, or remove these objects."
+    ),
+)
+LOSS_UNKNOWN = Message(
+    "NU-4026",
+    N_(
+        "What going back would lose in {database} cannot be counted: since when its rows are there"
+        " is not known any more, and what was kept is a dump."
+    ),
+    N_(
+        "Nothing was changed. Let the database administrator restore the dump {path} beside the"
+        " live database, and compare; or go on with the release in use."
+    ),
+)
+ROWS_UNREADABLE = Message(
+    "NU-4027",
+    N_("The rows of {table} in {database} cannot be counted: the role {role} may not read it."),
+    N_(
+        "Nothing was changed. Run as a superuser in {database}: GRANT SELECT ON {table} TO {role};"
+        " where row security hides rows, ALTER ROLE {role} BYPASSRLS; instead."
+    ),
+)
+TABLESPACE_CLOSED = Message(
+    "NU-4028",
+    N_("The role {role} may make nothing in the tablespace {tablespace} of {database}."),
+    N_("Run as a superuser: GRANT CREATE ON TABLESPACE {tablespace} TO {role};"),
+)
+PREPARED_TRANSACTIONS = Message(
+    "NU-4101",
+    N_("{count} prepared transactions are open in {database}."),
+    N_("End each of them: COMMIT PREPARED or ROLLBACK PREPARED with the name shown."),
+)
+SET_INCOMPLETE = Message(
+    "NU-4102",
+    N_("The database {database} is missing or not whole, so the set cannot be used."),
+    N_("Do not start the application; ask the database administrator what happened to it."),
+    ExitCode.NEEDS_PERSON,
+)
+ATTRIBUTES_DIFFER = Message(
+    "NU-4103",
+    N_("Owner, grants or settings of {database} could not be carried over."),
+    N_("Give the agent's role the rights that are named, or let it connect as superuser."),
+)
+WAY_BACK_MISSING = Message(
+    "NU-4104",
+    N_("The kept copy of {database} that leads back is not there."),
+    N_("Restore {database} from the site's own backup; ask the database administrator."),
+    ExitCode.NEEDS_PERSON,
+)
+DUMP_FAILED = Message(
+    "NU-4106",
+    N_("The program {program} failed on {database}."),
+    N_("Read its message; check bin_directory, dump_directory and the space left."),
+)
+ORPHAN_DIRECTORY = Message(
+    "NU-4107",
+    N_("An interrupted copy of {database} left the directory base/{oid} in the server."),
+    N_(
+        "Stop the server's administrator account from using it and remove the directory base/{oid}"
+        " below the data directory; no database has this number."
+    ),
+)
+PROGRAMS_DIFFER = Message(
+    "NU-4108",
+    N_("The program {program} is of PostgreSQL {found}, the server is {major}."),
+    N_(
+        "Install the client programs of PostgreSQL {major} on this machine, or set bin_directory "
+        "to where they are."
+    ),
+)
+DUMPS_UNREADABLE = Message(
+    "NU-4109",
+    N_("The directory of the dumps, {path}, cannot be read: {reason}."),
+    N_("See that its disk is there and that the agent's account may enter it."),
+)
+MIGRATION_FILE_BAD = Message(
+    "NU-4200",
+    N_("The migration file {path} of release {release} cannot be used: {reason}"),
+    N_("Build the release's directory again from the feed; nothing was changed."),
+    ExitCode.TRUST,
+)
+CHECK_MISSHAPEN = Message(
+    "NU-4201",
+    N_("The check '{check}' on {database} answered {shape} values instead of one."),
+    N_(
+        "Send the Secretariat what 'ncen-updater doctor' and 'history' say: "
+        "the release's check is wrong."
+    ),
+)
+MIGRATOR_MISSING = Message(
+    "NU-4202",
+    N_("The application's migrator {program} cannot be started."),
+    N_("Build the release's directory again from the feed, then try again."),
+)
+MIGRATOR_FAILED = Message(
+    "NU-4203",
+    N_("The application's own migrator {program} failed on {database}: {how}"),
+    N_(
+        "Send the Secretariat what 'ncen-updater doctor' and 'history' say; "
+        "the site can go on working."
+    ),
+)
+NOT_A_SET = Message(
+    "NU-4220",
+    N_("{database} is a plain directory, not a link to a set of databases."),
+    N_("Stop the application and let the agent adopt the databases once, then try again."),
+    ExitCode.BLOCKED,
+)
+SET_MISSING = Message(
+    "NU-4221",
+    N_("The databases {database} are not there."),
+    N_("Do not start the application; look for the files or restore the backup."),
+    ExitCode.NEEDS_PERSON,
+)
+FILES_WRITTEN = Message(
+    "NU-4222",
+    N_("Another program wrote to {files} of {database} while the databases were closed."),
+    N_(
+        "Nothing that it wrote is lost: the site goes on with these files. Find the program, for "
+        "example with 'fuser -v' on them as root, stop it, then try again."
+    ),
+)
+NOTE_UNREADABLE = Message(
+    "NU-4223",
+    N_("What the database files were when they were closed cannot be read: {database}."),
+    N_("Nothing was changed by this. Look after the disk of the state directory, try again."),
+)
+FILES_NOT_KEPT = Message(
+    "NU-4301",
+    N_("What is in {directory} could not be kept before the change: {reason}."),
+    N_("Give the agent's user the right to read and write there, then try again."),
+)
+FILES_NOT_PUT_BACK = Message(
+    "NU-4302",
+    N_("What was in {directory} before the change could not be put back: {reason}."),
+    N_(
+        "Put right what is named, then run 'ncen-updater resume'. What was there lies in {place};"
+        " leave it there."
+    ),
+    ExitCode.NEEDS_PERSON,
+)
+PLACE_NOT_OURS = Message(
+    "NU-4303",
+    N_("{place} is not a directory of the agent's own that nobody else may enter."),
+    N_("Find out who made it, move it away, and try again."),
+)
+INDEX_UNUSABLE = Message(
+    "NU-4304",
+    N_("The list of what was in {directory} before the change is damaged."),
+    N_("Do not remove {place}: the files lie there. Call the Secretariat."),
+    ExitCode.NEEDS_PERSON,
+)
+
+# ---- 5xxx: the application and its health ----------------------------------------------------
+
+APPLICATION_ERROR = Message(
+    "NU-5001",
+    N_("The application could not be controlled."),
+    N_("Try the commands of the table [application] by hand, and correct them."),
+)
+COMMAND_FAILED = Message(
+    "NU-5002",
+    N_("The command to {action} the application failed: {reason}"),
+    N_("Run {command} by hand and read what it says."),
+)
+STOP_FAILED = Message(
+    "NU-5003",
+    N_("The application did not stop within {seconds} seconds."),
+    N_("Stop it by hand, find out what holds it, then try again."),
+)
+STATE_UNKNOWN = Message(
+    "NU-5004",
+    N_("It is not known whether the application runs: {reason}"),
+    N_("Run {command} by hand; it must say clearly whether the application runs."),
+)
+DOOR_STUCK = Message(
+    "NU-5005",
+    N_("The file {path}, which keeps officers out, could not be changed."),
+    N_("Check that its directory exists and that the agent may write there."),
+)
+HEALTH_SETTINGS_WRONG = Message(
+    "NU-5006",
+    N_("The address {url} of the application's health cannot be used: {reason}"),
+    N_("Correct health_url and health_path in the table [application]."),
+)
+ORDER_UNDER_WAY = Message(
+    "NU-5007",
+    N_("A command that starts or stops the application has been at work for {seconds} s."),
+    N_("It is a child of an agent, which may have ended: see 'ps', end it, try again."),
+)
+PART_STOP_FAILED = Message(
+    "NU-5008",
+    N_("The part '{part}' of the application did not stop within {seconds} seconds."),
+    N_("Stop it by hand, find out what holds it, then try again."),
+)
+ANOTHER_ANSWERS = Message(
+    "NU-5009",
+    N_("Every part of the application is stopped, and yet version {version} answers at {url}."),
+    N_(
+        "Find the program that listens there and end it: the commands of the table [application] "
+        "do not know of it."
+    ),
+)
+NEVER_ANSWERED = Message(
+    "NU-5010",
+    N_(
+        "{product} {version} was started twice and could not be judged; the first time: {first}; "
+        "the second time: {second}"
+    ),
+    N_(
+        "The release is not called bad. See the application's own log; end what else stops or "
+        "starts it, or keeps its address; then try again."
+    ),
+)
+
+# ---- 6xxx: the upgrade, journal and recovery -------------------------------------------------
+
+JOURNAL_MISSING = Message(
+    "NU-6001",
+    N_("There is no journal at {path}."),
+    N_(
+        "On a new site run 'ncen-updater adopt'. On a site that was upgraded before, "
+        "restore the journal from the backup; do not make a new one."
+    ),
+    ExitCode.NEEDS_PERSON,
+)
+JOURNAL_UNREADABLE = Message(
+    "NU-6002",
+    N_("The journal {path} cannot be trusted: {reason}"),
+    N_(
+        "All automatic work has stopped. Keep the file, restore it from the backup, "
+        "and run 'ncen-updater doctor'."
+    ),
+    ExitCode.NEEDS_PERSON,
+)
+JOURNAL_UNWRITABLE = Message(
+    "NU-6003",
+    N_("The journal {path} cannot be written: {reason}"),
+    N_("Make room on the disk or mount it writable, then run 'ncen-updater resume'."),
+)
+BUSY = Message(
+    "NU-6004",
+    N_("Another ncen-updater is at work here ({holder})."),
+    N_("Wait until it has finished; 'ncen-updater status' shows what it does."),
+    ExitCode.BUSY,
+)
+OPEN_CHANGE = Message(
+    "NU-6005",
+    N_("The change {change} ({kind} to {version}) has not come to its end."),
+    N_("Run 'ncen-updater resume' first."),
+    ExitCode.BUSY,
+)
+STEP_DID_NOT_HOLD = Message(
+    "NU-6006",
+    N_("The step '{step}' ended, but what it should have done is not there."),
+    N_("Send the Secretariat what 'ncen-updater doctor' and 'history' say."),
+)
+CHECKS_FAILED = Message(
+    "NU-6007",
+    N_("The data do not check after the migrations: {problems}"),
+    N_(
+        "Do not try this release again; send the Secretariat what "
+        "'ncen-updater doctor' and 'history' say."
+    ),
+)
+UNHEALTHY = Message(
+    "NU-6008",
+    N_("{product} {version} did not become healthy in {seconds} seconds: {problems}"),
+    N_("Send the Secretariat what 'ncen-updater doctor' and 'history' say."),
+)
+SOAK_FAILED = Message(
+    "NU-6009",
+    N_("{product} {version} turned bad in the watched time: {problems}"),
+    N_("Send the Secretariat what 'ncen-updater doctor' and 'history' say."),
+    ExitCode.ROLLED_BACK,
+)
+INTERRUPTED = Message(
+    "NU-6010",
+    N_("The change was interrupted ({signal})."),
+    N_("Start it again when you are ready."),
+)
+CHANGE_FAILED = Message(
+    "NU-6011",
+    N_("The {kind} to {version} failed in the step '{step}' and was undone: {cause}"),
+    N_("{cause_remedy}"),
+    ExitCode.ROLLED_BACK,
+)
+GOING_BACK_FAILED = Message(
+    "NU-6012",
+    N_("Going back stopped in the step '{step}': {cause}"),
+    N_("Mend what is named, then run 'ncen-updater resume'. {cause_remedy}"),
+    ExitCode.NEEDS_PERSON,
+)
+NEEDS_PERSON = Message(
+    "NU-6013",
+    N_("The agent does not touch this site any more: {reason}"),
+    N_("Keep the application as it is, run 'ncen-updater doctor', and call the Secretariat."),
+    ExitCode.NEEDS_PERSON,
+)
+NOTHING_TO_ROLL_BACK = Message(
+    "NU-6014",
+    N_("There is no earlier release to go back to."),
+    N_("'ncen-updater history' shows what was done here."),
+)
+RECORDS_WOULD_BE_LOST = Message(
+    "NU-6015",
+    N_(
+        "{way} It would lose at least {count} records entered or changed since ({tables}); what was"
+        " deleted since would come back."
+    ),
+    N_(
+        "Release {current} cannot go back keeping them ({reason}). To go back all the same, "
+        "run 'ncen-updater rollback --accept-loss {count}', with a larger number "
+        "while officers are still entering records."
+    ),
+    ExitCode.APPROVAL_MISSING,
+)
+NOTHING_TO_CONFIRM = Message(
+    "NU-6016",
+    N_("No release is in its watched time."),
+    N_("'ncen-updater status' shows what runs."),
+)
+JOURNAL_EXISTS = Message(
+    "NU-6017",
+    N_("This site already has a journal at {path}."),
+    N_("Nothing is to be done; 'ncen-updater status' shows the site."),
+)
+GUARD_BLOCKS = Message(
+    "NU-6018",
+    N_("The preflight blocks this change: {problems}"),
+    N_("{remedies}"),
+    ExitCode.BLOCKED,
+)
+RELEASE_NOT_ON_OFFER = Message(
+    "NU-6019",
+    N_("Release {version} is not on offer, or was not fetched whole."),
+    N_("Run 'ncen-updater check', then try again."),
+)
+HELD = Message(
+    "NU-6020",
+    N_("Upgrades are on hold since {since}, set by {by}: {reason}"),
+    N_("Speak with {by}; 'ncen-updater unhold' lifts the hold."),
+    ExitCode.HELD,
+)
+LOCK_UNUSABLE = Message(
+    "NU-6021",
+    N_("The lock {path} cannot be taken: {reason}"),
+    N_("Make room on the disk, or give the agent's user its state directory; then try again."),
+)
+WINDOW_CLOSED = Message(
+    "NU-6022",
+    N_("The cut-over had to begin before {until}; it was not ready in time."),
+    N_("Nothing to do: the service tries again in the next window."),
+    ExitCode.HELD,
+)
+APPROVAL_MISSING = Message(
+    "NU-6023",
+    N_("Release {version} has to be approved by {missing} more (of {needed})."),
+    N_("Let them read the plan and approve it, then try again."),
+    ExitCode.APPROVAL_MISSING,
+)
+NOT_REHEARSED = Message(
+    "NU-6024",
+    N_("Release {version} has passed no rehearsal at this site."),
+    N_("Run 'ncen-updater rehearse' and read what it says."),
+    ExitCode.REHEARSAL_STALE,
+)
+REHEARSAL_OUTDATED = Message(
+    "NU-6025",
+    N_("What was rehearsed or approved for {version} no longer holds: {reasons}"),
+    N_("Run 'ncen-updater rehearse', and let it be approved again."),
+    ExitCode.REHEARSAL_STALE,
+)
+REHEARSAL_FAILED = Message(
+    "NU-6026",
+    N_("The rehearsal of {version} failed: {cause} ({cause_code})"),
+    N_(
+        "Nothing of the site was touched. Read the cause; if it is the release, tell the"
+        " Secretariat, else mend it and rehearse again."
+    ),
+    ExitCode.BLOCKED,
+)
+NOTHING_TO_APPROVE = Message(
+    "NU-6027",
+    N_("Nothing is on offer that could be approved; {current} runs here."),
+    N_("Run 'ncen-updater check'."),
+)
+LATER_HOP_FAILED = Message(
+    "NU-6028",
+    N_(
+        "The {kind} to {version} failed in the step '{step}' and was undone; "
+        "release {stays}, reached before it, stays: {cause}"
+    ),
+    N_("{cause_remedy}"),
+    ExitCode.ROLLED_BACK,
+)
+ROOT_IS_NOBODY = Message(
+    "NU-6029",
+    N_("Two people have to approve here, and {who} may be any of them."),
+    N_(
+        "Approve as yourself: without sudo, from your own account, as a member of the group of "
+        "approvers."
+    ),
+    ExitCode.APPROVAL_MISSING,
+)
+JOURNAL_FORBIDDEN = Message(
+    "NU-6031",
+    N_("You may not read the journal {path}."),
+    N_("Use sudo; where the service runs, members of its group need no right to the file."),
+)
+REHEARSAL_LIMITED = Message(
+    "NU-6032",
+    N_(
+        "The rehearsal of {version} failed, on copies without what a dump by the agent's role does"
+        " not carry ({objects}): {cause} ({cause_code})"
+    ),
+    N_(
+        "Nothing of the site was touched, and the release is not called bad: an upgrade works on"
+        " whole copies. Read the cause. Where it is for want of these objects, let the agent"
+        " connect as a superuser and rehearse again, or set rehearse = false."
+    ),
+    ExitCode.BLOCKED,
+)
+NOT_AS_KEPT = Message(
+    "NU-6035",
+    N_(
+        "The structure of {database} as it would be restored is not the one that was recorded of"
+        " {version}."
+    ),
+    N_(
+        "Nothing was cut over. Find out who changed the kept databases; send the Secretariat what"
+        " 'ncen-updater doctor' and 'history' say."
+    ),
+    ExitCode.NEEDS_PERSON,
+)
+RELEASE_NOT_HERE = Message(
+    "NU-6040",
+    N_("Release {version} is not on this site's disk, or not whole."),
+    N_("On the disk are: {versions}. Name the one that the databases belong to."),
+)
+RESTORED_IS_OTHER = Message(
+    "NU-6041",
+    N_("The database {database} is not one of release {version}: {reason}"),
+    N_(
+        "Name the release that ran when the backup was made, or let all databases be restored "
+        "from one moment."
+    ),
+    ExitCode.BLOCKED,
+)
+STOP_APPLICATION_FIRST = Message(
+    "NU-6042",
+    N_("{product} {current} is running, and the databases are to be taken as {version}."),
+    N_("Stop the application, then run the command again."),
+    ExitCode.BLOCKED,
+)
+JOURNAL_TORN = Message(
+    "NU-6043",
+    N_("The last record of the journal {path} was torn, and you may not clear that."),
+    N_("Run 'sudo ncen-updater status', or wait until the service has begun again."),
+)
+WAY_BACK_CHANGED = Message(
+    "NU-6044",
+    N_("A rollback would do something else now: from {current} to {version}."),
+    N_("Look at it again with 'ncen-updater rollback --dry-run', then decide anew."),
+    ExitCode.BLOCKED,
+)
+
+# ---- 7xxx: the publisher ---------------------------------------------------------------------
+
+BAD_KEY_FILE = Message(
+    "NU-7002",
+    N_("The key file {path} cannot be used."),
+    N_("Give a key file made by 'ncen-publisher keys new', unchanged."),
+)
+WRONG_PASSPHRASE = Message(
+    "NU-7003",
+    N_("The private key {path} does not open with this passphrase."),
+    N_("Check that it is the right key and type its passphrase again."),
+    ExitCode.TRUST,
+)
+DUPLICATE_KEY = Message(
+    "NU-7004",
+    N_("The same key stands twice for {role}: {first} and {second}."),
+    N_("Every officer makes a key of their own; take one of the two away."),
+    ExitCode.TRUST,
+)
+BAD_CEREMONY = Message(
+    "NU-7005",
+    N_("The ceremony file {path} is not valid."),
+    N_("Correct the places that are named; docs/release-officer.md shows an example."),
+    ExitCode.USAGE,
+)
+FEED_BROKEN = Message(
+    "NU-7006",
+    N_("The feed in {path} is not whole: {reason}"),
+    N_("Restore the feed directory from its backup; never delete or edit its files."),
+    ExitCode.TRUST,
+)
+BAD_EVENT = Message(
+    "NU-7007",
+    N_("The signing event {path} is not valid."),
+    N_("Copy it again from the person who drafted it, or draft it anew."),
+)
+DIGEST_MISMATCH = Message(
+    "NU-7008",
+    N_("The draft of {role} has the digest {found}, not {expected}."),
+    N_("Do not sign. Ask the person who drafted it which digest is right."),
+    ExitCode.TRUST,
+)
+KEY_NOT_ALLOWED = Message(
+    "NU-7009",
+    N_("The key {key} may not sign {role}."),
+    N_("Sign with a key that 'show' lists for this role."),
+    ExitCode.TRUST,
+)
+PUBLISHER_BAD_SIGNATURE = Message(
+    "NU-7010",
+    N_("The signature {path} does not fit the draft of {role}."),
+    N_("Delete this file and ask the officer to sign the draft again."),
+    ExitCode.TRUST,
+)
+BELOW_THRESHOLD = Message(
+    "NU-7011",
+    N_("{role} is signed by {signed} of {threshold} officers that are needed."),
+    N_("Ask {missing} to sign, merge the signatures and publish again."),
+    ExitCode.APPROVAL_MISSING,
+)
+STALE_EVENT = Message(
+    "NU-7012",
+    N_("The feed changed since this event was drafted: {role} is at version {found}."),
+    N_("Draft the change again on top of the feed as it is now."),
+)
+ALREADY_PUBLISHED = Message(
+    "NU-7013",
+    N_("{product} {version} was published before."),
+    N_("Give the release a new version number; a published one never changes."),
+)
+PUBLISHER_TARGET_MISSING = Message(
+    "NU-7014",
+    N_("The file {target} is missing or is not the one that was signed."),
+    N_("Give the staging directory that 'build' wrote, unchanged, with --staging."),
+)
+BUILD_REFUSED = Message(
+    "NU-7015",
+    N_("The release in {path} cannot be built: {reason}"),
+    N_("Correct it, run 'ncen-publisher lint' and build again."),
+)
+FEED_BUSY = Message(
+    "NU-7017",
+    N_("Another publisher is writing to {path}."),
+    N_("Wait until it has ended, then try again."),
+    ExitCode.BUSY,
+)
+UNKNOWN_RELEASE = Message(
+    "NU-7018",
+    N_("The feed has no release {version} of {product}."),
+    N_("See 'ncen-publisher status' for the releases that it has."),
+    ExitCode.USAGE,
+)
+NOTHING_TO_DO = Message(
+    "NU-7019",
+    N_("There is nothing to draft: {reason}"),
+    N_("See 'ncen-publisher status' for what the feed holds."),
+    ExitCode.USAGE,
+)
+FEED_EXISTS = Message(
+    "NU-7020",
+    N_("There is something in {path} already."),
+    N_("Name an empty or new directory."),
+    ExitCode.USAGE,
+)
+NOT_ATOMIC = Message(
+    "NU-7021",
+    N_("This change of keys cannot be published in one step: {reason}"),
+    N_(
+        "Let the old keys sign the new versions as well. If they are lost or stolen, publish with"
+        " --accept-interruption: clients that ask in between fail once and try again."
+    ),
+    ExitCode.BLOCKED,
+)
+BAD_PASSPHRASE_SOURCE = Message(
+    "NU-7022",
+    N_("The passphrase cannot be taken from {source}."),
+    N_("Use a file that only you may read (chmod 600), a descriptor, or the prompt."),
+    ExitCode.USAGE,
+)
+ROLE_LAPSED = Message(
+    "NU-7023",
+    N_("{role} expired on {expires}."),
+    N_(
+        "Draft one renewal of all that is named ('ncen-publisher renew'), let the officers sign,"
+        " and publish that first."
+    ),
+    ExitCode.FEED_STALE,
+)
+UNKNOWN_PRODUCT = Message(
+    "NU-7024",
+    N_("The feed has no role for the product {product}."),
+    N_("Add the product to the ceremony file and let the officers sign the change."),
+    ExitCode.USAGE,
+)
+WRITE_FAILED = Message(
+    "NU-7025",
+    N_("The feed could not be written to the end."),
+    N_("Make room or repair the disk, then run the same command again; it completes."),
+)
+UNSOUND_DRAFT = Message(
+    "NU-7040",
+    N_("The draft of {role} is not sound: {reason}"),
+    N_("Do not sign. Show it to the Secretariat, and draft the change anew."),
+    ExitCode.TRUST,
+)
+BAD_DATES = Message(
+    "NU-7041",
+    N_("The draft of {role} has dates that were not agreed on: {reason}"),
+    N_("Do not sign. Compare the clock of this machine, and draft the change anew."),
+    ExitCode.TRUST,
+)
+UNTRUSTED_BASE = Message(
+    "NU-7042",
+    N_("The event stands on a feed that is not the one you know: {reason}"),
+    N_("Do not sign. Get the event anew, from the feed that sites read."),
+    ExitCode.TRUST,
+)
+TOKEN_UNUSABLE = Message(
+    "NU-7043",
+    N_("The token '{label}' cannot be used."),
+    N_(
+        "Check that it is plugged in, its label, the id of the key, and the driver (--module); with"
+        " two tokens of the same label, unplug one. Tokens sign with ECDSA P-256 or P-384 only."
+    ),
+)
+WRONG_PIN = Message(
+    "NU-7044",
+    N_("The token '{label}' refuses the PIN."),
+    N_("It was tried once. Be sure of the PIN before you try again: the token locks itself."),
+    ExitCode.TRUST,
+)
+NO_TOKEN_SUPPORT = Message(
+    "NU-7045",
+    N_("This installation cannot use tokens."),
+    N_("Install the extra 'hsm' of ncen-updater (PyKCS11 and asn1crypto)."),
+)
+PUBLISHER_BUNDLE_EXISTS = Message(
+    "NU-7050",
+    N_("{path} is there already."),
+    N_("Give another name, or remove it."),
+    ExitCode.USAGE,
+)
+NOTHING_TO_EXPORT = Message(
+    "NU-7051",
+    N_("The feed holds no release for {site} after {origin}."),
+    N_("Check country, site, channel and release of the site with its operator."),
+    ExitCode.BLOCKED,
+)
+MEDIA_TOO_SMALL = Message(
+    "NU-7052",
+    N_("A bundle of {bytes} bytes does not fit on media of {media} bytes."),
+    N_("Give larger media; a bundle has at most 999 parts."),
+    ExitCode.USAGE,
+)
+UNUSABLE_BUNDLE = Message(
+    "NU-7053",
+    N_("The bundle would be refused by {site} ({code}: {why}), so it was not kept."),
+    N_(
+        "Renew what has lapsed ('ncen-publisher status'), or correct what was asked for, and "
+        "export again."
+    ),
+    ExitCode.TRUST,
+)
+PLACE_INVALID = Message(
+    "NU-7060",
+    N_("{place} is no place that a feed can be copied to."),
+    N_("Name a directory, or s3://BUCKET/PREFIX; for that, install the extra 's3'."),
+    ExitCode.USAGE,
+)
+PLACE_FAILED = Message(
+    "NU-7061",
+    N_("{place} could not be read or written."),
+    N_(
+        "Clients see what was there before, or the whole new feed. Look at the detail, then run "
+        "the same command again; it completes."
+    ),
+    ExitCode.NETWORK,
+)
+OTHER_FEED = Message(
+    "NU-7062",
+    N_("In {place} lies another feed: its first root is not that of {feed}."),
+    N_("Check both names. A place that sites already use is never given another feed."),
+    ExitCode.TRUST,
+)
+PLACE_AHEAD = Message(
+    "NU-7063",
+    N_("{place} is ahead: {reason}."),
+    N_("Use the newest copy of the feed; an older one would look like an attack to sites."),
+    ExitCode.TRUST,
+)
+PLACE_DIFFERS = Message(
+    "NU-7064",
+    N_("{name} in {place} is not what was written there."),
+    N_(
+        "The timestamp was not renewed, so clients see what was there before. Look whether "
+        "anything changes files on the way, then run the same command again."
+    ),
+)
+SBOM_INVALID = Message(
+    "NU-7070",
+    N_("The SBOM {path} cannot be used."),
+    N_("Give a CycloneDX file in JSON (1.4 to 1.6) of this very release, or 'auto'."),
+)
+PROVENANCE_INVALID = Message(
+    "NU-7071",
+    N_("The provenance {path} does not hold: {reason}"),
+    N_("Do not sign. Let the builder build the release again, and compare the digests."),
+    ExitCode.TRUST,
+)
+BUILDER_KEY_MISSING = Message(
+    "NU-7072",
+    N_("{path} is signed by a builder, and no builder's key was given to compare it with."),
+    N_("Give the builder's public file, NAME.pub.json, with --builder-key."),
+    ExitCode.USAGE,
+)
+PAPERS_MISSING = Message(
+    "NU-7073",
+    N_("The event does not hold {name} as it would be signed."),
+    N_(
+        "Do not sign. Get the event anew from whoever drafted it, whole; or give the files of the"
+        " release with --staging."
+    ),
+    ExitCode.TRUST,
+)
+
+# ---- 9xxx: the service and the agent itself --------------------------------------------------
+
+DOSSIER_UNWRITTEN = Message(
+    "NU-9201",
+    N_("The dossier could not be written to {path}: {reason}"),
+    N_("Name a file in a directory that exists and has room, with --output."),
+)
+SOCKET_UNUSABLE = Message(
+    "NU-9301",
+    N_("The service cannot listen at {path}: {reason}"),
+    N_("Correct the place, or 'socket' in the table [service] of the configuration."),
+)
+SOCKET_TAKEN = Message(
+    "NU-9302",
+    N_("Another service listens at {path}."),
+    N_("Give each site a 'socket' of its own in the table [service]."),
+    ExitCode.BUSY,
+)
+NO_SERVICE = Message(
+    "NU-9303",
+    N_("No service answers at {path}."),
+    N_(
+        "Start it ('systemctl start ncen-updater'), or ask to be made a member of the group "
+        "that may read from it."
+    ),
+)
+SERVICE_SILENT = Message(
+    "NU-9304",
+    N_("The service no longer answers: {reason}"),
+    N_(
+        "What was ordered is written down and is brought to its end when the service runs again; "
+        "'ncen-updater status' shows it."
+    ),
+)
+ORDER_TORN = Message(
+    "NU-9305",
+    N_("The service was stopped by force while it carried out order {order}."),
+    N_("What it left was brought to its end; 'ncen-updater history' shows how it ended."),
+)
+NO_SUCH_THING = Message(
+    "NU-9310",
+    N_("The service knows nothing at {path}."),
+    N_("docs/api.md lists what can be asked; 'ncen-updater history' lists the changes."),
+    ExitCode.USAGE,
+)
+METHOD_NOT_ALLOWED = Message(
+    "NU-9311",
+    N_("{path} takes {allowed} only."),
+    N_("docs/api.md lists what can be asked."),
+    ExitCode.USAGE,
+)
+BAD_REQUEST = Message(
+    "NU-9312",
+    N_("The request cannot be understood: {reason}"),
+    N_("docs/api.md lists what can be asked."),
+    ExitCode.USAGE,
+)
+TOO_LARGE = Message(
+    "NU-9313",
+    N_("The request is larger than {limit} bytes."),
+    N_("docs/api.md lists what can be asked."),
+    ExitCode.USAGE,
+)
+NOT_ALLOWED = Message(
+    "NU-9314",
+    N_("{who} may not do this here; it takes the right '{role}'."),
+    N_(
+        "Ask whoever manages this machine for the group that has it; the table [service] of the "
+        "configuration names the groups."
+    ),
+)
+BINDING_CHANGED = Message(
+    "NU-9315",
+    N_("What you saw is no longer what would be done."),
+    N_("Look at it again with 'ncen-updater approve --dry-run', then decide anew."),
+    ExitCode.REHEARSAL_STALE,
+)
+NOT_ASSESSED = Message(
+    "NU-9316",
+    N_("The service does not know yet what comes next here."),
+    N_("Wait until what it does now has ended; 'ncen-updater status' shows it."),
+    ExitCode.BUSY,
+)
+NOT_NEXT = Message(
+    "NU-9317",
+    N_("Release {version} does not come next here; {target} does."),
+    N_("Leave the version out, or wait for its turn."),
+    ExitCode.BLOCKED,
+)
+ALREADY_ORDERED = Message(
+    "NU-9318",
+    N_("This was ordered already: order {order}, by {who}."),
+    N_("'ncen-updater watch' follows it."),
+    ExitCode.BUSY,
+)
+TOO_MANY_ORDERS = Message(
+    "NU-9319",
+    N_("{count} orders wait already."),
+    N_("Wait until some of them have been carried out."),
+    ExitCode.BUSY,
+)
+TOO_MANY_STREAMS = Message(
+    "NU-9320",
+    N_("{count} listeners follow the service already."),
+    N_("End one of them, or ask again later."),
+    ExitCode.BUSY,
+)
+ORDER_TOO_OLD = Message(
+    "NU-9321",
+    N_("Order {order} waited for more than {hours} hours and was not carried out."),
+    N_("Nothing was changed. Give the order again if it is still wanted."),
+    ExitCode.BUSY,
+)
+SEQUENCE_DAMAGED = Message(
+    "NU-9401",
+    N_("{path} is damaged: {reason}"),
+    N_("Start the agent's service again: it is written anew from the slots that are there."),
+)
+SEQUENCE_UNWRITABLE = Message(
+    "NU-9402",
+    N_("The choice of the agent in {path} cannot be written: {reason}"),
+    N_("Make room on that disk, or let the agent's user write there."),
+    ExitCode.SPACE,
+)
+AGENT_NOT_FROM_SLOT = Message(
+    "NU-9403",
+    N_("This agent does not run from a slot in {path} that was chosen there."),
+    N_("Install it from its release with 'ncen-updater install', or renew it by hand."),
+    ExitCode.USAGE,
+)
+AGENT_ON_TRIAL = Message(
+    "NU-9404",
+    N_("Agent {version} is still on trial here."),
+    N_("Wait until it has confirmed itself or was given up; start the service if it stands."),
+    ExitCode.BUSY,
+)
+AGENT_SLOT_FAILED = Message(
+    "NU-9405",
+    N_("The slot of agent {version} cannot be made: {reason}"),
+    N_("The agent that runs goes on. Look at the reason, then try 'self-update' again."),
+)
+AGENT_NOT_CONFIRMED = Message(
+    "NU-9406",
+    N_("Agent {version} did not confirm itself within {seconds} seconds."),
+    N_("Nothing: it is tried once more, and then the previous agent comes back by itself."),
+)
+AGENT_RELEASE_UNUSABLE = Message(
+    "NU-9407",
+    N_("{path} is no release of the agent that can be installed: {reason}"),
+    N_("Unpack the archive of an agent release whole, and name that directory."),
+    ExitCode.USAGE,
+)
+ROOT_UNUSABLE = Message(
+    "NU-9408",
+    N_("{path} cannot be used as the trusted root: {reason}"),
+    N_("Take the file 'root.json' that the Secretariat handed over, and compare its digest."),
+    ExitCode.TRUST,
+)
+ROOT_ALREADY_INSTALLED = Message(
+    "NU-9409",
+    N_("There is another trusted root at {path}."),
+    N_("Nothing was replaced. Follow docs/trust.md if the root has to be another one."),
+    ExitCode.TRUST,
+)
+INSTALL_FAILED = Message(
+    "NU-9410",
+    N_("'{part}' was refused: {reason}"),
+    N_("Mend the reason and run the command again: what was done already is left as it is."),
+)
+CHANGE_STILL_OPEN = Message(
+    "NU-9411",
+    N_("Change {change} has not come to its end."),
+    N_("Run 'ncen-updater resume' first; without the agent nothing could finish it."),
+    ExitCode.BUSY,
+)
+WHEELS_UNUSABLE = Message(
+    "NU-9412",
+    N_("The wheels in {path} do not make a release of the agent: {reason}"),
+    N_("Make them anew with script/agent-release, from a checkout that is unchanged."),
+)
+READER_UNIT_AWAY = Message(
+    "NU-9501",
+    N_("The unit that reads the feed cannot be reached at {path}."),
+    N_(
+        "Run 'systemctl status ncen-updater-fetch.socket' and 'systemctl start "
+        "ncen-updater-fetch.socket'. The site goes on working."
+    ),
+)
+NOTIFY_ERROR = Message(
+    "NU-9601",
+    N_("A message could not be delivered."),
+    N_("The message waits and is sent again by itself. Correct the table [notify] if need be."),
+    ExitCode.NETWORK,
+)
+MAIL_UNREACHABLE = Message(
+    "NU-9602",
+    N_("The mail server {host}:{port} cannot be reached."),
+    N_("The message waits and is sent again by itself. Correct the table [notify] if need be."),
+    ExitCode.NETWORK,
+)
+MAIL_REFUSED = Message(
+    "NU-9603",
+    N_("The mail server {host}:{port} did not take the message (answer {status})."),
+    N_("The message waits and is sent again by itself. Correct the table [notify] if need be."),
+    ExitCode.NETWORK,
+)
+WRONG_PASSWORD = Message(
+    "NU-9604",
+    N_("The mail server {host}:{port} does not accept the user or the password."),
+    N_("Correct the user or the password file in the table [notify.mail]."),
+    ExitCode.NETWORK,
+)
+TELLING_TLS = Message(
+    "NU-9605",
+    N_("{host}:{port} could not prove who it is; nothing was sent."),
+    N_("Check the name and the certificate of the server, or give its ca_file."),
+    ExitCode.NETWORK,
+)
+WEBHOOK_UNREACHABLE = Message(
+    "NU-9606",
+    N_("The webhook {host}:{port} cannot be reached."),
+    N_("The message waits and is sent again by itself. Correct the table [notify] if need be."),
+    ExitCode.NETWORK,
+)
+WEBHOOK_REFUSED = Message(
+    "NU-9607",
+    N_("The webhook {host}:{port} did not take the message (status {status})."),
+    N_("The message waits and is sent again by itself. Correct the table [notify] if need be."),
+    ExitCode.NETWORK,
+)
+SECRET_MISSING = Message(
+    "NU-9608",
+    N_("The secret {name} of the table [notify] cannot be read: {reason}"),
+    N_("Make the file with the secret alone in it, mode 0600, owned by the agent's user."),
+    ExitCode.NETWORK,
+)
+SECRET_EXPOSED = Message(
+    "NU-9609",
+    N_("The secret {name} can be read by others; nothing was sent."),
+    N_("Run: chmod 600 {name}"),
+    ExitCode.NETWORK,
+)
+SENDER_FAILED = Message(
+    "NU-9610",
+    N_("The process that sends messages failed."),
+    N_("The message waits and is sent again by itself. Correct the table [notify] if need be."),
+    ExitCode.NETWORK,
+)
+BAD_ORDER = Message(
+    "NU-9611",
+    N_("There is no such message to send."),
+    N_("The message waits and is sent again by itself. Correct the table [notify] if need be."),
+    ExitCode.NETWORK,
+)
+BUNDLE_LEAKS = Message(
+    "NU-9651",
+    N_("No bundle was written: a value of {column} stands in the part {part}."),
+    N_(
+        "Look at it with --dry-run --show {part}. Leave the part out with --leave-out {part}, and "
+        "tell the Secretariat that it was."
+    ),
+    ExitCode.BLOCKED,
+)
+BUNDLE_UNWRITABLE = Message(
+    "NU-9652",
+    N_("The file {path} cannot be written: {reason}"),
+    N_("Choose another place with --output."),
+)
+SUPPORT_BUNDLE_EXISTS = Message(
+    "NU-9653",
+    N_("There is something at {path} already; it was left alone."),
+    N_("Choose another name with --output."),
+)
+UNKNOWN_PART = Message(
+    "NU-9654",
+    N_("A bundle has no part {part}."),
+    N_("The parts are: {parts}."),
+    ExitCode.USAGE,
+)

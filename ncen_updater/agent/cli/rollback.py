@@ -21,7 +21,11 @@ __all__ = ["rollback"]
 )
 @click.option("--yes", is_flag=True, help=N_("Do not ask. Nothing that blocks is passed over."))
 @click.option("--dry-run", is_flag=True, help=N_("Say how it would go, and change nothing."))
-@click.option("--undoes", metavar="CHANGE", hidden=True)
+@click.option(
+    "--undoes",
+    metavar="CHANGE",
+    help=N_("For the service: only this upgrade, which a person was asked about."),
+)
 @click.pass_context
 def rollback(
     context: click.Context, accept_loss: int | None, yes: bool, dry_run: bool, undoes: str | None

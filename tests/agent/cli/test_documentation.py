@@ -58,8 +58,8 @@ def test_every_exit_code_is_explained() -> None:
 
 
 def test_every_finding_of_doctor_is_explained() -> None:
-    root = DOCS.parent / "ncen_updater" / "upgrade"
-    source = (root / "doctor.py").read_text() + (root / "verifying.py").read_text()
+    root = DOCS.parent / "ncen_updater" / "agent" / "diagnostics"
+    source = (root / "doctor.py").read_text() + (root / "verify.py").read_text()
     text = (DOCS / "operator.md").read_text("utf-8")
     codes = set(re.findall(r'"(NU-\d{4})"', source))
     assert codes

@@ -22,7 +22,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from benchmarks.report import finish, say
-from ncen_updater.agent.policy.automation import Deed, Failure
+from ncen_updater.agent.policy.automation import Action, ActionFailure
 from ncen_updater.agent.policy.schedule import next_check
 from ncen_updater.feed.http import HttpFetcher
 from ncen_updater.feed.tuf_source import TufReleaseSource
@@ -180,8 +180,8 @@ def simulate(sites: int, idle: Cost, changed: Cost) -> tuple[Tally, dict[str, da
         regular = next_check(moment, moment, INTERVAL, name)
         # As the service does: a question that was not answered is repeated sooner.
         misses[number] = misses[number] + 1 if away else 0
-        failure = Failure(moment, misses[number])
-        again = min(regular, failure.again_at(Deed.CHECK)) if away else regular
+        failure = ActionFailure(moment, misses[number])
+        again = min(regular, failure.again_at(Action.CHECK)) if away else regular
         heapq.heappush(events, (again, number))
     return tally, knew
 

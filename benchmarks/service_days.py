@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo
 
 from benchmarks.report import finish, say
 from ncen_updater.agent.config.service import ServiceSettings, WindowSettings
-from ncen_updater.agent.policy.automation import Deed
+from ncen_updater.agent.policy.automation import Action
 from ncen_updater.agent.policy.schedule import next_check
 from ncen_updater.agent.service.loop import Service
 from tests.support.simulated_site import SimulatedSite
@@ -122,7 +122,7 @@ class Trial:
             self.judge.count("killed")
             self.service = self.start()
         act = self.service.step()
-        if act.deed is Deed.WAIT and act.until is not None:
+        if act.deed is Action.WAIT and act.until is not None:
             self.site.now = min(act.until, end)
         else:
             self.site.now += timedelta(seconds=1)
@@ -160,7 +160,7 @@ class Trial:
             and site.held is None
             and not site.stuck
             and (site.not_before is None or site.not_before <= site.now)
-            and Deed.UPGRADE not in site.kept.failures
+            and Action.UPGRADE not in site.kept.failures
         )
 
     def happen(self) -> None:

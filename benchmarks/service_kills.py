@@ -28,7 +28,7 @@ from benchmarks.report import finish, say
 from benchmarks.sites import server
 from demo.databases import PostgresPlace
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.agent.databases.base import Role
+from ncen_updater.agent.databases.base import DatabaseRole
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
@@ -138,7 +138,7 @@ def _trial(served: ServedSite, chance: random.Random, whole_s: float, tally: Tal
     if status not in (0, -signal.SIGTERM):
         wrong.append(f"the service ended with {status}")
     left = list(site_in_process(served.demo).engine.leftovers())
-    wrong += [f"left over: {item}" for item in left if item[1] is Role.CANDIDATE]
+    wrong += [f"left over: {item}" for item in left if item[1] is DatabaseRole.CANDIDATE]
     with served.journal() as journal:
         journal.verify_chain()
     end = f"{served.current()}{', window closed' if closed else ''}"

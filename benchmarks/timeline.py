@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from ncen_updater.agent.journal.change import StepName, StepState
-from ncen_updater.agent.journal.rows import Event
+from ncen_updater.agent.journal.rows import JournalEvent
 
 __all__ = ["Timeline", "timeline"]
 
@@ -39,7 +39,7 @@ class Timeline:
         return sum(self.back.get(name, 0.0) for name in names)
 
 
-def timeline(events: Sequence[Event], change: str) -> Timeline:
+def timeline(events: Sequence[JournalEvent], change: str) -> Timeline:
     """Read the time line of one change."""
     result = Timeline()
     before: datetime | None = None

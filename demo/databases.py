@@ -21,7 +21,7 @@ from ncen_updater.agent.databases.base import ChangeRef, Direction, Strategy
 from ncen_updater.agent.databases.migrations.dialect import Dialect, PostgresDialect
 from ncen_updater.agent.databases.migrations.loader import load_migrations
 from ncen_updater.agent.databases.migrations.planner import plan_steps
-from ncen_updater.agent.databases.migrations.runner import Runner
+from ncen_updater.agent.databases.migrations.runner import MigrationRunner
 from ncen_updater.agent.databases.migrations.sqlite_dialect import SqliteDialect
 from ncen_updater.common.progress import Silent
 from ncen_updater.formats.manifest import load_manifest
@@ -143,7 +143,7 @@ def apply_release(place: SiteDatabases, source: Path, origin: Path | None = None
         old = load_migrations(old_manifest, origin, place.kind, None).databases
     change = ChangeRef(INSTALLATION, 0, Strategy.IN_PLACE, manifest.version)
     for name in DATABASES:
-        runner = Runner(_dialect(place, name), name)
+        runner = MigrationRunner(_dialect(place, name), name)
         plan = plan_steps(name, runner.applied(), target[name], old[name] if old else None)
         known = {(Direction.UP, item.migration.id): item for item in target[name]}
         known.update(

@@ -37,7 +37,7 @@ from benchmarks.histories.strangers import KINDS, Ledger, Officers, Strangers
 from benchmarks.histories.strikes import descendants, kill_at_call, wait_stopped
 from demo.databases import PostgresPlace, SqlitePlace
 from demo.site import version_of
-from ncen_updater.agent.databases.base import Role
+from ncen_updater.agent.databases.base import DatabaseRole
 from tests.faults.nursery import Nursery
 from tests.support.sites import site_in_process
 
@@ -463,7 +463,7 @@ class History:
     def _left(self) -> list[str]:
         stage = self.stage
         engine = site_in_process(stage.demo).engine
-        found = [f"a copy {row}" for row in engine.leftovers() if row[1] is Role.CANDIDATE]
+        found = [f"a copy {row}" for row in engine.leftovers() if row[1] is DatabaseRole.CANDIDATE]
         if isinstance(stage.place, SqlitePlace):
             found += [f"a fence {p.name}" for p in stage.place.directory.glob("live.fenced*")]
             return found

@@ -17,7 +17,7 @@ from pathlib import Path
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import AGENT_CONFIRMED
 from ncen_updater.agent.self_update.probation import Probation
-from ncen_updater.agent.self_update.sequence import SequenceFile, State
+from ncen_updater.agent.self_update.sequence import SequenceFile, TrialState
 from ncen_updater.agent.service.notify import SystemdNotifier
 from ncen_updater.common.errors import UpdaterError
 
@@ -57,7 +57,7 @@ def main() -> int:
         _fill(directory / FILLER)
     if kind is Kind.FAILS_LATER:
         found = file.load()
-        if found is not None and found.state is State.GOOD:
+        if found is not None and found.state is TrialState.GOOD:
             return 3
 
     def in_reach() -> bool:

@@ -19,7 +19,7 @@ from ncen_updater.agent import failsafe
 from ncen_updater.agent.failsafe import GOOD
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.self_update.keeping import failsafe_content
-from ncen_updater.agent.self_update.sequence import Sequence, SequenceFile
+from ncen_updater.agent.self_update.sequence import AgentSelection, SequenceFile
 
 __all__ = ["Outcome", "run_trial"]
 
@@ -66,7 +66,7 @@ class Site:
         self._slot(OLD, Kind.GOOD)
         self._slot(NEW, kind)
         self.file = SequenceFile(self.agent)
-        self.file.update(lambda _: Sequence(OLD))
+        self.file.update(lambda _: AgentSelection(OLD))
         Journal.create(directory / JOURNAL).close()
 
     def _slot(self, version: str, kind: Kind) -> None:

@@ -48,12 +48,12 @@ from ncen_updater.common.documents import jsonable
 from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import NO_SERVICE, NOT_NEXT, ORDER_TORN, UNKNOWN_CHANGE
-from ncen_updater.common.progress import Progress, Told
+from ncen_updater.common.progress import Progress, ProgressUpdate
 
 if TYPE_CHECKING:
     from packaging.version import Version
 
-    from ncen_updater.agent.approvals.approving import Subject
+    from ncen_updater.agent.approvals.approving import ApprovalSubject
     from ncen_updater.agent.cli.session import AgentSession
     from ncen_updater.agent.engine.operations import Operations
     from ncen_updater.agent.service.client import Client
@@ -158,7 +158,7 @@ class LocalSite:
 
     def __init__(self, run: AgentSession) -> None:
         self._run = run
-        self._subject: Subject | None = None
+        self._subject: ApprovalSubject | None = None
 
     @cached_property
     def _site(self) -> Site:
@@ -250,13 +250,13 @@ class LocalSite:
 
     def schedule(self, seen: Document, not_before: datetime | None) -> None:
         from ncen_updater.agent.approvals import approving
-        from ncen_updater.agent.approvals.store import Consent
+        from ncen_updater.agent.approvals.store import ApprovalStore
         from ncen_updater.agent.cli.person import person
 
         assert self._subject is not None  # noqa: S101 - it was seen
         with self._journal(read_only=False) as journal:
             if not_before is None:
-                Consent(journal).cancel_schedule(person())
+                ApprovalStore(journal).cancel_schedule(person())
             else:
                 approving.schedule(journal, self._subject, not_before, person())
 
@@ -615,7 +615,7 @@ def work_now(moment: Document) -> Iterator[tuple[Text, int | None, int | None]]:
         if moment.get("why"):
             yield Text(N_("the service: {why}"), {"why": moment["why"]}), None, None
         return
-    told = Told.from_json(running.get("progress"))
+    told = ProgressUpdate.from_json(running.get("progress"))
     if told is None:
         words = {"words": " ".join(running["words"])}
         yield Text(N_("the service carries out '{words}'"), words), None, None

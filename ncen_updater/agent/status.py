@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from ncen_updater.agent.approvals.model import Approval, ApprovalCount, count_approvals
-from ncen_updater.agent.approvals.store import Consent, ScheduleRecord
+from ncen_updater.agent.approvals.store import ApprovalStore, ScheduleRecord
 from ncen_updater.agent.config.paths import Places
 from ncen_updater.agent.config.read import read_config
 from ncen_updater.agent.engine.lock import lock_holder
@@ -42,8 +42,8 @@ from ncen_updater.feed.last_view import LastView, read_last_view, view_path
 if TYPE_CHECKING:
     from ncen_updater.agent.config.model import AgentConfig
     from ncen_updater.agent.engine.recovery import Situation
-    from ncen_updater.agent.self_update.sequence import Sequence
-    from ncen_updater.agent.service.knowledge import Assessment, Knowledge
+    from ncen_updater.agent.self_update.sequence import AgentSelection
+    from ncen_updater.agent.service.knowledge import Assessment, ServiceState
     from ncen_updater.agent.site import Site
 
 __all__ = [
@@ -135,7 +135,7 @@ class JournalFacts:
 
 def journal_facts(journal: Journal, now: datetime) -> JournalFacts:
     """Read what a journal says; what changes between two reads is the caller's to keep out."""
-    memory, consent = SiteHistory(journal), Consent(journal)
+    memory, consent = SiteHistory(journal), ApprovalStore(journal)
     last = next(iter(journal.changes(1)), None)
     return JournalFacts(
         event=journal.last_event(),
@@ -183,8 +183,8 @@ class SiteStatus:
     last_stop: Known[LastStop | None] = NOT_READ
     view: Known[LastView | None] = NOT_READ
     expiries: Known[Mapping[str, Known[datetime]]] = NOT_READ
-    knowledge: Known[Knowledge] = NOT_READ
-    agent: Known[Sequence | None] = NOT_READ
+    knowledge: Known[ServiceState] = NOT_READ
+    agent: Known[AgentSelection | None] = NOT_READ
     free_percent: Known[Mapping[str, Known[float]]] = NOT_READ
     running: Known[bool] = NOT_READ
     databases: Known[Situation] = NOT_READ
@@ -386,13 +386,13 @@ def _expiry(path: Path) -> datetime:
     return datetime.fromisoformat(str(data["signed"]["expires"])).astimezone(UTC)
 
 
-def _knowledge(places: Places) -> Knowledge:
+def _knowledge(places: Places) -> ServiceState:
     from ncen_updater.agent.service.knowledge import KNOWLEDGE, KnowledgeFile
 
     return KnowledgeFile(places.state / KNOWLEDGE).load()
 
 
-def _agent(config: AgentConfig) -> Sequence | None:
+def _agent(config: AgentConfig) -> AgentSelection | None:
     from ncen_updater.agent.self_update.sequence import SequenceFile
 
     return SequenceFile(config.paths.resolve(config.paths.agent)).load()

@@ -14,14 +14,14 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-__all__ = ["Below"]
+__all__ = ["DirectoryHandle"]
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 OLD_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
-class Below:
+class DirectoryHandle:
     """Opens and creates entries below one directory without ever following a link.
 
     Args:
@@ -33,7 +33,7 @@ class Below:
         self._parent: tuple[str, int] | None = None
 
     @classmethod
-    def without_links(cls, path: Path) -> Below:
+    def without_links(cls, path: Path) -> DirectoryHandle:
         """Open a directory no part of whose path is a link.
 
         Raises:
@@ -101,7 +101,7 @@ class Below:
         parent, name = self._enter(path)
         return os.open(name, OLD_FILE, dir_fd=parent)
 
-    def hard_link(self, path: str, source: Below, original: str) -> os.stat_result:
+    def hard_link(self, path: str, source: DirectoryHandle, original: str) -> os.stat_result:
         """Give a file below another directory a name here too; return what that name leads to."""
         parent, name = self._enter(path)
         there, old = source._enter(original)
@@ -166,11 +166,11 @@ class Below:
         """What is free on the file system."""
         return os.fstatvfs(self._root)
 
-    def below(self, path: str) -> Below:
+    def below(self, path: str) -> DirectoryHandle:
         """Open a directory below this one."""
-        return Below(self._walk(path))
+        return DirectoryHandle(self._walk(path))
 
-    def move(self, path: str, other: Below, new: str) -> None:
+    def move(self, path: str, other: DirectoryHandle, new: str) -> None:
         """Move an entry below another directory of the same file system."""
         parent, name = self._enter(path)
         there, new_name = other._enter(new)

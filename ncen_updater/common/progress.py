@@ -9,7 +9,7 @@ from typing import Protocol
 
 from ncen_updater.common.i18n import Text
 
-__all__ = ["ASKER", "Progress", "Silent", "Told"]
+__all__ = ["ASKER", "Progress", "ProgressUpdate", "Silent"]
 
 MAX_VALUE = 200
 
@@ -32,7 +32,7 @@ class Silent:
 
 
 @dataclass(frozen=True)
-class Told:
+class ProgressUpdate:
     """One thing that was said of work, as it travels between processes.
 
     Attributes:
@@ -61,7 +61,7 @@ class Told:
         return json.dumps(document).encode() + b"\n"
 
     @classmethod
-    def from_json(cls, document: object) -> Told | None:
+    def from_json(cls, document: object) -> ProgressUpdate | None:
         """Read it; None for what is no such thing."""
         if not isinstance(document, dict):
             return None

@@ -9,7 +9,7 @@ whoever loses its parent becomes its own child. It ends its own children alone, 
 can have waited for, so that no number can stand for another process by then.
 
 A command that starts a daemon leaves it behind. That daemon lives on from the instant at which the
-agent was told that the command ended well (:attr:`Left.DAEMONS`), and not before.
+agent was told that the command ended well (:attr:`LeftBehind.DAEMONS`), and not before.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-__all__ = ["Left", "Supervised"]
+__all__ = ["LeftBehind", "Supervised"]
 
 # Options of the supervisor come first: what is left, and a descriptor that it alone keeps or -1.
 _SUPERVISOR = """
@@ -115,7 +115,7 @@ os._exit(0)
 """
 
 
-class Left(StrEnum):
+class LeftBehind(StrEnum):
     """What may be left of a command that ended by itself."""
 
     NOTHING = "nothing"
@@ -141,7 +141,7 @@ class Supervised:
         argv: Sequence[str],
         environment: Mapping[str, str],
         *,
-        left: Left,
+        left: LeftBehind,
         cwd: Path | str = "/",
         output: IO[bytes] | int,
         kept: int = -1,
@@ -203,8 +203,8 @@ class Supervised:
         self._socket.close()
         # Not reaped before its group was ended, so that the number still stands for that group.
         os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
-        lives_on = self._left is not Left.NOTHING and self._status is not None
-        if not lives_on or (self._left is Left.DAEMONS and self._status != 0):
+        lives_on = self._left is not LeftBehind.NOTHING and self._status is not None
+        if not lives_on or (self._left is LeftBehind.DAEMONS and self._status != 0):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()

@@ -41,17 +41,17 @@ from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import message_of
-from ncen_updater.common.progress import ASKER, Progress, Told
+from ncen_updater.common.progress import ASKER, Progress, ProgressUpdate
 from ncen_updater.common.unix_socket import connect
 
 __all__ = [
     "KEPT_VARIABLES",
     "Expected",
-    "Limits",
-    "Teller",
+    "ProgressWriter",
     "Worker",
     "WorkerAway",
     "WorkerFailed",
+    "WorkerLimits",
     "WorkerOverdue",
     "ask",
     "error_document",
@@ -101,7 +101,7 @@ Expected = type[UpdaterError] | range
 
 
 @dataclass(frozen=True)
-class Limits:
+class WorkerLimits:
     """How much a worker may say, and how long it may take. What is None is not limited.
 
     Attributes:
@@ -138,7 +138,7 @@ class Worker:
     module: str
     arguments: Sequence[str] = ()
     socket: Path | None = None
-    limits: Limits = Limits()
+    limits: WorkerLimits = WorkerLimits()
     expects: tuple[Expected, ...] = ()
     bound: bool = True
     keeps: Sequence[str] | None = KEPT_VARIABLES
@@ -335,7 +335,7 @@ class _Asking:
         elif message.get("done") is True:
             self._result = {key: value for key, value in message.items() if key != "done"}
         elif "tell" in message:
-            told = Told.from_json(message)
+            told = ProgressUpdate.from_json(message)
             if told is None:
                 raise WorkerFailed("it told what cannot be understood")
             if told.template and self._progress is not None:
@@ -433,7 +433,7 @@ def _printable(text: str) -> str:
 Handler = Callable[[Mapping[str, object], Progress], Mapping[str, object]]
 
 
-class Teller:
+class ProgressWriter:
     """Says lines; what the other side does not take is lost, and the work goes on.
 
     Args:
@@ -454,14 +454,14 @@ class Teller:
         if said == self._said and now - self._at < REPEAT_S:
             return
         self._said, self._at = said, now
-        line = Told(what.template, values, done, total).line()
+        line = ProgressUpdate(what.template, values, done, total).line()
         if len(line) > select.PIPE_BUF:
-            line = Told(what.template[:500], {}, done, total).line()
+            line = ProgressUpdate(what.template[:500], {}, done, total).line()
         self._pass_on(line)
 
     def beat(self) -> None:
         """Give a sign of life."""
-        self._pass_on(Told("").line())
+        self._pass_on(ProgressUpdate("").line())
 
     def _pass_on(self, line: bytes) -> None:
         # Full, or nobody reads it any more: work must not end by that.
@@ -496,7 +496,7 @@ def serve(handler: Handler, *, bound: bool = True, beats: bool = True) -> int:
     with Path(os.devnull).open("rb") as nowhere:
         os.dup2(nowhere.fileno(), 0)
     os.dup2(2, 1)
-    teller = Teller(answers)
+    teller = ProgressWriter(answers)
     ASKER[:] = [teller]
     order = _order(given)
     if order is None:
@@ -546,7 +546,7 @@ def _watch(descriptor: int, over: threading.Event, *, bound: bool) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _beat(teller: Teller, over: threading.Event) -> None:
+def _beat(teller: ProgressWriter, over: threading.Event) -> None:
     while not over.wait(BEAT_S):
         teller.beat()
 

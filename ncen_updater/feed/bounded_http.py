@@ -24,12 +24,12 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from ncen_updater.feed.limits import TooSlow
 
-__all__ = ["BoundedSession", "Patience", "bounded_session"]
+__all__ = ["BoundedSession", "ReadDeadline", "bounded_session"]
 
 MOST_REDIRECTIONS = 5
 
 
-class Patience:
+class ReadDeadline:
     """How long the other side may take for what brings no byte of a file.
 
     Args:
@@ -58,7 +58,7 @@ class Patience:
 class _Line(io.RawIOBase):
     """The line of one answer."""
 
-    def __init__(self, line: io.RawIOBase, patience: Patience) -> None:
+    def __init__(self, line: io.RawIOBase, patience: ReadDeadline) -> None:
         self._line, self._patience = line, patience
 
     def readable(self) -> bool:
@@ -76,7 +76,7 @@ class _Line(io.RawIOBase):
 class _Side:
     """What an answer knows of its socket."""
 
-    def __init__(self, side: socket.socket, patience: Patience) -> None:
+    def __init__(self, side: socket.socket, patience: ReadDeadline) -> None:
         self._socket, self._patience = side, patience
 
     def makefile(self, _mode: str) -> IO[bytes]:
@@ -86,7 +86,7 @@ class _Side:
 class BoundedSession(requests.Session):
     """A session whose answers are bounded; nothing of the environment decides in it."""
 
-    patience: Patience
+    patience: ReadDeadline
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         """Nowhere: :meth:`ask` follows by itself, and reads no body on the way."""
@@ -133,10 +133,10 @@ class BoundedSession(requests.Session):
         return bytes(response.raw.read1(most))
 
 
-def bounded_session(patience: Patience) -> BoundedSession:
+def bounded_session(patience: ReadDeadline) -> BoundedSession:
     """Make a session."""
 
-    class Answer(http.client.HTTPResponse):
+    class HttpAnswer(http.client.HTTPResponse):
         def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
             patience.begin()  # the request was sent; of the proxy's tunnel, too
             super().__init__(_Side(sock, patience), *args, **kwargs)  # type: ignore[arg-type]
@@ -148,10 +148,10 @@ def bounded_session(patience: Patience) -> BoundedSession:
                 raise http.client.HTTPException("an answer with two lengths")
 
     class Plain(HTTPConnection):
-        response_class = Answer
+        response_class = HttpAnswer
 
     class Secure(HTTPSConnection):
-        response_class = Answer
+        response_class = HttpAnswer
 
     class PlainPool(HTTPConnectionPool):
         ConnectionCls = Plain

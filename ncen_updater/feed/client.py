@@ -38,7 +38,7 @@ from ncen_updater.common.messages import PRODUCT_NOT_IN_FEED, ROOTS_HIDDEN
 from ncen_updater.common.progress import Progress, Silent
 from ncen_updater.feed.clock import TrustClock
 from ncen_updater.feed.download import download
-from ncen_updater.feed.error_mapping import ExpiredRole, Facts, MixedRoles, plain_errors
+from ncen_updater.feed.error_mapping import ExpiredRole, FeedContext, MixedRoles, plain_errors
 from ncen_updater.feed.errors import TrustError
 from ncen_updater.feed.fetching import FEED_SCHEME, FeedFetcher
 from ncen_updater.feed.parts import Wanted
@@ -100,7 +100,7 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
         self._seen: set[tuple[str, str]] = set()
         self._received: dict[str, bytes] = {}
         self._refreshed = False
-        self._facts = Facts("root", clock.reference(), clock.now(), None, 0)
+        self._facts = FeedContext("root", clock.reference(), clock.now(), None, 0)
         with plain_errors(self._facts):
             restore_root(metadata_directory, trusted_root)
             super().__init__(
@@ -273,7 +273,7 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
 
     # -- inside --------------------------------------------------------------------------------
 
-    def _plain(self, name: str) -> AbstractContextManager[Facts]:
+    def _plain(self, name: str) -> AbstractContextManager[FeedContext]:
         facts = self._facts
         facts.name = name
         facts.server = getattr(self._fetcher, "server_date", None)

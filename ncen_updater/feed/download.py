@@ -34,9 +34,9 @@ from ncen_updater.formats.transfer_errors import DownloadDamaged
 
 __all__ = [
     "DOWNLOADING",
+    "DownloadPart",
     "LineBroken",
     "Open",
-    "Part",
     "arrived",
     "download",
     "is_whole",
@@ -57,7 +57,7 @@ class LineBroken(Exception):
 
 
 @dataclass(frozen=True)
-class Part:
+class DownloadPart:
     """The bytes of a file from ``start`` on.
 
     Attributes:
@@ -75,7 +75,7 @@ class Part:
     close: Callable[[], None]
 
 
-Open = Callable[[int], Part]
+Open = Callable[[int], DownloadPart]
 
 
 def _reserve(stream: IO[bytes], directory: Path, length: int, have: int) -> None:
@@ -161,7 +161,7 @@ class _Partial:
             return False
         return ours and self.path.is_file() and not self.path.is_symlink()
 
-    def remember(self, part: Part) -> None:
+    def remember(self, part: DownloadPart) -> None:
         """Keep where the bytes come from."""
         if (part.origin, part.etag) != (self.origin, self.etag):
             self.origin, self.etag = part.origin, part.etag
@@ -176,7 +176,7 @@ class _Partial:
         }
         durable.write(self._note, json.dumps(note).encode())
 
-    def changed_since(self, part: Part) -> bool:
+    def changed_since(self, part: DownloadPart) -> bool:
         """Whether the same server now says that the file is another one."""
         return (
             part.origin == self.origin
@@ -313,7 +313,7 @@ class _Fill:
             raise LineBroken(f"{self._wanted.name}: ended after {parts.have} bytes")
         return True
 
-    def _part_from(self, have: int) -> Part:
+    def _part_from(self, have: int) -> DownloadPart:
         """Open the source where we stand, or at 0 if the file changed or ranges are unknown."""
         part = self._open_part(have)
         # Digests of parts tell a changed file by themselves, and at a smaller price.

@@ -12,7 +12,7 @@ from pathlib import Path
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import NotReadable, TooLarge, open_file, parse_json, read_file
 from ncen_updater.common.canonical_json import sha256_hex
-from ncen_updater.common.directory_handle import Below
+from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.messages import LOCAL_STORE_FAILED, TREE_MISMATCH
 from ncen_updater.feed.errors import TrustError
 from ncen_updater.feed.parts import Wanted
@@ -64,7 +64,7 @@ def remove_record(place: Path) -> None:
 
 
 @contextlib.contextmanager
-def inside(place: Path) -> Iterator[tuple[Below, str]]:
+def inside(place: Path) -> Iterator[tuple[DirectoryHandle, str]]:
     """Open the directory of lists and downloads, to change something in the downloads of a release.
 
     That directory belongs to whoever reads the feed, and who changes something in it may have all
@@ -81,7 +81,7 @@ def inside(place: Path) -> Iterator[tuple[Below, str]]:
     """
     root = place.parents[2]
     try:
-        with contextlib.closing(Below(root.resolve())) as below:
+        with contextlib.closing(DirectoryHandle(root.resolve())) as below:
             yield below, place.relative_to(root).as_posix()
     except OSError as error:
         raise TrustError(LOCAL_STORE_FAILED, detail=str(error)) from error

@@ -48,10 +48,10 @@ from ncen_updater.feed.errors import (
     TrustError,
     WrongDigest,
 )
-from ncen_updater.feed.http import Failure, MirrorFailure
+from ncen_updater.feed.http import LineFailure, MirrorFailure
 from ncen_updater.feed.signed import OtherRole
 
-__all__ = ["ExpiredRole", "Facts", "MixedRoles", "plain_errors"]
+__all__ = ["ExpiredRole", "FeedContext", "MixedRoles", "plain_errors"]
 
 ONLINE_ROLES = ("snapshot", "timestamp")
 CLOCK_DOUBT = timedelta(days=1)
@@ -70,7 +70,7 @@ class MixedRoles(RepositoryError):
 
 
 @dataclass
-class Facts:
+class FeedContext:
     """What was being done, for the words of an error.
 
     Attributes:
@@ -92,7 +92,7 @@ def _day(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%d %H:%M UTC")
 
 
-def _expired(error: ExpiredRole, facts: Facts) -> UpdaterError:
+def _expired(error: ExpiredRole, facts: FeedContext) -> UpdaterError:
     server = facts.server
     lasts = server is not None and server < error.expires
     if server is not None and lasts and facts.system - server > CLOCK_DOUBT:
@@ -106,7 +106,7 @@ def _expired(error: ExpiredRole, facts: Facts) -> UpdaterError:
     return kind(role=error.role, since=_day(error.expires), now=_day(facts.system), detail=detail)
 
 
-def _download(error: DownloadError, facts: Facts, detail: str) -> UpdaterError:
+def _download(error: DownloadError, facts: FeedContext, detail: str) -> UpdaterError:
     name = facts.name
     if isinstance(error, DownloadHTTPError):
         return FeedRefused(name=name, status=error.status_code, detail=detail)
@@ -114,18 +114,18 @@ def _download(error: DownloadError, facts: Facts, detail: str) -> UpdaterError:
         return FeedError(FEED_TOO_SLOW, name=name, detail=detail)
     if isinstance(error, DownloadLengthMismatchError):
         return FeedTooLong(name=name, detail=detail)
-    kind = error.kind if isinstance(error, MirrorFailure) else Failure.UNREACHABLE
+    kind = error.kind if isinstance(error, MirrorFailure) else LineFailure.UNREACHABLE
     family = {
-        Failure.PORTAL: CaptivePortal,
-        Failure.TLS: FeedTls,
-        Failure.CUT: FeedCut,
-        Failure.PROXY: FeedProxy,
-        Failure.UNREACHABLE: FeedUnreachable,
+        LineFailure.PORTAL: CaptivePortal,
+        LineFailure.TLS: FeedTls,
+        LineFailure.CUT: FeedCut,
+        LineFailure.PROXY: FeedProxy,
+        LineFailure.UNREACHABLE: FeedUnreachable,
     }[kind]
     return family(name=name, detail=detail)
 
 
-def _repository(error: RepositoryError, facts: Facts, detail: str) -> UpdaterError:
+def _repository(error: RepositoryError, facts: FeedContext, detail: str) -> UpdaterError:
     if isinstance(error, ExpiredRole):
         return _expired(error, facts)
     if isinstance(error, MixedRoles):
@@ -145,7 +145,7 @@ def _repository(error: RepositoryError, facts: Facts, detail: str) -> UpdaterErr
     return TrustError(detail=detail)
 
 
-def translate(error: Exception, facts: Facts) -> UpdaterError:
+def translate(error: Exception, facts: FeedContext) -> UpdaterError:
     """Return the error for people that an exception of a lower layer stands for."""
     detail = "; ".join([str(error), *getattr(error, "__notes__", [])])
     if isinstance(error, DownloadError):
@@ -160,7 +160,7 @@ def translate(error: Exception, facts: Facts) -> UpdaterError:
 
 
 @contextlib.contextmanager
-def plain_errors(facts: Facts) -> Iterator[Facts]:
+def plain_errors(facts: FeedContext) -> Iterator[FeedContext]:
     """Turn what tuf, the network and the disk raise in this block into errors for people.
 
     The block keeps ``facts.name`` up to date.

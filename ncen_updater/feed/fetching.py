@@ -12,7 +12,7 @@ from typing import IO
 from tuf.api.exceptions import DownloadHTTPError, DownloadLengthMismatchError
 from tuf.ngclient.fetcher import FetcherInterface
 
-from ncen_updater.feed.download import Part
+from ncen_updater.feed.download import DownloadPart
 
 __all__ = ["FEED_SCHEME", "FeedFetcher", "LocalFetcher", "NotThere"]
 
@@ -51,7 +51,7 @@ class FeedFetcher(FetcherInterface):
         return
 
     @abc.abstractmethod
-    def open(self, url: str, offset: int) -> Part:
+    def open(self, url: str, offset: int) -> DownloadPart:
         """Open a file from an offset."""
 
 
@@ -86,8 +86,10 @@ class LocalFetcher(FeedFetcher):
         """Yield a small file as a stream in memory."""
         yield BytesIO(self.download_bytes(url, max_length))
 
-    def open(self, url: str, offset: int) -> Part:
+    def open(self, url: str, offset: int) -> DownloadPart:
         """Open a file from an offset."""
         name = url.removeprefix(FEED_SCHEME)
         self.length(name)
-        return Part(offset, self.blocks(name, offset), type(self).__name__, None, lambda: None)
+        return DownloadPart(
+            offset, self.blocks(name, offset), type(self).__name__, None, lambda: None
+        )

@@ -27,19 +27,19 @@ from tuf.api.exceptions import (
     DownloadLengthMismatchError,
 )
 
-from ncen_updater.feed.bounded_http import Patience, bounded_session
-from ncen_updater.feed.download import LineBroken, Part
+from ncen_updater.feed.bounded_http import ReadDeadline, bounded_session
+from ncen_updater.feed.download import DownloadPart, LineBroken
 from ncen_updater.feed.fetching import FEED_SCHEME, FeedFetcher
 from ncen_updater.feed.limits import (
     LONGEST_PAUSE_S,
-    Pace,
     Throttle,
     TooSlow,
+    TransferLimits,
     asked_pause_s,
     growing_pause_s,
 )
 
-__all__ = ["FEED_SCHEME", "Failure", "HttpFetcher", "MirrorFailure", "MirrorRefused", "TooSlow"]
+__all__ = ["FEED_SCHEME", "HttpFetcher", "LineFailure", "MirrorFailure", "MirrorRefused", "TooSlow"]
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -57,7 +57,7 @@ def without_password(text: str) -> str:
     return re.sub(r"(://)[^/\s]*@", r"\1", text)
 
 
-class Failure(StrEnum):
+class LineFailure(StrEnum):
     """In what way a mirror failed."""
 
     UNREACHABLE = "unreachable"
@@ -70,7 +70,7 @@ class Failure(StrEnum):
 class MirrorFailure(DownloadError, LineBroken):
     """A mirror that did not give the file."""
 
-    def __init__(self, message: str, kind: Failure) -> None:
+    def __init__(self, message: str, kind: LineFailure) -> None:
         super().__init__(without_password(message))
         self.kind = kind
 
@@ -139,7 +139,7 @@ class HttpFetcher(FeedFetcher):
         self._clock, self._chance, self._now = clock, chance, now
         self._throttle = Throttle(limit, sleep, clock)
         self._cuts = 0  # connections in a row that broke with next to nothing
-        self._session = bounded_session(Patience(timeout_s + window_s, clock))
+        self._session = bounded_session(ReadDeadline(timeout_s + window_s, clock))
         if proxy is not None:
             self._session.proxies = {"http": proxy, "https": proxy}
         if ca_file is not None:
@@ -183,7 +183,7 @@ class HttpFetcher(FeedFetcher):
                             f"{url}: more than {max_length} bytes from {without_password(base)}"
                         )
             if content[:200].lstrip().startswith(b"<"):
-                raise MirrorFailure(f"{base}: a web page", Failure.PORTAL)
+                raise MirrorFailure(f"{base}: a web page", LineFailure.PORTAL)
             return bytes(content)
 
         root = url.endswith(".root.json")
@@ -196,7 +196,7 @@ class HttpFetcher(FeedFetcher):
 
     # -- for large files -----------------------------------------------------------------------
 
-    def open(self, url: str, offset: int) -> Part:
+    def open(self, url: str, offset: int) -> DownloadPart:
         """Open a file from an offset; large files go on from there after a break."""
         if self._cuts >= self.mirrors:  # each has broken the line: more of the same does not help
             self._sleep(growing_pause_s(self._cuts - self.mirrors, self._backoff, self._chance()))
@@ -252,7 +252,7 @@ class HttpFetcher(FeedFetcher):
         self._order.remove(base)
         self._order.append(base)
 
-    def _open(self, base: str, url: str, offset: int, deadline_s: float) -> Part:
+    def _open(self, base: str, url: str, offset: int, deadline_s: float) -> DownloadPart:
         name = url.removeprefix(FEED_SCHEME)
         address = base + name
         headers = {"Accept-Encoding": "identity"}
@@ -266,8 +266,8 @@ class HttpFetcher(FeedFetcher):
             response.close()
             raise
         name = without_password(address)
-        pace = Pace(self._minimum, self._window, deadline_s, name, self._clock)
-        return Part(
+        pace = TransferLimits(self._minimum, self._window, deadline_s, name, self._clock)
+        return DownloadPart(
             start=start,
             chunks=self._chunks(response, base, address, pace),
             origin=without_password(base),
@@ -279,13 +279,13 @@ class HttpFetcher(FeedFetcher):
         try:
             return self._session.ask("GET", address, headers=headers, timeout=self._timeout)
         except requests.exceptions.ProxyError as error:
-            raise MirrorFailure(f"{address}: {error}", Failure.PROXY) from error
+            raise MirrorFailure(f"{address}: {error}", LineFailure.PROXY) from error
         except requests.exceptions.SSLError as error:
-            raise MirrorFailure(f"{address}: {error}", Failure.TLS) from error
+            raise MirrorFailure(f"{address}: {error}", LineFailure.TLS) from error
         except (
             requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError,
         ) as error:  # fmt: skip
-            raise MirrorFailure(f"{address}: {error}", Failure.UNREACHABLE) from error
+            raise MirrorFailure(f"{address}: {error}", LineFailure.UNREACHABLE) from error
 
     def _note_date(self, response: requests.Response) -> None:
         try:
@@ -298,27 +298,27 @@ class HttpFetcher(FeedFetcher):
         """Return where the answer's bytes begin, or raise what is wrong with it."""
         status = response.status_code
         if status == HTTP_RANGE and offset:
-            raise MirrorFailure(f"{address}: no bytes from {offset} on", Failure.CUT)
+            raise MirrorFailure(f"{address}: no bytes from {offset} on", LineFailure.CUT)
         if status == HTTP_PROXY:
-            raise MirrorFailure(f"{address}: the proxy answered {status}", Failure.PROXY)
+            raise MirrorFailure(f"{address}: the proxy answered {status}", LineFailure.PROXY)
         if status not in (HTTP_OK, HTTP_PARTIAL):
             pause_s = asked_pause_s(response.headers.get("Retry-After"), self._now())
             wait = f", come back in {pause_s:.0f} s" if pause_s is not None else ""
             raise MirrorRefused(f"{address}: status {status}{wait}", status, pause_s)
         if response.headers.get("Content-Type", "").lower().startswith("text/html"):
-            raise MirrorFailure(f"{address}: a web page", Failure.PORTAL)
+            raise MirrorFailure(f"{address}: a web page", LineFailure.PORTAL)
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise MirrorFailure(f"{address}: sent in another encoding", Failure.PORTAL)
+            raise MirrorFailure(f"{address}: sent in another encoding", LineFailure.PORTAL)
         if status == HTTP_OK:
             return 0
         unit, _, span = response.headers.get("Content-Range", "").partition(" ")
         first = span.partition("-")[0]
         if unit != "bytes" or first != str(offset):
-            raise MirrorFailure(f"{address}: another range than asked for", Failure.CUT)
+            raise MirrorFailure(f"{address}: another range than asked for", LineFailure.CUT)
         return offset
 
     def _chunks(
-        self, response: requests.Response, base: str, address: str, pace: Pace
+        self, response: requests.Response, base: str, address: str, pace: TransferLimits
     ) -> Iterator[bytes]:
         # read1 returns what is there: a drip is seen at each byte, not after a whole block.
         text = response.headers.get("Content-Length", "")
@@ -332,7 +332,7 @@ class HttpFetcher(FeedFetcher):
                 pace.rested(self._throttle.took(len(chunk)))
                 yield chunk
             if count < expected:
-                raise MirrorFailure(f"{address}: ended after {count} bytes", Failure.CUT)
+                raise MirrorFailure(f"{address}: ended after {count} bytes", LineFailure.CUT)
             self._cuts = 0
         except (MirrorFailure, TooSlow):
             self._broke(base, count)
@@ -341,7 +341,7 @@ class HttpFetcher(FeedFetcher):
             requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError,
         ) as error:  # fmt: skip
             self._broke(base, count)
-            raise MirrorFailure(f"{address}: {error}", Failure.CUT) from error
+            raise MirrorFailure(f"{address}: {error}", LineFailure.CUT) from error
 
     def _broke(self, base: str, count: int) -> None:
         self._to_the_end(base)

@@ -14,7 +14,7 @@ from tuf.api.exceptions import SlowRetrievalError
 
 from ncen_updater.feed.download import LineBroken
 
-__all__ = ["Pace", "Throttle", "TooSlow", "asked_pause_s", "growing_pause_s"]
+__all__ = ["Throttle", "TooSlow", "TransferLimits", "asked_pause_s", "growing_pause_s"]
 
 #: One read; less where the rate is capped, so that a pause stays short.
 BLOCK = 1 << 16
@@ -26,7 +26,7 @@ class TooSlow(SlowRetrievalError, LineBroken):
     """A server that drips."""
 
 
-class Pace:
+class TransferLimits:
     """Raises when less than the smallest rate came within a window, or the deadline passed.
 
     Pauses that we made ourselves do not count.

@@ -31,8 +31,8 @@ from ncen_updater.common.messages import MIRROR_BUSY, MIRROR_NOT_OURS, ROOT_CHAI
 from ncen_updater.common.progress import Progress
 from ncen_updater.feed.client import TrustClient
 from ncen_updater.feed.clock import TrustClock, system_now
-from ncen_updater.feed.download import Part
-from ncen_updater.feed.error_mapping import Facts, plain_errors
+from ncen_updater.feed.download import DownloadPart
+from ncen_updater.feed.error_mapping import FeedContext, plain_errors
 from ncen_updater.feed.errors import TrustError
 from ncen_updater.feed.fetching import FEED_SCHEME, FeedFetcher, NotThere
 from ncen_updater.feed.offers import offers_of
@@ -129,7 +129,7 @@ class _Recording(FeedFetcher):
         with self._inner.download_file(url, max_length) as stream:
             yield stream
 
-    def open(self, url: str, offset: int) -> Part:
+    def open(self, url: str, offset: int) -> DownloadPart:
         """Open a file from an offset."""
         return self._inner.open(url, offset)
 
@@ -297,7 +297,7 @@ class Mirror:
         for earlier in range(number - 1, 0, -1):
             name = f"{earlier}.root.json"
             have = self._directory / LISTS / name
-            with plain_errors(Facts("root", self._now(), self._now(), None, number)):
+            with plain_errors(FeedContext("root", self._now(), self._now(), None, number)):
                 fetcher.pinned = False
                 content = (
                     have.read_bytes()

@@ -40,10 +40,10 @@ from ncen_updater.feed.waves import is_open
 from ncen_updater.formats.document import Offer
 from ncen_updater.formats.manifest import Channel, accepts
 
-__all__ = ["NoPath", "Reason", "Rejection", "UpgradePath", "choose_path"]
+__all__ = ["NoPath", "Rejection", "RejectionReason", "UpgradePath", "choose_path"]
 
 
-class Reason(StrEnum):
+class RejectionReason(StrEnum):
     """Why an offer is not on the path."""
 
     NOT_NEWER = "not-newer"
@@ -58,24 +58,31 @@ class Reason(StrEnum):
     REQUIRED_STOP = "required-stop"
 
 
-WORDS: Mapping[Reason, str] = {
-    Reason.NOT_NEWER: N_("it is not newer than what runs here"),
-    Reason.WITHDRAWN: N_("it was withdrawn: {why}"),
-    Reason.OTHER_COUNTRY: N_("it is for other countries: {countries}"),
-    Reason.OTHER_CHANNEL: N_("it is in the channel '{channel}'"),
-    Reason.AGENT: N_("it needs an agent {agent}"),
-    Reason.HALTED: N_("it was halted by the Secretariat: {why}"),
-    Reason.WAVE: N_("it opens for this site on {opens}"),
-    Reason.BAD: N_("it failed at this site before"),
-    Reason.UPGRADE_FROM: N_("it can only be installed over {upgrade_from}"),
-    Reason.REQUIRED_STOP: N_("the required release {stop} comes first and cannot be installed"),
+WORDS: Mapping[RejectionReason, str] = {
+    RejectionReason.NOT_NEWER: N_("it is not newer than what runs here"),
+    RejectionReason.WITHDRAWN: N_("it was withdrawn: {why}"),
+    RejectionReason.OTHER_COUNTRY: N_("it is for other countries: {countries}"),
+    RejectionReason.OTHER_CHANNEL: N_("it is in the channel '{channel}'"),
+    RejectionReason.AGENT: N_("it needs an agent {agent}"),
+    RejectionReason.HALTED: N_("it was halted by the Secretariat: {why}"),
+    RejectionReason.WAVE: N_("it opens for this site on {opens}"),
+    RejectionReason.BAD: N_("it failed at this site before"),
+    RejectionReason.UPGRADE_FROM: N_("it can only be installed over {upgrade_from}"),
+    RejectionReason.REQUIRED_STOP: N_(
+        "the required release {stop} comes first and cannot be installed"
+    ),
 }
 
 NO_DAY_YET = N_("it is opened in waves, and the day for this site is not set yet")
 
 #: With these a required stop is not meant for the site, and may be passed.
 NOT_MEANT = frozenset(
-    {Reason.NOT_NEWER, Reason.WITHDRAWN, Reason.OTHER_COUNTRY, Reason.OTHER_CHANNEL}
+    {
+        RejectionReason.NOT_NEWER,
+        RejectionReason.WITHDRAWN,
+        RejectionReason.OTHER_COUNTRY,
+        RejectionReason.OTHER_CHANNEL,
+    }
 )
 
 
@@ -89,7 +96,7 @@ class Rejection:
     """
 
     offer: Offer
-    reason: Reason
+    reason: RejectionReason
     stop: Version | None = None
     opens: datetime | None = None
 
@@ -97,7 +104,7 @@ class Rejection:
     def text(self) -> Text:
         """The reason in words."""
         offer = self.offer
-        if self.reason is Reason.WAVE and self.opens is None:
+        if self.reason is RejectionReason.WAVE and self.opens is None:
             return Text(NO_DAY_YET)
         why = offer.withdrawn or offer.halted
         values: dict[str, object] = {
@@ -158,24 +165,24 @@ class _Site:
             return Rejection(offer, reason)
         opened, opens = is_open(offer, self.id, self.country, self.now)
         if not opened and not self.named:
-            return Rejection(offer, Reason.WAVE, opens=opens)
+            return Rejection(offer, RejectionReason.WAVE, opens=opens)
         return None
 
-    def _reason(self, offer: Offer) -> Reason | None:
+    def _reason(self, offer: Offer) -> RejectionReason | None:
         if offer.release_version <= self.current:
-            return Reason.NOT_NEWER
+            return RejectionReason.NOT_NEWER
         if offer.withdrawn is not None:
-            return Reason.WITHDRAWN
+            return RejectionReason.WITHDRAWN
         if offer.countries and self.country not in offer.countries:
-            return Reason.OTHER_COUNTRY
+            return RejectionReason.OTHER_COUNTRY
         if offer.channel is Channel.PREVIEW and self.channel is not Channel.PREVIEW:
-            return Reason.OTHER_CHANNEL
+            return RejectionReason.OTHER_CHANNEL
         if not SpecifierSet(offer.agent, prereleases=True).contains(self.agent):
-            return Reason.AGENT
+            return RejectionReason.AGENT
         if offer.halted is not None:
-            return Reason.HALTED
+            return RejectionReason.HALTED
         if offer.release_version in self.bad:
-            return Reason.BAD
+            return RejectionReason.BAD
         return None
 
 
@@ -211,8 +218,10 @@ def _unreachable(offer: Offer, known: Collection[Version], stops: list[Version])
     version = offer.release_version
     fitting = [v for v in known if v < version and _accepts(offer, v)]
     if not fitting:
-        return Rejection(offer, Reason.UPGRADE_FROM)
-    return Rejection(offer, Reason.REQUIRED_STOP, _stop_between(stops, max(fitting), version))
+        return Rejection(offer, RejectionReason.UPGRADE_FROM)
+    return Rejection(
+        offer, RejectionReason.REQUIRED_STOP, _stop_between(stops, max(fitting), version)
+    )
 
 
 def choose_path(
@@ -280,26 +289,26 @@ def _refusal(target: Version, site: _Site, rejected: tuple[Rejection, ...]) -> P
         return PathError(TARGET_UNKNOWN, version=target)
     offer = found.offer
     match found.reason:
-        case Reason.NOT_NEWER:
+        case RejectionReason.NOT_NEWER:
             return PathError(TARGET_NOT_NEWER, version=target, current=site.current)
-        case Reason.WITHDRAWN:
+        case RejectionReason.WITHDRAWN:
             why = offer.withdrawn.reason if offer.withdrawn else ""
             return PathError(TARGET_WITHDRAWN, version=target, reason=why)
-        case Reason.OTHER_COUNTRY:
+        case RejectionReason.OTHER_COUNTRY:
             return PathError(
                 TARGET_FOR_OTHER_COUNTRY,
                 version=target,
                 countries=", ".join(offer.countries),
                 country=site.country,
             )
-        case Reason.OTHER_CHANNEL:
+        case RejectionReason.OTHER_CHANNEL:
             return PathError(TARGET_OTHER_CHANNEL, version=target, channel=offer.channel.value)
-        case Reason.AGENT:
+        case RejectionReason.AGENT:
             return PathError(TARGET_NEEDS_NEWER_AGENT, version=target, agent=offer.agent)
-        case Reason.HALTED:
+        case RejectionReason.HALTED:
             why = offer.halted.reason if offer.halted else ""
             return PathError(TARGET_HALTED, version=target, reason=why)
-        case Reason.BAD:
+        case RejectionReason.BAD:
             return PathError(TARGET_BAD, version=target)
         case _:
             return PathError(

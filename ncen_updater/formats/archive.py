@@ -30,7 +30,7 @@ from pathlib import Path
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import NotReadable, open_file
-from ncen_updater.common.directory_handle import Below
+from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.disk_space import require_space
 from ncen_updater.common.errors import SpaceShort
 from ncen_updater.common.i18n import N_, Text
@@ -146,7 +146,7 @@ def _fill(archive: Path, tree: Tree, destination: Path, progress: Progress) -> N
     told, total = Text(N_("Unpacking {archive} (bytes)"), {"archive": archive.name}), 0
     expected = tree.total_bytes  # a sum over all entries: once, not at every file
     with (
-        contextlib.closing(Below(destination)) as directory,
+        contextlib.closing(DirectoryHandle(destination)) as directory,
         open_file(archive) as packed,
         gzip.GzipFile(fileobj=packed, mode="rb") as plain,
     ):
@@ -221,7 +221,7 @@ def _checked(member: tarfile.TarInfo, entry: TreeEntry | None) -> TreeEntry:
 
 
 def _write(
-    tar: tarfile.TarFile, member: tarfile.TarInfo, entry: TreeEntry, directory: Below
+    tar: tarfile.TarFile, member: tarfile.TarInfo, entry: TreeEntry, directory: DirectoryHandle
 ) -> None:
     source = tar.extractfile(member)
     if source is None:

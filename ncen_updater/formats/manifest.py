@@ -36,8 +36,8 @@ __all__ = [
     "Migration",
     "MigratorCommand",
     "Needs",
-    "Notes",
     "ReferenceMap",
+    "ReleaseNotes",
     "Urgency",
     "When",
     "accepts",
@@ -304,7 +304,7 @@ class FilesManifest(Model):
         return self
 
 
-class Notes(Model):
+class ReleaseNotes(Model):
     """What a person reads about a release, in one language (plain text, paragraphs)."""
 
     title: Annotated[str, StringConstraints(min_length=1, max_length=200)]
@@ -330,7 +330,7 @@ class Manifest(Model):
     health: tuple[HealthProbe, ...] = ()
     reference_maps: tuple[ReferenceMap, ...] = ()
     files: tuple[FilesManifest, ...] = ()
-    notes: dict[Annotated[str, StringConstraints(pattern=r"^[a-z]{2}$")], Notes] = Field(
+    notes: dict[Annotated[str, StringConstraints(pattern=r"^[a-z]{2}$")], ReleaseNotes] = Field(
         default_factory=dict
     )
 

@@ -27,7 +27,7 @@ from ncen_updater.publisher.signing.draft import (
     draft_releases,
     draft_withdrawal,
 )
-from ncen_updater.publisher.signing.event import Event
+from ncen_updater.publisher.signing.event import SigningEvent
 from ncen_updater.publisher.signing.keys import new_key, open_signer
 from ncen_updater.publisher.signing.roles import OFFLINE_DAYS, ONLINE_DAYS, ONLINE_ROLES
 
@@ -119,7 +119,7 @@ def publish_draft(
     feed = Feed(directory)
     base = feed.state() if feed.exists else None
     with tempfile.TemporaryDirectory(prefix="nu-event-") as folder:
-        event = Event.create(Path(folder) / "event", draft.title, draft.roles, base)
+        event = SigningEvent.create(Path(folder) / "event", draft.title, draft.roles, base)
         for officer in keys.officers[: keys.threshold]:
             event.sign(officer, event.digest)
         return Publisher(feed, clock).publish(event, staging, keys.online)

@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.agent.approvals.store import Consent, Person
+from ncen_updater.agent.approvals.store import ApprovalStore, Person
 from ncen_updater.agent.cli.main import _state_now
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.config.loader import load_config
@@ -34,12 +34,12 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.orders import OrderKind, Orders
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.notifications.metrics import collect, render
-from ncen_updater.agent.notifications.teller import Teller
+from ncen_updater.agent.notifications.teller import Notifier
 from ncen_updater.agent.policy.automation import Rehearsed
 from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
-from ncen_updater.agent.self_update.sequence import Bad, Sequence
-from ncen_updater.agent.service.board import Board
-from ncen_updater.agent.service.knowledge import Knowledge
+from ncen_updater.agent.self_update.sequence import AgentSelection, Bad
+from ncen_updater.agent.service.board import ServiceBoard
+from ncen_updater.agent.service.knowledge import ServiceState
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import INTERRUPTED
 from ncen_updater.common.progress import Silent
@@ -97,7 +97,7 @@ class Stage:
         with self.journal() as journal:
             event = journal.last_event()
         self.counter.keeper.save(
-            Knowledge(replace(NEXT, event=event, **more), NOW - DAY, NOW + DAY)
+            ServiceState(replace(NEXT, event=event, **more), NOW - DAY, NOW + DAY)
         )
 
     def rehearsed(self, *people: Person, **more: Any) -> None:
@@ -105,7 +105,7 @@ class Stage:
             Rehearsals(journal).begin("rrrrrrrr", "3.2.4", "3.3.0", {})
             Rehearsals(journal).end("rrrrrrrr", RehearsalState.PASSED, basis=BASIS, report=REPORT)
             for person in people:
-                Consent(journal).approve(BINDING, "3.3.0", BASIS, person)
+                ApprovalStore(journal).approve(BINDING, "3.3.0", BASIS, person)
         self.next(**more)
 
     def view(self, **more: object) -> None:
@@ -140,7 +140,7 @@ def _waits(stage: Stage) -> None:
 def _scheduled(stage: Stage) -> None:
     stage.rehearsed(AMINA, BO)
     with stage.journal() as journal:
-        Consent(journal).schedule(BINDING, "3.3.0", NOW + timedelta(hours=5), AMINA)
+        ApprovalStore(journal).schedule(BINDING, "3.3.0", NOW + timedelta(hours=5), AMINA)
     stage.next()
 
 
@@ -157,7 +157,7 @@ def _agent(stage: Stage) -> None:
     config = load_config(stage.counter.site.config)
     directory = config.paths.resolve(config.paths.agent)
     directory.mkdir(parents=True)
-    sequence = Sequence("1.0", bad={"1.1": Bad(1, NOW - DAY)})
+    sequence = AgentSelection("1.0", bad={"1.1": Bad(1, NOW - DAY)})
     (directory / "sequence.json").write_text(json.dumps(sequence.to_json()))
 
 
@@ -249,14 +249,14 @@ def said(directory: Path, name: str) -> dict[str, object]:
             f"{NOTIFY.replace(NEVER, '')}[service]\napprovals = 2\ntimezone = 'UTC'\n"
         )
         config_file.write("windows = [{start = '04:00', end = '12:00'}]\n")
-    counter = Counter(site, Board(SETTINGS, lambda: NOW))
+    counter = Counter(site, ServiceBoard(SETTINGS, lambda: NOW))
     stage = Stage(counter)
     if name in SITES:
         SITES[name](stage)
     disk = SimpleNamespace(f_blocks=1000, f_bavail=5 if name == "the disk is full" else 500)
     config = load_config(site.config)
     looks: list[Any] = []
-    teller = Teller(
+    teller = Notifier(
         site.config, config,
         send=lambda message: "NU-9999", now=lambda: NOW, seen=lambda *seen: looks.append(seen),
     )  # fmt: skip

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from ncen_updater.common.messages import LOCAL_STORE_FAILED, VIEW_DAMAGED
 from ncen_updater.common.progress import Silent
-from ncen_updater.feed.download import Part, download
+from ncen_updater.feed.download import DownloadPart, download
 from ncen_updater.feed.downloaded import read_record
 from ncen_updater.feed.offline.store import read_import
 from ncen_updater.feed.parts import Wanted
-from ncen_updater.formats.bundle.form import Member, Source, encode, read_members
+from ncen_updater.formats.bundle.form import BundleMember, BundleSource, encode, read_members
 from ncen_updater.formats.bundle.parts import HEADER_BYTES, PartHeader, opened, write_bundle
 from tests.badinput.hostile import DEEP, FEW, NO_FILES, bounded, json_values, spoilt, typed
 from tests.support.errors import says
@@ -85,8 +85,8 @@ NOTE: dict[str, object] = {
 def _fetch(place: Path) -> bytes:
     wanted = Wanted("x", len(CONTENT), DIGEST)
 
-    def source(offset: int) -> Part:
-        return Part(offset, iter([CONTENT[offset:]]), "here", None, lambda: None)
+    def source(offset: int) -> DownloadPart:
+        return DownloadPart(offset, iter([CONTENT[offset:]]), "here", None, lambda: None)
 
     download(source, place / "x", wanted, Silent())
     content = (place / "x").read_bytes()
@@ -116,8 +116,8 @@ def test_a_note_with_other_values(tmp_path: Path, value: object, name: str) -> N
 # ---- bundles -----------------------------------------------------------------------------------
 
 
-def _source(name: str, content: bytes) -> Source:
-    return Source(name, len(content), zlib.crc32(content), lambda: io.BytesIO(content))
+def _source(name: str, content: bytes) -> BundleSource:
+    return BundleSource(name, len(content), zlib.crc32(content), lambda: io.BytesIO(content))
 
 
 SOURCES = [
@@ -129,8 +129,8 @@ BUNDLE = b"".join(encode(SOURCES))
 DIRECTORY = BUNDLE.index(b"PK\1\2")
 
 
-def _read(path: Path) -> dict[str, Member] | None:
-    found: list[dict[str, Member]] = []
+def _read(path: Path) -> dict[str, BundleMember] | None:
+    found: list[dict[str, BundleMember]] = []
 
     def read() -> None:
         with opened([path]) as bundle:

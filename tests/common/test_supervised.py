@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.common.supervised import Left, Supervised
+from ncen_updater.common.supervised import LeftBehind, Supervised
 
 # Leaves the session, the group and its parent, tells its number through a pipe, and stays. What
 # started it returns once that is done.
@@ -66,7 +66,7 @@ def wait_for_death(pid: int) -> None:
         assert ready
 
 
-def run(argv: list[str], left: Left, timeout_s: float = 60) -> int | None:
+def run(argv: list[str], left: LeftBehind, timeout_s: float = 60) -> int | None:
     environment = {"PATH": os.environ["PATH"]}
     with (
         tempfile.TemporaryFile() as output,
@@ -76,7 +76,7 @@ def run(argv: list[str], left: Left, timeout_s: float = 60) -> int | None:
 
 
 def told_while(
-    pipe: Path, argv: list[str], left: Left, timeout_s: float = 60
+    pipe: Path, argv: list[str], left: LeftBehind, timeout_s: float = 60
 ) -> tuple[int, object]:
     """The daemon's number, and how the command ended."""
     reader = subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE, text=True)
@@ -87,14 +87,14 @@ def told_while(
 @pytest.mark.parametrize(
     ("then", "left", "stays"),
     [
-        ("exit 0", Left.DAEMONS, True),
-        ("exit 3", Left.DAEMONS, False),
-        ("exit 0", Left.NOTHING, False),
-        ("exit 3", Left.ANYTHING, True),
+        ("exit 0", LeftBehind.DAEMONS, True),
+        ("exit 3", LeftBehind.DAEMONS, False),
+        ("exit 0", LeftBehind.NOTHING, False),
+        ("exit 3", LeftBehind.ANYTHING, True),
     ],
 )
 def test_what_is_left_of_a_command(
-    pipe: Path, shell: list[str], then: str, left: Left, stays: bool
+    pipe: Path, shell: list[str], then: str, left: LeftBehind, stays: bool
 ) -> None:
     pid, status = told_while(pipe, [*shell, then], left)
     assert status == int(then[-1])
@@ -106,15 +106,19 @@ def test_what_is_left_of_a_command(
         os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("left", Left)
-def test_a_late_command_is_ended_with_its_daemons(pipe: Path, shell: list[str], left: Left) -> None:
+@pytest.mark.parametrize("left", LeftBehind)
+def test_a_late_command_is_ended_with_its_daemons(
+    pipe: Path, shell: list[str], left: LeftBehind
+) -> None:
     pid, status = told_while(pipe, [*shell, "exec sleep 600"], left, 2)
     assert status is None
     assert not lives(pid)
 
 
-@pytest.mark.parametrize("left", Left)
-def test_nothing_of_it_outlives_a_killed_agent(pipe: Path, shell: list[str], left: Left) -> None:
+@pytest.mark.parametrize("left", LeftBehind)
+def test_nothing_of_it_outlives_a_killed_agent(
+    pipe: Path, shell: list[str], left: LeftBehind
+) -> None:
     agent = subprocess.Popen(
         [
             sys.executable,
@@ -139,16 +143,16 @@ def test_nothing_of_it_outlives_a_killed_agent(pipe: Path, shell: list[str], lef
 @pytest.mark.parametrize("program", ["/no/such/program", "/etc/passwd", "no-such-program"])
 def test_a_program_that_cannot_be_started_is_named(program: str) -> None:
     with pytest.raises(OSError, match=program):
-        run([program], Left.ANYTHING)
+        run([program], LeftBehind.ANYTHING)
 
 
 def test_a_signal_is_told_as_one() -> None:
-    assert run(["sh", "-c", "kill -9 $$"], Left.ANYTHING) == -signal.SIGKILL
+    assert run(["sh", "-c", "kill -9 $$"], LeftBehind.ANYTHING) == -signal.SIGKILL
 
 
 def test_a_supervisor_that_is_killed_counts_as_a_command_that_was() -> None:
     argv = ["sh", "-c", "kill -9 $PPID; exec sleep 600"]
-    assert run(argv, Left.DAEMONS) == -signal.SIGKILL
+    assert run(argv, LeftBehind.DAEMONS) == -signal.SIGKILL
 
 
 def test_a_descriptor_is_kept_by_the_supervisor_and_not_by_the_command(tmp_path: Path) -> None:
@@ -157,7 +161,7 @@ def test_a_descriptor_is_kept_by_the_supervisor_and_not_by_the_command(tmp_path:
     with tempfile.TemporaryFile() as output:
         environment = {"PATH": os.environ["PATH"]}
         with Supervised(
-            argv, environment, left=Left.ANYTHING, output=output, kept=writing
+            argv, environment, left=LeftBehind.ANYTHING, output=output, kept=writing
         ) as command:
             os.close(writing)
             assert command.wait(60) == 0

@@ -18,21 +18,21 @@ import pytest
 
 from ncen_updater.common.errors import SpaceShort, UpdaterError
 from ncen_updater.common.i18n import Text
-from ncen_updater.common.progress import Told
+from ncen_updater.common.progress import ProgressUpdate
 from ncen_updater.common.workers import (
     KEPT_VARIABLES,
-    Limits,
-    Teller,
+    ProgressWriter,
     Worker,
     WorkerAway,
     WorkerFailed,
+    WorkerLimits,
     WorkerOverdue,
     ask,
 )
 from tests.support.activation import ACTIVATOR, activated
 
 #: Long enough for a slow machine to start a process, short enough to be waited for.
-SILENCE = Limits(silence_s=4)
+SILENCE = WorkerLimits(silence_s=4)
 SERVE = """
 import os, signal, sys, time
 from ncen_updater.common import workers
@@ -153,7 +153,7 @@ FAILING = {
 @pytest.mark.parametrize("name", FAILING)
 def test_a_worker_that_says_anything(run: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ncen_updater.common.workers.LAST_S", 0.1)
-    limits = Limits(silence_s=4, line=100_000, stream=1_000_000)
+    limits = WorkerLimits(silence_s=4, line=100_000, stream=1_000_000)
     with pytest.raises(WorkerFailed):
         run(said(FAILING[name]), limits=limits, order={"act": "x", "more": "x" * 300_000})
 
@@ -179,7 +179,7 @@ def test_a_silent_worker_is_ended_with_its_group(run: Any, name: str, tmp_path: 
 def test_signs_of_life_count_and_the_whole_is_limited_all_the_same(run: Any) -> None:
     body = "while not time.sleep(0.1): say(tell='', values={})"
     with pytest.raises(WorkerOverdue, match="at work for more than 6 s"):
-        run(said(body), limits=Limits(silence_s=4, total_s=6))
+        run(said(body), limits=WorkerLimits(silence_s=4, total_s=6))
 
 
 def test_a_worker_gives_signs_of_life(run: Any) -> None:
@@ -332,7 +332,7 @@ def test_a_unit_does_the_same(tmp_path: Path) -> None:
 def test_an_asker_that_reads_nothing_does_not_hold_up_the_work() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        teller = Teller(theirs.fileno())
+        teller = ProgressWriter(theirs.fileno())
         for number in range(20_000):
             teller.tell(Text(f"sentence {number}"))
         ours.setblocking(False)
@@ -341,9 +341,9 @@ def test_an_asker_that_reads_nothing_does_not_hold_up_the_work() -> None:
             heard += piece
         teller.tell(Text("again"))
         heard += ours.recv(100_000)
-        lines = [Told.from_json(json.loads(line)) for line in heard.splitlines()]
+        lines = [ProgressUpdate.from_json(json.loads(line)) for line in heard.splitlines()]
         assert all(lines) and len(lines) > 20
-        assert lines[-1] == Told("again")
+        assert lines[-1] == ProgressUpdate("again")
         ours.close()
         teller.tell(Text("nobody reads"))
 
@@ -359,14 +359,14 @@ def test_figures_of_one_sentence_are_told_twice_a_second_at_most() -> None:
     ours, theirs = socket.socketpair()
     now = [10.0]
     with ours, theirs:
-        teller = Teller(theirs.fileno(), lambda: now[0])
+        teller = ProgressWriter(theirs.fileno(), lambda: now[0])
         for done in range(100):
             teller.tell(Text("a"), done, 100)
         now[0] += 0.5
         teller.tell(Text("a"), 100, 100)
         teller.tell(Text("x {v1}", {f"v{number}": "é" * 5000 for number in range(40)}))
         lines = ours.recv(100_000).splitlines()
-    told = [Told.from_json(json.loads(line)) for line in lines]
+    told = [ProgressUpdate.from_json(json.loads(line)) for line in lines]
     assert [t and (t.template, t.done) for t in told] == [("a", 0), ("a", 100), ("x {v1}", None)]
 
 
@@ -386,7 +386,7 @@ def test_an_order_from_a_file_is_done_all_the_same(tmp_path: Path) -> None:
     "line", ["x", [], {}, {"tell": 3, "values": {}}, {"tell": "x", "values": 3}]
 )
 def test_what_is_no_progress_is_none(line: object) -> None:
-    assert Told.from_json(line) is None
+    assert ProgressUpdate.from_json(line) is None
 
 
 def test_signals_reach_nobody_else() -> None:

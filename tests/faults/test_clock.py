@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ncen_updater.agent.databases.base import Role
+from ncen_updater.agent.databases.base import DatabaseRole
 from ncen_updater.agent.engine.operations import JOURNAL, Operations
 from ncen_updater.agent.engine.outcome import outcome_of
 from ncen_updater.agent.journal.change import ChangeState, Phase, StepName
@@ -46,7 +46,7 @@ def test_the_clock_is_set(trial: Trial, step: StepName, days: int) -> None:
     assert outcome.change.state is ChangeState.FINISHED
     assert outcome.stop_s is not None and 0 < outcome.stop_s < 3600
     kept = {(change, role) for change, role, _name in site.engine.leftovers()}
-    assert kept == {(outcome.change.id, Role.PREVIOUS)}
+    assert kept == {(outcome.change.id, DatabaseRole.PREVIOUS)}
     assert trial.settle()[0] == NEW
     # The clock is right again, and the way back is open.
     Operations(site_in_process(trial.demo), Silent()).rollback()

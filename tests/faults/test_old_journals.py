@@ -17,7 +17,7 @@ from demo.databases import PostgresPlace
 from demo.site import digests, version_of
 from ncen_updater.agent.engine.errors import NeedsPerson
 from ncen_updater.agent.engine.operations import JOURNAL, Operations
-from ncen_updater.agent.engine.recovery import Action
+from ncen_updater.agent.engine.recovery import RecoveryAction
 from ncen_updater.agent.journal.change import Phase, StepName, StepState
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.common.progress import Silent
@@ -89,7 +89,7 @@ def test_from_between_cut_over_and_open_it_is_brought_up_to_the_databases(
     entered = upgraded_with_a_journal_of(trial, instant)
     result = operations(trial).resume(by_person=False)
     assert result.decision is not None
-    assert result.decision.action is Action.GO_FORWARD
+    assert result.decision.action is RecoveryAction.GO_FORWARD
     assert digests(trial.demo) == entered
     assert version_of(trial.demo).whole == NEW
     assert not trial.demo.door_file.exists()

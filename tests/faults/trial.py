@@ -22,7 +22,7 @@ from packaging.version import Version
 from demo.databases import PostgresPlace, SqlitePlace
 from demo.embedded_postgres import EmbeddedPostgres
 from demo.site import DemoSite, SiteOptions, digests, version_of
-from ncen_updater.agent.databases.base import Role
+from ncen_updater.agent.databases.base import DatabaseRole
 from ncen_updater.agent.databases.postgresql.attributes import (
     Attributes,
     carry_over,
@@ -164,7 +164,7 @@ class Trial:
         if self.demo.door_file.exists():
             raise Broken("officers are kept out")
         site = site_in_process(self.demo)
-        candidates = [row for row in site.engine.leftovers() if row[1] is Role.CANDIDATE]
+        candidates = [row for row in site.engine.leftovers() if row[1] is DatabaseRole.CANDIDATE]
         if candidates:
             raise Broken(f"copies were left: {candidates}")
         if site.engine.set_aside():

@@ -15,7 +15,7 @@ from pathlib import Path
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.feed.client import TrustClient
 from ncen_updater.feed.clock import TrustClock
-from ncen_updater.feed.download import Part
+from ncen_updater.feed.download import DownloadPart
 from ncen_updater.feed.http import FEED_SCHEME, HttpFetcher
 
 
@@ -26,7 +26,7 @@ class TwoPlaces(HttpFetcher):
         super().__init__((metadata,), attempts=1)
         self._places = {"metadata": metadata, "targets": targets or metadata}
 
-    def _open(self, base: str, url: str, offset: int, deadline_s: float) -> Part:
+    def _open(self, base: str, url: str, offset: int, deadline_s: float) -> DownloadPart:
         kind, _, name = url.removeprefix(FEED_SCHEME).partition("/")
         place = self._places[kind]
         base = place if place.endswith("/") else f"{place}/"

@@ -16,7 +16,7 @@ from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.messages import TARGET_FOR_OTHER_COUNTRY
 from ncen_updater.common.progress import Silent
-from ncen_updater.feed.upgrade_path import NoPath, Reason
+from ncen_updater.feed.upgrade_path import NoPath, RejectionReason
 from tests.support.errors import refused
 from tests.support.sites import TrialFeed, connect, serve, site_in_process
 
@@ -40,7 +40,7 @@ def test_a_release_for_another_country_is_refused_and_nothing_changes(demo: Demo
     operations = Operations(site, Silent())
     path = operations.path()
     assert isinstance(path, NoPath)
-    assert [row.reason for row in path.rejected] == [Reason.OTHER_COUNTRY]
+    assert [row.reason for row in path.rejected] == [RejectionReason.OTHER_COUNTRY]
     with refused(TARGET_FOR_OTHER_COUNTRY) as caught:
         operations.upgrade(FOREIGN)
     assert caught.value.exit_code is ExitCode.BLOCKED

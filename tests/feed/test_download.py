@@ -17,7 +17,7 @@ import pytest
 from ncen_updater.common.errors import ExitCode, SpaceShort
 from ncen_updater.common.i18n import Text
 from ncen_updater.common.progress import Silent
-from ncen_updater.feed.download import LineBroken, Part, download, is_whole
+from ncen_updater.feed.download import DownloadPart, LineBroken, download, is_whole
 from ncen_updater.feed.http import FEED_SCHEME, HttpFetcher
 from ncen_updater.feed.parts import Wanted
 from ncen_updater.formats.transfer_errors import DownloadDamaged
@@ -38,7 +38,7 @@ def server(tmp_path: Path) -> Iterator[WebServer]:
 
 
 @pytest.fixture
-def opener(server: WebServer) -> Iterator[Callable[[int], Part]]:
+def opener(server: WebServer) -> Iterator[Callable[[int], DownloadPart]]:
     fetcher = HttpFetcher((server.url,), timeout_s=5, attempts=1, sleep=lambda _: None)
     yield lambda offset: fetcher.open(f"{FEED_SCHEME}big", offset)
     fetcher.close()
@@ -54,7 +54,7 @@ def _left(target: Path) -> list[str]:
 
 
 def test_fetches_and_leaves_only_the_file(
-    opener: Callable[[int], Part], target: Path, server: WebServer
+    opener: Callable[[int], DownloadPart], target: Path, server: WebServer
 ) -> None:
     told: list[tuple[int | None, int | None]] = []
 
@@ -74,7 +74,7 @@ def test_fetches_and_leaves_only_the_file(
 
 
 def test_goes_on_after_a_break(
-    opener: Callable[[int], Part], target: Path, server: WebServer
+    opener: Callable[[int], DownloadPart], target: Path, server: WebServer
 ) -> None:
     server.faults = [Fault("big", cut_after=150_000, times=2)]
     download(opener, target, WANTED, Silent())
@@ -83,7 +83,7 @@ def test_goes_on_after_a_break(
 
 
 def test_gives_up_when_nothing_comes_and_keeps_what_came(
-    opener: Callable[[int], Part], target: Path, server: WebServer
+    opener: Callable[[int], DownloadPart], target: Path, server: WebServer
 ) -> None:
     server.faults = [Fault("big", cut_after=100_000, times=1), Fault("big", cut_after=0)]
     with pytest.raises(LineBroken):
@@ -98,7 +98,7 @@ def test_gives_up_when_nothing_comes_and_keeps_what_came(
 
 
 def test_starts_anew_where_the_server_knows_no_ranges(
-    opener: Callable[[int], Part], target: Path, server: WebServer
+    opener: Callable[[int], DownloadPart], target: Path, server: WebServer
 ) -> None:
     server.ranges = False
     server.faults = [Fault("big", cut_after=150_000, times=1)]
@@ -107,7 +107,7 @@ def test_starts_anew_where_the_server_knows_no_ranges(
 
 
 def test_starts_anew_where_the_file_changed(
-    opener: Callable[[int], Part], target: Path, server: WebServer
+    opener: Callable[[int], DownloadPart], target: Path, server: WebServer
 ) -> None:
     server.faults = [
         Fault("big", cut_after=150_000, times=1, etag='"old"'),
@@ -119,7 +119,7 @@ def test_starts_anew_where_the_file_changed(
 
 
 def test_wrong_bytes_twice_are_refused_and_removed(
-    opener: Callable[[int], Part], target: Path, server: WebServer
+    opener: Callable[[int], DownloadPart], target: Path, server: WebServer
 ) -> None:
     server.faults = [Fault("big", body=b"!" * len(CONTENT))]
     with pytest.raises(DownloadDamaged) as caught:
@@ -130,7 +130,7 @@ def test_wrong_bytes_twice_are_refused_and_removed(
 
 
 def test_more_bytes_than_signed_are_not_read(
-    opener: Callable[[int], Part], target: Path, server: WebServer
+    opener: Callable[[int], DownloadPart], target: Path, server: WebServer
 ) -> None:
     server.faults = [Fault("big", endless=True)]
     with pytest.raises(DownloadDamaged):
@@ -140,7 +140,7 @@ def test_more_bytes_than_signed_are_not_read(
 
 @pytest.mark.parametrize("damage", ["tail", "too long", "other", "note", "link"])
 def test_a_damaged_partial_file_costs_a_fresh_start_only(
-    opener: Callable[[int], Part], target: Path, server: WebServer, damage: str
+    opener: Callable[[int], DownloadPart], target: Path, server: WebServer, damage: str
 ) -> None:
     server.faults = [Fault("big", cut_after=100_000, times=1), Fault("big", cut_after=0)]
     with pytest.raises(LineBroken):
@@ -167,7 +167,7 @@ def test_a_damaged_partial_file_costs_a_fresh_start_only(
 
 
 def test_asks_for_space_before_it_asks_for_bytes(
-    opener: Callable[[int], Part], target: Path, server: WebServer
+    opener: Callable[[int], DownloadPart], target: Path, server: WebServer
 ) -> None:
     with pytest.raises(SpaceShort) as caught:
         download(opener, target, Wanted("big", 1 << 60, "0" * 64), Silent())
@@ -180,7 +180,7 @@ def test_asks_for_space_before_it_asks_for_bytes(
 
 
 def test_the_room_is_taken_before_the_bytes_come(
-    opener: Callable[[int], Part], target: Path, server: WebServer
+    opener: Callable[[int], DownloadPart], target: Path, server: WebServer
 ) -> None:
     """What fills the disk meanwhile does not stop a download that has begun."""
     server.faults = [Fault("big", cut_after=1000)]
@@ -276,7 +276,7 @@ def test_a_server_that_goes_back_each_time_is_given_up(target: Path) -> None:
     """Two connections bring a part, the third begins anew: it would never end."""
     asked: list[int] = []
 
-    def opener(offset: int) -> Part:
+    def opener(offset: int) -> DownloadPart:
         asked.append(offset)
         assert len(asked) < 50, "it goes on for ever"
         start = 0 if len(asked) % 2 else offset
@@ -285,7 +285,7 @@ def test_a_server_that_goes_back_each_time_is_given_up(target: Path) -> None:
             yield CONTENT[start : start + 100_000]
             raise LineBroken("cut")
 
-        return Part(start, chunks(), "one", None, lambda: None)
+        return DownloadPart(start, chunks(), "one", None, lambda: None)
 
     with pytest.raises(LineBroken):
         download(opener, target, WANTED, Silent())
@@ -293,8 +293,8 @@ def test_a_server_that_goes_back_each_time_is_given_up(target: Path) -> None:
 
 
 def test_other_digests_than_those_of_releases(target: Path) -> None:
-    def opener(offset: int) -> Part:
-        return Part(offset, iter([CONTENT[offset:]]), "one", None, lambda: None)
+    def opener(offset: int) -> DownloadPart:
+        return DownloadPart(offset, iter([CONTENT[offset:]]), "one", None, lambda: None)
 
     right, wrong = hashlib.sha512(CONTENT).hexdigest(), hashlib.sha512(b"").hexdigest()
     with pytest.raises(DownloadDamaged):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tuf.api.exceptions import DownloadError, DownloadHTTPError, DownloadLengthMismatchError
 
-from ncen_updater.feed.http import FEED_SCHEME, Failure, HttpFetcher, MirrorFailure
+from ncen_updater.feed.http import FEED_SCHEME, HttpFetcher, LineFailure, MirrorFailure
 from ncen_updater.feed.limits import TooSlow
 from tests.support.http_server import PORTAL, Fault, WebServer, serving
 
@@ -58,15 +58,18 @@ def test_length_is_bounded(served: Path, make: Make) -> None:
         assert b"".join(make(server.url).fetch(NAME)) == CONTENT
 
 
-FAULTS: dict[str, tuple[Fault, Failure | type[DownloadError]]] = {
-    "portal": (Fault("", body=PORTAL), Failure.PORTAL),
-    "portal by type": (Fault("", content_type="text/HTML"), Failure.PORTAL),
-    "encoded": (Fault("", headers={"Content-Encoding": "gzip"}), Failure.PORTAL),
-    "cut": (Fault("", cut_after=3), Failure.CUT),
+FAULTS: dict[str, tuple[Fault, LineFailure | type[DownloadError]]] = {
+    "portal": (Fault("", body=PORTAL), LineFailure.PORTAL),
+    "portal by type": (Fault("", content_type="text/HTML"), LineFailure.PORTAL),
+    "encoded": (Fault("", headers={"Content-Encoding": "gzip"}), LineFailure.PORTAL),
+    "cut": (Fault("", cut_after=3), LineFailure.CUT),
     "404": (Fault("", status=404), DownloadHTTPError),
     "204": (Fault("", status=204), DownloadHTTPError),
     "500": (Fault("", status=500), DownloadHTTPError),
-    "redirect for ever": (Fault("", status=302, headers={"Location": "/x"}), Failure.UNREACHABLE),
+    "redirect for ever": (
+        Fault("", status=302, headers={"Location": "/x"}),
+        LineFailure.UNREACHABLE,
+    ),
     "drip": (Fault("", drip=0.02), TooSlow),
 }
 
@@ -85,7 +88,7 @@ def test_next_address_takes_over(served: Path, make: Make, name: str) -> None:
         assert len(bad.requests) == asked, "the address that failed is asked last from now on"
         with pytest.raises(DownloadError) as caught:
             make(bad.url, **slow).download_bytes(NAME, 100)
-    if isinstance(expected, Failure):
+    if isinstance(expected, LineFailure):
         assert isinstance(caught.value, MirrorFailure)
         assert caught.value.kind is expected
     else:
@@ -96,13 +99,13 @@ def test_nobody_there(make: Make) -> None:
     for url in ("http://127.0.0.1:9/", "http://no-such-host.invalid/", "https://127.0.0.1:9/"):
         with pytest.raises(MirrorFailure) as caught:
             make(url).download_bytes(NAME, 100)
-        assert caught.value.kind is Failure.UNREACHABLE
+        assert caught.value.kind is LineFailure.UNREACHABLE
 
 
 def test_plain_server_behind_https_is_told_as_tls(served: Path, make: Make) -> None:
     with serving(served) as server, pytest.raises(MirrorFailure) as caught:
         make(server.url.replace("http:", "https:")).download_bytes(NAME, 100)
-    assert caught.value.kind is Failure.TLS
+    assert caught.value.kind is LineFailure.TLS
 
 
 def test_silence_after_the_connection_ends(make: Make) -> None:
@@ -110,7 +113,7 @@ def test_silence_after_the_connection_ends(make: Make) -> None:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         with pytest.raises(MirrorFailure) as caught:
             make(url, timeout_s=0.2).download_bytes(NAME, 100)
-    assert caught.value.kind is Failure.UNREACHABLE
+    assert caught.value.kind is LineFailure.UNREACHABLE
 
 
 def test_junk_in_place_of_http(make: Make) -> None:
@@ -166,7 +169,7 @@ def test_a_range_that_was_not_asked_for_is_refused(served: Path, make: Make) -> 
         server.faults = [Fault("", status=206, body=b"{", headers={"Content-Range": "bytes 0-0/8"})]
         with pytest.raises(MirrorFailure) as caught:
             make(server.url).open(NAME, 4)
-        assert caught.value.kind is Failure.CUT
+        assert caught.value.kind is LineFailure.CUT
         assert server.requests[0].range == "bytes=4-"
 
 
@@ -287,7 +290,7 @@ def test_chunks_that_break_are_a_cut(make: Make) -> None:
         with pytest.raises(MirrorFailure) as caught:
             make(f"http://127.0.0.1:{broken.getsockname()[1]}/").download_bytes(NAME, 100)
         thread.join()
-    assert caught.value.kind is Failure.CUT
+    assert caught.value.kind is LineFailure.CUT
 
 
 def test_addresses_that_all_break_get_pauses(served: Path, make: Make) -> None:

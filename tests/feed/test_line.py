@@ -11,7 +11,7 @@ from tuf.api.exceptions import DownloadHTTPError
 
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.errors import FeedProxy, FeedTls
-from ncen_updater.feed.http import FEED_SCHEME, Failure, HttpFetcher, MirrorFailure
+from ncen_updater.feed.http import FEED_SCHEME, HttpFetcher, LineFailure, MirrorFailure
 from tests.feed.conftest import Agent
 from tests.support.http_server import serving
 from tests.support.proxy import proxying
@@ -148,7 +148,7 @@ def test_an_answer_that_leads_out_of_tls_is_not_followed_to_its_end(
         with pytest.raises(MirrorFailure) as caught:
             fetcher.download_bytes(NAME, 10_000)
         fetcher.close()
-    assert caught.value.kind is Failure.TLS
+    assert caught.value.kind is LineFailure.TLS
 
 
 def test_the_next_address_is_reached_though_the_proxy_refuses_the_first(feed: Feed) -> None:

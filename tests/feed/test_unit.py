@@ -18,7 +18,7 @@ from ncen_updater.agent.reader.child import LIMITS, ChildSource
 from ncen_updater.common.messages import READER_FAILED, READER_OVERDUE, READER_UNIT_AWAY
 from ncen_updater.common.progress import Silent
 from ncen_updater.common.unix_socket import connect
-from ncen_updater.common.workers import Limits, Worker
+from ncen_updater.common.workers import Worker, WorkerLimits
 from ncen_updater.feed.errors import FeedRefused
 from tests.support.activation import ACTIVATOR, activated
 from tests.support.errors import refused
@@ -127,7 +127,7 @@ def test_a_reader_that_is_silent_does_not_hold_the_agent(
     config: Path, runner: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config.write_text(config.read_text().replace('"systemd"', f'"{runner}"'))
-    monkeypatch.setitem(LIMITS, "refresh", Limits(silence_s=0.5))
+    monkeypatch.setitem(LIMITS, "refresh", WorkerLimits(silence_s=0.5))
     monkeypatch.setattr(Worker, "command", lambda _self: SILENT)
     with unit(config, *SILENT), refused(READER_OVERDUE) as caught:
         ChildSource(load_config(config), config).refresh()

@@ -24,7 +24,7 @@ from ncen_updater.common.messages import (
     Message,
 )
 from ncen_updater.feed.path_errors import PathError
-from ncen_updater.feed.upgrade_path import NoPath, Reason, UpgradePath, choose_path
+from ncen_updater.feed.upgrade_path import NoPath, RejectionReason, UpgradePath, choose_path
 from ncen_updater.formats.document import Offer, TargetRef, Withdrawal
 from ncen_updater.formats.manifest import Channel
 from tests.support.errors import refused
@@ -49,7 +49,7 @@ class Row:
     name: str
     offers: tuple[Offer, ...]
     hops: tuple[str, ...] = ()
-    rejected: dict[str, Reason] = field(default_factory=dict)
+    rejected: dict[str, RejectionReason] = field(default_factory=dict)
     bad: tuple[str, ...] = ()
     allow_bad: bool = False
     channel: Channel = Channel.STABLE
@@ -77,38 +77,38 @@ ROWS = (
         "a stop out of reach",
         (offer("3.3.0", "==3.1", required=True), offer("3.4.0", ">=3.2")),
         (),
-        {"3.3.0": Reason.UPGRADE_FROM, "3.4.0": Reason.REQUIRED_STOP},
+        {"3.3.0": RejectionReason.UPGRADE_FROM, "3.4.0": RejectionReason.REQUIRED_STOP},
     ),
     Row(
         "a stop that failed here is not jumped over",
         (STOP, offer("3.4.0", ">=3.2")),
         (),
-        {"3.3.0": Reason.BAD, "3.4.0": Reason.REQUIRED_STOP},
+        {"3.3.0": RejectionReason.BAD, "3.4.0": RejectionReason.REQUIRED_STOP},
         bad=("3.3.0",),
     ),
     Row(
         "a stop that needs a newer agent is not jumped over",
         (offer("3.3.0", required=True, agent=">=9"), offer("3.4.0")),
         (),
-        {"3.3.0": Reason.AGENT, "3.4.0": Reason.REQUIRED_STOP},
+        {"3.3.0": RejectionReason.AGENT, "3.4.0": RejectionReason.REQUIRED_STOP},
     ),
     Row(
         "a stop for another country is passed",
         (offer("3.3.0", required=True, countries=("NO",)), offer("3.4.0")),
         ("3.4.0",),
-        {"3.3.0": Reason.OTHER_COUNTRY},
+        {"3.3.0": RejectionReason.OTHER_COUNTRY},
     ),
     Row(
         "a withdrawn stop is passed",
         (offer("3.3.0", required=True, withdrawn=GONE), offer("3.4.0")),
         ("3.4.0",),
-        {"3.3.0": Reason.WITHDRAWN},
+        {"3.3.0": RejectionReason.WITHDRAWN},
     ),
     Row(
         "a preview stop is passed by a stable site",
         (offer("3.3.0", required=True, channel="preview"), offer("3.4.0")),
         ("3.4.0",),
-        {"3.3.0": Reason.OTHER_CHANNEL},
+        {"3.3.0": RejectionReason.OTHER_CHANNEL},
     ),
     Row("own country", (offer("3.3.0", countries=("NO", "SN")),), ("3.3.0",)),
     Row(
@@ -121,14 +121,14 @@ ROWS = (
         "not newer",
         (offer("3.2.4"), offer("3.1.0", required=True)),
         (),
-        {"3.2.4": Reason.NOT_NEWER, "3.1.0": Reason.NOT_NEWER},
+        {"3.2.4": RejectionReason.NOT_NEWER, "3.1.0": RejectionReason.NOT_NEWER},
     ),
-    Row("bad", (offer("3.3.0"),), (), {"3.3.0": Reason.BAD}, bad=("3.3.0",)),
+    Row("bad", (offer("3.3.0"),), (), {"3.3.0": RejectionReason.BAD}, bad=("3.3.0",)),
     Row(
         "bad, older one left",
         (offer("3.3.0"), offer("3.4.0")),
         ("3.3.0",),
-        {"3.4.0": Reason.BAD},
+        {"3.4.0": RejectionReason.BAD},
         bad=("3.4.0",),
     ),
     Row("retry of a bad one", (offer("3.3.0"),), ("3.3.0",), bad=("3.3.0",), allow_bad=True),
@@ -136,9 +136,9 @@ ROWS = (
         "fits only over a newer one",
         (offer("3.4.0", ">=3.5"), offer("3.5.0")),
         ("3.5.0",),
-        {"3.4.0": Reason.UPGRADE_FROM},
+        {"3.4.0": RejectionReason.UPGRADE_FROM},
     ),
-    Row("does not fit", (offer("3.3.0", ">=3.2.5"),), (), {"3.3.0": Reason.UPGRADE_FROM}),
+    Row("does not fit", (offer("3.3.0", ">=3.2.5"),), (), {"3.3.0": RejectionReason.UPGRADE_FROM}),
 )
 
 
@@ -379,5 +379,5 @@ def test_a_release_that_names_no_earlier_one_is_for_a_first_installation_only() 
         agent=V("1"),
     )
     assert not path
-    assert [row.reason for row in path.rejected] == [Reason.UPGRADE_FROM]
+    assert [row.reason for row in path.rejected] == [RejectionReason.UPGRADE_FROM]
     assert path.rejected[0].text.render() == "it can only be installed over -"

@@ -12,7 +12,7 @@ from packaging.version import Version
 from pydantic import ValidationError
 
 from ncen_updater.common.messages import NO_PATH_TO_TARGET, TARGET_HALTED
-from ncen_updater.feed.upgrade_path import NoPath, Reason, UpgradePath, choose_path
+from ncen_updater.feed.upgrade_path import NoPath, RejectionReason, UpgradePath, choose_path
 from ncen_updater.feed.waves import bucket_of, is_open, opens_at
 from ncen_updater.formats.document import Offer, TargetRef
 from ncen_updater.formats.manifest import Channel
@@ -83,36 +83,36 @@ class Row:
     name: str
     offers: tuple[Offer, ...]
     hops: tuple[str, ...] = ()
-    rejected: dict[str, Reason] = field(default_factory=dict)
+    rejected: dict[str, RejectionReason] = field(default_factory=dict)
     target: str | None = None
 
 
 ROWS = (
     Row("open", (offer("3.3.0", OPEN),), ("3.3.0",)),
-    Row("not open yet", (offer("3.3.0", CLOSED),), (), {"3.3.0": Reason.WAVE}),
+    Row("not open yet", (offer("3.3.0", CLOSED),), (), {"3.3.0": RejectionReason.WAVE}),
     Row(
         "an older one that is open",
         (offer("3.3.0"), offer("3.4.0", CLOSED)),
         ("3.3.0",),
-        {"3.4.0": Reason.WAVE},
+        {"3.4.0": RejectionReason.WAVE},
     ),
     Row(
         "a stop that is not open is not jumped over",
         (offer("3.3.0", CLOSED, required=True), offer("3.4.0", OPEN)),
         (),
-        {"3.3.0": Reason.WAVE, "3.4.0": Reason.REQUIRED_STOP},
+        {"3.3.0": RejectionReason.WAVE, "3.4.0": RejectionReason.REQUIRED_STOP},
     ),
     Row(
         "nor one that is halted",
         (offer("3.3.0", required=True, **HALT), offer("3.4.0")),
         (),
-        {"3.3.0": Reason.HALTED, "3.4.0": Reason.REQUIRED_STOP},
+        {"3.3.0": RejectionReason.HALTED, "3.4.0": RejectionReason.REQUIRED_STOP},
     ),
     Row(
         "what leads to it may be walked",
         (offer("3.2.9"), offer("3.3.0", CLOSED, required=True), offer("3.4.0")),
         ("3.2.9",),
-        {"3.3.0": Reason.WAVE, "3.4.0": Reason.REQUIRED_STOP},
+        {"3.3.0": RejectionReason.WAVE, "3.4.0": RejectionReason.REQUIRED_STOP},
     ),
     Row("a person names it", (offer("3.3.0", CLOSED),), ("3.3.0",), target="3.3.0"),
     Row(
@@ -121,7 +121,7 @@ ROWS = (
         ("3.3.0", "3.4.0"),
         target="3.4.0",
     ),
-    Row("halted", (offer("3.3.0", OPEN, **HALT),), (), {"3.3.0": Reason.HALTED}),
+    Row("halted", (offer("3.3.0", OPEN, **HALT),), (), {"3.3.0": RejectionReason.HALTED}),
 )
 
 

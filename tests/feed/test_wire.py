@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tuf.api.exceptions import DownloadError
 
-from ncen_updater.feed.http import FEED_SCHEME, Failure, HttpFetcher, MirrorFailure
+from ncen_updater.feed.http import FEED_SCHEME, HttpFetcher, LineFailure, MirrorFailure
 from ncen_updater.feed.limits import TooSlow
 from tests.badinput.hostile import FEW, HUGE, bounded
 from tests.support.http_server import Fault, serving
@@ -307,7 +307,7 @@ def test_an_answer_of_another_kind_is_told_as_unreachable(served: Path) -> None:
         pytest.raises(MirrorFailure) as caught,
     ):
         fetcher.download_bytes(NAME, 100)
-    assert caught.value.kind is Failure.UNREACHABLE
+    assert caught.value.kind is LineFailure.UNREACHABLE
 
 
 _LINES = st.sampled_from(

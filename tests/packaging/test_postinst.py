@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.self_update.sequence import Sequence, SequenceFile, State
+from ncen_updater.agent.self_update.sequence import AgentSelection, SequenceFile, TrialState
 
 SCRIPT = Path(__file__).resolve().parents[2] / "packaging" / "debian" / "postinst"
 NOTHING = "#!/bin/sh\nexit 0\n"
@@ -15,10 +15,10 @@ NOTHING = "#!/bin/sh\nexit 0\n"
 
 @pytest.mark.parametrize(
     ("state", "kept"),
-    [(State.TRYING, {"0.1.0", "0.2.0", "0.3.0"}), (State.GOOD, {"0.2.0", "0.3.0"})],
+    [(TrialState.TRYING, {"0.1.0", "0.2.0", "0.3.0"}), (TrialState.GOOD, {"0.2.0", "0.3.0"})],
 )
 def test_the_agent_that_was_proven_stays_while_a_newer_one_is_on_trial(
-    tmp_path: Path, state: State, kept: set[str]
+    tmp_path: Path, state: TrialState, kept: set[str]
 ) -> None:
     """Agent 0.2.0 came over 0.1.0, and now comes 0.3.0. The programs around it are stand-ins."""
     slots = tmp_path / "opt/ncen-updater"
@@ -30,7 +30,7 @@ def test_the_agent_that_was_proven_stays_while_a_newer_one_is_on_trial(
     (slots / "0.1.0/.kept").touch()
     (slots / "failsafe.py").touch()  # as a power cut left it
     (slots / "0.3.0/failsafe.py").write_text("whole")
-    SequenceFile(slots).update(lambda _: Sequence("0.2.0", "0.1.0", state))
+    SequenceFile(slots).update(lambda _: AgentSelection("0.2.0", "0.1.0", state))
     programs = tmp_path / "programs"
     programs.mkdir()
     for name in ("systemd-sysusers", "systemd-tmpfiles", "deb-systemd-helper"):

@@ -17,7 +17,7 @@ from ncen_updater.publisher.signing.ceremony import Ceremony, RoleHolders
 from ncen_updater.publisher.signing.draft import (
     draft_releases,
 )
-from ncen_updater.publisher.signing.event import Event
+from ncen_updater.publisher.signing.event import SigningEvent
 from ncen_updater.publisher.signing.keys import new_key, open_signer
 from tests.publisher.releases import NOW, PASSPHRASE
 
@@ -61,10 +61,10 @@ def client_sees(feed: Path, site: Path, trusted: Path) -> str:
     return "none"
 
 
-def drafted(feed: Path, staging: Path, place: Path) -> Event:
+def drafted(feed: Path, staging: Path, place: Path) -> SigningEvent:
     state = Feed(feed).state()
     draft = draft_releases(state, staging, NOW)
-    return Event.create(place, draft.title, draft.roles, state)
+    return SigningEvent.create(place, draft.title, draft.roles, state)
 
 
 def contents(feed: Path) -> dict[str, bytes]:

@@ -17,12 +17,12 @@ from ncen_updater.formats.document import TargetRef
 from ncen_updater.formats.rollout import Halt
 from ncen_updater.publisher.build.attachments import PaperMaker
 from ncen_updater.publisher.build.build import build_release
-from ncen_updater.publisher.build.provenance import Source, make_provenance
+from ncen_updater.publisher.build.provenance import SourceOfBuild, make_provenance
 from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.release_flow import make_feed, publish_draft
 from ncen_updater.publisher.signing.draft import Draft, draft_releases
-from ncen_updater.publisher.signing.event import Event
+from ncen_updater.publisher.signing.event import SigningEvent
 from ncen_updater.publisher.signing.event_files import PAPERS
 from ncen_updater.publisher.signing.keys import load_public_key, new_key, open_signer
 from ncen_updater.publisher.signing.rollout_drafts import draft_halt, draft_resumption
@@ -30,7 +30,9 @@ from tests.publisher.releases import PASSPHRASE, ring, write_release
 from tests.support.errors import refused
 
 NOW = datetime.now(UTC).replace(microsecond=0)
-SOURCE = Source("https://build.example.org/ncen", "git+https://git.example.org/ncen", "ab" * 20)
+SOURCE = SourceOfBuild(
+    "https://build.example.org/ncen", "git+https://git.example.org/ncen", "ab" * 20
+)
 DOCUMENT = "releases/ncen/3.3.0.json"
 SBOM, PROVENANCE = "sbom/ncen/3.3.0.cdx.json", "provenance/ncen/3.3.0.intoto.json"
 
@@ -52,11 +54,13 @@ class Desk:
             Feed(self.place / "feed").state(), self.place / "staging", NOW, (), key
         )
 
-    def event(self, draft: Draft) -> Event:
+    def event(self, draft: Draft) -> SigningEvent:
         state = Feed(self.place / "feed").state()
-        return Event.create(self.place / "event", draft.title, draft.roles, state, draft.papers)
+        return SigningEvent.create(
+            self.place / "event", draft.title, draft.roles, state, draft.papers
+        )
 
-    def sign(self, event: Event, *more: object, builder: str = "builder") -> str:
+    def sign(self, event: SigningEvent, *more: object, builder: str = "builder") -> str:
         """Sign as an officer does; return the code of the error, or nothing."""
         (self.place / "secret").write_text(PASSPHRASE)
         (self.place / "secret").chmod(0o600)
@@ -105,18 +109,18 @@ def test_show_says_what_was_not_compared(desk: Desk) -> None:
     assert f"Built by {SOURCE.builder} from {SOURCE.uri}" in said
 
 
-def altered(event: Event, name: str) -> None:
+def altered(event: SigningEvent, name: str) -> None:
     path = event.directory / PAPERS / event.drafts["ncen"].signed.targets[name].hashes["sha256"]
     path.write_bytes(path.read_bytes()[:-1] + b" ")
 
 
-def linked(event: Event, name: str) -> None:
+def linked(event: SigningEvent, name: str) -> None:
     path = event.directory / PAPERS / event.drafts["ncen"].signed.targets[name].hashes["sha256"]
     path.rename(path.with_name("elsewhere"))
     path.symlink_to("elsewhere")
 
 
-def away(event: Event, name: str) -> None:
+def away(event: SigningEvent, name: str) -> None:
     digest = event.drafts["ncen"].signed.targets[name].hashes["sha256"]
     (event.directory / PAPERS / digest).unlink()
 
@@ -124,7 +128,7 @@ def away(event: Event, name: str) -> None:
 @pytest.mark.parametrize("name", [DOCUMENT, SBOM, PROVENANCE])
 @pytest.mark.parametrize("act", [altered, linked, away])
 def test_papers_that_were_changed_on_the_way(
-    act: Callable[[Event, str], None], name: str, desk: Desk
+    act: Callable[[SigningEvent, str], None], name: str, desk: Desk
 ) -> None:
     event = desk.event(desk.draft())
     act(event, name)

@@ -23,7 +23,7 @@ from ncen_updater.publisher.errors import BuildRefused, FeedBroken
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.signing.describe import describe
 from ncen_updater.publisher.signing.draft import draft_releases
-from ncen_updater.publisher.signing.event import Event
+from ncen_updater.publisher.signing.event import SigningEvent
 from tests.support.errors import refused
 from tests.support.packs import FIRST, SECOND, THIRD, PackFeed, write_large
 
@@ -132,7 +132,7 @@ def test_officers_read_of_the_packs_that_they_sign(tmp_path: Path, feed: PackFee
     release, _ = built(tmp_path, feed)
     state = Feed(feed.directory).state()
     draft = draft_releases(state, tmp_path / "staging", datetime.now(UTC))
-    event = Event.create(tmp_path / "event", draft.title, draft.roles, state)
+    event = SigningEvent.create(tmp_path / "event", draft.title, draft.roles, state)
     words = "\n".join(line.text.render() for line in describe(event))
     for ref in release.document.deltas:
         said = f"added: delta pack from {ref.from_version} straight to {THIRD}, {ref.length} bytes"

@@ -14,7 +14,7 @@ from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.release_flow import KeyRing
 from ncen_updater.publisher.signing.describe import describe
 from ncen_updater.publisher.signing.draft import draft_renewal
-from ncen_updater.publisher.signing.event import Event
+from ncen_updater.publisher.signing.event import SigningEvent
 from ncen_updater.publisher.signing.roles import POLICY
 from tests.publisher.releases import NOW
 from tests.support.errors import refused
@@ -22,7 +22,7 @@ from tests.support.errors import refused
 
 def words(place: Path, drafts: Mapping[str, Metadata[Any]], feed: Path | None) -> list[str]:
     state = Feed(feed).state() if feed is not None else None
-    event = Event.create(place, "Words", drafts, state)
+    event = SigningEvent.create(place, "Words", drafts, state)
     return [line.text.render("en") for line in describe(event)]
 
 

@@ -33,7 +33,7 @@ from ncen_updater.publisher.feed.status import signature_status
 from ncen_updater.publisher.release_flow import KeyRing, make_feed, withdraw
 from ncen_updater.publisher.signing.describe import describe
 from ncen_updater.publisher.signing.draft import draft_renewal
-from ncen_updater.publisher.signing.event import Event, digest_of
+from ncen_updater.publisher.signing.event import SigningEvent, digest_of
 from ncen_updater.publisher.signing.keys import computed_keyid
 from tests.publisher.feeds import contents, drafted, fresh_signer
 from tests.publisher.releases import NOW, clock
@@ -42,12 +42,14 @@ from tests.support.errors import refused
 Roles = dict[str, Metadata[Any]]
 
 
-def event_with(feed: Path, place: Path, change: Callable[[Roles], None], *roles: str) -> Event:
+def event_with(
+    feed: Path, place: Path, change: Callable[[Roles], None], *roles: str
+) -> SigningEvent:
     """An event whose drafts were changed before its digests were taken: it agrees with itself."""
     state = Feed(feed).state()
     drafts = dict(draft_renewal(state, roles, NOW).roles)
     change(drafts)
-    return Event.create(place, "Renewal", drafts, state)
+    return SigningEvent.create(place, "Renewal", drafts, state)
 
 
 def _twin(drafts: Roles) -> None:
@@ -239,7 +241,7 @@ def test_a_base_that_never_was(feed: Path, tmp_path: Path, keys: KeyRing) -> Non
         good.anchor(late)
 
 
-def drafted_renewal(feed: Path, place: Path) -> Event:
+def drafted_renewal(feed: Path, place: Path) -> SigningEvent:
     return event_with(feed, place, lambda _: None, "root", "ncen")
 
 
@@ -263,7 +265,7 @@ def test_a_base_that_was_changed(feed: Path, tmp_path: Path) -> None:
 
     _rewrite(tmp_path / "event", "base", "ncen", other_digest)
     with refused(UNTRUSTED_BASE):
-        Event.load(tmp_path / "event")
+        SigningEvent.load(tmp_path / "event")
 
 
 def test_the_title_belongs_to_the_digest(feed: Path, tmp_path: Path) -> None:
@@ -271,7 +273,7 @@ def test_the_title_belongs_to_the_digest(feed: Path, tmp_path: Path) -> None:
     record = json.loads((event.directory / "event.json").read_bytes())
     record["title"] = "Another thing"
     (event.directory / "event.json").write_text(json.dumps(record))
-    assert Event.load(event.directory).digest != event.digest
+    assert SigningEvent.load(event.directory).digest != event.digest
 
 
 @pytest.mark.parametrize(
@@ -300,7 +302,7 @@ def test_media_that_bite(feed: Path, tmp_path: Path, kind: str) -> None:
     else:
         (place / "draft" / "root.json").write_bytes(draft.read_bytes())
     with refused(BAD_EVENT, DIGEST_MISMATCH) as caught:
-        Event.load(place)
+        SigningEvent.load(place)
     assert kind != "huge" or "is over" in str(caught.value.detail)
 
 
@@ -368,7 +370,7 @@ def test_no_file_of_an_event_breaks_the_program(
     if data.draw(st.booleans()) and name.startswith(("draft/", "base/")):
         _correct_digest(directory, name, changed)
     try:
-        event = Event.load(directory)
+        event = SigningEvent.load(directory)
         signature_status(event)
     except UpdaterError:
         return

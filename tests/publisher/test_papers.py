@@ -24,20 +24,22 @@ from ncen_updater.common.messages import (
 from ncen_updater.formats.manifest import load_manifest
 from ncen_updater.publisher.build.attachments import PaperMaker, inspect_release
 from ncen_updater.publisher.build.build import build_release, scan_release
-from ncen_updater.publisher.build.provenance import Source
-from ncen_updater.publisher.build.sbom import Part, check_sbom, find_parts
+from ncen_updater.publisher.build.provenance import SourceOfBuild
+from ncen_updater.publisher.build.sbom import SbomPart, check_sbom, find_parts
 from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.errors import BuildRefused
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_draft
 from ncen_updater.publisher.signing.compare_staging import compare_files
 from ncen_updater.publisher.signing.draft import draft_releases
-from ncen_updater.publisher.signing.event import Event
+from ncen_updater.publisher.signing.event import SigningEvent
 from ncen_updater.publisher.signing.keys import new_key, open_signer
 from tests.publisher.releases import NOW, PASSPHRASE, clock, ring, write_release
 from tests.support.errors import refused
 
-SOURCE = Source("https://build.example.org/ncen", "git+https://git.example.org/ncen", "ab" * 20)
+SOURCE = SourceOfBuild(
+    "https://build.example.org/ncen", "git+https://git.example.org/ncen", "ab" * 20
+)
 SBOM, PROVENANCE = "sbom/ncen/3.3.0.cdx.json", "provenance/ncen/3.3.0.intoto.json"
 
 
@@ -87,11 +89,11 @@ def release(tmp_path: Path) -> Path:
 
 
 EXPECTED = [
-    Part("maven", "org.example", "tool", "4.1", "lib/a.jar"),
-    Part("npm", "", "deep", "0.1.0", "lib/package-lock.json"),
-    Part("npm", "@scope", "thing", "5.0.1", "lib/package-lock.json"),
-    Part("pypi", "", "other", "2.0", "lib/other-2.0-py3-none-any.whl"),
-    Part("pypi", "", "some-pkg", "1.2", "lib/Some_Pkg-1.2.dist-info/METADATA"),
+    SbomPart("maven", "org.example", "tool", "4.1", "lib/a.jar"),
+    SbomPart("npm", "", "deep", "0.1.0", "lib/package-lock.json"),
+    SbomPart("npm", "@scope", "thing", "5.0.1", "lib/package-lock.json"),
+    SbomPart("pypi", "", "other", "2.0", "lib/other-2.0-py3-none-any.whl"),
+    SbomPart("pypi", "", "some-pkg", "1.2", "lib/Some_Pkg-1.2.dist-info/METADATA"),
 ]
 
 
@@ -161,7 +163,7 @@ def test_an_officer_compares_the_files_with_what_is_to_be_signed(
     build_release(release, staging, papers=PaperMaker("auto", SOURCE, builder))
     state = Feed(feed).state()
     draft = draft_releases(state, staging, NOW, builder=builder.public_key)
-    event = Event.create(tmp_path / "event", draft.title, draft.roles, state)
+    event = SigningEvent.create(tmp_path / "event", draft.title, draft.roles, state)
     argv = ["show", str(event.directory), "--staging", str(staging)]
     assert run([*argv, "--json"]) == 2
     assert json.loads(capsys.readouterr().out)["error"]["code"] == "NU-7072"
@@ -190,7 +192,7 @@ def test_a_document_that_the_lists_contradict(release: Path, feed: Path, tmp_pat
     draft = draft_releases(state, staging, NOW)
     offer = draft.roles["ncen"].signed.targets["releases/ncen/3.3.0.json"].custom["ncen"]
     offer["upgrade_from"] = ">=0"
-    event = Event.create(tmp_path / "event", draft.title, draft.roles, state)
+    event = SigningEvent.create(tmp_path / "event", draft.title, draft.roles, state)
     with pytest.raises(BuildRefused, match="another release"):
         compare_files(event, staging, None)
 

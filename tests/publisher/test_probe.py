@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.feed.bounded_http import BoundedSession, Patience, bounded_session
+from ncen_updater.feed.bounded_http import BoundedSession, ReadDeadline, bounded_session
 from ncen_updater.publisher.distribute.probe import Probe
 from tests.badinput.hostile import bounded
 from tests.feed.test_wire import (
@@ -30,7 +30,7 @@ DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
 @pytest.fixture
 def session() -> Iterator[BoundedSession]:
-    with bounded_session(Patience(80.0, Ticking())) as session:
+    with bounded_session(ReadDeadline(80.0, Ticking())) as session:
         yield session
 
 

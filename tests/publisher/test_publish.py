@@ -29,7 +29,7 @@ from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_draf
 from ncen_updater.publisher.signing.draft import (
     draft_renewal,
 )
-from ncen_updater.publisher.signing.event import Event
+from ncen_updater.publisher.signing.event import SigningEvent
 from tests.publisher.feeds import (
     client_sees,
     contents,
@@ -105,7 +105,7 @@ def test_a_draft_changed_after_it_was_made(
     path = event.directory / "draft" / "ncen.json"
     path.write_text(path.read_text().replace("3.4.0", "3.5.0"))
     with refused(DIGEST_MISMATCH):
-        Event.load(event.directory)
+        SigningEvent.load(event.directory)
 
 
 def test_an_event_that_the_feed_has_left_behind(

@@ -20,7 +20,7 @@ from ncen_updater.publisher.signing.draft import (
     draft_first,
     draft_keys,
 )
-from ncen_updater.publisher.signing.event import Event
+from ncen_updater.publisher.signing.event import SigningEvent
 from tests.publisher.feeds import (
     Stops,
     ceremony_of,
@@ -120,7 +120,7 @@ def test_a_first_publication_that_was_killed(tmp_path: Path, keys: KeyRing) -> N
     roles = {n: RoleHolders(public, 2, 365) for n in ("root", "targets", "ncen")}
     roles |= {r: RoleHolders((keys.online[r][0].public_key,), 1, 7) for r in keys.online}
     draft = draft_first(Ceremony(roles), NOW)
-    event = Event.create(tmp_path / "event", draft.title, draft.roles, None)
+    event = SigningEvent.create(tmp_path / "event", draft.title, draft.roles, None)
     for officer in keys.officers[:2]:
         event.sign(officer, event.digest)
     for at in range(5):
@@ -133,7 +133,7 @@ def test_a_first_publication_that_was_killed(tmp_path: Path, keys: KeyRing) -> N
         assert os.WIFSIGNALED(status)
         assert not Feed(feed).exists
     other = draft_first(Ceremony(roles), NOW + timedelta(seconds=5))
-    foreign = Event.create(tmp_path / "foreign", other.title, other.roles, None)
+    foreign = SigningEvent.create(tmp_path / "foreign", other.title, other.roles, None)
     for officer in keys.officers[:2]:
         foreign.sign(officer, foreign.digest)
     with refused(STALE_EVENT):
@@ -162,7 +162,7 @@ def test_other_online_keys_with_and_without_the_old(
     fresh = {role: fresh_signer(tmp_path / "new", f"{role}-2") for role in keys.online}
     state = Feed(feed).state()
     draft = draft_keys(state, ceremony_of(keys.officers, fresh), NOW)
-    event = Event.create(tmp_path / "event", draft.title, draft.roles, state)
+    event = SigningEvent.create(tmp_path / "event", draft.title, draft.roles, state)
     for officer in keys.officers[:2]:
         event.sign(officer, event.digest)
     only_new = {role: (signer,) for role, signer in fresh.items()}

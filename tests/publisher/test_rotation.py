@@ -20,7 +20,7 @@ from ncen_updater.publisher.feed.publish import Publisher
 from ncen_updater.publisher.release_flow import KeyRing, publish_draft
 from ncen_updater.publisher.signing.ceremony import Ceremony, RoleHolders
 from ncen_updater.publisher.signing.draft import Draft, draft_keys, draft_renewal
-from ncen_updater.publisher.signing.event import Event
+from ncen_updater.publisher.signing.event import SigningEvent
 from tests.publisher.feeds import FeedFiles, contents, fresh_signer
 from tests.publisher.releases import NOW, clock
 from tests.support.errors import refused
@@ -100,7 +100,7 @@ def publish_signed(
     accept: bool = False,
 ) -> None:
     shutil.rmtree(place, ignore_errors=True)
-    event = Event.create(place, draft.title, draft.roles, Feed(feed).state())
+    event = SigningEvent.create(place, draft.title, draft.roles, Feed(feed).state())
     for signer in signers:
         event.sign(signer, event.digest)
     Publisher(Feed(feed), clock).publish(event, [], online, accept)

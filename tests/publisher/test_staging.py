@@ -17,7 +17,7 @@ from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.feed.publish import Publisher
 from ncen_updater.publisher.release_flow import KeyRing
 from ncen_updater.publisher.signing.draft import draft_releases, draft_renewal
-from ncen_updater.publisher.signing.event import Event
+from ncen_updater.publisher.signing.event import SigningEvent
 from tests.publisher.feeds import contents
 from tests.publisher.releases import NOW
 from tests.support.errors import refused
@@ -59,9 +59,9 @@ def test_a_drafter_whose_clock_is_behind(
     draft = draft_renewal(state, ["ncen"], NOW - timedelta(days=days))
     if is_refused:
         with refused(BAD_DATES, match="before what it replaces"):
-            Event.create(tmp_path / "event", draft.title, draft.roles, state)
+            SigningEvent.create(tmp_path / "event", draft.title, draft.roles, state)
     else:
-        Event.create(tmp_path / "event", draft.title, draft.roles, state)
+        SigningEvent.create(tmp_path / "event", draft.title, draft.roles, state)
 
 
 @pytest.mark.parametrize(("days", "is_refused"), [(1, False), (3, True), (4000, True)])

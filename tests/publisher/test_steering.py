@@ -15,7 +15,7 @@ from ncen_updater.common.progress import Silent
 from ncen_updater.feed.http import HttpFetcher
 from ncen_updater.feed.last_view import read_last_view, view_path
 from ncen_updater.feed.tuf_source import TufReleaseSource
-from ncen_updater.feed.upgrade_path import NoPath, Reason, UpgradePath, choose_path
+from ncen_updater.feed.upgrade_path import NoPath, RejectionReason, UpgradePath, choose_path
 from ncen_updater.formats.document import Withdrawal
 from ncen_updater.formats.manifest import Channel
 from ncen_updater.formats.rollout import Halt, Wave
@@ -24,7 +24,7 @@ from ncen_updater.publisher.feed.feed import Feed, FeedState
 from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_draft, publish_release
 from ncen_updater.publisher.signing.describe import describe
 from ncen_updater.publisher.signing.draft import Draft, draft_releases, draft_withdrawal
-from ncen_updater.publisher.signing.event import Event
+from ncen_updater.publisher.signing.event import SigningEvent
 from ncen_updater.publisher.signing.rollout_drafts import (
     draft_audience,
     draft_channel,
@@ -56,7 +56,7 @@ def feed(tmp_path: Path, keys: KeyRing) -> Path:
 
 
 def words(feed: Path, place: Path, draft: Draft) -> list[str]:
-    event = Event.create(place, draft.title, draft.roles, Feed(feed).state())
+    event = SigningEvent.create(place, draft.title, draft.roles, Feed(feed).state())
     return [str(line.text) for line in describe(event) if line.role == "ncen"][4:]
 
 
@@ -87,7 +87,7 @@ class Site:
             target=Version(target) if target else None,
         )
 
-    def reasons(self) -> list[Reason]:
+    def reasons(self) -> list[RejectionReason]:
         path = self.path()
         return [] if path else [rejection.reason for rejection in path.rejected]
 
@@ -108,7 +108,7 @@ def test_a_release_opens_halts_and_goes_on(
 
     assert site.reasons() == []
     publish(draft_waves(Feed(feed).state(), "ncen", "3.3.0", [FIRST, SECOND], NOW))
-    assert site.reasons() == [Reason.WAVE]
+    assert site.reasons() == [RejectionReason.WAVE]
     named = site.path("3.3.0")
     assert named
     site.now = TOMORROW
@@ -119,11 +119,11 @@ def test_a_release_opens_halts_and_goes_on(
     with refused(OFFER_HALTED) as caught:
         Site(tmp_path / "late", feed, site.url).source.fetch(chosen.target, Silent())
     assert HALT.reason in str(caught.value)
-    assert site.reasons() == [Reason.HALTED]
+    assert site.reasons() == [RejectionReason.HALTED]
     publish(draft_resumption(Feed(feed).state(), "ncen", "3.3.0", NOW))
     assert site.reasons() == []
     site.now = NOW
-    assert site.reasons() == [Reason.WAVE]
+    assert site.reasons() == [RejectionReason.WAVE]
     publish(draft_waves(Feed(feed).state(), "ncen", "3.3.0", [], NOW))
     assert site.reasons() == []
     # What was signed of the release itself still fits, and is fetched whole.
@@ -134,7 +134,7 @@ def test_the_floor_of_the_clock_counts(site: Site, feed: Path, keys: KeyRing) ->
     publish_draft(
         feed, draft_waves(Feed(feed).state(), "ncen", "3.3.0", [SECOND], NOW), keys, clock
     )
-    assert site.reasons() == [Reason.WAVE]
+    assert site.reasons() == [RejectionReason.WAVE]
     # Officers sign something the day after: from then on it is that day, whatever a clock shows.
     later: Callable[[], datetime] = lambda: TOMORROW  # noqa: E731
     publish_draft(
@@ -159,10 +159,10 @@ def test_channel_and_countries_may_change(site: Site, feed: Path, keys: KeyRing)
         publish_draft(feed, draft, keys, clock)
 
     publish(draft_channel(Feed(feed).state(), "ncen", "3.3.0", Channel.PREVIEW, NOW))
-    assert site.reasons() == [Reason.OTHER_CHANNEL]
+    assert site.reasons() == [RejectionReason.OTHER_CHANNEL]
     publish(draft_channel(Feed(feed).state(), "ncen", "3.3.0", Channel.STABLE, NOW))
     publish(draft_audience(Feed(feed).state(), "ncen", "3.3.0", ["NO"], NOW))
-    assert site.reasons() == [Reason.OTHER_COUNTRY]
+    assert site.reasons() == [RejectionReason.OTHER_COUNTRY]
     publish(draft_audience(Feed(feed).state(), "ncen", "3.3.0", ["SN", "NO", "SN"], NOW))
     assert site.source.refresh().offers[0].countries == ("NO", "SN")
     assert site.source.fetch(site.source.refresh().offers[0], Silent()).archive.is_file()

@@ -21,7 +21,7 @@ from ncen_updater.publisher.feed.publish import Publisher
 from ncen_updater.publisher.release_flow import KeyRing
 from ncen_updater.publisher.signing.ceremony import Ceremony, RoleHolders
 from ncen_updater.publisher.signing.draft import draft_first
-from ncen_updater.publisher.signing.event import Event
+from ncen_updater.publisher.signing.event import SigningEvent
 from ncen_updater.publisher.signing.keys import load_public_key, owner_of
 from ncen_updater.publisher.signing.tokens import MODULES, Token, find_module
 from tests.publisher.releases import NOW, clock
@@ -101,14 +101,14 @@ def tokens(tmp_path: Path) -> Tokens:
     return made
 
 
-def _event(place: Path, keys: KeyRing, public: Path) -> Event:
+def _event(place: Path, keys: KeyRing, public: Path) -> SigningEvent:
     """The ceremony of a feed with one officer on a token and two with files."""
     officers = (load_public_key(public), *(s.public_key for s in keys.officers[:2]))
     roles = {n: RoleHolders(officers, 2, 365) for n in ("root", "targets", "ncen")}
     for role, signers in keys.online.items():
         roles[role] = RoleHolders((signers[0].public_key,), 1, 7)
     draft = draft_first(Ceremony(roles), NOW)
-    return Event.create(place, draft.title, draft.roles, None)
+    return SigningEvent.create(place, draft.title, draft.roles, None)
 
 
 def test_a_token_and_a_file_reach_the_threshold(
@@ -125,7 +125,7 @@ def test_a_token_and_a_file_reach_the_threshold(
     code, said = tokens.run(*sign, "--passphrase-file", tokens.pin)
     assert code == 0, said
     assert len(said["files"]) == 3
-    event = Event.load(event.directory)
+    event = SigningEvent.load(event.directory)
     event.sign(keys.officers[0], event.digest)
     Publisher(Feed(tmp_path / "own"), clock).publish(event, [], keys.online)
     assert Feed(tmp_path / "own").state().root.signed.version == 1

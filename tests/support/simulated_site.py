@@ -21,8 +21,8 @@ from ncen_updater.agent.journal.change import ChangeState
 from ncen_updater.agent.journal.orders import Order
 from ncen_updater.agent.journal.site_history import HoldRecord
 from ncen_updater.agent.policy.automation import Rehearsed
-from ncen_updater.agent.policy.bad_releases import BadRelease, next_attempt, remember
-from ncen_updater.agent.service.knowledge import Assessment, Knowledge
+from ncen_updater.agent.policy.bad_releases import FailedRelease, next_attempt, remember
+from ncen_updater.agent.service.knowledge import Assessment, ServiceState
 from ncen_updater.agent.service.runner import Finished
 from ncen_updater.agent.status import JournalFacts, SiteStatus
 from ncen_updater.common.errors import ExitCode
@@ -85,9 +85,9 @@ class SimulatedSite:
     event: int = 1
     slots: set[str] = field(default_factory=set)
     rehearsed_at: dict[str, datetime] = field(default_factory=dict)
-    bad: dict[str, BadRelease] = field(default_factory=dict)
+    bad: dict[str, FailedRelease] = field(default_factory=dict)
     diary: list[Entry] = field(default_factory=list)
-    kept: Knowledge = field(default_factory=Knowledge)
+    kept: ServiceState = field(default_factory=ServiceState)
 
     # ---- what the service is given ---------------------------------------------------------------
 
@@ -115,15 +115,15 @@ class SimulatedSite:
         )
         return SiteStatus(self.now, PLACES, at_work=None, journal=journal, rehearsals=())
 
-    def load(self) -> Knowledge:
+    def load(self) -> ServiceState:
         """The file's part."""
         return self.kept
 
-    def save(self, knowledge: Knowledge) -> None:
+    def save(self, knowledge: ServiceState) -> None:
         """The file's part, through its own form."""
         if self.full:
             raise OSError(errno.ENOSPC, "No space left on device")
-        self.kept = Knowledge.from_json(knowledge.to_json())
+        self.kept = ServiceState.from_json(knowledge.to_json())
 
     def take(self, number: int) -> None:
         """The order book's part."""

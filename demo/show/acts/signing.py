@@ -13,9 +13,9 @@ __all__ = ["digest_of_event", "sign_and_publish"]
 
 def digest_of_event(stage: Stage, event: str) -> str:
     """The number that officers read to each other before they sign."""
-    from ncen_updater.publisher.signing.event import Event
+    from ncen_updater.publisher.signing.event import SigningEvent
 
-    return Event.load(stage.places.directory / event).digest
+    return SigningEvent.load(stage.places.directory / event).digest
 
 
 def sign_and_publish(

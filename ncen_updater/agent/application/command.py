@@ -11,11 +11,11 @@ from functools import partial
 
 from ncen_updater.agent.application.control import ControlledApplication, attempt, ending
 from ncen_updater.agent.application.errors import ApplicationError, CommandFailed
-from ncen_updater.agent.application.parts import Part
+from ncen_updater.agent.application.parts import ApplicationPart
 from ncen_updater.agent.application.process import Ended, order, run
 from ncen_updater.agent.config.model import ControlSettings
 from ncen_updater.common.messages import DOOR_STUCK, ORDER_UNDER_WAY, STATE_UNKNOWN
-from ncen_updater.common.supervised import Left
+from ncen_updater.common.supervised import LeftBehind
 
 __all__ = ["CommandApplication"]
 
@@ -31,7 +31,7 @@ Alone = Callable[[], contextlib.AbstractContextManager[int]]
 class CommandApplication(ControlledApplication):
     """Start, stop and status by commands; see ``ApplicationSettings`` for what they promise."""
 
-    def _part(self, settings: ControlSettings, name: str, *, after_open: bool) -> Part:
+    def _part(self, settings: ControlSettings, name: str, *, after_open: bool) -> ApplicationPart:
         return _CommandPart(name, after_open, settings, self._environment, self._alone)
 
     def stop(self) -> None:
@@ -73,7 +73,7 @@ class CommandApplication(ControlledApplication):
             os.close(descriptor)
 
 
-class _CommandPart(Part):
+class _CommandPart(ApplicationPart):
     def __init__(
         self,
         name: str,
@@ -107,14 +107,14 @@ class _CommandPart(Part):
 
     def order_stop(self, timeout_s: float) -> str:
         """Order the stop."""
-        ended = self._order("stop", self._stop, timeout_s, Left.ANYTHING)
+        ended = self._order("stop", self._stop, timeout_s, LeftBehind.ANYTHING)
         if ended.status == 0:
             return ""
         return f"{ending(ended, timeout_s)} {ended.output}".strip()
 
     def order_start(self, timeout_s: float) -> None:
         """Order the start; of one that fails nothing is left."""
-        ended = self._order("start", self._start, timeout_s, Left.DAEMONS)
+        ended = self._order("start", self._start, timeout_s, LeftBehind.DAEMONS)
         if ended.status != 0:
             raise CommandFailed(
                 action="start",
@@ -123,7 +123,7 @@ class _CommandPart(Part):
                 detail=ended.output or None,
             )
 
-    def _order(self, action: str, argv: Sequence[str], timeout_s: float, left: Left) -> Ended:
+    def _order(self, action: str, argv: Sequence[str], timeout_s: float, left: LeftBehind) -> Ended:
         with self._alone() as kept:
             give = partial(order, argv, self._environment, timeout_s, left=left, kept=kept)
             return attempt(action, argv, give)

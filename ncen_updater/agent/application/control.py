@@ -14,7 +14,7 @@ from ncen_updater.agent.application.base import Application, Expectation, Health
 from ncen_updater.agent.application.door import Door, DoorNote
 from ncen_updater.agent.application.errors import CommandFailed, StopFailed
 from ncen_updater.agent.application.health import HealthProber
-from ncen_updater.agent.application.parts import Part
+from ncen_updater.agent.application.parts import ApplicationPart
 from ncen_updater.agent.application.process import Ended, minimal_environment
 from ncen_updater.agent.config.model import ApplicationSettings, ControlSettings
 from ncen_updater.common.messages import PART_STOP_FAILED
@@ -63,7 +63,7 @@ class ControlledApplication(Application):
         self._parts = (self._part(settings, "", after_open=False), *further)
 
     @abc.abstractmethod
-    def _part(self, settings: ControlSettings, name: str, *, after_open: bool) -> Part:
+    def _part(self, settings: ControlSettings, name: str, *, after_open: bool) -> ApplicationPart:
         """Return one part; called once the environment is known."""
 
     def running(self) -> bool:
@@ -83,7 +83,7 @@ class ControlledApplication(Application):
         for part in reversed(self._parts):
             self._stop(part)
 
-    def _stop(self, part: Part) -> None:
+    def _stop(self, part: ApplicationPart) -> None:
         timeout = self._settings.stop_timeout_s
         deadline = self._clock() + timeout
         if part.at_rest():

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import abc
 
-__all__ = ["Part"]
+__all__ = ["ApplicationPart"]
 
 
-class Part(abc.ABC):
+class ApplicationPart(abc.ABC):
     """What is started and stopped together.
 
     Args:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
 
-from ncen_updater.common.supervised import Left, Supervised
+from ncen_updater.common.supervised import LeftBehind, Supervised
 
 __all__ = ["Ended", "minimal_environment", "order", "run"]
 
@@ -85,7 +85,7 @@ def order(
     environment: Mapping[str, str],
     timeout_s: float,
     *,
-    left: Left,
+    left: LeftBehind,
     kept: int = -1,
 ) -> Ended:
     """Run a command that changes something; it ends when we end, with all that came of it.

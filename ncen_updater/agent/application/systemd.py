@@ -11,7 +11,7 @@ from pathlib import Path
 from ncen_updater.agent.application.control import ControlledApplication, attempt, ending
 from ncen_updater.agent.application.door import DoorNote
 from ncen_updater.agent.application.errors import ApplicationError, CommandFailed
-from ncen_updater.agent.application.parts import Part
+from ncen_updater.agent.application.parts import ApplicationPart
 from ncen_updater.agent.application.process import Ended, run
 from ncen_updater.agent.config.model import ApplicationSettings, ControlSettings
 from ncen_updater.common.messages import STATE_UNKNOWN
@@ -58,11 +58,11 @@ class SystemdApplication(ControlledApplication):
             wait=wait,
         )
 
-    def _part(self, settings: ControlSettings, name: str, *, after_open: bool) -> Part:
+    def _part(self, settings: ControlSettings, name: str, *, after_open: bool) -> ApplicationPart:
         return _Unit(name, after_open, settings, self._environment, self._systemctl)
 
 
-class _Unit(Part):
+class _Unit(ApplicationPart):
     def __init__(
         self,
         name: str,

@@ -8,9 +8,9 @@ from datetime import datetime
 from packaging.version import Version
 
 from ncen_updater.agent.approvals.binding import basis_to_json
-from ncen_updater.agent.approvals.model import ApprovalCount, Basis
-from ncen_updater.agent.approvals.status import Standing, standing_for
-from ncen_updater.agent.approvals.store import Consent, Person, ScheduleRecord
+from ncen_updater.agent.approvals.model import ApprovalBasis, ApprovalCount
+from ncen_updater.agent.approvals.status import ApprovalStatus, standing_for
+from ncen_updater.agent.approvals.store import ApprovalStore, Person, ScheduleRecord
 from ncen_updater.agent.engine.errors import NothingToApprove
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.plan import Plan, make_plan
@@ -21,11 +21,11 @@ from ncen_updater.common.messages import NOT_REHEARSED, REHEARSAL_OUTDATED
 from ncen_updater.common.progress import Progress
 from ncen_updater.feed.upgrade_path import NoPath, UpgradePath
 
-__all__ = ["Subject", "approve", "require_basis", "schedule", "subject", "withdraw"]
+__all__ = ["ApprovalSubject", "approve", "require_basis", "schedule", "subject", "withdraw"]
 
 
 @dataclass(frozen=True)
-class Subject:
+class ApprovalSubject:
     """What can be approved now.
 
     Attributes:
@@ -38,7 +38,7 @@ class Subject:
 
     target: str
     plan: Plan
-    standing: Standing
+    standing: ApprovalStatus
     people: ApprovalCount
     scheduled: ScheduleRecord | None
 
@@ -50,7 +50,7 @@ class Subject:
 
 def subject(
     site: Site, journal: Journal, progress: Progress, target: Version | None = None
-) -> Subject:
+) -> ApprovalSubject:
     """Say what can be approved, from what is here already; asks no feed.
 
     Raises:
@@ -64,13 +64,13 @@ def subject(
     plan = make_plan(site, current, path, progress)
     name = path.target.version
     standing = standing_for(site, journal, plan.digest, name)
-    consent = Consent(journal)
+    consent = ApprovalStore(journal)
     binding = standing.basis.binding() if standing.basis else ""
     people = consent.people(binding, site.config.service.approvals)
-    return Subject(name, plan, standing, people, consent.scheduled(binding))
+    return ApprovalSubject(name, plan, standing, people, consent.scheduled(binding))
 
 
-def require_basis(found: Subject) -> Basis:
+def require_basis(found: ApprovalSubject) -> ApprovalBasis:
     """Return what an approval would be bound to.
 
     Raises:
@@ -84,7 +84,7 @@ def require_basis(found: Subject) -> Basis:
     raise UpdaterError(NOT_REHEARSED, version=found.target)
 
 
-def approve(journal: Journal, found: Subject, person: Person) -> bool:
+def approve(journal: Journal, found: ApprovalSubject, person: Person) -> bool:
     """Write a person's approval; False where they had given it.
 
     Raises:
@@ -94,17 +94,19 @@ def approve(journal: Journal, found: Subject, person: Person) -> bool:
     """
     basis = require_basis(found)
     needed = found.people.needed
-    return Consent(journal).approve(
+    return ApprovalStore(journal).approve(
         found.binding, found.target, basis_to_json(basis), person, needed
     )
 
 
-def withdraw(journal: Journal, found: Subject, person: Person) -> int:
+def withdraw(journal: Journal, found: ApprovalSubject, person: Person) -> int:
     """Take a person's approval back; return how many there were."""
-    return Consent(journal).withdraw(found.binding, person) if found.binding else 0
+    return ApprovalStore(journal).withdraw(found.binding, person) if found.binding else 0
 
 
-def schedule(journal: Journal, found: Subject, not_before: datetime, person: Person) -> None:
+def schedule(
+    journal: Journal, found: ApprovalSubject, not_before: datetime, person: Person
+) -> None:
     """Choose when the upgrade may begin; it still waits for approvals and the window.
 
     Raises:
@@ -112,4 +114,4 @@ def schedule(journal: Journal, found: Subject, not_before: datetime, person: Per
         OpenChange: If a change is open.
     """
     require_basis(found)
-    Consent(journal).schedule(found.binding, found.target, not_before, person)
+    ApprovalStore(journal).schedule(found.binding, found.target, not_before, person)

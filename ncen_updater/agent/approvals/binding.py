@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from ncen_updater.agent.approvals.model import Basis
+from ncen_updater.agent.approvals.model import ApprovalBasis
 from ncen_updater.common.canonical_json import canonical_json, sha256_hex
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def configuration_digest(site: Site) -> str:
     return sha256_hex(canonical_json(data))
 
 
-def basis_now(site: Site, plan: str, rehearsal: str, at: datetime | None) -> Basis:
+def basis_now(site: Site, plan: str, rehearsal: str, at: datetime | None) -> ApprovalBasis:
     """Return what would be approved now; reads the live databases.
 
     Args:
@@ -40,7 +40,7 @@ def basis_now(site: Site, plan: str, rehearsal: str, at: datetime | None) -> Bas
     from ncen_updater.agent.databases.base import Live
 
     engine = site.engine
-    return Basis(
+    return ApprovalBasis(
         plan=plan,
         schemas={name: engine.fingerprint(Live(name)) for name in engine.names},
         configuration=configuration_digest(site),
@@ -50,7 +50,7 @@ def basis_now(site: Site, plan: str, rehearsal: str, at: datetime | None) -> Bas
     )
 
 
-def basis_to_json(basis: Basis) -> dict[str, object]:
+def basis_to_json(basis: ApprovalBasis) -> dict[str, object]:
     """Return a basis as the journal keeps it."""
     return {
         "plan": basis.plan,
@@ -62,7 +62,7 @@ def basis_to_json(basis: Basis) -> dict[str, object]:
     }
 
 
-def basis_from_json(data: Mapping[str, object]) -> Basis:
+def basis_from_json(data: Mapping[str, object]) -> ApprovalBasis:
     """Read a basis as the journal keeps it.
 
     Raises:
@@ -71,7 +71,7 @@ def basis_from_json(data: Mapping[str, object]) -> Basis:
     schemas, sizes, at = data["schemas"], data["sizes"], data["at"]
     if not isinstance(schemas, dict) or not isinstance(sizes, dict):
         raise TypeError("a basis without tables of schemas and sizes")
-    return Basis(
+    return ApprovalBasis(
         plan=str(data["plan"]),
         schemas={str(name): str(value) for name, value in schemas.items()},
         configuration=str(data["configuration"]),

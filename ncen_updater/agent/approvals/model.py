@@ -19,9 +19,9 @@ from ncen_updater.common.i18n import N_, Text
 __all__ = [
     "ROOT",
     "Approval",
+    "ApprovalBasis",
     "ApprovalCount",
-    "Basis",
-    "Void",
+    "Invalidation",
     "VoidReason",
     "count_approvals",
     "voids",
@@ -53,7 +53,7 @@ WORDS: Mapping[VoidReason, str] = {
 
 
 @dataclass(frozen=True)
-class Basis:
+class ApprovalBasis:
     """What people approve.
 
     Attributes:
@@ -81,7 +81,7 @@ class Basis:
 
 
 @dataclass(frozen=True)
-class Void:
+class Invalidation:
     """One difference between what was approved and what is there."""
 
     reason: VoidReason
@@ -94,8 +94,13 @@ class Void:
 
 
 def voids(
-    then: Basis, now: Basis, *, time: datetime, growth_percent: float, longest: timedelta
-) -> tuple[Void, ...]:
+    then: ApprovalBasis,
+    now: ApprovalBasis,
+    *,
+    time: datetime,
+    growth_percent: float,
+    longest: timedelta,
+) -> tuple[Invalidation, ...]:
     """Compare what was approved with what would be done now; empty means it holds.
 
     Args:
@@ -105,27 +110,27 @@ def voids(
         growth_percent: So much may a database grow in the meantime.
         longest: So old may a rehearsal become.
     """
-    found: list[Void] = []
+    found: list[Invalidation] = []
     if then.plan != now.plan:
-        found.append(Void(VoidReason.PLAN))
+        found.append(Invalidation(VoidReason.PLAN))
     names = sorted(then.schemas.keys() | now.schemas.keys())
     found += [
-        Void(VoidReason.SCHEMA, {"name": name})
+        Invalidation(VoidReason.SCHEMA, {"name": name})
         for name in names
         if then.schemas.get(name) != now.schemas.get(name)
     ]
     if then.configuration != now.configuration:
-        found.append(Void(VoidReason.CONFIGURATION))
+        found.append(Invalidation(VoidReason.CONFIGURATION))
     if then.rehearsal != now.rehearsal:
-        found.append(Void(VoidReason.REHEARSAL))
+        found.append(Invalidation(VoidReason.REHEARSAL))
     for name, before in sorted(then.sizes.items()):
         size = now.sizes.get(name, before)
         if size > before * (1 + growth_percent / 100):
             percent = round(100 * (size - before) / before) if before else 100
-            found.append(Void(VoidReason.GROWN, {"name": name, "percent": percent}))
+            found.append(Invalidation(VoidReason.GROWN, {"name": name, "percent": percent}))
     # A clock that was set back does not make an old rehearsal young, nor a young one void.
     if then.at is not None and time - then.at > longest:
-        found.append(Void(VoidReason.AGED, {"days": (time - then.at).days}))
+        found.append(Invalidation(VoidReason.AGED, {"days": (time - then.at).days}))
     return tuple(found)
 
 

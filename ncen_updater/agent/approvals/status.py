@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from ncen_updater.agent.approvals.binding import basis_from_json, basis_now
-from ncen_updater.agent.approvals.model import Basis, Void, voids
-from ncen_updater.agent.approvals.store import Consent
+from ncen_updater.agent.approvals.model import ApprovalBasis, Invalidation, voids
+from ncen_updater.agent.approvals.store import ApprovalStore
 from ncen_updater.agent.engine.pending_rollback import left_behind
 from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from ncen_updater.agent.site import Site
     from ncen_updater.feed.upgrade_path import UpgradePath
 
-__all__ = ["Standing", "consent_required", "require_consent", "standing_for"]
+__all__ = ["ApprovalStatus", "consent_required", "require_consent", "standing_for"]
 
 
 @dataclass(frozen=True)
-class Standing:
+class ApprovalStatus:
     """Where a path stands between plan and approval.
 
     Attributes:
@@ -39,11 +39,11 @@ class Standing:
 
     rehearsed: Rehearsed
     rehearsal: RehearsalRecord | None
-    basis: Basis | None
-    voids: tuple[Void, ...]
+    basis: ApprovalBasis | None
+    voids: tuple[Invalidation, ...]
 
 
-def standing_for(site: Site, journal: Journal, plan: str, target: str) -> Standing:
+def standing_for(site: Site, journal: Journal, plan: str, target: str) -> ApprovalStatus:
     """Say where a planned path stands.
 
     Args:
@@ -61,20 +61,22 @@ def standing_for(site: Site, journal: Journal, plan: str, target: str) -> Standi
     record = Rehearsals(journal).last(str(site.slots.current()), target)
     if not settings.rehearse:
         basis = basis_now(site, plan, "", now)
-        return Standing(
+        return ApprovalStatus(
             Rehearsed.NOT_WANTED, None, basis, _since_approval(journal, target, basis, now)
         )
     if record is None or record.state is RehearsalState.RUNNING or _nobodys_fault(record):
-        return Standing(Rehearsed.MISSING, None, None, ())
+        return ApprovalStatus(Rehearsed.MISSING, None, None, ())
     if record.state is RehearsalState.FAILED or record.basis is None:
-        return Standing(Rehearsed.FAILED, record, None, ())
+        return ApprovalStatus(Rehearsed.FAILED, record, None, ())
     then = basis_from_json(record.basis)
     basis = basis_now(site, plan, then.rehearsal, then.at)
     found = voids(then, basis, time=now, growth_percent=settings.growth_percent, longest=longest)
     if found:
-        return Standing(Rehearsed.VOID, record, None, found)
+        return ApprovalStatus(Rehearsed.VOID, record, None, found)
     bound = basis_now(site, plan, record.mark, then.at)
-    return Standing(Rehearsed.PASSED, record, bound, _since_approval(journal, target, bound, now))
+    return ApprovalStatus(
+        Rehearsed.PASSED, record, bound, _since_approval(journal, target, bound, now)
+    )
 
 
 def _nobodys_fault(record: RehearsalRecord) -> bool:
@@ -82,9 +84,11 @@ def _nobodys_fault(record: RehearsalRecord) -> bool:
     return record.state is RehearsalState.FAILED and not (record.report or {}).get("blamed")
 
 
-def _since_approval(journal: Journal, target: str, basis: Basis, now: datetime) -> tuple[Void, ...]:
+def _since_approval(
+    journal: Journal, target: str, basis: ApprovalBasis, now: datetime
+) -> tuple[Invalidation, ...]:
     """Why what people approved before is not what would be done now."""
-    approved = Consent(journal).last_basis(target)
+    approved = ApprovalStore(journal).last_basis(target)
     if approved is None:
         return ()
     # Age and growth count against the rehearsal, and were looked at there.
@@ -124,7 +128,7 @@ def require_consent(
         binding = standing.basis.binding()
         left = left_behind(journal) & {hop.version for hop in path.hops}
         needed = approvals or (site.config.service.approvals if left else 0)
-        people = Consent(journal).people(binding, needed)
+        people = ApprovalStore(journal).people(binding, needed)
         if not people and standing.voids:
             raise UpdaterError(REHEARSAL_OUTDATED, version=target, reasons=reasons)
         if not people:

@@ -14,7 +14,7 @@ from ncen_updater.agent.engine.permitted import require_no_change
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.rows import reading
 
-__all__ = ["Consent", "Person", "ScheduleRecord", "require_somebody"]
+__all__ = ["ApprovalStore", "Person", "ScheduleRecord", "require_somebody"]
 
 #: Before the id of a change, in the place of who took an approval back; no user has such a name.
 SPENT_BY = "change "
@@ -53,7 +53,7 @@ def require_somebody(person: Person, needed: int, nobody: frozenset[int] = ROOT)
         raise RootIsNobody(who=person.who)
 
 
-class Consent:
+class ApprovalStore:
     """Reads and writes approvals and schedules through the journal."""
 
     def __init__(self, journal: Journal) -> None:

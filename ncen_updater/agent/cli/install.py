@@ -18,7 +18,7 @@ from ncen_updater.common.i18n import N_, Text
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ncen_updater.agent.self_update.parts import Part
+    from ncen_updater.agent.self_update.parts import InstalledPart
 
 __all__ = ["install", "uninstall"]
 
@@ -58,7 +58,7 @@ def install(
     root: Path,
     dry_run: bool,
 ) -> ExitCode:
-    from ncen_updater.agent.self_update.installing import Order, install_parts
+    from ncen_updater.agent.self_update.installing import InstallOrder, install_parts
     from ncen_updater.agent.self_update.parts import apply, missing
     from ncen_updater.agent.self_update.settings import Answers, settings_text
 
@@ -81,7 +81,7 @@ def install(
             runner="systemd" if root == Path("/") and (release / "units").is_dir() else "process",
         )
         text = settings_text(answers, root)
-    order = Order(root, config, release, trusted_root, text)
+    order = InstallOrder(root, config, release, trusted_root, text)
     with session.progress() as progress:
         parts = install_parts(order, progress)
         done = missing(parts) if dry_run else apply(parts, progress)
@@ -138,7 +138,7 @@ def _answer(session: AgentSession, given: str | None, option: str, question: Tex
     return str(click.prompt(question.render(session.language), err=True)).strip()
 
 
-def _show(session: AgentSession, done: Sequence[Part], *, dry_run: bool) -> None:
+def _show(session: AgentSession, done: Sequence[InstalledPart], *, dry_run: bool) -> None:
     words = N_("would be done: {what}") if dry_run else N_("done: {what}")
     for part in done:
         session.show(Text(words, {"what": part.what}))

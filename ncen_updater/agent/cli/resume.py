@@ -28,7 +28,7 @@ def resume(context: click.Context, boot: bool, unattended: bool, dry_run: bool) 
     from ncen_updater.agent.engine.interruption import Interruption
     from ncen_updater.agent.engine.operations import Operations, Result
     from ncen_updater.agent.engine.pending_rollback import TAKEN_BACK, pending_rollback
-    from ncen_updater.agent.engine.recovery import Action, Decision, decide
+    from ncen_updater.agent.engine.recovery import Decision, RecoveryAction, decide
     from ncen_updater.agent.engine.situation import look
     from ncen_updater.agent.journal.journal import Journal
     from ncen_updater.agent.journal.names import JOURNAL
@@ -41,8 +41,8 @@ def resume(context: click.Context, boot: bool, unattended: bool, dry_run: bool) 
             decision = decide(look(site, journal.open_change(), by_person=by_person))
             owed = pending_rollback(journal)
             due = owed is not None and not boot and (by_person or owed.by_itself)
-            if due and decision.action is Action.NOTHING:
-                decision = Decision(Action.GO_BACK, "owed", TAKEN_BACK)
+            if due and decision.action is RecoveryAction.NOTHING:
+                decision = Decision(RecoveryAction.GO_BACK, "owed", TAKEN_BACK)
             result = Result(decision=decision)
     else:
         interruption = Interruption()

@@ -28,14 +28,14 @@ def serve(context: click.Context) -> ExitCode:
 
 
 def _serve(session: AgentSession) -> None:
-    from ncen_updater.agent.notifications.beside import Beside
+    from ncen_updater.agent.notifications.beside import NotifierThread
     from ncen_updater.agent.service.serve import serve as be_the_service
     from ncen_updater.common.journald import install
 
     level = logging.DEBUG if session.verbose else logging.INFO
     session.masking = install(level, always=True)
     session.learn_secrets()
-    beside = Beside(session.config)
+    beside = NotifierThread(session.config)
     try:
         be_the_service(session.config, listeners=(beside.listen,))
     finally:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from ncen_updater.agent.notifications.news import Kind
+from ncen_updater.agent.notifications.news import NewsKind
 
 __all__ = ["MailSettings", "MetricsSettings", "NotifySettings", "WebhookSettings"]
 
@@ -103,7 +103,7 @@ class NotifySettings(_Settings):
     language: Language = "en"
     per_hour: Annotated[int, Field(ge=1, le=60)] = 6
     gather_s: Annotated[float, Field(ge=0, le=86_400)] = 120.0
-    leave_out: tuple[Kind, ...] = ()
+    leave_out: tuple[NewsKind, ...] = ()
     window_hours: Annotated[float, Field(ge=0, le=168)] = 12.0
     feed_days: Annotated[float, Field(ge=0, le=365)] = 5.0
     disk_percent: Annotated[float, Field(ge=0, le=90)] = 10.0

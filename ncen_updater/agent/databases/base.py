@@ -26,6 +26,7 @@ from ncen_updater.agent.databases.model import (
     ChangeRef,
     CopyPlan,
     DatabaseFacts,
+    DatabaseRole,
     Direction,
     Evidence,
     Live,
@@ -36,7 +37,6 @@ from ncen_updater.agent.databases.model import (
     Places,
     PlannedMigration,
     Previous,
-    Role,
     SqlMigration,
     Strategy,
     TableDigest,
@@ -51,6 +51,7 @@ __all__ = [
     "CopyPlan",
     "DatabaseEngine",
     "DatabaseFacts",
+    "DatabaseRole",
     "Direction",
     "Evidence",
     "Live",
@@ -61,7 +62,6 @@ __all__ = [
     "Places",
     "PlannedMigration",
     "Previous",
-    "Role",
     "SqlMigration",
     "Strategy",
     "TableDigest",
@@ -116,7 +116,7 @@ class DatabaseEngine(abc.ABC):
         """
 
     @abc.abstractmethod
-    def leftovers(self) -> tuple[tuple[str, Role, str], ...]:
+    def leftovers(self) -> tuple[tuple[str, DatabaseRole, str], ...]:
         """Every (change id, role, logical name) of candidate or previous that exists."""
 
     @abc.abstractmethod

@@ -19,6 +19,7 @@ __all__ = [
     "ChangeRef",
     "CopyPlan",
     "DatabaseFacts",
+    "DatabaseRole",
     "Direction",
     "Evidence",
     "Live",
@@ -29,7 +30,6 @@ __all__ = [
     "Places",
     "PlannedMigration",
     "Previous",
-    "Role",
     "SqlMigration",
     "Strategy",
     "TableDigest",
@@ -43,7 +43,7 @@ class Strategy(StrEnum):
     IN_PLACE = "in-place"  # the copy is the way back; the originals are migrated
 
 
-class Role(StrEnum):
+class DatabaseRole(StrEnum):
     """What a database that is not live is to a change."""
 
     CANDIDATE = "candidate"
@@ -104,7 +104,7 @@ class Live:
 class Candidate:
     """What is on its way to become live by a change; in place, the live database itself."""
 
-    role: ClassVar[Role] = Role.CANDIDATE
+    role: ClassVar[DatabaseRole] = DatabaseRole.CANDIDATE
     name: str
     change: ChangeRef
 
@@ -113,7 +113,7 @@ class Candidate:
 class Previous:
     """What was live before the cut-over of a change."""
 
-    role: ClassVar[Role] = Role.PREVIOUS
+    role: ClassVar[DatabaseRole] = DatabaseRole.PREVIOUS
     name: str
     change: ChangeRef
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from ncen_updater.agent.composition import build_site
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.config.paths import load_places
-from ncen_updater.agent.databases.base import Role
+from ncen_updater.agent.databases.base import DatabaseRole
 from ncen_updater.agent.diagnostics.verify import verify_site
 from ncen_updater.agent.engine.interrupted import interrupted_copies
 from ncen_updater.agent.files.keeping import left_by_changes, place_of
@@ -91,7 +91,7 @@ def _journal(site: Site, progress: Progress) -> Iterator[Finding]:
         for plan in interrupted_copies(journal):
             yield from site.engine.orphans(plan)
         for change, role, name in site.engine.leftovers():
-            if role is Role.CANDIDATE and change not in known:
+            if role is DatabaseRole.CANDIDATE and change not in known:
                 yield Finding(
                     "NU-6123",
                     Severity.ADVISORY,

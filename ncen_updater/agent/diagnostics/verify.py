@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from packaging.version import Version
 
 from ncen_updater.agent.databases.base import Live
-from ncen_updater.agent.engine.recovery import Action, decide
+from ncen_updater.agent.engine.recovery import RecoveryAction, decide
 from ncen_updater.agent.engine.situation import ADOPTED, contradiction, known, look
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.site import Site
@@ -59,11 +59,11 @@ def _differs(code: str, template: str, **values: object) -> Finding:
 def _change(site: Site, journal: Journal) -> Iterator[Finding]:
     change = journal.open_change()
     decision = decide(look(site, change, by_person=True))
-    if decision.action is Action.STOP:
+    if decision.action is RecoveryAction.STOP:
         yield _differs("NU-6102", N_("Contradiction: {reason}."), reason=decision.reason)
     elif change is None and (reason := contradiction(site, journal)) is not None:
         yield _differs("NU-6102", N_("Contradiction: {reason}."), reason=reason)
-    elif change is not None and decision.action is not Action.NOTHING:
+    elif change is not None and decision.action is not RecoveryAction.NOTHING:
         yield Finding(
             "NU-6103",
             Severity.ADVISORY,

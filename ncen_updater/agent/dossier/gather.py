@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
-from ncen_updater.agent.approvals.approving import Subject, require_basis
-from ncen_updater.agent.approvals.model import Approval, Basis
+from ncen_updater.agent.approvals.approving import ApprovalSubject, require_basis
+from ncen_updater.agent.approvals.model import Approval, ApprovalBasis
 from ncen_updater.agent.engine.pending_rollback import left_behind
 from ncen_updater.agent.engine.rollback_words import Back, way_words
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.policy.windows import next_opening
-from ncen_updater.agent.rehearsal.predictions import Compared, compared
+from ncen_updater.agent.rehearsal.predictions import ComparedStop, compared
 from ncen_updater.agent.site import Site
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import Text
-from ncen_updater.formats.manifest import Notes
+from ncen_updater.formats.manifest import ReleaseNotes
 
 __all__ = ["Dossier", "DossierHop", "gather"]
 
@@ -38,7 +38,7 @@ class DossierHop:
     version: str
     required: bool
     urgency: str
-    notes: Mapping[str, Notes]
+    notes: Mapping[str, ReleaseNotes]
     way_back: Back
     why_no_way_back: Sequence[tuple[str, str, str]]
     migrations: int
@@ -109,14 +109,14 @@ class Dossier:
     rehearsal: str | None
     holds_until: datetime | None
     backup_s: float | None
-    earlier: Sequence[Compared]
+    earlier: Sequence[ComparedStop]
     not_before: datetime | None
     opens: datetime | None
     closes: datetime | None
     by_itself: bool
     approvals: Sequence[Approval]
     needed: int
-    basis: Basis
+    basis: ApprovalBasis
     keep_days: float
     soak_s: float
     rolls_back: bool
@@ -138,7 +138,7 @@ class Dossier:
         return all(hop.keeps_records for hop in self.hops)
 
 
-def gather(site: Site, journal: Journal, found: Subject) -> Dossier:
+def gather(site: Site, journal: Journal, found: ApprovalSubject) -> Dossier:
     """Gather what a person needs to decide.
 
     Args:
@@ -208,5 +208,5 @@ def gather(site: Site, journal: Journal, found: Subject) -> Dossier:
     )
 
 
-def _holds_until(basis: Basis, days: float) -> datetime | None:
+def _holds_until(basis: ApprovalBasis, days: float) -> datetime | None:
     return basis.at + timedelta(days=days) if basis.at else None

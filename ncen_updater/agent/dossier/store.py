@@ -8,7 +8,7 @@ from pathlib import Path
 from packaging.version import Version
 
 from ncen_updater.agent.approvals import approving
-from ncen_updater.agent.approvals.store import Consent
+from ncen_updater.agent.approvals.store import ApprovalStore
 from ncen_updater.agent.dossier.gather import gather
 from ncen_updater.agent.dossier.page import mark, page
 from ncen_updater.agent.journal.journal import Journal
@@ -57,7 +57,7 @@ def renew_dossiers(site: Site, target: str | None, binding: str) -> None:
     if target is None or not binding:
         return
     with Journal.open(site.state / JOURNAL, read_only=True) as journal:
-        consent = Consent(journal)
+        consent = ApprovalStore(journal)
         chosen = consent.scheduled(binding)
         now = mark(consent.approvals(binding), chosen.not_before if chosen else None)
         path = site.state / DIRECTORY / f"{binding}.{languages()[0]}.html"
@@ -80,7 +80,7 @@ def _keep(site: Site, journal: Journal, target: str) -> tuple[Path, ...]:
         path = directory / f"{found.binding}.{language}.html"
         durable.write(path, page(facts, language), 0o640)
         kept.append(path)
-    consent = Consent(journal)
+    consent = ApprovalStore(journal)
     for old in directory.glob("*.*.html"):
         binding = old.name.partition(".")[0]
         if old not in kept and not (consent.approvals(binding) or consent.spent(binding)):

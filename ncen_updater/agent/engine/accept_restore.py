@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from packaging.version import Version
 
 from ncen_updater.agent.approvals.model import ApprovalCount
-from ncen_updater.agent.approvals.store import Consent, Person, require_somebody
+from ncen_updater.agent.approvals.store import ApprovalStore, Person, require_somebody
 from ncen_updater.agent.databases.base import ChangeRef, Live, Strategy
 from ncen_updater.agent.databases.errors import MigrationRefused
 from ncen_updater.agent.engine import overlay
-from ncen_updater.agent.engine.recovery import Action, decide
+from ncen_updater.agent.engine.recovery import RecoveryAction, decide
 from ncen_updater.agent.engine.rollback_plan import last_upgrade
 from ncen_updater.agent.engine.situation import RESTORED, fingerprints_of, known, look
 from ncen_updater.agent.journal.change import Change, ChangeState
@@ -96,7 +96,7 @@ def find(site: Site, journal: Journal, release: Version, progress: Progress) -> 
     change = journal.open_change()
     if change is not None:
         decision = decide(look(site, change, by_person=True))
-        if decision.action is not Action.STOP:
+        if decision.action is not RecoveryAction.STOP:
             raise UpdaterError(
                 OPEN_CHANGE, change=change.id, kind=change.kind, version=change.to_version
             )
@@ -114,7 +114,7 @@ def find(site: Site, journal: Journal, release: Version, progress: Progress) -> 
         )
     fingerprints, unproved = _look_at_databases(site, journal, release)
     binding = _binding(release, fingerprints)
-    people = Consent(journal).people(binding, PEOPLE)
+    people = ApprovalStore(journal).people(binding, PEOPLE)
     return Restored(release, current, fingerprints, unproved, change, people)
 
 
@@ -180,7 +180,7 @@ def agree(journal: Journal, found: Restored, person: Person) -> ApprovalCount:
     """
     require_somebody(person, PEOPLE)
     basis = {"accept-restore": str(found.release), "schemas": dict(found.fingerprints)}
-    consent = Consent(journal)
+    consent = ApprovalStore(journal)
     consent.approve(found.binding, f"restored {found.release}", basis, person)
     return consent.people(found.binding, PEOPLE)
 
@@ -233,4 +233,4 @@ def accept(
     )
     if found.closes is not None:
         journal.state(found.closes.id, ChangeState.UNDONE, reason="the databases were restored")
-    Consent(journal).spend(change.id)
+    ApprovalStore(journal).spend(change.id)

@@ -22,8 +22,8 @@ from ncen_updater.agent.journal.journal import Journal
 
 __all__ = [
     "FORM",
-    "Expected",
-    "Known",
+    "ExpectedSchemas",
+    "KnownSchemas",
     "differing",
     "expected_before",
     "fingerprints_of",
@@ -55,7 +55,7 @@ def _major(version: str) -> int:
         return 0
 
 
-class Known(StrEnum):
+class KnownSchemas(StrEnum):
     """What is known of kept databases."""
 
     BEFORE = "before"  # taken of the very copies, before the upgrade migrated them
@@ -64,14 +64,14 @@ class Known(StrEnum):
 
 
 @dataclass(frozen=True)
-class Expected:
+class ExpectedSchemas:
     """The fingerprints that kept databases should have, and how far they can be relied on."""
 
-    known: Known
+    known: KnownSchemas
     fingerprints: Mapping[str, str]
 
 
-def expected_before(journal: Journal, source: str, engine: DatabaseEngine) -> Expected:
+def expected_before(journal: Journal, source: str, engine: DatabaseEngine) -> ExpectedSchemas:
     """Return what the databases that an upgrade kept should look like.
 
     Args:
@@ -82,11 +82,11 @@ def expected_before(journal: Journal, source: str, engine: DatabaseEngine) -> Ex
     facts = journal.facts(source)
     before = facts.fingerprints_before
     if before and facts.fingerprints_by == taken_by(engine):
-        return Expected(Known.BEFORE, before)
+        return ExpectedSchemas(KnownSchemas.BEFORE, before)
     earlier = None if before else _of_the_release_before(journal, source)
     if earlier:
-        return Expected(Known.EARLIER, earlier)
-    return Expected(Known.NOTHING, {})
+        return ExpectedSchemas(KnownSchemas.EARLIER, earlier)
+    return ExpectedSchemas(KnownSchemas.NOTHING, {})
 
 
 def _of_the_release_before(journal: Journal, source: str) -> Mapping[str, str]:

@@ -42,7 +42,7 @@ from ncen_updater.agent.engine.preconditions import (
     require_whole,
     running_version,
 )
-from ncen_updater.agent.engine.recovery import Action, Decision, decide
+from ncen_updater.agent.engine.recovery import Decision, RecoveryAction, decide
 from ncen_updater.agent.engine.rollback_plan import RollbackPlan, way_back
 from ncen_updater.agent.engine.runner import Checkpoint, Runner, no_checkpoint
 from ncen_updater.agent.engine.situation import look
@@ -242,17 +242,17 @@ class Operations:
         with self._at_work("resume") as journal:
             change = journal.open_change()
             decision = decide(look(self._site, change, by_person=by_person))
-            if decision.action is Action.NOTHING:
+            if decision.action is RecoveryAction.NOTHING:
                 require_whole(self._site, journal, None)
                 clean_interrupted(self._site, journal)
                 return self._take_back(journal, decision, by_person=by_person, at_boot=at_boot)
-            if decision.action is Action.STOP or change is None:
+            if decision.action is RecoveryAction.STOP or change is None:
                 raise self._stopped(journal, change, decision)
             self._runner(journal).resumed(change.id)
-            if decision.action is Action.GO_FORWARD and not change.committed:
+            if decision.action is RecoveryAction.GO_FORWARD and not change.committed:
                 journal.commit(change.id)  # the databases remember it, the journal did not
             owed = Result()
-            if decision.action is Action.GO_BACK:
+            if decision.action is RecoveryAction.GO_BACK:
                 self._runner(journal, at_boot=at_boot).back(change.id)
                 owed = self._take_back(journal, decision, by_person=by_person, at_boot=at_boot)
             elif at_boot:
@@ -385,7 +385,7 @@ class Operations:
         if pending_rollback(journal) is None:
             return Result(decision=decision)  # confirmed while the way back was looked for
         outcome = self._roll_back(journal, way, closes=None, soak_of=owed.change.id)
-        return Result((outcome,), decision=Decision(Action.GO_BACK, "owed", TAKEN_BACK))
+        return Result((outcome,), decision=Decision(RecoveryAction.GO_BACK, "owed", TAKEN_BACK))
 
     def _roll_back(
         self, journal: Journal, way: RollbackPlan, closes: str | None, soak_of: str | None = None

@@ -9,7 +9,7 @@ from packaging.version import Version
 
 from ncen_updater.agent.engine.errors import NeedsPerson
 from ncen_updater.agent.engine.permitted import require_no_change
-from ncen_updater.agent.engine.recovery import Action, decide
+from ncen_updater.agent.engine.recovery import RecoveryAction, decide
 from ncen_updater.agent.engine.situation import contradiction, look
 from ncen_updater.agent.journal.change import Change
 from ncen_updater.agent.journal.journal import Journal
@@ -46,7 +46,9 @@ def require_whole(site: Site, journal: Journal, change: Change | None) -> None:
         NeedsPerson: If so.
     """
     decision = decide(look(site, change, by_person=True))
-    if decision.action is not (Action.NOTHING if change is None else Action.GO_FORWARD):
+    if decision.action is not (
+        RecoveryAction.NOTHING if change is None else RecoveryAction.GO_FORWARD
+    ):
         raise NeedsPerson(reason=decision.reason)
     healed = site.engine.heal_marker()
     if healed:

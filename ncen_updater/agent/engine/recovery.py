@@ -17,7 +17,16 @@ from enum import StrEnum
 from ncen_updater.agent.journal.change import ChangeState, StepState
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["MAX_ATTEMPTS", "TABLE", "Action", "Decision", "Row", "Situation", "SlotSeen", "decide"]
+__all__ = [
+    "MAX_ATTEMPTS",
+    "TABLE",
+    "Decision",
+    "RecoveryAction",
+    "Row",
+    "Situation",
+    "SlotSeen",
+    "decide",
+]
 
 MAX_ATTEMPTS = 5
 
@@ -30,7 +39,7 @@ class SlotSeen(StrEnum):
     OTHER = "other"
 
 
-class Action(StrEnum):
+class RecoveryAction(StrEnum):
     """What recovery does."""
 
     NOTHING = "nothing"
@@ -80,7 +89,7 @@ class Row:
 
     name: str
     fits: Callable[[Situation], bool]
-    action: Action
+    action: RecoveryAction
     reason: Text
 
 
@@ -88,7 +97,7 @@ class Row:
 class Decision:
     """What to do, by which row, and why."""
 
-    action: Action
+    action: RecoveryAction
     row: str
     reason: Text
 
@@ -105,97 +114,97 @@ TABLE: tuple[Row, ...] = (
     Row(
         "idle, a database is missing",
         lambda s: _idle(s) and s.missing,
-        Action.STOP,
+        RecoveryAction.STOP,
         Text(N_("a live database is missing although no change is open")),
     ),
     Row(
         "idle, the databases are fenced",
         lambda s: _idle(s) and s.fenced,
-        Action.STOP,
+        RecoveryAction.STOP,
         Text(N_("the live databases refuse sessions although no change is open")),
     ),
     Row(
         "idle",
         _idle,
-        Action.NOTHING,
+        RecoveryAction.NOTHING,
         Text(N_("no change is open")),
     ),
     Row(
         "too many attempts",
         lambda s: not s.by_person and (s.attempts >= MAX_ATTEMPTS or s.state is ChangeState.STUCK),
-        Action.STOP,
+        RecoveryAction.STOP,
         Text(N_("recovery failed too often")),
     ),
     Row(
         "a later change",
         lambda s: s.later,
-        Action.STOP,
+        RecoveryAction.STOP,
         Text(N_("the databases know of a later change than the journal, which is an old one")),
     ),
     Row(
         "current points at a third release",
         lambda s: s.slot is SlotSeen.OTHER,
-        Action.STOP,
+        RecoveryAction.STOP,
         Text(N_("the link 'current' points at a release that this change does not know")),
     ),
     Row(
         "committed, but the databases are the old ones",
         lambda s: s.committed and not s.swapped,
-        Action.STOP,
+        RecoveryAction.STOP,
         Text(N_("the journal says committed, the databases say not cut over")),
     ),
     Row(
         "committed, but the code is the old one",
         lambda s: s.committed and s.slot is not SlotSeen.NEW,
-        Action.STOP,
+        RecoveryAction.STOP,
         Text(N_("the journal says committed, the link 'current' points at the old release")),
     ),
     Row(
         "committed",
         lambda s: s.committed,
-        Action.GO_FORWARD,
+        RecoveryAction.GO_FORWARD,
         Text(N_("the change was committed and is brought to its end")),
     ),
     Row(
         "swapped without intent",
         lambda s: s.swapped and s.cut_over in (None, StepState.UNDONE),
-        Action.STOP,
+        RecoveryAction.STOP,
         Text(N_("the databases are cut over although the journal does not intend it")),
     ),
     Row(
         "committed, as the databases say, while going back",
         lambda s: s.recorded and s.state is ChangeState.UNDOING,
-        Action.STOP,
+        RecoveryAction.STOP,
         Text(N_("the databases say committed, the journal says that the change is undone")),
     ),
     Row(
         "committed, as the databases say, but not whole",
         lambda s: s.recorded and not (s.swapped and s.slot is SlotSeen.NEW),
-        Action.STOP,
+        RecoveryAction.STOP,
         Text(N_("the databases say committed, code or databases are the old ones")),
     ),
     Row(
         "committed, as the databases say",
         lambda s: s.recorded,
-        Action.GO_FORWARD,
+        RecoveryAction.GO_FORWARD,
         Text(N_("the databases say committed: the journal is an old one and is brought up to it")),
     ),
     Row(
         "switched without intent",
         lambda s: s.slot is SlotSeen.NEW and s.switch in (None, StepState.UNDONE),
-        Action.STOP,
+        RecoveryAction.STOP,
         Text(N_("the link 'current' was switched although the journal does not intend it")),
     ),
     Row(
         "a database is missing without a cut-over",
         lambda s: s.missing and s.cut_over is None,
-        Action.STOP,
+        RecoveryAction.STOP,
         Text(N_("a live database is missing although nothing was cut over")),
     ),
     Row(
         "before the commit",
         _before,
-        Action.GO_BACK,
+        RecoveryAction.GO_BACK,
         Text(N_("the change was not committed and is undone")),
     ),
 )

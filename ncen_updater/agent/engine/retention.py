@@ -19,10 +19,10 @@ from ncen_updater.agent.engine.rollback_plan import last_upgrade
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.policy.collection import (
-    Collection,
     KeepRule,
     NamedByJournal,
     PreviousDatabases,
+    Retention,
     what_to_collect,
 )
 from ncen_updater.agent.site import Clock, Site
@@ -36,7 +36,7 @@ BEGUN, ENDED = "collect-begun", "collect-ended"
 
 def may_go(
     site: Site, journal: Journal, *, came_from: Version | None, named: NamedByJournal
-) -> Collection:
+) -> Retention:
     """Decide by the site's rule what of the slots and previous databases goes. Reads only.
 
     Args:
@@ -63,7 +63,7 @@ def may_go(
     )
 
 
-def collectable(site: Site, journal: Journal) -> Collection:
+def collectable(site: Site, journal: Journal) -> Retention:
     """What may go while no change is open. Reads only.
 
     What was built ahead for a release on offer stays, and so does the slot that the site came from.
@@ -73,7 +73,7 @@ def collectable(site: Site, journal: Journal) -> Collection:
     """
     current = site.slots.current()
     if current is None:
-        return Collection()
+        return Retention()
     upgrade = last_upgrade(journal.changes(), current)
     came_from = Version(upgrade.from_version) if upgrade else None
     view = site.source.last_view()
@@ -85,7 +85,7 @@ def collectable(site: Site, journal: Journal) -> Collection:
         came_from=came_from,
         named=NamedByJournal(slots=frozenset(needed | ({came_from} if came_from else set()))),
     )
-    return Collection(
+    return Retention(
         decided.slots, tuple(sorted({*decided.changes, *interrupted_sets(site, journal)}))
     )
 
@@ -125,7 +125,7 @@ def _marked(memory: SiteHistory) -> set[str]:
     return {kept.change for kept in memory.previous_sets() if kept.dropped_at is not None}
 
 
-def collect(site: Site, journal: Journal, what: Collection, progress: Progress) -> None:
+def collect(site: Site, journal: Journal, what: Retention, progress: Progress) -> None:
     """Drop what may go, one thing after the other; may be repeated after a crash at any instant.
 
     Args:

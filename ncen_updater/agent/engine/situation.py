@@ -10,14 +10,14 @@ from packaging.version import Version
 from ncen_updater.agent.engine.recovery import Situation, SlotSeen
 from ncen_updater.agent.journal.change import Change, StepName, StepState
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.rows import Event
+from ncen_updater.agent.journal.rows import JournalEvent
 from ncen_updater.agent.site import Site, reference
 from ncen_updater.common.i18n import N_, Text
 
 __all__ = [
     "ADOPTED",
     "RESTORED",
-    "Known",
+    "RecordedState",
     "contradiction",
     "fingerprints_of",
     "known",
@@ -104,7 +104,7 @@ def contradiction(site: Site, journal: Journal) -> Text | None:
 
 
 @dataclass(frozen=True)
-class Known:
+class RecordedState:
     """What the journal says of the databases, by its newest word.
 
     Attributes:
@@ -118,17 +118,17 @@ class Known:
     fingerprints: Mapping[str, object] = field(default_factory=dict)
 
 
-def known(journal: Journal) -> Known:
+def known(journal: Journal) -> RecordedState:
     """Return what the journal says of the databases."""
     change = last_committed(journal)
     by_hand = _by_hand(journal)
     if change is not None and (not by_hand or _committed_at(journal, change) > by_hand[-1].number):
-        return Known(change.generation, change, journal.facts(change.id).fingerprints or {})
+        return RecordedState(change.generation, change, journal.facts(change.id).fingerprints or {})
     if not by_hand:
-        return Known()
+        return RecordedState()
     data = by_hand[-1].data
     generation = data.get("generation")
-    return Known(
+    return RecordedState(
         generation if isinstance(generation, int) else 0, None, _table(data.get("fingerprints"))
     )
 
@@ -152,7 +152,7 @@ def fingerprints_of(journal: Journal, release: Version) -> Mapping[str, object]:
     return max(found, key=lambda item: item[0])[1] if found else {}
 
 
-def _by_hand(journal: Journal) -> list[Event]:
+def _by_hand(journal: Journal) -> list[JournalEvent]:
     return [event for event in journal.events() if event.kind in (ADOPTED, RESTORED)]
 
 

@@ -28,8 +28,8 @@ from ncen_updater.agent.files.errors import FilesNotPutBack, PlaceNotOurs
 from ncen_updater.agent.files.listing import (
     ROOT,
     Entry,
+    FileKind,
     Index,
-    Kind,
     Method,
     entry_of,
     gone_and_moved,
@@ -39,11 +39,19 @@ from ncen_updater.agent.files.listing import (
     walk,
     write_index,
 )
-from ncen_updater.common.directory_handle import Below
+from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import FILES_NOT_KEPT, INDEX_UNUSABLE
 
-__all__ = ["Directory", "PutBack", "Survey", "best_method", "left_by_changes", "place_of", "survey"]
+__all__ = [
+    "Directory",
+    "FilesSurvey",
+    "PutBack",
+    "best_method",
+    "left_by_changes",
+    "place_of",
+    "survey",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +114,7 @@ def best_method(directory: Path, *, whole: bool) -> Method:
     Raises:
         OSError: If the directory that it is in cannot be opened.
     """
-    parent = Below.without_links(directory.parent)
+    parent = DirectoryHandle.without_links(directory.parent)
     try:
         descriptor = parent.descriptor()
         try:
@@ -120,7 +128,7 @@ def best_method(directory: Path, *, whole: bool) -> Method:
 
 
 @dataclass(frozen=True)
-class Survey:
+class FilesSurvey:
     """What a directory holds.
 
     Attributes:
@@ -138,7 +146,7 @@ class Survey:
     free_inodes: int | None
 
 
-def _mount(below: Below) -> str:
+def _mount(below: DirectoryHandle) -> str:
     """Which mount a directory is seen through: no name leads across two, even of one disk."""
     descriptor = below.descriptor()
     try:
@@ -153,15 +161,15 @@ def _ours(place: os.stat_result) -> bool:
     return mine and stat.S_ISDIR(place.st_mode)
 
 
-def survey(directory: Path) -> Survey:
+def survey(directory: Path) -> FilesSurvey:
     """Look over a directory before it is kept. Changes nothing.
 
     Raises:
         OSError: With why it cannot be kept.
     """
     with (
-        contextlib.closing(Below.without_links(directory)) as live,
-        contextlib.closing(Below.without_links(directory.parent)) as parent,
+        contextlib.closing(DirectoryHandle.without_links(directory)) as live,
+        contextlib.closing(DirectoryHandle.without_links(directory.parent)) as parent,
     ):
         if (live.stat(ROOT).st_dev, _mount(live)) != (parent.stat(ROOT).st_dev, _mount(parent)):
             raise OSError(f"a file system is mounted there; it has to hold {directory.parent} too")
@@ -172,10 +180,10 @@ def survey(directory: Path) -> Survey:
                 raise OSError(f"{place_of(directory)} is somebody else's")
         room = parent.room()
         entries = walk(live).values()
-        files = [entry for entry in entries if entry.kind == Kind.FILE]
-        return Survey(
+        files = [entry for entry in entries if entry.kind == FileKind.FILE]
+        return FilesSurvey(
             len(files),
-            sum(entry.kind == Kind.DIRECTORY for entry in entries),
+            sum(entry.kind == FileKind.DIRECTORY for entry in entries),
             sum(entry.size for entry in files),
             room.f_bavail * room.f_frsize,
             room.f_favail if room.f_files else None,
@@ -189,7 +197,7 @@ def left_by_changes(directory: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """
     try:
         with (
-            contextlib.closing(Below.without_links(place_of(directory))) as place,
+            contextlib.closing(DirectoryHandle.without_links(place_of(directory))) as place,
             place.scan(ROOT) as items,
         ):
             names = sorted(item.name for item in items)
@@ -263,7 +271,9 @@ class Directory:
                 FILES_NOT_KEPT, directory=self.directory, reason=_words(error)
             ) from error
 
-    def _bring_up(self, live: Below, tree: Below, known: Index) -> tuple[Index, bool]:
+    def _bring_up(
+        self, live: DirectoryHandle, tree: DirectoryHandle, known: Index
+    ) -> tuple[Index, bool]:
         """Make the tree hold what is there; return the index and whether anything was to do."""
         seen, index, touched = walk(live), Index(), False
         for path in list(reversed(known)):
@@ -277,13 +287,13 @@ class Directory:
                 index[path] = entry
                 continue
             touched = True
-            if entry.kind == Kind.DIRECTORY:
+            if entry.kind == FileKind.DIRECTORY:
                 tree.make(path)
                 index[path] = entry
-            elif entry.kind == Kind.LINK:
+            elif entry.kind == FileKind.LINK:
                 tree.link(path, entry.target)
                 index[path] = entry
-            elif entry.kind == Kind.OTHER:
+            elif entry.kind == FileKind.OTHER:
                 index[path] = entry
             else:
                 taken = _take(live, path, tree, self._method)
@@ -353,7 +363,7 @@ class Directory:
                     return tuple(
                         path
                         for path, was in index.items()
-                        if was.kind != Kind.OTHER
+                        if was.kind != FileKind.OTHER
                         and (path not in seen or seen[path].kind != was.kind)
                         and not _not_held(tree, path, was)
                     )
@@ -362,7 +372,9 @@ class Directory:
                 return ()
             raise
 
-    def _put_back(self, live: Below, tree: Below, aside: Below, index: Index) -> PutBack:
+    def _put_back(
+        self, live: DirectoryHandle, tree: DirectoryHandle, aside: DirectoryHandle, index: Index
+    ) -> PutBack:
         seen = walk(live)
         moved = self._clear(live, tree, aside, index, seen)
         restored = 0
@@ -370,22 +382,29 @@ class Directory:
         lost: list[str] = []
         for path, was in index.items():
             there = seen.get(path)
-            if there is not None and was.kind == Kind.FILE:
+            if there is not None and was.kind == FileKind.FILE:
                 if there.inode == was.inode and not same_content(was, there):
                     written.append(path)
                 _set_attributes(live, path, was, there)
-            elif there is None and (was.kind == Kind.OTHER or _not_held(tree, path, was)):
+            elif there is None and (was.kind == FileKind.OTHER or _not_held(tree, path, was)):
                 lost.append(path)
             elif there is None:
                 self._restore(live, tree, path, was)
-                restored += was.kind == Kind.FILE
+                restored += was.kind == FileKind.FILE
         for path in reversed(index):
-            if index[path].kind == Kind.DIRECTORY:
+            if index[path].kind == FileKind.DIRECTORY:
                 _set_attributes(live, path, index[path], entry_of(live.stat(path)))
                 live.set_time(path, index[path].mtime_ns)
         return PutBack(restored, moved, tuple(written), tuple(lost))
 
-    def _clear(self, live: Below, tree: Below, aside: Below, index: Index, seen: Index) -> int:
+    def _clear(
+        self,
+        live: DirectoryHandle,
+        tree: DirectoryHandle,
+        aside: DirectoryHandle,
+        index: Index,
+        seen: Index,
+    ) -> int:
         """Take out of the way what is not as it was; return how many entries went aside.
 
         Args:
@@ -396,21 +415,23 @@ class Directory:
             seen: What is there; afterwards what is left of it.
         """
         contents = {
-            entry.inode: (path, entry) for path, entry in index.items() if entry.kind == Kind.FILE
+            entry.inode: (path, entry)
+            for path, entry in index.items()
+            if entry.kind == FileKind.FILE
         }
         moved = 0
         for path in list(reversed(seen)):
             now, was = seen[path], index.get(path)
             if self._in_place(tree, path, was, now):
                 continue
-            if now.kind == Kind.DIRECTORY:
+            if now.kind == FileKind.DIRECTORY:
                 try:
                     live.remove_directory(path)
                 except OSError as error:
                     # Somebody else writes here; what they write is theirs.
                     if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or was is not None:
                         raise
-            elif now.kind == Kind.FILE and self._is_held(tree, now, contents):
+            elif now.kind == FileKind.FILE and self._is_held(tree, now, contents):
                 live.remove(path)  # under its old name it is kept, and comes back
             else:
                 _set_aside(live, path, aside)
@@ -418,10 +439,10 @@ class Directory:
             del seen[path]
         return moved
 
-    def _restore(self, live: Below, tree: Below, path: str, was: Entry) -> None:
-        if was.kind == Kind.DIRECTORY:
+    def _restore(self, live: DirectoryHandle, tree: DirectoryHandle, path: str, was: Entry) -> None:
+        if was.kind == FileKind.DIRECTORY:
             _make(live, path, was)  # its owner and time come when everything is in it
-        elif was.kind == Kind.LINK:
+        elif was.kind == FileKind.LINK:
             live.link(path, was.target)
             if (was.uid, was.gid) != (os.geteuid(), os.getegid()):
                 live.set_owner(path, was.uid, was.gid)
@@ -430,13 +451,15 @@ class Directory:
             now = entry_of(live.hard_link(path, tree, path))
             _set_attributes(live, path, was, now)
 
-    def _in_place(self, tree: Below, path: str, was: Entry | None, now: Entry | None) -> bool:
+    def _in_place(
+        self, tree: DirectoryHandle, path: str, was: Entry | None, now: Entry | None
+    ) -> bool:
         """Whether an entry is the one that was kept."""
         if was is None or now is None or was.kind != now.kind:
             return False
-        if was.kind == Kind.LINK:
+        if was.kind == FileKind.LINK:
             return was.target == now.target
-        if was.kind != Kind.FILE:
+        if was.kind != FileKind.FILE:
             return True
         if was.inode == now.inode and (self._method is Method.LINK or same_content(was, now)):
             return True
@@ -445,7 +468,9 @@ class Directory:
         except FileNotFoundError:
             return False
 
-    def _is_held(self, tree: Below, now: Entry, contents: Mapping[int, tuple[str, Entry]]) -> bool:
+    def _is_held(
+        self, tree: DirectoryHandle, now: Entry, contents: Mapping[int, tuple[str, Entry]]
+    ) -> bool:
         """Whether the kept tree holds what is in a file, so that this name of it may go."""
         if now.inode not in contents:
             return False
@@ -495,7 +520,9 @@ class Directory:
                 FILES_NOT_KEPT, directory=self.directory, reason=_words(error)
             ) from error
 
-    def _give_back(self, live: Below, tree: Below, was: Index, now: Index, wanted: set[str]) -> int:
+    def _give_back(
+        self, live: DirectoryHandle, tree: DirectoryHandle, was: Index, now: Index, wanted: set[str]
+    ) -> int:
         needed = {ROOT}
         for path in wanted:
             parts = path.split("/")[:-1]
@@ -503,12 +530,12 @@ class Directory:
         made, given = [], 0
         for path, entry in was.items():
             parent = path.rpartition("/")[0]
-            if path in needed and entry.kind == Kind.DIRECTORY and path not in now:
-                if parent in now and now[parent].kind == Kind.DIRECTORY:
+            if path in needed and entry.kind == FileKind.DIRECTORY and path not in now:
+                if parent in now and now[parent].kind == FileKind.DIRECTORY:
                     _make(live, path, entry)
                     now[path] = entry
                     made.append(path)
-            elif path in wanted and parent in now and now[parent].kind == Kind.DIRECTORY:
+            elif path in wanted and parent in now and now[parent].kind == FileKind.DIRECTORY:
                 with contextlib.suppress(FileExistsError):
                     if _take(tree, path, live, self._method) is not None:
                         _set_attributes(live, path, entry, entry_of(live.stat(path)))
@@ -539,13 +566,13 @@ class Directory:
     # ---- places --------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _live(self) -> Iterator[Below]:
-        with contextlib.closing(Below.without_links(self.directory)) as live:
+    def _live(self) -> Iterator[DirectoryHandle]:
+        with contextlib.closing(DirectoryHandle.without_links(self.directory)) as live:
             yield live
 
     @contextlib.contextmanager
-    def _place(self, *, make: bool = False) -> Iterator[Below]:
-        with contextlib.closing(Below.without_links(self.place.parent)) as parent:
+    def _place(self, *, make: bool = False) -> Iterator[DirectoryHandle]:
+        with contextlib.closing(DirectoryHandle.without_links(self.place.parent)) as parent:
             if make:
                 with contextlib.suppress(FileExistsError):
                     parent.make(self.place.name)
@@ -555,7 +582,7 @@ class Directory:
                 yield place
 
     @contextlib.contextmanager
-    def _home(self, *, make: bool = False) -> Iterator[Below]:
+    def _home(self, *, make: bool = False) -> Iterator[DirectoryHandle]:
         with self._place(make=make) as place:
             if make:
                 place.ensure(self._change)
@@ -563,7 +590,7 @@ class Directory:
                 yield home
 
     @contextlib.contextmanager
-    def _aside(self) -> Iterator[Below]:
+    def _aside(self) -> Iterator[DirectoryHandle]:
         with self._place() as place:
             place.ensure(ASIDE + self._change)
             with contextlib.closing(place.below(ASIDE + self._change)) as aside:
@@ -581,7 +608,7 @@ class Directory:
 
     def _ensure_directory(self) -> None:
         """Have a directory where the kept one was; what stands in its place is moved aside."""
-        with contextlib.closing(Below.without_links(self.directory.parent)) as parent:
+        with contextlib.closing(DirectoryHandle.without_links(self.directory.parent)) as parent:
             name = self.directory.name
             with contextlib.suppress(FileNotFoundError):
                 if stat.S_ISDIR(parent.stat(name).st_mode):
@@ -590,7 +617,7 @@ class Directory:
                     _set_aside(parent, name, aside)
             parent.make(name)
 
-    def _index(self, home: Below, name: str) -> Index | None:
+    def _index(self, home: DirectoryHandle, name: str) -> Index | None:
         try:
             descriptor = home.open(name)
         except FileNotFoundError:
@@ -615,9 +642,9 @@ def _words(error: OSError) -> str:
     return f"{error.strerror or error}{name}"
 
 
-def _not_held(tree: Below, path: str, was: Entry) -> bool:
+def _not_held(tree: DirectoryHandle, path: str, was: Entry) -> bool:
     """Whether the kept tree has lost an entry, by somebody's hand."""
-    if was.kind in (Kind.DIRECTORY, Kind.OTHER):
+    if was.kind in (FileKind.DIRECTORY, FileKind.OTHER):
         return False
     try:
         tree.stat(path)
@@ -626,20 +653,22 @@ def _not_held(tree: Below, path: str, was: Entry) -> bool:
     return False
 
 
-def _remove(tree: Below, path: str, was: Entry) -> None:
+def _remove(tree: DirectoryHandle, path: str, was: Entry) -> None:
     with contextlib.suppress(FileNotFoundError):
-        if was.kind == Kind.DIRECTORY:
+        if was.kind == FileKind.DIRECTORY:
             tree.remove_tree(path)
         else:
             tree.remove(path)
 
 
-def _take(source: Below, path: str, target: Below, method: Method) -> Entry | None:
+def _take(
+    source: DirectoryHandle, path: str, target: DirectoryHandle, method: Method
+) -> Entry | None:
     """Take a file over under its path; None where it vanished, or is no file any more."""
     try:
         if method is Method.LINK:
             found = entry_of(target.hard_link(path, source, path))
-            if found.kind == Kind.FILE:
+            if found.kind == FileKind.FILE:
                 return found
             target.remove(path)
             return None
@@ -705,7 +734,7 @@ def _set_mode(descriptor: int, mode: int) -> None:
             os.fchmod(descriptor, mode & 0o1777)
 
 
-def _make(live: Below, path: str, was: Entry) -> None:
+def _make(live: DirectoryHandle, path: str, was: Entry) -> None:
     """Make a directory with its mode at once: a later ``chmod`` would take an inherited group."""
     before = os.umask(0)
     try:
@@ -714,13 +743,13 @@ def _make(live: Below, path: str, was: Entry) -> None:
         os.umask(before)
 
 
-def _set_attributes(live: Below, path: str, was: Entry, now: Entry) -> None:
+def _set_attributes(live: DirectoryHandle, path: str, was: Entry, now: Entry) -> None:
     """Give a file or directory the owner and mode that it had, where they differ."""
     if (was.uid, was.gid) != (now.uid, now.gid):
         live.set_owner(path, was.uid, was.gid)
     elif was.mode == now.mode:
         return
-    if was.kind == Kind.DIRECTORY:
+    if was.kind == FileKind.DIRECTORY:
         with contextlib.closing(live.below(path)) as directory:
             descriptor = directory.descriptor()
     else:
@@ -732,7 +761,7 @@ def _set_attributes(live: Below, path: str, was: Entry, now: Entry) -> None:
         os.close(descriptor)
 
 
-def _set_aside(live: Below, path: str, aside: Below) -> None:
+def _set_aside(live: DirectoryHandle, path: str, aside: DirectoryHandle) -> None:
     """Move an entry below the directory of what was added, under a name that is free."""
     parent = path.rpartition("/")[0]
     if parent:

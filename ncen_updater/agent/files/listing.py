@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
-from ncen_updater.common.directory_handle import Below
+from ncen_updater.common.directory_handle import DirectoryHandle
 
 __all__ = [
     "ROOT",
     "Entry",
+    "FileKind",
     "Index",
-    "Kind",
     "Method",
     "entry_of",
     "gone_and_moved",
@@ -38,7 +38,7 @@ class Method(StrEnum):
     COPY = "copy"  # all bytes
 
 
-class Kind(StrEnum):
+class FileKind(StrEnum):
     """What an entry is."""
 
     FILE = "f"
@@ -68,20 +68,20 @@ Index = dict[str, Entry]
 def entry_of(found: os.stat_result, target: str = "") -> Entry:
     """Return what a look found as an entry; pure."""
     mode = found.st_mode
-    kind = Kind.OTHER
+    kind = FileKind.OTHER
     if stat.S_ISREG(mode):
-        kind = Kind.FILE
+        kind = FileKind.FILE
     elif stat.S_ISDIR(mode):
-        kind = Kind.DIRECTORY
+        kind = FileKind.DIRECTORY
     elif stat.S_ISLNK(mode):
-        kind = Kind.LINK
+        kind = FileKind.LINK
     return Entry(
         kind.value, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns,
         stat.S_IMODE(mode), found.st_uid, found.st_gid, target,
     )  # fmt: skip
 
 
-def walk(below: Below) -> Index:
+def walk(below: DirectoryHandle) -> Index:
     """Look at everything below a directory, following no link; what vanishes is not there.
 
     Raises:
@@ -128,8 +128,8 @@ def unchanged(was: Entry, now: Entry, method: Method) -> bool:
     """
     if was.kind != now.kind:
         return False
-    if now.kind != Kind.FILE:
-        return now.kind != Kind.LINK or was.target == now.target
+    if now.kind != FileKind.FILE:
+        return now.kind != FileKind.LINK or was.target == now.target
     if was.inode != now.inode:
         return False
     if method is Method.LINK:
@@ -147,11 +147,11 @@ def gone_and_moved(was: Mapping[str, Entry], now: Mapping[str, Entry]) -> tuple[
     Returns:
         Paths of before; a file moved where it lies, unwritten, under another name.
     """
-    there = {entry.inode: entry for entry in now.values() if entry.kind == Kind.FILE}
+    there = {entry.inode: entry for entry in now.values() if entry.kind == FileKind.FILE}
     gone: set[str] = set()
     moved: set[str] = set()
     for path, entry in was.items():
-        if entry.kind != Kind.FILE or path in now:
+        if entry.kind != FileKind.FILE or path in now:
             continue
         elsewhere = there.get(entry.inode)
         (moved if elsewhere and same_content(entry, elsewhere) else gone).add(path)
@@ -179,6 +179,6 @@ def read_index(content: bytes) -> Index:
         if not isinstance(path, str) or len(numbers) != 7 or not isinstance(target, str):
             raise ValueError("the index holds what is no entry")
         inode, size, mtime, ctime, mode, uid, gid = (int(str(number)) for number in numbers)
-        known = Kind(str(kind)).value
+        known = FileKind(str(kind)).value
         index[path] = Entry(known, inode, size, mtime, ctime, mode, uid, gid, target)
     return index

@@ -25,7 +25,7 @@ from ncen_updater.agent.journal.change import (
 )
 from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.journal.file import JournalFile, Now
-from ncen_updater.agent.journal.rows import Event, change_from_rows, reading
+from ncen_updater.agent.journal.rows import JournalEvent, change_from_rows, reading
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import OPEN_CHANGE
 
@@ -216,7 +216,7 @@ class Journal(JournalFile):
 
     def events(
         self, after: int = 0, change: str | None = None, limit: int = -1
-    ) -> tuple[Event, ...]:
+    ) -> tuple[JournalEvent, ...]:
         """Events, oldest first, after a number; all of them where there is no limit."""
         with reading(self.path):
             rows = self._connection.execute(
@@ -224,4 +224,4 @@ class Journal(JournalFile):
                 " ORDER BY number LIMIT ?",
                 (after, change, change, limit),
             )
-            return tuple(Event(row) for row in rows)
+            return tuple(JournalEvent(row) for row in rows)

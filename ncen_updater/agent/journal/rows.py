@@ -20,7 +20,7 @@ from ncen_updater.agent.journal.change import (
     StepState,
 )
 
-__all__ = ["Event", "change_from_rows", "optional_time", "reading"]
+__all__ = ["JournalEvent", "change_from_rows", "optional_time", "reading"]
 
 
 @contextlib.contextmanager
@@ -38,7 +38,7 @@ def reading(path: Path) -> Iterator[None]:
         raise JournalUnreadable(path=path, reason="a value is nested too deeply") from error
 
 
-class Event(Mapping[str, object]):
+class JournalEvent(Mapping[str, object]):
     """One event: ``number``, ``at``, ``change``, ``kind`` and its data."""
 
     def __init__(self, row: sqlite3.Row) -> None:

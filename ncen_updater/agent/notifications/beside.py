@@ -19,11 +19,11 @@ from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.notifications.metrics import collect, write_metrics
 from ncen_updater.agent.notifications.outbox import Outbox
 from ncen_updater.agent.notifications.sending import Sender, sender_for
-from ncen_updater.agent.notifications.teller import Teller
-from ncen_updater.agent.service.loop import Happening
+from ncen_updater.agent.notifications.teller import Notifier
+from ncen_updater.agent.service.loop import ServiceEvent
 from ncen_updater.agent.status import SiteStatus, changed_at
 
-__all__ = ["Beside"]
+__all__ = ["NotifierThread"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-class Beside:
+class NotifierThread:
     """Tells about one site as long as the service runs.
 
     Args:
@@ -54,7 +54,7 @@ class Beside:
         self._looked_at: datetime | None = None
         self._agent = version("ncen-updater")
 
-    def listen(self, happening: Happening) -> None:
+    def listen(self, happening: ServiceEvent) -> None:
         """Hear what the service did, and begin when it says that it has; never waits."""
         self._looked_at = _now()
         if happening.kind == "started" and self._thread is None:
@@ -75,7 +75,7 @@ class Beside:
     def _begin(self) -> None:
         config = load_config(self._path)
         state = config.paths.resolve(config.paths.state)
-        teller = Teller(
+        teller = Notifier(
             self._path,
             config,
             send=self._send or sender_for(self._path, config),
@@ -87,7 +87,7 @@ class Beside:
         )
         self._thread.start()
 
-    def _run(self, teller: Teller, journal: Path) -> None:
+    def _run(self, teller: Notifier, journal: Path) -> None:
         while not self._ending:
             self._woken.clear()
             seen = changed_at(journal)

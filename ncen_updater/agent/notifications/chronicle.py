@@ -9,9 +9,9 @@ from ncen_updater.agent.engine.outcome import stop_seconds
 from ncen_updater.agent.journal.change import Change, ChangeKind, StepName
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import AGENT_CONFIRMED
-from ncen_updater.agent.journal.rows import Event
+from ncen_updater.agent.journal.rows import JournalEvent
 from ncen_updater.agent.journal.site_history import SiteHistory
-from ncen_updater.agent.notifications.news import Kind, News
+from ncen_updater.agent.notifications.news import News, NewsKind
 from ncen_updater.agent.rehearsal.stops import predicted_stop, stop_range
 from ncen_updater.agent.rehearsal.store import RehearsalRecord, Rehearsals
 
@@ -34,21 +34,21 @@ def news_since(journal: Journal, after: int, last: int) -> tuple[News, ...]:
 
 
 class _News:
-    def __init__(self, journal: Journal, event: Event) -> None:
+    def __init__(self, journal: Journal, event: JournalEvent) -> None:
         self._journal, self._event = journal, event
 
-    def make(self) -> tuple[Kind, dict[str, Any]] | None:
-        rules: Mapping[str, Callable[[], tuple[Kind, dict[str, Any]] | None]] = {
+    def make(self) -> tuple[NewsKind, dict[str, Any]] | None:
+        rules: Mapping[str, Callable[[], tuple[NewsKind, dict[str, Any]] | None]] = {
             "rehearsal-passed": self._passed,
             "rehearsal-failed": self._rehearsal_failed,
-            "approved": lambda: (Kind.APPROVED, self._some("version", "by")),
+            "approved": lambda: (NewsKind.APPROVED, self._some("version", "by")),
             "scheduled": lambda: (
-                Kind.SCHEDULED,
+                NewsKind.SCHEDULED,
                 {**self._some("version", "by"), "at_": self._event.get("not_before")},
             ),
             "step-done": self._step,
             "change-undone": self._undone,
-            AGENT_CONFIRMED: lambda: (Kind.AGENT_RENEWED, self._some("version")),
+            AGENT_CONFIRMED: lambda: (NewsKind.AGENT_RENEWED, self._some("version")),
         }
         rule = rules.get(self._event.kind)
         return rule() if rule is not None else None
@@ -62,14 +62,14 @@ class _News:
         wanted = self._event.get("rehearsal")
         return next((r for r in Rehearsals(self._journal).all() if r.id == wanted), None)
 
-    def _passed(self) -> tuple[Kind, dict[str, Any]] | None:
+    def _passed(self) -> tuple[NewsKind, dict[str, Any]] | None:
         record = self._rehearsal()
         if record is None or record.report is None:
             return None
         hops: Any = record.report.get("hops") or ()
         maps = [item for hop in hops for item in hop["maps"]]
         low, high = stop_range(record) or (None, None)
-        return Kind.REHEARSED, {
+        return NewsKind.REHEARSED, {
             "from_": record.from_version,
             "version": record.to_version,
             "low_s": low,
@@ -79,11 +79,11 @@ class _News:
             "checks": sum(len(hop["checks"]) for hop in hops),
         }
 
-    def _rehearsal_failed(self) -> tuple[Kind, dict[str, Any]] | None:
+    def _rehearsal_failed(self) -> tuple[NewsKind, dict[str, Any]] | None:
         record = self._rehearsal()
         if record is None:
             return None
-        return Kind.REHEARSAL_FAILED, {
+        return NewsKind.REHEARSAL_FAILED, {
             "from_": record.from_version,
             "version": record.to_version,
             "code": record.error_code,
@@ -91,19 +91,19 @@ class _News:
 
     # ---- changes ---------------------------------------------------------------------------------
 
-    def _step(self) -> tuple[Kind, dict[str, Any]] | None:
+    def _step(self) -> tuple[NewsKind, dict[str, Any]] | None:
         if self._event.get("step") != StepName.OPEN:
             return None
         change = self._journal.change(self._event.change or "")
         if change.kind is ChangeKind.ROLLBACK:
-            return Kind.WENT_BACK, {**self._change(), "code": self._cause(change)}
+            return NewsKind.WENT_BACK, {**self._change(), "code": self._cause(change)}
         low, high = predicted_stop(self._journal, change.id) or (None, None)
-        return Kind.UPGRADED, {**self._change(), "low_s": low, "high_s": high}
+        return NewsKind.UPGRADED, {**self._change(), "low_s": low, "high_s": high}
 
-    def _undone(self) -> tuple[Kind, dict[str, Any]]:
+    def _undone(self) -> tuple[NewsKind, dict[str, Any]]:
         change = self._journal.change(self._event.change or "")
         upgrade = change.kind is ChangeKind.UPGRADE
-        return Kind.FAILED if upgrade else Kind.ROLLBACK_FAILED, self._change()
+        return NewsKind.FAILED if upgrade else NewsKind.ROLLBACK_FAILED, self._change()
 
     def _change(self) -> dict[str, Any]:
         change = self._journal.change(self._event.change or "")

@@ -7,21 +7,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 
 from ncen_updater.agent.journal.change import ChangeState
-from ncen_updater.agent.notifications.news import Kind, News
+from ncen_updater.agent.notifications.news import News, NewsKind
 from ncen_updater.agent.policy.automation import Rehearsed
 from ncen_updater.agent.policy.windows import Window, next_opening
 from ncen_updater.agent.rehearsal.stops import stop_range
 from ncen_updater.agent.status import SiteStatus, or_none
 from ncen_updater.common.errors import UpdaterError
 
-__all__ = ["Limits", "fresh", "lasting"]
+__all__ = ["AlertLimits", "fresh", "lasting"]
 
 #: A disk has to have so much more free space, per cent, before it may be told anew.
 RECOVERED = 2.0
 
 
 @dataclass(frozen=True)
-class Limits:
+class AlertLimits:
     """From when on a state is told.
 
     Attributes:
@@ -51,12 +51,12 @@ class Limits:
 class Lasting:
     """One state: ``key`` says whether it is the same as before."""
 
-    kind: Kind
+    kind: NewsKind
     key: str
     values: Mapping[str, object]
 
 
-def lasting(now: SiteStatus, limits: Limits, told: Mapping[str, str]) -> Iterator[Lasting]:
+def lasting(now: SiteStatus, limits: AlertLimits, told: Mapping[str, str]) -> Iterator[Lasting]:
     """Yield the states that hold and are to be told.
 
     Args:
@@ -68,22 +68,22 @@ def lasting(now: SiteStatus, limits: Limits, told: Mapping[str, str]) -> Iterato
     yield from _target(now, limits)
     yield from _feed(now, limits)
     if now.withdrawn:
-        yield Lasting(Kind.WITHDRAWN, str(now.current), {"version": now.current})
+        yield Lasting(NewsKind.WITHDRAWN, str(now.current), {"version": now.current})
     agent = or_none(now.agent)
     for version, bad in agent.bad.items() if agent else ():
-        yield Lasting(Kind.AGENT_RETURNED, f"{version} {bad.times}", {"version": version})
+        yield Lasting(NewsKind.AGENT_RETURNED, f"{version} {bad.times}", {"version": version})
     disks = map(or_none, (or_none(now.free_percent) or {}).values())
     free = min((percent for percent in disks if percent is not None), default=None)
-    bound = limits.disk_percent + (RECOVERED if Kind.DISK in told else 0.0)
+    bound = limits.disk_percent + (RECOVERED if NewsKind.DISK in told else 0.0)
     if free is not None and free < bound:
-        yield Lasting(Kind.DISK, "low", {"free_percent": free})
+        yield Lasting(NewsKind.DISK, "low", {"free_percent": free})
 
 
-def _person(now: SiteStatus, limits: Limits) -> Iterator[Lasting]:
+def _person(now: SiteStatus, limits: AlertLimits) -> Iterator[Lasting]:
     journal = now.journal
     if isinstance(journal, Exception):
         code = journal.code if isinstance(journal, UpdaterError) else UpdaterError.message.code
-        yield Lasting(Kind.NEEDS_PERSON, code, {"code": code})
+        yield Lasting(NewsKind.NEEDS_PERSON, code, {"code": code})
         return
     bad_releases = {row.version: row.code for row in journal.bad_releases}
     owed = journal.owed
@@ -93,7 +93,7 @@ def _person(now: SiteStatus, limits: Limits) -> Iterator[Lasting]:
             "change": bad.id, "from": bad.from_version, "version": bad.to_version,
             "code": bad_releases.get(bad.to_version),
         }  # fmt: skip
-        yield Lasting(Kind.NEEDS_PERSON, f"bad {bad.id}", values)
+        yield Lasting(NewsKind.NEEDS_PERSON, f"bad {bad.id}", values)
     change = journal.change
     if change is None:
         return
@@ -102,22 +102,22 @@ def _person(now: SiteStatus, limits: Limits) -> Iterator[Lasting]:
     }  # fmt: skip
     if change.state is ChangeState.STUCK:
         values["code"] = change.error_code
-        yield Lasting(Kind.NEEDS_PERSON, f"stuck {change.id}", values)
+        yield Lasting(NewsKind.NEEDS_PERSON, f"stuck {change.id}", values)
     elif change.committed and (
         journal.waits or (limits.only_reports and change.to_version in bad_releases)
     ):
         values["code"] = bad_releases.get(change.to_version)
-        yield Lasting(Kind.NEEDS_PERSON, f"bad {change.id}", values)
+        yield Lasting(NewsKind.NEEDS_PERSON, f"bad {change.id}", values)
 
 
-def _target(now: SiteStatus, limits: Limits) -> Iterator[Lasting]:
+def _target(now: SiteStatus, limits: AlertLimits) -> Iterator[Lasting]:
     found, journal = now.next, or_none(now.journal)
     if found is None or found.target is None:
         return
     version = {"version": found.target}
-    yield Lasting(Kind.AVAILABLE, found.target, {**version, "from": or_none(now.current)})
+    yield Lasting(NewsKind.AVAILABLE, found.target, {**version, "from": or_none(now.current)})
     if found.voids:
-        yield Lasting(Kind.APPROVAL_VOID, f"{found.target} {len(found.voids)}", version)
+        yield Lasting(NewsKind.APPROVAL_VOID, f"{found.target} {len(found.voids)}", version)
     ready = found.binding and found.rehearsed in (Rehearsed.PASSED, Rehearsed.NOT_WANTED)
     if not ready or not limits.self_starting:
         return
@@ -125,7 +125,7 @@ def _target(now: SiteStatus, limits: Limits) -> Iterator[Lasting]:
         return
     missing = journal.people(found.binding, limits.approvals).missing
     if missing and (found.left or not limits.automatic):
-        yield Lasting(Kind.WAITS, f"{found.binding} {missing}", {**version, "missing": missing})
+        yield Lasting(NewsKind.WAITS, f"{found.binding} {missing}", {**version, "missing": missing})
         return
     chosen = journal.scheduled(found.binding)
     begins = _begins(now.now, chosen.not_before if chosen else None, limits)
@@ -133,10 +133,10 @@ def _target(now: SiteStatus, limits: Limits) -> Iterator[Lasting]:
         at = begins.isoformat()
         predicted = stop_range(now.rehearsal)
         stop = dict(zip(("low_s", "high_s"), predicted, strict=True)) if predicted else {}
-        yield Lasting(Kind.WINDOW, f"{found.target} {at}", {**version, "at": at, **stop})
+        yield Lasting(NewsKind.WINDOW, f"{found.target} {at}", {**version, "at": at, **stop})
 
 
-def _begins(now: datetime, not_before: datetime | None, limits: Limits) -> datetime | None:
+def _begins(now: datetime, not_before: datetime | None, limits: AlertLimits) -> datetime | None:
     """When an upgrade may begin at the earliest; None where that is now, or never."""
     start = max(now, not_before) if not_before else now
     if limits.windows:
@@ -147,21 +147,21 @@ def _begins(now: datetime, not_before: datetime | None, limits: Limits) -> datet
     return start if start > now else None
 
 
-def _feed(now: SiteStatus, limits: Limits) -> Iterator[Lasting]:
+def _feed(now: SiteStatus, limits: AlertLimits) -> Iterator[Lasting]:
     view = or_none(now.view)
     if view is None:
         return
     ends = view.expires_at
     at = ends.isoformat()
     if view.stale(now.now):
-        yield Lasting(Kind.FEED_STALE, "stale", {"at": at})
+        yield Lasting(NewsKind.FEED_STALE, "stale", {"at": at})
     elif ends - now.now < limits.feed:
         days = round((ends - now.now) / timedelta(days=1), 1)
-        yield Lasting(Kind.FEED_LAPSING, "lapsing", {"at": at, "days": days})
+        yield Lasting(NewsKind.FEED_LAPSING, "lapsing", {"at": at, "days": days})
 
 
 def fresh(
-    now: SiteStatus, limits: Limits, told: Mapping[str, str]
+    now: SiteStatus, limits: AlertLimits, told: Mapping[str, str]
 ) -> tuple[tuple[News, ...], dict[str, str]]:
     """Return the states that have begun, as news, and what now counts as told."""
     news: list[News] = []

@@ -11,11 +11,11 @@ from ncen_updater.agent.notifications.news import News
 from ncen_updater.agent.notifications.words import Explain, sentences, title
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["Letter", "Reader", "write_letter"]
+__all__ = ["Letter", "LetterReader", "write_letter"]
 
 
 @dataclass(frozen=True)
-class Reader:
+class LetterReader:
     """For whom a message is.
 
     Attributes:
@@ -49,7 +49,7 @@ class Letter:
 
 
 def write_letter(
-    number: str, news: Sequence[News], left_out: int, reader: Reader, explain: Explain
+    number: str, news: Sequence[News], left_out: int, reader: LetterReader, explain: Explain
 ) -> Letter:
     """Put a message together.
 

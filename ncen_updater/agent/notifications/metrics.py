@@ -17,7 +17,7 @@ from ncen_updater.agent.notifications.outbox import Outbox
 from ncen_updater.agent.status import SiteStatus, or_none
 from ncen_updater.common import atomic_files as durable
 
-__all__ = ["FAMILIES", "Runs", "Sample", "collect", "render", "write_metrics"]
+__all__ = ["FAMILIES", "MetricSample", "Runs", "collect", "render", "write_metrics"]
 
 PREFIX = "ncen_updater_"
 STATES = ("none", "running", "undoing", "committed", "stuck")
@@ -50,7 +50,7 @@ FAMILIES: Mapping[str, tuple[str, str]] = {
 
 
 @dataclass(frozen=True)
-class Sample:
+class MetricSample:
     """One figure."""
 
     name: str
@@ -58,7 +58,7 @@ class Sample:
     labels: Mapping[str, str]
 
     @classmethod
-    def of(cls, name: str, value: float, **labels: str) -> Sample:
+    def of(cls, name: str, value: float, **labels: str) -> MetricSample:
         """Make one."""
         return cls(name, value, labels)
 
@@ -67,17 +67,17 @@ def _seconds(moment: datetime) -> float:
     return round(moment.timestamp(), 3)
 
 
-def _of_journal(config: AgentConfig, site: SiteStatus) -> Iterator[Sample]:
+def _of_journal(config: AgentConfig, site: SiteStatus) -> Iterator[MetricSample]:
     journal = or_none(site.journal)
-    yield Sample.of("journal_readable", journal is not None)
+    yield MetricSample.of("journal_readable", journal is not None)
     if journal is not None:
-        yield Sample.of("journal_events_total", journal.event)
+        yield MetricSample.of("journal_events_total", journal.event)
         state = journal.change.state.value if journal.change else "none"
         for name in STATES:
-            yield Sample.of("change_state", name == state, state=name)
-        yield Sample.of("hold", bool(journal.holds))
-        yield Sample.of("approvals_missing", site.missing(config.service.approvals) or 0)
-        yield Sample.of("bad_releases", len({row.version for row in journal.bad_releases}))
+            yield MetricSample.of("change_state", name == state, state=name)
+        yield MetricSample.of("hold", bool(journal.holds))
+        yield MetricSample.of("approvals_missing", site.missing(config.service.approvals) or 0)
+        yield MetricSample.of("bad_releases", len({row.version for row in journal.bad_releases}))
 
 
 def collect(
@@ -88,7 +88,7 @@ def collect(
     agent: str,
     runs: Runs,
     looked_at: datetime | None,
-) -> Iterator[Sample]:
+) -> Iterator[MetricSample]:
     """Yield every figure that is known; pure.
 
     Args:
@@ -100,47 +100,47 @@ def collect(
         looked_at: When its loop last looked.
     """
     version: str | None = or_none(site.current)
-    yield Sample.of(
+    yield MetricSample.of(
         "info", 1, site=config.site.id, product=config.site.product,
         version=version or "", agent=agent,
     )  # fmt: skip
     yield from _of_journal(config, site)
     stop = or_none(site.last_stop)
     if stop is not None:
-        yield Sample.of("last_stop_seconds", stop.real_s)
+        yield MetricSample.of("last_stop_seconds", stop.real_s)
         if stop.low_s is not None and stop.high_s is not None:
-            yield Sample.of("last_stop_predicted_low_seconds", stop.low_s)
-            yield Sample.of("last_stop_predicted_high_seconds", stop.high_s)
+            yield MetricSample.of("last_stop_predicted_low_seconds", stop.low_s)
+            yield MetricSample.of("last_stop_predicted_high_seconds", stop.high_s)
     if site.next is not None:
-        yield Sample.of("release_available", site.next.target is not None)
+        yield MetricSample.of("release_available", site.next.target is not None)
     if site.withdrawn is not None:
-        yield Sample.of("release_withdrawn", site.withdrawn)
+        yield MetricSample.of("release_withdrawn", site.withdrawn)
     view = or_none(site.view)
     if view is not None:
-        yield Sample.of("feed_checked_timestamp_seconds", _seconds(view.checked_at))
+        yield MetricSample.of("feed_checked_timestamp_seconds", _seconds(view.checked_at))
     for role, moment in (or_none(site.expiries) or {}).items():
         if isinstance(moment, datetime):
-            yield Sample.of("feed_expiry_timestamp_seconds", _seconds(moment), role=role)
+            yield MetricSample.of("feed_expiry_timestamp_seconds", _seconds(moment), role=role)
     for place, percent in (or_none(site.free_percent) or {}).items():
         if isinstance(percent, float):
-            yield Sample.of("disk_free_ratio", percent / 100, place=place)
+            yield MetricSample.of("disk_free_ratio", percent / 100, place=place)
     if looked_at is not None:
-        yield Sample.of("loop_timestamp_seconds", _seconds(looked_at))
+        yield MetricSample.of("loop_timestamp_seconds", _seconds(looked_at))
     for (deed, code), count in sorted(runs.items()):
-        yield Sample.of("child_runs_total", count, deed=deed, exit_code=str(code))
+        yield MetricSample.of("child_runs_total", count, deed=deed, exit_code=str(code))
     for name, way in outbox.ways.items():
-        yield Sample.of("notifications_waiting", len(way.waiting), way=name)
-        yield Sample.of("notifications_failures", way.failures, way=name)
-    yield Sample.of("written_timestamp_seconds", _seconds(site.now))
+        yield MetricSample.of("notifications_waiting", len(way.waiting), way=name)
+        yield MetricSample.of("notifications_failures", way.failures, way=name)
+    yield MetricSample.of("written_timestamp_seconds", _seconds(site.now))
 
 
 def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
-def render(samples: Iterable[Sample]) -> str:
+def render(samples: Iterable[MetricSample]) -> str:
     """Return the text: each family once, with its help and type; pure."""
-    by_name: dict[str, list[Sample]] = {name: [] for name in FAMILIES}
+    by_name: dict[str, list[MetricSample]] = {name: [] for name in FAMILIES}
     for sample in samples:
         by_name[sample.name].append(sample)
     lines = []
@@ -156,6 +156,6 @@ def render(samples: Iterable[Sample]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_metrics(path: Path, samples: Iterable[Sample]) -> None:
+def write_metrics(path: Path, samples: Iterable[MetricSample]) -> None:
     """Replace the file in one step; the collector reads it as another user."""
     durable.write(path, render(samples).encode(), 0o644)

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
-__all__ = ["ALLOWED", "URGENT", "Kind", "News", "allowed"]
+__all__ = ["ALLOWED", "URGENT", "News", "NewsKind", "allowed"]
 
 
-class Kind(StrEnum):
+class NewsKind(StrEnum):
     """What can be told."""
 
     AVAILABLE = "available"
@@ -42,12 +42,12 @@ class Kind(StrEnum):
 
 URGENT = frozenset(
     {
-        Kind.FAILED,
-        Kind.WENT_BACK,
-        Kind.ROLLBACK_FAILED,
-        Kind.NEEDS_PERSON,
-        Kind.WITHDRAWN,
-        Kind.AGENT_RETURNED,
+        NewsKind.FAILED,
+        NewsKind.WENT_BACK,
+        NewsKind.ROLLBACK_FAILED,
+        NewsKind.NEEDS_PERSON,
+        NewsKind.WITHDRAWN,
+        NewsKind.AGENT_RETURNED,
     }
 )
 
@@ -96,32 +96,32 @@ _CHANGE = {"change": _change, "from": _version, "version": _version}
 
 #: The values that each kind may carry, and their form.
 ALLOWED = {
-    Kind.AVAILABLE: {"version": _version, "from": _version},
-    Kind.REHEARSED: {
+    NewsKind.AVAILABLE: {"version": _version, "from": _version},
+    NewsKind.REHEARSED: {
         "from": _version, "version": _version, **_STOP,
         "mapped": _number, "unmapped": _number, "checks": _number,
     },
-    Kind.REHEARSAL_FAILED: {"from": _version, "version": _version, "code": _code},
-    Kind.WAITS: {"version": _version, "missing": _number},
-    Kind.APPROVED: {"version": _version, "by": _login},
-    Kind.APPROVAL_VOID: {"version": _version},
-    Kind.SCHEDULED: {"version": _version, "at": _moment, "by": _login},
-    Kind.WINDOW: {"version": _version, "at": _moment, **_STOP},
-    Kind.UPGRADED: {**_CHANGE, **_STOP, "stop_s": _number},
-    Kind.FAILED: {**_CHANGE, "code": _code, "stop_s": _number},
-    Kind.WENT_BACK: {**_CHANGE, "code": _code, "stop_s": _number},
-    Kind.ROLLBACK_FAILED: {**_CHANGE, "code": _code, "stop_s": _number},
-    Kind.NEEDS_PERSON: {**_CHANGE, "code": _code},
-    Kind.FEED_LAPSING: {"at": _moment, "days": _number},
-    Kind.FEED_STALE: {"at": _moment},
-    Kind.WITHDRAWN: {"version": _version},
-    Kind.AGENT_RENEWED: {"version": _version},
-    Kind.AGENT_RETURNED: {"version": _version},
-    Kind.DISK: {"free_percent": _number},
+    NewsKind.REHEARSAL_FAILED: {"from": _version, "version": _version, "code": _code},
+    NewsKind.WAITS: {"version": _version, "missing": _number},
+    NewsKind.APPROVED: {"version": _version, "by": _login},
+    NewsKind.APPROVAL_VOID: {"version": _version},
+    NewsKind.SCHEDULED: {"version": _version, "at": _moment, "by": _login},
+    NewsKind.WINDOW: {"version": _version, "at": _moment, **_STOP},
+    NewsKind.UPGRADED: {**_CHANGE, **_STOP, "stop_s": _number},
+    NewsKind.FAILED: {**_CHANGE, "code": _code, "stop_s": _number},
+    NewsKind.WENT_BACK: {**_CHANGE, "code": _code, "stop_s": _number},
+    NewsKind.ROLLBACK_FAILED: {**_CHANGE, "code": _code, "stop_s": _number},
+    NewsKind.NEEDS_PERSON: {**_CHANGE, "code": _code},
+    NewsKind.FEED_LAPSING: {"at": _moment, "days": _number},
+    NewsKind.FEED_STALE: {"at": _moment},
+    NewsKind.WITHDRAWN: {"version": _version},
+    NewsKind.AGENT_RENEWED: {"version": _version},
+    NewsKind.AGENT_RETURNED: {"version": _version},
+    NewsKind.DISK: {"free_percent": _number},
 }  # fmt: skip
 
 
-def allowed(kind: Kind, values: Mapping[str, object]) -> dict[str, object]:
+def allowed(kind: NewsKind, values: Mapping[str, object]) -> dict[str, object]:
     """Return the values that may be told, and nothing else."""
     forms = ALLOWED[kind]
     return {name: value for name, value in values.items() if name in forms and forms[name](value)}
@@ -139,12 +139,12 @@ class News:
     """
 
     id: str
-    kind: Kind
+    kind: NewsKind
     at: datetime
     values: Mapping[str, object]
 
     @classmethod
-    def of(cls, number: str, kind: Kind, at: datetime, **values: object) -> News:
+    def of(cls, number: str, kind: NewsKind, at: datetime, **values: object) -> News:
         """Make one; values that may not be told are left out.
 
         Args:
@@ -181,6 +181,6 @@ class News:
         values = data["values"]
         if not isinstance(values, dict):
             raise TypeError("no values")
-        kind = Kind(str(data["kind"]))
+        kind = NewsKind(str(data["kind"]))
         at = datetime.fromisoformat(str(data["at"])).astimezone(UTC)
         return cls(str(data["id"])[:100], kind, at, allowed(kind, values))

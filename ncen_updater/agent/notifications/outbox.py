@@ -22,7 +22,7 @@ from ncen_updater.agent.policy.pacing import retry_at
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import parse_json, read_file
 
-__all__ = ["Message", "Outbox", "OutboxFile", "Way"]
+__all__ = ["Outbox", "OutboxFile", "OutboxMessage", "Way"]
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ REMEMBERED = timedelta(hours=2)
 
 
 @dataclass(frozen=True)
-class Message:
+class OutboxMessage:
     """What was put together to be sent.
 
     Attributes:
@@ -61,7 +61,7 @@ class Way:
 
     waiting: tuple[str, ...] = ()
     sent: tuple[datetime, ...] = ()
-    message: Message | None = None
+    message: OutboxMessage | None = None
     failures: int = 0
     tried_at: datetime | None = None
     left_out: int = 0
@@ -123,7 +123,7 @@ class Outbox:
     def begin(self, name: str, ids: tuple[str, ...]) -> Outbox:
         """Return it with a message put together for a way."""
         number = hashlib.sha256("\n".join((name, *ids)).encode()).hexdigest()[:32]
-        return self._with(name, message=Message(number, ids))
+        return self._with(name, message=OutboxMessage(number, ids))
 
     def sent(self, name: str, at: datetime) -> Outbox:
         """Return it after the message of a way was taken."""
@@ -191,7 +191,7 @@ def _way(row: Mapping[str, Any], news: Mapping[str, News]) -> Way:
     return Way(
         waiting=tuple(str(i) for i in row["waiting"] if i in news),
         sent=tuple(_moment(at) for at in row["sent"]),
-        message=Message(str(message["id"]), content) if content else None,
+        message=OutboxMessage(str(message["id"]), content) if content else None,
         failures=int(row["failures"]),
         tried_at=_moment(row["tried_at"]) if row["tried_at"] else None,
         left_out=int(row["left_out"]),

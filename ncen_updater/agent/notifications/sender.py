@@ -14,7 +14,7 @@ from typing import Any
 
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.notifications.errors import NotifyError
-from ncen_updater.agent.notifications.letter import Reader, write_letter
+from ncen_updater.agent.notifications.letter import LetterReader, write_letter
 from ncen_updater.agent.notifications.mail import send_mail
 from ncen_updater.agent.notifications.news import News
 from ncen_updater.agent.notifications.reasons import reason
@@ -37,7 +37,7 @@ def send(config_path: Path, order: Mapping[str, Any]) -> int:
         news = [News.from_json(item) for item in order["news"]]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise NotifyError(BAD_ORDER, detail=type(error).__name__) from error
-    reader = Reader(config.site.id, config.notify.language, config.service.zone())
+    reader = LetterReader(config.site.id, config.notify.language, config.service.zone())
     if not news:
         raise NotifyError(BAD_ORDER)
     letter = write_letter(number, news, left_out, reader, reason)

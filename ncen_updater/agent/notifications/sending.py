@@ -17,9 +17,9 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import MAIL_REFUSED, SENDER_FAILED
 from ncen_updater.common.workers import (
     KEPT_VARIABLES,
-    Limits,
     Worker,
     WorkerFailed,
+    WorkerLimits,
     WorkerOverdue,
     ask,
 )
@@ -66,7 +66,7 @@ def sending(config_path: Path, socket: Path | None = None, limit_s: float = LIMI
         "ncen_updater.agent.notifications.sender",
         (str(config_path.absolute()),),
         socket,
-        Limits(total_s=limit_s, line=100_000, stream=100_000),
+        WorkerLimits(total_s=limit_s, line=100_000, stream=100_000),
         expects=(NotifyError, ConfigError),
         keeps=(*KEPT_VARIABLES, "CREDENTIALS_DIRECTORY"),
         stderr=False,  # a trace of it would quote what it was given

@@ -17,15 +17,15 @@ from ncen_updater.agent.config.paths import load_places
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.notifications.chronicle import news_since
-from ncen_updater.agent.notifications.conditions import Limits, fresh
+from ncen_updater.agent.notifications.conditions import AlertLimits, fresh
 from ncen_updater.agent.notifications.news import News
 from ncen_updater.agent.notifications.outbox import Outbox, OutboxFile, Way
 from ncen_updater.agent.notifications.sending import Sender
-from ncen_updater.agent.policy.pacing import Pace, Send, Wait, Waiting, pace
+from ncen_updater.agent.policy.pacing import MessagePace, Send, Wait, Waiting, pace
 from ncen_updater.agent.status import FROM_THE_DISK, Cache, SiteStatus, or_none, read_status
 from ncen_updater.common.errors import UpdaterError
 
-__all__ = ["OUTBOX", "Teller", "limits_of"]
+__all__ = ["OUTBOX", "Notifier", "limits_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -35,10 +35,10 @@ OUTBOX = "service/outbox.json"
 LONGEST = timedelta(minutes=5)
 
 
-def limits_of(config: AgentConfig) -> Limits:
+def limits_of(config: AgentConfig) -> AlertLimits:
     """Return from when on lasting states are told at a site."""
     notify = config.notify
-    return Limits(
+    return AlertLimits(
         window=timedelta(hours=notify.window_hours),
         feed=timedelta(days=notify.feed_days),
         disk_percent=notify.disk_percent,
@@ -51,7 +51,7 @@ def limits_of(config: AgentConfig) -> Limits:
     )
 
 
-class Teller:
+class Notifier:
     """Tells people about one site.
 
     Args:
@@ -150,7 +150,7 @@ class Teller:
             Waiting(item.id, item.at, item.urgent) for item in map(outbox.news.get, way.waiting)
             if item is not None
         ]  # fmt: skip
-        limits = Pace(notify.per_hour, timedelta(seconds=notify.gather_s))
+        limits = MessagePace(notify.per_hour, timedelta(seconds=notify.gather_s))
         return pace(waiting, way.sent, now, limits)
 
     def _serve(self, outbox: Outbox, name: str) -> Outbox:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime, tzinfo
 
-from ncen_updater.agent.notifications.news import Kind, News
+from ncen_updater.agent.notifications.news import News, NewsKind
 from ncen_updater.agent.notifications.reasons import Reason
 from ncen_updater.common.i18n import N_, Text
 
@@ -13,40 +13,54 @@ __all__ = ["sentences", "span", "title"]
 
 Explain = Callable[[str], Reason | None]
 
-TITLES: Mapping[Kind, str] = {
-    Kind.AVAILABLE: N_("Release {version} is available."),
-    Kind.REHEARSED: N_("Release {version} was rehearsed on copies of your data, and passed."),
-    Kind.REHEARSAL_FAILED: N_("The rehearsal of release {version} failed. Nothing was changed."),
-    Kind.WAITS: N_("Release {version} waits for approval; people still needed: {missing}."),
-    Kind.APPROVED: N_("Release {version} was approved by {by}."),
-    Kind.APPROVAL_VOID: N_("The approval of release {version} no longer holds."),
-    Kind.SCHEDULED: N_("The upgrade to {version} may begin at {at}, as {by} chose."),
-    Kind.WINDOW: N_("The upgrade to {version} begins at {at}."),
-    Kind.UPGRADED: N_("Upgraded from {from} to {version}. Officers can work."),
-    Kind.FAILED: N_("The upgrade from {from} to {version} failed and was undone: {from} runs."),
-    Kind.WENT_BACK: N_("Went back from {from} to {version}. Officers can work."),
-    Kind.ROLLBACK_FAILED: N_("Going back from {from} to {version} was undone: {from} runs."),
-    Kind.NEEDS_PERSON: N_("A person has to look at the agent of this site."),
-    Kind.FEED_LAPSING: N_("The lists of the feed lapse in {days} days, at {at}."),
-    Kind.FEED_STALE: N_("The lists of the feed have lapsed, at {at}."),
-    Kind.WITHDRAWN: N_("Release {version}, which runs here, was withdrawn by the Secretariat."),
-    Kind.AGENT_RENEWED: N_("The agent has renewed itself: version {version} is in use."),
-    Kind.AGENT_RETURNED: N_("Version {version} of the agent did not work; the one before is used."),
-    Kind.DISK: N_("A disk of this site is getting full: {free_percent} % is free."),
+TITLES: Mapping[NewsKind, str] = {
+    NewsKind.AVAILABLE: N_("Release {version} is available."),
+    NewsKind.REHEARSED: N_("Release {version} was rehearsed on copies of your data, and passed."),
+    NewsKind.REHEARSAL_FAILED: N_(
+        "The rehearsal of release {version} failed. Nothing was changed."
+    ),
+    NewsKind.WAITS: N_("Release {version} waits for approval; people still needed: {missing}."),
+    NewsKind.APPROVED: N_("Release {version} was approved by {by}."),
+    NewsKind.APPROVAL_VOID: N_("The approval of release {version} no longer holds."),
+    NewsKind.SCHEDULED: N_("The upgrade to {version} may begin at {at}, as {by} chose."),
+    NewsKind.WINDOW: N_("The upgrade to {version} begins at {at}."),
+    NewsKind.UPGRADED: N_("Upgraded from {from} to {version}. Officers can work."),
+    NewsKind.FAILED: N_("The upgrade from {from} to {version} failed and was undone: {from} runs."),
+    NewsKind.WENT_BACK: N_("Went back from {from} to {version}. Officers can work."),
+    NewsKind.ROLLBACK_FAILED: N_("Going back from {from} to {version} was undone: {from} runs."),
+    NewsKind.NEEDS_PERSON: N_("A person has to look at the agent of this site."),
+    NewsKind.FEED_LAPSING: N_("The lists of the feed lapse in {days} days, at {at}."),
+    NewsKind.FEED_STALE: N_("The lists of the feed have lapsed, at {at}."),
+    NewsKind.WITHDRAWN: N_("Release {version}, which runs here, was withdrawn by the Secretariat."),
+    NewsKind.AGENT_RENEWED: N_("The agent has renewed itself: version {version} is in use."),
+    NewsKind.AGENT_RETURNED: N_(
+        "Version {version} of the agent did not work; the one before is used."
+    ),
+    NewsKind.DISK: N_("A disk of this site is getting full: {free_percent} % is free."),
 }
-_REMEDIES: Mapping[Kind, str] = {
-    Kind.REHEARSAL_FAILED: N_("Officers notice nothing. Send the Secretariat a support bundle."),
-    Kind.WAITS: N_("Read the dossier, then run: ncen-updater approve"),
-    Kind.APPROVAL_VOID: N_("Something changed since. Read the dossier again, and approve anew."),
-    Kind.FAILED: N_("It is not tried again by itself for a while. See: ncen-updater history"),
-    Kind.WENT_BACK: N_("See: ncen-updater history"),
-    Kind.ROLLBACK_FAILED: N_("See: ncen-updater status"),
-    Kind.NEEDS_PERSON: N_("Log in, and run: ncen-updater doctor"),
-    Kind.FEED_LAPSING: N_("Check the way to the feed; where media are used, import a new bundle."),
-    Kind.FEED_STALE: N_("The application goes on. No release is taken until a new list is there."),
-    Kind.WITHDRAWN: N_("See what is advised with: ncen-updater status"),
-    Kind.AGENT_RETURNED: N_("Nothing is to be done here. Tell the Secretariat."),
-    Kind.DISK: N_("Make room before the next upgrade; 'ncen-updater plan' says how much it needs."),
+_REMEDIES: Mapping[NewsKind, str] = {
+    NewsKind.REHEARSAL_FAILED: N_(
+        "Officers notice nothing. Send the Secretariat a support bundle."
+    ),
+    NewsKind.WAITS: N_("Read the dossier, then run: ncen-updater approve"),
+    NewsKind.APPROVAL_VOID: N_(
+        "Something changed since. Read the dossier again, and approve anew."
+    ),
+    NewsKind.FAILED: N_("It is not tried again by itself for a while. See: ncen-updater history"),
+    NewsKind.WENT_BACK: N_("See: ncen-updater history"),
+    NewsKind.ROLLBACK_FAILED: N_("See: ncen-updater status"),
+    NewsKind.NEEDS_PERSON: N_("Log in, and run: ncen-updater doctor"),
+    NewsKind.FEED_LAPSING: N_(
+        "Check the way to the feed; where media are used, import a new bundle."
+    ),
+    NewsKind.FEED_STALE: N_(
+        "The application goes on. No release is taken until a new list is there."
+    ),
+    NewsKind.WITHDRAWN: N_("See what is advised with: ncen-updater status"),
+    NewsKind.AGENT_RETURNED: N_("Nothing is to be done here. Tell the Secretariat."),
+    NewsKind.DISK: N_(
+        "Make room before the next upgrade; 'ncen-updater plan' says how much it needs."
+    ),
 }  # fmt: skip
 STOP = N_("Officers were kept out for {stop}.")
 STOP_PREDICTED = N_("Officers were kept out for {stop}; predicted were {low} to {high}.")
@@ -117,7 +131,7 @@ def _figures(news: News) -> list[Text]:
         found.append(Text(STOP, {"stop": stop}))
     elif low is not None and high is not None:
         found.append(Text(WILL_STOP, {"low": low, "high": high}))
-    if news.kind is Kind.REHEARSED:
+    if news.kind is NewsKind.REHEARSED:
         names = ("mapped", "unmapped", "checks")
         found.append(Text(COUNTS, {name: values.get(name, UNKNOWN) for name in names}))
     return found

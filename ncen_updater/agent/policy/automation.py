@@ -31,7 +31,15 @@ from ncen_updater.agent.policy.windows import Window, next_opening
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.records import Record
 
-__all__ = ["Act", "Automation", "Deed", "Facts", "Failure", "Rehearsed", "decide"]
+__all__ = [
+    "Action",
+    "ActionFailure",
+    "Automation",
+    "Inputs",
+    "Rehearsed",
+    "ServiceDecision",
+    "decide",
+]
 
 #: Waits before the second, third... try of an act that failed; the last one stays.
 DELAYS = (
@@ -62,7 +70,7 @@ class Automation(StrEnum):
     AUTOMATIC = "automatic"
 
 
-class Deed(StrEnum):
+class Action(StrEnum):
     """What can be done next."""
 
     WAIT = "wait"
@@ -87,18 +95,18 @@ class Rehearsed(StrEnum):
 
 
 @dataclass(frozen=True)
-class Failure(Record):
+class ActionFailure(Record):
     """Automatic tries of one deed that failed in a row."""
 
     at: datetime
     times: int
 
-    def again_at(self, deed: Deed) -> datetime:
+    def again_at(self, deed: Action) -> datetime:
         """When the deed may be tried again by itself."""
-        delays = RESUME_DELAYS if deed is Deed.RESUME else DELAYS
+        delays = RESUME_DELAYS if deed is Action.RESUME else DELAYS
         return self.at + delays[min(max(self.times, 1), len(delays)) - 1]
 
-    def waits(self, now: datetime, deed: Deed) -> bool:
+    def waits(self, now: datetime, deed: Action) -> bool:
         """Whether it is too early for another try.
 
         A failure from the future was written by a clock that has been set back since; that is no
@@ -108,7 +116,7 @@ class Failure(Record):
 
 
 @dataclass(frozen=True)
-class Facts:
+class Inputs:
     """Everything that the decision depends on.
 
     Attributes:
@@ -161,11 +169,11 @@ class Facts:
     missing_approvals: int = 0
     not_before: datetime | None = None
     collect_at: datetime | None = None
-    failures: Mapping[Deed, Failure] = field(default_factory=dict)
+    failures: Mapping[Action, ActionFailure] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Act:
+class ServiceDecision:
     """What comes next.
 
     Attributes:
@@ -175,56 +183,58 @@ class Act:
             in which the cut-over has to begin.
     """
 
-    deed: Deed
+    deed: Action
     why: Text
     until: datetime | None = None
 
 
-def decide(facts: Facts) -> Act:
+def decide(facts: Inputs) -> ServiceDecision:
     """Return what the service does next."""
     if facts.busy:
-        return Act(Deed.WAIT, Text(N_("somebody is at work here")), facts.now + BUSY_WAIT)
+        return ServiceDecision(
+            Action.WAIT, Text(N_("somebody is at work here")), facts.now + BUSY_WAIT
+        )
     if facts.stuck:
         if facts.ordered:
-            return Act(Deed.ORDER, Text(N_("somebody asked for it")))
+            return ServiceDecision(Action.ORDER, Text(N_("somebody asked for it")))
         return _wait(facts, None, N_("a change is stuck: a person has to look at it"))
     if facts.open_change:
-        return _do(facts, Deed.RESUME, N_("a change has not come to its end"))
+        return _do(facts, Action.RESUME, N_("a change has not come to its end"))
     if facts.on_trial:
         words = N_("this agent is new: it begins nothing until it has confirmed itself")
-        return Act(Deed.WAIT, Text(words), facts.now + LONGEST_SLEEP)
+        return ServiceDecision(Action.WAIT, Text(words), facts.now + LONGEST_SLEEP)
     if facts.owed:
-        act = _do(facts, Deed.RESUME, N_("a release that turned bad was not taken back yet"))
-        if act.deed is not Deed.WAIT:
+        act = _do(facts, Action.RESUME, N_("a release that turned bad was not taken back yet"))
+        if act.deed is not Action.WAIT:
             return act
         other = _at_rest(facts)
-        if other.deed is Deed.WAIT and act.until and other.until:
+        if other.deed is Action.WAIT and act.until and other.until:
             return replace(other, until=min(act.until, other.until))
         return other
     return _at_rest(facts)
 
 
-def _at_rest(facts: Facts) -> Act:
+def _at_rest(facts: Inputs) -> ServiceDecision:
     """Rules 4 to 9."""
     if facts.ordered:
-        return Act(Deed.ORDER, Text(N_("somebody asked for it")))
+        return ServiceDecision(Action.ORDER, Text(N_("somebody asked for it")))
     if facts.now >= facts.next_check:
-        return Act(Deed.CHECK, Text(N_("it is time to ask the feed")))
+        return ServiceDecision(Action.CHECK, Text(N_("it is time to ask the feed")))
     collect_at = _collect_at(facts)
     if collect_at is not None and facts.now >= collect_at:
-        return Act(Deed.COLLECT, Text(N_("the days of what was kept are over")))
+        return ServiceDecision(Action.COLLECT, Text(N_("the days of what was kept are over")))
     if facts.agent is not None:
-        act = _at_hours(facts, Deed.SELF_UPDATE, N_("agent {version} is on offer"), facts.agent)
-        if act.deed is not Deed.WAIT:
+        act = _at_hours(facts, Action.SELF_UPDATE, N_("agent {version} is on offer"), facts.agent)
+        if act.deed is not Action.WAIT:
             return act
         release = _release(facts)
-        if release.deed is Deed.WAIT and act.until and release.until:
+        if release.deed is Action.WAIT and act.until and release.until:
             return replace(release, until=min(act.until, release.until))
         return release
     return _release(facts)
 
 
-def _release(facts: Facts) -> Act:
+def _release(facts: Inputs) -> ServiceDecision:
     """Rules 7 to 9."""
     if facts.held is not None:
         words = N_("upgrades are on hold: {reason}")
@@ -239,10 +249,10 @@ def _release(facts: Facts) -> Act:
         words = N_("release {version} failed here; it is not tried again before {at}")
         return _wait(facts, facts.bad_until, words, version=target, at=_at(facts, facts.bad_until))
     if not facts.prepared:
-        return _at_hours(facts, Deed.PREPARE, N_("release {version} is not here yet"), target)
+        return _at_hours(facts, Action.PREPARE, N_("release {version} is not here yet"), target)
     if facts.rehearsed in (Rehearsed.MISSING, Rehearsed.VOID):
         return _at_hours(
-            facts, Deed.REHEARSE, N_("release {version} was not rehearsed yet"), target
+            facts, Action.REHEARSE, N_("release {version} was not rehearsed yet"), target
         )
     if facts.rehearsed is Rehearsed.FAILED:
         words = N_("the rehearsal of release {version} failed; a person has to look at it")
@@ -250,7 +260,7 @@ def _release(facts: Facts) -> Act:
     return _install(facts, target)
 
 
-def _install(facts: Facts, target: str) -> Act:
+def _install(facts: Inputs, target: str) -> ServiceDecision:
     asked = facts.left or facts.mode is Automation.APPROVE
     if asked and facts.missing_approvals:
         words = N_("release {version} waits for approval: {count} more")
@@ -269,10 +279,10 @@ def _install(facts: Facts, target: str) -> Act:
             at = _at(facts, opening.start)
             return _wait(facts, opening.start, words, version=target, at=at)
         closes = opening.end
-    return _do(facts, Deed.UPGRADE, N_("release {version} is ready"), closes, version=target)
+    return _do(facts, Action.UPGRADE, N_("release {version} is ready"), closes, version=target)
 
 
-def _at_hours(facts: Facts, deed: Deed, words: str, version: str) -> Act:
+def _at_hours(facts: Inputs, deed: Action, words: str, version: str) -> ServiceDecision:
     if facts.fetch_windows:
         opening = next_opening(facts.fetch_windows, facts.now, facts.zone)
         if opening is None or not opening.holds(facts.now):
@@ -282,29 +292,29 @@ def _at_hours(facts: Facts, deed: Deed, words: str, version: str) -> Act:
 
 
 def _do(
-    facts: Facts, deed: Deed, words: str, closes: datetime | None = None, **values: object
-) -> Act:
+    facts: Inputs, deed: Action, words: str, closes: datetime | None = None, **values: object
+) -> ServiceDecision:
     failure = facts.failures.get(deed)
     if failure is not None and failure.waits(facts.now, deed):
         later, again = N_("'{deed}' failed; it is tried again at {at}"), failure.again_at(deed)
         return _wait(facts, again, later, deed=deed.value, at=_at(facts, again))
-    return Act(deed, Text(words, values), closes)
+    return ServiceDecision(deed, Text(words, values), closes)
 
 
-def _collect_at(facts: Facts) -> datetime | None:
+def _collect_at(facts: Inputs) -> datetime | None:
     """When to collect; a collection that failed holds nothing else up."""
-    failure = facts.failures.get(Deed.COLLECT)
-    if facts.collect_at is None or failure is None or not failure.waits(facts.now, Deed.COLLECT):
+    failure = facts.failures.get(Action.COLLECT)
+    if facts.collect_at is None or failure is None or not failure.waits(facts.now, Action.COLLECT):
         return facts.collect_at
-    return max(facts.collect_at, failure.again_at(Deed.COLLECT))
+    return max(facts.collect_at, failure.again_at(Action.COLLECT))
 
 
-def _at(facts: Facts, moment: datetime) -> str:
+def _at(facts: Inputs, moment: datetime) -> str:
     """Return a moment as the site's wall shows it."""
     return f"{moment.astimezone(facts.zone):%Y-%m-%d %H:%M %z}"
 
 
-def _wait(facts: Facts, until: datetime | None, words: str, **values: object) -> Act:
+def _wait(facts: Inputs, until: datetime | None, words: str, **values: object) -> ServiceDecision:
     """Wait until a time, but never past the next question to the feed, nor for very long."""
     ends = [facts.now + LONGEST_SLEEP]
     if not (facts.stuck or facts.open_change):
@@ -314,4 +324,4 @@ def _wait(facts: Facts, until: datetime | None, words: str, **values: object) ->
             ends.append(collect_at)
     if until is not None:
         ends.append(until)
-    return Act(Deed.WAIT, Text(words, values), min(ends))
+    return ServiceDecision(Action.WAIT, Text(words, values), min(ends))

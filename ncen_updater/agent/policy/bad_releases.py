@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from packaging.version import Version
 
-__all__ = ["DELAYS", "BadRelease", "may_attempt", "next_attempt", "remember"]
+__all__ = ["DELAYS", "FailedRelease", "may_attempt", "next_attempt", "remember"]
 
 DELAYS = (
     timedelta(hours=1),
@@ -19,7 +19,7 @@ DELAYS = (
 
 
 @dataclass(frozen=True)
-class BadRelease:
+class FailedRelease:
     """A release that failed at this site.
 
     Attributes:
@@ -40,8 +40,8 @@ class BadRelease:
 
 
 def remember(
-    before: BadRelease | None, version: Version, code: str, failed_at: datetime
-) -> BadRelease:
+    before: FailedRelease | None, version: Version, code: str, failed_at: datetime
+) -> FailedRelease:
     """Count one more failure.
 
     Args:
@@ -51,15 +51,15 @@ def remember(
         failed_at: When it failed.
     """
     times = before.times + 1 if before else 1
-    return BadRelease(version, code, times, failed_at)
+    return FailedRelease(version, code, times, failed_at)
 
 
-def next_attempt(bad: BadRelease) -> datetime:
+def next_attempt(bad: FailedRelease) -> datetime:
     """Return when the agent may try again by itself."""
     return bad.last_at + DELAYS[min(bad.times, len(DELAYS)) - 1]
 
 
-def may_attempt(bad: BadRelease | None, now: datetime, *, by_hand: bool) -> bool:
+def may_attempt(bad: FailedRelease | None, now: datetime, *, by_hand: bool) -> bool:
     """Whether a release may be tried now; a person may always.
 
     Args:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from packaging.version import Version
 
-__all__ = ["Collection", "KeepRule", "NamedByJournal", "PreviousDatabases", "what_to_collect"]
+__all__ = ["KeepRule", "NamedByJournal", "PreviousDatabases", "Retention", "what_to_collect"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class NamedByJournal:
 
 
 @dataclass(frozen=True)
-class Collection:
+class Retention:
     """What may go. Truthy when there is anything."""
 
     slots: tuple[Version, ...] = ()
@@ -67,7 +67,7 @@ def what_to_collect(
     named: NamedByJournal,
     keep: KeepRule,
     now: datetime,
-) -> Collection:
+) -> Retention:
     """Decide what goes.
 
     Never goes: the slot in use, what the journal names, and the slot of previous databases that are
@@ -85,7 +85,7 @@ def what_to_collect(
         now: The time; previous databases from a later time are kept.
     """
     if current is None:
-        return Collection()
+        return Retention()
     age = timedelta(days=keep.previous_days)
     sets = tuple(previous)
     dropped = {
@@ -101,4 +101,4 @@ def what_to_collect(
         for version in others[max(0, keep.slots) :]
         if version not in named.slots and version not in needed
     ]
-    return Collection(tuple(sorted(gone)), tuple(sorted(dropped)))
+    return Retention(tuple(sorted(gone)), tuple(sorted(dropped)))

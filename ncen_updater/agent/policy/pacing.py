@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-__all__ = ["MOST_IN_ONE", "Pace", "Send", "Wait", "Waiting", "pace", "retry_at"]
+__all__ = ["MOST_IN_ONE", "MessagePace", "Send", "Wait", "Waiting", "pace", "retry_at"]
 
 HOUR = timedelta(hours=1)
 #: So many news go into one message.
@@ -30,7 +30,7 @@ class Waiting:
 
 
 @dataclass(frozen=True)
-class Pace:
+class MessagePace:
     """How often may be told.
 
     Attributes:
@@ -57,7 +57,7 @@ class Wait:
 
 
 def pace(
-    waiting: Sequence[Waiting], sent: Iterable[datetime], now: datetime, limits: Pace
+    waiting: Sequence[Waiting], sent: Iterable[datetime], now: datetime, limits: MessagePace
 ) -> Send | Wait | None:
     """Decide what is sent on one way.
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ncen_updater.agent.config.model import AgentConfig, FilesSettings
-from ncen_updater.agent.files.keeping import Survey, best_method, place_of, survey
+from ncen_updater.agent.files.keeping import FilesSurvey, best_method, place_of, survey
 from ncen_updater.agent.files.listing import Method
 from ncen_updater.agent.preflight.base import Context, check, info, strict
 from ncen_updater.common.findings import Finding
@@ -53,7 +53,7 @@ def judge(
     item: FilesSettings,
     directory: Path,
     method: Method,
-    found: Survey,
+    found: FilesSurvey,
     declared: FilesManifest | None,
 ) -> Iterator[Finding]:
     """Say whether there is room, and what could not be undone; pure.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from ncen_updater.agent.databases.base import Role
+from ncen_updater.agent.databases.base import DatabaseRole
 from ncen_updater.agent.preflight.base import Context, advisory, check, info
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
@@ -19,7 +19,7 @@ def check_leftovers(context: Context) -> tuple[Finding, ...]:
     previous: dict[str, list[str]] = defaultdict(list)
     for change, role, name in context.engine.leftovers():
         if change != context.change.id:
-            (candidates if role is Role.CANDIDATE else previous)[change].append(name)
+            (candidates if role is DatabaseRole.CANDIDATE else previous)[change].append(name)
     findings = [
         advisory(
             6317,

@@ -30,10 +30,10 @@ from ncen_updater.common.messages import (
 from ncen_updater.common.progress import Progress
 from ncen_updater.common.workers import (
     Expected,
-    Limits,
     Worker,
     WorkerAway,
     WorkerFailed,
+    WorkerLimits,
     WorkerOverdue,
     ask,
 )
@@ -60,10 +60,10 @@ NETWORK_ACTS = ("refresh", "fetch")
 #: Signs of life come every ten seconds. A list is small; what of a release came in half a day is
 #: kept, and the next download goes on from there.
 LIMITS = {
-    "refresh": Limits(silence_s=300, total_s=3600),
-    "fetch": Limits(silence_s=300, total_s=12 * 3600),
-    "import": Limits(silence_s=300, total_s=12 * 3600),
-    "mirror": Limits(silence_s=300, total_s=72 * 3600),
+    "refresh": WorkerLimits(silence_s=300, total_s=3600),
+    "fetch": WorkerLimits(silence_s=300, total_s=12 * 3600),
+    "import": WorkerLimits(silence_s=300, total_s=12 * 3600),
+    "mirror": WorkerLimits(silence_s=300, total_s=72 * 3600),
 }
 
 

@@ -11,14 +11,23 @@ from ncen_updater.agent.journal.rows import reading
 from ncen_updater.agent.policy.prediction import Past
 from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
 
-__all__ = ["Compared", "Expected", "compared", "expect", "expected", "history", "past", "settle"]
+__all__ = [
+    "ComparedStop",
+    "ExpectedStop",
+    "compared",
+    "expect",
+    "expected",
+    "history",
+    "past",
+    "settle",
+]
 
 #: So many changes back are looked at.
 REMEMBERED = 10
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedStop:
     """An upgrade whose stop was predicted, and what it was; seconds."""
 
     version: str
@@ -28,7 +37,7 @@ class Compared:
 
 
 @dataclass(frozen=True)
-class Expected:
+class ExpectedStop:
     """What the last rehearsal that passed predicted for a change; seconds."""
 
     rehearsal: str
@@ -37,7 +46,7 @@ class Expected:
     high_s: float
 
 
-def expected(journal: Journal, origin: str, version: str) -> Expected | None:
+def expected(journal: Journal, origin: str, version: str) -> ExpectedStop | None:
     """Return what was predicted for a change, before it begins; None where nothing was.
 
     Raises:
@@ -52,11 +61,11 @@ def expected(journal: Journal, origin: str, version: str) -> Expected | None:
                 if (hop["from"], hop["to"]) == (origin, version):
                     stop = hop["stop_s"]
                     low, likely, high = (float(stop[n]) for n in ("low", "likely", "high"))
-                    return Expected(record.id, low, likely, high)
+                    return ExpectedStop(record.id, low, likely, high)
     return None
 
 
-def expect(journal: Journal, change: Change, predicted: Expected | None) -> None:
+def expect(journal: Journal, change: Change, predicted: ExpectedStop | None) -> None:
     """Keep what was predicted for a change that begins."""
     if predicted is None:
         return
@@ -117,7 +126,7 @@ def history(journal: Journal) -> tuple[dict[str, float], ...]:
     return tuple(dict(outcome_of(journal, change.id).step_s) for change in found[:REMEMBERED])
 
 
-def compared(journal: Journal) -> tuple[Compared, ...]:
+def compared(journal: Journal) -> tuple[ComparedStop, ...]:
     """Earlier predictions and what came of them, newest first."""
     if not journal.has_table("predictions"):
         return ()
@@ -128,6 +137,6 @@ def compared(journal: Journal) -> tuple[Compared, ...]:
             " ORDER BY predictions.rowid DESC"
         )
         return tuple(
-            Compared(row["version"], row["low_s"], row["high_s"], row["real_s"])
+            ComparedStop(row["version"], row["low_s"], row["high_s"], row["real_s"])
             for row in rows[:REMEMBERED]
         )

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from ncen_updater.agent.self_update import parts as part
-from ncen_updater.agent.self_update.parts import Part
+from ncen_updater.agent.self_update.parts import InstalledPart
 from ncen_updater.common.i18n import N_, Text
 
 __all__ = ["SYSTEMD_RUNS", "disabling", "enabling"]
@@ -22,7 +22,7 @@ SYSTEMD_RUNS = Path("/run/systemd/system")  # sd_booted(3)
 TIMEOUT_S = 60
 
 
-def enabling(units: Iterable[Path]) -> Iterator[Part]:
+def enabling(units: Iterable[Path]) -> Iterator[InstalledPart]:
     """Let systemd start by itself what is meant for that.
 
     Args:
@@ -34,7 +34,7 @@ def enabling(units: Iterable[Path]) -> Iterator[Part]:
         yield part.command(what, words, partial(_enabled, unit.name))
 
 
-def disabling(units: Iterable[Path]) -> Iterator[Part]:
+def disabling(units: Iterable[Path]) -> Iterator[InstalledPart]:
     """The opposite. The unit that resumes is not stopped: the application would end with it.
 
     Args:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.engine.errors import Busy, LockUnusable
-from ncen_updater.agent.self_update.sequence import Sequence, SequenceFile, steady
+from ncen_updater.agent.self_update.sequence import AgentSelection, SequenceFile, steady
 from ncen_updater.common.errors import UpdaterError
 
 __all__ = ["STARTED_BY", "excused"]
@@ -45,8 +45,8 @@ def excused(environment: Mapping[str, str]) -> Iterator[None]:
 def _take_back(file: SequenceFile) -> None:
     own = version("ncen-updater")
 
-    def change(before: Sequence | None) -> Sequence:
-        return steady(before, own) if before is not None else Sequence(own)
+    def change(before: AgentSelection | None) -> AgentSelection:
+        return steady(before, own) if before is not None else AgentSelection(own)
 
     try:
         if file.load() is not None:

@@ -24,8 +24,8 @@ from ncen_updater.agent.journal.names import JOURNAL, LOCK
 from ncen_updater.agent.self_update import parts as part
 from ncen_updater.agent.self_update.enabling import SYSTEMD_RUNS, disabling, enabling
 from ncen_updater.agent.self_update.keeping import FAILSAFE, failsafe_content
-from ncen_updater.agent.self_update.parts import Part
-from ncen_updater.agent.self_update.sequence import SequenceFile, State, first
+from ncen_updater.agent.self_update.parts import InstalledPart
+from ncen_updater.agent.self_update.sequence import SequenceFile, TrialState, first
 from ncen_updater.agent.self_update.slots import PROGRAM, AgentSlots, require_release
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.canonical_json import sha256_hex
@@ -42,7 +42,7 @@ from ncen_updater.formats.agent_release import REQUIREMENTS
 from ncen_updater.formats.manifest import load_manifest
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT
 
-__all__ = ["Order", "check_root", "install_parts", "nothing_at_work", "uninstall_parts"]
+__all__ = ["InstallOrder", "check_root", "install_parts", "nothing_at_work", "uninstall_parts"]
 
 UNITS = "units"
 #: Where the system looks for what comes in ``units``, by the end of its name.
@@ -52,7 +52,7 @@ PROGRAM_PLACE = Path("usr/local/bin") / PROGRAM
 
 
 @dataclass(frozen=True)
-class Order:
+class InstallOrder:
     """What is installed where.
 
     Attributes:
@@ -103,7 +103,7 @@ def check_root(path: Path) -> bytes:
     return content
 
 
-def install_parts(order: Order, progress: Progress) -> tuple[Part, ...]:
+def install_parts(order: InstallOrder, progress: Progress) -> tuple[InstalledPart, ...]:
     """Return everything that belongs to an installation, in order.
 
     Raises:
@@ -136,7 +136,7 @@ def install_parts(order: Order, progress: Progress) -> tuple[Part, ...]:
     )
 
 
-def _groups() -> Iterator[Part]:
+def _groups() -> Iterator[InstalledPart]:
     """The groups of the configuration; users of units come with these."""
     service = ServiceSettings()
     for name in sorted({service.read_group, service.operate_group, service.approve_group}):
@@ -152,7 +152,7 @@ def _known(group: str) -> bool:
     return True
 
 
-def _places(order: Order, paths: PathSettings) -> Iterator[Part]:
+def _places(order: InstallOrder, paths: PathSettings) -> Iterator[InstalledPart]:
     trust = paths.resolve(paths.trusted_root).parent
     for path, mode in (
         (order.config.parent, 0o750),
@@ -166,7 +166,7 @@ def _places(order: Order, paths: PathSettings) -> Iterator[Part]:
         yield part.directory(Text(N_("the directory {path}"), {"path": path}), path, mode)
 
 
-def _root(order: Order, paths: PathSettings) -> Iterator[Part]:
+def _root(order: InstallOrder, paths: PathSettings) -> Iterator[InstalledPart]:
     place = paths.resolve(paths.trusted_root)
     if order.trusted_root is None:
         if not place.exists():
@@ -183,7 +183,7 @@ def _root(order: Order, paths: PathSettings) -> Iterator[Part]:
     )
 
 
-def _settings(order: Order) -> Iterator[Part]:
+def _settings(order: InstallOrder) -> Iterator[InstalledPart]:
     if order.settings is None:
         return
     content = order.settings.encode()
@@ -198,12 +198,12 @@ def _settings(order: Order) -> Iterator[Part]:
             raise
         durable.rename(trial, order.config)
 
-    yield Part(
+    yield InstalledPart(
         Text(N_("the configuration {path}"), {"path": order.config}), order.config.exists, make
     )
 
 
-def _slot(order: Order, agent: Path, version: str, progress: Progress) -> Part:
+def _slot(order: InstallOrder, agent: Path, version: str, progress: Progress) -> InstalledPart:
     slots = AgentSlots(agent, order.python)
     # Every wheel is in it by its digest, the agent's own too.
     digest = sha256_hex((order.release / REQUIREMENTS).read_bytes())
@@ -211,14 +211,14 @@ def _slot(order: Order, agent: Path, version: str, progress: Progress) -> Part:
     def fill(place: Path) -> None:
         shutil.copytree(order.release, place, dirs_exist_ok=True)
 
-    return Part(
+    return InstalledPart(
         Text(N_("the slot of agent {version}"), {"version": version}),
         lambda: slots.made_from(version) == digest and slots.works(version),
         lambda: slots.build(version, digest, fill, progress),
     )
 
 
-def _choice(agent: Path, version: str) -> Part:
+def _choice(agent: Path, version: str) -> InstalledPart:
     sequence = SequenceFile(agent)
 
     def chosen() -> bool:
@@ -226,26 +226,26 @@ def _choice(agent: Path, version: str) -> Part:
         link = agent / "current"
         return found is not None and found.current == version and link.is_symlink()
 
-    return Part(
+    return InstalledPart(
         Text(N_("the choice of agent {version}"), {"version": version}),
         chosen,
         lambda: sequence.update(lambda before: first(before, version)),
     )
 
 
-def _failsafe(agent: Path) -> Part:
+def _failsafe(agent: Path) -> InstalledPart:
     """The failsafe; while an agent is on trial the one that is there stays, see ``keeping``."""
     made = part.file(Text(N_("the failsafe")), agent / FAILSAFE, failsafe_content(), 0o755)
 
     def is_there() -> bool:
         found = SequenceFile(agent).load()
-        on_trial = found is not None and found.state is State.TRYING
+        on_trial = found is not None and found.state is TrialState.TRYING
         return made.is_there() or (on_trial and (agent / FAILSAFE).exists())
 
-    return Part(made.what, is_there, made.make)
+    return InstalledPart(made.what, is_there, made.make)
 
 
-def _units(order: Order) -> Iterator[Part]:
+def _units(order: InstallOrder) -> Iterator[InstalledPart]:
     units = sorted((order.release / UNITS).glob("*")) if (order.release / UNITS).is_dir() else []
     changed = []
     for unit in units:
@@ -297,7 +297,7 @@ def nothing_at_work(state: Path) -> Iterator[None]:
         yield
 
 
-def uninstall_parts(root: Path, config: Path, *, purge: bool) -> tuple[Part, ...]:
+def uninstall_parts(root: Path, config: Path, *, purge: bool) -> tuple[InstalledPart, ...]:
     """Return everything that goes; the application, its slots and its databases never do.
 
     Args:

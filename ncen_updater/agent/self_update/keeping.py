@@ -19,7 +19,7 @@ from functools import partial
 from importlib import resources
 from pathlib import Path
 
-from ncen_updater.agent.self_update.sequence import Sequence, SequenceFile, State
+from ncen_updater.agent.self_update.sequence import AgentSelection, SequenceFile, TrialState
 from ncen_updater.agent.self_update.slots import PROGRAM, AgentSlots
 from ncen_updater.common import atomic_files as durable
 
@@ -32,10 +32,10 @@ SYSTEM_PYTHON = Path("/usr/bin/python3")
 CHECK_S = 60
 #: What is chosen, how the failsafe is called, and whom it has to start then.
 TRIALS = (
-    (Sequence("2.0", "1.0", State.TRYING), "serve", "2.0"),
-    (Sequence("2.0", "1.0", State.TRYING, 99), "serve", "1.0"),
-    (Sequence("2.0", "1.0"), "serve", "2.0"),
-    (Sequence("2.0", "1.0", State.TRYING), "resume", "1.0"),
+    (AgentSelection("2.0", "1.0", TrialState.TRYING), "serve", "2.0"),
+    (AgentSelection("2.0", "1.0", TrialState.TRYING, 99), "serve", "1.0"),
+    (AgentSelection("2.0", "1.0"), "serve", "2.0"),
+    (AgentSelection("2.0", "1.0", TrialState.TRYING), "resume", "1.0"),
 )
 
 
@@ -96,7 +96,7 @@ def _does_well(content: bytes, directory: Path, python: Path) -> bool:
     return True
 
 
-def _instead(wanted: Sequence, _: Sequence | None) -> Sequence:
+def _instead(wanted: AgentSelection, _: AgentSelection | None) -> AgentSelection:
     return wanted
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from packaging.version import InvalidVersion, Version
 
-from ncen_updater.agent.self_update.sequence import Sequence
+from ncen_updater.agent.self_update.sequence import AgentSelection
 from ncen_updater.feed.upgrade_path import UpgradePath, choose_path
 from ncen_updater.formats.document import Offer
 
@@ -19,7 +19,7 @@ __all__ = ["next_agent"]
 
 
 def next_agent(
-    sequence: Sequence,
+    sequence: AgentSelection,
     offers: Iterable[Offer],
     site: SiteSettings,
     now: datetime,
@@ -59,7 +59,7 @@ def next_agent(
     return path.hops[0] if isinstance(path, UpgradePath) else None
 
 
-def _bad(sequence: Sequence) -> frozenset[Version]:
+def _bad(sequence: AgentSelection) -> frozenset[Version]:
     found = set()
     for name in sequence.bad:
         try:

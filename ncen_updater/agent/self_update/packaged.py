@@ -9,14 +9,14 @@ from pathlib import Path
 from packaging.version import Version
 
 from ncen_updater.agent.self_update.errors import SequenceDamaged
-from ncen_updater.agent.self_update.sequence import LINK, NAME, Sequence, SequenceFile, first
+from ncen_updater.agent.self_update.sequence import LINK, NAME, AgentSelection, SequenceFile, first
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
 
 __all__ = ["chosen", "main"]
 
 
-def chosen(before: Sequence | None, version: str, *, present: bool) -> Sequence:
+def chosen(before: AgentSelection | None, version: str, *, present: bool) -> AgentSelection:
     """Return what is chosen from now on; pure.
 
     An agent that renewed itself beyond the package stays.
@@ -30,7 +30,7 @@ def chosen(before: Sequence | None, version: str, *, present: bool) -> Sequence:
         return before
     if before is not None and not present and before.current != version:
         # Its slot went with the old package: nothing is left to go back to but what 'previous' says
-        return Sequence(version, None, bad=before.bad)
+        return AgentSelection(version, None, bad=before.bad)
     return first(before, version)
 
 
@@ -42,7 +42,7 @@ def main() -> int:
     def there(name: str) -> bool:
         return (directory / name / "bin/ncen-updater").exists()
 
-    def change(before: Sequence | None) -> Sequence:
+    def change(before: AgentSelection | None) -> AgentSelection:
         before = before or _by_link(directory / LINK, there)
         return chosen(before, version, present=before is not None and there(before.current))
 
@@ -64,10 +64,10 @@ def _set_aside_if_damaged(file: SequenceFile) -> None:
         durable.rename(file.path, file.path.with_name(f"{file.path.name}.damaged"))
 
 
-def _by_link(link: Path, there: Callable[[str], bool]) -> Sequence | None:
+def _by_link(link: Path, there: Callable[[str], bool]) -> AgentSelection | None:
     """The agent that is in use where the file is lost; None where there is none."""
     name = link.readlink().name if link.is_symlink() else ""
-    return Sequence(name) if NAME.fullmatch(name) and there(name) else None
+    return AgentSelection(name) if NAME.fullmatch(name) and there(name) else None
 
 
 if __name__ == "__main__":

@@ -14,13 +14,13 @@ from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import INSTALL_FAILED
 from ncen_updater.common.progress import Progress
 
-__all__ = ["Part", "apply", "command", "directory", "file", "link", "missing", "removal"]
+__all__ = ["InstalledPart", "apply", "command", "directory", "file", "link", "missing", "removal"]
 
 TIMEOUT_S = 120
 
 
 @dataclass(frozen=True)
-class Part:
+class InstalledPart:
     """One thing that is to be as it should.
 
     Attributes:
@@ -34,12 +34,12 @@ class Part:
     make: Callable[[], object]
 
 
-def missing(parts: Iterable[Part]) -> tuple[Part, ...]:
+def missing(parts: Iterable[InstalledPart]) -> tuple[InstalledPart, ...]:
     """Return the parts that have something left to do."""
     return tuple(part for part in parts if not part.is_there())
 
 
-def apply(parts: Iterable[Part], progress: Progress) -> tuple[Part, ...]:
+def apply(parts: Iterable[InstalledPart], progress: Progress) -> tuple[InstalledPart, ...]:
     """Do what is left to do, in order; return it.
 
     Raises:
@@ -64,7 +64,7 @@ def apply(parts: Iterable[Part], progress: Progress) -> tuple[Part, ...]:
     return tuple(done)
 
 
-def directory(what: Text, path: Path, mode: int) -> Part:
+def directory(what: Text, path: Path, mode: int) -> InstalledPart:
     """A directory; one that is there keeps its rights."""
 
     def make() -> None:
@@ -73,10 +73,10 @@ def directory(what: Text, path: Path, mode: int) -> Part:
         path.chmod(mode)
         durable.fsync_directory(path.parent)
 
-    return Part(what, path.is_dir, make)
+    return InstalledPart(what, path.is_dir, make)
 
 
-def file(what: Text, path: Path, content: bytes, mode: int) -> Part:
+def file(what: Text, path: Path, content: bytes, mode: int) -> InstalledPart:
     """A file with exactly this content."""
 
     def make() -> None:
@@ -84,20 +84,20 @@ def file(what: Text, path: Path, content: bytes, mode: int) -> Part:
         durable.write(path, content, mode)
         path.chmod(mode)
 
-    return Part(what, lambda: path.is_file() and path.read_bytes() == content, make)
+    return InstalledPart(what, lambda: path.is_file() and path.read_bytes() == content, make)
 
 
-def link(what: Text, path: Path, target: Path) -> Part:
+def link(what: Text, path: Path, target: Path) -> InstalledPart:
     """A symbolic link."""
 
     def make() -> None:
         durable.make_directory(path.parent)
         durable.symlink(target, path)
 
-    return Part(what, lambda: path.is_symlink() and path.readlink() == target, make)
+    return InstalledPart(what, lambda: path.is_symlink() and path.readlink() == target, make)
 
 
-def command(what: Text, words: Sequence[str], is_there: Callable[[], bool]) -> Part:
+def command(what: Text, words: Sequence[str], is_there: Callable[[], bool]) -> InstalledPart:
     """A command of the system."""
 
     def make() -> None:
@@ -115,10 +115,10 @@ def command(what: Text, words: Sequence[str], is_there: Callable[[], bool]) -> P
                 INSTALL_FAILED, part=what, reason=f"{words[0]} did not end"
             ) from error
 
-    return Part(what, is_there, make)
+    return InstalledPart(what, is_there, make)
 
 
-def removal(what: Text, path: Path) -> Part:
+def removal(what: Text, path: Path) -> InstalledPart:
     """Something that is to be gone."""
 
     def make() -> None:
@@ -128,4 +128,4 @@ def removal(what: Text, path: Path) -> Part:
             shutil.rmtree(path)
             durable.fsync_directory(path.parent)
 
-    return Part(what, lambda: not (path.exists() or path.is_symlink()), make)
+    return InstalledPart(what, lambda: not (path.exists() or path.is_symlink()), make)

@@ -15,9 +15,9 @@ from datetime import datetime
 from enum import StrEnum
 
 from ncen_updater.agent.self_update.sequence import (
-    Sequence,
+    AgentSelection,
     SequenceFile,
-    State,
+    TrialState,
     confirm,
     give_up,
     steady,
@@ -44,11 +44,11 @@ class Duty(StrEnum):
     RETURN = "return"
 
 
-def duty_of(sequence: Sequence | None, version: str) -> Duty:
+def duty_of(sequence: AgentSelection | None, version: str) -> Duty:
     """Return what an agent of this version has to do; pure."""
     if sequence is None:
         return Duty.NOTHING
-    trying = sequence.state is State.TRYING
+    trying = sequence.state is TrialState.TRYING
     if sequence.current == version:
         if trying:
             return Duty.CONFIRM
@@ -167,9 +167,9 @@ class Probation:
             )
         return Verdict(self._confirm_s)
 
-    def _write(self, change: Callable[[Sequence], Sequence]) -> Verdict:
-        def changed(before: Sequence | None) -> Sequence:
-            return change(before if before is not None else Sequence(self._version))
+    def _write(self, change: Callable[[AgentSelection], AgentSelection]) -> Verdict:
+        def changed(before: AgentSelection | None) -> AgentSelection:
+            return change(before if before is not None else AgentSelection(self._version))
 
         try:
             self._file.update(changed)
@@ -178,7 +178,7 @@ class Probation:
             return Verdict(self._confirm_s)
         return Verdict()
 
-    def _load(self) -> Sequence | None:
+    def _load(self) -> AgentSelection | None:
         """Read the choice; a damaged one is the failsafe's to mend, at the next start."""
         try:
             return self._file.load()

@@ -21,9 +21,9 @@ from ncen_updater.agent.reader.child import ChildSource
 from ncen_updater.agent.self_update.offer import next_agent
 from ncen_updater.agent.self_update.reach import look_over
 from ncen_updater.agent.self_update.sequence import (
-    Sequence,
+    AgentSelection,
     SequenceFile,
-    State,
+    TrialState,
     begin_trial,
     forget,
 )
@@ -98,7 +98,7 @@ def agent_on_offer(site: Site, config_path: Path) -> str | None:
     """
     try:
         sequence = SequenceFile(agent_directory(site)).load()
-        if sequence is None or sequence.state is State.TRYING:
+        if sequence is None or sequence.state is TrialState.TRYING:
             return None
         source = agent_source(site, config_path)
         view = source.last_view()
@@ -158,7 +158,7 @@ def renew(
         _make_room(slots, sequence, offer.version)
         _build(slots, source, offer, sequence, progress)
 
-        def choose(before: Sequence | None) -> Sequence:
+        def choose(before: AgentSelection | None) -> AgentSelection:
             return begin_trial(forget(before or sequence, offer.version), offer.version)
 
         journal.note(AGENT_CHOSEN, by=by, version=offer.version, origin=sequence.current)
@@ -167,11 +167,11 @@ def renew(
     return Renewal(sequence.current, offer.version, chosen=True)
 
 
-def _settled(file: SequenceFile, version: str) -> Sequence:
+def _settled(file: SequenceFile, version: str) -> AgentSelection:
     sequence = file.load()
     if sequence is None:
         raise UpdaterError(AGENT_NOT_FROM_SLOT, path=file.directory)
-    if sequence.state is State.TRYING:
+    if sequence.state is TrialState.TRYING:
         raise UpdaterError(AGENT_ON_TRIAL, version=sequence.current)
     if sequence.current != version:
         raise UpdaterError(AGENT_NOT_FROM_SLOT, path=file.directory)
@@ -192,7 +192,7 @@ def _alone(site: Site) -> Iterator[Journal]:
         yield journal
 
 
-def _make_room(slots: AgentSlots, sequence: Sequence, wanted: str) -> None:
+def _make_room(slots: AgentSlots, sequence: AgentSelection, wanted: str) -> None:
     """Remove the slots of agents that were given up: nobody goes back to them."""
     needed = {sequence.current, sequence.previous, wanted}
     for version in slots.versions():
@@ -204,7 +204,7 @@ def _build(
     slots: AgentSlots,
     source: ReleaseSource,
     offer: Offer,
-    sequence: Sequence,
+    sequence: AgentSelection,
     progress: Progress,
 ) -> None:
     fetched = source.fetch(offer, progress)

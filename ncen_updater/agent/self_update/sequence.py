@@ -23,10 +23,10 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import SEQUENCE_UNWRITABLE
 
 __all__ = [
+    "AgentSelection",
     "Bad",
-    "Sequence",
     "SequenceFile",
-    "State",
+    "TrialState",
     "begin_trial",
     "confirm",
     "first",
@@ -42,7 +42,7 @@ MAX_BAD = 100
 NAME = re.compile(r"[0-9][0-9A-Za-z.+!]{0,63}")
 
 
-class State(StrEnum):
+class TrialState(StrEnum):
     """Whether the chosen agent has confirmed itself."""
 
     TRYING = "trying"
@@ -63,7 +63,7 @@ class Bad:
 
 
 @dataclass(frozen=True)
-class Sequence:
+class AgentSelection:
     """What the file holds.
 
     Attributes:
@@ -76,7 +76,7 @@ class Sequence:
 
     current: str
     previous: str | None = None
-    state: State = State.GOOD
+    state: TrialState = TrialState.GOOD
     attempts: int = 0
     bad: Mapping[str, Bad] = field(default_factory=dict)
 
@@ -92,7 +92,7 @@ class Sequence:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, object]) -> Sequence:
+    def from_json(cls, data: Mapping[str, object]) -> AgentSelection:
         """Read what the file holds.
 
         Raises:
@@ -105,7 +105,7 @@ class Sequence:
         return cls(
             current=_version(current),
             previous=None if previous is None else _version(previous),
-            state=State(str(data["state"])),
+            state=TrialState(str(data["state"])),
             attempts=attempts,
             bad={
                 _version(name): Bad(max(1, int(row["times"])), datetime.fromisoformat(row["at"]))
@@ -120,51 +120,55 @@ def _version(value: object) -> str:
     return value
 
 
-def first(before: Sequence | None, version: str) -> Sequence:
+def first(before: AgentSelection | None, version: str) -> AgentSelection:
     """Choose an agent that a person installs: the first one is good, a further one is tried."""
     if before is None:
-        return Sequence(version)
+        return AgentSelection(version)
     return before if before.current == version else begin_trial(forget(before, version), version)
 
 
-def begin_trial(before: Sequence, version: str) -> Sequence:
+def begin_trial(before: AgentSelection, version: str) -> AgentSelection:
     """Choose a new agent, with the present one to go back to.
 
     One that has not confirmed itself is nothing to go back to: then it is the one before it.
     """
-    proven = before.current if before.state is State.GOOD else before.previous or before.current
-    return replace(before, current=version, previous=proven, state=State.TRYING, attempts=0)
+    proven = (
+        before.current if before.state is TrialState.GOOD else before.previous or before.current
+    )
+    return replace(before, current=version, previous=proven, state=TrialState.TRYING, attempts=0)
 
 
-def confirm(before: Sequence, version: str) -> Sequence:
+def confirm(before: AgentSelection, version: str) -> AgentSelection:
     """Confirm the chosen agent, if it is this one."""
-    return replace(before, state=State.GOOD, attempts=0) if before.current == version else before
+    return (
+        replace(before, state=TrialState.GOOD, attempts=0) if before.current == version else before
+    )
 
 
-def steady(before: Sequence, version: str) -> Sequence:
+def steady(before: AgentSelection, version: str) -> AgentSelection:
     """Take back the count of starts, if a confirmed agent has run for a while."""
-    good = before.current == version and before.state is State.GOOD
+    good = before.current == version and before.state is TrialState.GOOD
     return replace(before, attempts=0) if good else before
 
 
-def uncount(before: Sequence, version: str) -> Sequence:
+def uncount(before: AgentSelection, version: str) -> AgentSelection:
     """Take back one start of the chosen agent, if it is this one: it was told to end."""
     if before.current != version:
         return before
     return replace(before, attempts=max(0, before.attempts - 1))
 
 
-def give_up(before: Sequence, version: str, now: datetime) -> Sequence:
+def give_up(before: AgentSelection, version: str, now: datetime) -> AgentSelection:
     """Choose the previous agent again, if it is this one: it was started without a record."""
-    if before.state is not State.TRYING or before.previous != version:
+    if before.state is not TrialState.TRYING or before.previous != version:
         return before
     known = before.bad.get(before.current)
     bad = {**before.bad, before.current: Bad(known.times + 1 if known else 1, now)}
     newest = sorted(bad, key=lambda v: bad[v].at)[-MAX_BAD:]
-    return Sequence(version, None, State.GOOD, 0, {v: bad[v] for v in newest})
+    return AgentSelection(version, None, TrialState.GOOD, 0, {v: bad[v] for v in newest})
 
 
-def forget(before: Sequence, version: str) -> Sequence:
+def forget(before: AgentSelection, version: str) -> AgentSelection:
     """Forget that a version was given up: a person wants it to be tried again."""
     return replace(before, bad={v: b for v, b in before.bad.items() if v != version})
 
@@ -180,7 +184,7 @@ class SequenceFile:
         self.directory = directory
         self.path = directory / FILE
 
-    def load(self) -> Sequence | None:
+    def load(self) -> AgentSelection | None:
         """Read it; None where there is none, as in an agent that was not installed in slots.
 
         Raises:
@@ -189,13 +193,13 @@ class SequenceFile:
         try:
             with self.path.open("rb") as stream:
                 data = json.loads(stream.read(MAX_BYTES))
-            return Sequence.from_json(data)
+            return AgentSelection.from_json(data)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise SequenceDamaged(path=self.path, reason=str(error)[:200]) from error
 
-    def update(self, change: Callable[[Sequence | None], Sequence]) -> Sequence:
+    def update(self, change: Callable[[AgentSelection | None], AgentSelection]) -> AgentSelection:
         """Read, change and write it while nobody else does; the link follows.
 
         Raises:

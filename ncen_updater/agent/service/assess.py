@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 from packaging.version import Version
 
 from ncen_updater.agent.approvals.binding import basis_to_json
-from ncen_updater.agent.approvals.status import Standing, standing_for
+from ncen_updater.agent.approvals.status import ApprovalStatus, standing_for
 from ncen_updater.agent.engine.pending_rollback import left_behind
 from ncen_updater.agent.engine.retention import due_at
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.policy.automation import Rehearsed
-from ncen_updater.agent.policy.bad_releases import BadRelease, next_attempt
+from ncen_updater.agent.policy.bad_releases import FailedRelease, next_attempt
 from ncen_updater.agent.service.knowledge import Assessment
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def assess(site: Site, agent: str | None = None) -> Assessment:
         target = path.target.version
         worst = [bad[hop.version] for hop in path.hops if hop.version in bad]
         again = [
-            next_attempt(BadRelease(Version(row.version), row.code, row.times, row.last_at))
+            next_attempt(FailedRelease(Version(row.version), row.code, row.times, row.last_at))
             for row in worst
         ]
         plan, standing = _standing(site, journal, path)
@@ -104,7 +104,7 @@ def _path(
     return None
 
 
-def _standing(site: Site, journal: Journal, path: UpgradePath) -> tuple[str, Standing | None]:
+def _standing(site: Site, journal: Journal, path: UpgradePath) -> tuple[str, ApprovalStatus | None]:
     """The digest of the plan, and where it stands; none while a slot of it is still to be built."""
     from ncen_updater.agent.engine.plan import make_plan
     from ncen_updater.common.progress import Silent

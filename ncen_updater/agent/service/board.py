@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from ncen_updater.agent.config.service import ServiceSettings
-from ncen_updater.agent.service.loop import Happening
+from ncen_updater.agent.service.loop import ServiceEvent
 from ncen_updater.common.i18n import Text
-from ncen_updater.common.progress import Told
+from ncen_updater.common.progress import ProgressUpdate
 
-__all__ = ["Board", "Moment", "Running"]
+__all__ = ["Running", "ServiceBoard", "ServiceSnapshot"]
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class Running:
 
     words: tuple[str, ...]
     since: datetime
-    told: Told | None = None
+    told: ProgressUpdate | None = None
 
 
 @dataclass(frozen=True)
-class Moment:
+class ServiceSnapshot:
     """Everything at one moment.
 
     Attributes:
@@ -49,7 +49,7 @@ class Moment:
     closed: bool = False
 
 
-class Board:
+class ServiceBoard:
     """Written by the loop, read by requests.
 
     Args:
@@ -59,7 +59,7 @@ class Board:
 
     def __init__(self, settings: ServiceSettings, now: Callable[[], datetime]) -> None:
         self._settings, self._now = settings, now
-        self._moment = Moment()
+        self._moment = ServiceSnapshot()
         self._changed = threading.Condition()
 
     @property
@@ -71,7 +71,7 @@ class Board:
         """Take other settings."""
         self._settings = settings
 
-    def tell(self, happening: Happening) -> None:
+    def tell(self, happening: ServiceEvent) -> None:
         """Take note of what comes next; a listener of the service."""
         if happening.kind == "next":
             self._set(deed=str(happening.values["deed"]), why=happening.values["why"])
@@ -80,7 +80,7 @@ class Board:
         """Take note of a command that begins."""
         self._set(running=Running(tuple(words), self._now()))
 
-    def told(self, told: Told) -> None:
+    def told(self, told: ProgressUpdate) -> None:
         """Take note of progress of the command."""
         running = self._moment.running
         if running is not None:
@@ -94,11 +94,11 @@ class Board:
         """Send everybody home who waits."""
         self._set(closed=True)
 
-    def moment(self) -> Moment:
+    def moment(self) -> ServiceSnapshot:
         """What is known now."""
         return self._moment
 
-    def wait(self, number: int, seconds: float) -> Moment:
+    def wait(self, number: int, seconds: float) -> ServiceSnapshot:
         """Wait until something is newer than a number, or the time has passed."""
         with self._changed:
             self._changed.wait_for(lambda: self._moment.number != number, seconds)

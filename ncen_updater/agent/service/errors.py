@@ -27,8 +27,8 @@ __all__ = [
     "MethodNotAllowed",
     "NoSuchThing",
     "NotAllowed",
+    "RequestTooLarge",
     "ServiceSilent",
-    "TooLarge",
     "TooManyOrders",
     "TooManyStreams",
     "refusal",
@@ -71,7 +71,7 @@ class BadRequest(Refused):
     message = BAD_REQUEST
 
 
-class TooLarge(Refused):
+class RequestTooLarge(Refused):
     """A request that is larger than any that makes sense."""
 
     message = TOO_LARGE
@@ -112,7 +112,7 @@ _EXACTLY: Mapping[type[UpdaterError], int] = {
     NothingToConfirm: 409,
     NoSuchThing: 404,
     MethodNotAllowed: 405,
-    TooLarge: 413,
+    RequestTooLarge: 413,
     NotAllowed: 403,
     RootIsNobody: 403,
     TooManyOrders: 429,

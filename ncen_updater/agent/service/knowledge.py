@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
-from ncen_updater.agent.policy.automation import Deed, Failure, Rehearsed
+from ncen_updater.agent.policy.automation import Action, ActionFailure, Rehearsed
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.records import Record
 
-__all__ = ["KNOWLEDGE", "Assessment", "Knowledge", "KnowledgeFile"]
+__all__ = ["KNOWLEDGE", "Assessment", "KnowledgeFile", "ServiceState"]
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class Assessment(Record):
 
 
 @dataclass(frozen=True)
-class Knowledge(Record):
+class ServiceState(Record):
     """Everything that the service keeps.
 
     Attributes:
@@ -74,14 +74,14 @@ class Knowledge(Record):
     assessment: Assessment | None = None
     checked_at: datetime | None = None
     next_check: datetime | None = None
-    failures: Mapping[Deed, Failure] = field(default_factory=dict)
+    failures: Mapping[Action, ActionFailure] = field(default_factory=dict)
 
-    def failed(self, deed: Deed, now: datetime) -> Knowledge:
+    def failed(self, deed: Action, now: datetime) -> ServiceState:
         """Return it with one more failure of a deed."""
         times = self.failures[deed].times + 1 if deed in self.failures else 1
-        return replace(self, failures={**self.failures, deed: Failure(now, times)})
+        return replace(self, failures={**self.failures, deed: ActionFailure(now, times)})
 
-    def succeeded(self, deed: Deed) -> Knowledge:
+    def succeeded(self, deed: Action) -> ServiceState:
         """Return it without failures of a deed."""
         return replace(self, failures={d: f for d, f in self.failures.items() if d is not deed})
 
@@ -96,17 +96,17 @@ class KnowledgeFile:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def load(self) -> Knowledge:
+    def load(self) -> ServiceState:
         """Read it; nothing is known where it is missing or damaged."""
         try:
-            return Knowledge.from_json(json.loads(self._path.read_bytes()))
+            return ServiceState.from_json(json.loads(self._path.read_bytes()))
         except FileNotFoundError:
-            return Knowledge()
+            return ServiceState()
         except (ValueError, RecursionError) as error:
             logger.warning("%s is damaged, the feed is asked anew: %s", self._path, error)
-            return Knowledge()
+            return ServiceState()
 
-    def save(self, knowledge: Knowledge) -> None:
+    def save(self, knowledge: ServiceState) -> None:
         """Replace it in one step."""
         content = json.dumps(knowledge.to_json(), sort_keys=True, indent=1).encode()
         durable.write(self._path, content, 0o640)

@@ -16,24 +16,24 @@ from ncen_updater.agent.config.service import ServiceSettings
 from ncen_updater.agent.journal.change import ChangeState
 from ncen_updater.agent.journal.orders import Order, OrderKind
 from ncen_updater.agent.policy.automation import (
-    Act,
+    Action,
+    ActionFailure,
     Automation,
-    Deed,
-    Facts,
-    Failure,
+    Inputs,
     Rehearsed,
+    ServiceDecision,
     decide,
 )
 from ncen_updater.agent.service.errors import UNCHANGED
-from ncen_updater.agent.service.knowledge import Assessment, Knowledge
-from ncen_updater.agent.service.runner import Finished, Runner
+from ncen_updater.agent.service.knowledge import Assessment, ServiceState
+from ncen_updater.agent.service.runner import Finished, ServiceRunner
 from ncen_updater.agent.status import SiteStatus, need
 from ncen_updater.common.documents import error_document
 from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, Text, languages
 from ncen_updater.common.messages import ORDER_TOO_OLD
 
-__all__ = ["LOOK", "Happening", "Keeper", "Schedule", "Service", "keep", "words_of"]
+__all__ = ["LOOK", "Schedule", "Service", "ServiceEvent", "StateStore", "keep", "words_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -43,13 +43,13 @@ UNREADABLE_S = 600.0
 #: expect it in the middle of another day.
 ORDER_HOLDS = timedelta(hours=12)
 #: Exit codes after which a deed counts as done.
-DONE: Mapping[Deed, frozenset[int]] = {
-    Deed.PREPARE: frozenset({ExitCode.OK, ExitCode.BLOCKED}),
+DONE: Mapping[Action, frozenset[int]] = {
+    Action.PREPARE: frozenset({ExitCode.OK, ExitCode.BLOCKED}),
 }
 
 
 @dataclass(frozen=True)
-class Happening:
+class ServiceEvent:
     """Something that people may want to be told.
 
     Attributes:
@@ -61,13 +61,13 @@ class Happening:
     values: Mapping[str, object]
 
 
-class Keeper(Protocol):
+class StateStore(Protocol):
     """Keeps what the service knows; see :class:`.knowledge.KnowledgeFile`."""
 
-    def load(self) -> Knowledge:
+    def load(self) -> ServiceState:
         """Read it."""
 
-    def save(self, knowledge: Knowledge) -> None:
+    def save(self, knowledge: ServiceState) -> None:
         """Write it."""
 
 
@@ -84,7 +84,7 @@ class OrderBook(Protocol):
 #: Parts of a site that the loop looks at each time: what may have changed while nobody told it.
 LOOK = frozenset({"at_work", "journal", "rehearsals"})
 #: Gives the next time to ask the feed, from now and the failure of the last question, if it failed.
-Schedule = Callable[[datetime, Failure | None], datetime]
+Schedule = Callable[[datetime, ActionFailure | None], datetime]
 
 
 class Service:
@@ -107,12 +107,12 @@ class Service:
         settings: ServiceSettings,
         *,
         look: Callable[[], SiteStatus],
-        keeper: Keeper,
+        keeper: StateStore,
         orders: OrderBook,
-        runner: Runner,
+        runner: ServiceRunner,
         schedule: Schedule,
         now: Callable[[], datetime],
-        tell: Callable[[Happening], None],
+        tell: Callable[[ServiceEvent], None],
         on_trial: Callable[[], bool] = lambda: False,
     ) -> None:
         self._settings, self._on_trial = settings, on_trial
@@ -127,11 +127,11 @@ class Service:
         self._keep(_outdated(self._knowledge))
 
     @property
-    def knowledge(self) -> Knowledge:
+    def knowledge(self) -> ServiceState:
         """What is known now."""
         return self._knowledge
 
-    def step(self) -> Act:
+    def step(self) -> ServiceDecision:
         """Look, decide, and do it. Returns what was done; a wait is the caller's to keep."""
         try:
             status = self._look()
@@ -141,11 +141,11 @@ class Service:
             status = self._assess(status)
         act = decide(self._facts(status))
         self._say(act)
-        self._tell(Happening("looked", {"deed": act.deed.value}))
+        self._tell(ServiceEvent("looked", {"deed": act.deed.value}))
         order = need(status.journal).order
-        if act.deed is Deed.ORDER and order is not None:
+        if act.deed is Action.ORDER and order is not None:
             self._order(order)
-        elif act.deed is not Deed.WAIT:
+        elif act.deed is not Action.WAIT:
             self._do(act)
         return act
 
@@ -158,12 +158,12 @@ class Service:
             raise error
         return status
 
-    def _blind(self, error: UpdaterError) -> Act:
+    def _blind(self, error: UpdaterError) -> ServiceDecision:
         until = self._now() + timedelta(seconds=UNREADABLE_S)
-        act = Act(Deed.WAIT, Text("{error}", {"error": error.what_text}), until)
+        act = ServiceDecision(Action.WAIT, Text("{error}", {"error": error.what_text}), until)
         if self._said != error.code:
             self._said = error.code
-            self._tell(Happening("needs-person", {"code": error.code, "what": str(error)}))
+            self._tell(ServiceEvent("needs-person", {"code": error.code, "what": str(error)}))
         return act
 
     def _assessed(self, status: SiteStatus) -> bool:
@@ -181,22 +181,22 @@ class Service:
             found = Assessment(event=need(status.journal).event)
         knowledge = replace(self._knowledge, assessment=found)
         if before is None or before.target != found.target:
-            for deed in (Deed.PREPARE, Deed.REHEARSE, Deed.UPGRADE):
+            for deed in (Action.PREPARE, Action.REHEARSE, Action.UPGRADE):
                 # What failed before was another release.
                 knowledge = knowledge.succeeded(deed) if before else knowledge
         self._keep(knowledge)
         if found.target is not None and (before is None or before.target != found.target):
-            self._tell(Happening("available", {"version": found.target}))
+            self._tell(ServiceEvent("available", {"version": found.target}))
         if found.voids and (before is None or before.voids != found.voids):
-            self._tell(Happening("approval-void", {"reasons": list(found.voids)}))
+            self._tell(ServiceEvent("approval-void", {"reasons": list(found.voids)}))
         return self._look()
 
-    def _facts(self, status: SiteStatus) -> Facts:
+    def _facts(self, status: SiteStatus) -> Inputs:
         knowledge, settings, journal = self._knowledge, self._settings, need(status.journal)
         found = knowledge.assessment or Assessment(event=0)
         change, chosen = journal.change, journal.scheduled(found.binding)
         now = self._now()
-        return Facts(
+        return Inputs(
             now=now,
             mode=Automation(settings.mode),
             zone=settings.zone(),
@@ -225,7 +225,7 @@ class Service:
 
     # ---- doing ---------------------------------------------------------------------------------
 
-    def _do(self, act: Act) -> None:
+    def _do(self, act: ServiceDecision) -> None:
         finished = self._runner.run(words_of(act, self._knowledge.assessment))
         done = finished.exit_code in DONE.get(act.deed, frozenset({ExitCode.OK}))
         self._after(act.deed, finished, done=done)
@@ -244,39 +244,39 @@ class Service:
             finished = self._runner.run(words_of_order(order))
         result = {"exit_code": finished.exit_code, "document": dict(finished.document)}
         self._orders.end(order.id, result)
-        deed = Deed.CHECK if order.kind is OrderKind.CHECK else Deed.ORDER
+        deed = Action.CHECK if order.kind is OrderKind.CHECK else Action.ORDER
         self._after(deed, finished, done=finished.exit_code == ExitCode.OK)
 
-    def _after(self, deed: Deed, finished: Finished, *, done: bool) -> None:
+    def _after(self, deed: Action, finished: Finished, *, done: bool) -> None:
         now = self._now()
         knowledge = self._knowledge.succeeded(deed) if done else self._knowledge.failed(deed, now)
-        if deed is Deed.CHECK:
+        if deed is Action.CHECK:
             knowledge = replace(
                 knowledge,
                 checked_at=now if done else knowledge.checked_at,
-                next_check=self._schedule(now, knowledge.failures.get(Deed.CHECK)),
+                next_check=self._schedule(now, knowledge.failures.get(Action.CHECK)),
             )
         # A child may have changed anything: what was known before it is not known any more.
         self._keep(_outdated(knowledge))
         values: dict[str, object] = {"deed": deed.value, "exit_code": finished.exit_code}
         if not done:
             values["code"] = finished.error_code
-        self._tell(Happening("done" if done else "failed", values))
+        self._tell(ServiceEvent("done" if done else "failed", values))
 
-    def _keep(self, knowledge: Knowledge) -> None:
+    def _keep(self, knowledge: ServiceState) -> None:
         self._knowledge = knowledge
         keep(self._keeper, knowledge)
 
-    def _say(self, act: Act) -> None:
+    def _say(self, act: ServiceDecision) -> None:
         """Log what comes next, once as long as it stays the same."""
         why = act.why.render()
         if why != self._said:
             self._said = why
             logger.info("%s: %s", act.deed, why, extra={"deed": act.deed.value})
-            self._tell(Happening("next", {"deed": act.deed.value, "why": act.why}))
+            self._tell(ServiceEvent("next", {"deed": act.deed.value, "why": act.why}))
 
 
-def keep(keeper: Keeper, knowledge: Knowledge) -> None:
+def keep(keeper: StateStore, knowledge: ServiceState) -> None:
     """Write down what is known; where that cannot be done, the service knows it all the same."""
     try:
         keeper.save(knowledge)
@@ -289,31 +289,31 @@ def _due(next_check: datetime | None, now: datetime, interval: timedelta) -> dat
     return now if next_check is None or next_check - now > interval else next_check
 
 
-def _outdated(knowledge: Knowledge) -> Knowledge:
+def _outdated(knowledge: ServiceState) -> ServiceState:
     """Return it with an assessment that is made anew before the next decision."""
     before = knowledge.assessment
     return replace(knowledge, assessment=replace(before, event=-1) if before else None)
 
 
-def words_of(act: Act, assessment: Assessment | None) -> tuple[str, ...]:
+def words_of(act: ServiceDecision, assessment: Assessment | None) -> tuple[str, ...]:
     """Return the command that does an act; pure."""
     target = assessment.target if assessment and assessment.target else None
     # Its time has come again, or there would be nothing to do.
     retry = ("--retry",) if assessment and assessment.bad_until else ()
     match act.deed:
-        case Deed.RESUME:
+        case Action.RESUME:
             return ("resume", "--unattended")
-        case Deed.CHECK:
+        case Action.CHECK:
             return ("check",)
-        case Deed.COLLECT:
+        case Action.COLLECT:
             return ("collect",)
-        case Deed.SELF_UPDATE:
+        case Action.SELF_UPDATE:
             return ("self-update",)
-        case Deed.PREPARE:
+        case Action.PREPARE:
             return ("plan", *_named(target), *retry)
-        case Deed.REHEARSE:
+        case Action.REHEARSE:
             return ("rehearse", *_named(target), *retry)
-        case Deed.UPGRADE:
+        case Action.UPGRADE:
             before = ("--begin-before", act.until.isoformat()) if act.until else ()
             return ("upgrade", *_named(target), "--yes", "--scheduled", *retry, *before)
         case _:

@@ -11,17 +11,17 @@ from typing import Protocol
 from ncen_updater.agent.service.errors import BadRequest
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import Text
-from ncen_updater.common.progress import Told
-from ncen_updater.common.workers import Limits, Worker, WorkerFailed, ask
+from ncen_updater.common.progress import ProgressUpdate
+from ncen_updater.common.workers import Worker, WorkerFailed, WorkerLimits, ask
 
-__all__ = ["AWAY", "Finished", "Runner", "Watcher", "WorkRunner"]
+__all__ = ["AWAY", "Finished", "ServiceRunner", "Watcher", "WorkRunner"]
 
 logger = logging.getLogger(__name__)
 
 #: Shell for "cannot be run"; no command of ours ends with it.
 AWAY = 126
 MODULE = "ncen_updater.agent.service.applying"
-LIMITS = Limits(line=100_000_000)
+LIMITS = WorkerLimits(line=100_000_000)
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Finished:
         return code if isinstance(code, str) else None
 
 
-class Runner(Protocol):
+class ServiceRunner(Protocol):
     """Runs commands of the agent."""
 
     def run(self, words: Sequence[str]) -> Finished:
@@ -60,7 +60,7 @@ class Watcher(Protocol):
     def began(self, words: Sequence[str]) -> None:
         """Take note of a command that begins."""
 
-    def told(self, told: Told) -> None:
+    def told(self, told: ProgressUpdate) -> None:
         """Take note of its progress."""
 
     def ended(self) -> None:
@@ -112,7 +112,7 @@ class WorkRunner:
     def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
         """Pass progress on to the watcher."""
         values = {name: str(value) for name, value in what.values.items()}
-        self._watcher.told(Told(what.template, values, done, total))
+        self._watcher.told(ProgressUpdate(what.template, values, done, total))
 
     def _ask(self, words: Sequence[str]) -> Finished:
         worker = Worker(

@@ -19,15 +19,15 @@ from ncen_updater.agent.engine.lock import change_lock
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import AGENT_CONFIRMED, JOURNAL
 from ncen_updater.agent.journal.orders import Orders
-from ncen_updater.agent.policy.automation import Act, Deed, Failure
+from ncen_updater.agent.policy.automation import Action, ActionFailure, ServiceDecision
 from ncen_updater.agent.policy.schedule import next_check
 from ncen_updater.agent.self_update.keeping import SYSTEM_PYTHON, collect_slots, renew_failsafe
 from ncen_updater.agent.self_update.probation import Probation
 from ncen_updater.agent.self_update.sequence import SequenceFile
 from ncen_updater.agent.service.api.server import start_api
-from ncen_updater.agent.service.board import Board
-from ncen_updater.agent.service.knowledge import KNOWLEDGE, Knowledge, KnowledgeFile
-from ncen_updater.agent.service.loop import LOOK, Happening, Schedule, Service, keep
+from ncen_updater.agent.service.board import ServiceBoard
+from ncen_updater.agent.service.knowledge import KNOWLEDGE, KnowledgeFile, ServiceState
+from ncen_updater.agent.service.loop import LOOK, Schedule, Service, ServiceEvent, keep
 from ncen_updater.agent.service.notify import SystemdNotifier
 from ncen_updater.agent.service.runner import WorkRunner
 from ncen_updater.agent.service.waiting import Waker
@@ -51,7 +51,7 @@ PAUSE_S = 0.5
 #: How long to wait where the machine refused what a step needs, such as room on a disk.
 AGAIN_S = 60
 
-Listener = Callable[[Happening], None]
+Listener = Callable[[ServiceEvent], None]
 
 
 def _now() -> datetime:
@@ -66,15 +66,15 @@ def schedule_for(config: AgentConfig) -> Schedule:
     keeps thousands of sites apart all the same.
     """
 
-    def schedule(now: datetime, failure: Failure | None) -> datetime:
+    def schedule(now: datetime, failure: ActionFailure | None) -> datetime:
         interval = timedelta(hours=config.service.check_hours)
         regular = next_check(now, now, interval, config.site.id)
-        return min(regular, failure.again_at(Deed.CHECK)) if failure else regular
+        return min(regular, failure.again_at(Action.CHECK)) if failure else regular
 
     return schedule
 
 
-def caught_up(knowledge: Knowledge, config: AgentConfig, now: datetime) -> Knowledge:
+def caught_up(knowledge: ServiceState, config: AgentConfig, now: datetime) -> ServiceState:
     """Return it with a question that was missed put a little off, for each site by another time.
 
     Many machines may be switched on at eight, or come back together after a power cut. Pure.
@@ -132,14 +132,14 @@ def serve(
     notifier = SystemdNotifier()
     places = load_places(config_path)
     waker = Waker(notifier.alive, lambda: changed_at(state / JOURNAL))
-    board = Board(config.service, _now)
+    board = ServiceBoard(config.service, _now)
     by_unit = config.service.runner == "systemd"
     socket = config.paths.resolve(config.service.apply_socket) if by_unit else None
     runner = WorkRunner(config_path, socket, notifier.alive, lambda: waker.stopping, board)
     orders = _JournalOrders(state / JOURNAL)
     probation = _probation(config, runner, notifier.alive)
 
-    def tell(happening: Happening) -> None:
+    def tell(happening: ServiceEvent) -> None:
         for listener in (board.tell, *listeners):
             try:
                 listener(happening)
@@ -167,7 +167,7 @@ def serve(
         )
         try:
             notifier.ready()
-            tell(Happening("started", {}))
+            tell(ServiceEvent("started", {}))
             _loop(service, waker, notifier, probation, board, orders, config_path)
         finally:
             notifier.stopping()
@@ -215,7 +215,7 @@ def _loop(
     waker: Waker,
     notifier: SystemdNotifier,
     probation: Probation,
-    board: Board,
+    board: ServiceBoard,
     orders: _JournalOrders,
     config_path: Path,
 ) -> None:
@@ -228,7 +228,7 @@ def _loop(
         notifier.alive()
         act = _step(service, orders)
         notifier.status(act.why.render())
-        waits = act.deed is Deed.WAIT and act.until is not None
+        waits = act.deed is Action.WAIT and act.until is not None
         left = (act.until - _now()).total_seconds() if waits and act.until else 0.0
         verdict = probation.after_step()
         if verdict.leave:
@@ -241,7 +241,7 @@ def _loop(
         probation.told_to_end()
 
 
-def _step(service: Service, orders: _JournalOrders) -> Act:
+def _step(service: Service, orders: _JournalOrders) -> ServiceDecision:
     """Do one thing, or wait where that cannot be done now: a full disk must not end the service.
 
     What was begun is in the journal; the next step finds it there.
@@ -254,10 +254,10 @@ def _step(service: Service, orders: _JournalOrders) -> Act:
         logger.error("the service goes on in %s s: %s", AGAIN_S, error)
         orders.torn = True
         words = Text(N_("the service could not work: {error}"), {"error": str(error)})
-        return Act(Deed.WAIT, words, _now() + timedelta(seconds=AGAIN_S))
+        return ServiceDecision(Action.WAIT, words, _now() + timedelta(seconds=AGAIN_S))
 
 
-def _reload(service: Service, board: Board, config_path: Path) -> None:
+def _reload(service: Service, board: ServiceBoard, config_path: Path) -> None:
     """Go on with a new configuration, or with the old one, and say why."""
     try:
         settings = load_config(config_path).service

@@ -28,7 +28,7 @@ from ncen_updater.feed.errors import (
 )
 from ncen_updater.feed.fetching import LocalFetcher, NotThere
 from ncen_updater.formats.bundle.errors import BundleAltered
-from ncen_updater.formats.bundle.form import BLOCK, Member
+from ncen_updater.formats.bundle.form import BLOCK, BundleMember
 from ncen_updater.formats.bundle.parts import Opened
 from ncen_updater.formats.transfer_errors import DownloadDamaged
 
@@ -46,7 +46,7 @@ class BundleFetcher(LocalFetcher):
         members: Its members.
     """
 
-    def __init__(self, bundle: Opened, members: Mapping[str, Member]) -> None:
+    def __init__(self, bundle: Opened, members: Mapping[str, BundleMember]) -> None:
         self._bundle, self._members = bundle, members
 
     def length(self, name: str) -> int:
@@ -74,7 +74,7 @@ class BundleFetcher(LocalFetcher):
             yield block
 
 
-def require_roots(members: Mapping[str, Member]) -> int:
+def require_roots(members: Mapping[str, BundleMember]) -> int:
     """Return the number of the newest root.
 
     Raises:

@@ -30,7 +30,7 @@ from ncen_updater.feed.downloaded import DOCUMENT
 from ncen_updater.feed.last_view import view_path
 from ncen_updater.feed.offers import offers_of, save_view
 from ncen_updater.feed.offline.fetcher import BundleFetcher, in_words_of_bundles, require_roots
-from ncen_updater.feed.offline.reader import Contents
+from ncen_updater.feed.offline.reader import BundleContents
 from ncen_updater.feed.offline.store import (
     PARTIAL,
     READY,
@@ -44,7 +44,7 @@ from ncen_updater.feed.path_errors import PathError
 from ncen_updater.feed.release_source import FeedView
 from ncen_updater.feed.upgrade_path import UpgradePath, choose_path
 from ncen_updater.formats.bundle.errors import BundleDoesNotFit
-from ncen_updater.formats.bundle.form import Member, check_sums, read_members
+from ncen_updater.formats.bundle.form import BundleMember, check_sums, read_members
 from ncen_updater.formats.bundle.parts import Opened, opened
 from ncen_updater.formats.document import (
     Offer,
@@ -156,7 +156,7 @@ class BundleImport:
         client.refresh()
         self._require_product(members)
         view = self._view(client)
-        contents = Contents(client, members, staging, self._site.product, progress)
+        contents = BundleContents(client, members, staging, self._site.product, progress)
         brought = self._releases(view.offers, contents)
         agents, agent = self._agents(staging, members, fetcher, progress)
         reaches = self._reaches(view.offers, brought, contents, agent or self._site.agent)
@@ -211,7 +211,7 @@ class BundleImport:
             shutil.copyfile(floor, staging / floor.name)
         return staging
 
-    def _require_product(self, members: Mapping[str, Member]) -> None:
+    def _require_product(self, members: Mapping[str, BundleMember]) -> None:
         products = {
             name.removeprefix(RELEASES).split("/")[0]
             for name in members
@@ -224,7 +224,7 @@ class BundleImport:
     def _agents(
         self,
         staging: Path,
-        members: Mapping[str, Member],
+        members: Mapping[str, BundleMember],
         fetcher: BundleFetcher,
         progress: Progress,
     ) -> tuple[list[Offer], Version | None]:
@@ -240,7 +240,7 @@ class BundleImport:
             return [], None
         client = self._client(staging, "metadata", fetcher, AGENT_PRODUCT)
         view = self._view(client)
-        contents = Contents(client, members, staging, AGENT_PRODUCT, progress)
+        contents = BundleContents(client, members, staging, AGENT_PRODUCT, progress)
         brought = [
             offer
             for offer in view.offers
@@ -284,7 +284,7 @@ class BundleImport:
             target=target,
         )
 
-    def _releases(self, offers: Sequence[Offer], contents: Contents) -> list[Offer]:
+    def _releases(self, offers: Sequence[Offer], contents: BundleContents) -> list[Offer]:
         """The releases that are in the bundle, for this country, with their documents read."""
         inside = [offer for offer in offers if contents.has_document(offer)]
         country = self._site.country
@@ -300,7 +300,7 @@ class BundleImport:
         self,
         offers: Sequence[Offer],
         brought: Sequence[Offer],
-        contents: Contents,
+        contents: BundleContents,
         agent: Version,
     ) -> str | None:
         """The newest release that can be reached with what is in the bundle and on the disk.
@@ -331,7 +331,7 @@ class BundleImport:
         return None
 
     def _missing(
-        self, current: Version, path: UpgradePath | object, contents: Contents
+        self, current: Version, path: UpgradePath | object, contents: BundleContents
     ) -> list[str]:
         hops = path.hops if isinstance(path, UpgradePath) else ()
         missing = []

@@ -17,7 +17,7 @@ from ncen_updater.feed.downloads import TREE
 from ncen_updater.feed.errors import DocumentMismatch
 from ncen_updater.feed.offers import matches
 from ncen_updater.feed.packs import pack_place
-from ncen_updater.formats.bundle.form import Member, target_member
+from ncen_updater.formats.bundle.form import BundleMember, target_member
 from ncen_updater.formats.document import (
     MAX_DOCUMENT_BYTES,
     DeltaRef,
@@ -29,10 +29,10 @@ from ncen_updater.formats.document import (
 )
 from ncen_updater.formats.errors import BadRelease
 
-__all__ = ["Contents"]
+__all__ = ["BundleContents"]
 
 
-class Contents:
+class BundleContents:
     """The releases of one product in a bundle.
 
     Args:
@@ -46,7 +46,7 @@ class Contents:
     def __init__(
         self,
         client: TrustClient,
-        members: Mapping[str, Member],
+        members: Mapping[str, BundleMember],
         staging: Path,
         product: str,
         progress: Progress,

@@ -24,8 +24,8 @@ from ncen_updater.formats.bundle.errors import BundleAltered, BundleUnsafe
 __all__ = [
     "INDEX",
     "MAX_INDEX_BYTES",
-    "Member",
-    "Source",
+    "BundleMember",
+    "BundleSource",
     "Span",
     "check_sums",
     "encode",
@@ -75,7 +75,7 @@ class Span(Protocol):
 
 
 @dataclass(frozen=True)
-class Member:
+class BundleMember:
     """One file in a bundle.
 
     Attributes:
@@ -102,7 +102,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Source:
+class BundleSource:
     """Where the bytes of a member come from."""
 
     name: str
@@ -111,7 +111,7 @@ class Source:
     open: Callable[[], IO[bytes]]
 
 
-def _local(member: Member) -> bytes:
+def _local(member: BundleMember) -> bytes:
     name, size = member.name.encode("ascii"), min(member.size, _FULL32)
     large = member.size >= _FULL32
     extra = struct.pack("<HHQQ", 1, 16, member.size, member.size) if large else b""
@@ -122,7 +122,7 @@ def _local(member: Member) -> bytes:
     return head + name + extra
 
 
-def _central(member: Member) -> bytes:
+def _central(member: BundleMember) -> bytes:
     name, size = member.name.encode("ascii"), min(member.size, _FULL32)
     offset = min(member.offset, _FULL32)
     wide = b""
@@ -139,7 +139,7 @@ def _central(member: Member) -> bytes:
     return head + name + extra
 
 
-def _directory(members: Sequence[Member]) -> bytes:
+def _directory(members: Sequence[BundleMember]) -> bytes:
     """Return everything that follows the members."""
     begins = members[-1].ends if members else 0
     entries = b"".join(_central(member) for member in members)
@@ -164,21 +164,21 @@ def target_member(path: str, sha256: str) -> str:
 # -- writing -----------------------------------------------------------------------------------
 
 
-def plan_members(sources: Iterable[Source]) -> tuple[tuple[Member, ...], int, bytes]:
+def plan_members(sources: Iterable[BundleSource]) -> tuple[tuple[BundleMember, ...], int, bytes]:
     """Lay out a bundle: its members, its length in bytes, and what follows the members."""
-    members: list[Member] = []
+    members: list[BundleMember] = []
     at = 0
     for source in sources:
         if not _NAME.fullmatch(source.name):
             raise ValueError(f"not the name of a member: {source.name!r}")
-        member = Member(source.name, source.size, source.crc, at)
+        member = BundleMember(source.name, source.size, source.crc, at)
         members.append(member)
         at = member.ends
     directory = _directory(members)
     return tuple(members), at + len(directory), directory
 
 
-def encode(sources: Sequence[Source]) -> Iterator[bytes]:
+def encode(sources: Sequence[BundleSource]) -> Iterator[bytes]:
     """Yield the bytes of a bundle in blocks.
 
     Raises:
@@ -200,7 +200,7 @@ def encode(sources: Sequence[Source]) -> Iterator[bytes]:
 # -- reading -----------------------------------------------------------------------------------
 
 
-def read_members(span: Span) -> dict[str, Member]:
+def read_members(span: Span) -> dict[str, BundleMember]:
     """Read and check the directory of a bundle.
 
     Raises:
@@ -260,7 +260,7 @@ def _find_directory(span: Span) -> tuple[int, int, int, int]:
     return fields[9], fields[8], fields[7], tail
 
 
-def _parse(content: bytes, count: int) -> list[Member]:
+def _parse(content: bytes, count: int) -> list[BundleMember]:
     members = []
     at = 0
     for _ in range(count):
@@ -279,7 +279,7 @@ def _parse(content: bytes, count: int) -> list[Member]:
     return members
 
 
-def _member(raw: bytes, fields: tuple[int, ...], extra: bytes) -> Member:
+def _member(raw: bytes, fields: tuple[int, ...], extra: bytes) -> BundleMember:
     name = raw.decode("ascii", "backslashreplace")
     flags, method, crc, packed, size = fields[3], fields[4], fields[7], fields[8], fields[9]
     mode, offset = fields[15], fields[16]
@@ -304,11 +304,11 @@ def _member(raw: bytes, fields: tuple[int, ...], extra: bytes) -> Member:
                 raise _unsafe(name, N_("its sizes contradict each other"))
         if offset == _FULL32:
             offset = values[-1]
-    return Member(name, size, crc, offset)
+    return BundleMember(name, size, crc, offset)
 
 
 def check_sums(
-    span: Span, members: Iterable[Member], tell: Callable[[int], None] = lambda _: None
+    span: Span, members: Iterable[BundleMember], tell: Callable[[int], None] = lambda _: None
 ) -> None:
     """Read every member once and compare its checksum.
 

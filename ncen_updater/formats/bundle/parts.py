@@ -29,7 +29,7 @@ from ncen_updater.common.messages import (
     PART_MISSING,
     PART_TWICE,
 )
-from ncen_updater.formats.bundle.form import BLOCK, Source, Span, encode, plan_members
+from ncen_updater.formats.bundle.form import BLOCK, BundleSource, Span, encode, plan_members
 
 __all__ = [
     "HEADER_BYTES",
@@ -288,7 +288,9 @@ def part_names(output: Path, total: int, media_bytes: int | None) -> list[Path]:
     ]
 
 
-def write_bundle(output: Path, sources: Sequence[Source], media_bytes: int | None) -> list[Path]:
+def write_bundle(
+    output: Path, sources: Sequence[BundleSource], media_bytes: int | None
+) -> list[Path]:
     """Write a bundle; the same sources give the same bytes.
 
     Args:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from ncen_updater.common.directory_handle import Below
+from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.disk_space import require_space
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import (
@@ -30,7 +30,7 @@ from ncen_updater.formats.delta.codec import View
 from ncen_updater.formats.delta.container import check_end, read_header, read_index
 from ncen_updater.formats.delta.errors import DeltaError
 from ncen_updater.formats.delta.index import read_plan
-from ncen_updater.formats.delta.layout import Fresh, Group, OpKind, Plan
+from ncen_updater.formats.delta.layout import Fresh, Group, LayoutPlan, OpKind
 from ncen_updater.formats.delta.model import (
     DeltaLimits,
     Linking,
@@ -38,7 +38,7 @@ from ncen_updater.formats.delta.model import (
     deflate_name,
 )
 from ncen_updater.formats.delta.names import PathRefused
-from ncen_updater.formats.delta.numbers import Malformed, OutOfRange, TooLarge
+from ncen_updater.formats.delta.numbers import Malformed, NumberTooLarge, OutOfRange
 from ncen_updater.formats.delta.origin import GroupReference, Origin
 from ncen_updater.formats.delta.rebuilding import rebuilt
 from ncen_updater.formats.delta.sharing import Sharing
@@ -91,7 +91,7 @@ def apply_delta(
     try:
         with _told(pack):
             plan = _understood(descriptor, pack, old_tree, limits)
-            with closing(Origin(old, old_tree)) as origin, closing(Below(place)) as below:
+            with closing(Origin(old, old_tree)) as origin, closing(DirectoryHandle(place)) as below:
                 return _Builder(descriptor, plan, origin, below, place, linking, progress).build()
     finally:
         os.close(descriptor)
@@ -103,7 +103,7 @@ def _told(pack: Path) -> Iterator[None]:
         yield
     except PathRefused as error:
         raise DeltaError(DELTA_PATH_REFUSED, pack=pack.name, detail=str(error)) from error
-    except TooLarge as error:
+    except NumberTooLarge as error:
         raise DeltaError(DELTA_OVER_LIMIT, pack=pack.name, detail=str(error)) from error
     except OutOfRange as error:
         raise DeltaError(DELTA_RANGE_REFUSED, pack=pack.name, detail=str(error)) from error
@@ -111,7 +111,7 @@ def _told(pack: Path) -> Iterator[None]:
         raise DeltaError(DELTA_DAMAGED, pack=pack.name, detail=str(error)) from error
 
 
-def _understood(descriptor: int, pack: Path, old: Tree, limits: DeltaLimits) -> Plan:
+def _understood(descriptor: int, pack: Path, old: Tree, limits: DeltaLimits) -> LayoutPlan:
     """Read and check everything that can be checked before anything is written."""
     header = read_header(descriptor)
     if (header.from_tree, header.to_tree) != (limits.from_tree, limits.to_tree):
@@ -129,12 +129,12 @@ def _understood(descriptor: int, pack: Path, old: Tree, limits: DeltaLimits) -> 
         ("bytes of memory", plan.memory_bytes, limits.max_memory_bytes),
     ):
         if found > most:
-            raise TooLarge(f"{found} {name}, {most} were signed")
+            raise NumberTooLarge(f"{found} {name}, {most} were signed")
     levels = {op.argument for g in plan.groups for r in g.recipes for op in r.ops
               if op.kind is OpKind.DEFLATE}  # fmt: skip
     unsigned = {deflate_name(level) for level in levels} - set(limits.needs)
     if unsigned:
-        raise TooLarge(f"{', '.join(sorted(unsigned))}: was not signed as needed")
+        raise NumberTooLarge(f"{', '.join(sorted(unsigned))}: was not signed as needed")
     return plan
 
 
@@ -142,9 +142,9 @@ class _Builder:
     def __init__(
         self,
         pack: int,
-        plan: Plan,
+        plan: LayoutPlan,
         origin: Origin,
-        below: Below,
+        below: DirectoryHandle,
         place: Path,
         linking: Linking,
         progress: Progress,

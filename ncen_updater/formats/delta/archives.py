@@ -12,7 +12,7 @@ from ncen_updater.formats.delta.ahead import Ahead
 from ncen_updater.formats.delta.layout import Op, OpKind
 from ncen_updater.formats.delta.model import deflated
 from ncen_updater.formats.delta.pairing import stem
-from ncen_updater.formats.delta.zips import DEFLATED, Member, NotAnArchive, Table, inflate
+from ncen_updater.formats.delta.zips import DEFLATED, NotAnArchive, ZipMember, ZipTable, inflate
 
 __all__ = ["ArchivePlan", "looks_like_archive", "new_view", "plan_archive"]
 
@@ -58,7 +58,7 @@ def plan_archive(old: int, new: int) -> ArchivePlan | None:
 class _Comparison:
     def __init__(self, old: int, new: int) -> None:
         self._old_file, self._new_file = old, new
-        self._old, self._new = Table(old, names=True), Table(new, names=True)
+        self._old, self._new = ZipTable(old, names=True), ZipTable(new, names=True)
         self._old_ahead, self._new_ahead = Ahead(lambda: old), Ahead(lambda: new)
         self._ops: list[Op] = []
         self._members: set[int] = set()
@@ -99,10 +99,10 @@ class _Comparison:
         return ArchivePlan(tuple(sorted(self._members)), tuple(self._ops))
 
     @staticmethod
-    def _key(table: Table, index: int, member: Member) -> tuple[int, int, int, int]:
+    def _key(table: ZipTable, index: int, member: ZipMember) -> tuple[int, int, int, int]:
         return table.checks[index], member.packed, member.plain, member.method
 
-    def _same(self, index: int, member: Member) -> int | None:
+    def _same(self, index: int, member: ZipMember) -> int | None:
         """An old member with the same packed bytes; the next in line if it is one of several."""
         alike = self._by_content.get(self._key(self._new, index, member), [])
         last = self._ops[-1] if self._ops else None
@@ -114,7 +114,7 @@ class _Comparison:
                 return candidate
         return None
 
-    def _equal(self, old: Member, new: Member) -> bool:
+    def _equal(self, old: ZipMember, new: ZipMember) -> bool:
         at = 0
         while at < new.packed:
             one = self._old_ahead.read(old.start + at, new.packed - at)
@@ -144,13 +144,13 @@ class _Comparison:
             count += self._ops.pop().count
         self._ops.append(Op(OpKind.PLAIN, count))
 
-    def _level(self, member: Member, levels: list[int]) -> int | None:
+    def _level(self, member: ZipMember, levels: list[int]) -> int | None:
         """The level that makes the same bytes again; None if there is none."""
         if member.method != DEFLATED:
             return None
         return next((level for level in levels if self._reproduced(member, level)), None)
 
-    def _reproduced(self, member: Member, level: int) -> bool:
+    def _reproduced(self, member: ZipMember, level: int) -> bool:
         packer, at = deflated(level), member.start
         try:
             for piece in inflate(self._new_file, member):
@@ -183,7 +183,7 @@ class _Comparison:
         return True
 
 
-def new_view(descriptor: int, plan: ArchivePlan, old: Table) -> Iterator[bytes]:
+def new_view(descriptor: int, plan: ArchivePlan, old: ZipTable) -> Iterator[bytes]:
     """Yield the bytes of a new archive that go into the streams of its group.
 
     Args:
@@ -191,7 +191,7 @@ def new_view(descriptor: int, plan: ArchivePlan, old: Table) -> Iterator[bytes]:
         plan: How it is rebuilt.
         old: Members of the old archive.
     """
-    table = Table(descriptor)
+    table = ZipTable(descriptor)
     starts = {table[index].start: index for index in range(len(table))}
     at = 0
     for op in plan.ops:

@@ -17,8 +17,8 @@ import os
 import struct
 from dataclasses import dataclass
 
-from ncen_updater.formats.delta.layout import Plan
-from ncen_updater.formats.delta.numbers import Malformed, TooLarge
+from ncen_updater.formats.delta.layout import LayoutPlan
+from ncen_updater.formats.delta.numbers import Malformed, NumberTooLarge
 from ncen_updater.formats.delta.streams import Extent, LzmaReader, pack_stream
 
 __all__ = ["Header", "check_end", "read_header", "read_index", "write_header"]
@@ -60,7 +60,7 @@ def read_header(descriptor: int) -> Header:
         raise Malformed("it does not begin as a pack does")
     _, origin, result, packed, plain = HEAD.unpack(content)
     if plain > MAX_INDEX_BYTES or packed > MAX_INDEX_BYTES:
-        raise TooLarge(f"an index of {plain} bytes")
+        raise NumberTooLarge(f"an index of {plain} bytes")
     return Header(origin.hex(), result.hex(), Extent(HEAD.size, packed, plain))
 
 
@@ -76,7 +76,7 @@ def read_index(descriptor: int, header: Header) -> bytes:
     return content
 
 
-def check_end(descriptor: int, header: Header, plan: Plan) -> None:
+def check_end(descriptor: int, header: Header, plan: LayoutPlan) -> None:
     """Check that the streams are all there, and nothing after them.
 
     Raises:

@@ -15,7 +15,7 @@ from ncen_updater.formats.delta.planes import BATCH, split_planes
 from ncen_updater.formats.delta.runs import RUN_BYTES, Squeezer
 from ncen_updater.formats.delta.streams import Extent, Packer
 
-__all__ = ["Concatenation", "Streams", "encode"]
+__all__ = ["Concatenation", "DeltaStreams", "encode"]
 
 MOST_BYTES = (1 << 30) - 1  # so that every number of a cover, also a jump back, has 32 bits
 
@@ -53,7 +53,7 @@ class Concatenation:
 
 
 @dataclass(frozen=True)
-class Streams:
+class DeltaStreams:
     """What was written of a group."""
 
     covers: int
@@ -89,7 +89,7 @@ def encode(
     window: int,
     scratch: Concatenation,
     out: IO[bytes],
-) -> Streams:
+) -> DeltaStreams:
     """Append the streams of a group to a pack.
 
     Args:
@@ -110,7 +110,7 @@ def encode(
     zeros = _stream(out, len(runs) * RUN_BYTES, runs.content())
     differences = _stream(out, scratch.size, _range(scratch, 0, scratch.size))
     literals = _stream(out, view.size - sum(covers.length), _literals(covers, view), literal=True)
-    return Streams(len(covers), len(runs), control, zeros, differences, literals)
+    return DeltaStreams(len(covers), len(runs), control, zeros, differences, literals)
 
 
 def _matched(

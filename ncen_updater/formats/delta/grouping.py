@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ncen_updater.formats.delta.index_writer import changed_files
-from ncen_updater.formats.delta.layout import Fresh, Plan
+from ncen_updater.formats.delta.layout import Fresh, LayoutPlan
 from ncen_updater.formats.delta.names import order
 from ncen_updater.formats.tree import Tree
 
@@ -27,7 +27,9 @@ class Batch:
     refs: list[int] = field(default_factory=list)
 
 
-def batches(plan: Plan, old: Tree, weight: Callable[[Fresh], int], group_bytes: int) -> list[Batch]:
+def batches(
+    plan: LayoutPlan, old: Tree, weight: Callable[[Fresh], int], group_bytes: int
+) -> list[Batch]:
     """Cut the files that are built into groups, in the order of the tree.
 
     Code moves between files, so a group refers to every old file that is gone or changed, not only
@@ -55,7 +57,7 @@ def batches(plan: Plan, old: Tree, weight: Callable[[Fresh], int], group_bytes: 
     return made
 
 
-def _refer(made: list[Batch], plan: Plan, old: Tree) -> None:
+def _refer(made: list[Batch], plan: LayoutPlan, old: Tree) -> None:
     chosen: list[set[int]] = [
         {entry.like for entry in batch.files if entry.like is not None} for batch in made
     ]

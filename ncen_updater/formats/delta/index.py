@@ -14,25 +14,25 @@ from ncen_updater.formats.delta.layout import (
     COVER_BYTES,
     Fresh,
     Group,
+    LayoutPlan,
     Op,
     OpKind,
-    Plan,
     Recipe,
     Ref,
 )
 from ncen_updater.formats.delta.names import PathRules, check_link, check_name
 from ncen_updater.formats.delta.numbers import (
     Malformed,
+    NumberReader,
+    NumberTooLarge,
     OutOfRange,
-    Reader,
-    TooLarge,
     put_number,
 )
 from ncen_updater.formats.delta.runs import RUN_BYTES
 from ncen_updater.formats.delta.streams import Extent
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
 
-__all__ = ["Columns", "Step", "read_columns", "read_plan"]
+__all__ = ["Columns", "IndexStep", "read_columns", "read_plan"]
 
 MAX_GROUPS = 100_000
 MAX_MEMBERS = 1_000_000
@@ -42,7 +42,7 @@ TEXT_BYTES = 4000
 NAMES = ("steps", "modes", "depths", "origins", "names", "sizes", "links", "groups", "recipes")
 
 
-class Step(IntEnum):
+class IndexStep(IntEnum):
     """How the list of entries goes on."""
 
     KEEP = 0  # the next n old entries, as they are
@@ -79,14 +79,14 @@ class Columns:
         return bytes(whole)
 
 
-def read_columns(content: bytes) -> dict[str, Reader]:
+def read_columns(content: bytes) -> dict[str, NumberReader]:
     """Take the index apart.
 
     Raises:
         Malformed: If it does not consist of its columns.
     """
-    reader = Reader(content)
-    columns = {name: Reader(reader.take(reader.number())) for name in NAMES}
+    reader = NumberReader(content)
+    columns = {name: NumberReader(reader.take(reader.number())) for name in NAMES}
     reader.end()
     return columns
 
@@ -94,7 +94,7 @@ def read_columns(content: bytes) -> dict[str, Reader]:
 # ---- reading ---------------------------------------------------------------------------------
 
 
-def read_plan(content: bytes, old: Tree, streams_start: int, most: int) -> Plan:
+def read_plan(content: bytes, old: Tree, streams_start: int, most: int) -> LayoutPlan:
     """Understand an index.
 
     Args:
@@ -113,19 +113,19 @@ def read_plan(content: bytes, old: Tree, streams_start: int, most: int) -> Plan:
 
 
 class _PlanReader:
-    def __init__(self, columns: dict[str, Reader], old: Tree, most: int) -> None:
+    def __init__(self, columns: dict[str, NumberReader], old: Tree, most: int) -> None:
         self._columns, self._old, self._most = columns, old.entries, most
         self._refs_left = self._ops_left = self._members_left = 0
         self._cursor = self._origin = 0
-        self._plan = Plan()
+        self._plan = LayoutPlan()
         self._rules = PathRules()
         self._last: tuple[str, bool] = ("", True)
         self._changed: list[int] = []  # old files that groups may refer to
 
-    def read(self, streams_start: int) -> Plan:
+    def read(self, streams_start: int) -> LayoutPlan:
         steps = self._columns["steps"]
         for _ in range(steps.number()):
-            self._step(Step(steps.number(Step.NEW)), steps)
+            self._step(IndexStep(steps.number(IndexStep.NEW)), steps)
         if self._cursor != len(self._old):
             raise OutOfRange("not every old entry is spoken of")
         built = sum(1 for entry in self._plan.entries if isinstance(entry, Fresh) and entry.built)
@@ -143,11 +143,11 @@ class _PlanReader:
             column.end()
         return self._plan
 
-    def _step(self, step: Step, steps: Reader) -> None:
-        if step in (Step.KEEP, Step.DROP):
+    def _step(self, step: IndexStep, steps: NumberReader) -> None:
+        if step in (IndexStep.KEEP, IndexStep.DROP):
             for _ in range(steps.number(len(self._old) - self._cursor)):
-                self._pass(keep=step is Step.KEEP)
-        elif step is Step.CHANGE:
+                self._pass(keep=step is IndexStep.KEEP)
+        elif step is IndexStep.CHANGE:
             if self._cursor >= len(self._old):
                 raise OutOfRange("there are fewer old entries")
             entry = self._old_file(self._cursor)
@@ -173,26 +173,26 @@ class _PlanReader:
 
     def _see(self, path: str, kind: EntryType) -> None:
         if len(self._plan.entries) >= self._most:
-            raise TooLarge(f"more than {self._most} entries")
+            raise NumberTooLarge(f"more than {self._most} entries")
         self._rules.see(path, is_directory=kind is EntryType.DIRECTORY)
         self._last = (path, kind is EntryType.DIRECTORY)
 
-    def _fresh(self, step: Step) -> Fresh:
-        if step in (Step.MOVED, Step.RENAMED):
+    def _fresh(self, step: IndexStep) -> Fresh:
+        if step in (IndexStep.MOVED, IndexStep.RENAMED):
             self._origin += self._columns["origins"].signed()
             like = self._old_file(self._origin)
             path = self._path(like)
             mode = self._mode(like.mode)
-            if step is Step.MOVED:
+            if step is IndexStep.MOVED:
                 return Fresh(path, EntryType.FILE, mode, like.size, origin=self._origin)
             size = self._columns["sizes"].number()
             return Fresh(path, EntryType.FILE, mode, size, like=self._origin)
         path = self._path(None)
-        if step is Step.LINK:
+        if step is IndexStep.LINK:
             target = self._columns["links"].text(TEXT_BYTES)
             check_link(path, target)
             return Fresh(path, EntryType.SYMLINK, 0o777, target=target)
-        if step is Step.DIRECTORY:
+        if step is IndexStep.DIRECTORY:
             return Fresh(path, EntryType.DIRECTORY, self._mode(0o755))
         return Fresh(path, EntryType.FILE, self._mode(0o644), self._columns["sizes"].number())
 
@@ -222,7 +222,7 @@ class _PlanReader:
         end = names.number(len(like) - (start - 1))
         return like[: start - 1] + names.text(TEXT_BYTES) + like[len(like) - end :]
 
-    def _group(self, groups: Reader, at: int) -> tuple[Group, int]:
+    def _group(self, groups: NumberReader, at: int) -> tuple[Group, int]:
         files = groups.number(len(self._plan.entries))
         refs = self._refs(groups)
         recipes = self._recipes(files, len(refs))
@@ -244,7 +244,7 @@ class _PlanReader:
             raise OutOfRange("covers or runs of no bytes")
         return group, at
 
-    def _refs(self, groups: Reader) -> tuple[Ref, ...]:
+    def _refs(self, groups: NumberReader) -> tuple[Ref, ...]:
         chosen: list[int] = []
         at = 0
         for _ in range(groups.number(len(self._changed))):
@@ -252,7 +252,7 @@ class _PlanReader:
             count = groups.number(len(self._changed) - at)
             self._refs_left -= count
             if self._refs_left < 0:
-                raise TooLarge("more references than files")
+                raise NumberTooLarge("more references than files")
             chosen += self._changed[at : at + count]
             at += count
         members: dict[int, tuple[int, ...]] = {}
@@ -274,7 +274,7 @@ class _PlanReader:
             count = recipes.number(MAX_MEMBERS)
             self._members_left -= count
             if at + count > MAX_MEMBERS or self._members_left < 0:
-                raise TooLarge("too many members of archives")
+                raise NumberTooLarge("too many members of archives")
             chosen += range(at, at + count)
             at += count
         return tuple(chosen)
@@ -293,13 +293,13 @@ class _PlanReader:
             at += 1
         return tuple(found)
 
-    def _ops(self, recipes: Reader) -> tuple[Op, ...]:
+    def _ops(self, recipes: NumberReader) -> tuple[Op, ...]:
         ops = []
         member = 0
         count_of_ops = recipes.number(MAX_OPS)
         self._ops_left -= count_of_ops
         if self._ops_left < 0:
-            raise TooLarge("archives of too many pieces")
+            raise NumberTooLarge("archives of too many pieces")
         for _ in range(count_of_ops):
             kind = OpKind(recipes.number(OpKind.DEFLATE))
             count = recipes.number()

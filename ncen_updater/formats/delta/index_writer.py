@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ncen_updater.formats.delta.index import Columns, Step
-from ncen_updater.formats.delta.layout import Fresh, Group, OpKind, Plan, Recipe, Ref
+from ncen_updater.formats.delta.index import Columns, IndexStep
+from ncen_updater.formats.delta.layout import Fresh, Group, LayoutPlan, OpKind, Recipe, Ref
 from ncen_updater.formats.delta.names import order
 from ncen_updater.formats.delta.numbers import put_number, put_signed, put_text
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
@@ -13,7 +13,7 @@ from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
 __all__ = ["changed_files", "write_index"]
 
 
-def changed_files(plan: Plan, old: Tree) -> list[int]:
+def changed_files(plan: LayoutPlan, old: Tree) -> list[int]:
     """Indexes of the old files that are not in the new tree as they were; groups refer to these."""
     kept = {entry for entry in plan.entries if isinstance(entry, int)}
     return [
@@ -23,7 +23,7 @@ def changed_files(plan: Plan, old: Tree) -> list[int]:
     ]
 
 
-def write_index(plan: Plan, old: Tree) -> bytes:
+def write_index(plan: LayoutPlan, old: Tree) -> bytes:
     """Return the byte form of a plan, not yet compressed."""
     columns = Columns()
     _Entries(columns, plan, old).write()
@@ -35,9 +35,9 @@ def write_index(plan: Plan, old: Tree) -> bytes:
 
 
 class _Entries:
-    def __init__(self, columns: Columns, plan: Plan, old: Tree) -> None:
+    def __init__(self, columns: Columns, plan: LayoutPlan, old: Tree) -> None:
         self._columns, self._plan, self._old = columns, plan, old.entries
-        self._steps: list[tuple[Step, int]] = []
+        self._steps: list[tuple[IndexStep, int]] = []
         self._cursor = self._origin = 0
         self._last = ""
 
@@ -45,7 +45,7 @@ class _Entries:
         for entry in self._plan.entries:
             if isinstance(entry, int):
                 self._drop_until(entry)
-                self._run(Step.KEEP)
+                self._run(IndexStep.KEEP)
                 self._cursor += 1
                 self._last = self._old[entry].path
             else:
@@ -55,10 +55,10 @@ class _Entries:
         put_number(self._columns.steps, len(self._steps))
         for step, count in self._steps:
             put_number(self._columns.steps, step)
-            if step in (Step.KEEP, Step.DROP):
+            if step in (IndexStep.KEEP, IndexStep.DROP):
                 put_number(self._columns.steps, count)
 
-    def _run(self, step: Step) -> None:
+    def _run(self, step: IndexStep) -> None:
         if self._steps and self._steps[-1][0] is step:
             self._steps[-1] = (step, self._steps[-1][1] + 1)
         else:
@@ -66,7 +66,7 @@ class _Entries:
 
     def _drop_until(self, index: int) -> None:
         for _ in range(self._cursor, index):
-            self._run(Step.DROP)
+            self._run(IndexStep.DROP)
         self._cursor = max(self._cursor, index)
 
     def _fresh(self, entry: Fresh) -> None:
@@ -74,20 +74,20 @@ class _Entries:
         while self._cursor < len(self._old) and order(self._old[self._cursor].path) < where:
             self._drop_until(self._cursor + 1)
         if entry.built and entry.like == self._cursor and self._same_path(entry):
-            self._steps.append((Step.CHANGE, 1))
+            self._steps.append((IndexStep.CHANGE, 1))
             put_number(self._columns.sizes, entry.size)
             self._mode(entry.mode, self._old[self._cursor].mode)
             self._cursor += 1
             return
         like = entry.origin if entry.origin is not None else entry.like
         if entry.type is EntryType.SYMLINK:
-            step, usual = Step.LINK, None
+            step, usual = IndexStep.LINK, None
         elif entry.type is EntryType.DIRECTORY:
-            step, usual = Step.DIRECTORY, 0o755
+            step, usual = IndexStep.DIRECTORY, 0o755
         elif like is None:
-            step, usual = Step.NEW, 0o644
+            step, usual = IndexStep.NEW, 0o644
         else:
-            step = Step.RENAMED if entry.built else Step.MOVED
+            step = IndexStep.RENAMED if entry.built else IndexStep.MOVED
             usual = self._old[like].mode
         self._steps.append((step, 1))
         original = None

@@ -8,7 +8,17 @@ from enum import IntEnum
 from ncen_updater.formats.delta.streams import Extent, dictionary_bytes
 from ncen_updater.formats.tree import EntryType
 
-__all__ = ["BUFFER_BYTES", "COVER_BYTES", "Fresh", "Group", "Op", "OpKind", "Plan", "Recipe", "Ref"]
+__all__ = [
+    "BUFFER_BYTES",
+    "COVER_BYTES",
+    "Fresh",
+    "Group",
+    "LayoutPlan",
+    "Op",
+    "OpKind",
+    "Recipe",
+    "Ref",
+]
 
 COVER_BYTES = 12
 BUFFER_BYTES = 16 << 20  # blocks, batches of covers, members held in memory
@@ -135,7 +145,7 @@ class Group:
 
 
 @dataclass
-class Plan:
+class LayoutPlan:
     """The new tree, and how its files are built.
 
     Attributes:

@@ -33,10 +33,10 @@ from ncen_updater.formats.delta.errors import (
 )
 from ncen_updater.formats.delta.grouping import Batch, batches
 from ncen_updater.formats.delta.index_writer import write_index
-from ncen_updater.formats.delta.layout import Fresh, Group, OpKind, Plan, Recipe, Ref
+from ncen_updater.formats.delta.layout import Fresh, Group, LayoutPlan, OpKind, Recipe, Ref
 from ncen_updater.formats.delta.model import DeltaInfo, DeltaLimits, Linking, deflate_name
 from ncen_updater.formats.delta.pairing import pair
-from ncen_updater.formats.delta.zips import Table, view_pieces
+from ncen_updater.formats.delta.zips import ZipTable, view_pieces
 from ncen_updater.formats.tree import EntryType, Tree
 
 __all__ = ["MakeOptions", "make_delta"]
@@ -145,7 +145,7 @@ def _info(made: _Made, old: Tree, new: Tree) -> DeltaInfo:
 @dataclass(frozen=True)
 class _Made:
     path: Path
-    plan: Plan
+    plan: LayoutPlan
 
 
 class _Maker:
@@ -258,7 +258,7 @@ class _Maker:
             if ref.members is None:
                 yield from _pieces(stream)
             else:
-                yield from view_pieces(Table(stream.fileno()), stream.fileno(), ref.members)
+                yield from view_pieces(ZipTable(stream.fileno()), stream.fileno(), ref.members)
 
     def _new_pieces(self, entry: Fresh) -> Iterator[bytes]:
         with (self._new / entry.path).open("rb") as stream:
@@ -267,7 +267,7 @@ class _Maker:
                 yield from _pieces(stream)
                 return
             with (self._old / self._path(entry.like)).open("rb") as old:
-                yield from new_view(stream.fileno(), plan, Table(old.fileno()))
+                yield from new_view(stream.fileno(), plan, ZipTable(old.fileno()))
 
 
 def _pieces(stream: IO[bytes]) -> Iterator[bytes]:

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["Malformed", "OutOfRange", "Reader", "TooLarge", "put_number", "put_signed", "put_text"]
+__all__ = [
+    "Malformed",
+    "NumberReader",
+    "NumberTooLarge",
+    "OutOfRange",
+    "put_number",
+    "put_signed",
+    "put_text",
+]
 
 MAX_BITS = 63
 
@@ -37,11 +45,11 @@ class OutOfRange(ValueError):
     """A reference to what does not exist: outside a file, of no member, or not adding up."""
 
 
-class TooLarge(ValueError):
+class NumberTooLarge(ValueError):
     """More than was signed, or than any pack may have."""
 
 
-class Reader:
+class NumberReader:
     """Reads a column from its start; every way to run over its end is :class:`Malformed`.
 
     Args:

@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from stat import S_ISREG
 
-from ncen_updater.common.directory_handle import Below
+from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.disk_space import require_space
 from ncen_updater.common.messages import OLD_FILE_ALTERED
 from ncen_updater.formats.delta.errors import DeltaError
 from ncen_updater.formats.delta.layout import Ref
-from ncen_updater.formats.delta.numbers import OutOfRange, TooLarge
-from ncen_updater.formats.delta.zips import NotAnArchive, Table, view_bytes, view_pieces
+from ncen_updater.formats.delta.numbers import NumberTooLarge, OutOfRange
+from ncen_updater.formats.delta.zips import NotAnArchive, ZipTable, view_bytes, view_pieces
 from ncen_updater.formats.tree import Tree, TreeEntry
 
 __all__ = ["GroupReference", "Origin"]
@@ -40,7 +40,7 @@ class Origin:
 
     def __init__(self, root: Path, tree: Tree) -> None:
         self._entries = tree.entries
-        self.below = Below(root)
+        self.below = DirectoryHandle(root)
 
     def close(self) -> None:
         """Let go of the slot."""
@@ -114,7 +114,7 @@ class GroupReference:
     def __init__(self, origin: Origin, refs: tuple[Ref, ...], spool: Path, beside: int = 0) -> None:
         self._origin, self._refs, self._place, self._beside = origin, refs, spool, beside
         self._open: OrderedDict[int, int] = OrderedDict()
-        self.tables: dict[int, Table] = {}
+        self.tables: dict[int, ZipTable] = {}
         self._spool = tempfile.SpooledTemporaryFile(  # noqa: SIM115
             SPOOL_BYTES, dir=str(spool)
         )
@@ -155,7 +155,7 @@ class GroupReference:
         self._open[at] = self._origin.open(self._refs[at].origin)
         return self._open[at]
 
-    def table(self, at: int) -> Table:
+    def table(self, at: int) -> ZipTable:
         """The members of one of the files.
 
         Raises:
@@ -200,10 +200,10 @@ class GroupReference:
     def _unpack(self, at: int, descriptor: int, members: tuple[int, ...]) -> int:
         self._spooled[at] = start = self._spool.tell()
         try:
-            self.tables[at] = table = Table(descriptor)
+            self.tables[at] = table = ZipTable(descriptor)
             size = view_bytes(table, members)
             if start + size > MOST_SPOOLED:
-                raise TooLarge(f"over {MOST_SPOOLED} bytes of members at once")
+                raise NumberTooLarge(f"over {MOST_SPOOLED} bytes of members at once")
             if start + size > SPOOL_BYTES:
                 require_space(self._place, size + self._beside)
                 # Before it is written: up to Python 3.12 'writelines' looks at the end only.

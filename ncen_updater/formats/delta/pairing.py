@@ -11,7 +11,7 @@ from collections import defaultdict
 
 from ncen_updater.common.messages import DELTA_NOT_POSSIBLE
 from ncen_updater.formats.delta.errors import DeltaNotMade
-from ncen_updater.formats.delta.layout import Fresh, Plan
+from ncen_updater.formats.delta.layout import Fresh, LayoutPlan
 from ncen_updater.formats.delta.names import PathRefused, PathRules, check_link
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
 
@@ -26,7 +26,7 @@ def stem(path: str) -> str:
     return VARYING.sub("#", path.lower())
 
 
-def pair(old: Tree, new: Tree) -> Plan:
+def pair(old: Tree, new: Tree) -> LayoutPlan:
     """Say where each entry of the new tree comes from; the plan has no groups yet.
 
     Raises:
@@ -34,7 +34,7 @@ def pair(old: Tree, new: Tree) -> Plan:
     """
     _check(new)
     pairs = _Pairs(old, new)
-    return Plan([pairs.entry(entry) for entry in new.entries])
+    return LayoutPlan([pairs.entry(entry) for entry in new.entries])
 
 
 def _check(new: Tree) -> None:

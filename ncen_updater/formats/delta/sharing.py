@@ -12,7 +12,7 @@ import fcntl
 import os
 import stat
 
-from ncen_updater.common.directory_handle import Below
+from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.messages import OLD_FILE_ALTERED
 from ncen_updater.formats.delta.errors import DeltaError
 from ncen_updater.formats.delta.model import Linking
@@ -54,7 +54,7 @@ class Sharing:
         linking: What the site allows.
     """
 
-    def __init__(self, origin: Origin, below: Below, linking: Linking) -> None:
+    def __init__(self, origin: Origin, below: DirectoryHandle, linking: Linking) -> None:
         self._origin, self._below, self._linking = origin, below, linking
         self._clones = linking is not Linking.COPY
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from ncen_updater.formats.delta.ahead import Ahead
 
-__all__ = ["DEFLATED", "MAX_MEMBERS", "STORED", "Member", "NotAnArchive", "Table", "inflate"]
+__all__ = ["DEFLATED", "MAX_MEMBERS", "STORED", "NotAnArchive", "ZipMember", "ZipTable", "inflate"]
 
 MAX_MEMBERS = 1_000_000
 MAX_DIRECTORY = 256 << 20
@@ -37,7 +37,7 @@ class NotAnArchive(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class ZipMember:
     """Where the data of a member are.
 
     Attributes:
@@ -58,7 +58,7 @@ class Member:
         return self.start + self.packed
 
 
-class Table:
+class ZipTable:
     """The members of an archive that have data, in the order of the file.
 
     Kept in arrays, since there may be many thousands.
@@ -86,8 +86,8 @@ class Table:
     def __len__(self) -> int:
         return len(self._starts)
 
-    def __getitem__(self, index: int) -> Member:
-        return Member(
+    def __getitem__(self, index: int) -> ZipMember:
+        return ZipMember(
             self._starts[index], self.packed[index], self.plain[index], self._methods[index]
         )
 
@@ -177,7 +177,7 @@ def _data_start(ahead: Ahead, header: int) -> int:
     return header + LOCAL.size + int(fields[9]) + int(fields[10])
 
 
-def inflate(descriptor: int, member: Member) -> Iterator[bytes]:
+def inflate(descriptor: int, member: ZipMember) -> Iterator[bytes]:
     """Yield the content of a member in pieces; never more than it says.
 
     Raises:
@@ -213,7 +213,7 @@ def inflate(descriptor: int, member: Member) -> Iterator[bytes]:
         raise NotAnArchive("a member is not what it says")
 
 
-def view_bytes(table: Table, members: Sequence[int]) -> int:
+def view_bytes(table: ZipTable, members: Sequence[int]) -> int:
     """How many bytes ``view_pieces`` yields.
 
     Raises:
@@ -224,7 +224,7 @@ def view_bytes(table: Table, members: Sequence[int]) -> int:
     return table.size - sum(table.packed) + sum(table.plain[index] for index in members)
 
 
-def view_pieces(table: Table, descriptor: int, members: Sequence[int]) -> Iterator[bytes]:
+def view_pieces(table: ZipTable, descriptor: int, members: Sequence[int]) -> Iterator[bytes]:
     """Yield an archive without its members' data, but with some of them unpacked in their places.
 
     Raises:

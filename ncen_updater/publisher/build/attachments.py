@@ -29,7 +29,7 @@ from ncen_updater.formats.document import (
 )
 from ncen_updater.formats.manifest import Manifest
 from ncen_updater.formats.tree import Tree
-from ncen_updater.publisher.build.provenance import Source, check_provenance, make_provenance
+from ncen_updater.publisher.build.provenance import SourceOfBuild, check_provenance, make_provenance
 from ncen_updater.publisher.build.sbom import MAX_SBOM_BYTES, check_sbom, find_parts, write_sbom
 from ncen_updater.publisher.feed.feed import Feed
 
@@ -62,7 +62,7 @@ class PaperMaker:
     """
 
     sbom: Path | str | None = None
-    source: Source | None = None
+    source: SourceOfBuild | None = None
     signer: Signer | None = None
 
     def make_sbom(

@@ -21,7 +21,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import PROVENANCE_INVALID
 from ncen_updater.formats.document import TargetRef
 
-__all__ = ["BUILD_TYPE", "Source", "check_provenance", "make_provenance"]
+__all__ = ["BUILD_TYPE", "SourceOfBuild", "check_provenance", "make_provenance"]
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT = "https://in-toto.io/Statement/v1"
@@ -32,7 +32,7 @@ MAX_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceOfBuild:
     """What a release was built from, and by whom.
 
     Attributes:
@@ -50,7 +50,7 @@ def make_provenance(
     product: str,
     version: str,
     subjects: Sequence[TargetRef],
-    source: Source,
+    source: SourceOfBuild,
     epoch: int,
     signer: Signer,
 ) -> bytes:

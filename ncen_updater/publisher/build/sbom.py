@@ -25,7 +25,7 @@ from ncen_updater.common.messages import SBOM_INVALID
 from ncen_updater.formats.manifest import Manifest
 from ncen_updater.formats.tree import EntryType, Tree
 
-__all__ = ["Part", "check_sbom", "find_parts", "write_sbom"]
+__all__ = ["SbomPart", "check_sbom", "find_parts", "write_sbom"]
 
 MAX_SBOM_BYTES = 50_000_000
 MAX_LABEL_BYTES = 5_000_000
@@ -35,7 +35,7 @@ PYPI = re.compile(r"[-_.]+")
 
 
 @dataclass(frozen=True, order=True)
-class Part:
+class SbomPart:
     """One package that is inside a release.
 
     Attributes:
@@ -51,14 +51,14 @@ class Part:
     path: str
 
 
-def find_parts(directory: Path, tree: Tree) -> list[Part]:
+def find_parts(directory: Path, tree: Tree) -> list[SbomPart]:
     """Every package that names itself in a tree, sorted; each once, at its first place.
 
     Args:
         directory: The release.
         tree: What of it goes into the slot.
     """
-    found: dict[tuple[str, str, str, str], Part] = {}
+    found: dict[tuple[str, str, str, str], SbomPart] = {}
     for entry in tree.entries:
         if entry.type is EntryType.FILE:
             for part in _parts_of(directory / entry.path, entry.path):
@@ -66,7 +66,7 @@ def find_parts(directory: Path, tree: Tree) -> list[Part]:
     return sorted(found.values())
 
 
-def _parts_of(path: Path, name: str) -> Iterator[Part]:
+def _parts_of(path: Path, name: str) -> Iterator[SbomPart]:
     base = name.rpartition("/")[2]
     if name.endswith(".dist-info/METADATA"):
         with path.open("rb") as stream:
@@ -78,7 +78,7 @@ def _parts_of(path: Path, name: str) -> Iterator[Part]:
         yield from _packed(path, name)
 
 
-def _packed(path: Path, name: str) -> Iterator[Part]:
+def _packed(path: Path, name: str) -> Iterator[SbomPart]:
     try:
         with zipfile.ZipFile(path) as archive:
             for member in archive.infolist():
@@ -98,23 +98,23 @@ def _text(stream: IO[bytes]) -> str:
     return stream.read(MAX_LABEL_BYTES).decode("utf-8", "replace")
 
 
-def _python(stream: IO[bytes], path: str) -> Iterator[Part]:
+def _python(stream: IO[bytes], path: str) -> Iterator[SbomPart]:
     headers = HeaderParser().parsestr(_text(stream))
     name, version = headers.get("Name", ""), headers.get("Version", "")
     if name and version:
-        yield Part("pypi", "", PYPI.sub("-", name).lower(), version, path)
+        yield SbomPart("pypi", "", PYPI.sub("-", name).lower(), version, path)
 
 
-def _maven(stream: IO[bytes], path: str) -> Iterator[Part]:
+def _maven(stream: IO[bytes], path: str) -> Iterator[SbomPart]:
     lines = (line.partition("=") for line in _text(stream).splitlines() if line[:1] != "#")
     values = {key.strip(): value.strip() for key, _, value in lines}
     if values.get("artifactId") and values.get("version"):
-        yield Part(
+        yield SbomPart(
             "maven", values.get("groupId", ""), values["artifactId"], values["version"], path
         )
 
 
-def _npm(stream: IO[bytes], path: str) -> Iterator[Part]:
+def _npm(stream: IO[bytes], path: str) -> Iterator[SbomPart]:
     try:
         packages = json.loads(stream.read(MAX_LABEL_BYTES + 1)).get("packages", {})
         items = list(packages.items())
@@ -126,10 +126,10 @@ def _npm(stream: IO[bytes], path: str) -> Iterator[Part]:
         name, version = place.rpartition("node_modules/")[2], about.get("version")
         if isinstance(version, str) and not about.get("dev"):
             group, _, short = name.rpartition("/")
-            yield Part("npm", group, short, version, path)
+            yield SbomPart("npm", group, short, version, path)
 
 
-def write_sbom(manifest: Manifest, parts: Iterable[Part], epoch: int) -> bytes:
+def write_sbom(manifest: Manifest, parts: Iterable[SbomPart], epoch: int) -> bytes:
     """A CycloneDX document, the same bytes every time.
 
     Args:

@@ -120,14 +120,14 @@ def export(
     from importlib.metadata import version
 
     from ncen_updater.formats.manifest import Channel
-    from ncen_updater.publisher.distribute.export import Destination, Order, export_bundle
+    from ncen_updater.publisher.distribute.export import Destination, ExportOrder, export_bundle
     from ncen_updater.publisher.feed.feed import Feed
 
     session = session_of(context)
     begin, own = parse_version(origin), parse_version(agent or version("ncen-updater"))
     assert begin is not None, "the option is required"  # noqa: S101
     assert own is not None, "this program has a version"  # noqa: S101
-    order = Order(
+    order = ExportOrder(
         product=product,
         destinations=tuple(Destination(*parse_site(site)) for site in sites),
         origin=begin,

@@ -30,10 +30,10 @@ __all__ = ["init", "rekey", "renew"]
 def init(context: click.Context, ceremony: Path, event: Path) -> None:
     from ncen_updater.publisher.signing.ceremony import load_ceremony
     from ncen_updater.publisher.signing.draft import draft_first
-    from ncen_updater.publisher.signing.event import Event
+    from ncen_updater.publisher.signing.event import SigningEvent
 
     draft = draft_first(load_ceremony(ceremony), now())
-    show_event(session_of(context), Event.create(event, draft.title, draft.roles, None))
+    show_event(session_of(context), SigningEvent.create(event, draft.title, draft.roles, None))
 
 
 @click.command(
@@ -49,12 +49,12 @@ def rekey(context: click.Context, ceremony: Path, feed: Path, event: Path) -> No
     from ncen_updater.publisher.feed.feed import Feed
     from ncen_updater.publisher.signing.ceremony import load_ceremony
     from ncen_updater.publisher.signing.draft import draft_keys
-    from ncen_updater.publisher.signing.event import Event
+    from ncen_updater.publisher.signing.event import SigningEvent
 
     agreed = load_ceremony(ceremony)
     state = Feed(feed).state()
     draft = draft_keys(state, agreed, now())
-    show_event(session_of(context), Event.create(event, draft.title, draft.roles, state))
+    show_event(session_of(context), SigningEvent.create(event, draft.title, draft.roles, state))
 
 
 @click.command(
@@ -69,8 +69,8 @@ def rekey(context: click.Context, ceremony: Path, feed: Path, event: Path) -> No
 def renew(context: click.Context, roles: tuple[str, ...], feed: Path, event: Path) -> None:
     from ncen_updater.publisher.feed.feed import Feed
     from ncen_updater.publisher.signing.draft import draft_renewal
-    from ncen_updater.publisher.signing.event import Event
+    from ncen_updater.publisher.signing.event import SigningEvent
 
     state = Feed(feed).state()
     draft = draft_renewal(state, roles, now())
-    show_event(session_of(context), Event.create(event, draft.title, draft.roles, state))
+    show_event(session_of(context), SigningEvent.create(event, draft.title, draft.roles, state))

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from ncen_updater.formats.rollout import Wave
     from ncen_updater.publisher.build.attachments import Checked
     from ncen_updater.publisher.feed.status import SignatureStatus
-    from ncen_updater.publisher.signing.compare_staging import Compared
-    from ncen_updater.publisher.signing.event import Event
+    from ncen_updater.publisher.signing.compare_staging import ComparedStaging
+    from ncen_updater.publisher.signing.event import SigningEvent
 
 __all__ = [
     "DIRECTORY",
@@ -227,7 +227,7 @@ def show_result(session: Session, data: Mapping[str, object], sentence: str, *li
     session.finish(data)
 
 
-def anchor(event: Event, root: Path | None) -> None:
+def anchor(event: SigningEvent, root: Path | None) -> None:
     """Compare an event with the officer's own root.
 
     Raises:
@@ -239,8 +239,8 @@ def anchor(event: Event, root: Path | None) -> None:
 
 
 def compare_releases(
-    event: Event, staging: Path | None, builder_key: Path | None, *, unread: bool
-) -> list[Compared]:
+    event: SigningEvent, staging: Path | None, builder_key: Path | None, *, unread: bool
+) -> list[ComparedStaging]:
     """Compare the releases that an event adds with its lists.
 
     Args:
@@ -282,10 +282,10 @@ def paper_lines(papers: Checked) -> list[Text]:
 
 def show_event(
     session: Session,
-    event: Event,
+    event: SigningEvent,
     *,
     anchored: bool = True,
-    releases: Sequence[Compared] = (),
+    releases: Sequence[ComparedStaging] = (),
 ) -> None:
     """Show what an event changes and who has signed.
 

@@ -89,13 +89,13 @@ def publish(
 ) -> None:
     from ncen_updater.publisher.feed.feed import Feed
     from ncen_updater.publisher.feed.publish import Publisher
-    from ncen_updater.publisher.signing.event import Event
+    from ncen_updater.publisher.signing.event import SigningEvent
 
     session = session_of(context)
     online = _online(session, snapshot_key, timestamp_key, passphrase_fd, passphrase_file)
     with session.progress() as progress, durable.readable_by_all():
         done = Publisher(Feed(feed), now, progress=progress).publish(
-            Event.load(event), staging, online, accept_interruption
+            SigningEvent.load(event), staging, online, accept_interruption
         )
     show_result(session, dataclasses.asdict(done), N_("Published: {new_roles}"), *done.new_targets)
 

@@ -59,7 +59,7 @@ def monitor(
     proxy: str | None,
     ca_file: Path | None,
 ) -> ExitCode:
-    from ncen_updater.feed.bounded_http import Patience, bounded_session
+    from ncen_updater.feed.bounded_http import ReadDeadline, bounded_session
     from ncen_updater.feed.http import HttpFetcher
     from ncen_updater.publisher.distribute.monitor import Monitor, exit_code
     from ncen_updater.publisher.distribute.probe import Probe
@@ -73,7 +73,7 @@ def monitor(
     def fetcher() -> HttpFetcher:
         return HttpFetcher((url,), proxy=proxy, ca_file=ca_file)
 
-    patience = Patience(WAIT_S, time.monotonic)
+    patience = ReadDeadline(WAIT_S, time.monotonic)
     with bounded_session(patience) as asking, session.progress() as progress:
         if proxy is not None:
             asking.proxies = {"http": proxy, "https": proxy}

@@ -118,7 +118,7 @@ def build(
     from ncen_updater.publisher.build.attachments import PaperMaker
     from ncen_updater.publisher.build.build import build_release
     from ncen_updater.publisher.build.deltas import DeltaMaker
-    from ncen_updater.publisher.build.provenance import Source
+    from ncen_updater.publisher.build.provenance import SourceOfBuild
     from ncen_updater.publisher.feed.feed import Feed
     from ncen_updater.publisher.signing.keys import open_signer
 
@@ -132,7 +132,7 @@ def build(
         signer = open_signer(builder_key, passphrases(session, passphrase_fd, passphrase_file))
     papers = PaperMaker(
         sbom=Path(sbom) if sbom and sbom != "auto" else sbom,
-        source=Source(builder, source, commit) if builder and source else None,
+        source=SourceOfBuild(builder, source, commit) if builder and source else None,
         signer=signer,
     )
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
@@ -216,7 +216,7 @@ def draft(
 ) -> None:
     from ncen_updater.publisher.feed.feed import Feed
     from ncen_updater.publisher.signing.draft import draft_releases
-    from ncen_updater.publisher.signing.event import Event
+    from ncen_updater.publisher.signing.event import SigningEvent
 
     session = session_of(context)
     from ncen_updater.publisher.signing.keys import load_public_key
@@ -227,7 +227,7 @@ def draft(
         progress.tell(Text(N_("reading the feed and the staging directory")))
         state = Feed(feed).state()
         made = draft_releases(state, staging, now(), schedule, builder)
-    drafted = Event.create(event, made.title, made.roles, state, made.papers)
+    drafted = SigningEvent.create(event, made.title, made.roles, state, made.papers)
     show_event(session, drafted)
 
 
@@ -251,7 +251,7 @@ def withdraw(
     from ncen_updater.formats.document import Withdrawal
     from ncen_updater.publisher.feed.feed import Feed
     from ncen_updater.publisher.signing.draft import draft_withdrawal
-    from ncen_updater.publisher.signing.event import Event
+    from ncen_updater.publisher.signing.event import SigningEvent
 
     try:
         taken = Withdrawal(reason=reason, advice=advice)
@@ -259,4 +259,4 @@ def withdraw(
         raise click.BadParameter("1 to 1000 characters", param_hint="--reason, --advice") from error
     state = Feed(feed).state()
     made = draft_withdrawal(state, product, version, taken, now())
-    show_event(session_of(context), Event.create(event, made.title, made.roles, state))
+    show_event(session_of(context), SigningEvent.create(event, made.title, made.roles, state))

@@ -36,11 +36,11 @@ def _draft(
     context: click.Context, feed: Path, event: Path, make: Callable[[FeedState], Draft]
 ) -> None:
     from ncen_updater.publisher.feed.feed import Feed
-    from ncen_updater.publisher.signing.event import Event
+    from ncen_updater.publisher.signing.event import SigningEvent
 
     state = Feed(feed).state()
     made = make(state)
-    show_event(session_of(context), Event.create(event, made.title, made.roles, state))
+    show_event(session_of(context), SigningEvent.create(event, made.title, made.roles, state))
 
 
 def _targeted(command: Callable[..., Any]) -> Callable[..., Any]:

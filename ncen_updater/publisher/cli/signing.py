@@ -51,9 +51,9 @@ def show(
     staging: Path | None,
     builder_key: Path | None,
 ) -> None:
-    from ncen_updater.publisher.signing.event import Event
+    from ncen_updater.publisher.signing.event import SigningEvent
 
-    loaded = Event.load(event)
+    loaded = SigningEvent.load(event)
     if root is not None:
         anchor(loaded, root)
     releases = compare_releases(loaded, staging, builder_key, unread=True)
@@ -90,13 +90,13 @@ def sign(
     passphrase_fd: int | None,
     passphrase_file: Path | None,
 ) -> None:
-    from ncen_updater.publisher.signing.event import Event
+    from ncen_updater.publisher.signing.event import SigningEvent
     from ncen_updater.publisher.signing.keys import open_signer
 
     session = session_of(context)
     if (key is None) == (token is None):
         raise click.UsageError("one of --key and --token is needed", context)
-    loaded = Event.load(event)
+    loaded = SigningEvent.load(event)
     loaded.refuse_other_digest(digest)
     anchor(loaded, root)
     loaded.refuse_future(now())
@@ -127,9 +127,9 @@ def sign(
 @click.pass_context
 def merge(context: click.Context, event: Path, signatures: tuple[Path, ...]) -> None:
     from ncen_updater.publisher.feed.status import signature_status
-    from ncen_updater.publisher.signing.event import Event
+    from ncen_updater.publisher.signing.event import SigningEvent
 
-    loaded = Event.load(event)
+    loaded = SigningEvent.load(event)
     for path in signatures:
         loaded.merge(path)
     show_signatures(session_of(context), signature_status(loaded))

@@ -31,12 +31,12 @@ from ncen_updater.common.messages import (
 )
 from ncen_updater.common.progress import Progress, Silent
 from ncen_updater.feed.offers import offers_of
-from ncen_updater.formats.bundle.form import INDEX, Source, plan_members, target_member
+from ncen_updater.formats.bundle.form import INDEX, BundleSource, plan_members, target_member
 from ncen_updater.formats.bundle.parts import part_names, write_bundle
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT
 from ncen_updater.publisher.distribute.export_choice import (
     Destination,
-    Order,
+    ExportOrder,
     hops_of,
     wanted_targets,
     ways_of_agents,
@@ -45,7 +45,7 @@ from ncen_updater.publisher.distribute.export_choice import (
 from ncen_updater.publisher.errors import FeedBroken
 from ncen_updater.publisher.feed.feed import Feed, FeedState
 
-__all__ = ["USUAL_GRACE", "Destination", "Exported", "Order", "export_bundle"]
+__all__ = ["USUAL_GRACE", "Destination", "ExportOrder", "Exported", "export_bundle"]
 
 #: What sites grant the short-lived lists of a bundle unless they are configured otherwise.
 USUAL_GRACE = timedelta(days=90)
@@ -75,7 +75,7 @@ class Exported:
 
 def export_bundle(
     feed: Feed,
-    order: Order,
+    order: ExportOrder,
     output: Path,
     *,
     media_bytes: int | None,
@@ -146,11 +146,11 @@ def export_bundle(
     return Exported(tuple(files), total, releases, lapses, usable_until, tuple(map(str, agents)))
 
 
-def _source(name: str, content: bytes) -> Source:
-    return Source(name, len(content), zlib.crc32(content), lambda: io.BytesIO(content))
+def _source(name: str, content: bytes) -> BundleSource:
+    return BundleSource(name, len(content), zlib.crc32(content), lambda: io.BytesIO(content))
 
 
-def _metadata(feed: Feed, state: FeedState) -> Iterator[Source]:
+def _metadata(feed: Feed, state: FeedState) -> Iterator[BundleSource]:
     numbered = {f"{root.signed.version}.root": root.signed.version for root in feed.roots()}
     names = [f"{name}.json" for name in numbered]
     names.append("timestamp.json")
@@ -167,7 +167,9 @@ def _metadata(feed: Feed, state: FeedState) -> Iterator[Source]:
         yield _source(f"metadata/{name}", content)
 
 
-def _targets(feed: Feed, listed: dict[str, TargetFile], wanted: Sequence[str]) -> Iterator[Source]:
+def _targets(
+    feed: Feed, listed: dict[str, TargetFile], wanted: Sequence[str]
+) -> Iterator[BundleSource]:
     for name in wanted:
         target = listed[name]
         path = feed.target_path(target)
@@ -186,7 +188,7 @@ def _targets(feed: Feed, listed: dict[str, TargetFile], wanted: Sequence[str]) -
         def reader(place: Path = path) -> io.BufferedReader:
             return place.open("rb")
 
-        yield Source(member, size, crc, reader)
+        yield BundleSource(member, size, crc, reader)
 
 
 def _dates(state: FeedState, products: Iterable[str]) -> tuple[datetime, datetime]:
@@ -199,10 +201,10 @@ def _dates(state: FeedState, products: Iterable[str]) -> tuple[datetime, datetim
 
 def _write(
     output: Path,
-    sources: Sequence[Source],
+    sources: Sequence[BundleSource],
     media_bytes: int | None,
     feed: Feed,
-    order: Order,
+    order: ExportOrder,
     clock: Callable[[], datetime],
     *,
     dry_run: bool,
@@ -227,7 +229,7 @@ def _try(
     state: Path,
     place: Destination,
     feed: Feed,
-    order: Order,
+    order: ExportOrder,
     clock: Callable[[], datetime],
 ) -> None:
     """Import the bundle into an empty site, with no grace at all."""

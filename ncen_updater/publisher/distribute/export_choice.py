@@ -26,7 +26,7 @@ from ncen_updater.publisher.errors import FeedBroken
 from ncen_updater.publisher.feed.feed import Feed, FeedState
 
 __all__ = [
-    "Destination", "Order", "hops_of", "wanted_targets", "ways_of_agents", "whole_targets",
+    "Destination", "ExportOrder", "hops_of", "wanted_targets", "ways_of_agents", "whole_targets",
 ]  # fmt: skip
 
 
@@ -44,7 +44,7 @@ class Destination:
 
 
 @dataclass(frozen=True)
-class Order:
+class ExportOrder:
     """What a bundle shall hold.
 
     Attributes:
@@ -71,7 +71,7 @@ class Order:
 
 
 def ways_of_agents(
-    order: Order, state: FeedState, now: datetime
+    order: ExportOrder, state: FeedState, now: datetime
 ) -> dict[Destination, tuple[Offer, ...]]:
     """The way of each destination's agent to the newest that it may have; it may be empty.
 
@@ -110,7 +110,7 @@ def whole_targets(
 
 
 def hops_of(
-    order: Order,
+    order: ExportOrder,
     offers: Sequence[Offer],
     ways: Mapping[Destination, Sequence[Offer]],
     now: datetime,
@@ -156,7 +156,7 @@ def hops_of(
 
 def wanted_targets(
     feed: Feed,
-    order: Order,
+    order: ExportOrder,
     hops: Sequence[tuple[Version | None, Offer]],
     listed: dict[str, TargetFile],
 ) -> tuple[list[str], dict[str, str]]:
@@ -179,7 +179,7 @@ def wanted_targets(
 
 
 def _pack(
-    order: Order,
+    order: ExportOrder,
     before: Version | None,
     document: ReleaseDocument,
     listed: dict[str, TargetFile],

@@ -27,7 +27,7 @@ from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.progress import Progress
 from ncen_updater.feed.client import TrustClient
 from ncen_updater.feed.clock import TrustClock
-from ncen_updater.feed.download import Part
+from ncen_updater.feed.download import DownloadPart
 from ncen_updater.feed.fetching import FeedFetcher
 from ncen_updater.feed.http import HttpFetcher
 from ncen_updater.formats.tuf_names import METADATA_PREFIX, TARGETS_PREFIX
@@ -36,7 +36,7 @@ from ncen_updater.publisher.feed.feed import FeedState, delegated_roles, target_
 from ncen_updater.publisher.signing.event import digest_of
 from ncen_updater.publisher.signing.roles import ONLINE_ROLES, TOP_ROLES, policy_of
 
-__all__ = ["Look", "Monitor", "RoleSeen", "exit_code"]
+__all__ = ["FeedLook", "Monitor", "RoleSeen", "exit_code"]
 
 AHEAD_DAYS: Final = 3
 OFFLINE_AHEAD_DAYS: Final = 60
@@ -59,7 +59,7 @@ class RoleSeen:
 
 
 @dataclass(frozen=True)
-class Look:
+class FeedLook:
     """What was seen.
 
     Attributes:
@@ -114,7 +114,7 @@ class Monitor:
         ahead: int = AHEAD_DAYS,
         offline_ahead: int = OFFLINE_AHEAD_DAYS,
         deep: bool = False,
-    ) -> Look:
+    ) -> FeedLook:
         """Look at everything.
 
         Args:
@@ -132,7 +132,7 @@ class Monitor:
         try:
             seen = self._read(now, timedelta(0), self._make_fetcher())
         except UpdaterError as error:
-            return Look((), 0, 0, (_failed(error),))
+            return FeedLook((), 0, 0, (_failed(error),))
         for days, grace in ((ahead, timedelta(0)), (offline_ahead, timedelta(days=offline_ahead))):
             self._progress.tell(Text(N_("looking {days} days ahead"), {"days": days}))
             try:
@@ -149,7 +149,7 @@ class Monitor:
             name = TARGETS_PREFIX + target_file_name(target)
             findings += self._probe.target(name, target.length, target.hashes["sha256"], deep)
         findings = said_once(findings)
-        return Look(
+        return FeedLook(
             tuple(_seen(role, metadata, now) for role, metadata in seen.items()),
             len(targets),
             sum(target.length for target in targets),
@@ -199,7 +199,7 @@ class _Undated(FeedFetcher):
         """Return a list."""
         return self._inner.download_bytes(url, max_length)
 
-    def open(self, url: str, offset: int) -> Part:
+    def open(self, url: str, offset: int) -> DownloadPart:
         """Open a file from an offset."""
         return self._inner.open(url, offset)
 

@@ -52,7 +52,7 @@ from ncen_updater.publisher.feed.feed import (
     verification,
 )
 from ncen_updater.publisher.feed.repository import FeedRepository
-from ncen_updater.publisher.signing.event import Event, digest_of
+from ncen_updater.publisher.signing.event import SigningEvent, digest_of
 from ncen_updater.publisher.signing.keys import owner_of
 from ncen_updater.publisher.signing.roles import ONLINE_ROLES
 from ncen_updater.publisher.signing.rules import (
@@ -109,7 +109,7 @@ class Publisher:
 
     def publish(
         self,
-        event: Event,
+        event: SigningEvent,
         staging: Sequence[Path],
         online: OnlineSigners,
         accept_interruption: bool = False,
@@ -196,7 +196,7 @@ class Publisher:
 
     # What is published stands on what is there.
 
-    def _base(self, event: Event, drafts: Mapping[str, Metadata[Any]]) -> FeedState | None:
+    def _base(self, event: SigningEvent, drafts: Mapping[str, Metadata[Any]]) -> FeedState | None:
         if not self._feed.exists:
             if event.base:
                 raise FeedBroken(path=self._feed.directory, reason="it has no timestamp")

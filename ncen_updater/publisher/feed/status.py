@@ -7,7 +7,7 @@ from datetime import datetime
 
 from ncen_updater.publisher.feed.feed import FeedState, verification
 from ncen_updater.publisher.signing.draft import offers_of
-from ncen_updater.publisher.signing.event import Event
+from ncen_updater.publisher.signing.event import SigningEvent
 from ncen_updater.publisher.signing.keys import owner_of
 from ncen_updater.publisher.signing.roles import ONLINE_ROLES, issued_at
 
@@ -115,7 +115,7 @@ def feed_status(state: FeedState, now: datetime) -> tuple[list[RoleStatus], list
     return roles, releases
 
 
-def signature_status(event: Event) -> list[SignatureStatus]:
+def signature_status(event: SigningEvent) -> list[SignatureStatus]:
     """For each draft who signed, and whether it is enough.
 
     Raises:

@@ -29,15 +29,15 @@ from ncen_updater.formats.tuf_names import OFFER_FIELD, RELEASES_PREFIX
 from ncen_updater.publisher.build.attachments import Checked, check_papers
 from ncen_updater.publisher.errors import BuildRefused
 from ncen_updater.publisher.signing.draft import refs_of
-from ncen_updater.publisher.signing.event import Event
+from ncen_updater.publisher.signing.event import SigningEvent
 from ncen_updater.publisher.signing.event_files import MAX_PAPER_BYTES, PAPERS, read_plain
 from ncen_updater.publisher.signing.roles import OFFLINE_TOP
 
-__all__ = ["Compared", "compare_carried", "compare_files"]
+__all__ = ["ComparedStaging", "compare_carried", "compare_files"]
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedStaging:
     """A release that is what an event says of it.
 
     Attributes:
@@ -53,7 +53,7 @@ class Compared:
     papers: Checked
 
 
-def compare_files(event: Event, staging: Path, builder: Key | None) -> list[Compared]:
+def compare_files(event: SigningEvent, staging: Path, builder: Key | None) -> list[ComparedStaging]:
     """Hash every file of the releases that an event adds, and check their papers.
 
     Args:
@@ -84,7 +84,9 @@ def compare_files(event: Event, staging: Path, builder: Key | None) -> list[Comp
     return found
 
 
-def compare_carried(event: Event, builder: Key | None, *, unread: bool = False) -> list[Compared]:
+def compare_carried(
+    event: SigningEvent, builder: Key | None, *, unread: bool = False
+) -> list[ComparedStaging]:
     """Check the documents and papers that an event carries against its lists.
 
     Args:
@@ -116,7 +118,7 @@ def compare_carried(event: Event, builder: Key | None, *, unread: bool = False) 
     return found
 
 
-def _refuse_strangers(event: Event, named: Collection[str]) -> None:
+def _refuse_strangers(event: SigningEvent, named: Collection[str]) -> None:
     """Refuse files that no release names; a client that knows no documents would install them."""
     products = [d.signed.targets for role, d in event.drafts.items() if role not in OFFLINE_TOP]
     for role in event.drafts:
@@ -126,12 +128,12 @@ def _refuse_strangers(event: Event, named: Collection[str]) -> None:
                 raise BuildRefused(path=event.directory, reason=f"no release names {name}")
 
 
-def _compared(document: ReleaseDocument, files: int | None, papers: Checked) -> Compared:
+def _compared(document: ReleaseDocument, files: int | None, papers: Checked) -> ComparedStaging:
     manifest = document.manifest
-    return Compared(manifest.product, manifest.version, files, papers)
+    return ComparedStaging(manifest.product, manifest.version, files, papers)
 
 
-def _releases(event: Event) -> Iterator[tuple[str, Mapping[str, TargetFile]]]:
+def _releases(event: SigningEvent) -> Iterator[tuple[str, Mapping[str, TargetFile]]]:
     """The release documents that an event adds, each with all that its role adds."""
     for role in event.drafts:
         added = _added(event, role)
@@ -140,7 +142,7 @@ def _releases(event: Event) -> Iterator[tuple[str, Mapping[str, TargetFile]]]:
                 yield name, added
 
 
-def _added(event: Event, role: str) -> Mapping[str, TargetFile]:
+def _added(event: SigningEvent, role: str) -> Mapping[str, TargetFile]:
     new = event.drafts[role].signed
     if not isinstance(new, Targets):
         return {}
@@ -175,7 +177,7 @@ def _same(target: TargetFile | None, ref: TargetRef) -> bool:
     )
 
 
-def _carried(event: Event, name: str, sha256: str, limit: int) -> bytes:
+def _carried(event: SigningEvent, name: str, sha256: str, limit: int) -> bytes:
     try:
         content = read_plain(event.directory / PAPERS / sha256, limit)
     except (OSError, ValueError) as error:

@@ -18,7 +18,7 @@ from tuf.api.metadata import Metadata, Root, Targets  # type: ignore[attr-define
 from ncen_updater.common.cli.render import grouped
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.formats.tuf_names import DELTAS_PREFIX, OFFER_FIELD
-from ncen_updater.publisher.signing.event import Event, digest_of
+from ncen_updater.publisher.signing.event import SigningEvent, digest_of
 from ncen_updater.publisher.signing.keys import fingerprint, owner_of
 from ncen_updater.publisher.signing.offer_words import STEERED, steering_words
 from ncen_updater.publisher.signing.raw_diff import leftovers
@@ -45,7 +45,7 @@ class Line:
     figures: Mapping[str, object] = field(default_factory=dict)
 
 
-def describe(event: Event) -> list[Line]:
+def describe(event: SigningEvent) -> list[Line]:
     """Say everything that an event changes."""
     lines = [
         _line("", N_("{title}"), heading=True, title=event.title),
@@ -69,7 +69,7 @@ def _line(role: str, template: str, *, heading: bool = False, **values: object) 
     return Line(role, Text(template, values), heading, values)
 
 
-def _role(event: Event, role: str, draft: Metadata[Any]) -> Iterator[Line]:
+def _role(event: SigningEvent, role: str, draft: Metadata[Any]) -> Iterator[Line]:
     before = event.base.get(role)
     old = before.signed if before else None
     new = draft.signed

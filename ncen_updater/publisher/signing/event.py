@@ -14,8 +14,8 @@ title and the roles, versions and digests of all drafts and of what they stand o
 that officers read to each other.
 
 Nothing in the directory is believed because it is there: the base must carry the signatures of the
-roots beside it, and an officer compares these with a root of their own (:meth:`Event.anchor`), else
-a drafter could show the difference to a feed that never was.
+roots beside it, and an officer compares these with a root of their own
+(:meth:`SigningEvent.anchor`), else a drafter could show the difference to a feed that never was.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ from ncen_updater.publisher.signing.rules import (
     refuse_unsound,
 )
 
-__all__ = ["DetachedSignature", "DraftRef", "Event", "digest_of"]
+__all__ = ["DetachedSignature", "DraftRef", "SigningEvent", "digest_of"]
 
 MIN_DIGEST_PREFIX = 16
 
@@ -102,7 +102,7 @@ def digest_of(metadata: Metadata[Any]) -> str:
 
 
 @dataclass(frozen=True)
-class Event:
+class SigningEvent:
     """One signing event, checked against itself.
 
     Attributes:
@@ -127,7 +127,7 @@ class Event:
         drafts: Mapping[str, Metadata[Any]],
         base: FeedState | None,
         papers: Mapping[str, Path] | None = None,
-    ) -> Event:
+    ) -> SigningEvent:
         """Write a new event; ``event.json`` last, so that a half-written one is none.
 
         Args:
@@ -164,7 +164,7 @@ class Event:
         return cls.load(directory)
 
     @classmethod
-    def load(cls, directory: Path) -> Event:
+    def load(cls, directory: Path) -> SigningEvent:
         """Read an event and check that every file is the one that ``event.json`` names.
 
         Raises:

@@ -9,14 +9,14 @@ import pytest
 
 from ncen_updater.agent.approvals.model import (
     Approval,
-    Basis,
+    ApprovalBasis,
     VoidReason,
     count_approvals,
     voids,
 )
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
-THEN = Basis(
+THEN = ApprovalBasis(
     plan="p",
     schemas={"seizures": "s", "suspects": "t"},
     configuration="c",
@@ -29,7 +29,7 @@ THEN = Basis(
 @dataclass(frozen=True)
 class Row:
     name: str
-    now: Basis
+    now: ApprovalBasis
     reasons: tuple[VoidReason, ...]
     time: datetime = NOW
 
@@ -55,7 +55,7 @@ ROWS = (
     Row("a clock set back", THEN, (), NOW - timedelta(days=400)),
     Row(
         "everything",
-        Basis("q", {}, "d", "", {"seizures": 9999}),
+        ApprovalBasis("q", {}, "d", "", {"seizures": 9999}),
         (
             VoidReason.PLAN,
             VoidReason.SCHEMA,

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.approvals.binding import basis_from_json, basis_to_json
-from ncen_updater.agent.approvals.model import Basis, count_approvals
-from ncen_updater.agent.approvals.store import Consent, Person
+from ncen_updater.agent.approvals.model import ApprovalBasis, count_approvals
+from ncen_updater.agent.approvals.store import ApprovalStore, Person
 from ncen_updater.agent.engine.errors import JournalUnreadable
 from ncen_updater.agent.journal.additions import ADDITIONS
 from ncen_updater.agent.journal.journal import Journal
@@ -21,7 +21,7 @@ from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 AMINA, BO = Person("amina", 1001), Person("bo", 1002)
-BASIS = Basis("p", {"seizures": "s"}, "c", "r", {"seizures": 5}, NOW)
+BASIS = ApprovalBasis("p", {"seizures": "s"}, "c", "r", {"seizures": 5}, NOW)
 BINDING = BASIS.binding()
 
 
@@ -42,7 +42,7 @@ def test_a_basis_survives_the_journal() -> None:
 
 
 def test_two_people_approve_and_one_takes_it_back(journal: Journal) -> None:
-    consent = Consent(journal)
+    consent = ApprovalStore(journal)
     assert consent.approve(BINDING, "3.3.0", basis_to_json(BASIS), AMINA)
     assert not consent.approve(BINDING, "3.3.0", basis_to_json(BASIS), AMINA)
     assert count_approvals(consent.approvals(BINDING), BINDING, 2).missing == 1
@@ -59,7 +59,7 @@ def test_two_people_approve_and_one_takes_it_back(journal: Journal) -> None:
 
 
 def test_what_was_last_approved_is_known_when_it_holds_no_longer(journal: Journal) -> None:
-    consent = Consent(journal)
+    consent = ApprovalStore(journal)
     assert consent.last_basis("3.3.0") is None
     consent.approve(BINDING, "3.3.0", basis_to_json(BASIS), AMINA)
     assert consent.last_basis("3.4.0") is None
@@ -69,7 +69,7 @@ def test_what_was_last_approved_is_known_when_it_holds_no_longer(journal: Journa
 
 
 def test_the_last_chosen_time_counts(journal: Journal) -> None:
-    consent = Consent(journal)
+    consent = ApprovalStore(journal)
     assert consent.scheduled(BINDING) is None
     consent.schedule(BINDING, "3.3.0", NOW + timedelta(days=1), AMINA)
     consent.schedule(BINDING, "3.3.0", NOW + timedelta(days=2), BO)
@@ -133,9 +133,9 @@ def test_a_journal_without_these_tables_reads_as_empty(tmp_path: Path) -> None:
     connection.commit()
     connection.close()
     with Journal.open(path, read_only=True) as journal:
-        assert Consent(journal).approvals(BINDING) == ()
-        assert Consent(journal).scheduled(BINDING) is None
-        assert Consent(journal).last_basis("3.3.0") is None
+        assert ApprovalStore(journal).approvals(BINDING) == ()
+        assert ApprovalStore(journal).scheduled(BINDING) is None
+        assert ApprovalStore(journal).last_basis("3.3.0") is None
         assert Orders(journal).waiting() is None
         assert Rehearsals(journal).last("3.2.4", "3.3.0") is None
 
@@ -156,17 +156,17 @@ def test_a_journal_without_these_tables_reads_as_empty(tmp_path: Path) -> None:
 def test_odd_rows_make_the_journal_unreadable(
     journal: Journal, table: str, column: str, value: str
 ) -> None:
-    Consent(journal).approve(BINDING, "3.3.0", basis_to_json(BASIS), AMINA)
-    Consent(journal).schedule(BINDING, "3.3.0", NOW, AMINA)
+    ApprovalStore(journal).approve(BINDING, "3.3.0", basis_to_json(BASIS), AMINA)
+    ApprovalStore(journal).schedule(BINDING, "3.3.0", NOW, AMINA)
     Orders(journal).give(OrderKind.CHECK, {}, AMINA)
     Rehearsals(journal).begin("aaaaaaaa", "3.2.4", "3.3.0", {"copy": {}})
     with journal.transaction() as connection:
         connection.execute(f"UPDATE {table} SET {column} = {value}")
 
     def read() -> None:
-        Consent(journal).approvals(BINDING)
-        Consent(journal).last_basis("3.3.0")
-        Consent(journal).scheduled(BINDING)
+        ApprovalStore(journal).approvals(BINDING)
+        ApprovalStore(journal).last_basis("3.3.0")
+        ApprovalStore(journal).scheduled(BINDING)
         Orders(journal).waiting()
         Rehearsals(journal).last("3.2.4", "3.3.0")
 

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.agent.approvals.model import Approval, Basis
+from ncen_updater.agent.approvals.model import Approval, ApprovalBasis
 from ncen_updater.agent.databases.ways import Back
 from ncen_updater.agent.dossier import page
 from ncen_updater.agent.dossier.gather import Dossier, DossierHop
 from ncen_updater.agent.dossier.risks import risks
-from ncen_updater.agent.rehearsal.predictions import Compared
+from ncen_updater.agent.rehearsal.predictions import ComparedStop
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import Text
-from ncen_updater.formats.manifest import Notes
+from ncen_updater.formats.manifest import ReleaseNotes
 
 AT = datetime(2026, 11, 24, 9, tzinfo=UTC)
 REPORT: dict[str, Any] = {
@@ -33,8 +33,8 @@ REPORT: dict[str, Any] = {
 HOP = DossierHop(
     origin="3.2.4", version="3.3.0", required=False, urgency="normal",
     notes={
-        "en": Notes(title="New CITES classes", text="First paragraph.\n\nSecond."),
-        "fr": Notes(title="Nouvelles classes CITES", text="Premier alinéa."),
+        "en": ReleaseNotes(title="New CITES classes", text="First paragraph.\n\nSecond."),
+        "fr": ReleaseNotes(title="Nouvelles classes CITES", text="Premier alinéa."),
     },
     way_back=Back.KEEPS, why_no_way_back=(), migrations=5, unpacked_bytes=9_000_000, report=REPORT,
 )  # fmt: skip
@@ -44,10 +44,12 @@ DOSSIER = Dossier(
     findings=(Finding("NU-6302", Severity.INFO, Text("There is room."), Text("")),),
     sizes={"seizures": 5_000_000, "suspects": 2_000_000}, rehearsed_at=AT, rehearsal="abcdefgh",
     holds_until=AT + timedelta(days=14), backup_s=6.0,
-    earlier=(Compared("3.2.4", 3.0, 9.0, 4.0),), not_before=None,
+    earlier=(ComparedStop("3.2.4", 3.0, 9.0, 4.0),), not_before=None,
     opens=AT + timedelta(hours=13), closes=AT + timedelta(hours=19), by_itself=False,
     approvals=(Approval("0" * 64, "amina", 1001, AT),), needed=2,
-    basis=Basis("a" * 64, {"seizures": "b" * 64, "suspects": "c" * 64}, "d" * 64, "abcdefgh:ee"),
+    basis=ApprovalBasis(
+        "a" * 64, {"seizures": "b" * 64, "suspects": "c" * 64}, "d" * 64, "abcdefgh:ee"
+    ),
     keep_days=7, soak_s=900, rolls_back=True,
 )  # fmt: skip
 HOSTILE = (
@@ -97,8 +99,8 @@ def hostile(value: Any) -> Any:
         }  # fmt: skip
     if isinstance(value, list | tuple) and not is_dataclass(value):
         return type(value)(hostile(item) for item in value)
-    if isinstance(value, Notes):
-        return Notes.model_construct(title=HOSTILE, text=HOSTILE)
+    if isinstance(value, ReleaseNotes):
+        return ReleaseNotes.model_construct(title=HOSTILE, text=HOSTILE)
     if is_dataclass(value) and not isinstance(value, type):
         names = [field.name for field in fields(value)]
         kept = {"severity", "way_back"}
@@ -191,7 +193,7 @@ def test_french_has_no_english_sentence_left() -> None:
             "seizures.items"),
         ("guessed", replace(DOSSIER, hops=(replace(HOP, report={
             **REPORT, "stop_s": {**REPORT["stop_s"], "learnt": False}}),)), "a guess"),
-        ("missed", replace(DOSSIER, earlier=(Compared("3.2.4", 3.0, 4.0, 9.0),)),
+        ("missed", replace(DOSSIER, earlier=(ComparedStop("3.2.4", 3.0, 4.0, 9.0),)),
             "1 predictions for this site 1 did not hold"),
         ("two hops", replace(DOSSIER, hops=(HOP, HOP)), "over 2 releases"),
     ],

@@ -17,7 +17,7 @@ from packaging.version import Version
 
 from demo.evidence import database_digests
 from demo.site import DemoSite
-from ncen_updater.agent.databases.base import Role
+from ncen_updater.agent.databases.base import DatabaseRole
 from ncen_updater.agent.engine.elapsed import kept_for, witness
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.retention import collect, collectable, due_at
@@ -102,7 +102,7 @@ def left(site: Site) -> set[str]:
 
 
 def previous(site: Site) -> set[str]:
-    return {change for change, role, _ in site.engine.leftovers() if role is Role.PREVIOUS}
+    return {change for change, role, _ in site.engine.leftovers() if role is DatabaseRole.PREVIOUS}
 
 
 def type_collect(demo: DemoSite, *words: str, code: int = 0) -> list[str]:

@@ -28,7 +28,7 @@ from ncen_updater.agent.journal.change import (
 from ncen_updater.agent.journal.facts import ChangeFacts, KeptFiles
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
-from ncen_updater.common.directory_handle import Below
+from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.progress import Silent
 from ncen_updater.formats.forward_compat import understood
 from ncen_updater.formats.manifest import FileEffect, FilesManifest, Manifest, load_manifest
@@ -176,7 +176,7 @@ def test_kept_files_that_cannot_be_removed_are_told_and_tried_again(
     with Journal.create(tmp_path / JOURNAL) as journal:
         journal.begin(CHANGE, ChangeFacts(files=(fact,)))
         with monkeypatch.context() as patched:
-            patched.setattr(Below, "remove_tree", Mock(side_effect=refused))
+            patched.setattr(DirectoryHandle, "remove_tree", Mock(side_effect=refused))
             drop(journal, CHANGE.id)
         told = [event.data for event in journal.events() if event.kind == "files-not-dropped"]
         assert [item["code"] for item in told] == ["NU-4301"]

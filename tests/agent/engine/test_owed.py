@@ -15,11 +15,11 @@ from demo.evidence import database_digests
 from demo.site import DemoSite, version_of
 from ncen_updater.agent.approvals import approving
 from ncen_updater.agent.approvals.status import require_consent
-from ncen_updater.agent.approvals.store import Consent
+from ncen_updater.agent.approvals.store import ApprovalStore
 from ncen_updater.agent.engine.errors import ChangeFailed, Held, JournalUnreadable, SoakFailed
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.pending_rollback import left_behind, pending_rollback
-from ncen_updater.agent.engine.recovery import Action
+from ncen_updater.agent.engine.recovery import RecoveryAction
 from ncen_updater.agent.engine.rollback_plan import way_back
 from ncen_updater.agent.journal.change import ChangeKind, Phase, StepName
 from ncen_updater.agent.journal.facts import ChangeFacts
@@ -110,7 +110,7 @@ def test_who_says_no_while_it_is_prepared_keeps_officers_in(
                 SiteHistory(journal).hold("audit", "director", None)
             else:
                 (row,) = journal.rows("SELECT binding FROM approvals")
-                assert Consent(journal).withdraw(row["binding"], AMINA) == 1
+                assert ApprovalStore(journal).withdraw(row["binding"], AMINA) == 1
 
     agree = require_consent(site, Silent(), approvals=1)
     operations = Operations(
@@ -155,7 +155,7 @@ def test_a_rollback_that_was_torn_is_taken_up_again(demo: DemoSite, site: Site) 
         assert owed.by_itself
     result = Operations(site, Silent()).resume(by_person=False)
     assert result.decision is not None
-    assert result.decision.action is Action.GO_BACK
+    assert result.decision.action is RecoveryAction.GO_BACK
     assert version_of(demo).whole == "3.2.4"
     with Journal.open(site.state / JOURNAL, read_only=True) as journal:
         assert pending_rollback(journal) is None

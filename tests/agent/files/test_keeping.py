@@ -389,9 +389,9 @@ def test_without_a_kept_tree_a_rollback_gives_nothing_back(photos: Path) -> None
 
 def test_names_of_any_bytes_survive_the_index(photos: Path) -> None:
     from ncen_updater.agent.files.listing import walk
-    from ncen_updater.common.directory_handle import Below
+    from ncen_updater.common.directory_handle import DirectoryHandle
 
-    found = walk(Below(photos))
+    found = walk(DirectoryHandle(photos))
     assert read_index(write_index(found)) == found
     with pytest.raises(ValueError, match="not whole"):
         read_index(b"\n".join(write_index(found).splitlines()[1:]))

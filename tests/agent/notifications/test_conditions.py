@@ -15,11 +15,11 @@ from ncen_updater.agent.engine.pending_rollback import MOST_TRIES, PendingRollba
 from ncen_updater.agent.journal.change import Change, ChangeState, StepName, StepRecord, StepState
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.site_history import BadReleaseRecord, HoldRecord
-from ncen_updater.agent.notifications.conditions import Limits, fresh
-from ncen_updater.agent.notifications.news import Kind
+from ncen_updater.agent.notifications.conditions import AlertLimits, fresh
+from ncen_updater.agent.notifications.news import NewsKind
 from ncen_updater.agent.policy.automation import Rehearsed
-from ncen_updater.agent.self_update.sequence import Bad, Sequence
-from ncen_updater.agent.service.knowledge import Assessment, Knowledge
+from ncen_updater.agent.self_update.sequence import AgentSelection, Bad
+from ncen_updater.agent.service.knowledge import Assessment, ServiceState
 from ncen_updater.agent.status import JournalFacts, SiteStatus
 from ncen_updater.feed.last_view import LastView
 from tests.agent.cli.site import CHANGE
@@ -29,7 +29,7 @@ NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
 CALM = SiteStatus(
     NOW, PLACES, current="3.2.4", journal=JournalFacts(event=1), rehearsals=(), view=None,
-    knowledge=Knowledge(), agent=None, expiries={}, free_percent={"state": 50.0},
+    knowledge=ServiceState(), agent=None, expiries={}, free_percent={"state": 50.0},
 )  # fmt: skip
 BINDING = "b" * 64
 NEXT = Assessment(
@@ -50,7 +50,7 @@ def at(**facts: Any) -> SiteStatus:
 
 def awaiting(assessment: Assessment = NEXT, status: SiteStatus = CALM) -> SiteStatus:
     """The calm site, but for what comes next."""
-    return replace(status, knowledge=Knowledge(assessment))
+    return replace(status, knowledge=ServiceState(assessment))
 
 
 YES = Approval(BINDING, "amina", 1001, NOW)
@@ -68,8 +68,8 @@ def chosen(hours: int) -> SiteStatus:
 class Row:
     name: str
     now: SiteStatus
-    kinds: tuple[Kind, ...]
-    limits: Limits = field(default_factory=Limits)
+    kinds: tuple[NewsKind, ...]
+    limits: AlertLimits = field(default_factory=AlertLimits)
 
 
 ROWS = (
@@ -77,58 +77,61 @@ ROWS = (
     Row(
         "a release that is not rehearsed yet",
         awaiting(replace(NEXT, rehearsed=Rehearsed.MISSING, binding="")),
-        (Kind.AVAILABLE,),
+        (NewsKind.AVAILABLE,),
     ),
     Row(
         "one that waits for people", awaiting(),
-        (Kind.AVAILABLE, Kind.WAITS),
+        (NewsKind.AVAILABLE, NewsKind.WAITS),
     ),
     Row(
         "nobody has to approve", awaiting(),
-        (Kind.AVAILABLE,), Limits(automatic=True),
+        (NewsKind.AVAILABLE,), AlertLimits(automatic=True),
     ),
     Row(
         "the service only tells", awaiting(),
-        (Kind.AVAILABLE,), Limits(self_starting=False),
+        (NewsKind.AVAILABLE,), AlertLimits(self_starting=False),
     ),
     Row(
-        "held", awaiting(status=at(holds=(HOLD,))), (Kind.AVAILABLE,)
+        "held", awaiting(status=at(holds=(HOLD,))), (NewsKind.AVAILABLE,)
     ),
     Row(
         "an approval that holds no longer",
         awaiting(replace(NEXT, voids=("the schema changed",), binding="")),
-        (Kind.AVAILABLE, Kind.APPROVAL_VOID),
+        (NewsKind.AVAILABLE, NewsKind.APPROVAL_VOID),
     ),
     Row(
         "the window comes", chosen(12),
-        (Kind.AVAILABLE, Kind.WINDOW),
+        (NewsKind.AVAILABLE, NewsKind.WINDOW),
     ),
     Row(
         "but not yet", chosen(13),
-        (Kind.AVAILABLE,),
+        (NewsKind.AVAILABLE,),
     ),
     Row("lists are fresh", replace(CALM, view=LIST), ()),
     Row(
         "lists lapse soon", replace(CALM, view=replace(LIST, expires_at=NOW + 4 * DAY)),
-        (Kind.FEED_LAPSING,),
+        (NewsKind.FEED_LAPSING,),
     ),
-    Row("lists have lapsed", replace(CALM, view=replace(LIST, expires_at=NOW)), (Kind.FEED_STALE,)),
+    Row(
+        "lists have lapsed", replace(CALM, view=replace(LIST, expires_at=NOW)),
+        (NewsKind.FEED_STALE,),
+    ),
     Row(
         "what runs was withdrawn", replace(CALM, view=replace(LIST, withdrawn=("3.2.4",))),
-        (Kind.WITHDRAWN,),
+        (NewsKind.WITHDRAWN,),
     ),
     Row("another was", replace(CALM, view=replace(LIST, withdrawn=("3.2.3",))), ()),
-    Row("a full disk", replace(CALM, free_percent={"state": 50.0, "slots": 9.9}), (Kind.DISK,)),
+    Row("a full disk", replace(CALM, free_percent={"state": 50.0, "slots": 9.9}), (NewsKind.DISK,)),
     Row(
         "the journal cannot be read",
-        replace(CALM, journal=JournalUnreadable(path="j", reason="x")), (Kind.NEEDS_PERSON,),
+        replace(CALM, journal=JournalUnreadable(path="j", reason="x")), (NewsKind.NEEDS_PERSON,),
     ),
     Row("a change runs", at(change=change(ChangeState.RUNNING)), ()),
-    Row("a change is stuck", at(change=change(ChangeState.STUCK)), (Kind.NEEDS_PERSON,)),
+    Row("a change is stuck", at(change=change(ChangeState.STUCK)), (NewsKind.NEEDS_PERSON,)),
     Row(
         "a release turned bad, and a person decides",
         at(change=change(ChangeState.COMMITTED, steps=COMMIT), bad_releases=(BAD,)),
-        (Kind.NEEDS_PERSON,), Limits(only_reports=True),
+        (NewsKind.NEEDS_PERSON,), AlertLimits(only_reports=True),
     ),
     Row(
         "or the agent goes back by itself",
@@ -142,7 +145,7 @@ ROWS = (
             facts=ChangeFacts(waits_for_person=True),
             bad_releases=(BAD,),
         ),
-        (Kind.NEEDS_PERSON,),
+        (NewsKind.NEEDS_PERSON,),
     ),
     Row(
         "a rollback turned bad",
@@ -150,21 +153,23 @@ ROWS = (
             change=change(ChangeState.COMMITTED, steps=COMMIT),
             facts=ChangeFacts(waits_for_person=True),
         ),
-        (Kind.NEEDS_PERSON,),
+        (NewsKind.NEEDS_PERSON,),
     ),
     Row(
         "what turned bad could not be taken back",
-        at(owed=PendingRollback(change(ChangeState.FINISHED), MOST_TRIES)), (Kind.NEEDS_PERSON,),
+        at(owed=PendingRollback(change(ChangeState.FINISHED), MOST_TRIES)),
+        (NewsKind.NEEDS_PERSON,),
     ),
     Row("or is tried again", at(owed=PendingRollback(change(ChangeState.FINISHED), 1)), ()),
     Row(
         "people left it, so they are asked",
         awaiting(replace(NEXT, left=True)),
-        (Kind.AVAILABLE, Kind.WAITS), Limits(automatic=True),
+        (NewsKind.AVAILABLE, NewsKind.WAITS), AlertLimits(automatic=True),
     ),
     Row(
         "an agent was given up",
-        replace(CALM, agent=Sequence("1.0", bad={"1.1": Bad(1, NOW)})), (Kind.AGENT_RETURNED,),
+        replace(CALM, agent=AgentSelection("1.0", bad={"1.1": Bad(1, NOW)})),
+        (NewsKind.AGENT_RETURNED,),
     ),
 )  # fmt: skip
 
@@ -183,23 +188,23 @@ def test_what_is_told_and_that_it_is_told_once(row: Row) -> None:
 
 
 def test_people_still_needed_are_told_as_they_become_fewer() -> None:
-    limits = Limits(approvals=2)
+    limits = AlertLimits(approvals=2)
     _, told = fresh(awaiting(), limits, {})
     news, _ = fresh(awaiting(status=at(approvals=(YES,))), limits, told)
-    assert [(n.kind, n.values["missing"]) for n in news] == [(Kind.WAITS, 1)]
+    assert [(n.kind, n.values["missing"]) for n in news] == [(NewsKind.WAITS, 1)]
 
 
 def test_a_disk_at_the_bound_is_not_told_again_and_again() -> None:
-    _, told = fresh(replace(CALM, free_percent={"state": 9.9}), Limits(), {})
-    _, told = fresh(replace(CALM, free_percent={"state": 10.5}), Limits(), told)
-    assert fresh(replace(CALM, free_percent={"state": 9.9}), Limits(), told)[0] == ()
-    _, told = fresh(replace(CALM, free_percent={"state": 12.5}), Limits(), told)
-    assert len(fresh(replace(CALM, free_percent={"state": 9.9}), Limits(), told)[0]) == 1
+    _, told = fresh(replace(CALM, free_percent={"state": 9.9}), AlertLimits(), {})
+    _, told = fresh(replace(CALM, free_percent={"state": 10.5}), AlertLimits(), told)
+    assert fresh(replace(CALM, free_percent={"state": 9.9}), AlertLimits(), told)[0] == ()
+    _, told = fresh(replace(CALM, free_percent={"state": 12.5}), AlertLimits(), told)
+    assert len(fresh(replace(CALM, free_percent={"state": 9.9}), AlertLimits(), told)[0]) == 1
 
 
 def test_a_second_agent_that_is_given_up_is_told_alone() -> None:
-    one = replace(CALM, agent=Sequence("1.0", bad={"1.1": Bad(1, NOW)}))
-    _, told = fresh(one, Limits(), {})
-    two = replace(CALM, agent=Sequence("1.0", bad={"1.1": Bad(1, NOW), "1.2": Bad(1, NOW)}))
-    news, _ = fresh(two, Limits(), told)
+    one = replace(CALM, agent=AgentSelection("1.0", bad={"1.1": Bad(1, NOW)}))
+    _, told = fresh(one, AlertLimits(), {})
+    two = replace(CALM, agent=AgentSelection("1.0", bad={"1.1": Bad(1, NOW), "1.2": Bad(1, NOW)}))
+    news, _ = fresh(two, AlertLimits(), told)
     assert [n.values["version"] for n in news] == ["1.2"]

@@ -15,7 +15,7 @@ import pytest
 
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.notifications import sender
-from ncen_updater.agent.notifications.news import Kind, News
+from ncen_updater.agent.notifications.news import News, NewsKind
 from ncen_updater.agent.notifications.sending import Sender, sender_for, sending
 from ncen_updater.common.errors import UpdaterError
 from tests.agent.cli.site import TrialSite
@@ -26,11 +26,17 @@ from tests.support.tls import Authority
 AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 PASSWORD, SECRET = "correct horse 'battery\"", "0123456789abcdef"
 UPGRADED = News.of(
-    "event 7", Kind.UPGRADED, AT, change="abcdefgh", from_="3.2.4", version="3.3.0",
+    "event 7", NewsKind.UPGRADED, AT, change="abcdefgh", from_="3.2.4", version="3.3.0",
     low_s=200.0, high_s=300.0, stop_s=250.0,
 )  # fmt: skip
 FAILED = News.of(
-    "event 9", Kind.FAILED, AT, change="abcdefgh", from_="3.2.4", version="3.3.0", code="NU-4150"
+    "event 9",
+    NewsKind.FAILED,
+    AT,
+    change="abcdefgh",
+    from_="3.2.4",
+    version="3.3.0",
+    code="NU-4150",
 )
 
 

@@ -17,14 +17,14 @@ from ncen_updater.agent.journal.site_history import BadReleaseRecord, HoldRecord
 from ncen_updater.agent.notifications.metrics import (
     FAMILIES,
     PREFIX,
-    Sample,
+    MetricSample,
     collect,
     render,
     write_metrics,
 )
 from ncen_updater.agent.notifications.outbox import Outbox
 from ncen_updater.agent.rehearsal.stops import LastStop
-from ncen_updater.agent.service.knowledge import Assessment, Knowledge
+from ncen_updater.agent.service.knowledge import Assessment, ServiceState
 from ncen_updater.agent.status import JournalFacts, SiteStatus
 from ncen_updater.feed.last_view import LastView
 from tests.agent.cli.site import CHANGE, TrialSite
@@ -43,7 +43,7 @@ FULL = SiteStatus(
         bad_releases=(BadReleaseRecord("ncen", "3.3.0", "NU-4150", 1, NOW),),
     ),
     last_stop=LastStop(17.5, 10.0, 20.0),
-    knowledge=Knowledge(Assessment(event=42, target="3.4.0")),
+    knowledge=ServiceState(Assessment(event=42, target="3.4.0")),
     view=LastView(NOW - timedelta(hours=1), NOW + timedelta(days=3), 7, ("3.4.0",), ("3.2.4",)),
     expiries={"timestamp": NOW + timedelta(days=1), "root": NOW + timedelta(days=300)},
     free_percent={"state": 12.5},
@@ -90,15 +90,15 @@ def test_what_is_not_known_is_left_out_and_not_guessed(site: TrialSite) -> None:
 
 def test_labels_are_escaped() -> None:
     odd = 'a"b\\c\nd'
-    text = render([Sample.of("info", 1, site=odd)])
+    text = render([MetricSample.of("info", 1, site=odd)])
     (family,) = text_string_to_metric_families(text)
     assert family.samples[0].labels == {"site": odd}
 
 
 def test_the_file_is_whole_and_readable_for_the_collector(tmp_path: Path) -> None:
     path = tmp_path / "x.prom"
-    write_metrics(path, [Sample.of("hold", 1)])
-    write_metrics(path, [Sample.of("hold", 0)])
+    write_metrics(path, [MetricSample.of("hold", 1)])
+    write_metrics(path, [MetricSample.of("hold", 0)])
     assert path.stat().st_mode & 0o777 == 0o644
     assert list(tmp_path.iterdir()) == [path]
     assert path.read_text().endswith("ncen_updater_hold 0.0\n")

@@ -7,8 +7,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from ncen_updater.agent.notifications.letter import Reader, write_letter
-from ncen_updater.agent.notifications.news import ALLOWED, Kind, News, allowed
+from ncen_updater.agent.notifications.letter import LetterReader, write_letter
+from ncen_updater.agent.notifications.news import ALLOWED, News, NewsKind, allowed
 from ncen_updater.agent.notifications.reasons import reason
 from ncen_updater.agent.notifications.words import TITLES, sentences, span
 from ncen_updater.common.i18n import PLACE
@@ -23,30 +23,30 @@ PLANTED = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("kind", NewsKind)
 @pytest.mark.parametrize("value", PLANTED, ids=repr)
-def test_no_value_of_a_record_is_told_under_any_name(kind: Kind, value: object) -> None:
+def test_no_value_of_a_record_is_told_under_any_name(kind: NewsKind, value: object) -> None:
     names = {*ALLOWED[kind], "name", "error", "detail", "reason", "what"}
     assert allowed(kind, dict.fromkeys(names, value)) == {}
 
 
 def test_what_may_be_told_is_told() -> None:
     news = News.of(
-        "n", Kind.REHEARSED, AT, from_="3.2.4", version="4.0.0rc1", low_s=1, high_s=2.5,
+        "n", NewsKind.REHEARSED, AT, from_="3.2.4", version="4.0.0rc1", low_s=1, high_s=2.5,
         mapped=212, unmapped=3, checks=4, error="Amina",
     )  # fmt: skip
-    assert set(news.values) == set(ALLOWED[Kind.REHEARSED])
+    assert set(news.values) == set(ALLOWED[NewsKind.REHEARSED])
     assert News.from_json(news.to_json()) == news
 
 
 def test_a_file_that_was_altered_tells_no_more() -> None:
-    data = News.of("n", Kind.FAILED, AT, version="3.3.0").to_json()
+    data = News.of("n", NewsKind.FAILED, AT, version="3.3.0").to_json()
     data["values"] = {"version": "3.3.0", "code": "Amina", "name": "Amina"}
     assert News.from_json(data).values == {"version": "3.3.0"}
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_every_kind_has_words_that_name_only_what_may_be_told(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", NewsKind)
+def test_every_kind_has_words_that_name_only_what_may_be_told(kind: NewsKind) -> None:
     assert set(PLACE.findall(TITLES[kind])) <= set(ALLOWED[kind])
     said = sentences(News.of("n", kind, AT), UTC, reason)
     assert "{" not in " ".join(str(text) for text in said)
@@ -57,13 +57,15 @@ def test_a_code_is_explained_without_the_values_of_the_error() -> None:
     assert known is not None
     assert "{" not in str(known[0])
     assert reason("NU-0000") is None
-    said = sentences(News.of("n", Kind.FAILED, AT, code="NU-0000"), UTC, reason)
+    said = sentences(News.of("n", NewsKind.FAILED, AT, code="NU-0000"), UTC, reason)
     assert "NU-0000" in str(said[1])
 
 
 def test_times_are_those_of_the_site() -> None:
-    news = News.of("n", Kind.WINDOW, AT, version="3.3.0", at_=AT.isoformat(), low_s=60, high_s=90)
-    reader = Reader("ke-1", "en", ZoneInfo("Africa/Nairobi"))
+    news = News.of(
+        "n", NewsKind.WINDOW, AT, version="3.3.0", at_=AT.isoformat(), low_s=60, high_s=90
+    )
+    reader = LetterReader("ke-1", "en", ZoneInfo("Africa/Nairobi"))
     letter = write_letter("id", [news], 0, reader, reason)
     assert letter.subject == "[ke-1] The upgrade to 3.3.0 begins at 2026-03-01 15:00 +0300."
     assert "Officers will be kept out for 1 min to 1 min 30 s." in letter.body

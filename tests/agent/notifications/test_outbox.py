@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.notifications.news import Kind, News
+from ncen_updater.agent.notifications.news import News, NewsKind
 from ncen_updater.agent.notifications.outbox import MOST, OLDEST, Outbox, OutboxFile
 
 AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 WAYS = ("mail", "webhook")
 
 
-def news(number: int, kind: Kind = Kind.AVAILABLE, at: datetime = AT) -> News:
+def news(number: int, kind: NewsKind = NewsKind.AVAILABLE, at: datetime = AT) -> News:
     return News.of(f"event {number}", kind, at, version="3.3.0")
 
 
@@ -56,7 +56,7 @@ def test_what_nobody_took_is_given_up_and_counted() -> None:
     box = Outbox(0).with_news(9, {}, [news(1, at=old), news(2)], ("mail",)).without_old(AT)
     assert box.ways["mail"].waiting == ("event 2",)
     assert box.ways["mail"].left_out == 1
-    many = [news(n, Kind.FAILED if n == 0 else Kind.AVAILABLE) for n in range(MOST + 5)]
+    many = [news(n, NewsKind.FAILED if n == 0 else NewsKind.AVAILABLE) for n in range(MOST + 5)]
     box = Outbox(0).with_news(9, {}, many, ("mail",)).without_old(AT)
     assert len(box.ways["mail"].waiting) == MOST
     assert "event 0" in box.news

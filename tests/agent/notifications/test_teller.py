@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.agent.approvals.store import Consent, Person
+from ncen_updater.agent.approvals.store import ApprovalStore, Person
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.journal.change import ChangeState, StepName, StepState
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import AGENT_CONFIRMED
 from ncen_updater.agent.journal.site_history import SiteHistory
-from ncen_updater.agent.notifications.teller import OUTBOX, Teller
+from ncen_updater.agent.notifications.teller import OUTBOX, Notifier
 from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
-from ncen_updater.agent.service.knowledge import Assessment, Knowledge, KnowledgeFile
+from ncen_updater.agent.service.knowledge import Assessment, KnowledgeFile, ServiceState
 from tests.agent.cli.site import CHANGE, TrialSite
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -68,8 +68,8 @@ class Trial:
     def knowledge(self) -> Path:
         return self.site.state / "service/known.json"
 
-    def teller(self) -> Teller:
-        return Teller(
+    def teller(self) -> Notifier:
+        return Notifier(
             self.site.config, load_config(self.site.config),
             send=self.send, now=lambda: self.now,
         )  # fmt: skip
@@ -98,7 +98,7 @@ def trial(site: TrialSite) -> Trial:
 
 def some_news(trial: Trial, version: str = "3.3.0") -> None:
     with trial.journal() as journal:
-        Consent(journal).approve("0" * 64, version, {}, Person("amina", 1001))
+        ApprovalStore(journal).approve("0" * 64, version, {}, Person("amina", 1001))
 
 
 def test_what_happened_before_the_first_start_is_not_told(site: TrialSite) -> None:
@@ -108,7 +108,7 @@ def test_what_happened_before_the_first_start_is_not_told(site: TrialSite) -> No
     assert trial.orders == []
     some_news(trial, "3.4.0")
     with trial.journal() as journal:
-        Consent(journal).approve("1" * 64, "3.4.0", {}, Person("bo", 1002))
+        ApprovalStore(journal).approve("1" * 64, "3.4.0", {}, Person("bo", 1002))
     trial.teller().round()
     assert trial.kinds() == ["approved"]
 
@@ -159,7 +159,7 @@ def test_a_rehearsal_that_failed_and_a_time_that_was_chosen(trial: Trial) -> Non
     with trial.journal() as journal:
         Rehearsals(journal).begin("abcdefgh", "3.2.4", "3.3.0", {})
         Rehearsals(journal).end("abcdefgh", RehearsalState.FAILED, error_code="NU-4150")
-        Consent(journal).schedule("0" * 64, "3.3.0", START, Person("amina", 1001))
+        ApprovalStore(journal).schedule("0" * 64, "3.3.0", START, Person("amina", 1001))
     trial.teller().round()
     items = trial.orders[0]["news"]
     assert [item["kind"] for item in items] == ["rehearsal-failed", "scheduled"]
@@ -259,7 +259,7 @@ def test_a_clock_that_was_set_back_delays_a_try_by_an_hour_at_most(trial: Trial)
 
 def test_a_state_that_lasts_is_told_once_also_after_a_restart(trial: Trial) -> None:
     found = Assessment(event=1, current="3.2.4", target="3.3.0")
-    KnowledgeFile(trial.knowledge).save(Knowledge(assessment=found))
+    KnowledgeFile(trial.knowledge).save(ServiceState(assessment=found))
     for _ in range(3):
         trial.teller().round()
     assert trial.kinds() == ["available"]
@@ -288,7 +288,7 @@ def test_a_configuration_that_was_changed_counts_and_a_broken_one_does_not(trial
     trial.site.config.write_text(changed)
     some_news(trial, "3.4.0")
     with trial.journal() as journal:
-        Consent(journal).approve("1" * 64, "3.4.0", {}, Person("bo", 1002))
+        ApprovalStore(journal).approve("1" * 64, "3.4.0", {}, Person("bo", 1002))
         journal.note(AGENT_CONFIRMED, version="1.1.0")
     teller.round()
     assert trial.kinds() == ["approved", "agent-renewed"]

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ncen_updater.agent.policy.automation import (
+    Action,
+    ActionFailure,
     Automation,
-    Deed,
-    Facts,
-    Failure,
+    Inputs,
     Rehearsed,
     decide,
 )
@@ -25,252 +25,254 @@ HOUR = timedelta(hours=1)
 ZONE = ZoneInfo("Africa/Nairobi")  # 15:00 there
 NIGHT = Window(frozenset(Day), time(22), time(4))
 DAY = Window(frozenset(Day), time(8), time(18))
-QUIET = Facts(NOW, Automation.APPROVE, ZONE, next_check=NOW + 6 * HOUR)
+QUIET = Inputs(NOW, Automation.APPROVE, ZONE, next_check=NOW + 6 * HOUR)
 READY = replace(QUIET, target="3.3.0", prepared=True, rehearsed=Rehearsed.PASSED)
 
 
 @dataclass(frozen=True)
 class Row:
     name: str
-    facts: Facts
-    deed: Deed
+    facts: Inputs
+    deed: Action
     until: datetime | None = None
 
 
-def failed(deed: Deed, minutes_ago: int, times: int = 1) -> dict[Deed, Failure]:
-    return {deed: Failure(NOW - timedelta(minutes=minutes_ago), times)}
+def failed(deed: Action, minutes_ago: int, times: int = 1) -> dict[Action, ActionFailure]:
+    return {deed: ActionFailure(NOW - timedelta(minutes=minutes_ago), times)}
 
 
 ROWS = (
-    Row("nothing on offer", QUIET, Deed.WAIT, NOW + 6 * HOUR),
+    Row("nothing on offer", QUIET, Action.WAIT, NOW + 6 * HOUR),
     Row(
         "never longer than a day",
         replace(QUIET, next_check=NOW + 99 * HOUR),
-        Deed.WAIT,
+        Action.WAIT,
         NOW + 24 * HOUR,
     ),
-    Row("time to ask", replace(QUIET, next_check=NOW), Deed.CHECK),
-    Row("time to ask, on hold", replace(QUIET, next_check=NOW, held="audit"), Deed.CHECK),
+    Row("time to ask", replace(QUIET, next_check=NOW), Action.CHECK),
+    Row("time to ask, on hold", replace(QUIET, next_check=NOW, held="audit"), Action.CHECK),
     Row(
         "an open change",
         replace(READY, open_change=True, held="x", next_check=NOW, ordered=True),
-        Deed.RESUME,
+        Action.RESUME,
     ),
     Row(
         "a new agent begins nothing",
         replace(READY, on_trial=True, ordered=True, next_check=NOW, agent="2.0"),
-        Deed.WAIT,
+        Action.WAIT,
         NOW + 24 * HOUR,
     ),
     Row(
         "but ends what is open",
         replace(READY, on_trial=True, open_change=True),
-        Deed.RESUME,
+        Action.RESUME,
     ),
     Row(
         "an open change outside the window",
         replace(READY, open_change=True, windows=(NIGHT,)),
-        Deed.RESUME,
+        Action.RESUME,
     ),
     Row(
         "an open change that failed to resume",
-        replace(READY, open_change=True, failures=failed(Deed.RESUME, 1, times=2)),
-        Deed.WAIT,
+        replace(READY, open_change=True, failures=failed(Action.RESUME, 1, times=2)),
+        Action.WAIT,
         NOW + timedelta(minutes=4),
     ),
     Row(
         "officers may be out: the next try is soon",
-        replace(READY, open_change=True, failures=failed(Deed.RESUME, 1)),
-        Deed.RESUME,
+        replace(READY, open_change=True, failures=failed(Action.RESUME, 1)),
+        Action.RESUME,
     ),
     Row(
         "a release that turned bad is taken back",
         replace(READY, owed=True, ordered=True, next_check=NOW),
-        Deed.RESUME,
+        Action.RESUME,
     ),
     Row(
         "taking back failed: an order comes first",
-        replace(READY, owed=True, ordered=True, failures=failed(Deed.RESUME, 1, times=2)),
-        Deed.ORDER,
+        replace(READY, owed=True, ordered=True, failures=failed(Action.RESUME, 1, times=2)),
+        Action.ORDER,
     ),
     Row(
         "taking back failed: it is tried again soon",
-        replace(QUIET, owed=True, failures=failed(Deed.RESUME, 1, times=2)),
-        Deed.WAIT,
+        replace(QUIET, owed=True, failures=failed(Action.RESUME, 1, times=2)),
+        Action.WAIT,
         NOW + timedelta(minutes=4),
     ),
     Row(
         "people left it: they are asked also where nobody is",
         replace(READY, mode=Automation.AUTOMATIC, left=True, missing_approvals=1),
-        Deed.WAIT,
+        Action.WAIT,
         NOW + 6 * HOUR,
     ),
     Row(
         "the hold ends before anything else",
         replace(READY, held="audit", held_until=NOW + HOUR),
-        Deed.WAIT,
+        Action.WAIT,
         NOW + HOUR,
     ),
     Row(
         "a failure from a time that has not come yet",
-        replace(READY, failures=failed(Deed.UPGRADE, -600)),
-        Deed.UPGRADE,
+        replace(READY, failures=failed(Action.UPGRADE, -600)),
+        Action.UPGRADE,
     ),
     Row(
         "the same of a collection",
-        replace(QUIET, collect_at=NOW, failures=failed(Deed.COLLECT, -600)),
-        Deed.COLLECT,
+        replace(QUIET, collect_at=NOW, failures=failed(Action.COLLECT, -600)),
+        Action.COLLECT,
     ),
     Row(
         "a stuck change",
         replace(READY, open_change=True, stuck=True, next_check=NOW),
-        Deed.WAIT,
+        Action.WAIT,
         NOW + 24 * HOUR,
     ),
     Row(
         "a stuck change, and what a person orders",
         replace(READY, open_change=True, stuck=True, ordered=True, next_check=NOW),
-        Deed.ORDER,
+        Action.ORDER,
     ),
     Row(
         "somebody is at work",
         replace(READY, busy=True, open_change=True, ordered=True, next_check=NOW, collect_at=NOW),
-        Deed.WAIT,
+        Action.WAIT,
         NOW + timedelta(seconds=15),
     ),
-    Row("an order", replace(READY, ordered=True, next_check=NOW, held="x"), Deed.ORDER),
-    Row("a newer agent comes first", replace(READY, agent="0.2.0"), Deed.SELF_UPDATE),
+    Row("an order", replace(READY, ordered=True, next_check=NOW, held="x"), Action.ORDER),
+    Row("a newer agent comes first", replace(READY, agent="0.2.0"), Action.SELF_UPDATE),
     Row(
-        "a newer agent, also on hold", replace(READY, agent="0.2.0", held="audit"), Deed.SELF_UPDATE
+        "a newer agent, also on hold",
+        replace(READY, agent="0.2.0", held="audit"),
+        Action.SELF_UPDATE,
     ),
     Row(
         "a newer agent waits for its hours, the release goes on",
         replace(READY, agent="0.2.0", fetch_windows=(NIGHT,)),
-        Deed.UPGRADE,
+        Action.UPGRADE,
     ),
     Row(
         "a newer agent that could not be installed",
-        replace(READY, agent="0.2.0", failures=failed(Deed.SELF_UPDATE, 1)),
-        Deed.UPGRADE,
+        replace(READY, agent="0.2.0", failures=failed(Action.SELF_UPDATE, 1)),
+        Action.UPGRADE,
     ),
-    Row("days are over", replace(READY, collect_at=NOW, agent="0.2.0"), Deed.COLLECT),
-    Row("days are over, on hold", replace(QUIET, collect_at=NOW, held="x"), Deed.COLLECT),
+    Row("days are over", replace(READY, collect_at=NOW, agent="0.2.0"), Action.COLLECT),
+    Row("days are over, on hold", replace(QUIET, collect_at=NOW, held="x"), Action.COLLECT),
     Row(
         "days are over, a change is open",
         replace(QUIET, collect_at=NOW, open_change=True),
-        Deed.RESUME,
+        Action.RESUME,
     ),
-    Row("days end soon", replace(QUIET, collect_at=NOW + HOUR), Deed.WAIT, NOW + HOUR),
+    Row("days end soon", replace(QUIET, collect_at=NOW + HOUR), Action.WAIT, NOW + HOUR),
     Row(
         "what could not be dropped holds nothing up",
-        replace(READY, collect_at=NOW - HOUR, failures=failed(Deed.COLLECT, 1)),
-        Deed.UPGRADE,
+        replace(READY, collect_at=NOW - HOUR, failures=failed(Action.COLLECT, 1)),
+        Action.UPGRADE,
     ),
     Row(
         "what could not be dropped is tried again",
-        replace(QUIET, collect_at=NOW - HOUR, failures=failed(Deed.COLLECT, 1)),
-        Deed.WAIT,
+        replace(QUIET, collect_at=NOW - HOUR, failures=failed(Action.COLLECT, 1)),
+        Action.WAIT,
         NOW + timedelta(minutes=9),
     ),
-    Row("on hold", replace(READY, held="audit"), Deed.WAIT, NOW + 6 * HOUR),
-    Row("only told", replace(READY, mode=Automation.NOTIFY), Deed.WAIT, NOW + 6 * HOUR),
-    Row("failed here lately", replace(READY, bad_until=NOW + HOUR), Deed.WAIT, NOW + HOUR),
-    Row("failed here long ago", replace(READY, bad_until=NOW), Deed.UPGRADE),
-    Row("not here yet", replace(READY, prepared=False), Deed.PREPARE),
+    Row("on hold", replace(READY, held="audit"), Action.WAIT, NOW + 6 * HOUR),
+    Row("only told", replace(READY, mode=Automation.NOTIFY), Action.WAIT, NOW + 6 * HOUR),
+    Row("failed here lately", replace(READY, bad_until=NOW + HOUR), Action.WAIT, NOW + HOUR),
+    Row("failed here long ago", replace(READY, bad_until=NOW), Action.UPGRADE),
+    Row("not here yet", replace(READY, prepared=False), Action.PREPARE),
     Row(
         "not here yet, wrong hours",
         replace(READY, prepared=False, fetch_windows=(NIGHT,)),
-        Deed.WAIT,
+        Action.WAIT,
         NOW + 6 * HOUR,
     ),
     Row(
         "the hours come before the next question",
         replace(READY, prepared=False, fetch_windows=(NIGHT,), next_check=NOW + 9 * HOUR),
-        Deed.WAIT,
+        Action.WAIT,
         NOW + 7 * HOUR,
     ),
     Row(
         "not here yet, right hours",
         replace(READY, prepared=False, fetch_windows=(DAY,)),
-        Deed.PREPARE,
+        Action.PREPARE,
     ),
     Row(
         "the line broke",
-        replace(READY, prepared=False, failures=failed(Deed.PREPARE, 9)),
-        Deed.WAIT,
+        replace(READY, prepared=False, failures=failed(Action.PREPARE, 9)),
+        Action.WAIT,
         NOW + timedelta(minutes=1),
     ),
     Row(
         "the line broke long ago",
-        replace(READY, prepared=False, failures=failed(Deed.PREPARE, 10)),
-        Deed.PREPARE,
+        replace(READY, prepared=False, failures=failed(Action.PREPARE, 10)),
+        Action.PREPARE,
     ),
     Row(
         "the line broke again",
-        replace(READY, prepared=False, failures=failed(Deed.PREPARE, 10, 2)),
-        Deed.WAIT,
+        replace(READY, prepared=False, failures=failed(Action.PREPARE, 10, 2)),
+        Action.WAIT,
         NOW + timedelta(minutes=50),
     ),
     Row(
         "the delay stays at a day",
-        replace(READY, prepared=False, failures=failed(Deed.PREPARE, 0, 99)),
-        Deed.WAIT,
+        replace(READY, prepared=False, failures=failed(Action.PREPARE, 0, 99)),
+        Action.WAIT,
         NOW + 6 * HOUR,
     ),
     Row(
         "another deed failed",
-        replace(READY, prepared=False, failures=failed(Deed.CHECK, 1)),
-        Deed.PREPARE,
+        replace(READY, prepared=False, failures=failed(Action.CHECK, 1)),
+        Action.PREPARE,
     ),
-    Row("not rehearsed", replace(READY, rehearsed=Rehearsed.MISSING), Deed.REHEARSE),
-    Row("rehearsed on what was", replace(READY, rehearsed=Rehearsed.VOID), Deed.REHEARSE),
+    Row("not rehearsed", replace(READY, rehearsed=Rehearsed.MISSING), Action.REHEARSE),
+    Row("rehearsed on what was", replace(READY, rehearsed=Rehearsed.VOID), Action.REHEARSE),
     Row(
         "not rehearsed, wrong hours",
         replace(READY, rehearsed=Rehearsed.VOID, fetch_windows=(NIGHT,)),
-        Deed.WAIT,
+        Action.WAIT,
         NOW + 6 * HOUR,
     ),
     Row(
         "the rehearsal failed",
         replace(READY, rehearsed=Rehearsed.FAILED),
-        Deed.WAIT,
+        Action.WAIT,
         NOW + 6 * HOUR,
     ),
-    Row("no rehearsal wanted", replace(READY, rehearsed=Rehearsed.NOT_WANTED), Deed.UPGRADE),
-    Row("nobody approved", replace(READY, missing_approvals=1), Deed.WAIT, NOW + 6 * HOUR),
+    Row("no rehearsal wanted", replace(READY, rehearsed=Rehearsed.NOT_WANTED), Action.UPGRADE),
+    Row("nobody approved", replace(READY, missing_approvals=1), Action.WAIT, NOW + 6 * HOUR),
     Row(
         "nobody has to approve",
         replace(READY, missing_approvals=2, mode=Automation.AUTOMATIC),
-        Deed.UPGRADE,
+        Action.UPGRADE,
     ),
-    Row("a chosen time", replace(READY, not_before=NOW + HOUR), Deed.WAIT, NOW + HOUR),
-    Row("a chosen time that came", replace(READY, not_before=NOW), Deed.UPGRADE),
+    Row("a chosen time", replace(READY, not_before=NOW + HOUR), Action.WAIT, NOW + HOUR),
+    Row("a chosen time that came", replace(READY, not_before=NOW), Action.UPGRADE),
     Row(
         "outside the window",
         replace(READY, windows=(NIGHT,), next_check=NOW + 9 * HOUR),
-        Deed.WAIT,
+        Action.WAIT,
         NOW + 7 * HOUR,
     ),
-    Row("inside the window", replace(READY, windows=(DAY,)), Deed.UPGRADE, NOW + 3 * HOUR),
+    Row("inside the window", replace(READY, windows=(DAY,)), Action.UPGRADE, NOW + 3 * HOUR),
     Row(
         "a chosen time does not open the window",
         replace(READY, windows=(NIGHT,), not_before=NOW - HOUR, next_check=NOW + 9 * HOUR),
-        Deed.WAIT,
+        Action.WAIT,
         NOW + 7 * HOUR,
     ),
     Row(
         "no window ever opens",
         replace(READY, windows=(Window(frozenset(), time(1), time(2)),)),
-        Deed.WAIT,
+        Action.WAIT,
         NOW + 6 * HOUR,
     ),
     Row(
         "the preflight blocked it",
-        replace(READY, failures=failed(Deed.UPGRADE, 5)),
-        Deed.WAIT,
+        replace(READY, failures=failed(Action.UPGRADE, 5)),
+        Action.WAIT,
         NOW + timedelta(minutes=5),
     ),
-    Row("all is ready", READY, Deed.UPGRADE),
+    Row("all is ready", READY, Action.UPGRADE),
 )
 
 
@@ -292,7 +294,7 @@ windows = st.lists(
     max_size=2,
 ).map(tuple)
 all_facts = st.builds(
-    Facts,
+    Inputs,
     now=st.just(NOW),
     mode=st.sampled_from(Automation),
     zone=st.just(ZONE),
@@ -311,15 +313,15 @@ all_facts = st.builds(
     missing_approvals=st.integers(0, 2),
     not_before=st.none() | times,
     failures=st.dictionaries(
-        st.sampled_from(Deed), st.builds(Failure, times, st.integers(1, 9)), max_size=3
+        st.sampled_from(Action), st.builds(ActionFailure, times, st.integers(1, 9)), max_size=3
     ),
 )
 
 
 @given(all_facts)
-def test_what_never_happens(facts: Facts) -> None:
+def test_what_never_happens(facts: Inputs) -> None:
     act = decide(facts)
-    if act.deed is Deed.UPGRADE:
+    if act.deed is Action.UPGRADE:
         assert facts.held is None
         assert not (facts.open_change or facts.stuck)
         assert facts.prepared
@@ -329,8 +331,8 @@ def test_what_never_happens(facts: Facts) -> None:
         assert facts.mode is Automation.AUTOMATIC or not facts.missing_approvals
         assert facts.not_before is None or facts.not_before <= NOW
         assert facts.bad_until is None or facts.bad_until <= NOW
-    if act.deed is Deed.WAIT:
+    if act.deed is Action.WAIT:
         assert act.until is not None
         assert NOW < act.until <= NOW + timedelta(hours=24)
     if facts.stuck:
-        assert act.deed is (Deed.ORDER if facts.ordered else Deed.WAIT)
+        assert act.deed is (Action.ORDER if facts.ordered else Action.WAIT)

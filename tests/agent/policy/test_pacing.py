@@ -5,7 +5,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ncen_updater.agent.policy.pacing import MOST_IN_ONE, Pace, Send, Wait, Waiting, pace, retry_at
+from ncen_updater.agent.policy.pacing import (
+    MOST_IN_ONE,
+    MessagePace,
+    Send,
+    Wait,
+    Waiting,
+    pace,
+    retry_at,
+)
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -71,13 +79,13 @@ ROWS = (
 
 @pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
 def test_who_is_told_when(row: Row) -> None:
-    limits = Pace(row.per_hour, timedelta(minutes=5))
+    limits = MessagePace(row.per_hour, timedelta(minutes=5))
     assert pace(row.waiting, map(ago, row.sent), NOW, limits) == row.expected
 
 
 def test_a_message_holds_so_much_and_the_urgent_first() -> None:
     many = [calm(f"{n:03}", 100 - n) for n in range(MOST_IN_ONE)] + [urgent("u", 0)]
-    decided = pace(many, (), NOW, Pace(3, timedelta()))
+    decided = pace(many, (), NOW, MessagePace(3, timedelta()))
     assert isinstance(decided, Send)
     assert len(decided.ids) == MOST_IN_ONE
     assert decided.ids[:2] == ("u", "000")
@@ -90,7 +98,7 @@ def test_never_more_than_so_many_in_any_hour() -> None:
     for minute in range(600):
         at = NOW + timedelta(minutes=minute)
         item = Waiting(str(minute), at, urgent=minute % 3 == 0)
-        if isinstance(pace([item], sent, at, Pace(4, timedelta())), Send):
+        if isinstance(pace([item], sent, at, MessagePace(4, timedelta())), Send):
             sent.append(at)
     assert len(sent) > 30
     for first in sent:

@@ -9,16 +9,16 @@ from packaging.version import Version
 
 from ncen_updater.agent.policy.bad_releases import (
     DELAYS,
-    BadRelease,
+    FailedRelease,
     may_attempt,
     next_attempt,
     remember,
 )
 from ncen_updater.agent.policy.collection import (
-    Collection,
     KeepRule,
     NamedByJournal,
     PreviousDatabases,
+    Retention,
     what_to_collect,
 )
 from ncen_updater.agent.policy.holds import Hold, active_holds
@@ -49,7 +49,7 @@ def test_a_hold(until: datetime | None, at: datetime, active: bool) -> None:
     [(1, HOUR), (2, 6 * HOUR), (3, DAY), (4, 3 * DAY), (5, 7 * DAY), (6, 7 * DAY), (99, 7 * DAY)],
 )
 def test_delays_grow_to_a_week(times: int, delay: timedelta) -> None:
-    bad = BadRelease(Version("3.3.0"), "NU-4006", times, NOW)
+    bad = FailedRelease(Version("3.3.0"), "NU-4006", times, NOW)
     assert next_attempt(bad) == NOW + delay
     assert not may_attempt(bad, NOW + delay - timedelta(seconds=1), by_hand=False)
     assert may_attempt(bad, NOW + delay, by_hand=False)
@@ -62,21 +62,21 @@ def test_what_never_failed_may_be_tried() -> None:
 
 def test_failures_are_counted_and_the_last_code_is_kept() -> None:
     bad = remember(None, Version("3.3.0"), "NU-4006", NOW)
-    assert bad == BadRelease(Version("3.3.0"), "NU-4006", 1, NOW)
+    assert bad == FailedRelease(Version("3.3.0"), "NU-4006", 1, NOW)
     bad = remember(bad, Version("3.3.0"), "NU-5003", NOW + DAY)
-    assert bad == BadRelease(Version("3.3.0"), "NU-5003", 2, NOW + DAY)
+    assert bad == FailedRelease(Version("3.3.0"), "NU-5003", 2, NOW + DAY)
 
 
 @pytest.mark.parametrize("times", [0, -1])
 def test_nothing_failed_less_than_once(times: int) -> None:
     with pytest.raises(ValueError, match="at least once"):
-        BadRelease(Version("1"), "x", times, NOW)
+        FailedRelease(Version("1"), "x", times, NOW)
 
 
 @given(st.integers(1, 1000))
 def test_delays_never_shrink(times: int) -> None:
-    one = next_attempt(BadRelease(Version("1"), "x", times, NOW))
-    more = next_attempt(BadRelease(Version("1"), "x", times + 1, NOW))
+    one = next_attempt(FailedRelease(Version("1"), "x", times, NOW))
+    more = next_attempt(FailedRelease(Version("1"), "x", times + 1, NOW))
     assert NOW + DELAYS[0] <= one <= more <= NOW + DELAYS[-1]
 
 
@@ -111,7 +111,7 @@ def test_which_slots_go(name: str) -> None:
         keep=KeepRule(7, keep),
         now=NOW,
     )
-    assert result == Collection(slots=v(*goes.split()))
+    assert result == Retention(slots=v(*goes.split()))
     assert bool(result) is bool(goes)
 
 
@@ -140,7 +140,7 @@ def test_which_databases_go(age: timedelta, days: float, named: bool, goes: bool
 
 
 def test_a_slot_stays_as_long_as_its_databases() -> None:
-    def collect(days: float) -> Collection:
+    def collect(days: float) -> Retention:
         return what_to_collect(
             slots=v("1", "2", "3"),
             current=Version("3"),
@@ -151,8 +151,8 @@ def test_a_slot_stays_as_long_as_its_databases() -> None:
             now=NOW,
         )
 
-    assert collect(7) == Collection()
-    assert collect(1) == Collection(v("1"), ("abc",))
+    assert collect(7) == Retention()
+    assert collect(1) == Retention(v("1"), ("abc",))
 
 
 VERSIONS = st.integers(1, 8).map(lambda n: Version(str(n)))
@@ -182,7 +182,7 @@ def test_what_is_needed_never_goes(
     named_changes: frozenset[str],
     keep: KeepRule,
 ) -> None:
-    def collect(now: datetime, left: set[Version], sets: list[PreviousDatabases]) -> Collection:
+    def collect(now: datetime, left: set[Version], sets: list[PreviousDatabases]) -> Retention:
         return what_to_collect(
             slots=left,
             current=current,
@@ -205,7 +205,7 @@ def test_what_is_needed_never_goes(
     if gone:
         assert len(slots - gone - {current}) >= keep.slots
     # Collecting again at once finds nothing.
-    assert collect(NOW, slots - gone, kept_sets) == Collection()
+    assert collect(NOW, slots - gone, kept_sets) == Retention()
 
 
 def test_the_databases_of_one_change_go_together_or_not_at_all() -> None:
@@ -218,4 +218,4 @@ def test_the_databases_of_one_change_go_together_or_not_at_all() -> None:
         keep=KeepRule(7, 1),
         now=NOW,
     )
-    assert result == Collection()
+    assert result == Retention()

@@ -19,13 +19,13 @@ from ncen_updater.agent.databases.base import (
     ChangeRef,
     DatabaseEngine,
     DatabaseFacts,
+    DatabaseRole,
     MigrationPlan,
     MigrationSet,
-    Role,
     Strategy,
 )
 from ncen_updater.agent.databases.errors import DatabaseUnreachable, MigrationRefused
-from ncen_updater.agent.files.keeping import Survey
+from ncen_updater.agent.files.keeping import FilesSurvey
 from ncen_updater.agent.files.listing import Method
 from ncen_updater.agent.preflight import space
 from ncen_updater.agent.preflight.base import Context, check, run
@@ -211,7 +211,7 @@ def _unmapped(strict: bool) -> Callable[[World], None]:
     return act
 
 
-def _leftover(role: Role) -> Callable[[World], None]:
+def _leftover(role: DatabaseRole) -> Callable[[World], None]:
     def act(world: World) -> None:
         world.engine.leftovers.return_value = (("zzzzzzzz", role, "cases"),)
 
@@ -297,11 +297,11 @@ ROWS: dict[str, tuple[Callable[[World], object], str, Severity, str]] = {
     "open change": (
         lambda w: w.change(open_change="zzzzzzzz"), "NU-6316", STRICT, "not finished",
     ),
-    "old candidates": (_leftover(Role.CANDIDATE), "NU-6317", ADVISORY, "cases"),
+    "old candidates": (_leftover(DatabaseRole.CANDIDATE), "NU-6317", ADVISORY, "cases"),
     "old partial slot": (
         lambda w: (w.root / "slots" / "3.1.0.partial").mkdir(), "NU-6317", ADVISORY, "3.1.0",
     ),
-    "kept databases": (_leftover(Role.PREVIOUS), "NU-6318", INFO, "are kept"),
+    "kept databases": (_leftover(DatabaseRole.PREVIOUS), "NU-6318", INFO, "are kept"),
     "other databases": (
         lambda w: w.manifest(databases=[{"name": "x"}]), "NU-6319", STRICT, "x;",
     ),
@@ -336,7 +336,9 @@ def test_a_failure_that_has_no_name_is_not_swallowed(world: World) -> None:
 
 
 def test_leftovers_of_this_change_are_its_own_affair(world: World) -> None:
-    world.engine.leftovers.return_value = ((world.context.change.id, Role.CANDIDATE, "cases"),)
+    world.engine.leftovers.return_value = (
+        (world.context.change.id, DatabaseRole.CANDIDATE, "cases"),
+    )
     (world.root / "slots" / "3.3.0.partial").mkdir()
     world.change(open_change=world.context.change.id)
     assert not world.report().advisory
@@ -471,7 +473,7 @@ def test_room_for_files_and_what_is_not_undone(
         said = FilesManifest(
             name="photographs", effect=FileEffect(effect), words="writes into each"
         )
-    found = judge(item, tmp_path, Method(method), Survey(20, 3, size, free, inodes), said)
+    found = judge(item, tmp_path, Method(method), FilesSurvey(20, 3, size, free, inodes), said)
     assert [finding.code for finding in found] == codes
 
 

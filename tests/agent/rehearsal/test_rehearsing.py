@@ -20,8 +20,8 @@ from demo.evidence import database_digests
 from demo.site import DemoSite
 from ncen_updater.agent.approvals.binding import basis_to_json
 from ncen_updater.agent.approvals.status import require_consent, standing_for
-from ncen_updater.agent.approvals.store import Consent, Person
-from ncen_updater.agent.databases.base import Role
+from ncen_updater.agent.approvals.store import ApprovalStore, Person
+from ncen_updater.agent.databases.base import DatabaseRole
 from ncen_updater.agent.engine.operations import Operations, new_change_id
 from ncen_updater.agent.engine.plan import make_plan
 from ncen_updater.agent.journal.change import StepName
@@ -140,7 +140,7 @@ def approve(site: Site, target: Version, person: Person) -> None:
         standing = standing_for(site, journal, plan.digest, str(target))
         assert standing.basis is not None
         basis = standing.basis
-        Consent(journal).approve(basis.binding(), str(target), basis_to_json(basis), person)
+        ApprovalStore(journal).approve(basis.binding(), str(target), basis_to_json(basis), person)
 
 
 def test_a_changed_schema_voids_what_was_approved(demo: DemoSite, site: Site) -> None:
@@ -221,6 +221,6 @@ def test_a_killed_rehearsal_is_cleaned_up(demo: DemoSite, site: Site) -> None:
         clean_interrupted(site, journal)
         assert Rehearsals(journal).interrupted() == ()
     assert site.engine.leftovers() == ()
-    assert {role for _, role, _ in site.engine.leftovers()} <= {Role.PREVIOUS}
+    assert {role for _, role, _ in site.engine.leftovers()} <= {DatabaseRole.PREVIOUS}
     assert database_digests(demo.databases) == before
     assert rehearse(site, "3.3.0").state is RehearsalState.PASSED

@@ -23,7 +23,7 @@ from ncen_updater.agent.journal.change import Change, ChangeKind, ChangeState, M
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.self_update import keeping
 from ncen_updater.agent.self_update.keeping import collect_slots, failsafe_content, renew_failsafe
-from ncen_updater.agent.self_update.sequence import Sequence, SequenceFile, State
+from ncen_updater.agent.self_update.sequence import AgentSelection, SequenceFile, TrialState
 from ncen_updater.agent.self_update.settings import Answers, settings_text
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.messages import (
@@ -135,7 +135,7 @@ def test_everything_is_there(installed: Server) -> None:
     assert (root / "etc/ncen-updater/trust/root.json").read_bytes() == (
         installed.trusted.read_bytes()
     )
-    assert SequenceFile(installed.agent).load() == Sequence(VERSION)
+    assert SequenceFile(installed.agent).load() == AgentSelection(VERSION)
     assert (installed.agent / "failsafe.py").read_bytes() == failsafe_content()
     assert (root / "etc/systemd/system/ncen-updater.service").is_file()
     assert (root / "etc/tmpfiles.d/ncen-updater.conf").is_file()
@@ -166,7 +166,7 @@ def test_what_was_lost_is_made_again(copied: Server) -> None:
 def test_the_failsafe_stays_while_an_agent_is_on_trial(copied: Server) -> None:
     older = failsafe_content() + b"# older\n"
     (copied.agent / "failsafe.py").write_bytes(older)
-    SequenceFile(copied.agent).update(lambda _: Sequence(VERSION, "0.1", State.TRYING))
+    SequenceFile(copied.agent).update(lambda _: AgentSelection(VERSION, "0.1", TrialState.TRYING))
     assert copied.install()[0] == 0
     assert (copied.agent / "failsafe.py").read_bytes() == older
     assert renew_failsafe(copied.agent, Path(sys.executable))
@@ -218,7 +218,7 @@ def test_slots_that_nobody_goes_back_to_are_collected(copied: Server) -> None:
     alive: list[None] = []
     assert collect_slots(copied.agent, lambda: alive.append(None)) == ()
     assert not alive
-    SequenceFile(copied.agent).update(lambda _: Sequence(VERSION, "0.8.0"))
+    SequenceFile(copied.agent).update(lambda _: AgentSelection(VERSION, "0.8.0"))
     assert collect_slots(copied.agent, lambda: alive.append(None)) == ("0.7.0",)
     assert alive, "whoever watches would have ended the service on a slow disk"
     assert sorted(p.name for p in copied.agent.glob("[01]*")) == ["0.8.0", VERSION]

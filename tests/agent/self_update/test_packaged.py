@@ -8,47 +8,57 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.self_update.packaged import chosen, main
-from ncen_updater.agent.self_update.sequence import Bad, Sequence, SequenceFile, State
+from ncen_updater.agent.self_update.sequence import AgentSelection, Bad, SequenceFile, TrialState
 
 BAD = {"0.3.0": Bad(1, datetime(2026, 1, 1, tzinfo=UTC))}
-GOOD = Sequence("0.1.0", None, State.GOOD, 0, BAD)
+GOOD = AgentSelection("0.1.0", None, TrialState.GOOD, 0, BAD)
 
 
 @pytest.mark.parametrize(
     ("before", "version", "present", "after"),
     [
-        pytest.param(None, "0.1.0", False, Sequence("0.1.0"), id="the first"),
+        pytest.param(None, "0.1.0", False, AgentSelection("0.1.0"), id="the first"),
         pytest.param(GOOD, "0.1.0", True, GOOD, id="the same again"),
         pytest.param(
             GOOD,
             "0.2.0",
             True,
-            Sequence("0.2.0", "0.1.0", State.TRYING, 0, BAD),
+            AgentSelection("0.2.0", "0.1.0", TrialState.TRYING, 0, BAD),
             id="a newer one is tried",
         ),
         pytest.param(
-            GOOD, "0.2.0", False, Sequence("0.2.0", None, State.GOOD, 0, BAD), id="the old one went"
+            GOOD,
+            "0.2.0",
+            False,
+            AgentSelection("0.2.0", None, TrialState.GOOD, 0, BAD),
+            id="the old one went",
         ),
         pytest.param(
-            Sequence("0.10.0"), "0.9.0", True, Sequence("0.10.0"), id="it renewed itself further"
+            AgentSelection("0.10.0"),
+            "0.9.0",
+            True,
+            AgentSelection("0.10.0"),
+            id="it renewed itself further",
         ),
         pytest.param(
-            Sequence("0.10.0"),
+            AgentSelection("0.10.0"),
             "0.9.0",
             False,
-            Sequence("0.9.0"),
+            AgentSelection("0.9.0"),
             id="further, and it is lost",
         ),
         pytest.param(
             GOOD,
             "0.3.0",
             True,
-            Sequence("0.3.0", "0.1.0", State.TRYING, 0, {}),
+            AgentSelection("0.3.0", "0.1.0", TrialState.TRYING, 0, {}),
             id="a person wants the one that was given up",
         ),
     ],
 )
-def test_chosen(before: Sequence | None, version: str, present: bool, after: Sequence) -> None:
+def test_chosen(
+    before: AgentSelection | None, version: str, present: bool, after: AgentSelection
+) -> None:
     assert chosen(before, version, present=present) == after
 
 
@@ -59,7 +69,7 @@ def test_the_file_and_the_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr("sys.argv", ["packaged", str(tmp_path), version])
         assert main() == 0
         assert (tmp_path / "current").resolve() == tmp_path / version
-    assert SequenceFile(tmp_path).load() == Sequence("0.2.0", "0.1.0", State.TRYING)
+    assert SequenceFile(tmp_path).load() == AgentSelection("0.2.0", "0.1.0", TrialState.TRYING)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{", b'{"current": "../bin"}'])
@@ -74,7 +84,7 @@ def test_a_choice_that_was_lost_goes_on_from_the_link(
         (tmp_path / "sequence.json").write_bytes(content)
     monkeypatch.setattr("sys.argv", ["packaged", str(tmp_path), "0.2.0"])
     assert main() == 0
-    assert SequenceFile(tmp_path).load() == Sequence("0.2.0", "0.1.0", State.TRYING)
+    assert SequenceFile(tmp_path).load() == AgentSelection("0.2.0", "0.1.0", TrialState.TRYING)
     damaged = tmp_path / "sequence.json.damaged"
     assert (damaged.read_bytes() if damaged.exists() else None) == content
 

@@ -10,12 +10,12 @@ import pytest
 
 from ncen_updater.agent.engine.errors import JournalUnwritable
 from ncen_updater.agent.self_update.probation import Duty, Probation, Verdict, duty_of
-from ncen_updater.agent.self_update.sequence import Sequence, SequenceFile, State
+from ncen_updater.agent.self_update.sequence import AgentSelection, SequenceFile, TrialState
 from ncen_updater.common.messages import AGENT_NOT_CONFIRMED
 from tests.support.errors import refused
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
-TRYING = Sequence("2.0", "1.0", State.TRYING, 1)
+TRYING = AgentSelection("2.0", "1.0", TrialState.TRYING, 1)
 
 
 @pytest.mark.parametrize(
@@ -25,17 +25,17 @@ TRYING = Sequence("2.0", "1.0", State.TRYING, 1)
         (TRYING, "2.0", Duty.CONFIRM),
         (TRYING, "1.0", Duty.RETURN),
         (TRYING, "0.5", Duty.NOTHING),
-        (replace(TRYING, state=State.GOOD), "2.0", Duty.STEADY),
-        (replace(TRYING, state=State.GOOD, attempts=0), "2.0", Duty.NOTHING),
-        (replace(TRYING, state=State.GOOD), "1.0", Duty.NOTHING),
+        (replace(TRYING, state=TrialState.GOOD), "2.0", Duty.STEADY),
+        (replace(TRYING, state=TrialState.GOOD, attempts=0), "2.0", Duty.NOTHING),
+        (replace(TRYING, state=TrialState.GOOD), "1.0", Duty.NOTHING),
     ],
 )
-def test_what_an_agent_owes(found: Sequence | None, version: str, duty: Duty) -> None:
+def test_what_an_agent_owes(found: AgentSelection | None, version: str, duty: Duty) -> None:
     assert duty_of(found, version) is duty
 
 
 class Trial:
-    def __init__(self, directory: Path, found: Sequence | None, version: str = "2.0") -> None:
+    def __init__(self, directory: Path, found: AgentSelection | None, version: str = "2.0") -> None:
         self.file = SequenceFile(directory)
         if found is not None:
             self.file.update(lambda _: found)
@@ -68,7 +68,7 @@ class Trial:
         return self.probation.after_step()
 
     @property
-    def state(self) -> State:
+    def state(self) -> TrialState:
         found = self.file.load()
         assert found is not None
         return found.state
@@ -85,7 +85,7 @@ def test_a_new_agent_confirms_itself_after_its_minute(trial: Trial) -> None:
     assert trial.said == []
     assert trial.step(50) == Verdict()
     assert trial.said == ["reach", "confirmed", "after"]
-    assert trial.state is State.GOOD
+    assert trial.state is TrialState.GOOD
     assert not trial.probation.on_trial
 
 
@@ -95,7 +95,7 @@ def test_one_that_reaches_nothing_gives_itself_up(trial: Trial) -> None:
     assert trial.step(539.9) == Verdict(again_s=60.0)
     with refused(AGENT_NOT_CONFIRMED):
         trial.step(0.1)
-    assert trial.state is State.TRYING
+    assert trial.state is TrialState.TRYING
 
 
 def test_one_that_reaches_it_late_is_confirmed(trial: Trial) -> None:
@@ -103,13 +103,13 @@ def test_one_that_reaches_it_late_is_confirmed(trial: Trial) -> None:
     trial.step(60)
     trial.reached = True
     trial.step(60)
-    assert trial.state is State.GOOD
+    assert trial.state is TrialState.GOOD
 
 
 def test_a_journal_that_takes_no_record_is_no_confirmation(trial: Trial) -> None:
     trial.journal_full = True
     assert trial.step(60).again_s == 60.0
-    assert trial.state is State.TRYING
+    assert trial.state is TrialState.TRYING
 
 
 def test_a_choice_that_cannot_be_written_is_no_confirmation(trial: Trial) -> None:
@@ -125,7 +125,7 @@ def test_a_choice_that_cannot_be_written_is_no_confirmation(trial: Trial) -> Non
     assert trial.said.count("confirmed") == 1  # the journal takes it once
     lock.rmdir()
     trial.step(60)
-    assert trial.state is State.GOOD
+    assert trial.state is TrialState.GOOD
 
 
 def test_one_that_filled_the_disk_and_runs_on_gives_itself_up(trial: Trial) -> None:
@@ -135,11 +135,11 @@ def test_one_that_filled_the_disk_and_runs_on_gives_itself_up(trial: Trial) -> N
     trial.step(60)
     with refused(AGENT_NOT_CONFIRMED):
         trial.step(540)
-    assert trial.state is State.TRYING
+    assert trial.state is TrialState.TRYING
 
 
-@pytest.mark.parametrize("state", State)
-def test_an_order_to_end_says_nothing_against_it(tmp_path: Path, state: State) -> None:
+@pytest.mark.parametrize("state", TrialState)
+def test_an_order_to_end_says_nothing_against_it(tmp_path: Path, state: TrialState) -> None:
     trial = Trial(tmp_path, replace(TRYING, state=state, attempts=2))
     trial.probation.told_to_end()
     assert trial.file.load() == replace(TRYING, state=state, attempts=1)
@@ -154,7 +154,7 @@ def test_an_agent_that_runs_from_no_slot_chooses_none_at_its_end(tmp_path: Path)
 def test_a_confirmed_agent_takes_its_starts_back_when_it_has_run_for_a_while(
     tmp_path: Path,
 ) -> None:
-    trial = Trial(tmp_path, replace(TRYING, state=State.GOOD, attempts=3))
+    trial = Trial(tmp_path, replace(TRYING, state=TrialState.GOOD, attempts=3))
     assert not trial.probation.on_trial
     assert trial.step(60) == Verdict(again_s=540.0)
     trial.step(540)
@@ -165,9 +165,9 @@ def test_a_confirmed_agent_takes_its_starts_back_when_it_has_run_for_a_while(
 
 
 def test_a_service_leaves_its_place_to_an_agent_that_was_chosen_meanwhile(tmp_path: Path) -> None:
-    trial = Trial(tmp_path, Sequence("2.0"))
+    trial = Trial(tmp_path, AgentSelection("2.0"))
     assert trial.step(1) == Verdict()
-    trial.file.update(lambda _: Sequence("3.0", "2.0", State.TRYING))
+    trial.file.update(lambda _: AgentSelection("3.0", "2.0", TrialState.TRYING))
     assert trial.step(1) == Verdict(leave=True)
 
 
@@ -177,7 +177,7 @@ def test_the_previous_agent_stays_where_the_new_one_was_not_started(tmp_path: Pa
     assert trial.step(0) == Verdict()
     found = trial.file.load()
     assert found is not None
-    assert (found.current, found.state, found.bad["2.0"].times) == ("1.0", State.GOOD, 1)
+    assert (found.current, found.state, found.bad["2.0"].times) == ("1.0", TrialState.GOOD, 1)
 
 
 def test_an_agent_without_slots_owes_nothing(tmp_path: Path) -> None:

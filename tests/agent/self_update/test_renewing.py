@@ -31,7 +31,7 @@ from ncen_updater.agent.self_update.renewing import (
     refresh_agents,
     renew,
 )
-from ncen_updater.agent.self_update.sequence import Bad, Sequence, SequenceFile, State
+from ncen_updater.agent.self_update.sequence import AgentSelection, Bad, SequenceFile, TrialState
 from ncen_updater.agent.self_update.slots import AgentSlots
 from ncen_updater.agent.site import Site
 from ncen_updater.common.errors import ExitCode, SpaceShort
@@ -69,7 +69,7 @@ class Place:
         return AgentSlots(agent_directory(self.site))
 
     @property
-    def sequence(self) -> Sequence:
+    def sequence(self) -> AgentSelection:
         found = self.file.load()
         assert found is not None
         return found
@@ -108,7 +108,7 @@ def place(laid_out: Place) -> Place:
     """The site with this agent as chosen one, and no agent on offer."""
     laid_out.file.directory.mkdir(parents=True, exist_ok=True)
     laid_out.file.path.unlink(missing_ok=True)
-    laid_out.file.update(lambda _: Sequence(MINE))
+    laid_out.file.update(lambda _: AgentSelection(MINE))
     laid_out.feed.roles["ncen-updater"].targets.clear()
     laid_out.feed.publish()
     return laid_out
@@ -117,7 +117,7 @@ def place(laid_out: Place) -> Place:
 def test_the_next_agent_gets_a_slot_and_is_on_trial(place: Place, tmp_path: Path) -> None:
     place.offer(NEXT)
     assert place.renew() == Renewal(MINE, NEXT, chosen=True)
-    assert place.sequence == Sequence(NEXT, MINE, State.TRYING)
+    assert place.sequence == AgentSelection(NEXT, MINE, TrialState.TRYING)
     program = place.file.directory / "current/bin/ncen-updater"
     evil = tmp_path / "ncen_updater"
     evil.mkdir()
@@ -136,7 +136,7 @@ def test_the_next_agent_gets_a_slot_and_is_on_trial(place: Place, tmp_path: Path
         place.renew()
     # The same slot is not made twice, and a slot of another content is made anew.
     inode = (place.slots.path(NEXT) / "bin").stat().st_ino
-    place.file.update(lambda _: Sequence(MINE))
+    place.file.update(lambda _: AgentSelection(MINE))
     place.renew()
     assert (place.slots.path(NEXT) / "bin").stat().st_ino == inode
 
@@ -148,7 +148,7 @@ def test_by_the_command_line_and_by_check(place: Place) -> None:
     assert checked["agent"] == {"version": NEXT, "error": None}
     told = json.loads(live.run("self-update", "--dry-run", "--json").stdout)
     assert told == {"from": MINE, "to": NEXT, "chosen": False}
-    assert place.sequence == Sequence(MINE)
+    assert place.sequence == AgentSelection(MINE)
     place.file.path.unlink()
     refused = live.run("self-update", "--json")
     assert refused.returncode == ExitCode.USAGE
@@ -170,7 +170,7 @@ def test_an_agent_that_does_not_work_is_not_chosen(
     with pytest.raises(AgentSlotFailed) as caught:
         place.renew()
     assert reason in f"{caught.value} {caught.value.values['reason']}"
-    assert place.sequence == Sequence(MINE)
+    assert place.sequence == AgentSelection(MINE)
     assert not list(place.file.directory.glob(f"{version}*"))
 
 
@@ -194,7 +194,7 @@ def test_nothing_is_done_beside_a_change(place: Place) -> None:
         for part in journal_path.parent.glob(f"{JOURNAL}-*"):
             part.unlink()
         journal_path.write_bytes(content)
-    assert place.sequence == Sequence(MINE)
+    assert place.sequence == AgentSelection(MINE)
 
 
 def test_of_two_renewals_at_once_the_second_finds_an_agent_on_trial(
@@ -202,7 +202,7 @@ def test_of_two_renewals_at_once_the_second_finds_an_agent_on_trial(
 ) -> None:
     """It looked before the first one had chosen, and has the lock after it."""
     place.offer(NEXT)
-    chosen = Sequence(NEXT, MINE, State.TRYING)
+    chosen = AgentSelection(NEXT, MINE, TrialState.TRYING)
     source = agent_source(place.site, place.demo.config_path)
     ask = source.refresh
 
@@ -217,14 +217,14 @@ def test_of_two_renewals_at_once_the_second_finds_an_agent_on_trial(
 
 
 def test_an_agent_that_was_given_up_is_not_offered_again(place: Place) -> None:
-    bad = replace(Sequence(MINE), bad={NEXT: Bad(1, datetime(2026, 1, 1, tzinfo=UTC))})
+    bad = replace(AgentSelection(MINE), bad={NEXT: Bad(1, datetime(2026, 1, 1, tzinfo=UTC))})
     place.file.update(lambda _: bad)
     place.offer(NEXT)
     assert refresh_agents(place.site, place.demo.config_path) is None
     assert agent_on_offer(place.site, place.demo.config_path) is None
     assert place.renew() == Renewal(MINE)
     assert place.sequence == bad
-    place.file.update(lambda _: Sequence(MINE))
+    place.file.update(lambda _: AgentSelection(MINE))
     assert agent_on_offer(place.site, place.demo.config_path) == NEXT
 
 
@@ -265,7 +265,7 @@ def test_slots_of_agents_that_were_given_up_make_room(place: Place) -> None:
         (place.slots.path(version)).mkdir()
         (place.slots.path(version) / "slot.json").write_text("{}")
     bad = {"0.0.7": Bad(1, datetime(2026, 1, 1, tzinfo=UTC))}
-    place.file.update(lambda _: Sequence(MINE, bad=bad))
+    place.file.update(lambda _: AgentSelection(MINE, bad=bad))
     place.offer(NEXT)
     assert place.renew().chosen
     assert "0.0.7" not in place.slots.versions()
@@ -275,7 +275,7 @@ def test_slots_of_agents_that_were_given_up_make_room(place: Place) -> None:
 def test_an_agent_on_trial_looks_for_no_other(place: Place) -> None:
     place.offer(NEXT)
     refresh_agents(place.site, place.demo.config_path)
-    place.file.update(lambda _: Sequence(MINE, "0.0.1", State.TRYING))
+    place.file.update(lambda _: AgentSelection(MINE, "0.0.1", TrialState.TRYING))
     assert agent_on_offer(place.site, place.demo.config_path) is None
 
 
@@ -289,7 +289,7 @@ def test_a_wheel_that_was_altered_on_the_way_is_not_used(place: Place) -> None:
     served.write_bytes(served.read_bytes()[:-1] + b"x")
     with pytest.raises(DownloadDamaged):
         place.renew()
-    assert place.sequence == Sequence(MINE)
+    assert place.sequence == AgentSelection(MINE)
 
 
 @pytest.mark.parametrize(("said", "works"), [("ncen-updater 1.2", True), ("ncen-updater 7", False)])

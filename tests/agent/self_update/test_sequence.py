@@ -14,17 +14,17 @@ from hypothesis import strategies as st
 from ncen_updater.agent import failsafe
 from ncen_updater.agent.self_update import sequence
 from ncen_updater.agent.self_update.errors import SequenceDamaged
-from ncen_updater.agent.self_update.sequence import Bad, Sequence, SequenceFile, State
+from ncen_updater.agent.self_update.sequence import AgentSelection, Bad, SequenceFile, TrialState
 from ncen_updater.common.messages import SEQUENCE_UNWRITABLE
 from tests.support.errors import refused
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 VERSIONS = st.from_regex(r"[0-9]{1,3}(\.[0-9]{1,3}){0,3}((a|b|rc)[0-9])?", fullmatch=True)
 SEQUENCES = st.builds(
-    Sequence,
+    AgentSelection,
     VERSIONS,
     st.none() | VERSIONS,
-    st.sampled_from(State),
+    st.sampled_from(TrialState),
     st.integers(0, 1000),
     st.dictionaries(
         VERSIONS,
@@ -32,17 +32,17 @@ SEQUENCES = st.builds(
         max_size=5,
     ),
 )
-TRYING = Sequence("2.0", "1.0", State.TRYING, 1)
+TRYING = AgentSelection("2.0", "1.0", TrialState.TRYING, 1)
 
 
 @given(SEQUENCES)
-def test_the_failsafe_reads_the_same(found: Sequence) -> None:
-    assert Sequence.from_json(found.to_json()) == found
+def test_the_failsafe_reads_the_same(found: AgentSelection) -> None:
+    assert AgentSelection.from_json(found.to_json()) == found
 
 
 @given(SEQUENCES)
 def test_both_programs_read_and_write_the_same_file(
-    tmp_path_factory: pytest.TempPathFactory, found: Sequence
+    tmp_path_factory: pytest.TempPathFactory, found: AgentSelection
 ) -> None:
     directory = tmp_path_factory.getbasetemp() / "both"
     directory.mkdir(exist_ok=True)
@@ -59,13 +59,15 @@ def test_both_programs_read_and_write_the_same_file(
 @dataclass(frozen=True)
 class Row:
     name: str
-    before: Sequence
-    after: Sequence
+    before: AgentSelection
+    after: AgentSelection
     change: str
 
 
 ROWS = (
-    Row("the chosen one confirms", TRYING, replace(TRYING, state=State.GOOD, attempts=0), "2.0"),
+    Row(
+        "the chosen one confirms", TRYING, replace(TRYING, state=TrialState.GOOD, attempts=0), "2.0"
+    ),
     Row("another one does not", TRYING, TRYING, "1.0"),
     Row("nor one that nobody knows", TRYING, TRYING, "3.0"),
 )
@@ -77,26 +79,26 @@ def test_confirming(row: Row) -> None:
 
 
 def test_a_trial_keeps_the_way_back_and_what_is_bad() -> None:
-    before = Sequence("1.0", "0.9", State.GOOD, 3, {"1.5": Bad(1, NOW)})
+    before = AgentSelection("1.0", "0.9", TrialState.GOOD, 3, {"1.5": Bad(1, NOW)})
     begun = sequence.begin_trial(before, "2.0")
-    assert begun == Sequence("2.0", "1.0", State.TRYING, 0, {"1.5": Bad(1, NOW)})
+    assert begun == AgentSelection("2.0", "1.0", TrialState.TRYING, 0, {"1.5": Bad(1, NOW)})
 
 
 def test_what_has_not_confirmed_itself_is_nothing_to_go_back_to() -> None:
-    assert sequence.begin_trial(TRYING, "3.0") == Sequence("3.0", "1.0", State.TRYING)
-    lone = Sequence("2.0", None, State.TRYING)
-    assert sequence.begin_trial(lone, "3.0") == Sequence("3.0", "2.0", State.TRYING)
+    assert sequence.begin_trial(TRYING, "3.0") == AgentSelection("3.0", "1.0", TrialState.TRYING)
+    lone = AgentSelection("2.0", None, TrialState.TRYING)
+    assert sequence.begin_trial(lone, "3.0") == AgentSelection("3.0", "2.0", TrialState.TRYING)
 
 
 def test_one_start_is_taken_back() -> None:
-    begun = Sequence("2.0", "1.0", State.TRYING, 2)
+    begun = AgentSelection("2.0", "1.0", TrialState.TRYING, 2)
     assert sequence.uncount(begun, "2.0") == replace(begun, attempts=1)
     assert sequence.uncount(replace(begun, attempts=0), "2.0").attempts == 0
     assert sequence.uncount(begun, "1.0") == begun
 
 
 def test_only_a_confirmed_agent_is_steady() -> None:
-    good = Sequence("1.0", None, State.GOOD, 3)
+    good = AgentSelection("1.0", None, TrialState.GOOD, 3)
     assert sequence.steady(good, "1.0").attempts == 0
     assert sequence.steady(good, "0.9") == good
     assert sequence.steady(TRYING, "2.0") == TRYING
@@ -104,31 +106,33 @@ def test_only_a_confirmed_agent_is_steady() -> None:
 
 def test_the_previous_agent_records_that_it_was_started_in_place_of_the_new_one() -> None:
     back = sequence.give_up(replace(TRYING, bad={"2.0": Bad(1, NOW)}), "1.0", NOW)
-    assert back == Sequence("1.0", None, State.GOOD, 0, {"2.0": Bad(2, NOW)})
+    assert back == AgentSelection("1.0", None, TrialState.GOOD, 0, {"2.0": Bad(2, NOW)})
     assert sequence.give_up(TRYING, "2.0", NOW) == TRYING
-    assert sequence.give_up(Sequence("2.0", "1.0"), "1.0", NOW) == Sequence("2.0", "1.0")
+    assert sequence.give_up(AgentSelection("2.0", "1.0"), "1.0", NOW) == AgentSelection(
+        "2.0", "1.0"
+    )
 
 
 def test_what_a_person_installs() -> None:
-    assert sequence.first(None, "1.0") == Sequence("1.0")
-    bad = replace(Sequence("1.0"), bad={"2.0": Bad(1, NOW)})
+    assert sequence.first(None, "1.0") == AgentSelection("1.0")
+    bad = replace(AgentSelection("1.0"), bad={"2.0": Bad(1, NOW)})
     assert sequence.first(bad, "1.0") == bad
-    assert sequence.first(bad, "2.0") == Sequence("2.0", "1.0", State.TRYING)
+    assert sequence.first(bad, "2.0") == AgentSelection("2.0", "1.0", TrialState.TRYING)
 
 
 def test_the_link_follows_also_where_the_file_is_right(tmp_path: Path) -> None:
     file = SequenceFile(tmp_path)
-    file.update(lambda _: Sequence("1.0"))
+    file.update(lambda _: AgentSelection("1.0"))
     (tmp_path / "current").unlink()
-    file.update(lambda before: before or Sequence("0.1"))
+    file.update(lambda before: before or AgentSelection("0.1"))
     assert (tmp_path / "current").readlink() == Path("1.0")
 
 
 def test_the_file_is_replaced_and_never_written_into(tmp_path: Path) -> None:
     file = SequenceFile(tmp_path)
-    file.update(lambda _: Sequence("1.0"))
+    file.update(lambda _: AgentSelection("1.0"))
     with file.path.open("rb") as before:
-        file.update(lambda _: Sequence("2.0"))
+        file.update(lambda _: AgentSelection("2.0"))
         assert json.load(before)["current"] == "1.0"
 
 
@@ -139,7 +143,7 @@ def test_none_and_damaged_are_not_the_same(tmp_path: Path) -> None:
     with pytest.raises(SequenceDamaged):
         file.load()
     with pytest.raises(SequenceDamaged):
-        file.update(lambda _: Sequence("1.0"))
+        file.update(lambda _: AgentSelection("1.0"))
     assert file.path.read_text() == '{"current": "../x"}'
 
 
@@ -147,5 +151,5 @@ def test_a_directory_that_takes_nothing(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
     with refused(SEQUENCE_UNWRITABLE):
-        SequenceFile(blocked / "agent").update(lambda _: Sequence("1.0"))
+        SequenceFile(blocked / "agent").update(lambda _: AgentSelection("1.0"))
     assert list(tmp_path.iterdir()) == [blocked]

@@ -22,12 +22,12 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import AGENT_CONFIRMED, JOURNAL
 from ncen_updater.agent.self_update.excuse import STARTED_BY
 from ncen_updater.agent.self_update.keeping import SYSTEM_PYTHON, failsafe_content
-from ncen_updater.agent.self_update.sequence import Sequence, SequenceFile, State
+from ncen_updater.agent.self_update.sequence import AgentSelection, SequenceFile, TrialState
 from ncen_updater.agent.service.knowledge import KNOWLEDGE
 from ncen_updater.common.errors import ExitCode
 
 MINE = str(agent_version())
-TRYING = Sequence(MINE, "0.0.1", State.TRYING, 1)
+TRYING = AgentSelection(MINE, "0.0.1", TrialState.TRYING, 1)
 
 
 class Place:
@@ -37,7 +37,7 @@ class Place:
         self.file.update(lambda _: TRYING)
 
     @property
-    def sequence(self) -> Sequence | None:
+    def sequence(self) -> AgentSelection | None:
         return self.file.load()
 
     @contextmanager
@@ -83,14 +83,14 @@ def test_it_confirms_itself_and_later_leaves_its_place(place: Place) -> None:
         (place.file.directory / MINE / name).write_text("#!/bin/sh\n")
         (place.file.directory / MINE / name).chmod(0o755)
     with place.service() as process:
-        until(lambda: place.sequence == Sequence(MINE, "0.0.1"), process)
+        until(lambda: place.sequence == AgentSelection(MINE, "0.0.1"), process)
         until(lambda: not other.exists(), process)
         with Journal.open(place.demo.state / JOURNAL, read_only=True) as journal:
             told = [event.data for event in journal.events() if event.kind == AGENT_CONFIRMED]
         assert told == [{"version": MINE}]
         if SYSTEM_PYTHON.exists():
             assert (place.file.directory / "failsafe.py").read_bytes() == failsafe_content()
-        place.file.update(lambda _: Sequence("9.9", MINE, State.TRYING))
+        place.file.update(lambda _: AgentSelection("9.9", MINE, TrialState.TRYING))
         process.send_signal(signal.SIGHUP)
         assert process.wait(60) == ExitCode.OK
 
@@ -107,7 +107,7 @@ def test_without_its_databases_it_gives_itself_up(place: Place) -> None:
 def test_an_order_to_end_is_no_early_death(place: Place, end: signal.Signals, left: int) -> None:
     """Or a person who restarts the service a few times would have lost a good agent."""
     place.demo.configure({"service": {"confirm_agent_s": 1000, "mode": "notify"}})
-    before = Sequence(MINE, "0.0.1", State.GOOD, 3)
+    before = AgentSelection(MINE, "0.0.1", TrialState.GOOD, 3)
     place.file.update(lambda _: before)
     known = place.demo.state / KNOWLEDGE
     with place.service() as process:
@@ -120,7 +120,7 @@ def test_an_order_to_end_is_no_early_death(place: Place, end: signal.Signals, le
 def test_a_unit_without_a_network_and_a_configuration_that_needs_one(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = replace(TRYING, state=State.GOOD, attempts=4)
+    before = replace(TRYING, state=TrialState.GOOD, attempts=4)
     place.file.update(lambda _: before)
     monkeypatch.setenv("NCEN_RUNNER", "systemd")
     monkeypatch.setenv(STARTED_BY, str(place.file.directory))
@@ -134,9 +134,9 @@ def test_a_unit_without_a_network_and_a_configuration_that_needs_one(
     assert place.sequence == replace(before, attempts=0)
 
 
-@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("state", TrialState)
 def test_a_mistake_in_the_configuration_is_no_fault_of_a_confirmed_agent(
-    place: Place, state: State
+    place: Place, state: TrialState
 ) -> None:
     before = replace(TRYING, state=state, attempts=4)
     place.file.update(lambda _: before)
@@ -144,12 +144,12 @@ def test_a_mistake_in_the_configuration_is_no_fault_of_a_confirmed_agent(
     place.demo.config_path.write_text(text.replace("confirm_agent_s", "confirm_agnet_s"))
     with place.service() as process:
         assert process.wait(60) == ExitCode.ERROR
-    left = 0 if state is State.GOOD else 4
+    left = 0 if state is TrialState.GOOD else 4
     assert place.sequence == replace(before, attempts=left)
 
 
 def test_another_service_is_no_fault_either(place: Place) -> None:
-    before = replace(TRYING, state=State.GOOD, attempts=4)
+    before = replace(TRYING, state=TrialState.GOOD, attempts=4)
     place.file.update(lambda _: before)
     lock = place.demo.state / "service/service.lock"
     with change_lock(lock, "service"), place.service() as process:

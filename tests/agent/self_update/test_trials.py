@@ -11,7 +11,12 @@ import pytest
 
 from ncen_updater.agent import failsafe
 from ncen_updater.agent.failsafe import GOOD, TRYING, Choice, State
-from ncen_updater.agent.self_update.sequence import Sequence, SequenceFile, begin_trial, confirm
+from ncen_updater.agent.self_update.sequence import (
+    AgentSelection,
+    SequenceFile,
+    begin_trial,
+    confirm,
+)
 from tests.support.killing import changes_of, killed_at
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -47,12 +52,12 @@ def chosen(directory: Path) -> str | None:
 
 def test_a_choice_that_is_killed_at_any_instant_starts_one_of_both(tmp_path: Path) -> None:
     def choose(directory: Path) -> None:
-        SequenceFile(directory).update(lambda b: begin_trial(b or Sequence("1.0"), "2.0"))
+        SequenceFile(directory).update(lambda b: begin_trial(b or AgentSelection("1.0"), "2.0"))
 
     def fresh(number: int) -> Path:
         directory = tmp_path / str(number)
         make(directory, "1.0", "2.0")
-        SequenceFile(directory).update(lambda _: Sequence("1.0"))
+        SequenceFile(directory).update(lambda _: AgentSelection("1.0"))
         return directory
 
     untouched = fresh(0)
@@ -76,7 +81,7 @@ def test_a_choice_that_is_killed_at_any_instant_starts_one_of_both(tmp_path: Pat
 def test_a_failsafe_that_is_killed_at_any_instant_is_whole_at_the_next_start(
     tmp_path: Path,
 ) -> None:
-    worn = Sequence("2.0", "1.0", attempts=0)
+    worn = AgentSelection("2.0", "1.0", attempts=0)
 
     def go_back(directory: Path) -> None:
         state = State("2.0", "1.0", TRYING, failsafe.TRIES)
@@ -107,12 +112,12 @@ def test_a_failsafe_that_is_killed_at_any_instant_is_whole_at_the_next_start(
 
 def test_a_confirmation_that_is_killed_is_made_by_the_next_start(tmp_path: Path) -> None:
     def write(directory: Path) -> None:
-        SequenceFile(directory).update(lambda b: confirm(b or Sequence("9"), "2.0"))
+        SequenceFile(directory).update(lambda b: confirm(b or AgentSelection("9"), "2.0"))
 
     def fresh(number: int) -> Path:
         directory = tmp_path / str(number)
         make(directory, "1.0", "2.0")
-        SequenceFile(directory).update(lambda _: begin_trial(Sequence("1.0"), "2.0"))
+        SequenceFile(directory).update(lambda _: begin_trial(AgentSelection("1.0"), "2.0"))
         return directory
 
     untouched = fresh(0)

@@ -9,8 +9,8 @@ from typing import cast
 import pytest
 
 from ncen_updater.agent.config.model import AgentConfig
-from ncen_updater.agent.policy.automation import Failure
-from ncen_updater.agent.service.knowledge import Knowledge
+from ncen_updater.agent.policy.automation import ActionFailure
+from ncen_updater.agent.service.knowledge import ServiceState
 from ncen_updater.agent.service.serve import caught_up, schedule_for
 
 NOW = datetime(2026, 12, 1, 8, tzinfo=UTC)
@@ -24,19 +24,19 @@ def site(name: str) -> AgentConfig:
 
 @pytest.mark.parametrize("at", [None, NOW + timedelta(minutes=1)])
 def test_what_was_not_missed_stays(at: datetime | None) -> None:
-    knowledge = Knowledge(next_check=at)
+    knowledge = ServiceState(next_check=at)
     assert caught_up(knowledge, site("dakar"), NOW) == knowledge
 
 
 def test_what_was_missed_is_spread() -> None:
-    missed = Knowledge(next_check=NOW - timedelta(hours=14))
+    missed = ServiceState(next_check=NOW - timedelta(hours=14))
     times = [caught_up(missed, site(f"site-{n}"), NOW).next_check for n in range(500)]
     assert len(set(times)) == 500
     assert all(at and NOW <= at <= NOW + timedelta(minutes=18) for at in times)
 
 
 def test_a_service_that_starts_again_and_again_asks_in_the_end() -> None:
-    knowledge = caught_up(Knowledge(next_check=NOW - timedelta(days=1)), site("dakar"), NOW)
+    knowledge = caught_up(ServiceState(next_check=NOW - timedelta(days=1)), site("dakar"), NOW)
     later = caught_up(knowledge, site("dakar"), NOW + timedelta(seconds=1))
     assert later.next_check == knowledge.next_check
 
@@ -44,6 +44,6 @@ def test_a_service_that_starts_again_and_again_asks_in_the_end() -> None:
 def test_a_feed_that_is_away_is_asked_less_and_less() -> None:
     schedule = schedule_for(site("dakar"))
     regular = schedule(NOW, None)
-    waits = [schedule(NOW, Failure(NOW, times)) - NOW for times in (1, 2, 3, 9)]
+    waits = [schedule(NOW, ActionFailure(NOW, times)) - NOW for times in (1, 2, 3, 9)]
     assert waits == [timedelta(minutes=10), regular - NOW, regular - NOW, regular - NOW]
     assert timedelta(minutes=30) < regular - NOW < timedelta(hours=1)

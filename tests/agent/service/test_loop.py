@@ -12,9 +12,9 @@ from ncen_updater.agent.approvals.store import Person
 from ncen_updater.agent.config.service import ServiceSettings, WindowSettings
 from ncen_updater.agent.engine.errors import JournalUnreadable
 from ncen_updater.agent.journal.orders import Order, OrderKind
-from ncen_updater.agent.policy.automation import Deed
-from ncen_updater.agent.service.knowledge import Knowledge
-from ncen_updater.agent.service.loop import Happening, Service, words_of_order
+from ncen_updater.agent.policy.automation import Action
+from ncen_updater.agent.service.knowledge import ServiceState
+from ncen_updater.agent.service.loop import Service, ServiceEvent, words_of_order
 from ncen_updater.agent.status import SiteStatus
 from ncen_updater.common.errors import ExitCode
 from tests.support.simulated_site import SimulatedSite
@@ -27,7 +27,7 @@ SETTINGS = ServiceSettings(timezone="UTC", windows=(NIGHT,))
 class Trial:
     def __init__(self, site: SimulatedSite, settings: ServiceSettings = SETTINGS) -> None:
         self.site = site
-        self.told: list[Happening] = []
+        self.told: list[ServiceEvent] = []
         self.settings = settings
         self.service = self.start()
 
@@ -46,7 +46,7 @@ class Trial:
     def until(self, end: datetime) -> None:
         while self.site.now < end:
             act = self.service.step()
-            if act.deed is Deed.WAIT and act.until is not None:
+            if act.deed is Action.WAIT and act.until is not None:
                 self.site.now = min(act.until, end)
 
     def done(self, *leave_out: str) -> list[str]:
@@ -125,7 +125,7 @@ def test_failures_of_one_release_do_not_delay_the_next(trial: Trial) -> None:
     trial.site.failing.add("1.1")
     trial.service.reload(SETTINGS.model_copy(update={"mode": "automatic", "windows": ()}))
     trial.until(MORNING + timedelta(days=9))
-    assert trial.service.knowledge.failures[Deed.UPGRADE].times > 3
+    assert trial.service.knowledge.failures[Action.UPGRADE].times > 3
     trial.site.offered.append("1.2")
     trial.until(MORNING + timedelta(days=9, hours=7))
     assert trial.site.current == "1.2"
@@ -134,7 +134,7 @@ def test_failures_of_one_release_do_not_delay_the_next(trial: Trial) -> None:
 def test_an_open_change_is_resumed_at_once_and_before_anything_else(trial: Trial) -> None:
     trial.site.open_change, trial.site.held = True, "audit"
     act = trial.service.step()
-    assert act.deed is Deed.RESUME
+    assert act.deed is Action.RESUME
     assert trial.done() == ["resume"]
     assert trial.site.diary[0].words == ("resume", "--unattended")
 
@@ -144,9 +144,9 @@ def test_an_order_is_done_once_and_ended(trial: Trial) -> None:
     trial.site.order = Order(7, OrderKind.CHECK, {}, Person("amina", 1001), trial.site.now)
     trial.site.event += 1
     act = trial.service.step()
-    assert act.deed is Deed.ORDER
+    assert act.deed is Action.ORDER
     assert trial.site.order is None
-    assert trial.service.step().deed is Deed.WAIT
+    assert trial.service.step().deed is Action.WAIT
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_the_feed_is_asked_at_the_first_start_although_the_clock_goes_on(trial: 
             self.time = value
 
     ticking = Trial(Ticking(MORNING, offered=["1.1"]))
-    assert ticking.service.step().deed is Deed.CHECK
+    assert ticking.service.step().deed is Action.CHECK
 
 
 def test_a_feed_that_is_away_is_asked_again_and_breaks_nothing(trial: Trial) -> None:
@@ -213,7 +213,7 @@ def test_a_killed_service_goes_on_where_it_was(trial: Trial) -> None:
     while other.site.now < end:
         other.service = other.start()
         act = other.service.step()
-        if act.deed is Deed.WAIT and act.until is not None:
+        if act.deed is Action.WAIT and act.until is not None:
             other.site.now = min(act.until, end)
     assert list(other.site.diary) == trial.site.diary
 
@@ -252,12 +252,12 @@ def test_an_assessment_that_cannot_be_read_leaves_only_the_feed(trial: Trial) ->
 
 def test_what_is_known_survives_its_form() -> None:
     knowledge = (
-        Knowledge(next_check=MORNING).failed(Deed.CHECK, MORNING).failed(Deed.CHECK, MORNING)
+        ServiceState(next_check=MORNING).failed(Action.CHECK, MORNING).failed(Action.CHECK, MORNING)
     )
-    again = Knowledge.from_json(knowledge.to_json())
+    again = ServiceState.from_json(knowledge.to_json())
     assert again == knowledge
-    assert again.failures[Deed.CHECK].times == 2
-    assert again.succeeded(Deed.CHECK).failures == {}
+    assert again.failures[Action.CHECK].times == 2
+    assert again.succeeded(Action.CHECK).failures == {}
 
 
 def test_the_agent_renews_itself_before_it_touches_the_application(trial: Trial) -> None:
@@ -315,7 +315,7 @@ def test_the_end_of_a_hold_is_not_slept_through(trial: Trial) -> None:
             act = trial.service.step()
             if trial.site.held_until and trial.site.now >= trial.site.held_until:
                 trial.site.held = None
-            if act.deed is Deed.WAIT and act.until is not None:
+            if act.deed is Action.WAIT and act.until is not None:
                 trial.site.now = min(act.until, end)
 
     until(MORNING + timedelta(days=1, hours=18))

@@ -13,7 +13,7 @@ import pytest
 
 from demo.site import DemoSite, SiteOptions, version_of
 from ncen_updater.agent.journal.orders import OrderKind
-from ncen_updater.agent.policy.automation import Deed, Rehearsed
+from ncen_updater.agent.policy.automation import Action, Rehearsed
 from ncen_updater.common.errors import ExitCode
 from tests.support.serving import AMINA, BO, ServedSite, closed_hours, open_hours
 from tests.support.sites import TrialFeed, connect, serve
@@ -100,7 +100,7 @@ def test_a_release_that_fails_is_taken_back_and_remembered(
     before = served.records()
     served.configure(service={"timezone": "UTC", "mode": "automatic", "windows": [open_hours()]})
     served.start()
-    served.until("failed", lambda: Deed.UPGRADE in served.knowledge().failures)
+    served.until("failed", lambda: Action.UPGRADE in served.knowledge().failures)
     served.until("remembered", lambda: served.said("release 3.3.0 is ready"))
     served.until("went around it", lambda: served.current() == "3.3.0")
     served.until("at rest", served.at_rest)
@@ -137,7 +137,7 @@ def test_a_feed_that_is_away_is_no_news(served: ServedSite) -> None:
     gone = SiteOptions(feed_urls=("http://127.0.0.1:9/",)).feed_urls
     served.configure(feed={"urls": list(gone)})
     served.start()
-    served.until("asked", lambda: Deed.CHECK in served.knowledge().failures)
+    served.until("asked", lambda: Action.CHECK in served.knowledge().failures)
     number = served.order(OrderKind.CHECK)
     served.until("answered", lambda: served.result(number) is not None)
     result = served.result(number)

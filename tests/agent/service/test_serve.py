@@ -11,7 +11,7 @@ from ncen_updater.agent.approvals.store import Person
 from ncen_updater.agent.engine.errors import JournalUnwritable
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.orders import OrderKind, Orders
-from ncen_updater.agent.policy.automation import Act, Deed
+from ncen_updater.agent.policy.automation import Action, ServiceDecision
 from ncen_updater.agent.service import serve
 from ncen_updater.agent.service.loop import Service
 from ncen_updater.common.i18n import Text
@@ -23,11 +23,11 @@ class Torn:
     def __init__(self, orders: serve._JournalOrders) -> None:
         self._orders, self.full = orders, True
 
-    def step(self) -> Act:
+    def step(self) -> ServiceDecision:
         if self.full:
             self._orders.take(1)
             raise JournalUnwritable(path="x", reason="full")
-        return Act(Deed.WAIT, Text("nothing"))
+        return ServiceDecision(Action.WAIT, Text("nothing"))
 
 
 def test_an_order_whose_end_was_not_written_is_ended_once_there_is_room(

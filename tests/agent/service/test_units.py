@@ -18,10 +18,10 @@ import pytest
 from ncen_updater.agent.approvals.store import Person
 from ncen_updater.agent.config.service import ServiceSettings
 from ncen_updater.agent.journal.orders import Order, OrderKind
-from ncen_updater.agent.policy.automation import Act, Deed
+from ncen_updater.agent.policy.automation import Action, ServiceDecision
 from ncen_updater.agent.service import applying
 from ncen_updater.agent.service.applying import COMMANDS, LOOKS
-from ncen_updater.agent.service.board import Board
+from ncen_updater.agent.service.board import ServiceBoard
 from ncen_updater.agent.service.errors import BadRequest
 from ncen_updater.agent.service.loop import words_of, words_of_order
 from ncen_updater.agent.service.runner import AWAY, Finished, WorkRunner
@@ -64,9 +64,9 @@ def test_words_of_order(order: dict[str, object], words: tuple[str, ...] | None)
 
 def test_everything_that_the_service_asks_for_is_known() -> None:
     asked = set()
-    for deed in Deed:
+    for deed in Action:
         with contextlib.suppress(ValueError):  # a deed that runs nothing
-            asked.add(words_of(Act(deed, Text("because")), None)[0])
+            asked.add(words_of(ServiceDecision(deed, Text("because")), None)[0])
     asked |= {
         words_of_order(Order(1, kind, {}, Person("amina", 1000), NOW))[0] for kind in OrderKind
     }
@@ -84,7 +84,9 @@ def unit(directory: Path, *words: str) -> Iterator[Path]:
 
 def runner(path: Path | None, asked: Callable[[], bool] = lambda: False) -> WorkRunner:
     config = (path.parent if path else Path("/nowhere")) / "agent.toml"
-    return WorkRunner(config, path, lambda: None, asked, Board(ServiceSettings(), lambda: NOW))
+    return WorkRunner(
+        config, path, lambda: None, asked, ServiceBoard(ServiceSettings(), lambda: NOW)
+    )
 
 
 @needs_activator

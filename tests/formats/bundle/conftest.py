@@ -18,14 +18,19 @@ from ncen_updater.feed.offline.store import ImportRecord
 from ncen_updater.feed.release_source import FeedView
 from ncen_updater.feed.tuf_source import TufReleaseSource
 from ncen_updater.formats.manifest import Channel
-from ncen_updater.publisher.distribute.export import Destination, Exported, Order, export_bundle
+from ncen_updater.publisher.distribute.export import (
+    Destination,
+    Exported,
+    ExportOrder,
+    export_bundle,
+)
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.feed.publish import Publisher
 from ncen_updater.publisher.release_flow import KeyRing, make_feed, make_keys, publish_release
 from tests.publisher.releases import PASSPHRASE, write_release
 
 BEGIN = datetime.now(UTC).replace(microsecond=0)
-ORDER = Order(
+ORDER = ExportOrder(
     product="ncen",
     destinations=(Destination("KE", "ke-national"),),
     origin=Version("3.2.0"),
@@ -69,7 +74,7 @@ class Publication:
         Publisher(Feed(self.directory), self.clock).refresh(self.keys.online)
 
     def export(
-        self, output: Path, order: Order = ORDER, media_bytes: int | None = None
+        self, output: Path, order: ExportOrder = ORDER, media_bytes: int | None = None
     ) -> Exported:
         return export_bundle(
             Feed(self.directory), order, output,
@@ -179,6 +184,6 @@ def site(tmp_path: Path, shared: Publication) -> OfflineSite:
 
 
 @pytest.fixture
-def order() -> Callable[..., Order]:
+def order() -> Callable[..., ExportOrder]:
     """The usual order, with changes."""
     return lambda **changes: replace(ORDER, **changes)

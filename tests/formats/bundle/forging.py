@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from ncen_updater.formats.bundle.form import Source, encode
+from ncen_updater.formats.bundle.form import BundleSource, encode
 
 
 def members(bundle: Path) -> dict[str, bytes]:
@@ -17,8 +17,8 @@ def members(bundle: Path) -> dict[str, bytes]:
         return {name: archive.read(name) for name in archive.namelist()}
 
 
-def source(name: str, content: bytes) -> Source:
-    return Source(name, len(content), zlib.crc32(content), lambda: io.BytesIO(content))
+def source(name: str, content: bytes) -> BundleSource:
+    return BundleSource(name, len(content), zlib.crc32(content), lambda: io.BytesIO(content))
 
 
 def well_formed(path: Path, contents: Mapping[str, bytes]) -> Path:

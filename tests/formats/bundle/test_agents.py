@@ -21,7 +21,7 @@ from ncen_updater.common.messages import (
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.offline.store import read_import
 from ncen_updater.formats.bundle.errors import BundleAltered
-from ncen_updater.publisher.distribute.export import Order
+from ncen_updater.publisher.distribute.export import ExportOrder
 from ncen_updater.publisher.release_flow import publish_release
 from tests.formats.bundle.conftest import ORDER, OfflineSite, Publication, make_publication
 from tests.formats.bundle.forging import edited, members, well_formed
@@ -92,7 +92,7 @@ def test_one_medium_brings_the_release_and_the_agent_that_it_needs(
 
 
 def test_without_the_agent_the_release_that_needs_it_is_not_exported(
-    stocked: Publication, order: Callable[..., Order], tmp_path: Path
+    stocked: Publication, order: Callable[..., ExportOrder], tmp_path: Path
 ) -> None:
     done = stocked.export(tmp_path / "old.ncen", order())
     assert done.releases.keys() == {"3.3.0", "3.4.0"}
@@ -100,7 +100,7 @@ def test_without_the_agent_the_release_that_needs_it_is_not_exported(
 
 
 def test_a_bundle_of_agents_alone(
-    stocked: Publication, ours: OfflineSite, order: Callable[..., Order], tmp_path: Path
+    stocked: Publication, ours: OfflineSite, order: Callable[..., ExportOrder], tmp_path: Path
 ) -> None:
     stocked.export(tmp_path / "a.ncen", order(product=AGENT, origin=Version("0.1.0")))
     record = ours.take(tmp_path / "a.ncen")
@@ -118,7 +118,7 @@ def test_a_later_bundle_without_agents_leaves_those_that_came(
 
 
 def test_agents_come_whole_though_there_is_a_pack(
-    publication: Publication, order: Callable[..., Order], tmp_path: Path
+    publication: Publication, order: Callable[..., ExportOrder], tmp_path: Path
 ) -> None:
     for version in ("0.2.0", "0.3.0"):
         publish(publication, version, AGENT, 'upgrade_from = ">=0.1"', packs=True)
@@ -129,7 +129,7 @@ def test_agents_come_whole_though_there_is_a_pack(
 
 @pytest.mark.parametrize("forged", [False, True])
 def test_a_later_bundle_without_agents_brings_their_newer_list(
-    publication: Publication, order: Callable[..., Order], tmp_path: Path, forged: bool
+    publication: Publication, order: Callable[..., ExportOrder], tmp_path: Path, forged: bool
 ) -> None:
     """The older one counts no more by then, and what came before could not be chosen any longer."""
     publish(publication, "0.2.0", AGENT, 'upgrade_from = ">=0.1"')
@@ -154,7 +154,9 @@ def test_a_later_bundle_without_agents_brings_their_newer_list(
 
 
 @pytest.fixture
-def bundle_of_today(stocked: Publication, order: Callable[..., Order], tmp_path: Path) -> Path:
+def bundle_of_today(
+    stocked: Publication, order: Callable[..., ExportOrder], tmp_path: Path
+) -> Path:
     stocked.export(tmp_path / "today.ncen", order())
     return tmp_path / "today.ncen"
 
@@ -168,7 +170,7 @@ def test_a_site_that_got_no_agent_by_bundle_is_told(
 
 
 def test_nobody_needs_a_newer_one(
-    stocked: Publication, order: Callable[..., Order], tmp_path: Path
+    stocked: Publication, order: Callable[..., ExportOrder], tmp_path: Path
 ) -> None:
     done = stocked.export(tmp_path / "x.ncen", order(with_agent=True, agent=Version("0.3.0")))
     assert done.agents == ()

@@ -19,7 +19,7 @@ from ncen_updater.feed.release_source import FetchedPack
 from ncen_updater.feed.tuf_source import TufReleaseSource
 from ncen_updater.formats.bundle.errors import BundleDoesNotFit, NotImported
 from ncen_updater.formats.delta.errors import DeltaError
-from ncen_updater.publisher.distribute.export import Order
+from ncen_updater.publisher.distribute.export import ExportOrder
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.release_flow import publish_draft
 from ncen_updater.publisher.signing.draft import draft_renewal
@@ -65,7 +65,7 @@ def test_what_a_killed_export_left_is_removed(shared: Publication, tmp_path: Pat
 
 
 def test_a_delta_pack_is_taken_where_it_leads_on_from_what_runs_there(
-    publication: Publication, site: OfflineSite, order: Callable[..., Order], tmp_path: Path
+    publication: Publication, site: OfflineSite, order: Callable[..., ExportOrder], tmp_path: Path
 ) -> None:
     publication.publish("3.5.0", data_of="3.4.0", packs=True)
     late = order(origin=Version("3.4.0"))
@@ -130,7 +130,7 @@ def test_without_feed_and_import_there_is_no_list(site: OfflineSite) -> None:
 
 
 def test_a_site_that_was_not_taken_over_keeps_all_of_it(
-    shared: Publication, site: OfflineSite, order: Callable[..., Order], tmp_path: Path
+    shared: Publication, site: OfflineSite, order: Callable[..., ExportOrder], tmp_path: Path
 ) -> None:
     shared.export(tmp_path / "whole.ncen", order(with_origin=True))
     new = replace(site, current=None)

@@ -23,7 +23,7 @@ from ncen_updater.formats.bundle.form import read_members
 from ncen_updater.formats.bundle.parts import opened
 from ncen_updater.publisher.build.attachments import PaperMaker, inspect_release
 from ncen_updater.publisher.build.build import build_release
-from ncen_updater.publisher.build.provenance import Source
+from ncen_updater.publisher.build.provenance import SourceOfBuild
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.release_flow import publish_draft
 from ncen_updater.publisher.signing.draft import draft_releases, draft_renewal
@@ -113,7 +113,7 @@ def test_everything_that_was_signed_of_a_release_is_there(home: Home, tmp_path: 
     release, staging = tmp_path / "3.5.0", tmp_path / "staging"
     write_release(release, "3.5.0")
     builder = fresh_signer(tmp_path / "builder", "builder")
-    source = Source("https://build.example.org", "git+https://git.example.org/ncen")
+    source = SourceOfBuild("https://build.example.org", "git+https://git.example.org/ncen")
     build_release(release, staging, papers=PaperMaker("auto", source, builder))
     draft = draft_releases(Feed(feed).state(), staging, at(), builder=builder.public_key)
     publish_draft(feed, draft, home.publication.keys, at, [staging])

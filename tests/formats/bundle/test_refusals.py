@@ -32,7 +32,7 @@ from ncen_updater.common.messages import (
 )
 from ncen_updater.feed.errors import RoleExpired
 from ncen_updater.formats.bundle.errors import BundleAltered, BundleDoesNotFit, BundleUnsafe
-from ncen_updater.publisher.distribute.export import Destination, Order
+from ncen_updater.publisher.distribute.export import Destination, ExportOrder
 from tests.formats.bundle.conftest import OfflineSite, Publication
 from tests.formats.bundle.forging import add, edited, flag_as_encrypted, members, odd, well_formed
 from tests.support.errors import refused, says
@@ -239,7 +239,7 @@ def test_any_flipped_bit_is_found(bundle: Path, site: OfflineSite, tmp_path: Pat
 
 
 def test_for_another_country(
-    publication: Publication, site: OfflineSite, order: Callable[..., Order], tmp_path: Path
+    publication: Publication, site: OfflineSite, order: Callable[..., ExportOrder], tmp_path: Path
 ) -> None:
     publication.publish("3.5.0", extra="# only there\n")
     manifest = 'upgrade_from = ">=3.2"\ncountries = ["UG"]'
@@ -267,7 +267,7 @@ def test_for_another_product(bundle: Path, site: OfflineSite) -> None:
 
 
 def test_from_another_release(
-    shared: Publication, site: OfflineSite, order: Callable[..., Order], tmp_path: Path
+    shared: Publication, site: OfflineSite, order: Callable[..., ExportOrder], tmp_path: Path
 ) -> None:
     shared.export(tmp_path / "late.ncen", order(origin=Version("3.3.0")))
     with pytest.raises(BundleDoesNotFit) as caught:

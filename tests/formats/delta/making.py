@@ -13,7 +13,7 @@ from ncen_updater.common.progress import Silent
 from ncen_updater.formats.delta.apply import apply_delta
 from ncen_updater.formats.delta.container import write_header
 from ncen_updater.formats.delta.index_writer import write_index
-from ncen_updater.formats.delta.layout import Fresh, Group, Plan, Ref
+from ncen_updater.formats.delta.layout import Fresh, Group, LayoutPlan, Ref
 from ncen_updater.formats.delta.make import MakeOptions, make_delta
 from ncen_updater.formats.delta.model import DeltaInfo, DeltaLimits, Linking
 from ncen_updater.formats.delta.planes import split_planes
@@ -127,7 +127,7 @@ class Forge:
 
     def plan(self, entries: Sequence[int | Fresh], *groups: Group, streams: bytes = b"") -> None:
         """Write a pack with such entries, groups and streams."""
-        self.index(write_index(Plan(list(entries), list(groups)), self.tree), streams)
+        self.index(write_index(LayoutPlan(list(entries), list(groups)), self.tree), streams)
 
     def apply(self, limits: DeltaLimits | None = None) -> Tree:
         """Apply the pack into an empty directory."""

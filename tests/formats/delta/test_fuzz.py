@@ -28,9 +28,15 @@ from ncen_updater.formats.delta.layout import Ref
 from ncen_updater.formats.delta.make import make_delta
 from ncen_updater.formats.delta.model import DeltaLimits, Linking
 from ncen_updater.formats.delta.names import PathRefused, PathRules, check_link, check_name
-from ncen_updater.formats.delta.numbers import Malformed, Reader, put_number, put_signed, put_text
+from ncen_updater.formats.delta.numbers import (
+    Malformed,
+    NumberReader,
+    put_number,
+    put_signed,
+    put_text,
+)
 from ncen_updater.formats.delta.streams import Extent, LzmaReader, pack_stream
-from ncen_updater.formats.delta.zips import NotAnArchive, Table, inflate
+from ncen_updater.formats.delta.zips import NotAnArchive, ZipTable, inflate
 from ncen_updater.formats.tree import Tree
 from tests.badinput.hostile import FEW, bounded
 from tests.formats.delta.making import Files, Forge, Link, Mode, facts, fresh, group, jar, write
@@ -112,7 +118,7 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Honest:
 
 
 def _columns(index: bytes) -> list[bytes]:
-    reader = Reader(index)
+    reader = NumberReader(index)
     return [reader.take(reader.number()) for _ in NAMES]
 
 
@@ -218,7 +224,7 @@ def test_numbers_come_back(plain: list[int], signed: list[int]) -> None:
     for value in signed:
         put_signed(column, value)
     put_text(column, "é")
-    reader = Reader(bytes(column))
+    reader = NumberReader(bytes(column))
     assert [reader.number() for _ in plain] == plain
     assert [reader.signed() for _ in signed] == signed
     assert reader.text(2) == "é"
@@ -228,7 +234,7 @@ def test_numbers_come_back(plain: list[int], signed: list[int]) -> None:
 @MANY
 @given(st.binary(max_size=40), st.lists(st.sampled_from(["number", "signed", "text", "take"])))
 def test_any_column(content: bytes, calls: list[str]) -> None:
-    reader, took = Reader(content), 0
+    reader, took = NumberReader(content), 0
     with contextlib.suppress(Malformed, UnicodeDecodeError):
         for call in calls:
             if call == "number":
@@ -333,7 +339,7 @@ def test_any_archive(at: int, length: int, put: bytes, cut: int) -> None:
     """Members never reach out of the file, and never give more than they say."""
     for content in (ARCHIVE[:at] + put + ARCHIVE[at + length :], ARCHIVE[:cut]):
         with _file(content) as descriptor, contextlib.suppress(NotAnArchive), bounded(60):
-            table = Table(descriptor)
+            table = ZipTable(descriptor)
             for index in range(len(table)):
                 start, gap = table.gap(index)
                 assert 0 <= start <= start + gap <= len(content)
@@ -350,7 +356,7 @@ def test_no_archive_takes_memory_for_what_it_only_says() -> None:
     tracemalloc.start()
     try:
         with _file(bytes(content)) as descriptor, pytest.raises(NotAnArchive):
-            Table(descriptor)
+            ZipTable(descriptor)
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()

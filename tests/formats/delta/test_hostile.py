@@ -18,7 +18,7 @@ from ncen_updater.common.messages import (
     DELTA_RANGE_REFUSED,
     DELTA_UNSUPPORTED,
 )
-from ncen_updater.formats.delta.index import Columns, Step
+from ncen_updater.formats.delta.index import Columns, IndexStep
 from ncen_updater.formats.delta.layout import Fresh, Op, OpKind, Recipe, Ref
 from ncen_updater.formats.delta.numbers import put_number, put_text
 from ncen_updater.formats.delta.streams import Extent
@@ -34,22 +34,22 @@ def forge(tmp_path: Path) -> Forge:
     return Forge(tmp_path / "site")
 
 
-def _named(*names: bytes, step: Step = Step.NEW, depths: tuple[int, ...] = ()) -> bytes:
+def _named(*names: bytes, step: IndexStep = IndexStep.NEW, depths: tuple[int, ...] = ()) -> bytes:
     """An index with entries of such names, whatever they are, and no old ones."""
     columns = Columns()
     put_number(columns.steps, len(names) + 1)
-    put_number(columns.steps, Step.DROP)
+    put_number(columns.steps, IndexStep.DROP)
     put_number(columns.steps, 3)
     for number, name in enumerate(names):
         put_number(columns.steps, step)
         put_number(columns.depths, depths[number] if depths else 0)
         put_number(columns.names, len(name))
         columns.names += name
-        if step is Step.LINK:
+        if step is IndexStep.LINK:
             put_text(columns.links, "target")
         else:
             put_number(columns.modes, 0)
-        if step is Step.NEW:
+        if step is IndexStep.NEW:
             put_number(columns.sizes, 0)
     put_number(columns.groups, 0)
     return columns.content()
@@ -73,8 +73,8 @@ def test_the_forge_makes_good_packs_too(forge: Forge) -> None:
         b"n" * 256, "e\N{COMBINING ACUTE ACCENT}".encode(),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("step", [Step.NEW, Step.DIRECTORY, Step.LINK])
-def test_names_that_lead_out(forge: Forge, name: bytes, step: Step) -> None:
+@pytest.mark.parametrize("step", [IndexStep.NEW, IndexStep.DIRECTORY, IndexStep.LINK])
+def test_names_that_lead_out(forge: Forge, name: bytes, step: IndexStep) -> None:
     forge.index(_named(name, step=step))
     with refused(DELTA_PATH_REFUSED) as caught:
         forge.apply()
@@ -101,13 +101,13 @@ def test_names_that_are_not_text(forge: Forge) -> None:
 def test_paths_that_collide(
     forge: Forge, names: tuple[bytes, ...], depths: tuple[int, ...]
 ) -> None:
-    forge.index(_named(*names, step=Step.DIRECTORY, depths=depths))
+    forge.index(_named(*names, step=IndexStep.DIRECTORY, depths=depths))
     with refused(DELTA_PATH_REFUSED):
         forge.apply()
 
 
-@pytest.mark.parametrize("above", [Step.NEW, Step.LINK])
-def test_paths_below_a_file_or_a_link(forge: Forge, above: Step) -> None:
+@pytest.mark.parametrize("above", [IndexStep.NEW, IndexStep.LINK])
+def test_paths_below_a_file_or_a_link(forge: Forge, above: IndexStep) -> None:
     forge.index(_named(b"a", b"b", step=above, depths=(0, 1)))
     with refused(DELTA_DAMAGED):  # only a directory can be gone into
         forge.apply()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.common.directory_handle import Below
+from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.messages import OLD_FILE_ALTERED
 from ncen_updater.common.progress import Silent
 from ncen_updater.formats.delta import make
@@ -58,7 +58,7 @@ FILES: Files = {"d/a": Mode(b"a" * 3000, 0o444), "d/w": Mode(b"w" * 3000, 0o644)
 class Place:
     """An old slot, and an empty new one on a file system that cannot share blocks, or can."""
 
-    def __init__(self, root: Path, origin: Origin, below: Below) -> None:
+    def __init__(self, root: Path, origin: Origin, below: DirectoryHandle) -> None:
         self.old, self.new, self.origin, self.below = root / "old", root / "new", origin, below
         below.make("d")
 
@@ -77,7 +77,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
     (tmp_path / "new").mkdir()
     with (
         closing(Origin(tmp_path / "old", tree)) as origin,
-        closing(Below(tmp_path / "new")) as below,
+        closing(DirectoryHandle(tmp_path / "new")) as below,
     ):
         yield Place(tmp_path, origin, below)
 

@@ -17,7 +17,7 @@ from ncen_updater.agent.databases.migrations.runner import HEARTBEAT_SECONDS, he
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import MIGRATOR_FAILED, MIGRATOR_MISSING
 from ncen_updater.common.progress import Progress
-from ncen_updater.common.supervised import Left, Supervised
+from ncen_updater.common.supervised import LeftBehind, Supervised
 from ncen_updater.formats.manifest import MigratorCommand
 
 __all__ = ["migrator_environment", "run_command"]
@@ -98,7 +98,9 @@ def run_command(
     if program is None:
         raise DatabaseError(MIGRATOR_MISSING, program=command.argv[0], database=named)
     argv[0] = program
-    migrator = Supervised(argv, environment, left=Left.NOTHING, cwd=slot, output=subprocess.PIPE)
+    migrator = Supervised(
+        argv, environment, left=LeftBehind.NOTHING, cwd=slot, output=subprocess.PIPE
+    )
     stdout = migrator.stdout
     assert stdout is not None  # noqa: S101 - asked for above
     tail = _Tail(stdout.fileno())

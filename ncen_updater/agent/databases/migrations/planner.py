@@ -30,7 +30,7 @@ from ncen_updater.common.i18n import N_, Text
 
 __all__ = [
     "Back",
-    "Reason",
+    "MigrationReason",
     "WayBack",
     "after_steps",
     "by_id",
@@ -48,7 +48,7 @@ __all__ = [
 Barred = tuple[str, str, str]
 
 
-class Reason(StrEnum):
+class MigrationReason(StrEnum):
     """Why a ledger and a release do not fit; the value is the sentence shown."""
 
     LEDGER_BROKEN = N_("its record of migrations contradicts itself at {migration}.")
@@ -60,7 +60,7 @@ class Reason(StrEnum):
     STALE_PLAN = N_("it changed after the plan was made; look at migration {migration}.")
 
 
-def refused(database: str, reason: Reason, migration: str) -> MigrationRefused:
+def refused(database: str, reason: MigrationReason, migration: str) -> MigrationRefused:
     """Return the error for one reason."""
     text = Text(str(reason), {"migration": migration})
     return MigrationRefused(
@@ -90,12 +90,12 @@ def effective(database: str, applied: Sequence[AppliedMigration]) -> tuple[Appli
     for row in applied:
         if row.direction is Direction.UP:
             if any(row.id == other.id for other in stack):
-                raise refused(database, Reason.LEDGER_BROKEN, row.id)
+                raise refused(database, MigrationReason.LEDGER_BROKEN, row.id)
             stack.append(row)
         elif stack and stack[-1].id == row.id:
             stack.pop()
         else:
-            raise refused(database, Reason.LEDGER_BROKEN, row.id)
+            raise refused(database, MigrationReason.LEDGER_BROKEN, row.id)
     return tuple(stack)
 
 
@@ -108,9 +108,9 @@ def _check_known(
     for row in stack:
         known = [m for m in (target.get(row.id), origin.get(row.id)) if m is not None]
         if not known:
-            raise refused(database, Reason.UNKNOWN, row.id)
+            raise refused(database, MigrationReason.UNKNOWN, row.id)
         if any(m.up_sha256 != row.sha256 for m in known):
-            raise refused(database, Reason.EDITED, row.id)
+            raise refused(database, MigrationReason.EDITED, row.id)
 
 
 def _check_order(
@@ -121,8 +121,8 @@ def _check_order(
     for place, row in enumerate(above):
         if row.id in beyond:
             if place == 0:
-                raise refused(database, Reason.HOLE, missing[0].migration.id)
-            raise refused(database, Reason.OUT_OF_ORDER, above[0].id)
+                raise refused(database, MigrationReason.HOLE, missing[0].migration.id)
+            raise refused(database, MigrationReason.OUT_OF_ORDER, above[0].id)
 
 
 def plan_steps(
@@ -288,7 +288,7 @@ def way_target(
         stood = effective(name, [r for r in ledgers.get(name, ()) if r.change != change])
         for row in stood:
             if row.id not in known[name]:
-                raise refused(name, Reason.UNKNOWN, row.id)
+                raise refused(name, MigrationReason.UNKNOWN, row.id)
         databases[name] = tuple(known[name][row.id] for row in stood)
     return dataclasses.replace(older, databases=databases, command=None)
 

@@ -31,7 +31,7 @@ from ncen_updater.agent.databases.errors import DatabaseError, MigrationFailed
 from ncen_updater.agent.databases.migrations import ledger
 from ncen_updater.agent.databases.migrations.dialect import Dialect
 from ncen_updater.agent.databases.migrations.planner import (
-    Reason,
+    MigrationReason,
     effective,
     plan_steps,
     refused,
@@ -41,7 +41,7 @@ from ncen_updater.agent.databases.migrations.work import Work
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.progress import Progress
 
-__all__ = ["HEARTBEAT_SECONDS", "LOCK_MS", "Runner", "heartbeat", "utc_now"]
+__all__ = ["HEARTBEAT_SECONDS", "LOCK_MS", "MigrationRunner", "heartbeat", "utc_now"]
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ def heartbeat(
         thread.join()
 
 
-class Runner:
+class MigrationRunner:
     """Ledger, state and migrations of one database.
 
     Args:
@@ -210,7 +210,7 @@ class Runner:
     ) -> None:
         barred = without_way_down(plan)
         if barred:
-            raise refused(self._database, Reason.NO_WAY_DOWN, barred[0][1])
+            raise refused(self._database, MigrationReason.NO_WAY_DOWN, barred[0][1])
         steps = [step for step in plan.steps if step.database == self._database]
         first = steps[0] if steps else None
         item = migrations[first.direction, first.id] if first else None
@@ -225,7 +225,7 @@ class Runner:
             return
         if heads != stack[-1:]:
             at = str(heads[0]) if heads else stack[-1]
-            raise refused(self._database, Reason.LEDGER_BROKEN, at)
+            raise refused(self._database, MigrationReason.LEDGER_BROKEN, at)
         work = Work(self._dialect, driver, self._database, change, self._now)
         for number, step in enumerate(steps):
             what = Text(
@@ -295,10 +295,10 @@ def _versions(
     for step in steps:
         if step.direction is Direction.DOWN:
             if standing[-1:] != [step.id]:
-                raise refused(database, Reason.STALE_PLAN, step.id)
+                raise refused(database, MigrationReason.STALE_PLAN, step.id)
             standing.pop()
         elif step.id in standing:
-            raise refused(database, Reason.STALE_PLAN, step.id)
+            raise refused(database, MigrationReason.STALE_PLAN, step.id)
         else:
             standing.append(step.id)
         versions.append(standing[-1] if standing else None)

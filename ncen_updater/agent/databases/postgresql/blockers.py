@@ -14,7 +14,7 @@ from ncen_updater.agent.databases.postgresql.naming import (
     next_name,
     prev_name,
 )
-from ncen_updater.agent.databases.postgresql.survey import SessionsSeen, Survey
+from ncen_updater.agent.databases.postgresql.survey import ServerSurvey, SessionsSeen
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
 
@@ -29,7 +29,7 @@ RESTORE_BYTES_PER_S = 55_000_000
 
 
 @dataclass(frozen=True)
-class Kind:
+class BlockerKind:
     """One sort of finding; the texts are templates."""
 
     code: str
@@ -48,19 +48,19 @@ class Kind:
         )
 
 
-SESSIONS = Kind(
+SESSIONS = BlockerKind(
     "NU-4120",
     Severity.ADVISORY,
     N_("{count} sessions are open in {database}: {applications}."),
     N_("Stop these programs for the time of the change; what stays will be ended."),
 )
-PREPARED = Kind(
+PREPARED = BlockerKind(
     "NU-4121",
     Severity.STRICT,
     N_("{count} prepared transactions are open in {database}: {transactions}."),
     N_("End each of them: COMMIT PREPARED or ROLLBACK PREPARED with its name."),
 )
-SLOTS = Kind(
+SLOTS = BlockerKind(
     "NU-4122",
     Severity.STRICT,
     N_("{database} has logical replication slots that a copy would not take along: {objects}."),
@@ -71,7 +71,7 @@ SLOTS = Kind(
         " slots are lost if it is taken."
     ),
 )
-SUBSCRIPTIONS = Kind(
+SUBSCRIPTIONS = BlockerKind(
     "NU-4123",
     Severity.STRICT,
     N_(
@@ -85,7 +85,7 @@ SUBSCRIPTIONS = Kind(
         " = false, copy_data = false)."
     ),
 )
-NO_ROOM = Kind(
+NO_ROOM = BlockerKind(
     "NU-4124",
     Severity.STRICT,
     N_(
@@ -98,88 +98,88 @@ NO_ROOM = Kind(
         " what is kept afterwards is elsewhere then."
     ),
 )
-SPACE_UNSEEN = Kind(
+SPACE_UNSEEN = BlockerKind(
     "NU-4125",
     Severity.ADVISORY,
     N_("The free space of the server cannot be seen from here; {needed_bytes} bytes are needed."),
     N_("Ask the database administrator for the free space. Where the server is on this machine: let"
        " the agent reach it by its socket, and GRANT pg_read_all_settings TO {role};"),
 )  # fmt: skip
-NO_CREATEDB = Kind(
+NO_CREATEDB = BlockerKind(
     "NU-4126",
     Severity.STRICT,
     N_("The agent's role may not make databases."),
     N_("Run as a superuser: ALTER ROLE {role} CREATEDB;"),
 )
-NOT_MEMBER = Kind(
+NOT_MEMBER = BlockerKind(
     "NU-4127",
     Severity.STRICT,
     N_("The agent's role cannot act as {owner}."),
     N_("Run as a superuser: GRANT {owner} TO {role}; (from 16 on: WITH INHERIT TRUE, SET TRUE)"),
 )
-NO_SIGNAL = Kind(
+NO_SIGNAL = BlockerKind(
     "NU-4128",
     Severity.ADVISORY,
     N_("The agent's role may end the sessions of {owner} only, not those of other roles."),
     N_("Run as a superuser: GRANT pg_signal_backend TO {role};"),
 )
-COLLATION = Kind(
+COLLATION = BlockerKind(
     "NU-4129",
     Severity.STRICT,
     N_("{database} was sorted by version {stored} of the system's rules, now it is {actual}: the"
        " server refuses to copy it."),
     N_("Run in {database}: REINDEX DATABASE; ALTER DATABASE {database} REFRESH COLLATION VERSION;"),
 )  # fmt: skip
-NAME_TOO_LONG = Kind(
+NAME_TOO_LONG = BlockerKind(
     "NU-4130",
     Severity.STRICT,
     N_("The name {database} leaves no room for the names of its copies ({length} of 63 bytes)."),
     N_("Rename the database to at most 48 bytes."),
 )
-INVALID = Kind(
+INVALID = BlockerKind(
     "NU-4131",
     Severity.STRICT,
     N_("{database} is what an interrupted DROP DATABASE left; it cannot be used."),
     N_("If nobody needs it: DROP DATABASE {database}. If it is live: restore it from a backup."),
 )
-LEFTOVER = Kind(
+LEFTOVER = BlockerKind(
     "NU-4132",
     Severity.STRICT,
     N_("{database} exists already, from an earlier attempt of this change."),
     N_("Run ncen-updater resume, which removes it."),
 )
-VERSION = Kind(
+VERSION = BlockerKind(
     "NU-4133",
     Severity.STRICT,
     N_("The server is PostgreSQL {version}; this agent knows 14 to 18."),
     N_("Upgrade the server, or the agent."),
 )
-MISSING = Kind(
+MISSING = BlockerKind(
     "NU-4134",
     Severity.STRICT,
     N_("There is no database {database} on the server."),
     N_("Correct the name in [databases.names], or restore the database."),
 )
-UNSET = Kind(
+UNSET = BlockerKind(
     "NU-4135",
     Severity.STRICT,
     N_("The agent's role may not carry over the setting {setting} of {database} {role}."),
     N_("Let the agent connect as a superuser, or remove the setting, or grant the right to set it"
        " (GRANT SET ON PARAMETER, CREATEROLE with ADMIN on the role)."),
 )  # fmt: skip
-NO_OWNER = Kind(
+NO_OWNER = BlockerKind(
     "NU-4136",
     Severity.STRICT,
     N_("There is no role {owner} on the server, as which migrations would run."),
     N_('Correct "owner" in [databases.postgresql].'),
 )
-NO_ROOM_DUMP = Kind(
+NO_ROOM_DUMP = BlockerKind(
     "NU-4137",
     Severity.STRICT,
     N_("The dumps may need {needed_bytes} bytes, and {free_bytes} are free in the dump directory."),
     N_("Make {missing_bytes} bytes free there, or choose another dump_directory."),
 )
-UNCARRIED = Kind(
+UNCARRIED = BlockerKind(
     "NU-4160",
     Severity.STRICT,
     N_("A dump of {database} by the role {role} is to be the way back, and does not carry:"
@@ -187,14 +187,14 @@ UNCARRIED = Kind(
     N_('Choose way_back = "copy" or strategy = "copy": a copy in the server carries all. Or let the'
        " agent connect as a superuser, or remove what is not needed."),
 )  # fmt: skip
-FROM_DUMP = Kind(
+FROM_DUMP = BlockerKind(
     "NU-4162",
     Severity.ADVISORY,
     N_("What was kept is a dump of {bytes} bytes: officers wait about {restore_s} seconds until it"
        " is restored."),
     N_("Choose a time for that."),
 )  # fmt: skip
-PROGRAM = Kind(
+PROGRAM = BlockerKind(
     "NU-4140",
     Severity.STRICT,
     N_("The program {program} is of PostgreSQL {found}, the server is {major}."),
@@ -205,13 +205,13 @@ PROGRAM = Kind(
 )
 
 
-HIDDEN = Kind(
+HIDDEN = BlockerKind(
     "NU-4150",
     Severity.STRICT,
     N_("The server does not show the agent's role what the sessions of other roles do."),
     N_("Run as a superuser: GRANT pg_read_all_stats TO {role};"),
 )
-OF_SUPERUSERS = Kind(
+OF_SUPERUSERS = BlockerKind(
     "NU-4151",
     Severity.STRICT,
     N_("{count} sessions of the superuser {whose} are open in {database}: {applications}. "
@@ -219,14 +219,14 @@ OF_SUPERUSERS = Kind(
     N_("Let these programs end before the change begins, or let them connect in a role that is no"
        " superuser. If they are the application's own, add {whose} to application_roles."),
 )  # fmt: skip
-OF_OTHERS = Kind(
+OF_OTHERS = BlockerKind(
     "NU-4152",
     Severity.STRICT,
     N_("{count} sessions of the role {whose} are open in {database}: {applications}. "
        "The agent may not end them."),
     N_("Run as a superuser: GRANT pg_signal_backend TO {role};"),
 )  # fmt: skip
-WHOSE = Kind(
+WHOSE = BlockerKind(
     "NU-4153",
     Severity.STRICT,
     N_("{count} sessions of the role {whose} are open in {database}: {applications}. Between"
@@ -235,7 +235,7 @@ WHOSE = Kind(
     N_("Write application_roles into [databases.postgresql]: all roles in which the application"
        " logs in ({owner}, or {whose} as well)."),
 )  # fmt: skip
-KEPT_ALTERED = Kind(
+KEPT_ALTERED = BlockerKind(
     "NU-4154",
     Severity.ADVISORY,
     N_("{database} was kept as it had been; somebody opened or altered it since."),
@@ -261,7 +261,7 @@ def space_needed(sizes: Mapping[str, int], methods: Mapping[str, str]) -> tuple[
 
 
 def find_blockers(
-    seen: Survey,
+    seen: ServerSurvey,
     change: ChangeRef,
     names: Mapping[str, str],
     *,
@@ -315,7 +315,7 @@ def find_blockers(
 
 
 def _names(
-    seen: Survey, change: ChangeRef, names: Mapping[str, str], *, dumped: bool
+    seen: ServerSurvey, change: ChangeRef, names: Mapping[str, str], *, dumped: bool
 ) -> list[Finding]:
     found: list[Finding] = []
     for physical in names.values():
@@ -335,7 +335,7 @@ def _names(
     return found
 
 
-def _rights(seen: Survey, role: str, owner: str) -> list[Finding]:
+def _rights(seen: ServerSurvey, role: str, owner: str) -> list[Finding]:
     rights = seen.rights
     found: list[Finding] = []
     if not rights.createdb:
@@ -403,7 +403,7 @@ def _programs_of(group: Sequence[SessionsSeen]) -> str:
     return ", ".join(f"{seen.program} ({seen.number}, {seen.role})" for seen in group)
 
 
-def _contents(seen: Survey, change: ChangeRef) -> list[Finding]:
+def _contents(seen: ServerSurvey, change: ChangeRef) -> list[Finding]:
     found: list[Finding] = [KEPT_ALTERED.found(database=name) for name in seen.kept_altered]
     for database, prepared in _grouped(seen.prepared).items():
         gids = ", ".join(gid for _database, gid in prepared)
@@ -428,7 +428,7 @@ def _contents(seen: Survey, change: ChangeRef) -> list[Finding]:
     return found
 
 
-def _room(seen: Survey, change: ChangeRef, way_back: str, role: str) -> list[Finding]:
+def _room(seen: ServerSurvey, change: ChangeRef, way_back: str, role: str) -> list[Finding]:
     total = sum(seen.sizes.values())
     dump = in_place(change) and way_back == "dump"
     found: list[Finding] = []
@@ -458,7 +458,7 @@ def _room(seen: Survey, change: ChangeRef, way_back: str, role: str) -> list[Fin
     return found
 
 
-def _needed(seen: Survey, names: Iterable[str], *, dump: bool, log: bool) -> int:
+def _needed(seen: ServerSurvey, names: Iterable[str], *, dump: bool, log: bool) -> int:
     """Return the bytes that are needed where these databases are, or the log is."""
     sizes = {name: seen.sizes[name] for name in names if name in seen.sizes}
     total = sum(sizes.values())

@@ -21,11 +21,11 @@ from ncen_updater.agent.databases.postgresql.catalogue import server_major
 from ncen_updater.agent.databases.postgresql.connection import Connection, rows, run
 
 __all__ = [
-    "Contents",
+    "CarryingLimits",
+    "DatabaseContents",
     "Fact",
     "Item",
-    "Left",
-    "Limits",
+    "LeftOut",
     "Obstacle",
     "digest_of",
     "judge",
@@ -77,7 +77,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Contents:
+class DatabaseContents:
     """What was seen in one database.
 
     Attributes:
@@ -101,7 +101,7 @@ class Obstacle:
 _FOR_SUPERUSERS = frozenset({Fact.VERSION})
 
 
-def judge(seen: Contents) -> tuple[Obstacle, ...]:
+def judge(seen: DatabaseContents) -> tuple[Obstacle, ...]:
     """Return what a dump by the agent's role does not carry; pure."""
     found = []
     for item in sorted(seen.items, key=lambda item: (item.kind, item.name, item.oid)):
@@ -111,7 +111,7 @@ def judge(seen: Contents) -> tuple[Obstacle, ...]:
     return tuple(found)
 
 
-def digest_of(parts: Iterable[object], seen: Iterable[Contents]) -> str:
+def digest_of(parts: Iterable[object], seen: Iterable[DatabaseContents]) -> str:
     """Return what a proof that a dump can be restored holds for; pure.
 
     The application's own tables are not in it: what a migration makes, the same role makes again.
@@ -292,7 +292,7 @@ def _member(catalogue: str, alias: str = "x") -> str:
     )
 
 
-def survey_contents(connection: Connection) -> Contents:
+def survey_contents(connection: Connection) -> DatabaseContents:
     """Look into one database, whatever is in it. Reads the catalogue only.
 
     Args:
@@ -311,7 +311,7 @@ def survey_contents(connection: Connection) -> Contents:
         " LATERAL pg_identify_object(f.catalogue, f.oid, 0) o GROUP BY 1, 2, 3, 4",
         [],
     )
-    return Contents(
+    return DatabaseContents(
         superuser,
         tuple(
             sorted(
@@ -339,7 +339,7 @@ _NEVER_OTHERWISE = frozenset({"default acl", "publication", "event trigger", "la
 
 
 @dataclass(frozen=True)
-class Left:
+class LeftOut:
     """What has to be left out, with all that needs it.
 
     Attributes:
@@ -354,7 +354,7 @@ class Left:
 
 
 @dataclass(frozen=True)
-class Limits:
+class CarryingLimits:
     """How to dump and restore what can be.
 
     Attributes:
@@ -370,7 +370,7 @@ class Limits:
     rowless: frozenset[int] = frozenset()
 
 
-def limits(obstacles: Sequence[Obstacle], owner: str) -> Limits:
+def limits(obstacles: Sequence[Obstacle], owner: str) -> CarryingLimits:
     """Return how to dump and restore all but what stands in the way; pure.
 
     Args:
@@ -378,7 +378,7 @@ def limits(obstacles: Sequence[Obstacle], owner: str) -> Limits:
         owner: The application's role, to whom everything will belong.
     """
     if not obstacles:
-        return Limits()
+        return CarryingLimits()
     # The server quotes an identity where it has to be: as a pattern it means itself alone.
     dump: set[str] = {"--no-subscriptions"}
     # What is left out takes its comment with it, which the list of contents does not name.
@@ -406,7 +406,9 @@ def limits(obstacles: Sequence[Obstacle], owner: str) -> Limits:
             if item.kind not in _WITHOUT_RIGHTS:
                 restore.add("--no-privileges")
             seeds.add(key)
-    return Limits(tuple(sorted(dump)), tuple(sorted(restore)), frozenset(seeds), frozenset(rowless))
+    return CarryingLimits(
+        tuple(sorted(dump)), tuple(sorted(restore)), frozenset(seeds), frozenset(rowless)
+    )
 
 
 _LEFT = """
@@ -447,13 +449,13 @@ SELECT 'pg_policy'::regclass::oid::int8, oid::int8 FROM pg_policy WHERE polrelid
 _TOLD = frozenset({"table", "partitioned table", "view", "materialized view", "function", "domain"})
 
 
-def read_left(connection: Connection, how: Limits) -> Left:
+def read_left(connection: Connection, how: CarryingLimits) -> LeftOut:
     """Return everything that goes with what is left out; reads the catalogue."""
     rowless = list(how.rowless)
     seeds = set(how.seeds)
     seeds |= {(c, o) for c, o in rows(connection, _NEEDS_ROWS, [rowless, rowless])}
     if not seeds:
-        return Left()
+        return LeftOut()
     found = rows(connection, _LEFT, [[c for c, _ in seeds], [o for _, o in seeds]])
     members = {
         (int(c), int(o))
@@ -462,7 +464,7 @@ def read_left(connection: Connection, how: Limits) -> Left:
             "SELECT classid::int8, objid::int8 FROM pg_depend WHERE deptype = 'e'",
         )
     }
-    return Left(
+    return LeftOut(
         frozenset((int(c), int(o)) for c, o, *_ in found),
         frozenset((schema, name) for *_, schema, name in found if name is not None),
         tuple(
@@ -487,7 +489,7 @@ _OF_RELATIONS = (
 _RELATIONS = 1259  # the catalogue pg_class
 
 
-def kept_lines(contents: str, how: Limits, left: Left) -> str:
+def kept_lines(contents: str, how: CarryingLimits, left: LeftOut) -> str:
     """Return the lines of ``pg_restore --list`` that are to be restored; pure.
 
     Args:

@@ -15,7 +15,7 @@ import psycopg
 from ncen_updater.agent.config.model import PostgresSettings
 from ncen_updater.agent.databases.errors import DatabaseError, DatabaseUnreachable
 
-__all__ = ["Connection", "Limits", "Server", "rows", "run", "translated"]
+__all__ = ["Connection", "Server", "ServerLimits", "rows", "run", "translated"]
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ FALLBACKS = ("postgres", "template1")
 
 
 @dataclass(frozen=True)
-class Limits:
+class ServerLimits:
     """Seconds that our own work may take.
 
     Attributes:
@@ -78,7 +78,7 @@ class Server:
         limits: Time-outs.
     """
 
-    def __init__(self, settings: PostgresSettings, limits: Limits) -> None:
+    def __init__(self, settings: PostgresSettings, limits: ServerLimits) -> None:
         self.settings = settings
         self.limits = limits
 

@@ -31,9 +31,9 @@ from ncen_updater.agent.databases.postgresql.quoting import identifier
 
 __all__ = [
     "Control",
-    "Event",
-    "Fence",
-    "Record",
+    "FenceRecord",
+    "SwapEvent",
+    "SwapRecord",
     "being_made",
     "is_recorded",
     "read_fences",
@@ -70,7 +70,7 @@ NUMBERS = 5  # tried for the control database before the server chooses one
 MAKING = 0x6E63656E2D757064
 
 
-class Event(StrEnum):
+class SwapEvent(StrEnum):
     """What a row of the control database says."""
 
     TOUCHED = "touched"  # in-place: from here on the original may be half-migrated
@@ -80,7 +80,7 @@ class Event(StrEnum):
 
 
 @dataclass(frozen=True)
-class Fence:
+class FenceRecord:
     """What to restore when a database is opened again, and the change that closed it."""
 
     allow: bool
@@ -89,11 +89,11 @@ class Fence:
 
 
 @dataclass(frozen=True)
-class Record:
+class SwapRecord:
     """The last row of a change."""
 
-    event: Event
-    fences: Mapping[str, Fence]
+    event: SwapEvent
+    fences: Mapping[str, FenceRecord]
 
 
 class Control:
@@ -150,8 +150,8 @@ class Control:
         self,
         connection: Connection,
         change: ChangeRef,
-        event: Event,
-        opened: Mapping[str, Fence] | None = None,
+        event: SwapEvent,
+        opened: Mapping[str, FenceRecord] | None = None,
     ) -> None:
         """Add a row; the fences that stand now go into it.
 
@@ -171,7 +171,7 @@ class Control:
             " VALUES (%s, %s, %s, %s, %s)",
             [change.id, event.value, change.generation, change.release, json.dumps(fences)],
         )
-        if event is Event.OVER:
+        if event is SwapEvent.OVER:
             run(connection, _MOMENTS)
             run(
                 connection,
@@ -255,8 +255,8 @@ def settled(server: Server) -> Iterator[Connection]:
 
 
 def read_record(
-    connection: Connection, change_id: str, events: Sequence[Event] = tuple(Event)
-) -> Record | None:
+    connection: Connection, change_id: str, events: Sequence[SwapEvent] = tuple(SwapEvent)
+) -> SwapRecord | None:
     """Return the last row of a change; None where there is none, or no control database yet.
 
     Args:
@@ -275,9 +275,9 @@ def read_record(
     if not found:
         return None
     direction, fences = found[0]
-    return Record(
-        Event(direction),
-        {name: Fence(bool(pair[0]), int(pair[1])) for name, pair in fences.items()},
+    return SwapRecord(
+        SwapEvent(direction),
+        {name: FenceRecord(bool(pair[0]), int(pair[1])) for name, pair in fences.items()},
     )
 
 
@@ -312,12 +312,12 @@ def read_standing(connection: Connection, databases: Collection[str]) -> Marker 
         " WHERE o.direction = %s AND o.fences ?& %s AND NOT EXISTS ("
         " SELECT FROM public.cut_overs b WHERE b.change = o.change AND b.direction = %s"
         " AND b.seq > o.seq) ORDER BY o.seq DESC LIMIT 1",
-        [Event.OVER.value, sorted(databases), Event.BACK.value],
+        [SwapEvent.OVER.value, sorted(databases), SwapEvent.BACK.value],
     )
     return Marker(found[0][0], int(found[0][1]), found[0][2]) if found else None
 
 
-def read_last(connection: Connection, events: Sequence[Event]) -> datetime | None:
+def read_last(connection: Connection, events: Sequence[SwapEvent]) -> datetime | None:
     """Return when the last of some events was written, of whatever change; None where none was.
 
     Args:
@@ -337,12 +337,12 @@ def read_last(connection: Connection, events: Sequence[Event]) -> datetime | Non
 
 def is_recorded(connection: Connection, change_id: str) -> bool:
     """Whether the last word on a change that was cut over is its commit."""
-    events = (Event.OVER, Event.BACK, Event.COMMITTED)
+    events = (SwapEvent.OVER, SwapEvent.BACK, SwapEvent.COMMITTED)
     record = read_record(connection, change_id, events)
-    return record is not None and record.event is Event.COMMITTED
+    return record is not None and record.event is SwapEvent.COMMITTED
 
 
-def read_fences(connection: Connection) -> dict[str, Fence]:
+def read_fences(connection: Connection) -> dict[str, FenceRecord]:
     """Return what is to be restored, by physical name; empty where nothing is fenced."""
     if not _has_tables(connection):
         return {}
@@ -350,4 +350,4 @@ def read_fences(connection: Connection) -> dict[str, Fence]:
         connection,
         "SELECT database, allow_connections, connection_limit, change FROM public.fences",
     )
-    return {name: Fence(allow, limit, change) for name, allow, limit, change in found}
+    return {name: FenceRecord(allow, limit, change) for name, allow, limit, change in found}

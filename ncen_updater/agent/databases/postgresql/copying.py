@@ -22,7 +22,7 @@ from ncen_updater.agent.databases.postgresql.control import Control
 from ncen_updater.agent.databases.postgresql.datadir import DataDirectory, find_data_directory
 from ncen_updater.agent.databases.postgresql.fence import end_sessions
 from ncen_updater.agent.databases.postgresql.naming import copied_comment, in_place, is_copy_of
-from ncen_updater.agent.databases.postgresql.planning import Copy, copies, create_statement
+from ncen_updater.agent.databases.postgresql.planning import DatabaseCopy, copies, create_statement
 from ncen_updater.agent.databases.postgresql.quoting import identifier, literal
 from ncen_updater.agent.databases.side_by_side import side_by_side
 from ncen_updater.common.i18n import N_, Text
@@ -73,7 +73,7 @@ class Copying:
                 beat_s=HEARTBEAT_S,
             )
 
-    def _told(self, change: ChangeRef, copy: Copy, directory: DataDirectory | None) -> None:
+    def _told(self, change: ChangeRef, copy: DatabaseCopy, directory: DataDirectory | None) -> None:
         try:
             self._one(change, copy, directory)
         except psycopg.Error as error:
@@ -116,7 +116,7 @@ class Copying:
 
     # ---- one copy -------------------------------------------------------------------------------
 
-    def _one(self, change: ChangeRef, copy: Copy, directory: DataDirectory | None) -> None:
+    def _one(self, change: ChangeRef, copy: DatabaseCopy, directory: DataDirectory | None) -> None:
         control = self._server.settings.control_database
         connection = self._server.open(
             control, purpose=f"copy {change.id}", statement_s=self._server.limits.long_s
@@ -141,7 +141,7 @@ class Copying:
         finally:
             connection.close()
 
-    def _create(self, connection: Connection, copy: Copy, source: DatabaseRow) -> None:
+    def _create(self, connection: Connection, copy: DatabaseCopy, source: DatabaseRow) -> None:
         # Waiting for the source's lock is part of the work, not a sign of a deadlock.
         run(connection, "SET lock_timeout = 0")
         if copy.method == "clone":
@@ -157,7 +157,7 @@ class Copying:
         run(connection, f"SET lock_timeout = {int(self._server.limits.lock_s * 1000)}")
 
     @staticmethod
-    def finish(connection: Connection, change: ChangeRef, copy: Copy) -> None:
+    def finish(connection: Connection, change: ChangeRef, copy: DatabaseCopy) -> None:
         """Give the copy what hangs on the source, and mark it whole: one transaction."""
         with connection.transaction():
             run(connection, "SET LOCAL synchronous_commit = on")
@@ -228,7 +228,7 @@ class Copying:
 
     def _beat(
         self,
-        todo: Sequence[Copy],
+        todo: Sequence[DatabaseCopy],
         directory: DataDirectory | None,
         progress: Progress,
         started: float,
@@ -265,9 +265,9 @@ def drop_database(connection: Connection, name: str, limit_s: float) -> None:
     run(connection, f"DROP DATABASE IF EXISTS {quoted}")
 
 
-def _is_the_copy(row: DatabaseRow, copy: Copy) -> bool:
+def _is_the_copy(row: DatabaseRow, copy: DatabaseCopy) -> bool:
     return row.valid and (not copy.oid or row.oid == copy.oid)
 
 
-def _whole(row: DatabaseRow | None, copy: Copy, change: ChangeRef) -> bool:
+def _whole(row: DatabaseRow | None, copy: DatabaseCopy, change: ChangeRef) -> bool:
     return row is not None and _is_the_copy(row, copy) and is_copy_of(row.comment, change.id)

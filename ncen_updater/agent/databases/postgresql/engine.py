@@ -16,6 +16,7 @@ from ncen_updater.agent.databases.base import (
     CopyPlan,
     DatabaseEngine,
     DatabaseFacts,
+    DatabaseRole,
     Evidence,
     Live,
     Marker,
@@ -23,7 +24,6 @@ from ncen_updater.agent.databases.base import (
     MigrationSet,
     Place,
     Places,
-    Role,
     TableDigest,
 )
 from ncen_updater.agent.databases.errors import DatabaseError
@@ -36,15 +36,15 @@ from ncen_updater.agent.databases.postgresql.catalogue import read_databases, se
 from ncen_updater.agent.databases.postgresql.cloning import Cloning
 from ncen_updater.agent.databases.postgresql.connection import (
     Connection,
-    Limits,
     Server,
+    ServerLimits,
     rows,
     run,
     translated,
 )
 from ncen_updater.agent.databases.postgresql.control import (
     Control,
-    Event,
+    SwapEvent,
     is_recorded,
     read_fences,
     read_moment,
@@ -103,14 +103,14 @@ class PostgresEngine(DatabaseEngine):
         *,
         way_back: Literal["copy", "dump"] = "copy",
         dump_directory: Path | None = None,
-        limits: Limits | None = None,
+        limits: ServerLimits | None = None,
         migrator_environment: Mapping[str, str] | None = None,
     ) -> None:
         self._settings = settings
         self._physical = dict(names)
         self._way_back = way_back
         self._dump_directory = dump_directory
-        self._limits = limits or Limits()
+        self._limits = limits or ServerLimits()
         self._server = Server(settings, self._limits)
         self._control = Control(self._server)
         self._fencing = Fencing(self._server, self._control, tuple(self._physical.values()))
@@ -207,7 +207,7 @@ class PostgresEngine(DatabaseEngine):
             fences = read_fences(connection)
             if change is None:
                 return evidences.at_rest(self._physical, found, fences)
-            events = (Event.TOUCHED, Event.OVER, Event.BACK)
+            events = (SwapEvent.TOUCHED, SwapEvent.OVER, SwapEvent.BACK)
             record = read_record(connection, change.id, events)
             committed = is_recorded(connection, change.id)
         return evidences.decide(change, self._physical, found, fences, record, committed=committed)
@@ -225,7 +225,7 @@ class PostgresEngine(DatabaseEngine):
         said = {parse_marker(found[physical].comment) for physical in self._physical.values()}
         return marker, said == {marker}
 
-    def leftovers(self) -> tuple[tuple[str, Role, str], ...]:
+    def leftovers(self) -> tuple[tuple[str, DatabaseRole, str], ...]:
         """See :meth:`DatabaseEngine.leftovers`."""
         with self._server.facts() as connection:
             return evidences.leftovers(
@@ -416,9 +416,9 @@ class PostgresEngine(DatabaseEngine):
         targets = [next_name(physical, change.id) for physical in self._physical.values()]
         if in_place(change):
             record = self._swap.state(change)
-            if record is not None and record.event is Event.TOUCHED:
+            if record is not None and record.event is SwapEvent.TOUCHED:
                 raise DatabaseError(WAY_BACK_NEEDED, database=", ".join(self._physical.values()))
-            if record is None or record.event is Event.BACK:
+            if record is None or record.event is SwapEvent.BACK:
                 targets += [prev_name(physical, change.id) for physical in self._physical.values()]
                 self._dumps.remove(change.id)
         self._copying.discard(targets, change, plan)
@@ -494,7 +494,7 @@ class PostgresEngine(DatabaseEngine):
             record = self._swap.state(change)
             # What was kept counts, not what the configuration says by now.
             dumped = self._way_back == "dump" or self._dumps.holds(change.id, self._physical)
-            if dumped and record is not None and record.event is not Event.BACK:
+            if dumped and record is not None and record.event is not SwapEvent.BACK:
                 # A restore takes long: nobody writes meanwhile into what will be gone.
                 self._fencing.fence(change)
                 self._dumps.restore(change, self._physical, Silent())
@@ -507,9 +507,9 @@ class PostgresEngine(DatabaseEngine):
             WayBackNeeded: In-place, where the originals are half-migrated.
         """
         with settled(self._server) as connection:
-            events = (Event.TOUCHED, Event.OVER, Event.BACK)
+            events = (SwapEvent.TOUCHED, SwapEvent.OVER, SwapEvent.BACK)
             record = read_record(connection, change_id, events)
-        if record is not None and record.event is Event.TOUCHED:
+        if record is not None and record.event is SwapEvent.TOUCHED:
             raise DatabaseError(WAY_BACK_NEEDED, database=", ".join(self._physical.values()))
         with translated(", ".join(self._physical.values())):
             self._swap.keep_written(change_id)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
-from ncen_updater.agent.databases.base import ChangeRef, Evidence, Marker, Role
+from ncen_updater.agent.databases.base import ChangeRef, DatabaseRole, Evidence, Marker
 from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.postgresql.catalogue import DatabaseRow
-from ncen_updater.agent.databases.postgresql.control import Event, Record
+from ncen_updater.agent.databases.postgresql.control import SwapEvent, SwapRecord
 from ncen_updater.agent.databases.postgresql.naming import (
     is_committed,
     next_name,
@@ -41,7 +41,7 @@ def decide(
     names: Mapping[str, str],
     found: Mapping[str, DatabaseRow],
     fenced: Collection[str],
-    record: Record | None,
+    record: SwapRecord | None,
     *,
     committed: bool = False,
 ) -> Evidence:
@@ -59,7 +59,7 @@ def decide(
     comments = [row.comment for row in live]
     marks = [parse_marker(comment) for comment in comments]
     if record is not None:
-        swapped = record.event is Event.OVER
+        swapped = record.event is SwapEvent.OVER
     else:
         # The control database is gone or was never there: the comments were written with it.
         swapped = bool(marks) and all(mark and mark.change == change.id for mark in marks)
@@ -129,7 +129,7 @@ def _said(mark: Marker | None) -> str:
 
 def leftovers(
     names: Mapping[str, str], found: Mapping[str, DatabaseRow], dumped: Collection[str] = ()
-) -> tuple[tuple[str, Role, str], ...]:
+) -> tuple[tuple[str, DatabaseRole, str], ...]:
     """Return every candidate and previous of the set.
 
     Args:
@@ -138,5 +138,5 @@ def leftovers(
         dumped: Changes of which dumps are kept; these count as previous databases.
     """
     parsed = (parse_name(datname, names) for datname in found)
-    dumps = {(change, Role.PREVIOUS, name) for change in dumped for name in names}
+    dumps = {(change, DatabaseRole.PREVIOUS, name) for change in dumped for name in names}
     return tuple(sorted({item for item in parsed if item is not None} | dumps))

@@ -21,8 +21,8 @@ from ncen_updater.agent.databases.postgresql.connection import (
 )
 from ncen_updater.agent.databases.postgresql.control import (
     Control,
-    Event,
-    Fence,
+    FenceRecord,
+    SwapEvent,
     read_fences,
     read_record,
 )
@@ -85,7 +85,7 @@ def end_sessions(connection: Connection, databases: Sequence[str], limit_s: floa
             time.sleep(POLL_S)
 
 
-def restore_statement(database: str, fence: Fence) -> str:
+def restore_statement(database: str, fence: FenceRecord) -> str:
     """Return the statement that opens a database again as it was."""
     allow = "true" if fence.allow else "false"
     return (
@@ -94,7 +94,9 @@ def restore_statement(database: str, fence: Fence) -> str:
     )
 
 
-def set_fences(connection: Connection, change: ChangeRef, fences: Mapping[str, Fence]) -> None:
+def set_fences(
+    connection: Connection, change: ChangeRef, fences: Mapping[str, FenceRecord]
+) -> None:
     """Replace what is to be restored for some databases."""
     for database, fence in fences.items():
         run(
@@ -215,8 +217,8 @@ class Fencing:
     @staticmethod
     def _is_over(connection: Connection, change: ChangeRef) -> bool:
         """Whether a cut-over stands: who may connect is no longer a matter of the fence."""
-        record = read_record(connection, change.id, (Event.OVER, Event.BACK))
-        return record is not None and record.event is Event.OVER
+        record = read_record(connection, change.id, (SwapEvent.OVER, SwapEvent.BACK))
+        return record is not None and record.event is SwapEvent.OVER
 
     def unfence(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.unfence`."""

@@ -24,7 +24,7 @@ from ncen_updater.agent.databases.migrations import ledger
 from ncen_updater.agent.databases.migrations.dialect import PostgresDialect
 from ncen_updater.agent.databases.migrations.ledger import OWN_SCHEMA
 from ncen_updater.agent.databases.migrations.planner import plan_set
-from ncen_updater.agent.databases.migrations.runner import Runner
+from ncen_updater.agent.databases.migrations.runner import MigrationRunner
 from ncen_updater.agent.databases.postgresql.connection import (
     Connection,
     Server,
@@ -98,11 +98,11 @@ class Migrating:
         for name in self._names:
             self._live(name).mark(change)
 
-    def _live(self, name: str) -> Runner:
+    def _live(self, name: str) -> MigrationRunner:
         def connect() -> Connection:
             return self._sessions.open(Live(name), as_owner=True)
 
-        return Runner(PostgresDialect(connect), name)
+        return MigrationRunner(PostgresDialect(connect), name)
 
     def plan(
         self, places: Places, target: MigrationSet, origin: MigrationSet | None
@@ -222,7 +222,9 @@ class Migrating:
         for name in self._names:
             self._live(name).baseline(change, target.databases.get(name, ()), mark=True)
 
-    def _runner(self, name: str, change: ChangeRef, entered: Connection | None = None) -> Runner:
+    def _runner(
+        self, name: str, change: ChangeRef, entered: Connection | None = None
+    ) -> MigrationRunner:
         first = [entered] if entered is not None else []
 
         def connect() -> Connection:
@@ -230,7 +232,7 @@ class Migrating:
                 return first.pop()
             return self._sessions.open(change.candidate(name), as_owner=True)
 
-        return Runner(PostgresDialect(connect, self._end_session), name)
+        return MigrationRunner(PostgresDialect(connect, self._end_session), name)
 
     def _end_session(self, process: int) -> None:
         try:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from ncen_updater.agent.databases.base import Candidate, ChangeRef, Marker, Place, Previous, Role
+from ncen_updater.agent.databases.base import (
+    Candidate,
+    ChangeRef,
+    DatabaseRole,
+    Marker,
+    Place,
+    Previous,
+)
 
 __all__ = [
     "MAX_NAME_BYTES",
@@ -81,7 +88,7 @@ def database_name(place: Place, physical: str) -> str:
     return physical
 
 
-def parse_name(datname: str, names: Mapping[str, str]) -> tuple[str, Role, str] | None:
+def parse_name(datname: str, names: Mapping[str, str]) -> tuple[str, DatabaseRole, str] | None:
     """Return (change id, role, logical name) of a candidate or previous, None for any other.
 
     Args:
@@ -91,7 +98,7 @@ def parse_name(datname: str, names: Mapping[str, str]) -> tuple[str, Role, str] 
     match = _NAME.match(datname)
     if match is None:
         return None
-    role = Role.CANDIDATE if match["role"] == "next" else Role.PREVIOUS
+    role = DatabaseRole.CANDIDATE if match["role"] == "next" else DatabaseRole.PREVIOUS
     for logical, physical in names.items():
         if physical == match["physical"]:
             return match["change"], role, logical

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ncen_updater.agent.databases.base import CopyPlan
-from ncen_updater.agent.databases.postgresql.blockers import Kind
+from ncen_updater.agent.databases.postgresql.blockers import BlockerKind
 from ncen_updater.agent.databases.postgresql.catalogue import read_databases
 from ncen_updater.agent.databases.postgresql.connection import Server
 from ncen_updater.agent.databases.postgresql.datadir import find_data_directory
@@ -15,13 +15,13 @@ from ncen_updater.common.i18n import N_
 
 __all__ = ["find_orphans"]
 
-LEFT = Kind(
+LEFT = BlockerKind(
     "NU-4138",
     Severity.ADVISORY,
     N_("An interrupted copy of {database} left the directory base/{oid} in the server."),
     N_("Run 'ncen-updater resume'. If it stays, remove it: no database has this number."),
 )
-UNSEEN = Kind(
+UNSEEN = BlockerKind(
     "NU-4139",
     Severity.ADVISORY,
     N_(
@@ -34,7 +34,7 @@ UNSEEN = Kind(
         "it only takes up room."
     ),
 )
-NUMBER_UNKNOWN = Kind(
+NUMBER_UNKNOWN = BlockerKind(
     "NU-4141",
     Severity.ADVISORY,
     N_("The directory {oid} of the server belongs to no database: an interrupted copy left it."),
@@ -43,7 +43,7 @@ NUMBER_UNKNOWN = Kind(
         "remove it: let the database administrator do so, while no database is being made."
     ),
 )
-NUMBER_UNSEEN = Kind(
+NUMBER_UNSEEN = BlockerKind(
     "NU-4142",
     Severity.ADVISORY,
     N_("An interrupted copy may have left a directory in the server, where the agent cannot look."),

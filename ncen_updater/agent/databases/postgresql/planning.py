@@ -10,7 +10,7 @@ from ncen_updater.agent.databases.base import ChangeRef, CopyPlan
 from ncen_updater.agent.databases.postgresql.naming import in_place, next_name, prev_name
 from ncen_updater.agent.databases.postgresql.quoting import identifier
 
-__all__ = ["Copy", "choose_method", "choose_oid", "copies", "create_statement", "make_plan"]
+__all__ = ["DatabaseCopy", "choose_method", "choose_oid", "copies", "create_statement", "make_plan"]
 
 # Above what servers hand out in years, so that a retry does not meet a number in use.
 FIRST_OID = 3_000_000_000
@@ -20,7 +20,7 @@ FILE_COPY_FROM_BYTES = 300_000_000
 
 
 @dataclass(frozen=True)
-class Copy:
+class DatabaseCopy:
     """One database of a plan.
 
     Attributes:
@@ -108,10 +108,10 @@ def make_plan(
     return CopyPlan(data)
 
 
-def copies(plan: CopyPlan) -> tuple[Copy, ...]:
+def copies(plan: CopyPlan) -> tuple[DatabaseCopy, ...]:
     """Return the plan's databases as objects, in its order."""
     return tuple(
-        Copy(
+        DatabaseCopy(
             name=name,
             source=str(item["source"]),
             target=str(item["target"]),
@@ -123,7 +123,7 @@ def copies(plan: CopyPlan) -> tuple[Copy, ...]:
     )
 
 
-def create_statement(copy: Copy, owner: str) -> str:
+def create_statement(copy: DatabaseCopy, owner: str) -> str:
     """Return the CREATE DATABASE of a copy: closed from its first moment.
 
     Encoding, locale and tablespace are the template's by default.

@@ -17,7 +17,7 @@ from ncen_updater.agent.databases.postgresql.quoting import identifier
 from ncen_updater.common.messages import QUERY_FAILED, ROWS_UNREADABLE
 
 __all__ = [
-    "Table",
+    "TableShape",
     "count_lost",
     "digest",
     "key_rows",
@@ -57,7 +57,7 @@ FETCH = 5_000
 MOST_TRANSACTIONS = 2**31 - 1
 
 
-class Table(tuple[str, str, tuple[str, ...]]):
+class TableShape(tuple[str, str, tuple[str, ...]]):
     """Schema, name and key columns of a table."""
 
     __slots__ = ()
@@ -85,13 +85,13 @@ def read_only(connection: Connection) -> None:
         run(connection, statement)
 
 
-def user_tables(connection: Connection) -> list[Table]:
+def user_tables(connection: Connection) -> list[TableShape]:
     """Return every ordinary table and partition, without the agent's own and parked ones."""
     found = rows(connection, _TABLES, [OWN_SCHEMA, KEPT_SCHEMA])
-    return [Table((schema, name, tuple(key))) for schema, name, key in found]
+    return [TableShape((schema, name, tuple(key))) for schema, name, key in found]
 
 
-def digest(connection: Connection, table: Table) -> TableDigest:
+def digest(connection: Connection, table: TableShape) -> TableDigest:
     """Count and digest one table inside the server; the sum does not depend on any order."""
     sql = (
         'SELECT count(*), coalesce(sum(hashtextextended(t::text COLLATE "C", 0)::numeric), 0)'  # noqa: S608
@@ -119,7 +119,7 @@ def select(connection: Connection, database: str, sql: str) -> list[tuple[object
         ) from error
 
 
-def key_rows(connection: Connection, table: Table) -> Iterator[bytes]:
+def key_rows(connection: Connection, table: TableShape) -> Iterator[bytes]:
     """Yield the keys of all rows in the order of their bytes, few at a time."""
     columns = ", ".join(f"t.{identifier(column)}" for column in table.key)
     sql = (
@@ -213,7 +213,7 @@ def lost_by_table(live: Connection, kept: Connection) -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def _counting(connection: Connection, table: Table) -> Iterator[None]:
+def _counting(connection: Connection, table: TableShape) -> Iterator[None]:
     """Say of which table the rows cannot be read, by right or by row security.
 
     Raises:
@@ -231,5 +231,5 @@ def _counting(connection: Connection, table: Table) -> Iterator[None]:
         ) from error
 
 
-def _count(connection: Connection, table: Table) -> int:
+def _count(connection: Connection, table: TableShape) -> int:
     return int(rows(connection, f"SELECT count(*) FROM ONLY {table.quoted}")[0][0])  # noqa: S608

@@ -24,8 +24,8 @@ from ncen_updater.agent.databases.base import ChangeRef, CopyPlan
 from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.migrations.runner import heartbeat
 from ncen_updater.agent.databases.postgresql.carrying import (
-    Left,
-    Limits,
+    CarryingLimits,
+    LeftOut,
     judge,
     kept_lines,
     limits,
@@ -38,7 +38,7 @@ from ncen_updater.agent.databases.postgresql.copying import Copying, drop_databa
 from ncen_updater.agent.databases.postgresql.dump import create_empty
 from ncen_updater.agent.databases.postgresql.errors import DumpFailed
 from ncen_updater.agent.databases.postgresql.naming import next_name
-from ncen_updater.agent.databases.postgresql.planning import Copy, copies
+from ncen_updater.agent.databases.postgresql.planning import DatabaseCopy, copies
 from ncen_updater.agent.databases.postgresql.programs import DUMP_AND_RESTORE, program_for
 from ncen_updater.agent.databases.postgresql.quoting import identifier
 from ncen_updater.agent.databases.postgresql.sessions import Sessions
@@ -101,7 +101,7 @@ class Rehearsing:
             self._close(change, copy)
         return {name: words for name, words in lacking.items() if words}
 
-    def _carry(self, copy: Copy, programs: Mapping[str, str]) -> tuple[str, ...]:
+    def _carry(self, copy: DatabaseCopy, programs: Mapping[str, str]) -> tuple[str, ...]:
         """Dump and restore one database; return what was not carried."""
         with self._server.session(copy.source) as connection:
             obstacles = judge(survey_contents(connection))
@@ -129,7 +129,7 @@ class Rehearsing:
             data[name] = {**item, "source": source}
         return CopyPlan(data)
 
-    def _close(self, change: ChangeRef, copy: Copy) -> None:
+    def _close(self, change: ChangeRef, copy: DatabaseCopy) -> None:
         """Give the copy what hangs on the live one, and shut it."""
         with self._server.facts() as connection:
             self._copying.finish(connection, change, copy)
@@ -138,14 +138,14 @@ class Rehearsing:
 
     def _through(
         self,
-        copy: Copy,
+        copy: DatabaseCopy,
         programs: Mapping[str, str],
-        how: Limits | None = None,
-        left: Left | None = None,
+        how: CarryingLimits | None = None,
+        left: LeftOut | None = None,
     ) -> None:
         """Run ``pg_dump`` into ``pg_restore``; both have to end well."""
         dumper, restorer = (programs[name] for name in DUMP_AND_RESTORE)
-        how = how or Limits()
+        how = how or CarryingLimits()
         with (
             self._start(
                 dumper, copy.source, "--format=custom", "--compress=0", *how.dump,

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import TypeAlias
 
-from ncen_updater.agent.databases.postgresql.blockers import Kind
+from ncen_updater.agent.databases.postgresql.blockers import BlockerKind
 from ncen_updater.agent.databases.postgresql.catalogue import read_databases
 from ncen_updater.agent.databases.postgresql.connection import Connection, rows, run
 from ncen_updater.agent.databases.postgresql.naming import parse_kept
@@ -23,7 +23,7 @@ __all__ = ["Counts", "forget_set_aside", "read_set_aside", "write_set_aside"]
 # Physical name, table, rows; None where they could not be counted.
 Counts: TypeAlias = Mapping[str, Mapping[str, int] | None]
 
-KEPT = Kind(
+KEPT = BlockerKind(
     "NU-4155",
     Severity.ADVISORY,
     N_("Databases from the change {change} are kept as {path}: rows may be in them that somebody"

@@ -18,7 +18,7 @@ import psycopg
 from ncen_updater.agent.databases.migrations.ledger import KEPT_SCHEMA, OWN_SCHEMA
 from ncen_updater.agent.databases.postgresql.at_work import AtWork
 from ncen_updater.agent.databases.postgresql.connection import Connection, Server, rows, run
-from ncen_updater.agent.databases.postgresql.control import Event, read_last
+from ncen_updater.agent.databases.postgresql.control import SwapEvent, read_last
 from ncen_updater.agent.databases.postgresql.quoting import identifier
 
 __all__ = ["refresh_statistics"]
@@ -87,7 +87,7 @@ def refresh_statistics(
 def _restarted(server: Server) -> bool:
     """Whether the server began after the last cut-over; also where it cannot be told."""
     with server.facts() as connection:
-        last = read_last(connection, (Event.OVER, Event.TOUCHED, Event.BACK))
+        last = read_last(connection, (SwapEvent.OVER, SwapEvent.TOUCHED, SwapEvent.BACK))
         return last is None or bool(
             rows(connection, "SELECT pg_postmaster_start_time() > %s", [last])[0][0]
         )

@@ -26,7 +26,7 @@ from ncen_updater.agent.databases.postgresql.programs import (
 )
 from ncen_updater.agent.databases.postgresql.versions import altered
 
-__all__ = ["Rights", "SessionsSeen", "Space", "Survey", "survey"]
+__all__ = ["Rights", "ServerSurvey", "SessionsSeen", "Space", "survey"]
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Space:
 
 
 @dataclass(frozen=True)
-class Survey:
+class ServerSurvey:
     """All that was seen. Databases by physical name unless said otherwise.
 
     Attributes:
@@ -152,7 +152,7 @@ def survey(
     clone: Collection[str] = (),
     dumped: bool = False,
     inside: bool = True,
-) -> Survey:
+) -> ServerSurvey:
     """Look at everything that may stand in the way of a change.
 
     Args:
@@ -179,7 +179,7 @@ def survey(
                 sizes[name] = size
         wanted = server.settings.copy_method
         dump = dump_directory if way_back == "dump" else None
-        return Survey(
+        return ServerSurvey(
             major=major,
             version=connection.info.parameter_status("server_version") or str(major),
             databases=databases,

@@ -19,9 +19,9 @@ from ncen_updater.agent.databases.postgresql.catalogue import DatabaseRow, read_
 from ncen_updater.agent.databases.postgresql.connection import Connection, Server, run, translated
 from ncen_updater.agent.databases.postgresql.control import (
     Control,
-    Event,
-    Fence,
-    Record,
+    FenceRecord,
+    SwapEvent,
+    SwapRecord,
     is_recorded,
     read_fences,
     read_moment,
@@ -67,8 +67,8 @@ logger = logging.getLogger(__name__)
 ATTEMPTS = 5
 # So long are rows counted while officers wait; what is not counted by then is kept.
 COUNT_S = 60.0
-OPEN = Fence(allow=True, limit=-1)
-_SWAPS = (Event.TOUCHED, Event.OVER, Event.BACK)
+OPEN = FenceRecord(allow=True, limit=-1)
+_SWAPS = (SwapEvent.TOUCHED, SwapEvent.OVER, SwapEvent.BACK)
 _RETRIED = (psycopg.errors.ObjectInUse, psycopg.errors.LockNotAvailable)
 
 
@@ -91,7 +91,7 @@ class Swap:
         self._names = names
         self._visitor = Visitor(server)
 
-    def state(self, change: ChangeRef) -> Record | None:
+    def state(self, change: ChangeRef) -> SwapRecord | None:
         """Return the last row of the control database about the change's swap."""
         with settled(self._server) as connection:
             return read_record(connection, change.id, _SWAPS)
@@ -101,9 +101,9 @@ class Swap:
         self._control.ensure()
         with self._control.transaction() as connection:
             record = read_record(connection, change.id, _SWAPS)
-            if record is None or record.event is Event.BACK:
+            if record is None or record.event is SwapEvent.BACK:
                 _require_earlier(read_databases(connection), self._names.values(), change)
-                self._control.write(connection, change, Event.TOUCHED)
+                self._control.write(connection, change, SwapEvent.TOUCHED)
                 barred = bar(connection, change, self._names.values())
                 self._require_untouched(connection)
                 # What this transaction did not alter, somebody else may alter at any moment.
@@ -113,11 +113,11 @@ class Swap:
     def cut_over(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.cut_over`."""
         record = self.state(change)
-        if record is not None and record.event is Event.OVER:
+        if record is not None and record.event is SwapEvent.OVER:
             return
         if in_place(change):
             self._fencing.fence(change)
-            self._commit(change, Event.OVER, self._over_in_place)
+            self._commit(change, SwapEvent.OVER, self._over_in_place)
             return
         with self._server.facts() as connection:
             _require_earlier(read_databases(connection), self._names.values(), change)
@@ -127,7 +127,7 @@ class Swap:
             raise DatabaseError(
                 CUT_OVER_FAILED, detail=f"opened or replaced since they were copied: {names}"
             )
-        self._commit(change, Event.OVER, self._over)
+        self._commit(change, SwapEvent.OVER, self._over)
 
     def before_commit(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.before_commit`: what was live before is still as it was."""
@@ -177,13 +177,13 @@ class Swap:
             marks = [parse_marker(row.comment) for row in rows]
             # Without a row the control database was lost: the comments were written with it.
             said = all(mark is not None and mark.change == change.id for mark in marks)
-            if not (said if record is None else record.event is Event.OVER):
+            if not (said if record is None else record.event is SwapEvent.OVER):
                 raise DatabaseError(CUT_OVER_FAILED, detail=f"{change.id} is not cut over")
             self._admit_all(connection, change, found, known=record is not None)
             for row in rows:
                 _comment(connection, row.name, committed_comment(row.comment))
             if not is_recorded(connection, change.id):
-                self._control.write(connection, change, Event.COMMITTED)
+                self._control.write(connection, change, SwapEvent.COMMITTED)
 
     def _admit_all(
         self,
@@ -209,13 +209,13 @@ class Swap:
     def cut_back(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.cut_back`."""
         record = self.state(change)
-        if record is None or record.event is Event.BACK:
+        if record is None or record.event is SwapEvent.BACK:
             return
-        if record.event is Event.TOUCHED and not in_place(change):
+        if record.event is SwapEvent.TOUCHED and not in_place(change):
             return
         self._fencing.fence(change)
-        counts = self._younger(change) if record.event is Event.OVER else {}
-        self._commit(change, Event.BACK, functools.partial(self._back, counts))
+        counts = self._younger(change) if record.event is SwapEvent.OVER else {}
+        self._commit(change, SwapEvent.BACK, functools.partial(self._back, counts))
 
     def _younger(self, change: ChangeRef) -> Counts:
         """Count by database and table what was written since the cut-over; None where unknown.
@@ -280,7 +280,7 @@ class Swap:
             attributes = read_attributes(connection, live)
             comment = live_comment(found[live].comment, change)
             # Frozen with the limit it had, so that going back finds it as it was.
-            frozen = Fence(allow=False, limit=fence.limit)
+            frozen = FenceRecord(allow=False, limit=fence.limit)
             run(connection, restore_statement(live, frozen))
             _rename(connection, live, previous)
             _rename(connection, candidate, live)
@@ -303,7 +303,7 @@ class Swap:
 
     def _over_in_place(self, connection: Connection, change: ChangeRef) -> None:
         record = read_record(connection, change.id, _SWAPS)
-        if record is None or record.event is not Event.TOUCHED:
+        if record is None or record.event is not SwapEvent.TOUCHED:
             # After the way back the migrated ones are candidates to be dropped, not live.
             raise DatabaseError(
                 CUT_OVER_FAILED, detail="the originals were not migrated in this change"
@@ -324,11 +324,11 @@ class Swap:
         _require_uncommitted(connection, found, self._names.values(), change)
         record = read_record(connection, change.id, _SWAPS)
         fences = dict(read_fences(connection))
-        if record is not None and record.event is Event.OVER:
+        if record is not None and record.event is SwapEvent.OVER:
             fences.update(record.fences)
         for live in sorted(self._names.values()):
             _require(found, live)
-            closed = Fence(allow=False, limit=fences.get(live, OPEN).limit)
+            closed = FenceRecord(allow=False, limit=fences.get(live, OPEN).limit)
             run(connection, restore_statement(live, closed))
         # What somebody wrote who is not the change must not be dropped with its copies.
         entered = dict.fromkeys(opened(self._server, connection, self._names.values()))
@@ -351,7 +351,7 @@ class Swap:
                 carry_over(connection, read_attributes(connection, live), previous)
             _rename(connection, live, candidate)
             _rename(connection, previous, live)
-            run(connection, restore_statement(live, Fence(allow=False, limit=fence.limit)))
+            run(connection, restore_statement(live, FenceRecord(allow=False, limit=fence.limit)))
             _comment(connection, live, original_comment(kept.comment))
             set_fences(connection, change, {live: fence})
         forget(connection, self._previous(change))
@@ -411,18 +411,18 @@ class Swap:
             for live in names:
                 comment = live_comment(_require(found, live).comment, change)
                 _comment(connection, live, committed_comment(comment))
-            opened = {live: Fence(found[live].allow, found[live].limit) for live in names}
+            opened = {live: FenceRecord(found[live].allow, found[live].limit) for live in names}
             if closes is not None and read_record(connection, closes.id, _SWAPS) is not None:
-                self._control.write(connection, closes, Event.BACK, opened)
-            self._control.write(connection, change, Event.OVER, opened)
-            self._control.write(connection, change, Event.COMMITTED, opened)
+                self._control.write(connection, closes, SwapEvent.BACK, opened)
+            self._control.write(connection, change, SwapEvent.OVER, opened)
+            self._control.write(connection, change, SwapEvent.COMMITTED, opened)
 
     # ---- around it -------------------------------------------------------------------------------
 
     def _commit(
         self,
         change: ChangeRef,
-        event: Event,
+        event: SwapEvent,
         act: Callable[[Connection, ChangeRef], None],
     ) -> None:
         for attempt in range(1, ATTEMPTS + 1):
@@ -435,7 +435,7 @@ class Swap:
                         return
                     act(connection, change)
                     self._control.write(connection, change, event)
-                    if event is Event.OVER:
+                    if event is SwapEvent.OVER:
                         run(
                             connection,
                             "DELETE FROM public.fences WHERE database = ANY(%s)",
@@ -468,7 +468,7 @@ class Swap:
         with self._server.facts() as connection:
             end_sessions(connection, databases, self._server.limits.terminate_s)
 
-    def _came_true(self, change: ChangeRef, event: Event) -> bool:
+    def _came_true(self, change: ChangeRef, event: SwapEvent) -> bool:
         deadline = time.monotonic() + self._server.limits.recover_s
         while True:
             try:

@@ -14,10 +14,10 @@ from pathlib import Path
 from ncen_updater.agent.databases.base import (
     ChangeRef,
     CopyPlan,
+    DatabaseRole,
     Live,
     Marker,
     MigrationSet,
-    Role,
     Strategy,
 )
 from ncen_updater.agent.databases.errors import (
@@ -181,7 +181,7 @@ class SqliteEngine(SqliteFacts):
         if marker:
             layout.write_marker(partial, marker)
         if change.in_place:
-            layout.write_role(partial, Role.PREVIOUS, change.id)
+            layout.write_role(partial, DatabaseRole.PREVIOUS, change.id)
         durable.fsync_directory(partial)
         durable.rename(partial, target)
 
@@ -247,7 +247,7 @@ class SqliteEngine(SqliteFacts):
             # Not only in place: agents of before made such a copy to go back to kept ones, too.
             self._discard_copy(change, live)
         for path, role in self._layout.roles():
-            if role.role is Role.CANDIDATE and role.change == change.id and path != live:
+            if role.role is DatabaseRole.CANDIDATE and role.change == change.id and path != live:
                 self._remove_or_keep(change, path)
 
     def _remove_or_keep(self, change: ChangeRef, path: Path) -> None:
@@ -328,13 +328,15 @@ class SqliteEngine(SqliteFacts):
 
         A plain ``live`` directory is made a set first, see :meth:`adopt`.
         """
-        from ncen_updater.agent.databases.migrations.runner import Runner
+        from ncen_updater.agent.databases.migrations.runner import MigrationRunner
         from ncen_updater.agent.databases.migrations.sqlite_dialect import SqliteDialect
 
         self.adopt()
         for name in self.names:
             path = self._path(Live(name))
-            Runner(SqliteDialect(path), name).baseline(change, target.databases.get(name, ()))
+            MigrationRunner(SqliteDialect(path), name).baseline(
+                change, target.databases.get(name, ())
+            )
 
     def cut_over(self, change: ChangeRef) -> None:
         """Write marker and role, then let ``live`` point at the new set, by one rename."""
@@ -359,7 +361,7 @@ class SqliteEngine(SqliteFacts):
                 self._finish_journals(change, live)
                 self._note_after(change, target)
                 layout.write_marker(target, fresh)
-                layout.write_role(live, Role.PREVIOUS, change.id)
+                layout.write_role(live, DatabaseRole.PREVIOUS, change.id)
                 self._require_unwritten(change, live)
                 durable.symlink(Path("sets", target.name), layout.live)
         self._open(change)
@@ -500,7 +502,7 @@ class SqliteEngine(SqliteFacts):
         self, change: ChangeRef, target: MigrationSet, closes: ChangeRef | None = None
     ) -> None:
         """Let everybody in, then write state rows, marker and commit into the live set."""
-        from ncen_updater.agent.databases.migrations.runner import Runner
+        from ncen_updater.agent.databases.migrations.runner import MigrationRunner
         from ncen_updater.agent.databases.migrations.sqlite_dialect import SqliteDialect
 
         layout = self._layout
@@ -512,7 +514,7 @@ class SqliteEngine(SqliteFacts):
         for link in layout.fence_links():
             durable.remove(link)
         for name in self.names:
-            Runner(SqliteDialect(layout.file(live, name)), name).mark(change)
+            MigrationRunner(SqliteDialect(layout.file(live, name)), name).mark(change)
         layout.write_marker(live, Marker(change.release, change.generation, change.id))
         layout.write_committed(live, change.id)
         if closes is not None and layout.touched(live) == closes.id:
@@ -536,7 +538,7 @@ class SqliteEngine(SqliteFacts):
             raise SetMissing(database=f"previous of {change.id}")
         layout.thaw(kept)
         if in_place:
-            layout.write_role(live, Role.CANDIDATE, change.id)
+            layout.write_role(live, DatabaseRole.CANDIDATE, change.id)
         durable.symlink(Path("sets", kept.name), layout.fence_link(change.id))
         durable.remove(layout.live)
         self._check_unused(live)

@@ -28,7 +28,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ncen_updater.agent.databases.base import Marker, Role
+from ncen_updater.agent.databases.base import DatabaseRole, Marker
 from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.sqlite.errors import NotASet, SetMissing
 from ncen_updater.common import atomic_files as durable
@@ -54,7 +54,7 @@ class SetRole:
         modes: Modes of files before they were frozen, by name; "." is the directory.
     """
 
-    role: Role
+    role: DatabaseRole
     change: str
     modes: dict[str, int]
 
@@ -176,19 +176,19 @@ class Layout:
             return None  # whatever it was set aside for
         prefix, _, change = path.name.removesuffix(PARTIAL).partition("_")
         if path.name.endswith(PARTIAL):
-            return SetRole(Role.CANDIDATE, change, {}) if change else None
+            return SetRole(DatabaseRole.CANDIDATE, change, {}) if change else None
         with contextlib.suppress(FileNotFoundError):
             data = json.loads((path / "role.json").read_bytes())
             modes = {str(k): int(v) for k, v in data["modes"].items()}
-            return SetRole(Role(data["role"]), str(data["change"]), modes)
+            return SetRole(DatabaseRole(data["role"]), str(data["change"]), modes)
         if prefix == "next":
-            return SetRole(Role.CANDIDATE, change, {})
-        return SetRole(Role.PREVIOUS, change, {}) if prefix == "keep" else None
+            return SetRole(DatabaseRole.CANDIDATE, change, {})
+        return SetRole(DatabaseRole.PREVIOUS, change, {}) if prefix == "keep" else None
 
     def previous_set(self, change: str) -> Path | None:
         """The set that was set aside as previous of a change."""
         for path, role in self.roles():
-            if role.role is Role.PREVIOUS and role.change == change:
+            if role.role is DatabaseRole.PREVIOUS and role.change == change:
                 return path
         return None
 
@@ -220,7 +220,7 @@ class Layout:
         """Say what a set is."""
         durable.write(set_path / "marker.json", json.dumps(vars(marker)).encode())
 
-    def write_role(self, set_path: Path, role: Role, change: str) -> None:
+    def write_role(self, set_path: Path, role: DatabaseRole, change: str) -> None:
         """Say what a set is set aside for, with the modes that its files have now."""
         modes = {
             path.name: stat.S_IMODE(path.stat().st_mode)

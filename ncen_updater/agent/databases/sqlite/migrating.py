@@ -42,7 +42,7 @@ def migrate_files(
         MigrationFailed: See :meth:`DatabaseEngine.migrate`.
         DatabaseError: A file cannot be analyzed, or is not whole afterwards.
     """
-    from ncen_updater.agent.databases.migrations.runner import Runner
+    from ncen_updater.agent.databases.migrations.runner import MigrationRunner
     from ncen_updater.agent.databases.migrations.sqlite_dialect import SqliteDialect
 
     wrote = False
@@ -51,7 +51,7 @@ def migrate_files(
         _run_command(paths, target, environment, progress)
         wrote = any(_written(path) != seen for path, seen in before.items())
     for name, path in paths.items():
-        runner = Runner(SqliteDialect(path), name)
+        runner = MigrationRunner(SqliteDialect(path), name)
         if target.command is None:
             old = origin.databases.get(name, ()) if origin else None
             ran = runner.migrate(change, target.databases.get(name, ()), old, progress)
@@ -68,11 +68,11 @@ def mark_files(paths: Mapping[str, Path], change: ChangeRef) -> None:
     Raises:
         DatabaseError: A file is not whole afterwards.
     """
-    from ncen_updater.agent.databases.migrations.runner import Runner
+    from ncen_updater.agent.databases.migrations.runner import MigrationRunner
     from ncen_updater.agent.databases.migrations.sqlite_dialect import SqliteDialect
 
     for name, path in paths.items():
-        Runner(SqliteDialect(path), name).mark(change)
+        MigrationRunner(SqliteDialect(path), name).mark(change)
         _settle(name, path, analyze=False)
 
 

@@ -23,9 +23,9 @@ from ncen_updater.agent.databases.sqlite.layout import SUFFIX, Layout
 from ncen_updater.common import atomic_files as durable
 
 __all__ = [
+    "FileNotes",
     "FileSeen",
     "Note",
-    "Notes",
     "SetSeen",
     "differing",
     "journaled",
@@ -160,7 +160,7 @@ def differing(before: SetSeen, now: SetSeen, *, frozen: bool = False) -> tuple[s
     return tuple(n for n in names if shown(before.files.get(n)) != shown(now.files.get(n)))
 
 
-class Notes:
+class FileNotes:
     """The notes of all changes, one file each.
 
     Args:

@@ -14,6 +14,7 @@ from ncen_updater.agent.databases.base import (
     ChangeRef,
     DatabaseEngine,
     DatabaseFacts,
+    DatabaseRole,
     Evidence,
     Live,
     Marker,
@@ -21,7 +22,6 @@ from ncen_updater.agent.databases.base import (
     MigrationSet,
     Place,
     Places,
-    Role,
     TableDigest,
 )
 from ncen_updater.agent.databases.errors import DatabaseError
@@ -31,7 +31,7 @@ from ncen_updater.agent.databases.sqlite.copying import connect, uri
 from ncen_updater.agent.databases.sqlite.errors import SetMissing
 from ncen_updater.agent.databases.sqlite.facts import find_blockers, find_set_aside
 from ncen_updater.agent.databases.sqlite.layout import Layout
-from ncen_updater.agent.databases.sqlite.noting import Notes
+from ncen_updater.agent.databases.sqlite.noting import FileNotes
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.messages import MARKERS_DISAGREE, QUERY_FAILED
 
@@ -60,7 +60,7 @@ class SqliteFacts(DatabaseEngine):
         migrator_environment: Mapping[str, str] | None = None,
         notes: Path | None = None,
     ) -> None:
-        self._notes = Notes((notes or directory / "notes").absolute())
+        self._notes = FileNotes((notes or directory / "notes").absolute())
         self._layout = Layout(directory.absolute(), tuple(names))
         self._migrator_environment = dict(migrator_environment or {})
 
@@ -112,7 +112,7 @@ class SqliteFacts(DatabaseEngine):
             return at_rest
         candidates: set[str] = set()
         for path, role in layout.roles():
-            if role.role is Role.CANDIDATE and role.change == change.id:
+            if role.role is DatabaseRole.CANDIDATE and role.change == change.id:
                 # One that is being made or removed counts as a whole: not whole, but there.
                 partial = path.name.endswith(".partial")
                 candidates.update(self.names if partial else layout.present(path))
@@ -165,9 +165,9 @@ class SqliteFacts(DatabaseEngine):
                 )
         return marker
 
-    def leftovers(self) -> tuple[tuple[str, Role, str], ...]:
+    def leftovers(self) -> tuple[tuple[str, DatabaseRole, str], ...]:
         """Every candidate or previous that exists."""
-        found: list[tuple[str, Role, str]] = []
+        found: list[tuple[str, DatabaseRole, str]] = []
         for path, role in self._layout.roles():
             partial = path.name.endswith(".partial")
             names = self.names if partial else self._layout.present(path)

@@ -16,12 +16,12 @@ from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.diagnostics.support_bundle.gather import PARTS, Gatherer, Run, run_command
 from ncen_updater.agent.diagnostics.support_bundle.leaks import (
     Leak,
-    Sample,
+    ValueSample,
     find_leaks,
     sample,
     words_of,
 )
-from ncen_updater.agent.diagnostics.support_bundle.parts import Part, json_part
+from ncen_updater.agent.diagnostics.support_bundle.parts import BundlePart, json_part
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import catalogue_texts
@@ -43,7 +43,7 @@ class Bundle:
         unread: Databases that it could not be compared with, and why.
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[BundlePart, ...]
     leaks: tuple[Leak, ...]
     unread: dict[str, str]
 
@@ -84,14 +84,14 @@ def make_bundle(
     return Bundle(parts, find_leaks(parts, found.values), dict(found.unread))
 
 
-def _sampled(config: AgentConfig | None, config_path: Path) -> Sample:
+def _sampled(config: AgentConfig | None, config_path: Path) -> ValueSample:
     if config is None:
-        return Sample({}, {"*": "NU-1001"})
+        return ValueSample({}, {"*": "NU-1001"})
     try:
         engine = build_site(config, config_path).engine
         return sample(engine, config.databases.engine, frozenset(_own_words(config)))
     except UpdaterError as error:
-        return Sample({}, dict.fromkeys(config.databases.names, error.code))
+        return ValueSample({}, dict.fromkeys(config.databases.names, error.code))
 
 
 def _own_words(config: AgentConfig) -> Iterator[str]:

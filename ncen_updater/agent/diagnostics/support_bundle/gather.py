@@ -22,7 +22,7 @@ from ncen_updater.agent.config.secrets import secrets_of
 from ncen_updater.agent.config.words import settings_of
 from ncen_updater.agent.diagnostics.doctor import diagnose
 from ncen_updater.agent.diagnostics.support_bundle.masking import mask_settings, mask_text
-from ncen_updater.agent.diagnostics.support_bundle.parts import Part, gathered, json_part
+from ncen_updater.agent.diagnostics.support_bundle.parts import BundlePart, gathered, json_part
 from ncen_updater.agent.engine.outcome import outcome_of
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
@@ -88,7 +88,7 @@ class Gatherer:
         """The configuration, where it can be used."""
         return self._config
 
-    def parts(self, leave_out: Sequence[str] = ()) -> tuple[Part, ...]:
+    def parts(self, leave_out: Sequence[str] = ()) -> tuple[BundlePart, ...]:
         """Gather every part but those that are left out."""
         makers: Mapping[str, Callable[[], str]] = {
             "site.json": self._site,
@@ -114,12 +114,12 @@ class Gatherer:
         found = []
         for name in PARTS:
             if name in leave_out:
-                found.append(Part(name, None, "left out on demand"))
+                found.append(BundlePart(name, None, "left out on demand"))
                 continue
             part = gathered(name, makers[name], free=name.endswith(".txt"))
             text = mask_text(part.text, secrets) if part.text is not None else None
             missing = mask_text(part.missing, secrets) if part.missing is not None else None
-            found.append(Part(name, text, missing, part.free))
+            found.append(BundlePart(name, text, missing, part.free))
         return tuple(found)
 
     def _need(self) -> AgentConfig:

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 
 from ncen_updater.agent.databases.base import DatabaseEngine, Live
 from ncen_updater.agent.databases.migrations.ledger import OWN_PREFIX, OWN_SCHEMA
-from ncen_updater.agent.diagnostics.support_bundle.parts import Part
+from ncen_updater.agent.diagnostics.support_bundle.parts import BundlePart
 from ncen_updater.common.errors import UpdaterError
 
-__all__ = ["Leak", "Sample", "find_leaks", "sample", "words_of"]
+__all__ = ["Leak", "ValueSample", "find_leaks", "sample", "words_of"]
 
 WORD = re.compile(r"\w+")
 #: A value is known by its first words; more would not make it more distinctive.
@@ -52,7 +52,7 @@ _COLUMNS = {
 
 
 @dataclass(frozen=True)
-class Sample:
+class ValueSample:
     """Values that were looked at.
 
     Attributes:
@@ -108,7 +108,7 @@ def sample(
     kind: str,
     own: Set[str],
     monotonic: Callable[[], float] = time.monotonic,
-) -> Sample:
+) -> ValueSample:
     """Look at the live databases.
 
     Args:
@@ -135,7 +135,7 @@ def sample(
                                     values.setdefault(key, f"{name}: {table}.{column}")
         except UpdaterError as error:
             unread[name] = error.code
-    return Sample(values, unread)
+    return ValueSample(values, unread)
 
 
 def _columns(engine: DatabaseEngine, kind: str, name: str) -> dict[str, list[str]]:
@@ -181,7 +181,7 @@ def _literal(text: str) -> str:
     return text.replace("'", "''")
 
 
-def find_leaks(parts: Iterable[Part], values: Mapping[Key, str]) -> tuple[Leak, ...]:
+def find_leaks(parts: Iterable[BundlePart], values: Mapping[Key, str]) -> tuple[Leak, ...]:
     """Return the values that stand in the parts, one for each part and column; pure."""
     found: dict[Leak, None] = {}
     for part in parts:

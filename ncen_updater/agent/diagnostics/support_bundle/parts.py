@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ncen_updater.common.errors import UpdaterError
 
-__all__ = ["MAX_PART", "Part", "gathered", "json_part"]
+__all__ = ["MAX_PART", "BundlePart", "gathered", "json_part"]
 
 logger = logging.getLogger(__name__)
 
@@ -18,7 +18,7 @@ MAX_PART = 1_000_000
 
 
 @dataclass(frozen=True)
-class Part:
+class BundlePart:
     """One file of a bundle.
 
     Attributes:
@@ -40,21 +40,21 @@ def json_part(data: object) -> str:
     return json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False, default=str) + "\n"
 
 
-def gathered(name: str, gather: Callable[[], str], *, free: bool = False) -> Part:
+def gathered(name: str, gather: Callable[[], str], *, free: bool = False) -> BundlePart:
     """Gather one part; whatever goes wrong, the others go on.
 
     Args:
         name: Its name.
         gather: Returns its text.
-        free: See :class:`Part`.
+        free: See :class:`BundlePart`.
     """
     try:
         text = gather()
     except UpdaterError as error:
-        return Part(name, None, f"{error.code}: {error.what_text}", free)
+        return BundlePart(name, None, f"{error.code}: {error.what_text}", free)
     except Exception as error:
         logger.debug("part %s", name, exc_info=True)
-        return Part(name, None, type(error).__name__, free)
+        return BundlePart(name, None, type(error).__name__, free)
     if len(text) > MAX_PART:
         text = "[...]\n" + text[-MAX_PART:]
-    return Part(name, text, None, free)
+    return BundlePart(name, text, None, free)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ncen_updater.agent.application.base import Expectation
 from ncen_updater.agent.application.soak import soak
-from ncen_updater.agent.databases.base import CopyPlan, Role
+from ncen_updater.agent.databases.base import CopyPlan, DatabaseRole
 from ncen_updater.agent.engine.elapsed import witness
 from ncen_updater.agent.engine.errors import SoakFailed
 from ncen_updater.agent.engine.retention import drop_sets, interrupted_sets, may_go
@@ -136,7 +136,7 @@ class Collect(Step):
         """Remove candidates of closed changes; the journal has the plans of their copies."""
         journal, engine = context.journal, context.site.engine
         closed = {change.id: change for change in journal.changes() if not change.state.open}
-        for change_id in {c for c, role, _ in engine.leftovers() if role is Role.CANDIDATE}:
+        for change_id in {c for c, role, _ in engine.leftovers() if role is DatabaseRole.CANDIDATE}:
             plan = journal.facts(change_id).copy if change_id in closed else None
             if plan is not None:
                 engine.discard(reference(closed[change_id]), CopyPlan(plan))

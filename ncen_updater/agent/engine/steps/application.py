@@ -6,7 +6,7 @@ import logging
 
 from ncen_updater.agent.application.base import Expectation
 from ncen_updater.agent.application.errors import ApplicationError, CommandFailed
-from ncen_updater.agent.approvals.store import Consent
+from ncen_updater.agent.approvals.store import ApprovalStore
 from ncen_updater.agent.engine.steps.base import Step
 from ncen_updater.agent.engine.steps.starting import (
     require_nobody_answers,
@@ -73,7 +73,7 @@ class Close(Step):
     def do(self, context: StepContext) -> ChangeFacts:
         """Close the door. What people approved is used up by that, whatever comes of it."""
         if context.change.kind is ChangeKind.UPGRADE:
-            Consent(context.journal).spend(context.change.id)
+            ApprovalStore(context.journal).spend(context.change.id)
         context.site.application.close_door()
         return NO_FACTS
 

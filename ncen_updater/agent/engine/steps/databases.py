@@ -12,7 +12,7 @@ from ncen_updater.agent.databases.migrations.planner import Back, plan_way_back
 from ncen_updater.agent.engine import overlay
 from ncen_updater.agent.engine.aside import note_kept
 from ncen_updater.agent.engine.fingerprints import (
-    Known,
+    KnownSchemas,
     differing,
     expected_before,
     fingerprints_of,
@@ -163,7 +163,7 @@ class Migrate(Step):
         restored = any(
             item.get("method") == "restore" for item in context.copy_plan().data.values()
         )
-        if differs and expected.known is Known.BEFORE and not restored:
+        if differs and expected.known is KnownSchemas.BEFORE and not restored:
             raise UpdaterError(
                 NOT_AS_KEPT, database=", ".join(differs), version=context.change.to_version
             )
@@ -174,7 +174,7 @@ class Migrate(Step):
             )
         elif differs:
             words = N_("the structure of {databases} is not as when {version} came; going on")
-        elif expected.known is Known.NOTHING:
+        elif expected.known is KnownSchemas.NOTHING:
             words = N_("nothing was recorded of the structure of {databases}; going on")
         else:
             words = N_("the structure of {databases} is as it was recorded")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ncen_updater.agent.approvals.store import Consent
+from ncen_updater.agent.approvals.store import ApprovalStore
 from ncen_updater.agent.engine import overlay
 from ncen_updater.agent.engine.guard import preflight_findings
 from ncen_updater.agent.engine.permitted import require_no_hold
@@ -53,7 +53,7 @@ def _refuse_unwanted(context: StepContext) -> None:
     require_no_hold(context.journal, context.site.clock.now())
     facts = context.facts()
     needed, binding = facts.approvals or 0, facts.binding or ""
-    people = Consent(context.journal).people(binding, needed)
+    people = ApprovalStore(context.journal).people(binding, needed)
     if not people:
         raise UpdaterError(
             APPROVAL_MISSING,

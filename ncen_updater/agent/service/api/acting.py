@@ -10,7 +10,7 @@ import os
 from packaging.version import Version
 
 from ncen_updater.agent.approvals.model import ROOT
-from ncen_updater.agent.approvals.store import Consent
+from ncen_updater.agent.approvals.store import ApprovalStore
 from ncen_updater.agent.engine.errors import NothingToApprove
 from ncen_updater.agent.engine.outcome import change_document
 from ncen_updater.agent.engine.permitted import require_no_change, require_no_hold
@@ -19,9 +19,9 @@ from ncen_updater.agent.journal.change import ChangeState
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.orders import OrderKind, Orders
 from ncen_updater.agent.journal.site_history import SiteHistory
-from ncen_updater.agent.service.api.desk import Desk
+from ncen_updater.agent.service.api.desk import ApiContext
 from ncen_updater.agent.service.api.forms import ApprovalForm, HoldForm, OrderForm, ScheduleForm
-from ncen_updater.agent.service.api.people import Role
+from ncen_updater.agent.service.api.people import ApiRole
 from ncen_updater.agent.service.api.reading import Document, Request, order_document
 from ncen_updater.agent.service.errors import BadRequest, Refused, TooManyOrders
 from ncen_updater.agent.service.knowledge import Assessment
@@ -41,7 +41,7 @@ MOST_ORDERS = 20
 _ALONE = frozenset({OrderKind.UPGRADE, OrderKind.ROLLBACK, OrderKind.REHEARSE})
 
 
-def hold(desk: Desk, request: Request) -> tuple[int, Document]:
+def hold(desk: ApiContext, request: Request) -> tuple[int, Document]:
     """Forbid upgrades."""
     form, person = request.form, request.caller.person
     assert isinstance(form, HoldForm)  # noqa: S101 - the table of routes says so
@@ -54,7 +54,7 @@ def hold(desk: Desk, request: Request) -> tuple[int, Document]:
     return 201, {"held": True, "reason": reason, "by": person.who, "until": form.until}
 
 
-def unhold(desk: Desk, request: Request) -> tuple[int, Document]:
+def unhold(desk: ApiContext, request: Request) -> tuple[int, Document]:
     """Allow upgrades again."""
     with desk.writing() as journal:
         count = SiteHistory(journal).lift_holds(request.caller.person.who)
@@ -62,7 +62,9 @@ def unhold(desk: Desk, request: Request) -> tuple[int, Document]:
     return 200, {"held": False, "lifted": count}
 
 
-def _seen(desk: Desk, binding: str, version: str | None, event: int) -> tuple[Assessment, str]:
+def _seen(
+    desk: ApiContext, binding: str, version: str | None, event: int
+) -> tuple[Assessment, str]:
     """Return what can be approved now, if it is what was seen.
 
     Databases are not asked: what is begun is compared with what was approved once more then.
@@ -88,7 +90,7 @@ def _seen(desk: Desk, binding: str, version: str | None, event: int) -> tuple[As
     return found, found.target
 
 
-def approve(desk: Desk, request: Request) -> tuple[int, Document]:
+def approve(desk: ApiContext, request: Request) -> tuple[int, Document]:
     """Say yes to what was seen; who had done so before changes nothing."""
     form, person = request.form, request.caller.person
     assert isinstance(form, ApprovalForm)  # noqa: S101 - the table of routes says so
@@ -96,20 +98,20 @@ def approve(desk: Desk, request: Request) -> tuple[int, Document]:
         found, target = _seen(desk, form.binding, form.version, journal.last_event())
         needed, nobody = desk.board.settings.approvals, ROOT | {os.geteuid()}
         basis = found.basis or {}
-        given = Consent(journal).approve(found.binding, target, basis, person, needed, nobody)
+        given = ApprovalStore(journal).approve(found.binding, target, basis, person, needed, nobody)
     desk.wake()
     return (201 if given else 200), {"given": given, "version": target, "binding": found.binding}
 
 
-def withdraw(desk: Desk, request: Request) -> tuple[int, Document]:
+def withdraw(desk: ApiContext, request: Request) -> tuple[int, Document]:
     """Take one's own yes back, whatever stands now."""
     with desk.writing() as journal:
-        count = Consent(journal).withdraw(request.names["binding"], request.caller.person)
+        count = ApprovalStore(journal).withdraw(request.names["binding"], request.caller.person)
     desk.wake()
     return 200, {"withdrawn": count}
 
 
-def schedule(desk: Desk, request: Request) -> tuple[int, Document]:
+def schedule(desk: ApiContext, request: Request) -> tuple[int, Document]:
     """Choose when what was seen may begin."""
     form = request.form
     assert isinstance(form, ScheduleForm)  # noqa: S101 - the table of routes says so
@@ -118,20 +120,20 @@ def schedule(desk: Desk, request: Request) -> tuple[int, Document]:
     with desk.writing() as journal:
         found, target = _seen(desk, form.binding, form.version, journal.last_event())
         person = request.caller.person
-        Consent(journal).schedule(found.binding, target, form.not_before, person)
+        ApprovalStore(journal).schedule(found.binding, target, form.not_before, person)
     desk.wake()
     return 200, {"version": target, "binding": found.binding, "not_before": form.not_before}
 
 
-def cancel(desk: Desk, request: Request) -> tuple[int, Document]:
+def cancel(desk: ApiContext, request: Request) -> tuple[int, Document]:
     """Take the chosen time back."""
     with desk.writing() as journal:
-        count = Consent(journal).cancel_schedule(request.caller.person)
+        count = ApprovalStore(journal).cancel_schedule(request.caller.person)
     desk.wake()
     return 200, {"cancelled": count}
 
 
-def confirm(desk: Desk, request: Request) -> tuple[int, Document]:
+def confirm(desk: ApiContext, request: Request) -> tuple[int, Document]:
     """End the watched time."""
     with desk.writing() as journal:
         change = confirm_soak(journal, request.caller.person.who)
@@ -139,17 +141,17 @@ def confirm(desk: Desk, request: Request) -> tuple[int, Document]:
     return 200, {"confirmed": True, "change": change_document(change)}
 
 
-def give_order(desk: Desk, request: Request) -> tuple[int, Document]:
+def give_order(desk: ApiContext, request: Request) -> tuple[int, Document]:
     """Write down what the service is to do."""
     form, caller = request.form, request.caller
     assert isinstance(form, OrderForm)  # noqa: S101 - the table of routes says so
     _fits(form)
     if form.accept_loss:
-        caller.require(Role.APPROVE)
+        caller.require(ApiRole.APPROVE)
     kind = OrderKind(form.kind)
     meant = OrderKind.ROLLBACK if form.of == "rollback" else kind
     data = form.model_dump(exclude={"kind"}, exclude_defaults=True)
-    if kind is OrderKind.UPGRADE and Role.APPROVE in caller.roles:
+    if kind is OrderKind.UPGRADE and ApiRole.APPROVE in caller.roles:
         data["by_approver"] = True
     with desk.writing() as journal:
         orders = Orders(journal)
@@ -179,7 +181,7 @@ def _fits(form: OrderForm) -> None:
         raise BadRequest(reason=f"a {form.kind} takes no version")
 
 
-def _may_begin(desk: Desk, journal: Journal, kind: OrderKind) -> None:
+def _may_begin(desk: ApiContext, journal: Journal, kind: OrderKind) -> None:
     """Refuse at once what would be refused later.
 
     Raises:

@@ -8,19 +8,19 @@ from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, Protocol
 
-from ncen_updater.agent.service.api.desk import Desk
+from ncen_updater.agent.service.api.desk import ApiContext
 from ncen_updater.agent.service.api.forms import MAX_BODY, Form, query_of, read_form
 from ncen_updater.agent.service.api.openapi import description
 from ncen_updater.agent.service.api.people import caller
 from ncen_updater.agent.service.api.reading import Request
 from ncen_updater.agent.service.api.routes import STREAM, match
-from ncen_updater.agent.service.api.stream import Streams
+from ncen_updater.agent.service.api.stream import EventStreams
 from ncen_updater.agent.service.errors import (
     UNCHANGED,
     BadRequest,
     MethodNotAllowed,
     NotAllowed,
-    TooLarge,
+    RequestTooLarge,
     TooManyOrders,
     TooManyStreams,
     status_of,
@@ -29,7 +29,7 @@ from ncen_updater.common.documents import error_document, jsonable
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Text, languages
 
-__all__ = ["PEER_UID", "Application", "StartResponse"]
+__all__ = ["PEER_UID", "ApiApplication", "StartResponse"]
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class StartResponse(Protocol):
         """Begin it."""
 
 
-class Application:
+class ApiApplication:
     """Answers requests of the people of this machine.
 
     Args:
@@ -55,10 +55,10 @@ class Application:
     """
 
     def __init__(
-        self, desk: Desk, uid_of: Callable[[Environ], int] = lambda environ: environ[PEER_UID]
+        self, desk: ApiContext, uid_of: Callable[[Environ], int] = lambda environ: environ[PEER_UID]
     ) -> None:
         self._desk, self._uid_of = desk, uid_of
-        self._streams = Streams(desk)
+        self._streams = EventStreams(desk)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
@@ -146,7 +146,7 @@ def _content(environ: Environ) -> bytes:
         raise BadRequest(reason="the length of the body is no number")
     size = int(length)
     if size > MAX_BODY:
-        raise TooLarge(limit=MAX_BODY)
+        raise RequestTooLarge(limit=MAX_BODY)
     content: bytes = environ["wsgi.input"].read(size) if size else b""
     if len(content) != size:
         raise BadRequest(reason="the body is shorter than it says")

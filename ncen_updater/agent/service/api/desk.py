@@ -10,14 +10,14 @@ from pathlib import Path
 from ncen_updater.agent.config.paths import Places
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
-from ncen_updater.agent.service.board import Board
-from ncen_updater.agent.service.knowledge import Assessment, Knowledge, KnowledgeFile
+from ncen_updater.agent.service.board import ServiceBoard
+from ncen_updater.agent.service.knowledge import Assessment, KnowledgeFile, ServiceState
 
-__all__ = ["Desk"]
+__all__ = ["ApiContext"]
 
 
 @dataclass(frozen=True)
-class Desk:
+class ApiContext:
     """Everything that requests may use.
 
     Attributes:
@@ -32,7 +32,7 @@ class Desk:
     config: Path
     places: Places
     keeper: KnowledgeFile
-    board: Board
+    board: ServiceBoard
     wake: Callable[[], None]
     now: Callable[[], datetime]
 
@@ -53,7 +53,7 @@ class Desk:
         """Open the journal to write; a context manager; errors as in :meth:`reading`."""
         return Journal.open(self.journal_path)
 
-    def knowledge(self) -> Knowledge:
+    def knowledge(self) -> ServiceState:
         """What the service knew when it last looked."""
         return self.keeper.load()
 

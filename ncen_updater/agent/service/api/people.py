@@ -13,10 +13,10 @@ from ncen_updater.agent.approvals.store import Person
 from ncen_updater.agent.config.service import ServiceSettings
 from ncen_updater.agent.service.errors import NotAllowed
 
-__all__ = ["Caller", "Role", "caller", "group_id", "roles_for"]
+__all__ = ["ApiRole", "Caller", "caller", "group_id", "roles_for"]
 
 
-class Role(StrEnum):
+class ApiRole(StrEnum):
     """What somebody may do."""
 
     READ = "read"
@@ -29,9 +29,9 @@ class Caller:
     """Who asks."""
 
     person: Person
-    roles: frozenset[Role]
+    roles: frozenset[ApiRole]
 
-    def require(self, role: Role) -> None:
+    def require(self, role: ApiRole) -> None:
         """Refuse whoever has not this right.
 
         Raises:
@@ -42,8 +42,8 @@ class Caller:
 
 
 def roles_for(
-    uid: int, groups: Collection[int], wanted: Mapping[Role, int | None], *, service_uid: int
-) -> frozenset[Role]:
+    uid: int, groups: Collection[int], wanted: Mapping[ApiRole, int | None], *, service_uid: int
+) -> frozenset[ApiRole]:
     """Return what a user may do; pure.
 
     Whoever operates or approves may look, too; one who approves does not operate by that. Root and
@@ -56,9 +56,9 @@ def roles_for(
         service_uid: Number of the user that the service runs as.
     """
     if uid in (0, service_uid):
-        return frozenset(Role)
+        return frozenset(ApiRole)
     found = {role for role, group in wanted.items() if group is not None and group in groups}
-    return frozenset(found | {Role.READ}) if found else frozenset()
+    return frozenset(found | {ApiRole.READ}) if found else frozenset()
 
 
 def group_id(name: str) -> int | None:
@@ -82,8 +82,8 @@ def caller(uid: int, settings: ServiceSettings) -> Caller:
     except KeyError:
         person, groups = Person(f"uid {uid}", uid), []
     wanted = {
-        Role.READ: group_id(settings.read_group),
-        Role.OPERATE: group_id(settings.operate_group),
-        Role.APPROVE: group_id(settings.approve_group),
+        ApiRole.READ: group_id(settings.read_group),
+        ApiRole.OPERATE: group_id(settings.operate_group),
+        ApiRole.APPROVE: group_id(settings.approve_group),
     }
     return Caller(person, roles_for(uid, groups, wanted, service_uid=os.geteuid()))

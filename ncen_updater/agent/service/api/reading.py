@@ -10,12 +10,12 @@ from ncen_updater.agent.approvals.outlook import outlook_document
 from ncen_updater.agent.engine.outcome import change_document
 from ncen_updater.agent.engine.soaking import in_soak
 from ncen_updater.agent.journal.orders import Order, Orders
-from ncen_updater.agent.policy.automation import Deed
+from ncen_updater.agent.policy.automation import Action
 from ncen_updater.agent.rehearsal.store import Rehearsals, rehearsal_document
-from ncen_updater.agent.service.api.desk import Desk
+from ncen_updater.agent.service.api.desk import ApiContext
 from ncen_updater.agent.service.api.forms import Form, whole_number
 from ncen_updater.agent.service.api.people import Caller
-from ncen_updater.agent.service.board import Moment
+from ncen_updater.agent.service.board import ServiceSnapshot
 from ncen_updater.agent.service.errors import NoSuchThing
 from ncen_updater.agent.service.knowledge import Assessment
 from ncen_updater.agent.service.report import REPORTED, change_report, history_report, site_report
@@ -72,10 +72,10 @@ class Request:
 
 
 #: Status of HTTP, and the document.
-Handler = Callable[[Desk, Request], tuple[int, Document]]
+Handler = Callable[[ApiContext, Request], tuple[int, Document]]
 
 
-def status(desk: Desk, request: Request) -> tuple[int, Document]:
+def status(desk: ApiContext, request: Request) -> tuple[int, Document]:
     """What runs, what was done last, what is on offer, and what the service does."""
     looked = read_status(desk.places, desk.now(), REPORTED)
     document, _ = site_report(looked, request.language)
@@ -93,13 +93,13 @@ def status(desk: Desk, request: Request) -> tuple[int, Document]:
             {"deed": deed.value, "times": failure.times, "at": failure.at,
              "again_at": failure.again_at(deed)}
             for deed, failure in desk.knowledge().failures.items()
-            if deed is not Deed.ORDER  # whoever gave it was told
+            if deed is not Action.ORDER  # whoever gave it was told
         ],
     }  # fmt: skip
     return 200, {**document, "service": service, "you": you}
 
 
-def moment_document(moment: Moment, language: str) -> dict[str, object]:
+def moment_document(moment: ServiceSnapshot, language: str) -> dict[str, object]:
     """Return what goes on just now as JSON has it, with its reason in a language."""
     running = moment.running
     told = running.told if running else None
@@ -114,7 +114,7 @@ def moment_document(moment: Moment, language: str) -> dict[str, object]:
     }
 
 
-def outlook(desk: Desk, request: Request) -> tuple[int, Document]:
+def outlook(desk: ApiContext, request: Request) -> tuple[int, Document]:
     """What comes next here, and what it waits for."""
     del request
     status = read_status(desk.places, desk.now(), OUTLOOK)
@@ -141,27 +141,27 @@ def outlook(desk: Desk, request: Request) -> tuple[int, Document]:
     }
 
 
-def confirmation(desk: Desk, request: Request) -> tuple[int, Document]:
+def confirmation(desk: ApiContext, request: Request) -> tuple[int, Document]:
     """The change whose watched time can be ended."""
     del request
     with desk.reading() as journal:
         return 200, {"confirmed": False, "change": change_document(in_soak(journal))}
 
 
-def holds(desk: Desk, request: Request) -> tuple[int, Document]:
+def holds(desk: ApiContext, request: Request) -> tuple[int, Document]:
     """Holds in force."""
     del request
     status = read_status(desk.places, desk.now(), {"journal"})
     return 200, {"holds": need(status.journal).holds}
 
 
-def history(desk: Desk, request: Request) -> tuple[int, Document]:
+def history(desk: ApiContext, request: Request) -> tuple[int, Document]:
     """Changes, and imports of bundles, newest first."""
     with desk.reading() as journal:
         return 200, history_report(journal, request.limit())
 
 
-def change(desk: Desk, request: Request) -> tuple[int, Document]:
+def change(desk: ApiContext, request: Request) -> tuple[int, Document]:
     """One change whole."""
     with desk.reading() as journal:
         try:
@@ -170,7 +170,7 @@ def change(desk: Desk, request: Request) -> tuple[int, Document]:
             raise NoSuchThing(path=request.path) from error
 
 
-def rehearsals(desk: Desk, request: Request) -> tuple[int, Document]:
+def rehearsals(desk: ApiContext, request: Request) -> tuple[int, Document]:
     """Rehearsals, newest first."""
     with desk.reading() as journal:
         found = Rehearsals(journal).all(request.limit())
@@ -191,14 +191,14 @@ def order_document(found: Order) -> dict[str, object]:
     }
 
 
-def orders(desk: Desk, request: Request) -> tuple[int, Document]:
+def orders(desk: ApiContext, request: Request) -> tuple[int, Document]:
     """Orders, newest first."""
     with desk.reading() as journal:
         found = Orders(journal).newest(request.limit())
         return 200, {"orders": [order_document(one) for one in found]}
 
 
-def order(desk: Desk, request: Request) -> tuple[int, Document]:
+def order(desk: ApiContext, request: Request) -> tuple[int, Document]:
     """One order, and what it came to."""
     number = int(request.names["number"])
     with desk.reading() as journal:

@@ -14,7 +14,7 @@ from ncen_updater.agent.service.api.forms import (
     OrderForm,
     ScheduleForm,
 )
-from ncen_updater.agent.service.api.people import Role
+from ncen_updater.agent.service.api.people import ApiRole
 from ncen_updater.agent.service.api.reading import Handler
 from ncen_updater.agent.service.errors import MethodNotAllowed, NoSuchThing
 
@@ -43,7 +43,7 @@ class Route:
 
     method: str
     address: str
-    role: Role
+    role: ApiRole
     handler: Handler | None = None
     form: type[Form] | None = None
     query: frozenset[str] = frozenset()
@@ -61,25 +61,27 @@ def _pattern(address: str) -> str:
 
 _ROWS = frozenset({"limit"})
 ROUTES: tuple[Route, ...] = (
-    Route("GET", "/v1/status", Role.READ, reading.status),
-    Route("GET", "/v1/outlook", Role.READ, reading.outlook),
-    Route("GET", "/v1/holds", Role.READ, reading.holds),
-    Route("POST", "/v1/holds", Role.OPERATE, acting.hold, HoldForm, statuses=(201,)),
-    Route("DELETE", "/v1/holds", Role.OPERATE, acting.unhold),
-    Route("GET", "/v1/history", Role.READ, reading.history, query=_ROWS),
-    Route("GET", "/v1/history/{id}", Role.READ, reading.change),
-    Route("GET", "/v1/rehearsals", Role.READ, reading.rehearsals, query=_ROWS),
-    Route("POST", "/v1/approvals", Role.APPROVE, acting.approve, ApprovalForm, statuses=(200, 201)),
-    Route("DELETE", "/v1/approvals/{binding}", Role.APPROVE, acting.withdraw),
-    Route("PUT", "/v1/schedule", Role.OPERATE, acting.schedule, ScheduleForm),
-    Route("DELETE", "/v1/schedule", Role.OPERATE, acting.cancel),
-    Route("GET", "/v1/confirmation", Role.READ, reading.confirmation),
-    Route("POST", "/v1/confirmation", Role.OPERATE, acting.confirm),
-    Route("GET", "/v1/orders", Role.READ, reading.orders, query=_ROWS),
-    Route("POST", "/v1/orders", Role.OPERATE, acting.give_order, OrderForm, statuses=(202,)),
-    Route("GET", "/v1/orders/{number}", Role.READ, reading.order),
-    Route("GET", STREAM, Role.READ, query=frozenset({"after"})),
-    Route("GET", "/v1/openapi.json", Role.READ),
+    Route("GET", "/v1/status", ApiRole.READ, reading.status),
+    Route("GET", "/v1/outlook", ApiRole.READ, reading.outlook),
+    Route("GET", "/v1/holds", ApiRole.READ, reading.holds),
+    Route("POST", "/v1/holds", ApiRole.OPERATE, acting.hold, HoldForm, statuses=(201,)),
+    Route("DELETE", "/v1/holds", ApiRole.OPERATE, acting.unhold),
+    Route("GET", "/v1/history", ApiRole.READ, reading.history, query=_ROWS),
+    Route("GET", "/v1/history/{id}", ApiRole.READ, reading.change),
+    Route("GET", "/v1/rehearsals", ApiRole.READ, reading.rehearsals, query=_ROWS),
+    Route(
+        "POST", "/v1/approvals", ApiRole.APPROVE, acting.approve, ApprovalForm, statuses=(200, 201)
+    ),
+    Route("DELETE", "/v1/approvals/{binding}", ApiRole.APPROVE, acting.withdraw),
+    Route("PUT", "/v1/schedule", ApiRole.OPERATE, acting.schedule, ScheduleForm),
+    Route("DELETE", "/v1/schedule", ApiRole.OPERATE, acting.cancel),
+    Route("GET", "/v1/confirmation", ApiRole.READ, reading.confirmation),
+    Route("POST", "/v1/confirmation", ApiRole.OPERATE, acting.confirm),
+    Route("GET", "/v1/orders", ApiRole.READ, reading.orders, query=_ROWS),
+    Route("POST", "/v1/orders", ApiRole.OPERATE, acting.give_order, OrderForm, statuses=(202,)),
+    Route("GET", "/v1/orders/{number}", ApiRole.READ, reading.order),
+    Route("GET", STREAM, ApiRole.READ, query=frozenset({"after"})),
+    Route("GET", "/v1/openapi.json", ApiRole.READ),
 )
 
 

@@ -16,11 +16,11 @@ from cheroot.server import HTTPConnection
 
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.config.paths import load_places
-from ncen_updater.agent.service.api.app import PEER_UID, Application
-from ncen_updater.agent.service.api.desk import Desk
+from ncen_updater.agent.service.api.app import PEER_UID, ApiApplication
+from ncen_updater.agent.service.api.desk import ApiContext
 from ncen_updater.agent.service.api.listening import BACKLOG, listening
 from ncen_updater.agent.service.api.people import group_id
-from ncen_updater.agent.service.board import Board
+from ncen_updater.agent.service.board import ServiceBoard
 from ncen_updater.agent.service.knowledge import KnowledgeFile
 from ncen_updater.common.unix_socket import connect
 
@@ -94,7 +94,7 @@ class _Server(wsgi.Server):
     max_request_header_size = MAX_HEADERS
     max_request_body_size = MAX_BODY
 
-    def __init__(self, path: Path, listener: socket.socket, application: Application) -> None:
+    def __init__(self, path: Path, listener: socket.socket, application: ApiApplication) -> None:
         super().__init__(
             str(path),
             application,
@@ -135,7 +135,7 @@ def start_api(
     config_path: Path,
     config: AgentConfig,
     *,
-    board: Board,
+    board: ServiceBoard,
     keeper: KnowledgeFile,
     wake: Callable[[], None],
     now: Callable[..., Any],
@@ -149,8 +149,8 @@ def start_api(
     path = config.paths.resolve(settings.socket)
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(listening(path, group_id(settings.read_group)))
-        desk = Desk(config_path, load_places(config_path), keeper, board, wake, now)
-        server = _Server(path, listener, Application(desk))
+        desk = ApiContext(config_path, load_places(config_path), keeper, board, wake, now)
+        server = _Server(path, listener, ApiApplication(desk))
         server.prepare()
         thread = threading.Thread(target=server.serve, name="api", daemon=True)
         thread.start()

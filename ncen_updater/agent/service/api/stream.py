@@ -11,15 +11,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from ncen_updater.agent.journal.rows import Event
-from ncen_updater.agent.service.api.desk import Desk
+from ncen_updater.agent.journal.rows import JournalEvent
+from ncen_updater.agent.service.api.desk import ApiContext
 from ncen_updater.agent.service.api.forms import MAX_NUMBER, whole_number
 from ncen_updater.agent.service.api.reading import Request, moment_document
 from ncen_updater.agent.service.errors import TooManyStreams
 from ncen_updater.common.documents import error_document, jsonable
 from ncen_updater.common.errors import UpdaterError
 
-__all__ = ["MOST_STREAMS", "Streams"]
+__all__ = ["MOST_STREAMS", "EventStreams"]
 
 MOST_STREAMS = 6
 HEARTBEAT_S = 15.0
@@ -28,7 +28,7 @@ LOOK_S = 1.0
 AT_ONCE = 200
 
 
-class Streams:
+class EventStreams:
     """Gives out streams, as many as there is room for.
 
     Args:
@@ -39,7 +39,7 @@ class Streams:
 
     def __init__(
         self,
-        desk: Desk,
+        desk: ApiContext,
         most: int = MOST_STREAMS,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -91,7 +91,7 @@ class Streams:
                 said_at = self._clock()
             desk.board.wait(seen, LOOK_S)
 
-    def _events(self, after: int) -> Iterator[Event]:
+    def _events(self, after: int) -> Iterator[JournalEvent]:
         while True:
             with self._desk.reading() as journal:
                 events = journal.events(after, limit=AT_ONCE)
@@ -121,7 +121,7 @@ class _Stream:
             self._release()
 
 
-def _event_message(event: Event) -> bytes:
+def _event_message(event: JournalEvent) -> bytes:
     document = {
         "number": event.number,
         "at": event.at,

@@ -20,7 +20,7 @@ from ncen_updater.agent.databases.base import Direction, Marker, SqlMigration
 from ncen_updater.agent.databases.errors import MigrationFailed, MigrationRefused
 from ncen_updater.agent.databases.migrations.dialect import Dialect, PostgresDialect
 from ncen_updater.agent.databases.migrations.planner import plan_steps
-from ncen_updater.agent.databases.migrations.runner import Runner
+from ncen_updater.agent.databases.migrations.runner import MigrationRunner
 from ncen_updater.agent.databases.migrations.sqlite_dialect import SqliteDialect
 from ncen_updater.common.messages import VERIFY_FAILED
 from ncen_updater.common.progress import Silent
@@ -55,8 +55,8 @@ class Database:
             "  AND relnamespace = 'ncen_updater'::regnamespace) ORDER BY 1, 2"
         )
 
-    def runner(self, **more: Any) -> Runner:
-        return Runner(self.dialect, "cases", **more)
+    def runner(self, **more: Any) -> MigrationRunner:
+        return MigrationRunner(self.dialect, "cases", **more)
 
     def tables(self) -> set[str]:
         own = ("alembic_version", "ledger", "state")

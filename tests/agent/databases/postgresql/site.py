@@ -14,7 +14,7 @@ from ncen_updater.agent.config.model import PostgresSettings
 from ncen_updater.agent.databases.base import ChangeRef, Live, Strategy, TableDigest
 from ncen_updater.agent.databases.postgresql import PostgresEngine
 from ncen_updater.agent.databases.postgresql.attributes import Attributes, read_attributes
-from ncen_updater.agent.databases.postgresql.connection import Limits
+from ncen_updater.agent.databases.postgresql.connection import ServerLimits
 from tests.support.postgres import available
 
 # For what no version does differently: on the newest server alone, so that the suite stays fast.
@@ -23,7 +23,9 @@ NEWEST = pytest.mark.parametrize(
 )
 AGENT = "agent"
 OWNER = "ncen"
-LIMITS = Limits(connect_s=5, lock_s=8, statement_s=30, long_s=60, terminate_s=10, recover_s=30)
+LIMITS = ServerLimits(
+    connect_s=5, lock_s=8, statement_s=30, long_s=60, terminate_s=10, recover_s=30
+)
 CHANGE = ChangeRef("abcdefgh", 2, Strategy.COPY, "3.3.0")
 IN_PLACE = ChangeRef("abcdefgh", 2, Strategy.IN_PLACE, "3.3.0")
 

@@ -13,11 +13,11 @@ from demo.embedded_postgres import EmbeddedPostgres
 from ncen_updater.agent.databases.base import ChangeRef, Strategy
 from ncen_updater.agent.databases.postgresql import PostgresEngine
 from ncen_updater.agent.databases.postgresql.carrying import (
-    Contents,
+    CarryingLimits,
+    DatabaseContents,
     Fact,
     Item,
-    Left,
-    Limits,
+    LeftOut,
     digest_of,
     judge,
     kept_lines,
@@ -316,7 +316,7 @@ def item(kind: str, *facts: Fact, oid: int = 1) -> Item:
     ],
 )
 def test_who_carries_what(superuser: bool, facts: tuple[Fact, ...], obstacle: bool) -> None:
-    assert bool(judge(Contents(superuser, [item("table", *facts)]))) is obstacle
+    assert bool(judge(DatabaseContents(superuser, [item("table", *facts)]))) is obstacle
 
 
 COMMON = ("--no-comments", "--no-owner", "--no-subscriptions", "--role=ncen")
@@ -343,7 +343,7 @@ COMMON = ("--no-comments", "--no-owner", "--no-subscriptions", "--role=ncen")
 def test_how_all_the_rest_is_dumped(
     found: Item, dump: tuple[str, ...], restore: tuple[str, ...], left: bool, rowless: bool
 ) -> None:
-    how = limits(judge(Contents(False, [found])), "ncen")
+    how = limits(judge(DatabaseContents(False, [found])), "ncen")
     assert set(how.dump) == {"--no-subscriptions", *dump}
     assert set(how.restore) == {*COMMON, *restore}
     assert how.seeds == (frozenset({(7, 1)}) if left else frozenset())
@@ -351,7 +351,7 @@ def test_how_all_the_rest_is_dumped(
 
 
 def test_nothing_in_the_way_changes_nothing() -> None:
-    assert limits((), "ncen") == Limits()
+    assert limits((), "ncen") == CarryingLimits()
 
 
 def test_what_is_kept_of_a_list_of_contents() -> None:
@@ -371,18 +371,18 @@ def test_what_is_kept_of_a_list_of_contents() -> None:
 3308; 0 0 ACL public TABLE cases ncen
 3309; 0 0 USER MAPPING - USER MAPPING ncen SERVER far postgres
 """  # noqa: W291 - as pg_restore writes it
-    left = Left(
+    left = LeftOut(
         frozenset({(1259, 16390), (3256, 16400), (3079, 16401)}),
         frozenset({("public", "theirs"), ("public", "theirs_id_seq")}),
     )
-    kept = kept_lines(listed, Limits(rowless=frozenset({16395})), left)
+    kept = kept_lines(listed, CarryingLimits(rowless=frozenset({16395})), left)
     assert [int(line.split(";")[0]) for line in kept.splitlines()] == [
         215, 217, 3300, 3302, 3305, 3308,
     ]  # fmt: skip
 
 
 def test_a_proof_holds_for_what_was_seen() -> None:
-    seen = Contents(False, [item("table", Fact.OWNER)])
+    seen = DatabaseContents(False, [item("table", Fact.OWNER)])
     basis = digest_of(["15", "agent"], [seen])
     assert digest_of(
         ["15", "agent"], [replace(seen, items=[item("table", Fact.OWNER, oid=9)])]

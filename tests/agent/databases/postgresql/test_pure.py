@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from ncen_updater.agent.databases.base import ChangeRef, Evidence, Role, Strategy
+from ncen_updater.agent.databases.base import ChangeRef, DatabaseRole, Evidence, Strategy
 from ncen_updater.agent.databases.postgresql.attributes import (
     Attributes,
     Grant,
@@ -15,7 +15,7 @@ from ncen_updater.agent.databases.postgresql.attributes import (
 )
 from ncen_updater.agent.databases.postgresql.blockers import find_blockers, margin, space_needed
 from ncen_updater.agent.databases.postgresql.catalogue import DatabaseRow
-from ncen_updater.agent.databases.postgresql.control import Event, Record
+from ncen_updater.agent.databases.postgresql.control import SwapEvent, SwapRecord
 from ncen_updater.agent.databases.postgresql.disks import Disk
 from ncen_updater.agent.databases.postgresql.evidence import decide
 from ncen_updater.agent.databases.postgresql.naming import (
@@ -39,7 +39,7 @@ from ncen_updater.agent.databases.postgresql.planning import (
 )
 from ncen_updater.agent.databases.postgresql.quoting import literal, setting_value, split_list
 from ncen_updater.agent.databases.postgresql.reading import count_lost
-from ncen_updater.agent.databases.postgresql.survey import Rights, Space, Survey
+from ncen_updater.agent.databases.postgresql.survey import Rights, ServerSurvey, Space
 from ncen_updater.common.findings import Severity
 from tests.agent.databases.postgresql.site import CHANGE, IN_PLACE
 
@@ -61,8 +61,16 @@ def test_comments_keep_the_operators_words(own: str | None) -> None:
 
 
 def test_names() -> None:
-    assert parse_name(next_name("phys_a", "abcdefgh"), NAMES) == ("abcdefgh", Role.CANDIDATE, "a")
-    assert parse_name(prev_name("phys_b", "abcdefgh"), NAMES) == ("abcdefgh", Role.PREVIOUS, "b")
+    assert parse_name(next_name("phys_a", "abcdefgh"), NAMES) == (
+        "abcdefgh",
+        DatabaseRole.CANDIDATE,
+        "a",
+    )
+    assert parse_name(prev_name("phys_b", "abcdefgh"), NAMES) == (
+        "abcdefgh",
+        DatabaseRole.PREVIOUS,
+        "b",
+    )
     for other in ("phys_a", "other__next_abcdefgh", "phys_a__next_ABCDEFGH", "phys_a__next_abc"):
         assert parse_name(other, NAMES) is None
 
@@ -157,15 +165,15 @@ MARKED = tuple(row(p, comment=live_comment(None, CHANGE)) for p in NAMES.values(
     ("rows", "fences", "event", "expected"),
     [
         (LIVE, (), None, Evidence(False, False)),
-        (LIVE, (), Event.OVER, Evidence(True, False)),
-        (LIVE, (), Event.BACK, Evidence(False, False)),
-        (LIVE, (), Event.TOUCHED, Evidence(False, False)),
+        (LIVE, (), SwapEvent.OVER, Evidence(True, False)),
+        (LIVE, (), SwapEvent.BACK, Evidence(False, False)),
+        (LIVE, (), SwapEvent.TOUCHED, Evidence(False, False)),
         (MARKED, (), None, Evidence(True, False)),
-        (MARKED, (), Event.BACK, Evidence(False, False)),
+        (MARKED, (), SwapEvent.BACK, Evidence(False, False)),
         (OTHERS, (), None, Evidence(False, False, later=True)),
-        (LATER, (), Event.OVER, Evidence(True, False, later=True)),
+        (LATER, (), SwapEvent.OVER, Evidence(True, False, later=True)),
         (COMMITTED, (), None, Evidence(True, False, committed=True)),
-        ((COMMITTED[0], LIVE[1]), (), Event.OVER, Evidence(True, False, committed=True)),
+        ((COMMITTED[0], LIVE[1]), (), SwapEvent.OVER, Evidence(True, False, committed=True)),
         ((MARKED[0], LIVE[1]), (), None, Evidence(False, False)),
         (LIVE, ("phys_a",), None, Evidence(False, True)),
         ((row("phys_a", allow=False), LIVE[1]), (), None, Evidence(False, True)),
@@ -177,14 +185,17 @@ MARKED = tuple(row(p, comment=live_comment(None, CHANGE)) for p in NAMES.values(
     ],
 )  # fmt: skip
 def test_evidence(
-    rows: tuple[DatabaseRow, ...], fences: tuple[str, ...], event: Event | None, expected: Evidence
+    rows: tuple[DatabaseRow, ...],
+    fences: tuple[str, ...],
+    event: SwapEvent | None,
+    expected: Evidence,
 ) -> None:
-    record = Record(event, {}) if event else None
+    record = SwapRecord(event, {}) if event else None
     assert decide(CHANGE, NAMES, found(*rows), fences, record) == expected
 
 
 def test_the_word_of_the_control_database_is_enough() -> None:
-    record = Record(Event.OVER, {})
+    record = SwapRecord(SwapEvent.OVER, {})
     seen = decide(CHANGE, NAMES, found(*MARKED), (), record, committed=True)
     assert seen == Evidence(True, False, committed=True)
 
@@ -209,7 +220,7 @@ def test_lost_keys() -> None:
 
 ALL = Rights(True, True, True)
 ROOM = Space((Disk("/data", 10**12, ("a", "b"), log=True),))
-QUIET = Survey(15, "15.20", found(*LIVE), ALL, ROOM, {"a": 10, "b": 20}, {"a": "wal-log"})
+QUIET = ServerSurvey(15, "15.20", found(*LIVE), ALL, ROOM, {"a": 10, "b": 20}, {"a": "wal-log"})
 LARGE = replace(QUIET, sizes={"a": 10**10, "b": 10**9}, methods={"a": "wal-log"})
 
 
@@ -250,7 +261,7 @@ def disks(**free: int) -> Space:
          CHANGE, ["NU-4126", "NU-4136", "NU-4127", "NU-4128", "NU-4135"]),
     ],
 )  # fmt: skip
-def test_rules(seen: Survey, change: ChangeRef, codes: list[str]) -> None:
+def test_rules(seen: ServerSurvey, change: ChangeRef, codes: list[str]) -> None:
     findings = find_blockers(seen, change, NAMES, final=False, way_back="copy")
     assert [finding.code for finding in findings] == codes
     for finding in findings:

@@ -8,7 +8,14 @@ from dataclasses import replace
 import psycopg
 import pytest
 
-from ncen_updater.agent.databases.base import ChangeRef, Evidence, Live, Marker, Role, Strategy
+from ncen_updater.agent.databases.base import (
+    ChangeRef,
+    DatabaseRole,
+    Evidence,
+    Live,
+    Marker,
+    Strategy,
+)
 from ncen_updater.agent.databases.errors import DatabaseError, DatabaseUnreachable, FencedByOther
 from ncen_updater.agent.databases.postgresql import control, orphans
 from ncen_updater.agent.databases.postgresql.attributes import Grant
@@ -232,10 +239,10 @@ def test_back_to_what_was_kept(site: Site) -> None:
     }
     assert engine.marker() == Marker("3.2.4", 3, "bbbbbbbb")
     assert engine.leftovers() == (
-        ("abcdefgh", Role.PREVIOUS, "seizure"),
-        ("abcdefgh", Role.PREVIOUS, "suspect"),
-        ("bbbbbbbb", Role.PREVIOUS, "seizure"),
-        ("bbbbbbbb", Role.PREVIOUS, "suspect"),
+        ("abcdefgh", DatabaseRole.PREVIOUS, "seizure"),
+        ("abcdefgh", DatabaseRole.PREVIOUS, "suspect"),
+        ("bbbbbbbb", DatabaseRole.PREVIOUS, "seizure"),
+        ("bbbbbbbb", DatabaseRole.PREVIOUS, "suspect"),
     )
 
 
@@ -287,7 +294,7 @@ def test_in_place_back_from_a_half_migrated_original(
     engine.copy(IN_PLACE, plan, Silent())
     engine.copy(IN_PLACE, plan, Silent())
     assert engine.copied(IN_PLACE, plan)
-    assert engine.leftovers() == tuple((IN_PLACE.id, Role.PREVIOUS, name) for name in NAMES)
+    assert engine.leftovers() == tuple((IN_PLACE.id, DatabaseRole.PREVIOUS, name) for name in NAMES)
     engine.cut_back(IN_PLACE)  # nothing was touched, so there is nothing to undo
     assert engine.evidence(IN_PLACE).missing == ()
     engine._swap.touch(IN_PLACE)

@@ -15,10 +15,10 @@ import pytest
 from ncen_updater.agent.databases.base import (
     ChangeRef,
     CopyPlan,
+    DatabaseRole,
     Evidence,
     Live,
     Marker,
-    Role,
     Strategy,
 )
 from ncen_updater.agent.databases.errors import FenceFailed, MigrationFailed
@@ -104,11 +104,11 @@ def test_an_upgrade_changes_all_databases_and_keeps_the_old_ones(
     ]
     engine.migrate(COPY, target, None, Silent())
     assert engine.plan_migrations(COPY.candidate, target, None).steps == ()
-    assert engine.leftovers() == tuple((COPY.id, Role.CANDIDATE, n) for n in NAMES)
+    assert engine.leftovers() == tuple((COPY.id, DatabaseRole.CANDIDATE, n) for n in NAMES)
     engine.cut_over(COPY)
     assert engine.evidence(COPY) == Evidence(swapped=True, fenced=False, previous=NAMES)
     assert engine.marker() == Marker("2.0", 1, COPY.id)
-    assert engine.leftovers() == tuple((COPY.id, Role.PREVIOUS, n) for n in NAMES)
+    assert engine.leftovers() == tuple((COPY.id, DatabaseRole.PREVIOUS, n) for n in NAMES)
     assert stat.S_IMODE((site / "sets" / "base" / "cases.sqlite").stat().st_mode) == 0o444
     assert engine.query(Live("cases"), "SELECT max(grade) FROM item") == [(8,)]
     assert engine.query(COPY.previous("cases"), "SELECT count(*) FROM item") == [(50,)]
@@ -162,7 +162,7 @@ def test_the_second_change_copies_what_the_first_one_made(site: Path, tmp_path: 
     )
     engine.drop_previous(COPY.id)
     engine.drop_previous(COPY.id)
-    assert engine.leftovers() == tuple((second.id, Role.PREVIOUS, n) for n in NAMES)
+    assert engine.leftovers() == tuple((second.id, DatabaseRole.PREVIOUS, n) for n in NAMES)
     engine.cut_back(second)
     engine.unfence(second)
     assert engine.marker() == Marker("2.0", 1, COPY.id)

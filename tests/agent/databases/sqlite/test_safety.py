@@ -24,12 +24,12 @@ from ncen_updater.agent.databases.base import (
     Strategy,
 )
 from ncen_updater.agent.databases.errors import FencedByOther, FenceFailed, MigrationFailed
-from ncen_updater.agent.databases.migrations.runner import LOCK_MS, Runner
+from ncen_updater.agent.databases.migrations.runner import LOCK_MS, MigrationRunner
 from ncen_updater.agent.databases.migrations.sqlite_dialect import SqliteDialect
 from ncen_updater.agent.databases.sqlite.engine import SqliteEngine
 from ncen_updater.agent.databases.sqlite.errors import FilesWritten, SetMissing
 from ncen_updater.agent.databases.sqlite.layout import Layout
-from ncen_updater.agent.databases.sqlite.noting import Notes, look
+from ncen_updater.agent.databases.sqlite.noting import FileNotes, look
 from ncen_updater.common.messages import (
     CUT_OVER_FAILED,
     OFFICERS_WERE_IN,
@@ -227,7 +227,7 @@ def test_a_journal_that_cannot_be_finished_stops_the_cut_over(site: Path, tmp_pa
         stream.write(os.urandom(20_000))
     with pytest.raises(FilesWritten, match=r"cases.sqlite"):
         engine.cut_over(COPY)
-    notes = Notes(site / "notes")  # it leaves no trace in the times of the file
+    notes = FileNotes(site / "notes")  # it leaves no trace in the times of the file
     note = notes.read(COPY.id)
     assert note is not None
     now = look(Layout(site, NAMES), path.parent)
@@ -293,10 +293,10 @@ def test_a_lock_is_waited_for_as_long_as_each_migration_says(site: Path, tmp_pat
     ]
     patience = Patience(path)
     with locked(path, "BEGIN IMMEDIATE"), pytest.raises(MigrationFailed, match="lock") as caught:
-        Runner(patience, "cases").migrate(COPY, items, None, Silent())
+        MigrationRunner(patience, "cases").migrate(COPY, items, None, Silent())
     assert caught.value.values["migration"] == "0001"
     assert patience.told == [70]  # already where the agent makes its own tables
-    Runner(patience, "cases").migrate(COPY, items, None, Silent())
+    MigrationRunner(patience, "cases").migrate(COPY, items, None, Silent())
     # Its own tables; each before and in its transaction; the mark, for which nobody says.
     assert patience.told[1:] == [70, 70, 70, 80, 80, LOCK_MS]
 
@@ -305,8 +305,8 @@ def test_the_ledger_is_read_without_waiting_for_a_writer(site: Path) -> None:
     build(site)
     path = site / "live" / "cases.sqlite"
     with locked(path, "BEGIN IMMEDIATE"):
-        assert Runner(SqliteDialect(path), "cases").applied() == ()
-        assert Runner(SqliteDialect(path), "cases").state() is None
+        assert MigrationRunner(SqliteDialect(path), "cases").applied() == ()
+        assert MigrationRunner(SqliteDialect(path), "cases").state() is None
 
 
 PARENT = "CREATE TABLE kind (id INTEGER PRIMARY KEY); INSERT INTO kind VALUES (1), (2);"

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
-from ncen_updater.agent.diagnostics.support_bundle.leaks import Sample, find_leaks, sample
-from ncen_updater.agent.diagnostics.support_bundle.parts import Part
+from ncen_updater.agent.diagnostics.support_bundle.leaks import ValueSample, find_leaks, sample
+from ncen_updater.agent.diagnostics.support_bundle.parts import BundlePart
 from tests.agent.databases.postgresql.site import AGENT, NEWEST, OWNER, Site
 
 pytestmark = NEWEST
@@ -23,8 +23,8 @@ def site(postgres: EmbeddedPostgres) -> Iterator[Site]:
     made.clear()
 
 
-def leaks(found: Sample, text: str) -> list[str]:
-    return [leak.column for leak in find_leaks([Part("log.txt", text)], found.values)]
+def leaks(found: ValueSample, text: str) -> list[str]:
+    return [leak.column for leak in find_leaks([BundlePart("log.txt", text)], found.values)]
 
 
 def test_values_of_every_kind_of_column_are_found(site: Site) -> None:

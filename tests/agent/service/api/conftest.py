@@ -17,10 +17,10 @@ import pytest
 from ncen_updater.agent.config.paths import load_places
 from ncen_updater.agent.config.service import ServiceSettings
 from ncen_updater.agent.policy.automation import Rehearsed
-from ncen_updater.agent.service.api.app import Application
-from ncen_updater.agent.service.api.desk import Desk
-from ncen_updater.agent.service.board import Board
-from ncen_updater.agent.service.knowledge import Assessment, Knowledge, KnowledgeFile
+from ncen_updater.agent.service.api.app import ApiApplication
+from ncen_updater.agent.service.api.desk import ApiContext
+from ncen_updater.agent.service.board import ServiceBoard
+from ncen_updater.agent.service.knowledge import Assessment, KnowledgeFile, ServiceState
 from tests.agent.cli.site import TrialSite, make_site
 
 NOW = datetime(2026, 11, 24, 6, tzinfo=UTC)
@@ -73,20 +73,20 @@ class Counter:
     """Where people ask, without a socket: the kernel's part is played by ``user``."""
 
     site: TrialSite
-    board: Board
+    board: ServiceBoard
     woken: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.keeper = KnowledgeFile(self.site.state / "service" / "known.json")
         (self.site.state / "service").mkdir()
-        self.desk = Desk(
+        self.desk = ApiContext(
             self.site.config, load_places(self.site.config), self.keeper, self.board,
             lambda: self.woken.append(1), lambda: NOW,
         )  # fmt: skip
-        self.application = Application(self.desk, lambda environ: environ["uid"])
+        self.application = ApiApplication(self.desk, lambda environ: environ["uid"])
 
     def know(self, assessment: Assessment | None) -> None:
-        self.keeper.save(Knowledge(assessment))
+        self.keeper.save(ServiceState(assessment))
 
     def ask(
         self, method: str, path: str, body: object = None, user: str | int = 0, **environ: Any
@@ -120,4 +120,4 @@ class Counter:
 
 @pytest.fixture
 def counter(tmp_path: Path) -> Iterator[Counter]:
-    yield Counter(make_site(tmp_path / "site"), Board(SETTINGS, lambda: NOW))
+    yield Counter(make_site(tmp_path / "site"), ServiceBoard(SETTINGS, lambda: NOW))

@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.agent.approvals.store import Consent, Person
+from ncen_updater.agent.approvals.store import ApprovalStore, Person
 from ncen_updater.agent.journal.change import ChangeState, StepName
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.orders import OrderKind, Orders
 from ncen_updater.agent.journal.site_history import SiteHistory
-from ncen_updater.agent.policy.automation import Deed, Failure
+from ncen_updater.agent.policy.automation import Action, ActionFailure
 from ncen_updater.agent.service.api import reading
 from ncen_updater.agent.service.api.forms import MAX_BODY
-from ncen_updater.agent.service.knowledge import Assessment, Knowledge
-from ncen_updater.agent.service.loop import Happening
+from ncen_updater.agent.service.knowledge import Assessment, ServiceState
+from ncen_updater.agent.service.loop import ServiceEvent
 from ncen_updater.common.i18n import N_, Text
 from tests.agent.cli.site import CHANGE
 from tests.agent.service.api.conftest import (
@@ -200,7 +200,7 @@ def test_refusals_in_french(counter: Counter) -> None:
 
 def test_what_the_service_does_is_told_in_the_language_that_is_asked_for(counter: Counter) -> None:
     why = Text(N_("upgrades are on hold: {reason}"), {"reason": "salon"})
-    counter.board.tell(Happening("next", {"deed": "wait", "why": why}))
+    counter.board.tell(ServiceEvent("next", {"deed": "wait", "why": why}))
     told = counter.ask("GET", "/v1/status", HTTP_ACCEPT_LANGUAGE="fr").document["service"]["why"]
     assert told == why.render("fr") != why.render("en")
 
@@ -215,13 +215,13 @@ def test_two_people_approve_and_one_takes_it_back(counter: Counter) -> None:
     root = counter.ask("POST", "/v1/approvals", YES)
     assert (root.status, root.code) == (403, "NU-6029"), "it may be the same person again"
     with Journal.open(counter.site.journal) as journal:
-        Consent(journal).approve(BINDING, "3.3.0", BASIS, Person("bo", 1002))
+        ApprovalStore(journal).approve(BINDING, "3.3.0", BASIS, Person("bo", 1002))
     assert counter.ask("GET", "/v1/outlook").document["missing"] == 0
     withdrawn = counter.ask("DELETE", f"/v1/approvals/{BINDING}", user=APPROVER)
     assert withdrawn.document == {"withdrawn": 1}
     assert counter.ask("GET", "/v1/outlook").document["missing"] == 1
     with Journal.open(counter.site.journal) as journal:
-        assert Consent(journal).last_basis("3.3.0") == NEXT.basis
+        assert ApprovalStore(journal).last_basis("3.3.0") == NEXT.basis
     assert len(counter.woken) == 3
 
 
@@ -361,8 +361,8 @@ def test_a_mistake_of_ours_is_an_answer_too(
 
 
 def test_what_failed_is_told(counter: Counter) -> None:
-    failure = Failure(NOW, 2)
-    counter.keeper.save(Knowledge(NEXT, failures={Deed.CHECK: failure, Deed.ORDER: failure}))
+    failure = ActionFailure(NOW, 2)
+    counter.keeper.save(ServiceState(NEXT, failures={Action.CHECK: failure, Action.ORDER: failure}))
     (told,) = counter.ask("GET", "/v1/status").document["service"]["failures"]
     assert told == {
         "deed": "check", "times": 2, "at": "2026-11-24T06:00:00Z",

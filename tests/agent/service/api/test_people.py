@@ -6,11 +6,11 @@ import os
 
 import pytest
 
-from ncen_updater.agent.service.api.people import Role, caller, group_id, roles_for
+from ncen_updater.agent.service.api.people import ApiRole, caller, group_id, roles_for
 from tests.agent.service.api.conftest import READER, SETTINGS, uid_of
 
-ALL = frozenset(Role)
-WANTED = {Role.READ: 10, Role.OPERATE: 20, Role.APPROVE: 30}
+ALL = frozenset(ApiRole)
+WANTED = {ApiRole.READ: 10, ApiRole.OPERATE: 20, ApiRole.APPROVE: 30}
 
 
 @pytest.mark.parametrize(
@@ -20,17 +20,18 @@ WANTED = {Role.READ: 10, Role.OPERATE: 20, Role.APPROVE: 30}
         (500, [], WANTED, ALL),
         (1000, [], WANTED, frozenset()),
         (1000, [11], WANTED, frozenset()),
-        (1000, [10], WANTED, {Role.READ}),
-        (1000, [20], WANTED, {Role.READ, Role.OPERATE}),
-        (1000, [30], WANTED, {Role.READ, Role.APPROVE}),
+        (1000, [10], WANTED, {ApiRole.READ}),
+        (1000, [20], WANTED, {ApiRole.READ, ApiRole.OPERATE}),
+        (1000, [30], WANTED, {ApiRole.READ, ApiRole.APPROVE}),
         (1000, [10, 20, 30], WANTED, ALL),
-        (1000, [10], {Role.READ: 10, Role.OPERATE: 10, Role.APPROVE: 30},
-         {Role.READ, Role.OPERATE}),
-        (1000, [10], {Role.READ: None, Role.OPERATE: None, Role.APPROVE: None}, frozenset()),
+        (1000, [10], {ApiRole.READ: 10, ApiRole.OPERATE: 10, ApiRole.APPROVE: 30},
+         {ApiRole.READ, ApiRole.OPERATE}),
+        (1000, [10], {ApiRole.READ: None, ApiRole.OPERATE: None, ApiRole.APPROVE: None},
+         frozenset()),
     ],
 )  # fmt: skip
 def test_roles(
-    uid: int, groups: list[int], wanted: dict[Role, int | None], roles: frozenset[Role]
+    uid: int, groups: list[int], wanted: dict[ApiRole, int | None], roles: frozenset[ApiRole]
 ) -> None:
     assert roles_for(uid, groups, wanted, service_uid=500) == roles
 
@@ -41,7 +42,7 @@ def test_a_number_without_a_name_may_nothing() -> None:
 
 
 def test_a_user_of_this_machine() -> None:
-    assert caller(uid_of(READER), SETTINGS).roles == {Role.READ}
+    assert caller(uid_of(READER), SETTINGS).roles == {ApiRole.READ}
     assert caller(os.geteuid(), SETTINGS).roles == ALL
 
 

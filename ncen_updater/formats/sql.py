@@ -46,8 +46,9 @@ BYTE_ORDER_MARK: Final = "\ufeff"
 _STRINGS = r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|"""
 _WORDS = r"""[A-Za-z_\u0080-\U0010ffff][\w$\u0080-\U0010ffff]*|\d\w*|"""
 _ESCAPED = r"""'(?:[^'\\]|\\.|'')*'"""
-# A string goes on after a new line, in the manner in which it began.
-_GOES_ON = r"""(?:[ \t\f\v]|--[^\n\r]*)*[\n\r](?:[ \t\n\r\f\v]|--[^\n\r]*[\n\r])*"""
+# A string goes on after a new line, in the manner in which it began. There must be one way only to
+# match it: of lines of dashes nobody would see the end.
+_GOES_ON = r"""[ \t\f\v]*(?:--[^\n\r]*)?[\n\r](?:[ \t\n\r\f\v]|--[^\n\r]*[\n\r])*"""
 _POSTGRESQL = re.compile(
     rf"""[eE]{_ESCAPED}(?:{_GOES_ON}{_ESCAPED})*"""
     r"""|(?P<open>/\*)|\$(?P<tag>(?:[A-Za-z_\u0080-\U0010ffff][\w\u0080-\U0010ffff]*)?)\$"""

@@ -31,6 +31,8 @@ POSTGRESQL = [
     ("SELECT $1; b", ["SELECT $1", "b"]),
     ("a -- c\r; b", ["a", "b"]),
     ("a E'x' -- c\n '\\'; b'; c", ["a E'x' -- c\n '\\'; b'", "c"]),
+    # A line of dashes may be cut into comments in more ways than anybody can try.
+    (f"a E'x' {'-' * 200}\n c; b", [f"a E'x' {'-' * 200}\n c", "b"]),
     ("\ufeffa; \u00a0b", ["\ufeffa", "\u00a0b"]),
     (
         "CREATE FUNCTION f() BEGIN ATOMIC a; SELECT CASE WHEN x THEN y END; END; b",

@@ -143,6 +143,7 @@ CASES = [
     Case("commit down", b"COMMIT", where="down"),
     Case("mistake down", b"DROP TABL a", where="down"),
     Case("verify", b"SELECT 1 FROM a;\n" + WITH % b"SELECT 1 FROM a", BOTH, where="verify"),
+    Case("verify in brackets", b"(SELECT 1 FROM a)", BOTH, where="verify"),
     Case("table verify", b"TABLE a", PG, where="verify"),
     Case("empty verify", b"", BOTH, where="verify"),
     Case("marked verify", b"\xef\xbb\xbfSELECT 1 FROM a", LITE, where="verify"),

@@ -27,6 +27,7 @@ __all__ = [
     "Why",
     "bad_content",
     "bad_id",
+    "counting",
     "lexemes",
     "question_refusal",
     "refusal",
@@ -68,7 +69,7 @@ _TRANSACTION: Final = {
 _WRITES: Final = {"DELETE", "INSERT", "MERGE", "UPDATE"}
 _QUESTIONS: Final[Mapping[str, frozenset[str]]] = {
     "postgresql": frozenset({"SELECT", "WITH", "VALUES", "TABLE", "("}),
-    "sqlite": frozenset({"SELECT", "WITH", "VALUES"}),
+    "sqlite": frozenset({"SELECT", "WITH", "VALUES", "("}),
 }
 #: Those that a migration on SQLite may need; any other may change how the file is written or found.
 PRAGMAS: Final = frozenset(
@@ -351,14 +352,24 @@ def _no_question(statement: Statement, engine: str) -> str | None:
     return None
 
 
+def counting(statement: Statement) -> str:
+    """Return how a site asks how many rows a statement of a ``verify`` file finds."""
+    # The new lines keep a comment at the statement's end from swallowing the bracket.
+    return f"SELECT count(*) FROM (\n{statement.text}\n) AS found"  # noqa: S608 - signed
+
+
 def verify_refusal(sql: str, engine: str) -> Refusal | None:
     """Say why a site would not ask the statements of a ``verify`` file; None if it would."""
     for statement in split(sql, engine):
         word = _no_question(statement, engine)
         if word:
-            reason = f"line {statement.line}: {word} is not allowed in a question"
-            return Refusal(Why.NO_QUESTION, reason)
+            return _not_asked(statement, word)
     return None
+
+
+def _not_asked(statement: Statement, word: str) -> Refusal:
+    reason = f"line {statement.line}: {word} is not allowed in a question"
+    return Refusal(Why.NO_QUESTION, reason)
 
 
 def question_refusal(sql: str, engine: str) -> Refusal | None:
@@ -371,10 +382,12 @@ def question_refusal(sql: str, engine: str) -> Refusal | None:
     statements = split(sql, engine)
     if len(statements) != 1:
         return Refusal(Why.NO_QUESTION, _not_one(statements))
-    for pair in itertools.pairwise(statements[0].words):
+    (statement,) = statements
+    if engine == "sqlite" and statement.words[0] == "(":
+        return _not_asked(statement, "(")  # brackets around all of it: in a larger question only
+    for pair in itertools.pairwise(statement.words):
         if pair in (("FOR", "UPDATE"), ("FOR", "SHARE"), ("FOR", "KEY"), ("FOR", "NO")):
-            reason = f"line {statements[0].line}: {' '.join(pair)} is not allowed in a question"
-            return Refusal(Why.NO_QUESTION, reason)
+            return _not_asked(statement, " ".join(pair))
     return verify_refusal(sql, engine)
 
 

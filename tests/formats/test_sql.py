@@ -147,6 +147,13 @@ def test_a_verify_file_asks_as_often_as_it_likes() -> None:
     assert verify_refusal("SELECT 1;\nDROP TABLE a", "sqlite") is not None
 
 
+@pytest.mark.parametrize("engine", ["postgresql", "sqlite"])
+def test_brackets_around_a_question(engine: str) -> None:
+    """In a ``verify`` file on SQLite, too, where they are within the question for the number."""
+    assert verify_refusal("(SELECT 1)", engine) is None
+    assert (question_refusal("(SELECT 1)", engine) is None) == (engine == "postgresql")
+
+
 def test_lexemes_know_no_form() -> None:
     one = lexemes("CREATE TABLE \"a\" ( b  int CHECK (b IN ('x')) ) -- c", "sqlite")
     assert one == lexemes("create table a(b INT check (b in ('x')))", "sqlite")

@@ -156,6 +156,7 @@ QUESTIONS = {
     "a semicolon or two": ("SELECT count(*) FROM a;; -- ;", BOTH),
     "with": ("WITH x AS (SELECT b FROM a) SELECT count(*) FROM x", BOTH),
     "in brackets": ("(SELECT 1)", PG),
+    "a verb as a name": ("SELECT count(*) FROM (SELECT 1) merge", BOTH),
     "two": ("SELECT 1; SELECT 2", ()),
     "none": ("-- SELECT 1", ()),
     "delete": ("DELETE FROM a", ()),

@@ -341,12 +341,14 @@ def _no_question(statement: Statement, engine: str) -> str | None:
     if value:
         return value
     depth = 0
+    asks = words[0] != "WITH"  # what comes then is a name, and no verb
     for place, word in enumerate(words):
         depth += (word == "(") - (word == ")")
         before = words[max(0, place - 2) : place]
         inside = before[-1:] == ("(",) and before[:1] in (("AS",), ("MATERIALIZED",))
-        if word in _WRITES and (inside or (not depth and before[-1:] == (")",))):
+        if word in _WRITES and (inside or (not asks and not depth and before[-1:] == (")",))):
             return word
+        asks = asks or (not depth and word in ("SELECT", "VALUES", "TABLE"))
         if word == "INTO":
             return word
     return None

@@ -128,6 +128,8 @@ def test_refusal(engine: str, sql: str, transactional: bool, why: Why | None) ->
     [
         ("SELECT 1", None),
         ("SELECT count(delete) FROM a", None),
+        ("SELECT count(*) FROM (SELECT 1) merge", None),
+        ("WITH a AS (SELECT 1), b AS (TABLE a) SELECT 1 FROM (TABLE b) merge", None),
         ("DELETE FROM a", "line 1: DELETE is not allowed in a question"),
         ('"a"', "line 1: a quoted name is not allowed in a question"),
         ("WITH a AS MATERIALIZED (INSERT INTO b VALUES (1) RETURNING c) SELECT 1",

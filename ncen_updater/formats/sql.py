@@ -27,6 +27,7 @@ __all__ = [
     "Why",
     "bad_content",
     "bad_id",
+    "counting",
     "lexemes",
     "question_refusal",
     "refusal",
@@ -46,8 +47,9 @@ BYTE_ORDER_MARK: Final = "\ufeff"
 _STRINGS = r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|"""
 _WORDS = r"""[A-Za-z_\u0080-\U0010ffff][\w$\u0080-\U0010ffff]*|\d\w*|"""
 _ESCAPED = r"""'(?:[^'\\]|\\.|'')*'"""
-# A string goes on after a new line, in the manner in which it began.
-_GOES_ON = r"""(?:[ \t\f\v]|--[^\n\r]*)*[\n\r](?:[ \t\n\r\f\v]|--[^\n\r]*[\n\r])*"""
+# A string goes on after a new line, in the manner in which it began. There must be one way only to
+# match it: of lines of dashes nobody would see the end.
+_GOES_ON = r"""[ \t\f\v]*(?:--[^\n\r]*)?[\n\r](?:[ \t\n\r\f\v]|--[^\n\r]*[\n\r])*"""
 _POSTGRESQL = re.compile(
     rf"""[eE]{_ESCAPED}(?:{_GOES_ON}{_ESCAPED})*"""
     r"""|(?P<open>/\*)|\$(?P<tag>(?:[A-Za-z_\u0080-\U0010ffff][\w\u0080-\U0010ffff]*)?)\$"""
@@ -67,7 +69,7 @@ _TRANSACTION: Final = {
 _WRITES: Final = {"DELETE", "INSERT", "MERGE", "UPDATE"}
 _QUESTIONS: Final[Mapping[str, frozenset[str]]] = {
     "postgresql": frozenset({"SELECT", "WITH", "VALUES", "TABLE", "("}),
-    "sqlite": frozenset({"SELECT", "WITH", "VALUES"}),
+    "sqlite": frozenset({"SELECT", "WITH", "VALUES", "("}),
 }
 #: Those that a migration on SQLite may need; any other may change how the file is written or found.
 PRAGMAS: Final = frozenset(
@@ -339,15 +341,23 @@ def _no_question(statement: Statement, engine: str) -> str | None:
     if value:
         return value
     depth = 0
+    asks = words[0] != "WITH"  # what comes then is a name, and no verb
     for place, word in enumerate(words):
         depth += (word == "(") - (word == ")")
         before = words[max(0, place - 2) : place]
         inside = before[-1:] == ("(",) and before[:1] in (("AS",), ("MATERIALIZED",))
-        if word in _WRITES and (inside or (not depth and before[-1:] == (")",))):
+        if word in _WRITES and (inside or (not asks and not depth and before[-1:] == (")",))):
             return word
+        asks = asks or (not depth and word in ("SELECT", "VALUES", "TABLE"))
         if word == "INTO":
             return word
     return None
+
+
+def counting(statement: Statement) -> str:
+    """Return how a site asks how many rows a statement of a ``verify`` file finds."""
+    # The new lines keep a comment at the statement's end from swallowing the bracket.
+    return f"SELECT count(*) FROM (\n{statement.text}\n) AS found"  # noqa: S608 - signed
 
 
 def verify_refusal(sql: str, engine: str) -> Refusal | None:
@@ -355,9 +365,13 @@ def verify_refusal(sql: str, engine: str) -> Refusal | None:
     for statement in split(sql, engine):
         word = _no_question(statement, engine)
         if word:
-            reason = f"line {statement.line}: {word} is not allowed in a question"
-            return Refusal(Why.NO_QUESTION, reason)
+            return _not_asked(statement, word)
     return None
+
+
+def _not_asked(statement: Statement, word: str) -> Refusal:
+    reason = f"line {statement.line}: {word} is not allowed in a question"
+    return Refusal(Why.NO_QUESTION, reason)
 
 
 def question_refusal(sql: str, engine: str) -> Refusal | None:
@@ -370,10 +384,12 @@ def question_refusal(sql: str, engine: str) -> Refusal | None:
     statements = split(sql, engine)
     if len(statements) != 1:
         return Refusal(Why.NO_QUESTION, _not_one(statements))
-    for pair in itertools.pairwise(statements[0].words):
+    (statement,) = statements
+    if engine == "sqlite" and statement.words[0] == "(":
+        return _not_asked(statement, "(")  # brackets around all of it: in a larger question only
+    for pair in itertools.pairwise(statement.words):
         if pair in (("FOR", "UPDATE"), ("FOR", "SHARE"), ("FOR", "KEY"), ("FOR", "NO")):
-            reason = f"line {statements[0].line}: {' '.join(pair)} is not allowed in a question"
-            return Refusal(Why.NO_QUESTION, reason)
+            return _not_asked(statement, " ".join(pair))
     return verify_refusal(sql, engine)
 
 

@@ -31,6 +31,8 @@ POSTGRESQL = [
     ("SELECT $1; b", ["SELECT $1", "b"]),
     ("a -- c\r; b", ["a", "b"]),
     ("a E'x' -- c\n '\\'; b'; c", ["a E'x' -- c\n '\\'; b'", "c"]),
+    # A line of dashes may be cut into comments in more ways than anybody can try.
+    (f"a E'x' {'-' * 200}\n c; b", [f"a E'x' {'-' * 200}\n c", "b"]),
     ("\ufeffa; \u00a0b", ["\ufeffa", "\u00a0b"]),
     (
         "CREATE FUNCTION f() BEGIN ATOMIC a; SELECT CASE WHEN x THEN y END; END; b",
@@ -126,6 +128,8 @@ def test_refusal(engine: str, sql: str, transactional: bool, why: Why | None) ->
     [
         ("SELECT 1", None),
         ("SELECT count(delete) FROM a", None),
+        ("SELECT count(*) FROM (SELECT 1) merge", None),
+        ("WITH a AS (SELECT 1), b AS (TABLE a) SELECT 1 FROM (TABLE b) merge", None),
         ("DELETE FROM a", "line 1: DELETE is not allowed in a question"),
         ('"a"', "line 1: a quoted name is not allowed in a question"),
         ("WITH a AS MATERIALIZED (INSERT INTO b VALUES (1) RETURNING c) SELECT 1",
@@ -143,6 +147,13 @@ def test_questions(sql: str, reason: str | None) -> None:
 def test_a_verify_file_asks_as_often_as_it_likes() -> None:
     assert verify_refusal("SELECT 1; SELECT 2", "sqlite") is None
     assert verify_refusal("SELECT 1;\nDROP TABLE a", "sqlite") is not None
+
+
+@pytest.mark.parametrize("engine", ["postgresql", "sqlite"])
+def test_brackets_around_a_question(engine: str) -> None:
+    """In a ``verify`` file on SQLite, too, where they are within the question for the number."""
+    assert verify_refusal("(SELECT 1)", engine) is None
+    assert (question_refusal("(SELECT 1)", engine) is None) == (engine == "postgresql")
 
 
 def test_lexemes_know_no_form() -> None:

@@ -42,7 +42,7 @@ class SqlText:
         refusals: By each engine it is for; None where it runs.
         certain: Whether the release is for all of these engines: else nobody can tell, and that
             one of them refuses is left to the officer.
-        may_be_empty: Whether to say so where it holds no statement.
+        file: The file that it is; None where it is a question.
     """
 
     name: str
@@ -50,7 +50,7 @@ class SqlText:
     sql: str
     refusals: Mapping[str, Refusal | None]
     certain: bool
-    may_be_empty: bool
+    file: SqlFile | None = None
 
 
 def _engines(release: LintedRelease) -> tuple[str, ...]:
@@ -124,7 +124,7 @@ def _texts(release: LintedRelease) -> Iterator[SqlText]:
         if not bad_content(content):
             sql = content.decode("utf-8")
             said = {engine: file.refusal(sql, engine) for engine in file.engines}
-            yield SqlText(file.path, file.database, sql, said, bool(named), True)
+            yield SqlText(file.path, file.database, sql, said, bool(named), file)
     manifest = release.manifest
     asked = [(c.name, c.database, sql) for c in manifest.checks for sql in (c.sql, c.sql_after)]
     asked += [
@@ -135,7 +135,7 @@ def _texts(release: LintedRelease) -> Iterator[SqlText]:
     for name, database, question in asked:
         if question:
             said = {engine: question_refusal(question, engine) for engine in named or ENGINES}
-            yield SqlText(name, database, question, said, bool(named), False)
+            yield SqlText(name, database, question, said, bool(named))
 
 
 def _with_syntax(text: SqlText, mistakes: Mapping[str, str]) -> SqlText:
@@ -143,7 +143,10 @@ def _with_syntax(text: SqlText, mistakes: Mapping[str, str]) -> SqlText:
     said = dict(text.refusals)
     for engine, refused in text.refusals.items():
         if refused is None:
-            mistake = sqlite_mistake(text.sql) if engine == "sqlite" else mistakes.get(text.sql)
+            mistake = mistakes.get(text.sql)
+            if engine == "sqlite":
+                verifies = text.file is not None and text.file.verifies
+                mistake = sqlite_mistake(text.sql, verifies=verifies)
             said[engine] = Refusal(Why.SYNTAX, mistake) if mistake else None
     return replace(text, refusals=said)
 
@@ -166,7 +169,7 @@ def sql_is_accepted(release: LintedRelease) -> Iterator[Finding]:
         )
     for text in texts:
         yield from _refused(_with_syntax(text, mistakes))
-        if text.may_be_empty and not any(text.refusals.values()) and _is_empty(text):
+        if text.file is not None and not any(text.refusals.values()) and _is_empty(text):
             yield finding(
                 7114,
                 Severity.ADVISORY,

@@ -15,12 +15,13 @@ import subprocess
 import tempfile
 from collections.abc import Iterable
 from contextlib import closing
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Final
 
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.formats.sql import Statement, split
+from ncen_updater.formats.sql import Statement, counting, split
 
 __all__ = ["Unchecked", "postgresql_mistakes", "sqlite_mistake"]
 
@@ -38,14 +39,19 @@ class Unchecked(Exception):
         self.reason = reason
 
 
-def sqlite_mistake(sql: str) -> str | None:
+def sqlite_mistake(sql: str, *, verifies: bool = False) -> str | None:
     """Return the first mistake with its line, as a site says it; None if there is none.
 
     Every statement is compiled in an empty database of memory's, and none is run.
+
+    Args:
+        sql: The text.
+        verifies: Whether it is a ``verify`` file, of whose statements the rows are counted.
     """
     with closing(sqlite3.connect(":memory:")) as database:
         for statement in split(sql, "sqlite"):
-            said = _compile(database, statement)
+            text = counting(statement) if verifies else statement.text
+            said = _compile(database, replace(statement, text=text))
             if said is not None:
                 return f"line {statement.line}: {said}"
     return None

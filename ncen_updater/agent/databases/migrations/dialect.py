@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ncen_updater.agent.databases.migrations import ledger
-from ncen_updater.formats.sql import Statement, split
+from ncen_updater.formats.sql import Statement, counting, split
 
 if TYPE_CHECKING:
     import psycopg
@@ -127,11 +127,9 @@ class Dialect(abc.ABC):
         Raises:
             StatementFailed: If it is none.
         """
-        # The new lines keep a comment at the statement's end from swallowing the bracket.
-        wrapped = f"SELECT count(*) FROM (\n{statement.text}\n) AS found"  # noqa: S608 - signed
         try:
             with self.timed(driver, statement_ms):
-                row = driver.execute(wrapped).fetchone()
+                row = driver.execute(counting(statement)).fetchone()
         except self.error as error:
             raise StatementFailed(self.explain(error), statement.line) from error
         return int(row[0])

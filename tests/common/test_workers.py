@@ -176,6 +176,21 @@ def test_a_silent_worker_is_ended_with_its_group(run: Any, name: str, tmp_path: 
     assert gone(int(place.read_text()))
 
 
+def test_a_worker_may_say_more_on_stderr_than_a_pipe_holds(run: Any) -> None:
+    body = """
+    for number in range(4000):
+        print("a warning of a library", number, "x" * 100, file=sys.stderr)
+    return {"x": 1}
+    """
+    assert run(serving(body)) == {"x": 1}
+
+
+def test_the_end_of_what_a_worker_said_tells_why_it_failed(run: Any) -> None:
+    body = "sys.stderr.write('x' * 300_000)\nsys.exit('the reason')"
+    with pytest.raises(WorkerFailed, match="the reason"):
+        run(said(body))
+
+
 def test_signs_of_life_count_and_the_whole_is_limited_all_the_same(run: Any) -> None:
     body = "while not time.sleep(0.1): say(tell='', values={})"
     with pytest.raises(WorkerOverdue, match="at work for more than 6 s"):

@@ -284,7 +284,9 @@ class _Asking:
 
     def _listen(self) -> bool:
         """Take what there is, or wait a little for it; False at the end."""
-        if not self._ready(self._connection.fileno(), self._left()):
+        here = self._connection.fileno()
+        # We may have stood still ourselves: what was said meanwhile counts, however late it is.
+        if not self._ready(here, 0) and not self._ready(here, self._left()):
             return True
         try:
             piece = self._connection.recv(PIECE)

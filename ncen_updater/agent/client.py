@@ -452,7 +452,8 @@ class ServiceSite:
     def hold(self, reason: str, until: datetime | None, *, dry_run: bool) -> Document:
         form = {"reason": reason, "until": until.isoformat() if until else None}
         if dry_run:
-            return {"held": False, **form, "by": self.status()["you"]["who"]}
+            who = self.status()["you"]["who"]
+            return {"held": False, "reason": reason, "by": who, "until": jsonable(until)}
         return self._service.call("POST", "/v1/holds", form)
 
     def holds(self) -> int:

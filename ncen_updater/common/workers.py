@@ -193,7 +193,7 @@ def ask(
                 connection = stack.enter_context(connect(worker.socket, CONNECT_S))
         except OSError as error:
             raise WorkerAway(error.strerror or str(error)) from error
-        return _Asking(worker, connection, progress).answer(line, child, ending)
+        return _Asking(worker, connection, progress, child).answer(line, ending)
 
 
 @contextlib.contextmanager
@@ -201,8 +201,9 @@ def _child(
     worker: Worker, files: Sequence[int]
 ) -> Iterator[tuple[socket.socket, subprocess.Popen[bytes]]]:
     ours, theirs = socket.socketpair()
-    # Neither does a child stop by what we do not read: what does not fit into the pipe is lost.
-    said, stderr = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    # Only our end does not block: a stderr that takes nothing is an error in whoever writes there.
+    said, stderr = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(said, False)
     streams = {True: None, False: subprocess.DEVNULL, None: stderr}
     with ours, os.fdopen(said, "rb", buffering=0) as said_stream:
         with theirs, os.fdopen(stderr, "wb"):
@@ -240,21 +241,21 @@ class _Asking:
     """One order under way."""
 
     def __init__(
-        self, worker: Worker, connection: socket.socket, progress: Progress | None
+        self,
+        worker: Worker,
+        connection: socket.socket,
+        progress: Progress | None,
+        child: subprocess.Popen[bytes] | None,
     ) -> None:
         self._worker, self._limits, self._connection = worker, worker.limits, connection
+        self._child, self._stderr, self._tail = child, child and child.stderr, b""
         self._progress = progress
         self._began = self._heard = time.monotonic()
         self._result: dict[str, object] | None = None
         self._error: Exception | None = None
         self._line, self._taken = bytearray(), 0
 
-    def answer(
-        self,
-        order: bytes,
-        child: subprocess.Popen[bytes] | None,
-        ending: Callable[[], bool] | None,
-    ) -> dict[str, object]:
+    def answer(self, order: bytes, ending: Callable[[], bool] | None) -> dict[str, object]:
         """Give the order, listen to the end of the connection, and return the result."""
         self._give(order)
         asked = False
@@ -264,12 +265,11 @@ class _Asking:
                 asked = True
         if self._line:
             self._take(bytes(self._line))
-        status = self._status(child) if child is not None else None
+        status = self._status(self._child) if self._child is not None else None
         if self._error is not None:
             raise self._error
         if self._result is None or (status and self._worker.bound):
-            said = (child and child.stderr and child.stderr.read(PIECE)) or b""
-            words = said[-MAX_TAIL:].decode("utf-8", "backslashreplace")
+            words = self._tail.decode("utf-8", "backslashreplace")
             raise WorkerFailed(words or f"exit status {status}", status)
         return self._result
 
@@ -284,16 +284,15 @@ class _Asking:
 
     def _listen(self) -> bool:
         """Take what there is, or wait a little for it; False at the end."""
-        self._connection.settimeout(self._left())
+        here = self._connection.fileno()
+        # We may have stood still ourselves: what was said meanwhile counts, however late it is.
+        if not self._ready(here, 0) and not self._ready(here, self._left()):
+            return True
         try:
             piece = self._connection.recv(PIECE)
-        except TimeoutError:
-            return True
         except ConnectionError:
             return False
-        self._taken += len(piece)
-        if self._taken > self._limits.stream:
-            raise WorkerFailed("it says more than anybody reads")
+        self._count(piece)
         self._line += piece
         if b"\n" in piece:
             *lines, self._line = self._line.split(b"\n")
@@ -302,6 +301,31 @@ class _Asking:
         if len(self._line) > self._limits.line:
             raise WorkerFailed("it says a line without an end")
         return bool(piece)
+
+    def _ready(self, descriptor: int, wait_s: float) -> bool:
+        """Whether something is to be had; what a child says on stderr meanwhile is taken, too.
+
+        It would stand still by what nobody takes. The end of it may tell why it failed.
+        """
+        beside = [self._stderr.fileno()] if self._stderr else []
+        ready = select.select([descriptor, *beside], [], [], wait_s)[0]
+        if set(beside) & set(ready):
+            self._overhear()
+        return descriptor in ready
+
+    def _overhear(self) -> bool:
+        """Take what there is of stderr; False where there is nothing."""
+        piece = self._stderr.read(PIECE) if self._stderr else None
+        if piece == b"":
+            self._stderr = None
+        self._count(piece or b"")
+        self._tail = (self._tail + (piece or b""))[-MAX_TAIL:]
+        return bool(piece)
+
+    def _count(self, piece: bytes) -> None:
+        self._taken += len(piece)
+        if self._taken > self._limits.stream:
+            raise WorkerFailed("it says more than anybody reads")
 
     def _left(self) -> float:
         """Seconds until the worker is overdue, or until the next look at other things.
@@ -344,15 +368,18 @@ class _Asking:
     def _status(self, child: subprocess.Popen[bytes]) -> int:
         """How a child ended that has said everything; what it left of its group ends with it."""
         if self._worker.bound:
-            ended = os.pidfd_open(child.pid)
+            ended, until = os.pidfd_open(child.pid), time.monotonic() + LAST_S
             try:
-                in_time = select.select([ended], [], [], LAST_S)[0]
+                while not self._ready(ended, max(0.0, until - time.monotonic())):
+                    if time.monotonic() > until:
+                        raise WorkerOverdue("it does not end")
             finally:
                 os.close(ended)
-            if not in_time:
-                raise WorkerOverdue("it does not end")
             _end(child)
-        return child.wait()
+        status = child.wait()
+        while self._overhear():
+            pass
+        return status
 
 
 # ---- errors --------------------------------------------------------------------------------------

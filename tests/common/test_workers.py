@@ -12,6 +12,7 @@ import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -174,6 +175,50 @@ def test_a_silent_worker_is_ended_with_its_group(run: Any, name: str, tmp_path: 
     with pytest.raises(WorkerOverdue, match="nothing was heard"):
         run(said(code), limits=SILENCE)
     assert gone(int(place.read_text()))
+
+
+def test_a_worker_may_say_more_on_stderr_than_a_pipe_holds(run: Any) -> None:
+    body = """
+    for number in range(4000):
+        print("a warning of a library", number, "x" * 100, file=sys.stderr)
+    return {"x": 1}
+    """
+    assert run(serving(body)) == {"x": 1}
+
+
+def test_the_end_of_what_a_worker_said_tells_why_it_failed(run: Any) -> None:
+    body = "sys.stderr.write('x' * 300_000)\nsys.exit('the reason')"
+    with pytest.raises(WorkerFailed, match="the reason"):
+        run(said(body))
+
+
+def test_who_was_stopped_meanwhile_hears_what_was_said_before_it_judges(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-Z, a machine that was paused, a terminal that takes nothing: the worker is alive."""
+    told, answered = tmp_path / "told", tmp_path / "answered"
+    os.mkfifo(told)
+    os.mkfifo(answered)
+    late = 0.0
+    clock = time.monotonic
+    monkeypatch.setattr(
+        "ncen_updater.common.workers.time", SimpleNamespace(monotonic=lambda: clock() + late)
+    )
+
+    class Stopped(Listener):
+        def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
+            nonlocal late
+            told.write_text("go on")
+            answered.read_text()
+            late = 1000.0
+
+    body = f"""
+    say(tell="a")
+    open({str(told)!r}).read()
+    say(done=True, x=1)
+    open({str(answered)!r}, "w").write("said")
+    """
+    assert run(said(body), progress=Stopped(), limits=SILENCE) == {"x": 1}
 
 
 def test_signs_of_life_count_and_the_whole_is_limited_all_the_same(run: Any) -> None:

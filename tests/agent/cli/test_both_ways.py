@@ -235,6 +235,9 @@ def test_what_changes_nothing_says_the_same_through_the_service_and_alone(
         both.run("alone", "plan")
         for command in READS:
             both.same(command)
+        # A time that a person gives is the same one letter for letter, too.
+        given = "hold --reason fair --until 2099-01-01T10:00+02:00 --dry-run"
+        assert both.run("service", given) == both.run("alone", given)
         (both.service.demo.state / JOURNAL).rename(both.service.demo.state / "aside")
         said = both.same("status")
         assert (said.code, said.document["error"]["code"]) == (12, "NU-6001")

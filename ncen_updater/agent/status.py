@@ -407,6 +407,8 @@ def _free(places: Places, config: AgentConfig) -> dict[str, Known[float]]:
 
 def _free_percent(place: Path) -> float:
     disk = os.statvfs(place)
+    if not disk.f_blocks:
+        raise OSError(f"{place} lies where nothing says how much room there is")
     return round(100 * disk.f_bavail / disk.f_blocks, 1)
 
 

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -138,6 +139,17 @@ def test_a_mistake_of_ours_is_logged_with_its_place(
     found = read_status(load_places(make_site(tmp_path).config), NOW, {"at_work", "current"})
     assert (found.current, [type(error) for error in found.errors]) == ("3.2.4", [TypeError])
     assert "unsupported operand" in caplog.text
+
+
+def test_a_place_that_tells_no_size_is_neither_full_nor_a_mistake_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    trial = make_site(tmp_path)
+    config = AgentSession("ncen-updater", trial.config).open_site().config
+    monkeypatch.setattr("os.statvfs", lambda _: SimpleNamespace(f_blocks=0, f_bavail=0))
+    found = read_status(load_places(trial.config), NOW, {"free_percent"}, config=config)
+    assert all(isinstance(percent, OSError) for percent in need(found.free_percent).values())
+    assert caplog.records == []
 
 
 def test_large_files_are_read_when_they_changed(tmp_path: Path) -> None:

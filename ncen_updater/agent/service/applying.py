@@ -2,7 +2,7 @@
 
 The service lets people in at its socket and cannot reach the databases; this process can, and is
 not on the network. So that the one is no way to the other, only the commands of :data:`COMMANDS`
-are run here, on the configuration that the unit names.
+are run here, with the options of :data:`OPTIONS`, on the configuration that the unit names.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.workers import serve
 
-__all__ = ["COMMANDS", "LOOKS", "main", "words_of_order"]
+__all__ = ["COMMANDS", "LOOKS", "OPTIONS", "main", "words_of_order"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +38,21 @@ COMMANDS = frozenset(
         "upgrade",
     }
 )
+#: With these options, whatever else a command takes: every command takes ``--config`` too, and
+#: another configuration would name other programs to be started with the rights of this process.
+OPTIONS = frozenset(
+    {
+        "--accept-loss",
+        "--begin-before",
+        "--dry-run",
+        "--lang",
+        "--retry",
+        "--scheduled",
+        "--unattended",
+        "--undoes",
+        "--yes",
+    }
+)
 #: Looks at the site that are no commands.
 LOOKS = frozenset({"assess", "in-reach"})
 MAX_DOCUMENT_BYTES = 16_000_000
@@ -52,7 +67,8 @@ def words_of_order(order: Mapping[str, object]) -> tuple[str, ...]:
     words = order.get("words")
     if isinstance(words, list) and words and all(isinstance(word, str) for word in words):
         known = words[0] in COMMANDS or (words[0] in LOOKS and len(words) == 1)
-        if known and not any("\0" in word for word in words):
+        ours = all(word in OPTIONS for word in words if word.startswith("-"))
+        if known and ours and not any("\0" in word for word in words):
             return tuple(words)
     raise BadRequest(reason="no order of the service")
 

@@ -20,9 +20,10 @@ from ncen_updater.agent.config.service import ServiceSettings
 from ncen_updater.agent.journal.orders import Order, OrderKind
 from ncen_updater.agent.policy.automation import Action, ServiceDecision
 from ncen_updater.agent.service import applying
-from ncen_updater.agent.service.applying import COMMANDS, LOOKS
+from ncen_updater.agent.service.applying import COMMANDS, LOOKS, OPTIONS
 from ncen_updater.agent.service.board import ServiceBoard
 from ncen_updater.agent.service.errors import BadRequest
+from ncen_updater.agent.service.knowledge import Assessment
 from ncen_updater.agent.service.loop import words_of, words_of_order
 from ncen_updater.agent.service.runner import AWAY, Finished, WorkRunner
 from ncen_updater.common.i18n import Text
@@ -47,6 +48,10 @@ needs_activator = pytest.mark.skipif(
         ({"words": ["serve"]}, None),
         ({"words": ["unhold"]}, None),
         ({"words": ["--config", "/tmp/mine", "upgrade"]}, None),
+        ({"words": ["upgrade", "--config", "/tmp/mine"]}, None),
+        ({"words": ["upgrade", "--config=/tmp/mine", "--yes"]}, None),
+        ({"words": ["upgrade", "--yes", "--", "3.3.0"]}, None),
+        ({"words": ["self-update", "--from", "/tmp/mine"]}, None),
         ({"words": ["upgrade", "a\0b"]}, None),
         ({"words": []}, None),
         ({"words": "check"}, None),
@@ -72,6 +77,22 @@ def test_everything_that_the_service_asks_for_is_known() -> None:
     }
     assert asked == COMMANDS
     assert not COMMANDS & LOOKS
+
+
+def test_what_the_service_asks_for_is_done_with_every_option_of_it() -> None:
+    again, data = NOW, {
+        "version": "3.3.0", "retry": True, "language": "fr", "accept_loss": 3,
+        "undoes": "aaaaaaaa",
+    }  # fmt: skip
+    found = Assessment(event=1, target="3.3.0", bad_until=again)
+    lines = [words_of_order(Order(1, kind, data, Person("amina", 1000), NOW)) for kind in OrderKind]
+    back = Order(1, OrderKind.PREPARE, {**data, "of": "rollback"}, Person("amina", 1000), NOW)
+    lines.append(words_of_order(back))
+    for deed in Action:
+        with contextlib.suppress(ValueError):  # a deed that runs nothing
+            lines.append(words_of(ServiceDecision(deed, Text("because"), NOW), found))
+    assert [applying.words_of_order({"words": list(line)}) for line in lines] == lines
+    assert {word for line in lines for word in line if word.startswith("-")} == OPTIONS
 
 
 @contextlib.contextmanager

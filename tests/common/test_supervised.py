@@ -119,21 +119,22 @@ def test_a_late_command_is_ended_with_its_daemons(
 def test_nothing_of_it_outlives_a_killed_agent(
     pipe: Path, shell: list[str], left: LeftBehind
 ) -> None:
+    reader = subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE, text=True)
     agent = subprocess.Popen(
         [
             sys.executable,
             "-c",
             "import os, sys, tempfile\n"
-            "from ncen_updater.common.supervised import Left, Supervised\n"
+            "from ncen_updater.common.supervised import LeftBehind, Supervised\n"
             "with tempfile.TemporaryFile() as output:\n"
             "    path = {'PATH': os.environ['PATH']}\n"
-            "    Supervised(sys.argv[2:], path, left=Left(sys.argv[1]), output=output).wait(600)\n",
+            "    Supervised(sys.argv[2:], path, left=LeftBehind(sys.argv[1]), output=output).wait(600)\n",
             left,
             *shell,
             "exec sleep 600",
         ]
     )
-    pid = int(pipe.read_text())
+    pid = int(reader.communicate(timeout=60)[0])
     assert lives(pid)
     agent.kill()
     agent.wait()

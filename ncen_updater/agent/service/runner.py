@@ -55,7 +55,7 @@ class ServiceRunner(Protocol):
 
 
 class Watcher(Protocol):
-    """Told of commands; see :class:`~ncen_updater.agent.service.board.Board`."""
+    """Told of commands; see :class:`~ncen_updater.agent.service.board.ServiceBoard`."""
 
     def began(self, words: Sequence[str]) -> None:
         """Take note of a command that begins."""

@@ -128,7 +128,8 @@ def test_nothing_of_it_outlives_a_killed_agent(
             "from ncen_updater.common.supervised import LeftBehind, Supervised\n"
             "with tempfile.TemporaryFile() as output:\n"
             "    path = {'PATH': os.environ['PATH']}\n"
-            "    Supervised(sys.argv[2:], path, left=LeftBehind(sys.argv[1]), output=output).wait(600)\n",
+            "    left = LeftBehind(sys.argv[1])\n"
+            "    Supervised(sys.argv[2:], path, left=left, output=output).wait(600)\n",
             left,
             *shell,
             "exec sleep 600",

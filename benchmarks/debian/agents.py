@@ -37,8 +37,8 @@ class Break:
     insert: str
 
 
-_SERVE, _AT_START = "cli/commands/serve.py", "    with excused(os.environ):\n"
-_LOOP, _IN_LOOP = "service/serve.py", "    while not waker.stopping:\n"
+_SERVE, _AT_START = "agent/cli/serve.py", "    with excused(os.environ):\n"
+_LOOP, _IN_LOOP = "agent/service/serve.py", "    while not waker.stopping:\n"
 
 #: By name; an agent of a kind that is not here is good.
 BREAKS: Mapping[str, tuple[Break, ...]] = {
@@ -54,7 +54,7 @@ BREAKS: Mapping[str, tuple[Break, ...]] = {
     ),
     "cannot read the journal": (
         Break(
-            "selfupdate/reach.py",
+            "agent/self_update/reach.py",
             "        journal.changes()\n",
             '        raise UpdaterError(detail="it says nothing to me")\n',
         ),
@@ -73,7 +73,7 @@ BREAKS: Mapping[str, tuple[Break, ...]] = {
     "can do nothing but say its version": (
         Break(_SERVE, _AT_START, "    __import__('time').sleep(1e6)\n"),
         Break(
-            "cli/commands/resume.py",
+            "agent/cli/resume.py",
             "    session = agent_session(context)\n",
             "    raise SystemExit(1)\n",
         ),

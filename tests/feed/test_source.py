@@ -18,6 +18,7 @@ from ncen_updater.common.messages import (
     OFFER_WITHDRAWN,
     TREE_MISMATCH,
     VIEW_DAMAGED,
+    WRONG_PRODUCT,
 )
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed import downloads
@@ -174,7 +175,7 @@ def test_offer_that_contradicts_the_list(
 ) -> None:
     feed.add_release("3.3.0", change_offer=lambda offer: offer.update(change))
     feed.publish()
-    with refused(OFFER_INVALID, match=detail):
+    with refused(OFFER_INVALID, WRONG_PRODUCT, match=detail):
         agent.source(server.url).refresh()
     assert agent.source(server.url).last_view() is None
 

@@ -99,8 +99,8 @@ def stage_or_skip() -> Path:
     from ncen_updater.publisher.build.build import build_release
 
     package = REPOSITORY / "ncen_updater"
-    programs = [package / f"publisher/{name}.py" for name in ("archive", "build")]
-    programs += sorted((package / "release").glob("*.py"))
+    programs = [package / f"publisher/build/{name}.py" for name in ("archive", "build")]
+    programs += sorted((package / "formats").glob("*.py"))
     ours = [path for path in sorted(HERE.rglob("*")) if path.suffix in (".txt", ".ini")]
     ours += [HERE / "build.py", HERE / "tree/bin/release.py"]
     digest = hashlib.sha256(f"{_interpreter()} {platform.machine()}".encode())

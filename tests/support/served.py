@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 
 from demo.site import DemoSite
 from ncen_updater.agent.service.client import Client, StreamEvent
+from tests.support.serving import is_application
 
 __all__ = ["PROGRAM", "Served", "served"]
 
@@ -79,6 +81,30 @@ class Served:
                 os.killpg(int(child), signal.SIGKILL)
         self.stop(signal.SIGKILL)
 
+    def end_all(self) -> None:
+        """SIGKILL to it and to all that it started; returns when none of them writes any more."""
+        if self._process is None:
+            return
+        ended = [os.pidfd_open(number) for number in self._stopped()]
+        for one in ended:
+            signal.pidfd_send_signal(one, signal.SIGKILL)
+        self.stop(signal.SIGKILL)
+        for one in ended:
+            select.select([one], [], [])
+            os.close(one)
+
+    def _stopped(self) -> list[int]:
+        """Stop it and what it started, so that nothing new is begun; the application goes on."""
+        found, todo = [], [self.number]
+        while todo:
+            parent = todo.pop()
+            with suppress(OSError):  # it may just have ended
+                os.kill(parent, signal.SIGSTOP)
+                children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+                todo += [int(child) for child in children if not is_application(int(child))]
+                found.append(parent)
+        return found[1:]
+
     def until_logged(self, words: str) -> None:
         """Wait until its log has these words."""
         self._until(lambda: words in self.log.read_text("utf-8"))
@@ -137,4 +163,4 @@ def served(config: Path, root: Path) -> Iterator[Served]:
         service.start()
         yield service
     finally:
-        service.stop(signal.SIGKILL)
+        service.end_all()

@@ -34,7 +34,7 @@ from ncen_updater.agent.rehearsal.store import Rehearsals
 from ncen_updater.agent.service.knowledge import KNOWLEDGE, KnowledgeFile, ServiceState
 from ncen_updater.common.progress import Silent
 
-__all__ = ["AMINA", "BO", "Records", "ServedSite", "closed_hours", "open_hours"]
+__all__ = ["AMINA", "BO", "Records", "ServedSite", "closed_hours", "is_application", "open_hours"]
 
 AMINA, BO = Person("amina", 1001), Person("bo", 1002)
 PATIENCE_S = 120.0
@@ -126,7 +126,7 @@ class ServedSite:
                 listed = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
             except OSError:
                 continue
-            mine = [int(pid) for pid in listed if not _is_application(int(pid))]
+            mine = [int(pid) for pid in listed if not is_application(int(pid))]
             found += mine
             todo += mine
         return found
@@ -242,7 +242,8 @@ class ServedSite:
             SiteHistory(journal).lift_holds(AMINA.who)
 
 
-def _is_application(pid: int) -> bool:
+def is_application(pid: int) -> bool:
+    """Whether a process is none of ours; one that is gone counts as none, too."""
     try:
         return b"ncen_updater" not in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:

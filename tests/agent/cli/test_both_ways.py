@@ -180,7 +180,7 @@ class Both:
         person = threading.Thread(target=work)
         last = self.last_event()
         person.start()
-        self.service.until("committed", after=last)
+        self.service.until("step-done", after=last, step="open")  # how long the stop took is known
         dry, done = self.run(way, "confirm --dry-run"), self.run(way, "confirm")
         person.join()
         return [*found, dry.part("confirm"), done.part("confirm")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import signal
@@ -354,8 +355,9 @@ class Cases:
         self, database: Database, tmp_path: Path
     ) -> None:
         both, runner = first(tmp_path), database.runner()
-        runner.baseline(CHANGE, both[:1])
         runner.baseline(CHANGE, both)
+        runner.baseline(CHANGE, both[:1])  # one that was mistaken is corrected
+        runner.baseline(dataclasses.replace(CHANGE, id="another2"), both)  # only by the same
         assert [r.id for r in runner.applied()] == ["0001_a"]
         assert database.versions() == [("0001_a",)]
         assert runner.state() is None

@@ -18,7 +18,7 @@ import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
 from ncen_updater.agent.databases.base import Direction, Marker, SqlMigration
-from ncen_updater.agent.databases.errors import MigrationFailed, MigrationRefused
+from ncen_updater.agent.databases.errors import MigrationFailed, MigrationRefused, ServerLost
 from ncen_updater.agent.databases.migrations.dialect import Dialect, PostgresDialect
 from ncen_updater.agent.databases.migrations.planner import plan_steps
 from ncen_updater.agent.databases.migrations.runner import MigrationRunner
@@ -387,7 +387,7 @@ class TestPostgresql(Cases):
             )
             return "2026-01-01T00:00:00Z"
 
-        with pytest.raises(MigrationFailed, match="57P01") as caught:
+        with pytest.raises(ServerLost, match="57P01") as caught:
             database.runner(now=now).migrate(CHANGE, first(tmp_path), None, Silent())
         assert caught.value.values["migration"] == "0001_a"
         assert database.tables() == set()

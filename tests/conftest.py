@@ -77,6 +77,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
     Workers of a run find both in their environment.
     """
+    # What a run starts again and again is compiled once; script/test says the same to this process.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     # How fast an example runs says nothing on a loaded machine.
     hypothesis.settings.register_profile(
         "tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]

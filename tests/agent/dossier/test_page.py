@@ -203,7 +203,7 @@ def test_predictions_are_drawn_with_what_they_came_to() -> None:
     ]  # fmt: skip
     late = replace(DOSSIER, earlier=(ComparedStop("3.2.4", 3.0, 9.0, 150.0),))
     assert [item.mark for item in stop_ranges(late)] == [100.0, 6.0]
-    many = replace(DOSSIER, earlier=DOSSIER.earlier * 20)
+    many = replace(DOSSIER, earlier=tuple(DOSSIER.earlier) * 20)
     assert len(stop_ranges(many)) == 9
     assert stop_ranges(replace(DOSSIER, hops=(replace(HOP, report=None),), earlier=())) == ()
 

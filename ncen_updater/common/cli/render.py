@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
@@ -33,12 +34,15 @@ WHAT = N_("What happened:")
 STATE = N_("State now:")
 REMEDY = N_("What to do:")
 CODE = N_("Code:")
+CONTACT = N_("Whom to ask:")
 SEVERITIES: Mapping[Severity, str] = {
     Severity.STRICT: N_("blocks"),
     Severity.ADVISORY: N_("note"),
     Severity.INFO: N_("fact"),
 }
 COLOURS = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
+#: Of a very narrow terminal.
+SHORTEST_LINE = 30
 UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -129,25 +133,45 @@ def error_lines(
     language: str = DEFAULT_LANGUAGE,
     *,
     rich: bool = False,
+    contact: str | None = None,
+    columns: int | None = None,
 ) -> list[str]:
-    """Return an error for people: what happened, the state now, what to do, the code."""
+    """Return an error for people: what happened, the state now, what to do, the code.
+
+    Args:
+        error: The error.
+        state: The state now.
+        language: Two letters.
+        rich: Whether colours are wanted.
+        contact: Whom to ask, where the remedy is to ask somebody.
+        columns: Width of a terminal; lines are not broken without.
+    """
     document = error_document(error, state, language)
     parts = [
         (WHAT, document["what"], error.detail),
         (STATE, document["state"], None),
         (REMEDY, document["remedy"], None),
+        *([(CONTACT, contact, None)] if contact else []),
         (CODE, error.code, None),
     ]
     labels = {label: translate(label, language) for label, _, _ in parts}
     width = max(len(label) for label in labels.values()) + 1
     lines = []
     for label, text, detail in parts:
-        first, *more = clean(str(text)).splitlines() or [""]
+        said = clean(str(text)).splitlines() + (clean(detail).splitlines() if detail else [])
+        room = None if columns is None else max(columns - width - 1, SHORTEST_LINE)
+        first, *more = [part for line in said for part in _broken(line, room)] or [""]
         colour = "red" if label == WHAT else "bold"
         lines.append(f"{coloured(labels[label].ljust(width), colour, rich=rich)}{first}")
-        more += clean(detail).splitlines() if detail else []
         lines += [f"{'':{width}}{line}" for line in more]
     return lines
+
+
+def _broken(line: str, room: int | None) -> list[str]:
+    """A line as one or several that fit; words, paths and digests are never broken."""
+    if room is None or len(line) <= room:
+        return [line]
+    return textwrap.wrap(line, room, break_long_words=False, break_on_hyphens=False)
 
 
 def finding_document(finding: Finding, language: str = DEFAULT_LANGUAGE) -> dict[str, object]:

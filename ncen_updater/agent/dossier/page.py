@@ -71,4 +71,9 @@ def _when(dossier: Dossier) -> Text:
         return Text(N_("once approved, in the hours from {begin} to {end}"), values)
     if chosen is not None:
         return Text(N_("once approved, not before {at}"), {"at": format_time(chosen, zone)})
-    return Text(N_("as soon as it is approved; this site has no set hours"))
+    return Text(
+        N_(
+            "once approved, when somebody types 'ncen-updater upgrade' or chooses a time; "
+            "this site has no set hours"
+        )
+    )

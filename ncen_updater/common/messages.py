@@ -1561,8 +1561,8 @@ BAD_EVENT = Message(
 )
 DIGEST_MISMATCH = Message(
     "NU-7008",
-    N_("The draft of {role} has the digest {found}, not {expected}."),
-    N_("Do not sign. Ask the person who drafted it which digest is right."),
+    N_("The draft of {role} is not the one with the digest {expected}."),
+    N_("Do not sign. Ask the person who drafted it, by another way, which digest is right."),
     ExitCode.TRUST,
 )
 KEY_NOT_ALLOWED = Message(
@@ -1661,6 +1661,12 @@ WRITE_FAILED = Message(
     "NU-7025",
     N_("The feed could not be written to the end."),
     N_("Make room or repair the disk, then run the same command again; it completes."),
+)
+DIGEST_SHORT = Message(
+    "NU-7026",
+    N_("A digest of {count} digits was typed; at least {needed} are compared."),
+    N_("Type the eight words of it, or its first four groups of eight digits, as you were told."),
+    ExitCode.USAGE,
 )
 UNSOUND_DRAFT = Message(
     "NU-7040",
@@ -1783,7 +1789,7 @@ PAPERS_MISSING = Message(
     N_("The event does not hold {name} as it would be signed."),
     N_(
         "Do not sign. Get the event anew from whoever drafted it, whole; or give the files of the"
-        " release with --staging."
+        " release with --staging, and the published feed with --feed."
     ),
     ExitCode.TRUST,
 )

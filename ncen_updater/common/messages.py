@@ -1578,8 +1578,8 @@ ROLE_LAPSED = Message(
 )
 UNKNOWN_PRODUCT = Message(
     "NU-7024",
-    N_("The feed has no role for the product {product}."),
-    N_("Add the product to the ceremony file and let the officers sign the change."),
+    N_("The feed has no role '{product}'; it has {products}."),
+    N_("Name one of these (a product with --product). A new one needs a changed ceremony file."),
     ExitCode.USAGE,
 )
 WRITE_FAILED = Message(
@@ -1591,6 +1591,24 @@ DIGEST_SHORT = Message(
     "NU-7026",
     N_("A digest of {count} digits was typed; at least {needed} are compared."),
     N_("Type the eight words of it, or its first four groups of eight digits, as you were told."),
+    ExitCode.USAGE,
+)
+LINT_REFUSES = Message(
+    "NU-7027",
+    N_("lint refuses {name}: {what}"),
+    N_("Mend it until 'ncen-publisher lint' says of nothing that it blocks; then do this again."),
+    ExitCode.BLOCKED,
+)
+ONE_SIGNATURE = Message(
+    "NU-7028",
+    N_("With this ceremony one person alone could sign for {roles}."),
+    N_("Let two or more sign ('threshold'). Say --one-signature only if you mean exactly that."),
+    ExitCode.BLOCKED,
+)
+PRODUCT_NEEDED = Message(
+    "NU-7029",
+    N_("No product was named, and the feed has several: {products}."),
+    N_("Name one with --product."),
     ExitCode.USAGE,
 )
 UNSOUND_DRAFT = Message(

@@ -382,6 +382,35 @@ READER_OVERDUE = Message(
         "doctor' and 'history' say."
     ),
 )
+PROVED_OLDER = Message(
+    "NU-2044",
+    N_("The list '{role}' is version {version}; version {known} was proved here before."),
+    N_(
+        "Nothing was changed. Run 'ncen-updater check' (a site without a network: import the "
+        "newest bundle), then try again. If it stays so, have this server examined, since what "
+        "talks to the network may have been tampered with, and tell the Secretariat."
+    ),
+    ExitCode.TRUST,
+)
+PROVED_DAMAGED = Message(
+    "NU-2045",
+    N_("What was proved here before cannot be read: {path} is damaged."),
+    N_(
+        "Nothing was changed; going back still works. Restore the file from a backup, or ask the "
+        "Secretariat which lists are the newest and move it away: it is built anew from them."
+    ),
+    ExitCode.TRUST,
+)
+LIST_NOT_PROVED = Message(
+    "NU-2046",
+    N_("The lists of the feed do not follow from the roots that were proved here; none is used."),
+    N_(
+        "Nothing was changed. Run 'ncen-updater check', then try again. If it stays so, have this "
+        "server examined, since what talks to the network may have been tampered with, and tell "
+        "the Secretariat."
+    ),
+    ExitCode.TRUST,
+)
 FEED_ERROR = Message(
     "NU-2101",
     N_("The feed could not be reached."),

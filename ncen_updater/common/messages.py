@@ -1476,6 +1476,23 @@ WAY_BACK_CHANGED = Message(
     N_("Look at it again with 'ncen-updater rollback --dry-run', then decide anew."),
     ExitCode.BLOCKED,
 )
+BACK_NEEDS_APPROVAL = Message(
+    "NU-6056",
+    N_(
+        "Going back to {version} has to be approved by {missing} more (of {needed}); by now: {who}."
+    ),
+    N_(
+        "Let them run 'ncen-updater approve --rollback', then try again. What cannot wait goes by "
+        "'rollback --emergency --reason TEXT', of which everybody is told."
+    ),
+    ExitCode.APPROVAL_MISSING,
+)
+EMERGENCY_WITHOUT_REASON = Message(
+    "NU-6057",
+    N_("An emergency was not given a reason."),
+    N_("Nothing was changed. Say with --reason why it cannot wait."),
+    ExitCode.USAGE,
+)
 
 # ---- 7xxx: the publisher ---------------------------------------------------------------------
 

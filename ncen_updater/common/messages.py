@@ -1872,6 +1872,12 @@ ORDER_TOO_OLD = Message(
     N_("Nothing was changed. Give the order again if it is still wanted."),
     ExitCode.BUSY,
 )
+TOO_MANY_CONNECTIONS = Message(
+    "NU-9322",
+    N_("One user may hold {count} connections, and all together so many as are served."),
+    N_("End one of your programs that follow the service, or ask again in some seconds."),
+    ExitCode.BUSY,
+)
 SEQUENCE_DAMAGED = Message(
     "NU-9401",
     N_("{path} is damaged: {reason}"),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from packaging.version import Version
 
-from ncen_updater.agent.journal.change import Change, ChangeKind, StepName, StepState
+from ncen_updater.agent.journal.change import Change, ChangeKind
 
 __all__ = ["last_upgrade"]
 
@@ -17,7 +17,7 @@ def last_upgrade(changes: Sequence[Change], current: Version) -> Change | None:
     A rollback takes its upgrade out of the count, so that going back twice goes back two releases.
     """
     for change in changes:
-        committed = change.step_state(StepName.COMMIT) is StepState.DONE
+        committed = change.commit_written
         if (
             committed
             and change.kind is ChangeKind.UPGRADE

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from time import sleep
@@ -32,15 +33,16 @@ from ncen_updater.agent.answers import (
 )
 from ncen_updater.agent.config.paths import load_places, service_socket
 from ncen_updater.agent.engine.errors import NothingToApprove
+from ncen_updater.agent.engine.lock import lock_holder
 from ncen_updater.agent.engine.outcome import change_document
 from ncen_updater.agent.engine.permitted import held, require_no_hold
 from ncen_updater.agent.engine.soaking import confirm, in_soak
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.journal.names import JOURNAL, SERVICE_LOCK
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.service.errors import NoSuchThing, Refused, ServiceSilent, refusal
 from ncen_updater.agent.service.report import REPORTED, change_report, history_report, site_report
-from ncen_updater.agent.status import read_status
+from ncen_updater.agent.status import or_none, read_status
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.program import user_name
 from ncen_updater.common.cli.render import format_time
@@ -57,7 +59,9 @@ if TYPE_CHECKING:
     from ncen_updater.agent.cli.session import AgentSession
     from ncen_updater.agent.engine.operations import Operations
     from ncen_updater.agent.service.client import Client
+    from ncen_updater.agent.service.knowledge import ServiceState
     from ncen_updater.agent.site import Site
+    from ncen_updater.agent.status import SiteStatus
 
 __all__ = [
     "LocalSite",
@@ -98,6 +102,9 @@ class SiteClient(Protocol):
 
     def unhold(self) -> int:
         """Allow upgrades again; returns how many holds there were."""
+
+    def begins(self) -> Document | None:
+        """When the next upgrade begins by itself, as the service found last; None if not known."""
 
     def require_no_hold(self) -> None:
         """Refuse while upgrades are forbidden, before a person is asked anything.
@@ -204,6 +211,28 @@ class LocalSite:
         with self._journal(read_only=False) as journal:
             return SiteHistory(journal).lift_holds(user_name())
 
+    def begins(self) -> Document | None:
+        status = self._waiting()
+        knowledge = or_none(status.knowledge)
+        return self._begins(status, knowledge)[0] if knowledge else None
+
+    def _waiting(self) -> SiteStatus:
+        """Read what says when the next upgrade begins."""
+        parts = {"journal", "rehearsals", "knowledge"}
+        return read_status(load_places(self._run.config), datetime.now(UTC), parts)
+
+    def _begins(self, status: SiteStatus, knowledge: ServiceState) -> tuple[Document, Document]:
+        """When it begins by itself: as it stands, and once one more person has approved."""
+        from ncen_updater.agent.config.loader import load_config
+        from ncen_updater.agent.policy.beginning import beginning, with_one_more_yes
+        from ncen_updater.agent.service.inputs import inputs_for
+
+        serves = lock_holder(status.places.state / SERVICE_LOCK) is not None
+        settings = load_config(self._run.config).service
+        facts = inputs_for(status, knowledge, settings, status.now)
+        found = beginning(facts, serves=serves), with_one_more_yes(facts, serves=serves)
+        return self._plain(found[0].to_json()), self._plain(found[1].to_json())
+
     def require_no_hold(self) -> None:
         with self._journal() as journal:
             require_no_hold(journal, datetime.now(UTC))
@@ -216,13 +245,28 @@ class LocalSite:
     def outlook(self, target: Version | None) -> Document:
         from ncen_updater.agent.approvals import approving
         from ncen_updater.agent.approvals.outlook import outlook_document
+        from ncen_updater.agent.engine.pending_rollback import left_behind
         from ncen_updater.agent.rehearsal.store import Rehearsals
+        from ncen_updater.agent.service.knowledge import Assessment, ServiceState
 
         site = self._site
         with self._journal() as journal, self._run.progress() as progress:
             self._subject = found = approving.subject(site, journal, progress, target)
             current = str(site.slots.current())
             rehearsal = Rehearsals(journal).last(current, found.target)
+            left = left_behind(journal) & {hop.document.manifest.version for hop in found.plan.hops}
+        assessment = Assessment(
+            event=0,
+            current=current,
+            target=found.target,
+            prepared=True,
+            rehearsed=found.standing.rehearsed,
+            binding=found.binding,
+            left=bool(left),
+        )
+        status = self._waiting()
+        known = or_none(status.knowledge) or ServiceState()
+        begins, after_yes = self._begins(status, replace(known, assessment=assessment))
         document = outlook_document(
             current=current,
             target=found.target,
@@ -234,6 +278,8 @@ class LocalSite:
             people=found.people,
             scheduled=found.scheduled,
             rehearsal=rehearsal,
+            begins=begins,
+            begins_after_yes=after_yes,
         )
         return self._plain(document)
 
@@ -462,6 +508,10 @@ class ServiceSite:
     def unhold(self) -> int:
         return int(self._service.call("DELETE", "/v1/holds")["lifted"])
 
+    def begins(self) -> Document | None:
+        found: Document | None = self._seen().get("begins")  # an older service does not say
+        return found
+
     def require_no_hold(self) -> None:
         for hold in self._service.get("/v1/holds")["holds"]:
             error = held(hold["reason"], hold["by"], datetime.fromisoformat(hold["since"]))
@@ -477,6 +527,15 @@ class ServiceSite:
         Raises:
             NotNext: If another release comes next than the one that was named.
         """
+        seen = self._seen()
+        if seen["target"] is None:
+            raise NothingToApprove(current=str(seen["current"]), state=NOTHING_CHANGED)
+        if target is not None and target != type(target)(seen["target"]):
+            raise Refused(NOT_NEXT, version=target, target=seen["target"])
+        return seen
+
+    def _seen(self) -> Document:
+        """Return the outlook, once the service has looked at what happened last."""
         seen = self._service.get("/v1/outlook")
         with self._run.progress() as progress:
             for _ in range(LOOKS):
@@ -485,10 +544,6 @@ class ServiceSite:
                 progress.tell(Text(N_("the service looks at the site")))
                 sleep(LOOK_S)
                 seen = self._service.get("/v1/outlook")
-        if seen["target"] is None:
-            raise NothingToApprove(current=str(seen["current"]), state=NOTHING_CHANGED)
-        if target is not None and target != type(target)(seen["target"]):
-            raise Refused(NOT_NEXT, version=target, target=seen["target"])
         return seen
 
     def approve(self, seen: Document, *, withdraw: bool) -> None:

@@ -902,6 +902,29 @@ MIGRATION_FAILED = Message(
         "the site can go on working."
     ),
 )
+SERVER_LOST = Message(
+    "NU-4060",
+    N_(
+        "While migration {migration} of {database} ran, the database server ended the session or"
+        " went away."
+    ),
+    N_(
+        "The release is not to blame. Look in the server's log why; when it runs, begin the upgrade"
+        " again."
+    ),
+)
+DATABASE_DISK_FAILED = Message(
+    "NU-4061",
+    N_(
+        "While migration {migration} of {database} ran, the database had no room or its disk"
+        " failed."
+    ),
+    N_(
+        "The release is not to blame. Make room on the disk of the databases, or let somebody look"
+        " after it; then begin the upgrade again."
+    ),
+    ExitCode.SPACE,
+)
 VERIFY_FAILED = Message(
     "NU-4007",
     N_("Migration {migration} of {database} did not verify: {count} rows are wrong."),
@@ -1270,7 +1293,11 @@ SOAK_FAILED = Message(
 INTERRUPTED = Message(
     "NU-6010",
     N_("The change was interrupted ({signal})."),
-    N_("Start it again when you are ready."),
+    N_(
+        "Give the same command again when you are ready. Where a release is in its watched time,"
+        " officers go on working and only the watching has ended: 'ncen-updater resume' goes on"
+        " with it, 'ncen-updater confirm' ends it."
+    ),
 )
 CHANGE_FAILED = Message(
     "NU-6011",
@@ -1317,6 +1344,54 @@ JOURNAL_EXISTS = Message(
     "NU-6017",
     N_("This site already has a journal at {path}."),
     N_("Nothing is to be done; 'ncen-updater status' shows the site."),
+)
+ADOPTED_IS_OTHER = Message(
+    "NU-6060",
+    N_("The application says at {url} that it is {said}, not {version}."),
+    N_("Run 'ncen-updater adopt {said}'."),
+    ExitCode.BLOCKED,
+)
+DATABASES_ARE_OTHER = Message(
+    "NU-6061",
+    N_("The database {database} is not one of {version}: {reason}"),
+    N_(
+        "Find out which release is installed, and run 'ncen-updater adopt' with that one. If it is"
+        " {version}, something was changed by hand: send the Secretariat this message."
+    ),
+    ExitCode.BLOCKED,
+)
+RELEASE_NOT_TOLD = Message(
+    "NU-6062",
+    N_("The application does not say at {url} which release it is ({problem})."),
+    N_(
+        "Start the application and try again. If it cannot run now, look in its directory whether"
+        " {version} is installed, and run 'ncen-updater adopt {version} --application-is-down'."
+    ),
+    ExitCode.BLOCKED,
+)
+CURRENT_IS_OTHER = Message(
+    "NU-6063",
+    N_("The link {link} leads to {current}, not to {version}."),
+    N_("Run 'ncen-updater adopt {current}' if that is what runs; else correct the link first."),
+    ExitCode.BLOCKED,
+)
+DATABASES_KNOW = Message(
+    "NU-6064",
+    N_("There is no journal at {path}, but an agent has changed these databases before: {sign}."),
+    N_(
+        "Restore the journal from the backup; do not make a new one. If it is older than the"
+        " databases, run 'ncen-updater accept-restore' with the release that is installed"
+        " afterwards. If there is no backup of it, call the Secretariat."
+    ),
+    ExitCode.NEEDS_PERSON,
+)
+TAKEN_OVER_ALREADY = Message(
+    "NU-6065",
+    N_("This site was taken over with {current}, and more has happened since."),
+    N_(
+        "An adoption can be corrected only while nothing followed it. 'ncen-updater status' shows"
+        " the site; if {current} is wrong, change nothing and call the Secretariat."
+    ),
 )
 GUARD_BLOCKS = Message(
     "NU-6018",
@@ -1496,8 +1571,8 @@ BAD_EVENT = Message(
 )
 DIGEST_MISMATCH = Message(
     "NU-7008",
-    N_("The draft of {role} has the digest {found}, not {expected}."),
-    N_("Do not sign. Ask the person who drafted it which digest is right."),
+    N_("The draft of {role} is not the one with the digest {expected}."),
+    N_("Do not sign. Ask the person who drafted it, by another way, which digest is right."),
     ExitCode.TRUST,
 )
 KEY_NOT_ALLOWED = Message(
@@ -1596,6 +1671,12 @@ WRITE_FAILED = Message(
     "NU-7025",
     N_("The feed could not be written to the end."),
     N_("Make room or repair the disk, then run the same command again; it completes."),
+)
+DIGEST_SHORT = Message(
+    "NU-7026",
+    N_("A digest of {count} digits was typed; at least {needed} are compared."),
+    N_("Type the eight words of it, or its first four groups of eight digits, as you were told."),
+    ExitCode.USAGE,
 )
 UNSOUND_DRAFT = Message(
     "NU-7040",
@@ -1718,7 +1799,7 @@ PAPERS_MISSING = Message(
     N_("The event does not hold {name} as it would be signed."),
     N_(
         "Do not sign. Get the event anew from whoever drafted it, whole; or give the files of the"
-        " release with --staging."
+        " release with --staging, and the published feed with --feed."
     ),
     ExitCode.TRUST,
 )

@@ -49,7 +49,7 @@ class Officer:
         builder = ("--builder-key", public) if public.exists() else ()
         for name in ("amina", "bo"):
             key = self.work / f"keys/{name}.pem"
-            told = ("--digest", digest, *root, *builder)
+            told = ("--digest", digest, "--yes", *root, *builder)
             self.json("sign", event, "--key", key, *told, *self.pass_file)
         self.json("publish", self.work / "feed", "--event", event, *more, *self.online)
 
@@ -261,7 +261,7 @@ def test_signing_needs_a_root_of_ones_own(officer: Officer) -> None:
     officer.sign_and_publish(work / "e1")
     assert officer.json("renew", "root", "--feed", feed, "--event", work / "e2")["anchored"]
     digest = officer.json("show", work / "e2")["digest"]
-    sign = ("sign", work / "e2", "--key", work / "keys/amina.pem", "--digest", digest)
+    sign = ("sign", work / "e2", "--key", work / "keys/amina.pem", "--digest", digest, "--yes")
     code, _, err = officer.run(*sign, *officer.pass_file)
     assert (code, "NU-7042" in err) == (6, True)
     code, out, _ = officer.run("show", work / "e2")

@@ -7,9 +7,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from ncen_updater.agent.approvals.model import ApprovalBasis
+from ncen_updater.agent.journal.wordings import Wordings
 from ncen_updater.common.canonical_json import canonical_json, sha256_hex
 
 if TYPE_CHECKING:
+    from ncen_updater.agent.journal.journal import Journal
     from ncen_updater.agent.site import Site
 
 __all__ = ["basis_from_json", "basis_now", "basis_to_json"]
@@ -25,11 +27,14 @@ def configuration_digest(site: Site) -> str:
     return sha256_hex(canonical_json(data))
 
 
-def basis_now(site: Site, plan: str, rehearsal: str, at: datetime | None) -> ApprovalBasis:
+def basis_now(
+    site: Site, journal: Journal, plan: str, rehearsal: str, at: datetime | None
+) -> ApprovalBasis:
     """Return what would be approved now; reads the live databases.
 
     Args:
         site: The site.
+        journal: Its journal: a schema that a restore worded anew is still the same.
         plan: Digest of the plan.
         rehearsal: What names a rehearsal and its report; empty where there is none.
         at: When it was rehearsed or planned.
@@ -39,10 +44,10 @@ def basis_now(site: Site, plan: str, rehearsal: str, at: datetime | None) -> App
     """
     from ncen_updater.agent.databases.base import Live
 
-    engine = site.engine
+    engine, wordings = site.engine, Wordings.of(journal)
     return ApprovalBasis(
         plan=plan,
-        schemas={name: engine.fingerprint(Live(name)) for name in engine.names},
+        schemas={n: wordings.first(n, engine.fingerprint(Live(n))) for n in engine.names},
         configuration=configuration_digest(site),
         rehearsal=rehearsal,
         sizes={facts.name: facts.size_bytes for facts in engine.describe()},

@@ -10,7 +10,7 @@ import click
 
 from ncen_updater.agent.answers import rehearsal_words
 from ncen_updater.agent.cli.common import agent_session
-from ncen_updater.agent.cli.hold import parse_until
+from ncen_updater.agent.cli.hold import parse_until, show_beginning
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.config.paths import site_zone
 from ncen_updater.common.cli.arguments import parse_version
@@ -47,6 +47,7 @@ def approve(
             session.show(line)
     if not (withdraw or dry_run):
         _require_binding(seen)
+        show_beginning(session, seen.get("begins_after_yes"), N_("After your yes: {begins}"))
         question = Text(N_("Approve the upgrade to {version}?"), {"version": seen["target"]})
         session.agree(question, yes=yes)
     if not dry_run:
@@ -107,6 +108,7 @@ def _show(session: AgentSession, seen: Document) -> ExitCode:
         **{name: seen[name] for name in names},
         "scheduled": scheduled.get("not_before"),
         "scheduled_by": scheduled.get("who"),
+        "begins": seen.get("begins"),  # an older service does not say
     }
     for void in standing["voids"]:
         session.show(Text(N_("No longer what was approved: {reason}"), {"reason": void}))
@@ -127,5 +129,6 @@ def _show(session: AgentSession, seen: Document) -> ExitCode:
     if standing["scheduled"] is not None:
         chosen = {"at": _when(session, standing["scheduled"]), "who": standing["scheduled_by"]}
         session.show(Text(N_("It begins at the earliest {at}, as {who} chose."), chosen))
+    show_beginning(session, standing["begins"])
     session.finish(standing)
     return ExitCode.OK

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ncen_updater.common.cli.session import Session
-from ncen_updater.common.errors import ExitCode
+from ncen_updater.common.errors import ExitCode, UpdaterError
 
 if TYPE_CHECKING:
     from ncen_updater.agent.answers import Answer
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from ncen_updater.agent.status import SiteStatus
 
 __all__ = ["AgentSession"]
+
+#: Stands in the English remedy of an error where it is to ask the Secretariat.
+SECRETARIAT = "Secretariat"
 
 
 @dataclass
@@ -31,6 +34,22 @@ class AgentSession(Session):
     site: Site | None = None
     before: SiteStatus | None = None
     adopting: bool = False
+
+    def contact(self, error: UpdaterError) -> str | None:
+        """``site.contact``, where the remedy is to ask the Secretariat or a person is needed.
+
+        Taken as it stands in the file, which may be what the error is about.
+        """
+        if error.exit_code is not ExitCode.NEEDS_PERSON and SECRETARIAT not in error.message.remedy:
+            return None
+        from ncen_updater.agent.config.read import read_config
+
+        try:
+            site = read_config(self.config).data.get("site")
+        except UpdaterError:
+            return None
+        contact = site.get("contact") if isinstance(site, dict) else None
+        return contact if isinstance(contact, str) else None
 
     def learn_secrets(self) -> None:
         """Keep what the configuration has of passwords out of the log."""

@@ -54,12 +54,14 @@ class SiteSettings(Settings):
     Attributes:
         id: Any text that no other site has.
         country: ISO 3166-1 alpha-2, upper case.
+        contact: Whom to ask, with a telephone number; shown where an error needs somebody.
     """
 
     id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
     country: Country
     product: ProductName = "ncen"
     channel: Channel = Channel.STABLE
+    contact: Annotated[str, StringConstraints(pattern=r"^\P{C}{1,200}$")] | None = None
 
 
 class FeedSettings(Settings):

@@ -64,7 +64,8 @@ class ServiceSettings(BaseModel):
         mode: ``notify`` tells what is on offer; ``approve`` prepares and waits for people;
             ``automatic`` upgrades in the next window.
         timezone: Zone of all hours here; that of the machine by default.
-        windows: Hours in which a cut-over may begin; none means at any time.
+        windows: Hours in which a cut-over may begin by itself; without any it begins only at a
+            time that a person chose, or by ``upgrade``.
         check_hours: Hours between two questions to the feed, spread over the sites.
         fetch_windows: Hours in which downloads may run; none means at any time.
         rehearse: Whether a release is rehearsed on copies before anybody approves it.

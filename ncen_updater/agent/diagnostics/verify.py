@@ -13,6 +13,7 @@ from ncen_updater.agent.databases.base import Live
 from ncen_updater.agent.engine.recovery import RecoveryAction, decide
 from ncen_updater.agent.engine.situation import ADOPTED, contradiction, known, look
 from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.wordings import Wordings
 from ncen_updater.agent.site import Site
 from ncen_updater.agent.slots.compare import Difference
 from ncen_updater.common.errors import UpdaterError
@@ -105,15 +106,15 @@ def _databases(site: Site, journal: Journal, current: Version) -> Iterator[Findi
                 current=current,
                 marker=marker.release if marker else "-",
             )
-    yield from _schemas(site, said.fingerprints)
+    yield from _schemas(site, said.fingerprints, Wordings.of(journal))
     yield from _migrations(site, current)
 
 
-def _schemas(site: Site, expected: Mapping[str, object]) -> Iterator[Finding]:
+def _schemas(site: Site, expected: Mapping[str, object], wordings: Wordings) -> Iterator[Finding]:
     for name in site.engine.names:
         if name not in expected:
             continue
-        if site.engine.fingerprint(Live(name)) != expected[name]:
+        if not wordings.same(name, expected[name], site.engine.fingerprint(Live(name))):
             yield _differs(
                 "NU-6106",
                 N_("The schema of {database} was changed since it was migrated."),

@@ -30,6 +30,7 @@ from ncen_updater.agent.engine.situation import RESTORED, fingerprints_of, known
 from ncen_updater.agent.journal.change import Change, ChangeState
 from ncen_updater.agent.journal.ids import new_change_id
 from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.wordings import Wordings
 from ncen_updater.agent.site import Site, reference
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
@@ -139,10 +140,11 @@ def _look_at_databases(
         return fingerprints, ()
     known = {version: fingerprints_of(journal, version) for version in site.slots.versions()}
     unproved: list[str] = []
+    wordings = Wordings.of(journal)
     for name, fingerprint in fingerprints.items():
         if migrations.command is None and name not in left:
             continue
-        had = {version for version, kept in known.items() if kept.get(name) == fingerprint}
+        had = {v for v, kept in known.items() if wordings.same(name, kept.get(name), fingerprint)}
         reason = whose(release, had, left.get(name))
         if isinstance(reason, Text):
             raise UpdaterError(RESTORED_IS_OTHER, database=name, version=release, reason=reason)

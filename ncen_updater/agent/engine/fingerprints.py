@@ -16,7 +16,6 @@ from packaging.version import InvalidVersion, Version
 from ncen_updater.agent.databases.base import DatabaseEngine, Places
 from ncen_updater.agent.databases.side_by_side import side_by_side
 from ncen_updater.agent.engine.situation import ADOPTED
-from ncen_updater.agent.journal.change import Change, StepName, StepState
 from ncen_updater.agent.journal.facts import TakenBy
 from ncen_updater.agent.journal.journal import Journal
 
@@ -94,14 +93,10 @@ def _of_the_release_before(journal: Journal, source: str) -> Mapping[str, str]:
     changes = journal.changes()
     places = [place for place, change in enumerate(changes) if change.id == source]
     for change in changes[places[0] + 1 :] if places else ():
-        if _committed(change):
+        if change.commit_written:
             return journal.facts(change.id).fingerprints or {}
     adopted = [event for event in journal.events() if event.kind == ADOPTED]
     return _texts(adopted[-1].data.get("fingerprints")) if adopted else {}
-
-
-def _committed(change: Change) -> bool:
-    return change.step_state(StepName.COMMIT) is StepState.DONE
 
 
 def _texts(value: object) -> Mapping[str, str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from ncen_updater.agent.engine.rollback_plan import last_upgrade
 from ncen_updater.agent.files.keeping import Directory, PutBack, best_method
 from ncen_updater.agent.files.listing import Method
-from ncen_updater.agent.journal.change import Change, ChangeKind, Mode, StepName, StepState
+from ncen_updater.agent.journal.change import Change, ChangeKind, Mode, StepName
 from ncen_updater.agent.journal.facts import ChangeFacts, KeptFiles
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.rows import reading
@@ -122,11 +122,7 @@ def _touched(change: Change) -> bool:
 
 def owed(journal: Journal, change: Change) -> bool:
     """Whether files have to be put back if people end a change, while nobody works with them."""
-    return not _committed(change) and _touched(change) and bool(_kept(journal, change.id))
-
-
-def _committed(change: Change) -> bool:
-    return change.step_state(StepName.COMMIT) is StepState.DONE
+    return not change.commit_written and _touched(change) and bool(_kept(journal, change.id))
 
 
 def put_back(context: StepContext) -> None:
@@ -152,7 +148,7 @@ def end_by_hand(journal: Journal, change: Change, progress: Progress, *, back: b
     Raises:
         FilesNotPutBack: If it cannot be done now.
     """
-    if not _committed(change):
+    if not change.commit_written:
         if back:
             _put_back(journal, change, progress)
         drop(journal, change.id)

@@ -55,17 +55,13 @@ class PendingRollback:
         return self.tries < MOST_TRIES and self.failures < MOST_FAILURES
 
 
-def _committed(change: Change) -> bool:
-    return change.step_state(StepName.COMMIT) is StepState.DONE
-
-
 def pending_rollback(journal: Journal) -> PendingRollback | None:
     """Return the rollback that is owed; None where none is, or a change is open."""
     tries = failures = 0
     for change in journal.changes(LOOKED_AT):
         if change.state.open:
             return None
-        if not _committed(change):
+        if not change.commit_written:
             if change.kind is ChangeKind.ROLLBACK and journal.facts(change.id).soak_of:
                 tries += 1
                 failures += change.error_code not in (None, INTERRUPTED.code)
@@ -80,7 +76,7 @@ def left_behind(journal: Journal) -> frozenset[str]:
     """Return the releases that people went back from and that no upgrade has brought since."""
     found: set[str] = set()
     for change in reversed(journal.changes()):
-        if not _committed(change):
+        if not change.commit_written:
             continue
         if change.kind is ChangeKind.UPGRADE:
             found.discard(change.to_version)

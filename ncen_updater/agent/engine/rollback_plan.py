@@ -11,7 +11,7 @@ from ncen_updater.agent.databases.base import ChangeRef, Live, Strategy
 from ncen_updater.agent.databases.errors import LedgerUnreadable
 from ncen_updater.agent.databases.migrations.planner import Back, WayBack, plan_way_back
 from ncen_updater.agent.engine.rollback_words import way_words
-from ncen_updater.agent.journal.change import Change, ChangeKind, Mode, StepName, StepState
+from ncen_updater.agent.journal.change import Change, ChangeKind, Mode
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.site_history import PreviousSet, SiteHistory
 from ncen_updater.agent.site import Site
@@ -103,7 +103,7 @@ def last_upgrade(changes: Sequence[Change], current: Version) -> Change | None:
     A rollback takes its upgrade out of the count, so that going back twice goes back two releases.
     """
     for change in changes:
-        committed = change.step_state(StepName.COMMIT) is StepState.DONE
+        committed = change.commit_written
         if (
             committed
             and change.kind is ChangeKind.UPGRADE

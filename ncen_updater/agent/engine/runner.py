@@ -235,7 +235,7 @@ class Runner:
         change = self._journal.change(change_id)
         code = error.code if isinstance(error, UpdaterError) else UpdaterError.message.code
         self._noted(change_id, name, code, str(error)[:2000])
-        if change.step_state(StepName.COMMIT) is StepState.DONE:
+        if change.commit_written:
             return
         if change.kind is ChangeKind.UPGRADE and blames_release(error, name):
             # Before going back: that may be torn, and nobody would know any more.

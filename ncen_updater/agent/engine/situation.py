@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from packaging.version import Version
 
 from ncen_updater.agent.engine.recovery import Situation, SlotSeen
-from ncen_updater.agent.journal.change import Change, StepName, StepState
+from ncen_updater.agent.journal.change import Change, StepName
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.rows import JournalEvent
 from ncen_updater.agent.site import Site, reference
@@ -49,7 +49,7 @@ def look(site: Site, change: Change | None, *, by_person: bool) -> Situation:
     evidence = site.engine.evidence(reference(change))
     return Situation(
         state=change.state,
-        committed=change.step_state(StepName.COMMIT) is StepState.DONE,
+        committed=change.commit_written,
         fence=change.step_state(StepName.FENCE),
         cut_over=change.step_state(StepName.CUT_OVER),
         switch=change.step_state(StepName.SWITCH),
@@ -67,7 +67,7 @@ def look(site: Site, change: Change | None, *, by_person: bool) -> Situation:
 def last_committed(journal: Journal) -> Change | None:
     """The change that brought what runs now; None on a site that was only adopted."""
     for change in journal.changes():
-        if change.step_state(StepName.COMMIT) is StepState.DONE:
+        if change.commit_written:
             return change
     return None
 
@@ -146,14 +146,16 @@ def fingerprints_of(journal: Journal, release: Version) -> Mapping[str, object]:
     found += [
         (_committed_at(journal, change), journal.facts(change.id).fingerprints or {})
         for change in journal.changes()
-        if Version(change.to_version) == release
-        and change.step_state(StepName.COMMIT) is StepState.DONE
+        if Version(change.to_version) == release and change.commit_written
     ]
     return max(found, key=lambda item: item[0])[1] if found else {}
 
 
 def _by_hand(journal: Journal) -> list[JournalEvent]:
-    return [event for event in journal.events() if event.kind in (ADOPTED, RESTORED)]
+    found = [event for event in journal.events() if event.kind in (ADOPTED, RESTORED)]
+    # An adoption that was corrected says nothing any more.
+    last = max((event.number for event in found if event.kind == ADOPTED), default=0)
+    return [event for event in found if event.kind == RESTORED or event.number == last]
 
 
 def _committed_at(journal: Journal, change: Change) -> int:

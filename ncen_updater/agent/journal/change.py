@@ -159,7 +159,12 @@ class Change:
     @property
     def committed(self) -> bool:
         """Whether it is open and its commit is written, also where recovery gave up on it."""
-        return self.state.open and self.step_state(StepName.COMMIT) is StepState.DONE
+        return self.state.open and self.commit_written
+
+    @property
+    def commit_written(self) -> bool:
+        """Whether its commit is written; so it remains once it has come to its end."""
+        return self.step_state(StepName.COMMIT) is StepState.DONE
 
     def step_state(self, name: StepName) -> StepState | None:
         """State of a step, None if it was never intended."""

@@ -8,9 +8,10 @@ and what the database administrator put in, as they were, and for the schemas th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from ncen_updater.agent.journal.wordings import Wordings
 from ncen_updater.common.i18n import N_, Text
 
 __all__ = ["Proof", "why_unproved"]
@@ -24,17 +25,20 @@ class Proof:
         at: When.
         basis: What it holds for, as the engine says it.
         schemas: By database the fingerprints of the schema: before, and after each release.
+        releases: Those that were tried; an older agent kept none.
     """
 
     at: datetime
     basis: str
     schemas: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    releases: Sequence[str] = ()
 
     def as_json(self) -> dict[str, object]:
         """Return it as a rehearsal's report keeps it, without the time."""
         return {
             "basis": self.basis,
             "schemas": {name: list(found) for name, found in self.schemas.items()},
+            "releases": list(self.releases),
         }
 
     @classmethod
@@ -43,7 +47,32 @@ class Proof:
         if not isinstance(data, dict) or not isinstance(data.get("schemas"), dict):
             return None
         schemas = {str(name): tuple(map(str, found)) for name, found in data["schemas"].items()}
-        return cls(at, str(data.get("basis")), schemas)
+        releases = data.get("releases")
+        tried = tuple(map(str, releases)) if isinstance(releases, list) else ()
+        return cls(at, str(data.get("basis")), schemas, tried)
+
+    def after(self, release: str, before: Mapping[str, str], after: Mapping[str, str]) -> Proof:
+        """Return it with what an upgrade made of schemas that it holds for.
+
+        A rehearsal migrates what was restored, an upgrade the originals: where the server words a
+        schema anew in a restore, what comes of both is the same structure in other words.
+
+        Args:
+            release: What was upgraded to.
+            before: By database the fingerprint that the upgrade found,
+            after: and the one that it left.
+        """
+        more = {
+            name: (*self.schemas[name], found)
+            for name, found in after.items()
+            if before.get(name) in self.schemas.get(name, ())
+        }
+        return replace(self, schemas={**self.schemas, **more}) if release in self.releases else self
+
+    def reworded(self, wordings: Wordings) -> Proof:
+        """Return it with the other wordings of the schemas that it holds for."""
+        every = {name: wordings.all(name, found) for name, found in self.schemas.items()}
+        return replace(self, schemas=every)
 
 
 def why_unproved(

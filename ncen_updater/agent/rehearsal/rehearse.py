@@ -170,7 +170,7 @@ class Rehearser:
         started = site.clock.now()
         try:
             with self._interruption.allowed():
-                basis = basis_now(site, plan.digest, "", started)
+                basis = basis_now(site, journal, plan.digest, "", started)
                 report = self._perform(plan, reference, copy, _reference(again, target))
         except BaseException as error:
             self._clear(reference, copy, again, second)
@@ -234,7 +234,11 @@ class Rehearser:
         for hop in hops:
             self._up(hop, reference)
             if self._proof is not None:
-                self._proof = replace(self._proof, schemas=self._fingerprints(reference))
+                self._proof = replace(
+                    self._proof,
+                    schemas=self._fingerprints(reference),
+                    releases=(*self._proof.releases, hop.plan.target.release),
+                )
             digests.append(self._digests(reference))
             hop.tables = _tables(digests[-2], digests[-1])
         for hop in hops:

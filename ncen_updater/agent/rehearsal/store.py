@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from ncen_updater.agent.journal.change import ChangeKind
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.rows import optional_time, reading
+from ncen_updater.agent.journal.wordings import Wordings
 from ncen_updater.agent.policy.proof import Proof
 
 __all__ = ["RehearsalRecord", "RehearsalState", "Rehearsals", "rehearsal_document"]
@@ -141,14 +143,26 @@ class Rehearsals:
         return next((r for r in self.all() if (r.from_version, r.to_version) == wanted), None)
 
     def proof(self) -> Proof | None:
-        """The newest proof that a dump of this site can be restored, whatever came after it."""
+        """The newest proof that a dump of this site can be restored, whatever came after it.
+
+        With what upgrades made of it since, and what the server worded anew.
+        """
         for record in self.all():
             with reading(self._journal.path):
                 ended = record.ended_at or record.started_at
                 proof = Proof.from_json(ended, (record.report or {}).get("proof"))
             if proof is not None:
-                return proof
+                return self._as_of_now(proof)
         return None
+
+    def _as_of_now(self, proof: Proof) -> Proof:
+        proof = proof.reworded(wordings := Wordings.of(self._journal))
+        for change in reversed(self._journal.changes()):
+            if change.kind is ChangeKind.UPGRADE and change.commit_written:
+                facts = self._journal.facts(change.id)
+                before, after = facts.fingerprints_before or {}, facts.fingerprints or {}
+                proof = proof.after(change.to_version, before, after).reworded(wordings)
+        return proof
 
     def interrupted(self) -> tuple[RehearsalRecord, ...]:
         """Rehearsals that never ended: what they made is to be removed."""

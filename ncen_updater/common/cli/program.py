@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import sys
 import traceback
@@ -85,13 +86,23 @@ def show_error(session: Session, error: UpdaterError, state_now: StateNow) -> in
     # Without the detail, which may quote a row of a database.
     logging.getLogger(__name__).error("%s", error.what_text, extra={"code": error.code})
     state = [error.state] if error.state is not None else _state(error, state_now)
+    contact = session.contact(error)
     if session.as_json:
-        session.finish({"error": error_document(error, state, session.language)})
+        known = {} if contact is None else {"contact": contact}
+        session.finish({"error": error_document(error, state, session.language) | known})
     else:
         session.finish({})  # what was already known is shown before the error
-        lines = error_lines(error, state, session.language, rich=is_rich(sys.stderr))
+        lines = error_lines(
+            error, state, session.language, rich=is_rich(sys.stderr), contact=contact,
+            columns=_columns(),
+        )  # fmt: skip
         session.say("\n".join(lines))
     return int(error.exit_code)
+
+
+def _columns() -> int | None:
+    """Width of the terminal that errors are shown on; None where it is none."""
+    return shutil.get_terminal_size().columns if sys.stderr.isatty() else None
 
 
 def _open_streams() -> None:

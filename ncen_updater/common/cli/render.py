@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
@@ -11,7 +12,7 @@ from typing import TextIO
 from ncen_updater.common.documents import error_document, jsonable
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
-from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Text, translate
+from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Figure, Text, translate
 
 __all__ = [
     "clean",
@@ -21,6 +22,7 @@ __all__ = [
     "finding_document",
     "finding_lines",
     "format_bytes",
+    "format_count",
     "format_duration",
     "format_time",
     "grouped",
@@ -33,12 +35,17 @@ WHAT = N_("What happened:")
 STATE = N_("State now:")
 REMEDY = N_("What to do:")
 CODE = N_("Code:")
+CONTACT = N_("Whom to ask:")
 SEVERITIES: Mapping[Severity, str] = {
     Severity.STRICT: N_("blocks"),
     Severity.ADVISORY: N_("note"),
     Severity.INFO: N_("fact"),
 }
 COLOURS = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
+#: Between the thousands, in French: a line is not broken there.
+NARROW_SPACE = "\N{NARROW NO-BREAK SPACE}"
+#: Of a very narrow terminal.
+SHORTEST_LINE = 30
 UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -66,45 +73,61 @@ def clean(text: str) -> str:
     )
 
 
-def format_time(moment: datetime, zone: tzinfo | None = None) -> str:
+def format_time(moment: datetime, zone: tzinfo | None = None) -> Figure:
     """Return a time in local time and UTC.
 
     Args:
         moment: With its zone.
         zone: The local zone; that of the machine by default.
     """
-    local = moment.astimezone(zone)
-    utc = moment.astimezone(UTC)
+    local, utc = moment.astimezone(zone), moment.astimezone(UTC)
+    return Figure(_time(local, utc, "%Y-%m-%d"), fr=_time(local, utc, "%d/%m/%Y"))
+
+
+def _time(local: datetime, utc: datetime, date: str) -> str:
     if local.utcoffset() == utc.utcoffset():
-        return f"{utc:%Y-%m-%d %H:%M:%S} UTC"
-    day = "" if local.date() == utc.date() else f"{utc:%Y-%m-%d} "
-    return f"{local:%Y-%m-%d %H:%M:%S %Z} ({day}{utc:%H:%M:%S} UTC)"
+        return f"{utc:{date} %H:%M:%S} UTC"
+    day = "" if local.date() == utc.date() else f"{utc:{date}} "
+    return f"{local:{date} %H:%M:%S %Z} ({day}{utc:%H:%M:%S} UTC)"
 
 
-def format_duration(seconds: float) -> str:
+def format_duration(seconds: float) -> Figure:
     """Return seconds in the two largest units that matter."""
     if seconds < 10:
-        return f"{seconds:.1f} s"
+        return _with_comma(f"{seconds:.1f} s")
     whole = round(seconds)
     if whole < 60:
-        return f"{whole} s"
+        return Figure(f"{whole} s")
     minutes, rest = divmod(whole, 60)
     if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
+        return Figure(f"{minutes} min {rest:02d} s")
     hours, minutes = divmod(minutes, 60)
     if hours < 48:
-        return f"{hours} h {minutes:02d} min"
-    return f"{hours // 24} d {hours % 24} h"
+        return Figure(f"{hours} h {minutes:02d} min")
+    days, hours = divmod(hours, 24)
+    return Figure(f"{days} d {hours} h", fr=f"{days} j {hours} h")
 
 
-def format_bytes(count: int) -> str:
+def format_bytes(count: int) -> Figure:
     """Return bytes in a unit that reads well (powers of 1000)."""
     size = float(count)
     for unit in UNITS:
         if size < 1000 or unit == UNITS[-1]:
-            return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
+            octets = unit.replace("B", "o")
+            if unit == "B":
+                return Figure(f"{count} {unit}", fr=f"{count} {octets}")
+            return Figure(f"{size:.1f} {unit}", fr=f"{size:.1f} {octets}".replace(".", ","))
         size /= 1000
     raise AssertionError("the last unit takes every size")
+
+
+def format_count(count: int) -> Figure:
+    """Return a number of things with its thousands apart."""
+    return Figure(f"{count:,}", fr=f"{count:,}".replace(",", NARROW_SPACE))
+
+
+def _with_comma(english: str) -> Figure:
+    return Figure(english, fr=english.replace(".", ","))
 
 
 def grouped(digest: str) -> str:
@@ -129,25 +152,45 @@ def error_lines(
     language: str = DEFAULT_LANGUAGE,
     *,
     rich: bool = False,
+    contact: str | None = None,
+    columns: int | None = None,
 ) -> list[str]:
-    """Return an error for people: what happened, the state now, what to do, the code."""
+    """Return an error for people: what happened, the state now, what to do, the code.
+
+    Args:
+        error: The error.
+        state: The state now.
+        language: Two letters.
+        rich: Whether colours are wanted.
+        contact: Whom to ask, where the remedy is to ask somebody.
+        columns: Width of a terminal; lines are not broken without.
+    """
     document = error_document(error, state, language)
     parts = [
         (WHAT, document["what"], error.detail),
         (STATE, document["state"], None),
         (REMEDY, document["remedy"], None),
+        *([(CONTACT, contact, None)] if contact else []),
         (CODE, error.code, None),
     ]
     labels = {label: translate(label, language) for label, _, _ in parts}
     width = max(len(label) for label in labels.values()) + 1
     lines = []
     for label, text, detail in parts:
-        first, *more = clean(str(text)).splitlines() or [""]
+        said = clean(str(text)).splitlines() + (clean(detail).splitlines() if detail else [])
+        room = None if columns is None else max(columns - width - 1, SHORTEST_LINE)
+        first, *more = [part for line in said for part in _broken(line, room)] or [""]
         colour = "red" if label == WHAT else "bold"
         lines.append(f"{coloured(labels[label].ljust(width), colour, rich=rich)}{first}")
-        more += clean(detail).splitlines() if detail else []
         lines += [f"{'':{width}}{line}" for line in more]
     return lines
+
+
+def _broken(line: str, room: int | None) -> list[str]:
+    """A line as one or several that fit; words, paths and digests are never broken."""
+    if room is None or len(line) <= room:
+        return [line]
+    return textwrap.wrap(line, room, break_long_words=False, break_on_hyphens=False)
 
 
 def finding_document(finding: Finding, language: str = DEFAULT_LANGUAGE) -> dict[str, object]:

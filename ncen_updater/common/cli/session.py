@@ -70,6 +70,11 @@ class Session:
         """Return a sentence in the language of this run."""
         return Text(template, values).render(self.language)
 
+    def contact(self, error: UpdaterError) -> str | None:
+        """Whom to ask about an error, where somebody said so and the error needs somebody."""
+        del error
+        return None
+
     def show(self, line: str | Text = "") -> None:
         """Keep one line of data for people; shown at :meth:`finish`, and not at all as JSON."""
         self._lines.append(line.render(self.language) if isinstance(line, Text) else line)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ncen_updater.formats.rollout import Wave
     from ncen_updater.publisher.build.attachments import Checked
     from ncen_updater.publisher.feed.status import SignatureStatus
+    from ncen_updater.publisher.review.review import Review
     from ncen_updater.publisher.signing.compare_staging import ComparedStaging
     from ncen_updater.publisher.signing.event import SigningEvent
 
@@ -286,21 +287,29 @@ def show_event(
     *,
     anchored: bool = True,
     releases: Sequence[ComparedStaging] = (),
+    page: Review | None = None,
+    html: Path | None = None,
 ) -> None:
-    """Show what an event changes and who has signed.
+    """Show what an event changes and who has signed: the page for officers.
 
     Args:
         session: Where it is shown.
         event: The event.
         anchored: Whether it was made here from the feed, or compared with a root of the reader.
         releases: Releases whose files, or documents and papers, were compared with it.
+        page: The page, where it was made already.
+        html: A file to write it to as well.
     """
+    from ncen_updater.common import atomic_files
     from ncen_updater.publisher.feed.status import signature_status
-    from ncen_updater.publisher.signing.describe import describe
+    from ncen_updater.publisher.review.page import page_of
+    from ncen_updater.publisher.review.review import review
+    from ncen_updater.publisher.review.words import annex_lines, words_of
 
-    lines, signatures = describe(event), signature_status(event)
-    for line in lines:
-        show_line(session, line.text, "" if line.heading else "  ")
+    page = page or review(event)
+    lines, signatures = [*page.lines, *page.annex], signature_status(event)
+    for text in words_of(page, session.language):
+        show_line(session, text)
     for release in releases:
         said = CARRIED if release.files is None else COMPARED
         show_line(session, Text(said, vars(release)))
@@ -309,6 +318,11 @@ def show_event(
     if not anchored:
         show_line(session, Text(UNANCHORED))
     _signature_lines(session, signatures)
+    for text in annex_lines(page):
+        show_line(session, text)
+    if html is not None:
+        remarks = [Text(UNANCHORED)] if not anchored else []
+        atomic_files.write(html, page_of(page, remarks, session.language))
     changes = [
         {
             "role": line.role,
@@ -323,6 +337,9 @@ def show_event(
             "title": event.title,
             "digest": event.digest,
             "anchored": anchored,
+            "page": str(html) if html is not None else None,
+            "sentences": [text.render(session.language) for text in page.sentences],
+            "warnings": [text.render(session.language) for text in page.warnings],
             "changes": changes,
             "releases": [dataclasses.asdict(release) for release in releases],
             "signatures": [dataclasses.asdict(item) for item in signatures],

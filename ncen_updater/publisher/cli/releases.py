@@ -225,8 +225,9 @@ def draft(
     builder = load_public_key(builder_key) if builder_key else None
     with session.progress() as progress:
         progress.tell(Text(N_("reading the feed and the staging directory")))
-        state = Feed(feed).state()
-        made = draft_releases(state, staging, now(), schedule, builder)
+        published = Feed(feed)
+        state = published.state()
+        made = draft_releases(state, staging, now(), schedule, builder, published)
     drafted = SigningEvent.create(event, made.title, made.roles, state, made.papers)
     show_event(session, drafted)
 

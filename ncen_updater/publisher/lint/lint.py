@@ -17,8 +17,8 @@ from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_
 from ncen_updater.formats.document import ReleaseDocument, parse_release_document, release_target
 from ncen_updater.formats.errors import BadManifest
-from ncen_updater.formats.manifest import load_manifest
-from ncen_updater.formats.tree import EntryType
+from ncen_updater.formats.manifest import Manifest, load_manifest
+from ncen_updater.formats.tree import EntryType, Tree
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT
 from ncen_updater.publisher.build.build import MANIFEST_NAME, migration_files, scan_release
 from ncen_updater.publisher.errors import BuildRefused
@@ -33,7 +33,7 @@ from ncen_updater.publisher.lint.sql import (
 from ncen_updater.publisher.signing.draft import offers_of
 from ncen_updater.publisher.signing.rules import refuse_unsound
 
-__all__ = ["last_release", "lint_release"]
+__all__ = ["last_release", "lint_release", "lint_tree"]
 
 LANGUAGES: Final = ("en", "fr")
 SUSPICIOUS: Final = frozenset({".env", ".git", ".hg", ".svn", "id_rsa", "id_ed25519", ".pgpass"})
@@ -75,8 +75,28 @@ def lint_release(directory: Path, previous: ReleaseDocument | None = None) -> li
                 reason=error.values["reason"],
             )
         ]
+    return lint_tree(manifest, tree, previous, lambda path: (directory / path).read_bytes())
+
+
+def lint_tree(
+    manifest: Manifest,
+    tree: Tree,
+    previous: ReleaseDocument | None,
+    read_bytes: Callable[[str], bytes],
+) -> list[Finding]:
+    """Apply every rule to a release that may lie elsewhere than in a directory.
+
+    Args:
+        manifest: Its manifest.
+        tree: Its tree.
+        previous: The release before, where there is one.
+        read_bytes: Reads one of its SQL files by its path.
+
+    Returns:
+        Findings, strict ones first.
+    """
     files = {e.path: e.sha256 or "" for e in tree.entries if e.type is EntryType.FILE}
-    release = LintedRelease(directory, manifest, tree, files, previous)
+    release = LintedRelease(manifest, tree, files, previous, read_bytes)
     found = [finding for rule in RULES for finding in rule(release)]
     order = list(Severity)
     return sorted(found, key=lambda finding: (order.index(finding.severity), finding.code))

@@ -7,11 +7,13 @@ import io
 import json
 import logging
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import click
 import pytest
 
+from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.cli.state import sentences
 from ncen_updater.agent.engine.errors import Busy, JournalForbidden
 from ncen_updater.agent.engine.recovery import Situation
@@ -19,12 +21,13 @@ from ncen_updater.agent.journal.change import Change, ChangeState, StepName
 from ncen_updater.agent.status import JournalFacts, Known, SiteStatus
 from ncen_updater.common.cli import terminal
 from ncen_updater.common.cli.lazy import Command
-from ncen_updater.common.cli.program import run_program
+from ncen_updater.common.cli.program import run_program, show_error
 from ncen_updater.common.cli.render import (
     clean,
     error_lines,
     finding_lines,
     format_bytes,
+    format_count,
     format_duration,
     format_time,
     is_rich,
@@ -36,7 +39,7 @@ from ncen_updater.common.cli.terminal import Heartbeat
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import DECLINED
+from ncen_updater.common.messages import DECLINED, JOURNAL_UNREADABLE
 from tests.agent.cli.site import CHANGE
 from tests.support.simulated_site import PLACES
 
@@ -75,6 +78,18 @@ def test_nothing_moves_the_cursor() -> None:
     assert clean("a\x1b[2Jb\u202ec\nd") == "a [2Jb c\nd"
 
 
+def test_figures_are_written_as_the_language_does() -> None:
+    values = {
+        "a": format_duration(5), "b": format_bytes(26_100_000), "c": format_duration(200_000),
+        "d": format_bytes(7), "e": format_time(datetime(2026, 11, 26, tzinfo=UTC)),
+    }  # fmt: skip
+    text = Text("{a}, {b}, {c}, {d}, {e}", values)
+    assert text.render() == "5.0 s, 26.1 MB, 2 d 7 h, 7 B, 2026-11-26 00:00:00 UTC"
+    assert text.render("fr") == "5,0 s, 26,1 Mo, 2 j 7 h, 7 o, 26/11/2026 00:00:00 UTC"
+    assert format_count(24_253).render("fr") == "24\u202f253"
+    assert format_count(24_253).render("pt") == "24,253"
+
+
 def test_everything_becomes_json() -> None:
     value = {"at": datetime(2026, 1, 1, tzinfo=UTC), "change": CHANGE, "set": frozenset({1}),
              "text": Text("x"), "step": StepName.COPY, "other": 1j}  # fmt: skip
@@ -91,6 +106,44 @@ def test_an_error_says_four_things_in_columns() -> None:
     assert lines[5] == "Code:          NU-6004"
     assert not any("\x1b" in line for line in lines)
     assert "\x1b[31m" in error_lines(Busy(holder=""), STATE, rich=True)[0]
+
+
+def test_an_error_is_broken_to_the_terminal_between_words() -> None:
+    lines = error_lines(Busy(holder="upgrade", detail="d" * 90), STATE, columns=60)
+    assert "d" * 90 in "".join(lines)
+    assert max(len(line) for line in lines if "ddd" not in line) < 60
+    assert all(line[:15].strip() == "" or line[14] == " " for line in lines)
+    assert len(lines) > len(error_lines(Busy(holder="upgrade", detail="d" * 90), STATE))
+
+
+CALLED = "Secrétariat, +32 2 000 00 00"
+
+
+@pytest.mark.parametrize(
+    ("error", "site", "shown"),
+    [(UpdaterError(JOURNAL_UNREADABLE), {"contact": CALLED}, CALLED),
+     (UpdaterError(JOURNAL_UNREADABLE), {}, None),
+     (UpdaterError(JOURNAL_UNREADABLE), {"contact": 7}, None),
+     (UpdaterError(JOURNAL_UNREADABLE), None, None),
+     (Busy(holder=""), {"contact": CALLED}, None)],
+)  # fmt: skip
+def test_whom_to_ask_is_what_the_configuration_says(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    error: UpdaterError,
+    site: dict[str, object] | None,
+    shown: str | None,
+) -> None:
+    config = tmp_path / "agent.toml"
+    lines = [f"{key} = {json.dumps(value)}" for key, value in (site or {}).items()]
+    config.write_text("\n".join(["[site]", *lines]) if site is not None else "[site")
+    session = AgentSession("ncen-updater", config)
+    assert session.contact(error) == shown
+    show_error(session, error, lambda _: STATE)
+    assert (f"Whom to ask:   {shown}" in capsys.readouterr().err) is (shown is not None)
+    session.as_json = True
+    show_error(session, error, lambda _: STATE)
+    assert json.loads(capsys.readouterr().out)["error"].get("contact") == shown
 
 
 def test_what_blocks_stands_first() -> None:

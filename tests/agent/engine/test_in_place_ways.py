@@ -15,11 +15,15 @@ from demo.embedded_postgres import EmbeddedPostgres
 from demo.evidence import database_digests
 from demo.site import DemoSite, SiteOptions, version_of
 from ncen_updater.agent.approvals.status import standing_for
-from ncen_updater.agent.engine.errors import ChangeFailed
+from ncen_updater.agent.databases.base import Live
+from ncen_updater.agent.diagnostics.verify import verify_site
+from ncen_updater.agent.engine.errors import ChangeFailed, LaterHopFailed
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.journal.change import StepName
+from ncen_updater.agent.engine.runner import Checkpoint
+from ncen_updater.agent.journal.change import Phase, StepName
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.journal.wordings import REWORDED
 from ncen_updater.agent.policy.automation import Rehearsed
 from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
 from ncen_updater.common.messages import (
@@ -31,9 +35,9 @@ from ncen_updater.common.messages import (
 from ncen_updater.common.progress import Silent
 from tests.agent.rehearsal.test_rehearsing import rehearse
 from tests.support.errors import refused
-from tests.support.sites import TrialFeed, connect, site_in_process
+from tests.support.sites import TrialFeed, connect, serve, site_in_process
 
-OLD, ONE_WAY, FAILING = "3.2.4", "3.3.9", "3.3.1"
+OLD, ONE_WAY, FAILING, STOP, LAST = "3.2.4", "3.3.9", "3.3.1", "3.3.10", "3.4.0"
 
 
 @pytest.fixture(params=["copy", "dump"])
@@ -133,6 +137,60 @@ def test_what_the_server_words_anew_in_a_restore_bars_neither_way(dumping: DemoS
     assert database_digests(dumping.databases) == before
     with Journal.open(dumping.state / JOURNAL, read_only=True) as journal:
         assert journal.facts(journal.changes()[0].id).differs == ("seizures",)
+
+
+@pytest.fixture
+def with_stop(tmp_path: Path, server: EmbeddedPostgres) -> Iterator[DemoSite]:
+    """The same, with a feed whose path is two changes."""
+    made = TrialFeed(tmp_path)
+    made.publish((OLD, STOP, LAST))
+    with serve(made.directory) as url, in_place("dump", tmp_path, (made, url), server) as site:
+        yield site
+
+
+def test_what_a_restore_words_anew_is_no_other_schema_for_those_who_compare(
+    with_stop: DemoSite,
+) -> None:
+    """A hop forward on the originals, and one that fails and is undone by a restore."""
+    with as_superuser(with_stop, "seizures") as connection:
+        connection.execute("CREATE TABLE colours (name varchar(9) CHECK (name IN ('red', 'blue')))")
+        connection.execute("ALTER TABLE colours OWNER TO ncen")
+    rehearse(site_in_process(with_stop), LAST)
+    failing = Operations(site_in_process(with_stop), Silent(), checkpoint=at_switch_of_second_hop())
+    # The rehearsal migrated restored copies, the first hop the originals: their words differ.
+    with pytest.raises(LaterHopFailed):
+        failing.upgrade(Version(LAST))
+    assert version_of(with_stop).whole == STOP
+    with Journal.open(with_stop.state / JOURNAL, read_only=True) as journal:
+        undone, _ = journal.changes(2)
+        before = journal.facts(undone.id).fingerprints_before
+        (noted,) = [e for e in journal.events(change=undone.id) if e.kind == REWORDED]
+        site = site_in_process(with_stop)
+        assert before is not None
+        assert noted.data["before"] == {"seizures": before["seizures"]}
+        assert site.engine.fingerprint(Live("seizures")) != before["seizures"]
+        assert verify_site(site, journal, Silent()) == ()
+        # What somebody does by hand is told all the same.
+        with as_superuser(with_stop, "seizures") as connection:
+            connection.execute("CREATE TABLE later (a int)")
+        codes = [finding.code for finding in verify_site(site, journal, Silent())]
+        assert codes == ["NU-6106"]
+        with as_superuser(with_stop, "seizures") as connection:
+            connection.execute("DROP TABLE later")
+    operations(with_stop).upgrade(Version(LAST))  # the same rehearsal is enough
+    assert version_of(with_stop).whole == LAST
+
+
+def at_switch_of_second_hop() -> Checkpoint:
+    seen: list[StepName] = []
+
+    def strike(step: StepName, phase: Phase) -> None:
+        if phase is Phase.BEFORE_EFFECT and step is StepName.SWITCH:
+            seen.append(step)
+            if len(seen) == 2:
+                raise RuntimeError("a fault")
+
+    return strike
 
 
 def test_nobody_is_out_before_a_restore_was_proved_here(dumping: DemoSite) -> None:

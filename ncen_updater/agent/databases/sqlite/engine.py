@@ -71,7 +71,7 @@ class SqliteEngine(SqliteFacts):
         """
         layout = self._layout
         base = layout.sets / ADOPTED
-        if layout.live.is_dir() and not layout.live.is_symlink():
+        if layout.plain():
             self._check_unused(layout.live)
             durable.make_directory(layout.sets)
             layout.forget(base)

@@ -117,6 +117,10 @@ class Layout:
         """Whether the application would find its databases."""
         return self.live.is_symlink()
 
+    def plain(self) -> bool:
+        """Whether ``live`` is a plain directory, as before an agent came."""
+        return self.live.is_dir() and not self.live.is_symlink()
+
     def live_set(self) -> Path:
         """The set that is live, fenced or not.
 
@@ -126,7 +130,7 @@ class Layout:
             SetMissing: There is no link, or it leads nowhere.
             MarkersDisagree: Two fences name different sets.
         """
-        if self.live.is_dir() and not self.live.is_symlink():
+        if self.plain():
             raise NotASet(database=self.live)
         links = (self.live,) if self.live.is_symlink() else self.fence_links()
         found = {str(link.readlink()) for link in links}

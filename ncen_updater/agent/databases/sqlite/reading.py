@@ -149,6 +149,8 @@ class SqliteFacts(DatabaseEngine):
         A record file that was lost (files of a set that were put elsewhere and back) is made up for
         by the files, where the set bears the name of the change that they speak of.
         """
+        if self._layout.plain():
+            return None  # no agent ever cut over to it
         live = self._layout.live_set()
         marker = self._layout.marker(live)
         states: dict[str, Marker | None] = {}
@@ -251,7 +253,9 @@ class SqliteFacts(DatabaseEngine):
     def _path(self, place: Place) -> Path:
         layout, name = self._layout, place.name
         if isinstance(place, Live) or (isinstance(place, Candidate) and place.change.in_place):
-            return layout.file(layout.live_set(), name)
+            # Before an adoption the files lie in a plain directory.
+            plain = isinstance(place, Live) and layout.plain()
+            return layout.file(layout.live if plain else layout.live_set(), name)
         change = place.change.id
         if isinstance(place, Candidate):
             found: Path | None = layout.next_set(change)

@@ -5,9 +5,11 @@ In the in-place strategy the copy is the way back, so the undo of *migrate* alre
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
-from ncen_updater.agent.databases.base import MigrationSet
+from ncen_updater.agent.databases.base import Live, MigrationSet
+from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.migrations.planner import Back, plan_way_back
 from ncen_updater.agent.engine import overlay
 from ncen_updater.agent.engine.aside import note_kept
@@ -27,12 +29,15 @@ from ncen_updater.agent.engine.rollback_words import way_words
 from ncen_updater.agent.engine.steps.base import Step
 from ncen_updater.agent.journal.change import ChangeKind, Mode, StepName
 from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
+from ncen_updater.agent.journal.wordings import note_reworded
 from ncen_updater.agent.site import StepContext
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import NOT_AS_KEPT, RECORDS_WOULD_BE_LOST
 
 __all__ = ["Copy", "CutOver", "Fence", "Migrate"]
+
+logger = logging.getLogger(__name__)
 
 
 class Fence(Step):
@@ -44,11 +49,13 @@ class Fence(Step):
     def prepare(self, context: StepContext) -> ChangeFacts:
         """Count once more what a restore loses, now that officers are out.
 
+        Before a dump, the schemas are kept: what is restored of it may be worded anew.
+
         Raises:
             RecordsWouldBeLost: If more was entered than a person agreed to lose.
         """
         if context.change.mode is not Mode.RESTORE:
-            return NO_FACTS
+            return self._before_dump(context)
         lost = records_lost(context.site, context.journal, context.ref)
         total = sum(sum(tables.values()) for tables in lost.values())
         if total > (context.facts().accepted_loss or 0):
@@ -74,12 +81,32 @@ class Fence(Step):
         return context.site.engine.evidence(context.ref).fenced
 
     def undo(self, context: StepContext) -> None:
-        """Let sessions in as before."""
+        """Let sessions in as before; note what the server worded anew where a dump was restored."""
         context.site.engine.unfence(context.ref)
+        facts = context.facts()
+        if facts.copy is None or facts.fingerprints_before is None:
+            return
+        if all(item.get("method") != "dump" for item in facts.copy.values()):
+            return
+        try:
+            found = fingerprints_of(context.site.engine, Live)
+            note_reworded(context.journal, context.change.id, facts.fingerprints_before, found)
+        except DatabaseError as error:
+            # Nobody stays out for it: without the note, verify and the guard ask a person.
+            logger.warning("what was restored was not compared: %s", error)
 
     def undone(self, context: StepContext) -> bool:
         """The databases take sessions."""
         return not context.site.engine.evidence(context.ref).fenced
+
+    @staticmethod
+    def _before_dump(context: StepContext) -> ChangeFacts:
+        engine = context.site.engine
+        if not context.ref.in_place or context.site.config.databases.way_back != "dump":
+            return NO_FACTS
+        return ChangeFacts(
+            fingerprints_before=fingerprints_of(engine, Live), fingerprints_by=taken_by(engine)
+        )
 
 
 class Copy(Step):
@@ -172,6 +199,8 @@ class Migrate(Step):
             words = N_(
                 "the structure of {databases} is worded anew since it was restored; going on"
             )
+            if expected.known is KnownSchemas.BEFORE:
+                note_reworded(context.journal, context.change.id, expected.fingerprints, found)
         elif differs:
             words = N_("the structure of {databases} is not as when {version} came; going on")
         elif expected.known is KnownSchemas.NOTHING:

@@ -1160,6 +1160,16 @@ NOTE_UNREADABLE = Message(
     N_("What the database files were when they were closed cannot be read: {database}."),
     N_("Nothing was changed by this. Look after the disk of the state directory, try again."),
 )
+NOT_PLAIN = Message(
+    "NU-4224",
+    N_("{database} is not a plain file or directory with one name: {detail}."),
+    N_(
+        "The agent follows nothing there and changed nothing of it. Find out who put it there: "
+        "whoever may write to the databases may. Remove it or put the database in its place, start "
+        "and stop the application once where a journal was left, then try again."
+    ),
+    ExitCode.BLOCKED,
+)
 FILES_NOT_KEPT = Message(
     "NU-4301",
     N_("What is in {directory} could not be kept before the change: {reason}."),

@@ -403,6 +403,35 @@ READER_OVERDUE = Message(
         "doctor' and 'history' say."
     ),
 )
+PROVED_OLDER = Message(
+    "NU-2044",
+    N_("The list '{role}' is version {version}; version {known} was proved here before."),
+    N_(
+        "Nothing was changed. Run 'ncen-updater check' (a site without a network: import the "
+        "newest bundle), then try again. If it stays so, have this server examined, since what "
+        "talks to the network may have been tampered with, and tell the Secretariat."
+    ),
+    ExitCode.TRUST,
+)
+PROVED_DAMAGED = Message(
+    "NU-2045",
+    N_("What was proved here before cannot be read: {path} is damaged."),
+    N_(
+        "Nothing was changed; going back still works. Restore the file from a backup, or ask the "
+        "Secretariat which lists are the newest and move it away: it is built anew from them."
+    ),
+    ExitCode.TRUST,
+)
+LIST_NOT_PROVED = Message(
+    "NU-2046",
+    N_("The lists of the feed do not follow from the roots that were proved here; none is used."),
+    N_(
+        "Nothing was changed. Run 'ncen-updater check', then try again. If it stays so, have this "
+        "server examined, since what talks to the network may have been tampered with, and tell "
+        "the Secretariat."
+    ),
+    ExitCode.TRUST,
+)
 FEED_ERROR = Message(
     "NU-2101",
     N_("The feed could not be reached."),
@@ -1158,6 +1187,16 @@ NOTE_UNREADABLE = Message(
     N_("What the database files were when they were closed cannot be read: {database}."),
     N_("Nothing was changed by this. Look after the disk of the state directory, try again."),
 )
+NOT_PLAIN = Message(
+    "NU-4224",
+    N_("{database} is not a plain file or directory with one name: {detail}."),
+    N_(
+        "The agent follows nothing there and changed nothing of it. Find out who put it there: "
+        "whoever may write to the databases may. Remove it or put the database in its place, start "
+        "and stop the application once where a journal was left, then try again."
+    ),
+    ExitCode.BLOCKED,
+)
 FILES_NOT_KEPT = Message(
     "NU-4301",
     N_("What is in {directory} could not be kept before the change: {reason}."),
@@ -1559,6 +1598,23 @@ WAY_BACK_CHANGED = Message(
     N_("Look at it again with 'ncen-updater rollback --dry-run', then decide anew."),
     ExitCode.BLOCKED,
 )
+BACK_NEEDS_APPROVAL = Message(
+    "NU-6056",
+    N_(
+        "Going back to {version} has to be approved by {missing} more (of {needed}); by now: {who}."
+    ),
+    N_(
+        "Let them run 'ncen-updater approve --rollback', then try again. What cannot wait goes by "
+        "'rollback --emergency --reason TEXT', of which everybody is told."
+    ),
+    ExitCode.APPROVAL_MISSING,
+)
+EMERGENCY_WITHOUT_REASON = Message(
+    "NU-6057",
+    N_("An emergency was not given a reason."),
+    N_("Nothing was changed. Say with --reason why it cannot wait."),
+    ExitCode.USAGE,
+)
 
 # ---- 7xxx: the publisher ---------------------------------------------------------------------
 
@@ -1690,8 +1746,8 @@ ROLE_LAPSED = Message(
 )
 UNKNOWN_PRODUCT = Message(
     "NU-7024",
-    N_("The feed has no role for the product {product}."),
-    N_("Add the product to the ceremony file and let the officers sign the change."),
+    N_("The feed has no role '{product}'; it has {products}."),
+    N_("Name one of these (a product with --product). A new one needs a changed ceremony file."),
     ExitCode.USAGE,
 )
 WRITE_FAILED = Message(
@@ -1703,6 +1759,24 @@ DIGEST_SHORT = Message(
     "NU-7026",
     N_("A digest of {count} digits was typed; at least {needed} are compared."),
     N_("Type the eight words of it, or its first four groups of eight digits, as you were told."),
+    ExitCode.USAGE,
+)
+LINT_REFUSES = Message(
+    "NU-7027",
+    N_("lint refuses {name}: {what}"),
+    N_("Mend it until 'ncen-publisher lint' says of nothing that it blocks; then do this again."),
+    ExitCode.BLOCKED,
+)
+ONE_SIGNATURE = Message(
+    "NU-7028",
+    N_("With this ceremony one person alone could sign for {roles}."),
+    N_("Let two or more sign ('threshold'). Say --one-signature only if you mean exactly that."),
+    ExitCode.BLOCKED,
+)
+PRODUCT_NEEDED = Message(
+    "NU-7029",
+    N_("No product was named, and the feed has several: {products}."),
+    N_("Name one with --product."),
     ExitCode.USAGE,
 )
 UNSOUND_DRAFT = Message(
@@ -1942,6 +2016,12 @@ ORDER_TOO_OLD = Message(
     "NU-9321",
     N_("Order {order} waited for more than {hours} hours and was not carried out."),
     N_("Nothing was changed. Give the order again if it is still wanted."),
+    ExitCode.BUSY,
+)
+TOO_MANY_CONNECTIONS = Message(
+    "NU-9322",
+    N_("One user may hold {count} connections, and all together so many as are served."),
+    N_("End one of your programs that follow the service, or ask again in some seconds."),
     ExitCode.BUSY,
 )
 SEQUENCE_DAMAGED = Message(

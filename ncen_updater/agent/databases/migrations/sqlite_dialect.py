@@ -14,6 +14,7 @@ from typing import Any
 
 from ncen_updater.agent.databases.migrations import ledger
 from ncen_updater.agent.databases.migrations.dialect import Dialect, StatementFailed
+from ncen_updater.agent.databases.sqlite.plain import check_database, check_opened
 from ncen_updater.common.messages import DATABASE_DISK_FAILED, Message
 from ncen_updater.formats.sql import PRAGMAS, Statement, split
 
@@ -54,7 +55,12 @@ class SqliteDialect(Dialect):
         return DATABASE_DISK_FAILED if isinstance(code, int) and code & 0xFF in _DISK else None
 
     def connect(self) -> sqlite3.Connection:
-        """Open the file."""
+        """Open the file.
+
+        Raises:
+            NotPlain: It is a link, or something else than a file.
+        """
+        check_database(self._path, finishing=True)
         # isolation_level None: the driver begins and commits nothing by itself.
         driver = sqlite3.connect(
             f"{self._path.absolute().as_uri()}?mode=rw",
@@ -62,6 +68,7 @@ class SqliteDialect(Dialect):
             isolation_level=None,
             check_same_thread=False,
         )
+        check_opened(driver, self._path)
         # Whatever the library was built with: a table that is made anew is dropped in between,
         # which would delete the rows that refer to it. They are counted instead, see dangling.
         driver.execute("PRAGMA foreign_keys = OFF")

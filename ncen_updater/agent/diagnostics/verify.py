@@ -45,11 +45,28 @@ def verify_site(site: Site, journal: Journal, progress: Progress) -> tuple[Findi
     found: list[Finding] = []
     current = site.slots.current()
     if current is None:
-        return (_differs("NU-6101", N_("no release was ever chosen here")),)
+        return (_unchosen(site),)
     found += _change(site, journal)
     found += _slots(site, current, progress)
     found += _databases(site, journal, current)
     return tuple(found)
+
+
+def _unchosen(site: Site) -> Finding:
+    """Say that there is no link: a name that is written wrong is the likeliest reason."""
+    values = {"link": site.slots.link}
+    return Finding(
+        "NU-6101",
+        Severity.STRICT,
+        Text(N_("There is no link {link}, so no release is chosen here."), values),
+        Text(
+            N_(
+                "Check 'current' below [paths] in agent.toml: if the application runs, it is"
+                " another link that leads to its release. On a new site run 'ncen-updater adopt'."
+            )
+        ),
+        {"path": str(site.slots.link)},
+    )
 
 
 def _differs(code: str, template: str, **values: object) -> Finding:

@@ -1106,6 +1106,18 @@ MIGRATOR_FAILED = Message(
         "the site can go on working."
     ),
 )
+MIGRATOR_NOBODY = Message(
+    "NU-4204",
+    N_("The agent is root, and no user is known for the application's migrator: {user}."),
+    N_("Say in agent.toml as whom the application runs: 'user' of the table [application]."),
+    ExitCode.BLOCKED,
+)
+MIGRATOR_OUTSIDE = Message(
+    "NU-4205",
+    N_("The application's migrator {program} is no program of the release."),
+    N_("Nothing was run. Tell the Secretariat: the program has to lie in the release itself."),
+    ExitCode.BLOCKED,
+)
 NOT_A_SET = Message(
     "NU-4220",
     N_("{database} is a plain directory, not a link to a set of databases."),

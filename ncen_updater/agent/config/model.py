@@ -232,6 +232,7 @@ class ApplicationSettings(ControlSettings):
 
     Attributes:
         adapter: ``systemd`` (unit) or ``command`` (start, stop, status).
+        user: The system's user that it runs as; a release's own migrator runs as the same.
         environment: Further variables of the three commands.
         stop_timeout_s: After this a stop counts as failed.
         health_url: Base address of the application's own port, not of the door.
@@ -246,6 +247,7 @@ class ApplicationSettings(ControlSettings):
     """
 
     adapter: Literal["command", "systemd"] = "systemd"
+    user: Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")] | None = None
     environment: Annotated[dict[str, str], Field(default_factory=dict)]
     stop_timeout_s: Seconds = 60.0
     health_url: Annotated[str, StringConstraints(pattern=r"^https?://[!-~]+$")]

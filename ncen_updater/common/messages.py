@@ -1240,6 +1240,15 @@ NEVER_ANSWERED = Message(
         "starts it, or keeps its address; then try again."
     ),
 )
+FRONT_LETS_IN = Message(
+    "NU-5011",
+    N_("The web server in front, {url}, does not keep officers out: {reason}"),
+    N_(
+        "It has to answer with status 503 while the file {path} is there. Compare that path with "
+        "the one in its configuration, and see that it may enter the directory; then try again."
+    ),
+    ExitCode.BLOCKED,
+)
 
 # ---- 6xxx: the upgrade, journal and recovery -------------------------------------------------
 

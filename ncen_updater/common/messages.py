@@ -1736,6 +1736,27 @@ ONE_SIGNATURE = Message(
     N_("Let two or more sign ('threshold'). Say --one-signature only if you mean exactly that."),
     ExitCode.BLOCKED,
 )
+PASSPHRASE_SHORT = Message(
+    "NU-7030",
+    N_("The passphrase for {path} has {count} characters, and {needed} are needed."),
+    N_("Take a longer one, or let 'keys new' make one of six words with --generate."),
+    ExitCode.USAGE,
+)
+KEY_EXISTS = Message(
+    "NU-7031",
+    N_("There is a key file {path} already, and keys are never written over."),
+    N_("Give another name or another directory."),
+    ExitCode.USAGE,
+)
+KEY_READABLE = Message(
+    "NU-7032",
+    N_("Others than its owner may read the private key {path} (mode {mode})."),
+    N_(
+        "Keep it on a disk of your own, with 'chmod 600'. If others could have had it, make another"
+        " key and change the ceremony."
+    ),
+    ExitCode.TRUST,
+)
 PRODUCT_NEEDED = Message(
     "NU-7029",
     N_("No product was named, and the feed has several: {products}."),

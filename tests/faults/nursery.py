@@ -1,7 +1,7 @@
 """Operations one after the other, each in a fork with a session of its own.
 
-See :mod:`tests.support.forks`. It is struck and killed like any other process. Random kills have an interpreter each
-(:meth:`tests.faults.trial.Trial.start`).
+See :mod:`tests.support.forks`. It is struck and killed like any other process. Random kills have an
+interpreter each (:meth:`tests.faults.trial.Trial.start`).
 """
 
 from __future__ import annotations

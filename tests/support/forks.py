@@ -2,8 +2,8 @@
 
 A short command of the agent is a twentieth of a second of work and half a second of importing. A
 fork has an environment, a directory and standard streams of its own, and is killed like any other
-process. What an interpreter decides as it starts (the encoding, how streams are buffered) it has from
-the one that forks: for terminals, closed streams and other locales take an interpreter.
+process. What an interpreter decides as it starts (the encoding, how streams are buffered) it has
+from the one that forks: for terminals, closed streams and other locales take an interpreter.
 """
 
 from __future__ import annotations

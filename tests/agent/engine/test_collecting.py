@@ -42,7 +42,6 @@ from ncen_updater.agent.databases.postgresql import engine as postgresql
 from ncen_updater.agent.databases.sqlite import layout as sqlite
 from ncen_updater.common.progress import Silent
 from ncen_updater.agent.engine.retention import collect, collectable
-from tests.support.forks import run_agent
 from ncen_updater.agent.engine.operations import Operations
 
 path = Path(sys.argv[1])

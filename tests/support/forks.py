@@ -25,7 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 
-__all__ = ["DEADLINE_S", "Fork", "Forks", "run_agent"]
+__all__ = ["AGENT", "DEADLINE_S", "Fork", "Forks", "run_agent"]
 
 # After this a process stands still. Nothing is judged by it: a loaded machine may take its time.
 DEADLINE_S = 900

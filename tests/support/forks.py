@@ -149,8 +149,9 @@ def run_agent(
     *words: str, environment: Mapping[str, str], limit_s: float = DEADLINE_S
 ) -> subprocess.CompletedProcess[str]:
     """Run a command of the agent with no terminal, to its end."""
+    # The languages that there are belong to the options, which are made once, in the import.
     if environment.get("LANG") == "C.UTF-8" and not any(
-        name.startswith(("COVERAGE_", "LC_")) for name in environment
+        name.startswith(("COVERAGE_", "LC_", "NCEN_LOCALE_DIR")) for name in environment
     ):
         return _agent().run(words, environment, limit_s)
     return subprocess.run(

@@ -144,6 +144,27 @@ BAD_VERSION = Message(
     N_("Write a version such as 3.3.0; 'ncen-updater check' shows what is on offer."),
     ExitCode.USAGE,
 )
+NOT_A_MEMBER = Message(
+    "NU-1120",
+    N_("{user} is not in the group {group}, and may not look at {path}."),
+    N_(
+        "Ask an administrator of this machine to run 'sudo usermod -aG {group} {user}'; then log"
+        " out and in again."
+    ),
+)
+LOG_IN_AGAIN = Message(
+    "NU-1121",
+    N_("{user} was added to the group {group} after logging in, and may not look at {path} yet."),
+    N_("Log out and in again."),
+)
+MEMBER_NEEDS_ROOT = Message(
+    "NU-1122",
+    N_("{user} is in the group {group}, but this needs {path}, which only the agent itself reads."),
+    N_(
+        "Members see the site through its service: check with 'systemctl status ncen-updater' that"
+        " it runs. What the service cannot do is done with sudo."
+    ),
+)
 BAD_TIME = Message(
     "NU-1105",
     N_("'{text}' is not a time in the future."),
@@ -381,6 +402,35 @@ READER_OVERDUE = Message(
         "Try again; if it stays so, send the Secretariat what 'ncen-updater "
         "doctor' and 'history' say."
     ),
+)
+PROVED_OLDER = Message(
+    "NU-2044",
+    N_("The list '{role}' is version {version}; version {known} was proved here before."),
+    N_(
+        "Nothing was changed. Run 'ncen-updater check' (a site without a network: import the "
+        "newest bundle), then try again. If it stays so, have this server examined, since what "
+        "talks to the network may have been tampered with, and tell the Secretariat."
+    ),
+    ExitCode.TRUST,
+)
+PROVED_DAMAGED = Message(
+    "NU-2045",
+    N_("What was proved here before cannot be read: {path} is damaged."),
+    N_(
+        "Nothing was changed; going back still works. Restore the file from a backup, or ask the "
+        "Secretariat which lists are the newest and move it away: it is built anew from them."
+    ),
+    ExitCode.TRUST,
+)
+LIST_NOT_PROVED = Message(
+    "NU-2046",
+    N_("The lists of the feed do not follow from the roots that were proved here; none is used."),
+    N_(
+        "Nothing was changed. Run 'ncen-updater check', then try again. If it stays so, have this "
+        "server examined, since what talks to the network may have been tampered with, and tell "
+        "the Secretariat."
+    ),
+    ExitCode.TRUST,
 )
 FEED_ERROR = Message(
     "NU-2101",
@@ -730,6 +780,12 @@ SPACE_SHORT = Message(
     "NU-3101",
     N_("Too little space in {path}: {needed} bytes are needed, {free} are free."),
     N_("Free at least {missing} bytes there, then try again."),
+    ExitCode.SPACE,
+)
+DISK_FULL = Message(
+    "NU-3110",
+    N_("The disk is full, and {path} could not be written."),
+    N_("Make room on that disk, then give the command again."),
     ExitCode.SPACE,
 )
 DOWNLOAD_DAMAGED = Message(
@@ -1273,7 +1329,17 @@ JOURNAL_UNREADABLE = Message(
 JOURNAL_UNWRITABLE = Message(
     "NU-6003",
     N_("The journal {path} cannot be written: {reason}"),
-    N_("Make room on the disk or mount it writable, then run 'ncen-updater resume'."),
+    N_(
+        "Let the disk be mounted writable and its owner be right, then give the command again;"
+        " where 'ncen-updater status' shows a change that has not come to its end, run"
+        " 'ncen-updater resume'."
+    ),
+)
+JOURNAL_NO_ROOM = Message(
+    "NU-6066",
+    N_("The disk is full, and the journal {path} takes no record."),
+    N_("Make room on that disk, then give the command again."),
+    ExitCode.SPACE,
 )
 BUSY = Message(
     "NU-6004",
@@ -1353,6 +1419,16 @@ RECORDS_WOULD_BE_LOST = Message(
         "Release {current} cannot go back keeping them ({reason}). To go back all the same, "
         "run 'ncen-updater rollback --accept-loss {count}', with a larger number "
         "while officers are still entering records."
+    ),
+    ExitCode.APPROVAL_MISSING,
+)
+VALUES_WOULD_BE_LOST = Message(
+    "NU-6050",
+    N_("{way} Entered there since {current} came, and lost: {objects} rows, {count} together."),
+    N_(
+        "Look at them first. A copy stays in the databases of {current}, which are kept for {days}"
+        " days. To go back all the same, run 'ncen-updater rollback --accept-loss {count}', with a"
+        " larger number while officers are still entering records."
     ),
     ExitCode.APPROVAL_MISSING,
 )
@@ -1465,7 +1541,7 @@ REHEARSAL_FAILED = Message(
     N_("The rehearsal of {version} failed: {cause} ({cause_code})"),
     N_(
         "Nothing of the site was touched. Read the cause; if it is the release, tell the"
-        " Secretariat, else mend it and rehearse again."
+        " Secretariat, else mend it and rehearse again. {full}"
     ),
     ExitCode.BLOCKED,
 )
@@ -1506,7 +1582,7 @@ REHEARSAL_LIMITED = Message(
     N_(
         "Nothing of the site was touched, and the release is not called bad: an upgrade works on"
         " whole copies. Read the cause. Where it is for want of these objects, let the agent"
-        " connect as a superuser and rehearse again, or set rehearse = false."
+        " connect as a superuser and rehearse again, or set rehearse = false. {full}"
     ),
     ExitCode.BLOCKED,
 )
@@ -1552,6 +1628,23 @@ WAY_BACK_CHANGED = Message(
     N_("A rollback would do something else now: from {current} to {version}."),
     N_("Look at it again with 'ncen-updater rollback --dry-run', then decide anew."),
     ExitCode.BLOCKED,
+)
+BACK_NEEDS_APPROVAL = Message(
+    "NU-6056",
+    N_(
+        "Going back to {version} has to be approved by {missing} more (of {needed}); by now: {who}."
+    ),
+    N_(
+        "Let them run 'ncen-updater approve --rollback', then try again. What cannot wait goes by "
+        "'rollback --emergency --reason TEXT', of which everybody is told."
+    ),
+    ExitCode.APPROVAL_MISSING,
+)
+EMERGENCY_WITHOUT_REASON = Message(
+    "NU-6057",
+    N_("An emergency was not given a reason."),
+    N_("Nothing was changed. Say with --reason why it cannot wait."),
+    ExitCode.USAGE,
 )
 
 # ---- 7xxx: the publisher ---------------------------------------------------------------------
@@ -1684,8 +1777,8 @@ ROLE_LAPSED = Message(
 )
 UNKNOWN_PRODUCT = Message(
     "NU-7024",
-    N_("The feed has no role for the product {product}."),
-    N_("Add the product to the ceremony file and let the officers sign the change."),
+    N_("The feed has no role '{product}'; it has {products}."),
+    N_("Name one of these (a product with --product). A new one needs a changed ceremony file."),
     ExitCode.USAGE,
 )
 WRITE_FAILED = Message(
@@ -1697,6 +1790,45 @@ DIGEST_SHORT = Message(
     "NU-7026",
     N_("A digest of {count} digits was typed; at least {needed} are compared."),
     N_("Type the eight words of it, or its first four groups of eight digits, as you were told."),
+    ExitCode.USAGE,
+)
+LINT_REFUSES = Message(
+    "NU-7027",
+    N_("lint refuses {name}: {what}"),
+    N_("Mend it until 'ncen-publisher lint' says of nothing that it blocks; then do this again."),
+    ExitCode.BLOCKED,
+)
+ONE_SIGNATURE = Message(
+    "NU-7028",
+    N_("With this ceremony one person alone could sign for {roles}."),
+    N_("Let two or more sign ('threshold'). Say --one-signature only if you mean exactly that."),
+    ExitCode.BLOCKED,
+)
+PASSPHRASE_SHORT = Message(
+    "NU-7030",
+    N_("The passphrase for {path} has {count} characters, and {needed} are needed."),
+    N_("Take a longer one, or let 'keys new' make one of six words with --generate."),
+    ExitCode.USAGE,
+)
+KEY_EXISTS = Message(
+    "NU-7031",
+    N_("There is a key file {path} already, and keys are never written over."),
+    N_("Give another name or another directory."),
+    ExitCode.USAGE,
+)
+KEY_READABLE = Message(
+    "NU-7032",
+    N_("Others than its owner may read the private key {path} (mode {mode})."),
+    N_(
+        "Keep it on a disk of your own, with 'chmod 600'. If others could have had it, make another"
+        " key and change the ceremony."
+    ),
+    ExitCode.TRUST,
+)
+PRODUCT_NEEDED = Message(
+    "NU-7029",
+    N_("No product was named, and the feed has several: {products}."),
+    N_("Name one with --product."),
     ExitCode.USAGE,
 )
 UNSOUND_DRAFT = Message(
@@ -1936,6 +2068,12 @@ ORDER_TOO_OLD = Message(
     "NU-9321",
     N_("Order {order} waited for more than {hours} hours and was not carried out."),
     N_("Nothing was changed. Give the order again if it is still wanted."),
+    ExitCode.BUSY,
+)
+TOO_MANY_CONNECTIONS = Message(
+    "NU-9322",
+    N_("One user may hold {count} connections, and all together so many as are served."),
+    N_("End one of your programs that follow the service, or ask again in some seconds."),
     ExitCode.BUSY,
 )
 SEQUENCE_DAMAGED = Message(

@@ -60,6 +60,7 @@ from ncen_updater.common.messages import (
     NOTHING_TO_ROLL_BACK,
     OPEN_CHANGE,
     RECORDS_WOULD_BE_LOST,
+    VALUES_WOULD_BE_LOST,
     WAY_BACK_CHANGED,
 )
 from ncen_updater.common.progress import Progress
@@ -199,12 +200,19 @@ class Operations:
         with Journal.open(self._site.state / JOURNAL, read_only=True) as journal:
             return self._way_back(journal, accept_loss)
 
-    def rollback(self, *, accept_loss: int | None = None, undoes: str | None = None) -> Result:
+    def rollback(
+        self,
+        *,
+        accept_loss: int | None = None,
+        undoes: str | None = None,
+        agree: Callable[[Journal, RollbackPlan], ChangeFacts] | None = None,
+    ) -> Result:
         """Go back to the release before, keeping every record where the release can.
 
         Args:
             accept_loss: The number of records that a person agreed to lose.
             undoes: The upgrade whose way back a person saw; by default whatever came last.
+            agree: Refuses what people have not agreed to; its facts go with the change.
 
         Raises:
             NothingToRollBack: If there is no earlier release here.
@@ -222,7 +230,10 @@ class Operations:
             way = self._way_back(journal, accept_loss)
             if undoes not in (None, way.undoes):
                 raise UpdaterError(WAY_BACK_CHANGED, version=way.target, current=way.origin)
-            outcome = self._roll_back(journal, way, closes=change.id if change else None)
+            agreed = NO_FACTS if agree is None else agree(journal, way)
+            outcome = self._roll_back(
+                journal, way, closes=change.id if change else None, agreed=agreed
+            )
             return Result((outcome,))
 
     def resume(self, *, by_person: bool, at_boot: bool = False) -> Result:
@@ -354,8 +365,18 @@ class Operations:
         way = way_back(self._site, journal, running_version(self._site))
         if way is None:
             raise UpdaterError(NOTHING_TO_ROLL_BACK)
-        loses = way.mode is Mode.RESTORE
-        if loses and (accept_loss is None or accept_loss < way.lost_total):
+        enough = accept_loss is not None and accept_loss >= way.lost_total
+        if way.keeps_but and not enough:
+            raise UpdaterError(
+                VALUES_WOULD_BE_LOST,
+                way=way.words,
+                current=way.origin,
+                count=way.lost_total,
+                objects=way.lost_words,
+                days=way.days,
+                lost=way.lost,
+            )
+        if way.mode is Mode.RESTORE and not enough:
             raise UpdaterError(
                 RECORDS_WOULD_BE_LOST,
                 way=way.words,
@@ -379,7 +400,7 @@ class Operations:
         if owed is None or at_boot or not (by_person or owed.by_itself):
             return Result(decision=decision)
         way = way_back(self._site, journal, running_version(self._site))
-        if way is None or way.mode is not Mode.MIGRATE:
+        if way is None or not way.keeps_all:
             words = N_("release {version} turned bad, and there is no way back that keeps records")
             raise NeedsPerson(reason=Text(words, {"version": owed.change.to_version}))
         if pending_rollback(journal) is None:
@@ -388,7 +409,12 @@ class Operations:
         return Result((outcome,), decision=Decision(RecoveryAction.GO_BACK, "owed", TAKEN_BACK))
 
     def _roll_back(
-        self, journal: Journal, way: RollbackPlan, closes: str | None, soak_of: str | None = None
+        self,
+        journal: Journal,
+        way: RollbackPlan,
+        closes: str | None,
+        soak_of: str | None = None,
+        agreed: ChangeFacts = NO_FACTS,
     ) -> Outcome:
         change = self._new_change(ChangeKind.ROLLBACK, way.origin, way.target, way.mode, way.source)
         facts = dataclasses.replace(
@@ -397,6 +423,7 @@ class Operations:
             undoes=way.undoes,
             by_code=way.by_code or None,
             soak_of=soak_of,
+            binding=agreed.binding,
         )
         journal.begin(change, facts, closes=closes)
         self._finish(journal, change.id, lambda r, c: r.run(c))
@@ -418,7 +445,7 @@ class Operations:
             return
         SiteHistory(journal).remember_bad(change.product, change.to_version, error.code, change.id)
         way = way_back(self._site, journal, running_version(self._site))
-        keeps_all = way is not None and way.mode is Mode.MIGRATE
+        keeps_all = way is not None and way.keeps_all
         if journal.facts(change.id).confirmed_by is not None:
             return  # while the way back was looked for
         if self._site.config.soak.on_failure == "rollback" and way is not None and keeps_all:

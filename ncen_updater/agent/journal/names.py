@@ -11,6 +11,7 @@ __all__ = [
     "IMPORT_REFUSED",
     "JOURNAL",
     "LOCK",
+    "ROLLBACK_EMERGENCY",
     "SERVICE_LOCK",
 ]
 
@@ -21,4 +22,5 @@ SERVICE_LOCK: Final = "service/service.lock"
 IMPORTED: Final = "imported"
 IMPORT_REFUSED: Final = "import-refused"
 AGENT_CHOSEN: Final = "agent-chosen"
+ROLLBACK_EMERGENCY: Final = "rollback-emergency"
 AGENT_CONFIRMED: Final = "agent-confirmed"

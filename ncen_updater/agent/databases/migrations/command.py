@@ -148,7 +148,7 @@ def run_command(
         MigratorOutside: The program is none of the release.
         MigratorMissing: The program is not there or may not be run.
         MigratorFailed: It ended with another status than 0 or ran out of time; its whole group has
-            been ended and ``detail`` holds the end of its output.
+            been ended and ``private`` holds the end of its output.
     """
     if os.geteuid() == 0 and (user is None or user.uid == 0):
         raise DatabaseError(MIGRATOR_NOBODY, user=user.name if user else "-")
@@ -194,6 +194,6 @@ def run_command(
             migration=command.argv[0],
             program=command.argv[0],
             how=how,
-            detail=output or None,
-        )
+            detail=refused or None,
+        ).privately(output)  # a program may print the rows that it stumbles over
     return output

@@ -79,6 +79,8 @@ class Close(Step):
         """
         if context.change.kind is ChangeKind.UPGRADE:
             ApprovalStore(context.journal).spend(context.change.id)
+        elif (binding := context.facts().binding) is not None:
+            ApprovalStore(context.journal).spend_one(context.change.id, binding)
         application = context.site.application
         application.close_door()
         problem = application.front_problem()

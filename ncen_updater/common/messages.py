@@ -1401,6 +1401,16 @@ RECORDS_WOULD_BE_LOST = Message(
     ),
     ExitCode.APPROVAL_MISSING,
 )
+VALUES_WOULD_BE_LOST = Message(
+    "NU-6050",
+    N_("{way} Entered there since {current} came, and lost: {objects} rows, {count} together."),
+    N_(
+        "Look at them first. A copy stays in the databases of {current}, which are kept for {days}"
+        " days. To go back all the same, run 'ncen-updater rollback --accept-loss {count}', with a"
+        " larger number while officers are still entering records."
+    ),
+    ExitCode.APPROVAL_MISSING,
+)
 NOTHING_TO_CONFIRM = Message(
     "NU-6016",
     N_("No release is in its watched time."),
@@ -1510,7 +1520,7 @@ REHEARSAL_FAILED = Message(
     N_("The rehearsal of {version} failed: {cause} ({cause_code})"),
     N_(
         "Nothing of the site was touched. Read the cause; if it is the release, tell the"
-        " Secretariat, else mend it and rehearse again."
+        " Secretariat, else mend it and rehearse again. {full}"
     ),
     ExitCode.BLOCKED,
 )
@@ -1551,7 +1561,7 @@ REHEARSAL_LIMITED = Message(
     N_(
         "Nothing of the site was touched, and the release is not called bad: an upgrade works on"
         " whole copies. Read the cause. Where it is for want of these objects, let the agent"
-        " connect as a superuser and rehearse again, or set rehearse = false."
+        " connect as a superuser and rehearse again, or set rehearse = false. {full}"
     ),
     ExitCode.BLOCKED,
 )

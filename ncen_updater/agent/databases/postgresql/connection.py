@@ -14,6 +14,7 @@ import psycopg
 
 from ncen_updater.agent.config.model import PostgresSettings
 from ncen_updater.agent.databases.errors import DatabaseError, DatabaseUnreachable
+from ncen_updater.common.database_words import said
 
 __all__ = ["Connection", "Server", "ServerLimits", "rows", "run", "translated"]
 
@@ -67,7 +68,7 @@ def translated(database: str) -> Iterator[None]:
     try:
         yield
     except psycopg.Error as error:
-        raise DatabaseError(database=database, detail=str(error).strip()) from error
+        raise DatabaseError(database=database, detail=said(error)) from error
 
 
 class Server:
@@ -122,7 +123,7 @@ class Server:
                 **self._password(),
             )
         except psycopg.Error as error:
-            raise DatabaseUnreachable(database=database, detail=str(error).strip()) from error
+            raise DatabaseUnreachable(database=database, detail=said(error)) from error
         connection.prepare_threshold = None
         return connection
 

@@ -1825,6 +1825,22 @@ KEY_READABLE = Message(
     ),
     ExitCode.TRUST,
 )
+SIGNED_ANOTHER = Message(
+    "NU-7033",
+    N_("You signed another draft of {role} version {version} before: '{title}', on {at}."),
+    N_(
+        "Do not sign before you know why there are two: both would be true, and different countries"
+        " could be shown different ones. If the first was given up, let its signatures be"
+        " destroyed, then say --second-draft."
+    ),
+    ExitCode.TRUST,
+)
+LEDGER_BROKEN = Message(
+    "NU-7034",
+    N_("The list of what you signed, {path}, cannot be read."),
+    N_("Restore it from a copy of yours. It tells whether a second draft is put before you."),
+    ExitCode.TRUST,
+)
 PRODUCT_NEEDED = Message(
     "NU-7029",
     N_("No product was named, and the feed has several: {products}."),

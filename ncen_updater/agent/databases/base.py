@@ -104,6 +104,10 @@ class DatabaseEngine(abc.ABC):
         Where there is no change, what is to be said of the live set alone.
         """
 
+    def answers(self) -> bool:
+        """Whether the server takes sessions now; it is not asked for any. Files always do."""
+        return True
+
     @abc.abstractmethod
     def marker(self) -> Marker | None:
         """What the live set says it is; None on a site that was never cut over by an agent.

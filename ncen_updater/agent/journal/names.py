@@ -7,10 +7,12 @@ from typing import Final
 __all__ = [
     "AGENT_CHOSEN",
     "AGENT_CONFIRMED",
+    "APPLICATION_STARTED",
     "IMPORTED",
     "IMPORT_REFUSED",
     "JOURNAL",
     "LOCK",
+    "RECOVERY",
     "SERVICE_LOCK",
 ]
 
@@ -22,3 +24,7 @@ IMPORTED: Final = "imported"
 IMPORT_REFUSED: Final = "import-refused"
 AGENT_CHOSEN: Final = "agent-chosen"
 AGENT_CONFIRMED: Final = "agent-confirmed"
+#: A recovery of a change began; it ended by an error of its own.
+RECOVERY: Final = "recovery"
+#: The application was started, since it ought to run and nobody came to start it.
+APPLICATION_STARTED: Final = "application-started"

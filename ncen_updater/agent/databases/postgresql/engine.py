@@ -212,6 +212,10 @@ class PostgresEngine(DatabaseEngine):
             committed = is_recorded(connection, change.id)
         return evidences.decide(change, self._physical, found, fences, record, committed=committed)
 
+    def answers(self) -> bool:
+        """Whether the server takes sessions now."""
+        return self._server.answers()
+
     def marker(self) -> Marker | None:
         """See :meth:`DatabaseEngine.marker`."""
         return self._marker()[0]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from demo.databases import PostgresPlace
-from demo.embedded_postgres import FAST_SETTINGS, EmbeddedPostgres
+from demo.embedded_postgres import EmbeddedPostgres
 from demo.site import DemoSite, SiteOptions, version_of
 from ncen_updater.agent.journal.change import Phase, StepName
 from ncen_updater.agent.journal.journal import Journal
@@ -22,7 +22,7 @@ from ncen_updater.agent.journal.names import APPLICATION_STARTED, JOURNAL
 from ncen_updater.agent.policy.automation import Action
 from ncen_updater.agent.service.knowledge import KNOWLEDGE, KnowledgeFile
 from tests.faults.cells import Cell, Fault, Strike
-from tests.support.postgres import available
+from tests.support.postgres import FAST_SETTINGS, available
 from tests.support.serving import ServedSite
 from tests.support.sites import TrialFeed, connect, serve
 
@@ -61,15 +61,21 @@ def command(demo: DemoSite, *words: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+def ended(demo: DemoSite, *words: str) -> subprocess.CompletedProcess[str]:
+    with command(demo, *words) as process:
+        out, err = process.communicate(timeout=120)
+    return subprocess.CompletedProcess(words, process.returncode, out, err)
+
+
 def torn(demo: DemoSite, at: StepName) -> None:
     """An upgrade whose machine died in a step."""
     strike = Strike(at, Phase.AFTER_EFFECT, Fault.SIGKILL)
-    ended = subprocess.run(
+    killed = subprocess.run(
         [sys.executable, "-m", "tests.faults.worker", str(demo.config_path), "upgrade",
          Cell("upgrade", (strike,)).encode()],
         capture_output=True, text=True, check=False, cwd=Path(__file__).parents[3],
     )  # fmt: skip
-    assert ended.returncode == -9, ended.stderr
+    assert killed.returncode == -9, killed.stderr
     demo.stop_app()
 
 
@@ -78,14 +84,13 @@ def test_with_nothing_open_no_server_and_no_configuration_keeps_the_application_
 ) -> None:
     demo.stop_app()
     server.stop()
-    resume = command(demo, "resume", "--boot", "--json")
-    out, err = resume.communicate(timeout=60)
-    assert resume.returncode == 0, err
-    assert json.loads(out)["decision"]["action"] == "nothing"
+    resume = ended(demo, "resume", "--boot", "--json")
+    assert resume.returncode == 0, resume.stderr
+    assert json.loads(resume.stdout)["decision"]["action"] == "nothing"
     text = demo.config_path.read_text()
     demo.config_path.write_text(text + '\n[aplication]\nx = "a mistake"\n')
-    resume = command(demo, "resume", "--boot")
-    assert (resume.wait(60), demo.app_running()) == (0, False)
+    resume = ended(demo, "resume", "--boot")
+    assert (resume.returncode, demo.app_running()) == (0, False)
 
 
 def test_an_open_change_waits_for_the_server_and_is_undone_then(
@@ -109,20 +114,22 @@ def test_an_open_change_waits_for_the_server_and_is_undone_then(
     known = KnowledgeFile(demo.state / KNOWLEDGE)
     (demo.state / "service").mkdir(exist_ok=True)
     known.save(dataclasses.replace(known.load(), ran_in="the boot before"))
-    again = command(demo, "resume")
-    out, err = again.communicate(timeout=120)
-    assert again.returncode == 0, err
-    assert "The application did not run, and was started." in out
+    again = ended(demo, "resume")
+    assert again.returncode == 0, again.stderr
+    assert "The application did not run, and was started." in again.stdout
     assert version_of(demo).whole == "3.2.4"
     assert demo.app_running()
 
 
 def test_a_stop_on_purpose_is_told_and_stays(demo: DemoSite) -> None:
     demo.stop_app()
-    resume = command(demo, "resume")
-    out, _ = resume.communicate(timeout=60)
+    resume = ended(demo, "resume")
     assert resume.returncode == 0
-    assert out.rstrip().splitlines()[-1].startswith("The application does not run; start it with:")
+    assert (
+        resume.stdout.rstrip()
+        .splitlines()[-1]
+        .startswith("The application does not run; start it with:")
+    )
     assert not demo.app_running()
 
 
@@ -141,7 +148,7 @@ def test_an_undo_that_left_the_start_to_the_system_is_made_whole_by_a_person(
         assert change is not None
         assert change.step_state(StepName.STOP) == "undone"
     assert not demo.app_running()
-    assert command(demo, "resume").wait(120) == 0
+    assert ended(demo, "resume").returncode == 0
     assert demo.app_running()
     assert not demo.door_file.exists()
 

@@ -216,6 +216,11 @@ class PostgresEngine(DatabaseEngine):
         """Whether the server takes sessions now."""
         return self._server.answers()
 
+    def require_programs(self) -> None:
+        """See :meth:`DatabaseEngine.require_programs`."""
+        for name in DUMP_AND_RESTORE:
+            program_for(self._server, name)
+
     def marker(self) -> Marker | None:
         """See :meth:`DatabaseEngine.marker`."""
         return self._marker()[0]

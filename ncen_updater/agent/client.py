@@ -37,6 +37,7 @@ from ncen_updater.agent.engine.lock import lock_holder
 from ncen_updater.agent.engine.outcome import change_document
 from ncen_updater.agent.engine.permitted import held, require_no_hold
 from ncen_updater.agent.engine.soaking import confirm, in_soak
+from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL, SERVICE_LOCK
 from ncen_updater.agent.journal.site_history import SiteHistory
@@ -49,7 +50,13 @@ from ncen_updater.common.cli.render import format_time
 from ncen_updater.common.documents import jsonable
 from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import NO_SERVICE, NOT_NEXT, ORDER_TORN, UNKNOWN_CHANGE
+from ncen_updater.common.messages import (
+    NO_SERVICE,
+    NOT_NEXT,
+    ORDER_TORN,
+    UNKNOWN_CHANGE,
+    WAY_BACK_CHANGED,
+)
 from ncen_updater.common.progress import Progress, ProgressUpdate
 
 if TYPE_CHECKING:
@@ -58,6 +65,7 @@ if TYPE_CHECKING:
     from ncen_updater.agent.approvals.approving import ApprovalSubject
     from ncen_updater.agent.cli.session import AgentSession
     from ncen_updater.agent.engine.operations import Operations
+    from ncen_updater.agent.engine.rollback_plan import RollbackPlan
     from ncen_updater.agent.service.client import Client
     from ncen_updater.agent.service.knowledge import ServiceState
     from ncen_updater.agent.site import Site
@@ -142,14 +150,20 @@ class SiteClient(Protocol):
         """Upgrade."""
 
     def way_back(self, accept_loss: int | None) -> Answer:
-        """Say how a rollback would go, with the loss counted."""
+        """Say how a rollback would go, with the loss counted, and who has to approve it yet."""
 
-    def rollback(self, accept_loss: int | None, undoes: str | None) -> Answer:
+    def approve_back(self, seen: Document, *, withdraw: bool) -> None:
+        """Say yes to a rollback as :meth:`way_back` showed it, or take one's own yes back."""
+
+    def rollback(
+        self, accept_loss: int | None, undoes: str | None, emergency: str | None = None
+    ) -> Answer:
         """Go back to the release before.
 
         Args:
             accept_loss: So many records may be lost.
             undoes: The upgrade that a person was asked about; another one is not undone.
+            emergency: Why it cannot wait for those who have to approve it.
         """
 
 
@@ -446,16 +460,63 @@ class LocalSite:
         return result_answer(result, self._run.language, before)
 
     def way_back(self, accept_loss: int | None) -> Answer:
+        from ncen_updater.agent.approvals.back import back_subject
         from ncen_updater.agent.engine.operations import Operations
 
         site = self._site
         with self._run.progress() as progress:
             progress.tell(Text(N_("looking for the way back")))
-            return way_answer(Operations(site, progress).way_back(accept_loss=accept_loss))
+            way = Operations(site, progress).way_back(accept_loss=accept_loss)
+            with self._journal() as journal:
+                needed = site.config.service.approvals
+                return way_answer(way, back_subject(journal, str(way.origin), needed))
 
-    def rollback(self, accept_loss: int | None, undoes: str | None) -> Answer:
+    def approve_back(self, seen: Document, *, withdraw: bool) -> None:
+        from ncen_updater.agent.approvals.back import approve_back, back_subject
+        from ncen_updater.agent.approvals.store import ApprovalStore
+        from ncen_updater.agent.cli.person import person
+
+        needed = self._site.config.service.approvals
+        with self._journal(read_only=False) as journal:
+            found = back_subject(journal, str(self._site.slots.current()), needed)
+            if found.binding != seen["binding"]:
+                raise UpdaterError(WAY_BACK_CHANGED, version=found.target, current=found.origin)
+            if withdraw:
+                ApprovalStore(journal).withdraw(found.binding, person())
+            else:
+                approve_back(journal, found, person())
+
+    def rollback(
+        self,
+        accept_loss: int | None,
+        undoes: str | None,
+        emergency: str | None = None,
+        *,
+        order: int | None = None,
+    ) -> Answer:
+        """See :class:`SiteClient`; with ``order`` for whoever gave that order to the service."""
+        from ncen_updater.agent.approvals.back import (
+            Asked,
+            asked_by_order,
+            back_subject,
+            require_back,
+        )
+        from ncen_updater.agent.cli.person import person
+        from ncen_updater.agent.policy.going_back import BackConsent
+
+        needed = self._site.config.service.approvals
+
+        def agree(journal: Journal, way: RollbackPlan) -> ChangeFacts:
+            # Who types it with the rights to is one who approves; so it is with an upgrade.
+            by_hand = Asked(person(), approver=True, emergency=emergency)
+            asked = by_hand if order is None else asked_by_order(journal, order)
+            found = back_subject(journal, str(way.origin), needed)
+            verdict = require_back(journal, found, asked)
+            approved = verdict.consent is BackConsent.APPROVED
+            return ChangeFacts(binding=found.binding if approved else None)
+
         with self._operations() as (operations, _):
-            result = operations.rollback(accept_loss=accept_loss, undoes=undoes)
+            result = operations.rollback(accept_loss=accept_loss, undoes=undoes, agree=agree)
         return result_answer(result, self._run.language)
 
     @contextmanager
@@ -575,8 +636,18 @@ class ServiceSite:
     def way_back(self, accept_loss: int | None) -> Answer:
         return self._order("prepare", of="rollback", accept_loss=accept_loss)
 
-    def rollback(self, accept_loss: int | None, undoes: str | None) -> Answer:
-        return self._order("rollback", accept_loss=accept_loss, undoes=undoes)
+    def approve_back(self, seen: Document, *, withdraw: bool) -> None:
+        binding = seen["binding"]
+        if withdraw:
+            self._service.call("DELETE", f"/v1/approvals/{binding}")
+        else:
+            form = {"binding": binding, "of": "rollback"}
+            self._service.call("POST", "/v1/approvals", form)
+
+    def rollback(
+        self, accept_loss: int | None, undoes: str | None, emergency: str | None = None
+    ) -> Answer:
+        return self._order("rollback", accept_loss=accept_loss, undoes=undoes, emergency=emergency)
 
     def _order(self, kind: str, **data: object) -> Answer:
         """Give an order, show its progress until it has ended, and return what it came to.

@@ -28,6 +28,15 @@ Document = Mapping[str, Any]
 
 @click.command("approve", cls=Command, help=N_("Say yes to what was rehearsed."))
 @click.argument("version", required=False)
+@click.option(
+    "--rollback", is_flag=True, help=N_("Say yes to going back to the release before, instead.")
+)
+@click.option(
+    "--accept-loss",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help=N_("Agree to lose this many records, as the refusal counted them."),
+)
 @click.option("--withdraw", is_flag=True, help=N_("Take your own approval back."))
 @click.option("--yes", is_flag=True, help=N_("Do not ask. Nothing that blocks is passed over."))
 @click.option(
@@ -35,10 +44,22 @@ Document = Mapping[str, Any]
 )
 @click.pass_context
 def approve(
-    context: click.Context, version: str | None, withdraw: bool, yes: bool, dry_run: bool
+    context: click.Context,
+    version: str | None,
+    rollback: bool,
+    accept_loss: int | None,
+    withdraw: bool,
+    yes: bool,
+    dry_run: bool,
 ) -> ExitCode:
     session = agent_session(context)
     target = parse_version(version)
+    if rollback:
+        if version is not None:
+            raise click.UsageError("a rollback takes no VERSION", context)
+        return _approve_back(session, accept_loss, withdraw=withdraw, yes=yes, dry_run=dry_run)
+    if accept_loss is not None:
+        raise click.UsageError("--accept-loss belongs to --rollback", context)
     site = session.client()
     seen = site.outlook(target)
     rehearsal = seen["rehearsal"]
@@ -77,6 +98,23 @@ def schedule(
         site.schedule(seen, moment)
         seen = site.outlook(target)
     return _show(session, seen)
+
+
+def _approve_back(
+    session: AgentSession, accept_loss: int | None, *, withdraw: bool, yes: bool, dry_run: bool
+) -> ExitCode:
+    """Say yes to a rollback, or take it back."""
+    site = session.client()
+    way = site.way_back(accept_loss)
+    if dry_run or "binding" not in way.document:
+        return session.answer(way)
+    if not withdraw:
+        for line in way.words:
+            session.show(line)
+        question = Text(N_("Approve going back to {version}?"), {"version": way.document["to"]})
+        session.agree(question, yes=yes)
+    site.approve_back(way.document, withdraw=withdraw)
+    return session.answer(site.way_back(accept_loss))
 
 
 def _require_binding(seen: Document) -> None:

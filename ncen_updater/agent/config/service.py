@@ -74,7 +74,7 @@ class ServiceSettings(BaseModel):
         approvals: How many people have to approve.
         socket: Where the local interface listens.
         read_group: Members may look.
-        operate_group: Members may hold, rehearse and schedule, too.
+        operate_group: Members may order, hold and schedule, too.
         approve_group: Members may approve, too.
         self_update: Whether the agent renews itself, at the hours of downloads.
         confirm_agent_s: Seconds that a new agent has to run before it may confirm itself.
@@ -97,7 +97,7 @@ class ServiceSettings(BaseModel):
     approvals: Annotated[int, Field(ge=1, le=2)] = 1
     socket: Path = Path("run/ncen-updater/api.sock")
     read_group: GroupName = "ncen-updater"
-    operate_group: GroupName = "ncen-updater"
+    operate_group: GroupName = "ncen-operator"
     approve_group: GroupName = "ncen-approver"
     self_update: bool = True
     confirm_agent_s: Annotated[float, Field(gt=0, le=3600)] = 60.0

@@ -13,6 +13,7 @@ __all__ = [
     "JOURNAL",
     "LOCK",
     "RECOVERY",
+    "ROLLBACK_EMERGENCY",
     "SERVICE_LOCK",
 ]
 
@@ -23,8 +24,9 @@ SERVICE_LOCK: Final = "service/service.lock"
 IMPORTED: Final = "imported"
 IMPORT_REFUSED: Final = "import-refused"
 AGENT_CHOSEN: Final = "agent-chosen"
+ROLLBACK_EMERGENCY: Final = "rollback-emergency"
 AGENT_CONFIRMED: Final = "agent-confirmed"
-#: A recovery of a change began; it ended by an error of its own.
+#: A recovery of a change began.
 RECOVERY: Final = "recovery"
 #: The application was started, since it ought to run and nobody came to start it.
 APPLICATION_STARTED: Final = "application-started"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
-__all__ = ["ALLOWED", "URGENT", "News", "NewsKind", "allowed"]
+__all__ = ["ALLOWED", "ALWAYS", "URGENT", "News", "NewsKind", "allowed"]
 
 
 class NewsKind(StrEnum):
@@ -25,6 +25,8 @@ class NewsKind(StrEnum):
     WAITS = "waits-for-approval"
     APPROVED = "approved"
     APPROVAL_VOID = "approval-void"
+    BACK_APPROVED = "rollback-approved"
+    EMERGENCY = "rollback-emergency"
     SCHEDULED = "scheduled"
     WINDOW = "window-coming"
     UPGRADED = "upgraded"
@@ -43,6 +45,7 @@ class NewsKind(StrEnum):
 
 URGENT = frozenset(
     {
+        NewsKind.EMERGENCY,
         NewsKind.FAILED,
         NewsKind.WENT_BACK,
         NewsKind.ROLLBACK_FAILED,
@@ -51,6 +54,9 @@ URGENT = frozenset(
         NewsKind.AGENT_RETURNED,
     }
 )
+
+#: Told whatever a site leaves out.
+ALWAYS = frozenset({NewsKind.EMERGENCY})
 
 VERSION = re.compile(r"\d+(\.\d+){0,5}((a|b|rc|\.post|\.dev)\d+)*")
 CODE = re.compile(r"NU-\d{4}")
@@ -105,6 +111,8 @@ ALLOWED = {
     NewsKind.REHEARSAL_FAILED: {"from": _version, "version": _version, "code": _code},
     NewsKind.WAITS: {"version": _version, "missing": _number},
     NewsKind.APPROVED: {"version": _version, "by": _login},
+    NewsKind.BACK_APPROVED: {"version": _version, "by": _login},
+    NewsKind.EMERGENCY: {"from": _version, "version": _version, "by": _login},
     NewsKind.APPROVAL_VOID: {"version": _version},
     NewsKind.SCHEDULED: {"version": _version, "at": _moment, "by": _login},
     NewsKind.WINDOW: {"version": _version, "at": _moment, **_STOP},

@@ -332,7 +332,7 @@ def words_of_order(order: Order) -> tuple[str, ...]:
             return ("upgrade", *named, "--yes", *agreed, *retry, *said)
         case OrderKind.ROLLBACK:
             seen = ("--undoes", undoes) if isinstance(undoes, str) else ()
-            return ("rollback", "--yes", *accepted, *seen, *said)
+            return ("rollback", "--yes", "--order", str(order.id), *accepted, *seen, *said)
         case OrderKind.RESUME:
             return ("resume", *said)
         case OrderKind.CONFIRM:

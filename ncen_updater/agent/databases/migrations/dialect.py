@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ncen_updater.agent.databases.migrations import ledger
+from ncen_updater.common.messages import DATABASE_DISK_FAILED, SERVER_LOST, Message
 from ncen_updater.formats.sql import Statement, counting, split
 
 if TYPE_CHECKING:
     import psycopg
 
-__all__ = ["Dialect", "PostgresDialect", "StatementFailed"]
+__all__ = ["Dialect", "PostgresDialect", "StatementFailed", "fault_of_state"]
 
 
 # A file that outlives its time-outs by this is ended from outside.
@@ -35,11 +36,32 @@ SELECT current_user, session_user,
 
 
 class StatementFailed(Exception):
-    """A statement that the server refused; the runner adds database and migration."""
+    """A statement that the server refused; the runner adds database and migration.
 
-    def __init__(self, message: str, line: int | None = None) -> None:
+    Args:
+        message: What the server said.
+        line: Of the file.
+        fault: What failed below the statement, where it is none of the release's.
+    """
+
+    def __init__(self, message: str, line: int | None = None, fault: Message | None = None) -> None:
         self.message = message if line is None else f"line {line}: {message}"
+        self.fault = fault
         super().__init__(self.message)
+
+
+def fault_of_state(state: str | None, *, closed: bool) -> Message | None:
+    """Return what failed where it is none of the release's, by the server's own code; pure.
+
+    Args:
+        state: The SQLSTATE; None where the server could not tell one.
+        closed: Whether the session is gone.
+    """
+    if state is None:
+        return SERVER_LOST if closed else None
+    if state.startswith(("53", "58030", "58000")):
+        return DATABASE_DISK_FAILED  # no room, no memory; the disk
+    return SERVER_LOST if state.startswith(("08", "57P")) else None
 
 
 class Dialect(abc.ABC):
@@ -56,6 +78,10 @@ class Dialect(abc.ABC):
     def explain(self, error: Exception) -> str:
         """Return what an exception of the driver says."""
         return str(error).strip()
+
+    @abc.abstractmethod
+    def fault(self, driver: Any, error: Exception) -> Message | None:  # noqa: ANN401
+        """Return what failed below a statement where that is none of the release's; else None."""
 
     @abc.abstractmethod
     def connect(self) -> Any:  # noqa: ANN401 - drivers share no type
@@ -131,7 +157,8 @@ class Dialect(abc.ABC):
             with self.timed(driver, statement_ms):
                 row = driver.execute(counting(statement)).fetchone()
         except self.error as error:
-            raise StatementFailed(self.explain(error), statement.line) from error
+            fault = self.fault(driver, error)
+            raise StatementFailed(self.explain(error), statement.line, fault) from error
         return int(row[0])
 
     @contextlib.contextmanager
@@ -174,6 +201,10 @@ class PostgresDialect(Dialect):
         state = getattr(error, "sqlstate", None)
         return f"{str(error).strip()} ({state})" if state else str(error).strip()
 
+    def fault(self, driver: Any, error: Exception) -> Message | None:  # noqa: ANN401
+        """By the SQLSTATE; without one, by whether the session is gone."""
+        return fault_of_state(getattr(error, "sqlstate", None), closed=bool(driver.closed))
+
     def connect(self) -> psycopg.Connection[Any]:
         """Ask ``connect``."""
         return self._connect()
@@ -201,7 +232,7 @@ class PostgresDialect(Dialect):
         """Without parameters the driver sends the text as it is: no ``%``, no ``:name``."""
         # The server counts the time-out for each statement.
         whole_ms = statement_ms * max(1, len(split(sql, self.kind)))
-        with self._explained(sql), self.timed(driver, whole_ms):
+        with self._explained(driver, sql), self.timed(driver, whole_ms):
             driver.execute(sql)
             driver.execute("SET CONSTRAINTS ALL IMMEDIATE")
 
@@ -215,7 +246,10 @@ class PostgresDialect(Dialect):
         """With the time-outs of the session, set and put back."""
         driver.execute(f"SET lock_timeout = {lock_ms:d}")
         driver.execute(f"SET statement_timeout = {statement_ms:d}")
-        with self._explained(statement.text, statement.line - 1), self.timed(driver, statement_ms):
+        with (
+            self._explained(driver, statement.text, statement.line - 1),
+            self.timed(driver, statement_ms),
+        ):
             driver.execute(statement.text)
         driver.execute("RESET lock_timeout")
         driver.execute("RESET statement_timeout")
@@ -259,7 +293,9 @@ class PostgresDialect(Dialect):
             timer.cancel()
 
     @contextlib.contextmanager
-    def _explained(self, sql: str, lines_before: int = 0) -> Iterator[None]:
+    def _explained(
+        self, driver: psycopg.Connection[Any], sql: str, lines_before: int = 0
+    ) -> Iterator[None]:
         import psycopg
 
         try:
@@ -269,4 +305,5 @@ class PostgresDialect(Dialect):
             line = None
             if position is not None:
                 line = lines_before + 1 + sql.count("\n", 0, int(position) - 1)
-            raise StatementFailed(self.explain(error), line) from error
+            fault = self.fault(driver, error)
+            raise StatementFailed(self.explain(error), line, fault) from error

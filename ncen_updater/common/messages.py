@@ -144,6 +144,27 @@ BAD_VERSION = Message(
     N_("Write a version such as 3.3.0; 'ncen-updater check' shows what is on offer."),
     ExitCode.USAGE,
 )
+NOT_A_MEMBER = Message(
+    "NU-1120",
+    N_("{user} is not in the group {group}, and may not look at {path}."),
+    N_(
+        "Ask an administrator of this machine to run 'sudo usermod -aG {group} {user}'; then log"
+        " out and in again."
+    ),
+)
+LOG_IN_AGAIN = Message(
+    "NU-1121",
+    N_("{user} was added to the group {group} after logging in, and may not look at {path} yet."),
+    N_("Log out and in again."),
+)
+MEMBER_NEEDS_ROOT = Message(
+    "NU-1122",
+    N_("{user} is in the group {group}, but this needs {path}, which only the agent itself reads."),
+    N_(
+        "Members see the site through its service: check with 'systemctl status ncen-updater' that"
+        " it runs. What the service cannot do is done with sudo."
+    ),
+)
 BAD_TIME = Message(
     "NU-1105",
     N_("'{text}' is not a time in the future."),
@@ -761,6 +782,12 @@ SPACE_SHORT = Message(
     N_("Free at least {missing} bytes there, then try again."),
     ExitCode.SPACE,
 )
+DISK_FULL = Message(
+    "NU-3110",
+    N_("The disk is full, and {path} could not be written."),
+    N_("Make room on that disk, then give the command again."),
+    ExitCode.SPACE,
+)
 DOWNLOAD_DAMAGED = Message(
     "NU-3102",
     N_("'{name}' arrived again and again with other bytes than were signed."),
@@ -1281,7 +1308,17 @@ JOURNAL_UNREADABLE = Message(
 JOURNAL_UNWRITABLE = Message(
     "NU-6003",
     N_("The journal {path} cannot be written: {reason}"),
-    N_("Make room on the disk or mount it writable, then run 'ncen-updater resume'."),
+    N_(
+        "Let the disk be mounted writable and its owner be right, then give the command again;"
+        " where 'ncen-updater status' shows a change that has not come to its end, run"
+        " 'ncen-updater resume'."
+    ),
+)
+JOURNAL_NO_ROOM = Message(
+    "NU-6066",
+    N_("The disk is full, and the journal {path} takes no record."),
+    N_("Make room on that disk, then give the command again."),
+    ExitCode.SPACE,
 )
 BUSY = Message(
     "NU-6004",
@@ -1361,6 +1398,16 @@ RECORDS_WOULD_BE_LOST = Message(
         "Release {current} cannot go back keeping them ({reason}). To go back all the same, "
         "run 'ncen-updater rollback --accept-loss {count}', with a larger number "
         "while officers are still entering records."
+    ),
+    ExitCode.APPROVAL_MISSING,
+)
+VALUES_WOULD_BE_LOST = Message(
+    "NU-6050",
+    N_("{way} Entered there since {current} came, and lost: {objects} rows, {count} together."),
+    N_(
+        "Look at them first. A copy stays in the databases of {current}, which are kept for {days}"
+        " days. To go back all the same, run 'ncen-updater rollback --accept-loss {count}', with a"
+        " larger number while officers are still entering records."
     ),
     ExitCode.APPROVAL_MISSING,
 )
@@ -1473,7 +1520,7 @@ REHEARSAL_FAILED = Message(
     N_("The rehearsal of {version} failed: {cause} ({cause_code})"),
     N_(
         "Nothing of the site was touched. Read the cause; if it is the release, tell the"
-        " Secretariat, else mend it and rehearse again."
+        " Secretariat, else mend it and rehearse again. {full}"
     ),
     ExitCode.BLOCKED,
 )
@@ -1514,7 +1561,7 @@ REHEARSAL_LIMITED = Message(
     N_(
         "Nothing of the site was touched, and the release is not called bad: an upgrade works on"
         " whole copies. Read the cause. Where it is for want of these objects, let the agent"
-        " connect as a superuser and rehearse again, or set rehearse = false."
+        " connect as a superuser and rehearse again, or set rehearse = false. {full}"
     ),
     ExitCode.BLOCKED,
 )
@@ -1735,6 +1782,43 @@ ONE_SIGNATURE = Message(
     N_("With this ceremony one person alone could sign for {roles}."),
     N_("Let two or more sign ('threshold'). Say --one-signature only if you mean exactly that."),
     ExitCode.BLOCKED,
+)
+PASSPHRASE_SHORT = Message(
+    "NU-7030",
+    N_("The passphrase for {path} has {count} characters, and {needed} are needed."),
+    N_("Take a longer one, or let 'keys new' make one of six words with --generate."),
+    ExitCode.USAGE,
+)
+KEY_EXISTS = Message(
+    "NU-7031",
+    N_("There is a key file {path} already, and keys are never written over."),
+    N_("Give another name or another directory."),
+    ExitCode.USAGE,
+)
+KEY_READABLE = Message(
+    "NU-7032",
+    N_("Others than its owner may read the private key {path} (mode {mode})."),
+    N_(
+        "Keep it on a disk of your own, with 'chmod 600'. If others could have had it, make another"
+        " key and change the ceremony."
+    ),
+    ExitCode.TRUST,
+)
+SIGNED_ANOTHER = Message(
+    "NU-7033",
+    N_("You signed another draft of {role} version {version} before: '{title}', on {at}."),
+    N_(
+        "Do not sign before you know why there are two: both would be true, and different countries"
+        " could be shown different ones. If the first was given up, let its signatures be"
+        " destroyed, then say --second-draft."
+    ),
+    ExitCode.TRUST,
+)
+LEDGER_BROKEN = Message(
+    "NU-7034",
+    N_("The list of what you signed, {path}, cannot be read."),
+    N_("Restore it from a copy of yours. It tells whether a second draft is put before you."),
+    ExitCode.TRUST,
 )
 PRODUCT_NEEDED = Message(
     "NU-7029",

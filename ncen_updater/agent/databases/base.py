@@ -43,6 +43,7 @@ from ncen_updater.agent.databases.model import (
 )
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.progress import Progress
+from ncen_updater.formats.losses import Loss
 
 __all__ = [
     "AppliedMigration",
@@ -163,6 +164,19 @@ class DatabaseEngine(abc.ABC):
         itself made or changed are in the count, the caller takes out what was counted at the
         cut-over, and a change to one of them is not seen. Rows that were deleted since are not
         counted. Tables with no loss are left out.
+        """
+
+    @abc.abstractmethod
+    def entered(
+        self, change: ChangeRef, losses: Mapping[str, Sequence[Loss]]
+    ) -> dict[str, dict[str, int]]:
+        """Count what people entered in objects of the live set: database, object, rows.
+
+        What going back by ways down would not keep. For a column the rows whose value is there and
+        is not the default; for a table all rows. An engine that knows since when a row is as it is
+        counts those since the cut-over of ``change.source``; else all count, but of a table that
+        the release fills nothing can be told. Objects without such rows are left out, and so are
+        those that are not there: nothing of them can be lost.
         """
 
     def made_by_release(self, change: ChangeRef) -> dict[str, dict[str, int]]:

@@ -25,7 +25,7 @@ from ncen_updater.agent.preflight.files import look_at
 from ncen_updater.agent.preflight.health import parts_missing
 from ncen_updater.agent.site import Site
 from ncen_updater.agent.status import SiteStatus, need, or_none, read_status
-from ncen_updater.common.cli.render import format_bytes
+from ncen_updater.common.disk_space import MARGIN_BYTES
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
@@ -35,8 +35,6 @@ __all__ = ["diagnose"]
 
 #: Facts of a preflight are of a release; a diagnosis has its own.
 TOLD = (Severity.STRICT, Severity.ADVISORY)
-#: Room that the state directory has to have beside the reserve: for lists, the journal, a download.
-STATE_BYTES = 32 << 20
 #: Code of the finding that a change is open, which stands first.
 OPEN = "NU-6103"
 #: What of the preflight a diagnosis says itself.
@@ -53,6 +51,8 @@ def diagnose(config_path: Path, progress: Progress) -> tuple[Finding, ...]:
     try:
         site, places = build_site(load_config(config_path), config_path), load_places(config_path)
     except UpdaterError as error:
+        if isinstance(error.__cause__, PermissionError):
+            raise  # it is not the site that has something wrong: this user may not look
         return (_from_error(error),)
     status = read_status(places, site.clock.now(), {"at_work", "view", "journal"})
     journal = or_none(status.journal)
@@ -62,7 +62,7 @@ def diagnose(config_path: Path, progress: Progress) -> tuple[Finding, ...]:
         lambda: _open(status, change),
         lambda: _journal(site, progress, change),
         lambda: _settings(site.config),
-        lambda: _state_disk(site),
+        lambda: _room(site),
         lambda: _files(site),
         lambda: _list(status),
     )
@@ -109,23 +109,6 @@ def _settings(config: AgentConfig) -> Iterator[Finding]:
         )
 
 
-def _state_disk(site: Site) -> Iterator[Finding]:
-    free = shutil.disk_usage(site.state).free
-    if free < STATE_BYTES:
-        yield Finding(
-            "NU-6128",
-            Severity.STRICT,
-            Text(
-                N_("The disk of {path} is full: {free} are free."),
-                {"path": site.state, "free": format_bytes(free)},
-            ),
-            Text(
-                N_("Free at least {missing} there."), {"missing": format_bytes(STATE_BYTES - free)}
-            ),
-            {"free_bytes": free},
-        )
-
-
 def _tools(site: Site) -> Iterator[Finding]:
     databases = site.config.databases
     if site.config.service.rehearse or databases.way_back == "dump":
@@ -165,6 +148,21 @@ def _lock(status: SiteStatus) -> Iterator[Finding]:
             Text(N_("A change is at work: {holder}."), {"holder": holder}),
             Text(N_("Wait until it has finished.")),
         )
+
+
+def _room(site: Site) -> Iterator[Finding]:
+    """Yield where the agent's own disk has no room for what it always has to write."""
+    free = shutil.disk_usage(site.state).free
+    if free < MARGIN_BYTES:
+        yield Finding(
+            "NU-6127",
+            Severity.STRICT,
+            Text(N_("The disk of {path} is full: {free} bytes are free."), {
+                "path": site.state, "free": free,
+            }),
+            Text(N_("Make room there: at least {needed} bytes."), {"needed": MARGIN_BYTES}),
+            {"path": str(site.state), "free": free, "needed": MARGIN_BYTES},
+        )  # fmt: skip
 
 
 def _journal(site: Site, progress: Progress, change: Change | None) -> Iterator[Finding]:
@@ -239,7 +237,7 @@ def _application(site: Site) -> Iterator[Finding]:
     if current is not None and not site.application.health(Expectation(str(current))).answered:
         settings = site.config.application
         yield Finding(
-            "NU-6127",
+            "NU-6128",
             Severity.STRICT,
             Text(
                 N_("The application runs, but nobody answers at {url}."),

@@ -133,8 +133,8 @@ def test_every_altered_file_is_named(trial: Trial) -> None:
 def test_a_full_disk_of_the_state_bars_an_upgrade(
     trial: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ncen_updater.agent.diagnostics.doctor.STATE_BYTES", 1 << 60)
-    assert "NU-6128" in codes(trial)
+    monkeypatch.setattr("ncen_updater.agent.diagnostics.doctor.MARGIN_BYTES", 1 << 60)
+    assert "NU-6127" in codes(trial)
 
 
 def test_an_open_change_comes_first_and_silences_what_follows_from_it(trial: Trial) -> None:
@@ -150,7 +150,7 @@ def test_an_open_change_comes_first_and_silences_what_follows_from_it(trial: Tri
         Operations(site_in_process(trial.demo), Silent()).upgrade()
     assert (found[0].code, found[0].severity) == ("NU-6103", Severity.STRICT)
     rest = {finding.code for finding in found[1:]}
-    assert not rest & {"NU-6103", "NU-6125", "NU-4002", "NU-6124", "NU-6127"}
+    assert not rest & {"NU-6103", "NU-6125", "NU-4002", "NU-6124", "NU-6128"}
     assert "Start it" not in " ".join(finding.remedy.render("en") for finding in found)
 
 
@@ -163,7 +163,7 @@ def test_an_open_change_comes_first_and_silences_what_follows_from_it(trial: Tri
         (with_other_fingerprints, {"NU-6106"}),
         (with_stopped_application, {"NU-6125"}),
         (with_damaged_slot, {"NU-6104"}),
-        (with_a_typo_in_the_port, {"NU-6127"}),
+        (with_a_typo_in_the_port, {"NU-6128"}),
         (automatic_without_windows, {"NU-6129"}),
         (lambda trial: with_current(trial, None), {"NU-6101"}),
         (

@@ -88,7 +88,7 @@ def run_command(
     Raises:
         MigratorMissing: The program is not there or may not be run.
         MigratorFailed: It ended with another status than 0 or ran out of time; its whole group has
-            been ended and ``detail`` holds the end of its output.
+            been ended and ``private`` holds the end of its output.
     """
     argv = [part.replace(SLOT_PLACE, str(slot)) for part in command.argv]
     if "/" in argv[0] and not argv[0].startswith("/"):
@@ -132,6 +132,6 @@ def run_command(
             migration=command.argv[0],
             program=command.argv[0],
             how=how,
-            detail=output or None,
-        )
+            detail=refused or None,
+        ).privately(output)  # a program may print the rows that it stumbles over
     return output

@@ -15,6 +15,7 @@ from psycopg.pq import PGconn, Ping
 
 from ncen_updater.agent.config.model import PostgresSettings
 from ncen_updater.agent.databases.errors import DatabaseError, DatabaseUnreachable
+from ncen_updater.common.database_words import said
 
 __all__ = ["Connection", "Server", "ServerLimits", "rows", "run", "translated"]
 
@@ -68,7 +69,7 @@ def translated(database: str) -> Iterator[None]:
     try:
         yield
     except psycopg.Error as error:
-        raise DatabaseError(database=database, detail=str(error).strip()) from error
+        raise DatabaseError(database=database, detail=said(error)) from error
 
 
 class Server:
@@ -123,7 +124,7 @@ class Server:
                 **self._password(),
             )
         except psycopg.Error as error:
-            raise DatabaseUnreachable(database=database, detail=str(error).strip()) from error
+            raise DatabaseUnreachable(database=database, detail=said(error)) from error
         connection.prepare_threshold = None
         return connection
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -78,6 +78,7 @@ from ncen_updater.agent.databases.postgresql.versions import forget, own_act
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.messages import LOSS_UNKNOWN, SET_INCOMPLETE, WAY_BACK_NEEDED
 from ncen_updater.common.progress import Progress, Silent
+from ncen_updater.formats.losses import Loss
 
 __all__ = ["PostgresEngine"]
 
@@ -302,6 +303,25 @@ class PostgresEngine(DatabaseEngine):
                     lost = self._compared(name, live, kept_change)
             if lost:
                 result[name] = lost
+        return result
+
+    def entered(
+        self, change: ChangeRef, losses: Mapping[str, Sequence[Loss]]
+    ) -> dict[str, dict[str, int]]:
+        """See :meth:`DatabaseEngine.entered`: a row's ``xmin`` tells since when it is as it is.
+
+        Raises:
+            RowsUnreadable: If the agent's role may not read a table.
+        """
+        with self._server.facts() as connection:
+            moment = read_moment(connection, change.source or change.id)
+        result: dict[str, dict[str, int]] = {}
+        for name in (name for name in self._physical if losses.get(name)):
+            with self._sessions.session(Live(name), statement_s=self._limits.long_s) as live:
+                reading.read_only(live)
+                found = reading.entered_by_object(live, moment, losses[name])
+            if found:
+                result[name] = found
         return result
 
     def _compared(self, name: str, live: Connection, kept: ChangeRef) -> dict[str, int]:

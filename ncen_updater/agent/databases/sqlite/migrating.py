@@ -12,6 +12,7 @@ from ncen_updater.agent.databases.base import ChangeRef, MigrationSet
 from ncen_updater.agent.databases.errors import DatabaseError, MigrationFailed
 from ncen_updater.agent.databases.sqlite.copying import connect, settle
 from ncen_updater.agent.databases.sqlite.plain import opened
+from ncen_updater.common.database_words import said
 from ncen_updater.common.messages import REFERENCES_BROKEN
 from ncen_updater.common.progress import Progress
 
@@ -84,7 +85,7 @@ def _settle(name: str, path: Path, *, analyze: bool) -> None:
                 database.execute("ANALYZE")
         problem = settle(path)
     except sqlite3.Error as error:
-        raise DatabaseError(database=name, detail=str(error)) from error
+        raise DatabaseError(database=name, detail=said(error)) from error
     if problem:
         raise DatabaseError(database=name, detail=problem)
 

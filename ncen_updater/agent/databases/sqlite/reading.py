@@ -34,8 +34,10 @@ from ncen_updater.agent.databases.sqlite.facts import find_blockers, find_set_as
 from ncen_updater.agent.databases.sqlite.layout import Layout
 from ncen_updater.agent.databases.sqlite.noting import FileNotes
 from ncen_updater.agent.databases.sqlite.plain import check_database, check_opened
+from ncen_updater.common.database_words import said
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.messages import MARKERS_DISAGREE, QUERY_FAILED
+from ncen_updater.formats.losses import Loss
 
 __all__ = ["SqliteFacts"]
 
@@ -201,7 +203,7 @@ class SqliteFacts(DatabaseEngine):
                 return [tuple(row) for row in database.execute(sql)]
         except (sqlite3.Error, sqlite3.Warning) as error:
             raise DatabaseError(
-                QUERY_FAILED, database=place.name, sql=sql, detail=str(error)
+                QUERY_FAILED, database=place.name, sql=sql, detail=said(error)
             ) from error
 
     def table_digests(self, place: Place) -> dict[str, TableDigest]:
@@ -228,6 +230,19 @@ class SqliteFacts(DatabaseEngine):
                 lost = inspect.lost_rows(database)
             if lost:
                 found[name] = lost
+        return found
+
+    def entered(
+        self, change: ChangeRef, losses: Mapping[str, Sequence[Loss]]
+    ) -> dict[str, dict[str, int]]:
+        """See :meth:`DatabaseEngine.entered`: since when a value is there cannot be told."""
+        del change
+        found: dict[str, dict[str, int]] = {}
+        for name in (name for name in self.names if losses.get(name)):
+            with self._reading(self._path(Live(name)), name) as database:
+                entered = inspect.entered_by_object(database, losses[name])
+            if entered:
+                found[name] = entered
         return found
 
     def address(self, place: Place) -> str:
@@ -304,4 +319,4 @@ class _Reading:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._opened.__exit__(None, None, None)
         if isinstance(error, sqlite3.Error):
-            raise DatabaseError(database=self._name, detail=str(error)) from error
+            raise DatabaseError(database=self._name, detail=said(error)) from error

@@ -146,7 +146,9 @@ def test_a_program_of_the_application(
     engine.cut_over(change)
     # The ledger looks as if nothing had to be undone; the way back is planned by what ran.
     before = MigrationSet("3.2.4", tmp_path, {})
-    way = plan_way_back(engine.names, {}, target, before, change.id, unchanged=False)
+    way = plan_way_back(
+        engine.names, {}, target, before, change.id, engine=engine.kind, unchanged=False
+    )
     assert way.back is Back.RESTORES
     owner = "SELECT tableowner FROM pg_tables WHERE tablename = 'made'"
     for physical in site.names.values():

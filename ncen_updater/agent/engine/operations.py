@@ -60,6 +60,7 @@ from ncen_updater.common.messages import (
     NOTHING_TO_ROLL_BACK,
     OPEN_CHANGE,
     RECORDS_WOULD_BE_LOST,
+    VALUES_WOULD_BE_LOST,
     WAY_BACK_CHANGED,
 )
 from ncen_updater.common.progress import Progress
@@ -364,8 +365,18 @@ class Operations:
         way = way_back(self._site, journal, running_version(self._site))
         if way is None:
             raise UpdaterError(NOTHING_TO_ROLL_BACK)
-        loses = way.mode is Mode.RESTORE
-        if loses and (accept_loss is None or accept_loss < way.lost_total):
+        enough = accept_loss is not None and accept_loss >= way.lost_total
+        if way.keeps_but and not enough:
+            raise UpdaterError(
+                VALUES_WOULD_BE_LOST,
+                way=way.words,
+                current=way.origin,
+                count=way.lost_total,
+                objects=way.lost_words,
+                days=way.days,
+                lost=way.lost,
+            )
+        if way.mode is Mode.RESTORE and not enough:
             raise UpdaterError(
                 RECORDS_WOULD_BE_LOST,
                 way=way.words,
@@ -389,7 +400,7 @@ class Operations:
         if owed is None or at_boot or not (by_person or owed.by_itself):
             return Result(decision=decision)
         way = way_back(self._site, journal, running_version(self._site))
-        if way is None or way.mode is not Mode.MIGRATE:
+        if way is None or not way.keeps_all:
             words = N_("release {version} turned bad, and there is no way back that keeps records")
             raise NeedsPerson(reason=Text(words, {"version": owed.change.to_version}))
         if pending_rollback(journal) is None:
@@ -434,7 +445,7 @@ class Operations:
             return
         SiteHistory(journal).remember_bad(change.product, change.to_version, error.code, change.id)
         way = way_back(self._site, journal, running_version(self._site))
-        keeps_all = way is not None and way.mode is Mode.MIGRATE
+        keeps_all = way is not None and way.keeps_all
         if journal.facts(change.id).confirmed_by is not None:
             return  # while the way back was looked for
         if self._site.config.soak.on_failure == "rollback" and way is not None and keeps_all:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from pathlib import Path
 
 from ncen_updater.agent.application.errors import CommandFailed
 from ncen_updater.agent.databases.base import Strategy
@@ -17,6 +18,7 @@ from ncen_updater.agent.engine.errors import (
     SoakFailed,
     Unhealthy,
 )
+from ncen_updater.agent.engine.full_words import full_remedy, keep_full
 from ncen_updater.agent.engine.interruption import Interruption
 from ncen_updater.agent.engine.statistics import Refreshing
 from ncen_updater.agent.engine.steps import Step, all_steps
@@ -35,6 +37,7 @@ from ncen_updater.agent.journal.change import (
 from ncen_updater.agent.journal.file import unwritable
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.site import Site, StepContext
+from ncen_updater.common.database_words import said
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import GOING_BACK_FAILED, STEP_DID_NOT_HOLD
@@ -216,26 +219,34 @@ class Runner:
         except JournalUnwritable:
             raise
         except Exception as error:
+            full = keep_full(self._journal.path.parent, f"{change_id}-back", error)
             raise UpdaterError(
                 GOING_BACK_FAILED,
                 step=name,
                 cause=_what(error),
-                cause_remedy=_remedy(error),
+                cause_remedy=full_remedy(_remedy(error), full),
                 detail=getattr(error, "detail", None),
             ) from error
 
-    def _noted(self, change_id: str, name: StepName, code: str, error: str) -> None:
+    def _noted(
+        self, change_id: str, name: StepName, code: str, error: Exception, full: Path | None
+    ) -> None:
         """Write a failure down: it may be that of a step that filled the disk."""
+        words = str(error) if isinstance(error, UpdaterError) else said(error)
+        values: dict[str, object] = {"step": name, "code": code, "error": words[:2000]}
+        if full is not None:
+            values["full"] = str(full)
         reserve.with_room(
             self._journal.path,
-            lambda: self._journal.note("step-failed", change_id, step=name, code=code, error=error),
+            lambda: self._journal.note("step-failed", change_id, **values),
         )
 
     def _fail(self, change_id: str, name: StepName, error: Exception) -> None:
         """Go back and raise; return only where the commit is in the journal all the same."""
         change = self._journal.change(change_id)
         code = error.code if isinstance(error, UpdaterError) else UpdaterError.message.code
-        self._noted(change_id, name, code, str(error)[:2000])
+        full = keep_full(self._journal.path.parent, change_id, error)
+        self._noted(change_id, name, code, error, full)
         if change.commit_written:
             return
         if change.kind is ChangeKind.UPGRADE and blames_release(error, name):
@@ -254,13 +265,17 @@ class Runner:
             step=name,
             cause=_what(error),
             cause_code=code,
-            cause_remedy=kept_remedy(self._journal, change_id, _remedy(error)),
+            cause_remedy=full_remedy(kept_remedy(self._journal, change_id, _remedy(error)), full),
             detail=getattr(error, "detail", None),
         ) from error
 
 
 def _what(error: Exception) -> Text:
-    return error.what_text if isinstance(error, UpdaterError) else Text("{e}", {"e": repr(error)})
+    return error.what_text if isinstance(error, UpdaterError) else Text("{e}", {"e": _words(error)})
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {said(error)}"
 
 
 def _remedy(error: Exception) -> Text:

@@ -114,6 +114,13 @@ class Application(abc.ABC):
     def open_door(self) -> None:
         """Let officers in."""
 
+    def front_problem(self) -> str | None:
+        """Why the front lets officers in although the door is closed; None where nothing says so.
+
+        Asked with the door closed only.
+        """
+        return None
+
     @abc.abstractmethod
     def door_closed(self) -> bool:
         """Whether officers are kept out."""

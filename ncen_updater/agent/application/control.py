@@ -13,6 +13,7 @@ from pathlib import Path
 from ncen_updater.agent.application.base import Application, Expectation, Health, ProbeResult
 from ncen_updater.agent.application.door import Door, DoorNote
 from ncen_updater.agent.application.errors import CommandFailed, StopFailed
+from ncen_updater.agent.application.front import front_problem
 from ncen_updater.agent.application.health import HealthProber
 from ncen_updater.agent.application.parts import ApplicationPart
 from ncen_updater.agent.application.process import Ended, minimal_environment
@@ -121,6 +122,10 @@ class ControlledApplication(Application):
     def close_door(self) -> None:
         """Keep officers out and show them the maintenance page."""
         self._door.close()
+
+    def front_problem(self) -> str | None:
+        """Why the web server in front lets officers in all the same; None where it does not."""
+        return front_problem(self._settings, self._clock, self._wait)
 
     def open_door(self) -> None:
         """Let officers in."""

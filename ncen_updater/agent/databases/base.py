@@ -37,6 +37,7 @@ from ncen_updater.agent.databases.model import (
     Places,
     PlannedMigration,
     Previous,
+    RunAs,
     SqlMigration,
     Strategy,
     TableDigest,
@@ -194,6 +195,14 @@ class DatabaseEngine(abc.ABC):
         Another one, and what was proved holds no more. None where no change needs such a proof.
         """
         return None
+
+    @abc.abstractmethod
+    def migrator_user(self) -> RunAs | None:
+        """As whom the application's own migrator runs; None where the agent is not root.
+
+        Raises:
+            MigratorNobody: The agent is root, and nobody else is known.
+        """
 
     def set_aside(self) -> tuple[Finding, ...]:
         """What was kept although nothing needs it, since somebody wrote to it. Nothing drops it.

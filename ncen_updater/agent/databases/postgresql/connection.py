@@ -186,17 +186,20 @@ class Server:
         assert first is not None  # noqa: S101 - the loop ran at least once
         raise first
 
-    def url(self, database: str) -> str:
-        """Return a URL that libpq and SQLAlchemy understand; without a password."""
-        query = urlencode(
-            {
-                "host": self.settings.host,
-                "port": self.settings.port,
-                "options": f"-c role={self.settings.owner}",
-            },
-            quote_via=quote,
-        )
-        return f"postgresql://{quote(self.settings.user)}@/{quote(database)}?{query}"
+    def url(self, database: str, *, as_owner: bool = False) -> str:
+        """Return a URL that libpq and SQLAlchemy understand; without a password.
+
+        Args:
+            database: Physical name.
+            as_owner: Log in as the owner, and not as the agent that takes on its role.
+        """
+        settings = self.settings
+        values = {"host": settings.host, "port": settings.port}
+        if not as_owner:
+            values["options"] = f"-c role={settings.owner}"
+        user = settings.owner if as_owner else settings.user
+        query = urlencode(values, quote_via=quote)
+        return f"postgresql://{quote(user)}@/{quote(database)}?{query}"
 
     def environment(self, base: Mapping[str, str] | None = None) -> dict[str, str]:
         """Return the environment of a child process that connects: a password file, no password."""

@@ -18,6 +18,7 @@ from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts, ClosedAt
 from ncen_updater.agent.journal.names import RECOVERY
 from ncen_updater.agent.site import StepContext
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import FRONT_LETS_IN
 
 __all__ = ["Close", "HealthCheck", "Open", "Start", "Stop"]
 
@@ -72,12 +73,25 @@ class Close(Step):
         )
 
     def do(self, context: StepContext) -> ChangeFacts:
-        """Close the door. What people approved is used up by that, whatever comes of it."""
+        """Close the door. What people approved is used up by that, whatever comes of it.
+
+        Raises:
+            FrontLetsIn: The web server in front lets officers in all the same.
+        """
         if context.change.kind is ChangeKind.UPGRADE:
             ApprovalStore(context.journal).spend(context.change.id)
         elif (binding := context.facts().binding) is not None:
             ApprovalStore(context.journal).spend_one(context.change.id, binding)
-        context.site.application.close_door()
+        application = context.site.application
+        application.close_door()
+        problem = application.front_problem()
+        if problem is not None:
+            raise ApplicationError(
+                FRONT_LETS_IN,
+                url=context.site.config.application.front_url,
+                path=context.site.config.application.door_file,
+                reason=problem,
+            )
         return NO_FACTS
 
     def check(self, context: StepContext) -> bool:

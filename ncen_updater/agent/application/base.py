@@ -6,6 +6,7 @@ import abc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ncen_updater.agent.policy.ought_to_run import RunningSeen
 from ncen_updater.formats.manifest import HealthProbe
 
 __all__ = ["Application", "Expectation", "Health", "ProbeResult"]
@@ -88,6 +89,14 @@ class Application(abc.ABC):
     @abc.abstractmethod
     def running(self) -> bool:
         """Whether any process of any part runs."""
+
+    @abc.abstractmethod
+    def seen(self) -> RunningSeen:
+        """Look at the part that is asked for health, with why it does not run.
+
+        Raises:
+            StateUnknown: If that cannot be told.
+        """
 
     @abc.abstractmethod
     def missing(self, *, opened: bool) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from ncen_updater.agent.application.health import HealthProber
 from ncen_updater.agent.application.parts import ApplicationPart
 from ncen_updater.agent.application.process import Ended, minimal_environment
 from ncen_updater.agent.config.model import ApplicationSettings, ControlSettings
+from ncen_updater.agent.policy.ought_to_run import RunningSeen
 from ncen_updater.common.messages import PART_STOP_FAILED
 
 __all__ = ["ControlledApplication", "attempt", "ending"]
@@ -70,6 +71,10 @@ class ControlledApplication(Application):
     def running(self) -> bool:
         """Whether any process of any part runs."""
         return any(part.running() for part in self._parts)
+
+    def seen(self) -> RunningSeen:
+        """Look at the part that is asked for health."""
+        return self._parts[0].seen()
 
     def missing(self, *, opened: bool) -> tuple[str, ...]:
         """Further parts that do not run as they should."""

@@ -106,6 +106,17 @@ class DatabaseEngine(abc.ABC):
         Where there is no change, what is to be said of the live set alone.
         """
 
+    def answers(self) -> bool:
+        """Whether the server takes sessions now; it is not asked for any. Files always do."""
+        return True
+
+    def require_programs(self) -> None:  # noqa: B027 - files need none
+        """Refuse where programs that a backup is made and restored with do not fit the server.
+
+        Raises:
+            DatabaseError: If so.
+        """
+
     @abc.abstractmethod
     def marker(self) -> Marker | None:
         """What the live set says it is; None on a site that was never cut over by an agent.

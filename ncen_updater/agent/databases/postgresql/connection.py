@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from urllib.parse import quote, urlencode
 
 import psycopg
+from psycopg.pq import PGconn, Ping
 
 from ncen_updater.agent.config.model import PostgresSettings
 from ncen_updater.agent.databases.errors import DatabaseError, DatabaseUnreachable
@@ -126,6 +127,17 @@ class Server:
             raise DatabaseUnreachable(database=database, detail=said(error)) from error
         connection.prepare_threshold = None
         return connection
+
+    def answers(self) -> bool:
+        """Whether the server takes sessions: not while it is down, starts or recovers."""
+        settings = self.settings
+        where = psycopg.conninfo.make_conninfo(
+            host=settings.host,
+            port=settings.port,
+            dbname=FALLBACKS[0],
+            connect_timeout=self.limits.connect_s,
+        )
+        return PGconn.ping(where.encode()) == Ping.OK
 
     @contextlib.contextmanager
     def session(

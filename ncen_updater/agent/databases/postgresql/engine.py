@@ -222,6 +222,15 @@ class PostgresEngine(DatabaseEngine):
             committed = is_recorded(connection, change.id)
         return evidences.decide(change, self._physical, found, fences, record, committed=committed)
 
+    def answers(self) -> bool:
+        """Whether the server takes sessions now."""
+        return self._server.answers()
+
+    def require_programs(self) -> None:
+        """See :meth:`DatabaseEngine.require_programs`."""
+        for name in DUMP_AND_RESTORE:
+            program_for(self._server, name)
+
     def marker(self) -> Marker | None:
         """See :meth:`DatabaseEngine.marker`."""
         return self._marker()[0]

@@ -15,6 +15,7 @@ from ncen_updater.agent.engine.steps.starting import (
 )
 from ncen_updater.agent.journal.change import ChangeKind, StepName
 from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts, ClosedAt
+from ncen_updater.agent.journal.names import RECOVERY
 from ncen_updater.agent.site import StepContext
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import FRONT_LETS_IN
@@ -217,7 +218,7 @@ class Open(Step):
         site, application = context.site, context.site.application
         site.engine.record_commit(context.ref)
         if not context.at_boot:
-            if application.running() and context.change.attempts and not self._well(context):
+            if application.running() and self._recovers(context) and not self._well(context):
                 stop_if_it_can(site)
             if not application.running():
                 application.start()
@@ -226,6 +227,10 @@ class Open(Step):
             application.open_door()
         stop_s = _stop_s(context)
         return ChangeFacts(stop_s=stop_s, rest_failed=None if context.at_boot else _rest(context))
+
+    def _recovers(self, context: StepContext) -> bool:
+        events = context.journal.events(change=context.change.id)
+        return any(event.kind == RECOVERY for event in events)
 
     def _well(self, context: StepContext) -> bool:
         manifest = context.target().manifest

@@ -91,6 +91,7 @@ class JournalFacts:
 
     Attributes:
         event: Number of its last event.
+        head: That event by its number and hash, for whoever keeps it elsewhere.
         change: The open change.
         last: The change that was begun last; an open one is always that.
         facts: What the steps of the last one kept.
@@ -103,6 +104,7 @@ class JournalFacts:
     """
 
     event: int = 0
+    head: str = ""
     change: Change | None = None
     last: Change | None = None
     facts: ChangeFacts = NO_FACTS
@@ -139,6 +141,7 @@ def journal_facts(journal: Journal, now: datetime) -> JournalFacts:
     last = next(iter(journal.changes(1)), None)
     return JournalFacts(
         event=journal.last_event(),
+        head=str(journal.head()),
         change=journal.open_change(),
         last=last,
         facts=journal.facts(last.id) if last else NO_FACTS,

@@ -9,8 +9,9 @@ where it is chosen (:meth:`.cli.session.AgentSession.client`). Light: ``status``
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -196,7 +197,10 @@ class LocalSite:
     # ---- looking -------------------------------------------------------------------------------
 
     def status(self) -> Document:
-        looked = read_status(load_places(self._run.config), datetime.now(UTC), REPORTED)
+        places = load_places(self._run.config)
+        with suppress(FileNotFoundError):
+            os.scandir(places.state).close()  # else every part of it says the same in other words
+        looked = read_status(places, datetime.now(UTC), REPORTED)
         return self._plain(site_report(looked, self._run.language)[0])
 
     def history(self, change: str | None, limit: int) -> Document:

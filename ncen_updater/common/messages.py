@@ -144,6 +144,27 @@ BAD_VERSION = Message(
     N_("Write a version such as 3.3.0; 'ncen-updater check' shows what is on offer."),
     ExitCode.USAGE,
 )
+NOT_A_MEMBER = Message(
+    "NU-1120",
+    N_("{user} is not in the group {group}, and may not look at {path}."),
+    N_(
+        "Ask an administrator of this machine to run 'sudo usermod -aG {group} {user}'; then log"
+        " out and in again."
+    ),
+)
+LOG_IN_AGAIN = Message(
+    "NU-1121",
+    N_("{user} was added to the group {group} after logging in, and may not look at {path} yet."),
+    N_("Log out and in again."),
+)
+MEMBER_NEEDS_ROOT = Message(
+    "NU-1122",
+    N_("{user} is in the group {group}, but this needs {path}, which only the agent itself reads."),
+    N_(
+        "Members see the site through its service: check with 'systemctl status ncen-updater' that"
+        " it runs. What the service cannot do is done with sudo."
+    ),
+)
 BAD_TIME = Message(
     "NU-1105",
     N_("'{text}' is not a time in the future."),
@@ -761,6 +782,12 @@ SPACE_SHORT = Message(
     N_("Free at least {missing} bytes there, then try again."),
     ExitCode.SPACE,
 )
+DISK_FULL = Message(
+    "NU-3110",
+    N_("The disk is full, and {path} could not be written."),
+    N_("Make room on that disk, then give the command again."),
+    ExitCode.SPACE,
+)
 DOWNLOAD_DAMAGED = Message(
     "NU-3102",
     N_("'{name}' arrived again and again with other bytes than were signed."),
@@ -1281,7 +1308,17 @@ JOURNAL_UNREADABLE = Message(
 JOURNAL_UNWRITABLE = Message(
     "NU-6003",
     N_("The journal {path} cannot be written: {reason}"),
-    N_("Make room on the disk or mount it writable, then run 'ncen-updater resume'."),
+    N_(
+        "Let the disk be mounted writable and its owner be right, then give the command again;"
+        " where 'ncen-updater status' shows a change that has not come to its end, run"
+        " 'ncen-updater resume'."
+    ),
+)
+JOURNAL_NO_ROOM = Message(
+    "NU-6066",
+    N_("The disk is full, and the journal {path} takes no record."),
+    N_("Make room on that disk, then give the command again."),
+    ExitCode.SPACE,
 )
 BUSY = Message(
     "NU-6004",
@@ -1709,8 +1746,8 @@ ROLE_LAPSED = Message(
 )
 UNKNOWN_PRODUCT = Message(
     "NU-7024",
-    N_("The feed has no role for the product {product}."),
-    N_("Add the product to the ceremony file and let the officers sign the change."),
+    N_("The feed has no role '{product}'; it has {products}."),
+    N_("Name one of these (a product with --product). A new one needs a changed ceremony file."),
     ExitCode.USAGE,
 )
 WRITE_FAILED = Message(
@@ -1722,6 +1759,24 @@ DIGEST_SHORT = Message(
     "NU-7026",
     N_("A digest of {count} digits was typed; at least {needed} are compared."),
     N_("Type the eight words of it, or its first four groups of eight digits, as you were told."),
+    ExitCode.USAGE,
+)
+LINT_REFUSES = Message(
+    "NU-7027",
+    N_("lint refuses {name}: {what}"),
+    N_("Mend it until 'ncen-publisher lint' says of nothing that it blocks; then do this again."),
+    ExitCode.BLOCKED,
+)
+ONE_SIGNATURE = Message(
+    "NU-7028",
+    N_("With this ceremony one person alone could sign for {roles}."),
+    N_("Let two or more sign ('threshold'). Say --one-signature only if you mean exactly that."),
+    ExitCode.BLOCKED,
+)
+PRODUCT_NEEDED = Message(
+    "NU-7029",
+    N_("No product was named, and the feed has several: {products}."),
+    N_("Name one with --product."),
     ExitCode.USAGE,
 )
 UNSOUND_DRAFT = Message(

@@ -240,6 +240,10 @@ class ChildSource(ReleaseSource):
             worker = replace(worker, owner=self._user())
         try:
             answer = ask(worker, {"product": self._product, **order}, progress, files=descriptors)
+        except SpaceShort as error:
+            if error.values.get("path") in ("", "-", None):
+                error.values["path"] = self._received  # the child writes nowhere else
+            raise
         except WorkerAway as error:
             if worker.socket is None:
                 raise TrustError(READER_FAILED, detail=error.detail) from error

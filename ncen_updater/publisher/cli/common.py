@@ -15,12 +15,13 @@ import click
 from ncen_updater.common.cli.render import clean
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import BAD_PASSPHRASE_SOURCE
+from ncen_updater.common.messages import BAD_PASSPHRASE_SOURCE, PRODUCT_NEEDED
 
 if TYPE_CHECKING:
     from ncen_updater.common.cli.session import Session
     from ncen_updater.formats.rollout import Wave
     from ncen_updater.publisher.build.attachments import Checked
+    from ncen_updater.publisher.feed.feed import FeedState
     from ncen_updater.publisher.feed.status import SignatureStatus
     from ncen_updater.publisher.review.review import Review
     from ncen_updater.publisher.signing.compare_staging import ComparedStaging
@@ -31,6 +32,7 @@ __all__ = [
     "FILE",
     "anchor",
     "builder_option",
+    "chosen_product",
     "compare_releases",
     "event_option",
     "feed_option",
@@ -40,6 +42,7 @@ __all__ = [
     "passphrase_options",
     "passphrases",
     "pin",
+    "product_option",
     "root_option",
     "show_event",
     "show_line",
@@ -74,6 +77,28 @@ builder_option = click.option(
 )
 
 
+product_option = click.option(
+    "--product", help=N_("The product; where there is one besides the agent, it is that one.")
+)
+
+
+def chosen_product(state: FeedState, named: str | None) -> str:
+    """The product that is named, else the only one that is no agent.
+
+    Raises:
+        ProductNeeded: Where none is named and there are several, with their names.
+    """
+    from ncen_updater.formats.tuf_names import AGENT_PRODUCT
+    from ncen_updater.publisher.feed.feed import delegated_roles
+
+    if named is not None:
+        return named
+    known = [name for name in delegated_roles(state.targets.signed) if name != AGENT_PRODUCT]
+    if len(known) != 1:
+        raise UpdaterError(PRODUCT_NEEDED, products=", ".join(sorted(known)) or "-")
+    return known[0]
+
+
 def token_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add what names a key on a token, beside its label."""
     command = click.option(
@@ -101,9 +126,13 @@ def parse_wave(text: str) -> Wave:
         click.BadParameter: If it is neither.
     """
     from ncen_updater.formats.rollout import Wave
+    from ncen_updater.publisher.signing.countries import impossible
 
     opens, _, rest = text.partition("=")
     percent, _, countries = rest.partition(":")
+    wrong = impossible(part for part in countries.split(",") if part)
+    if wrong:
+        raise click.BadParameter(f"{text}: there is no country {wrong[0]}", param_hint="WAVE")
     try:
         return Wave.model_validate(
             {

@@ -7,14 +7,16 @@ advisory ones are for a person to weigh. The numbers 7101 to 7199 are those of t
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 from packaging.version import Version
 
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_
+from ncen_updater.common.messages import LINT_REFUSES
 from ncen_updater.formats.document import ReleaseDocument, parse_release_document, release_target
 from ncen_updater.formats.errors import BadManifest
 from ncen_updater.formats.manifest import Manifest, load_manifest
@@ -30,10 +32,11 @@ from ncen_updater.publisher.lint.sql import (
     unmapped_codes,
     unreadable_files,
 )
+from ncen_updater.publisher.signing.countries import impossible
 from ncen_updater.publisher.signing.draft import offers_of
 from ncen_updater.publisher.signing.rules import refuse_unsound
 
-__all__ = ["last_release", "lint_release", "lint_tree"]
+__all__ = ["last_release", "lint_release", "lint_tree", "refuse_blocked"]
 
 LANGUAGES: Final = ("en", "fr")
 SUSPICIOUS: Final = frozenset({".env", ".git", ".hg", ".svn", "id_rsa", "id_ed25519", ".pgpass"})
@@ -100,6 +103,17 @@ def lint_tree(
     found = [finding for rule in RULES for finding in rule(release)]
     order = list(Severity)
     return sorted(found, key=lambda finding: (order.index(finding.severity), finding.code))
+
+
+def refuse_blocked(name: str, findings: Iterable[Finding]) -> None:
+    """Refuse to go on with a release that has a strict finding.
+
+    Raises:
+        LintRefuses: With the first of them.
+    """
+    for found in findings:
+        if found.severity is Severity.STRICT:
+            raise UpdaterError(LINT_REFUSES, name=name, what=found.what, detail=found.code)
 
 
 def last_release(feed: Feed, directory: Path) -> ReleaseDocument | None:
@@ -280,6 +294,17 @@ def _secrets(release: LintedRelease) -> Iterator[Finding]:
             )
 
 
+def _countries(release: LintedRelease) -> Iterator[Finding]:
+    for code in impossible(release.manifest.countries):
+        yield finding(
+            7140,
+            Severity.STRICT,
+            N_("'countries' names {country}, and there is no such country."),
+            N_("Write the two letters of ISO 3166, such as MU or SN."),
+            country=code,
+        )
+
+
 def _upgrade_from(release: LintedRelease) -> Iterator[Finding]:
     if not release.manifest.upgrade_from:
         yield finding(
@@ -304,4 +329,5 @@ RULES: Final[tuple[Rule, ...]] = (
     _health,
     _secrets,
     _upgrade_from,
+    _countries,
 )

@@ -298,11 +298,11 @@ def _custom(role: str, path: str, old: Mapping[str, Any], new: Any) -> Iterator[
         elif key == "withdrawn":
             yield _line(
                 role,
-                N_("WITHDRAWN: {product} {version}: {reason} Advice: {advice}"),
+                N_("WITHDRAWN: {product} {version}: {reason}. Advice: {advice}."),
                 product=offer.get("product"),
                 version=offer.get("version"),
-                reason=value.get("reason"),
-                advice=value.get("advice") or "-",
+                reason=str(value.get("reason")).rstrip("."),
+                advice=(value.get("advice") or "-").rstrip("."),
             )
         elif key == "deltas" and isinstance(value, dict):
             yield _line(

@@ -22,7 +22,6 @@ from ncen_updater.common.messages import (
     ALREADY_PUBLISHED,
     BAD_CEREMONY,
     NOTHING_TO_DO,
-    UNKNOWN_PRODUCT,
     UNKNOWN_RELEASE,
 )
 from ncen_updater.formats.document import (
@@ -39,7 +38,13 @@ from ncen_updater.formats.rollout import Wave
 from ncen_updater.formats.tuf_names import OFFER_FIELD, RELEASES_PREFIX
 from ncen_updater.publisher.build.attachments import check_papers
 from ncen_updater.publisher.errors import BuildRefused
-from ncen_updater.publisher.feed.feed import Feed, FeedState, delegated_roles, verification
+from ncen_updater.publisher.feed.feed import (
+    Feed,
+    FeedState,
+    delegated_roles,
+    unknown_role,
+    verification,
+)
 from ncen_updater.publisher.feed.repository import FeedRepository
 from ncen_updater.publisher.signing.carried import papers_of_release
 from ncen_updater.publisher.signing.ceremony import Ceremony, make_root, set_delegations
@@ -175,7 +180,7 @@ def draft_renewal(state: FeedState, roles: Sequence[str], now: datetime) -> Draf
                 NOTHING_TO_DO, reason=f"{role} is signed anew by 'ncen-publisher refresh'"
             )
         if role not in OFFLINE_TOP and role not in state.delegated:
-            raise UpdaterError(UNKNOWN_PRODUCT, product=role)
+            raise unknown_role(state, role)
         with repository.edit(role):
             pass
     if not roles:
@@ -218,8 +223,9 @@ def draft_releases(
     }
     if not documents:
         raise UpdaterError(NOTHING_TO_DO, reason=f"no release document in {staging}")
-    for document in documents.values():
-        check_papers(document, {name: root / name for name in files}, builder)
+    for name, document in documents.items():
+        if not any(name in held.signed.targets for held in state.delegated.values()):
+            check_papers(document, {name: root / name for name in files}, builder)
     repository = FeedRepository(state, state.policy, now)
     titles: list[str] = []
     claimed: set[str] = set()
@@ -227,7 +233,7 @@ def draft_releases(
     for product in sorted({d.manifest.product for d in documents.values()}):
         role = delegated_roles(state.targets.signed).get(product)
         if role is None:
-            raise UpdaterError(UNKNOWN_PRODUCT, product=product)
+            raise unknown_role(state, product)
         names = [n for n in files if role.is_delegated_path(n)]
         own = {n: d for n, d in documents.items() if d.manifest.product == product}
         targets = [_target_file(root, staging, name, own, waves) for name in names]
@@ -291,7 +297,7 @@ def draft_withdrawal(
         UnknownRelease: If the feed does not carry the version.
     """
     if product not in state.delegated:
-        raise UpdaterError(UNKNOWN_PRODUCT, product=product)
+        raise unknown_role(state, product)
     name = release_target(product, version)
     if name not in state.delegated[product].signed.targets:
         raise UpdaterError(UNKNOWN_RELEASE, product=product, version=version)

@@ -28,9 +28,11 @@ from ncen_updater.agent.engine.lock import lock_holder
 from ncen_updater.agent.engine.pending_rollback import PendingRollback, pending_rollback
 from ncen_updater.agent.journal.change import Change
 from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
+from ncen_updater.agent.journal.head import ChainHead
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL, LOCK
 from ncen_updater.agent.journal.orders import Order, Orders
+from ncen_updater.agent.journal.schema import FIRST_HASH
 from ncen_updater.agent.journal.site_history import BadReleaseRecord, HoldRecord, SiteHistory
 from ncen_updater.agent.rehearsal.stops import LastStop, last_stop
 from ncen_updater.agent.rehearsal.store import RehearsalRecord, Rehearsals, RehearsalState
@@ -104,7 +106,7 @@ class JournalFacts:
     """
 
     event: int = 0
-    head: str = ""
+    head: str = str(ChainHead(0, FIRST_HASH))
     change: Change | None = None
     last: Change | None = None
     facts: ChangeFacts = NO_FACTS

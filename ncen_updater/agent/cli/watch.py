@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from datetime import datetime
 
@@ -70,7 +69,7 @@ def _events(client: Client, order: int | None, *, goes_on: bool) -> Iterator[Str
 def _write(session: AgentSession, event: StreamEvent) -> None:
     """Write one event as one line."""
     if session.as_json:
-        session.write(json.dumps({"kind": event.kind, **event.data}, ensure_ascii=False))
+        session.write_document({"kind": event.kind, **event.data})
         return
     data = event.data.get("data")
     words = ", ".join(f"{key} {value}" for key, value in (data or {}).items() if value is not None)

@@ -37,12 +37,14 @@ from ncen_updater.agent.databases.model import (
     Places,
     PlannedMigration,
     Previous,
+    RunAs,
     SqlMigration,
     Strategy,
     TableDigest,
 )
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.progress import Progress
+from ncen_updater.formats.losses import Loss
 
 __all__ = [
     "AppliedMigration",
@@ -104,6 +106,17 @@ class DatabaseEngine(abc.ABC):
         Where there is no change, what is to be said of the live set alone.
         """
 
+    def answers(self) -> bool:
+        """Whether the server takes sessions now; it is not asked for any. Files always do."""
+        return True
+
+    def require_programs(self) -> None:  # noqa: B027 - files need none
+        """Refuse where programs that a backup is made and restored with do not fit the server.
+
+        Raises:
+            DatabaseError: If so.
+        """
+
     @abc.abstractmethod
     def marker(self) -> Marker | None:
         """What the live set says it is; None on a site that was never cut over by an agent.
@@ -154,6 +167,19 @@ class DatabaseEngine(abc.ABC):
         counted. Tables with no loss are left out.
         """
 
+    @abc.abstractmethod
+    def entered(
+        self, change: ChangeRef, losses: Mapping[str, Sequence[Loss]]
+    ) -> dict[str, dict[str, int]]:
+        """Count what people entered in objects of the live set: database, object, rows.
+
+        What going back by ways down would not keep. For a column the rows whose value is there and
+        is not the default; for a table all rows. An engine that knows since when a row is as it is
+        counts those since the cut-over of ``change.source``; else all count, but of a table that
+        the release fills nothing can be told. Objects without such rows are left out, and so are
+        those that are not there: nothing of them can be lost.
+        """
+
     def made_by_release(self, change: ChangeRef) -> dict[str, dict[str, int]]:
         """Rows that the release itself put in or changed: database, table, count.
 
@@ -169,6 +195,14 @@ class DatabaseEngine(abc.ABC):
         Another one, and what was proved holds no more. None where no change needs such a proof.
         """
         return None
+
+    @abc.abstractmethod
+    def migrator_user(self) -> RunAs | None:
+        """As whom the application's own migrator runs; None where the agent is not root.
+
+        Raises:
+            MigratorNobody: The agent is root, and nobody else is known.
+        """
 
     def set_aside(self) -> tuple[Finding, ...]:
         """What was kept although nothing needs it, since somebody wrote to it. Nothing drops it.

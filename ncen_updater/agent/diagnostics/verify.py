@@ -6,7 +6,7 @@ Reads only, and changes nothing that it finds.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from packaging.version import Version
 
@@ -18,6 +18,7 @@ from ncen_updater.agent.diagnostics.chain import (
 )
 from ncen_updater.agent.engine.recovery import RecoveryAction, decide
 from ncen_updater.agent.engine.situation import ADOPTED, contradiction, known, look
+from ncen_updater.agent.journal.change import Change
 from ncen_updater.agent.journal.head import ChainHead
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.wordings import Wordings
@@ -28,7 +29,10 @@ from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.progress import Progress
 
-__all__ = ["ADOPTED", "verify_site"]
+__all__ = ["ADOPTED", "Look", "not_ended", "verify_looks", "verify_site"]
+
+#: One part of a diagnosis.
+Look = Callable[[], Iterable[Finding]]
 
 #: Paths that a person is told of.
 SHOWN = 10
@@ -61,16 +65,46 @@ def verify_site(
         JournalUnreadable: If the chain of the journal does not close.
         UpdaterError: If a fact cannot be had.
     """
-    with journal.at_one_time():
-        journal.verify_chain()
-        found = [*_heads(journal, heads), *_tables(journal)]
+    looks = verify_looks(site, journal, progress, heads=heads)
+    return tuple(finding for look in looks for finding in look())
+
+
+def verify_looks(
+    site: Site,
+    journal: Journal,
+    progress: Progress,
+    *,
+    databases: bool = True,
+    heads: Sequence[ChainHead] = (),
+) -> tuple[Look, ...]:
+    """Return what :func:`verify_site` looks at, part by part: one that fails takes no other along.
+
+    Args:
+        site: The site.
+        journal: Its journal.
+        progress: Told of what takes long.
+        databases: Whether they are looked into; closed ones cannot be.
+        heads: Events that a person kept elsewhere, which have to be in the chain.
+
+    Raises:
+        JournalUnreadable: If the chain of the journal does not close.
+    """
+    journal.verify_chain()
+
+    def records() -> tuple[Finding, ...]:
+        with journal.at_one_time():
+            return (*_heads(journal, heads), *_tables(journal))
+
     current = site.slots.current()
     if current is None:
-        return (*found, _differs("NU-6101", N_("no release was ever chosen here")))
-    found += _change(site, journal)
-    found += _slots(site, current, progress)
-    found += _databases(site, journal, current)
-    return tuple(found)
+        never = _differs("NU-6101", N_("no release was ever chosen here"))
+        return (records, lambda: (never,))
+    looks: tuple[Look, ...] = (
+        records,
+        lambda: _change(site, journal),
+        lambda: _slots(site, current, progress),
+    )
+    return (*looks, lambda: _databases(site, journal, current)) if databases else looks
 
 
 def _differs(code: str, template: str, **values: object) -> Finding:
@@ -126,12 +160,17 @@ def _change(site: Site, journal: Journal) -> Iterator[Finding]:
     elif change is None and (reason := contradiction(site, journal)) is not None:
         yield _differs("NU-6102", N_("Contradiction: {reason}."), reason=reason)
     elif change is not None and decision.action is not RecoveryAction.NOTHING:
-        yield Finding(
-            "NU-6103",
-            Severity.ADVISORY,
-            Text(N_("The change {change} has not come to its end."), {"change": change.id}),
-            Text(N_("Run 'ncen-updater resume'.")),
-        )
+        yield not_ended(change, Severity.ADVISORY)
+
+
+def not_ended(change: Change, severity: Severity) -> Finding:
+    """Say that a change is open; it bars every upgrade, and is as it was recorded."""
+    return Finding(
+        "NU-6103",
+        severity,
+        Text(N_("The change {change} has not come to its end."), {"change": change.id}),
+        Text(N_("Run 'ncen-updater resume'; do not start the application by hand.")),
+    )
 
 
 def _slots(site: Site, current: Version, progress: Progress) -> Iterator[Finding]:

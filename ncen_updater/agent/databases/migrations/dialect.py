@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ncen_updater.agent.databases.migrations import ledger
+from ncen_updater.common.database_words import said
 from ncen_updater.common.messages import DATABASE_DISK_FAILED, SERVER_LOST, Message
 from ncen_updater.formats.sql import Statement, counting, split
 
@@ -76,8 +77,8 @@ class Dialect(abc.ABC):
         """What the driver raises."""
 
     def explain(self, error: Exception) -> str:
-        """Return what an exception of the driver says."""
-        return str(error).strip()
+        """Return what an exception of the driver says, without what may hold a row."""
+        return said(error)
 
     @abc.abstractmethod
     def fault(self, driver: Any, error: Exception) -> Message | None:  # noqa: ANN401
@@ -195,11 +196,6 @@ class PostgresDialect(Dialect):
         import psycopg
 
         return psycopg.Error
-
-    def explain(self, error: Exception) -> str:
-        """With the SQLSTATE, which is the same in every language of a server."""
-        state = getattr(error, "sqlstate", None)
-        return f"{str(error).strip()} ({state})" if state else str(error).strip()
 
     def fault(self, driver: Any, error: Exception) -> Message | None:  # noqa: ANN401
         """By the SQLSTATE; without one, by whether the session is gone."""

@@ -42,6 +42,7 @@ from ncen_updater.agent.databases.postgresql.planning import DatabaseCopy, copie
 from ncen_updater.agent.databases.postgresql.programs import DUMP_AND_RESTORE, program_for
 from ncen_updater.agent.databases.postgresql.quoting import identifier
 from ncen_updater.agent.databases.postgresql.sessions import Sessions
+from ncen_updater.common.database_words import of_output
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import SET_INCOMPLETE
 from ncen_updater.common.progress import Progress
@@ -153,7 +154,7 @@ class Rehearsing:
             ) as dump,
             contextlib.ExitStack() as stack,
         ):  # fmt: skip
-            said = {"pg_dump": _Tail(dump.stderr)}
+            told = {"pg_dump": _Tail(dump.stderr)}
             try:
                 options, begun = list(how.restore), b""
                 if left is not None:
@@ -171,7 +172,7 @@ class Rehearsing:
             except BaseException:
                 dump.kill()
                 raise
-            said["pg_restore"] = _Tail(restore.stderr)
+            told["pg_restore"] = _Tail(restore.stderr)
             pump = _Pump(begun, dump.stdout, restore.stdin) if begun else None
             if pump is None and dump.stdout is not None:
                 dump.stdout.close()  # else a dead pg_restore would not end pg_dump
@@ -192,8 +193,12 @@ class Rehearsing:
         codes = {"pg_dump": dumped if dumped != -signal.SIGPIPE else 0, "pg_restore": restored}
         failed = [program for program, code in codes.items() if code]
         if failed:
-            detail = "; ".join(said[program].text() for program in failed)
-            raise DumpFailed(program=failed[0], database=copy.source, detail=detail)
+            whole = [told[program].text() for program in failed]
+            raise DumpFailed(
+                program=failed[0],
+                database=copy.source,
+                detail="; ".join(of_output(text) for text in whole),
+            ).privately("\n".join(whole))
 
     def _start(
         self,

@@ -1162,6 +1162,18 @@ MIGRATOR_FAILED = Message(
         "the site can go on working."
     ),
 )
+MIGRATOR_NOBODY = Message(
+    "NU-4204",
+    N_("The agent is root, and no user is known for the application's migrator: {user}."),
+    N_("Say in agent.toml as whom the application runs: 'user' of the table [application]."),
+    ExitCode.BLOCKED,
+)
+MIGRATOR_OUTSIDE = Message(
+    "NU-4205",
+    N_("The application's migrator {program} is no program of the release."),
+    N_("Nothing was run. Tell the Secretariat: the program has to lie in the release itself."),
+    ExitCode.BLOCKED,
+)
 NOT_A_SET = Message(
     "NU-4220",
     N_("{database} is a plain directory, not a link to a set of databases."),
@@ -1283,6 +1295,15 @@ NEVER_ANSWERED = Message(
         "The release is not called bad. See the application's own log; end what else stops or "
         "starts it, or keeps its address; then try again."
     ),
+)
+FRONT_LETS_IN = Message(
+    "NU-5011",
+    N_("The web server in front, {url}, does not keep officers out: {reason}"),
+    N_(
+        "It has to answer with status 503 while the file {path} is there. Compare that path with "
+        "the one in its configuration, and see that it may enter the directory; then try again."
+    ),
+    ExitCode.BLOCKED,
 )
 
 # ---- 6xxx: the upgrade, journal and recovery -------------------------------------------------

@@ -274,8 +274,9 @@ class MigratorCommand(Model):
     """The application's own migrator instead of SQL files, run on the candidates.
 
     Attributes:
-        argv: Program and arguments, relative to the slot; ``{slot}`` stands for its directory. The
-            addresses of the candidates are in the environment as ``NCEN_DB_<NAME>_URL``.
+        argv: Program and arguments, the program relative to the slot and in it; ``{slot}`` in an
+            argument stands for its directory. The addresses of the candidates are in the
+            environment as ``NCEN_DB_<NAME>_URL``.
         timeout_s: Seconds until it is ended and counts as failed.
         no_way_back: The reason why the migrations cannot be undone keeping records.
     """
@@ -285,6 +286,11 @@ class MigratorCommand(Model):
     no_way_back: Annotated[str, StringConstraints(min_length=10, max_length=500)] = (
         "the application's own migrator only goes forward"
     )
+
+    def lies_in_slot(self) -> bool:
+        """Whether the program is named by a plain path below the slot; sites run no other."""
+        parts = self.argv[0].split("/")
+        return all(part not in ("", ".", "..") for part in parts)
 
 
 class FileEffect(StrEnum):

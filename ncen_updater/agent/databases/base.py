@@ -37,6 +37,7 @@ from ncen_updater.agent.databases.model import (
     Places,
     PlannedMigration,
     Previous,
+    RunAs,
     SqlMigration,
     Strategy,
     TableDigest,
@@ -103,6 +104,17 @@ class DatabaseEngine(abc.ABC):
         """What exists for a change. Works whatever state a crash left.
 
         Where there is no change, what is to be said of the live set alone.
+        """
+
+    def answers(self) -> bool:
+        """Whether the server takes sessions now; it is not asked for any. Files always do."""
+        return True
+
+    def require_programs(self) -> None:  # noqa: B027 - files need none
+        """Refuse where programs that a backup is made and restored with do not fit the server.
+
+        Raises:
+            DatabaseError: If so.
         """
 
     @abc.abstractmethod
@@ -183,6 +195,14 @@ class DatabaseEngine(abc.ABC):
         Another one, and what was proved holds no more. None where no change needs such a proof.
         """
         return None
+
+    @abc.abstractmethod
+    def migrator_user(self) -> RunAs | None:
+        """As whom the application's own migrator runs; None where the agent is not root.
+
+        Raises:
+            MigratorNobody: The agent is root, and nobody else is known.
+        """
 
     def set_aside(self) -> tuple[Finding, ...]:
         """What was kept although nothing needs it, since somebody wrote to it. Nothing drops it.

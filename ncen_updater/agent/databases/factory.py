@@ -16,7 +16,10 @@ __all__ = ["make_engine"]
 
 
 def make_engine(
-    config: DatabaseSettings, root: Path | None = None, state: Path | None = None
+    config: DatabaseSettings,
+    root: Path | None = None,
+    state: Path | None = None,
+    user: str | None = None,
 ) -> DatabaseEngine:
     """Return the adapter for the engine that the site uses. Connects to nothing.
 
@@ -24,6 +27,7 @@ def make_engine(
         config: The table ``[databases]`` of the agent's configuration.
         root: Directory that relative paths are below; absolute ones stay as they are.
         state: The agent's own directory, where nobody else writes.
+        user: The system's user that the application runs as.
 
     Raises:
         DatabaseError: The engine's own table is missing, which the configuration's model refuses.
@@ -37,6 +41,7 @@ def make_engine(
             tuple(config.names),
             config.migrator_environment,
             notes=state / "databases" if state else None,
+            user=user,
         )
     if config.engine == "postgresql" and config.postgresql is not None:
         from ncen_updater.agent.databases.postgresql.engine import PostgresEngine
@@ -48,5 +53,6 @@ def make_engine(
             way_back=config.way_back,
             dump_directory=root / dumps if root and dumps else dumps,
             migrator_environment=config.migrator_environment,
+            user=user,
         )
     raise DatabaseError(database=config.engine, detail="no adapter for this engine")

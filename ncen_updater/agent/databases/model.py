@@ -30,6 +30,7 @@ __all__ = [
     "Places",
     "PlannedMigration",
     "Previous",
+    "RunAs",
     "SqlMigration",
     "Strategy",
     "TableDigest",
@@ -255,3 +256,18 @@ class MigrationPlan:
 
     steps: tuple[PlannedMigration, ...]
     irreversible: tuple[tuple[str, str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class RunAs:
+    """The user that a migrator has instead of root.
+
+    Attributes:
+        name: For people, and for the program.
+        home: Its directory.
+    """
+
+    name: str
+    uid: int
+    gid: int
+    home: str = "/"

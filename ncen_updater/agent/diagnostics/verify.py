@@ -5,13 +5,14 @@ Reads only, and changes nothing that it finds.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from packaging.version import Version
 
 from ncen_updater.agent.databases.base import Live
 from ncen_updater.agent.engine.recovery import RecoveryAction, decide
 from ncen_updater.agent.engine.situation import ADOPTED, contradiction, known, look
+from ncen_updater.agent.journal.change import Change
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.wordings import Wordings
 from ncen_updater.agent.site import Site
@@ -21,7 +22,10 @@ from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.progress import Progress
 
-__all__ = ["ADOPTED", "verify_site"]
+__all__ = ["ADOPTED", "Look", "not_ended", "verify_looks", "verify_site"]
+
+#: One part of a diagnosis.
+Look = Callable[[], Iterable[Finding]]
 
 #: Paths that a person is told of.
 SHOWN = 10
@@ -41,15 +45,32 @@ def verify_site(site: Site, journal: Journal, progress: Progress) -> tuple[Findi
         JournalUnreadable: If the chain of the journal does not close.
         UpdaterError: If a fact cannot be had.
     """
+    return tuple(finding for look in verify_looks(site, journal, progress) for finding in look())
+
+
+def verify_looks(
+    site: Site, journal: Journal, progress: Progress, *, databases: bool = True
+) -> tuple[Look, ...]:
+    """Return what :func:`verify_site` looks at, part by part: one that fails takes no other along.
+
+    Args:
+        site: The site.
+        journal: Its journal.
+        progress: Told of what takes long.
+        databases: Whether they are looked into; closed ones cannot be.
+
+    Raises:
+        JournalUnreadable: If the chain of the journal does not close.
+    """
     journal.verify_chain()
-    found: list[Finding] = []
     current = site.slots.current()
     if current is None:
-        return (_differs("NU-6101", N_("no release was ever chosen here")),)
-    found += _change(site, journal)
-    found += _slots(site, current, progress)
-    found += _databases(site, journal, current)
-    return tuple(found)
+        return (lambda: (_differs("NU-6101", N_("no release was ever chosen here")),),)
+    looks: tuple[Look, ...] = (
+        lambda: _change(site, journal),
+        lambda: _slots(site, current, progress),
+    )
+    return (*looks, lambda: _databases(site, journal, current)) if databases else looks
 
 
 def _differs(code: str, template: str, **values: object) -> Finding:
@@ -65,12 +86,17 @@ def _change(site: Site, journal: Journal) -> Iterator[Finding]:
     elif change is None and (reason := contradiction(site, journal)) is not None:
         yield _differs("NU-6102", N_("Contradiction: {reason}."), reason=reason)
     elif change is not None and decision.action is not RecoveryAction.NOTHING:
-        yield Finding(
-            "NU-6103",
-            Severity.ADVISORY,
-            Text(N_("The change {change} has not come to its end."), {"change": change.id}),
-            Text(N_("Run 'ncen-updater resume'.")),
-        )
+        yield not_ended(change, Severity.ADVISORY)
+
+
+def not_ended(change: Change, severity: Severity) -> Finding:
+    """Say that a change is open; it bars every upgrade, and is as it was recorded."""
+    return Finding(
+        "NU-6103",
+        severity,
+        Text(N_("The change {change} has not come to its end."), {"change": change.id}),
+        Text(N_("Run 'ncen-updater resume'; do not start the application by hand.")),
+    )
 
 
 def _slots(site: Site, current: Version, progress: Progress) -> Iterator[Finding]:

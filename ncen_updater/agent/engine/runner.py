@@ -36,11 +36,12 @@ from ncen_updater.agent.journal.change import (
 )
 from ncen_updater.agent.journal.file import unwritable
 from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import RECOVERY
 from ncen_updater.agent.site import Site, StepContext
 from ncen_updater.common.database_words import said
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import GOING_BACK_FAILED, STEP_DID_NOT_HOLD
+from ncen_updater.common.messages import GOING_BACK_FAILED, INTERRUPTED, STEP_DID_NOT_HOLD
 from ncen_updater.common.progress import Progress
 
 __all__ = ["Checkpoint", "Runner", "blames_release", "no_checkpoint"]
@@ -137,17 +138,24 @@ class Runner:
         self.forward(change_id)
 
     def resumed(self, change_id: str) -> None:
-        """Count one more recovery; a restart in the soak is none, since nothing had failed."""
-        journal = self._journal
-        opened = journal.change(change_id).step_state(StepName.OPEN) is StepState.DONE
+        """Note that a recovery begins; whether it fails is counted at its end."""
+        reserve.with_room(self._journal.path, lambda: self._journal.note(RECOVERY, change_id))
 
-        def count() -> None:
-            if opened:
-                journal.note("recovery", change_id)
-            else:
-                journal.attempt(change_id)
+    def recovery_failed(self, change_id: str, error: BaseException) -> None:
+        """Count a recovery that ended by an error of its own.
 
-        reserve.with_room(journal.path, count)
+        Not counted is one that somebody cut off, one in the soak (nothing had failed), and one that
+        a database server was not there for: it goes on when that is back.
+        """
+        change = self._journal.change(change_id)
+        if change.step_state(StepName.OPEN) is StepState.DONE or _cut_off(error):
+            return
+        if not self._site.engine.answers():
+            return
+        code = error.code if isinstance(error, UpdaterError) else UpdaterError.message.code
+        reserve.with_room(
+            self._journal.path, lambda: self._journal.recovery_failed(change_id, code)
+        )
 
     def forward(self, change_id: str) -> None:
         """Bring a committed change to its end.
@@ -181,13 +189,27 @@ class Runner:
         self._journal.state(change_id, ChangeState.UNDOING, error_code=error_code)
         for name in reversed(BEFORE_COMMIT):
             state = self._journal.change(change_id).step_state(name)
-            if state not in (None, StepState.UNDONE):
+            if state not in (None, StepState.UNDONE) or self._starts_again(name, change_id):
                 self._undo(name, change_id)
         self._journal.state(change_id, ChangeState.UNDONE)
         in_place = self._journal.change(change_id).strategy == Strategy.IN_PLACE
         if in_place and not self._at_boot:
             # What came back from a dump has none. Officers are in: nobody waits for it.
             Refreshing(self._site, self._progress, BACK_LIMIT_S).run()
+
+    def _starts_again(self, name: StepName, change_id: str) -> bool:
+        """Whether the application is started although that was recorded.
+
+        A recovery when the machine started left it to the system, and that may never have come.
+        """
+        change = self._journal.change(change_id)
+        return (
+            name is StepName.STOP
+            and not self._at_boot
+            and change.step_state(name) is StepState.UNDONE
+            and bool(self._journal.facts(change_id).was_running)
+            and not self._site.application.running()
+        )
 
     def _do(self, name: StepName, change_id: str) -> None:
         step = self._steps[name]
@@ -268,6 +290,16 @@ class Runner:
             cause_remedy=full_remedy(kept_remedy(self._journal, change_id, _remedy(error)), full),
             detail=getattr(error, "detail", None),
         ) from error
+
+
+def _cut_off(error: BaseException) -> bool:
+    """Whether somebody ended it: that is so for what it led to as well."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, UpdaterError) and found.code == INTERRUPTED.code:
+            return True
+        found = found.__cause__ or found.__context__
+    return not isinstance(error, Exception)
 
 
 def _what(error: Exception) -> Text:

@@ -142,11 +142,14 @@ class Journal(JournalFile):
             )
             self.event("committed", change)
 
-    def attempt(self, change: str) -> int:
-        """Count one more recovery of a change and return the number."""
+    def recovery_failed(self, change: str, code: str) -> int:
+        """Count one more recovery that ended by an error of its own, and return the number.
+
+        One that was cut off is not counted: it did not fail.
+        """
         with self.transaction() as connection:
             connection.execute("UPDATE changes SET attempts = attempts + 1 WHERE id = ?", (change,))
-            self.event("recovery", change)
+            self.event("recovery-failed", change, code=code)
         return self.change(change).attempts
 
     def keep(self, change: str, facts: ChangeFacts) -> None:

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from urllib.parse import quote, urlencode
 
 import psycopg
+from psycopg.pq import PGconn, Ping
 
 from ncen_updater.agent.config.model import PostgresSettings
 from ncen_updater.agent.databases.errors import DatabaseError, DatabaseUnreachable
@@ -127,6 +128,17 @@ class Server:
         connection.prepare_threshold = None
         return connection
 
+    def answers(self) -> bool:
+        """Whether the server takes sessions: not while it is down, starts or recovers."""
+        settings = self.settings
+        where = psycopg.conninfo.make_conninfo(
+            host=settings.host,
+            port=settings.port,
+            dbname=FALLBACKS[0],
+            connect_timeout=self.limits.connect_s,
+        )
+        return PGconn.ping(where.encode()) == Ping.OK
+
     @contextlib.contextmanager
     def session(
         self,
@@ -174,17 +186,20 @@ class Server:
         assert first is not None  # noqa: S101 - the loop ran at least once
         raise first
 
-    def url(self, database: str) -> str:
-        """Return a URL that libpq and SQLAlchemy understand; without a password."""
-        query = urlencode(
-            {
-                "host": self.settings.host,
-                "port": self.settings.port,
-                "options": f"-c role={self.settings.owner}",
-            },
-            quote_via=quote,
-        )
-        return f"postgresql://{quote(self.settings.user)}@/{quote(database)}?{query}"
+    def url(self, database: str, *, as_owner: bool = False) -> str:
+        """Return a URL that libpq and SQLAlchemy understand; without a password.
+
+        Args:
+            database: Physical name.
+            as_owner: Log in as the owner, and not as the agent that takes on its role.
+        """
+        settings = self.settings
+        values = {"host": settings.host, "port": settings.port}
+        if not as_owner:
+            values["options"] = f"-c role={settings.owner}"
+        user = settings.owner if as_owner else settings.user
+        query = urlencode(values, quote_via=quote)
+        return f"postgresql://{quote(user)}@/{quote(database)}?{query}"
 
     def environment(self, base: Mapping[str, str] | None = None) -> dict[str, str]:
         """Return the environment of a child process that connects: a password file, no password."""

@@ -27,6 +27,8 @@ from ncen_updater.agent.databases.base import (
     TableDigest,
 )
 from ncen_updater.agent.databases.errors import DatabaseError
+from ncen_updater.agent.databases.migrations.command import migrator_user
+from ncen_updater.agent.databases.model import RunAs
 from ncen_updater.agent.databases.postgresql import evidence as evidences
 from ncen_updater.agent.databases.postgresql import reading
 from ncen_updater.agent.databases.postgresql.attributes import read_attributes
@@ -93,6 +95,7 @@ class PostgresEngine(DatabaseEngine):
         dump_directory: Where dumps go.
         limits: Time-outs of our own statements.
         migrator_environment: Further variables of the application's own migrator.
+        user: As whom it runs, where the agent is root.
     """
 
     kind = "postgresql"
@@ -106,8 +109,10 @@ class PostgresEngine(DatabaseEngine):
         dump_directory: Path | None = None,
         limits: ServerLimits | None = None,
         migrator_environment: Mapping[str, str] | None = None,
+        user: str | None = None,
     ) -> None:
         self._settings = settings
+        self._user = user
         self._physical = dict(names)
         self._way_back = way_back
         self._dump_directory = dump_directory
@@ -120,10 +125,14 @@ class PostgresEngine(DatabaseEngine):
         self._swap = Swap(self._server, self._control, self._fencing, self._physical)
         self._sessions = Sessions(self._server, self._physical)
         self._migrating = Migrating(
-            self._server, self._sessions, self._physical, migrator_environment
+            self._server, self._sessions, self._physical, migrator_environment, self.migrator_user
         )
         self._rehearsing = Rehearsing(self._server, self._copying, self._sessions)
         self._dumps = Dumps(self._server, self._control, self._sessions, dump_directory)
+
+    def migrator_user(self) -> RunAs | None:
+        """See :meth:`DatabaseEngine.migrator_user`."""
+        return migrator_user(self._user)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -212,6 +221,15 @@ class PostgresEngine(DatabaseEngine):
             record = read_record(connection, change.id, events)
             committed = is_recorded(connection, change.id)
         return evidences.decide(change, self._physical, found, fences, record, committed=committed)
+
+    def answers(self) -> bool:
+        """Whether the server takes sessions now."""
+        return self._server.answers()
+
+    def require_programs(self) -> None:
+        """See :meth:`DatabaseEngine.require_programs`."""
+        for name in DUMP_AND_RESTORE:
+            program_for(self._server, name)
 
     def marker(self) -> Marker | None:
         """See :meth:`DatabaseEngine.marker`."""

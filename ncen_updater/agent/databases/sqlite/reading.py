@@ -27,6 +27,8 @@ from ncen_updater.agent.databases.base import (
 )
 from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.migrations import ledger
+from ncen_updater.agent.databases.migrations.command import migrator_user
+from ncen_updater.agent.databases.model import RunAs
 from ncen_updater.agent.databases.sqlite import inspect
 from ncen_updater.agent.databases.sqlite.copying import connect, uri
 from ncen_updater.agent.databases.sqlite.errors import SetMissing
@@ -53,6 +55,7 @@ class SqliteFacts(DatabaseEngine):
         migrator_environment: Further variables of the application's own migrator.
         notes: Where the agent keeps what it noted of the files; a directory of its own, since what
             another user can write there would be believed. Beside the sets by default.
+        user: As whom the application's own migrator runs; by default whose the files are.
     """
 
     kind = "sqlite"
@@ -63,11 +66,13 @@ class SqliteFacts(DatabaseEngine):
         names: Sequence[str],
         migrator_environment: Mapping[str, str] | None = None,
         notes: Path | None = None,
+        user: str | None = None,
     ) -> None:
         kept = (notes or directory / "notes").absolute()
         self._notes = FileNotes(kept)
         self._layout = Layout(directory.absolute(), tuple(names), kept)
         self._migrator_environment = dict(migrator_environment or {})
+        self._user = user
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -258,6 +263,11 @@ class SqliteFacts(DatabaseEngine):
         by_files = target.command is None
         ledgers = {n: self.applied(places(n)) for n in self.names} if by_files else {}
         return plan_set(self.names, ledgers, target, origin)
+
+    def migrator_user(self) -> RunAs | None:
+        """See :meth:`DatabaseEngine.migrator_user`."""
+        info = self._layout.file(self._layout.live_set(), self.names[0]).lstat()
+        return migrator_user(self._user, (info.st_uid, info.st_gid))
 
     def set_aside(self) -> tuple[Finding, ...]:
         """Sets that were kept since somebody wrote to them, also instead of being dropped."""

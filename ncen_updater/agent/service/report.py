@@ -63,6 +63,7 @@ def _journal(status: SiteStatus) -> Document:
     change, last, owed = journal.change, journal.last, journal.owed
     return {
         "at_work": holder,
+        "head": journal.head or None,
         "open_change": _open_document(change, journal.facts) if change else None,
         "owed_rollback": owed
         and {"version": owed.change.to_version, "tries": owed.tries, "by_itself": owed.by_itself},

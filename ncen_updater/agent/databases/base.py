@@ -71,7 +71,7 @@ __all__ = [
 class DatabaseEngine(abc.ABC):
     """All databases of a site in one engine. See the module for the contract."""
 
-    kind: ClassVar[str]  # "postgresql" or "sqlite"; fills {engine} in manifests
+    kind: ClassVar[str]  # a name of .engines.ENGINES; fills {engine} in manifests
 
     @property
     @abc.abstractmethod

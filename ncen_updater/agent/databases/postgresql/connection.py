@@ -12,8 +12,8 @@ from urllib.parse import quote, urlencode
 
 import psycopg
 
-from ncen_updater.agent.config.model import PostgresSettings
 from ncen_updater.agent.databases.errors import DatabaseError, DatabaseUnreachable
+from ncen_updater.agent.databases.postgresql.kind import PostgresSettings
 
 __all__ = ["Connection", "Server", "ServerLimits", "rows", "run", "translated"]
 

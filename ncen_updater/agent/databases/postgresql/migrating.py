@@ -21,7 +21,6 @@ from ncen_updater.agent.databases.base import (
 )
 from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.migrations import ledger
-from ncen_updater.agent.databases.migrations.dialect import PostgresDialect
 from ncen_updater.agent.databases.migrations.ledger import OWN_SCHEMA
 from ncen_updater.agent.databases.migrations.planner import plan_set
 from ncen_updater.agent.databases.migrations.runner import MigrationRunner
@@ -31,6 +30,7 @@ from ncen_updater.agent.databases.postgresql.connection import (
     rows,
     run,
 )
+from ncen_updater.agent.databases.postgresql.dialect import PostgresDialect
 from ncen_updater.agent.databases.postgresql.sequences import anchor, mend_ledger
 from ncen_updater.agent.databases.postgresql.sessions import Sessions
 from ncen_updater.agent.databases.side_by_side import side_by_side

@@ -43,7 +43,7 @@ def migrate_files(
         DatabaseError: A file cannot be analyzed, or is not whole afterwards.
     """
     from ncen_updater.agent.databases.migrations.runner import MigrationRunner
-    from ncen_updater.agent.databases.migrations.sqlite_dialect import SqliteDialect
+    from ncen_updater.agent.databases.sqlite.dialect import SqliteDialect
 
     wrote = False
     if target.command is not None:
@@ -69,7 +69,7 @@ def mark_files(paths: Mapping[str, Path], change: ChangeRef) -> None:
         DatabaseError: A file is not whole afterwards.
     """
     from ncen_updater.agent.databases.migrations.runner import MigrationRunner
-    from ncen_updater.agent.databases.migrations.sqlite_dialect import SqliteDialect
+    from ncen_updater.agent.databases.sqlite.dialect import SqliteDialect
 
     for name, path in paths.items():
         MigrationRunner(SqliteDialect(path), name).mark(change)
@@ -138,7 +138,7 @@ def _run_command(
 
 
 def _dangling(path: Path) -> Counter[tuple[str, str]]:
-    from ncen_updater.agent.databases.migrations.sqlite_dialect import SqliteDialect
+    from ncen_updater.agent.databases.sqlite.dialect import SqliteDialect
 
     with connect(path, "ro") as database:
         return SqliteDialect(path).dangling(database)

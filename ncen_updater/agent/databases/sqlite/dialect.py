@@ -14,9 +14,18 @@ from typing import Any
 
 from ncen_updater.agent.databases.migrations import ledger
 from ncen_updater.agent.databases.migrations.dialect import Dialect, StatementFailed
-from ncen_updater.formats.sql import PRAGMAS, Statement, split
+from ncen_updater.formats.dialects.sqlite import PRAGMAS
+from ncen_updater.formats.sql import Statement, split
 
-__all__ = ["SqliteDialect"]
+__all__ = ["TABLES", "SqliteDialect"]
+
+TABLES = ledger.make_tables(
+    None,
+    ledger.OWN_PREFIX,
+    "?",
+    "integer PRIMARY KEY AUTOINCREMENT",
+    "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'ncen_updater_ledger'",
+)
 
 # Progress handler of SQLite: looks at the clock every so many of its virtual instructions.
 CLOCK_INSTRUCTIONS = 20_000
@@ -31,7 +40,7 @@ class SqliteDialect(Dialect):
     """
 
     kind = "sqlite"
-    tables = ledger.SQLITE
+    tables = TABLES
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._path = path

@@ -33,7 +33,6 @@ __all__ = [
     "MigrationReason",
     "WayBack",
     "after_steps",
-    "by_id",
     "effective",
     "plan_set",
     "plan_steps",
@@ -71,13 +70,6 @@ def refused(database: str, reason: MigrationReason, migration: str) -> Migration
 def read_sql(path: Path) -> str:
     """Return a migration file's text; the loader has checked size and encoding."""
     return path.read_bytes().decode("utf-8")
-
-
-def by_id(
-    target: Sequence[SqlMigration], origin: Sequence[SqlMigration] | None
-) -> dict[str, SqlMigration]:
-    """Return the migrations of both releases by id; the target's where both have one."""
-    return {m.migration.id: m for m in (*(origin or ()), *target)}
 
 
 def effective(database: str, applied: Sequence[AppliedMigration]) -> tuple[AppliedMigration, ...]:

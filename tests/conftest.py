@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ import pytest
 from demo.embedded_postgres import EmbeddedPostgres, PostgresBinaries
 from tests.support.ground import GROUND, lay_ground
 from tests.support.postgres import SHARED, available, running
-from tests.support.rotation import SEED, seed
+from tests.support.rotation import SEED, one_of_each, seed
 from tests.support.trees import remove_tree
 
 #: Modules that take longest, the longest first (``--durations=0`` tells).
@@ -69,6 +70,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=os.environ.get(GROUND, "auto"),
         help="where sites and servers are laid out; auto: in memory where there is room",
     )
+    parser.addoption(
+        "--in-turns",
+        action="store_true",
+        help="on one of the database servers what is meant for each; which one, the seed chooses",
+    )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -77,6 +83,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
     Workers of a run find both in their environment.
     """
+    # What a run starts again and again is compiled once; script/test says the same to this process.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     # How fast an example runs says nothing on a loaded machine.
     hypothesis.settings.register_profile(
         "tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
@@ -127,9 +135,23 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Long modules first where workers share a run, so that none is left over at its end."""
+    if config.getoption("--in-turns"):
+        chosen = one_of_each(items, _name_on_any_server)
+        left = {id(item) for item in chosen}
+        config.hook.pytest_deselected(items=[item for item in items if id(item) not in left])
+        items[:] = chosen
     if _is_worker(config):
         rank = {name: number for number, name in enumerate(LONG)}
         items.sort(key=lambda item: rank.get(item.nodeid.partition("::")[0], len(rank)))
+
+
+def _name_on_any_server(item: pytest.Item) -> str:
+    """The name of a test without the database server that it runs on."""
+    if isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+        server = item.callspec.params.get("postgres")
+        if isinstance(server, PostgresBinaries):
+            return re.sub(rf"\bpg{server.major}\b", "pg", item.nodeid)
+    return item.nodeid
 
 
 def _is_worker(config: pytest.Config) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import sys
 import tokenize
@@ -31,12 +32,8 @@ ALLOWED = {
     "agent/diagnostics/support_bundle/gather.py": "the library's version, for the journal's sake",
 }
 #: The journal is a file of this library, whatever the application's databases are.
-OF_THE_JOURNAL = (
-    "sqlite3",
-    "sqlite_master",
-    "sqlite_errorcode",
-    "journal.sqlite",
-    "sqlite_readonly_rollback",
+OF_THE_JOURNAL = re.compile(
+    r"sqlite3|sqlite_(master|errorcode|full|readonly_rollback)|journal\.sqlite"
 )
 
 
@@ -48,8 +45,7 @@ def named(text: str) -> Iterator[tuple[int, str]]:
         documents = token.type == tokenize.STRING and before in (
             tokenize.INDENT, tokenize.NEWLINE, tokenize.DEDENT,
         )  # fmt: skip
-        for word in OF_THE_JOURNAL:
-            said = said.replace(word, "")
+        said = OF_THE_JOURNAL.sub("", said)
         if not documents and token.type != tokenize.COMMENT and any(w in said for w in WORDS):
             yield token.start[0], token.string
         if token.type not in (tokenize.NL, tokenize.COMMENT):

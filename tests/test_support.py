@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.ground import other_than
-from tests.support.rotation import SEED, part
+from tests.support.rotation import SEED, one_of_each, part
 from tests.support.trees import remove_tree
 
 ITEMS = list(range(61))
@@ -29,6 +29,21 @@ def test_all_seeds_together_give_everything_and_each_a_seventh(
     found = [parts(seed, monkeypatch) for seed in range(100)]
     assert {item for some in found for item in some} == set(ITEMS)
     assert {len(some) for some in found} == {8, 9}
+
+
+def test_all_seeds_together_give_each_and_each_one_of_those_alike(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    items = [f"{test} {server}" for test in "abcdef" for server in (15, 17, 18)] + ["alone"]
+    seen = set()
+    for seed in range(100):
+        monkeypatch.setenv(SEED, str(seed))
+        found = one_of_each(items, lambda item: item.split()[0])
+        assert found == one_of_each(items, lambda item: item.split()[0])
+        assert [item.split()[0] for item in found] == [*"abcdef", "alone"]
+        seen.update(found)
+        assert len({item.split()[-1] for item in found}) > 1  # not all tests on one server
+    assert seen == set(items)
 
 
 def test_a_frozen_tree_is_removed_and_a_file_it_shares_keeps_its_mode(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import N_, Text
 
 if TYPE_CHECKING:
+    from ncen_updater.agent.approvals.back import BackSubject
     from ncen_updater.agent.engine.operations import Result
     from ncen_updater.agent.engine.outcome import Outcome
     from ncen_updater.agent.engine.plan import Plan
@@ -228,11 +229,12 @@ def _result_words(result: Result) -> Iterator[Line]:
             yield Text(N_("  officers were kept out for {stop}"), stop)
 
 
-def way_answer(way: RollbackPlan) -> Answer:
-    """Return how a rollback would go, and what it would lose."""
+def way_answer(way: RollbackPlan, found: BackSubject) -> Answer:
+    """Return how a rollback would go, what it would lose, and who has to approve it yet."""
     document = {
         "from": way.origin, "to": way.target, "mode": way.mode.value, "lost": way.lost,
         "lost_total": way.lost_total, "reason": way.reason, "undoes": way.undoes,
+        **found.document(),
     }  # fmt: skip
     words = [way.words]
     if way.reason:
@@ -240,6 +242,18 @@ def way_answer(way: RollbackPlan) -> Answer:
     if way.lost_total:
         values = {"count": way.lost_total, "tables": way.lost_words}
         words.append(Text(N_("It would lose {count} records: {tables}"), values))
+    if not found.watched and found.people.missing:
+        approved = ", ".join(given.who for given in found.people.given) or "-"
+        values = {"missing": found.people.missing, "who": approved}
+        words.append(
+            Text(
+                N_(
+                    "People who have to approve going back yet: {missing} (who has: {who}). Where "
+                    "one is enough, somebody who may approve does so by ordering it."
+                ),
+                values,
+            )
+        )
     return Answer(document, words)
 
 

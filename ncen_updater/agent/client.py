@@ -9,8 +9,10 @@ where it is chosen (:meth:`.cli.session.AgentSession.client`). Light: ``status``
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from time import sleep
@@ -32,22 +34,30 @@ from ncen_updater.agent.answers import (
 )
 from ncen_updater.agent.config.paths import load_places, service_socket
 from ncen_updater.agent.engine.errors import NothingToApprove
+from ncen_updater.agent.engine.lock import lock_holder
 from ncen_updater.agent.engine.outcome import change_document
 from ncen_updater.agent.engine.permitted import held, require_no_hold
 from ncen_updater.agent.engine.soaking import confirm, in_soak
+from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.journal.names import JOURNAL, SERVICE_LOCK
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.service.errors import NoSuchThing, Refused, ServiceSilent, refusal
 from ncen_updater.agent.service.report import REPORTED, change_report, history_report, site_report
-from ncen_updater.agent.status import read_status
+from ncen_updater.agent.status import or_none, read_status
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.program import user_name
 from ncen_updater.common.cli.render import format_time
 from ncen_updater.common.documents import jsonable
 from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import NO_SERVICE, NOT_NEXT, ORDER_TORN, UNKNOWN_CHANGE
+from ncen_updater.common.messages import (
+    NO_SERVICE,
+    NOT_NEXT,
+    ORDER_TORN,
+    UNKNOWN_CHANGE,
+    WAY_BACK_CHANGED,
+)
 from ncen_updater.common.progress import Progress, ProgressUpdate
 
 if TYPE_CHECKING:
@@ -56,8 +66,11 @@ if TYPE_CHECKING:
     from ncen_updater.agent.approvals.approving import ApprovalSubject
     from ncen_updater.agent.cli.session import AgentSession
     from ncen_updater.agent.engine.operations import Operations
+    from ncen_updater.agent.engine.rollback_plan import RollbackPlan
     from ncen_updater.agent.service.client import Client
+    from ncen_updater.agent.service.knowledge import ServiceState
     from ncen_updater.agent.site import Site
+    from ncen_updater.agent.status import SiteStatus
 
 __all__ = [
     "LocalSite",
@@ -99,6 +112,9 @@ class SiteClient(Protocol):
     def unhold(self) -> int:
         """Allow upgrades again; returns how many holds there were."""
 
+    def begins(self) -> Document | None:
+        """When the next upgrade begins by itself, as the service found last; None if not known."""
+
     def require_no_hold(self) -> None:
         """Refuse while upgrades are forbidden, before a person is asked anything.
 
@@ -135,14 +151,20 @@ class SiteClient(Protocol):
         """Upgrade."""
 
     def way_back(self, accept_loss: int | None) -> Answer:
-        """Say how a rollback would go, with the loss counted."""
+        """Say how a rollback would go, with the loss counted, and who has to approve it yet."""
 
-    def rollback(self, accept_loss: int | None, undoes: str | None) -> Answer:
+    def approve_back(self, seen: Document, *, withdraw: bool) -> None:
+        """Say yes to a rollback as :meth:`way_back` showed it, or take one's own yes back."""
+
+    def rollback(
+        self, accept_loss: int | None, undoes: str | None, emergency: str | None = None
+    ) -> Answer:
         """Go back to the release before.
 
         Args:
             accept_loss: So many records may be lost.
             undoes: The upgrade that a person was asked about; another one is not undone.
+            emergency: Why it cannot wait for those who have to approve it.
         """
 
 
@@ -175,7 +197,10 @@ class LocalSite:
     # ---- looking -------------------------------------------------------------------------------
 
     def status(self) -> Document:
-        looked = read_status(load_places(self._run.config), datetime.now(UTC), REPORTED)
+        places = load_places(self._run.config)
+        with suppress(FileNotFoundError):
+            os.scandir(places.state).close()  # else every part of it says the same in other words
+        looked = read_status(places, datetime.now(UTC), REPORTED)
         return self._plain(site_report(looked, self._run.language)[0])
 
     def history(self, change: str | None, limit: int) -> Document:
@@ -204,6 +229,28 @@ class LocalSite:
         with self._journal(read_only=False) as journal:
             return SiteHistory(journal).lift_holds(user_name())
 
+    def begins(self) -> Document | None:
+        status = self._waiting()
+        knowledge = or_none(status.knowledge)
+        return self._begins(status, knowledge)[0] if knowledge else None
+
+    def _waiting(self) -> SiteStatus:
+        """Read what says when the next upgrade begins."""
+        parts = {"journal", "rehearsals", "knowledge"}
+        return read_status(load_places(self._run.config), datetime.now(UTC), parts)
+
+    def _begins(self, status: SiteStatus, knowledge: ServiceState) -> tuple[Document, Document]:
+        """When it begins by itself: as it stands, and once one more person has approved."""
+        from ncen_updater.agent.config.loader import load_config
+        from ncen_updater.agent.policy.beginning import beginning, with_one_more_yes
+        from ncen_updater.agent.service.inputs import inputs_for
+
+        serves = lock_holder(status.places.state / SERVICE_LOCK) is not None
+        settings = load_config(self._run.config).service
+        facts = inputs_for(status, knowledge, settings, status.now)
+        found = beginning(facts, serves=serves), with_one_more_yes(facts, serves=serves)
+        return self._plain(found[0].to_json()), self._plain(found[1].to_json())
+
     def require_no_hold(self) -> None:
         with self._journal() as journal:
             require_no_hold(journal, datetime.now(UTC))
@@ -216,13 +263,28 @@ class LocalSite:
     def outlook(self, target: Version | None) -> Document:
         from ncen_updater.agent.approvals import approving
         from ncen_updater.agent.approvals.outlook import outlook_document
+        from ncen_updater.agent.engine.pending_rollback import left_behind
         from ncen_updater.agent.rehearsal.store import Rehearsals
+        from ncen_updater.agent.service.knowledge import Assessment, ServiceState
 
         site = self._site
         with self._journal() as journal, self._run.progress() as progress:
             self._subject = found = approving.subject(site, journal, progress, target)
             current = str(site.slots.current())
             rehearsal = Rehearsals(journal).last(current, found.target)
+            left = left_behind(journal) & {hop.document.manifest.version for hop in found.plan.hops}
+        assessment = Assessment(
+            event=0,
+            current=current,
+            target=found.target,
+            prepared=True,
+            rehearsed=found.standing.rehearsed,
+            binding=found.binding,
+            left=bool(left),
+        )
+        status = self._waiting()
+        known = or_none(status.knowledge) or ServiceState()
+        begins, after_yes = self._begins(status, replace(known, assessment=assessment))
         document = outlook_document(
             current=current,
             target=found.target,
@@ -234,6 +296,8 @@ class LocalSite:
             people=found.people,
             scheduled=found.scheduled,
             rehearsal=rehearsal,
+            begins=begins,
+            begins_after_yes=after_yes,
         )
         return self._plain(document)
 
@@ -400,16 +464,63 @@ class LocalSite:
         return result_answer(result, self._run.language, before)
 
     def way_back(self, accept_loss: int | None) -> Answer:
+        from ncen_updater.agent.approvals.back import back_subject
         from ncen_updater.agent.engine.operations import Operations
 
         site = self._site
         with self._run.progress() as progress:
             progress.tell(Text(N_("looking for the way back")))
-            return way_answer(Operations(site, progress).way_back(accept_loss=accept_loss))
+            way = Operations(site, progress).way_back(accept_loss=accept_loss)
+            with self._journal() as journal:
+                needed = site.config.service.approvals
+                return way_answer(way, back_subject(journal, str(way.origin), needed))
 
-    def rollback(self, accept_loss: int | None, undoes: str | None) -> Answer:
+    def approve_back(self, seen: Document, *, withdraw: bool) -> None:
+        from ncen_updater.agent.approvals.back import approve_back, back_subject
+        from ncen_updater.agent.approvals.store import ApprovalStore
+        from ncen_updater.agent.cli.person import person
+
+        needed = self._site.config.service.approvals
+        with self._journal(read_only=False) as journal:
+            found = back_subject(journal, str(self._site.slots.current()), needed)
+            if found.binding != seen["binding"]:
+                raise UpdaterError(WAY_BACK_CHANGED, version=found.target, current=found.origin)
+            if withdraw:
+                ApprovalStore(journal).withdraw(found.binding, person())
+            else:
+                approve_back(journal, found, person())
+
+    def rollback(
+        self,
+        accept_loss: int | None,
+        undoes: str | None,
+        emergency: str | None = None,
+        *,
+        order: int | None = None,
+    ) -> Answer:
+        """See :class:`SiteClient`; with ``order`` for whoever gave that order to the service."""
+        from ncen_updater.agent.approvals.back import (
+            Asked,
+            asked_by_order,
+            back_subject,
+            require_back,
+        )
+        from ncen_updater.agent.cli.person import person
+        from ncen_updater.agent.policy.going_back import BackConsent
+
+        needed = self._site.config.service.approvals
+
+        def agree(journal: Journal, way: RollbackPlan) -> ChangeFacts:
+            # Who types it with the rights to is one who approves; so it is with an upgrade.
+            by_hand = Asked(person(), approver=True, emergency=emergency)
+            asked = by_hand if order is None else asked_by_order(journal, order)
+            found = back_subject(journal, str(way.origin), needed)
+            verdict = require_back(journal, found, asked)
+            approved = verdict.consent is BackConsent.APPROVED
+            return ChangeFacts(binding=found.binding if approved else None)
+
         with self._operations() as (operations, _):
-            result = operations.rollback(accept_loss=accept_loss, undoes=undoes)
+            result = operations.rollback(accept_loss=accept_loss, undoes=undoes, agree=agree)
         return result_answer(result, self._run.language)
 
     @contextmanager
@@ -462,6 +573,10 @@ class ServiceSite:
     def unhold(self) -> int:
         return int(self._service.call("DELETE", "/v1/holds")["lifted"])
 
+    def begins(self) -> Document | None:
+        found: Document | None = self._seen().get("begins")  # an older service does not say
+        return found
+
     def require_no_hold(self) -> None:
         for hold in self._service.get("/v1/holds")["holds"]:
             error = held(hold["reason"], hold["by"], datetime.fromisoformat(hold["since"]))
@@ -477,6 +592,15 @@ class ServiceSite:
         Raises:
             NotNext: If another release comes next than the one that was named.
         """
+        seen = self._seen()
+        if seen["target"] is None:
+            raise NothingToApprove(current=str(seen["current"]), state=NOTHING_CHANGED)
+        if target is not None and target != type(target)(seen["target"]):
+            raise Refused(NOT_NEXT, version=target, target=seen["target"])
+        return seen
+
+    def _seen(self) -> Document:
+        """Return the outlook, once the service has looked at what happened last."""
         seen = self._service.get("/v1/outlook")
         with self._run.progress() as progress:
             for _ in range(LOOKS):
@@ -485,10 +609,6 @@ class ServiceSite:
                 progress.tell(Text(N_("the service looks at the site")))
                 sleep(LOOK_S)
                 seen = self._service.get("/v1/outlook")
-        if seen["target"] is None:
-            raise NothingToApprove(current=str(seen["current"]), state=NOTHING_CHANGED)
-        if target is not None and target != type(target)(seen["target"]):
-            raise Refused(NOT_NEXT, version=target, target=seen["target"])
         return seen
 
     def approve(self, seen: Document, *, withdraw: bool) -> None:
@@ -520,8 +640,18 @@ class ServiceSite:
     def way_back(self, accept_loss: int | None) -> Answer:
         return self._order("prepare", of="rollback", accept_loss=accept_loss)
 
-    def rollback(self, accept_loss: int | None, undoes: str | None) -> Answer:
-        return self._order("rollback", accept_loss=accept_loss, undoes=undoes)
+    def approve_back(self, seen: Document, *, withdraw: bool) -> None:
+        binding = seen["binding"]
+        if withdraw:
+            self._service.call("DELETE", f"/v1/approvals/{binding}")
+        else:
+            form = {"binding": binding, "of": "rollback"}
+            self._service.call("POST", "/v1/approvals", form)
+
+    def rollback(
+        self, accept_loss: int | None, undoes: str | None, emergency: str | None = None
+    ) -> Answer:
+        return self._order("rollback", accept_loss=accept_loss, undoes=undoes, emergency=emergency)
 
     def _order(self, kind: str, **data: object) -> Answer:
         """Give an order, show its progress until it has ended, and return what it came to.

@@ -60,12 +60,20 @@ def flush_filesystem(path: Path) -> None:
         os.close(descriptor)
 
 
-def make_directory(path: Path, mode: int = 0o755) -> None:
-    """Make a directory and its missing parents, each flushed into its parent."""
+def make_directory(path: Path, mode: int = 0o755, *, exactly: bool = False) -> None:
+    """Make a directory and its missing parents, each flushed into its parent.
+
+    Args:
+        path: The directory.
+        mode: Of what is made, less what the mask takes.
+        exactly: Whether the mask takes nothing: others have to get in.
+    """
     if path.is_dir():
         return
-    make_directory(path.parent, mode)
+    make_directory(path.parent, mode, exactly=exactly)
     path.mkdir(mode=mode, exist_ok=True)
+    if exactly:
+        path.chmod(mode)
     fsync_directory(path.parent)
 
 

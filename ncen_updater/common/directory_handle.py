@@ -209,6 +209,10 @@ class DirectoryHandle:
         times = (mtime_ns, mtime_ns)
         os.utime(name, ns=times, dir_fd=parent, follow_symlinks=False)
 
+    def flush_entries(self) -> None:
+        """Flush the names of this directory."""
+        os.fsync(self._root)
+
     def sync(self) -> None:
         """Flush the whole file system: one wait for thousands of entries."""
         syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)

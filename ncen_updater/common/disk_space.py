@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from pathlib import Path
 
 from ncen_updater.common.errors import SpaceShort
+from ncen_updater.common.messages import DISK_FULL
 
-__all__ = ["MARGIN_BYTES", "require_space", "space_short"]
+__all__ = ["MARGIN_BYTES", "disk_full", "is_full", "require_space", "space_short"]
+
+SQLITE_FULL = 13
 
 MARGIN_BYTES = 16 << 20  # so that the journal beside it can still be written
 
@@ -28,3 +32,29 @@ def space_short(directory: Path, needed: int) -> SpaceShort:
     free = shutil.disk_usage(directory).free
     total = needed + MARGIN_BYTES
     return SpaceShort(path=directory, needed=total, free=free, missing=max(total - free, 1))
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that a disk, or a person's share of it, is full."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    code = getattr(error, "sqlite_errorcode", None)  # of SQLite, without importing it here
+    return isinstance(code, int) and code & 0xFF == SQLITE_FULL
+
+
+def disk_full(error: BaseException, place: object = "") -> SpaceShort | None:
+    """Return the error in our words where a full disk is behind it, however deep; else None.
+
+    Args:
+        error: What nobody else has words for.
+        place: What was written, where the error itself does not tell.
+    """
+    seen: set[int] = set()
+    here: BaseException | None = error
+    while here is not None and id(here) not in seen:
+        if is_full(here):
+            name = getattr(here, "filename", None) or place or "-"
+            return SpaceShort(DISK_FULL, path=name)
+        seen.add(id(here))
+        here = here.__cause__ or here.__context__
+    return None

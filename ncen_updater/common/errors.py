@@ -75,3 +75,4 @@ class SpaceShort(UpdaterError):
     """Too little room."""
 
     message = SPACE_SHORT
+    family = range(3110, 3111)

@@ -22,6 +22,7 @@ from pathlib import Path
 __all__ = [
     "DEFAULT_LANGUAGE",
     "N_",
+    "Figure",
     "Text",
     "catalogue_texts",
     "language_from_environment",
@@ -117,6 +118,29 @@ def language_from_environment(environment: Mapping[str, str] | None = None) -> s
     return DEFAULT_LANGUAGE
 
 
+class Figure(str):
+    """A figure as English writes it, which knows how other languages do; as a value of a text."""
+
+    __slots__ = ("forms",)
+
+    forms: Mapping[str, str]
+
+    def __new__(cls, english: str, /, **forms: str) -> Figure:
+        """Make one.
+
+        Args:
+            english: As English writes it.
+            forms: As another language does, by its two letters.
+        """
+        made = super().__new__(cls, english)
+        made.forms = forms
+        return made
+
+    def render(self, language: str) -> str:
+        """Return it in a language, as English writes it where nothing else is known."""
+        return self.forms.get(language, str(self))
+
+
 @dataclass(frozen=True)
 class Text:
     """A sentence for a person: a template in English with ``{name}`` places, and their values."""
@@ -142,7 +166,7 @@ class Text:
 
 
 def _shown(value: object, language: str) -> str:
-    if isinstance(value, Text):
+    if isinstance(value, Text | Figure):
         return value.render(language)
     if isinstance(value, StrEnum):
         # Words of our own enumerations ("upgrade", "undone") are in the catalogues as they stand.

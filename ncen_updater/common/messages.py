@@ -144,6 +144,27 @@ BAD_VERSION = Message(
     N_("Write a version such as 3.3.0; 'ncen-updater check' shows what is on offer."),
     ExitCode.USAGE,
 )
+NOT_A_MEMBER = Message(
+    "NU-1120",
+    N_("{user} is not in the group {group}, and may not look at {path}."),
+    N_(
+        "Ask an administrator of this machine to run 'sudo usermod -aG {group} {user}'; then log"
+        " out and in again."
+    ),
+)
+LOG_IN_AGAIN = Message(
+    "NU-1121",
+    N_("{user} was added to the group {group} after logging in, and may not look at {path} yet."),
+    N_("Log out and in again."),
+)
+MEMBER_NEEDS_ROOT = Message(
+    "NU-1122",
+    N_("{user} is in the group {group}, but this needs {path}, which only the agent itself reads."),
+    N_(
+        "Members see the site through its service: check with 'systemctl status ncen-updater' that"
+        " it runs. What the service cannot do is done with sudo."
+    ),
+)
 BAD_TIME = Message(
     "NU-1105",
     N_("'{text}' is not a time in the future."),
@@ -381,6 +402,35 @@ READER_OVERDUE = Message(
         "Try again; if it stays so, send the Secretariat what 'ncen-updater "
         "doctor' and 'history' say."
     ),
+)
+PROVED_OLDER = Message(
+    "NU-2044",
+    N_("The list '{role}' is version {version}; version {known} was proved here before."),
+    N_(
+        "Nothing was changed. Run 'ncen-updater check' (a site without a network: import the "
+        "newest bundle), then try again. If it stays so, have this server examined, since what "
+        "talks to the network may have been tampered with, and tell the Secretariat."
+    ),
+    ExitCode.TRUST,
+)
+PROVED_DAMAGED = Message(
+    "NU-2045",
+    N_("What was proved here before cannot be read: {path} is damaged."),
+    N_(
+        "Nothing was changed; going back still works. Restore the file from a backup, or ask the "
+        "Secretariat which lists are the newest and move it away: it is built anew from them."
+    ),
+    ExitCode.TRUST,
+)
+LIST_NOT_PROVED = Message(
+    "NU-2046",
+    N_("The lists of the feed do not follow from the roots that were proved here; none is used."),
+    N_(
+        "Nothing was changed. Run 'ncen-updater check', then try again. If it stays so, have this "
+        "server examined, since what talks to the network may have been tampered with, and tell "
+        "the Secretariat."
+    ),
+    ExitCode.TRUST,
 )
 FEED_ERROR = Message(
     "NU-2101",
@@ -732,6 +782,12 @@ SPACE_SHORT = Message(
     N_("Free at least {missing} bytes there, then try again."),
     ExitCode.SPACE,
 )
+DISK_FULL = Message(
+    "NU-3110",
+    N_("The disk is full, and {path} could not be written."),
+    N_("Make room on that disk, then give the command again."),
+    ExitCode.SPACE,
+)
 DOWNLOAD_DAMAGED = Message(
     "NU-3102",
     N_("'{name}' arrived again and again with other bytes than were signed."),
@@ -901,6 +957,29 @@ MIGRATION_FAILED = Message(
         "Send the Secretariat what 'ncen-updater doctor' and 'history' say; "
         "the site can go on working."
     ),
+)
+SERVER_LOST = Message(
+    "NU-4060",
+    N_(
+        "While migration {migration} of {database} ran, the database server ended the session or"
+        " went away."
+    ),
+    N_(
+        "The release is not to blame. Look in the server's log why; when it runs, begin the upgrade"
+        " again."
+    ),
+)
+DATABASE_DISK_FAILED = Message(
+    "NU-4061",
+    N_(
+        "While migration {migration} of {database} ran, the database had no room or its disk"
+        " failed."
+    ),
+    N_(
+        "The release is not to blame. Make room on the disk of the databases, or let somebody look"
+        " after it; then begin the upgrade again."
+    ),
+    ExitCode.SPACE,
 )
 VERIFY_FAILED = Message(
     "NU-4007",
@@ -1108,6 +1187,16 @@ NOTE_UNREADABLE = Message(
     N_("What the database files were when they were closed cannot be read: {database}."),
     N_("Nothing was changed by this. Look after the disk of the state directory, try again."),
 )
+NOT_PLAIN = Message(
+    "NU-4224",
+    N_("{database} is not a plain file or directory with one name: {detail}."),
+    N_(
+        "The agent follows nothing there and changed nothing of it. Find out who put it there: "
+        "whoever may write to the databases may. Remove it or put the database in its place, start "
+        "and stop the application once where a journal was left, then try again."
+    ),
+    ExitCode.BLOCKED,
+)
 FILES_NOT_KEPT = Message(
     "NU-4301",
     N_("What is in {directory} could not be kept before the change: {reason}."),
@@ -1219,7 +1308,17 @@ JOURNAL_UNREADABLE = Message(
 JOURNAL_UNWRITABLE = Message(
     "NU-6003",
     N_("The journal {path} cannot be written: {reason}"),
-    N_("Make room on the disk or mount it writable, then run 'ncen-updater resume'."),
+    N_(
+        "Let the disk be mounted writable and its owner be right, then give the command again;"
+        " where 'ncen-updater status' shows a change that has not come to its end, run"
+        " 'ncen-updater resume'."
+    ),
+)
+JOURNAL_NO_ROOM = Message(
+    "NU-6066",
+    N_("The disk is full, and the journal {path} takes no record."),
+    N_("Make room on that disk, then give the command again."),
+    ExitCode.SPACE,
 )
 BUSY = Message(
     "NU-6004",
@@ -1260,7 +1359,11 @@ SOAK_FAILED = Message(
 INTERRUPTED = Message(
     "NU-6010",
     N_("The change was interrupted ({signal})."),
-    N_("Start it again when you are ready."),
+    N_(
+        "Give the same command again when you are ready. Where a release is in its watched time,"
+        " officers go on working and only the watching has ended: 'ncen-updater resume' goes on"
+        " with it, 'ncen-updater confirm' ends it."
+    ),
 )
 CHANGE_FAILED = Message(
     "NU-6011",
@@ -1307,6 +1410,54 @@ JOURNAL_EXISTS = Message(
     "NU-6017",
     N_("This site already has a journal at {path}."),
     N_("Nothing is to be done; 'ncen-updater status' shows the site."),
+)
+ADOPTED_IS_OTHER = Message(
+    "NU-6060",
+    N_("The application says at {url} that it is {said}, not {version}."),
+    N_("Run 'ncen-updater adopt {said}'."),
+    ExitCode.BLOCKED,
+)
+DATABASES_ARE_OTHER = Message(
+    "NU-6061",
+    N_("The database {database} is not one of {version}: {reason}"),
+    N_(
+        "Find out which release is installed, and run 'ncen-updater adopt' with that one. If it is"
+        " {version}, something was changed by hand: send the Secretariat this message."
+    ),
+    ExitCode.BLOCKED,
+)
+RELEASE_NOT_TOLD = Message(
+    "NU-6062",
+    N_("The application does not say at {url} which release it is ({problem})."),
+    N_(
+        "Start the application and try again. If it cannot run now, look in its directory whether"
+        " {version} is installed, and run 'ncen-updater adopt {version} --application-is-down'."
+    ),
+    ExitCode.BLOCKED,
+)
+CURRENT_IS_OTHER = Message(
+    "NU-6063",
+    N_("The link {link} leads to {current}, not to {version}."),
+    N_("Run 'ncen-updater adopt {current}' if that is what runs; else correct the link first."),
+    ExitCode.BLOCKED,
+)
+DATABASES_KNOW = Message(
+    "NU-6064",
+    N_("There is no journal at {path}, but an agent has changed these databases before: {sign}."),
+    N_(
+        "Restore the journal from the backup; do not make a new one. If it is older than the"
+        " databases, run 'ncen-updater accept-restore' with the release that is installed"
+        " afterwards. If there is no backup of it, call the Secretariat."
+    ),
+    ExitCode.NEEDS_PERSON,
+)
+TAKEN_OVER_ALREADY = Message(
+    "NU-6065",
+    N_("This site was taken over with {current}, and more has happened since."),
+    N_(
+        "An adoption can be corrected only while nothing followed it. 'ncen-updater status' shows"
+        " the site; if {current} is wrong, change nothing and call the Secretariat."
+    ),
 )
 GUARD_BLOCKS = Message(
     "NU-6018",
@@ -1447,6 +1598,23 @@ WAY_BACK_CHANGED = Message(
     N_("Look at it again with 'ncen-updater rollback --dry-run', then decide anew."),
     ExitCode.BLOCKED,
 )
+BACK_NEEDS_APPROVAL = Message(
+    "NU-6056",
+    N_(
+        "Going back to {version} has to be approved by {missing} more (of {needed}); by now: {who}."
+    ),
+    N_(
+        "Let them run 'ncen-updater approve --rollback', then try again. What cannot wait goes by "
+        "'rollback --emergency --reason TEXT', of which everybody is told."
+    ),
+    ExitCode.APPROVAL_MISSING,
+)
+EMERGENCY_WITHOUT_REASON = Message(
+    "NU-6057",
+    N_("An emergency was not given a reason."),
+    N_("Nothing was changed. Say with --reason why it cannot wait."),
+    ExitCode.USAGE,
+)
 
 # ---- 7xxx: the publisher ---------------------------------------------------------------------
 
@@ -1486,8 +1654,8 @@ BAD_EVENT = Message(
 )
 DIGEST_MISMATCH = Message(
     "NU-7008",
-    N_("The draft of {role} has the digest {found}, not {expected}."),
-    N_("Do not sign. Ask the person who drafted it which digest is right."),
+    N_("The draft of {role} is not the one with the digest {expected}."),
+    N_("Do not sign. Ask the person who drafted it, by another way, which digest is right."),
     ExitCode.TRUST,
 )
 KEY_NOT_ALLOWED = Message(
@@ -1578,14 +1746,38 @@ ROLE_LAPSED = Message(
 )
 UNKNOWN_PRODUCT = Message(
     "NU-7024",
-    N_("The feed has no role for the product {product}."),
-    N_("Add the product to the ceremony file and let the officers sign the change."),
+    N_("The feed has no role '{product}'; it has {products}."),
+    N_("Name one of these (a product with --product). A new one needs a changed ceremony file."),
     ExitCode.USAGE,
 )
 WRITE_FAILED = Message(
     "NU-7025",
     N_("The feed could not be written to the end."),
     N_("Make room or repair the disk, then run the same command again; it completes."),
+)
+DIGEST_SHORT = Message(
+    "NU-7026",
+    N_("A digest of {count} digits was typed; at least {needed} are compared."),
+    N_("Type the eight words of it, or its first four groups of eight digits, as you were told."),
+    ExitCode.USAGE,
+)
+LINT_REFUSES = Message(
+    "NU-7027",
+    N_("lint refuses {name}: {what}"),
+    N_("Mend it until 'ncen-publisher lint' says of nothing that it blocks; then do this again."),
+    ExitCode.BLOCKED,
+)
+ONE_SIGNATURE = Message(
+    "NU-7028",
+    N_("With this ceremony one person alone could sign for {roles}."),
+    N_("Let two or more sign ('threshold'). Say --one-signature only if you mean exactly that."),
+    ExitCode.BLOCKED,
+)
+PRODUCT_NEEDED = Message(
+    "NU-7029",
+    N_("No product was named, and the feed has several: {products}."),
+    N_("Name one with --product."),
+    ExitCode.USAGE,
 )
 UNSOUND_DRAFT = Message(
     "NU-7040",
@@ -1708,7 +1900,7 @@ PAPERS_MISSING = Message(
     N_("The event does not hold {name} as it would be signed."),
     N_(
         "Do not sign. Get the event anew from whoever drafted it, whole; or give the files of the"
-        " release with --staging."
+        " release with --staging, and the published feed with --feed."
     ),
     ExitCode.TRUST,
 )
@@ -1824,6 +2016,12 @@ ORDER_TOO_OLD = Message(
     "NU-9321",
     N_("Order {order} waited for more than {hours} hours and was not carried out."),
     N_("Nothing was changed. Give the order again if it is still wanted."),
+    ExitCode.BUSY,
+)
+TOO_MANY_CONNECTIONS = Message(
+    "NU-9322",
+    N_("One user may hold {count} connections, and all together so many as are served."),
+    N_("End one of your programs that follow the service, or ask again in some seconds."),
     ExitCode.BUSY,
 )
 SEQUENCE_DAMAGED = Message(

@@ -10,17 +10,19 @@ them; a :class:`Text` is said the same way.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
 
 from ncen_updater.common.cli.render import (
     clean,
     format_bytes,
+    format_count,
     format_duration,
     format_time,
     grouped,
 )
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.i18n import Figure, Text
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -52,7 +54,17 @@ def fill(package: str, name: str, language: str, **values: object) -> bytes:
 @cache
 def _environment(package: str) -> Environment:
     # Imported by who makes a page, and by nobody else: start-up stays light.
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
+    from jinja2.runtime import Context
+
+    def said(form: Callable[..., Figure]) -> Callable[..., str]:
+        """A filter that writes a figure in the language of the page."""
+
+        @pass_context
+        def write(context: Context, *values: object) -> str:
+            return form(*values).render(context["language"])
+
+        return write
 
     made = Environment(
         autoescape=True,
@@ -65,8 +77,8 @@ def _environment(package: str) -> Environment:
         auto_reload=False,
     )
     made.filters.update(
-        duration=format_duration, grouped=grouped, paragraphs=_paragraphs, size=format_bytes,
-        time=format_time,
+        count=said(format_count), duration=said(format_duration), grouped=grouped,
+        paragraphs=_paragraphs, size=said(format_bytes), time=said(format_time),
     )  # fmt: skip
     return made
 

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import re
 import select
@@ -38,6 +39,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ncen_updater.common.bounded_io import parse_json
+from ncen_updater.common.disk_space import disk_full
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import message_of
@@ -56,9 +58,14 @@ __all__ = [
     "ask",
     "error_document",
     "error_from",
+    "last_words",
     "serve",
 ]
 
+logger = logging.getLogger(__name__)
+
+#: Lines of a traceback of Python, whose beginning may have been cut off.
+TRACED = re.compile(r'\s+File "|\s+[\^~]+$')
 #: What a child gets of the environment. Proxies come from the configuration, never from here; PG*
 #: must not leak; and nothing may tell Python where to find modules.
 KEPT_VARIABLES = (
@@ -270,7 +277,9 @@ class _Asking:
             raise self._error
         if self._result is None or (status and self._worker.bound):
             words = self._tail.decode("utf-8", "backslashreplace")
-            raise WorkerFailed(words or f"exit status {status}", status)
+            # For --verbose; people are told why, not where in a program that is not theirs.
+            logger.debug("a worker ended without an answer: %s", words)
+            raise WorkerFailed(last_words(words) or f"exit status {status}", status)
         return self._result
 
     def _give(self, line: bytes) -> None:
@@ -380,6 +389,14 @@ class _Asking:
         while self._overhear():
             pass
         return status
+
+
+def last_words(said: str) -> str:
+    """Return the end of what a worker said, of a traceback the error alone; pure."""
+    lines = said.rstrip().splitlines()
+    ends = [n for n, line in enumerate(lines) if line.startswith((" ", "\t"))]
+    traced = any(TRACED.match(line) for line in lines)
+    return "\n".join(lines[ends[-1] + 1 :]) if traced and ends else said
 
 
 # ---- errors --------------------------------------------------------------------------------------
@@ -538,6 +555,11 @@ def serve(handler: Handler, *, bound: bool = True, beats: bool = True) -> int:
         message = {**handler(order, teller), "done": True}
     except UpdaterError as error:
         status, message = 1, {"error": error_document(error)}
+    except Exception as error:
+        full = disk_full(error)
+        if full is None:
+            raise
+        status, message = 1, {"error": error_document(full)}
     over.set()
     try:
         teller.end(message)

@@ -1,37 +1,73 @@
 """What the process that reads the feed left is proved by whoever uses it.
 
 That process is the part that a hostile line can reach, and all that it leaves lies in its own
-directory. So whoever builds a slot of it begins again at the installed root: through every root
-since, the list of the products and the product's own list, each by its signatures, to the release
-document. The network is not needed, and nothing lapses: what was signed stays signed.
+directory. So whoever builds a slot of it begins again at the newest root that was proved here, or
+the installed one: through every root since, the list of the products and the product's own list,
+each by its signatures, to the release document. The network is not needed, and nothing lapses: what
+was signed stays signed. Nothing may be older than what was proved before
+(:mod:`~ncen_updater.feed.proved`).
+
+What is on offer is read out of these lists, too; there snapshot and timestamp have to agree, as
+they say that there is no newer list.
 
 In the directory of the lists::
 
     root_history/N.root.json    every root after the installed one
-
-What this cannot see: an older list that was signed as well. It names releases of the Secretariat
-for this product, and no others.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TypeVar
 
-from tuf.api.exceptions import DownloadError, RepositoryError
-from tuf.api.metadata import Metadata, Root, Targets  # type: ignore[attr-defined]
+from tuf.api.exceptions import DownloadError, RepositoryError, UnsignedMetadataError
+from tuf.api.metadata import (  # type: ignore[attr-defined]  # exported in fact only
+    Metadata,
+    Root,
+    Snapshot,
+    TargetFile,
+    Targets,
+    Timestamp,
+)
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import NotReadable, TooLarge, read_file
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.feed.errors import NotProved, TrustedRootMissing
+from ncen_updater.common.messages import (
+    LIST_NOT_PROVED,
+    LOCAL_STORE_FAILED,
+    OFFER_INVALID,
+    PROVED_DAMAGED,
+    PROVED_OLDER,
+    ROOTS_HIDDEN,
+)
+from ncen_updater.feed.errors import MixedVersions, NotProved, TrustedRootMissing, TrustError
 from ncen_updater.feed.offers import offers_of
-from ncen_updater.feed.signed import is_plain, most_bytes, require_role
+from ncen_updater.feed.proved import (
+    ListProof,
+    ListSeen,
+    Proved,
+    ProvedMemory,
+    Whole,
+    advanced,
+    held,
+)
+from ncen_updater.feed.release_source import FeedView
+from ncen_updater.feed.signed import is_plain, issued_at, most_bytes, require_role
 from ncen_updater.formats.document import Offer, release_target
-from ncen_updater.formats.tuf_names import ROOT_HISTORY
+from ncen_updater.formats.tuf_names import ROOT_HISTORY, ROOT_VERSION_FIELD
 
-__all__ = ["RootChain", "prove_offer"]
+__all__ = [
+    "ProvedList", "Prover", "RootChain", "compare_mirror", "prove_import", "prove_offer",
+    "prove_view",
+]  # fmt: skip
+
+T = TypeVar("T", Targets, Snapshot, Timestamp)
 
 logger = logging.getLogger(__name__)
 
@@ -44,32 +80,48 @@ class RootChain:
     Args:
         trusted_root: The installed root.
         lists: The directory of the lists.
+        history: Where the later roots are; in a directory below the lists by default.
     """
 
-    def __init__(self, trusted_root: Path, lists: Path) -> None:
-        self._trusted_root, self._history = trusted_root, lists / ROOT_HISTORY
+    def __init__(self, trusted_root: Path, lists: Path, history: Path | None = None) -> None:
+        self._trusted_root, self._history = trusted_root, history or lists / ROOT_HISTORY
         self._stored = lists / "root.json"
 
     def newest(self) -> Root:
-        """The last root that each one before it leads to.
+        """The last root that each one before it leads to, from the installed one on.
+
+        Raises:
+            TrustedRootMissing: If the installed root cannot be used.
+        """
+        return self.newest_after(b"")[0]
+
+    def newest_after(self, proved: bytes) -> tuple[Root, bytes]:
+        """The last root that each one before it leads to, and its bytes.
+
+        Args:
+            proved: A root that was proved before; it counts unless the installed one is newer.
 
         Raises:
             TrustedRootMissing: If the installed root cannot be used.
         """
         try:
-            root = _root(read_file(self._trusted_root, most_bytes("root")))
+            content = read_file(self._trusted_root, most_bytes("root"))
+            root = _root(content)
             root.signed.verify_delegate("root", root.signed_bytes, root.signatures)
         except (OSError, RepositoryError) as error:
             raise TrustedRootMissing(path=self._trusted_root, detail=str(error)) from error
         newest = root.signed
+        if proved and (before := _root(proved).signed).version > newest.version:
+            newest, content = before, proved
         while (later := self._after(newest)) is not None:
-            newest = later
-        return newest
+            newest, content = later
+        return newest, content
 
-    def _after(self, root: Root) -> Root | None:
+    def _after(self, root: Root) -> tuple[Root, bytes] | None:
         path = self._history / f"{root.version + 1}.root.json"
         try:
-            return _follows(root, read_file(path, most_bytes("root")))
+            content = read_file(path, most_bytes("root"))
+            return _follows(root, content), content
         except FileNotFoundError:
             return None
         except (OSError, RepositoryError) as error:
@@ -96,7 +148,7 @@ class RootChain:
                 logger.warning("root %d could not be had again: %s", root.version + 1, error)
                 return
             self.keep(later.version, content)
-            root = self._after(later) or later
+            root = (self._after(later) or (later,))[0]
 
     def _newest_stored(self) -> bytes:
         return read_file(self._stored, most_bytes("root"))
@@ -118,37 +170,87 @@ def _follows(root: Root, content: bytes) -> Root:
     return later.signed
 
 
-def _targets(lists: Path, role: str, delegator: Root | Targets) -> Targets:
-    content = read_file(lists / f"{role}.json", most_bytes(role))
-    metadata = Metadata[Targets].from_bytes(content)
-    if not isinstance(metadata.signed, Targets):
-        raise RepositoryError(f"{role} is not a list of files")
-    delegator.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
-    require_role(metadata.signed, role)
-    return metadata.signed
+def _signed(
+    content: bytes, role: str, delegator: Root | Targets, kind: type[T]
+) -> tuple[T, ListProof]:
+    """Verify a list by its signatures."""
+    metadata = Metadata.from_bytes(content)
+    if not isinstance(metadata.signed, kind):
+        raise RepositoryError(f"{role} is another kind of list")
+    result = delegator.get_verification_result(role, metadata.signed_bytes, metadata.signatures)
+    if not result:
+        raise UnsignedMetadataError(f"{role} was signed by {len(result.signed)} keys that count")
+    signed = metadata.signed
+    issued = None
+    if isinstance(signed, Targets):
+        require_role(signed, role)
+        issued = issued_at(signed)
+    seen = ListSeen(int(signed.version), tuple(sorted(result.signed)), issued)
+    keys = frozenset({*result.signed, *result.unsigned})
+    return signed, ListProof(seen, keys, int(result.threshold))
 
 
-def prove_offer(received: Path, trusted_root: Path, offer: Offer) -> tuple[int, str]:
-    """Follow the signatures from the installed root to a release.
+@dataclass(frozen=True)
+class ProvedList:
+    """A product's list, with those that lead to it.
+
+    Attributes:
+        root: The newest root.
+        targets: The list of the products.
+        product: The product's own.
+        files: What it may name, and names.
+    """
+
+    root: Root
+    targets: Targets
+    product: Targets
+    files: Mapping[str, TargetFile]
+
+
+class Prover:
+    """Proves what lies in a directory that another process writes to.
 
     Args:
-        received: Where the process that reads the feed leaves what it read.
+        lists: The directory of the lists.
         trusted_root: The root that was installed with the agent.
-        offer: The release.
-
-    Returns:
-        Length and SHA-256 of its document, as officers signed them.
-
-    Raises:
-        NotProved: If they do not lead there.
-        TrustedRootMissing: If there is no installed root to begin at.
+        memory: What was proved before.
     """
-    lists = received / LISTS
-    product, version = offer.product, offer.version
-    try:
-        root = RootChain(trusted_root, lists).newest()
-        targets = _targets(lists, "targets", root)
-        signed = _targets(lists, product, targets)
+
+    def __init__(self, lists: Path, trusted_root: Path, memory: ProvedMemory) -> None:
+        self._lists, self._trusted_root, self._memory = lists, trusted_root, memory
+
+    def _read(self, role: str) -> bytes:
+        return read_file(self._lists / f"{role}.json", most_bytes(role))
+
+    def root(self) -> Root:
+        """The newest root that can be proved; it is remembered from now on.
+
+        Raises:
+            TrustError: If it cannot be remembered.
+            TrustedRootMissing: If there is no installed root to begin at.
+        """
+        chain = RootChain(self._trusted_root, self._lists)
+        metadata, content = chain.newest_after(self._memory.load().root.encode())
+
+        def keep(before: Proved) -> Proved:
+            if metadata.version <= before.root_version:
+                return before
+            return replace(before, root=content.decode(), root_version=int(metadata.version))
+
+        self._memory.update(keep)
+        return metadata
+
+    def product(self, product: str) -> ProvedList:
+        """Follow the signatures to a product's list.
+
+        Raises:
+            RepositoryError, OSError: If they do not lead there.
+            UpdaterError: If a list is older than what was proved before.
+        """
+        root = self.root()
+        targets, of_targets = _signed(self._read("targets"), "targets", root, Targets)
+        signed, of_product = _signed(self._read(product), product, targets, Targets)
+        self._advance({"targets": of_targets, product: of_product})
         roles = targets.delegations.roles if targets.delegations is not None else None
         role = (roles or {}).get(product)
         files = {
@@ -156,12 +258,194 @@ def prove_offer(received: Path, trusted_root: Path, offer: Offer) -> tuple[int, 
             for name, file in signed.targets.items()
             if role is not None and role.is_delegated_path(name) and is_plain(name)
         }
-        proved = next((o for o in offers_of(product, files) if o.version == version), None)
+        return ProvedList(root, targets, signed, files)
+
+    def imported(self) -> None:
+        """Remember that the lists came on a medium just now.
+
+        Raises:
+            RepositoryError, OSError: If their signatures do not count.
+        """
+        timestamp, _ = self._timestamp(self.root())
+        version = int(timestamp.version)
+        self._memory.update(lambda before: replace(before, medium=version))
+
+    def _timestamp(self, root: Root) -> tuple[Timestamp, ListProof]:
+        return _signed(self._read("timestamp"), "timestamp", root, Timestamp)
+
+    def whole(
+        self, product: str, grace: timedelta, by_medium: timedelta
+    ) -> tuple[ProvedList, datetime]:
+        """Follow the signatures to a product's list, and see that no newer one is known.
+
+        Args:
+            product: The product.
+            grace: How long timestamp and snapshot count beyond their expiry.
+            by_medium: The same where they came on a medium.
+
+        Returns:
+            The list, and when the first of all lapses: where the reader was interrupted in the
+            middle, as it was when this list was last proved whole.
+
+        Raises:
+            RepositoryError, OSError: If the signatures do not lead there.
+            UpdaterError: If a list is older than what was proved before, or they do not belong
+                together.
+        """
+        root = self.root()
+        timestamp, of_timestamp = self._timestamp(root)
+        before = self._memory.load()
+        # Before the first proof it is not known how they came.
+        if before.medium == timestamp.version or not before.lists:
+            grace = max(grace, by_medium)
+        version = timestamp.snapshot_meta.version
+        snapshot, of_snapshot = _signed(self._read("snapshot"), "snapshot", root, Snapshot)
+        newest = timestamp.unrecognized_fields.get(ROOT_VERSION_FIELD)
+        if isinstance(newest, int) and newest > root.version:
+            raise TrustError(ROOTS_HIDDEN, version=root.version, newest=newest)
+        self._advance({"timestamp": of_timestamp, "snapshot": of_snapshot})
+        found = self.product(product)
+        fits = snapshot.version == version and all(
+            _named(snapshot, role) == signed.version
+            for role, signed in (("targets", found.targets), (product, found.product))
+        )
+        strict = [found.root.expires, found.targets.expires, found.product.expires]
+        expires = min(*strict, timestamp.expires + grace, snapshot.expires + grace)
+        if fits:
+            self._memory.update(lambda before: self._held(before, product, found, expires))
+            return found, expires
+        known = self._memory.load().whole.get(product)
+        if known is None or known.version != found.product.version:
+            raise MixedVersions(role=product)
+        return found, known.expires
+
+    def _held(self, before: Proved, product: str, found: ProvedList, expires: datetime) -> Proved:
+        said = [issued_at(signed) for signed in (found.root, found.targets, found.product)]
+        newest = max((time for time in said if time is not None), default=None)
+        if newest is not None and max(self._memory.now(), newest) >= expires:
+            newest = None  # signed ahead: they do not hold under it
+        return held(before, product, Whole(int(found.product.version), expires), newest)
+
+    def _advance(self, lists: Mapping[str, ListProof]) -> None:
+        self._memory.update(lambda before: advanced(before, lists, self._memory.now()))
+
+
+def _named(snapshot: Snapshot, role: str) -> int | None:
+    meta = snapshot.meta.get(f"{role}.json")
+    return None if meta is None else int(meta.version)
+
+
+def prove_offer(prover: Prover, offer: Offer) -> tuple[int, str]:
+    """Follow the signatures to a release.
+
+    Args:
+        prover: Of what the process that reads the feed left.
+        offer: The release.
+
+    Returns:
+        Length and SHA-256 of its document, as officers signed them.
+
+    Raises:
+        NotProved: If they do not lead there.
+        TrustError: If a list is older than what was proved here before.
+        TrustedRootMissing: If there is no installed root to begin at.
+    """
+    product, version = offer.product, offer.version
+    with _proving(version):
+        found = prover.product(product)
+        offers = offers_of(product, found.files)
+        proved = next((o for o in offers if o.version == version), None)
         if proved is None or not offer.same_release(proved):
             raise NotProved(version=version, detail="no signed list names it so")
-        file = files[release_target(product, version)]
+        file = found.files[release_target(product, version)]
         return int(file.length), str(file.hashes["sha256"])
-    except (NotProved, TrustedRootMissing):
-        raise
+
+
+def prove_view(
+    prover: Prover, product: str, left: FeedView, grace: timedelta, by_medium: timedelta
+) -> FeedView:
+    """Read what is on offer out of the lists themselves.
+
+    Args:
+        prover: Of what the process that reads the feed left.
+        product: The product.
+        left: What that process says of them.
+        grace: How long timestamp and snapshot count beyond their expiry.
+        by_medium: The same where they came on a medium.
+
+    Raises:
+        ListNotProved: If signatures do not lead to them.
+        TrustError: If a list is older than what was proved here before.
+        TrustedRootMissing: If there is no installed root to begin at.
+    """
+    with _proving(None):
+        found, expires = prover.whole(product, grace, by_medium)
+        return replace(
+            left,
+            offers=offers_of(product, found.files),
+            version=int(found.product.version),
+            expires_at=min(left.expires_at, expires),
+        )
+
+
+def prove_import(prover: Prover) -> None:
+    """Prove the timestamp that a medium brought just now, and remember that it did.
+
+    Raises:
+        ListNotProved: If its signatures do not count.
+    """
+    with _proving(None):
+        prover.imported()
+
+
+def compare_mirror(directory: Path, trusted_root: Path, memory: ProvedMemory) -> None:
+    """Refuse a mirror whose lists are older than what was proved here; nothing is remembered of it.
+
+    Args:
+        directory: The mirror, as it is served.
+        trusted_root: The root that was installed with the agent.
+        memory: What was proved before; where that is nothing, all is well.
+
+    Raises:
+        TrustError: If a list is older, or does not follow from the roots that were proved here.
+        TrustedRootMissing: If there is no installed root to begin at.
+    """
+    before = memory.load()
+    if not before.lists:
+        return
+    lists = directory / "metadata"
+
+    def read(name: str, role: str) -> bytes:
+        return read_file(lists / f"{name}.json", most_bytes(role))
+
+    with _proving(None):
+        root, _ = RootChain(trusted_root, lists, lists).newest_after(before.root.encode())
+        timestamp, first = _signed(read("timestamp", "timestamp"), "timestamp", root, Timestamp)
+        version = timestamp.snapshot_meta.version
+        content = read(f"{version}.snapshot", "snapshot")
+        snapshot, second = _signed(content, "snapshot", root, Snapshot)
+        content = read(f"{_named(snapshot, 'targets')}.targets", "targets")
+        targets, third = _signed(content, "targets", root, Targets)
+        found = {"timestamp": first, "snapshot": second, "targets": third}
+        for product in before.lists.keys() - found.keys():
+            content = read(f"{_named(snapshot, product)}.{product}", product)
+            _, found[product] = _signed(content, product, targets, Targets)
+        advanced(before, found, memory.now())
+
+
+#: Said as they are: of the memory, of the lists themselves, or of what was asked.
+AS_THEY_ARE = (PROVED_OLDER, PROVED_DAMAGED, LOCAL_STORE_FAILED, ROOTS_HIDDEN, OFFER_INVALID)
+
+
+@contextlib.contextmanager
+def _proving(version: str | None) -> Iterator[None]:
+    try:
+        yield
     except (RepositoryError, UpdaterError, NotReadable, TooLarge, OSError, ValueError) as error:
+        if isinstance(error, NotProved | TrustedRootMissing | MixedVersions):
+            raise
+        if isinstance(error, UpdaterError) and error.message in AS_THEY_ARE:
+            raise
+        if version is None:
+            raise TrustError(LIST_NOT_PROVED, detail=str(error)) from error
         raise NotProved(version=version, detail=str(error)) from error

@@ -70,6 +70,8 @@ if TYPE_CHECKING:  # what reading the last list does not need: requests, tuf, th
 
     from ncen_updater.feed.client import TrustClient
     from ncen_updater.feed.fetching import FeedFetcher
+    from ncen_updater.feed.proved import ProvedMemory
+    from ncen_updater.feed.reverify import Prover
 
 __all__ = ["TufReleaseSource"]
 
@@ -90,8 +92,8 @@ class TufReleaseSource(ReleaseSource):
         offline: Whether no feed is ever asked, and what was imported is the list.
         grace: How long timestamp and snapshot of an imported list count beyond their expiry.
         feed_grace: The same for lists that the feed itself gives.
-        proved: Whether what lies on the disk is proved from the installed root before it is used,
-            since another process left it there.
+        memory: What was proved here before, where what lies on the disk is proved before it is
+            used, since another process left it there.
     """
 
     def __init__(
@@ -105,14 +107,15 @@ class TufReleaseSource(ReleaseSource):
         offline: bool = False,
         grace: timedelta = timedelta(0),
         feed_grace: timedelta = timedelta(0),
-        proved: bool = False,
+        memory: ProvedMemory | None = None,
     ) -> None:
         self._product, self._state, self._trusted_root = product, state, trusted_root
         self._make_fetcher, self._offline = make_fetcher, offline
         self._grace, self._feed_grace = grace, feed_grace
         self._clock = TrustClock(state / "clock.json", now)
+        self._memory = memory
         place = state / "downloads" / product
-        self._downloads = Downloads(product, place, self._prove if proved else None)
+        self._downloads = Downloads(product, place, None if memory is None else self._prove)
         self._fetcher: FeedFetcher | None = None
         self._client: TrustClient | None = None
 
@@ -127,7 +130,7 @@ class TufReleaseSource(ReleaseSource):
         A clock that is ahead by more than the timestamp is valid makes the list a lapsed one; it
         opens no wave.
         """
-        return self._clock.reference()
+        return (self._memory or self._clock).reference()
 
     # -- the list ------------------------------------------------------------------------------
 
@@ -217,8 +220,33 @@ class TufReleaseSource(ReleaseSource):
 
         Raises:
             ViewDamaged: If the stored copy cannot be read.
+            TrustError: If it is to be proved and cannot be, or is older than what was proved here.
         """
-        return load_view(view_path(self._state, self._product))
+        left = load_view(view_path(self._state, self._product))
+        if left is None or self._memory is None:
+            return left
+        from ncen_updater.feed.reverify import prove_view
+
+        by_medium = max(self._grace, self._feed_grace)
+        grace = by_medium if self._offline else self._feed_grace
+        return prove_view(self._prover(self._memory), self._product, left, grace, by_medium)
+
+    def prove_import(self) -> None:
+        """Prove what was imported just now, and remember that it came on a medium.
+
+        Raises:
+            TrustError: If it is older than what was proved here, or does not follow.
+        """
+        if self._memory is not None:
+            from ncen_updater.feed.reverify import prove_import
+
+            prove_import(self._prover(self._memory))
+        self.last_view()
+
+    def _prover(self, memory: ProvedMemory) -> Prover:
+        from ncen_updater.feed.reverify import Prover
+
+        return Prover(self._state / "metadata", self._trusted_root, memory)
 
     def _network(self) -> FeedFetcher:
         if self._fetcher is None:
@@ -351,7 +379,9 @@ class TufReleaseSource(ReleaseSource):
     def _prove(self, offer: Offer) -> tuple[int, str]:
         from ncen_updater.feed.reverify import prove_offer
 
-        return prove_offer(self._state, self._trusted_root, offer)
+        if self._memory is None:
+            raise AssertionError("only who has a memory proves")
+        return prove_offer(self._prover(self._memory), offer)
 
     def fetched(self, offer: Offer) -> FetchedRelease | None:
         """A release that lies whole on the disk, hashed again; needs no network."""

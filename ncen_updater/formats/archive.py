@@ -25,7 +25,7 @@ import stat
 import struct
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from ncen_updater.common import atomic_files as durable
@@ -39,7 +39,7 @@ from ncen_updater.common.progress import Progress
 from ncen_updater.formats.transfer_errors import TransferError
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
 
-__all__ = ["unpack"]
+__all__ = ["unpack", "unpack_files"]
 
 BLOCK = 1 << 20
 HEADERS_BYTES = 1 << 20  # what may be read beyond the signed bytes seen so far
@@ -94,6 +94,45 @@ def unpack(archive: Path, tree: Tree, destination: Path, progress: Progress) -> 
     except BaseException:
         _empty(destination, made)
         raise
+
+
+def unpack_files(archive: Path, tree: Tree, paths: Collection[str], destination: Path) -> None:
+    """Fill an empty directory with some files of a release, to look at them.
+
+    Args:
+        archive: As for :func:`unpack`.
+        tree: The signed tree.
+        paths: Which files; those that the tree does not hold are left out.
+        destination: Where they go, below the names that they have in the release.
+
+    Raises:
+        ArchiveMismatch: If the archive holds anything but the tree, up to the last of them.
+        ArchiveDamaged: If it is not a ``.tar.gz``.
+        SpaceShort: If there is no room.
+        OSError: If the disk fails in another way.
+    """
+    wanted = {entry.path: entry for entry in tree.entries}
+    left = {path for path in paths if path in wanted and wanted[path].type is EntryType.FILE}
+    with (
+        _told(archive, destination, tree),
+        contextlib.closing(DirectoryHandle(destination)) as directory,
+        open_file(archive) as packed,
+        gzip.GzipFile(fileobj=packed, mode="rb") as plain,
+    ):
+        metered = _Metered(plain)
+        with _open(metered) as tar:
+            while left and (member := _next(tar)) is not None:
+                tar.members = []  # type: ignore[attr-defined] # tarfile would keep every header
+                entry = _checked(member, wanted.pop(member.name, None))
+                metered.allowed += MEMBER_BYTES + member.size
+                if entry.path not in left:
+                    continue
+                left.remove(entry.path)
+                if "/" in entry.path:
+                    directory.ensure(entry.path.rpartition("/")[0])
+                _write(tar, member, entry, directory)
+        if left:
+            raise _Refused(f"{min(left)!r} and {len(left) - 1} more are missing")
 
 
 def _is_file(path: Path) -> bool:

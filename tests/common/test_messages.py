@@ -125,4 +125,4 @@ def test_a_po_is_read_as_it_was_written(messages: dict[str, Any], tmp_path: Path
 def test_words_of_enumerations_are_said_in_french() -> None:
     assert (LOCALE_DIR / "fr" / "LC_MESSAGES" / "ncen_updater.mo").is_file()
     assert Text("{kind}", {"kind": ChangeKind.ROLLBACK}).render("fr") == "retour arrière"
-    assert "au travail" in Busy(holder="x").what_text.render("fr")
+    assert "travaille ici" in Busy(holder="x").what_text.render("fr")

@@ -29,6 +29,7 @@ from ncen_updater.common.workers import (
     WorkerLimits,
     WorkerOverdue,
     ask,
+    last_words,
 )
 from tests.support.activation import ACTIVATOR, activated
 
@@ -436,3 +437,41 @@ def test_what_is_no_progress_is_none(line: object) -> None:
 
 def test_signals_reach_nobody_else() -> None:
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+TRACE = """Traceback (most recent call last):
+  File "/x/worker.py", line 58, in <module>
+    sys.exit(main())
+             ^^^^^^
+ValueError: it is none
+of mine
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (TRACE, "ValueError: it is none\nof mine"),
+        (TRACE[60:], "ValueError: it is none\nof mine"),
+        ("the reason", "the reason"),
+        ("a\n  b\nc", "a\n  b\nc"),
+        ("", ""),
+    ],
+)
+def test_of_a_traceback_the_error_alone_is_told(said: str, told: str) -> None:
+    assert last_words(said) == told
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "raise OSError(28, 'No space left on device', '/var/x')",
+        "try:\n    raise OSError(28, 'No space left on device', '/var/x')\n"
+        "except OSError as error:\n    raise ValueError from error",
+    ],
+)
+def test_a_full_disk_is_told_as_such(run: Any, body: str) -> None:
+    with pytest.raises(SpaceShort) as caught:
+        run(serving(body), expects=(SpaceShort,))
+    assert caught.value.code == "NU-3110" and caught.value.values["path"] == "/var/x"
+    assert caught.value.exit_code == 8

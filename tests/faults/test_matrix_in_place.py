@@ -19,17 +19,21 @@ ALL = [
     for cell in (*all_cells(), *undo_cells(), *all_cells("rollback"), *undo_cells("rollback"))
     if cell.strikes[-1].step in STEPS
 ]
-CELLS = part(ALL, 37, "in place")
+CELLS = [
+    pytest.param(engine, cell, id=f"{engine}-{cell.id}")
+    for engine in ("sqlite", "postgresql", "postgresql-dump")
+    for cell in part(ALL, 53, f"in place {engine}")
+]
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql", "postgresql-dump"])
+@pytest.fixture(scope="module")
 def made(request: pytest.FixtureRequest) -> Iterator[Trial]:
     engine, _, way_back = request.param.partition("-")
     with prepared(engine, "in-place", way_back=way_back or "copy") as trial:
         yield trial
 
 
-@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.id)
+@pytest.mark.parametrize(("made", "cell"), CELLS, indirect=["made"])
 def test_the_site_ends_whole_with_every_record(made: Trial, cell: Cell) -> None:
     outcome = made.run(cell)
     assert outcome.struck

@@ -292,8 +292,9 @@ def test_a_range_is_asked_of_the_place_that_was_led_to(served: Path) -> None:
 
 
 def test_no_cookie_is_kept(served: Path) -> None:
-    answer = once(OK + b"Set-Cookie: a=b\r\nContent-Length: 8\r\n\r\n" + CONTENT)
-    with Hostile(answer) as server, fetching(server.url) as fetcher:
+    # It says that it closes: else the second request may still be sent into the first connection.
+    head = OK + b"Connection: close\r\nSet-Cookie: a=b\r\nContent-Length: 8\r\n\r\n"
+    with Hostile(once(head + CONTENT)) as server, fetching(server.url) as fetcher:
         for _ in range(2):
             assert fetcher.download_bytes(NAME, 100) == CONTENT
     assert len(server.heads) == 2

@@ -91,7 +91,7 @@ class KintoAgent:
         state = config.paths.resolve(config.paths.state)
         source = feed_of(config.site.product, config.feed, state=state, trusted_root=trusted_root)
         agent = cls(kinto, build_site(config, config_path, source=source), watched)
-        adopt(agent.site, Version(version), Silent())
+        adopt(agent.site, Version(version), Silent(), vouched=True)
         return agent
 
     def operations(self) -> Operations:

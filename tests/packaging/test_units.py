@@ -106,6 +106,11 @@ def test_who_has_the_network_cannot_reach_the_databases() -> None:
         assert f"-{place}" in hidden.split()
 
 
+def test_what_works_on_databases_makes_nothing_that_others_read() -> None:
+    for name in ("ncen-updater-apply@.service", "ncen-updater-resume.service"):
+        assert settings(PACKAGING / "systemd" / name, "UMask") == ["0077"]
+
+
 def test_the_service_itself_is_on_no_network() -> None:
     service = PACKAGING / "systemd" / "ncen-updater.service"
     assert settings(service, "PrivateNetwork") == ["yes"]

@@ -65,7 +65,8 @@ class Desk:
         (self.place / "secret").write_text(PASSPHRASE)
         (self.place / "secret").chmod(0o600)
         words = ["sign", event.directory, "--key", self.place / "keys/amina.pem",
-                 "--digest", event.digest, "--root", self.place / "feed/metadata/1.root.json",
+                 "--digest", event.digest, "--yes",
+                 "--root", self.place / "feed/metadata/1.root.json",
                  "--passphrase-file", self.place / "secret", "--json", *more]  # fmt: skip
         if builder:
             words += ["--builder-key", self.place / f"builder/{builder}.pub.json"]
@@ -89,7 +90,7 @@ def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Desk:
 
 def test_what_holds_is_signed_without_the_files(desk: Desk) -> None:
     event = desk.event(desk.draft())
-    assert len(list((event.directory / PAPERS).iterdir())) == 3
+    assert len(list((event.directory / PAPERS).iterdir())) == 4
     assert desk.sign(event, builder="") == "NU-7072"
     assert desk.sign(event, builder="stranger") == "NU-7071"
     assert desk.sign(event) == ""

@@ -49,7 +49,7 @@ class Officer:
         builder = ("--builder-key", public) if public.exists() else ()
         for name in ("amina", "bo"):
             key = self.work / f"keys/{name}.pem"
-            told = ("--digest", digest, *root, *builder)
+            told = ("--digest", digest, "--yes", *root, *builder)
             self.json("sign", event, "--key", key, *told, *self.pass_file)
         self.json("publish", self.work / "feed", "--event", event, *more, *self.online)
 
@@ -101,10 +101,10 @@ def test_from_init_to_withdraw(officer: Officer) -> None:
     assert all(word in err for word in ("NU-7011", "0 of 2", "amina, bo, chen", "as it was"))
     officer.sign_and_publish(work / "e2", "--staging", work / "s")
     officer.json("refresh", feed, *officer.online)
-    reason = ("--reason", "loses cases", "--feed", feed)
+    reason = ("--reason", "loses cases", "--advice", "go back.", "--feed", feed)
     code, out, _ = officer.run("withdraw", "3.3.0", *reason, "--event", work / "e3")
     assert code == 0
-    assert "WITHDRAWN: ncen 3.3.0: loses cases" in out
+    assert "WITHDRAWN: ncen 3.3.0: loses cases. Advice: go back." in out
     officer.sign_and_publish(work / "e3")
     status = officer.json("status", feed)
     assert [release["withdrawn"] for release in status["releases"]] == ["loses cases"]
@@ -199,7 +199,14 @@ def test_a_draft_cannot_write_on_the_officers_terminal(officer: Officer) -> None
     work = officer.work
     officer.run("init", work / "ceremony.toml", "--event", work / "e1")
     officer.sign_and_publish(work / "e1")
-    reason = ("--reason", "loses\r\u202ecases\nncen: nothing", "--feed", work / "feed")
+    reason = (
+        "--reason",
+        "loses\r\u202ecases\nncen: nothing",
+        "--advice",
+        "-",
+        "--feed",
+        work / "feed",
+    )
     release = write_release(work / "r")
     officer.json("build", release, "--staging", work / "s")
     officer.run("draft", "--feed", work / "feed", "--staging", work / "s", "--event", work / "e2")
@@ -261,7 +268,7 @@ def test_signing_needs_a_root_of_ones_own(officer: Officer) -> None:
     officer.sign_and_publish(work / "e1")
     assert officer.json("renew", "root", "--feed", feed, "--event", work / "e2")["anchored"]
     digest = officer.json("show", work / "e2")["digest"]
-    sign = ("sign", work / "e2", "--key", work / "keys/amina.pem", "--digest", digest)
+    sign = ("sign", work / "e2", "--key", work / "keys/amina.pem", "--digest", digest, "--yes")
     code, _, err = officer.run(*sign, *officer.pass_file)
     assert (code, "NU-7042" in err) == (6, True)
     code, out, _ = officer.run("show", work / "e2")

@@ -16,6 +16,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
     BELOW_THRESHOLD,
     DIGEST_MISMATCH,
+    DIGEST_SHORT,
     FEED_BUSY,
     KEY_NOT_ALLOWED,
     PUBLISHER_TARGET_MISSING,
@@ -26,6 +27,7 @@ from ncen_updater.publisher.errors import FeedBroken
 from ncen_updater.publisher.feed.feed import DurableWriter, Feed
 from ncen_updater.publisher.feed.publish import Publisher
 from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_draft
+from ncen_updater.publisher.signing.digest_words import spoken
 from ncen_updater.publisher.signing.draft import (
     draft_renewal,
 )
@@ -68,8 +70,12 @@ def test_signatures_that_do_not_count(
         event.sign(keys.online["timestamp"][0], event.digest)
     with refused(DIGEST_MISMATCH):
         event.sign(keys.officers[0], "0" * 64)
-    with refused(DIGEST_MISMATCH):
-        event.sign(keys.officers[0], event.digest[:15])
+    with refused(DIGEST_MISMATCH) as wrong:
+        event.sign(keys.officers[0], event.digest[:31] + "x")
+    assert event.digest not in f"{wrong.value} {wrong.value.values}", "it is told, not copied"
+    with refused(DIGEST_SHORT):
+        event.sign(keys.officers[0], event.digest[:31])
+    event.refuse_other_digest(spoken(event.digest))
     good = event.sign(keys.officers[0], event.digest)[0]
     answer = json.loads(good.read_bytes())
     other = keys.officers[1].public_key.keyid

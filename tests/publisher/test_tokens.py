@@ -121,7 +121,7 @@ def test_a_token_and_a_file_reach_the_threshold(
     public = Path(made["public"])
     assert owner_of(load_public_key(public)) == "dia"
     event = _event(tmp_path / "event", keys, public)
-    sign = ("sign", event.directory, "--token", "wco-a", "--digest", event.digest[:16])
+    sign = ("sign", event.directory, "--token", "wco-a", "--digest", event.digest[:32], "--yes")
     code, said = tokens.run(*sign, "--passphrase-file", tokens.pin)
     assert code == 0, said
     assert len(said["files"]) == 3
@@ -135,7 +135,7 @@ def test_a_pin_is_tried_once(tokens: Tokens, tmp_path: Path, keys: KeyRing) -> N
     """Three drafts wait for a signature; the wrong PIN still reaches the token only once."""
     _, made = tokens.run("keys", "import-token", "wco-a", "dia", "--directory", tmp_path / "k")
     event = _event(tmp_path / "event", keys, Path(made["public"]))
-    sign = ("sign", event.directory, "--token", "wco-a", "--digest", event.digest)
+    sign = ("sign", event.directory, "--token", "wco-a", "--digest", event.digest, "--yes")
     code, said = tokens.run(*sign, secret=f"{OTHER_PIN}\n")
     assert (code, said["error"]["code"]) == (6, "NU-7044")
     assert not list((event.directory / "sig").iterdir())
@@ -170,7 +170,17 @@ def test_a_key_of_no_officer_is_not_asked_for_its_pin(
     _, made = tokens.run("keys", "import-token", "wco-a", "dia", "--directory", tmp_path / "k")
     event = _event(tmp_path / "event", keys, Path(made["public"]))
     tokens.add_key("wco-a", 9)
-    sign = ("sign", event.directory, "--token", "wco-a", "--key-id", 9, "--digest", event.digest)
+    sign = (
+        "sign",
+        event.directory,
+        "--token",
+        "wco-a",
+        "--key-id",
+        9,
+        "--digest",
+        event.digest,
+        "--yes",
+    )
     code, said = tokens.run(*sign, secret=f"{OTHER_PIN}\n")
     assert (code, said["error"]["code"]) == (1, "NU-7043")
     slots = tokens.tool("pkcs11-tool", "--module", str(DRIVER), "--list-token-slots")

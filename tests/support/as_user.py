@@ -21,13 +21,23 @@ from ncen_updater.common.cli import terminal
 
 __all__ = ["main"]
 
+#: What commands import when they work on the site themselves.
+WORKING = (
+    "ncen_updater.agent.composition",
+    "ncen_updater.agent.config.loader",
+    "ncen_updater.agent.diagnostics.doctor",
+    "ncen_updater.agent.engine.operations",
+    "ncen_updater.agent.engine.plan",
+    "ncen_updater.agent.databases.sqlite.engine",
+    "ncen_updater.agent.application.command",
+)
 LOADED = (terminal, encodings.idna, encodings.utf_8_sig, http.client, Client)
 
 
 def main() -> None:
     """Become the user for good, and run a command line."""
     user, groups, *words = sys.argv[1:]
-    for module, _ in COMMANDS.values():
+    for module in (*WORKING, *(module for module, _ in COMMANDS.values())):
         importlib.import_module(module)
     entry = pwd.getpwnam(user)
     os.setgroups([grp.getgrnam(name).gr_gid for name in groups.split(",") if name])

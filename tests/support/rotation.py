@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-__all__ = ["SEED", "chance", "part", "seed"]
+__all__ = ["SEED", "chance", "one_of_each", "part", "seed"]
 
 SEED = "NCEN_TEST_SEED"
 
@@ -40,3 +40,19 @@ def part(items: Sequence[T], stride: int, name: str) -> list[T]:
         name: Of this use.
     """
     return list(items)[chance(name).randrange(stride) :: stride]
+
+
+def one_of_each(items: Sequence[T], name: Callable[[T], str]) -> list[T]:
+    """One of all items that have the same name, in their order; which one, the seed chooses.
+
+    Each name has a choice of its own: a run meets all kinds, and all runs together each item.
+
+    Args:
+        items: All of them.
+        name: What those have in common of which one is enough for a run.
+    """
+    alike: dict[str, list[int]] = {}
+    for number, item in enumerate(items):
+        alike.setdefault(name(item), []).append(number)
+    chosen = {chance(of).choice(numbers) for of, numbers in alike.items()}
+    return [item for number, item in enumerate(items) if number in chosen]

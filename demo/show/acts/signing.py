@@ -28,7 +28,7 @@ def sign_and_publish(
     """
     say, run = stage.narrator.say, stage.commands.run
     broken = []
-    sign = ["ncen-publisher", "sign", event, "--digest", digest[:16]]
+    sign = ["ncen-publisher", "sign", event, "--digest", digest[:32], "--yes"]
     if (stage.places.feed / "metadata" / "1.root.json").exists():  # not before the first event
         sign += ["--root", "feed/metadata/1.root.json"]
     publish = ["ncen-publisher", "publish", "feed", "--event", event,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -69,7 +70,10 @@ class Door:
         try:
             since = self._since() or self._now().isoformat(timespec="seconds")
             content = {"since": since, **asdict(self._note())}
-            durable.write(self._path, (json.dumps(content, ensure_ascii=False) + "\n").encode())
+            with durable.writing(self._path) as stream:
+                # The web server and the application read it, whatever the agent's mask.
+                os.fchmod(stream.fileno(), 0o644)
+                stream.write((json.dumps(content, ensure_ascii=False) + "\n").encode())
         except OSError as error:
             raise ApplicationError(DOOR_STUCK, path=self._path, detail=str(error)) from error
         logger.info("door closed")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,8 @@ def outlook_document(
     people: ApprovalCount,
     scheduled: ScheduleRecord | None,
     rehearsal: RehearsalRecord | None,
+    begins: Mapping[str, object],
+    begins_after_yes: Mapping[str, object],
 ) -> dict[str, object]:
     """Return what comes next, and what it waits for; pure.
 
@@ -43,6 +45,8 @@ def outlook_document(
         people: Who approved the binding.
         scheduled: The time that somebody chose for it.
         rehearsal: The last rehearsal of it.
+        begins: When it begins, if nobody does anything any more.
+        begins_after_yes: When it would, once one more person has approved.
     """
     return {
         "current": current,
@@ -57,4 +61,6 @@ def outlook_document(
         "missing": people.missing,
         "scheduled": scheduled and {"not_before": scheduled.not_before, "who": scheduled.who},
         "rehearsal": rehearsal and rehearsal_document(rehearsal),
+        "begins": begins,
+        "begins_after_yes": begins_after_yes,
     }

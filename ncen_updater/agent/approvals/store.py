@@ -67,6 +67,7 @@ class ApprovalStore:
         person: Person,
         needed: int = 1,
         nobody: frozenset[int] = ROOT,
+        told: tuple[str, str] | None = None,
     ) -> bool:
         """Write a person's approval; False where they had given it already.
 
@@ -77,6 +78,7 @@ class ApprovalStore:
             person: Who says yes.
             needed: How many people have to.
             nobody: Numbers of users that many people may act as.
+            told: Kind of the event and the release that it names; an upgrade's by default.
 
         Raises:
             OpenChange: If a change is open: what it comes to is to be seen first.
@@ -98,9 +100,9 @@ class ApprovalStore:
                 (binding, to_version, json.dumps(basis, sort_keys=True), person.who,
                  person.uid, at),
             )  # fmt: skip
+            kind, version = told or ("approved", to_version)
             self._journal.event(
-                "approved", None, binding=binding, version=to_version, by=person.who,
-                uid=person.uid,
+                kind, None, binding=binding, version=version, by=person.who, uid=person.uid,
             )  # fmt: skip
         return True
 
@@ -141,6 +143,19 @@ class ApprovalStore:
                 (at, by),
             ).rowcount
             if count or chosen:
+                self._journal.event("approvals-spent", change, count=count)
+        return count
+
+    def spend_one(self, change: str, binding: str) -> int:
+        """Use up the approvals of one binding; return how many there were."""
+        at, by = self._journal.now().isoformat(), f"{SPENT_BY}{change}"
+        with self._journal.transaction() as connection:
+            count = connection.execute(
+                "UPDATE approvals SET withdrawn_at = ?, withdrawn_by = ?"
+                " WHERE withdrawn_at IS NULL AND binding = ?",
+                (at, by, binding),
+            ).rowcount
+            if count:
                 self._journal.event("approvals-spent", change, count=count)
         return count
 

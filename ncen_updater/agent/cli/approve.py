@@ -10,7 +10,7 @@ import click
 
 from ncen_updater.agent.answers import rehearsal_words
 from ncen_updater.agent.cli.common import agent_session
-from ncen_updater.agent.cli.hold import parse_until
+from ncen_updater.agent.cli.hold import parse_until, show_beginning
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.config.paths import site_zone
 from ncen_updater.common.cli.arguments import parse_version
@@ -28,6 +28,15 @@ Document = Mapping[str, Any]
 
 @click.command("approve", cls=Command, help=N_("Say yes to what was rehearsed."))
 @click.argument("version", required=False)
+@click.option(
+    "--rollback", is_flag=True, help=N_("Say yes to going back to the release before, instead.")
+)
+@click.option(
+    "--accept-loss",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help=N_("Agree to lose this many records, as the refusal counted them."),
+)
 @click.option("--withdraw", is_flag=True, help=N_("Take your own approval back."))
 @click.option("--yes", is_flag=True, help=N_("Do not ask. Nothing that blocks is passed over."))
 @click.option(
@@ -35,10 +44,22 @@ Document = Mapping[str, Any]
 )
 @click.pass_context
 def approve(
-    context: click.Context, version: str | None, withdraw: bool, yes: bool, dry_run: bool
+    context: click.Context,
+    version: str | None,
+    rollback: bool,
+    accept_loss: int | None,
+    withdraw: bool,
+    yes: bool,
+    dry_run: bool,
 ) -> ExitCode:
     session = agent_session(context)
     target = parse_version(version)
+    if rollback:
+        if version is not None:
+            raise click.UsageError("a rollback takes no VERSION", context)
+        return _approve_back(session, accept_loss, withdraw=withdraw, yes=yes, dry_run=dry_run)
+    if accept_loss is not None:
+        raise click.UsageError("--accept-loss belongs to --rollback", context)
     site = session.client()
     seen = site.outlook(target)
     rehearsal = seen["rehearsal"]
@@ -47,6 +68,7 @@ def approve(
             session.show(line)
     if not (withdraw or dry_run):
         _require_binding(seen)
+        show_beginning(session, seen.get("begins_after_yes"), N_("After your yes: {begins}"))
         question = Text(N_("Approve the upgrade to {version}?"), {"version": seen["target"]})
         session.agree(question, yes=yes)
     if not dry_run:
@@ -78,6 +100,23 @@ def schedule(
     return _show(session, seen)
 
 
+def _approve_back(
+    session: AgentSession, accept_loss: int | None, *, withdraw: bool, yes: bool, dry_run: bool
+) -> ExitCode:
+    """Say yes to a rollback, or take it back."""
+    site = session.client()
+    way = site.way_back(accept_loss)
+    if dry_run or "binding" not in way.document:
+        return session.answer(way)
+    if not withdraw:
+        for line in way.words:
+            session.show(line)
+        question = Text(N_("Approve going back to {version}?"), {"version": way.document["to"]})
+        session.agree(question, yes=yes)
+    site.approve_back(way.document, withdraw=withdraw)
+    return session.answer(site.way_back(accept_loss))
+
+
 def _require_binding(seen: Document) -> None:
     """Refuse where nothing can be approved.
 
@@ -107,6 +146,7 @@ def _show(session: AgentSession, seen: Document) -> ExitCode:
         **{name: seen[name] for name in names},
         "scheduled": scheduled.get("not_before"),
         "scheduled_by": scheduled.get("who"),
+        "begins": seen.get("begins"),  # an older service does not say
     }
     for void in standing["voids"]:
         session.show(Text(N_("No longer what was approved: {reason}"), {"reason": void}))
@@ -127,5 +167,6 @@ def _show(session: AgentSession, seen: Document) -> ExitCode:
     if standing["scheduled"] is not None:
         chosen = {"at": _when(session, standing["scheduled"]), "who": standing["scheduled_by"]}
         session.show(Text(N_("It begins at the earliest {at}, as {who} chose."), chosen))
+    show_beginning(session, standing["begins"])
     session.finish(standing)
     return ExitCode.OK

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, tzinfo
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,7 +17,10 @@ from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import BAD_TIME
 
-__all__ = ["hold", "parse_until", "unhold"]
+if TYPE_CHECKING:
+    from ncen_updater.agent.cli.session import AgentSession
+
+__all__ = ["hold", "parse_until", "show_beginning", "unhold"]
 
 MAX_REASON = 500
 
@@ -42,6 +47,24 @@ def parse_until(text: str | None, now: datetime, zone: tzinfo | None = None) -> 
     if moment <= now:
         raise UpdaterError(BAD_TIME, text=text, state=NOTHING_CHANGED)
     return moment
+
+
+def show_beginning(
+    session: AgentSession, begins: Mapping[str, Any] | None, words: str = "{begins}"
+) -> None:
+    """Say when the next upgrade begins by itself.
+
+    Args:
+        session: This run.
+        begins: When it does; None where that is not known.
+        words: The sentence around it.
+    """
+    if begins is None:
+        return
+    from ncen_updater.agent.policy.beginning import Beginning, beginning_words
+
+    said = beginning_words(Beginning.from_json(begins), site_zone(session.config))
+    session.show(Text(words, {"begins": said}))
 
 
 @click.command("hold", cls=Command, help=N_("Forbid upgrades, with a reason."))
@@ -90,5 +113,8 @@ def unhold(context: click.Context, dry_run: bool) -> ExitCode:
     else:
         text = N_("Holds lifted: {count}.")
     session.show(Text(text, {"count": count}))
-    session.finish({"held": dry_run and count > 0, "lifted": 0 if dry_run else count})
+    begins = None if dry_run else site.begins()
+    show_beginning(session, begins)
+    lifted = 0 if dry_run else count
+    session.finish({"held": dry_run and count > 0, "lifted": lifted, "begins": begins})
     return ExitCode.OK

@@ -132,6 +132,8 @@ def mirror(
         if not dry_run:
             child.give(directory.absolute())
         report = dict(child.ask(order, progress))
+        if not dry_run:
+            child.require_mirror(directory.absolute())
     releases = report["releases"]
     assert isinstance(releases, dict), "the child's own report"  # noqa: S101
     for product, versions in releases.items():

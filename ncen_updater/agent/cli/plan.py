@@ -24,4 +24,7 @@ __all__ = ["plan"]
 @click.pass_context
 def plan(context: click.Context, version: str | None, sql: bool, retry: bool) -> ExitCode:
     session = agent_session(context)
-    return session.answer(session.local().prepare(parse_version(version), retry=retry, sql=sql))
+    target = parse_version(version)
+    if sql:
+        return session.answer(session.local().prepare(target, retry=retry, sql=True))
+    return session.answer(session.client().prepare(target, retry=retry))

@@ -26,11 +26,34 @@ __all__ = ["rollback"]
     metavar="CHANGE",
     help=N_("For the service: only this upgrade, which a person was asked about."),
 )
+@click.option(
+    "--emergency",
+    is_flag=True,
+    help=N_("Do not wait for those who have to approve it; all who get messages are told at once."),
+)
+@click.option("--reason", metavar="TEXT", help=N_("Why it cannot wait; goes with --emergency."))
+@click.option(
+    "--order",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help=N_("For the service: as whoever gave this order."),
+)
 @click.pass_context
 def rollback(
-    context: click.Context, accept_loss: int | None, yes: bool, dry_run: bool, undoes: str | None
+    context: click.Context,
+    accept_loss: int | None,
+    yes: bool,
+    dry_run: bool,
+    undoes: str | None,
+    emergency: bool,
+    reason: str | None,
+    order: int | None,
 ) -> ExitCode:
     session = agent_session(context)
+    if emergency is not (reason is not None):
+        raise click.UsageError("--emergency needs a --reason, and a --reason --emergency", context)
+    if order is not None and not dry_run:
+        return session.answer(session.local().rollback(accept_loss, undoes, order=order))
     site = session.client()
     if dry_run or not yes:
         way = site.way_back(accept_loss)
@@ -41,4 +64,4 @@ def rollback(
         question = Text(N_("Go back to {target} now?"), {"target": way.document["to"]})
         session.agree(question, yes=False)
         undoes = way.document["undoes"]  # what was agreed to, whatever comes meanwhile
-    return session.answer(site.rollback(accept_loss, undoes))
+    return session.answer(site.rollback(accept_loss, undoes, reason))

@@ -86,6 +86,12 @@ class AgentSession(Session):
 
         return read_status(load_places(self.config), datetime.now(UTC), STATE, site=self.site)
 
+    def explain(self, error: Exception) -> UpdaterError | None:
+        """See :meth:`Session.explain`; also where this user's rights are behind it."""
+        from ncen_updater.agent.cli.access import explained
+
+        return super().explain(error) or explained(error, self.config)
+
     def client(self) -> SiteClient:
         """Return who answers for the site: its service where one runs, else this process.
 
@@ -99,7 +105,7 @@ class AgentSession(Session):
     def local(self) -> LocalSite:
         """Return the site itself, for what its service has no way to be asked.
 
-        That is ``plan`` (every statement, if wished), the dry run of ``rehearse``, and what only
+        That is ``plan --sql``, the dry run of ``rehearse``, and what only
         the service says of an upgrade that it begins. These know no service at all: ``adopt``,
         ``install``, ``uninstall``, ``accept-restore``, ``import``, ``mirror``, ``collect``,
         ``self-update``, ``resume``, ``verify``, ``doctor``, ``support-bundle``, ``dossier``.

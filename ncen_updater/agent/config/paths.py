@@ -18,7 +18,7 @@ from ncen_updater.agent.config.locate import line_of, locate
 from ncen_updater.agent.config.read import RawConfig, read_config
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["DEFAULT_SOCKET", "Places", "load_places", "service_socket", "site_zone"]
+__all__ = ["DEFAULT_SOCKET", "Places", "load_places", "read_group", "service_socket", "site_zone"]
 
 # The same as in model.py, which cannot be imported here; a test compares them.
 DEFAULTS = {
@@ -34,6 +34,7 @@ PATTERNS = {
 }
 DEFAULT_PRODUCT = "ncen"
 DEFAULT_SOCKET = "run/ncen-updater/api.sock"
+DEFAULT_GROUP = "ncen-updater"
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,22 @@ def service_socket(path: Path) -> Path:
     if mistakes:
         raise ConfigInvalid(path, mistakes)
     return Path(root) / place
+
+
+def read_group(path: Path | None) -> str:
+    """Return the group whose members may look at a site; that of the package without a file.
+
+    Raises:
+        ConfigError: As :func:`ncen_updater.agent.config.loader.load_config`, for what is read here.
+    """
+    if path is None:
+        return DEFAULT_GROUP
+    raw = read_config(path)
+    mistakes: list[Mistake] = []
+    name = _text(raw, ("service", "read_group"), DEFAULT_GROUP, mistakes)
+    if mistakes:
+        raise ConfigInvalid(path, mistakes)
+    return name
 
 
 def site_zone(path: Path) -> tzinfo | None:

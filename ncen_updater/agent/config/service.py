@@ -64,7 +64,8 @@ class ServiceSettings(BaseModel):
         mode: ``notify`` tells what is on offer; ``approve`` prepares and waits for people;
             ``automatic`` upgrades in the next window.
         timezone: Zone of all hours here; that of the machine by default.
-        windows: Hours in which a cut-over may begin; none means at any time.
+        windows: Hours in which a cut-over may begin by itself; without any it begins only at a
+            time that a person chose, or by ``upgrade``.
         check_hours: Hours between two questions to the feed, spread over the sites.
         fetch_windows: Hours in which downloads may run; none means at any time.
         rehearse: Whether a release is rehearsed on copies before anybody approves it.
@@ -73,7 +74,7 @@ class ServiceSettings(BaseModel):
         approvals: How many people have to approve.
         socket: Where the local interface listens.
         read_group: Members may look.
-        operate_group: Members may hold, rehearse and schedule, too.
+        operate_group: Members may order, hold and schedule, too.
         approve_group: Members may approve, too.
         self_update: Whether the agent renews itself, at the hours of downloads.
         confirm_agent_s: Seconds that a new agent has to run before it may confirm itself.
@@ -96,7 +97,7 @@ class ServiceSettings(BaseModel):
     approvals: Annotated[int, Field(ge=1, le=2)] = 1
     socket: Path = Path("run/ncen-updater/api.sock")
     read_group: GroupName = "ncen-updater"
-    operate_group: GroupName = "ncen-updater"
+    operate_group: GroupName = "ncen-operator"
     approve_group: GroupName = "ncen-approver"
     self_update: bool = True
     confirm_agent_s: Annotated[float, Field(gt=0, le=3600)] = 60.0

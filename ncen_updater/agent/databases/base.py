@@ -517,7 +517,7 @@ class DatabaseEngine(abc.ABC):
         """Write the ledger of a release into live databases that were made without an agent.
 
         Runs no migration: the operator and the fingerprints vouch for the schema. Only where a
-        database has no ledger yet; the rows carry the id of the change.
+        database has no ledger yet, or one of this very change; the rows carry its id.
         """
 
     def refresh_statistics(self, limit_s: float) -> dict[str, tuple[str, ...]]:

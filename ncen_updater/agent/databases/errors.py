@@ -11,6 +11,7 @@ from ncen_updater.common.messages import (
     LEDGER_UNREADABLE,
     MIGRATION_FAILED,
     MIGRATION_REFUSED,
+    SERVER_LOST,
 )
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "LedgerUnreadable",
     "MigrationFailed",
     "MigrationRefused",
+    "ServerLost",
 ]
 
 
@@ -52,6 +54,12 @@ class MigrationFailed(DatabaseError):
     """A migration that the server refused or that ran out of time."""
 
     message = MIGRATION_FAILED
+
+
+class ServerLost(DatabaseError):
+    """A migration that came to no verdict: the server or the disk failed below it."""
+
+    message = SERVER_LOST
 
 
 class FencedByOther(DatabaseError):

@@ -3,6 +3,10 @@
 A signal is raised in the main thread only, which here does nothing but wait. Whatever ends the
 waiting, an interruption or the first failure of an act, the other acts are ended from outside, and
 nothing is raised before all of them are over.
+
+Python notes a signal where the kernel delivers it and raises it where the main thread next runs. A
+signal that comes just before the main thread begins to wait, or that the kernel gives to another
+thread, does not end that wait. So no wait here is without an end.
 """
 
 from __future__ import annotations
@@ -13,6 +17,8 @@ from typing import TypeVar
 
 __all__ = ["side_by_side"]
 
+# How soon a signal is obeyed that did not end the wait, where nothing beats more often.
+LOOK_S = 0.5
 # How soon an act that began a new statement while the others were ended is ended as well.
 AGAIN_S = 0.1
 
@@ -29,7 +35,7 @@ def side_by_side(
     *,
     halt: Callable[[], object] = _nothing,
     beat: Callable[[], object] = _nothing,
-    beat_s: float | None = None,
+    beat_s: float = LOOK_S,
 ) -> dict[Key, Value]:
     """Run all acts at once and return their results, in the order of the acts.
 
@@ -37,29 +43,34 @@ def side_by_side(
         acts: By name.
         halt: Ends what the acts are doing, so that they fail; called again until they have.
         beat: Called while they run, in this thread.
-        beat_s: Seconds between two beats.
+        beat_s: Seconds between two beats, and until a signal is obeyed at the latest.
 
     Raises:
         BaseException: Of the act that failed first, or what ended the waiting; once all are over.
     """
     results: dict[Key, Value] = {}
     failed: list[BaseException] = []
-    left = set(acts)
-    over = threading.Event()
+    running: set[Key] = set()
+    closed, over, one_ended = threading.Event(), threading.Event(), threading.Event()
 
     def run(name: Key, act: Callable[[], Value]) -> None:
+        # In this order: either the end is seen here, or this act is seen there and ended.
+        running.add(name)
         try:
-            results[name] = act()
+            if not closed.is_set():
+                results[name] = act()
         except BaseException as error:  # noqa: BLE001 - raised below, in the waiting thread
             failed.append(error)
-        left.discard(name)
-        if failed or not left:
+        running.discard(name)
+        if failed or len(results) == len(acts):
             over.set()
+        one_ended.set()
 
     threads = [
         threading.Thread(target=run, args=item, name=f"side by side: {item[0]}", daemon=True)
         for item in acts.items()
     ]
+    raised: BaseException | None = None
     try:
         for thread in threads:
             thread.start()
@@ -67,11 +78,29 @@ def side_by_side(
             beat()
             if over.wait(beat_s):
                 break
-    finally:
-        while alive := [thread for thread in threads if thread.is_alive()]:
-            if left:
+    except BaseException as error:  # noqa: BLE001 - raised below, once all acts are over
+        raised = error
+    else:
+        raised = failed[0] if failed else None
+    while True:
+        try:
+            closed.set()
+            one_ended.clear()
+            if not running:
+                _join(threads)
+                break
+            try:
                 halt()
-            alive[0].join(AGAIN_S)
-    if failed:
-        raise failed[0]
+            finally:
+                one_ended.wait(AGAIN_S)
+        except BaseException as error:  # noqa: BLE001 - a signal, say: the acts are not over yet
+            raised = raised or error
+    if raised:
+        raise raised
     return {name: results[name] for name in acts}
+
+
+def _join(threads: list[threading.Thread]) -> None:
+    for thread in threads:
+        if thread.is_alive():
+            thread.join()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from ncen_updater.agent.preflight.files import look_at
 from ncen_updater.agent.preflight.health import parts_missing
 from ncen_updater.agent.site import Site
 from ncen_updater.agent.status import SiteStatus, need, read_status
+from ncen_updater.common.disk_space import MARGIN_BYTES
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
@@ -37,10 +39,13 @@ def diagnose(config_path: Path, progress: Progress) -> tuple[Finding, ...]:
     try:
         site, places = build_site(load_config(config_path), config_path), load_places(config_path)
     except UpdaterError as error:
+        if isinstance(error.__cause__, PermissionError):
+            raise  # it is not the site that has something wrong: this user may not look
         return (_from_error(error),)
     status = read_status(places, site.clock.now(), {"at_work", "view"})
     looks: tuple[Look, ...] = (
         lambda: _lock(status),
+        lambda: _room(site),
         lambda: _journal(site, progress),
         lambda: _databases(site),
         lambda: _application(site),
@@ -70,6 +75,21 @@ def _lock(status: SiteStatus) -> Iterator[Finding]:
             Text(N_("A change is at work: {holder}."), {"holder": holder}),
             Text(N_("Wait until it has finished.")),
         )
+
+
+def _room(site: Site) -> Iterator[Finding]:
+    """Yield where the agent's own disk has no room for what it always has to write."""
+    free = shutil.disk_usage(site.state).free
+    if free < MARGIN_BYTES:
+        yield Finding(
+            "NU-6127",
+            Severity.STRICT,
+            Text(N_("The disk of {path} is full: {free} bytes are free."), {
+                "path": site.state, "free": free,
+            }),
+            Text(N_("Make room there: at least {needed} bytes."), {"needed": MARGIN_BYTES}),
+            {"path": str(site.state), "free": free, "needed": MARGIN_BYTES},
+        )  # fmt: skip
 
 
 def _journal(site: Site, progress: Progress) -> Iterator[Finding]:

@@ -21,6 +21,9 @@ from ncen_updater.formats.manifest import ReleaseNotes
 
 __all__ = ["Dossier", "DossierHop", "gather"]
 
+#: Characters of SQL that a dossier shows of a release: some sixty pages.
+MAX_SQL = 200_000
+
 
 @dataclass(frozen=True)
 class DossierHop:
@@ -32,6 +35,7 @@ class DossierHop:
         why_no_way_back: What cannot be undone keeping records: database, migration, reason.
         report: What the rehearsal found of it, as the journal has it; None without a rehearsal.
         files: What becomes of the site's own files, one sentence each.
+        sql: Every statement that will run, in order; empty where the release has its own migrator.
     """
 
     origin: str
@@ -45,6 +49,7 @@ class DossierHop:
     unpacked_bytes: int
     report: Mapping[str, Any] | None
     files: Sequence[Text] = ()
+    sql: str = ""
 
     @property
     def stop_s(self) -> tuple[float, float, float] | None:
@@ -172,6 +177,7 @@ def gather(site: Site, journal: Journal, found: ApprovalSubject) -> Dossier:
             unpacked_bytes=hop.offer.unpacked_bytes,
             report=rehearsed.get((str(hop.origin), hop.document.manifest.version)),
             files=tuple(item.sentence for item in hop.files),
+            sql=_bounded(hop.sql(found.plan.engine)) if hop.migrations.steps else "",
         )
         for hop in found.plan.learnt(report).hops
     )
@@ -206,6 +212,11 @@ def gather(site: Site, journal: Journal, found: ApprovalSubject) -> Dossier:
         soak_s=config.soak.seconds,
         rolls_back=config.soak.on_failure == "rollback",
     )
+
+
+def _bounded(sql: str) -> str:
+    """An annex that a printer can bear; ``plan --sql`` has all of it."""
+    return sql if len(sql) <= MAX_SQL else sql[:MAX_SQL] + "\n-- ... (plan --sql)"
 
 
 def _holds_until(basis: ApprovalBasis, days: float) -> datetime | None:

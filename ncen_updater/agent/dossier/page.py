@@ -10,6 +10,7 @@ from datetime import datetime
 from ncen_updater.agent.approvals.model import Approval
 from ncen_updater.agent.dossier.data import map_words, table_rows
 from ncen_updater.agent.dossier.gather import Dossier
+from ncen_updater.agent.dossier.pictures import room, stop_parts, stop_ranges
 from ncen_updater.agent.dossier.risks import risks
 from ncen_updater.common.cli.render import SEVERITIES, format_duration, format_time
 from ncen_updater.common.findings import Severity
@@ -37,6 +38,9 @@ def page(dossier: Dossier, language: str = DEFAULT_LANGUAGE) -> bytes:
         findings=[(SEVERITIES[item.severity], item) for item in findings],
         days=f"{dossier.keep_days:g}",
         span=_span,
+        parts=stop_parts(dossier.hops),
+        ranges=stop_ranges(dossier),
+        room=room(dossier),
         map_words=map_words,
         table_rows=table_rows,
     )
@@ -67,4 +71,9 @@ def _when(dossier: Dossier) -> Text:
         return Text(N_("once approved, in the hours from {begin} to {end}"), values)
     if chosen is not None:
         return Text(N_("once approved, not before {at}"), {"at": format_time(chosen, zone)})
-    return Text(N_("as soon as it is approved; this site has no set hours"))
+    return Text(
+        N_(
+            "once approved, when somebody types 'ncen-updater upgrade' or chooses a time; "
+            "this site has no set hours"
+        )
+    )

@@ -24,8 +24,8 @@ from ncen_updater.agent.approvals.store import ApprovalStore, Person, require_so
 from ncen_updater.agent.databases.base import ChangeRef, Live, Strategy
 from ncen_updater.agent.databases.errors import MigrationRefused
 from ncen_updater.agent.engine import overlay
+from ncen_updater.agent.engine.last_upgrade import last_upgrade
 from ncen_updater.agent.engine.recovery import RecoveryAction, decide
-from ncen_updater.agent.engine.rollback_plan import last_upgrade
 from ncen_updater.agent.engine.situation import RESTORED, fingerprints_of, known, look
 from ncen_updater.agent.journal.change import Change, ChangeState
 from ncen_updater.agent.journal.ids import new_change_id

@@ -2,101 +2,196 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from packaging.version import Version
 
 from ncen_updater.agent.databases.base import ChangeRef, Live, Strategy
-from ncen_updater.agent.diagnostics.verify import ADOPTED
+from ncen_updater.agent.databases.migrations.loader import load_migrations
+from ncen_updater.agent.engine.installed import Installed, look_at_installed, objection
 from ncen_updater.agent.engine.lock import change_lock
+from ncen_updater.agent.engine.situation import ADOPTED, RESTORED
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL, LOCK
 from ncen_updater.agent.site import Site
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.messages import JOURNAL_EXISTS, RELEASE_NOT_ON_OFFER
+from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import (
+    CURRENT_IS_OTHER,
+    DATABASES_KNOW,
+    JOURNAL_EXISTS,
+    RELEASE_NOT_ON_OFFER,
+    TAKEN_OVER_ALREADY,
+)
 from ncen_updater.common.progress import Progress
 from ncen_updater.feed.release_source import FetchedRelease
+from ncen_updater.formats.archive import unpack_files
 from ncen_updater.formats.document import Offer
 
-__all__ = ["ADOPTION_ID", "Adoption", "adopt", "look"]
+__all__ = ["ADOPTION_ID", "Adoption", "adopt", "look", "require_agreement"]
 
 ADOPTION_ID = "adopted2"  # a legal id that is never given to a change
+
+#: Events after which an adoption stands: people relied on it.
+RELIED_ON = frozenset({RESTORED, "rehearsal-begun", "approved"})
 
 
 @dataclass(frozen=True)
 class Adoption:
-    """What an adoption would do.
+    """What an adoption would do, and what speaks for it.
 
     Attributes:
-        offer: The release on the signed list.
+        version: The release, as it spells itself.
+        fetched: Its document, tree and archive.
         slot: Where its slot is or would be.
         in_place: Whether a directory stands there that would be compared and taken.
         switches: Whether ``current`` would be set.
+        installed: What application and databases say.
+        corrects: The release that the site was taken over with by mistake.
     """
 
-    offer: Offer
+    version: Version
+    fetched: FetchedRelease
     slot: Path
     in_place: bool
     switches: bool
+    installed: Installed
+    corrects: Version | None = None
 
 
-def look(site: Site, version: Version) -> Adoption:
-    """Say what an adoption would do. Reads the feed and changes nothing.
+def look(site: Site, version: Version, progress: Progress) -> Adoption:
+    """Say what an adoption would do, and ask application and databases. The site is not changed.
 
     Raises:
-        JournalExists: If the site was taken over before.
+        JournalExists: If the site was taken over with this release before.
+        TakenOverAlready: If it was with another one, and more has happened since.
+        DatabasesKnow: If an agent changed the databases, and its journal is lost.
+        CurrentIsOther: If ``current`` leads to another release.
         ReleaseNotOnOffer: If the feed does not name this release.
+        UpdaterError: If something cannot be looked at.
     """
-    if (site.state / JOURNAL).exists():
-        raise UpdaterError(JOURNAL_EXISTS, path=site.state / JOURNAL)
+    corrects = _corrected(site, version)
+    for sign in _signs(site):
+        raise UpdaterError(DATABASES_KNOW, path=site.state / JOURNAL, sign=sign)
     offer = _offer(site, version)
-    slot = site.slots.path(version)
-    return Adoption(offer, slot, slot.is_dir(), site.slots.current() is None)
+    own = offer.release_version
+    current = site.slots.current()
+    if current not in (None, own, corrects):
+        raise UpdaterError(CURRENT_IS_OTHER, link=site.slots.link, current=current, version=own)
+    fetched = site.source.fetch(offer, progress)
+    slot = site.slots.path(own)
+    document = fetched.document
+    with tempfile.TemporaryDirectory(prefix=".looking-", dir=site.state) as place:
+        unpack_files(fetched.archive, fetched.tree, document.migrations, Path(place))
+        migrations = load_migrations(
+            document.manifest, Path(place), site.engine.kind, document.migrations
+        )
+        progress.tell(Text(N_("asking the application and the databases")))
+        installed = look_at_installed(site, own, document.manifest, migrations, ADOPTION_ID)
+    in_place = slot.is_dir() and own not in site.slots.versions()
+    return Adoption(own, fetched, slot, in_place, current != own, installed, corrects)
 
 
-def adopt(site: Site, version: Version, progress: Progress) -> None:
+def require_agreement(found: Adoption, *, vouched: bool) -> None:
+    """Refuse where application or databases say that another release is installed.
+
+    Args:
+        found: As :func:`look` gave it.
+        vouched: Whether a person says which release it is, where the application does not.
+
+    Raises:
+        AdoptedIsOther: The application is of another release.
+        DatabasesAreOther: A database is.
+        ReleaseNotTold: The application does not say, and no person does.
+    """
+    error = objection(found.installed, found.version, vouched=vouched)
+    if error is not None:
+        raise error
+
+
+def adopt(site: Site, version: Version, progress: Progress, *, vouched: bool = False) -> Adoption:
     """Build the slot of the release that runs, write the ledgers, and make the journal.
 
     The release is fetched from the feed and verified like any other. A directory that stands where
     its slot belongs is compared with the signed tree and made the slot; otherwise the slot is
-    built. The journal is made last: until then the adoption can be repeated.
+    built. The journal is made last: until then the adoption can be repeated. Afterwards it can be
+    corrected while nothing else has happened; that is written down beside the mistake.
+
+    Args:
+        site: The site.
+        version: The release that a person named.
+        progress: Told what is done.
+        vouched: Whether a person says so where the application does not say what it is.
 
     Raises:
-        JournalExists: If the site was taken over before.
-        ReleaseNotOnOffer: If the feed does not name this release.
-        UpdaterError: If what is installed is not what was signed.
+        UpdaterError: As :func:`look` and :func:`require_agreement`, or because what is installed is
+            not what was signed.
     """
-    journal_path = site.state / JOURNAL
-    if journal_path.exists():
-        raise UpdaterError(JOURNAL_EXISTS, path=journal_path)
     with change_lock(site.state / LOCK, "adopt"):
-        fetched = _fetch(site, version, progress)
-        if site.slots.path(version).is_dir() and version not in site.slots.versions():
-            site.slots.adopt(version, fetched.document, fetched.tree)
+        found = look(site, version, progress)
+        require_agreement(found, vouched=vouched)
+        own, fetched = found.version, found.fetched
+        if found.in_place:
+            site.slots.adopt(own, fetched.document, fetched.tree)
         else:
             site.slots.build(fetched.document, fetched.tree, fetched.archive, progress)
-        if site.slots.current() is None:
-            site.slots.switch(version)
-        reference = ChangeRef(
-            ADOPTION_ID, 0, Strategy(site.config.databases.strategy), str(version)
-        )
-        migrations = site.migrations(version)
+        if found.switches:
+            site.slots.switch(own)
+        reference = ChangeRef(ADOPTION_ID, 0, Strategy(site.config.databases.strategy), str(own))
+        migrations = site.migrations(own)
         site.engine.adopt()
-        if migrations.command is None:
+        if migrations.command is None or found.corrects is not None:
             site.engine.baseline(reference, migrations)
-        fingerprints = {name: site.engine.fingerprint(Live(name)) for name in site.engine.names}
-        marker = site.engine.marker()  # there, where the journal of an upgraded site was lost
-        facts = {
-            "release": str(version),
-            "fingerprints": fingerprints,
-            "generation": marker.generation if marker else 0,
+        facts: dict[str, object] = {
+            "release": str(own),
+            "fingerprints": {n: site.engine.fingerprint(Live(n)) for n in site.engine.names},
+            "generation": 0,
+            "application": found.installed.said.version or None,
+            "vouched": vouched and not found.installed.said.version,
         }
-        Journal.create(journal_path, now=site.clock.now, first=(ADOPTED, facts)).close()
+        path = site.state / JOURNAL
+        if found.corrects is None:
+            Journal.create(path, now=site.clock.now, first=(ADOPTED, facts)).close()
+        else:
+            with Journal.open(path, now=site.clock.now) as journal:
+                journal.note(ADOPTED, None, **facts, corrects=str(found.corrects))
+    return found
 
 
-def _fetch(site: Site, version: Version, progress: Progress) -> FetchedRelease:
-    return site.source.fetch(_offer(site, version), progress)
+def _corrected(site: Site, version: Version) -> Version | None:
+    """Return the release of an adoption that may be corrected; None where there was none."""
+    path = site.state / JOURNAL
+    if not (path.exists() or path.is_symlink()):
+        return None
+    with Journal.open(path, read_only=True) as journal:
+        events = journal.events()
+        adopted = [event for event in events if event.kind == ADOPTED]
+        untouched = not journal.changes(1) and not any(e.kind in RELIED_ON for e in events)
+    if not adopted:
+        raise UpdaterError(JOURNAL_EXISTS, path=path)
+    before = Version(str(adopted[-1].data["release"]))
+    if before == version:
+        raise UpdaterError(JOURNAL_EXISTS, path=path)
+    if not untouched:
+        raise UpdaterError(TAKEN_OVER_ALREADY, current=before)
+    return before
+
+
+def _signs(site: Site) -> Iterator[Text]:
+    """Yield by what the databases show that an agent has changed them."""
+    marker = site.engine.marker()
+    if marker is not None:
+        values = {"change": marker.change, "release": marker.release}
+        yield Text(N_("they are marked as those of {release} by the change {change}"), values)
+    changes = sorted({change for change, _, _ in site.engine.leftovers()})
+    if changes:
+        words = N_("databases of earlier changes stand beside them ({changes})")
+        yield Text(words, {"changes": ", ".join(changes)})
+    if site.engine.evidence(None).fenced:
+        yield Text(N_("they are closed for a change"))
 
 
 def _offer(site: Site, version: Version) -> Offer:

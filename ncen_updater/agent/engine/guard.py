@@ -15,11 +15,9 @@ from ncen_updater.agent.rehearsal.store import Rehearsals
 from ncen_updater.agent.site import Site
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.progress import Progress, Silent
-from ncen_updater.feed.clock import TrustClock
+from ncen_updater.feed.proved import ProvedMemory
 
 __all__ = ["preflight_findings"]
-
-CLOCK = "clock.json"
 
 
 def preflight_findings(
@@ -54,7 +52,8 @@ def preflight_findings(
         application=site.application,
         agent_version=site.agent_version,
         now=site.clock.now(),
-        newest_signed_time=TrustClock(site.config.paths.received_directory / CLOCK).floor,
+        # Only the way forward is judged by it: a damaged memory stops nobody from going back.
+        newest_signed_time=ProvedMemory(site.state).load().floor if leads_up else None,
         target=site.migrations(target) if leads_up else None,
         origin=site.migrations(origin) if leads_up else None,
         fetched=True,

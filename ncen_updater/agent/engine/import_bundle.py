@@ -61,6 +61,7 @@ def import_bundle(
         return _record(child, order, progress)
     with change_lock(site.state / LOCK, "import"), _told(site, files, by) as journal:
         record = _record(child, order, progress)
+        child.prove_import()
         if journal is not None:
             journal.note(IMPORTED, None, by=by, **record.to_json())
         return record

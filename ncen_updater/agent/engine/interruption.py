@@ -24,6 +24,7 @@ class Interruption:
     def __init__(self) -> None:
         self._allowed = False
         self._asked: str | None = None
+        self._raised: str | None = None
 
     @contextlib.contextmanager
     def handled(self) -> Iterator[None]:
@@ -37,15 +38,30 @@ class Interruption:
 
     @contextlib.contextmanager
     def allowed(self) -> Iterator[None]:
-        """Let a signal raise while the block runs."""
+        """Let a signal raise while the block runs.
+
+        What is raised in the middle of a library may come out of it as an error of that library, or
+        not at all. Whatever a block fails with once it was interrupted, the interruption is why;
+        where nothing of it came out, the next block hears of it.
+        """
         if self._asked:
             asked, self._asked = self._asked, None
             raise UpdaterError(INTERRUPTED, signal=asked)
-        self._allowed = True
+        self._allowed, self._raised = True, None
         try:
             yield
+        except Exception as error:
+            if self._raised is None or _is_interruption(error):
+                raise
+            raise UpdaterError(INTERRUPTED, signal=self._raised) from error
+        else:
+            self._remember()
         finally:
             self._allowed = False
+
+    def _remember(self) -> None:
+        if self._raised is not None:
+            self._asked = self._raised
 
     @property
     def asked(self) -> str | None:
@@ -56,6 +72,10 @@ class Interruption:
         name = signal.Signals(number).name
         if self._allowed:
             # Once is enough: what is undone from here on must not be interrupted again.
-            self._allowed = False
+            self._allowed, self._raised = False, name
             raise UpdaterError(INTERRUPTED, signal=name)
         self._asked = name
+
+
+def _is_interruption(error: Exception) -> bool:
+    return isinstance(error, UpdaterError) and error.message is INTERRUPTED

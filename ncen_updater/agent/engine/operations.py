@@ -199,12 +199,19 @@ class Operations:
         with Journal.open(self._site.state / JOURNAL, read_only=True) as journal:
             return self._way_back(journal, accept_loss)
 
-    def rollback(self, *, accept_loss: int | None = None, undoes: str | None = None) -> Result:
+    def rollback(
+        self,
+        *,
+        accept_loss: int | None = None,
+        undoes: str | None = None,
+        agree: Callable[[Journal, RollbackPlan], ChangeFacts] | None = None,
+    ) -> Result:
         """Go back to the release before, keeping every record where the release can.
 
         Args:
             accept_loss: The number of records that a person agreed to lose.
             undoes: The upgrade whose way back a person saw; by default whatever came last.
+            agree: Refuses what people have not agreed to; its facts go with the change.
 
         Raises:
             NothingToRollBack: If there is no earlier release here.
@@ -222,7 +229,10 @@ class Operations:
             way = self._way_back(journal, accept_loss)
             if undoes not in (None, way.undoes):
                 raise UpdaterError(WAY_BACK_CHANGED, version=way.target, current=way.origin)
-            outcome = self._roll_back(journal, way, closes=change.id if change else None)
+            agreed = NO_FACTS if agree is None else agree(journal, way)
+            outcome = self._roll_back(
+                journal, way, closes=change.id if change else None, agreed=agreed
+            )
             return Result((outcome,))
 
     def resume(self, *, by_person: bool, at_boot: bool = False) -> Result:
@@ -388,7 +398,12 @@ class Operations:
         return Result((outcome,), decision=Decision(RecoveryAction.GO_BACK, "owed", TAKEN_BACK))
 
     def _roll_back(
-        self, journal: Journal, way: RollbackPlan, closes: str | None, soak_of: str | None = None
+        self,
+        journal: Journal,
+        way: RollbackPlan,
+        closes: str | None,
+        soak_of: str | None = None,
+        agreed: ChangeFacts = NO_FACTS,
     ) -> Outcome:
         change = self._new_change(ChangeKind.ROLLBACK, way.origin, way.target, way.mode, way.source)
         facts = dataclasses.replace(
@@ -397,6 +412,7 @@ class Operations:
             undoes=way.undoes,
             by_code=way.by_code or None,
             soak_of=soak_of,
+            binding=agreed.binding,
         )
         journal.begin(change, facts, closes=closes)
         self._finish(journal, change.id, lambda r, c: r.run(c))

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ncen_updater.agent.engine.rollback_plan import last_upgrade
+from ncen_updater.agent.engine.last_upgrade import last_upgrade
 from ncen_updater.agent.files.keeping import Directory, PutBack, best_method
 from ncen_updater.agent.files.listing import Method
 from ncen_updater.agent.journal.change import Change, ChangeKind, Mode, StepName

@@ -189,6 +189,10 @@ class HopPlan:
         """The way back in one sentence, as the rollback will say it."""
         return way_words(self.way.back, self.offer.version, self.origin)
 
+    def sql(self, engine: str) -> str:
+        """Every statement of this change, in order."""
+        return render_sql(self.migrations, engine, self.target)
+
     def facts(self) -> dict[str, object]:
         """JSON-able facts; the digest of the plan is made of them."""
         manifest = self.document.manifest
@@ -272,7 +276,7 @@ class Plan:
         parts = []
         for hop in self.hops:
             parts.append(f"-- {hop.origin} -> {hop.offer.version}\n")
-            parts.append(render_sql(hop.migrations, self.engine, hop.target))
+            parts.append(hop.sql(self.engine))
         return "\n".join(parts)
 
     def as_json(self) -> dict[str, object]:

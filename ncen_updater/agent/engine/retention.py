@@ -15,7 +15,7 @@ from packaging.version import Version
 from ncen_updater.agent.engine import overlay
 from ncen_updater.agent.engine.aside import note_kept
 from ncen_updater.agent.engine.elapsed import kept_for
-from ncen_updater.agent.engine.rollback_plan import last_upgrade
+from ncen_updater.agent.engine.last_upgrade import last_upgrade
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.policy.collection import (

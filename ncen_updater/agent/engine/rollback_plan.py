@@ -10,8 +10,9 @@ from packaging.version import Version
 from ncen_updater.agent.databases.base import ChangeRef, Live, Strategy
 from ncen_updater.agent.databases.errors import LedgerUnreadable
 from ncen_updater.agent.databases.migrations.planner import Back, WayBack, plan_way_back
+from ncen_updater.agent.engine.last_upgrade import last_upgrade
 from ncen_updater.agent.engine.rollback_words import way_words
-from ncen_updater.agent.journal.change import Change, ChangeKind, Mode
+from ncen_updater.agent.journal.change import Change, Mode
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.site_history import PreviousSet, SiteHistory
 from ncen_updater.agent.site import Site
@@ -21,7 +22,6 @@ from ncen_updater.common.i18n import N_, Text
 __all__ = [
     "RollbackPlan",
     "entered_since",
-    "last_upgrade",
     "lost_words",
     "records_lost",
     "way_back",
@@ -95,22 +95,6 @@ class RollbackPlan:
     def lost_words(self) -> str:
         """The loss for a person: table and count."""
         return lost_words(self.lost)
-
-
-def last_upgrade(changes: Sequence[Change], current: Version) -> Change | None:
-    """The committed upgrade that brought the release in use, newest first; pure.
-
-    A rollback takes its upgrade out of the count, so that going back twice goes back two releases.
-    """
-    for change in changes:
-        committed = change.commit_written
-        if (
-            committed
-            and change.kind is ChangeKind.UPGRADE
-            and Version(change.to_version) == current
-        ):
-            return change
-    return None
 
 
 def _kept(sets: Sequence[PreviousSet], change: Change) -> bool:

@@ -32,6 +32,7 @@ from ncen_updater.agent.journal.change import (
     StepName,
     StepState,
 )
+from ncen_updater.agent.journal.file import unwritable
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.site import Site, StepContext
 from ncen_updater.common.errors import UpdaterError
@@ -115,7 +116,7 @@ class Runner:
         try:
             reserve.keep(self._journal.path)
         except OSError as error:
-            full = JournalUnwritable(path=self._journal.path, reason=str(error))
+            full = unwritable(self._journal.path, error)
             self._fail(change_id, BEFORE_COMMIT[0], full)
         for name in (*BEFORE_COMMIT, StepName.COMMIT):
             try:

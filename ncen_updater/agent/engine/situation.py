@@ -152,7 +152,10 @@ def fingerprints_of(journal: Journal, release: Version) -> Mapping[str, object]:
 
 
 def _by_hand(journal: Journal) -> list[JournalEvent]:
-    return [event for event in journal.events() if event.kind in (ADOPTED, RESTORED)]
+    found = [event for event in journal.events() if event.kind in (ADOPTED, RESTORED)]
+    # An adoption that was corrected says nothing any more.
+    last = max((event.number for event in found if event.kind == ADOPTED), default=0)
+    return [event for event in found if event.kind == RESTORED or event.number == last]
 
 
 def _committed_at(journal: Journal, change: Change) -> int:

@@ -34,10 +34,11 @@ from ncen_updater.agent.journal.schema import (
     chain_hash,
 )
 from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.disk_space import is_full
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.messages import JOURNAL_EXISTS, JOURNAL_TORN
+from ncen_updater.common.messages import JOURNAL_EXISTS, JOURNAL_NO_ROOM, JOURNAL_TORN
 
-__all__ = ["JournalFile", "Now"]
+__all__ = ["JournalFile", "Now", "unwritable"]
 
 logger = logging.getLogger(__name__)
 
@@ -180,7 +181,7 @@ class JournalFile:
         try:
             add_missing(self._connection)
         except sqlite3.Error as error:
-            raise JournalUnwritable(path=self.path, reason=str(error)) from error
+            raise unwritable(self.path, error) from error
 
     def verify_chain(self) -> int:
         """Check the chain of all events and return their number.
@@ -237,7 +238,7 @@ class JournalFile:
         except sqlite3.IntegrityError:
             raise
         except sqlite3.Error as error:
-            raise JournalUnwritable(path=self.path, reason=str(error)) from error
+            raise unwritable(self.path, error) from error
 
     def event(self, kind: str, change: str | None, **data: object) -> None:
         """Chain one event to the last, inside an open transaction."""
@@ -295,6 +296,12 @@ class JournalFile:
     def has_table(self, name: str) -> bool:
         """Whether a table that came later is there; an older journal may lack it."""
         return has_table(self._connection, name)
+
+
+def unwritable(path: Path, error: Exception) -> JournalUnwritable:
+    """Return the error of a journal that takes no record: a full disk is told as such."""
+    message = JOURNAL_NO_ROOM if is_full(error) else None
+    return JournalUnwritable(message, path=path, reason=str(error))
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:

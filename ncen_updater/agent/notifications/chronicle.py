@@ -8,7 +8,7 @@ from typing import Any
 from ncen_updater.agent.engine.outcome import stop_seconds
 from ncen_updater.agent.journal.change import Change, ChangeKind, StepName
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import AGENT_CONFIRMED
+from ncen_updater.agent.journal.names import AGENT_CONFIRMED, ROLLBACK_EMERGENCY
 from ncen_updater.agent.journal.rows import JournalEvent
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.notifications.news import News, NewsKind
@@ -42,6 +42,11 @@ class _News:
             "rehearsal-passed": self._passed,
             "rehearsal-failed": self._rehearsal_failed,
             "approved": lambda: (NewsKind.APPROVED, self._some("version", "by")),
+            "rollback-approved": lambda: (NewsKind.BACK_APPROVED, self._some("version", "by")),
+            ROLLBACK_EMERGENCY: lambda: (
+                NewsKind.EMERGENCY,
+                {**self._some("version", "by"), "from_": self._event.get("origin")},
+            ),
             "scheduled": lambda: (
                 NewsKind.SCHEDULED,
                 {**self._some("version", "by"), "at_": self._event.get("not_before")},

@@ -16,7 +16,7 @@ from typing import Self
 
 from ncen_updater.common.records import Record
 
-__all__ = ["ALLOWED", "URGENT", "News", "NewsKind", "allowed"]
+__all__ = ["ALLOWED", "ALWAYS", "URGENT", "News", "NewsKind", "allowed"]
 
 
 class NewsKind(StrEnum):
@@ -28,6 +28,8 @@ class NewsKind(StrEnum):
     WAITS = "waits-for-approval"
     APPROVED = "approved"
     APPROVAL_VOID = "approval-void"
+    BACK_APPROVED = "rollback-approved"
+    EMERGENCY = "rollback-emergency"
     SCHEDULED = "scheduled"
     WINDOW = "window-coming"
     UPGRADED = "upgraded"
@@ -45,6 +47,7 @@ class NewsKind(StrEnum):
 
 URGENT = frozenset(
     {
+        NewsKind.EMERGENCY,
         NewsKind.FAILED,
         NewsKind.WENT_BACK,
         NewsKind.ROLLBACK_FAILED,
@@ -53,6 +56,9 @@ URGENT = frozenset(
         NewsKind.AGENT_RETURNED,
     }
 )
+
+#: Told whatever a site leaves out.
+ALWAYS = frozenset({NewsKind.EMERGENCY})
 
 VERSION = re.compile(r"\d+(\.\d+){0,5}((a|b|rc|\.post|\.dev)\d+)*")
 CODE = re.compile(r"NU-\d{4}")
@@ -108,6 +114,8 @@ ALLOWED = {
     NewsKind.REHEARSAL_FAILED: {"from": _version, "version": _version, "code": _code},
     NewsKind.WAITS: {"version": _version, "missing": _number},
     NewsKind.APPROVED: {"version": _version, "by": _login},
+    NewsKind.BACK_APPROVED: {"version": _version, "by": _login},
+    NewsKind.EMERGENCY: {"from": _version, "version": _version, "by": _login},
     NewsKind.APPROVAL_VOID: {"version": _version},
     NewsKind.SCHEDULED: {"version": _version, "at": _moment, "by": _login},
     NewsKind.WINDOW: {"version": _version, "at": _moment, **_STOP},

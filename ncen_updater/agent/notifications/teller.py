@@ -18,7 +18,7 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.notifications.chronicle import news_since
 from ncen_updater.agent.notifications.conditions import AlertLimits, fresh
-from ncen_updater.agent.notifications.news import News
+from ncen_updater.agent.notifications.news import ALWAYS, News
 from ncen_updater.agent.notifications.outbox import Outbox, OutboxFile, Way
 from ncen_updater.agent.notifications.sending import Sender
 from ncen_updater.agent.policy.pacing import MessagePace, Send, Wait, Waiting, pace
@@ -120,8 +120,8 @@ class Notifier:
         outbox = before or Outbox(event=journal.event if journal else 0)
         found, event = self._events(outbox.event)
         states, told = fresh(status, limits_of(self._config), outbox.told)
-        skipped = self._config.notify.leave_out
-        news = [item for item in (*found, *states) if item.kind not in skipped]
+        skipped = frozenset(self._config.notify.leave_out)
+        news = [item for item in (*found, *states) if item.kind not in skipped - ALWAYS]
         outbox = outbox.with_news(event, told, news, ways).without_old(status.now)
         if outbox != before:
             self._file.save(outbox)

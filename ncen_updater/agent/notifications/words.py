@@ -21,6 +21,10 @@ TITLES: Mapping[NewsKind, str] = {
     ),
     NewsKind.WAITS: N_("Release {version} waits for approval; people still needed: {missing}."),
     NewsKind.APPROVED: N_("Release {version} was approved by {by}."),
+    NewsKind.BACK_APPROVED: N_("Going back to release {version} was approved by {by}."),
+    NewsKind.EMERGENCY: N_(
+        "{by} goes back from {from} to {version} without the approvals that it takes: an emergency."
+    ),
     NewsKind.APPROVAL_VOID: N_("The approval of release {version} no longer holds."),
     NewsKind.SCHEDULED: N_("The upgrade to {version} may begin at {at}, as {by} chose."),
     NewsKind.WINDOW: N_("The upgrade to {version} begins at {at}."),
@@ -47,6 +51,7 @@ _REMEDIES: Mapping[NewsKind, str] = {
         "Something changed since. Read the dossier again, and approve anew."
     ),
     NewsKind.FAILED: N_("It is not tried again by itself for a while. See: ncen-updater history"),
+    NewsKind.EMERGENCY: N_("Ask why; the reason that was given is in: ncen-updater history"),
     NewsKind.WENT_BACK: N_("See: ncen-updater history"),
     NewsKind.ROLLBACK_FAILED: N_("See: ncen-updater status"),
     NewsKind.NEEDS_PERSON: N_("Log in, and run: ncen-updater doctor"),

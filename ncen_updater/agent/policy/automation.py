@@ -15,7 +15,9 @@ The order of the rules is the order of the code below:
 7. A hold, the mode ``notify``, and a release that failed here lately each end the matter.
 8. A release is prepared and rehearsed ahead, at the hours for that.
 9. People approve, a chosen time and a window come, and then it is installed. Where nobody has to
-   approve, a release that people went back from waits for them all the same.
+   approve, a release that people went back from waits for them all the same. Officers are never
+   kept out at an hour that nobody chose: without windows it waits for a chosen time, or for
+   ``upgrade``.
 
 Whatever was tried by itself and failed is tried again after growing delays only.
 """
@@ -36,9 +38,12 @@ __all__ = [
     "ActionFailure",
     "Automation",
     "Inputs",
+    "Obstacle",
     "Rehearsed",
     "ServiceDecision",
+    "Stays",
     "decide",
+    "obstacle",
 ]
 
 #: Waits before the second, third... try of an act that failed; the last one stays.
@@ -123,7 +128,7 @@ class Inputs:
         now: The time, UTC.
         mode: How much is done by itself.
         zone: Zone of the windows.
-        windows: When a cut-over may begin; none means at any time.
+        windows: When a cut-over may begin; none means never by itself, but at a chosen time.
         fetch_windows: When downloads and rehearsals may run; none means at any time.
         next_check: When the feed is to be asked again.
         open_change: Whether a change has not come to its end.
@@ -197,7 +202,7 @@ def decide(facts: Inputs) -> ServiceDecision:
     if facts.stuck:
         if facts.ordered:
             return ServiceDecision(Action.ORDER, Text(N_("somebody asked for it")))
-        return _wait(facts, None, N_("a change is stuck: a person has to look at it"))
+        return _wait(facts, None, Text(N_("a change is stuck: a person has to look at it")))
     if facts.open_change:
         return _do(facts, Action.RESUME, N_("a change has not come to its end"))
     if facts.on_trial:
@@ -234,52 +239,126 @@ def _at_rest(facts: Inputs) -> ServiceDecision:
     return _release(facts)
 
 
-def _release(facts: Inputs) -> ServiceDecision:
-    """Rules 7 to 9."""
+class Stays(StrEnum):
+    """What an upgrade waits for that no time brings."""
+
+    HOLD = "hold"
+    NOTHING_ON_OFFER = "nothing-on-offer"
+    ONLY_TOLD = "only-told"
+    NOT_PREPARED = "not-prepared"
+    NOT_REHEARSED = "not-rehearsed"
+    REHEARSAL_FAILED = "rehearsal-failed"
+    APPROVAL = "approval"
+    NO_TIME = "no-time"
+    NO_WINDOW = "no-window"
+    NO_SERVICE = "no-service"
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """The first thing that stands between a release and its upgrade.
+
+    Attributes:
+        why: What it is, in words.
+        until: When it passes by itself.
+        stays: What it is where it does not.
+    """
+
+    why: Text
+    until: datetime | None = None
+    stays: Stays | None = None
+
+
+def _stays(stays: Stays, words: str, **values: object) -> Obstacle:
+    return Obstacle(Text(words, values), None, stays)
+
+
+def _passes(until: datetime, words: str, **values: object) -> Obstacle:
+    return Obstacle(Text(words, values), until)
+
+
+def obstacle(facts: Inputs) -> Obstacle | None:
+    """Return what stands between the release on offer and its upgrade now: rules 7 to 9. Pure.
+
+    Each is looked at as if all before it had passed; nothing is said of deeds that the service does
+    before by itself.
+    """
     if facts.held is not None:
         words = N_("upgrades are on hold: {reason}")
-        return _wait(facts, facts.held_until, words, reason=facts.held)
+        if facts.held_until is not None:
+            return _passes(facts.held_until, words, reason=facts.held)
+        return _stays(Stays.HOLD, words, reason=facts.held)
     target = facts.target
     if target is None:
-        return _wait(facts, None, N_("nothing is on offer for this site"))
+        return _stays(Stays.NOTHING_ON_OFFER, N_("nothing is on offer for this site"))
     if facts.mode is Automation.NOTIFY:
         words = N_("release {version} is on offer; this site is only told of it")
-        return _wait(facts, None, words, version=target)
+        return _stays(Stays.ONLY_TOLD, words, version=target)
     if facts.bad_until is not None and facts.now < facts.bad_until:
         words = N_("release {version} failed here; it is not tried again before {at}")
-        return _wait(facts, facts.bad_until, words, version=target, at=_at(facts, facts.bad_until))
+        return _passes(facts.bad_until, words, version=target, at=_at(facts, facts.bad_until))
     if not facts.prepared:
-        return _at_hours(facts, Action.PREPARE, N_("release {version} is not here yet"), target)
+        return _stays(Stays.NOT_PREPARED, N_("release {version} is not here yet"), version=target)
     if facts.rehearsed in (Rehearsed.MISSING, Rehearsed.VOID):
-        return _at_hours(
-            facts, Action.REHEARSE, N_("release {version} was not rehearsed yet"), target
-        )
+        words = N_("release {version} was not rehearsed yet")
+        return _stays(Stays.NOT_REHEARSED, words, version=target)
     if facts.rehearsed is Rehearsed.FAILED:
         words = N_("the rehearsal of release {version} failed; a person has to look at it")
-        return _wait(facts, None, words, version=target)
-    return _install(facts, target)
+        return _stays(Stays.REHEARSAL_FAILED, words, version=target)
+    return _consent(facts, target) or _hours(facts, target) or _failed(facts, Action.UPGRADE)
 
 
-def _install(facts: Inputs, target: str) -> ServiceDecision:
+def _consent(facts: Inputs, target: str) -> Obstacle | None:
     asked = facts.left or facts.mode is Automation.APPROVE
-    if asked and facts.missing_approvals:
-        words = N_("release {version} waits for approval: {count} more")
-        return _wait(facts, None, words, version=target, count=facts.missing_approvals)
+    if not (asked and facts.missing_approvals):
+        return None
+    words = N_("release {version} waits for approval: {count} more")
+    return _stays(Stays.APPROVAL, words, version=target, count=facts.missing_approvals)
+
+
+def _hours(facts: Inputs, target: str) -> Obstacle | None:
     if facts.not_before is not None and facts.now < facts.not_before:
         words = N_("the upgrade to {version} was scheduled for {at}")
-        at = _at(facts, facts.not_before)
-        return _wait(facts, facts.not_before, words, version=target, at=at)
-    closes = None
-    if facts.windows:
-        opening = next_opening(facts.windows, facts.now, facts.zone)
-        if opening is None or not opening.holds(facts.now):
-            if opening is None:
-                return _wait(facts, None, N_("no window ever opens here"))
-            words = N_("release {version} waits for the window: {at}")
-            at = _at(facts, opening.start)
-            return _wait(facts, opening.start, words, version=target, at=at)
-        closes = opening.end
-    return _do(facts, Action.UPGRADE, N_("release {version} is ready"), closes, version=target)
+        return _passes(facts.not_before, words, version=target, at=_at(facts, facts.not_before))
+    if not facts.windows:
+        if facts.not_before is not None:
+            return None
+        words = N_(
+            "release {version} is ready, and nobody chose a time: it begins by "
+            "'ncen-updater upgrade' or 'ncen-updater schedule'"
+        )
+        return _stays(Stays.NO_TIME, words, version=target)
+    opening = next_opening(facts.windows, facts.now, facts.zone)
+    if opening is None:
+        return _stays(Stays.NO_WINDOW, N_("no window ever opens here"))
+    if opening.holds(facts.now):
+        return None
+    words = N_("release {version} waits for the window: {at}")
+    return _passes(opening.start, words, version=target, at=_at(facts, opening.start))
+
+
+def _failed(facts: Inputs, deed: Action) -> Obstacle | None:
+    failure = facts.failures.get(deed)
+    if failure is None or not failure.waits(facts.now, deed):
+        return None
+    again = failure.again_at(deed)
+    words = N_("'{deed}' failed; it is tried again at {at}")
+    return _passes(again, words, deed=deed.value, at=_at(facts, again))
+
+
+def _release(facts: Inputs) -> ServiceDecision:
+    """Rules 7 to 9."""
+    found = obstacle(facts)
+    if found is not None and facts.target is not None:
+        if found.stays is Stays.NOT_PREPARED:
+            return _at_hours(facts, Action.PREPARE, found.why.template, facts.target)
+        if found.stays is Stays.NOT_REHEARSED:
+            return _at_hours(facts, Action.REHEARSE, found.why.template, facts.target)
+    if found is not None:
+        return _later(facts, found)
+    opening = next_opening(facts.windows, facts.now, facts.zone) if facts.windows else None
+    words = Text(N_("release {version} is ready"), {"version": facts.target})
+    return ServiceDecision(Action.UPGRADE, words, opening.end if opening else None)
 
 
 def _at_hours(facts: Inputs, deed: Action, words: str, version: str) -> ServiceDecision:
@@ -287,18 +366,18 @@ def _at_hours(facts: Inputs, deed: Action, words: str, version: str) -> ServiceD
         opening = next_opening(facts.fetch_windows, facts.now, facts.zone)
         if opening is None or not opening.holds(facts.now):
             later = N_("release {version} waits for the hours of downloads")
-            return _wait(facts, opening.start if opening else None, later, version=version)
+            until = opening.start if opening else None
+            return _wait(facts, until, Text(later, {"version": version}))
     return _do(facts, deed, words, version=version)
 
 
-def _do(
-    facts: Inputs, deed: Action, words: str, closes: datetime | None = None, **values: object
-) -> ServiceDecision:
-    failure = facts.failures.get(deed)
-    if failure is not None and failure.waits(facts.now, deed):
-        later, again = N_("'{deed}' failed; it is tried again at {at}"), failure.again_at(deed)
-        return _wait(facts, again, later, deed=deed.value, at=_at(facts, again))
-    return ServiceDecision(deed, Text(words, values), closes)
+def _do(facts: Inputs, deed: Action, words: str, **values: object) -> ServiceDecision:
+    later = _failed(facts, deed)
+    return _later(facts, later) if later else ServiceDecision(deed, Text(words, values))
+
+
+def _later(facts: Inputs, found: Obstacle) -> ServiceDecision:
+    return _wait(facts, found.until, found.why)
 
 
 def _collect_at(facts: Inputs) -> datetime | None:
@@ -314,7 +393,7 @@ def _at(facts: Inputs, moment: datetime) -> str:
     return f"{moment.astimezone(facts.zone):%Y-%m-%d %H:%M %z}"
 
 
-def _wait(facts: Inputs, until: datetime | None, words: str, **values: object) -> ServiceDecision:
+def _wait(facts: Inputs, until: datetime | None, why: Text) -> ServiceDecision:
     """Wait until a time, but never past the next question to the feed, nor for very long."""
     ends = [facts.now + LONGEST_SLEEP]
     if not (facts.stuck or facts.open_change):
@@ -324,4 +403,4 @@ def _wait(facts: Inputs, until: datetime | None, words: str, **values: object) -
             ends.append(collect_at)
     if until is not None:
         ends.append(until)
-    return ServiceDecision(Action.WAIT, Text(words, values), min(ends))
+    return ServiceDecision(Action.WAIT, why, min(ends))

@@ -37,8 +37,9 @@ from ncen_updater.common.workers import (
     WorkerOverdue,
     ask,
 )
-from ncen_updater.feed.errors import FeedError, TrustError
+from ncen_updater.feed.errors import FeedError, RoleExpired, TrustError
 from ncen_updater.feed.path_errors import PathError
+from ncen_updater.feed.proved import ProvedMemory
 from ncen_updater.feed.release_source import FeedView, FetchedPack, FetchedRelease, ReleaseSource
 from ncen_updater.formats.bundle.parts import open_file
 from ncen_updater.formats.document import DeltaRef, Offer
@@ -90,13 +91,15 @@ class ChildSource(ReleaseSource):
             (str(config_path.absolute()),),
             expects=EXPECTED,
         )
+        self._trusted_root = paths.resolve(paths.trusted_root)
+        self._memory = ProvedMemory(paths.resolve(paths.state))
         # Used for what lies on the disk; never opens a connection.
         self._local = feed_of(
             self._product,
             config.feed,
             state=paths.received_directory,
-            trusted_root=paths.resolve(paths.trusted_root),
-            proved=True,
+            trusted_root=self._trusted_root,
+            memory=self._memory,
         )
 
     def now(self) -> datetime:
@@ -104,16 +107,43 @@ class ChildSource(ReleaseSource):
         return self._local.now()
 
     def refresh(self) -> FeedView:
-        """Fetch and verify the list in the child, then read what it left."""
+        """Fetch and verify the list in the child, then prove what it left.
+
+        Raises:
+            TrustError: If it does not follow, is older than what was proved here, or has lapsed.
+        """
         self._run({"act": "refresh"}, None)
         view = self._local.last_view()
         if view is None:
             raise TrustError(READER_FAILED, detail="no list was left")
+        now = self._local.now()
+        if view.expires_at <= now:  # it says that it verified them just now
+            day = "%Y-%m-%d %H:%M UTC"
+            since = view.expires_at.strftime(day)
+            raise RoleExpired(role=self._product, since=since, now=now.strftime(day))
         return view
 
     def last_view(self) -> FeedView | None:
-        """The last verified list, from the disk."""
+        """The last verified list, from the disk, proved from the newest root that was."""
         return self._local.last_view()
+
+    def prove_import(self) -> None:
+        """Prove what was imported just now.
+
+        Raises:
+            TrustError: If it does not follow, or is older than what was proved here.
+        """
+        self._local.prove_import()
+
+    def require_mirror(self, directory: Path) -> None:
+        """Refuse a mirror whose lists are older than what was proved here.
+
+        Raises:
+            TrustError: If they are, or do not follow from the roots that were proved here.
+        """
+        from ncen_updater.feed.reverify import compare_mirror
+
+        compare_mirror(directory, self._trusted_root, self._memory)
 
     def fetch(self, offer: Offer, progress: Progress) -> FetchedRelease:
         """Download in the child, then hash here what it left."""
@@ -210,6 +240,10 @@ class ChildSource(ReleaseSource):
             worker = replace(worker, owner=self._user())
         try:
             answer = ask(worker, {"product": self._product, **order}, progress, files=descriptors)
+        except SpaceShort as error:
+            if error.values.get("path") in ("", "-", None):
+                error.values["path"] = self._received  # the child writes nowhere else
+            raise
         except WorkerAway as error:
             if worker.socket is None:
                 raise TrustError(READER_FAILED, detail=error.detail) from error

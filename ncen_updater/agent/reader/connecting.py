@@ -13,6 +13,7 @@ from ncen_updater.feed.clock import system_now
 if TYPE_CHECKING:  # what reading the last list does not need
     from ncen_updater.agent.config.model import FeedSettings
     from ncen_updater.feed.http import HttpFetcher
+    from ncen_updater.feed.proved import ProvedMemory
     from ncen_updater.feed.tuf_source import TufReleaseSource
 
 __all__ = ["feed_of", "http_fetcher"]
@@ -26,7 +27,7 @@ def feed_of(
     trusted_root: Path,
     now: Callable[[], datetime] = system_now,
     zone: tzinfo = UTC,
-    proved: bool = False,
+    memory: ProvedMemory | None = None,
 ) -> TufReleaseSource:
     """Make the source of a product's releases; hours are wall times of the zone."""
     from ncen_updater.feed.tuf_source import TufReleaseSource
@@ -40,7 +41,7 @@ def feed_of(
         offline=feed.offline,
         grace=timedelta(days=feed.offline_grace_days),
         feed_grace=timedelta(days=feed.mirror_grace_days),
-        proved=proved,
+        memory=memory,
     )
 
 

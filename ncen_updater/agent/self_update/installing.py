@@ -20,7 +20,7 @@ from ncen_updater.agent.config.model import PathSettings
 from ncen_updater.agent.config.service import ServiceSettings
 from ncen_updater.agent.engine.lock import change_lock
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL, LOCK
+from ncen_updater.agent.journal.names import JOURNAL, LOCK, SERVICE_LOCK
 from ncen_updater.agent.self_update import parts as part
 from ncen_updater.agent.self_update.enabling import SYSTEMD_RUNS, disabling, enabling
 from ncen_updater.agent.self_update.keeping import FAILSAFE, failsafe_content
@@ -283,8 +283,6 @@ def nothing_at_work(state: Path) -> Iterator[None]:
         ChangeStillOpen: If one is open.
         Busy: If one is at work, or the service runs.
     """
-    from ncen_updater.agent.service.serve import SERVICE_LOCK
-
     if not state.is_dir():
         yield
         return

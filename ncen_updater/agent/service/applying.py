@@ -46,6 +46,7 @@ OPTIONS = frozenset(
         "--begin-before",
         "--dry-run",
         "--lang",
+        "--order",
         "--retry",
         "--scheduled",
         "--unattended",

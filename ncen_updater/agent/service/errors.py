@@ -14,6 +14,7 @@ from ncen_updater.common.messages import (
     NOT_ALLOWED,
     SERVICE_SILENT,
     TOO_LARGE,
+    TOO_MANY_CONNECTIONS,
     TOO_MANY_ORDERS,
     TOO_MANY_STREAMS,
     UNNAMED,
@@ -29,6 +30,7 @@ __all__ = [
     "NotAllowed",
     "RequestTooLarge",
     "ServiceSilent",
+    "TooManyConnections",
     "TooManyOrders",
     "TooManyStreams",
     "refusal",
@@ -95,6 +97,12 @@ class TooManyStreams(Refused):
     message = TOO_MANY_STREAMS
 
 
+class TooManyConnections(Refused):
+    """More connections of one user than anybody needs."""
+
+    message = TOO_MANY_CONNECTIONS
+
+
 #: Status of HTTP for an exit code, where the class of an error does not say more.
 STATUS: Mapping[ExitCode, int] = {
     ExitCode.USAGE: 400,
@@ -117,6 +125,7 @@ _EXACTLY: Mapping[type[UpdaterError], int] = {
     RootIsNobody: 403,
     TooManyOrders: 429,
     TooManyStreams: 503,
+    TooManyConnections: 503,
 }
 
 

@@ -13,18 +13,16 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from ncen_updater.agent.config.service import ServiceSettings
-from ncen_updater.agent.journal.change import ChangeState
 from ncen_updater.agent.journal.orders import Order, OrderKind
 from ncen_updater.agent.policy.automation import (
     Action,
     ActionFailure,
-    Automation,
     Inputs,
-    Rehearsed,
     ServiceDecision,
     decide,
 )
 from ncen_updater.agent.service.errors import UNCHANGED
+from ncen_updater.agent.service.inputs import inputs_for
 from ncen_updater.agent.service.knowledge import Assessment, ServiceState
 from ncen_updater.agent.service.runner import Finished, ServiceRunner
 from ncen_updater.agent.status import SiteStatus, need
@@ -192,35 +190,10 @@ class Service:
         return self._look()
 
     def _facts(self, status: SiteStatus) -> Inputs:
-        knowledge, settings, journal = self._knowledge, self._settings, need(status.journal)
-        found = knowledge.assessment or Assessment(event=0)
-        change, chosen = journal.change, journal.scheduled(found.binding)
-        now = self._now()
-        return Inputs(
-            now=now,
-            mode=Automation(settings.mode),
-            zone=settings.zone(),
-            next_check=_due(knowledge.next_check, now, timedelta(hours=settings.check_hours)),
-            windows=tuple(item.window() for item in settings.windows),
-            fetch_windows=tuple(item.window() for item in settings.fetch_windows),
-            open_change=status.unfinished,
-            stuck=change is not None and change.state is ChangeState.STUCK,
+        return replace(
+            inputs_for(status, self._knowledge, self._settings, self._now()),
             busy=need(status.at_work) is not None,
-            ordered=journal.order is not None,
-            held=journal.holds[0].reason if journal.holds else None,
-            held_until=journal.held_until,
-            owed=journal.owed is not None and journal.owed.by_itself,
-            left=found.left,
             on_trial=self._on_trial(),
-            agent=found.agent if settings.self_update else None,
-            target=found.target,
-            bad_until=found.bad_until,
-            prepared=found.prepared,
-            rehearsed=found.rehearsed if settings.rehearse else Rehearsed.NOT_WANTED,
-            missing_approvals=journal.people(found.binding, settings.approvals).missing,
-            not_before=chosen.not_before if chosen else None,
-            collect_at=found.collect_at,
-            failures=knowledge.failures,
         )
 
     # ---- doing ---------------------------------------------------------------------------------
@@ -284,11 +257,6 @@ def keep(keeper: StateStore, knowledge: ServiceState) -> None:
         logger.warning("what the service knows was not written down: %s", error)
 
 
-def _due(next_check: datetime | None, now: datetime, interval: timedelta) -> datetime:
-    """When to ask the feed; a time further off was written by a clock that was set back since."""
-    return now if next_check is None or next_check - now > interval else next_check
-
-
 def _outdated(knowledge: ServiceState) -> ServiceState:
     """Return it with an assessment that is made anew before the next decision."""
     before = knowledge.assessment
@@ -344,7 +312,7 @@ def words_of_order(order: Order) -> tuple[str, ...]:
             return ("upgrade", *named, "--yes", *agreed, *retry, *said)
         case OrderKind.ROLLBACK:
             seen = ("--undoes", undoes) if isinstance(undoes, str) else ()
-            return ("rollback", "--yes", *accepted, *seen, *said)
+            return ("rollback", "--yes", "--order", str(order.id), *accepted, *seen, *said)
         case OrderKind.RESUME:
             return ("resume", *said)
         case OrderKind.CONFIRM:

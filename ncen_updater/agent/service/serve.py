@@ -17,7 +17,7 @@ from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.config.paths import load_places
 from ncen_updater.agent.engine.lock import change_lock
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import AGENT_CONFIRMED, JOURNAL
+from ncen_updater.agent.journal.names import AGENT_CONFIRMED, JOURNAL, SERVICE_LOCK
 from ncen_updater.agent.journal.orders import Orders
 from ncen_updater.agent.policy.automation import Action, ActionFailure, ServiceDecision
 from ncen_updater.agent.policy.schedule import next_check
@@ -36,12 +36,9 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import RUNNER_DOES_NOT_FIT
 
-__all__ = ["SERVICE_LOCK", "caught_up", "schedule_for", "serve"]
+__all__ = ["caught_up", "schedule_for", "serve"]
 
 logger = logging.getLogger(__name__)
-
-#: Below the state directory, beside what the service keeps.
-SERVICE_LOCK = "service/service.lock"
 
 #: Variable with which the unit of the package says that others do the work.
 RUNNER = "NCEN_RUNNER"

@@ -222,7 +222,7 @@ class SlotStore:
         if self._ready(version, document, progress):
             return
         with _disk_errors(version, self._slots):
-            durable.make_directory(self._slots)
+            durable.make_directory(self._slots, exactly=True)
             _delete(partial)
             try:
                 partial.mkdir()
@@ -230,6 +230,7 @@ class SlotStore:
                 if tree.digest() != document.tree_digest:
                     raise SlotDiffers(path=place, version=version, count=1, detail="another tree")
                 self._accept(version, partial, tree.entries, progress, full=full)
+                partial.chmod(0o755)  # whatever the mask: the application gets in
                 _seal(partial, tree.entries)
                 self._records.write(version, document, tree)
             except BaseException:
@@ -275,7 +276,7 @@ class SlotStore:
             durable.fsync_directory(self._current.parent)
             return
         with _disk_errors(version, self._current):
-            durable.make_directory(self._current.parent)
+            durable.make_directory(self._current.parent, exactly=True)
             point_to(self._slots, self._current, version)
 
     def remove(self, version: Version) -> None:

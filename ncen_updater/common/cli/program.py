@@ -61,7 +61,7 @@ def _run(
             )
         return int(result or ExitCode.OK)
     except UpdaterError as error:
-        failure = error
+        failure = session.explain(error) or error
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else session.program
@@ -77,7 +77,7 @@ def _run(
             silence(sys.stdout)
             return _unwritten(session, error)
         logging.getLogger(__name__).debug("unexpected", exc_info=True)
-        failure = _unexpected(error, session)
+        failure = session.explain(error) or _unexpected(error, session)
     return show_error(session, failure, state_now)
 
 

@@ -12,7 +12,7 @@ from typing import TextIO
 from ncen_updater.common.documents import error_document, jsonable
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
-from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Text, translate
+from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Figure, Text, translate
 
 __all__ = [
     "clean",
@@ -22,6 +22,7 @@ __all__ = [
     "finding_document",
     "finding_lines",
     "format_bytes",
+    "format_count",
     "format_duration",
     "format_time",
     "grouped",
@@ -41,6 +42,8 @@ SEVERITIES: Mapping[Severity, str] = {
     Severity.INFO: N_("fact"),
 }
 COLOURS = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
+#: Between the thousands, in French: a line is not broken there.
+NARROW_SPACE = "\N{NARROW NO-BREAK SPACE}"
 #: Of a very narrow terminal.
 SHORTEST_LINE = 30
 UNITS = ("B", "kB", "MB", "GB", "TB")
@@ -70,45 +73,61 @@ def clean(text: str) -> str:
     )
 
 
-def format_time(moment: datetime, zone: tzinfo | None = None) -> str:
+def format_time(moment: datetime, zone: tzinfo | None = None) -> Figure:
     """Return a time in local time and UTC.
 
     Args:
         moment: With its zone.
         zone: The local zone; that of the machine by default.
     """
-    local = moment.astimezone(zone)
-    utc = moment.astimezone(UTC)
+    local, utc = moment.astimezone(zone), moment.astimezone(UTC)
+    return Figure(_time(local, utc, "%Y-%m-%d"), fr=_time(local, utc, "%d/%m/%Y"))
+
+
+def _time(local: datetime, utc: datetime, date: str) -> str:
     if local.utcoffset() == utc.utcoffset():
-        return f"{utc:%Y-%m-%d %H:%M:%S} UTC"
-    day = "" if local.date() == utc.date() else f"{utc:%Y-%m-%d} "
-    return f"{local:%Y-%m-%d %H:%M:%S %Z} ({day}{utc:%H:%M:%S} UTC)"
+        return f"{utc:{date} %H:%M:%S} UTC"
+    day = "" if local.date() == utc.date() else f"{utc:{date}} "
+    return f"{local:{date} %H:%M:%S %Z} ({day}{utc:%H:%M:%S} UTC)"
 
 
-def format_duration(seconds: float) -> str:
+def format_duration(seconds: float) -> Figure:
     """Return seconds in the two largest units that matter."""
     if seconds < 10:
-        return f"{seconds:.1f} s"
+        return _with_comma(f"{seconds:.1f} s")
     whole = round(seconds)
     if whole < 60:
-        return f"{whole} s"
+        return Figure(f"{whole} s")
     minutes, rest = divmod(whole, 60)
     if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
+        return Figure(f"{minutes} min {rest:02d} s")
     hours, minutes = divmod(minutes, 60)
     if hours < 48:
-        return f"{hours} h {minutes:02d} min"
-    return f"{hours // 24} d {hours % 24} h"
+        return Figure(f"{hours} h {minutes:02d} min")
+    days, hours = divmod(hours, 24)
+    return Figure(f"{days} d {hours} h", fr=f"{days} j {hours} h")
 
 
-def format_bytes(count: int) -> str:
+def format_bytes(count: int) -> Figure:
     """Return bytes in a unit that reads well (powers of 1000)."""
     size = float(count)
     for unit in UNITS:
         if size < 1000 or unit == UNITS[-1]:
-            return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
+            octets = unit.replace("B", "o")
+            if unit == "B":
+                return Figure(f"{count} {unit}", fr=f"{count} {octets}")
+            return Figure(f"{size:.1f} {unit}", fr=f"{size:.1f} {octets}".replace(".", ","))
         size /= 1000
     raise AssertionError("the last unit takes every size")
+
+
+def format_count(count: int) -> Figure:
+    """Return a number of things with its thousands apart."""
+    return Figure(f"{count:,}", fr=f"{count:,}".replace(",", NARROW_SPACE))
+
+
+def _with_comma(english: str) -> Figure:
+    return Figure(english, fr=english.replace(".", ","))
 
 
 def grouped(digest: str) -> str:

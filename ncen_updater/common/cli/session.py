@@ -15,6 +15,7 @@ import click
 
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.render import jsonable
+from ncen_updater.common.disk_space import disk_full
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Text
 from ncen_updater.common.messages import DECLINED, NEEDS_YES
@@ -130,6 +131,10 @@ class Session:
         )
         if str(answer).strip().lower() not in ("yes", "y", self.text(N_("yes")).lower()):
             raise UpdaterError(DECLINED, state=NOTHING_CHANGED)
+
+    def explain(self, error: Exception) -> UpdaterError | None:
+        """Return what is told in place of an error, where more is known than it says itself."""
+        return None if isinstance(error, UpdaterError) else disk_full(error)
 
     def progress(self) -> Heartbeat:
         """Return the listener of this run, a context manager."""

@@ -11,7 +11,13 @@ from ncen_updater.common.cli.arguments import parse_version
 from ncen_updater.common.cli.lazy import PublisherCommand, session_of
 from ncen_updater.common.cli.render import format_bytes
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.publisher.cli.common import DIRECTORY, now, show_line
+from ncen_updater.publisher.cli.common import (
+    DIRECTORY,
+    chosen_product,
+    now,
+    product_option,
+    show_line,
+)
 
 __all__ = ["export", "parse_site", "parse_size"]
 
@@ -76,7 +82,7 @@ def parse_site(text: str) -> tuple[str, str]:
 @click.option(
     "--media-size", metavar="SIZE", help=N_("Cut it into parts of at most this size, such as 4GB.")
 )
-@click.option("--product", default="ncen", help=N_("The product; ncen unless another is named."))
+@product_option
 @click.option(
     "--channel",
     type=click.Choice(["stable", "preview"]),
@@ -109,7 +115,7 @@ def export(
     target: str | None,
     output: Path,
     media_size: str | None,
-    product: str,
+    product: str | None,
     channel: str,
     agent: str | None,
     archives: bool,
@@ -128,7 +134,7 @@ def export(
     assert begin is not None, "the option is required"  # noqa: S101
     assert own is not None, "this program has a version"  # noqa: S101
     order = ExportOrder(
-        product=product,
+        product=chosen_product(Feed(feed).state(), product),
         destinations=tuple(Destination(*parse_site(site)) for site in sites),
         origin=begin,
         target=parse_version(target),

@@ -18,6 +18,12 @@ from ncen_updater.publisher.cli.common import (
 
 __all__ = ["init", "rekey", "renew"]
 
+_one_signature = click.option(
+    "--one-signature",
+    is_flag=True,
+    help=N_("Let one person alone sign for every site, where the CEREMONY file says so."),
+)
+
 
 @click.command(
     "init",
@@ -26,13 +32,17 @@ __all__ = ["init", "rekey", "renew"]
 )
 @click.argument("ceremony", type=FILE)
 @event_option
+@_one_signature
 @click.pass_context
-def init(context: click.Context, ceremony: Path, event: Path) -> None:
+def init(context: click.Context, ceremony: Path, event: Path, one_signature: bool) -> None:
     from ncen_updater.publisher.signing.ceremony import load_ceremony
     from ncen_updater.publisher.signing.draft import draft_first
     from ncen_updater.publisher.signing.event import SigningEvent
 
-    draft = draft_first(load_ceremony(ceremony), now())
+    agreed = load_ceremony(ceremony)
+    if not one_signature:
+        agreed.refuse_one_signature()
+    draft = draft_first(agreed, now())
     show_event(session_of(context), SigningEvent.create(event, draft.title, draft.roles, None))
 
 
@@ -44,14 +54,19 @@ def init(context: click.Context, ceremony: Path, event: Path) -> None:
 @click.argument("ceremony", type=FILE)
 @feed_option
 @event_option
+@_one_signature
 @click.pass_context
-def rekey(context: click.Context, ceremony: Path, feed: Path, event: Path) -> None:
+def rekey(
+    context: click.Context, ceremony: Path, feed: Path, event: Path, one_signature: bool
+) -> None:
     from ncen_updater.publisher.feed.feed import Feed
     from ncen_updater.publisher.signing.ceremony import load_ceremony
     from ncen_updater.publisher.signing.draft import draft_keys
     from ncen_updater.publisher.signing.event import SigningEvent
 
     agreed = load_ceremony(ceremony)
+    if not one_signature:
+        agreed.refuse_one_signature()
     state = Feed(feed).state()
     draft = draft_keys(state, agreed, now())
     show_event(session_of(context), SigningEvent.create(event, draft.title, draft.roles, state))

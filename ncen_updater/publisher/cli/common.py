@@ -15,13 +15,15 @@ import click
 from ncen_updater.common.cli.render import clean
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import BAD_PASSPHRASE_SOURCE
+from ncen_updater.common.messages import BAD_PASSPHRASE_SOURCE, PRODUCT_NEEDED
 
 if TYPE_CHECKING:
     from ncen_updater.common.cli.session import Session
     from ncen_updater.formats.rollout import Wave
     from ncen_updater.publisher.build.attachments import Checked
+    from ncen_updater.publisher.feed.feed import FeedState
     from ncen_updater.publisher.feed.status import SignatureStatus
+    from ncen_updater.publisher.review.review import Review
     from ncen_updater.publisher.signing.compare_staging import ComparedStaging
     from ncen_updater.publisher.signing.event import SigningEvent
 
@@ -30,6 +32,7 @@ __all__ = [
     "FILE",
     "anchor",
     "builder_option",
+    "chosen_product",
     "compare_releases",
     "event_option",
     "feed_option",
@@ -39,6 +42,7 @@ __all__ = [
     "passphrase_options",
     "passphrases",
     "pin",
+    "product_option",
     "root_option",
     "show_event",
     "show_line",
@@ -73,6 +77,28 @@ builder_option = click.option(
 )
 
 
+product_option = click.option(
+    "--product", help=N_("The product; where there is one besides the agent, it is that one.")
+)
+
+
+def chosen_product(state: FeedState, named: str | None) -> str:
+    """The product that is named, else the only one that is no agent.
+
+    Raises:
+        ProductNeeded: Where none is named and there are several, with their names.
+    """
+    from ncen_updater.formats.tuf_names import AGENT_PRODUCT
+    from ncen_updater.publisher.feed.feed import delegated_roles
+
+    if named is not None:
+        return named
+    known = [name for name in delegated_roles(state.targets.signed) if name != AGENT_PRODUCT]
+    if len(known) != 1:
+        raise UpdaterError(PRODUCT_NEEDED, products=", ".join(sorted(known)) or "-")
+    return known[0]
+
+
 def token_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add what names a key on a token, beside its label."""
     command = click.option(
@@ -100,9 +126,13 @@ def parse_wave(text: str) -> Wave:
         click.BadParameter: If it is neither.
     """
     from ncen_updater.formats.rollout import Wave
+    from ncen_updater.publisher.signing.countries import impossible
 
     opens, _, rest = text.partition("=")
     percent, _, countries = rest.partition(":")
+    wrong = impossible(part for part in countries.split(",") if part)
+    if wrong:
+        raise click.BadParameter(f"{text}: there is no country {wrong[0]}", param_hint="WAVE")
     try:
         return Wave.model_validate(
             {
@@ -286,21 +316,29 @@ def show_event(
     *,
     anchored: bool = True,
     releases: Sequence[ComparedStaging] = (),
+    page: Review | None = None,
+    html: Path | None = None,
 ) -> None:
-    """Show what an event changes and who has signed.
+    """Show what an event changes and who has signed: the page for officers.
 
     Args:
         session: Where it is shown.
         event: The event.
         anchored: Whether it was made here from the feed, or compared with a root of the reader.
         releases: Releases whose files, or documents and papers, were compared with it.
+        page: The page, where it was made already.
+        html: A file to write it to as well.
     """
+    from ncen_updater.common import atomic_files
     from ncen_updater.publisher.feed.status import signature_status
-    from ncen_updater.publisher.signing.describe import describe
+    from ncen_updater.publisher.review.page import page_of
+    from ncen_updater.publisher.review.review import review
+    from ncen_updater.publisher.review.words import annex_lines, words_of
 
-    lines, signatures = describe(event), signature_status(event)
-    for line in lines:
-        show_line(session, line.text, "" if line.heading else "  ")
+    page = page or review(event)
+    lines, signatures = [*page.lines, *page.annex], signature_status(event)
+    for text in words_of(page, session.language):
+        show_line(session, text)
     for release in releases:
         said = CARRIED if release.files is None else COMPARED
         show_line(session, Text(said, vars(release)))
@@ -309,6 +347,11 @@ def show_event(
     if not anchored:
         show_line(session, Text(UNANCHORED))
     _signature_lines(session, signatures)
+    for text in annex_lines(page):
+        show_line(session, text)
+    if html is not None:
+        remarks = [Text(UNANCHORED)] if not anchored else []
+        atomic_files.write(html, page_of(page, remarks, session.language))
     changes = [
         {
             "role": line.role,
@@ -323,6 +366,9 @@ def show_event(
             "title": event.title,
             "digest": event.digest,
             "anchored": anchored,
+            "page": str(html) if html is not None else None,
+            "sentences": [text.render(session.language) for text in page.sentences],
+            "warnings": [text.render(session.language) for text in page.warnings],
             "changes": changes,
             "releases": [dataclasses.asdict(release) for release in releases],
             "signatures": [dataclasses.asdict(item) for item in signatures],

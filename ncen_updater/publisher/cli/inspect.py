@@ -11,7 +11,9 @@ from ncen_updater.common.i18n import N_
 from ncen_updater.publisher.cli.common import (
     DIRECTORY,
     builder_option,
+    chosen_product,
     paper_lines,
+    product_option,
     show_result,
 )
 
@@ -25,11 +27,11 @@ __all__ = ["inspect"]
 )
 @click.argument("feed", type=DIRECTORY)
 @click.argument("version")
-@click.option("--product", default="ncen", help=N_("The product; ncen unless another is named."))
+@product_option
 @builder_option
 @click.pass_context
 def inspect(
-    context: click.Context, feed: Path, version: str, product: str, builder_key: Path | None
+    context: click.Context, feed: Path, version: str, product: str | None, builder_key: Path | None
 ) -> None:
     from ncen_updater.publisher.build.attachments import inspect_release
     from ncen_updater.publisher.feed.feed import Feed
@@ -37,11 +39,12 @@ def inspect(
 
     session = session_of(context)
     key = load_public_key(builder_key) if builder_key else None
-    document, checked = inspect_release(Feed(feed), product, version, key)
+    name = chosen_product(Feed(feed).state(), product)
+    document, checked = inspect_release(Feed(feed), name, version, key)
     show_result(
         session,
         {
-            "product": product,
+            "product": name,
             "version": version,
             "archive": document.archive.model_dump(),
             "sbom": document.sbom.model_dump() if document.sbom else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,12 +19,14 @@ from ncen_updater.publisher.cli.common import (
     DIRECTORY,
     FILE,
     builder_option,
+    chosen_product,
     event_option,
     feed_option,
     now,
     parse_wave,
     passphrase_options,
     passphrases,
+    product_option,
     show_event,
     show_line,
     show_result,
@@ -120,6 +123,7 @@ def build(
     from ncen_updater.publisher.build.deltas import DeltaMaker
     from ncen_updater.publisher.build.provenance import SourceOfBuild
     from ncen_updater.publisher.feed.feed import Feed
+    from ncen_updater.publisher.lint.lint import last_release, lint_release, refuse_blocked
     from ncen_updater.publisher.signing.keys import open_signer
 
     if builder_key is not None and not (builder and source):
@@ -127,6 +131,10 @@ def build(
     if origins and feed is None:
         raise click.UsageError("--delta-from needs --feed")
     session = session_of(context)
+    found = lint_release(directory, last_release(Feed(feed), directory) if feed else None)
+    # What cannot be read at all is said by the build, with its place.
+    unread = {"NU-7101", "NU-7102"}
+    refuse_blocked(str(directory), [item for item in found if item.code not in unread])
     signer = None
     if builder_key is not None:
         signer = open_signer(builder_key, passphrases(session, passphrase_fd, passphrase_file))
@@ -215,6 +223,8 @@ def draft(
     builder_key: Path | None,
 ) -> None:
     from ncen_updater.publisher.feed.feed import Feed
+    from ncen_updater.publisher.lint.lint import refuse_blocked
+    from ncen_updater.publisher.review.review import review
     from ncen_updater.publisher.signing.draft import draft_releases
     from ncen_updater.publisher.signing.event import SigningEvent
 
@@ -225,26 +235,33 @@ def draft(
     builder = load_public_key(builder_key) if builder_key else None
     with session.progress() as progress:
         progress.tell(Text(N_("reading the feed and the staging directory")))
-        state = Feed(feed).state()
-        made = draft_releases(state, staging, now(), schedule, builder)
+        published = Feed(feed)
+        state = published.state()
+        made = draft_releases(state, staging, now(), schedule, builder, published)
+        with tempfile.TemporaryDirectory(prefix="nu-draft-") as folder:
+            # Looked at first, where nobody will find it: what lint refuses never becomes an event.
+            place = Path(folder) / "event"
+            page = review(SigningEvent.create(place, made.title, made.roles, state, made.papers))
+        for release in page.releases:
+            refuse_blocked(f"{release.product} {release.version}", release.findings)
     drafted = SigningEvent.create(event, made.title, made.roles, state, made.papers)
-    show_event(session, drafted)
+    show_event(session, drafted, page=page)
 
 
 @click.command("withdraw", cls=PublisherCommand, help=N_("Draft the withdrawal of VERSION."))
 @click.argument("version")
 @feed_option
 @event_option
-@click.option("--product", default="ncen", help=N_("The product; ncen unless another is named."))
+@product_option
 @click.option("--reason", required=True, help=N_("Why, for operators."))
-@click.option("--advice", default="", help=N_("What sites that have it should do."))
+@click.option("--advice", required=True, help=N_("What sites that have it should do."))
 @click.pass_context
 def withdraw(
     context: click.Context,
     version: str,
     feed: Path,
     event: Path,
-    product: str,
+    product: str | None,
     reason: str,
     advice: str,
 ) -> None:
@@ -253,10 +270,12 @@ def withdraw(
     from ncen_updater.publisher.signing.draft import draft_withdrawal
     from ncen_updater.publisher.signing.event import SigningEvent
 
+    if not advice.strip():
+        raise click.BadParameter("say what sites should do", param_hint="--advice")
     try:
         taken = Withdrawal(reason=reason, advice=advice)
     except ValueError as error:
         raise click.BadParameter("1 to 1000 characters", param_hint="--reason, --advice") from error
     state = Feed(feed).state()
-    made = draft_withdrawal(state, product, version, taken, now())
+    made = draft_withdrawal(state, chosen_product(state, product), version, taken, now())
     show_event(session_of(context), SigningEvent.create(event, made.title, made.roles, state))

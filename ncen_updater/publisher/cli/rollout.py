@@ -14,10 +14,12 @@ import click
 from ncen_updater.common.cli.lazy import PublisherCommand, session_of
 from ncen_updater.common.i18n import N_
 from ncen_updater.publisher.cli.common import (
+    chosen_product,
     event_option,
     feed_option,
     now,
     parse_wave,
+    product_option,
     show_event,
 )
 
@@ -27,24 +29,24 @@ if TYPE_CHECKING:
 
 __all__ = ["audience", "channel", "halt", "resume_wave", "wave"]
 
-_product = click.option(
-    "--product", default="ncen", help=N_("The product; ncen unless another is named.")
-)
-
 
 def _draft(
-    context: click.Context, feed: Path, event: Path, make: Callable[[FeedState], Draft]
+    context: click.Context,
+    feed: Path,
+    event: Path,
+    product: str | None,
+    make: Callable[[FeedState, str], Draft],
 ) -> None:
     from ncen_updater.publisher.feed.feed import Feed
     from ncen_updater.publisher.signing.event import SigningEvent
 
     state = Feed(feed).state()
-    made = make(state)
+    made = make(state, chosen_product(state, product))
     show_event(session_of(context), SigningEvent.create(event, made.title, made.roles, state))
 
 
 def _targeted(command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in (_product, event_option, feed_option, click.argument("version")):
+    for option in (product_option, event_option, feed_option, click.argument("version")):
         command = option(command)
     return command
 
@@ -68,7 +70,7 @@ def wave(
     waves: tuple[str, ...],
     feed: Path,
     event: Path,
-    product: str,
+    product: str | None,
     add: bool,
     at_once: bool,
 ) -> None:
@@ -78,7 +80,11 @@ def wave(
         raise click.UsageError("give the waves, or --at-once")
     schedule = [parse_wave(text) for text in waves]
     _draft(
-        context, feed, event, lambda s: draft_waves(s, product, version, schedule, now(), add=add)
+        context,
+        feed,
+        event,
+        product,
+        lambda s, p: draft_waves(s, p, version, schedule, now(), add=add),
     )
 
 
@@ -91,7 +97,7 @@ def wave(
 @click.option("--reason", required=True, help=N_("Why, for operators."))
 @click.pass_context
 def halt(
-    context: click.Context, version: str, feed: Path, event: Path, product: str, reason: str
+    context: click.Context, version: str, feed: Path, event: Path, product: str | None, reason: str
 ) -> None:
     from ncen_updater.formats.rollout import Halt
     from ncen_updater.publisher.signing.rollout_drafts import draft_halt
@@ -100,7 +106,7 @@ def halt(
         halted = Halt(reason=reason)
     except ValueError as error:
         raise click.BadParameter("1 to 1000 characters", param_hint="--reason") from error
-    _draft(context, feed, event, lambda s: draft_halt(s, product, version, halted, now()))
+    _draft(context, feed, event, product, lambda s, p: draft_halt(s, p, version, halted, now()))
 
 
 @click.command(
@@ -111,11 +117,11 @@ def halt(
 @_targeted
 @click.pass_context
 def resume_wave(
-    context: click.Context, version: str, feed: Path, event: Path, product: str
+    context: click.Context, version: str, feed: Path, event: Path, product: str | None
 ) -> None:
     from ncen_updater.publisher.signing.rollout_drafts import draft_resumption
 
-    _draft(context, feed, event, lambda s: draft_resumption(s, product, version, now()))
+    _draft(context, feed, event, product, lambda s, p: draft_resumption(s, p, version, now()))
 
 
 @click.command("channel", cls=PublisherCommand, help=N_("Draft another channel for VERSION."))
@@ -123,13 +129,18 @@ def resume_wave(
 @click.argument("channel_name", metavar="CHANNEL", type=click.Choice(["stable", "preview"]))
 @click.pass_context
 def channel(
-    context: click.Context, version: str, channel_name: str, feed: Path, event: Path, product: str
+    context: click.Context,
+    version: str,
+    channel_name: str,
+    feed: Path,
+    event: Path,
+    product: str | None,
 ) -> None:
     from ncen_updater.formats.manifest import Channel
     from ncen_updater.publisher.signing.rollout_drafts import draft_channel
 
     chosen = Channel(channel_name)
-    _draft(context, feed, event, lambda s: draft_channel(s, product, version, chosen, now()))
+    _draft(context, feed, event, product, lambda s, p: draft_channel(s, p, version, chosen, now()))
 
 
 @click.command(
@@ -147,13 +158,19 @@ def audience(
     countries: tuple[str, ...],
     feed: Path,
     event: Path,
-    product: str,
+    product: str | None,
     everybody: bool,
 ) -> None:
+    from ncen_updater.publisher.signing.countries import impossible
     from ncen_updater.publisher.signing.rollout_drafts import draft_audience
 
     if everybody == bool(countries):
         raise click.UsageError("give the countries, or --all")
     if any(len(c) != 2 or not (c.isascii() and c.isalpha() and c.isupper()) for c in countries):
         raise click.BadParameter("two capital letters each, such as SN", param_hint="COUNTRY")
-    _draft(context, feed, event, lambda s: draft_audience(s, product, version, countries, now()))
+    wrong = impossible(countries)
+    if wrong:
+        raise click.BadParameter(f"there is no country {wrong[0]}", param_hint="COUNTRY")
+    _draft(
+        context, feed, event, product, lambda s, p: draft_audience(s, p, version, countries, now())
+    )

@@ -26,7 +26,6 @@ from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import (
     MEDIA_TOO_SMALL,
     PUBLISHER_BUNDLE_EXISTS,
-    UNKNOWN_PRODUCT,
     UNUSABLE_BUNDLE,
 )
 from ncen_updater.common.progress import Progress, Silent
@@ -43,7 +42,7 @@ from ncen_updater.publisher.distribute.export_choice import (
     whole_targets,
 )
 from ncen_updater.publisher.errors import FeedBroken
-from ncen_updater.publisher.feed.feed import Feed, FeedState
+from ncen_updater.publisher.feed.feed import Feed, FeedState, unknown_role
 
 __all__ = ["USUAL_GRACE", "Destination", "ExportOrder", "Exported", "export_bundle"]
 
@@ -106,7 +105,7 @@ def export_bundle(
         state = feed.state()
         role = state.delegated.get(order.product)
         if role is None:
-            raise UpdaterError(UNKNOWN_PRODUCT, product=order.product)
+            raise unknown_role(state, order.product)
         listed = role.signed.targets
         now = clock()
         ways = ways_of_agents(order, state, now) if order.with_agent else {}

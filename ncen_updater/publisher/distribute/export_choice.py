@@ -10,7 +10,7 @@ from packaging.version import Version
 from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.messages import NOTHING_TO_EXPORT, UNKNOWN_PRODUCT
+from ncen_updater.common.messages import NOTHING_TO_EXPORT
 from ncen_updater.feed.offers import offers_of
 from ncen_updater.feed.upgrade_path import UpgradePath, choose_path
 from ncen_updater.formats.document import (
@@ -23,7 +23,7 @@ from ncen_updater.formats.document import (
 from ncen_updater.formats.manifest import Channel
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT
 from ncen_updater.publisher.errors import FeedBroken
-from ncen_updater.publisher.feed.feed import Feed, FeedState
+from ncen_updater.publisher.feed.feed import Feed, FeedState, unknown_role
 
 __all__ = [
     "Destination", "ExportOrder", "hops_of", "wanted_targets", "ways_of_agents", "whole_targets",
@@ -80,7 +80,7 @@ def ways_of_agents(
     """
     role = state.delegated.get(AGENT_PRODUCT)
     if role is None:
-        raise UpdaterError(UNKNOWN_PRODUCT, product=AGENT_PRODUCT)
+        raise unknown_role(state, AGENT_PRODUCT)
     offers = offers_of(AGENT_PRODUCT, role.signed.targets)
     ways = {}
     for place in order.destinations:

@@ -31,7 +31,7 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import read_file
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.messages import FEED_BUSY
+from ncen_updater.common.messages import FEED_BUSY, UNKNOWN_PRODUCT
 from ncen_updater.formats.tuf_names import ROLE_FIELD
 from ncen_updater.publisher.errors import FeedBroken
 from ncen_updater.publisher.signing.roles import FeedPolicy, policy_of
@@ -44,6 +44,7 @@ __all__ = [
     "SourceChanged",
     "delegated_roles",
     "target_file_name",
+    "unknown_role",
     "verification",
 ]
 
@@ -104,6 +105,12 @@ def delegated_roles(targets: Targets) -> dict[str, DelegatedRole]:
     if targets.delegations is None or targets.delegations.roles is None:
         return {}
     return dict(targets.delegations.roles)
+
+
+def unknown_role(state: FeedState, name: str) -> UpdaterError:
+    """The error that names the roles that there are; nobody holds a ceremony for a slip."""
+    known = ", ".join(sorted(delegated_roles(state.targets.signed)))
+    return UpdaterError(UNKNOWN_PRODUCT, product=name, products=known or "-")
 
 
 def verification(state: FeedState, role: str) -> VerificationResult:

@@ -7,18 +7,20 @@ advisory ones are for a person to weigh. The numbers 7101 to 7199 are those of t
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 from packaging.version import Version
 
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_
+from ncen_updater.common.messages import LINT_REFUSES
 from ncen_updater.formats.document import ReleaseDocument, parse_release_document, release_target
 from ncen_updater.formats.errors import BadManifest
-from ncen_updater.formats.manifest import load_manifest
-from ncen_updater.formats.tree import EntryType
+from ncen_updater.formats.manifest import Manifest, load_manifest
+from ncen_updater.formats.tree import EntryType, Tree
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT
 from ncen_updater.publisher.build.build import MANIFEST_NAME, migration_files, scan_release
 from ncen_updater.publisher.errors import BuildRefused
@@ -30,10 +32,11 @@ from ncen_updater.publisher.lint.sql import (
     unmapped_codes,
     unreadable_files,
 )
+from ncen_updater.publisher.signing.countries import impossible
 from ncen_updater.publisher.signing.draft import offers_of
 from ncen_updater.publisher.signing.rules import refuse_unsound
 
-__all__ = ["last_release", "lint_release"]
+__all__ = ["last_release", "lint_release", "lint_tree", "refuse_blocked"]
 
 LANGUAGES: Final = ("en", "fr")
 SUSPICIOUS: Final = frozenset({".env", ".git", ".hg", ".svn", "id_rsa", "id_ed25519", ".pgpass"})
@@ -75,11 +78,42 @@ def lint_release(directory: Path, previous: ReleaseDocument | None = None) -> li
                 reason=error.values["reason"],
             )
         ]
+    return lint_tree(manifest, tree, previous, lambda path: (directory / path).read_bytes())
+
+
+def lint_tree(
+    manifest: Manifest,
+    tree: Tree,
+    previous: ReleaseDocument | None,
+    read_bytes: Callable[[str], bytes],
+) -> list[Finding]:
+    """Apply every rule to a release that may lie elsewhere than in a directory.
+
+    Args:
+        manifest: Its manifest.
+        tree: Its tree.
+        previous: The release before, where there is one.
+        read_bytes: Reads one of its SQL files by its path.
+
+    Returns:
+        Findings, strict ones first.
+    """
     files = {e.path: e.sha256 or "" for e in tree.entries if e.type is EntryType.FILE}
-    release = LintedRelease(directory, manifest, tree, files, previous)
+    release = LintedRelease(manifest, tree, files, previous, read_bytes)
     found = [finding for rule in RULES for finding in rule(release)]
     order = list(Severity)
     return sorted(found, key=lambda finding: (order.index(finding.severity), finding.code))
+
+
+def refuse_blocked(name: str, findings: Iterable[Finding]) -> None:
+    """Refuse to go on with a release that has a strict finding.
+
+    Raises:
+        LintRefuses: With the first of them.
+    """
+    for found in findings:
+        if found.severity is Severity.STRICT:
+            raise UpdaterError(LINT_REFUSES, name=name, what=found.what, detail=found.code)
 
 
 def last_release(feed: Feed, directory: Path) -> ReleaseDocument | None:
@@ -260,6 +294,17 @@ def _secrets(release: LintedRelease) -> Iterator[Finding]:
             )
 
 
+def _countries(release: LintedRelease) -> Iterator[Finding]:
+    for code in impossible(release.manifest.countries):
+        yield finding(
+            7140,
+            Severity.STRICT,
+            N_("'countries' names {country}, and there is no such country."),
+            N_("Write the two letters of ISO 3166, such as MU or SN."),
+            country=code,
+        )
+
+
 def _upgrade_from(release: LintedRelease) -> Iterator[Finding]:
     if not release.manifest.upgrade_from:
         yield finding(
@@ -284,4 +329,5 @@ RULES: Final[tuple[Rule, ...]] = (
     _health,
     _secrets,
     _upgrade_from,
+    _countries,
 )

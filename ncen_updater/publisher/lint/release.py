@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import Text
@@ -20,18 +19,18 @@ class LintedRelease:
     """What the rules look at.
 
     Attributes:
-        directory: The release as it would be built.
         manifest: Its manifest.
         tree: Its tree.
         files: Digest of every file, by path.
         previous: The newest published release of the product, if any.
+        read_bytes: Reads a file by its path; of those that it is asked for, every one is there.
     """
 
-    directory: Path
     manifest: Manifest
     tree: Tree
     files: dict[str, str]
     previous: ReleaseDocument | None
+    read_bytes: Callable[[str], bytes]
 
     def migrations(self) -> Iterator[tuple[str, Migration]]:
         """Each migration with its database."""
@@ -45,10 +44,6 @@ class LintedRelease:
         for database, migration in self.migrations():
             if migration.id not in known.get(database, ()):
                 yield database, migration
-
-    def read_bytes(self, path: str) -> bytes:
-        """Content of a file."""
-        return (self.directory / path).read_bytes()
 
 
 def finding(number: int, severity: Severity, what: str, remedy: str, **values: object) -> Finding:

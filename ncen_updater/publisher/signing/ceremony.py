@@ -19,7 +19,7 @@ from securesystemslib.signer import Key
 from tuf.api.metadata import DelegatedRole, Delegations, Role, Root, Targets  # type: ignore[attr-defined]
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.messages import BAD_CEREMONY
+from ncen_updater.common.messages import BAD_CEREMONY, ONE_SIGNATURE
 from ncen_updater.publisher.signing.keys import load_public_key, owner_of, refuse_duplicates
 from ncen_updater.publisher.signing.roles import (
     OFFLINE_DAYS,
@@ -39,6 +39,8 @@ __all__ = ["Ceremony", "RoleHolders", "load_ceremony", "make_root", "set_delegat
 
 RoleName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,40}$")]
 MAX_CEREMONY_BYTES = 200_000
+#: So many must sign what sites believe.
+FLOOR = 2
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,20 @@ class Ceremony:
     def products(self) -> tuple[str, ...]:
         """Products that have a role of their own, in the order in which they are asked."""
         return tuple(delegation_order(name for name in self.roles if name not in TOP_ROLES))
+
+    def refuse_one_signature(self) -> None:
+        """Refuse a ceremony in which one person alone could speak to every site.
+
+        Raises:
+            OneSignature: Naming the roles.
+        """
+        alone = [
+            name
+            for name, holders in self.roles.items()
+            if name not in ONLINE_ROLES and holders.threshold < FLOOR
+        ]
+        if alone:
+            raise UpdaterError(ONE_SIGNATURE, roles=", ".join(alone))
 
     def policy(self) -> FeedPolicy:
         """The part that is kept in the root beside keys and thresholds."""

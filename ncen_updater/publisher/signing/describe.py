@@ -37,25 +37,29 @@ class Line:
         role: The role that it is about; empty for the whole event.
         text: The sentence.
         heading: Whether the lines after it belong below it.
+        figures: The same for programs.
+        annex: Whether it only names what was hashed: what a machine compares, and no person judges.
     """
 
     role: str
     text: Text
     heading: bool = False
     figures: Mapping[str, object] = field(default_factory=dict)
+    annex: bool = False
 
 
 def describe(event: SigningEvent) -> list[Line]:
     """Say everything that an event changes."""
     lines = [
         _line("", N_("{title}"), heading=True, title=event.title),
-        _line("", N_("Digest of the event: {digest}"), digest=grouped(event.digest)),
+        _line("", N_("Digest of the event: {digest}"), annex=True, digest=grouped(event.digest)),
     ]
     if event.roots:
         lines.append(
             _line(
                 "",
                 N_("stands on root version {version}, digest {digest}"),
+                annex=True,
                 version=event.roots[-1].signed.version,
                 digest=grouped(digest_of(event.roots[-1])),
             )
@@ -65,8 +69,10 @@ def describe(event: SigningEvent) -> list[Line]:
     return lines
 
 
-def _line(role: str, template: str, *, heading: bool = False, **values: object) -> Line:
-    return Line(role, Text(template, values), heading, values)
+def _line(
+    role: str, template: str, *, heading: bool = False, annex: bool = False, **values: object
+) -> Line:
+    return Line(role, Text(template, values), heading, values, annex)
 
 
 def _role(event: SigningEvent, role: str, draft: Metadata[Any]) -> Iterator[Line]:
@@ -83,7 +89,9 @@ def _role(event: SigningEvent, role: str, draft: Metadata[Any]) -> Iterator[Line
         old=old.version if old else 0,
         new=new.version,
     )
-    yield _line(role, N_("digest {digest}"), digest=grouped(digest_of(draft)))
+    yield _line(
+        role, N_("{name}: digest {digest}"), annex=True, name=role, digest=grouped(digest_of(draft))
+    )
     yield _line(
         role,
         N_("drafted {issued}, valid until {expires} (until now: {before})"),
@@ -234,6 +242,7 @@ def _files(role: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterato
                     "added: delta pack from {origin} straight to {version}, {size} bytes, "
                     "sha256 {digest}"
                 ),
+                annex=True,
                 origin=pack[0],
                 version=pack[1],
                 size=target.length,
@@ -243,6 +252,7 @@ def _files(role: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterato
             yield _line(
                 role,
                 N_("added: {path}, {size} bytes, sha256 {digest}"),
+                annex=True,
                 path=path,
                 size=target.length,
                 digest=grouped(target.hashes["sha256"]),
@@ -288,11 +298,11 @@ def _custom(role: str, path: str, old: Mapping[str, Any], new: Any) -> Iterator[
         elif key == "withdrawn":
             yield _line(
                 role,
-                N_("WITHDRAWN: {product} {version}: {reason} Advice: {advice}"),
+                N_("WITHDRAWN: {product} {version}: {reason}. Advice: {advice}."),
                 product=offer.get("product"),
                 version=offer.get("version"),
-                reason=value.get("reason"),
-                advice=value.get("advice") or "-",
+                reason=str(value.get("reason")).rstrip("."),
+                advice=(value.get("advice") or "-").rstrip("."),
             )
         elif key == "deltas" and isinstance(value, dict):
             yield _line(

@@ -22,7 +22,6 @@ from ncen_updater.common.messages import (
     ALREADY_PUBLISHED,
     BAD_CEREMONY,
     NOTHING_TO_DO,
-    UNKNOWN_PRODUCT,
     UNKNOWN_RELEASE,
 )
 from ncen_updater.formats.document import (
@@ -39,8 +38,15 @@ from ncen_updater.formats.rollout import Wave
 from ncen_updater.formats.tuf_names import OFFER_FIELD, RELEASES_PREFIX
 from ncen_updater.publisher.build.attachments import check_papers
 from ncen_updater.publisher.errors import BuildRefused
-from ncen_updater.publisher.feed.feed import FeedState, delegated_roles, verification
+from ncen_updater.publisher.feed.feed import (
+    Feed,
+    FeedState,
+    delegated_roles,
+    unknown_role,
+    verification,
+)
 from ncen_updater.publisher.feed.repository import FeedRepository
+from ncen_updater.publisher.signing.carried import papers_of_release
 from ncen_updater.publisher.signing.ceremony import Ceremony, make_root, set_delegations
 from ncen_updater.publisher.signing.roles import OFFLINE_TOP, ONLINE_ROLES
 
@@ -65,13 +71,13 @@ class Draft:
     Attributes:
         title: What they are about, in one line.
         roles: The new versions, by role.
-        papers: Documents and papers of the releases that are added, by SHA-256: what an officer
-            reads besides the lists.
+        papers: Documents, trees, SQL and papers of the releases that are added, by SHA-256: what
+            an officer reads besides the lists.
     """
 
     title: str
     roles: Mapping[str, Metadata[Any]]
-    papers: Mapping[str, Path] = field(default_factory=dict)
+    papers: Mapping[str, Path | bytes] = field(default_factory=dict)
 
 
 def offers_of(targets: Targets) -> list[Offer]:
@@ -174,7 +180,7 @@ def draft_renewal(state: FeedState, roles: Sequence[str], now: datetime) -> Draf
                 NOTHING_TO_DO, reason=f"{role} is signed anew by 'ncen-publisher refresh'"
             )
         if role not in OFFLINE_TOP and role not in state.delegated:
-            raise UpdaterError(UNKNOWN_PRODUCT, product=role)
+            raise unknown_role(state, role)
         with repository.edit(role):
             pass
     if not roles:
@@ -188,6 +194,7 @@ def draft_releases(
     now: datetime,
     waves: Sequence[Wave] = (),
     builder: Key | None = None,
+    feed: Feed | None = None,
 ) -> Draft:
     """Every release that lies in a staging directory and is not published yet.
 
@@ -197,6 +204,7 @@ def draft_releases(
         now: Moment of the draft (UTC).
         waves: When they open to which sites; to all at once if there is none.
         builder: The key of whoever built them, to check their provenance with.
+        feed: Where the release before lies, for the officers to compare with.
 
     Raises:
         BuildRefused: If a file in it does not belong to one of its releases, is not the one that
@@ -215,16 +223,17 @@ def draft_releases(
     }
     if not documents:
         raise UpdaterError(NOTHING_TO_DO, reason=f"no release document in {staging}")
-    for document in documents.values():
-        check_papers(document, {name: root / name for name in files}, builder)
+    for name, document in documents.items():
+        if not any(name in held.signed.targets for held in state.delegated.values()):
+            check_papers(document, {name: root / name for name in files}, builder)
     repository = FeedRepository(state, state.policy, now)
     titles: list[str] = []
     claimed: set[str] = set()
-    papers: dict[str, Path] = {}
+    papers: dict[str, Path | bytes] = {}
     for product in sorted({d.manifest.product for d in documents.values()}):
         role = delegated_roles(state.targets.signed).get(product)
         if role is None:
-            raise UpdaterError(UNKNOWN_PRODUCT, product=product)
+            raise unknown_role(state, product)
         names = [n for n in files if role.is_delegated_path(n)]
         own = {n: d for n, d in documents.items() if d.manifest.product == product}
         targets = [_target_file(root, staging, name, own, waves) for name in names]
@@ -233,6 +242,11 @@ def draft_releases(
         added = {n: d for n, d in own.items() if n in fresh}
         titles += [f"{product} {d.manifest.version}" for d in added.values()]
         papers |= _papers(root, added, targets)
+        published = state.delegated.get(product)
+        for document in added.values():
+            papers |= papers_of_release(
+                root, document, feed, published.signed if published else None
+            )
     foreign = [name for name in files if name not in claimed]
     if foreign:
         raise BuildRefused(path=staging, reason=f"no role may sign {', '.join(foreign[:5])}")
@@ -261,9 +275,11 @@ def _document(path: Path) -> bytes:
 
 def _papers(
     root: Path, documents: Mapping[str, ReleaseDocument], targets: Sequence[TargetFile]
-) -> dict[str, Path]:
+) -> dict[str, Path | bytes]:
     """What an officer reads of releases: their documents, their SBOM and provenance."""
-    found = {t.hashes["sha256"]: root / t.path for t in targets if t.path in documents}
+    found: dict[str, Path | bytes] = {
+        t.hashes["sha256"]: root / t.path for t in targets if t.path in documents
+    }
     for document in documents.values():
         for ref in (document.sbom, document.provenance):
             if ref is not None:
@@ -281,7 +297,7 @@ def draft_withdrawal(
         UnknownRelease: If the feed does not carry the version.
     """
     if product not in state.delegated:
-        raise UpdaterError(UNKNOWN_PRODUCT, product=product)
+        raise unknown_role(state, product)
     name = release_target(product, version)
     if name not in state.delegated[product].signed.targets:
         raise UpdaterError(UNKNOWN_RELEASE, product=product, version=version)

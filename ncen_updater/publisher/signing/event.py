@@ -6,7 +6,8 @@ It is a directory that travels on a USB stick::
     draft/<role>.json            the drafts, without signatures
     base/<role>.json             the published versions they were drafted from
     roots/<n>.root.json          all published roots, from the first
-    papers/<sha256>              document, SBOM and provenance of each release that is added
+    papers/<sha256>              document, tree, SQL, SBOM and provenance of each release that is
+                                 added; document and tree of the release before
     sig/<role>.<keyid>.json      one file for each signature
 
 An officer's answer is the signature file alone. The digest of the event is the SHA-256 over its
@@ -38,12 +39,14 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
     BAD_EVENT,
     DIGEST_MISMATCH,
+    DIGEST_SHORT,
     FEED_EXISTS,
     KEY_NOT_ALLOWED,
     PUBLISHER_BAD_SIGNATURE,
     UNTRUSTED_BASE,
 )
 from ncen_updater.publisher.feed.feed import FeedState, delegated_roles
+from ncen_updater.publisher.signing.digest_words import MIN_DIGITS, told
 from ncen_updater.publisher.signing.event_files import (
     numbered_roots,
     plain_folders,
@@ -59,8 +62,6 @@ from ncen_updater.publisher.signing.rules import (
 )
 
 __all__ = ["DetachedSignature", "DraftRef", "SigningEvent", "digest_of"]
-
-MIN_DIGEST_PREFIX = 16
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 RoleName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,40}$")]
@@ -126,7 +127,7 @@ class SigningEvent:
         title: str,
         drafts: Mapping[str, Metadata[Any]],
         base: FeedState | None,
-        papers: Mapping[str, Path] | None = None,
+        papers: Mapping[str, Path | bytes] | None = None,
     ) -> SigningEvent:
         """Write a new event; ``event.json`` last, so that a half-written one is none.
 
@@ -259,13 +260,14 @@ class SigningEvent:
 
         Args:
             signer: The officer's key.
-            digest: Digest of the event as the officer was told it, or its first 16 or more
-                characters; spaces do not count.
+            digest: Digest of the event as the officer was told it: eight words, or its first 32 or
+                more digits; spaces do not count.
 
         Returns:
             The signature files, to be sent back.
 
         Raises:
+            DigestShort: If it is too short to be compared.
             DigestMismatch: If this is not the event that the officer was told of.
             KeyNotAllowed: If the key may sign none of the drafts.
         """
@@ -298,14 +300,17 @@ class SigningEvent:
     def refuse_other_digest(self, digest: str) -> None:
         """Compare the digest that a person was told; asked before the key is opened.
 
+        The right one is never said: whoever was told another one is to ask, not to copy.
+
         Raises:
-            DigestMismatch: If it is too short or another one.
+            DigestShort: If it is too short to be compared.
+            DigestMismatch: If it is another one.
         """
-        told = digest.replace(" ", "").lower()
-        if len(told) < MIN_DIGEST_PREFIX or not self.digest.startswith(told):
-            raise UpdaterError(
-                DIGEST_MISMATCH, role=self.title, found=self.digest, expected=told or "-"
-            )
+        typed = told(digest)
+        if len(typed) < MIN_DIGITS:
+            raise UpdaterError(DIGEST_SHORT, count=len(typed), needed=MIN_DIGITS)
+        if not self.digest.startswith(typed):
+            raise UpdaterError(DIGEST_MISMATCH, role=self.title, expected=digest.strip())
 
     def refuse_future(self, now: datetime) -> None:
         """Refuse drafts whose issue time this machine has not reached.
@@ -358,11 +363,7 @@ class SigningEvent:
             )
         if answer.digest != digest_of(draft) or answer.version != draft.signed.version:
             raise UpdaterError(
-                DIGEST_MISMATCH,
-                role=answer.role,
-                found=digest_of(draft),
-                expected=answer.digest,
-                detail=str(path),
+                DIGEST_MISMATCH, role=answer.role, expected=answer.digest, detail=str(path)
             )
         key = self.signers_of(answer.role).get(answer.keyid)
         if key is None:
@@ -407,9 +408,7 @@ def _load(directory: Path, folder: str, role: str, ref: DraftRef) -> Metadata[An
     path = directory / folder / f"{role}.json"
     metadata = read_metadata(path, role)
     if digest_of(metadata) != ref.digest:
-        raise UpdaterError(
-            DIGEST_MISMATCH, role=role, found=digest_of(metadata), expected=ref.digest
-        )
+        raise UpdaterError(DIGEST_MISMATCH, role=role, expected=ref.digest)
     if folder == "draft" and metadata.signatures:
         raise UpdaterError(BAD_EVENT, path=path, detail="a draft carries no signatures")
     return metadata

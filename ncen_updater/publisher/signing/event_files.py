@@ -132,12 +132,12 @@ def numbered_roots(directory: Path) -> list[Metadata[Root]]:
     return chain
 
 
-def write_papers(directory: Path, papers: Mapping[str, Path]) -> None:
+def write_papers(directory: Path, papers: Mapping[str, Path | bytes]) -> None:
     """Copy what an officer reads besides the lists into a new event.
 
     Args:
         directory: The event.
-        papers: The files, by the SHA-256 that the lists name.
+        papers: The files, or what stands in them, by the SHA-256 that the lists name.
 
     Raises:
         TargetMissing: If one is not what it was when the lists were made.
@@ -145,11 +145,13 @@ def write_papers(directory: Path, papers: Mapping[str, Path]) -> None:
     durable.make_directory(directory / PAPERS)
     for sha256, path in papers.items():
         try:
-            content = read_plain(path, MAX_PAPER_BYTES)
+            content = path if isinstance(path, bytes) else read_plain(path, MAX_PAPER_BYTES)
         except (OSError, ValueError) as error:
             raise UpdaterError(
-                PUBLISHER_TARGET_MISSING, target=path.name, detail=str(error)
+                PUBLISHER_TARGET_MISSING, target=sha256, detail=str(error)
             ) from error
         if sha256_hex(content) != sha256:
-            raise UpdaterError(PUBLISHER_TARGET_MISSING, target=path.name)
+            raise UpdaterError(
+                PUBLISHER_TARGET_MISSING, target=sha256 if isinstance(path, bytes) else path.name
+            )
         durable.write(directory / PAPERS / sha256, content)

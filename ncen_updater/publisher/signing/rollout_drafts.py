@@ -13,12 +13,12 @@ from datetime import datetime
 from tuf.api.metadata import Targets  # type: ignore[attr-defined]
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.messages import NOTHING_TO_DO, UNKNOWN_PRODUCT, UNKNOWN_RELEASE
+from ncen_updater.common.messages import NOTHING_TO_DO, UNKNOWN_RELEASE
 from ncen_updater.formats.document import Offer, archive_target, release_target
 from ncen_updater.formats.manifest import Channel
 from ncen_updater.formats.rollout import Halt, Wave
 from ncen_updater.formats.tuf_names import OFFER_FIELD
-from ncen_updater.publisher.feed.feed import FeedState
+from ncen_updater.publisher.feed.feed import FeedState, unknown_role
 from ncen_updater.publisher.feed.repository import FeedRepository
 from ncen_updater.publisher.signing.draft import Draft, offer_json, plain
 
@@ -40,7 +40,7 @@ def offer_of(state: FeedState, product: str, version: str) -> Offer:
         UnknownRelease: If the feed does not carry the version.
     """
     if product not in state.delegated:
-        raise UpdaterError(UNKNOWN_PRODUCT, product=product)
+        raise unknown_role(state, product)
     target = state.delegated[product].signed.targets.get(release_target(product, version))
     if target is None or not target.custom:
         raise UpdaterError(UNKNOWN_RELEASE, product=product, version=version)

@@ -22,7 +22,15 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import NO_TOKEN_SUPPORT, TOKEN_UNUSABLE, WRONG_PIN
 from ncen_updater.publisher.signing.keys import fingerprint, name_key, write_public_key
 
-__all__ = ["MODULES", "Token", "TokenSigner", "find_module", "import_token", "open_token"]
+__all__ = [
+    "MODULES",
+    "Token",
+    "TokenSigner",
+    "find_module",
+    "import_token",
+    "known_key",
+    "open_token",
+]
 
 #: Drivers that are looked for where none is named, the most special one first.
 MODULES: Final = tuple(
@@ -175,6 +183,21 @@ class TokenSigner(Signer):  # type: ignore[misc] # the library has no types
         return signature
 
 
+def known_key(token: Token, known: Iterable[Key]) -> Key:
+    """Which of the keys that may sign a token holds; it has no PIN to give for that.
+
+    Raises:
+        TokenUnusable: If it is none of them.
+    """
+    held = fingerprint(_public_key(token))
+    for key in known:
+        if fingerprint(key) == held:
+            return key
+    raise UpdaterError(
+        TOKEN_UNUSABLE, label=token.label, detail="its key may sign none of the drafts"
+    )
+
+
 def open_token(token: Token, known: Iterable[Key], pin: Callable[[], str]) -> TokenSigner:
     """Make a signer of a token.
 
@@ -187,10 +210,4 @@ def open_token(token: Token, known: Iterable[Key], pin: Callable[[], str]) -> To
     Raises:
         TokenUnusable: If the token's key is none of them.
     """
-    held = fingerprint(_public_key(token))
-    for key in known:
-        if fingerprint(key) == held:
-            return TokenSigner(token, key, pin())
-    raise UpdaterError(
-        TOKEN_UNUSABLE, label=token.label, detail="its key may sign none of the drafts"
-    )
+    return TokenSigner(token, known_key(token, known), pin())

@@ -218,6 +218,16 @@ def test_the_door_tells_why_and_since_when(site: Site) -> None:
     assert [p.name for p in site.root.iterdir()] == ["control.py"]
 
 
+def test_whoever_looks_at_the_door_may_read_it(site: Site) -> None:
+    application = CommandApplication(site.settings(), site.root / "current")
+    before = os.umask(0o077)
+    try:
+        application.close_door()
+    finally:
+        os.umask(before)
+    assert (site.root / "door").stat().st_mode & 0o777 == 0o644
+
+
 @pytest.mark.parametrize("content", ["", "not json", "[]", '{"since": 3}'])
 def test_a_door_file_is_a_closed_door_whatever_is_in_it(site: Site, content: str) -> None:
     application = site.application()

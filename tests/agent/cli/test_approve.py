@@ -93,6 +93,7 @@ def test_two_people_approve_what_was_rehearsed(
     be(monkeypatch, "amina", 1001)
     seen = desk.json("approve", "--dry-run")
     assert (seen["missing"], seen["approvals"]) == (2, [])
+    assert begins(seen) == ("not-by-itself", "approval")
     first = desk.json("approve", "--yes")
     assert [a["who"] for a in first["approvals"]] == ["amina"]
     the_dossier_of_it(desk, tmp_path, first["binding"])
@@ -102,12 +103,17 @@ def test_two_people_approve_what_was_rehearsed(
     be(monkeypatch, "root", 0)
     assert desk.json("approve", "--yes", code=4)["error"]["code"] == "NU-6029"
     be(monkeypatch, "bo", 1002)
-    assert desk.json("approve", "--yes")["missing"] == 0
+    last = desk.json("approve", "--yes")
+    assert (last["missing"], begins(last)) == (0, ("not-by-itself", "no-time"))
     assert desk.json("approve", "--withdraw")["missing"] == 1
     assert desk.json("approve", "--yes")["missing"] == 0
     done = desk.json("upgrade", "--yes")
     assert done["changes"][0]["state"] == "finished"
     assert desk.json("approve", "--yes", code=1)["error"]["code"] == "NU-6027"
+
+
+def begins(said: Any) -> tuple[str, str | None]:
+    return said["begins"]["when"], said["begins"]["stays"]
 
 
 def test_a_chosen_time(desk: Desk) -> None:
@@ -119,4 +125,7 @@ def test_a_chosen_time(desk: Desk) -> None:
     assert desk.json("schedule", "2001-01-01", code=2)["error"]
     assert desk.json("schedule", later, "--dry-run")["scheduled"] is None
     assert desk.json("schedule", later)["scheduled"] is not None
+    code, out, _ = desk.run("schedule", "--cancel")
+    assert code == 0
+    assert out.rstrip().endswith("It does not begin before 2 more have approved.")
     assert desk.json("schedule", "--cancel")["scheduled"] is None

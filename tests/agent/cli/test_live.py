@@ -250,12 +250,27 @@ def test_up_and_back_with_a_confirmation(site: LiveSite, broken_off: bool) -> No
     other = site.run("rollback", "--yes", "--undoes", "aaaaaaaa")
     assert (other.returncode, "NU-6044" in other.stderr) == (3, True), other.stderr
     assert site.facts()[0] == "3.3.0"
-    back = site.run("rollback", "--yes")
+    head, found, rest = text.partition("[service]\n")
+    config.write_text(
+        f"{head}[service]\napprovals = 2\n{rest}"
+        if found
+        else f"{text}\n[service]\napprovals = 2\n"
+    )
+    try:
+        alone = site.run("rollback", "--yes")
+        assert (alone.returncode, "NU-6056" in alone.stderr) == (4, True), alone.stderr
+        assert "approve going back yet: 2" in site.run("rollback", "--dry-run").stdout
+        assert site.facts()[0] == "3.3.0"
+        back = site.run("rollback", "--yes", "--emergency", "--reason", "officers lose cases")
+    finally:
+        config.write_text(text)
     assert back.returncode == 0
     assert "finished" in back.stdout and "were kept out for" in back.stdout
     assert site.facts()[0] == before[0]
     with Journal.open(site.demo.state / JOURNAL, read_only=True) as journal:
         assert "3.3.0" not in {row.version for row in SiteHistory(journal).bad_releases()}
+        told = [event for event in journal.events() if event.kind == "rollback-emergency"]
+        assert [event.get("reason") for event in told] == ["officers lose cases"]
 
 
 def test_a_reader_who_goes_away_changes_nothing(site: LiveSite) -> None:

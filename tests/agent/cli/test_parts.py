@@ -27,6 +27,7 @@ from ncen_updater.common.cli.render import (
     error_lines,
     finding_lines,
     format_bytes,
+    format_count,
     format_duration,
     format_time,
     is_rich,
@@ -75,6 +76,18 @@ def test_tables_stand_in_columns() -> None:
 
 def test_nothing_moves_the_cursor() -> None:
     assert clean("a\x1b[2Jb\u202ec\nd") == "a [2Jb c\nd"
+
+
+def test_figures_are_written_as_the_language_does() -> None:
+    values = {
+        "a": format_duration(5), "b": format_bytes(26_100_000), "c": format_duration(200_000),
+        "d": format_bytes(7), "e": format_time(datetime(2026, 11, 26, tzinfo=UTC)),
+    }  # fmt: skip
+    text = Text("{a}, {b}, {c}, {d}, {e}", values)
+    assert text.render() == "5.0 s, 26.1 MB, 2 d 7 h, 7 B, 2026-11-26 00:00:00 UTC"
+    assert text.render("fr") == "5,0 s, 26,1 Mo, 2 j 7 h, 7 o, 26/11/2026 00:00:00 UTC"
+    assert format_count(24_253).render("fr") == "24\u202f253"
+    assert format_count(24_253).render("pt") == "24,253"
 
 
 def test_everything_becomes_json() -> None:

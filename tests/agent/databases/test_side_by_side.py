@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
+from types import FrameType
 
 import pytest
 
@@ -70,6 +72,85 @@ def test_a_signal_ends_all_and_is_raised_once_they_are_over() -> None:
     asking.join()
     assert gate.halted.is_set()
     assert not [t for t in threading.enumerate() if t.name.startswith("side by side")]
+
+
+def waits(frame: FrameType) -> bool:
+    """Whether ``side_by_side`` waits for its acts, innermost, in a thread."""
+    names = []
+    while frame.f_back is not None and frame.f_code is not side_by_side.__code__:
+        names.append(frame.f_code.co_qualname)
+        frame = frame.f_back
+    return names == ["Condition.wait", "Event.wait"]
+
+
+def test_a_signal_that_does_not_end_the_wait_is_obeyed_all_the_same() -> None:
+    """Seen under load: it came between the last look of the interpreter and the wait.
+
+    Here the kernel gives it to another thread, which leaves the main thread as it was, too.
+    """
+    gate, interruption = Gate(), Interruption()
+    main = threading.get_ident()
+
+    def ask() -> None:
+        assert gate.entered.wait(60)
+        while not waits(sys._current_frames()[main]):
+            gate.halted.wait(0.01)
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+    asking = threading.Thread(target=ask)
+    with interruption.handled(), refused(INTERRUPTED), interruption.allowed():
+        asking.start()
+        side_by_side({"gate": gate.act}, halt=gate.halt)
+    asking.join()
+    assert gate.halted.is_set()
+
+
+@pytest.mark.parametrize("what", ["a signal", "a failure to halt"])
+def test_what_is_raised_while_the_others_are_ended_leaves_none_of_them_behind(what: str) -> None:
+    gate, interruption = Gate(), Interruption()
+    asked = []
+
+    def fail() -> str:
+        assert gate.entered.wait(60)
+        raise ValueError("the cause")
+
+    def halt() -> None:
+        asked.append(what)
+        if len(asked) > 1:
+            gate.halt()
+        elif what == "a signal":
+            os.kill(os.getpid(), signal.SIGTERM)
+        else:
+            raise RuntimeError("the server does not answer")
+
+    with (
+        interruption.handled(),
+        pytest.raises(ValueError, match="the cause"),
+        interruption.allowed(),
+    ):
+        side_by_side({"gate": gate.act, "fail": fail}, halt=halt)
+    assert gate.halted.is_set()
+    assert len(asked) == 2
+
+
+def test_an_act_whose_thread_comes_too_late_does_not_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal in the middle of a start leaves a thread that nobody knows to be alive."""
+    late: list[threading.Thread] = []
+    begun = threading.Event()
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        if thread.name == "side by side: late":
+            late.append(thread)
+            raise KeyboardInterrupt
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        side_by_side({"late": begun.set})
+    start(late[0])
+    late[0].join()
+    assert not begun.is_set()
 
 
 def test_it_beats_while_it_waits() -> None:

@@ -15,8 +15,10 @@ from ncen_updater.agent.approvals.model import Approval, ApprovalBasis
 from ncen_updater.agent.databases.ways import Back
 from ncen_updater.agent.dossier import page
 from ncen_updater.agent.dossier.gather import Dossier, DossierHop
+from ncen_updater.agent.dossier.pictures import room, stop_parts, stop_ranges
 from ncen_updater.agent.dossier.risks import risks
 from ncen_updater.agent.rehearsal.predictions import ComparedStop
+from ncen_updater.common.cli.render import grouped
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import Text
 from ncen_updater.formats.manifest import ReleaseNotes
@@ -37,6 +39,7 @@ HOP = DossierHop(
         "fr": ReleaseNotes(title="Nouvelles classes CITES", text="Premier alinéa."),
     },
     way_back=Back.KEEPS, why_no_way_back=(), migrations=5, unpacked_bytes=9_000_000, report=REPORT,
+    sql="BEGIN;\nUPDATE items SET code = 'C10' WHERE code < 'C2';\nCOMMIT;\n",
 )  # fmt: skip
 DOSSIER = Dossier(
     site="mu-port-louis", country="MU", product="ncen", agent="0.3.0", made_at=AT, zone=UTC,
@@ -58,7 +61,8 @@ HOSTILE = (
 )
 TAGS = {
     "html", "head", "meta", "title", "style", "body", "div", "p", "h1", "h2", "h3", "ul", "li",
-    "code", "table", "thead", "tbody", "tr", "th", "td",
+    "code", "table", "thead", "tbody", "tr", "th", "td", "pre", "svg", "rect", "circle", "line",
+    "text",
 }  # fmt: skip
 
 
@@ -120,7 +124,10 @@ def test_hostile_values_stay_text(language: str) -> None:
     content = page(hostile(DOSSIER), language)
     read = Reader(content)
     assert read.tags == TAGS
-    assert read.attributes <= {"class", "lang", "charset", "name", "content", "http-equiv"}
+    assert read.attributes <= {
+        "class", "lang", "charset", "name", "content", "http-equiv", "viewbox", "role", "x", "y",
+        "width", "height", "x1", "y1", "x2", "y2", "cx", "cy", "r",
+    }  # fmt: skip
     assert "<script>alert(1)</script><img src=x onerror=alert(2)>" in read.text
     assert "{target}" in read.text, "a value is never a template"
     for character in "\u202e\x1b\x00":
@@ -144,7 +151,8 @@ def test_it_says_what_a_director_has_to_know() -> None:
         "in the hours from 2026-11-24 22:00:00 UTC to 2026-11-25 04:00:00 UTC",
         "CITES class: 212 records get a new code.",
         "3 records have no target: C10 (3).",
-        "2 checks of the data hold.",
+        "Checks of the data that hold: 2.",
+        "UPDATE items SET code = 'C10' WHERE code < 'C2';",
         "3.3.0 back to 3.2.4: tried in the rehearsal, 3.0 s.",
         "New CITES classes",
         "amina 1001 2026-11-24",
@@ -160,6 +168,51 @@ def test_it_says_what_a_director_has_to_know() -> None:
     french = Reader(page(DOSSIER, "fr")).text
     assert "Nouvelles classes CITES" in french
     assert "New CITES classes" not in french
+
+
+def test_the_digest_stands_beside_the_signatures_and_on_each_page() -> None:
+    content = page(DOSSIER).decode()
+    digest = DOSSIER.basis.binding()
+    sheet = content[content.index(">Decision<") : content.index('class="annex"')]
+    assert grouped(digest) in sheet
+    assert "Signature" in sheet
+    assert f'@bottom-left {{ content: "{grouped(digest[:32])}"' in content
+
+
+def test_figures_and_dates_are_those_of_the_language() -> None:
+    text = Reader(page(DOSSIER, "fr")).text
+    for words in ("5,0 s à 1 min 15 s", "7,0 Mo", "24/11/2026 22:00:00 UTC"):
+        assert words in text, words
+    for words in ("5.0 s", "7.0 MB", "2026-11-24"):
+        assert words not in text, words
+
+
+def test_the_parts_of_the_stop_are_one_bar() -> None:
+    parts = stop_parts(DOSSIER.hops)
+    assert [(bar.figure, bar.left, bar.width) for bar in parts] == [
+        ("2.0 s", 0.0, 22.22), ("4.0 s", 22.22, 44.44), ("3.0 s", 66.67, 33.33),
+    ]  # fmt: skip
+    assert stop_parts((HOP, replace(HOP, report=None))) == ()
+    assert stop_parts(()) == ()
+
+
+def test_predictions_are_drawn_with_what_they_came_to() -> None:
+    drawn = stop_ranges(DOSSIER)
+    assert [(item.name, item.left, item.mark, item.right, item.real) for item in drawn] == [
+        ("3.2.4", 4.0, 5.33, 12.0, True), ("3.3.0", 6.67, 12.0, 100.0, False),
+    ]  # fmt: skip
+    late = replace(DOSSIER, earlier=(ComparedStop("3.2.4", 3.0, 9.0, 150.0),))
+    assert [item.mark for item in stop_ranges(late)] == [100.0, 6.0]
+    many = replace(DOSSIER, earlier=tuple(DOSSIER.earlier) * 20)
+    assert len(stop_ranges(many)) == 9
+    assert stop_ranges(replace(DOSSIER, hops=(replace(HOP, report=None),), earlier=())) == ()
+
+
+def test_room_is_drawn_before_during_and_after() -> None:
+    assert [(str(bar.figure), bar.width) for bar in room(DOSSIER)] == [
+        ("7.0 MB", 30.43), ("23.0 MB", 100.0), ("16.0 MB", 69.57),
+    ]  # fmt: skip
+    assert room(replace(DOSSIER, sizes={})) == ()
 
 
 def test_a_stop_without_a_lower_end() -> None:

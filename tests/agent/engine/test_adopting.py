@@ -57,7 +57,7 @@ def test_a_site_on_files_is_taken_over(
     monkeypatch.setattr(Site, "migrations", migrations)
     before = digests(plain)
     site = site_in_process(plain)
-    adopt(site, Version(OLD), Silent())
+    adopt(site, Version(OLD), Silent(), vouched=True)
     assert isinstance(plain.databases, SqlitePlace)
     assert (plain.databases.directory / "live").readlink() == Path("sets/base")
     assert digests(plain) == before

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from ncen_updater.agent.application.base import Health, ProbeResult
 from ncen_updater.agent.application.errors import ApplicationError
 from ncen_updater.agent.application.waiting import wait_until_healthy
+from ncen_updater.agent.databases.errors import DatabaseUnreachable
 from ncen_updater.agent.engine.errors import Unhealthy
 from ncen_updater.agent.engine.runner import blames_release
-from ncen_updater.agent.engine.steps.starting import Sign, blamed, sign_of
+from ncen_updater.agent.engine.steps.starting import Sign, blamed, require_well, sign_of
 from ncen_updater.agent.journal.change import StepName
+from ncen_updater.agent.site import Site
 from ncen_updater.common.messages import ANOTHER_ANSWERS, NEVER_ANSWERED
+from ncen_updater.formats.document import ReleaseDocument
 
 BAD = (ProbeResult("health", "not as expected"),)
 
@@ -77,3 +82,27 @@ def test_what_is_hopeless_is_not_waited_for() -> None:
     )
     assert not waited
     assert waited.looks == 4
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_no_release_is_well_without_its_databases(gone: bool) -> None:
+    """It answers as itself, unwell: by its own fault only where its databases can be reached."""
+
+    def version() -> str:
+        if gone:
+            raise DatabaseUnreachable(database="main")
+        return "15.1"
+
+    health = Health(BAD, {"version": "3.3.0"})
+    settings = SimpleNamespace(health_timeout_s=0.0, version_field="version")
+    site = SimpleNamespace(
+        config=SimpleNamespace(application=settings),
+        application=SimpleNamespace(health=lambda _: health, running=lambda: True),
+        engine=SimpleNamespace(version=version),
+        clock=SimpleNamespace(monotonic=lambda: 0.0, wait=lambda _: None),
+    )
+    manifest = SimpleNamespace(version="3.3.0", product="ncen", health=())
+    document = SimpleNamespace(manifest=manifest)
+    with pytest.raises(DatabaseUnreachable if gone else Unhealthy) as caught:
+        require_well(cast("Site", site), cast("ReleaseDocument", document))
+    assert blames_release(caught.value, StepName.HEALTH) is not gone

@@ -26,7 +26,8 @@ ZONE = ZoneInfo("Africa/Nairobi")  # 15:00 there
 NIGHT = Window(frozenset(Day), time(22), time(4))
 DAY = Window(frozenset(Day), time(8), time(18))
 QUIET = Inputs(NOW, Automation.APPROVE, ZONE, next_check=NOW + 6 * HOUR)
-READY = replace(QUIET, target="3.3.0", prepared=True, rehearsed=Rehearsed.PASSED)
+UNTIMED = replace(QUIET, target="3.3.0", prepared=True, rehearsed=Rehearsed.PASSED)
+READY = replace(UNTIMED, not_before=NOW - HOUR)
 
 
 @dataclass(frozen=True)
@@ -273,7 +274,16 @@ ROWS = (
         NOW + timedelta(minutes=5),
     ),
     Row("all is ready", READY, Action.UPGRADE),
-)
+    Row("nobody chose an hour", UNTIMED, Action.WAIT, NOW + 6 * HOUR),
+    Row(
+        "nobody chose an hour, and nobody has to approve",
+        replace(UNTIMED, mode=Automation.AUTOMATIC),
+        Action.WAIT,
+        NOW + 6 * HOUR,
+    ),
+    Row("the window is hour enough", replace(UNTIMED, windows=(DAY,)), Action.UPGRADE,
+        NOW + 3 * HOUR),
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
@@ -327,6 +337,7 @@ def test_what_never_happens(facts: Inputs) -> None:
         assert facts.prepared
         assert facts.mode is not Automation.NOTIFY
         assert facts.rehearsed in (Rehearsed.PASSED, Rehearsed.NOT_WANTED)
+        assert facts.windows or facts.not_before is not None
         assert not facts.windows or opening_at(facts.windows, NOW, ZONE) is not None
         assert facts.mode is Automation.AUTOMATIC or not facts.missing_approvals
         assert facts.not_before is None or facts.not_before <= NOW

@@ -21,6 +21,7 @@ from tests.support.simulated_site import SimulatedSite
 
 MORNING = datetime(2026, 11, 24, 6, tzinfo=UTC)
 NIGHT = WindowSettings(start=time(22), end=time(4))
+ALWAYS = WindowSettings(start=time(0), end=time(0))
 SETTINGS = ServiceSettings(timezone="UTC", windows=(NIGHT,))
 
 
@@ -93,6 +94,13 @@ def test_without_approval_nothing_is_installed(trial: Trial) -> None:
     assert trial.kinds().count("available") == 1
 
 
+def test_without_windows_nothing_begins_at_an_hour_that_nobody_chose(trial: Trial) -> None:
+    for mode in ("approve", "automatic"):
+        trial.service.reload(SETTINGS.model_copy(update={"mode": mode, "windows": ()}))
+        trial.until(trial.site.now + timedelta(days=9))
+        assert trial.done("check") == ["plan", "rehearse"]
+
+
 def test_only_told(trial: Trial) -> None:
     trial.service.reload(SETTINGS.model_copy(update={"mode": "notify"}))
     trial.until(MORNING + timedelta(days=3))
@@ -101,7 +109,7 @@ def test_only_told(trial: Trial) -> None:
 
 def test_a_release_that_fails_is_tried_again_after_growing_delays(trial: Trial) -> None:
     trial.site.failing.add("1.1")
-    trial.service.reload(SETTINGS.model_copy(update={"mode": "automatic", "windows": ()}))
+    trial.service.reload(SETTINGS.model_copy(update={"mode": "automatic", "windows": (ALWAYS,)}))
     trial.until(MORNING + timedelta(days=20))
     tries = [e for e in trial.site.diary if e.words[0] == "upgrade"]
     gaps = [later.at - earlier.at for earlier, later in pairwise(tries)]
@@ -123,7 +131,7 @@ def test_a_newer_release_goes_around_one_that_failed(trial: Trial) -> None:
 
 def test_failures_of_one_release_do_not_delay_the_next(trial: Trial) -> None:
     trial.site.failing.add("1.1")
-    trial.service.reload(SETTINGS.model_copy(update={"mode": "automatic", "windows": ()}))
+    trial.service.reload(SETTINGS.model_copy(update={"mode": "automatic", "windows": (ALWAYS,)}))
     trial.until(MORNING + timedelta(days=9))
     assert trial.service.knowledge.failures[Action.UPGRADE].times > 3
     trial.site.offered.append("1.2")
@@ -167,10 +175,18 @@ def test_an_order_is_done_once_and_ended(trial: Trial) -> None:
             ("upgrade", "3.3.0", "--yes", "--scheduled", "--retry"),
         ),
         (OrderKind.UPGRADE, {"version": 3, "retry": "x"}, ("upgrade", "--yes", "--scheduled")),
-        (OrderKind.ROLLBACK, {}, ("rollback", "--yes")),
-        (OrderKind.ROLLBACK, {"accept_loss": 12}, ("rollback", "--yes", "--accept-loss", "12")),
-        (OrderKind.ROLLBACK, {"accept_loss": True}, ("rollback", "--yes")),
-        (OrderKind.ROLLBACK, {"undoes": "abcdefgh"}, ("rollback", "--yes", "--undoes", "abcdefgh")),
+        (OrderKind.ROLLBACK, {}, ("rollback", "--yes", "--order", "1")),
+        (
+            OrderKind.ROLLBACK,
+            {"accept_loss": 12},
+            ("rollback", "--yes", "--order", "1", "--accept-loss", "12"),
+        ),
+        (OrderKind.ROLLBACK, {"accept_loss": True}, ("rollback", "--yes", "--order", "1")),
+        (
+            OrderKind.ROLLBACK,
+            {"undoes": "abcdefgh"},
+            ("rollback", "--yes", "--order", "1", "--undoes", "abcdefgh"),
+        ),
         (OrderKind.RESUME, {}, ("resume",)),
         (OrderKind.CONFIRM, {}, ("confirm",)),
     ],

@@ -53,6 +53,20 @@ def test_a_built_slot_is_whole_read_only_and_recorded(store: SlotStore, tmp_path
     assert not store.leftovers()
 
 
+def test_the_application_gets_into_its_slot_whatever_the_mask(tmp_path: Path) -> None:
+    """The units that work on the site let nobody read what they make."""
+    place = tmp_path / "opt" / "releases"
+    store = SlotStore(place, tmp_path / "srv" / "current")
+    before = os.umask(0o077)
+    try:
+        slot = build(store, tmp_path, NEW)
+        store.switch(NEW)
+    finally:
+        os.umask(before)
+    for path in (slot, place, place.parent, tmp_path / "srv"):
+        assert path.stat().st_mode & 0o005 == 0o005, path
+
+
 def test_versions_are_sorted_as_versions_and_only_whole_slots_count(
     store: SlotStore, tmp_path: Path
 ) -> None:

@@ -15,6 +15,7 @@ from packaging.version import Version
 from ncen_updater.common.messages import NOTHING_IMPORTED, OLD_FILE_ALTERED, PACK_UNUSABLE
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.errors import FeedUnreachable, NotProved
+from ncen_updater.feed.proved import ProvedMemory
 from ncen_updater.feed.release_source import FetchedPack
 from ncen_updater.feed.tuf_source import TufReleaseSource
 from ncen_updater.formats.bundle.errors import BundleDoesNotFit, NotImported
@@ -157,7 +158,7 @@ def test_what_was_imported_is_proved_over_all_roots(
         state=site.state,
         trusted_root=publication.root,
         make_fetcher=ours.source,  # type: ignore[arg-type]  # never called
-        proved=True,
+        memory=ProvedMemory(tmp_path / "memory"),
     )
     view = user.last_view()
     assert view is not None

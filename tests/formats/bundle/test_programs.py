@@ -74,7 +74,7 @@ def test_taken_over_upgraded_and_rolled_back_without_a_network(
     done = live.run("import", *reversed(parts), "--lang", "fr")
     assert done.returncode == 0, done.stderr
     assert "3.3.0" in done.stdout
-    assert "hors du colis" in done.stderr
+    assert "du lot hors ligne" in done.stderr
     assert "Télécharge" not in done.stderr
     assert live.run("adopt", "3.2.4").returncode == 0
     dry = live.run("import", *parts, "--dry-run", "--json")

@@ -13,16 +13,24 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from ncen_updater.agent.databases.migrations import ledger
+from ncen_updater.common.messages import Message
 from ncen_updater.formats.sql import Statement, counting
 
 __all__ = ["Dialect", "StatementFailed"]
 
 
 class StatementFailed(Exception):
-    """A statement that the server refused; the runner adds database and migration."""
+    """A statement that the server refused; the runner adds database and migration.
 
-    def __init__(self, message: str, line: int | None = None) -> None:
+    Args:
+        message: What the server said.
+        line: Of the file.
+        fault: What failed below the statement, where it is none of the release's.
+    """
+
+    def __init__(self, message: str, line: int | None = None, fault: Message | None = None) -> None:
         self.message = message if line is None else f"line {line}: {message}"
+        self.fault = fault
         super().__init__(self.message)
 
 
@@ -40,6 +48,10 @@ class Dialect(abc.ABC):
     def explain(self, error: Exception) -> str:
         """Return what an exception of the driver says."""
         return str(error).strip()
+
+    @abc.abstractmethod
+    def fault(self, driver: Any, error: Exception) -> Message | None:  # noqa: ANN401
+        """Return what failed below a statement where that is none of the release's; else None."""
 
     @abc.abstractmethod
     def connect(self) -> Any:  # noqa: ANN401 - drivers share no type
@@ -115,7 +127,8 @@ class Dialect(abc.ABC):
             with self.timed(driver, statement_ms):
                 row = driver.execute(counting(statement)).fetchone()
         except self.error as error:
-            raise StatementFailed(self.explain(error), statement.line) from error
+            fault = self.fault(driver, error)
+            raise StatementFailed(self.explain(error), statement.line, fault) from error
         return int(row[0])
 
     @contextlib.contextmanager

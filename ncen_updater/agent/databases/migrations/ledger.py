@@ -40,6 +40,7 @@ class Tables:
         exists: One row when the ledger is there.
         select: Columns of :class:`AppliedMigration`, oldest first.
         insert: Adds a ledger row, from the same columns in the same order.
+        forget: Takes every ledger row away that a change wrote.
         select_state: Release, generation, change; at most one row.
         upsert_state: Sets them.
         select_version: The newest migration; no row where there is none.
@@ -51,6 +52,7 @@ class Tables:
     exists: str
     select: str
     insert: str
+    forget: str
     select_state: str
     upsert_state: str
     select_version: str
@@ -87,6 +89,7 @@ def make_tables(schema: str | None, prefix: str, mark: str, sequence: str, exist
         select=f"SELECT {columns} FROM {ledger} ORDER BY seq",  # noqa: S608 - names are ours
         insert=f"INSERT INTO {ledger} ({columns}) "  # noqa: S608 - names are ours
         f"VALUES ({', '.join([mark] * 6)})",
+        forget=f"DELETE FROM {ledger} WHERE change = {mark}",  # noqa: S608 - names are ours
         select_state=f"SELECT release, generation, change FROM {state}",  # noqa: S608 - ours
         upsert_state=f"INSERT INTO {state} (one, release, generation, change) "  # noqa: S608
         f"VALUES (1, {mark}, {mark}, {mark}) ON CONFLICT (one) DO UPDATE SET "

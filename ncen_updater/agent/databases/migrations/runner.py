@@ -27,7 +27,7 @@ from ncen_updater.agent.databases.base import (
     PlannedMigration,
     SqlMigration,
 )
-from ncen_updater.agent.databases.errors import DatabaseError, MigrationFailed
+from ncen_updater.agent.databases.errors import DatabaseError, MigrationFailed, ServerLost
 from ncen_updater.agent.databases.migrations import ledger
 from ncen_updater.agent.databases.migrations.dialect import Dialect
 from ncen_updater.agent.databases.migrations.planner import (
@@ -127,6 +127,8 @@ class MigrationRunner:
     ) -> None:
         """Say that migrations were applied before there was a ledger; nothing if there is one.
 
+        One that this very change wrote alone is written anew: an adoption may be corrected.
+
         Args:
             change: Goes into the ledger.
             migrations: Those of the release that runs.
@@ -134,10 +136,11 @@ class MigrationRunner:
         """
         tables = self._dialect.tables
         with self._connected() as driver:
-            if self._ledger(driver):
+            if any(row.change != change.id for row in self._ledger(driver)):
                 return
             self._dialect.prepare(driver, LOCK_MS)
             with self._dialect.transaction(driver):
+                driver.execute(tables.forget, (change.id,))
                 for item in migrations:
                     values = (item.migration.id, Direction.UP.value, item.up_sha256)
                     row = (*values, change.release, change.id, self._now())
@@ -163,6 +166,7 @@ class MigrationRunner:
         Raises:
             MigrationRefused: See :func:`.planner.plan_steps`.
             MigrationFailed: Something of it failed; what ran before stays.
+            ServerLost: Server or disk failed below it.
         """
         migrations: dict[tuple[Direction, str], SqlMigration] = {}
         migrations.update({(Direction.DOWN, m.migration.id): m for m in origin or ()})
@@ -215,7 +219,7 @@ class MigrationRunner:
         first = steps[0] if steps else None
         item = migrations[first.direction, first.id] if first else None
         lock_ms = item.migration.lock_timeout_ms if item else LOCK_MS
-        with self._failing(first.id if first else "-"):
+        with self._failing(driver, first.id if first else "-"):
             self._dialect.prepare(driver, lock_ms)
             rows = self._ledger(driver)
             heads = [row[0] for row in driver.execute(self._dialect.tables.select_version)]
@@ -256,12 +260,17 @@ class MigrationRunner:
         return tell
 
     @contextlib.contextmanager
-    def _failing(self, migration: str) -> Iterator[None]:
-        """What the driver refuses inside is the failure of a migration."""
+    def _failing(self, driver: Any, migration: str) -> Iterator[None]:  # noqa: ANN401
+        """What the driver refuses inside is the failure of a migration, or of what is below it."""
         try:
             yield
         except self._dialect.error as error:
             detail = self._dialect.explain(error)
+            fault = self._dialect.fault(driver, error)
+            if fault is not None:
+                raise ServerLost(
+                    fault, database=self._database, migration=migration, detail=detail
+                ) from error
             raise MigrationFailed(
                 database=self._database, migration=migration, detail=detail
             ) from error

@@ -14,9 +14,9 @@ from ncen_updater.agent.databases.base import (
     PlannedMigration,
     SqlMigration,
 )
-from ncen_updater.agent.databases.errors import MigrationFailed
+from ncen_updater.agent.databases.errors import DatabaseError, MigrationFailed, ServerLost
 from ncen_updater.agent.databases.migrations.dialect import Dialect, StatementFailed
-from ncen_updater.common.messages import REFERENCES_BROKEN, VERIFY_FAILED
+from ncen_updater.common.messages import REFERENCES_BROKEN, VERIFY_FAILED, Message
 from ncen_updater.formats.sql import refusal, split, verify_refusal
 
 __all__ = ["Work", "tell_dangling"]
@@ -71,6 +71,7 @@ class Work:
 
         Raises:
             MigrationFailed: Anything of it failed, at the server too.
+            ServerLost: Server or disk failed below it: no verdict on the release.
             VerifyFailed: The ``verify`` file found rows.
         """
         self._migration = step.id
@@ -80,10 +81,15 @@ class Work:
                 self._run(step, item)
                 self._turn(standing, top)
         except self._dialect.error as error:
-            raise self._failed(self._dialect.explain(error)) from error
+            fault = self._dialect.fault(self._driver, error)
+            raise self._failed(self._dialect.explain(error), fault) from error
         log.info("migration ran", extra={"database": self._database, "migration": step.id})
 
-    def _failed(self, detail: str) -> MigrationFailed:
+    def _failed(self, detail: str, fault: Message | None = None) -> DatabaseError:
+        if fault is not None:
+            return ServerLost(
+                fault, database=self._database, migration=self._migration, detail=detail
+            )
         return MigrationFailed(database=self._database, migration=self._migration, detail=detail)
 
     def _take_up(self, step: PlannedMigration, item: SqlMigration) -> None:
@@ -103,7 +109,7 @@ class Work:
                 driver, statement, limits.lock_timeout_ms, limits.statement_timeout_ms
             )
         except StatementFailed as error:
-            raise self._failed(error.message) from error
+            raise self._failed(error.message, error.fault) from error
 
     def _run(self, step: PlannedMigration, item: SqlMigration) -> None:
         """Run the file, look at the transaction, verify, write the ledger row."""
@@ -115,7 +121,7 @@ class Work:
             try:
                 self._dialect.run_file(driver, step.sql, limits.statement_timeout_ms)
             except StatementFailed as error:
-                raise self._failed(error.message) from error
+                raise self._failed(error.message, error.fault) from error
             if before is None or self._dialect.transaction_id(driver) != before:
                 raise self._failed("the file ended its own transaction")
             if self._dialect.surroundings(driver) != around:
@@ -188,7 +194,7 @@ class Work:
                     self._driver, statement, item.migration.statement_timeout_ms
                 )
             except StatementFailed as error:
-                raise self._failed(f"{path.name}: {error.message}") from error
+                raise self._failed(f"{path.name}: {error.message}", error.fault) from error
             if count:
                 raise MigrationFailed(
                     VERIFY_FAILED,

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from ncen_updater.agent.databases.migrations import ledger
 from ncen_updater.agent.databases.migrations.dialect import Dialect, StatementFailed
+from ncen_updater.common.messages import DATABASE_DISK_FAILED, SERVER_LOST, Message
 from ncen_updater.formats.sql import Statement, split
 
 if TYPE_CHECKING:
     import psycopg
 
-__all__ = ["TABLES", "PostgresDialect"]
+__all__ = ["TABLES", "PostgresDialect", "fault_of_state"]
 
 TABLES = ledger.make_tables(
     ledger.OWN_SCHEMA,
@@ -34,6 +35,20 @@ SELECT current_user, session_user,
         FROM pg_db_role_setting s WHERE s.setdatabase = d.oid)), ';' ORDER BY d.oid))
    FROM pg_database d JOIN pg_roles r ON r.oid = d.datdba WHERE r.rolname = current_user)
 """
+
+
+def fault_of_state(state: str | None, *, closed: bool) -> Message | None:
+    """Return what failed where it is none of the release's, by the server's own code; pure.
+
+    Args:
+        state: The SQLSTATE; None where the server could not tell one.
+        closed: Whether the session is gone.
+    """
+    if state is None:
+        return SERVER_LOST if closed else None
+    if state.startswith(("53", "58030", "58000")):
+        return DATABASE_DISK_FAILED  # no room, no memory; the disk
+    return SERVER_LOST if state.startswith(("08", "57P")) else None
 
 
 class PostgresDialect(Dialect):
@@ -69,6 +84,10 @@ class PostgresDialect(Dialect):
         state = getattr(error, "sqlstate", None)
         return f"{str(error).strip()} ({state})" if state else str(error).strip()
 
+    def fault(self, driver: Any, error: Exception) -> Message | None:  # noqa: ANN401
+        """By the SQLSTATE; without one, by whether the session is gone."""
+        return fault_of_state(getattr(error, "sqlstate", None), closed=bool(driver.closed))
+
     def connect(self) -> psycopg.Connection[Any]:
         """Ask ``connect``."""
         return self._connect()
@@ -96,7 +115,7 @@ class PostgresDialect(Dialect):
         """Without parameters the driver sends the text as it is: no ``%``, no ``:name``."""
         # The server counts the time-out for each statement.
         whole_ms = statement_ms * max(1, len(split(sql, self.kind)))
-        with self._explained(sql), self.timed(driver, whole_ms):
+        with self._explained(driver, sql), self.timed(driver, whole_ms):
             driver.execute(sql)
             driver.execute("SET CONSTRAINTS ALL IMMEDIATE")
 
@@ -110,7 +129,10 @@ class PostgresDialect(Dialect):
         """With the time-outs of the session, set and put back."""
         driver.execute(f"SET lock_timeout = {lock_ms:d}")
         driver.execute(f"SET statement_timeout = {statement_ms:d}")
-        with self._explained(statement.text, statement.line - 1), self.timed(driver, statement_ms):
+        with (
+            self._explained(driver, statement.text, statement.line - 1),
+            self.timed(driver, statement_ms),
+        ):
             driver.execute(statement.text)
         driver.execute("RESET lock_timeout")
         driver.execute("RESET statement_timeout")
@@ -154,7 +176,9 @@ class PostgresDialect(Dialect):
             timer.cancel()
 
     @contextlib.contextmanager
-    def _explained(self, sql: str, lines_before: int = 0) -> Iterator[None]:
+    def _explained(
+        self, driver: psycopg.Connection[Any], sql: str, lines_before: int = 0
+    ) -> Iterator[None]:
         import psycopg
 
         try:
@@ -164,4 +188,5 @@ class PostgresDialect(Dialect):
             line = None
             if position is not None:
                 line = lines_before + 1 + sql.count("\n", 0, int(position) - 1)
-            raise StatementFailed(self.explain(error), line) from error
+            fault = self.fault(driver, error)
+            raise StatementFailed(self.explain(error), line, fault) from error

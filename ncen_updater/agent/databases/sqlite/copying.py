@@ -10,14 +10,22 @@ import contextlib
 import fcntl
 import os
 import sqlite3
+import stat
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.sqlite.layout import Layout
+from ncen_updater.agent.databases.sqlite.plain import (
+    check_database,
+    check_opened,
+    opened,
+    opened_set,
+)
 from ncen_updater.common.messages import COPY_FAILED
 
-__all__ = ["backup", "byte_copy", "connect", "copy_database", "settle", "uri"]
+__all__ = ["backup", "byte_copy", "connect", "copy_files", "give", "settle", "uri"]
 
 FICLONE = 0x4004_9409  # linux/fs.h: share the blocks of a whole file
 BLOCK = 4 << 20
@@ -31,44 +39,52 @@ def uri(path: Path, mode: str) -> str:
 
 
 def connect(path: Path, mode: str) -> contextlib.closing[sqlite3.Connection]:
-    """Open a database that exists; a block closes it."""
-    return contextlib.closing(
-        sqlite3.connect(uri(path, mode), uri=True, isolation_level=None, check_same_thread=False)
+    """Open a database that exists; a block closes it.
+
+    Raises:
+        NotPlain: It is a link, or something else than a file.
+    """
+    check_database(path, finishing=mode == "rw")
+    connection = sqlite3.connect(
+        uri(path, mode), uri=True, isolation_level=None, check_same_thread=False
     )
+    return contextlib.closing(check_opened(connection, path))
 
 
-def _own_like(source: Path, target: Path) -> None:
-    info = source.stat()
-    if os.geteuid() == 0:
-        os.chown(target, info.st_uid, info.st_gid)
-    target.chmod(info.st_mode & 0o777)
+def _new_file(target: Path) -> int:
+    with opened_set(target.parent) as place:
+        return place.create(target.name)
 
 
 def byte_copy(source: Path, target: Path, told: Callable[[int], None]) -> None:
-    """Copy one file that nobody writes, with owner and mode, flushed to the disk.
+    """Copy one file that nobody writes, flushed to the disk; nobody else may open the copy yet.
 
     Args:
         source: The file.
         target: Made new.
         told: Told the bytes of each block.
+
+    Raises:
+        NotPlain: The source is a link, or something else than a file.
     """
-    with source.open("rb") as read, target.open("xb") as write:
-        try:
-            fcntl.ioctl(write.fileno(), FICLONE, read.fileno())
-            told(os.fstat(read.fileno()).st_size)
-        except OSError:  # this file system, or two of them, cannot share blocks
-            while block := read.read(BLOCK):
-                write.write(block)
-                told(len(block))
+    with opened(source) as descriptor, os.fdopen(_new_file(target), "wb") as write:
+        with open(descriptor, "rb", closefd=False) as read:
+            try:
+                fcntl.ioctl(write.fileno(), FICLONE, descriptor)
+                told(os.fstat(descriptor).st_size)
+            except OSError:  # this file system, or two of them, cannot share blocks
+                while block := read.read(BLOCK):
+                    write.write(block)
+                    told(len(block))
         write.flush()
         os.fsync(write.fileno())
-    _own_like(source, target)
 
 
 def backup(source: Path, target: Path, told: Callable[[int], None]) -> None:
     """Copy a database that may be in use, one consistent moment of it.
 
     Raises:
+        NotPlain: The source is a link, or something else than a file.
         sqlite3.Error: It cannot be read, or is busy for over half a minute.
     """
     page = 0
@@ -79,11 +95,11 @@ def backup(source: Path, target: Path, told: Callable[[int], None]) -> None:
         told((done - page) * size)
         page = done
 
-    with connect(source, "ro") as read, connect(target, "rwc") as write:
+    os.close(_new_file(target))
+    with connect(source, "ro") as read, connect(target, "rw") as write:
         read.execute("PRAGMA busy_timeout = 30000")
         size = int(read.execute("PRAGMA page_size").fetchone()[0])
         read.backup(write, pages=BACKUP_PAGES, progress=pages)
-    _own_like(source, target)
 
 
 def settle(path: Path) -> str | None:
@@ -100,43 +116,69 @@ def settle(path: Path) -> str | None:
         database.execute("SELECT count(*) FROM sqlite_master").fetchone()
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         said = database.execute("PRAGMA quick_check(5)").fetchall()
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())
+    with opened(path) as descriptor:
+        os.fsync(descriptor)
     problems = [str(row[0]) for row in said if row[0] != "ok"]
     return "; ".join(problems) or None
 
 
-def copy_database(
+def copy_files(
     layout: Layout,
-    name: str,
     source: Path,
     target: Path,
-    told: Callable[[int], None],
+    told: Callable[[str, int], None],
     *,
     online: bool = False,
 ) -> None:
-    """Copy one database of a set into another set, whole and flushed.
+    """Copy the databases of a set into a new directory, whole and flushed.
+
+    Until all are there nobody but the agent may look into the directory: its owner and modes, and
+    those of the files, come last.
 
     Args:
         layout: Where files of a set lie.
-        name: Of the database.
         source: The set.
-        target: The directory of the other set.
-        told: Told the bytes of each block.
-        online: Whether the database may be in use.
+        target: Made new; has no name yet by which anybody would take it for a set.
+        told: Told the name of a database and the bytes of each block.
+        online: Whether the databases may be in use.
 
     Raises:
         CopyFailed: If a file cannot be copied, or the copy is not whole.
+        NotPlain: A file of the source is something else.
     """
-    try:
-        if online:
-            backup(layout.file(source, name), layout.file(target, name), told)
-        else:
-            for path in layout.files(source, name):
-                if not path.name.endswith("-shm"):
-                    byte_copy(path, target / path.name, told)
-        problem = settle(layout.file(target, name))
-    except (OSError, sqlite3.Error) as error:
-        raise DatabaseError(COPY_FAILED, database=name, detail=str(error)) from error
-    if problem:
-        raise DatabaseError(COPY_FAILED, database=name, detail=problem)
+    layout.make(target)
+    for name in layout.names:
+        try:
+            main = layout.file(target, name)
+            if online:
+                backup(layout.file(source, name), main, partial(told, name))
+            else:
+                for path in layout.files(source, name):
+                    if not path.name.endswith("-shm"):
+                        byte_copy(path, target / path.name, partial(told, name))
+            problem = settle(main)
+        except (OSError, sqlite3.Error) as error:
+            raise DatabaseError(COPY_FAILED, database=name, detail=str(error)) from error
+        if problem:
+            raise DatabaseError(COPY_FAILED, database=name, detail=problem)
+
+
+def give(layout: Layout, source: Path, target: Path) -> None:
+    """Give a copy and its files the owners and modes of the original; it is handed over by this."""
+    modes = layout.modes(source)
+    root = os.geteuid() == 0
+    with opened_set(source) as original, opened_set(target) as place:
+        for name in layout.names:
+            main = layout.file(target, name)
+            info = original.stat(main.name)
+            for path in layout.files(target, name):
+                with opened(path) as descriptor:
+                    if root:
+                        os.fchown(descriptor, info.st_uid, info.st_gid)
+                    mode = modes.get(main.name, stat.S_IMODE(info.st_mode))
+                    os.fchmod(descriptor, mode & 0o777)
+        info = original.stat("")
+        if root:
+            place.set_owner("", info.st_uid, info.st_gid)
+        place.set_mode("", modes.get(".", stat.S_IMODE(info.st_mode)))
+        place.flush_entries()

@@ -14,6 +14,8 @@ from typing import Any
 
 from ncen_updater.agent.databases.migrations import ledger
 from ncen_updater.agent.databases.migrations.dialect import Dialect, StatementFailed
+from ncen_updater.agent.databases.sqlite.plain import check_database, check_opened
+from ncen_updater.common.messages import DATABASE_DISK_FAILED, Message
 from ncen_updater.formats.dialects.sqlite import PRAGMAS
 from ncen_updater.formats.sql import Statement, split
 
@@ -27,6 +29,10 @@ TABLES = ledger.make_tables(
     "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'ncen_updater_ledger'",
 )
 
+# Of the disk, whatever the statement was. NOMEM is the machine's.
+_DISK = frozenset(
+    {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM}
+)
 # Progress handler of SQLite: looks at the clock every so many of its virtual instructions.
 CLOCK_INSTRUCTIONS = 20_000
 
@@ -51,8 +57,19 @@ class SqliteDialect(Dialect):
         """What sqlite3 raises."""
         return sqlite3.Error
 
+    def fault(self, driver: Any, error: Exception) -> Message | None:  # noqa: ANN401
+        """By the library's own code: a full disk, and one that fails."""
+        del driver
+        code = getattr(error, "sqlite_errorcode", None)
+        return DATABASE_DISK_FAILED if isinstance(code, int) and code & 0xFF in _DISK else None
+
     def connect(self) -> sqlite3.Connection:
-        """Open the file."""
+        """Open the file.
+
+        Raises:
+            NotPlain: It is a link, or something else than a file.
+        """
+        check_database(self._path, finishing=True)
         # isolation_level None: the driver begins and commits nothing by itself.
         driver = sqlite3.connect(
             f"{self._path.absolute().as_uri()}?mode=rw",
@@ -60,6 +77,7 @@ class SqliteDialect(Dialect):
             isolation_level=None,
             check_same_thread=False,
         )
+        check_opened(driver, self._path)
         # Whatever the library was built with: a table that is made anew is dropped in between,
         # which would delete the rows that refer to it. They are counted instead, see dangling.
         driver.execute("PRAGMA foreign_keys = OFF")
@@ -135,7 +153,7 @@ class SqliteDialect(Dialect):
             message = str(error)
             if message == "interrupted":
                 message = f"stopped after {statement_ms} ms (statement time-out)"
-            raise StatementFailed(message, statement.line) from error
+            raise StatementFailed(message, statement.line, self.fault(driver, error)) from error
         finally:
             driver.set_authorizer(None)
 

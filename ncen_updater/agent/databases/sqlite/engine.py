@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 import sqlite3
 from pathlib import Path
 
@@ -27,8 +26,13 @@ from ncen_updater.agent.databases.errors import (
     MigrationFailed,
 )
 from ncen_updater.agent.databases.sqlite import inspect
-from ncen_updater.agent.databases.sqlite.copying import copy_database, settle
-from ncen_updater.agent.databases.sqlite.errors import FilesWritten, NoteUnreadable, SetMissing
+from ncen_updater.agent.databases.sqlite.copying import copy_files, give, settle
+from ncen_updater.agent.databases.sqlite.errors import (
+    FilesWritten,
+    NoteUnreadable,
+    NotPlain,
+    SetMissing,
+)
 from ncen_updater.agent.databases.sqlite.layout import FENCED, WRITTEN
 from ncen_updater.agent.databases.sqlite.migrating import mark_files, migrate_files
 from ncen_updater.agent.databases.sqlite.noting import (
@@ -38,6 +42,7 @@ from ncen_updater.agent.databases.sqlite.noting import (
     look,
     look_when_quiet,
 )
+from ncen_updater.agent.databases.sqlite.plain import opened
 from ncen_updater.agent.databases.sqlite.processes import holders, locked
 from ncen_updater.agent.databases.sqlite.reading import SqliteFacts
 from ncen_updater.agent.databases.sqlite.rehearsing import copy_set
@@ -66,9 +71,10 @@ class SqliteEngine(SqliteFacts):
         """
         layout = self._layout
         base = layout.sets / ADOPTED
-        if layout.live.is_dir() and not layout.live.is_symlink():
+        if layout.plain():
             self._check_unused(layout.live)
             durable.make_directory(layout.sets)
+            layout.forget(base)
             durable.rename(layout.live, base)
         if not layout.live.is_symlink() and not layout.fence_links() and base.is_dir():
             durable.symlink(Path("sets", ADOPTED), layout.live)
@@ -82,15 +88,18 @@ class SqliteEngine(SqliteFacts):
         Raises:
             FencedByOther: Another change keeps everybody out; its agent may be at work.
             FenceFailed: A process has the files open.
+            NotPlain: Something else lies in the place of a database, or beside it.
             FilesWritten: Somebody writes to them all the time.
         """
         layout = self._layout
         live = layout.live_set()
+        layout.require_plain(live)
         ours = layout.fence_link(change.id)
         if layout.open():
             durable.rename(layout.live, ours)
         elif not ours.is_symlink():
             raise self._fenced_by_other(change)
+        layout.take_over()
         self._check_unused(live)
         if self._notes.read(change.id) is None:
             self._notes.write(change.id, Note(look_when_quiet(layout, live)))
@@ -139,7 +148,7 @@ class SqliteEngine(SqliteFacts):
         target = self._copy_set(change)
         data: dict[str, dict[str, object]] = {}
         for name in self.names:
-            size = sum(path.stat().st_size for path in layout.files(source, name))
+            size = sum(path.lstat().st_size for path in layout.files(source, name))
             data[name] = {"from": source.name, "to": target.name, "size": size}
         return CopyPlan(data)
 
@@ -160,30 +169,21 @@ class SqliteEngine(SqliteFacts):
         online = layout.open() and source == layout.live_set()
         partial = layout.partial(target)
         layout.remove_set(partial)
-        durable.make_directory(layout.sets)
-        partial.mkdir()
-        if os.geteuid() == 0:
-            os.chown(partial, source.stat().st_uid, source.stat().st_gid)
         total = sum(int(str(item.get("size", 0))) for item in plan.data.values())
         done = 0
 
-        for name in self.names:
+        def told(name: str, count: int) -> None:
+            nonlocal done
+            done += count
+            progress.tell(Text(N_("copying {database}"), {"database": name}), done, total)
 
-            def told(count: int, name: str = name) -> None:
-                nonlocal done
-                done += count
-                progress.tell(Text(N_("copying {database}"), {"database": name}), done, total)
-
-            copy_database(layout, name, source, partial, told, online=online)
+        copy_files(layout, source, partial, told, online=online)
         self._note_copied(change, source, partial)
-        self._give_modes(source, partial)
-        marker = layout.marker(source)
-        if marker:
-            layout.write_marker(partial, marker)
+        layout.say_new(partial, layout.marker(source))
+        give(layout, source, partial)
         if change.in_place:
             layout.write_role(partial, DatabaseRole.PREVIOUS, change.id)
-        durable.fsync_directory(partial)
-        durable.rename(partial, target)
+        layout.rename(partial, target)
 
     def _note_copied(self, change: ChangeRef, source: Path, copy: Path) -> None:
         """Note the copies of files with a journal: the same will be made of their originals."""
@@ -211,15 +211,6 @@ class SqliteEngine(SqliteFacts):
             self._layout.next_set(again.id),
             progress,
         )
-
-    def _give_modes(self, source: Path, partial: Path) -> None:
-        """A copy of a frozen set gets the modes that its files had before."""
-        frozen = dict(self._layout.roles()).get(source)
-        modes = frozen.modes if frozen else {".": source.stat().st_mode & 0o777}
-        for name, mode in modes.items():
-            path = partial / name
-            if path.exists():
-                path.chmod(mode)
 
     def copied(self, change: ChangeRef, plan: CopyPlan) -> bool:
         """Whether the new set has its name, which it gets last."""
@@ -366,7 +357,7 @@ class SqliteEngine(SqliteFacts):
                 durable.symlink(Path("sets", target.name), layout.live)
         self._open(change)
         kept = layout.previous_set(change.id)
-        if kept and kept.stat().st_mode & 0o200:
+        if kept and kept.lstat().st_mode & 0o200:
             try:
                 layout.freeze(kept)
             except OSError as error:
@@ -375,7 +366,7 @@ class SqliteEngine(SqliteFacts):
     def _check_complete(self, target: Path, fresh: Marker) -> None:
         for name in self.names:
             path = self._layout.file(target, name)
-            if not path.is_file():
+            if path.is_symlink() or not path.is_file():
                 raise DatabaseError(CUT_OVER_FAILED, detail=f"{name} is missing in {target.name}")
             inside = self._state(path, name)
             if inside != fresh:
@@ -436,7 +427,7 @@ class SqliteEngine(SqliteFacts):
             name: [path for path in layout.files(live, name) if path != layout.file(live, name)]
             for name in self.names
         }
-        unfinished = [n for n in self.names if any(path.stat().st_size for path in beside[n])]
+        unfinished = [n for n in self.names if any(path.lstat().st_size for path in beside[n])]
         if not unfinished:
             return
         self._require_unwritten(change, live)
@@ -518,7 +509,7 @@ class SqliteEngine(SqliteFacts):
         layout.write_marker(live, Marker(change.release, change.generation, change.id))
         layout.write_committed(live, change.id)
         if closes is not None and layout.touched(live) == closes.id:
-            durable.remove(live / "touched.json")
+            layout.forget_touched(live)
 
     def cut_back(self, change: ChangeRef) -> None:
         """Let the fence point at the previous set, then take ``live`` away: fenced, as it was.
@@ -571,13 +562,13 @@ class SqliteEngine(SqliteFacts):
     def _written_after_all(self, change_id: str, kept: Path) -> bool:
         try:
             note = self._notes.read(change_id)
-        except NoteUnreadable:
+            if note is None or note.before.place != kept.name:
+                return False
+            return bool(differing(note.before, look(self._layout, kept), frozen=True))
+        except (NoteUnreadable, NotPlain):
             return True  # nobody can say whether somebody wrote to it
-        if note is None or note.before.place != kept.name:
-            return False
-        return bool(differing(note.before, look(self._layout, kept), frozen=True))
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
+    with opened(path) as descriptor, open(descriptor, "rb", closefd=False) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from ncen_updater.agent.databases.errors import DatabaseError
-from ncen_updater.common.messages import FILES_WRITTEN, NOT_A_SET, NOTE_UNREADABLE, SET_MISSING
+from ncen_updater.common.messages import (
+    FILES_WRITTEN,
+    NOT_A_SET,
+    NOT_PLAIN,
+    NOTE_UNREADABLE,
+    SET_MISSING,
+)
 
-__all__ = ["FilesWritten", "NotASet", "NoteUnreadable", "SetMissing"]
+__all__ = ["FilesWritten", "NotASet", "NotPlain", "NoteUnreadable", "SetMissing"]
 
 
 class NotASet(DatabaseError):
@@ -30,3 +36,9 @@ class NoteUnreadable(DatabaseError):
     """The note of what the files were is not there, or is not the agent's."""
 
     message = NOTE_UNREADABLE
+
+
+class NotPlain(DatabaseError):
+    """Something else than a file of its own in the place of a database or beside it."""
+
+    message = NOT_PLAIN

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from ncen_updater.agent.databases.base import ChangeRef
 from ncen_updater.agent.databases.sqlite.copying import connect
-from ncen_updater.agent.databases.sqlite.errors import NotASet, SetMissing
+from ncen_updater.agent.databases.sqlite.errors import NotASet, NotPlain, SetMissing
 from ncen_updater.agent.databases.sqlite.layout import Layout
+from ncen_updater.agent.databases.sqlite.plain import check_database
 from ncen_updater.agent.databases.sqlite.processes import holders, locked, sees_others
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
@@ -50,10 +51,13 @@ def find_blockers(layout: Layout, change: ChangeRef, *, final: bool) -> Iterator
     except SetMissing as error:
         yield Finding("NU-4241", Severity.STRICT, error.what_text, error.remedy_text)
         return
+    except NotPlain as error:
+        yield Finding("NU-4252", Severity.STRICT, error.what_text, error.remedy_text)
+        return
     sizes = 0
     for name in layout.names:
         path = layout.file(live, name)
-        if not path.is_file():
+        if not os.path.lexists(path):
             yield _finding(
                 "NU-4242",
                 Severity.STRICT,
@@ -62,7 +66,12 @@ def find_blockers(layout: Layout, change: ChangeRef, *, final: bool) -> Iterator
                 {"path": str(path)},
             )
             continue
-        sizes += sum(item.stat().st_size for item in layout.files(live, name))
+        try:
+            check_database(path, finishing=final)
+        except NotPlain as error:
+            yield Finding("NU-4252", Severity.STRICT, error.what_text, error.remedy_text)
+            continue
+        sizes += sum(item.lstat().st_size for item in layout.files(live, name))
         yield from _soundness(path)
         yield from _journal(path, final=final)
         if final and locked(path):
@@ -149,15 +158,15 @@ def _journal(path: Path, *, final: bool) -> Iterator[Finding]:
         return
     for end in ("-wal", "-journal"):
         beside = path.with_name(path.name + end)
-        if beside.exists() and beside.stat().st_size:
+        if os.path.lexists(beside) and beside.lstat().st_size:
             yield _finding(
                 "NU-4246",
                 Severity.ADVISORY,
                 N_("{path} holds changes that the application did not finish writing."),
                 N_("Nothing to do: the copy takes them over."),
-                {"path": str(beside), "bytes": beside.stat().st_size},
+                {"path": str(beside), "bytes": beside.lstat().st_size},
             )
-            if beside.stat().st_uid != path.stat().st_uid:
+            if beside.lstat().st_uid != path.lstat().st_uid:
                 yield _finding(
                     "NU-4247",
                     Severity.STRICT,

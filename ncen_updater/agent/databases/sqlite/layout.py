@@ -10,28 +10,54 @@
 ``<set>.partial``     a copy that has not come to its end, or a set that is being removed
 ====================  ==========================================================================
 
-In a set, ``touched.json`` says that its files are being migrated in place, and by which change;
-``marker.json`` says what the set is (release, generation, change), ``committed.json`` says that
-officers were let in to it by a change and it must not be cut back, and ``role.json`` says for which
-change it was set aside, and how its files' modes were. A role counts only while the set
-is not live, so it can be written before the link moves. While both links exist, ``live`` counts:
-that is the instant after a cut-over, and the one before the end of a cut-back.
+What the agent says of a set is in its own directory (``records``): what the set is (release,
+generation, change), that officers were let in to it by a change and it must not be cut back, that
+its files are being migrated in place, and for which change it was set aside, with the modes that
+its files had. A role counts only while the set is not live, so it can be written before the link
+moves. While both links exist, ``live`` counts: that is the instant after a cut-over, and the one
+before the end of a cut-back.
+
+The application's user writes in a set, and may in the directory: nothing in there is followed, and
+nothing touched but the databases and what SQLite puts beside them (``plain``).
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import shutil
+import os
 import stat
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from ncen_updater.agent.databases.base import DatabaseRole, Marker
 from ncen_updater.agent.databases.errors import DatabaseError
-from ncen_updater.agent.databases.sqlite.errors import NotASet, SetMissing
+from ncen_updater.agent.databases.sqlite.errors import (
+    NotASet,
+    NoteUnreadable,
+    NotPlain,
+    SetMissing,
+)
+from ncen_updater.agent.databases.sqlite.plain import (
+    COMPANIONS,
+    SETS,
+    check_database,
+    modes_masked,
+    opened,
+    opened_set,
+    read_ours,
+)
+from ncen_updater.agent.databases.sqlite.records import (
+    SetRecord,
+    SetRecords,
+    SetRole,
+    parse_marker,
+    parse_role,
+)
 from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.messages import MARKERS_DISAGREE
 
 __all__ = ["SUFFIX", "Layout", "SetAside", "SetRole"]
@@ -41,22 +67,9 @@ PARTIAL = ".partial"
 FENCED = "live.fenced-"
 WRITTEN = "written_"
 COUNTS = "written.json"
-COMPANIONS = ("-wal", "-shm", "-journal")
+WRITABLE = 0o222
 
-
-@dataclass(frozen=True)
-class SetRole:
-    """What a set that is not live was set aside for.
-
-    Attributes:
-        role: Candidate or previous.
-        change: Of which change.
-        modes: Modes of files before they were frozen, by name; "." is the directory.
-    """
-
-    role: DatabaseRole
-    change: str
-    modes: dict[str, int]
+Said = TypeVar("Said")
 
 
 @dataclass(frozen=True)
@@ -80,13 +93,15 @@ class Layout:
     Args:
         directory: Holds ``live`` and ``sets``.
         names: Logical names.
+        notes: Where the agent keeps what it says of sets; beside them by default.
     """
 
-    def __init__(self, directory: Path, names: tuple[str, ...]) -> None:
+    def __init__(self, directory: Path, names: tuple[str, ...], notes: Path | None = None) -> None:
         self.directory = directory
         self.names = names
         self.live = directory / "live"
-        self.sets = directory / "sets"
+        self.sets = directory / SETS
+        self._records = SetRecords((notes or directory / "notes") / SETS)
 
     # ---- what is there -------------------------------------------------------------------------
 
@@ -102,15 +117,20 @@ class Layout:
         """Whether the application would find its databases."""
         return self.live.is_symlink()
 
+    def plain(self) -> bool:
+        """Whether ``live`` is a plain directory, as before an agent came."""
+        return self.live.is_dir() and not self.live.is_symlink()
+
     def live_set(self) -> Path:
         """The set that is live, fenced or not.
 
         Raises:
             NotASet: ``live`` is a plain directory.
+            NotPlain: ``live`` leads elsewhere than to a set, or the set is a link.
             SetMissing: There is no link, or it leads nowhere.
             MarkersDisagree: Two fences name different sets.
         """
-        if self.live.is_dir() and not self.live.is_symlink():
+        if self.plain():
             raise NotASet(database=self.live)
         links = (self.live,) if self.live.is_symlink() else self.fence_links()
         found = {str(link.readlink()) for link in links}
@@ -120,10 +140,15 @@ class Layout:
             )
         if not found:
             raise SetMissing(database=self.live)
-        path = self.directory / found.pop()
-        if not path.is_dir():
-            raise SetMissing(database=path)
-        return path
+        target = found.pop()
+        path = self.directory / target
+        if target != f"{SETS}/{path.name}" or path.name in ("", ".", ".."):
+            raise NotPlain(database=links[0], detail=target)
+        try:
+            with opened_set(path):
+                return path
+        except FileNotFoundError as error:
+            raise SetMissing(database=path) from error
 
     def live_or_none(self) -> Path | None:
         """The live set, or None where it cannot be found."""
@@ -152,11 +177,24 @@ class Layout:
         """A database's file and its companions that exist (WAL, index of it, rollback journal)."""
         main = self.file(set_path, name)
         beside = (main.with_name(main.name + end) for end in COMPANIONS)
-        return tuple(path for path in (main, *beside) if path.exists())
+        return tuple(path for path in (main, *beside) if os.path.lexists(path))
 
     def present(self, set_path: Path) -> tuple[str, ...]:
         """Logical names whose file is in a set."""
-        return tuple(name for name in self.names if self.file(set_path, name).is_file())
+        try:
+            with opened_set(set_path) as place:
+                return tuple(n for n in self.names if _is_file(place, self.file(set_path, n).name))
+        except FileNotFoundError:
+            return ()
+
+    def require_plain(self, set_path: Path) -> None:
+        """See that every database of a set is a plain file, and what lies beside it.
+
+        Raises:
+            NotPlain: One is not.
+        """
+        for name in self.names:
+            check_database(self.file(set_path, name))
 
     def roles(self) -> tuple[tuple[Path, SetRole], ...]:
         """Every set that is not live, with its role, partial ones too."""
@@ -165,7 +203,7 @@ class Layout:
         live = self.live_or_none()
         found = []
         for path in sorted(self.sets.iterdir()):
-            if path.is_dir() and path != live:
+            if path.is_dir() and not path.is_symlink() and path != live:
                 role = self._role(path)
                 if role:
                     found.append((path, role))
@@ -176,14 +214,45 @@ class Layout:
             return None  # whatever it was set aside for
         prefix, _, change = path.name.removesuffix(PARTIAL).partition("_")
         if path.name.endswith(PARTIAL):
-            return SetRole(DatabaseRole.CANDIDATE, change, {}) if change else None
-        with contextlib.suppress(FileNotFoundError):
-            data = json.loads((path / "role.json").read_bytes())
-            modes = {str(k): int(v) for k, v in data["modes"].items()}
-            return SetRole(DatabaseRole(data["role"]), str(data["change"]), modes)
+            return SetRole(DatabaseRole.CANDIDATE, change) if change else None
+        role = self._record(path).role
+        if role is not None:
+            return replace(role, modes=modes_masked(role.modes, self.names, SUFFIX))
         if prefix == "next":
-            return SetRole(DatabaseRole.CANDIDATE, change, {})
-        return SetRole(DatabaseRole.PREVIOUS, change, {}) if prefix == "keep" else None
+            return SetRole(DatabaseRole.CANDIDATE, change)
+        return SetRole(DatabaseRole.PREVIOUS, change) if prefix == "keep" else None
+
+    def _record(self, path: Path) -> SetRecord:
+        return self._records.read(_name(path)) or self._of_before(path)
+
+    def _of_before(self, path: Path) -> SetRecord:
+        """What an agent of before said in the set itself."""
+
+        def said(name: str, read: Callable[[Mapping[str, object]], Said]) -> Said | None:
+            content = read_ours(place, name)
+            try:
+                return None if content is None else read(json.loads(content))
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                raise NoteUnreadable(database=path / name, detail=repr(error)) from error
+
+        try:
+            with opened_set(path) as place:
+                return SetRecord(
+                    said("marker.json", parse_marker),
+                    said("committed.json", lambda data: str(data["change"])),
+                    said("touched.json", lambda data: str(data["change"])),
+                    said("role.json", parse_role),
+                    said(COUNTS, lambda data: {k: int(str(v)) for k, v in data.items()}),
+                )
+        except FileNotFoundError:
+            return SetRecord()
+
+    def take_over(self) -> None:
+        """Write down what agents of before said in the sets; from then on that is not read."""
+        for path in self.sets.iterdir():
+            whole = path.is_dir() and not path.is_symlink() and not path.name.endswith(PARTIAL)
+            if whole and self._records.read(path.name) is None:
+                self._records.write(path.name, self._of_before(path))
 
     def previous_set(self, change: str) -> Path | None:
         """The set that was set aside as previous of a change."""
@@ -194,79 +263,127 @@ class Layout:
 
     def marker(self, set_path: Path) -> Marker | None:
         """What a set says it is; None before the first cut-over of an agent."""
-        try:
-            data = json.loads((set_path / "marker.json").read_bytes())
-        except FileNotFoundError:
-            return None
-        return Marker(str(data["release"]), int(data["generation"]), str(data["change"]))
+        return self._record(set_path).marker
 
     def touched(self, set_path: Path) -> str | None:
         """The change that began to migrate a set's files in place, None if none did."""
-        try:
-            return str(json.loads((set_path / "touched.json").read_bytes())["change"])
-        except FileNotFoundError:
-            return None
+        return self._record(set_path).touched
 
     def committed(self, set_path: Path) -> str | None:
-        """The change whose commit a set records, None if none."""
-        try:
-            return str(json.loads((set_path / "committed.json").read_bytes())["change"])
-        except FileNotFoundError:
-            return None
+        """The change whose commit a set records, None if none.
+
+        Where the agent's directory was restored from a backup of before, the file that it wrote
+        into the set still says so: it is the one that is believed beside the record.
+        """
+        return self._record(set_path).committed or self._of_before(set_path).committed
 
     # ---- writes --------------------------------------------------------------------------------
 
     def write_marker(self, set_path: Path, marker: Marker) -> None:
         """Say what a set is."""
-        durable.write(set_path / "marker.json", json.dumps(vars(marker)).encode())
+        self._say(set_path, replace(self._record(set_path), marker=marker))
+        self._say_inside(set_path, "marker.json", vars(marker))
 
     def write_role(self, set_path: Path, role: DatabaseRole, change: str) -> None:
         """Say what a set is set aside for, with the modes that its files have now."""
-        modes = {
-            path.name: stat.S_IMODE(path.stat().st_mode)
-            for path in set_path.iterdir()
-            if path.is_file() and path.name.partition(SUFFIX)[0] in self.names
-        }
-        modes["."] = stat.S_IMODE(set_path.stat().st_mode)
-        data = {"role": role.value, "change": change, "modes": modes}
-        durable.write(set_path / "role.json", json.dumps(data).encode())
+        said = SetRole(role, change, self.modes_now(set_path))
+        self._say(set_path, replace(self._record(set_path), role=said))
+        self._say_inside(set_path, "role.json", {**asdict(said), "role": role.value})
 
     def touch(self, set_path: Path, change: str) -> None:
         """Say that a set's files are about to be migrated in place."""
-        durable.write(set_path / "touched.json", json.dumps({"change": change}).encode())
+        self._say(set_path, replace(self._record(set_path), touched=change))
+        self._say_inside(set_path, "touched.json", {"change": change})
+
+    def forget_touched(self, set_path: Path) -> None:
+        """Say that a set's files are whole, whatever was begun with them."""
+        self._say(set_path, replace(self._record(set_path), touched=None))
+        self._say_inside(set_path, "touched.json", None)
 
     def write_committed(self, set_path: Path, change: str) -> None:
         """Say that officers are let in to a set by a change."""
-        durable.write(set_path / "committed.json", json.dumps({"change": change}).encode())
+        self._say(set_path, replace(self._record(set_path), committed=change))
+        self._say_inside(set_path, "committed.json", {"change": change})
+
+    def say_new(self, set_path: Path, marker: Marker | None) -> None:
+        """Say what a new set is, and nothing else: whatever was said of one of this name."""
+        self._say(set_path, SetRecord())
+        if marker:
+            self.write_marker(set_path, marker)
+
+    def forget(self, set_path: Path) -> None:
+        """Forget what was said of a set that is no more."""
+        self._records.remove(_name(set_path))
+
+    def _say(self, set_path: Path, record: SetRecord) -> None:
+        self._records.write(_name(set_path), record)
+
+    def _say_inside(self, set_path: Path, name: str, data: Mapping[str, object] | None) -> None:
+        """Tell an agent of before; this one does not read it again."""
+        with opened_set(set_path) as place:
+            if data is not None:
+                place.replace(name, json.dumps(data).encode())
+            else:
+                with contextlib.suppress(FileNotFoundError):
+                    place.remove(name)
+                place.flush_entries()
+
+    def modes_now(self, set_path: Path) -> dict[str, int]:
+        """Modes of a set's directory and of the databases in it, by name; "." is the directory."""
+        with opened_set(set_path) as place:
+            modes = {
+                path.name: stat.S_IMODE(place.stat(path.name).st_mode)
+                for name in self.names
+                for path in self.files(set_path, name)
+                if _is_file(place, path.name)
+            }
+            modes["."] = stat.S_IMODE(place.stat("").st_mode)
+        return modes_masked(modes, self.names, SUFFIX)
+
+    def modes(self, set_path: Path) -> Mapping[str, int]:
+        """Modes that a copy of a set gets: those that its files had before they were frozen."""
+        frozen = dict(self.roles()).get(set_path)
+        return frozen.modes if frozen and frozen.modes else self.modes_now(set_path)
 
     def settle_role(self, set_path: Path) -> None:
         """Take a set that is live again as it was before it was set aside, and forget the role.
 
         Without the record a later change of the modes is not taken back by the next fence.
         """
-        record = set_path / "role.json"
-        if record.exists():
+        if self._record(set_path).role is not None:
             self.thaw(set_path)
-            durable.remove(record)
+            self._say(set_path, replace(self._record(set_path), role=None))
+            self._say_inside(set_path, "role.json", None)
 
     def freeze(self, set_path: Path) -> None:
-        """Make a set read-only."""
-        for path in set_path.iterdir():
-            if path.is_file():
-                path.chmod(0o444)
-        set_path.chmod(0o555)
-        durable.fsync_directory(set_path)
+        """Make a set read-only, for those who could read it."""
+        with opened_set(set_path) as place:
+            for path, descriptor in self._databases(set_path):
+                os.fchmod(descriptor, stat.S_IMODE(place.stat(path.name).st_mode) & ~WRITABLE)
+            place.set_mode("", stat.S_IMODE(place.stat("").st_mode) & ~WRITABLE)
+            place.flush_entries()
 
     def thaw(self, set_path: Path) -> None:
         """Give a set's files the modes back that they had before they were frozen."""
         role = self._role(set_path)
         modes = role.modes if role else {}
-        set_path.chmod(modes.get(".", 0o755))
-        for name, mode in modes.items():
-            path = set_path / name
-            if name != "." and path.is_file():
-                path.chmod(mode)
-        durable.fsync_directory(set_path)
+        with opened_set(set_path) as place:
+            place.set_mode("", modes.get(".", 0o755))
+            for path, descriptor in self._databases(set_path):
+                if path.name in modes:
+                    os.fchmod(descriptor, modes[path.name])
+            place.flush_entries()
+
+    def _databases(self, set_path: Path) -> Iterator[tuple[Path, int]]:
+        """Every database of a set with what lies beside it, opened.
+
+        What was put there instead is left alone: it is nobody's data, and is refused where a
+        database is needed.
+        """
+        for name in self.names:
+            for path in self.files(set_path, name):
+                with contextlib.suppress(FileNotFoundError, NotPlain), opened(path) as descriptor:
+                    yield path, descriptor
 
     def set_aside(self) -> tuple[SetAside, ...]:
         """Sets that nothing drops, since somebody wrote to them; by change."""
@@ -274,8 +391,14 @@ class Layout:
         for path in sorted(self.sets.glob(f"{WRITTEN}*")):
             if not path.name.endswith(PARTIAL):
                 change = path.name.removeprefix(WRITTEN).partition("_")[0]
-                found.setdefault(change, {})[str(path)] = _counts(path / COUNTS)
+                found.setdefault(change, {})[str(path)] = self._counts(path)
         return tuple(SetAside(key, tuple(places), places) for key, places in found.items())
+
+    def _counts(self, path: Path) -> Mapping[str, int] | None:
+        try:
+            return self._record(path).counts
+        except (NoteUnreadable, NotPlain):
+            return None  # not counted, or by nobody of ours
 
     def keep_for_good(
         self, set_path: Path, change: str, counts: Mapping[str, int] | None = None
@@ -287,15 +410,27 @@ class Layout:
             change: The change that it belongs to.
             counts: Rows that were added, by table; for telling only.
         """
-        if counts is not None:
-            durable.write(set_path / COUNTS, json.dumps(dict(counts)).encode())
         target = self.sets / f"{WRITTEN}{change}"
         number = 1
-        while target.exists():
+        while os.path.lexists(target):
             number += 1
             target = self.sets / f"{WRITTEN}{change}_{number}"
-        durable.rename(set_path, target)
+        self._say(target, SetRecord(counts=counts))
+        self.rename(set_path, target)
+        self.forget(set_path)
         return target
+
+    def make(self, set_path: Path) -> None:
+        """Make the directory of a set that nobody else may look into yet."""
+        durable.make_directory(self.sets)
+        with opened_set(self.sets) as sets:
+            sets.make(set_path.name)
+
+    def rename(self, set_path: Path, target: Path) -> None:
+        """Give a set another name."""
+        with opened_set(self.sets) as sets:
+            sets.move(set_path.name, sets, target.name)
+            sets.flush_entries()
 
     def remove_set(self, set_path: Path) -> None:
         """Remove a set for good; the live one never.
@@ -303,25 +438,36 @@ class Layout:
         Raises:
             MarkersDisagree: It is the live one.
         """
-        if not set_path.exists():
+        if not os.path.lexists(set_path):
             return
         if set_path == self.live_or_none():
             raise DatabaseError(MARKERS_DISAGREE, reason=f"{set_path.name} is live")
-        # A name of its own first, so that a half-removed set is never taken for a whole one.
-        gone = set_path
-        if not set_path.name.endswith(PARTIAL):
-            role = self._role(set_path)
-            gone = self.partial(self.sets / f"gone_{role.change if role else set_path.name}")
-            self.remove_set(gone)
-            set_path.chmod(0o700)
-            durable.rename(set_path, gone)
-        gone.chmod(0o700)
-        shutil.rmtree(gone)
-        durable.fsync_directory(self.sets)
+        with opened_set(self.sets) as sets:
+            if not stat.S_ISDIR(sets.stat(set_path.name).st_mode):
+                sets.remove(set_path.name)  # whatever was put in its place
+                sets.flush_entries()
+                return
+            # A name of its own first, so that a half-removed set is never taken for a whole one.
+            gone = set_path
+            if not set_path.name.endswith(PARTIAL):
+                role = self._role(set_path)
+                gone = self.partial(self.sets / f"gone_{role.change if role else set_path.name}")
+                self.remove_set(gone)
+                sets.set_mode(set_path.name, 0o700)
+                self.rename(set_path, gone)
+            if not os.path.lexists(self.sets / _name(set_path)):
+                self.forget(set_path)
+            sets.set_mode(gone.name, 0o700)
+            sets.remove_tree(gone.name)
 
 
-def _counts(path: Path) -> Mapping[str, int] | None:
+def _name(path: Path) -> str:
+    """Whose record it is: a set's that is being made is that of what it becomes."""
+    return path.name.removesuffix(PARTIAL)
+
+
+def _is_file(place: DirectoryHandle, name: str) -> bool:
     try:
-        return {str(table): int(rows) for table, rows in json.loads(path.read_bytes()).items()}
-    except (OSError, AttributeError, TypeError, ValueError):
-        return None  # not counted, or by nobody of ours
+        return stat.S_ISREG(place.stat(name).st_mode)
+    except FileNotFoundError:
+        return False

@@ -11,6 +11,7 @@ from pathlib import Path
 from ncen_updater.agent.databases.base import ChangeRef, MigrationSet
 from ncen_updater.agent.databases.errors import DatabaseError, MigrationFailed
 from ncen_updater.agent.databases.sqlite.copying import connect, settle
+from ncen_updater.agent.databases.sqlite.plain import opened
 from ncen_updater.common.messages import REFERENCES_BROKEN
 from ncen_updater.common.progress import Progress
 
@@ -97,16 +98,19 @@ def _set_back(path: Path) -> tuple[int, ...] | None:
         As :func:`_written`; None where the file belongs to somebody else, so that nobody can tell.
     """
     try:
-        os.utime(path, ns=(0, 0))
+        with opened(path) as descriptor:
+            os.utime(descriptor, ns=(0, 0))
     except PermissionError:
         return None
     return _written(path)
 
 
 def _written(path: Path) -> tuple[int, ...]:
-    info = path.stat()
+    info = path.lstat()
     beside = path.with_name(path.name + "-wal")
-    return info.st_mtime_ns, info.st_size, beside.stat().st_size if beside.exists() else 0
+    return (
+        info.st_mtime_ns, info.st_size, beside.lstat().st_size if os.path.lexists(beside) else 0,
+    )  # fmt: skip
 
 
 def _run_command(

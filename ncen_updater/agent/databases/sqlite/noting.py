@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from ncen_updater.agent.databases.sqlite.errors import FilesWritten, NoteUnreadable
 from ncen_updater.agent.databases.sqlite.layout import SUFFIX, Layout
+from ncen_updater.agent.databases.sqlite.plain import opened
 from ncen_updater.common import atomic_files as durable
 
 __all__ = [
@@ -91,11 +93,11 @@ def look(layout: Layout, set_path: Path) -> SetSeen:
     for name in layout.names:
         main = layout.file(set_path, name)
         for path in layout.files(set_path, name):
-            info = path.stat()
-            if path.name.endswith("-shm") or (path != main and not info.st_size):
-                continue
-            with path.open("rb") as stream:
-                head = stream.read(MAIN_HEAD if path == main else JOURNAL_HEAD)
+            with opened(path) as descriptor:
+                info = os.fstat(descriptor)
+                if path.name.endswith("-shm") or (path != main and not info.st_size):
+                    continue
+                head = os.pread(descriptor, MAIN_HEAD if path == main else JOURNAL_HEAD, 0)
             # Root gives a WAL to its database's owner, each time that it merely reads it.
             ctime_ns = info.st_ctime_ns if path == main else 0
             found[path.name] = FileSeen(
@@ -132,7 +134,7 @@ def look_when_quiet(
         FilesWritten: Somebody writes all the time.
     """
     for _ in range(MOST_LOOKS):
-        young = _young({path.name: path.stat().st_mtime_ns
+        young = _young({path.name: path.lstat().st_mtime_ns
                         for name in layout.names
                         for path in layout.files(set_path, name)}, now_ns())  # fmt: skip
         if not young:

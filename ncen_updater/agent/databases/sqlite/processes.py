@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ncen_updater.agent.databases.sqlite.plain import opened
+
 __all__ = ["Holder", "holders", "locked", "sees_others"]
 
 # Where SQLite locks a file: PENDING, RESERVED and the SHARED range (sqlite.org/fileformat2.html).
@@ -36,7 +38,7 @@ def holders(files: Sequence[Path], proc: Path = Path("/proc")) -> tuple[Holder, 
     wanted: dict[tuple[int, int], str] = {}
     for path in files:
         with contextlib.suppress(FileNotFoundError):
-            info = path.stat()
+            info = path.lstat()
             wanted[info.st_dev, info.st_ino] = path.name
     found = []
     for descriptors in proc.glob("[0-9]*/fd"):
@@ -76,7 +78,7 @@ def locked(path: Path) -> bool:
     WAL mode any connection. Nothing is read or written. Do not call it while this process has the
     database open: closing the file drops all our locks on it.
     """
-    with path.open("r+b") as stream:
+    with opened(path, os.O_RDWR) as stream:
         try:
             fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB, LOCK_BYTES, LOCK_START)
         except OSError:

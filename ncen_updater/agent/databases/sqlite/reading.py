@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Mapping, Sequence
@@ -33,6 +34,7 @@ from ncen_updater.agent.databases.sqlite.errors import SetMissing
 from ncen_updater.agent.databases.sqlite.facts import find_blockers, find_set_aside
 from ncen_updater.agent.databases.sqlite.layout import Layout
 from ncen_updater.agent.databases.sqlite.noting import FileNotes
+from ncen_updater.agent.databases.sqlite.plain import check_database, check_opened
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.messages import MARKERS_DISAGREE, QUERY_FAILED
 
@@ -61,8 +63,9 @@ class SqliteFacts(DatabaseEngine):
         migrator_environment: Mapping[str, str] | None = None,
         notes: Path | None = None,
     ) -> None:
-        self._notes = FileNotes((notes or directory / "notes").absolute())
-        self._layout = Layout(directory.absolute(), tuple(names))
+        kept = (notes or directory / "notes").absolute()
+        self._notes = FileNotes(kept)
+        self._layout = Layout(directory.absolute(), tuple(names), kept)
         self._migrator_environment = dict(migrator_environment or {})
 
     @property
@@ -84,11 +87,11 @@ class SqliteFacts(DatabaseEngine):
             path = self._layout.file(live, name)
             if not path.is_file():
                 raise SetMissing(database=path)
-            size = sum(item.stat().st_size for item in self._layout.files(live, name))
+            size = sum(item.lstat().st_size for item in self._layout.files(live, name))
             with self._reading(path, name) as database:
                 mode = str(database.execute("PRAGMA journal_mode").fetchone()[0])
                 page = int(database.execute("PRAGMA page_size").fetchone()[0])
-            info = path.stat()
+            info = path.lstat()
             details: dict[str, object] = {
                 "journal_mode": mode, "page_size": page, "uid": info.st_uid, "gid": info.st_gid,
             }  # fmt: skip
@@ -147,6 +150,8 @@ class SqliteFacts(DatabaseEngine):
         A record file that was lost (files of a set that were put elsewhere and back) is made up for
         by the files, where the set bears the name of the change that they speak of.
         """
+        if self._layout.plain():
+            return None  # no agent ever cut over to it
         live = self._layout.live_set()
         marker = self._layout.marker(live)
         states: dict[str, Marker | None] = {}
@@ -218,7 +223,9 @@ class SqliteFacts(DatabaseEngine):
         for name in self.names:
             older = self._layout.file(kept, name)
             with self._reading(self._layout.file(live, name), name) as database:
+                check_database(older)
                 database.execute("ATTACH ? AS kept", (uri(older, self._mode(older)),))
+                check_opened(database, older, "kept")
                 lost = inspect.lost_rows(database)
             if lost:
                 found[name] = lost
@@ -247,7 +254,9 @@ class SqliteFacts(DatabaseEngine):
     def _path(self, place: Place) -> Path:
         layout, name = self._layout, place.name
         if isinstance(place, Live) or (isinstance(place, Candidate) and place.change.in_place):
-            return layout.file(layout.live_set(), name)
+            # Before an adoption the files lie in a plain directory.
+            plain = isinstance(place, Live) and layout.plain()
+            return layout.file(layout.live if plain else layout.live_set(), name)
         change = place.change.id
         if isinstance(place, Candidate):
             found: Path | None = layout.next_set(change)
@@ -259,9 +268,10 @@ class SqliteFacts(DatabaseEngine):
 
     def _mode(self, path: Path) -> str:
         """A frozen set is opened without locks, unless a journal beside it must be read too."""
-        frozen = not path.stat().st_mode & 0o200
+        frozen = not path.lstat().st_mode & 0o200
         wal = path.with_name(path.name + "-wal")
-        return "frozen" if frozen and not (wal.exists() and wal.stat().st_size) else "ro"
+        left = os.path.lexists(wal) and wal.lstat().st_size
+        return "frozen" if frozen and not left else "ro"
 
     def _reading(self, path: Path, name: str) -> _Reading:
         return _Reading(path, self._mode(path), name)

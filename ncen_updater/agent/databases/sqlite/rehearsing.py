@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from ncen_updater.agent.databases.base import CopyPlan
-from ncen_updater.agent.databases.sqlite.copying import copy_database
+from ncen_updater.agent.databases.sqlite.copying import copy_files, give
 from ncen_updater.agent.databases.sqlite.layout import Layout
-from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.progress import Progress
 
@@ -23,14 +22,12 @@ def copy_set(layout: Layout, source: Path, target: Path, progress: Progress) -> 
     partial = layout.partial(target)
     layout.remove_set(partial)
     layout.remove_set(target)
-    partial.mkdir()
-    for name in layout.names:
 
-        def told(count: int, name: str = name) -> None:
-            del count
-            progress.tell(Text(N_("copying {database}"), {"database": name}))
+    def told(name: str, count: int) -> None:
+        del count
+        progress.tell(Text(N_("copying {database}"), {"database": name}))
 
-        copy_database(layout, name, source, partial, told)
-    durable.fsync_directory(partial)
-    durable.rename(partial, target)
+    copy_files(layout, source, partial, told)
+    give(layout, source, partial)
+    layout.rename(partial, target)
     return CopyPlan({name: {"from": source.name, "to": target.name} for name in layout.names})

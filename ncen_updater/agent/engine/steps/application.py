@@ -74,6 +74,8 @@ class Close(Step):
         """Close the door. What people approved is used up by that, whatever comes of it."""
         if context.change.kind is ChangeKind.UPGRADE:
             ApprovalStore(context.journal).spend(context.change.id)
+        elif (binding := context.facts().binding) is not None:
+            ApprovalStore(context.journal).spend_one(context.change.id, binding)
         context.site.application.close_door()
         return NO_FACTS
 

@@ -74,10 +74,12 @@ def require_well(site: Site, document: ReleaseDocument) -> float:
         NeverAnswered: By nobody's, as far as can be told.
         AnotherAnswers: Because something else has its address.
         ApplicationError: If it cannot be stopped or started.
+        DatabaseError: If the databases cannot be reached, so that no release could be well.
     """
     seconds, health, first = _wait(site, document)
     if first is None:
         return seconds
+    site.engine.version()  # a server that is gone makes any release unwell, and is told as such
     if first is Sign.UNWELL:
         raise _unhealthy(site, document, health)
     before = _problems(health)
@@ -88,6 +90,7 @@ def require_well(site: Site, document: ReleaseDocument) -> float:
     seconds, health, second = _wait(site, document)
     if second is None:
         return seconds
+    site.engine.version()
     if blamed(first, second, stranger=stranger):
         raise _unhealthy(site, document, health)
     raise ApplicationError(

@@ -9,9 +9,17 @@ import os
 
 from packaging.version import Version
 
+from ncen_updater.agent.approvals.back import (
+    Asked,
+    BackSubject,
+    approve_back,
+    back_subject,
+    require_back,
+)
 from ncen_updater.agent.approvals.model import ROOT
 from ncen_updater.agent.approvals.store import ApprovalStore
 from ncen_updater.agent.engine.errors import NothingToApprove
+from ncen_updater.agent.engine.last_upgrade import last_upgrade
 from ncen_updater.agent.engine.outcome import change_document
 from ncen_updater.agent.engine.permitted import require_no_change, require_no_hold
 from ncen_updater.agent.engine.soaking import confirm as confirm_soak
@@ -21,7 +29,7 @@ from ncen_updater.agent.journal.orders import OrderKind, Orders
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.service.api.desk import ApiContext
 from ncen_updater.agent.service.api.forms import ApprovalForm, HoldForm, OrderForm, ScheduleForm
-from ncen_updater.agent.service.api.people import ApiRole
+from ncen_updater.agent.service.api.people import ApiRole, Caller
 from ncen_updater.agent.service.api.reading import Document, Request, order_document
 from ncen_updater.agent.service.errors import BadRequest, Refused, TooManyOrders
 from ncen_updater.agent.service.knowledge import Assessment
@@ -37,6 +45,8 @@ from ncen_updater.common.messages import (
 __all__ = ["approve", "cancel", "confirm", "give_order", "hold", "schedule", "unhold", "withdraw"]
 
 MOST_ORDERS = 20
+#: Where one person is enough, whoever may approve agrees by ordering it.
+_CONSENTED = frozenset({OrderKind.UPGRADE, OrderKind.ROLLBACK})
 #: What is not begun beside a change.
 _ALONE = frozenset({OrderKind.UPGRADE, OrderKind.ROLLBACK, OrderKind.REHEARSE})
 
@@ -94,13 +104,34 @@ def approve(desk: ApiContext, request: Request) -> tuple[int, Document]:
     """Say yes to what was seen; who had done so before changes nothing."""
     form, person = request.form, request.caller.person
     assert isinstance(form, ApprovalForm)  # noqa: S101 - the table of routes says so
+    needed, nobody = desk.board.settings.approvals, ROOT | {os.geteuid()}
     with desk.writing() as journal:
+        if form.of == "rollback":
+            back = _back(desk, journal)
+            if form.binding != back.binding:
+                raise Refused(BINDING_CHANGED)
+            given = approve_back(journal, back, person, nobody)
+            desk.wake()
+            document = {"given": given, "version": back.target, "binding": back.binding}
+            return (201 if given else 200), document
         found, target = _seen(desk, form.binding, form.version, journal.last_event())
-        needed, nobody = desk.board.settings.approvals, ROOT | {os.geteuid()}
         basis = found.basis or {}
         given = ApprovalStore(journal).approve(found.binding, target, basis, person, needed, nobody)
     desk.wake()
     return (201 if given else 200), {"given": given, "version": target, "binding": found.binding}
+
+
+def _back(desk: ApiContext, journal: Journal) -> BackSubject:
+    """Return the rollback that can be approved, by what the service saw last.
+
+    Raises:
+        NotAssessed: If it does not know what runs.
+        NothingToRollBack: If there is no earlier release.
+    """
+    found = desk.assessment()
+    if found is None or found.current is None:
+        raise Refused(NOT_ASSESSED)
+    return back_subject(journal, found.current, desk.board.settings.approvals)
 
 
 def withdraw(desk: ApiContext, request: Request) -> tuple[int, Document]:
@@ -151,13 +182,15 @@ def give_order(desk: ApiContext, request: Request) -> tuple[int, Document]:
     kind = OrderKind(form.kind)
     meant = OrderKind.ROLLBACK if form.of == "rollback" else kind
     data = form.model_dump(exclude={"kind"}, exclude_defaults=True)
-    if kind is OrderKind.UPGRADE and ApiRole.APPROVE in caller.roles:
+    if kind in _CONSENTED and ApiRole.APPROVE in caller.roles:
         data["by_approver"] = True
     with desk.writing() as journal:
         orders = Orders(journal)
 
         def guard() -> None:
             _may_begin(desk, journal, meant)
+            if kind is OrderKind.ROLLBACK:
+                _agreed(desk, journal, caller, form.emergency)
             _not_twice(journal, kind)
 
         number = orders.give(kind, data, caller.person, guard)
@@ -177,6 +210,8 @@ def _fits(form: OrderForm) -> None:
         raise BadRequest(reason="accept_loss belongs to a rollback")
     if form.undoes is not None and form.kind != "rollback":
         raise BadRequest(reason="undoes belongs to a rollback")
+    if form.emergency is not None and form.kind != "rollback":
+        raise BadRequest(reason="emergency belongs to a rollback")
     if (back or form.kind in ("check", "resume")) and (form.version or form.retry):
         raise BadRequest(reason=f"a {form.kind} takes no version")
 
@@ -195,6 +230,21 @@ def _may_begin(desk: ApiContext, journal: Journal, kind: OrderKind) -> None:
         require_no_change(journal)
     if kind is OrderKind.UPGRADE:
         require_no_hold(journal, desk.now())
+
+
+def _agreed(desk: ApiContext, journal: Journal, caller: Caller, emergency: str | None) -> None:
+    """Refuse at once a rollback that people have to approve yet; it is asked again when it begins.
+
+    Raises:
+        BackNeedsApproval: If so.
+    """
+    found = desk.assessment()
+    if found is None or found.current is None or emergency is not None:
+        return
+    if last_upgrade(journal.changes(), Version(found.current)) is None:
+        return  # that there is nothing to go back from is for the work to say
+    back = _back(desk, journal)
+    require_back(journal, back, Asked(caller.person, ApiRole.APPROVE in caller.roles))
 
 
 def _not_twice(journal: Journal, kind: OrderKind) -> None:

@@ -29,13 +29,15 @@ from ncen_updater.common.documents import error_document, jsonable
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Text, languages
 
-__all__ = ["PEER_UID", "ApiApplication", "StartResponse"]
+__all__ = ["NO_END", "PEER_UID", "ApiApplication", "StartResponse"]
 
 logger = logging.getLogger(__name__)
 
 Environ = Mapping[str, Any]
 #: Where the server puts the number of the user that the kernel named.
 PEER_UID = "ncen_updater.peer_uid"
+#: What lets an answer take as long as it likes.
+NO_END = "ncen_updater.no_end"
 FORMS_OF_JSON = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
 
 
@@ -94,6 +96,7 @@ class ApiApplication:
         if route.address != STREAM:
             return _json(200, description(), start_response, language)
         stream = self._streams.open(request)
+        environ.get(NO_END, lambda: None)()
         start_response(
             "200 OK", [("Content-Type", "text/event-stream"), ("Cache-Control", "no-store")]
         )

@@ -93,10 +93,12 @@ class ApprovalForm(Form):
     Attributes:
         binding: What was seen.
         version: The release that was meant, where it was named.
+        of: What is approved: the upgrade that comes next, or going back from the release in use.
     """
 
     binding: Binding
     version: ReleaseName | None = None
+    of: Literal["upgrade", "rollback"] = "upgrade"
 
 
 class ScheduleForm(Form):
@@ -133,6 +135,7 @@ class OrderForm(Form):
         of: For a prepare: what is looked at, the upgrade or the way back.
         accept_loss: For a rollback: so many records may be lost.
         undoes: For a rollback: the upgrade whose way back was seen; another is not undone.
+        emergency: For a rollback: why it does not wait for those who have to approve it.
         language: Of the words in its result.
     """
 
@@ -142,6 +145,14 @@ class OrderForm(Form):
     of: Literal["upgrade", "rollback"] = "upgrade"
     accept_loss: Annotated[int, Field(ge=0, le=MAX_NUMBER)] | None = None
     undoes: Annotated[str, StringConstraints(pattern=r"^[a-z2-7]{8}$")] | None = None
+    emergency: (
+        Annotated[
+            str,
+            StringConstraints(min_length=1, max_length=500, pattern=r"\S"),
+            AfterValidator(_shown),
+        ]
+        | None
+    ) = None
     language: Annotated[str, AfterValidator(_spoken), Field(json_schema_extra=_with_languages)] = (
         DEFAULT_LANGUAGE
     )

@@ -64,6 +64,9 @@ SCHEMAS: Mapping[str, Schema] = {
     "ChangeReport": _object(
         **CHANGE, steps=_list(ANYTHING), facts=ANYTHING, events=_list(ANYTHING)
     ),
+    "Beginning": _object(
+        when=TEXT, at=_or_null(TIME), stays=_or_null(TEXT), missing=NUMBER
+    ),
     "Hold": _object(id=NUMBER, reason=TEXT, by=TEXT, since=TIME, until=_or_null(TIME)),
     "Order": _object(**ORDER),
     "Rehearsal": _object(
@@ -96,6 +99,7 @@ ANSWERS: Mapping[tuple[str, str], Schema] = {
         approvals=_list(_object(who=TEXT, uid=NUMBER, at=TIME)), needed=NUMBER, missing=NUMBER,
         scheduled=_or_null(_object(not_before=TIME, who=TEXT)),
         rehearsal=_or_null(_named("Rehearsal")),
+        begins=_named("Beginning"), begins_after_yes=_named("Beginning"),
     ),
     ("GET", "/v1/holds"): _object(holds=_list(_named("Hold"))),
     ("POST", "/v1/holds"): _object(held=FLAG, reason=TEXT, by=TEXT, until=_or_null(TIME)),

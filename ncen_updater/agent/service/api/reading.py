@@ -11,12 +11,14 @@ from ncen_updater.agent.engine.outcome import change_document
 from ncen_updater.agent.engine.soaking import in_soak
 from ncen_updater.agent.journal.orders import Order, Orders
 from ncen_updater.agent.policy.automation import Action
+from ncen_updater.agent.policy.beginning import beginning, with_one_more_yes
 from ncen_updater.agent.rehearsal.store import Rehearsals, rehearsal_document
 from ncen_updater.agent.service.api.desk import ApiContext
 from ncen_updater.agent.service.api.forms import Form, whole_number
 from ncen_updater.agent.service.api.people import Caller
 from ncen_updater.agent.service.board import ServiceSnapshot
 from ncen_updater.agent.service.errors import NoSuchThing
+from ncen_updater.agent.service.inputs import inputs_for
 from ncen_updater.agent.service.knowledge import Assessment
 from ncen_updater.agent.service.report import REPORTED, change_report, history_report, site_report
 from ncen_updater.agent.status import need, read_status
@@ -118,6 +120,7 @@ def outlook(desk: ApiContext, request: Request) -> tuple[int, Document]:
     """What comes next here, and what it waits for."""
     del request
     status = read_status(desk.places, desk.now(), OUTLOOK)
+    facts = inputs_for(status, need(status.knowledge), desk.board.settings, desk.now())
     knowledge, journal, known = need(status.knowledge), need(status.journal), status.next
     found = known or Assessment(event=0)
     return 200, {
@@ -137,6 +140,8 @@ def outlook(desk: ApiContext, request: Request) -> tuple[int, Document]:
             people=journal.people(found.binding, desk.board.settings.approvals),
             scheduled=journal.scheduled(found.binding) if found.binding else None,
             rehearsal=status.rehearsal,
+            begins=beginning(facts).to_json(),
+            begins_after_yes=with_one_more_yes(facts).to_json(),
         ),
     }
 

@@ -3,41 +3,71 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
+import os
 import socket
 import struct
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cheroot import wsgi
-from cheroot.server import HTTPConnection
+from cheroot.server import HTTPConnection, HTTPRequest
 
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.config.paths import load_places
-from ncen_updater.agent.service.api.app import PEER_UID, ApiApplication
+from ncen_updater.agent.service.api.app import NO_END, PEER_UID, ApiApplication
+from ncen_updater.agent.service.api.crowd import Crowd
 from ncen_updater.agent.service.api.desk import ApiContext
 from ncen_updater.agent.service.api.listening import BACKLOG, listening
 from ncen_updater.agent.service.api.people import group_id
 from ncen_updater.agent.service.board import ServiceBoard
+from ncen_updater.agent.service.errors import UNCHANGED, TooManyConnections
 from ncen_updater.agent.service.knowledge import KnowledgeFile
+from ncen_updater.common.documents import error_document, jsonable
+from ncen_updater.common.i18n import DEFAULT_LANGUAGE
 from ncen_updater.common.unix_socket import connect
 
 __all__ = ["start_api"]
 
 logger = logging.getLogger(__name__)
 
-THREADS = 10
+THREADS = 16
+#: Connections of one user; root and the service's own user are not counted.
+EACH = 4
+#: Of all that are counted: two threads are always left for root.
+TOGETHER = THREADS - 2
 WAITING = 32
 TIMEOUT_S = 10
 SHUTDOWN_S = 5
-#: So long may a request take to arrive; the answer, such as a stream, may take longer.
+#: So long may the head of a request take to arrive, the whole of it, and its answer besides; a
+#: stream has no end.
+HEAD_S = 3.0
 REQUEST_S = 20.0
+ANSWER_S = 60.0
 MAX_HEADERS = 16_384
 MAX_BODY = 1_000_000
 #: Between two looks for connections whose time is over; also how long an end may take.
 LOOK_S = 2.0
+
+
+def _too_many() -> bytes:
+    """What somebody hears who holds too many connections, before anything was read."""
+    error = TooManyConnections(count=EACH)
+    document = {
+        "error": {
+            **error_document(error, [UNCHANGED], DEFAULT_LANGUAGE), "exit_code": error.exit_code,
+        }
+    }  # fmt: skip
+    content = json.dumps(jsonable(document, DEFAULT_LANGUAGE)).encode()
+    head = (
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(content)}\r\nRetry-After: 3\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + content
 
 
 class _Gateway(wsgi.Gateway_10):
@@ -45,44 +75,77 @@ class _Gateway(wsgi.Gateway_10):
 
     def get_environ(self) -> dict[str, Any]:  # type: ignore[override]
         environ: dict[str, Any] = super().get_environ()  # type: ignore[no-untyped-call]
-        size = struct.calcsize("i2I")
-        found = self.req.conn.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-        _, environ[PEER_UID], _ = struct.unpack("i2I", found)
+        environ[PEER_UID] = peer_uid(self.req.conn.socket)
+        environ[NO_END] = self.req.conn.without_end
         return environ
+
+
+def peer_uid(connection: socket.socket) -> int:
+    """Return the number of the user at the other end, as the kernel knows it."""
+    size = struct.calcsize("i2I")
+    found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    return int(struct.unpack("i2I", found)[1])
+
+
+class _Request(HTTPRequest):
+    """A request that tells its connection when its head is here."""
+
+    def parse_request(self) -> None:
+        super().parse_request()
+        self.conn.head_is_here()
 
 
 class _Connection(HTTPConnection):
     """A connection that is given a thread when it says something, and not before."""
 
+    RequestHandlerClass = _Request
     waited_for = False
+    #: Called once when it is closed.
+    left: Callable[[], None] | None = None
 
     def communicate(self) -> bool:
         """Answer one request, which has to be here whole in a limited time.
 
         Who sends a byte now and then keeps each single time limit, and would keep the thread.
         """
-        timer = threading.Timer(REQUEST_S, self._read_no_more)
-        timer.daemon = True
-        timer.start()
+        head, whole = self._after(HEAD_S, socket.SHUT_RD), self._after(REQUEST_S, socket.SHUT_RD)
+        answer = self._after(REQUEST_S + ANSWER_S, socket.SHUT_RDWR)
+        self.head_is_here, self.without_end = head.cancel, answer.cancel
         try:
             return bool(super().communicate())  # type: ignore[no-untyped-call]
         finally:
-            timer.cancel()
+            for timer in (head, whole, answer):
+                timer.cancel()
 
     def close(self) -> None:
         """Close it, and let go of what could not be sent.
 
         Else that is tried once more when the stream is thrown away, which Python 3.13 complains of.
         """
+        left, self.left = self.left, None
         try:
             super().close()
         finally:
             with contextlib.suppress(OSError):
                 self.wfile.close()
+            if left is not None:
+                left()
 
-    def _read_no_more(self) -> None:
+    def _after(self, seconds: float, how: int) -> threading.Timer:
+        timer = threading.Timer(seconds, self._end, (how,))
+        timer.daemon = True
+        timer.start()
+        return timer
+
+    def _end(self, how: int) -> None:
         with contextlib.suppress(OSError):
-            self.socket.shutdown(socket.SHUT_RD)
+            self.socket.shutdown(how)
+
+    def refuse(self, answer: bytes) -> None:
+        """Say why it is not served, as far as that is read at once, and close it."""
+        with contextlib.suppress(OSError):
+            self.socket.send(answer, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        self.close()
 
 
 class _Server(wsgi.Server):
@@ -109,6 +172,7 @@ class _Server(wsgi.Server):
         )
         self.gateway = _Gateway
         self._listener = listener
+        self._crowd = Crowd(EACH, TOGETHER, {0, os.geteuid()})
 
     def bind_unix_socket(self, bind_addr: object) -> None:
         """Take the socket that was made for us, with its rights and its lock."""
@@ -122,13 +186,21 @@ class _Server(wsgi.Server):
         """
         if conn.waited_for:
             super().process_conn(conn)
-        else:
-            conn.waited_for = True
-            self.put_conn(conn)
+            return
+        conn.waited_for = True
+        uid = peer_uid(conn.socket)
+        if not self._crowd.enter(uid):
+            conn.refuse(TOO_MANY)
+            return
+        conn.left = partial(self._crowd.leave, uid)
+        self.put_conn(conn)
 
     def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
         """Say it in the service's log."""
         logger.log(level, "%s", msg, exc_info=traceback)
+
+
+TOO_MANY = _too_many()
 
 
 def start_api(

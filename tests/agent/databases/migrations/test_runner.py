@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import signal
@@ -17,7 +18,7 @@ import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
 from ncen_updater.agent.databases.base import Direction, Marker, SqlMigration
-from ncen_updater.agent.databases.errors import MigrationFailed, MigrationRefused
+from ncen_updater.agent.databases.errors import MigrationFailed, MigrationRefused, ServerLost
 from ncen_updater.agent.databases.migrations.dialect import Dialect
 from ncen_updater.agent.databases.migrations.planner import plan_steps
 from ncen_updater.agent.databases.migrations.runner import MigrationRunner
@@ -355,8 +356,9 @@ class Cases:
         self, database: Database, tmp_path: Path
     ) -> None:
         both, runner = first(tmp_path), database.runner()
-        runner.baseline(CHANGE, both[:1])
         runner.baseline(CHANGE, both)
+        runner.baseline(CHANGE, both[:1])  # one that was mistaken is corrected
+        runner.baseline(dataclasses.replace(CHANGE, id="another2"), both)  # only by the same
         assert [r.id for r in runner.applied()] == ["0001_a"]
         assert database.versions() == [("0001_a",)]
         assert runner.state() is None
@@ -386,7 +388,7 @@ class TestPostgresql(Cases):
             )
             return "2026-01-01T00:00:00Z"
 
-        with pytest.raises(MigrationFailed, match="57P01") as caught:
+        with pytest.raises(ServerLost, match="57P01") as caught:
             database.runner(now=now).migrate(CHANGE, first(tmp_path), None, Silent())
         assert caught.value.values["migration"] == "0001_a"
         assert database.tables() == set()

@@ -15,16 +15,21 @@ import psycopg
 import pytest
 
 from ncen_updater.agent.databases.base import MigrationSet
-from ncen_updater.agent.databases.errors import MigrationFailed
+from ncen_updater.agent.databases.errors import MigrationFailed, ServerLost
 from ncen_updater.agent.databases.postgresql.dialect import PostgresDialect
 from ncen_updater.agent.databases.postgresql.visiting import Visitor
 from ncen_updater.agent.engine.interruption import Interruption
+from ncen_updater.agent.engine.runner import blames_release
+from ncen_updater.agent.journal.change import StepName
 from ncen_updater.common.i18n import Text
-from ncen_updater.common.messages import INTERRUPTED, SET_INCOMPLETE
+from ncen_updater.common.messages import INTERRUPTED, SERVER_LOST, SET_INCOMPLETE
 from ncen_updater.common.progress import Silent
 from tests.agent.databases.postgresql.site import CHANGE, NEWEST, Site
+from tests.agent.databases.postgresql.test_crash import doomed, own_server
 from tests.agent.databases.postgresql.test_migrate import UP, fenced_copies, release
-from tests.support.errors import refused
+from tests.support.errors import refused, says
+
+__all__ = ["doomed", "own_server"]
 
 LONGEST_S = 30.0
 
@@ -205,3 +210,27 @@ def test_the_failure_of_one_copy_ends_the_others(site: Site) -> None:
     site.sql("postgres", 'ALTER DATABASE gone RENAME TO "T""suspect"')
     engine.discard(CHANGE, plan)
     assert site.databases() == set(site.names.values())
+
+
+def test_a_server_that_is_stopped_at_once_in_a_migration(doomed: Site, tmp_path: Path) -> None:
+    """As ``pg_ctl stop -m immediate``, or a kernel that runs out of memory: nobody's release."""
+    engine, over = doomed.engine(), threading.Event()
+    fenced_copies(engine)
+    pid = doomed.server.pid()
+    assert pid is not None
+
+    def stop() -> None:
+        until = time.monotonic() + LONGEST_S
+        while doomed.sql("postgres", SLEEPING) == [(0,)] and time.monotonic() < until:
+            over.wait(0.05)
+        os.kill(pid, signal.SIGQUIT)
+
+    stopping = threading.Thread(target=stop)
+    stopping.start()
+    with pytest.raises(ServerLost) as caught:
+        engine.migrate(CHANGE, two_releases(tmp_path, SLEEPS, SLEEPS), None, Silent())
+    stopping.join()
+    doomed.server.stop()
+    doomed.server.start()
+    assert says(caught.value, SERVER_LOST) and caught.value.values["migration"] == "0001_grade"
+    assert not blames_release(caught.value, StepName.MIGRATE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -297,6 +298,25 @@ def test_a_time(counter: Counter) -> None:
     assert chosen == {"not_before": "2026-11-25T06:00:00Z", "who": OPERATOR}
     assert counter.ask("DELETE", "/v1/schedule", user=OPERATOR).document == {"cancelled": 1}
     assert counter.ask("GET", "/v1/outlook").document["scheduled"] is None
+
+
+def test_it_is_told_when_it_begins(counter: Counter) -> None:
+    def begins(part: str) -> tuple[str, str | None]:
+        found = counter.ask("GET", "/v1/outlook").document[part]
+        return found["when"], found["stays"]
+
+    counter.know(NEXT)
+    counter.ask("POST", "/v1/approvals", YES, APPROVER)
+    assert begins("begins") == ("not-by-itself", "approval")
+    assert begins("begins_after_yes") == ("not-by-itself", "no-time")
+    with Journal.open(counter.site.journal) as journal:
+        ApprovalStore(journal).approve(BINDING, "3.3.0", BASIS, Person("bo", 1002))
+    assert begins("begins") == ("not-by-itself", "no-time")
+    chosen = {"binding": BINDING, "not_before": (NOW + timedelta(days=1)).isoformat()}
+    assert counter.ask("PUT", "/v1/schedule", chosen, OPERATOR).status == 200
+    assert begins("begins") == ("at", None)
+    assert counter.ask("DELETE", "/v1/schedule", user=OPERATOR).status == 200
+    assert begins("begins") == ("not-by-itself", "no-time"), "taken back is not begun"
 
 
 def test_an_order_is_written_down_once(counter: Counter) -> None:

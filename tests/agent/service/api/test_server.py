@@ -6,6 +6,8 @@ import contextlib
 import http.client
 import os
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -13,11 +15,12 @@ import pytest
 
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.service.api import server
+from ncen_updater.agent.service.api.crowd import Crowd
 from ncen_updater.agent.service.client import Client
 from ncen_updater.agent.service.errors import ServiceSilent
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.unix_socket import connect
-from tests.agent.service.api.conftest import NEXT, Counter
+from tests.agent.service.api.conftest import NEXT, READER, Counter, uid_of
 from tests.agent.service.api.serving import answering
 
 
@@ -75,6 +78,106 @@ def test_clients_that_say_nothing_hold_nobody_up(counter: Counter) -> None:
         finally:
             for connection in idle:
                 connection.close()
+
+
+#: As another user: 60 connections, each of which says a letter now and then, and comes again.
+DRIPS = """
+import os, select, socket, sys
+os.setgroups([]); os.setgid(int(sys.argv[1])); os.setuid(int(sys.argv[1]))
+def come():
+    one = socket.socket(socket.AF_UNIX); one.settimeout(0.2)
+    try: one.connect("api.sock")
+    except OSError: one.close(); return None
+    return one
+held, refused, most, rounds = [None] * 60, 0, 0, 0
+while True:
+    for number, one in enumerate(held):
+        if one is None: one = held[number] = come()
+        if one is None: continue
+        try:
+            if one.send(b"G", socket.MSG_DONTWAIT) and select.select([one], [], [], 0)[0]:
+                refused += b" 503 " in one.recv(200); one.close(); held[number] = None
+        except OSError: refused += 1; one.close(); held[number] = None
+    rounds += 1
+    if rounds == 3: print(refused, flush=True)
+    select.select([], [], [], 0.3)
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user")
+def test_nobody_who_drips_keeps_root_out(counter: Counter) -> None:
+    with answering(counter) as path:
+        path.chmod(0o666)
+        path.parent.chmod(0o755)
+        words = [sys.executable, "-c", DRIPS, str(uid_of(READER))]
+        with subprocess.Popen(words, cwd=path.parent, stdout=subprocess.PIPE) as attacker:
+            try:
+                assert attacker.stdout is not None
+                assert int(attacker.stdout.readline()) > 0, "nobody was refused"
+                for _ in range(20):
+                    assert Client(path, "en").get("/v1/status")["site"] == "ke-1"
+                assert attacker.poll() is None, "it was there all the time"
+            finally:
+                attacker.kill()
+
+
+def test_the_head_has_a_time_of_its_own(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has said the head may take longer for the rest; who has not is cut off."""
+    monkeypatch.setattr(server, "HEAD_S", 0.2)
+    with answering(counter) as path:
+        with connect(path, 30) as slow:
+            slow.sendall(b"GET /v1/status HTTP/1.1\r\n")
+            assert b" 200 " not in slow.recv(4096)
+        body = b'{"reason": "fair"}'
+        with connect(path, 30) as honest:
+            honest.sendall(
+                b"POST /v1/holds HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+            )
+            ended = threading.Event()
+            threading.Timer(0.6, ended.set).start()
+            assert ended.wait(30)
+            honest.sendall(body)
+            assert b" 201 " in honest.recv(4096)
+
+
+def test_an_answer_that_nobody_reads_has_an_end(
+    counter: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that takes too long is cut off, whoever waits for it."""
+    monkeypatch.setattr(server, "REQUEST_S", 0.1)
+    monkeypatch.setattr(server, "ANSWER_S", 0.1)
+    over = threading.Event()
+    monkeypatch.setattr(type(counter.board), "settings", property(lambda _: over.wait(30)))
+    with answering(counter) as path, connect(path, 30) as waiting:
+        waiting.sendall(b"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n")
+        try:
+            assert waiting.recv(4096) == b"", "cut off, and without an answer"
+        finally:
+            over.set()
+
+
+@pytest.mark.parametrize(
+    ("comings", "held"),
+    [
+        ([1] * 6, {1: 4}),
+        ([0] * 9, {0: 9}),
+        ([1, 1, 1, 1, 2, 2, 2, 2, 3], {1: 4, 2: 2}),
+        ([1, 2, 3, 4, 5, 6, 7, 0], {1: 1, 2: 1, 3: 1, 4: 1, 5: 1, 6: 1, 0: 1}),
+    ],
+)
+def test_how_many_come_in(comings: list[int], held: dict[int, int]) -> None:
+    crowd = Crowd(4, 6, {0})
+    entered: dict[int, int] = {}
+    for uid in comings:
+        if crowd.enter(uid):
+            entered[uid] = entered.get(uid, 0) + 1
+    assert entered == held
+    for uid, count in held.items():
+        for _ in range(count):
+            crowd.leave(uid)
+    assert all(crowd.enter(9) for _ in range(4))
+    assert not crowd.enter(9)
 
 
 def test_streams_leave_room_for_requests(counter: Counter) -> None:
@@ -165,15 +268,16 @@ def test_a_stream_outlasts_the_time_for_its_request(
     counter: Counter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "REQUEST_S", 0.2)
+    monkeypatch.setattr(server, "ANSWER_S", 0.0)
     with answering(counter) as path:
         cut = threading.Event()
-        real = server._Connection._read_no_more
+        real = server._Connection._end
 
-        def noted(connection: server._Connection) -> None:
-            real(connection)
+        def noted(connection: server._Connection, how: int) -> None:
+            real(connection, how)
             cut.set()
 
-        monkeypatch.setattr(server._Connection, "_read_no_more", noted)
+        monkeypatch.setattr(server._Connection, "_end", noted)
         events = Client(path, "en").stream(None)
         assert next(events).kind == "service"
         assert cut.wait(30)

@@ -1,0 +1,157 @@
+"""Approvals of a rollback, as the journal has them. Light: the service asks it, too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from packaging.version import Version
+
+from ncen_updater.agent.approvals.model import ROOT, ApprovalCount
+from ncen_updater.agent.approvals.store import ApprovalStore, Person
+from ncen_updater.agent.engine.last_upgrade import last_upgrade
+from ncen_updater.agent.engine.pending_rollback import pending_rollback
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import ROLLBACK_EMERGENCY
+from ncen_updater.agent.journal.orders import OrderKind, Orders
+from ncen_updater.agent.policy.going_back import BackConsent, Verdict, back_binding, may_go_back
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import (
+    BACK_NEEDS_APPROVAL,
+    EMERGENCY_WITHOUT_REASON,
+    NOTHING_TO_ROLL_BACK,
+)
+
+__all__ = ["Asked", "BackSubject", "approve_back", "asked_by_order", "back_subject", "require_back"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Who asks for a rollback, and how.
+
+    Attributes:
+        person: Who.
+        approver: Whether they may approve.
+        emergency: Why it cannot wait; None where it can.
+    """
+
+    person: Person
+    approver: bool
+    emergency: str | None = None
+
+
+@dataclass(frozen=True)
+class BackSubject:
+    """A rollback that can be approved.
+
+    Attributes:
+        undoes: The upgrade that it undoes.
+        origin: The release in use.
+        target: The release that is gone back to.
+        people: Who approved it.
+        watched: Whether the upgrade is still watched, so that nobody has to.
+    """
+
+    undoes: str
+    origin: str
+    target: str
+    people: ApprovalCount
+    watched: bool
+
+    @property
+    def binding(self) -> str:
+        """What approvals of it carry."""
+        return back_binding(self.undoes, self.origin, self.target)
+
+    def document(self) -> dict[str, object]:
+        """Who has approved and who is missing, as JSON has it."""
+        return {
+            "binding": self.binding,
+            "watched": self.watched,
+            "approvals": [{"who": given.who, "at": given.at} for given in self.people.given],
+            "missing": 0 if self.watched else self.people.missing,
+        }
+
+
+def back_subject(journal: Journal, current: str, needed: int) -> BackSubject:
+    """Return the rollback that can be approved now.
+
+    Args:
+        journal: The journal.
+        current: The release in use.
+        needed: How many people have to approve.
+
+    Raises:
+        NothingToRollBack: If no upgrade brought the release in use.
+    """
+    upgrade = last_upgrade(journal.changes(), Version(current))
+    if upgrade is None:
+        raise UpdaterError(NOTHING_TO_ROLL_BACK)
+    binding = back_binding(upgrade.id, current, upgrade.from_version)
+    people = ApprovalStore(journal).people(binding, needed)
+    watched = journal.open_change() is not None or pending_rollback(journal) is not None
+    return BackSubject(upgrade.id, current, upgrade.from_version, people, watched)
+
+
+def approve_back(
+    journal: Journal, found: BackSubject, person: Person, nobody: frozenset[int] = ROOT
+) -> bool:
+    """Write a person's approval of a rollback; False where they had given it.
+
+    Raises:
+        OpenChange: If a change is open.
+        RootIsNobody: If it could be anybody's, where two people have to approve.
+    """
+    basis = {"rollback": found.undoes, "from": found.origin, "to": found.target}
+    return ApprovalStore(journal).approve(
+        found.binding, f"back to {found.target}", basis, person, found.people.needed, nobody,
+        told=("rollback-approved", found.target),
+    )  # fmt: skip
+
+
+def require_back(journal: Journal, found: BackSubject, asked: Asked) -> Verdict:
+    """Refuse a rollback that people have not agreed to; write an emergency down.
+
+    Raises:
+        BackNeedsApproval: If somebody has to approve it yet.
+        EmergencyWithoutReason: If nobody could know afterwards why it could not wait.
+    """
+    if asked.emergency is not None and not asked.emergency.strip():
+        raise UpdaterError(EMERGENCY_WITHOUT_REASON)
+    verdict = may_go_back(
+        watched=found.watched,
+        needed=found.people.needed,
+        given=len(found.people.given),
+        approver=asked.approver,
+        emergency=asked.emergency is not None,
+    )
+    if not verdict:
+        raise UpdaterError(
+            BACK_NEEDS_APPROVAL,
+            version=found.target,
+            missing=verdict.missing,
+            needed=found.people.needed,
+            who=", ".join(given.who for given in found.people.given) or "-",
+        )
+    if verdict.consent is BackConsent.EMERGENCY:
+        journal.note(
+            ROLLBACK_EMERGENCY, undoes=found.undoes, version=found.target, origin=found.origin,
+            reason=asked.emergency, by=asked.person.who, uid=asked.person.uid,
+        )  # fmt: skip
+    return verdict
+
+
+def asked_by_order(journal: Journal, number: int) -> Asked:
+    """Return who asked for a rollback by an order of the service.
+
+    Raises:
+        NothingToRollBack: If there is no such order.
+    """
+    order = Orders(journal).order(number)
+    if order is None or order.kind is not OrderKind.ROLLBACK:
+        raise UpdaterError(NOTHING_TO_ROLL_BACK)
+    emergency = order.data.get("emergency")
+    return Asked(
+        order.person,
+        order.data.get("by_approver") is True,
+        str(emergency) if emergency is not None else None,
+    )

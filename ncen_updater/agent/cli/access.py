@@ -1,0 +1,80 @@
+"""Who may not look at a site, and what would let them: said in one place for every command."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+from ncen_updater.agent.engine.errors import JournalForbidden
+from ncen_updater.common.cli.errors import NOTHING_CHANGED
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import LOG_IN_AGAIN, MEMBER_NEEDS_ROOT, NOT_A_MEMBER
+
+__all__ = ["denied", "explained"]
+
+
+def denied(error: BaseException) -> str | None:
+    """Return what a user may not enter or read, where that is behind an error; None elsewhere."""
+    seen: set[int] = set()
+    here: BaseException | None = error
+    while here is not None and id(here) not in seen:
+        if isinstance(here, PermissionError):
+            return str(here.filename or "-")
+        if isinstance(here, JournalForbidden):
+            return str(here.values.get("path", "-"))
+        seen.add(id(here))
+        here = here.__cause__ or here.__context__
+    return None
+
+
+def refusal_for(
+    path: str, user: str, group: str, *, now: Collection[str], listed: Collection[str]
+) -> UpdaterError:
+    """Return what is told to whoever may not read something of the site; pure.
+
+    Args:
+        path: What they may not read.
+        user: Who.
+        group: Whose members may look.
+        now: The groups that this process has.
+        listed: The members of the group, as the machine has them.
+    """
+    message = NOT_A_MEMBER
+    if group in now:
+        message = MEMBER_NEEDS_ROOT
+    elif user in listed:
+        message = LOG_IN_AGAIN
+    return UpdaterError(message, state=NOTHING_CHANGED, user=user, group=group, path=path)
+
+
+def explained(error: BaseException, config: Path) -> UpdaterError | None:
+    """Return what is to be told in place of an error, where rights of this user are behind it."""
+    path = denied(error)
+    if path is None or os.geteuid() == 0:
+        return None
+    import grp
+    import pwd
+
+    group = _group(config)
+    numbers = {os.getegid(), *os.getgroups()}
+    try:
+        user = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        user = str(os.geteuid())
+    try:
+        entry = grp.getgrnam(group)
+    except KeyError:
+        return refusal_for(path, user, group, now=(), listed=())
+    now = (group,) if entry.gr_gid in numbers else ()
+    return refusal_for(path, user, group, now=now, listed=entry.gr_mem)
+
+
+def _group(config: Path) -> str:
+    """The group of the configuration; the one of the package where that cannot be read."""
+    from ncen_updater.agent.config.paths import read_group
+
+    try:
+        return read_group(config)
+    except UpdaterError:
+        return read_group(None)

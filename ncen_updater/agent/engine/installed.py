@@ -1,0 +1,263 @@
+"""Which release is installed: asked of the application and the databases, and judged; reads only.
+
+Nobody believes the version that was typed. The application says which it is. The databases cannot
+say it, but they can contradict: the ``verify`` files of a release's migrations and the checks of
+its manifest can be asked of a schema that has what the release needs, and of no other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from packaging.version import InvalidVersion, Version
+
+from ncen_updater.agent.application.base import Expectation
+from ncen_updater.agent.databases.base import (
+    AppliedMigration,
+    DatabaseEngine,
+    Live,
+    MigrationSet,
+    SqlMigration,
+)
+from ncen_updater.agent.databases.errors import DatabaseError, MigrationRefused
+from ncen_updater.agent.databases.migrations.checks import question
+from ncen_updater.agent.databases.migrations.planner import plan_steps
+from ncen_updater.agent.site import Site
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import (
+    ADOPTED_IS_OTHER,
+    DATABASES_ARE_OTHER,
+    QUERY_FAILED,
+    RELEASE_NOT_TOLD,
+)
+from ncen_updater.formats.manifest import Check, Manifest, When
+from ncen_updater.formats.sql import counting, split, verify_refusal
+
+__all__ = ["Asked", "Installed", "Said", "look_at_installed", "objection"]
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the application says of itself.
+
+    Attributes:
+        version: Its release in its own spelling; empty where it does not tell.
+        url: Where it was asked.
+        problem: Why it does not tell.
+    """
+
+    version: str
+    url: str
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One question of a release to a database.
+
+    Attributes:
+        database: Logical name.
+        name: The migration or check that it belongs to.
+        fits: Whether the database could answer it: tables and columns are there.
+        rows: How many rows contradict the release.
+        newest: Whether no later migration of this database could have outgrown it.
+        detail: What the server said, where it could not.
+    """
+
+    database: str
+    name: str
+    fits: bool
+    rows: int = 0
+    newest: bool = True
+    detail: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the answer is that of the release."""
+        return self.fits and not self.rows
+
+
+@dataclass(frozen=True)
+class Installed:
+    """What was seen of the release that is installed.
+
+    Attributes:
+        said: By the application.
+        asked: Of the databases.
+        ledger: Why a ledger of migrations is not that of the release; None where all are, or none
+            is there.
+    """
+
+    said: Said
+    asked: tuple[Asked, ...] = ()
+    ledger: tuple[str, Text] | None = None
+
+    def lines(self, version: Version) -> Iterator[Text]:
+        """Say it, a line each."""
+        if self.said.version:
+            words = N_("The application says that it is {said}.")
+            yield Text(words, {"said": self.said.version})
+        else:
+            words = N_("The application does not say which release it is ({problem}).")
+            yield Text(words, {"problem": self.said.problem})
+        held = sum(item.holds for item in self.asked)
+        figures = {"held": held, "total": len(self.asked), "version": version}
+        if not self.asked:
+            yield Text(N_("{version} has no check that its databases could be asked."), figures)
+        elif held == len(self.asked):
+            yield Text(N_("The databases answer as {version}: all checks hold ({held})."), figures)
+        else:
+            words = N_("The databases answer {held} of {total} checks of {version} as they should.")
+            yield Text(words, figures)
+        for item in self.asked:
+            if not item.holds:
+                yield Text(N_("Check {name} of {database}: {problem}."), {
+                    "name": item.name, "database": item.database, "problem": _problem(item),
+                })  # fmt: skip
+
+
+def _problem(item: Asked) -> Text:
+    if not item.fits:
+        return Text(N_("the database cannot answer it: {detail}"), {"detail": item.detail})
+    return Text(N_("rows that contradict it: {rows}"), {"rows": item.rows})
+
+
+def objection(seen: Installed, version: Version, *, vouched: bool) -> UpdaterError | None:
+    """Return why the installed release is not the one that was named; None if it is; pure.
+
+    A check of an older migration may be outgrown by a later one, and officers may enter rows that a
+    check did not foresee: neither contradicts an application that says its release. Where a person
+    vouches in its place, the newest checks have to hold.
+
+    Args:
+        seen: What was seen.
+        version: The release that was named.
+        vouched: Whether a person says so in place of an application that does not.
+    """
+    said = seen.said
+    if said.version and not _same(said.version, version):
+        return UpdaterError(ADOPTED_IS_OTHER, said=said.version, version=version, url=said.url)
+    if seen.ledger is not None:
+        database, reason = seen.ledger
+        return _other(database, version, reason)
+    for item in seen.asked:
+        if item.newest and not (item.fits if said.version else item.holds):
+            values = {"name": item.name, "problem": _problem(item)}
+            return _other(item.database, version, Text(N_("check {name}: {problem}."), values))
+    if not said.version and not vouched:
+        return UpdaterError(RELEASE_NOT_TOLD, url=said.url, problem=said.problem, version=version)
+    return None
+
+
+def _other(database: str, version: Version, reason: Text) -> UpdaterError:
+    return UpdaterError(DATABASES_ARE_OTHER, database=database, version=version, reason=reason)
+
+
+def _same(said: str, version: Version) -> bool:
+    try:
+        return Version(said) == version
+    except InvalidVersion:
+        return False
+
+
+def look_at_installed(
+    site: Site, version: Version, manifest: Manifest, migrations: MigrationSet, own: str
+) -> Installed:
+    """Ask application and databases.
+
+    Args:
+        site: The site.
+        version: The release that was named.
+        manifest: Its manifest.
+        migrations: Its migrations, wherever their files are.
+        own: Change whose rows in a ledger say nothing: an adoption wrote them.
+
+    Raises:
+        DatabaseError: A database cannot be reached.
+    """
+    with site.engine.held():
+        asked = (*_verified(site.engine, migrations), *_checked(site.engine, manifest.checks))
+        return Installed(_said(site, version), asked, _ledger(site.engine, migrations, own))
+
+
+def _said(site: Site, version: Version) -> Said:
+    settings = site.config.application
+    url = f"{settings.health_url.rstrip('/')}{settings.health_path}"
+    health = site.application.health(Expectation(str(version)))
+    said = health.reported.get(settings.version_field)
+    if isinstance(said, str) and said.strip():
+        return Said(said.strip()[:100], url)
+    return Said("", url, "; ".join(health.problems) or f"'{settings.version_field}': {said!r:.100}")
+
+
+def _verified(engine: DatabaseEngine, migrations: MigrationSet) -> Iterator[Asked]:
+    if migrations.command is not None:
+        return
+    for name, items in migrations.databases.items():
+        asked = [_verify(engine, name, item) for item in items if item.verify is not None]
+        yield from (dataclasses.replace(item, newest=False) for item in asked[:-1])
+        yield from asked[-1:]
+
+
+def _verify(engine: DatabaseEngine, database: str, item: SqlMigration) -> Asked:
+    assert item.verify is not None  # noqa: S101 - the caller looked
+    sql = item.verify.read_bytes().decode("utf-8")
+    refused = verify_refusal(sql, engine.kind)
+    if refused is not None:
+        return Asked(database, item.migration.id, fits=False, detail=refused.reason)
+    rows = 0
+    for statement in split(sql, engine.kind):
+        try:
+            found = engine.query(
+                Live(database),
+                counting(statement),
+                timeout_s=item.migration.statement_timeout_ms / 1000,
+            )
+        except DatabaseError as error:
+            return _unfit(error, database, item.migration.id)
+        rows += int(str(found[0][0]))
+    return Asked(database, item.migration.id, fits=True, rows=rows)
+
+
+def _checked(engine: DatabaseEngine, checks: Sequence[Check]) -> Iterator[Asked]:
+    """Whether what is asked after an upgrade can be asked; its values speak of the upgrade."""
+    for check in checks:
+        if check.when is When.BEFORE:
+            continue
+        try:
+            question(engine, Live(check.database), check.sql_after or check.sql)
+        except DatabaseError as error:
+            yield _unfit(error, check.database, check.name)
+        else:
+            yield Asked(check.database, check.name, fits=True)
+
+
+def _unfit(error: DatabaseError, database: str, name: str) -> Asked:
+    """Tell a database that cannot answer from one that cannot be reached.
+
+    Raises:
+        DatabaseError: It cannot be reached.
+    """
+    if error.code != QUERY_FAILED.code:
+        raise error
+    return Asked(database, name, fits=False, detail=(error.detail or str(error.what_text))[:300])
+
+
+def _ledger(engine: DatabaseEngine, migrations: MigrationSet, own: str) -> tuple[str, Text] | None:
+    if migrations.command is not None:
+        return None
+    for name in engine.names:
+        rows: tuple[AppliedMigration, ...] = engine.applied(Live(name))
+        if all(row.change == own for row in rows):
+            continue
+        try:
+            steps = plan_steps(name, rows, migrations.databases.get(name, ()), None).steps
+        except MigrationRefused as error:
+            return name, Text("{reason}", {"reason": error.values.get("reason", "-")})
+        for step in steps:
+            words = N_("migration {migration} belongs to it and is not applied.")
+            return name, Text(words, {"migration": step.id})
+    return None

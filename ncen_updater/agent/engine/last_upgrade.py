@@ -1,0 +1,27 @@
+"""Which upgrade brought the release in use. Pure, and light: the service asks it, too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from packaging.version import Version
+
+from ncen_updater.agent.journal.change import Change, ChangeKind
+
+__all__ = ["last_upgrade"]
+
+
+def last_upgrade(changes: Sequence[Change], current: Version) -> Change | None:
+    """The committed upgrade that brought the release in use, newest first; pure.
+
+    A rollback takes its upgrade out of the count, so that going back twice goes back two releases.
+    """
+    for change in changes:
+        committed = change.commit_written
+        if (
+            committed
+            and change.kind is ChangeKind.UPGRADE
+            and Version(change.to_version) == current
+        ):
+            return change
+    return None

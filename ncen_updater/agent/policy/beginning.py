@@ -1,0 +1,123 @@
+"""When the next upgrade begins by itself: for who approves, schedules or lifts a hold. Pure.
+
+Asked of the decision that the service itself takes (:func:`.automation.obstacle`), at the instants
+at which what stands in the way passes; nothing is reckoned twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, tzinfo
+from enum import StrEnum
+
+from ncen_updater.agent.policy.automation import Inputs, Stays, obstacle
+from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.records import Record
+
+__all__ = ["Beginning", "When", "beginning", "beginning_words", "with_one_more_yes"]
+
+#: So many things are looked at that pass by themselves, one after the other; there are five kinds.
+MOST = 12
+DAYS = (
+    N_("Monday"), N_("Tuesday"), N_("Wednesday"), N_("Thursday"), N_("Friday"), N_("Saturday"),
+    N_("Sunday"),
+)  # fmt: skip
+
+
+class When(StrEnum):
+    """When an upgrade begins."""
+
+    NOW = "now"
+    AT = "at"
+    NOT_BY_ITSELF = "not-by-itself"
+
+
+@dataclass(frozen=True)
+class Beginning(Record):
+    """When an upgrade begins by itself.
+
+    Attributes:
+        when: Whether at once, at a time, or not without a person.
+        at: The time.
+        stays: What it waits for, where no time brings that.
+        missing: How many people have yet to approve.
+    """
+
+    when: When
+    at: datetime | None = None
+    stays: Stays | None = None
+    missing: int = 0
+
+
+def beginning(facts: Inputs, *, serves: bool = True) -> Beginning:
+    """Return when the service begins the upgrade, if nobody does anything any more. Pure.
+
+    Args:
+        facts: What the service decides by.
+        serves: Whether it runs; nothing begins by itself without it.
+    """
+    found = _beginning(facts)
+    if serves or found.when is When.NOT_BY_ITSELF:
+        return found
+    return Beginning(When.NOT_BY_ITSELF, None, Stays.NO_SERVICE)
+
+
+def _beginning(facts: Inputs) -> Beginning:
+    now = at = facts.now
+    for _ in range(MOST):
+        found = obstacle(facts)
+        if found is None:
+            return Beginning(When.NOW if at == now else When.AT, at)
+        if found.until is None:
+            return Beginning(When.NOT_BY_ITSELF, None, found.stays, facts.missing_approvals)
+        at = max(found.until, at)
+        facts = replace(facts, now=at)
+        if facts.held_until is not None and facts.held_until <= at:
+            facts = replace(facts, held=None, held_until=None)
+    return Beginning(When.NOT_BY_ITSELF, None, Stays.NO_WINDOW)
+
+
+def with_one_more_yes(facts: Inputs, *, serves: bool = True) -> Beginning:
+    """Return when it would begin, once one more person has approved. Pure."""
+    missing = max(0, facts.missing_approvals - 1)
+    return beginning(replace(facts, missing_approvals=missing), serves=serves)
+
+
+_WAITS = {
+    Stays.HOLD: N_("It does not begin while upgrades are on hold ('ncen-updater unhold')."),
+    Stays.NOTHING_ON_OFFER: N_("Nothing is on offer for this site: nothing begins."),
+    Stays.APPROVAL: N_("It does not begin before {count} more have approved."),
+    Stays.NOT_PREPARED: N_("It does not begin before it is here, rehearsed and approved."),
+    Stays.NOT_REHEARSED: N_("It does not begin before it is rehearsed and approved."),
+    Stays.REHEARSAL_FAILED: N_("It does not begin: its rehearsal failed."),
+    Stays.NO_WINDOW: N_("It does not begin: no window ever opens here."),
+    Stays.ONLY_TOLD: N_("It does not begin before you type 'ncen-updater upgrade'."),
+    Stays.NO_SERVICE: N_(
+        "The service does not run: it does not begin before you type 'ncen-updater upgrade', or "
+        "start the service."
+    ),
+}
+_BY_HAND = N_(
+    "It does not begin before you type 'ncen-updater upgrade' or 'ncen-updater schedule TIME'."
+)
+
+
+def beginning_words(found: Beginning, zone: tzinfo | None) -> Text:
+    """Say it in one sentence.
+
+    Args:
+        found: When it begins.
+        zone: Zone of the site; that of the machine by default.
+    """
+    if found.when is When.NOW:
+        return Text(N_("It begins now."))
+    if found.at is not None:
+        local = found.at.astimezone(zone)
+        values = {
+            "day": Text(DAYS[local.weekday()]),
+            "local": f"{local:%Y-%m-%d %H:%M %z}",
+            "utc": f"{found.at.astimezone(UTC):%Y-%m-%d %H:%M}",
+        }
+        return Text(N_("It begins on {day} {local} ({utc} UTC)."), values)
+    words = _WAITS.get(found.stays, _BY_HAND) if found.stays else _BY_HAND
+    return Text(words, {"count": found.missing})

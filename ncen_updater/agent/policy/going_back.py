@@ -1,0 +1,78 @@
+"""Who has to say yes before officers are kept out for a rollback. Pure.
+
+Going forward takes so many people (``service.approvals``), and so does going back: it keeps people
+out, and may bring an old hole back. Not while the release is watched, or where a change is stuck:
+then going back is what the watch is for. And not in an emergency, which is told to everybody at
+once instead.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+
+__all__ = ["BackConsent", "Verdict", "back_binding", "may_go_back"]
+
+
+class BackConsent(StrEnum):
+    """Why a rollback may begin, or that it may not."""
+
+    WATCHED = "watched"
+    AGREED = "agreed"
+    APPROVED = "approved"
+    EMERGENCY = "emergency"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a rollback may begin.
+
+    Attributes:
+        consent: Why.
+        missing: So many people have to approve yet.
+    """
+
+    consent: BackConsent
+    missing: int = 0
+
+    def __bool__(self) -> bool:
+        """Whether it may."""
+        return self.consent is not BackConsent.MISSING
+
+
+def may_go_back(
+    *, watched: bool, needed: int, given: int, approver: bool, emergency: bool
+) -> Verdict:
+    """Decide whether a rollback may begin.
+
+    Args:
+        watched: Whether the upgrade is still watched, or a change is stuck.
+        needed: How many people have to approve an upgrade at this site.
+        given: How many have approved this rollback.
+        approver: Whether who asks may approve: where one is enough, asking is approving.
+        emergency: Whether they say that it cannot wait.
+    """
+    if watched:
+        return Verdict(BackConsent.WATCHED)
+    if emergency:
+        return Verdict(BackConsent.EMERGENCY)
+    if given >= needed:
+        return Verdict(BackConsent.APPROVED)
+    if needed == 1 and approver:
+        return Verdict(BackConsent.AGREED)
+    return Verdict(BackConsent.MISSING, needed - given)
+
+
+def back_binding(undoes: str, origin: str, target: str) -> str:
+    """Return what approvals of a rollback carry: of this upgrade, and of no other.
+
+    Args:
+        undoes: The upgrade that is undone.
+        origin: The release in use.
+        target: The release that is gone back to.
+    """
+    parts = {"rollback": undoes, "from": origin, "to": target}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

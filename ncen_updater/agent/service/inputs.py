@@ -1,0 +1,67 @@
+"""What the service decides by: for it, and for whoever asks what it will do.
+
+Pure: the site, what is known and the settings in, facts out.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from ncen_updater.agent.config.service import ServiceSettings
+from ncen_updater.agent.journal.change import ChangeState
+from ncen_updater.agent.policy.automation import Automation, Inputs, Rehearsed
+from ncen_updater.agent.service.knowledge import Assessment, ServiceState
+from ncen_updater.agent.status import SiteStatus, need
+
+__all__ = ["INPUTS", "inputs_for"]
+
+#: Parts of a site that :func:`inputs_for` needs.
+INPUTS = frozenset({"journal", "rehearsals"})
+
+
+def inputs_for(
+    status: SiteStatus, knowledge: ServiceState, settings: ServiceSettings, now: datetime
+) -> Inputs:
+    """Return what the service decides by; who is at work and trials of agents are its own to add.
+
+    Args:
+        status: The parts :data:`INPUTS` of the site.
+        knowledge: What is known of what is next.
+        settings: The table ``[service]``.
+        now: The time.
+
+    Raises:
+        UpdaterError: If a part could not be read.
+    """
+    journal = need(status.journal)
+    found = knowledge.assessment or Assessment(event=0)
+    change, chosen = journal.change, journal.scheduled(found.binding)
+    return Inputs(
+        now=now,
+        mode=Automation(settings.mode),
+        zone=settings.zone(),
+        next_check=_due(knowledge.next_check, now, timedelta(hours=settings.check_hours)),
+        windows=tuple(item.window() for item in settings.windows),
+        fetch_windows=tuple(item.window() for item in settings.fetch_windows),
+        open_change=status.unfinished,
+        stuck=change is not None and change.state is ChangeState.STUCK,
+        ordered=journal.order is not None,
+        held=journal.holds[0].reason if journal.holds else None,
+        held_until=journal.held_until,
+        owed=journal.owed is not None and journal.owed.by_itself,
+        left=found.left,
+        agent=found.agent if settings.self_update else None,
+        target=found.target,
+        bad_until=found.bad_until,
+        prepared=found.prepared,
+        rehearsed=found.rehearsed if settings.rehearse else Rehearsed.NOT_WANTED,
+        missing_approvals=journal.people(found.binding, settings.approvals).missing,
+        not_before=chosen.not_before if chosen else None,
+        collect_at=found.collect_at,
+        failures=knowledge.failures,
+    )
+
+
+def _due(next_check: datetime | None, now: datetime, interval: timedelta) -> datetime:
+    """When to ask the feed; a time further off was written by a clock that was set back since."""
+    return now if next_check is None or next_check - now > interval else next_check

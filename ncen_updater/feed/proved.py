@@ -1,0 +1,241 @@
+"""What was proved here once, kept where the process that reads the feed cannot write.
+
+A chain of signatures from the installed root shows that officers signed a list, not that it is the
+last that they signed: keys that were revoked since, a list from before a release was withdrawn, and
+a time that nobody signed all fit such a chain. So whoever proves keeps, in the state directory::
+
+    proved.json     the newest root; of each list the highest version, who signed it and when; the
+                    newest time that officers signed
+
+and takes nothing lower. That a release was withdrawn or halted is kept by the version of the list
+that says so. The rules are :func:`advanced`, which is pure.
+
+* A root never goes back: a chain begins at the newest one that was proved, not at the installed.
+* A list never goes back while who signed the one seen may still sign it. Where officers took these
+  keys away, as after a theft, their next list may have any number, but none may have been signed
+  earlier than the one seen; unless that says a time to come, as a thief may.
+* A signed time counts only if the lists hold under it, as for the reader.
+
+A missing file is built from the next proof, as at a site of before. A damaged one is an error: what
+it protects from would otherwise be had by damaging it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.bounded_io import NotReadable, TooLarge, parse_json, read_file
+from ncen_updater.common.canonical_json import canonical_json, sha256_hex
+from ncen_updater.common.messages import LOCAL_STORE_FAILED, PROVED_DAMAGED, PROVED_OLDER
+from ncen_updater.common.records import Record
+from ncen_updater.feed.clock import system_now
+from ncen_updater.feed.errors import TrustError
+
+__all__ = [
+    "PROVED", "ListProof", "ListSeen", "Proved", "ProvedMemory", "Whole", "advanced", "held",
+    "older",
+]  # fmt: skip
+
+logger = logging.getLogger(__name__)
+
+PROVED = "proved.json"
+SCHEMA = 1
+MOST_BYTES = 2_000_000
+
+
+@dataclass(frozen=True)
+class ListSeen(Record):
+    """The newest list of a role that was proved.
+
+    Attributes:
+        version: Its number.
+        signers: Ids of the keys whose signatures counted.
+        issued: When officers signed it, where it says so.
+    """
+
+    version: int
+    signers: tuple[str, ...] = ()
+    issued: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Whole(Record):
+    """A list of a product that was proved together with snapshot and timestamp.
+
+    Attributes:
+        version: Its number.
+        expires: When the first of them lapses.
+    """
+
+    version: int
+    expires: datetime
+
+
+@dataclass(frozen=True)
+class Proved(Record):
+    """All that is remembered.
+
+    Attributes:
+        root: The newest root, as it was signed; empty before the first.
+        root_version: Its number.
+        lists: The newest list by role.
+        whole: The last whole proof by product.
+        floor: The newest time that officers signed.
+        medium: The timestamp that came on the medium imported last: it alone counts beyond its
+            expiry, and the reader does not choose which that is.
+    """
+
+    root: str = ""
+    root_version: int = 0
+    lists: Mapping[str, ListSeen] = field(default_factory=dict)
+    whole: Mapping[str, Whole] = field(default_factory=dict)
+    floor: datetime | None = None
+    medium: int | None = None
+
+
+@dataclass(frozen=True)
+class ListProof:
+    """A list whose signatures were just verified.
+
+    Attributes:
+        seen: What is remembered of it.
+        keys: Ids of the keys that may sign it now.
+        threshold: How many of them must.
+    """
+
+    seen: ListSeen
+    keys: frozenset[str]
+    threshold: int
+
+
+def advanced(before: Proved, lists: Mapping[str, ListProof], now: datetime) -> Proved:
+    """Return the memory after some lists were verified under the newest root; pure.
+
+    Args:
+        before: What is remembered.
+        lists: The lists by their roles.
+        now: The time by which a signed time is one to come.
+
+    Raises:
+        TrustError: If one of them is older than what was proved before.
+    """
+    seen = dict(before.lists)
+    for role, proof in lists.items():
+        known = seen.get(role)
+        if known is not None and proof.seen.version < known.version:
+            still_valid = len(proof.keys & set(known.signers)) >= proof.threshold
+            if still_valid or _signed_earlier(proof.seen, known, now):
+                raise older(role, proof.seen.version, known.version)
+        seen[role] = proof.seen
+    return replace(before, lists=seen)
+
+
+def _signed_earlier(found: ListSeen, known: ListSeen, now: datetime) -> bool:
+    if known.issued is None or known.issued > now:
+        return False
+    return found.issued is None or found.issued < known.issued
+
+
+def older(role: str, version: int, known: int) -> TrustError:
+    """Say that a list or a root is older than what was proved here."""
+    return TrustError(PROVED_OLDER, role=role, version=version, known=known)
+
+
+def held(before: Proved, product: str, whole: Whole, floor: datetime | None) -> Proved:
+    """Return the memory after a product's list was proved whole; a signed time only rises; pure."""
+    times = [time for time in (before.floor, floor) if time is not None]
+    kept = {**before.whole, product: whole}
+    return replace(before, whole=kept, floor=max(times, default=None))
+
+
+class ProvedMemory:
+    """The memory of a site; one for all products, since they have one root and one snapshot.
+
+    Args:
+        state: The state directory of whoever proves. The reader may not write there.
+        now: The system clock.
+    """
+
+    def __init__(self, state: Path, now: Callable[[], datetime] = system_now) -> None:
+        self._path, self.now = state / PROVED, now
+
+    def load(self) -> Proved:
+        """Return what is remembered; nothing before the first proof.
+
+        Raises:
+            TrustError: If the file is damaged or cannot be read.
+        """
+        try:
+            data = parse_json(read_file(self._path, MOST_BYTES))
+            if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+                raise ValueError("not in the expected form")
+            proved = data["proved"]
+            if sha256_hex(canonical_json(proved)) != data["sha256"]:
+                raise ValueError("its digest does not fit")
+            return Proved.from_json(proved)
+        except FileNotFoundError:
+            return Proved()
+        except (
+            ValueError, KeyError, TypeError, OverflowError, NotReadable, TooLarge,
+        ) as error:  # fmt: skip
+            raise TrustError(PROVED_DAMAGED, path=self._path, detail=str(error)[:500]) from error
+        except OSError as error:
+            raise TrustError(LOCAL_STORE_FAILED, detail=f"{self._path}: {error}") from error
+
+    def reference(self) -> datetime:
+        """The system clock, but never earlier than the newest signed time that was proved."""
+        floor, now = self.load().floor, self.now()
+        return now if floor is None else max(now, floor)
+
+    def update(self, change: Callable[[Proved], Proved]) -> Proved:
+        """Apply a change to what is remembered and keep the result before it is relied on.
+
+        Args:
+            change: Pure; raises what the memory refuses. Called again under the lock.
+
+        Raises:
+            TrustError: As the change raises, or if the memory is damaged or cannot be kept.
+        """
+        before = self.load()
+        after = change(before)
+        if after == before:
+            return after
+        try:
+            with self._alone():
+                before = self.load()
+                after = change(before)
+                if after != before:
+                    self._write(after)
+        except OSError as error:
+            if isinstance(error, PermissionError) and os.geteuid() != 0:
+                # Somebody who may look and not work: nothing is installed by what they see.
+                logger.info("%s is not ours to write: %s", self._path, error)
+                return after
+            raise TrustError(LOCAL_STORE_FAILED, detail=f"{self._path}: {error}") from error
+        return after
+
+    def _write(self, proved: Proved) -> None:
+        data = proved.to_json()
+        digest = sha256_hex(canonical_json(data))
+        durable.write(
+            self._path, canonical_json({"schema": SCHEMA, "sha256": digest, "proved": data})
+        )
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        durable.make_directory(self._path.parent, 0o750)
+        lock = self._path.with_suffix(".lock")
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,111 @@
+"""Which files of the program a release changes, from the two signed trees."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from ncen_updater.common.cli.render import format_bytes
+from ncen_updater.common.i18n import N_, Text
+from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
+
+__all__ = ["FileChange", "Read", "file_changes"]
+
+#: More than this is not counted line by line.
+MAX_COUNTED = 5_000_000
+EXECUTES = 0o111
+
+Read = Callable[[TreeEntry], bytes | None]
+"""The content of a file of a tree; None where it is not at hand."""
+
+
+@dataclass(frozen=True)
+class FileChange:
+    """One path that is not as in the release before.
+
+    Attributes:
+        path: Its path.
+        before: As it was; None if it is new.
+        after: As it will be; None if it is gone.
+        plus: Lines that are new; None where nobody counted.
+        minus: Lines that are gone.
+    """
+
+    path: str
+    before: TreeEntry | None
+    after: TreeEntry | None
+    plus: int | None = None
+    minus: int | None = None
+
+    @property
+    def program(self) -> bool:
+        """Whether it can be run."""
+        entry = self.after or self.before
+        return entry is not None and entry.type is EntryType.FILE and bool(entry.mode & EXECUTES)
+
+    @property
+    def text(self) -> Text:
+        """What became of it."""
+        note: Text | str = Text(N_(" (a program)")) if self.program else ""
+        values: dict[str, object] = {"path": self.path, "note": note}
+        if self.before is None and self.after is not None:
+            return Text(N_("new: {path}, {size}{note}"), values | {"size": _kind(self.after)})
+        if self.after is None:
+            return Text(N_("gone: {path}{note}"), values)
+        if self.plus is not None:
+            values |= {"plus": self.plus, "minus": self.minus}
+            return Text(N_("changed: {path}, +{plus} -{minus} lines{note}"), values)
+        was = _kind(self.before) if self.before else ""
+        values |= {"old": was, "new": _kind(self.after)}
+        return Text(N_("changed: {path}, {old} becomes {new}{note}"), values)
+
+
+def _kind(entry: TreeEntry) -> str:
+    if entry.type is EntryType.SYMLINK:
+        return f"-> {entry.target}"
+    if entry.type is EntryType.DIRECTORY:
+        return "dir"
+    return f"{format_bytes(entry.size)}, {entry.mode:o}"
+
+
+def file_changes(before: Tree, after: Tree, old: Read, new: Read) -> list[FileChange]:
+    """Every path that differs; directories only where they are all that differs.
+
+    Args:
+        before: The tree of the release before.
+        after: The tree of the release.
+        old: Reads a file of the first.
+        new: Reads a file of the second.
+    """
+    return list(_changes(before, after, old, new))
+
+
+def _changes(before: Tree, after: Tree, old: Read, new: Read) -> Iterator[FileChange]:
+    was = {entry.path: entry for entry in before.entries}
+    now = {entry.path: entry for entry in after.entries}
+    for path in sorted(was.keys() | now.keys()):
+        first, second = was.get(path), now.get(path)
+        if first == second or _is_only_directory(first, second):
+            continue
+        plus = minus = None
+        if first and second and first.type is second.type is EntryType.FILE:
+            counted = _counted(first, second, old, new)
+            plus, minus = counted if counted else (None, None)
+        yield FileChange(path, first, second, plus, minus)
+
+
+def _is_only_directory(first: TreeEntry | None, second: TreeEntry | None) -> bool:
+    there = [entry for entry in (first, second) if entry is not None]
+    return all(entry.type is EntryType.DIRECTORY for entry in there) and len(there) == 1
+
+
+def _counted(first: TreeEntry, second: TreeEntry, old: Read, new: Read) -> tuple[int, int] | None:
+    """Lines more and lines less, whatever their order; None for what is no text."""
+    if max(first.size, second.size) > MAX_COUNTED or first.sha256 == second.sha256:
+        return None
+    before, after = old(first), new(second)
+    if before is None or after is None or b"\0" in before or b"\0" in after:
+        return None
+    was, now = Counter(before.split(b"\n")), Counter(after.split(b"\n"))
+    return sum((now - was).values()), sum((was - now).values())

@@ -1,0 +1,184 @@
+"""The files that an officer's program reads besides the lists, each by the digest that is signed.
+
+They travel in the event (``papers/<sha256>``): document and tree of each release that it adds and
+of the release before, and every SQL file. Where the staging directory, or the published feed,
+travels along, they are looked for there too, and the archives are unpacked to count lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tuf.api.metadata import TargetFile, Targets  # type: ignore[attr-defined]
+
+from ncen_updater.common.canonical_json import sha256_hex
+from ncen_updater.common.progress import Silent
+from ncen_updater.feed.downloaded import read_tree
+from ncen_updater.formats.archive import unpack
+from ncen_updater.formats.document import (
+    MAX_DOCUMENT_BYTES,
+    ReleaseDocument,
+    TargetRef,
+    parse_release_document,
+)
+from ncen_updater.formats.sql import MAX_FILE_BYTES
+from ncen_updater.formats.tree import MAX_TREE_BYTES, EntryType, Tree, TreeEntry, hash_file
+from ncen_updater.publisher.errors import BuildRefused
+from ncen_updater.publisher.feed.feed import target_file_name
+from ncen_updater.publisher.signing.carried import newest_before, version_of
+from ncen_updater.publisher.signing.event import SigningEvent
+from ncen_updater.publisher.signing.event_files import PAPERS, read_plain
+
+__all__ = ["Evidence", "Places", "Shown", "before", "releases_of"]
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where files may lie, besides the event.
+
+    Attributes:
+        staging: What ``build`` wrote.
+        feed: The published feed.
+        scratch: An empty directory to unpack archives in.
+    """
+
+    staging: Path | None = None
+    feed: Path | None = None
+    scratch: Path | None = None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A release of an event, or the one before it, as far as it could be read.
+
+    Attributes:
+        document: Its document.
+        tree: Its tree; None if it is not at hand.
+        sql: Content of each SQL file, by path.
+        missing: Files that are named and were not found.
+        unpacked: Where its archive was unpacked; None where none is at hand.
+    """
+
+    document: ReleaseDocument
+    tree: Tree | None
+    sql: Mapping[str, bytes]
+    missing: tuple[str, ...] = ()
+    unpacked: Path | None = None
+
+    def read(self, entry: TreeEntry) -> bytes | None:
+        """The content of one of its files, where the archive is at hand."""
+        if self.unpacked is None:
+            return None
+        return read_plain(self.unpacked / entry.path, max(entry.size, 1))
+
+
+@dataclass
+class Evidence:
+    """Finds files by the digest that the lists name, wherever they lie.
+
+    Attributes:
+        event: The event.
+        places: Where else to look.
+    """
+
+    event: SigningEvent
+    places: Places
+    _unpacked: dict[str, Path] = field(default_factory=dict)
+
+    def _candidates(self, name: str, sha256: str, length: int) -> Iterator[Path]:
+        yield self.event.directory / PAPERS / sha256
+        if self.places.staging is not None:
+            yield self.places.staging / "targets" / name
+        if self.places.feed is not None:
+            hashed = target_file_name(TargetFile(length, {"sha256": sha256}, name))
+            yield self.places.feed / "targets" / hashed
+
+    def content(self, name: str, sha256: str, length: int, limit: int) -> bytes | None:
+        """A small file, hashed; None if it is nowhere, or not this one."""
+        for path in self._candidates(name, sha256, length):
+            try:
+                content = read_plain(path, limit)
+            except (OSError, ValueError):
+                continue  # looked for elsewhere; what is nowhere is said to the officer
+            if sha256_hex(content) == sha256:
+                return content
+        return None
+
+    def shown(self, name: str, target: TargetFile) -> Shown | None:
+        """Read a release by the document that a list names; None if that is nowhere."""
+        content = self.content(name, target.hashes["sha256"], target.length, MAX_DOCUMENT_BYTES)
+        if content is None:
+            return None
+        document = parse_release_document(content, name)
+        tree = self._tree(document)
+        unpacked = self._unpack(document, tree) if tree is not None else None
+        sql: dict[str, bytes] = {}
+        missing = [] if tree is not None else [document.tree.target]
+        for path, digest in sorted(document.migrations.items()):
+            found = self.content(path, digest, 0, MAX_FILE_BYTES)
+            if found is None and unpacked is not None:
+                found = read_plain(unpacked / path, MAX_FILE_BYTES)
+                found = found if sha256_hex(found) == digest else None
+            if found is None:
+                missing.append(path)
+            else:
+                sql[path] = found
+        if tree is not None:
+            _agree(document, tree)
+        return Shown(document, tree, sql, tuple(missing), unpacked)
+
+    def _tree(self, document: ReleaseDocument) -> Tree | None:
+        ref = document.tree
+        for path in self._candidates(ref.target, ref.sha256, ref.length):
+            try:
+                whole = sha256_hex(read_plain(path, MAX_TREE_BYTES)) == ref.sha256
+            except (OSError, ValueError):
+                continue
+            if whole:
+                return read_tree(document, path)
+        return None
+
+    def _unpack(self, document: ReleaseDocument, tree: Tree) -> Path | None:
+        ref = document.archive
+        if self.places.scratch is None:
+            return None
+        for path in self._candidates(ref.target, ref.sha256, ref.length):
+            if path.is_file() and not path.is_symlink() and _is(path, ref):
+                place = self.places.scratch / document.tree_digest
+                if not place.exists():
+                    unpack(path, tree, place, Silent())
+                return place
+        return None
+
+
+def _is(path: Path, ref: TargetRef) -> bool:
+    return path.stat().st_size == ref.length and hash_file(path) == ref.sha256
+
+
+def _agree(document: ReleaseDocument, tree: Tree) -> None:
+    """What is shown as SQL is what stands in the release."""
+    files = {e.path: e.sha256 for e in tree.entries if e.type is EntryType.FILE}
+    for path, digest in document.migrations.items():
+        if files.get(path) != digest:
+            reason = f"its tree does not hold {path} as its document names it"
+            raise BuildRefused(path=document.tree.target, reason=reason)
+
+
+def releases_of(event: SigningEvent, role: str) -> list[tuple[str, TargetFile]]:
+    """Releases that a product's draft adds, oldest first."""
+    new, base = event.drafts[role].signed, event.base.get(role)
+    if not isinstance(new, Targets):
+        return []
+    known = base.signed.targets if base else {}
+    added = {version: n for n in new.targets if n not in known and (version := version_of(n))}
+    return [(added[version], new.targets[added[version]]) for version in sorted(added)]
+
+
+def before(document: ReleaseDocument, event: SigningEvent, role: str) -> TargetFile | None:
+    """The document of the release before: of those that are published, and that are drafted."""
+    base = event.base.get(role)
+    return newest_before(
+        document, {**(base.signed.targets if base else {}), **event.drafts[role].signed.targets}
+    )

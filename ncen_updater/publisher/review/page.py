@@ -1,0 +1,34 @@
+"""The same on paper: one HTML file without scripts, to be printed and signed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ncen_updater.common.cli.render import SEVERITIES
+from ncen_updater.common.i18n import DEFAULT_LANGUAGE, Text
+from ncen_updater.common.pages import fill
+from ncen_updater.publisher.review.review import Review
+from ncen_updater.publisher.review.words import HEADS
+from ncen_updater.publisher.signing.digest_words import spoken
+
+__all__ = ["page_of"]
+
+
+def page_of(page: Review, remarks: Sequence[Text] = (), language: str = DEFAULT_LANGUAGE) -> bytes:
+    """Write the page.
+
+    Args:
+        page: What it shows.
+        remarks: What else the program has to say, such as that nothing was compared.
+        language: Of the sentences.
+    """
+    return fill(
+        "ncen_updater.publisher.review",
+        "review.html",
+        language,
+        page=page,
+        remarks=remarks,
+        words=spoken(page.digest),
+        severities=SEVERITIES,
+        heads=HEADS,
+    )

@@ -1,0 +1,313 @@
+"""All that an officer reads of an event, gathered once, shown on a terminal and on paper."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import PAPERS_MISSING
+from ncen_updater.formats.manifest import Migration, path_for
+from ncen_updater.formats.sql import ENGINES
+from ncen_updater.formats.tuf_names import AGENT_PRODUCT
+from ncen_updater.publisher.lint.lint import lint_tree
+from ncen_updater.publisher.review.changes import FileChange, file_changes
+from ncen_updater.publisher.review.evidence import Evidence, Places, Shown, before, releases_of
+from ncen_updater.publisher.review.lowered import lowered, lowered_by
+from ncen_updater.publisher.review.sentences import sentences
+from ncen_updater.publisher.review.sql_marks import KEPT, Kind, Mark, marks
+from ncen_updater.publisher.signing.describe import Line, describe
+from ncen_updater.publisher.signing.event import SigningEvent
+
+__all__ = ["ReleasePage", "Review", "SqlPage", "review"]
+
+#: Kinds of a ``down`` file that take away what was entered since the upgrade.
+LOSES = {Kind.DELETES, Kind.DROPS}
+
+
+@dataclass(frozen=True)
+class SqlPage:
+    """One SQL file of a new migration, whole.
+
+    Attributes:
+        path: Its path in the release.
+        database: Which one it changes.
+        migration: Its id.
+        direction: ``up``, ``down`` or ``verify``.
+        lines: Its text.
+        marks: Statements to look at.
+    """
+
+    path: str
+    database: str
+    migration: str
+    direction: str
+    lines: tuple[str, ...]
+    marks: tuple[Mark, ...]
+
+    def mark_at(self, number: int) -> Mark | None:
+        """The mark whose statement begins in this line."""
+        return next((mark for mark in self.marks if mark.line == number), None)
+
+    def marked(self, number: int) -> bool:
+        """Whether a marked statement stands in this line, from 1."""
+        return any(mark.line <= number <= mark.last for mark in self.marks)
+
+
+@dataclass(frozen=True)
+class ReleasePage:
+    """One release that an event adds.
+
+    Attributes:
+        product: What it is of.
+        version: Its version.
+        before: The version before; empty for a first one.
+        notes: Title and text by language.
+        way_back: What becomes of a site that goes back, in sentences.
+        files: What changed since the release before; None where nothing could be compared.
+        sql: Every SQL file of its new migrations.
+        known: How many migrations it brings along that were published before.
+        findings: What lint says, here and now.
+        warnings: What of the release itself is marked.
+        missing: Files that were not found, so that nobody has read them.
+    """
+
+    product: str
+    version: str
+    before: str
+    notes: Mapping[str, tuple[str, str]]
+    way_back: tuple[Text, ...]
+    files: tuple[FileChange, ...] | None
+    sql: tuple[SqlPage, ...]
+    known: int
+    findings: tuple[Finding, ...]
+    warnings: tuple[Text, ...]
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Review:
+    """The page.
+
+    Attributes:
+        title: Of the event, as its drafter wrote it.
+        sentences: What happens to whom and when.
+        warnings: What is marked, most of all.
+        releases: What it adds.
+        lines: Everything that changes in the lists, in sentences.
+        annex: The digests.
+        digest: Of the event.
+    """
+
+    title: str
+    sentences: tuple[Text, ...]
+    warnings: tuple[Text, ...]
+    releases: tuple[ReleasePage, ...]
+    lines: tuple[Line, ...]
+    annex: tuple[Line, ...]
+    digest: str
+
+
+def review(
+    event: SigningEvent,
+    staging: Path | None = None,
+    feed: Path | None = None,
+    *,
+    whole: bool = False,
+) -> Review:
+    """Gather the page of an event.
+
+    Args:
+        event: The event, loaded.
+        staging: What ``build`` wrote, where it travels along: lines are counted.
+        feed: The published feed, likewise.
+        whole: Refuse where something could not be read: nobody signs what was not shown.
+
+    Raises:
+        PapersMissing: If something could not be read, where that is refused.
+        BuildRefused, TrustError, TransferError: If files do not agree with each other.
+    """
+    with tempfile.TemporaryDirectory(prefix="nu-review-") as folder:
+        scratch = Path(folder) if staging is not None else None
+        evidence = Evidence(event, Places(staging, feed, scratch))
+        releases = tuple(_releases(event, evidence))
+    if whole:
+        for page in releases:
+            for name in page.missing:
+                raise UpdaterError(PAPERS_MISSING, name=name)
+    said = describe(event)
+    marked = [line.text for line in said if line.text.template.startswith(("WARNING", "WITHDRAWN"))]
+    warnings = [*marked, *lowered(event)]
+    for page in releases:
+        warnings += page.warnings
+    return Review(
+        title=event.title,
+        sentences=tuple(sentences(event)),
+        warnings=tuple({text.render(): text for text in warnings}.values()),
+        releases=releases,
+        lines=tuple(line for line in said if not line.annex),
+        annex=tuple(line for line in said if line.annex),
+        digest=event.digest,
+    )
+
+
+def _releases(event: SigningEvent, evidence: Evidence) -> Iterator[ReleasePage]:
+    for role in event.drafts:
+        for name, target in releases_of(event, role):
+            shown = evidence.shown(name, target)
+            if shown is None:
+                raise UpdaterError(PAPERS_MISSING, name=name)
+            earlier = before(shown.document, event, role)
+            last = evidence.shown(earlier.path, earlier) if earlier else None
+            page = _page(shown, last)
+            lost = [] if last or earlier is None else [earlier.path]
+            lost += [last.document.tree.target] if last and last.tree is None else []
+            unread = Text(
+                N_("WARNING: {files} could not be read, so it is not shown here."),
+                {"files": ", ".join([*page.missing, *lost])},
+            )
+            if page.missing or lost:
+                page = replace(
+                    page,
+                    missing=(*page.missing, *lost),
+                    warnings=(unread, *page.warnings),
+                )
+            yield page
+
+
+def _page(shown: Shown, last: Shown | None) -> ReleasePage:
+    manifest = shown.document.manifest
+    known = {
+        (database.name, migration.id)
+        for database in (last.document.manifest.databases if last else ())
+        for migration in database.migrations
+    }
+    migrations = [(d.name, m) for d in manifest.databases for m in d.migrations]
+    fresh = [item for item in migrations if (item[0], item[1].id) not in known]
+    sql = tuple(page for item in fresh for page in _sql(*item, shown))
+    files: tuple[FileChange, ...] | None = None
+    if shown.tree is not None and last is not None and last.tree is not None:
+        files = tuple(file_changes(last.tree, shown.tree, last.read, shown.read))
+    findings: tuple[Finding, ...] = ()
+    if shown.tree is not None and not shown.missing:
+        findings = tuple(
+            lint_tree(manifest, shown.tree, last.document if last else None, shown.sql.__getitem__)
+        )
+    return ReleasePage(
+        product=manifest.product,
+        version=manifest.version,
+        before=last.document.manifest.version if last else "",
+        notes={language: (n.title, n.text) for language, n in manifest.notes.items()},
+        way_back=tuple(_way_back(fresh, sql, shown)),
+        files=files,
+        sql=sql,
+        known=len(migrations) - len(fresh),
+        findings=findings,
+        warnings=tuple(_warnings(shown, last, fresh, sql, files or (), findings)),
+        missing=shown.missing,
+    )
+
+
+def _sql(database: str, migration: Migration, shown: Shown) -> Iterator[SqlPage]:
+    places = (("up", migration.up), ("down", migration.down), ("verify", migration.verify))
+    for direction, place in places:
+        engines: dict[str, list[str]] = {}
+        for engine in ENGINES if place else ():
+            engines.setdefault(path_for(engine, place or ""), []).append(engine)
+        for path, runs in engines.items():
+            if path in shown.sql:
+                text = shown.sql[path].decode("utf-8", "replace")
+                found = () if direction == "verify" else tuple(marks(text, runs))
+                lines = tuple(text.split("\n"))
+                yield SqlPage(path, database, migration.id, direction, lines, found)
+
+
+def _warnings(
+    shown: Shown,
+    last: Shown | None,
+    fresh: list[tuple[str, Migration]],
+    sql: tuple[SqlPage, ...],
+    files: tuple[FileChange, ...],
+    findings: tuple[Finding, ...],
+) -> Iterator[Text]:
+    manifest = shown.document.manifest
+    name = f"{manifest.product} {manifest.version}"
+    if manifest.product == AGENT_PRODUCT:
+        words = N_("WARNING: {name} is the updater itself: it runs with all rights at every site.")
+        yield Text(words, {"name": name})
+    yield from lowered_by(manifest, last.document.manifest if last else None)
+    for database, migration in fresh:
+        if migration.irreversible is not None:
+            words = N_("WARNING: {migration} of {database} has no way back: {reason}")
+            values: dict[str, object] = {
+                "migration": migration.id,
+                "database": database,
+                "reason": migration.irreversible,
+            }
+            yield Text(words, values)
+    for page in sql:
+        for mark in page.marks if page.direction == "up" else ():
+            values = {
+                "path": page.path,
+                "line": mark.line,
+                "kinds": _kinds(mark),
+                "statement": mark.text,
+            }
+            yield Text(N_("WARNING: {path}, line {line}, {kinds}: {statement}"), values)
+    programs = [change.path for change in files if change.program]
+    if programs:
+        words = N_("WARNING: other programs than before: {paths}")
+        yield Text(words, {"paths": ", ".join(programs)})
+    for finding in findings:
+        if finding.severity is Severity.STRICT:
+            yield Text(
+                N_("WARNING: lint refuses it ({code}): {what}"),
+                {"code": finding.code, "what": finding.what},
+            )
+
+
+def _kinds(mark: Mark) -> Text:
+    """Several kinds in one sentence: each is translated by itself."""
+    joined = Text(mark.kinds[0].value)
+    for kind in mark.kinds[1:]:
+        both = {"first": joined, "second": Text(kind.value)}
+        joined = Text(N_("{first}, {second}"), both)
+    return joined
+
+
+def _way_back(
+    fresh: list[tuple[str, Migration]], sql: tuple[SqlPage, ...], shown: Shown
+) -> Iterator[Text]:
+    if shown.document.manifest.migrator is not None:
+        reason = {"reason": shown.document.manifest.migrator.no_way_back}
+        yield Text(N_("Going back loses what officers entered since: {reason}"), reason)
+        return
+    for database, migration in fresh:
+        if migration.irreversible is not None:
+            values: dict[str, object] = {
+                "migration": migration.id,
+                "database": database,
+                "reason": migration.irreversible,
+            }
+            words = N_(
+                "{migration} of {database} cannot be undone: going back loses what officers entered"
+                " since. {reason}"
+            )
+            yield Text(words, values)
+    for page in sql:
+        kept = any(KEPT in line.lower() for line in page.lines)
+        for mark in page.marks if page.direction == "down" else ():
+            if LOSES & set(mark.kinds) and not kept:
+                words = N_(
+                    "Going back loses what stands there by then ({path}, line {line}): {statement}"
+                )
+                values = {"path": page.path, "line": mark.line, "statement": mark.text}
+                yield Text(words, values)
+    if not fresh:
+        yield Text(N_("Going back changes no database: the release brings no new migration."))
+    elif all(migration.irreversible is None for _, migration in fresh):
+        yield Text(N_("A site can go back at any time, by the files that are shown below."))

@@ -1,0 +1,119 @@
+"""What an event does, to whom and when: one sentence for each thing that it decides. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tuf.api.metadata import Root, Targets  # type: ignore[attr-defined]
+
+from ncen_updater.common.i18n import N_, Text
+from ncen_updater.formats.tuf_names import OFFER_FIELD, RELEASES_PREFIX
+from ncen_updater.publisher.signing.event import SigningEvent
+from ncen_updater.publisher.signing.roles import POLICY
+
+__all__ = ["sentences"]
+
+
+def sentences(event: SigningEvent) -> list[Text]:
+    """Say it; never nothing."""
+    found: list[Text] = []
+    for role, draft in event.drafts.items():
+        base = event.base.get(role)
+        old, new = base.signed if base else None, draft.signed
+        said: list[Text] = []
+        if isinstance(new, Root):
+            said = list(_of_root(old, new))
+        elif isinstance(new, Targets):
+            said = list(_of_targets(old, new))
+        lasts = {"role": role, "expires": f"{new.expires:%Y-%m-%d}"}
+        found += said or [Text(N_("{role} stays as it is, and lasts until {expires}."), lasts)]
+    return found
+
+
+def _of_root(old: Root | None, new: Root) -> Iterator[Text]:
+    if old is None:
+        yield Text(N_("A new feed begins: this decides who may sign for every site."))
+    elif (old.roles, old.keys) != (new.roles, new.keys):
+        yield Text(N_("It changes whose signatures every site believes."))
+    elif old.unrecognized_fields.get(POLICY) != new.unrecognized_fields.get(POLICY):
+        yield Text(N_("It changes how long signatures last at every site."))
+
+
+def _of_targets(old: Targets | None, new: Targets) -> Iterator[Text]:
+    before = old.delegations if old else None
+    if new.delegations is not None and new.delegations != before:
+        products = ", ".join(sorted(new.delegations.roles or {}))
+        words = N_("It decides who may sign releases of {products} for every site.")
+        yield Text(words, {"products": products})
+    for path, target in sorted(new.targets.items()):
+        offer = (target.custom or {}).get(OFFER_FIELD)
+        if path.startswith(RELEASES_PREFIX) and isinstance(offer, dict):
+            known = old.targets.get(path) if old else None
+            was = ((known.custom or {}) if known else {}).get(OFFER_FIELD)
+            yield from _of_offer(was, offer)
+    gone = sorted(path for path in (old.targets if old else {}) if path not in new.targets)
+    if gone:
+        words = N_("It takes {count} files out of the list.")
+        yield Text(words, {"count": len(gone)})
+
+
+def _of_offer(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> Iterator[Text]:
+    values: dict[str, object] = {
+        "product": new.get("product"),
+        "version": new.get("version"),
+        "whom": _whom(new),
+        "when": _when(new.get("waves") or []),
+    }
+    if old == new:
+        return
+    was = old or {}
+    if new.get("withdrawn") != was.get("withdrawn") and new.get("withdrawn"):
+        words = N_(
+            "{product} {version} is taken back: no site installs it any more, and those that run it"
+            " are told at once."
+        )
+        yield Text(words, values)
+    elif new.get("halted") != was.get("halted") and new.get("halted"):
+        words = N_("{product} {version} is halted: no further site begins with it.")
+        yield Text(words, values)
+    elif old is None:
+        words = N_("{product} {version} is offered to {whom}, {when}.")
+        if new.get("required"):
+            words = N_("{product} {version}, which no site may skip, is offered to {whom}, {when}.")
+        yield Text(words, values)
+    else:
+        yield Text(N_("From now on {product} {version} is offered to {whom}, {when}."), values)
+
+
+def _whom(offer: Mapping[str, Any]) -> Text:
+    countries = sorted(offer.get("countries") or [])
+    waves = offer.get("waves") or []
+    if not countries and waves and all(wave.get("countries") for wave in waves):
+        countries = sorted({code for wave in waves for code in wave["countries"]})
+    preview = offer.get("channel") == "preview"
+    values = {"countries": ", ".join(countries)}
+    if countries and preview:
+        return Text(N_("the sites of {countries} that try what is new"), values)
+    if countries:
+        return Text(N_("the sites of {countries}"), values)
+    if preview:
+        return Text(N_("the sites of all countries that try what is new"))
+    return Text(N_("the sites of all countries"))
+
+
+def _when(waves: list[dict[str, Any]]) -> Text:
+    if not waves:
+        return Text(N_("to all of them as soon as it is published"))
+    steps = sorted(waves, key=lambda wave: (str(wave.get("opens")), wave.get("percent", 0)))
+    first, last = steps[0], steps[-1]
+    values = {
+        "percent": first.get("percent"),
+        "opens": first.get("opens"),
+        "last_percent": last.get("percent"),
+        "last": last.get("opens"),
+    }
+    if len(steps) == 1:
+        return Text(N_("to {percent} % of them from {opens} on"), values)
+    words = N_("to {percent} % of them from {opens} on, and to {last_percent} % from {last} on")
+    return Text(words, values)

@@ -1,0 +1,103 @@
+"""The page on a terminal: lines of text, in the order in which a person should read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ncen_updater.common.cli.render import finding_lines
+from ncen_updater.common.i18n import N_, Text, translate
+from ncen_updater.publisher.review.review import ReleasePage, Review, SqlPage
+from ncen_updater.publisher.signing.digest_words import spoken
+
+__all__ = ["HEADS", "annex_lines", "short_lines", "words_of"]
+
+MARK, PLAIN = ">", "|"
+NONE = N_("nothing")
+
+
+def short_lines(page: Review) -> Iterator[Text | str]:
+    """What is said again before anybody signs: the sentences and the marks."""
+    yield page.title
+    for sentence in page.sentences:
+        yield _in(sentence)
+    for warning in page.warnings:
+        yield _in(warning)
+
+
+def words_of(page: Review, language: str) -> Iterator[Text | str]:
+    """The whole page but its annex."""
+    yield from short_lines(page)
+    for release in page.releases:
+        yield from _release(release, language)
+    for line in page.lines[1:]:
+        yield line.text if line.heading else _in(line.text)
+
+
+def annex_lines(page: Review) -> Iterator[Text | str]:
+    """The digests."""
+    yield ""
+    yield Text(N_("Annex: digests"))
+    for line in page.annex:
+        yield _in(line.text)
+    yield _in(Text(N_("The same of the event in words: {spoken}"), {"spoken": spoken(page.digest)}))
+
+
+def _in(text: Text | str) -> Text:
+    return Text("  {line}", {"line": text})
+
+
+def _release(page: ReleasePage, language: str) -> Iterator[Text | str]:
+    name = {"product": page.product, "version": page.version, "before": page.before}
+    yield ""
+    yield Text(
+        N_("{product} {version}, after {before}")
+        if page.before
+        else N_("{product} {version}, the first release"),
+        name,
+    )
+    title, text = page.notes.get(language) or page.notes.get("en") or ("", "")
+    for line in (title, *text.strip().split("\n")) if title else ():
+        yield _in(line)
+    yield Text(N_("The way back:"))
+    for sentence in page.way_back:
+        yield _in(sentence)
+    yield Text(N_("Files of the program that are not as before:"))
+    if page.files is None:
+        yield _in(Text(N_("all of it is new, or there was nothing to compare it with")))
+    for change in page.files or ():
+        yield _in(change.text)
+    if page.files == ():
+        yield _in(Text(NONE))
+    yield Text(N_("What lint says of it here and now:"))
+    if page.missing:
+        yield _in(Text(N_("it was not asked, since files are missing")))
+    for line in finding_lines(page.findings, language):
+        yield _in(line)
+    if not page.findings and not page.missing:
+        yield _in(translate(NONE, language))
+    yield Text(
+        N_("New SQL ({count} files; migrations from before: {known}):"),
+        {"count": len(page.sql), "known": page.known},
+    )
+    for sql in page.sql:
+        yield from _sql(sql)
+
+
+def _sql(page: SqlPage) -> Iterator[Text | str]:
+    yield ""
+    values = {"path": page.path, "migration": page.migration, "database": page.database}
+    yield Text(HEADS[page.direction], values)
+    for number, line in enumerate(page.lines, 1):
+        mark = page.mark_at(number)
+        if mark is not None:
+            for kind in mark.kinds:
+                yield Text("      >> {kind}", {"kind": Text(kind.value)})
+        sign = MARK if page.marked(number) else PLAIN
+        yield f"{number:5} {sign} {line}"
+
+
+HEADS = {
+    "up": N_("{path} (going to it: {migration} of {database})"),
+    "down": N_("{path} (going back: {migration} of {database})"),
+    "verify": N_("{path} (only asks: {migration} of {database})"),
+}

@@ -1,0 +1,82 @@
+"""Somebody who may not look at the site is told which group, and what to type."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.cli.access import denied, refusal_for
+from ncen_updater.agent.engine.errors import JournalForbidden
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import (
+    LOCAL_STORE_FAILED,
+    LOG_IN_AGAIN,
+    MEMBER_NEEDS_ROOT,
+    NOT_A_MEMBER,
+    Message,
+)
+from tests.agent.cli.site import make_site
+
+GROUP = "ncen-updater"
+
+
+@pytest.mark.parametrize(
+    ("now", "listed", "message"),
+    [
+        ([], [], NOT_A_MEMBER),
+        (["wheel"], ["amina"], NOT_A_MEMBER),
+        ([], ["amina", "bruno"], LOG_IN_AGAIN),
+        ([GROUP], ["bruno"], MEMBER_NEEDS_ROOT),
+        ([GROUP], [], MEMBER_NEEDS_ROOT),
+    ],
+)
+def test_what_is_told(now: list[str], listed: list[str], message: Message) -> None:
+    error = refusal_for("/var/x", "bruno", GROUP, now=now, listed=listed)
+    assert error.message is message
+    assert GROUP in str(error) and "bruno" in str(error) and "/var/x" in str(error)
+
+
+def caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "path"),
+    [
+        (PermissionError(13, "Permission denied", "/var/x"), "/var/x"),
+        (JournalForbidden(path="/var/x"), "/var/x"),
+        (caused(UpdaterError(LOCAL_STORE_FAILED), PermissionError(13, "no", "/var/x")), "/var/x"),
+        (UpdaterError(LOCAL_STORE_FAILED), None),
+        (FileNotFoundError(2, "no", "/var/x"), None),
+    ],
+)
+def test_whether_rights_are_behind_it(error: Exception, path: str | None) -> None:
+    assert denied(error) == path
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+@pytest.mark.parametrize("closed", ["state", "config"])
+@pytest.mark.parametrize("command", ["status", "doctor", "plan", "history", "verify"])
+def test_who_is_in_no_group(tmp_path: Path, command: str, closed: str) -> None:
+    site = make_site(tmp_path / "site")
+    place = site.state if closed == "state" else site.root
+    for directory in (tmp_path, *tmp_path.parents):
+        if directory.stat().st_uid == 0 and directory != Path("/"):
+            directory.chmod(directory.stat().st_mode | 0o011)
+    site.config.chmod(0o644)
+    place.chmod(0o750)
+    os.chown(place, 0, 0)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.support.as_user", "nobody", "", command],
+        env={"NCEN_CONFIG_FILE": str(site.config), "PATH": os.environ["PATH"], "LANG": "C.UTF-8"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    said = done.stdout + done.stderr
+    assert (done.returncode, "NU-1120" in said) == (1, True), said
+    assert f"sudo usermod -aG {GROUP} nobody" in " ".join(said.split())
+    assert "no name of its own" not in said and "Traceback" not in said

@@ -1,0 +1,198 @@
+"""What a release is blamed for, and what never: signals, lost servers, full disks; at each step."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ncen_updater.agent.application.errors import ApplicationError, CommandFailed
+from ncen_updater.agent.databases.errors import (
+    DatabaseError,
+    DatabaseUnreachable,
+    MigrationFailed,
+    ServerLost,
+)
+from ncen_updater.agent.databases.migrations.runner import MigrationRunner
+from ncen_updater.agent.databases.postgresql.dialect import fault_of_state
+from ncen_updater.agent.databases.sqlite.dialect import SqliteDialect
+from ncen_updater.agent.engine.errors import ChangeFailed, ChecksFailed, Unhealthy
+from ncen_updater.agent.engine.interruption import Interruption
+from ncen_updater.agent.engine.runner import blames_release
+from ncen_updater.agent.journal.change import BEFORE_COMMIT, UNINTERRUPTED, StepName
+from ncen_updater.agent.journal.facts import ChangeFacts
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.site_history import SiteHistory
+from ncen_updater.agent.site import StepContext
+from ncen_updater.common.errors import SpaceShort, UpdaterError
+from ncen_updater.common.messages import (
+    DATABASE_DISK_FAILED,
+    INTERRUPTED,
+    SERVER_LOST,
+    Message,
+)
+from ncen_updater.common.progress import Silent
+from tests.agent.databases.migrations.making import CHANGE as MIGRATED
+from tests.agent.databases.migrations.making import make
+from tests.agent.engine.test_runner import CHANGE, Trial
+from tests.support.errors import refused, says
+
+WHERE: dict[str, Any] = {"database": "main", "migration": "0002_country"}
+NOBODYS = [
+    UpdaterError(INTERRUPTED, signal="SIGINT"),
+    ServerLost(**WHERE),
+    ServerLost(DATABASE_DISK_FAILED, **WHERE),
+    DatabaseUnreachable(database="main"),
+    DatabaseError(database="main"),
+    SpaceShort(path="/", needed=2, free=1, missing=1),
+    ApplicationError(),
+    OSError(28, "No space left on device"),
+]
+ITS_OWN = [
+    MigrationFailed(**WHERE),
+    ChecksFailed(problems="x"),
+    Unhealthy(product="p", version="v", seconds=1, problems="x"),
+]
+
+
+@pytest.fixture
+def trial(tmp_path: Path) -> Iterator[Trial]:
+    with Journal.create(tmp_path / "journal.sqlite") as journal:
+        yield Trial(journal)
+
+
+def barred(trial: Trial) -> bool:
+    return bool(SiteHistory(trial.journal).bad_releases())
+
+
+@pytest.mark.parametrize("step", BEFORE_COMMIT)
+@pytest.mark.parametrize("error", [*NOBODYS, *ITS_OWN], ids=lambda e: type(e).__name__)
+def test_who_is_blamed_at_each_step(step: StepName, error: Exception) -> None:
+    assert blames_release(error, step) is (error in ITS_OWN)
+
+
+def test_a_start_that_its_own_command_refuses_is_its_own() -> None:
+    assert blames_release(CommandFailed(), StepName.START)
+    assert not blames_release(CommandFailed(), StepName.STOP)
+
+
+@pytest.mark.parametrize("name", signal_names := ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("step", [s for s in BEFORE_COMMIT if s not in UNINTERRUPTED])
+def test_a_signal_that_a_library_turns_into_its_own_error(
+    trial: Trial, step: StepName, name: str
+) -> None:
+    """The rollback of a transaction fails as well, and that is what comes out."""
+    interruption = Interruption()
+
+    def do(context: StepContext) -> ChangeFacts:
+        try:
+            interruption._on_signal(signal.Signals[name], None)
+        except UpdaterError:
+            raise MigrationFailed(**WHERE, detail="another command is already in progress")  # noqa: B904
+        raise AssertionError
+
+    trial.steps[step].do = do  # type: ignore[method-assign]
+    with pytest.raises(UpdaterError) as caught:
+        trial.runner(interruption=interruption).run(CHANGE.id)
+    cause = caught.value.__cause__ if isinstance(caught.value, ChangeFailed) else caught.value
+    assert says(cause, INTERRUPTED) and name in str(cause)
+    assert trial.journal.change(CHANGE.id).error_code == INTERRUPTED.code
+    assert not barred(trial)
+
+
+def test_a_signal_of_which_nothing_came_out_ends_the_next_step(trial: Trial) -> None:
+    interruption = Interruption()
+    plain = trial.steps[StepName.COPY].do
+
+    def do(context: StepContext) -> ChangeFacts:
+        with pytest.raises(UpdaterError):  # as a callback of a library that swallows it
+            interruption._on_signal(signal.SIGTERM, None)
+        return plain(context)
+
+    trial.steps[StepName.COPY].do = do  # type: ignore[method-assign]
+    with pytest.raises(ChangeFailed, match="SIGTERM"):
+        trial.runner(interruption=interruption).run(CHANGE.id)
+    assert "migrate" not in trial.calls and "undo copy" in trial.calls
+
+
+ENDLESS = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT count(*) FROM c"
+
+
+def runner_on(path: Path, prepare: Callable[[sqlite3.Connection], object]) -> MigrationRunner:
+    class Prepared(SqliteDialect):
+        def connect(self) -> sqlite3.Connection:
+            driver = super().connect()
+            prepare(driver)
+            return driver
+
+    sqlite3.connect(path).close()
+    return MigrationRunner(Prepared(path), "main")
+
+
+@pytest.mark.parametrize("name", signal_names)
+def test_a_signal_ends_a_statement_of_sqlite(tmp_path: Path, name: str) -> None:
+    """It is raised inside the library's own callback, which makes a time-out of it."""
+    begun = threading.Event()
+
+    def watch(driver: sqlite3.Connection) -> None:
+        driver.set_trace_callback(lambda sql: begun.set() if "RECURSIVE" in sql else None)
+
+    def ask() -> None:
+        begun.wait()
+        os.kill(os.getpid(), signal.Signals[name])
+
+    interruption = Interruption()
+    runner = runner_on(tmp_path / "main.sqlite", watch)
+    items = [make(tmp_path, "0001_endless", ENDLESS)]
+    asking = threading.Thread(target=ask)
+    with interruption.handled(), refused(INTERRUPTED), interruption.allowed():
+        asking.start()
+        runner.migrate(MIGRATED, items, None, Silent())
+    asking.join()
+    assert runner.applied() == ()
+
+
+def test_a_full_disk_below_sqlite_is_nobodys_release(tmp_path: Path) -> None:
+    path = tmp_path / "main.sqlite"
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE t (x)")
+    runner = runner_on(path, lambda driver: driver.execute("PRAGMA max_page_count = 12"))
+    fills = "INSERT INTO t SELECT randomblob(1000000)"
+    with pytest.raises(ServerLost) as caught:
+        runner.migrate(MIGRATED, [make(tmp_path, "0001_fills", fills)], None, Silent())
+    assert says(caught.value, DATABASE_DISK_FAILED)
+    assert "full" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("state", "closed", "message"),
+    [
+        ("57P01", True, SERVER_LOST),
+        ("57P02", True, SERVER_LOST),
+        ("57P03", False, SERVER_LOST),
+        ("08006", True, SERVER_LOST),
+        ("08P01", False, SERVER_LOST),
+        (None, True, SERVER_LOST),
+        ("53100", False, DATABASE_DISK_FAILED),
+        ("53200", False, DATABASE_DISK_FAILED),
+        ("58030", False, DATABASE_DISK_FAILED),
+        ("58P01", False, None),  # a file that it names is not there
+        (None, False, None),
+        ("57014", False, None),  # the time that its author gave is over
+        ("55P03", False, None),  # a lock that it waits for
+        ("42703", False, None),
+        ("23505", False, None),
+        ("25006", True, None),
+    ],
+)
+def test_by_the_code_of_the_server(
+    state: str | None, closed: bool, message: Message | None
+) -> None:
+    assert fault_of_state(state, closed=closed) is message

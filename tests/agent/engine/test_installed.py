@@ -1,0 +1,85 @@
+"""Who is believed of the release that is installed: pure, a row a case."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from packaging.version import Version
+
+from ncen_updater.agent.engine.installed import Asked, Installed, Said, objection
+from ncen_updater.common.i18n import Text
+from ncen_updater.common.messages import ADOPTED_IS_OTHER, DATABASES_ARE_OTHER, RELEASE_NOT_TOLD
+
+URL = "http://127.0.0.1:1/health"
+SILENT = Said("", URL, "health: did not answer")
+HOLDS = Asked("main", "0002_country", fits=True)
+UNFIT = dataclasses.replace(HOLDS, fits=False, detail="no such column: country")
+ROWS = dataclasses.replace(HOLDS, rows=3)
+OTHER, DATABASES, UNTOLD = ADOPTED_IS_OTHER, DATABASES_ARE_OTHER, RELEASE_NOT_TOLD
+
+
+def older(item: Asked) -> Asked:
+    """One of a migration that a later one may have outgrown."""
+    return dataclasses.replace(item, newest=False)
+
+
+def says(version: str) -> Said:
+    return Said(version, URL)
+
+
+@pytest.mark.parametrize(
+    ("said", "asked", "vouched", "code"),
+    [
+        (says("1.1.0"), (HOLDS,), False, None),
+        (says("1.1"), (HOLDS,), False, None),
+        (says("v1.1.0"), (), False, None),
+        (says("1.0.0"), (HOLDS,), False, OTHER),
+        (says("1.0.0"), (HOLDS,), True, OTHER),
+        (says("latest"), (), True, OTHER),
+        (says("1.1.0"), (UNFIT,), False, DATABASES),
+        (says("1.1.0"), (UNFIT,), True, DATABASES),
+        (says("1.1.0"), (ROWS,), False, None),
+        (says("1.1.0"), (older(UNFIT), HOLDS), False, None),
+        (says("1.1.0"), (older(HOLDS), UNFIT), False, DATABASES),
+        (SILENT, (HOLDS,), False, UNTOLD),
+        (SILENT, (), False, UNTOLD),
+        (SILENT, (HOLDS,), True, None),
+        (SILENT, (), True, None),
+        (SILENT, (older(ROWS), HOLDS), True, None),
+        (SILENT, (ROWS,), True, DATABASES),
+        (SILENT, (UNFIT,), True, DATABASES),
+        (SILENT, (UNFIT,), False, DATABASES),
+    ],
+)
+def test_who_is_believed(
+    said: Said, asked: tuple[Asked, ...], vouched: bool, code: object
+) -> None:  # fmt: skip
+    error = objection(Installed(said, asked), Version("1.1.0"), vouched=vouched)
+    assert (error and error.message) == code
+
+
+@pytest.mark.parametrize("said", [says("1.1.0"), SILENT])
+def test_a_ledger_of_another_release_is_believed(said: Said) -> None:
+    seen = Installed(said, (HOLDS,), ("main", Text("0003_x is applied")))
+    error = objection(seen, Version("1.1.0"), vouched=True)
+    assert error is not None and error.message is DATABASES
+    assert "0003_x is applied" in str(error)
+
+
+def test_it_is_said_in_lines() -> None:
+    def lines(seen: Installed) -> list[str]:
+        return [str(line) for line in seen.lines(Version("1.1.0"))]
+
+    assert lines(Installed(says("1.1.0"), (HOLDS,) * 3)) == [
+        "The application says that it is 1.1.0.",
+        "The databases answer as 1.1.0: all checks hold (3).",
+    ]
+    assert lines(Installed(SILENT, (HOLDS, UNFIT, ROWS)))[1:] == [
+        "The databases answer 1 of 3 checks of 1.1.0 as they should.",
+        "Check 0002_country of main: the database cannot answer it: no such column: country.",
+        "Check 0002_country of main: rows that contradict it: 3.",
+    ]
+    assert lines(Installed(says("1.1.0")))[1:] == [
+        "1.1.0 has no check that its databases could be asked."
+    ]

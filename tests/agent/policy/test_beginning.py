@@ -1,0 +1,143 @@
+"""When the next upgrade begins by itself, as people are told before and after their yes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from ncen_updater.agent.policy.automation import (
+    Action,
+    ActionFailure,
+    Automation,
+    Inputs,
+    Rehearsed,
+    Stays,
+    decide,
+)
+from ncen_updater.agent.policy.beginning import (
+    Beginning,
+    When,
+    beginning,
+    beginning_words,
+    with_one_more_yes,
+)
+from ncen_updater.agent.policy.windows import Day, Window
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)  # a Tuesday; 15:00 at the site
+HOUR = timedelta(hours=1)
+ZONE = ZoneInfo("Africa/Nairobi")
+SATURDAY = Window(frozenset({Day.SAT}), time(22), time(4))
+DAY = Window(frozenset(Day), time(8), time(18))
+APPROVED = Inputs(
+    NOW,
+    Automation.APPROVE,
+    ZONE,
+    next_check=NOW + 6 * HOUR,
+    target="3.3.0",
+    prepared=True,
+    rehearsed=Rehearsed.PASSED,
+)
+BY_HAND = (
+    "It does not begin before you type 'ncen-updater upgrade' or 'ncen-updater schedule TIME'."
+)
+SATURDAY_NIGHT = "It begins on Saturday 2026-11-28 22:00 +0300 (2026-11-28 19:00 UTC)."
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    facts: Inputs
+    words: str
+
+
+ROWS = (
+    Row("no windows, no time", APPROVED, BY_HAND),
+    Row("automatic, no windows", replace(APPROVED, mode=Automation.AUTOMATIC), BY_HAND),
+    Row("a window that is open", replace(APPROVED, windows=(DAY,)), "It begins now."),
+    Row("a window to come", replace(APPROVED, windows=(SATURDAY,)), SATURDAY_NIGHT),
+    Row(
+        "a time",
+        replace(APPROVED, not_before=NOW + HOUR),
+        "It begins on Tuesday 2026-11-24 16:00 +0300 (2026-11-24 13:00 UTC).",
+    ),
+    Row("a time that came", replace(APPROVED, not_before=NOW - HOUR), "It begins now."),
+    Row(
+        "a time before the window",
+        replace(APPROVED, not_before=NOW + HOUR, windows=(SATURDAY,)),
+        SATURDAY_NIGHT,
+    ),
+    Row(
+        "a time after that window",
+        replace(APPROVED, not_before=NOW + timedelta(days=5), windows=(SATURDAY,)),
+        "It begins on Saturday 2026-12-05 22:00 +0300 (2026-12-05 19:00 UTC).",
+    ),
+    Row(
+        "one has yet to approve",
+        replace(APPROVED, missing_approvals=1, windows=(DAY,)),
+        "It does not begin before 1 more have approved.",
+    ),
+    Row(
+        "a hold that ends",
+        replace(APPROVED, held="x", held_until=NOW + timedelta(days=1), windows=(SATURDAY,)),
+        SATURDAY_NIGHT,
+    ),
+    Row(
+        "a hold without end",
+        replace(APPROVED, held="x", windows=(DAY,)),
+        "It does not begin while upgrades are on hold ('ncen-updater unhold').",
+    ),
+    Row(
+        "it failed just now",
+        replace(
+            APPROVED,
+            windows=(DAY,),
+            failures={Action.UPGRADE: ActionFailure(NOW - timedelta(minutes=5), 1)},
+        ),
+        "It begins on Tuesday 2026-11-24 15:05 +0300 (2026-11-24 12:05 UTC).",
+    ),
+    Row(
+        "only told",
+        replace(APPROVED, mode=Automation.NOTIFY, windows=(DAY,)),
+        "It does not begin before you type 'ncen-updater upgrade'.",
+    ),
+    Row(
+        "nothing on offer",
+        replace(APPROVED, target=None),
+        "Nothing is on offer for this site: nothing begins.",
+    ),
+    Row(
+        "no window ever opens",
+        replace(APPROVED, windows=(Window(frozenset(), time(1), time(2)),)),
+        "It does not begin: no window ever opens here.",
+    ),
+)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_when_it_begins(row: Row) -> None:
+    found = beginning(row.facts)
+    assert str(beginning_words(found, ZONE)) == row.words
+    assert Beginning.from_json(found.to_json()) == found
+    # The service does exactly that, at exactly that time, and not a minute before.
+    assert (decide(row.facts).deed is Action.UPGRADE) is (found.when is When.NOW)
+    if found.when is When.AT and found.at is not None:
+        then = replace(row.facts, held=None, next_check=found.at + HOUR)
+        assert decide(replace(then, now=found.at)).deed is Action.UPGRADE
+        before = found.at - timedelta(minutes=1)
+        assert decide(replace(then, now=before)).deed is Action.WAIT
+
+
+def test_the_question_says_what_the_yes_begins() -> None:
+    facts = replace(APPROVED, missing_approvals=1)
+    assert with_one_more_yes(facts).stays is Stays.NO_TIME
+    assert with_one_more_yes(replace(facts, windows=(DAY,))).when is When.NOW
+    assert with_one_more_yes(replace(facts, missing_approvals=2)).missing == 1
+
+
+def test_without_the_service_nothing_begins_by_itself() -> None:
+    found = beginning(replace(APPROVED, windows=(DAY,)), serves=False)
+    assert (found.when, found.stays) == (When.NOT_BY_ITSELF, Stays.NO_SERVICE)
+    assert beginning(APPROVED, serves=False).stays is Stays.NO_TIME

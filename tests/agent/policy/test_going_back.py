@@ -1,0 +1,49 @@
+"""Who has to say yes before officers are kept out for a rollback."""
+
+from __future__ import annotations
+
+import pytest
+
+from ncen_updater.agent.policy.going_back import BackConsent, Verdict, back_binding, may_go_back
+
+WATCHED, AGREED, APPROVED, EMERGENCY, MISSING = BackConsent
+
+
+@pytest.mark.parametrize(
+    ("watched", "needed", "given", "approver", "emergency", "verdict"),
+    [
+        # While the release is watched going back is free, for whoever may operate.
+        (True, 1, 0, False, False, Verdict(WATCHED)),
+        (True, 2, 0, False, True, Verdict(WATCHED)),
+        # Afterwards it takes as many people as going forward.
+        (False, 1, 0, False, False, Verdict(MISSING, 1)),
+        (False, 1, 0, True, False, Verdict(AGREED)),
+        (False, 1, 1, False, False, Verdict(APPROVED)),
+        (False, 2, 0, True, False, Verdict(MISSING, 2)),
+        (False, 2, 1, True, False, Verdict(MISSING, 1)),
+        (False, 2, 2, False, False, Verdict(APPROVED)),
+        (False, 2, 3, False, False, Verdict(APPROVED)),
+        # What is called an emergency is told as one, also where it need not have been.
+        (False, 2, 0, False, True, Verdict(EMERGENCY)),
+        (False, 2, 2, False, True, Verdict(EMERGENCY)),
+        (False, 1, 0, True, True, Verdict(EMERGENCY)),
+    ],
+)
+def test_who_may_go_back(
+    watched: bool, needed: int, given: int, approver: bool, emergency: bool, verdict: Verdict
+) -> None:
+    found = may_go_back(
+        watched=watched, needed=needed, given=given, approver=approver, emergency=emergency
+    )
+    assert found == verdict
+    assert bool(found) is (verdict.consent is not MISSING)
+
+
+def test_a_yes_is_for_one_upgrade() -> None:
+    ours = back_binding("abcdefgh", "3.3.0", "3.2.4")
+    others = [
+        ("abcdefgi", "3.3.0", "3.2.4"),
+        ("abcdefgh", "3.3.1", "3.2.4"),
+        ("abcdefgh", "3.3.0", "3.2.3"),
+    ]
+    assert ours not in {back_binding(*parts) for parts in others}

@@ -1,0 +1,168 @@
+"""Going back through the service: those who may operate, those who approve, and an emergency."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ncen_updater.agent.approvals.back import Asked, asked_by_order, back_subject, require_back
+from ncen_updater.agent.approvals.store import Person
+from ncen_updater.agent.config.service import ServiceSettings
+from ncen_updater.agent.journal.change import ChangeState, StepName, StepState
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.orders import Orders
+from ncen_updater.agent.notifications.chronicle import news_since
+from ncen_updater.agent.notifications.news import ALWAYS, URGENT, NewsKind
+from ncen_updater.agent.policy.going_back import BackConsent
+from ncen_updater.agent.service.api.app import ApiApplication
+from ncen_updater.agent.service.board import ServiceBoard
+from ncen_updater.agent.service.loop import words_of_order
+from ncen_updater.common.messages import BACK_NEEDS_APPROVAL, EMERGENCY_WITHOUT_REASON
+from tests.agent.cli.site import CHANGE
+from tests.agent.service.api.conftest import (
+    APPROVER,
+    NEXT,
+    NOW,
+    OPERATOR,
+    READER,
+    SETTINGS,
+    Counter,
+)
+from tests.support.errors import refused
+
+ROLLBACK: dict[str, Any] = {"kind": "rollback"}
+SOMEBODY = Person("amina", 1001)
+
+
+@pytest.fixture
+def upgraded(counter: Counter) -> Counter:
+    """A site that was upgraded from 3.2.4 to 3.3.0; the release is not watched any more."""
+    counter.site.open_change(StepName.FETCH)
+    with Journal.open(counter.site.journal) as journal:
+        journal.step(CHANGE.id, StepName.COMMIT, StepState.INTENDED)
+        journal.step(CHANGE.id, StepName.COMMIT, StepState.DONE)
+        journal.state(CHANGE.id, ChangeState.FINISHED)
+    counter.know(replace(NEXT, current="3.3.0", target=None, binding="", basis=None))
+    return counter
+
+
+def _binding(counter: Counter, needed: int = 2) -> str:
+    with Journal.open(counter.site.journal, read_only=True) as journal:
+        return back_subject(journal, "3.3.0", needed).binding
+
+
+def _one_is_enough(counter: Counter) -> None:
+    board = ServiceBoard(SETTINGS.model_copy(update={"approvals": 1}), lambda: NOW)
+    counter.desk = replace(counter.desk, board=board)
+    counter.application = ApiApplication(counter.desk, lambda environ: environ["uid"])
+
+
+def test_three_groups_by_default() -> None:
+    service = ServiceSettings()
+    assert len({service.read_group, service.operate_group, service.approve_group}) == 3
+
+
+def test_who_may_only_look_orders_nothing(upgraded: Counter) -> None:
+    before = upgraded.rows()
+    for form in (ROLLBACK, {**ROLLBACK, "emergency": "now"}):
+        assert upgraded.ask("POST", "/v1/orders", form, READER).status == 403
+    assert upgraded.rows() == before
+
+
+def test_who_may_operate_does_not_go_back_alone(upgraded: Counter) -> None:
+    before = upgraded.rows()
+    answer = upgraded.ask("POST", "/v1/orders", ROLLBACK, OPERATOR)
+    assert (answer.status, answer.code) == (409, "NU-6056")
+    assert answer.document["error"]["values"]["missing"] == 2
+    _one_is_enough(upgraded)
+    answer = upgraded.ask("POST", "/v1/orders", ROLLBACK, OPERATOR)
+    assert (answer.status, answer.code) == (409, "NU-6056")
+    assert upgraded.rows() == before
+    assert upgraded.ask("POST", "/v1/orders", ROLLBACK).status == 202, "root may approve, too"
+
+
+def test_two_people_approve_going_back(upgraded: Counter) -> None:
+    yes = {"binding": _binding(upgraded), "of": "rollback"}
+    wrong = {**yes, "binding": "00" * 32}
+    assert upgraded.ask("POST", "/v1/approvals", wrong, APPROVER).code == "NU-9315"
+    assert upgraded.ask("POST", "/v1/approvals", yes, OPERATOR).status == 403
+    assert upgraded.ask("POST", "/v1/approvals", yes).code == "NU-6029", "root is nobody"
+    assert upgraded.ask("POST", "/v1/approvals", yes, APPROVER).status == 201
+    assert upgraded.ask("POST", "/v1/approvals", yes, APPROVER).status == 200
+    answer = upgraded.ask("POST", "/v1/orders", ROLLBACK, OPERATOR)
+    assert answer.document["error"]["values"] == {
+        "version": "3.2.4", "missing": 1, "needed": 2, "who": APPROVER,
+    }  # fmt: skip
+    _one_is_enough(upgraded)
+    assert upgraded.ask("POST", "/v1/orders", ROLLBACK, OPERATOR).status == 202
+
+
+def test_what_was_ordered_is_asked_again_when_it_begins(upgraded: Counter) -> None:
+    """By the order, not by who the service runs as; a yes that was taken back is missed."""
+    _one_is_enough(upgraded)
+    yes = {"binding": _binding(upgraded), "of": "rollback"}
+    upgraded.ask("POST", "/v1/approvals", yes, APPROVER)
+    number = upgraded.ask("POST", "/v1/orders", ROLLBACK, OPERATOR).document["id"]
+    with Journal.open(upgraded.site.journal) as journal:
+        order = Orders(journal).order(number)
+        assert order is not None
+        assert words_of_order(order) == ("rollback", "--yes", "--order", str(number))
+        asked = asked_by_order(journal, number)
+        assert (asked.person.who, asked.approver) == (OPERATOR, False)
+        found = back_subject(journal, "3.3.0", 1)
+        assert require_back(journal, found, asked).consent is BackConsent.APPROVED
+    address = f"/v1/approvals/{yes['binding']}"
+    assert upgraded.ask("DELETE", address, user=APPROVER).document["withdrawn"] == 1
+    with Journal.open(upgraded.site.journal) as journal, refused(BACK_NEEDS_APPROVAL):
+        require_back(journal, back_subject(journal, "3.3.0", 1), asked)
+
+
+def test_an_emergency_is_written_down_and_told_at_once(upgraded: Counter) -> None:
+    form = {**ROLLBACK, "emergency": "officers lose cases"}
+    number = upgraded.ask("POST", "/v1/orders", form, OPERATOR).document["id"]
+    with Journal.open(upgraded.site.journal) as journal:
+        before = journal.last_event()
+        asked = asked_by_order(journal, number)
+        verdict = require_back(journal, back_subject(journal, "3.3.0", 2), asked)
+        assert verdict.consent is BackConsent.EMERGENCY
+        event = list(journal.events(before))[-1]
+        assert (event.kind, event.get("reason")) == ("rollback-emergency", "officers lose cases")
+        assert event.get("by") == OPERATOR
+        told = news_since(journal, before, journal.last_event())
+    assert [(news.kind, news.values) for news in told] == [
+        (NewsKind.EMERGENCY, {"from": "3.3.0", "version": "3.2.4", "by": OPERATOR})
+    ]
+    assert NewsKind.EMERGENCY in URGENT & ALWAYS
+
+
+def test_an_emergency_says_why(upgraded: Counter) -> None:
+    for text in ("", " ", "\x1b[2J"):
+        answer = upgraded.ask("POST", "/v1/orders", {**ROLLBACK, "emergency": text}, OPERATOR)
+        assert answer.status == 400, text
+    assert upgraded.ask("POST", "/v1/orders", {"kind": "check", "emergency": "x"}).status == 400
+    with Journal.open(upgraded.site.journal) as journal, refused(EMERGENCY_WITHOUT_REASON):
+        require_back(journal, back_subject(journal, "3.3.0", 2), Asked(SOMEBODY, True, " "))
+
+
+def test_while_the_release_is_watched_going_back_is_free(upgraded: Counter) -> None:
+    with Journal.open(upgraded.site.journal) as journal:
+        journal.state(CHANGE.id, ChangeState.STUCK)
+        found = back_subject(journal, "3.3.0", 2)
+        assert found.document()["missing"] == 0
+        assert require_back(journal, found, Asked(SOMEBODY, False)).consent is BackConsent.WATCHED
+    assert upgraded.ask("POST", "/v1/orders", ROLLBACK, OPERATOR).status == 202
+
+
+def test_a_yes_to_going_back_is_none_to_an_upgrade(upgraded: Counter) -> None:
+    from ncen_updater.agent.approvals.store import ApprovalStore
+
+    yes = {"binding": _binding(upgraded), "of": "rollback"}
+    upgraded.ask("POST", "/v1/approvals", yes, APPROVER)
+    with Journal.open(upgraded.site.journal) as journal:
+        store = ApprovalStore(journal)
+        assert store.last_basis("3.2.4") is None
+        assert store.spend_one("bbbbbbbb", "00" * 32) == 0
+        assert store.spend_one("bbbbbbbb", yes["binding"]) == 1
+        assert not store.in_force()

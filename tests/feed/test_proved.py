@@ -1,0 +1,400 @@
+"""What was proved once is not unproved: the reading process, taken over, goes back in time.
+
+The attacker has everything that the process that reads the feed can write to, and keys that were
+revoked, or none at all. The site is the real one: its reader is a child, its memory lies in the
+state directory.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from securesystemslib.signer import CryptoSigner
+
+from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.reader.child import ChildSource
+from ncen_updater.common.canonical_json import canonical_json, sha256_hex
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import (
+    LIST_NOT_PROVED,
+    LOCAL_STORE_FAILED,
+    MIXED_VERSIONS,
+    NOT_PROVED,
+    PROVED_DAMAGED,
+    PROVED_OLDER,
+    ROLE_EXPIRED,
+    Message,
+)
+from ncen_updater.common.progress import Silent
+from ncen_updater.feed.proved import (
+    ListProof,
+    ListSeen,
+    Proved,
+    ProvedMemory,
+    Whole,
+    advanced,
+    held,
+)
+from ncen_updater.feed.release_source import FetchedRelease
+from ncen_updater.formats.document import Offer
+from ncen_updater.formats.tuf_names import ISSUED_FIELD
+from tests.badinput.hostile import typed
+from tests.feed.test_unit import CONFIG
+from tests.support.http_server import WebServer
+from tests.support.tuf_repository import Feed
+
+PRODUCTS = ("ncen", "ncen-updater")
+both = pytest.mark.parametrize("product", PRODUCTS)
+
+
+@dataclass
+class Place:
+    """A site over a real feed, whose reader is a child of its own."""
+
+    feed: Feed
+    config: Path
+
+    @property
+    def received(self) -> Path:
+        """All that the attacker can write to."""
+        return self.config.parent / "received"
+
+    @property
+    def grace(self) -> timedelta:
+        """How long a list counts that may have come on a medium."""
+        return timedelta(days=load_config(self.config).feed.offline_grace_days)
+
+    @property
+    def memory(self) -> Path:
+        """What they cannot."""
+        return self.config.parent / "state/proved.json"
+
+    def source(self, product: str) -> ChildSource:
+        """As a fresh process."""
+        return ChildSource(load_config(self.config), self.config, product)
+
+    def rotate(self, *roles: str) -> dict[str, list[CryptoSigner]]:
+        """New keys for everything but root, as after a theft; returns the old ones."""
+        feed, stolen = self.feed, dict(self.feed.signers)
+        root, targets = feed.roles["root"], feed.roles["targets"]
+        for role in roles or ("targets", "snapshot", "timestamp", *PRODUCTS):
+            owner = targets if role in PRODUCTS else root
+            for signer in feed.signers[role]:
+                owner.revoke_key(signer.public_key.keyid, role)
+            feed.signers[role] = [CryptoSigner.generate_ed25519() for _ in stolen[role]]
+            for signer in feed.signers[role]:
+                owner.add_key(signer.public_key, role)
+        feed.rotate_root()
+        feed.publish()
+        return stolen
+
+
+@pytest.fixture
+def place(feed: Feed, server: WebServer, tmp_path: Path) -> Place:
+    feed.add_release("1.0.0", product="ncen-updater")
+    feed.publish()
+    feed.trusted_root(tmp_path / "root.json")
+    config = tmp_path / "agent.toml"
+    text = CONFIG.format(url=server.url, root=tmp_path).replace('runner = "systemd"\n', "")
+    config.write_text(text)
+    return Place(feed, config)
+
+
+def _refused(do: Callable[[], object]) -> Message:
+    error = typed(do)
+    assert isinstance(error, UpdaterError), "it was taken"
+    return error.message
+
+
+def _read(source: ChildSource, version: str | None = None) -> tuple[Offer, FetchedRelease]:
+    offers = source.refresh().offers
+    offer = offers[-1] if version is None else next(o for o in offers if o.version == version)
+    return offer, source.fetch(offer, Silent())
+
+
+def _saved(place: Place, name: str) -> Path:
+    kept = place.config.parent / name
+    shutil.copytree(place.received, kept)
+    return kept
+
+
+def _put_back(place: Place, kept: Path) -> None:
+    shutil.rmtree(place.received)
+    shutil.copytree(kept, place.received)
+
+
+@both
+def test_lists_of_keys_that_were_revoked(place: Place, product: str) -> None:
+    """All keys but root's were stolen; officers rotated them, and this site knows it."""
+    source = place.source(product)
+    source.refresh()
+    stolen = place.rotate()
+    source.refresh()
+    assert place.source(product).last_view() is not None
+    # The attacker, with these keys alone: a release of their own, and no root after the first.
+    feed, old = place.feed, place.feed.roles["root"]
+    feed.signers.update(stolen)
+    delegations = feed.roles["targets"].delegations
+    for name in PRODUCTS:
+        for keyid in list(delegations.roles[name].keyids):
+            feed.roles["targets"].revoke_key(keyid, name)
+        for signer in stolen[name]:
+            feed.roles["targets"].add_key(signer.public_key, name)
+    feed.add_release("9.0.0", product=product, content={"bin/app": b"evil"})
+    feed.publish()
+    assert old.version == 2
+    lists = place.received / "metadata"
+    shutil.rmtree(lists / "root_history")
+    shutil.copyfile(feed.metadata / "1.root.json", lists / "root.json")
+    for role in ("targets", product, "snapshot"):
+        version = feed.roles[role].version
+        shutil.copyfile(feed.metadata / f"{version}.{role}.json", lists / f"{role}.json")
+    shutil.copyfile(feed.metadata / "timestamp.json", lists / "timestamp.json")
+    fresh = place.config.parent / "anew"
+    shutil.move(place.memory.parent, fresh)  # what a site without a memory does: it takes them
+    view = place.source(product).last_view()
+    assert view is not None
+    assert view.offers[-1].version == "9.0.0"
+    shutil.rmtree(place.memory.parent)
+    shutil.move(fresh, place.memory.parent)
+    assert _refused(place.source(product).last_view) is LIST_NOT_PROVED
+    left = place.received / "downloads" / product / "9.0.0"
+    left.mkdir(parents=True)
+    (left / "verified.json").write_text(json.dumps({"length": 1, "sha256": "0" * 64}))
+    assert _refused(lambda: place.source(product).fetched(view.offers[-1])) is NOT_PROVED
+
+
+@both
+@pytest.mark.parametrize("field", ["withdrawn", "halted"])
+def test_a_release_that_was_taken_back_is_put_back(place: Place, product: str, field: str) -> None:
+    """No key at all: the attacker puts everything back as it was before."""
+    source = place.source(product)
+    offer, release = _read(source)
+    kept = _saved(place, "before")
+    name = f"releases/{product}/{offer.version}.json"
+    custom = place.feed.roles[product].targets[name].unrecognized_fields["custom"]
+    said = {"reason": "it loses records"} | ({"advice": "wait"} if field == "withdrawn" else {})
+    custom["ncen"][field] = said
+    place.feed.publish()
+    view = source.refresh()
+    assert getattr(view.offers[-1], field) is not None
+    _put_back(place, kept)
+    assert _refused(place.source(product).last_view) is PROVED_OLDER
+    assert _refused(lambda: place.source(product).fetched(offer)) is PROVED_OLDER
+    # An honest reader heals it.
+    assert getattr(place.source(product).refresh().offers[-1], field) is not None
+    assert release.archive.is_file()
+
+
+@both
+def test_the_readers_clock_moves_nobody_elses(place: Place, product: str) -> None:
+    source = place.source(product)
+    source.refresh()
+    before = datetime.now(UTC)
+    (place.received / "clock.json").write_text('{"floor": "2090-01-01T00:00:00+00:00"}')
+    assert place.source(product).now() < before + timedelta(days=1)
+
+
+@both
+def test_a_signed_time_is_the_floor(place: Place, product: str) -> None:
+    """Where the system clock is behind, what officers signed holds, whatever the reader has."""
+    signed = (datetime.now(UTC) + timedelta(days=2)).replace(microsecond=0)
+    place.feed.roles[product].unrecognized_fields[ISSUED_FIELD] = signed.isoformat()
+    place.feed.publish()
+    place.source(product).refresh()
+    (place.received / "clock.json").unlink()
+    assert place.source(product).now() == signed
+
+
+@both
+def test_what_the_reader_says_of_the_lists_is_not_believed(place: Place, product: str) -> None:
+    """The list in our own form names what no officer signed, and for ever."""
+    source = place.source(product)
+    offer, _ = _read(source)  # two proofs: of the first it is not known whether a medium brought it
+    path = place.received / "feed" / f"{product}.json"
+    data = json.loads(path.read_text())
+    forged = offer.model_copy(update={"required": True, "version": "9.0.0"})
+    data["offers"] = [forged.model_dump(mode="json")]
+    data["expires_at"], data["version"] = "2090-01-01T00:00:00+00:00", 99
+    path.write_text(json.dumps(data))
+    view = place.source(product).last_view()
+    assert view is not None
+    assert view.offers == (offer,)
+    assert view.version == place.feed.roles[product].version
+    lapses = place.feed.roles["timestamp"].expires
+    assert view.expires_at == lapses
+    ProvedMemory(place.memory.parent).update(
+        lambda before: replace(before, medium=before.lists["timestamp"].version)
+    )
+    again = place.source(product).last_view()
+    assert again is not None
+    assert again.expires_at == lapses + place.grace
+
+
+@both
+def test_a_newer_snapshot_with_the_list_of_before(place: Place, product: str) -> None:
+    """The reader may be interrupted between the two; what holds then lapses as it did before."""
+    source = place.source(product)
+    source.refresh()
+    kept = (place.received / f"metadata/{product}.json").read_bytes()
+    lapses = place.feed.roles["timestamp"].expires
+    assert source.refresh().expires_at == lapses
+    place.feed.now += timedelta(days=300)  # the reader's list in our own form says so, too
+    place.feed.publish()
+    place.source(product)._run({"act": "refresh"}, None)
+    newest = (place.received / f"metadata/{product}.json").read_bytes()
+    (place.received / f"metadata/{product}.json").write_bytes(kept)
+    view = place.source(product).last_view()
+    assert view is not None
+    assert view.expires_at == lapses
+    (place.received / f"metadata/{product}.json").write_bytes(newest)
+    assert place.source(product).last_view() is not None
+    (place.received / f"metadata/{product}.json").write_bytes(kept)
+    assert _refused(place.source(product).last_view) is PROVED_OLDER
+
+
+def test_a_list_that_was_never_proved_with_the_others(place: Place) -> None:
+    source = place.source("ncen")
+    source.refresh()
+    kept = (place.received / "metadata/ncen.json").read_bytes()
+    place.feed.publish()
+    source.refresh()
+    place.memory.unlink()
+    (place.received / "metadata/ncen.json").write_bytes(kept)
+    assert _refused(place.source("ncen").last_view) is MIXED_VERSIONS
+
+
+def test_a_reader_that_brings_nothing_new_for_ever(place: Place, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    """It says that it verified the lists just now, and they lapsed."""
+    source = place.source("ncen")
+    source.refresh()
+    monkeypatch.setattr(ChildSource, "_run", lambda *_: {})
+    source._memory.now = lambda: datetime.now(UTC) + timedelta(days=8)
+    assert _refused(source.refresh) is ROLE_EXPIRED
+
+
+@both
+def test_officers_rotate_their_keys(place: Place, product: str) -> None:
+    """Also back from numbers that a thief drove up; and no list goes back by that."""
+    for role in ("targets", *PRODUCTS, "snapshot", "timestamp"):
+        place.feed.roles[role].version = 10_000
+    place.feed.publish()
+    source = place.source(product)
+    source.refresh()
+    for role in ("targets", *PRODUCTS, "snapshot", "timestamp"):
+        place.feed.roles[role].version = 7
+    place.rotate()
+    view = source.refresh()
+    assert view.version == 8
+    proved = ProvedMemory(place.memory.parent).load()
+    assert proved.root_version == 2
+    assert proved.lists[product].version == 8
+
+
+@both
+def test_the_installed_root_of_a_newer_package(place: Place, product: str) -> None:
+    place.source(product).refresh()
+    place.rotate("targets")
+    shutil.copyfile(place.feed.metadata / "2.root.json", place.config.parent / "root.json")
+    assert place.source(product).refresh().offers
+    assert ProvedMemory(place.memory.parent).load().root_version == 2
+
+
+@both
+def test_a_site_of_before_has_no_memory(place: Place, product: str) -> None:
+    offer, release = _read(place.source(product))
+    for file in place.memory.parent.iterdir():
+        file.unlink()
+    assert place.source(product).fetched(offer) == release
+    assert place.memory.exists()
+
+
+@pytest.mark.parametrize("damage", ["cut", "turned", "empty", "other", "directory"])
+def test_a_damaged_memory_is_told_and_not_made_anew(place: Place, damage: str) -> None:
+    source = place.source("ncen")
+    offer, _ = _read(source)
+    content = place.memory.read_bytes()
+    place.memory.unlink()
+    if damage == "directory":
+        place.memory.mkdir()
+    else:
+        place.memory.write_bytes(
+            {
+                "cut": content[:-20],
+                "turned": content.replace(b'"version":', b'"wersion":', 1),
+                "empty": b"",
+                "other": canonical_json({"schema": 1, "proved": {"x": 1}, "sha256": "0"}),
+            }[damage]
+        )
+    before = None if damage == "directory" else place.memory.read_bytes()
+    for ask in (source.last_view, source.now, source.refresh, lambda: source.fetched(offer)):
+        assert _refused(ask) is PROVED_DAMAGED
+    assert damage == "directory" or place.memory.read_bytes() == before
+
+
+def test_a_memory_that_cannot_be_kept_proves_nothing(place: Place) -> None:
+    """What is relied on is on the disk before."""
+    source = place.source("ncen")
+    state = place.memory.parent
+    state.parent.joinpath("state").write_bytes(b"")  # a file in the place of the directory
+    assert _refused(source.refresh) is LOCAL_STORE_FAILED
+
+
+AT = datetime(2029, 1, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
+
+
+def _seen(version: int, signers: str = "ab", issued: datetime | None = AT) -> ListSeen:
+    return ListSeen(version, tuple(signers), issued)
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "found", "keys", "taken"),
+    [
+        ("first", None, _seen(1), "ab", True),
+        ("same", _seen(5), _seen(5), "ab", True),
+        ("newer", _seen(5), _seen(6), "ab", True),
+        ("newer by number, earlier by time", _seen(5), _seen(6, issued=AT - DAY), "ab", True),
+        ("older", _seen(5), _seen(4, issued=AT - DAY), "ab", False),
+        ("older by number, later by time", _seen(5), _seen(4, issued=AT + DAY), "ab", False),
+        ("a key was added: who signed the one seen still may", _seen(5), _seen(4), "abc", False),
+        ("a key was taken away", _seen(5), _seen(4, "ac", AT + DAY), "ac", True),
+        ("the same, signed earlier", _seen(5), _seen(4, "ac", AT - DAY), "ac", False),
+        ("the same, which says no time", _seen(5), _seen(4, "ac", None), "ac", False),
+        ("a thief signed ahead", _seen(5, issued=AT + 300 * DAY), _seen(4, "cd"), "cd", True),
+        ("neither says a time", _seen(5, issued=None), _seen(4, "cd", None), "cd", True),
+    ],
+)
+def test_what_is_taken_after_what_was_seen(
+    name: str, before: ListSeen | None, found: ListSeen, keys: str, taken: bool
+) -> None:
+    memory = Proved(lists={} if before is None else {"ncen": before, "targets": _seen(9)})
+    proof = ListProof(found, frozenset(keys), 2)
+    error = typed(lambda: advanced(memory, {"ncen": proof}, AT + 2 * DAY))
+    assert (error is None) is taken, name
+    if taken:
+        after = advanced(memory, {"ncen": proof}, AT + 2 * DAY)
+        assert after.lists == {**memory.lists, "ncen": found}
+
+
+def test_a_signed_time_only_rises() -> None:
+    whole = Whole(3, AT)
+    first = held(Proved(), "ncen", whole, AT)
+    assert first.floor == AT
+    assert held(first, "ncen", whole, AT - DAY) == first
+    assert held(first, "ncen", whole, None) == first
+    assert held(first, "ncen-updater", whole, AT + DAY).floor == AT + DAY
+
+
+def test_the_file_says_what_it_holds(tmp_path: Path) -> None:
+    memory = ProvedMemory(tmp_path / "state")
+    memory.update(lambda before: held(before, "ncen", Whole(3, AT), AT))
+    data = json.loads((tmp_path / "state/proved.json").read_text())
+    assert data["sha256"] == sha256_hex(canonical_json(data["proved"]))
+    assert ProvedMemory(tmp_path / "state").load().floor == AT

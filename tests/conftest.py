@@ -30,7 +30,10 @@ LONG = tuple(
         "faults/test_scenarios",
         "faults/test_application",
         "faults/test_matrix_in_place",
+        "agent/cli/test_both_ways",
         "agent/engine/test_contract",
+        "agent/engine/test_accepting",
+        "agent/engine/test_collecting",
         "agent/engine/test_way_back",
         "agent/databases/postgresql/test_hostile",
         "agent/databases/postgresql/test_crash",
@@ -50,8 +53,8 @@ LONG = tuple(
         "agent/service/test_real_site",
         "agent/service/test_serving",
         "agent/slots/test_store_killed",
+        "agent/engine/test_owed",
         "agent/files/test_keeping",
-        "agent/engine/test_collecting",
         "agent/rehearsal/test_rehearsing",
     )
 )

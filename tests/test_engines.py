@@ -27,6 +27,7 @@ ALLOWED = {
     "formats/dialects/": "its SQL, which publishers read as sites do; and the line",
     "formats/manifest.py": "[needs] is of the form of manifests, which is signed",
     "publisher/lint/syntax.py": "programs that judge the syntax of one engine",
+    "common/database_words.py": "what errors of drivers and programs may say of a row",
     "common/messages.py": "every sentence of the program is in that table",
     "agent/diagnostics/support_bundle/masking.py": "the scheme of addresses that any text may hold",
     "agent/diagnostics/support_bundle/gather.py": "the library's version, for the journal's sake",

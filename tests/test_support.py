@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests.support.forks import AGENT, run_agent
 from tests.support.ground import other_than
 from tests.support.rotation import SEED, one_of_each, part
 from tests.support.trees import remove_tree
@@ -44,6 +47,30 @@ def test_all_seeds_together_give_each_and_each_one_of_those_alike(
         seen.update(found)
         assert len({item.split()[-1] for item in found}) > 1  # not all tests on one server
     assert seen == set(items)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--version",),
+        ("--lang", "fr", "hold", "--help"),
+        ("status",),
+        ("status", "--json"),
+        ("no",),
+    ],
+    ids=" ".join,
+)
+def test_a_fork_says_what_an_interpreter_says(words: tuple[str, ...], tmp_path: Path) -> None:
+    environment = {
+        "PATH": os.environ["PATH"], "LANG": "C.UTF-8", "NCEN_CONFIG_FILE": str(tmp_path / "none"),
+    }  # fmt: skip
+    alone = subprocess.run(
+        [sys.executable, "-m", AGENT, *words],
+        env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    forked = run_agent(*words, environment=environment)
+    assert (forked.stdout, forked.stderr) == (alone.stdout, alone.stderr)
+    assert forked.returncode == alone.returncode
 
 
 def test_a_frozen_tree_is_removed_and_a_file_it_shares_keeps_its_mode(tmp_path: Path) -> None:

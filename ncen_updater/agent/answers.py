@@ -241,7 +241,14 @@ def way_answer(way: RollbackPlan, found: BackSubject) -> Answer:
         words.append(Text(N_("Why: {reason}"), {"reason": way.reason}))
     if way.lost_total:
         values = {"count": way.lost_total, "tables": way.lost_words}
-        words.append(Text(N_("It would lose {count} records: {tables}"), values))
+        lost = N_("It would lose {count} records: {tables}")
+        if way.keeps_but:
+            values |= {"version": way.origin, "days": way.days}
+            lost = N_(
+                "What was entered there is lost in {count} rows: {tables}. A copy stays in the"
+                " databases of {version}, which are kept for {days} days."
+            )
+        words.append(Text(lost, values))
     if not found.watched and found.people.missing:
         approved = ", ".join(given.who for given in found.people.given) or "-"
         values = {"missing": found.people.missing, "who": approved}
@@ -313,7 +320,7 @@ def _hop_words(hop: Document, language: str) -> Iterator[Line]:
 
 def _back_words(hop: Document, language: str) -> Iterator[Line]:
     back = Back(hop.get("way_back") or (Back.KEEPS if hop["keeps_records"] else Back.RESTORES))
-    words = way_words(back, hop["to"], hop["from"])
+    words = way_words(back, hop["to"], hop["from"], hop.get("loses") or ())
     yield f"  {words.render(language)}"
     if hop["back_s"] is not None:
         seconds = {"seconds": format_duration(hop["back_s"])}

@@ -65,7 +65,7 @@ def build_site(
 
     return Site(
         config=config,
-        engine=make_engine(config.databases, paths.root, state),
+        engine=make_engine(config.databases, paths.root, state, config.application.user),
         slots=SlotStore(paths.resolve(paths.slots), current),
         application=make_application(config.application, current, door_note=door_note),
         source=source or ChildSource(config, config_path),

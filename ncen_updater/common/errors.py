@@ -8,6 +8,8 @@ for what somebody catches; everything else is the nearest of these with another 
 
 from __future__ import annotations
 
+from typing import Self
+
 from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import SPACE_SHORT, UNNAMED, ExitCode, Message
 
@@ -30,6 +32,9 @@ class UpdaterError(Exception):
     #: Numbers of the codes that belong to a class beside its own: as which class an error of
     #: another process arrives, since only its code crosses.
     family: range = range(0)
+    #: What a lower layer said that may hold rows of a database, such as the output of a program of
+    #: the application's. Never shown, in no journal: :mod:`ncen_updater.agent.engine.full_words`.
+    private: str | None = None
 
     def __init__(
         self,
@@ -45,6 +50,11 @@ class UpdaterError(Exception):
         self.detail = detail
         self.values = values
         super().__init__(self.what_text.render())
+
+    def privately(self, said: str | None) -> Self:
+        """Keep what may hold rows, for a file that root alone reads."""
+        self.private = said or None
+        return self
 
     @property
     def code(self) -> str:

@@ -1162,6 +1162,18 @@ MIGRATOR_FAILED = Message(
         "the site can go on working."
     ),
 )
+MIGRATOR_NOBODY = Message(
+    "NU-4204",
+    N_("The agent is root, and no user is known for the application's migrator: {user}."),
+    N_("Say in agent.toml as whom the application runs: 'user' of the table [application]."),
+    ExitCode.BLOCKED,
+)
+MIGRATOR_OUTSIDE = Message(
+    "NU-4205",
+    N_("The application's migrator {program} is no program of the release."),
+    N_("Nothing was run. Tell the Secretariat: the program has to lie in the release itself."),
+    ExitCode.BLOCKED,
+)
 NOT_A_SET = Message(
     "NU-4220",
     N_("{database} is a plain directory, not a link to a set of databases."),
@@ -1284,6 +1296,15 @@ NEVER_ANSWERED = Message(
         "starts it, or keeps its address; then try again."
     ),
 )
+FRONT_LETS_IN = Message(
+    "NU-5011",
+    N_("The web server in front, {url}, does not keep officers out: {reason}"),
+    N_(
+        "It has to answer with status 503 while the file {path} is there. Compare that path with "
+        "the one in its configuration, and see that it may enter the directory; then try again."
+    ),
+    ExitCode.BLOCKED,
+)
 
 # ---- 6xxx: the upgrade, journal and recovery -------------------------------------------------
 
@@ -1401,6 +1422,16 @@ RECORDS_WOULD_BE_LOST = Message(
     ),
     ExitCode.APPROVAL_MISSING,
 )
+VALUES_WOULD_BE_LOST = Message(
+    "NU-6050",
+    N_("{way} Entered there since {current} came, and lost: {objects} rows, {count} together."),
+    N_(
+        "Look at them first. A copy stays in the databases of {current}, which are kept for {days}"
+        " days. To go back all the same, run 'ncen-updater rollback --accept-loss {count}', with a"
+        " larger number while officers are still entering records."
+    ),
+    ExitCode.APPROVAL_MISSING,
+)
 NOTHING_TO_CONFIRM = Message(
     "NU-6016",
     N_("No release is in its watched time."),
@@ -1510,7 +1541,7 @@ REHEARSAL_FAILED = Message(
     N_("The rehearsal of {version} failed: {cause} ({cause_code})"),
     N_(
         "Nothing of the site was touched. Read the cause; if it is the release, tell the"
-        " Secretariat, else mend it and rehearse again."
+        " Secretariat, else mend it and rehearse again. {full}"
     ),
     ExitCode.BLOCKED,
 )
@@ -1551,7 +1582,7 @@ REHEARSAL_LIMITED = Message(
     N_(
         "Nothing of the site was touched, and the release is not called bad: an upgrade works on"
         " whole copies. Read the cause. Where it is for want of these objects, let the agent"
-        " connect as a superuser and rehearse again, or set rehearse = false."
+        " connect as a superuser and rehearse again, or set rehearse = false. {full}"
     ),
     ExitCode.BLOCKED,
 )
@@ -1772,6 +1803,43 @@ ONE_SIGNATURE = Message(
     N_("With this ceremony one person alone could sign for {roles}."),
     N_("Let two or more sign ('threshold'). Say --one-signature only if you mean exactly that."),
     ExitCode.BLOCKED,
+)
+PASSPHRASE_SHORT = Message(
+    "NU-7030",
+    N_("The passphrase for {path} has {count} characters, and {needed} are needed."),
+    N_("Take a longer one, or let 'keys new' make one of six words with --generate."),
+    ExitCode.USAGE,
+)
+KEY_EXISTS = Message(
+    "NU-7031",
+    N_("There is a key file {path} already, and keys are never written over."),
+    N_("Give another name or another directory."),
+    ExitCode.USAGE,
+)
+KEY_READABLE = Message(
+    "NU-7032",
+    N_("Others than its owner may read the private key {path} (mode {mode})."),
+    N_(
+        "Keep it on a disk of your own, with 'chmod 600'. If others could have had it, make another"
+        " key and change the ceremony."
+    ),
+    ExitCode.TRUST,
+)
+SIGNED_ANOTHER = Message(
+    "NU-7033",
+    N_("You signed another draft of {role} version {version} before: '{title}', on {at}."),
+    N_(
+        "Do not sign before you know why there are two: both would be true, and different countries"
+        " could be shown different ones. If the first was given up, let its signatures be"
+        " destroyed, then say --second-draft."
+    ),
+    ExitCode.TRUST,
+)
+LEDGER_BROKEN = Message(
+    "NU-7034",
+    N_("The list of what you signed, {path}, cannot be read."),
+    N_("Restore it from a copy of yours. It tells whether a second draft is put before you."),
+    ExitCode.TRUST,
 )
 PRODUCT_NEEDED = Message(
     "NU-7029",

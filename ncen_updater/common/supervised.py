@@ -114,6 +114,22 @@ tell(f"ended {code}")
 os._exit(0)
 """
 
+# Becomes another user for good, without a capability or a way to get one, then the command.
+_BECOME = """
+import ctypes, os, sys
+uid, gid, argv = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
+try:
+    os.setgroups([])
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    if ctypes.CDLL(None, use_errno=True).prctl(38, 1, 0, 0, 0) != 0:  # PR_SET_NO_NEW_PRIVS
+        raise OSError(ctypes.get_errno(), "no_new_privs")
+    os.execv(argv[0], argv)
+except OSError as error:
+    sys.stderr.write(f"{argv[0]}: {error}")
+    os._exit(126)
+"""
+
 
 class LeftBehind(StrEnum):
     """What may be left of a command that ended by itself."""
@@ -134,6 +150,8 @@ class Supervised:
         cwd: Working directory.
         output: Where both its streams go.
         kept: A descriptor that the supervisor holds open while it is at work, such as of a lock.
+        become: User and group, by number, that the command has instead of ours, and no others; its
+            program is an absolute path then. The supervisor stays what we are, out of its reach.
     """
 
     def __init__(
@@ -145,8 +163,11 @@ class Supervised:
         cwd: Path | str = "/",
         output: IO[bytes] | int,
         kept: int = -1,
+        become: tuple[int, int] | None = None,
     ) -> None:
         self._program = argv[0]
+        if become is not None:
+            argv = [sys.executable, "-I", "-S", "-c", _BECOME, *map(str, become), *argv]
         self._left = left
         self._status: int | None = None
         self._socket, theirs = socket.socketpair()

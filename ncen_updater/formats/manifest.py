@@ -90,6 +90,12 @@ ProductName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,40}$"
 Country = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
 PathInside = Annotated[str, StringConstraints(max_length=400), AfterValidator(_inside)]
 Sql = Annotated[str, StringConstraints(min_length=1, max_length=20_000), AfterValidator(_no_zero)]
+DatabaseObject = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^[^\s.\x00-\x1f\x7f]+(\.[^\s.\x00-\x1f\x7f]+){0,2}$", max_length=200
+    ),
+]
 Argument = Annotated[str, AfterValidator(_no_zero)]
 # What a disk can hold, and every database, file and program can write down.
 ByteCount = Annotated[int, Field(ge=0, lt=2**63)]
@@ -160,6 +166,9 @@ class Migration(Model):
         id: Sorts and names the migration; unique in its database, never used again.
         up: Path of the SQL file that goes to this release.
         down: Path of the SQL file that goes back, keeping every record.
+        loses: What ``down`` does not keep although people may have entered it: ``table`` or
+            ``table.column``, as the database calls them. Told to who signs, to who installs, and
+            counted before anybody goes back.
         irreversible: The reason why there is no ``down``.
         verify: Path of an SQL file whose every statement must return no row, run after ``up``.
         transactional: False for statements that refuse a transaction; such a migration may hold one
@@ -171,6 +180,7 @@ class Migration(Model):
     id: Annotated[str, StringConstraints(pattern=r"^[0-9a-z][0-9a-z_]{0,60}$")]
     up: PathInside
     down: PathInside | None = None
+    loses: Annotated[tuple[DatabaseObject, ...], Field(min_length=1, max_length=200)] | None = None
     irreversible: Annotated[str, StringConstraints(min_length=10, max_length=500)] | None = None
     verify: PathInside | None = None
     transactional: bool = True
@@ -181,6 +191,8 @@ class Migration(Model):
     def _one_way_or_both(self) -> Migration:
         if (self.down is None) == (self.irreversible is None):
             raise ValueError("give either 'down' or the reason in 'irreversible'")
+        if self.loses is not None and self.down is None:
+            raise ValueError("'loses' says what 'down' does not keep; there is no 'down'")
         return self
 
 
@@ -266,8 +278,9 @@ class MigratorCommand(Model):
     """The application's own migrator instead of SQL files, run on the candidates.
 
     Attributes:
-        argv: Program and arguments, relative to the slot; ``{slot}`` stands for its directory. The
-            addresses of the candidates are in the environment as ``NCEN_DB_<NAME>_URL``.
+        argv: Program and arguments, the program relative to the slot and in it; ``{slot}`` in an
+            argument stands for its directory. The addresses of the candidates are in the
+            environment as ``NCEN_DB_<NAME>_URL``.
         timeout_s: Seconds until it is ended and counts as failed.
         no_way_back: The reason why the migrations cannot be undone keeping records.
     """
@@ -277,6 +290,11 @@ class MigratorCommand(Model):
     no_way_back: Annotated[str, StringConstraints(min_length=10, max_length=500)] = (
         "the application's own migrator only goes forward"
     )
+
+    def lies_in_slot(self) -> bool:
+        """Whether the program is named by a plain path below the slot; sites run no other."""
+        parts = self.argv[0].split("/")
+        return all(part not in ("", ".", "..") for part in parts)
 
 
 class FileEffect(StrEnum):

@@ -31,8 +31,9 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.site import Clock
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.messages import INTERRUPTED, OPEN_CHANGE
+from ncen_updater.common.messages import GOING_BACK_FAILED, INTERRUPTED, OPEN_CHANGE
 from ncen_updater.common.progress import Silent
+from tests.faults.cells import Fault, Strike
 from tests.faults.full import prepared
 from tests.faults.trial import NEW, OLD, Trial
 from tests.support.errors import refused
@@ -136,11 +137,39 @@ def test_restarts_in_the_soak_do_not_count_as_failed_recoveries(trial: Trial) ->
     assert trial.settle()[0] == NEW
 
 
+def test_power_that_flickers_in_the_recovery_never_bars_the_site(trial: Trial) -> None:
+    cut = Strike(StepName.MIGRATE, Phase.AFTER_EFFECT, Fault.SIGKILL)
+    assert "strike" in trial.operate("upgrade", (cut,))
+    again = Strike(StepName.COPY, Phase.BEFORE_UNDO, Fault.SIGKILL)
+    for _ in range(2 * MAX_ATTEMPTS):
+        assert "strike" in trial.operate("resume-auto", (again,))
+    with Journal.open(trial.demo.state / JOURNAL, read_only=True) as journal:
+        change = journal.open_change()
+        assert change is not None
+        assert (change.attempts, change.state) == (0, ChangeState.UNDOING)
+    assert trial.settle() == (OLD, 0)
+
+
+def test_recoveries_that_fail_by_themselves_are_counted(trial: Trial) -> None:
+    killed_upgrade(trial, StepName.MIGRATE, Phase.AFTER_EFFECT)
+    for number in range(MAX_ATTEMPTS):
+        with refused(GOING_BACK_FAILED):
+            operations(trial, {(StepName.COPY, Phase.BEFORE_UNDO): fail}).resume(by_person=False)
+        with Journal.open(trial.demo.state / JOURNAL, read_only=True) as journal:
+            change = journal.open_change()
+            assert change is not None
+            assert change.attempts == number + 1
+    with pytest.raises(NeedsPerson):
+        operations(trial).resume(by_person=False)
+    operations(trial).resume(by_person=True)
+    assert trial.judge() == OLD
+
+
 def stuck_after_commit(trial: Trial) -> None:
     killed_upgrade(trial, StepName.OPEN, Phase.BEFORE_EFFECT)
     for _ in range(MAX_ATTEMPTS):
-        with pytest.raises(Killed):
-            operations(trial, {(StepName.OPEN, Phase.BEFORE_EFFECT): kill}).resume(by_person=False)
+        with pytest.raises(RuntimeError):
+            operations(trial, {(StepName.OPEN, Phase.BEFORE_EFFECT): fail}).resume(by_person=False)
     with pytest.raises(NeedsPerson):
         operations(trial).resume(by_person=False)
 

@@ -74,7 +74,7 @@ def main(argv: list[str]) -> int:
         elif operation == "rollback":
             operations.rollback()
         else:
-            operations.resume(by_person=operation == "resume")
+            operations.resume(by_person=operation == "resume", at_boot=operation == "resume-boot")
     except UpdaterError as error:
         print(f"error {error}", flush=True)
         return int(error.exit_code)

@@ -12,11 +12,13 @@ import pytest
 
 from ncen_updater.agent.config.model import PathSettings
 from ncen_updater.agent.config.service import ServiceSettings
+from ncen_updater.agent.reader.child import LIMITS
 from ncen_updater.agent.service.serve import RUNNER
 
 PACKAGING = Path(__file__).resolve().parents[2] / "packaging"
 UNITS = sorted([*PACKAGING.glob("*/*.service"), *PACKAGING.glob("*/*.socket")])
-SERVICES = [path for path in UNITS if path.suffix == ".service"]
+#: Ours; the examples are an application's.
+SERVICES = [p for p in UNITS if p.suffix == ".service" and p.parent.name != "examples"]
 #: Ten times the exposure that systemd-analyze reckons; 100 is the worst.
 WORST = 25
 
@@ -104,6 +106,20 @@ def test_who_has_the_network_cannot_reach_the_databases() -> None:
     hidden = " ".join(settings(send, "InaccessiblePaths"))
     for place in ("/run/postgresql", "/var/lib/ncen-updater", "/run/ncen-updater", "/opt/ncen"):
         assert f"-{place}" in hidden.split()
+
+
+def test_who_reads_the_feed_has_an_end_and_reaches_nothing_on_this_machine() -> None:
+    where = PACKAGING / "systemd"
+    fetch, send = where / "ncen-updater-fetch@.service", where / "ncen-updater-send@.service"
+    assert settings(fetch, "IPAddressDeny") == ["localhost link-local multicast"]
+    assert settings(fetch, "IPAddressAllow") == ["127.0.0.53"]
+    for unit in (fetch, send):
+        for limit in ("MemoryMax", "TasksMax", "RuntimeMaxSec"):
+            assert len(settings(unit, limit)) == 1, (unit, limit)
+    assert settings(fetch, "LimitFSIZE") != []
+    longest = max(limits.total_s or 0 for limits in LIMITS.values())
+    [hours] = settings(fetch, "RuntimeMaxSec")
+    assert int(hours.removesuffix("h")) * 3600 > longest, "the unit ends nobody who is waited for"
 
 
 def test_what_works_on_databases_makes_nothing_that_others_read() -> None:

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ncen_updater.publisher.build.build import build_release
 from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_release
+from ncen_updater.publisher.signing import pkcs8
 from tests.publisher.releases import clock, ring, write_release
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cheap_keys() -> Iterator[None]:
+    """Keys that open at once: what a try costs has a test of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pkcs8, "COST", 1 << 10)
+        yield
 
 
 @pytest.fixture(scope="session")

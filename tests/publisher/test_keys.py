@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
-from ncen_updater.common.messages import BAD_CEREMONY, BAD_KEY_FILE, WRONG_PASSPHRASE
+from ncen_updater.common.canonical_json import sha256_hex
+from ncen_updater.common.cli.render import grouped
+from ncen_updater.common.messages import (
+    BAD_CEREMONY,
+    BAD_KEY_FILE,
+    KEY_EXISTS,
+    KEY_READABLE,
+    PASSPHRASE_SHORT,
+    WRONG_PASSPHRASE,
+)
+from ncen_updater.publisher.cli.main import run
+from ncen_updater.publisher.signing import pkcs8
 from ncen_updater.publisher.signing.ceremony import load_ceremony
+from ncen_updater.publisher.signing.digest_words import spoken, told
 from ncen_updater.publisher.signing.keys import (
     Algorithm,
+    fingerprint,
     load_public_key,
     new_key,
     open_signer,
@@ -18,6 +38,8 @@ from ncen_updater.publisher.signing.keys import (
 )
 from tests.publisher.releases import PASSPHRASE
 from tests.support.errors import refused
+
+REAL_COST = pkcs8.COST
 
 
 @pytest.mark.parametrize("algorithm", list(Algorithm))
@@ -36,10 +58,13 @@ def test_a_key_signs_and_verifies(tmp_path: Path, algorithm: Algorithm) -> None:
 def test_what_is_refused(tmp_path: Path) -> None:
     one = new_key(tmp_path, "one", PASSPHRASE)
     two = new_key(tmp_path, "two", PASSPHRASE)
-    with refused(BAD_KEY_FILE, match="NU-7002"):
+    with refused(KEY_EXISTS, match="already"):
         new_key(tmp_path, "one", PASSPHRASE)
-    with refused(BAD_KEY_FILE):
-        new_key(tmp_path, "three", "short")
+    with refused(PASSPHRASE_SHORT, match="13 characters, and 14"):
+        new_key(tmp_path, "three", "thirteen char")
+    with refused(BAD_KEY_FILE) as caught:
+        open_signer(one.public, lambda _: PASSPHRASE)
+    assert caught.value.detail == "this is the public half; give one.pem"
     with refused(BAD_KEY_FILE):
         new_key(tmp_path, "../three", PASSPHRASE)
     one.private.write_bytes(two.private.read_bytes())
@@ -61,3 +86,67 @@ def test_a_bad_ceremony(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with refused(BAD_CEREMONY):
         load_ceremony(path)
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o644, 0o604, 0o700])
+def test_a_key_that_others_may_read_is_not_used(tmp_path: Path, mode: int) -> None:
+    pair = new_key(tmp_path, "amina", PASSPHRASE)
+    pair.private.chmod(mode)
+    with refused(KEY_READABLE, match=f"{mode:04o}"):
+        open_signer(pair.private, lambda _: PASSPHRASE)
+    pair.private.chmod(0o400)
+    open_signer(pair.private, lambda _: PASSPHRASE)
+
+
+@pytest.mark.parametrize("algorithm", list(Algorithm))
+def test_a_try_costs_128_mebibytes(
+    tmp_path: Path, algorithm: Algorithm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As anybody's tools read the file, not as we say."""
+    monkeypatch.setattr(pkcs8, "COST", REAL_COST)
+    pair = new_key(tmp_path, "amina", PASSPHRASE, algorithm)
+    said = subprocess.run(
+        ["openssl", "asn1parse", "-in", pair.private], capture_output=True, text=True, check=True
+    ).stdout
+    assert ":scrypt" in said
+    numbers = [line.rpartition(":")[2] for line in said.splitlines() if "INTEGER" in line]
+    assert [int(number, 16) for number in numbers] == [131072, 8, 1, 32]
+    open_signer(pair.private, lambda _: PASSPHRASE)
+
+
+def test_a_key_file_of_before_opens(tmp_path: Path) -> None:
+    """What the version before wrote: PBES2 with PBKDF2."""
+    pair = new_key(tmp_path, "amina", PASSPHRASE)
+    opened = load_pem_private_key(pair.private.read_bytes(), PASSPHRASE.encode())
+    before = opened.private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(PASSPHRASE.encode())
+    )
+    pair.private.write_bytes(before)
+    signer = open_signer(pair.private, lambda _: PASSPHRASE)
+    load_public_key(pair.public).verify_signature(signer.sign(b"data"), b"data")
+
+
+def test_a_passphrase_is_made_and_said_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["keys", "new", "amina", "--directory", str(tmp_path), "--generate"]) == 0
+    said = capsys.readouterr()
+    secret = said.err.strip().rpartition(": ")[2]
+    assert len(secret.split()) == 6
+    assert secret not in said.out
+    open_signer(tmp_path / "amina.pem", lambda _: secret)
+    mark = grouped(fingerprint(load_public_key(tmp_path / "amina.pub.json")))
+    assert mark in said.out
+    assert run(["keys", "show", str(tmp_path / "amina.pub.json")]) == 0
+    assert mark in capsys.readouterr().out
+    assert run(["keys", "show"]) == 2
+
+
+@pytest.mark.parametrize("text", ["", "0000", "babad babad", "7f00 0001 dead beef"])
+def test_words_for_digests(text: str) -> None:
+    digest = sha256_hex(text.encode())
+    words = spoken(digest)
+    assert len(words.split()) == 8
+    assert told(words) == told(words.upper().replace(" ", "-")) == digest[:32]
+    assert told(grouped(digest)) == digest
+    assert told("lusab babad") == "7f000001", "as everybody else writes these words"

@@ -37,7 +37,9 @@ def good(directory: Path, extra: str = GOOD, version: str = "3.3.0") -> Path:
     release = write_release(directory, version, extra=extra)
     (release / "m").mkdir()
     (release / "m/001.up.sql").write_text("-- COMMIT;\nALTER TABLE a ADD b text DEFAULT 'BEGIN;'")
-    (release / "m/001.down.sql").write_text("ALTER TABLE a DROP b")
+    (release / "m/001.down.sql").write_text(
+        "CREATE TABLE ncen_kept.a AS SELECT id, b FROM a; ALTER TABLE a DROP b"
+    )
     (release / "m/001.verify.sql").write_text("SELECT * FROM a WHERE b IS NULL")
     return release
 
@@ -92,6 +94,39 @@ def test_mistakes_in_a_migration(tmp_path: Path, expected: str, sql: str) -> Non
     release = good(tmp_path / "r")
     (release / "m/001.up.sql").write_text(sql)
     assert codes(release, "strict") == {expected}
+
+
+@pytest.mark.parametrize(
+    ("down", "loses", "expected"),
+    [
+        ("ALTER TABLE a DROP b", "", {"7127 strict a.b"}),
+        ("ALTER TABLE a DROP b", 'loses = ["a.b"]', {"7128 advisory a.b"}),
+        ("ALTER TABLE a DROP b", 'loses = ["A"]', {"7128 advisory A"}),
+        ("ALTER TABLE a DROP b", 'loses = ["a.c"]', {"7127 strict a.b", "7128 advisory a.c"}),
+        ("DROP TABLE codes", "", {"7129 advisory codes"}),
+        ("ALTER TABLE a ADD CHECK (b > '')", "", {"7130 strict a"}),
+        ("CREATE TABLE ncen_kept__a AS SELECT * FROM a; ALTER TABLE a DROP b", "", set()),
+    ],
+)
+def test_a_way_down_keeps_what_was_entered_or_says_so(
+    tmp_path: Path, down: str, loses: str, expected: set[str]
+) -> None:
+    release = good(tmp_path / "r", GOOD.replace("verify =", f"{loses}\nverify ="))
+    (release / "m/001.up.sql").write_text(
+        "ALTER TABLE a ADD b text; CREATE TABLE codes (c text); INSERT INTO codes VALUES ('x')"
+    )
+    (release / "m/001.down.sql").write_text(down)
+    found = {
+        f"{f.code[3:]} {f.severity.value} {f.figures.get('object') or f.figures['objects']}"
+        for f in lint_release(release)
+        if f.code != "NU-7125"  # SQLite has no ADD CHECK
+    }
+    assert found == expected
+
+
+def test_what_no_way_down_loses_is_not_declared(tmp_path: Path) -> None:
+    text = GOOD.replace('down = "m/001.down.sql"', 'irreversible = "gone for good"\nloses = ["a"]')
+    assert codes(good(tmp_path / "r", text)) == {"7101"}
 
 
 def test_a_file_without_a_statement_is_left_to_the_officer(tmp_path: Path) -> None:

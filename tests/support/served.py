@@ -14,6 +14,7 @@ from typing import Any
 
 from demo.site import DemoSite
 from ncen_updater.agent.service.client import Client, StreamEvent
+from tests.support.forks import run_agent
 from tests.support.serving import is_application
 
 __all__ = ["PROGRAM", "Served", "served"]
@@ -137,11 +138,11 @@ class Served:
         self, *words: str, user: str | None = None, groups: Sequence[str] = ()
     ) -> subprocess.CompletedProcess[str]:
         """Run a command as some user, to its end."""
-        program: tuple[str, ...] = PROGRAM
-        if user is not None:
-            program = (sys.executable, "-m", "tests.support.as_user", user, ",".join(groups))
+        words = ("--config", str(self.config), *words)
+        if user is None:
+            return run_agent(*words, environment=self._environment())
         return subprocess.run(
-            [*program, "--config", str(self.config), *words],
+            [sys.executable, "-m", "tests.support.as_user", user, ",".join(groups), *words],
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False,
             env=self._environment(),
         )  # fmt: skip

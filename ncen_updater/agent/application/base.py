@@ -6,6 +6,7 @@ import abc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ncen_updater.agent.policy.ought_to_run import RunningSeen
 from ncen_updater.formats.manifest import HealthProbe
 
 __all__ = ["Application", "Expectation", "Health", "ProbeResult"]
@@ -90,6 +91,14 @@ class Application(abc.ABC):
         """Whether any process of any part runs."""
 
     @abc.abstractmethod
+    def seen(self) -> RunningSeen:
+        """Look at the part that is asked for health, with why it does not run.
+
+        Raises:
+            StateUnknown: If that cannot be told.
+        """
+
+    @abc.abstractmethod
     def missing(self, *, opened: bool) -> tuple[str, ...]:
         """Parts that do not run as they should, by name, without the one that is asked for health.
 
@@ -104,6 +113,13 @@ class Application(abc.ABC):
     @abc.abstractmethod
     def open_door(self) -> None:
         """Let officers in."""
+
+    def front_problem(self) -> str | None:
+        """Why the front lets officers in although the door is closed; None where nothing says so.
+
+        Asked with the door closed only.
+        """
+        return None
 
     @abc.abstractmethod
     def door_closed(self) -> bool:

@@ -13,10 +13,12 @@ from pathlib import Path
 from ncen_updater.agent.application.base import Application, Expectation, Health, ProbeResult
 from ncen_updater.agent.application.door import Door, DoorNote
 from ncen_updater.agent.application.errors import CommandFailed, StopFailed
+from ncen_updater.agent.application.front import front_problem
 from ncen_updater.agent.application.health import HealthProber
 from ncen_updater.agent.application.parts import ApplicationPart
 from ncen_updater.agent.application.process import Ended, minimal_environment
 from ncen_updater.agent.config.model import ApplicationSettings, ControlSettings
+from ncen_updater.agent.policy.ought_to_run import RunningSeen
 from ncen_updater.common.messages import PART_STOP_FAILED
 
 __all__ = ["ControlledApplication", "attempt", "ending"]
@@ -70,6 +72,10 @@ class ControlledApplication(Application):
         """Whether any process of any part runs."""
         return any(part.running() for part in self._parts)
 
+    def seen(self) -> RunningSeen:
+        """Look at the part that is asked for health."""
+        return self._parts[0].seen()
+
     def missing(self, *, opened: bool) -> tuple[str, ...]:
         """Further parts that do not run as they should."""
         return tuple(
@@ -116,6 +122,10 @@ class ControlledApplication(Application):
     def close_door(self) -> None:
         """Keep officers out and show them the maintenance page."""
         self._door.close()
+
+    def front_problem(self) -> str | None:
+        """Why the web server in front lets officers in all the same; None where it does not."""
+        return front_problem(self._settings, self._clock, self._wait)
 
     def open_door(self) -> None:
         """Let officers in."""

@@ -89,6 +89,13 @@ class HealthProber:
             results.append(self._result(probe.name, ask))
         return Health(tuple(results), reported, answered=bool(statuses))
 
+    def status(self, path: str) -> int | str:
+        """Ask once; return the status of the answer, or why there was none."""
+        try:
+            return self._get(path).status
+        except _Unanswered as error:
+            return str(error)
+
     def _result(self, name: str, ask: Callable[[], str]) -> ProbeResult:
         begin = self._clock()
         try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import abc
 
+from ncen_updater.agent.policy.ought_to_run import RunningSeen
+
 __all__ = ["ApplicationPart"]
 
 
@@ -38,6 +40,10 @@ class ApplicationPart(abc.ABC):
             since_last: Since the last look will do.
         """
         return self.running()
+
+    def seen(self) -> RunningSeen:
+        """Look once, with what the system knows of why it does not run."""
+        return RunningSeen(self.running())
 
     @abc.abstractmethod
     def order_stop(self, timeout_s: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from ncen_updater.agent.application.errors import ApplicationError, CommandFaile
 from ncen_updater.agent.application.parts import ApplicationPart
 from ncen_updater.agent.application.process import Ended, run
 from ncen_updater.agent.config.model import ApplicationSettings, ControlSettings
+from ncen_updater.agent.policy.ought_to_run import RunningSeen
 from ncen_updater.common.messages import STATE_UNKNOWN
 
 __all__ = ["SystemdApplication"]
@@ -21,6 +23,12 @@ __all__ = ["SystemdApplication"]
 ORDER_TIMEOUT_S = 30.0
 STOPPED = frozenset({"inactive", "failed"})
 RUNS = frozenset({"active", "reloading", "activating", "deactivating", "refreshing", "maintenance"})
+#: How it looks where the system starts a unit with the machine.
+ENABLED = frozenset({"enabled", "enabled-runtime", "static", "indirect", "alias", "generated"})
+PROPERTIES = (
+    "LoadState,ActiveState,Job,NRestarts,UnitFileState,ActiveEnterTimestampMonotonic,"
+    "StateChangeTimestampMonotonic"
+)
 WELL = frozenset({"active", "reloading", "refreshing"})
 
 
@@ -62,6 +70,12 @@ class SystemdApplication(ControlledApplication):
         return _Unit(name, after_open, settings, self._environment, self._systemctl)
 
 
+def _moment(monotonic_us: str) -> datetime:
+    """Return the time of day of an instant that systemd gives since the start of the machine."""
+    ago = time.clock_gettime(time.CLOCK_MONOTONIC) - int(monotonic_us) / 1e6
+    return (datetime.now(UTC) - timedelta(seconds=max(0.0, ago))).replace(microsecond=0)
+
+
 class _Unit(ApplicationPart):
     def __init__(
         self,
@@ -85,6 +99,20 @@ class _Unit(ApplicationPart):
         """
         return self._facts()["ActiveState"] in RUNS
 
+    def seen(self) -> RunningSeen:
+        """Look once. A unit whose start was given up is inactive, and was never active."""
+        facts = self._facts()
+        changed = facts.get("StateChangeTimestampMonotonic", "0")
+        since = _moment(changed) if changed.isdigit() and changed != "0" else None
+        state = facts["ActiveState"]
+        return RunningSeen(
+            state in RUNS,
+            failed=state == "failed",
+            enabled=facts.get("UnitFileState", "") in ENABLED,
+            started=facts.get("ActiveEnterTimestampMonotonic", "0") not in ("", "0"),
+            since=since,
+        )
+
     def at_rest(self) -> bool:
         """Whether it neither runs nor waits in systemd's queue: orders there outlive the agent."""
         facts = self._facts()
@@ -104,7 +132,7 @@ class _Unit(ApplicationPart):
         return facts["ActiveState"] in WELL and restarts == known
 
     def _facts(self) -> Mapping[str, str]:
-        argv = self._argv("show", "--property=LoadState,ActiveState,Job,NRestarts")
+        argv = self._argv("show", f"--property={PROPERTIES}")
         ended = self._run("look at", argv, ORDER_TIMEOUT_S)
         facts = dict(line.split("=", 1) for line in ended.output.splitlines() if "=" in line)
         state = facts.get("ActiveState", "")

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shlex
+
 import click
 
 from ncen_updater.agent.answers import result_answer
 from ncen_updater.agent.cli.common import agent_session
+from ncen_updater.agent.cli.session import AgentSession
+from ncen_updater.agent.config.paths import load_places
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
@@ -28,12 +33,18 @@ def resume(context: click.Context, boot: bool, unattended: bool, dry_run: bool) 
     from ncen_updater.agent.engine.interruption import Interruption
     from ncen_updater.agent.engine.operations import Operations, Result
     from ncen_updater.agent.engine.pending_rollback import TAKEN_BACK, pending_rollback
-    from ncen_updater.agent.engine.recovery import Decision, RecoveryAction, decide
+    from ncen_updater.agent.engine.recovery import Decision, RecoveryAction, Situation, decide
     from ncen_updater.agent.engine.situation import look
     from ncen_updater.agent.journal.journal import Journal
     from ncen_updater.agent.journal.names import JOURNAL
+    from ncen_updater.agent.service.knowledge import KNOWLEDGE, KnowledgeFile
 
     session = agent_session(context)
+    if boot and not dry_run and _nothing_open(session):
+        # Whatever else is wrong, the configuration as well: the application is not kept off.
+        return session.answer(
+            result_answer(Result(decision=decide(Situation(None))), session.language)
+        )
     site = session.open_site()
     by_person = not (boot or unattended)
     if dry_run:
@@ -48,9 +59,28 @@ def resume(context: click.Context, boot: bool, unattended: bool, dry_run: bool) 
         interruption = Interruption()
         with session.progress() as progress, interruption.handled():
             operations = Operations(site, progress, interruption=interruption)
-            result = operations.resume(by_person=by_person, at_boot=boot)
+            known = KnowledgeFile(site.state / KNOWLEDGE).load()
+            result = operations.resume(by_person=by_person, at_boot=boot, ran_in=known.ran_in)
     before = []
     if result.decision is not None:
         values = {"action": result.decision.action, "reason": result.decision.reason}
         before = [Text(N_("{action}: {reason}"), values)]
-    return session.answer(result_answer(result, session.language, before))
+    answer = result_answer(result, session.language, before)
+    if result.started:
+        more = N_("The application did not run, and was started.")
+    elif not (boot or dry_run or site.application.running()):
+        more = N_("The application does not run; start it with: {command}")
+    else:
+        return session.answer(answer)
+    settings = site.config.application
+    start = ["systemctl", "start", settings.unit] if settings.unit else settings.start or ()
+    line = Text(more, {"command": shlex.join(map(str, start))})
+    return session.answer(dataclasses.replace(answer, words=(*answer.words, line)))
+
+
+def _nothing_open(session: AgentSession) -> bool:
+    from ncen_updater.agent.journal.journal import Journal
+    from ncen_updater.agent.journal.names import JOURNAL
+
+    with Journal.open(load_places(session.config).state / JOURNAL, read_only=True) as journal:
+        return journal.open_change() is None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from datetime import datetime
 
@@ -23,8 +22,9 @@ __all__ = ["watch"]
 @click.command("watch", cls=Command, help=N_("Follow what the service does."))
 @click.argument("order", required=False, type=click.IntRange(min=1))
 @click.option("--on", "goes_on", is_flag=True, help=N_("Go on when it has ended, until Ctrl-C."))
+@click.option("--events", is_flag=True, help=N_("Write the events of the journal as well."))
 @click.pass_context
-def watch(context: click.Context, order: int | None, goes_on: bool) -> ExitCode:
+def watch(context: click.Context, order: int | None, goes_on: bool, events: bool) -> ExitCode:
     session = agent_session(context)
     client = require_service(session)
     seen = 0
@@ -34,7 +34,7 @@ def watch(context: click.Context, order: int | None, goes_on: bool) -> ExitCode:
                 seen += 1
                 if event.kind == "service" and not session.as_json:
                     tell(progress, event.data)
-                else:
+                elif events or session.as_json:
                     _write(session, event)
     except KeyboardInterrupt:
         return ExitCode.OK
@@ -70,7 +70,7 @@ def _events(client: Client, order: int | None, *, goes_on: bool) -> Iterator[Str
 def _write(session: AgentSession, event: StreamEvent) -> None:
     """Write one event as one line."""
     if session.as_json:
-        session.write(json.dumps({"kind": event.kind, **event.data}, ensure_ascii=False))
+        session.write_document({"kind": event.kind, **event.data})
         return
     data = event.data.get("data")
     words = ", ".join(f"{key} {value}" for key, value in (data or {}).items() if value is not None)

@@ -205,9 +205,12 @@ class ApplicationSettings(ControlSettings):
 
     Attributes:
         adapter: ``systemd`` (unit) or ``command`` (start, stop, status).
+        user: The system's user that it runs as; a release's own migrator runs as the same.
         environment: Further variables of the three commands.
         stop_timeout_s: After this a stop counts as failed.
         health_url: Base address of the application's own port, not of the door.
+        front_url: An address of the web server in front, asked for its maintenance page whenever
+            the door was closed; not asked where it is left out.
         health_path: End point that reports the version, as a JSON object.
         version_field: Its field that holds the version.
         schema_field: Its field that holds the release of the databases, if it has one.
@@ -219,9 +222,11 @@ class ApplicationSettings(ControlSettings):
     """
 
     adapter: Literal["command", "systemd"] = "systemd"
+    user: Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")] | None = None
     environment: Annotated[dict[str, str], Field(default_factory=dict)]
     stop_timeout_s: Seconds = 60.0
     health_url: Annotated[str, StringConstraints(pattern=r"^https?://[!-~]+$")]
+    front_url: Annotated[str, StringConstraints(pattern=r"^https?://[!-~]+$")] | None = None
     health_path: Annotated[str, StringConstraints(pattern=r"^/[!-~]{0,300}$")] = "/healthz"
     version_field: str = "version"
     schema_field: str | None = None

@@ -26,6 +26,7 @@ from typing import ClassVar
 
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.progress import Progress
+from ncen_updater.formats.losses import Loss
 from ncen_updater.formats.manifest import Migration, MigratorCommand
 
 __all__ = [
@@ -273,6 +274,21 @@ class MigrationPlan:
     irreversible: tuple[tuple[str, str, str], ...] = ()
 
 
+@dataclass(frozen=True)
+class RunAs:
+    """The user that a migrator has instead of root.
+
+    Attributes:
+        name: For people, and for the program.
+        home: Its directory.
+    """
+
+    name: str
+    uid: int
+    gid: int
+    home: str = "/"
+
+
 class DatabaseEngine(abc.ABC):
     """All databases of a site in one engine. See the module for the contract."""
 
@@ -307,6 +323,17 @@ class DatabaseEngine(abc.ABC):
         """What exists for a change. Works whatever state a crash left.
 
         Where there is no change, what is to be said of the live set alone.
+        """
+
+    def answers(self) -> bool:
+        """Whether the server takes sessions now; it is not asked for any. Files always do."""
+        return True
+
+    def require_programs(self) -> None:  # noqa: B027 - files need none
+        """Refuse where programs that a backup is made and restored with do not fit the server.
+
+        Raises:
+            DatabaseError: If so.
         """
 
     @abc.abstractmethod
@@ -359,6 +386,19 @@ class DatabaseEngine(abc.ABC):
         counted. Tables with no loss are left out.
         """
 
+    @abc.abstractmethod
+    def entered(
+        self, change: ChangeRef, losses: Mapping[str, Sequence[Loss]]
+    ) -> dict[str, dict[str, int]]:
+        """Count what people entered in objects of the live set: database, object, rows.
+
+        What going back by ways down would not keep. For a column the rows whose value is there and
+        is not the default; for a table all rows. An engine that knows since when a row is as it is
+        counts those since the cut-over of ``change.source``; else all count, but of a table that
+        the release fills nothing can be told. Objects without such rows are left out, and so are
+        those that are not there: nothing of them can be lost.
+        """
+
     def made_by_release(self, change: ChangeRef) -> dict[str, dict[str, int]]:
         """Rows that the release itself put in or changed: database, table, count.
 
@@ -374,6 +414,14 @@ class DatabaseEngine(abc.ABC):
         Another one, and what was proved holds no more. None where no change needs such a proof.
         """
         return None
+
+    @abc.abstractmethod
+    def migrator_user(self) -> RunAs | None:
+        """As whom the application's own migrator runs; None where the agent is not root.
+
+        Raises:
+            MigratorNobody: The agent is root, and nobody else is known.
+        """
 
     def set_aside(self) -> tuple[Finding, ...]:
         """What was kept although nothing needs it, since somebody wrote to it. Nothing drops it.

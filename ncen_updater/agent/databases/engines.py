@@ -53,7 +53,11 @@ class EngineKind(abc.ABC):
 
     @abc.abstractmethod
     def make(
-        self, config: DatabaseSettings, root: Path | None, state: Path | None
+        self,
+        config: DatabaseSettings,
+        root: Path | None,
+        state: Path | None,
+        user: str | None,
     ) -> DatabaseEngine:
         """Return the adapter; see :func:`.factory.make_engine`."""
 

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from ncen_updater.agent.application.base import Expectation
 from ncen_updater.agent.composition import build_site
 from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.config.paths import load_places
-from ncen_updater.agent.databases.base import DatabaseRole
-from ncen_updater.agent.diagnostics.verify import verify_site
+from ncen_updater.agent.databases.base import ChangeRef, DatabaseRole, Strategy
+from ncen_updater.agent.diagnostics.verify import Look, not_ended, verify_looks
+from ncen_updater.agent.engine.guard import preflight_findings
 from ncen_updater.agent.engine.interrupted import interrupted_copies
 from ncen_updater.agent.files.keeping import left_by_changes, place_of
+from ncen_updater.agent.journal.change import Change
+from ncen_updater.agent.journal.ids import new_change_id
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.preflight.door import closed_by_unknown
 from ncen_updater.agent.preflight.files import look_at
 from ncen_updater.agent.preflight.health import parts_missing
 from ncen_updater.agent.site import Site
-from ncen_updater.agent.status import SiteStatus, need, read_status
+from ncen_updater.agent.status import SiteStatus, need, or_none, read_status
 from ncen_updater.common.disk_space import MARGIN_BYTES
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
@@ -28,13 +33,20 @@ from ncen_updater.common.progress import Progress
 
 __all__ = ["diagnose"]
 
-Look = Callable[[], Iterable[Finding]]
+#: Facts of a preflight are of a release; a diagnosis has its own.
+TOLD = (Severity.STRICT, Severity.ADVISORY)
+#: Code of the finding that a change is open, which stands first.
+OPEN = "NU-6103"
+#: What of the preflight a diagnosis says itself.
+SAID_HERE = frozenset(f"NU-{number}" for number in (6309, 6316, 6332, 6336))
 
 
 def diagnose(config_path: Path, progress: Progress) -> tuple[Finding, ...]:
     """Look at configuration, journal, databases, application, slots and the last list.
 
-    A look that fails is a strict finding under the code of its failure, and the others go on.
+    That is what 'verify' looks at, and the preflight of any upgrade, whatever its release. A look
+    that fails is a strict finding under the code of its failure, and the others go on. An open
+    change comes first, and silences what follows from it.
     """
     try:
         site, places = build_site(load_config(config_path), config_path), load_places(config_path)
@@ -42,23 +54,84 @@ def diagnose(config_path: Path, progress: Progress) -> tuple[Finding, ...]:
         if isinstance(error.__cause__, PermissionError):
             raise  # it is not the site that has something wrong: this user may not look
         return (_from_error(error),)
-    status = read_status(places, site.clock.now(), {"at_work", "view"})
+    status = read_status(places, site.clock.now(), {"at_work", "view", "journal"})
+    journal = or_none(status.journal)
+    change = journal.change if journal else None
     looks: tuple[Look, ...] = (
         lambda: _lock(status),
+        lambda: _open(status, change),
+        lambda: _journal(site, progress, change),
+        lambda: _settings(site.config),
         lambda: _room(site),
-        lambda: _journal(site, progress),
-        lambda: _databases(site),
-        lambda: _application(site),
         lambda: _files(site),
         lambda: _list(status),
     )
+    if change is None and _nobody_at_work(status):
+        looks += (
+            lambda: _databases(site),
+            lambda: _application(site),
+            lambda: _tools(site),
+            lambda: _preflight(site),
+        )
+    found = _looked(looks)
+    return tuple({(f.code, str(f.what)): f for f in found}.values())
+
+
+def _nobody_at_work(status: SiteStatus) -> bool:
+    """Whether nobody is at work, so that what is found is not what they are doing."""
+    return or_none(status.at_work) is None
+
+
+def _looked(looks: Iterable[Look]) -> list[Finding]:
     found: list[Finding] = []
     for look in looks:
         try:
             found += look()
         except UpdaterError as error:
             found.append(_from_error(error))
-    return tuple({(f.code, str(f.what)): f for f in found}.values())
+    return found
+
+
+def _open(status: SiteStatus, change: Change | None) -> Iterator[Finding]:
+    """An open change bars every upgrade; who reads this is to do that first, and nothing else."""
+    if change is None or not _nobody_at_work(status):
+        return
+    yield not_ended(change, Severity.STRICT)
+
+
+def _settings(config: AgentConfig) -> Iterator[Finding]:
+    if config.service.mode == "automatic" and not config.service.windows:
+        yield Finding(
+            "NU-6129",
+            Severity.STRICT,
+            Text(N_("The mode is 'automatic', and no window is configured: nothing ever begins.")),
+            Text(N_("Add hours to [[service.windows]].")),
+        )
+
+
+def _tools(site: Site) -> Iterator[Finding]:
+    databases = site.config.databases
+    if site.config.service.rehearse or databases.way_back == "dump":
+        site.engine.require_programs()
+    yield from ()
+
+
+def _preflight(site: Site) -> Iterator[Finding]:
+    """What any upgrade would meet; a release of its own has more to say, in 'plan'."""
+    current = site.slots.current()
+    if current is None:
+        return
+    marker = site.engine.marker()
+    planned = ChangeRef(
+        id=new_change_id(),
+        generation=(marker.generation if marker else 0) + 1,
+        strategy=Strategy(site.config.databases.strategy),
+        release=str(current),
+        source=None,
+    )
+    for finding in preflight_findings(site, planned, current):
+        if finding.severity in TOLD and finding.code not in SAID_HERE:
+            yield finding
 
 
 def _from_error(error: UpdaterError) -> Finding:
@@ -92,9 +165,13 @@ def _room(site: Site) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _journal(site: Site, progress: Progress) -> Iterator[Finding]:
+def _journal(site: Site, progress: Progress, change: Change | None) -> Iterator[Finding]:
     with Journal.open(site.state / JOURNAL, read_only=True) as journal:
-        yield from verify_site(site, journal, progress)
+        # While a change is open the databases may be closed to everybody, by ourselves.
+        looks = verify_looks(site, journal, progress, databases=change is None)
+        for finding in _looked(looks):
+            if not (change is not None and finding.code == OPEN):
+                yield finding
         known = {change.id for change in journal.changes()}
         unknown = closed_by_unknown(site.application, known, site.config.application.door_file)
         yield from unknown
@@ -108,10 +185,12 @@ def _journal(site: Site, progress: Progress) -> Iterator[Finding]:
                     {"path": site.config.application.door_file},
                 ),
             )
+        if change is not None:
+            return
         for plan in interrupted_copies(journal):
             yield from site.engine.orphans(plan)
-        for change, role, name in site.engine.leftovers():
-            if role is DatabaseRole.CANDIDATE and change not in known:
+        for made_by, role, name in site.engine.leftovers():
+            if role is DatabaseRole.CANDIDATE and made_by not in known:
                 yield Finding(
                     "NU-6123",
                     Severity.ADVISORY,
@@ -122,7 +201,7 @@ def _journal(site: Site, progress: Progress) -> Iterator[Finding]:
                     Text(
                         N_("If you know where it comes from and nobody needs it, drop it."),
                     ),
-                    {"change": change},
+                    {"change": made_by},
                 )
 
 
@@ -154,6 +233,23 @@ def _application(site: Site) -> Iterator[Finding]:
         )
         return
     yield from parts_missing(site.application)
+    current = site.slots.current()
+    if current is not None and not site.application.health(Expectation(str(current))).answered:
+        settings = site.config.application
+        yield Finding(
+            "NU-6128",
+            Severity.STRICT,
+            Text(
+                N_("The application runs, but nobody answers at {url}."),
+                {"url": f"{settings.health_url}{settings.health_path}"},
+            ),
+            Text(
+                N_(
+                    "Correct application.health_url, or find out why it does not answer: an "
+                    "upgrade would be undone."
+                )
+            ),
+        )
 
 
 def _files(site: Site) -> Iterator[Finding]:

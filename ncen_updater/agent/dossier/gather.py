@@ -33,6 +33,7 @@ class DossierHop:
         notes: What the Secretariat says of the release, by language.
         way_back: The way back, with what the rehearsal showed of it.
         why_no_way_back: What cannot be undone keeping records: database, migration, reason.
+        loses: Tables and columns of which the way back does not keep what is entered.
         report: What the rehearsal found of it, as the journal has it; None without a rehearsal.
         files: What becomes of the site's own files, one sentence each.
         sql: Every statement that will run, in order; empty where the release has its own migrator.
@@ -49,6 +50,7 @@ class DossierHop:
     unpacked_bytes: int
     report: Mapping[str, Any] | None
     files: Sequence[Text] = ()
+    loses: Sequence[str] = ()
     sql: str = ""
 
     @property
@@ -62,12 +64,12 @@ class DossierHop:
     @property
     def keeps_records(self) -> bool:
         """Whether a rollback keeps what officers enter."""
-        return self.way_back is Back.KEEPS
+        return self.way_back is Back.KEEPS and not self.loses
 
     @property
     def way_words(self) -> Text:
         """The way back in one sentence, as the rollback will say it."""
-        return way_words(self.way_back, self.version, self.origin)
+        return way_words(self.way_back, self.version, self.origin, self.loses)
 
     @property
     def unmapped(self) -> int:
@@ -96,6 +98,7 @@ class Dossier:
         soak_s: Seconds for which the new release is watched.
         rolls_back: Whether a release that turns bad while it is watched is taken back by itself.
         not_carried: By database what that backup does not carry.
+        head: The newest event of the journal, by number and hash.
     """
 
     site: str
@@ -126,6 +129,7 @@ class Dossier:
     soak_s: float
     rolls_back: bool
     not_carried: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    head: str = ""
 
     @property
     def stop_s(self) -> tuple[float, float, float] | None:
@@ -136,6 +140,13 @@ class Dossier:
             return None
         low, likely, high = (sum(values) for values in zip(*known, strict=True))
         return low, likely, high
+
+    @property
+    def loses(self) -> tuple[str, ...]:
+        """What of that is not kept, where every release has ways down; empty where one has none."""
+        if any(hop.way_back is not Back.KEEPS for hop in self.hops):
+            return ()
+        return tuple(dict.fromkeys(name for hop in self.hops for name in hop.loses))
 
     @property
     def keeps_records(self) -> bool:
@@ -177,6 +188,7 @@ def gather(site: Site, journal: Journal, found: ApprovalSubject) -> Dossier:
             unpacked_bytes=hop.offer.unpacked_bytes,
             report=rehearsed.get((str(hop.origin), hop.document.manifest.version)),
             files=tuple(item.sentence for item in hop.files),
+            loses=hop.way.loses,
             sql=_bounded(hop.sql(found.plan.engine)) if hop.migrations.steps else "",
         )
         for hop in found.plan.learnt(report).hops
@@ -211,6 +223,7 @@ def gather(site: Site, journal: Journal, found: ApprovalSubject) -> Dossier:
         keep_days=config.keep.previous_days,
         soak_s=config.soak.seconds,
         rolls_back=config.soak.on_failure == "rollback",
+        head=str(journal.head()),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ncen_updater.agent.dossier.gather import Dossier
+from ncen_updater.agent.engine.rollback_words import Back
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.i18n import N_, Text
 
@@ -14,7 +15,14 @@ def risks(dossier: Dossier) -> tuple[Text, ...]:
     found: list[Text] = []
     if any(finding.severity is Severity.STRICT for finding in dossier.findings):
         found.append(Text(N_("Something blocks the upgrade now; see the checks below.")))
-    if not dossier.keeps_records:
+    loses = [name for hop in dossier.hops for name in hop.loses]
+    if loses:
+        words = N_(
+            "After officers are back, going back loses what they enter in {objects}. It is counted"
+            " and asked for first."
+        )
+        found.append(Text(words, {"objects": ", ".join(loses)}))
+    if any(hop.way_back is not Back.KEEPS for hop in dossier.hops):
         words = N_(
             "After officers are back, going back loses what they entered since: this release has"
             " no way down that keeps it. The loss is counted and asked for first."

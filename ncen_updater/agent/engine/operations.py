@@ -42,16 +42,18 @@ from ncen_updater.agent.engine.preconditions import (
     require_whole,
     running_version,
 )
-from ncen_updater.agent.engine.recovery import Decision, RecoveryAction, decide
+from ncen_updater.agent.engine.recovery import Decision, RecoveryAction, Situation, decide
 from ncen_updater.agent.engine.rollback_plan import RollbackPlan, way_back
 from ncen_updater.agent.engine.runner import Checkpoint, Runner, no_checkpoint
 from ncen_updater.agent.engine.situation import look
+from ncen_updater.agent.engine.steps.starting import require_well
 from ncen_updater.agent.journal.change import Change, ChangeKind, ChangeState, Mode
 from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.journal.ids import new_change_id
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL, LOCK
+from ncen_updater.agent.journal.names import APPLICATION_STARTED, JOURNAL, LOCK
 from ncen_updater.agent.journal.site_history import SiteHistory
+from ncen_updater.agent.policy.ought_to_run import Verdict, ought_to_run
 from ncen_updater.agent.rehearsal.predictions import expect, expected, settle
 from ncen_updater.agent.site import Site
 from ncen_updater.common.errors import UpdaterError
@@ -60,6 +62,7 @@ from ncen_updater.common.messages import (
     NOTHING_TO_ROLL_BACK,
     OPEN_CHANGE,
     RECORDS_WOULD_BE_LOST,
+    VALUES_WOULD_BE_LOST,
     WAY_BACK_CHANGED,
 )
 from ncen_updater.common.progress import Progress
@@ -68,6 +71,9 @@ from ncen_updater.feed.upgrade_path import NoPath, UpgradePath
 __all__ = ["JOURNAL", "LOCK", "Operations", "Result", "new_change_id"]
 
 logger = logging.getLogger(__name__)
+
+#: How often a server that is late is looked for.
+SERVER_LOOK_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -78,11 +84,13 @@ class Result:
         outcomes: One a change, in order.
         path: The path that was chosen, for an upgrade.
         decision: What recovery decided, for a resume.
+        started: Whether a resume started an application that ought to run.
     """
 
     outcomes: tuple[Outcome, ...] = ()
     path: UpgradePath | NoPath | None = None
     decision: Decision | None = None
+    started: bool = False
 
 
 class Operations:
@@ -235,13 +243,20 @@ class Operations:
             )
             return Result((outcome,))
 
-    def resume(self, *, by_person: bool, at_boot: bool = False) -> Result:
+    def resume(
+        self, *, by_person: bool, at_boot: bool = False, ran_in: str | None = None
+    ) -> Result:
         """Bring the site to one whole version after whatever happened.
+
+        At the start of the machine nothing is asked of the databases where no change is open: the
+        application is not kept off for a server that is late. Where one is open, the server is
+        waited for.
 
         Args:
             by_person: Whether a person ordered it; they may try as often as they wish.
             at_boot: Whether the system starts the application after us: then we neither start it
                 nor watch it.
+            ran_in: In which start of the machine the service saw the application run last.
 
         Raises:
             NeedsPerson: If the facts contradict each other or recovery failed too often.
@@ -251,25 +266,66 @@ class Operations:
 
         with self._at_work("resume") as journal:
             change = journal.open_change()
+            if at_boot and change is None:
+                return Result(decision=decide(Situation(None)))
+            if at_boot:
+                self._wait_for_databases()
             decision = decide(look(self._site, change, by_person=by_person))
             if decision.action is RecoveryAction.NOTHING:
                 require_whole(self._site, journal, None)
                 clean_interrupted(self._site, journal)
-                return self._take_back(journal, decision, by_person=by_person, at_boot=at_boot)
+                started = self._start_what_ought(journal, ran_in)
+                found = self._take_back(journal, decision, by_person=by_person, at_boot=at_boot)
+                return dataclasses.replace(found, started=started)
             if decision.action is RecoveryAction.STOP or change is None:
                 raise self._stopped(journal, change, decision)
             self._runner(journal).resumed(change.id)
             if decision.action is RecoveryAction.GO_FORWARD and not change.committed:
                 journal.commit(change.id)  # the databases remember it, the journal did not
             owed = Result()
+            try:
+                if decision.action is RecoveryAction.GO_BACK:
+                    self._runner(journal, at_boot=at_boot).back(change.id)
+                elif at_boot:
+                    self._runner(journal, at_boot=True).open_only(change.id)
+                else:
+                    self._start_what_ought(journal, ran_in)
+                    self._finish(journal, change.id, lambda r, c: r.forward(c))
+            except BaseException as error:
+                self._runner(journal).recovery_failed(change.id, error)
+                raise
             if decision.action is RecoveryAction.GO_BACK:
-                self._runner(journal, at_boot=at_boot).back(change.id)
                 owed = self._take_back(journal, decision, by_person=by_person, at_boot=at_boot)
-            elif at_boot:
-                self._runner(journal, at_boot=True).open_only(change.id)
-            else:
-                self._finish(journal, change.id, lambda r, c: r.forward(c))
             return Result((outcome_of(journal, change.id), *owed.outcomes), decision=decision)
+
+    def _wait_for_databases(self) -> None:
+        """Wait until the server takes sessions, as long as the system lets this command run."""
+        waited = False
+        with self._interruption.allowed():
+            while not self._site.engine.answers():
+                if not waited:
+                    logger.warning(
+                        "the database server does not take sessions yet: it is waited for"
+                    )
+                waited = True
+                self._progress.tell(Text(N_("waiting for the database server")))
+                self._site.clock.wait(SERVER_LOOK_S)
+        if waited:
+            logger.info("the database server takes sessions")
+
+    def _start_what_ought(self, journal: Journal, ran_in: str | None) -> bool:
+        """Start the application where it ought to run and nobody comes to start it."""
+        application = self._site.application
+        verdict = ought_to_run(application.seen(), ran_in, self._site.clock.boot())
+        current = self._site.slots.current()
+        if verdict is not Verdict.START or current is None:
+            return False
+        self._progress.tell(Text(N_("starting the application")))
+        application.start()
+        require_well(self._site, self._site.slots.document(current))
+        application.start_rest()
+        journal.note(APPLICATION_STARTED, version=str(current))
+        return True
 
     def confirm(self, by: str) -> Change:
         """End the soak of the release in use; the process that watches sees it, or a resume does.
@@ -364,8 +420,18 @@ class Operations:
         way = way_back(self._site, journal, running_version(self._site))
         if way is None:
             raise UpdaterError(NOTHING_TO_ROLL_BACK)
-        loses = way.mode is Mode.RESTORE
-        if loses and (accept_loss is None or accept_loss < way.lost_total):
+        enough = accept_loss is not None and accept_loss >= way.lost_total
+        if way.keeps_but and not enough:
+            raise UpdaterError(
+                VALUES_WOULD_BE_LOST,
+                way=way.words,
+                current=way.origin,
+                count=way.lost_total,
+                objects=way.lost_words,
+                days=way.days,
+                lost=way.lost,
+            )
+        if way.mode is Mode.RESTORE and not enough:
             raise UpdaterError(
                 RECORDS_WOULD_BE_LOST,
                 way=way.words,
@@ -389,7 +455,7 @@ class Operations:
         if owed is None or at_boot or not (by_person or owed.by_itself):
             return Result(decision=decision)
         way = way_back(self._site, journal, running_version(self._site))
-        if way is None or way.mode is not Mode.MIGRATE:
+        if way is None or not way.keeps_all:
             words = N_("release {version} turned bad, and there is no way back that keeps records")
             raise NeedsPerson(reason=Text(words, {"version": owed.change.to_version}))
         if pending_rollback(journal) is None:
@@ -434,7 +500,7 @@ class Operations:
             return
         SiteHistory(journal).remember_bad(change.product, change.to_version, error.code, change.id)
         way = way_back(self._site, journal, running_version(self._site))
-        keeps_all = way is not None and way.mode is Mode.MIGRATE
+        keeps_all = way is not None and way.keeps_all
         if journal.facts(change.id).confirmed_by is not None:
             return  # while the way back was looked for
         if self._site.config.soak.on_failure == "rollback" and way is not None and keeps_all:

@@ -187,7 +187,7 @@ class HopPlan:
     @property
     def way_words(self) -> Text:
         """The way back in one sentence, as the rollback will say it."""
-        return way_words(self.way.back, self.offer.version, self.origin)
+        return way_words(self.way.back, self.offer.version, self.origin, self.way.loses)
 
     def sql(self, engine: str) -> str:
         """Every statement of this change, in order."""
@@ -289,6 +289,7 @@ class Plan:
                 {
                     **hop.facts(),
                     "way_back": hop.way.back.value,
+                    "loses": list(hop.way.loses),
                     "databases": [
                         {"name": f.name, "physical": f.physical, "bytes": f.size_bytes}
                         for f in hop.databases
@@ -347,7 +348,7 @@ def make_plan(site: Site, current: Version, path: UpgradePath, progress: Progres
         copy: CopyPlan | None = None
         migrations = plan_set(engine.names, ledgers, target, before)
         ledgers = after_steps(ledgers, migrations, reference)
-        way = plan_way_back(engine.names, ledgers, target, before, reference.id)
+        way = plan_way_back(engine.names, ledgers, target, before, reference.id, engine=engine.kind)
         if number == 0:
             findings = preflight_findings(site, reference, origin, progress)
             copy = engine.plan_copy(reference)

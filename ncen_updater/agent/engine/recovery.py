@@ -62,7 +62,8 @@ class Situation:
         fenced: Whether the live databases refuse sessions.
         missing: Whether a live database is not there.
         slot: Where ``current`` points.
-        attempts: Recoveries begun on this change without coming to an end.
+        attempts: Recoveries of this change that ended by an error of their own; not those that
+            were cut off, by a power cut or by who ended the agent.
         by_person: Whether a person ordered this recovery; they may try as often as they wish.
         recorded: Whether the databases say that this change was committed.
         later: Whether the databases were brought by a later change.

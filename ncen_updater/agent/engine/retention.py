@@ -15,6 +15,7 @@ from packaging.version import Version
 from ncen_updater.agent.engine import overlay
 from ncen_updater.agent.engine.aside import note_kept
 from ncen_updater.agent.engine.elapsed import kept_for
+from ncen_updater.agent.engine.full_words import forget_old, forgotten_at
 from ncen_updater.agent.engine.last_upgrade import last_upgrade
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.site_history import SiteHistory
@@ -137,6 +138,7 @@ def collect(site: Site, journal: Journal, what: Retention, progress: Progress) -
     Raises:
         UpdaterError: If something cannot be dropped; the rest goes at the next collection.
     """
+    forget_old(journal.path.parent, site.clock.now().timestamp())
     if not what:
         if _torn(journal):
             journal.note(ENDED, changes=[], slots=[])  # it had dropped its last before it died
@@ -151,7 +153,9 @@ def collect(site: Site, journal: Journal, what: Retention, progress: Progress) -
 
 
 def due_at(journal: Journal, clock: Clock, previous_days: float) -> datetime | None:
-    """When the next collection is due; None where nothing is kept. Looks at the journal only.
+    """When the next collection is due; None where nothing is kept.
+
+    Looks at the journal, and at the dates of what was said in full, beside it.
 
     A collection that was torn is due at once.
     """
@@ -161,7 +165,8 @@ def due_at(journal: Journal, clock: Clock, previous_days: float) -> datetime | N
     kept = [
         ages[item.change] for item in SiteHistory(journal).previous_sets() if not item.dropped_at
     ]
-    return clock.now() + timedelta(days=previous_days) - max(kept) if kept else None
+    sets = clock.now() + timedelta(days=previous_days) - max(kept) if kept else None
+    return min((at for at in (sets, forgotten_at(journal.path.parent)) if at), default=None)
 
 
 def _torn(journal: Journal) -> bool:

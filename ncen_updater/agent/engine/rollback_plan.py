@@ -24,6 +24,7 @@ __all__ = [
     "entered_since",
     "lost_words",
     "records_lost",
+    "values_lost",
     "way_back",
 ]
 
@@ -66,8 +67,10 @@ class RollbackPlan:
         undoes: The upgrade that is undone.
         by_code: Whether only the code goes back, since the upgrade changed no database.
         reason: Why records cannot be kept.
-        lost: Rows by database and table that a restore loses.
+        lost: Rows by database and table that a restore loses; for a way down, rows by database and
+            object with something in it that was entered since and that is not kept.
         accepted: So many a person agreed to lose.
+        keep_days: How long the databases stay that are left.
     """
 
     origin: Version
@@ -79,12 +82,29 @@ class RollbackPlan:
     reason: str | Text = ""
     lost: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     accepted: int = 0
+    keep_days: float = 0.0
 
     @property
     def words(self) -> Text:
         """The way in the words of the plan that was made before the upgrade."""
         back = Back.KEEPS if self.mode is Mode.MIGRATE else Back.RESTORES
-        return way_words(back, self.origin, self.target)
+        loses = [f"{name}.{of}" for name, objects in self.lost.items() for of in objects]
+        return way_words(back, self.origin, self.target, loses)
+
+    @property
+    def keeps_all(self) -> bool:
+        """Whether nothing is known that would be lost, so that nobody has to be asked."""
+        return self.mode is Mode.MIGRATE and not self.lost_total
+
+    @property
+    def keeps_but(self) -> bool:
+        """Whether it goes by ways down, which do not keep everything."""
+        return self.mode is Mode.MIGRATE and bool(self.lost_total)
+
+    @property
+    def days(self) -> str:
+        """How long the databases stay that are left, for a sentence."""
+        return f"{self.keep_days:g}"
 
     @property
     def lost_total(self) -> int:
@@ -123,7 +143,13 @@ def way_back(site: Site, journal: Journal, current: Version) -> RollbackPlan | N
     planned, reason = _planned(site, journal, upgrade, reference)
     if planned.back is Back.KEEPS:
         return RollbackPlan(
-            current, target, Mode.MIGRATE, undoes=upgrade.id, by_code=planned.by_code
+            current,
+            target,
+            Mode.MIGRATE,
+            undoes=upgrade.id,
+            by_code=planned.by_code,
+            lost=site.engine.entered(reference, planned.losses) if planned.losses else {},
+            keep_days=site.config.keep.previous_days,
         )
     if not _kept(SiteHistory(journal).previous_sets(), upgrade):
         return None
@@ -136,6 +162,16 @@ def way_back(site: Site, journal: Journal, current: Version) -> RollbackPlan | N
         reason=reason,
         lost=records_lost(site, journal, reference),
     )
+
+
+def values_lost(site: Site, journal: Journal, undoes: str) -> Mapping[str, Mapping[str, int]]:
+    """Count once more what the ways down from an upgrade do not keep of what was entered since."""
+    upgrade = journal.change(undoes)
+    reference = ChangeRef(
+        upgrade.id, upgrade.generation, Strategy.COPY, upgrade.from_version, source=upgrade.id
+    )
+    planned, _ = _planned(site, journal, upgrade, reference)
+    return site.engine.entered(reference, planned.losses) if planned.losses else {}
 
 
 def _planned(
@@ -155,7 +191,9 @@ def _planned(
     except LedgerUnreadable as error:
         return _not_whole(error)
     unchanged = journal.facts(upgrade.id).databases_unchanged or False
-    way = plan_way_back(engine.names, ledgers, newer, older, upgrade.id, unchanged=unchanged)
+    way = plan_way_back(
+        engine.names, ledgers, newer, older, upgrade.id, engine=engine.kind, unchanged=unchanged
+    )
     return way, "; ".join(f"{name} {id_}: {why}" for name, id_, why in way.reasons)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ncen_updater.agent.databases.ways import Back
 from ncen_updater.common.i18n import N_, Text
 
@@ -18,14 +20,22 @@ _WORDS = {
         " entered since, unless the rehearsal shows that the release changes nothing in them."
     ),
 }
+_BUT = N_(
+    "A rollback from {origin} to {target} keeps every record, but not what is entered in {objects};"
+    " that is counted and asked for first."
+)
 
 
-def way_words(back: Back, origin: object, target: object) -> Text:
+def way_words(back: Back, origin: object, target: object, loses: Sequence[str] = ()) -> Text:
     """Say the way back: one sentence for the plan, the dossier and the rollback itself; pure.
 
     Args:
         back: Which way.
         origin: The release that is left.
         target: The release that is gone back to.
+        loses: Tables and columns whose new values the ways down do not keep.
     """
-    return Text(_WORDS[back], {"origin": str(origin), "target": str(target)})
+    values = {"origin": str(origin), "target": str(target)}
+    if back is Back.KEEPS and loses:
+        return Text(_BUT, {**values, "objects": ", ".join(loses)})
+    return Text(_WORDS[back], values)

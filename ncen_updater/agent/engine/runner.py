@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from pathlib import Path
 
 from ncen_updater.agent.application.errors import CommandFailed
 from ncen_updater.agent.databases.base import Strategy
@@ -17,6 +18,7 @@ from ncen_updater.agent.engine.errors import (
     SoakFailed,
     Unhealthy,
 )
+from ncen_updater.agent.engine.full_words import full_remedy, keep_full
 from ncen_updater.agent.engine.interruption import Interruption
 from ncen_updater.agent.engine.statistics import Refreshing
 from ncen_updater.agent.engine.steps import Step, all_steps
@@ -34,10 +36,12 @@ from ncen_updater.agent.journal.change import (
 )
 from ncen_updater.agent.journal.file import unwritable
 from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import RECOVERY
 from ncen_updater.agent.site import Site, StepContext
+from ncen_updater.common.database_words import said
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import GOING_BACK_FAILED, STEP_DID_NOT_HOLD
+from ncen_updater.common.messages import GOING_BACK_FAILED, INTERRUPTED, STEP_DID_NOT_HOLD
 from ncen_updater.common.progress import Progress
 
 __all__ = ["Checkpoint", "Runner", "blames_release", "no_checkpoint"]
@@ -134,17 +138,24 @@ class Runner:
         self.forward(change_id)
 
     def resumed(self, change_id: str) -> None:
-        """Count one more recovery; a restart in the soak is none, since nothing had failed."""
-        journal = self._journal
-        opened = journal.change(change_id).step_state(StepName.OPEN) is StepState.DONE
+        """Note that a recovery begins; whether it fails is counted at its end."""
+        reserve.with_room(self._journal.path, lambda: self._journal.note(RECOVERY, change_id))
 
-        def count() -> None:
-            if opened:
-                journal.note("recovery", change_id)
-            else:
-                journal.attempt(change_id)
+    def recovery_failed(self, change_id: str, error: BaseException) -> None:
+        """Count a recovery that ended by an error of its own.
 
-        reserve.with_room(journal.path, count)
+        Not counted is one that somebody cut off, one in the soak (nothing had failed), and one that
+        a database server was not there for: it goes on when that is back.
+        """
+        change = self._journal.change(change_id)
+        if change.step_state(StepName.OPEN) is StepState.DONE or _cut_off(error):
+            return
+        if not self._site.engine.answers():
+            return
+        code = error.code if isinstance(error, UpdaterError) else UpdaterError.message.code
+        reserve.with_room(
+            self._journal.path, lambda: self._journal.recovery_failed(change_id, code)
+        )
 
     def forward(self, change_id: str) -> None:
         """Bring a committed change to its end.
@@ -178,13 +189,27 @@ class Runner:
         self._journal.state(change_id, ChangeState.UNDOING, error_code=error_code)
         for name in reversed(BEFORE_COMMIT):
             state = self._journal.change(change_id).step_state(name)
-            if state not in (None, StepState.UNDONE):
+            if state not in (None, StepState.UNDONE) or self._starts_again(name, change_id):
                 self._undo(name, change_id)
         self._journal.state(change_id, ChangeState.UNDONE)
         in_place = self._journal.change(change_id).strategy == Strategy.IN_PLACE
         if in_place and not self._at_boot:
             # What came back from a dump has none. Officers are in: nobody waits for it.
             Refreshing(self._site, self._progress, BACK_LIMIT_S).run()
+
+    def _starts_again(self, name: StepName, change_id: str) -> bool:
+        """Whether the application is started although that was recorded.
+
+        A recovery when the machine started left it to the system, and that may never have come.
+        """
+        change = self._journal.change(change_id)
+        return (
+            name is StepName.STOP
+            and not self._at_boot
+            and change.step_state(name) is StepState.UNDONE
+            and bool(self._journal.facts(change_id).was_running)
+            and not self._site.application.running()
+        )
 
     def _do(self, name: StepName, change_id: str) -> None:
         step = self._steps[name]
@@ -216,26 +241,34 @@ class Runner:
         except JournalUnwritable:
             raise
         except Exception as error:
+            full = keep_full(self._journal.path.parent, f"{change_id}-back", error)
             raise UpdaterError(
                 GOING_BACK_FAILED,
                 step=name,
                 cause=_what(error),
-                cause_remedy=_remedy(error),
+                cause_remedy=full_remedy(_remedy(error), full),
                 detail=getattr(error, "detail", None),
             ) from error
 
-    def _noted(self, change_id: str, name: StepName, code: str, error: str) -> None:
+    def _noted(
+        self, change_id: str, name: StepName, code: str, error: Exception, full: Path | None
+    ) -> None:
         """Write a failure down: it may be that of a step that filled the disk."""
+        words = str(error) if isinstance(error, UpdaterError) else said(error)
+        values: dict[str, object] = {"step": name, "code": code, "error": words[:2000]}
+        if full is not None:
+            values["full"] = str(full)
         reserve.with_room(
             self._journal.path,
-            lambda: self._journal.note("step-failed", change_id, step=name, code=code, error=error),
+            lambda: self._journal.note("step-failed", change_id, **values),
         )
 
     def _fail(self, change_id: str, name: StepName, error: Exception) -> None:
         """Go back and raise; return only where the commit is in the journal all the same."""
         change = self._journal.change(change_id)
         code = error.code if isinstance(error, UpdaterError) else UpdaterError.message.code
-        self._noted(change_id, name, code, str(error)[:2000])
+        full = keep_full(self._journal.path.parent, change_id, error)
+        self._noted(change_id, name, code, error, full)
         if change.commit_written:
             return
         if change.kind is ChangeKind.UPGRADE and blames_release(error, name):
@@ -254,13 +287,27 @@ class Runner:
             step=name,
             cause=_what(error),
             cause_code=code,
-            cause_remedy=kept_remedy(self._journal, change_id, _remedy(error)),
+            cause_remedy=full_remedy(kept_remedy(self._journal, change_id, _remedy(error)), full),
             detail=getattr(error, "detail", None),
         ) from error
 
 
+def _cut_off(error: BaseException) -> bool:
+    """Whether somebody ended it: that is so for what it led to as well."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, UpdaterError) and found.code == INTERRUPTED.code:
+            return True
+        found = found.__cause__ or found.__context__
+    return not isinstance(error, Exception)
+
+
 def _what(error: Exception) -> Text:
-    return error.what_text if isinstance(error, UpdaterError) else Text("{e}", {"e": repr(error)})
+    return error.what_text if isinstance(error, UpdaterError) else Text("{e}", {"e": _words(error)})
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {said(error)}"
 
 
 def _remedy(error: Exception) -> Text:

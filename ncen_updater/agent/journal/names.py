@@ -7,10 +7,12 @@ from typing import Final
 __all__ = [
     "AGENT_CHOSEN",
     "AGENT_CONFIRMED",
+    "APPLICATION_STARTED",
     "IMPORTED",
     "IMPORT_REFUSED",
     "JOURNAL",
     "LOCK",
+    "RECOVERY",
     "ROLLBACK_EMERGENCY",
     "SERVICE_LOCK",
 ]
@@ -24,3 +26,7 @@ IMPORT_REFUSED: Final = "import-refused"
 AGENT_CHOSEN: Final = "agent-chosen"
 ROLLBACK_EMERGENCY: Final = "rollback-emergency"
 AGENT_CONFIRMED: Final = "agent-confirmed"
+#: A recovery of a change began.
+RECOVERY: Final = "recovery"
+#: The application was started, since it ought to run and nobody came to start it.
+APPLICATION_STARTED: Final = "application-started"

@@ -8,7 +8,11 @@ from typing import Any
 from ncen_updater.agent.engine.outcome import stop_seconds
 from ncen_updater.agent.journal.change import Change, ChangeKind, StepName
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import AGENT_CONFIRMED, ROLLBACK_EMERGENCY
+from ncen_updater.agent.journal.names import (
+    AGENT_CONFIRMED,
+    APPLICATION_STARTED,
+    ROLLBACK_EMERGENCY,
+)
 from ncen_updater.agent.journal.rows import JournalEvent
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.notifications.news import News, NewsKind
@@ -53,6 +57,7 @@ class _News:
             ),
             "step-done": self._step,
             "change-undone": self._undone,
+            APPLICATION_STARTED: lambda: (NewsKind.STARTED, self._some("version")),
             AGENT_CONFIRMED: lambda: (NewsKind.AGENT_RENEWED, self._some("version")),
         }
         rule = rules.get(self._event.kind)

@@ -40,6 +40,7 @@ class NewsKind(StrEnum):
     FEED_LAPSING = "feed-lapsing"
     FEED_STALE = "feed-stale"
     WITHDRAWN = "release-withdrawn"
+    STARTED = "application-started"
     AGENT_RENEWED = "agent-renewed"
     AGENT_RETURNED = "agent-returned"
     DISK = "disk-filling"
@@ -127,6 +128,7 @@ ALLOWED = {
     NewsKind.FEED_LAPSING: {"at": _moment, "days": _number},
     NewsKind.FEED_STALE: {"at": _moment},
     NewsKind.WITHDRAWN: {"version": _version},
+    NewsKind.STARTED: {"version": _version},
     NewsKind.AGENT_RENEWED: {"version": _version},
     NewsKind.AGENT_RETURNED: {"version": _version},
     NewsKind.DISK: {"free_percent": _number},

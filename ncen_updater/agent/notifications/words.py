@@ -36,6 +36,7 @@ TITLES: Mapping[NewsKind, str] = {
     NewsKind.FEED_LAPSING: N_("The lists of the feed lapse in {days} days, at {at}."),
     NewsKind.FEED_STALE: N_("The lists of the feed have lapsed, at {at}."),
     NewsKind.WITHDRAWN: N_("Release {version}, which runs here, was withdrawn by the Secretariat."),
+    NewsKind.STARTED: N_("The application ({version}) did not run, and was started."),
     NewsKind.AGENT_RENEWED: N_("The agent has renewed itself: version {version} is in use."),
     NewsKind.AGENT_RETURNED: N_(
         "Version {version} of the agent did not work; the one before is used."
@@ -62,6 +63,9 @@ _REMEDIES: Mapping[NewsKind, str] = {
         "The application goes on. No release is taken until a new list is there."
     ),
     NewsKind.WITHDRAWN: N_("See what is advised with: ncen-updater status"),
+    NewsKind.STARTED: N_(
+        "Nobody had stopped it: see in the log of the system why it was not up."
+    ),
     NewsKind.AGENT_RETURNED: N_("Nothing is to be done here. Tell the Secretariat."),
     NewsKind.DISK: N_(
         "Make room before the next upgrade; 'ncen-updater plan' says how much it needs."

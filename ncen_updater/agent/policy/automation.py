@@ -6,7 +6,8 @@ The order of the rules is the order of the code below:
 1. A change that is stuck waits for a person, and for what they order; nothing else is begun.
 2. A change that is open is brought to its end at once, whatever the hour: that is recovery, and the
    only way to let officers back in. A release that turned bad, and was not taken back since that
-   was torn, is taken back then; until that may be tried again, the other rules hold.
+   was torn, is taken back then; until that may be tried again, the other rules hold. Where none is
+   open, an application that does not run although nobody stopped it is started.
 3. A new agent that has not confirmed itself begins nothing else.
 4. What a person ordered comes before what the service would do by itself.
 5. The feed is asked when its time has come, also while upgrades are on hold.
@@ -24,7 +25,7 @@ Whatever was tried by itself and failed is tried again after growing delays only
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, tzinfo
 from enum import StrEnum
@@ -61,6 +62,10 @@ RESUME_DELAYS = (
     timedelta(minutes=20),
     timedelta(hours=1),
 )
+#: The same for starting an application that ought to run: what it lacks may be back any minute.
+START_DELAYS = (timedelta(seconds=15), timedelta(minutes=1), timedelta(minutes=5))
+#: How often it is looked whether the application runs, where it can be told whether it ought to.
+RUNNING_LOOK = timedelta(minutes=5)
 #: How long the service sleeps at most: it looks again even where nothing is known to come.
 LONGEST_SLEEP = timedelta(hours=24)
 #: When to look again whether another process still works on the site.
@@ -80,6 +85,7 @@ class Action(StrEnum):
 
     WAIT = "wait"
     RESUME = "resume"
+    START = "start"
     ORDER = "order"
     CHECK = "check"
     SELF_UPDATE = "self-update"
@@ -108,7 +114,7 @@ class ActionFailure(Record):
 
     def again_at(self, deed: Action) -> datetime:
         """When the deed may be tried again by itself."""
-        delays = RESUME_DELAYS if deed is Action.RESUME else DELAYS
+        delays = {Action.RESUME: RESUME_DELAYS, Action.START: START_DELAYS}.get(deed, DELAYS)
         return self.at + delays[min(max(self.times, 1), len(delays)) - 1]
 
     def waits(self, now: datetime, deed: Action) -> bool:
@@ -134,6 +140,8 @@ class Inputs:
         open_change: Whether a change has not come to its end.
         stuck: Whether it waits for a person.
         busy: Whether another process works on the site now, such as a person's command.
+        down: Whether the application does not run although it ought to; None where that cannot be
+            told, or is not looked at.
         on_trial: Whether this agent is new and has not confirmed itself.
         ordered: Whether a person's order waits.
         held: The reason of a hold in force.
@@ -160,6 +168,7 @@ class Inputs:
     open_change: bool = False
     stuck: bool = False
     busy: bool = False
+    down: bool | None = None
     on_trial: bool = False
     ordered: bool = False
     held: str | None = None
@@ -205,17 +214,32 @@ def decide(facts: Inputs) -> ServiceDecision:
         return _wait(facts, None, Text(N_("a change is stuck: a person has to look at it")))
     if facts.open_change:
         return _do(facts, Action.RESUME, N_("a change has not come to its end"))
+    if facts.down:
+        words = N_("the application does not run, and nobody stopped it")
+        return _first(facts, _do(facts, Action.START, words), _further)
+    return _further(facts)
+
+
+def _first(
+    facts: Inputs, act: ServiceDecision, others: Callable[[Inputs], ServiceDecision]
+) -> ServiceDecision:
+    """Do this; while it has to wait, what comes after it."""
+    if act.deed is not Action.WAIT:
+        return act
+    other = others(facts)
+    if other.deed is Action.WAIT and act.until and other.until:
+        return replace(other, until=min(act.until, other.until))
+    return other
+
+
+def _further(facts: Inputs) -> ServiceDecision:
+    """Rules 3 to 9."""
     if facts.on_trial:
         words = N_("this agent is new: it begins nothing until it has confirmed itself")
         return ServiceDecision(Action.WAIT, Text(words), facts.now + LONGEST_SLEEP)
     if facts.owed:
         act = _do(facts, Action.RESUME, N_("a release that turned bad was not taken back yet"))
-        if act.deed is not Action.WAIT:
-            return act
-        other = _at_rest(facts)
-        if other.deed is Action.WAIT and act.until and other.until:
-            return replace(other, until=min(act.until, other.until))
-        return other
+        return _first(facts, act, _at_rest)
     return _at_rest(facts)
 
 
@@ -230,12 +254,7 @@ def _at_rest(facts: Inputs) -> ServiceDecision:
         return ServiceDecision(Action.COLLECT, Text(N_("the days of what was kept are over")))
     if facts.agent is not None:
         act = _at_hours(facts, Action.SELF_UPDATE, N_("agent {version} is on offer"), facts.agent)
-        if act.deed is not Action.WAIT:
-            return act
-        release = _release(facts)
-        if release.deed is Action.WAIT and act.until and release.until:
-            return replace(release, until=min(act.until, release.until))
-        return release
+        return _first(facts, act, _release)
     return _release(facts)
 
 
@@ -403,4 +422,6 @@ def _wait(facts: Inputs, until: datetime | None, why: Text) -> ServiceDecision:
             ends.append(collect_at)
     if until is not None:
         ends.append(until)
+    if facts.down is not None:
+        ends.append(facts.now + RUNNING_LOOK)
     return ServiceDecision(Action.WAIT, why, min(ends))

@@ -6,8 +6,12 @@ candidates afterwards, by the migration itself.
 
 from __future__ import annotations
 
+import getpass
+import shlex
+
 from ncen_updater.agent.databases.base import Live
 from ncen_updater.agent.databases.errors import MigrationRefused
+from ncen_updater.agent.databases.migrations.command import program_of
 from ncen_updater.agent.preflight.base import Context, advisory, check, info, strict
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
@@ -17,7 +21,7 @@ __all__ = ["check_migrations"]
 
 @check(160, only_forward=True)
 def check_migrations(context: Context) -> tuple[Finding, ...]:
-    """NU-6320 where ledger and release do not fit; NU-6321, 6324: no way back keeps records."""
+    """NU-6320: ledger and release do not fit; NU-6321, 6324: no way back; 6337: a program."""
     if context.target is None:
         what = N_("The migrations are looked at once the release is fetched.")
         return (info(6322, what, ""),)
@@ -38,7 +42,16 @@ def check_migrations(context: Context) -> tuple[Finding, ...]:
         )
     if context.target.command is not None:
         reasons = {reason for _, _, reason in plan.irreversible}
+        user = context.engine.migrator_user()
+        program_of(context.target.command, context.target.slot)
         return (
+            advisory(
+                6337,
+                N_("The release brings a program that works on the databases: {command}"),
+                N_("It runs as {user}, and may do what the application may."),
+                command=shlex.join(context.target.command.argv),
+                user=user.name if user else getpass.getuser(),
+            ),
             advisory(
                 6324,
                 N_(

@@ -19,6 +19,7 @@ from ncen_updater.agent.databases.migrations.checks import Value, question, unma
 from ncen_updater.agent.databases.migrations.planner import Back, WayBack
 from ncen_updater.agent.engine.errors import NeedsPerson
 from ncen_updater.agent.engine.fingerprints import differing, fingerprints_of
+from ncen_updater.agent.engine.full_words import full_place, keep_full
 from ncen_updater.agent.engine.interruption import Interruption
 from ncen_updater.agent.engine.migrating import (
     Migrated,
@@ -175,6 +176,7 @@ class Rehearser:
         except BaseException as error:
             self._clear(reference, copy, again, second)
             code = error.code if isinstance(error, UpdaterError) else UpdaterError.message.code
+            full = keep_full(journal.path.parent, number, error)
             rehearsals.end(
                 number, RehearsalState.FAILED, error_code=code,
                 # What is not in the copies may be what it failed for.
@@ -183,7 +185,7 @@ class Rehearser:
             if isinstance(error, UpdaterError):
                 values: dict[str, Any] = {
                     "version": target, "cause": error.what_text, "cause_code": code,
-                    "detail": error.detail,
+                    "detail": error.detail, "full": full_place(full),
                 }  # fmt: skip
                 if self._lacking:
                     raise UpdaterError(
@@ -374,6 +376,7 @@ class Rehearser:
             "back_differs": hop.back_differs,
             "restore_s": hop.restore_s,
             "way_back": hop.way.back.value,
+            "loses": list(hop.way.loses),
             "unchanged": hop.unchanged,
             "keeps_records": hop.way.back is Back.KEEPS,
             "checks": hop.checks,

@@ -69,12 +69,14 @@ class ServiceState(Record):
         checked_at: When the feed last answered.
         next_check: When it is asked again; None for at once.
         failures: Deeds that failed when they were last tried.
+        ran_in: In which start of the machine the application was last seen running.
     """
 
     assessment: Assessment | None = None
     checked_at: datetime | None = None
     next_check: datetime | None = None
     failures: Mapping[Action, ActionFailure] = field(default_factory=dict)
+    ran_in: str | None = None
 
     def failed(self, deed: Action, now: datetime) -> ServiceState:
         """Return it with one more failure of a deed."""

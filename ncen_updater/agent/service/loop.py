@@ -21,6 +21,7 @@ from ncen_updater.agent.policy.automation import (
     ServiceDecision,
     decide,
 )
+from ncen_updater.agent.policy.ought_to_run import RunningSeen, Verdict, ought_to_run
 from ncen_updater.agent.service.errors import UNCHANGED
 from ncen_updater.agent.service.inputs import inputs_for
 from ncen_updater.agent.service.knowledge import Assessment, ServiceState
@@ -98,6 +99,8 @@ class Service:
         now: The wall clock.
         tell: Called with what happens.
         on_trial: Whether this agent is new and has not confirmed itself.
+        running: Looks whether the application runs; None where that cannot be told.
+        boot: Which start of the machine this is.
     """
 
     def __init__(
@@ -112,7 +115,10 @@ class Service:
         now: Callable[[], datetime],
         tell: Callable[[ServiceEvent], None],
         on_trial: Callable[[], bool] = lambda: False,
+        running: Callable[[], RunningSeen | None] = lambda: None,
+        boot: Callable[[], str] = lambda: "",
     ) -> None:
+        self._running, self._boot = running, boot
         self._settings, self._on_trial = settings, on_trial
         self._read, self._keeper, self._orders = look, keeper, orders
         self._runner, self._schedule, self._now, self._tell = runner, schedule, now, tell
@@ -193,8 +199,22 @@ class Service:
         return replace(
             inputs_for(status, self._knowledge, self._settings, self._now()),
             busy=need(status.at_work) is not None,
+            down=None if status.unfinished or need(status.at_work) else self._down(),
             on_trial=self._on_trial(),
         )
+
+    def _down(self) -> bool | None:
+        """Whether the application does not run although it ought to."""
+        seen = self._running()
+        if seen is None:
+            return None
+        boot = self._boot()
+        if seen.runs and self._knowledge.ran_in != boot:
+            self._keep(replace(self._knowledge, ran_in=boot))
+        elif not seen.runs and self._knowledge.ran_in == boot:
+            # Stopped since the machine started: that was somebody.
+            self._keep(replace(self._knowledge, ran_in=None))
+        return ought_to_run(seen, self._knowledge.ran_in, boot) is Verdict.START
 
     # ---- doing ---------------------------------------------------------------------------------
 
@@ -269,7 +289,7 @@ def words_of(act: ServiceDecision, assessment: Assessment | None) -> tuple[str, 
     # Its time has come again, or there would be nothing to do.
     retry = ("--retry",) if assessment and assessment.bad_until else ()
     match act.deed:
-        case Action.RESUME:
+        case Action.RESUME | Action.START:
             return ("resume", "--unattended")
         case Action.CHECK:
             return ("check",)

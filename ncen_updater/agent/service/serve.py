@@ -20,6 +20,7 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import AGENT_CONFIRMED, JOURNAL, SERVICE_LOCK
 from ncen_updater.agent.journal.orders import Orders
 from ncen_updater.agent.policy.automation import Action, ActionFailure, ServiceDecision
+from ncen_updater.agent.policy.ought_to_run import RunningSeen
 from ncen_updater.agent.policy.schedule import next_check
 from ncen_updater.agent.self_update.keeping import SYSTEM_PYTHON, collect_slots, renew_failsafe
 from ncen_updater.agent.self_update.probation import Probation
@@ -31,6 +32,7 @@ from ncen_updater.agent.service.loop import LOOK, Schedule, Service, ServiceEven
 from ncen_updater.agent.service.notify import SystemdNotifier
 from ncen_updater.agent.service.runner import WorkRunner
 from ncen_updater.agent.service.waiting import Waker
+from ncen_updater.agent.site import Clock
 from ncen_updater.agent.status import changed_at, read_status
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
@@ -157,6 +159,8 @@ def serve(
             now=_now,
             tell=tell,
             on_trial=lambda: probation.on_trial,
+            running=lambda: _running(config_path),
+            boot=Clock().boot,
         )
         _end_torn(orders)
         stop_api = start_api(
@@ -170,6 +174,19 @@ def serve(
             notifier.stopping()
             stop_api()
             waker.close()
+
+
+def _running(config_path: Path) -> RunningSeen | None:
+    """Look whether the application runs; None where this process cannot tell."""
+    from ncen_updater.agent.application.factory import make_application
+
+    try:
+        config = load_config(config_path)
+        current = config.paths.resolve(config.paths.current)
+        return make_application(config.application, current).seen()
+    except (OSError, UpdaterError) as error:
+        logger.debug("whether the application runs was not found out: %s", error)
+        return None
 
 
 def _end_torn(orders: _JournalOrders) -> None:

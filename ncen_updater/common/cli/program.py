@@ -21,6 +21,7 @@ import click
 from ncen_updater.common.cli.errors import NOTHING_CHANGED, Stopped, Unexpected
 from ncen_updater.common.cli.render import error_document, error_lines, is_rich
 from ncen_updater.common.cli.session import Session, silence
+from ncen_updater.common.database_words import said
 from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import N_, Text, language_from_environment, languages
 from ncen_updater.common.messages import BAD_USAGE, UNWRITTEN
@@ -96,7 +97,7 @@ def show_error(session: Session, error: UpdaterError, state_now: StateNow) -> in
             error, state, session.language, rich=is_rich(sys.stderr), contact=contact,
             columns=_columns(),
         )  # fmt: skip
-        session.say("\n".join(lines))
+        session.say("\n".join(lines), painted=True)
     return int(error.exit_code)
 
 
@@ -140,7 +141,8 @@ def _unwritten(session: Session, lost: OSError) -> int:
     """Say on stderr that the data were lost; what the command did is not changed by that."""
     error = UpdaterError(UNWRITTEN, reason=os.strerror(lost.errno or 0))
     state = [Text(N_("The command itself came to its end."))]
-    session.say("\n".join(error_lines(error, state, session.language, rich=is_rich(sys.stderr))))
+    lines = error_lines(error, state, session.language, rich=is_rich(sys.stderr))
+    session.say("\n".join(lines), painted=True)
     return int(error.exit_code)
 
 
@@ -159,7 +161,8 @@ def _unexpected(error: Exception, session: Session) -> Unexpected:
     trace = "".join(traceback.format_exception(error))
     place = traceback.extract_tb(error.__traceback__)[-1:]
     where = "".join(f"{frame.filename}:{frame.lineno}" for frame in place)
-    detail = trace if session.verbose else f"{error} ({where})"
+    # A person who asks for everything gets it; else nothing that may quote a row.
+    detail = trace if session.verbose else f"{said(error)} ({where})"
     return Unexpected(kind=name, detail=detail)
 
 

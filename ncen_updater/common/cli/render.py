@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import textwrap
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from typing import TextIO
 
+from ncen_updater.common.cli.characters import clean, padded, width
 from ncen_updater.common.documents import error_document, jsonable
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
@@ -58,19 +58,6 @@ def is_rich(stream: TextIO, environment: Mapping[str, str] | None = None) -> boo
 def coloured(text: str, colour: str, *, rich: bool) -> str:
     """Return the text in a colour, unchanged where that is not wanted."""
     return f"\x1b[{COLOURS[colour]}m{text}\x1b[0m" if rich else text
-
-
-def clean(text: str) -> str:
-    """Take control characters out of text that comes from elsewhere; line ends stay.
-
-    A server's message or a signed note must not be able to move the cursor or hide a line.
-    """
-    return "".join(
-        character
-        if character == "\n" or unicodedata.category(character) not in ("Cc", "Cf")
-        else " "
-        for character in text
-    )
 
 
 def format_time(moment: datetime, zone: tzinfo | None = None) -> Figure:
@@ -139,10 +126,12 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return rows as lines with columns one below the other; the first row is the heading."""
     if not rows:
         return []
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    # Cleaned first: nothing that is taken out later moves a column.
+    cells = [[clean(cell).replace("\t", " ") for cell in row] for row in rows]
+    widths = [max(width(row[column]) for row in cells) for column in range(len(rows[0]))]
     return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
+        "  ".join(padded(cell, columns) for cell, columns in zip(row, widths, strict=True)).rstrip()
+        for row in cells
     ]
 
 
@@ -174,15 +163,15 @@ def error_lines(
         (CODE, error.code, None),
     ]
     labels = {label: translate(label, language) for label, _, _ in parts}
-    width = max(len(label) for label in labels.values()) + 1
+    indent = max(width(label) for label in labels.values()) + 1
     lines = []
     for label, text, detail in parts:
         said = clean(str(text)).splitlines() + (clean(detail).splitlines() if detail else [])
-        room = None if columns is None else max(columns - width - 1, SHORTEST_LINE)
+        room = None if columns is None else max(columns - indent - 1, SHORTEST_LINE)
         first, *more = [part for line in said for part in _broken(line, room)] or [""]
         colour = "red" if label == WHAT else "bold"
-        lines.append(f"{coloured(labels[label].ljust(width), colour, rich=rich)}{first}")
-        lines += [f"{'':{width}}{line}" for line in more]
+        lines.append(f"{coloured(padded(labels[label], indent), colour, rich=rich)}{first}")
+        lines += [f"{'':{indent}}{line}" for line in more]
     return lines
 
 

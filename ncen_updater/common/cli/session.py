@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
+from ncen_updater.common.cli.characters import escaped, shown
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.render import jsonable
 from ncen_updater.common.disk_space import disk_full
@@ -85,12 +86,20 @@ class Session:
         lines, self._lines = self._lines, []
         if self.as_json:
             whole = {**document, "words": lines} if self.words else document
-            self.write(json.dumps(jsonable(whole, self.language), indent=2, ensure_ascii=False))
+            self.write_document(jsonable(whole, self.language), indent=2)
         elif lines:
             self.write("\n".join(lines))
 
+    def write_document(self, document: object, indent: int | None = None) -> None:
+        """Write JSON to stdout; characters that act and are not seen stand there by number."""
+        self._write(escaped(json.dumps(document, indent=indent, ensure_ascii=False)))
+
     def write(self, data: str) -> None:
-        """Write to stdout. A reader who has gone away does not change what the command came to."""
+        """Write lines for people to stdout, whatever stands in their values."""
+        self._write(shown(data))
+
+    def _write(self, data: str) -> None:
+        """A reader who has gone away does not change what the command came to."""
         try:
             click.echo(data)
         except BrokenPipeError:
@@ -99,10 +108,16 @@ class Session:
             self.lost = error
             silence(sys.stdout)
 
-    def say(self, line: str | Text) -> None:
-        """Write one line for people to stderr, now."""
+    def say(self, line: str | Text, *, painted: bool = False) -> None:
+        """Write one line for people to stderr, now.
+
+        Args:
+            line: The line, or several.
+            painted: Whether it was cleaned already, part by part, and holds colours of ours.
+        """
+        text = line.render(self.language) if isinstance(line, Text) else line
         try:
-            click.echo(line.render(self.language) if isinstance(line, Text) else line, err=True)
+            click.echo(shown(text, painted=painted), err=True)
         except OSError:  # nobody reads it, or its disk is full; the exit code still tells
             silence(sys.stderr)
 
@@ -125,7 +140,7 @@ class Session:
         for line in lines:  # what is asked about has to be read first
             self.say(line)
         answer = click.prompt(
-            self.text(N_("{question} Type yes to agree"), question=question),
+            shown(self.text(N_("{question} Type yes to agree"), question=question)),
             default=self.text(N_("no")),
             err=True,
         )

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TextIO
 
-from ncen_updater.common.cli.render import clean, coloured, format_duration, is_rich
+from ncen_updater.common.cli.characters import clean, cut, isolated
+from ncen_updater.common.cli.render import coloured, format_duration, is_rich
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.progress import Progress
 
@@ -119,7 +120,7 @@ class Heartbeat:
         line = "  ".join(parts)
         if self._rich:
             columns = shutil.get_terminal_size().columns
-            self._write(f"\r\x1b[K{line[: columns - 1]}")
+            self._write(f"\r\x1b[K{cut(line, columns - 1)}")
         else:
             self._write(f"{line}\n")
 
@@ -127,7 +128,7 @@ class Heartbeat:
         if self._dead:
             return
         try:
-            self._stream.write(text)
+            self._stream.write(isolated(text))
             self._stream.flush()
         except (OSError, ValueError):  # a terminal that was closed must not end an upgrade
             self._dead = True

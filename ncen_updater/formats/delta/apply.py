@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from ncen_updater.common.bounded_io import NotReadable, open_file
 from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.disk_space import require_space
 from ncen_updater.common.i18n import N_, Text
@@ -87,14 +88,16 @@ def apply_delta(
     missing = sorted(set(limits.needs) - capabilities())
     if missing:
         raise DeltaError(DELTA_UNSUPPORTED, pack=pack.name, needs=", ".join(missing))
-    descriptor = os.open(pack, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        with _told(pack):
-            plan = _understood(descriptor, pack, old_tree, limits)
-            with closing(Origin(old, old_tree)) as origin, closing(DirectoryHandle(place)) as below:
-                return _Builder(descriptor, plan, origin, below, place, linking, progress).build()
-    finally:
-        os.close(descriptor)
+        # It lies where another user may have put something else since it was verified.
+        stream = open_file(pack)
+    except NotReadable as error:
+        raise DeltaError(DELTA_DAMAGED, pack=pack.name, detail=str(error)) from error
+    with stream, _told(pack):
+        descriptor = stream.fileno()
+        plan = _understood(descriptor, pack, old_tree, limits)
+        with closing(Origin(old, old_tree)) as origin, closing(DirectoryHandle(place)) as below:
+            return _Builder(descriptor, plan, origin, below, place, linking, progress).build()
 
 
 @contextmanager

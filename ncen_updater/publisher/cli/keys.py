@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -24,6 +25,11 @@ from ncen_updater.publisher.cli.common import (
     show_result,
     token_options,
 )
+
+if TYPE_CHECKING:
+    from ncen_updater.common.cli.session import Session
+
+WORDS = 6
 
 __all__ = ["COMMANDS", "import_token", "keys", "new", "show"]
 
@@ -59,6 +65,11 @@ keys = LazyGroup(
     default="ed25519",
     help=N_("Kind of key; ed25519 unless another is asked for."),
 )
+@click.option(
+    "--generate",
+    is_flag=True,
+    help=N_("Make the passphrase, six words, and say it once, to be written down by hand."),
+)
 @passphrase_options
 @click.pass_context
 def new(
@@ -66,19 +77,52 @@ def new(
     name: str,
     directory: Path,
     algorithm: str,
+    generate: bool,
     passphrase_fd: int | None,
     passphrase_file: Path | None,
 ) -> None:
-    from ncen_updater.publisher.signing.keys import Algorithm, new_key
+    from ncen_updater.publisher.signing.digest_words import generated
+    from ncen_updater.publisher.signing.keys import (
+        MIN_PASSPHRASE,
+        Algorithm,
+        fingerprint,
+        load_public_key,
+        new_key,
+    )
 
     session = session_of(context)
-    ask = passphrases(session, passphrase_fd, passphrase_file, new=True)
-    pair = new_key(directory, name, ask(directory / f"{name}.pem"), Algorithm(algorithm))
+    named = passphrase_fd is not None or passphrase_file is not None
+    if generate and named:
+        raise click.UsageError("--generate makes the passphrase: name no place of it", context)
+    if generate:
+        secret = generated(WORDS)
+    else:
+        if not named:
+            advice = N_("At least {count} characters; --generate makes a passphrase of six words.")
+            session.say(Text(advice, {"count": MIN_PASSPHRASE}))
+        ask = passphrases(session, passphrase_fd, passphrase_file, new=True)
+        secret = ask(directory / f"{name}.pem")
+    pair = new_key(directory, name, secret, Algorithm(algorithm))
+    if generate:
+        words = N_("The passphrase, said this once. Write it down by hand: {secret}")
+        session.say(Text(words, {"secret": secret}))
+    mark = fingerprint(load_public_key(pair.public))
     show_result(
         session,
-        {"private": str(pair.private), "public": str(pair.public), "keyid": pair.keyid},
+        {
+            "private": str(pair.private),
+            "public": str(pair.public),
+            "keyid": pair.keyid,
+            "fingerprint": mark,
+        },
         N_("Made {private} (keep it) and {public} (give it to the ceremony)."),
+        _read_out(session, mark),
     )
+
+
+def _read_out(session: Session, mark: str) -> str:
+    words = N_("Fingerprint, to be read to the others: {fingerprint}")
+    return session.text(words, fingerprint=grouped(mark))
 
 
 @click.command("import-token", cls=PublisherCommand, help=COMMANDS["import-token"][1])
@@ -96,20 +140,38 @@ def import_token(
     module: Path | None,
 ) -> None:
     from ncen_updater.publisher.signing import tokens
+    from ncen_updater.publisher.signing.keys import fingerprint
 
+    session = session_of(context)
     token = tokens.Token(label, key_id, tokens.find_module(module))
     path, key = tokens.import_token(token, directory, name)
+    mark = fingerprint(key)
     show_result(
-        session_of(context),
-        {"public": str(path), "keyid": key.keyid, "token": label, "key_id": key_id},
+        session,
+        {
+            "public": str(path),
+            "keyid": key.keyid,
+            "token": label,
+            "key_id": key_id,
+            "fingerprint": mark,
+        },
         N_("Made {public} (give it to the ceremony)."),
+        _read_out(session, mark),
     )
 
 
 @click.command("show", cls=PublisherCommand, help=COMMANDS["show"][1])
-@click.argument("files", nargs=-1, required=True, type=FILE)
+@click.argument("files", nargs=-1, type=FILE)
+@click.option("--token", help=N_("Label of a token: say the key that it holds."))
+@token_options
 @click.pass_context
-def show(context: click.Context, files: tuple[Path, ...]) -> None:
+def show(
+    context: click.Context,
+    files: tuple[Path, ...],
+    token: str | None,
+    key_id: int,
+    module: Path | None,
+) -> None:
     from ncen_updater.common.canonical_json import sha256_hex
     from ncen_updater.publisher.signing.event_files import read_metadata
     from ncen_updater.publisher.signing.keys import (
@@ -119,7 +181,19 @@ def show(context: click.Context, files: tuple[Path, ...]) -> None:
         owner_of,
     )
 
-    session, found = session_of(context), []
+    session = session_of(context)
+    found: list[dict[str, object]] = []
+    if not files and token is None:
+        raise click.UsageError("name files, or a --token", context)
+    if token is not None:
+        from ncen_updater.publisher.signing import tokens
+
+        key = tokens.public_key(tokens.Token(token, key_id, tokens.find_module(module)))
+        row: dict[str, object] = {"kind": key.keytype, "fingerprint": fingerprint(key)}
+        values = {**row, "owner": token, "fingerprint": grouped(fingerprint(key))}
+        show_line(session, Text(N_("{owner}: {kind} key {fingerprint}"), values))
+        row |= {"role": "", "owner": token}
+        found.append({"file": None, "sha256": None, "root": None, "keys": [row]})
     for path in files:
         if path.name.endswith(PUBLIC_SUFFIX):
             version, held = None, [("", load_public_key(path))]
@@ -135,15 +209,15 @@ def show(context: click.Context, files: tuple[Path, ...]) -> None:
             show_line(session, Text(words, values), "  ")
         keys_of_it = []
         for role, key in held:
-            row = {
+            said = {
                 "role": role, "owner": owner_of(key), "kind": key.keytype,
                 "fingerprint": fingerprint(key),
             }  # fmt: skip
             words = N_("{owner}: {kind} key {fingerprint}")
             if role:
                 words = N_("{role}, {owner}: {kind} key {fingerprint}")
-            values = {**row, "fingerprint": grouped(row["fingerprint"])}
+            values = {**said, "fingerprint": grouped(said["fingerprint"])}
             show_line(session, Text(words, values), "  ")
-            keys_of_it.append(row)
+            keys_of_it.append(said)
         found.append({"file": str(path), "sha256": digest, "root": version, "keys": keys_of_it})
     session.finish({"files": found})

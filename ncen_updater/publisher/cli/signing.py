@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -25,6 +26,9 @@ from ncen_updater.publisher.cli.common import (
     show_signatures,
     token_options,
 )
+
+if TYPE_CHECKING:
+    from securesystemslib.signer import Signer
 
 __all__ = ["merge", "show", "sign"]
 
@@ -100,6 +104,16 @@ def show(
 @builder_option
 @beside_option
 @click.option("--yes", is_flag=True, help=N_("Answer the question with yes."))
+@click.option(
+    "--ledger",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help=N_("Your list of what you signed; beside the key, or else the root, unless named."),
+)
+@click.option(
+    "--second-draft",
+    is_flag=True,
+    help=N_("Sign another draft of a list that you signed, since the first was given up."),
+)
 @passphrase_options
 @click.pass_context
 def sign(
@@ -115,6 +129,8 @@ def sign(
     builder_key: Path | None,
     feed: Path | None,
     yes: bool,
+    ledger: Path | None,
+    second_draft: bool,
     passphrase_fd: int | None,
     passphrase_file: Path | None,
 ) -> None:
@@ -122,11 +138,13 @@ def sign(
     from ncen_updater.publisher.review.words import short_lines
     from ncen_updater.publisher.signing.event import SigningEvent
     from ncen_updater.publisher.signing.keys import (
+        PRIVATE_SUFFIX,
         load_public_key,
         open_signer,
         owner_of,
         public_path,
     )
+    from ncen_updater.publisher.signing.ledger import LEDGER_SUFFIX, Ledger
 
     session = session_of(context)
     if (key is None) == (token is None):
@@ -139,21 +157,33 @@ def sign(
     for line in short_lines(review(loaded, staging, feed, whole=True)):
         show_line(session, line)
     question = N_("Sign this as {owner}?")
+    beside = root.parent if root is not None else Path()
     if key is not None:
-        owner = owner_of(load_public_key(public_path(key)))
-        session.agree(Text(question, {"owner": owner}), yes=yes)
-        signer = open_signer(key, passphrases(session, passphrase_fd, passphrase_file))
+        public = load_public_key(public_path(key))
+        beside = key.parent
+        name = key.name.removesuffix(PRIVATE_SUFFIX)
     else:
         from ncen_updater.publisher.signing import tokens
 
         label = token or ""
         held = tokens.Token(label, key_id, tokens.find_module(module))
         known = [k for role in loaded.drafts for k in loaded.signers_of(role).values()]
-        owner = owner_of(tokens.known_key(held, known))
-        session.agree(Text(question, {"owner": owner}), yes=yes)
+        public = tokens.known_key(held, known)
+        name = owner_of(public)
+    roles = loaded.roles_of(public)
+    signed = Ledger(ledger or beside / f"{name}{LEDGER_SUFFIX}")
+    if not second_draft:
+        signed.refuse_second(loaded, roles)
+    session.agree(Text(question, {"owner": owner_of(public)}), yes=yes)
+    signer: Signer
+    if key is not None:
+        signer = open_signer(key, passphrases(session, passphrase_fd, passphrase_file))
+    else:
         signer = tokens.open_token(
             held, known, lambda: pin(session, passphrase_fd, passphrase_file, label)
         )
+    # Before the signature: what was written down and not signed can be signed later.
+    signed.note(loaded, roles, now())
     written = loaded.sign(signer, digest)
     files = [str(path) for path in written]
     show_result(session, {"files": files}, N_("Signed; send back:"), *files)

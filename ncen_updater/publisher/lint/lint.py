@@ -32,6 +32,7 @@ from ncen_updater.publisher.lint.sql import (
     unmapped_codes,
     unreadable_files,
 )
+from ncen_updater.publisher.lint.ways_down import ways_down
 from ncen_updater.publisher.signing.countries import impossible
 from ncen_updater.publisher.signing.draft import offers_of
 from ncen_updater.publisher.signing.rules import refuse_unsound
@@ -324,6 +325,7 @@ RULES: Final[tuple[Rule, ...]] = (
     unreadable_files,
     sql_is_accepted,
     _way_back,
+    ways_down,
     questions,
     unmapped_codes,
     _health,

@@ -99,7 +99,12 @@ def _role(event: SigningEvent, role: str, draft: Metadata[Any]) -> Iterator[Line
         expires=f"{new.expires:%Y-%m-%d}",
         before=f"{old.expires:%Y-%m-%d}" if old else "-",
     )
-    names = sorted(owner_of(key) for key in event.signers_of(role).values())
+    keys = event.signers_of(role).values()
+    named = [owner_of(key) for key in keys]
+    names = sorted(
+        f"{name} ({fingerprint(key)[:8]}...)" if named.count(name) > 1 else name
+        for name, key in zip(named, keys, strict=True)
+    )
     yield _line(role, N_("may be signed by: {names}"), names=", ".join(names))
     lines = list(
         _root(role, old, new) if isinstance(new, Root) else _targets(role, old, new)
@@ -203,7 +208,11 @@ def _holders(
 ) -> Iterator[Line]:
     for keyid in old.keys() - new.keys():
         yield _line(
-            role, N_("{name}: {owner} may no longer sign"), name=name, owner=owner_of(old[keyid])
+            role,
+            N_("{name}: {owner} may no longer sign (key {fingerprint}...)"),
+            name=name,
+            owner=owner_of(old[keyid]),
+            fingerprint=fingerprint(old[keyid])[:8],
         )
     for keyid, key in new.items():
         if keyid not in old:

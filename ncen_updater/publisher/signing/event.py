@@ -272,12 +272,7 @@ class SigningEvent:
             KeyNotAllowed: If the key may sign none of the drafts.
         """
         self.refuse_other_digest(digest)
-        keyid = signer.public_key.keyid
-        roles = [role for role in self.drafts if keyid in self.signers_of(role)]
-        if not roles:
-            raise UpdaterError(
-                KEY_NOT_ALLOWED, key=owner_of(signer.public_key), role=", ".join(self.drafts)
-            )
+        keyid, roles = signer.public_key.keyid, self.roles_of(signer.public_key)
         written = []
         for role in roles:
             metadata = self.drafts[role]
@@ -296,6 +291,26 @@ class SigningEvent:
             durable.write(path, canonical_json(answer.model_dump()))
             written.append(path)
         return written
+
+    def renews(self, state: FeedState, roles: Sequence[str]) -> bool:
+        """Whether it has the next version of each of these roles."""
+        return all(
+            role in self.drafts
+            and (published := state.get(role)) is not None
+            and self.drafts[role].signed.version == published.signed.version + 1
+            for role in roles
+        )
+
+    def roles_of(self, key: Key) -> list[str]:
+        """Which drafts a key may sign.
+
+        Raises:
+            KeyNotAllowed: If it may sign none of them.
+        """
+        roles = [role for role in self.drafts if key.keyid in self.signers_of(role)]
+        if not roles:
+            raise UpdaterError(KEY_NOT_ALLOWED, key=owner_of(key), role=", ".join(self.drafts))
+        return roles
 
     def refuse_other_digest(self, digest: str) -> None:
         """Compare the digest that a person was told; asked before the key is opened.

@@ -1,9 +1,10 @@
 """Keys: encrypted PKCS#8 files, public key files, and the signers made of them.
 
-A private key lives in ``NAME.pem``, encrypted with the officer's passphrase, readable by its owner
-only. Its public half lives in ``NAME.pub.json``: the TUF key with the owner's name in it, so that
-officers read names and not digests. The key id is the SHA-256 of the key's canonical JSON and is
-computed again at every load: an id that does not belong to its content is refused.
+A private key lives in ``NAME.pem``, encrypted with the officer's passphrase (scrypt; files of
+before open as well), and is not used where others may read it. Its public half lives in
+``NAME.pub.json``: the TUF key with the owner's name in it, so that officers read names and not
+digests. The key id is the SHA-256 of the key's canonical JSON and is computed again at every load:
+an id that does not belong to its content is refused.
 
 ``file:`` addresses mean two different formats in the versions of the signing library that we must
 support, so the encrypted PKCS#8 file has a scheme of its own, ``ncen-pem:``.
@@ -12,6 +13,8 @@ support, so the encrypted PKCS#8 file has a scheme of its own, ``ncen-pem:``.
 from __future__ import annotations
 
 import json
+import os
+import stat
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -27,7 +30,15 @@ from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, CryptoSigner, Key, Si
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.canonical_json import canonical_json, sha256_hex
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.messages import BAD_KEY_FILE, DUPLICATE_KEY, WRONG_PASSPHRASE
+from ncen_updater.common.messages import (
+    BAD_KEY_FILE,
+    DUPLICATE_KEY,
+    KEY_EXISTS,
+    KEY_READABLE,
+    PASSPHRASE_SHORT,
+    WRONG_PASSPHRASE,
+)
+from ncen_updater.publisher.signing import pkcs8
 
 __all__ = [
     "KEY_OWNER",
@@ -52,7 +63,8 @@ KEY_OWNER: Final = "x-ncen-keyowner"
 PRIVATE_SUFFIX: Final = ".pem"
 PUBLIC_SUFFIX: Final = ".pub.json"
 MAX_KEY_BYTES: Final = 20_000
-MIN_PASSPHRASE: Final = 8
+MIN_PASSPHRASE: Final = 14
+OTHERS: Final = 0o177
 
 Passphrase = Callable[[Path], str]
 """Asks for the passphrase of the private key at a path; called once for each key."""
@@ -103,14 +115,13 @@ def write_public_key(directory: Path, name: str, key: Key) -> Path:
     """Write a public key file, never over an existing one.
 
     Raises:
-        BadKeyFile: If a file of that name exists or the name cannot be one.
+        KeyExists: If a file of that name exists.
+        BadKeyFile: If the name cannot be one.
     """
     path = directory / f"{name}{PUBLIC_SUFFIX}"
     _refuse_name(path, name)
     if path.exists():
-        raise UpdaterError(
-            BAD_KEY_FILE, path=path, detail="it exists already; keys are never written over"
-        )
+        raise UpdaterError(KEY_EXISTS, path=path)
     durable.make_directory(directory, 0o700)
     durable.write(path, _public_bytes(key))
     return path
@@ -132,41 +143,47 @@ def private_key_uri(path: Path) -> str:
 
 
 def new_key(
-    directory: Path, name: str, passphrase: str, algorithm: Algorithm = Algorithm.ED25519
+    directory: Path,
+    name: str,
+    passphrase: str,
+    algorithm: Algorithm = Algorithm.ED25519,
+    cost: int | None = None,
 ) -> KeyPair:
     """Make a key and write both files; never over an existing one.
 
     Args:
         directory: Where the files go; made with mode 0700 if it is not there.
         name: Owner's name: the name of the files, and shown to all officers.
-        passphrase: At least eight characters.
+        passphrase: At least fourteen characters.
         algorithm: Ed25519 unless the verifier needs ECDSA.
+        cost: What a try of the passphrase costs, a power of two; the usual one by default.
 
     Raises:
-        BadKeyFile: If a file of that name exists or the passphrase is too short.
+        KeyExists: If a file of that name exists.
+        PassphraseShort: If it is.
+        BadKeyFile: If the name cannot be one.
     """
     private = directory / f"{name}{PRIVATE_SUFFIX}"
     public = public_path(private)
     _refuse_name(private, name)
     if len(passphrase) < MIN_PASSPHRASE:
         raise UpdaterError(
-            BAD_KEY_FILE, path=private, detail=f"passphrase under {MIN_PASSPHRASE} characters"
+            PASSPHRASE_SHORT, path=private, count=len(passphrase), needed=MIN_PASSPHRASE
         )
     for path in (private, public):
         if path.exists():
-            raise UpdaterError(
-                BAD_KEY_FILE, path=path, detail="it exists already; keys are never written over"
-            )
+            raise UpdaterError(KEY_EXISTS, path=path)
     secret = (
         Ed25519PrivateKey.generate()
         if algorithm is Algorithm.ED25519
         else generate_private_key(SECP256R1())
     )
-    content = secret.private_bytes(
-        serialization.Encoding.PEM,
+    plain = secret.private_bytes(
+        serialization.Encoding.DER,
         serialization.PrivateFormat.PKCS8,
-        serialization.BestAvailableEncryption(passphrase.encode()),
+        serialization.NoEncryption(),
     )
+    content = pkcs8.encrypted(plain, passphrase, cost or pkcs8.COST)
     key = _named_key(secret.public_key(), name)
     durable.make_directory(directory, 0o700)
     durable.write(private, content, 0o600)
@@ -252,6 +269,7 @@ class PemSigner(CryptoSigner):  # type: ignore[misc] # the library has no types
 
         Raises:
             BadKeyFile: If it cannot be read, is not encrypted, or is another key's.
+            KeyReadable: If others may read it.
             WrongPassphrase: If it does not open.
         """
         parts = urlsplit(priv_key_uri)
@@ -261,9 +279,13 @@ class PemSigner(CryptoSigner):  # type: ignore[misc] # the library has no types
                 BAD_KEY_FILE, path=path, detail="not an encrypted key file, or no passphrase asked"
             )
         try:
-            content = path.read_bytes()
+            with path.open("rb") as stream:
+                mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
+                content = stream.read(MAX_KEY_BYTES)
         except OSError as error:
             raise UpdaterError(BAD_KEY_FILE, path=path, detail=str(error)) from error
+        if mode & OTHERS:
+            raise UpdaterError(KEY_READABLE, path=path, mode=f"{mode:04o}")
         if b"BEGIN ENCRYPTED PRIVATE KEY" not in content:
             raise UpdaterError(
                 BAD_KEY_FILE, path=path, detail="private keys are kept encrypted (PKCS#8)"
@@ -293,5 +315,10 @@ def open_signer(private: Path, passphrase: Passphrase) -> Signer:
         BadKeyFile: If one of the two files cannot be used or they do not belong together.
         WrongPassphrase: If the passphrase is wrong; never asked twice here.
     """
+    if private.name.endswith(PUBLIC_SUFFIX):
+        name = private.name.removesuffix(PUBLIC_SUFFIX)
+        raise UpdaterError(
+            BAD_KEY_FILE, path=private, detail=f"this is the public half; give {name}.pem"
+        )
     key = load_public_key(public_path(private))
     return Signer.from_priv_key_uri(private_key_uri(private), key, lambda _: passphrase(private))

@@ -30,6 +30,7 @@ __all__ = [
     "import_token",
     "known_key",
     "open_token",
+    "public_key",
 ]
 
 #: Drivers that are looked for where none is named, the most special one first.
@@ -118,7 +119,12 @@ def _our_errors(token: Token) -> Iterator[None]:
         ) from error
 
 
-def _public_key(token: Token) -> Key:
+def public_key(token: Token) -> Key:
+    """The public half of a key on a token; the PIN is not needed.
+
+    Raises:
+        TokenUnusable: If the token or the key is not there, or is of another kind.
+    """
     with _our_errors(token):
         _, key = HSMSigner.import_(token.number, {"label": token.label})
         return key
@@ -131,7 +137,7 @@ def import_token(token: Token, directory: Path, owner: str) -> tuple[Path, Key]:
         TokenUnusable: If the token or the key is not there, or is of another kind.
         BadKeyFile: If there is a file of that name already.
     """
-    key = name_key(_public_key(token), owner)
+    key = name_key(public_key(token), owner)
     return write_public_key(directory, owner, key), key
 
 
@@ -189,7 +195,7 @@ def known_key(token: Token, known: Iterable[Key]) -> Key:
     Raises:
         TokenUnusable: If it is none of them.
     """
-    held = fingerprint(_public_key(token))
+    held = fingerprint(public_key(token))
     for key in known:
         if fingerprint(key) == held:
             return key

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from demo.site import DemoSite, SiteOptions, digests, version_of
+from tests.support.forks import run_agent
 from tests.support.sites import TrialFeed, serve
 
 PROGRAM = (sys.executable, "-m", "ncen_updater.agent.cli.main")
@@ -39,11 +40,7 @@ class LiveSite:
 
     def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command with no terminal, to its end."""
-        return subprocess.run(
-            [*PROGRAM, *arguments],
-            env=self.environment(**environment), stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
+        return run_agent(*arguments, environment=self.environment(**environment))
 
     @contextmanager
     def started(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:

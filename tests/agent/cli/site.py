@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +17,7 @@ from ncen_updater.agent.journal.change import (
     StepState,
 )
 from ncen_updater.agent.journal.journal import Journal
+from tests.support.forks import run_agent
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 CHANGE = Change(
@@ -80,15 +80,7 @@ class TrialSite:
 
     def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run the real program with no terminal."""
-        return subprocess.run(
-            [sys.executable, "-m", "ncen_updater.agent.cli.main", *arguments],
-            env=self.environment(**environment),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        return run_agent(*arguments, environment=self.environment(**environment))
 
     def open_change(self, *done: StepName) -> None:
         """Begin a change and record steps as done."""

@@ -252,6 +252,8 @@ def test_what_changes_something_says_the_same_through_the_service_and_alone(
     def work(way: str) -> list[tuple[str, object]]:
         with person_at(tmp_path / way, feed) as both:
             both.run("service", "check")
+            # What begins next is told from what the service has made of that.
+            both.service.until_outlook(lambda outlook: outlook["target"] is not None)
             said = changes(both, way)
             assert both.different == []
             return said

@@ -10,8 +10,10 @@ import pytest
 from ncen_updater.agent.diagnostics.doctor import diagnose
 from ncen_updater.agent.engine.lock import change_lock
 from ncen_updater.agent.engine.operations import JOURNAL, LOCK, Operations
+from ncen_updater.agent.journal.change import Phase, StepName
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.common.findings import Severity
 from ncen_updater.common.progress import Silent
 from tests.faults.full import prepared
 from tests.faults.trial import OLD, Trial
@@ -77,6 +79,30 @@ def with_stopped_application(trial: Trial) -> set[str]:
         trial.demo.start_app()
 
 
+def with_setting(trial: Trial, old: str, new: str) -> set[str]:
+    before = trial.demo.config_path.read_text()
+    assert old in before
+    trial.demo.config_path.write_text(before.replace(old, new, 1))
+    try:
+        return codes(trial)
+    finally:
+        trial.demo.config_path.write_text(before)
+
+
+def with_a_typo_in_the_port(trial: Trial) -> set[str]:
+    line = next(
+        line for line in trial.demo.config_path.read_text().splitlines() if "health_url" in line
+    )
+    return with_setting(trial, line, 'health_url = "http://127.0.0.1:9"')
+
+
+def automatic_without_windows(trial: Trial) -> set[str]:
+    text = trial.demo.config_path.read_text()
+    if "[service]" in text:
+        return with_setting(trial, "[service]", '[service]\nmode = "automatic"')
+    return with_setting(trial, "[site]", '[service]\nmode = "automatic"\n\n[site]')
+
+
 def with_damaged_slot(trial: Trial) -> set[str]:
     file = trial.demo.slots / OLD / "app" / "release.json"
     mode = file.stat().st_mode
@@ -104,6 +130,30 @@ def test_every_altered_file_is_named(trial: Trial) -> None:
     assert all(path.relative_to(slot).as_posix() in said for path in files)
 
 
+def test_a_full_disk_of_the_state_bars_an_upgrade(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ncen_updater.agent.diagnostics.doctor.MARGIN_BYTES", 1 << 60)
+    assert "NU-6127" in codes(trial)
+
+
+def test_an_open_change_comes_first_and_silences_what_follows_from_it(trial: Trial) -> None:
+    from tests.faults.cells import Fault, Strike
+
+    cut = Strike(StepName.MIGRATE, Phase.AFTER_EFFECT, Fault.SIGKILL)
+    trial.reset(OLD)
+    trial.operate("upgrade", (cut,))
+    try:
+        found = diagnose(trial.demo.config_path, Silent())
+    finally:
+        trial.settle()
+        Operations(site_in_process(trial.demo), Silent()).upgrade()
+    assert (found[0].code, found[0].severity) == ("NU-6103", Severity.STRICT)
+    rest = {finding.code for finding in found[1:]}
+    assert not rest & {"NU-6103", "NU-6125", "NU-4002", "NU-6124", "NU-6128"}
+    assert "Start it" not in " ".join(finding.remedy.render("en") for finding in found)
+
+
 @pytest.mark.parametrize(
     ("look", "expected"),
     [
@@ -113,6 +163,8 @@ def test_every_altered_file_is_named(trial: Trial) -> None:
         (with_other_fingerprints, {"NU-6106"}),
         (with_stopped_application, {"NU-6125"}),
         (with_damaged_slot, {"NU-6104"}),
+        (with_a_typo_in_the_port, {"NU-6128"}),
+        (automatic_without_windows, {"NU-6129"}),
         (lambda trial: with_current(trial, None), {"NU-6101"}),
         (
             lambda trial: with_current(trial, trial.demo.slots / OLD),

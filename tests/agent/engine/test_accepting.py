@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import psycopg
@@ -32,6 +32,7 @@ from ncen_updater.common.messages import (
 )
 from ncen_updater.common.progress import Silent
 from tests.support.errors import refused
+from tests.support.forks import run_agent
 
 ONE, OTHER, ROOT = Person("amina", 1001), Person("bruno", 1002), Person("root", 0)
 OLD, NEW = Version("3.2.4"), Version("3.3.0")
@@ -306,10 +307,9 @@ def test_the_command_tells_what_it_would_do(demo: DemoSite, site: Site, backup: 
     upgrade(site)
     demo.stop_app()
     backup.restore()
-    ended = subprocess.run(
-        [sys.executable, "-m", "ncen_updater.agent.cli.main", "--config", str(demo.config_path),
-         "--json", "--quiet", "accept-restore", "3.2.4", "--dry-run"],
-        capture_output=True, text=True, check=False,
+    ended = run_agent(
+        "--config", str(demo.config_path), "--json", "--quiet", "accept-restore", "3.2.4",
+        "--dry-run", environment=os.environ,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
     said = json.loads(ended.stdout)

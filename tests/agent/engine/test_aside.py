@@ -6,8 +6,7 @@ The stand-in, a database administrator at work while the new release starts, and
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import os
 
 import psycopg
 import pytest
@@ -24,14 +23,13 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.site import Site
 from ncen_updater.common.progress import Silent
+from tests.support.forks import run_agent
 
 
 def type_in(demo: DemoSite, *words: str) -> dict[str, object]:
-    ended = subprocess.run(
-        [sys.executable, "-m", "ncen_updater.agent.cli.main", "--config", str(demo.config_path),
-         "--json", "--quiet", *words],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    words = ("--config", str(demo.config_path), "--json", "--quiet", *words)
+    ended = run_agent(*words, environment=os.environ)
+    ended.check_returncode()
     said: dict[str, object] = json.loads(ended.stdout)
     return said
 

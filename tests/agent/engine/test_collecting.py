@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from ncen_updater.agent.service.assess import assess
 from ncen_updater.agent.site import Clock, Site
 from ncen_updater.common.messages import OPEN_CHANGE
 from ncen_updater.common.progress import Silent
+from tests.support.forks import run_agent
 
 DAYS = 7.0
 KILLED = """
@@ -106,11 +108,8 @@ def previous(site: Site) -> set[str]:
 
 
 def type_collect(demo: DemoSite, *words: str, code: int = 0) -> list[str]:
-    ended = subprocess.run(
-        [sys.executable, "-m", "ncen_updater.agent.cli.main", "--config", str(demo.config_path),
-         "--json", "--quiet", "collect", *words],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    words = ("--config", str(demo.config_path), "--json", "--quiet", "collect", *words)
+    ended = run_agent(*words, environment=os.environ)
     assert ended.returncode == code, ended.stderr
     said = json.loads(ended.stdout)
     return list(said["changes"]) if code == 0 else [said["error"]["code"]]

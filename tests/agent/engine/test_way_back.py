@@ -6,7 +6,6 @@ import json
 import os
 import re
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +33,7 @@ from ncen_updater.common.progress import Silent
 from ncen_updater.feed.upgrade_path import UpgradePath
 from ncen_updater.publisher.release_flow import publish_release
 from tests.support.errors import refused, says
+from tests.support.forks import run_agent
 from tests.support.sites import TrialFeed, _now, connect, serve, site_in_process
 
 FIRST, OLD = "3.2.4", "3.2.5"
@@ -148,12 +148,11 @@ def rehearse(demo: DemoSite, version: str) -> dict[str, object]:
 
 def said(demo: DemoSite, *words: str) -> str:
     """What a command says to people."""
-    ended = subprocess.run(
-        [sys.executable, "-m", "ncen_updater.agent.cli.main", *words],
-        env={"PATH": os.environ["PATH"], "HOME": str(demo.root), "LANG": "C.UTF-8",
-             "NCEN_CONFIG_FILE": str(demo.config_path)},
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    environment = {
+        "PATH": os.environ["PATH"], "HOME": str(demo.root), "LANG": "C.UTF-8",
+        "NCEN_CONFIG_FILE": str(demo.config_path),
+    }  # fmt: skip
+    ended = run_agent(*words, environment=environment)
     return ended.stdout + ended.stderr
 
 

@@ -85,6 +85,33 @@ ROWS = (
         Action.RESUME,
     ),
     Row(
+        "an application that nobody stopped is started, before anything else",
+        replace(READY, down=True, ordered=True, next_check=NOW, on_trial=True),
+        Action.START,
+    ),
+    Row(
+        "an open change starts it at its end",
+        replace(READY, down=True, open_change=True),
+        Action.RESUME,
+    ),
+    Row(
+        "what could not be started holds nothing else up",
+        replace(READY, down=True, ordered=True, failures=failed(Action.START, 0)),
+        Action.ORDER,
+    ),
+    Row(
+        "and is tried again soon",
+        replace(QUIET, down=True, failures=failed(Action.START, 0)),
+        Action.WAIT,
+        NOW + timedelta(seconds=15),
+    ),
+    Row(
+        "whether it runs is looked at again",
+        replace(QUIET, down=False),
+        Action.WAIT,
+        NOW + timedelta(minutes=5),
+    ),
+    Row(
         "a release that turned bad is taken back",
         replace(READY, owed=True, ordered=True, next_check=NOW),
         Action.RESUME,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import zlib
 from dataclasses import replace
@@ -80,6 +81,18 @@ def test_names_that_lead_out(forge: Forge, name: bytes, step: IndexStep) -> None
         forge.apply()
     assert (caught.value.code, caught.value.exit_code) == ("NU-3153", ExitCode.TRUST)
     assert list(forge.out.iterdir()) == []
+
+
+@pytest.mark.parametrize("what", ["pipe", "directory"])
+def test_what_is_no_file_is_not_waited_for(forge: Forge, what: str) -> None:
+    """Seen: a pipe in the place of a pack that was verified held root up in opening it."""
+    forge.path.unlink(missing_ok=True)
+    if what == "pipe":
+        os.mkfifo(forge.path)
+    else:
+        forge.path.mkdir()
+    with refused(DELTA_DAMAGED, match="not a regular file"):
+        forge.apply()
 
 
 def test_names_that_are_not_text(forge: Forge) -> None:

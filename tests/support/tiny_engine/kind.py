@@ -35,7 +35,11 @@ class TinyKind(EngineKind):
     text_columns = "columns"
 
     def make(
-        self, config: DatabaseSettings, root: Path | None, state: Path | None
+        self,
+        config: DatabaseSettings,
+        root: Path | None,
+        state: Path | None,
+        user: str | None,
     ) -> DatabaseEngine:
         """Its adapter is of the module that is imported only here."""
         from tests.support.tiny_engine.engine import tiny_engine

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from ncen_updater.agent.databases.migrations import ledger
+from ncen_updater.common.database_words import said
 from ncen_updater.common.messages import Message
 from ncen_updater.formats.sql import Statement, counting
 
@@ -46,8 +47,8 @@ class Dialect(abc.ABC):
         """What the driver raises."""
 
     def explain(self, error: Exception) -> str:
-        """Return what an exception of the driver says."""
-        return str(error).strip()
+        """Return what an exception of the driver says, without what may hold a row."""
+        return said(error)
 
     @abc.abstractmethod
     def fault(self, driver: Any, error: Exception) -> Message | None:  # noqa: ANN401

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -27,12 +27,15 @@ from ncen_updater.agent.databases.base import (
 from ncen_updater.agent.databases.errors import MigrationRefused
 from ncen_updater.agent.databases.ways import Back
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.formats.losses import How, Loss, declared, losses
 
 __all__ = [
     "Back",
+    "Losses",
     "MigrationReason",
     "WayBack",
     "after_steps",
+    "by_id",
     "effective",
     "plan_set",
     "plan_steps",
@@ -45,6 +48,8 @@ __all__ = [
 
 #: Database, migration or program, and the reason why it cannot be undone keeping records.
 Barred = tuple[str, str, str]
+#: By database what ways down do not keep.
+Losses = Mapping[str, tuple[Loss, ...]]
 
 
 class MigrationReason(StrEnum):
@@ -70,6 +75,13 @@ def refused(database: str, reason: MigrationReason, migration: str) -> Migration
 def read_sql(path: Path) -> str:
     """Return a migration file's text; the loader has checked size and encoding."""
     return path.read_bytes().decode("utf-8")
+
+
+def by_id(
+    target: Sequence[SqlMigration], origin: Sequence[SqlMigration] | None
+) -> dict[str, SqlMigration]:
+    """Return the migrations of both releases by id; the target's where both have one."""
+    return {m.migration.id: m for m in (*(origin or ()), *target)}
 
 
 def effective(database: str, applied: Sequence[AppliedMigration]) -> tuple[AppliedMigration, ...]:
@@ -241,11 +253,29 @@ class WayBack:
         back: Which way.
         reasons: (database, migration or program, reason) why records are not, or may not be, kept.
         by_code: Whether the databases stay as they are, and only the code goes back.
+        losses: What the ways down do not keep of what may be entered after the upgrade, as far as
+            their text tells or the release says.
     """
 
     back: Back
     reasons: tuple[Barred, ...] = ()
     by_code: bool = False
+    losses: Losses = field(default_factory=dict)
+
+    @property
+    def loses(self) -> tuple[str, ...]:
+        """The objects whose new values are not kept: database, table, column.
+
+        Not those tables that the release itself fills: they are lost only if somebody adds to them,
+        which is counted before going back.
+        """
+        named = {
+            f"{database}.{loss.object}": None
+            for database, found in self.losses.items()
+            for loss in found
+            if not loss.own
+        }
+        return tuple(named)
 
     def learnt(self, *, unchanged: bool) -> WayBack:
         """Return the way once it was seen whether the release's program changes anything."""
@@ -292,6 +322,7 @@ def plan_way_back(
     older: MigrationSet,
     change: str,
     *,
+    engine: str,
     unchanged: bool | None = None,
     read: Callable[[Path], str] = read_sql,
 ) -> WayBack:
@@ -308,6 +339,7 @@ def plan_way_back(
         newer: Migrations of the release that is left.
         older: Migrations of the release that is gone back to.
         change: Id of the upgrade, as its rows in the ledgers have it.
+        engine: In whose SQL the files are.
         unchanged: Whether the newer release's program was seen to change neither schema nor rows
             of any database; None where nobody has seen it run yet.
         read: Returns a file's text.
@@ -324,7 +356,30 @@ def plan_way_back(
     barred = without_way_down(plan)
     if barred:
         return WayBack(Back.RESTORES, barred)
-    return WayBack(Back.KEEPS, by_code=not plan.steps)
+    lost = _losses(plan, newer, engine, read)
+    return WayBack(Back.KEEPS, by_code=not plan.steps, losses=lost)
+
+
+def _losses(
+    plan: MigrationPlan, newer: MigrationSet, engine: str, read: Callable[[Path], str]
+) -> Losses:
+    """Say what the ways down of a plan do not keep: by their text, and by what the release says."""
+    found: dict[str, tuple[Loss, ...]] = {}
+    for step in plan.steps:
+        if step.direction is not Direction.DOWN:
+            continue
+        item = by_id(newer.databases[step.database], None)[step.id]
+        said = [declared(name) for name in item.migration.loses or ()]
+        seen = [
+            loss
+            for loss in losses(read(item.up), step.sql, engine)
+            # A rule that refuses loses nothing: going back then fails, and is undone.
+            if loss.how is not How.REFUSES
+            and loss.object not in {other.object.lower() for other in said}
+        ]
+        if said or seen:
+            found[step.database] = (*found.get(step.database, ()), *said, *seen)
+    return found
 
 
 def without_way_down(plan: MigrationPlan) -> tuple[tuple[str, str, str], ...]:

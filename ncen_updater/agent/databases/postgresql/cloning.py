@@ -25,6 +25,7 @@ from ncen_updater.agent.databases.postgresql.disks import database_places
 from ncen_updater.agent.databases.postgresql.naming import prev_name
 from ncen_updater.agent.databases.postgresql.planning import choose_oid
 from ncen_updater.agent.databases.postgresql.quoting import identifier
+from ncen_updater.common.database_words import said
 
 __all__ = ["CLONE_FROM", "SET_CLONE", "Cloning", "shares_blocks"]
 
@@ -100,7 +101,7 @@ class Cloning:
                 f" OID {oid} STRATEGY file_copy",
             )
         except psycopg.Error as error:
-            logger.info("copies cannot share blocks: %s", str(error).strip())
+            logger.info("copies cannot share blocks: %s", said(error))
             return False
         finally:
             self.clear_away(connection)
@@ -112,7 +113,7 @@ class Cloning:
             self.clear(connection)
         except psycopg.Error as error:
             # It is empty and closed: the next look, or the next collection, drops it.
-            logger.warning("%s stays for now: %s", self.trial, str(error).strip())
+            logger.warning("%s stays for now: %s", self.trial, said(error))
 
     def _number(self, connection: Connection) -> int:
         """A number that can be foretold, without what a killed server left under it."""

@@ -11,9 +11,11 @@ from typing import Any, TypeAlias
 from urllib.parse import quote, urlencode
 
 import psycopg
+from psycopg.pq import PGconn, Ping
 
 from ncen_updater.agent.databases.errors import DatabaseError, DatabaseUnreachable
 from ncen_updater.agent.databases.postgresql.kind import PostgresSettings
+from ncen_updater.common.database_words import said
 
 __all__ = ["Connection", "Server", "ServerLimits", "rows", "run", "translated"]
 
@@ -67,7 +69,7 @@ def translated(database: str) -> Iterator[None]:
     try:
         yield
     except psycopg.Error as error:
-        raise DatabaseError(database=database, detail=str(error).strip()) from error
+        raise DatabaseError(database=database, detail=said(error)) from error
 
 
 class Server:
@@ -122,9 +124,20 @@ class Server:
                 **self._password(),
             )
         except psycopg.Error as error:
-            raise DatabaseUnreachable(database=database, detail=str(error).strip()) from error
+            raise DatabaseUnreachable(database=database, detail=said(error)) from error
         connection.prepare_threshold = None
         return connection
+
+    def answers(self) -> bool:
+        """Whether the server takes sessions: not while it is down, starts or recovers."""
+        settings = self.settings
+        where = psycopg.conninfo.make_conninfo(
+            host=settings.host,
+            port=settings.port,
+            dbname=FALLBACKS[0],
+            connect_timeout=self.limits.connect_s,
+        )
+        return PGconn.ping(where.encode()) == Ping.OK
 
     @contextlib.contextmanager
     def session(
@@ -173,17 +186,20 @@ class Server:
         assert first is not None  # noqa: S101 - the loop ran at least once
         raise first
 
-    def url(self, database: str) -> str:
-        """Return a URL that libpq and SQLAlchemy understand; without a password."""
-        query = urlencode(
-            {
-                "host": self.settings.host,
-                "port": self.settings.port,
-                "options": f"-c role={self.settings.owner}",
-            },
-            quote_via=quote,
-        )
-        return f"postgresql://{quote(self.settings.user)}@/{quote(database)}?{query}"
+    def url(self, database: str, *, as_owner: bool = False) -> str:
+        """Return a URL that libpq and SQLAlchemy understand; without a password.
+
+        Args:
+            database: Physical name.
+            as_owner: Log in as the owner, and not as the agent that takes on its role.
+        """
+        settings = self.settings
+        values = {"host": settings.host, "port": settings.port}
+        if not as_owner:
+            values["options"] = f"-c role={settings.owner}"
+        user = settings.owner if as_owner else settings.user
+        query = urlencode(values, quote_via=quote)
+        return f"postgresql://{quote(user)}@/{quote(database)}?{query}"
 
     def environment(self, base: Mapping[str, str] | None = None) -> dict[str, str]:
         """Return the environment of a child process that connects: a password file, no password."""

@@ -28,6 +28,7 @@ from ncen_updater.agent.databases.postgresql.connection import (
 from ncen_updater.agent.databases.postgresql.datadir import find_data_directory
 from ncen_updater.agent.databases.postgresql.planning import choose_oid
 from ncen_updater.agent.databases.postgresql.quoting import identifier
+from ncen_updater.common.database_words import said
 
 __all__ = [
     "Control",
@@ -207,7 +208,7 @@ class Control:
             try:
                 run(connection, f"{statement} OID {oid}")
             except psycopg.errors.InvalidParameterValue as error:
-                logger.warning("base/%d is in the way: %s", oid, str(error).strip())
+                logger.warning("base/%d is in the way: %s", oid, said(error))
                 taken.add(oid)
             else:
                 return

@@ -25,6 +25,7 @@ from ncen_updater.agent.databases.postgresql.naming import copied_comment, in_pl
 from ncen_updater.agent.databases.postgresql.planning import DatabaseCopy, copies, create_statement
 from ncen_updater.agent.databases.postgresql.quoting import identifier, literal
 from ncen_updater.agent.databases.side_by_side import side_by_side
+from ncen_updater.common.database_words import said
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import COPY_FAILED, ORPHAN_DIRECTORY, SET_INCOMPLETE
 from ncen_updater.common.progress import Progress
@@ -77,9 +78,7 @@ class Copying:
         try:
             self._one(change, copy, directory)
         except psycopg.Error as error:
-            raise DatabaseError(
-                COPY_FAILED, database=copy.source, detail=str(error).strip()
-            ) from error
+            raise DatabaseError(COPY_FAILED, database=copy.source, detail=said(error)) from error
 
     def copied(self, change: ChangeRef, plan: CopyPlan) -> bool:
         """Whether every copy is there, was finished, and is the one that was planned."""
@@ -151,7 +150,7 @@ class Copying:
         except psycopg.errors.InvalidParameterValue as error:
             if copy.oid and "directory" in str(error):
                 raise DatabaseError(
-                    ORPHAN_DIRECTORY, database=copy.source, oid=copy.oid, detail=str(error).strip()
+                    ORPHAN_DIRECTORY, database=copy.source, oid=copy.oid, detail=said(error)
                 ) from error
             raise
         run(connection, f"SET lock_timeout = {int(self._server.limits.lock_s * 1000)}")

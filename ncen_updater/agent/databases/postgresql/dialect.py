@@ -79,11 +79,6 @@ class PostgresDialect(Dialect):
 
         return psycopg.Error
 
-    def explain(self, error: Exception) -> str:
-        """With the SQLSTATE, which is the same in every language of a server."""
-        state = getattr(error, "sqlstate", None)
-        return f"{str(error).strip()} ({state})" if state else str(error).strip()
-
     def fault(self, driver: Any, error: Exception) -> Message | None:  # noqa: ANN401
         """By the SQLSTATE; without one, by whether the session is gone."""
         return fault_of_state(getattr(error, "sqlstate", None), closed=bool(driver.closed))

@@ -30,6 +30,7 @@ from ncen_updater.agent.databases.postgresql.programs import program_for, run_to
 from ncen_updater.agent.databases.postgresql.quoting import identifier, literal
 from ncen_updater.agent.databases.postgresql.sessions import Sessions
 from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.database_words import of_output
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import (
     DUMPS_UNREADABLE,
@@ -250,12 +251,18 @@ class Dumps:
             f"--dbname={database}",
         ]
         try:
-            status, said = run_to_end(argv, self._server.environment(), self._server.limits.long_s)
+            status, output = run_to_end(
+                argv, self._server.environment(), self._server.limits.long_s
+            )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise DumpFailed(program=program, database=database, detail=str(error)) from error
         if status:
-            detail = said.decode("utf-8", "replace").strip()[-2000:]
-            raise DumpFailed(program=program, database=database, detail=detail)
+            whole = output.decode("utf-8", "replace").strip()
+            raise DumpFailed(
+                program=program,
+                database=database,
+                detail=of_output(whole)[-2000:],
+            ).privately(whole)
 
 
 def create_empty(connection: Connection, like: str, target: str, *, oid: int = 0) -> None:

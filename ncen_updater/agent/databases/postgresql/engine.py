@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -23,9 +23,11 @@ from ncen_updater.agent.databases.base import (
     MigrationSet,
     Place,
     Places,
+    RunAs,
     TableDigest,
 )
 from ncen_updater.agent.databases.errors import DatabaseError
+from ncen_updater.agent.databases.migrations.command import migrator_user
 from ncen_updater.agent.databases.postgresql import evidence as evidences
 from ncen_updater.agent.databases.postgresql import reading
 from ncen_updater.agent.databases.postgresql.attributes import read_attributes
@@ -78,6 +80,7 @@ from ncen_updater.agent.databases.postgresql.versions import forget, own_act
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.messages import LOSS_UNKNOWN, SET_INCOMPLETE, WAY_BACK_NEEDED
 from ncen_updater.common.progress import Progress, Silent
+from ncen_updater.formats.losses import Loss
 
 __all__ = ["PostgresEngine"]
 
@@ -92,6 +95,7 @@ class PostgresEngine(DatabaseEngine):
         dump_directory: Where dumps go.
         limits: Time-outs of our own statements.
         migrator_environment: Further variables of the application's own migrator.
+        user: As whom it runs, where the agent is root.
     """
 
     kind = "postgresql"
@@ -105,8 +109,10 @@ class PostgresEngine(DatabaseEngine):
         dump_directory: Path | None = None,
         limits: ServerLimits | None = None,
         migrator_environment: Mapping[str, str] | None = None,
+        user: str | None = None,
     ) -> None:
         self._settings = settings
+        self._user = user
         self._physical = dict(names)
         self._way_back = way_back
         self._dump_directory = dump_directory
@@ -119,10 +125,14 @@ class PostgresEngine(DatabaseEngine):
         self._swap = Swap(self._server, self._control, self._fencing, self._physical)
         self._sessions = Sessions(self._server, self._physical)
         self._migrating = Migrating(
-            self._server, self._sessions, self._physical, migrator_environment
+            self._server, self._sessions, self._physical, migrator_environment, self.migrator_user
         )
         self._rehearsing = Rehearsing(self._server, self._copying, self._sessions)
         self._dumps = Dumps(self._server, self._control, self._sessions, dump_directory)
+
+    def migrator_user(self) -> RunAs | None:
+        """See :meth:`DatabaseEngine.migrator_user`."""
+        return migrator_user(self._user)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -212,6 +222,15 @@ class PostgresEngine(DatabaseEngine):
             committed = is_recorded(connection, change.id)
         return evidences.decide(change, self._physical, found, fences, record, committed=committed)
 
+    def answers(self) -> bool:
+        """Whether the server takes sessions now."""
+        return self._server.answers()
+
+    def require_programs(self) -> None:
+        """See :meth:`DatabaseEngine.require_programs`."""
+        for name in DUMP_AND_RESTORE:
+            program_for(self._server, name)
+
     def marker(self) -> Marker | None:
         """See :meth:`DatabaseEngine.marker`."""
         return self._marker()[0]
@@ -293,6 +312,25 @@ class PostgresEngine(DatabaseEngine):
                     lost = self._compared(name, live, kept_change)
             if lost:
                 result[name] = lost
+        return result
+
+    def entered(
+        self, change: ChangeRef, losses: Mapping[str, Sequence[Loss]]
+    ) -> dict[str, dict[str, int]]:
+        """See :meth:`DatabaseEngine.entered`: a row's ``xmin`` tells since when it is as it is.
+
+        Raises:
+            RowsUnreadable: If the agent's role may not read a table.
+        """
+        with self._server.facts() as connection:
+            moment = read_moment(connection, change.source or change.id)
+        result: dict[str, dict[str, int]] = {}
+        for name in (name for name in self._physical if losses.get(name)):
+            with self._sessions.session(Live(name), statement_s=self._limits.long_s) as live:
+                reading.read_only(live)
+                found = reading.entered_by_object(live, moment, losses[name])
+            if found:
+                result[name] = found
         return result
 
     def _compared(self, name: str, live: Connection, kept: ChangeRef) -> dict[str, int]:

@@ -36,6 +36,7 @@ from ncen_updater.agent.databases.postgresql.versions import (
     opened,
     renew,
 )
+from ncen_updater.common.database_words import said
 from ncen_updater.common.messages import PREPARED_TRANSACTIONS, SET_INCOMPLETE
 
 __all__ = ["Fencing", "end_sessions", "restore_statement", "set_fences"]
@@ -72,7 +73,7 @@ def end_sessions(connection: Connection, databases: Sequence[str], limit_s: floa
             try:
                 run(connection, "SELECT pg_terminate_backend(%s, %s)", [pid, WAIT_MS])
             except psycopg.errors.InsufficientPrivilege as error:
-                reasons[pid] = str(error).strip()
+                reasons[pid] = said(error)
         left = rows(connection, _SESSIONS, [list(databases)])
         hopeless = all(pid in reasons for pid, _name, _database in left)
         if left and time.monotonic() - begin > (min(HOPE_S, limit_s) if hopeless else limit_s):

@@ -75,7 +75,11 @@ class PostgresKind(EngineKind):
     )
 
     def make(
-        self, config: DatabaseSettings, root: Path | None, state: Path | None
+        self,
+        config: DatabaseSettings,
+        root: Path | None,
+        state: Path | None,
+        user: str | None,
     ) -> DatabaseEngine:
         """See :meth:`EngineKind.make`."""
         from ncen_updater.agent.databases.postgresql.engine import PostgresEngine
@@ -89,6 +93,7 @@ class PostgresKind(EngineKind):
             way_back=config.way_back,
             dump_directory=root / dumps if root and dumps else dumps,
             migrator_environment=config.migrator_environment,
+            user=user,
         )
 
     @property

@@ -18,6 +18,7 @@ from ncen_updater.agent.databases.base import (
     MigrationSet,
     Place,
     Places,
+    RunAs,
 )
 from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.migrations import ledger
@@ -74,7 +75,9 @@ class Migrating:
         sessions: Sessions,
         names: Mapping[str, str],
         environment: Mapping[str, str] | None = None,
+        user: Callable[[], RunAs | None] = lambda: None,
     ) -> None:
+        self._user = user
         self._environment = dict(environment or {})
         self._server = server
         self._sessions = sessions
@@ -250,9 +253,15 @@ class Migrating:
 
         if target.command is None:
             return
-        environment = self._server.environment(migrator_environment(os.environ, self._environment))
+        user = self._user()
+        environment = migrator_environment(os.environ, self._environment, user)
+        if user is None:
+            environment = self._server.environment(environment)
         for name in self._names:
-            url = self._server.url(self._sessions.physical(change.candidate(name)))
+            database = self._sessions.physical(change.candidate(name))
+            # Another user logs in as the application does, with neither role nor password of ours.
+            url = self._server.url(database, as_owner=user is not None)
             environment[f"NCEN_DB_{name.upper().replace('-', '_')}_URL"] = url
-        with self._sessions.opened(change):
-            run_command(target.command, target.slot, environment, progress, tuple(self._names))
+        names = tuple(self._names)
+        with self._sessions.opened(change, owner=user is not None):
+            run_command(target.command, target.slot, environment, progress, names, user=user)

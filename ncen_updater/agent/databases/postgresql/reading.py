@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import psycopg
@@ -14,12 +15,15 @@ from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.migrations.ledger import KEPT_SCHEMA, OWN_SCHEMA
 from ncen_updater.agent.databases.postgresql.connection import Connection, rows, run
 from ncen_updater.agent.databases.postgresql.quoting import identifier
+from ncen_updater.common.database_words import said
 from ncen_updater.common.messages import QUERY_FAILED, ROWS_UNREADABLE
+from ncen_updater.formats.losses import Loss
 
 __all__ = [
     "TableShape",
     "count_lost",
     "digest",
+    "entered_by_object",
     "key_rows",
     "lost_by_table",
     "read_only",
@@ -39,6 +43,23 @@ WHERE c.relkind = 'r' AND n.nspname NOT IN ('information_schema', %s, %s)
   AND n.nspname NOT LIKE 'pg\\_%%'
 ORDER BY 1, 2
 """
+
+_NAMED = """
+SELECT c.oid::bigint, n.nspname, c.relname
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND lower(c.relname) = %s AND %s IN (lower(n.nspname), '')
+  AND n.nspname NOT IN ('information_schema', %s, %s) AND n.nspname NOT LIKE 'pg\\_%%'
+ORDER BY 2, 3
+"""
+_COLUMNS = """
+SELECT a.attname, a.attgenerated <> '', pg_get_expr(d.adbin, d.adrelid)
+FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+WHERE a.attrelid = %s::bigint::oid AND a.attnum > 0 AND NOT a.attisdropped
+"""
+# A default that is a value of one of the server's own types, and nothing that has to be computed.
+_VALUE = re.compile(
+    r"(?:'(?:[^']|'')*'|\(?-?[\d.]+\)?|true|false)(?:::[a-z][\w ]*(?:\(\d+(?:,\d+)?\))?)?"
+)
 
 # A row's text depends on these; a digest must not.
 _TEXT_FORM = (
@@ -114,9 +135,7 @@ def select(connection: Connection, database: str, sql: str) -> list[tuple[object
         cursor = connection.execute(sql.encode(), prepare=True)
         return [tuple(row) for row in cursor.fetchall()]
     except psycopg.Error as error:
-        raise DatabaseError(
-            QUERY_FAILED, database=database, sql=sql, detail=str(error).strip()
-        ) from error
+        raise DatabaseError(QUERY_FAILED, database=database, sql=sql, detail=said(error)) from error
 
 
 def key_rows(connection: Connection, table: TableShape) -> Iterator[bytes]:
@@ -163,16 +182,11 @@ def younger_by_table(
         psycopg.errors.QueryCanceled: If the time was over in the middle of a table.
         RowsUnreadable: If the agent's role may not read a table.
     """
-    if moment is None:
+    younger = _younger(live, moment)
+    if younger is None:
         return None
-    now = int(rows(live, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")[0][0])
-    if not 0 < now - moment < MOST_TRANSACTIONS:
-        return None
-    began = f"age('{moment % 2**32}'::xid)"
     found: dict[str, int] = {}
     for table in user_tables(live):
-        # 0 and less: rows frozen so long ago that their number has come round again.
-        younger = f"age(xmin) > 0 AND age(xmin) < {began}"
         sql = f"SELECT count(*) FROM ONLY {table.quoted} WHERE {younger}"  # noqa: S608 - quoted
         if until is not None:
             left = until - time.monotonic()
@@ -184,6 +198,66 @@ def younger_by_table(
         if number:
             found[table.label] = number
     return found
+
+
+def _younger(live: Connection, moment: int | None) -> str | None:
+    """Return what is true of rows written after a transaction; None if it is not known."""
+    if moment is None:
+        return None
+    now = int(rows(live, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")[0][0])
+    if not 0 < now - moment < MOST_TRANSACTIONS:
+        return None
+    # 0 and less: rows frozen so long ago that their number has come round again.
+    return f"age(xmin) > 0 AND age(xmin) < age('{moment % 2**32}'::xid)"
+
+
+def entered_by_object(
+    live: Connection, moment: int | None, losses: Sequence[Loss]
+) -> dict[str, int]:
+    """Count by object the rows with something in it that was written after a transaction.
+
+    Args:
+        live: A session in the live database, in the transaction of :func:`read_only`.
+        moment: Number of the transaction; where it is not known, or cannot be right, all rows count
+            but those of tables that the release fills.
+        losses: The objects, as they are called now.
+
+    Raises:
+        RowsUnreadable: If the agent's role may not read a table.
+    """
+    younger = _younger(live, moment)
+    found: dict[str, int] = {}
+    for loss in losses:
+        if loss.own and younger is None:
+            continue
+        number = 0
+        schema, _, bare = loss.table.rpartition(".")
+        # A file may name a table by its search path: then it counts in every schema.
+        for oid, *name in rows(live, _NAMED, [bare, schema, OWN_SCHEMA, KEPT_SCHEMA]):
+            entered = _entered(live, oid, loss.column)
+            if entered is None:
+                continue
+            table = TableShape((*name, ()))
+            where = " AND ".join([younger or "true", *entered])
+            with _counting(live, table):
+                sql = f"SELECT count(*) FROM {table.quoted} WHERE {where}"  # noqa: S608 - quoted
+                number += int(rows(live, sql)[0][0])
+        if number:
+            found[loss.object] = number
+    return found
+
+
+def _entered(live: Connection, table: int, column: str | None) -> list[str] | None:
+    """Return what is true of rows with something in a column; None if nobody can enter anything."""
+    if column is None:
+        return []
+    for name, generated, default in rows(live, _COLUMNS, [table]):
+        if name.lower() == column and not generated:
+            quoted = identifier(name)
+            other = default is not None and _VALUE.fullmatch(default)
+            unlike = [f"{quoted} IS DISTINCT FROM {default}"] if other else []
+            return [f"{quoted} IS NOT NULL", *unlike]
+    return None
 
 
 def lost_by_table(live: Connection, kept: Connection) -> dict[str, int]:
@@ -227,7 +301,7 @@ def _counting(connection: Connection, table: TableShape) -> Iterator[None]:
             table=table.label,
             database=connection.info.dbname,
             role=connection.info.user,
-            detail=str(error).strip(),
+            detail=said(error),
         ) from error
 
 

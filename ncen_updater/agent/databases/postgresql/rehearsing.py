@@ -43,6 +43,7 @@ from ncen_updater.agent.databases.postgresql.programs import DUMP_AND_RESTORE, p
 from ncen_updater.agent.databases.postgresql.quoting import identifier
 from ncen_updater.agent.databases.postgresql.sessions import Sessions
 from ncen_updater.agent.databases.tail import Tail
+from ncen_updater.common.database_words import of_output
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import SET_INCOMPLETE
 from ncen_updater.common.progress import Progress
@@ -154,7 +155,7 @@ class Rehearsing:
             ) as dump,
             contextlib.ExitStack() as stack,
         ):  # fmt: skip
-            said = {"pg_dump": _tail(dump)}
+            told = {"pg_dump": _tail(dump)}
             try:
                 options, begun = list(how.restore), b""
                 if left is not None:
@@ -172,7 +173,7 @@ class Rehearsing:
             except BaseException:
                 dump.kill()
                 raise
-            said["pg_restore"] = _tail(restore)
+            told["pg_restore"] = _tail(restore)
             pump = _Pump(begun, dump.stdout, restore.stdin) if begun else None
             if pump is None and dump.stdout is not None:
                 dump.stdout.close()  # else a dead pg_restore would not end pg_dump
@@ -193,8 +194,12 @@ class Rehearsing:
         codes = {"pg_dump": dumped if dumped != -signal.SIGPIPE else 0, "pg_restore": restored}
         failed = [program for program, code in codes.items() if code]
         if failed:
-            detail = "; ".join(said[program].text() for program in failed)
-            raise DumpFailed(program=failed[0], database=copy.source, detail=detail)
+            whole = [told[program].text() for program in failed]
+            raise DumpFailed(
+                program=failed[0],
+                database=copy.source,
+                detail="; ".join(of_output(text) for text in whole),
+            ).privately("\n".join(whole))
 
     def _start(
         self,

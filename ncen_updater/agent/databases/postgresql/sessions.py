@@ -145,12 +145,18 @@ class Sessions:
                         connection.rollback()
 
     @contextlib.contextmanager
-    def opened(self, change: ChangeRef) -> Iterator[None]:
-        """Keep every candidate open for a program of its own, which connects as it likes."""
+    def opened(self, change: ChangeRef, *, owner: bool = False) -> Iterator[None]:
+        """Keep every candidate open for a program of its own, which connects as it likes.
+
+        Args:
+            change: Whose candidates.
+            owner: Whether the program logs in as the owner of the databases.
+        """
         with contextlib.ExitStack() as stack:
             for name in self._names:
                 database = self.physical(change.candidate(name))
-                stack.enter_context(self._visitor.opened(database, guard=in_place(change)))
+                way = self._visitor.opened(database, guard=in_place(change), others=owner)
+                stack.enter_context(way)
             yield
 
     def _take_search_path(self, connection: Connection, database: str) -> None:

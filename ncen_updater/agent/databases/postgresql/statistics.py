@@ -20,6 +20,7 @@ from ncen_updater.agent.databases.postgresql.at_work import AtWork
 from ncen_updater.agent.databases.postgresql.connection import Connection, Server, rows, run
 from ncen_updater.agent.databases.postgresql.control import SwapEvent, read_last
 from ncen_updater.agent.databases.postgresql.quoting import identifier
+from ncen_updater.common.database_words import said
 
 __all__ = ["refresh_statistics"]
 
@@ -108,6 +109,6 @@ def _analyzed(connection: Connection, table: tuple[str, str], left_s: float) -> 
     except psycopg.Error as error:
         if connection.closed:
             raise
-        logger.warning("%s.%s was not analyzed: %s", *table, str(error).strip())
+        logger.warning("%s.%s was not analyzed: %s", *table, said(error))
         return False
     return True

@@ -52,6 +52,7 @@ from ncen_updater.agent.databases.postgresql.quoting import identifier, literal
 from ncen_updater.agent.databases.postgresql.setting_aside import Counts, write_set_aside
 from ncen_updater.agent.databases.postgresql.versions import altered, expect, forget, opened, renew
 from ncen_updater.agent.databases.postgresql.visiting import Visitor
+from ncen_updater.common.database_words import said
 from ncen_updater.common.messages import (
     CUT_OVER_FAILED,
     DATABASE_OPENED,
@@ -234,7 +235,7 @@ class Swap:
                 # A table that we may not read, a copy that is damaged, or one that is too large to
                 # be read while officers wait must not keep the site from going back: it is kept.
                 # Of a server that is gone the way back itself will hear.
-                logger.warning("%s: rows cannot be counted: %s", live, str(error).strip())
+                logger.warning("%s: rows cannot be counted: %s", live, said(error))
             if found is None or found:
                 counts[live] = found
         return counts
@@ -444,16 +445,16 @@ class Swap:
                         forget(connection, self._names.values())
             except (*_RETRIED, FenceFailed) as error:
                 if attempt == ATTEMPTS:
-                    raise DatabaseError(CUT_OVER_FAILED, detail=str(error).strip()) from error
-                logger.warning("cut-over, attempt %d: %s", attempt, str(error).strip())
+                    raise DatabaseError(CUT_OVER_FAILED, detail=said(error)) from error
+                logger.warning("cut-over, attempt %d: %s", attempt, said(error))
             except (psycopg.OperationalError, DatabaseUnreachable) as error:
                 # The answer to COMMIT may have been lost: only the server knows.
-                logger.warning("the server went away in the cut-over: %s", str(error).strip())
+                logger.warning("the server went away in the cut-over: %s", said(error))
                 if self._came_true(change, event):
                     return
-                raise DatabaseError(CUT_OVER_FAILED, detail=str(error).strip()) from error
+                raise DatabaseError(CUT_OVER_FAILED, detail=said(error)) from error
             except psycopg.Error as error:
-                raise DatabaseError(CUT_OVER_FAILED, detail=str(error).strip()) from error
+                raise DatabaseError(CUT_OVER_FAILED, detail=said(error)) from error
             else:
                 seconds = time.monotonic() - begin
                 logger.info("databases renamed", extra={"event": event, "seconds": seconds})

@@ -60,8 +60,14 @@ class Visitor:
             return connection
 
     @contextlib.contextmanager
-    def opened(self, database: str, *, guard: bool) -> Iterator[None]:
-        """Keep a closed database open for a block, then close it again."""
+    def opened(self, database: str, *, guard: bool, others: bool = False) -> Iterator[None]:
+        """Keep a closed database open for a block, then close it again.
+
+        Args:
+            database: Physical name.
+            guard: Limit the connections meanwhile.
+            others: Whether another role than the agent's is to come in all the same.
+        """
         alter = f"ALTER DATABASE {identifier(database)}"
         with self._server.facts() as outside:
             found = rows(
@@ -70,13 +76,26 @@ class Visitor:
             if not found or found[0][0]:
                 yield
                 return
-            limits = [f"{alter} CONNECTION LIMIT {self._limit(outside)}"] if guard else []
-            let_in = [*limits, f"{alter} ALLOW_CONNECTIONS true"]
+            most = 8 if others else self._limit(outside)
+            limits = [f"{alter} CONNECTION LIMIT {most}"] if guard else []
+            # Taken from everybody by the fence (see barring); given back as it was with that.
+            owner = self._server.settings.owner
+            admit = others and not self._admitted(outside, database, owner)
+            right = f"CONNECT ON DATABASE {identifier(database)}"
+            grant = [f"GRANT {right} TO {identifier(owner)}"] if admit else []
+            revoke = [f"REVOKE {right} FROM {identifier(owner)}"] if admit else []
+            let_in = [*limits, *grant, f"{alter} ALLOW_CONNECTIONS true"]
             own_act(self._server, outside, database, let_in)
             try:
                 yield
             finally:
-                own_act(self._server, outside, database, [f"{alter} ALLOW_CONNECTIONS false"])
+                shut = [f"{alter} ALLOW_CONNECTIONS false", *revoke]
+                own_act(self._server, outside, database, shut)
+
+    @staticmethod
+    def _admitted(outside: Connection, database: str, role: str) -> bool:
+        question = "SELECT has_database_privilege(%s, %s, 'CONNECT')"
+        return rows(outside, question, [role, database]) == [(True,)]
 
     @staticmethod
     def _limit(outside: Connection) -> int:

@@ -23,6 +23,7 @@ from ncen_updater.agent.databases.sqlite.plain import (
     opened,
     opened_set,
 )
+from ncen_updater.common.database_words import said
 from ncen_updater.common.messages import COPY_FAILED
 
 __all__ = ["backup", "byte_copy", "connect", "copy_files", "give", "settle", "uri"]
@@ -158,7 +159,7 @@ def copy_files(
                         byte_copy(path, target / path.name, partial(told, name))
             problem = settle(main)
         except (OSError, sqlite3.Error) as error:
-            raise DatabaseError(COPY_FAILED, database=name, detail=str(error)) from error
+            raise DatabaseError(COPY_FAILED, database=name, detail=said(error)) from error
         if problem:
             raise DatabaseError(COPY_FAILED, database=name, detail=problem)
 

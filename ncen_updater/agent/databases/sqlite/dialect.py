@@ -15,6 +15,7 @@ from typing import Any
 from ncen_updater.agent.databases.migrations import ledger
 from ncen_updater.agent.databases.migrations.dialect import Dialect, StatementFailed
 from ncen_updater.agent.databases.sqlite.plain import check_database, check_opened
+from ncen_updater.common.database_words import said
 from ncen_updater.common.messages import DATABASE_DISK_FAILED, Message
 from ncen_updater.formats.dialects.sqlite import PRAGMAS
 from ncen_updater.formats.sql import Statement, split
@@ -150,7 +151,7 @@ class SqliteDialect(Dialect):
             with self.timed(driver, statement_ms):
                 driver.execute(statement.text).fetchall()
         except sqlite3.Error as error:
-            message = str(error)
+            message = said(error)
             if message == "interrupted":
                 message = f"stopped after {statement_ms} ms (statement time-out)"
             raise StatementFailed(message, statement.line, self.fault(driver, error)) from error

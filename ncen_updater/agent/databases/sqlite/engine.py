@@ -290,7 +290,8 @@ class SqliteEngine(SqliteFacts):
         """Bring every candidate to the target's schema; the live set in the in-place strategy."""
         paths = self._to_be_written(change)
         environment = self._migrator_environment
-        wrote = migrate_files(paths, change, target, origin, environment, progress)
+        user = self.migrator_user() if target.command is not None else None
+        wrote = migrate_files(paths, change, target, origin, environment, progress, user)
         if change.in_place:
             # From here on nobody writes to the originals until they are cut over.
             self._note_after(change, self._layout.live_set())

@@ -13,6 +13,7 @@ from ncen_updater.agent.databases.sqlite.errors import NotASet, NotPlain, SetMis
 from ncen_updater.agent.databases.sqlite.layout import Layout
 from ncen_updater.agent.databases.sqlite.plain import check_database
 from ncen_updater.agent.databases.sqlite.processes import holders, locked, sees_others
+from ncen_updater.common.database_words import said
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
 
@@ -138,10 +139,10 @@ def _soundness(path: Path) -> Iterator[Finding]:
     try:
         with connect(path, "ro") as database:
             database.execute("PRAGMA busy_timeout = 5000")
-            said = database.execute("PRAGMA quick_check(5)").fetchall()
-        problem = "; ".join(str(row[0]) for row in said if row[0] != "ok")
+            found = database.execute("PRAGMA quick_check(5)").fetchall()
+        problem = "; ".join(str(row[0]) for row in found if row[0] != "ok")
     except sqlite3.Error as error:
-        problem = str(error)
+        problem = said(error)
     if problem:
         yield _finding(
             "NU-4245",

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from ncen_updater.agent.databases.base import TableDigest
+from ncen_updater.formats.losses import Loss
 from ncen_updater.formats.sql import lexemes
 
 __all__ = [
+    "entered_by_object",
     "fingerprint",
     "lost_rows",
     "newer_rows",
@@ -24,6 +27,11 @@ __all__ = [
 OWN = "ncen_updater_"
 KEPT = "ncen_kept__"
 HIDDEN_VIRTUAL = 1  # table_xinfo: a hidden column of a virtual table
+
+
+# A default that is a value and nothing that would have to be computed.
+_VALUE = re.compile(r"'(?:[^']|'')*'|-?[\d.]+|(?i:true|false)")
+_GENERATED = (2, 3)  # table_xinfo: computed when it is read, or when it is written
 
 
 class _Text(bytes):
@@ -207,6 +215,37 @@ def lost_rows(database: sqlite3.Connection) -> dict[str, int]:
         if lost:
             found[table] = lost
     return found
+
+
+def entered_by_object(database: sqlite3.Connection, losses: Sequence[Loss]) -> dict[str, int]:
+    """Count by object the rows with something in it: a value that is not the default, or a row.
+
+    Who wrote it and when is not known, so of a table that the release fills nothing is said.
+    """
+    here = {table.lower(): table for table in tables(database)}
+    found: dict[str, int] = {}
+    for loss in losses:
+        table = here.get(loss.table)
+        where = _entered(database, table, loss.column) if table is not None else None
+        if table is None or where is None or loss.own:
+            continue
+        number = _number(database, table, where)
+        if number:
+            found[loss.object] = number
+    return found
+
+
+def _entered(database: sqlite3.Connection, table: str, column: str | None) -> str | None:
+    """Return what asks for rows with something in a column; None if nobody can enter anything."""
+    if column is None:
+        return ""
+    for name, _, _, default, _, hidden in _columns(database, table):
+        if str(name).lower() == column and hidden not in _GENERATED:
+            there = f" WHERE {quoted(str(name))} IS NOT NULL"
+            if default is not None and _VALUE.fullmatch(str(default)):
+                there += f" AND {quoted(str(name))} IS NOT {default}"
+            return there
+    return None
 
 
 def newest_rows(database: sqlite3.Connection) -> dict[str, int]:

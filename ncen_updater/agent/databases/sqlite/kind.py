@@ -57,7 +57,11 @@ class SqliteKind(EngineKind):
     )
 
     def make(
-        self, config: DatabaseSettings, root: Path | None, state: Path | None
+        self,
+        config: DatabaseSettings,
+        root: Path | None,
+        state: Path | None,
+        user: str | None,
     ) -> DatabaseEngine:
         """See :meth:`EngineKind.make`."""
         from ncen_updater.agent.databases.sqlite.engine import SqliteEngine
@@ -69,6 +73,7 @@ class SqliteKind(EngineKind):
             tuple(config.names),
             config.migrator_environment,
             notes=state / "databases" if state else None,
+            user=user,
         )
 
     @property

@@ -8,10 +8,11 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from ncen_updater.agent.databases.base import ChangeRef, MigrationSet
+from ncen_updater.agent.databases.base import ChangeRef, MigrationSet, RunAs
 from ncen_updater.agent.databases.errors import DatabaseError, MigrationFailed
 from ncen_updater.agent.databases.sqlite.copying import connect, settle
 from ncen_updater.agent.databases.sqlite.plain import opened
+from ncen_updater.common.database_words import said
 from ncen_updater.common.messages import REFERENCES_BROKEN
 from ncen_updater.common.progress import Progress
 
@@ -25,6 +26,7 @@ def migrate_files(
     origin: MigrationSet | None,
     environment: Mapping[str, str],
     progress: Progress,
+    user: RunAs | None,
 ) -> bool:
     """Bring files to the target's schema, mark, analyze and settle them.
 
@@ -35,6 +37,7 @@ def migrate_files(
         origin: Migrations of the release that runs now, for the way down.
         environment: Further variables of the application's own migrator.
         progress: Told of each migration.
+        user: As whom the application's own migrator runs.
 
     Returns:
         Whether anything was written but the mark.
@@ -49,7 +52,7 @@ def migrate_files(
     wrote = False
     if target.command is not None:
         before = {path: _set_back(path) for path in paths.values()}
-        _run_command(paths, target, environment, progress)
+        _run_command(paths, target, environment, progress, user)
         wrote = any(_written(path) != seen for path, seen in before.items())
     for name, path in paths.items():
         runner = MigrationRunner(SqliteDialect(path), name)
@@ -84,7 +87,7 @@ def _settle(name: str, path: Path, *, analyze: bool) -> None:
                 database.execute("ANALYZE")
         problem = settle(path)
     except sqlite3.Error as error:
-        raise DatabaseError(database=name, detail=str(error)) from error
+        raise DatabaseError(database=name, detail=said(error)) from error
     if problem:
         raise DatabaseError(database=name, detail=problem)
 
@@ -118,17 +121,18 @@ def _run_command(
     target: MigrationSet,
     environment: Mapping[str, str],
     progress: Progress,
+    user: RunAs | None,
 ) -> None:
     from ncen_updater.agent.databases.migrations.command import migrator_environment, run_command
     from ncen_updater.agent.databases.migrations.work import tell_dangling
 
     if target.command is None:
         return
-    variables = migrator_environment(os.environ, environment)
+    variables = migrator_environment(os.environ, environment, user)
     for name, path in paths.items():
         variables[f"NCEN_DB_{name.upper().replace('-', '_')}_URL"] = f"sqlite:///{path}"
     before = {name: _dangling(path) for name, path in paths.items()}
-    run_command(target.command, target.slot, variables, progress, tuple(paths))
+    run_command(target.command, target.slot, variables, progress, tuple(paths), user=user)
     for name, path in paths.items():
         more = _dangling(path) - before[name]
         if more:

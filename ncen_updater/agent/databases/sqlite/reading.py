@@ -23,10 +23,12 @@ from ncen_updater.agent.databases.base import (
     MigrationSet,
     Place,
     Places,
+    RunAs,
     TableDigest,
 )
 from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.migrations import ledger
+from ncen_updater.agent.databases.migrations.command import migrator_user
 from ncen_updater.agent.databases.sqlite import inspect
 from ncen_updater.agent.databases.sqlite.copying import connect, uri
 from ncen_updater.agent.databases.sqlite.dialect import TABLES
@@ -35,8 +37,10 @@ from ncen_updater.agent.databases.sqlite.facts import find_blockers, find_set_as
 from ncen_updater.agent.databases.sqlite.layout import Layout
 from ncen_updater.agent.databases.sqlite.noting import FileNotes
 from ncen_updater.agent.databases.sqlite.plain import check_database, check_opened
+from ncen_updater.common.database_words import said
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.messages import MARKERS_DISAGREE, QUERY_FAILED
+from ncen_updater.formats.losses import Loss
 
 __all__ = ["SqliteFacts"]
 
@@ -52,6 +56,7 @@ class SqliteFacts(DatabaseEngine):
         migrator_environment: Further variables of the application's own migrator.
         notes: Where the agent keeps what it noted of the files; a directory of its own, since what
             another user can write there would be believed. Beside the sets by default.
+        user: As whom the application's own migrator runs; by default whose the files are.
     """
 
     kind = "sqlite"
@@ -62,11 +67,13 @@ class SqliteFacts(DatabaseEngine):
         names: Sequence[str],
         migrator_environment: Mapping[str, str] | None = None,
         notes: Path | None = None,
+        user: str | None = None,
     ) -> None:
         kept = (notes or directory / "notes").absolute()
         self._notes = FileNotes(kept)
         self._layout = Layout(directory.absolute(), tuple(names), kept)
         self._migrator_environment = dict(migrator_environment or {})
+        self._user = user
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -202,7 +209,7 @@ class SqliteFacts(DatabaseEngine):
                 return [tuple(row) for row in database.execute(sql)]
         except (sqlite3.Error, sqlite3.Warning) as error:
             raise DatabaseError(
-                QUERY_FAILED, database=place.name, sql=sql, detail=str(error)
+                QUERY_FAILED, database=place.name, sql=sql, detail=said(error)
             ) from error
 
     def table_digests(self, place: Place) -> dict[str, TableDigest]:
@@ -231,6 +238,19 @@ class SqliteFacts(DatabaseEngine):
                 found[name] = lost
         return found
 
+    def entered(
+        self, change: ChangeRef, losses: Mapping[str, Sequence[Loss]]
+    ) -> dict[str, dict[str, int]]:
+        """See :meth:`DatabaseEngine.entered`: since when a value is there cannot be told."""
+        del change
+        found: dict[str, dict[str, int]] = {}
+        for name in (name for name in self.names if losses.get(name)):
+            with self._reading(self._path(Live(name)), name) as database:
+                entered = inspect.entered_by_object(database, losses[name])
+            if entered:
+                found[name] = entered
+        return found
+
     def address(self, place: Place) -> str:
         """URL of a database's file."""
         return f"sqlite:///{self._path(place)}"
@@ -244,6 +264,11 @@ class SqliteFacts(DatabaseEngine):
         by_files = target.command is None
         ledgers = {n: self.applied(places(n)) for n in self.names} if by_files else {}
         return plan_set(self.names, ledgers, target, origin)
+
+    def migrator_user(self) -> RunAs | None:
+        """See :meth:`DatabaseEngine.migrator_user`."""
+        info = self._layout.file(self._layout.live_set(), self.names[0]).lstat()
+        return migrator_user(self._user, (info.st_uid, info.st_gid))
 
     def set_aside(self) -> tuple[Finding, ...]:
         """Sets that were kept since somebody wrote to them, also instead of being dropped."""
@@ -305,4 +330,4 @@ class _Reading:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._opened.__exit__(None, None, None)
         if isinstance(error, sqlite3.Error):
-            raise DatabaseError(database=self._name, detail=str(error)) from error
+            raise DatabaseError(database=self._name, detail=said(error)) from error

@@ -7,6 +7,7 @@ from ncen_updater.agent.application.soak import soak
 from ncen_updater.agent.databases.base import CopyPlan, DatabaseRole
 from ncen_updater.agent.engine.elapsed import witness
 from ncen_updater.agent.engine.errors import SoakFailed
+from ncen_updater.agent.engine.full_words import forget_old
 from ncen_updater.agent.engine.retention import drop_sets, interrupted_sets, may_go
 from ncen_updater.agent.engine.statistics import refreshing
 from ncen_updater.agent.engine.steps.base import Step
@@ -109,6 +110,7 @@ class Collect(Step):
         """Drop, one thing after the other; what is gone already does not matter."""
         site = context.site
         witness(context.journal, site.clock)
+        forget_old(context.journal.path.parent, site.clock.now().timestamp())
         decision = may_go(
             site,
             context.journal,

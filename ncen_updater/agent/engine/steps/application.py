@@ -15,8 +15,10 @@ from ncen_updater.agent.engine.steps.starting import (
 )
 from ncen_updater.agent.journal.change import ChangeKind, StepName
 from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts, ClosedAt
+from ncen_updater.agent.journal.names import RECOVERY
 from ncen_updater.agent.site import StepContext
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import FRONT_LETS_IN
 
 __all__ = ["Close", "HealthCheck", "Open", "Start", "Stop"]
 
@@ -71,12 +73,25 @@ class Close(Step):
         )
 
     def do(self, context: StepContext) -> ChangeFacts:
-        """Close the door. What people approved is used up by that, whatever comes of it."""
+        """Close the door. What people approved is used up by that, whatever comes of it.
+
+        Raises:
+            FrontLetsIn: The web server in front lets officers in all the same.
+        """
         if context.change.kind is ChangeKind.UPGRADE:
             ApprovalStore(context.journal).spend(context.change.id)
         elif (binding := context.facts().binding) is not None:
             ApprovalStore(context.journal).spend_one(context.change.id, binding)
-        context.site.application.close_door()
+        application = context.site.application
+        application.close_door()
+        problem = application.front_problem()
+        if problem is not None:
+            raise ApplicationError(
+                FRONT_LETS_IN,
+                url=context.site.config.application.front_url,
+                path=context.site.config.application.door_file,
+                reason=problem,
+            )
         return NO_FACTS
 
     def check(self, context: StepContext) -> bool:
@@ -203,7 +218,7 @@ class Open(Step):
         site, application = context.site, context.site.application
         site.engine.record_commit(context.ref)
         if not context.at_boot:
-            if application.running() and context.change.attempts and not self._well(context):
+            if application.running() and self._recovers(context) and not self._well(context):
                 stop_if_it_can(site)
             if not application.running():
                 application.start()
@@ -212,6 +227,10 @@ class Open(Step):
             application.open_door()
         stop_s = _stop_s(context)
         return ChangeFacts(stop_s=stop_s, rest_failed=None if context.at_boot else _rest(context))
+
+    def _recovers(self, context: StepContext) -> bool:
+        events = context.journal.events(change=context.change.id)
+        return any(event.kind == RECOVERY for event in events)
 
     def _well(self, context: StepContext) -> bool:
         manifest = context.target().manifest

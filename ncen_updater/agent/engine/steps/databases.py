@@ -24,6 +24,7 @@ from ncen_updater.agent.engine.migrating import down_target, mark_only, migrate_
 from ncen_updater.agent.engine.rollback_plan import (
     lost_words,
     records_lost,
+    values_lost,
 )
 from ncen_updater.agent.engine.rollback_words import way_words
 from ncen_updater.agent.engine.steps.base import Step
@@ -33,7 +34,7 @@ from ncen_updater.agent.journal.wordings import note_reworded
 from ncen_updater.agent.site import StepContext
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import NOT_AS_KEPT, RECORDS_WOULD_BE_LOST
+from ncen_updater.common.messages import NOT_AS_KEPT, RECORDS_WOULD_BE_LOST, VALUES_WOULD_BE_LOST
 
 __all__ = ["Copy", "CutOver", "Fence", "Migrate"]
 
@@ -47,15 +48,16 @@ class Fence(Step):
     title = Text(N_("closing the databases to every session"))
 
     def prepare(self, context: StepContext) -> ChangeFacts:
-        """Count once more what a restore loses, now that officers are out.
+        """Count once more what going back loses, now that officers are out.
 
         Before a dump, the schemas are kept: what is restored of it may be worded anew.
 
         Raises:
             RecordsWouldBeLost: If more was entered than a person agreed to lose.
+            ValuesWouldBeLost: The same, of what ways down do not keep.
         """
         if context.change.mode is not Mode.RESTORE:
-            return self._before_dump(context)
+            return replace(self._before_dump(context), lost=self._values_lost(context))
         lost = records_lost(context.site, context.journal, context.ref)
         total = sum(sum(tables.values()) for tables in lost.values())
         if total > (context.facts().accepted_loss or 0):
@@ -70,6 +72,26 @@ class Fence(Step):
                 reason=Text(N_("records were entered after the question was asked")),
             )
         return ChangeFacts(lost=total)
+
+    @staticmethod
+    def _values_lost(context: StepContext) -> int | None:
+        undoes = context.facts().undoes
+        if context.change.kind is not ChangeKind.ROLLBACK or undoes is None:
+            return None
+        lost = values_lost(context.site, context.journal, undoes)
+        total = sum(sum(objects.values()) for objects in lost.values())
+        if total > (context.facts().accepted_loss or 0):
+            origin, target = context.change.from_version, context.change.to_version
+            loses = [f"{name}.{of}" for name, objects in lost.items() for of in objects]
+            raise UpdaterError(
+                VALUES_WOULD_BE_LOST,
+                way=way_words(Back.KEEPS, origin, target, loses),
+                current=origin,
+                count=total,
+                objects=lost_words(lost),
+                days=f"{context.site.config.keep.previous_days:g}",
+            )
+        return total or None
 
     def do(self, context: StepContext) -> ChangeFacts:
         """Fence."""
@@ -240,7 +262,9 @@ class Migrate(Step):
         by_files = target.command is None
         names = engine.names if by_files else ()
         ledgers = {name: engine.applied(ref.candidate(name)) for name in names}
-        way = plan_way_back(engine.names, ledgers, target, origin, ref.id, unchanged=unchanged)
+        way = plan_way_back(
+            engine.names, ledgers, target, origin, ref.id, engine=engine.kind, unchanged=unchanged
+        )
         return way.back is not Back.KEEPS
 
     def check(self, context: StepContext) -> bool:

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import os
+import pwd
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ncen_updater.agent.databases.base import RunAs
 from ncen_updater.agent.databases.migrations.command import (
     KEPT_OUTPUT_BYTES,
     migrator_environment,
+    migrator_user,
     run_command,
 )
-from ncen_updater.common.messages import MIGRATOR_FAILED, MIGRATOR_MISSING
+from ncen_updater.common.messages import (
+    MIGRATOR_FAILED,
+    MIGRATOR_MISSING,
+    MIGRATOR_NOBODY,
+    MIGRATOR_OUTSIDE,
+)
 from ncen_updater.common.progress import Silent
 from ncen_updater.formats.manifest import MigratorCommand
 from tests.agent.databases.migrations.making import Told
@@ -25,6 +37,10 @@ from tests.support.errors import refused
 
 ENVIRONMENT = {"PATH": os.defpath, "NCEN_DB_CASES_URL": "sqlite:///somewhere"}
 DATABASES = ("cases", "people")
+# Ours may lie where the other user cannot go.
+PYTHON = shutil.which("python3", path=os.defpath) or sys.executable
+USER = RunAs("application", 65534, 65534) if os.geteuid() == 0 else None
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
 
 # A migrator with a child of its own; it tells both numbers through a pipe by name and stays.
 STAYS = """
@@ -37,13 +53,28 @@ time.sleep(600)
 """
 
 
-def script(slot: Path, text: str) -> str:
-    (slot / "migrate.py").write_text(text)
-    return "{slot}/migrate.py"
+@pytest.fixture
+def slot(tmp_path: Path) -> Iterator[Path]:
+    """A release's directory that the application's user reaches, and writes to for the tests."""
+    place = Path(tempfile.mkdtemp(prefix="nu-slot-"))
+    place.chmod(0o777)
+    yield place
+    shutil.rmtree(place)
 
 
-def command(*argv: str, timeout_s: int = 60) -> MigratorCommand:
-    return MigratorCommand(argv=argv, timeout_s=timeout_s)
+def program(slot: Path, text: str) -> str:
+    """A program of the release, and its name for the manifest."""
+    path = slot / "migrate"
+    path.write_text(f"#!{PYTHON} -I\n{text}")
+    path.chmod(0o755)
+    return "migrate"
+
+
+def run(slot: Path, text: str, *words: str, timeout_s: int = 60, **rest: Any) -> str:
+    argv = (program(slot, text), *words)
+    made = MigratorCommand(argv=argv, timeout_s=timeout_s)
+    told = rest.pop("progress", Silent())
+    return run_command(made, slot, ENVIRONMENT, told, DATABASES, user=USER, **rest)
 
 
 def wait_for_death(pid: int) -> None:
@@ -61,6 +92,7 @@ def listen(slot: Path) -> tuple[Path, list[int], threading.Thread]:
     """A pipe by name, and a thread that reads the process numbers from it."""
     pipe = slot / "told"
     os.mkfifo(pipe)
+    pipe.chmod(0o666)
     found: list[int] = []
     thread = threading.Thread(target=lambda: found.extend(map(int, pipe.read_text().split())))
     thread.start()
@@ -80,93 +112,171 @@ def test_a_migrator_inherits_nothing_that_leads_elsewhere() -> None:
     assert migrator_environment({}, {}) == {"PATH": os.defpath}
 
 
-def test_it_runs_in_the_slot_with_its_environment_alone(tmp_path: Path) -> None:
+def test_it_is_told_whose_it_is() -> None:
+    own = {"PATH": "/bin", "HOME": "/root", "USER": "root", "TMPDIR": "/root/tmp", "LANG": "fr"}
+    assert migrator_environment(own, {}, RunAs("ncen", 7, 7, "/srv/ncen")) == {
+        "PATH": "/bin", "LANG": "fr", "HOME": "/srv/ncen", "USER": "ncen", "LOGNAME": "ncen",
+    }  # fmt: skip
+
+
+def test_it_runs_in_the_slot_with_its_environment_alone(slot: Path) -> None:
     text = "import os; print(os.getcwd(), sorted(os.environ), os.environ['NCEN_DB_CASES_URL'])"
-    place = script(tmp_path, text)
-    said = run_command(
-        command(sys.executable, "-I", place), tmp_path, ENVIRONMENT, Silent(), DATABASES
-    )
-    assert said.startswith(str(tmp_path))
+    said = run(slot, text)
+    assert said.startswith(str(slot))
     assert "sqlite:///somewhere" in said
     assert "HOME" not in said
 
 
-def test_a_program_of_the_slot_is_found_and_one_of_the_path(tmp_path: Path) -> None:
-    program = tmp_path / "bin" / "migrate"
-    program.parent.mkdir()
-    program.write_text("#!/bin/sh\necho from the slot $1\n")
-    program.chmod(0o755)
-    run = command("bin/migrate", "{slot}")
-    said = run_command(run, tmp_path, ENVIRONMENT, Silent(), DATABASES)
-    assert said == f"from the slot {tmp_path}"
-    assert run_command(command("echo", "x"), tmp_path, ENVIRONMENT, Silent(), DATABASES) == "x"
+def test_the_place_of_the_release_is_told_in_arguments(slot: Path) -> None:
+    assert run(slot, "import sys; print(sys.argv[1])", "{slot}/x") == f"{slot}/x"
 
 
-@pytest.mark.parametrize("program", ["bin/migrate", "/nowhere/at/all", "no-such-program"])
-def test_a_program_that_is_not_there(tmp_path: Path, program: str) -> None:
-    with refused(MIGRATOR_MISSING) as caught:
-        run_command(command(program), tmp_path, ENVIRONMENT, Silent(), DATABASES)
-    assert program in str(caught.value)
-    assert caught.value.values["database"] == "cases, people"
+@pytest.mark.parametrize("name", ["bin/migrate", "no-such-program", "directory", "may-not-run"])
+def test_a_program_that_is_not_there(slot: Path, name: str) -> None:
+    (slot / "directory").mkdir()
+    (slot / "may-not-run").write_text("#!/bin/sh\n")
+    (slot / "may-not-run").chmod(0o644)
+    made = MigratorCommand(argv=(name,))
+    with refused(MIGRATOR_MISSING, match=name):
+        run_command(made, slot, ENVIRONMENT, Silent(), DATABASES, user=USER)
 
 
-def test_a_failure_carries_the_end_of_its_output(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["/bin/sh", "../sh", "bin/../../sh", "./sh", "bin//sh", "linked"])
+def test_a_program_of_the_system_is_none_of_the_release(slot: Path, name: str) -> None:
+    """Seen: 'sh -c' of the manifest ran as root, with all capabilities."""
+    (slot / "linked").symlink_to("/bin/sh")
+    made = MigratorCommand(argv=(name, "-c", "true"))
+    with refused(MIGRATOR_OUTSIDE, match=name):
+        run_command(made, slot, ENVIRONMENT, Silent(), DATABASES, user=USER)
+
+
+SELF = """
+import os, json, socket
+status = dict(line.split(":", 1) for line in open("/proc/self/status").read().splitlines())
+def refused(act):
+    try:
+        act()
+    except OSError as error:
+        return type(error).__name__
+    return "done"
+print(json.dumps({
+    "ids": [os.getresuid(), os.getresgid(), os.getgroups()],
+    "caps": [int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")],
+    "no_new_privs": status["NoNewPrivs"].strip(),
+    "write": refused(lambda: open("%(root)s/planted", "w")),
+    "read": refused(lambda: open("%(root)s/secret")),
+    "root": refused(lambda: os.setuid(0)),
+    "parent": refused(lambda: os.kill(os.getppid(), 9)),
+}))
+"""
+
+
+@needs_root
+def test_it_has_no_right_of_roots(slot: Path, tmp_path: Path) -> None:
+    """Seen: uid=0(root), and full capabilities."""
+    place = slot.with_name(slot.name + "-root")
+    place.mkdir(0o755)
+    try:
+        (place / "secret").write_text("")
+        (place / "secret").chmod(0o600)
+        said = json.loads(run(slot, SELF % {"root": place}))
+        assert not (place / "planted").exists()
+    finally:
+        shutil.rmtree(place)
+    assert said["ids"] == [[65534] * 3, [65534] * 3, []]
+    assert said["caps"] == [0, 0, 0, 0]
+    assert said["no_new_privs"] == "1"
+    for act in ("write", "read", "root", "parent"):
+        assert said[act] == "PermissionError", act
+
+
+@needs_root
+@pytest.mark.parametrize("user", [None, RunAs("root", 0, 0)])
+def test_root_runs_none_as_root(slot: Path, user: RunAs | None) -> None:
+    made = MigratorCommand(argv=(program(slot, "open('ran', 'w')"),))
+    with refused(MIGRATOR_NOBODY):
+        run_command(made, slot, ENVIRONMENT, Silent(), DATABASES, user=user)
+    assert not (slot / "ran").exists()
+
+
+@needs_root
+def test_whose_user_a_migrator_has() -> None:
+    entry = pwd.getpwuid(65534)
+    named = migrator_user(entry.pw_name, (12, 13))
+    assert named == RunAs(entry.pw_name, 65534, entry.pw_gid, entry.pw_dir)
+    assert migrator_user(None, (12, 13)) == RunAs("12", 12, 13)
+    for name, owner in ((None, None), (None, (0, 0)), ("root", (12, 13)), ("no-such-user", None)):
+        with refused(MIGRATOR_NOBODY):
+            migrator_user(name, owner)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="about everybody but root")
+def test_who_is_not_root_runs_it_itself() -> None:
+    assert migrator_user("root", (0, 0)) is None
+
+
+def test_a_failure_carries_the_end_of_its_output(slot: Path) -> None:
     text = "import sys; print('x' * 50_000); print('no relation', file=sys.stderr); sys.exit(3)"
-    run = command(sys.executable, script(tmp_path, text))
     with refused(MIGRATOR_FAILED, match=r"failed on cases, people: .*status 3") as caught:
-        run_command(run, tmp_path, ENVIRONMENT, Silent(), DATABASES)
-    detail = caught.value.detail
-    assert detail is not None
-    assert detail.endswith("no relation")
-    assert len(detail) <= KEPT_OUTPUT_BYTES
+        run(slot, text)
+    assert caught.value.detail is None  # it may quote rows
+    private = caught.value.private
+    assert private is not None
+    assert private.endswith("no relation")
+    assert len(private) <= KEPT_OUTPUT_BYTES
 
 
-def test_one_that_was_killed_is_a_failure(tmp_path: Path) -> None:
-    text = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
-    run = command(sys.executable, script(tmp_path, text))
+def test_one_that_was_killed_is_a_failure(slot: Path) -> None:
     with refused(MIGRATOR_FAILED, match="status 137"):
-        run_command(run, tmp_path, ENVIRONMENT, Silent(), DATABASES)
+        run(slot, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
 
 
-def test_out_of_time_its_whole_group_is_ended(tmp_path: Path) -> None:
-    pipe, found, thread = listen(tmp_path)
-    run = command(sys.executable, script(tmp_path, STAYS), str(pipe), timeout_s=1)
-    with refused(MIGRATOR_FAILED, match="not ended after 1 s") as caught:
-        run_command(run, tmp_path, ENVIRONMENT, Silent(), DATABASES)
+def test_one_whose_interpreter_is_missing_is_a_failure(slot: Path) -> None:
+    (slot / "migrate").write_text("#!/no/such/interpreter\n")
+    (slot / "migrate").chmod(0o755)
+    made = MigratorCommand(argv=("migrate",))
+    with refused(MIGRATOR_FAILED, match="status 126"):
+        run_command(made, slot, ENVIRONMENT, Silent(), DATABASES, user=USER)
+
+
+def test_out_of_time_its_whole_group_is_ended(slot: Path) -> None:
+    pipe, found, thread = listen(slot)
+    with refused(MIGRATOR_FAILED, match="not ended after 3 s") as caught:
+        run(slot, STAYS, str(pipe), timeout_s=3)
     thread.join()
     assert len(found) == 2
     for pid in found:
         wait_for_death(pid)
-    assert caught.value.detail == "said before the end"
+    assert caught.value.private == "said before the end"
 
 
-def test_children_that_it_leaves_are_ended(tmp_path: Path) -> None:
-    pipe, found, thread = listen(tmp_path)
+def test_children_that_it_leaves_are_ended(slot: Path) -> None:
+    pipe, found, thread = listen(slot)
     leaves = STAYS.removesuffix("time.sleep(600)\n")
-    run = command(sys.executable, script(tmp_path, leaves), str(pipe))
-    assert run_command(run, tmp_path, ENVIRONMENT, Silent(), DATABASES) == "said before the end"
+    assert run(slot, leaves, str(pipe)) == "said before the end"
     thread.join()
     for pid in found:
         wait_for_death(pid)
 
 
-def test_it_does_not_outlive_a_killed_agent(tmp_path: Path) -> None:
-    pipe, found, thread = listen(tmp_path)
-    place = script(tmp_path, STAYS)
+def test_it_does_not_outlive_a_killed_agent(slot: Path) -> None:
+    pipe, found, thread = listen(slot)
+    name = program(slot, STAYS)
+    user = "None" if USER is None else "RunAs('application', 65534, 65534)"
     agent = subprocess.Popen(
         [
             sys.executable,
             "-c",
             "import sys; from pathlib import Path\n"
             "from ncen_updater.agent.databases.migrations.command import run_command\n"
+            "from ncen_updater.agent.databases.base import RunAs\n"
             "from ncen_updater.common.progress import Silent\n"
             "from ncen_updater.formats.manifest import MigratorCommand\n"
-            "argv = (sys.executable, *sys.argv[1:3])\n"
-            "run = MigratorCommand(argv=argv, timeout_s=600)\n"
-            "run_command(run, Path(sys.argv[3]), {}, Silent(), ('cases',))\n",
-            place,
+            "run = MigratorCommand(argv=tuple(sys.argv[1:3]), timeout_s=600)\n"
+            f"run_command(run, Path(sys.argv[3]), {{}}, Silent(), ('cases',), user={user})\n",
+            name,
             str(pipe),
-            str(tmp_path),
+            str(slot),
         ]
     )
     thread.join()
@@ -178,9 +288,10 @@ def test_it_does_not_outlive_a_killed_agent(tmp_path: Path) -> None:
         wait_for_death(pid)
 
 
-def test_it_gives_signs_of_life(tmp_path: Path) -> None:
-    gate = tmp_path / "gate"
+def test_it_gives_signs_of_life(slot: Path) -> None:
+    gate = slot / "gate"
     os.mkfifo(gate)
+    gate.chmod(0o666)
 
     class Listener(Told):
         def tell(self, what: Any, done: int | None = None, total: int | None = None) -> None:
@@ -189,8 +300,6 @@ def test_it_gives_signs_of_life(tmp_path: Path) -> None:
                 gate.write_text("go on")
 
     told = Listener()
-    run = command(
-        sys.executable, script(tmp_path, "import sys; open(sys.argv[1]).read()"), str(gate)
-    )
-    run_command(run, tmp_path, ENVIRONMENT, told, DATABASES, heartbeat_s=0.01)
+    text = "import sys; open(sys.argv[1]).read()"
+    run(slot, text, str(gate), progress=told, heartbeat_s=0.01)
     assert told.said[0].startswith("the application's migrator has been running for")

@@ -110,7 +110,14 @@ CASES = [
 def test_each_way(case: Case) -> None:
     ledgers = upgraded(case.older, case.newer)
     way = plan_way_back(
-        NAMES, ledgers, case.newer, case.older, SECOND.id, unchanged=case.unchanged, read=str
+        NAMES,
+        ledgers,
+        case.newer,
+        case.older,
+        SECOND.id,
+        unchanged=case.unchanged,
+        engine="postgresql",
+        read=str,
     )
     assert (way.back, way.by_code) == (case.back, case.by_code)
     assert bool(way.reasons) is (case.back is not Back.KEEPS)
@@ -134,11 +141,13 @@ def test_what_stood_before_a_program_stays() -> None:
 
 def test_a_ledger_that_does_not_fit_restores_and_says_why() -> None:
     way = plan_way_back(
-        NAMES, upgraded(OLD, NEW), NEW, release("1.0", C), SECOND.id, read=str
+        NAMES, upgraded(OLD, NEW), NEW, release("1.0", C), SECOND.id, engine="postgresql", read=str
     )  # fmt: skip
     assert way.back is Back.KEEPS  # 0001 and 0002 are undone, 0003 is done
     edited = release("1.0", SqlMigration(**{**A.__dict__, "up_sha256": "f" * 64}))
-    way = plan_way_back(NAMES, upgraded(OLD, NEW), NEW, edited, SECOND.id, read=str)
+    way = plan_way_back(
+        NAMES, upgraded(OLD, NEW), NEW, edited, SECOND.id, engine="postgresql", read=str
+    )
     assert way.back is Back.RESTORES
     assert [reason[:2] for reason in way.reasons] == [("a", "0001")]
 
@@ -184,13 +193,21 @@ def test_the_plan_says_what_the_rollback_finds(
     # As make_plan does: the ledgers as they would be, rows carry the id of a change to come.
     to_come = ChangeRef("planned2", 0, Strategy.COPY, "2.0")
     planned = plan_way_back(
-        NAMES, after_steps(ledgers, there, to_come), newer, older, to_come.id, read=str
+        NAMES,
+        after_steps(ledgers, there, to_come),
+        newer,
+        older,
+        to_come.id,
+        engine="postgresql",
+        read=str,
     )
     if rehearsed:
         planned = planned.learnt(unchanged=unchanged)
     # As way_back does: the ledgers as they are, and what the upgrade wrote into the journal.
     after = after_steps(ledgers, there, SECOND)
-    found = plan_way_back(NAMES, after, newer, older, SECOND.id, unchanged=unchanged, read=str)
+    found = plan_way_back(
+        NAMES, after, newer, older, SECOND.id, unchanged=unchanged, engine="postgresql", read=str
+    )
     assert found.back is not Back.DEPENDS
     assert planned.learnt(unchanged=unchanged) == found
     if planned.back is not Back.DEPENDS:

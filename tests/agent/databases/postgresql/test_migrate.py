@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import sys
+import os
+import pwd
+import shutil
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -121,36 +125,55 @@ def test_a_failed_migration_leaves_the_candidate_as_it_was(site: Site, tmp_path:
         assert time.monotonic() < until, "a session stays in a candidate"
 
 
+@pytest.fixture
+def slot() -> Iterator[Path]:
+    """A release's directory that the application's user reaches."""
+    place = Path(tempfile.mkdtemp(prefix="nu-slot-"))
+    place.chmod(0o755)
+    yield place
+    shutil.rmtree(place)
+
+
 @NEWEST
 @pytest.mark.parametrize("change", [CHANGE, IN_PLACE], ids=["copy", "in-place"])
 def test_a_program_of_the_application(
-    any_site: Site, tmp_path: Path, change: object, monkeypatch: pytest.MonkeyPatch
+    any_site: Site, slot: Path, change: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STORAGE_URL", "postgresql:///live")
-    site, engine = any_site, any_site.engine(migrator_environment={"MODE": "x"})
+    root = os.geteuid() == 0
+    user = pwd.getpwuid(65534).pw_name if root else None
+    site = any_site
+    engine = site.engine(migrator_environment={"MODE": "x"}, user=user)
     assert change in (CHANGE, IN_PLACE)
     change = CHANGE if change is CHANGE else IN_PLACE
-    tmp_path.joinpath("migrate.py").write_text(
-        "import os, psycopg\n"
-        "assert 'STORAGE_URL' not in os.environ and os.environ['MODE'] == 'x'\n"
-        "for name in ('SEIZURE', 'SUSPECT'):\n"
-        "    with psycopg.connect(os.environ[f'NCEN_DB_{name}_URL']) as connection:\n"
-        "        connection.execute('CREATE TABLE made (a int)')\n"
+    psql = site.server.binaries.directory / "psql"
+    slot.joinpath("migrate").write_text(
+        "#!/bin/sh -e\n"
+        'test -z "$STORAGE_URL" && test "$MODE" = x\n'
+        'for url in "$NCEN_DB_SEIZURE_URL" "$NCEN_DB_SUSPECT_URL"; do\n'
+        f"  '{psql}' -X -q -v ON_ERROR_STOP=1 -c 'CREATE TABLE made AS"
+        f' SELECT session_user::text AS who\' "$url"\n'
+        "done\n"
     )
-    command = MigratorCommand(argv=(sys.executable, "migrate.py"), timeout_s=60)
-    target = MigrationSet("3.3.0", tmp_path, {}, command)
+    slot.joinpath("migrate").chmod(0o755)
+    command = MigratorCommand(argv=("migrate",), timeout_s=60)
+    target = MigrationSet("3.3.0", slot, {}, command)
     assert engine.plan_migrations(Live, target, None).irreversible
     engine.fence(change)
     engine.copy(change, engine.plan_copy(change), Silent())
     assert engine.migrate(change, target, None, Silent())
     engine.cut_over(change)
     # The ledger looks as if nothing had to be undone; the way back is planned by what ran.
-    before = MigrationSet("3.2.4", tmp_path, {})
-    way = plan_way_back(engine.names, {}, target, before, change.id, unchanged=False)
+    before = MigrationSet("3.2.4", slot, {})
+    way = plan_way_back(
+        engine.names, {}, target, before, change.id, engine=engine.kind, unchanged=False
+    )
     assert way.back is Back.RESTORES
     owner = "SELECT tableowner FROM pg_tables WHERE tablename = 'made'"
     for physical in site.names.values():
         assert site.sql(physical, owner) == [("ncen",)]
+        # As root it logs in as the application, whose role is not the agent's in the session.
+        assert site.sql(physical, "SELECT who FROM made") == [("ncen" if root else site.user,)]
 
 
 @NEWEST

@@ -45,7 +45,10 @@ COPY = reference("copy")
 IN_PLACE = reference("in-place")
 NOBODY = 65534
 UNITS = Path(__file__).parents[4] / "packaging" / "systemd"
-CAPABILITIES = {"CAP_CHOWN": 0, "CAP_DAC_OVERRIDE": 1, "CAP_FOWNER": 3}
+CAPABILITIES = {
+    "CAP_CHOWN": 0, "CAP_DAC_OVERRIDE": 1, "CAP_FOWNER": 3,
+    "CAP_KILL": 5, "CAP_SETGID": 6, "CAP_SETUID": 7,
+}  # fmt: skip
 needs_root = pytest.mark.skipif(
     os.geteuid() != 0, reason="only root can give capabilities up and be another user"
 )

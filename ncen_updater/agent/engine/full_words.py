@@ -1,0 +1,109 @@
+"""What a database or a program of the application's said in full, in files that root alone reads.
+
+It may quote rows of case files, so the journal, its backups, messages, the local interface and the
+support bundle hold only what :mod:`ncen_updater.common.database_words` lets through, and the path
+of such a file: one a failed change or rehearsal, ``failures/<id>.txt`` in the state directory,
+0600. They go with what is kept for :data:`KEPT_DAYS` days.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from ncen_updater.common.atomic_files import make_directory, remove, write
+from ncen_updater.common.i18n import N_, Text
+
+__all__ = ["KEPT_DAYS", "forget_old", "forgotten_at", "full_place", "full_remedy", "keep_full"]
+
+logger = logging.getLogger(__name__)
+
+DIRECTORY: Final = "failures"
+KEPT_DAYS: Final = 30
+KEPT_S: Final = KEPT_DAYS * 86_400
+MOST_CHARACTERS: Final = 1_000_000
+
+
+def keep_full(state: Path, name: str, error: BaseException) -> Path | None:
+    """Write down in full why something failed, where that may hold rows; return where.
+
+    A later failure of the same name takes its place. That it cannot be written (the disk may be
+    full) must not hide the failure itself: it is logged, and there is no file then.
+
+    Args:
+        state: The state directory.
+        name: Id of the change or rehearsal.
+        error: What ended it, with its causes.
+    """
+    text = "\n\n".join(_private(error))
+    if not text:
+        return None
+    path = state / DIRECTORY / f"{name}.txt"
+    try:
+        make_directory(path.parent, 0o700)
+        path.parent.chmod(0o700)
+        write(path, f"{text[:MOST_CHARACTERS]}\n".encode("utf-8", "replace"), 0o600)
+    except OSError as failed:
+        logger.warning("what was said in full is not kept: %s", failed)
+        return None
+    return path
+
+
+def _private(error: BaseException) -> Iterator[str]:
+    """What each error of a chain said that nobody else may read; pure."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        own = getattr(current, "private", None)
+        if own:
+            yield str(own)
+        elif isinstance(current, sqlite3.Error) or hasattr(current, "sqlstate"):
+            yield f"{type(current).__name__}: {str(current).strip()}"
+        current = current.__cause__ or current.__context__
+
+
+def full_place(path: Path | None) -> Text:
+    """Say where all is that was said, if anywhere; pure."""
+    if path is None:
+        return Text("")
+    words = N_("What was said in full may quote records: it is in {path}, for root alone.")
+    return Text(words, {"path": str(path)})
+
+
+def full_remedy(remedy: Text, path: Path | None) -> Text:
+    """Return what to do, and where all is that was said; pure."""
+    if path is None:
+        return remedy
+    return Text("{remedy} {place}", {"remedy": remedy, "place": full_place(path)})
+
+
+def forgotten_at(state: Path) -> datetime | None:
+    """When the oldest of the files is to go; None where there is none."""
+    written = [entry.stat(follow_symlinks=False).st_mtime for entry in _entries(state)]
+    return datetime.fromtimestamp(min(written) + KEPT_S, UTC) if written else None
+
+
+def _entries(state: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(state / DIRECTORY) as found:
+            return list(found)
+    except FileNotFoundError:
+        return []
+
+
+def forget_old(state: Path, now_s: float) -> None:
+    """Remove files that are older than :data:`KEPT_DAYS`; may be repeated.
+
+    Args:
+        state: The state directory.
+        now_s: Seconds since 1970.
+    """
+    for entry in _entries(state):
+        if entry.stat(follow_symlinks=False).st_mtime + KEPT_S <= now_s:
+            remove(Path(entry.path))

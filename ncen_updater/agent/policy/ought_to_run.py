@@ -1,0 +1,66 @@
+"""Whether an application that does not run ought to, and nobody is coming to start it. Pure.
+
+A system that starts it after the databases gives it up for good where these were not ready at that
+instant; and who stopped it on purpose wants it stopped. So:
+
+* what runs, is on its way, or is disabled is left alone;
+* what ended by itself, or was never started since the machine started although it is enabled, is
+  started;
+* what was stopped by request since the machine started is left alone: that was a person, or what
+  they ordered;
+* where the system cannot tell that (an application behind commands), the service's own memory does:
+  it ran at the last look of an earlier start of the machine, and was not seen since.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+__all__ = ["RunningSeen", "Verdict", "ought_to_run"]
+
+
+class Verdict(StrEnum):
+    """What becomes of an application that was looked at."""
+
+    RUNS = "runs"
+    START = "start"
+    LEAVE = "leave"
+
+
+@dataclass(frozen=True)
+class RunningSeen:
+    """One look at the part of the application that is asked for its health.
+
+    Attributes:
+        runs: Whether it runs or is on its way up or down.
+        failed: Whether it ended by itself.
+        enabled: Whether the system starts it with the machine; None where that is not known.
+        started: Whether it was started since the machine was; None where that is not known.
+        since: Since when it runs, or does not.
+    """
+
+    runs: bool
+    failed: bool = False
+    enabled: bool | None = None
+    started: bool | None = None
+    since: datetime | None = None
+
+
+def ought_to_run(seen: RunningSeen, ran_in: str | None, boot: str) -> Verdict:
+    """Say what becomes of it, while no change is open. Pure.
+
+    Args:
+        seen: The look.
+        ran_in: In which start of the machine it was last seen running; None where never.
+        boot: Which start of the machine this is.
+    """
+    if seen.runs:
+        return Verdict.RUNS
+    if seen.enabled is None:
+        cut_off = ran_in is not None and ran_in != boot
+        return Verdict.START if cut_off else Verdict.LEAVE
+    if not seen.enabled:
+        return Verdict.LEAVE
+    return Verdict.START if seen.failed or seen.started is False else Verdict.LEAVE

@@ -1,0 +1,522 @@
+"""What a ``down`` file takes away that its ``up`` file made room for: read, never run. Pure.
+
+What people entered since the upgrade is kept on a way back only where the ``down`` file parks what
+the old shape cannot hold: in the schema ``ncen_kept`` on PostgreSQL, in tables ``ncen_kept__...``
+on SQLite. ``lint``, of the publisher, and the way back, of the agent, ask this one reader. It reads
+words, with :mod:`ncen_updater.formats.sql`, and knows no catalogue: it would rather name an object
+too many, which the author then parks or declares in ``loses``, and it does not see into functions
+and ``DO`` blocks.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from ncen_updater.formats.sql import lexemes, split
+
+__all__ = ["How", "Loss", "declared", "losses"]
+
+#: Where a way down parks: a schema on PostgreSQL, the beginning of a table's name on SQLite.
+_PARKED: Final = ("NCEN_KEPT.", "NCEN_KEPT__")
+_OF_EVERYBODY: Final = ("PUBLIC.", "MAIN.")
+_CONSTRAINTS: Final = frozenset({"CHECK", "EXCLUDE", "FOREIGN", "PRIMARY", "UNIQUE"})
+_NO_COLUMNS: Final = _CONSTRAINTS | {"CONSTRAINT", "LIKE"}
+_RANK: Final = {
+    "INT2": 2, "SMALLINT": 2, "INT4": 4, "INT": 4, "INTEGER": 4, "INT8": 8, "BIGINT": 8,
+    "NUMERIC": 16, "DECIMAL": 16,
+}  # fmt: skip
+_NUMBER: Final = re.compile(r"\d+(?:\.\d+)?")
+
+
+class How(StrEnum):
+    """What a way down does to an object."""
+
+    COLUMN = "column"  # drops it
+    TABLE = "table"  # drops it
+    ROWS = "rows"  # deletes rows of it
+    VALUES = "values"  # overwrites values in it
+    NARROWER = "narrower"  # gives it a type that may not hold all of its values
+    REFUSES = "refuses"  # adds a rule that rows may break: the way back would then fail
+    DECLARED = "declared"  # says the release
+
+
+@dataclass(frozen=True)
+class Loss:
+    """One object of which a way down does not keep everything.
+
+    Attributes:
+        table: As written, in lower case, without quotes and without ``public``.
+        column: The column; None where whole rows are meant.
+        how: What becomes of it.
+        line: Of the statement in the ``down`` file; 0 where the release declares it.
+        own: Whether the release itself fills the table, so that all rows may be its own.
+    """
+
+    table: str
+    column: str | None
+    how: How
+    line: int = 0
+    own: bool = False
+
+    @property
+    def object(self) -> str:
+        """The object for a person: ``declarations.country``."""
+        return f"{self.table}.{self.column}" if self.column else self.table
+
+
+def declared(name: str) -> Loss:
+    """Return the loss that a release declares of ``table`` or ``table.column``."""
+    table, _, column = name.rpartition(".")
+    return Loss(table, column, How.DECLARED) if table else Loss(name, None, How.DECLARED)
+
+
+def losses(up: str, down: str, engine: str) -> tuple[Loss, ...]:
+    """Say what a way down does not keep, in the order of its statements; empty where it keeps all.
+
+    Args:
+        up: Text of the ``up`` file.
+        down: Text of the ``down`` file.
+        engine: ``postgresql`` or ``sqlite``.
+    """
+    return tuple(dict.fromkeys(_Reader(_Up(_read(up, engine)), _read(down, engine)).found()))
+
+
+@dataclass(frozen=True)
+class _Words:
+    """The tokens of one statement."""
+
+    line: int
+    words: list[str]
+
+    def starts(self, *words: str) -> bool:
+        return tuple(self.words[: len(words)]) == words
+
+    def at(self, place: int) -> str:
+        return self.words[place] if place < len(self.words) else ""
+
+
+def _read(sql: str, engine: str) -> list[_Words]:
+    return [_Words(s.line, lexemes(s.text, engine)) for s in split(sql, engine)]
+
+
+def _name(words: Sequence[str], place: int) -> tuple[str, int]:
+    """Return the name at a place, with its schema but for ``public``, and the place behind it."""
+    parts = []
+    while place < len(words):
+        parts.append(_plain(words[place]))
+        place += 1
+        if words[place : place + 1] != ["."]:
+            break
+        place += 1
+    name = ".".join(parts)
+    for schema in _OF_EVERYBODY:
+        name = name.removeprefix(schema)
+    return name, place
+
+
+def _plain(word: str) -> str:
+    return word[1:-1].upper() if len(word) > 2 and word[0] in '"`[' else word
+
+
+def _skip(words: Sequence[str], place: int, *skipped: str) -> int:
+    while place < len(words) and words[place] in skipped:
+        place += 1
+    return place
+
+
+def _parts(words: Sequence[str]) -> Iterator[list[str]]:
+    """Cut at the commas outside brackets."""
+    depth = 0
+    part: list[str] = []
+    for word in words:
+        depth += (word in "([") - (word in ")]")
+        if word == "," and not depth:
+            yield part
+            part = []
+        else:
+            part.append(word)
+    yield part
+
+
+def _literal(word: str) -> bool:
+    return word.startswith("'") or bool(_NUMBER.fullmatch(word))
+
+
+def _actions(statement: _Words) -> tuple[str, list[list[str]]]:
+    """The table of an ALTER TABLE, and each of its actions."""
+    place = _skip(statement.words, 2, "IF", "EXISTS", "ONLY")
+    table, place = _name(statement.words, place)
+    place = _skip(statement.words, place, "*")
+    return table, list(_parts(statement.words[place:]))
+
+
+def _created(statement: _Words) -> tuple[str, int] | None:
+    """The table that a statement creates, and the place behind its name."""
+    if not statement.starts("CREATE") or "TABLE" not in statement.words[:4]:
+        return None
+    place = statement.words.index("TABLE") + 1
+    return _name(statement.words, _skip(statement.words, place, "IF", "NOT", "EXISTS"))
+
+
+def _columns(statement: _Words, place: int) -> frozenset[str]:
+    """The columns of a CREATE TABLE (...)."""
+    if statement.at(place) != "(":
+        return frozenset()
+    inside, depth = [], 0
+    for word in statement.words[place:]:
+        depth += (word == "(") - (word == ")")
+        if not depth:
+            break
+        inside.append(word)
+    heads = [part[0] for part in _parts(inside[1:]) if part]
+    return frozenset(_plain(head) for head in heads if head not in _NO_COLUMNS)
+
+
+@dataclass(frozen=True)
+class _Set:
+    """One ``column = value`` of an UPDATE."""
+
+    column: str
+    value: list[str]
+
+
+@dataclass(frozen=True)
+class _Update:
+    table: str
+    sets: list[_Set]
+    where: list[str]
+
+
+def _update(statement: _Words) -> _Update | None:
+    words = statement.words
+    if not statement.starts("UPDATE") or "SET" not in words:
+        return None
+    table, _ = _name(words, _skip(words, 1, "ONLY"))
+    depth, ends = 0, len(words)
+    begins = words.index("SET") + 1
+    where: list[str] = []
+    for place in range(begins, len(words)):
+        depth += (words[place] == "(") - (words[place] == ")")
+        if not depth and words[place] in ("FROM", "WHERE", "RETURNING"):
+            ends = min(ends, place)
+            if words[place] == "WHERE":
+                where = words[place + 1 :]
+                break
+    sets = []
+    for part in _parts(words[begins:ends]):
+        if "=" not in part:
+            continue
+        left, right = part[: part.index("=")], part[part.index("=") + 1 :]
+        names = [_plain(word) for word in left if word not in "(),"]
+        sets += [_Set(name, right if len(names) == 1 else []) for name in names]
+    return _Update(table, sets, where)
+
+
+def _is_equal(where: Sequence[str], column: str) -> str | None:
+    """The literal of ``column = literal``, where that is all that is asked."""
+    return where[2] if list(where[:2]) == [column, "="] and len(where) == 3 else None
+
+
+@dataclass
+class _Up:
+    """What an ``up`` file makes, as far as a way down has to know it."""
+
+    statements: list[_Words]
+    added: dict[str, set[str]] = field(default_factory=dict)
+    made: dict[str, frozenset[str]] = field(default_factory=dict)
+    generated: set[tuple[str, str]] = field(default_factory=set)
+    seeded: dict[str, set[str]] = field(default_factory=dict)
+    types: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    updates: list[_Update] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for statement in self.statements:
+            created, update = _created(statement), _update(statement)
+            if created is not None:
+                self.made[created[0]] = _columns(statement, created[1])
+            elif update is not None:
+                self.updates.append(update)
+            elif statement.starts("ALTER", "TABLE"):
+                self._altered(statement)
+            elif statement.starts("INSERT", "INTO") and "VALUES" in statement.words:
+                table, _ = _name(statement.words, 2)
+                said = {word for word in statement.words if _literal(word)}
+                self.seeded.setdefault(table, set()).update(said)
+
+    def _altered(self, statement: _Words) -> None:
+        table, actions = _actions(statement)
+        for action in actions:
+            if action[:2] == ["RENAME", "TO"]:
+                new, _ = _name(action, 2)
+                self.added.setdefault(new, set()).update(self.made.get(table, frozenset()))
+            elif action[:1] == ["ADD"]:
+                column = _added(action)
+                if column is not None:
+                    self.added.setdefault(table, set()).add(column)
+                    if ("GENERATED" in action and "IDENTITY" not in action) or _computed(action):
+                        self.generated.add((table, column))
+            elif retyped := _retyped(action):
+                self.types[table, retyped[0]] = retyped[1]
+
+
+def _added(action: Sequence[str]) -> str | None:
+    if action[1:2] and action[1] in _NO_COLUMNS:
+        return None
+    place = _skip(action, 1, "COLUMN", "IF", "NOT", "EXISTS")
+    return _plain(action[place]) if place < len(action) else None
+
+
+def _computed(action: Sequence[str]) -> bool:
+    """SQLite's short form: ``AS (...)``."""
+    return any(pair == ("AS", "(") for pair in itertools.pairwise(action))
+
+
+def _retyped(action: Sequence[str]) -> tuple[str, list[str]] | None:
+    if action[:1] != ["ALTER"]:
+        return None
+    place = _skip(action, 1, "COLUMN")
+    after = _skip(action, place + 1, "SET", "DATA")
+    if action[after : after + 1] != ["TYPE"]:
+        return None
+    kind = list(action[after + 1 :])
+    for word in ("USING", "COLLATE"):
+        kind = kind[: kind.index(word)] if word in kind else kind
+    return _plain(action[place]), kind
+
+
+def _holds_all(new: Sequence[str], old: Sequence[str] | None) -> bool:
+    """Whether a type holds all values of another, as far as that is known of it."""
+    head = new[0] if new else ""
+    plain = len(new) == 1 or list(new) == ["CHARACTER", "VARYING"]
+    if plain and head in ("TEXT", "VARCHAR", "NUMERIC", "DECIMAL", "CHARACTER"):
+        return head != "CHARACTER" or len(new) == 2
+    if old is None:
+        return False
+    if plain and len(old) == 1 and head in _RANK and old[0] in _RANK:
+        return _RANK[head] >= _RANK[old[0]]
+    sizes = [[word for word in kind if word.isdigit()] for kind in (new, old)]
+    same = [[word for word in kind if not word.isdigit()] for kind in (new, old)]
+    if same[0] == same[1] and len(sizes[0]) == len(sizes[1]) == 1:
+        return int(sizes[0][0]) >= int(sizes[1][0])
+    return list(new) == list(old)
+
+
+class _Reader:
+    """Reads a ``down`` file from its first statement to its last."""
+
+    def __init__(self, up: _Up, down: list[_Words]) -> None:
+        self._up, self._down = up, down
+        self._parks: list[tuple[frozenset[str], frozenset[str]]] = []
+        self._made: dict[str, frozenset[str]] = {}
+        self._added: set[tuple[str, str]] = set()
+        self._tables: dict[str, str] = {}  # what a table was called before it was renamed here
+        self._columns: dict[tuple[str, str], str] = {}
+        self._touched: set[str] = set()
+        self._filled: set[tuple[str, str]] = set()
+
+    def found(self) -> Iterator[Loss]:
+        for number, statement in enumerate(self._down):
+            yield from self._of(number, statement)
+
+    def _of(self, number: int, statement: _Words) -> Iterator[Loss]:
+        if self._is_parking(statement):
+            return
+        if created := _created(statement):
+            self._made[created[0]] = _columns(statement, created[1])
+        elif statement.starts("ALTER", "TABLE"):
+            yield from self._altered(statement)
+        elif statement.starts("DROP", "TABLE"):
+            yield from self._dropped(number, statement)
+        elif statement.starts("DROP", "SCHEMA"):
+            name, _ = _name(statement.words, _skip(statement.words, 2, "IF", "EXISTS"))
+            if f"{name}." not in _PARKED and not self._parked(name):
+                yield Loss(name.lower(), None, How.TABLE, statement.line)
+        elif statement.starts("DELETE", "FROM"):
+            place = _skip(statement.words, 2, "ONLY")
+            yield from self._deleted(statement, *_name(statement.words, place))
+        elif statement.starts("TRUNCATE"):
+            place = _skip(statement.words, 1, "TABLE", "ONLY")
+            for part in _parts(statement.words[place:]):
+                yield from self._deleted(statement, _name(part, 0)[0], len(statement.words))
+        elif update := _update(statement):
+            yield from self._updated(statement, update)
+
+    # ---- what is kept ----------------------------------------------------------------------------
+
+    def _is_parking(self, statement: _Words) -> bool:
+        """Whether a statement fills what is parked; what it names is kept from here on."""
+        words = statement.words
+        place = 2 if statement.starts("INSERT", "INTO") else None
+        if created := _created(statement):
+            place = words.index("TABLE") + 1 if created[0].startswith(_PARKED) else None
+        elif statement.starts("SELECT") and "INTO" in words:
+            place = words.index("INTO") + 1
+        elif statement.starts("UPDATE") or statement.starts("DELETE", "FROM"):
+            target = _name(words, 1 if words[0] == "UPDATE" else 2)[0]
+            return target.startswith(_PARKED)
+        if place is None:
+            return False
+        table, _ = _name(words, _skip(words, place, "IF", "NOT", "EXISTS"))
+        if not table.startswith(_PARKED):
+            return False
+        sources = {
+            _name(words, place + 1)[0].rpartition(".")[2]
+            for place, word in enumerate(words)
+            if word in ("FROM", "TABLE")
+        }
+        self._parks.append((frozenset(_plain(word) for word in words), frozenset(sources)))
+        return True
+
+    def _parked(self, table: str, column: str | None = None) -> bool:
+        name = table.rpartition(".")[2]
+        for words, sources in self._parks:
+            # Of a table its rows have to be read; a value may come by a join, or a question inside.
+            if name in sources if column is None else name in words and {"*", column} & words:
+                return True
+        return table.startswith(_PARKED)
+
+    # ---- what is taken ---------------------------------------------------------------------------
+
+    def _altered(self, statement: _Words) -> Iterator[Loss]:
+        table, actions = _actions(statement)
+        for action in actions:
+            if action[:1] == ["DROP"]:
+                place = _skip(action, 1, "COLUMN", "IF", "EXISTS")
+                if action[1:2] != ["CONSTRAINT"] and place < len(action):
+                    yield from self._column(table, _plain(action[place]), statement.line)
+            elif action[:1] == ["ADD"]:
+                yield from self._added_in(table, action, statement.line)
+            elif retyped := _retyped(action):
+                column, kind = retyped
+                known = self._up.types.get((table, column))
+                if not _holds_all(kind, known) and not self._parked(table, column):
+                    yield self._loss(table, column, How.NARROWER, statement.line)
+            elif action[:1] == ["ALTER"] and action[-3:] == ["SET", "NOT", "NULL"]:
+                column = _plain(action[_skip(action, 1, "COLUMN")])
+                if (table, column) not in self._filled:
+                    yield self._loss(table, column, How.REFUSES, statement.line)
+            elif action[:1] == ["RENAME"]:
+                self._renamed(table, action)
+
+    def _renamed(self, table: str, action: Sequence[str]) -> None:
+        if action[1:2] == ["TO"]:
+            new, _ = _name(action, 2)
+            if table in self._made:
+                self._made[new] = self._made.pop(table)
+            self._tables[new] = self._tables.pop(table, table)
+            return
+        place = _skip(action, 1, "COLUMN")
+        if action[place + 1 : place + 2] == ["TO"]:
+            old, new = (_plain(word) for word in (action[place], action[place + 2]))
+            self._columns[table, new] = self._columns.pop((table, old), old)
+
+    def _loss(self, table: str, column: str | None, how: How, line: int, own: bool = False) -> Loss:
+        """Name an object as it is called before the way down."""
+        if column is not None:
+            column = self._columns.get((table, column), column).lower()
+        return Loss(self._tables.get(table, table).lower(), column, how, line, own)
+
+    def _added_in(self, table: str, action: Sequence[str], line: int) -> Iterator[Loss]:
+        column = _added(action)
+        if column is not None:
+            self._added.add((table, column))
+            return
+        rules = _CONSTRAINTS.intersection(action)
+        if rules and "VALID" not in action and table not in self._touched | self._made.keys():
+            yield self._loss(table, None, How.REFUSES, line)
+
+    def _column(self, table: str, column: str, line: int) -> Iterator[Loss]:
+        kept = (table, column) in self._up.generated | self._added or table in self._made
+        names = {column, self._columns.get((table, column), column)}
+        if not kept and not any(self._parked(table, name) for name in names):
+            yield self._loss(table, column, How.COLUMN, line)
+
+    def _dropped(self, number: int, statement: _Words) -> Iterator[Loss]:
+        place = _skip(statement.words, 2, "IF", "EXISTS")
+        for part in _parts(statement.words[place:]):
+            table, _ = _name(part, 0)
+            if table.startswith(_PARKED):
+                yield from self._thrown_away(table, statement.line)
+                continue
+            before = self._tables.get(table, table)
+            rebuilt = self._made.get(before) if before != table else self._rebuilt(number, table)
+            if rebuilt is not None:
+                for column in sorted(self._up.added.get(before, set()) - rebuilt):
+                    if (before, column) not in self._up.generated and not any(
+                        self._parked(name, column) for name in (table, before)
+                    ):
+                        yield self._loss(table, column, How.COLUMN, statement.line)
+            elif table not in self._made and not self._parked(table):
+                own = table in self._up.seeded
+                yield self._loss(table, None, How.TABLE, statement.line, own)
+
+    def _thrown_away(self, table: str, line: int) -> Iterator[Loss]:
+        """What is parked and then dropped is not kept."""
+        name = {_plain(word) for word in table.replace(".", " ").split()}
+        if any(name <= words for words, _ in self._parks):
+            yield Loss(table.lower(), None, How.TABLE, line)
+
+    def _rebuilt(self, number: int, table: str) -> frozenset[str] | None:
+        """The columns of the table that takes the place of a dropped one, if one does."""
+        for statement in self._down[number + 1 :]:
+            if statement.starts("ALTER", "TABLE"):
+                old, actions = _actions(statement)
+                for action in actions:
+                    if action[:2] == ["RENAME", "TO"] and _name(action, 2)[0] == table:
+                        return self._made.get(old)
+        return None
+
+    def _deleted(self, statement: _Words, table: str, place: int) -> Iterator[Loss]:
+        self._touched.add(table)
+        if table in self._made or self._parked(table):
+            return
+        where = statement.words[place:]
+        said = {word for word in where if _literal(word)}
+        plain = where[:1] == ["WHERE"] and not {"SELECT", "OR", "NOT", "<", ">"}.intersection(where)
+        if plain and said and said <= self._up.seeded.get(table, set()):
+            return  # the rows that the way up put there
+        yield self._loss(table, None, How.ROWS, statement.line)
+
+    def _updated(self, statement: _Words, update: _Update) -> Iterator[Loss]:
+        self._touched.add(update.table)
+        for item in update.sets:
+            self._filled.add((update.table, item.column))
+            if not self._overwrites(update, item):
+                continue
+            yield self._loss(update.table, item.column, How.VALUES, statement.line)
+
+    def _overwrites(self, update: _Update, item: _Set) -> bool:
+        table, column, where = update.table, item.column, update.where
+        if table in self._made or (table, column) in self._added or self._parked(table, column):
+            return False
+        for place in range(len(where) - 2):
+            alone = {"OR", "NOT"}.isdisjoint(where[:place])
+            if where[place : place + 3] == [column, "IS", "NULL"] and alone:
+                return False  # it fills what is empty
+        return not any(_mirrors(item, where, of, up.where) for up, of in self._ups(table, column))
+
+    def _ups(self, table: str, column: str) -> Iterator[tuple[_Update, _Set]]:
+        for update in self._up.updates:
+            if update.table == table:
+                yield from ((update, item) for item in update.sets if item.column == column)
+
+
+def _mirrors(down: _Set, where: Sequence[str], up: _Set, up_where: Sequence[str]) -> bool:
+    """Whether one UPDATE takes back what the other does, whatever stands there.
+
+    That is so where both say one value of all rows, so that it is the release's own, or exchange
+    two values.
+    """
+    if len(down.value) != 1 or len(up.value) != 1:
+        return False
+    if not _literal(down.value[0]) or not _literal(up.value[0]):
+        return False
+    if not where and not up_where:
+        return True
+    there, back = _is_equal(up_where, up.column), _is_equal(where, down.column)
+    return there == down.value[0] and back == up.value[0]

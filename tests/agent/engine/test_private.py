@@ -1,0 +1,174 @@
+"""A row that a database or a migrator quotes is in one file of root's, and nowhere else."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from packaging.version import Version
+
+from demo.databases import PostgresPlace, SqlitePlace
+from demo.embedded_postgres import EmbeddedPostgres
+from demo.site import DemoSite, SiteOptions
+from ncen_updater.agent.engine.errors import ChangeFailed
+from ncen_updater.agent.engine.full_words import KEPT_S, forget_old, forgotten_at
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.publisher.release_flow import publish_release
+from tests.agent.engine.test_way_back import execute, operations, rehearse, release, said
+from tests.support.sites import TrialFeed, _now, connect, serve
+
+OLD, ROW, VALUE, PROGRAM = "3.2.4", "3.2.5", "3.2.6", "3.2.7"
+PLANTED = "Amina Planted-7"
+UP = {
+    ROW: {"postgresql": "UPDATE companies SET country = NULL WHERE company_ref = 'PLANTED';\n"},
+    VALUE: {
+        "postgresql": "UPDATE companies SET turnover = name::int"
+        " WHERE company_ref = 'PLANTED';\n",
+        "sqlite": "CREATE TABLE t AS SELECT json_extract('{}', name) FROM companies"
+        " WHERE company_ref = 'PLANTED';\n",
+    },
+}  # fmt: skip
+UP[ROW]["sqlite"] = UP[VALUE]["sqlite"]
+MIGRATOR = """#!{python}
+import os, sqlite3, sys
+address = os.environ["NCEN_DB_COMPANIES_URL"]
+if address.startswith("sqlite:///"):
+    connection = sqlite3.connect(address.removeprefix("sqlite:///"))
+else:
+    import psycopg
+    connection = psycopg.connect(address)
+query = "SELECT name FROM companies WHERE company_ref = 'PLANTED'"
+sys.exit(f"cannot migrate {{connection.execute(query).fetchone()[0]}}")
+"""
+
+
+def failing(sources: Path, version: str) -> Path:
+    if version == PROGRAM:
+        made = release(sources, version, "nothing")
+        program = made / "bin" / "migrate.py"
+        program.write_text(MIGRATOR.format(python=sys.executable), "utf-8")
+        return made
+    made = release(sources, version, None)
+    item = (
+        '[[databases.migrations]]\nid = "0002_fails"\n'
+        'up = "migrations/{engine}/companies/0002.up.sql"\nirreversible = "it fails before that"\n'
+    )
+    manifest = made / "manifest.toml"
+    text = manifest.read_text("utf-8")
+    manifest.write_text(text.replace("[[health]]", f"{item}\n[[health]]", 1), "utf-8")
+    for engine, sql in UP[version].items():
+        (made / "migrations" / engine / "companies" / "0002.up.sql").write_text(sql, "utf-8")
+    return made
+
+
+@pytest.fixture(scope="module")
+def feed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TrialFeed, str]]:
+    made = TrialFeed(tmp_path_factory.mktemp("feed"))
+    sources = tmp_path_factory.mktemp("sources")
+    made.publish([OLD])
+    built = [failing(sources, version) for version in (ROW, VALUE, PROGRAM)]
+    publish_release(made.directory, built, made.keys, _now)
+    with serve(made.directory) as url:
+        yield made, url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def demo(
+    request: pytest.FixtureRequest, tmp_path: Path, feed: tuple[TrialFeed, str]
+) -> Iterator[DemoSite]:
+    place: PostgresPlace | SqlitePlace | None = None
+    if request.param == "postgresql":
+        running: EmbeddedPostgres = request.getfixturevalue("server")
+        prefix = f"pv{abs(hash(request.node.name)) % 10_000}_"
+        place = PostgresPlace(
+            str(running.host), prefix=prefix, programs=running.binaries.directory
+        )  # fmt: skip
+    options = SiteOptions(
+        feed_urls=(feed[1],), cases=10, icomm=False, soak_s=0.2, soak_interval_s=0.1
+    )
+    with DemoSite(tmp_path / "site", place, options) as site:
+        connect(site, feed[0])
+        site.start_app()
+        yield site
+        site.stop_app()
+
+
+def everything_but(demo: DemoSite, kept: Path) -> Iterator[tuple[Path, bytes]]:
+    """Every file of the state directory: the journal with its log, views, dossiers, bundles."""
+    for path in demo.state.rglob("*"):
+        if path.is_file() and not path.is_relative_to(kept):
+            yield path, path.read_bytes()
+
+
+@pytest.mark.parametrize("version", [ROW, VALUE, PROGRAM])
+def test_a_row_that_is_quoted_stays_with_root(demo: DemoSite, version: str) -> None:
+    execute(
+        demo.databases.address("companies"),
+        f"INSERT INTO companies (company_ref, name, country) VALUES ('PLANTED', '{PLANTED}', 'MU')",
+    )
+    operations(demo)  # reads the feed
+    with pytest.raises(UpdaterError) as rehearsed:
+        rehearse(demo, version)
+    with pytest.raises(ChangeFailed) as failed:
+        operations(demo).upgrade(Version(version))
+
+    kept = demo.state / "failures"
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o700
+    named = {
+        re.search(r"it is in (\S+), for root", str(error.value.remedy_text))
+        for error in (rehearsed, failed)
+    }
+    files = {Path(found[1]) for found in named if found}
+    assert files == set(kept.iterdir())
+    assert len(files) == 2, (str(rehearsed.value), str(failed.value))
+    for path in files:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert PLANTED in path.read_text("utf-8")
+
+    for path, content in everything_but(demo, kept):
+        assert PLANTED.encode() not in content, path
+    with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
+        change = journal.changes(1)[0].id
+        (event,) = [e for e in journal.events(change=change) if e.kind == "step-failed"]
+    assert event.get("full") == str(kept / f"{change}.txt")
+    bundle = demo.root / "bundle.tar.gz"
+    answers = [
+        said(demo, "history", change, "--json"),
+        said(demo, "history"),
+        said(demo, "status", "--json"),
+        said(demo, "doctor"),
+        said(demo, "support-bundle", "--output", str(bundle), "--yes"),
+        said(demo, "upgrade", version, "--yes"),
+        said(demo, "rehearse", version),
+        str(rehearsed.value),
+        str(failed.value),
+        json.dumps({k: str(v) for k, v in failed.value.values.items()}),
+    ]
+    for answer in answers:
+        assert PLANTED not in answer
+        assert "Amina" not in answer
+
+
+def test_they_go_after_some_days(tmp_path: Path) -> None:
+    assert forgotten_at(tmp_path) is None
+    forget_old(tmp_path, 0)
+    directory = tmp_path / "failures"
+    directory.mkdir()
+    for name, at in (("old", 1_000), ("new", 1_001)):
+        (directory / name).write_text("x")
+        os.utime(directory / name, (at, at))
+    found = forgotten_at(tmp_path)
+    assert found is not None
+    assert found.timestamp() == 1_000 + KEPT_S
+    forget_old(tmp_path, 999 + KEPT_S)
+    assert len(list(directory.iterdir())) == 2
+    forget_old(tmp_path, 1_000 + KEPT_S)
+    assert [path.name for path in directory.iterdir()] == ["new"]

@@ -1,0 +1,202 @@
+"""A way down that does not keep what was entered: said, counted, asked, and never more."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from packaging.version import Version
+
+from demo.databases import PostgresPlace, SqlitePlace
+from demo.embedded_postgres import EmbeddedPostgres
+from demo.site import DemoSite, SiteOptions
+from ncen_updater.agent.databases.base import ChangeRef, Live, Strategy
+from ncen_updater.agent.engine.errors import ChangeFailed
+from ncen_updater.agent.engine.rollback_plan import RollbackPlan
+from ncen_updater.agent.journal.change import Mode, Phase, StepName
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import VALUES_WOULD_BE_LOST
+from ncen_updater.publisher.release_flow import publish_release
+from tests.agent.engine.test_way_back import execute, operations, release, runs, said
+from tests.support.errors import refused, says
+from tests.support.sites import TrialFeed, _now, connect, serve, site_in_process
+
+OLD, DROPS, PARKS, DECLARES = "3.2.4", "3.2.5", "3.2.6", "3.2.7"
+UP = "ALTER TABLE companies ADD COLUMN origin text DEFAULT 'MU';\n"
+DOWN = "ALTER TABLE companies DROP COLUMN origin;\n"
+PARK = "INSERT INTO {kept} SELECT company_ref, origin FROM companies;\n"
+TABLE = "CREATE TABLE IF NOT EXISTS {kept} (company_ref text PRIMARY KEY, origin text);\n"
+BRING = (
+    "UPDATE companies SET origin = kept.origin FROM {kept} kept"
+    " WHERE kept.company_ref = companies.company_ref;\nDROP TABLE {kept};\n"
+)
+KEPT = {"postgresql": "ncen_kept.companies", "sqlite": "ncen_kept__companies"}
+
+
+def with_country(sources: Path, version: str) -> Path:
+    """The review's release: a new column, and the way down that everybody would write."""
+    made = release(sources, version, None)
+    manifest = made / "manifest.toml"
+    text = manifest.read_text("utf-8")
+    loses = 'loses = ["companies.origin"]\n' if version == DECLARES else ""
+    item = (
+        '\n[[databases.migrations]]\nid = "0002_country"\n'
+        'up = "migrations/{engine}/companies/0002_country.up.sql"\n'
+        f'down = "migrations/{{engine}}/companies/0002_country.down.sql"\n{loses}\n'
+    )
+    assert "[[health]]" in text
+    manifest.write_text(text.replace("[[health]]", f"{item}[[health]]", 1), "utf-8")
+    for engine, kept in KEPT.items():
+        up, down = UP, DOWN
+        if version == PARKS:
+            schema = "CREATE SCHEMA IF NOT EXISTS ncen_kept;\n" if engine == "postgresql" else ""
+            up += (schema + TABLE + BRING).format(kept=kept)
+            down = (schema + TABLE + PARK).format(kept=kept) + down
+        if version == DECLARES:
+            down = "-- Nobody can read this.\n" + (
+                "DO $$ BEGIN EXECUTE 'ALTER TABLE companies DROP COLUMN origin'; END $$;\n"
+                if engine == "postgresql" else down
+            )  # fmt: skip
+        directory = made / "migrations" / engine / "companies"
+        (directory / "0002_country.up.sql").write_text(up, "utf-8")
+        (directory / "0002_country.down.sql").write_text(down, "utf-8")
+    return made
+
+
+@pytest.fixture(scope="module")
+def feed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TrialFeed, str]]:
+    made = TrialFeed(tmp_path_factory.mktemp("feed"))
+    sources = tmp_path_factory.mktemp("sources")
+    built = [with_country(sources, version) for version in (DROPS, PARKS, DECLARES)]
+    made.publish([OLD])
+    publish_release(made.directory, built, made.keys, _now)
+    with serve(made.directory) as url:
+        yield made, url
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "sqlite in-place", "postgresql in-place"])
+def demo(
+    request: pytest.FixtureRequest, tmp_path: Path, feed: tuple[TrialFeed, str]
+) -> Iterator[DemoSite]:
+    place: PostgresPlace | SqlitePlace | None = None
+    engine, _, strategy = request.param.partition(" ")
+    if engine == "postgresql":
+        running: EmbeddedPostgres = request.getfixturevalue("server")
+        prefix = f"va{abs(hash(request.node.name)) % 10_000}_"
+        place = PostgresPlace(
+            str(running.host), prefix=prefix, programs=running.binaries.directory
+        )  # fmt: skip
+    options = SiteOptions(
+        feed_urls=(feed[1],), cases=10, icomm=False, soak_s=0.2, soak_interval_s=0.1,
+        strategy=strategy or "copy",
+    )  # fmt: skip
+    with DemoSite(tmp_path / "site", place, options) as site:
+        connect(site, feed[0])
+        site.start_app()
+        yield site
+        site.stop_app()
+
+
+def enter(demo: DemoSite, *statements: str) -> None:
+    for statement in statements:
+        execute(demo.databases.address("companies"), statement)
+
+
+INSERT = (
+    "INSERT INTO companies (company_ref, name, country, origin)"
+    " VALUES ('LATER-{0}', 'Later', 'MU', 'LK')"
+)
+CORRECT = "UPDATE companies SET origin = 'FR' WHERE company_ref IN"
+TWO = f"{CORRECT} (SELECT company_ref FROM companies ORDER BY company_ref LIMIT 2)"
+
+
+def ask(demo: DemoSite, sql: str) -> list[tuple[object, ...]]:
+    return site_in_process(demo).engine.query(Live("companies"), sql)
+
+
+def ask_kept(demo: DemoSite, sql: str) -> list[tuple[object, ...]]:
+    """Ask what the newest change keeps of the companies."""
+    with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
+        change = journal.changes(1)[0]
+    reference = ChangeRef(change.id, change.generation, Strategy.COPY, change.from_version)
+    return site_in_process(demo).engine.query(reference.previous("companies"), sql)
+
+
+@pytest.mark.parametrize("version", [DROPS, DECLARES])
+def test_what_was_entered_is_counted_and_asked_for(demo: DemoSite, version: str) -> None:
+    """The case of the review: 1.1.0 adds a country, its way down drops it."""
+    plan = said(demo, "plan", version)
+    assert "keeps every record, but not what is entered in companies.companies.origin" in plan
+    operations(demo).upgrade(Version(version))
+    enter(demo, "UPDATE companies SET name = 'x' WHERE origin = 'none'")
+    assert "keeps every record." in said(demo, "rollback", "--dry-run")
+
+    enter(demo, TWO, INSERT.format(1))
+    refusal = said(demo, "rollback", "--dry-run")
+    assert "NU-6050" in refusal and "companies.companies.origin 3 rows, 3 together" in refusal
+    assert f"the databases of {version}, which are kept for 7 days" in refusal
+    assert "keeps every record." not in refusal
+    with refused(VALUES_WOULD_BE_LOST) as caught:
+        operations(demo).rollback()
+    assert caught.value.values["count"] == 3
+    with refused(VALUES_WOULD_BE_LOST):
+        operations(demo).rollback(accept_loss=2)
+    assert runs(demo) == version
+    answer = said(demo, "rollback", "--dry-run", "--accept-loss", "3")
+    assert "What was entered there is lost in 3 rows: companies.companies.origin 3" in answer
+
+    (outcome,) = operations(demo).rollback(accept_loss=3).outcomes
+    assert outcome.change.mode is Mode.MIGRATE
+    assert runs(demo) == OLD
+    assert ask(demo, "SELECT name FROM companies WHERE company_ref = 'LATER-1'") == [("Later",)]
+    assert ask_kept(demo, "SELECT count(*) FROM companies WHERE origin <> 'MU'") == [(3,)]
+
+
+def test_what_is_parked_is_not_asked_for_and_comes_back(demo: DemoSite) -> None:
+    assert "3.2.6 to 3.2.4 keeps every record." in said(demo, "plan", PARKS)
+    operations(demo).upgrade(Version(PARKS))
+    enter(demo, TWO, INSERT.format(1))
+    assert "keeps every record." in said(demo, "rollback", "--dry-run")
+    operations(demo).rollback()
+    assert runs(demo) == OLD
+    operations(demo).upgrade(Version(PARKS))
+    count = "SELECT origin, count(*) FROM companies WHERE origin <> 'MU' GROUP BY 1 ORDER BY 1"
+    assert ask(demo, count) == [("FR", 2), ("LK", 1)]
+
+
+def test_no_more_than_was_agreed_to(demo: DemoSite) -> None:
+    operations(demo).upgrade(Version(DROPS))
+    enter(demo, INSERT.format(1))
+
+    def one_more(step: StepName, phase: Phase) -> None:
+        if (step, phase) == (StepName.CLOSE, Phase.BEFORE_EFFECT):
+            enter(demo, INSERT.format(2))
+
+    with pytest.raises(ChangeFailed) as caught:
+        operations(demo, one_more).rollback(accept_loss=1)
+    cause = caught.value.__cause__
+    assert isinstance(cause, UpdaterError)
+    assert says(cause, VALUES_WOULD_BE_LOST)
+    assert cause.values["count"] == 2
+    assert runs(demo) == DROPS
+    assert ask(demo, "SELECT count(*) FROM companies WHERE origin = 'LK'") == [(2,)]
+
+
+@pytest.mark.parametrize(
+    ("mode", "lost", "by_itself"),
+    [
+        (Mode.MIGRATE, {}, True),
+        (Mode.MIGRATE, {"a": {"b.c": 1}}, False),
+        (Mode.RESTORE, {}, False),
+        (Mode.RESTORE, {"a": {"b": 1}}, False),
+    ],
+)
+def test_nothing_is_taken_back_unasked_that_loses(
+    mode: Mode, lost: dict[str, dict[str, int]], *, by_itself: bool
+) -> None:
+    way = RollbackPlan(Version("2"), Version("1"), mode)
+    assert dataclasses.replace(way, lost=lost).keeps_all is by_itself

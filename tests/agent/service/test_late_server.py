@@ -1,0 +1,184 @@
+"""A database server that is late, or away, when the machine starts: nobody has to come."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from demo.databases import PostgresPlace
+from demo.embedded_postgres import EmbeddedPostgres
+from demo.site import DemoSite, SiteOptions, version_of
+from ncen_updater.agent.journal.change import Phase, StepName
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import APPLICATION_STARTED, JOURNAL
+from ncen_updater.agent.policy.automation import Action
+from ncen_updater.agent.service.knowledge import KNOWLEDGE, KnowledgeFile
+from tests.faults.cells import Cell, Fault, Strike
+from tests.support.postgres import FAST_SETTINGS, available
+from tests.support.serving import ServedSite
+from tests.support.sites import TrialFeed, connect, serve
+
+PROGRAM = (sys.executable, "-m", "ncen_updater.agent.cli.main", "--config")
+
+
+@pytest.fixture
+def server() -> Iterator[EmbeddedPostgres]:
+    with (
+        tempfile.TemporaryDirectory(prefix="nu-test-") as directory,
+        EmbeddedPostgres(available()[-1], Path(directory), FAST_SETTINGS) as server,
+    ):
+        yield server
+
+
+@pytest.fixture
+def demo(tmp_path: Path, server: EmbeddedPostgres) -> Iterator[DemoSite]:
+    feed = TrialFeed(tmp_path)
+    feed.publish(["3.3.0"])
+    place = PostgresPlace(str(server.host), prefix="late_", programs=server.binaries.directory)
+    with serve(feed.directory) as url:
+        options = SiteOptions(
+            feed_urls=(url,), cases=20, icomm=False, soak_s=0.1,
+            settings={"service": {"timezone": "UTC", "mode": "notify"}},
+        )  # fmt: skip
+        with DemoSite(tmp_path / "site", place, options) as site:
+            connect(site, feed)
+            site.start_app()
+            yield site
+
+
+def command(demo: DemoSite, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*PROGRAM, str(demo.config_path), *words],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def ended(demo: DemoSite, *words: str) -> subprocess.CompletedProcess[str]:
+    with command(demo, *words) as process:
+        out, err = process.communicate(timeout=120)
+    return subprocess.CompletedProcess(words, process.returncode, out, err)
+
+
+def torn(demo: DemoSite, at: StepName) -> None:
+    """An upgrade whose machine died in a step."""
+    strike = Strike(at, Phase.AFTER_EFFECT, Fault.SIGKILL)
+    killed = subprocess.run(
+        [sys.executable, "-m", "tests.faults.worker", str(demo.config_path), "upgrade",
+         Cell("upgrade", (strike,)).encode()],
+        capture_output=True, text=True, check=False, cwd=Path(__file__).parents[3],
+    )  # fmt: skip
+    assert killed.returncode == -9, killed.stderr
+    demo.stop_app()
+
+
+def test_with_nothing_open_no_server_and_no_configuration_keeps_the_application_off(
+    demo: DemoSite, server: EmbeddedPostgres
+) -> None:
+    demo.stop_app()
+    server.stop()
+    resume = ended(demo, "resume", "--boot", "--json")
+    assert resume.returncode == 0, resume.stderr
+    assert json.loads(resume.stdout)["decision"]["action"] == "nothing"
+    text = demo.config_path.read_text()
+    demo.config_path.write_text(text + '\n[aplication]\nx = "a mistake"\n')
+    resume = ended(demo, "resume", "--boot")
+    assert (resume.returncode, demo.app_running()) == (0, False)
+
+
+def test_an_open_change_waits_for_the_server_and_is_undone_then(
+    demo: DemoSite, server: EmbeddedPostgres
+) -> None:
+    torn(demo, StepName.MIGRATE)
+    server.stop()
+    with command(demo, "resume", "--boot") as resume:
+        assert resume.stderr is not None
+        for line in resume.stderr:
+            if "waiting for the database server" in line:
+                break
+        else:
+            raise AssertionError("it did not wait")
+        assert resume.poll() is None
+        server.start()
+        assert resume.wait(120) == 0
+    with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
+        assert journal.open_change() is None
+    # The system never came to start it: a person who types 'resume' has it running.
+    known = KnowledgeFile(demo.state / KNOWLEDGE)
+    (demo.state / "service").mkdir(exist_ok=True)
+    known.save(dataclasses.replace(known.load(), ran_in="the boot before"))
+    again = ended(demo, "resume")
+    assert again.returncode == 0, again.stderr
+    assert "The application did not run, and was started." in again.stdout
+    assert version_of(demo).whole == "3.2.4"
+    assert demo.app_running()
+
+
+def test_a_stop_on_purpose_is_told_and_stays(demo: DemoSite) -> None:
+    demo.stop_app()
+    resume = ended(demo, "resume")
+    assert resume.returncode == 0
+    assert (
+        resume.stdout.rstrip()
+        .splitlines()[-1]
+        .startswith("The application does not run; start it with:")
+    )
+    assert not demo.app_running()
+
+
+def test_an_undo_that_left_the_start_to_the_system_is_made_whole_by_a_person(
+    demo: DemoSite,
+) -> None:
+    torn(demo, StepName.MIGRATE)
+    strike = Strike(StepName.CLOSE, Phase.BEFORE_UNDO, Fault.SIGKILL)
+    subprocess.run(
+        [sys.executable, "-m", "tests.faults.worker", str(demo.config_path), "resume-boot",
+         Cell("upgrade", (strike,)).encode()],
+        capture_output=True, check=False, cwd=Path(__file__).parents[3],
+    )  # fmt: skip
+    with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
+        change = journal.open_change()
+        assert change is not None
+        assert change.step_state(StepName.STOP) == "undone"
+    assert not demo.app_running()
+    assert ended(demo, "resume").returncode == 0
+    assert demo.app_running()
+    assert not demo.door_file.exists()
+
+
+def test_officers_are_back_by_themselves_when_the_server_is(
+    demo: DemoSite, server: EmbeddedPostgres
+) -> None:
+    served = ServedSite(demo)
+    try:
+        served.start()
+        served.until("seen running", lambda: served.knowledge().ran_in is not None)
+        # The power goes, and comes back to a server that does not start.
+        served.kill()
+        demo.stop_app()
+        server.stop()
+        known = KnowledgeFile(demo.state / KNOWLEDGE)
+        before = known.load()
+        known.save(dataclasses.replace(before, ran_in="the boot before"))
+        served.start()
+        served.until("it tries", lambda: Action.START in served.knowledge().failures)
+        assert not demo.app_running()
+        server.start()
+        served.until("officers are back", demo.app_running)
+        served.until("and it is known", lambda: served.knowledge().ran_in != "the boot before")
+        with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
+            assert APPLICATION_STARTED in [event.kind for event in journal.events()]
+        # Who stops it on purpose has it stopped.
+        demo.stop_app()
+        served.tell(signal.SIGHUP)
+        served.until("looked", lambda: served.knowledge().ran_in is None)
+        assert not demo.app_running()
+    finally:
+        served.stop()

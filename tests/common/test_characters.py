@@ -1,0 +1,152 @@
+"""No value moves the cursor, hides a line or turns one round; every script stays readable."""
+
+from __future__ import annotations
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+
+import ncen_updater
+from ncen_updater.common.cli.characters import clean, cut, escaped, isolated, padded, shown, width
+from ncen_updater.common.cli.render import error_lines, table
+from ncen_updater.common.cli.session import Session
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import STEP_DID_NOT_HOLD
+
+ZWNJ, ZWJ, RLO, PDF, RLM = "\u200c", "\u200d", "\u202e", "\u202c", "\u200f"
+#: The review's: a title, a cleared screen, an override, a carriage return, and others of the kind.
+HOSTILE = f"Z\x1b]0;owned\x07\x1b[2J{RLO}drowssap{PDF}\r\x9b2J\x85\u2028\u2066x\u2069\U000e0041"
+#: Words that are other words without their joiners: Sinhala, Persian, Devanagari, and a family.
+WORDS = {
+    "Sinhala": f"ශ්{ZWJ}රී ලංකා",
+    "Persian": f"می{ZWNJ}خواهم",
+    "Devanagari": f"क्{ZWJ}ष",
+    "emoji": f"👩{ZWJ}👧",
+}
+HEBREW = "\u05e9\u05dc\u05d5\u05dd"
+ACTS = set("\x1b\x07\r\x9b\x85") | {"\u2028", RLO, PDF, "\u2066", "\U000e0041"}
+
+
+@pytest.mark.parametrize("word", WORDS.values(), ids=WORDS)
+def test_joiners_stay_where_they_join(word: str) -> None:
+    assert clean(word) == word
+    assert shown(word).replace("\u2068", "").replace("\u2069", "") == word
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("plain", "plain"),
+        ("a\nb\tc", "a\nb\tc"),
+        ("a\x1b[2Jb\u202ec\nd", "a [2Jb c\nd"),
+        (f"ad{ZWJ}min", "ad min"),
+        (f"{ZWNJ}x", " x"),
+        (f"a{RLM}b", "a b"),
+        (f"{HEBREW}{RLM}!", f"{HEBREW}{RLM}!"),
+        (f"a\u2067{HEBREW}\u2069b", f"a {HEBREW} b"),
+        ("a\ufeffb\u00adc", "a b c"),
+        ("é ü ŝ 漢字", "é ü ŝ 漢字"),
+    ],
+)
+def test_what_is_not_seen_but_acts_is_taken_out(text: str, expected: str) -> None:
+    assert clean(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("left to right", "left to right"),
+        (f"name: {HEBREW}, 12", f"name: \u2068{HEBREW}\u2069, 12"),
+        (f"{HEBREW} {HEBREW} (3)", f"\u2068{HEBREW} {HEBREW}\u2069 (3)"),
+        (f"{HEBREW}  3  {HEBREW}", f"\u2068{HEBREW}\u2069  3  \u2068{HEBREW}\u2069"),
+        (f"{HEBREW}{RLM}!", f"\u2068{HEBREW}{RLM}\u2069!"),
+    ],
+)
+def test_right_to_left_turns_nothing_round(line: str, expected: str) -> None:
+    assert isolated(line) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "columns"),
+    [
+        ("abc", 3), ("é", 1), ("e\u0301", 1), ("漢字", 4), ("ｱ", 1), ("\uff21", 2),
+        (WORDS["Persian"], 7), (f"a{ZWJ}", 1), ("\u00ad", 1), ("\u1112\u1161", 2), ("กำ", 2),
+    ],
+)  # fmt: skip
+def test_how_wide(text: str, columns: int) -> None:
+    assert width(text) == columns
+    assert width(padded(text, 9)) == 9
+
+
+def test_what_is_cut_is_whole() -> None:
+    assert cut("漢字x", 3) == "漢"
+    assert cut("e\u0301x", 1) == "e\u0301"
+    assert cut("abc", 9) == "abc"
+
+
+def test_columns_stand_below_each_other_in_every_script() -> None:
+    rows = [["name", "kg"], ["漢字", "1"], [WORDS["Persian"], "2"], [HOSTILE, "3"]]
+    lines = table(rows)
+    places = {width(line[: line.rindex(row[1])]) for line, row in zip(lines, rows, strict=True)}
+    assert len(places) == 1
+    assert not ACTS & set("".join(lines))
+
+
+def test_documents_hold_the_same_and_show_nothing_of_it() -> None:
+    value = {"a": HOSTILE + WORDS["Sinhala"], "b": "\ud800"}
+    written = escaped(json.dumps(value, ensure_ascii=False))
+    assert not ACTS & set(written)
+    assert json.loads(written) == value
+
+
+def test_nothing_moves_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    """All ways of a session to its streams: lines, words at once, documents, errors, progress."""
+    session = Session("ncen-updater")
+    session.show(f"  code {HOSTILE}: 2 rows")
+    session.finish({})
+    session.say(HOSTILE)
+    session.write(HOSTILE)
+    session.write_document({"value": HOSTILE})
+    Session("ncen-updater", as_json=True).finish({"value": HOSTILE})
+    error = UpdaterError(STEP_DID_NOT_HOLD, step=HOSTILE, detail=HOSTILE)
+    session.say("\n".join(error_lines(error, [])), painted=True)
+    with session.progress() as progress:
+        from ncen_updater.common.i18n import Text
+
+        progress.tell(Text("{value}", {"value": HOSTILE}))
+    captured = capsys.readouterr()
+    for stream in captured:
+        assert "drowssap" in stream
+        assert not ACTS & set(stream)
+
+
+def test_colours_of_ours_stay() -> None:
+    error = UpdaterError(STEP_DID_NOT_HOLD, step=HOSTILE)
+    text = shown("\n".join(error_lines(error, [], rich=True)), painted=True)
+    assert text.startswith("\x1b[31mWhat happened:")
+    assert not (ACTS - {"\x1b"}) & set(text)
+    assert "\x1b]" not in text and "\x1b[2J" not in text
+
+
+def test_no_command_goes_past_the_session() -> None:
+    """Who writes to a stream by other ways than the session's is named here."""
+    may = {
+        "common/cli/session.py",  # the one way
+        "common/cli/terminal.py",  # progress, cleaned sentence by sentence
+        "common/journald.py",  # the log
+        "common/workers.py",  # that who asked has gone
+        "agent/failsafe.py",  # of the standard library alone: words of its own
+        "agent/self_update/packaged.py",
+        "agent/self_update/entry_points/failsafe.py",
+    }
+    root = Path(ncen_updater.__file__).parent
+    found = set()
+    for path in root.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in (
+                "print", "click.echo", "click.secho", "sys.stdout.write", "sys.stderr.write",
+            ):  # fmt: skip
+                found.add(path.relative_to(root).as_posix())
+    assert found <= may

@@ -1,0 +1,163 @@
+"""What a way down does not keep is read from its text; what it parks is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from demo.releases import manifests_directory
+from ncen_updater.formats.losses import How, Loss, declared, losses
+from ncen_updater.formats.sql import ENGINES
+
+ADDS = "ALTER TABLE cases ADD COLUMN country text;"
+NEW = "CREATE TABLE visits (id integer PRIMARY KEY, note text);"
+SEEDS = "CREATE TABLE codes (code text); INSERT INTO codes VALUES ('A'), ('B');"
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    up: str
+    down: str
+    found: str = ""
+    engines: tuple[str, ...] = ENGINES
+
+
+PG, LITE = ("postgresql",), ("sqlite",)
+DROPS = "ALTER TABLE cases DROP COLUMN country;"
+PARKS = "CREATE TABLE ncen_kept.cases AS SELECT id, country FROM cases;"
+CASES = [
+    Case("a column", ADDS, DROPS, "cases.country column"),
+    Case("without the word COLUMN", ADDS, "ALTER TABLE cases DROP country", "cases.country column"),
+    Case("quoted", ADDS, 'ALTER TABLE "cases" DROP COLUMN "country"', "cases.country column"),
+    Case(
+        "two at once", "", "ALTER TABLE IF EXISTS ONLY public.a DROP b, DROP COLUMN IF EXISTS c",
+        "a.b column, a.c column", PG,
+    ),
+    Case("in another schema", "", "ALTER TABLE x.a DROP b", "x.a.b column"),
+    Case("a constraint is no value", "", "ALTER TABLE a DROP CONSTRAINT c"),
+    Case("in a comment", ADDS, "-- DROP TABLE cases;\nSELECT 1"),
+    Case("in a string", ADDS, "SELECT 'ALTER TABLE cases DROP COLUMN country'"),
+    Case("parked", ADDS, PARKS + DROPS),
+    Case("parked on SQLite", ADDS, PARKS.replace(".cases", "__cases") + DROPS, "", LITE),
+    Case("parked by INSERT", ADDS, "INSERT INTO ncen_kept.c SELECT * FROM cases;" + DROPS),
+    Case("parked too late", ADDS, DROPS + PARKS, "cases.country column"),
+    Case(
+        "another column is parked", ADDS, "INSERT INTO ncen_kept.c SELECT id FROM cases;" + DROPS,
+        "cases.country column",
+    ),
+    Case(
+        "put into a table that is not the parked one", ADDS,
+        "CREATE TABLE mine AS SELECT * FROM cases;" + DROPS, "cases.country column",
+    ),
+    Case("parked and thrown away", ADDS, PARKS + DROPS + "DROP TABLE ncen_kept.cases",
+         "ncen_kept.cases table"),
+    Case("emptied of what was parked before", ADDS, "DROP TABLE IF EXISTS ncen_kept.cases"),
+    Case(
+        "computed",
+        "ALTER TABLE cases ADD COLUMN country text GENERATED ALWAYS AS (up(c)) STORED",
+        DROPS,
+    ),
+    Case("computed, shortly", "ALTER TABLE cases ADD COLUMN country AS (up(c))", DROPS, "", LITE),
+    Case(
+        "an identity is entered", "ALTER TABLE cases ADD country int GENERATED ALWAYS AS IDENTITY",
+        DROPS, "cases.country column", PG,
+    ),
+    Case("a table", NEW, "DROP TABLE visits", "visits table"),
+    Case("two tables", "", "DROP TABLE IF EXISTS a, b CASCADE", "a table, b table", PG),
+    Case("a parked table", NEW, "INSERT INTO ncen_kept.v SELECT * FROM visits; DROP TABLE visits"),
+    Case(
+        "joined to what is parked", NEW,
+        "INSERT INTO ncen_kept.v SELECT c.* FROM cases c JOIN visits ON true; DROP TABLE visits",
+        "visits table",
+    ),
+    Case("a table of the release's own rows", SEEDS, "DROP TABLE codes", "codes table own"),
+    Case("a schema", "", "DROP SCHEMA IF EXISTS extra CASCADE", "extra table", PG),
+    Case("its own rows", SEEDS, "DELETE FROM codes WHERE code IN ('A', 'B')"),
+    Case("other rows too", SEEDS, "DELETE FROM codes WHERE code = 'C'", "codes rows"),
+    Case("rows by a question", SEEDS, "DELETE FROM codes WHERE code = 'A' OR true", "codes rows"),
+    Case("all rows", "", "DELETE FROM cases", "cases rows"),
+    Case("truncated", "", "TRUNCATE TABLE cases, visits", "cases rows, visits rows", PG),
+    Case("values", "", "UPDATE cases SET state = 'x', kg = 0",
+         "cases.state values, cases.kg values"),
+    Case("values of some", "", "UPDATE cases SET kg = 0 WHERE kg < 5", "cases.kg values"),
+    Case("only what is empty", "", "UPDATE cases SET kg = 0 WHERE kg IS NULL AND state = 'x'"),
+    Case("empty or not", "", "UPDATE c SET kg = 0 WHERE a = 1 OR kg IS NULL", "c.kg values"),
+    Case("the release's own word", "UPDATE r SET v = '2'", "UPDATE r SET v = '1'"),
+    Case("not the release's own", "UPDATE r SET w = '2'", "UPDATE r SET v = '1'", "r.v values"),
+    Case("exchanged", "UPDATE c SET s = 'b' WHERE s = 'a'", "UPDATE c SET s = 'a' WHERE s = 'b'"),
+    Case(
+        "not exchanged", "UPDATE c SET s = 'b' WHERE s = 'a'", "UPDATE c SET s = 'x' WHERE s = 'b'",
+        "c.s values",
+    ),
+    Case("a column that comes back is filled", "", "ALTER TABLE a ADD b int; UPDATE a SET b = 1"),
+    Case("narrower", "", "ALTER TABLE a ALTER COLUMN b TYPE varchar(10)", "a.b narrower", PG),
+    Case("wider", "", "ALTER TABLE a ALTER b SET DATA TYPE text USING b::text", "", PG),
+    Case(
+        "longer again", "ALTER TABLE a ALTER b TYPE varchar(9)",
+        "ALTER TABLE a ALTER b TYPE varchar(20)", "", PG,
+    ),
+    Case(
+        "shorter again", "ALTER TABLE a ALTER b TYPE varchar(20)",
+        "ALTER TABLE a ALTER b TYPE varchar(9)", "a.b narrower", PG,
+    ),
+    Case(
+        "fewer digits", "ALTER TABLE a ALTER b TYPE bigint", "ALTER TABLE a ALTER b TYPE int",
+        "a.b narrower", PG,
+    ),
+    Case("a rule", "", "ALTER TABLE a ADD CONSTRAINT c CHECK (b > 0)", "a refuses", PG),
+    Case("a key", "", "ALTER TABLE a ADD UNIQUE (b)", "a refuses", PG),
+    Case("not empty", "", "ALTER TABLE a ALTER b SET NOT NULL", "a.b refuses", PG),
+    Case(
+        "not empty any more", "",
+        "UPDATE a SET b = 0 WHERE b IS NULL; ALTER TABLE a ALTER b SET NOT NULL", "", PG,
+    ),
+    Case(
+        "rebuilt, as SQLite had to", ADDS,
+        "CREATE TABLE new (id int, kg int, CHECK (kg > 0)); INSERT INTO new SELECT id, 1 FROM cases"
+        ";DROP TABLE cases; ALTER TABLE new RENAME TO cases", "cases.country column",
+    ),
+    Case(
+        "rebuilt from the old one", ADDS,
+        "ALTER TABLE cases RENAME TO old; CREATE TABLE cases (id int);"
+        "INSERT INTO cases SELECT id FROM old; DROP TABLE old", "cases.country column",
+    ),
+    Case(
+        "renamed first", ADDS,
+        "ALTER TABLE cases RENAME COLUMN country TO c; ALTER TABLE cases DROP COLUMN c",
+        "cases.country column",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("case", "engine"),
+    [(case, engine) for case in CASES for engine in case.engines],
+    ids=lambda item: item.name if isinstance(item, Case) else item,
+)
+def test_what_is_not_kept(case: Case, engine: str) -> None:
+    found = [
+        f"{loss.object} {loss.how}{' own' if loss.own else ''}"
+        for loss in losses(case.up, case.down, engine)
+    ]
+    assert ", ".join(found) == case.found
+
+
+def test_lines_are_those_of_the_file() -> None:
+    (loss,) = losses("", "-- first\n\nDROP TABLE a;", "postgresql")
+    assert loss == Loss("a", None, How.TABLE, 3)
+
+
+def test_what_a_release_declares() -> None:
+    assert [declared(name).object for name in ("a", "a.b", "x.a.b")] == ["a", "a.b", "x.a.b"]
+    assert (declared("x.a.b").table, declared("x.a.b").column) == ("x.a", "b")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_stand_in_keeps_everything(engine: str) -> None:
+    base = manifests_directory() / "base" / "migrations" / engine
+    for down in base.rglob("*.down.sql"):
+        up = down.with_name(down.name.replace(".down.", ".up."))
+        found = losses(up.read_text("utf-8"), down.read_text("utf-8"), engine)
+        assert [loss for loss in found if not loss.own] == []

@@ -28,9 +28,11 @@ from ncen_updater.agent.engine.lock import lock_holder
 from ncen_updater.agent.engine.pending_rollback import PendingRollback, pending_rollback
 from ncen_updater.agent.journal.change import Change
 from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
+from ncen_updater.agent.journal.head import ChainHead
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL, LOCK
 from ncen_updater.agent.journal.orders import Order, Orders
+from ncen_updater.agent.journal.schema import FIRST_HASH
 from ncen_updater.agent.journal.site_history import BadReleaseRecord, HoldRecord, SiteHistory
 from ncen_updater.agent.rehearsal.stops import LastStop, last_stop
 from ncen_updater.agent.rehearsal.store import RehearsalRecord, Rehearsals, RehearsalState
@@ -91,6 +93,7 @@ class JournalFacts:
 
     Attributes:
         event: Number of its last event.
+        head: That event by its number and hash, for whoever keeps it elsewhere.
         change: The open change.
         last: The change that was begun last; an open one is always that.
         facts: What the steps of the last one kept.
@@ -103,6 +106,7 @@ class JournalFacts:
     """
 
     event: int = 0
+    head: str = str(ChainHead(0, FIRST_HASH))
     change: Change | None = None
     last: Change | None = None
     facts: ChangeFacts = NO_FACTS
@@ -139,6 +143,7 @@ def journal_facts(journal: Journal, now: datetime) -> JournalFacts:
     last = next(iter(journal.changes(1)), None)
     return JournalFacts(
         event=journal.last_event(),
+        head=str(journal.head()),
         change=journal.open_change(),
         last=last,
         facts=journal.facts(last.id) if last else NO_FACTS,

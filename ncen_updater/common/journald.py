@@ -1,8 +1,8 @@
 """Records with fields in systemd's journal, where that is what stderr leads to.
 
-Each record of ours has ``NCEN_CODE``, ``NCEN_CHANGE``, ``NCEN_STEP``, ``NCEN_DEED`` and
-``NCEN_EVENT`` as far as it knows them, and ``MESSAGE_ID``, made from the code, under which
-journald's catalogue explains it. The native protocol is one datagram
+Each record of ours has ``NCEN_CODE``, ``NCEN_CHANGE``, ``NCEN_STEP``, ``NCEN_DEED``,
+``NCEN_EVENT`` and ``NCEN_HEAD`` as far as it knows them, and ``MESSAGE_ID``, made from the code,
+under which journald's catalogue explains it. The native protocol is one datagram
 (https://systemd.io/JOURNAL_NATIVE_PROTOCOL/). Elsewhere there are plain lines. Values that the
 configuration keeps secret are taken out of both. Standard library only.
 """
@@ -33,6 +33,7 @@ FIELDS = {
     "NCEN_STEP": "step",
     "NCEN_DEED": "deed",
     "NCEN_EVENT": "event",
+    "NCEN_HEAD": "head",
 }
 #: One datagram takes more; a line that is longer says nothing to a person.
 MAX_MESSAGE = 16_000

@@ -398,3 +398,36 @@ def test_the_file_says_what_it_holds(tmp_path: Path) -> None:
     data = json.loads((tmp_path / "state/proved.json").read_text())
     assert data["sha256"] == sha256_hex(canonical_json(data["proved"]))
     assert ProvedMemory(tmp_path / "state").load().floor == AT
+
+
+def test_a_mirror_that_was_made_older(place: Place, tmp_path: Path) -> None:
+    """As whoever took over the process that makes it would; a root that is newer is walked to."""
+    for product in PRODUCTS:
+        place.source(product).refresh()
+    source, older = place.source("ncen"), tmp_path / "older"
+    shutil.copytree(place.feed.directory, older)
+    source.require_mirror(older)
+    place.feed.publish()
+    source.refresh()
+    assert _refused(lambda: source.require_mirror(older)) is PROVED_OLDER
+    place.rotate()
+    before = ProvedMemory(place.memory.parent).load()
+    source.require_mirror(place.feed.directory)
+    assert ProvedMemory(place.memory.parent).load() == before, "this site has not these lists yet"
+    (place.feed.metadata / "2.root.json").unlink()
+    assert _refused(lambda: source.require_mirror(place.feed.directory)) is LIST_NOT_PROVED
+
+
+def test_what_a_medium_brought_counts_longer_and_is_not_older(place: Place) -> None:
+    source = place.source("ncen")
+    source.refresh()
+    kept = _saved(place, "before")
+    assert ProvedMemory(place.memory.parent).load().medium is None
+    source.prove_import()
+    memory = ProvedMemory(place.memory.parent).load()
+    assert memory.medium == place.feed.roles["timestamp"].version
+    place.feed.publish()
+    lapses = place.feed.roles["timestamp"].expires
+    assert source.refresh().expires_at == lapses, "that came over the line"
+    _put_back(place, kept)
+    assert _refused(place.source("ncen").prove_import) is PROVED_OLDER

@@ -156,7 +156,7 @@ class ApprovalStore:
                 (at, by, binding),
             ).rowcount
             if count:
-                self._journal.event("approvals-spent", change, count=count)
+                self._journal.event("approvals-spent", change, count=count, binding=binding)
         return count
 
     def spent(self, binding: str) -> bool:

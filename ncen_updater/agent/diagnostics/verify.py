@@ -5,14 +5,21 @@ Reads only, and changes nothing that it finds.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from packaging.version import Version
 
 from ncen_updater.agent.databases.base import Live
+from ncen_updater.agent.diagnostics.chain import (
+    approvals_by_events,
+    changes_by_events,
+    orders_by_events,
+)
 from ncen_updater.agent.engine.recovery import RecoveryAction, decide
 from ncen_updater.agent.engine.situation import ADOPTED, contradiction, known, look
 from ncen_updater.agent.journal.change import Change
+from ncen_updater.agent.journal.head import ChainHead
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.wordings import Wordings
 from ncen_updater.agent.site import Site
@@ -29,13 +36,26 @@ Look = Callable[[], Iterable[Finding]]
 
 #: Paths that a person is told of.
 SHOWN = 10
+COMPARED = {
+    "approvals": approvals_by_events,
+    "changes": changes_by_events,
+    "orders": orders_by_events,
+}
 CALL = Text(
     N_("Do not upgrade; send the Secretariat what 'ncen-updater doctor' and 'history' say.")
 )
 
 
-def verify_site(site: Site, journal: Journal, progress: Progress) -> tuple[Finding, ...]:
+def verify_site(
+    site: Site, journal: Journal, progress: Progress, heads: Sequence[ChainHead] = ()
+) -> tuple[Finding, ...]:
     """Compare what is there with what was recorded.
+
+    Args:
+        site: The site.
+        journal: Its journal.
+        progress: Told what is being done.
+        heads: Events that a person kept elsewhere, which have to be in the chain.
 
     Returns:
         Strict findings for what differs; advisory ones for what is only untidy. Empty when all
@@ -45,11 +65,17 @@ def verify_site(site: Site, journal: Journal, progress: Progress) -> tuple[Findi
         JournalUnreadable: If the chain of the journal does not close.
         UpdaterError: If a fact cannot be had.
     """
-    return tuple(finding for look in verify_looks(site, journal, progress) for finding in look())
+    looks = verify_looks(site, journal, progress, heads=heads)
+    return tuple(finding for look in looks for finding in look())
 
 
 def verify_looks(
-    site: Site, journal: Journal, progress: Progress, *, databases: bool = True
+    site: Site,
+    journal: Journal,
+    progress: Progress,
+    *,
+    databases: bool = True,
+    heads: Sequence[ChainHead] = (),
 ) -> tuple[Look, ...]:
     """Return what :func:`verify_site` looks at, part by part: one that fails takes no other along.
 
@@ -58,15 +84,23 @@ def verify_looks(
         journal: Its journal.
         progress: Told of what takes long.
         databases: Whether they are looked into; closed ones cannot be.
+        heads: Events that a person kept elsewhere, which have to be in the chain.
 
     Raises:
         JournalUnreadable: If the chain of the journal does not close.
     """
     journal.verify_chain()
+
+    def records() -> tuple[Finding, ...]:
+        with journal.at_one_time():
+            return (*_heads(journal, heads), *_tables(journal))
+
     current = site.slots.current()
     if current is None:
-        return (lambda: (_differs("NU-6101", N_("no release was ever chosen here")),),)
+        never = _differs("NU-6101", N_("no release was ever chosen here"))
+        return (records, lambda: (never,))
     looks: tuple[Look, ...] = (
+        records,
         lambda: _change(site, journal),
         lambda: _slots(site, current, progress),
     )
@@ -76,6 +110,46 @@ def verify_looks(
 def _differs(code: str, template: str, **values: object) -> Finding:
     figures = {key: str(value) for key, value in values.items()}
     return Finding(code, Severity.STRICT, Text(template, values), CALL, figures)
+
+
+def _heads(journal: Journal, heads: Sequence[ChainHead]) -> Iterator[Finding]:
+    """What a person kept has to be there still: nobody can make an event with that hash anew."""
+    for head in heads:
+        there = journal.hash_of(head.number)
+        if there is None:
+            yield _differs(
+                "NU-6108",
+                N_("Event {number} is not in the journal any more; the last one is {last}."),
+                number=head.number,
+                last=journal.last_event(),
+            )
+        elif not head.is_of(there):
+            yield _differs(
+                "NU-6109",
+                N_("Event {number} or one before it was written anew: its hash is {hash}."),
+                number=head.number,
+                hash=there,
+            )
+
+
+def _tables(journal: Journal) -> Iterator[Finding]:
+    events = _plain(journal.rows("SELECT change, kind, data FROM events ORDER BY number"))
+    for table, compare in COMPARED.items():
+        if not journal.has_table(table):
+            continue
+        # The name is one of ours.
+        for reason in compare(events, _plain(journal.rows(f"SELECT * FROM {table}"))):  # noqa: S608
+            yield Finding(
+                "NU-6110",
+                Severity.STRICT,
+                Text(N_("A record and its event differ: {reason}."), {"reason": reason}),
+                CALL,
+                {"table": table, "reason": str(reason)},
+            )
+
+
+def _plain(rows: Iterable[sqlite3.Row]) -> list[dict[str, object]]:
+    return [dict(row) for row in rows]
 
 
 def _change(site: Site, journal: Journal) -> Iterator[Finding]:

@@ -98,6 +98,7 @@ class Dossier:
         soak_s: Seconds for which the new release is watched.
         rolls_back: Whether a release that turns bad while it is watched is taken back by itself.
         not_carried: By database what that backup does not carry.
+        head: The newest event of the journal, by number and hash.
     """
 
     site: str
@@ -128,6 +129,7 @@ class Dossier:
     soak_s: float
     rolls_back: bool
     not_carried: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    head: str = ""
 
     @property
     def stop_s(self) -> tuple[float, float, float] | None:
@@ -221,6 +223,7 @@ def gather(site: Site, journal: Journal, found: ApprovalSubject) -> Dossier:
         keep_days=config.keep.previous_days,
         soak_s=config.soak.seconds,
         rolls_back=config.soak.on_failure == "rollback",
+        head=str(journal.head()),
     )
 
 

@@ -71,7 +71,7 @@ class JournalFile:
         self._connection = connection
         self._connection.row_factory = sqlite3.Row
         self._now = now
-        self._events: list[tuple[str, Mapping[str, object]]] = []
+        self._events: list[tuple[str, dict[str, object], str]] = []
 
     # ---- opening -------------------------------------------------------------------------------
 
@@ -249,26 +249,21 @@ class JournalFile:
         at = self._now().isoformat()
         encoded = json.dumps(data, sort_keys=True)
         data = json.loads(encoded)
+        own = chain_hash(previous, number, at, change, kind, data)
         self._connection.execute(
             "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)",
-            (
-                number,
-                at,
-                change,
-                kind,
-                encoded,
-                chain_hash(previous, number, at, change, kind, data),
-            ),
+            (number, at, change, kind, encoded, own),
         )
         # The log gets stable words alone; what else an event holds stays in the journal.
         code = data.get("code") or data.get("error_code")
         fields = {"event": number, "change": change, "step": data.get("step"), "code": code}
-        self._events.append((kind, {k: v for k, v in fields.items() if v is not None}))
+        self._events.append((kind, {k: v for k, v in fields.items() if v is not None}, own))
 
     def _log(self) -> None:
         events, self._events = self._events, []
-        for kind, fields in events:
-            logger.info("%s", " ".join([kind, *map(str, list(fields.values())[1:])]), extra=fields)
+        for kind, fields, own in events:
+            words = " ".join([kind, *map(str, list(fields.values())[1:])])
+            logger.info("%s", words, extra={**fields, "head": f"{fields['event']}:{own}"})
 
     def note(self, kind: str, change: str | None = None, **data: object) -> None:
         """Write an event that changes nothing else."""

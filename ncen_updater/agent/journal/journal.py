@@ -25,7 +25,9 @@ from ncen_updater.agent.journal.change import (
 )
 from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.journal.file import JournalFile, Now
+from ncen_updater.agent.journal.head import ChainHead
 from ncen_updater.agent.journal.rows import JournalEvent, change_from_rows, reading
+from ncen_updater.agent.journal.schema import FIRST_HASH
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import OPEN_CHANGE
 
@@ -216,6 +218,22 @@ class Journal(JournalFile):
         with reading(self.path):
             row = self._connection.execute("SELECT MAX(number) AS last FROM events").fetchone()
             return int(row["last"] or 0)
+
+    def head(self) -> ChainHead:
+        """The newest event by its number and hash, for people to keep elsewhere."""
+        with reading(self.path):
+            row = self._connection.execute(
+                "SELECT number, hash FROM events ORDER BY number DESC LIMIT 1"
+            ).fetchone()
+            return ChainHead(row["number"], row["hash"]) if row else ChainHead(0, FIRST_HASH)
+
+    def hash_of(self, number: int) -> str | None:
+        """The hash of an event; None if there is none of this number."""
+        with reading(self.path):
+            row = self._connection.execute(
+                "SELECT hash FROM events WHERE number = ?", (number,)
+            ).fetchone()
+            return str(row["hash"]) if row else None
 
     def events(
         self, after: int = 0, change: str | None = None, limit: int = -1

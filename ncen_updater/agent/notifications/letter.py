@@ -49,7 +49,12 @@ class Letter:
 
 
 def write_letter(
-    number: str, news: Sequence[News], left_out: int, reader: LetterReader, explain: Explain
+    number: str,
+    news: Sequence[News],
+    left_out: int,
+    reader: LetterReader,
+    explain: Explain,
+    head: str = "",
 ) -> Letter:
     """Put a message together.
 
@@ -59,6 +64,7 @@ def write_letter(
         left_out: How much earlier news was given up undelivered.
         reader: For whom.
         explain: Says what a code means.
+        head: The newest event of the journal, by number and hash.
     """
 
     def say(text: Text) -> str:
@@ -80,6 +86,11 @@ def write_letter(
     if left_out:
         lost = N_("Earlier news that could not be delivered: {count}.")
         blocks.append(say(Text(lost, {"count": left_out})))
+    if head:
+        kept = N_(
+            "Keep this: head of the journal {head}. 'ncen-updater verify --head' finds it again."
+        )
+        blocks.append(say(Text(kept, {"head": head})))
     foot = Text(N_("Sent by ncen-updater at site {site}. Do not answer."), {"site": reader.site})
     return Letter(
         id=number,
@@ -94,6 +105,7 @@ def write_letter(
             "subject": subject,
             "urgent": urgent,
             "left_out": left_out,
+            "head": head or None,
             "news": items,
         },
     )

@@ -29,6 +29,7 @@ FAMILIES: Mapping[str, tuple[str, str]] = {
     "info": ("gauge", "The site: what runs, and which agent. Always 1."),
     "journal_readable": ("gauge", "1 if the journal can be read."),
     "journal_events_total": ("counter", "Events in the journal."),
+    "journal_head_info": ("gauge", "The newest event, by number and hash. Always 1."),
     "change_state": ("gauge", "1 for the state of the open change, none if there is none."),
     "last_stop_seconds": ("gauge", "How long officers were out at the last change."),
     "last_stop_predicted_low_seconds": ("gauge", "The shortest stop that was predicted of it."),
@@ -72,6 +73,8 @@ def _of_journal(config: AgentConfig, site: SiteStatus) -> Iterator[MetricSample]
     yield MetricSample.of("journal_readable", journal is not None)
     if journal is not None:
         yield MetricSample.of("journal_events_total", journal.event)
+        number, _, digest = journal.head.partition(":")
+        yield MetricSample.of("journal_head_info", 1, number=number, hash=digest)
         state = journal.change.state.value if journal.change else "none"
         for name in STATES:
             yield MetricSample.of("change_state", name == state, state=name)

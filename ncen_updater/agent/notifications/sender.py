@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.journal.head import ChainHead
 from ncen_updater.agent.notifications.errors import NotifyError
 from ncen_updater.agent.notifications.letter import LetterReader, write_letter
 from ncen_updater.agent.notifications.mail import send_mail
@@ -34,13 +35,14 @@ def send(config_path: Path, order: Mapping[str, Any]) -> int:
     config = load_config(config_path)
     try:
         way, number, left_out = str(order["way"]), str(order["id"]), int(order["left_out"])
+        head = str(ChainHead.parse(str(order["head"]))) if order.get("head") else ""
         news = [News.from_json(item) for item in order["news"]]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise NotifyError(BAD_ORDER, detail=type(error).__name__) from error
     reader = LetterReader(config.site.id, config.notify.language, config.service.zone())
     if not news:
         raise NotifyError(BAD_ORDER)
-    letter = write_letter(number, news, left_out, reader, reason)
+    letter = write_letter(number, news, left_out, reader, reason, head)
     now = datetime.now(UTC)
     if way == "mail" and config.notify.mail is not None:
         return send_mail(letter, config.notify.mail, os.environ, now)

@@ -106,8 +106,9 @@ class Notifier:
             self._places, self._now(), FROM_THE_DISK, config=self._config, cache=self._cache
         )
         outbox = self._gather(status)
+        journal = or_none(status.journal)
         for name in outbox.ways:
-            outbox = self._serve(outbox, name)
+            outbox = self._serve(outbox, name, journal.head if journal else "")
         self._seen(self._config, status, outbox)
         return self._again(outbox, self._now())
 
@@ -153,7 +154,7 @@ class Notifier:
         limits = MessagePace(notify.per_hour, timedelta(seconds=notify.gather_s))
         return pace(waiting, way.sent, now, limits)
 
-    def _serve(self, outbox: Outbox, name: str) -> Outbox:
+    def _serve(self, outbox: Outbox, name: str, head: str) -> Outbox:
         now = self._now()
         due = self._due(outbox, outbox.ways[name], now)
         if not isinstance(due, Send):
@@ -168,6 +169,7 @@ class Notifier:
                 "way": name,
                 "id": way.message.id,
                 "left_out": way.left_out,
+                "head": head,
                 "news": [outbox.news[number].to_json() for number in way.message.news],
             }
         )

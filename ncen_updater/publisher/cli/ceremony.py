@@ -14,6 +14,7 @@ from ncen_updater.publisher.cli.common import (
     feed_option,
     now,
     show_event,
+    show_result,
 )
 
 __all__ = ["init", "rekey", "renew"]
@@ -77,15 +78,35 @@ def rekey(
     cls=PublisherCommand,
     help=N_("Draft the same content of ROLES with a new expiry date."),
 )
-@click.argument("roles", nargs=-1, required=True)
+@click.argument("roles", nargs=-1)
 @feed_option
 @event_option
+@click.option(
+    "--due",
+    is_flag=True,
+    help=N_("Of every role that is to be signed anew by now, in place of ROLES; for a timer."),
+)
 @click.pass_context
-def renew(context: click.Context, roles: tuple[str, ...], feed: Path, event: Path) -> None:
+def renew(
+    context: click.Context, roles: tuple[str, ...], feed: Path, event: Path, due: bool
+) -> None:
     from ncen_updater.publisher.feed.feed import Feed
+    from ncen_updater.publisher.feed.status import due_roles
     from ncen_updater.publisher.signing.draft import draft_renewal
     from ncen_updater.publisher.signing.event import SigningEvent
 
-    state = Feed(feed).state()
+    if due == bool(roles):
+        raise click.UsageError("name roles, or --due", context)
+    session, state = session_of(context), Feed(feed).state()
+    if due:
+        roles = due_roles(state, now())
+        opened = SigningEvent.load(event) if roles and (event / "event.json").exists() else None
+        if not roles or (opened is not None and opened.renews(state, roles)):
+            words = N_("Nothing is to be signed anew by now.")
+            if roles:
+                words = N_("{event} is open for that already: {roles}")
+            said = {"event": str(event) if roles else None, "roles": roles}
+            show_result(session, said, words)
+            return
     draft = draft_renewal(state, roles, now())
-    show_event(session_of(context), SigningEvent.create(event, draft.title, draft.roles, state))
+    show_event(session, SigningEvent.create(event, draft.title, draft.roles, state))

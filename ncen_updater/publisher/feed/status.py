@@ -11,7 +11,14 @@ from ncen_updater.publisher.signing.event import SigningEvent
 from ncen_updater.publisher.signing.keys import owner_of
 from ncen_updater.publisher.signing.roles import ONLINE_ROLES, issued_at
 
-__all__ = ["ReleaseLine", "RoleStatus", "SignatureStatus", "feed_status", "signature_status"]
+__all__ = [
+    "ReleaseLine",
+    "RoleStatus",
+    "SignatureStatus",
+    "due_roles",
+    "feed_status",
+    "signature_status",
+]
 
 
 @dataclass(frozen=True)
@@ -113,6 +120,12 @@ def feed_status(state: FeedState, now: datetime) -> tuple[list[RoleStatus], list
         for offer in offers_of(metadata.signed)
     ]
     return roles, releases
+
+
+def due_roles(state: FeedState, now: datetime) -> tuple[str, ...]:
+    """Roles that officers sign, and that are to be signed anew by now."""
+    roles, _ = feed_status(state, now)
+    return tuple(role.role for role in roles if role.due and role.role not in ONLINE_ROLES)
 
 
 def signature_status(event: SigningEvent) -> list[SignatureStatus]:

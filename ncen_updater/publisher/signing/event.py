@@ -292,6 +292,15 @@ class SigningEvent:
             written.append(path)
         return written
 
+    def renews(self, state: FeedState, roles: Sequence[str]) -> bool:
+        """Whether it has the next version of each of these roles."""
+        return all(
+            role in self.drafts
+            and (published := state.get(role)) is not None
+            and self.drafts[role].signed.version == published.signed.version + 1
+            for role in roles
+        )
+
     def roles_of(self, key: Key) -> list[str]:
         """Which drafts a key may sign.
 

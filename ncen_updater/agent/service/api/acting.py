@@ -126,11 +126,13 @@ def _back(desk: ApiContext, journal: Journal) -> BackSubject:
 
     Raises:
         NotAssessed: If it does not know what runs.
-        NothingToRollBack: If there is no earlier release.
+        BindingChanged: If there is nothing to go back from, so that nobody can have seen it.
     """
     found = desk.assessment()
     if found is None or found.current is None:
         raise Refused(NOT_ASSESSED)
+    if last_upgrade(journal.changes(), Version(found.current)) is None:
+        raise Refused(BINDING_CHANGED)
     return back_subject(journal, found.current, desk.board.settings.approvals)
 
 

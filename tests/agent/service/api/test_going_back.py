@@ -137,6 +137,13 @@ def test_an_emergency_is_written_down_and_told_at_once(upgraded: Counter) -> Non
     assert NewsKind.EMERGENCY in URGENT & ALWAYS
 
 
+def test_there_is_nothing_to_go_back_from(counter: Counter) -> None:
+    yes = {"binding": "00" * 32, "of": "rollback"}
+    counter.know(NEXT)
+    answer = counter.ask("POST", "/v1/approvals", yes, APPROVER)
+    assert (answer.status, answer.code) == (409, "NU-9315")
+
+
 def test_an_emergency_says_why(upgraded: Counter) -> None:
     for text in ("", " ", "\x1b[2J"):
         answer = upgraded.ask("POST", "/v1/orders", {**ROLLBACK, "emergency": text}, OPERATOR)

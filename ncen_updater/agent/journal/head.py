@@ -1,0 +1,48 @@
+"""The head of the chain of events: a number and a hash, which a person can keep elsewhere.
+
+Whoever can write the journal can make the whole chain anew, so that it closes. What they cannot do
+is make an event of before have the hash that somebody wrote down: so the head goes with every
+message, figure, log record and dossier, and ``verify --head`` finds it again, or does not.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+__all__ = ["ChainHead"]
+
+FORM = re.compile(r"([1-9][0-9]{0,17}):([0-9a-f]{16,64})")
+
+
+@dataclass(frozen=True)
+class ChainHead:
+    """An event of the chain, by its number and its hash.
+
+    Attributes:
+        number: The event; 0 where there is none.
+        hash: Its hash in hexadecimal, or the first 16 digits of it or more.
+    """
+
+    number: int
+    hash: str
+
+    def __str__(self) -> str:
+        """As it is told and asked about."""
+        return f"{self.number}:{self.hash}"
+
+    @classmethod
+    def parse(cls, text: str) -> ChainHead:
+        """Read what a person kept.
+
+        Raises:
+            ValueError: If it is none.
+        """
+        found = FORM.fullmatch(text.strip().lower())
+        if found is None:
+            raise ValueError(f"no NUMBER:HASH: {text!r:.100}")
+        return cls(int(found[1]), found[2])
+
+    def is_of(self, other: str) -> bool:
+        """Whether an event with this hash is meant."""
+        return other.startswith(self.hash)

@@ -30,6 +30,10 @@ FORMS: Mapping[str, str] = {
     "notify.language": N_("Use two small letters, such as fr."),
     "notify.mail": N_("Use one plain address, name or host; no spaces and no brackets."),
     "notify.webhook": N_("Begin with http:// or https:// and leave no spaces."),
+    "service.timezone": N_(
+        "Write it as Africa/Nairobi; 'timedatectl list-timezones' shows all, and without the line"
+        " that of the machine counts."
+    ),
     "service.read_group": N_("Use the name of a group of this machine."),
     "service.operate_group": N_("Use the name of a group of this machine."),
     "service.approve_group": N_("Use the name of a group of this machine."),
@@ -102,7 +106,13 @@ def mistake_for(error: ErrorDetails, model: type[BaseModel], lines: Mapping[Path
             Text(form) if form else SEE,
         )
     message = re.sub("^Value error, ", "", error["msg"])
-    return Mistake(line, setting, Text(N_("is wrong: {message}."), {"message": message}), SEE)
+    form = FORMS.get(setting)
+    return Mistake(
+        line,
+        setting,
+        Text(N_("is wrong: {message}."), {"message": message}),
+        Text(form) if form else SEE,
+    )
 
 
 def _name(path: Path) -> str:

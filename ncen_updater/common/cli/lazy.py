@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import keyword
 from collections.abc import Mapping, Sequence
@@ -10,8 +11,11 @@ from typing import Any, ClassVar
 
 import click
 
+from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.session import Session
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, languages, translate
+from ncen_updater.common.messages import UNKNOWN_COMMAND
 
 __all__ = [
     "Command",
@@ -189,6 +193,23 @@ class LazyGroup(_Translated, click.Group):
         """Names in the order in which an operator meets them."""
         del ctx
         return list(self._lazy)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Say which command may have been meant where there is none of a name."""
+        name = args[0] if args else ""
+        if name not in self._lazy and not name.startswith("-"):
+            close = difflib.get_close_matches(name, self._lazy, n=1, cutoff=0.6)
+            if close:
+                raise UpdaterError(
+                    UNKNOWN_COMMAND,
+                    state=NOTHING_CHANGED,
+                    name=name,
+                    close=close[0],
+                    program=ctx.command_path,
+                )
+        return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a command."""

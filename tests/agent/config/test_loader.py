@@ -17,6 +17,7 @@ from ncen_updater.common.messages import (
     CONFIG_EXPOSED,
     CONFIG_NOT_TOML,
     CONFIG_TOO_LARGE,
+    CONFIG_TWICE,
     CONFIG_UNREADABLE,
 )
 from tests.support.errors import refused
@@ -197,7 +198,8 @@ def test_what_is_not_toml_is_refused_with_its_place(
     path = tmp_path / "agent.toml"
     path.write_bytes(content)
     for load in (load_config, load_places):
-        with refused(CONFIG_NOT_TOML) as caught:
+        twice = content == b"a = 1\na = 2\n"
+        with refused(CONFIG_TWICE if twice else CONFIG_NOT_TOML) as caught:
             load(path)
         assert caught.value.values["place"] == place
 

@@ -26,6 +26,7 @@ ALLOWED = {
     "agent/databases/engines.py": "the line",
     "formats/dialects/": "its SQL, which publishers read as sites do; and the line",
     "formats/manifest.py": "[needs] is of the form of manifests, which is signed",
+    "publisher/lint/ways_down.py": "words for people, who write for both",
     "publisher/lint/syntax.py": "programs that judge the syntax of one engine",
     "common/database_words.py": "what errors of drivers and programs may say of a row",
     "common/messages.py": "every sentence of the program is in that table",

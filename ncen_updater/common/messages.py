@@ -120,6 +120,22 @@ RUNNER_DOES_NOT_FIT = Message(
     ),
     N_('Write runner = "systemd" below [service]: the units of the package do the work then.'),
 )
+CONFIG_QUOTES = Message(
+    "NU-1008",
+    N_("The configuration {path} has typographic quotes at {place}: {quotes}"),
+    N_('Write straight ones: "...". Programs for letters change them; use a plain text editor.'),
+)
+CONFIG_TWICE = Message(
+    "NU-1009",
+    N_("The configuration {path} gives the same name a second time at {place}."),
+    N_("Keep one of the two and remove the other."),
+)
+UNKNOWN_COMMAND = Message(
+    "NU-1123",
+    N_("There is no command '{name}'."),
+    N_("Did you mean '{close}'? '{program} --help' shows every command."),
+    ExitCode.USAGE,
+)
 BAD_USAGE = Message(
     "NU-1101",
     N_("The command line cannot be understood."),
@@ -209,8 +225,9 @@ FEED_BAD_SIGNATURE = Message(
     "NU-2003",
     N_("The list '{role}' of the feed does not bear enough valid signatures."),
     N_(
-        "Nothing was changed. Try again; if it stays so, tell the Secretariat which feed address "
-        "this site uses: a copy of the feed may be incomplete or altered."
+        "Nothing was changed. Try again. If it stays so, the trusted root.json here may be that of"
+        " another feed: compare its digest with the one that the Secretariat tells you. Or a copy"
+        " of the feed is incomplete or altered: tell the Secretariat which address this site uses."
     ),
     ExitCode.TRUST,
 )
@@ -882,7 +899,10 @@ SLOT_ERROR = Message(
 CURRENT_ASTRAY = Message(
     "NU-3201",
     N_("{current} does not lead to an installed release, but to {target}."),
-    N_("Make {current} a link to one of the directories in {slots}, then try again."),
+    N_(
+        "Check 'current' and 'slots' below [paths] in agent.toml first. If they are right, make"
+        " {current} a link to one of the directories in {slots}, then try again."
+    ),
     ExitCode.NEEDS_PERSON,
 )
 SLOT_MISSING = Message(
@@ -933,6 +953,40 @@ DATABASE_UNREACHABLE = Message(
     "NU-4002",
     N_("The database {database} cannot be reached."),
     N_("Check that the database server runs and that the agent's settings are right."),
+)
+ROLE_UNKNOWN = Message(
+    "NU-4062",
+    N_("The database server runs, but does not know the role {user}."),
+    N_(
+        "Correct 'user' below [databases.postgresql] in agent.toml, or let the database"
+        " administrator make the role."
+    ),
+)
+PASSWORD_REFUSED = Message(
+    "NU-4063",
+    N_("The database server runs, but refuses the password of the role {user}."),
+    N_(
+        "Write the right password into the password file, a line host:port:database:user:password,"
+        " and keep the file 0600."
+    ),
+)
+PASSWORD_MISSING = Message(
+    "NU-4064",
+    N_("The database server runs and wants a password of the role {user}, and none was found."),
+    N_(
+        "Name a password file below [databases.postgresql] as password_file. It has a line"
+        " host:port:database:user:password, such as *:*:*:{user}:secret, and mode 0600; a password"
+        " alone in the file is not found."
+    ),
+)
+DATABASE_UNKNOWN = Message(
+    "NU-4065",
+    N_("The database server runs, but has no database {database}."),
+    N_(
+        "Correct the names below [databases.postgresql] in agent.toml. If they are right, let the"
+        " database administrator find out what became of it; do not start the application before."
+    ),
+    ExitCode.NEEDS_PERSON,
 )
 FENCE_FAILED = Message(
     "NU-4003",

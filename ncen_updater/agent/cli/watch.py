@@ -22,8 +22,9 @@ __all__ = ["watch"]
 @click.command("watch", cls=Command, help=N_("Follow what the service does."))
 @click.argument("order", required=False, type=click.IntRange(min=1))
 @click.option("--on", "goes_on", is_flag=True, help=N_("Go on when it has ended, until Ctrl-C."))
+@click.option("--events", is_flag=True, help=N_("Write the events of the journal as well."))
 @click.pass_context
-def watch(context: click.Context, order: int | None, goes_on: bool) -> ExitCode:
+def watch(context: click.Context, order: int | None, goes_on: bool, events: bool) -> ExitCode:
     session = agent_session(context)
     client = require_service(session)
     seen = 0
@@ -33,7 +34,7 @@ def watch(context: click.Context, order: int | None, goes_on: bool) -> ExitCode:
                 seen += 1
                 if event.kind == "service" and not session.as_json:
                     tell(progress, event.data)
-                else:
+                elif events or session.as_json:
                     _write(session, event)
     except KeyboardInterrupt:
         return ExitCode.OK

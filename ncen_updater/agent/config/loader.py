@@ -53,6 +53,9 @@ def load_config(path: Path, *, euid: int | None = None) -> AgentConfig:
         unknown = [item["loc"] for item in problems if item["type"] == "extra_forbidden"]
         if unknown:
             config, problems = _outgrown(data, unknown, problems)
+        # A list whose every entry is wrong counts as empty as well, which it is not.
+        wrong = {item["loc"][:-1] for item in problems if item["loc"]}
+        problems = [i for i in problems if i["type"] != "too_short" or i["loc"] not in wrong]
         mistakes += [mistake_for(item, AgentConfig, lines) for item in problems]
     mistakes += check_places(raw.data, lines)
     if config is None or mistakes:

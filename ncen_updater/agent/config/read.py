@@ -15,13 +15,17 @@ from ncen_updater.common.bounded_io import parse_toml
 from ncen_updater.common.messages import (
     CONFIG_EXPOSED,
     CONFIG_NOT_TOML,
+    CONFIG_QUOTES,
     CONFIG_TOO_LARGE,
+    CONFIG_TWICE,
     CONFIG_UNREADABLE,
 )
 
 __all__ = ["MAX_BYTES", "RawConfig", "read_config"]
 
 MAX_BYTES = 1_000_000
+#: What word processors make of straight quotes.
+TYPOGRAPHIC = "\u201c\u201d\u201e\u2018\u2019\u201a\u00ab\u00bb"
 
 
 @dataclass(frozen=True)
@@ -76,10 +80,22 @@ def read_config(path: Path, *, euid: int | None = None) -> RawConfig:
     try:
         data = parse_toml(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(
-            CONFIG_NOT_TOML, path=path, place=_place(str(error), text), detail=str(error)
-        ) from error
+        place = _place(str(error), text)
+        quotes = _quotes(str(error), text)
+        if quotes:
+            raise ConfigError(CONFIG_QUOTES, path=path, place=place, quotes=quotes) from error
+        if str(error).startswith(("Cannot overwrite", "Cannot declare")):
+            raise ConfigError(CONFIG_TWICE, path=path, place=place) from error
+        raise ConfigError(CONFIG_NOT_TOML, path=path, place=place, detail=str(error)) from error
     return RawConfig(path, text, data)
+
+
+def _quotes(message: str, text: str) -> str:
+    """The typographic quotes of the line that cannot be understood."""
+    match = re.search(r"line (\d+)", message)
+    lines = text.split("\n")
+    line = lines[min(int(match[1]), len(lines)) - 1] if match else lines[-1]
+    return " ".join(dict.fromkeys(char for char in line if char in TYPOGRAPHIC))
 
 
 def _place(message: str, text: str) -> str:

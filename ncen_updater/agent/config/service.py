@@ -23,7 +23,12 @@ __all__ = ["ServiceSettings", "WindowSettings"]
 
 def _wall_time(value: object) -> object:
     """Take ``22:00`` as text: TOML's own times are local times too, and come as they are."""
-    return time.fromisoformat(value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    try:
+        return time.fromisoformat(value)
+    except ValueError as error:
+        raise ValueError("a time of day is hours and minutes, such as 22:00") from error
 
 
 WallTime = Annotated[time, BeforeValidator(_wall_time)]

@@ -30,13 +30,14 @@ FORMS: Mapping[str, str] = {
     "notify.language": N_("Use two small letters, such as fr."),
     "notify.mail": N_("Use one plain address, name or host; no spaces and no brackets."),
     "notify.webhook": N_("Begin with http:// or https:// and leave no spaces."),
+    "service.timezone": N_(
+        "Write it as Africa/Nairobi; 'timedatectl list-timezones' shows all, and without the line"
+        " that of the machine counts."
+    ),
     "service.read_group": N_("Use the name of a group of this machine."),
     "service.operate_group": N_("Use the name of a group of this machine."),
     "service.approve_group": N_("Use the name of a group of this machine."),
-    "databases.names": N_(
-        "Use letters, digits, dashes and underscores, beginning with a letter; at most 48."
-    ),
-    "databases.postgresql": N_(
+    "databases": N_(
         "Use letters, digits, dashes and underscores, beginning with a letter; at most 48."
     ),
 }
@@ -97,7 +98,7 @@ def mistake_for(error: ErrorDetails, model: type[BaseModel], lines: Mapping[Path
         problem, remedy_template = KINDS[kind]
         return Mistake(line, setting, Text(problem), Text(remedy_template, values))
     if kind == "string_pattern_mismatch":
-        form = FORMS.get(setting) or FORMS.get(_name(path[:2]))
+        form = FORMS.get(setting) or FORMS.get(_name(path[:2])) or FORMS.get(_name(path[:1]))
         return Mistake(
             line,
             setting,
@@ -105,7 +106,13 @@ def mistake_for(error: ErrorDetails, model: type[BaseModel], lines: Mapping[Path
             Text(form) if form else SEE,
         )
     message = re.sub("^Value error, ", "", error["msg"])
-    return Mistake(line, setting, Text(N_("is wrong: {message}."), {"message": message}), SEE)
+    form = FORMS.get(setting)
+    return Mistake(
+        line,
+        setting,
+        Text(N_("is wrong: {message}."), {"message": message}),
+        Text(form) if form else SEE,
+    )
 
 
 def _name(path: Path) -> str:

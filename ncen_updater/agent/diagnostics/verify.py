@@ -97,14 +97,30 @@ def verify_looks(
 
     current = site.slots.current()
     if current is None:
-        never = _differs("NU-6101", N_("no release was ever chosen here"))
-        return (records, lambda: (never,))
+        return (records, lambda: (_unchosen(site),))
     looks: tuple[Look, ...] = (
         records,
         lambda: _change(site, journal),
         lambda: _slots(site, current, progress),
     )
     return (*looks, lambda: _databases(site, journal, current)) if databases else looks
+
+
+def _unchosen(site: Site) -> Finding:
+    """Say that there is no link: a name that is written wrong is the likeliest reason."""
+    values = {"link": site.slots.link}
+    return Finding(
+        "NU-6101",
+        Severity.STRICT,
+        Text(N_("There is no link {link}, so no release is chosen here."), values),
+        Text(
+            N_(
+                "Check 'current' below [paths] in agent.toml: if the application runs, it is"
+                " another link that leads to its release. On a new site run 'ncen-updater adopt'."
+            )
+        ),
+        {"path": str(site.slots.link)},
+    )
 
 
 def _differs(code: str, template: str, **values: object) -> Finding:

@@ -6,11 +6,12 @@ Standard library only: this module is on the path of ``status``.
 from __future__ import annotations
 
 from ncen_updater.agent.engine.outcome import change_document, seconds_between
-from ncen_updater.agent.journal.change import Change, StepName, StepRecord, StepState
+from ncen_updater.agent.journal.change import Change, ChangeState, StepName, StepRecord, StepState
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import IMPORT_REFUSED, IMPORTED
-from ncen_updater.agent.status import SiteStatus, need
+from ncen_updater.agent.journal.site_history import BadReleaseRecord
+from ncen_updater.agent.status import JournalFacts, SiteStatus, need
 from ncen_updater.common.documents import error_document
 from ncen_updater.common.errors import UpdaterError
 
@@ -68,8 +69,20 @@ def _journal(status: SiteStatus) -> Document:
         and {"version": owed.change.to_version, "tries": owed.tries, "by_itself": owed.by_itself},
         "last_change": change_document(last, journal.facts) if last else None,
         "holds": list(journal.holds),
-        "bad_releases": list(journal.bad_releases),
+        "bad_releases": [bad for bad in journal.bad_releases if not _well_since(journal, bad)],
     }
+
+
+def _well_since(journal: JournalFacts, bad: BadReleaseRecord) -> bool:
+    """Whether a release that failed here came to its end well after that."""
+    last = journal.last
+    return (
+        last is not None
+        and last.state is ChangeState.FINISHED
+        and last.to_version == bad.version
+        and last.ended_at is not None
+        and last.ended_at >= bad.last_at
+    )
 
 
 def _feed(status: SiteStatus) -> Document | None:

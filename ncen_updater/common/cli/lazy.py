@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import keyword
 from collections.abc import Mapping, Sequence
@@ -10,13 +11,17 @@ from typing import Any, ClassVar
 
 import click
 
+from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.session import Session
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, languages, translate
+from ncen_updater.common.messages import UNKNOWN_COMMAND
 
 __all__ = [
     "Command",
     "LazyGroup",
     "PublisherCommand",
+    "commands",
     "global_options",
     "session_of",
     "version_option",
@@ -152,11 +157,27 @@ class PublisherCommand(Command):
     has_config = False
 
 
+def commands(room: str, words: Mapping[str, str | tuple[str, str]]) -> dict[str, tuple[str, str]]:
+    """Return the table of a group, in the order in which an operator meets its commands.
+
+    Args:
+        room: The package with their modules.
+        words: Name of a command to its short help; before it the module, where that has another
+            name than the command.
+    """
+    return {
+        name: (f"{room}.{name.replace('-', '_')}", said)
+        if isinstance(said, str)
+        else (f"{room}.{said[0]}", said[1])
+        for name, said in words.items()
+    }
+
+
 class LazyGroup(_Translated, click.Group):
     """A group whose commands are imported when they are run.
 
     Args:
-        lazy: Name of a command to the module whose ``command`` it is, and its short help.
+        lazy: As :func:`commands` returns it.
     """
 
     def __init__(
@@ -172,6 +193,23 @@ class LazyGroup(_Translated, click.Group):
         """Names in the order in which an operator meets them."""
         del ctx
         return list(self._lazy)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Say which command may have been meant where there is none of a name."""
+        name = args[0] if args else ""
+        if name not in self._lazy and not name.startswith("-"):
+            close = difflib.get_close_matches(name, self._lazy, n=1, cutoff=0.6)
+            if close:
+                raise UpdaterError(
+                    UNKNOWN_COMMAND,
+                    state=NOTHING_CHANGED,
+                    name=name,
+                    close=close[0],
+                    program=ctx.command_path,
+                )
+        return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a command."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.engine.lock import change_lock
-from ncen_updater.agent.journal.change import StepName
+from ncen_updater.agent.journal.change import ChangeState, StepName
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.site_history import SiteHistory
 from tests.agent.cli.site import TrialSite, make_site
@@ -165,6 +165,18 @@ def test_holds_and_bad_releases(site: TrialSite) -> None:
     assert "3.3.1 failed here, times: 1" in out
     document = json.loads(site.run("status", "--json").stdout)
     assert document["journal"]["holds"][0]["by"] == "wanjiru"
+
+
+def test_a_failure_of_a_release_that_was_installed_well_since_is_over(site: TrialSite) -> None:
+    site.open_change(StepName.FETCH)
+    with Journal.open(site.journal) as journal:
+        change = journal.open_change()
+        assert change is not None
+        SiteHistory(journal).remember_bad("ncen", change.to_version, "NU-6007", None)
+    assert f"{change.to_version} failed here" in site.run("status").stdout
+    with Journal.open(site.journal) as journal:
+        journal.state(change.id, ChangeState.FINISHED)
+    assert "failed here" not in site.run("status").stdout
 
 
 def test_control_characters_do_not_reach_the_terminal(site: TrialSite) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -13,11 +14,18 @@ from urllib.parse import quote, urlencode
 import psycopg
 from psycopg.pq import PGconn, Ping
 
-from ncen_updater.agent.config.model import PostgresSettings
 from ncen_updater.agent.databases.errors import DatabaseError, DatabaseUnreachable
+from ncen_updater.agent.databases.postgresql.kind import PostgresSettings
 from ncen_updater.common.database_words import said
+from ncen_updater.common.messages import (
+    DATABASE_UNKNOWN,
+    PASSWORD_MISSING,
+    PASSWORD_REFUSED,
+    ROLE_UNKNOWN,
+    Message,
+)
 
-__all__ = ["Connection", "Server", "ServerLimits", "rows", "run", "translated"]
+__all__ = ["Connection", "Server", "ServerLimits", "rows", "run", "translated", "why_refused"]
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +80,23 @@ def translated(database: str) -> Iterator[None]:
         raise DatabaseError(database=database, detail=said(error)) from error
 
 
+def why_refused(text: str) -> Message | None:
+    """Return what a server that runs refuses a session for; None where no server answered; pure.
+
+    Before a session stands a server tells no code, only words; in another language the general
+    sentence is told, with the words.
+    """
+    for words, message in (
+        (r"no password supplied", PASSWORD_MISSING),
+        (r"password authentication failed", PASSWORD_REFUSED),
+        (r'role ".*" does not exist', ROLE_UNKNOWN),
+        (r'database ".*" does not exist', DATABASE_UNKNOWN),
+    ):
+        if re.search(words, text):
+            return message
+    return None
+
+
 class Server:
     """Opens sessions on one server.
 
@@ -124,7 +149,10 @@ class Server:
                 **self._password(),
             )
         except psycopg.Error as error:
-            raise DatabaseUnreachable(database=database, detail=said(error)) from error
+            text = str(error).strip()
+            raise DatabaseUnreachable(
+                why_refused(text), database=database, user=self.settings.user, detail=said(error)
+            ) from error
         connection.prepare_threshold = None
         return connection
 

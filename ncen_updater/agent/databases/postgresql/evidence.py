@@ -17,7 +17,7 @@ from ncen_updater.agent.databases.postgresql.naming import (
     prev_name,
 )
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import MARKERS_DISAGREE
+from ncen_updater.common.messages import DATABASE_UNKNOWN, MARKERS_DISAGREE
 
 __all__ = ["at_rest", "decide", "is_later", "leftovers", "set_marker"]
 
@@ -103,6 +103,8 @@ def set_marker(
     marks: dict[str, Marker | None] = {}
     for name, physical in names.items():
         row = found.get(physical)
+        if not any(each in found for each in names.values()):
+            raise DatabaseError(DATABASE_UNKNOWN, database=physical)
         if row is None or not row.valid:
             raise DatabaseError(
                 MARKERS_DISAGREE, reason=Text(N_("{database} is missing"), {"database": name})

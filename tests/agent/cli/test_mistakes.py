@@ -1,0 +1,120 @@
+"""What people type and misconfigure, and what they are told: a row a mistake, by its words."""
+
+from __future__ import annotations
+
+import subprocess
+
+import psycopg
+import pytest
+
+from demo.embedded_postgres import EmbeddedPostgres
+from ncen_updater.agent.databases.errors import DatabaseUnreachable
+from ncen_updater.agent.databases.postgresql.connection import Server, ServerLimits, why_refused
+from ncen_updater.agent.databases.postgresql.kind import PostgresSettings
+from ncen_updater.common.messages import (
+    DATABASE_UNKNOWN,
+    PASSWORD_MISSING,
+    PASSWORD_REFUSED,
+    ROLE_UNKNOWN,
+    Message,
+)
+from tests.agent.cli.site import CONFIG, TrialSite
+from tests.agent.databases.postgresql.site import NEWEST
+
+
+def said(done: subprocess.CompletedProcess[str]) -> str:
+    return " ".join((done.stdout + done.stderr).split())
+
+
+@pytest.mark.parametrize(
+    ("typed", "exit_code", "code", "words"),
+    [
+        (["upgarde"], 2, "NU-1123", "Did you mean 'upgrade'?"),
+        (["stauts"], 2, "NU-1123", "Did you mean 'status'?"),
+        (["role-back"], 2, "NU-1123", "Did you mean 'rollback'?"),
+        (["nonsense"], 2, "NU-1101", "No such command"),
+        (["plan", "1,1,0"], 2, "NU-1104", "such as 3.3.0"),
+        (["plan", "latest"], 2, "NU-1104", "'ncen-updater check' shows what is on offer"),
+        (["upgrade", "--force"], 2, "NU-1101", "No such option"),
+        (["rollback", "1.0.0"], 2, "NU-1101", "unexpected extra argument"),
+    ],
+)
+def test_typed(
+    site: TrialSite, typed: list[str], exit_code: int, code: str, words: str
+) -> None:  # fmt: skip
+    done = site.run(*typed)
+    assert (done.returncode, code in done.stderr) == (exit_code, True), done.stderr
+    assert words in said(done)
+
+
+SERVICE = '[service]\n[[service.windows]]\ndays = ["{day}"]\nstart = "{start}"\nend = "23:00"\n'
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "code", "words"),
+    [
+        ('"ke-1"', "\u201cke-1\u201d", "NU-1008", "typographic quotes at line 3"),
+        ('"ke-1"', "\u00abke-1\u00bb", "NU-1008", 'Write straight ones: "..."'),
+        ('"ke-1"', '"ke-1', "NU-1004", "missing quote"),
+        ('id = "ke-1"', 'id = "ke-1"\nid = "ke-2"', "NU-1009", "same name a second time at line 4"),
+        ("[site]", "[site]\n[site]", "NU-1009", "Keep one of the two"),
+        ("", SERVICE.format(day="samedi", start="22:00"), "NU-1005", "has a value that is not"),
+        ("", SERVICE.format(day="sat", start="22h00"), "NU-1005", "such as 22:00"),
+        ("", '[service]\ntimezone = "Port Louis"\n', "NU-1005", "Write it as Africa/Nairobi"),
+        ("[application]", "[aplication]", "NU-1005", "Did you mean application?"),
+        ('"KE"', '"Kenya"', "NU-1005", "two capital letters"),
+    ],
+)
+def test_misconfigured(
+    site: TrialSite, before: str, after: str, code: str, words: str
+) -> None:  # fmt: skip
+    text = CONFIG.format(root=site.root)
+    text = text.replace(before, after, 1) if before else text + after
+    site.config.write_text(text, "utf-8")
+    done = site.run("doctor")
+    assert code in done.stdout and words in said(done), done.stdout
+    for never in ("is empty", "isoformat", "Cannot overwrite", "Traceback"):
+        assert never not in said(done)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "code", "words"),
+    [
+        ("current", "curent", "NU-6101", "Check 'current' below [paths]"),
+        ("slots", "slot", "NU-3201", "Check 'current' and 'slots' below [paths]"),
+    ],
+)
+def test_places_that_are_not_there(
+    site: TrialSite, setting: str, value: str, code: str, words: str
+) -> None:
+    text = CONFIG.format(root=site.root)
+    site.config.write_text(text.replace(f'{setting} = "{setting}"', f'{setting} = "{value}"'))
+    done = site.run("doctor")
+    assert code in done.stdout and words in said(done), done.stdout
+    assert "Do not upgrade" not in said(done)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("fe_sendauth: no password supplied", PASSWORD_MISSING),
+        ('FATAL:  password authentication failed for user "x"', PASSWORD_REFUSED),
+        ("connection refused. Is the server running on that host", None),
+        ('FATAL: Passwort-Authentifizierung für Benutzer "x" fehlgeschlagen', None),
+    ],
+)
+def test_why_a_server_refuses(text: str, message: Message | None) -> None:
+    assert why_refused(text) is message
+
+
+@NEWEST
+def test_names_that_a_server_does_not_know(postgres: EmbeddedPostgres) -> None:
+    for user, database, message in (
+        ("nobody_here", "postgres", ROLE_UNKNOWN),
+        (postgres.user, "nowhere", DATABASE_UNKNOWN),
+    ):
+        settings = PostgresSettings(host=str(postgres.host), user=user, owner=user)
+        with pytest.raises(DatabaseUnreachable) as caught:
+            Server(settings, ServerLimits()).open(database)
+        assert caught.value.message is message
+        assert isinstance(caught.value.__cause__, psycopg.Error)

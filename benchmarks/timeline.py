@@ -11,9 +11,6 @@ from ncen_updater.agent.journal.rows import JournalEvent
 
 __all__ = ["Timeline", "timeline"]
 
-_FIRST_OF_STOP = StepName.CLOSE
-_AFTER_STOP = (StepName.SOAK, StepName.COLLECT)
-
 
 @dataclass
 class Timeline:

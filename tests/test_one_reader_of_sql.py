@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
-from ncen_updater.agent.config.model import PostgresSettings
 from ncen_updater.agent.databases.base import DatabaseEngine, Live
 from ncen_updater.agent.databases.migrations.checks import question
 from ncen_updater.agent.databases.migrations.loader import load_migrations
-from ncen_updater.agent.databases.postgresql import PostgresEngine
+from ncen_updater.agent.databases.postgresql.engine import PostgresEngine
+from ncen_updater.agent.databases.postgresql.kind import PostgresSettings
 from ncen_updater.agent.databases.sqlite.engine import SqliteEngine
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.progress import Silent

@@ -405,8 +405,8 @@ def _agent(config: AgentConfig) -> AgentSelection | None:
 
 def _free(places: Places, config: AgentConfig) -> dict[str, Known[float]]:
     disks = {"state": places.state, "slots": places.slots}
-    if config.databases.sqlite is not None:
-        disks["databases"] = config.databases.sqlite.directory
+    if (directory := config.databases.own.directory_on_disk) is not None:
+        disks["databases"] = directory
     return {name: _known(partial(_free_percent, place)) for name, place in disks.items()}
 
 

@@ -6,7 +6,6 @@ None of them means "there is no update", and none of them changes anything at th
 from __future__ import annotations
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_
 from ncen_updater.common.messages import (
     CAPTIVE_PORTAL,
     DOCUMENT_MISMATCH,
@@ -52,12 +51,6 @@ __all__ = [
     "TrustedRootMissing",
     "WrongDigest",
 ]
-
-ASK = N_("Nothing was changed. Tell the Secretariat, and try again later.")
-MIRROR = N_(
-    "Nothing was changed. Try again; if it stays so, tell the Secretariat which feed address "
-    "this site uses: a copy of the feed may be incomplete or altered."
-)
 
 
 class TrustError(UpdaterError):

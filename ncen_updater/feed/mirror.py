@@ -29,6 +29,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import MIRROR_BUSY, MIRROR_NOT_OURS, ROOT_CHAIN_BROKEN
 from ncen_updater.common.progress import Progress
+from ncen_updater.common.records import Record
 from ncen_updater.feed.client import TrustClient
 from ncen_updater.feed.clock import TrustClock, system_now
 from ncen_updater.feed.download import DownloadPart
@@ -48,7 +49,7 @@ TOP_ROLES: Final = ("root", "targets", "snapshot", "timestamp")
 
 
 @dataclass(frozen=True)
-class MirrorReport:
+class MirrorReport(Record):
     """What a mirror holds after a run.
 
     Attributes:
@@ -66,17 +67,6 @@ class MirrorReport:
     expires_at: datetime
     brought: int
     removed: int
-
-    def to_json(self) -> dict[str, object]:
-        """Return it as JSON has it."""
-        return {
-            "releases": {name: list(versions) for name, versions in self.releases.items()},
-            "timestamp": self.timestamp,
-            "root": self.root,
-            "expires_at": self.expires_at.isoformat(),
-            "brought": self.brought,
-            "removed": self.removed,
-        }
 
 
 def names_of(offer: Offer, listed: Mapping[str, TargetFile]) -> list[str]:

@@ -152,6 +152,10 @@ class Needs(Model):
     postgresql: SpecifierText = ">=14,<19"
     sqlite: SpecifierText = ">=3.35"
 
+    def of(self, engine: str) -> str:
+        """Accepted versions of an engine; empty where any is."""
+        return str(getattr(self, engine, ""))
+
 
 class Migration(Model):
     """One migration of one database: two plain SQL files, or one and the reason there is no other.

@@ -1,27 +1,28 @@
 """The one reader of SQL: where a statement ends, and what a site refuses before it runs it.
 
-Comments, strings, quoted names, dollar quotes (PostgreSQL) and the bodies of triggers (SQLite) and
-of SQL-standard functions (PostgreSQL) are understood; nothing is parsed beyond that. ``lint``, of
-the publisher, and the runner, of the agent, ask the same functions and say the same words, so that
-what is signed is what sites accept. The runner looks at the transaction itself after every file all
-the same.
+Comments, strings, quoted names, dollar quotes and the bodies of triggers and of SQL-standard
+functions are understood, as each engine has them (``dialects/``); nothing is parsed beyond that.
+``lint``, of the publisher, and the runner, of the agent, ask the same functions and say the same
+words, so that what is signed is what sites accept. The runner looks at the transaction itself after
+every file all the same.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
 from ncen_updater.common.i18n import N_
+from ncen_updater.formats.dialects import DIALECTS
+from ncen_updater.formats.dialects.base import BYTE_ORDER_MARK, Statement
 
 __all__ = [
     "ENGINES",
     "MAX_FILE_BYTES",
-    "PRAGMAS",
     "Refusal",
     "Statement",
     "Why",
@@ -35,65 +36,17 @@ __all__ = [
     "verify_refusal",
 ]
 
-ENGINES: Final = ("postgresql", "sqlite")
+ENGINES: Final = tuple(DIALECTS)
 MAX_FILE_BYTES: Final = 20_000_000
 # Words that agents of before read as places in the history, not as names.
 RESERVED_IDS: Final = frozenset({"base", "head", "heads"})
-BYTE_ORDER_MARK: Final = "\ufeff"
 
-# Either something that is skipped whole, or a word, or one character. What is a space or a letter
-# is each engine's own affair: to PostgreSQL a no-break space is a letter, to SQLite a byte order
-# mark is a space, and a carriage return ends a comment in the one and not in the other.
-_STRINGS = r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|"""
-_WORDS = r"""[A-Za-z_\u0080-\U0010ffff][\w$\u0080-\U0010ffff]*|\d\w*|"""
-_ESCAPED = r"""'(?:[^'\\]|\\.|'')*'"""
-# A string goes on after a new line, in the manner in which it began. There must be one way only to
-# match it: of lines of dashes nobody would see the end.
-_GOES_ON = r"""[ \t\f\v]*(?:--[^\n\r]*)?[\n\r](?:[ \t\n\r\f\v]|--[^\n\r]*[\n\r])*"""
-_POSTGRESQL = re.compile(
-    rf"""[eE]{_ESCAPED}(?:{_GOES_ON}{_ESCAPED})*"""
-    r"""|(?P<open>/\*)|\$(?P<tag>(?:[A-Za-z_\u0080-\U0010ffff][\w\u0080-\U0010ffff]*)?)\$"""
-    rf"""|--[^\n\r]*|{_STRINGS}{_WORDS}[ \t\n\r\f\v]+|.""",
-    re.DOTALL,
-)
-_SQLITE = re.compile(
-    r"""/\*.*?(?:\*/|\Z)|`(?:[^`]|``)*`|\[[^\]]*\]|--[^\n]*|"""
-    rf"""[ \t\n\r\f\ufeff]+|{_STRINGS}{_WORDS}.""",
-    re.DOTALL,
-)
 _NESTED = re.compile(r"/\*|\*/")
 
 _TRANSACTION: Final = {
     "ABORT", "BEGIN", "COMMIT", "END", "RELEASE", "ROLLBACK", "SAVEPOINT",
 }  # fmt: skip
 _WRITES: Final = {"DELETE", "INSERT", "MERGE", "UPDATE"}
-_QUESTIONS: Final[Mapping[str, frozenset[str]]] = {
-    "postgresql": frozenset({"SELECT", "WITH", "VALUES", "TABLE", "("}),
-    "sqlite": frozenset({"SELECT", "WITH", "VALUES", "("}),
-}
-#: Those that a migration on SQLite may need; any other may change how the file is written or found.
-PRAGMAS: Final = frozenset(
-    {
-        "defer_foreign_keys", "foreign_key_check", "foreign_key_list", "index_info", "index_list",
-        "integrity_check", "legacy_alter_table", "quick_check", "table_info", "table_list",
-        "table_xinfo", "user_version",
-    }
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Statement:
-    """One statement without its semicolon.
-
-    Attributes:
-        text: As written, from its first to its last character.
-        line: Line of its first character in the file, from 1.
-        words: Its words outside strings and comments, upper case; one-character tokens too.
-    """
-
-    text: str
-    line: int
-    words: tuple[str, ...]
 
 
 class Why(Enum):
@@ -114,22 +67,18 @@ class Refusal:
     reason: str
 
 
-def _spaces(engine: str) -> str:
-    return " \t\n\r\f" + ("\v" if engine == "postgresql" else BYTE_ORDER_MARK)
-
-
 def _tokens(sql: str, engine: str) -> Iterator[tuple[int, int, str]]:
     """Yield (start, end, word) of all but spaces and comments; no word for strings and names."""
-    pattern = _POSTGRESQL if engine == "postgresql" else _SQLITE
-    spaces = _spaces(engine)
+    dialect = DIALECTS[engine]
+    pattern, spaces = dialect.tokens, dialect.spaces
     place = 0
     while match := pattern.match(sql, place):
         start, place = match.span()
         token = match[0]
-        if engine == "postgresql" and match["open"]:
+        if dialect.nests and match["open"]:
             place = _comment_end(sql, place)
             continue
-        if engine == "postgresql" and match["tag"] is not None:
+        if dialect.nests and match["tag"] is not None:
             close = sql.find(token, place)
             place = len(sql) if close < 0 else close + len(token)
             yield start, place, ""
@@ -164,11 +113,9 @@ def _comment_end(sql: str, place: int) -> int:
 
 def _has_body(words: list[str], engine: str) -> bool:
     """Whether semicolons inside BEGIN ... END belong to this statement."""
-    if words[:1] != ["CREATE"]:
-        return False
-    if engine == "sqlite":
-        return "TRIGGER" in words[:3]
-    return "FUNCTION" in words[:4] or "PROCEDURE" in words[:4]
+    return words[:1] == ["CREATE"] and any(
+        what in words[:place] for what, place in DIALECTS[engine].bodies.items()
+    )
 
 
 def split(sql: str, engine: str) -> tuple[Statement, ...]:
@@ -176,7 +123,7 @@ def split(sql: str, engine: str) -> tuple[Statement, ...]:
 
     Args:
         sql: The file's text.
-        engine: ``postgresql`` or ``sqlite``.
+        engine: One of :data:`ENGINES`.
     """
     found: list[Statement] = []
     words: list[str] = []
@@ -196,9 +143,8 @@ def split(sql: str, engine: str) -> tuple[Statement, ...]:
         last = end
         words.append(word)
         if _has_body(words[:6], engine):
-            opens = word == "CASE" or (
-                word == "BEGIN" if engine == "sqlite" else words[-2:] == ["BEGIN", "ATOMIC"]
-            )
+            begins = DIALECTS[engine].body_begins
+            opens = word == "CASE" or tuple(words[-len(begins) :]) == begins
             # CASE counts inside a body only: both end with END.
             if opens and (depth or word != "CASE"):
                 depth += 1
@@ -215,7 +161,7 @@ def _forbidden(statement: Statement, engine: str) -> str | None:
 
     Args:
         statement: One statement of the file.
-        engine: ``postgresql`` or ``sqlite``.
+        engine: One of :data:`ENGINES`.
     """
     words = statement.words
     head = words[0] if words else ""
@@ -236,7 +182,8 @@ def _forbidden(statement: Statement, engine: str) -> str | None:
         return head
     if "\\" in words:  # outside quotes it is a command to psql, which no site runs
         return "\\" + "".join(words[words.index("\\") + 1 :][:1]).lower()
-    return _place(statement, engine) or (_of_sqlite(statement) if engine == "sqlite" else None)
+    own = DIALECTS[engine].refuses(statement, lambda: lexemes(statement.text, engine))
+    return _place(statement, engine) or own
 
 
 def _sets_who_or_how(words: list[str]) -> bool:
@@ -263,23 +210,12 @@ def _copies(words: tuple[str, ...]) -> str | None:
 
 def _place(statement: Statement, engine: str) -> str | None:
     """A place for a value that is given with the statement: nobody gives one."""
-    marks = {"$"} if engine == "postgresql" else {"?", ":", "@", "$"}
-    if engine == "postgresql" and statement.words[:1] in (("PREPARE",), ("CREATE",)):
+    dialect = DIALECTS[engine]
+    if statement.words[:1] and statement.words[0] in dialect.takes_places:
         return None
     for word, after in itertools.pairwise((*statement.words, "")):
-        if word in marks:
+        if word in dialect.marks:
             return f"{word}{after.lower()}"
-    return None
-
-
-def _of_sqlite(statement: Statement) -> str | None:
-    words = statement.words
-    if words[:1] == ("VACUUM",) and len(words) > 1:  # it would attach what it writes to
-        return " ".join(words[:2]).strip()
-    if words[:1] == ("PRAGMA",):
-        said = lexemes(statement.text, "sqlite")[1:]
-        name = "".join((said[2:] if said[1:2] == ["."] else said)[:1]).lower()
-        return None if name in PRAGMAS else f"PRAGMA {name}"
     return None
 
 
@@ -290,15 +226,7 @@ def _only_outside(statement: Statement, engine: str) -> str | None:
         return "CONCURRENTLY"
     if words[:1] == ("VACUUM",):
         return "VACUUM"
-    if engine != "postgresql":
-        return None
-    if words[:1] == ("REINDEX",):
-        what = words[words.index(")") + 1 :] if words[1:2] == ("(",) and ")" in words else words[1:]
-        if what[:1] and what[0] in ("DATABASE", "SCHEMA", "SYSTEM"):
-            return f"REINDEX {what[0]}"
-    if words[:2] in (("CREATE", "TABLESPACE"), ("DROP", "TABLESPACE")):
-        return " ".join(words[:2])
-    return "CLUSTER" if words == ("CLUSTER",) else None
+    return DIALECTS[engine].only_outside(words)
 
 
 def refusal(sql: str, engine: str, *, transactional: bool) -> Refusal | None:
@@ -306,10 +234,10 @@ def refusal(sql: str, engine: str, *, transactional: bool) -> Refusal | None:
 
     Args:
         sql: Text of an ``up`` or ``down`` file.
-        engine: ``postgresql`` or ``sqlite``.
+        engine: One of :data:`ENGINES`.
         transactional: Whether it will run inside a transaction.
     """
-    if engine == "postgresql" and sql.startswith(BYTE_ORDER_MARK):
+    if BYTE_ORDER_MARK not in DIALECTS[engine].spaces and sql.startswith(BYTE_ORDER_MARK):
         return Refusal(Why.FORBIDDEN, _not_allowed(1, "a byte order mark"))
     statements = split(sql, engine)
     for statement in statements:
@@ -335,7 +263,7 @@ def _not_one(statements: tuple[Statement, ...]) -> str:
 def _no_question(statement: Statement, engine: str) -> str | None:
     """Return the word that makes a statement something else than a question."""
     words = statement.words
-    if words[0] not in _QUESTIONS[engine]:
+    if words[0] not in DIALECTS[engine].questions:
         return words[0].lstrip(BYTE_ORDER_MARK) or "a quoted name"
     value = _place(statement, engine)
     if value:
@@ -379,13 +307,13 @@ def question_refusal(sql: str, engine: str) -> Refusal | None:
 
     Args:
         sql: Of a check, or of a map of reference data.
-        engine: ``postgresql`` or ``sqlite``.
+        engine: One of :data:`ENGINES`.
     """
     statements = split(sql, engine)
     if len(statements) != 1:
         return Refusal(Why.NO_QUESTION, _not_one(statements))
     (statement,) = statements
-    if engine == "sqlite" and statement.words[0] == "(":
+    if statement.words[0] == "(" and not DIALECTS[engine].questions_in_brackets:
         return _not_asked(statement, "(")  # brackets around all of it: in a larger question only
     for pair in itertools.pairwise(statement.words):
         if pair in (("FOR", "UPDATE"), ("FOR", "SHARE"), ("FOR", "KEY"), ("FOR", "NO")):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pwd
 import shutil
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -124,8 +122,6 @@ def _agent_toml(kinto: KintoSite, address: str, health_s: int) -> str:
     def command(word: str) -> str:
         return json.dumps(kinto.command(word))
 
-    # Root runs no migrator as root; whoever else runs the tests runs it as themselves.
-    user = f'user = "{pwd.getpwuid(65534).pw_name}"' if os.geteuid() == 0 else ""
     names = "\n".join(f'{name} = "{database}"' for name, database in DATABASES.items())
     return f"""schema = 1
 
@@ -157,7 +153,6 @@ control_database = "{CONTROL_DATABASE}"
 
 [application]
 adapter = "command"
-{user}
 start = {command("start")}
 stop = {command("stop")}
 status = {command("status")}

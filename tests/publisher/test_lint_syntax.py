@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ncen_updater.publisher.lint.syntax import postgresql_mistakes, sqlite_mistake
+from ncen_updater.publisher.lint.syntax import mistakes
 
 
 @pytest.mark.parametrize(
@@ -24,12 +24,15 @@ from ncen_updater.publisher.lint.syntax import postgresql_mistakes, sqlite_mista
     ],
 )  # fmt: skip
 def test_sqlite(sql: str, mistake: str | None) -> None:
-    assert sqlite_mistake(sql) == mistake
+    assert mistakes("sqlite", [(sql, False)]) == ({(sql, False): mistake} if mistake else {})
 
 
 def test_postgresql() -> None:
     bad, good = "SELECT 1;\n\nSELEC 2;\nSELEC 3", "CREATE INDEX ON nothing_there (a); DROP TABLE b"
-    found = postgresql_mistakes([good, bad, bad, "", "-- squawk-ignore-file\nSELEC 1"])
-    assert found[bad] == "line 3: syntax error: expected command, found IDENT"
+    found = mistakes(
+        "postgresql",
+        [(sql, False) for sql in (good, bad, bad, "", "-- squawk-ignore-file\nSELEC 1")],
+    )
+    assert found[bad, False] == "line 3: syntax error: expected command, found IDENT"
     assert len(found) == 2
-    assert postgresql_mistakes([]) == {}
+    assert mistakes("postgresql", []) == {}

@@ -145,7 +145,6 @@ def test_a_public_copy_that_is_behind(public: Public) -> None:
     assert behind == {"ncen", "snapshot", "timestamp"}
 
 
-A_DAY = {"Cache-Control": "public, max-age=86400"}
 FAULTS = [
     # what the server does, the finding, whether only --deep sees it
     (Fault("timestamp.json", headers={"Cache-Control": "public, max-age=86400"}), "NU-7216", False),

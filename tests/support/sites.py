@@ -6,6 +6,7 @@ import functools
 import http.server
 import shutil
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from demo.releases import assemble
-from demo.site import DemoSite
+from demo.site import DemoSite, SiteOptions
 from ncen_updater.agent.composition import build_site
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.engine.operations import JOURNAL
@@ -22,7 +23,7 @@ from ncen_updater.agent.reader.connecting import feed_of
 from ncen_updater.agent.site import Site
 from ncen_updater.publisher.release_flow import KeyRing, make_feed, make_keys, publish_release
 
-__all__ = ["TrialFeed", "connect", "serve", "site_in_process"]
+__all__ = ["TrialFeed", "connect", "running_site", "serve", "site_in_process"]
 
 
 def _now() -> datetime:
@@ -98,3 +99,19 @@ def site_in_process(demo: DemoSite) -> Site:
         config.site.product, config.feed, state=demo.state, trusted_root=demo.trusted_root
     )
     return build_site(config, demo.config_path, source=source)
+
+
+@contextmanager
+def running_site(*versions: str) -> Iterator[DemoSite]:
+    """A small site on files whose application runs, and a feed with these releases."""
+    with tempfile.TemporaryDirectory(prefix="nu-site-") as directory:
+        feed = TrialFeed(Path(directory))
+        feed.publish(versions)
+        with serve(feed.directory) as url:
+            options = SiteOptions(
+                feed_urls=(url,), cases=10, icomm=False, soak_s=0.2, soak_interval_s=0.1
+            )
+            with DemoSite(Path(directory) / "site", None, options) as site:
+                connect(site, feed)
+                site.start_app()
+                yield site

@@ -7,7 +7,6 @@ from datetime import datetime
 
 from packaging.version import Version
 
-from ncen_updater.agent.approvals.binding import basis_to_json
 from ncen_updater.agent.approvals.model import ApprovalBasis, ApprovalCount
 from ncen_updater.agent.approvals.status import ApprovalStatus, standing_for
 from ncen_updater.agent.approvals.store import ApprovalStore, Person, ScheduleRecord
@@ -95,7 +94,7 @@ def approve(journal: Journal, found: ApprovalSubject, person: Person) -> bool:
     basis = require_basis(found)
     needed = found.people.needed
     return ApprovalStore(journal).approve(
-        found.binding, found.target, basis_to_json(basis), person, needed
+        found.binding, found.target, basis.to_json(), person, needed
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
     from ncen_updater.agent.journal.journal import Journal
     from ncen_updater.agent.site import Site
 
-__all__ = ["basis_from_json", "basis_now", "basis_to_json"]
+__all__ = ["basis_now"]
 
 #: The tables of the configuration that an upgrade depends on. Where the feed is, and when the
 #: service works, may change without anybody approving again: what is installed is signed.
@@ -52,35 +51,4 @@ def basis_now(
         rehearsal=rehearsal,
         sizes={facts.name: facts.size_bytes for facts in engine.describe()},
         at=at,
-    )
-
-
-def basis_to_json(basis: ApprovalBasis) -> dict[str, object]:
-    """Return a basis as the journal keeps it."""
-    return {
-        "plan": basis.plan,
-        "schemas": dict(basis.schemas),
-        "configuration": basis.configuration,
-        "rehearsal": basis.rehearsal,
-        "sizes": dict(basis.sizes),
-        "at": basis.at.isoformat() if basis.at else None,
-    }
-
-
-def basis_from_json(data: Mapping[str, object]) -> ApprovalBasis:
-    """Read a basis as the journal keeps it.
-
-    Raises:
-        ValueError, KeyError, TypeError: If it is none; readers of the journal call it unreadable.
-    """
-    schemas, sizes, at = data["schemas"], data["sizes"], data["at"]
-    if not isinstance(schemas, dict) or not isinstance(sizes, dict):
-        raise TypeError("a basis without tables of schemas and sizes")
-    return ApprovalBasis(
-        plan=str(data["plan"]),
-        schemas={str(name): str(value) for name, value in schemas.items()},
-        configuration=str(data["configuration"]),
-        rehearsal=str(data["rehearsal"]),
-        sizes={str(name): int(value) for name, value in sizes.items()},
-        at=datetime.fromisoformat(str(at)) if at is not None else None,
     )

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.records import Record
 
 __all__ = [
     "ROOT",
@@ -53,7 +54,7 @@ WORDS: Mapping[VoidReason, str] = {
 
 
 @dataclass(frozen=True)
-class ApprovalBasis:
+class ApprovalBasis(Record):
     """What people approve.
 
     Attributes:

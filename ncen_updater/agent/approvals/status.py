@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from ncen_updater.agent.approvals.binding import basis_from_json, basis_now
+from ncen_updater.agent.approvals.binding import basis_now
 from ncen_updater.agent.approvals.model import ApprovalBasis, Invalidation, voids
 from ncen_updater.agent.approvals.store import ApprovalStore
 from ncen_updater.agent.engine.pending_rollback import left_behind
 from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.rows import reading
 from ncen_updater.agent.policy.automation import Rehearsed
 from ncen_updater.agent.rehearsal.store import RehearsalRecord, Rehearsals, RehearsalState
 from ncen_updater.common.errors import UpdaterError
@@ -68,7 +69,8 @@ def standing_for(site: Site, journal: Journal, plan: str, target: str) -> Approv
         return ApprovalStatus(Rehearsed.MISSING, None, None, ())
     if record.state is RehearsalState.FAILED or record.basis is None:
         return ApprovalStatus(Rehearsed.FAILED, record, None, ())
-    then = basis_from_json(record.basis)
+    with reading(journal.path):
+        then = ApprovalBasis.from_json(record.basis)
     basis = basis_now(site, journal, plan, then.rehearsal, then.at)
     found = voids(then, basis, time=now, growth_percent=settings.growth_percent, longest=longest)
     if found:
@@ -92,7 +94,8 @@ def _since_approval(
     if approved is None:
         return ()
     # Age and growth count against the rehearsal, and were looked at there.
-    then = replace(basis_from_json(approved), at=None, sizes={})
+    with reading(journal.path):
+        then = replace(ApprovalBasis.from_json(approved), at=None, sizes={})
     return voids(then, basis, time=now, growth_percent=0, longest=timedelta.max)
 
 

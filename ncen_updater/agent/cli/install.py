@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING
 
 import click
 
 from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.agent.cli.session import AgentSession
+from ncen_updater.agent.databases.engines import ENGINES
 from ncen_updater.common.cli.characters import shown
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.session import DEFAULT_CONFIG
@@ -35,7 +36,7 @@ ROOT_HELP = N_("Everything is below this directory; / by default.")
 @click.option("--country", help=N_("Its country, two capital letters."))
 @click.option("--feed-url", "feed", multiple=True, help=N_("Address of the feed; or several."))
 @click.option(
-    "--engine", type=click.Choice(["postgresql", "sqlite"]), default="postgresql",
+    "--engine", type=click.Choice(list(ENGINES)), default=next(iter(ENGINES)),
     help=N_("Kind of the databases."),
 )  # fmt: skip
 @click.option("--unit", default="ncen.service", help=N_("The application's unit."))
@@ -76,7 +77,7 @@ def install(
             site=_answer(session, site, "--site", Text(N_("Id of the site"))),
             country=_answer(session, country, "--country", Text(N_("Country"))),
             feed=feed or (_answer(session, None, "--feed-url", Text(N_("Address of the feed"))),),
-            engine=cast("Literal['postgresql', 'sqlite']", engine),
+            engine=engine,
             unit=unit,
             health_url=health_url,
             runner="systemd" if root == Path("/") and (release / "units").is_dir() else "process",

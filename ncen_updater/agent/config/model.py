@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Field,
     StringConstraints,
     ValidationInfo,
+    create_model,
     field_validator,
     model_validator,
 )
 
+from ncen_updater.agent.config.base import EngineSettings, PhysicalName, Settings
 from ncen_updater.agent.config.service import ServiceSettings, WindowSettings
 from ncen_updater.agent.config.telling import MetricsSettings, NotifySettings
 from ncen_updater.agent.databases.base import Strategy
+from ncen_updater.agent.databases.engines import ENGINES, kind_of
 from ncen_updater.formats.manifest import Channel, Country, Identifier, ProductName
 
 __all__ = [
@@ -30,22 +32,12 @@ __all__ = [
     "KeepSettings",
     "PartSettings",
     "PathSettings",
-    "PostgresSettings",
     "SiteSettings",
     "SoakSettings",
-    "SqliteSettings",
 ]
 
 Seconds = Annotated[float, Field(gt=0, le=7 * 86_400)]
-# 63 bytes less "__next_" and the eight characters of a change id.
-PhysicalName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,47}$")]
 Argv = Annotated[tuple[str, ...], Field(min_length=1, max_length=100)]
-
-
-class Settings(BaseModel):
-    """Base of all tables: frozen, and strict about names it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class SiteSettings(Settings):
@@ -104,66 +96,36 @@ class FeedSettings(Settings):
         return urls
 
 
-class PostgresSettings(Settings):
-    """How the agent reaches PostgreSQL.
-
-    Attributes:
-        host: Directory of the server's socket, or a host name.
-        user: The agent's role: CREATEDB and member of ``owner``, or a superuser.
-        password_file: A libpq password file (mode 0600) where the server asks for a password.
-        owner: The application's role; migrations run as it.
-        application_roles: As which the application logs in, where that is not (only) ``owner``.
-        control_database: A small database of the agent's own; made at the first use.
-        bin_directory: Where ``pg_dump`` and ``pg_restore`` are; by default those of the server's
-            version where packages put them.
-        copy_method: ``auto`` chooses by size.
-    """
-
-    host: str = "/var/run/postgresql"
-    port: Annotated[int, Field(ge=1, le=65_535)] = 5432
-    user: PhysicalName = "ncen_updater"
-    password_file: Path | None = None
-    owner: PhysicalName = "ncen"
-    application_roles: tuple[PhysicalName, ...] = ()
-    control_database: PhysicalName = "ncen_updater"
-    bin_directory: Path | None = None
-    copy_method: Literal["auto", "file-copy", "wal-log"] = "auto"
-
-    @property
-    def admitted(self) -> tuple[str, ...]:
-        """Roles that may log in between cut-over and commit."""
-        return self.application_roles or (self.owner,)
-
-
-class SqliteSettings(Settings):
-    """Where the SQLite files are.
-
-    Attributes:
-        directory: Holds the sets; the application opens ``<directory>/live/<name>.sqlite``.
-    """
-
-    directory: Path
-
-
 class DatabaseSettings(Settings):
     """The databases of the site.
 
     Attributes:
+        engine: A name of :data:`.engines.ENGINES`; the table of the same name is its own.
         strategy: ``copy``, or ``in-place`` where a copy will not do; only the operator chooses.
         way_back: In-place only: what is kept to go back, a ``copy`` in the server, or a ``dump``
             in ``dump_directory`` where the server has no room for a copy.
-        names: Logical name to the name in the server (PostgreSQL).
+        names: Logical name to the name in the server, where the engine has a server.
         migrator_environment: Further variables of an application's own migrator.
     """
 
-    engine: Literal["postgresql", "sqlite"]
+    engine: str
     strategy: Strategy = Strategy.COPY
     way_back: Literal["copy", "dump"] = "copy"
     dump_directory: Path | None = None
     names: Annotated[dict[Identifier, PhysicalName], Field(min_length=1)]
     migrator_environment: Annotated[dict[str, str], Field(default_factory=dict)]
-    postgresql: PostgresSettings | None = None
-    sqlite: SqliteSettings | None = None
+
+    @property
+    def own(self) -> EngineSettings:
+        """The table of the engine in use.
+
+        Raises:
+            LookupError: There is none, which the validation of a file refuses.
+        """
+        found = getattr(self, self.engine, None)
+        if not isinstance(found, EngineSettings):
+            raise LookupError(self.engine)
+        return found
 
     @model_validator(mode="after")
     def _has_its_engine(self) -> DatabaseSettings:
@@ -174,6 +136,17 @@ class DatabaseSettings(Settings):
         if self.way_back == "dump" and self.dump_directory is None:
             raise ValueError("'way_back = \"dump\"' needs a dump_directory")
         return self
+
+
+if not TYPE_CHECKING:
+    # To those who read it, the form of the file has a table for each engine.
+    DatabaseSettings = create_model(
+        "DatabaseSettings",
+        __base__=DatabaseSettings,
+        __module__=__name__,
+        engine=(Literal[tuple(ENGINES)], ...),
+        **{name: (kind_of(name).settings | None, None) for name in ENGINES},
+    )
 
 
 class FilesSettings(Settings):
@@ -362,7 +335,7 @@ class AgentConfig(Settings):
         ours = [
             paths.state, paths.received, paths.slots, paths.current, paths.trusted_root,
             paths.agent, databases.dump_directory, self.application.door_file,
-            databases.sqlite.directory if databases.sqlite is not None else None,
+            databases.own.directory_on_disk,
         ]  # fmt: skip
         places = [paths.resolve(item) for item in ours if item is not None]
         directories = [paths.resolve(item.directory) for item in self.files]

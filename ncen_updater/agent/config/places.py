@@ -13,6 +13,7 @@ from typing import Any
 from ncen_updater.agent.config.errors import Mistake
 from ncen_updater.agent.config.locate import Path as Place
 from ncen_updater.agent.config.locate import line_of
+from ncen_updater.agent.databases.engines import ENGINES, kind_of
 from ncen_updater.common.i18n import N_, Text
 
 __all__ = ["PATHS", "check_places", "root_of"]
@@ -28,9 +29,7 @@ PATHS: tuple[tuple[str, ...], ...] = (
     ("feed", "ca_file"),
     ("feed", "client_certificate"),
     ("databases", "dump_directory"),
-    ("databases", "postgresql", "password_file"),
-    ("databases", "postgresql", "bin_directory"),
-    ("databases", "sqlite", "directory"),
+    *(("databases", name, path) for name in ENGINES for path in kind_of(name).settings.paths),
     ("application", "door_file"),
     ("service", "socket"),
     ("service", "fetch_socket"),
@@ -44,6 +43,9 @@ PATHS: tuple[tuple[str, ...], ...] = (
 )
 # What [notify] names is looked at when something is sent: a mail password that is missing must not
 # keep a change from being brought to its end.
+SECRETS = tuple(
+    ("databases", name, path) for name in ENGINES for path in kind_of(name).settings.secrets
+)
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -81,20 +83,21 @@ def check_places(data: Mapping[str, Any], lines: Mapping[Place, int]) -> Iterato
                 N_("Correct the path."),
                 path=root / value,
             )
-    password_file = ("databases", "postgresql", "password_file")
-    value = _text(data, password_file)
-    if value:
+    for secret in SECRETS:
+        value = _text(data, secret)
+        if not value:
+            continue
         path = root / value
         if not _is_file(path):
             yield mistake(
-                password_file,
+                secret,
                 N_("names a file that is not there: {path}."),
                 N_("Correct the path, or make the file."),
                 path=path,
             )
         elif path.stat().st_mode & OTHERS:
             yield mistake(
-                password_file,
+                secret,
                 N_("can be read by others: {path}."),
                 N_("Run: chmod 600 {path}"),
                 path=path,

@@ -37,10 +37,7 @@ FORMS: Mapping[str, str] = {
     "service.read_group": N_("Use the name of a group of this machine."),
     "service.operate_group": N_("Use the name of a group of this machine."),
     "service.approve_group": N_("Use the name of a group of this machine."),
-    "databases.names": N_(
-        "Use letters, digits, dashes and underscores, beginning with a letter; at most 48."
-    ),
-    "databases.postgresql": N_(
+    "databases": N_(
         "Use letters, digits, dashes and underscores, beginning with a letter; at most 48."
     ),
 }
@@ -101,7 +98,7 @@ def mistake_for(error: ErrorDetails, model: type[BaseModel], lines: Mapping[Path
         problem, remedy_template = KINDS[kind]
         return Mistake(line, setting, Text(problem), Text(remedy_template, values))
     if kind == "string_pattern_mismatch":
-        form = FORMS.get(setting) or FORMS.get(_name(path[:2]))
+        form = FORMS.get(setting) or FORMS.get(_name(path[:2])) or FORMS.get(_name(path[:1]))
         return Mistake(
             line,
             setting,

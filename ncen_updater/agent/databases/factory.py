@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ncen_updater.agent.databases.engines import ENGINES, kind_of
 from ncen_updater.agent.databases.errors import DatabaseError
 
 if TYPE_CHECKING:
@@ -32,27 +33,6 @@ def make_engine(
     Raises:
         DatabaseError: The engine's own table is missing, which the configuration's model refuses.
     """
-    if config.engine == "sqlite" and config.sqlite is not None:
-        from ncen_updater.agent.databases.sqlite.engine import SqliteEngine
-
-        directory = config.sqlite.directory
-        return SqliteEngine(
-            root / directory if root else directory,
-            tuple(config.names),
-            config.migrator_environment,
-            notes=state / "databases" if state else None,
-            user=user,
-        )
-    if config.engine == "postgresql" and config.postgresql is not None:
-        from ncen_updater.agent.databases.postgresql.engine import PostgresEngine
-
-        dumps = config.dump_directory
-        return PostgresEngine(
-            config.postgresql,
-            config.names,
-            way_back=config.way_back,
-            dump_directory=root / dumps if root and dumps else dumps,
-            migrator_environment=config.migrator_environment,
-            user=user,
-        )
-    raise DatabaseError(database=config.engine, detail="no adapter for this engine")
+    if config.engine not in ENGINES or getattr(config, config.engine, None) is None:
+        raise DatabaseError(database=config.engine, detail="no adapter for this engine")
+    return kind_of(config.engine).make(config, root, state, user)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_
 from ncen_updater.common.messages import NOTIFY_ERROR
 
 __all__ = ["NotifyError"]
-
-AGAIN = N_("The message waits and is sent again by itself. Correct the table [notify] if need be.")
 
 
 class NotifyError(UpdaterError):

@@ -2,16 +2,19 @@
 
 A value that is not named for its kind, or does not have its form, is left out. Error messages are
 never told, since a database's message may quote a row; their stable code is, and the sentence that
-belongs to it. Pure; standard library only.
+belongs to it. Pure.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Self
+
+from ncen_updater.common.records import Record
 
 __all__ = ["ALLOWED", "ALWAYS", "URGENT", "News", "NewsKind", "allowed"]
 
@@ -63,6 +66,7 @@ CODE = re.compile(r"NU-\d{4}")
 CHANGE = re.compile(r"[a-z2-7]{8}")
 LOGIN = re.compile(r"[a-z_][a-z0-9_.-]{0,31}|uid \d{1,10}")
 MAX_TEXT = 64
+MAX_ID = 100
 
 
 def _matches(pattern: re.Pattern[str], value: object) -> bool:
@@ -138,7 +142,7 @@ def allowed(kind: NewsKind, values: Mapping[str, object]) -> dict[str, object]:
 
 
 @dataclass(frozen=True)
-class News:
+class News(Record):
     """One thing that is told.
 
     Attributes:
@@ -173,24 +177,15 @@ class News:
 
     def to_json(self) -> dict[str, object]:
         """Return it as files and messages have it."""
-        return {
-            "id": self.id,
-            "kind": self.kind.value,
-            "at": self.at.isoformat(),
-            "urgent": self.urgent,
-            "values": dict(self.values),
-        }
+        return {**super().to_json(), "urgent": self.urgent}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, object]) -> News:
+    def from_json(cls, data: object) -> Self:
         """Read one; what may not be told is left out here too.
 
         Raises:
-            ValueError, KeyError, TypeError: If it is none.
+            ValueError: If it is none.
         """
-        values = data["values"]
-        if not isinstance(values, dict):
-            raise TypeError("no values")
-        kind = NewsKind(str(data["kind"]))
-        at = datetime.fromisoformat(str(data["at"])).astimezone(UTC)
-        return cls(str(data["id"])[:100], kind, at, allowed(kind, values))
+        found = super().from_json(data)
+        told = allowed(found.kind, found.values)
+        return replace(found, id=found.id[:MAX_ID], at=found.at.astimezone(UTC), values=told)

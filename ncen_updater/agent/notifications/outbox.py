@@ -11,21 +11,23 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from ncen_updater.agent.notifications.news import News
 from ncen_updater.agent.policy.pacing import retry_at
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import parse_json, read_file
+from ncen_updater.common.records import Record
 
 __all__ = ["Outbox", "OutboxFile", "OutboxMessage", "Way"]
 
 logger = logging.getLogger(__name__)
 
+SCHEMA = 1
 MAX_BYTES = 4_000_000
 #: What nobody took for so long, or beyond so many, is given up; the message says how much that was.
 MOST = 300
@@ -34,7 +36,7 @@ REMEMBERED = timedelta(hours=2)
 
 
 @dataclass(frozen=True)
-class OutboxMessage:
+class OutboxMessage(Record):
     """What was put together to be sent.
 
     Attributes:
@@ -47,7 +49,7 @@ class OutboxMessage:
 
 
 @dataclass(frozen=True)
-class Way:
+class Way(Record):
     """One way on which people are told: ``mail`` or ``webhook``.
 
     Attributes:
@@ -66,6 +68,13 @@ class Way:
     tried_at: datetime | None = None
     left_out: int = 0
 
+    def only(self, news: Collection[str]) -> Way:
+        """Return it with what is there to be told; a message of nothing is none."""
+        waiting = tuple(number for number in self.waiting if number in news)
+        content = tuple(i for i in self.message.news if i in news) if self.message else ()
+        message = OutboxMessage(self.message.id, content) if self.message and content else None
+        return replace(self, waiting=waiting, message=message)
+
     def retry_at(self) -> datetime | None:
         """When it may be tried again after failures."""
         if not self.failures or self.tried_at is None:
@@ -74,7 +83,7 @@ class Way:
 
 
 @dataclass(frozen=True)
-class Outbox:
+class Outbox(Record):
     """Everything that is kept.
 
     Attributes:
@@ -91,7 +100,7 @@ class Outbox:
 
     def with_news(
         self, event: int, told: Mapping[str, str], found: Iterable[News], ways: Iterable[str]
-    ) -> Outbox:
+    ) -> Self:
         """Return it with what was found since; ways that are configured no more are forgotten."""
         fresh = {item.id: item for item in found}
         kept = {name: self.ways.get(name, Way()) for name in ways}
@@ -103,7 +112,7 @@ class Outbox:
             self, event=event, told=told, news={**self.news, **fresh}, ways=grown
         )._tidy()
 
-    def without_old(self, now: datetime) -> Outbox:
+    def without_old(self, now: datetime) -> Self:
         """Return it without what nobody took for too long."""
         ways = {}
         for name, way in self.ways.items():
@@ -120,12 +129,12 @@ class Outbox:
             ways[name] = replace(way, waiting=tuple(young), left_out=way.left_out + lost)
         return replace(self, ways=ways)._tidy()
 
-    def begin(self, name: str, ids: tuple[str, ...]) -> Outbox:
+    def begin(self, name: str, ids: tuple[str, ...]) -> Self:
         """Return it with a message put together for a way."""
         number = hashlib.sha256("\n".join((name, *ids)).encode()).hexdigest()[:32]
         return self._with(name, message=OutboxMessage(number, ids))
 
-    def sent(self, name: str, at: datetime) -> Outbox:
+    def sent(self, name: str, at: datetime) -> Self:
         """Return it after the message of a way was taken."""
         way = self.ways[name]
         done = set(way.message.news) if way.message else set()
@@ -135,14 +144,14 @@ class Outbox:
             waiting=tuple(i for i in way.waiting if i not in done),
         )._tidy()  # fmt: skip
 
-    def failed(self, name: str, at: datetime) -> Outbox:
+    def failed(self, name: str, at: datetime) -> Self:
         """Return it after the message of a way was not taken."""
         return self._with(name, failures=self.ways[name].failures + 1, tried_at=at)
 
-    def _with(self, name: str, **changes: Any) -> Outbox:  # noqa: ANN401 - fields of Way
+    def _with(self, name: str, **changes: Any) -> Self:  # noqa: ANN401 - fields of Way
         return replace(self, ways={**self.ways, name: replace(self.ways[name], **changes)})
 
-    def _tidy(self) -> Outbox:
+    def _tidy(self) -> Self:
         wanted = {number for way in self.ways.values() for number in way.waiting}
         return replace(self, news={i: item for i, item in self.news.items() if i in wanted})
 
@@ -150,56 +159,22 @@ class Outbox:
 
     def to_json(self) -> dict[str, object]:
         """Return it as the file holds it."""
-        return {
-            "schema": 1,
-            "event": self.event,
-            "told": dict(self.told),
-            "news": [item.to_json() for item in self.news.values()],
-            "ways": {
-                name: {
-                    "waiting": list(way.waiting),
-                    "sent": [at.isoformat() for at in way.sent],
-                    "message": {"id": way.message.id, "news": list(way.message.news)}
-                    if way.message
-                    else None,
-                    "failures": way.failures,
-                    "tried_at": way.tried_at.isoformat() if way.tried_at else None,
-                    "left_out": way.left_out,
-                }
-                for name, way in self.ways.items()
-            },
-        }
+        news = [item.to_json() for item in self.news.values()]
+        return {**super().to_json(), "schema": SCHEMA, "news": news}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Outbox:
+    def from_json(cls, data: object) -> Self:
         """Read what the file holds.
 
         Raises:
-            ValueError, KeyError, TypeError, AttributeError: If it is something else.
+            ValueError, KeyError, TypeError: If it is something else.
         """
-        if data["schema"] != 1 or type(data["event"]) is not int:
+        if not isinstance(data, dict) or data["schema"] != SCHEMA:
             raise ValueError("not an outbox of this form")
-        news = {item.id: item for item in map(News.from_json, data["news"])}
-        ways = {str(name): _way(row, news) for name, row in data["ways"].items()}
-        told = {str(kind): str(key) for kind, key in data["told"].items()}
-        return cls(data["event"], told, news, ways)._tidy()
-
-
-def _way(row: Mapping[str, Any], news: Mapping[str, News]) -> Way:
-    message = row["message"]
-    content = tuple(i for i in message["news"] if i in news) if message else ()
-    return Way(
-        waiting=tuple(str(i) for i in row["waiting"] if i in news),
-        sent=tuple(_moment(at) for at in row["sent"]),
-        message=OutboxMessage(str(message["id"]), content) if content else None,
-        failures=int(row["failures"]),
-        tried_at=_moment(row["tried_at"]) if row["tried_at"] else None,
-        left_out=int(row["left_out"]),
-    )
-
-
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text).astimezone(UTC)
+        news = {item["id"]: item for item in data["news"]}
+        found = super().from_json({**data, "news": news})
+        ways = {name: way.only(found.news) for name, way in found.ways.items()}
+        return replace(found, ways=ways)._tidy()
 
 
 class OutboxFile:
@@ -219,7 +194,7 @@ class OutboxFile:
             return Outbox.from_json(data)
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        except (ValueError, KeyError, TypeError, OSError) as error:
             logger.warning(
                 "%s is damaged and put aside; news go on from now: %s", self._path, error
             )

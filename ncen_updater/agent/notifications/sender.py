@@ -37,7 +37,7 @@ def send(config_path: Path, order: Mapping[str, Any]) -> int:
         way, number, left_out = str(order["way"]), str(order["id"]), int(order["left_out"])
         head = str(ChainHead.parse(str(order["head"]))) if order.get("head") else ""
         news = [News.from_json(item) for item in order["news"]]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise NotifyError(BAD_ORDER, detail=type(error).__name__) from error
     reader = LetterReader(config.site.id, config.notify.language, config.service.zone())
     if not news:

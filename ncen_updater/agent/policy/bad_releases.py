@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from packaging.version import Version
 
-__all__ = ["DELAYS", "FailedRelease", "may_attempt", "next_attempt", "remember"]
+__all__ = ["DELAYS", "FailedRelease", "next_attempt", "remember"]
 
 DELAYS = (
     timedelta(hours=1),
@@ -57,14 +57,3 @@ def remember(
 def next_attempt(bad: FailedRelease) -> datetime:
     """Return when the agent may try again by itself."""
     return bad.last_at + DELAYS[min(bad.times, len(DELAYS)) - 1]
-
-
-def may_attempt(bad: FailedRelease | None, now: datetime, *, by_hand: bool) -> bool:
-    """Whether a release may be tried now; a person may always.
-
-    Args:
-        bad: What is remembered of it; None if it never failed here.
-        now: The time.
-        by_hand: Whether an operator asked for it.
-    """
-    return by_hand or bad is None or now >= next_attempt(bad)

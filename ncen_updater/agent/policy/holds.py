@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-__all__ = ["Hold", "active_holds"]
+__all__ = ["Hold"]
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,3 @@ class Hold:
         closed.
         """
         return self.until is None or time < self.until
-
-
-def active_holds(holds: Iterable[Hold], time: datetime) -> tuple[Hold, ...]:
-    """Return the holds that forbid an upgrade at this time, in the order in which they came."""
-    return tuple(hold for hold in holds if hold.active_at(time))

@@ -17,8 +17,7 @@ def check_database_version(context: Context) -> tuple[Finding, ...]:
     """NU-6304 where the release wants another database server."""
     manifest = context.document.manifest
     kind = context.engine.kind
-    needs = {"postgresql": manifest.needs.postgresql, "sqlite": manifest.needs.sqlite}
-    needed = needs.get(kind, "")
+    needed = manifest.needs.of(kind)
     version = context.engine.version()
     try:
         fits = _fits(needed, Version(version))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ncen_updater.agent.approvals.binding import basis_now, basis_to_json
+from ncen_updater.agent.approvals.binding import basis_now
 from ncen_updater.agent.databases.base import ChangeRef, CopyPlan, Live, Strategy, TableDigest
 from ncen_updater.agent.databases.migrations.checks import Value, question, unmapped
 from ncen_updater.agent.databases.migrations.planner import Back, WayBack
@@ -194,7 +194,7 @@ class Rehearser:
                 raise UpdaterError(REHEARSAL_FAILED, **values) from error
             raise
         self._clear(reference, copy, again, second)
-        rehearsals.end(number, RehearsalState.PASSED, basis=basis_to_json(basis), report=report)
+        rehearsals.end(number, RehearsalState.PASSED, basis=basis.to_json(), report=report)
         found = rehearsals.last(str(current), target)
         assert found is not None  # noqa: S101 - written just now
         return found

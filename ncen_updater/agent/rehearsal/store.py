@@ -31,7 +31,7 @@ class RehearsalRecord:
     """One rehearsal.
 
     Attributes:
-        basis: What it was made on, as :func:`.binding.basis_to_json` writes it.
+        basis: What it was made on, as :class:`.ApprovalBasis` is written.
         report: What it found, JSON; of one that runs where its copies are, of one that failed
             whether the release is to blame.
     """

@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 import sys
 
+from ncen_updater.agent.databases.engines import engine_modules
+
 __all__ = ["MODULES", "main"]
 
 MODULES = (
@@ -23,8 +25,7 @@ MODULES = (
     "ncen_updater.feed.http",
     "ncen_updater.agent.engine.operations",
     "ncen_updater.agent.rehearsal.rehearse",
-    "ncen_updater.agent.databases.postgresql.engine",
-    "ncen_updater.agent.databases.sqlite.engine",
+    *engine_modules(),
     "ncen_updater.agent.databases.migrations.runner",
     "ncen_updater.formats.archive",
     "ncen_updater.formats.delta.apply",

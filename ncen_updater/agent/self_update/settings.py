@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from ncen_updater.agent.databases.engines import ENGINES, kind_of
 
 __all__ = ["Answers", "settings_text"]
 
@@ -18,7 +21,7 @@ class Answers:
 
     Attributes:
         databases: Name in the releases to name in the server.
-        sqlite_directory: Where the files are, with SQLite.
+        engine_settings: Of its own table; by default what the engine gives a first site.
         unit: The application's unit.
         health_url: The application's own address.
         runner: ``systemd`` where the units come along that split privilege.
@@ -27,9 +30,9 @@ class Answers:
     site: str
     country: str
     feed: tuple[str, ...]
-    engine: Literal["postgresql", "sqlite"] = "postgresql"
+    engine: str = next(iter(ENGINES))
     databases: tuple[tuple[str, str], ...] = tuple(DATABASES.items())
-    sqlite_directory: str = "srv/ncen/databases"
+    engine_settings: Mapping[str, str] | None = None
     unit: str = "ncen.service"
     health_url: str = "http://127.0.0.1:8000"
     runner: Literal["process", "systemd"] = "process"
@@ -60,8 +63,9 @@ def settings_text(answers: Answers, root: Path) -> str:
         "",
         f"[databases.{answers.engine}]",
     ]
-    if answers.engine == "sqlite":
-        lines.append(f"directory = {quoted(answers.sqlite_directory)}")
+    own = answers.engine_settings
+    first = kind_of(answers.engine).first_settings if own is None else own
+    lines += [f"{name} = {quoted(value)}" for name, value in first.items()]
     lines += [
         "",
         "[application]",

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
-from ncen_updater.agent.approvals.binding import basis_to_json
 from ncen_updater.agent.approvals.status import ApprovalStatus, standing_for
 from ncen_updater.agent.engine.pending_rollback import left_behind
 from ncen_updater.agent.engine.retention import due_at
@@ -74,7 +73,7 @@ def assess(site: Site, agent: str | None = None) -> Assessment:
         rehearsed=standing.rehearsed if standing else Rehearsed.MISSING,
         plan=plan,
         binding=standing.basis.binding() if standing and standing.basis else "",
-        basis=basis_to_json(standing.basis) if standing and standing.basis else None,
+        basis=standing.basis.to_json() if standing and standing.basis else None,
         bad_until=max(again, default=None),
         voids=tuple(str(void.text) for void in standing.voids) if standing else (),
         left=bool(left),

@@ -34,7 +34,7 @@ class _Object(dict[str, Any]):
         raise ServiceSilent(reason=f"its answer has no '{name}'")
 
 
-class _Connection(http.client.HTTPConnection):
+class _UnixConnection(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
     def __init__(self, path: Path, timeout_s: float) -> None:
@@ -129,7 +129,7 @@ class Client:
         if body is not None:
             content = json.dumps(body).encode()
             headers["Content-Type"] = "application/json"
-        connection = _Connection(self.path, timeout_s)
+        connection = _UnixConnection(self.path, timeout_s)
         try:
             connection.request(method, address, content, headers)
             response = connection.getresponse()

@@ -21,6 +21,7 @@ __all__ = [
     "Command",
     "LazyGroup",
     "PublisherCommand",
+    "commands",
     "global_options",
     "session_of",
     "version_option",
@@ -156,11 +157,27 @@ class PublisherCommand(Command):
     has_config = False
 
 
+def commands(room: str, words: Mapping[str, str | tuple[str, str]]) -> dict[str, tuple[str, str]]:
+    """Return the table of a group, in the order in which an operator meets its commands.
+
+    Args:
+        room: The package with their modules.
+        words: Name of a command to its short help; before it the module, where that has another
+            name than the command.
+    """
+    return {
+        name: (f"{room}.{name.replace('-', '_')}", said)
+        if isinstance(said, str)
+        else (f"{room}.{said[0]}", said[1])
+        for name, said in words.items()
+    }
+
+
 class LazyGroup(_Translated, click.Group):
     """A group whose commands are imported when they are run.
 
     Args:
-        lazy: Name of a command to the module whose ``command`` it is, and its short help.
+        lazy: As :func:`commands` returns it.
     """
 
     def __init__(

@@ -19,7 +19,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import parse_json, read_file
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import LISTS_BUSY, LOCAL_STORE_FAILED, VIEW_DAMAGED
+from ncen_updater.common.records import Record
 from ncen_updater.feed.downloaded import RECORD, remove_record
 from ncen_updater.feed.errors import TrustError
 from ncen_updater.feed.fetching import LocalFetcher, NotThere
@@ -45,7 +46,7 @@ MAX_LIST_BYTES = 10_000_000
 
 
 @dataclass(frozen=True)
-class ImportRecord:
+class ImportRecord(Record):
     """What an import brought.
 
     Attributes:
@@ -69,48 +70,6 @@ class ImportRecord:
     files: tuple[str, ...]
     agents: tuple[str, ...] = ()
     agent: str | None = None
-
-    def to_json(self) -> dict[str, object]:
-        """Return it as JSON has it."""
-        moments = {
-            "imported_at": self.imported_at.isoformat(),
-            "usable_until": self.usable_until.isoformat(),
-        }
-        return {**asdict(self), **moments}
-
-    @classmethod
-    def from_json(cls, data: object) -> ImportRecord:
-        """Read what :meth:`to_json` wrote.
-
-        Raises:
-            ValueError: If it is something else.
-        """
-        try:
-            if not isinstance(data, dict):
-                raise TypeError("not a table")
-            reaches = data["reaches"]
-            # An agent of before wrote nothing of agents.
-            agent = data.get("agent")
-            return cls(
-                imported_at=_moment(data["imported_at"]),
-                usable_until=_moment(data["usable_until"]),
-                timestamp=int(data["timestamp"]),
-                product=str(data["product"]),
-                releases=tuple(str(item) for item in data["releases"]),
-                reaches=None if reaches is None else str(reaches),
-                files=tuple(str(item) for item in data["files"]),
-                agents=tuple(str(item) for item in data.get("agents", ())),
-                agent=None if agent is None else str(agent),
-            )
-        except (KeyError, TypeError, OverflowError) as error:
-            raise ValueError(f"not the record of an import: {error}") from error
-
-
-def _moment(value: object) -> datetime:
-    moment = datetime.fromisoformat(str(value))
-    if moment.tzinfo is None:
-        raise ValueError("a time without its zone")
-    return moment
 
 
 def _record_path(state: Path) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_
 from ncen_updater.common.messages import (
     BUNDLE_ALTERED,
     BUNDLE_DOES_NOT_FIT,
@@ -13,12 +12,6 @@ from ncen_updater.common.messages import (
 )
 
 __all__ = ["BundleAltered", "BundleDoesNotFit", "BundleUnsafe", "MirrorForbidden", "NotImported"]
-
-COPY_AGAIN = N_(
-    "Nothing was kept. Copy the bundle again from where you got it, compare its size, and try "
-    "again."
-)
-ASK_ANOTHER = N_("Nothing was kept. Ask the Secretariat for a new bundle for this site.")
 
 
 class BundleAltered(UpdaterError):

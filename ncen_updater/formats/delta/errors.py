@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from ncen_updater.common.i18n import N_
 from ncen_updater.common.messages import DELTA_ERROR, DELTA_NOT_MADE, DELTA_NOT_PROVED
 from ncen_updater.formats.transfer_errors import TransferError
 
 __all__ = ["DeltaError", "DeltaNotMade", "DeltaNotProved"]
-
-ARCHIVE_INSTEAD = N_("Nothing needs to be done: the whole archive is fetched instead.")
 
 
 class DeltaError(TransferError):

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ncen_updater.common.cli.lazy import LazyGroup, PublisherCommand, global_options, session_of
+from ncen_updater.common.cli.lazy import (
+    LazyGroup,
+    PublisherCommand,
+    commands,
+    global_options,
+    session_of,
+)
 from ncen_updater.common.cli.render import grouped
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.publisher.cli.common import (
@@ -27,17 +33,20 @@ WORDS = 6
 
 __all__ = ["COMMANDS", "import_token", "keys", "new", "show"]
 
-COMMANDS = {
-    "new": (__name__, N_("Make an encrypted key NAME.pem and its public half NAME.pub.json.")),
-    "import-token": (
-        __name__,
-        N_("Write the public half of a key on the token LABEL as NAME.pub.json."),
-    ),
-    "show": (
-        __name__,
-        N_("Say the fingerprints of public keys and of roots in groups, to be read out."),
-    ),
-}
+COMMANDS = commands(
+    "ncen_updater.publisher.cli",
+    {
+        "new": ("keys", N_("Make an encrypted key NAME.pem and its public half NAME.pub.json.")),
+        "import-token": (
+            "keys",
+            N_("Write the public half of a key on the token LABEL as NAME.pub.json."),
+        ),
+        "show": (
+            "keys",
+            N_("Say the fingerprints of public keys and of roots in groups, to be read out."),
+        ),
+    },
+)
 
 keys = LazyGroup(
     "keys",

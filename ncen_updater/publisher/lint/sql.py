@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.formats.dialects import DIALECTS
 from ncen_updater.formats.manifest import ENGINE_PLACE, Migration, path_for
 from ncen_updater.formats.sql import (
     ENGINES,
@@ -24,11 +25,9 @@ from ncen_updater.formats.sql import (
 )
 from ncen_updater.publisher.build.build import migration_files
 from ncen_updater.publisher.lint.release import LintedRelease, finding
-from ncen_updater.publisher.lint.syntax import Unchecked, postgresql_mistakes, sqlite_mistake
+from ncen_updater.publisher.lint.syntax import Asked, Unchecked, mistakes
 
 __all__ = ["questions", "sql_is_accepted", "unmapped_codes", "unreadable_files"]
-
-NAMES = {"postgresql": "PostgreSQL", "sqlite": "SQLite"}
 
 
 @dataclass(frozen=True)
@@ -138,37 +137,40 @@ def _texts(release: LintedRelease) -> Iterator[SqlText]:
             yield SqlText(name, database, question, said, bool(named))
 
 
-def _with_syntax(text: SqlText, mistakes: Mapping[str, str]) -> SqlText:
+def _asked(text: SqlText) -> Asked:
+    return text.sql, text.file is not None and text.file.verifies
+
+
+def _with_syntax(text: SqlText, said: Mapping[str, Mapping[Asked, str]]) -> SqlText:
     """Add what is no SQL at all to what was refused."""
-    said = dict(text.refusals)
+    refusals = dict(text.refusals)
     for engine, refused in text.refusals.items():
-        if refused is None:
-            mistake = mistakes.get(text.sql)
-            if engine == "sqlite":
-                verifies = text.file is not None and text.file.verifies
-                mistake = sqlite_mistake(text.sql, verifies=verifies)
-            said[engine] = Refusal(Why.SYNTAX, mistake) if mistake else None
-    return replace(text, refusals=said)
+        mistake = said[engine].get(_asked(text))
+        if refused is None and mistake:
+            refusals[engine] = Refusal(Why.SYNTAX, mistake)
+    return replace(text, refusals=refusals)
 
 
 def sql_is_accepted(release: LintedRelease) -> Iterator[Finding]:
     """Every text is one that sites run."""
     texts = list(_texts(release))
-    mistakes: Mapping[str, str] = {}
-    try:
-        mistakes = postgresql_mistakes(
-            text.sql for text in texts if text.refusals.get("postgresql", text) is None
-        )
-    except Unchecked as error:
-        yield finding(
-            7126,
-            Severity.ADVISORY,
-            N_("Nobody looked for mistakes of syntax in the SQL for PostgreSQL: {reason}."),
-            N_("Install the package squawk-cli beside this program, or rehearse the release."),
-            reason=error.reason,
-        )
+    said: dict[str, Mapping[Asked, str]] = {}
+    for engine in ENGINES:
+        asked = dict.fromkeys(_asked(t) for t in texts if t.refusals.get(engine, t) is None)
+        try:
+            said[engine] = mistakes(engine, asked)
+        except Unchecked as error:
+            said[engine] = {}
+            yield finding(
+                7126,
+                Severity.ADVISORY,
+                N_("Nobody looked for mistakes of syntax in the SQL for {engine}: {reason}."),
+                N_("Install the package squawk-cli beside this program, or rehearse the release."),
+                engine=DIALECTS[engine].title,
+                reason=error.reason,
+            )
     for text in texts:
-        yield from _refused(_with_syntax(text, mistakes))
+        yield from _refused(_with_syntax(text, said))
         if text.file is not None and not any(text.refusals.values()) and _is_empty(text):
             yield finding(
                 7114,
@@ -188,7 +190,7 @@ def _refused(text: SqlText) -> Iterator[Finding]:
     by_refusal: dict[Refusal, list[str]] = {}
     for engine, refused in text.refusals.items():
         if refused is not None:
-            by_refusal.setdefault(refused, []).append(NAMES[engine])
+            by_refusal.setdefault(refused, []).append(DIALECTS[engine].title)
     everywhere = all(text.refusals.values())
     severity = Severity.STRICT if text.certain or everywhere else Severity.ADVISORY
     for refused, engines in by_refusal.items():

@@ -13,7 +13,7 @@ import re
 import sqlite3
 import subprocess
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Mapping
 from contextlib import closing
 from dataclasses import replace
 from importlib import metadata
@@ -23,7 +23,10 @@ from typing import Final
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.formats.sql import Statement, counting, split
 
-__all__ = ["Unchecked", "postgresql_mistakes", "sqlite_mistake"]
+__all__ = ["Asked", "Unchecked", "mistakes"]
+
+#: A text, and whether it is a ``verify`` file, of whose statements the rows are counted.
+Asked = tuple[str, bool]
 
 SECONDS: Final = 120.0
 # What the library says about the text alone, and not about tables that are not there.
@@ -39,15 +42,13 @@ class Unchecked(Exception):
         self.reason = reason
 
 
-def sqlite_mistake(sql: str, *, verifies: bool = False) -> str | None:
-    """Return the first mistake with its line, as a site says it; None if there is none.
+def _sqlite_mistakes(asked: Collection[Asked]) -> dict[Asked, str]:
+    found = {(sql, verifies): _sqlite_mistake(sql, verifies=verifies) for sql, verifies in asked}
+    return {item: said for item, said in found.items() if said is not None}
 
-    Every statement is compiled in an empty database of memory's, and none is run.
 
-    Args:
-        sql: The text.
-        verifies: Whether it is a ``verify`` file, of whose statements the rows are counted.
-    """
+def _sqlite_mistake(sql: str, *, verifies: bool) -> str | None:
+    """The first mistake: every statement is compiled in an empty database, and none is run."""
     with closing(sqlite3.connect(":memory:")) as database:
         for statement in split(sql, "sqlite"):
             text = counting(statement) if verifies else statement.text
@@ -76,13 +77,9 @@ def _compile(database: sqlite3.Connection, statement: Statement) -> str | None:
     return None
 
 
-def postgresql_mistakes(texts: Iterable[str]) -> dict[str, str]:
-    """Return the first mistake of each text that has one, with its line.
-
-    Raises:
-        Unchecked: The program that knows is not installed, or did not answer.
-    """
-    numbered = {f"{number}.sql": text for number, text in enumerate(dict.fromkeys(texts))}
+def _postgresql_mistakes(asked: Collection[Asked]) -> dict[Asked, str]:
+    texts = dict.fromkeys(sql for sql, _ in asked)
+    numbered = {f"{number}.sql": text for number, text in enumerate(texts)}
     if not numbered:
         return {}
     program = _squawk()
@@ -106,7 +103,7 @@ def postgresql_mistakes(texts: Iterable[str]) -> dict[str, str]:
         except (OSError, subprocess.TimeoutExpired, ValueError, LookupError, TypeError) as error:
             told = Text(N_("squawk did not answer ({detail})"), {"detail": error})
             raise Unchecked(told) from error
-    return mistakes
+    return {item: mistakes[item[0]] for item in asked if item[0] in mistakes}
 
 
 def _squawk() -> Path | None:
@@ -117,3 +114,24 @@ def _squawk() -> Path | None:
         return None
     places = (Path(str(file.locate())) for file in files if file.name == "squawk")
     return next((place for place in places if os.access(place, os.X_OK)), None)
+
+
+#: Who knows an engine's syntax; of another engine nobody says anything.
+_JUDGES: Final[Mapping[str, Callable[[Collection[Asked]], dict[Asked, str]]]] = {
+    "postgresql": _postgresql_mistakes,
+    "sqlite": _sqlite_mistakes,
+}
+
+
+def mistakes(engine: str, asked: Collection[Asked]) -> dict[Asked, str]:
+    """Return the first mistake of each text that has one, with its line.
+
+    Args:
+        engine: For which it is.
+        asked: The texts.
+
+    Raises:
+        Unchecked: The program that knows is not installed, or did not answer.
+    """
+    judge = _JUDGES.get(engine)
+    return judge(asked) if judge is not None and asked else {}

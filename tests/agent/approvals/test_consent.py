@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.approvals.binding import basis_from_json, basis_to_json
 from ncen_updater.agent.approvals.model import ApprovalBasis, count_approvals
 from ncen_updater.agent.approvals.store import ApprovalStore, Person
 from ncen_updater.agent.engine.errors import JournalUnreadable
@@ -36,24 +36,39 @@ def kinds(journal: Journal) -> list[str]:
 
 
 def test_a_basis_survives_the_journal() -> None:
-    assert basis_from_json(basis_to_json(BASIS)) == BASIS
+    assert ApprovalBasis.from_json(BASIS.to_json()) == BASIS
     without = replace(BASIS, at=None)
-    assert basis_from_json(basis_to_json(without)) == without
+    assert ApprovalBasis.from_json(without.to_json()) == without
+
+
+#: As the agent before the one codec wrote it, and the digest that approvals carried.
+STORED = (
+    '{"at": "2026-03-01T12:00:00+00:00", "configuration": "c", "plan": "p", "rehearsal": "r",'
+    ' "schemas": {"seizures": "s"}, "sizes": {"seizures": 5}}'
+)
+STORED_BINDING = "01e614882e7896d12c1f4f12684792add048c3ea250cca1e36fe38ef50dcfebb"
+
+
+def test_what_was_approved_before_is_read_and_bound_as_it_was() -> None:
+    basis = ApprovalBasis.from_json(json.loads(STORED))
+    assert basis.binding() == STORED_BINDING
+    assert basis.sizes == {"seizures": 5}
+    assert json.dumps(basis.to_json(), sort_keys=True) == STORED
 
 
 def test_two_people_approve_and_one_takes_it_back(journal: Journal) -> None:
     consent = ApprovalStore(journal)
-    assert consent.approve(BINDING, "3.3.0", basis_to_json(BASIS), AMINA)
-    assert not consent.approve(BINDING, "3.3.0", basis_to_json(BASIS), AMINA)
+    assert consent.approve(BINDING, "3.3.0", BASIS.to_json(), AMINA)
+    assert not consent.approve(BINDING, "3.3.0", BASIS.to_json(), AMINA)
     assert count_approvals(consent.approvals(BINDING), BINDING, 2).missing == 1
-    assert consent.approve(BINDING, "3.3.0", basis_to_json(BASIS), BO)
+    assert consent.approve(BINDING, "3.3.0", BASIS.to_json(), BO)
     assert count_approvals(consent.approvals(BINDING), BINDING, 2)
     assert consent.approvals("0" * 64) == ()
     assert consent.withdraw(BINDING, BO) == 1
     assert consent.withdraw(BINDING, BO) == 0
     assert [approval.who for approval in consent.approvals(BINDING)] == ["amina"]
     # Whoever took it back may give it again.
-    assert consent.approve(BINDING, "3.3.0", basis_to_json(BASIS), BO)
+    assert consent.approve(BINDING, "3.3.0", BASIS.to_json(), BO)
     assert kinds(journal) == ["approved", "approved", "approval-withdrawn", "approved"]
     journal.verify_chain()
 
@@ -61,11 +76,11 @@ def test_two_people_approve_and_one_takes_it_back(journal: Journal) -> None:
 def test_what_was_last_approved_is_known_when_it_holds_no_longer(journal: Journal) -> None:
     consent = ApprovalStore(journal)
     assert consent.last_basis("3.3.0") is None
-    consent.approve(BINDING, "3.3.0", basis_to_json(BASIS), AMINA)
+    consent.approve(BINDING, "3.3.0", BASIS.to_json(), AMINA)
     assert consent.last_basis("3.4.0") is None
     stored = consent.last_basis("3.3.0")
     assert stored is not None
-    assert basis_from_json(stored) == BASIS
+    assert ApprovalBasis.from_json(stored) == BASIS
 
 
 def test_the_last_chosen_time_counts(journal: Journal) -> None:
@@ -112,7 +127,7 @@ def test_the_newest_rehearsal_of_a_way_counts(journal: Journal) -> None:
     rehearsals.end("aaaaaaaa", RehearsalState.FAILED, error_code="NU-4012")
     rehearsals.begin("bbbbbbbb", "3.2.4", "3.3.0", {})
     rehearsals.end(
-        "bbbbbbbb", RehearsalState.PASSED, basis=basis_to_json(BASIS), report={"stop_s": [1, 2]}
+        "bbbbbbbb", RehearsalState.PASSED, basis=BASIS.to_json(), report={"stop_s": [1, 2]}
     )
     last = rehearsals.last("3.2.4", "3.3.0")
     assert last is not None
@@ -156,7 +171,7 @@ def test_a_journal_without_these_tables_reads_as_empty(tmp_path: Path) -> None:
 def test_odd_rows_make_the_journal_unreadable(
     journal: Journal, table: str, column: str, value: str
 ) -> None:
-    ApprovalStore(journal).approve(BINDING, "3.3.0", basis_to_json(BASIS), AMINA)
+    ApprovalStore(journal).approve(BINDING, "3.3.0", BASIS.to_json(), AMINA)
     ApprovalStore(journal).schedule(BINDING, "3.3.0", NOW, AMINA)
     Orders(journal).give(OrderKind.CHECK, {}, AMINA)
     Rehearsals(journal).begin("aaaaaaaa", "3.2.4", "3.3.0", {"copy": {}})

@@ -8,9 +8,9 @@ import psycopg
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
-from ncen_updater.agent.config.model import PostgresSettings
 from ncen_updater.agent.databases.errors import DatabaseUnreachable
 from ncen_updater.agent.databases.postgresql.connection import Server, ServerLimits, why_refused
+from ncen_updater.agent.databases.postgresql.kind import PostgresSettings
 from ncen_updater.common.messages import (
     DATABASE_UNKNOWN,
     PASSWORD_MISSING,

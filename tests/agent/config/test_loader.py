@@ -12,6 +12,7 @@ from ncen_updater.agent.config.errors import ConfigInvalid
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.config.model import AgentConfig, PathSettings, SiteSettings
 from ncen_updater.agent.config.paths import DEFAULT_PRODUCT, DEFAULTS, PATTERNS, load_places
+from ncen_updater.agent.databases.postgresql.kind import PostgresSettings
 from ncen_updater.common.messages import (
     CONFIG_EXPOSED,
     CONFIG_NOT_TOML,
@@ -57,8 +58,8 @@ def test_a_good_file_comes_out_with_absolute_paths(tmp_path: Path) -> None:
     assert config.application.door_file == tmp_path / "door"
     assert config.paths.state == tmp_path / "var/lib/ncen-updater"
     assert config.paths.resolve(config.paths.slots) == tmp_path / "opt/ncen/slots"
-    assert config.databases.postgresql is not None
-    assert config.databases.postgresql.port == 5433
+    assert isinstance(config.databases.own, PostgresSettings)
+    assert config.databases.own.port == 5433
 
 
 @pytest.mark.parametrize("commented", [False, True], ids=["as shipped", "every setting shown"])
@@ -87,7 +88,7 @@ def test_the_example_is_accepted(tmp_path: Path, commented: bool) -> None:
                 if name != "root"
             },
         )
-        assert config.databases.sqlite is not None
+        assert config.databases.model_dump()["sqlite"] is not None
 
 
 def test_a_place_without_a_default_is_left_out(tmp_path: Path) -> None:
@@ -172,8 +173,8 @@ def test_a_password_file_for_all_to_read_is_a_mistake(tmp_path: Path, mode: int)
     secret = tmp_path / "pgpass"
     secret.touch(0o600)
     config = load_config(path)
-    assert config.databases.postgresql is not None
-    assert config.databases.postgresql.password_file == secret
+    assert isinstance(config.databases.own, PostgresSettings)
+    assert config.databases.own.password_file == secret
     secret.chmod(mode)
     with pytest.raises(ConfigInvalid, match="pgpass"):
         load_config(path)

@@ -11,7 +11,7 @@ from ncen_updater.agent.composition import build_site
 from ncen_updater.agent.config.model import AgentConfig, DatabaseSettings
 from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.factory import make_engine
-from ncen_updater.agent.databases.postgresql import PostgresEngine
+from ncen_updater.agent.databases.postgresql.engine import PostgresEngine
 from ncen_updater.agent.databases.sqlite.engine import SqliteEngine
 
 ROOT = Path(__file__).parents[3]

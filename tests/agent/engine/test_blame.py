@@ -20,9 +20,9 @@ from ncen_updater.agent.databases.errors import (
     MigrationFailed,
     ServerLost,
 )
-from ncen_updater.agent.databases.migrations.dialect import fault_of_state
 from ncen_updater.agent.databases.migrations.runner import MigrationRunner
-from ncen_updater.agent.databases.migrations.sqlite_dialect import SqliteDialect
+from ncen_updater.agent.databases.postgresql.dialect import fault_of_state
+from ncen_updater.agent.databases.sqlite.dialect import SqliteDialect
 from ncen_updater.agent.engine.errors import ChangeFailed, ChecksFailed, Unhealthy
 from ncen_updater.agent.engine.interruption import Interruption
 from ncen_updater.agent.engine.runner import blames_release

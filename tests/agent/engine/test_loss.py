@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
-from demo.site import DemoSite, SiteOptions, digests, version_of
+from demo.site import DemoSite, digests, version_of
 from ncen_updater.agent.engine.errors import ChangeFailed
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.journal.change import Phase, StepName
@@ -17,24 +15,15 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import RECORDS_WOULD_BE_LOST
 from ncen_updater.common.progress import Silent
 from tests.support.errors import refused, says
-from tests.support.sites import TrialFeed, connect, serve, site_in_process
+from tests.support.sites import running_site, site_in_process
 
 OLD, ONE_WAY = "3.2.4", "3.3.9"
 
 
 @pytest.fixture
 def demo() -> Iterator[DemoSite]:
-    with tempfile.TemporaryDirectory(prefix="nu-loss-") as directory:
-        feed = TrialFeed(Path(directory))
-        feed.publish([OLD, ONE_WAY])
-        with serve(feed.directory) as url:
-            options = SiteOptions(
-                feed_urls=(url,), cases=10, icomm=False, soak_s=0.2, soak_interval_s=0.1
-            )
-            with DemoSite(Path(directory) / "site", None, options) as site:
-                connect(site, feed)
-                site.start_app()
-                yield site
+    with running_site(OLD, ONE_WAY) as site:
+        yield site
 
 
 def operations(

@@ -34,6 +34,7 @@ from ncen_updater.feed.upgrade_path import UpgradePath
 from ncen_updater.publisher.release_flow import publish_release
 from tests.support.errors import refused, says
 from tests.support.forks import run_agent
+from tests.support.migrators import not_as_root
 from tests.support.sites import TrialFeed, _now, connect, serve, site_in_process
 
 FIRST, OLD = "3.2.4", "3.2.5"
@@ -53,6 +54,8 @@ for name in ("SEIZURES", "SUSPECTS", "COMPANIES"):
     connection.commit()
     connection.close()
 """
+pytestmark = not_as_root
+
 #: What the program of each release does. That of OLD fails when it is run once more.
 DOES = {
     "once": ["CREATE TABLE came_with_old (id integer)"],

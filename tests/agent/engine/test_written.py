@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from demo.databases import SqlitePlace
-from demo.site import DemoSite, SiteOptions, digests, version_of
+from demo.site import DemoSite, digests, version_of
 from ncen_updater.agent.diagnostics.doctor import diagnose
 from ncen_updater.agent.engine.aside import drop_kept
 from ncen_updater.agent.engine.errors import ChangeFailed
@@ -20,24 +19,15 @@ from ncen_updater.agent.engine.operations import JOURNAL, Operations
 from ncen_updater.agent.journal.change import Phase, StepName
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.common.progress import Silent
-from tests.support.sites import TrialFeed, connect, serve, site_in_process
+from tests.support.sites import running_site, site_in_process
 
 OLD, NEW = "3.2.4", "3.3.0"
 
 
 @pytest.fixture
 def demo() -> Iterator[DemoSite]:
-    with tempfile.TemporaryDirectory(prefix="nu-written-") as directory:
-        feed = TrialFeed(Path(directory))
-        feed.publish([OLD, NEW])
-        with serve(feed.directory) as url:
-            options = SiteOptions(
-                feed_urls=(url,), cases=10, icomm=False, soak_s=0.2, soak_interval_s=0.1
-            )
-            with DemoSite(Path(directory) / "site", None, options) as site:
-                connect(site, feed)
-                site.start_app()
-                yield site
+    with running_site(OLD, NEW) as site:
+        yield site
 
 
 def sets(demo: DemoSite) -> Path:

@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.notifications.news import News, NewsKind
-from ncen_updater.agent.notifications.outbox import MOST, OLDEST, Outbox, OutboxFile
+from ncen_updater.agent.notifications.outbox import (
+    MOST,
+    OLDEST,
+    Outbox,
+    OutboxFile,
+    OutboxMessage,
+)
 
 AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 WAYS = ("mail", "webhook")
@@ -78,6 +84,33 @@ def test_the_file_gives_back_what_it_was_given(tmp_path: Path) -> None:
     box = box.begin("webhook", ("event 1",)).sent("webhook", AT)
     file.save(box)
     assert file.load() == box
+
+
+#: As the agent before the one codec wrote it.
+STORED = """{"event": 7, "news": [
+ {"at": "2026-03-01T12:00:00+00:00", "id": "event 1", "kind": "available", "urgent": false,
+  "values": {"version": "3.3.0"}},
+ {"at": "2026-03-01T12:00:00+00:00", "id": "event 2", "kind": "release-withdrawn", "urgent": true,
+  "values": {"version": "3.3.0"}}],
+ "schema": 1, "told": {"available": "3.3.0"}, "ways": {
+ "mail": {"failures": 1, "left_out": 0,
+  "message": {"id": "1062533d2327f5ec988a8e8d2a227931", "news": ["event 2", "event 1"]},
+  "sent": [], "tried_at": "2026-03-01T12:00:00+00:00", "waiting": ["event 1", "event 2"]},
+ "webhook": {"failures": 0, "left_out": 0, "message": null,
+  "sent": ["2026-03-01T12:00:00+00:00"], "tried_at": null, "waiting": ["event 2"]}}}"""
+
+
+def test_what_was_written_before_is_read_and_written_as_it_was(tmp_path: Path) -> None:
+    """An agent that goes back reads what the newer one wrote."""
+    path = tmp_path / "outbox.json"
+    path.write_text(STORED)
+    box = OutboxFile(path).load()
+    assert box is not None
+    assert box.ways["mail"].message == OutboxMessage(
+        "1062533d2327f5ec988a8e8d2a227931", ("event 2", "event 1")
+    )
+    OutboxFile(path).save(box)
+    assert json.loads(path.read_text()) == json.loads(STORED)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,6 @@ from packaging.version import Version
 from demo.databases import PostgresPlace
 from demo.evidence import database_digests
 from demo.site import DemoSite
-from ncen_updater.agent.approvals.binding import basis_to_json
 from ncen_updater.agent.approvals.status import require_consent, standing_for
 from ncen_updater.agent.approvals.store import ApprovalStore, Person
 from ncen_updater.agent.databases.base import DatabaseRole
@@ -140,7 +139,7 @@ def approve(site: Site, target: Version, person: Person) -> None:
         standing = standing_for(site, journal, plan.digest, str(target))
         assert standing.basis is not None
         basis = standing.basis
-        ApprovalStore(journal).approve(basis.binding(), str(target), basis_to_json(basis), person)
+        ApprovalStore(journal).approve(basis.binding(), str(target), basis.to_json(), person)
 
 
 def test_a_changed_schema_voids_what_was_approved(demo: DemoSite, site: Site) -> None:

@@ -304,16 +304,15 @@ def test_it_does_not_go_while_a_change_is_open_or_the_service_runs(copied: Serve
 def test_every_answer_goes_into_a_configuration_that_is_valid(tmp_path: Path) -> None:
     answers = Answers(
         site='a "site"', country="KE", feed=("http://a/", "http://b/"), engine="sqlite",
-        databases=(("cases", "ncen_cases"),), sqlite_directory="srv/db", unit="app.service",
-        health_url="http://127.0.0.1:9000", runner="systemd",
+        databases=(("cases", "ncen_cases"),), engine_settings={"directory": "srv/db"},
+        unit="app.service",        health_url="http://127.0.0.1:9000", runner="systemd",
     )  # fmt: skip
     (tmp_path / "run/ncen").mkdir(parents=True)
     (tmp_path / "agent.toml").write_text(settings_text(replace(answers, site="a-site"), tmp_path))
     config = load_config(tmp_path / "agent.toml")
     assert (config.site.id, config.site.country) == ("a-site", "KE")
     assert config.feed.urls == answers.feed
-    assert config.databases.sqlite is not None
-    assert config.databases.sqlite.directory == tmp_path / "srv/db"
+    assert config.databases.own.directory_on_disk == tmp_path / "srv/db"
     assert config.databases.names == dict(answers.databases)
     assert config.application.unit == "app.service"
     assert config.application.health_url == "http://127.0.0.1:9000"

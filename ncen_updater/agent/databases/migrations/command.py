@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import pwd
 import subprocess
-import threading
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
+from ncen_updater.agent.databases.base import RunAs
 from ncen_updater.agent.databases.errors import DatabaseError, MigrationFailed
 from ncen_updater.agent.databases.migrations.runner import HEARTBEAT_SECONDS, heartbeat
-from ncen_updater.agent.databases.model import RunAs
+from ncen_updater.agent.databases.tail import Tail
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import (
     MIGRATOR_FAILED,
@@ -77,25 +78,6 @@ def program_of(command: MigratorCommand, slot: Path) -> Path:
     if not found.is_file() or not os.access(found, os.X_OK):
         raise DatabaseError(MIGRATOR_MISSING, program=program)
     return slot / program
-
-
-class _Tail:
-    """Reads a pipe to its end and keeps the last bytes."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._kept = b""
-        self._thread = threading.Thread(target=self._read, name="migrator-output", daemon=True)
-        self._thread.start()
-
-    def _read(self) -> None:
-        while block := os.read(self._descriptor, 65_536):
-            self._kept = (self._kept + block)[-KEPT_OUTPUT_BYTES:]
-
-    def text(self) -> str:
-        """Return what was kept; waits a moment for the end, which an escaped process may hold."""
-        self._thread.join(5)
-        return self._kept.decode("utf-8", "replace").strip()
 
 
 def migrator_environment(
@@ -165,7 +147,7 @@ def run_command(
     )
     stdout = migrator.stdout
     assert stdout is not None  # noqa: S101 - asked for above
-    tail = _Tail(stdout.fileno())
+    tail = Tail(partial(os.read, stdout.fileno()), KEPT_OUTPUT_BYTES, 5)
 
     def tell(seconds: float) -> None:
         what = N_("the application's migrator has been running for {seconds} s")

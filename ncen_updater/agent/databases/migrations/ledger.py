@@ -3,8 +3,8 @@
 The last is a table in Alembic's form. Agents up to 0.1 run migrations with Alembic: one that comes
 back goes on only where that table agrees with the ledger, so it is kept true.
 
-In PostgreSQL they are in the schema ``ncen_updater``, in SQLite they carry the prefix
-``ncen_updater_``. They belong to the application's role, since everything runs as it.
+They are in the schema ``ncen_updater``, or carry the prefix ``ncen_updater_`` where an engine has
+no schemas. They belong to the application's role, since everything runs as it.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ __all__ = [
     "KEPT_SCHEMA",
     "OWN_PREFIX",
     "OWN_SCHEMA",
-    "POSTGRESQL",
-    "SQLITE",
     "Tables",
     "applied_rows",
+    "make_tables",
     "marker",
 ]
 
@@ -61,7 +60,16 @@ class Tables:
     insert_version: str
 
 
-def _tables(schema: str | None, prefix: str, mark: str, sequence: str, exists: str) -> Tables:
+def make_tables(schema: str | None, prefix: str, mark: str, sequence: str, exists: str) -> Tables:
+    """Return the tables in an engine's words.
+
+    Args:
+        schema: Where they are; None where the engine has no schemas.
+        prefix: Of their names.
+        mark: How the driver marks a place for a value.
+        sequence: Type of a column that counts.
+        exists: See :class:`Tables`.
+    """
     place = f"{schema}." if schema else ""
     ledger, state = f"{place}{prefix}ledger", f"{place}{prefix}state"
     version = f"{place}{prefix}alembic_version"
@@ -90,23 +98,6 @@ def _tables(schema: str | None, prefix: str, mark: str, sequence: str, exists: s
         delete_version=f"DELETE FROM {version} WHERE version_num = {mark}",  # noqa: S608 - ours
         insert_version=f"INSERT INTO {version} (version_num) VALUES ({mark})",  # noqa: S608 - ours
     )
-
-
-POSTGRESQL = _tables(
-    OWN_SCHEMA,
-    "",
-    "%s",
-    "bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
-    "SELECT 1 WHERE to_regclass('ncen_updater.ledger') IS NOT NULL "
-    "AND to_regclass('ncen_updater.state') IS NOT NULL",
-)
-SQLITE = _tables(
-    None,
-    OWN_PREFIX,
-    "?",
-    "integer PRIMARY KEY AUTOINCREMENT",
-    "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'ncen_updater_ledger'",
-)
 
 
 def applied_rows(rows: Iterable[Sequence[object]]) -> tuple[AppliedMigration, ...]:

@@ -24,7 +24,7 @@ def load_migrations(
     Args:
         manifest: The release's manifest.
         slot: Directory of the release.
-        engine: ``postgresql`` or ``sqlite``, put in the place of ``{engine}``.
+        engine: What is put in the place of ``{engine}``.
         digests: SHA-256 by path, from the signed release document; None only where the files are
             the author's own (building, linting).
 

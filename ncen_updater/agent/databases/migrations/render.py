@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ncen_updater.agent.databases.base import Direction, MigrationPlan, MigrationSet, SqlMigration
-from ncen_updater.agent.databases.migrations.ledger import POSTGRESQL, SQLITE
+from ncen_updater.agent.databases.engines import kind_of
 from ncen_updater.agent.databases.migrations.planner import read_sql
 
 __all__ = ["render_sql"]
@@ -22,7 +22,7 @@ def render_sql(
 
     Args:
         plan: What will run.
-        engine: ``postgresql`` or ``sqlite``.
+        engine: A name of :data:`.engines.ENGINES`.
         target: The release to reach, for limits and ``verify`` files.
         origin: The release that runs now, for those of ``down`` files.
         change: Id of the change, where it is known already.
@@ -32,7 +32,7 @@ def render_sql(
         lines.append(f"-- {database}: {migration} has no way down: {_one_line(reason)}")
     if target.command is not None:
         lines.append(f"-- The application's own migrator runs: {' '.join(target.command.argv)}")
-    tables = POSTGRESQL if engine == "postgresql" else SQLITE
+    kind = kind_of(engine)
     for step in plan.steps:
         source = target if step.direction is Direction.UP else origin
         item = _find(source.databases.get(step.database, ()) if source else (), step.id)
@@ -47,29 +47,21 @@ def render_sql(
         alone = limits is not None and not limits.transactional
         text = step.sql.rstrip()
         if alone:
-            lines += ["-- outside a transaction:", *_limits(engine, "", lock, statement), text]
-        lines.append("BEGIN;" if engine == "postgresql" else "BEGIN IMMEDIATE;")
-        lines += _limits(engine, "LOCAL ", lock, statement)
+            lines += [
+                "-- outside a transaction:",
+                *kind.limits(lock, statement, inside=False),
+                text,
+            ]
+        lines += [kind.begin, *kind.limits(lock, statement, inside=True)]
         if not alone:
-            lines.append(text)
-            if engine == "postgresql":
-                lines.append("SET CONSTRAINTS ALL IMMEDIATE;")
+            lines += [text, *kind.before_commit]
         if step.direction is Direction.UP and item is not None and item.verify is not None:
             lines += ["-- each of these must return no row:", read_sql(item.verify).rstrip()]
         values = (step.id, step.direction.value, step.sha256, target.release, change, "<time>")
-        insert = tables.insert.split(" VALUES ", 1)[0]
+        insert = kind.tables.insert.split(" VALUES ", 1)[0]
         lines.append(f"{insert} VALUES ({', '.join(_quoted(value) for value in values)});")
         lines += ["-- and the version row of Alembic", "COMMIT;"]
     return "\n".join(lines) + "\n"
-
-
-def _limits(engine: str, local: str, lock_ms: int, statement_ms: int) -> list[str]:
-    if engine == "postgresql":
-        return [
-            f"SET {local}lock_timeout = {lock_ms};",
-            f"SET {local}statement_timeout = {statement_ms};",
-        ]
-    return [f"PRAGMA busy_timeout = {lock_ms};", f"-- each statement ends after {statement_ms} ms"]
 
 
 def _find(migrations: Sequence[SqlMigration], name: str) -> SqlMigration | None:

@@ -3,11 +3,5 @@
 Each module is one concept: ``naming`` and ``quoting`` are pure; ``connection`` opens sessions;
 ``catalogue`` and ``control`` read and write what the server remembers; ``fence``, ``copying``,
 ``swap`` and ``migrating`` are the acts; ``survey`` and ``blockers`` find what stands in the way;
-``engine`` puts them together. Importing this package imports psycopg.
+``engine`` puts them together, and with it psycopg is imported; ``kind`` is asked before that.
 """
-
-from __future__ import annotations
-
-from ncen_updater.agent.databases.postgresql.engine import PostgresEngine
-
-__all__ = ["PostgresEngine"]

@@ -327,7 +327,6 @@ def survey_contents(connection: Connection) -> DatabaseContents:
 
 # ---- a dump of all the rest --------------------------------------------------------------------
 
-_WITH_ROWS = frozenset({"table", "partitioned table"})
 # Left out of a dump they take nothing with them that has rights of its own.
 _WITHOUT_RIGHTS = frozenset({"event trigger", "default acl", "publication", "user mapping"})
 # These can be made, under another owner, with other rights or in another place.

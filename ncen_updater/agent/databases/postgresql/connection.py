@@ -14,8 +14,8 @@ from urllib.parse import quote, urlencode
 import psycopg
 from psycopg.pq import PGconn, Ping
 
-from ncen_updater.agent.config.model import PostgresSettings
 from ncen_updater.agent.databases.errors import DatabaseError, DatabaseUnreachable
+from ncen_updater.agent.databases.postgresql.kind import PostgresSettings
 from ncen_updater.common.database_words import said
 from ncen_updater.common.messages import (
     DATABASE_UNKNOWN,

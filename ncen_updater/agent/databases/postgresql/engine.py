@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from ncen_updater.agent.config.model import PostgresSettings
 from ncen_updater.agent.databases.base import (
     AppliedMigration,
     Candidate,
@@ -24,11 +23,11 @@ from ncen_updater.agent.databases.base import (
     MigrationSet,
     Place,
     Places,
+    RunAs,
     TableDigest,
 )
 from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.migrations.command import migrator_user
-from ncen_updater.agent.databases.model import RunAs
 from ncen_updater.agent.databases.postgresql import evidence as evidences
 from ncen_updater.agent.databases.postgresql import reading
 from ncen_updater.agent.databases.postgresql.attributes import read_attributes
@@ -59,6 +58,7 @@ from ncen_updater.agent.databases.postgresql.datadir import find_data_directory
 from ncen_updater.agent.databases.postgresql.dump import Dumps
 from ncen_updater.agent.databases.postgresql.fence import Fencing
 from ncen_updater.agent.databases.postgresql.fingerprint import fingerprint
+from ncen_updater.agent.databases.postgresql.kind import PostgresSettings
 from ncen_updater.agent.databases.postgresql.migrating import Migrating
 from ncen_updater.agent.databases.postgresql.naming import (
     in_place,

@@ -18,20 +18,20 @@ from ncen_updater.agent.databases.base import (
     MigrationSet,
     Place,
     Places,
+    RunAs,
 )
 from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.migrations import ledger
-from ncen_updater.agent.databases.migrations.dialect import PostgresDialect
 from ncen_updater.agent.databases.migrations.ledger import OWN_SCHEMA
 from ncen_updater.agent.databases.migrations.planner import plan_set
 from ncen_updater.agent.databases.migrations.runner import MigrationRunner
-from ncen_updater.agent.databases.model import RunAs
 from ncen_updater.agent.databases.postgresql.connection import (
     Connection,
     Server,
     rows,
     run,
 )
+from ncen_updater.agent.databases.postgresql.dialect import PostgresDialect
 from ncen_updater.agent.databases.postgresql.sequences import anchor, mend_ledger
 from ncen_updater.agent.databases.postgresql.sessions import Sessions
 from ncen_updater.agent.databases.side_by_side import side_by_side

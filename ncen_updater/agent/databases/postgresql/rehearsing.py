@@ -42,6 +42,7 @@ from ncen_updater.agent.databases.postgresql.planning import DatabaseCopy, copie
 from ncen_updater.agent.databases.postgresql.programs import DUMP_AND_RESTORE, program_for
 from ncen_updater.agent.databases.postgresql.quoting import identifier
 from ncen_updater.agent.databases.postgresql.sessions import Sessions
+from ncen_updater.agent.databases.tail import Tail
 from ncen_updater.common.database_words import of_output
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import SET_INCOMPLETE
@@ -154,7 +155,7 @@ class Rehearsing:
             ) as dump,
             contextlib.ExitStack() as stack,
         ):  # fmt: skip
-            told = {"pg_dump": _Tail(dump.stderr)}
+            told = {"pg_dump": _tail(dump)}
             try:
                 options, begun = list(how.restore), b""
                 if left is not None:
@@ -172,7 +173,7 @@ class Rehearsing:
             except BaseException:
                 dump.kill()
                 raise
-            told["pg_restore"] = _Tail(restore.stderr)
+            told["pg_restore"] = _tail(restore)
             pump = _Pump(begun, dump.stdout, restore.stdin) if begun else None
             if pump is None and dump.stdout is not None:
                 dump.stdout.close()  # else a dead pg_restore would not end pg_dump
@@ -230,6 +231,11 @@ class Rehearsing:
             raise DumpFailed(program=program, database=database, detail=str(error)) from error
 
 
+def _tail(program: subprocess.Popen[bytes]) -> Tail:
+    assert program.stderr is not None  # noqa: S101 - asked for where it was started
+    return Tail(program.stderr.read, TAIL_BYTES, 10)
+
+
 def _contents(restorer: str, dump: subprocess.Popen[bytes]) -> tuple[str, bytes]:
     """Return the list of contents of a dump that is under way, and what was read of it for that.
 
@@ -285,21 +291,3 @@ class _Pump:
     def end(self) -> None:
         """Wait until all is given, once the program that takes it has ended."""
         self._thread.join()
-
-
-class _Tail:
-    """The end of what a program says, read as it comes so that it never waits for us."""
-
-    def __init__(self, stream: IO[bytes] | None) -> None:
-        self._kept = b""
-        self._stream = stream
-        self._thread = threading.Thread(target=self._read, daemon=True)
-        self._thread.start()
-
-    def _read(self) -> None:
-        while self._stream is not None and (block := self._stream.read(4096)):
-            self._kept = (self._kept + block)[-TAIL_BYTES:]
-
-    def text(self) -> str:
-        self._thread.join(10)
-        return self._kept.decode("utf-8", "replace").strip()

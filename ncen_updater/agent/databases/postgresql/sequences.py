@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import logging
 
-from ncen_updater.agent.databases.migrations.dialect import PostgresDialect
 from ncen_updater.agent.databases.postgresql.connection import Connection, rows, run
+from ncen_updater.agent.databases.postgresql.dialect import PostgresDialect
 
 __all__ = ["anchor", "mend_ledger"]
 

@@ -321,7 +321,7 @@ class SqliteEngine(SqliteFacts):
         A plain ``live`` directory is made a set first, see :meth:`adopt`.
         """
         from ncen_updater.agent.databases.migrations.runner import MigrationRunner
-        from ncen_updater.agent.databases.migrations.sqlite_dialect import SqliteDialect
+        from ncen_updater.agent.databases.sqlite.dialect import SqliteDialect
 
         self.adopt()
         for name in self.names:
@@ -495,7 +495,7 @@ class SqliteEngine(SqliteFacts):
     ) -> None:
         """Let everybody in, then write state rows, marker and commit into the live set."""
         from ncen_updater.agent.databases.migrations.runner import MigrationRunner
-        from ncen_updater.agent.databases.migrations.sqlite_dialect import SqliteDialect
+        from ncen_updater.agent.databases.sqlite.dialect import SqliteDialect
 
         layout = self._layout
         self.baseline(change, target)

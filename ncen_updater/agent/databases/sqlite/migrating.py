@@ -8,9 +8,8 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from ncen_updater.agent.databases.base import ChangeRef, MigrationSet
+from ncen_updater.agent.databases.base import ChangeRef, MigrationSet, RunAs
 from ncen_updater.agent.databases.errors import DatabaseError, MigrationFailed
-from ncen_updater.agent.databases.model import RunAs
 from ncen_updater.agent.databases.sqlite.copying import connect, settle
 from ncen_updater.agent.databases.sqlite.plain import opened
 from ncen_updater.common.database_words import said
@@ -48,7 +47,7 @@ def migrate_files(
         DatabaseError: A file cannot be analyzed, or is not whole afterwards.
     """
     from ncen_updater.agent.databases.migrations.runner import MigrationRunner
-    from ncen_updater.agent.databases.migrations.sqlite_dialect import SqliteDialect
+    from ncen_updater.agent.databases.sqlite.dialect import SqliteDialect
 
     wrote = False
     if target.command is not None:
@@ -74,7 +73,7 @@ def mark_files(paths: Mapping[str, Path], change: ChangeRef) -> None:
         DatabaseError: A file is not whole afterwards.
     """
     from ncen_updater.agent.databases.migrations.runner import MigrationRunner
-    from ncen_updater.agent.databases.migrations.sqlite_dialect import SqliteDialect
+    from ncen_updater.agent.databases.sqlite.dialect import SqliteDialect
 
     for name, path in paths.items():
         MigrationRunner(SqliteDialect(path), name).mark(change)
@@ -147,7 +146,7 @@ def _run_command(
 
 
 def _dangling(path: Path) -> Counter[tuple[str, str]]:
-    from ncen_updater.agent.databases.migrations.sqlite_dialect import SqliteDialect
+    from ncen_updater.agent.databases.sqlite.dialect import SqliteDialect
 
     with connect(path, "ro") as database:
         return SqliteDialect(path).dangling(database)

@@ -23,14 +23,15 @@ from ncen_updater.agent.databases.base import (
     MigrationSet,
     Place,
     Places,
+    RunAs,
     TableDigest,
 )
 from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.migrations import ledger
 from ncen_updater.agent.databases.migrations.command import migrator_user
-from ncen_updater.agent.databases.model import RunAs
 from ncen_updater.agent.databases.sqlite import inspect
 from ncen_updater.agent.databases.sqlite.copying import connect, uri
+from ncen_updater.agent.databases.sqlite.dialect import TABLES
 from ncen_updater.agent.databases.sqlite.errors import SetMissing
 from ncen_updater.agent.databases.sqlite.facts import find_blockers, find_set_aside
 from ncen_updater.agent.databases.sqlite.layout import Layout
@@ -189,9 +190,9 @@ class SqliteFacts(DatabaseEngine):
     def applied(self, place: Place) -> tuple[AppliedMigration, ...]:
         """The ledger of a database, oldest first."""
         with self._reading(self._path(place), place.name) as database:
-            if not database.execute(ledger.SQLITE.exists).fetchone():
+            if not database.execute(TABLES.exists).fetchone():
                 return ()
-            return ledger.applied_rows(database.execute(ledger.SQLITE.select))
+            return ledger.applied_rows(database.execute(TABLES.select))
 
     def query(
         self, place: Place, sql: str, *, timeout_s: float = 3600.0
@@ -302,9 +303,9 @@ class SqliteFacts(DatabaseEngine):
 
     def _state(self, path: Path, name: str) -> Marker | None:
         with self._reading(path, name) as database:
-            if not database.execute(ledger.SQLITE.exists).fetchone():
+            if not database.execute(TABLES.exists).fetchone():
                 return None
-            return ledger.marker(database.execute(ledger.SQLITE.select_state).fetchall())
+            return ledger.marker(database.execute(TABLES.select_state).fetchall())
 
     def _source(self, change: ChangeRef) -> Path:
         if change.source is None:

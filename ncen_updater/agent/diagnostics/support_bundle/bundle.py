@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ncen_updater.agent.composition import build_site
 from ncen_updater.agent.config.model import AgentConfig
+from ncen_updater.agent.databases.engines import ENGINES
 from ncen_updater.agent.diagnostics.support_bundle.gather import PARTS, Gatherer, Run, run_command
 from ncen_updater.agent.diagnostics.support_bundle.leaks import (
     Leak,
@@ -89,7 +90,7 @@ def _sampled(config: AgentConfig | None, config_path: Path) -> ValueSample:
         return ValueSample({}, {"*": "NU-1001"})
     try:
         engine = build_site(config, config_path).engine
-        return sample(engine, config.databases.engine, frozenset(_own_words(config)))
+        return sample(engine, frozenset(_own_words(config)))
     except UpdaterError as error:
         return ValueSample({}, dict.fromkeys(config.databases.names, error.code))
 
@@ -114,7 +115,8 @@ OWN = frozenset(
     word
     for text in (
         *PARTS,
-        "gnu linux debian ubuntu bookworm trixie python sqlite postgresql x86_64 aarch64 amd64 "
+        *ENGINES,
+        "gnu linux debian ubuntu bookworm trixie python x86_64 aarch64 amd64 "
         "active inactive failed loaded dead running exited success notify text info true false "
         "null none migrate restore copy in-place strategy generation",
     )

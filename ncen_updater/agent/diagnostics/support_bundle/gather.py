@@ -297,8 +297,8 @@ class Gatherer:
             "slots": paths.resolve(paths.slots),
             "agent": paths.resolve(paths.agent),
         }
-        if config.databases.sqlite is not None:
-            places["databases"] = config.databases.sqlite.directory
+        if (directory := config.databases.own.directory_on_disk) is not None:
+            places["databases"] = directory
         return json_part({name: dict(_disk(place)) for name, place in places.items()})
 
 

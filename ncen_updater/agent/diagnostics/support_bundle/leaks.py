@@ -13,9 +13,10 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
+from functools import partial
 
 from ncen_updater.agent.databases.base import DatabaseEngine, Live
-from ncen_updater.agent.databases.migrations.ledger import OWN_PREFIX, OWN_SCHEMA
+from ncen_updater.agent.databases.engines import kind_of
 from ncen_updater.agent.diagnostics.support_bundle.parts import BundlePart
 from ncen_updater.common.errors import UpdaterError
 
@@ -29,26 +30,6 @@ ROWS, TABLES, VALUES = 1000, 500, 300_000
 QUERY_S, ALL_S = 5.0, 60.0
 
 Key = tuple[str, ...]
-
-_COLUMNS = {
-    "postgresql": (  # the names in it are ours
-        "SELECT quote_ident(c.table_schema) || '.' || quote_ident(c.table_name),"  # noqa: S608
-        " quote_ident(c.column_name), 'text' FROM information_schema.columns c"
-        " JOIN information_schema.tables t USING (table_schema, table_name)"
-        " WHERE t.table_type = 'BASE TABLE'"
-        # What is in the agent's own schema is in the journal, and in the bundle on purpose. What is
-        # parked in the schema of kept records is the application's.
-        f" AND c.table_schema NOT IN ('pg_catalog', 'information_schema', '{OWN_SCHEMA}')"
-        " AND (c.data_type IN ('text', 'character varying', 'character', 'json', 'jsonb', 'ARRAY')"
-        " OR c.data_type = 'USER-DEFINED') ORDER BY 1, c.ordinal_position"
-    ),
-    "sqlite": (
-        "SELECT '\"' || replace(m.name, '\"', '\"\"') || '\"',"  # noqa: S608
-        " '\"' || replace(p.name, '\"', '\"\"') || '\"', '' FROM sqlite_master m"
-        " JOIN pragma_table_info(m.name) p WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite\\_%'"
-        f" ESCAPE '\\' AND m.name NOT LIKE '{OWN_PREFIX}%' ORDER BY 1, p.cid"
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -92,7 +73,7 @@ def _texts(value: object) -> Iterator[str]:
             try:
                 yield from _texts(json.loads(value))
                 return
-            except ValueError:  # an array as PostgreSQL writes it, or just text
+            except ValueError:  # an array as a server writes it, or just text
                 yield from filter(None, re.split(r'[{},"]+', value[:10_000]))
         yield value
     elif isinstance(value, Mapping):
@@ -105,7 +86,6 @@ def _texts(value: object) -> Iterator[str]:
 
 def sample(
     engine: DatabaseEngine,
-    kind: str,
     own: Set[str],
     monotonic: Callable[[], float] = time.monotonic,
 ) -> ValueSample:
@@ -113,7 +93,6 @@ def sample(
 
     Args:
         engine: Theirs.
-        kind: ``postgresql`` or ``sqlite``.
         own: Words that this program uses itself.
         monotonic: A clock.
     """
@@ -122,11 +101,11 @@ def sample(
     ends = monotonic() + ALL_S
     for name in engine.names:
         try:
-            for table, columns in _columns(engine, kind, name).items():
+            for table, columns in _columns(engine, name).items():
                 if monotonic() > ends or len(values) > VALUES:
                     unread[name] = "too large"
                     break
-                for rows in _rows(engine, kind, name, table, columns):
+                for rows in _rows(engine, name, table, columns):
                     for row in rows:
                         for column, cell in zip(columns, row, strict=True):
                             for text in _texts(cell):
@@ -138,47 +117,28 @@ def sample(
     return ValueSample(values, unread)
 
 
-def _columns(engine: DatabaseEngine, kind: str, name: str) -> dict[str, list[str]]:
+def _columns(engine: DatabaseEngine, name: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for table, column, _ in engine.query(Live(name), _COLUMNS[kind], timeout_s=QUERY_S):
+    asked = kind_of(engine.kind).text_columns
+    for table, column, _ in engine.query(Live(name), asked, timeout_s=QUERY_S):
         found.setdefault(str(table), []).append(str(column))
     return dict(list(found.items())[:TABLES])
 
 
 def _rows(
     engine: DatabaseEngine,
-    kind: str,
     name: str,
     table: str,
     columns: list[str],
 ) -> Iterator[list[tuple[object, ...]]]:
     """Yield the first rows of a table and its last ones; an error is most likely to quote these."""
-    if kind == "postgresql":
-        cells = ", ".join(f"{column}::text" for column in columns)
-        # The last pages, without reading those before.
-        last = (
-            f"ctid >= format('(%s,0)', greatest(0, pg_relation_size('{_literal(table)}'::regclass)"
-            " / current_setting('block_size')::int - 20))::tid"
-        )
-        tails = [f"LIMIT {ROWS}", f"WHERE {last} ORDER BY ctid DESC LIMIT {ROWS}"]
-    else:
-        cells = ", ".join(columns)
-        tails = [f"LIMIT {ROWS}"]
-        if len(engine.query(Live(name), _WITH_ROWID.format(_literal(table)))):
-            tails.append(f"ORDER BY rowid DESC LIMIT {ROWS}")
+    kind = kind_of(engine.kind)
+    cells, tails = kind.samples(
+        partial(engine.query, Live(name), timeout_s=QUERY_S), table, columns, ROWS
+    )
     for tail in tails:
         sql = f"SELECT {cells} FROM {table} {tail}"  # noqa: S608 - names quoted by the server
         yield engine.query(Live(name), sql, timeout_s=QUERY_S)
-
-
-_WITH_ROWID = (
-    "SELECT 1 FROM pragma_table_list WHERE '\"' || replace(name, '\"', '\"\"') || '\"' = '{}'"
-    " AND wr = 0"
-)
-
-
-def _literal(text: str) -> str:
-    return text.replace("'", "''")
 
 
 def find_leaks(parts: Iterable[BundlePart], values: Mapping[Key, str]) -> tuple[Leak, ...]:

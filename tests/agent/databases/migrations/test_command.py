@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 
+from ncen_updater.agent.databases.base import RunAs
 from ncen_updater.agent.databases.migrations.command import (
     KEPT_OUTPUT_BYTES,
     migrator_environment,
     migrator_user,
     run_command,
 )
-from ncen_updater.agent.databases.model import RunAs
 from ncen_updater.common.messages import (
     MIGRATOR_FAILED,
     MIGRATOR_MISSING,
@@ -269,7 +269,7 @@ def test_it_does_not_outlive_a_killed_agent(slot: Path) -> None:
             "-c",
             "import sys; from pathlib import Path\n"
             "from ncen_updater.agent.databases.migrations.command import run_command\n"
-            "from ncen_updater.agent.databases.model import RunAs\n"
+            "from ncen_updater.agent.databases.base import RunAs\n"
             "from ncen_updater.common.progress import Silent\n"
             "from ncen_updater.formats.manifest import MigratorCommand\n"
             "run = MigratorCommand(argv=tuple(sys.argv[1:3]), timeout_s=600)\n"

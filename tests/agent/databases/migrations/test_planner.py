@@ -12,14 +12,12 @@ from hypothesis import strategies as st
 from ncen_updater.agent.databases.base import AppliedMigration, Direction, SqlMigration
 from ncen_updater.agent.databases.errors import MigrationRefused
 from ncen_updater.agent.databases.migrations.planner import (
-    by_id,
     effective,
     plan_steps,
     without_way_down,
 )
 from tests.agent.databases.migrations.making import make, row
 
-SLOT = Path(tempfile.gettempdir())
 UP, DOWN = Direction.UP, Direction.DOWN
 
 
@@ -120,11 +118,6 @@ def test_the_text_that_runs_is_that_of_the_file(tmp_path: Path) -> None:
     migration = make(tmp_path, "0001", "SELECT 'é';", "SELECT 2;")
     (step,) = plan_steps("cases", [], [migration], None).steps
     assert step.sql == "SELECT 'é';"
-
-
-def test_by_id_takes_both_releases_and_prefers_the_target() -> None:
-    assert by_id([A, EDITED_B], [B, C]) == {"0001": A, "0002": EDITED_B, "0003": C}
-    assert by_id([A], None) == {"0001": A}
 
 
 def after(applied: Sequence[AppliedMigration], plan: Sequence[object]) -> list[AppliedMigration]:

@@ -10,7 +10,7 @@ from ncen_updater.agent.databases.base import MigrationPlan, MigrationSet
 from ncen_updater.agent.databases.migrations.planner import plan_steps
 from ncen_updater.agent.databases.migrations.render import render_sql
 from ncen_updater.agent.databases.migrations.runner import LOCK_MS
-from ncen_updater.agent.databases.migrations.sqlite_dialect import SqliteDialect
+from ncen_updater.agent.databases.sqlite.dialect import SqliteDialect
 from ncen_updater.formats.manifest import MigratorCommand
 from tests.agent.databases.migrations.making import make, release, row
 

@@ -19,10 +19,11 @@ import pytest
 from demo.embedded_postgres import EmbeddedPostgres
 from ncen_updater.agent.databases.base import Direction, Marker, SqlMigration
 from ncen_updater.agent.databases.errors import MigrationFailed, MigrationRefused, ServerLost
-from ncen_updater.agent.databases.migrations.dialect import Dialect, PostgresDialect
+from ncen_updater.agent.databases.migrations.dialect import Dialect
 from ncen_updater.agent.databases.migrations.planner import plan_steps
 from ncen_updater.agent.databases.migrations.runner import MigrationRunner
-from ncen_updater.agent.databases.migrations.sqlite_dialect import SqliteDialect
+from ncen_updater.agent.databases.postgresql.dialect import PostgresDialect
+from ncen_updater.agent.databases.sqlite.dialect import SqliteDialect
 from ncen_updater.common.messages import VERIFY_FAILED
 from ncen_updater.common.progress import Silent
 from tests.agent.databases.migrations.making import CHANGE, Told, make

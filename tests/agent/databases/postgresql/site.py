@@ -10,11 +10,11 @@ import psycopg
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
-from ncen_updater.agent.config.model import PostgresSettings
 from ncen_updater.agent.databases.base import ChangeRef, Live, Strategy, TableDigest
-from ncen_updater.agent.databases.postgresql import PostgresEngine
 from ncen_updater.agent.databases.postgresql.attributes import Attributes, read_attributes
 from ncen_updater.agent.databases.postgresql.connection import ServerLimits
+from ncen_updater.agent.databases.postgresql.engine import PostgresEngine
+from ncen_updater.agent.databases.postgresql.kind import PostgresSettings
 from tests.support.postgres import available
 
 # For what no version does differently: on the newest server alone, so that the suite stays fast.

@@ -11,7 +11,6 @@ import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
 from ncen_updater.agent.databases.base import ChangeRef, Strategy
-from ncen_updater.agent.databases.postgresql import PostgresEngine
 from ncen_updater.agent.databases.postgresql.carrying import (
     CarryingLimits,
     DatabaseContents,
@@ -24,6 +23,7 @@ from ncen_updater.agent.databases.postgresql.carrying import (
     limits,
     survey_contents,
 )
+from ncen_updater.agent.databases.postgresql.engine import PostgresEngine
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.messages import LOSS_UNKNOWN, NOT_CARRIED, ROWS_UNREADABLE
 from ncen_updater.common.progress import Silent

@@ -22,7 +22,7 @@ import pytest
 from demo.embedded_postgres import EmbeddedPostgres, _children
 from ncen_updater.agent.databases.base import ChangeRef, CopyPlan, Evidence, Strategy
 from ncen_updater.agent.databases.errors import DatabaseError
-from ncen_updater.agent.databases.postgresql import PostgresEngine
+from ncen_updater.agent.databases.postgresql.engine import PostgresEngine
 from ncen_updater.agent.databases.postgresql.naming import in_place
 from ncen_updater.common.progress import Silent
 from tests.agent.databases.postgresql.site import CHANGE, IN_PLACE, Site

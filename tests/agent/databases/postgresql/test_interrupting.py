@@ -16,7 +16,7 @@ import pytest
 
 from ncen_updater.agent.databases.base import MigrationSet
 from ncen_updater.agent.databases.errors import MigrationFailed, ServerLost
-from ncen_updater.agent.databases.migrations.dialect import PostgresDialect
+from ncen_updater.agent.databases.postgresql.dialect import PostgresDialect
 from ncen_updater.agent.databases.postgresql.visiting import Visitor
 from ncen_updater.agent.engine.interruption import Interruption
 from ncen_updater.agent.engine.runner import blames_release

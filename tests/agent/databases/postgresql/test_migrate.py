@@ -24,7 +24,7 @@ from ncen_updater.agent.databases.base import (
 )
 from ncen_updater.agent.databases.errors import DatabaseError, MigrationFailed
 from ncen_updater.agent.databases.migrations.planner import plan_way_back
-from ncen_updater.agent.databases.postgresql import PostgresEngine
+from ncen_updater.agent.databases.postgresql.engine import PostgresEngine
 from ncen_updater.agent.databases.ways import Back
 from ncen_updater.common.messages import QUERY_FAILED
 from ncen_updater.common.progress import Silent

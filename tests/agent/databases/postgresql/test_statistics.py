@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from ncen_updater.agent.databases.errors import DatabaseError
-from ncen_updater.agent.databases.postgresql import PostgresEngine
+from ncen_updater.agent.databases.postgresql.engine import PostgresEngine
 from ncen_updater.common.progress import Silent
 from tests.agent.databases.postgresql.site import CHANGE, NEWEST, Site
 from tests.agent.databases.postgresql.test_migrate import fenced_copies, release

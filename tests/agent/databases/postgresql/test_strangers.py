@@ -16,11 +16,12 @@ import psycopg
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
-from ncen_updater.agent.config.model import PostgresSettings
 from ncen_updater.agent.databases.base import ChangeRef, Evidence, Live, Strategy
 from ncen_updater.agent.databases.errors import FenceFailed
-from ncen_updater.agent.databases.postgresql import PostgresEngine, copying, reading, swap
+from ncen_updater.agent.databases.postgresql import copying, reading, swap
+from ncen_updater.agent.databases.postgresql.engine import PostgresEngine
 from ncen_updater.agent.databases.postgresql.fence import _SESSIONS
+from ncen_updater.agent.databases.postgresql.kind import PostgresSettings
 from ncen_updater.agent.databases.postgresql.naming import kept_name, prev_name
 from ncen_updater.agent.databases.postgresql.versions import altered, opened
 from ncen_updater.common.findings import Finding, Severity

@@ -27,7 +27,7 @@ from ncen_updater.agent.databases.base import (
 )
 from ncen_updater.agent.databases.errors import FencedByOther, FenceFailed, MigrationFailed
 from ncen_updater.agent.databases.migrations.runner import LOCK_MS, MigrationRunner
-from ncen_updater.agent.databases.migrations.sqlite_dialect import SqliteDialect
+from ncen_updater.agent.databases.sqlite.dialect import SqliteDialect
 from ncen_updater.agent.databases.sqlite.engine import SqliteEngine
 from ncen_updater.agent.databases.sqlite.errors import FilesWritten, SetMissing
 from ncen_updater.agent.databases.sqlite.layout import Layout

@@ -38,7 +38,7 @@ def test_values_of_every_kind_of_column_are_found(site: Site) -> None:
         'INSERT INTO "Odd Names" ("the name")'
         " SELECT 'Person' || n || ' Somebody' FROM generate_series(1, 20000) n",
     )
-    found = sample(site.engine(), "postgresql", frozenset({"finished"}))
+    found = sample(site.engine(), frozenset({"finished"}))
     assert found.unread == {}
     for value in ("amina wanjiru", "KX4471902", "otieno odhiambo", "person20000 somebody"):
         assert len(leaks(found, f"error: {value}.")) == 1, value
@@ -49,7 +49,7 @@ def test_values_of_every_kind_of_column_are_found(site: Site) -> None:
 
 def test_a_database_that_is_away_is_said_to_be(site: Site) -> None:
     site.names = {"gone": "not_there"}
-    found = sample(site.engine(), "postgresql", frozenset())
+    found = sample(site.engine(), frozenset())
     site.names = {}
     assert set(found.unread) == {"gone"}
     assert found.values == {}
@@ -57,5 +57,5 @@ def test_a_database_that_is_away_is_said_to_be(site: Site) -> None:
 
 def test_time_is_limited(site: Site) -> None:
     clock = iter([0.0, *(1e6 for _ in range(100))])
-    found = sample(site.engine(), "postgresql", frozenset(), monotonic=lambda: next(clock))
+    found = sample(site.engine(), frozenset(), monotonic=lambda: next(clock))
     assert set(found.unread.values()) == {"too large"}

@@ -17,9 +17,18 @@ from ncen_updater.agent.databases.migrations.dialect import Dialect, StatementFa
 from ncen_updater.agent.databases.sqlite.plain import check_database, check_opened
 from ncen_updater.common.database_words import said
 from ncen_updater.common.messages import DATABASE_DISK_FAILED, Message
-from ncen_updater.formats.sql import PRAGMAS, Statement, split
+from ncen_updater.formats.dialects.sqlite import PRAGMAS
+from ncen_updater.formats.sql import Statement, split
 
-__all__ = ["SqliteDialect"]
+__all__ = ["TABLES", "SqliteDialect"]
+
+TABLES = ledger.make_tables(
+    None,
+    ledger.OWN_PREFIX,
+    "?",
+    "integer PRIMARY KEY AUTOINCREMENT",
+    "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'ncen_updater_ledger'",
+)
 
 # Of the disk, whatever the statement was. NOMEM is the machine's.
 _DISK = frozenset(
@@ -38,7 +47,7 @@ class SqliteDialect(Dialect):
     """
 
     kind = "sqlite"
-    tables = ledger.SQLITE
+    tables = TABLES
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._path = path

@@ -1,0 +1,36 @@
+"""What all tables of ``agent.toml`` are, and those of database engines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from pydantic import BaseModel, ConfigDict, StringConstraints
+
+__all__ = ["EngineSettings", "PhysicalName", "Settings"]
+
+# 63 bytes less "__next_" and the eight characters of a change id.
+PhysicalName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,47}$")]
+
+
+class Settings(BaseModel):
+    """Base of all tables: frozen, and strict about names it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EngineSettings(Settings):
+    """The table of one database engine.
+
+    Attributes:
+        paths: Its settings that are paths; relative ones are below the site's root.
+        secrets: Those of them that nobody else may read.
+    """
+
+    paths: ClassVar[tuple[str, ...]] = ()
+    secrets: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def directory_on_disk(self) -> Path | None:
+        """Where the databases lie on a disk of this machine, if the agent knows."""
+        return None

@@ -1,0 +1,75 @@
+"""What differs between the engines' SQL, and the statement that both readers speak of."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+__all__ = ["BYTE_ORDER_MARK", "STRINGS", "WORDS", "SqlDialect", "Statement"]
+
+BYTE_ORDER_MARK: Final = "\ufeff"
+
+# A token is something that is skipped whole, or a word, or one character. What is
+# a space or a letter is each engine's own affair: to PostgreSQL a no-break space is a letter, to
+# SQLite a byte order mark is a space, and a carriage return ends a comment in the one and not in
+# the other.
+STRINGS = r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|"""
+WORDS = r"""[A-Za-z_\u0080-\U0010ffff][\w$\u0080-\U0010ffff]*|\d\w*|"""
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One statement without its semicolon.
+
+    Attributes:
+        text: As written, from its first to its last character.
+        line: Line of its first character in the file, from 1.
+        words: Its words outside strings and comments, upper case; one-character tokens too.
+    """
+
+    text: str
+    line: int
+    words: tuple[str, ...]
+
+
+def _nothing(_statement: Statement, _lexemes: Callable[[], list[str]]) -> str | None:
+    return None
+
+
+def _never(_words: tuple[str, ...]) -> str | None:
+    return None
+
+
+@dataclass(frozen=True)
+class SqlDialect:
+    """What the one reader of SQL knows of an engine.
+
+    Attributes:
+        title: Its name, for people.
+        tokens: Finds the next token.
+        spaces: What may stand between tokens.
+        questions: Words with which what is asked may begin.
+        marks: Which mark a place for a value that is given with the statement.
+        bodies: What may hold statements of its own: the word, among how many first words of CREATE.
+        body_begins: How such a body begins.
+        nests: Whether comments nest; then ``tokens`` finds them as ``open``, and quotes by ``tag``.
+        takes_places: First words of statements that may hold such places.
+        questions_in_brackets: Whether a whole question may stand in brackets.
+        refuses: Words of its own that no migration may contain; asked with the statement's lexemes.
+        only_outside: The words for which a statement refuses a transaction, beyond those of all.
+    """
+
+    title: str
+    tokens: re.Pattern[str]
+    spaces: str
+    questions: frozenset[str]
+    marks: frozenset[str]
+    bodies: Mapping[str, int] = field(default_factory=dict)
+    body_begins: tuple[str, ...] = ("BEGIN",)
+    nests: bool = False
+    takes_places: frozenset[str] = frozenset()
+    questions_in_brackets: bool = True
+    refuses: Callable[[Statement, Callable[[], list[str]]], str | None] = _nothing
+    only_outside: Callable[[tuple[str, ...]], str | None] = _never

@@ -1,0 +1,140 @@
+"""A database engine is its package and one line: nobody else knows one by its name."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import subprocess
+import sys
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.databases.engines import ENGINES, kind_of
+from ncen_updater.formats.dialects import DIALECTS
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "ncen_updater"
+WORDS = ("postgres", "psycopg", "sqlite")
+#: Where an engine may be named, with the reason. A path that ends with / is a room.
+ALLOWED = {
+    "agent/databases/postgresql/": "its package",
+    "agent/databases/sqlite/": "its package",
+    "agent/databases/engines.py": "the line",
+    "formats/dialects/": "its SQL, which publishers read as sites do; and the line",
+    "formats/manifest.py": "[needs] is of the form of manifests, which is signed",
+    "publisher/lint/ways_down.py": "words for people, who write for both",
+    "publisher/lint/syntax.py": "programs that judge the syntax of one engine",
+    "common/database_words.py": "what errors of drivers and programs may say of a row",
+    "common/messages.py": "every sentence of the program is in that table",
+    "agent/diagnostics/support_bundle/masking.py": "the scheme of addresses that any text may hold",
+    "agent/diagnostics/support_bundle/gather.py": "the library's version, for the journal's sake",
+}
+#: The journal is a file of this library, whatever the application's databases are.
+OF_THE_JOURNAL = re.compile(
+    r"sqlite3|sqlite_(master|errorcode|full|readonly_rollback)|journal\.sqlite"
+)
+
+
+def named(text: str) -> Iterator[tuple[int, str]]:
+    """Every place of a file's code that names an engine: no comments and no documentation."""
+    before = tokenize.INDENT
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        said = token.string.lower()
+        documents = token.type == tokenize.STRING and before in (
+            tokenize.INDENT, tokenize.NEWLINE, tokenize.DEDENT,
+        )  # fmt: skip
+        said = OF_THE_JOURNAL.sub("", said)
+        if not documents and token.type != tokenize.COMMENT and any(w in said for w in WORDS):
+            yield token.start[0], token.string
+        if token.type not in (tokenize.NL, tokenize.COMMENT):
+            before = token.type
+
+
+def places(package: Path) -> Iterator[str]:
+    for path in sorted(package.rglob("*.py")):
+        place = str(path.relative_to(package))
+        if not any(place == ok or (ok.endswith("/") and place.startswith(ok)) for ok in ALLOWED):
+            yield from (f"{place}:{line} {said}" for line, said in named(path.read_text("utf-8")))
+
+
+def test_nobody_else_names_an_engine() -> None:
+    assert list(places(PACKAGE)) == []
+
+
+def test_every_place_that_is_allowed_is_needed() -> None:
+    for place in ALLOWED:
+        files = [PACKAGE / place] if place.endswith(".py") else (PACKAGE / place).rglob("*.py")
+        assert any(any(named(path.read_text("utf-8"))) for path in files), place
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'if kind == "postgresql": pass',
+        "from ncen_updater.agent.databases.sqlite import layout",
+        "import psycopg",
+        "config.databases.sqlite.directory",
+        'TITLES = {"sqlite": 1}',
+    ],
+)
+def test_a_name_is_found(tmp_path: Path, line: str) -> None:
+    (tmp_path / "a.py").write_text(f'"""PostgreSQL, in words."""\n\n# and SQLite\n{line}\n')
+    assert len(list(places(tmp_path))) == 1
+
+
+def test_an_engine_has_an_adapter_and_a_dialect() -> None:
+    assert list(ENGINES) == list(DIALECTS)
+    for name in ENGINES:
+        assert kind_of(name).settings.paths
+
+
+THIRD = """
+import json, sys
+from pathlib import Path
+from ncen_updater.agent.databases import engines
+engines.ENGINES["tiny"] = "tests.support.tiny_engine"  # the line
+
+from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.databases.base import Live, MigrationPlan, MigrationSet
+from ncen_updater.agent.databases.factory import make_engine
+from ncen_updater.agent.databases.migrations.render import render_sql
+from ncen_updater.agent.diagnostics.support_bundle.leaks import sample
+from ncen_updater.agent.self_update.settings import Answers, settings_text
+from ncen_updater.formats.manifest import Needs
+
+root = Path(sys.argv[1])
+(root / "run/ncen").mkdir(parents=True)
+answers = Answers("a-site", "KE", ("http://a/",), engine="tiny", databases=(("cases", "cases"),))
+(root / "agent.toml").write_text(settings_text(answers, root))
+config = load_config(root / "agent.toml")
+engine = make_engine(config.databases, root)
+empty = MigrationSet("1.0", root, {"cases": ()})
+print(json.dumps({
+    "kind": engine.kind,
+    "place": str(config.databases.own.directory_on_disk),
+    "needs": Needs().of(engine.kind),
+    "sampled": list(sample(engine, frozenset()).values.values()),
+    "words": render_sql(MigrationPlan(()), engine.kind, empty),
+    "drivers": [name for name in ("psycopg", "sqlite3") if name in sys.modules],
+}))
+"""
+
+
+def test_a_third_engine_is_its_package_and_one_line(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", THIRD, str(tmp_path)],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {
+        "kind": "tiny",
+        "place": str(tmp_path / "srv/tiny"),
+        "needs": "",
+        "sampled": ["cases: persons.name"],
+        "words": "-- Release 1.0, tiny: 0 migrations\n",
+        "drivers": [],
+    }

@@ -49,18 +49,18 @@ def test_options_of_every_command_are_described() -> None:
 
 
 def test_no_command_is_invented() -> None:
-    assert _sections().keys() == {"Rules", *COMMANDS}
+    assert _sections().keys() == {"Rules", "Every", *COMMANDS}
 
 
 def test_every_exit_code_is_explained() -> None:
-    text = (DOCS / "operator.md").read_text("utf-8").partition("## 9.")[2]
+    text = (DOCS / "cli.md").read_text("utf-8").partition("## Every exit code")[2]
     assert re.findall(r"^\| (\d+) \|", text, re.MULTILINE) == [str(int(c)) for c in ExitCode]
 
 
 def test_every_finding_of_doctor_is_explained() -> None:
     root = DOCS.parent / "ncen_updater" / "agent" / "diagnostics"
     source = (root / "doctor.py").read_text() + (root / "verify.py").read_text()
-    text = (DOCS / "operator.md").read_text("utf-8")
+    text = (DOCS / "doctor.md").read_text("utf-8")
     codes = set(re.findall(r'"(NU-\d{4})"', source))
     assert codes
     assert codes <= set(re.findall(r"^\| (NU-\d{4}) \|", text, re.MULTILINE))

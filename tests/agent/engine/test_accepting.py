@@ -29,6 +29,7 @@ from ncen_updater.common.messages import (
     RELEASE_NOT_HERE,
     RESTORED_IS_OTHER,
     STOP_APPLICATION_FIRST,
+    VALUES_WOULD_BE_LOST,
 )
 from ncen_updater.common.progress import Silent
 from tests.support.errors import refused
@@ -42,8 +43,9 @@ def upgrade(site: Site, version: Version = NEW) -> None:
     Operations(site, Silent()).upgrade(version)
 
 
-def roll_back(site: Site) -> str:
-    return Operations(site, Silent()).rollback().outcomes[0].change.to_version
+def roll_back(site: Site, accept_loss: int | None = None) -> str:
+    done = Operations(site, Silent()).rollback(accept_loss=accept_loss)
+    return done.outcomes[0].change.to_version
 
 
 def findings(site: Site) -> list[str]:
@@ -185,7 +187,13 @@ def test_a_healthy_site_that_was_dumped_and_restored_goes_on(
     Backup(demo, site, tmp_path / "now").restore()
     assert findings(site) == []
     assert database_digests(demo.databases) == before
-    assert roll_back(site) == str(OLD)
+    if isinstance(demo.databases, PostgresPlace):
+        # A restore writes every row anew, also those that the release had brought itself.
+        with refused(VALUES_WOULD_BE_LOST) as error:
+            roll_back(site)
+        assert roll_back(site, int(str(error.value.values["count"]))) == str(OLD)
+    else:
+        assert roll_back(site) == str(OLD)
 
 
 # ---- restored on purpose ------------------------------------------------------------------------

@@ -34,12 +34,12 @@ from tests.support.forks import run_agent
 
 DAYS = 7.0
 KILLED = """
-import os, shutil, sys
+import os, sys
 from pathlib import Path
 from ncen_updater.agent.composition import build_site
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.databases.postgresql import engine as postgresql
-from ncen_updater.agent.databases.sqlite import layout as sqlite
+from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.progress import Silent
 from ncen_updater.agent.engine.retention import collect, collectable
 from ncen_updater.agent.engine.operations import Operations
@@ -57,12 +57,13 @@ def killed_after_one(*arguments):
     drop_one(*arguments)
     os.kill(os.getpid(), 9)
 
-rmtree = shutil.rmtree
+remove_tree = DirectoryHandle.remove_tree
 
-def killed_after_one_file(place, dir_fd=None):
-    if dir_fd is not None:
-        return rmtree(place, dir_fd=dir_fd)  # kept files go first; this is about databases
-    next(place.glob("*.sqlite")).unlink()
+def killed_after_one_file(place, path):
+    if not path.startswith("gone_"):
+        return remove_tree(place, path)  # kept files go first; this is about databases
+    inside = place.below(path).descriptor()
+    os.unlink(next(n for n in os.listdir(inside) if n.endswith(".sqlite")), dir_fd=inside)
     os.kill(os.getpid(), 9)
 
 def strike():
@@ -70,7 +71,7 @@ def strike():
         site.engine.drop_previous = killed
         return
     postgresql.drop_database = killed_after_one
-    sqlite.shutil.rmtree = killed_after_one_file
+    DirectoryHandle.remove_tree = killed_after_one_file
 
 def at(step, phase):
     if (step, phase) == ("collect", "before-effect"):

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres, _children
@@ -134,8 +135,11 @@ def _is_dead(pid: int) -> bool:
         return True
 
 
-def killed(site: Site, act: Callable[[], object], after_s: float) -> bool:
-    """Run an act, kill the server in it, start it again; whether the act says it is done."""
+def killed(site: Site, act: Callable[[], object], instant: float | Callable[[], object]) -> bool:
+    """Run an act, kill the server in it, start it again; whether the act says it is done.
+
+    The instant is so many seconds after its beginning, or when something has come true.
+    """
     outcome: list[bool] = []
 
     def attempt() -> None:
@@ -148,12 +152,27 @@ def killed(site: Site, act: Callable[[], object], after_s: float) -> bool:
 
     thread = threading.Thread(target=attempt)
     thread.start()
-    time.sleep(after_s)  # the instant of the kill
+    if callable(instant):
+        instant()
+    else:
+        time.sleep(instant)  # the instant of the kill
     kill_whole(site.server)
     site.server.start()
     thread.join(600)  # nothing is judged by it
     assert outcome, "the act neither failed nor ended"
     return outcome[0]
+
+
+def until_it_sleeps(site: Site) -> Callable[[], object]:
+    """Wait until a migration has come to its pause."""
+    asks = "SELECT 1 FROM pg_stat_activity WHERE query LIKE '%pg_sleep%' AND wait_event = 'PgSleep'"
+
+    def wait() -> None:
+        with psycopg.connect(site.server.conninfo(), autocommit=True) as connection:
+            while connection.execute(asks).fetchone() is None:
+                time.sleep(0.02)
+
+    return wait
 
 
 def test_the_server_is_killed(doomed: Site, tmp_path: Path) -> None:
@@ -199,7 +218,9 @@ def test_the_server_is_killed_in_an_in_place_migration(doomed: Site, tmp_path: P
     engine.fence(IN_PLACE)
     engine.copy(IN_PLACE, plan, Silent())
     target = release(tmp_path, "UPDATE cases SET what = 'x'; SELECT pg_sleep(5);")
-    killed(doomed, lambda: engine.migrate(IN_PLACE, target, None, Silent()), 0.3)
+    killed(
+        doomed, lambda: engine.migrate(IN_PLACE, target, None, Silent()), until_it_sleeps(doomed)
+    )
     with pytest.raises(DatabaseError, match="only way back"):
         engine.discard(IN_PLACE, plan)
     recover(engine, IN_PLACE, plan)

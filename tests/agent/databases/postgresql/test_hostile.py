@@ -18,7 +18,7 @@ import pytest
 
 from ncen_updater.agent.databases.base import ChangeRef, Evidence, Live, MigrationSet
 from ncen_updater.agent.databases.errors import DatabaseError, FencedByOther, MigrationFailed
-from ncen_updater.agent.databases.migrations import dialect
+from ncen_updater.agent.databases.postgresql import dialect
 from ncen_updater.agent.databases.postgresql.engine import PostgresEngine
 from ncen_updater.agent.databases.postgresql.naming import next_name, prev_name
 from ncen_updater.common.messages import DUMPS_UNREADABLE, WAY_BACK_MISSING

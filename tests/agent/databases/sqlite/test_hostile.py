@@ -33,6 +33,7 @@ from ncen_updater.agent.databases.sqlite.plain import JOURNAL_END, modes_masked,
 from ncen_updater.common.i18n import Text
 from ncen_updater.common.progress import Silent
 from tests.agent.databases.sqlite.site import NAMES, build, go_back, new_release, reference, upgrade
+from tests.support.trees import remove_tree
 
 COPY = reference("copy")
 APPLICATION = 65534
@@ -114,7 +115,7 @@ def ground() -> Iterator[Ground]:
         database.commit()
     made.victim.chmod(0o600)
     yield made
-    shutil.rmtree(top)
+    remove_tree(top)
 
 
 class During(Silent):

@@ -50,6 +50,7 @@ from tests.agent.databases.sqlite.site import (
     upgrade,
 )
 from tests.support.errors import refused
+from tests.support.trees import remove_tree
 
 COPY = reference("copy")
 IN_PLACE = reference("in-place")
@@ -382,7 +383,7 @@ def test_a_program_of_the_application_is_asked_for_its_references_too(
     engine.migrate(COPY, MigrationSet("2.0", place, {}, command), None, Silent())
     engine.cut_over(COPY)
     assert engine.evidence(COPY).swapped
-    shutil.rmtree(place)
+    remove_tree(place)
 
 
 def test_a_second_change_in_place_is_taken_back_to_the_first(site: Path, tmp_path: Path) -> None:

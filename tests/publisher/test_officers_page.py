@@ -253,6 +253,33 @@ def test_nobody_signs_what_was_not_shown(desk: Desk, which: str) -> None:
     assert not [line for line in warnings(review(event, *beside, whole=True)) if "read" in line]
 
 
+def test_two_names_of_one_version_are_two_releases(desk: Desk) -> None:
+    """Whoever drafts could hide one of them behind the other."""
+    first = ["CREATE TABLE cases (id int);"]
+    hidden = desk.release(desk.place / "hidden", "3.4.0", [*first, "DELETE FROM cases;"])
+    build_release(hidden, desk.place / "staging")
+    page = review(desk.event(desk.release(desk.place / "next", "3.4", first)), whole=True)
+    assert {release.version for release in page.releases} == {"3.4", "3.4.0"}
+    assert [line for line in warnings(page) if "deletes records" in line]
+
+
+def test_a_release_in_the_place_of_another_is_shown(desk: Desk) -> None:
+    """The program that drafts refuses it; whoever drafts may use another one."""
+    build_release(
+        desk.release(desk.place / "next", "3.3.0", ["DELETE FROM cases;"]), desk.place / "staging"
+    )
+    forged = desk.feed.state()
+    forged.delegated["ncen"].signed.targets.clear()
+    draft = draft_releases(forged, desk.place / "staging", NOW, (), None, desk.feed)
+    event = SigningEvent.create(
+        desk.place / "event", draft.title, draft.roles, desk.feed.state(), draft.papers
+    )
+    page = review(event, whole=True)
+    assert [release.version for release in page.releases] == ["3.3.0"]
+    assert [line for line in warnings(page) if "deletes records" in line]
+    assert [line for line in warnings(page) if "replaced: releases/ncen/3.3.0.json" in line]
+
+
 def test_lint_is_asked_again_by_the_officer(desk: Desk) -> None:
     """Whoever drafts may not have asked it."""
     page = review(desk.event(desk.next(up="COMMIT;")), whole=True)

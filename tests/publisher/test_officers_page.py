@@ -233,6 +233,18 @@ def test_what_going_back_loses(desk: Desk) -> None:
     ]
 
 
+@pytest.mark.parametrize("direction", ["up", "down"])
+def test_another_file_for_a_migration_of_before_is_shown(desk: Desk, direction: str) -> None:
+    """The published one may lie beside it, as it was."""
+    release = desk.next()
+    manifest, evil = release / "manifest.toml", f"m/other.{direction}.sql"
+    manifest.write_text(manifest.read_text().replace(f"m/001.{direction}.sql", evil))
+    (release / evil).write_text("DELETE FROM cases;\n")
+    page = review(desk.event(release), whole=True)
+    assert evil in [sql.path for sql in page.releases[0].sql]
+    assert [line for line in warnings(page) if f"NU-7106): {evil}" in line], warnings(page)
+
+
 @pytest.mark.parametrize("which", ["SQL", "tree", "release before", "tree before"])
 def test_nobody_signs_what_was_not_shown(desk: Desk, which: str) -> None:
     """Whoever drafts could leave out of the event what is not to be seen."""

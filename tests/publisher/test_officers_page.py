@@ -152,6 +152,10 @@ DANGERS: dict[str, tuple[Callable[[Desk], SigningEvent], str]] = {
     ),
     "migrator": (migrator, r"brings a program of its own .* curl evil\|sh"),
     "file of the program": (program, r"other programs than before: bin/app"),
+    "table made of a function": (
+        sql("CREATE TABLE gone AS SELECT lo_unlink(17)"),
+        r"line 4, runs a function: CREATE TABLE gone AS SELECT",
+    ),
     "dropped column": (
         sql("ALTER TABLE cases DROP COLUMN kg"),
         r"removes a part of the database: ALTER TABLE cases DROP",
@@ -230,6 +234,15 @@ def test_what_going_back_loses(desk: Desk) -> None:
         "Going back loses what stands there by then (m/002.down.sql, line 1):"
         " ALTER TABLE cases DROP COLUMN country",
         "A site can go back at any time, by the files that are shown below.",
+    ]
+
+
+def test_what_a_way_back_does_beside_is_marked(desk: Desk) -> None:
+    release = desk.next()
+    (release / "m/002.down.sql").write_text(f"{DOWN};\nGRANT ALL ON cases TO PUBLIC;")
+    found = warnings(review(desk.event(release), whole=True))
+    assert found == [
+        "WARNING: m/002.down.sql, line 3, changes who may do what: GRANT ALL ON cases TO PUBLIC"
     ]
 
 

@@ -29,6 +29,9 @@ __all__ = ["ReleasePage", "Review", "SqlPage", "review"]
 #: Kinds of a ``down`` file that take away what was entered since the upgrade.
 LOSES = {Kind.DELETES, Kind.DROPS}
 
+#: Kinds that no ``down`` file needs: what they do stays at a site that went back.
+BEYOND = {Kind.RIGHTS, Kind.CODE, Kind.OTHER}
+
 
 @dataclass(frozen=True)
 class SqlPage:
@@ -259,7 +262,9 @@ def _warnings(
             }
             yield Text(words, values)
     for page in sql:
-        for mark in page.marks if page.direction == "up" else ():
+        # Going back takes away and changes, as it should; no more than that.
+        asked = page.direction == "up"
+        for mark in [m for m in page.marks if asked or BEYOND & set(m.kinds)]:
             values = {
                 "path": page.path,
                 "line": mark.line,

@@ -108,7 +108,8 @@ def refuse(place: Path, ref: DeltaRef, error: UpdaterError) -> None:
         LocalStoreFailed: If what lies there is not what was left, or the disk fails.
     """
     known = {**refusals(place), ref.sha256: error.code}
-    with inside(place) as (below, name):
+    # Who chooses what is fetched reads it, as another user.
+    with durable.readable_by_all(), inside(place) as (below, name):
         below.ensure(name)
         below.replace(f"{name}/{REFUSED}", json.dumps(known, sort_keys=True).encode())
         with contextlib.suppress(FileNotFoundError):

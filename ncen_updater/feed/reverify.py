@@ -427,7 +427,9 @@ def compare_mirror(directory: Path, trusted_root: Path, memory: ProvedMemory) ->
         content = read(f"{_named(snapshot, 'targets')}.targets", "targets")
         targets, third = _signed(content, "targets", root, Targets)
         found = {"timestamp": first, "snapshot": second, "targets": third}
-        for product in before.lists.keys() - found.keys():
+        delegations = targets.delegations
+        products = set(delegations.roles or ()) if delegations is not None else set()
+        for product in products & before.lists.keys():  # not one that was taken out of the feed
             content = read(f"{_named(snapshot, product)}.{product}", product)
             _, found[product] = _signed(content, product, targets, Targets)
         advanced(before, found, memory.now())

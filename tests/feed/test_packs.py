@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,6 +125,18 @@ def test_a_failure_is_remembered_with_its_code_and_the_pack_is_gone(tmp_path: Pa
     refuse(place, other, TargetMissing(name=other.target))
     assert refusals(place) == dict.fromkeys((ref.sha256, other.sha256), TargetMissing.message.code)
     assert not pack_place(place, other).exists()
+
+
+def test_who_chooses_a_pack_reads_which_failed_whatever_the_mask(tmp_path: Path) -> None:
+    """Root writes it down, in the unit that works on the site; who reads the feed is another."""
+    place = tmp_path / "4.0"
+    before = os.umask(0o077)
+    try:
+        refuse(place, pack("3.1"), TargetMissing(name="x"))
+    finally:
+        os.umask(before)
+    assert place.stat().st_mode & 0o005 == 0o005
+    assert (place / "refused.json").stat().st_mode & 0o004
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'"x"', b"1" * 2_000_000])

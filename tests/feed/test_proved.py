@@ -418,6 +418,23 @@ def test_a_mirror_that_was_made_older(place: Place, tmp_path: Path) -> None:
     assert _refused(lambda: source.require_mirror(place.feed.directory)) is LIST_NOT_PROVED
 
 
+def test_a_product_that_left_the_feed_bars_no_mirror(place: Place, tmp_path: Path) -> None:
+    """The mirror has no list of it any more, and this site proved one."""
+    for product in PRODUCTS:
+        place.source(product).refresh()
+    gone = place.feed.roles["ncen-updater"].version
+    place.feed.roles["targets"].delegations.roles.pop("ncen-updater")
+    place.feed.publish("targets", "ncen")
+    mirror = tmp_path / "mirror"
+    shutil.copytree(place.feed.directory, mirror)
+    listed = mirror / f"metadata/{gone}.ncen-updater.json"
+    listed.unlink()
+    place.source("ncen").require_mirror(mirror)
+    # One that is in the feed has to be there.
+    (mirror / f"metadata/{place.feed.roles['ncen'].version}.ncen.json").unlink()
+    assert _refused(lambda: place.source("ncen").require_mirror(mirror)) is LIST_NOT_PROVED
+
+
 def test_what_a_medium_brought_counts_longer_and_is_not_older(place: Place) -> None:
     source = place.source("ncen")
     source.refresh()

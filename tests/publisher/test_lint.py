@@ -194,5 +194,10 @@ def test_history_against_the_published_release(tmp_path: Path) -> None:
     edited = good(tmp_path / "edited", version="3.4.0")
     (edited / "m/001.up.sql").write_text("ALTER TABLE a ADD c text")
     assert found(edited) == {"7106"}
+    moved = good(tmp_path / "moved", GOOD.replace("m/001.up.sql", "m/1.up.sql"), version="3.4.0")
+    (moved / "m/1.up.sql").write_bytes((moved / "m/001.up.sql").read_bytes())
+    assert found(moved) == set()
+    (moved / "m/1.up.sql").write_text("ALTER TABLE a ADD c text")
+    assert found(moved) == {"7106"}, "the published file lies there, and is not the one that runs"
     gone = good(tmp_path / "gone", GOOD.replace('"001"', '"000"'), version="3.4.0")
     assert found(gone) == {"7107", "7108"}

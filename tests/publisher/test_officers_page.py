@@ -152,6 +152,10 @@ DANGERS: dict[str, tuple[Callable[[Desk], SigningEvent], str]] = {
     ),
     "migrator": (migrator, r"brings a program of its own .* curl evil\|sh"),
     "file of the program": (program, r"other programs than before: bin/app"),
+    "table made of a function": (
+        sql("CREATE TABLE gone AS SELECT lo_unlink(17)"),
+        r"line 4, runs a function: CREATE TABLE gone AS SELECT",
+    ),
     "dropped column": (
         sql("ALTER TABLE cases DROP COLUMN kg"),
         r"removes a part of the database: ALTER TABLE cases DROP",
@@ -233,6 +237,27 @@ def test_what_going_back_loses(desk: Desk) -> None:
     ]
 
 
+def test_what_a_way_back_does_beside_is_marked(desk: Desk) -> None:
+    release = desk.next()
+    (release / "m/002.down.sql").write_text(f"{DOWN};\nGRANT ALL ON cases TO PUBLIC;")
+    found = warnings(review(desk.event(release), whole=True))
+    assert found == [
+        "WARNING: m/002.down.sql, line 3, changes who may do what: GRANT ALL ON cases TO PUBLIC"
+    ]
+
+
+@pytest.mark.parametrize("direction", ["up", "down"])
+def test_another_file_for_a_migration_of_before_is_shown(desk: Desk, direction: str) -> None:
+    """The published one may lie beside it, as it was."""
+    release = desk.next()
+    manifest, evil = release / "manifest.toml", f"m/other.{direction}.sql"
+    manifest.write_text(manifest.read_text().replace(f"m/001.{direction}.sql", evil))
+    (release / evil).write_text("DELETE FROM cases;\n")
+    page = review(desk.event(release), whole=True)
+    assert evil in [sql.path for sql in page.releases[0].sql]
+    assert [line for line in warnings(page) if f"NU-7106): {evil}" in line], warnings(page)
+
+
 @pytest.mark.parametrize("which", ["SQL", "tree", "release before", "tree before"])
 def test_nobody_signs_what_was_not_shown(desk: Desk, which: str) -> None:
     """Whoever drafts could leave out of the event what is not to be seen."""
@@ -251,6 +276,33 @@ def test_nobody_signs_what_was_not_shown(desk: Desk, which: str) -> None:
         review(event, whole=True)
     beside = (desk.place / "staging", desk.place / "feed")
     assert not [line for line in warnings(review(event, *beside, whole=True)) if "read" in line]
+
+
+def test_two_names_of_one_version_are_two_releases(desk: Desk) -> None:
+    """Whoever drafts could hide one of them behind the other."""
+    first = ["CREATE TABLE cases (id int);"]
+    hidden = desk.release(desk.place / "hidden", "3.4.0", [*first, "DELETE FROM cases;"])
+    build_release(hidden, desk.place / "staging")
+    page = review(desk.event(desk.release(desk.place / "next", "3.4", first)), whole=True)
+    assert {release.version for release in page.releases} == {"3.4", "3.4.0"}
+    assert [line for line in warnings(page) if "deletes records" in line]
+
+
+def test_a_release_in_the_place_of_another_is_shown(desk: Desk) -> None:
+    """The program that drafts refuses it; whoever drafts may use another one."""
+    build_release(
+        desk.release(desk.place / "next", "3.3.0", ["DELETE FROM cases;"]), desk.place / "staging"
+    )
+    forged = desk.feed.state()
+    forged.delegated["ncen"].signed.targets.clear()
+    draft = draft_releases(forged, desk.place / "staging", NOW, (), None, desk.feed)
+    event = SigningEvent.create(
+        desk.place / "event", draft.title, draft.roles, desk.feed.state(), draft.papers
+    )
+    page = review(event, whole=True)
+    assert [release.version for release in page.releases] == ["3.3.0"]
+    assert [line for line in warnings(page) if "deletes records" in line]
+    assert [line for line in warnings(page) if "replaced: releases/ncen/3.3.0.json" in line]
 
 
 def test_lint_is_asked_again_by_the_officer(desk: Desk) -> None:

@@ -120,23 +120,25 @@ class AgentSlots:
                 version=version, reason="its slot is in use and cannot be replaced"
             )
         try:
-            durable.make_directory(self.directory)
-            _delete(partial)
-            partial.mkdir()
-            release = partial / RELEASE
-            release.mkdir()
-            fill(release)
-            require_release(release)
-            progress.tell(Text(N_("making the slot of agent {version}"), {"version": version}))
-            self._install(partial, release, version)
-            self._launcher(partial, place)
-            self._try(partial, version)
-            record = {"version": version, "digest": digest}
-            (partial / RECORD).write_text(json.dumps(record), "utf-8")
-            durable.flush_filesystem(partial)
-            if place.exists():
-                _delete(place)
-            durable.rename(partial, place)
+            # What reads the feed runs this agent too, and so do people; as other users.
+            with durable.readable_by_all():
+                durable.make_directory(self.directory)
+                _delete(partial)
+                partial.mkdir()
+                release = partial / RELEASE
+                release.mkdir()
+                fill(release)
+                require_release(release)
+                progress.tell(Text(N_("making the slot of agent {version}"), {"version": version}))
+                self._install(partial, release, version)
+                self._launcher(partial, place)
+                self._try(partial, version)
+                record = {"version": version, "digest": digest}
+                (partial / RECORD).write_text(json.dumps(record), "utf-8")
+                durable.flush_filesystem(partial)
+                if place.exists():
+                    _delete(place)
+                durable.rename(partial, place)
         except OSError as error:
             _forget(partial)
             reason = os.strerror(error.errno or errno.EIO)

@@ -25,7 +25,12 @@ from ncen_updater.formats.tuf_names import AGENT_PRODUCT
 from ncen_updater.publisher.build.build import MANIFEST_NAME, migration_files, scan_release
 from ncen_updater.publisher.errors import BuildRefused
 from ncen_updater.publisher.feed.feed import Feed
-from ncen_updater.publisher.lint.release import LintedRelease, finding, known_ids
+from ncen_updater.publisher.lint.release import (
+    LintedRelease,
+    content_of,
+    finding,
+    known_ids,
+)
 from ncen_updater.publisher.lint.sql import (
     questions,
     sql_is_accepted,
@@ -183,16 +188,28 @@ def _history(release: LintedRelease) -> Iterator[Finding]:
     """What was published is never edited, dropped, or preceded by something new."""
     if release.previous is None:
         return
-    for path, digest in sorted(release.previous.migrations.items()):
-        if path in release.files and release.files[path] != digest:
-            yield finding(
-                7106,
-                Severity.STRICT,
-                N_("{path} is not the file that was published with {version}."),
-                N_("Restore the published file and write a new migration instead."),
-                path=path,
-                version=release.previous.manifest.version,
-            )
+    published = release.previous.migrations
+    edited = {p for p, digest in published.items() if release.files.get(p, digest) != digest}
+    before = {
+        (database.name, migration.id): content_of(migration, published)
+        for database in release.previous.manifest.databases
+        for migration in database.migrations
+    }
+    for database, migration in release.migrations():
+        was = before.get((database, migration.id), {})
+        for key, (path, digest) in content_of(migration, release.files).items():
+            _, old = was.get(key, ("", None))
+            if old is not None and digest is not None and digest != old:
+                edited.add(path)  # also where another file was put in its place
+    for path in sorted(edited):
+        yield finding(
+            7106,
+            Severity.STRICT,
+            N_("{path} is not the file that was published with {version}."),
+            N_("Restore the published file and write a new migration instead."),
+            path=path,
+            version=release.previous.manifest.version,
+        )
     present = {(database, migration.id) for database, migration in release.migrations()}
     for database, ids in known_ids(release.previous).items():
         for identifier in sorted(ids):

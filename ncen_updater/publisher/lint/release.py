@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import Text
 from ncen_updater.formats.document import ReleaseDocument
-from ncen_updater.formats.manifest import Manifest, Migration
+from ncen_updater.formats.manifest import Manifest, Migration, path_for
+from ncen_updater.formats.sql import ENGINES
 from ncen_updater.formats.tree import Tree
 
-__all__ = ["LintedRelease", "finding", "known_ids"]
+__all__ = ["LintedRelease", "content_of", "finding", "known_ids"]
 
 
 @dataclass(frozen=True)
@@ -56,3 +57,22 @@ def known_ids(previous: ReleaseDocument | None) -> dict[str, set[str]]:
     if previous is None:
         return {}
     return {d.name: {m.id for m in d.migrations} for d in previous.manifest.databases}
+
+
+def content_of(
+    migration: Migration, digests: Mapping[str, str]
+) -> dict[tuple[str, str], tuple[str, str | None]]:
+    """Path and digest of each of its files, by direction and engine.
+
+    Args:
+        migration: The migration.
+        digests: SHA-256 of the files of its release, by path.
+    """
+    places = {"up": migration.up, "down": migration.down, "verify": migration.verify}
+    paths = {
+        (direction, engine): path_for(engine, place)
+        for direction, place in places.items()
+        for engine in ENGINES
+        if place
+    }
+    return {key: (path, digests.get(path)) for key, path in paths.items()}

@@ -167,13 +167,21 @@ def _agree(document: ReleaseDocument, tree: Tree) -> None:
 
 
 def releases_of(event: SigningEvent, role: str) -> list[tuple[str, TargetFile]]:
-    """Releases that a product's draft adds, oldest first."""
+    """Releases that a product's draft adds, or puts in the place of another, oldest first.
+
+    Two names may say one version, such as 3.3 and 3.3.0: each of them is a release.
+    """
     new, base = event.drafts[role].signed, event.base.get(role)
     if not isinstance(new, Targets):
         return []
     known = base.signed.targets if base else {}
-    added = {version: n for n in new.targets if n not in known and (version := version_of(n))}
-    return [(added[version], new.targets[added[version]]) for version in sorted(added)]
+    added = [
+        (version, name)
+        for name, target in new.targets.items()
+        if (name not in known or known[name].hashes != target.hashes)
+        and (version := version_of(name))
+    ]
+    return [(name, new.targets[name]) for _, name in sorted(added)]
 
 
 def before(document: ReleaseDocument, event: SigningEvent, role: str) -> TargetFile | None:

@@ -15,6 +15,7 @@ from ncen_updater.formats.manifest import Migration, path_for
 from ncen_updater.formats.sql import ENGINES
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT
 from ncen_updater.publisher.lint.lint import lint_tree
+from ncen_updater.publisher.lint.release import content_of
 from ncen_updater.publisher.review.changes import FileChange, file_changes
 from ncen_updater.publisher.review.evidence import Evidence, Places, Shown, before, releases_of
 from ncen_updater.publisher.review.lowered import lowered, lowered_by
@@ -27,6 +28,9 @@ __all__ = ["ReleasePage", "Review", "SqlPage", "review"]
 
 #: Kinds of a ``down`` file that take away what was entered since the upgrade.
 LOSES = {Kind.DELETES, Kind.DROPS}
+
+#: Kinds that no ``down`` file needs: what they do stays at a site that went back.
+BEYOND = {Kind.RIGHTS, Kind.CODE, Kind.OTHER}
 
 
 @dataclass(frozen=True)
@@ -182,12 +186,13 @@ def _releases(event: SigningEvent, evidence: Evidence) -> Iterator[ReleasePage]:
 def _page(shown: Shown, last: Shown | None) -> ReleasePage:
     manifest = shown.document.manifest
     known = {
-        (database.name, migration.id)
+        (database.name, migration.id): _decided(migration, last)
         for database in (last.document.manifest.databases if last else ())
         for migration in database.migrations
     }
     migrations = [(d.name, m) for d in manifest.databases for m in d.migrations]
-    fresh = [item for item in migrations if (item[0], item[1].id) not in known]
+    # One that was published with other files, or another way back, is shown once more.
+    fresh = [(d, m) for d, m in migrations if known.get((d, m.id)) != _decided(m, shown)]
     sql = tuple(page for item in fresh for page in _sql(*item, shown))
     files: tuple[FileChange, ...] | None = None
     if shown.tree is not None and last is not None and last.tree is not None:
@@ -210,6 +215,13 @@ def _page(shown: Shown, last: Shown | None) -> ReleasePage:
         warnings=tuple(_warnings(shown, last, fresh, sql, files or (), findings)),
         missing=shown.missing,
     )
+
+
+def _decided(migration: Migration, shown: Shown | None) -> object:
+    """All of a migration that officers decided, wherever its files lie."""
+    files = content_of(migration, shown.document.migrations if shown else {})
+    said = migration.model_dump(exclude={"up", "down", "verify"})
+    return said, {key: digest for key, (_, digest) in files.items()}
 
 
 def _sql(database: str, migration: Migration, shown: Shown) -> Iterator[SqlPage]:
@@ -250,7 +262,9 @@ def _warnings(
             }
             yield Text(words, values)
     for page in sql:
-        for mark in page.marks if page.direction == "up" else ():
+        # Going back takes away and changes, as it should; no more than that.
+        asked = page.direction == "up"
+        for mark in [m for m in page.marks if asked or BEYOND & set(m.kinds)]:
             values = {
                 "path": page.path,
                 "line": mark.line,

@@ -124,10 +124,16 @@ def _kinds(words: tuple[str, ...]) -> Iterator[Kind]:
     runs = head in ("DO", "CALL", "LOAD", "EXECUTE", "PREPARE") or "PROGRAM" in words
     if runs or (head in _DEFINES and _CODE & set(words)):
         yield Kind.CODE
-    if head in _QUESTIONS:
+    if head in _QUESTIONS or _fills(head, words, pairs):
         yield Kind.CALLS
-    elif not _usual(head, words):
+    if head not in _QUESTIONS and not _usual(head, words):
         yield Kind.OTHER
+
+
+def _fills(head: str, words: tuple[str, ...], pairs: list[tuple[str, str]]) -> bool:
+    """Whether a table or a view is made of what a question finds, which is asked then."""
+    made = head == "CREATE" and ("TABLE" in words[1:4] or "MATERIALIZED" in words[1:2])
+    return made and (bool({"SELECT", "EXECUTE"} & set(words)) or ("AS", "VALUES") in pairs)
 
 
 def _usual(head: str, words: tuple[str, ...]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -299,3 +300,32 @@ def test_a_slot_has_to_say_the_name_of_its_agent(tmp_path: Path, said: str, work
     python.write_text(f"#!/bin/sh\necho {said}\n")
     python.chmod(0o755)
     assert AgentSlots(tmp_path).works("1.2") is works
+
+
+def test_everybody_may_run_an_agent_whatever_the_mask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The unit that makes its slot lets nobody read; what reads the feed is another user."""
+
+    def installed(_: AgentSlots, partial: Path, *__: object) -> None:
+        (partial / "lib").mkdir()
+        (partial / "bin").mkdir()
+
+    def fill(place: Path) -> None:
+        for name, content in agent_release(NEXT).items():
+            (place / name).parent.mkdir(exist_ok=True)
+            (place / name).write_bytes(content)
+
+    monkeypatch.setattr(AgentSlots, "_install", installed)
+    monkeypatch.setattr(AgentSlots, "_try", lambda *_: None)
+    slots = AgentSlots(tmp_path / "opt")
+    before = os.umask(0o077)
+    try:
+        slots.build(NEXT, "digest", fill, Silent())
+        assert os.umask(0o077) == 0o077
+    finally:
+        os.umask(before)
+    slot = slots.path(NEXT)
+    closed = [p for p in (slot, *slot.rglob("*")) if p.stat().st_mode & 0o444 != 0o444]
+    assert not closed
+    assert (slot / "bin").stat().st_mode & 0o005 == 0o005

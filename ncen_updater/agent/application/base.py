@@ -114,11 +114,15 @@ class Application(abc.ABC):
     def open_door(self) -> None:
         """Let officers in."""
 
-    def front_problem(self) -> str | None:
+    def front_problem(self, *, going_back: bool) -> str | None:
         """Why the front lets officers in although the door is closed; None where nothing says so.
 
         Asked with the door closed only.
+
+        Args:
+            going_back: Whether a front that does not answer is none: it lets nobody in.
         """
+        del going_back
         return None
 
     @abc.abstractmethod

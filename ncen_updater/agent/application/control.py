@@ -123,9 +123,9 @@ class ControlledApplication(Application):
         """Keep officers out and show them the maintenance page."""
         self._door.close()
 
-    def front_problem(self) -> str | None:
+    def front_problem(self, *, going_back: bool) -> str | None:
         """Why the web server in front lets officers in all the same; None where it does not."""
-        return front_problem(self._settings, self._clock, self._wait)
+        return front_problem(self._settings, self._clock, self._wait, going_back=going_back)
 
     def open_door(self) -> None:
         """Let officers in."""

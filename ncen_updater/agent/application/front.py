@@ -7,6 +7,7 @@ the change goes back. So the front itself is asked, as an officer's browser woul
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from http import HTTPStatus
@@ -17,6 +18,8 @@ from ncen_updater.agent.config.model import ApplicationSettings
 
 __all__ = ["front_problem"]
 
+logger = logging.getLogger(__name__)
+
 POLL_S = 0.1
 
 
@@ -24,10 +27,13 @@ def front_problem(
     settings: ApplicationSettings,
     clock: Callable[[], float] = time.monotonic,
     wait: Callable[[float], object] = time.sleep,
+    *,
+    going_back: bool = False,
 ) -> str | None:
     """Ask the front until it shows the maintenance page; None where it does, or has no address.
 
-    A front may remember for a moment which files there are.
+    A front may remember for a moment which files there are. One that does not answer lets nobody
+    in; before an upgrade its address may be a mistake, and it keeps nobody from going back.
 
     Returns:
         What it answered last.
@@ -46,5 +52,10 @@ def front_problem(
         if said == HTTPStatus.SERVICE_UNAVAILABLE:
             return None
         if clock() >= until:
-            return f"it answered with status {said}" if isinstance(said, int) else f"it {said}"
+            if isinstance(said, int):
+                return f"it answered with status {said}"
+            if going_back:
+                logger.warning("the web server in front is away, and lets nobody in: it %s", said)
+                return None
+            return f"it {said}"
         wait(POLL_S)

@@ -15,6 +15,7 @@ from datetime import datetime
 
 from packaging.version import Version
 
+from ncen_updater.agent.application.errors import ApplicationError
 from ncen_updater.agent.databases.base import Marker, Strategy
 from ncen_updater.agent.engine import soaking
 from ncen_updater.agent.engine.elapsed import witness
@@ -25,6 +26,7 @@ from ncen_updater.agent.engine.errors import (
     LaterHopFailed,
     NeedsPerson,
     SoakFailed,
+    Unhealthy,
 )
 from ncen_updater.agent.engine.interruption import Interruption
 from ncen_updater.agent.engine.lock import change_lock, door_lock
@@ -47,7 +49,14 @@ from ncen_updater.agent.engine.rollback_plan import RollbackPlan, way_back
 from ncen_updater.agent.engine.runner import Checkpoint, Runner, no_checkpoint
 from ncen_updater.agent.engine.situation import look
 from ncen_updater.agent.engine.steps.starting import require_well
-from ncen_updater.agent.journal.change import Change, ChangeKind, ChangeState, Mode
+from ncen_updater.agent.journal.change import (
+    Change,
+    ChangeKind,
+    ChangeState,
+    Mode,
+    StepName,
+    StepState,
+)
 from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.journal.ids import new_change_id
 from ncen_updater.agent.journal.journal import Journal
@@ -274,8 +283,13 @@ class Operations:
             if decision.action is RecoveryAction.NOTHING:
                 require_whole(self._site, journal, None)
                 clean_interrupted(self._site, journal)
+                try:
+                    # First: a release that is to be taken back may be one that does not start.
+                    found = self._take_back(journal, decision, by_person=by_person, at_boot=at_boot)
+                except NeedsPerson:
+                    self._start_what_ought(journal, ran_in)
+                    raise
                 started = self._start_what_ought(journal, ran_in)
-                found = self._take_back(journal, decision, by_person=by_person, at_boot=at_boot)
                 return dataclasses.replace(found, started=started)
             if decision.action is RecoveryAction.STOP or change is None:
                 raise self._stopped(journal, change, decision)
@@ -289,7 +303,7 @@ class Operations:
                 elif at_boot:
                     self._runner(journal, at_boot=True).open_only(change.id)
                 else:
-                    self._start_what_ought(journal, ran_in)
+                    self._start_to_be_watched(journal, change, ran_in)
                     self._finish(journal, change.id, lambda r, c: r.forward(c))
             except BaseException as error:
                 self._runner(journal).recovery_failed(change.id, error)
@@ -326,6 +340,18 @@ class Operations:
         application.start_rest()
         journal.note(APPLICATION_STARTED, version=str(current))
         return True
+
+    def _start_to_be_watched(self, journal: Journal, change: Change, ran_in: str | None) -> None:
+        """Start what ought to run for its soak, which judges a release that does not start.
+
+        Before officers are let in that is for the steps to do.
+        """
+        if change.step_state(StepName.OPEN) is not StepState.DONE:
+            return
+        try:
+            self._start_what_ought(journal, ran_in)
+        except (Unhealthy, ApplicationError) as error:
+            logger.warning("the application is not well, and is watched all the same: %s", error)
 
     def confirm(self, by: str) -> Change:
         """End the soak of the release in use; the process that watches sees it, or a resume does.

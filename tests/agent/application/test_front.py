@@ -127,3 +127,6 @@ def test_an_upgrade_goes_back_where_the_front_lets_officers_in(demo: DemoSite) -
             assert asked
         assert version_of(demo).code == arrives
         assert not config.door_file.exists()
+    # The front is away now: it lets nobody in, and keeps nobody from going back.
+    Operations(site_in_process(demo), Silent()).rollback()
+    assert version_of(demo).code == OLD

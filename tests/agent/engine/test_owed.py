@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from collections.abc import Callable
@@ -290,3 +291,44 @@ def test_nobody_approves_beside_a_change_that_is_open(site: Site) -> None:
 
         checkpoint = at(StepName.FETCH, Phase.AFTER_EFFECT, say_yes)
         Operations(site, Silent(), checkpoint=checkpoint).upgrade(TARGET)
+
+
+def does_not_start(demo: DemoSite, site: Site) -> Site:
+    """The release in use starts no more; the site with a soak that can see that."""
+    app = site.slots.path(TARGET) / "app"
+    app.chmod(0o755)
+    (app / "fault.toml").write_text("never-healthy = true\n", "utf-8")
+    config = site.config
+    soak = config.soak.model_copy(update={"seconds": 5.0, "interval_s": 0.1, "failures": 2})
+    application = config.application.model_copy(update={"health_timeout_s": 2.0})
+    changed = config.model_copy(update={"soak": soak, "application": application})
+    return dataclasses.replace(site, config=changed)
+
+
+def test_a_bad_release_that_does_not_even_start_is_taken_back(demo: DemoSite, site: Site) -> None:
+    torn_rollback(site)
+    demo.stop_app()
+    Operations(site, Silent()).resume(by_person=False, at_boot=True)
+    bad = does_not_start(demo, site)
+    result = Operations(bad, Silent()).resume(by_person=False, ran_in="the boot before")
+    assert [o.change.kind for o in result.outcomes] == [ChangeKind.ROLLBACK]
+    assert version_of(demo).whole == "3.2.4"
+
+
+def test_a_release_that_does_not_start_after_the_power_came_back_fails_its_soak(
+    demo: DemoSite, site: Site
+) -> None:
+    def die() -> None:
+        raise Power
+
+    with pytest.raises(Power):
+        Operations(site, Silent(), checkpoint=at(StepName.SOAK, Phase.BEFORE_EFFECT, die)).upgrade(
+            TARGET
+        )
+    demo.stop_app()
+    Operations(site, Silent()).resume(by_person=False, at_boot=True)
+    bad = does_not_start(demo, site)
+    with pytest.raises(SoakFailed) as failed:
+        Operations(bad, Silent()).resume(by_person=False, ran_in="the boot before")
+    assert failed.value.values["rolled_back_to"] == "3.2.4"
+    assert version_of(demo).whole == "3.2.4"

@@ -84,7 +84,7 @@ class Close(Step):
             ApprovalStore(context.journal).spend_one(context.change.id, binding)
         application = context.site.application
         application.close_door()
-        problem = application.front_problem()
+        problem = application.front_problem(going_back=context.change.kind is ChangeKind.ROLLBACK)
         if problem is not None:
             raise ApplicationError(
                 FRONT_LETS_IN,

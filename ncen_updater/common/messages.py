@@ -130,12 +130,6 @@ CONFIG_TWICE = Message(
     N_("The configuration {path} gives the same name a second time at {place}."),
     N_("Keep one of the two and remove the other."),
 )
-UNKNOWN_COMMAND = Message(
-    "NU-1123",
-    N_("There is no command '{name}'."),
-    N_("Did you mean '{close}'? '{program} --help' shows every command."),
-    ExitCode.USAGE,
-)
 BAD_USAGE = Message(
     "NU-1101",
     N_("The command line cannot be understood."),
@@ -160,27 +154,6 @@ BAD_VERSION = Message(
     N_("Write a version such as 3.3.0; 'ncen-updater check' shows what is on offer."),
     ExitCode.USAGE,
 )
-NOT_A_MEMBER = Message(
-    "NU-1120",
-    N_("{user} is not in the group {group}, and may not look at {path}."),
-    N_(
-        "Ask an administrator of this machine to run 'sudo usermod -aG {group} {user}'; then log"
-        " out and in again."
-    ),
-)
-LOG_IN_AGAIN = Message(
-    "NU-1121",
-    N_("{user} was added to the group {group} after logging in, and may not look at {path} yet."),
-    N_("Log out and in again."),
-)
-MEMBER_NEEDS_ROOT = Message(
-    "NU-1122",
-    N_("{user} is in the group {group}, but this needs {path}, which only the agent itself reads."),
-    N_(
-        "Members see the site through its service: check with 'systemctl status ncen-updater' that"
-        " it runs. What the service cannot do is done with sudo."
-    ),
-)
 BAD_TIME = Message(
     "NU-1105",
     N_("'{text}' is not a time in the future."),
@@ -202,6 +175,33 @@ UNWRITTEN = Message(
     "NU-1109",
     N_("What the command had to say could not be written: {reason}"),
     N_("Make room where the output goes, then ask again with 'status' or 'history'."),
+)
+NOT_A_MEMBER = Message(
+    "NU-1120",
+    N_("{user} is not in the group {group}, and may not look at {path}."),
+    N_(
+        "Ask an administrator of this machine to run 'sudo usermod -aG {group} {user}'; then log"
+        " out and in again."
+    ),
+)
+LOG_IN_AGAIN = Message(
+    "NU-1121",
+    N_("{user} was added to the group {group} after logging in, and may not look at {path} yet."),
+    N_("Log out and in again."),
+)
+MEMBER_NEEDS_ROOT = Message(
+    "NU-1122",
+    N_("{user} is in the group {group}, but this needs {path}, which only the agent itself reads."),
+    N_(
+        "Members see the site through its service: check with 'systemctl status ncen-updater' that"
+        " it runs. What the service cannot do is done with sudo."
+    ),
+)
+UNKNOWN_COMMAND = Message(
+    "NU-1123",
+    N_("There is no command '{name}'."),
+    N_("Did you mean '{close}'? '{program} --help' shows every command."),
+    ExitCode.USAGE,
 )
 
 # ---- 2xxx: trust and the feed ----------------------------------------------------------------
@@ -799,12 +799,6 @@ SPACE_SHORT = Message(
     N_("Free at least {missing} bytes there, then try again."),
     ExitCode.SPACE,
 )
-DISK_FULL = Message(
-    "NU-3110",
-    N_("The disk is full, and {path} could not be written."),
-    N_("Make room on that disk, then give the command again."),
-    ExitCode.SPACE,
-)
 DOWNLOAD_DAMAGED = Message(
     "NU-3102",
     N_("'{name}' arrived again and again with other bytes than were signed."),
@@ -827,6 +821,12 @@ DESTINATION_IN_USE = Message(
     "NU-3105",
     N_("{path} is not an empty directory."),
     N_("Remove it if it is left over from an interrupted attempt."),
+)
+DISK_FULL = Message(
+    "NU-3110",
+    N_("The disk is full, and {path} could not be written."),
+    N_("Make room on that disk, then give the command again."),
+    ExitCode.SPACE,
 )
 DELTA_ERROR = Message(
     "NU-3150",
@@ -954,40 +954,6 @@ DATABASE_UNREACHABLE = Message(
     N_("The database {database} cannot be reached."),
     N_("Check that the database server runs and that the agent's settings are right."),
 )
-ROLE_UNKNOWN = Message(
-    "NU-4062",
-    N_("The database server runs, but does not know the role {user}."),
-    N_(
-        "Correct 'user' below [databases.postgresql] in agent.toml, or let the database"
-        " administrator make the role."
-    ),
-)
-PASSWORD_REFUSED = Message(
-    "NU-4063",
-    N_("The database server runs, but refuses the password of the role {user}."),
-    N_(
-        "Write the right password into the password file, a line host:port:database:user:password,"
-        " and keep the file 0600."
-    ),
-)
-PASSWORD_MISSING = Message(
-    "NU-4064",
-    N_("The database server runs and wants a password of the role {user}, and none was found."),
-    N_(
-        "Name a password file below [databases.postgresql] as password_file. It has a line"
-        " host:port:database:user:password, such as *:*:*:{user}:secret, and mode 0600; a password"
-        " alone in the file is not found."
-    ),
-)
-DATABASE_UNKNOWN = Message(
-    "NU-4065",
-    N_("The database server runs, but has no database {database}."),
-    N_(
-        "Correct the names below [databases.postgresql] in agent.toml. If they are right, let the"
-        " database administrator find out what became of it; do not start the application before."
-    ),
-    ExitCode.NEEDS_PERSON,
-)
 FENCE_FAILED = Message(
     "NU-4003",
     N_("{count} sessions in {database} could not be ended."),
@@ -1011,29 +977,6 @@ MIGRATION_FAILED = Message(
         "Send the Secretariat what 'ncen-updater doctor' and 'history' say; "
         "the site can go on working."
     ),
-)
-SERVER_LOST = Message(
-    "NU-4060",
-    N_(
-        "While migration {migration} of {database} ran, the database server ended the session or"
-        " went away."
-    ),
-    N_(
-        "The release is not to blame. Look in the server's log why; when it runs, begin the upgrade"
-        " again."
-    ),
-)
-DATABASE_DISK_FAILED = Message(
-    "NU-4061",
-    N_(
-        "While migration {migration} of {database} ran, the database had no room or its disk"
-        " failed."
-    ),
-    N_(
-        "The release is not to blame. Make room on the disk of the databases, or let somebody look"
-        " after it; then begin the upgrade again."
-    ),
-    ExitCode.SPACE,
 )
 VERIFY_FAILED = Message(
     "NU-4007",
@@ -1140,6 +1083,63 @@ TABLESPACE_CLOSED = Message(
     "NU-4028",
     N_("The role {role} may make nothing in the tablespace {tablespace} of {database}."),
     N_("Run as a superuser: GRANT CREATE ON TABLESPACE {tablespace} TO {role};"),
+)
+SERVER_LOST = Message(
+    "NU-4060",
+    N_(
+        "While migration {migration} of {database} ran, the database server ended the session or"
+        " went away."
+    ),
+    N_(
+        "The release is not to blame. Look in the server's log why; when it runs, begin the upgrade"
+        " again."
+    ),
+)
+DATABASE_DISK_FAILED = Message(
+    "NU-4061",
+    N_(
+        "While migration {migration} of {database} ran, the database had no room or its disk"
+        " failed."
+    ),
+    N_(
+        "The release is not to blame. Make room on the disk of the databases, or let somebody look"
+        " after it; then begin the upgrade again."
+    ),
+    ExitCode.SPACE,
+)
+ROLE_UNKNOWN = Message(
+    "NU-4062",
+    N_("The database server runs, but does not know the role {user}."),
+    N_(
+        "Correct 'user' below [databases.postgresql] in agent.toml, or let the database"
+        " administrator make the role."
+    ),
+)
+PASSWORD_REFUSED = Message(
+    "NU-4063",
+    N_("The database server runs, but refuses the password of the role {user}."),
+    N_(
+        "Write the right password into the password file, a line host:port:database:user:password,"
+        " and keep the file 0600."
+    ),
+)
+PASSWORD_MISSING = Message(
+    "NU-4064",
+    N_("The database server runs and wants a password of the role {user}, and none was found."),
+    N_(
+        "Name a password file below [databases.postgresql] as password_file. It has a line"
+        " host:port:database:user:password, such as *:*:*:{user}:secret, and mode 0600; a password"
+        " alone in the file is not found."
+    ),
+)
+DATABASE_UNKNOWN = Message(
+    "NU-4065",
+    N_("The database server runs, but has no database {database}."),
+    N_(
+        "Correct the names below [databases.postgresql] in agent.toml. If they are right, let the"
+        " database administrator find out what became of it; do not start the application before."
+    ),
+    ExitCode.NEEDS_PERSON,
 )
 PREPARED_TRANSACTIONS = Message(
     "NU-4101",
@@ -1389,12 +1389,6 @@ JOURNAL_UNWRITABLE = Message(
         " 'ncen-updater resume'."
     ),
 )
-JOURNAL_NO_ROOM = Message(
-    "NU-6066",
-    N_("The disk is full, and the journal {path} takes no record."),
-    N_("Make room on that disk, then give the command again."),
-    ExitCode.SPACE,
-)
 BUSY = Message(
     "NU-6004",
     N_("Another ncen-updater is at work here ({holder})."),
@@ -1476,16 +1470,6 @@ RECORDS_WOULD_BE_LOST = Message(
     ),
     ExitCode.APPROVAL_MISSING,
 )
-VALUES_WOULD_BE_LOST = Message(
-    "NU-6050",
-    N_("{way} Entered there since {current} came, and lost: {objects} rows, {count} together."),
-    N_(
-        "Look at them first. A copy stays in the databases of {current}, which are kept for {days}"
-        " days. To go back all the same, run 'ncen-updater rollback --accept-loss {count}', with a"
-        " larger number while officers are still entering records."
-    ),
-    ExitCode.APPROVAL_MISSING,
-)
 NOTHING_TO_CONFIRM = Message(
     "NU-6016",
     N_("No release is in its watched time."),
@@ -1495,54 +1479,6 @@ JOURNAL_EXISTS = Message(
     "NU-6017",
     N_("This site already has a journal at {path}."),
     N_("Nothing is to be done; 'ncen-updater status' shows the site."),
-)
-ADOPTED_IS_OTHER = Message(
-    "NU-6060",
-    N_("The application says at {url} that it is {said}, not {version}."),
-    N_("Run 'ncen-updater adopt {said}'."),
-    ExitCode.BLOCKED,
-)
-DATABASES_ARE_OTHER = Message(
-    "NU-6061",
-    N_("The database {database} is not one of {version}: {reason}"),
-    N_(
-        "Find out which release is installed, and run 'ncen-updater adopt' with that one. If it is"
-        " {version}, something was changed by hand: send the Secretariat this message."
-    ),
-    ExitCode.BLOCKED,
-)
-RELEASE_NOT_TOLD = Message(
-    "NU-6062",
-    N_("The application does not say at {url} which release it is ({problem})."),
-    N_(
-        "Start the application and try again. If it cannot run now, look in its directory whether"
-        " {version} is installed, and run 'ncen-updater adopt {version} --application-is-down'."
-    ),
-    ExitCode.BLOCKED,
-)
-CURRENT_IS_OTHER = Message(
-    "NU-6063",
-    N_("The link {link} leads to {current}, not to {version}."),
-    N_("Run 'ncen-updater adopt {current}' if that is what runs; else correct the link first."),
-    ExitCode.BLOCKED,
-)
-DATABASES_KNOW = Message(
-    "NU-6064",
-    N_("There is no journal at {path}, but an agent has changed these databases before: {sign}."),
-    N_(
-        "Restore the journal from the backup; do not make a new one. If it is older than the"
-        " databases, run 'ncen-updater accept-restore' with the release that is installed"
-        " afterwards. If there is no backup of it, call the Secretariat."
-    ),
-    ExitCode.NEEDS_PERSON,
-)
-TAKEN_OVER_ALREADY = Message(
-    "NU-6065",
-    N_("This site was taken over with {current}, and more has happened since."),
-    N_(
-        "An adoption can be corrected only while nothing followed it. 'ncen-updater status' shows"
-        " the site; if {current} is wrong, change nothing and call the Secretariat."
-    ),
 )
 GUARD_BLOCKS = Message(
     "NU-6018",
@@ -1683,6 +1619,16 @@ WAY_BACK_CHANGED = Message(
     N_("Look at it again with 'ncen-updater rollback --dry-run', then decide anew."),
     ExitCode.BLOCKED,
 )
+VALUES_WOULD_BE_LOST = Message(
+    "NU-6050",
+    N_("{way} Entered there since {current} came, and lost: {objects} rows, {count} together."),
+    N_(
+        "Look at them first. A copy stays in the databases of {current}, which are kept for {days}"
+        " days. To go back all the same, run 'ncen-updater rollback --accept-loss {count}', with a"
+        " larger number while officers are still entering records."
+    ),
+    ExitCode.APPROVAL_MISSING,
+)
 BACK_NEEDS_APPROVAL = Message(
     "NU-6056",
     N_(
@@ -1699,6 +1645,60 @@ EMERGENCY_WITHOUT_REASON = Message(
     N_("An emergency was not given a reason."),
     N_("Nothing was changed. Say with --reason why it cannot wait."),
     ExitCode.USAGE,
+)
+ADOPTED_IS_OTHER = Message(
+    "NU-6060",
+    N_("The application says at {url} that it is {said}, not {version}."),
+    N_("Run 'ncen-updater adopt {said}'."),
+    ExitCode.BLOCKED,
+)
+DATABASES_ARE_OTHER = Message(
+    "NU-6061",
+    N_("The database {database} is not one of {version}: {reason}"),
+    N_(
+        "Find out which release is installed, and run 'ncen-updater adopt' with that one. If it is"
+        " {version}, something was changed by hand: send the Secretariat this message."
+    ),
+    ExitCode.BLOCKED,
+)
+RELEASE_NOT_TOLD = Message(
+    "NU-6062",
+    N_("The application does not say at {url} which release it is ({problem})."),
+    N_(
+        "Start the application and try again. If it cannot run now, look in its directory whether"
+        " {version} is installed, and run 'ncen-updater adopt {version} --application-is-down'."
+    ),
+    ExitCode.BLOCKED,
+)
+CURRENT_IS_OTHER = Message(
+    "NU-6063",
+    N_("The link {link} leads to {current}, not to {version}."),
+    N_("Run 'ncen-updater adopt {current}' if that is what runs; else correct the link first."),
+    ExitCode.BLOCKED,
+)
+DATABASES_KNOW = Message(
+    "NU-6064",
+    N_("There is no journal at {path}, but an agent has changed these databases before: {sign}."),
+    N_(
+        "Restore the journal from the backup; do not make a new one. If it is older than the"
+        " databases, run 'ncen-updater accept-restore' with the release that is installed"
+        " afterwards. If there is no backup of it, call the Secretariat."
+    ),
+    ExitCode.NEEDS_PERSON,
+)
+TAKEN_OVER_ALREADY = Message(
+    "NU-6065",
+    N_("This site was taken over with {current}, and more has happened since."),
+    N_(
+        "An adoption can be corrected only while nothing followed it. 'ncen-updater status' shows"
+        " the site; if {current} is wrong, change nothing and call the Secretariat."
+    ),
+)
+JOURNAL_NO_ROOM = Message(
+    "NU-6066",
+    N_("The disk is full, and the journal {path} takes no record."),
+    N_("Make room on that disk, then give the command again."),
+    ExitCode.SPACE,
 )
 
 # ---- 7xxx: the publisher ---------------------------------------------------------------------
@@ -1858,6 +1858,12 @@ ONE_SIGNATURE = Message(
     N_("Let two or more sign ('threshold'). Say --one-signature only if you mean exactly that."),
     ExitCode.BLOCKED,
 )
+PRODUCT_NEEDED = Message(
+    "NU-7029",
+    N_("No product was named, and the feed has several: {products}."),
+    N_("Name one with --product."),
+    ExitCode.USAGE,
+)
 PASSPHRASE_SHORT = Message(
     "NU-7030",
     N_("The passphrase for {path} has {count} characters, and {needed} are needed."),
@@ -1894,12 +1900,6 @@ LEDGER_BROKEN = Message(
     N_("The list of what you signed, {path}, cannot be read."),
     N_("Restore it from a copy of yours. It tells whether a second draft is put before you."),
     ExitCode.TRUST,
-)
-PRODUCT_NEEDED = Message(
-    "NU-7029",
-    N_("No product was named, and the feed has several: {products}."),
-    N_("Name one with --product."),
-    ExitCode.USAGE,
 )
 UNSOUND_DRAFT = Message(
     "NU-7040",

@@ -27,8 +27,11 @@ RUNS = frozenset({"active", "reloading", "activating", "deactivating", "refreshi
 ENABLED = frozenset({"enabled", "enabled-runtime", "static", "indirect", "alias", "generated"})
 PROPERTIES = (
     "LoadState,ActiveState,Job,NRestarts,UnitFileState,ActiveEnterTimestampMonotonic,"
-    "StateChangeTimestampMonotonic"
+    "StateChangeTimestampMonotonic,Result,ExecMainStatus"
 )
+#: Statuses with which programs end that were told to, SIGINT and SIGTERM, though systemd then calls
+#: the unit failed unless its SuccessExitStatus= has them; runtimes of Java end so.
+TOLD_TO_END = frozenset({"130", "143"})
 WELL = frozenset({"active", "reloading", "refreshing"})
 
 
@@ -70,6 +73,13 @@ class SystemdApplication(ControlledApplication):
         return _Unit(name, after_open, settings, self._environment, self._systemctl)
 
 
+def _told_to_end(facts: Mapping[str, str]) -> bool:
+    """Whether a unit that failed was stopped by somebody: it ended as told, or was too slow to."""
+    result = facts.get("Result", "")
+    asked = result == "exit-code" and facts.get("ExecMainStatus", "") in TOLD_TO_END
+    return asked or result == "timeout"
+
+
 def _moment(monotonic_us: str) -> datetime:
     """Return the time of day of an instant that systemd gives since the start of the machine."""
     ago = time.clock_gettime(time.CLOCK_MONOTONIC) - int(monotonic_us) / 1e6
@@ -107,7 +117,7 @@ class _Unit(ApplicationPart):
         state = facts["ActiveState"]
         return RunningSeen(
             state in RUNS,
-            failed=state == "failed",
+            failed=state == "failed" and not _told_to_end(facts),
             enabled=facts.get("UnitFileState", "") in ENABLED,
             started=facts.get("ActiveEnterTimestampMonotonic", "0") not in ("", "0"),
             since=since,

@@ -7,6 +7,7 @@ and dropped by the next collection.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
@@ -29,8 +30,11 @@ from ncen_updater.agent.policy.collection import (
 from ncen_updater.agent.site import Clock, Site
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.progress import Progress
+from ncen_updater.feed.errors import TrustError
 
 __all__ = ["collect", "collectable", "drop_sets", "due_at", "interrupted_sets", "may_go"]
+
+logger = logging.getLogger(__name__)
 
 BEGUN, ENDED = "collect-begun", "collect-ended"
 
@@ -68,6 +72,8 @@ def collectable(site: Site, journal: Journal) -> Retention:
     """What may go while no change is open. Reads only.
 
     What was built ahead for a release on offer stays, and so does the slot that the site came from.
+    Where it cannot be proved what is on offer, as on a full disk, every newer slot stays: the rest
+    may be what makes room again.
 
     Raises:
         UpdaterError: If the databases cannot be looked at.
@@ -77,8 +83,12 @@ def collectable(site: Site, journal: Journal) -> Retention:
         return Retention()
     upgrade = last_upgrade(journal.changes(), current)
     came_from = Version(upgrade.from_version) if upgrade else None
-    view = site.source.last_view()
-    ahead = {offer.release_version for offer in (view.offers if view else ())}
+    try:
+        view = site.source.last_view()
+        ahead = {offer.release_version for offer in (view.offers if view else ())}
+    except TrustError as error:
+        logger.warning("what is on offer cannot be proved: %s", error)
+        ahead = set(site.slots.versions())
     needed = {version for version in ahead if version > current}
     decided = may_go(
         site,

@@ -6,6 +6,7 @@ and changes nothing but the dossiers that are kept of it.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.policy.automation import Rehearsed
 from ncen_updater.agent.policy.bad_releases import FailedRelease, next_attempt
 from ncen_updater.agent.service.knowledge import Assessment
+from ncen_updater.feed.errors import TrustError
 
 if TYPE_CHECKING:
     from ncen_updater.agent.site import Site
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from ncen_updater.formats.document import Offer
 
 __all__ = ["assess", "assess_site"]
+
+logger = logging.getLogger(__name__)
 
 
 def assess(site: Site, agent: str | None = None) -> Assessment:
@@ -41,7 +45,12 @@ def assess(site: Site, agent: str | None = None) -> Assessment:
         UpdaterError: If something cannot be read.
     """
     current = site.slots.current()
-    view = site.source.last_view()
+    try:
+        view = site.source.last_view()
+    except TrustError as error:
+        # Nothing is installed by it; but what is kept too long is dropped, which may make room.
+        logger.warning("what is on offer cannot be proved: %s", error)
+        view = None
     with Journal.open(site.state / JOURNAL, read_only=True) as journal:
         event = journal.last_event()
         bad = {

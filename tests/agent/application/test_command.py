@@ -22,6 +22,7 @@ from ncen_updater.agent.application.process import TAIL_BYTES, minimal_environme
 from ncen_updater.agent.application.systemd import SystemdApplication
 from ncen_updater.agent.config.model import ApplicationSettings, PartSettings
 from ncen_updater.agent.engine.lock import change_lock, door_lock
+from ncen_updater.agent.policy.ought_to_run import Verdict, ought_to_run
 from ncen_updater.common.messages import (
     DOOR_STUCK,
     HEALTH_SETTINGS_WRONG,
@@ -255,7 +256,7 @@ SYSTEMCTL = """\
 #!/bin/sh
 echo "$@" >> "$NCEN_TEST_DIR/calls"
 case "$1" in
-show) for name in load state job restarts; do
+show) cat $NCEN_TEST_DIR/more 2>/dev/null; for name in load state job restarts; do
         value=$(cat $NCEN_TEST_DIR/$name $NCEN_TEST_DIR/$name.$4 2>/dev/null | tail -n 1)
         case $name in load) echo "LoadState=$value";; state) echo "ActiveState=$value";;
                       job) echo "Job=$value";; restarts) echo "NRestarts=${value:-0}";; esac
@@ -326,6 +327,28 @@ def test_a_unit_on_its_way_counts_as_running(
 ) -> None:
     (tmp_path / "state").write_text(f"{state}\n")
     assert unit.running() is running
+
+
+@pytest.mark.parametrize(
+    ("more", "failed"),
+    [
+        ("Result=exit-code\nExecMainStatus=1\n", True),
+        ("Result=signal\nExecMainStatus=11\n", True),
+        ("Result=exit-code\nExecMainStatus=143\n", False),
+        ("Result=exit-code\nExecMainStatus=130\n", False),
+        ("Result=timeout\nExecMainStatus=9\n", False),
+    ],
+)
+def test_who_stopped_a_unit_does_not_see_it_started_again(
+    unit: SystemdApplication, tmp_path: Path, more: str, failed: bool
+) -> None:
+    """A program of Java ends with 143 when it is told to; systemd calls that a failure."""
+    (tmp_path / "state").write_text("failed\n")
+    enabled = "UnitFileState=enabled\nActiveEnterTimestampMonotonic=7\n"
+    (tmp_path / "more").write_text(enabled + more)
+    assert unit.seen().failed is failed
+    verdict = ought_to_run(unit.seen(), "boot", "boot")
+    assert verdict is (Verdict.START if failed else Verdict.LEAVE)
 
 
 @pytest.mark.parametrize(("load", "state"), [("not-found", "inactive"), ("loaded", "odd")])

@@ -30,6 +30,7 @@ from ncen_updater.agent.service.assess import assess
 from ncen_updater.agent.site import Clock, Site
 from ncen_updater.common.messages import OPEN_CHANGE
 from ncen_updater.common.progress import Silent
+from ncen_updater.feed.proved import PROVED
 from tests.support.forks import run_agent
 
 DAYS = 7.0
@@ -152,6 +153,16 @@ def test_what_is_kept_goes_when_its_days_are_over_and_not_before(
     assert assess(site).collect_at is None
     assert Version("3.2.4") in site.slots.versions(), "the way back needs it"
     assert Operations(site, Silent()).rollback().outcomes[0].change.to_version == "3.2.4"
+
+
+def test_what_is_kept_goes_although_no_list_can_be_proved(demo: DemoSite, site: Site) -> None:
+    """Else a full disk, on which nothing proved can be remembered, would never have room again."""
+    change = upgraded(site)
+    let_days_pass(site, DAYS)
+    (site.state / PROVED).write_text("damaged")
+    assert assess(site).collect_at is not None
+    assert type_collect(demo) == [change]
+    assert previous(site) == set()
 
 
 def killed(demo: DemoSite, instant: str, operation: str) -> None:

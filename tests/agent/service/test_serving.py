@@ -86,7 +86,7 @@ def test_people_without_any_right_to_the_journal(service: Served) -> None:
     )
     assert json.loads(reader("history").stdout)["changes"] == []
     alone = reader("--alone", "history").stdout
-    assert (code_of(alone), "all automatic work" in alone) == ("NU-6031", False)
+    assert (code_of(alone), "all automatic work" in alone) == ("NU-1122", False)
     assert json.loads(reader("status").stdout)["you"]["roles"] == ["read"]
     assert code_of(reader("hold", "--reason", "x").stdout) == "NU-9314"
     assert code_of(operator("approve", "--yes").stdout) == "NU-9314"

@@ -1,0 +1,41 @@
+"""What of the configuration an approval is bound to, over renewals of the agent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from ncen_updater.agent.approvals.binding import configuration_digest
+from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.site import Site
+
+EXAMPLE = Path(__file__).parents[3] / "packaging/agent.toml.example"
+#: Of the example, by the agent before `site.contact`, `application.user` and `front_url` were.
+BEFORE = "285a493992ef49ed05dd36e70f63848adb2b69f2c2f62765095f2f50c3a6a0f0"
+
+
+def digest(directory: Path, *more: tuple[str, str]) -> str:
+    text = EXAMPLE.read_text("utf-8").replace("run/ncen/", "run/")  # which is there
+    for heading, line in more:
+        text = text.replace(heading, f"{heading}\n{line}", 1)
+    path = directory / "agent.toml"
+    path.write_text(text)
+    site: Any = SimpleNamespace(config=load_config(path))
+    return configuration_digest(cast("Site", site))
+
+
+def test_a_setting_that_came_later_voids_nothing_where_it_is_not_used(tmp_path: Path) -> None:
+    assert digest(tmp_path) == BEFORE
+    assert digest(tmp_path, ("[site]", 'contact = "Secretariat, +32 2 000 00 00"')) == BEFORE
+
+
+@pytest.mark.parametrize(
+    ("table", "line"),
+    [("[application]", 'front_url = "http://127.0.0.1:8080"'), ("[application]", 'user = "ncen"'),
+     ("[site]", 'channel = "preview"')],
+)  # fmt: skip
+def test_what_an_upgrade_depends_on_voids_it(tmp_path: Path, table: str, line: str) -> None:
+    assert digest(tmp_path, (table, line)) != BEFORE

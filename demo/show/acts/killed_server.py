@@ -8,11 +8,12 @@ import subprocess
 from demo.embedded_postgres import EmbeddedPostgres
 from demo.show.instants import (
     as_superuser,
-    migrating_session,
     renamed_but_waiting,
+    step_state,
     wait_for,
 )
 from demo.show.stage import Stage
+from ncen_updater.agent.journal.change import StepName
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
 
@@ -73,7 +74,7 @@ def _strike(server: EmbeddedPostgres, stage: Stage, process: subprocess.Popen[by
     rename: str | None = None
     last = sql.Identifier(sorted(stage.site.databases.names.values())[-1])
     with contextlib.suppress(OperationalError), as_superuser(server) as session:
-        wait_for(lambda: migrating_session(session), process)
+        wait_for(lambda: step_state(stage.site, StepName.MIGRATE), process)
         with as_superuser(server) as locker:
             # A comment that is never committed: it locks the name and changes nothing.
             locker.execute("BEGIN")

@@ -500,7 +500,7 @@ class LocalSite:
     ) -> Answer:
         """See :class:`SiteClient`; with ``order`` for whoever gave that order to the service."""
         from ncen_updater.agent.approvals.back import (
-            Asked,
+            BackRequest,
             asked_by_order,
             back_subject,
             require_back,
@@ -512,7 +512,7 @@ class LocalSite:
 
         def agree(journal: Journal, way: RollbackPlan) -> ChangeFacts:
             # Who types it with the rights to is one who approves; so it is with an upgrade.
-            by_hand = Asked(person(), approver=True, emergency=emergency)
+            by_hand = BackRequest(person(), approver=True, emergency=emergency)
             asked = by_hand if order is None else asked_by_order(journal, order)
             found = back_subject(journal, str(way.origin), needed)
             verdict = require_back(journal, found, asked)

@@ -13,7 +13,7 @@ from ncen_updater.agent.engine.pending_rollback import pending_rollback
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import ROLLBACK_EMERGENCY
 from ncen_updater.agent.journal.orders import OrderKind, Orders
-from ncen_updater.agent.policy.going_back import BackConsent, Verdict, back_binding, may_go_back
+from ncen_updater.agent.policy.going_back import BackConsent, BackVerdict, back_binding, may_go_back
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
     BACK_NEEDS_APPROVAL,
@@ -21,11 +21,18 @@ from ncen_updater.common.messages import (
     NOTHING_TO_ROLL_BACK,
 )
 
-__all__ = ["Asked", "BackSubject", "approve_back", "asked_by_order", "back_subject", "require_back"]
+__all__ = [
+    "BackRequest",
+    "BackSubject",
+    "approve_back",
+    "asked_by_order",
+    "back_subject",
+    "require_back",
+]
 
 
 @dataclass(frozen=True)
-class Asked:
+class BackRequest:
     """Who asks for a rollback, and how.
 
     Attributes:
@@ -108,7 +115,7 @@ def approve_back(
     )  # fmt: skip
 
 
-def require_back(journal: Journal, found: BackSubject, asked: Asked) -> Verdict:
+def require_back(journal: Journal, found: BackSubject, asked: BackRequest) -> BackVerdict:
     """Refuse a rollback that people have not agreed to; write an emergency down.
 
     Raises:
@@ -140,7 +147,7 @@ def require_back(journal: Journal, found: BackSubject, asked: Asked) -> Verdict:
     return verdict
 
 
-def asked_by_order(journal: Journal, number: int) -> Asked:
+def asked_by_order(journal: Journal, number: int) -> BackRequest:
     """Return who asked for a rollback by an order of the service.
 
     Raises:
@@ -150,7 +157,7 @@ def asked_by_order(journal: Journal, number: int) -> Asked:
     if order is None or order.kind is not OrderKind.ROLLBACK:
         raise UpdaterError(NOTHING_TO_ROLL_BACK)
     emergency = order.data.get("emergency")
-    return Asked(
+    return BackRequest(
         order.person,
         order.data.get("by_approver") is True,
         str(emergency) if emergency is not None else None,

@@ -44,7 +44,7 @@ __all__ = [
     "MigrationPlan",
     "MigrationSet",
     "Place",
-    "Places",
+    "PlaceOf",
     "PlannedMigration",
     "Previous",
     "SqlMigration",
@@ -137,7 +137,7 @@ class Previous:
 
 #: One database, and what finds it by its logical name: ``Live`` or ``change.candidate``.
 Place = Live | Candidate | Previous
-Places = Callable[[str], Place]
+PlaceOf = Callable[[str], Place]
 
 
 @dataclass(frozen=True)
@@ -515,7 +515,7 @@ class DatabaseEngine(abc.ABC):
 
     @abc.abstractmethod
     def plan_migrations(
-        self, places: Places, target: MigrationSet, origin: MigrationSet | None
+        self, places: PlaceOf, target: MigrationSet, origin: MigrationSet | None
     ) -> MigrationPlan:
         """Compare the ledgers with the migration sets and say what will run. Writes nothing.
 

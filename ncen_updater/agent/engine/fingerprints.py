@@ -13,7 +13,7 @@ from functools import partial
 
 from packaging.version import InvalidVersion, Version
 
-from ncen_updater.agent.databases.base import DatabaseEngine, Places
+from ncen_updater.agent.databases.base import DatabaseEngine, PlaceOf
 from ncen_updater.agent.databases.side_by_side import side_by_side
 from ncen_updater.agent.engine.situation import ADOPTED
 from ncen_updater.agent.journal.facts import TakenBy
@@ -34,7 +34,7 @@ __all__ = [
 FORM = 1
 
 
-def fingerprints_of(engine: DatabaseEngine, places: Places) -> dict[str, str]:
+def fingerprints_of(engine: DatabaseEngine, places: PlaceOf) -> dict[str, str]:
     """Take the fingerprint of each database, side by side: officers may be out meanwhile."""
     return side_by_side(
         {name: partial(engine.fingerprint, places(name)) for name in engine.names},

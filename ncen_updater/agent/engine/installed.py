@@ -36,11 +36,11 @@ from ncen_updater.common.messages import (
 from ncen_updater.formats.manifest import Check, Manifest, When
 from ncen_updater.formats.sql import counting, split, verify_refusal
 
-__all__ = ["Asked", "Installed", "Said", "look_at_installed", "objection"]
+__all__ = ["Installed", "ReleaseQuestion", "SelfReport", "look_at_installed", "objection"]
 
 
 @dataclass(frozen=True)
-class Said:
+class SelfReport:
     """What the application says of itself.
 
     Attributes:
@@ -55,7 +55,7 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ReleaseQuestion:
     """One question of a release to a database.
 
     Attributes:
@@ -91,8 +91,8 @@ class Installed:
             is there.
     """
 
-    said: Said
-    asked: tuple[Asked, ...] = ()
+    said: SelfReport
+    asked: tuple[ReleaseQuestion, ...] = ()
     ledger: tuple[str, Text] | None = None
 
     def lines(self, version: Version) -> Iterator[Text]:
@@ -119,7 +119,7 @@ class Installed:
                 })  # fmt: skip
 
 
-def _problem(item: Asked) -> Text:
+def _problem(item: ReleaseQuestion) -> Text:
     if not item.fits:
         return Text(N_("the database cannot answer it: {detail}"), {"detail": item.detail})
     return Text(N_("rows that contradict it: {rows}"), {"rows": item.rows})
@@ -183,17 +183,19 @@ def look_at_installed(
         return Installed(_said(site, version), asked, _ledger(site.engine, migrations, own))
 
 
-def _said(site: Site, version: Version) -> Said:
+def _said(site: Site, version: Version) -> SelfReport:
     settings = site.config.application
     url = f"{settings.health_url.rstrip('/')}{settings.health_path}"
     health = site.application.health(Expectation(str(version)))
     said = health.reported.get(settings.version_field)
     if isinstance(said, str) and said.strip():
-        return Said(said.strip()[:100], url)
-    return Said("", url, "; ".join(health.problems) or f"'{settings.version_field}': {said!r:.100}")
+        return SelfReport(said.strip()[:100], url)
+    return SelfReport(
+        "", url, "; ".join(health.problems) or f"'{settings.version_field}': {said!r:.100}"
+    )
 
 
-def _verified(engine: DatabaseEngine, migrations: MigrationSet) -> Iterator[Asked]:
+def _verified(engine: DatabaseEngine, migrations: MigrationSet) -> Iterator[ReleaseQuestion]:
     if migrations.command is not None:
         return
     for name, items in migrations.databases.items():
@@ -202,12 +204,12 @@ def _verified(engine: DatabaseEngine, migrations: MigrationSet) -> Iterator[Aske
         yield from asked[-1:]
 
 
-def _verify(engine: DatabaseEngine, database: str, item: SqlMigration) -> Asked:
+def _verify(engine: DatabaseEngine, database: str, item: SqlMigration) -> ReleaseQuestion:
     assert item.verify is not None  # noqa: S101 - the caller looked
     sql = item.verify.read_bytes().decode("utf-8")
     refused = verify_refusal(sql, engine.kind)
     if refused is not None:
-        return Asked(database, item.migration.id, fits=False, detail=refused.reason)
+        return ReleaseQuestion(database, item.migration.id, fits=False, detail=refused.reason)
     rows = 0
     for statement in split(sql, engine.kind):
         try:
@@ -219,10 +221,10 @@ def _verify(engine: DatabaseEngine, database: str, item: SqlMigration) -> Asked:
         except DatabaseError as error:
             return _unfit(error, database, item.migration.id)
         rows += int(str(found[0][0]))
-    return Asked(database, item.migration.id, fits=True, rows=rows)
+    return ReleaseQuestion(database, item.migration.id, fits=True, rows=rows)
 
 
-def _checked(engine: DatabaseEngine, checks: Sequence[Check]) -> Iterator[Asked]:
+def _checked(engine: DatabaseEngine, checks: Sequence[Check]) -> Iterator[ReleaseQuestion]:
     """Whether what is asked after an upgrade can be asked; its values speak of the upgrade."""
     for check in checks:
         if check.when is When.BEFORE:
@@ -232,10 +234,10 @@ def _checked(engine: DatabaseEngine, checks: Sequence[Check]) -> Iterator[Asked]
         except DatabaseError as error:
             yield _unfit(error, check.database, check.name)
         else:
-            yield Asked(check.database, check.name, fits=True)
+            yield ReleaseQuestion(check.database, check.name, fits=True)
 
 
-def _unfit(error: DatabaseError, database: str, name: str) -> Asked:
+def _unfit(error: DatabaseError, database: str, name: str) -> ReleaseQuestion:
     """Tell a database that cannot answer from one that cannot be reached.
 
     Raises:
@@ -243,7 +245,9 @@ def _unfit(error: DatabaseError, database: str, name: str) -> Asked:
     """
     if error.code != QUERY_FAILED.code:
         raise error
-    return Asked(database, name, fits=False, detail=(error.detail or str(error.what_text))[:300])
+    return ReleaseQuestion(
+        database, name, fits=False, detail=(error.detail or str(error.what_text))[:300]
+    )
 
 
 def _ledger(engine: DatabaseEngine, migrations: MigrationSet, own: str) -> tuple[str, Text] | None:

@@ -62,7 +62,7 @@ from ncen_updater.agent.journal.ids import new_change_id
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import APPLICATION_STARTED, JOURNAL, LOCK
 from ncen_updater.agent.journal.site_history import SiteHistory
-from ncen_updater.agent.policy.ought_to_run import Verdict, ought_to_run
+from ncen_updater.agent.policy.ought_to_run import RunVerdict, ought_to_run
 from ncen_updater.agent.rehearsal.predictions import expect, expected, settle
 from ncen_updater.agent.site import Site
 from ncen_updater.common.errors import UpdaterError
@@ -332,7 +332,7 @@ class Operations:
         application = self._site.application
         verdict = ought_to_run(application.seen(), ran_in, self._site.clock.boot())
         current = self._site.slots.current()
-        if verdict is not Verdict.START or current is None:
+        if verdict is not RunVerdict.START or current is None:
             return False
         self._progress.tell(Text(N_("starting the application")))
         application.start()

@@ -14,7 +14,7 @@ from ncen_updater.agent.policy.automation import Inputs, Stays, obstacle
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.records import Record
 
-__all__ = ["Beginning", "When", "beginning", "beginning_words", "with_one_more_yes"]
+__all__ = ["Beginning", "BeginsWhen", "beginning", "beginning_words", "with_one_more_yes"]
 
 #: So many things are looked at that pass by themselves, one after the other; there are five kinds.
 MOST = 12
@@ -24,7 +24,7 @@ DAYS = (
 )  # fmt: skip
 
 
-class When(StrEnum):
+class BeginsWhen(StrEnum):
     """When an upgrade begins."""
 
     NOW = "now"
@@ -43,7 +43,7 @@ class Beginning(Record):
         missing: How many people have yet to approve.
     """
 
-    when: When
+    when: BeginsWhen
     at: datetime | None = None
     stays: Stays | None = None
     missing: int = 0
@@ -57,9 +57,9 @@ def beginning(facts: Inputs, *, serves: bool = True) -> Beginning:
         serves: Whether it runs; nothing begins by itself without it.
     """
     found = _beginning(facts)
-    if serves or found.when is When.NOT_BY_ITSELF:
+    if serves or found.when is BeginsWhen.NOT_BY_ITSELF:
         return found
-    return Beginning(When.NOT_BY_ITSELF, None, Stays.NO_SERVICE)
+    return Beginning(BeginsWhen.NOT_BY_ITSELF, None, Stays.NO_SERVICE)
 
 
 def _beginning(facts: Inputs) -> Beginning:
@@ -67,14 +67,14 @@ def _beginning(facts: Inputs) -> Beginning:
     for _ in range(MOST):
         found = obstacle(facts)
         if found is None:
-            return Beginning(When.NOW if at == now else When.AT, at)
+            return Beginning(BeginsWhen.NOW if at == now else BeginsWhen.AT, at)
         if found.until is None:
-            return Beginning(When.NOT_BY_ITSELF, None, found.stays, facts.missing_approvals)
+            return Beginning(BeginsWhen.NOT_BY_ITSELF, None, found.stays, facts.missing_approvals)
         at = max(found.until, at)
         facts = replace(facts, now=at)
         if facts.held_until is not None and facts.held_until <= at:
             facts = replace(facts, held=None, held_until=None)
-    return Beginning(When.NOT_BY_ITSELF, None, Stays.NO_WINDOW)
+    return Beginning(BeginsWhen.NOT_BY_ITSELF, None, Stays.NO_WINDOW)
 
 
 def with_one_more_yes(facts: Inputs, *, serves: bool = True) -> Beginning:
@@ -109,7 +109,7 @@ def beginning_words(found: Beginning, zone: tzinfo | None) -> Text:
         found: When it begins.
         zone: Zone of the site; that of the machine by default.
     """
-    if found.when is When.NOW:
+    if found.when is BeginsWhen.NOW:
         return Text(N_("It begins now."))
     if found.at is not None:
         local = found.at.astimezone(zone)

@@ -13,7 +13,7 @@ import json
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["BackConsent", "Verdict", "back_binding", "may_go_back"]
+__all__ = ["BackConsent", "BackVerdict", "back_binding", "may_go_back"]
 
 
 class BackConsent(StrEnum):
@@ -27,7 +27,7 @@ class BackConsent(StrEnum):
 
 
 @dataclass(frozen=True)
-class Verdict:
+class BackVerdict:
     """Whether a rollback may begin.
 
     Attributes:
@@ -45,7 +45,7 @@ class Verdict:
 
 def may_go_back(
     *, watched: bool, needed: int, given: int, approver: bool, emergency: bool
-) -> Verdict:
+) -> BackVerdict:
     """Decide whether a rollback may begin.
 
     Args:
@@ -56,14 +56,14 @@ def may_go_back(
         emergency: Whether they say that it cannot wait.
     """
     if watched:
-        return Verdict(BackConsent.WATCHED)
+        return BackVerdict(BackConsent.WATCHED)
     if emergency:
-        return Verdict(BackConsent.EMERGENCY)
+        return BackVerdict(BackConsent.EMERGENCY)
     if given >= needed:
-        return Verdict(BackConsent.APPROVED)
+        return BackVerdict(BackConsent.APPROVED)
     if needed == 1 and approver:
-        return Verdict(BackConsent.AGREED)
-    return Verdict(BackConsent.MISSING, needed - given)
+        return BackVerdict(BackConsent.AGREED)
+    return BackVerdict(BackConsent.MISSING, needed - given)
 
 
 def back_binding(undoes: str, origin: str, target: str) -> str:

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-__all__ = ["RunningSeen", "Verdict", "ought_to_run"]
+__all__ = ["RunVerdict", "RunningSeen", "ought_to_run"]
 
 
-class Verdict(StrEnum):
+class RunVerdict(StrEnum):
     """What becomes of an application that was looked at."""
 
     RUNS = "runs"
@@ -48,7 +48,7 @@ class RunningSeen:
     since: datetime | None = None
 
 
-def ought_to_run(seen: RunningSeen, ran_in: str | None, boot: str) -> Verdict:
+def ought_to_run(seen: RunningSeen, ran_in: str | None, boot: str) -> RunVerdict:
     """Say what becomes of it, while no change is open. Pure.
 
     Args:
@@ -57,10 +57,10 @@ def ought_to_run(seen: RunningSeen, ran_in: str | None, boot: str) -> Verdict:
         boot: Which start of the machine this is.
     """
     if seen.runs:
-        return Verdict.RUNS
+        return RunVerdict.RUNS
     if seen.enabled is None:
         cut_off = ran_in is not None and ran_in != boot
-        return Verdict.START if cut_off else Verdict.LEAVE
+        return RunVerdict.START if cut_off else RunVerdict.LEAVE
     if not seen.enabled:
-        return Verdict.LEAVE
-    return Verdict.START if seen.failed or seen.started is False else Verdict.LEAVE
+        return RunVerdict.LEAVE
+    return RunVerdict.START if seen.failed or seen.started is False else RunVerdict.LEAVE

@@ -25,8 +25,8 @@ from ncen_updater.formats.document import ReleaseDocument
 __all__ = [
     "MARK",
     "Check",
+    "CheckMark",
     "Context",
-    "Mark",
     "advisory",
     "check",
     "existing",
@@ -105,7 +105,7 @@ Check = Callable[[Context], tuple[Finding, ...]]
 
 
 @dataclass(frozen=True)
-class Mark:
+class CheckMark:
     """What makes a function a check of this package; there is nowhere else to name it.
 
     Attributes:
@@ -124,7 +124,7 @@ def check(place: int, *, only_forward: bool = False) -> Callable[[Check], Check]
     """Mark a function as a check; see :class:`Mark`."""
 
     def marked(function: Check) -> Check:
-        setattr(function, MARK, Mark(place, only_forward))
+        setattr(function, MARK, CheckMark(place, only_forward))
         return function
 
     return marked

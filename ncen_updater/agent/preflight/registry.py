@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 from pathlib import Path
 
-from ncen_updater.agent.preflight.base import MARK, Check, Mark
+from ncen_updater.agent.preflight.base import MARK, Check, CheckMark
 
 __all__ = ["all_checks"]
 
@@ -22,7 +22,7 @@ def all_checks(*, forward: bool = True) -> tuple[Check, ...]:
     for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
         for value in vars(importlib.import_module(f"{package}.{module.name}")).values():
             mark = getattr(value, MARK, None)
-            if not isinstance(mark, Mark) or (mark.only_forward and not forward):
+            if not isinstance(mark, CheckMark) or (mark.only_forward and not forward):
                 continue
             if found.setdefault(mark.place, value) is not value:
                 raise ValueError(f"two checks have the place {mark.place}")

@@ -58,7 +58,7 @@ def duty_of(sequence: AgentSelection | None, version: str) -> Duty:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ProbationVerdict:
     """What the service does after a step.
 
     Attributes:
@@ -110,7 +110,7 @@ class Probation:
         """Whether this agent has yet to confirm itself."""
         return self._trying
 
-    def after_step(self) -> Verdict:
+    def after_step(self) -> ProbationVerdict:
         """Do what is due.
 
         Raises:
@@ -119,20 +119,20 @@ class Probation:
         found = self._load()
         if found is not None and found.current not in (self._version, self._chosen):
             logger.info("agent %s was chosen: leaving the place to it", found.current)
-            return Verdict(leave=True)
+            return ProbationVerdict(leave=True)
         age = self._monotonic() - self._began
         match duty_of(found, self._version):
             case Duty.CONFIRM:
                 return self._confirm(age)
             case Duty.STEADY:
                 if age < LONG * self._confirm_s:
-                    return Verdict(LONG * self._confirm_s - age)
+                    return ProbationVerdict(LONG * self._confirm_s - age)
                 return self._write(lambda before: steady(before, self._version))
             case Duty.RETURN:
                 logger.error("the new agent did not start; this one is chosen again")
                 return self._write(lambda before: give_up(before, self._version, self._now()))
             case _:
-                return Verdict()
+                return ProbationVerdict()
 
     def told_to_end(self) -> None:
         """Take back the count of this start: an order to end says nothing against the agent.
@@ -144,9 +144,9 @@ class Probation:
         if found is not None and found.current == self._version and found.attempts:
             self._write(lambda before: uncount(before, self._version))
 
-    def _confirm(self, age: float) -> Verdict:
+    def _confirm(self, age: float) -> ProbationVerdict:
         if age < self._confirm_s:
-            return Verdict(self._confirm_s - age)
+            return ProbationVerdict(self._confirm_s - age)
         try:
             ready = self._in_reach()
             if ready and not self._noted:
@@ -159,15 +159,15 @@ class Probation:
             self._trying = False
             logger.info("agent %s has confirmed itself", self._version)
             self._done()
-            return Verdict()
+            return ProbationVerdict()
         # Also one that filled the disk of its own choice, and runs on.
         if age >= LONG * self._confirm_s:
             raise UpdaterError(
                 AGENT_NOT_CONFIRMED, version=self._version, seconds=round(LONG * self._confirm_s)
             )
-        return Verdict(self._confirm_s)
+        return ProbationVerdict(self._confirm_s)
 
-    def _write(self, change: Callable[[AgentSelection], AgentSelection]) -> Verdict:
+    def _write(self, change: Callable[[AgentSelection], AgentSelection]) -> ProbationVerdict:
         def changed(before: AgentSelection | None) -> AgentSelection:
             return change(before if before is not None else AgentSelection(self._version))
 
@@ -175,8 +175,8 @@ class Probation:
             self._file.update(changed)
         except UpdaterError as error:
             logger.warning("the choice of the agent stays as it is: %s", error)
-            return Verdict(self._confirm_s)
-        return Verdict()
+            return ProbationVerdict(self._confirm_s)
+        return ProbationVerdict()
 
     def _load(self) -> AgentSelection | None:
         """Read the choice; a damaged one is the failsafe's to mend, at the next start."""

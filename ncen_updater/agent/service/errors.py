@@ -134,7 +134,7 @@ def status_of(error: UpdaterError) -> int:
     return _EXACTLY.get(type(error), STATUS.get(error.exit_code, 500))
 
 
-class Said(UpdaterError):
+class ToldError(UpdaterError):
     """An error that the service told of: its words are said as they came."""
 
     @property
@@ -151,7 +151,7 @@ class Said(UpdaterError):
 def refusal(document: Mapping[str, object]) -> UpdaterError:
     """Return the error that the service told of, with its own code and words."""
     code, number = document.get("code"), document.get("exit_code")
-    error = Said(
+    error = ToldError(
         Message(
             code if isinstance(code, str) else UNNAMED.code,
             str(document.get("what")),

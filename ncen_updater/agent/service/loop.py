@@ -21,7 +21,7 @@ from ncen_updater.agent.policy.automation import (
     ServiceDecision,
     decide,
 )
-from ncen_updater.agent.policy.ought_to_run import RunningSeen, Verdict, ought_to_run
+from ncen_updater.agent.policy.ought_to_run import RunningSeen, RunVerdict, ought_to_run
 from ncen_updater.agent.service.errors import UNCHANGED
 from ncen_updater.agent.service.inputs import inputs_for
 from ncen_updater.agent.service.knowledge import Assessment, ServiceState
@@ -214,7 +214,7 @@ class Service:
         elif not seen.runs and self._knowledge.ran_in == boot:
             # Stopped since the machine started: that was somebody.
             self._keep(replace(self._knowledge, ran_in=None))
-        return ought_to_run(seen, self._knowledge.ran_in, boot) is Verdict.START
+        return ought_to_run(seen, self._knowledge.ran_in, boot) is RunVerdict.START
 
     # ---- doing ---------------------------------------------------------------------------------
 

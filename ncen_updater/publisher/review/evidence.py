@@ -31,11 +31,11 @@ from ncen_updater.publisher.signing.carried import newest_before, version_of
 from ncen_updater.publisher.signing.event import SigningEvent
 from ncen_updater.publisher.signing.event_files import PAPERS, read_plain
 
-__all__ = ["Evidence", "Places", "Shown", "before", "releases_of"]
+__all__ = ["ReviewEvidence", "ReviewPlaces", "Shown", "before", "releases_of"]
 
 
 @dataclass(frozen=True)
-class Places:
+class ReviewPlaces:
     """Where files may lie, besides the event.
 
     Attributes:
@@ -75,7 +75,7 @@ class Shown:
 
 
 @dataclass
-class Evidence:
+class ReviewEvidence:
     """Finds files by the digest that the lists name, wherever they lie.
 
     Attributes:
@@ -84,7 +84,7 @@ class Evidence:
     """
 
     event: SigningEvent
-    places: Places
+    places: ReviewPlaces
     _unpacked: dict[str, Path] = field(default_factory=dict)
 
     def _candidates(self, name: str, sha256: str, length: int) -> Iterator[Path]:

@@ -17,7 +17,13 @@ from ncen_updater.formats.tuf_names import AGENT_PRODUCT
 from ncen_updater.publisher.lint.lint import lint_tree
 from ncen_updater.publisher.lint.release import content_of
 from ncen_updater.publisher.review.changes import FileChange, file_changes
-from ncen_updater.publisher.review.evidence import Evidence, Places, Shown, before, releases_of
+from ncen_updater.publisher.review.evidence import (
+    ReviewEvidence,
+    ReviewPlaces,
+    Shown,
+    before,
+    releases_of,
+)
 from ncen_updater.publisher.review.lowered import lowered, lowered_by
 from ncen_updater.publisher.review.sentences import sentences
 from ncen_updater.publisher.review.sql_marks import KEPT, Kind, Mark, marks
@@ -137,7 +143,7 @@ def review(
     """
     with tempfile.TemporaryDirectory(prefix="nu-review-") as folder:
         scratch = Path(folder) if staging is not None else None
-        evidence = Evidence(event, Places(staging, feed, scratch))
+        evidence = ReviewEvidence(event, ReviewPlaces(staging, feed, scratch))
         releases = tuple(_releases(event, evidence))
     if whole:
         for page in releases:
@@ -159,7 +165,7 @@ def review(
     )
 
 
-def _releases(event: SigningEvent, evidence: Evidence) -> Iterator[ReleasePage]:
+def _releases(event: SigningEvent, evidence: ReviewEvidence) -> Iterator[ReleasePage]:
     for role in event.drafts:
         for name, target in releases_of(event, role):
             shown = evidence.shown(name, target)

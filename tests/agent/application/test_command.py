@@ -22,7 +22,7 @@ from ncen_updater.agent.application.process import TAIL_BYTES, minimal_environme
 from ncen_updater.agent.application.systemd import SystemdApplication
 from ncen_updater.agent.config.model import ApplicationSettings, PartSettings
 from ncen_updater.agent.engine.lock import change_lock, door_lock
-from ncen_updater.agent.policy.ought_to_run import Verdict, ought_to_run
+from ncen_updater.agent.policy.ought_to_run import RunVerdict, ought_to_run
 from ncen_updater.common.messages import (
     DOOR_STUCK,
     HEALTH_SETTINGS_WRONG,
@@ -348,7 +348,7 @@ def test_who_stopped_a_unit_does_not_see_it_started_again(
     (tmp_path / "more").write_text(enabled + more)
     assert unit.seen().failed is failed
     verdict = ought_to_run(unit.seen(), "boot", "boot")
-    assert verdict is (Verdict.START if failed else Verdict.LEAVE)
+    assert verdict is (RunVerdict.START if failed else RunVerdict.LEAVE)
 
 
 @pytest.mark.parametrize(("load", "state"), [("not-found", "inactive"), ("loaded", "odd")])

@@ -7,25 +7,25 @@ import dataclasses
 import pytest
 from packaging.version import Version
 
-from ncen_updater.agent.engine.installed import Asked, Installed, Said, objection
+from ncen_updater.agent.engine.installed import Installed, ReleaseQuestion, SelfReport, objection
 from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import ADOPTED_IS_OTHER, DATABASES_ARE_OTHER, RELEASE_NOT_TOLD
 
 URL = "http://127.0.0.1:1/health"
-SILENT = Said("", URL, "health: did not answer")
-HOLDS = Asked("main", "0002_country", fits=True)
+SILENT = SelfReport("", URL, "health: did not answer")
+HOLDS = ReleaseQuestion("main", "0002_country", fits=True)
 UNFIT = dataclasses.replace(HOLDS, fits=False, detail="no such column: country")
 ROWS = dataclasses.replace(HOLDS, rows=3)
 OTHER, DATABASES, UNTOLD = ADOPTED_IS_OTHER, DATABASES_ARE_OTHER, RELEASE_NOT_TOLD
 
 
-def older(item: Asked) -> Asked:
+def older(item: ReleaseQuestion) -> ReleaseQuestion:
     """One of a migration that a later one may have outgrown."""
     return dataclasses.replace(item, newest=False)
 
 
-def says(version: str) -> Said:
-    return Said(version, URL)
+def says(version: str) -> SelfReport:
+    return SelfReport(version, URL)
 
 
 @pytest.mark.parametrize(
@@ -53,14 +53,14 @@ def says(version: str) -> Said:
     ],
 )
 def test_who_is_believed(
-    said: Said, asked: tuple[Asked, ...], vouched: bool, code: object
+    said: SelfReport, asked: tuple[ReleaseQuestion, ...], vouched: bool, code: object
 ) -> None:  # fmt: skip
     error = objection(Installed(said, asked), Version("1.1.0"), vouched=vouched)
     assert (error and error.message) == code
 
 
 @pytest.mark.parametrize("said", [says("1.1.0"), SILENT])
-def test_a_ledger_of_another_release_is_believed(said: Said) -> None:
+def test_a_ledger_of_another_release_is_believed(said: SelfReport) -> None:
     seen = Installed(said, (HOLDS,), ("main", Text("0003_x is applied")))
     error = objection(seen, Version("1.1.0"), vouched=True)
     assert error is not None and error.message is DATABASES

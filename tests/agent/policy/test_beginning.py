@@ -19,7 +19,7 @@ from ncen_updater.agent.policy.automation import (
 )
 from ncen_updater.agent.policy.beginning import (
     Beginning,
-    When,
+    BeginsWhen,
     beginning,
     beginning_words,
     with_one_more_yes,
@@ -122,8 +122,8 @@ def test_when_it_begins(row: Row) -> None:
     assert str(beginning_words(found, ZONE)) == row.words
     assert Beginning.from_json(found.to_json()) == found
     # The service does exactly that, at exactly that time, and not a minute before.
-    assert (decide(row.facts).deed is Action.UPGRADE) is (found.when is When.NOW)
-    if found.when is When.AT and found.at is not None:
+    assert (decide(row.facts).deed is Action.UPGRADE) is (found.when is BeginsWhen.NOW)
+    if found.when is BeginsWhen.AT and found.at is not None:
         then = replace(row.facts, held=None, next_check=found.at + HOUR)
         assert decide(replace(then, now=found.at)).deed is Action.UPGRADE
         before = found.at - timedelta(minutes=1)
@@ -133,11 +133,11 @@ def test_when_it_begins(row: Row) -> None:
 def test_the_question_says_what_the_yes_begins() -> None:
     facts = replace(APPROVED, missing_approvals=1)
     assert with_one_more_yes(facts).stays is Stays.NO_TIME
-    assert with_one_more_yes(replace(facts, windows=(DAY,))).when is When.NOW
+    assert with_one_more_yes(replace(facts, windows=(DAY,))).when is BeginsWhen.NOW
     assert with_one_more_yes(replace(facts, missing_approvals=2)).missing == 1
 
 
 def test_without_the_service_nothing_begins_by_itself() -> None:
     found = beginning(replace(APPROVED, windows=(DAY,)), serves=False)
-    assert (found.when, found.stays) == (When.NOT_BY_ITSELF, Stays.NO_SERVICE)
+    assert (found.when, found.stays) == (BeginsWhen.NOT_BY_ITSELF, Stays.NO_SERVICE)
     assert beginning(APPROVED, serves=False).stays is Stays.NO_TIME

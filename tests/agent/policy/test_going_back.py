@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ncen_updater.agent.policy.going_back import BackConsent, Verdict, back_binding, may_go_back
+from ncen_updater.agent.policy.going_back import BackConsent, BackVerdict, back_binding, may_go_back
 
 WATCHED, AGREED, APPROVED, EMERGENCY, MISSING = BackConsent
 
@@ -13,24 +13,24 @@ WATCHED, AGREED, APPROVED, EMERGENCY, MISSING = BackConsent
     ("watched", "needed", "given", "approver", "emergency", "verdict"),
     [
         # While the release is watched going back is free, for whoever may operate.
-        (True, 1, 0, False, False, Verdict(WATCHED)),
-        (True, 2, 0, False, True, Verdict(WATCHED)),
+        (True, 1, 0, False, False, BackVerdict(WATCHED)),
+        (True, 2, 0, False, True, BackVerdict(WATCHED)),
         # Afterwards it takes as many people as going forward.
-        (False, 1, 0, False, False, Verdict(MISSING, 1)),
-        (False, 1, 0, True, False, Verdict(AGREED)),
-        (False, 1, 1, False, False, Verdict(APPROVED)),
-        (False, 2, 0, True, False, Verdict(MISSING, 2)),
-        (False, 2, 1, True, False, Verdict(MISSING, 1)),
-        (False, 2, 2, False, False, Verdict(APPROVED)),
-        (False, 2, 3, False, False, Verdict(APPROVED)),
+        (False, 1, 0, False, False, BackVerdict(MISSING, 1)),
+        (False, 1, 0, True, False, BackVerdict(AGREED)),
+        (False, 1, 1, False, False, BackVerdict(APPROVED)),
+        (False, 2, 0, True, False, BackVerdict(MISSING, 2)),
+        (False, 2, 1, True, False, BackVerdict(MISSING, 1)),
+        (False, 2, 2, False, False, BackVerdict(APPROVED)),
+        (False, 2, 3, False, False, BackVerdict(APPROVED)),
         # What is called an emergency is told as one, also where it need not have been.
-        (False, 2, 0, False, True, Verdict(EMERGENCY)),
-        (False, 2, 2, False, True, Verdict(EMERGENCY)),
-        (False, 1, 0, True, True, Verdict(EMERGENCY)),
+        (False, 2, 0, False, True, BackVerdict(EMERGENCY)),
+        (False, 2, 2, False, True, BackVerdict(EMERGENCY)),
+        (False, 1, 0, True, True, BackVerdict(EMERGENCY)),
     ],
 )
 def test_who_may_go_back(
-    watched: bool, needed: int, given: int, approver: bool, emergency: bool, verdict: Verdict
+    watched: bool, needed: int, given: int, approver: bool, emergency: bool, verdict: BackVerdict
 ) -> None:
     found = may_go_back(
         watched=watched, needed=needed, given=given, approver=approver, emergency=emergency

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ncen_updater.agent.policy.ought_to_run import RunningSeen, Verdict, ought_to_run
+from ncen_updater.agent.policy.ought_to_run import RunningSeen, RunVerdict, ought_to_run
 
 DOWN = RunningSeen(runs=False)
 UNIT = RunningSeen(runs=False, enabled=True, started=False)
@@ -14,36 +14,41 @@ NOW, BEFORE = "this-boot", "boot-before"
 @pytest.mark.parametrize(
     ("name", "seen", "ran_in", "verdict"),
     [
-        ("it runs", RunningSeen(runs=True), None, Verdict.RUNS),
-        ("a unit that is on its way", RunningSeen(True, enabled=True), BEFORE, Verdict.RUNS),
-        ("a dependency failed when the machine started", UNIT, None, Verdict.START),
-        ("the same, and it ran before", UNIT, BEFORE, Verdict.START),
+        ("it runs", RunningSeen(runs=True), None, RunVerdict.RUNS),
+        ("a unit that is on its way", RunningSeen(True, enabled=True), BEFORE, RunVerdict.RUNS),
+        ("a dependency failed when the machine started", UNIT, None, RunVerdict.START),
+        ("the same, and it ran before", UNIT, BEFORE, RunVerdict.START),
         (
             "stopped by request",
             RunningSeen(runs=False, enabled=True, started=True),
             NOW,
-            Verdict.LEAVE,
+            RunVerdict.LEAVE,
         ),
         (
             "it ended by itself",
             RunningSeen(runs=False, failed=True, enabled=True, started=True),
             NOW,
-            Verdict.START,
+            RunVerdict.START,
         ),
-        ("disabled", RunningSeen(runs=False, enabled=False, started=False), BEFORE, Verdict.LEAVE),
+        (
+            "disabled",
+            RunningSeen(runs=False, enabled=False, started=False),
+            BEFORE,
+            RunVerdict.LEAVE,
+        ),
         (
             "disabled, and it failed",
             RunningSeen(runs=False, failed=True, enabled=False, started=True),
             BEFORE,
-            Verdict.LEAVE,
+            RunVerdict.LEAVE,
         ),
-        ("commands: cut off with the machine", DOWN, BEFORE, Verdict.START),
-        ("commands: stopped since the machine started", DOWN, NOW, Verdict.LEAVE),
-        ("commands: never seen running", DOWN, None, Verdict.LEAVE),
+        ("commands: cut off with the machine", DOWN, BEFORE, RunVerdict.START),
+        ("commands: stopped since the machine started", DOWN, NOW, RunVerdict.LEAVE),
+        ("commands: never seen running", DOWN, None, RunVerdict.LEAVE),
     ],
     ids=lambda value: value if isinstance(value, str) and " " in value else None,
 )
 def test_what_becomes_of_it(
-    name: str, seen: RunningSeen, ran_in: str | None, verdict: Verdict
+    name: str, seen: RunningSeen, ran_in: str | None, verdict: RunVerdict
 ) -> None:
     assert ought_to_run(seen, ran_in, NOW) is verdict, name

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.engine.errors import JournalUnwritable
-from ncen_updater.agent.self_update.probation import Duty, Probation, Verdict, duty_of
+from ncen_updater.agent.self_update.probation import Duty, Probation, ProbationVerdict, duty_of
 from ncen_updater.agent.self_update.sequence import AgentSelection, SequenceFile, TrialState
 from ncen_updater.common.messages import AGENT_NOT_CONFIRMED
 from tests.support.errors import refused
@@ -63,7 +63,7 @@ class Trial:
             raise JournalUnwritable(path="j", reason="full")
         self.said.append("confirmed")
 
-    def step(self, seconds: float = 0.0) -> Verdict:
+    def step(self, seconds: float = 0.0) -> ProbationVerdict:
         self.time += seconds
         return self.probation.after_step()
 
@@ -81,9 +81,9 @@ def trial(tmp_path: Path) -> Trial:
 
 def test_a_new_agent_confirms_itself_after_its_minute(trial: Trial) -> None:
     assert trial.probation.on_trial
-    assert trial.step(10) == Verdict(again_s=50.0)
+    assert trial.step(10) == ProbationVerdict(again_s=50.0)
     assert trial.said == []
-    assert trial.step(50) == Verdict()
+    assert trial.step(50) == ProbationVerdict()
     assert trial.said == ["reach", "confirmed", "after"]
     assert trial.state is TrialState.GOOD
     assert not trial.probation.on_trial
@@ -91,8 +91,8 @@ def test_a_new_agent_confirms_itself_after_its_minute(trial: Trial) -> None:
 
 def test_one_that_reaches_nothing_gives_itself_up(trial: Trial) -> None:
     trial.reached = False
-    assert trial.step(60) == Verdict(again_s=60.0)
-    assert trial.step(539.9) == Verdict(again_s=60.0)
+    assert trial.step(60) == ProbationVerdict(again_s=60.0)
+    assert trial.step(539.9) == ProbationVerdict(again_s=60.0)
     with refused(AGENT_NOT_CONFIRMED):
         trial.step(0.1)
     assert trial.state is TrialState.TRYING
@@ -156,7 +156,7 @@ def test_a_confirmed_agent_takes_its_starts_back_when_it_has_run_for_a_while(
 ) -> None:
     trial = Trial(tmp_path, replace(TRYING, state=TrialState.GOOD, attempts=3))
     assert not trial.probation.on_trial
-    assert trial.step(60) == Verdict(again_s=540.0)
+    assert trial.step(60) == ProbationVerdict(again_s=540.0)
     trial.step(540)
     found = trial.file.load()
     assert found is not None
@@ -166,15 +166,15 @@ def test_a_confirmed_agent_takes_its_starts_back_when_it_has_run_for_a_while(
 
 def test_a_service_leaves_its_place_to_an_agent_that_was_chosen_meanwhile(tmp_path: Path) -> None:
     trial = Trial(tmp_path, AgentSelection("2.0"))
-    assert trial.step(1) == Verdict()
+    assert trial.step(1) == ProbationVerdict()
     trial.file.update(lambda _: AgentSelection("3.0", "2.0", TrialState.TRYING))
-    assert trial.step(1) == Verdict(leave=True)
+    assert trial.step(1) == ProbationVerdict(leave=True)
 
 
 def test_the_previous_agent_stays_where_the_new_one_was_not_started(tmp_path: Path) -> None:
     trial = Trial(tmp_path, TRYING, version="1.0")
     assert not trial.probation.on_trial
-    assert trial.step(0) == Verdict()
+    assert trial.step(0) == ProbationVerdict()
     found = trial.file.load()
     assert found is not None
     assert (found.current, found.state, found.bad["2.0"].times) == ("1.0", TrialState.GOOD, 1)
@@ -182,10 +182,10 @@ def test_the_previous_agent_stays_where_the_new_one_was_not_started(tmp_path: Pa
 
 def test_an_agent_without_slots_owes_nothing(tmp_path: Path) -> None:
     trial = Trial(tmp_path, None)
-    assert trial.step(10_000) == Verdict()
+    assert trial.step(10_000) == ProbationVerdict()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_choice_that_is_damaged_meanwhile_ends_no_service(trial: Trial) -> None:
     trial.file.path.write_text("{")
-    assert trial.step(60) == Verdict()
+    assert trial.step(60) == ProbationVerdict()

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from ncen_updater.agent.databases.base import DatabaseEngine, Place, Places
+from ncen_updater.agent.databases.base import DatabaseEngine, Place, PlaceOf
 from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.side_by_side import side_by_side
 from ncen_updater.common.i18n import N_, Text
@@ -61,7 +61,7 @@ class Unmapped:
 
 def ask(
     engine: DatabaseEngine,
-    places: Places,
+    places: PlaceOf,
     checks: Sequence[Check],
     side: When,
 ) -> dict[str, Value]:
@@ -174,7 +174,7 @@ def _holds(relation: Compare, before: Value, after: Value) -> bool:
 
 
 def unmapped(
-    engine: DatabaseEngine, places: Places, maps: Sequence[ReferenceMap]
+    engine: DatabaseEngine, places: PlaceOf, maps: Sequence[ReferenceMap]
 ) -> tuple[Unmapped, ...]:
     """Return the reference maps that leave rows without a target; empty when all is mapped.
 

@@ -22,11 +22,11 @@ from ncen_updater.agent.databases.postgresql.connection import Connection, rows,
 
 __all__ = [
     "CarryingLimits",
+    "CarryingObstacle",
     "DatabaseContents",
     "Fact",
     "Item",
     "LeftOut",
-    "Obstacle",
     "digest_of",
     "judge",
     "kept_lines",
@@ -90,7 +90,7 @@ class DatabaseContents:
 
 
 @dataclass(frozen=True)
-class Obstacle:
+class CarryingObstacle:
     """An object that a dump by the agent's role does not carry, and why."""
 
     item: Item
@@ -101,13 +101,13 @@ class Obstacle:
 _FOR_SUPERUSERS = frozenset({Fact.VERSION})
 
 
-def judge(seen: DatabaseContents) -> tuple[Obstacle, ...]:
+def judge(seen: DatabaseContents) -> tuple[CarryingObstacle, ...]:
     """Return what a dump by the agent's role does not carry; pure."""
     found = []
     for item in sorted(seen.items, key=lambda item: (item.kind, item.name, item.oid)):
         facts = item.facts & _FOR_SUPERUSERS if seen.superuser else item.facts
         if facts:
-            found.append(Obstacle(item, facts))
+            found.append(CarryingObstacle(item, facts))
     return tuple(found)
 
 
@@ -369,7 +369,7 @@ class CarryingLimits:
     rowless: frozenset[int] = frozenset()
 
 
-def limits(obstacles: Sequence[Obstacle], owner: str) -> CarryingLimits:
+def limits(obstacles: Sequence[CarryingObstacle], owner: str) -> CarryingLimits:
     """Return how to dump and restore all but what stands in the way; pure.
 
     Args:

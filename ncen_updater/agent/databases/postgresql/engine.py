@@ -22,7 +22,7 @@ from ncen_updater.agent.databases.base import (
     MigrationPlan,
     MigrationSet,
     Place,
-    Places,
+    PlaceOf,
     RunAs,
     TableDigest,
 )
@@ -464,7 +464,7 @@ class PostgresEngine(DatabaseEngine):
             self._cloning.clear_away(connection)
 
     def plan_migrations(
-        self, places: Places, target: MigrationSet, origin: MigrationSet | None
+        self, places: PlaceOf, target: MigrationSet, origin: MigrationSet | None
     ) -> MigrationPlan:
         """See :meth:`DatabaseEngine.plan_migrations`."""
         return self._migrating.plan(places, target, origin)

@@ -17,7 +17,7 @@ from ncen_updater.agent.databases.base import (
     MigrationPlan,
     MigrationSet,
     Place,
-    Places,
+    PlaceOf,
     RunAs,
 )
 from ncen_updater.agent.databases.errors import DatabaseError
@@ -108,7 +108,7 @@ class Migrating:
         return MigrationRunner(PostgresDialect(connect), name)
 
     def plan(
-        self, places: Places, target: MigrationSet, origin: MigrationSet | None
+        self, places: PlaceOf, target: MigrationSet, origin: MigrationSet | None
     ) -> MigrationPlan:
         """See :meth:`DatabaseEngine.plan_migrations`."""
         ledgers: dict[str, tuple[AppliedMigration, ...]] = {}

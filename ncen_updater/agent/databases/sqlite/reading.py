@@ -22,7 +22,7 @@ from ncen_updater.agent.databases.base import (
     MigrationPlan,
     MigrationSet,
     Place,
-    Places,
+    PlaceOf,
     RunAs,
     TableDigest,
 )
@@ -256,7 +256,7 @@ class SqliteFacts(DatabaseEngine):
         return f"sqlite:///{self._path(place)}"
 
     def plan_migrations(
-        self, places: Places, target: MigrationSet, origin: MigrationSet | None
+        self, places: PlaceOf, target: MigrationSet, origin: MigrationSet | None
     ) -> MigrationPlan:
         """Compare the ledgers with the releases; for a command, what is known of it."""
         from ncen_updater.agent.databases.migrations.planner import plan_set

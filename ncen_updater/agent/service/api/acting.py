@@ -10,7 +10,7 @@ import os
 from packaging.version import Version
 
 from ncen_updater.agent.approvals.back import (
-    Asked,
+    BackRequest,
     BackSubject,
     approve_back,
     back_subject,
@@ -246,7 +246,7 @@ def _agreed(desk: ApiContext, journal: Journal, caller: Caller, emergency: str |
     if last_upgrade(journal.changes(), Version(found.current)) is None:
         return  # that there is nothing to go back from is for the work to say
     back = _back(desk, journal)
-    require_back(journal, back, Asked(caller.person, ApiRole.APPROVE in caller.roles))
+    require_back(journal, back, BackRequest(caller.person, ApiRole.APPROVE in caller.roles))
 
 
 def _not_twice(journal: Journal, kind: OrderKind) -> None:

@@ -7,7 +7,12 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.agent.approvals.back import Asked, asked_by_order, back_subject, require_back
+from ncen_updater.agent.approvals.back import (
+    BackRequest,
+    asked_by_order,
+    back_subject,
+    require_back,
+)
 from ncen_updater.agent.approvals.store import Person
 from ncen_updater.agent.config.service import ServiceSettings
 from ncen_updater.agent.journal.change import ChangeState, StepName, StepState
@@ -150,7 +155,7 @@ def test_an_emergency_says_why(upgraded: Counter) -> None:
         assert answer.status == 400, text
     assert upgraded.ask("POST", "/v1/orders", {"kind": "check", "emergency": "x"}).status == 400
     with Journal.open(upgraded.site.journal) as journal, refused(EMERGENCY_WITHOUT_REASON):
-        require_back(journal, back_subject(journal, "3.3.0", 2), Asked(SOMEBODY, True, " "))
+        require_back(journal, back_subject(journal, "3.3.0", 2), BackRequest(SOMEBODY, True, " "))
 
 
 def test_while_the_release_is_watched_going_back_is_free(upgraded: Counter) -> None:
@@ -158,7 +163,10 @@ def test_while_the_release_is_watched_going_back_is_free(upgraded: Counter) -> N
         journal.state(CHANGE.id, ChangeState.STUCK)
         found = back_subject(journal, "3.3.0", 2)
         assert found.document()["missing"] == 0
-        assert require_back(journal, found, Asked(SOMEBODY, False)).consent is BackConsent.WATCHED
+        assert (
+            require_back(journal, found, BackRequest(SOMEBODY, False)).consent
+            is BackConsent.WATCHED
+        )
     assert upgraded.ask("POST", "/v1/orders", ROLLBACK, OPERATOR).status == 202
 
 

@@ -216,7 +216,10 @@ class History:
             exit_code=run.code,
             door_closed=("close", "after-effect") in run.instants,
             # What did not strike, and who did nothing, excuse nothing.
-            fault=plan.fault.kind if plan.fault and run.struck.startswith("struck") else "",
+            # A process that died of a signal was struck, whatever the striker saw of it.
+            fault=plan.fault.kind
+            if plan.fault and (run.code is None or run.struck.startswith("struck"))
+            else "",
             stranger=plan.stranger,
             may_block=kind.before or kind.comes,
             excuses=kind.holds or (kind.excuses and stranger.acted),
@@ -370,7 +373,8 @@ class History:
         outputs: list[str] = []
         again = list(plan.again)
         # What a rehearsal that was torn has left waits for the next resume, which has to remove it.
-        waits = plan.fault is not None and plan.operation.startswith("rehearse") and run.code != 0
+        torn = run.code is None or run.struck.startswith("struck")
+        waits = torn and plan.operation.startswith("rehearse") and run.code != 0
         for number in range(MOST_RESUMES + len(plan.again)):
             if number or not (plan.fault and "back later" in plan.fault.kind and plan.stays):
                 self.stage.put_right()
@@ -379,6 +383,9 @@ class History:
                 stranger.go()
             rest = self._at_rest()
             if rest and (number or (run.code is not None and not waits)):
+                # Nobody looks at a site while the server that we killed is still away.
+                self.stage.put_right()
+                self._application()
                 return number, True, outputs
             fault = again.pop(0) if again else None
             resumed = self._run(self.stage.nursery, ["resume"], fault=fault)

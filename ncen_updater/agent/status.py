@@ -44,6 +44,7 @@ from ncen_updater.feed.last_view import LastView, read_last_view, view_path
 if TYPE_CHECKING:
     from ncen_updater.agent.config.model import AgentConfig
     from ncen_updater.agent.engine.recovery import Situation
+    from ncen_updater.agent.policy.availability import Availability
     from ncen_updater.agent.self_update.sequence import AgentSelection
     from ncen_updater.agent.service.knowledge import Assessment, ServiceState
     from ncen_updater.agent.site import Site
@@ -165,6 +166,7 @@ class SiteStatus:
         places: Where the site is, and who.
         current: The release in use; None where none was ever chosen.
         door: Whether the door keeps officers out; None if the configuration names none.
+        availability: Whether officers can work, as door, processes and health address said.
         at_work: Who holds the lock of changes.
         journal: What the journal says.
         rehearsals: Rehearsals, newest first.
@@ -174,7 +176,6 @@ class SiteStatus:
         knowledge: What the service keeps between two looks.
         agent: Which agent is chosen.
         free_percent: Free space of a disk, by what lies on it.
-        running: Whether a process of the application runs.
         databases: What databases and slots say of the open change.
     """
 
@@ -182,6 +183,7 @@ class SiteStatus:
     places: Places
     current: Known[str | None] = NOT_READ
     door: Known[bool | None] = NOT_READ
+    availability: Known[Availability] = NOT_READ
     at_work: Known[str | None] = NOT_READ
     journal: Known[JournalFacts] = NOT_READ
     rehearsals: Known[tuple[RehearsalRecord, ...]] = NOT_READ
@@ -191,7 +193,6 @@ class SiteStatus:
     knowledge: Known[ServiceState] = NOT_READ
     agent: Known[AgentSelection | None] = NOT_READ
     free_percent: Known[Mapping[str, Known[float]]] = NOT_READ
-    running: Known[bool] = NOT_READ
     databases: Known[Situation] = NOT_READ
 
     @property
@@ -246,8 +247,8 @@ class SiteStatus:
 
 
 EVERYTHING = frozenset(one.name for one in fields(SiteStatus)) - {"now", "places"}
-#: What can be read without the application and the databases.
-FROM_THE_DISK = EVERYTHING - {"running", "databases"}
+#: What can be read without the databases.
+FROM_THE_DISK = EVERYTHING - {"databases"}
 
 
 def read_status(
@@ -258,6 +259,7 @@ def read_status(
     config: AgentConfig | None = None,
     site: Site | None = None,
     cache: Cache | None = None,
+    ask: Callable[[], Availability] | None = None,
 ) -> SiteStatus:
     """Read a site; changes nothing, and never raises for what a part holds.
 
@@ -266,8 +268,9 @@ def read_status(
         now: The time.
         parts: Names of fields of :class:`SiteStatus` that are wanted.
         config: The whole configuration; without it neither the agent nor the disks are looked at.
-        site: The whole site; without it neither application nor databases are asked.
+        site: The whole site; without it the databases are not asked.
         cache: What was read of large files before.
+        ask: Asks whether officers can work; this process does by default, with its own rights.
     """
 
     def part(name: str, read: Callable[[], T]) -> Known[T]:
@@ -281,6 +284,7 @@ def read_status(
         places,
         current=part("current", lambda: _current(places)),
         door=part("door", lambda: _door_closed(places.config)),
+        availability=part("availability", ask or partial(_availability, places)),
         at_work=at_work,
         journal=journal,
         rehearsals=rehearsals,
@@ -290,7 +294,6 @@ def read_status(
         knowledge=part("knowledge", lambda: _knowledge(places)),
         agent=part("agent", lambda: _agent(config)) if config else NOT_READ,
         free_percent=part("free_percent", lambda: _free(places, config)) if config else NOT_READ,
-        running=part("running", site.application.running) if site else NOT_READ,
         databases=part("databases", lambda: _evidence(site, journal)) if site else NOT_READ,
     )
 
@@ -356,6 +359,12 @@ def _door_closed(config: Path) -> bool | None:
     except (FileNotFoundError, NotADirectoryError):
         return False
     return True
+
+
+def _availability(places: Places) -> Availability:
+    from ncen_updater.agent.availability import look_at
+
+    return look_at(places)
 
 
 def _cached(path: Path, read: Callable[[Path], T], cache: Cache | None) -> T:

@@ -1,4 +1,4 @@
-"""``status``: what runs, what the agent does, what is on offer. From the disk alone, and light."""
+"""``status``: what runs, whether officers can work, what the agent does, what is on offer."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import click
 
 from ncen_updater.agent.answers import notice_words
 from ncen_updater.agent.cli.common import agent_session
+from ncen_updater.agent.cli.officers import officers_words
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.cli.state import sentences
 from ncen_updater.agent.client import work_now
+from ncen_updater.agent.policy.availability import Availability
 from ncen_updater.agent.service.errors import refusal
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.program import show_error
@@ -94,11 +96,10 @@ def _show_running(session: AgentSession, document: Document, part: Document) -> 
     )
     names = {name: document[name] for name in ("product", "site", "country")}
     session.show(Text(text, {**names, "version": part["version"]}))
-    if part["open_to_officers"] is not None:
-        closed = not part["open_to_officers"]
-        session.show(
-            Text(N_("Officers see the maintenance page.") if closed else N_("Officers are let in."))
-        )
+    seen = part.get("officers")  # a service of an older agent asked nobody
+    if seen is not None:
+        for line in officers_words(Availability.from_json(seen), part["version"]):
+            session.show(line)
 
 
 def _show_journal(session: AgentSession, document: Document, part: Document) -> None:

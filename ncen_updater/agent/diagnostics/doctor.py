@@ -20,11 +20,13 @@ from ncen_updater.agent.journal.change import Change
 from ncen_updater.agent.journal.ids import new_change_id
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.policy.availability import AvailabilityState
 from ncen_updater.agent.preflight.door import closed_by_unknown
 from ncen_updater.agent.preflight.files import look_at
 from ncen_updater.agent.preflight.health import parts_missing
 from ncen_updater.agent.site import Site
 from ncen_updater.agent.status import SiteStatus, need, or_none, read_status
+from ncen_updater.common.cli.render import format_time
 from ncen_updater.common.disk_space import MARGIN_BYTES
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
@@ -54,7 +56,7 @@ def diagnose(config_path: Path, progress: Progress) -> tuple[Finding, ...]:
         if isinstance(error.__cause__, PermissionError):
             raise  # it is not the site that has something wrong: this user may not look
         return (_from_error(error),)
-    status = read_status(places, site.clock.now(), {"at_work", "view", "journal"})
+    status = read_status(places, site.clock.now(), {"at_work", "view", "journal", "availability"})
     journal = or_none(status.journal)
     change = journal.change if journal else None
     looks: tuple[Look, ...] = (
@@ -69,7 +71,7 @@ def diagnose(config_path: Path, progress: Progress) -> tuple[Finding, ...]:
     if change is None and _nobody_at_work(status):
         looks += (
             lambda: _databases(site),
-            lambda: _application(site),
+            lambda: _application(site, status),
             lambda: _tools(site),
             lambda: _preflight(site),
         )
@@ -223,12 +225,16 @@ def _databases(site: Site) -> Iterator[Finding]:
     yield from site.engine.set_aside()
 
 
-def _application(site: Site) -> Iterator[Finding]:
+def _application(site: Site, status: SiteStatus) -> Iterator[Finding]:
     if not site.application.running():
+        seen = or_none(status.availability)
+        since = seen.since if seen and seen.state is AvailabilityState.NOT_RUNNING else None
         yield Finding(
             "NU-6125",
             Severity.ADVISORY,
-            Text(N_("The application does not run.")),
+            Text(N_("The application does not run, since {since}."), {"since": format_time(since)})
+            if since
+            else Text(N_("The application does not run.")),
             Text(N_("Start it, or find out why it stopped, before you upgrade.")),
         )
         return

@@ -21,7 +21,7 @@ Document = dict[str, object]
 
 
 #: Parts of a site that :func:`site_report` tells of.
-REPORTED = frozenset({"current", "door", "at_work", "journal", "view"})
+REPORTED = frozenset({"current", "door", "availability", "at_work", "journal", "view"})
 
 
 def site_report(status: SiteStatus, language: str) -> tuple[Document, list[UpdaterError]]:
@@ -55,7 +55,11 @@ def site_report(status: SiteStatus, language: str) -> tuple[Document, list[Updat
 
 def _in_use(status: SiteStatus) -> Document:
     version, closed = need(status.current), need(status.door)
-    return {"version": version, "open_to_officers": None if closed is None else not closed}
+    return {
+        "version": version,
+        "open_to_officers": None if closed is None else not closed,
+        "officers": need(status.availability).to_json(),
+    }
 
 
 def _journal(status: SiteStatus) -> Document:

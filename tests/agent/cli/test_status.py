@@ -37,7 +37,7 @@ def test_a_site_at_rest(site: TrialSite) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
         "ncen 3.2.4 is in use at ke-1 (KE).",
-        "Officers are let in.",
+        "Officers cannot work: the application does not run.",
         "The feed was never read here; run 'ncen-updater check'.",
     ]
 
@@ -46,7 +46,9 @@ def test_a_closed_door_is_said(site: TrialSite) -> None:
     (site.root / "door").touch()
     assert "Officers see the maintenance page." in site.run("status").stdout
     document = json.loads(site.run("status", "--json").stdout)
-    assert document["running"] == {"version": "3.2.4", "open_to_officers": False}
+    running = document["running"]
+    assert (running["version"], running["open_to_officers"]) == ("3.2.4", False)
+    assert running["officers"]["state"] == "maintenance"
 
 
 def test_another_process_at_work(site: TrialSite) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from ncen_updater.agent.config.paths import Places
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.policy.availability import Availability
 from ncen_updater.agent.service.board import ServiceBoard
 from ncen_updater.agent.service.knowledge import Assessment, KnowledgeFile, ServiceState
 
@@ -27,6 +28,7 @@ class ApiContext:
         board: What goes on just now.
         wake: Tells the service that there is something to do.
         now: The wall clock.
+        ask: Asks whether officers can work; the process itself without.
     """
 
     config: Path
@@ -35,6 +37,7 @@ class ApiContext:
     board: ServiceBoard
     wake: Callable[[], None]
     now: Callable[[], datetime]
+    ask: Callable[[], Availability] | None = None
 
     @property
     def journal_path(self) -> Path:

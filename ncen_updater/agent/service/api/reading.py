@@ -79,7 +79,7 @@ Handler = Callable[[ApiContext, Request], tuple[int, Document]]
 
 def status(desk: ApiContext, request: Request) -> tuple[int, Document]:
     """What runs, what was done last, what is on offer, and what the service does."""
-    looked = read_status(desk.places, desk.now(), REPORTED)
+    looked = read_status(desk.places, desk.now(), REPORTED, ask=desk.ask)
     document, _ = site_report(looked, request.language)
     settings = desk.board.settings
     caller = request.caller

@@ -24,6 +24,7 @@ from ncen_updater.agent.service.api.crowd import Crowd
 from ncen_updater.agent.service.api.desk import ApiContext
 from ncen_updater.agent.service.api.listening import BACKLOG, listening
 from ncen_updater.agent.service.api.people import group_id
+from ncen_updater.agent.service.asking import availability_asker
 from ncen_updater.agent.service.board import ServiceBoard
 from ncen_updater.agent.service.errors import UNCHANGED, TooManyConnections
 from ncen_updater.agent.service.knowledge import KnowledgeFile
@@ -221,7 +222,8 @@ def start_api(
     path = config.paths.resolve(settings.socket)
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(listening(path, group_id(settings.read_group)))
-        desk = ApiContext(config_path, load_places(config_path), keeper, board, wake, now)
+        asker = availability_asker(config_path, config)
+        desk = ApiContext(config_path, load_places(config_path), keeper, board, wake, now, asker)
         server = _Server(path, listener, ApiApplication(desk))
         server.prepare()
         thread = threading.Thread(target=server.serve, name="api", daemon=True)

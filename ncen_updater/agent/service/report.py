@@ -5,12 +5,18 @@ Standard library only: this module is on the path of ``status``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from ncen_updater.agent.approvals.store import ApprovalStore
 from ncen_updater.agent.engine.outcome import change_document, seconds_between
 from ncen_updater.agent.journal.change import Change, ChangeState, StepName, StepRecord, StepState
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import IMPORT_REFUSED, IMPORTED
+from ncen_updater.agent.journal.orders import Orders
+from ncen_updater.agent.journal.rows import JournalEvent
 from ncen_updater.agent.journal.site_history import BadReleaseRecord
+from ncen_updater.agent.rehearsal.stops import predicted_stop
 from ncen_updater.agent.status import JournalFacts, SiteStatus, need
 from ncen_updater.common.documents import error_document
 from ncen_updater.common.errors import UpdaterError
@@ -142,16 +148,45 @@ def history_report(journal: Journal, limit: int) -> Document:
     }
 
 
+def _failure(events: Sequence[JournalEvent]) -> Document | None:
+    """Where a change failed last, and by what."""
+    failed = [e for e in events if e.kind == "step-failed"]
+    if not failed:
+        return None
+    data = failed[-1].data
+    return {"at": failed[-1].at, **{name: data.get(name) for name in ("step", "code", "error")}}
+
+
+def _taken_back_by(journal: Journal, change: Change) -> str | None:
+    """The rollback that took an upgrade back, if one did."""
+    for later in journal.changes():
+        if later.id == change.id:
+            return None
+        facts = journal.facts(later.id)
+        ended_well = later.state is ChangeState.FINISHED or later.committed
+        if ended_well and change.id in (facts.undoes, facts.soak_of):
+            return later.id
+    return None
+
+
 def change_report(journal: Journal, change_id: str) -> Document:
-    """Return one change whole: steps, facts, events.
+    """Return one change whole: steps, facts, events, and what they came to for people.
 
     Raises:
         KeyError: If the journal knows none of this id.
     """
     change = journal.change(change_id)
     facts = journal.facts(change_id)
+    events = journal.events(change=change_id)
+    predicted = predicted_stop(journal, change_id)
+    order = Orders(journal).during(change.created_at)
     return {
         **change_document(change, facts),
+        "approved_by": list(ApprovalStore(journal).spent_on(change_id, facts.binding)),
+        "ordered_by": order.person.who if order else None,
+        "predicted_stop_s": predicted and {"low": predicted[0], "high": predicted[1]},
+        "failure": _failure(events),
+        "taken_back_by": _taken_back_by(journal, change),
         "steps": [
             {
                 "name": record.name.value,
@@ -164,7 +199,6 @@ def change_report(journal: Journal, change_id: str) -> Document:
         ],
         "facts": facts.to_json(),
         "events": [
-            {"number": e.number, "at": e.at, "kind": e.kind, "data": e.data}
-            for e in journal.events(change=change_id)
+            {"number": e.number, "at": e.at, "kind": e.kind, "data": e.data} for e in events
         ],
     }

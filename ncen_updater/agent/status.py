@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from ncen_updater.agent.config.paths import Places
 from ncen_updater.agent.config.read import read_config
 from ncen_updater.agent.engine.lock import lock_holder
 from ncen_updater.agent.engine.pending_rollback import PendingRollback, pending_rollback
-from ncen_updater.agent.journal.change import Change
+from ncen_updater.agent.journal.change import Change, ChangeState
 from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.journal.head import ChainHead
 from ncen_updater.agent.journal.journal import Journal
@@ -101,6 +101,7 @@ class JournalFacts:
         owed: A rollback that is owed.
         holds: Holds in force.
         bad_releases: Releases that failed here and are remembered.
+        well_since: Of those that came well to their end here, when they did last.
         order: The oldest order that waits.
         approvals: Approvals in force, of whatever.
         schedules: Chosen times in force.
@@ -114,6 +115,7 @@ class JournalFacts:
     owed: PendingRollback | None = None
     holds: tuple[HoldRecord, ...] = ()
     bad_releases: tuple[BadReleaseRecord, ...] = ()
+    well_since: Mapping[str, datetime] = field(default_factory=dict)
     order: Order | None = None
     approvals: tuple[Approval, ...] = ()
     schedules: tuple[ScheduleRecord, ...] = ()
@@ -141,7 +143,7 @@ class JournalFacts:
 def journal_facts(journal: Journal, now: datetime) -> JournalFacts:
     """Read what a journal says; what changes between two reads is the caller's to keep out."""
     memory, consent = SiteHistory(journal), ApprovalStore(journal)
-    last = next(iter(journal.changes(1)), None)
+    last, bad = next(iter(journal.changes(1)), None), memory.bad_releases()
     return JournalFacts(
         event=journal.last_event(),
         head=str(journal.head()),
@@ -150,11 +152,25 @@ def journal_facts(journal: Journal, now: datetime) -> JournalFacts:
         facts=journal.facts(last.id) if last else NO_FACTS,
         owed=pending_rollback(journal),
         holds=memory.holds_in_force(now),
-        bad_releases=memory.bad_releases(),
+        bad_releases=bad,
+        well_since=_well_since(journal, {row.version for row in bad}),
         order=Orders(journal).waiting(),
         approvals=consent.in_force(),
         schedules=consent.schedules(),
     )
+
+
+def _well_since(journal: Journal, versions: Collection[str]) -> dict[str, datetime]:
+    """When changes to releases came to their end last, where nothing turned bad."""
+    found: dict[str, datetime] = {}
+    for change in journal.changes() if versions else ():
+        if change.state is not ChangeState.FINISHED or change.ended_at is None:
+            continue
+        if change.to_version in versions and change.to_version not in found:
+            facts = journal.facts(change.id)
+            if facts.soak_failed is None or facts.confirmed_by is not None:
+                found[change.to_version] = change.ended_at
+    return found
 
 
 @dataclass(frozen=True)

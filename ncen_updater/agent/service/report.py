@@ -5,7 +5,10 @@ Standard library only: this module is on the path of ``status``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from packaging.version import Version
 
 from ncen_updater.agent.approvals.store import ApprovalStore
 from ncen_updater.agent.engine.outcome import change_document, seconds_between
@@ -16,12 +19,23 @@ from ncen_updater.agent.journal.names import IMPORT_REFUSED, IMPORTED
 from ncen_updater.agent.journal.orders import Orders
 from ncen_updater.agent.journal.rows import JournalEvent
 from ncen_updater.agent.journal.site_history import BadReleaseRecord
+from ncen_updater.agent.policy.automation import Action, ActionFailure, Rehearsed
 from ncen_updater.agent.rehearsal.stops import predicted_stop
-from ncen_updater.agent.status import JournalFacts, SiteStatus, need
+from ncen_updater.agent.status import JournalFacts, SiteStatus, need, or_none
 from ncen_updater.common.documents import error_document
 from ncen_updater.common.errors import UpdaterError
 
-__all__ = ["REPORTED", "change_report", "history_report", "site_report", "step_seconds"]
+if TYPE_CHECKING:
+    from ncen_updater.agent.service.knowledge import Assessment
+
+__all__ = [
+    "REPORTED",
+    "change_report",
+    "history_report",
+    "lasting_failures",
+    "site_report",
+    "step_seconds",
+]
 
 Document = dict[str, object]
 
@@ -79,20 +93,47 @@ def _journal(status: SiteStatus) -> Document:
         and {"version": owed.change.to_version, "tries": owed.tries, "by_itself": owed.by_itself},
         "last_change": change_document(last, journal.facts) if last else None,
         "holds": list(journal.holds),
-        "bad_releases": [bad for bad in journal.bad_releases if not _well_since(journal, bad)],
+        "bad_releases": [bad for bad in journal.bad_releases if not _over(status, journal, bad)],
     }
 
 
-def _well_since(journal: JournalFacts, bad: BadReleaseRecord) -> bool:
-    """Whether a release that failed here came to its end well after that."""
-    last = journal.last
-    return (
-        last is not None
-        and last.state is ChangeState.FINISHED
-        and last.to_version == bad.version
-        and last.ended_at is not None
-        and last.ended_at >= bad.last_at
-    )
+def _over(status: SiteStatus, journal: JournalFacts, bad: BadReleaseRecord) -> bool:
+    """Whether a failure is history: the release came well to its end, or a newer one is in use."""
+    well, current = journal.well_since.get(bad.version), or_none(status.current)
+    if well is not None and well >= bad.last_at:
+        return True
+    same = bad.product == status.places.product
+    return same and current is not None and Version(bad.version) < Version(current)
+
+
+def lasting_failures(
+    failures: Mapping[Action, ActionFailure], found: Assessment | None, status: SiteStatus
+) -> Iterator[tuple[Action, ActionFailure]]:
+    """Yield what the service did in vain and nobody has done since. Pure.
+
+    Args:
+        failures: As the service keeps them.
+        found: What is next, as it found last.
+        status: The parts :data:`REPORTED` of the site.
+    """
+    view, journal = or_none(status.view), or_none(status.journal)
+    last = journal.last if journal else None
+    went_well = last is not None and (last.committed or last.state is ChangeState.FINISHED)
+    for deed, failure in failures.items():
+        walked = went_well and last is not None and last.created_at >= failure.at
+        over = {
+            Action.CHECK: view is not None and view.checked_at >= failure.at,
+            Action.RESUME: journal is not None and journal.change is None,
+            Action.PREPARE: walked or (found is not None and (not found.target or found.prepared)),
+            Action.REHEARSE: walked
+            or (found is not None and (not found.target or found.rehearsed is Rehearsed.PASSED)),
+            Action.UPGRADE: walked or (found is not None and not found.target),
+            Action.SELF_UPDATE: found is not None and found.agent is None,
+            Action.COLLECT: found is not None and found.collect_at is None,
+            Action.ORDER: True,  # whoever gave it was told
+        }
+        if not over.get(deed, False):
+            yield deed, failure
 
 
 def _feed(status: SiteStatus) -> Document | None:

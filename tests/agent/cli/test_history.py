@@ -145,26 +145,10 @@ def test_a_change_in_a_dozen_lines(site: TrialSite, name: str) -> None:
 
 
 #: What a service of before tells.
-OLD = frozenset(
-    [
-        "id",
-        "kind",
-        "mode",
-        "state",
-        "product",
-        "from",
-        "to",
-        "strategy",
-        "created_at",
-        "ended_at",
-        "stop_s",
-        "error_code",
-        "attempts",
-        "steps",
-        "facts",
-        "events",
-    ]
-)
+OLD = frozenset({
+    "id", "kind", "mode", "state", "product", "from", "to", "strategy", "created_at", "ended_at",
+    "stop_s", "error_code", "attempts", "steps", "facts", "events",
+})  # fmt: skip
 
 
 def test_events_are_shown_where_they_are_asked_for(site: TrialSite) -> None:

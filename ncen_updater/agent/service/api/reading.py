@@ -10,7 +10,6 @@ from ncen_updater.agent.approvals.outlook import outlook_document
 from ncen_updater.agent.engine.outcome import change_document
 from ncen_updater.agent.engine.soaking import in_soak
 from ncen_updater.agent.journal.orders import Order, Orders
-from ncen_updater.agent.policy.automation import Action
 from ncen_updater.agent.policy.beginning import beginning, with_one_more_yes
 from ncen_updater.agent.rehearsal.store import Rehearsals, rehearsal_document
 from ncen_updater.agent.service.api.desk import ApiContext
@@ -20,7 +19,13 @@ from ncen_updater.agent.service.board import ServiceSnapshot
 from ncen_updater.agent.service.errors import NoSuchThing
 from ncen_updater.agent.service.inputs import inputs_for
 from ncen_updater.agent.service.knowledge import Assessment
-from ncen_updater.agent.service.report import REPORTED, change_report, history_report, site_report
+from ncen_updater.agent.service.report import (
+    REPORTED,
+    change_report,
+    history_report,
+    lasting_failures,
+    site_report,
+)
 from ncen_updater.agent.status import need, read_status
 
 __all__ = [
@@ -81,7 +86,7 @@ def status(desk: ApiContext, request: Request) -> tuple[int, Document]:
     """What runs, what was done last, what is on offer, and what the service does."""
     looked = read_status(desk.places, desk.now(), REPORTED, ask=desk.ask)
     document, _ = site_report(looked, request.language)
-    settings = desk.board.settings
+    settings, knowledge = desk.board.settings, desk.knowledge()
     caller = request.caller
     you = {
         "who": caller.person.who,
@@ -94,8 +99,9 @@ def status(desk: ApiContext, request: Request) -> tuple[int, Document]:
         "failures": [
             {"deed": deed.value, "times": failure.times, "at": failure.at,
              "again_at": failure.again_at(deed)}
-            for deed, failure in desk.knowledge().failures.items()
-            if deed is not Action.ORDER  # whoever gave it was told
+            for deed, failure in lasting_failures(
+                knowledge.failures, knowledge.assessment, looked
+            )
         ],
     }  # fmt: skip
     return 200, {**document, "service": service, "you": you}

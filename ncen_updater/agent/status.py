@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from ncen_updater.agent.approvals.model import Approval, ApprovalCount, count_approvals
 from ncen_updater.agent.approvals.store import ApprovalStore, ScheduleRecord
+from ncen_updater.agent.config.checked import config_error
+from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.config.paths import Places
 from ncen_updater.agent.config.read import read_config
 from ncen_updater.agent.engine.lock import lock_holder
@@ -181,6 +183,7 @@ class SiteStatus:
         now: The moment.
         places: Where the site is, and who.
         current: The release in use; None where none was ever chosen.
+        configuration: What is wrong with the whole configuration; None where nothing is.
         door: Whether the door keeps officers out; None if the configuration names none.
         availability: Whether officers can work, as door, processes and health address said.
         at_work: Who holds the lock of changes.
@@ -198,6 +201,7 @@ class SiteStatus:
     now: datetime
     places: Places
     current: Known[str | None] = NOT_READ
+    configuration: Known[ConfigError | None] = NOT_READ
     door: Known[bool | None] = NOT_READ
     availability: Known[Availability] = NOT_READ
     at_work: Known[str | None] = NOT_READ
@@ -299,6 +303,7 @@ def read_status(
         now,
         places,
         current=part("current", lambda: _current(places)),
+        configuration=part("configuration", lambda: config_error(places.config, places.state)),
         door=part("door", lambda: _door_closed(places.config)),
         availability=part("availability", ask or partial(_availability, places)),
         at_work=at_work,

@@ -69,9 +69,12 @@ class AgentSession(Session):
             ConfigError: If the configuration has mistakes.
         """
         from ncen_updater.agent.composition import build_site
+        from ncen_updater.agent.config.checked import mark_of, note_checked
         from ncen_updater.agent.config.loader import load_config
 
+        mark = mark_of(self.config)
         config = load_config(self.config)
+        note_checked(config.paths.resolve(config.paths.state), mark)
         self.learn_secrets()
         self.before = self.look(BEFORE)
         self.site = build_site(config, self.config)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,8 +14,10 @@ from ncen_updater.agent.cli.officers import officers_words
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.cli.state import sentences
 from ncen_updater.agent.client import work_now
+from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.policy.availability import Availability
 from ncen_updater.agent.service.errors import refusal
+from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.program import show_error
 from ncen_updater.common.cli.render import (
@@ -41,14 +43,13 @@ def status(context: click.Context) -> ExitCode:
     _show(session, found)
     if "service" in found:
         _show_service(session, found["service"])
-    parts = [found[name] for name in ("running", "journal", "feed")]
+    parts = [found.get(name) for name in ("running", "journal", "feed", "configuration")]
     errors = [refusal(part["error"]) for part in parts if part is not None and "error" in part]
     if not errors:
         session.finish(found)
         return ExitCode.OK
     worst = max(errors, key=lambda e: e.exit_code)
-    looked = session.look()
-    state = sentences(looked, looked)
+    state = _state(session)
     if session.as_json:
         session.finish({**found, "error": error_document(worst, state, session.language)})
         return worst.exit_code
@@ -57,6 +58,14 @@ def status(context: click.Context) -> ExitCode:
         error.state = None  # the site's, as it was just looked at
         show_error(session, error, lambda _: state)
     return worst.exit_code
+
+
+def _state(session: AgentSession) -> Sequence[Text]:
+    try:
+        looked = session.look()
+    except ConfigError:
+        return [NOTHING_CHANGED]
+    return sentences(looked, looked)
 
 
 def _show_service(session: AgentSession, moment: Document) -> None:

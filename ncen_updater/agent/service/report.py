@@ -5,7 +5,7 @@ Standard library only: this module is on the path of ``status``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from packaging.version import Version
@@ -41,7 +41,9 @@ Document = dict[str, object]
 
 
 #: Parts of a site that :func:`site_report` tells of.
-REPORTED = frozenset({"current", "door", "availability", "at_work", "journal", "view"})
+REPORTED = frozenset(
+    {"current", "configuration", "door", "availability", "at_work", "journal", "view"}
+)
 
 
 def site_report(status: SiteStatus, language: str) -> tuple[Document, list[UpdaterError]]:
@@ -60,7 +62,9 @@ def site_report(status: SiteStatus, language: str) -> tuple[Document, list[Updat
         "product": status.places.product,
         "at": status.now,
     }
-    parts = {"running": _in_use, "journal": _journal, "feed": _feed}
+    parts: Mapping[str, Callable[[SiteStatus], Document | None]] = {
+        "running": _in_use, "journal": _journal, "feed": _feed, "configuration": _configuration,
+    }  # fmt: skip
     errors: list[UpdaterError] = []
     for name, part in parts.items():
         try:
@@ -80,6 +84,13 @@ def _in_use(status: SiteStatus) -> Document:
         "open_to_officers": None if closed is None else not closed,
         "officers": need(status.availability).to_json(),
     }
+
+
+def _configuration(status: SiteStatus) -> Document:
+    wrong = status.configuration
+    if isinstance(wrong, Exception):  # a mistake, or why it could not be checked
+        raise wrong
+    return {"checked": True}
 
 
 def _journal(status: SiteStatus) -> Document:

@@ -449,6 +449,19 @@ LIST_NOT_PROVED = Message(
     ),
     ExitCode.TRUST,
 )
+READER_FILLS_DISK = Message(
+    "NU-2047",
+    N_(
+        "The process that reads the feed left more in {path} than anything that was signed weighs "
+        "({size} bytes in {names} files and directories), and was ended."
+    ),
+    N_(
+        "The site goes on working. Have this server examined, since what talks to the network may "
+        "have been tampered with, and tell the Secretariat; then empty that directory and run "
+        "'ncen-updater check'."
+    ),
+    ExitCode.TRUST,
+)
 FEED_ERROR = Message(
     "NU-2101",
     N_("The feed could not be reached."),

@@ -73,9 +73,9 @@ def test_what_officers_meet(name: str) -> None:
 
 
 def test_what_was_not_seen_is_never_said() -> None:
-    for door, process, answer in product(
-        (OPEN, CLOSED, "hidden"), (UP, DOWN, HIDDEN), HealthAnswer
-    ):
+    doors: tuple[DoorSeen | str, ...] = (OPEN, CLOSED, "hidden")
+    processes: tuple[RunningSeen | str, ...] = (UP, DOWN, HIDDEN)
+    for door, process, answer in product(doors, processes, HealthAnswer):
         found = availability(door, process, HealthSeen(answer, "x"))
         if not isinstance(door, DoorSeen):
             assert found.state is AvailabilityState.UNKNOWN and "hidden" in found.why

@@ -120,14 +120,15 @@ class _Asked:
         door = self._closed()
         for thread in threads:
             thread.join(self._left())
+        found = dict(self._found)
         for connection in self._connections:  # one that is late must not be waited for later either
             with contextlib.suppress(OSError, AttributeError):
                 connection.sock.shutdown(socket.SHUT_RDWR)
         late = f"no answer within {self._limit_s:g} seconds"
-        health = self._found.get("health") or HealthSeen(HealthAnswer.NONE, late)
+        health = found.get("health") or HealthSeen(HealthAnswer.NONE, late)
         if isinstance(health, str):
             health = HealthSeen(HealthAnswer.NOT_ASKED, health)
-        seen = self._found.get("processes", late)
+        seen = found.get("processes", late)
         if isinstance(seen, str):
             return availability(door, seen, health)
         missing = tuple(name for name, one in list(seen.items())[1:] if one is False)
@@ -177,6 +178,8 @@ class _Asked:
             connection.request("GET", path, headers={"Connection": "close"})
             with connection.getresponse() as response:
                 status, body = response.status, response.read(MAX_BODY_BYTES)
+                if response.length and len(body) < MAX_BODY_BYTES:
+                    return HealthSeen(HealthAnswer.NONE, "the answer was cut short")
         except (OSError, http.client.HTTPException) as error:
             if isinstance(error, OSError) and error.errno in FORBIDDEN:
                 return HealthSeen(HealthAnswer.NOT_ASKED, _said(error))

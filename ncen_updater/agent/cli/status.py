@@ -29,7 +29,7 @@ from ncen_updater.common.cli.render import (
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["status"]
+__all__ = ["show_last_change", "status"]
 
 Document = Mapping[str, Any]
 FAILED = N_("'{deed}' failed, tries in a row: {times}, last {at}; the log of the service says why.")
@@ -118,7 +118,7 @@ def _show_journal(session: AgentSession, document: Document, part: Document) -> 
     if change is not None:
         _show_open(session, change, _when_now(document), at_work=holder is not None)
     elif last is not None:
-        _show_last(session, last)
+        show_last_change(session, last)
     owed = part.get("owed_rollback")  # a service of an older agent says nothing of it
     if owed is not None:
         text = (
@@ -168,7 +168,8 @@ def _word(session: AgentSession, word: str | None) -> str:
     return "-" if word is None else session.text(word)
 
 
-def _show_last(session: AgentSession, change: Document) -> None:
+def show_last_change(session: AgentSession, change: Document) -> None:
+    """Say what the change that was begun last came to."""
     values = {
         "kind": _word(session, change["kind"]), "version": change["to"],
         "state": _word(session, change["state"]), "change": change["id"],

@@ -62,7 +62,10 @@ SCHEMAS: Mapping[str, Schema] = {
     ),
     "Change": _object(**CHANGE),
     "ChangeReport": _object(
-        **CHANGE, steps=_list(ANYTHING), facts=ANYTHING, events=_list(ANYTHING)
+        **CHANGE, approved_by=_list(TEXT), ordered_by=_or_null(TEXT),
+        predicted_stop_s=_or_null(_object(low=NUMBER, high=NUMBER)), failure=_or_null(ANYTHING),
+        taken_back_by=_or_null(TEXT), steps=_list(ANYTHING), facts=ANYTHING,
+        events=_list(ANYTHING),
     ),
     "Beginning": _object(
         when=TEXT, at=_or_null(TIME), stays=_or_null(TEXT), missing=NUMBER
@@ -81,6 +84,7 @@ SCHEMAS: Mapping[str, Schema] = {
         running=_or_null(
             _object(words=_list(TEXT), since=TIME, progress=_or_null(ANYTHING))
         ),
+        said=_list(_object(tell=TEXT, values=ANYTHING, seconds=NUMBER)),
         failures=_list(_object(deed=TEXT, times=NUMBER, at=TIME, again_at=TIME)),
     ),
 }  # fmt: skip
@@ -88,7 +92,7 @@ SCHEMAS: Mapping[str, Schema] = {
 ANSWERS: Mapping[tuple[str, str], Schema] = {
     ("GET", "/v1/status"): _object(
         site=TEXT, country=TEXT, product=TEXT, at=TIME, running=ANYTHING, journal=ANYTHING,
-        feed=_or_null(ANYTHING), service=_named("Moment"),
+        feed=_or_null(ANYTHING), configuration=ANYTHING, service=_named("Moment"),
         you=_object(who=TEXT, uid=NUMBER, roles=_list(TEXT)),
     ),
     ("GET", "/v1/outlook"): _object(

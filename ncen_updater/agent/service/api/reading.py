@@ -87,7 +87,7 @@ def status(desk: ApiContext, request: Request) -> tuple[int, Document]:
     looked = read_status(desk.places, desk.now(), REPORTED, ask=desk.ask)
     document, _ = site_report(looked, request.language)
     settings, knowledge = desk.board.settings, desk.knowledge()
-    caller = request.caller
+    caller, moment = request.caller, desk.board.moment()
     you = {
         "who": caller.person.who,
         "uid": caller.person.uid,
@@ -95,7 +95,11 @@ def status(desk: ApiContext, request: Request) -> tuple[int, Document]:
     }
     service = {
         "mode": settings.mode,
-        **moment_document(desk.board.moment(), request.language),
+        **moment_document(moment, request.language),
+        "said": [
+            {"tell": told.template, "values": told.values, "seconds": round(seconds, 3)}
+            for told, seconds in (moment.running.said if moment.running else ())
+        ],
         "failures": [
             {"deed": deed.value, "times": failure.times, "at": failure.at,
              "again_at": failure.again_at(deed)}

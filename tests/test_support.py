@@ -88,6 +88,19 @@ def test_a_frozen_tree_is_removed_and_a_file_it_shares_keeps_its_mode(tmp_path: 
     assert stays.stat().st_mode & 0o777 == 0o444
 
 
+def test_a_tree_that_is_deeper_than_a_path_is_long_is_removed(tmp_path: Path) -> None:
+    place = tmp_path / "deep"
+    place.mkdir()
+    inside = os.open(place, os.O_RDONLY)
+    for _ in range(3_000):
+        os.mkdir("d", dir_fd=inside)
+        inside, before = os.open("d", os.O_RDONLY, dir_fd=inside), inside
+        os.close(before)
+    os.close(inside)
+    remove_tree(place)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_another_file_system_is_another(tmp_path: Path) -> None:
     found = other_than(tmp_path)
     assert found is None or found.stat().st_dev != tmp_path.stat().st_dev

@@ -177,7 +177,7 @@ class DemoSite:
 
     def _settings(self) -> dict[str, Any]:
         options = self.options
-        control = [sys.executable, "-B", str(self.current / "app/bin/ncenctl")]
+        control = self._control_words()
         databases: dict[str, Any] = {
             "engine": self.databases.kind,
             "strategy": options.strategy,
@@ -285,9 +285,13 @@ class DemoSite:
             detail = ended.stderr + _tail(self.run / "ncen.log")
             raise StandInFailed(part="application", wanted=act, detail=detail)
 
+    def _control_words(self) -> list[str]:
+        # It is asked again and again, and needs nothing that was installed.
+        return [sys.executable, "-S", "-B", str(self.current / "app/bin/ncenctl")]
+
     def _run_control(self, act: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-B", str(self.current / "app/bin/ncenctl"), act],
+            [*self._control_words(), act],
             env={**os.environ, **self.environment()},
             capture_output=True,
             text=True,

@@ -68,13 +68,13 @@ def script(trial: Trial, name: str, text: str) -> list[str]:
 
 
 def control(slot: str, act: str) -> str:
-    return f"{shlex.quote(sys.executable)} -B {slot}/app/bin/ncenctl {act}"
+    return f"{shlex.quote(sys.executable)} -S -B {slot}/app/bin/ncenctl {act}"
 
 
 def run_old(trial: Trial, act: str) -> None:
     """As a person does who knows of no change: the old release, whatever 'current' says."""
     subprocess.run(
-        [sys.executable, "-B", str(trial.demo.slots / OLD / "app/bin/ncenctl"), act],
+        [sys.executable, "-S", "-B", str(trial.demo.slots / OLD / "app/bin/ncenctl"), act],
         env={**os.environ, **trial.demo.environment()},
         check=True,
     )

@@ -29,6 +29,7 @@ from tests.faults.full import prepared
 from tests.faults.test_scenarios import At, at, killed_upgrade, operations
 from tests.faults.trial import NEW, OLD, Trial
 from tests.support.errors import says
+from tests.support.rotation import in_turns
 from tests.support.sites import site_in_process
 
 
@@ -97,6 +98,7 @@ def bad_releases(trial: Trial) -> list[str]:
         return [bad.version for bad in SiteHistory(journal).bad_releases()]
 
 
+@in_turns("manners")
 @pytest.mark.parametrize("manners", ["plain", "daemon"])
 def test_a_start_does_not_outlive_a_killed_agent(trial: Trial, manners: str) -> None:
     """The start command takes its time and has resolved the link; the agent is killed meanwhile."""

@@ -19,6 +19,7 @@ from ncen_updater.agent.service.errors import BadRequest
 from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.workers import serve
+from ncen_updater.feed.unneeded import leave_out
 
 __all__ = ["COMMANDS", "LOOKS", "OPTIONS", "main", "words_of_order"]
 
@@ -118,6 +119,7 @@ def _document(output: IO[bytes]) -> Mapping[str, object]:
 
 def main() -> int:
     """Do what the service asks for; return the exit status."""
+    leave_out()
     config = Path(sys.argv[1])
     # Not bound: where the service died, the work goes on to its end, which the next service finds
     # in the journal. No signs of life: nobody ends an upgrade because it is silent.

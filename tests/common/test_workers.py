@@ -191,7 +191,8 @@ def test_a_silent_worker_is_ended_with_its_group(
         f"{before}\nwith {note} as file: file.write(str(os.getpgrp()))\n"
         f"os.rename(file.name, {str(place)!r})\n{after}"
     )
-    began, clock = [], time.monotonic
+    began: list[float] = []
+    clock = time.monotonic
 
     def hurrying() -> float:
         """From the instant at which the worker is so far, a thousand times as fast."""

@@ -2039,6 +2039,27 @@ PAPERS_MISSING = Message(
     ),
     ExitCode.TRUST,
 )
+OFFICER_FILE_BAD = Message(
+    "NU-7080",
+    N_("The officer's file {path} is not in order."),
+    N_("Correct what is named; docs/release-officer.md shows the file."),
+    ExitCode.USAGE,
+)
+OFFICER_FILE_OPEN = Message(
+    "NU-7081",
+    N_("Others than its owner may read or write the officer's file {path} (mode {mode})."),
+    N_(
+        "It names the root that you compare with: look whether it is still as you wrote it, then"
+        " give it to yourself and say 'chmod 600'."
+    ),
+    ExitCode.TRUST,
+)
+OFFICER_FILE_SECRET = Message(
+    "NU-7082",
+    N_("The officer's file {path} holds '{name}', which belongs in no file."),
+    N_("Take it out, and choose another passphrase or PIN if somebody else could have read it."),
+    ExitCode.USAGE,
+)
 
 # ---- 9xxx: the service and the agent itself --------------------------------------------------
 

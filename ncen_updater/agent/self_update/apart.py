@@ -44,6 +44,8 @@ logger = logging.getLogger(__name__)
 
 MOST_BYTES = 65_536
 ALL = range(10_000)
+#: It ends with the service, which is told to end as well, and has something left to be done then.
+IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 SLICE_S = 1.0
 
 
@@ -114,9 +116,11 @@ class OwnCode:
     def __enter__(self) -> OwnCode:
         """Start the other process. It has what is open here: to be called before a lock is held."""
         self._connection, theirs = socket.socketpair()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)  # until it passes them over
         self._child = os.fork()
         if self._child == 0:
             _be_apart(theirs, self._connection, self._make)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
         return self
 
@@ -169,9 +173,9 @@ def _be_apart(ours: socket.socket, theirs: socket.socket, make: Callable[[], Doe
     status = 1
     try:
         theirs.close()
-        # It ends with the service, which is told to end and has something left to be done then.
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in IGNORED:
             signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED)
         do = make()
         with ours, ours.makefile("rb") as words:
             for word in words:

@@ -42,7 +42,7 @@ Document = dict[str, object]
 
 #: Parts of a site that :func:`site_report` tells of.
 REPORTED = frozenset(
-    {"current", "configuration", "door", "availability", "at_work", "journal", "view"}
+    {"current", "configuration", "door", "availability", "at_work", "journal", "view", "brakes"}
 )
 
 
@@ -159,6 +159,10 @@ def _feed(status: SiteStatus) -> Document | None:
         "versions": list(view.versions),
         "withdrawn": list(view.withdrawn),
         "running_withdrawn": view.notices.get(str(need(status.current))),
+        "brakes": [
+            {"version": one.version, "until": one.ends, "owner": one.owner, "reason": one.reason}
+            for one in or_none(status.brakes) or ()
+        ],
     }
 
 

@@ -22,7 +22,9 @@ from typing import IO
 from ncen_updater.agent.service.errors import BadRequest
 from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.errors import ExitCode, UpdaterError
+from ncen_updater.common.landlock import keep_from
 from ncen_updater.common.workers import serve
+from ncen_updater.feed.unneeded import leave_out
 
 __all__ = [
     "COMMANDS",
@@ -51,6 +53,8 @@ COMMANDS = frozenset(
         "upgrade",
     }
 )
+#: What may write to the agent's own code.
+RENEWING = frozenset({"self-update"})
 #: With these options, whatever else a command takes: every command takes ``--config`` too, and
 #: another configuration would name other programs to be started with the rights of this process.
 OPTIONS = frozenset(
@@ -170,6 +174,8 @@ def _command(
 ) -> dict[str, object]:
     from ncen_updater.agent.cli.main import run
 
+    if words[0] not in RENEWING:
+        _leave_own_code(config)
     before = ["--config", str(config), "--alone", "--json", "--words", "--quiet"]
     os.environ["NO_COLOR"] = "1"
     with tempfile.TemporaryFile() as output:
@@ -179,6 +185,17 @@ def _command(
         if size > most:
             return {"exit_code": code, "document": {}, "too_large": True}
         return {"exit_code": code, "document": _document(output)}
+
+
+def _leave_own_code(config: Path) -> None:
+    """Give up the right to write to the agent's own directory, which no other work needs."""
+    from ncen_updater.agent.config.loader import load_config
+
+    try:
+        paths = load_config(config).paths
+    except UpdaterError:
+        return  # the command says so
+    keep_from(paths.resolve(paths.agent))
 
 
 def _look(word: str, config: Path) -> dict[str, object]:
@@ -209,6 +226,7 @@ def _document(output: IO[bytes]) -> Mapping[str, object]:
 
 def main() -> int:
     """Do what the service asks for; return the exit status."""
+    leave_out()
     config = Path(sys.argv[1])
     # Not bound: where the service died, the work goes on to its end, which the next service finds
     # in the journal. No signs of life: nobody ends an upgrade because it is silent.

@@ -29,6 +29,7 @@ from ncen_updater.feed.unneeded import leave_out
 __all__ = [
     "COMMANDS",
     "INSPECTIONS",
+    "INSPECTION_OPTIONS",
     "LOOKS",
     "OPTIONS",
     "InspectionLimits",
@@ -62,19 +63,28 @@ OPTIONS = frozenset(
         "--accept-loss",
         "--begin-before",
         "--dry-run",
+        "--lang",
+        "--order",
+        "--retry",
+        "--scheduled",
+        "--unattended",
+        "--undoes",
+        "--yes",
+    }
+)
+#: With these options an inspection.
+INSPECTION_OPTIONS = frozenset(
+    {
+        "--accept-loss",
+        "--dry-run",
         "--head",
         "--in-document",
         "--journal",
         "--lang",
         "--leave-out",
-        "--order",
         "--prepared",
         "--retry",
-        "--scheduled",
         "--show",
-        "--unattended",
-        "--undoes",
-        "--yes",
     }
 )
 #: Commands that only read, each with the words without which it would write, or ask the feed.
@@ -130,10 +140,13 @@ def words_of_order(order: Mapping[str, object]) -> tuple[str, ...]:
     """
     words = order.get("words")
     if isinstance(words, list) and words and all(isinstance(word, str) for word in words):
-        known = words[0] in COMMANDS or (words[0] in LOOKS and len(words) == 1)
+        known, options = words[0] in COMMANDS, OPTIONS
+        if words[0] in LOOKS:
+            known = len(words) == 1
         if "inspect" in order:
             known = INSPECTIONS.get(words[0], frozenset({""})) <= set(words)
-        ours = all(word in OPTIONS for word in words if word.startswith("-"))
+            options = INSPECTION_OPTIONS
+        ours = all(word in options for word in words if word.startswith("-"))
         if known and ours and not any("\0" in word for word in words):
             return tuple(words)
     raise BadRequest(reason="no order of the service")

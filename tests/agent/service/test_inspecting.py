@@ -106,7 +106,9 @@ def test_nothing_else_is_run_as_an_inspection(words: str) -> None:
         applying.words_of_order({"words": words.split(), "inspect": LIMITS})
 
 
-@pytest.mark.parametrize("words", ["doctor", "verify", "dossier --prepared", "support-bundle"])
+@pytest.mark.parametrize(
+    "words", ["doctor", "verify", "dossier --prepared", "support-bundle", "plan --prepared"]
+)
 def test_an_inspection_has_limits(words: str) -> None:
     with pytest.raises(BadRequest):
         applying.words_of_order({"words": words.split()})
@@ -345,8 +347,12 @@ def test_a_process_that_is_asked_to_end_does(site: TrialSite) -> None:
     text = site.config.read_text("utf-8")
     wait = '["sh", "-c", "exec sleep 1000"]'
     site.config.write_text(text.replace('["sh", "-c", "exit 3"]', wait))
-    found = look(site, ["doctor"], ending=lambda: True)
-    assert "error" in found.document or not found.document
+    try:
+        found = look(site, ["doctor"], ending=lambda: True)
+    except UpdaterError as ended:  # before the command had begun
+        assert ended.code == "NU-9328"
+    else:
+        assert "error" in found.document
 
 
 @pytest.mark.parametrize("words", [["plan"], ["upgrade", "--yes"], ["doctor", "--config", "/x"]])

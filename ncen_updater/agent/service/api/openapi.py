@@ -77,11 +77,11 @@ SCHEMAS: Mapping[str, Schema] = {
         }
     ),
     "Moment": _object(
-        mode=TEXT, deed=_or_null(TEXT), why=_or_null(TEXT),
+        mode=TEXT, action=_or_null(TEXT), why=_or_null(TEXT),
         running=_or_null(
             _object(words=_list(TEXT), since=TIME, progress=_or_null(ANYTHING))
         ),
-        failures=_list(_object(deed=TEXT, times=NUMBER, at=TIME, again_at=TIME)),
+        failures=_list(_object(action=TEXT, times=NUMBER, at=TIME, again_at=TIME)),
     ),
 }  # fmt: skip
 #: What a success answers with, by method and address.

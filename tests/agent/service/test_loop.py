@@ -337,3 +337,14 @@ def test_the_end_of_a_hold_is_not_slept_through(trial: Trial) -> None:
     until(MORNING + timedelta(days=1, hours=18))
     upgrade = next(e for e in trial.site.diary if e.words[0] == "upgrade")
     assert upgrade.at == MORNING + timedelta(days=1, hours=17)
+
+
+@pytest.mark.parametrize(("offered", "least", "most"), [(["1.1"], 11, 13), ([], 2, 3)])
+def test_the_feed_is_asked_more_often_while_a_release_is_open(
+    offered: list[str], least: int, most: int
+) -> None:
+    """What is halted has to reach a site before it begins; else it asks as often as it was told."""
+    trial = Trial(SimulatedSite(MORNING, offered=offered))
+    trial.site.approve_after = None
+    trial.until(MORNING + timedelta(hours=12))
+    assert least <= trial.done().count("check") <= most

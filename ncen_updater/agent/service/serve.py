@@ -292,7 +292,7 @@ def _loop(
         notifier.alive()
         act = _step(service, orders)
         notifier.status(act.why.render())
-        waits = act.deed is Action.WAIT and act.until is not None
+        waits = act.action is Action.WAIT and act.until is not None
         left = (act.until - _now()).total_seconds() if waits and act.until else 0.0
         verdict = probation.after_step()
         if verdict.leave:

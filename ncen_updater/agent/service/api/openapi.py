@@ -150,11 +150,11 @@ SCHEMAS: Mapping[str, Schema] = {
         }
     ),
     "Moment": _object(
-        mode=TEXT, deed=_or_null(TEXT), why=_or_null(TEXT),
+        mode=TEXT, action=_or_null(TEXT), why=_or_null(TEXT),
         running=_or_null(
             _object(words=_list(TEXT), since=TIME, progress=_or_null(_named("Progress")))
         ),
-        failures=_list(_object(deed=TEXT, times=NUMBER, at=TIME, again_at=TIME)),
+        failures=_list(_object(action=TEXT, times=NUMBER, at=TIME, again_at=TIME)),
     ),
     "Plan": _object(
         digest=TEXT, strategy=TEXT, blocked=FLAG,

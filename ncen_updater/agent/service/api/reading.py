@@ -102,10 +102,10 @@ def status(desk: ApiContext, request: Request) -> tuple[int, Document]:
         "mode": settings.mode,
         **moment_document(desk.board.moment(), request.language),
         "failures": [
-            {"deed": deed.value, "times": failure.times, "at": failure.at,
-             "again_at": failure.again_at(deed)}
-            for deed, failure in desk.knowledge().failures.items()
-            if deed is not Action.ORDER  # whoever gave it was told
+            {"action": action.value, "times": failure.times, "at": failure.at,
+             "again_at": failure.again_at(action)}
+            for action, failure in desk.knowledge().failures.items()
+            if action is not Action.ORDER  # whoever gave it was told
         ],
     }  # fmt: skip
     return 200, {**document, "service": service, "you": you}
@@ -125,7 +125,7 @@ def moment_document(moment: ServiceSnapshot, language: str) -> dict[str, object]
     running = moment.running
     progress = progress_document(running.told if running else None)
     return {
-        "deed": moment.deed,
+        "action": moment.action,
         "why": moment.why and moment.why.render(language),
         "running": running
         and {"words": running.words, "since": running.since, "progress": progress},

@@ -12,6 +12,7 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.policy.availability import Availability
 from ncen_updater.agent.service.board import ServiceBoard
+from ncen_updater.agent.service.inspecting import Inspections
 from ncen_updater.agent.service.knowledge import Assessment, KnowledgeFile, ServiceState
 
 __all__ = ["ApiContext"]
@@ -28,6 +29,8 @@ class ApiContext:
         board: What goes on just now.
         wake: Tells the service that there is something to do.
         now: The wall clock.
+        inspections: Have the site looked at.
+        agent: Where the slots of the agent are.
         ask: Asks whether officers can work; the process itself without.
     """
 
@@ -37,6 +40,8 @@ class ApiContext:
     board: ServiceBoard
     wake: Callable[[], None]
     now: Callable[[], datetime]
+    inspections: Inspections
+    agent: Path
     ask: Callable[[], Availability] | None = None
 
     @property

@@ -25,6 +25,7 @@ LONG = tuple(
         "agent/engine/test_owed",
         "agent/service/test_real_site",
         "agent/service/test_serving",
+        "agent/service/test_members",
         "agent/cli/test_live",
         "agent/engine/test_way_back",
         "faults/test_application",

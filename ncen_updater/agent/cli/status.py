@@ -28,7 +28,9 @@ from ncen_updater.common.i18n import N_, Text
 __all__ = ["status"]
 
 Document = Mapping[str, Any]
-FAILED = N_("'{deed}' failed, tries in a row: {times}, last {at}; the log of the service says why.")
+FAILED = N_(
+    "'{action}' failed, tries in a row: {times}, last {at}; the log of the service says why."
+)
 
 
 @click.command("status", cls=Command, help=N_("What runs here, and what the agent is doing."))
@@ -183,6 +185,10 @@ def _show_feed(session: AgentSession, document: Document, part: Document | None)
             document["product"], str(running), notice["reason"], notice["advice"]
         ):
             session.show(line)
+    for brake in part["brakes"]:
+        values = {**brake, "until": _when(brake["until"])}
+        words = N_("Release {version} is braked by {owner} until {until}: {reason}")
+        session.show(Text(words, values))
     if part["stale"]:
         session.show(
             Text(

@@ -12,9 +12,9 @@ from ncen_updater.agent.service.errors import BadRequest
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import Text
 from ncen_updater.common.progress import ProgressUpdate
-from ncen_updater.common.workers import Worker, WorkerFailed, WorkerLimits, ask
+from ncen_updater.common.workers import KEPT_VARIABLES, Worker, WorkerFailed, WorkerLimits, ask
 
-__all__ = ["AWAY", "Finished", "ServiceRunner", "Watcher", "WorkRunner"]
+__all__ = ["AWAY", "WORK_VARIABLES", "Finished", "ServiceRunner", "Watcher", "WorkRunner"]
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +22,16 @@ logger = logging.getLogger(__name__)
 AWAY = 126
 MODULE = "ncen_updater.agent.service.applying"
 LIMITS = WorkerLimits(line=100_000_000)
+#: What work on the site gets of the environment beside that: what the commands of the application
+#: and its migrators inherit in turn, the way to the journal of systemd, and libpq's own names for
+#: what the configuration has no setting for.
+WORK_VARIABLES = (
+    *KEPT_VARIABLES,
+    "JOURNAL_STREAM", "LC_MESSAGES", "LOGNAME", "NCEN_LANG", "TMPDIR", "USER", "XDG_RUNTIME_DIR",
+    "PGPASSFILE", "PGSSLCERT", "PGSSLCERTMODE", "PGSSLCRL", "PGSSLCRLDIR", "PGSSLKEY",
+    "PGSSLMAXPROTOCOLVERSION", "PGSSLMINPROTOCOLVERSION", "PGSSLMODE", "PGSSLNEGOTIATION",
+    "PGSSLROOTCERT", "PGSSLSNI",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -123,7 +133,7 @@ class WorkRunner:
             LIMITS,
             expects=(BadRequest,),
             bound=False,
-            keeps=None,
+            keeps=WORK_VARIABLES,
             stderr=True,
         )
         try:

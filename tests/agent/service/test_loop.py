@@ -279,7 +279,7 @@ def test_what_is_known_survives_its_form() -> None:
 def test_the_agent_renews_itself_before_it_touches_the_application(trial: Trial) -> None:
     trial.site.agent, trial.site.held = "0.2.0", "audit"
     trial.until(MORNING + timedelta(hours=1))
-    assert trial.done() == ["check", "self-update"]
+    assert trial.done("check") == ["self-update"]
 
 
 def test_an_agent_that_cannot_be_made_keeps_no_release_away(trial: Trial) -> None:
@@ -337,3 +337,14 @@ def test_the_end_of_a_hold_is_not_slept_through(trial: Trial) -> None:
     until(MORNING + timedelta(days=1, hours=18))
     upgrade = next(e for e in trial.site.diary if e.words[0] == "upgrade")
     assert upgrade.at == MORNING + timedelta(days=1, hours=17)
+
+
+@pytest.mark.parametrize(("offered", "least", "most"), [(["1.1"], 11, 13), ([], 2, 3)])
+def test_the_feed_is_asked_more_often_while_a_release_is_open(
+    offered: list[str], least: int, most: int
+) -> None:
+    """What is halted has to reach a site before it begins; else it asks as often as it was told."""
+    trial = Trial(SimulatedSite(MORNING, offered=offered))
+    trial.site.approve_after = None
+    trial.until(MORNING + timedelta(hours=12))
+    assert least <= trial.done().count("check") <= most

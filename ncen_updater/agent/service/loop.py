@@ -339,6 +339,8 @@ def words_of_order(order: Order) -> tuple[str, ...]:
             return ("resume", *said)
         case OrderKind.CONFIRM:
             return ("confirm", *said)
+        case OrderKind.SELF_UPDATE:
+            return ("self-update", *named, *retry, *said)
 
 
 def _named(version: str | None) -> tuple[str, ...]:

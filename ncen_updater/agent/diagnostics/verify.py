@@ -16,6 +16,7 @@ from ncen_updater.agent.diagnostics.chain import (
     changes_by_events,
     orders_by_events,
 )
+from ncen_updater.agent.diagnostics.proved import proved_look
 from ncen_updater.agent.engine.recovery import RecoveryAction, decide
 from ncen_updater.agent.engine.situation import ADOPTED, contradiction, known, look
 from ncen_updater.agent.journal.change import Change
@@ -97,9 +98,10 @@ def verify_looks(
 
     current = site.slots.current()
     if current is None:
-        return (records, lambda: (_unchosen(site),))
+        return (records, lambda: proved_look(site), lambda: (_unchosen(site),))
     looks: tuple[Look, ...] = (
         records,
+        lambda: proved_look(site),
         lambda: _change(site, journal),
         lambda: _slots(site, current, progress),
     )

@@ -40,7 +40,8 @@ from ncen_updater.feed.clock import system_now
 from ncen_updater.feed.errors import TrustError
 
 __all__ = [
-    "PROVED", "PROVED_LOCK", "ListProof", "ListSeen", "Proved", "ProvedMemory", "Whole", "advanced", "held",
+    "PROVED", "PROVED_LOCK", "ListProof", "ListSeen", "Proved", "ProvedMemory", "Whole",
+    "advanced", "held", "older",
     "older",
 ]  # fmt: skip
 

@@ -42,7 +42,6 @@ from ncen_updater.feed.errors import TrustError
 __all__ = [
     "PROVED", "PROVED_LOCK", "ListProof", "ListSeen", "Proved", "ProvedMemory", "Whole",
     "advanced", "held", "older",
-    "older",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)

@@ -93,6 +93,18 @@ def test_what_is_told() -> None:
     assert found.summary.endswith("header on.")
 
 
+def test_what_a_terminal_would_do_is_not_told(
+    locks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = {**REQUESTS, "summary": "\x1b]0;owned\x07\x1b[2J\u202ebad\nline"}
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("x.json", json.dumps(document))
+    assert main(words(locks, "--database", str(tmp_path / "x.zip"))) == 1
+    said = capsys.readouterr().out
+    assert not set(said) & {"\x1b", "\x07", "\u202e"}
+    assert len(said.splitlines()) == 2
+
+
 def test_only_of_this_ecosystem() -> None:
     document = json.loads(json.dumps(REQUESTS).replace("PyPI", "Debian:12"))
     assert affects(document, LockedPackage("requests", "2.19.1")) is None

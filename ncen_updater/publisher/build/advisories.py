@@ -28,6 +28,7 @@ from packaging.version import InvalidVersion, Version
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import parse_json
+from ncen_updater.common.cli.characters import shown
 
 __all__ = ["Advisory", "LockedPackage", "affects", "in_database", "locked", "main", "online"]
 
@@ -274,7 +275,8 @@ def _words(found: Advisory, locks: Iterable[str]) -> str:
     names = " ".join((found.id, *found.aliases))
     mended = f"; mended in {', '.join(found.fixed)}" if found.fixed else ""
     package = f"{found.package.name} {found.package.version}"
-    return f"{package} ({', '.join(sorted(locks))}): {names}: {found.summary}{mended}"
+    words = f"{package} ({', '.join(sorted(locks))}): {names}: {found.summary}{mended}"
+    return shown(words.replace("\n", " "))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

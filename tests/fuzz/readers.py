@@ -43,7 +43,7 @@ from ncen_updater.formats.delta.apply import apply_delta
 from ncen_updater.formats.delta.model import Linking
 from ncen_updater.formats.document import parse_release_document
 from ncen_updater.formats.losses import losses, own
-from ncen_updater.formats.manifest import Manifest, parse_manifest
+from ncen_updater.formats.manifest import Manifest, load_manifest
 from ncen_updater.formats.sql import question_refusal, refusal, split, verify_refusal
 from ncen_updater.formats.tree import parse_tree
 from ncen_updater.publisher.build.advisories import LockedPackage, Unanswered, affects
@@ -57,6 +57,7 @@ from tests.support.tuf_repository import Feed
 
 __all__ = ["readers"]
 
+MANIFESTS = Path(__file__).resolve().parents[2] / "manifests"
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 SQL = (
     b"CREATE TABLE a (b int DEFAULT 1, c text);\nUPDATE a SET b = 2 WHERE c = 'x''y';\n",
@@ -108,10 +109,6 @@ def _sql(text: str) -> None:
         half = len(text) // 2
         losses(text[:half], text[half:], engine)
         own(text[half:], text[:half], engine)
-
-
-def _manifest(_place: Path, content: bytes) -> None:
-    parse_manifest(json.loads(content), "x")
 
 
 def _bundle(path: Path) -> None:
@@ -201,7 +198,8 @@ def readers(place: Path) -> list[Reader]:
     for name in ("pack", "feed", "journal"):
         (place / name).mkdir(parents=True, exist_ok=True)
     config = CONFIG.format(root=place).encode()
-    manifest, tree = _json(test_release.MANIFEST), _json(test_release.TREE)
+    manifests = [path.read_bytes() for path in sorted(MANIFESTS.glob("*/manifest.toml"))]
+    tree = _json(test_release.TREE)
     document = _json(test_release.DOCUMENT)
     pack, apply = _pack(place / "pack")
     journal, open_journal = _journal(place / "journal")
@@ -227,7 +225,7 @@ def readers(place: Path) -> list[Reader]:
     return [
         Reader("config", (config,), _in_file("agent.toml", load_config)),
         Reader("places", (config,), _in_file("agent.toml", load_places)),
-        Reader("manifest", (manifest,), _manifest, (ValueError,)),
+        Reader("manifest", tuple(manifests), _in_file("manifest.toml", load_manifest)),
         Reader("tree", (tree,), lambda _p, c: parse_tree(c, "x")),
         Reader("document", (document,), lambda _p, c: parse_release_document(c, "x", lenient=True)),
         Reader("archive", (gzip.compress(_tar()), _tar()), _in_file("a.tar.gz", _archive)),
@@ -256,7 +254,7 @@ def readers(place: Path) -> list[Reader]:
         Reader("approval", (b'{"binding": "x", "release": "3.3.0"}',),
                _parsed(lambda data: Proof.from_json(NOW, data)), values),
         Reader("set", (set_record,), _in_file("base.json", lambda path: KeptRecords(
-            path.parent, SetRecord).read("base"))),
+            path.parent, SetRecord).read("base")), (RecursionError,)),  # root writes it
         Reader("note", (note, _json(files.to_json())), _parsed(Note.from_json), values),
         Reader("sql", SQL, _text(_sql)),
         Reader("migrations", SQL, _migrations),

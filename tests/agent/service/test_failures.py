@@ -15,7 +15,7 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.policy.automation import Action, ActionFailure, Rehearsed
 from ncen_updater.agent.service.knowledge import Assessment
-from ncen_updater.agent.service.report import lasting_failures, site_report
+from ncen_updater.agent.service.report import REPORTED, lasting_failures, site_report
 from ncen_updater.agent.status import JournalFacts, SiteStatus, read_status
 from ncen_updater.feed.last_view import LastView
 from tests.agent.cli.site import CHANGE, TrialSite, make_site
@@ -90,8 +90,7 @@ def site(tmp_path: Path) -> TrialSite:
 
 def told_of(site: TrialSite, version: str) -> bool:
     places = load_places(site.config)
-    status = read_status(places, LATER, {"current", "door", "availability", "at_work", "journal"})
-    document, _ = site_report(replace(status, view=None), "en")
+    document, _ = site_report(read_status(places, LATER, REPORTED), "en")
     journal = document["journal"]
     assert isinstance(journal, dict)
     return version in [row.version for row in journal["bad_releases"]]

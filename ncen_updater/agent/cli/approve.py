@@ -158,7 +158,7 @@ def _show(session: AgentSession, seen: Document) -> ExitCode:
         session.show(Text(N_("Digest of what is approved: {digest}"), digest))
     missing = {"version": standing["version"], "count": standing["missing"]}
     if standing["missing"]:
-        session.show(Text(N_("{version} needs {count} more approval(s)."), missing))
+        session.show(Text(N_("{version} needs {count} more approvals."), missing))
     else:
         session.show(Text(N_("{version} is approved."), missing))
     if standing["bad_until"] is not None:

@@ -11,7 +11,6 @@ import click
 from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.databases.engines import ENGINES
-from ncen_updater.common.cli.characters import shown
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.session import DEFAULT_CONFIG
 from ncen_updater.common.errors import ExitCode
@@ -137,7 +136,8 @@ def _answer(session: AgentSession, given: str | None, option: str, question: Tex
         return given
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise click.UsageError(f"missing: {option} (or --settings with a file)")
-    return str(click.prompt(shown(question.render(session.language)), err=True)).strip()
+    asked = session.lines(question.render(session.language), sys.stderr)
+    return str(click.prompt(asked, err=True)).strip()
 
 
 def _show(session: AgentSession, done: Sequence[InstalledPart], *, dry_run: bool) -> None:

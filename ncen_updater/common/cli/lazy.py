@@ -14,7 +14,7 @@ import click
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.session import Session
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, languages, translate
+from ncen_updater.common.i18n import N_, language_of, languages, translate
 from ncen_updater.common.messages import UNKNOWN_COMMAND
 
 __all__ = [
@@ -42,6 +42,18 @@ def _set(context: click.Context, parameter: click.Parameter, value: Any) -> None
     setattr(session_of(context), parameter.name, value)
 
 
+class _Spoken(click.Choice[str]):
+    """A language of which there is a catalogue; ``fr_CA`` and ``fr-CA`` are French, too."""
+
+    def convert(
+        self,
+        value: Any,  # noqa: ANN401
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> str:
+        return language_of(str(value)) or super().convert(value, param, ctx)
+
+
 def option(*declarations: str, **settings: Any) -> click.Option:  # noqa: ANN401
     """Return an option that goes to the session."""
     return click.Option(list(declarations), expose_value=False, callback=_set, **settings)
@@ -65,7 +77,7 @@ def global_options(*, config: bool = True) -> list[click.Parameter]:
         *options,
         option("--json", "as_json", is_flag=True, help=N_("Write one JSON document to stdout.")),
         option(
-            "--lang", "language", type=click.Choice(languages()),
+            "--lang", "language", type=_Spoken(languages()),
             help=N_("Language of what is said."),
         ),
         option(

@@ -23,7 +23,7 @@ from ncen_updater.common.cli.render import error_document, error_lines, is_rich
 from ncen_updater.common.cli.session import Session, silence
 from ncen_updater.common.database_words import said
 from ncen_updater.common.errors import ExitCode, UpdaterError
-from ncen_updater.common.i18n import N_, Text, language_from_environment, languages
+from ncen_updater.common.i18n import N_, Text, language_from_environment, language_of
 from ncen_updater.common.messages import BAD_USAGE, UNWRITTEN
 
 __all__ = ["StateNow", "run_program"]
@@ -178,8 +178,7 @@ def _before_parsing(session: Session, arguments: Sequence[str]) -> None:
         value = word.partition("=")[2] if word.startswith("--lang=") else ""
         if word == "--lang" and number + 1 < len(words):
             value = words[number + 1]
-        if value in languages():
-            session.language = value
+        session.language = language_of(value) or session.language
     _begin_log(session)
 
 

@@ -251,8 +251,11 @@ def _officers(
     checkout: Path, gigabytes: str, chosen: argparse.Namespace
 ) -> Iterator[subprocess.Popen[str]]:
     """Run a site of one version, which waits for its turns."""
+    # With the libraries of its own time, where it was bootstrapped.
+    python = checkout / ".venv" / "bin" / "python"
     argv = [
-        sys.executable, "-P", str(HERE / "benchmarks" / "officers.py"), f"--gb={gigabytes}",
+        str(python) if python.exists() else sys.executable,
+        "-P", str(HERE / "benchmarks" / "officers.py"), f"--gb={gigabytes}",
         f"--postgresql={chosen.postgresql}", f"--records={chosen.records}",
     ]  # fmt: skip
     if chosen.directory is not None:

@@ -449,6 +449,19 @@ LIST_NOT_PROVED = Message(
     ),
     ExitCode.TRUST,
 )
+READER_FILLS_DISK = Message(
+    "NU-2047",
+    N_(
+        "The process that reads the feed left more in {path} than anything that was signed weighs "
+        "({size} bytes in {names} files and directories), and was ended."
+    ),
+    N_(
+        "The site goes on working. Have this server examined, since what talks to the network may "
+        "have been tampered with, and tell the Secretariat; then empty that directory and run "
+        "'ncen-updater check'."
+    ),
+    ExitCode.TRUST,
+)
 FEED_ERROR = Message(
     "NU-2101",
     N_("The feed could not be reached."),
@@ -2025,6 +2038,27 @@ PAPERS_MISSING = Message(
         " release with --staging, and the published feed with --feed."
     ),
     ExitCode.TRUST,
+)
+OFFICER_FILE_BAD = Message(
+    "NU-7080",
+    N_("The officer's file {path} is not in order."),
+    N_("Correct what is named; docs/release-officer.md shows the file."),
+    ExitCode.USAGE,
+)
+OFFICER_FILE_OPEN = Message(
+    "NU-7081",
+    N_("Others than its owner may read or write the officer's file {path} (mode {mode})."),
+    N_(
+        "It names the root that you compare with: look whether it is still as you wrote it, then"
+        " give it to yourself and say 'chmod 600'."
+    ),
+    ExitCode.TRUST,
+)
+OFFICER_FILE_SECRET = Message(
+    "NU-7082",
+    N_("The officer's file {path} holds '{name}', which belongs in no file."),
+    N_("Take it out, and choose another passphrase or PIN if somebody else could have read it."),
+    ExitCode.USAGE,
 )
 
 # ---- 9xxx: the service and the agent itself --------------------------------------------------

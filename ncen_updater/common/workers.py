@@ -26,6 +26,7 @@ import json
 import logging
 import os
 import re
+import resource
 import select
 import signal
 import socket
@@ -116,12 +117,14 @@ class WorkerLimits:
         total_s: From the order to its end.
         line: Bytes of a line.
         stream: Bytes of all lines.
+        file_bytes: Of a file that a child writes; the kernel keeps it.
     """
 
     silence_s: float | None = None
     total_s: float | None = None
     line: int = 1_000_000
     stream: int = 256_000_000
+    file_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -181,7 +184,8 @@ def ask(
         order: What.
         progress: Told what the worker tells.
         files: Open descriptors that a child gets, with the same numbers.
-        ending: Called about once a second; once it says True, the worker is asked to end.
+        ending: Called about once a second; once it says True, the worker is asked to end. What it
+            raises ends a worker that is bound, and is raised.
 
     Returns:
         The result.
@@ -230,10 +234,24 @@ def _child(
             )
         child.stderr = said_stream
         try:
+            _bound(child, worker.limits)
             yield ours, child
         finally:
             if worker.bound:
                 _end(child)
+
+
+def _bound(child: subprocess.Popen[bytes], limits: WorkerLimits) -> None:
+    """Give a child its limits before its order: nothing that it reads comes before them."""
+    if limits.file_bytes is None:
+        return
+    try:
+        resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (limits.file_bytes, limits.file_bytes))
+    except ProcessLookupError:
+        return  # it has ended, which is seen
+    except PermissionError as error:
+        # In a unit that may not, and the child is another user's: what watches it does it alone.
+        logger.warning("a child has no limit to the size of its files: %s", error)
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

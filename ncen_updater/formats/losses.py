@@ -19,7 +19,7 @@ from typing import Final
 
 from ncen_updater.formats.sql import lexemes, split
 
-__all__ = ["How", "Loss", "declared", "losses"]
+__all__ = ["How", "Loss", "Own", "declared", "losses", "own"]
 
 #: Where a way down parks: a schema on PostgreSQL, the beginning of a table's name on SQLite.
 _PARKED: Final = ("NCEN_KEPT.", "NCEN_KEPT__")
@@ -43,6 +43,13 @@ class How(StrEnum):
     NARROWER = "narrower"  # gives it a type that may not hold all of its values
     REFUSES = "refuses"  # adds a rule that rows may break: the way back would then fail
     DECLARED = "declared"  # says the release
+
+
+class Own(StrEnum):
+    """Why a statement of an ``up`` file touches nothing that was there before it."""
+
+    NEW = "new"  # it fills what the file added
+    PARKED = "parked"  # it empties what the way down parked in, after all of it was read back
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,20 @@ def losses(up: str, down: str, engine: str) -> tuple[Loss, ...]:
         engine: ``postgresql`` or ``sqlite``.
     """
     return tuple(dict.fromkeys(_Reader(_Up(_read(up, engine)), _read(down, engine)).found()))
+
+
+def own(up: str, down: str, engine: str) -> tuple[Own | None, ...]:
+    """Say of each statement of an ``up`` file whether it changes the release's own things only.
+
+    None where it does not, and wherever that is not plain to see: it is for showing less of what
+    is harmless, so that it rather says None too often. What a statement calls is not looked at.
+
+    Args:
+        up: Text of the ``up`` file.
+        down: Text of the ``down`` file; empty where there is none.
+        engine: ``postgresql`` or ``sqlite``.
+    """
+    return tuple(_Owned(_read(down, engine)).of(_read(up, engine)))
 
 
 @dataclass(frozen=True)
@@ -520,3 +541,109 @@ def _mirrors(down: _Set, where: Sequence[str], up: _Set, up_where: Sequence[str]
         return True
     there, back = _is_equal(up_where, up.column), _is_equal(where, down.column)
     return there == down.value[0] and back == up.value[0]
+
+
+#: With one of these in a file, a name may mean another table than it says, or one fill another.
+_OBSCURE: Final = frozenset(
+    {
+        "ATTACH", "CALL", "DO", "EXECUTE", "INHERIT", "INHERITS", "LOAD", "PARTITION", "RESET",
+        "RULE", "SEARCH_PATH", "SET_CONFIG", "TRIGGER",
+    }
+)  # fmt: skip
+_VERBS: Final = frozenset({"DELETE", "INSERT", "MERGE", "REPLACE", "UPDATE"})
+
+
+class _Owned:
+    """Follows an ``up`` file and knows what it made so far."""
+
+    def __init__(self, down: list[_Words]) -> None:
+        self._parked: dict[str, frozenset[str]] = {}
+        self._parks = {
+            _name(statement.words, 2)[0] for statement in down if statement.starts("INSERT", "INTO")
+        }
+        for statement in down:
+            self._parks_in(statement)
+        self._made: set[str] = set()
+        self._added: set[tuple[str, str]] = set()
+        self._read_back: dict[str, set[str]] = {}
+
+    def _parks_in(self, statement: _Words) -> None:
+        created = _created(statement)
+        if created is not None and created[0].startswith(_PARKED) and created[0] in self._parks:
+            known = self._parked.get(created[0], frozenset())
+            self._parked[created[0]] = known | _columns(statement, created[1])
+
+    def of(self, up: list[_Words]) -> Iterator[Own | None]:
+        obscure = any(
+            statement.starts("SET") or not _OBSCURE.isdisjoint(statement.words) for statement in up
+        )
+        for statement in up:
+            yield None if obscure else self._one(statement)
+
+    def _one(self, statement: _Words) -> Own | None:
+        words = statement.words
+        self._parks_in(statement)
+        if statement.starts("CREATE"):
+            created = _created(statement)
+            # With IF NOT EXISTS it may have been there.
+            if created is not None and words[:2] == ["CREATE", "TABLE"] and words[2] != "IF":
+                self._made.add(created[0])
+        elif statement.starts("ALTER", "TABLE"):
+            self._altered(statement)
+        elif statement.starts("DROP", "TABLE"):
+            table, _ = _name(words, _skip(words, 2, "IF", "EXISTS"))
+            self._made.discard(table)
+            return self._emptied(table) if _ends(statement, table) else None
+        elif statement.starts("DELETE", "FROM"):
+            table, place = _name(words, 2)
+            return self._emptied(table) if _moved(words[place:]) else None
+        elif sum(word in _VERBS for word in words) == 1:
+            return self._filled(statement)
+        return None
+
+    def _altered(self, statement: _Words) -> None:
+        table, actions = _actions(statement)
+        for action in actions:
+            if action[:1] == ["ADD"] and "EXISTS" not in action:
+                column = _added(action)
+                if column is not None:
+                    self._added.add((table, column))
+            elif action[:1] in (["RENAME"], ["DROP"]):
+                self._made.discard(table)
+                self._added = {known for known in self._added if known[0] != table}
+
+    def _filled(self, statement: _Words) -> Own | None:
+        words = statement.words
+        update = _update(statement)
+        if update is not None:
+            table = update.table
+            mine = all((table, item.column) in self._added for item in update.sets)
+        elif statement.starts("INSERT", "INTO"):
+            table, mine = _name(words, 2)[0], False
+        else:
+            return None
+        if not table.startswith(_PARKED):
+            for place, word in enumerate(words):
+                if word in ("FROM", "JOIN"):
+                    source = _name(words, place + 1)[0]
+                    self._read_back.setdefault(source, set()).update(map(_plain, words))
+        return Own.NEW if mine or table in self._made else None
+
+    def _emptied(self, table: str) -> Own | None:
+        columns, read = self._parked.get(table), self._read_back.get(table, set())
+        whole = bool(columns) and (columns or frozenset()) <= read
+        return Own.PARKED if whole else None
+
+
+def _ends(statement: _Words, table: str) -> bool:
+    """Whether a DROP TABLE names one table and says no more."""
+    name, place = _name(statement.words, _skip(statement.words, 2, "IF", "EXISTS"))
+    return name == table and place == len(statement.words)
+
+
+def _moved(rest: Sequence[str]) -> bool:
+    """Whether a DELETE takes away what stands in another table by now, and calls nothing."""
+    if len(rest) < 8 or rest[0] != "WHERE" or list(rest[2:5]) != ["IN", "(", "SELECT"]:
+        return False
+    _, place = _name(rest, 7)
+    return rest[6] == "FROM" and list(rest[place:]) == [")"]

@@ -12,7 +12,7 @@ import pytest
 
 from ncen_updater.agent.config.model import PathSettings
 from ncen_updater.agent.config.service import ServiceSettings
-from ncen_updater.agent.reader.child import LIMITS
+from ncen_updater.agent.reader.child import LIMITS, NETWORK_ACTS
 from ncen_updater.agent.service.serve import RUNNER
 
 PACKAGING = Path(__file__).resolve().parents[2] / "packaging"
@@ -117,9 +117,28 @@ def test_who_reads_the_feed_has_an_end_and_reaches_nothing_on_this_machine() -> 
         for limit in ("MemoryMax", "TasksMax", "RuntimeMaxSec"):
             assert len(settings(unit, limit)) == 1, (unit, limit)
     assert settings(fetch, "LimitFSIZE") != []
-    longest = max(limits.total_s or 0 for limits in LIMITS.values())
+    longest = max(LIMITS[act].total_s or 0 for act in NETWORK_ACTS)
     [hours] = settings(fetch, "RuntimeMaxSec")
     assert int(hours.removesuffix("h")) * 3600 > longest, "the unit ends nobody who is waited for"
+
+
+def test_the_example_of_a_file_system_of_its_own(tmp_path: Path) -> None:
+    example = PACKAGING / "examples" / "received.mount"
+    received = PACKAGING / "systemd" / "ncen-updater-fetch@.service"
+    assert settings(example, "Where") == settings(received, "ReadWritePaths")
+    assert {"nosuid", "nodev", "noexec"} <= set(settings(example, "Options")[0].split(","))
+    escaped = subprocess.run(
+        [program("systemd-escape"), "--path", "--suffix=mount", settings(example, "Where")[0]],
+        capture_output=True, text=True, check=True,
+    ).stdout.strip()  # fmt: skip
+    assert f"/{escaped}'" in example.read_text("utf-8")  # what the person is told to call it
+    (tmp_path / escaped).write_text(example.read_text("utf-8"), "utf-8")
+    ended = subprocess.run(
+        [program("systemd-analyze"), "verify", "--man=no", str(tmp_path / escaped)],
+        capture_output=True, text=True, check=False,
+        env={**os.environ, "SYSTEMD_LOG_LEVEL": "warning", "SYSTEMD_UNIT_PATH": f"{tmp_path}:"},
+    )  # fmt: skip
+    assert (ended.returncode, [x for x in ended.stderr.splitlines() if "ncen" in x]) == (0, [])
 
 
 def test_what_works_on_databases_makes_nothing_that_others_read() -> None:

@@ -111,7 +111,7 @@ def said(page: Review, language: str = "en") -> list[str]:
 
 
 def warnings(page: Review) -> list[str]:
-    return [text.render() for text in page.warnings]
+    return [text.render() for text in (*page.grave, *page.warnings)]
 
 
 def sql(statement: str) -> Callable[[Desk], SigningEvent]:
@@ -231,8 +231,7 @@ def test_what_going_back_loses(desk: Desk) -> None:
     (release / "m/002.down.sql").write_text("ALTER TABLE cases DROP COLUMN country;")
     page = review(desk.event(release), whole=True)
     assert [text.render() for text in page.releases[0].way_back] == [
-        "Going back loses what stands there by then (m/002.down.sql, line 1):"
-        " ALTER TABLE cases DROP COLUMN country",
+        "Going back loses what officers entered in cases.cases.country (m/002.down.sql, line 1).",
         "A site can go back at any time, by the files that are shown below.",
     ]
 

@@ -26,6 +26,7 @@ from typing import ClassVar
 
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.progress import Progress
+from ncen_updater.common.records import Record
 from ncen_updater.formats.losses import Loss
 from ncen_updater.formats.manifest import Migration, MigratorCommand
 
@@ -158,7 +159,7 @@ class DatabaseFacts:
 
 
 @dataclass(frozen=True)
-class Marker:
+class Marker(Record):
     """What the catalogue says of the live set; written in the transaction of the cut-over."""
 
     release: str

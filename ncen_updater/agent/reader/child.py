@@ -9,6 +9,7 @@ hashed again here before it is used.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -19,11 +20,23 @@ from typing import cast
 from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.reader.connecting import feed_of
+from ncen_updater.agent.reader.quota import (
+    LAST_BYTES,
+    MARGIN,
+    DiskVerdict,
+    DiskWatch,
+    MayBring,
+    announced_by,
+    of_files,
+    of_release,
+)
 from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.disk_space import space_short
 from ncen_updater.common.errors import SpaceShort, UpdaterError
 from ncen_updater.common.messages import (
     LOCAL_STORE_FAILED,
     READER_FAILED,
+    READER_FILLS_DISK,
     READER_OVERDUE,
     READER_UNIT_AWAY,
 )
@@ -45,8 +58,11 @@ from ncen_updater.formats.bundle.parts import open_file
 from ncen_updater.formats.document import DeltaRef, Offer
 from ncen_updater.formats.errors import BadManifest, BadRelease, BadTree
 from ncen_updater.formats.transfer_errors import TransferError
+from ncen_updater.formats.tuf_names import AGENT_PRODUCT
 
 __all__ = ["EXPECTED", "LIMITS", "ChildSource"]
+
+logger = logging.getLogger(__name__)
 
 #: Codes of bundles and mirrors.
 BUNDLES = range(2301, 2400)
@@ -66,6 +82,10 @@ LIMITS = {
     "import": WorkerLimits(silence_s=300, total_s=12 * 3600),
     "mirror": WorkerLimits(silence_s=300, total_s=72 * 3600),
 }
+#: What an act brings that fetches lists alone.
+LISTS = MayBring()
+#: What it writes to where its directory is not its own, but the state directory.
+OURS = ("metadata", "downloads", "feed", "import.partial", "import.ready")
 
 
 class ChildSource(ReleaseSource):
@@ -84,6 +104,8 @@ class ChildSource(ReleaseSource):
         self._product = product or config.site.product
         paths, service = config.paths, config.service
         self._received = paths.received_directory
+        apart = self._received != paths.resolve(paths.state)
+        self._places = [self._received] if apart else [self._received / name for name in OURS]
         self._unit = paths.resolve(service.fetch_socket) if service.runner == "systemd" else None
         self._worker = Worker(
             "ncen_updater.agent.reader.worker",
@@ -93,14 +115,18 @@ class ChildSource(ReleaseSource):
         )
         self._trusted_root = paths.resolve(paths.trusted_root)
         self._memory = ProvedMemory(paths.resolve(paths.state))
-        # Used for what lies on the disk; never opens a connection.
-        self._local = feed_of(
-            self._product,
-            config.feed,
-            state=paths.received_directory,
-            trusted_root=self._trusted_root,
-            memory=self._memory,
-        )
+        # Used for what lies on the disk; they never open a connection.
+        self._lists = {
+            name: feed_of(
+                name,
+                config.feed,
+                state=paths.received_directory,
+                trusted_root=self._trusted_root,
+                memory=self._memory,
+            )
+            for name in {config.site.product, AGENT_PRODUCT, self._product}
+        }
+        self._local = self._lists[self._product]
 
     def now(self) -> datetime:
         """The system clock, but never earlier than what officers signed."""
@@ -147,7 +173,7 @@ class ChildSource(ReleaseSource):
 
     def fetch(self, offer: Offer, progress: Progress) -> FetchedRelease:
         """Download in the child, then hash here what it left."""
-        self._run({"act": "fetch", "version": offer.version}, progress)
+        self._run({"act": "fetch", "version": offer.version}, progress, of_release(offer))
         fetched = self._local.fetched(offer)
         if fetched is None:
             raise TrustError(READER_FAILED, detail=f"release {offer.version} was not left whole")
@@ -161,7 +187,8 @@ class ChildSource(ReleaseSource):
         self, offer: Offer, have: Collection[str], progress: Progress
     ) -> FetchedRelease | FetchedPack:
         """Download in the child, then hash here what it left."""
-        self._run({"act": "fetch", "version": offer.version, "have": sorted(have)}, progress)
+        order = {"act": "fetch", "version": offer.version, "have": sorted(have)}
+        self._run(order, progress, of_release(offer))
         fetched = self._local.fetched_smallest(offer, have)
         if fetched is None:
             raise TrustError(READER_FAILED, detail=f"release {offer.version} was not left whole")
@@ -207,7 +234,8 @@ class ChildSource(ReleaseSource):
             for file in files:
                 descriptors.append(open_file(file))
                 stack.callback(os.close, descriptors[-1])
-            return self._run({**order, "descriptors": descriptors}, progress, descriptors)
+            brings = of_files(descriptors)
+            return self._run({**order, "descriptors": descriptors}, progress, brings, descriptors)
 
     def give(self, directory: Path) -> None:
         """Make a directory that is missing, for the child to write to.
@@ -230,16 +258,29 @@ class ChildSource(ReleaseSource):
         self,
         order: Mapping[str, object],
         progress: Progress | None,
+        brings: MayBring = LISTS,
         descriptors: Sequence[int] = (),
     ) -> Mapping[str, object]:
         act = str(order["act"])
-        worker = replace(self._worker, limits=LIMITS[act])
+        limits = LIMITS[act]
+        if act in NETWORK_ACTS:  # the others write elsewhere, too, and for a person
+            limits = replace(limits, file_bytes=brings.size + MARGIN)
+        worker = replace(self._worker, limits=limits)
         if act in NETWORK_ACTS and self._unit is not None:
             worker = replace(worker, socket=self._unit)
         else:
             worker = replace(worker, owner=self._user())
+        watch = DiskWatch(self._places, brings, self._announced(act, brings))
+
+        def ending() -> bool:
+            self._bear(watch, watch.look())
+            return False
+
+        self._bear(watch, watch.judge())
         try:
-            answer = ask(worker, {"product": self._product, **order}, progress, files=descriptors)
+            asked = {"product": self._product, **order}
+            answer = ask(worker, asked, progress, files=descriptors, ending=ending)
+            self._bear(watch, watch.judge())
         except SpaceShort as error:
             if error.values.get("path") in ("", "-", None):
                 error.values["path"] = self._received  # the child writes nowhere else
@@ -257,6 +298,34 @@ class ChildSource(ReleaseSource):
         if not isinstance(report, dict):
             raise TrustError(READER_FAILED, detail="it reported what cannot be understood")
         return report
+
+    def _announced(self, act: str, brings: MayBring) -> MayBring | None:
+        """What may lie there in all; None where no list can be proved, or one is still to come."""
+        offers: list[Offer] = []
+        for source in self._lists.values():
+            try:
+                view = source.last_view()
+            except UpdaterError as error:
+                logger.info("what a list announces is not known: %s", error)
+                return None
+            offers += view.offers if view else []
+        return announced_by(offers) + (LISTS if act in NETWORK_ACTS else brings)
+
+    def _bear(self, watch: DiskWatch, verdict: DiskVerdict) -> None:
+        """End the reader where it leaves more than it may.
+
+        Raises:
+            SpaceShort: If the file system has no more room for it.
+            TrustError: If nothing that was signed weighs as much.
+        """
+        if verdict is DiskVerdict.FINE:
+            return
+        if verdict is DiskVerdict.NO_ROOM:
+            raise space_short(self._received, LAST_BYTES)
+        raise TrustError(
+            READER_FILLS_DISK, path=self._received, size=watch.now.size, names=watch.now.names,
+            detail=verdict.value,
+        )  # fmt: skip
 
     def _user(self) -> tuple[int, int] | None:
         """Whose rights the child has: the owner's of the directory, where we may choose."""

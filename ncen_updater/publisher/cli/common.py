@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import stat
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,10 +28,12 @@ if TYPE_CHECKING:
     from ncen_updater.publisher.review.review import Review
     from ncen_updater.publisher.signing.compare_staging import ComparedStaging
     from ncen_updater.publisher.signing.event import SigningEvent
+    from ncen_updater.publisher.signing.officer import OfficerSettings
 
 __all__ = [
     "DIRECTORY",
     "FILE",
+    "SIGNATURE_SLOT",
     "anchor",
     "builder_option",
     "chosen_product",
@@ -37,12 +41,15 @@ __all__ = [
     "event_option",
     "feed_option",
     "now",
+    "officer_option",
+    "opened_event",
     "paper_lines",
     "parse_wave",
     "passphrase_options",
     "passphrases",
     "pin",
     "product_option",
+    "remembered",
     "root_option",
     "show_event",
     "show_line",
@@ -53,6 +60,8 @@ __all__ = [
 
 DIRECTORY = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
+#: Where a token keeps the key for signatures.
+SIGNATURE_SLOT = 2
 MAX_PASSPHRASE_BYTES = 10_000
 UNANCHORED = N_(
     "WARNING: not compared with a root of yours (--root): the changes are those against what the"
@@ -75,6 +84,45 @@ root_option = click.option(
 builder_option = click.option(
     "--builder-key", type=FILE, help=N_("Public file of the builder, NAME.pub.json.")
 )
+
+
+officer_option = click.option(
+    "--officer",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help=N_(
+        "File with what you need not type; else NCEN_OFFICER, else"
+        " ~/.config/ncen-publisher/officer.toml."
+    ),
+)
+
+
+def remembered(named: Path | None) -> OfficerSettings:
+    """What the officer's file remembers.
+
+    Raises:
+        UpdaterError: If it is named and not there, or not in order.
+    """
+    from ncen_updater.publisher.signing.officer import load_officer, officer_path
+
+    return load_officer(officer_path(named, os.environ))
+
+
+@contextlib.contextmanager
+def opened_event(place: Path) -> Iterator[SigningEvent]:
+    """Load an event from its directory, or from its one file.
+
+    Raises:
+        UpdaterError: As :meth:`SigningEvent.load`.
+    """
+    from ncen_updater.publisher.signing.event import SigningEvent
+    from ncen_updater.publisher.signing.packed import unpack_event
+
+    if place.is_dir():
+        yield SigningEvent.load(place)
+        return
+    with tempfile.TemporaryDirectory(prefix="nu-event-") as folder:
+        unpack_event(place, Path(folder))
+        yield SigningEvent.load(Path(folder))
 
 
 product_option = click.option(
@@ -109,7 +157,6 @@ def token_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--key-id",
         type=click.IntRange(1, 255),
-        default=2,
         help=N_("Id of the key on the token; 2, the signature slot, unless another is named."),
     )(command)
 
@@ -318,6 +365,7 @@ def show_event(
     releases: Sequence[ComparedStaging] = (),
     page: Review | None = None,
     html: Path | None = None,
+    place: Path | None = None,
 ) -> None:
     """Show what an event changes and who has signed: the page for officers.
 
@@ -328,6 +376,7 @@ def show_event(
         releases: Releases whose files, or documents and papers, were compared with it.
         page: The page, where it was made already.
         html: A file to write it to as well.
+        place: Where the event was found; its directory unless named.
     """
     from ncen_updater.common import atomic_files
     from ncen_updater.publisher.feed.status import signature_status
@@ -362,13 +411,15 @@ def show_event(
     ]
     session.finish(
         {
-            "event": str(event.directory),
+            "event": str(place or event.directory),
             "title": event.title,
             "digest": event.digest,
             "anchored": anchored,
             "page": str(html) if html is not None else None,
             "sentences": [text.render(session.language) for text in page.sentences],
-            "warnings": [text.render(session.language) for text in page.warnings],
+            "grave": [text.render(session.language) for text in page.grave],
+            "warnings": [text.render(session.language) for text in (*page.grave, *page.warnings)],
+            "harmless": page.harmless,
             "changes": changes,
             "releases": [dataclasses.asdict(release) for release in releases],
             "signatures": [dataclasses.asdict(item) for item in signatures],

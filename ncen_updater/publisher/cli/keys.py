@@ -19,8 +19,11 @@ from ncen_updater.common.i18n import N_, Text
 from ncen_updater.publisher.cli.common import (
     DIRECTORY,
     FILE,
+    SIGNATURE_SLOT,
+    officer_option,
     passphrase_options,
     passphrases,
+    remembered,
     show_line,
     show_result,
     token_options,
@@ -136,13 +139,14 @@ def import_token(
     label: str,
     name: str,
     directory: Path,
-    key_id: int,
+    key_id: int | None,
     module: Path | None,
 ) -> None:
     from ncen_updater.publisher.signing import tokens
     from ncen_updater.publisher.signing.keys import fingerprint
 
     session = session_of(context)
+    key_id = key_id or SIGNATURE_SLOT
     token = tokens.Token(label, key_id, tokens.find_module(module))
     path, key = tokens.import_token(token, directory, name)
     mark = fingerprint(key)
@@ -164,13 +168,15 @@ def import_token(
 @click.argument("files", nargs=-1, type=FILE)
 @click.option("--token", help=N_("Label of a token: say the key that it holds."))
 @token_options
+@officer_option
 @click.pass_context
 def show(
     context: click.Context,
     files: tuple[Path, ...],
     token: str | None,
-    key_id: int,
+    key_id: int | None,
     module: Path | None,
+    officer: Path | None,
 ) -> None:
     from ncen_updater.common.canonical_json import sha256_hex
     from ncen_updater.publisher.signing.event_files import read_metadata
@@ -179,16 +185,25 @@ def show(
         fingerprint,
         load_public_key,
         owner_of,
+        public_path,
     )
 
     session = session_of(context)
     found: list[dict[str, object]] = []
     if not files and token is None:
-        raise click.UsageError("name files, or a --token", context)
+        known = remembered(officer)
+        token, key_id, module = known.token, key_id or known.key_id, module or known.module
+        files = tuple(
+            path for path in (known.key and public_path(known.key), known.root) if path is not None
+        )
+    if not files and token is None:
+        raise click.UsageError("name files, a --token, or an --officer file", context)
     if token is not None:
         from ncen_updater.publisher.signing import tokens
 
-        key = tokens.public_key(tokens.Token(token, key_id, tokens.find_module(module)))
+        key = tokens.public_key(
+            tokens.Token(token, key_id or SIGNATURE_SLOT, tokens.find_module(module))
+        )
         row: dict[str, object] = {"kind": key.keytype, "fingerprint": fingerprint(key)}
         values = {**row, "owner": token, "fingerprint": grouped(fingerprint(key))}
         show_line(session, Text(N_("{owner}: {kind} key {fingerprint}"), values))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,13 +14,17 @@ from ncen_updater.common.i18n import N_, Text
 from ncen_updater.publisher.cli.common import (
     DIRECTORY,
     FILE,
+    SIGNATURE_SLOT,
     anchor,
     builder_option,
     compare_releases,
     now,
+    officer_option,
+    opened_event,
     passphrase_options,
     passphrases,
     pin,
+    remembered,
     root_option,
     show_event,
     show_line,
@@ -28,9 +34,17 @@ from ncen_updater.publisher.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from securesystemslib.signer import Signer
+    from collections.abc import Callable
+
+    from securesystemslib.signer import Key, Signer
+
+    from ncen_updater.publisher.signing.event import SigningEvent
+    from ncen_updater.publisher.signing.tokens import Token
 
 __all__ = ["merge", "show", "sign"]
+
+#: An event: its directory, or the one file of it.
+EVENT = click.Path(path_type=Path, exists=True)
 
 staging_option = click.option(
     "--staging",
@@ -51,11 +65,12 @@ beside_option = click.option(
     cls=PublisherCommand,
     help=N_("Say in words what EVENT changes, and who has signed."),
 )
-@click.argument("event", type=DIRECTORY)
+@click.argument("event", type=EVENT)
 @root_option
 @staging_option
 @builder_option
 @beside_option
+@officer_option
 @click.option(
     "--html",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -69,20 +84,27 @@ def show(
     staging: Path | None,
     builder_key: Path | None,
     feed: Path | None,
+    officer: Path | None,
     html: Path | None,
 ) -> None:
     from ncen_updater.publisher.review.review import review
-    from ncen_updater.publisher.signing.event import SigningEvent
 
-    loaded = SigningEvent.load(event)
-    if root is not None:
-        anchor(loaded, root)
-    releases = compare_releases(loaded, staging, builder_key, unread=True)
-    anchored = root is not None or not loaded.roots
-    page = review(loaded, staging, feed)
-    show_event(
-        session_of(context), loaded, anchored=anchored, releases=releases, page=page, html=html
-    )
+    known = remembered(officer)
+    root, builder_key = root or known.root, builder_key or known.builder_key
+    staging, feed = staging or known.staging, feed or known.feed
+    with opened_event(event) as loaded:
+        if root is not None:
+            anchor(loaded, root)
+        releases = compare_releases(loaded, staging, builder_key, unread=True)
+        show_event(
+            session_of(context),
+            loaded,
+            anchored=root is not None or not loaded.roots,
+            releases=releases,
+            page=review(loaded, staging, feed),
+            html=html,
+            place=event,
+        )
 
 
 @click.command(
@@ -90,19 +112,19 @@ def show(
     cls=PublisherCommand,
     help=N_("Say what EVENT does and what is marked in it, ask, and sign. Needs no network."),
 )
-@click.argument("event", type=DIRECTORY)
+@click.argument("event", type=EVENT)
 @click.option("--key", type=FILE, help=N_("Your private key, NAME.pem."))
 @click.option("--token", help=N_("Label of the token with your key, in place of --key."))
 @token_options
 @click.option(
     "--digest",
-    required=True,
-    help=N_("Digest of the event as you were told it: eight words, or 32 digits of it."),
+    help=N_("Digest of the event as you were told it: eight words, or 32 digits; else asked for."),
 )
 @root_option
 @staging_option
 @builder_option
 @beside_option
+@officer_option
 @click.option("--yes", is_flag=True, help=N_("Answer the question with yes."))
 @click.option(
     "--ledger",
@@ -121,13 +143,14 @@ def sign(
     event: Path,
     key: Path | None,
     token: str | None,
-    key_id: int,
+    key_id: int | None,
     module: Path | None,
-    digest: str,
+    digest: str | None,
     root: Path | None,
     staging: Path | None,
     builder_key: Path | None,
     feed: Path | None,
+    officer: Path | None,
     yes: bool,
     ledger: Path | None,
     second_draft: bool,
@@ -136,57 +159,99 @@ def sign(
 ) -> None:
     from ncen_updater.publisher.review.review import review
     from ncen_updater.publisher.review.words import short_lines
-    from ncen_updater.publisher.signing.event import SigningEvent
+    from ncen_updater.publisher.signing.keys import owner_of
+    from ncen_updater.publisher.signing.ledger import LEDGER_SUFFIX, Ledger
+    from ncen_updater.publisher.signing.packed import EVENT_SUFFIX, SIGNATURES_SUFFIX
+
+    session, known = session_of(context), remembered(officer)
+    if key is None and token is None:
+        key, token = known.key, known.token
+    if (key is None) == (token is None):
+        raise click.UsageError("one of --key and --token is needed", context)
+    root, builder_key = root or known.root, builder_key or known.builder_key
+    staging, feed = staging or known.staging, feed or known.feed
+    with opened_event(event) as loaded:
+        told = digest if digest is not None else _told(context)
+        loaded.refuse_other_digest(told)
+        anchor(loaded, root)
+        loaded.refuse_future(now())
+        compare_releases(loaded, staging, builder_key, unread=False)
+        for line in short_lines(review(loaded, staging, feed, whole=True)):
+            show_line(session, line)
+        if key is not None:
+            hand = _with_file(key, passphrases(session, passphrase_fd, passphrase_file))
+        else:
+            from ncen_updater.publisher.signing import tokens
+
+            label = token or ""
+            driver = tokens.find_module(module or known.module)
+            held = tokens.Token(label, key_id or known.key_id or SIGNATURE_SLOT, driver)
+            ask = lambda: pin(session, passphrase_fd, passphrase_file, label)  # noqa: E731
+            hand = _with_token(held, loaded, ask, root.parent if root is not None else Path())
+        owner = owner_of(hand.public)
+        known.refuse_other(owner)
+        roles = loaded.roles_of(hand.public)
+        signed = Ledger(ledger or hand.beside / f"{hand.name}{LEDGER_SUFFIX}")
+        if not second_draft:
+            signed.refuse_second(loaded, roles)
+        session.agree(Text(N_("Sign this as {owner}?"), {"owner": owner}), yes=yes)
+        signer = hand.opened()
+        # Before the signature: what was written down and not signed can be signed later.
+        signed.note(loaded, roles, now())
+        answer = None
+        if not event.is_dir():
+            stem = event.name.removesuffix(EVENT_SUFFIX)
+            answer = event.with_name(f"{stem}.{hand.name}{SIGNATURES_SUFFIX}")
+        files = [str(path) for path in loaded.sign(signer, told, answer)]
+    show_result(session, {"files": files}, N_("Signed; send back:"), *files)
+
+
+@dataclass(frozen=True)
+class _Hand:
+    """What somebody signs with.
+
+    Attributes:
+        public: Its public half.
+        name: As its files are called.
+        beside: Where the list of what was signed lies.
+        opened: Asks for what opens it, once.
+    """
+
+    public: Key
+    name: str
+    beside: Path
+    opened: Callable[[], Signer]
+
+
+def _with_file(key: Path, ask: Callable[[Path], str]) -> _Hand:
     from ncen_updater.publisher.signing.keys import (
         PRIVATE_SUFFIX,
         load_public_key,
         open_signer,
-        owner_of,
         public_path,
     )
-    from ncen_updater.publisher.signing.ledger import LEDGER_SUFFIX, Ledger
 
-    session = session_of(context)
-    if (key is None) == (token is None):
-        raise click.UsageError("one of --key and --token is needed", context)
-    loaded = SigningEvent.load(event)
-    loaded.refuse_other_digest(digest)
-    anchor(loaded, root)
-    loaded.refuse_future(now())
-    compare_releases(loaded, staging, builder_key, unread=False)
-    for line in short_lines(review(loaded, staging, feed, whole=True)):
-        show_line(session, line)
-    question = N_("Sign this as {owner}?")
-    beside = root.parent if root is not None else Path()
-    if key is not None:
-        public = load_public_key(public_path(key))
-        beside = key.parent
-        name = key.name.removesuffix(PRIVATE_SUFFIX)
-    else:
-        from ncen_updater.publisher.signing import tokens
+    public = load_public_key(public_path(key))
+    name = key.name.removesuffix(PRIVATE_SUFFIX)
+    return _Hand(public, name, key.parent, lambda: open_signer(key, ask))
 
-        label = token or ""
-        held = tokens.Token(label, key_id, tokens.find_module(module))
-        known = [k for role in loaded.drafts for k in loaded.signers_of(role).values()]
-        public = tokens.known_key(held, known)
-        name = owner_of(public)
-    roles = loaded.roles_of(public)
-    signed = Ledger(ledger or beside / f"{name}{LEDGER_SUFFIX}")
-    if not second_draft:
-        signed.refuse_second(loaded, roles)
-    session.agree(Text(question, {"owner": owner_of(public)}), yes=yes)
-    signer: Signer
-    if key is not None:
-        signer = open_signer(key, passphrases(session, passphrase_fd, passphrase_file))
-    else:
-        signer = tokens.open_token(
-            held, known, lambda: pin(session, passphrase_fd, passphrase_file, label)
-        )
-    # Before the signature: what was written down and not signed can be signed later.
-    signed.note(loaded, roles, now())
-    written = loaded.sign(signer, digest)
-    files = [str(path) for path in written]
-    show_result(session, {"files": files}, N_("Signed; send back:"), *files)
+
+def _with_token(held: Token, event: SigningEvent, ask: Callable[[], str], beside: Path) -> _Hand:
+    from ncen_updater.publisher.signing import tokens
+    from ncen_updater.publisher.signing.keys import owner_of
+
+    may_sign = [key for role in event.drafts for key in event.signers_of(role).values()]
+    public = tokens.known_key(held, may_sign)
+    return _Hand(public, owner_of(public), beside, lambda: tokens.open_token(held, may_sign, ask))
+
+
+def _told(context: click.Context) -> str:
+    """Ask for the digest, where a person can be asked; nothing is shown that could be copied."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise click.UsageError("--digest is needed where nobody can be asked", context)
+    words = N_("Digest of the event, as you were told it")
+    told: str = click.prompt(session_of(context).text(words), err=True)
+    return told
 
 
 @click.command(

@@ -8,7 +8,7 @@ from ncen_updater.common.cli.render import SEVERITIES
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, Text
 from ncen_updater.common.pages import fill
 from ncen_updater.publisher.review.review import Review
-from ncen_updater.publisher.review.words import HEADS
+from ncen_updater.publisher.review.words import HEADS, marked
 from ncen_updater.publisher.signing.digest_words import spoken
 
 __all__ = ["page_of"]
@@ -28,6 +28,7 @@ def page_of(page: Review, remarks: Sequence[Text] = (), language: str = DEFAULT_
         language,
         page=page,
         remarks=remarks,
+        groups=list(marked(page)),
         words=spoken(page.digest),
         severities=SEVERITIES,
         heads=HEADS,

@@ -11,6 +11,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import PAPERS_MISSING
+from ncen_updater.formats.losses import How, Loss, losses
 from ncen_updater.formats.manifest import Migration, path_for
 from ncen_updater.formats.sql import ENGINES
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT
@@ -24,19 +25,14 @@ from ncen_updater.publisher.review.evidence import (
     before,
     releases_of,
 )
+from ncen_updater.publisher.review.grouping import PlacedMark, grouped
 from ncen_updater.publisher.review.lowered import lowered, lowered_by
 from ncen_updater.publisher.review.sentences import sentences
-from ncen_updater.publisher.review.sql_marks import KEPT, Kind, Mark, marks
+from ncen_updater.publisher.review.sql_marks import Mark, marks
 from ncen_updater.publisher.signing.describe import Line, describe
 from ncen_updater.publisher.signing.event import SigningEvent
 
 __all__ = ["ReleasePage", "Review", "SqlPage", "review"]
-
-#: Kinds of a ``down`` file that take away what was entered since the upgrade.
-LOSES = {Kind.DELETES, Kind.DROPS}
-
-#: Kinds that no ``down`` file needs: what they do stays at a site that went back.
-BEYOND = {Kind.RIGHTS, Kind.CODE, Kind.OTHER}
 
 
 @dataclass(frozen=True)
@@ -82,7 +78,9 @@ class ReleasePage:
         sql: Every SQL file of its new migrations.
         known: How many migrations it brings along that were published before.
         findings: What lint says, here and now.
-        warnings: What of the release itself is marked.
+        grave: What of the release itself is to be decided before all.
+        warnings: What else of it is marked.
+        harmless: How many statements touch nothing but what the release itself made.
         missing: Files that were not found, so that nobody has read them.
     """
 
@@ -95,7 +93,9 @@ class ReleasePage:
     sql: tuple[SqlPage, ...]
     known: int
     findings: tuple[Finding, ...]
+    grave: tuple[Text, ...]
     warnings: tuple[Text, ...]
+    harmless: int
     missing: tuple[str, ...] = ()
 
 
@@ -106,7 +106,9 @@ class Review:
     Attributes:
         title: Of the event, as its drafter wrote it.
         sentences: What happens to whom and when.
-        warnings: What is marked, most of all.
+        grave: What is marked and to be decided before all.
+        warnings: What else is marked: most releases have such lines.
+        harmless: How many statements touch nothing but what a release itself made.
         releases: What it adds.
         lines: Everything that changes in the lists, in sentences.
         annex: The digests.
@@ -115,7 +117,9 @@ class Review:
 
     title: str
     sentences: tuple[Text, ...]
+    grave: tuple[Text, ...]
     warnings: tuple[Text, ...]
+    harmless: int
     releases: tuple[ReleasePage, ...]
     lines: tuple[Line, ...]
     annex: tuple[Line, ...]
@@ -151,13 +155,13 @@ def review(
                 raise UpdaterError(PAPERS_MISSING, name=name)
     said = describe(event)
     marked = [line.text for line in said if line.text.template.startswith(("WARNING", "WITHDRAWN"))]
-    warnings = [*marked, *lowered(event)]
-    for page in releases:
-        warnings += page.warnings
+    grave = [*marked, *lowered(event), *(text for page in releases for text in page.grave)]
     return Review(
         title=event.title,
         sentences=tuple(sentences(event)),
-        warnings=tuple({text.render(): text for text in warnings}.values()),
+        grave=tuple({text.render(): text for text in grave}.values()),
+        warnings=tuple(text for page in releases for text in page.warnings),
+        harmless=sum(page.harmless for page in releases),
         releases=releases,
         lines=tuple(line for line in said if not line.annex),
         annex=tuple(line for line in said if line.annex),
@@ -184,7 +188,7 @@ def _releases(event: SigningEvent, evidence: ReviewEvidence) -> Iterator[Release
                 page = replace(
                     page,
                     missing=(*page.missing, *lost),
-                    warnings=(unread, *page.warnings),
+                    grave=(unread, *page.grave),
                 )
             yield page
 
@@ -208,17 +212,26 @@ def _page(shown: Shown, last: Shown | None) -> ReleasePage:
         findings = tuple(
             lint_tree(manifest, shown.tree, last.document if last else None, shown.sql.__getitem__)
         )
+    programs = tuple(change.path for change in files or () if change.program)
+    grave = tuple(_grave(shown, last, fresh, findings))
+    found = grouped(
+        PlacedMark((page.database, page.migration, page.direction), page.path, mark)
+        for page in sql
+        for mark in page.marks
+    )
     return ReleasePage(
         product=manifest.product,
         version=manifest.version,
         before=last.document.manifest.version if last else "",
         notes={language: (n.title, n.text) for language, n in manifest.notes.items()},
-        way_back=tuple(_way_back(fresh, sql, shown)),
+        way_back=tuple(_way_back(fresh, shown)),
         files=files,
         sql=sql,
         known=len(migrations) - len(fresh),
         findings=findings,
-        warnings=tuple(_warnings(shown, last, fresh, sql, files or (), findings)),
+        grave=(*grave, *found.grave),
+        warnings=(*found.usual, *_programs(programs)),
+        harmless=found.harmless,
         missing=shown.missing,
     )
 
@@ -231,6 +244,9 @@ def _decided(migration: Migration, shown: Shown | None) -> object:
 
 
 def _sql(database: str, migration: Migration, shown: Shown) -> Iterator[SqlPage]:
+    def text_of(path: str | None) -> str:
+        return shown.sql.get(path or "", b"").decode("utf-8", "replace")
+
     places = (("up", migration.up), ("down", migration.down), ("verify", migration.verify))
     for direction, place in places:
         engines: dict[str, list[str]] = {}
@@ -238,18 +254,21 @@ def _sql(database: str, migration: Migration, shown: Shown) -> Iterator[SqlPage]
             engines.setdefault(path_for(engine, place or ""), []).append(engine)
         for path, runs in engines.items():
             if path in shown.sql:
-                text = shown.sql[path].decode("utf-8", "replace")
-                found = () if direction == "verify" else tuple(marks(text, runs))
+                text = text_of(path)
+                ways = {path_for(engine, migration.down or "") for engine in runs}
+                # Where each engine has another way back, nothing is proven by one of them.
+                back = text_of(ways.pop()) if len(ways) == 1 else ""
+                found: tuple[Mark, ...] = ()
+                if direction != "verify":
+                    found = tuple(marks(text, runs, back if direction == "up" else None))
                 lines = tuple(text.split("\n"))
                 yield SqlPage(path, database, migration.id, direction, lines, found)
 
 
-def _warnings(
+def _grave(
     shown: Shown,
     last: Shown | None,
     fresh: list[tuple[str, Migration]],
-    sql: tuple[SqlPage, ...],
-    files: tuple[FileChange, ...],
     findings: tuple[Finding, ...],
 ) -> Iterator[Text]:
     manifest = shown.document.manifest
@@ -267,21 +286,6 @@ def _warnings(
                 "reason": migration.irreversible,
             }
             yield Text(words, values)
-    for page in sql:
-        # Going back takes away and changes, as it should; no more than that.
-        asked = page.direction == "up"
-        for mark in [m for m in page.marks if asked or BEYOND & set(m.kinds)]:
-            values = {
-                "path": page.path,
-                "line": mark.line,
-                "kinds": _kinds(mark),
-                "statement": mark.text,
-            }
-            yield Text(N_("WARNING: {path}, line {line}, {kinds}: {statement}"), values)
-    programs = [change.path for change in files if change.program]
-    if programs:
-        words = N_("WARNING: other programs than before: {paths}")
-        yield Text(words, {"paths": ", ".join(programs)})
     for finding in findings:
         if finding.severity is Severity.STRICT:
             yield Text(
@@ -290,18 +294,13 @@ def _warnings(
             )
 
 
-def _kinds(mark: Mark) -> Text:
-    """Several kinds in one sentence: each is translated by itself."""
-    joined = Text(mark.kinds[0].value)
-    for kind in mark.kinds[1:]:
-        both = {"first": joined, "second": Text(kind.value)}
-        joined = Text(N_("{first}, {second}"), both)
-    return joined
+def _programs(paths: tuple[str, ...]) -> Iterator[Text]:
+    if paths:
+        words = N_("WARNING: other programs than before: {paths}")
+        yield Text(words, {"paths": ", ".join(paths)})
 
 
-def _way_back(
-    fresh: list[tuple[str, Migration]], sql: tuple[SqlPage, ...], shown: Shown
-) -> Iterator[Text]:
+def _way_back(fresh: list[tuple[str, Migration]], shown: Shown) -> Iterator[Text]:
     if shown.document.manifest.migrator is not None:
         reason = {"reason": shown.document.manifest.migrator.no_way_back}
         yield Text(N_("Going back loses what officers entered since: {reason}"), reason)
@@ -318,16 +317,44 @@ def _way_back(
                 " since. {reason}"
             )
             yield Text(words, values)
-    for page in sql:
-        kept = any(KEPT in line.lower() for line in page.lines)
-        for mark in page.marks if page.direction == "down" else ():
-            if LOSES & set(mark.kinds) and not kept:
-                words = N_(
-                    "Going back loses what stands there by then ({path}, line {line}): {statement}"
-                )
-                values = {"path": page.path, "line": mark.line, "statement": mark.text}
-                yield Text(words, values)
+    for database, migration in fresh:
+        yield from _lost(database, migration, shown)
     if not fresh:
         yield Text(N_("Going back changes no database: the release brings no new migration."))
     elif all(migration.irreversible is None for _, migration in fresh):
         yield Text(N_("A site can go back at any time, by the files that are shown below."))
+
+
+def _lost(database: str, migration: Migration, shown: Shown) -> Iterator[Text]:
+    """What a way down does not keep, as lint and the sites read it."""
+    found: dict[tuple[str, str], tuple[str, Loss]] = {}
+    for engine in ENGINES:
+        up, down = (path_for(engine, place or "") for place in (migration.up, migration.down))
+        if up in shown.sql and down in shown.sql:
+            one, other = (shown.sql[path].decode("utf-8", "replace") for path in (up, down))
+            for loss in losses(one, other, engine):
+                found.setdefault((loss.object, _loss_words(loss)), (down, loss))
+    for path, loss in found.values():
+        values = {"database": database, "object": loss.object, "path": path, "line": loss.line}
+        yield Text(_loss_words(loss), values)
+    for name in migration.loses or ():
+        words = N_(
+            "Going back does not keep what stands in {database}.{object}: so says the release."
+        )
+        yield Text(words, {"database": database, "object": name})
+
+
+def _loss_words(loss: Loss) -> str:
+    if loss.how is How.REFUSES:
+        return N_(
+            "Going back may fail at what officers entered in {database}.{object} ({path}, line"
+            " {line})."
+        )
+    if loss.own:
+        return N_(
+            "Of {database}.{object} only the rows come back that the release itself puts there"
+            " ({path}, line {line})."
+        )
+    return N_(
+        "Going back loses what officers entered in {database}.{object} ({path}, line {line})."
+    )

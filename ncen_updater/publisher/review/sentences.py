@@ -27,7 +27,10 @@ def sentences(event: SigningEvent) -> list[Text]:
         elif isinstance(new, Targets):
             said = list(_of_targets(old, new))
         lasts = {"role": role, "expires": f"{new.expires:%Y-%m-%d}"}
-        found += said or [Text(N_("{role} stays as it is, and lasts until {expires}."), lasts)]
+        words = N_("{role} stays as it is, and lasts until {expires}.")
+        if old is None:
+            words = N_("{role} begins with nothing in it, and lasts until {expires}.")
+        found += said or [Text(words, lasts)]
     return found
 
 

@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from enum import Enum
 
 from ncen_updater.common.i18n import N_
-from ncen_updater.formats.sql import Statement, split
+from ncen_updater.formats.losses import Own, own
+from ncen_updater.formats.sql import Statement, lexemes, split
 
-__all__ = ["KEPT", "Kind", "Mark", "marks"]
-
-#: Where a ``down`` file puts what the older shape cannot hold; it comes back with the upgrade.
-KEPT = "ncen_kept"
+__all__ = ["Kind", "Mark", "marks"]
 
 
 class Kind(Enum):
@@ -42,12 +40,16 @@ class Mark:
         last: Of its last character.
         kinds: What it does.
         text: Its beginning, in one line.
+        own: Why it touches nothing but what the release itself made; None if it may.
+        same: All of it in one form, in which both engines' statements are compared.
     """
 
     line: int
     last: int
     kinds: tuple[Kind, ...]
     text: str
+    own: Own | None = None
+    same: str = ""
 
 
 _DROPS = {"DROP", "DETACH"}
@@ -70,28 +72,71 @@ _HARMLESS_THINGS = {
     "COLUMN", "INDEX", "SCHEMA", "SEQUENCE", "TABLE", "TEMP", "TEMPORARY", "TYPE", "UNIQUE",
     "UNLOGGED", "VIEW", "MATERIALIZED",
 }  # fmt: skip
+#: What may be done to what the release itself made, without anybody having to decide it.
+_HARMLESS = {
+    Own.NEW: {Kind.ADDS, Kind.CHANGES},
+    Own.PARKED: {Kind.DELETES, Kind.DROPS},
+}
+#: Statements in which a bracket behind a name is a function that is run.
+_RUNS = {"DELETE", "INSERT", "MERGE", "REPLACE", "UPDATE"}
+#: Before a name that is a table's, whatever stands behind it.
+_TABLE_NEXT = {"AS", "EXISTS", "INTO", "REFERENCES", "TABLE", "WITH"}
+#: Functions that only reckon, types with a length, and words that are no names.
+_KNOWN = {
+    "ABS", "ALL", "ALWAYS", "AND", "ANY", "ARRAY", "ARRAY_AGG", "AS", "AVG", "BETWEEN", "BIGINT",
+    "BIT", "BTRIM", "BY", "CASE", "CAST", "CHAR", "CHAR_LENGTH", "CHARACTER", "CHECK", "COALESCE",
+    "COLUMN", "CONCAT", "CONCAT_WS", "CONFLICT", "COUNT", "DATE", "DATE_PART", "DATE_TRUNC",
+    "DATETIME", "DECIMAL", "DEFAULT", "DENSE_RANK", "DISTINCT", "ELSE", "EXCEPT",
+    "EXCLUDE", "EXISTS",
+    "EXTRACT", "FILTER", "FLOAT", "FROM", "GEN_RANDOM_UUID", "GREATEST", "GROUP", "HAVING",
+    "IDENTITY", "IFNULL", "IN", "INCLUDE", "INT", "INTEGER", "INTERSECT", "INTERVAL", "IS", "JOIN",
+    "JSONB_BUILD_OBJECT", "JSON_BUILD_OBJECT", "JULIANDAY", "KEY", "LATERAL", "LEAST", "LEFT",
+    "LENGTH", "LIKE", "LOWER", "LPAD", "LTRIM", "MATERIALIZED", "MAX", "MD5", "MIN", "NCHAR",
+    "NOT", "NOW", "NULL", "NULLIF", "NUMERIC", "NVARCHAR", "ON", "ONLY", "OR", "OVER",
+    "POSITION", "PRIMARY", "RANDOM", "RANGE", "RANK", "REPLACE", "RETURNING", "RIGHT", "ROUND",
+    "ROW", "ROW_NUMBER", "RPAD", "RTRIM", "SELECT", "SET", "SOME", "SPLIT_PART", "STRFTIME",
+    "STRING_AGG", "SUBSTR", "SUBSTRING", "SUM", "TEXT", "THEN", "TIME", "TIMESTAMP", "TO_CHAR",
+    "TO_DATE", "TO_TIMESTAMP", "TRIM", "UNION", "UNIQUE", "UPPER", "USING", "VALUES", "VARBIT",
+    "VARCHAR", "VARYING", "WHEN", "WHERE", "WITH", "WITHIN",
+}  # fmt: skip
 _QUESTIONS = {"SELECT", "WITH", "VALUES", "TABLE", "(", "PERFORM", "EXPLAIN"}
 SHOWN = 100
 
 
-def marks(sql: str, engines: Sequence[str]) -> list[Mark]:
+def marks(sql: str, engines: Sequence[str], down: str | None = None) -> list[Mark]:
     """Every statement to look at, as each of the engines reads the text.
 
     Args:
         sql: An ``up``, ``down`` or ``verify`` file.
         engines: Those that it may run on.
+        down: For an ``up`` file, the way back from it; empty if there is none.
     """
-    found: dict[tuple[int, int], Mark] = {}
+    found: dict[tuple[int, int, str], Mark] = {}
     for engine in engines:
-        for statement in split(sql, engine):
-            kinds = tuple(kind for kind in Kind if kind in set(_kinds(statement.words)))
+        mine = own(sql, down, engine) if down is not None else ()
+        for number, statement in enumerate(split(sql, engine)):
+            named = set(_kinds(statement.words)) | set(_called(statement, engine))
+            if not named:
+                continue
             last = statement.line + statement.text.count("\n")
-            place = (statement.line, last)
-            before = found[place].kinds if place in found else ()
-            if kinds:
-                both = tuple(kind for kind in Kind if kind in {*before, *kinds})
-                found[place] = Mark(statement.line, last, both, _short(statement))
-    return [found[place] for place in sorted(found)]
+            place = (statement.line, last, statement.text)
+            why = mine[number] if mine else None
+            if why is not None and not named <= _HARMLESS[why]:
+                why = None
+            before = found.get(place)
+            if before is not None:  # two engines may read it as two things
+                named |= set(before.kinds)
+                why = why if why is before.own else None
+            kinds = tuple(kind for kind in Kind if kind in named)
+            same = _same(lexemes(statement.text, engine))
+            found[place] = Mark(statement.line, last, kinds, _short(statement), why, same)
+    return [found[place] for place in sorted(found, key=lambda place: place[:2])]
+
+
+def _same(words: Sequence[str]) -> str:
+    """One text for a statement, whatever its spaces and wherever the engine parks."""
+    text = " ".join(words)
+    return text.replace("NCEN_KEPT . ", "NCEN_KEPT__")
 
 
 def _short(statement: Statement) -> str:
@@ -128,6 +173,28 @@ def _kinds(words: tuple[str, ...]) -> Iterator[Kind]:
         yield Kind.CALLS
     if head not in _QUESTIONS and not _usual(head, words):
         yield Kind.OTHER
+    if head == "DROP" and "CASCADE" in words and not {"INDEX", "SCHEMA", "TABLE"} & set(words[1:2]):
+        yield Kind.OTHER  # columns may go with it
+
+
+def _called(statement: Statement, engine: str) -> Iterator[Kind]:
+    """Whether a statement that changes something runs a function that is not known to be none."""
+    words = lexemes(statement.text, engine)
+    table = words[:1] in (["CREATE"], ["ALTER"]) and "TABLE" in words[1:4]
+    if table or (words and words[0] in _RUNS):
+        for place, word in enumerate(words[:-1]):
+            named = word[0].isalpha() or (len(word) > 1 and word[0] in '_"`[')
+            if named and words[place + 1] == "(" and not _no_call(words, place):
+                yield Kind.CALLS
+                return
+
+
+def _no_call(words: Sequence[str], place: int) -> bool:
+    first = place
+    while first > 1 and words[first - 1] == ".":
+        first -= 2
+    before = words[first - 1] if first else ""
+    return before in _TABLE_NEXT or (first == place and words[place] in _KNOWN)
 
 
 def _fills(head: str, words: tuple[str, ...], pairs: list[tuple[str, str]]) -> bool:

@@ -9,7 +9,7 @@ from ncen_updater.common.i18n import N_, Text, of_language, translate
 from ncen_updater.publisher.review.review import ReleasePage, Review, SqlPage
 from ncen_updater.publisher.signing.digest_words import spoken
 
-__all__ = ["HEADS", "annex_lines", "short_lines", "words_of"]
+__all__ = ["HEADS", "annex_lines", "marked", "short_lines", "words_of"]
 
 MARK, PLAIN = ">", "|"
 NONE = N_("nothing")
@@ -20,8 +20,25 @@ def short_lines(page: Review) -> Iterator[Text | str]:
     yield page.title
     for sentence in page.sentences:
         yield _in(sentence)
-    for warning in page.warnings:
-        yield _in(warning)
+    for heading, lines in marked(page):
+        yield heading
+        for line in lines:
+            yield _in(line)
+
+
+def marked(page: Review) -> Iterator[tuple[Text, tuple[Text, ...]]]:
+    """What is marked: the grave first and apart, each group with its heading."""
+    if page.grave:
+        yield Text(N_("To be decided before all:")), page.grave
+    usual = page.warnings
+    if page.harmless:
+        words = N_(
+            "{count} further statements fill only what the release itself adds, or empty what its"
+            " own way back parked; they are marked in the SQL below."
+        )
+        usual = (*usual, Text(words, {"count": page.harmless}))
+    if usual:
+        yield Text(N_("To be known as well; most releases have such lines:")), usual
 
 
 def words_of(page: Review, language: str) -> Iterator[Text | str]:

@@ -55,13 +55,19 @@ from ncen_updater.publisher.signing.event_files import (
     write_papers,
 )
 from ncen_updater.publisher.signing.keys import owner_of
+from ncen_updater.publisher.signing.packed import (
+    DetachedSignature,
+    pack_event,
+    read_signatures,
+    write_signatures,
+)
 from ncen_updater.publisher.signing.rules import (
     refuse_backdated,
     refuse_other_dates,
     refuse_unsound,
 )
 
-__all__ = ["DetachedSignature", "DraftRef", "SigningEvent", "digest_of"]
+__all__ = ["DraftRef", "SigningEvent", "digest_of"]
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 RoleName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,40}$")]
@@ -83,18 +89,6 @@ class _EventFile(BaseModel):
     title: Annotated[str, StringConstraints(max_length=500)]
     drafts: Annotated[dict[RoleName, DraftRef], Field(min_length=1, max_length=50)]
     base: Annotated[dict[RoleName, DraftRef], Field(max_length=50)]
-
-
-class DetachedSignature(BaseModel):
-    """One officer's answer."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    role: RoleName
-    version: Annotated[int, Field(ge=1)]
-    digest: Sha256
-    keyid: Sha256
-    sig: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]+$", max_length=4000)]
 
 
 def digest_of(metadata: Metadata[Any]) -> str:
@@ -162,6 +156,7 @@ class SigningEvent:
         durable.write(
             directory / "event.json", canonical_json(record.model_dump(mode="json", by_alias=True))
         )
+        pack_event(directory)
         return cls.load(directory)
 
     @classmethod
@@ -255,13 +250,14 @@ class SigningEvent:
                 keys |= _role_keys(holder.signed, role)
         return keys
 
-    def sign(self, signer: Signer, digest: str) -> list[Path]:
+    def sign(self, signer: Signer, digest: str, answer: Path | None = None) -> list[Path]:
         """Sign every draft that the key may sign.
 
         Args:
             signer: The officer's key.
             digest: Digest of the event as the officer was told it: eight words, or its first 32 or
                 more digits; spaces do not count.
+            answer: One file for all of them; else each goes into the event.
 
         Returns:
             The signature files, to be sent back.
@@ -273,24 +269,31 @@ class SigningEvent:
         """
         self.refuse_other_digest(digest)
         keyid, roles = signer.public_key.keyid, self.roles_of(signer.public_key)
-        written = []
+        made = []
         for role in roles:
             metadata = self.drafts[role]
             signature = signer.sign(metadata.signed_bytes)
             key = self.signers_of(role)[keyid]
-            path = self.directory / "sig" / f"{role}.{keyid}.json"
-            self._verify(key, signature, role, path)
-            answer = DetachedSignature(
-                role=role,
-                version=metadata.signed.version,
-                digest=digest_of(metadata),
-                keyid=keyid,
-                sig=signature.signature,
+            self._verify(key, signature, role, self.directory)
+            made.append(
+                DetachedSignature(
+                    role=role,
+                    version=metadata.signed.version,
+                    digest=digest_of(metadata),
+                    keyid=keyid,
+                    sig=signature.signature,
+                )
             )
-            durable.make_directory(path.parent)
-            durable.write(path, canonical_json(answer.model_dump()))
-            written.append(path)
-        return written
+        if answer is not None:
+            write_signatures(answer, made)
+            return [answer]
+        return [self._keep(one) for one in made]
+
+    def _keep(self, one: DetachedSignature) -> Path:
+        path = self.directory / "sig" / f"{one.role}.{one.keyid}.json"
+        durable.make_directory(path.parent)
+        durable.write(path, canonical_json(one.model_dump()))
+        return path
 
     def renews(self, state: FeedState, roles: Sequence[str]) -> bool:
         """Whether it has the next version of each of these roles."""
@@ -337,8 +340,8 @@ class SigningEvent:
         assert root is not None, "load refuses an event without one"  # noqa: S101
         refuse_other_dates(root, self.drafts, now)
 
-    def merge(self, path: Path) -> DetachedSignature:
-        """Take in one signature file from elsewhere after verifying it.
+    def merge(self, path: Path) -> list[DetachedSignature]:
+        """Take in a signature file from elsewhere, whole or not at all, after verifying it.
 
         Raises:
             BadEvent: If it cannot be read.
@@ -346,11 +349,10 @@ class SigningEvent:
             KeyNotAllowed: If its key may not sign this role.
             BadSignature: If it does not verify.
         """
-        answer, _ = self._check(path)
-        target = self.directory / "sig" / f"{answer.role}.{answer.keyid}.json"
-        durable.make_directory(target.parent)
-        durable.write(target, canonical_json(answer.model_dump()))
-        return answer
+        found = [answer for answer, _ in self._check(path)]
+        for answer in found:
+            self._keep(answer)
+        return found
 
     def signed(self) -> dict[str, Metadata[Any]]:
         """The drafts with every signature that lies in ``sig``, each verified again.
@@ -362,15 +364,14 @@ class SigningEvent:
             role: Metadata.from_bytes(metadata.to_bytes()) for role, metadata in self.drafts.items()
         }
         for path in sorted((self.directory / "sig").glob("*.json")):
-            answer, signature = self._check(path)
-            result[answer.role].signatures[answer.keyid] = signature
+            for answer, signature in self._check(path):
+                result[answer.role].signatures[answer.keyid] = signature
         return result
 
-    def _check(self, path: Path) -> tuple[DetachedSignature, Signature]:
-        try:
-            answer = DetachedSignature.model_validate(json.loads(read_plain(path)))
-        except (OSError, ValueError, RecursionError) as error:
-            raise UpdaterError(BAD_EVENT, path=path, detail=str(error)[:500]) from error
+    def _check(self, path: Path) -> list[tuple[DetachedSignature, Signature]]:
+        return [(answer, self._verified(answer, path)) for answer in read_signatures(path)]
+
+    def _verified(self, answer: DetachedSignature, path: Path) -> Signature:
         draft = self.drafts.get(answer.role)
         if draft is None:
             raise UpdaterError(
@@ -385,7 +386,7 @@ class SigningEvent:
             raise UpdaterError(KEY_NOT_ALLOWED, key=answer.keyid, role=answer.role)
         signature = Signature(answer.keyid, answer.sig)
         self._verify(key, signature, answer.role, path)
-        return answer, signature
+        return signature
 
     def _verify(self, key: Key, signature: Signature, role: str, path: Path) -> None:
         try:

@@ -50,11 +50,9 @@ from ncen_updater.agent.databases.sqlite.plain import (
     read_ours,
 )
 from ncen_updater.agent.databases.sqlite.records import (
+    KeptRecords,
     SetRecord,
-    SetRecords,
     SetRole,
-    parse_marker,
-    parse_role,
 )
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.directory_handle import DirectoryHandle
@@ -101,7 +99,7 @@ class Layout:
         self.names = names
         self.live = directory / "live"
         self.sets = directory / SETS
-        self._records = SetRecords((notes or directory / "notes") / SETS)
+        self._records = KeptRecords((notes or directory / "notes") / SETS, SetRecord)
 
     # ---- what is there -------------------------------------------------------------------------
 
@@ -238,10 +236,10 @@ class Layout:
         try:
             with opened_set(path) as place:
                 return SetRecord(
-                    said("marker.json", parse_marker),
+                    said("marker.json", Marker.from_json),
                     said("committed.json", lambda data: str(data["change"])),
                     said("touched.json", lambda data: str(data["change"])),
-                    said("role.json", parse_role),
+                    said("role.json", SetRole.from_json),
                     said(COUNTS, lambda data: {k: int(str(v)) for k, v in data.items()}),
                 )
         except FileNotFoundError:

@@ -12,20 +12,18 @@ believed. They are made before the first copy and compared as the last thing bef
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ncen_updater.agent.databases.sqlite.errors import FilesWritten, NoteUnreadable
+from ncen_updater.agent.databases.sqlite.errors import FilesWritten
 from ncen_updater.agent.databases.sqlite.layout import SUFFIX, Layout
 from ncen_updater.agent.databases.sqlite.plain import opened
-from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.records import Record
 
 __all__ = [
-    "FileNotes",
     "FileSeen",
     "Note",
     "SetSeen",
@@ -43,7 +41,7 @@ MOST_LOOKS = 50
 
 
 @dataclass(frozen=True)
-class FileSeen:
+class FileSeen(Record):
     """One file at a moment.
 
     Attributes:
@@ -61,7 +59,7 @@ class FileSeen:
 
 
 @dataclass(frozen=True)
-class SetSeen:
+class SetSeen(Record):
     """The files of a set at a moment, by name."""
 
     place: str
@@ -69,7 +67,7 @@ class SetSeen:
 
 
 @dataclass(frozen=True)
-class Note:
+class Note(Record):
     """What is known of a change's sets.
 
     Attributes:
@@ -160,69 +158,3 @@ def differing(before: SetSeen, now: SetSeen, *, frozen: bool = False) -> tuple[s
 
     names = sorted({*before.files, *now.files})
     return tuple(n for n in names if shown(before.files.get(n)) != shown(now.files.get(n)))
-
-
-class FileNotes:
-    """The notes of all changes, one file each.
-
-    Args:
-        directory: Where; nobody but the agent may write there.
-    """
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-
-    def _path(self, change: str) -> Path:
-        return self._directory / f"{change}.json"
-
-    def read(self, change: str) -> Note | None:
-        """The note of a change; None where there is none.
-
-        Raises:
-            NoteUnreadable: It holds what no agent wrote.
-        """
-        path = self._path(change)
-        try:
-            data = json.loads(path.read_bytes())
-        except FileNotFoundError:
-            return None
-        except ValueError as error:
-            raise NoteUnreadable(database=path, detail=str(error)) from error
-        try:
-            before = _set_from(data["before"])
-            after = _set_from(data["after"]) if data.get("after") else None
-            newest, counts = (
-                {
-                    str(name): {str(table): int(row) for table, row in tables.items()}
-                    for name, tables in data.get(what, {}).items()
-                }
-                for what in ("newest", "counts")
-            )
-            copied = {str(name): str(digest) for name, digest in data.get("copied", {}).items()}
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise NoteUnreadable(database=path, detail=repr(error)) from error
-        return Note(before, copied, after, newest, counts)
-
-    def write(self, change: str, note: Note) -> None:
-        """Keep a note, flushed to the disk."""
-        durable.make_directory(self._directory, 0o700)
-        content = json.dumps(dataclasses.asdict(note), default=dict).encode()
-        durable.write(self._path(change), content, 0o600)
-
-    def remove(self, change: str) -> None:
-        """Forget a change; there may be no note of it."""
-        durable.remove(self._path(change))
-
-
-def _set_from(data: Mapping[str, Mapping[str, Mapping[str, object]]]) -> SetSeen:
-    files = {
-        str(name): FileSeen(
-            inode=int(str(item["inode"])),
-            size=int(str(item["size"])),
-            mtime_ns=int(str(item["mtime_ns"])),
-            ctime_ns=int(str(item["ctime_ns"])),
-            head=str(item["head"]),
-        )
-        for name, item in data["files"].items()
-    }
-    return SetSeen(str(data["place"]), files)

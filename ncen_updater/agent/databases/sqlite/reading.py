@@ -35,8 +35,9 @@ from ncen_updater.agent.databases.sqlite.dialect import TABLES
 from ncen_updater.agent.databases.sqlite.errors import SetMissing
 from ncen_updater.agent.databases.sqlite.facts import find_blockers, find_set_aside
 from ncen_updater.agent.databases.sqlite.layout import Layout
-from ncen_updater.agent.databases.sqlite.noting import FileNotes
+from ncen_updater.agent.databases.sqlite.noting import Note
 from ncen_updater.agent.databases.sqlite.plain import check_database, check_opened
+from ncen_updater.agent.databases.sqlite.records import KeptRecords
 from ncen_updater.common.database_words import said
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.messages import MARKERS_DISAGREE, QUERY_FAILED
@@ -70,7 +71,7 @@ class SqliteFacts(DatabaseEngine):
         user: str | None = None,
     ) -> None:
         kept = (notes or directory / "notes").absolute()
-        self._notes = FileNotes(kept)
+        self._notes = KeptRecords(kept, Note)
         self._layout = Layout(directory.absolute(), tuple(names), kept)
         self._migrator_environment = dict(migrator_environment or {})
         self._user = user

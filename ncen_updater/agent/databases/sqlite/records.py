@@ -9,21 +9,24 @@ the site may return to, and not read.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from ncen_updater.agent.databases.base import DatabaseRole, Marker
 from ncen_updater.agent.databases.sqlite.errors import NoteUnreadable
 from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.records import Record
 
-__all__ = ["SetRecord", "SetRecords", "SetRole"]
+__all__ = ["KeptRecords", "SetRecord", "SetRole"]
+
+Kept = TypeVar("Kept", bound=Record)
 
 
 @dataclass(frozen=True)
-class SetRole:
+class SetRole(Record):
     """What a set that is not live was set aside for.
 
     Attributes:
@@ -38,7 +41,7 @@ class SetRole:
 
 
 @dataclass(frozen=True)
-class SetRecord:
+class SetRecord(Record):
     """What was said of a set.
 
     Attributes:
@@ -55,82 +58,40 @@ class SetRecord:
     role: SetRole | None = None
     counts: Mapping[str, int] | None = None
 
-    @classmethod
-    def parse(cls, data: Mapping[str, object]) -> SetRecord:
-        """Read the form that is stored.
 
-        Raises:
-            AttributeError, KeyError, TypeError, ValueError: It is not of that form.
-        """
-        marker, role, counts = (
-            data.get("marker"), data.get("role"), data.get("counts"),
-        )  # fmt: skip
-        return cls(
-            None if marker is None else parse_marker(_mapping(marker)),
-            _word(data.get("committed")),
-            _word(data.get("touched")),
-            None if role is None else parse_role(_mapping(role)),
-            None if counts is None else _numbers(counts),
-        )
-
-
-def _mapping(data: object) -> Mapping[str, object]:
-    if not isinstance(data, Mapping):
-        raise TypeError(type(data).__name__)
-    return data
-
-
-def _word(value: object) -> str | None:
-    return None if value is None else str(value)
-
-
-def _numbers(data: object) -> dict[str, int]:
-    return {str(key): int(str(value)) for key, value in _mapping(data).items()}
-
-
-def parse_marker(data: Mapping[str, object]) -> Marker:
-    """Read a marker."""
-    return Marker(str(data["release"]), int(str(data["generation"])), str(data["change"]))
-
-
-def parse_role(data: Mapping[str, object]) -> SetRole:
-    """Read a role; what its modes are of is not looked at."""
-    return SetRole(DatabaseRole(str(data["role"])), str(data["change"]), _numbers(data["modes"]))
-
-
-class SetRecords:
-    """The records of all sets, one file each, by the set's name.
+class KeptRecords(Generic[Kept]):
+    """Records of one kind, one file each, by the name of what they tell of.
 
     Args:
         directory: Where; nobody but the agent may write there.
+        kind: What they are.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    def __init__(self, directory: Path, kind: type[Kept]) -> None:
+        self._directory, self._kind = directory, kind
 
     def _path(self, name: str) -> Path:
         return self._directory / f"{name}.json"
 
-    def read(self, name: str) -> SetRecord | None:
-        """The record of a set; None where there is none.
+    def read(self, name: str) -> Kept | None:
+        """The record of that name; None where there is none.
 
         Raises:
             NoteUnreadable: It holds what no agent wrote.
         """
         path = self._path(name)
         try:
-            return SetRecord.parse(_mapping(json.loads(path.read_bytes())))
+            return self._kind.from_json(json.loads(path.read_bytes()))
         except FileNotFoundError:
             return None
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise NoteUnreadable(database=path, detail=repr(error)) from error
+        except ValueError as error:
+            raise NoteUnreadable(database=path, detail=str(error)) from error
 
-    def write(self, name: str, record: SetRecord) -> None:
+    def write(self, name: str, record: Kept) -> None:
         """Keep a record, flushed to the disk."""
         durable.make_directory(self._directory, 0o700)
-        content = json.dumps(dataclasses.asdict(record), default=dict).encode()
-        durable.write(self._path(name), content, 0o600)
+        durable.write(self._path(name), json.dumps(record.to_json()).encode(), 0o600)
 
     def remove(self, name: str) -> None:
-        """Forget a set; there may be no record of it."""
+        """Forget one; there may be no record of that name."""
         durable.remove(self._path(name))

@@ -31,7 +31,8 @@ from ncen_updater.agent.databases.sqlite.dialect import SqliteDialect
 from ncen_updater.agent.databases.sqlite.engine import SqliteEngine
 from ncen_updater.agent.databases.sqlite.errors import FilesWritten, SetMissing
 from ncen_updater.agent.databases.sqlite.layout import Layout
-from ncen_updater.agent.databases.sqlite.noting import FileNotes, look
+from ncen_updater.agent.databases.sqlite.noting import Note, look
+from ncen_updater.agent.databases.sqlite.records import KeptRecords
 from ncen_updater.common.messages import (
     CUT_OVER_FAILED,
     OFFICERS_WERE_IN,
@@ -230,7 +231,7 @@ def test_a_journal_that_cannot_be_finished_stops_the_cut_over(site: Path, tmp_pa
         stream.write(os.urandom(20_000))
     with pytest.raises(FilesWritten, match=r"cases.sqlite"):
         engine.cut_over(COPY)
-    notes = FileNotes(site / "notes")  # it leaves no trace in the times of the file
+    notes = KeptRecords(site / "notes", Note)  # it leaves no trace in the times of the file
     note = notes.read(COPY.id)
     assert note is not None
     now = look(Layout(site, NAMES), path.parent)

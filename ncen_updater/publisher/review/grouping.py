@@ -1,0 +1,99 @@
+"""Which marks an officer has to see first, and which are one mark: pure.
+
+A release for two engines says nearly everything twice, and puts in order what its own way back
+parked. Where all of that is a warning, nobody finds the one that matters. So what is grave stands
+first; what both engines do alike is said once; and of statements that touch nothing but what the
+release itself made (:func:`ncen_updater.formats.losses.own`) only the number is said: the SQL is
+shown whole below, with each of them marked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from ncen_updater.common.i18n import N_, Text
+from ncen_updater.publisher.review.sql_marks import Kind, Mark
+
+__all__ = ["GroupedMarks", "PlacedMark", "grouped"]
+
+#: What most releases do: it is to be decided, and does nothing to what stands in a database.
+USUAL = {Kind.ADDS, Kind.RENAMES}
+
+#: Kinds that no ``down`` file needs: what they do stays at a site that went back.
+BEYOND = {Kind.RIGHTS, Kind.CODE, Kind.OTHER}
+
+
+@dataclass(frozen=True)
+class PlacedMark:
+    """A mark and where it stands.
+
+    Attributes:
+        where: Database, migration and direction.
+        path: The file.
+        mark: The mark.
+    """
+
+    where: tuple[str, str, str]
+    path: str
+    mark: Mark
+
+
+@dataclass(frozen=True)
+class GroupedMarks:
+    """Warnings about the SQL of a release.
+
+    Attributes:
+        grave: What has to be decided before all.
+        usual: What most releases do, and is to be decided as well.
+        harmless: How many statements touch nothing but what the release itself made.
+    """
+
+    grave: tuple[Text, ...]
+    usual: tuple[Text, ...]
+    harmless: int
+
+
+def grouped(placed: Iterable[PlacedMark]) -> GroupedMarks:
+    """Put marks in groups, each in the order of the files."""
+    same: dict[tuple[object, ...], list[PlacedMark]] = {}
+    harmless = 0
+    for item in placed:
+        kinds = set(item.mark.kinds)
+        if item.where[2] == "up" and item.mark.own is not None:
+            harmless += 1
+        elif item.where[2] == "up" or BEYOND & kinds or (Kind.CALLS in kinds and len(kinds) > 1):
+            same.setdefault((item.where, item.mark.kinds, item.mark.same), []).append(item)
+    first: list[Text] = []
+    then: list[Text] = []
+    for items in same.values():
+        (then if set(items[0].mark.kinds) <= USUAL else first).append(_said(items))
+    return GroupedMarks(tuple(first), tuple(then), harmless)
+
+
+def _said(items: list[PlacedMark]) -> Text:
+    values: dict[str, object] = {
+        "path": items[0].path,
+        "line": items[0].mark.line,
+        "kinds": _kinds(items[0].mark.kinds),
+        "statement": items[0].mark.text,
+    }
+    if len(items) == 1:
+        return Text(N_("WARNING: {path}, line {line}, {kinds}: {statement}"), values)
+    values["others"] = ", ".join(_places(items[1:]))
+    words = N_("WARNING: {path}, line {line} (the same in {others}), {kinds}: {statement}")
+    return Text(words, values)
+
+
+def _places(items: list[PlacedMark]) -> Iterator[str]:
+    for item in items:
+        yield f"{item.path}:{item.mark.line}"
+
+
+def _kinds(kinds: tuple[Kind, ...]) -> Text:
+    """Several kinds in one sentence: each is translated by itself."""
+    joined = Text(kinds[0].value)
+    for kind in kinds[1:]:
+        both = {"first": joined, "second": Text(kind.value)}
+        joined = Text(N_("{first}, {second}"), both)
+    return joined

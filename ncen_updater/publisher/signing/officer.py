@@ -1,0 +1,181 @@
+"""``officer.toml``: what an officer's program remembers, so that it need not be typed each time.
+
+Which key or token, the officer's own root, the builder's key, where releases lie. It holds no
+secret and never may; but whoever could write to it could put another root in the place of the
+officer's, so nobody else may.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import stat
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import (
+    OFFICER_FILE_BAD,
+    OFFICER_FILE_OPEN,
+    OFFICER_FILE_SECRET,
+)
+
+__all__ = ["VARIABLE", "OfficerSettings", "load_officer", "officer_path"]
+
+VARIABLE: Final = "NCEN_OFFICER"
+USUAL: Final = ".config/ncen-publisher/officer.toml"
+MAX_BYTES: Final = 20_000
+OTHERS: Final = 0o077
+#: Words of which none may be in the name of a setting: what they hold belongs in no file.
+SECRETS: Final = ("pass", "pin", "secret", "pwd")
+
+Line = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f]+$")]
+
+
+@dataclass(frozen=True)
+class OfficerSettings:
+    """What is remembered; None where it is not.
+
+    Attributes:
+        source: The file; None where there is none.
+        name: Of the officer: the key has to be theirs.
+        key: Private key file.
+        token: Label of a token, in place of it.
+        key_id: Id of the key on the token.
+        module: Driver of the token.
+        root: A root of the feed that the officer had from elsewhere.
+        builder_key: Public file of the builder.
+        staging: Where files of releases lie.
+        feed: Where the published feed lies.
+    """
+
+    source: Path | None = None
+    name: str | None = None
+    key: Path | None = None
+    token: str | None = None
+    key_id: int | None = None
+    module: Path | None = None
+    root: Path | None = None
+    builder_key: Path | None = None
+    staging: Path | None = None
+    feed: Path | None = None
+
+    def refuse_other(self, owner: str) -> None:
+        """Refuse a key that says that it is somebody else's.
+
+        Raises:
+            OfficerFileBad: Naming both.
+        """
+        if self.name is not None and self.name != owner:
+            raise UpdaterError(
+                OFFICER_FILE_BAD, path=self.source, detail=f"name is {self.name}, the key {owner}'s"
+            )
+
+
+class _OfficerModel(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: Line | None = None
+    key: Line | None = None
+    token: Line | None = None
+    key_id: Annotated[int, Field(ge=1, le=255)] | None = None
+    module: Line | None = None
+    root: Line | None = None
+    builder_key: Line | None = None
+    staging: Line | None = None
+    feed: Line | None = None
+
+
+def officer_path(named: Path | None, environment: Mapping[str, str]) -> Path | None:
+    """Say which file is meant; None where none is named and the usual one is not there.
+
+    Args:
+        named: On the command line.
+        environment: Of the process.
+    """
+    if named is not None:
+        return named
+    if environment.get(VARIABLE):
+        return Path(environment[VARIABLE])
+    home = environment.get("HOME")
+    usual = Path(home) / USUAL if home else None
+    return usual if usual is not None and os.path.lexists(usual) else None
+
+
+def load_officer(path: Path | None) -> OfficerSettings:
+    """Read the file; nothing is remembered where there is none.
+
+    Raises:
+        OfficerFileBad: If it cannot be read or is not in order, with every place.
+        OfficerFileOpen: If somebody else may read or write it.
+        OfficerFileSecret: If it holds what belongs in no file.
+    """
+    if path is None:
+        return OfficerSettings()
+    try:
+        data = tomllib.loads(_content(path).decode())
+    except (OSError, ValueError, RecursionError) as error:
+        raise UpdaterError(OFFICER_FILE_BAD, path=path, detail=str(error)[:500]) from error
+    for name in data:
+        if any(word in name.lower() for word in SECRETS):
+            raise UpdaterError(OFFICER_FILE_SECRET, path=path, name=name)
+    try:
+        model = _OfficerModel.model_validate(data)
+    except ValidationError as error:
+        raise UpdaterError(OFFICER_FILE_BAD, path=path, detail=_places(error)) from error
+    if model.key is not None and model.token is not None:
+        raise UpdaterError(OFFICER_FILE_BAD, path=path, detail="key and token: name one of them")
+    if model.token is None and (model.key_id is not None or model.module is not None):
+        raise UpdaterError(
+            OFFICER_FILE_BAD, path=path, detail="key_id and module belong to a token"
+        )
+
+    def place(text: str | None) -> Path | None:
+        return None if text is None else path.parent / Path(text).expanduser()
+
+    return OfficerSettings(
+        source=path,
+        name=model.name,
+        key=place(model.key),
+        token=model.token,
+        key_id=model.key_id,
+        module=place(model.module),
+        root=place(model.root),
+        builder_key=place(model.builder_key),
+        staging=place(model.staging),
+        feed=place(model.feed),
+    )
+
+
+def _content(path: Path) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as stream:
+        info = os.fstat(descriptor)
+        if not stat.S_ISREG(info.st_mode):
+            raise ValueError("it is no plain file")
+        if info.st_mode & OTHERS or info.st_uid not in (0, os.geteuid()):
+            raise UpdaterError(
+                OFFICER_FILE_OPEN, path=path, mode=f"{stat.S_IMODE(info.st_mode):04o}"
+            )
+        content = stream.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"over {MAX_BYTES} bytes")
+    return content
+
+
+def _places(error: ValidationError) -> str:
+    found = []
+    for item in error.errors(include_url=False):
+        name = ".".join(str(part) for part in item["loc"])
+        message = item["msg"]
+        if item["type"] == "extra_forbidden":
+            known = list(_OfficerModel.model_fields)
+            close = difflib.get_close_matches(name, known, n=1)
+            message = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+        found.append(f"{name}: {message}")
+    return "; ".join(found)

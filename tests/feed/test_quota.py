@@ -1,0 +1,282 @@
+"""What a reader that was taken over may leave on the disk: real ones that flood, and the rule."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.reader import quota
+from ncen_updater.agent.reader.child import ChildSource
+from ncen_updater.agent.reader.quota import (
+    LAST_BYTES,
+    LAST_NAMES,
+    MARGIN,
+    MARGIN_NAMES,
+    SLACK,
+    DiskUse,
+    DiskVerdict,
+    DiskWatch,
+    FreeRoom,
+    MayBring,
+    judge,
+    use_of,
+)
+from ncen_updater.common.errors import SpaceShort
+from ncen_updater.common.messages import READER_FAILED, READER_FILLS_DISK
+from ncen_updater.common.progress import Silent
+from ncen_updater.common.workers import Worker
+from tests.feed.test_unit import CONFIG, needs_activator, unit
+from tests.support.errors import refused
+from tests.support.http_server import WebServer
+from tests.support.tuf_repository import Feed
+
+NOTHING, ROOMY = DiskUse(), FreeRoom(1 << 40, 1 << 30, 1 << 31)
+LISTS = MayBring()
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the rule."""
+
+    name: str
+    verdict: DiskVerdict
+    before: DiskUse = NOTHING
+    now: DiskUse = NOTHING
+    order: MayBring = LISTS
+    announced: MayBring | None = LISTS
+    room_before: FreeRoom = ROOMY
+    room: FreeRoom = ROOMY
+
+
+CASES = (
+    Case("nothing came", DiskVerdict.FINE),
+    Case("lists came", DiskVerdict.FINE, now=DiskUse(MARGIN, MARGIN_NAMES)),
+    Case("more than lists came", DiskVerdict.GREW, now=DiskUse(MARGIN + 1)),
+    Case("many names came", DiskVerdict.GREW, now=DiskUse(0, MARGIN_NAMES + 1)),
+    Case(
+        "a release came", DiskVerdict.FINE,
+        now=DiskUse(1 << 30), order=MayBring(1 << 30), announced=MayBring(1 << 30),
+    ),
+    Case(
+        "a release came, and no list can be proved", DiskVerdict.FINE,
+        now=DiskUse(1 << 30), order=MayBring(1 << 30), announced=None,
+    ),
+    Case(
+        "a little each time, and in the end more than was announced", DiskVerdict.UNANNOUNCED,
+        before=DiskUse(MARGIN), now=DiskUse(MARGIN + SLACK + 1),
+    ),
+    Case(
+        "of old more lies there, and only lists come", DiskVerdict.FINE,
+        before=DiskUse(1 << 40), now=DiskUse((1 << 40) + SLACK),
+    ),
+    Case(
+        "the last room is taken, by nothing that can be seen", DiskVerdict.NO_ROOM,
+        room_before=FreeRoom(LAST_BYTES + MARGIN), room=FreeRoom(LAST_BYTES - 1),
+    ),
+    Case(
+        "the last room was taken before", DiskVerdict.FINE,
+        room_before=FreeRoom(LAST_BYTES - 1), room=FreeRoom(LAST_BYTES - 4096),
+    ),
+    Case(
+        "the last names are taken", DiskVerdict.NO_ROOM,
+        room_before=FreeRoom(1 << 40, 2 * LAST_NAMES, 9999), room=FreeRoom(1 << 40, 0, 9999),
+    ),
+    Case(
+        "a file system that counts no names", DiskVerdict.FINE,
+        room_before=FreeRoom(1 << 40, 0, 0), room=FreeRoom(1 << 40, 0, 0),
+    ),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_rule(case: Case) -> None:
+    verdict = judge(case.before, case.now, case.order, case.announced, case.room_before, case.room)
+    assert verdict is case.verdict
+
+
+@pytest.fixture
+def config(tmp_path: Path, feed: Feed, server: WebServer) -> Path:
+    feed.trusted_root(tmp_path / "root.json")
+    path = tmp_path / "agent.toml"
+    path.write_text(CONFIG.format(url=server.url, root=tmp_path))
+    (tmp_path / "received").mkdir()
+    return path
+
+
+FLOOD = """
+import json, os, sys, time
+sys.stdin.readline()
+say = lambda: print(json.dumps({"tell": "", "values": {}}), flush=True)
+place = sys.argv[1]
+"""
+FLOODS = {
+    # 4 MB a file: below any limit of one file.
+    "files": """
+for n in range(100_000):
+    with open(f"{place}/f{n}", "wb") as stream:
+        stream.write(bytes(1 << 22))
+    say()
+""",
+    "names": """
+for n in range(100_000_000):
+    os.mkdir(f"{place}/d{n}")
+    n % 100 or say()
+""",
+    "depth": """
+os.chdir(place)
+for n in range(100):
+    os.mkdir("d")
+    os.chdir("d")
+while True:
+    say()
+    time.sleep(0.1)
+""",
+    "links": """
+os.symlink("/", f"{place}/root")
+for n in range(100_000_000):
+    os.symlink("/usr", f"{place}/l{n}")
+    n % 100 or say()
+""",
+}
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rule with other figures: what a flood comes to before it is seen is thrown away."""
+    monkeypatch.setattr(quota, "MARGIN", 32 << 20)
+    monkeypatch.setattr(quota, "BETWEEN_S", 0.05)
+
+
+@needs_activator
+@pytest.mark.parametrize("runner", ["systemd", "process"])
+@pytest.mark.parametrize("kind", FLOODS)
+@pytest.mark.usefixtures("small")
+def test_a_reader_that_floods_is_ended(
+    config: Path, runner: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config.write_text(config.read_text().replace('"systemd"', f'"{runner}"'))
+    words = [sys.executable, "-Sc", FLOOD + FLOODS[kind], str(config.parent / "received")]
+    monkeypatch.setattr(Worker, "command", lambda _self: words)
+    with unit(config, *words), refused(READER_FILLS_DISK) as caught:
+        ChildSource(load_config(config), config).refresh()
+    assert caught.value.exit_code == 6
+    assert caught.value.values["path"] == config.parent / "received"
+
+
+@pytest.mark.usefixtures("small")
+def test_what_it_leaves_once_it_has_answered_counts(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config.write_text(config.read_text().replace('"systemd"', '"process"'))
+    monkeypatch.setattr(quota, "BETWEEN_S", 1000)
+    code = FLOOD + 'open(f"{place}/f", "wb").write(bytes(40 << 20)); print(\'{"done": true}\')'
+    words = [sys.executable, "-Sc", code, str(config.parent / "received")]
+    monkeypatch.setattr(Worker, "command", lambda _self: words)
+    with refused(READER_FILLS_DISK):
+        ChildSource(load_config(config), config).refresh()
+
+
+def test_one_file_is_limited_by_the_kernel(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config.write_text(config.read_text().replace('"systemd"', '"process"'))
+    code = (
+        FLOOD
+        + """
+import signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+with open(f"{place}/f", "wb") as stream:
+    stream.truncate(128 << 20)
+    try:
+        stream.truncate((128 << 20) + 1)
+    except OSError as error:
+        sys.exit(f"refused: {error.errno}")
+"""
+    )
+    words = [sys.executable, "-Sc", code, str(config.parent / "received")]
+    monkeypatch.setattr(Worker, "command", lambda _self: words)
+    with refused(READER_FAILED) as caught:
+        ChildSource(load_config(config), config).refresh()
+    assert "refused: 27" in str(caught.value.detail)
+
+
+@needs_activator
+def test_an_honest_reader_stays_below(config: Path) -> None:
+    source = ChildSource(load_config(config), config)
+    with unit(config):
+        offer = source.refresh().offers[0]
+        source.fetch(offer, Silent())
+        source.refresh()
+    assert source.fetched(offer) is not None
+
+
+@contextlib.contextmanager
+def _own_file_system(place: Path, size: str, names: int) -> Iterator[None]:
+    """As packaging/examples has it: a file with a file system in it, mounted."""
+    if os.geteuid() != 0:
+        pytest.skip("only root mounts")
+    image = place.parent / "received.img"
+    subprocess.run(["truncate", "-s", size, image], check=True)
+    words = ["mkfs.ext4", "-q", "-m", "0", "-N", str(names), "-O", "^has_journal", str(image)]
+    subprocess.run(words, check=True)
+    mounted = subprocess.run(
+        ["mount", "-o", "loop,nosuid,nodev,noexec", image, place], capture_output=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"nothing can be mounted here: {mounted.stderr.decode()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", place], check=True)
+
+
+@pytest.mark.parametrize("kind", ["files", "names"])
+def test_a_file_system_of_its_own_holds_whatever_it_does(
+    config: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With no watch at all: the kernel refuses it, and what lies beside goes on."""
+    config.write_text(config.read_text().replace('"systemd"', '"process"'))
+    monkeypatch.setattr(DiskWatch, "judge", lambda _self: DiskVerdict.FINE)
+    place = config.parent / "received"
+    words = [sys.executable, "-Sc", FLOOD + FLOODS[kind], str(place)]
+    monkeypatch.setattr(Worker, "command", lambda _self: words)
+    with _own_file_system(place, "48M", 3000):
+        with refused(READER_FAILED) as caught:
+            ChildSource(load_config(config), config).refresh()
+        assert "No space left" in str(caught.value.detail)
+        (config.parent / "beside").write_bytes(b"x" * 100_000)
+        assert room_says_full(place)
+
+
+def room_says_full(place: Path) -> bool:
+    """Whether bytes or names of a file system are at their end."""
+    room = quota.room_of(place)
+    return room.size < 8 << 20 or room.names == 0
+
+
+def test_the_last_room_is_told_as_such(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config.write_text(config.read_text().replace('"systemd"', '"process"'))
+    verdicts = iter([DiskVerdict.FINE, DiskVerdict.NO_ROOM])
+    monkeypatch.setattr(DiskWatch, "judge", lambda _self: next(verdicts))
+    with pytest.raises(SpaceShort) as caught:
+        ChildSource(load_config(config), config).refresh()
+    assert caught.value.values["path"] == config.parent / "received"
+
+
+def test_what_is_counted(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "sparse").touch()
+    os.truncate(tmp_path / "a" / "sparse", 1 << 40)
+    (tmp_path / "a" / "b" / "whole").write_bytes(bytes(8192))
+    (tmp_path / "out").symlink_to("/")
+    found = use_of([tmp_path, tmp_path / "missing"], MayBring(1 << 40, 1000))
+    assert found.names == 5
+    assert 8192 <= found.size < 200_000
+    assert json.dumps(found.size)

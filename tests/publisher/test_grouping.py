@@ -1,0 +1,142 @@
+"""What is grave stands first, what both engines say is said once, what is harmless is counted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from demo.releases import assemble
+from ncen_updater.publisher.build.build import build_release
+from ncen_updater.publisher.feed.feed import Feed
+from ncen_updater.publisher.release_flow import make_feed, publish_release
+from ncen_updater.publisher.review.grouping import GroupedMarks, PlacedMark, grouped
+from ncen_updater.publisher.review.review import review
+from ncen_updater.publisher.review.sentences import sentences
+from ncen_updater.publisher.review.sql_marks import marks
+from ncen_updater.publisher.review.words import short_lines
+from ncen_updater.publisher.signing.draft import draft_first, draft_releases
+from ncen_updater.publisher.signing.event import SigningEvent
+from tests.publisher.feeds import ceremony_of
+from tests.publisher.releases import NOW, clock, ring
+
+NEW = "CREATE TABLE visits (id int);"
+LONG = "UPDATE cases SET note = '" + "x" * 120 + "' WHERE country = "
+
+
+@dataclass(frozen=True)
+class Case:
+    """Two files of one migration, one an engine, and what comes of them: beginnings of lines."""
+
+    name: str
+    postgresql: str
+    sqlite: str = ""
+    direction: str = "up"
+    grave: tuple[str, ...] = ()
+    usual: tuple[str, ...] = ()
+    harmless: int = 0
+
+
+CASES = [
+    Case("both engines alike", "UPDATE cases SET kg = 0", "\nUPDATE cases\n SET kg = 0",
+         grave=("p.sql, line 1 (the same in s.sql:2), changes records: UPDATE cases",)),
+    Case("not alike", "UPDATE cases SET kg = 0", "UPDATE cases SET kg = 1",
+         grave=("p.sql, line 1, changes", "s.sql, line 1, changes")),
+    Case("alike in what is shown of them only", f"{LONG}'MU'", f"{LONG}'SN'",
+         grave=("p.sql, line 1, changes", "s.sql, line 1, changes")),
+    Case("grave on one engine only", "SELECT 1", "DELETE FROM cases",
+         grave=("p.sql, line 1, runs", "s.sql, line 1, deletes records: DELETE FROM cases")),
+    Case("usual", "INSERT INTO codes VALUES (1); ALTER TABLE a RENAME b TO c",
+         usual=("p.sql, line 1, adds records", "p.sql, line 1, gives another name")),
+    Case("its own", NEW + "INSERT INTO visits VALUES (1)", NEW + "INSERT INTO visits VALUES (1)",
+         harmless=2),
+    Case("its own, and a function runs", NEW + "INSERT INTO visits VALUES (lo_unlink(17))",
+         grave=("p.sql, line 1, adds records, runs a function: INSERT",)),
+    Case("a function behind a quoted name", NEW + 'INSERT INTO visits VALUES ("lo_unlink"(17))',
+         grave=("p.sql, line 1, adds records, runs a function: INSERT",)),
+    Case("a function that is called as one of ours",
+         NEW + "INSERT INTO visits VALUES (evil.lower('x'))",
+         grave=("p.sql, line 1, adds records, runs a function: INSERT",)),
+    Case("a function where a value is missing",
+         "ALTER TABLE cases ADD COLUMN b int DEFAULT lo_unlink(17)",
+         grave=("p.sql, line 1, runs a function: ALTER TABLE",)),
+    Case("functions that only reckon",
+         NEW + "INSERT INTO visits (id) SELECT coalesce(max(id), 0) FROM cases WHERE kg IN (1)",
+         harmless=1),
+    Case("types, keys and rules are no functions",
+         "CREATE TABLE v (id numeric(10,2) CHECK (id > 0) REFERENCES t (id), UNIQUE (id));"),
+    Case("the harmless hides nothing in its line",
+         NEW + "DELETE FROM cases; INSERT INTO visits VALUES (1)",
+         grave=("p.sql, line 1, deletes records: DELETE FROM cases",), harmless=1),
+    Case("a way back takes and changes", "DROP TABLE a; UPDATE b SET c = 1; DELETE FROM d",
+         direction="down"),
+    Case("a way back does more", "GRANT ALL ON a TO PUBLIC", direction="down",
+         grave=("p.sql, line 1, changes who may do what",)),
+    Case("a way back hides what it deletes",
+         "WITH d AS (DELETE FROM cases RETURNING 1) SELECT 1", direction="down",
+         grave=("p.sql, line 1, deletes records, runs a function: WITH d",)),
+    Case("a way back takes columns with it", "DROP TYPE kind CASCADE", direction="down",
+         grave=("p.sql, line 1, removes a part of the database, is of an unusual kind",)),
+]  # fmt: skip
+
+
+def found_in(case: Case) -> GroupedMarks:
+    where = ("main", "002", case.direction)
+    down = "" if case.direction == "up" else None
+    files = (("p.sql", "postgresql", case.postgresql), ("s.sql", "sqlite", case.sqlite))
+    return grouped(
+        PlacedMark(where, path, mark)
+        for path, engine, text in files
+        for mark in marks(text, [engine], down)
+    )
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_groups(case: Case) -> None:
+    found = found_in(case)
+    for lines, expected in ((found.grave, case.grave), (found.usual, case.usual)):
+        said = [line.render() for line in lines]
+        assert len(said) == len(expected), said
+        for line, beginning in zip(said, expected, strict=True):
+            assert line.startswith(f"WARNING: {beginning}"), line
+    assert found.harmless == case.harmless
+
+
+def test_a_release_of_the_demonstration(tmp_path: Path) -> None:
+    """Of 35 warnings seven are left, and the five grave ones come first."""
+    keys, feed = ring(tmp_path), tmp_path / "feed"
+    make_feed(feed, keys, clock)
+    publish_release(feed, [assemble("3.2.4", tmp_path / "before")], keys, clock)
+    build_release(assemble("3.3.0", tmp_path / "release"), tmp_path / "staging")
+    state = Feed(feed).state()
+    draft = draft_releases(state, tmp_path / "staging", NOW, (), None, Feed(feed))
+    event = SigningEvent.create(tmp_path / "event", draft.title, draft.roles, state, draft.papers)
+    page = review(event, whole=True)
+    kinds = [line.render().split(": ")[1].rpartition(", ")[2] for line in page.grave]
+    assert kinds == ["changes records", "runs a function", *["changes records"] * 3]
+    assert len(page.warnings) == 2
+    assert page.harmless == 22
+    said = [line if isinstance(line, str) else line.render() for line in short_lines(page)]
+    heads = [line for line in said if not line.startswith("  ")]
+    assert heads[1:] == [
+        "To be decided before all:",
+        "To be known as well; most releases have such lines:",
+    ]
+    assert "22 further statements" in said[-1]
+    assert not [line.render() for line in page.releases[0].way_back if "entered" in line.render()]
+
+
+def test_what_is_said_of_a_first_event_is_true(tmp_path: Path) -> None:
+    """Nothing stays as it is where nothing was."""
+    keys = ring(tmp_path)
+    ceremony = ceremony_of(keys.officers, {name: held[0] for name, held in keys.online.items()})
+    draft = draft_first(ceremony, NOW)
+    event = SigningEvent.create(tmp_path / "event", draft.title, draft.roles, None)
+    said = [text.render() for text in sentences(event)]
+    assert sorted(said) == [
+        "A new feed begins: this decides who may sign for every site.",
+        "It decides who may sign releases of ncen, ncen-updater for every site.",
+        "ncen begins with nothing in it, and lasts until 2027-11-24.",
+        "ncen-updater begins with nothing in it, and lasts until 2027-11-24.",
+    ]

@@ -1,0 +1,242 @@
+"""``officer.toml``: what it remembers, what it never may, and one file in and one file out."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.common.messages import (
+    BAD_EVENT,
+    OFFICER_FILE_BAD,
+    OFFICER_FILE_OPEN,
+    OFFICER_FILE_SECRET,
+    Message,
+)
+from ncen_updater.publisher.cli.main import run
+from ncen_updater.publisher.release_flow import KeyRing
+from ncen_updater.publisher.signing.draft import draft_first
+from ncen_updater.publisher.signing.event import SigningEvent
+from ncen_updater.publisher.signing.officer import load_officer, officer_path
+from ncen_updater.publisher.signing.packed import pack_event, unpack_event
+from tests.publisher.feeds import ceremony_of, drafted
+from tests.publisher.releases import NOW, PASSPHRASE, ring
+from tests.support.errors import refused
+
+
+def written(place: Path, content: bytes | str, mode: int = 0o600) -> Path:
+    path = place / "officer.toml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    path.chmod(mode)
+    return path
+
+
+@dataclass(frozen=True)
+class Bad:
+    name: str
+    content: bytes | str
+    code: Message = OFFICER_FILE_BAD
+    words: str = "officer"
+    mode: int = 0o600
+
+
+BAD = [
+    Bad("no TOML", "key = ", words="Invalid"),
+    Bad("not UTF-8", b"\xff\xfe", words="decode"),
+    Bad("a name misspelt", 'rooot = "r"', words="did you mean root?"),
+    Bad("a name that is none of it", 'colour = "r"', words="known are name, key"),
+    Bad("a number for a path", "key = 3", words="key: Input should be a valid string"),
+    Bad("a text for a number", 'token = "t"\nkey_id = "2"', words="key_id"),
+    Bad("a number that no token has", 'token = "t"\nkey_id = 300', words="key_id"),
+    Bad("key and token", 'key = "k"\ntoken = "t"', words="name one of them"),
+    Bad("what belongs to a token", 'key = "k"\nmodule = "m"', words="belong to a token"),
+    Bad("an empty path", 'root = ""', words="root"),
+    Bad("a path with a line in it", 'root = "a\\nb"', words="root"),
+    Bad("too long", "#" * 30_000, words="over 20000 bytes"),
+    Bad("a table", '[key]\npath = "k"', words="key"),
+    Bad("a passphrase", 'passphrase = "six words"', OFFICER_FILE_SECRET, "passphrase"),
+    Bad("a PIN", 'PIN = "123456"', OFFICER_FILE_SECRET, "PIN"),
+    Bad("a file with it", 'passphrase_file = "x"', OFFICER_FILE_SECRET, "passphrase_file"),
+    Bad("readable by the group", 'name = "amina"', OFFICER_FILE_OPEN, "0640", 0o640),
+    Bad("writable by all", 'name = "amina"', OFFICER_FILE_OPEN, "0602", 0o602),
+]
+
+
+@pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad.name)
+def test_what_is_refused(bad: Bad, tmp_path: Path) -> None:
+    with refused(bad.code, match=re.escape(bad.words)):
+        load_officer(written(tmp_path, bad.content, bad.mode))
+
+
+@pytest.mark.parametrize("kind", ["missing", "directory", "pipe"])
+def test_what_is_no_file(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "officer.toml"
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path, 0o600)
+    with refused(OFFICER_FILE_BAD):
+        load_officer(path)
+
+
+def test_where_it_is_found(tmp_path: Path) -> None:
+    """The command line, the environment, the usual place; none is no mistake."""
+    home = {"HOME": str(tmp_path)}
+    assert officer_path(None, home) is None
+    assert officer_path(None, {}) is None
+    usual = tmp_path / ".config/ncen-publisher/officer.toml"
+    usual.parent.mkdir(parents=True)
+    usual.touch()
+    assert officer_path(None, home) == usual
+    assert officer_path(None, {**home, "NCEN_OFFICER": "/a"}) == Path("/a")
+    assert officer_path(Path("/b"), {**home, "NCEN_OFFICER": "/a"}) == Path("/b")
+
+
+def test_paths_are_from_the_file(tmp_path: Path) -> None:
+    text = 'name = "amina"\ntoken = "t"\nkey_id = 3\nroot = "1.root.json"\nstaging = "/s"\n'
+    found = load_officer(written(tmp_path, text))
+    assert (found.name, found.token, found.key_id, found.key) == ("amina", "t", 3, None)
+    assert found.root == tmp_path / "1.root.json"
+    assert found.staging == Path("/s")
+
+
+@dataclass
+class RememberedDesk:
+    """An officer with a file that remembers everything, and an event that came as one file."""
+
+    event: Path
+    officer: Path
+    secret: Path
+    digest: str
+    directory: Path
+
+
+@pytest.fixture
+def desk(tmp_path: Path, keys: KeyRing, feed: Path, staged: Path) -> RememberedDesk:
+    made = drafted(feed, staged, tmp_path / "release-3.4.0")
+    secret = tmp_path / "secret"
+    secret.write_text(PASSPHRASE)
+    secret.chmod(0o600)
+    (tmp_path / "root.json").write_bytes((feed / "metadata/1.root.json").read_bytes())
+    text = f'name = "amina"\nkey = "keys/amina.pem"\nroot = "root.json"\nfeed = "{feed}"\n'
+    officer = written(tmp_path, f'{text}staging = "{staged}"\n')
+    event = tmp_path / "post" / "release-3.4.0.event"
+    event.parent.mkdir()
+    event.write_bytes((tmp_path / "release-3.4.0.event").read_bytes())
+    return RememberedDesk(event, officer, secret, made.digest, made.directory)
+
+
+def test_one_file_in_one_file_out(desk: RememberedDesk, capsys: pytest.CaptureFixture[str]) -> None:
+    """'sign EVENT' needs nothing else but the digest and the answer; 'merge' takes what came."""
+    remembered = ("--officer", str(desk.officer))
+    assert run(["show", str(desk.event), *remembered, "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["anchored"], shown["digest"]) == (True, desk.digest)
+    assert [release["files"] for release in shown["releases"]] != [None]
+    sign = ["sign", str(desk.event), *remembered, "--passphrase-file", str(desk.secret)]
+    assert run(sign) == 2  # nobody can be asked for the digest
+    assert "--digest" in capsys.readouterr().err
+    assert run([*sign, "--yes", "--digest", desk.digest, "--json"]) == 0
+    answer = desk.event.with_name("release-3.4.0.amina.sig")
+    assert json.loads(capsys.readouterr().out)["files"] == [str(answer)]
+    assert sorted(path.name for path in desk.event.parent.iterdir()) == [
+        "release-3.4.0.amina.sig", "release-3.4.0.event",
+    ]  # fmt: skip
+    assert run(["merge", str(desk.directory), str(answer), "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["signatures"]
+    assert row["signed"] == ["amina"]
+
+
+def test_keys_show_says_what_is_remembered(
+    desk: RememberedDesk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["keys", "show", "--officer", str(desk.officer), "--json"]) == 0
+    files = json.loads(capsys.readouterr().out)["files"]
+    assert [Path(row["file"]).name for row in files] == ["amina.pub.json", "root.json"]
+    assert run(["keys", "show"]) == 2
+
+
+def test_a_key_of_somebody_else(desk: RememberedDesk, capsys: pytest.CaptureFixture[str]) -> None:
+    sign = ["sign", str(desk.event), "--officer", str(desk.officer), "--digest", desk.digest,
+            "--key", str(desk.officer.parent / "keys/bo.pem"), "--yes",
+            "--passphrase-file", str(desk.secret)]  # fmt: skip
+    assert run(sign) == 2
+    assert "NU-7080" in capsys.readouterr().err
+    assert not list(desk.event.parent.glob("*.sig"))
+
+
+def test_a_root_that_is_remembered_is_always_compared(
+    desk: RememberedDesk, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Whoever drafts could begin a feed of their own: it does not lead from the officer's root."""
+    other = tmp_path / "other"
+    held = ring(other)
+    ceremony = ceremony_of(held.officers, {n: k[0] for n, k in held.online.items()})
+    draft = draft_first(ceremony, NOW)
+    SigningEvent.create(other / "first", draft.title, draft.roles, None)
+    event = other / "first.event"
+    for command in (["show"], ["sign", "--yes", "--digest", "0" * 32]):
+        assert run([command[0], str(event), "--officer", str(desk.officer), *command[1:]]) != 0
+    digest = SigningEvent.load(other / "first").digest
+    assert run(["sign", str(event), "--officer", str(desk.officer), "--digest", digest,
+                "--yes", "--passphrase-file", str(desk.secret)]) == 6  # fmt: skip
+    assert "NU-7042" in capsys.readouterr().err
+
+
+def test_one_event_is_one_file(desk: RememberedDesk, tmp_path: Path) -> None:
+    """The same bytes each time, the same event when it is laid out."""
+    before = (tmp_path / "release-3.4.0.event").read_bytes()
+    assert pack_event(desk.directory).read_bytes() == before
+    (tmp_path / "laid").mkdir()
+    unpack_event(desk.event, tmp_path / "laid")
+    assert SigningEvent.load(tmp_path / "laid").digest == desk.digest
+
+
+def odd(change: Callable[[dict[str, bytes]], object]) -> Callable[[bytes], bytes]:
+    def made(content: bytes) -> bytes:
+        with zipfile.ZipFile(io.BytesIO(content)) as packed:
+            files = {name: packed.read(name) for name in packed.namelist()}
+        change(files)
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w") as packed:
+            for name, text in files.items():
+                packed.writestr(name, text)
+        return out.getvalue()
+
+    return made
+
+
+HOSTILE: dict[str, Callable[[bytes], bytes]] = {
+    "half": lambda content: content[: len(content) // 2],
+    "empty": lambda _: b"",
+    "another file": lambda _: b"%PDF-1.4",
+    "a way out": odd(lambda files: files.update({"../../evil": b"x"})),
+    "an absolute path": odd(lambda files: files.update({"/tmp/evil": b"x"})),
+    "a folder that is none of it": odd(lambda files: files.update({"sig/ncen.json": b"{}"})),
+    "without its record": odd(lambda files: files.pop("event.json")),
+    "a draft that was changed": odd(
+        lambda files: files.update({"draft/ncen.json": files["base/ncen.json"]})
+    ),
+    "a file over the limit": odd(lambda files: files.update({"draft/x.json": b" " * 10_000_001})),
+}
+
+
+@pytest.mark.parametrize("how", HOSTILE)
+def test_a_file_that_is_no_event(
+    how: str, desk: RememberedDesk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is told as that, nothing is written anywhere, nothing is signed."""
+    desk.event.write_bytes(HOSTILE[how](desk.event.read_bytes()))
+    there = sorted(path for path in tmp_path.rglob("*"))
+    assert run(["sign", str(desk.event), "--officer", str(desk.officer), "--yes",
+                "--digest", desk.digest, "--passphrase-file", str(desk.secret)]) != 0  # fmt: skip
+    said = capsys.readouterr().err
+    assert BAD_EVENT.code in said or "NU-7008" in said
+    assert sorted(path for path in tmp_path.rglob("*")) == there

@@ -34,6 +34,15 @@ def unlisted_rooms(root: Path) -> list[str]:
     )  # fmt: skip
 
 
+def missing_modules(root: Path) -> list[str]:
+    """Modules that docs/architecture.md names and nobody finds."""
+    package = root / "ncen_updater"
+    places = (root, package, package / "agent", package / "agent/databases")
+    text = (root / "docs/architecture.md").read_text("utf-8")
+    named = re.findall(r"`([\w/]+/\w+\.py)`", text)
+    return sorted(name for name in named if not any((place / name).is_file() for place in places))
+
+
 def unexplained(root: Path) -> list[str]:
     """Dependencies without a line in the tables of docs/dependencies.md."""
     project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
@@ -53,7 +62,9 @@ def repository(tmp_path: Path) -> Path:
     for room in ("right", "forgotten", "agent/lost"):
         (tmp_path / "ncen_updater" / room / "__init__.py").touch()
     (tmp_path / "README.md").write_text("[a](docs/architecture.md) [d](docs/dependencies.md)\n")
-    (tmp_path / "docs/architecture.md").write_text("```\n  right/  good\n```\n")
+    (tmp_path / "docs/architecture.md").write_text(
+        "```\n  right/  good\n```\n`right/__init__.py`, `right/gone.py`\n"
+    )
     (tmp_path / "docs/dependencies.md").write_text("another is not in a row\n\n| one | why |\n")
     (tmp_path / "docs/alone.md").touch()
     (tmp_path / "pyproject.toml").write_text(
@@ -71,6 +82,11 @@ def test_every_document_is_found_from_the_readme(repository: Path) -> None:
 def test_every_room_is_in_the_architecture(repository: Path) -> None:
     assert unlisted_rooms(repository) == ["forgotten", "lost"]
     assert unlisted_rooms(ROOT) == []
+
+
+def test_every_module_that_the_architecture_names_is_there(repository: Path) -> None:
+    assert missing_modules(repository) == ["right/gone.py"]
+    assert missing_modules(ROOT) == []
 
 
 def test_every_dependency_has_a_reason(repository: Path) -> None:

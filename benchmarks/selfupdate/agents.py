@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import AGENT_CONFIRMED
+from ncen_updater.agent.self_update.apart import OwnDeed, doer_of
 from ncen_updater.agent.self_update.probation import Probation
 from ncen_updater.agent.self_update.sequence import SequenceFile, TrialState
 from ncen_updater.agent.service.notify import SystemdNotifier
@@ -71,13 +72,18 @@ def main() -> int:
         with Journal.open(directory / JOURNAL) as journal:
             journal.note(AGENT_CONFIRMED, version=version)
 
-    def after() -> None:
+    changes = doer_of(directory, version, lambda: datetime.now(UTC), notifier.alive)
+
+    def do(deed: OwnDeed) -> None:
         nonlocal confirmed
-        confirmed = True
+        if deed is OwnDeed.TIDY:
+            confirmed = True
+        else:
+            changes(deed)
 
     probation = Probation(
-        file, version, CONFIRM_S, in_reach=in_reach, confirmed=note, after=after,
-        monotonic=time.monotonic, now=lambda: datetime.now(UTC),
+        file, version, CONFIRM_S, in_reach=in_reach, confirmed=note, do=do,
+        monotonic=time.monotonic,
     )  # fmt: skip
     began = time.monotonic()
     notifier.ready()

@@ -11,18 +11,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 
-from ncen_updater.agent.self_update.sequence import (
-    AgentSelection,
-    SequenceFile,
-    TrialState,
-    confirm,
-    give_up,
-    steady,
-    uncount,
-)
+from ncen_updater.agent.self_update.apart import Doer, OwnDeed
+from ncen_updater.agent.self_update.sequence import AgentSelection, SequenceFile, TrialState
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import AGENT_NOT_CONFIRMED
 
@@ -79,9 +71,8 @@ class Probation:
         confirm_s: The minimum time, seconds.
         in_reach: Lets a child look at journal, lists and databases; whether all are in reach.
         confirmed: Called once before the confirmation is written (the journal takes it).
-        after: Called once after it.
+        do: Does what changes the choice, and what follows a confirmation.
         monotonic: A clock that is never set.
-        now: The wall clock.
     """
 
     def __init__(
@@ -92,13 +83,12 @@ class Probation:
         *,
         in_reach: Callable[[], bool],
         confirmed: Callable[[], None],
-        after: Callable[[], None],
+        do: Doer,
         monotonic: Callable[[], float],
-        now: Callable[[], datetime],
     ) -> None:
         self._file, self._version, self._confirm_s = file, version, confirm_s
-        self._in_reach, self._confirmed, self._done = in_reach, confirmed, after
-        self._monotonic, self._now = monotonic, now
+        self._in_reach, self._confirmed, self._do = in_reach, confirmed, do
+        self._monotonic = monotonic
         self._began = monotonic()
         found = self._load()
         self._chosen = found.current if found else None
@@ -127,10 +117,10 @@ class Probation:
             case Duty.STEADY:
                 if age < LONG * self._confirm_s:
                     return ProbationVerdict(LONG * self._confirm_s - age)
-                return self._write(lambda before: steady(before, self._version))
+                return self._write(OwnDeed.STEADY)
             case Duty.RETURN:
                 logger.error("the new agent did not start; this one is chosen again")
-                return self._write(lambda before: give_up(before, self._version, self._now()))
+                return self._write(OwnDeed.RETURN)
             case _:
                 return ProbationVerdict()
 
@@ -142,7 +132,7 @@ class Probation:
         """
         found = self._load()
         if found is not None and found.current == self._version and found.attempts:
-            self._write(lambda before: uncount(before, self._version))
+            self._write(OwnDeed.UNCOUNT)
 
     def _confirm(self, age: float) -> ProbationVerdict:
         if age < self._confirm_s:
@@ -155,10 +145,10 @@ class Probation:
         except UpdaterError as error:
             logger.warning("not confirmed: %s", error)
             ready = False
-        if ready and self._write(lambda before: confirm(before, self._version)).again_s is None:
+        if ready and self._write(OwnDeed.CONFIRM).again_s is None:
             self._trying = False
             logger.info("agent %s has confirmed itself", self._version)
-            self._done()
+            self._write(OwnDeed.TIDY)
             return ProbationVerdict()
         # Also one that filled the disk of its own choice, and runs on.
         if age >= LONG * self._confirm_s:
@@ -167,12 +157,9 @@ class Probation:
             )
         return ProbationVerdict(self._confirm_s)
 
-    def _write(self, change: Callable[[AgentSelection], AgentSelection]) -> ProbationVerdict:
-        def changed(before: AgentSelection | None) -> AgentSelection:
-            return change(before if before is not None else AgentSelection(self._version))
-
+    def _write(self, deed: OwnDeed) -> ProbationVerdict:
         try:
-            self._file.update(changed)
+            self._do(deed)
         except UpdaterError as error:
             logger.warning("the choice of the agent stays as it is: %s", error)
             return ProbationVerdict(self._confirm_s)

@@ -18,6 +18,7 @@ from typing import IO
 from ncen_updater.agent.service.errors import BadRequest
 from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.landlock import keep_from
 from ncen_updater.common.workers import serve
 
 __all__ = ["COMMANDS", "LOOKS", "OPTIONS", "main", "words_of_order"]
@@ -38,6 +39,8 @@ COMMANDS = frozenset(
         "upgrade",
     }
 )
+#: What may write to the agent's own code.
+RENEWING = frozenset({"self-update"})
 #: With these options, whatever else a command takes: every command takes ``--config`` too, and
 #: another configuration would name other programs to be started with the rights of this process.
 OPTIONS = frozenset(
@@ -82,12 +85,25 @@ def _apply(config: Path, order: Mapping[str, object]) -> dict[str, object]:
 def _command(words: Sequence[str], config: Path) -> dict[str, object]:
     from ncen_updater.agent.cli.main import run
 
+    if words[0] not in RENEWING:
+        _leave_own_code(config)
     before = ["--config", str(config), "--alone", "--json", "--words", "--quiet"]
     os.environ["NO_COLOR"] = "1"
     with tempfile.TemporaryFile() as output:
         os.dup2(output.fileno(), 1)
         code = run([*before, *words])
         return {"exit_code": code, "document": _document(output)}
+
+
+def _leave_own_code(config: Path) -> None:
+    """Give up the right to write to the agent's own directory, which no other work needs."""
+    from ncen_updater.agent.config.loader import load_config
+
+    try:
+        paths = load_config(config).paths
+    except UpdaterError:
+        return  # the command says so
+    keep_from(paths.resolve(paths.agent))
 
 
 def _look(word: str, config: Path) -> dict[str, object]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from ncen_updater.agent.journal.orders import Orders
 from ncen_updater.agent.policy.automation import Action, ActionFailure, ServiceDecision
 from ncen_updater.agent.policy.ought_to_run import RunningSeen
 from ncen_updater.agent.policy.schedule import next_check
-from ncen_updater.agent.self_update.keeping import SYSTEM_PYTHON, collect_slots, renew_failsafe
+from ncen_updater.agent.self_update.apart import OwnCode, doer_of
 from ncen_updater.agent.self_update.probation import Probation
 from ncen_updater.agent.self_update.sequence import SequenceFile
 from ncen_updater.agent.service.api.server import start_api
@@ -136,7 +138,6 @@ def serve(
     socket = config.paths.resolve(config.service.apply_socket) if by_unit else None
     runner = WorkRunner(config_path, socket, notifier.alive, lambda: waker.stopping, board)
     orders = _JournalOrders(state / JOURNAL)
-    probation = _probation(config, runner, notifier.alive)
 
     def tell(happening: ServiceEvent) -> None:
         for listener in (board.tell, *listeners):
@@ -145,7 +146,14 @@ def serve(
             except Exception:
                 logger.exception("a listener failed", extra={"happening": happening.kind})
 
-    with change_lock(state / SERVICE_LOCK, "service"), waker.handling_signals():
+    with (
+        _own_code(config, notifier.alive) as own,
+        change_lock(state / SERVICE_LOCK, "service"),
+        waker.handling_signals(),
+    ):
+        if own is not None:
+            own.give_up_rights()
+        probation = _probation(config, runner, own, notifier.alive)
         keeper = KnowledgeFile(state / KNOWLEDGE)
         # Written down, so that a service that is started again and again does ask in the end.
         keep(keeper, caught_up(keeper.load(), config, _now()))
@@ -196,7 +204,24 @@ def _end_torn(orders: _JournalOrders) -> None:
         logger.warning("orders that were torn stay so for now: %s", error)
 
 
-def _probation(config: AgentConfig, runner: WorkRunner, alive: Callable[[], None]) -> Probation:
+@contextlib.contextmanager
+def _own_code(config: AgentConfig, alive: Callable[[], None]) -> Iterator[OwnCode | None]:
+    """Have the agent's own directory kept by a process apart, where others do all other work, too.
+
+    Where this process works itself, as by hand, it renews the agent, too, and keeps its rights.
+    """
+    directory = config.paths.resolve(config.paths.agent)
+    if config.service.runner == "process" or not directory.is_dir():
+        yield None
+        return
+    make = partial(doer_of, directory, version("ncen-updater"), _now, lambda: None)
+    with OwnCode(directory, make, alive) as own:
+        yield own
+
+
+def _probation(
+    config: AgentConfig, runner: WorkRunner, own: OwnCode | None, alive: Callable[[], None]
+) -> Probation:
     directory = config.paths.resolve(config.paths.agent)
     journal_path = config.paths.resolve(config.paths.state) / JOURNAL
     agent = version("ncen-updater")
@@ -205,22 +230,14 @@ def _probation(config: AgentConfig, runner: WorkRunner, alive: Callable[[], None
         with Journal.open(journal_path) as journal:
             journal.note(AGENT_CONFIRMED, version=agent)
 
-    def tidy() -> None:
-        try:
-            renew_failsafe(directory, SYSTEM_PYTHON)
-            collect_slots(directory, alive)
-        except (OSError, UpdaterError) as error:
-            logger.warning("the agent's directory is not tidy: %s", error)
-
     return Probation(
         SequenceFile(directory),
         agent,
         config.service.confirm_agent_s,
         in_reach=runner.in_reach,
         confirmed=note,
-        after=tidy,
+        do=own.do if own else doer_of(directory, agent, _now, alive),
         monotonic=time.monotonic,
-        now=_now,
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.engine.errors import JournalUnwritable
+from ncen_updater.agent.self_update.apart import OwnDeed, doer_of
 from ncen_updater.agent.self_update.probation import Duty, Probation, ProbationVerdict, duty_of
 from ncen_updater.agent.self_update.sequence import AgentSelection, SequenceFile, TrialState
 from ncen_updater.common.messages import AGENT_NOT_CONFIRMED
@@ -36,7 +37,7 @@ def test_what_an_agent_owes(found: AgentSelection | None, version: str, duty: Du
 
 class Trial:
     def __init__(self, directory: Path, found: AgentSelection | None, version: str = "2.0") -> None:
-        self.file = SequenceFile(directory)
+        self.file, self.version = SequenceFile(directory), version
         if found is not None:
             self.file.update(lambda _: found)
         self.time = 1000.0
@@ -49,10 +50,15 @@ class Trial:
             60.0,
             in_reach=self._reach,
             confirmed=self._confirmed,
-            after=lambda: self.said.append("after"),
+            do=self._do,
             monotonic=lambda: self.time,
-            now=lambda: NOW,
         )
+
+    def _do(self, deed: OwnDeed) -> None:
+        if deed is OwnDeed.TIDY:
+            self.said.append("after")
+        else:
+            doer_of(self.file.directory, self.version, lambda: NOW, lambda: None)(deed)
 
     def _reach(self) -> bool:
         self.said.append("reach")

@@ -27,7 +27,9 @@ from ncen_updater.agent.service.knowledge import Assessment
 from ncen_updater.agent.service.loop import words_of, words_of_order
 from ncen_updater.agent.service.runner import AWAY, Finished, WorkRunner
 from ncen_updater.common.i18n import Text
+from ncen_updater.common.landlock import available
 from ncen_updater.common.workers import Worker
+from tests.feed.test_unit import CONFIG
 from tests.support.activation import ACTIVATOR, activated
 
 MODULE = "ncen_updater.agent.service.applying"
@@ -123,6 +125,38 @@ def test_looks(tmp_path: Path) -> None:
     with unit(tmp_path) as path:
         assert runner(path).assess().exit_code != 0
         assert not runner(path).in_reach()
+
+
+@pytest.mark.skipif(available() < 2, reason="this kernel knows no Landlock")
+@pytest.mark.parametrize(("word", "came"), [("check", "refused"), ("self-update", "written")])
+def test_work_on_the_site_cannot_write_to_the_agents_code(
+    tmp_path: Path, word: str, came: str
+) -> None:
+    agent = tmp_path / "opt"
+    agent.mkdir()
+    (tmp_path / "state").mkdir()
+    config = tmp_path / "agent.toml"
+    config.write_text(CONFIG.format(url="http://127.0.0.1:1/", root=tmp_path) + 'agent = "opt"\n')
+    text = config.read_text().replace("[service]", 'agent = "opt"\n[service]')
+    config.write_text(text.removesuffix('agent = "opt"\n'))
+    code = f"""
+import pathlib, sys
+from ncen_updater.agent.cli import main
+from ncen_updater.agent.service import applying
+def run(words):
+    pathlib.Path({str(tmp_path / "state" / "file")!r}).write_text("x")
+    try:
+        pathlib.Path({str(agent / "failsafe.py")!r}).write_text("x")
+    except PermissionError:
+        return 2
+    return 3
+main.run = run
+print(applying._command(({word!r},), pathlib.Path({str(config)!r}))["exit_code"], file=sys.stderr)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert ended.stderr.split()[-1] == {"refused": "2", "written": "3"}[came]
 
 
 def test_nobody_waits(tmp_path: Path) -> None:

@@ -1,0 +1,120 @@
+"""Giving up the right to write to places, for this thread, those that it starts, and all children.
+
+Linux refuses to write where a Landlock ruleset handles writing and allows no place
+(https://docs.kernel.org/userspace-api/landlock.html). It needs no right, cannot be taken back, and
+other processes go on writing. What is open for writing already stays so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+__all__ = ["allow_writing", "available", "everything_but", "keep_from"]
+
+logger = logging.getLogger(__name__)
+
+CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
+PR_SET_NO_NEW_PRIVS = 38
+CREATE_RULESET_VERSION = 1
+RULE_PATH_BENEATH = 1
+WRITE_FILE = 1 << 1
+REMOVE_AND_MAKE = sum(1 << bit for bit in range(4, 13))
+#: By the version of the kernel's interface that brought it: linking across directories, truncating.
+SINCE = {2: 1 << 13, 3: 1 << 14}
+OF_FILES = WRITE_FILE | SINCE[3]
+
+
+class _Ruleset(ctypes.Structure):
+    _fields_ = [("handled_access_fs", ctypes.c_uint64)]
+
+
+class _PathBeneath(ctypes.Structure):
+    _pack_ = 1
+    _fields_ = [("allowed_access", ctypes.c_uint64), ("parent_fd", ctypes.c_int32)]
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def available() -> int:
+    """The version of the kernel's interface; 0 where it knows none."""
+    return max(0, int(_libc().syscall(CREATE_RULESET, None, 0, CREATE_RULESET_VERSION)))
+
+
+def allow_writing(places: Iterable[Path]) -> None:
+    """Refuse every opening for writing, making and removing from now on, except at some places.
+
+    Args:
+        places: Directories, with all below them, and files; links are passed over.
+
+    Raises:
+        OSError: If the kernel does not do it; then nothing is refused.
+    """
+    libc, known = _libc(), available()
+    access = WRITE_FILE | REMOVE_AND_MAKE | sum(bit for n, bit in SINCE.items() if n <= known)
+    rules = _Ruleset(access)
+    ruleset = _done(libc.syscall(CREATE_RULESET, ctypes.byref(rules), ctypes.sizeof(rules), 0))
+    try:
+        for place in places:
+            with contextlib.suppress(FileNotFoundError):
+                _allow(libc, ruleset, access, place)
+        _done(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+        _done(libc.syscall(RESTRICT_SELF, ruleset, 0))
+    finally:
+        os.close(ruleset)
+
+
+def _allow(libc: ctypes.CDLL, ruleset: int, access: int, place: Path) -> None:
+    descriptor = os.open(place, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISLNK(mode):
+            return
+        allowed = access if stat.S_ISDIR(mode) else access & OF_FILES
+        beneath = _PathBeneath(allowed, descriptor)
+        _done(libc.syscall(ADD_RULE, ruleset, RULE_PATH_BENEATH, ctypes.byref(beneath), 0))
+    finally:
+        os.close(descriptor)
+
+
+def _done(result: int) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"Landlock: {os.strerror(number)}")
+    return result
+
+
+def keep_from(directory: Path) -> bool:
+    """Give up the right to write to a directory; return whether that was done.
+
+    Not where the kernel knows no Landlock, or its first version alone, which lets nobody rename
+    from one directory to another.
+    """
+    if available() < 2 or not directory.is_dir():
+        return False
+    try:
+        allow_writing(everything_but(directory))
+    except OSError as error:
+        logger.warning("the right to write to %s is kept: %s", directory, error)
+        return False
+    return True
+
+
+def everything_but(directory: Path) -> Iterator[Path]:
+    """Every entry of the directories that a directory is in, but those that lead to it.
+
+    Where these are allowed, the directory is closed, and so are new names beside those that lead to
+    it.
+    """
+    here = directory.resolve()
+    for above in here.parents:
+        with os.scandir(above) as items:
+            yield from (Path(item.path) for item in items if item.name != here.name)
+        here = above

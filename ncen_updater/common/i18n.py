@@ -39,6 +39,7 @@ __all__ = [
     "language_of",
     "languages",
     "of_language",
+    "of_system",
     "right_to_left",
     "tag_of_page",
     "translate",
@@ -321,6 +322,31 @@ class Text:
         return self.render()
 
 
+#: What the system says of a file or connection that fails, often the reason in a sentence of ours.
+SYSTEM = frozenset(
+    {
+        N_("Broken pipe"), N_("Connection refused"), N_("Connection reset by peer"),
+        N_("Connection timed out"), N_("Device or resource busy"), N_("Directory not empty"),
+        N_("Disk quota exceeded"), N_("File exists"), N_("File name too long"),
+        N_("File too large"), N_("Input/output error"), N_("Invalid cross-device link"),
+        N_("Is a directory"), N_("Name or service not known"), N_("Network is unreachable"),
+        N_("No route to host"), N_("No space left on device"), N_("No such file or directory"),
+        N_("Not a directory"), N_("Operation not permitted"), N_("Permission denied"),
+        N_("Read-only file system"), N_("Temporary failure in name resolution"),
+        N_("Too many levels of symbolic links"), N_("Too many open files"), N_("timed out"),
+    }
+)  # fmt: skip
+_OF_SYSTEM = re.compile(r"(?:\[Errno -?\d+\] )?([A-Za-z/ -]+)(: .*)?", re.DOTALL)
+
+
+def of_system(said: str, language: str) -> str:
+    """Return what the system said in a language, where it is known; anything else unchanged."""
+    found = _OF_SYSTEM.fullmatch(said) if language != DEFAULT_LANGUAGE else None
+    if found is None or found[1] not in SYSTEM:
+        return said
+    return f"{translate(found[1], language)}{found[2] or ''}"
+
+
 def _shown(value: object, language: str) -> str:
     if isinstance(value, Text | Figure):
         return value.render(language)
@@ -328,6 +354,6 @@ def _shown(value: object, language: str) -> str:
         # Words of our own enumerations ("upgrade", "undone") are in the catalogues as they stand.
         return translate(value.value, language)
     try:
-        return str(value)
+        return of_system(str(value), language)
     except (ValueError, RecursionError):  # a number too long for Python to write, a list in itself
         return type(value).__name__

@@ -13,6 +13,7 @@ from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.databases.engines import ENGINES
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.session import DEFAULT_CONFIG
+from ncen_updater.common.cli.usage import Misuse
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
 
@@ -135,7 +136,7 @@ def _answer(session: AgentSession, given: str | None, option: str, question: Tex
     if given is not None:
         return given
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise click.UsageError(f"missing: {option} (or --settings with a file)")
+        raise Misuse(N_("missing: {option} (or --settings with a file)"), option=option)
     asked = session.lines(question.render(session.language), sys.stderr)
     return str(click.prompt(asked, err=True)).strip()
 

@@ -7,6 +7,7 @@ import click
 from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.render import finding_document, finding_lines
+from ncen_updater.common.cli.usage import Misuse
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.i18n import N_, Text
@@ -33,7 +34,8 @@ def verify(context: click.Context, kept: tuple[str, ...]) -> ExitCode:
     try:
         heads = [ChainHead.parse(text) for text in kept]
     except ValueError as error:
-        raise click.UsageError(str(error), context) from error
+        wanted = N_("write NUMBER:HASH, as a message has it")
+        raise Misuse(wanted, context, hint="--head") from error
     site = session.open_site()
     with (
         Journal.open(site.state / JOURNAL, read_only=True) as journal,

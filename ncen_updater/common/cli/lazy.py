@@ -13,6 +13,7 @@ import click
 
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.session import Session
+from ncen_updater.common.cli.usage import placeholders
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, language_of, languages, translate
 from ncen_updater.common.messages import UNKNOWN_COMMAND
@@ -122,7 +123,7 @@ class _Translated(click.Command):
     def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the usage line."""
         prefix = translate(N_("Usage:"), session_of(ctx).language)
-        pieces = " ".join(self.collect_usage_pieces(ctx))
+        pieces = placeholders(" ".join(self.collect_usage_pieces(ctx)), session_of(ctx).language)
         formatter.write_usage(ctx.command_path, pieces, prefix=f"{prefix} ")
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -141,7 +142,9 @@ class _Translated(click.Command):
                 words = getattr(parameter, "help", None) or ""
                 said = record[1].replace(words, translate(words, language))
                 required = translate(N_("required"), language)
-                rows.append((record[0], said.replace("[required]", f"[{required}]")))
+                rows.append(
+                    (placeholders(record[0], language), said.replace("[required]", f"[{required}]"))
+                )
         with formatter.section(translate(N_("Options"), language)):
             formatter.write_dl(rows)
 

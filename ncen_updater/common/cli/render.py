@@ -16,6 +16,7 @@ from ncen_updater.common.i18n import (
     N_,
     Figure,
     Text,
+    of_system,
     right_to_left,
     translate,
 )
@@ -174,7 +175,7 @@ def error_lines(
     turned = right_to_left(language)
     for label, text, detail in parts:
         said = clean(str(text), isolates=turned).splitlines() + (
-            clean(detail).splitlines() if detail else []
+            clean(of_system(detail, language)).splitlines() if detail else []
         )
         room = None if columns is None else max(columns - indent - 1, SHORTEST_LINE)
         broken = [wrapped(line, room) if room else [line] for line in said]

@@ -10,6 +10,7 @@ import click
 
 from ncen_updater.common.cli.lazy import PublisherCommand, session_of
 from ncen_updater.common.cli.render import finding_document, finding_lines
+from ncen_updater.common.cli.usage import Misuse
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.publisher.cli.common import DIRECTORY, FILE, now, show_line
@@ -66,7 +67,7 @@ def monitor(
     from ncen_updater.publisher.feed.feed import Feed
 
     if not url.startswith(("https://", "http://")):
-        raise click.BadParameter("an address that begins with https://", param_hint="URL")
+        raise Misuse(N_("an address that begins with https://"), hint="URL")
     session = session_of(context)
     published = Feed(feed).state() if feed is not None else None
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ncen_updater.common.cli.lazy import PublisherCommand, session_of
+from ncen_updater.common.cli.usage import Misuse
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.publisher.cli.common import (
     DIRECTORY,
@@ -167,7 +168,7 @@ def sign(
     if key is None and token is None:
         key, token = known.key, known.token
     if (key is None) == (token is None):
-        raise click.UsageError("one of --key and --token is needed", context)
+        raise Misuse(N_("one of --key and --token is needed"), context)
     root, builder_key = root or known.root, builder_key or known.builder_key
     staging, feed = staging or known.staging, feed or known.feed
     with opened_event(event) as loaded:
@@ -248,7 +249,7 @@ def _with_token(held: Token, event: SigningEvent, ask: Callable[[], str], beside
 def _told(context: click.Context) -> str:
     """Ask for the digest, where a person can be asked; nothing is shown that could be copied."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise click.UsageError("--digest is needed where nobody can be asked", context)
+        raise Misuse(N_("--digest is needed where nobody can be asked"), context)
     words = N_("Digest of the event, as you were told it")
     told: str = click.prompt(session_of(context).text(words), err=True)
     return told

@@ -116,7 +116,7 @@ def test_every_placeholder_of_a_command_is_known() -> None:
     from ncen_updater.publisher.cli.main import cli as publisher
 
     same = {"OPTIONS", "VERSION", "SITE", "URL", "SIGNATURES", "N"}
-    found = set()
+    found: set[str] = set()
 
     def walk(command: click.Command, context: click.Context) -> None:
         texts = [" ".join(command.collect_usage_pieces(context))]

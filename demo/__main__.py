@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 from demo.show.narrator import Narrator
+from demo.starting import ENDING
 from ncen_updater.common.cli.render import error_lines
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, language_from_environment
@@ -65,13 +66,12 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
 @contextlib.contextmanager
 def _signals() -> Iterator[None]:
     def end(_number: int, _frame: FrameType | None) -> None:
-        for number in numbers:
+        for number in ENDING:
             # What is being ended must not be interrupted again.
             signal.signal(number, signal.SIG_IGN)
         raise Ended
 
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, end) for number in numbers}
+    before = {number: signal.signal(number, end) for number in ENDING}
     try:
         yield
     finally:

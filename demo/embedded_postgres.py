@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from demo.starting import held
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_
 from ncen_updater.common.messages import Message
@@ -114,7 +115,11 @@ class EmbeddedPostgres:
             }
 
     def __enter__(self) -> EmbeddedPostgres:
-        self.start()
+        try:
+            self.start()
+        except BaseException:  # who breaks off a start has nobody who would end the server
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -139,7 +144,7 @@ class EmbeddedPostgres:
         argv = [self.binaries.program("postgres"), "-D", str(self.data)]
         for option in options:
             argv += ["-c", option]
-        with self.log.open("ab") as log:
+        with self.log.open("ab") as log, held():
             self._process = subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,
@@ -155,6 +160,8 @@ class EmbeddedPostgres:
         if self.pid() is not None:
             with contextlib.suppress(subprocess.CalledProcessError):
                 self._run("pg_ctl", "stop", "-D", str(self.data), "-m", "fast", "-w", "-t", "60")
+        elif self._process is not None:  # so new that it has not written down its number yet
+            self._process.terminate()
         self._reap()
 
     def kill(self) -> None:

@@ -29,6 +29,7 @@ from demo.errors import StandInFailed
 from demo.evidence import SiteVersion, database_digests, site_version
 from demo.generator import Generated, generate
 from demo.releases import assemble
+from demo.starting import held
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.progress import Silent
 
@@ -176,7 +177,7 @@ class DemoSite:
 
     def _settings(self) -> dict[str, Any]:
         options = self.options
-        control = [sys.executable, "-B", str(self.current / "app/bin/ncenctl")]
+        control = self._control_words()
         databases: dict[str, Any] = {
             "engine": self.databases.kind,
             "strategy": options.strategy,
@@ -241,18 +242,20 @@ class DemoSite:
 
     def start_front_door(self) -> None:
         """Start the stand-in for the national web server."""
-        self._front = self._spawn(
-            "frontdoor", "--port", str(self.front_port), "--target-port", str(self.app_port),
-            "--door-file", str(self.door_file),
-        )  # fmt: skip
+        with held():
+            self._front = self._spawn(
+                "frontdoor", "--port", str(self.front_port), "--target-port", str(self.app_port),
+                "--door-file", str(self.door_file),
+            )  # fmt: skip
         _wait_for_port(self.front_port, "front door")
 
     def start_traffic(self, pause_s: float = 0.05) -> None:
         """Let officers enter cases through the front door, into ``traffic_log``."""
-        self._traffic = self._spawn(
-            "traffic", "--url", self.front_url, "--log", str(self.traffic_log),
-            "--pause", str(pause_s),
-        )  # fmt: skip
+        with held():
+            self._traffic = self._spawn(
+                "traffic", "--url", self.front_url, "--log", str(self.traffic_log),
+                "--pause", str(pause_s),
+            )  # fmt: skip
 
     def stop_traffic(self) -> dict[str, Any]:
         """Stop the officers; returns their summary (see :class:`~.traffic.Summary`)."""
@@ -276,14 +279,19 @@ class DemoSite:
             self.stop_app()
 
     def _control(self, act: str) -> None:
-        ended = self._run_control(act)
+        with held():  # one that went on would start what has just been stopped
+            ended = self._run_control(act)
         if ended.returncode != 0:
             detail = ended.stderr + _tail(self.run / "ncen.log")
             raise StandInFailed(part="application", wanted=act, detail=detail)
 
+    def _control_words(self) -> list[str]:
+        # It is asked again and again, and needs nothing that was installed.
+        return [sys.executable, "-S", "-B", str(self.current / "app/bin/ncenctl")]
+
     def _run_control(self, act: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-B", str(self.current / "app/bin/ncenctl"), act],
+            [*self._control_words(), act],
             env={**os.environ, **self.environment()},
             capture_output=True,
             text=True,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ import pytest
 from demo.embedded_postgres import EmbeddedPostgres, PostgresBinaries
 from tests.support.ground import GROUND, lay_ground
 from tests.support.postgres import SHARED, available, running
-from tests.support.rotation import SEED, one_of_each, seed
+from tests.support.rotation import IN_TURNS, SEED, alike, is_skipped, one_of_each, seed
 from tests.support.trees import remove_tree
 
 #: Modules that take longest, the longest first (``--durations=0`` tells).
@@ -76,7 +75,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--in-turns",
         action="store_true",
-        help="on one of the database servers what is meant for each; which one, the seed chooses",
+        help="of what is tried in turns the part that the seed chooses",
     )
 
 
@@ -93,6 +92,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
     )
     hypothesis.settings.load_profile("tests")
+    config.addinivalue_line("markers", f"{IN_TURNS}: see tests/support/rotation.py")
     if _is_worker(config):
         return
     given = config.getoption("--seed")
@@ -139,22 +139,15 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Long modules first where workers share a run, so that none is left over at its end."""
     if config.getoption("--in-turns"):
-        chosen = one_of_each(items, _name_on_any_server)
+        runs = {alike(item) for item in items if not is_skipped(item)}
+        able = [item for item in items if not is_skipped(item) or alike(item) not in runs]
+        chosen = one_of_each(able, alike)
         left = {id(item) for item in chosen}
         config.hook.pytest_deselected(items=[item for item in items if id(item) not in left])
         items[:] = chosen
     if _is_worker(config):
         rank = {name: number for number, name in enumerate(LONG)}
         items.sort(key=lambda item: rank.get(item.nodeid.partition("::")[0], len(rank)))
-
-
-def _name_on_any_server(item: pytest.Item) -> str:
-    """The name of a test without the database server that it runs on."""
-    if isinstance(item, pytest.Function) and hasattr(item, "callspec"):
-        server = item.callspec.params.get("postgres")
-        if isinstance(server, PostgresBinaries):
-            return re.sub(rf"\bpg{server.major}\b", "pg", item.nodeid)
-    return item.nodeid
 
 
 def _is_worker(config: pytest.Config) -> bool:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from tests.support.forks import AGENT, run_agent
 from tests.support.ground import other_than
-from tests.support.rotation import SEED, one_of_each, part
+from tests.support.rotation import IN_TURNS, SEED, alike, in_turns, one_of_each, part
 from tests.support.trees import remove_tree
 
 ITEMS = list(range(61))
@@ -47,6 +50,60 @@ def test_all_seeds_together_give_each_and_each_one_of_those_alike(
         seen.update(found)
         assert len({item.split()[-1] for item in found}) > 1  # not all tests on one server
     assert seen == set(items)
+
+
+@dataclass
+class Collected:
+    """As much of a collected test as is asked."""
+
+    values: dict[str, object]
+    indices: dict[str, int]
+    turning: tuple[str, ...] = ()
+    nodeid: str = "tests/test_x.py::test[whatever]"
+
+    @property
+    def callspec(self) -> Collected:
+        return self
+
+    @property
+    def params(self) -> dict[str, object]:
+        return self.values
+
+    def iter_markers(self, name: str) -> Iterator[pytest.Mark]:
+        assert name == IN_TURNS
+        if self.turning:
+            yield in_turns(*self.turning).mark
+
+
+@pytest.mark.parametrize(
+    ("turning", "groups"),
+    [
+        ((), 12),
+        (("version",), 4),
+        (("demo",), 6),  # copies or in place, on each engine; and each version
+        (("demo", "version"), 2),
+    ],
+)
+def test_what_is_in_turns_is_alike_on_one_engine(turning: tuple[str, ...], groups: int) -> None:
+    sites = ("sqlite", "sqlite in-place", "postgresql", "postgresql in-place")
+    items = [
+        Collected({"demo": site, "version": version}, {"demo": one, "version": other}, turning)
+        for one, site in enumerate(sites)
+        for other, version in enumerate(("1", "2", "3"))
+    ]
+    names = {alike(cast("pytest.Item", item)) for item in items}
+    assert len(names) == groups
+
+
+def test_servers_are_always_in_turns() -> None:
+    items = [Collected({"postgres": object(), "a": 1}, {"postgres": n, "a": 0}) for n in range(3)]
+    assert len({alike(cast("pytest.Item", item)) for item in items}) == 1
+
+
+def test_what_is_in_turns_has_to_be_a_parameter() -> None:
+    item = Collected({"a": 1}, {"a": 0}, ("a", "b"))
+    with pytest.raises(pytest.UsageError, match="b"):
+        alike(cast("pytest.Item", item))
 
 
 @pytest.mark.parametrize(
@@ -86,6 +143,19 @@ def test_a_frozen_tree_is_removed_and_a_file_it_shares_keeps_its_mode(tmp_path: 
     remove_tree(frozen)  # nothing is left to do
     assert [path.name for path in tmp_path.iterdir()] == ["stays"]
     assert stays.stat().st_mode & 0o777 == 0o444
+
+
+def test_a_tree_that_is_deeper_than_a_path_is_long_is_removed(tmp_path: Path) -> None:
+    place = tmp_path / "deep"
+    place.mkdir()
+    inside = os.open(place, os.O_RDONLY)
+    for _ in range(3_000):
+        os.mkdir("d", dir_fd=inside)
+        inside, before = os.open("d", os.O_RDONLY, dir_fd=inside), inside
+        os.close(before)
+    os.close(inside)
+    remove_tree(place)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_another_file_system_is_another(tmp_path: Path) -> None:

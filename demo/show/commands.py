@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import AnyStr
 
 from demo.show.narrator import Narrator
+from demo.starting import held
 from ncen_updater.common.i18n import N_, Text
 
 __all__ = ["Commands", "Ran", "ended"]
@@ -79,17 +81,19 @@ class Commands:
     def started(self, *words: str, piped: bool = True) -> Iterator[subprocess.Popen[bytes]]:
         """Run a command while the block does something else; it does not outlive the block."""
         out = subprocess.PIPE if piped else self._narrator.stream.fileno()
-        process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAMS[words[0]], *words[1:], *self._language()],
-            cwd=self._directory,
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            # Ctrl-C is for the demonstration, which then ends this in order.
-            start_new_session=True,
-        )
-        with ended(process):
+        with contextlib.ExitStack() as stack:
+            with held():
+                process = subprocess.Popen(
+                    [sys.executable, "-c", PROGRAMS[words[0]], *words[1:], *self._language()],
+                    cwd=self._directory,
+                    env=self._environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=subprocess.STDOUT,
+                    # Ctrl-C is for the demonstration, which then ends this in order.
+                    start_new_session=True,
+                )
+                stack.enter_context(ended(process))
             yield process
 
     def _language(self) -> Sequence[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import sys
 from contextlib import closing
 
 import psycopg
@@ -58,7 +57,6 @@ ON_SQLITE = [
 ]
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="names of errors came with 3.11")
 @pytest.mark.parametrize(("sql", "expected"), ON_SQLITE)
 def test_sqlite(sql: str, expected: str) -> None:
     with closing(sqlite3.connect(":memory:")) as connection:

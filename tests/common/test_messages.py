@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gettext
 import runpy
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,26 @@ def messages() -> dict[str, Any]:
 def test_everything_is_in_step(messages: dict[str, Any]) -> None:
     found = list(messages["problems"]())
     assert not found, "run script/messages; then translate in the .po:\n" + "\n".join(found)
+
+
+@pytest.mark.parametrize("made", [False, True], ids=["no .venv", "a .venv"])
+def test_a_python_without_polib_takes_that_of_the_project(tmp_path: Path, made: bool) -> None:
+    script = tmp_path / "script" / "messages"
+    script.parent.mkdir()
+    shutil.copy(SCRIPT, script)
+    if made:
+        own = tmp_path / ".venv/bin/python"
+        own.parent.mkdir(parents=True)
+        own.write_text('#!/bin/sh\necho "taken: $*"\n', "utf-8")
+        own.chmod(0o755)
+    # -I and -S: no packages but Python's own.
+    asked = [sys.executable, "-I", "-S", str(script), "--check"]
+    told = subprocess.run(asked, capture_output=True, text=True, check=False)
+    if made:
+        assert (told.returncode, told.stdout) == (0, f"taken: {script} --check\n")
+    else:
+        assert told.returncode == 1
+        assert "run script/bootstrap dev first" in told.stderr
 
 
 def test_sentences_of_every_form_are_found(messages: dict[str, Any], tmp_path: Path) -> None:

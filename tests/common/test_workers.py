@@ -138,9 +138,6 @@ FAILING = {
     "a list": "print('[]')",
     "nested": "print('[' * 100000)",
     "not UTF-8": "sys.stdout.buffer.write(b'\\xff\\n')",
-    "an endless line": "[sys.stdout.write('x' * 100000) for _ in range(10**6)]",
-    "an endless stream": "while True: say(tell='a', values={})",
-    "an endless stderr": "while True: sys.stderr.write('x' * 100000)",
     "a sentence that is none": "say(tell=3); say(done=True)",
     "an error that is none": "say(error=3)",
     "done, and failed": "say(done=True); sys.exit(1)",
@@ -160,19 +157,52 @@ def test_a_worker_that_says_anything(run: Any, name: str, monkeypatch: pytest.Mo
         run(said(FAILING[name]), limits=limits, order={"act": "x", "more": "x" * 300_000})
 
 
+ENDLESS = {
+    "an endless line": "[sys.stdout.write('x' * 100000) for _ in range(10**6)]",
+    "an endless stream": "while True: say(tell='a', values={})",
+    "an endless stderr": "while True: sys.stderr.write('x' * 100000)",
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_a_worker_that_never_ends_what_it_says(run: Any, name: str) -> None:
+    limits = WorkerLimits(line=100_000, stream=1_000_000)
+    with pytest.raises(WorkerFailed, match=r"it says (a line without|more than anybody reads)"):
+        run(said(ENDLESS[name]), limits=limits)
+
+
 SILENT = {
-    "says nothing": "time.sleep(1000)",
-    "drips bytes": "while not time.sleep(0.1): os.write(1, b' ')",
-    "a child of it": "os.fork(); time.sleep(1000)",
-    "after progress": "say(tell='a'); time.sleep(1000)",
-    "after the result": "say(done=True); time.sleep(1000)",
+    "says nothing": ("", "time.sleep(1000)"),
+    "drips bytes": ("", "while not time.sleep(0.1): os.write(1, b' ')"),
+    "a child of it": ("os.fork()", "time.sleep(1000)"),
+    "after progress": ("say(tell='a')", "time.sleep(1000)"),
+    "after the result": ("say(done=True)", "time.sleep(1000)"),
 }
 
 
 @pytest.mark.parametrize("name", SILENT)
-def test_a_silent_worker_is_ended_with_its_group(run: Any, name: str, tmp_path: Path) -> None:
+def test_a_silent_worker_is_ended_with_its_group(
+    run: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place = tmp_path / "group"
-    code = f"open({str(place)!r}, 'w').write(str(os.getpgrp()))\n{SILENT[name]}"
+    before, after = SILENT[name]
+    note = f"open({str(tmp_path / 'note')!r} + str(os.getpid()), 'w')"
+    code = (
+        f"{before}\nwith {note} as file: file.write(str(os.getpgrp()))\n"
+        f"os.rename(file.name, {str(place)!r})\n{after}"
+    )
+    began: list[float] = []
+    clock = time.monotonic
+
+    def hurrying() -> float:
+        """From the instant at which the worker is so far, a thousand times as fast."""
+        now = clock()
+        if not began and place.exists():
+            began.append(now)
+        return now if not began else began[0] + 1000 * (now - began[0])
+
+    monkeypatch.setattr("ncen_updater.common.workers.SLICE_S", 0.05)
+    monkeypatch.setattr("ncen_updater.common.workers.time", SimpleNamespace(monotonic=hurrying))
     with pytest.raises(WorkerOverdue, match="nothing was heard"):
         run(said(code), limits=SILENCE)
     assert gone(int(place.read_text()))

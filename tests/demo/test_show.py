@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import signal
 import subprocess
@@ -9,17 +11,22 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
 from demo.embedded_postgres import PostgresBinaries
-from demo.show.commands import ended
+from demo.show.commands import Commands, ended
+from demo.show.narrator import Narrator
 from demo.show.proof import lost_rows
 from demo.show.report import Row, broken_rows, report_lines
 from demo.show.server import by_preference
+from demo.site import DemoSite
 from ncen_updater.common.i18n import Text
+from tests.support.postgres import available, running
 
 DEMO = (sys.executable, "-m", "demo", "--lang", "en")
 
@@ -87,6 +94,61 @@ def test_an_interrupted_run_ends_its_processes(tmp_path: Path) -> None:
     while processes_with(str(kept)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert processes_with(str(kept)) == []
+
+
+class _Struck(BaseException):
+    pass
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Where a process has just begun, and nobody has its number yet, a signal comes."""
+    found: list[subprocess.Popen[bytes]] = []
+
+    def strike(_number: int, _frame: FrameType | None) -> None:
+        raise _Struck
+
+    class Popen(subprocess.Popen[bytes]):
+        def __init__(self, argv: Sequence[str], **options: Any) -> None:
+            super().__init__(argv, **options)
+            if Path(argv[0]).name not in ("cp", "initdb", "pg_ctl"):
+                found.append(self)
+                signal.raise_signal(signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, strike)
+    monkeypatch.setattr(subprocess, "Popen", Popen)
+    yield found
+    signal.signal(signal.SIGTERM, before)
+    for process in found:
+        process.kill()
+        process.wait()
+
+
+def test_a_command_that_has_just_begun_is_ended(
+    begun: list[subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    commands = Commands(Narrator(io.StringIO(), "en"), tmp_path, tmp_path / "agent.toml")
+    with pytest.raises(_Struck), commands.started("ncen-updater", "--version"):
+        pytest.fail("nobody was told of the signal")
+    assert [process.returncode is None for process in begun] == [False]
+
+
+def test_a_front_door_that_has_just_begun_is_ended(
+    begun: list[subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    site = DemoSite(tmp_path)
+    with contextlib.closing(site), pytest.raises(_Struck):
+        site.start_front_door()
+    assert [process.returncode is None for process in begun] == [False]
+
+
+@pytest.mark.parametrize("binaries", available()[-1:], ids=lambda b: f"pg{b.major}")
+def test_a_server_that_has_just_begun_is_ended(
+    begun: list[subprocess.Popen[bytes]], binaries: PostgresBinaries, place: Path
+) -> None:
+    with pytest.raises(_Struck), running(binaries, place):
+        pytest.fail("nobody was told of the signal")
+    assert [process.returncode is None for process in begun] == [False]
 
 
 def test_lost_and_altered_rows_are_counted() -> None:

@@ -29,6 +29,7 @@ from tests.faults.full import prepared
 from tests.faults.test_scenarios import At, at, killed_upgrade, operations
 from tests.faults.trial import NEW, OLD, Trial
 from tests.support.errors import says
+from tests.support.rotation import in_turns
 from tests.support.sites import site_in_process
 
 
@@ -68,13 +69,13 @@ def script(trial: Trial, name: str, text: str) -> list[str]:
 
 
 def control(slot: str, act: str) -> str:
-    return f"{shlex.quote(sys.executable)} -B {slot}/app/bin/ncenctl {act}"
+    return f"{shlex.quote(sys.executable)} -S -B {slot}/app/bin/ncenctl {act}"
 
 
 def run_old(trial: Trial, act: str) -> None:
     """As a person does who knows of no change: the old release, whatever 'current' says."""
     subprocess.run(
-        [sys.executable, "-B", str(trial.demo.slots / OLD / "app/bin/ncenctl"), act],
+        [sys.executable, "-S", "-B", str(trial.demo.slots / OLD / "app/bin/ncenctl"), act],
         env={**os.environ, **trial.demo.environment()},
         check=True,
     )
@@ -97,6 +98,7 @@ def bad_releases(trial: Trial) -> list[str]:
         return [bad.version for bad in SiteHistory(journal).bad_releases()]
 
 
+@in_turns("manners")
 @pytest.mark.parametrize("manners", ["plain", "daemon"])
 def test_a_start_does_not_outlive_a_killed_agent(trial: Trial, manners: str) -> None:
     """The start command takes its time and has resolved the link; the agent is killed meanwhile."""

@@ -17,6 +17,7 @@ from ncen_updater.agent.site import Clock
 from ncen_updater.common.progress import Silent
 from tests.faults.full import prepared
 from tests.faults.trial import NEW, OLD, Trial
+from tests.support.rotation import in_turns
 from tests.support.sites import site_in_process
 
 
@@ -26,6 +27,7 @@ def trial() -> Iterator[Trial]:
         yield made
 
 
+@in_turns("step", "days")
 @pytest.mark.parametrize(
     ("step", "days"), [(StepName.COPY, -400), (StepName.COPY, 400), (StepName.COLLECT, 400)]
 )

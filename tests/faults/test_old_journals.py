@@ -23,6 +23,7 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.common.progress import Silent
 from tests.faults.full import prepared
 from tests.faults.trial import NEW, OLD, Trial
+from tests.support.rotation import in_turns
 from tests.support.sites import site_in_process
 
 At = tuple[StepName, Phase]
@@ -72,6 +73,7 @@ def enter_person(trial: Trial) -> None:
             database.execute(PERSON)
 
 
+@in_turns("instant")
 @pytest.mark.parametrize(
     "instant",
     [

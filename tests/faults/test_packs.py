@@ -29,7 +29,7 @@ from tests.support.rotation import part
 PACK = f"deltas/ncen/{OLD}--{NEW}"
 STRUCK = (StepName.FETCH, StepName.BUILD_SLOT)
 ALL = [c for c in (*all_cells(), *undo_cells()) if c.strikes[-1].step in STRUCK]
-CELLS = part(ALL, 3, "packs")
+CELLS = part(ALL, 7, "packs")
 
 
 @pytest.fixture(scope="module")

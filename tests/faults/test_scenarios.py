@@ -37,6 +37,7 @@ from tests.faults.cells import Fault, Strike
 from tests.faults.full import prepared
 from tests.faults.trial import NEW, OLD, Trial
 from tests.support.errors import refused
+from tests.support.rotation import in_turns
 from tests.support.sites import site_in_process
 from tests.support.trees import remove_tree
 
@@ -318,6 +319,7 @@ def test_a_clock_that_is_set_back_makes_no_negative_stop(trial: Trial, ends: str
     assert all(seconds >= 0 for seconds in outcome.step_s.values())
 
 
+@in_turns("odd")
 @pytest.mark.parametrize("odd", ["yesterday", 7, None, "2026-01-01T00:00:00", []])
 def test_a_journal_with_an_odd_beginning_of_the_soak_is_unreadable(
     trial: Trial, odd: object

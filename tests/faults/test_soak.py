@@ -11,6 +11,7 @@ from tests.faults.cells import Fault, Strike
 from tests.faults.full import prepared
 from tests.faults.soak import after_bad_soak, soak_strikes
 from tests.faults.trial import OLD, Trial
+from tests.support.rotation import in_turns
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +20,7 @@ def postgresql() -> Iterator[Trial]:
         yield made
 
 
+@in_turns("step", "phase")
 @pytest.mark.parametrize(
     ("step", "phase"),
     [

@@ -47,10 +47,17 @@ from ncen_updater.formats.tuf_names import ISSUED_FIELD
 from tests.badinput.hostile import typed
 from tests.feed.test_unit import CONFIG
 from tests.support.http_server import WebServer
+from tests.support.rotation import in_turns
 from tests.support.tuf_repository import Feed
 
 PRODUCTS = ("ncen", "ncen-updater")
-both = pytest.mark.parametrize("product", PRODUCTS)
+
+
+def both(test: Callable[..., None]) -> Callable[..., None]:
+    """Of the application's product and of the agent's; in a whole run of one of them."""
+    of_each = pytest.mark.parametrize("product", PRODUCTS)(test)
+    marked: Callable[..., None] = in_turns("product")(of_each)
+    return marked
 
 
 @dataclass
@@ -315,6 +322,7 @@ def test_a_site_of_before_has_no_memory(place: Place, product: str) -> None:
     assert place.memory.exists()
 
 
+@in_turns("damage")
 @pytest.mark.parametrize("damage", ["cut", "turned", "empty", "other", "directory"])
 def test_a_damaged_memory_is_told_and_not_made_anew(place: Place, damage: str) -> None:
     source = place.source("ncen")

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import find_spec
+from types import ModuleType
+
+import pytest
+
+from ncen_updater.agent.reader import worker as reader
+from ncen_updater.agent.service import applying
 
 ALONE = """
 import sys
@@ -37,3 +44,23 @@ def test_the_client_comes_without_the_publisher() -> None:
 
 def test_tufup_that_is_there_is_used_as_it_is() -> None:
     _run("import tufup.client\n" + AFTER)
+
+
+@pytest.mark.parametrize("worker", [reader, applying], ids=lambda module: module.__name__)
+def test_a_reader_asks_for_no_client_of_a_cloud(
+    worker: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where one is installed, it would take as long as the rest of a check."""
+    assert find_spec("boto3") is not None, "here it would be found"
+    monkeypatch.delitem(sys.modules, "boto3", raising=False)
+    monkeypatch.setattr(sys, "argv", ["reader", "agent.toml"])
+    monkeypatch.setattr(worker, "serve", lambda _work, **_: 0)
+    assert worker.main() == 0
+    assert sys.modules.pop("boto3") is None
+    _run(
+        "from ncen_updater.feed.unneeded import leave_out\n"
+        "leave_out()\n"
+        "from ncen_updater.feed.client import TrustClient\n"
+        "import sys\n"
+        "assert 'tuf' in sys.modules and 'botocore' not in sys.modules"
+    )

@@ -11,9 +11,26 @@ import random
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-__all__ = ["SEED", "chance", "one_of_each", "part", "seed"]
+import pytest
+
+from ncen_updater.formats.sql import ENGINES
+
+__all__ = [
+    "IN_TURNS",
+    "SEED",
+    "alike",
+    "chance",
+    "in_turns",
+    "is_skipped",
+    "one_of_each",
+    "part",
+    "seed",
+]
 
 SEED = "NCEN_TEST_SEED"
+IN_TURNS = "in_turns"
+#: The fixture that takes every version of the database server.
+SERVERS = "postgres"
 
 T = TypeVar("T")
 
@@ -56,3 +73,48 @@ def one_of_each(items: Sequence[T], name: Callable[[T], str]) -> list[T]:
         alike.setdefault(name(item), []).append(number)
     chosen = {chance(of).choice(numbers) for of, numbers in alike.items()}
     return [item for number, item in enumerate(items) if number in chosen]
+
+
+def in_turns(*parameters: str) -> pytest.MarkDecorator:
+    """Mark a test that tries one claim over many values: a whole run takes one of them.
+
+    With one of them on each database engine, where values name engines. Everything is taken
+    where tests are named, and with ``script/test --all``.
+
+    Args:
+        parameters: Whose values are alike.
+    """
+    mark: pytest.MarkDecorator = getattr(pytest.mark, IN_TURNS)(*parameters)
+    return mark
+
+
+def alike(item: pytest.Item) -> str:
+    """What a test has in common with those of which one is enough for a run.
+
+    Raises:
+        pytest.UsageError: If what is in turns is no parameter of it.
+    """
+    call = getattr(item, "callspec", None)
+    named = [name for mark in item.iter_markers(IN_TURNS) for name in mark.args]
+    if call is None or not set(named) <= call.indices.keys():
+        if named:
+            raise pytest.UsageError(f"{item.nodeid} has not all of these in turns: {named}")
+        return item.nodeid
+    test = item.nodeid.partition("[")[0]
+    turning = {SERVERS, *named}
+    kept = [
+        f"{name} {_engine(call.params[name]) if name in turning else index}"
+        for name, index in sorted(call.indices.items())
+    ]
+    return "; ".join([test, *kept])
+
+
+def is_skipped(item: pytest.Item) -> bool:
+    """Whether a mark says already that a test will not run here: then another one is taken."""
+    return any(True in mark.args for mark in item.iter_markers("skipif"))
+
+
+def _engine(value: object) -> str:
+    """The database engine that a value is about; empty for none."""
+    words = str(getattr(value, "engine", value))
+    return next((engine for engine in ENGINES if words.startswith(engine)), "")

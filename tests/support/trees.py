@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
+import itertools
+import os
 import stat
+import uuid
 from pathlib import Path
 
 __all__ = ["remove_tree"]
@@ -12,17 +14,30 @@ __all__ = ["remove_tree"]
 def remove_tree(place: Path) -> None:
     """Remove a directory with everything in it, also from directories that nobody may write to.
 
-    Only directories become writable: a file may be a link to that of a tree which stays. Does
-    nothing where there is nothing.
+    Only directories become writable: a file may be a link to that of a tree which stays. Each is
+    brought to the top before it is looked into, for a tree may be deeper than a path may be long.
+    Does nothing where there is nothing.
     """
     if not place.exists():
         return
+    names = (place / f"{uuid.uuid4().hex}-{number}" for number in itertools.count())
     _open(place)
-    shutil.rmtree(place)
+    left = [place]
+    while left:
+        directory = left[-1]
+        before = len(left)
+        with os.scandir(directory) as entries:
+            found = [(Path(entry.path), entry.is_dir(follow_symlinks=False)) for entry in entries]
+        for path, is_directory in found:
+            if is_directory:
+                _open(path)
+                left.append(path if directory == place else path.rename(next(names)))
+            else:
+                path.unlink()
+        if len(left) == before:
+            directory.rmdir()
+            left.pop()
 
 
-def _open(place: Path) -> None:
-    place.chmod(place.lstat().st_mode | stat.S_IRWXU)
-    for path in place.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            _open(path)
+def _open(directory: Path) -> None:
+    directory.chmod(directory.lstat().st_mode | stat.S_IRWXU)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from demo.show.commands import ended
 from demo.show.stage import Stage
 from demo.show.worker import REACHED
 from demo.site import version_of
+from demo.starting import held
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
 
@@ -36,14 +38,17 @@ def play(stage: Stage) -> None:
     ) as trial:
         # The databases take sessions again, but the journal does not know it yet.
         words = ("-m", "demo.show.worker", str(stage.site.config_path), "3.3.0")
-        process = subprocess.Popen(
-            [sys.executable, *words],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        with ended(process), stage.narrator.working() as progress:
+        with contextlib.ExitStack() as stack:
+            with held():
+                process = subprocess.Popen(
+                    [sys.executable, *words],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+                stack.enter_context(ended(process))
+            progress = stack.enter_context(stage.narrator.working())
             progress.tell(Text(N_("waiting for the instant")))
             assert process.stdout is not None  # noqa: S101 - it was asked for
             reached = process.stdout.readline().decode().strip() == REACHED

@@ -13,6 +13,7 @@ from ncen_updater.common.cli.program import run_program
 from ncen_updater.common.cli.session import DEFAULT_CONFIG
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.feed.unneeded import leave_out
 
 __all__ = ["COMMANDS", "main", "run"]
 
@@ -87,6 +88,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """Be the program."""
+    leave_out()
     sys.exit(run(sys.argv[1:]))
 
 

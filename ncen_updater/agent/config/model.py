@@ -53,7 +53,10 @@ class SiteSettings(Settings):
     country: Country
     product: ProductName = "ncen"
     channel: Channel = Channel.STABLE
-    contact: Annotated[str, StringConstraints(pattern=r"^\P{C}{1,200}$")] | None = None
+    # With a count behind the class (``{1,200}``) the pattern takes 15 MB wherever this is read.
+    contact: (
+        Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^\P{C}+$")] | None
+    ) = None
 
 
 class FeedSettings(Settings):

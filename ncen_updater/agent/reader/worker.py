@@ -12,6 +12,7 @@ from ncen_updater.common.messages import PRODUCT_NOT_IN_FEED
 from ncen_updater.common.progress import Progress
 from ncen_updater.common.workers import serve
 from ncen_updater.feed.errors import TargetMissing, TrustError
+from ncen_updater.feed.unneeded import leave_out
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT
 
 __all__ = ["main"]
@@ -49,6 +50,7 @@ def _work(config_path: Path, order: Mapping[str, object], progress: Progress) ->
 
 def main() -> int:
     """Do one order; return the exit status."""
+    leave_out()
     config = Path(sys.argv[1])
     # Bound to the agent: a download without a reader is nobody's.
     return serve(lambda order, progress: _work(config, order, progress))

@@ -20,6 +20,7 @@ from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.landlock import keep_from
 from ncen_updater.common.workers import serve
+from ncen_updater.feed.unneeded import leave_out
 
 __all__ = ["COMMANDS", "LOOKS", "OPTIONS", "main", "words_of_order"]
 
@@ -134,6 +135,7 @@ def _document(output: IO[bytes]) -> Mapping[str, object]:
 
 def main() -> int:
     """Do what the service asks for; return the exit status."""
+    leave_out()
     config = Path(sys.argv[1])
     # Not bound: where the service died, the work goes on to its end, which the next service finds
     # in the journal. No signs of life: nobody ends an upgrade because it is silent.

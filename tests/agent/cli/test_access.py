@@ -20,6 +20,7 @@ from ncen_updater.common.messages import (
     Message,
 )
 from tests.agent.cli.site import make_site
+from tests.support.rotation import in_turns
 
 GROUP = "ncen-updater"
 
@@ -59,6 +60,7 @@ def test_whether_rights_are_behind_it(error: Exception, path: str | None) -> Non
     assert denied(error) == path
 
 
+@in_turns("command")
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
 @pytest.mark.parametrize("closed", ["state", "config"])
 @pytest.mark.parametrize("command", ["status", "doctor", "plan", "history", "verify"])

@@ -20,6 +20,7 @@ from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.common.progress import Silent
 from tests.agent.cli.live import PROGRAM, LiveSite, live_site, wait_for
 from tests.agent.cli.terminal_run import run_on_terminal
+from tests.support.rotation import in_turns
 from tests.support.sites import site_in_process
 
 VERSIONS = ("3.2.4", "3.3.0", "3.3.1", "3.3.6", "3.3.7", "3.3.8")
@@ -187,6 +188,7 @@ def test_no_line_and_an_altered_list(site: LiveSite, tmp_path: Path) -> None:
     assert site.facts() == before
 
 
+@in_turns("number")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_in_the_middle_ends_whole(site: LiveSite, number: signal.Signals) -> None:
     before = site.facts()
@@ -300,6 +302,7 @@ def test_progress_is_redrawn_on_a_terminal_only(site: LiveSite) -> None:
     assert "\x1b" not in site.run("check").stderr
 
 
+@in_turns("answer", "language")
 @pytest.mark.parametrize(("answer", "language"), [("no", "en"), ("", "en"), ("non", "fr")])
 def test_a_question_that_is_not_agreed_to_begins_nothing(
     site: LiveSite, answer: str, language: str

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from ncen_updater.agent.config import model
 from ncen_updater.agent.config.errors import ConfigInvalid
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.config.model import AgentConfig, PathSettings, SiteSettings
@@ -165,6 +167,21 @@ def test_all_mistakes_come_at_once_in_the_order_of_the_file(tmp_path: Path) -> N
     assert [m.line for m in caught.value.mistakes] == [4, 14, 18]
     assert caught.value.detail is not None
     assert caught.value.detail.startswith("line 4: site.country ")
+
+
+@pytest.mark.parametrize("contact", ["", "two\nlines", "a" * 201])
+def test_whom_to_ask_is_one_line(contact: str) -> None:
+    SiteSettings(id="ke", country="KE", contact=contact.replace("\n", " ")[:200] or "é")
+    with pytest.raises(ValueError, match="contact"):
+        SiteSettings(id="ke", country="KE", contact=contact)
+
+
+def test_no_pattern_counts_a_class_of_unicode() -> None:
+    """It is compiled as often as it may stand there: 15 MB in each process, for one setting."""
+    counted = re.compile(r"\\[pP]\{\w+\}\{\d")
+    assert counted.search(r"^\P{C}{1,200}$")
+    source = Path(model.__file__).parent
+    assert [path.name for path in source.glob("*.py") if counted.search(path.read_text())] == []
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o601])

@@ -34,6 +34,7 @@ from ncen_updater.common.messages import (
 from ncen_updater.common.progress import Silent
 from tests.support.errors import refused
 from tests.support.forks import run_agent
+from tests.support.rotation import in_turns
 
 ONE, OTHER, ROOT = Person("amina", 1001), Person("bruno", 1002), Person("root", 0)
 OLD, NEW = Version("3.2.4"), Version("3.3.0")
@@ -132,6 +133,7 @@ def backup(demo: DemoSite, site: Site, tmp_path: Path) -> Backup:
 # ---- markers ------------------------------------------------------------------------------------
 
 
+@in_turns("every")
 @pytest.mark.parametrize("demo", ["postgresql"], indirect=True)
 @pytest.mark.parametrize("every", [False, True])
 def test_a_comment_of_somebody_else_is_healed(demo: DemoSite, site: Site, every: bool) -> None:

@@ -32,6 +32,7 @@ from ncen_updater.common.messages import OPEN_CHANGE
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.proved import PROVED
 from tests.support.forks import run_agent
+from tests.support.rotation import in_turns
 
 DAYS = 7.0
 KILLED = """
@@ -173,6 +174,7 @@ def killed(demo: DemoSite, instant: str, operation: str) -> None:
     assert ended.returncode == -signal.SIGKILL
 
 
+@in_turns("demo", "instant")
 @pytest.mark.parametrize(
     ("demo", "instant"),
     [("sqlite", "before"), ("sqlite", "middle"), ("sqlite", "after"), ("postgresql", "middle")],
@@ -200,6 +202,7 @@ def test_a_killed_collection_is_due_again_and_comes_to_its_end(
     assert database_digests(demo.databases) == before
 
 
+@in_turns("demo", "instant")
 @pytest.mark.parametrize(
     ("demo", "instant"),
     [("sqlite", "before"), ("sqlite", "middle"), ("sqlite", "after"), ("postgresql", "middle")],

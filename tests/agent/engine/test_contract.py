@@ -30,6 +30,7 @@ from ncen_updater.common.messages import RECORDS_WOULD_BE_LOST
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.upgrade_path import UpgradePath
 from tests.support.errors import refused
+from tests.support.rotation import in_turns
 from tests.support.sites import TrialFeed, connect, serve, site_in_process
 
 OLD, NEW, ONE_WAY = "3.2.4", "3.3.0", "3.3.9"
@@ -153,6 +154,7 @@ def expect_whole(demo: DemoSite, version: str) -> None:
         assert verify_site(site, journal, Silent()) == ()
 
 
+@in_turns("combination")
 def test_up_and_down(
     site: DemoSite, combination: Combination, rows_of: dict[tuple[str, str], dict[str, str]]
 ) -> None:
@@ -175,6 +177,7 @@ def test_up_and_down(
     expect_whole(site, NEW)
 
 
+@in_turns("combination")
 def test_restore(
     site: DemoSite, combination: Combination, rows_of: dict[tuple[str, str], dict[str, str]]
 ) -> None:

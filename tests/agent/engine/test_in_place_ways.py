@@ -35,6 +35,7 @@ from ncen_updater.common.messages import (
 from ncen_updater.common.progress import Silent
 from tests.agent.rehearsal.test_rehearsing import rehearse
 from tests.support.errors import refused
+from tests.support.rotation import in_turns
 from tests.support.sites import TrialFeed, connect, serve, site_in_process
 
 OLD, ONE_WAY, FAILING, STOP, LAST = "3.2.4", "3.3.9", "3.3.1", "3.3.10", "3.4.0"
@@ -95,6 +96,7 @@ def enter_person(demo: DemoSite, number: int) -> None:
         )
 
 
+@in_turns("demo")
 def test_to_a_release_without_a_way_back_and_back_again(demo: DemoSite) -> None:
     before = database_digests(demo.databases)
     rehearse(site_in_process(demo), ONE_WAY)
@@ -111,6 +113,7 @@ def test_to_a_release_without_a_way_back_and_back_again(demo: DemoSite) -> None:
     assert database_digests(demo.databases) == before
 
 
+@in_turns("demo")
 def test_a_failing_release_leads_back_to_the_same_rows(demo: DemoSite) -> None:
     before = database_digests(demo.databases)
     with refused(REHEARSAL_FAILED):

@@ -32,6 +32,7 @@ from ncen_updater.common.messages import APPROVAL_MISSING, OPEN_CHANGE
 from ncen_updater.common.progress import Silent
 from tests.agent.rehearsal.test_rehearsing import AMINA, BO, approve, rehearse
 from tests.support.errors import refused
+from tests.support.rotation import in_turns
 
 TARGET = Version("3.3.0")
 
@@ -97,6 +98,7 @@ def test_a_release_that_people_left_waits_for_them_also_where_nobody_is_asked(
         assert left_behind(journal) == frozenset()
 
 
+@in_turns("how")
 @pytest.mark.parametrize("how", ["held", "withdrawn"])
 def test_who_says_no_while_it_is_prepared_keeps_officers_in(
     demo: DemoSite, site: Site, how: str
@@ -265,6 +267,7 @@ def test_what_turned_bad_without_a_way_back_waits_for_a_person(demo: DemoSite, s
     assert version_of(demo).whole == "3.3.9"
 
 
+@in_turns("report")
 @pytest.mark.parametrize(
     "report", ['{"hops": [7]}', '{"hops": [{"from": "3.2.4", "to": "3.3.0"}]}']
 )

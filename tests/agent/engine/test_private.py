@@ -24,6 +24,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.publisher.release_flow import publish_release
 from tests.agent.engine.test_way_back import execute, operations, rehearse, release, said
 from tests.support.migrators import not_as_root
+from tests.support.rotation import in_turns
 from tests.support.sites import TrialFeed, _now, connect, serve
 
 OLD, ROW, VALUE, PROGRAM = "3.2.4", "3.2.5", "3.2.6", "3.2.7"
@@ -109,6 +110,7 @@ def everything_but(demo: DemoSite, kept: Path) -> Iterator[tuple[Path, bytes]]:
             yield path, path.read_bytes()
 
 
+@in_turns("version")
 @pytest.mark.parametrize("version", [ROW, VALUE, pytest.param(PROGRAM, marks=not_as_root)])
 def test_a_row_that_is_quoted_stays_with_root(demo: DemoSite, version: str) -> None:
     execute(

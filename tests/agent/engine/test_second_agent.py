@@ -20,6 +20,7 @@ from ncen_updater.agent.site import Site
 from ncen_updater.common.messages import GUARD_BLOCKS
 from ncen_updater.common.progress import Silent
 from tests.support.errors import refused
+from tests.support.rotation import in_turns
 
 OLD, NEW = Version("3.2.4"), Version("3.3.0")
 
@@ -45,6 +46,7 @@ def test_the_second_is_refused_while_the_first_is_at_work(site: Site, tmp_path: 
         raise AssertionError("both are at work")
 
 
+@in_turns("step")
 @pytest.mark.parametrize("step", [StepName.STOP, StepName.COPY, StepName.START])
 def test_the_second_does_not_begin_while_the_first_is_torn(
     demo: DemoSite, site: Site, tmp_path: Path, step: StepName

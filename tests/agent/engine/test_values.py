@@ -23,6 +23,7 @@ from ncen_updater.common.messages import VALUES_WOULD_BE_LOST
 from ncen_updater.publisher.release_flow import publish_release
 from tests.agent.engine.test_way_back import execute, operations, release, runs, said
 from tests.support.errors import refused, says
+from tests.support.rotation import in_turns
 from tests.support.sites import TrialFeed, _now, connect, serve, site_in_process
 
 OLD, DROPS, PARKS, DECLARES = "3.2.4", "3.2.5", "3.2.6", "3.2.7"
@@ -126,6 +127,7 @@ def ask_kept(demo: DemoSite, sql: str) -> list[tuple[object, ...]]:
     return site_in_process(demo).engine.query(reference.previous("companies"), sql)
 
 
+@in_turns("demo", "version")
 @pytest.mark.parametrize("version", [DROPS, DECLARES])
 def test_what_was_entered_is_counted_and_asked_for(demo: DemoSite, version: str) -> None:
     """The case of the review: 1.1.0 adds a country, its way down drops it."""
@@ -156,6 +158,7 @@ def test_what_was_entered_is_counted_and_asked_for(demo: DemoSite, version: str)
     assert ask_kept(demo, "SELECT count(*) FROM companies WHERE origin <> 'MU'") == [(3,)]
 
 
+@in_turns("demo")
 def test_what_is_parked_is_not_asked_for_and_comes_back(demo: DemoSite) -> None:
     assert "3.2.6 to 3.2.4 keeps every record." in said(demo, "plan", PARKS)
     operations(demo).upgrade(Version(PARKS))
@@ -168,6 +171,7 @@ def test_what_is_parked_is_not_asked_for_and_comes_back(demo: DemoSite) -> None:
     assert ask(demo, count) == [("FR", 2), ("LK", 1)]
 
 
+@in_turns("demo")
 def test_no_more_than_was_agreed_to(demo: DemoSite) -> None:
     operations(demo).upgrade(Version(DROPS))
     enter(demo, INSERT.format(1))

@@ -19,6 +19,7 @@ from ncen_updater.agent.engine.operations import JOURNAL, Operations
 from ncen_updater.agent.journal.change import Phase, StepName
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.common.progress import Silent
+from tests.support.rotation import in_turns
 from tests.support.sites import running_site, site_in_process
 
 OLD, NEW = "3.2.4", "3.3.0"
@@ -63,6 +64,7 @@ def at(step: StepName, act: Callable[[], None]) -> Callable[[StepName, Phase], N
     return checkpoint
 
 
+@in_turns("after", "failed")
 @pytest.mark.parametrize(
     ("after", "failed"),
     [

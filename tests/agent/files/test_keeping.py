@@ -25,6 +25,7 @@ from ncen_updater.agent.files.keeping import (
 from ncen_updater.agent.files.listing import Method, read_index, write_index
 from ncen_updater.common.messages import FILES_NOT_KEPT, INDEX_UNUSABLE
 from tests.support.errors import refused
+from tests.support.rotation import in_turns
 
 ROOT = Path(__file__).parents[3]
 METHODS = (Method.LINK, Method.COPY)
@@ -450,6 +451,7 @@ def instants(step: int) -> Iterator[int]:
     yield from range(1, 2000, step)
 
 
+@in_turns("method")
 @pytest.mark.parametrize("method", METHODS)
 def test_killed_while_it_keeps(photos: Path, method: Method) -> None:
     before = picture(photos)
@@ -465,6 +467,7 @@ def test_killed_while_it_keeps(photos: Path, method: Method) -> None:
     assert struck >= 5
 
 
+@in_turns("method")
 @pytest.mark.parametrize("method", METHODS)
 def test_killed_while_it_puts_back(photos: Path, method: Method) -> None:
     before = picture(photos)

@@ -43,6 +43,7 @@ from ncen_updater.common.messages import (
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.upgrade_path import UpgradePath
 from tests.support.errors import refused
+from tests.support.rotation import in_turns
 
 AMINA, BO = Person("amina", 1001), Person("bo", 1002)
 
@@ -80,6 +81,7 @@ def test_it_says_what_will_change_and_leaves_nothing(demo: DemoSite, site: Site)
     assert site.engine.leftovers() == ()
 
 
+@in_turns("version")
 @pytest.mark.parametrize("version", ["3.3.1", "3.3.3"])
 def test_a_bad_release_is_found_before_anybody_is_out(
     demo: DemoSite, site: Site, version: str

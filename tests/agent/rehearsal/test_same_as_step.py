@@ -22,6 +22,7 @@ from ncen_updater.common.messages import REHEARSAL_FAILED
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.upgrade_path import UpgradePath
 from tests.support.errors import refused
+from tests.support.rotation import in_turns
 from tests.support.sites import TrialFeed, serve
 
 Event = tuple[str, ...]
@@ -118,6 +119,7 @@ def causes(site: Site, version: str) -> list[object]:
     return [error.value.values["cause_code"] for error in (rehearsed, changed)]
 
 
+@in_turns("version")
 @pytest.mark.parametrize("version", ["3.3.1", "3.3.2", "3.3.3"])
 def test_both_find_the_same_fault(demo: DemoSite, site: Site, version: str) -> None:
     rehearsed, changed = causes(site, version)

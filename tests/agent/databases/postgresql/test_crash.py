@@ -29,7 +29,7 @@ from ncen_updater.common.progress import Silent
 from tests.agent.databases.postgresql.site import CHANGE, IN_PLACE, Site
 from tests.agent.databases.postgresql.test_migrate import release
 from tests.support.postgres import available, running
-from tests.support.rotation import chance
+from tests.support.rotation import chance, in_turns
 
 AGENT_KILLS = 8
 SERVER_KILLS = 4
@@ -93,6 +93,7 @@ def work(agent: PostgresEngine, change: ChangeRef, plan: CopyPlan) -> None:
         agent.cut_back(change)
 
 
+@in_turns("strategy")
 @pytest.mark.parametrize("strategy", list(Strategy))
 def test_the_agent_is_killed(doomed: Site, strategy: Strategy) -> None:
     before = doomed.snapshot()

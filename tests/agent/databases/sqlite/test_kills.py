@@ -39,7 +39,7 @@ from tests.agent.databases.sqlite.site import (
     reference,
     upgrade,
 )
-from tests.support.rotation import chance
+from tests.support.rotation import chance, in_turns
 
 FILE_ACTS = {
     "fcntl.ioctl", "fcntl.lockf", "open", "os.chmod", "os.mkdir", "os.remove", "os.rename",
@@ -139,6 +139,7 @@ def after(tmp_path: Path, strategy: str) -> Whole:
     return whole(engine, change)
 
 
+@in_turns("strategy")
 def test_killed_at_a_file_operation_of_an_upgrade(
     tmp_path: Path, strategy: str, after: Whole
 ) -> None:
@@ -159,6 +160,7 @@ def test_killed_at_a_file_operation_of_an_upgrade(
     assert 0 < fresh < KILLS
 
 
+@in_turns("strategy")
 def test_killed_at_a_file_operation_of_the_way_back(
     tmp_path: Path, strategy: str, after: Whole
 ) -> None:
@@ -176,6 +178,7 @@ def test_killed_at_a_file_operation_of_the_way_back(
         check(site, change, before, after)
 
 
+@in_turns("strategy")
 def test_killed_from_outside_at_a_random_time(tmp_path: Path, strategy: str, after: Whole) -> None:
     change, target = reference(strategy), new_release(tmp_path / "slot")
     model = build(tmp_path / "count")
@@ -240,6 +243,7 @@ def test_killed_while_the_ledger_is_written(tmp_path: Path) -> None:
     every_kill(tmp_path, plain_site, lambda e: e.baseline(reference("copy"), target), judge)
 
 
+@in_turns("strategy")
 def test_killed_while_the_kept_set_is_dropped(tmp_path: Path, strategy: str) -> None:
     change, target = reference(strategy), new_release(tmp_path / "slot")
 
@@ -282,6 +286,7 @@ def kept_by_hand(site: Path) -> list[str]:
     return found
 
 
+@in_turns("strategy")
 def test_killed_while_a_set_is_kept_on_the_way_back(tmp_path: Path, strategy: str) -> None:
     change, target = reference(strategy), new_release(tmp_path / "slot")
     build(tmp_path / "fresh")
@@ -337,6 +342,7 @@ def test_killed_while_what_was_kept_is_dropped_by_a_person(tmp_path: Path) -> No
     every_kill(tmp_path, kept, lambda engine: engine.drop_set_aside(change.id), judge)
 
 
+@in_turns("strategy")
 def test_killed_while_the_commit_is_recorded(tmp_path: Path, strategy: str) -> None:
     change, target = reference(strategy), new_release(tmp_path / "slot")
 

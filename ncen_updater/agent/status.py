@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from ncen_updater.agent.self_update.sequence import AgentSelection
     from ncen_updater.agent.service.knowledge import Assessment, ServiceState
     from ncen_updater.agent.site import Site
+    from ncen_updater.feed.brakes import BrakeSeen
 
 __all__ = [
     "EVERYTHING",
@@ -170,6 +171,7 @@ class SiteStatus:
         rehearsals: Rehearsals, newest first.
         last_stop: The stop of the newest change that ended well, and its prediction.
         view: The last verified list.
+        brakes: What one officer halted for a while, and what holds now.
         expiries: Role of the feed to when its signed list lapses.
         knowledge: What the service keeps between two looks.
         agent: Which agent is chosen.
@@ -187,6 +189,7 @@ class SiteStatus:
     rehearsals: Known[tuple[RehearsalRecord, ...]] = NOT_READ
     last_stop: Known[LastStop | None] = NOT_READ
     view: Known[LastView | None] = NOT_READ
+    brakes: Known[tuple[BrakeSeen, ...]] = NOT_READ
     expiries: Known[Mapping[str, Known[datetime]]] = NOT_READ
     knowledge: Known[ServiceState] = NOT_READ
     agent: Known[AgentSelection | None] = NOT_READ
@@ -286,6 +289,7 @@ def read_status(
         rehearsals=rehearsals,
         last_stop=stop,
         view=part("view", lambda: _view(places, cache)),
+        brakes=part("brakes", lambda: _brakes(places, now)),
         expiries=part("expiries", lambda: _expiries(places, cache)),
         knowledge=part("knowledge", lambda: _knowledge(places)),
         agent=part("agent", lambda: _agent(config)) if config else NOT_READ,
@@ -375,6 +379,14 @@ def _view(places: Places, cache: Cache | None) -> LastView | None:
         return _cached(view_path(places.received, places.product), read_last_view, cache)
     except FileNotFoundError:
         return None
+
+
+def _brakes(places: Places, now: datetime) -> tuple[BrakeSeen, ...]:
+    from ncen_updater.feed.brakes import in_force
+    from ncen_updater.feed.proved import ProvedMemory
+
+    memory = ProvedMemory(places.state, lambda: now)
+    return in_force(memory.load().brakes, places.product, memory.reference())
 
 
 def _expiries(places: Places, cache: Cache | None) -> dict[str, Known[datetime]]:

@@ -2039,6 +2039,27 @@ PAPERS_MISSING = Message(
     ),
     ExitCode.TRUST,
 )
+BRAKE_SPENT = Message(
+    "NU-7074",
+    N_("{owner} braked {product} {version} before (until {until})."),
+    N_(
+        "A key brakes a release once. Let another officer brake it, or halt it"
+        " ('ncen-publisher halt'), which as many officers sign as a release."
+    ),
+    ExitCode.USAGE,
+)
+BRAKE_NOT_SET = Message(
+    "NU-7075",
+    N_("{product} {version} is not braked, and nothing was changed."),
+    N_("See 'ncen-publisher status' for what the feed offers and who brakes what."),
+    ExitCode.USAGE,
+)
+BRAKES_FULL = Message(
+    "NU-7076",
+    N_("The feed carries {count} brakes, as many as a site reads."),
+    N_("Wait until one is over, or halt the release ('ncen-publisher halt')."),
+    ExitCode.USAGE,
+)
 OFFICER_FILE_BAD = Message(
     "NU-7080",
     N_("The officer's file {path} is not in order."),

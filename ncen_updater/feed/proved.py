@@ -5,7 +5,7 @@ last that they signed: keys that were revoked since, a list from before a releas
 a time that nobody signed all fit such a chain. So whoever proves keeps, in the state directory::
 
     proved.json     the newest root; of each list the highest version, who signed it and when; the
-                    newest time that officers signed
+                    newest time that officers signed; brakes that were seen
 
 and takes nothing lower. That a release was withdrawn or halted is kept by the version of the list
 that says so. The rules are :func:`advanced`, which is pure.
@@ -36,6 +36,7 @@ from ncen_updater.common.bounded_io import NotReadable, TooLarge, parse_json, re
 from ncen_updater.common.canonical_json import canonical_json, sha256_hex
 from ncen_updater.common.messages import LOCAL_STORE_FAILED, PROVED_DAMAGED, PROVED_OLDER
 from ncen_updater.common.records import Record
+from ncen_updater.feed.brakes import BrakeSeen
 from ncen_updater.feed.clock import system_now
 from ncen_updater.feed.errors import TrustError
 
@@ -91,6 +92,7 @@ class Proved(Record):
         floor: The newest time that officers signed.
         medium: The timestamp that came on the medium imported last: it alone counts beyond its
             expiry, and the reader does not choose which that is.
+        brakes: What one officer halted for a while, by key and release.
     """
 
     root: str = ""
@@ -99,6 +101,7 @@ class Proved(Record):
     whole: Mapping[str, Whole] = field(default_factory=dict)
     floor: datetime | None = None
     medium: int | None = None
+    brakes: Mapping[str, BrakeSeen] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.progress import Progress
+from ncen_updater.feed.brakes import BrakeSeen
 from ncen_updater.formats.document import DeltaRef, Offer, ReleaseDocument
 from ncen_updater.formats.tree import Tree
 
@@ -26,12 +27,14 @@ class FeedView:
         checked_at: When it was verified (UTC).
         expires_at: When the timestamp role lapses (UTC); later than that the list is stale.
         version: Version number of the signed targets list.
+        brakes: Those that hold here; their offers are halted.
     """
 
     offers: tuple[Offer, ...]
     checked_at: datetime
     expires_at: datetime
     version: int
+    brakes: tuple[BrakeSeen, ...] = ()
 
 
 @dataclass(frozen=True)

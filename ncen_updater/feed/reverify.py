@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -46,6 +46,8 @@ from ncen_updater.common.messages import (
     PROVED_OLDER,
     ROOTS_HIDDEN,
 )
+from ncen_updater.feed.brake_statements import braked, brakes_of, noted
+from ncen_updater.feed.brakes import BrakeSeen, in_force
 from ncen_updater.feed.errors import MixedVersions, NotProved, TrustedRootMissing, TrustError
 from ncen_updater.feed.offers import offers_of
 from ncen_updater.feed.proved import (
@@ -319,6 +321,29 @@ class Prover:
             raise MixedVersions(role=product)
         return found, known.expires
 
+    def brakes(self, product: str, versions: Collection[str]) -> tuple[BrakeSeen, ...]:
+        """The brakes of a product that hold now; what the timestamp carries is remembered.
+
+        Args:
+            product: The product.
+            versions: Its releases, as its officers signed them.
+
+        Raises:
+            RepositoryError, OSError: If the signatures do not lead to the timestamp.
+            UpdaterError: If it is older than what was proved before.
+        """
+        root = self.root()
+        timestamp, of_timestamp = self._timestamp(root)
+        self._advance({"timestamp": of_timestamp})
+        reference = self._memory.reference()
+        found = brakes_of(root, timestamp)
+
+        def note(before: Proved) -> Proved:
+            seen = noted(before.brakes, found, product, versions, reference)
+            return replace(before, brakes=seen)
+
+        return in_force(self._memory.update(note).brakes, product, reference)
+
     def _held(self, before: Proved, product: str, found: ProvedList, expires: datetime) -> Proved:
         said = [issued_at(signed) for signed in (found.root, found.targets, found.product)]
         newest = max((time for time in said if time is not None), default=None)
@@ -380,9 +405,12 @@ def prove_view(
     """
     with _proving(None):
         found, expires = prover.whole(product, grace, by_medium)
+        offers = offers_of(product, found.files)
+        brakes = prover.brakes(product, {offer.version for offer in offers})
         return replace(
             left,
-            offers=offers_of(product, found.files),
+            offers=braked(offers, brakes),
+            brakes=brakes,
             version=int(found.product.version),
             expires_at=min(left.expires_at, expires),
         )

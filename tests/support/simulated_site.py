@@ -70,7 +70,7 @@ class SimulatedSite:
     lapsed: bool = False
     failing: set[str] = field(default_factory=set)
     minutes: dict[str, float] = field(default_factory=dict)
-    approve_after: timedelta | None = timedelta(hours=20)
+    approve_after: timedelta | None = timedelta(hours=23)
     keep_for: timedelta | None = None
     collect_at: datetime | None = None
     agent: str | None = None

@@ -183,6 +183,10 @@ def _show_feed(session: AgentSession, document: Document, part: Document | None)
             document["product"], str(running), notice["reason"], notice["advice"]
         ):
             session.show(line)
+    for brake in part["brakes"]:
+        values = {**brake, "until": _when(brake["until"])}
+        words = N_("Release {version} is braked by {owner} until {until}: {reason}")
+        session.show(Text(words, values))
     if part["stale"]:
         session.show(
             Text(

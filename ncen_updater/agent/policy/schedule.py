@@ -10,10 +10,13 @@ from __future__ import annotations
 import hashlib
 from datetime import UTC, datetime, timedelta
 
-__all__ = ["CATCH_UP", "next_check"]
+__all__ = ["CATCH_UP", "CLOSELY", "check_due", "next_check"]
 
 #: Who missed a check asks within this part of the interval, and not all at once.
 CATCH_UP = 0.05
+#: Between two checks while a release is open to the site and not installed: what the Secretariat
+#: halts has to reach the sites before they begin.
+CLOSELY = timedelta(hours=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -46,3 +49,31 @@ def next_check(now: datetime, last: datetime | None, interval: timedelta, site: 
     rounds = (min(last, now) - _EPOCH - place) // interval
     regular = _EPOCH + place + (rounds + 1) * interval
     return regular if regular >= now else soon
+
+
+def check_due(
+    now: datetime,
+    planned: datetime | None,
+    asked: datetime | None,
+    interval: timedelta,
+    site: str,
+    *,
+    closely: bool,
+) -> datetime:
+    """Return when the feed is to be asked, by what was planned when it was asked last.
+
+    Args:
+        now: The time.
+        planned: As :func:`next_check` said then; None for at once.
+        asked: When the feed last answered; None where it did not, or was asked since in vain: that
+            is tried again as planned, and no sooner.
+        interval: Time between two checks.
+        site: Id of the site.
+        closely: Whether a release is open to the site that it has not installed: its wave is open.
+    """
+    if planned is None or planned - now > interval:  # written by a clock that was set back since
+        return now
+    missed = asked is None or now - asked > 2 * CLOSELY  # else all that were off ask together
+    if not closely or asked is None or missed or interval <= CLOSELY:
+        return planned
+    return min(planned, next_check(asked, asked, CLOSELY, site))

@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 
 from ncen_updater.agent.config.service import ServiceSettings
 from ncen_updater.agent.journal.change import ChangeState
-from ncen_updater.agent.policy.automation import Automation, Inputs, Rehearsed
+from ncen_updater.agent.policy.automation import Action, Automation, Inputs, Rehearsed
+from ncen_updater.agent.policy.schedule import check_due
 from ncen_updater.agent.service.knowledge import Assessment, ServiceState
 from ncen_updater.agent.status import SiteStatus, need
 
@@ -40,7 +41,14 @@ def inputs_for(
         now=now,
         mode=Automation(settings.mode),
         zone=settings.zone(),
-        next_check=_due(knowledge.next_check, now, timedelta(hours=settings.check_hours)),
+        next_check=check_due(
+            now,
+            knowledge.next_check,
+            None if Action.CHECK in knowledge.failures else knowledge.checked_at,
+            timedelta(hours=settings.check_hours),
+            status.places.site,
+            closely=found.target is not None,
+        ),
         windows=tuple(item.window() for item in settings.windows),
         fetch_windows=tuple(item.window() for item in settings.fetch_windows),
         open_change=status.unfinished,
@@ -60,8 +68,3 @@ def inputs_for(
         collect_at=found.collect_at,
         failures=knowledge.failures,
     )
-
-
-def _due(next_check: datetime | None, now: datetime, interval: timedelta) -> datetime:
-    """When to ask the feed; a time further off was written by a clock that was set back since."""
-    return now if next_check is None or next_check - now > interval else next_check

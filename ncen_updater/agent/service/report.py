@@ -11,7 +11,7 @@ from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import IMPORT_REFUSED, IMPORTED
 from ncen_updater.agent.journal.site_history import BadReleaseRecord
-from ncen_updater.agent.status import JournalFacts, SiteStatus, need
+from ncen_updater.agent.status import JournalFacts, SiteStatus, need, or_none
 from ncen_updater.common.documents import error_document
 from ncen_updater.common.errors import UpdaterError
 
@@ -21,7 +21,7 @@ Document = dict[str, object]
 
 
 #: Parts of a site that :func:`site_report` tells of.
-REPORTED = frozenset({"current", "door", "at_work", "journal", "view"})
+REPORTED = frozenset({"current", "door", "at_work", "journal", "view", "brakes"})
 
 
 def site_report(status: SiteStatus, language: str) -> tuple[Document, list[UpdaterError]]:
@@ -97,6 +97,10 @@ def _feed(status: SiteStatus) -> Document | None:
         "versions": list(view.versions),
         "withdrawn": list(view.withdrawn),
         "running_withdrawn": view.notices.get(str(need(status.current))),
+        "brakes": [
+            {"version": one.version, "until": one.ends, "owner": one.owner, "reason": one.reason}
+            for one in or_none(status.brakes) or ()
+        ],
     }
 
 

@@ -29,10 +29,14 @@ if TYPE_CHECKING:
     from ncen_updater.common.cli.session import Session
     from ncen_updater.publisher.feed.status import ReleaseLine, RoleStatus
 
-__all__ = ["publish", "refresh", "status"]
+__all__ = ["online_options", "online_signers", "publish", "refresh", "status"]
 
 
-def _online_options(command: Callable[..., Any]) -> Callable[..., Any]:
+BRAKED = N_("{product} {version} is braked by {owner} until {until}: {reason}")
+
+
+def online_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the keys of the online roles."""
     for role in ("timestamp", "snapshot"):
         words = {
             "snapshot": N_("Private key of snapshot; may be given twice."),
@@ -44,16 +48,18 @@ def _online_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def _online(
-    session: Session,
-    snapshot_key: tuple[Path, ...],
-    timestamp_key: tuple[Path, ...],
-    passphrase_fd: int | None,
-    passphrase_file: Path | None,
+def online_signers(
+    ask: Callable[[Path], str], snapshot_key: tuple[Path, ...], timestamp_key: tuple[Path, ...]
 ) -> dict[str, list[Signer]]:
+    """Open the keys of the online roles.
+
+    Args:
+        ask: Asks for the passphrase of a key.
+        snapshot_key: Its files.
+        timestamp_key: Its files.
+    """
     from ncen_updater.publisher.signing.keys import open_signer
 
-    ask = passphrases(session, passphrase_fd, passphrase_file)
     return {
         "snapshot": [open_signer(path, ask) for path in snapshot_key],
         "timestamp": [open_signer(path, ask) for path in timestamp_key],
@@ -73,7 +79,7 @@ def _online(
     is_flag=True,
     help=N_("For lost or stolen keys; see the guide."),
 )
-@_online_options
+@online_options
 @passphrase_options
 @click.pass_context
 def publish(
@@ -92,7 +98,9 @@ def publish(
     from ncen_updater.publisher.signing.event import SigningEvent
 
     session = session_of(context)
-    online = _online(session, snapshot_key, timestamp_key, passphrase_fd, passphrase_file)
+    online = online_signers(
+        passphrases(session, passphrase_fd, passphrase_file), snapshot_key, timestamp_key
+    )
     with session.progress() as progress, durable.readable_by_all():
         done = Publisher(Feed(feed), now, progress=progress).publish(
             SigningEvent.load(event), staging, online, accept_interruption
@@ -106,7 +114,7 @@ def publish(
     help=N_("Sign timestamp and snapshot anew where that is due, so that the feed does not lapse."),
 )
 @click.argument("feed", type=DIRECTORY)
-@_online_options
+@online_options
 @passphrase_options
 @click.pass_context
 def refresh(
@@ -121,7 +129,9 @@ def refresh(
     from ncen_updater.publisher.feed.publish import Publisher
 
     session = session_of(context)
-    online = _online(session, snapshot_key, timestamp_key, passphrase_fd, passphrase_file)
+    online = online_signers(
+        passphrases(session, passphrase_fd, passphrase_file), snapshot_key, timestamp_key
+    )
     with durable.readable_by_all():
         done = Publisher(Feed(feed), now).refresh(online)
     due = N_("Signed anew: {new_roles}") if done.new_roles else N_("Nothing was due.")
@@ -136,11 +146,14 @@ def refresh(
 @click.argument("feed", type=DIRECTORY)
 @click.pass_context
 def status(context: click.Context, feed: Path) -> None:
+    from ncen_updater.publisher.feed.brakes import brake_lines, carried
     from ncen_updater.publisher.feed.feed import Feed
     from ncen_updater.publisher.feed.status import feed_status
 
     session = session_of(context)
-    roles, releases = feed_status(Feed(feed).state(), now())
+    state, moment = Feed(feed).state(), now()
+    roles, releases = feed_status(state, moment)
+    brakes = brake_lines(carried(state), moment)
     for line in table(_role_rows(session, roles)):
         show_line(session, line)
     show_line(session, "")
@@ -148,8 +161,11 @@ def status(context: click.Context, feed: Path) -> None:
         show_line(session, Text(N_("The feed offers no release yet.")))
     for line in table(_release_rows(session, releases)) if releases else ():
         show_line(session, line)
+    for brake in brakes:
+        show_line(session, Text(BRAKED, dataclasses.asdict(brake)))
     session.finish(
         {
+            "brakes": [dataclasses.asdict(brake) for brake in brakes],
             "roles": [dataclasses.asdict(role) for role in roles],
             "releases": [dataclasses.asdict(release) for release in releases],
         }

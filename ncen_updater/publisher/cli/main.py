@@ -31,6 +31,7 @@ COMMANDS = commands(
         "draft": ("releases", N_("Draft the publication of releases.")),
         "withdraw": ("releases", N_("Draft the withdrawal of a release.")),
         "wave": ("rollout", N_("Draft when a release opens to which sites.")),
+        "brake": N_("Halt a release alone, for 72 hours at most."),
         "halt": ("rollout", N_("Draft that no further site begins with a release.")),
         "resume-wave": ("rollout", N_("Draft the end of a halt.")),
         "channel": ("rollout", N_("Draft another channel for a release.")),

@@ -14,6 +14,7 @@ from ncen_updater.common.cli.usage import Misuse
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.publisher.cli.common import DIRECTORY, FILE, now, show_line
+from ncen_updater.publisher.cli.feed import BRAKED
 
 __all__ = ["monitor"]
 
@@ -86,6 +87,8 @@ def monitor(
     role_line = N_("{role}: version {version}, {days_left} days left")
     for role in look.roles:
         show_line(session, Text(role_line, dataclasses.asdict(role)))
+    for brake in look.brakes:
+        show_line(session, Text(BRAKED, dataclasses.asdict(brake)))
     for line in finding_lines(look.findings, session.language):
         session.show(line)
     code = exit_code(look.findings)
@@ -99,6 +102,7 @@ def monitor(
             "url": url,
             "exit_code": int(code),
             "roles": [dataclasses.asdict(role) for role in look.roles],
+            "brakes": [dataclasses.asdict(brake) for brake in look.brakes],
             "targets": look.targets,
             "bytes": look.bytes,
             "findings": [finding_document(f, session.language) for f in look.findings],

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -33,14 +31,7 @@ from ncen_updater.publisher.cli.common import (
     show_signatures,
     token_options,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from securesystemslib.signer import Key, Signer
-
-    from ncen_updater.publisher.signing.event import SigningEvent
-    from ncen_updater.publisher.signing.tokens import Token
+from ncen_updater.publisher.cli.hands import with_file, with_token
 
 __all__ = ["merge", "show", "sign"]
 
@@ -180,7 +171,7 @@ def sign(
         for line in short_lines(review(loaded, staging, feed, whole=True)):
             show_line(session, line)
         if key is not None:
-            hand = _with_file(key, passphrases(session, passphrase_fd, passphrase_file))
+            hand = with_file(key, passphrases(session, passphrase_fd, passphrase_file))
         else:
             from ncen_updater.publisher.signing import tokens
 
@@ -188,7 +179,8 @@ def sign(
             driver = tokens.find_module(module or known.module)
             held = tokens.Token(label, key_id or known.key_id or SIGNATURE_SLOT, driver)
             ask = lambda: pin(session, passphrase_fd, passphrase_file, label)  # noqa: E731
-            hand = _with_token(held, loaded, ask, root.parent if root is not None else Path())
+            may_sign = [k for role in loaded.drafts for k in loaded.signers_of(role).values()]
+            hand = with_token(held, may_sign, ask, root.parent if root is not None else Path())
         owner = owner_of(hand.public)
         known.refuse_other(owner)
         roles = loaded.roles_of(hand.public)
@@ -205,45 +197,6 @@ def sign(
             answer = event.with_name(f"{stem}.{hand.name}{SIGNATURES_SUFFIX}")
         files = [str(path) for path in loaded.sign(signer, told, answer)]
     show_result(session, {"files": files}, N_("Signed; send back:"), *files)
-
-
-@dataclass(frozen=True)
-class _Hand:
-    """What somebody signs with.
-
-    Attributes:
-        public: Its public half.
-        name: As its files are called.
-        beside: Where the list of what was signed lies.
-        opened: Asks for what opens it, once.
-    """
-
-    public: Key
-    name: str
-    beside: Path
-    opened: Callable[[], Signer]
-
-
-def _with_file(key: Path, ask: Callable[[Path], str]) -> _Hand:
-    from ncen_updater.publisher.signing.keys import (
-        PRIVATE_SUFFIX,
-        load_public_key,
-        open_signer,
-        public_path,
-    )
-
-    public = load_public_key(public_path(key))
-    name = key.name.removesuffix(PRIVATE_SUFFIX)
-    return _Hand(public, name, key.parent, lambda: open_signer(key, ask))
-
-
-def _with_token(held: Token, event: SigningEvent, ask: Callable[[], str], beside: Path) -> _Hand:
-    from ncen_updater.publisher.signing import tokens
-    from ncen_updater.publisher.signing.keys import owner_of
-
-    may_sign = [key for role in event.drafts for key in event.signers_of(role).values()]
-    public = tokens.known_key(held, may_sign)
-    return _Hand(public, owner_of(public), beside, lambda: tokens.open_token(held, may_sign, ask))
 
 
 def _told(context: click.Context) -> str:

@@ -25,6 +25,7 @@ from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.progress import Progress
+from ncen_updater.feed.brake_statements import brakes_of
 from ncen_updater.feed.client import TrustClient
 from ncen_updater.feed.clock import TrustClock
 from ncen_updater.feed.download import DownloadPart
@@ -32,6 +33,7 @@ from ncen_updater.feed.fetching import FeedFetcher
 from ncen_updater.feed.http import HttpFetcher
 from ncen_updater.formats.tuf_names import METADATA_PREFIX, TARGETS_PREFIX
 from ncen_updater.publisher.distribute.probe import Probe, said_once
+from ncen_updater.publisher.feed.brakes import BrakeLine, brake_lines
 from ncen_updater.publisher.feed.feed import FeedState, delegated_roles, target_file_name
 from ncen_updater.publisher.signing.event import digest_of
 from ncen_updater.publisher.signing.roles import ONLINE_ROLES, TOP_ROLES, policy_of
@@ -67,12 +69,14 @@ class FeedLook:
         targets: How many files are signed.
         bytes: Their size together.
         findings: What is wrong, or soon will be.
+        brakes: Which releases one officer halted for a while.
     """
 
     roles: tuple[RoleSeen, ...]
     targets: int
     bytes: int
     findings: tuple[Finding, ...]
+    brakes: tuple[BrakeLine, ...] = ()
 
 
 def exit_code(findings: Sequence[Finding]) -> ExitCode:
@@ -154,6 +158,7 @@ class Monitor:
             len(targets),
             sum(target.length for target in targets),
             tuple(findings),
+            brake_lines(brakes_of(seen["root"].signed, seen["timestamp"].signed), now),
         )
 
     def _read(

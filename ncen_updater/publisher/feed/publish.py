@@ -38,9 +38,11 @@ from ncen_updater.common.messages import (
     STALE_EVENT,
 )
 from ncen_updater.common.progress import Progress, Silent
+from ncen_updater.formats.brakes import BRAKES_FIELD, BrakeStatement
 from ncen_updater.formats.tree import hash_file
 from ncen_updater.formats.tuf_names import ROOT_VERSION_FIELD
 from ncen_updater.publisher.errors import FeedBroken, WriteFailed
+from ncen_updater.publisher.feed.brakes import with_statement
 from ncen_updater.publisher.feed.feed import (
     DurableWriter,
     Feed,
@@ -186,6 +188,32 @@ class Publisher:
             self._write({}, online_roles, [], root_last=False)
             return _published(whole, list(online_roles))
 
+    def brake(
+        self, made: Callable[[FeedState, datetime], BrakeStatement], online: OnlineSigners
+    ) -> Published:
+        """Carry a brake, or its end, to the sites: nothing but the timestamp is signed for it.
+
+        Args:
+            made: Signs it for the feed as it is.
+            online: Keys of snapshot and timestamp.
+
+        Raises:
+            BrakesFull: If there are as many as a site reads.
+            FeedBroken, FeedBusy: If the feed cannot be built on.
+            KeyNotAllowed, BadDates: As :meth:`refresh`.
+        """
+        with self._feed.lock():
+            state = self._feed.state()
+            now = self._clock()
+            refuse_clock_behind(state, now)
+            carried = with_statement(state, made(state, now), now)
+            online_roles = self._sign_online(state, state, online, now, brakes=carried)
+            whole = state.with_changes(online_roles)
+            for role in ONLINE_ROLES:
+                _require(whole, role)
+            self._write({}, online_roles, [], root_last=False)
+            return _published(whole, list(online_roles))
+
     def _require_once_signed(self, state: FeedState, role: str) -> None:
         """What neither the newest root nor the one before vouches for may be anybody's."""
         if not any(verification(replace(state, root=root), role) for root in state.chain[-2:]):
@@ -272,6 +300,7 @@ class Publisher:
         online: OnlineSigners,
         now: datetime,
         root_seen: int | None = None,
+        brakes: Sequence[Mapping[str, Any]] | None = None,
     ) -> dict[str, Metadata[Any]]:
         self._refuse_other_keys(state, base, online)
         repository = FeedRepository(state, state.policy, now, online)
@@ -281,6 +310,8 @@ class Publisher:
             timestamp.unrecognized_fields[ROOT_VERSION_FIELD] = (
                 root_seen or state.root.signed.version
             )
+            if brakes is not None:
+                timestamp.unrecognized_fields[BRAKES_FIELD] = list(brakes)
         return repository.changed
 
     def _refuse_other_keys(

@@ -20,6 +20,7 @@ from tuf.api.metadata import DelegatedRole, Delegations, Role, Root, Targets  # 
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import BAD_CEREMONY, ONE_SIGNATURE
+from ncen_updater.formats.brakes import BRAKE_KEYS_FIELD, MOST_BRAKES
 from ncen_updater.publisher.signing.keys import load_public_key, owner_of, refuse_duplicates
 from ncen_updater.publisher.signing.roles import (
     OFFLINE_DAYS,
@@ -62,7 +63,7 @@ class RoleHolders:
 
 @dataclass(frozen=True)
 class Ceremony:
-    """All roles of a feed: the four of TUF, and one for each product.
+    """All roles of a feed: the four of TUF, one for each product, and who may brake.
 
     Raises:
         BadCeremony: If a role is missing, a threshold cannot be met, or an online key may sign
@@ -72,13 +73,15 @@ class Ceremony:
 
     roles: Mapping[str, RoleHolders]
     plain_tufup: tuple[str, ...] = ()
+    brakes: tuple[Key, ...] = ()
     source: Path = field(default=Path("ceremony"), compare=False)
 
     def __post_init__(self) -> None:
         mistakes = list(self._mistakes())
         if mistakes:
             raise UpdaterError(BAD_CEREMONY, path=self.source, detail="; ".join(mistakes))
-        refuse_duplicates("the feed", (k for r in self.roles.values() for k in r.keys))
+        held = (k for r in self.roles.values() for k in r.keys)
+        refuse_duplicates("the feed", [*held, *self.brakes])
 
     def _mistakes(self) -> list[str]:
         found = [f"the role '{name}' is missing" for name in TOP_ROLES if name not in self.roles]
@@ -97,14 +100,16 @@ class Ceremony:
                 found.append(f"{name}: {holders.threshold} of {len(distinct)} keys cannot be met")
             if (holders.signing_days or 0) > holders.expiry_days:
                 found.append(f"{name}: signing_days is more than expiry_days")
+        if len({key.keyid for key in self.brakes}) != len(self.brakes):
+            found.append("brakes: a key is named twice")
         online = {k.keyid: k for n in ONLINE_ROLES if n in self.roles for k in self.roles[n].keys}
-        for name, holders in self.roles.items():
-            if name not in ONLINE_ROLES:
-                found += [
-                    f"{name}: '{owner_of(key)}' is also an online key"
-                    for key in holders.keys
-                    if key.keyid in online
-                ]
+        offline = {n: r.keys for n, r in self.roles.items() if n not in ONLINE_ROLES}
+        for name, keys in {**offline, "brakes": self.brakes}.items():
+            found += [
+                f"{name}: '{owner_of(key)}' is also an online key"
+                for key in keys
+                if key.keyid in online
+            ]
         return found
 
     @property
@@ -147,9 +152,15 @@ class _RoleModel(BaseModel):
     signing_days: Days | None = None
 
 
+class _BrakesModel(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    keys: Annotated[list[str], Field(min_length=1, max_length=MOST_BRAKES)]
+
+
 class _CeremonyModel(BaseModel):
     model_config = ConfigDict(extra="forbid")
     roles: dict[RoleName, _RoleModel]
+    brakes: _BrakesModel | None = None
     plain_tufup: list[RoleName] = Field(default_factory=list)
 
 
@@ -183,7 +194,9 @@ def load_ceremony(path: Path) -> Ceremony:
         )
         for name, role in model.roles.items()
     }
-    return Ceremony(roles, tuple(model.plain_tufup), path)
+    named = model.brakes.keys if model.brakes else []
+    brakes = tuple(load_public_key(path.parent / key) for key in named)
+    return Ceremony(roles, tuple(model.plain_tufup), brakes, path)
 
 
 def make_root(ceremony: Ceremony, version: int, now: datetime) -> Root:
@@ -203,6 +216,8 @@ def make_root(ceremony: Ceremony, version: int, now: datetime) -> Root:
         consistent_snapshot=True,
     )
     root.unrecognized_fields[POLICY] = ceremony.policy().model_dump(mode="json")
+    if ceremony.brakes:
+        root.unrecognized_fields[BRAKE_KEYS_FIELD] = {k.keyid: k.to_dict() for k in ceremony.brakes}
     stamp(root, "root", now)
     return root
 

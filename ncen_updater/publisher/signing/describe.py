@@ -17,6 +17,7 @@ from tuf.api.metadata import Metadata, Root, Targets  # type: ignore[attr-define
 
 from ncen_updater.common.cli.render import grouped
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.feed.brake_statements import brake_keys
 from ncen_updater.formats.tuf_names import DELTAS_PREFIX, OFFER_FIELD
 from ncen_updater.publisher.signing.event import SigningEvent, digest_of
 from ncen_updater.publisher.signing.keys import fingerprint, owner_of
@@ -122,9 +123,24 @@ def _root(role: str, old: Root | None, new: Root) -> Iterator[Line]:
             old.roles[name].threshold if old and name in old.roles else 0,
             holder.threshold,
         )
+    yield from _brakes(role, old, new)
     yield from _periods(role, old, new)
     if not new.consistent_snapshot:
         yield _line(role, N_("WARNING: consistent snapshots are switched off"))
+
+
+def _brakes(role: str, old: Root | None, new: Root) -> Iterator[Line]:
+    before, after = (brake_keys(root) if root is not None else {} for root in (old, new))
+    for keyid, key in before.items():
+        if keyid not in after:
+            words = N_("brakes: {owner} may no longer, key {fingerprint}")
+            mark = grouped(fingerprint(key))
+            yield _line(role, words, owner=owner_of(key), fingerprint=mark)
+    for keyid, key in after.items():
+        if keyid not in before:
+            words = N_("brakes: {owner} may halt a release for 72 hours alone, key {fingerprint}")
+            mark = grouped(fingerprint(key))
+            yield _line(role, words, owner=owner_of(key), fingerprint=mark)
 
 
 def _periods(role: str, old: Root | None, new: Root) -> Iterator[Line]:

@@ -24,6 +24,7 @@ from ncen_updater.common.messages import (
     NOTHING_TO_DO,
     UNKNOWN_RELEASE,
 )
+from ncen_updater.formats.brakes import BRAKE_KEYS_FIELD
 from ncen_updater.formats.document import (
     MAX_DOCUMENT_BYTES,
     Offer,
@@ -115,10 +116,9 @@ def draft_keys(state: FeedState, ceremony: Ceremony, now: datetime) -> Draft:
     changed: dict[str, Metadata[Any]] = {}
     root = make_root(ceremony, state.root.signed.version + 1, now)
     old = state.root.signed
-    same = (root.keys, root.roles, root.unrecognized_fields["x-ncen-policy"]) == (
-        old.keys,
-        old.roles,
-        old.unrecognized_fields["x-ncen-policy"],
+    fields = ("x-ncen-policy", BRAKE_KEYS_FIELD)
+    same = (root.keys, root.roles) == (old.keys, old.roles) and all(
+        root.unrecognized_fields.get(name) == old.unrecognized_fields.get(name) for name in fields
     )
     if not same:
         changed["root"] = Metadata(root)

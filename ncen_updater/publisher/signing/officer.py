@@ -45,6 +45,7 @@ class OfficerSettings:
         source: The file; None where there is none.
         name: Of the officer: the key has to be theirs.
         key: Private key file.
+        brake_key: Private key file with which releases are braked, where that is another.
         token: Label of a token, in place of it.
         key_id: Id of the key on the token.
         module: Driver of the token.
@@ -61,6 +62,7 @@ class OfficerSettings:
     key_id: int | None = None
     module: Path | None = None
     root: Path | None = None
+    brake_key: Path | None = None
     builder_key: Path | None = None
     staging: Path | None = None
     feed: Path | None = None
@@ -86,6 +88,7 @@ class _OfficerModel(BaseModel):
     key_id: Annotated[int, Field(ge=1, le=255)] | None = None
     module: Line | None = None
     root: Line | None = None
+    brake_key: Line | None = None
     builder_key: Line | None = None
     staging: Line | None = None
     feed: Line | None = None
@@ -146,6 +149,7 @@ def load_officer(path: Path | None) -> OfficerSettings:
         key_id=model.key_id,
         module=place(model.module),
         root=place(model.root),
+        brake_key=place(model.brake_key),
         builder_key=place(model.builder_key),
         staging=place(model.staging),
         feed=place(model.feed),

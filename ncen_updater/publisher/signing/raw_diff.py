@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from ncen_updater.formats.brakes import BRAKE_KEYS_FIELD
 from ncen_updater.formats.tuf_names import ISSUED_FIELD, OFFER_FIELD, ROLE_FIELD
 from ncen_updater.publisher.signing.keys import KEY_OWNER
 from ncen_updater.publisher.signing.roles import POLICY
@@ -81,6 +82,8 @@ def _spoken(place: Place, value: Any, new: Mapping[str, Any], used: set[str]) ->
             return keyid in used and _of_key(tuple(rest), value, place, new)
         case ("roles", _, fact):
             return fact in HOLDER
+        case (name, _, *rest) if name == BRAKE_KEYS_FIELD:
+            return _of_key(tuple(rest), value, place, new)
         case (name, fact, _) if name == POLICY:
             return fact in PERIODS
         case ("delegations", "roles", _, fact):

@@ -23,6 +23,8 @@ from ncen_updater.common.messages import (
     ROLE_LAPSED,
     UNSOUND_DRAFT,
 )
+from ncen_updater.feed.brake_statements import brake_keys
+from ncen_updater.formats.brakes import BRAKE_KEYS_FIELD
 from ncen_updater.formats.document import Offer
 from ncen_updater.formats.tuf_names import OFFER_FIELD, RELEASES_PREFIX
 from ncen_updater.publisher.feed.feed import FeedState, delegated_roles, verification
@@ -68,14 +70,17 @@ def refuse_unsound(root: Root, targets: Targets, drafts: Mapping[str, Metadata[A
         raise UpdaterError(UNSOUND_DRAFT, role=role, reason=problem)
     delegations = targets.delegations
     products = list(delegations.keys.values()) if delegations else []
-    refuse_duplicates("the feed", [*root.keys.values(), *products])
+    brakes = list(brake_keys(root).values())
+    if len(brakes) != len(root.unrecognized_fields.get(BRAKE_KEYS_FIELD) or {}):
+        raise UpdaterError(UNSOUND_DRAFT, role="root", reason="a brake key cannot be used")
+    refuse_duplicates("the feed", [*root.keys.values(), *products, *brakes])
     online = {
         fingerprint(root.keys[keyid]): root.keys[keyid]
         for name in ONLINE_ROLES
         for keyid in root.roles[name].keyids
     }
     officers = [root.keys[k] for name in ("root", "targets") for k in root.roles[name].keyids]
-    for key in (*officers, *products):
+    for key in (*officers, *products, *brakes):
         if fingerprint(key) in online:
             raise UpdaterError(KEY_NOT_ALLOWED, key=owner_of(key), role="targets")
 
@@ -90,6 +95,7 @@ def _problems(
     except ValueError as error:
         yield "root", str(error)
     yield from (("root", text) for text in _key_problems(root.keys))
+    yield from (("root", text) for text in _key_problems(brake_keys(root)))
     for name, holder in root.roles.items():
         yield from (("root", text) for text in _holder_problems(name, holder, root.keys))
     delegations = targets.delegations

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ncen_updater.agent.policy.schedule import CATCH_UP, next_check
+from ncen_updater.agent.policy.schedule import CATCH_UP, CLOSELY, check_due, next_check
 
 HOUR = timedelta(hours=1)
 NOW = datetime(2026, 12, 1, 8, tzinfo=UTC)
@@ -80,3 +80,30 @@ def test_a_site_keeps_its_place_whatever_agent_it_runs() -> None:
     # An interval that does not divide a day counts from one fixed moment.
     week = next_check(NOW, NOW, 100 * HOUR, "dakar")
     assert week.isoformat() == PLACE_OF_DAKAR
+
+
+DAY = timedelta(days=1)
+PLANNED = NOW + 5 * HOUR
+DUE = [
+    ("nothing is open to the site", PLANNED, NOW, False, 6 * HOUR, PLANNED),
+    ("a release is open to it", PLANNED, NOW, True, 6 * HOUR, None),
+    ("it asks more often anyway", NOW + HOUR / 2, NOW, True, HOUR / 2, NOW + HOUR / 2),
+    ("it asks anyway before that", NOW, NOW, True, 6 * HOUR, NOW),
+    ("the last question was in vain", PLANNED, None, True, 6 * HOUR, PLANNED),
+    ("the machine was off", PLANNED, NOW - DAY, True, 6 * HOUR, PLANNED),
+    ("at once", None, NOW, True, 6 * HOUR, NOW),
+    ("planned by a clock that was set back", NOW + 9 * HOUR, NOW, False, 6 * HOUR, NOW),
+]
+
+
+@pytest.mark.parametrize("row", DUE, ids=lambda row: row[0])
+def test_a_site_looks_more_often_while_a_release_is_open_to_it(
+    row: tuple[str, datetime | None, datetime | None, bool, timedelta, datetime | None],
+) -> None:
+    _, planned, asked, closely, interval, expected = row
+    due = check_due(NOW, planned, asked, interval, "dakar", closely=closely)
+    if expected is None:
+        assert NOW <= due <= NOW + CLOSELY
+        assert due == check_due(due, planned, asked, interval, "dakar", closely=closely)
+    else:
+        assert due == expected

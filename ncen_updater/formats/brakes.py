@@ -1,0 +1,71 @@
+"""A brake: one officer's word that no site shall begin with a release, for at most three days.
+
+A halt is signed by as many officers as a release, which takes hours. A brake is signed by one, with
+a key that the root names for that and nothing else. It travels in the timestamp, which every site
+fetches at every look, so it needs no file and no role of its own, and programs that do not know it
+pass over it. It can delay, and no more: see ``docs/decisions`` ("a brake").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Annotated, Any, Final
+
+from pydantic import Field, StringConstraints, model_validator
+
+from ncen_updater.common.canonical_json import canonical_json
+from ncen_updater.formats.manifest import Model
+from ncen_updater.formats.rollout import Moment
+
+__all__ = [
+    "BRAKES_FIELD", "BRAKE_KEYS_FIELD", "LONGEST", "MOST_BRAKES", "BrakeStatement",
+    "signed_bytes",
+]  # fmt: skip
+
+#: Field of ``timestamp``: the statements, each signed by itself.
+BRAKES_FIELD: Final = "x-ncen-brakes"
+#: Field of ``root``: the public keys that may brake, by their ids.
+BRAKE_KEYS_FIELD: Final = "x-ncen-brake-keys"
+#: No brake holds longer, whatever it says.
+LONGEST: Final = timedelta(hours=72)
+#: More are not read: the list that carries them is small.
+MOST_BRAKES: Final = 12
+#: Keeps a signature under a brake from fitting anything else that the same key may sign.
+KIND: Final = "x-ncen-brake"
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+!-]{0,99}$")]
+
+
+class BrakeStatement(Model):
+    """What one officer signs.
+
+    Attributes:
+        product: The product.
+        version: The release, as its list names it.
+        since: When it was signed (UTC).
+        until: When it ends by itself, at most :data:`LONGEST` later.
+        reason: Why, in a few words.
+        keyid: The officer's brake key.
+        sig: Its signature over :func:`signed_bytes`.
+    """
+
+    product: Name
+    version: Name
+    since: Moment
+    until: Moment
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=300)]
+    keyid: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    sig: Annotated[str, Field(pattern=r"^[0-9a-f]{0,2000}$")] = ""
+
+    @model_validator(mode="after")
+    def _short(self) -> BrakeStatement:
+        if not self.since <= self.until <= self.since + LONGEST:
+            raise ValueError("a brake ends within 72 hours")
+        return self
+
+
+def signed_bytes(statement: Mapping[str, Any]) -> bytes:
+    """What the signature is over: all of a statement, also what a newer program put into it."""
+    said = {name: value for name, value in statement.items() if name != "sig"}
+    return canonical_json({**said, "_type": KIND})

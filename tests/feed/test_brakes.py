@@ -1,0 +1,135 @@
+"""Which brakes hold, as a table: one a key and release, three days, never longer, never again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from pydantic import ValidationError
+
+from ncen_updater.feed.brake_statements import noted
+from ncen_updater.feed.brakes import BrakeSeen, in_force
+from ncen_updater.feed.proved import Proved
+from ncen_updater.formats.brakes import BrakeStatement
+
+START = datetime(2026, 12, 1, 8, 0, tzinfo=UTC)
+AMINA, BO = "a" * 64, "b" * 64
+OWNERS = {AMINA: "amina", BO: "bo"}
+SIGNED = ("3.3.0", "3.4.0")
+
+
+def at(hours: float) -> datetime:
+    return START + timedelta(hours=hours)
+
+
+@dataclass(frozen=True)
+class Said:
+    """A brake that a timestamp carries."""
+
+    since: float
+    until: float
+    key: str = AMINA
+    version: str = "3.4.0"
+    product: str = "ncen"
+
+    @property
+    def item(self) -> tuple[BrakeStatement, str]:
+        statement = BrakeStatement(
+            product=self.product, version=self.version, since=at(self.since),
+            until=at(self.until), reason="loses cases", keyid=self.key,
+        )  # fmt: skip
+        return statement, OWNERS[self.key]
+
+
+Look = tuple[float, Sequence[Said]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """Looks of one site, each at an hour, and what holds after the last of them."""
+
+    name: str
+    looks: Sequence[Look]
+    holds: tuple[str, ...] = ()
+
+
+FULL = Said(0, 72)
+CASES = [
+    Case("none", [(1, ())]),
+    Case("one", [(1, [FULL])], ("amina 3.4.0",)),
+    Case("it ends by itself", [(1, [FULL]), (72, [FULL])]),
+    Case("a moment before", [(1, [FULL]), (71.9, [FULL])], ("amina 3.4.0",)),
+    Case("a shorter one", [(1, [Said(0, 5)]), (6, [Said(0, 5)])]),
+    Case("it is no longer carried", [(1, [FULL]), (2, ())]),
+    Case("lifted", [(1, [FULL]), (2, [Said(0, 2)])]),
+    Case("lifted, and played again", [(1, [FULL]), (2, [Said(0, 2)]), (3, [FULL])]),
+    Case("hidden for a while", [(1, [FULL]), (2, ()), (3, [FULL])], ("amina 3.4.0",)),
+    Case("played after its end", [(1, [FULL]), (100, [FULL])]),
+    Case("first seen after its end", [(80, [FULL])]),
+    Case("another by the same key while it holds",
+         [(1, [FULL]), (50, [Said(50, 122)]), (73, [Said(50, 122)])]),
+    Case("another by the same key after it", [(1, [FULL]), (73, [Said(73, 145)])]),
+    Case("both at once: the first counts", [(1, [Said(1, 73), FULL]), (72.5, [Said(1, 73), FULL])]),
+    Case("another by another key", [(1, [FULL]), (73, [Said(73, 145, BO)])], ("bo 3.4.0",)),
+    Case("two keys", [(1, [FULL, Said(1, 50, BO)])], ("amina 3.4.0", "bo 3.4.0")),
+    Case("another release", [(1, [FULL]), (73, [Said(73, 145, version="3.3.0")])],
+         ("amina 3.3.0",)),
+    Case("signed ahead holds from its first sight, and three days", [(1, [Said(500, 572)])],
+         ("amina 3.4.0",)),
+    Case("signed ahead, three days later", [(1, [Said(500, 572)]), (73, [Said(500, 572)])]),
+    Case("signed ahead, when it would begin", [(1, [Said(500, 572)]), (510, [Said(500, 572)])]),
+    Case("a release that no officers signed", [(1, [Said(0, 72, version="9.9")])]),
+    Case("of another product", [(1, [Said(0, 72, product="ncen-updater")])]),
+]  # fmt: skip
+
+
+def looked(looks: Sequence[Look]) -> tuple[Mapping[str, BrakeSeen], datetime]:
+    seen: Mapping[str, BrakeSeen] = {}
+    moment = START
+    for hour, said in looks:
+        moment = at(hour)
+        seen = noted(seen, [one.item for one in said], "ncen", SIGNED, moment)
+    return seen, moment
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_what_holds(case: Case) -> None:
+    seen, moment = looked(case.looks)
+    held = in_force(seen, "ncen", moment)
+    assert sorted(f"{one.owner} {one.version}" for one in held) == sorted(case.holds)
+    assert in_force(seen, "ncen-updater", moment) == ()
+    assert all(one.ends <= moment + timedelta(hours=72) for one in held)
+    # As it is kept: the file says the same.
+    assert Proved.from_json(Proved(brakes=seen).to_json()).brakes == seen
+
+
+def test_a_thief_of_one_key_delays_by_three_days_however_often_they_sign() -> None:
+    """Every hour for a year another brake by the same key: the release waits 72 hours, no more."""
+    seen: Mapping[str, BrakeSeen] = {}
+    held = 0
+    for hour in range(24 * 365):
+        forged = Said(hour, hour + 72)
+        seen = noted(seen, [forged.item], "ncen", SIGNED, at(hour))
+        held += bool(in_force(seen, "ncen", at(hour)))
+        assert len(seen) == 1
+    # It is over at once, for another brake takes the place of the one that counts.
+    assert held == 1
+    seen, held = {}, 0
+    for hour in range(24 * 30):
+        both = [FULL.item, Said(hour + 1, hour + 73).item]
+        seen = noted(seen, both, "ncen", SIGNED, at(hour))
+        held += bool(in_force(seen, "ncen", at(hour)))
+    assert held == 72
+
+
+def test_the_memory_of_another_product_stays() -> None:
+    seen = noted({}, [FULL.item], "ncen", SIGNED, at(1))
+    assert noted(seen, [], "ncen-updater", SIGNED, at(2)) == seen
+
+
+@pytest.mark.parametrize("until", [72.1, -1])
+def test_no_brake_is_longer(until: float) -> None:
+    with pytest.raises(ValidationError):
+        _ = Said(0, until).item

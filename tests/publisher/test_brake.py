@@ -1,0 +1,369 @@
+"""A brake from an officer's key to a site: real keys, a real feed, HTTP, and who may not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.version import Version
+from securesystemslib.signer import Signer
+from tuf.api.metadata import Metadata, Timestamp  # type: ignore[attr-defined]
+
+from ncen_updater.common.messages import (
+    BRAKE_NOT_SET,
+    BRAKE_SPENT,
+    BRAKES_FULL,
+    KEY_NOT_ALLOWED,
+    TARGET_HALTED,
+)
+from ncen_updater.feed.http import HttpFetcher
+from ncen_updater.feed.path_errors import PathError
+from ncen_updater.feed.proved import ProvedMemory
+from ncen_updater.feed.release_source import FeedView
+from ncen_updater.feed.tuf_source import TufReleaseSource
+from ncen_updater.feed.upgrade_path import NoPath, UpgradePath, choose_path
+from ncen_updater.formats.brakes import BRAKES_FIELD, BrakeStatement
+from ncen_updater.formats.manifest import Channel
+from ncen_updater.publisher.cli.main import run
+from ncen_updater.publisher.feed.brakes import lifted, statement
+from ncen_updater.publisher.feed.feed import Feed
+from ncen_updater.publisher.feed.publish import Publisher
+from ncen_updater.publisher.release_flow import KeyRing, publish_draft, publish_release
+from ncen_updater.publisher.signing.draft import draft_first, draft_keys
+from ncen_updater.publisher.signing.keys import new_key, open_signer
+from tests.publisher.feeds import ceremony_of
+from tests.publisher.releases import PASSPHRASE, ring, write_release
+from tests.support.errors import refused
+from tests.support.http_server import WebServer, serving
+
+START = datetime.now(UTC).replace(microsecond=0)
+
+
+@dataclass
+class Country:
+    """The Secretariat with its feed, and one site that reads it over HTTP."""
+
+    place: Path
+    keys: KeyRing
+    brakes: dict[str, Signer]
+    server: WebServer
+    moment: datetime = START
+    memory: str = "root"
+    sources: list[TufReleaseSource] = field(default_factory=list)
+
+    @property
+    def feed(self) -> Feed:
+        return Feed(self.place / "feed")
+
+    @property
+    def publisher(self) -> Publisher:
+        return Publisher(self.feed, lambda: self.moment)
+
+    def brake(self, who: str = "amina", version: str = "3.4.0", hours: int = 72) -> None:
+        def sign(state: Any, now: datetime) -> BrakeStatement:
+            return statement(state, self.brakes[who], "ncen", version, "loses cases", now, hours)
+
+        self.publisher.brake(sign, self.keys.online)
+
+    def lift(self, who: str = "amina") -> None:
+        self.publisher.brake(
+            lambda state, now: lifted(state, self.brakes[who], "ncen", "3.4.0", now),
+            self.keys.online,
+        )
+
+    def carry(self, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> None:
+        """Whoever holds the online key signs what they like."""
+        timestamp: Metadata[Timestamp] = self.feed.state().timestamp  # type: ignore[assignment]
+        carried = list(timestamp.signed.unrecognized_fields.get(BRAKES_FIELD, []))
+        timestamp.signed.unrecognized_fields[BRAKES_FIELD] = change(carried)
+        timestamp.signed.version += 1
+        timestamp.signatures.clear()
+        timestamp.sign(self.keys.online["timestamp"][0])
+        self.feed.metadata_path("timestamp", 0).write_bytes(timestamp.to_bytes())
+
+    def pass_hours(self, hours: float) -> None:
+        """Time passes at both, and the machine renews the online roles as its timer does."""
+        self.moment += timedelta(hours=hours)
+        self.publisher.refresh(self.keys.online)
+
+    def source(self, *, proves: bool) -> TufReleaseSource:
+        memory = ProvedMemory(self.place / self.memory, lambda: self.moment)
+        made = TufReleaseSource(
+            "ncen",
+            state=self.place / "state",
+            trusted_root=self.place / "root.json",
+            make_fetcher=lambda: HttpFetcher((self.server.url,)),
+            now=lambda: self.moment,
+            memory=memory if proves else None,
+        )
+        self.sources.append(made)
+        return made
+
+    def look(self) -> FeedView:
+        """As a site does: a process reads the feed, another proves what it left."""
+        self.source(proves=False).refresh()
+        view = self.source(proves=True).last_view()
+        assert view is not None
+        return view
+
+    def path(self, target: str | None = None) -> UpgradePath | NoPath:
+        return choose_path(
+            Version("3.3.0"), self.look().offers, site="sn", country="SN", channel=Channel.STABLE,
+            agent=Version("0.1.0"), now=self.moment, target=Version(target) if target else None,
+        )  # fmt: skip
+
+
+@pytest.fixture
+def country(tmp_path: Path) -> Iterator[Country]:
+    keys = ring(tmp_path)
+    brakes = {}
+    for name in ("amina", "bo"):
+        new_key(tmp_path / "keys", f"{name}-brake", PASSPHRASE)
+        brakes[name] = open_signer(tmp_path / f"keys/{name}-brake.pem", lambda _: PASSPHRASE)
+    ceremony = replace(
+        ceremony_of(keys.officers, {name: held[0] for name, held in keys.online.items()}),
+        brakes=tuple(signer.public_key for signer in brakes.values()),
+    )
+    feed = tmp_path / "feed"
+    publish_draft(feed, draft_first(ceremony, START), keys, lambda: START)
+    for version in ("3.3.0", "3.4.0"):
+        release = write_release(tmp_path / version, version)
+        publish_release(feed, [release], keys, lambda: START)
+    (tmp_path / "root.json").write_bytes((feed / "metadata/1.root.json").read_bytes())
+    with serving(feed) as server:
+        made = Country(tmp_path, keys, brakes, server)
+        yield made
+        for source in made.sources:
+            source.close()
+
+
+def goes(path: UpgradePath | NoPath) -> bool:
+    return isinstance(path, UpgradePath) and path.target.version == "3.4.0"
+
+
+def test_one_officer_halts_a_release_for_three_days(country: Country) -> None:
+    """It begins at the next look, is told with its end, names no other release, ends by itself."""
+    assert goes(country.path())
+    country.brake()
+    found = country.path()
+    assert isinstance(found, NoPath)
+    (row,) = [row for row in found.rejected if row.offer.version == "3.4.0"]
+    ends = f"{START + timedelta(hours=72):%Y-%m-%d %H:%M} UTC"
+    assert row.text.render() == (
+        f"it was halted by the Secretariat: loses cases [amina-brake, -> {ends}]"
+    )
+    with refused(PathError) as caught:
+        country.path("3.4.0")
+    assert caught.value.message is TARGET_HALTED
+    (brake,) = country.look().brakes
+    assert (brake.owner, brake.version, brake.ends) == (
+        "amina-brake", "3.4.0", START + timedelta(hours=72),
+    )  # fmt: skip
+    for hours in (30, 40):
+        country.pass_hours(hours)
+        assert not goes(country.path())
+    country.pass_hours(2)
+    assert goes(country.path())
+    assert country.look().brakes == ()
+
+
+def test_without_being_asked_again_it_ends_by_this_machines_clock(country: Country) -> None:
+    """A site whose line is down is not held for ever by what it read last."""
+    country.brake()
+    assert not goes(country.path())
+    country.moment += timedelta(hours=72)
+    view = country.source(proves=True).last_view()
+    assert view is not None
+    assert all(offer.halted is None for offer in view.offers)
+
+
+def test_lifted_by_who_set_it(country: Country) -> None:
+    country.brake()
+    assert not goes(country.path())
+    with refused(BRAKE_NOT_SET):
+        country.lift("bo")
+    country.pass_hours(1)
+    country.lift()
+    assert goes(country.path())
+    # The older word is played again, by whoever holds the online keys: it was lifted here.
+    with refused(BRAKE_SPENT):
+        country.brake()
+
+
+def test_one_brake_a_key_and_release(country: Country) -> None:
+    country.brake(hours=5)
+    assert not goes(country.path())
+    country.pass_hours(6)
+    assert goes(country.path())
+    with refused(BRAKE_SPENT):
+        country.brake()
+    country.brake("bo")
+    assert not goes(country.path())
+    country.pass_hours(73)
+    assert goes(country.path())
+
+
+def test_a_program_that_signs_once_more_is_not_heard(country: Country) -> None:
+    """A thief does not ask ours: with key and online keys they sign every day. Three days it is."""
+    country.brake()
+    held = 0
+    for day in range(14):
+        assert country.moment == START + timedelta(days=day)
+        held += not goes(country.path())
+        country.moment += timedelta(days=1)
+        country.publisher.refresh(country.keys.online)
+        forged = another(country, country.moment)
+        country.carry(lambda carried, forged=forged: [*carried[:1], forged])  # type: ignore[misc]
+    assert held == 3
+
+
+def another(country: Country, since: datetime, **changes: str) -> dict[str, Any]:
+    """A brake as the key of amina signs it, whatever was signed before."""
+    from ncen_updater.publisher.feed import brakes
+
+    made = brakes._signed(
+        country.brakes["amina"], "ncen", "3.4.0", since, since + timedelta(hours=72), "again"
+    )
+    return {**made.model_dump(mode="json"), **changes}
+
+
+FORGERIES: dict[str, Callable[[Country], list[Any]]] = {
+    "another end": lambda c: [another(c, START, until="2026-12-31T00:00:00Z")],
+    "another release": lambda c: [another(c, START, version="3.3.0")],
+    "another product": lambda c: [another(c, START, product="ncen-updater")],
+    "another reason": lambda c: [another(c, START, reason="none")],
+    "a field more": lambda c: [another(c, START, more="x")],
+    "another's name on it": lambda c: [another(c, START, keyid=c.brakes["bo"].public_key.keyid)],
+    "a key of nobody": lambda c: [another(c, START, keyid="0" * 64)],
+    "an officer's key that may not brake": lambda c: [
+        another(c, START, keyid=c.keys.officers[0].public_key.keyid)
+    ],
+    "no signature": lambda c: [another(c, START, sig="")],
+    "a text": lambda _: ["brake"],
+    "nothing": lambda _: [None, {}, [], 3],
+    "no list": lambda _: "brakes",  # type: ignore[dict-item,return-value]
+    "deep": lambda _: [{"product": [[[[[]]]]]}],
+}
+
+
+@pytest.mark.parametrize("how", FORGERIES)
+def test_what_no_brake_key_signed_is_passed_over(country: Country, how: str) -> None:
+    """Whoever holds the online keys cannot brake, and cannot stop a list by what is broken."""
+    country.carry(lambda _: FORGERIES[how](country))
+    assert goes(country.path())
+    assert country.look().brakes == ()
+
+
+def test_a_broken_one_does_not_hide_a_true_one(country: Country) -> None:
+    country.brake()
+    country.carry(lambda carried: [{"product": "ncen"}, *carried])
+    assert not goes(country.path())
+
+
+def test_the_process_that_reads_the_feed_cannot_brake_or_lift(country: Country) -> None:
+    """What it leaves for others is not believed: the offers are read out of the lists."""
+    country.brake()
+    assert not goes(country.path())
+    stored = country.place / "state/feed/ncen.json"
+    view = json.loads(stored.read_bytes())
+    assert all(offer["halted"] is None for offer in view["offers"])
+    for offer in view["offers"]:
+        offer["halted"] = None
+    stored.write_text(json.dumps(view))
+    again = country.source(proves=True).last_view()
+    assert again is not None
+    assert [offer.version for offer in again.offers if offer.halted] == ["3.4.0"]
+
+
+def test_a_root_without_brake_keys(country: Country) -> None:
+    """A feed of before, or one whose officers took the keys away: nobody brakes."""
+    country.brake()
+    assert not goes(country.path())
+    ceremony = ceremony_of(
+        country.keys.officers, {name: held[0] for name, held in country.keys.online.items()}
+    )
+    country.moment += timedelta(hours=1)
+    draft = draft_keys(country.feed.state(), ceremony, country.moment)
+    publish_draft(country.place / "feed", draft, country.keys, lambda: country.moment)
+    assert goes(country.path())
+    with refused(KEY_NOT_ALLOWED):
+        country.brake("bo")
+
+
+def test_whose_key_may_not(country: Country) -> None:
+    country.brakes["chen"] = country.keys.officers[2]
+    with refused(KEY_NOT_ALLOWED):
+        country.brake("chen")
+    with refused(BRAKE_NOT_SET):
+        country.brake(version="9.9.9")
+
+
+def test_as_many_as_a_site_reads(country: Country, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ncen_updater.publisher.feed.brakes.MOST_BRAKES", 1)
+    country.brake()
+    with refused(BRAKES_FULL):
+        country.brake("bo")
+    country.pass_hours(80)
+    country.brake("bo")  # in the place of one that is over
+
+
+def test_an_older_program_passes_over_it(country: Country) -> None:
+    """Plain tuf reads the feed as before."""
+    from tuf.ngclient import Updater  # type: ignore[attr-defined]
+
+    from tests.publisher.feeds import FeedFiles
+
+    country.brake()
+    site = country.place / "plain"
+    (site / "metadata").mkdir(parents=True)
+    (site / "metadata/root.json").write_bytes((country.place / "root.json").read_bytes())
+    updater = Updater(
+        metadata_dir=str(site / "metadata"),
+        metadata_base_url="file:///metadata/",
+        target_dir=str(site),
+        target_base_url="file:///targets/",
+        fetcher=FeedFiles(country.place / "feed"),
+    )
+    updater.refresh()
+    assert updater.get_targetinfo("releases/ncen/3.4.0.json") is not None
+
+
+def test_as_it_is_typed(country: Country, capsys: pytest.CaptureFixture[str]) -> None:
+    """'brake' says what it does and asks; 'status' and 'monitor' tell of it; '--lift' ends it."""
+    place = country.place
+    secret = place / "secret"
+    secret.write_text(PASSPHRASE)
+    secret.chmod(0o600)
+    officer = place / "officer.toml"
+    officer.write_text('brake_key = "keys/amina-brake.pem"\n')
+    officer.chmod(0o600)
+    base = [
+        "brake", "3.4.0", "--feed", str(place / "feed"), "--officer", str(officer),
+        "--snapshot-key", str(place / "keys/snapshot.pem"),
+        "--timestamp-key", str(place / "keys/timestamp.pem"), "--passphrase-file", str(secret),
+    ]  # fmt: skip
+    assert run(base) == 2  # neither a reason nor --lift
+    assert run([*base, "--reason", "loses cases"]) == 2  # nobody can be asked
+    assert "NU-1102" in capsys.readouterr().err
+    assert country.look().brakes == ()
+    assert run([*base, "--reason", "loses cases", "--yes", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["owner"], said["lifted"], said["reason"]) == ("amina-brake", False, "loses cases")
+    assert run(["status", str(place / "feed"), "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["brakes"]
+    assert row["until"] == said["until"]
+    monitor = ["monitor", country.server.url, "--root", str(place / "root.json")]
+    run([*monitor, "--json"])
+    assert json.loads(capsys.readouterr().out)["brakes"] == [row]
+    run(monitor)
+    assert f"ncen 3.4.0 is braked by amina-brake until {said['until']}" in capsys.readouterr().out
+    assert len(country.look().brakes) == 1
+    assert run([*base, "--lift", "--yes"]) == 0
+    assert "braked no longer" in capsys.readouterr().out
+    country.moment = datetime.now(UTC) + timedelta(minutes=1)
+    assert country.look().brakes == ()

@@ -16,7 +16,6 @@ from ncen_updater.common.i18n import (
     N_,
     Figure,
     Text,
-    of_system,
     right_to_left,
     translate,
 )
@@ -161,9 +160,9 @@ def error_lines(
         contact: Whom to ask, where the remedy is to ask somebody.
         columns: Width of a terminal; lines are not broken without.
     """
-    document = error_document(error, state, language)
+    document, told = error_document(error, state, language), error.told
     parts = [
-        (WHAT, document["what"], error.detail),
+        (WHAT, document["what"], told.render(language) if told else None),
         (STATE, document["state"], None),
         (REMEDY, document["remedy"], None),
         *([(CONTACT, contact, None)] if contact else []),
@@ -175,7 +174,7 @@ def error_lines(
     turned = right_to_left(language)
     for label, text, detail in parts:
         said = clean(str(text), isolates=turned).splitlines() + (
-            clean(of_system(detail, language)).splitlines() if detail else []
+            clean(detail).splitlines() if detail else []
         )
         room = None if columns is None else max(columns - indent - 1, SHORTEST_LINE)
         broken = [wrapped(line, room) if room else [line] for line in said]
@@ -211,6 +210,8 @@ def finding_lines(
         what = finding.what.render(language)
         lines.append(f"{mark} {finding.code} {clean(what, isolates=turned)}")
         detail = finding.figures.get("detail")
+        if isinstance(detail, Text):
+            detail = detail.render(language)
         if isinstance(detail, str):
             lines += [f"    {line}" for line in clean(detail).splitlines()]
         remedy = clean(finding.remedy.render(language), isolates=turned)

@@ -122,7 +122,7 @@ class Trial:
             self.judge.count("killed")
             self.service = self.start()
         act = self.service.step()
-        if act.deed is Action.WAIT and act.until is not None:
+        if act.action is Action.WAIT and act.until is not None:
             self.site.now = min(act.until, end)
         else:
             self.site.now += timedelta(seconds=1)

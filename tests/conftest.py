@@ -50,6 +50,7 @@ LONG = tuple(
         "agent/self_update/test_installing",
         "agent/cli/test_live",
         "agent/service/test_real_site",
+        "agent/service/test_members",
         "agent/service/test_serving",
         "agent/slots/test_store_killed",
         "agent/engine/test_owed",

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import AGENT_CONFIRMED
-from ncen_updater.agent.self_update.apart import OwnDeed, doer_of
+from ncen_updater.agent.self_update.apart import OwnAction, doer_of
 from ncen_updater.agent.self_update.probation import Probation
 from ncen_updater.agent.self_update.sequence import SequenceFile, TrialState
 from ncen_updater.agent.service.notify import SystemdNotifier
@@ -74,12 +74,12 @@ def main() -> int:
 
     changes = doer_of(directory, version, lambda: datetime.now(UTC), notifier.alive)
 
-    def do(deed: OwnDeed) -> None:
+    def do(action: OwnAction) -> None:
         nonlocal confirmed
-        if deed is OwnDeed.TIDY:
+        if action is OwnAction.TIDY:
             confirmed = True
         else:
-            changes(deed)
+            changes(action)
 
     probation = Probation(
         file, version, CONFIRM_S, in_reach=in_reach, confirmed=note, do=do,

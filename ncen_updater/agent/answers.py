@@ -23,6 +23,7 @@ from ncen_updater.common.i18n import N_, Text
 
 if TYPE_CHECKING:
     from ncen_updater.agent.approvals.back import BackSubject
+    from ncen_updater.agent.diagnostics.support_bundle.bundle import Bundle
     from ncen_updater.agent.engine.operations import Result
     from ncen_updater.agent.engine.outcome import Outcome
     from ncen_updater.agent.engine.plan import Plan
@@ -33,6 +34,7 @@ __all__ = [
     "Answer",
     "Document",
     "Line",
+    "bundle_answer",
     "notice_words",
     "path_document",
     "path_words",
@@ -351,3 +353,46 @@ def _words_of(before: int, after: int) -> str:
     if before == after:
         return N_("  table {table}: rows change, {after} before and after")
     return N_("  table {table}: {before} rows before, {after} after")
+
+
+# ---- support bundles -----------------------------------------------------------------------------
+
+
+def bundle_answer(bundle: Bundle, show: Sequence[str], archive: str | None) -> Answer:
+    """Return what a support bundle holds.
+
+    Args:
+        bundle: The bundle.
+        show: Parts whose text is wanted.
+        archive: The bundle as it is written, in base64; None where a value of a database stands in
+            it.
+    """
+    words: list[Line] = []
+    for part in bundle.parts:
+        if part.text is None:
+            values = {"part": part.name, "reason": part.missing}
+            words.append(Text(N_("  {part}: missing ({reason})"), values))
+        else:
+            size = format_bytes(len(part.text.encode()))
+            words.append(f"  {part.name}: {size}")
+        if part.name in show:
+            words += [f"    {clean(line)}" for line in (part.text or "").splitlines()]
+    for name, reason in bundle.unread.items():
+        values = {"database": name, "reason": reason}
+        words.append(Text(N_("Not compared with database {database}: {reason}"), values))
+    for leak in bundle.leaks:
+        values = {"part": leak.part, "column": leak.column}
+        words.append(Text(N_("A value of {column} stands in {part}."), values))
+    document: dict[str, object] = {
+        "parts": {
+            part.name: {"missing": part.missing}
+            if part.text is None
+            else {"bytes": len(part.text.encode())}
+            for part in bundle.parts
+        },
+        "shown": {part.name: part.text for part in bundle.parts if part.name in show},
+        "leaks": [{"part": leak.part, "column": leak.column} for leak in bundle.leaks],
+        "not_compared_with": bundle.unread,
+        "archive": archive,
+    }
+    return Answer(document, words, ExitCode.BLOCKED if bundle.leaks else ExitCode.OK)

@@ -9,8 +9,9 @@ where it is chosen (:meth:`.cli.session.AgentSession.client`). Light: ``status``
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from ncen_updater.agent.answers import (
     Answer,
     Document,
     Line,
+    bundle_answer,
     notice_words,
     path_document,
     path_words,
@@ -42,20 +44,30 @@ from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL, SERVICE_LOCK
 from ncen_updater.agent.journal.site_history import SiteHistory
-from ncen_updater.agent.service.errors import NoSuchThing, Refused, ServiceSilent, refusal
+from ncen_updater.agent.service.errors import (
+    NoSuchThing,
+    NotAllowed,
+    Refused,
+    ServiceSilent,
+    refusal,
+)
 from ncen_updater.agent.service.report import REPORTED, change_report, history_report, site_report
 from ncen_updater.agent.status import or_none, read_status
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.program import user_name
-from ncen_updater.common.cli.render import format_time
+from ncen_updater.common.cli.render import finding_document, finding_lines, format_time
 from ncen_updater.common.documents import jsonable
 from ncen_updater.common.errors import ExitCode, UpdaterError
+from ncen_updater.common.findings import Severity
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import (
     NO_SERVICE,
     NOT_NEXT,
+    NOT_PREPARED,
     ORDER_TORN,
+    UNCHECKED_NEEDS_ROOT,
     UNKNOWN_CHANGE,
+    UNKNOWN_PART,
     WAY_BACK_CHANGED,
 )
 from ncen_updater.common.progress import Progress, ProgressUpdate
@@ -67,10 +79,12 @@ if TYPE_CHECKING:
     from ncen_updater.agent.cli.session import AgentSession
     from ncen_updater.agent.engine.operations import Operations
     from ncen_updater.agent.engine.rollback_plan import RollbackPlan
+    from ncen_updater.agent.journal.head import ChainHead
     from ncen_updater.agent.service.client import Client
     from ncen_updater.agent.service.knowledge import ServiceState
     from ncen_updater.agent.site import Site
     from ncen_updater.agent.status import SiteStatus
+    from ncen_updater.feed.upgrade_path import NoPath, UpgradePath
 
 __all__ = [
     "LocalSite",
@@ -84,6 +98,8 @@ __all__ = [
 
 #: How often, and how long after one another, the service is asked whether it has looked.
 LOOKS, LOOK_S = 60, 0.5
+#: So long the service keeps who waits for an inspection, before it says how far that is.
+INSPECT_WAIT_S = 2
 
 
 class SiteClient(Protocol):
@@ -141,8 +157,25 @@ class SiteClient(Protocol):
     def check(self) -> Answer:
         """Read the signed list."""
 
-    def prepare(self, target: Version | None, *, retry: bool) -> Answer:
-        """Fetch, build and plan."""
+    def prepare(self, target: Version | None, *, retry: bool, sql: bool = False) -> Answer:
+        """Fetch, build and plan; with ``sql`` every statement, and only that."""
+
+    def dossier(self, target: Version | None) -> Answer:
+        """Put together what people decide on: facts, and the page in ``html``."""
+
+    def doctor(self) -> Answer:
+        """Look for everything that would stand in the way."""
+
+    def verify(self, heads: Sequence[ChainHead], *, journal_only: bool) -> Answer:
+        """Compare what is there with what was recorded, and with what a person kept."""
+
+    def support_bundle(
+        self, leave_out: Sequence[str], show: Sequence[str], *, unchecked: bool
+    ) -> Answer:
+        """Gather what the Secretariat needs, packed in ``archive`` (base64) where nothing leaks."""
+
+    def self_update(self, target: Version | None, *, retry: bool) -> Answer:
+        """Renew the agent itself."""
 
     def rehearse(self, target: Version | None, *, retry: bool) -> Answer:
         """Try a release on copies of the site's data."""
@@ -376,8 +409,19 @@ class LocalSite:
         }
         return Answer(document, words)
 
-    def prepare(self, target: Version | None, *, retry: bool, sql: bool = False) -> Answer:
-        """See :class:`SiteClient`; with ``sql`` every statement, and only that."""
+    def prepare(
+        self,
+        target: Version | None,
+        *,
+        retry: bool,
+        sql: bool = False,
+        prepared: bool = False,
+    ) -> Answer:
+        """See :class:`SiteClient`; with ``prepared`` nothing is fetched, and the SQL stands beside.
+
+        Raises:
+            NotPrepared: If something would have to be.
+        """
         from ncen_updater.agent.engine.operations import Operations
         from ncen_updater.agent.engine.plan import make_plan
         from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
@@ -386,8 +430,11 @@ class LocalSite:
         site, language = self._site, self._run.language
         current = site.slots.current()
         with self._run.progress() as progress:
-            progress.tell(Text(N_("reading the signed list")))
-            path = Operations(site, progress).path(target, retry=retry)
+            if prepared:
+                path = self._prepared(target, retry=retry)
+            else:
+                progress.tell(Text(N_("reading the signed list")))
+                path = Operations(site, progress).path(target, retry=retry)
             words = list(path_words(site.config.site.product, str(current), path))
             if not isinstance(path, UpgradePath) or current is None:
                 return Answer(path_document(path, language, str(current)), words)
@@ -398,11 +445,145 @@ class LocalSite:
         made = made.learnt(shown.report if shown is not None and passed else None)
         if sql:
             return Answer({"digest": made.digest, "sql": made.sql()}, [made.sql()])
+        beside = {"sql": made.sql()} if prepared else {}
         return Answer(
-            plan_document(path, made, language),
+            {**plan_document(path, made, language), **beside},
             [*words, *plan_words(made, language)],
             ExitCode.BLOCKED if made.blocked else ExitCode.OK,
         )
+
+    def _prepared(self, target: Version | None, *, retry: bool = False) -> UpgradePath | NoPath:
+        """Choose a path from what is here, all of whose slots stand.
+
+        Raises:
+            NotPrepared: If one does not.
+        """
+        from ncen_updater.agent.engine.operations import Operations
+        from ncen_updater.agent.service.assess import built
+        from ncen_updater.common.progress import Silent
+        from ncen_updater.feed.upgrade_path import UpgradePath
+
+        with self._journal() as journal:
+            path = Operations(self._site, Silent()).known_path(journal, target, retry=retry)
+        for hop in path.hops if isinstance(path, UpgradePath) else ():
+            if not built(self._site, hop):
+                raise UpdaterError(NOT_PREPARED, version=hop.version, state=NOTHING_CHANGED)
+        return path
+
+    def dossier(self, target: Version | None, *, prepared: bool = False) -> Answer:
+        """See :class:`SiteClient`; with ``prepared`` nothing is fetched for it."""
+        from ncen_updater.agent.approvals import approving
+        from ncen_updater.agent.dossier import page
+        from ncen_updater.agent.dossier.document import dossier_document
+        from ncen_updater.agent.dossier.gather import gather
+
+        site, language = self._site, self._run.language
+        if prepared:
+            self._prepared(target)
+        with self._run.progress() as progress, self._journal() as journal:
+            found = approving.subject(site, journal, progress, target)
+            facts = gather(site, journal, found)
+        content = page(facts, language)
+        document = {
+            "version": found.target,
+            "binding": found.binding,
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "html": content.decode(),
+            "facts": dossier_document(facts, language),
+        }
+        return Answer(document)
+
+    def doctor(self) -> Answer:
+        from ncen_updater.agent.diagnostics.doctor import diagnose
+
+        with self._run.progress() as progress:
+            progress.tell(Text(N_("looking at the site")))
+            findings = diagnose(self._run.config, progress)
+        blocks = any(finding.severity is Severity.STRICT for finding in findings)
+        words: list[Line] = list(finding_lines(findings, self._run.language))
+        if not blocks:
+            words.append(Text(N_("Nothing stands in the way of an upgrade.")))
+        document = {
+            "healthy": not blocks,
+            "findings": [finding_document(found, self._run.language) for found in findings],
+        }
+        return Answer(document, words, ExitCode.BLOCKED if blocks else ExitCode.OK)
+
+    def verify(self, heads: Sequence[ChainHead], *, journal_only: bool) -> Answer:
+        from ncen_updater.agent.diagnostics.verify import verify_journal, verify_site
+
+        site = None if journal_only else self._site
+        with self._journal() as journal, self._run.progress() as progress:
+            if site is None:
+                findings = verify_journal(journal, heads)
+            else:
+                progress.tell(Text(N_("comparing the site with its journal")))
+                findings = verify_site(site, journal, progress, heads)
+            head = journal.head()
+        differs = any(finding.severity is Severity.STRICT for finding in findings)
+        words: list[Line] = list(finding_lines(findings, self._run.language))
+        if not findings and site is None:
+            words.append(Text(N_("The journal is whole: every event stands where it was written.")))
+        elif not findings:
+            words.append(Text(N_("Everything is as it was recorded.")))
+        words.append(Text(N_("Head of the journal: {head}"), {"head": head}))
+        document = {
+            "head": str(head),
+            "as_recorded": not differs,
+            "findings": [finding_document(found, self._run.language) for found in findings],
+        }
+        return Answer(document, words, ExitCode.NEEDS_PERSON if differs else ExitCode.OK)
+
+    def support_bundle(
+        self, leave_out: Sequence[str], show: Sequence[str], *, unchecked: bool
+    ) -> Answer:
+        import base64
+
+        from ncen_updater.agent.diagnostics.support_bundle.bundle import make_bundle, packed
+        from ncen_updater.agent.diagnostics.support_bundle.gather import PARTS
+
+        for name in show:
+            if name not in PARTS:
+                raise UpdaterError(
+                    UNKNOWN_PART, part=name, parts=", ".join(PARTS), state=NOTHING_CHANGED
+                )
+        now = datetime.now(UTC)
+        with self._run.progress() as progress:
+            progress.tell(Text(N_("gathering")))
+            bundle = make_bundle(
+                self._run.config, progress, now, leave_out=leave_out, unchecked=unchecked
+            )
+        archive = None if bundle.leaks else base64.b64encode(packed(bundle, now)).decode()
+        return bundle_answer(bundle, show, archive)
+
+    def self_update(self, target: Version | None, *, retry: bool, dry_run: bool = False) -> Answer:
+        """See :class:`SiteClient`; with ``dry_run`` only what would be done."""
+        from ncen_updater.agent.self_update.renewing import agent_directory, agent_source, renew
+        from ncen_updater.agent.self_update.slots import AgentSlots
+
+        site = self._site
+        with self._run.progress() as progress:
+            progress.tell(Text(N_("reading the signed list of agents")))
+            done = renew(
+                site,
+                agent_source(site, self._run.config),
+                AgentSlots(agent_directory(site)),
+                progress,
+                by=user_name(),
+                target=target,
+                retry=retry,
+                dry_run=dry_run,
+            )
+        values = {"origin": done.origin, "version": done.version}
+        words: list[Line] = []
+        if done.version is None:
+            words.append(Text(N_("Agent {origin} is the newest for this site."), values))
+        elif done.chosen:
+            words.append(Text(N_("Agent {version} was chosen in place of {origin}."), values))
+            words.append(Text(N_("It is on trial; it starts when the service starts again.")))
+        else:
+            words.append(Text(N_("Agent {version} would take the place of {origin}."), values))
+        return Answer({"from": done.origin, "to": done.version, "chosen": done.chosen}, words)
 
     def rehearse(self, target: Version | None, *, retry: bool, dry_run: bool = False) -> Answer:
         """See :class:`SiteClient`; with ``dry_run`` only what would be rehearsed."""
@@ -628,8 +809,52 @@ class ServiceSite:
     def check(self) -> Answer:
         return self._order("check")
 
-    def prepare(self, target: Version | None, *, retry: bool) -> Answer:
-        return self._order("prepare", version=str(target or ""), retry=retry)
+    def prepare(self, target: Version | None, *, retry: bool, sql: bool = False) -> Answer:
+        """See :class:`SiteClient`; who may only look sees the plan of what is prepared already."""
+        try:
+            answer = self._order("prepare", version=str(target or ""), retry=retry)
+        except UpdaterError as error:
+            if error.code != NotAllowed.message.code:
+                raise
+        else:
+            hops = answer.document.get("hops")
+            if not sql or answer.error is not None or not hops:
+                return answer
+            from packaging.version import Version
+
+            target = Version(hops[-1]["version"])  # the one whose plan that was
+        inspected = self._inspect("plan", version=str(target or ""), retry=retry)
+        if inspected is None:
+            return self._run.local().prepare(target, retry=retry, sql=sql)
+        answer = inspected
+        plan, text = answer.document.get("plan"), answer.document.get("sql")
+        if not (sql and isinstance(plan, dict) and isinstance(text, str)):
+            shown = {key: value for key, value in answer.document.items() if key != "sql"}
+            return replace(answer, document=shown)
+        return Answer({"digest": plan["digest"], "sql": text}, [text])
+
+    def dossier(self, target: Version | None) -> Answer:
+        found = self._inspect("dossier", version=str(target or ""))
+        return found or self._run.local().dossier(target)
+
+    def doctor(self) -> Answer:
+        return self._inspect("findings") or self._run.local().doctor()
+
+    def verify(self, heads: Sequence[ChainHead], *, journal_only: bool) -> Answer:
+        kind = "proof" if journal_only else "verify"
+        found = self._inspect(kind, heads=[str(head) for head in heads])
+        return found or self._run.local().verify(heads, journal_only=journal_only)
+
+    def support_bundle(
+        self, leave_out: Sequence[str], show: Sequence[str], *, unchecked: bool
+    ) -> Answer:
+        if unchecked:
+            raise Refused(UNCHECKED_NEEDS_ROOT)
+        found = self._inspect("support-bundle", leave_out=list(leave_out), show=list(show))
+        return found or self._run.local().support_bundle(leave_out, show, unchecked=unchecked)
+
+    def self_update(self, target: Version | None, *, retry: bool) -> Answer:
+        return self._order("self-update", version=str(target or ""), retry=retry)
 
     def rehearse(self, target: Version | None, *, retry: bool) -> Answer:
         return self._order("rehearse", version=str(target or ""), retry=retry)
@@ -638,7 +863,8 @@ class ServiceSite:
         return self._order("upgrade", version=str(target or ""), retry=retry)
 
     def way_back(self, accept_loss: int | None) -> Answer:
-        return self._order("prepare", of="rollback", accept_loss=accept_loss)
+        found = self._inspect("way-back", accept_loss=accept_loss)
+        return found or self._order("prepare", of="rollback", accept_loss=accept_loss)
 
     def approve_back(self, seen: Document, *, withdraw: bool) -> None:
         binding = seen["binding"]
@@ -662,9 +888,7 @@ class ServiceSite:
             UpdaterError: If it is refused, or the service goes away for good.
             OrderTorn: If the service was killed meanwhile.
         """
-        wanted = {"kind": kind, "language": self._run.language, **data}
-        form = {name: value for name, value in wanted.items() if value not in (None, "")}
-        given = self._service.call("POST", "/v1/orders", form)
+        given = self._service.call("POST", "/v1/orders", self._form(kind, data))
         number = given["id"]
         try:
             with self._run.progress() as progress:
@@ -678,6 +902,35 @@ class ServiceSite:
             self._run.say(Text(text, {"order": number}))
             return Answer({"order": number, "ended": False})
         return _came_to(number, self._service.get(f"/v1/orders/{number}")["result"])
+
+    def _form(self, kind: str, data: Mapping[str, object]) -> dict[str, object]:
+        wanted = {"kind": kind, "language": self._run.language, **data}
+        return {name: value for name, value in wanted.items() if value not in (None, "", [])}
+
+    def _inspect(self, kind: str, **data: object) -> Answer | None:
+        """Have something looked at, show its progress, and return what was found.
+
+        None where the service is of a version that inspects nothing yet: until it has left its
+        place to a newer one, whoever has the rights works on the site.
+
+        Raises:
+            UpdaterError: If it is refused, or came to no result.
+        """
+        form = self._form(kind, data)
+        try:
+            number = self._service.call("POST", "/v1/inspections", form)["id"]
+        except UpdaterError as error:
+            if error.code != NoSuchThing.message.code:
+                raise
+            return None
+        with self._run.progress() as progress:
+            while True:
+                seen = self._service.get(f"/v1/inspections/{number}?wait={INSPECT_WAIT_S}")
+                if seen["result"] is not None:
+                    return _came_to(number, seen["result"])
+                told = ProgressUpdate.from_json(seen["progress"])
+                if told is not None:
+                    progress.tell(told.text, told.done, told.total)
 
 
 def _came_to(number: int, result: object) -> Answer:

@@ -1,6 +1,6 @@
 """Records with fields in systemd's journal, where that is what stderr leads to.
 
-Each record of ours has ``NCEN_CODE``, ``NCEN_CHANGE``, ``NCEN_STEP``, ``NCEN_DEED``,
+Each record of ours has ``NCEN_CODE``, ``NCEN_CHANGE``, ``NCEN_STEP``, ``NCEN_ACTION``,
 ``NCEN_EVENT`` and ``NCEN_HEAD`` as far as it knows them, and ``MESSAGE_ID``, made from the code,
 under which journald's catalogue explains it. The native protocol is one datagram
 (https://systemd.io/JOURNAL_NATIVE_PROTOCOL/). Elsewhere there are plain lines. Values that the
@@ -31,7 +31,7 @@ FIELDS = {
     "NCEN_CODE": "code",
     "NCEN_CHANGE": "change",
     "NCEN_STEP": "step",
-    "NCEN_DEED": "deed",
+    "NCEN_ACTION": "action",
     "NCEN_EVENT": "event",
     "NCEN_HEAD": "head",
 }

@@ -2201,6 +2201,54 @@ TOO_MANY_CONNECTIONS = Message(
     N_("End one of your programs that follow the service, or ask again in some seconds."),
     ExitCode.BUSY,
 )
+NOT_PREPARED = Message(
+    "NU-9323",
+    N_("Release {version} is not prepared here yet, so that nothing more is known of it."),
+    N_(
+        "The service prepares what comes next by itself; somebody who may operate can type "
+        "'ncen-updater plan'. Then ask again."
+    ),
+    ExitCode.BLOCKED,
+)
+TOO_MANY_INSPECTIONS = Message(
+    "NU-9324",
+    N_("{count} inspections are under way already; one is made at a time."),
+    N_("Ask again when one of them has ended."),
+    ExitCode.BUSY,
+)
+INSPECTION_GAVE_WAY = Message(
+    "NU-9325",
+    N_("The inspection gave way to work that begins or goes on at this site."),
+    N_("Ask again once that has ended; 'ncen-updater status' shows it."),
+    ExitCode.BUSY,
+)
+INSPECTION_OVERDUE = Message(
+    "NU-9326",
+    N_("The inspection took longer than {seconds} s, and was ended."),
+    N_("Ask again when this machine has less to do. Root has no such limit: sudo, with --alone."),
+)
+INSPECTION_TOO_LARGE = Message(
+    "NU-9327",
+    N_("What the inspection found is larger than {limit} bytes, which the service gives nobody."),
+    N_("Root has no such limit: sudo, with --alone."),
+)
+INSPECTION_FAILED = Message(
+    "NU-9328",
+    N_("What inspects the site ended without a result: {reason}"),
+    N_("Ask again; the log of the service says more ('journalctl -u ncen-updater')."),
+)
+INSPECTION_GOES_ON = Message(
+    "NU-9329",
+    N_("Inspection {number} is still under way."),
+    N_("Ask for it by its number: /v1/inspections/{number}."),
+    ExitCode.BUSY,
+)
+UNCHECKED_NEEDS_ROOT = Message(
+    "NU-9330",
+    N_("The service gives nobody what could not be compared with the databases."),
+    N_("Leave --unchecked out; or let root decide it: sudo, with --alone."),
+    ExitCode.USAGE,
+)
 SEQUENCE_DAMAGED = Message(
     "NU-9401",
     N_("{path} is damaged: {reason}"),

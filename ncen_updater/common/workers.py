@@ -541,7 +541,12 @@ class ProgressWriter:
             stream.write(json.dumps(message).encode() + b"\n")
 
 
-def serve(handler: Handler, *, bound: bool = True, beats: bool = True) -> int:
+def serve(
+    handler: Handler,
+    *,
+    bound: bool | Callable[[Mapping[str, object]], bool] = True,
+    beats: bool = True,
+) -> int:
     """Do the order on stdin, answer on stdout, and return the exit status.
 
     Both streams belong to the protocol from here on: nothing that the work reads or prints may
@@ -549,8 +554,8 @@ def serve(handler: Handler, *, bound: bool = True, beats: bool = True) -> int:
 
     Args:
         handler: Does the order, which is empty where it cannot be understood; returns the result.
-        bound: Whether the work ends with who asked. Then SIGTERM ends this process, which also
-            comes of a further line.
+        bound: Whether the work ends with who asked, or what says so of an order. Then SIGTERM ends
+            this process, which also comes of a further line.
         beats: Whether signs of life are given.
     """
     given, answers = os.dup(0), os.dup(1)
@@ -564,8 +569,9 @@ def serve(handler: Handler, *, bound: bool = True, beats: bool = True) -> int:
     if order is None:
         return 1
     over = threading.Event()
+    ends = bound(order) if callable(bound) else bound
     if _is_socket(given):
-        _thread(lambda: _watch(given, over, bound=bound))
+        _thread(lambda: _watch(given, over, bound=ends))
     if beats:
         _thread(lambda: _beat(teller, over))
     status, message = 0, {}

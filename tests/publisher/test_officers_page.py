@@ -245,6 +245,24 @@ def test_what_a_way_back_does_beside_is_marked(desk: Desk) -> None:
     ]
 
 
+@pytest.mark.parametrize(("parks", "marked"), [("other", 0), ("country", 1)])
+def test_what_another_migration_parked_is_not_emptied_in_silence(
+    desk: Desk, parks: str, marked: int
+) -> None:
+    """Two migrations that park in one table: the first would throw away what the second kept."""
+    up = (
+        HARMLESS + "UPDATE cases SET country = k.country FROM ncen_kept.country k WHERE k.id = 1;"
+        "DROP TABLE ncen_kept.country;"
+    )
+    release = desk.next(up=up)
+    down = "CREATE TABLE ncen_kept.country (country text);\n" + DOWN
+    (release / "m/002.down.sql").write_text(down)
+    (release / "m/001.down.sql").write_text(f"INSERT INTO ncen_kept.{parks} SELECT 1;")
+    page = review(desk.event(release), whole=True)
+    found = [line for line in warnings(page) if "removes a part of the database" in line]
+    assert len(found) == marked
+
+
 @pytest.mark.parametrize("direction", ["up", "down"])
 def test_another_file_for_a_migration_of_before_is_shown(desk: Desk, direction: str) -> None:
     """The published one may lie beside it, as it was."""

@@ -26,6 +26,7 @@ WORKING = (
     "ncen_updater.agent.composition",
     "ncen_updater.agent.config.loader",
     "ncen_updater.agent.diagnostics.doctor",
+    "ncen_updater.agent.diagnostics.support_bundle.bundle",
     "ncen_updater.agent.engine.operations",
     "ncen_updater.agent.engine.plan",
     "ncen_updater.agent.databases.sqlite.engine",

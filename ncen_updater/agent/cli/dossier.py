@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import click
@@ -24,41 +23,37 @@ __all__ = ["dossier"]
     type=click.Path(dir_okay=False, path_type=Path),
     help=N_("Where the page goes; to stdout if left out."),
 )
+@click.option("--prepared", is_flag=True, help=N_("For the service: fetch nothing for it."))
 @click.pass_context
-def dossier(context: click.Context, version: str | None, output: Path | None) -> ExitCode:
-    from ncen_updater.agent.approvals import approving
-    from ncen_updater.agent.dossier import page
-    from ncen_updater.agent.dossier.gather import gather
-    from ncen_updater.agent.journal.journal import Journal
-    from ncen_updater.agent.journal.names import JOURNAL
+def dossier(
+    context: click.Context, version: str | None, output: Path | None, prepared: bool
+) -> ExitCode:
     from ncen_updater.common import atomic_files as durable
     from ncen_updater.common.errors import UpdaterError
     from ncen_updater.common.messages import DOSSIER_UNWRITTEN
 
     session = agent_session(context)
     target = parse_version(version)
-    site = session.open_site()
-    with (
-        session.progress() as progress,
-        Journal.open(site.state / JOURNAL, read_only=True) as journal,
-    ):
-        found = approving.subject(site, journal, progress, target)
-        content = page(gather(site, journal, found), session.language)
+    if prepared:
+        found = session.local().dossier(target, prepared=True)
+    else:
+        found = session.client().dossier(target)
+    if found.error is not None:
+        raise found.error
+    html = str(found.document["html"])
     if output is not None:
         try:
-            durable.write(output, content, 0o640)
+            durable.write(output, html.encode(), 0o640)
         except OSError as error:
             raise UpdaterError(DOSSIER_UNWRITTEN, path=output, reason=error.strerror) from error
         session.show(Text(N_("The dossier is in {path}."), {"path": output}))
     else:
-        session.show(content.decode().rstrip("\n"))
+        session.show(html.rstrip("\n"))
     session.finish(
         {
-            "version": found.target,
-            "binding": found.binding,
+            **found.document,
             "output": str(output) if output else None,
-            "sha256": hashlib.sha256(content).hexdigest(),
-            "html": None if output else content.decode(),
+            "html": None if output else html,
         }
     )
     return ExitCode.OK

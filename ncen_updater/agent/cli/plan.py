@@ -21,10 +21,18 @@ __all__ = ["plan"]
     "--sql", is_flag=True, help=N_("Print every statement that will run, in order, and only that.")
 )
 @click.option("--retry", is_flag=True, help=N_("Take releases too that failed here before."))
+@click.option(
+    "--prepared",
+    is_flag=True,
+    help=N_("For the service: fetch nothing, and give the statements beside the plan."),
+)
 @click.pass_context
-def plan(context: click.Context, version: str | None, sql: bool, retry: bool) -> ExitCode:
+def plan(
+    context: click.Context, version: str | None, sql: bool, retry: bool, prepared: bool
+) -> ExitCode:
     session = agent_session(context)
     target = parse_version(version)
-    if sql:
-        return session.answer(session.local().prepare(target, retry=retry, sql=True))
-    return session.answer(session.client().prepare(target, retry=retry))
+    if prepared:
+        local = session.local()
+        return session.answer(local.prepare(target, retry=retry, sql=sql, prepared=True))
+    return session.answer(session.client().prepare(target, retry=retry, sql=sql))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -102,13 +103,29 @@ class AgentSession(Session):
         service = service_for(self)
         return self.local() if service is None else ServiceSite(self, service)
 
+    def nearest(self) -> SiteClient:
+        """Return this process where it may work on the site, else who answers for it.
+
+        What looks for mistakes does not rely on a service that may be one of them.
+        """
+        from ncen_updater.agent.config.paths import load_places
+        from ncen_updater.agent.journal.names import JOURNAL
+
+        if os.geteuid() == 0:
+            return self.local()
+        try:
+            journal = load_places(self.config).state / JOURNAL
+        except UpdaterError:
+            return self.local()  # which says what is wrong
+        return self.local() if os.access(journal, os.R_OK | os.W_OK) else self.client()
+
     def local(self) -> LocalSite:
         """Return the site itself, for what its service has no way to be asked.
 
-        That is ``plan --sql``, the dry run of ``rehearse``, and what only
+        That is the dry runs of ``rehearse`` and ``self-update``, and what only
         the service says of an upgrade that it begins. These know no service at all: ``adopt``,
         ``install``, ``uninstall``, ``accept-restore``, ``import``, ``mirror``, ``collect``,
-        ``self-update``, ``resume``, ``verify``, ``doctor``, ``support-bundle``, ``dossier``.
+        ``resume``.
         """
         from ncen_updater.agent.client import LocalSite
 

@@ -28,7 +28,9 @@ from ncen_updater.common.i18n import N_, Text
 __all__ = ["status"]
 
 Document = Mapping[str, Any]
-FAILED = N_("'{deed}' failed, tries in a row: {times}, last {at}; the log of the service says why.")
+FAILED = N_(
+    "'{action}' failed, tries in a row: {times}, last {at}; the log of the service says why."
+)
 
 
 @click.command("status", cls=Command, help=N_("What runs here, and what the agent is doing."))

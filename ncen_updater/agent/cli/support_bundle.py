@@ -7,10 +7,12 @@ from pathlib import Path
 
 import click
 
+from ncen_updater.agent.answers import Answer
 from ncen_updater.agent.cli.common import agent_session
+from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import Command
-from ncen_updater.common.cli.render import clean, format_bytes
+from ncen_updater.common.cli.render import format_bytes
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
 
@@ -30,6 +32,10 @@ __all__ = ["support_bundle"]
 )  # fmt: skip
 @click.option("--yes", is_flag=True, help=N_("Answer the question with yes."))
 @click.option("--dry-run", is_flag=True, help=N_("Say what would be done, and change nothing."))
+@click.option(
+    "--in-document", is_flag=True,
+    help=N_("For the service: write no file, and give the archive in the JSON document."),
+)  # fmt: skip
 @click.pass_context
 def support_bundle(
     context: click.Context,
@@ -39,65 +45,48 @@ def support_bundle(
     unchecked: bool,
     yes: bool,
     dry_run: bool,
+    in_document: bool,
 ) -> ExitCode:
-    from ncen_updater.agent.diagnostics.support_bundle.bundle import make_bundle, write_bundle
-    from ncen_updater.agent.diagnostics.support_bundle.gather import PARTS
+    import base64
+
+    from ncen_updater.agent.diagnostics.support_bundle.bundle import write_archive
     from ncen_updater.common.errors import UpdaterError
-    from ncen_updater.common.messages import BUNDLE_LEAKS, UNKNOWN_PART
+    from ncen_updater.common.messages import BUNDLE_LEAKS
 
     session = agent_session(context)
-    for name in show:
-        if name not in PARTS:
-            raise UpdaterError(
-                UNKNOWN_PART, part=name, parts=", ".join(PARTS), state=NOTHING_CHANGED
-            )
+    if in_document:
+        return _in_document(session, leave_out, show)
     now = datetime.now(UTC)
     path = output or Path(f"ncen-support-{now:%Y%m%d-%H%M%S}.tar.gz")
-    with session.progress() as progress:
-        progress.tell(Text(N_("gathering")))
-        bundle = make_bundle(
-            session.config, progress, now, leave_out=leave_out, unchecked=unchecked
-        )
-    for part in bundle.parts:
-        if part.text is None:
-            values = {"part": part.name, "reason": part.missing}
-            session.show(Text(N_("  {part}: missing ({reason})"), values))
-        else:
-            size = format_bytes(len(part.text.encode()))
-            session.show(f"  {part.name}: {size}")
-        if part.name in show:
-            for line in (part.text or "").splitlines():
-                session.show(f"    {clean(line)}")
-    for name, reason in bundle.unread.items():
-        values = {"database": name, "reason": reason}
-        session.show(Text(N_("Not compared with database {database}: {reason}"), values))
-    for leak in bundle.leaks:
-        values = {"part": leak.part, "column": leak.column}
-        session.show(Text(N_("A value of {column} stands in {part}."), values))
-    document: dict[str, object] = {
-        "parts": {
-            part.name: {"missing": part.missing}
-            if part.text is None
-            else {"bytes": len(part.text.encode())}
-            for part in bundle.parts
-        },
-        "shown": {part.name: part.text for part in bundle.parts if part.name in show},
-        "leaks": [{"part": leak.part, "column": leak.column} for leak in bundle.leaks],
-        "not_compared_with": bundle.unread,
-        "path": None,
-        "bytes": None,
-    }
+    found = session.nearest().support_bundle(leave_out, show, unchecked=unchecked)
+    if found.error is not None:
+        raise found.error
+    for line in found.words:
+        session.show(line)
+    document = {key: value for key, value in found.document.items() if key != "archive"}
     if dry_run:
-        session.finish(document)
-        return ExitCode.BLOCKED if bundle.leaks else ExitCode.OK
-    if bundle.leaks:
-        first = bundle.leaks[0]
+        session.finish({**document, "path": None, "bytes": None})
+        return found.code
+    for leak in found.document["leaks"]:
         raise UpdaterError(
-            BUNDLE_LEAKS, part=first.part, column=first.column, state=NOTHING_CHANGED
+            BUNDLE_LEAKS, part=leak["part"], column=leak["column"], state=NOTHING_CHANGED
         )
     session.agree(Text(N_("Write this to {path}?"), {"path": path}), yes=yes)
-    size_bytes = write_bundle(bundle, path, now)
+    # By whoever asks, with their rights: the service is told of no place.
+    size_bytes = write_archive(base64.b64decode(found.document["archive"]), path)
     said: dict[str, object] = {"path": path, "size": format_bytes(size_bytes)}
     session.show(Text(N_("Written: {path}, {size}. Send it the way your country allows."), said))
     session.finish({**document, "path": path, "bytes": size_bytes})
     return ExitCode.OK
+
+
+def _in_document(
+    session: AgentSession, leave_out: tuple[str, ...], show: tuple[str, ...]
+) -> ExitCode:
+    """Give a bundle to who asked the service; where a value of a database stands in it, no text."""
+    found = session.local().support_bundle(leave_out, show, unchecked=False)
+    if found.document["leaks"]:
+        again = {**found.document, "shown": {}}
+        words = [line for line in found.words if not str(line).startswith("    ")]
+        found = Answer(again, words, found.code)
+    return session.answer(found)

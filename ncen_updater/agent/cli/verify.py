@@ -6,11 +6,9 @@ import click
 
 from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.common.cli.lazy import Command
-from ncen_updater.common.cli.render import finding_document, finding_lines
 from ncen_updater.common.cli.usage import Misuse
 from ncen_updater.common.errors import ExitCode
-from ncen_updater.common.findings import Severity
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_
 
 __all__ = ["verify"]
 
@@ -23,12 +21,15 @@ __all__ = ["verify"]
     metavar="NUMBER:HASH",
     help=N_("Look whether this event, of which a message told, is in the journal still."),
 )
+@click.option(
+    "--journal",
+    "journal_only",
+    is_flag=True,
+    help=N_("Only the journal: whether it is whole, and holds what you kept of it."),
+)
 @click.pass_context
-def verify(context: click.Context, kept: tuple[str, ...]) -> ExitCode:
-    from ncen_updater.agent.diagnostics.verify import verify_site
+def verify(context: click.Context, kept: tuple[str, ...], journal_only: bool) -> ExitCode:
     from ncen_updater.agent.journal.head import ChainHead
-    from ncen_updater.agent.journal.journal import Journal
-    from ncen_updater.agent.journal.names import JOURNAL
 
     session = agent_session(context)
     try:
@@ -36,25 +37,4 @@ def verify(context: click.Context, kept: tuple[str, ...]) -> ExitCode:
     except ValueError as error:
         wanted = N_("write NUMBER:HASH, as a message has it")
         raise Misuse(wanted, context, hint="--head") from error
-    site = session.open_site()
-    with (
-        Journal.open(site.state / JOURNAL, read_only=True) as journal,
-        session.progress() as progress,
-    ):
-        progress.tell(Text(N_("comparing the site with its journal")))
-        findings = verify_site(site, journal, progress, heads)
-        head = journal.head()
-    differs = any(finding.severity is Severity.STRICT for finding in findings)
-    for line in finding_lines(findings, session.language):
-        session.show(line)
-    if not findings:
-        session.show(Text(N_("Everything is as it was recorded.")))
-    session.show(Text(N_("Head of the journal: {head}"), {"head": head}))
-    session.finish(
-        {
-            "head": str(head),
-            "as_recorded": not differs,
-            "findings": [finding_document(finding, session.language) for finding in findings],
-        }
-    )
-    return ExitCode.NEEDS_PERSON if differs else ExitCode.OK
+    return session.answer(session.nearest().verify(heads, journal_only=journal_only))

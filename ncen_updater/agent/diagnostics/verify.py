@@ -29,7 +29,7 @@ from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.progress import Progress
 
-__all__ = ["ADOPTED", "Look", "not_ended", "verify_looks", "verify_site"]
+__all__ = ["ADOPTED", "Look", "not_ended", "verify_journal", "verify_looks", "verify_site"]
 
 #: One part of a diagnosis.
 Look = Callable[[], Iterable[Finding]]
@@ -90,20 +90,34 @@ def verify_looks(
         JournalUnreadable: If the chain of the journal does not close.
     """
     journal.verify_chain()
-
-    def records() -> tuple[Finding, ...]:
-        with journal.at_one_time():
-            return (*_heads(journal, heads), *_tables(journal))
-
     current = site.slots.current()
     if current is None:
-        return (records, lambda: (_unchosen(site),))
+        return (lambda: _records(journal, heads), lambda: (_unchosen(site),))
     looks: tuple[Look, ...] = (
-        records,
+        lambda: _records(journal, heads),
         lambda: _change(site, journal),
         lambda: _slots(site, current, progress),
     )
     return (*looks, lambda: _databases(site, journal, current)) if databases else looks
+
+
+def verify_journal(journal: Journal, heads: Sequence[ChainHead] = ()) -> tuple[Finding, ...]:
+    """Compare the journal with itself and with what a person kept of it; asks nothing else.
+
+    Args:
+        journal: The journal.
+        heads: Events that a person kept elsewhere, which have to be in the chain.
+
+    Raises:
+        JournalUnreadable: If the chain of the journal does not close.
+    """
+    journal.verify_chain()
+    return _records(journal, heads)
+
+
+def _records(journal: Journal, heads: Sequence[ChainHead]) -> tuple[Finding, ...]:
+    with journal.at_one_time():
+        return (*_heads(journal, heads), *_tables(journal))
 
 
 def _unchosen(site: Site) -> Finding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +26,14 @@ class OrderKind(StrEnum):
     ROLLBACK = "rollback"
     RESUME = "resume"
     CONFIRM = "confirm"
+    SELF_UPDATE = "self-update"
+
+
+#: Kinds that agents of before do not know, and as what they stand in the journal, which these would
+#: take for unreadable otherwise: as an order that does no harm if one of them carries it out.
+CARRIED: Mapping[OrderKind, OrderKind] = {OrderKind.SELF_UPDATE: OrderKind.CHECK}
+#: Where the kind itself stands then.
+CARRIES = "carries"
 
 
 @dataclass(frozen=True)
@@ -68,6 +77,8 @@ class Orders:
             guard: Raises to refuse; asked while nobody else writes.
         """
         at = self._journal.now().isoformat()
+        if kind in CARRIED:
+            kind, data = CARRIED[kind], {**data, CARRIES: kind.value}
         with self._journal.transaction() as connection:
             guard()
             number = connection.execute(
@@ -137,12 +148,17 @@ class Orders:
             return ()
         with reading(self._journal.path):
             rows = self._journal.rows(f"SELECT * FROM orders WHERE {where}")  # noqa: S608 - ours
-            return tuple(
-                Order(
-                    row["id"], OrderKind(row["kind"]), json.loads(row["data"]),
-                    Person(row["who"], row["uid"]), datetime.fromisoformat(row["at"]),
-                    optional_time(row["taken_at"]), optional_time(row["ended_at"]),
-                    json.loads(row["result"]) if row["result"] else None,
-                )
-                for row in rows
-            )  # fmt: skip
+            return tuple(_order(row) for row in rows)
+
+
+def _order(row: sqlite3.Row) -> Order:
+    kind, data = OrderKind(row["kind"]), json.loads(row["data"])
+    carried = data.pop(CARRIES, None)
+    if carried in CARRIED:  # one that only a newer agent knows stays what it stands for
+        kind = OrderKind(carried)
+    return Order(
+        row["id"], kind, data,
+        Person(row["who"], row["uid"]), datetime.fromisoformat(row["at"]),
+        optional_time(row["taken_at"]), optional_time(row["ended_at"]),
+        json.loads(row["result"]) if row["result"] else None,
+    )  # fmt: skip

@@ -60,9 +60,9 @@ class NotifierThread:
         if happening.kind == "started" and self._thread is None:
             self._begin()
         if happening.kind in ("done", "failed"):
-            deed, code = happening.values.get("deed"), happening.values.get("exit_code")
-            if isinstance(deed, str) and isinstance(code, int):
-                self._runs[(deed, code)] += 1
+            action, code = happening.values.get("action"), happening.values.get("exit_code")
+            if isinstance(action, str) and isinstance(code, int):
+                self._runs[(action, code)] += 1
         self._woken.set()
 
     def stop(self) -> None:

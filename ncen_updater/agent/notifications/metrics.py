@@ -21,7 +21,7 @@ __all__ = ["FAMILIES", "MetricSample", "Runs", "collect", "render", "write_metri
 
 PREFIX = "ncen_updater_"
 STATES = ("none", "running", "undoing", "committed", "stuck")
-#: Deed and exit code to how often.
+#: Action and exit code to how often.
 Runs = Mapping[tuple[str, int], int]
 
 #: Name to type and meaning.
@@ -129,8 +129,8 @@ def collect(
             yield MetricSample.of("disk_free_ratio", percent / 100, place=place)
     if looked_at is not None:
         yield MetricSample.of("loop_timestamp_seconds", _seconds(looked_at))
-    for (deed, code), count in sorted(runs.items()):
-        yield MetricSample.of("child_runs_total", count, deed=deed, exit_code=str(code))
+    for (action, code), count in sorted(runs.items()):
+        yield MetricSample.of("child_runs_total", count, action=action, exit_code=str(code))
     for name, way in outbox.ways.items():
         yield MetricSample.of("notifications_waiting", len(way.waiting), way=name)
         yield MetricSample.of("notifications_failures", way.failures, way=name)

@@ -107,23 +107,23 @@ class Rehearsed(StrEnum):
 
 @dataclass(frozen=True)
 class ActionFailure(Record):
-    """Automatic tries of one deed that failed in a row."""
+    """Automatic tries of one action that failed in a row."""
 
     at: datetime
     times: int
 
-    def again_at(self, deed: Action) -> datetime:
-        """When the deed may be tried again by itself."""
-        delays = {Action.RESUME: RESUME_DELAYS, Action.START: START_DELAYS}.get(deed, DELAYS)
+    def again_at(self, action: Action) -> datetime:
+        """When the action may be tried again by itself."""
+        delays = {Action.RESUME: RESUME_DELAYS, Action.START: START_DELAYS}.get(action, DELAYS)
         return self.at + delays[min(max(self.times, 1), len(delays)) - 1]
 
-    def waits(self, now: datetime, deed: Action) -> bool:
+    def waits(self, now: datetime, action: Action) -> bool:
         """Whether it is too early for another try.
 
         A failure from the future was written by a clock that has been set back since; that is no
         reason to wait until then.
         """
-        return self.at <= now < self.again_at(deed)
+        return self.at <= now < self.again_at(action)
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class Inputs:
         missing_approvals: How many people have yet to approve.
         not_before: The time that a person chose.
         collect_at: When the days of something that is kept are over.
-        failures: Deeds that failed when they were last tried by themselves.
+        failures: Actions that failed when they were last tried by themselves.
     """
 
     now: datetime
@@ -191,13 +191,13 @@ class ServiceDecision:
     """What comes next.
 
     Attributes:
-        deed: What is done.
+        action: What is done.
         why: The reason in words.
         until: For a wait, when to look again at the latest; for an upgrade, when the window closes
             in which the cut-over has to begin.
     """
 
-    deed: Action
+    action: Action
     why: Text
     until: datetime | None = None
 
@@ -224,10 +224,10 @@ def _first(
     facts: Inputs, act: ServiceDecision, others: Callable[[Inputs], ServiceDecision]
 ) -> ServiceDecision:
     """Do this; while it has to wait, what comes after it."""
-    if act.deed is not Action.WAIT:
+    if act.action is not Action.WAIT:
         return act
     other = others(facts)
-    if other.deed is Action.WAIT and act.until and other.until:
+    if other.action is Action.WAIT and act.until and other.until:
         return replace(other, until=min(act.until, other.until))
     return other
 
@@ -299,8 +299,8 @@ def _passes(until: datetime, words: str, **values: object) -> Obstacle:
 def obstacle(facts: Inputs) -> Obstacle | None:
     """Return what stands between the release on offer and its upgrade now: rules 7 to 9. Pure.
 
-    Each is looked at as if all before it had passed; nothing is said of deeds that the service does
-    before by itself.
+    Each is looked at as if all before it had passed; nothing is said of actions that the service
+    does before by itself.
     """
     if facts.held is not None:
         words = N_("upgrades are on hold: {reason}")
@@ -356,13 +356,13 @@ def _hours(facts: Inputs, target: str) -> Obstacle | None:
     return _passes(opening.start, words, version=target, at=_at(facts, opening.start))
 
 
-def _failed(facts: Inputs, deed: Action) -> Obstacle | None:
-    failure = facts.failures.get(deed)
-    if failure is None or not failure.waits(facts.now, deed):
+def _failed(facts: Inputs, action: Action) -> Obstacle | None:
+    failure = facts.failures.get(action)
+    if failure is None or not failure.waits(facts.now, action):
         return None
-    again = failure.again_at(deed)
-    words = N_("'{deed}' failed; it is tried again at {at}")
-    return _passes(again, words, deed=deed.value, at=_at(facts, again))
+    again = failure.again_at(action)
+    words = N_("'{action}' failed; it is tried again at {at}")
+    return _passes(again, words, action=action.value, at=_at(facts, again))
 
 
 def _release(facts: Inputs) -> ServiceDecision:
@@ -380,19 +380,19 @@ def _release(facts: Inputs) -> ServiceDecision:
     return ServiceDecision(Action.UPGRADE, words, opening.end if opening else None)
 
 
-def _at_hours(facts: Inputs, deed: Action, words: str, version: str) -> ServiceDecision:
+def _at_hours(facts: Inputs, action: Action, words: str, version: str) -> ServiceDecision:
     if facts.fetch_windows:
         opening = next_opening(facts.fetch_windows, facts.now, facts.zone)
         if opening is None or not opening.holds(facts.now):
             later = N_("release {version} waits for the hours of downloads")
             until = opening.start if opening else None
             return _wait(facts, until, Text(later, {"version": version}))
-    return _do(facts, deed, words, version=version)
+    return _do(facts, action, words, version=version)
 
 
-def _do(facts: Inputs, deed: Action, words: str, **values: object) -> ServiceDecision:
-    later = _failed(facts, deed)
-    return _later(facts, later) if later else ServiceDecision(deed, Text(words, values))
+def _do(facts: Inputs, action: Action, words: str, **values: object) -> ServiceDecision:
+    later = _failed(facts, action)
+    return _later(facts, later) if later else ServiceDecision(action, Text(words, values))
 
 
 def _later(facts: Inputs, found: Obstacle) -> ServiceDecision:

@@ -2,7 +2,7 @@
 
 The service parses what local users say, and the directory holds the code that root runs. So the
 service forks this process before anybody is let in, and then gives up the right to write there, by
-itself and for good (``common/landlock.py``). What it still has to do there are five deeds without
+itself and for good (``common/landlock.py``). What it still has to do there are five actions without
 any value of somebody else's; it says which, on a connection that only the two have. The file's own
 rules hold for them as before (``sequence.py``).
 
@@ -38,7 +38,7 @@ from ncen_updater.common.landlock import keep_from
 from ncen_updater.common.messages import SEQUENCE_UNWRITABLE
 from ncen_updater.common.workers import error_document, error_from
 
-__all__ = ["Doer", "OwnCode", "OwnDeed", "doer_of"]
+__all__ = ["Doer", "OwnAction", "OwnCode", "doer_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 SLICE_S = 1.0
 
 
-class OwnDeed(StrEnum):
+class OwnAction(StrEnum):
     """What a running agent does in its own directory."""
 
     CONFIRM = "confirm"
@@ -59,13 +59,13 @@ class OwnDeed(StrEnum):
     TIDY = "tidy"
 
 
-Doer = Callable[[OwnDeed], None]
+Doer = Callable[[OwnAction], None]
 
 
 def doer_of(
     directory: Path, version: str, now: Callable[[], datetime], alive: Callable[[], None]
 ) -> Doer:
-    """Return what does a deed, here and now.
+    """Return what does an action, here and now.
 
     Args:
         directory: Where the slots of the agent are.
@@ -82,29 +82,29 @@ def doer_of(
         except (OSError, UpdaterError) as error:
             logger.warning("the agent's directory is not tidy: %s", error)
 
-    changes: dict[OwnDeed, Callable[[AgentSelection], AgentSelection]] = {
-        OwnDeed.CONFIRM: lambda before: confirm(before, version),
-        OwnDeed.STEADY: lambda before: steady(before, version),
-        OwnDeed.UNCOUNT: lambda before: uncount(before, version),
-        OwnDeed.RETURN: lambda before: give_up(before, version, now()),
+    changes: dict[OwnAction, Callable[[AgentSelection], AgentSelection]] = {
+        OwnAction.CONFIRM: lambda before: confirm(before, version),
+        OwnAction.STEADY: lambda before: steady(before, version),
+        OwnAction.UNCOUNT: lambda before: uncount(before, version),
+        OwnAction.RETURN: lambda before: give_up(before, version, now()),
     }
 
-    def do(deed: OwnDeed) -> None:
-        if deed is OwnDeed.TIDY:
+    def do(action: OwnAction) -> None:
+        if action is OwnAction.TIDY:
             tidy()
             return
-        how = changes[deed]
+        how = changes[action]
         file.update(lambda before: how(before if before is not None else AgentSelection(version)))
 
     return do
 
 
 class OwnCode:
-    """Deeds in the agent's own directory, done by a process of their own.
+    """Actions in the agent's own directory, done by a process of their own.
 
     Args:
         directory: Where the slots of the agent are.
-        make: Makes what does the deeds, in the other process.
+        make: Makes what does the actions, in the other process.
         alive: Called while one is waited for.
     """
 
@@ -136,24 +136,24 @@ class OwnCode:
         """
         keep_from(self._directory)
 
-    def do(self, deed: OwnDeed) -> None:
-        """Have one deed done.
+    def do(self, action: OwnAction) -> None:
+        """Have one action done.
 
         Raises:
-            UpdaterError: As the deed raises, or if nobody is there to do it.
+            UpdaterError: As the action raises, or if nobody is there to do it.
         """
-        _ask(self._connection, deed, self._alive)
+        _ask(self._connection, action, self._alive)
 
 
-def _ask(connection: socket.socket, deed: OwnDeed, alive: Callable[[], None]) -> None:
-    """Have one deed done; every error of it is raised here as there.
+def _ask(connection: socket.socket, action: OwnAction, alive: Callable[[], None]) -> None:
+    """Have one action done; every error of it is raised here as there.
 
     Raises:
-        UpdaterError: As the deed raises, or if nobody is there to do it.
+        UpdaterError: As the action raises, or if nobody is there to do it.
     """
     said = bytearray()
     try:
-        connection.sendall(f"{deed}\n".encode())
+        connection.sendall(f"{action}\n".encode())
         while not said.endswith(b"\n"):
             while not select.select([connection], [], [], SLICE_S)[0]:
                 alive()
@@ -191,7 +191,7 @@ def _be_apart(ours: socket.socket, theirs: socket.socket, make: Callable[[], Doe
 
 def _done(do: Doer, word: bytes) -> dict[str, object] | None:
     try:
-        do(OwnDeed(word.decode("ascii", "replace").strip()))
+        do(OwnAction(word.decode("ascii", "replace").strip()))
     except UpdaterError as error:
         return error_document(error)
     except ValueError as error:

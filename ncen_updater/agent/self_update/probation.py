@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ncen_updater.agent.self_update.apart import Doer, OwnDeed
+from ncen_updater.agent.self_update.apart import Doer, OwnAction
 from ncen_updater.agent.self_update.sequence import AgentSelection, SequenceFile, TrialState
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import AGENT_NOT_CONFIRMED
@@ -117,10 +117,10 @@ class Probation:
             case Duty.STEADY:
                 if age < LONG * self._confirm_s:
                     return ProbationVerdict(LONG * self._confirm_s - age)
-                return self._write(OwnDeed.STEADY)
+                return self._write(OwnAction.STEADY)
             case Duty.RETURN:
                 logger.error("the new agent did not start; this one is chosen again")
-                return self._write(OwnDeed.RETURN)
+                return self._write(OwnAction.RETURN)
             case _:
                 return ProbationVerdict()
 
@@ -132,7 +132,7 @@ class Probation:
         """
         found = self._load()
         if found is not None and found.current == self._version and found.attempts:
-            self._write(OwnDeed.UNCOUNT)
+            self._write(OwnAction.UNCOUNT)
 
     def _confirm(self, age: float) -> ProbationVerdict:
         if age < self._confirm_s:
@@ -145,10 +145,10 @@ class Probation:
         except UpdaterError as error:
             logger.warning("not confirmed: %s", error)
             ready = False
-        if ready and self._write(OwnDeed.CONFIRM).again_s is None:
+        if ready and self._write(OwnAction.CONFIRM).again_s is None:
             self._trying = False
             logger.info("agent %s has confirmed itself", self._version)
-            self._write(OwnDeed.TIDY)
+            self._write(OwnAction.TIDY)
             return ProbationVerdict()
         # Also one that filled the disk of its own choice, and runs on.
         if age >= LONG * self._confirm_s:
@@ -157,9 +157,9 @@ class Probation:
             )
         return ProbationVerdict(self._confirm_s)
 
-    def _write(self, deed: OwnDeed) -> ProbationVerdict:
+    def _write(self, action: OwnAction) -> ProbationVerdict:
         try:
-            self._do(deed)
+            self._do(action)
         except UpdaterError as error:
             logger.warning("the choice of the agent stays as it is: %s", error)
             return ProbationVerdict(self._confirm_s)

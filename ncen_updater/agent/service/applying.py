@@ -9,20 +9,34 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import IO
 
 from ncen_updater.agent.service.errors import BadRequest
 from ncen_updater.common.bounded_io import parse_json
-from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.landlock import keep_from
 from ncen_updater.common.workers import serve
 from ncen_updater.feed.unneeded import leave_out
 
-__all__ = ["COMMANDS", "LOOKS", "OPTIONS", "main", "words_of_order"]
+__all__ = [
+    "COMMANDS",
+    "INSPECTIONS",
+    "INSPECTION_OPTIONS",
+    "LOOKS",
+    "OPTIONS",
+    "InspectionLimits",
+    "limits_of",
+    "main",
+    "words_of_order",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -58,9 +72,64 @@ OPTIONS = frozenset(
         "--yes",
     }
 )
+#: With these options an inspection.
+INSPECTION_OPTIONS = frozenset(
+    {
+        "--accept-loss",
+        "--dry-run",
+        "--head",
+        "--in-document",
+        "--journal",
+        "--lang",
+        "--leave-out",
+        "--prepared",
+        "--retry",
+        "--show",
+    }
+)
+#: Commands that only read, each with the words without which it would write, or ask the feed.
+INSPECTIONS: Mapping[str, frozenset[str]] = {
+    "doctor": frozenset(),
+    "dossier": frozenset({"--prepared"}),
+    "plan": frozenset({"--prepared"}),
+    "rollback": frozenset({"--dry-run"}),
+    "support-bundle": frozenset({"--in-document"}),
+    "verify": frozenset(),
+}
 #: Looks at the site that are no commands.
 LOOKS = frozenset({"assess", "in-reach"})
 MAX_DOCUMENT_BYTES = 16_000_000
+#: An inspection lets everything else on the machine go first.
+NICE = 10
+
+
+@dataclass(frozen=True)
+class InspectionLimits:
+    """What an inspection may take.
+
+    Attributes:
+        seconds: After which it ends.
+        most: Bytes that it may find.
+    """
+
+    seconds: float
+    most: int
+
+
+def limits_of(order: Mapping[str, object]) -> InspectionLimits | None:
+    """Return the limits of an inspection; None for other work. Pure.
+
+    Raises:
+        BadRequest: If they are none.
+    """
+    said = order.get("inspect")
+    if said is None:
+        return None
+    if isinstance(said, dict):
+        seconds, most = said.get("seconds"), said.get("most")
+        if isinstance(seconds, int | float) and type(most) is int and seconds > 0 and most > 0:
+            return InspectionLimits(float(seconds), min(most, MAX_DOCUMENT_BYTES))
+    raise BadRequest(reason="no limits of an inspection")
 
 
 def words_of_order(order: Mapping[str, object]) -> tuple[str, ...]:
@@ -71,19 +140,51 @@ def words_of_order(order: Mapping[str, object]) -> tuple[str, ...]:
     """
     words = order.get("words")
     if isinstance(words, list) and words and all(isinstance(word, str) for word in words):
-        known = words[0] in COMMANDS or (words[0] in LOOKS and len(words) == 1)
-        ours = all(word in OPTIONS for word in words if word.startswith("-"))
+        known, options = words[0] in COMMANDS, OPTIONS
+        if words[0] in LOOKS:
+            known = len(words) == 1
+        if "inspect" in order:
+            known = INSPECTIONS.get(words[0], frozenset({""})) <= set(words)
+            options = INSPECTION_OPTIONS
+        ours = all(word in options for word in words if word.startswith("-"))
         if known and ours and not any("\0" in word for word in words):
             return tuple(words)
     raise BadRequest(reason="no order of the service")
 
 
 def _apply(config: Path, order: Mapping[str, object]) -> dict[str, object]:
-    words = words_of_order(order)
+    words, limits = words_of_order(order), limits_of(order)
+    if limits is not None:
+        return _inspection(words, config, limits)
     return _look(words[0], config) if words[0] in LOOKS else _command(words, config)
 
 
-def _command(words: Sequence[str], config: Path) -> dict[str, object]:
+class _OverdueInspection(BaseException):
+    """The time of an inspection is over; no part of it may take that for a failure of its own."""
+
+
+def _inspection(words: Sequence[str], config: Path, limits: InspectionLimits) -> dict[str, object]:
+    """Run a command that only reads, within its limits."""
+
+    def over(_number: int, _frame: FrameType | None) -> None:
+        raise _OverdueInspection
+
+    with suppress(OSError):  # a unit may forbid even that
+        os.nice(NICE)
+    signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, limits.seconds)
+    try:
+        result = _command(words, config, limits.most)
+    except _OverdueInspection:
+        return {"exit_code": int(ExitCode.ERROR), "document": {}, "overdue": True}
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    return result
+
+
+def _command(
+    words: Sequence[str], config: Path, most: int = MAX_DOCUMENT_BYTES
+) -> dict[str, object]:
     from ncen_updater.agent.cli.main import run
 
     if words[0] not in RENEWING:
@@ -93,6 +194,9 @@ def _command(words: Sequence[str], config: Path) -> dict[str, object]:
     with tempfile.TemporaryFile() as output:
         os.dup2(output.fileno(), 1)
         code = run([*before, *words])
+        size = output.seek(0, os.SEEK_END)
+        if size > most:
+            return {"exit_code": code, "document": {}, "too_large": True}
         return {"exit_code": code, "document": _document(output)}
 
 
@@ -139,7 +243,12 @@ def main() -> int:
     config = Path(sys.argv[1])
     # Not bound: where the service died, the work goes on to its end, which the next service finds
     # in the journal. No signs of life: nobody ends an upgrade because it is silent.
-    return serve(lambda order, _: _apply(config, order), bound=False, beats=False)
+    # An inspection is another matter: nobody needs what it finds any more.
+    return serve(
+        lambda order, _: _apply(config, order),
+        bound=lambda order: "inspect" in order,
+        beats=False,
+    )
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ncen_updater.feed.upgrade_path import UpgradePath
     from ncen_updater.formats.document import Offer
 
-__all__ = ["assess", "assess_site"]
+__all__ = ["assess", "assess_site", "built"]
 
 logger = logging.getLogger(__name__)
 
@@ -118,13 +118,13 @@ def _standing(site: Site, journal: Journal, path: UpgradePath) -> tuple[str, App
     from ncen_updater.common.progress import Silent
 
     current = site.slots.current()
-    if current is None or not all(_built(site, hop) for hop in path.hops):
+    if current is None or not all(built(site, hop) for hop in path.hops):
         return "", None
     plan = make_plan(site, current, path, Silent())
     return plan.digest, standing_for(site, journal, plan.digest, path.target.version)
 
 
-def _built(site: Site, hop: Offer) -> bool:
+def built(site: Site, hop: Offer) -> bool:
     """Whether the slot of an offer stands, so that a plan of it needs no network."""
     if hop.release_version not in site.slots.versions():
         return False

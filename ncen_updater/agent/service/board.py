@@ -36,14 +36,14 @@ class ServiceSnapshot:
 
     Attributes:
         number: Grows with every change.
-        deed: What the service decided to do next.
+        action: What the service decided to do next.
         why: Why, in words.
         running: The command that is being carried out.
         closed: Whether the service is about to end.
     """
 
     number: int = 0
-    deed: str | None = None
+    action: str | None = None
     why: Text | None = None
     running: Running | None = None
     closed: bool = False
@@ -74,7 +74,7 @@ class ServiceBoard:
     def tell(self, happening: ServiceEvent) -> None:
         """Take note of what comes next; a listener of the service."""
         if happening.kind == "next":
-            self._set(deed=str(happening.values["deed"]), why=happening.values["why"])
+            self._set(action=str(happening.values["action"]), why=happening.values["why"])
 
     def began(self, words: Sequence[str]) -> None:
         """Take note of a command that begins."""

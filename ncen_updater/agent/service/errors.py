@@ -9,12 +9,14 @@ from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import (
     BAD_REQUEST,
+    INSPECTION_GOES_ON,
     METHOD_NOT_ALLOWED,
     NO_SUCH_THING,
     NOT_ALLOWED,
     SERVICE_SILENT,
     TOO_LARGE,
     TOO_MANY_CONNECTIONS,
+    TOO_MANY_INSPECTIONS,
     TOO_MANY_ORDERS,
     TOO_MANY_STREAMS,
     UNNAMED,
@@ -25,12 +27,14 @@ __all__ = [
     "STATUS",
     "UNCHANGED",
     "BadRequest",
+    "InspectionGoesOn",
     "MethodNotAllowed",
     "NoSuchThing",
     "NotAllowed",
     "RequestTooLarge",
     "ServiceSilent",
     "TooManyConnections",
+    "TooManyInspections",
     "TooManyOrders",
     "TooManyStreams",
     "refusal",
@@ -91,6 +95,18 @@ class TooManyOrders(Refused):
     message = TOO_MANY_ORDERS
 
 
+class InspectionGoesOn(Refused):
+    """What is looked at takes longer than an answer may."""
+
+    message = INSPECTION_GOES_ON
+
+
+class TooManyInspections(Refused):
+    """More inspections than one process after the other makes in a time."""
+
+    message = TOO_MANY_INSPECTIONS
+
+
 class TooManyStreams(Refused):
     """More listeners than the service has room for."""
 
@@ -124,6 +140,8 @@ _EXACTLY: Mapping[type[UpdaterError], int] = {
     NotAllowed: 403,
     RootIsNobody: 403,
     TooManyOrders: 429,
+    TooManyInspections: 429,
+    InspectionGoesOn: 503,
     TooManyStreams: 503,
     TooManyConnections: 503,
 }

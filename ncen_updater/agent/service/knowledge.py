@@ -68,7 +68,7 @@ class ServiceState(Record):
         assessment: The last one; None when it has to be made anew.
         checked_at: When the feed last answered.
         next_check: When it is asked again; None for at once.
-        failures: Deeds that failed when they were last tried.
+        failures: Actions that failed when they were last tried.
         ran_in: In which start of the machine the application was last seen running.
     """
 
@@ -78,14 +78,14 @@ class ServiceState(Record):
     failures: Mapping[Action, ActionFailure] = field(default_factory=dict)
     ran_in: str | None = None
 
-    def failed(self, deed: Action, now: datetime) -> ServiceState:
-        """Return it with one more failure of a deed."""
-        times = self.failures[deed].times + 1 if deed in self.failures else 1
-        return replace(self, failures={**self.failures, deed: ActionFailure(now, times)})
+    def failed(self, action: Action, now: datetime) -> ServiceState:
+        """Return it with one more failure of an action."""
+        times = self.failures[action].times + 1 if action in self.failures else 1
+        return replace(self, failures={**self.failures, action: ActionFailure(now, times)})
 
-    def succeeded(self, deed: Action) -> ServiceState:
-        """Return it without failures of a deed."""
-        return replace(self, failures={d: f for d, f in self.failures.items() if d is not deed})
+    def succeeded(self, action: Action) -> ServiceState:
+        """Return it without failures of an action."""
+        return replace(self, failures={d: f for d, f in self.failures.items() if d is not action})
 
 
 class KnowledgeFile:

@@ -41,7 +41,7 @@ UNREADABLE_S = 600.0
 #: An order that waited for longer is not carried out: who gave it has gone home, and does not
 #: expect it in the middle of another day.
 ORDER_HOLDS = timedelta(hours=12)
-#: Exit codes after which a deed counts as done.
+#: Exit codes after which an action counts as done.
 DONE: Mapping[Action, frozenset[int]] = {
     Action.PREPARE: frozenset({ExitCode.OK, ExitCode.BLOCKED}),
 }
@@ -145,11 +145,11 @@ class Service:
             status = self._assess(status)
         act = decide(self._facts(status))
         self._say(act)
-        self._tell(ServiceEvent("looked", {"deed": act.deed.value}))
+        self._tell(ServiceEvent("looked", {"action": act.action.value}))
         order = need(status.journal).order
-        if act.deed is Action.ORDER and order is not None:
+        if act.action is Action.ORDER and order is not None:
             self._order(order)
-        elif act.deed is not Action.WAIT:
+        elif act.action is not Action.WAIT:
             self._do(act)
         return act
 
@@ -185,9 +185,9 @@ class Service:
             found = Assessment(event=need(status.journal).event)
         knowledge = replace(self._knowledge, assessment=found)
         if before is None or before.target != found.target:
-            for deed in (Action.PREPARE, Action.REHEARSE, Action.UPGRADE):
+            for action in (Action.PREPARE, Action.REHEARSE, Action.UPGRADE):
                 # What failed before was another release.
-                knowledge = knowledge.succeeded(deed) if before else knowledge
+                knowledge = knowledge.succeeded(action) if before else knowledge
         self._keep(knowledge)
         if found.target is not None and (before is None or before.target != found.target):
             self._tell(ServiceEvent("available", {"version": found.target}))
@@ -220,8 +220,8 @@ class Service:
 
     def _do(self, act: ServiceDecision) -> None:
         finished = self._runner.run(words_of(act, self._knowledge.assessment))
-        done = finished.exit_code in DONE.get(act.deed, frozenset({ExitCode.OK}))
-        self._after(act.deed, finished, done=done)
+        done = finished.exit_code in DONE.get(act.action, frozenset({ExitCode.OK}))
+        self._after(act.action, finished, done=done)
 
     def _order(self, order: Order) -> None:
         self._orders.take(order.id)
@@ -236,13 +236,15 @@ class Service:
             finished = self._runner.run(words_of_order(order))
         result = {"exit_code": finished.exit_code, "document": dict(finished.document)}
         self._orders.end(order.id, result)
-        deed = Action.CHECK if order.kind is OrderKind.CHECK else Action.ORDER
-        self._after(deed, finished, done=finished.exit_code == ExitCode.OK)
+        action = Action.CHECK if order.kind is OrderKind.CHECK else Action.ORDER
+        self._after(action, finished, done=finished.exit_code == ExitCode.OK)
 
-    def _after(self, deed: Action, finished: Finished, *, done: bool) -> None:
+    def _after(self, action: Action, finished: Finished, *, done: bool) -> None:
         now = self._now()
-        knowledge = self._knowledge.succeeded(deed) if done else self._knowledge.failed(deed, now)
-        if deed is Action.CHECK:
+        knowledge = (
+            self._knowledge.succeeded(action) if done else self._knowledge.failed(action, now)
+        )
+        if action is Action.CHECK:
             knowledge = replace(
                 knowledge,
                 checked_at=now if done else knowledge.checked_at,
@@ -250,7 +252,7 @@ class Service:
             )
         # A child may have changed anything: what was known before it is not known any more.
         self._keep(_outdated(knowledge))
-        values: dict[str, object] = {"deed": deed.value, "exit_code": finished.exit_code}
+        values: dict[str, object] = {"action": action.value, "exit_code": finished.exit_code}
         if not done:
             values["code"] = finished.error_code
         self._tell(ServiceEvent("done" if done else "failed", values))
@@ -264,8 +266,8 @@ class Service:
         why = act.why.render()
         if why != self._said:
             self._said = why
-            logger.info("%s: %s", act.deed, why, extra={"deed": act.deed.value})
-            self._tell(ServiceEvent("next", {"deed": act.deed.value, "why": act.why}))
+            logger.info("%s: %s", act.action, why, extra={"action": act.action.value})
+            self._tell(ServiceEvent("next", {"action": act.action.value, "why": act.why}))
 
 
 def keep(keeper: StateStore, knowledge: ServiceState) -> None:
@@ -287,7 +289,7 @@ def words_of(act: ServiceDecision, assessment: Assessment | None) -> tuple[str, 
     target = assessment.target if assessment and assessment.target else None
     # Its time has come again, or there would be nothing to do.
     retry = ("--retry",) if assessment and assessment.bad_until else ()
-    match act.deed:
+    match act.action:
         case Action.RESUME | Action.START:
             return ("resume", "--unattended")
         case Action.CHECK:
@@ -304,7 +306,7 @@ def words_of(act: ServiceDecision, assessment: Assessment | None) -> tuple[str, 
             before = ("--begin-before", act.until.isoformat()) if act.until else ()
             return ("upgrade", *_named(target), "--yes", "--scheduled", *retry, *before)
         case _:
-            raise ValueError(f"nothing to run for {act.deed}")
+            raise ValueError(f"nothing to run for {act.action}")
 
 
 def words_of_order(order: Order) -> tuple[str, ...]:
@@ -336,6 +338,8 @@ def words_of_order(order: Order) -> tuple[str, ...]:
             return ("resume", *said)
         case OrderKind.CONFIRM:
             return ("confirm", *said)
+        case OrderKind.SELF_UPDATE:
+            return ("self-update", *named, *retry, *said)
 
 
 def _named(version: str | None) -> tuple[str, ...]:

@@ -11,8 +11,9 @@ from typing import Protocol
 from ncen_updater.agent.service.errors import BadRequest
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import Text
+from ncen_updater.common.messages import INSPECTION_FAILED
 from ncen_updater.common.progress import ProgressUpdate
-from ncen_updater.common.workers import Worker, WorkerFailed, WorkerLimits, ask
+from ncen_updater.common.workers import Worker, WorkerFailed, WorkerLimits, WorkerOverdue, ask
 
 __all__ = ["AWAY", "Finished", "ServiceRunner", "Watcher", "WorkRunner"]
 
@@ -22,6 +23,10 @@ logger = logging.getLogger(__name__)
 AWAY = 126
 MODULE = "ncen_updater.agent.service.applying"
 LIMITS = WorkerLimits(line=100_000_000)
+#: What stands around what an inspection found, and so many lines of progress, in bytes.
+AROUND, TOLD = 100_000, 10_000_000
+#: So much longer than the inspection's own limit is waited for its end.
+LATER_S = 15.0
 
 
 @dataclass(frozen=True)
@@ -105,27 +110,50 @@ class WorkRunner:
         """Run what assesses."""
         return self._ask(["assess"])
 
+    def inspect(
+        self,
+        words: Sequence[str],
+        told: Callable[[ProgressUpdate], None],
+        ending: Callable[[], bool],
+        *,
+        seconds: float,
+        most: int,
+    ) -> Finished:
+        """Run a command that only reads; see :class:`~.inspecting.Inspector`.
+
+        It may go on beside :meth:`run`, of which the watcher is told and of this not. It ends with
+        this process.
+        """
+        limits = WorkerLimits(
+            total_s=seconds + LATER_S, line=most + AROUND, stream=most + AROUND + TOLD
+        )
+        worker = self._worker(words, limits, bound=True)
+        order = {"words": list(words), "inspect": {"seconds": seconds, "most": most}}
+        try:
+            result = ask(worker, order, _Teller(told), ending=ending)
+        except WorkerOverdue as error:
+            raise TimeoutError from error
+        except WorkerFailed as error:
+            raise UpdaterError(INSPECTION_FAILED, reason=error.detail[-500:]) from error
+        code, document = result.get("exit_code"), result.get("document")
+        if result.get("overdue"):
+            raise TimeoutError
+        if result.get("too_large"):
+            raise OverflowError
+        if type(code) is int and isinstance(document, dict):
+            return Finished(code, document)
+        raise UpdaterError(INSPECTION_FAILED, reason="it said no result")
+
     def in_reach(self) -> bool:
         """Whether journal, lists and databases are in reach of who works on the site."""
         return self._ask(["in-reach"]).exit_code == 0
 
     def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
         """Pass progress on to the watcher."""
-        values = {name: str(value) for name, value in what.values.items()}
-        self._watcher.told(ProgressUpdate(what.template, values, done, total))
+        _Teller(self._watcher.told).tell(what, done, total)
 
     def _ask(self, words: Sequence[str]) -> Finished:
-        worker = Worker(
-            MODULE,
-            # The words are for people who look at the processes; the order has them, too.
-            (str(self._config), *words),
-            self._socket,
-            LIMITS,
-            expects=(BadRequest,),
-            bound=False,
-            keeps=None,
-            stderr=True,
-        )
+        worker = self._worker(words, LIMITS, bound=False)
         try:
             result = ask(worker, {"words": list(words)}, self, ending=self._ending)
         except (WorkerFailed, UpdaterError) as error:
@@ -134,6 +162,19 @@ class WorkRunner:
         if type(code) is int and isinstance(document, dict):
             return Finished(code, document)
         return self._failed(WorkerFailed("it said no result"))
+
+    def _worker(self, words: Sequence[str], limits: WorkerLimits, *, bound: bool) -> Worker:
+        return Worker(
+            MODULE,
+            # The words are for people who look at the processes; the order has them, too.
+            (str(self._config), *words),
+            self._socket,
+            limits,
+            expects=(BadRequest,),
+            bound=bound,
+            keeps=None,
+            stderr=True,
+        )
 
     def _ending(self) -> bool:
         self._alive()
@@ -147,3 +188,14 @@ class WorkRunner:
             unit if self._socket else "", error,
         )  # fmt: skip
         return Finished(AWAY if not status else abs(status) + 128 * (status < 0), {})
+
+
+class _Teller:
+    """Passes progress on as it crosses."""
+
+    def __init__(self, told: Callable[[ProgressUpdate], None]) -> None:
+        self._told = told
+
+    def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
+        values = {name: str(value) for name, value in what.values.items()}
+        self._told(ProgressUpdate(what.template, values, done, total))

@@ -18,6 +18,7 @@ from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.config.paths import load_places
 from ncen_updater.agent.engine.lock import change_lock
+from ncen_updater.agent.journal.change import ChangeState
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import AGENT_CONFIRMED, JOURNAL, SERVICE_LOCK
 from ncen_updater.agent.journal.orders import Orders
@@ -29,6 +30,7 @@ from ncen_updater.agent.self_update.probation import Probation
 from ncen_updater.agent.self_update.sequence import SequenceFile
 from ncen_updater.agent.service.api.server import start_api
 from ncen_updater.agent.service.board import ServiceBoard
+from ncen_updater.agent.service.inspecting import Inspections
 from ncen_updater.agent.service.knowledge import KNOWLEDGE, KnowledgeFile, ServiceState
 from ncen_updater.agent.service.loop import LOOK, Schedule, Service, ServiceEvent, keep
 from ncen_updater.agent.service.notify import SystemdNotifier
@@ -47,6 +49,8 @@ logger = logging.getLogger(__name__)
 #: Variable with which the unit of the package says that others do the work.
 RUNNER = "NCEN_RUNNER"
 
+#: Commands whose copies and cut-over want the databases for themselves.
+DISTURBED = frozenset({"upgrade", "rollback", "resume"})
 #: Between two acts, so that no mistake can make the service spin.
 PAUSE_S = 0.5
 #: How long to wait where the machine refused what a step needs, such as room on a disk.
@@ -171,9 +175,11 @@ def serve(
             boot=Clock().boot,
         )
         _end_torn(orders)
+        inspections = Inspections(runner, _now, _in_the_way(board, state / JOURNAL))
         stop_api = start_api(
-            config_path, config, board=board, keeper=keeper, wake=waker.wake, now=_now
-        )
+            config_path, config, board=board, keeper=keeper, wake=waker.wake, now=_now,
+            inspections=inspections,
+        )  # fmt: skip
         try:
             notifier.ready()
             tell(ServiceEvent("started", {}))
@@ -182,6 +188,33 @@ def serve(
             notifier.stopping()
             stop_api()
             waker.close()
+
+
+def _in_the_way(board: ServiceBoard, journal_path: Path) -> Callable[[], bool]:
+    """Return what says whether work goes on that reads of the site would stand in the way of.
+
+    That is what the service carries out itself, and a change that anybody else began: the databases
+    are closed to every session then.
+    """
+    changed, opened = -1, False
+
+    def in_the_way() -> bool:
+        nonlocal changed, opened
+        running = board.moment().running
+        if running is not None and running.words[0] in DISTURBED:
+            return "--dry-run" not in running.words
+        now = changed_at(journal_path)
+        if now != changed:
+            try:
+                with Journal.open(journal_path, read_only=True) as journal:
+                    change = journal.open_change()
+            except UpdaterError:  # who inspects says what is wrong with it
+                return False
+            opened = change is not None and change.state is not ChangeState.STUCK
+            changed = now
+        return opened
+
+    return in_the_way
 
 
 def _running(config_path: Path) -> RunningSeen | None:
@@ -259,7 +292,7 @@ def _loop(
         notifier.alive()
         act = _step(service, orders)
         notifier.status(act.why.render())
-        waits = act.deed is Action.WAIT and act.until is not None
+        waits = act.action is Action.WAIT and act.until is not None
         left = (act.until - _now()).total_seconds() if waits and act.until else 0.0
         verdict = probation.after_step()
         if verdict.leave:

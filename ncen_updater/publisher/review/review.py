@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -33,6 +34,10 @@ from ncen_updater.publisher.signing.describe import Line, describe
 from ncen_updater.publisher.signing.event import SigningEvent
 
 __all__ = ["ReleasePage", "Review", "SqlPage", "review"]
+
+
+#: A table in which a way down parks: in a schema on PostgreSQL, by its own name on SQLite.
+PARKED_TABLE = re.compile(r'ncen_kept(?:__|"?\s*\.\s*"?)(\w+)')
 
 
 @dataclass(frozen=True)
@@ -243,10 +248,20 @@ def _decided(migration: Migration, shown: Shown | None) -> object:
     return said, {key: digest for key, (_, digest) in files.items()}
 
 
+def _parked_in(down: str) -> set[str]:
+    """Names of tables in which a way down parks; rather one too many."""
+    return set(PARKED_TABLE.findall(down.lower()))
+
+
 def _sql(database: str, migration: Migration, shown: Shown) -> Iterator[SqlPage]:
     def text_of(path: str | None) -> str:
         return shown.sql.get(path or "", b"").decode("utf-8", "replace")
 
+    others: set[str] = set()
+    for one in shown.document.manifest.databases:
+        for other in one.migrations if one.name == database else ():
+            for engine in ENGINES if other.down and other.id != migration.id else ():
+                others |= _parked_in(text_of(path_for(engine, other.down or "")))
     places = (("up", migration.up), ("down", migration.down), ("verify", migration.verify))
     for direction, place in places:
         engines: dict[str, list[str]] = {}
@@ -258,6 +273,8 @@ def _sql(database: str, migration: Migration, shown: Shown) -> Iterator[SqlPage]
                 ways = {path_for(engine, migration.down or "") for engine in runs}
                 # Where each engine has another way back, nothing is proven by one of them.
                 back = text_of(ways.pop()) if len(ways) == 1 else ""
+                if _parked_in(back) & others:
+                    back = ""  # what another migration parked would go with it
                 found: tuple[Mark, ...] = ()
                 if direction != "verify":
                     found = tuple(marks(text, runs, back if direction == "up" else None))

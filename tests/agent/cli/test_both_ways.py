@@ -53,6 +53,7 @@ MEASURED = re.compile(r"(_s|_bytes|^seconds|^id|^undoes|^number|^low|^high|^step
 NUMBER = re.compile(r"\d+(?:\.\d+)*(?: (?:ms|s|min|h|kB|MB|B|bytes)\b)?")
 READS = (
     "status", "history", "history aaaaaaaa", "check", "check --exit-code", "rehearse --dry-run",
+    "plan", "plan --sql", "plan 9.9.9 --sql", "dossier", "self-update",
     "hold --reason fair --dry-run", "unhold --dry-run", "confirm", "confirm --dry-run",
     "upgrade", "upgrade --dry-run", "upgrade 9.9.9 --yes", "rollback", "rollback --dry-run",
     "rollback --yes", "approve", "approve --dry-run", "schedule 2099-01-01 --dry-run",
@@ -280,6 +281,9 @@ def changes(both: Both, way: str) -> list[tuple[str, object]]:
     run("upgrade --yes")
     run("unhold")
     run("rehearse")
+    if way == "service":
+        assert both.same("dossier").document["facts"]["target"] == "3.3.0"
+        assert "ALTER TABLE" in both.same("plan --sql").document["sql"]
     ask("approve", "Approve the upgrade to 3.3.0?")
     said.append(("approve", both.ask(way, "approve", "yes")))
     run("approve --withdraw")

@@ -14,6 +14,8 @@ from ncen_updater.agent.engine.lock import change_lock
 from ncen_updater.agent.journal.change import ChangeState, StepName
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.site_history import SiteHistory
+from ncen_updater.feed.brakes import BrakeSeen
+from ncen_updater.feed.proved import Proved, ProvedMemory
 from tests.agent.cli.site import TrialSite, make_site
 
 HEAVY = ("pydantic", "psycopg", "tuf", "tufup", "requests", "jinja2")
@@ -108,6 +110,28 @@ def test_a_site_with_a_withdrawn_release_reads_the_advice(site: TrialSite) -> No
     assert feed["running_withdrawn"]["advice"] == "go back to 3.2.3"
     path.write_text(json.dumps({**view, "notices": {"3.2.4": "x"}}))
     assert "NU-2017" in site.run("status").stderr
+
+
+def test_a_brake_is_told_as_long_as_it_holds(site: TrialSite) -> None:
+    """Out of what was proved, and not out of what the process that reads the feed left."""
+    _write_view(site, datetime.now(UTC) + timedelta(days=1))
+    now = datetime.now(UTC).replace(microsecond=0)
+    memory = ProvedMemory(site.state)
+
+    def seen(ends: datetime, *, stands: bool = True) -> None:
+        brake = BrakeSeen("ncen", "3.3.0", now, ends, "loses\x1b[2J cases", "amina", stands)
+        memory.update(lambda _: Proved(brakes={"key/ncen/3.3.0": brake}))
+
+    seen(now + timedelta(hours=5))
+    said = site.run("status").stdout
+    assert "Release 3.3.0 is braked by amina until" in said
+    assert "\x1b" not in said
+    (row,) = json.loads(site.run("status", "--json").stdout)["feed"]["brakes"]
+    assert (row["version"], row["owner"]) == ("3.3.0", "amina")
+    seen(now - timedelta(hours=1))
+    assert "braked" not in site.run("status").stdout
+    seen(now + timedelta(hours=5), stands=False)
+    assert json.loads(site.run("status", "--json").stdout)["feed"]["brakes"] == []
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_every_figure_is_there_and_is_what_it_says(site: TrialSite) -> None:
     assert value("change_state", state="none") == 0
     assert value("last_stop_predicted_high_seconds") == 20
     assert value("feed_expiry_timestamp_seconds", role="timestamp") == NOW.timestamp() + 86_400
-    assert value("child_runs_total", deed="check", exit_code="7") == 1
+    assert value("child_runs_total", action="check", exit_code="7") == 1
     assert value("disk_free_ratio", place="state") == 0.125
     assert value("release_withdrawn") == 1
 

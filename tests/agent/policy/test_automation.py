@@ -34,12 +34,12 @@ READY = replace(UNTIMED, not_before=NOW - HOUR)
 class Row:
     name: str
     facts: Inputs
-    deed: Action
+    action: Action
     until: datetime | None = None
 
 
-def failed(deed: Action, minutes_ago: int, times: int = 1) -> dict[Action, ActionFailure]:
-    return {deed: ActionFailure(NOW - timedelta(minutes=minutes_ago), times)}
+def failed(action: Action, minutes_ago: int, times: int = 1) -> dict[Action, ActionFailure]:
+    return {action: ActionFailure(NOW - timedelta(minutes=minutes_ago), times)}
 
 
 ROWS = (
@@ -248,7 +248,7 @@ ROWS = (
         NOW + 6 * HOUR,
     ),
     Row(
-        "another deed failed",
+        "another action failed",
         replace(READY, prepared=False, failures=failed(Action.CHECK, 1)),
         Action.PREPARE,
     ),
@@ -316,7 +316,7 @@ ROWS = (
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_decide(row: Row) -> None:
     act = decide(row.facts)
-    assert (act.deed, act.until) == (row.deed, row.until)
+    assert (act.action, act.until) == (row.action, row.until)
     assert "{" not in act.why.render("en")
 
 
@@ -358,7 +358,7 @@ all_facts = st.builds(
 @given(all_facts)
 def test_what_never_happens(facts: Inputs) -> None:
     act = decide(facts)
-    if act.deed is Action.UPGRADE:
+    if act.action is Action.UPGRADE:
         assert facts.held is None
         assert not (facts.open_change or facts.stuck)
         assert facts.prepared
@@ -369,8 +369,8 @@ def test_what_never_happens(facts: Inputs) -> None:
         assert facts.mode is Automation.AUTOMATIC or not facts.missing_approvals
         assert facts.not_before is None or facts.not_before <= NOW
         assert facts.bad_until is None or facts.bad_until <= NOW
-    if act.deed is Action.WAIT:
+    if act.action is Action.WAIT:
         assert act.until is not None
         assert NOW < act.until <= NOW + timedelta(hours=24)
     if facts.stuck:
-        assert act.deed is (Action.ORDER if facts.ordered else Action.WAIT)
+        assert act.action is (Action.ORDER if facts.ordered else Action.WAIT)

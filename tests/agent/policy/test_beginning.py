@@ -122,12 +122,12 @@ def test_when_it_begins(row: Row) -> None:
     assert str(beginning_words(found, ZONE)) == row.words
     assert Beginning.from_json(found.to_json()) == found
     # The service does exactly that, at exactly that time, and not a minute before.
-    assert (decide(row.facts).deed is Action.UPGRADE) is (found.when is BeginsWhen.NOW)
+    assert (decide(row.facts).action is Action.UPGRADE) is (found.when is BeginsWhen.NOW)
     if found.when is BeginsWhen.AT and found.at is not None:
         then = replace(row.facts, held=None, next_check=found.at + HOUR)
-        assert decide(replace(then, now=found.at)).deed is Action.UPGRADE
+        assert decide(replace(then, now=found.at)).action is Action.UPGRADE
         before = found.at - timedelta(minutes=1)
-        assert decide(replace(then, now=before)).deed is Action.WAIT
+        assert decide(replace(then, now=before)).action is Action.WAIT
 
 
 def test_the_question_says_what_the_yes_begins() -> None:

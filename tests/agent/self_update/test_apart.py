@@ -1,4 +1,4 @@
-"""The service gives up the right to its own code; a process apart does five deeds for it."""
+"""The service gives up the right to its own code; a process apart does five actions for it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HEAD = """
 import json, os, subprocess, sys, threading
 from datetime import UTC, datetime
 from pathlib import Path
-from ncen_updater.agent.self_update.apart import OwnCode, OwnDeed, doer_of
+from ncen_updater.agent.self_update.apart import OwnCode, OwnAction, doer_of
 from ncen_updater.common.errors import UpdaterError
 agent, state = Path(sys.argv[1]), Path(sys.argv[2])
 def of(act):
@@ -95,20 +95,20 @@ def test_no_way_of_writing_leads_to_the_code(places: tuple[Path, Path]) -> None:
 
 
 @needs_landlock
-def test_the_five_deeds_are_done_all_the_same(places: tuple[Path, Path]) -> None:
+def test_the_five_actions_are_done_all_the_same(places: tuple[Path, Path]) -> None:
     assert run(*places, body="""
-    own.do(OwnDeed.UNCOUNT)
-    own.do(OwnDeed.CONFIRM)
+    own.do(OwnAction.UNCOUNT)
+    own.do(OwnAction.CONFIRM)
     print(json.dumps(of(lambda: own.do("give me a shell"))))
-    own.do(OwnDeed.STEADY)
+    own.do(OwnAction.STEADY)
     """) == "NU-9402"  # fmt: skip
     found = SequenceFile(places[0]).load()
     assert found == AgentSelection("2.0", "1.0", TrialState.GOOD)
 
 
-def test_an_error_of_a_deed_arrives(places: tuple[Path, Path]) -> None:
+def test_an_error_of_an_action_arrives(places: tuple[Path, Path]) -> None:
     (places[0] / "sequence.json").write_text("{")
-    said = run(*places, body="print(json.dumps(of(lambda: own.do(OwnDeed.CONFIRM))))")
+    said = run(*places, body="print(json.dumps(of(lambda: own.do(OwnAction.CONFIRM))))")
     assert said == "NU-9401"
 
 
@@ -116,7 +116,7 @@ def test_told_to_end_it_still_does_what_is_left(places: tuple[Path, Path]) -> No
     """systemd tells both at once; the service then takes back the count of its start."""
     run(*places, body=f"""
     os.kill(own._child, {int(signal.SIGTERM)})
-    own.do(OwnDeed.UNCOUNT)
+    own.do(OwnAction.UNCOUNT)
     print("null")
     """)  # fmt: skip
     found = SequenceFile(places[0]).load()
@@ -136,7 +136,7 @@ def test_it_ends_with_a_service_that_was_killed(places: tuple[Path, Path]) -> No
 def test_where_it_is_gone_nothing_is_waited_for(places: tuple[Path, Path]) -> None:
     said = run(*places, body="""
     os.kill(own._child, 9)
-    print(json.dumps(of(lambda: own.do(OwnDeed.CONFIRM))))
+    print(json.dumps(of(lambda: own.do(OwnAction.CONFIRM))))
     """)  # fmt: skip
     assert said == "NU-9402"
 

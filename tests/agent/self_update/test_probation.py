@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.engine.errors import JournalUnwritable
-from ncen_updater.agent.self_update.apart import OwnDeed, doer_of
+from ncen_updater.agent.self_update.apart import OwnAction, doer_of
 from ncen_updater.agent.self_update.probation import Duty, Probation, ProbationVerdict, duty_of
 from ncen_updater.agent.self_update.sequence import AgentSelection, SequenceFile, TrialState
 from ncen_updater.common.messages import AGENT_NOT_CONFIRMED
@@ -54,11 +54,11 @@ class Trial:
             monotonic=lambda: self.time,
         )
 
-    def _do(self, deed: OwnDeed) -> None:
-        if deed is OwnDeed.TIDY:
+    def _do(self, action: OwnAction) -> None:
+        if action is OwnAction.TIDY:
             self.said.append("after")
         else:
-            doer_of(self.file.directory, self.version, lambda: NOW, lambda: None)(deed)
+            doer_of(self.file.directory, self.version, lambda: NOW, lambda: None)(action)
 
     def _reach(self) -> bool:
         self.said.append("reach")

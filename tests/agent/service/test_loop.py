@@ -47,7 +47,7 @@ class Trial:
     def until(self, end: datetime) -> None:
         while self.site.now < end:
             act = self.service.step()
-            if act.deed is Action.WAIT and act.until is not None:
+            if act.action is Action.WAIT and act.until is not None:
                 self.site.now = min(act.until, end)
 
     def done(self, *leave_out: str) -> list[str]:
@@ -142,7 +142,7 @@ def test_failures_of_one_release_do_not_delay_the_next(trial: Trial) -> None:
 def test_an_open_change_is_resumed_at_once_and_before_anything_else(trial: Trial) -> None:
     trial.site.open_change, trial.site.held = True, "audit"
     act = trial.service.step()
-    assert act.deed is Action.RESUME
+    assert act.action is Action.RESUME
     assert trial.done() == ["resume"]
     assert trial.site.diary[0].words == ("resume", "--unattended")
 
@@ -152,9 +152,9 @@ def test_an_order_is_done_once_and_ended(trial: Trial) -> None:
     trial.site.order = Order(7, OrderKind.CHECK, {}, Person("amina", 1001), trial.site.now)
     trial.site.event += 1
     act = trial.service.step()
-    assert act.deed is Action.ORDER
+    assert act.action is Action.ORDER
     assert trial.site.order is None
-    assert trial.service.step().deed is Action.WAIT
+    assert trial.service.step().action is Action.WAIT
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_the_feed_is_asked_at_the_first_start_although_the_clock_goes_on(trial: 
             self.time = value
 
     ticking = Trial(Ticking(MORNING, offered=["1.1"]))
-    assert ticking.service.step().deed is Action.CHECK
+    assert ticking.service.step().action is Action.CHECK
 
 
 def test_a_feed_that_is_away_is_asked_again_and_breaks_nothing(trial: Trial) -> None:
@@ -229,7 +229,7 @@ def test_a_killed_service_goes_on_where_it_was(trial: Trial) -> None:
     while other.site.now < end:
         other.service = other.start()
         act = other.service.step()
-        if act.deed is Action.WAIT and act.until is not None:
+        if act.action is Action.WAIT and act.until is not None:
             other.site.now = min(act.until, end)
     assert list(other.site.diary) == trial.site.diary
 
@@ -331,9 +331,20 @@ def test_the_end_of_a_hold_is_not_slept_through(trial: Trial) -> None:
             act = trial.service.step()
             if trial.site.held_until and trial.site.now >= trial.site.held_until:
                 trial.site.held = None
-            if act.deed is Action.WAIT and act.until is not None:
+            if act.action is Action.WAIT and act.until is not None:
                 trial.site.now = min(act.until, end)
 
     until(MORNING + timedelta(days=1, hours=18))
     upgrade = next(e for e in trial.site.diary if e.words[0] == "upgrade")
     assert upgrade.at == MORNING + timedelta(days=1, hours=17)
+
+
+@pytest.mark.parametrize(("offered", "least", "most"), [(["1.1"], 11, 13), ([], 2, 3)])
+def test_the_feed_is_asked_more_often_while_a_release_is_open(
+    offered: list[str], least: int, most: int
+) -> None:
+    """What is halted has to reach a site before it begins; else it asks as often as it was told."""
+    trial = Trial(SimulatedSite(MORNING, offered=offered))
+    trial.site.approve_after = None
+    trial.until(MORNING + timedelta(hours=12))
+    assert least <= trial.done().count("check") <= most

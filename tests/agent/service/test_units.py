@@ -71,9 +71,9 @@ def test_words_of_order(order: dict[str, object], words: tuple[str, ...] | None)
 
 def test_everything_that_the_service_asks_for_is_known() -> None:
     asked = set()
-    for deed in Action:
-        with contextlib.suppress(ValueError):  # a deed that runs nothing
-            asked.add(words_of(ServiceDecision(deed, Text("because")), None)[0])
+    for action in Action:
+        with contextlib.suppress(ValueError):  # an action that runs nothing
+            asked.add(words_of(ServiceDecision(action, Text("because")), None)[0])
     asked |= {
         words_of_order(Order(1, kind, {}, Person("amina", 1000), NOW))[0] for kind in OrderKind
     }
@@ -90,9 +90,9 @@ def test_what_the_service_asks_for_is_done_with_every_option_of_it() -> None:
     lines = [words_of_order(Order(1, kind, data, Person("amina", 1000), NOW)) for kind in OrderKind]
     back = Order(1, OrderKind.PREPARE, {**data, "of": "rollback"}, Person("amina", 1000), NOW)
     lines.append(words_of_order(back))
-    for deed in Action:
-        with contextlib.suppress(ValueError):  # a deed that runs nothing
-            lines.append(words_of(ServiceDecision(deed, Text("because"), NOW), found))
+    for action in Action:
+        with contextlib.suppress(ValueError):  # an action that runs nothing
+            lines.append(words_of(ServiceDecision(action, Text("because"), NOW), found))
     assert [applying.words_of_order({"words": list(line)}) for line in lines] == lines
     assert {word for line in lines for word in line if word.startswith("-")} == OPTIONS
 

@@ -6,15 +6,22 @@ import gzip
 import io
 import os
 import tarfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from ncen_updater.agent.composition import build_site
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.databases.engines import ENGINES
-from ncen_updater.agent.diagnostics.support_bundle.gather import PARTS, Gatherer, Run, run_command
+from ncen_updater.agent.diagnostics.support_bundle.gather import (
+    PARTS,
+    REHEARSALS,
+    Gatherer,
+    Run,
+    run_command,
+)
 from ncen_updater.agent.diagnostics.support_bundle.leaks import (
     Leak,
     ValueSample,
@@ -23,13 +30,16 @@ from ncen_updater.agent.diagnostics.support_bundle.leaks import (
     words_of,
 )
 from ncen_updater.agent.diagnostics.support_bundle.parts import BundlePart, json_part
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.rehearsal.store import Rehearsals
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import catalogue_texts
 from ncen_updater.common.messages import BUNDLE_UNWRITABLE, SUPPORT_BUNDLE_EXISTS, UNKNOWN_PART
 from ncen_updater.common.progress import Progress
 
-__all__ = ["Bundle", "make_bundle", "write_bundle"]
+__all__ = ["Bundle", "make_bundle", "packed", "write_archive", "write_bundle"]
 
 UNCHECKED = "could not be compared with the databases"
 
@@ -90,7 +100,8 @@ def _sampled(config: AgentConfig | None, config_path: Path) -> ValueSample:
         return ValueSample({}, {"*": "NU-1001"})
     try:
         engine = build_site(config, config_path).engine
-        return sample(engine, frozenset(_own_words(config)))
+        names = _names_rehearsed(config)
+        return sample(engine, frozenset((*_own_words(config), *names)))
     except UpdaterError as error:
         return ValueSample({}, dict.fromkeys(config.databases.names, error.code))
 
@@ -108,6 +119,29 @@ def _own_words(config: AgentConfig) -> Iterator[str]:
         for name in names:
             yield from words_of(name)
     yield from OWN
+
+
+def _names_rehearsed(config: AgentConfig) -> Iterator[str]:
+    """Words of the names that releases give to tables and to lists of codes: nobody's data.
+
+    A code of such a list may be written like one of them.
+    """
+    try:
+        with Journal.open(
+            config.paths.resolve(config.paths.state) / JOURNAL, read_only=True
+        ) as journal:
+            reports: list[Mapping[str, Any]] = [
+                record.report or {} for record in Rehearsals(journal).all(REHEARSALS)
+            ]
+    except UpdaterError:  # that part is missing, then
+        return
+    for report in reports:
+        for hop in report.get("hops") or ():
+            for item in hop["maps"]:
+                yield from words_of(item["name"])
+            for database, tables in hop["tables"].items():
+                for name in (database, *tables):
+                    yield from words_of(name)
 
 
 #: Names of the formats themselves.
@@ -141,16 +175,25 @@ def contents(bundle: Bundle, now: datetime) -> str:
     )
 
 
+def packed(bundle: Bundle, now: datetime) -> bytes:
+    """Return a bundle as ``.tar.gz``."""
+    files = [("contents.json", contents(bundle, now))]
+    files += [(part.name, part.text) for part in bundle.parts if part.text is not None]
+    return _packed(files, now)
+
+
 def write_bundle(bundle: Bundle, path: Path, now: datetime) -> int:
-    """Write a bundle as ``.tar.gz``, for its owner alone; return its size in bytes.
+    """Write a bundle; see :func:`write_archive`."""
+    return write_archive(packed(bundle, now), path)
+
+
+def write_archive(data: bytes, path: Path) -> int:
+    """Write a packed bundle, for its owner alone; return its size in bytes.
 
     Raises:
         BundleExists: If there is something at that place.
         BundleUnwritable: If it cannot be written.
     """
-    files = [("contents.json", contents(bundle, now))]
-    files += [(part.name, part.text) for part in bundle.parts if part.text is not None]
-    data = _packed(files, now)
     if os.path.lexists(path):
         raise UpdaterError(SUPPORT_BUNDLE_EXISTS, path=path)
     try:

@@ -34,13 +34,13 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.progress import Progress
 
-__all__ = ["PARTS", "Gatherer"]
+__all__ = ["PARTS", "REHEARSALS", "Gatherer"]
 
 PARTS = (
     "site.json", "changes.json", "events.json", "rehearsals.json", "findings.json",
     "findings.txt", "configuration.json", "versions.json", "disks.json", "units.txt", "log.txt",
 )  # fmt: skip
-EVENTS, CHANGES, LOG_LINES = 2000, 50, 1000
+EVENTS, CHANGES, REHEARSALS, LOG_LINES = 2000, 50, 20, 1000
 #: What events tell beside their kind: words and figures of this program, nothing that people wrote.
 EVENT_VALUES = (
     "step", "code", "error_code", "what", "mode", "from_version", "to_version", "version", "origin",
@@ -241,7 +241,7 @@ class Gatherer:
                         "stop_s": stop_range(record),
                         "hops": list(_hops(record.report)),
                     }
-                    for record in Rehearsals(journal).all(20)
+                    for record in Rehearsals(journal).all(REHEARSALS)
                 ]
             )
 

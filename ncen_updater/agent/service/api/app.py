@@ -12,15 +12,17 @@ from ncen_updater.agent.service.api.desk import ApiContext
 from ncen_updater.agent.service.api.forms import MAX_BODY, Form, query_of, read_form
 from ncen_updater.agent.service.api.openapi import description
 from ncen_updater.agent.service.api.people import caller
-from ncen_updater.agent.service.api.reading import Request
+from ncen_updater.agent.service.api.reading import Page, Request
 from ncen_updater.agent.service.api.routes import STREAM, match
 from ncen_updater.agent.service.api.stream import EventStreams
 from ncen_updater.agent.service.errors import (
     UNCHANGED,
     BadRequest,
+    InspectionGoesOn,
     MethodNotAllowed,
     NotAllowed,
     RequestTooLarge,
+    TooManyInspections,
     TooManyOrders,
     TooManyStreams,
     status_of,
@@ -38,6 +40,14 @@ Environ = Mapping[str, Any]
 PEER_UID = "ncen_updater.peer_uid"
 #: What lets an answer take as long as it likes.
 NO_END = "ncen_updater.no_end"
+#: A page of ours asks for nothing and runs nothing, whatever stands in it.
+FORMS_OF_HTML = [
+    ("Content-Type", "text/html; charset=utf-8"),
+    ("Cache-Control", "no-store"),
+    ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; sandbox"),
+    ("X-Content-Type-Options", "nosniff"),
+]
+PIECE = 65_536
 FORMS_OF_JSON = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
 
 
@@ -92,6 +102,8 @@ class ApiApplication:
         )
         if route.handler is not None:
             status, document = route.handler(self._desk, request)
+            if isinstance(document, Page):
+                return _answer(status, FORMS_OF_HTML, document.content, start_response)
             return _json(status, document, start_response, language)
         if route.address != STREAM:
             return _json(200, description(), start_response, language)
@@ -119,6 +131,8 @@ class ApiApplication:
             more = [("Allow", str(error.values["allowed"]))]
         elif isinstance(error, TooManyStreams | TooManyOrders):
             more = [("Retry-After", "30")]
+        elif isinstance(error, TooManyInspections | InspectionGoesOn):
+            more = [("Retry-After", "5")]
         return _json(status, document, start_response, language, more)
 
 
@@ -131,9 +145,19 @@ def _json(
 ) -> Iterable[bytes]:
     text = json.dumps(jsonable(document, language), ensure_ascii=False)
     content = text.encode("utf-8", "backslashreplace")
-    headers = [*FORMS_OF_JSON, ("Content-Length", str(len(content))), *more]
-    start_response(f"{status} {HTTPStatus(status).phrase}", headers)
-    return [content]
+    return _answer(status, [*FORMS_OF_JSON, *more], content, start_response)
+
+
+def _answer(
+    status: int, headers: list[tuple[str, str]], content: bytes, start_response: StartResponse
+) -> Iterable[bytes]:
+    """Answer in pieces: who reads slowly holds up a small one, not a copy of all of it."""
+    start_response(
+        f"{status} {HTTPStatus(status).phrase}",
+        [*headers, ("Content-Length", str(len(content)))],
+    )
+    whole = memoryview(content)
+    return (bytes(whole[at : at + PIECE]) for at in range(0, len(whole), PIECE))
 
 
 def _content(environ: Environ) -> bytes:

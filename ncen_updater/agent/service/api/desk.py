@@ -11,6 +11,7 @@ from ncen_updater.agent.config.paths import Places
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.service.board import ServiceBoard
+from ncen_updater.agent.service.inspecting import Inspections
 from ncen_updater.agent.service.knowledge import Assessment, KnowledgeFile, ServiceState
 
 __all__ = ["ApiContext"]
@@ -27,6 +28,8 @@ class ApiContext:
         board: What goes on just now.
         wake: Tells the service that there is something to do.
         now: The wall clock.
+        inspections: Have the site looked at.
+        agent: Where the slots of the agent are.
     """
 
     config: Path
@@ -35,6 +38,8 @@ class ApiContext:
     board: ServiceBoard
     wake: Callable[[], None]
     now: Callable[[], datetime]
+    inspections: Inspections
+    agent: Path
 
     @property
     def journal_path(self) -> Path:

@@ -23,8 +23,8 @@ from pydantic import (
 from ncen_updater.agent.service.errors import BadRequest
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, language_of, languages
 
-__all__ = ["MAX_BODY", "ApprovalForm", "Form", "HoldForm", "OrderForm", "ScheduleForm", "query_of",
-           "read_form", "whole_number"]  # fmt: skip
+__all__ = ["MAX_BODY", "ApprovalForm", "Form", "HoldForm", "InspectionForm", "OrderForm",
+           "ScheduleForm", "query_of", "read_form", "validated", "whole_number"]  # fmt: skip
 
 MAX_BODY = 65_536
 #: SQLite's largest number.
@@ -126,6 +126,12 @@ def _with_languages(schema: dict[str, Any]) -> None:
     schema["enum"] = list(languages())
 
 
+Language = Annotated[str, AfterValidator(_spoken), Field(json_schema_extra=_with_languages)]
+HEAD = r"^[1-9][0-9]{0,17}:[0-9a-f]{16,64}$"
+Head = Annotated[str, StringConstraints(pattern=HEAD)]
+BundlePartName = Annotated[str, StringConstraints(pattern=r"^[a-z]{1,20}\.(json|txt)$")]
+
+
 class OrderForm(Form):
     """Something that the service is to do.
 
@@ -140,7 +146,7 @@ class OrderForm(Form):
         language: Of the words in its result.
     """
 
-    kind: Literal["check", "prepare", "rehearse", "upgrade", "rollback", "resume"]
+    kind: Literal["check", "prepare", "rehearse", "upgrade", "rollback", "resume", "self-update"]
     version: ReleaseName | None = None
     retry: bool = False
     of: Literal["upgrade", "rollback"] = "upgrade"
@@ -154,9 +160,31 @@ class OrderForm(Form):
         ]
         | None
     ) = None
-    language: Annotated[str, AfterValidator(_spoken), Field(json_schema_extra=_with_languages)] = (
-        DEFAULT_LANGUAGE
-    )
+    language: Language = DEFAULT_LANGUAGE
+
+
+class InspectionForm(Form):
+    """Something that is to be looked at.
+
+    Attributes:
+        kind: What.
+        version: Of a plan or a dossier: which release; the one that comes next if left out.
+        retry: Of a plan: whether releases are taken that failed here.
+        heads: Of a proof or a verification: events that somebody kept, as NUMBER:HASH.
+        accept_loss: Of the way back: so many records may be lost.
+        leave_out: Of a support bundle: parts that are not wanted.
+        show: Of a support bundle: parts whose text is wanted.
+        language: Of the words in what is found.
+    """
+
+    kind: Literal["plan", "dossier", "way-back", "findings", "verify", "proof", "support-bundle"]
+    version: ReleaseName | None = None
+    retry: bool = False
+    heads: Annotated[list[Head], Field(max_length=20)] = Field(default_factory=list)
+    accept_loss: Annotated[int, Field(ge=0, le=MAX_NUMBER)] | None = None
+    leave_out: Annotated[list[BundlePartName], Field(max_length=20)] = Field(default_factory=list)
+    show: Annotated[list[BundlePartName], Field(max_length=20)] = Field(default_factory=list)
+    language: Language = DEFAULT_LANGUAGE
 
 
 AnyForm = TypeVar("AnyForm", bound=Form)
@@ -174,6 +202,15 @@ def read_form(kind: type[AnyForm], content: bytes, content_type: str) -> AnyForm
         data = json.loads(content, object_pairs_hook=_once, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise BadRequest(reason="the body is not JSON", detail=str(error)[:200]) from error
+    return validated(kind, data)
+
+
+def validated(kind: type[AnyForm], data: object) -> AnyForm:
+    """Return what a form says.
+
+    Raises:
+        BadRequest: If it is not what the form wants.
+    """
     try:
         return kind.model_validate(data)
     except ValidationError as error:

@@ -22,10 +22,12 @@ from ncen_updater.agent.service.inputs import inputs_for
 from ncen_updater.agent.service.knowledge import Assessment
 from ncen_updater.agent.service.report import REPORTED, change_report, history_report, site_report
 from ncen_updater.agent.status import need, read_status
+from ncen_updater.common.progress import ProgressUpdate
 
 __all__ = [
     "Document",
     "Handler",
+    "Page",
     "Request",
     "change",
     "confirmation",
@@ -36,6 +38,7 @@ __all__ = [
     "order_document",
     "orders",
     "outlook",
+    "progress_document",
     "rehearsals",
     "status",
 ]
@@ -73,8 +76,15 @@ class Request:
         return whole_number(self.query.get("limit"), "limit", 50, MAX_ROWS, 1)
 
 
+@dataclass(frozen=True)
+class Page:
+    """An answer that is a page of HTML: whole in itself, and without scripts."""
+
+    content: bytes
+
+
 #: Status of HTTP, and the document.
-Handler = Callable[[ApiContext, Request], tuple[int, Document]]
+Handler = Callable[[ApiContext, Request], tuple[int, Document | Page]]
 
 
 def status(desk: ApiContext, request: Request) -> tuple[int, Document]:
@@ -92,24 +102,30 @@ def status(desk: ApiContext, request: Request) -> tuple[int, Document]:
         "mode": settings.mode,
         **moment_document(desk.board.moment(), request.language),
         "failures": [
-            {"deed": deed.value, "times": failure.times, "at": failure.at,
-             "again_at": failure.again_at(deed)}
-            for deed, failure in desk.knowledge().failures.items()
-            if deed is not Action.ORDER  # whoever gave it was told
+            {"action": action.value, "times": failure.times, "at": failure.at,
+             "again_at": failure.again_at(action)}
+            for action, failure in desk.knowledge().failures.items()
+            if action is not Action.ORDER  # whoever gave it was told
         ],
     }  # fmt: skip
     return 200, {**document, "service": service, "you": you}
 
 
+def progress_document(told: ProgressUpdate | None) -> dict[str, object] | None:
+    """Return what work said last of itself as JSON has it."""
+    if told is None:
+        return None
+    return {
+        "tell": told.template, "values": told.values, "done": told.done, "total": told.total,
+    }  # fmt: skip
+
+
 def moment_document(moment: ServiceSnapshot, language: str) -> dict[str, object]:
     """Return what goes on just now as JSON has it, with its reason in a language."""
     running = moment.running
-    told = running.told if running else None
-    progress = told and {
-        "tell": told.template, "values": told.values, "done": told.done, "total": told.total,
-    }  # fmt: skip
+    progress = progress_document(running.told if running else None)
     return {
-        "deed": moment.deed,
+        "action": moment.action,
         "why": moment.why and moment.why.render(language),
         "running": running
         and {"words": running.words, "since": running.since, "progress": progress},

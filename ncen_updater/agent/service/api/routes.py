@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from ncen_updater.agent.service.api import acting, reading
+from ncen_updater.agent.service.api import acting, inspections, reading
 from ncen_updater.agent.service.api.forms import (
     ApprovalForm,
     Form,
     HoldForm,
+    InspectionForm,
     OrderForm,
     ScheduleForm,
 )
@@ -60,6 +61,7 @@ def _pattern(address: str) -> str:
 
 
 _ROWS = frozenset({"limit"})
+_RELEASE = frozenset({"version"})
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/status", ApiRole.READ, reading.status),
     Route("GET", "/v1/outlook", ApiRole.READ, reading.outlook),
@@ -80,6 +82,28 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/orders", ApiRole.READ, reading.orders, query=_ROWS),
     Route("POST", "/v1/orders", ApiRole.OPERATE, acting.give_order, OrderForm, statuses=(202,)),
     Route("GET", "/v1/orders/{number}", ApiRole.READ, reading.order),
+    Route("GET", "/v1/plan", ApiRole.READ, inspections.plan, query=_RELEASE),
+    Route("GET", "/v1/notes", ApiRole.READ, inspections.notes, query=_RELEASE),
+    Route("GET", "/v1/dossier", ApiRole.READ, inspections.dossier, query=_RELEASE | {"form"}),
+    Route("GET", "/v1/way-back", ApiRole.READ, inspections.way_back),
+    Route("GET", "/v1/findings", ApiRole.READ, inspections.findings),
+    Route("GET", "/v1/proof", ApiRole.READ, inspections.proof, query=frozenset({"head"})),
+    Route("GET", "/v1/agent", ApiRole.READ, inspections.agent),
+    Route(
+        "POST",
+        "/v1/inspections",
+        ApiRole.READ,
+        inspections.order_inspection,
+        InspectionForm,
+        statuses=(202,),
+    ),
+    Route(
+        "GET",
+        "/v1/inspections/{number}",
+        ApiRole.READ,
+        inspections.inspection,
+        query=frozenset({"wait"}),
+    ),
     Route("GET", STREAM, ApiRole.READ, query=frozenset({"after"})),
     Route("GET", "/v1/openapi.json", ApiRole.READ),
 )

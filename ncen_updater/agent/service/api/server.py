@@ -26,6 +26,7 @@ from ncen_updater.agent.service.api.listening import BACKLOG, listening
 from ncen_updater.agent.service.api.people import group_id
 from ncen_updater.agent.service.board import ServiceBoard
 from ncen_updater.agent.service.errors import UNCHANGED, TooManyConnections
+from ncen_updater.agent.service.inspecting import Inspections
 from ncen_updater.agent.service.knowledge import KnowledgeFile
 from ncen_updater.common.documents import error_document, jsonable
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE
@@ -211,6 +212,7 @@ def start_api(
     keeper: KnowledgeFile,
     wake: Callable[[], None],
     now: Callable[..., Any],
+    inspections: Inspections,
 ) -> Callable[[], None]:
     """Start to answer; return what ends it.
 
@@ -221,7 +223,10 @@ def start_api(
     path = config.paths.resolve(settings.socket)
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(listening(path, group_id(settings.read_group)))
-        desk = ApiContext(config_path, load_places(config_path), keeper, board, wake, now)
+        desk = ApiContext(
+            config_path, load_places(config_path), keeper, board, wake, now, inspections,
+            config.paths.resolve(config.paths.agent),
+        )  # fmt: skip
         server = _Server(path, listener, ApiApplication(desk))
         server.prepare()
         thread = threading.Thread(target=server.serve, name="api", daemon=True)
@@ -231,6 +236,7 @@ def start_api(
     def stop() -> None:
         with held:
             board.close()
+            inspections.close()
             ending = threading.Thread(target=server.stop)
             ending.start()
             with contextlib.suppress(OSError):  # somebody who connects ends its sleep

@@ -6,7 +6,8 @@ import io
 import json
 import pwd
 import sqlite3
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,7 +21,10 @@ from ncen_updater.agent.policy.automation import Rehearsed
 from ncen_updater.agent.service.api.app import ApiApplication
 from ncen_updater.agent.service.api.desk import ApiContext
 from ncen_updater.agent.service.board import ServiceBoard
+from ncen_updater.agent.service.inspecting import Inspections
 from ncen_updater.agent.service.knowledge import Assessment, KnowledgeFile, ServiceState
+from ncen_updater.agent.service.runner import Finished
+from ncen_updater.common.progress import ProgressUpdate
 from tests.agent.cli.site import TrialSite, make_site
 
 NOW = datetime(2026, 11, 24, 6, tzinfo=UTC)
@@ -68,6 +72,54 @@ class Answer:
         return str(self.document["error"]["code"])
 
 
+PROVED = {"head": f"7:{'ab' * 32}", "as_recorded": True, "findings": [], "words": ["whole"]}
+FOUND: dict[str, dict[str, object]] = {
+    "plan": {"available": False, "hops": [], "rejected": [], "words": []},
+    "dossier": {"error": {"code": "NU-6022", "what": "Not rehearsed.", "remedy": "Rehearse.",
+                          "state": "As it was.", "detail": None, "values": {}}},
+    "rollback": {"error": {"code": "NU-6017", "what": "Nothing.", "remedy": "Nothing.",
+                           "state": "As it was.", "detail": None, "values": {}}},
+    "doctor": {"healthy": True, "findings": [], "words": ["well"]},
+    "verify": PROVED,
+    "support-bundle": {"parts": {"log.txt": {"bytes": 3}}, "shown": {}, "leaks": [],
+                       "not_compared_with": {}, "archive": "AAAA", "words": []},
+}  # fmt: skip
+
+
+@dataclass
+class PlayedInspector:
+    """Finds what a trial says; the process that looks is real in ``test_inspecting.py``."""
+
+    found: Finished | Exception | None = None
+    asked: list[tuple[str, ...]] = field(default_factory=list)
+    told: ProgressUpdate | None = None
+    #: Held closed, an inspection goes on until it is asked to end.
+    door: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.door.set()
+
+    def inspect(
+        self,
+        words: Sequence[str],
+        told: Callable[[ProgressUpdate], None],
+        ending: Callable[[], bool],
+        *,
+        seconds: float,
+        most: int,
+    ) -> Finished:
+        assert seconds > 0 and most > 0
+        self.asked.append(tuple(words))
+        if self.told is not None:
+            told(self.told)
+        while not self.door.wait(0.02) and not ending():
+            pass
+        if isinstance(self.found, Exception):
+            raise self.found
+        document = FOUND[words[0]]
+        return self.found or Finished(3 if "error" in document else 0, document)
+
+
 @dataclass
 class Counter:
     """Where people ask, without a socket: the kernel's part is played by ``user``."""
@@ -75,13 +127,17 @@ class Counter:
     site: TrialSite
     board: ServiceBoard
     woken: list[int] = field(default_factory=list)
+    inspector: PlayedInspector = field(default_factory=PlayedInspector)
+    in_the_way: bool = False
 
     def __post_init__(self) -> None:
         self.keeper = KnowledgeFile(self.site.state / "service" / "known.json")
         (self.site.state / "service").mkdir()
+        self.inspections = Inspections(self.inspector, lambda: NOW, lambda: self.in_the_way)
         self.desk = ApiContext(
             self.site.config, load_places(self.site.config), self.keeper, self.board,
-            lambda: self.woken.append(1), lambda: NOW,
+            lambda: self.woken.append(1), lambda: NOW, self.inspections,
+            self.site.root / "agent",
         )  # fmt: skip
         self.application = ApiApplication(self.desk, lambda environ: environ["uid"])
 

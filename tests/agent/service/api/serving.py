@@ -27,7 +27,7 @@ def answering(counter: Counter) -> Iterator[Path]:
     config = load_config(counter.site.config)
     stop = start_api(
         counter.site.config, config, board=counter.board, keeper=counter.keeper,
-        wake=lambda: counter.woken.append(1), now=lambda: NOW,
+        wake=lambda: counter.woken.append(1), now=lambda: NOW, inspections=counter.inspections,
     )  # fmt: skip
     try:
         yield config.paths.resolve(config.service.socket)

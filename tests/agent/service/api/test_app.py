@@ -201,7 +201,7 @@ def test_refusals_in_french(counter: Counter) -> None:
 
 def test_what_the_service_does_is_told_in_the_language_that_is_asked_for(counter: Counter) -> None:
     why = Text(N_("upgrades are on hold: {reason}"), {"reason": "salon"})
-    counter.board.tell(ServiceEvent("next", {"deed": "wait", "why": why}))
+    counter.board.tell(ServiceEvent("next", {"action": "wait", "why": why}))
     told = counter.ask("GET", "/v1/status", HTTP_ACCEPT_LANGUAGE="fr").document["service"]["why"]
     assert told == why.render("fr") != why.render("en")
 
@@ -385,6 +385,6 @@ def test_what_failed_is_told(counter: Counter) -> None:
     counter.keeper.save(ServiceState(NEXT, failures={Action.CHECK: failure, Action.ORDER: failure}))
     (told,) = counter.ask("GET", "/v1/status").document["service"]["failures"]
     assert told == {
-        "deed": "check", "times": 2, "at": "2026-11-24T06:00:00Z",
+        "action": "check", "times": 2, "at": "2026-11-24T06:00:00Z",
         "again_at": "2026-11-24T07:00:00Z",
     }  # fmt: skip

@@ -74,9 +74,9 @@ def test_many_events_come_whole_and_in_order(counter: Counter) -> None:
 
 def test_progress_comes_as_it_is_told(counter: Counter) -> None:
     stream = messages(EventStreams(counter.desk).open(request("0")))
-    assert next(stream) == ("service", {"deed": None, "why": None, "running": None})
+    assert next(stream) == ("service", {"action": None, "why": None, "running": None})
     board = counter.board
-    board.tell(ServiceEvent("next", {"deed": "upgrade", "why": Text("because")}))
+    board.tell(ServiceEvent("next", {"action": "upgrade", "why": Text("because")}))
     board.began(["upgrade"])
     board.told(ProgressUpdate("copying {name}", {"name": "cases"}, 3, 9))
     running = next(stream)[1]["running"]

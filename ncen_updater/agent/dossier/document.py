@@ -1,0 +1,87 @@
+"""The dossier as JSON has it: what its page says, for programs. Pure."""
+
+from __future__ import annotations
+
+from ncen_updater.agent.dossier.data import map_words, table_rows
+from ncen_updater.agent.dossier.gather import Dossier, DossierHop
+from ncen_updater.common.cli.render import finding_document
+from ncen_updater.common.i18n import DEFAULT_LANGUAGE
+
+__all__ = ["dossier_document"]
+
+Stop = tuple[float, float, float]
+
+
+def dossier_document(dossier: Dossier, language: str = DEFAULT_LANGUAGE) -> dict[str, object]:
+    """Return what a person decides on; its SQL is the plan's."""
+    return {
+        "site": dossier.site,
+        "country": dossier.country,
+        "product": dossier.product,
+        "agent": dossier.agent,
+        "made_at": dossier.made_at,
+        "current": dossier.current,
+        "target": dossier.target,
+        "strategy": dossier.strategy,
+        "stop_s": _stop(dossier.stop_s),
+        "keeps_records": dossier.keeps_records,
+        "loses": list(dossier.loses),
+        "hops": [_hop(hop, language) for hop in dossier.hops],
+        "findings": [finding_document(finding, language) for finding in dossier.findings],
+        "sizes": dict(dossier.sizes),
+        "rehearsed_at": dossier.rehearsed_at,
+        "rehearsal": dossier.rehearsal,
+        "holds_until": dossier.holds_until,
+        "backup_s": dossier.backup_s,
+        "not_carried": {name: list(objects) for name, objects in dossier.not_carried.items()},
+        "not_before": dossier.not_before,
+        "opens": dossier.opens,
+        "closes": dossier.closes,
+        "by_itself": dossier.by_itself,
+        "approvals": [
+            {"who": given.who, "uid": given.uid, "at": given.at} for given in dossier.approvals
+        ],
+        "needed": dossier.needed,
+        "keep_days": dossier.keep_days,
+        "soak_s": dossier.soak_s,
+        "rolls_back": dossier.rolls_back,
+        "head": dossier.head,
+    }
+
+
+def _stop(stop: Stop | None) -> dict[str, float] | None:
+    return dict(zip(("low", "likely", "high"), stop, strict=True)) if stop else None
+
+
+def _hop(hop: DossierHop, language: str) -> dict[str, object]:
+    report = hop.report
+    return {
+        "from": hop.origin,
+        "to": hop.version,
+        "required": hop.required,
+        "urgency": hop.urgency,
+        "notes": {
+            name: {"title": notes.title, "text": notes.text} for name, notes in hop.notes.items()
+        },
+        "way_back": hop.way_back.value,
+        "way_words": hop.way_words.render(language),
+        "why_no_way_back": [
+            {"database": database, "id": id_, "reason": reason}
+            for database, id_, reason in hop.why_no_way_back
+        ],
+        "loses": list(hop.loses),
+        "migrations": hop.migrations,
+        "unpacked_bytes": hop.unpacked_bytes,
+        "stop_s": _stop(hop.stop_s),
+        "files": [sentence.render(language).strip() for sentence in hop.files],
+        "tables": [
+            {"table": table, "before": before, "after": after, "what": what}
+            for table, before, after, what in (table_rows(report) if report else ())
+        ],
+        "codes": [
+            words.render(language)
+            for item in (report["maps"] if report else ())
+            for words in map_words(item)
+        ],
+        "unmapped": hop.unmapped,
+    }

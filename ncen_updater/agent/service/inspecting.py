@@ -1,0 +1,339 @@
+"""Inspections: readings of the site that a process of its own makes, beside the service's work.
+
+What people are asked to decide on (the plan with its SQL, the dossier, the way back) and what they
+ask about the site (findings, proof) needs the databases, which neither they nor the service reach.
+So a child reads it, as a command of the agent that changes nothing, while the loop goes on: an
+approved upgrade never waits for somebody who looks. One inspection is made at a time, few wait,
+each has limits of time and size, and gives way as soon as work begins that keeps users out. Who
+asks for the one that is under way, gets that one. Nothing of it is written anywhere: it is
+forgotten after some minutes.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+from ncen_updater.agent.approvals.store import Person
+from ncen_updater.agent.service.errors import Refused, TooManyInspections
+from ncen_updater.agent.service.runner import Finished
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import languages
+from ncen_updater.common.messages import (
+    INSPECTION_FAILED,
+    INSPECTION_GAVE_WAY,
+    INSPECTION_OVERDUE,
+    INSPECTION_TOO_LARGE,
+)
+from ncen_updater.common.progress import ProgressUpdate
+
+__all__ = [
+    "MAX_INSPECTED",
+    "Inspection",
+    "InspectionKind",
+    "InspectionOrder",
+    "Inspections",
+    "Inspector",
+    "words_of_inspection",
+]
+
+logger = logging.getLogger(__name__)
+
+#: Bytes of what an inspection may find.
+MAX_INSPECTED = 8_000_000
+#: So many may be open at a time, and so many of one person; root may have all of them.
+MOST, EACH = 6, 2
+#: What was found is kept for so long and so much of it, for who comes to fetch it.
+KEPT, KEPT_BYTES, KEPT_S = 12, 16_000_000, 600.0
+
+
+class InspectionKind(StrEnum):
+    """What can be looked at."""
+
+    PLAN = "plan"
+    DOSSIER = "dossier"
+    WAY_BACK = "way-back"
+    FINDINGS = "findings"
+    VERIFY = "verify"
+    PROOF = "proof"
+    SUPPORT_BUNDLE = "support-bundle"
+
+
+#: Seconds after which one is ended. To verify is to read every file of every slot.
+LIMITS_S: Mapping[InspectionKind, float] = {
+    InspectionKind.PLAN: 180,
+    InspectionKind.DOSSIER: 180,
+    InspectionKind.WAY_BACK: 300,
+    InspectionKind.FINDINGS: 180,
+    InspectionKind.VERIFY: 1800,
+    InspectionKind.PROOF: 120,
+    InspectionKind.SUPPORT_BUNDLE: 300,
+}
+
+
+@dataclass(frozen=True)
+class InspectionOrder:
+    """What is to be looked at; equal orders are one inspection.
+
+    Attributes:
+        kind: What.
+        version: Of a plan or a dossier: which release; the one that comes next if left out.
+        retry: Of a plan: whether releases are taken that failed here.
+        heads: Of a proof: events that somebody kept elsewhere.
+        accept_loss: Of the way back: so many records may be lost.
+        leave_out: Of a support bundle: parts that are not wanted.
+        show: Of a support bundle: parts whose text is wanted.
+        language: Of sentences in what is found.
+    """
+
+    kind: InspectionKind
+    version: str | None = None
+    retry: bool = False
+    heads: tuple[str, ...] = ()
+    accept_loss: int | None = None
+    leave_out: tuple[str, ...] = ()
+    show: tuple[str, ...] = ()
+    language: str = "en"
+
+
+def words_of_inspection(order: InspectionOrder) -> tuple[str, ...]:
+    """Return the command that looks; pure. None of its words is a place on the disk."""
+    said = ("--lang", order.language) if order.language in languages()[1:] else ()
+    named = (order.version,) if order.version else ()
+    heads = tuple(word for head in order.heads for word in ("--head", head))
+    match order.kind:
+        case InspectionKind.PLAN:
+            again = ("--retry",) if order.retry else ()
+            return ("plan", *named, "--prepared", *again, *said)
+        case InspectionKind.DOSSIER:
+            return ("dossier", *named, "--prepared", *said)
+        case InspectionKind.WAY_BACK:
+            loss = order.accept_loss
+            accepted = ("--accept-loss", str(loss)) if loss is not None else ()
+            return ("rollback", "--dry-run", *accepted, *said)
+        case InspectionKind.FINDINGS:
+            return ("doctor", *said)
+        case InspectionKind.VERIFY:
+            return ("verify", *heads, *said)
+        case InspectionKind.PROOF:
+            return ("verify", "--journal", *heads, *said)
+        case InspectionKind.SUPPORT_BUNDLE:
+            left = tuple(word for part in order.leave_out for word in ("--leave-out", part))
+            shown = tuple(word for part in order.show for word in ("--show", part))
+            return ("support-bundle", "--in-document", *left, *shown, *said)
+
+
+class Inspector(Protocol):
+    """Lets a process look; see :class:`~ncen_updater.agent.service.runner.WorkRunner`."""
+
+    def inspect(
+        self,
+        words: Sequence[str],
+        told: Callable[[ProgressUpdate], None],
+        ending: Callable[[], bool],
+        *,
+        seconds: float,
+        most: int,
+    ) -> Finished:
+        """Run a command that only reads.
+
+        Args:
+            words: The command.
+            told: Called with progress.
+            ending: Asked about once a second whether it is to end.
+            seconds: After which it is ended.
+            most: Bytes that it may find.
+
+        Raises:
+            TimeoutError: If its time was over.
+            OverflowError: If it found more than that.
+            UpdaterError: If it came to no result.
+        """
+
+
+@dataclass
+class Inspection:
+    """One inspection, from the order to what was found.
+
+    Attributes:
+        number: Counts from the start of the service.
+        person: Who asked first.
+        begun_at: When it was asked for.
+        ended_at: When it had ended.
+        told: What it said last of its work.
+        exit_code: What the command came to.
+        error: Why there is no document, where there is none.
+        content: The document as JSON, made once for all who fetch it.
+    """
+
+    number: int
+    order: InspectionOrder
+    person: Person
+    begun_at: datetime
+    ended_at: datetime | None = None
+    told: ProgressUpdate | None = None
+    exit_code: int | None = None
+    error: UpdaterError | None = None
+    content: bytes = b""
+    ended: float = field(default=0.0, repr=False)
+
+    @property
+    def document(self) -> Mapping[str, object] | None:
+        """What was found."""
+        found = json.loads(self.content) if self.content else None
+        return found if isinstance(found, dict) else None
+
+
+class Inspections:
+    """Makes inspections one after the other, in a thread of its own that ends when none waits.
+
+    Args:
+        inspector: Who looks.
+        now: The wall clock.
+        in_the_way: Whether work goes on that no inspection may stand in the way of.
+        free: Numbers of users that may have as many as there are.
+        monotonic: The clock of what is kept.
+    """
+
+    def __init__(
+        self,
+        inspector: Inspector,
+        now: Callable[[], datetime],
+        in_the_way: Callable[[], bool],
+        free: frozenset[int] = frozenset({0}),
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._inspector, self._now, self._in_the_way = inspector, now, in_the_way
+        self._free, self._clock = free, monotonic
+        self._known: dict[int, Inspection] = {}
+        self._changed = threading.Condition()
+        self._worker: threading.Thread | None = None
+        self._next, self._closed = 1, False
+
+    def begin(self, order: InspectionOrder, person: Person) -> Inspection:
+        """Begin one, or return the one that is under way.
+
+        Raises:
+            TooManyInspections: If too many are open, or too many of this person.
+        """
+        with self._changed:
+            self._forget()
+            opened = self._open()
+            for known in opened:
+                if known.order == order:
+                    return known
+            own = sum(known.person.uid == person.uid for known in opened)
+            if len(opened) >= MOST or (own >= EACH and person.uid not in self._free):
+                raise TooManyInspections(count=len(opened))
+            if self._closed:
+                raise Refused(INSPECTION_GAVE_WAY)
+            made = Inspection(self._next, order, person, self._now())
+            self._known[made.number] = made
+            self._next += 1
+            logger.info("inspection %s: %s, for %s", made.number, order.kind, person.who)
+            if self._worker is None:
+                self._worker = threading.Thread(target=self._work, name="inspections", daemon=True)
+                self._worker.start()
+            return made
+
+    def find(self, number: int) -> Inspection | None:
+        """Return one by its number; None where there was none, or it is forgotten."""
+        with self._changed:
+            self._forget()
+            return self._known.get(number)
+
+    def wait(self, inspection: Inspection, seconds: float) -> None:
+        """Wait until it has ended, or the time has passed."""
+        with self._changed:
+            self._changed.wait_for(lambda: inspection.ended_at is not None, seconds)
+
+    def close(self) -> None:
+        """End what is under way, and take no more."""
+        with self._changed:
+            self._closed = True
+            worker = self._worker
+            self._changed.notify_all()
+        if worker is not None:
+            worker.join()
+
+    # ---- the thread ----------------------------------------------------------------------------
+
+    def _open(self) -> list[Inspection]:
+        return [known for known in self._known.values() if known.ended_at is None]
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                waiting = self._open()
+                if not waiting:
+                    self._worker = None
+                    return
+                here = waiting[0]
+            self._make(here)
+
+    def _make(self, here: Inspection) -> None:
+        gave_way = False
+
+        def ending() -> bool:
+            nonlocal gave_way
+            gave_way = gave_way or self._closed or self._in_the_way()
+            return gave_way
+
+        finished, error, content = None, None, b""
+        try:
+            if not ending():
+                finished = self._inspector.inspect(
+                    words_of_inspection(here.order),
+                    lambda told: setattr(here, "told", told),
+                    ending,
+                    seconds=LIMITS_S[here.order.kind],
+                    most=MAX_INSPECTED,
+                )
+                content = _content(here.order.kind, finished)
+        except TimeoutError:
+            error = UpdaterError(INSPECTION_OVERDUE, seconds=int(LIMITS_S[here.order.kind]))
+        except OverflowError:
+            error = UpdaterError(INSPECTION_TOO_LARGE, limit=MAX_INSPECTED)
+        except UpdaterError as failed:
+            error = failed
+        except Exception as failed:
+            logger.exception("inspection %s", here.number)
+            error = UpdaterError(INSPECTION_FAILED, reason=type(failed).__name__)
+        if gave_way:
+            error, content = UpdaterError(INSPECTION_GAVE_WAY), b""
+        with self._changed:
+            here.error, here.content = error, content
+            here.exit_code = finished.exit_code if finished and error is None else None
+            here.ended, here.ended_at = self._clock(), self._now()
+            self._changed.notify_all()
+
+    def _forget(self) -> None:
+        """Forget what was found too long ago, or would fill memory together with what is newer."""
+        ended = [known for known in self._known.values() if known.ended_at is not None]
+        size = 0
+        for place, known in enumerate(reversed(ended)):
+            size += len(known.content)
+            old = self._clock() - known.ended > KEPT_S
+            if old or place >= KEPT or (place and size > KEPT_BYTES):
+                del self._known[known.number]
+
+
+def _content(kind: InspectionKind, finished: Finished) -> bytes:
+    """Return the document as JSON.
+
+    Raises:
+        UpdaterError: If the command left none.
+    """
+    if not finished.document:
+        raise UpdaterError(INSPECTION_FAILED, reason=f"exit code {finished.exit_code}")
+    document = dict(finished.document)
+    if kind is InspectionKind.DOSSIER:
+        document.pop("words", None)  # the page itself, which the document has
+    return json.dumps(document, ensure_ascii=False).encode("utf-8", "backslashreplace")

@@ -1,0 +1,314 @@
+"""Who may have what looked at, and what is refused: nothing is changed, whatever is asked."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from ncen_updater.agent.journal.change import ChangeState
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.orders import OrderKind, Orders
+from ncen_updater.agent.service.api import inspections as api
+from ncen_updater.agent.service.client import Client
+from ncen_updater.agent.service.inspecting import InspectionKind
+from ncen_updater.agent.service.runner import Finished
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.unix_socket import connect
+from tests.agent.cli.site import CHANGE
+from tests.agent.service.api.conftest import (
+    APPROVER,
+    NEXT,
+    NOBODY,
+    OPERATOR,
+    READER,
+    Counter,
+)
+from tests.agent.service.api.serving import answering
+
+EVERYBODY, OPERATORS = (READER, OPERATOR, APPROVER, 0), (OPERATOR, 0)
+#: Everything new that can be asked: who may, and what a success or a typed refusal of the site is.
+WHO_MAY: list[tuple[str, str, object, tuple[str | int, ...], tuple[int, ...]]] = [
+    ("GET", "/v1/plan", None, EVERYBODY, (200,)),
+    ("GET", "/v1/notes", None, EVERYBODY, (409,)),
+    ("GET", "/v1/dossier", None, EVERYBODY, (409,)),
+    ("GET", "/v1/dossier?form=html", None, EVERYBODY, (409,)),
+    ("GET", "/v1/way-back", None, EVERYBODY, (409,)),
+    ("GET", "/v1/findings", None, EVERYBODY, (200,)),
+    ("GET", "/v1/proof", None, EVERYBODY, (200,)),
+    ("GET", "/v1/agent", None, EVERYBODY, (200,)),
+    *(
+        ("POST", "/v1/inspections", {"kind": kind.value},
+         OPERATORS if kind is InspectionKind.SUPPORT_BUNDLE else EVERYBODY, (202,))
+        for kind in InspectionKind
+    ),
+    ("POST", "/v1/orders", {"kind": "self-update"}, OPERATORS, (202, 409)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "who", "statuses"), WHO_MAY, ids=lambda value: str(value)[:40]
+)
+def test_who_may(
+    counter: Counter,
+    method: str,
+    path: str,
+    body: object,
+    who: tuple[str | int, ...],
+    statuses: tuple[int, ...],
+) -> None:
+    counter.know(NEXT)
+    counter.inspector.found = None
+    before = counter.rows()
+    for user in (READER, OPERATOR, APPROVER, NOBODY, 987_654_321):
+        answer = counter.ask(method, path, body, user)
+        if user not in who:
+            assert (answer.status, answer.code) == (403, "NU-9314"), user
+            assert b"3.2.4" not in answer.content
+        else:
+            assert answer.status in statuses, (user, answer.content)
+    if path != "/v1/orders":
+        assert (counter.rows(), counter.woken) == (before, []), "who looks leaves no trace"
+
+
+def test_who_may_not_have_a_bundle_made_may_not_fetch_one(counter: Counter) -> None:
+    number = counter.ask("POST", "/v1/inspections", {"kind": "support-bundle"}, OPERATOR).document[
+        "id"
+    ]
+    address = f"/v1/inspections/{number}?wait=30"
+    for user in (READER, APPROVER):
+        answer = counter.ask("GET", address, user=user)
+        assert (answer.status, answer.code) == (403, "NU-9314")
+        assert b"AAAA" not in answer.content
+    found = counter.ask("GET", address, user=OPERATOR).document
+    assert found["result"]["document"]["archive"] == "AAAA"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "code"),
+    [
+        ("GET", "/v1/plan?version=../../etc", None, 400, "NU-9312"),
+        ("GET", "/v1/plan?version=--output", None, 400, "NU-9312"),
+        ("GET", "/v1/plan?version=" + "1" * 51, None, 400, "NU-9312"),
+        ("GET", "/v1/plan?version=", None, 400, "NU-9312"),
+        ("GET", "/v1/plan?version=1&version=2", None, 400, "NU-9312"),
+        ("GET", "/v1/plan?retry=true", None, 400, "NU-9312"),
+        ("GET", "/v1/plan?config=/tmp/x", None, 400, "NU-9312"),
+        ("GET", "/v1/plan", b"{}", 400, "NU-9312"),
+        ("GET", "/v1/notes?version=..%2f..%2fx", None, 400, "NU-9312"),
+        ("GET", "/v1/notes?version=9.9.9", None, 409, "NU-9323"),
+        ("GET", "/v1/dossier?form=pdf", None, 400, "NU-9312"),
+        ("GET", "/v1/dossier?output=/etc/x", None, 400, "NU-9312"),
+        ("GET", "/v1/findings?x=1", None, 400, "NU-9312"),
+        ("GET", "/v1/proof?head=1", None, 400, "NU-9312"),
+        ("GET", "/v1/proof?head=1:" + "g" * 64, None, 400, "NU-9312"),
+        ("GET", "/v1/proof?head=0:" + "a" * 64, None, 400, "NU-9312"),
+        ("GET", "/v1/proof?head=1:" + "a" * 65, None, 400, "NU-9312"),
+        ("GET", "/v1/proof?head=--config", None, 400, "NU-9312"),
+        ("PUT", "/v1/plan", None, 405, "NU-9311"),
+        ("POST", "/v1/plan", None, 405, "NU-9311"),
+        ("GET", "/v1/inspections", None, 405, "NU-9311"),
+        ("GET", "/v1/inspections/1", None, 404, "NU-9310"),
+        ("GET", "/v1/inspections/0", None, 404, "NU-9310"),
+        ("GET", "/v1/inspections/1?wait=31", None, 400, "NU-9312"),
+        ("GET", "/v1/inspections/1?wait=-1", None, 400, "NU-9312"),
+        ("GET", "/v1/inspections/1?wait=1e9", None, 400, "NU-9312"),
+        ("GET", "/v1/inspections/99999999999999999999", None, 404, "NU-9310"),
+        ("DELETE", "/v1/inspections/1", None, 405, "NU-9311"),
+        ("POST", "/v1/inspections", None, 400, "NU-9312"),
+        ("POST", "/v1/inspections", b"[" * 60_000, 400, "NU-9312"),
+        ("POST", "/v1/inspections", {"kind": "shell"}, 400, "NU-9312"),
+        ("POST", "/v1/inspections", {"kind": "upgrade"}, 400, "NU-9312"),
+        ("POST", "/v1/inspections", {"kind": "plan", "config": "/x"}, 400, "NU-9312"),
+        ("POST", "/v1/inspections", {"kind": "plan", "version": "--sql"}, 400, "NU-9312"),
+        ("POST", "/v1/inspections", {"kind": "plan", "version": "/etc/passwd"}, 400, "NU-9312"),
+        ("POST", "/v1/inspections", {"kind": "plan", "version": 3}, 400, "NU-9312"),
+        ("POST", "/v1/inspections", {"kind": "plan", "heads": ["1:" + "a" * 16]}, 400, "NU-9312"),
+        ("POST", "/v1/inspections", {"kind": "dossier", "retry": True}, 400, "NU-9312"),
+        ("POST", "/v1/inspections", {"kind": "findings", "version": "3.3.0"}, 400, "NU-9312"),
+        ("POST", "/v1/inspections", {"kind": "proof", "heads": ["1:" + "a" * 16] * 21}, 400,
+         "NU-9312"),
+        ("POST", "/v1/inspections", {"kind": "proof", "heads": ["x"]}, 400, "NU-9312"),
+        ("POST", "/v1/inspections", {"kind": "proof", "heads": "1:" + "a" * 16}, 400, "NU-9312"),
+        ("POST", "/v1/inspections", {"kind": "way-back", "accept_loss": -1}, 400, "NU-9312"),
+        ("POST", "/v1/inspections", {"kind": "way-back", "accept_loss": True}, 400, "NU-9312"),
+        ("POST", "/v1/inspections", {"kind": "support-bundle", "show": ["../x"]}, 400, "NU-9312"),
+        ("POST", "/v1/inspections", {"kind": "support-bundle", "show": ["/etc/shadow"]}, 400,
+         "NU-9312"),
+        ("POST", "/v1/inspections", {"kind": "support-bundle", "leave_out": ["--output"]}, 400,
+         "NU-9312"),
+        ("POST", "/v1/inspections", {"kind": "support-bundle", "unchecked": True}, 400, "NU-9312"),
+        ("POST", "/v1/inspections", {"kind": "support-bundle", "output": "/x"}, 400, "NU-9312"),
+        ("POST", "/v1/inspections", {"kind": "plan", "language": "xx"}, 400, "NU-9312"),
+        ("POST", "/v1/orders", {"kind": "self-update", "version": "--from"}, 400, "NU-9312"),
+        ("POST", "/v1/orders", {"kind": "self-update", "of": "rollback"}, 400, "NU-9312"),
+        ("POST", "/v1/orders", {"kind": "self-update", "undoes": "abcdefgh"}, 400, "NU-9312"),
+        ("POST", "/v1/orders", {"kind": "check", "carries": "self-update"}, 400, "NU-9312"),
+    ],
+)  # fmt: skip
+def test_what_is_refused_reaches_nobody(
+    counter: Counter, method: str, path: str, body: object, status: int, code: str
+) -> None:
+    counter.know(NEXT)
+    before = counter.rows()
+    answer = counter.ask(method, path, body)
+    assert (answer.status, answer.code) == (status, code), answer.content
+    assert (counter.inspector.asked, counter.woken) == ([], [])
+    assert counter.rows() == before
+
+
+# ---- while something goes on ---------------------------------------------------------------------
+
+
+def test_an_open_change_is_told_at_once(counter: Counter) -> None:
+    counter.site.open_change()
+    counter.inspector.door.clear()  # whoever began would wait
+    for address in ("/v1/plan", "/v1/dossier", "/v1/way-back", "/v1/findings"):
+        answer = counter.ask("GET", address, user=READER)
+        assert (answer.status, answer.code) == (409, "NU-6005"), answer.content
+        assert CHANGE.id in answer.document["error"]["what"]
+    for kind in InspectionKind:
+        answer = counter.ask("POST", "/v1/inspections", {"kind": kind.value}, OPERATOR)
+        assert answer.status == (202 if kind is InspectionKind.PROOF else 409), kind
+    counter.inspector.door.set()
+
+
+def test_a_change_that_is_stuck_waits_for_somebody_who_can_look(counter: Counter) -> None:
+    counter.site.open_change()
+    with Journal.open(counter.site.journal) as journal:
+        journal.state(CHANGE.id, ChangeState.STUCK)
+    assert counter.ask("GET", "/v1/findings", user=READER).document["healthy"] is True
+
+
+def test_one_that_takes_longer_tells_its_number(
+    counter: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "WAIT_S", 0.01)
+    counter.inspector.door.clear()
+    answer = counter.ask("GET", "/v1/findings", user=READER)
+    assert (answer.status, answer.code, answer.headers["Retry-After"]) == (503, "NU-9329", "5")
+    number = answer.document["error"]["values"]["number"]
+    seen = counter.ask("GET", f"/v1/inspections/{number}", user=APPROVER).document
+    assert (seen["who"], seen["result"], seen["ended_at"]) == (READER, None, None)
+    counter.inspector.door.set()
+    found = counter.ask("GET", f"/v1/inspections/{number}?wait=30", user=APPROVER).document
+    assert found["result"]["document"]["healthy"] is True
+
+
+@pytest.mark.parametrize(
+    ("found", "status", "code"),
+    [
+        (TimeoutError(), 500, "NU-9326"),
+        (OverflowError(), 500, "NU-9327"),
+        (Finished(137, {}), 500, "NU-9328"),
+        (Finished(3, {"error": {"code": "NU-9323", "what": "w", "remedy": "r"}}), 409, "NU-9323"),
+    ],
+)
+def test_one_that_finds_nothing_is_a_typed_refusal(
+    counter: Counter, found: Finished | Exception, status: int, code: str
+) -> None:
+    counter.inspector.found = found
+    answer = counter.ask("GET", "/v1/plan", user=READER)
+    assert (answer.status, answer.code) == (status, code)
+    number = counter.ask("POST", "/v1/inspections", {"kind": "plan"}, READER).document["id"]
+    result = counter.ask("GET", f"/v1/inspections/{number}?wait=30").document["result"]
+    assert result["document"]["error"]["code"] == code
+
+
+def test_many_ask_at_once_and_one_looks(counter: Counter) -> None:
+    """Over the socket: they all get the one that is under way."""
+    counter.inspector.door.clear()
+    numbers: list[int] = []
+
+    def ask(client: Client) -> None:
+        numbers.append(client.call("POST", "/v1/inspections", {"kind": "findings"})["id"])
+
+    with answering(counter) as path:
+        people = [threading.Thread(target=ask, args=(Client(path, "en"),)) for _ in range(12)]
+        for person in people:
+            person.start()
+        for person in people:
+            person.join()
+        counter.inspector.door.set()
+        client = Client(path, "en")
+        assert client.get(f"/v1/inspections/{numbers[0]}?wait=30")["result"]["exit_code"] == 0
+    assert len(numbers) == 12 and len(set(numbers)) == 1
+    assert counter.inspector.asked == [("doctor",)]
+
+
+def test_those_who_wait_for_an_inspection_hold_up_no_order(counter: Counter) -> None:
+    """An upgrade can be ordered, approved and followed while somebody looks and others wait."""
+    counter.know(NEXT)
+    counter.inspector.door.clear()
+    with answering(counter) as path:
+        codes: list[str] = []
+
+        def wait_for_it(client: Client) -> None:
+            with pytest.raises(UpdaterError) as gave_way:
+                client.get("/v1/findings")
+            codes.append(gave_way.value.code)
+
+        waiting = [
+            threading.Thread(target=wait_for_it, args=(Client(path, "en"),)) for _ in range(6)
+        ]
+        for person in waiting:
+            person.start()
+        client = Client(path, "en")
+        given = client.call("POST", "/v1/orders", {"kind": "upgrade"})
+        assert (given["kind"], counter.woken) == ("upgrade", [1])
+        counter.in_the_way = True  # the service begins it
+        for person in waiting:
+            person.join(60)
+    assert codes == ["NU-9325"] * 6
+
+
+def test_who_reads_slowly_holds_up_nobody(counter: Counter) -> None:
+    large = {"available": False, "hops": [], "rejected": [], "sql": "-- x\n" * 1_000_000}
+    counter.inspector.found = Finished(0, large)
+    with answering(counter) as path:
+        slow = []
+        for _ in range(4):
+            one = connect(path, 60)
+            one.sendall(b"GET /v1/plan HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert one.recv(100).startswith(b"HTTP/1.1 200 ")
+            slow.append(one)
+        client = Client(path, "en")
+        assert client.get("/v1/status")["site"] == "ke-1"
+        assert len(client.get("/v1/plan")["sql"]) == 5_000_000
+        for one in slow:
+            one.close()
+
+
+def test_a_bundle_with_a_value_of_a_database_gives_no_text(counter: Counter) -> None:
+    """That the process gives none is held elsewhere; here, that it stays so."""
+    leaking: dict[str, Any] = {
+        "parts": {}, "shown": {}, "leaks": [{"part": "log.txt", "column": "cases: a.b"}],
+        "not_compared_with": {}, "archive": None, "words": [],
+    }  # fmt: skip
+    counter.inspector.found = Finished(3, leaking)
+    number = counter.ask("POST", "/v1/inspections", {"kind": "support-bundle"}).document["id"]
+    result = counter.ask("GET", f"/v1/inspections/{number}?wait=30").document["result"]
+    assert (result["exit_code"], result["document"]["archive"]) == (3, None)
+
+
+def test_renewing_the_agent_is_an_order(counter: Counter) -> None:
+    given = counter.ask(
+        "POST", "/v1/orders", {"kind": "self-update", "version": "0.2"}, OPERATOR
+    ).document
+    assert (given["kind"], given["data"], given["who"]) == (
+        "self-update", {"version": "0.2"}, OPERATOR,
+    )  # fmt: skip
+    twice = counter.ask("POST", "/v1/orders", {"kind": "self-update"}, OPERATOR)
+    assert (twice.status, twice.code) == (409, "NU-9318")
+    assert counter.ask("POST", "/v1/orders", {"kind": "check"}, OPERATOR).status == 202
+    with Journal.open(counter.site.journal) as journal:
+        kinds = [order.kind for order in Orders(journal).unended()]
+    assert kinds == [OrderKind.SELF_UPDATE, OrderKind.CHECK]
+
+
+def test_after_the_end_nobody_looks(counter: Counter) -> None:
+    counter.inspections.close()
+    answer = counter.ask("GET", "/v1/proof", user=READER)
+    assert (answer.status, answer.code) == (409, "NU-9325")
+    assert counter.inspector.asked == []

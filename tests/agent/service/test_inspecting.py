@@ -1,0 +1,383 @@
+"""Inspections: one at a time, within limits, never in the way; and the process that looks, real."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ncen_updater.agent.approvals.store import Person
+from ncen_updater.agent.config.service import ServiceSettings
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.orders import OrderKind, Orders
+from ncen_updater.agent.service import applying, inspecting
+from ncen_updater.agent.service.applying import INSPECTIONS, InspectionLimits, limits_of
+from ncen_updater.agent.service.board import ServiceBoard
+from ncen_updater.agent.service.errors import BadRequest, TooManyInspections
+from ncen_updater.agent.service.inspecting import (
+    InspectionKind,
+    InspectionOrder,
+    Inspections,
+    words_of_inspection,
+)
+from ncen_updater.agent.service.runner import Finished, WorkRunner
+from ncen_updater.agent.service.serve import _in_the_way
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.progress import ProgressUpdate
+from tests.agent.cli.site import TrialSite, make_site
+from tests.agent.service.api.conftest import NOW, PlayedInspector
+
+AMINA, BRUNO, ROOT = Person("amina", 1001), Person("bruno", 1002), Person("root", 0)
+FINDINGS = InspectionOrder(InspectionKind.FINDINGS)
+PLAN = InspectionOrder(InspectionKind.PLAN)
+LIMITS = {"seconds": 60, "most": 1000}
+
+
+def kinds(count: int) -> list[InspectionOrder]:
+    """Orders that differ."""
+    return [InspectionOrder(InspectionKind.PLAN, version=f"3.3.{n}") for n in range(count)]
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def inspector() -> Iterator[PlayedInspector]:
+    played = PlayedInspector()
+    yield played
+    played.door.set()
+
+
+def made(inspector: PlayedInspector, **more: Any) -> Inspections:
+    return Inspections(inspector, lambda: NOW, more.pop("in_the_way", lambda: False), **more)
+
+
+# ---- orders --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("order", "words"),
+    [
+        (PLAN, "plan --prepared"),
+        (InspectionOrder(InspectionKind.PLAN, "3.3.0", retry=True, language="fr"),
+         "plan 3.3.0 --prepared --retry --lang fr"),
+        (InspectionOrder(InspectionKind.DOSSIER, "3.3.0"), "dossier 3.3.0 --prepared"),
+        (InspectionOrder(InspectionKind.WAY_BACK, accept_loss=0),
+         "rollback --dry-run --accept-loss 0"),
+        (FINDINGS, "doctor"),
+        (InspectionOrder(InspectionKind.VERIFY, heads=("1:ab",)), "verify --head 1:ab"),
+        (InspectionOrder(InspectionKind.PROOF), "verify --journal"),
+        (InspectionOrder(InspectionKind.SUPPORT_BUNDLE, leave_out=("log.txt",),
+                         show=("site.json",)),
+         "support-bundle --in-document --leave-out log.txt --show site.json"),
+    ],
+)  # fmt: skip
+def test_what_looks(order: InspectionOrder, words: str) -> None:
+    asked = words_of_inspection(order)
+    assert asked == tuple(words.split())
+    assert applying.words_of_order({"words": list(asked), "inspect": LIMITS}) == asked
+
+
+def test_every_kind_is_a_command_that_only_reads() -> None:
+    asked = {words_of_inspection(InspectionOrder(kind))[0] for kind in InspectionKind}
+    assert asked == set(INSPECTIONS)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "plan", "plan --retry", "dossier 3.3.0", "rollback", "rollback --yes", "support-bundle",
+        "support-bundle --yes", "upgrade --yes", "upgrade --prepared --dry-run", "check", "collect",
+        "self-update", "resume", "assess", "adopt", "import file", "serve",
+        "doctor --config /tmp/mine", "dossier --prepared --output /etc/cron.d/x",
+        "support-bundle --in-document --output /etc/x", "verify --config=/tmp/x",
+        "support-bundle --in-document --unchecked", "plan --prepared --sql -- x",
+    ],
+)  # fmt: skip
+def test_nothing_else_is_run_as_an_inspection(words: str) -> None:
+    with pytest.raises(BadRequest):
+        applying.words_of_order({"words": words.split(), "inspect": LIMITS})
+
+
+@pytest.mark.parametrize(
+    "words", ["doctor", "verify", "dossier --prepared", "support-bundle", "plan --prepared"]
+)
+def test_an_inspection_has_limits(words: str) -> None:
+    with pytest.raises(BadRequest):
+        applying.words_of_order({"words": words.split()})
+
+
+@pytest.mark.parametrize(
+    ("said", "limits"),
+    [
+        (None, None),
+        ({"seconds": 5, "most": 7}, InspectionLimits(5, 7)),
+        ({"seconds": 0.5, "most": 10**12}, InspectionLimits(0.5, applying.MAX_DOCUMENT_BYTES)),
+        ({"seconds": 0, "most": 7}, BadRequest),
+        ({"seconds": 5, "most": -1}, BadRequest),
+        ({"seconds": "5", "most": 7}, BadRequest),
+        ({"seconds": 5}, BadRequest),
+        ([], BadRequest),
+        (True, BadRequest),
+    ],
+)
+def test_limits(said: object, limits: object) -> None:
+    if limits is BadRequest:
+        with pytest.raises(BadRequest):
+            limits_of({"inspect": said})
+    else:
+        assert limits_of({"inspect": said} if said is not None else {}) == limits
+
+
+# ---- one after the other -------------------------------------------------------------------------
+
+
+def test_who_asks_for_the_same_gets_the_same(inspector: PlayedInspector) -> None:
+    inspector.door.clear()
+    inspections = made(inspector)
+    first = inspections.begin(FINDINGS, AMINA)
+    assert inspections.begin(FINDINGS, BRUNO) is first
+    other = inspections.begin(PLAN, BRUNO)
+    assert other is not first and other.ended_at is None
+    inspector.door.set()
+    inspections.wait(other, 30)
+    assert {first.ended_at, other.ended_at} == {NOW}
+    assert inspector.asked == [("doctor",), ("plan", "--prepared")]
+    assert first.document == {"healthy": True, "findings": [], "words": ["well"]}
+    again = inspections.begin(FINDINGS, AMINA)
+    assert again.number not in (first.number, other.number), "what was found is not found again"
+    inspections.close()
+
+
+def test_one_at_a_time(inspector: PlayedInspector) -> None:
+    inspector.door.clear()
+    inspections, busy = made(inspector), threading.Event()
+    inspector.told = ProgressUpdate("reading", {}, None, None)
+    seen: list[int] = []
+    real = inspector.inspect
+
+    def counted(*words: Any, **limits: Any) -> Finished:
+        seen.append(threading.active_count())
+        busy.set()
+        return real(*words, **limits)
+
+    inspector.inspect = counted  # type: ignore[method-assign]
+    orders = [inspections.begin(order, ROOT) for order in kinds(4)]
+    assert busy.wait(30)
+    assert (len(seen), [one.told for one in orders]) == (1, [orders[0].told, None, None, None])
+    inspector.door.set()
+    inspections.wait(orders[-1], 30)
+    assert len(seen) == 4
+    inspections.close()
+
+
+def test_nobody_fills_the_line(inspector: PlayedInspector) -> None:
+    inspector.door.clear()
+    inspections = made(inspector)
+    orders = kinds(10)
+    for order in orders[: inspecting.EACH]:
+        inspections.begin(order, AMINA)
+    with pytest.raises(TooManyInspections):
+        inspections.begin(orders[5], AMINA)
+    inspections.begin(orders[0], AMINA)  # the one that is under way costs nothing
+    for order in orders[2 : inspecting.MOST]:
+        inspections.begin(order, ROOT)
+    for person in (BRUNO, ROOT):
+        with pytest.raises(TooManyInspections):
+            inspections.begin(orders[9], person)
+    inspector.door.set()
+    inspections.close()
+
+
+def test_what_was_found_is_forgotten(inspector: PlayedInspector) -> None:
+    clock = Clock()
+    inspections = made(inspector, monotonic=clock)
+    first = inspections.begin(FINDINGS, AMINA)
+    inspections.wait(first, 30)
+    assert inspections.find(first.number) is first
+    clock.now = inspecting.KEPT_S + 1
+    assert inspections.find(first.number) is None
+    numbers = []
+    for order in kinds(inspecting.KEPT + 3):
+        one = inspections.begin(order, ROOT)
+        inspections.wait(one, 30)
+        numbers.append(one.number)
+    kept = [number for number in numbers if inspections.find(number)]
+    assert kept == numbers[3:]
+    inspections.close()
+
+
+def test_what_is_kept_does_not_fill_memory(
+    inspector: PlayedInspector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inspecting, "KEPT_BYTES", 2500)
+    inspector.found = Finished(0, {"sql": "x" * 1000})
+    inspections = made(inspector)
+    numbers = []
+    for order in kinds(4):
+        one = inspections.begin(order, ROOT)
+        inspections.wait(one, 30)
+        numbers.append(one.number)
+    assert [n for n in numbers if inspections.find(n)] == numbers[2:]
+    inspections.close()
+
+
+@pytest.mark.parametrize(
+    ("found", "code"),
+    [
+        (TimeoutError(), "NU-9326"),
+        (OverflowError(), "NU-9327"),
+        (Finished(1, {}), "NU-9328"),
+        (ValueError("x"), "NU-9328"),
+        (BadRequest(reason="older"), "NU-9312"),
+    ],
+)
+def test_one_that_finds_nothing_says_why(
+    inspector: PlayedInspector, found: Finished | Exception, code: str
+) -> None:
+    inspector.found = found
+    inspections = made(inspector)
+    one = inspections.begin(FINDINGS, AMINA)
+    inspections.wait(one, 30)
+    assert one.error is not None
+    assert (one.error.code, one.document, one.exit_code) == (code, None, None)
+    inspector.found = None
+    after = inspections.begin(FINDINGS, AMINA)
+    inspections.wait(after, 30)
+    assert after.document is not None, "the next one is made"
+    inspections.close()
+
+
+def test_work_that_begins_ends_it_and_those_that_wait(inspector: PlayedInspector) -> None:
+    inspector.door.clear()
+    begun = False
+    inspections = made(inspector, in_the_way=lambda: begun)
+    orders = [inspections.begin(order, ROOT) for order in kinds(3)]
+    begun = True
+    inspections.wait(orders[-1], 30)
+    assert [one.error and one.error.code for one in orders] == ["NU-9325"] * 3
+    assert len(inspector.asked) <= 1, "those that waited were not begun"
+    inspections.close()
+
+
+def test_the_end_of_the_service_ends_it(inspector: PlayedInspector) -> None:
+    inspector.door.clear()
+    inspections = made(inspector)
+    one = inspections.begin(FINDINGS, AMINA)
+    inspections.close()
+    assert one.error is not None and one.error.code == "NU-9325"
+    with pytest.raises(UpdaterError) as refused:
+        inspections.begin(FINDINGS, AMINA)
+    assert refused.value.code == "NU-9325"
+
+
+# ---- in the way ----------------------------------------------------------------------------------
+
+
+def test_what_is_in_the_way(tmp_path: Path) -> None:
+    site = make_site(tmp_path)
+    board = ServiceBoard(ServiceSettings(timezone="UTC"), lambda: NOW)
+    in_the_way = _in_the_way(board, site.journal)
+    assert not in_the_way()
+    for words, holds in (
+        (["check"], False), (["rehearse", "3.3.0"], False), (["upgrade", "3.3.0"], True),
+        (["rollback", "--dry-run"], False), (["rollback", "--yes"], True), (["resume"], True),
+    ):  # fmt: skip
+        board.began(words)
+        assert in_the_way() is holds, words
+        board.ended()
+    site.open_change()  # by somebody who typed it
+    assert in_the_way()
+    site.journal.unlink()
+    assert not in_the_way(), "who inspects says that it is gone"
+
+
+# ---- the process ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> TrialSite:
+    return make_site(tmp_path / "site")
+
+
+def runner(site: TrialSite) -> WorkRunner:
+    board = ServiceBoard(ServiceSettings(timezone="UTC"), lambda: NOW)
+    return WorkRunner(site.config, None, lambda: None, lambda: False, board)
+
+
+def look(
+    site: TrialSite,
+    words: Sequence[str],
+    *,
+    seconds: float = 120,
+    most: int = 1_000_000,
+    ending: Callable[[], bool] = lambda: False,
+) -> Finished:
+    return runner(site).inspect(words, lambda _: None, ending, seconds=seconds, most=most)
+
+
+def test_a_process_looks(site: TrialSite) -> None:
+    found = look(site, ["doctor"])
+    assert found.exit_code == 3
+    assert found.document["healthy"] is False and found.document["words"]
+    proved = look(site, ["verify", "--journal", "--head", f"4:{'0' * 64}"])
+    assert proved.exit_code == 12
+    assert proved.document["findings"][0]["code"] == "NU-6108"  # type: ignore[index]
+
+
+def test_a_process_that_takes_too_long_is_ended(site: TrialSite) -> None:
+    with pytest.raises(TimeoutError):
+        look(site, ["doctor"], seconds=0.001)
+
+
+def test_a_process_that_finds_too_much_says_so(site: TrialSite) -> None:
+    with pytest.raises(OverflowError):
+        look(site, ["doctor"], most=20)
+
+
+def test_a_process_that_is_asked_to_end_does(site: TrialSite) -> None:
+    """The application's own command stands still; the inspection does not wait for it."""
+    text = site.config.read_text("utf-8")
+    wait = '["sh", "-c", "exec sleep 1000"]'
+    site.config.write_text(text.replace('["sh", "-c", "exit 3"]', wait))
+    try:
+        found = look(site, ["doctor"], ending=lambda: True)
+    except UpdaterError as ended:  # before the command had begun
+        assert ended.code == "NU-9328"
+    else:
+        assert "error" in found.document
+
+
+@pytest.mark.parametrize("words", [["plan"], ["upgrade", "--yes"], ["doctor", "--config", "/x"]])
+def test_a_process_refuses_other_work(site: TrialSite, words: list[str]) -> None:
+    with pytest.raises(UpdaterError) as refused:
+        look(site, words)
+    assert refused.value.code == BadRequest.message.code
+
+
+# ---- orders that older agents do not know --------------------------------------------------------
+
+
+def test_a_newer_kind_stands_in_the_journal_as_one_that_does_no_harm(site: TrialSite) -> None:
+    with Journal.open(site.journal) as journal:
+        number = Orders(journal).give(OrderKind.SELF_UPDATE, {"version": "0.2.0"}, AMINA)
+        order = Orders(journal).order(number)
+        assert order is not None
+        assert (order.kind, order.data) == (OrderKind.SELF_UPDATE, {"version": "0.2.0"})
+        rows = [dict(row) for row in journal.rows("SELECT kind FROM orders")]
+        assert rows == [{"kind": "check"}], "an agent of before reads it, and asks the feed"
+    assert look(site, ["verify", "--journal"]).exit_code == 0, "the event tells of the same"
+
+
+def test_a_kind_of_a_newer_agent_is_what_it_stands_for(site: TrialSite) -> None:
+    with Journal.open(site.journal) as journal:
+        number = Orders(journal).give(OrderKind.CHECK, {"carries": "dance"}, AMINA)
+        order = Orders(journal).order(number)
+        assert order is not None and order.kind is OrderKind.CHECK

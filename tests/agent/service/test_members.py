@@ -1,0 +1,236 @@
+"""What members see through the service of a real site is what root sees on it; as real users."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+
+from demo.site import DemoSite, SiteOptions
+from ncen_updater.agent.service.api.openapi import description
+from ncen_updater.agent.service.client import Client
+from ncen_updater.common.errors import UpdaterError
+from tests.agent.service.test_serving import (
+    APPROVER,
+    OPERATOR,
+    READER,
+    code_of,
+    needs_other_users,
+    settings,
+    somebody,
+)
+from tests.support.served import Served, served
+from tests.support.sites import TrialFeed, connect, serve
+
+#: What is another one each time: when a page was made, and what that changes in it.
+EACH_TIME = (
+    (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\.\d+)?(\+00:00|Z)?( UTC)?"), "<time>"),
+    (re.compile(r'"sha256": "[0-9a-f]{64}"'), '"sha256": "<digest>"'),
+    (re.compile(r"[0-9]+ bytes are free"), "<free>"),
+    (re.compile(r'"free(_bytes|_files)?": [0-9]+'), '"free": 0'),
+)
+SCHEMA = schemathesis.openapi.from_dict(description())
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Served]:
+    """A site whose next release was rehearsed, and nobody but root and the agent may look at it."""
+    place = Path(tempfile.mkdtemp(prefix="nu-members-"))
+    place.chmod(0o755)
+    feed = TrialFeed(place)
+    feed.publish(["3.3.0"])
+    with serve(feed.directory) as url:
+        options = SiteOptions(
+            feed_urls=(url,), cases=20, icomm=False, soak_s=0.0,
+            settings=settings(mode="notify", approvals=2),
+        )  # fmt: skip
+        with DemoSite(place / "site", None, options) as site:
+            site.config_path.chmod(0o644)  # what an installation lets the group read
+            connect(site, feed)
+            site.start_app()
+            with served(site.config_path, place / "site") as process:
+                process.demo = site
+                done = process.run("--json", "rehearse")
+                assert done.returncode == 0, done.stdout
+                process.until_outlook(lambda outlook: outlook["binding"] is not None)
+                site.state.chmod(0o700)
+                yield process
+    shutil.rmtree(place)
+
+
+def plain(text: str) -> Any:
+    for pattern, instead in EACH_TIME:
+        text = pattern.sub(instead, text)
+    return json.loads(text)
+
+
+def alone(service: Served, *words: str) -> tuple[int, Any]:
+    done = service.run("--alone", "--json", "--words", *words)
+    return done.returncode, plain(done.stdout)
+
+
+def member(service: Served, user: str, *words: str) -> tuple[int, Any]:
+    done = somebody(service, user, "--words", *words)
+    return done.returncode, plain(done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("user", "command"),
+    [
+        (READER, "plan"),
+        (READER, "plan 3.3.0 --sql"),
+        (READER, "plan 9.9.9"),
+        (READER, "dossier"),
+        (READER, "rollback --dry-run"),
+        (READER, "doctor --lang fr"),
+        (READER, "verify --head 1:0000000000000000"),
+        (APPROVER, "dossier 9.9.9"),
+        (APPROVER, "verify --journal"),
+        (APPROVER, "approve --rollback --dry-run"),
+    ],
+)
+def test_members_see_what_root_sees(service: Served, user: str, command: str) -> None:
+    needs_other_users()
+    words = command.split()
+    there, here = member(service, user, *words), alone(service, *words)
+    for said in (there[1], here[1]):
+        said.get("error", {}).pop("state", None)
+        said.pop("sha256", None)
+    assert there == here
+
+
+def test_an_operator_writes_a_support_bundle_with_their_own_rights(
+    service: Served,
+) -> None:
+    needs_other_users()
+    place = Path(tempfile.mkdtemp(dir=service.root.parent))
+    shutil.chown(place, OPERATOR)
+    for user in (READER, APPROVER):
+        refused = somebody(service, user, "support-bundle", "--yes")
+        assert code_of(refused.stdout) == "NU-9314", refused.stdout
+    path = place / "bundle.tar.gz"
+    done = somebody(service, OPERATOR, "support-bundle", "--yes", "--output", str(path))
+    assert done.returncode == 0, done.stdout
+    assert (path.owner(), path.stat().st_mode & 0o777) == (OPERATOR, 0o600)
+    with tarfile.open(path) as archive:
+        assert "support-bundle/contents.json" in archive.getnames()
+    for forbidden in (service.root / "etc", service.demo.state / "known"):
+        done = somebody(service, OPERATOR, "support-bundle", "--yes", "--output", str(forbidden))
+        assert done.returncode != 0 and not forbidden.is_file()
+    done = somebody(service, OPERATOR, "support-bundle", "--yes", "--unchecked")
+    assert code_of(done.stdout) == "NU-9330"
+    assert not any(place.parent.glob("ncen-support-*"))
+
+
+def test_outsiders_see_nothing(service: Served) -> None:
+    needs_other_users()
+    for command in ("plan --sql", "dossier", "doctor"):
+        done = service.run(*command.split(), "--json", user="games")
+        assert (done.returncode, code_of(done.stdout)) == (1, "NU-1120"), (command, done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("address", "command"),
+    [
+        ("/v1/plan", "plan"),
+        ("/v1/plan?version=3.3.0", "plan 3.3.0"),
+        ("/v1/dossier", "dossier"),
+        ("/v1/findings", "doctor"),
+        ("/v1/proof", "verify --journal"),
+    ],
+)
+def test_each_address_says_what_its_command_says(
+    service: Served, address: str, command: str
+) -> None:
+    """Whoever runs the tests; what the description says of it, too."""
+    found = service.client.get(address)
+    code, said = alone(service, *command.split())
+    del code, said["words"]
+    there = plain(json.dumps(found))
+    if address.startswith("/v1/plan"):
+        assert "ALTER TABLE" in there.pop("sql")
+    if address == "/v1/dossier":
+        assert there["binding"] == service.client.get("/v1/outlook")["binding"]
+        there.pop("sha256")
+        said.pop("sha256")
+    assert there == said
+    validated(address, found)
+
+
+def validated(address: str, found: Mapping[str, Any]) -> None:
+    """Hold an answer to the description of its address."""
+    import jsonschema_rs
+
+    schema = description()
+    answer = schema["paths"][address.partition("?")[0]]["get"]["responses"]["200"]
+    whole = {
+        **answer["content"]["application/json"]["schema"], "components": schema["components"],
+    }  # fmt: skip
+    errors = list(jsonschema_rs.Draft202012Validator(whole).iter_errors(found))
+    assert errors == [], errors[:3]
+
+
+def test_notes_and_the_agent(service: Served) -> None:
+    found = service.client.get("/v1/notes")
+    assert found["version"] == "3.3.0" and found["notes"]["en"]["title"]
+    validated("/v1/notes", found)
+    assert service.client.get("/v1/notes?version=3.2.4")["version"] == "3.2.4"
+    with pytest.raises(UpdaterError) as refused:
+        service.client.get("/v1/notes?version=9.9.9")
+    assert refused.value.code == "NU-9323"
+    agent = service.client.get("/v1/agent")
+    assert agent["chosen"] is None, "the trial's agent runs from no slot"
+    validated("/v1/agent", agent)
+
+
+def test_a_bundle_crosses_whole(service: Served) -> None:
+    form = {"kind": "support-bundle", "show": ["versions.json"], "leave_out": ["log.txt"]}
+    number = service.client.call("POST", "/v1/inspections", form)["id"]
+    result = None
+    while result is None:
+        result = service.client.get(f"/v1/inspections/{number}?wait=30")["result"]
+    document = result["document"]
+    assert document["leaks"] == []
+    assert base64.b64decode(document["archive"])[:2] == b"\x1f\x8b"
+    assert "python" in document["shown"]["versions.json"]
+    assert document["parts"]["log.txt"] == {"missing": "left out on demand"}
+
+
+def test_the_page_of_a_dossier(service: Served) -> None:
+    import http.client
+
+    from ncen_updater.common.unix_socket import connect as connected
+
+    connection = http.client.HTTPConnection("localhost")
+    connection.sock = connected(service.client.path, 60)
+    connection.request("GET", "/v1/dossier?form=html", headers={"Accept-Language": "fr"})
+    answer = connection.getresponse()
+    page = answer.read().decode()
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    assert '<html lang="fr"' in page
+    binding = Client(service.client.path, "en").get("/v1/outlook")["binding"]
+    assert binding in re.sub(r"\s|<[^>]*>", "", page)
+    connection.close()
+
+
+def test_nothing_of_it_stands_in_the_journal(service: Served) -> None:
+    before = service.client.get("/v1/status")["journal"]["head"]
+    for address in ("/v1/plan", "/v1/findings", "/v1/proof"):
+        service.client.get(address)
+    assert service.client.get("/v1/status")["journal"]["head"] == before
+
+
+def test_who_was_asked_is_whom_the_kernel_named(service: Served) -> None:
+    made = service.client.call("POST", "/v1/inspections", {"kind": "proof"})
+    assert made["uid"] == os.getuid()

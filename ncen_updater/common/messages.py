@@ -1914,6 +1914,15 @@ LEDGER_BROKEN = Message(
     N_("Restore it from a copy of yours. It tells whether a second draft is put before you."),
     ExitCode.TRUST,
 )
+HISTORY_BROKEN = Message(
+    "NU-7035",
+    N_("The history of lists {path} cannot be followed (line {line})."),
+    N_(
+        "Nothing was added. Compare it with a copy that somebody else keeps: a line in the middle "
+        "was changed, taken away or put in."
+    ),
+    ExitCode.TRUST,
+)
 UNSOUND_DRAFT = Message(
     "NU-7040",
     N_("The draft of {role} is not sound: {reason}"),

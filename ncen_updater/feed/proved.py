@@ -41,13 +41,14 @@ from ncen_updater.feed.clock import system_now
 from ncen_updater.feed.errors import TrustError
 
 __all__ = [
-    "PROVED", "ListProof", "ListSeen", "Proved", "ProvedMemory", "Whole", "advanced", "held",
-    "older",
+    "PROVED", "PROVED_LOCK", "ListProof", "ListSeen", "Proved", "ProvedMemory", "Whole",
+    "advanced", "held", "older",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
 PROVED = "proved.json"
+PROVED_LOCK = "proved.lock"
 SCHEMA = 1
 MOST_BYTES = 2_000_000
 
@@ -235,7 +236,7 @@ class ProvedMemory:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         durable.make_directory(self._path.parent, 0o750)
-        lock = self._path.with_suffix(".lock")
+        lock = self._path.with_name(PROVED_LOCK)
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -16,6 +16,7 @@ from ncen_updater.agent.diagnostics.chain import (
     changes_by_events,
     orders_by_events,
 )
+from ncen_updater.agent.diagnostics.proved import proved_look
 from ncen_updater.agent.engine.recovery import RecoveryAction, decide
 from ncen_updater.agent.engine.situation import ADOPTED, contradiction, known, look
 from ncen_updater.agent.journal.change import Change
@@ -92,9 +93,14 @@ def verify_looks(
     journal.verify_chain()
     current = site.slots.current()
     if current is None:
-        return (lambda: _records(journal, heads), lambda: (_unchosen(site),))
+        return (
+            lambda: _records(journal, heads),
+            lambda: proved_look(site),
+            lambda: (_unchosen(site),),
+        )
     looks: tuple[Look, ...] = (
         lambda: _records(journal, heads),
+        lambda: proved_look(site),
         lambda: _change(site, journal),
         lambda: _slots(site, current, progress),
     )

@@ -9,7 +9,10 @@ instant; and who stopped it on purpose wants it stopped. So:
 * what was stopped by request since the machine started is left alone: that was a person, or what
   they ordered;
 * where the system cannot tell that (an application behind commands), the service's own memory does:
-  it ran at the last look of an earlier start of the machine, and was not seen since.
+  it ran at the last look of an earlier start of the machine, and was not seen since. Seen stopped
+  while the machine was up, it was stopped by somebody, and stays so over any number of starts
+  (:func:`ran_in_after`). A stop between the last look and the end of the machine is the one that
+  cannot be told from a power cut: then it is started.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-__all__ = ["RunVerdict", "RunningSeen", "ought_to_run"]
+__all__ = ["RunVerdict", "RunningSeen", "ought_to_run", "ran_in_after"]
 
 
 class RunVerdict(StrEnum):
@@ -46,6 +49,13 @@ class RunningSeen:
     enabled: bool | None = None
     started: bool | None = None
     since: datetime | None = None
+
+
+def ran_in_after(seen: RunningSeen, ran_in: str | None, boot: str) -> str | None:
+    """In which start of the machine it was last seen running, after one more look. Pure."""
+    if seen.runs:
+        return boot
+    return None if ran_in == boot else ran_in
 
 
 def ought_to_run(seen: RunningSeen, ran_in: str | None, boot: str) -> RunVerdict:

@@ -6,6 +6,7 @@ the disks have room; changes nothing and talks to no network.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from ncen_updater.agent.composition import build_site
@@ -15,8 +16,12 @@ from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.site import Site
 from ncen_updater.common.disk_space import require_space
+from ncen_updater.feed.errors import MixedVersions
+from ncen_updater.feed.release_source import ReleaseSource
 
-__all__ = ["look_over", "reach"]
+__all__ = ["look_at_list", "look_over", "reach"]
+
+logger = logging.getLogger(__name__)
 
 
 def look_over(site: Site) -> None:
@@ -35,9 +40,24 @@ def look_over(site: Site) -> None:
         journal.changes()
         journal.open_change()
         SiteHistory(journal).bad_releases()
-    site.source.last_view()
+    look_at_list(site.source)
     site.slots.current()
     site.engine.describe()
+
+
+def look_at_list(source: ReleaseSource) -> None:
+    """Look at the last list of releases.
+
+    Where the list of agents alone was renewed since, snapshot and list do not belong together until
+    the next check, and a site of before has no proof to fall back to: no agent is to blame for it.
+
+    Raises:
+        UpdaterError: If it cannot be read or proved.
+    """
+    try:
+        source.last_view()
+    except MixedVersions as error:
+        logger.warning("the list of releases waits for the next check: %s", error)
 
 
 def reach(path: Path) -> dict[str, object]:

@@ -21,7 +21,12 @@ from ncen_updater.agent.policy.automation import (
     ServiceDecision,
     decide,
 )
-from ncen_updater.agent.policy.ought_to_run import RunningSeen, RunVerdict, ought_to_run
+from ncen_updater.agent.policy.ought_to_run import (
+    RunningSeen,
+    RunVerdict,
+    ought_to_run,
+    ran_in_after,
+)
 from ncen_updater.agent.service.errors import UNCHANGED
 from ncen_updater.agent.service.inputs import inputs_for
 from ncen_updater.agent.service.knowledge import Assessment, ServiceState
@@ -209,11 +214,9 @@ class Service:
         if seen is None:
             return None
         boot = self._boot()
-        if seen.runs and self._knowledge.ran_in != boot:
-            self._keep(replace(self._knowledge, ran_in=boot))
-        elif not seen.runs and self._knowledge.ran_in == boot:
-            # Stopped since the machine started: that was somebody.
-            self._keep(replace(self._knowledge, ran_in=None))
+        ran_in = ran_in_after(seen, self._knowledge.ran_in, boot)
+        if ran_in != self._knowledge.ran_in:
+            self._keep(replace(self._knowledge, ran_in=ran_in))
         return ought_to_run(seen, self._knowledge.ran_in, boot) is RunVerdict.START
 
     # ---- doing ---------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from functools import partial
 from pathlib import Path
 
 import click
@@ -11,7 +12,7 @@ import click
 from ncen_updater.common.cli.lazy import PublisherCommand, session_of
 from ncen_updater.common.cli.render import finding_document, finding_lines
 from ncen_updater.common.cli.usage import Misuse
-from ncen_updater.common.errors import ExitCode
+from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.publisher.cli.common import DIRECTORY, FILE, now, show_line
 from ncen_updater.publisher.cli.feed import BRAKED
@@ -47,6 +48,23 @@ WAIT_S = 80.0  # for the head of an answer, and from one piece of a file to the 
     help=N_("Days after which what officers sign must still be valid; 60 unless named."),
 )
 @click.option("--deep", is_flag=True, help=N_("Fetch and hash every file."))
+@click.option(
+    "--also",
+    metavar="URL",
+    multiple=True,
+    help=N_("Another place of the same feed, whose lists are compared; may be named again."),
+)
+@click.option(
+    "--history",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help=N_("What was shown so far: compared, and added to. Publish it for others to compare."),
+)
+@click.option(
+    "--compare",
+    type=FILE,
+    multiple=True,
+    help=N_("The history of somebody else, compared and left as it is; may be named again."),
+)
 @click.option("--proxy", help=N_("Address of a proxy."))
 @click.option("--ca-file", type=FILE, help=N_("Certificates of a private authority."))
 @click.pass_context
@@ -58,22 +76,29 @@ def monitor(
     ahead: int,
     offline_ahead: int,
     deep: bool,
+    also: tuple[str, ...],
+    history: Path | None,
+    compare: tuple[Path, ...],
     proxy: str | None,
     ca_file: Path | None,
 ) -> ExitCode:
     from ncen_updater.feed.bounded_http import ReadDeadline, bounded_session
     from ncen_updater.feed.http import HttpFetcher
-    from ncen_updater.publisher.distribute.monitor import Monitor, exit_code
+    from ncen_updater.publisher.distribute.monitor import Monitor, exit_code, place_failed
     from ncen_updater.publisher.distribute.probe import Probe
+    from ncen_updater.publisher.distribute.shown import ShownHistory, behind, contradictions
     from ncen_updater.publisher.feed.feed import Feed
 
-    if not url.startswith(("https://", "http://")):
-        raise Misuse(N_("an address that begins with https://"), hint="URL")
+    for address in (url, *also):
+        if not address.startswith(("https://", "http://")):
+            raise Misuse(N_("an address that begins with https://"), hint="URL")
+    # Before anything is asked: a history that cannot be followed is no reason to write a new one.
+    kept = [ShownHistory(path).lists() for path in (*([history] if history else ()), *compare)]
     session = session_of(context)
     published = Feed(feed).state() if feed is not None else None
 
-    def fetcher() -> HttpFetcher:
-        return HttpFetcher((url,), proxy=proxy, ca_file=ca_file)
+    def fetcher(address: str) -> HttpFetcher:
+        return HttpFetcher((address,), proxy=proxy, ca_file=ca_file)
 
     patience = ReadDeadline(WAIT_S, time.monotonic)
     with bounded_session(patience) as asking, session.progress() as progress:
@@ -81,21 +106,36 @@ def monitor(
             asking.proxies = {"http": proxy, "https": proxy}
         if ca_file is not None:
             asking.verify = str(ca_file)
-        look = Monitor(root, fetcher, Probe(url, asking), now, progress).look(
-            published, ahead, offline_ahead, deep
-        )
+
+        def at(address: str) -> Monitor:
+            return Monitor(root, partial(fetcher, address), Probe(address, asking), now, progress)
+
+        look = at(url).look(published, ahead, offline_ahead, deep, url)
+        findings, places = list(look.findings), [look.lists]
+        for address in also:
+            try:
+                places.append(at(address).lists(address))
+            except UpdaterError as error:
+                findings.append(place_failed(address, error))
+    shown = [one for place in places for one in place]
+    findings += contradictions((*(one for lists in kept for one in lists), *shown))
+    findings += behind(places)
+    added = ShownHistory(history).add(shown, now()) if history else 0
     role_line = N_("{role}: version {version}, {days_left} days left")
     for role in look.roles:
         show_line(session, Text(role_line, dataclasses.asdict(role)))
     for brake in look.brakes:
         show_line(session, Text(BRAKED, dataclasses.asdict(brake)))
-    for line in finding_lines(look.findings, session.language):
+    for line in finding_lines(findings, session.language):
         session.show(line)
-    code = exit_code(look.findings)
+    code = exit_code(findings)
     if look.roles:
         files = {"count": look.targets, "bytes": look.bytes}
         show_line(session, Text(N_("{count} signed files with {bytes} bytes"), files))
-    if not look.findings:
+    if history:
+        line = N_("{count} lists were added to {path}")
+        show_line(session, Text(line, {"count": added, "path": history}))
+    if not findings:
         show_line(session, Text(N_("The feed is whole, and nothing lapses soon.")))
     session.finish(
         {
@@ -105,7 +145,9 @@ def monitor(
             "brakes": [dataclasses.asdict(brake) for brake in look.brakes],
             "targets": look.targets,
             "bytes": look.bytes,
-            "findings": [finding_document(f, session.language) for f in look.findings],
+            "findings": [finding_document(f, session.language) for f in findings],
+            "lists": [dataclasses.asdict(one) for one in shown],
+            "added": added,
         }
     )
     return code

@@ -33,12 +33,13 @@ from ncen_updater.feed.fetching import FeedFetcher
 from ncen_updater.feed.http import HttpFetcher
 from ncen_updater.formats.tuf_names import METADATA_PREFIX, TARGETS_PREFIX
 from ncen_updater.publisher.distribute.probe import Probe, said_once
+from ncen_updater.publisher.distribute.shown import ListShown, shown_in
 from ncen_updater.publisher.feed.brakes import BrakeLine, brake_lines
 from ncen_updater.publisher.feed.feed import FeedState, delegated_roles, target_file_name
 from ncen_updater.publisher.signing.event import digest_of
 from ncen_updater.publisher.signing.roles import ONLINE_ROLES, TOP_ROLES, policy_of
 
-__all__ = ["FeedLook", "Monitor", "RoleSeen", "exit_code"]
+__all__ = ["FeedLook", "Monitor", "RoleSeen", "exit_code", "place_failed"]
 
 AHEAD_DAYS: Final = 3
 OFFLINE_AHEAD_DAYS: Final = 60
@@ -70,6 +71,7 @@ class FeedLook:
         bytes: Their size together.
         findings: What is wrong, or soon will be.
         brakes: Which releases one officer halted for a while.
+        lists: Every list that was verified, to be compared with those of other places.
     """
 
     roles: tuple[RoleSeen, ...]
@@ -77,6 +79,7 @@ class FeedLook:
     bytes: int
     findings: tuple[Finding, ...]
     brakes: tuple[BrakeLine, ...] = ()
+    lists: tuple[ListShown, ...] = ()
 
 
 def exit_code(findings: Sequence[Finding]) -> ExitCode:
@@ -118,6 +121,7 @@ class Monitor:
         ahead: int = AHEAD_DAYS,
         offline_ahead: int = OFFLINE_AHEAD_DAYS,
         deep: bool = False,
+        place: str = "-",
     ) -> FeedLook:
         """Look at everything.
 
@@ -126,6 +130,7 @@ class Monitor:
             ahead: Days after which everything must still be valid.
             offline_ahead: Days after which what officers sign must still be valid.
             deep: Fetch and hash every file, in place of asking for its length.
+            place: What the feed is called where it is compared.
 
         Returns:
             What was seen; failures are findings.
@@ -159,7 +164,18 @@ class Monitor:
             sum(target.length for target in targets),
             tuple(findings),
             brake_lines(brakes_of(seen["root"].signed, seen["timestamp"].signed), now),
+            shown_in(place, seen),
         )
+
+    def lists(self, place: str) -> tuple[ListShown, ...]:
+        """Return the lists that a place shows, verified as a site does.
+
+        Raises:
+            UpdaterError: If sites could not use them.
+        """
+        now = self._clock()
+        self._progress.tell(Text(N_("reading the lists of {place}"), {"place": place}))
+        return shown_in(place, self._read(now, timedelta(0), self._make_fetcher()))
 
     def _read(
         self, now: datetime, grace: timedelta, fetcher: HttpFetcher | _Undated
@@ -240,6 +256,18 @@ def _seen(role: str, metadata: Metadata[Any], now: datetime) -> RoleSeen:
     expires: datetime = metadata.signed.expires
     return RoleSeen(
         role, metadata.signed.version, f"{expires:%Y-%m-%dT%H:%M:%SZ}", (expires - now).days
+    )
+
+
+def place_failed(place: str, error: UpdaterError) -> Finding:
+    """Say that another place cannot be compared."""
+    values = {"place": place, "what": error.what_text}
+    return Finding(
+        "NU-7207",
+        Severity.STRICT,
+        Text(N_("What {place} shows cannot be used: {what}"), values),
+        Text(N_("Look at that place: its sites can neither check nor upgrade.")),
+        {"place": place, "code": error.code, "detail": error.detail},
     )
 
 

@@ -1,0 +1,316 @@
+"""Known advisories of the packages that are locked, for sites and for the publishing side.
+
+The documents are OSV's (https://ossf.github.io/osv-schema/), of its interface on the network or of
+the database that it offers as one file, so that a machine without a network can look, too::
+
+    script/advisories                            ask api.osv.dev
+    script/advisories --download PyPI.zip        fetch the database, and look in it
+    script/advisories --database PyPI.zip        look in one that was fetched, and ask nobody
+
+Ends with 0 where nothing is known, 1 where something is, and 2 where nobody could be asked. The
+judgment is :func:`affects`, which is pure: OSV's own rule, with versions compared as Python's
+packages are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.bounded_io import parse_json
+from ncen_updater.common.cli.characters import shown
+
+__all__ = ["Advisory", "LockedPackage", "affects", "in_database", "locked", "main", "online"]
+
+LOCKS = Path(__file__).resolve().parents[3] / "locks"
+#: What a site runs, and what the Secretariat does; the rest is for developers alone.
+DEFAULT = ("agent", "debian", "build", "publisher", "hsm", "s3")
+API = "https://api.osv.dev"
+DATABASE = "https://osv-vulnerabilities.storage.googleapis.com/PyPI/all.zip"
+ECOSYSTEM = "PyPI"
+PINNED = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?==([^\s;\\]+)", re.MULTILINE)
+TIMEOUT_S = 60
+MOST_BYTES = 20_000_000
+MOST_DATABASE = 2_000_000_000
+MOST_PAGES = 50
+
+
+class Unanswered(Exception):
+    """Nobody could be asked, or the answer cannot be understood."""
+
+
+@dataclass(frozen=True, order=True)
+class LockedPackage:
+    """A package that a lock names, with its version."""
+
+    name: str
+    version: str
+
+
+@dataclass(frozen=True, order=True)
+class Advisory:
+    """What is known of a package.
+
+    Attributes:
+        package: The package.
+        id: OSV's name of it.
+        aliases: Other names, CVE numbers above all.
+        summary: What it is.
+        fixed: Versions in which it is mended.
+    """
+
+    package: LockedPackage
+    id: str
+    aliases: tuple[str, ...] = ()
+    summary: str = ""
+    fixed: tuple[str, ...] = ()
+
+
+def locked(text: str) -> frozenset[LockedPackage]:
+    """Return what a lock file pins."""
+    return frozenset(
+        LockedPackage(canonicalize_name(name), version) for name, version in PINNED.findall(text)
+    )
+
+
+def affects(document: Mapping[str, object], package: LockedPackage) -> Advisory | None:
+    """Say whether an advisory is about a package in its version; pure.
+
+    Raises:
+        Unanswered: If it is no document of OSV.
+    """
+    if document.get("withdrawn"):
+        return None
+    fixed: set[str] = set()
+    hit = False
+    try:
+        for entry in document.get("affected") or ():  # type: ignore[attr-defined]
+            about = entry.get("package") or {}
+            if about.get("ecosystem") != ECOSYSTEM:
+                continue
+            if canonicalize_name(str(about.get("name"))) != package.name:
+                continue
+            ranges = [r for r in entry.get("ranges") or () if r["type"] == "ECOSYSTEM"]
+            named = package.version in (entry.get("versions") or ())
+            if named or any(_within(r["events"], package.version) for r in ranges):
+                hit = True
+                fixed |= {str(e["fixed"]) for r in ranges for e in r["events"] if "fixed" in e}
+        if not hit:
+            return None
+        return Advisory(
+            package,
+            str(document["id"]),
+            tuple(sorted(str(name) for name in document.get("aliases") or ())),  # type: ignore[attr-defined]
+            str(document.get("summary") or str(document.get("details") or "").partition("\n")[0]),
+            tuple(sorted(fixed, key=_order)),
+        )
+    except (AttributeError, KeyError, TypeError) as error:
+        raise Unanswered(f"no document of OSV: {error!r}") from error
+
+
+def _order(version: str) -> tuple[int, Version | str]:
+    try:
+        return 1, Version(version)
+    except InvalidVersion:
+        return 0, version
+
+
+def _within(events: Sequence[Mapping[str, str]], version: str) -> bool:
+    """Walk the events of a range in the order of their versions, as OSV's rule has it."""
+    here = _order(version)
+    inside = False
+    said = [(kind, text) for event in events for kind, text in event.items()]
+    for kind, text in sorted(said, key=lambda one: (one[1] != "0", *_order(one[1]))):
+        if kind == "introduced" and (text == "0" or here >= _order(text)):
+            inside = True
+        elif (kind == "fixed" and here >= _order(text)) or (
+            kind == "last_affected" and here > _order(text)
+        ):
+            inside = False
+    return inside
+
+
+def in_database(path: Path, packages: Iterable[LockedPackage]) -> Iterator[Advisory]:
+    """Look in a database that was downloaded.
+
+    Raises:
+        Unanswered: If it is none.
+    """
+    wanted: dict[str, list[LockedPackage]] = {}
+    for package in packages:
+        wanted.setdefault(package.name, []).append(package)
+    read = 0
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                if not member.filename.endswith(".json"):
+                    continue
+                if member.file_size > MOST_BYTES:
+                    raise Unanswered(f"{path}: {member.filename} is too large")
+                document = parse_json(archive.read(member))
+                if not isinstance(document, dict):
+                    raise Unanswered(f"{path}: {member.filename} is no document of OSV")
+                read += 1
+                for name in _names(document) & wanted.keys():
+                    for package in wanted[name]:
+                        if (found := affects(document, package)) is not None:
+                            yield found
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise Unanswered(f"{path}: {error}") from error
+    if not read:
+        raise Unanswered(f"{path} holds no advisory")
+
+
+def _names(document: Mapping[str, object]) -> set[str]:
+    entries = document.get("affected")
+    return {
+        canonicalize_name(str((entry.get("package") or {}).get("name")))
+        for entry in (entries if isinstance(entries, list) else ())
+        if isinstance(entry, dict)
+    }
+
+
+def online(api: str, packages: Sequence[LockedPackage]) -> Iterator[Advisory]:
+    """Ask OSV's interface; only names and versions that are public anyway are told to it.
+
+    Raises:
+        Unanswered: If it does not answer, or not what it should.
+    """
+    with requests.Session() as session:
+        session.trust_env = True  # this is for people at work, behind their own proxy
+        documents: dict[str, Mapping[str, object]] = {}
+        for package, names in _asked(session, api, packages):
+            for name in names:
+                if name not in documents:
+                    documents[name] = _answer(session, "GET", f"{api}/v1/vulns/{name}")
+                # It may know of versions that are written otherwise: its word is taken.
+                found = affects(documents[name], package)
+                yield found or Advisory(package, name)
+
+
+def _asked(
+    session: requests.Session, api: str, packages: Sequence[LockedPackage]
+) -> Iterator[tuple[LockedPackage, list[str]]]:
+    left: list[tuple[LockedPackage, str | None]] = [(package, None) for package in packages]
+    for _ in range(MOST_PAGES):
+        if not left:
+            return
+        queries: list[dict[str, object]] = [
+            {
+                "package": {"name": package.name, "ecosystem": ECOSYSTEM},
+                "version": package.version,
+                **({"page_token": token} if token else {}),
+            }
+            for package, token in left
+        ]
+        answer = _answer(session, "POST", f"{api}/v1/querybatch", {"queries": queries})
+        results = answer.get("results")
+        if not isinstance(results, list) or len(results) != len(left):
+            raise Unanswered(f"{api} did not answer every question")
+        further: list[tuple[LockedPackage, str | None]] = []
+        for (package, _token), result in zip(left, results, strict=True):
+            try:
+                yield package, [str(one["id"]) for one in (result or {}).get("vulns") or ()]
+                token = (result or {}).get("next_page_token")
+            except (AttributeError, KeyError, TypeError) as error:
+                raise Unanswered(f"{api} says what cannot be understood: {error!r}") from error
+            if token:
+                further.append((package, str(token)))
+        left = further
+    raise Unanswered(f"{api} has no end of answers")
+
+
+def _answer(
+    session: requests.Session, method: str, address: str, body: object = None
+) -> Mapping[str, object]:
+    try:
+        with session.request(
+            method, address, json=body, timeout=TIMEOUT_S, stream=True
+        ) as response:
+            response.raise_for_status()
+            content = response.raw.read(MOST_BYTES + 1, decode_content=True)
+        if len(content) > MOST_BYTES:
+            raise Unanswered(f"{address}: more than anybody reads")
+        document = parse_json(content)
+    except (OSError, ValueError) as error:  # those of requests are OSError
+        raise Unanswered(f"{address}: {error}") from error
+    if not isinstance(document, dict):
+        raise Unanswered(f"{address} says what cannot be understood")
+    return document
+
+
+def _download(address: str, path: Path) -> None:
+    """Fetch the database whole, or leave what was there."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with (
+            requests.get(address, timeout=TIMEOUT_S, stream=True) as response,
+            partial.open("wb") as out,
+        ):
+            response.raise_for_status()
+            size = 0
+            for piece in response.iter_content(1 << 20):
+                size += len(piece)
+                if size > MOST_DATABASE:
+                    raise Unanswered(f"{address}: more than anybody reads")
+                out.write(piece)
+        durable.rename(partial, path)
+    except OSError as error:
+        raise Unanswered(f"{address}: {error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _words(found: Advisory, locks: Iterable[str]) -> str:
+    names = " ".join((found.id, *found.aliases))
+    mended = f"; mended in {', '.join(found.fixed)}" if found.fixed else ""
+    package = f"{found.package.name} {found.package.version}"
+    words = f"{package} ({', '.join(sorted(locks))}): {names}: {found.summary}{mended}"
+    return shown(words.replace("\n", " "))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Look, tell, and return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--database", type=Path, help="look in this file, and ask nobody")
+    parser.add_argument("--download", type=Path, help="fetch the database to this file first")
+    parser.add_argument("--locks", nargs="*", default=DEFAULT, help="which, by default %(default)s")
+    parser.add_argument("--directory", type=Path, default=LOCKS, help=argparse.SUPPRESS)
+    parser.add_argument("--api", default=API, help="the interface")
+    parser.add_argument("--from", dest="source", default=DATABASE, help="the database's address")
+    order = parser.parse_args(arguments)
+    try:
+        where: dict[LockedPackage, set[str]] = {}
+        for name in order.locks:
+            for package in locked((order.directory / f"{name}.txt").read_text("utf-8")):
+                where.setdefault(package, set()).add(name)
+        if not where:
+            raise Unanswered("no lock names a package")
+        database = order.download or order.database
+        if order.download:
+            _download(order.source, order.download)
+        packages = sorted(where)
+        looked = in_database(database, packages) if database else online(order.api, packages)
+        found = sorted(set(looked))
+    except (OSError, Unanswered) as error:
+        sys.stderr.write(f"advisories: not known: {error}\n")
+        return 2
+    for one in found:
+        sys.stdout.write(f"{_words(one, where[one.package])}\n")
+    hit = len({one.package for one in found})
+    sys.stdout.write(f"advisories: {len(found)} for {hit} of {len(where)} packages\n")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

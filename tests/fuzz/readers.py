@@ -1,0 +1,279 @@
+"""Who reads bytes that others write: a line each, with good inputs to begin with."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.config.paths import load_places
+from ncen_updater.agent.databases.migrations.loader import load_migrations
+from ncen_updater.agent.databases.sqlite.noting import FileSeen, Note, SetSeen
+from ncen_updater.agent.databases.sqlite.records import KeptRecords, SetRecord
+from ncen_updater.agent.journal.facts import ChangeFacts
+from ncen_updater.agent.policy.proof import Proof
+from ncen_updater.agent.self_update.sequence import AgentSelection, Bad, SequenceFile
+from ncen_updater.agent.service.api.forms import (
+    ApprovalForm,
+    HoldForm,
+    OrderForm,
+    ScheduleForm,
+    query_of,
+    read_form,
+)
+from ncen_updater.agent.service.applying import words_of_order
+from ncen_updater.common.bounded_io import parse_json
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.progress import ProgressUpdate, Silent
+from ncen_updater.common.workers import error_from
+from ncen_updater.feed.downloaded import read_record
+from ncen_updater.feed.last_view import view_path
+from ncen_updater.feed.offers import load_view
+from ncen_updater.feed.offline.store import read_import
+from ncen_updater.feed.proved import ListSeen, Proved, ProvedMemory, Whole
+from ncen_updater.formats.archive import unpack
+from ncen_updater.formats.bundle.form import check_sums, read_members
+from ncen_updater.formats.bundle.parts import opened
+from ncen_updater.formats.delta.apply import apply_delta
+from ncen_updater.formats.delta.model import Linking
+from ncen_updater.formats.document import parse_release_document
+from ncen_updater.formats.losses import losses, own
+from ncen_updater.formats.manifest import Manifest, load_manifest
+from ncen_updater.formats.sql import question_refusal, refusal, split, verify_refusal
+from ncen_updater.formats.tree import parse_tree
+from ncen_updater.publisher.build.advisories import LockedPackage, Unanswered, affects
+from ncen_updater.publisher.signing.event_files import read_metadata
+from tests.agent.cli.site import CONFIG
+from tests.badinput import test_journal, test_kept, test_release, test_signed
+from tests.badinput.test_archive import TREE, _tar
+from tests.formats.delta.test_fuzz import _honest
+from tests.fuzz.engine import Reader
+from tests.support.tuf_repository import Feed
+
+__all__ = ["readers"]
+
+MANIFESTS = Path(__file__).resolve().parents[2] / "manifests"
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+SQL = (
+    b"CREATE TABLE a (b int DEFAULT 1, c text);\nUPDATE a SET b = 2 WHERE c = 'x''y';\n",
+    b"ALTER TABLE a DROP COLUMN b; -- why\nINSERT INTO ncen_kept.a SELECT * FROM a;",
+    b"CREATE FUNCTION f() RETURNS int LANGUAGE sql AS $x$ SELECT 1; $x$; /* a /* b */ */"
+    b" SELECT E'\\''",
+    b'CREATE TRIGGER t AFTER INSERT ON a BEGIN DELETE FROM b; END; DROP TABLE "a;b"',
+)
+TOLD = b'{"tell": "copying {name}", "values": {"name": "x"}, "done": 1, "total": 2}'
+OSV = json.dumps({
+    "id": "X-1", "aliases": ["CVE-1"], "affected": [{
+        "package": {"name": "requests", "ecosystem": "PyPI"}, "versions": ["2.19.1"],
+        "ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "2.20"}]}],
+    }],
+}).encode()  # fmt: skip
+
+
+def _json(data: object) -> bytes:
+    return json.dumps(data).encode()
+
+
+def _in_file(name: str, read: Callable[[Path], object]) -> Callable[[Path, bytes], object]:
+    """Of a reader of a file: write it first."""
+
+    def act(place: Path, content: bytes) -> object:
+        path = place / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        return read(path)
+
+    return act
+
+
+def _parsed(read: Callable[[object], object]) -> Callable[[Path, bytes], object]:
+    """Of a reader of values: parse the text first, as who calls it does."""
+    return lambda _place, content: read(parse_json(content))
+
+
+def _text(read: Callable[[str], object]) -> Callable[[Path, bytes], object]:
+    return lambda _place, content: read(content.decode("utf-8", "replace"))
+
+
+def _sql(text: str) -> None:
+    for engine in ("postgresql", "sqlite"):
+        split(text, engine)
+        refusal(text, engine, transactional=True)
+        verify_refusal(text, engine)
+        question_refusal(text, engine)
+        half = len(text) // 2
+        losses(text[:half], text[half:], engine)
+        own(text[half:], text[:half], engine)
+
+
+def _bundle(path: Path) -> None:
+    with opened([path]) as bundle:
+        check_sums(bundle, read_members(bundle).values())
+
+
+def _archive(path: Path) -> None:
+    try:
+        unpack(path, TREE, path.parent / "out", Silent())
+    finally:
+        shutil.rmtree(path.parent / "out", ignore_errors=True)
+
+
+def _forms(content: bytes) -> None:
+    for kind in (HoldForm, ApprovalForm, ScheduleForm, OrderForm):
+        with contextlib.suppress(UpdaterError):
+            read_form(kind, content, "application/json")
+    query_of(content.decode("latin-1"), frozenset({"after", "limit"}))
+
+
+def _worker(data: object) -> None:
+    error_from(data, (UpdaterError, range(2000, 7000)))
+    told = ProgressUpdate.from_json(data)
+    if told is not None:
+        told.text.render()
+
+
+def _pack(place: Path) -> tuple[bytes, Callable[[Path, bytes], object]]:
+    honest = _honest(place, 1)
+
+    def act(here: Path, content: bytes) -> None:
+        (here / "pack").write_bytes(content)
+        out = here / "out"
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir()
+        with_old = (here / "pack", honest.old, honest.tree, out, honest.limits, Silent())
+        apply_delta(*with_old, Linking.COPY)
+
+    return honest.content, act
+
+
+def _lists(place: Path) -> tuple[Reader, ...]:
+    """Each list of a feed in turn, as its server serves it."""
+    feed = Feed(place / "feed")
+    feed.add_release("3.3.0", manifest={"upgrade_from": ">=3.2"})
+    feed.publish()
+    root = feed.trusted_root(place / "root.json")
+    made = test_signed.Place(feed, place / "state", root, None)  # type: ignore[arg-type]
+    made.source(made.state).refresh()
+
+    def of(role: str) -> Reader:
+        path = test_signed.file_of(feed, role)
+        good = path.read_bytes()
+
+        def act(here: Path, content: bytes) -> None:
+            shutil.rmtree(here / "state", ignore_errors=True)
+            path.write_bytes(content)
+            try:
+                made.source(here / "state").refresh()
+            finally:
+                path.write_bytes(good)
+
+        return Reader(f"list-{role}", (good,), act)
+
+    return tuple(of(role) for role in ("timestamp", "snapshot", "targets", "ncen"))
+
+
+def _journal(place: Path) -> tuple[bytes, Callable[[Path, bytes], object]]:
+    test_journal.make(place / "journal.sqlite")
+    good = (place / "journal.sqlite").read_bytes()
+
+    def read(path: Path) -> None:
+        for left in path.parent.glob("journal.sqlite-*"):
+            left.unlink()
+        test_journal.read_all(path, read_only=True)
+
+    return good, _in_file("journal.sqlite", read)
+
+
+def readers(place: Path) -> list[Reader]:
+    """Return every reader.
+
+    Args:
+        place: A directory, for what good inputs are made of.
+    """
+    for name in ("pack", "feed", "journal"):
+        (place / name).mkdir(parents=True, exist_ok=True)
+    config = CONFIG.format(root=place).encode()
+    manifests = [path.read_bytes() for path in sorted(MANIFESTS.glob("*/manifest.toml"))]
+    tree = _json(test_release.TREE)
+    document = _json(test_release.DOCUMENT)
+    pack, apply = _pack(place / "pack")
+    journal, open_journal = _journal(place / "journal")
+    proved = Proved("{}", 1, {"ncen": ListSeen(3, ("a",), NOW)}, {"ncen": Whole(3, NOW)}, NOW, 4)
+    ProvedMemory(place).update(lambda _: proved)
+    chosen = AgentSelection("2.0", "1.0", bad={"0.9": Bad(2, NOW)})
+    set_record = _json(SetRecord().to_json())
+    files = SetSeen("sets/base", {"a": FileSeen(1, 2, 3, 4, "00")})
+    note = _json(Note(files, {}, files, {"a": {"t": 3}}).to_json())
+    signed = {
+        "_type": "targets", "version": 1, "spec_version": "1.0.31",
+        "expires": "2030-01-01T00:00:00Z", "targets": {}, "x-ncen-role": "targets",
+    }  # fmt: skip
+    metadata = _json({"signatures": [], "signed": signed})
+    values = (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+    )  # of values: who calls it expects them
+    lists = _lists(place / "feed")
+    seen = view_path(place / "feed" / "state", "ncen").read_bytes()
+    return [
+        Reader("config", (config,), _in_file("agent.toml", load_config)),
+        Reader("places", (config,), _in_file("agent.toml", load_places)),
+        Reader("manifest", tuple(manifests), _in_file("manifest.toml", load_manifest)),
+        Reader("tree", (tree,), lambda _p, c: parse_tree(c, "x")),
+        Reader("document", (document,), lambda _p, c: parse_release_document(c, "x", lenient=True)),
+        Reader("archive", (gzip.compress(_tar()), _tar()), _in_file("a.tar.gz", _archive)),
+        Reader("pack", (pack,), apply),
+        Reader("bundle", (test_kept.BUNDLE,), _in_file("b.ncen", _bundle)),
+        *lists,
+        Reader("view", (seen,), _in_file("feed/ncen.json", load_view)),
+        Reader("proved", ((place / "proved.json").read_bytes(),),
+               _in_file("proved.json", lambda path: ProvedMemory(path.parent).load())),
+        Reader("record", (_json(test_kept.RECORD),),
+               _in_file("verified.json", lambda path: read_record(path.parent))),
+        Reader("import", (_json(test_kept.IMPORT),),
+               _in_file("feed/import.json", lambda path: read_import(path.parents[1]))),
+        Reader("partial", (_json(test_kept.NOTE),), _partial),
+        Reader("sequence", (_json(chosen.to_json()),),
+               _in_file("sequence.json", lambda path: SequenceFile(path.parent).load())),
+        Reader("api", (b'{"reason": "why", "days": 3}', b'{"kind": "rollback", "version": "3.3.0"}',
+                       b"after=3&limit=4"), lambda _p, c: _forms(c)),
+        Reader("order", (b'{"words": ["upgrade", "3.3.0", "--yes"]}',), _parsed(
+            lambda data: words_of_order(data) if isinstance(data, dict) else None), (ValueError,)),
+        Reader("worker", (TOLD, b'{"code": "NU-3101", "values": {"path": "x"}, "what": "w"}'),
+               _parsed(_worker), (ValueError,)),
+        Reader("journal", (journal,), open_journal),
+        Reader("facts", (_json(ChangeFacts(copy={"a": {"oid": 1}}).to_json()),),
+               _parsed(ChangeFacts.from_json), values),
+        Reader("approval", (b'{"binding": "x", "release": "3.3.0"}',),
+               _parsed(lambda data: Proof.from_json(NOW, data)), values),
+        Reader("set", (set_record,), _in_file("base.json", lambda path: KeptRecords(
+            path.parent, SetRecord).read("base")), (RecursionError,)),  # root writes it
+        Reader("note", (note, _json(files.to_json())), _parsed(Note.from_json), values),
+        Reader("sql", SQL, _text(_sql)),
+        Reader("migrations", SQL, _migrations),
+        Reader("event", (metadata,), _in_file(
+            "t.json", lambda path: read_metadata(path, "targets"))),
+        Reader("advisory", (OSV,), _parsed(lambda data: affects(
+            data if isinstance(data, dict) else {}, LockedPackage("requests", "2.19.1"))),
+            (ValueError, Unanswered)),
+    ]  # fmt: skip
+
+
+def _partial(place: Path, content: bytes) -> None:
+    (place / ".x.partial.json").write_bytes(content)
+    (place / ".x.partial").write_bytes(content[:9])
+    test_kept._fetch(place)
+
+
+def _migrations(place: Path, content: bytes) -> None:
+    manifest = Manifest.model_validate(test_release.MANIFEST)
+    for name in ("up.sql", "down.sql"):
+        (place / name).write_bytes(content)
+    load_migrations(manifest, place, "sqlite", None)

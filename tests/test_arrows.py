@@ -26,6 +26,37 @@ MAY_USE = {
 }
 #: Beside the package; no program that is installed anywhere uses them.
 OUTSIDE = ("demo", "tests", "benchmarks")
+#: Rooms of the agent that use each other, and why they may. None is to be added: what two rooms
+#: need of each other is a room of its own, or is given by who puts them together.
+BOTH_WAYS = {
+    (
+        "approvals",
+        "engine",
+    ): "a change asks for consent; a consent is bound to the plan of a change",
+    (
+        "approvals",
+        "journal",
+    ): "consent lies in the journal; an order says who gave it, as consent does",
+    (
+        "approvals",
+        "rehearsal",
+    ): "consent rests on a rehearsal, which notes what consent is bound to",
+    ("cli", "self_update"): "commands renew the agent; the entry points start commands",
+    ("cli", "service"): "commands ask the service; its work on the site is commands",
+    ("config", "databases"): "each engine has a table of settings of its own",
+    ("config", "notifications"): "settings name the kinds of news",
+    ("config", "self_update"): "settings of a newer agent are passed over once it was chosen here",
+    ("engine", "journal"): "the journal raises the errors of a change that cannot be read",
+    (
+        "engine",
+        "rehearsal",
+    ): "a rehearsal migrates as a change does; in place, a change needs its proof",
+    ("journal", "policy"): "a hold lies in the journal; a proof takes the wordings kept there",
+    (
+        "self_update",
+        "service",
+    ): "the service tries and confirms an agent; the entry points start it",
+}
 #: Starts the agent, whatever became of it: the standard library alone.
 FAILSAFE = "agent/failsafe.py"
 
@@ -51,6 +82,34 @@ def forbidden(package: Path) -> Iterator[str]:
             inside = rest and rest.partition(".")[0] not in (room, *MAY_USE.get(room, ()))
             if top in OUTSIDE or heavy or (top == PACKAGE and inside):
                 yield f"{place} uses {name}"
+
+
+def both_ways(agent: Path) -> set[tuple[str, ...]]:
+    """Every two rooms of the agent of which each uses the other."""
+    rooms = {path.name for path in agent.iterdir() if path.is_dir()}
+    used = set()
+    for path in agent.rglob("*.py"):
+        room = path.relative_to(agent).parts[0]
+        for name in imports_of(path):
+            if name.startswith(f"{PACKAGE}.agent."):
+                used.add((room, name.split(".")[2]))
+    return {
+        (one, other)
+        for one, other in used
+        if one < other and {one, other} <= rooms and (other, one) in used
+    }
+
+
+def test_no_further_rooms_of_the_agent_use_each_other() -> None:
+    assert both_ways(ROOT / PACKAGE / "agent") == set(BOTH_WAYS)
+
+
+def test_rooms_that_use_each_other_are_found(tmp_path: Path) -> None:
+    lines = {"slots/a.py": "cli", "cli/a.py": "slots.store", "files/a.py": "cli", "site.py": "cli"}
+    for place, used in lines.items():
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        (tmp_path / place).write_text(f"from {PACKAGE}.agent.{used} import x\n", "utf-8")
+    assert both_ways(tmp_path) == {("cli", "slots")}
 
 
 def test_every_arrow_points_where_it_may() -> None:

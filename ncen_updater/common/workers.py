@@ -139,7 +139,7 @@ class Worker:
         expects: The errors that it may report: classes with all that derive from them and all of
             their family, or numbers of codes.
         bound: Whether its work ends with who asks for it.
-        keeps: Variables of the environment that a child gets; None for all but Python's own.
+        keeps: Variables of the environment that a child gets.
         stderr: Whether what a child says there goes where ours goes (True), nowhere (False), or
             into the detail when it fails (None).
         owner: User and group of a child.
@@ -151,7 +151,7 @@ class Worker:
     limits: WorkerLimits = WorkerLimits()
     expects: tuple[Expected, ...] = ()
     bound: bool = True
-    keeps: Sequence[str] | None = KEPT_VARIABLES
+    keeps: Sequence[str] = KEPT_VARIABLES
     stderr: bool | None = None
     owner: tuple[int, int] | None = None
 
@@ -161,8 +161,6 @@ class Worker:
 
     def environment(self) -> dict[str, str]:
         """The variables of a child."""
-        if self.keeps is None:
-            return {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
         return {k: os.environ[k] for k in self.keeps if k in os.environ}
 
 

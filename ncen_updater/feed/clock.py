@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import NotReadable, TooLarge, parse_json, read_file
 from ncen_updater.common.messages import LOCAL_STORE_FAILED
+from ncen_updater.common.records import Record
 from ncen_updater.feed.errors import TrustError
 
 __all__ = ["TrustClock", "system_now"]
@@ -23,6 +25,13 @@ MAX_FLOOR_BYTES = 10_000
 def system_now() -> datetime:
     """The system clock, UTC."""
     return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class _Floor(Record):
+    """What the file holds."""
+
+    floor: datetime
 
 
 class TrustClock:
@@ -51,14 +60,11 @@ class TrustClock:
             LocalStoreFailed: If the file is there and may not be read.
         """
         try:
-            text = parse_json(read_file(self._path, MAX_FLOOR_BYTES))["floor"]
-            moment = datetime.fromisoformat(text)
-            return moment.astimezone(UTC)
+            kept = _Floor.from_json(parse_json(read_file(self._path, MAX_FLOOR_BYTES)))
+            return kept.floor.astimezone(UTC)
         except FileNotFoundError:
             return None
-        except (
-            ValueError, KeyError, TypeError, OverflowError, NotReadable, TooLarge,
-        ) as error:  # fmt: skip
+        except (ValueError, OverflowError, NotReadable, TooLarge) as error:
             logger.warning("clock floor %s is damaged and counts as absent: %s", self._path, error)
             return None
         except OSError as error:
@@ -74,5 +80,5 @@ class TrustClock:
         floor = self.floor
         if floor is None or moment > floor:
             durable.make_directory(self._path.parent)
-            text = json.dumps({"floor": moment.astimezone(UTC).isoformat()})
+            text = json.dumps(_Floor(moment.astimezone(UTC)).to_json())
             durable.write(self._path, text.encode())

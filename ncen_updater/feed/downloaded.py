@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from ncen_updater.common import atomic_files as durable
@@ -14,6 +15,7 @@ from ncen_updater.common.bounded_io import NotReadable, TooLarge, open_file, par
 from ncen_updater.common.canonical_json import sha256_hex
 from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.messages import LOCAL_STORE_FAILED, TREE_MISMATCH
+from ncen_updater.common.records import Record
 from ncen_updater.feed.errors import TrustError
 from ncen_updater.feed.parts import Wanted
 from ncen_updater.formats.document import ReleaseDocument
@@ -35,9 +37,18 @@ MAX_RECORD_BYTES = 10_000
 DOCUMENT, RECORD = "release.json", "verified.json"
 
 
+@dataclass(frozen=True)
+class _Verified(Record):
+    """What the signed list said of a release document: its length and digest."""
+
+    length: int
+    sha256: str
+
+
 def write_record(place: Path, length: int, sha256: str) -> None:
     """Keep what the signed list said of the release document."""
-    durable.write(place / RECORD, json.dumps({"length": length, "sha256": sha256}).encode())
+    record = _Verified(length, sha256)
+    durable.write(place / RECORD, json.dumps(record.to_json()).encode())
 
 
 def read_record(place: Path) -> Wanted | None:
@@ -47,11 +58,11 @@ def read_record(place: Path) -> Wanted | None:
         LocalStoreFailed: If it is there and may not be read.
     """
     try:
-        data = parse_json(read_file(place / RECORD, MAX_RECORD_BYTES))
-        return Wanted(DOCUMENT, int(data["length"]), str(data["sha256"]))
+        record = _Verified.from_json(parse_json(read_file(place / RECORD, MAX_RECORD_BYTES)))
+        return Wanted(DOCUMENT, record.length, record.sha256)
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError, OverflowError, NotReadable, TooLarge) as error:
+    except (ValueError, NotReadable, TooLarge) as error:
         logger.warning("%s is damaged, the release will be fetched anew: %s", place, error)
         return None
     except OSError as error:

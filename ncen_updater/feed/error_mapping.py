@@ -23,26 +23,27 @@ from tuf.api.serialization import DeserializationError
 
 from ncen_updater.common.errors import SpaceShort, UpdaterError
 from ncen_updater.common.messages import (
+    CAPTIVE_PORTAL,
     CLOCK_WRONG,
+    FEED_CUT,
+    FEED_PROXY,
+    FEED_TLS,
     FEED_TOO_SLOW,
+    FEED_UNREACHABLE,
     LOCAL_STORE_FAILED,
+    OFFICERS_ROLE_EXPIRED,
+    ROLE_EXPIRED,
     ROOT_CHAIN_BROKEN,
     WRONG_ROLE,
 )
 from ncen_updater.feed.download import LineBroken
 from ncen_updater.feed.errors import (
     BadSignature,
-    CaptivePortal,
-    FeedCut,
     FeedError,
-    FeedProxy,
     FeedRefused,
-    FeedTls,
     FeedTooLong,
-    FeedUnreachable,
     MetadataDamaged,
     MixedVersions,
-    OfficersRoleExpired,
     RoleExpired,
     RollbackRefused,
     TrustError,
@@ -55,6 +56,14 @@ __all__ = ["ExpiredRole", "FeedContext", "MixedRoles", "plain_errors"]
 
 ONLINE_ROLES = ("snapshot", "timestamp")
 CLOCK_DOUBT = timedelta(days=1)
+#: What is said of a line that failed.
+LINE_FAILURES = {
+    LineFailure.PORTAL: CAPTIVE_PORTAL,
+    LineFailure.TLS: FEED_TLS,
+    LineFailure.CUT: FEED_CUT,
+    LineFailure.PROXY: FEED_PROXY,
+    LineFailure.UNREACHABLE: FEED_UNREACHABLE,
+}
 
 
 class ExpiredRole(ExpiredMetadataError):
@@ -99,11 +108,12 @@ def _expired(error: ExpiredRole, facts: FeedContext) -> UpdaterError:
         return TrustError(
             CLOCK_WRONG, now=_day(facts.system), server=_day(server), detail=str(error)
         )
-    kind = RoleExpired if error.role in ONLINE_ROLES else OfficersRoleExpired
+    says = ROLE_EXPIRED if error.role in ONLINE_ROLES else OFFICERS_ROLE_EXPIRED
     # Where this clock alone would still take it, say what it was judged by.
     ahead = facts.system < error.expires
     detail = f"by the time that officers signed, {_day(facts.now)}" if ahead else None
-    return kind(role=error.role, since=_day(error.expires), now=_day(facts.system), detail=detail)
+    since, now = _day(error.expires), _day(facts.system)
+    return RoleExpired(says, role=error.role, since=since, now=now, detail=detail)
 
 
 def _download(error: DownloadError, facts: FeedContext, detail: str) -> UpdaterError:
@@ -115,14 +125,7 @@ def _download(error: DownloadError, facts: FeedContext, detail: str) -> UpdaterE
     if isinstance(error, DownloadLengthMismatchError):
         return FeedTooLong(name=name, detail=detail)
     kind = error.kind if isinstance(error, MirrorFailure) else LineFailure.UNREACHABLE
-    family = {
-        LineFailure.PORTAL: CaptivePortal,
-        LineFailure.TLS: FeedTls,
-        LineFailure.CUT: FeedCut,
-        LineFailure.PROXY: FeedProxy,
-        LineFailure.UNREACHABLE: FeedUnreachable,
-    }[kind]
-    return family(name=name, detail=detail)
+    return FeedError(LINE_FAILURES[kind], name=name, detail=detail)
 
 
 def _repository(error: RepositoryError, facts: FeedContext, detail: str) -> UpdaterError:
@@ -153,7 +156,7 @@ def translate(error: Exception, facts: FeedContext) -> UpdaterError:
     if isinstance(error, RepositoryError):
         return _repository(error, facts, detail)
     if isinstance(error, LineBroken):
-        return FeedCut(name=facts.name, detail=detail)
+        return FeedError(FEED_CUT, name=facts.name, detail=detail)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return SpaceShort(path=error.filename or "-", needed=1, free=0, missing=1, detail=detail)
     return TrustError(LOCAL_STORE_FAILED, detail=detail)

@@ -7,21 +7,15 @@ from __future__ import annotations
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
-    CAPTIVE_PORTAL,
     DOCUMENT_MISMATCH,
     FEED_BAD_SIGNATURE,
-    FEED_CUT,
     FEED_ERROR,
-    FEED_PROXY,
     FEED_REFUSED,
     FEED_TARGET_MISSING,
-    FEED_TLS,
     FEED_TOO_LONG,
-    FEED_UNREACHABLE,
     METADATA_DAMAGED,
     MIXED_VERSIONS,
     NOT_PROVED,
-    OFFICERS_ROLE_EXPIRED,
     ROLE_EXPIRED,
     ROLLBACK_REFUSED,
     TRUST_ERROR,
@@ -31,19 +25,13 @@ from ncen_updater.common.messages import (
 
 __all__ = [
     "BadSignature",
-    "CaptivePortal",
     "DocumentMismatch",
-    "FeedCut",
     "FeedError",
-    "FeedProxy",
     "FeedRefused",
-    "FeedTls",
     "FeedTooLong",
-    "FeedUnreachable",
     "MetadataDamaged",
     "MixedVersions",
     "NotProved",
-    "OfficersRoleExpired",
     "RoleExpired",
     "RollbackRefused",
     "TargetMissing",
@@ -91,15 +79,9 @@ class WrongDigest(TrustError):
 
 
 class RoleExpired(TrustError):
-    """A list that the Secretariat's server renews by itself, and did not."""
+    """A list that was not signed again in time: by the Secretariat's server, or by officers."""
 
     message = ROLE_EXPIRED
-
-
-class OfficersRoleExpired(RoleExpired):
-    """A list that officers sign by hand, and did not sign again in time."""
-
-    message = OFFICERS_ROLE_EXPIRED
 
 
 class MixedVersions(TrustError):
@@ -133,43 +115,13 @@ class FeedError(UpdaterError):
     family = range(2101, 2200)
 
 
-class FeedUnreachable(FeedError):
-    """No server answered."""
-
-    message = FEED_UNREACHABLE
-
-
-class FeedTls(FeedError):
-    """The encrypted connection was refused by one of both sides."""
-
-    message = FEED_TLS
-
-
-class CaptivePortal(FeedError):
-    """A web page in place of the file."""
-
-    message = CAPTIVE_PORTAL
-
-
 class FeedRefused(FeedError):
     """An HTTP status other than success."""
 
     message = FEED_REFUSED
 
 
-class FeedCut(FeedError):
-    """The connection ended too early, again and again."""
-
-    message = FEED_CUT
-
-
 class FeedTooLong(TrustError):
     """More bytes than were announced; the rest was not read."""
 
     message = FEED_TOO_LONG
-
-
-class FeedProxy(FeedError):
-    """The proxy of the configuration did not let us through."""
-
-    message = FEED_PROXY

@@ -7,21 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from ncen_updater.common.bounded_io import parse_json, read_file
 from ncen_updater.common.messages import VIEW_DAMAGED
+from ncen_updater.common.records import Record
 from ncen_updater.feed.errors import TrustError
 
-__all__ = ["LastView", "Notice", "parse_moment", "read_last_view", "read_raw", "view_path"]
+__all__ = ["LastView", "Notice", "read_last_view", "read_raw", "view_path"]
 
 SCHEMA = 1
 MAX_VIEW_BYTES = 20_000_000
 
 
 @dataclass(frozen=True)
-class Notice:
+class Notice(Record):
     """What the officers say to sites that have a release which they took back."""
 
     reason: str
@@ -29,7 +30,7 @@ class Notice:
 
 
 @dataclass(frozen=True)
-class LastView:
+class LastView(Record):
     """A summary of the last verified list.
 
     Attributes:
@@ -56,14 +57,6 @@ class LastView:
 def view_path(state: Path, product: str) -> Path:
     """Where the list of a product is kept, below the state directory."""
     return state / "feed" / f"{product}.json"
-
-
-def parse_moment(text: str) -> datetime:
-    """Read a time of the file; it must name its zone."""
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError(f"{text!r} has no time zone")
-    return moment.astimezone(UTC)
 
 
 def read_raw(path: Path) -> dict[str, object] | None:
@@ -93,40 +86,6 @@ def read_last_view(path: Path) -> LastView | None:
     if data is None:
         return None
     try:
-        return LastView(
-            checked_at=parse_moment(_text(data["checked_at"])),
-            expires_at=parse_moment(_text(data["expires_at"])),
-            version=_number(data["version"]),
-            versions=_texts(data["versions"]),
-            withdrawn=_texts(data["withdrawn"]),
-            notices=_notices(data.get("notices", {})),
-        )
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        return LastView.from_json(data)
+    except ValueError as error:
         raise TrustError(VIEW_DAMAGED, path=path, detail=str(error)) from error
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError("not a text")
-    return value
-
-
-def _number(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError("not a number")
-    return value
-
-
-def _notices(value: object) -> dict[str, Notice]:
-    if not isinstance(value, dict):
-        raise TypeError("not a table of notices")
-    return {
-        str(version): Notice(_text(notice["reason"]), _text(notice["advice"]))
-        for version, notice in value.items()
-    }
-
-
-def _texts(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise TypeError("not a list")
-    return tuple(_text(item) for item in value)

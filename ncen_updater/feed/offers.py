@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -12,7 +12,7 @@ from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.canonical_json import canonical_json
 from ncen_updater.common.messages import OFFER_INVALID, VIEW_DAMAGED, WRONG_PRODUCT
 from ncen_updater.feed.errors import TrustError
-from ncen_updater.feed.last_view import SCHEMA, read_last_view, read_raw
+from ncen_updater.feed.last_view import SCHEMA, LastView, Notice, read_last_view, read_raw
 from ncen_updater.feed.release_source import FeedView
 from ncen_updater.formats.document import Offer, TargetRef, archive_target, release_target
 from ncen_updater.formats.forward_compat import understood
@@ -82,21 +82,18 @@ def _offer(product: str, name: str, files: Mapping[str, SignedFile]) -> Offer:
 
 def save_view(path: Path, view: FeedView) -> None:
     """Keep a verified list."""
-
-    def versions(offers: Iterable[Offer]) -> list[str]:
-        return [offer.version for offer in offers]
-
+    withdrawn = {o.version: o.withdrawn for o in view.offers if o.withdrawn}
+    summary = LastView(
+        checked_at=view.checked_at,
+        expires_at=view.expires_at,
+        version=view.version,
+        versions=tuple(o.version for o in view.offers if o.withdrawn is None),
+        withdrawn=tuple(withdrawn),
+        notices={version: Notice(why.reason, why.advice) for version, why in withdrawn.items()},
+    )
     durable.make_directory(path.parent)
-    data = {
-        "schema": SCHEMA,
-        "checked_at": view.checked_at.isoformat(),
-        "expires_at": view.expires_at.isoformat(),
-        "version": view.version,
-        "versions": versions(o for o in view.offers if o.withdrawn is None),
-        "withdrawn": versions(o for o in view.offers if o.withdrawn is not None),
-        "notices": {o.version: o.withdrawn.model_dump() for o in view.offers if o.withdrawn},
-        "offers": [offer.model_dump(mode="json") for offer in view.offers],
-    }
+    offers = [offer.model_dump(mode="json") for offer in view.offers]
+    data = {"schema": SCHEMA, **summary.to_json(), "offers": offers}
     durable.write(path, canonical_json(data))
 
 

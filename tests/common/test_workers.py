@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from ncen_updater.agent.service.runner import WORK_VARIABLES
 from ncen_updater.common.errors import SpaceShort, UpdaterError
 from ncen_updater.common.i18n import Text
 from ncen_updater.common.progress import ProgressUpdate
@@ -330,7 +331,7 @@ def test_neither_the_directory_nor_a_variable_brings_a_module(
     monkeypatch.chdir(planted)
     monkeypatch.setenv("PYTHONPATH", str(planted))
     monkeypatch.setenv("PYTHONHOME", str(planted))
-    for keeps in (KEPT_VARIABLES, None):
+    for keeps in (KEPT_VARIABLES, WORK_VARIABLES):
         with pytest.raises(WorkerFailed):  # there is no such configuration, or no such order
             ask(Worker(module, ("/nowhere/agent.toml",), keeps=keeps), {"act": "refresh"})
 

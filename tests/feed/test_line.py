@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from tuf.api.exceptions import DownloadHTTPError
 
+from ncen_updater.common.messages import FEED_PROXY, FEED_TLS
 from ncen_updater.common.progress import Silent
-from ncen_updater.feed.errors import FeedProxy, FeedTls
 from ncen_updater.feed.http import FEED_SCHEME, HttpFetcher, LineFailure, MirrorFailure
 from tests.feed.conftest import Agent
+from tests.support.errors import refused
 from tests.support.http_server import serving
 from tests.support.proxy import proxying
 from tests.support.tls import Authority
@@ -47,7 +48,7 @@ def test_a_server_that_nobody_vouches_for_is_told_as_tls(
     context = authority.server_context(authority.certify("server", ended=how == "ended"))
     other = Authority(tmp_path / "other", "other")
     trusted = {"no authority": None, "other authority": other.file, "ended": authority.file}[how]
-    with serving(feed.directory, tls=context) as server, pytest.raises(FeedTls):
+    with serving(feed.directory, tls=context) as server, refused(FEED_TLS):
         agent.source(server.url, ca_file=trusted).refresh()
     assert server.requests == []
 
@@ -64,7 +65,7 @@ def test_no_variable_makes_an_authority_a_proxy_or_a_password(
     with serving(feed.directory, tls=context) as server, proxying() as proxy:
         for name in ("https_proxy", "HTTPS_PROXY", "ALL_PROXY"):
             monkeypatch.setenv(name, proxy.url)
-        with pytest.raises(FeedTls):
+        with refused(FEED_TLS):
             agent.source(server.url).refresh()
         assert agent.source(server.url, ca_file=authority.file).refresh().offers
         assert proxy.seen == []
@@ -82,7 +83,7 @@ def test_a_client_that_the_server_does_not_know_is_told_as_such(
     strangers = Authority(tmp_path / "strangers", "strangers")
     mine = strangers.certify("site") if how != "none" else None
     context = authority.server_context(authority.certify("server"), clients=clients.file)
-    with serving(feed.directory, tls=context) as server, pytest.raises(FeedTls):
+    with serving(feed.directory, tls=context) as server, refused(FEED_TLS):
         agent.source(server.url, ca_file=authority.file, client_certificate=mine).refresh()
     assert server.requests == []
 
@@ -123,7 +124,7 @@ def test_a_proxy_that_refuses(authority: Authority, agent: Agent, feed: Feed, tl
     with serving(feed.directory, tls=context) as server, proxying() as proxy:
         proxy.refuse = b"HTTP/1.1 407 Proxy Authentication Required"
         named = proxy.url.replace("//", "//site:secret@")
-        with pytest.raises(FeedProxy) as caught:
+        with refused(FEED_PROXY) as caught:
             agent.source(server.url, proxy=named, ca_file=authority.file).refresh()
         assert server.requests == []
     assert "407" in str(caught.value.detail)
@@ -131,7 +132,7 @@ def test_a_proxy_that_refuses(authority: Authority, agent: Agent, feed: Feed, tl
 
 
 def test_a_proxy_that_is_not_there(agent: Agent, feed: Feed) -> None:
-    with serving(feed.directory) as server, pytest.raises(FeedProxy):
+    with serving(feed.directory) as server, refused(FEED_PROXY):
         agent.source(server.url, proxy="http://127.0.0.1:9").refresh()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.common.messages import UNKNOWN_RELEASE
+from ncen_updater.common.messages import FEED_BROKEN, UNKNOWN_RELEASE
 from ncen_updater.common.progress import Silent
 from ncen_updater.formats.delta import make
 from ncen_updater.formats.delta.errors import DeltaNotProved
@@ -19,7 +19,7 @@ from ncen_updater.formats.tree import Tree
 from ncen_updater.publisher.build.build import BuiltRelease, build_release
 from ncen_updater.publisher.build.deltas import DeltaMaker, bases
 from ncen_updater.publisher.cli.main import run
-from ncen_updater.publisher.errors import BuildRefused, FeedBroken
+from ncen_updater.publisher.errors import BuildRefused
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.signing.describe import describe
 from ncen_updater.publisher.signing.draft import draft_releases
@@ -123,7 +123,7 @@ def test_a_pack_that_saves_too_little_is_not_kept(tmp_path: Path, feed: PackFeed
 def test_an_altered_archive_of_the_feed_is_not_a_base(tmp_path: Path, feed: PackFeed) -> None:
     archive = feed.served(f"ncen-{FIRST}.tar.gz")
     archive.write_bytes(archive.read_bytes()[:-1] + b"?")
-    with pytest.raises(FeedBroken) as caught:
+    with refused(FEED_BROKEN) as caught:
         built(tmp_path, feed)
     assert f"ncen-{FIRST}.tar.gz" in str(caught.value)
 

@@ -6,10 +6,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
-from ncen_updater.common.messages import BELOW_THRESHOLD, DUPLICATE_KEY
-from ncen_updater.publisher.errors import FeedBroken
+from ncen_updater.common.messages import BELOW_THRESHOLD, DUPLICATE_KEY, FEED_BROKEN
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_draft
 from ncen_updater.publisher.signing.ceremony import Ceremony, RoleHolders
@@ -80,5 +77,5 @@ def test_one_role_in_the_place_of_another(tmp_path: Path, keys: KeyRing) -> None
     make_feed(feed, keys, clock)
     metadata = feed / "metadata"
     shutil.copy(metadata / "1.ncen.json", metadata / "1.ncen-updater.json")
-    with pytest.raises(FeedBroken):
+    with refused(FEED_BROKEN):
         Feed(feed).state()

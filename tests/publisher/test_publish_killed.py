@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.common.messages import NOT_ATOMIC, STALE_EVENT
-from ncen_updater.publisher.errors import WriteFailed
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import NOT_ATOMIC, STALE_EVENT, WRITE_FAILED
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.feed.publish import Publisher
 from ncen_updater.publisher.release_flow import KeyRing
@@ -149,9 +149,9 @@ def test_a_full_disk(feed: Path, staged: Path, tmp_path: Path, keys: KeyRing) ->
     event = drafted(feed, staged, tmp_path / "event")
     for officer in keys.officers[:2]:
         event.sign(officer, event.digest)
-    with pytest.raises(WriteFailed) as caught:
+    with pytest.raises(UpdaterError) as caught:
         Publisher(Feed(feed), clock, Stops(4, full)).publish(event, [staged], keys.online)
-    assert caught.value.exit_code == 8
+    assert (caught.value.code, caught.value.exit_code) == (WRITE_FAILED.code, 8)
     assert client_sees(feed, tmp_path / "site", feed / "metadata/1.root.json") == "3.3.0"
 
 

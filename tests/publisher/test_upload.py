@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
     NOT_ATOMIC,
     OTHER_FEED,
     PLACE_AHEAD,
     PLACE_DIFFERS,
+    PLACE_FAILED,
     PLACE_INVALID,
 )
 from ncen_updater.common.progress import Silent
@@ -30,13 +32,12 @@ from ncen_updater.publisher.distribute.storage import (
     Place,
     open_place,
 )
-from ncen_updater.publisher.distribute.storage_errors import PlaceFailed
 from ncen_updater.publisher.distribute.upload import upload, upload_order
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.feed.publish import Publisher
 from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_release
 from tests.publisher.releases import NOW, clock, ring, write_release
-from tests.support.errors import refused
+from tests.support.errors import refused, says
 from tests.support.http_server import WebServer
 from tests.support.object_store import object_store
 
@@ -103,10 +104,10 @@ class Breaks:
     def put(self, name: str, source: Path) -> None:
         self.writes += 1
         if self.writes == self._at and not self._after:
-            raise PlaceFailed(place=self.name, detail="the line broke")
+            raise UpdaterError(PLACE_FAILED, place=self.name, detail="the line broke")
         self._place.put(name, source)
         if self.writes == self._at:
-            raise PlaceFailed(place=self.name, detail="the line broke")
+            raise UpdaterError(PLACE_FAILED, place=self.name, detail="the line broke")
 
 
 def test_a_store_interrupted_at_each_object(
@@ -124,7 +125,8 @@ def test_a_store_interrupted_at_each_object(
         try:
             done = upload(Feed(feed), broken, Silent())
             break
-        except PlaceFailed:
+        except UpdaterError as error:
+            assert says(error, PLACE_FAILED)
             seen = site_sees(tmp_path, feed, url)
             # The last object is the timestamp; a line that breaks after it has done its work.
             assert seen in ("3.3.0", "3.4.0")
@@ -154,7 +156,7 @@ def test_a_store_stopped_once_at_every_object(
     for at in range(1, fresh + 1):
         place = ObjectStore(f"s3://releases/{at}", store)
         upload(Feed(old), place, Silent())
-        with pytest.raises(PlaceFailed):
+        with refused(PLACE_FAILED):
             upload(Feed(feed), Breaks(place, at, after=True), Silent())
         seen = site_sees(tmp_path, feed, f"{store}/releases/{at}")
         assert seen == ("3.4.0" if at == fresh else "3.3.0")
@@ -181,7 +183,7 @@ def test_headers_of_a_store(feed: Path, store: str) -> None:
 def test_a_store_that_is_not_there(feed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with object_store(monkeypatch) as url:
         nowhere = ObjectStore("s3://no-such-bucket/ncen", url)
-        with pytest.raises(PlaceFailed) as caught:
+        with refused(PLACE_FAILED) as caught:
             upload(Feed(feed), nowhere, Silent())
         assert "no-such-bucket" in str(caught.value)
 
@@ -272,7 +274,7 @@ def test_keys_of_the_online_roles_change(feed: Path, keys: KeyRing, tmp_path: Pa
     publish_draft(feed, draft_keys(state, Ceremony(roles), NOW), replace(keys, online=both), clock)
     with WebServer(tmp_path / "mirror") as server:
         for at in range(1, 4):
-            with pytest.raises(PlaceFailed):
+            with refused(PLACE_FAILED):
                 upload(Feed(feed), Breaks(place, 1, after=True), Silent())
             assert site_sees(tmp_path, feed, server.url) == "3.3.0", at
         assert upload(Feed(feed), place, Silent()).written == ()

@@ -13,8 +13,18 @@ from datetime import datetime, timedelta
 
 from ncen_updater.agent.journal.wordings import Wordings
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.records import Record
 
 __all__ = ["Proof", "why_unproved"]
+
+
+@dataclass(frozen=True)
+class _InReport(Record):
+    """A proof as the report of its rehearsal keeps it; the time is the report's."""
+
+    basis: str
+    schemas: Mapping[str, tuple[str, ...]]
+    releases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -35,21 +45,17 @@ class Proof:
 
     def as_json(self) -> dict[str, object]:
         """Return it as a rehearsal's report keeps it, without the time."""
-        return {
-            "basis": self.basis,
-            "schemas": {name: list(found) for name, found in self.schemas.items()},
-            "releases": list(self.releases),
-        }
+        schemas = {name: tuple(found) for name, found in self.schemas.items()}
+        return _InReport(self.basis, schemas, tuple(self.releases)).to_json()
 
     @classmethod
     def from_json(cls, at: datetime, data: object) -> Proof | None:
         """Read it from a report; None where there is none, or what an older agent wrote."""
-        if not isinstance(data, dict) or not isinstance(data.get("schemas"), dict):
+        try:
+            found = _InReport.from_json(data)
+        except ValueError:
             return None
-        schemas = {str(name): tuple(map(str, found)) for name, found in data["schemas"].items()}
-        releases = data.get("releases")
-        tried = tuple(map(str, releases)) if isinstance(releases, list) else ()
-        return cls(at, str(data.get("basis")), schemas, tried)
+        return cls(at, found.basis, found.schemas, found.releases)
 
     def after(self, release: str, before: Mapping[str, str], after: Mapping[str, str]) -> Proof:
         """Return it with what an upgrade made of schemas that it holds for.

@@ -16,11 +16,13 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import Self
 
 from ncen_updater.agent.self_update.errors import SequenceDamaged
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import SEQUENCE_UNWRITABLE
+from ncen_updater.common.records import Record
 
 __all__ = [
     "AgentSelection",
@@ -50,7 +52,7 @@ class TrialState(StrEnum):
 
 
 @dataclass(frozen=True)
-class Bad:
+class Bad(Record):
     """An agent that was given up here.
 
     Attributes:
@@ -63,7 +65,7 @@ class Bad:
 
 
 @dataclass(frozen=True)
-class AgentSelection:
+class AgentSelection(Record):
     """What the file holds.
 
     Attributes:
@@ -72,6 +74,7 @@ class AgentSelection:
         state: Whether the chosen one has confirmed itself.
         attempts: Starts that were not taken back yet.
         bad: Versions that were given up here.
+        schema: Form of the file.
     """
 
     current: str
@@ -79,45 +82,22 @@ class AgentSelection:
     state: TrialState = TrialState.GOOD
     attempts: int = 0
     bad: Mapping[str, Bad] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, object]:
-        """Return it as the file holds it."""
-        return {
-            "schema": 1,
-            "current": self.current,
-            "previous": self.previous,
-            "state": self.state.value,
-            "attempts": self.attempts,
-            "bad": {v: {"times": b.times, "at": b.at.isoformat()} for v, b in self.bad.items()},
-        }
+    schema: int = 1
 
     @classmethod
-    def from_json(cls, data: Mapping[str, object]) -> AgentSelection:
+    def from_json(cls, data: object) -> Self:
         """Read what the file holds.
 
         Raises:
-            ValueError, KeyError, TypeError, AttributeError: If it is something else.
+            ValueError: If it is something else.
         """
-        current, previous, attempts = data["current"], data["previous"], data["attempts"]
-        bad = data["bad"]
-        if not isinstance(bad, dict) or type(attempts) is not int or attempts < 0:
-            raise TypeError("fields of the wrong kind")
-        return cls(
-            current=_version(current),
-            previous=None if previous is None else _version(previous),
-            state=TrialState(str(data["state"])),
-            attempts=attempts,
-            bad={
-                _version(name): Bad(max(1, int(row["times"])), datetime.fromisoformat(row["at"]))
-                for name, row in bad.items()
-            },
-        )
-
-
-def _version(value: object) -> str:
-    if not isinstance(value, str) or not NAME.fullmatch(value):
-        raise ValueError(f"no version: {value!r}"[:100])
-    return value
+        found = super().from_json(data)
+        for name in (found.current, found.previous, *found.bad):
+            if name is not None and not NAME.fullmatch(name):
+                raise ValueError(f"no version: {name!r}"[:100])
+        if found.attempts < 0:
+            raise ValueError("fewer starts than none")
+        return found
 
 
 def first(before: AgentSelection | None, version: str) -> AgentSelection:
@@ -196,7 +176,7 @@ class SequenceFile:
             return AgentSelection.from_json(data)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise SequenceDamaged(path=self.path, reason=str(error)[:200]) from error
 
     def update(self, change: Callable[[AgentSelection | None], AgentSelection]) -> AgentSelection:

@@ -13,9 +13,16 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import INSPECTION_FAILED
 from ncen_updater.common.progress import ProgressUpdate
-from ncen_updater.common.workers import Worker, WorkerFailed, WorkerLimits, WorkerOverdue, ask
+from ncen_updater.common.workers import (
+    KEPT_VARIABLES,
+    Worker,
+    WorkerFailed,
+    WorkerLimits,
+    WorkerOverdue,
+    ask,
+)
 
-__all__ = ["AWAY", "Finished", "ServiceRunner", "Watcher", "WorkRunner"]
+__all__ = ["AWAY", "WORK_VARIABLES", "Finished", "ServiceRunner", "Watcher", "WorkRunner"]
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +34,16 @@ LIMITS = WorkerLimits(line=100_000_000)
 AROUND, TOLD = 100_000, 10_000_000
 #: So much longer than the inspection's own limit is waited for its end.
 LATER_S = 15.0
+#: What work on the site gets of the environment beside that: what the commands of the application
+#: and its migrators inherit in turn, the way to the journal of systemd, and libpq's own names for
+#: what the configuration has no setting for.
+WORK_VARIABLES = (
+    *KEPT_VARIABLES,
+    "JOURNAL_STREAM", "LC_MESSAGES", "LOGNAME", "NCEN_LANG", "TMPDIR", "USER", "XDG_RUNTIME_DIR",
+    "PGPASSFILE", "PGSSLCERT", "PGSSLCERTMODE", "PGSSLCRL", "PGSSLCRLDIR", "PGSSLKEY",
+    "PGSSLMAXPROTOCOLVERSION", "PGSSLMINPROTOCOLVERSION", "PGSSLMODE", "PGSSLNEGOTIATION",
+    "PGSSLROOTCERT", "PGSSLSNI",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -172,7 +189,7 @@ class WorkRunner:
             limits,
             expects=(BadRequest,),
             bound=bound,
-            keeps=None,
+            keeps=WORK_VARIABLES,
             stderr=True,
         )
 

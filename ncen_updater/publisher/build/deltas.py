@@ -17,7 +17,7 @@ from packaging.specifiers import SpecifierSet
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.messages import UNKNOWN_RELEASE
+from ncen_updater.common.messages import FEED_BROKEN, UNKNOWN_RELEASE
 from ncen_updater.common.progress import Progress
 from ncen_updater.feed.download import is_whole
 from ncen_updater.feed.parts import Wanted
@@ -35,7 +35,7 @@ from ncen_updater.formats.document import (
 )
 from ncen_updater.formats.manifest import Manifest
 from ncen_updater.formats.tree import EntryType, Tree, hash_file, sealed_mode
-from ncen_updater.publisher.errors import BuildRefused, FeedBroken
+from ncen_updater.publisher.errors import BuildRefused
 from ncen_updater.publisher.feed.feed import Feed, FeedState
 
 __all__ = ["MOST_BASES", "WORTH", "DeltaMaker", "Dropped", "NotMade", "bases"]
@@ -217,5 +217,7 @@ class DeltaMaker:
                 path = self.feed.target_path(target)
                 if is_whole(path, Wanted(name, target.length, target.hashes["sha256"])):
                     return path
-                raise FeedBroken(path=self.feed.directory, reason=f"{name} is missing or altered")
-        raise FeedBroken(path=self.feed.directory, reason=f"{name} is not listed")
+                raise UpdaterError(
+                    FEED_BROKEN, path=self.feed.directory, reason=f"{name} is missing or altered"
+                )
+        raise UpdaterError(FEED_BROKEN, path=self.feed.directory, reason=f"{name} is not listed")

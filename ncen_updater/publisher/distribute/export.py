@@ -24,6 +24,7 @@ from ncen_updater.common.canonical_json import canonical_json
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import (
+    FEED_BROKEN,
     MEDIA_TOO_SMALL,
     PUBLISHER_BUNDLE_EXISTS,
     UNUSABLE_BUNDLE,
@@ -41,7 +42,6 @@ from ncen_updater.publisher.distribute.export_choice import (
     ways_of_agents,
     whole_targets,
 )
-from ncen_updater.publisher.errors import FeedBroken
 from ncen_updater.publisher.feed.feed import Feed, FeedState, unknown_role
 
 __all__ = ["USUAL_GRACE", "Destination", "ExportOrder", "Exported", "export_bundle"]
@@ -154,7 +154,7 @@ def _metadata(feed: Feed, state: FeedState) -> Iterator[BundleSource]:
     names = [f"{name}.json" for name in numbered]
     names.append("timestamp.json")
     if state.snapshot is None:
-        raise FeedBroken(path=feed.directory, reason="it has no snapshot")
+        raise UpdaterError(FEED_BROKEN, path=feed.directory, reason="it has no snapshot")
     names.append(f"{state.snapshot.signed.version}.snapshot.json")
     for role, meta in sorted(state.snapshot.signed.meta.items()):
         names.append(f"{meta.version}.{role}")
@@ -162,7 +162,9 @@ def _metadata(feed: Feed, state: FeedState) -> Iterator[BundleSource]:
         try:
             content = (feed.metadata_directory / name).read_bytes()
         except OSError as error:
-            raise FeedBroken(path=feed.directory, reason=f"{name}: {error}") from error
+            raise UpdaterError(
+                FEED_BROKEN, path=feed.directory, reason=f"{name}: {error}"
+            ) from error
         yield _source(f"metadata/{name}", content)
 
 
@@ -179,9 +181,13 @@ def _targets(
                     digest.update(block)
                     crc, size = zlib.crc32(block, crc), size + len(block)
         except OSError as error:
-            raise FeedBroken(path=feed.directory, reason=f"{name}: {error}") from error
+            raise UpdaterError(
+                FEED_BROKEN, path=feed.directory, reason=f"{name}: {error}"
+            ) from error
         if digest.hexdigest() != target.hashes["sha256"]:
-            raise FeedBroken(path=feed.directory, reason=f"{name} is not what was signed")
+            raise UpdaterError(
+                FEED_BROKEN, path=feed.directory, reason=f"{name} is not what was signed"
+            )
         member = target_member(name, digest.hexdigest())
 
         def reader(place: Path = path) -> io.BufferedReader:

@@ -10,7 +10,7 @@ from packaging.version import Version
 from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.messages import NOTHING_TO_EXPORT
+from ncen_updater.common.messages import FEED_BROKEN, NOTHING_TO_EXPORT
 from ncen_updater.feed.offers import offers_of
 from ncen_updater.feed.upgrade_path import UpgradePath, choose_path
 from ncen_updater.formats.document import (
@@ -22,7 +22,6 @@ from ncen_updater.formats.document import (
 )
 from ncen_updater.formats.manifest import Channel
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT
-from ncen_updater.publisher.errors import FeedBroken
 from ncen_updater.publisher.feed.feed import Feed, FeedState, unknown_role
 
 __all__ = [
@@ -202,5 +201,5 @@ def _document(feed: Feed, target: TargetFile, name: str) -> ReleaseDocument:
     try:
         content = feed.target_path(target).read_bytes()
     except OSError as error:
-        raise FeedBroken(path=feed.directory, reason=f"{name}: {error}") from error
+        raise UpdaterError(FEED_BROKEN, path=feed.directory, reason=f"{name}: {error}") from error
     return parse_release_document(content, name)

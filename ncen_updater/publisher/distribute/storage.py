@@ -15,8 +15,7 @@ from typing import Any, Protocol
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.messages import PLACE_INVALID
-from ncen_updater.publisher.distribute.storage_errors import PlaceFailed
+from ncen_updater.common.messages import PLACE_FAILED, PLACE_INVALID
 
 __all__ = [
     "CHANGING",
@@ -102,7 +101,7 @@ class DirectoryPlace:
         try:
             yield
         except OSError as error:
-            raise PlaceFailed(place=self.name, detail=str(error)) from error
+            raise UpdaterError(PLACE_FAILED, place=self.name, detail=str(error)) from error
 
 
 class ObjectStore:
@@ -172,7 +171,7 @@ class ObjectStore:
         try:
             yield
         except self._errors as error:
-            raise PlaceFailed(place=self.name, detail=str(error)) from error
+            raise UpdaterError(PLACE_FAILED, place=self.name, detail=str(error)) from error
 
 
 def open_place(address: str, endpoint: str | None = None) -> Place:

@@ -18,12 +18,17 @@ from tuf.api.metadata import Metadata, Snapshot, Targets, Timestamp  # type: ign
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import NOT_ATOMIC, OTHER_FEED, PLACE_AHEAD, PLACE_DIFFERS
+from ncen_updater.common.messages import (
+    FEED_BROKEN,
+    NOT_ATOMIC,
+    OTHER_FEED,
+    PLACE_AHEAD,
+    PLACE_DIFFERS,
+)
 from ncen_updater.common.progress import Progress
 from ncen_updater.formats.tree import hash_file
 from ncen_updater.formats.tuf_names import ROOT_VERSION_FIELD
 from ncen_updater.publisher.distribute.storage import Place
-from ncen_updater.publisher.errors import FeedBroken
 from ncen_updater.publisher.feed.feed import Feed, FeedState, delegated_roles, verification
 from ncen_updater.publisher.signing.roles import ONLINE_ROLES
 
@@ -92,7 +97,7 @@ def upload(
     with feed.lock():
         state = feed.state()
         if state.timestamp is None:
-            raise FeedBroken(path=feed.directory, reason="it has no timestamp")
+            raise UpdaterError(FEED_BROKEN, path=feed.directory, reason="it has no timestamp")
         local = {
             path.relative_to(feed.directory).as_posix(): path
             for path in feed.directory.rglob("*")

@@ -31,9 +31,8 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import read_file
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.messages import FEED_BUSY, UNKNOWN_PRODUCT
+from ncen_updater.common.messages import FEED_BROKEN, FEED_BUSY, UNKNOWN_PRODUCT
 from ncen_updater.formats.tuf_names import ROLE_FIELD
-from ncen_updater.publisher.errors import FeedBroken
 from ncen_updater.publisher.signing.roles import FeedPolicy, policy_of
 
 __all__ = [
@@ -281,8 +280,8 @@ class Feed:
         """Where a target lies."""
         return self.targets_directory / target_file_name(target)
 
-    def _broken(self, reason: str) -> FeedBroken:
-        return FeedBroken(path=self.directory, reason=reason)
+    def _broken(self, reason: str) -> UpdaterError:
+        return UpdaterError(FEED_BROKEN, path=self.directory, reason=reason)
 
     def _read(self, name: str, kind: type[Any], version: int | None) -> Metadata[Any]:
         path = self.metadata_directory / name

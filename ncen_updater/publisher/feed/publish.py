@@ -32,6 +32,7 @@ from ncen_updater.common.canonical_json import sha256_hex
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import (
+    FEED_BROKEN,
     KEY_NOT_ALLOWED,
     NOT_ATOMIC,
     PUBLISHER_TARGET_MISSING,
@@ -41,7 +42,7 @@ from ncen_updater.common.progress import Progress, Silent
 from ncen_updater.formats.brakes import BRAKES_FIELD, BrakeStatement
 from ncen_updater.formats.tree import hash_file
 from ncen_updater.formats.tuf_names import ROOT_VERSION_FIELD
-from ncen_updater.publisher.errors import FeedBroken, WriteFailed
+from ncen_updater.publisher.errors import write_failed
 from ncen_updater.publisher.feed.brakes import with_statement
 from ncen_updater.publisher.feed.feed import (
     DurableWriter,
@@ -217,7 +218,8 @@ class Publisher:
     def _require_once_signed(self, state: FeedState, role: str) -> None:
         """What neither the newest root nor the one before vouches for may be anybody's."""
         if not any(verification(replace(state, root=root), role) for root in state.chain[-2:]):
-            raise FeedBroken(
+            raise UpdaterError(
+                FEED_BROKEN,
                 path=self._feed.directory,
                 reason=f"{role} has no valid signatures of the last two roots",
             )
@@ -227,7 +229,9 @@ class Publisher:
     def _base(self, event: SigningEvent, drafts: Mapping[str, Metadata[Any]]) -> FeedState | None:
         if not self._feed.exists:
             if event.base:
-                raise FeedBroken(path=self._feed.directory, reason="it has no timestamp")
+                raise UpdaterError(
+                    FEED_BROKEN, path=self._feed.directory, reason="it has no timestamp"
+                )
             started = (self._feed.metadata_directory / "1.root.json").exists()
             # A first publication that was killed; only the same one may complete it.
             if started and digest_of(self._feed.roots()[0]) != digest_of(drafts["root"]):
@@ -365,7 +369,7 @@ class Publisher:
             self._remove_leftovers()
             self._write_in_order(drafts, online_roles, files, root_last)
         except OSError as error:
-            raise WriteFailed(error) from error
+            raise write_failed(error) from error
 
     def _remove_leftovers(self) -> None:
         """What a publication that was killed left half-written; nobody else writes meanwhile."""

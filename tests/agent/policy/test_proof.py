@@ -64,6 +64,12 @@ def test_it_is_read_as_it_was_written() -> None:
     assert Proof.from_json(proof.at, older) == PROOF
 
 
+def test_its_form_in_a_report_stays() -> None:
+    written = {"basis": "basis", "schemas": {"a": ["old", "new"], "b": ["one"]}, "releases": []}
+    assert PROOF.as_json() == written
+    assert Proof.from_json(PROOF.at, written) == PROOF
+
+
 @pytest.mark.parametrize("data", [None, {}, "x", {"basis": "b"}, {"basis": "b", "schemas": []}])
 def test_what_an_older_agent_left_is_no_proof(data: object) -> None:
     assert Proof.from_json(NOW, data) is None

@@ -56,6 +56,32 @@ def test_both_programs_read_and_write_the_same_file(
     assert file.load() == found
 
 
+#: As agents wrote it so far, and as the failsafe writes it, byte for byte.
+WRITTEN = b"""{
+ "attempts": 2,
+ "bad": {
+  "1.9": {
+   "at": "2026-11-24T12:00:00+00:00",
+   "times": 3
+  }
+ },
+ "current": "2.0",
+ "previous": "1.0",
+ "schema": 1,
+ "state": "trying"
+}"""
+
+
+def test_the_form_of_the_file_stays(tmp_path: Path) -> None:
+    file = SequenceFile(tmp_path)
+    file.path.write_bytes(WRITTEN)
+    found = file.load()
+    assert found == AgentSelection("2.0", "1.0", TrialState.TRYING, 2, {"1.9": Bad(3, NOW)})
+    file.path.unlink()
+    file.update(lambda _: AgentSelection("2.0", "1.0", TrialState.TRYING, 2, {"1.9": Bad(3, NOW)}))
+    assert file.path.read_bytes() == WRITTEN
+
+
 @dataclass(frozen=True)
 class Row:
     name: str

@@ -1,0 +1,51 @@
+"""What a process that works on the site gets of the environment of the service."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.application import process
+from ncen_updater.agent.databases.migrations import command
+from ncen_updater.agent.service import runner
+from ncen_updater.agent.service.runner import AWAY, WORK_VARIABLES, WorkRunner
+from ncen_updater.common.progress import ProgressUpdate
+from ncen_updater.common.workers import Worker
+
+
+class Nobody:
+    """Is told of commands, and says nothing."""
+
+    def began(self, words: Sequence[str]) -> None:
+        """A command begins."""
+
+    def told(self, told: ProgressUpdate) -> None:
+        """It goes on."""
+
+    def ended(self) -> None:
+        """It ended."""
+
+
+def test_a_variable_that_nobody_named_does_not_reach_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    given: list[dict[str, str]] = []
+
+    def ask(worker: Worker, *_: object, **__: object) -> dict[str, object]:
+        given.append(worker.environment())
+        return {}
+
+    monkeypatch.setattr(runner, "ask", ask)
+    for name in ("LD_PRELOAD", "PGPASSWORD", "PGHOST", "https_proxy", "PYTHONPATH", "A_SECRET"):
+        monkeypatch.setenv(name, "/nowhere")
+    monkeypatch.setenv("PGSSLROOTCERT", "/etc/ssl/national.pem")
+    work = WorkRunner(tmp_path / "agent.toml", None, lambda: None, lambda: False, Nobody())
+    assert work.run(["status"]).exit_code == AWAY
+    assert set(given[0]) <= set(WORK_VARIABLES)
+    assert given[0]["PGSSLROOTCERT"] == "/etc/ssl/national.pem"
+
+
+def test_what_the_application_and_its_migrator_inherit_reaches_it() -> None:
+    assert {*process.INHERITED, *command.INHERITED} <= set(WORK_VARIABLES)

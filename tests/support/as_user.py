@@ -1,4 +1,4 @@
-"""``python -m tests.support.as_user USER GROUP,GROUP WORDS``: be somebody else, then the program.
+"""A command of the agent as somebody else: a fork of an interpreter of root's becomes that user.
 
 What the program may import is imported before: the interpreter of a trial may lie where others
 cannot read, which says nothing of the program.
@@ -6,20 +6,24 @@ cannot read, which says nothing of the program.
 
 from __future__ import annotations
 
+import atexit
 import encodings.idna
 import encodings.utf_8_sig
+import functools
 import grp
 import http.client
 import importlib
 import os
 import pwd
-import sys
+import subprocess
+from collections.abc import Mapping, Sequence
 
 from ncen_updater.agent.cli.main import COMMANDS, run
 from ncen_updater.agent.service.client import Client
 from ncen_updater.common.cli import terminal
+from tests.support.forks import Forks
 
-__all__ = ["main"]
+__all__ = ["COMMANDS", "become", "run_as"]
 
 #: What commands import when they work on the site themselves.
 WORKING = (
@@ -35,17 +39,29 @@ WORKING = (
 LOADED = (terminal, encodings.idna, encodings.utf_8_sig, http.client, Client)
 
 
-def main() -> None:
+for _module in WORKING:
+    importlib.import_module(_module)
+
+
+def run_as(
+    user: str, groups: Sequence[str], words: Sequence[str], environment: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end as a user in these groups, and no others; only root can."""
+    return _forks().run([user, ",".join(groups), *words], environment)
+
+
+@functools.cache
+def _forks() -> Forks:
+    forks = Forks(__name__, become.__name__, {"PATH": os.environ["PATH"], "LANG": "C.UTF-8"})
+    atexit.register(forks.close)
+    return forks
+
+
+def become(arguments: list[str]) -> int:
     """Become the user for good, and run a command line."""
-    user, groups, *words = sys.argv[1:]
-    for module in (*WORKING, *(module for module, _ in COMMANDS.values())):
-        importlib.import_module(module)
+    user, groups, *words = arguments
     entry = pwd.getpwnam(user)
     os.setgroups([grp.getgrnam(name).gr_gid for name in groups.split(",") if name])
     os.setgid(entry.pw_gid)
     os.setuid(entry.pw_uid)
-    sys.exit(run(words))
-
-
-if __name__ == "__main__":
-    main()
+    return run(words)

@@ -14,6 +14,7 @@ from typing import Any
 
 from demo.site import DemoSite
 from ncen_updater.agent.service.client import Client, StreamEvent
+from tests.support.as_user import run_as
 from tests.support.forks import run_agent
 from tests.support.serving import is_application
 
@@ -141,11 +142,7 @@ class Served:
         words = ("--config", str(self.config), *words)
         if user is None:
             return run_agent(*words, environment=self._environment())
-        return subprocess.run(
-            [sys.executable, "-m", "tests.support.as_user", user, ",".join(groups), *words],
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False,
-            env=self._environment(),
-        )  # fmt: skip
+        return run_as(user, groups, words, self._environment())
 
     def started(self, *words: str, **environment: str) -> subprocess.Popen[str]:
         """Start a command."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -20,7 +18,7 @@ from ncen_updater.common.messages import (
     Message,
 )
 from tests.agent.cli.site import make_site
-from tests.support.rotation import in_turns
+from tests.support.as_user import run_as
 
 GROUP = "ncen-updater"
 
@@ -60,7 +58,6 @@ def test_whether_rights_are_behind_it(error: Exception, path: str | None) -> Non
     assert denied(error) == path
 
 
-@in_turns("command")
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
 @pytest.mark.parametrize("closed", ["state", "config"])
 @pytest.mark.parametrize("command", ["status", "doctor", "plan", "history", "verify"])
@@ -73,11 +70,10 @@ def test_who_is_in_no_group(tmp_path: Path, command: str, closed: str) -> None:
     site.config.chmod(0o644)
     place.chmod(0o750)
     os.chown(place, 0, 0)
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.support.as_user", "nobody", "", command],
-        env={"NCEN_CONFIG_FILE": str(site.config), "PATH": os.environ["PATH"], "LANG": "C.UTF-8"},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    environment = {
+        "NCEN_CONFIG_FILE": str(site.config), "PATH": os.environ["PATH"], "LANG": "C.UTF-8",
+    }  # fmt: skip
+    done = run_as("nobody", (), (command,), environment)
     said = done.stdout + done.stderr
     assert (done.returncode, "NU-1120" in said) == (1, True), said
     assert f"sudo usermod -aG {GROUP} nobody" in " ".join(said.split())

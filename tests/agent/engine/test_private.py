@@ -13,19 +13,24 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from demo.databases import PostgresPlace, SqlitePlace
-from demo.embedded_postgres import EmbeddedPostgres
-from demo.site import DemoSite, SiteOptions
+from demo.site import DemoSite
 from ncen_updater.agent.engine.errors import ChangeFailed
 from ncen_updater.agent.engine.full_words import KEPT_S, forget_old, forgotten_at
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.publisher.release_flow import publish_release
-from tests.agent.engine.test_way_back import execute, operations, rehearse, release, said
+from tests.agent.engine.made import (
+    execute,
+    operations,
+    rehearse,
+    release,
+    said,
+    served_feed,
+    site_on,
+)
 from tests.support.migrators import not_as_root
 from tests.support.rotation import in_turns
-from tests.support.sites import TrialFeed, _now, connect, serve
+from tests.support.sites import TrialFeed
 
 OLD, ROW, VALUE, PROGRAM = "3.2.4", "3.2.5", "3.2.6", "3.2.7"
 PLANTED = "Amina Planted-7"
@@ -73,34 +78,18 @@ def failing(sources: Path, version: str) -> Path:
 
 @pytest.fixture(scope="module")
 def feed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TrialFeed, str]]:
-    made = TrialFeed(tmp_path_factory.mktemp("feed"))
     sources = tmp_path_factory.mktemp("sources")
-    made.publish([OLD])
     built = [failing(sources, version) for version in (ROW, VALUE, PROGRAM)]
-    publish_release(made.directory, built, made.keys, _now)
-    with serve(made.directory) as url:
-        yield made, url
+    with served_feed(tmp_path_factory.mktemp("feed"), built, [OLD]) as found:
+        yield found
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def demo(
     request: pytest.FixtureRequest, tmp_path: Path, feed: tuple[TrialFeed, str]
 ) -> Iterator[DemoSite]:
-    place: PostgresPlace | SqlitePlace | None = None
-    if request.param == "postgresql":
-        running: EmbeddedPostgres = request.getfixturevalue("server")
-        prefix = f"pv{abs(hash(request.node.name)) % 10_000}_"
-        place = PostgresPlace(
-            str(running.host), prefix=prefix, programs=running.binaries.directory
-        )  # fmt: skip
-    options = SiteOptions(
-        feed_urls=(feed[1],), cases=10, icomm=False, soak_s=0.2, soak_interval_s=0.1
-    )
-    with DemoSite(tmp_path / "site", place, options) as site:
-        connect(site, feed[0])
-        site.start_app()
+    with site_on(request, tmp_path, feed) as site:
         yield site
-        site.stop_app()
 
 
 def everything_but(demo: DemoSite, kept: Path) -> Iterator[tuple[Path, bytes]]:

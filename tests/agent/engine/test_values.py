@@ -9,9 +9,7 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from demo.databases import PostgresPlace, SqlitePlace
-from demo.embedded_postgres import EmbeddedPostgres
-from demo.site import DemoSite, SiteOptions
+from demo.site import DemoSite
 from ncen_updater.agent.databases.base import ChangeRef, Live, Strategy
 from ncen_updater.agent.engine.errors import ChangeFailed
 from ncen_updater.agent.engine.rollback_plan import RollbackPlan
@@ -20,11 +18,10 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import VALUES_WOULD_BE_LOST
-from ncen_updater.publisher.release_flow import publish_release
-from tests.agent.engine.test_way_back import execute, operations, release, runs, said
+from tests.agent.engine.made import execute, operations, release, runs, said, served_feed, site_on
 from tests.support.errors import refused, says
 from tests.support.rotation import in_turns
-from tests.support.sites import TrialFeed, _now, connect, serve, site_in_process
+from tests.support.sites import TrialFeed, site_in_process
 
 OLD, DROPS, PARKS, DECLARES = "3.2.4", "3.2.5", "3.2.6", "3.2.7"
 UP = "ALTER TABLE companies ADD COLUMN origin text DEFAULT 'MU';\n"
@@ -70,36 +67,18 @@ def with_country(sources: Path, version: str) -> Path:
 
 @pytest.fixture(scope="module")
 def feed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TrialFeed, str]]:
-    made = TrialFeed(tmp_path_factory.mktemp("feed"))
     sources = tmp_path_factory.mktemp("sources")
     built = [with_country(sources, version) for version in (DROPS, PARKS, DECLARES)]
-    made.publish([OLD])
-    publish_release(made.directory, built, made.keys, _now)
-    with serve(made.directory) as url:
-        yield made, url
+    with served_feed(tmp_path_factory.mktemp("feed"), built, [OLD]) as found:
+        yield found
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "sqlite in-place", "postgresql in-place"])
 def demo(
     request: pytest.FixtureRequest, tmp_path: Path, feed: tuple[TrialFeed, str]
 ) -> Iterator[DemoSite]:
-    place: PostgresPlace | SqlitePlace | None = None
-    engine, _, strategy = request.param.partition(" ")
-    if engine == "postgresql":
-        running: EmbeddedPostgres = request.getfixturevalue("server")
-        prefix = f"va{abs(hash(request.node.name)) % 10_000}_"
-        place = PostgresPlace(
-            str(running.host), prefix=prefix, programs=running.binaries.directory
-        )  # fmt: skip
-    options = SiteOptions(
-        feed_urls=(feed[1],), cases=10, icomm=False, soak_s=0.2, soak_interval_s=0.1,
-        strategy=strategy or "copy",
-    )  # fmt: skip
-    with DemoSite(tmp_path / "site", place, options) as site:
-        connect(site, feed[0])
-        site.start_app()
+    with site_on(request, tmp_path, feed) as site:
         yield site
-        site.stop_app()
 
 
 def enter(demo: DemoSite, *statements: str) -> None:

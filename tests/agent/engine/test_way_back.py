@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import sqlite3
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,94 +9,44 @@ import psycopg
 import pytest
 from packaging.version import Version
 
-from demo.databases import PostgresPlace, SqlitePlace
-from demo.embedded_postgres import EmbeddedPostgres
-from demo.releases import assemble
-from demo.site import DemoSite, SiteOptions, digests, version_of
+from demo.databases import PostgresPlace
+from demo.site import DemoSite, digests
 from ncen_updater.agent.databases.base import ChangeRef, Live, Strategy
 from ncen_updater.agent.databases.ways import Back
 from ncen_updater.agent.engine.errors import ChangeFailed
-from ncen_updater.agent.engine.operations import Operations, new_change_id
 from ncen_updater.agent.engine.rollback_words import way_words
 from ncen_updater.agent.journal.change import Mode, Phase, StepName
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
-from ncen_updater.agent.rehearsal.rehearse import Rehearser
 from ncen_updater.common.messages import NOT_AS_KEPT, RECORDS_WOULD_BE_LOST
-from ncen_updater.common.progress import Silent
-from ncen_updater.feed.upgrade_path import UpgradePath
-from ncen_updater.publisher.release_flow import publish_release
+from tests.agent.engine.made import (
+    execute,
+    operations,
+    rehearse,
+    release,
+    runs,
+    said,
+    served_feed,
+    site_on,
+)
 from tests.support.errors import refused, says
-from tests.support.forks import run_agent
 from tests.support.migrators import not_as_root
-from tests.support.sites import TrialFeed, _now, connect, serve, site_in_process
+from tests.support.sites import TrialFeed, site_in_process
 
-FIRST, OLD = "3.2.4", "3.2.5"
+OLD = "3.2.5"
 
-PROGRAM = """#!{python}
-import os, sqlite3
-for name in ("SEIZURES", "SUSPECTS", "COMPANIES"):
-    address = os.environ["NCEN_DB_" + name + "_URL"]
-    if address.startswith("sqlite:///"):
-        connection = sqlite3.connect(address.removeprefix("sqlite:///"))
-    else:
-        import psycopg
-        connection = psycopg.connect(address)
-    connection.execute("SELECT 1").fetchone()
-    for statement in {statements!r}:
-        connection.execute(statement)
-    connection.commit()
-    connection.close()
-"""
 pytestmark = not_as_root
 
-#: What the program of each release does. That of OLD fails when it is run once more.
-DOES = {
-    "once": ["CREATE TABLE came_with_old (id integer)"],
-    "nothing": [],
-    "schema": ["CREATE TABLE came_with_new (id integer)"],
-    "rows": ["INSERT INTO came_with_old VALUES (1)"],
-}
 RELEASES = {OLD: "once", "3.2.6": None, "3.2.7": "nothing", "3.2.8": "schema", "3.2.9": "rows"}
-
-
-def release(directory: Path, version: str, does: str | None) -> Path:
-    """The first release under another number, with a program in place of its files or without."""
-    made = assemble(FIRST, directory / version)
-    (made / "app" / "release.json").write_text(json.dumps({"version": version}), "utf-8")
-    # Like most applications it does not ask the databases of which release they are.
-    server = made / "app" / "lib" / "nucen" / "server.py"
-    asks = 'schema = releases.get("seizures", "?") if len(set(releases.values())) == 1 else "mixed"'
-    code = server.read_text("utf-8")
-    assert asks in code
-    server.write_text(code.replace(asks, "schema = self.version"), "utf-8")
-    cases = server.with_name("cases.py")
-    cases.write_text(cases.read_text("utf-8").replace(f'"{FIRST}"', "release"), "utf-8")
-    manifest = made / "manifest.toml"
-    text = manifest.read_text("utf-8").replace(f'version = "{FIRST}"', f'version = "{version}"')
-    text = text.replace(
-        "[[databases]]", f'upgrade_from = ">={FIRST},<{version}"\n\n[[databases]]', 1
-    )
-    if does is not None:
-        text = re.sub(r"\[\[databases\.migrations\]\]\n(?:[a-z]+ = .*\n)+", "", text)
-        text += '\n[migrator]\nargv = ["bin/migrate.py"]\nno_way_back = "it only goes forward"\n'
-        program = made / "bin" / "migrate.py"
-        program.parent.mkdir()
-        program.write_text(PROGRAM.format(python=sys.executable, statements=DOES[does]), "utf-8")
-        program.chmod(0o755)
-    manifest.write_text(text, "utf-8")
-    return made
 
 
 @pytest.fixture(scope="module")
 def feed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TrialFeed, str]]:
-    made = TrialFeed(tmp_path_factory.mktemp("feed"))
     sources = tmp_path_factory.mktemp("sources")
     built = [release(sources, version, does) for version, does in RELEASES.items()]
-    publish_release(made.directory, built, made.keys, _now)
-    with serve(made.directory) as url:
-        yield made, url
+    with served_feed(tmp_path_factory.mktemp("feed"), built) as found:
+        yield found
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -109,73 +54,9 @@ def demo(
     request: pytest.FixtureRequest, tmp_path: Path, feed: tuple[TrialFeed, str]
 ) -> Iterator[DemoSite]:
     """A site of the release with a program that does not bear to be run again."""
-    place: PostgresPlace | SqlitePlace | None = None
-    engine, _, strategy = request.param.partition(" ")
-    if engine == "postgresql":
-        running: EmbeddedPostgres = request.getfixturevalue("server")
-        prefix = f"wb{abs(hash(request.node.name)) % 10_000}_"
-        place = PostgresPlace(
-            str(running.host), prefix=prefix, programs=running.binaries.directory
-        )  # fmt: skip
-    options = SiteOptions(
-        feed_urls=(feed[1],), cases=10, icomm=False, soak_s=0.2, soak_interval_s=0.1,
-        strategy=strategy or "copy",
-    )  # fmt: skip
-    with DemoSite(tmp_path / "site", place, options) as site:
-        connect(site, feed[0])
-        site.start_app()
+    with site_on(request, tmp_path, feed) as site:
         operations(site).upgrade(Version(OLD))
         yield site
-        site.stop_app()
-
-
-def operations(demo: DemoSite, checkpoint: object = None) -> Operations:
-    site = site_in_process(demo)
-    site.source.refresh()
-    strike = checkpoint if callable(checkpoint) else lambda _step, _phase: None
-    return Operations(site, Silent(), checkpoint=strike)
-
-
-def rehearse(demo: DemoSite, version: str) -> dict[str, object]:
-    site = site_in_process(demo)
-    work = Operations(site, Silent())
-    with work.between_changes("rehearse") as journal:
-        path = work.known_path(journal, Version(version))
-        assert isinstance(path, UpgradePath)
-        record = Rehearser(site, journal, Silent(), new_change_id).run(path)
-    assert record.report is not None
-    hops = record.report["hops"]
-    assert isinstance(hops, list)
-    return dict(hops[-1])
-
-
-def said(demo: DemoSite, *words: str) -> str:
-    """What a command says to people."""
-    environment = {
-        "PATH": os.environ["PATH"], "HOME": str(demo.root), "LANG": "C.UTF-8",
-        "NCEN_CONFIG_FILE": str(demo.config_path),
-    }  # fmt: skip
-    ended = run_agent(*words, environment=environment)
-    return ended.stdout + ended.stderr
-
-
-def execute(address: str, statement: str) -> None:
-    if address.startswith("/"):
-        with sqlite3.connect(address) as connection:
-            connection.execute(statement)
-        connection.close()
-    else:
-        with psycopg.connect(address) as session:
-            session.execute(statement.encode())
-
-
-def runs(demo: DemoSite) -> str | None:
-    """The one release that code, mark of the databases and application are of."""
-    site, seen = site_in_process(demo), version_of(demo)
-    marker = site.engine.marker()
-    assert marker is not None
-    parts = {str(site.slots.current()), marker.release, seen.code, seen.reported}
-    return parts.pop() if len(parts) == 1 else None
 
 
 def enter_person(demo: DemoSite) -> None:

@@ -1,0 +1,167 @@
+"""Releases with ways back of their own, and sites on which they are tried."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import sqlite3
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from packaging.version import Version
+
+from demo.databases import PostgresPlace, SqlitePlace
+from demo.embedded_postgres import EmbeddedPostgres
+from demo.releases import assemble
+from demo.site import DemoSite, SiteOptions, version_of
+from ncen_updater.agent.engine.operations import Operations, new_change_id
+from ncen_updater.agent.rehearsal.rehearse import Rehearser
+from ncen_updater.common.progress import Silent
+from ncen_updater.feed.upgrade_path import UpgradePath
+from ncen_updater.publisher.release_flow import publish_release
+from tests.support.forks import run_agent
+from tests.support.sites import TrialFeed, _now, connect, serve, site_in_process
+
+FIRST = "3.2.4"
+NUMBERS = itertools.count()
+PROGRAM = """#!{python}
+import os, sqlite3
+for name in ("SEIZURES", "SUSPECTS", "COMPANIES"):
+    address = os.environ["NCEN_DB_" + name + "_URL"]
+    if address.startswith("sqlite:///"):
+        connection = sqlite3.connect(address.removeprefix("sqlite:///"))
+    else:
+        import psycopg
+        connection = psycopg.connect(address)
+    connection.execute("SELECT 1").fetchone()
+    for statement in {statements!r}:
+        connection.execute(statement)
+    connection.commit()
+    connection.close()
+"""
+#: What the program of each release does. That of OLD fails when it is run once more.
+DOES = {
+    "once": ["CREATE TABLE came_with_old (id integer)"],
+    "nothing": [],
+    "schema": ["CREATE TABLE came_with_new (id integer)"],
+    "rows": ["INSERT INTO came_with_old VALUES (1)"],
+}
+
+
+def release(directory: Path, version: str, does: str | None) -> Path:
+    """The first release under another number, with a program in place of its files or without."""
+    made = assemble(FIRST, directory / version)
+    (made / "app" / "release.json").write_text(json.dumps({"version": version}), "utf-8")
+    # Like most applications it does not ask the databases of which release they are.
+    server = made / "app" / "lib" / "nucen" / "server.py"
+    asks = 'schema = releases.get("seizures", "?") if len(set(releases.values())) == 1 else "mixed"'
+    code = server.read_text("utf-8")
+    assert asks in code
+    server.write_text(code.replace(asks, "schema = self.version"), "utf-8")
+    cases = server.with_name("cases.py")
+    cases.write_text(cases.read_text("utf-8").replace(f'"{FIRST}"', "release"), "utf-8")
+    manifest = made / "manifest.toml"
+    text = manifest.read_text("utf-8").replace(f'version = "{FIRST}"', f'version = "{version}"')
+    text = text.replace(
+        "[[databases]]", f'upgrade_from = ">={FIRST},<{version}"\n\n[[databases]]', 1
+    )
+    if does is not None:
+        text = re.sub(r"\[\[databases\.migrations\]\]\n(?:[a-z]+ = .*\n)+", "", text)
+        text += '\n[migrator]\nargv = ["bin/migrate.py"]\nno_way_back = "it only goes forward"\n'
+        program = made / "bin" / "migrate.py"
+        program.parent.mkdir()
+        program.write_text(PROGRAM.format(python=sys.executable, statements=DOES[does]), "utf-8")
+        program.chmod(0o755)
+    manifest.write_text(text, "utf-8")
+    return made
+
+
+@contextmanager
+def served_feed(
+    directory: Path, built: Sequence[Path], first: Sequence[str] = ()
+) -> Iterator[tuple[TrialFeed, str]]:
+    """A feed with these releases over HTTP, after some of the stand-in's own."""
+    made = TrialFeed(directory)
+    if first:
+        made.publish(first)
+    publish_release(made.directory, built, made.keys, _now)
+    with serve(made.directory) as url:
+        yield made, url
+
+
+@contextmanager
+def site_on(
+    request: pytest.FixtureRequest, directory: Path, feed: tuple[TrialFeed, str]
+) -> Iterator[DemoSite]:
+    """A small site that runs on the engine and by the strategy that the parameter names."""
+    place: PostgresPlace | SqlitePlace | None = None
+    engine, _, strategy = request.param.partition(" ")
+    if engine == "postgresql":
+        running: EmbeddedPostgres = request.getfixturevalue("server")
+        place = PostgresPlace(
+            str(running.host), prefix=f"m{next(NUMBERS)}_", programs=running.binaries.directory
+        )
+    options = SiteOptions(
+        feed_urls=(feed[1],), cases=10, icomm=False, soak_s=0.2, soak_interval_s=0.1,
+        strategy=strategy or "copy",
+    )  # fmt: skip
+    with DemoSite(directory / "site", place, options) as site:
+        connect(site, feed[0])
+        site.start_app()
+        yield site
+        site.stop_app()
+
+
+def operations(demo: DemoSite, checkpoint: object = None) -> Operations:
+    site = site_in_process(demo)
+    site.source.refresh()
+    strike = checkpoint if callable(checkpoint) else lambda _step, _phase: None
+    return Operations(site, Silent(), checkpoint=strike)
+
+
+def rehearse(demo: DemoSite, version: str) -> dict[str, object]:
+    site = site_in_process(demo)
+    work = Operations(site, Silent())
+    with work.between_changes("rehearse") as journal:
+        path = work.known_path(journal, Version(version))
+        assert isinstance(path, UpgradePath)
+        record = Rehearser(site, journal, Silent(), new_change_id).run(path)
+    assert record.report is not None
+    hops = record.report["hops"]
+    assert isinstance(hops, list)
+    return dict(hops[-1])
+
+
+def said(demo: DemoSite, *words: str) -> str:
+    """What a command says to people."""
+    environment = {
+        "PATH": os.environ["PATH"], "HOME": str(demo.root), "LANG": "C.UTF-8",
+        "NCEN_CONFIG_FILE": str(demo.config_path),
+    }  # fmt: skip
+    ended = run_agent(*words, environment=environment)
+    return ended.stdout + ended.stderr
+
+
+def execute(address: str, statement: str) -> None:
+    if address.startswith("/"):
+        with sqlite3.connect(address) as connection:
+            connection.execute(statement)
+        connection.close()
+    else:
+        with psycopg.connect(address) as session:
+            session.execute(statement.encode())
+
+
+def runs(demo: DemoSite) -> str | None:
+    """The one release that code, mark of the databases and application are of."""
+    site, seen = site_in_process(demo), version_of(demo)
+    marker = site.engine.marker()
+    assert marker is not None
+    parts = {str(site.slots.current()), marker.release, seen.code, seen.reported}
+    return parts.pop() if len(parts) == 1 else None

@@ -180,7 +180,8 @@ def sign(
             held = tokens.Token(label, key_id or known.key_id or SIGNATURE_SLOT, driver)
             ask = lambda: pin(session, passphrase_fd, passphrase_file, label)  # noqa: E731
             may_sign = [k for role in loaded.drafts for k in loaded.signers_of(role).values()]
-            hand = with_token(held, may_sign, ask, root.parent if root is not None else Path())
+            own = root or known.source  # a list of one's own lies beside what is one's own
+            hand = with_token(held, may_sign, ask, own.parent if own is not None else Path())
         owner = owner_of(hand.public)
         known.refuse_other(owner)
         roles = loaded.roles_of(hand.public)

@@ -135,7 +135,7 @@ def _preflight(site: Site) -> Iterator[Finding]:
 
 
 def _from_error(error: UpdaterError) -> Finding:
-    figures: dict[str, object] = {"detail": error.detail} if error.detail else {}
+    figures: dict[str, object] = {"detail": error.told} if error.detail else {}
     return Finding(error.code, Severity.STRICT, error.what_text, error.remedy_text, figures)
 
 

@@ -13,8 +13,9 @@ import click
 
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.session import Session
+from ncen_updater.common.cli.usage import placeholders
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, languages, translate
+from ncen_updater.common.i18n import N_, language_of, languages, translate
 from ncen_updater.common.messages import UNKNOWN_COMMAND
 
 __all__ = [
@@ -42,6 +43,18 @@ def _set(context: click.Context, parameter: click.Parameter, value: Any) -> None
     setattr(session_of(context), parameter.name, value)
 
 
+class _Spoken(click.Choice[str]):
+    """A language of which there is a catalogue; ``fr_CA`` and ``fr-CA`` are French, too."""
+
+    def convert(
+        self,
+        value: Any,  # noqa: ANN401
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> str:
+        return language_of(str(value)) or super().convert(value, param, ctx)
+
+
 def option(*declarations: str, **settings: Any) -> click.Option:  # noqa: ANN401
     """Return an option that goes to the session."""
     return click.Option(list(declarations), expose_value=False, callback=_set, **settings)
@@ -65,7 +78,7 @@ def global_options(*, config: bool = True) -> list[click.Parameter]:
         *options,
         option("--json", "as_json", is_flag=True, help=N_("Write one JSON document to stdout.")),
         option(
-            "--lang", "language", type=click.Choice(languages()),
+            "--lang", "language", type=_Spoken(languages()),
             help=N_("Language of what is said."),
         ),
         option(
@@ -110,7 +123,7 @@ class _Translated(click.Command):
     def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the usage line."""
         prefix = translate(N_("Usage:"), session_of(ctx).language)
-        pieces = " ".join(self.collect_usage_pieces(ctx))
+        pieces = placeholders(" ".join(self.collect_usage_pieces(ctx)), session_of(ctx).language)
         formatter.write_usage(ctx.command_path, pieces, prefix=f"{prefix} ")
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -129,7 +142,9 @@ class _Translated(click.Command):
                 words = getattr(parameter, "help", None) or ""
                 said = record[1].replace(words, translate(words, language))
                 required = translate(N_("required"), language)
-                rows.append((record[0], said.replace("[required]", f"[{required}]")))
+                rows.append(
+                    (placeholders(record[0], language), said.replace("[required]", f"[{required}]"))
+                )
         with formatter.section(translate(N_("Options"), language)):
             formatter.write_dl(rows)
 

@@ -7,6 +7,7 @@ terminal, every ten elsewhere, with the time elapsed and what was told last.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import threading
@@ -15,9 +16,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TextIO
 
-from ncen_updater.common.cli.characters import clean, cut, isolated
+from ncen_updater.common.cli.characters import bears_isolates, clean, cut, fitted, shown
 from ncen_updater.common.cli.render import coloured, format_duration, is_rich
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, Text, right_to_left
 from ncen_updater.common.progress import Progress
 
 __all__ = ["PLAIN_SECONDS", "RICH_SECONDS", "Heartbeat", "make_progress"]
@@ -50,6 +51,10 @@ class Heartbeat:
         self._stream = stream
         self._rich = rich
         self._language = language
+        self._turned = right_to_left(language)
+        self._encoding = getattr(stream, "encoding", None) or "utf-8"
+        kind = os.environ.get("TERM") if stream.isatty() else None
+        self._plain = not bears_isolates(self._encoding, kind)
         self._interval = interval or (RICH_SECONDS if rich else PLAIN_SECONDS)
         self._clock = monotonic
         # Re-entrant: a signal handler that raises may run between any two lines of the holder.
@@ -64,7 +69,8 @@ class Heartbeat:
 
     def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
         """Take note, and show a sentence that is new."""
-        sentence = clean(what.render(self._language)).replace("\n", " ")
+        said = what.render(self._language)
+        sentence = clean(said, isolates=self._turned).replace("\n", " ")
         now = self._clock()
         with self._lock:
             self._figures = (done, total)
@@ -128,7 +134,8 @@ class Heartbeat:
         if self._dead:
             return
         try:
-            self._stream.write(isolated(text))
+            seen = shown(text, painted=True, turned=self._turned, plain=self._plain)
+            self._stream.write(fitted(seen, self._encoding))
             self._stream.flush()
         except (OSError, ValueError):  # a terminal that was closed must not end an upgrade
             self._dead = True

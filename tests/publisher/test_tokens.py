@@ -111,6 +111,13 @@ def _event(place: Path, keys: KeyRing, public: Path) -> SigningEvent:
     return SigningEvent.create(place, draft.title, draft.roles, None)
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a root of one's own, what was signed is listed where one is."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+
 def test_a_token_and_a_file_reach_the_threshold(
     tokens: Tokens, tmp_path: Path, keys: KeyRing
 ) -> None:
